@@ -40,6 +40,7 @@ var directImports = map[string]map[string]string{
 		"k8s.io/api":                     "the objects of a cluster",
 		"k8s.io/apimachinery":            "their metadata",
 	},
+	"nodeselect/unevenness": {},
 	"nodeselect/disruption": {
 		module + "/nodeselect": "the subsets of nodes",
 	},
@@ -352,6 +353,7 @@ var forbidden = []struct{ in, what, why string }{
 	{"nodeselect", "github.com/fsnotify/", "choosing nodes reads no files"},
 	{"nodeselect", "sigs.k8s.io/yaml", "choosing nodes parses no text"},
 	{"nodeselect/disruption/gate", "k8s.io/client-go", "a decision needs states of nodes, wherever they come from"},
+	{"nodeselect/unevenness", "k8s.io/", "a formula needs no cluster"},
 	{"nodeselect/disruption", "k8s.io/client-go", "deciding which nodes may go needs subsets, wherever they come from"},
 	{"nodeselect/endpoints", "k8s.io/client-go", "merging slices needs objects, wherever they come from"},
 	{"nodeselect/endpoints", "github.com/fsnotify/", "merging slices reads no files"},

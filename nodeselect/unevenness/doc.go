@@ -1,0 +1,30 @@
+// Package unevenness computes how unevenly the pods of a service are loaded behind a balancer that
+// sends its connections to the node ports of Kubernetes.
+//
+//	c := unevenness.Effective(20, 2, 5) // 20 nodes, 2 balancers, 5 requests in flight on each path
+//	worst := unevenness.Worst(50, c, 0.99)
+//	fmt.Printf("the busiest of 50 pods has %.1f times the mean load\n", worst)
+//
+// The balancer spreads requests evenly over the nodes, but kube-proxy chooses a pod at random for
+// each connection, and not for each request. With few connections for each pod, the busiest pod gets
+// a multiple of the mean, and some pods get nothing.
+//
+// [Service] has the properties of one service, and Service.Estimate computes its [Estimate].
+//
+// # The model
+//
+// C connections carry the same load, and each of them goes to one of p pods at random. Then the
+// number of connections of one pod has the binomial distribution B(C, 1/p). [Worst] is the least
+// load q·p/C that no pod exceeds with the given probability. It treats the pods as independent; the
+// tests compare the result with simulated connections.
+//
+// HAProxy reuses idle connections, and prefers the one that it used last. So connections do not
+// carry the same load. [Effective] returns the number of connections of equal load that have the
+// same effect.
+//
+// # What it does not do
+//
+// It reads nothing from a cluster and measures nothing. It does not consider that requests differ in
+// cost, or that connections end: a connection that ends within the time over which somebody measures
+// the load counts as one more.
+package unevenness

@@ -1,0 +1,129 @@
+package unevenness
+
+import (
+	"math"
+	"slices"
+)
+
+// Policy says how the nodes of a service choose pods.
+type Policy uint8
+
+const (
+	// Cluster means that each node chooses among all pods, for each connection.
+	Cluster Policy = iota
+	// ClientIP means that each node keeps one pod for each balancer, as with sessionAffinity
+	// ClientIP.
+	ClientIP
+	// Local means that each node chooses among its own pods, as with externalTrafficPolicy Local.
+	Local
+)
+
+// String returns the name that Kubernetes uses.
+func (p Policy) String() string {
+	if int(p) < len(policies) {
+		return policies[p]
+	}
+	return "unknown"
+}
+
+var policies = [...]string{"Cluster", "ClientIP", "Local"}
+
+// MarshalText returns the same as String.
+func (p Policy) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// Service describes a service and its load.
+type Service struct {
+	Policy Policy
+	// Pods is the number of ready pods, on all nodes of the cluster.
+	Pods int
+	// Nodes is the number of nodes to which the balancers send the traffic.
+	Nodes int
+	// LocalPods are the numbers of ready pods on each of these nodes. Only Local reads it. A node
+	// without pods gets no traffic, because health checks find it.
+	LocalPods []int
+	// Balancers is the number of balancers. 0 means 1.
+	Balancers int
+	// InFlight is the mean number of requests in flight for each node and balancer; see Effective.
+	InFlight float64
+	// Connections, if it is not 0, is the number of effective connections, instead of InFlight.
+	Connections float64
+}
+
+// Estimate is the load of the pods of a service.
+type Estimate struct {
+	Policy Policy `json:"policy"`
+	Pods   int    `json:"pods"`
+	// Connections is the number of effective connections.
+	Connections float64 `json:"connections"`
+	// P50 and P99 are the load of the busiest pod, as a multiple of the mean of all pods. The load
+	// is higher with a probability of 50% and 1%.
+	P50 float64 `json:"p50"`
+	P99 float64 `json:"p99"`
+	// Idle is the expected number of pods without traffic.
+	Idle float64 `json:"idle"`
+	// MorePods is the number of further pods with which the busiest pod has at most the target load,
+	// as a multiple of the present mean, with a probability of 99%. It is -1 if more pods do not
+	// help: see PodsFor.
+	MorePods int `json:"morePods"`
+}
+
+// DefaultTarget is the load for Estimate.MorePods if a program states none.
+const DefaultTarget = 1.5
+
+// Estimate computes the load of the pods. target is the load for Estimate.MorePods; 0 or less means
+// DefaultTarget.
+//
+// With Local, the load of a node depends on no pod, and the result is exact if each pod has many
+// connections: the busiest pod is on the node with the fewest pods. Pods on other nodes get nothing.
+// MorePods assumes that new pods start on the nodes of LocalPods that have too few.
+func (s Service) Estimate(target float64) Estimate {
+	if !(target > 0) {
+		target = DefaultTarget
+	}
+	balancers := max(s.Balancers, 1)
+	e := Estimate{Policy: s.Policy, Pods: s.Pods}
+	switch {
+	case s.Policy == ClientIP:
+		e.Connections = float64(s.Nodes * balancers)
+	case s.Connections > 0:
+		e.Connections = s.Connections
+	default:
+		e.Connections = Effective(s.Nodes, balancers, s.InFlight)
+	}
+	switch {
+	case s.Pods <= 0 || s.Nodes <= 0:
+		return e
+	case s.Policy == Local:
+		s.local(&e, target)
+		return e
+	}
+	e.P50, e.P99 = Worst(s.Pods, e.Connections, 0.5), Worst(s.Pods, e.Connections, 0.99)
+	e.Idle = Idle(s.Pods, e.Connections)
+	e.MorePods = -1
+	if n, ok := PodsFor(target, s.Pods, e.Connections, 0.99); ok {
+		e.MorePods = n - s.Pods
+	}
+	return e
+}
+
+func (s Service) local(e *Estimate, target float64) {
+	var serving []int
+	reached := 0
+	for _, n := range s.LocalPods {
+		if n > 0 {
+			serving = append(serving, n)
+			reached += n
+		}
+	}
+	e.Idle = float64(max(s.Pods-reached, 0))
+	if len(serving) == 0 {
+		return
+	}
+	perNode := float64(s.Pods) / float64(len(serving)) // the load of a node, in loads of a mean pod
+	e.P50 = perNode / float64(slices.Min(serving))
+	e.P99 = e.P50
+	wanted := int(math.Ceil(perNode/target - 1e-9)) // pods on each node
+	for _, n := range serving {
+		e.MorePods += max(wanted-n, 0)
+	}
+}

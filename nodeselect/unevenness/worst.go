@@ -1,0 +1,139 @@
+package unevenness
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+)
+
+// Worst returns the load of the busiest of several pods, as a multiple of the mean load, that is not
+// exceeded with the given probability. connections is the number of connections that carry the same
+// load; Worst rounds it, and treats less than 1 as 1. With one pod or none, Worst returns 1.
+// probability must be above 0 and below 1.
+func Worst(pods int, connections, probability float64) float64 {
+	if pods <= 1 {
+		return 1
+	}
+	c := whole(connections)
+	return float64(busiest(pods, c, probability)) * float64(pods) / float64(c)
+}
+
+// Idle returns the expected number of pods without a connection.
+func Idle(pods int, connections float64) float64 {
+	if pods <= 1 {
+		return 0
+	}
+	return float64(pods) * math.Exp(float64(whole(connections))*math.Log1p(-1/float64(pods)))
+}
+
+// MaxPods is the largest number of pods that PodsFor considers, as a multiple of the present number.
+const MaxPods = 60
+
+// PodsFor returns the least number of pods with which the busiest pod has at most the load target,
+// as a multiple of the mean load of the present pods, with the given probability. It is at least the
+// present number. PodsFor returns false if more than MaxPods times as many pods are needed: then
+// more connections help, and more pods do not.
+func PodsFor(target float64, pods int, connections, probability float64) (int, bool) {
+	pods = max(pods, 1)
+	c := whole(connections)
+	enough := func(n int) bool {
+		if n == 1 {
+			return target >= 1
+		}
+		return float64(busiest(n, c, probability))*float64(pods) <= target*float64(c)
+	}
+	if enough(pods) {
+		return pods, true
+	}
+	low, high := pods, pods*MaxPods // low has too few pods
+	if !enough(high) {
+		return 0, false
+	}
+	for high-low > 1 {
+		if middle := (low + high) / 2; enough(middle) {
+			high = middle
+		} else {
+			low = middle
+		}
+	}
+	return high, true
+}
+
+func whole(connections float64) int { return max(1, int(math.Round(connections))) }
+
+// busiest returns the least number of connections that no pod exceeds with the given probability.
+func busiest(pods, connections int, probability float64) int {
+	// A single pod may exceed the number with this probability.
+	allowed := -math.Expm1(math.Log(probability) / float64(pods))
+	n, p := float64(connections), 1/float64(pods)
+	// Add the probabilities of single numbers, from a number that is improbable enough to be the
+	// largest, downwards. Going upwards would start at 0, whose probability may be too small for a
+	// float64.
+	mean := n * p
+	top := min(n, math.Ceil(mean+12*math.Sqrt(mean*(1-p))+60))
+	term := math.Exp(logBinomial(n, top) + top*math.Log(p) + (n-top)*math.Log1p(-p))
+	exceeded := 0.0 // the probability of k or more
+	for k := top; k > 0; k-- {
+		if exceeded += term; exceeded > allowed {
+			return int(k)
+		}
+		term *= k / (n - k + 1) * (1 - p) / p
+	}
+	return 0
+}
+
+// logBinomial returns the logarithm of the binomial coefficient of n over k.
+func logBinomial(n, k float64) float64 {
+	a, _ := math.Lgamma(n + 1)
+	b, _ := math.Lgamma(k + 1)
+	c, _ := math.Lgamma(n - k + 1)
+	return a - b - c
+}
+
+// Effective returns the number of connections of equal load that have the same effect on pods as the
+// connections of balancers which reuse them. paths is the number of nodes times the number of
+// balancers (and threads, unless they share connections). inFlight is the mean number of requests
+// that are in flight on each path; 0 or less means that each path has one connection.
+//
+// A balancer uses the connection that it used last, so connection j of a path carries a request with
+// the probability that at least j requests are in flight.
+func Effective(nodes, balancers int, inFlight float64) float64 {
+	paths := float64(max(nodes, 0) * max(balancers, 0))
+	if inFlight <= 0 {
+		return paths
+	}
+	// weight is the probability that a Poisson variable is at least j. Its terms begin at 0.
+	sum, squares := 0.0, 0.0
+	below, term := 0.0, -inFlight // term is a logarithm, because exp(-inFlight) may be too small
+	for j := 1.0; ; j++ {
+		below += math.Exp(term)
+		term += math.Log(inFlight) - math.Log(j)
+		weight := 1 - below
+		if weight < 1e-9 {
+			break
+		}
+		sum += weight
+		squares += weight * weight
+	}
+	if squares == 0 {
+		return paths
+	}
+	return paths * sum * sum / squares
+}
+
+// Simulate throws connections at pods in a number of trials. It returns the loads of the busiest pod,
+// as multiples of the mean, sorted. The same seed gives the same loads on every machine.
+func Simulate(pods, connections, trials int, seed uint64) []float64 {
+	random := rand.New(rand.NewPCG(seed, 0))
+	loads := make([]float64, trials)
+	counts := make([]int, pods)
+	for i := range loads {
+		clear(counts)
+		for range connections {
+			counts[random.IntN(pods)]++
+		}
+		loads[i] = float64(slices.Max(counts)) * float64(pods) / float64(connections)
+	}
+	slices.Sort(loads)
+	return loads
+}
