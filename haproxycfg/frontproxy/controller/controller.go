@@ -67,6 +67,8 @@ type Controller struct {
 
 	// The goroutine of the loop owns the fields below.
 	expected Expected
+	saved    map[string]int // the numbers of pods in the file
+	savedAt  time.Time
 	slots    frontproxy.Slots
 	version  haproxycfg.Version
 	checked  time.Time // when the version was read
@@ -217,6 +219,10 @@ func (c *Controller) setStatus(change func(*Status)) {
 // loop applies the inputs when they change.
 func (c *Controller) loop(ctx context.Context) error {
 	c.slots = c.readSlots()
+	if c.Source != nil {
+		err := c.readExpected(time.Now())
+		c.setStatus(func(s *Status) { s.ExpectedErr = err })
+	}
 	c.waitForFirstPods(ctx)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -288,8 +294,10 @@ func (c *Controller) attempt(ctx context.Context) error {
 			inService = append(inService, p)
 		}
 	}
+	var expectedErr error
 	if update.Known {
 		c.expected.Update(now, inService)
+		expectedErr = c.saveExpected(now)
 	}
 	zones := c.zones(now, update.Pods)
 	expected := expectedIn(zones, c.Proxy.Zone)
@@ -305,6 +313,9 @@ func (c *Controller) attempt(ctx context.Context) error {
 		s.Version, s.Known, s.Zones, s.Draining, s.Since = c.version, update.Known || c.Source == nil, zones, draining, update.Since
 		s.Sidecar = c.Source == nil
 		s.SourceErr, s.PolicyErr, s.ApplyErr = update.Err, policyErr, err
+		if update.Known {
+			s.ExpectedErr = expectedErr
+		}
 		if err == nil {
 			s.Servers = servers
 		}

@@ -342,6 +342,54 @@ func TestFilesStayUntilTheSourceAnswers(t *testing.T) {
 	f.servedBy("a")
 }
 
+// A controller that restarts while pods of its zone are missing still expects them.
+func TestExpectedPodsAfterARestart(t *testing.T) {
+	f := newFixture(t, haproxytest.Binary(t))
+	haproxy, kill := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = f.supervisor.Run(haproxy) })
+	t.Cleanup(func() { kill(); running.Wait() })
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = f.Run(ctx) }()
+	var pods []endpoints.Pod
+	for i := range 4 {
+		pods = append(pods, f.pod(fmt.Sprint(i), "a", nil))
+	}
+	f.updates <- controller.Update{Known: true, Pods: pods}
+	f.eventually("four pods", func() bool { return f.Status().Zones["a"].InService == 4 })
+	stop()
+	<-ended
+
+	file := filepath.Join(f.dir, "expected-pods.json")
+	restart := func() {
+		c := f.Controller
+		f.Controller = &controller.Controller{Proxy: c.Proxy, Source: c.Source, Dir: c.Dir, Version: c.Version, FirstPodsWait: c.FirstPodsWait}
+	}
+	restart()
+	f.run()
+	f.updates <- controller.Update{Known: true, Pods: pods[:1]}
+	f.eventually("one of four pods", func() bool { return f.Status().Zones["a"] == controller.ZoneStatus{InService: 1, Expected: 4} })
+	require.NoError(t, f.Status().ExpectedErr)
+	require.FileExists(t, file)
+}
+
+// A faulty file is reported and replaced.
+func TestFaultyFileOfExpectedPods(t *testing.T) {
+	f := newFixture(t, haproxytest.Binary(t))
+	file := filepath.Join(f.dir, "expected-pods.json")
+	require.NoError(t, os.WriteFile(file, []byte("{"), 0o600))
+	f.run()
+	f.eventually("the fault is reported", func() bool { return f.Status().ExpectedErr != nil })
+	require.ErrorContains(t, f.Status().ExpectedErr, file)
+	f.updates <- controller.Update{Known: true, Pods: []endpoints.Pod{f.pod("a", "a", nil)}}
+	f.servedBy("a")
+	f.eventually("no fault", func() bool { return f.Status().ExpectedErr == nil })
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Contains(t, string(text), `{"a":[{"pods":1,`)
+}
+
 // All pods break off every answer, and HAProxy repeats GET. HAProxy before 2.9 does not count the
 // repetitions by itself.
 func TestRetryBudgetOfHAProxy(t *testing.T) {

@@ -20,7 +20,8 @@
 //
 // The expected number is the largest number of pods that the zone had within the last 10 minutes; see
 // [Expected]. If the other zones have lost pods too, the number falls in the same proportion. So no
-// request leaves its zone because all zones were scaled down.
+// request leaves its zone because all zones were scaled down. The file expected-pods.json in the
+// directory keeps the numbers over a restart.
 //
 // # What happens at a failure
 //

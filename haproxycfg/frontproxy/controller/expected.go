@@ -15,6 +15,9 @@ const Window = 10 * time.Minute
 // loses its nodes, and it falls after a service was scaled down. EndpointSlices alone do not tell
 // these cases apart.
 //
+// A [Controller] saves the numbers in the file expected-pods.json beside haproxy.cfg at each change and
+// every minute, so that they survive a restart.
+//
 // The zero value remembers nothing. Expected uses no clock: the caller passes the time, which must
 // not go back.
 type Expected struct {

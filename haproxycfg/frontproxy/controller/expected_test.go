@@ -90,6 +90,67 @@ func TestExpectedAgreesWithAList(t *testing.T) {
 	}
 }
 
+// The numbers survive a restart, and those older than the Window do not.
+func TestExpectedAfterARestart(t *testing.T) {
+	type counts = map[string]int
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	at := func(minute float64) time.Time { return start.Add(time.Duration(minute * float64(time.Minute))) }
+	var before Expected
+	before.Update(at(0), podsOf(counts{"a": 12, "b": 3}))
+	before.Update(at(2), podsOf(counts{"a": 6, "b": 3}))
+	before.Update(at(3), podsOf(counts{"a": 4}))
+	text := before.encode(at(4))
+	require.JSONEq(t, `{"a":[{"pods":12,"until":"2026-01-01T00:02:00Z"},{"pods":6,"until":"2026-01-01T00:03:00Z"},{"pods":4,"until":"2026-01-01T00:04:00Z"}],
+		"b":[{"pods":3,"until":"2026-01-01T00:03:00Z"}]}`, string(text))
+
+	after, err := decodeExpected(text, at(5))
+	require.NoError(t, err)
+	require.Equal(t, counts{"a": 12, "b": 3}, after.Zones(at(5)))
+	after.Update(at(5), podsOf(counts{"a": 1, "c": 1}))
+	require.Equal(t, counts{"a": 12, "b": 3, "c": 1}, after.Zones(at(5)))
+	require.Equal(t, at(12), after.Next())
+	require.Equal(t, counts{"a": 6, "b": 3, "c": 1}, after.Zones(at(12)))
+	require.Equal(t, counts{"a": 4, "c": 1}, after.Zones(at(13)))
+	require.Equal(t, counts{"a": 1, "c": 1}, after.Zones(at(14)))
+
+	old, err := decodeExpected(text, at(14))
+	require.NoError(t, err)
+	require.Empty(t, old.Zones(at(14)))
+	future, err := decodeExpected(text, at(-60)) // the clock has gone back
+	require.NoError(t, err)
+	require.Equal(t, counts{"a": 12, "b": 3}, future.Zones(at(-60)))
+	require.Empty(t, future.Zones(at(-50)))
+
+	for text, want := range map[string]string{
+		`{"a":[{"pods":0}]}`:            "0 pods",
+		`{"a":[{"pods":1000001}]}`:      "1000001 pods",
+		`{"a":[{"pods":3},{"pods":3}]}`: "do not fall",
+		`{"a":[{"pods":3,"until":"2026-01-01T00:03:00Z"},{"pods":2,"until":"2026-01-01T00:02:00Z"}]}`: "do not fall",
+		`{"a":[`: "unexpected end",
+	} {
+		_, err := decodeExpected([]byte(text), start)
+		require.ErrorContains(t, err, want, text)
+	}
+}
+
+func FuzzDecodeExpected(f *testing.F) {
+	now := time.Date(2026, 1, 1, 0, 5, 0, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		e, err := decodeExpected(data, now)
+		if err != nil {
+			return
+		}
+		want := e.Zones(now)
+		again, err := decodeExpected(e.encode(now), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		require.Equal(t, want, again.Zones(now))
+		e.Update(now, podsOf(map[string]int{"a": 3}))
+		require.GreaterOrEqual(t, e.Zones(now)["a"], max(3, want["a"]))
+	})
+}
+
 func TestExpectedIn(t *testing.T) {
 	for _, tt := range []struct {
 		what  string

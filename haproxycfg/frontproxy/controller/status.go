@@ -30,6 +30,9 @@ type Status struct {
 	// SourceErr says why the pods may be out of date, PolicyErr why the policy file is not in
 	// force, and ApplyErr why the last change is not in force. nil means no fault.
 	SourceErr, PolicyErr, ApplyErr error
+	// ExpectedErr says why the expected numbers of pods could not be read or saved. After a restart, only
+	// the pods in service count then. nil means no fault.
+	ExpectedErr error
 	// Since is Update.Since.
 	Since time.Time
 }
@@ -66,7 +69,7 @@ func (s Status) Problems() (lines []string) {
 	for _, p := range []struct {
 		what string
 		err  error
-	}{{"policy", s.PolicyErr}, {"source of the pods", s.SourceErr}, {"change of HAProxy", s.ApplyErr}} {
+	}{{"policy", s.PolicyErr}, {"source of the pods", s.SourceErr}, {"change of HAProxy", s.ApplyErr}, {"expected pods", s.ExpectedErr}} {
 		if p.err != nil {
 			lines = append(lines, p.what+": "+p.err.Error())
 		}
@@ -77,7 +80,7 @@ func (s Status) Problems() (lines []string) {
 func (s Status) equal(o Status) bool {
 	return s.Version == o.Version && s.Known == o.Known && maps.Equal(s.Zones, o.Zones) && slices.Equal(s.Servers, o.Servers) &&
 		s.Applied == o.Applied && s.Draining == o.Draining && s.Since.Equal(o.Since) &&
-		text(s.SourceErr) == text(o.SourceErr) && text(s.PolicyErr) == text(o.PolicyErr) && text(s.ApplyErr) == text(o.ApplyErr)
+		text(s.SourceErr) == text(o.SourceErr) && text(s.PolicyErr) == text(o.PolicyErr) && text(s.ApplyErr) == text(o.ApplyErr) && text(s.ExpectedErr) == text(o.ExpectedErr)
 }
 
 func text(err error) string {

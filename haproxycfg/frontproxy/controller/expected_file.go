@@ -1,0 +1,124 @@
+package controller
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"time"
+
+	"github.com/headgate/headgate/internal/atomicfile"
+	"github.com/headgate/headgate/internal/inputfile"
+)
+
+const (
+	expectedFile = "expected-pods.json" // in the directory of the configuration
+	// saveInterval is the longest time between two writes of the file. If the process is killed, the
+	// numbers in the file are up to date except for this time.
+	saveInterval = time.Minute
+
+	maxExpectedFile = 1 << 20 // bytes
+	maxZones        = 1000
+	maxCounts       = 10_000 // of a zone
+	maxZonePods     = 1_000_000
+)
+
+// savedCount is a number of pods in the file, and the time until which the zone had them.
+type savedCount struct {
+	Pods  int       `json:"pods"`
+	Until time.Time `json:"until"`
+}
+
+// encode returns the numbers of the last Window as JSON: a list for each zone, the largest number
+// first.
+func (e *Expected) encode(now time.Time) []byte {
+	e.forget(now)
+	zones := map[string][]savedCount{}
+	for zone, h := range e.zones {
+		for _, p := range h.past {
+			zones[zone] = append(zones[zone], savedCount{p.count, p.until.UTC().Round(0)})
+		}
+		if h.present > 0 {
+			zones[zone] = append(zones[zone], savedCount{h.present, now.UTC().Round(0)})
+		}
+	}
+	data, _ := json.Marshal(zones) // numbers, texts and times
+	return append(data, '\n')
+}
+
+// decodeExpected returns the numbers in data that are not older than the Window. If the clock has gone
+// back, the times in the future become now. One fault makes the whole file useless.
+func decodeExpected(data []byte, now time.Time) (Expected, error) {
+	var zones map[string][]savedCount
+	if err := json.Unmarshal(data, &zones); err != nil {
+		return Expected{}, err
+	}
+	if len(zones) > maxZones {
+		return Expected{}, fmt.Errorf("%d zones, at most %d are allowed", len(zones), maxZones)
+	}
+	e := Expected{zones: map[string]*history{}}
+	for zone, counts := range zones {
+		if len(counts) > maxCounts {
+			return Expected{}, fmt.Errorf("zone %.100q: %d numbers, at most %d are allowed", zone, len(counts), maxCounts)
+		}
+		h := &history{}
+		for i, c := range counts {
+			switch {
+			case c.Pods < 1 || c.Pods > maxZonePods:
+				return Expected{}, fmt.Errorf("zone %.100q: %d pods", zone, c.Pods)
+			case i > 0 && (c.Pods >= counts[i-1].Pods || c.Until.Before(counts[i-1].Until)):
+				return Expected{}, fmt.Errorf("zone %.100q: the numbers do not fall with the time", zone)
+			}
+			until := c.Until
+			if until.After(now) {
+				until = now
+			}
+			h.past = append(h.past, pastCount{c.Pods, until})
+		}
+		e.zones[zone] = h
+	}
+	e.forget(now)
+	return e, nil
+}
+
+// present returns the number of pods in service by zone, without zones that have none.
+func (e *Expected) present() map[string]int {
+	counts := map[string]int{}
+	for zone, h := range e.zones {
+		if h.present > 0 {
+			counts[zone] = h.present
+		}
+	}
+	return counts
+}
+
+// readExpected reads the numbers that an earlier process has saved, so that a restart while pods are
+// missing does not forget these pods. Without a file, or with a faulty one, the numbers begin with the
+// first pods of the source.
+func (c *Controller) readExpected(now time.Time) error {
+	file := filepath.Join(c.Dir.Path, expectedFile)
+	data, err := inputfile.ReadOptional(file, maxExpectedFile)
+	if data == nil || err != nil {
+		return err
+	}
+	e, err := decodeExpected(data, now)
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	c.expected = e
+	return nil
+}
+
+// saveExpected writes the numbers to the directory if a number of pods has changed, or if the last
+// write was saveInterval ago.
+func (c *Controller) saveExpected(now time.Time) error {
+	counts := c.expected.present()
+	if maps.Equal(counts, c.saved) && now.Sub(c.savedAt) < saveInterval {
+		return nil
+	}
+	err := atomicfile.Write(filepath.Join(c.Dir.Path, expectedFile), c.expected.encode(now), 0o644, nil)
+	if err == nil {
+		c.saved, c.savedAt = counts, now
+	}
+	return err
+}
