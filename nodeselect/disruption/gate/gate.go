@@ -19,6 +19,8 @@ type Node struct {
 	nodeselect.Node
 	// Away says why the node counts as away, for example "cordoned". "" means that it is present.
 	Away string
+	// ReadySince is the time since which the node is Ready. The zero time means unknown.
+	ReadySince time.Time
 	// Addrs are all addresses of the node. If an applied configuration has another address for the
 	// node, the machine behind that address is gone, and the node counts as away. nil means unknown.
 	Addrs []netip.Addr

@@ -177,6 +177,21 @@ func TestObserve(t *testing.T) {
 	}
 }
 
+// TestObserveARestartThatNobodySaw: the node became Ready after the grant.
+func TestObserveARestartThatNobodySaw(t *testing.T) {
+	g := gate.Grant{Node: "a", Holder: "one", Taken: now, TTL: time.Hour}
+	o := gate.Observation{Applied: true, Up: true, ReadySince: now.Add(time.Second)}
+	next, why := g.Observe(o, 0, now.Add(10*time.Minute))
+	require.Equal(t, g, next, "the clocks may differ by a second")
+	require.Empty(t, why)
+	o.ReadySince = now.Add(time.Minute)
+	g, why = g.Observe(o, 0, now.Add(10*time.Minute))
+	require.Empty(t, why)
+	require.Equal(t, o.ReadySince, g.Went)
+	_, why = g.Observe(o, 0, now.Add(11*time.Minute))
+	require.Equal(t, "the node is back", why)
+}
+
 const report = `{
  "problems": [],
  "clusters": [{"name": "eu-1", "contact": {"state": "live"}, "nodes": [

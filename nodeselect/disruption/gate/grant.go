@@ -45,15 +45,23 @@ type Observation struct {
 	// Up is true if the agent of the node answers "up", or if the caller asks no agents. It matters
 	// only if Away is false.
 	Up bool
+	// ReadySince is Node.ReadySince. If the node became Ready after the grant, it was away, even if
+	// nobody has looked at that time.
+	ReadySince time.Time
 }
+
+// maxSkew is the largest difference between the clocks of a node and of the process that took a
+// grant. A node that became Ready within this time after the grant may have been Ready before.
+const maxSkew = 2 * time.Second
 
 // DefaultHoldDown is the default of the time for which a node must be back before its grant ends.
 const DefaultHoldDown = time.Minute
 
 // Observe returns the grant after an observation of its node. ended says why the grant has ended; it
 // is "" if the grant continues. holdDown is the time for which the node must be back; 0 means
-// DefaultHoldDown. If the node is away again during the hold-down, the hold-down begins again. An
-// observer that looks seldom misses an absence between two looks.
+// DefaultHoldDown. If the node is away again during the hold-down, the hold-down begins again. If
+// nobody looks while a node is cordoned and uncordoned again without a restart, the absence is
+// missed.
 func (g Grant) Observe(o Observation, holdDown time.Duration, now time.Time) (next Grant, ended string) {
 	if holdDown == 0 {
 		holdDown = DefaultHoldDown
@@ -61,6 +69,11 @@ func (g Grant) Observe(o Observation, holdDown time.Duration, now time.Time) (ne
 	switch {
 	case !o.Applied:
 		return g, "no applied configuration has the node"
+	case !o.Away && g.Went.IsZero() && o.ReadySince.After(g.Taken.Add(maxSkew)):
+		g.Went = o.ReadySince
+		if o.Up {
+			g.Back = now
+		}
 	case o.Away:
 		if g.Went.IsZero() {
 			g.Went = now

@@ -124,12 +124,21 @@ func CheckTake(holder string, ttl time.Duration) error {
 	return nil
 }
 
-// wireGrant is a grant in JSON, with a duration that people can read.
-type wireGrant struct {
+// Listed is a grant in JSON, with durations that people can read.
+type Listed struct {
 	gate.Grant
 	TTL        string  `json:"ttl"`
 	AgeSeconds float64 `json:"ageSeconds"`
 	Expired    bool    `json:"expired,omitempty"`
+}
+
+// List returns the grants for JSON. It returns an empty list, and not nil, if there are none.
+func List(grants []gate.Grant, now time.Time) []Listed {
+	all := []Listed{}
+	for _, g := range grants {
+		all = append(all, Listed{g, g.TTL.String(), now.Sub(g.Taken).Seconds(), g.Expired(now)})
+	}
+	return all
 }
 
 func (h *Handler) list(w http.ResponseWriter, r *http.Request) {
@@ -138,12 +147,7 @@ func (h *Handler) list(w http.ResponseWriter, r *http.Request) {
 		cannotTell(w, err)
 		return
 	}
-	now := time.Now()
-	all := []wireGrant{}
-	for _, g := range grants {
-		all = append(all, wireGrant{g, g.TTL.String(), now.Sub(g.Taken).Seconds(), g.Expired(now)})
-	}
-	writeJSON(w, http.StatusOK, all)
+	writeJSON(w, http.StatusOK, List(grants, time.Now()))
 }
 
 func (h *Handler) release(w http.ResponseWriter, r *http.Request) {

@@ -174,7 +174,7 @@ func (k *Keeper) next(ctx context.Context, in gate.Input, grants []gate.Grant, c
 			continue
 		}
 		next, why := grant.Observe(gate.Observation{
-			Applied: g.Used(grant.Node), Away: g.Away(grant.Node) != "", Up: up[i],
+			Applied: g.Used(grant.Node), Away: g.Away(grant.Node) != "", Up: up[i], ReadySince: nodes[grant.Node].ReadySince,
 		}, k.HoldDown, in.Now)
 		switch {
 		case why != "":
@@ -192,7 +192,7 @@ func (k *Keeper) next(ctx context.Context, in gate.Input, grants []gate.Grant, c
 // maxAsked is the number of agents that a Keeper asks at the same time.
 const maxAsked = 50
 
-// askAgents asks the agents of the granted nodes that were away and are present again.
+// askAgents asks the agents of the granted nodes that are present.
 func (k *Keeper) askAgents(ctx context.Context, g *gate.Gate, nodes map[string]gate.Node, grants []gate.Grant) []bool {
 	up := make([]bool, len(grants))
 	var group errgroup.Group
@@ -200,7 +200,7 @@ func (k *Keeper) askAgents(ctx context.Context, g *gate.Gate, nodes map[string]g
 	for i, grant := range grants {
 		if k.Up == nil {
 			up[i] = true
-		} else if !grant.Went.IsZero() && g.Away(grant.Node) == "" {
+		} else if g.Away(grant.Node) == "" {
 			group.Go(func() error { up[i] = k.Up(ctx, nodes[grant.Node]); return nil })
 		}
 	}

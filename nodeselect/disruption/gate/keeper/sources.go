@@ -134,7 +134,11 @@ func State(n *corev1.Node, signals []nodeagent.Signal) gate.Node {
 		}
 	}
 	for _, c := range n.Status.Conditions {
-		if c.Type == corev1.NodeReady && c.Status != corev1.ConditionTrue {
+		switch {
+		case c.Type != corev1.NodeReady:
+		case c.Status == corev1.ConditionTrue:
+			s.ReadySince = c.LastTransitionTime.Time
+		default:
 			s.Away, s.Since = "not Ready", c.LastTransitionTime.Time
 		}
 	}
