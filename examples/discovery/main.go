@@ -60,7 +60,7 @@ func serve(ctx context.Context, s settings, src *source, m *metrics, log *slog.L
 		return err
 	}
 	src.api = api
-	srv, err := s.api.Server(api, httpapi.MaxWait, api.StopWaiting, m.registry, program, log)
+	srv, err := s.api.Server(api, httpapi.MaxWait, api.StopWaiting, m, program, log)
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func serve(ctx context.Context, s settings, src *source, m *metrics, log *slog.L
 	defer l.Close()
 	group, ctx := errgroup.WithContext(ctx)
 	if s.admin.Given() {
-		admin := cli.Admin{Gatherer: m.registry, Ready: func() error { return src.readiness(ctx) }, Detail: src.detail}
+		admin := cli.Admin{Gatherer: m, Ready: func() error { return src.readiness(ctx) }, Detail: src.detail}
 		adminListeners, err := s.admin.Listen(&admin)
 		if err != nil {
 			return err
@@ -85,7 +85,7 @@ func serve(ctx context.Context, s settings, src *source, m *metrics, log *slog.L
 	group.Go(func() error {
 		// Before the first list, requests get 503. A client then asks the next server.
 		log.Info("listening", "addr", l.Addr())
-		return cli.ServeHTTP(ctx, srv, stopTimeout, cli.LimitConnections(srv, s.api.MaxConns, m.registry, program)(l))
+		return cli.ServeHTTP(ctx, srv, stopTimeout, cli.LimitConnections(srv, s.api.MaxConns, m, program)(l))
 	})
 	return group.Wait()
 }

@@ -14,7 +14,7 @@ import (
 // metrics are the metrics of the server. The label route is "pods", "prometheus", "envoy" or
 // "other".
 type metrics struct {
-	registry *prometheus.Registry
+	*cli.Metrics
 	requests *prometheus.CounterVec
 	services prometheus.Gauge
 	pods     *prometheus.GaugeVec
@@ -23,26 +23,15 @@ type metrics struct {
 }
 
 func newMetrics() *metrics {
-	m := &metrics{
-		registry: cli.NewRegistry(),
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "headgate_discovery_requests_total", Help: "Requests by route (pods, prometheus, envoy, other), status code and method.",
-		}, []string{"route", "code", "method"}),
-		services: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "headgate_discovery_services", Help: "Services that have an EndpointSlice.",
-		}),
-		pods: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "headgate_discovery_pods", Help: "Pods of all service ports, by condition (accepting, draining, not_ready).",
-		}, []string{"condition"}),
-		changes: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "headgate_discovery_service_changes_total", Help: "Services that were added, changed or removed.",
-		}),
-		problems: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "headgate_discovery_problems", Help: "Objects and files that cannot be used in full.",
-		}),
+	c := cli.NewMetrics(program, nil)
+	return &metrics{
+		Metrics:  c,
+		requests: c.CounterVec("requests_total", "Requests by route (pods, prometheus, envoy, other), status code and method.", "route", "code", "method"),
+		services: c.Gauge("services", "Services that have an EndpointSlice."),
+		pods:     c.GaugeVec("pods", "Pods of all service ports, by condition (accepting, draining, not_ready).", "condition"),
+		changes:  c.Counter("service_changes_total", "Services that were added, changed or removed."),
+		problems: c.Gauge("problems", "Objects and files that cannot be used in full."),
 	}
-	m.registry.MustRegister(m.requests, m.services, m.pods, m.changes, m.problems)
-	return m
 }
 
 // instrument wraps the handler of a route to count its requests.
@@ -52,14 +41,11 @@ func (m *metrics) instrument(route string, h http.Handler) http.Handler {
 
 // watch adds the metric whose value comes from api: the number of requests that wait for a change.
 func (m *metrics) watch(api *httpapi.Handler) {
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "headgate_discovery_waiting", Help: "Requests that wait for a change.",
-	}, func() float64 { return float64(api.Waiting()) }))
+	m.GaugeFunc("waiting", "Requests that wait for a change.", func() float64 { return float64(api.Waiting()) })
 }
 
 // watchAge adds the metric of the age of the pods.
 func (m *metrics) watchAge(age func() time.Duration) {
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "headgate_discovery_age_seconds", Help: "Age of the pods: 0 while the API server answers, otherwise the time since its last good answer.",
-	}, func() float64 { return age().Seconds() }))
+	m.GaugeFunc("age_seconds", "Age of the pods: 0 while the API server answers, otherwise the time since its last good answer.",
+		func() float64 { return age().Seconds() })
 }

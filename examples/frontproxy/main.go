@@ -89,7 +89,7 @@ func serve(ctx context.Context, s settings, p *proxy, log *slog.Logger) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, running := errgroup.WithContext(running)
-	admin := cli.Admin{Gatherer: p.metrics.registry, Ready: p.ready, Detail: p.detail, Extra: p.adminPages(running)}
+	admin := cli.Admin{Gatherer: p.metrics, Ready: p.ready, Detail: p.detail, Extra: p.adminPages(running)}
 	listeners, err := s.admin.Listen(&admin)
 	if err != nil {
 		return err

@@ -95,7 +95,7 @@ func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error)
 	}
 	p.metrics = newMetrics(p)
 	p.drainer = &drain.Drainer{
-		Settings: drain.Settings{Delay: noneIfZero(s.drainDelay), Timeout: noneIfZero(s.drainTimeout)},
+		Settings: drain.Settings{Delay: cli.NoneIfZero(s.drainDelay), Timeout: cli.NoneIfZero(s.drainTimeout)},
 		Count:    p.count,
 		Changed: func(progress drain.Progress) {
 			log.Info("drain", "progress", progress)

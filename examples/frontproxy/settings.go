@@ -142,12 +142,3 @@ func parseRef(text string) (nodeselect.Ref, error) {
 	}
 	return nodeselect.Ref{Namespace: namespace, Service: name, Port: port}, nil
 }
-
-// noneIfZero converts the value of a flag for drain.Settings. In a flag, 0 means "none". In
-// drain.Settings, a negative value means "none", and 0 means the default.
-func noneIfZero(d time.Duration) time.Duration {
-	if d == 0 {
-		return -1
-	}
-	return d
-}

@@ -56,7 +56,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	if err := sources.load(); err != nil {
 		return err
 	}
-	srv, err := s.api.Server(api, httpapi.MaxWait, api.StopWaiting, m.registry, program, log)
+	srv, err := s.api.Server(api, httpapi.MaxWait, api.StopWaiting, m, program, log)
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	defer l.Close()
 	group, ctx := errgroup.WithContext(ctx)
 	if s.admin.Given() {
-		admin := cli.Admin{Gatherer: m.registry, Ready: func() error { return readiness(ctx, sources.ready) }}
+		admin := cli.Admin{Gatherer: m, Ready: func() error { return readiness(ctx, sources.ready) }}
 		adminListeners, err := s.admin.Listen(&admin)
 		if err != nil {
 			return err
@@ -85,7 +85,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 			return nil
 		}
 		log.Info("listening", "addr", l.Addr())
-		return cli.ServeHTTP(ctx, srv, stopTimeout, cli.LimitConnections(srv, s.api.MaxConns, m.registry, program)(l))
+		return cli.ServeHTTP(ctx, srv, stopTimeout, cli.LimitConnections(srv, s.api.MaxConns, m, program)(l))
 	})
 	return group.Wait()
 }

@@ -12,7 +12,7 @@ import (
 
 // metrics are the metrics of the API. The label route is "hosts", "changes" or "other".
 type metrics struct {
-	registry *prometheus.Registry
+	*cli.Metrics
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	hosts    prometheus.Gauge
@@ -22,30 +22,16 @@ type metrics struct {
 }
 
 func newMetrics() *metrics {
-	m := &metrics{
-		registry: cli.NewRegistry(),
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "headgate_hostapi_requests_total", Help: "Requests by route (hosts, changes, other), status code and method.",
-		}, []string{"route", "code", "method"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "headgate_hostapi_host_duration_seconds", Help: "Time that a request about a host took.",
-			Buckets: prometheus.ExponentialBuckets(20e-6, 4, 8),
-		}, nil),
-		hosts: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "headgate_hostapi_hosts", Help: "Hosts that are known, wildcards as one.",
-		}),
-		changes: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "headgate_hostapi_host_changes_total", Help: "Hosts that were added, changed or removed.",
-		}),
-		refused: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "headgate_hostapi_change_refused", Help: "1 while a change is refused because too many hosts would go at once.",
-		}),
-		problems: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "headgate_hostapi_problems", Help: "What could not be read or followed, by source.",
-		}, []string{"source"}),
+	c := cli.NewMetrics(program, nil)
+	return &metrics{
+		Metrics:  c,
+		requests: c.CounterVec("requests_total", "Requests by route (hosts, changes, other), status code and method.", "route", "code", "method"),
+		duration: c.HistogramVec("host_duration_seconds", "Time that a request about a host took.", prometheus.ExponentialBuckets(20e-6, 4, 8)),
+		hosts:    c.Gauge("hosts", "Hosts that are known, wildcards as one."),
+		changes:  c.Counter("host_changes_total", "Hosts that were added, changed or removed."),
+		refused:  c.Gauge("change_refused", "1 while a change is refused because too many hosts would go at once."),
+		problems: c.GaugeVec("problems", "What could not be read or followed, by source.", "source"),
 	}
-	m.registry.MustRegister(m.requests, m.duration, m.hosts, m.changes, m.refused, m.problems)
-	return m
 }
 
 // instrument wraps the handler of a route. It counts the requests, and measures the duration of
@@ -60,7 +46,5 @@ func (m *metrics) instrument(route string, h http.Handler) http.Handler {
 
 // watch adds the metric whose value comes from api: the number of requests that wait for a change.
 func (m *metrics) watch(api *httpapi.Handler) {
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "headgate_hostapi_followers", Help: "Requests that wait for a change.",
-	}, func() float64 { return float64(api.Waiting()) }))
+	m.GaugeFunc("followers", "Requests that wait for a change.", func() float64 { return float64(api.Waiting()) })
 }

@@ -51,7 +51,7 @@ func run(ctx context.Context, inv cli.Invocation) int {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	if s.admin.Given() {
-		admin := cli.Admin{Gatherer: a.metrics.registry, Ready: a.ready, Detail: a.detail, Extra: drainHandler(ctx, a, log)}
+		admin := cli.Admin{Gatherer: a.metrics, Ready: a.ready, Detail: a.detail, Extra: drainHandler(ctx, a, log)}
 		listeners, err := s.admin.Listen(&admin)
 		if err != nil {
 			return inv.Fail(cli.ExitFailed, program, "%v", err)

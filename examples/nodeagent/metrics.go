@@ -14,9 +14,9 @@ import (
 // metrics are the metrics of an agent. The label service is "" for the node itself. Otherwise it is
 // a Service of the present state: the series of Services that are gone are deleted.
 type metrics struct {
-	registry *prometheus.Registry
+	*cli.Metrics
 	checks   *prometheus.CounterVec
-	duration prometheus.Histogram
+	duration prometheus.Observer
 	weight   *prometheus.GaugeVec
 	drain    *prometheus.GaugeVec
 	problems prometheus.Gauge
@@ -37,71 +37,46 @@ type clusterGauge struct {
 }
 
 func newMetrics(lastContact func() time.Time) *metrics {
+	c := cli.NewMetrics("agent", nil)
 	m := &metrics{
-		registry: cli.NewRegistry(),
-		checks: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "headgate_agent_checks_total", Help: "Agent checks by service and outcome (answered, failed).",
-		}, []string{"service", "outcome"}),
-		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "headgate_agent_check_duration_seconds", Help: "Time from accepting an agent check to its answer.",
-			Buckets: prometheus.ExponentialBuckets(20e-6, 4, 8),
-		}),
-		weight:   gaugeVec("headgate_agent_weight_percent", "Weight that is answered for a service.", "service"),
-		drain:    gaugeVec("headgate_agent_draining", "1 where the answer is to drain.", "service"),
-		problems: gauge("headgate_agent_problems", "Manifests and annotations that could not be followed, ports that could not be opened among them."),
-		ports:    gauge("headgate_agent_ports", "Ports that are open for agent checks."),
-		reason:   gaugeVec("headgate_agent_drain_reason", "1 for what asks for the node's drain, or did until its hold-down ends.", "reason"),
+		Metrics:  c,
+		checks:   c.CounterVec("checks_total", "Agent checks by service and outcome (answered, failed).", "service", "outcome"),
+		duration: c.HistogramVec("check_duration_seconds", "Time from accepting an agent check to its answer.", prometheus.ExponentialBuckets(20e-6, 4, 8)).WithLabelValues(),
+		weight:   c.GaugeVec("weight_percent", "Weight that is answered for a service.", "service"),
+		drain:    c.GaugeVec("draining", "1 where the answer is to drain.", "service"),
+		problems: c.Gauge("problems", "Manifests and annotations that could not be followed, ports that could not be opened among them."),
+		ports:    c.Gauge("ports", "Ports that are open for agent checks."),
+		reason:   c.GaugeVec("drain_reason", "1 for what asks for the node's drain, or did until its hold-down ends.", "reason"),
 	}
-	m.registry.MustRegister(m.checks, m.duration, m.weight, m.drain, m.problems, m.ports, m.reason)
-
 	add := func(name, help string, value func(nodeagent.State) float64) {
-		g := gauge(name, help)
-		m.registry.MustRegister(g)
-		m.cluster = append(m.cluster, clusterGauge{g, value})
+		m.cluster = append(m.cluster, clusterGauge{c.Gauge(name, help), value})
 	}
 	type state = nodeagent.State
-	add("headgate_agent_drain_wanted", "1 while something asks for the node's drain.",
-		func(s state) float64 { return oneIf(s.Drain.Requested) })
-	add("headgate_agent_drain_effective", "1 while the node drains.",
-		func(s state) float64 { return oneIf(s.Drain.Effective) })
-	add("headgate_agent_drain_waiting", "1 while the node's drain is asked for and waits, since as many nodes drain as may.",
-		func(s state) float64 { return oneIf(s.Drain.Requested && !s.Drain.Effective) })
-	add("headgate_agent_drain_held_down", "1 while the node drains and nothing asks for it any more.",
-		func(s state) float64 { return oneIf(s.Drain.Effective && !s.Drain.Requested) })
-	add("headgate_agent_drain_limit", "Nodes that may drain at once.",
+	add("drain_wanted", "1 while something asks for the node's drain.",
+		func(s state) float64 { return cli.OneIf(s.Drain.Requested) })
+	add("drain_effective", "1 while the node drains.",
+		func(s state) float64 { return cli.OneIf(s.Drain.Effective) })
+	add("drain_waiting", "1 while the node's drain is asked for and waits, since as many nodes drain as may.",
+		func(s state) float64 { return cli.OneIf(s.Drain.Requested && !s.Drain.Effective) })
+	add("drain_held_down", "1 while the node drains and nothing asks for it any more.",
+		func(s state) float64 { return cli.OneIf(s.Drain.Effective && !s.Drain.Requested) })
+	add("drain_limit", "Nodes that may drain at once.",
 		func(s state) float64 { return float64(s.Drain.Limit) })
-	add("headgate_agent_nodes", "Nodes that share the cluster's load.",
+	add("nodes", "Nodes that share the cluster's load.",
 		func(s state) float64 { return float64(s.Drain.Total) })
-	add("headgate_agent_nodes_draining", "Nodes that drain, as far as the agent sees.",
+	add("nodes_draining", "Nodes that drain, as far as the agent sees.",
 		func(s state) float64 { return float64(s.Drain.Draining) })
-	add("headgate_agent_nodes_waiting", "Nodes whose drain waits, as far as the agent sees.",
+	add("nodes_waiting", "Nodes whose drain waits, as far as the agent sees.",
 		func(s state) float64 { return float64(s.Drain.Waiting) })
-	add("headgate_agent_api_up", "1 while the API server answers.",
-		func(s state) float64 { return oneIf(s.Err == nil) })
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "headgate_agent_api_last_contact_timestamp_seconds", Help: "When the API server, or the directory, was last heard; 0 if never.",
-	}, func() float64 {
+	add("api_up", "1 while the API server answers.",
+		func(s state) float64 { return cli.OneIf(s.Err == nil) })
+	m.GaugeFunc("api_last_contact_timestamp_seconds", "When the API server, or the directory, was last heard; 0 if never.", func() float64 {
 		if last := lastContact(); !last.IsZero() {
 			return float64(last.UnixMilli()) / 1000
 		}
 		return 0
-	}))
+	})
 	return m
-}
-
-func gauge(name, help string) prometheus.Gauge {
-	return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
-}
-
-func gaugeVec(name, help, label string) *prometheus.GaugeVec {
-	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, []string{label})
-}
-
-func oneIf(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 func (m *metrics) finished(service string, x agentcheck.Exchange) {
@@ -141,7 +116,7 @@ func (m *metrics) state(s nodeagent.State, ports int) {
 		if percent, ok := a.Reply.Weight.Percent(); ok {
 			m.weight.WithLabelValues(a.Service).Set(float64(percent))
 		}
-		m.drain.WithLabelValues(a.Service).Set(oneIf(a.Reply.Admin >= agentcheck.Drain))
+		m.drain.WithLabelValues(a.Service).Set(cli.OneIf(a.Reply.Admin >= agentcheck.Drain))
 	}
 	for service := range before {
 		if !m.services[service] {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"strconv"
-	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -68,8 +67,8 @@ func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	if s.rules.MaxDrain == 0 {
 		return fail("-max-drain %s: want a share of more than 0%%", *maxDrain)
 	}
-	s.rules.HoldDown = noneIfZero(*holdDown)
-	s.rules.ZeroWeightDelay = noneIfZero(*zeroWeightDelay)
+	s.rules.HoldDown = cli.NoneIfZero(*holdDown)
+	s.rules.ZeroWeightDelay = cli.NoneIfZero(*zeroWeightDelay)
 	s.rules.Signals = nodeagent.DefaultSignals(s.rules.Annotations)
 	for _, key := range labels {
 		if faults := validation.IsQualifiedName(key); faults != nil {
@@ -81,15 +80,6 @@ func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 		s.rules.Signals = append(s.rules.Signals, nodeagent.Tainted(taints...))
 	}
 	return s, cli.ExitOK, false
-}
-
-// noneIfZero converts the value of a flag for nodeagent.Rules. In a flag, 0 means "none". In Rules,
-// a negative value means "none", and 0 means the default.
-func noneIfZero(d time.Duration) time.Duration {
-	if d == 0 {
-		return -1
-	}
-	return d
 }
 
 func splitListen(address string) (host string, port uint16, err error) {

@@ -156,7 +156,7 @@ func (r *router) serve(ctx context.Context) error {
 		return err
 	}
 	page := &status{started: time.Now(), srv: r.srv, hosts: r.hosts, log: r.access, drain: r.drain, logger: r.log}
-	admin := cli.Admin{Gatherer: r.metrics.registry, Ready: r.ready, Extra: page.handler()}
+	admin := cli.Admin{Gatherer: r.metrics, Ready: r.ready, Extra: page.handler()}
 	adminListeners, err := r.settings.admin.Listen(&admin)
 	if err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 // metrics are the metrics of a router. No label has a value that a client can choose; otherwise
 // clients could create any number of series.
 type metrics struct {
-	registry    *prometheus.Registry
+	*cli.Metrics
 	connections *prometheus.CounterVec
 	limited     *prometheus.CounterVec
 	answers     *prometheus.CounterVec
@@ -33,26 +33,17 @@ type metrics struct {
 }
 
 func newMetrics() *metrics {
-	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "headgate_router_" + name, Help: help}, labels)
-	}
+	c := cli.NewMetrics("router", nil)
 	m := &metrics{
-		registry:    cli.NewRegistry(),
-		connections: counter("connections_total", "Connections that have ended, by protocol (tls, http/1, h2c, unknown) and outcome.", "protocol", "outcome"),
-		limited:     counter("limited_total", "Connections that were refused or closed because of a limit, by reason (full, source, silent, idle, host, host_rate).", "reason"),
-		answers:     counter("answers_total", "Answers of the router itself, by protocol and code: a status of HTTP or a TLS alert.", "protocol", "code"),
-		lookups:     counter("lookups_total", "Lookups by where their answer came from (hit, miss, negative, stale, failed).", "level"),
-		bytes:       counter("bytes_total", "Bytes of connections that have ended, sent to and received from upstreams.", "direction"),
-		phases: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "headgate_router_phase_duration_seconds", Help: "How long connections took to name a host, to look it up, to connect, and in total.",
-			Buckets: prometheus.ExponentialBuckets(50e-6, 4, 14),
-		}, []string{"phase"}),
-		logDropped: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "headgate_router_log_dropped_total", Help: "Lines of the access log that were dropped since it could not be written fast enough.",
-		}),
-		logOmitted: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "headgate_router_log_omitted_total", Help: "Connections with a fault that the access log only counts, because of -log-faults.",
-		}),
+		Metrics:     c,
+		connections: c.CounterVec("connections_total", "Connections that have ended, by protocol (tls, http/1, h2c, unknown) and outcome.", "protocol", "outcome"),
+		limited:     c.CounterVec("limited_total", "Connections that were refused or closed because of a limit, by reason (full, source, silent, idle, host, host_rate).", "reason"),
+		answers:     c.CounterVec("answers_total", "Answers of the router itself, by protocol and code: a status of HTTP or a TLS alert.", "protocol", "code"),
+		lookups:     c.CounterVec("lookups_total", "Lookups by where their answer came from (hit, miss, negative, stale, failed).", "level"),
+		bytes:       c.CounterVec("bytes_total", "Bytes of connections that have ended, sent to and received from upstreams.", "direction"),
+		phases:      c.HistogramVec("phase_duration_seconds", "How long connections took to name a host, to look it up, to connect, and in total.", prometheus.ExponentialBuckets(50e-6, 4, 14), "phase"),
+		logDropped:  c.Counter("log_dropped_total", "Lines of the access log that were dropped since it could not be written fast enough."),
+		logOmitted:  c.Counter("log_omitted_total", "Connections with a fault that the access log only counts, because of -log-faults."),
 	}
 	m.sent, m.received = m.bytes.WithLabelValues("sent"), m.bytes.WithLabelValues("received")
 	m.peek, m.lookup = m.phases.WithLabelValues("peek"), m.phases.WithLabelValues("lookup")
@@ -66,7 +57,6 @@ func newMetrics() *metrics {
 	for _, l := range limitReasons {
 		m.limited.WithLabelValues(l.reason)
 	}
-	m.registry.MustRegister(m.connections, m.limited, m.answers, m.lookups, m.bytes, m.phases, m.logDropped, m.logOmitted)
 	return m
 }
 
@@ -111,56 +101,41 @@ func (m *metrics) finished(s sniproxy.Stats) {
 	}
 }
 
-func (m *metrics) gauge(name, help string, f func() float64) {
-	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "headgate_router_" + name, Help: help}, f))
-}
-
-func (m *metrics) counter(name, help string, labels prometheus.Labels, f func() float64) {
-	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "headgate_router_" + name, Help: help, ConstLabels: labels,
-	}, f))
-}
-
 // watchServer adds the metrics whose values come from the server and the drain.
 func (m *metrics) watchServer(srv *sniproxy.Server, d *drain.Drainer) {
-	m.gauge("connections", "Connections that are open.", func() float64 { return float64(srv.Load().Conns) })
-	m.gauge("connections_peeking", "Those of them that have not named a host.", func() float64 { return float64(srv.Load().Peeking) })
-	m.gauge("pipes", "Pipes for bulk transfers that exist.", func() float64 { return float64(srv.Load().Pipes) })
-	m.counter("shed_total", "Connections closed since descriptors or memory ran out.", nil, func() float64 { return float64(srv.Load().Shed) })
-	m.gauge("draining", "1 from /drain or SIGTERM on.", func() float64 {
-		if d.Ready() == nil {
-			return 0
-		}
-		return 1
-	})
+	m.GaugeFunc("connections", "Connections that are open.", func() float64 { return float64(srv.Load().Conns) })
+	m.GaugeFunc("connections_peeking", "Those of them that have not named a host.", func() float64 { return float64(srv.Load().Peeking) })
+	m.GaugeFunc("pipes", "Pipes for bulk transfers that exist.", func() float64 { return float64(srv.Load().Pipes) })
+	m.CounterFunc("shed_total", "Connections closed since descriptors or memory ran out.", nil, func() float64 { return float64(srv.Load().Shed) })
+	m.GaugeFunc("draining", "1 from /drain or SIGTERM on.", func() float64 { return cli.OneIf(d.Ready() != nil) })
 }
 
 // watchHosts adds the metrics whose values come from the hosts file, the cache and the feed.
 func (m *metrics) watchHosts(h *hosts) {
 	if h.file != nil {
-		m.gauge("file_hosts", "Hosts of -hosts.", func() float64 { return float64(h.file.Hosts().Len()) })
-		m.gauge("file_problems", "What of -hosts could not be used.", func() float64 { return float64(h.fileProblems.Load()) })
+		m.GaugeFunc("file_hosts", "Hosts of -hosts.", func() float64 { return float64(h.file.Hosts().Len()) })
+		m.GaugeFunc("file_problems", "What of -hosts could not be used.", func() float64 { return float64(h.fileProblems.Load()) })
 	}
 	if h.cache == nil {
 		return
 	}
 	if h.apiTLS.GetClientCertificate != nil {
-		m.registry.MustRegister(cli.PairExpiry("router", h.tlsFlags.Certificate, h.apiTLS.GetClientCertificate))
+		m.MustRegister(cli.PairExpiry("router", h.tlsFlags.Certificate, h.apiTLS.GetClientCertificate))
 	}
 	stat := func(f func(hostlookup.Stats) uint64) func() float64 {
 		return func() float64 { return float64(f(h.cache.Stats())) }
 	}
-	m.gauge("cache_hosts", "Known hosts in the cache.", func() float64 { return float64(h.cache.Stats().Hosts) })
-	m.gauge("cache_aliases", "Hosts in the cache that share the endpoint of another name, such as a wildcard.", func() float64 { return float64(h.cache.Stats().Aliases) })
-	m.gauge("cache_negative", "Hosts in the cache that are not found, or failed a moment ago.", func() float64 { return float64(h.cache.Stats().Negative) })
-	m.gauge("api_calls_in_flight", "Calls of the API under way or waiting for their turn.", func() float64 { return float64(h.cache.Stats().InFlight) })
-	m.counter("api_calls_total", "Calls of the API.", nil, stat(func(s hostlookup.Stats) uint64 { return s.Calls }))
-	m.counter("api_not_found_total", "Those of them that ended with a host not found.", nil, stat(func(s hostlookup.Stats) uint64 { return s.NotFound }))
-	m.counter("api_errors_total", "Those of them that failed.", nil, stat(func(s hostlookup.Stats) uint64 { return s.Errors }))
-	m.counter("cache_evicted_total", "Hosts that made room for others.", prometheus.Labels{"kind": "known"}, stat(func(s hostlookup.Stats) uint64 { return s.Evicted }))
-	m.counter("cache_evicted_total", "Hosts that made room for others.", prometheus.Labels{"kind": "alias"}, stat(func(s hostlookup.Stats) uint64 { return s.EvictedAliases }))
-	m.counter("cache_evicted_total", "Hosts that made room for others.", prometheus.Labels{"kind": "negative"}, stat(func(s hostlookup.Stats) uint64 { return s.EvictedNegative }))
+	m.GaugeFunc("cache_hosts", "Known hosts in the cache.", func() float64 { return float64(h.cache.Stats().Hosts) })
+	m.GaugeFunc("cache_aliases", "Hosts in the cache that share the endpoint of another name, such as a wildcard.", func() float64 { return float64(h.cache.Stats().Aliases) })
+	m.GaugeFunc("cache_negative", "Hosts in the cache that are not found, or failed a moment ago.", func() float64 { return float64(h.cache.Stats().Negative) })
+	m.GaugeFunc("api_calls_in_flight", "Calls of the API under way or waiting for their turn.", func() float64 { return float64(h.cache.Stats().InFlight) })
+	m.CounterFunc("api_calls_total", "Calls of the API.", nil, stat(func(s hostlookup.Stats) uint64 { return s.Calls }))
+	m.CounterFunc("api_not_found_total", "Those of them that ended with a host not found.", nil, stat(func(s hostlookup.Stats) uint64 { return s.NotFound }))
+	m.CounterFunc("api_errors_total", "Those of them that failed.", nil, stat(func(s hostlookup.Stats) uint64 { return s.Errors }))
+	m.CounterFunc("cache_evicted_total", "Hosts that made room for others.", prometheus.Labels{"kind": "known"}, stat(func(s hostlookup.Stats) uint64 { return s.Evicted }))
+	m.CounterFunc("cache_evicted_total", "Hosts that made room for others.", prometheus.Labels{"kind": "alias"}, stat(func(s hostlookup.Stats) uint64 { return s.EvictedAliases }))
+	m.CounterFunc("cache_evicted_total", "Hosts that made room for others.", prometheus.Labels{"kind": "negative"}, stat(func(s hostlookup.Stats) uint64 { return s.EvictedNegative }))
 	if h.feed != nil {
-		m.counter("feed_errors_total", "Times that following the changes of the API broke off.", nil, func() float64 { return float64(h.feedErrors.Load()) })
+		m.CounterFunc("feed_errors_total", "Times that following the changes of the API broke off.", nil, func() float64 { return float64(h.feedErrors.Load()) })
 	}
 }

@@ -157,7 +157,7 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 	})
 	m := newMetrics(c.Status)
 	if socket := s.countersSocket(); s.builder.Edge.Global.Observe && socket.Path != "" {
-		m.registry.MustRegister(&observed.Collector{Socket: socket, Logger: log})
+		m.MustRegister(&observed.Collector{Socket: socket, Logger: log})
 	}
 	c.Logger, c.Attempted, c.Elector = log, m.attempted, s.elector(log)
 	c.ForceHint = s.forceHint
@@ -171,7 +171,7 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 		pages.Handle("/report.json", c.ReportHandler())
 		pages.Handle("/", shifts.Handler(routes.CanonicalName))
 		admin := cli.Admin{
-			Gatherer: m.registry, Extra: pages,
+			Gatherer: m, Extra: pages,
 			Ready:  func() error { return c.Status().Ready() },
 			Detail: func() string { return c.Status().String() },
 		}

@@ -16,45 +16,48 @@ import (
 
 // metrics are the metrics of a terminator that runs without -once and -diff.
 type metrics struct {
-	registry    *prometheus.Registry
-	applies     *prometheus.CounterVec
-	duration    *prometheus.HistogramVec
-	lastSuccess prometheus.Gauge
-	services    prometheus.Gauge
-	problemsNow prometheus.Gauge
-	special     prometheus.Gauge
-	checks      prometheus.Gauge
-
+	*cli.Metrics
+	applies      *prometheus.CounterVec
+	duration     *prometheus.HistogramVec
+	lastSuccess  prometheus.Gauge
+	services     prometheus.Gauge
+	problemsNow  prometheus.Gauge
+	special      prometheus.Gauge
+	checks       prometheus.Gauge
 	certificates *prometheus.GaugeVec
 	faultyFiles  prometheus.Gauge
 	records      atomic.Pointer[[]certs.Record] // of the certificates in use
 }
 
 func newMetrics(status func() controller.Status) *metrics {
-	gauge := func(name, help string) prometheus.Gauge {
-		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
-	}
+	c := cli.NewMetrics(program, nil)
 	m := &metrics{
-		registry: cli.NewRegistry(),
-		applies: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "headgate_terminator_applies_total", Help: "Attempts to bring a state into force, by outcome (written, unchanged, refused, waiting, failed).",
-		}, []string{"outcome"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "headgate_terminator_apply_duration_seconds", Help: "Time that attempts took by outcome, with HAProxy's check and reload.",
-			Buckets: prometheus.ExponentialBuckets(0.01, 2, 13),
-		}, []string{"outcome"}),
-		lastSuccess: gauge("headgate_terminator_last_success_timestamp_seconds", "When the state of routes and clusters was last known to be in force."),
-		services:    gauge("headgate_terminator_subsets", "Service ports that were resolved at the last attempt, each with its subset of nodes."),
-		problemsNow: gauge("headgate_terminator_problems", "Problems that were found at the last attempt, without warnings."),
-		special:     gauge("headgate_terminator_special_nodes", "Nodes with special addresses that are used with a warning, at the last attempt."),
-		checks:      gauge("headgate_terminator_checks_per_second", "Health and agent checks that one HAProxy makes with the configuration of the last attempt."),
-		certificates: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "headgate_terminator_certificates", Help: "Certificates that HAProxy can use, by source: file, or kept if the file no longer contains the certificate.",
-		}, []string{"source"}),
-		faultyFiles: gauge("headgate_terminator_certificate_problems", "Certificate files that could not be used at the last attempt."),
+		Metrics:      c,
+		applies:      c.CounterVec("applies_total", "Attempts to bring a state into force, by outcome (written, unchanged, refused, waiting, failed).", "outcome"),
+		duration:     c.HistogramVec("apply_duration_seconds", "Time that attempts took by outcome, with HAProxy's check and reload.", prometheus.ExponentialBuckets(0.01, 2, 13), "outcome"),
+		lastSuccess:  c.Gauge("last_success_timestamp_seconds", "When the state of routes and clusters was last known to be in force."),
+		services:     c.Gauge("subsets", "Service ports that were resolved at the last attempt, each with its subset of nodes."),
+		problemsNow:  c.Gauge("problems", "Problems that were found at the last attempt, without warnings."),
+		special:      c.Gauge("special_nodes", "Nodes with special addresses that are used with a warning, at the last attempt."),
+		checks:       c.Gauge("checks_per_second", "Health and agent checks that one HAProxy makes with the configuration of the last attempt."),
+		certificates: c.GaugeVec("certificates", "Certificates that HAProxy can use, by source: file, or kept if the file no longer contains the certificate.", "source"),
+		faultyFiles:  c.Gauge("certificate_problems", "Certificate files that could not be used at the last attempt."),
 	}
-	m.registry.MustRegister(m.applies, m.duration, m.lastSuccess, m.services, m.problemsNow, m.special, m.checks, statusMetrics{status},
-		m.certificates, m.faultyFiles, cli.CertificateExpiry(program, m.expiry))
+	m.MustRegister(cli.CertificateExpiry(program, m.expiry))
+	m.Scraped(
+		func(send cli.Send) { sendStatus(status(), send) },
+		cli.Define("servers", "Servers of the configuration in force."),
+		cli.Define("refused", "1 while a change is not in force: it is larger than -max-change, or HAProxy does not take it."),
+		cli.Define("refused_share", "Largest of the shares of hosts, paths, backends and servers in force that the change which is not in force takes away or alters."),
+		cli.Define("reload_waiting", "1 while a change waits for its reload: HAProxy has reloaded often, or has -max-old-workers old processes."),
+		cli.Define("old_workers", "Replaced HAProxy processes that still have connections, at the last attempt."),
+		cli.Define("old_workers_ended_total", "Replaced HAProxy processes that the terminator has ended, because a reload had waited for -max-reload-wait."),
+		cli.Define("streams_cut_total", "Requests and tunnels that were cut when the terminator ended a replaced HAProxy process."),
+		cli.Define("leader", "1 while this terminator may write."),
+		cli.Define("cluster_up", "1 while the cluster answers.", "cluster"),
+		cli.Define("cluster_last_contact_timestamp_seconds", "When the cluster last answered; 0 if it never did.", "cluster"),
+		cli.Define("cluster_objects", "Objects that are known of the cluster, by kind.", "cluster", "kind"),
+	)
 	for _, o := range []controller.Outcome{controller.Written, controller.Unchanged, controller.Refused, controller.Waits, controller.Failed} {
 		m.applies.WithLabelValues(string(o))
 	}
@@ -116,75 +119,31 @@ func (m *metrics) expiry() map[string]time.Time {
 	return expiry
 }
 
-// statusMetrics exports the Controller's status at the time of each scrape.
-type statusMetrics struct {
-	status func() controller.Status
-}
-
-func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("headgate_terminator_"+name, help, labels, nil)
-}
-
-var (
-	descServers        = desc("servers", "Servers of the configuration in force.")
-	descRefused        = desc("refused", "1 while a change is not in force: it is larger than -max-change, or HAProxy does not take it.")
-	descRefusedShare   = desc("refused_share", "Largest of the shares of hosts, paths, backends and servers in force that the change which is not in force takes away or alters.")
-	descWaiting        = desc("reload_waiting", "1 while a change waits for its reload: HAProxy has reloaded often, or has -max-old-workers old processes.")
-	descOldWorkers     = desc("old_workers", "Replaced HAProxy processes that still have connections, at the last attempt.")
-	descWorkersEnded   = desc("old_workers_ended_total", "Replaced HAProxy processes that the terminator has ended, because a reload had waited for -max-reload-wait.")
-	descStreamsCut     = desc("streams_cut_total", "Requests and tunnels that were cut when the terminator ended a replaced HAProxy process.")
-	descLeader         = desc("leader", "1 while this terminator may write.")
-	descClusterUp      = desc("cluster_up", "1 while the cluster answers.", "cluster")
-	descClusterContact = desc("cluster_last_contact_timestamp_seconds", "When the cluster last answered; 0 if it never did.", "cluster")
-	descClusterObjects = desc("cluster_objects", "Objects that are known of the cluster, by kind.", "cluster", "kind")
-)
-
-// Describe implements prometheus.Collector.
-func (statusMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descServers, descRefused, descRefusedShare, descWaiting, descOldWorkers, descWorkersEnded, descStreamsCut, descLeader, descClusterUp, descClusterContact, descClusterObjects} {
-		ch <- d
+// sendStatus sends the values of the Controller's status to a scrape.
+func sendStatus(s controller.Status, send cli.Send) {
+	share := 0.0
+	if s.Refused != nil && s.Refused.Losses != nil {
+		share = s.Refused.Losses.Share()
 	}
-}
-
-// Collect implements prometheus.Collector.
-func (m statusMetrics) Collect(ch chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
-	}
-	s := m.status()
-	refused, share, leader := 0.0, 0.0, 0.0
-	if c := s.Refused; c != nil {
-		refused = 1
-		if c.Losses != nil {
-			share = c.Losses.Share()
-		}
-	}
-	if s.Leading {
-		leader = 1
-	}
-	gauge(descServers, float64(s.Servers))
-	gauge(descRefused, refused)
-	gauge(descRefusedShare, share)
-	gauge(descLeader, leader)
-	waiting := 0.0
-	if s.Waiting != nil {
-		waiting = 1
-	}
-	gauge(descWaiting, waiting)
-	gauge(descOldWorkers, float64(s.Reloads.OldWorkers))
-	ch <- prometheus.MustNewConstMetric(descWorkersEnded, prometheus.CounterValue, float64(s.Reloads.WorkersEnded))
-	ch <- prometheus.MustNewConstMetric(descStreamsCut, prometheus.CounterValue, float64(s.Reloads.StreamsCut))
+	send("servers", float64(s.Servers))
+	send("refused", cli.OneIf(s.Refused != nil))
+	send("refused_share", share)
+	send("leader", cli.OneIf(s.Leading))
+	send("reload_waiting", cli.OneIf(s.Waiting != nil))
+	send("old_workers", float64(s.Reloads.OldWorkers))
+	send("old_workers_ended_total", float64(s.Reloads.WorkersEnded))
+	send("streams_cut_total", float64(s.Reloads.StreamsCut))
 	for _, c := range s.Clusters {
-		up, contact := 0.0, 0.0
+		contact := 0.0
 		switch c.Connectivity.State {
 		case kube.Live:
-			up, contact = 1, float64(time.Now().Unix())
+			contact = float64(time.Now().Unix())
 		case kube.LastKnown:
 			contact = float64(c.Connectivity.Since.Unix())
 		}
-		gauge(descClusterUp, up, c.Name)
-		gauge(descClusterContact, contact, c.Name)
-		gauge(descClusterObjects, float64(c.Nodes), c.Name, "node")
-		gauge(descClusterObjects, float64(c.Services), c.Name, "service")
+		send("cluster_up", cli.OneIf(c.Connectivity.State == kube.Live), c.Name)
+		send("cluster_last_contact_timestamp_seconds", contact, c.Name)
+		send("cluster_objects", float64(c.Nodes), c.Name, "node")
+		send("cluster_objects", float64(c.Services), c.Name, "service")
 	}
 }

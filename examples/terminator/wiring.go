@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
 
+	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/examples/internal/kubeconn"
 	"github.com/headgate/headgate/haproxycfg/certfiles"
 	"github.com/headgate/headgate/haproxycfg/controller"
@@ -34,17 +35,11 @@ func (s *settings) controller(warned func([]deploy.Diagnostic)) *controller.Cont
 		MinInterval:  max(s.minInterval, 1), // 0 would mean the default
 		StartTimeout: max(s.startTimeout, 1),
 		MaxInterval:  max(s.maxInterval, 1),
+
+		MaxOldWorkers: cli.NoneIfZero(s.maxOldWorkers), MaxReloadWait: cli.NoneIfZero(s.maxReloadWait),
 	}
 	if s.reload != "" {
 		c.OldWorkers = deploy.Workers{Master: runtimeapi.Socket{Path: s.reload}}
-	}
-	// The value 0 of -max-old-workers means no bound, and the value 0 of -max-reload-wait means no
-	// wait. A Controller needs a negative value for this, because its 0 means the default.
-	if c.MaxOldWorkers = s.maxOldWorkers; c.MaxOldWorkers == 0 {
-		c.MaxOldWorkers = -1
-	}
-	if c.MaxReloadWait = s.maxReloadWait; c.MaxReloadWait == 0 {
-		c.MaxReloadWait = -1
 	}
 	if s.haproxy != "" {
 		checker := deploy.Checker{Haproxy: s.haproxy, Warned: warned}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -265,6 +267,10 @@ var HasIPv6 = sync.OnceValue(func() bool {
 	l.Close()
 	return true
 })
+
+// NoneIfZero converts the value of a flag for a field of a package. In the flag, 0 means "none" or
+// "no limit". In the field, 0 means the default, and a negative value means "none" or "no limit".
+func NoneIfZero[T int | time.Duration](v T) T { return cmp.Or(v, -1) }
 
 // ParseShare reads a share from 0 to 1, such as "30%" or "0.3".
 func ParseShare(text string) (float64, error) {

@@ -1,0 +1,125 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// Metrics creates the metrics of a binary and registers them. Each name begins with the same prefix,
+// such as "headgate_terminator_"; callers pass only the rest of the name. The Registry also has the
+// metrics of NewRegistry.
+type Metrics struct {
+	*prometheus.Registry
+	prefix  string
+	labels  prometheus.Labels
+	factory promauto.Factory
+}
+
+// NewMetrics returns Metrics with the prefix "headgate_", program and "_". All metrics that Metrics
+// creates have the given labels.
+func NewMetrics(program string, labels prometheus.Labels) *Metrics {
+	m := &Metrics{Registry: NewRegistry(), prefix: "headgate_" + program + "_", labels: labels}
+	m.factory = promauto.With(prometheus.WrapRegistererWith(labels, prometheus.WrapRegistererWithPrefix(m.prefix, m.Registry)))
+	return m
+}
+
+// Counter creates a counter without labels.
+func (m *Metrics) Counter(name, help string) prometheus.Counter {
+	return m.factory.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+}
+
+// CounterVec creates a counter with labels.
+func (m *Metrics) CounterVec(name, help string, labels ...string) *prometheus.CounterVec {
+	return m.factory.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+}
+
+// CounterFunc creates a counter whose value is the result of f. Each scrape calls f, from any
+// goroutine.
+func (m *Metrics) CounterFunc(name, help string, labels prometheus.Labels, f func() float64) {
+	m.factory.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, f)
+}
+
+// Gauge creates a gauge without labels.
+func (m *Metrics) Gauge(name, help string) prometheus.Gauge {
+	return m.factory.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+}
+
+// GaugeVec creates a gauge with labels.
+func (m *Metrics) GaugeVec(name, help string, labels ...string) *prometheus.GaugeVec {
+	return m.factory.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
+}
+
+// GaugeFunc creates a gauge whose value is the result of f. Each scrape calls f, from any goroutine.
+func (m *Metrics) GaugeFunc(name, help string, f func() float64) {
+	m.factory.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
+}
+
+// HistogramVec creates a histogram. It has no labels if the argument labels is empty.
+func (m *Metrics) HistogramVec(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	return m.factory.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
+}
+
+// Scraped creates metrics whose values the function read sends at each scrape. Define returns the
+// argument series. Several goroutines may call read at the same time.
+func (m *Metrics) Scraped(read func(send Send), series ...Series) {
+	descs := make(map[string]*prometheus.Desc, len(series))
+	for _, s := range series {
+		descs[s.name] = prometheus.NewDesc(m.prefix+s.name, s.help, s.labels, m.labels)
+	}
+	m.MustRegister(scraped{descs, read})
+}
+
+// Send sends one value during a scrape. name is the name of a Series. labels are the values of its
+// labels.
+type Send func(name string, value float64, labels ...string)
+
+// Series describes one metric of Scraped.
+type Series struct {
+	name, help string
+	labels     []string
+}
+
+// Define returns a description of a metric. If its name ends with "_total", the metric is a counter,
+// and otherwise it is a gauge.
+func Define(name, help string, labels ...string) Series { return Series{name, help, labels} }
+
+// scraped is the collector of Scraped.
+type scraped struct {
+	descs map[string]*prometheus.Desc
+	read  func(Send)
+}
+
+// Describe implements prometheus.Collector.
+func (s scraped) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range s.descs {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector. A value without a Series makes the scrape fail.
+func (s scraped) Collect(ch chan<- prometheus.Metric) {
+	s.read(func(name string, value float64, labels ...string) {
+		desc := s.descs[name]
+		if desc == nil {
+			err := fmt.Errorf("no metric %q is defined", name)
+			ch <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(err), err)
+			return
+		}
+		kind := prometheus.GaugeValue
+		if strings.HasSuffix(name, "_total") {
+			kind = prometheus.CounterValue
+		}
+		ch <- prometheus.MustNewConstMetric(desc, kind, value, labels...)
+	})
+}
+
+// OneIf returns 1 if b is true, and otherwise 0.
+func OneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
