@@ -124,7 +124,7 @@ func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error)
 
 func binds(addresses cli.Strings, acceptProxy bool) (list []haproxycfg.Bind) {
 	for _, addr := range addresses {
-		list = append(list, haproxycfg.Bind{Address: addr, AcceptProxy: acceptProxy, IPv6: strings.HasPrefix(addr, ":") && cli.HasIPv6()})
+		list = append(list, haproxycfg.Bind{Address: addr, AcceptProxy: acceptProxy, IPv6: cli.AlsoIPv6(addr)})
 	}
 	return list
 }
@@ -140,7 +140,7 @@ func (p *proxy) source(s settings) (controller.Source, error) {
 		client := &httpapi.Client{URLs: s.discovery, TLS: conf}
 		p.readAuthorities = func() { s.discoveryTLS.ReadAuthorities(conf, p.log, client.SetTLS) }
 		if conf.GetClientCertificate != nil {
-			p.metrics.registry.MustRegister(cli.PairExpiry(program, s.discoveryTLS.Certificate, conf.GetClientCertificate))
+			p.metrics.MustRegister(cli.PairExpiry(program, s.discoveryTLS.Certificate, conf.GetClientCertificate))
 		}
 		if s.tokenFile != "" {
 			client.Token = httpapi.TokenFile(s.tokenFile)

@@ -25,8 +25,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/controllermetrics"
 	"github.com/headgate/headgate/examples/internal/kubeconn"
-	"github.com/headgate/headgate/examples/internal/observed"
 	"github.com/headgate/headgate/haproxycfg/controller"
 	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/routes"
@@ -155,11 +155,14 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 			log.Warn("haproxy warns", "of", w)
 		}
 	})
-	m := newMetrics(c.Status)
+	m := controllermetrics.New(program, c.Status)
 	if socket := s.countersSocket(); s.builder.Edge.Global.Observe && socket.Path != "" {
-		m.MustRegister(&observed.Collector{Socket: socket, Logger: log})
+		m.Observe(socket, log)
 	}
-	c.Logger, c.Attempted, c.Elector = log, m.attempted, s.elector(log)
+	c.Logger, c.Attempted = log, m.Attempted
+	if s.lease != nil {
+		s.lease.Logger, c.Elector = log, s.lease
+	}
 	c.ForceHint = s.forceHint
 
 	group, ctx := errgroup.WithContext(ctx)

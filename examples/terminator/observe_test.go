@@ -11,11 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/examples/internal/cli"
-	"github.com/headgate/headgate/examples/internal/observed"
+	"github.com/headgate/headgate/examples/internal/controllermetrics"
+	"github.com/headgate/headgate/haproxycfg/controller"
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
@@ -31,15 +31,18 @@ func TestObserveCounts(t *testing.T) {
 	code, _, stderr := w.runAlone("-out", w.path("out"), "-once", "-observe", "-stats-socket", stats, "-http", address)
 	require.Equal(t, cli.ExitOK, code, stderr)
 	haproxy := haproxytest.StartMaster(t, dir, w.read("out/haproxy.cfg"))
-	registry := prometheus.NewRegistry()
+	registry := controllermetrics.New(program, func() (s controller.Status) { return s })
 	socket := (&settings{reload: filepath.Join(dir, haproxytest.MasterSocket)}).countersSocket()
 	socket.Timeout = 30 * time.Second
-	registry.MustRegister(&observed.Collector{Socket: socket, Logger: slog.New(slog.DiscardHandler)})
+	registry.Observe(socket, slog.New(slog.DiscardHandler))
 	counts := func() map[string]float64 {
 		families, err := registry.Gather()
 		require.NoError(t, err)
 		got := map[string]float64{}
 		for _, f := range families {
+			if f.GetName() != "headgate_terminator_observed_total" {
+				continue
+			}
 			for _, m := range f.Metric {
 				got[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
 			}
@@ -66,11 +69,17 @@ func TestObserveErrors(t *testing.T) {
 	var log bytes.Buffer
 	socket := s.countersSocket()
 	socket.Timeout = 30 * time.Second
-	c := &observed.Collector{Socket: socket, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	m := controllermetrics.New(program, func() (s controller.Status) { return s })
+	m.Observe(socket, slog.New(slog.NewTextHandler(&log, nil)))
 	count := func() int {
-		metrics := make(chan prometheus.Metric, 100)
-		c.Collect(metrics)
-		return len(metrics)
+		families, err := m.Gather()
+		require.NoError(t, err)
+		for _, f := range families {
+			if f.GetName() == "headgate_terminator_observed_total" {
+				return len(f.Metric)
+			}
+		}
+		return 0
 	}
 	for range 2 {
 		require.Zero(t, count())

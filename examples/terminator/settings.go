@@ -14,7 +14,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/kubeconn"
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/controller/lease"
 	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
@@ -43,9 +45,9 @@ type settings struct {
 	cdn     routes.CDNOptions  // without Origin there is no cdn.json
 
 	// Values of resolve.
-	clusters  []cluster
-	maxChange float64   // share of the hosts, paths, backends and servers, from 0 to 1
-	lease     leaseName // zero for none
+	clusters  []kubeconn.Cluster
+	maxChange float64        // share of the hosts, paths, backends and servers, from 0 to 1
+	lease     *lease.Elector // nil without -lease
 
 	text texts
 }
@@ -189,7 +191,7 @@ func (s *settings) resolve() error {
 	if err := s.resolveLimits(); err != nil {
 		return err
 	}
-	if s.clusters, err = parseClusters(f.clusters); err != nil {
+	if s.clusters, err = kubeconn.ParseClusters(f.clusters); err != nil {
 		return fmt.Errorf("-cluster: %w", err)
 	}
 	if err := s.resolveLease(); err != nil {
@@ -282,15 +284,15 @@ func (s *settings) resolveEdge() error {
 		e.Global.Logs = []haproxycfg.Log{{Address: f.log}}
 	}
 	for _, addr := range f.http {
-		e.HTTP = append(e.HTTP, bind(addr, cli.HasIPv6()))
+		e.HTTP = append(e.HTTP, haproxycfg.Bind{Address: addr, IPv6: cli.AlsoIPv6(addr)})
 	}
 	for _, addr := range f.https {
-		b := bind(addr, cli.HasIPv6())
+		b := haproxycfg.Bind{Address: addr, IPv6: cli.AlsoIPv6(addr)}
 		b.TLS = &haproxycfg.TLS{List: edge.CertificateList, StrictSNI: true}
 		e.HTTPS = append(e.HTTPS, b)
 	}
 	for _, addr := range f.exporter {
-		e.Admin = append(e.Admin, bind(addr, cli.HasIPv6()))
+		e.Admin = append(e.Admin, haproxycfg.Bind{Address: addr, IPv6: cli.AlsoIPv6(addr)})
 	}
 	if f.redirect {
 		_, port, ok := strings.Cut(f.https[0][strings.LastIndexByte(f.https[0], ']')+1:], ":")
@@ -300,25 +302,5 @@ func (s *settings) resolveEdge() error {
 		}
 		e.RedirectHTTPS = &haproxycfg.HTTPSRedirect{Port: uint16(n)}
 	}
-	return checkEdge(*e)
-}
-
-// bind returns a listener on an address. An address without a host, such as ":80", means all
-// addresses: IPv4, and IPv6 if the argument ipv6 is true.
-func bind(addr string, ipv6 bool) haproxycfg.Bind {
-	return haproxycfg.Bind{Address: addr, IPv6: ipv6 && strings.HasPrefix(addr, ":")}
-}
-
-// checkEdge returns an error if HAProxy would reject every configuration with these settings.
-func checkEdge(e edge.Edge) error {
-	config, problems := e.Config(routes.Table{}, nil)
-	if len(problems) > 0 {
-		return problems[0]
-	}
-	// Without routes, the configuration has no backend. Add a backend with the settings that all
-	// backends have, so that Validate checks these settings.
-	config.Backends = append(config.Backends, haproxycfg.Backend{
-		Name: "every-service", Balance: e.Balance, AgentInterval: e.AgentInterval, Health: haproxycfg.Health{Interval: e.CheckInterval},
-	})
-	return config.Validate()
+	return e.Validate()
 }

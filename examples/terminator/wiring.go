@@ -5,14 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/client-go/rest"
 
 	"github.com/headgate/headgate/examples/internal/cli"
-	"github.com/headgate/headgate/examples/internal/kubeconn"
 	"github.com/headgate/headgate/haproxycfg/certfiles"
 	"github.com/headgate/headgate/haproxycfg/controller"
 	"github.com/headgate/headgate/haproxycfg/controller/lease"
@@ -54,14 +51,14 @@ func (s *settings) controller(warned func([]deploy.Diagnostic)) *controller.Cont
 	}
 	once := s.once || s.diff
 	for _, k := range s.clusters {
-		var source controller.ClusterSource = controller.Manifests{Dir: k.dir, LocalEndpoints: s.localEndpoints}
-		if k.live() {
+		var source controller.ClusterSource = controller.Manifests{Dir: k.Dir, LocalEndpoints: s.localEndpoints}
+		if k.Live() {
 			source = &controller.Live{
-				Config: k.config, Quiet: max(s.quiet, 1), MaxWait: max(s.maxWait, 1),
+				Config: k.Config, Quiet: max(s.quiet, 1), MaxWait: max(s.maxWait, 1),
 				LocalEndpoints: s.localEndpoints, AllowEmpty: s.force && once,
 			}
 		}
-		c.Clusters = append(c.Clusters, controller.Cluster{Name: k.name, Source: source})
+		c.Clusters = append(c.Clusters, controller.Cluster{Name: k.Name, Source: source})
 	}
 	return c
 }
@@ -121,70 +118,6 @@ func (s *settings) files() (files []controller.File) {
 	return files
 }
 
-// elector returns the Elector for the Lease that -lease names. Without -lease, it returns nil.
-func (s *settings) elector(log *slog.Logger) controller.Elector {
-	if s.lease.name == "" {
-		return nil
-	}
-	return &lease.Elector{Config: s.lease.cluster.config, Namespace: s.lease.namespace, Name: s.lease.name, Logger: log}
-}
-
-// cluster is one value of -cluster. Its objects come from a directory of manifests or from an API
-// server.
-type cluster struct {
-	name string
-	dir  string // "" for an API server
-	conn string // argument of kubeconn.Load
-}
-
-func (c cluster) live() bool { return c.dir == "" }
-
-func (c cluster) config() (*rest.Config, error) { return kubeconn.Load(c.conn) }
-
-// leaseName is the Lease of -lease.
-type leaseName struct {
-	namespace, name string
-	cluster         cluster
-}
-
-const clusterForm = "want NAME=kubeconfig:FILE[:CONTEXT], NAME=in-cluster or NAME=dir:DIR"
-
-func parseClusters(texts []string) ([]cluster, error) {
-	var clusters []cluster
-	for _, text := range texts {
-		name, where, ok := strings.Cut(text, "=")
-		if !ok || name == "" {
-			return nil, fmt.Errorf("%q: %s", text, clusterForm)
-		}
-		c, ok := parseWhere(where)
-		if !ok {
-			return nil, fmt.Errorf("%q: %s", text, clusterForm)
-		}
-		c.name = name
-		if faults := validation.IsDNS1123Label(name); faults != nil { // routes name clusters by labels
-			return nil, fmt.Errorf("%q: %q is no name of a cluster: %s", text, name, faults[0])
-		}
-		if slices.ContainsFunc(clusters, func(c cluster) bool { return c.name == name }) {
-			return nil, fmt.Errorf("%q: the cluster is given twice", text)
-		}
-		clusters = append(clusters, c)
-	}
-	return clusters, nil
-}
-
-// parseWhere parses the part of a -cluster value after "NAME=". The prefix "kubeconfig:" before
-// FILE[:CONTEXT] may be missing.
-func parseWhere(where string) (cluster, bool) {
-	if dir, ok := strings.CutPrefix(where, "dir:"); ok {
-		return cluster{dir: dir}, dir != ""
-	}
-	if where == kubeconn.InCluster {
-		return cluster{conn: where}, true
-	}
-	file := strings.TrimPrefix(where, "kubeconfig:")
-	return cluster{conn: file}, file != "" && file != kubeconn.InCluster
-}
-
 // resolveLease parses -lease and finds its cluster.
 func (s *settings) resolveLease() error {
 	f := &s.text
@@ -205,8 +138,8 @@ func (s *settings) resolveLease() error {
 		return fmt.Errorf("-lease: %q: want NAMESPACE/NAME", f.lease)
 	}
 	for _, c := range s.clusters {
-		if c.live() && (f.leaseCluster == "" || f.leaseCluster == c.name) {
-			s.lease = leaseName{namespace, name, c}
+		if c.Live() && (f.leaseCluster == "" || f.leaseCluster == c.Name) {
+			s.lease = &lease.Elector{Config: c.Config, Namespace: namespace, Name: name}
 			return nil
 		}
 	}

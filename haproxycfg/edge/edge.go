@@ -209,7 +209,8 @@ type Node struct {
 // Config reports and leaves out services without Upstream, without port or without servers. It also
 // reports and leaves out addresses that are no destination of a connection, and a second server
 // with the same address and ports. If no service of a route has servers, HAProxy answers 503.
-// Config does not check the other settings of the Edge; [haproxycfg.Config.Validate] does.
+// Config does not check the other settings of the Edge; [Edge.Validate] and [haproxycfg.Config.Validate]
+// do.
 func (e Edge) Config(table routes.Table, upstreams []Upstream) (*haproxycfg.Config, []routes.Problem) {
 	declared := table.Routes()
 	b := builder{
@@ -228,4 +229,18 @@ func (e Edge) Config(table routes.Table, upstreams []Upstream) (*haproxycfg.Conf
 	}
 	config := b.config()
 	return config, b.problems
+}
+
+// Validate returns an error if HAProxy would reject every configuration with these settings.
+func (e Edge) Validate() error {
+	config, problems := e.Config(routes.Table{}, nil)
+	if len(problems) > 0 {
+		return problems[0]
+	}
+	// Without routes, the configuration has no backend. Add a backend with the settings that all
+	// backends have, so that Config.Validate checks these settings.
+	config.Backends = append(config.Backends, haproxycfg.Backend{
+		Name: "every-service", Balance: e.Balance, AgentInterval: e.AgentInterval, Health: haproxycfg.Health{Interval: e.CheckInterval},
+	})
+	return config.Validate()
 }

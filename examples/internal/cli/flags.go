@@ -258,8 +258,12 @@ func CutArgument(fs *flag.FlagSet, args []string) (argument string, others []str
 	return "", args
 }
 
-// HasIPv6 reports whether this machine supports IPv6.
-var HasIPv6 = sync.OnceValue(func() bool {
+// AlsoIPv6 reports whether a listener on the address must also listen on IPv6. An address without a
+// host, such as ":80", means all addresses: IPv4, and IPv6 if this machine supports IPv6.
+func AlsoIPv6(addr string) bool { return strings.HasPrefix(addr, ":") && hasIPv6() }
+
+// hasIPv6 reports whether this machine supports IPv6.
+var hasIPv6 = sync.OnceValue(func() bool {
 	l, err := net.Listen("tcp6", "[::]:0")
 	if err != nil {
 		return false

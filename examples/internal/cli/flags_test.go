@@ -165,3 +165,10 @@ func TestCutArgument(t *testing.T) {
 		require.Equal(t, want, argument+": "+strings.Join(others, " "), line)
 	}
 }
+
+func TestAlsoIPv6(t *testing.T) {
+	require.Equal(t, hasIPv6(), AlsoIPv6(":80"))
+	for _, addr := range []string{"0.0.0.0:80", "192.0.2.1:80", "[::]:80", "[::1]:80", "unix@/run/x"} {
+		require.False(t, AlsoIPv6(addr), addr)
+	}
+}

@@ -1,6 +1,14 @@
-package main
+// Package controllermetrics exports the metrics of a controller.Controller to Prometheus:
+//
+//	m := controllermetrics.New("terminator", c.Status)
+//	c.Attempted = m.Attempted
+//	admin := cli.Admin{Gatherer: m}
+//
+// All names begin with "headgate_" and the name of the program.
+package controllermetrics
 
 import (
+	"log/slog"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -11,11 +19,12 @@ import (
 	"github.com/headgate/headgate/haproxycfg/certs"
 	"github.com/headgate/headgate/haproxycfg/controller"
 	"github.com/headgate/headgate/haproxycfg/kube"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// metrics are the metrics of a terminator that runs without -once and -diff.
-type metrics struct {
+// Metrics are the metrics of one Controller.
+type Metrics struct {
 	*cli.Metrics
 	applies      *prometheus.CounterVec
 	duration     *prometheus.HistogramVec
@@ -29,9 +38,10 @@ type metrics struct {
 	records      atomic.Pointer[[]certs.Record] // of the certificates in use
 }
 
-func newMetrics(status func() controller.Status) *metrics {
+// New returns Metrics for a program. Each scrape calls status, from any goroutine.
+func New(program string, status func() controller.Status) *Metrics {
 	c := cli.NewMetrics(program, nil)
-	m := &metrics{
+	m := &Metrics{
 		Metrics:      c,
 		applies:      c.CounterVec("applies_total", "Attempts to bring a state into force, by outcome (written, unchanged, refused, waiting, failed).", "outcome"),
 		duration:     c.HistogramVec("apply_duration_seconds", "Time that attempts took by outcome, with HAProxy's check and reload.", prometheus.ExponentialBuckets(0.01, 2, 13), "outcome"),
@@ -64,9 +74,18 @@ func newMetrics(status func() controller.Status) *metrics {
 	return m
 }
 
-// attempted counts an attempt to apply a configuration, and sets the gauges that describe the last
+// Observe adds a metric of the requests that HAProxy would refuse or change without the setting
+// haproxycfg.Global.Observe. socket is the stats socket of HAProxy, or its master socket with a
+// Worker. If HAProxy does not show its counters, a scrape has no such metric, and log gets the first
+// such error in a row.
+func (m *Metrics) Observe(socket runtimeapi.Socket, log *slog.Logger) {
+	o := &observed{socket: socket, log: log}
+	m.Scraped(o.send, cli.Define("observed_total", "Requests that HAProxy would refuse, or change, without -observe. An HAProxy process begins with 0.", "reason"))
+}
+
+// Attempted counts an attempt to apply a configuration, and sets the gauges that describe the last
 // attempt.
-func (m *metrics) attempted(a controller.Attempt) {
+func (m *Metrics) Attempted(a controller.Attempt) {
 	m.applies.WithLabelValues(string(a.Outcome)).Inc()
 	m.duration.WithLabelValues(string(a.Outcome)).Observe(a.Duration.Seconds())
 	if a.Outcome == controller.Written || a.Outcome == controller.Unchanged {
@@ -95,7 +114,7 @@ func (m *metrics) attempted(a controller.Attempt) {
 }
 
 // setCertificates sets the metrics of the certificates that HAProxy can use.
-func (m *metrics) setCertificates(all []certs.Record) {
+func (m *Metrics) setCertificates(all []certs.Record) {
 	m.records.Store(&all)
 	kept := 0
 	for _, r := range all {
@@ -109,7 +128,7 @@ func (m *metrics) setCertificates(all []certs.Record) {
 
 // expiry returns the time at which each certificate in use expires. The keys are the names of the
 // certificate files.
-func (m *metrics) expiry() map[string]time.Time {
+func (m *Metrics) expiry() map[string]time.Time {
 	expiry := map[string]time.Time{}
 	if all := m.records.Load(); all != nil {
 		for _, r := range slices.Backward(*all) { // HAProxy prefers the first certificate of a file

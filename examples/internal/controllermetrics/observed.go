@@ -1,0 +1,32 @@
+package controllermetrics
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+)
+
+// observed asks HAProxy for its counters at each scrape.
+type observed struct {
+	socket runtimeapi.Socket
+	log    *slog.Logger
+	fails  atomic.Bool // whether the last scrape failed
+}
+
+func (o *observed) send(send cli.Send) {
+	answer, err := o.socket.Do(context.Background(), haproxycfg.ObservedCommand)
+	var counts map[haproxycfg.Refusal]uint64
+	if err == nil {
+		counts, err = haproxycfg.ParseObserved(answer)
+	}
+	if failed := o.fails.Swap(err != nil); err != nil && !failed {
+		o.log.Warn("no counters of -observe", "err", err)
+	}
+	for reason, n := range counts {
+		send("observed_total", float64(n), string(reason))
+	}
+}
