@@ -74,6 +74,10 @@ var directImports = map[string]map[string]string{
 		"k8s.io/apimachinery": "their metadata, and conflicts",
 		"k8s.io/client-go":    "the interface that it implements",
 	},
+	"nodeselect/disruption/picture": {
+		module + "/nodeselect":            "the subsets that it draws",
+		module + "/nodeselect/disruption": "the limits that block",
+	},
 	"nodeselect/endpoints": {
 		module + "/nodeselect":                "the policy for addresses, references and problems",
 		module + "/nodeselect/internal/doubt": "the rule for lists that lack most endpoints",

@@ -1,0 +1,200 @@
+// Package picture draws which services use which nodes of a cluster, which nodes may go now, and
+// what blocks the others, as an SVG:
+//
+//	p := picture.Picture{
+//		Title:   "eu-1",
+//		Nodes:   nodes,
+//		Subsets: subsets,
+//		Away:    []string{"worker-7"},
+//		Wave:    state.Wave(state.Nodes(), disruption.DefaultSteps),
+//		Blocked: state.Blocking(),
+//	}
+//	err := os.WriteFile("wave.svg", p.SVG(), 0o644)
+//
+// Each column is a node, and each row is a service. A mark means that the node is in the subset of
+// the service. Bars above the columns show the number of services of each node. Bars to the right of
+// the rows show how many nodes of each service are away, asked for or in the wave. Columns are grouped by the state of
+// the node, and rows by the number of these nodes. So the rows show at a glance that no service
+// loses more nodes than its limit.
+//
+// With 1,000 nodes and 2,000 services, a column of another node is about a pixel wide, and columns of
+// the wave are wider. Names are shown if there is room. A browser shows them for each bar under the
+// mouse.
+//
+// # What it does not do
+//
+// It decides nothing: package disruption does. The picture has no scripts and no style sheets, so a
+// page with a strict Content-Security-Policy can contain it.
+package picture
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/disruption"
+)
+
+// Picture is the content of a picture. All fields are optional. Names of nodes that are neither in
+// Nodes nor in Subsets are ignored.
+type Picture struct {
+	Title string
+	// Nodes are the nodes of the cluster. Nodes that only Subsets contains get columns too.
+	Nodes   []nodeselect.Node
+	Subsets nodeselect.Subsets
+	Away    []string // nodes that are away
+	Named   []string // nodes that somebody asks about
+	Wave    []string // nodes that may go now
+	// Blocked are limits that keep nodes from going now; see disruption.State.Blocking and
+	// disruption.Answer.Blocked.
+	Blocked []disruption.Blocked
+}
+
+// class is the state of a node. Columns are sorted by class.
+type class int
+
+const (
+	away class = iota
+	named
+	wave
+	blocked // in a subset of a blocked service
+	other
+	classes
+)
+
+var labels = [classes]string{"away", "asked for", "may go together now", "blocked", "other"}
+
+// The colours are of a palette that people with impaired colour vision can tell apart (Okabe and
+// Ito).
+var colours = [classes]string{"#d55e00", "#cc79a7", "#0072b2", "#e6b000", "#999999"}
+
+// node is a column.
+type node struct {
+	name  string
+	zone  string
+	class class
+	load  int // number of services
+}
+
+// service is a row.
+type service struct {
+	name    string
+	members []int // columns, sorted
+	count   [classes]int
+	blocked []disruption.Blocked
+}
+
+// gone is the number of members that are away, asked for or in the wave.
+func (s *service) gone() int { return s.count[away] + s.count[named] + s.count[wave] }
+
+// chart has the sorted columns and rows.
+type chart struct {
+	nodes    []node
+	services []service
+	size     [classes]int // number of nodes
+}
+
+func (p Picture) chart() *chart {
+	byName := map[string]*node{}
+	for _, n := range p.Nodes {
+		byName[n.Name] = &node{name: n.Name, zone: n.Zone, class: other}
+	}
+	blocks := map[string][]disruption.Blocked{} // by service
+	for _, b := range p.Blocked {
+		if b.Service != "" {
+			blocks[b.Service] = append(blocks[b.Service], b)
+		}
+	}
+	for service, members := range p.Subsets {
+		for _, n := range members {
+			if byName[n.Name] == nil {
+				byName[n.Name] = &node{name: n.Name, zone: n.Zone, class: other}
+			}
+			known := byName[n.Name]
+			known.load++
+			for _, b := range blocks[service] {
+				if b.Rule != disruption.RuleZone || b.Zone == known.zone {
+					known.class = blocked
+				}
+			}
+		}
+	}
+	// The last assignment of a class counts.
+	for _, group := range []struct {
+		class class
+		names []string
+	}{{wave, p.Wave}, {named, p.Named}, {away, p.Away}} {
+		for _, name := range group.names {
+			if n := byName[name]; n != nil {
+				n.class = group.class
+			}
+		}
+	}
+	c := &chart{}
+	for _, n := range byName {
+		c.nodes = append(c.nodes, *n)
+		c.size[n.class]++
+	}
+	slices.SortFunc(c.nodes, func(a, b node) int {
+		return cmp.Or(cmp.Compare(a.class, b.class), cmp.Compare(b.load, a.load), strings.Compare(a.name, b.name))
+	})
+	column := make(map[string]int, len(c.nodes))
+	for i, n := range c.nodes {
+		column[n.name] = i
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.Subsets)) {
+		s := service{name: name, blocked: blocks[name]}
+		for _, n := range p.Subsets[name] {
+			s.members = append(s.members, column[n.Name])
+		}
+		slices.Sort(s.members)
+		s.members = slices.Compact(s.members)
+		for _, m := range s.members {
+			s.count[c.nodes[m].class]++
+		}
+		c.services = append(c.services, s)
+	}
+	slices.SortStableFunc(c.services, compareServices)
+	return c
+}
+
+// compareServices sorts blocked services first, then the services with the most nodes that are away
+// or in the wave, then by the columns of these nodes.
+func compareServices(a, b service) int {
+	rank := func(s service) int {
+		if len(s.blocked) > 0 {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(b.gone(), a.gone()), slices.Compare(a.members, b.members))
+}
+
+// summary returns the numbers below the title.
+func (c *chart) summary() string {
+	text := count(len(c.nodes), "node") + ", " + count(len(c.services), "service")
+	if n := c.blocked(); n > 0 {
+		text += fmt.Sprintf(", %d of them let no further node go", n)
+	}
+	return text
+}
+
+// blocked returns the number of blocked services. They are the first rows.
+func (c *chart) blocked() int {
+	n := 0
+	for n < len(c.services) && len(c.services[n].blocked) > 0 {
+		n++
+	}
+	return n
+}
+
+// count returns a number with a noun.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
