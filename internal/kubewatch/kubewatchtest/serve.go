@@ -1,6 +1,7 @@
 package kubewatchtest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -69,7 +70,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.requests = append(s.requests, Request{verb, sel.resource, query})
 	// Read s.cut and s.refused under one lock. If a test calls Refuse later, s.cut differs from the
 	// variable cut, and the watch ends.
-	refused, noStream, silent, cut := s.refused[verb], s.noStream, s.silent, s.cut
+	refused, noStream, silent, cut := cmp.Or(s.refused[verb], s.refused[sel.resource]), s.noStream, s.silent, s.cut
 	s.mu.Unlock()
 	switch {
 	case refused != 0:
@@ -172,7 +173,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, sel selection, cu
 		}
 		version = s.version
 		send("BOOKMARK", bookmark(sel.resource, version))
-	} else if version < s.oldest {
+	} else if version < s.oldest || version > s.version { // the second after a restore
 		s.mu.Unlock()
 		send("ERROR", status(http.StatusGone, metav1.StatusReasonExpired, "too old resource version"))
 		return

@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -53,7 +54,7 @@ type Server struct {
 	objects  map[string]Object // by resource, namespace and name
 	history  []event
 	requests []Request
-	refused  map[string]int // status by verb
+	refused  map[string]int // status by verb or resource
 	noStream bool
 	silent   bool
 	cut      int // number of times that watches were cut
@@ -173,6 +174,34 @@ func (s *Server) Disconnect() { s.do(func() { s.cut++ }) }
 // Refuse makes the server answer all requests with a verb, "list" or "watch", with this HTTP
 // status. With status 0, the server serves the verb again.
 func (s *Server) Refuse(verb string, status int) { s.do(func() { s.refused[verb] = status; s.cut++ }) }
+
+// Forbid makes the server refuse all requests for a resource, as it does for an account that lacks a
+// permission. With forbidden false, the server serves the resource again.
+func (s *Server) Forbid(resource string, forbidden bool) {
+	s.do(func() {
+		s.refused[resource] = 0
+		if forbidden {
+			s.refused[resource] = http.StatusForbidden
+		}
+		s.cut++
+	})
+}
+
+// Backup returns a function that restores the present objects and the present version, with which
+// the versions of the server go backwards. The restored server tells clients which resume a watch
+// that their version has expired.
+func (s *Server) Backup() (restore func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	version, objects := s.version, maps.Clone(s.objects)
+	return func() {
+		s.do(func() {
+			s.version, s.objects = version, maps.Clone(objects)
+			s.oldest, s.history = version, nil
+			s.cut++
+		})
+	}
+}
 
 // NoStreamedLists makes the server reject streamed lists, as old API servers do.
 func (s *Server) NoStreamedLists() { s.do(func() { s.noStream = true }) }
