@@ -219,7 +219,8 @@ func TestSidecarDrains(t *testing.T) {
 	}
 	code, out := drain()
 	require.Equal(t, cli.ExitOK, code, out)
-	require.Regexp(t, regexp.MustCompile(`(?s)^draining, serves new requests for 1s more.*done; `), out)
+	require.Contains(t, f.log.String(), "draining, serves new requests for ") // a slow command may miss it
+	require.Regexp(t, regexp.MustCompile(`(?m)^done; `), out)
 	f.eventually(f.admin+"/readyz", 503, "done")
 	f.eventually(f.listen+"/ready", 503, "")
 	f.eventually(f.listen+"/", 200, "pod-")

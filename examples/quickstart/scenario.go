@@ -31,7 +31,7 @@ const (
 	// each selected node answers some of them.
 	observedRequests = 75
 	// patience is the time limit of the function await. After it, await returns an error.
-	patience = 20 * time.Second
+	patience = time.Minute
 )
 
 // scenario changes the system step by step, and calls the function report after each step. If the
@@ -263,7 +263,7 @@ func stepNoFailures(_ context.Context, s *system) ([]step, error) {
 }
 
 // await calls the function done every 20 ms, and returns nil as soon as done returns true. If this
-// takes longer than 20 s, await returns an error that contains the text of the argument problem.
+// takes longer than patience, await returns an error that contains the text of the argument problem.
 func await(ctx context.Context, problem string, done func() bool) error {
 	for deadline := time.Now().Add(patience); !done(); {
 		if time.Now().After(deadline) {

@@ -179,11 +179,11 @@ func TestAnEmptyClusterAtTheStartIsNotTrusted(t *testing.T) {
 func TestOnceWithALiveCluster(t *testing.T) {
 	w := newWorld(t)
 	api := w.live("eu-2")
-	args := []string{"-once", "-cluster", "eu-2=" + api.config, "-start-timeout", "300ms"}
+	args := []string{"-once", "-cluster", "eu-2=" + api.config, "-start-timeout", "3s"} // the request and its answer need a part of it
 	api.away(true)
 	code, _, stderr := w.run(args...)
 	require.Equal(t, cli.ExitFailed, code)
-	require.Contains(t, stderr, "cluster eu-2: no answer within 300ms: ")
+	require.Contains(t, stderr, "cluster eu-2: no answer within 3s: ")
 	require.Contains(t, stderr, "503")
 	require.NoFileExists(t, w.path("out/haproxy.cfg"))
 	api.away(false)
