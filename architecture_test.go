@@ -45,8 +45,9 @@ var directImports = map[string]map[string]string{
 		module + "/nodeselect": "the subsets of nodes",
 	},
 	"nodeselect/disruption/gate": {
-		module + "/nodeselect":            "the subsets of nodes",
-		module + "/nodeselect/disruption": "the limits",
+		module + "/nodeselect":                    "the subsets of nodes",
+		module + "/nodeselect/disruption":         "the limits",
+		module + "/nodeselect/disruption/picture": "the picture of its state",
 	},
 	"nodeselect/disruption/gate/keeper": {
 		module + "/agentcheck":                        "asking whether the agent of a node answers up",

@@ -22,10 +22,11 @@ const (
 	retryAfter = 10
 )
 
-// Handler serves a Keeper over HTTP, in JSON:
+// Handler serves a Keeper over HTTP, in JSON; the picture is an SVG:
 //
 //	GET    /v1/may?node=a&node=b   200 yes, 409 not now
 //	GET    /v1/wave                200
+//	GET    /v1/picture             200
 //	POST   /v1/grants              {"nodes": ["a"], "holder": "kured", "ttl": "1h"}: 201 yes, 409 not now
 //	GET    /v1/grants              200
 //	DELETE /v1/grants/a?holder=b   204; 404 without a grant, 409 if another holder has it
@@ -58,6 +59,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/may", h.may)
 	mux.HandleFunc("GET /v1/wave", h.wave)
+	mux.HandleFunc("GET /v1/picture", h.picture)
 	mux.HandleFunc("POST /v1/grants", h.take)
 	mux.HandleFunc("GET /v1/grants", h.list)
 	mux.HandleFunc("DELETE /v1/grants/{node}", h.release)

@@ -222,6 +222,7 @@ func TestHandler(t *testing.T) {
 		{"no node", "GET", "/v1/may", "", "secret", 400, "0 nodes"},
 		{"two", "GET", "/v1/may?node=n0&node=n1", "", "secret", 409, `"service":"m/s0"`},
 		{"wave", "GET", "/v1/wave", "", "secret", 200, `"nodes":[`},
+		{"picture", "GET", "/v1/picture", "", "secret", 200, "<svg"},
 		{"unknown field", "POST", "/v1/grants", `{"node": "n0"}`, "secret", 400, "unknown field"},
 		{"no holder", "POST", "/v1/grants", grant("n0", ""), "secret", 400, "holder"},
 		{"take", "POST", "/v1/grants", grant("n0", "one"), "secret", 201, `"ok":true`},
