@@ -67,7 +67,7 @@ func (p *Pool) withFamily(f ipFamily) *Pool {
 }
 
 func (p *Pool) convert(f ipFamily) *Pool {
-	some := &Pool{size: p.size, spread: p.spread, sticky: p.sticky, index: make(map[string]int32, len(p.members))}
+	some := &Pool{size: p.size, spread: p.spread, sticky: p.sticky, allLocal: p.allLocal, index: make(map[string]int32, len(p.members))}
 	for _, m := range p.members {
 		if familyOfAddr(m.Addr) != f {
 			if !m.other.IsValid() {

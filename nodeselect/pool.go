@@ -67,6 +67,10 @@ type Selector struct {
 	// its identity. A zone with few nodes gets as many places as the others, so its nodes get more
 	// services than the nodes of a large zone.
 	Spread bool
+	// AllLocal makes Select pick all nodes with a ready pod for a service with externalTrafficPolicy
+	// Local, even if they are more than Size. Without AllLocal, pods on nodes outside the subset get
+	// no traffic, and a Selection has a warning.
+	AllLocal bool
 	// Sticky makes Select keep the present nodes of a service while they are Eligible or avoided,
 	// even if a node of better rank joins the cluster. So a node that joins changes no subset.
 	//
@@ -85,9 +89,10 @@ type Selector struct {
 // Pool holds the nodes of a cluster with their verdicts, for Pick. It is immutable, so any number
 // of goroutines may use it.
 type Pool struct {
-	size   int
-	spread bool
-	sticky bool
+	size     int
+	spread   bool
+	sticky   bool
+	allLocal bool
 
 	members  []member                     // the nodes that may be picked, sorted by name
 	index    map[string]int32             // positions in members, by identity
@@ -130,7 +135,7 @@ func (s Selector) predicates() []Predicate {
 
 // pool returns a Pool of candidates that have been judged. It does not change them.
 func (s Selector) pool(candidates []*candidate) *Pool {
-	p := &Pool{size: cmp.Or(max(s.Size, 0), DefaultSize), spread: s.Spread, sticky: s.Sticky, index: make(map[string]int32, len(candidates))}
+	p := &Pool{size: cmp.Or(max(s.Size, 0), DefaultSize), spread: s.Spread, sticky: s.Sticky, allLocal: s.AllLocal, index: make(map[string]int32, len(candidates))}
 	// If several nodes have the same identity, choose one of them.
 	chosen := make([]*candidate, 0, len(candidates))
 	var duplicates []*candidate

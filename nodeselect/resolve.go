@@ -114,7 +114,14 @@ func (p *Pool) pickByPods(svc *corev1.Service, key string, current []Node, ready
 		return subset{nodes: p.Pick(key, current), warning: podsUnknown(svc)}
 	}
 	if some := p.among(ready[key]); some != nil {
-		return subset{nodes: some.Pick(key, current), restricted: true}
+		s := subset{restricted: true}
+		if n := len(some.members); p.allLocal {
+			some.size = max(some.size, n)
+		} else if n > some.size {
+			s.warning = localProblem(svc, fmt.Sprintf("Local: %d nodes have a ready pod, and %d of them get traffic: the pods on the others get none", n, some.size))
+		}
+		s.nodes = some.Pick(key, current)
+		return s
 	}
 	return subset{nodes: p.Pick(key, current), warning: noPods(svc)}
 }

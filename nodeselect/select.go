@@ -36,10 +36,12 @@ func (s Selection) Subsets() Subsets {
 // Pool.Pick.
 //
 // A ref that cannot be resolved gets a problem and no target. The other refs are not affected. In
-// three cases, a target comes with a warning:
+// four cases, a target comes with a warning:
 //
 //   - If Annotations.AgentPorts assigns the agent port of the service to another service, the
 //     target has no agent port.
+//   - If a service with externalTrafficPolicy Local has ready pods on more nodes than the target, the
+//     pods on the others get no traffic; see Selector.AllLocal.
 //   - If sessionAffinity of the service is ClientIP, most of its pods may get no traffic.
 //   - If a service with externalTrafficPolicy Local has no ready pod on a node of the cluster, the
 //     target has nodes without such a pod; see Objects.ReadyNodes.

@@ -216,3 +216,32 @@ func TestNodePortOfTheAgents(t *testing.T) {
 	require.Equal(t, []string{"shop/other"}, changed.Services)
 	require.Len(t, selection.Problems, 1)
 }
+
+// With externalTrafficPolicy Local, a node sends traffic only to its own pods.
+func TestLocalPodsOutsideTheSubset(t *testing.T) {
+	var nodes []*corev1.Node
+	var ready []string
+	for i := range 10 {
+		nodes = append(nodes, newNode(fmt.Sprint("n", i), fmt.Sprintf("10.0.0.%d", i+1)))
+		ready = append(ready, fmt.Sprint("n", i))
+	}
+	svc := newService(named("shop", "web"), nodePort(30080), func(s *corev1.Service) {
+		s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+	})
+	choose := func(s nodeselect.Selector, ready []string) nodeselect.Selection {
+		objects := nodeselect.NewObjects(nodes, []*corev1.Service{svc})
+		objects.ReadyNodes = map[string][]string{"shop/web": ready}
+		return s.Select(objects, []nodeselect.Ref{webRef}, now, nil)
+	}
+	few := choose(nodeselect.Selector{Size: 4}, ready)
+	require.Len(t, few.Targets[0].Nodes, 4)
+	require.Equal(t, []nodeselect.Problem{{
+		Object: "Service shop/web", Field: "spec.externalTrafficPolicy", Warning: true,
+		Message: "Local: 10 nodes have a ready pod, and 4 of them get traffic: the pods on the others get none",
+	}}, few.Problems)
+	all := choose(nodeselect.Selector{Size: 4, AllLocal: true}, ready)
+	require.Len(t, all.Targets[0].Nodes, 10)
+	require.Empty(t, all.Problems)
+	require.Empty(t, choose(nodeselect.Selector{Size: 4}, ready[:4]).Problems)
+	require.Len(t, choose(nodeselect.Selector{Size: 4, AllLocal: true}, ready[:2]).Targets[0].Nodes, 2)
+}

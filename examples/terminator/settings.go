@@ -111,6 +111,7 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.IntVar(&limits.Sources, "max-sources", 0, "largest `number` of client addresses that the limits of one file may remember: 4096 for each route that limits sources, about 1 MB; 0 means the share")
 	fs.IntVar(&selector.Size, "nodes-per-service", nodeselect.DefaultSize, "`number` of nodes that each service gets")
 	fs.BoolVar(&selector.Spread, "zones", false, "select the nodes of a service evenly from all zones")
+	fs.BoolVar(&selector.AllLocal, "all-local", false, "with -local-endpoints, give a service with externalTrafficPolicy Local all nodes that have a ready pod, even if they are more than -nodes-per-service")
 	fs.BoolVar(&selector.Sticky, "sticky", false, "keep the nodes that report.json names while they are eligible")
 	fs.Var(&f.excludeLabels, "exclude-label", "label of nodes that get no traffic, as `KEY` or KEY=VALUE, such as kubernetes.io/os=windows; a KEY alone does not match the value false; may be given several times")
 	fs.Var(&f.excludeTaints, "exclude-taint", "taint of nodes that get no traffic, as `KEY` or KEY=VALUE; may be given several times")
