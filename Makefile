@@ -123,7 +123,7 @@ test-coredns: promtool
 	cd examples/nodelocaldns/kubernetes && promtool check rules alerts.yaml && promtool test rules alerts_test.yaml
 
 test-rules: promtool
-	cd examples/frontproxy/kubernetes && promtool check rules rules.yaml && promtool test rules rules_test.yaml
+	for binary in frontproxy nodegate; do (cd examples/$$binary/kubernetes && promtool check rules rules.yaml && promtool test rules rules_test.yaml) || exit; done
 
 # The scenarios of front proxies with the newest HAProxy, which changes servers in another way than 2.6.
 FRONTSCENARIOS = frontstart,frontscale,frontrollout,frontpolicy,frontrestart,fronteject,frontretry,frontoverload,frontkilled,frontzones,frontdiscovery,frontoutages,frontzonelost,cutover

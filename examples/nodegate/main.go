@@ -1,0 +1,275 @@
+// Nodegate says which nodes of a Kubernetes cluster may go now, for a reboot or a replacement, and
+// grants nodes to the programs that replace them.
+//
+//	nodegate may worker-7 -cluster eu-1=kubeconfig:eu-1.kubeconfig -report http://edge-1:9709/report.json
+//	nodegate may worker-7 … -take -holder kured -ttl 1h -wait 10m
+//	nodegate wave … -max-away 2 -estimate
+//	nodegate grants …
+//	nodegate release worker-7 …
+//	nodegate serve … -listen :9711 -token-file token
+//
+// README.md in this directory describes the flags. Package nodeselect/disruption/gate/keeper does
+// the work.
+//
+// The exit status is 0 for yes, 3 for "not now", 1 if nodegate cannot tell, and 2 if the flags cannot
+// be used. A script must read everything except 0 as no.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/kubeconn"
+	"github.com/headgate/headgate/nodeselect/disruption/gate"
+	"github.com/headgate/headgate/nodeselect/disruption/gate/keeper"
+)
+
+const program = "nodegate"
+
+// exitNotNow is the exit status if the nodes may not go now.
+const exitNotNow = 3
+
+func main() { cli.Main(run) }
+
+// command is a subcommand.
+type command interface {
+	register(*flag.FlagSet)
+	// check returns an error for a wrong flag. nodes are the arguments that are not flags.
+	check(nodes []string) error
+	run(ctx context.Context, inv cli.Invocation, s *settings, nodes []string) (code int, err error)
+}
+
+var commands = map[string]struct {
+	example string
+	make    func() command
+}{
+	"may":     {"nodegate may worker-7 -cluster eu-1=kubeconfig:FILE -report http://edge-1:9709/report.json -take -holder kured", func() command { return &may{} }},
+	"wave":    {"nodegate wave -cluster eu-1=kubeconfig:FILE -report http://edge-1:9709/report.json -max-away 2 -estimate", func() command { return &wave{} }},
+	"grants":  {"nodegate grants -cluster eu-1=kubeconfig:FILE -report http://edge-1:9709/report.json", func() command { return &grants{} }},
+	"release": {"nodegate release worker-7 -cluster eu-1=kubeconfig:FILE", func() command { return &release{} }},
+	"serve":   {"nodegate serve -cluster eu-1=in-cluster -report http://edge-1:9709/report.json -listen :9711 -token-file token", func() command { return &serve{} }},
+}
+
+const usage = "usage: nodegate may|wave|grants|release|serve [flags] [NODE …]; nodegate COMMAND -h shows the flags"
+
+func run(ctx context.Context, inv cli.Invocation) int {
+	name := ""
+	if len(inv.Args) > 0 {
+		name, inv.Args = inv.Args[0], inv.Args[1:]
+	}
+	if name == "-h" || name == "-help" || name == "--help" {
+		fmt.Fprintln(inv.Stdout, usage)
+		return cli.ExitOK
+	}
+	c, ok := commands[name]
+	if !ok {
+		return inv.Fail(cli.ExitUsage, program, "%s", usage)
+	}
+	cmd, s := c.make(), &settings{}
+	fs := cli.NewGroupedFlagSet(program+" "+name, c.example, readme)
+	s.register(fs)
+	cmd.register(fs)
+	var nodes []string
+	for {
+		node, rest := cli.CutArgument(fs, inv.Args)
+		if node == "" {
+			break
+		}
+		nodes, inv.Args = append(nodes, node), rest
+	}
+	if code, done := inv.Parse(fs); done {
+		return code
+	}
+	err := s.check(name)
+	if err == nil {
+		err = cmd.check(nodes)
+	}
+	if err != nil {
+		return inv.Fail(cli.ExitUsage, program+" "+name, "%v (-h shows the flags)", err)
+	}
+	kubeconn.LogTo(nil) // the errors of the requests are enough
+	code, err := cmd.run(ctx, inv, s, nodes)
+	if err != nil {
+		return inv.Fail(cli.ExitFailed, program+" "+name, "%v", err)
+	}
+	return code
+}
+
+// may is "nodegate may".
+type may struct {
+	take, json bool
+	holder     string
+	ttl, wait  time.Duration
+}
+
+func (c *may) register(fs *flag.FlagSet) {
+	fs.BoolVar(&c.take, "take", false, "if the answer is yes, grant the nodes to -holder, so that they count as away from now on")
+	fs.StringVar(&c.holder, "holder", "", "`name` of the program that replaces the nodes")
+	fs.DurationVar(&c.ttl, "ttl", keeper.DefaultTTL, "`time` within which the holder must start")
+	fs.DurationVar(&c.wait, "wait", 0, "`time` to wait for the answer yes; 0 means that nodegate asks once")
+	fs.BoolVar(&c.json, "json", false, "print JSON")
+}
+
+func (c *may) check(nodes []string) error {
+	switch {
+	case len(nodes) == 0:
+		return errors.New("name at least one node")
+	case c.take:
+		return keeper.CheckTake(c.holder, c.ttl)
+	case c.holder != "":
+		return errors.New("-holder needs -take")
+	}
+	return nil
+}
+
+// askEvery is the time between two questions of -wait.
+const askEvery = 2 * time.Second
+
+func (c *may) run(ctx context.Context, inv cli.Invocation, s *settings, nodes []string) (int, error) {
+	k, err := s.keeper()
+	if err != nil {
+		return 0, err
+	}
+	deadline := time.Now().Add(c.wait)
+	for {
+		answer, err := c.ask(ctx, k, nodes)
+		if err == nil && answer.OK || !time.Now().Add(askEvery).Before(deadline) {
+			if err != nil {
+				return 0, fmt.Errorf("cannot tell, so no: %w", err)
+			}
+			code := cli.ExitOK
+			if !answer.OK {
+				code = exitNotNow
+			}
+			return code, print(inv.Stdout, c.json, answer, answer.String())
+		}
+		select {
+		case <-time.After(askEvery):
+		case <-ctx.Done():
+			return 0, fmt.Errorf("cannot tell, so no: %w", ctx.Err())
+		}
+	}
+}
+
+func (c *may) ask(ctx context.Context, k *keeper.Keeper, nodes []string) (gate.Answer, error) {
+	if c.take {
+		return k.Take(ctx, c.holder, c.ttl, nodes...)
+	}
+	return k.May(ctx, nodes...)
+}
+
+// wave is "nodegate wave".
+type wave struct {
+	steps          int
+	estimate, json bool
+}
+
+func (c *wave) register(fs *flag.FlagSet) {
+	fs.IntVar(&c.steps, "steps", 0, "`number` of steps of the search for a larger wave")
+	fs.BoolVar(&c.estimate, "estimate", false, "also print about how many waves all nodes need")
+	fs.BoolVar(&c.json, "json", false, "print JSON")
+}
+
+func (c *wave) check([]string) error {
+	if c.steps < 0 || c.steps > 10_000_000 {
+		return errors.New("-steps must be from 0 to 10000000")
+	}
+	return nil
+}
+
+func (c *wave) run(ctx context.Context, inv cli.Invocation, s *settings, nodes []string) (int, error) {
+	k, err := s.keeper()
+	if err != nil {
+		return 0, err
+	}
+	w, err := k.Wave(ctx, nodes, c.steps, c.estimate)
+	if err != nil {
+		return 0, err
+	}
+	text := strings.Join(w.Nodes, "\n")
+	if w.Estimate != nil {
+		text += "\n# " + w.Estimate.String()
+	}
+	return cli.ExitOK, print(inv.Stdout, c.json, w, text)
+}
+
+// grants is "nodegate grants".
+type grants struct{ json bool }
+
+func (c *grants) register(fs *flag.FlagSet) { fs.BoolVar(&c.json, "json", false, "print JSON") }
+
+func (c *grants) check(nodes []string) error { return noArguments(nodes) }
+
+func (c *grants) run(ctx context.Context, inv cli.Invocation, s *settings, _ []string) (int, error) {
+	k, err := s.keeper()
+	if err != nil {
+		return 0, err
+	}
+	all, err := k.Refresh(ctx)
+	if err != nil {
+		return 0, err
+	}
+	now, lines := time.Now(), []string{}
+	for _, g := range all {
+		line := fmt.Sprintf("%s, age %v", g, now.Sub(g.Taken).Round(time.Second))
+		if g.Expired(now) {
+			line += ", its TTL is over"
+		}
+		lines = append(lines, line)
+	}
+	return cli.ExitOK, print(inv.Stdout, c.json, keeper.List(all, now), strings.Join(lines, "\n"))
+}
+
+// release is "nodegate release".
+type release struct{ holder string }
+
+func (c *release) register(fs *flag.FlagSet) {
+	fs.StringVar(&c.holder, "holder", "", "`name` of the holder; without it, nodegate ends the grant whoever holds it")
+}
+
+func (c *release) check(nodes []string) error {
+	if len(nodes) != 1 {
+		return errors.New("name one node")
+	}
+	return nil
+}
+
+func (c *release) run(ctx context.Context, inv cli.Invocation, s *settings, nodes []string) (int, error) {
+	k, err := s.keeper()
+	if err != nil {
+		return 0, err
+	}
+	found, err := k.Release(ctx, nodes[0], c.holder)
+	if err == nil && !found {
+		err = fmt.Errorf("there is no grant for %s", nodes[0])
+	}
+	return cli.ExitOK, err
+}
+
+func noArguments(nodes []string) error {
+	if len(nodes) > 0 {
+		return fmt.Errorf("unexpected argument %q", nodes[0])
+	}
+	return nil
+}
+
+// print writes the value v as JSON, or else the text.
+func print(w io.Writer, asJSON bool, v any, text string) error {
+	if asJSON {
+		e := json.NewEncoder(w)
+		e.SetIndent("", " ")
+		return e.Encode(v)
+	}
+	if text != "" {
+		text += "\n"
+	}
+	_, err := io.WriteString(w, text)
+	return err
+}

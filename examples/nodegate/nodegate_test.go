@@ -1,0 +1,201 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/cli/clitest"
+)
+
+// apiServer serves the nodes a, b and c, and Leases. It checks no versions: the end-to-end test runs
+// nodegate against a real API server.
+type apiServer struct {
+	mu     sync.Mutex
+	leases map[string]*coordinationv1.Lease
+	n      int
+}
+
+func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
+	var l coordinationv1.Lease
+	if r.Method == http.MethodPost || r.Method == http.MethodPut {
+		if err := json.NewDecoder(r.Body).Decode(&l); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		s.n++
+		l.ResourceVersion = strconv.Itoa(s.n)
+		l.UID = "uid"
+		l.CreationTimestamp = metav1.Now()
+		s.leases[l.Name] = &l
+	}
+	var answer any = &l
+	switch {
+	case name == "nodes":
+		list := &corev1.NodeList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "NodeList"}}
+		for i, name := range []string{"a", "b", "c"} {
+			list.Items = append(list.Items, corev1.Node{
+				ObjectMeta: metav1.ObjectMeta{Name: name},
+				Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: fmt.Sprint("10.0.0.", i)}}},
+			})
+		}
+		answer = list
+	case r.Method == http.MethodDelete:
+		delete(s.leases, name)
+		answer = &metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusSuccess}
+	case name == "leases" && r.Method == http.MethodGet:
+		list := &coordinationv1.LeaseList{TypeMeta: metav1.TypeMeta{APIVersion: "coordination.k8s.io/v1", Kind: "LeaseList"}}
+		for _, name := range slices.Sorted(maps.Keys(s.leases)) {
+			if s.leases[name].Labels != nil {
+				list.Items = append(list.Items, *s.leases[name])
+			}
+		}
+		answer = list
+	case r.Method == http.MethodGet && s.leases[name] == nil:
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusNotFound)
+		answer = &metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure, Reason: metav1.StatusReasonNotFound, Code: 404}
+	case r.Method == http.MethodGet:
+		l = *s.leases[name]
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// lab runs nodegate against an API server and a report with the service m/s on the nodes a and b.
+type lab struct {
+	t      *testing.T
+	flags  []string
+	report string
+}
+
+func newLab(t *testing.T) *lab {
+	srv := httptest.NewServer(&apiServer{leases: map[string]*coordinationv1.Lease{}})
+	t.Cleanup(srv.Close)
+	dir := t.TempDir()
+	kubeconfig := filepath.Join(dir, "kubeconfig")
+	require.NoError(t, os.WriteFile(kubeconfig, []byte(`{"apiVersion":"v1","kind":"Config","current-context":"c",
+"contexts":[{"name":"c","context":{"cluster":"c"}}],"clusters":[{"name":"c","cluster":{"server":"`+srv.URL+`"}}]}`), 0o600))
+	l := &lab{t: t, report: filepath.Join(dir, "report.json")}
+	require.NoError(t, os.WriteFile(l.report, []byte(`{"applied":{"id":"1","time":"2026-01-02T10:32:00Z"},
+"clusters":[{"name":"eu-1","nodes":[{"name":"a","addr":"10.0.0.0"},{"name":"b","addr":"10.0.0.1"}]}],
+"services":[{"cluster":"eu-1","namespace":"m","service":"s","nodes":["a","b"]}]}`), 0o600))
+	l.flags = []string{"-cluster", "eu-1=kubeconfig:" + kubeconfig, "-report", l.report, "-max-away", "1", "-agent-port", "0"}
+	return l
+}
+
+func (l *lab) run(args ...string) (code int, stdout, stderr string) {
+	l.t.Helper()
+	var out, errs clitest.Output
+	code = run(l.t.Context(), cli.Invocation{Args: append(args, l.flags...), Stdout: &out, Stderr: &errs})
+	return code, out.String(), errs.String()
+}
+
+func TestCommands(t *testing.T) {
+	l := newLab(t)
+	for _, tt := range []struct {
+		args []string
+		code int
+		text string
+	}{
+		{[]string{"may", "a"}, cli.ExitOK, "yes: a"},
+		{[]string{"may", "a", "b"}, exitNotNow, "service m/s: 0 away and 2 named, of at most 1"},
+		{[]string{"may", "c"}, cli.ExitOK, "c is not in any applied configuration since 2026-01-02T10:32:00Z: may go"},
+		{[]string{"wave", "-estimate"}, cli.ExitOK, "c\n#"},
+		{[]string{"may", "a", "-take", "-holder", "one", "-ttl", "30m"}, cli.ExitOK, "yes: a"},
+		{[]string{"may", "b", "-take", "-holder", "two"}, exitNotNow, "a (granted to one since"},
+		{[]string{"may", "-json", "b"}, exitNotNow, `"why": "granted to one"`},
+		{[]string{"grants"}, cli.ExitOK, "a granted to one at"},
+		{[]string{"grants", "-json"}, cli.ExitOK, `"ttl": "30m0s"`},
+		{[]string{"release", "a", "-holder", "two"}, cli.ExitFailed, "one holds the grant for a"},
+		{[]string{"release", "a"}, cli.ExitOK, ""},
+		{[]string{"release", "a"}, cli.ExitFailed, "there is no grant for a"},
+		{[]string{"may", "b", "-take", "-holder", "two"}, cli.ExitOK, "yes: b"},
+	} {
+		code, out, errs := l.run(tt.args...)
+		require.Equal(t, tt.code, code, "%v: %s%s", tt.args, out, errs)
+		require.Contains(t, out+errs, tt.text, "%v", tt.args)
+	}
+}
+
+func TestAReportThatCannotBeReadMeansNo(t *testing.T) {
+	l := newLab(t)
+	require.NoError(t, os.WriteFile(l.report, []byte("{}"), 0o600))
+	code, _, errs := l.run("may", "a")
+	require.Equal(t, cli.ExitFailed, code)
+	require.Contains(t, errs, "cannot tell, so no: ")
+	require.Contains(t, errs, l.report)
+	old := time.Now().Add(-time.Hour)
+	require.NoError(t, os.Chtimes(l.report, old, old))
+	code, _, errs = l.run("may", "a", "-report-max-age", "1m")
+	require.Equal(t, cli.ExitFailed, code)
+	require.Contains(t, errs, "stale")
+}
+
+func TestWrongFlags(t *testing.T) {
+	for _, args := range [][]string{
+		{},
+		{"go"},
+		{"may"},
+		{"may", "a"},
+		{"may", "a", "-cluster", "eu-1=x"},
+		{"may", "a", "-cluster", "eu-1=x", "-report", "r", "-take"},
+		{"may", "a", "-cluster", "eu-1=x", "-report", "r", "-holder", "one"},
+		{"may", "a", "-cluster", "eu-1=x", "-report", "r", "-max-away", "0"},
+		{"may", "a", "-cluster", "eu-1=x", "-report", "r", "-max-share", "200%"},
+		{"may", "a", "-cluster", "EU 1=x", "-report", "r"},
+		{"grants", "a", "-cluster", "eu-1=x", "-report", "r"},
+		{"serve", "-cluster", "eu-1=x", "-report", "r", "-refresh", "0s"},
+	} {
+		var errs clitest.Output
+		code := run(t.Context(), cli.Invocation{Args: args, Stdout: &errs, Stderr: &errs})
+		require.Equal(t, cli.ExitUsage, code, "%v: %s", args, errs.String())
+	}
+}
+
+func TestMetricsOfTheRules(t *testing.T) {
+	rules, err := os.ReadFile("kubernetes/rules.yaml")
+	require.NoError(t, err)
+	source, err := os.ReadFile("serve.go")
+	require.NoError(t, err)
+	names := regexp.MustCompile(`headgate_nodegate_\w+`).FindAllString(string(rules), -1)
+	require.NotEmpty(t, names)
+	for _, name := range names {
+		require.Contains(t, string(source), `"`+name+`"`)
+	}
+}
+
+func TestManifestsGrantNoMoreThanIsUsed(t *testing.T) {
+	var account corev1.ServiceAccount
+	var cluster rbacv1.ClusterRole
+	var clusterBinding rbacv1.ClusterRoleBinding
+	var role rbacv1.Role
+	var binding rbacv1.RoleBinding
+	clitest.Manifest(t, "kubernetes/rbac.yaml", &account, &cluster, &clusterBinding, &role, &binding)
+	require.Equal(t, []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"list"}}}, cluster.Rules)
+	require.Equal(t, []rbacv1.PolicyRule{{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"get", "list", "create", "update", "delete"}}}, role.Rules)
+	require.Equal(t, account.Name, clusterBinding.Subjects[0].Name)
+	require.Equal(t, account.Name, binding.Subjects[0].Name)
+	require.Equal(t, account.Namespace, role.Namespace)
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/kubeconn"
+	"github.com/headgate/headgate/nodeselect/disruption/gate"
+	"github.com/headgate/headgate/nodeselect/disruption/gate/keeper"
+)
+
+// serve is "nodegate serve".
+type serve struct {
+	api     cli.APIFlags
+	admin   cli.AdminFlags
+	refresh time.Duration
+}
+
+func (c *serve) register(fs *flag.FlagSet) {
+	c.api.Register(fs, "127.0.0.1:9711", 256)
+	c.admin.Register(fs, "/metrics, /healthz and /readyz", "")
+	fs.DurationVar(&c.refresh, "refresh", 5*time.Second, "`time` between two observations of the granted nodes")
+}
+
+func (c *serve) check(nodes []string) error {
+	if c.refresh <= 0 {
+		return errors.New("-refresh must be more than 0")
+	}
+	return errors.Join(noArguments(nodes), c.api.Check(), c.admin.Check())
+}
+
+const (
+	// maxAnswer is longer than the longest time for which a request waits.
+	maxAnswer = 30 * time.Second
+	// stopTimeout is how long running requests may continue after SIGTERM.
+	stopTimeout = 5 * time.Second
+)
+
+func (c *serve) run(ctx context.Context, inv cli.Invocation, s *settings, _ []string) (int, error) {
+	log := inv.Logger()
+	kubeconn.LogTo(log)
+	cli.ReadAgainOnHangup(ctx, log)
+	k, err := s.keeper()
+	if err != nil {
+		return 0, err
+	}
+	k.Ended = func(g gate.Grant, why string) {
+		log.Info("the grant ends", "node", g.Node, "holder", g.Holder, "why", why)
+	}
+	o := newObserver(k, log)
+	token, err := c.api.Token(ctx, log)
+	if err != nil {
+		return 0, err
+	}
+	srv, err := c.api.Server(&keeper.Handler{Keeper: k, Token: token}, maxAnswer, func() {}, o.registry, program, log)
+	if err != nil {
+		return 0, err
+	}
+	l, err := net.Listen("tcp", c.api.Listen)
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	group, ctx := errgroup.WithContext(ctx)
+	if c.admin.Given() {
+		admin := cli.Admin{Gatherer: o.registry, Ready: o.ready}
+		listeners, err := c.admin.Listen(&admin)
+		if err != nil {
+			return 0, err
+		}
+		group.Go(func() error { return admin.Serve(ctx, listeners...) })
+	}
+	group.Go(func() error { o.run(ctx, c.refresh); return nil })
+	log.Info("listening", "addr", l.Addr(), "token", token != nil)
+	group.Go(func() error {
+		return cli.ServeHTTP(ctx, srv, stopTimeout, cli.LimitConnections(srv, c.api.MaxConns, o.registry, program)(l))
+	})
+	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return 0, err
+	}
+	return cli.ExitOK, nil
+}
+
+// observer observes the granted nodes at regular times, and has the metrics.
+type observer struct {
+	keeper   *keeper.Keeper
+	log      *slog.Logger
+	registry *prometheus.Registry
+	failed   prometheus.Counter
+
+	mu     sync.Mutex
+	grants []gate.Grant
+	err    error
+}
+
+var grantAge = prometheus.NewDesc("headgate_nodegate_grant_age_seconds", "Age of each grant. away is 1 if the node has gone.", []string{"node", "holder", "away"}, nil)
+
+func newObserver(k *keeper.Keeper, log *slog.Logger) *observer {
+	o := &observer{
+		keeper: k, log: log, registry: cli.NewRegistry(), err: errors.New("no report and no node has been read yet"),
+		failed: prometheus.NewCounter(prometheus.CounterOpts{Name: "headgate_nodegate_refresh_failures_total", Help: "Observations of the granted nodes that failed."}),
+	}
+	up := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "headgate_nodegate_can_tell", Help: "1 if the last observation succeeded, so that nodegate can answer."}, func() float64 {
+		if o.ready() != nil {
+			return 0
+		}
+		return 1
+	})
+	o.registry.MustRegister(o, o.failed, up)
+	return o
+}
+
+func (o *observer) run(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		o.observe(ctx)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (o *observer) observe(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, maxAnswer)
+	defer cancel()
+	grants, err := o.keeper.Refresh(ctx)
+	o.mu.Lock()
+	last := o.err
+	if o.err = err; err == nil {
+		o.grants = grants
+	}
+	o.mu.Unlock()
+	if err == nil {
+		return
+	}
+	o.failed.Inc()
+	if last == nil || last.Error() != err.Error() {
+		o.log.Error("cannot tell which nodes may go", "err", err)
+	}
+}
+
+// ready returns nil if the last observation succeeded.
+func (o *observer) ready() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
+}
+
+// Describe implements prometheus.Collector.
+func (o *observer) Describe(ch chan<- *prometheus.Desc) { ch <- grantAge }
+
+// Collect implements prometheus.Collector.
+func (o *observer) Collect(ch chan<- prometheus.Metric) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, g := range o.grants {
+		away := "1"
+		if g.Went.IsZero() || !g.Back.IsZero() {
+			away = "0"
+		}
+		ch <- prometheus.MustNewConstMetric(grantAge, prometheus.GaugeValue, time.Since(g.Taken).Seconds(), g.Node, g.Holder, away)
+	}
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
+	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/kubeconn"
+	"github.com/headgate/headgate/nodeselect/disruption"
+	"github.com/headgate/headgate/nodeselect/disruption/gate"
+	"github.com/headgate/headgate/nodeselect/disruption/gate/keeper"
+	"github.com/headgate/headgate/nodeselect/disruption/gate/leases"
+)
+
+//go:embed README.md
+var readme string // its table of flags groups the help
+
+// settings are the flags that all commands have.
+type settings struct {
+	cluster, leaseCluster, leaseNamespace string
+	reports                               cli.Strings
+	maxAge, holdDown                      time.Duration
+	agentPort                             uint
+	budget                                disruption.Budget
+	share                                 string
+
+	name, conn string // the parts of cluster
+}
+
+func (s *settings) register(fs *flag.FlagSet) {
+	fs.StringVar(&s.cluster, "cluster", "", "the cluster, as `NAME=kubeconfig:FILE[:CONTEXT]` or NAME=in-cluster; NAME is the name in the declarations of the terminators")
+	fs.Var(&s.reports, "report", "the report of a terminator: `URL` of /report.json, unix:SOCKET of its -admin, or a file; give all terminators that send requests to the cluster")
+	fs.DurationVar(&s.maxAge, "report-max-age", 0, "longest `time` since a file of -report was modified; 0 means no limit")
+	fs.StringVar(&s.leaseCluster, "lease-cluster", "", "`FILE[:CONTEXT]` or in-cluster: the cluster that stores the grants; the cluster of -cluster if empty")
+	fs.StringVar(&s.leaseNamespace, "lease-namespace", "headgate", "`namespace` of the grants")
+	fs.IntVar(&s.budget.Service, "max-away", disruption.DefaultService, "largest `number` of nodes of a service that may be away")
+	fs.IntVar(&s.budget.Zone, "max-away-zone", 0, "largest `number` of nodes of a service in one zone that may be away; 0 means no limit")
+	fs.BoolVar(&s.budget.OneZone, "one-zone", false, "let nodes go only while all other nodes that are away are in the same zone")
+	fs.StringVar(&s.share, "max-share", "0", "largest `share` of all nodes that may be away, such as 10%; 0 means no limit")
+	fs.BoolVar(&s.budget.Last, "last", false, "let the last node of a service go")
+	fs.DurationVar(&s.holdDown, "hold-down", gate.DefaultHoldDown, "`time` for which a node must be back before its grant ends")
+	fs.UintVar(&s.agentPort, "agent-port", 9707, "`port` of the node agents, which must answer up before a node counts as back; 0 means that a Ready node is back")
+}
+
+// check resolves the flags of the command with this name.
+func (s *settings) check(command string) error {
+	name, where, ok := strings.Cut(s.cluster, "=")
+	if !ok || validation.IsDNS1123Label(name) != nil || where == "" {
+		return fmt.Errorf("-cluster %q: want NAME=kubeconfig:FILE[:CONTEXT] or NAME=in-cluster", s.cluster)
+	}
+	s.name, s.conn = name, strings.TrimPrefix(where, "kubeconfig:")
+	share, err := cli.ParseShare(s.share)
+	if err != nil {
+		return fmt.Errorf("-max-share: %w", err)
+	}
+	s.budget.Share = share
+	switch {
+	case len(s.reports) == 0 && command != "release":
+		return errors.New("-report is missing")
+	case s.budget.Service < 1:
+		return errors.New("-max-away must be 1 or more")
+	case s.holdDown <= 0:
+		return errors.New("-hold-down must be more than 0")
+	case s.agentPort > 65535:
+		return fmt.Errorf("-agent-port: there is no port %d", s.agentPort)
+	}
+	return s.budget.Validate()
+}
+
+// requestTimeout limits a request to an API server.
+const requestTimeout = 10 * time.Second
+
+func load(spec string) (*rest.Config, error) {
+	config, err := kubeconn.Load(spec)
+	if err != nil {
+		return nil, err
+	}
+	config.Timeout, config.QPS = requestTimeout, -1 // a Keeper sends few requests, and a wait would delay answers
+	return config, nil
+}
+
+func (s *settings) keeper() (*keeper.Keeper, error) {
+	config, err := load(s.conn)
+	if err != nil {
+		return nil, err
+	}
+	leaseConfig := config
+	if s.leaseCluster != "" {
+		if leaseConfig, err = load(s.leaseCluster); err != nil {
+			return nil, fmt.Errorf("-lease-cluster: %w", err)
+		}
+	}
+	core, err := corev1.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	leaseConfig = rest.CopyConfig(leaseConfig)
+	leaseConfig.ContentType = runtime.ContentTypeJSON // small objects
+	coordination, err := coordinationv1.NewForConfig(leaseConfig)
+	if err != nil {
+		return nil, err
+	}
+	k := &keeper.Keeper{
+		Nodes:    keeper.Nodes{Client: core.Nodes()}.List,
+		Store:    &leases.Store{Client: coordination.Leases(s.leaseNamespace), Cluster: s.name},
+		Budget:   s.budget,
+		HoldDown: s.holdDown,
+	}
+	if s.agentPort > 0 {
+		k.Up = keeper.AgentUp(uint16(s.agentPort))
+	}
+	for _, report := range s.reports {
+		k.Reports = append(k.Reports, s.source(report))
+	}
+	return k, nil
+}
+
+// source returns the Report for one value of -report.
+func (s *settings) source(report string) keeper.Report {
+	socket, unix := strings.CutPrefix(report, "unix:")
+	switch {
+	case unix:
+		var d net.Dialer
+		transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return d.DialContext(ctx, "unix", socket)
+		}}
+		return keeper.URL("http://localhost/report.json", s.name, &http.Client{Transport: transport})
+	case strings.HasPrefix(report, "http://"), strings.HasPrefix(report, "https://"):
+		return keeper.URL(report, s.name, nil)
+	}
+	return keeper.File(report, s.name, s.maxAge)
+}
