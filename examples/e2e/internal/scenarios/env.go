@@ -25,6 +25,7 @@ func All() []scenario.Scenario[*Env] {
 		replace,
 		agentKill,
 		floor,
+		nodegate,
 		drain,
 		faults,
 		local,
