@@ -67,7 +67,7 @@ func (g *guard) check(target, proxyDestination netip.AddrPort) error {
 
 // checkForm checks one form of target's address: the address itself, or an IPv4 address that it
 // carries. It checks the special ranges, the addresses of this machine, and the denied networks.
-// check itself checks the listeners and AllowEndpoints.
+// The listeners and AllowEndpoints are left to the method check.
 func (g *guard) checkForm(ip netip.Addr, target netip.AddrPort) error {
 	if r, ok := specialaddr.Find(ip); ok {
 		rule := endpointRules[r.Kind]

@@ -18,10 +18,10 @@ type hostLimits struct {
 // hostUse is what one host uses.
 type hostUse struct {
 	conns int
-	// fullAt is the time, as of Server.now, from which maxRate new connections may arrive at once
-	// again. Each new connection adds 1/maxRate of a second to fullAt, or to the present time if
-	// that is later. If the sum is more than one second in the future, the connection is refused.
-	// This is the generic cell rate algorithm (ITU-T I.371).
+	// fullAt is a time on the clock Server.now. From this time on, maxRate new connections may
+	// arrive at once again. Each new connection adds 1/maxRate of a second to fullAt, or to the
+	// present time if that is later. If the sum is more than one second in the future, the
+	// connection is refused. This is the generic cell rate algorithm (ITU-T I.371).
 	fullAt int64
 }
 

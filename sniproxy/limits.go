@@ -29,18 +29,19 @@ func (s *Server) isTrusted(client netip.Addr) bool {
 	return !client.IsValid()
 }
 
-// countForSource runs when the PROXY header has arrived, or is known to be missing. It adds the
-// connection to the connections of its source: the client that the header names, or else the peer.
-// Before, the connection belonged to no source. The error is nil or ErrTooManyFromSource.
+// countForSource runs when the PROXY header has arrived, or when it is certain that no header
+// comes. Until then, the connection belongs to no source. countForSource adds the connection to the
+// connections of its source: the client that the header names, or else the peer. The error is nil
+// or ErrTooManyFromSource.
 func (s *session) countForSource() error {
 	client := s.clientAddr().Addr()
 	return limitError(s.srv.conns.Move(s, fairshare.KeyOf(client), s.srv.isTrusted(client)))
 }
 
 // countHello runs when a client has sent only a part of its hello. The argument length is the size
-// of this part in bytes. For each helloUnit, the connection counts as one connection for
-// MaxPeeking. If MaxPeeking is exceeded now, countHello closes a connection. The error is nil, or
-// ErrEvicted if this is the connection of the session itself.
+// of this part in bytes. The connection counts as one connection for MaxPeeking for each helloUnit
+// bytes of the hello. If the total now exceeds MaxPeeking, countHello closes a connection. The
+// error is nil, or ErrEvicted if this is the connection of the session itself.
 func (s *session) countHello(length int) error {
 	units := (length + helloUnit - 1) / helloUnit
 	if units <= 1 {

@@ -160,9 +160,9 @@ type proxyInfo struct {
 }
 
 // proxyLen returns the length of the PROXY header at the beginning of b, or 0 if b begins with
-// something else. It does not parse the header: go-proxyproto does that, but cannot continue after
-// a short read, so it gets complete headers only. The error is peek.NeedMore or wraps
-// ErrProxyHeader.
+// something else. It does not parse the header. go-proxyproto parses headers, but cannot continue
+// after a short read, so the Server passes only complete headers to it. The error is peek.NeedMore
+// or wraps ErrProxyHeader.
 func proxyLen(b []byte) (int, error) {
 	if n := min(len(b), len(proxyproto.SIGV2)); bytes.Equal(b[:n], proxyproto.SIGV2[:n]) {
 		if len(b) < 16 {
@@ -192,9 +192,10 @@ func proxyLen(b []byte) (int, error) {
 
 var proxyReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 256) }}
 
-// parseProxy parses a complete header. The result has no addresses if the proxy itself is the client
-// (LOCAL), or if the header names no TCP connection (UNSPEC, UNKNOWN, UDP, Unix sockets). The PROXY
-// protocol asks receivers to use the addresses of the connection then (section 2.2).
+// parseProxy parses a complete header. The result has no addresses if the proxy itself is the
+// client (LOCAL), or if the header names no TCP connection (UNSPEC, UNKNOWN, UDP, Unix sockets).
+// For such a header, the PROXY protocol asks receivers to use the addresses of the connection
+// (section 2.2).
 func parseProxy(b []byte) (*proxyInfo, error) {
 	header := b
 	if len(b) >= 16 {

@@ -36,10 +36,10 @@ func (s *session) lookUpHost() relay.Step {
 	})
 }
 
-// runInBackground calls the function query in a new goroutine that does not hold s.mu. The result
-// of query is another function, use. When query has returned, the goroutine locks s.mu and calls
-// the function use, which returns a Step. With this Step, the goroutine resumes the connection. The
-// context of query ends after LookupTimeout, or when the connection ends.
+// runInBackground calls the function query in a new goroutine that does not hold s.mu. query
+// returns another function, use. The goroutine then locks s.mu and calls use, which returns a Step.
+// The goroutine resumes the connection with this Step. The context of query ends after
+// LookupTimeout, or when the connection ends.
 func (s *session) runInBackground(query func(ctx context.Context) (use func() relay.Step)) relay.Step {
 	ctx, cancel := context.WithTimeout(context.Background(), s.srv.lookupTimeout())
 	s.ensureRare().cancelQuery = cancel
@@ -280,7 +280,8 @@ func (t target) resolve(ctx context.Context, r Resolver) ([]netip.AddrPort, erro
 }
 
 // minAttemptTimeout is the shortest time-out of one attempt to connect. It is 2 s because TCP sends
-// a lost SYN again after 1 s. An attempt gets less only if less is left of DialTimeout.
+// a lost SYN again after 1 s. An attempt gets less than minAttemptTimeout only if less time is left
+// of DialTimeout.
 const minAttemptTimeout = 2 * time.Second
 
 // attemptTimeout returns the time-out of the next attempt to connect. It divides the time in the

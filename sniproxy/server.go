@@ -147,9 +147,9 @@ type Server struct {
 	// than 0 means that the Server closes nothing before the deadline.
 	DrainSpread time.Duration
 
-	// Finished, if not nil, is called once for every connection, after its end. It is also called
-	// for a connection that the Server closed because of a limit. Finished must not block, because
-	// the calling goroutine serves other connections too.
+	// Finished, if not nil, is called once for every connection, after the connection has ended.
+	// The Server also calls it for a connection that it closed because of a limit. Finished must
+	// not block, because the calling goroutine serves other connections too.
 	Finished func(Stats)
 	// Logger logs events that concern no single connection: accept errors, at most one line a
 	// second. nil means no log.

@@ -149,14 +149,14 @@ func (s *session) Hello(data []byte, end error) relay.Step {
 	return s.refuse(refusalOf(err), err)
 }
 
-// isHelloEnd reports whether the client can still receive an answer although its hello ended with
-// err before it was complete.
+// isHelloEnd reports whether the client can still receive an answer after its incomplete hello
+// ended with err.
 func isHelloEnd(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, relay.ErrHelloTooLong)
 }
 
-// refuseIncomplete refuses a client whose hello ended before it was complete. The argument silent
-// is true if the client sent nothing, except perhaps a PROXY header.
+// refuseIncomplete refuses a client whose hello ended too early. The argument silent is true if the
+// client sent nothing, except perhaps a PROXY header.
 func (s *session) refuseIncomplete(end error, silent bool) relay.Step {
 	eof := errors.Is(end, io.EOF)
 	switch {

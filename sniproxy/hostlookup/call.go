@@ -117,8 +117,8 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 	c := k.calls[host]
 	switch {
 	case c != nil && c.overdue != nil:
-		// The timeout of this call is over, but the source has not returned. Do not start a second
-		// call.
+		// The timeout of this call has expired, but the source has not returned yet. Do not start a
+		// second call.
 		if e == nil {
 			return nil, result{Answer{Level: Failed}, c.overdue}
 		}
@@ -178,7 +178,7 @@ func (k *core) stopWaiting(c *call, slow bool) (result, bool) {
 }
 
 // staleAnswer returns the endpoint of e, for a lookup that gets no result from its call. Usually
-// the Level is Stale. It is another Level if a Set has refreshed the entry during the call.
+// the Level is Stale. If a Set has refreshed the entry during the call, it is another Level.
 func (k *core) staleAnswer(e *item, now int64) result {
 	level := Stale
 	if until, stored := unpackState(e.Value.state.Load()); now < until {

@@ -78,9 +78,9 @@ func (e *entry) err() error {
 	return *e.failure
 }
 
-// packState packs a level, and the time until at which it ends, into one word. The time is one of the
-// core's clock. A lookup before that time gets the entry with this level. A reader without the lock reads one word, so it never sees
-// parts of two states.
+// packState packs a level, and the time until at which it ends, into one word. The time is measured
+// by the core's clock. A lookup before that time gets the entry with this level. A reader without
+// the lock reads one word, so it never sees parts of two states.
 func packState(until int64, level Level) uint64 {
 	return uint64(min(max(until, 0), maxTime))<<3 | uint64(level)
 }

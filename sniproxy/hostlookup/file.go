@@ -28,8 +28,8 @@ type File struct {
 	// another file, as in a mounted ConfigMap.
 	Path string
 
-	// Interval is the time between two looks of Watch at the file. They find changes that the
-	// operating system has not reported. 0 means 1 s.
+	// Interval is the time between two looks of Watch at the file. 0 means 1 s. Watch looks at the
+	// file because the operating system does not report every change.
 	Interval time.Duration
 
 	// MaxSize is the largest size of the file in bytes. 0 means 64 MiB.

@@ -72,13 +72,13 @@ func (p Problem) Error() string {
 }
 
 // ParseHosts reads a JSON array of {"app": …, "host": …, "endpoint": …}, and ignores other members.
-// Names of members match exactly, and an entry with a member that comes twice is malformed.
-// A host may have any spelling from which package internal/hostname can make the normal form. A
+// The names of members must match exactly. An entry with two members of the same name is malformed.
+// A host may have any spelling that package internal/hostname can bring into normal form. A
 // wildcard "*.example.com" matches every name with one label in place of the "*".
 //
-// An entry that is malformed, or repeats the host of an earlier entry, is left out and becomes a
-// Problem. The error means that data is not exactly one JSON array. file is the name of the file in
-// the problems and in the error.
+// ParseHosts leaves out an entry that is malformed or that repeats the host of an earlier entry,
+// and returns a Problem for it. ParseHosts returns an error if data is not exactly one JSON array.
+// file is the name of the file in the problems and in the error.
 func ParseHosts(file string, data []byte) (*Hosts, []Problem, error) {
 	h := &Hosts{exact: map[string]Endpoint{}, wildcard: map[string]Endpoint{}}
 	lines := lineCounter{data: data, line: 1}

@@ -46,7 +46,7 @@ type Answer struct {
 // The argument host is in normal form, as package peek returns it: lower case, IDNA A-labels, no
 // port, no final dot. If LookupHost returns an error, the Answer has only a Level.
 //
-// A Lookup must be safe for concurrent use. It should return soon after ctx ends.
+// A Lookup must be safe for concurrent use. LookupHost should return soon after ctx ends.
 type Lookup interface {
 	LookupHost(ctx context.Context, host string) (Answer, error)
 }
@@ -89,10 +89,10 @@ type Error struct {
 
 	// TTL is a time that depends on Err.
 	//
-	// If Err is ErrNotFound, TTL is how long a Cache keeps it: 0 means Cache.NegativeTTL. Negative
-	// and Revalidate mean that the Cache does not keep it. If Err is a failure, TTL is how long a
-	// Cache waits before it asks the source about this host again, like the header Retry-After, up
-	// to 5 minutes: 0 and negative values mean that the Cache decides.
+	// If Err is ErrNotFound, TTL is how long a Cache keeps it: 0 means Cache.NegativeTTL. A
+	// negative TTL, such as Revalidate, means that the Cache does not keep it. If Err is a failure,
+	// TTL is how long a Cache waits before it asks the source about this host again, like the
+	// header Retry-After, up to 5 minutes: 0 and negative values mean that the Cache decides.
 	TTL time.Duration
 }
 

@@ -73,9 +73,10 @@ type Engine struct {
 	// Portable selects the implementation with goroutines on Linux too.
 	Portable bool
 
-	// AcceptError, if not nil, is called when accepting fails. After a failure because the process
-	// has no free descriptor, the Engine sheds one connection: it accepts and closes it. After
-	// another failure, or if shedding is impossible, the Engine pauses accepting for 5 ms to 1 s.
+	// AcceptError, if not nil, is called after each failed accept. If the accept failed because the
+	// process has no free descriptor, the Engine sheds one connection: it accepts and closes it.
+	// After another failure, or if shedding is impossible, the Engine pauses accepting for 5 ms to
+	// 1 s.
 	AcceptError func(error)
 
 	shared engineState

@@ -191,8 +191,8 @@ func (ec *epollConn) onEvent(i int, events uint32) {
 	switch ec.phase {
 	case PhaseRelay:
 		if events&unix.EPOLLERR != 0 && s.eof && !s.failed {
-			// No read returns this error, because the peer has ended its direction before. For a
-			// RST after such an end, Linux returns EPIPE.
+			// The peer has ended its direction before, so no read returns this error. For a RST
+			// after such an end, Linux returns EPIPE.
 			e := sysSocketError(s.fd)
 			if e == unix.EPIPE || e == noError {
 				e = unix.ECONNRESET
@@ -343,8 +343,8 @@ func (ec *epollConn) silence() time.Duration {
 //
 // progress returns how much longer the connection may live. If the kernel of a peer has
 // acknowledged bytes since the last call, this is the time in the argument silence; otherwise it is
-// 0. The first call cannot compare. If bytes wait for an acknowledgement, it returns ackTime, or
-// silence if that is shorter.
+// 0. At the first call, there is no earlier count to compare with. If bytes wait for an
+// acknowledgement, the first call returns the shorter one of ackTime and silence.
 func (ec *epollConn) progress(silence time.Duration) (more time.Duration) {
 	for i := range ec.side {
 		if s := &ec.side[i]; s.fd >= 0 && !s.failed {

@@ -130,10 +130,10 @@ func (ec *epollConn) connect() error {
 	return ec.trySendFirstBytes()
 }
 
-// trySendFirstBytes writes to a socket that may still be connecting. The write shows whether
-// connect(2) is done: EAGAIN means that connect(2) is not done yet. If connect(2) has failed, the
-// write returns the error of connect(2). A connection within one machine is done when connect(2)
-// returns.
+// trySendFirstBytes writes to a socket that may still be connecting. The write shows whether the
+// system has made the connection: EAGAIN means that it has not done so yet. If connect(2) has
+// failed, the write returns the error of connect(2). A connection within one machine is done when
+// connect(2) returns.
 func (ec *epollConn) trySendFirstBytes() error {
 	if e := ec.sendFirstBytes(); e != noError && e != unix.EAGAIN {
 		return dialError(e)

@@ -19,9 +19,9 @@ type timer struct {
 
 // timerHeap holds the timers that are set. They form a heap, ordered by the field look.
 //
-// Each byte that moves postpones the idle time-out of its connection, so postponing must be cheap.
-// If set postpones a timer, it only stores the new time in due. The timer keeps its place in the
-// heap until the time in its field look. At that time, advance moves the timer.
+// Each byte that moves postpones the idle time-out of its connection, so a postponement must be
+// cheap. If set postpones a timer, it only stores the new time in the field due. The timer keeps
+// its place in the heap until the time in its field look. At that time, advance moves the timer.
 type timerHeap struct{ timers []*timer }
 
 // set makes t fire at the time due or a little later. The delay is at most timerPrecision plus the

@@ -88,8 +88,8 @@ func (gc *goroutineConn) markEnd(by Party) {
 	gc.boundSilence()
 }
 
-// boundSilence sets the idle time-out to the shorter one of itself and HalfCloseTimeout. In both
-// cases it starts the time-out again.
+// boundSilence shortens the idle time-out to HalfCloseTimeout if it is longer than that. It also
+// starts the time-out again.
 func (gc *goroutineConn) boundSilence() {
 	idle := time.Duration(gc.idle.Load())
 	gc.idle.Store(int64(shorter(idle, gc.engine.shared.settings.halfClose)))
@@ -115,8 +115,8 @@ func (gc *goroutineConn) silent() bool {
 //
 // progress returns how much longer the connection may live. If the kernel of a peer has
 // acknowledged bytes since the last call, this is the time in the argument silence; otherwise it is
-// 0. The first call cannot compare. If bytes wait for an acknowledgement, it returns ackTime, or
-// silence if that is shorter.
+// 0. At the first call, there is no earlier count to compare with. If bytes wait for an
+// acknowledgement, the first call returns the shorter one of ackTime and silence.
 func (gc *goroutineConn) progress(silence time.Duration) (more time.Duration) {
 	gc.mu.Lock()
 	defer gc.mu.Unlock()

@@ -24,8 +24,8 @@
 // # Hosts
 //
 // The Cache-Control of an answer, 200 or 404, says how long a client may keep it (RFC 9111). Status
-// 404 means that the server is certain: the host does not exist. No other status means this. So a
-// server must not answer 404 while its own source fails, or for a path that it does not know.
+// 404 means that the server is certain that the host does not exist. No other status says this. So
+// a server must not answer 404 while its own source fails, or for a path that it does not know.
 //
 // In an answer, host is the name of the server's entry. If the entry is a wildcard, host must be
 // the wildcard, such as "*.example.com", and not the name in the request. A wildcard covers every

@@ -21,8 +21,8 @@ import (
 // Feed is a hostlookup.Feed that follows the changes of a host API by long polling.
 //
 // A Feed remembers the last version between two calls of Changes. So it misses no change during an
-// outage of the API, and needs no reset. For this reason its calls of Changes must not overlap. Set
-// the fields before the first use, and do not change them afterwards.
+// outage of the API, and needs no reset. Because of the remembered version, two calls of Changes
+// must not overlap. Set the fields before the first use, and do not change them afterwards.
 type Feed struct {
 	// URL is the address of the API's changes, such as "http://127.0.0.1:9000/changes". Required.
 	URL string
@@ -52,8 +52,8 @@ type Feed struct {
 
 // minPollInterval is the shortest time between two requests if the answer to the first one had
 // nothing new: no changes, the same version, or a second reset in a row. Without this pause, a Feed
-// would send requests without end to an API that ignores wait, to one that repeats its last answer,
-// or to two servers behind one address that have different hosts.
+// would send requests without end in three cases: the API ignores wait, the API repeats its last
+// answer, or two servers behind one address have different hosts.
 const minPollInterval = time.Second
 
 func (f *Feed) init() error {

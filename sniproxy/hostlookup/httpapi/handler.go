@@ -50,9 +50,9 @@ type Handler struct {
 
 	// MaxWaiting limits the requests that wait for changes at the same time. 0 means 1,024. When a
 	// further request arrives, the Handler looks for the client address with the most waiting
-	// requests. If this is another address, and it has more than its share of the waiting requests,
-	// the Handler answers its oldest request, as if the time of this request had passed. Otherwise
-	// the new request gets 503.
+	// requests. If this address is not the client of the new request, and has more than its share
+	// of the waiting requests, the Handler answers its oldest request, as if the wait of that
+	// request had ended. Otherwise the new request gets 503.
 	MaxWaiting int
 
 	// Instrument, if not nil, wraps the handler of each route, for example to count requests. The

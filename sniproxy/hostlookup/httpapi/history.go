@@ -50,8 +50,8 @@ type history struct {
 	changed chan struct{}
 }
 
-// limits are the limits of a history, in bytes of JSON. If a client would need a step that the
-// history has dropped because of these limits, the client gets a reset.
+// limits are the limits of a history, in bytes of JSON. A history drops its oldest steps above
+// these limits. A client that needs a dropped step gets a reset.
 type limits struct {
 	step    int // the changes of one publish; more are not kept
 	answer  int // at least step
@@ -151,8 +151,8 @@ func (h *history) newStep(to string, set []hostlookup.Endpoint, removed []string
 	}
 	for _, ep := range set {
 		// Leave out the endpoint in two cases. If maxAge is below 1 s, a client may not keep an
-		// endpoint. For a wildcard, some of its names may have entries of their own, so the client
-		// must ask about each name.
+		// endpoint. If the host is a wildcard, some names below it may have entries of their own,
+		// so the client must ask about each name.
 		if seconds := int64(h.maxAge / time.Second); seconds > 0 && !isWildcard(ep.Host) {
 			add(change{ep.Host, ep.App, ep.Addr, seconds})
 		} else {
@@ -191,7 +191,7 @@ func (h *history) since(version string) (answer changes, changed <-chan struct{}
 		return changes{Version: version}, h.changed, true
 	}
 	// Equal hosts always have the same version, so a version may have been in force several times.
-	// Begin with the changes after the last time that it was in force.
+	// Begin with the changes since the version was last in force.
 	first := len(h.steps) - 1
 	for first >= 0 && h.steps[first].from != version {
 		first--
