@@ -40,9 +40,8 @@
 // agent ever changes. If the agent does not answer (closed port, reset, timeout), HAProxy keeps the
 // agent's last answer.
 //
-// Assume that an operator sets a drain or maintenance by hand. If the agent's next answer contains
-// "ready", HAProxy ends this drain or maintenance. An agent that never drains should therefore not
-// name the administrative state.
+// If an operator sets a drain or maintenance by hand, the agent's next answer with "ready" ends it.
+// An agent that never drains should therefore not name the administrative state.
 //
 // Parse follows HAProxy's source: tcpcheck_agent_expect_reply in src/tcpcheck.c, and
 // server_parse_weight_change_request and server_parse_maxconn_change_request in src/server.c. The
@@ -65,5 +64,5 @@
 //     with ReadName waits in vain and never answers.
 //
 // This package does not decide which answer a server deserves, and does not use Kubernetes. Package
-// nodeagent decides it from Kubernetes objects.
+// nodeagent computes answers from Kubernetes objects.
 package agentcheck

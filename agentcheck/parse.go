@@ -20,9 +20,8 @@ const (
 // HAProxy ignores an answer completely if Parse returns one of these errors for it.
 var (
 	// ErrIncomplete means that the answer has no CR or LF, or has a NUL byte before it. HAProxy
-	// ignores such an answer and shows "Ignoring incomplete line from agent". There is an
-	// exception: HAProxy 2.6 sometimes completes the line with bytes that an earlier check left in
-	// the buffer.
+	// ignores such an answer and shows "Ignoring incomplete line from agent". HAProxy 2.6 has a
+	// fault: it sometimes completes the line with bytes that an earlier check left in the buffer.
 	ErrIncomplete = errors.New("agentcheck: answer has no line end")
 	// ErrTooLong means that the line is longer than MaxLine bytes. HAProxy 2.6 searches for the
 	// line end beyond its buffer and can overwrite a byte there. In tests, about 3% of the HAProxy
@@ -245,7 +244,8 @@ func parseWeight(b []byte) (Weight, error) {
 }
 
 // parseMaxConn reads the number of a maxconn. HAProxy stores the number in 32 unsigned bits without
-// a check. So a negative or huge number wraps around, here too.
+// a check, so a negative or huge number wraps around. The result of parseMaxConn wraps around in
+// the same way.
 func parseMaxConn(b []byte) (MaxConn, error) {
 	n, rest, ok := cutInteger(b)
 	switch {
@@ -295,9 +295,8 @@ func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 // isSpace is C's isspace.
 func isSpace(c byte) bool { return c == ' ' || '\t' <= c && c <= '\r' }
 
-// equalFold reports whether b equals lower, if the case of ASCII letters is ignored. lower must be
-// in lower case. bytes.EqualFold does not fit: it treats the Kelvin sign as a k, and HAProxy does
-// not.
+// equalFold reports whether b equals lower. It ignores the case of ASCII letters. lower must be in
+// lower case. bytes.EqualFold does not fit: it treats the Kelvin sign as a k, and HAProxy does not.
 func equalFold(b []byte, lower string) bool {
 	if len(b) != len(lower) {
 		return false

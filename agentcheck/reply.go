@@ -164,8 +164,8 @@ func separate(b []byte, begin int) []byte {
 	return append(b, ' ')
 }
 
-// appendReason appends the cleaned reason; see Reply.Reason. Cleaning a cleaned reason changes
-// nothing.
+// appendReason appends the cleaned reason; see Reply.Reason. If the reason is clean already, it
+// stays the same.
 func appendReason[T string | []byte](b []byte, reason T) []byte {
 	begin := len(b)
 	blanks := 0 // spaces to write before the next character; dropped if none follows

@@ -72,7 +72,8 @@ func (d *Drainer) progressLocked(outside Load) Progress {
 	return d.Settings.Progress(d.began, d.stopped, now, d.loadLocked(now).add(outside))
 }
 
-// Begin begins a drain, if none has begun. The result first is true if this call has begun it.
+// Begin begins a drain, unless a drain has begun already. The result first is true if this call has
+// begun the drain.
 func (d *Drainer) Begin() (p Progress, first bool) { return d.begin(false) }
 
 func (d *Drainer) begin(stop bool) (Progress, bool) {
@@ -106,8 +107,8 @@ func (d *Drainer) report() {
 }
 
 // Undo ends the drain: readiness succeeds again, and waits return ErrUndone. It returns the
-// progress before the call; its State is Serving if there was no drain. After Shutdown it changes
-// nothing and returns ErrStopping.
+// progress before the call. If there was no drain, the State of this progress is Serving. After
+// Shutdown it changes nothing and returns ErrStopping.
 func (d *Drainer) Undo() (before Progress, err error) {
 	before = d.Progress()
 	d.mu.Lock()

@@ -62,9 +62,9 @@ type Load struct {
 	Connections int // all open connections
 	Idle        int // open connections without a request; the drain does not wait for them
 	Requests    int // requests whose handlers run
-	// Oldest is the busy time of the connection that has been busy for the longest time. With
-	// HTTP/1 this is the age of its request, with HTTP/2 the time since the connection was last
-	// idle, and with other protocols the age of the connection. 0 if no connection is busy.
+	// Oldest is how long the longest busy connection has been busy. With HTTP/1 this is the age of
+	// its request, with HTTP/2 the time since the connection was last idle, and with other
+	// protocols the age of the connection. Oldest is 0 if no connection is busy.
 	Oldest time.Duration
 }
 

@@ -18,8 +18,8 @@ const (
 	// reopenInterval is the pause before Run tries again to open a port. Usually another process
 	// still has the port for a moment, such as the old agent that this process replaces.
 	reopenInterval = time.Second
-	// activeTime decides which HAProxies a drain waits for: those with a check in the last
-	// activeTime. It is several times the usual agent-inter.
+	// activeTime decides which HAProxies a drain waits for: the HAProxies that have made a check in
+	// the last activeTime. It is several times the usual agent-inter.
 	activeTime = 30 * time.Second
 	// progressInterval is the time between two looks of Drain at its progress.
 	progressInterval = 20 * time.Millisecond
@@ -222,7 +222,7 @@ type DrainProgress struct {
 // Done reports whether the node drains and Uninformed is empty.
 func (p DrainProgress) Done() bool { return p.Status.Effective && len(p.Uninformed) == 0 }
 
-// Waits reports whether the drain has not begun, because too many other nodes drain.
+// Waits reports whether the drain has not begun yet because too many other nodes drain.
 func (p DrainProgress) Waits() bool { return p.Status.Requested && !p.Status.Effective }
 
 // String describes the progress in one sentence.

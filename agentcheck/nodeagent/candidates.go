@@ -22,8 +22,8 @@ func (c candidate) heldDown() bool { return !c.ended.IsZero() }
 
 // nextCandidates returns the candidates at the time now. previous are the candidates that the last
 // call returned. requests are the present requests of all nodes, by node name. At most limit nodes
-// may begin to drain. At most ceiling nodes may drain, including nodes that drain already: if a
-// cluster has shrunk to its draining nodes, some of them must take traffic again.
+// may begin to drain. At most ceiling nodes may drain, including nodes that drain already. So if a
+// cluster has shrunk to its draining nodes, some of them take traffic again.
 //
 // The result is sorted: first the uncounted nodes, because no limit applies to them, then the other
 // nodes by the time of their requests. So all agents that see the same objects compute the same
@@ -36,8 +36,8 @@ func nextCandidates(previous []candidate, requests map[string]DrainRequest, limi
 		request, requested := requests[c.node]
 		switch {
 		case requested:
-			// A candidate keeps the time of its first request, and thus its place in the order.
-			// This is also true if its requests paused for less than the hold-down.
+			// A candidate keeps the time of its first request, and thus its place in the order,
+			// even if its requests paused for less than the hold-down.
 			request.Since = earliest(c.request.Since, toSecond(request.Since))
 			c.request, c.ended = request, time.Time{}
 		case !c.heldDown():

@@ -324,9 +324,9 @@ func (c *cluster) firstError() error {
 	return nil
 }
 
-// services holds the Services of a cluster. Usually only few of them have annotations. Often
-// thousands of other Services have node ports; the agent must know these ports, because no agent
-// port may use them. A corev1.Service with one port takes 680 bytes, and its nodePorts takes 34. So
+// services holds the Services of a cluster. Usually only a few Services have annotations, but
+// thousands have node ports. The agent must know all node ports, because an agent port must differ
+// from each of them. A corev1.Service with one port takes 680 bytes, and its nodePorts takes 34. So
 // for 5,000 Services without annotations, nodePorts saves 3 MB of the agent's 33 MB.
 type services struct {
 	annotated map[types.NamespacedName]*corev1.Service

@@ -144,9 +144,8 @@ func (p *port) ServeAgent(context.Context, *agentcheck.Request) agentcheck.Reply
 	return p.answer.Load().Reply
 }
 
-// close closes the port and does not wait for its checks. The port is free when close returns. To
-// close only the server would not be enough: the server does not know the listener before serve
-// runs.
+// close closes the port and does not wait for its checks. The port is free when close returns.
+// close closes the listener too, because the server does not know the listener before serve runs.
 func (p *port) close() {
 	_ = p.server.Close()
 	_ = p.listener.Close()

@@ -33,9 +33,9 @@ type Signal struct {
 	// lists of images and volumes are empty.
 	Request func(node *corev1.Node) (DrainRequest, bool)
 	// Fields and Labels are a field selector and a label selector for nodes; "" is no selector. A
-	// [Watcher] asks the API server for the nodes that match both. It applies all its signals to
-	// each node that matches the selectors of at least one signal. It knows no other nodes, except
-	// its own. If Fields and Labels are both "", the signal adds no nodes.
+	// [Watcher] asks the API server for the nodes that match both. The Watcher reads its own node,
+	// and each node that matches the selectors of at least one signal. It applies all signals to
+	// each of these nodes. If Fields and Labels are both "", the signal adds no nodes.
 	Fields, Labels string
 }
 
@@ -60,9 +60,9 @@ func Cordoned() Signal {
 				return DrainRequest{}, false
 			}
 			since := managedSince(node, "f:spec", "f:unschedulable")
-			// The time of the cordon is best known from this taint: the node controller adds it
-			// about a second after the cordon. Unlike a time in the managed fields, it does not
-			// change when the manager of the cordon writes other fields later.
+			// This taint shows the time of the cordon best: the node controller adds it about a
+			// second after the cordon. Unlike a time in the managed fields, it does not change when
+			// the manager of the cordon writes other fields later.
 			for _, t := range node.Spec.Taints {
 				if t.Key == corev1.TaintNodeUnschedulable && t.TimeAdded != nil {
 					since = earliest(since, t.TimeAdded.Time)

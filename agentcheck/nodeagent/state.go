@@ -26,7 +26,7 @@ const (
 // before, it was deleted and should be drained. Otherwise the name is probably wrong.
 var ErrNoNode = errors.New("agentcheck/nodeagent: no such node")
 
-// Rules are the settings from which an agent computes the answers for its node.
+// Rules are the settings by which an agent computes the answers for its node.
 type Rules struct {
 	// Node is the name of the node.
 	Node string
