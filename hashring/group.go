@@ -17,8 +17,8 @@ import (
 // differ, of its cost. So candidates sort as plain integers. Nodes of the same weight are in name
 // order, so nodes with equal scores sort by name.
 //
-// The index replaces the lowest bits of the score. Once in billions of comparisons, the scores of
-// two nodes differ only in these bits. Method order corrects the places of such nodes.
+// The index replaces the lowest bits of the score. Once in billions of comparisons, two scores
+// differ only in these lowest bits. Method order then puts the two nodes into the right order.
 type group struct {
 	nodes   []Node   // by weight, then name
 	digests []uint64 // of nodes
@@ -73,10 +73,10 @@ func (g *group) best(buf []uint64, key uint64, k int) []uint64 {
 	}
 }
 
-// wanted returns how many nodes should be below the limit of the method best on average, if best
-// needs k. The actual number has nearly a Poisson distribution. With this average, one key in thirty
-// has fewer than k nodes below the limit and needs a second round. With a larger average, every key
-// would take more time to sort.
+// The method best chooses its limit such that, on average, wanted(k) nodes are below the limit if
+// best needs k nodes. The actual number has nearly a Poisson distribution. With this average, one
+// key in thirty has fewer than k nodes below the limit and needs a second round. With a larger
+// average, every key would take more time to sort.
 func wanted(k int) float64 { return float64(k) + 1.7*math.Sqrt(float64(k)) + 1 }
 
 // quantile returns the limit below which a given share of all possible scores lies. The share is

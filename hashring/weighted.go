@@ -44,8 +44,8 @@ func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 			continue
 		}
 		// scan also admits some nodes with a cost above the bound, in some bands more than in
-		// others. If such a node is among the k best, another band may have a better node that was
-		// not admitted. In that case, use the cost of the k-th node as the new bound. At least k
+		// others. If such a node is among the k best, scan may have passed over a better node in
+		// another band. In that case, use the cost of the k-th node as the new bound. At least k
 		// nodes have a cost of at most this bound, so the next round is exact.
 		last := g.cost(key, int(got[k-1]&g.mask))
 		if last <= bound {
@@ -77,9 +77,9 @@ func (g *group) gatherWeighted(buf []uint64, key uint64, k int, bound float64) [
 	return buf[:n]
 }
 
-// costBound estimates a bound such that want nodes are expected to have a smaller cost. It solves
-// want = sum of 1-exp(-bound*weight) over all nodes, to the second order. A wrong estimate makes
-// the selection slower, but not wrong.
+// costBound estimates the bound below which the costs of want nodes lie on average. It solves want
+// = sum of 1-exp(-bound*weight) over all nodes, to the second order. A wrong estimate makes the
+// selection slower, but not wrong.
 func (g *group) costBound(want float64) float64 {
 	first := want / g.total
 	rest := 1 - first*g.squares/(2*g.total)
