@@ -42,9 +42,9 @@ const (
 	ObservedCommand = "show table " + observedTable
 )
 
-// ParseObserved reads the answer to ObservedCommand. It returns the number of requests of each
-// Refusal since the HAProxy process has started. It returns an error if the answer does not contain
-// the table, for example because HAProxy's configuration has no Global.Observe.
+// ParseObserved reads the answer to ObservedCommand. It returns the number of requests for each
+// Refusal since the start of the HAProxy process. It returns an error if the answer does not
+// contain the table, for example because HAProxy's configuration has no Global.Observe.
 func ParseObserved(answer string) (map[Refusal]uint64, error) {
 	if !strings.Contains(answer, "# table: "+observedTable+",") {
 		line, _, _ := strings.Cut(strings.TrimSpace(answer), "\n")
@@ -72,10 +72,10 @@ func appendObserved(t *text) {
 	t.line("stick-table type integer size 1 store gpc(" + strconv.Itoa(len(refusals)) + ")")
 }
 
-// beginObserving renders what a frontend needs before the rules of observe and of Limits: the table
-// with the counters, and a slot for text in the log line. The declared capture slot, which gets the
-// ID 0, is for the rules of Limits: HAProxy allows a backend to fill a slot, but not to declare
-// one.
+// beginObserving renders lines that must come before the rules of observe and of Limits: the table
+// with the counters, and the declaration of a capture slot, whose text appears in the log line. The
+// slot gets the ID 0. The rules of Limits fill the slot: HAProxy allows a backend to fill a slot,
+// but not to declare one.
 func beginObserving(t *text) {
 	t.line("declare capture request len 24")
 	t.line("http-request track-sc2 int(0) table " + observedTable)

@@ -89,8 +89,8 @@ func (t *text) int(n int) {
 	*t = strconv.AppendInt(*t, int64(n), 10)
 }
 
-// duration appends a space, and d as a whole number of the largest possible unit: hours, minutes
-// (for 10m and longer), seconds or milliseconds. HAProxy cannot read "1m30s".
+// duration appends a space and d. It writes d as a whole number of the largest possible unit:
+// hours, minutes (for 10m and longer), seconds or milliseconds. HAProxy cannot read "1m30s".
 func (t *text) duration(d time.Duration) {
 	*t = append(*t, ' ')
 	unit, name := time.Millisecond, "ms"

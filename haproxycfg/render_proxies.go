@@ -247,8 +247,8 @@ func (r *Router) append(t *text, maps map[string]string, hostKnown bool) {
 // Router.Shift and Frontend.Close.
 const MaxPoints = 10_000
 
-// appendShift renders the look-ups in the maps Shift and ShiftParts. They cost a request one
-// look-up if Shift has no entry for its backend, and two look-ups otherwise.
+// appendShift renders the look-ups in the maps Shift and ShiftParts. A request costs one look-up if
+// Shift has no entry for its backend, and two look-ups otherwise.
 func (r *Router) appendShift(t *text, maps map[string]string) {
 	if r.Shift == "" {
 		return
@@ -261,8 +261,8 @@ func (r *Router) appendShift(t *text, maps map[string]string) {
 	t.line("http-request set-var(txn.backend) 'var(txn.parts),field(1,/)' if { var(txn.parts) -m found } " + chance("txn.points"))
 }
 
-// chance returns a condition that is true, at random, for the share of requests in the variable, in
-// points. It is false if the variable is not set.
+// chance returns a condition that is true for a random share of the requests. The variable contains
+// the share in points. If the variable is not set, the condition is false.
 func chance(variable string) string {
 	return "{ rand(" + strconv.Itoa(MaxPoints) + "),sub(" + variable + ") lt 0 }"
 }
@@ -347,8 +347,8 @@ func (b *Backend) http2() bool { return b.Protocol == H2C || b.Protocol == GRPC 
 // true, no rule refuses a request: the rules set the variable txn.over to the Refusal of the first
 // limit that the request exceeds.
 //
-// of names the backend whose table counts the requests. Empty means that the backend has its own
-// table.
+// The argument of is the name of the backend whose table counts the requests. "" means that the
+// backend has its own table.
 func (l Limits) append(t *text, proxy, of string, observing bool) {
 	// An IPv6 listener also accepts IPv4 clients, as ::ffff:192.0.2.1. ipmask converts such an
 	// address to IPv4 before it applies a mask. The key ff00:: counts all clients together. It is a
@@ -505,8 +505,8 @@ func (s *Server) appendName(b []byte) []byte {
 	return b
 }
 
-// append renders the server line. Most of the time of rendering a large configuration is spent
-// here. So append works on a local slice, and formats an IPv4 address only once for both name and
+// append renders the server line. A large configuration spends most of its rendering time in
+// append. So append works on a local slice, and formats an IPv4 address only once for both name and
 // address.
 func (s *Server) append(t *text) {
 	*t = s.appendWords(append(*t, "\n    server "...))

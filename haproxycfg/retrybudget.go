@@ -19,8 +19,9 @@ import "strconv"
 type RetryBudget struct {
 	Percent   int // 0 to 100
 	PerSecond int // 0 to 1,000,000
-	// Switch names a variable: HAProxy repeats no request while its value is 0. HAProxy before 2.9
-	// needs a Switch. Later versions obey a Switch too. Empty means no Switch.
+	// Switch is the name of a Variable. HAProxy repeats no request while the value of the variable
+	// is 0. HAProxy before 2.9 needs a Switch. Later versions obey a Switch too. Empty means no
+	// Switch.
 	Switch string
 }
 
@@ -32,8 +33,8 @@ func (v Version) nativeRetryBudget() bool { return v.AtLeast(2, 9) }
 // frontend.
 func (f *Frontend) retryTable() string { return f.Name + ":retries" }
 
-// append renders the rules of a frontend. HAProxy adds the repetitions of a request to the counter
-// with http-after-response, because these rules also apply to answers that HAProxy makes itself.
+// append renders the rules of a frontend. Rules of http-after-response add the repetitions of a
+// request to the counter, because these rules also apply to answers that HAProxy makes itself.
 func (r *RetryBudget) append(t *text, f *Frontend, version Version) {
 	if r.Switch != "" {
 		t.line("http-request disable-l7-retry if { var(proc." + r.Switch + ") -m int eq 0 }")

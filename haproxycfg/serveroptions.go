@@ -60,8 +60,8 @@ func (v *validator) serverOptions(o *ServerOptions) {
 	v.duration("Options.PoolPurge", o.PoolPurge)
 }
 
-// Reuse says when a request may use an idle connection to a server that another client's request
-// has opened ("http-reuse").
+// Reuse says when a request may use an idle connection to a server that HAProxy opened for another
+// client ("http-reuse").
 type Reuse string
 
 // The values of Reuse.

@@ -2,8 +2,8 @@ package haproxycfg
 
 import "strconv"
 
-// Trace makes HAProxy pass on the header traceparent (W3C Trace Context), by which the services that
-// serve a request find the trace of the request.
+// Trace makes HAProxy pass on the header traceparent (W3C Trace Context). The header tells a
+// service to which trace the request belongs.
 //
 // HAProxy keeps a valid traceparent as it is. Otherwise it begins a new trace: it sets traceparent
 // and removes tracestate. HAProxy sends no spans to a collector.

@@ -159,8 +159,8 @@ func (b *Bind) addrPort() (netip.AddrPort, error) {
 	return netip.ParseAddrPort(b.Address)
 }
 
-// bindsTwice adds a fault for each address that occurs twice. HAProxy accepts a repeated address.
-// But then the kernel gives each connection to one of the two listeners at random.
+// bindsTwice adds a fault for each address that occurs twice. HAProxy accepts a repeated address,
+// but the kernel then gives each connection to one of the two listeners at random.
 func (v *validator) bindsTwice(c *Config) {
 	v.place = ""
 	first := map[string]string{}
@@ -227,7 +227,8 @@ func (v *validator) backend(c *Config, b *Backend) {
 	v.serversOf(c, b)
 }
 
-// balancing checks what a frontend does to spread requests over zones, proxies and time.
+// balancing checks the settings of a frontend that spread requests over zones and proxies, and
+// connections over time.
 func (v *validator) balancing(c *Config, f *Frontend) {
 	for _, name := range f.MonitorBackends {
 		v.backendName("MonitorBackends", name)
@@ -479,8 +480,8 @@ func validMapText(s string) bool {
 }
 
 // checkMapDir returns an error if dir cannot be a part of the path of a map. The path stands in
-// double quotes inside single quotes, where the versions of HAProxy read quotes and backslashes in
-// different ways.
+// double quotes inside single quotes. There, different versions of HAProxy read quotes and
+// backslashes in different ways.
 func checkMapDir(dir string) error {
 	if strings.ContainsAny(dir, "\n\r\x00'\"\\") || len(dir) > maxWord {
 		return fmt.Errorf("haproxycfg: directory %q contains a quote, backslash or line end, or is too long", dir)

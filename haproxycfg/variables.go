@@ -12,8 +12,8 @@ type Variable struct {
 	// Name consists of letters, digits, "_" and ".", and has at most 64 bytes. The name in HAProxy
 	// is "proc." followed by Name.
 	Name string
-	// Value is the value from the start of the process until a command changes it, from 0 to
-	// 2,147,483,647.
+	// Value is the value of the variable from the start of the process until a command changes it.
+	// It is a number from 0 to 2,147,483,647.
 	Value int
 }
 

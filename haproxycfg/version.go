@@ -11,8 +11,8 @@ import (
 // Version means [OldestVersion].
 type Version struct{ Major, Minor int }
 
-// OldestVersion returns the oldest version that the package renders for, which is 2.6. All later
-// versions accept the text for this version.
+// OldestVersion returns 2.6, the oldest version for which this package renders configurations. All
+// later versions accept a configuration for 2.6.
 func OldestVersion() Version { return Version{2, 6} }
 
 // versionLine matches the first line that "haproxy -v" and "haproxy -vv" print. HAProxy before 2.4

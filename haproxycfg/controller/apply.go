@@ -65,9 +65,9 @@ func newApplier(c *Controller, log *slog.Logger) *applier {
 	}
 }
 
-// reset is called when this process begins or stops to lead. It makes the next attempt read the
-// report again, because another leader may have written a configuration. reset also removes the
-// refused change from the status, because only the leader shows a refused change.
+// The controller calls reset when this process begins or stops to lead. After reset, the next
+// attempt reads the report again, because another leader may have written a configuration. reset
+// also removes the refused change from the status, because only the leader shows a refused change.
 func (a *applier) reset() {
 	a.firstCause, a.known, a.report, a.input, a.lastErr = "took the lead", false, kube.Report{}, nil, ""
 	a.redirected, a.moved = "", false
@@ -189,8 +189,8 @@ func (a *applier) redirects(ch *Change) bool {
 	return a.redirected != ch.ID() && (a.moved || servers.Removed+servers.Altered > 0)
 }
 
-// redirect is called for a change that waits for its reload. It makes HAProxy send no more
-// requests to the servers that the change removes.
+// redirect runs while a change waits for its reload. It makes HAProxy send no more requests to the
+// servers that the change removes.
 func (a *applier) redirect(ctx context.Context, ch *Change) {
 	if !a.redirects(ch) {
 		return
@@ -216,8 +216,8 @@ func (a *applier) warnOfRedirect(what string, err error) {
 	a.redirectErr = text
 }
 
-// endWait is called if no change waits for a reload any more. A later change waits from its own
-// beginning, and servers in force get requests again.
+// endWait runs when no change waits for a reload any more. The wait of a later change then begins
+// at 0, and the servers in force get requests again.
 func (a *applier) endWait(ctx context.Context, ch *Change) {
 	a.reloads.since, a.reloads.paced = time.Time{}, time.Time{}
 	a.redirectBack(ctx, ch)

@@ -100,7 +100,7 @@ func (r *reloads) admit(ctx context.Context, now time.Time) *Waiting {
 	for ; old >= r.limit && old > 0; old-- {
 		ended, err := r.workers.EndOldest(ctx)
 		if err != nil {
-			// Reload in spite of this. Otherwise one worker that cannot be ended would block all
+			// Reload nevertheless. Otherwise one worker that cannot be ended would block all
 			// changes.
 			r.log.Error("no old worker can be ended, so HAProxy has more of them than the limit", "old", old, "limit", r.limit, "err", err)
 			break
@@ -158,8 +158,9 @@ func (p *pace) reloaded(now time.Time) {
 }
 
 // pollInterval returns the pause between two attempts of a change that waits for an old worker.
-// took is the duration of the last attempt. The pause is ten times as long, within 1 s and 30 s:
-// planning a large configuration again and again should use at most a tenth of a processor.
+// took is the duration of the last attempt. The pause is ten times as long as the last attempt, but
+// at least 1 s and at most 30 s. So repeated planning of a large configuration uses at most a tenth
+// of a processor.
 func pollInterval(took time.Duration) time.Duration {
 	return min(max(time.Second, 10*took), 30*time.Second)
 }

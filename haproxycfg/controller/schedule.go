@@ -6,7 +6,7 @@ import (
 )
 
 // maxRetryAfterChange is the longest pause after a failed attempt if routes or clusters have
-// changed since the attempt. Their change may fix the failure.
+// changed since then. Such a change may remove the reason of the failure.
 const maxRetryAfterChange = 5 * time.Second
 
 // schedule decides when the next attempt is due. It does not read the clock: callers pass the time.
@@ -65,8 +65,8 @@ func (s *schedule) succeeded(now time.Time) {
 }
 
 // waiting is called at the end of an attempt whose change has to wait. The next attempt is due at
-// the time retry. If an input changes before that, the next attempt is due as soon as MinInterval
-// has passed since this attempt. It is never due earlier.
+// the time retry. If an input changes before that time, the next attempt is due earlier, but not
+// before MinInterval has passed since this attempt.
 func (s *schedule) waiting(now, retry time.Time) {
 	s.failures, s.dirty = 0, true
 	s.last, s.notBefore = now, retry
@@ -91,8 +91,7 @@ func (s *schedule) pause(longest time.Duration) time.Duration {
 	return max(s.minInterval, min(s.backoff<<min(s.failures-1, 10), longest))
 }
 
-// permit is a function that reports whether the change with this ID may be applied although Limit
-// rejects it.
+// permit reports whether the change with the given ID may be applied although Limit rejects it.
 type permit func(id string) bool
 
 func never(string) bool { return false }

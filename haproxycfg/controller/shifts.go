@@ -87,7 +87,7 @@ func (c *Controller) setShifts(ctx context.Context, state shift.State) error {
 	)
 }
 
-// shareOf returns the share of a shift; the zero Share for the zero Shift.
+// shareOf returns the share of a shift. For the zero Shift, it returns the zero Share.
 func shareOf(s shift.Shift) edge.Share {
 	if len(s.Steps) == 0 {
 		return edge.Share{}
@@ -154,8 +154,8 @@ func (c *Controller) CheckShift(route, cluster string) error {
 	return err
 }
 
-// ShiftCounters returns a function for shift.Runner.Counters. It reads the counters of the worker of
-// the socket.
+// ShiftCounters returns a function for shift.Runner.Counters. The function reads the counters of
+// the HAProxy worker that answers at the socket.
 func (c *Controller) ShiftCounters(socket runtimeapi.Socket) func(ctx context.Context, route, cluster string) (target, rest shift.Counters, err error) {
 	return func(ctx context.Context, route, cluster string) (target, rest shift.Counters, err error) {
 		targetName, restName, err := c.partsInForce(route, cluster)

@@ -51,7 +51,7 @@ type ClusterSource interface {
 	Follow(ctx context.Context, start Start, publish func(ClusterState)) error
 }
 
-// Start is what a ClusterSource gets to know when it starts.
+// Start contains the facts that the Controller passes to a ClusterSource at its start.
 type Start struct {
 	// Selector selects the nodes of each service.
 	Selector nodeselect.Selector
@@ -104,8 +104,8 @@ func (m Manifests) Read(context.Context, Start) (ClusterState, error) {
 	return ClusterState{Synced: err == nil, Objects: objects, Problems: problems}, err
 }
 
-// readyNodes returns Objects.ReadyNodes. Without an EndpointSlice, it returns nil: nobody has written
-// the EndpointSlices into the directory.
+// readyNodes returns Objects.ReadyNodes. Without any EndpointSlice, it returns nil, because the
+// directory then probably lacks the EndpointSlices.
 func readyNodes(objects nodeselect.Objects, list []*discoveryv1.EndpointSlice) map[string][]string {
 	if len(list) == 0 {
 		return nil
@@ -113,8 +113,8 @@ func readyNodes(objects nodeselect.Objects, list []*discoveryv1.EndpointSlice) m
 	return live.ReadyNodes(objects.Services, list)
 }
 
-// mergeProblems returns both lists, without duplicates: a text that cannot be parsed is a problem of
-// both.
+// mergeProblems returns the problems of both lists, without duplicates. A text that cannot be
+// parsed is in both lists.
 func mergeProblems(a, b []nodeselect.Problem) []nodeselect.Problem {
 	merged := slices.Clone(a)
 	for _, p := range b {

@@ -17,10 +17,10 @@ type Status struct {
 	// Unread are the names of the declarations that have not been read since the start.
 	Unread []string
 	// Started is true once every cluster has answered and all declarations have been read, or once
-	// StartTimeout is over. No attempt is made while Started is false.
+	// StartTimeout is over. While Started is false, the Controller makes no attempt.
 	Started bool
-	// Leading is true while this process may write to the directory. Without an Elector it always
-	// may.
+	// Leading is true while this process may write to the directory. Without an Elector, Leading is
+	// always true.
 	Leading bool
 	// Leader is the name of the process that leads. It is "" if there is no Elector, or if the
 	// Elector knows no leader.

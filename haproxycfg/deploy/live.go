@@ -211,9 +211,9 @@ func addCommands(config *haproxycfg.Config) map[string]string {
 // otherWords is a value of Server.Add that equals no command.
 const otherWords = "the words of the server differ"
 
-// withCommands returns the servers of textServers with the field Add of [runtimeapi.Actual.Plan]. A
-// server whose words are those in now gets the command in wanted. now is textServers and wanted is
-// wantedServers of the same configuration.
+// withCommands returns the servers of textServers with the field Add of [runtimeapi.Actual.Plan].
+// The arguments now and wanted are the results of textServers and wantedServers for the same
+// configuration. A server with the same words as in now gets its command from wanted.
 func withCommands(before, now, wanted []runtimeapi.Backend) []runtimeapi.Backend {
 	texts, commands := map[string]string{}, map[string]string{}
 	for i, b := range now {

@@ -10,8 +10,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg"
 )
 
-// Losses counts what a change takes away from the configuration in force. What the change adds does
-// not offset a loss.
+// Losses counts what a change takes away from the configuration in force. An addition does not
+// offset a loss.
 type Losses struct {
 	// Hosts counts the hosts of the router. A host is lost if the change removes it, or if no path
 	// of the host has a server afterwards.
@@ -33,8 +33,9 @@ type Losses struct {
 type Loss struct {
 	Before int `json:"before"` // in the configuration before the change
 	Lost   int `json:"lost"`
-	// Names are the names of up to 5 lost hosts, paths or backends. Those with the most lost servers
-	// or paths come first. In Losses.Servers, Names are the names of the backends that lose servers.
+	// Names are the names of up to 5 lost hosts, paths or backends. The names with the most lost
+	// servers or paths come first. In Losses.Servers, Names are the names of the backends that lose
+	// servers.
 	Names []string `json:"names,omitempty"`
 }
 
@@ -165,8 +166,8 @@ type lossCounter struct {
 	emptied       map[string]bool // backends that lose all their servers
 }
 
-// named is the name of a host, path or backend. size is the number of its servers or paths that are
-// lost.
+// named is the name of a host, path or backend. The field size is the number of lost servers or
+// paths of this name.
 type named struct {
 	name string
 	size int

@@ -204,7 +204,7 @@ func (r Reloader) worker(ctx context.Context) (runtimeapi.Socket, error) {
 var reloadVerdict = regexp.MustCompile(`(?m)^Success=([01])\s*$`)
 
 // parseReloadAnswer parses the answer of HAProxy 2.7 and later to "reload". The answer is a line
-// "Success=1" or "Success=0", a line "--", and the log. For any other text, outcome is
+// "Success=1" or "Success=0", a line "--", and the log. If the text has another form, outcome is
 // reloadPending.
 func parseReloadAnswer(answer string) (outcome reloadState, log string) {
 	m := reloadVerdict.FindStringSubmatchIndex(answer)

@@ -16,8 +16,8 @@ import (
 )
 
 // onlyRuntimeMaps reports whether all files that are not in the directory yet are maps with
-// haproxycfg.Map.Runtime. same[i] is true if files[i] is in the directory. Then HAProxy runs the same
-// haproxy.cfg, which names the same maps with the same keys.
+// haproxycfg.Map.Runtime. same[i] is true if files[i] is in the directory. If onlyRuntimeMaps
+// returns true, HAProxy runs the same haproxy.cfg already, with the same maps and the same keys.
 func onlyRuntimeMaps(files []haproxycfg.RenderedFile, same []bool) bool {
 	for i, f := range files {
 		if !same[i] && !f.Runtime {

@@ -25,8 +25,8 @@ type Workers struct {
 type EndedWorker struct {
 	PID int
 	// Streams is the number of streams that the worker had: HTTP requests without a complete
-	// answer, and tunnels such as WebSockets. The end of the worker has cut them. -1 means that the
-	// worker did not answer, so the number is unknown.
+	// answer, and tunnels such as WebSockets. The end of the worker has cut these streams. -1 means
+	// that the number is unknown, because the worker did not answer.
 	Streams int
 }
 

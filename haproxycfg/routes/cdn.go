@@ -11,7 +11,7 @@ import (
 // CDNOptions are the settings of AppendCDN.
 type CDNOptions struct {
 	// Origin is the DNS name of the terminators. The CDN fetches from it for every host. Origin
-	// must not be a host of the table. Otherwise the CDN would fetch that host from itself.
+	// must not be a host of the table, because the CDN would then fetch that host from itself.
 	Origin string
 }
 
@@ -91,9 +91,9 @@ func AppendCDN(dst []byte, t Table, o CDNOptions) ([]byte, error) {
 	return append(dst, out.Bytes()...), nil
 }
 
-// Publishable returns the table without the host Origin, with which AppendCDN would fail, and a
-// problem for this host. So one wrongly declared host does not stop the publication of all other
-// hosts. If Origin is not a host of the table, or if the options are unusable, Publishable returns
+// Publishable returns the table without the host Origin, and a problem for this host. With this
+// host, AppendCDN would fail, and one wrongly declared host would stop the publication of all
+// others. If Origin is not a host of the table, or if the options are unusable, Publishable returns
 // t itself. AppendCDN reports unusable options.
 func (o CDNOptions) Publishable(t Table) (Table, []Problem) {
 	origin, err := normalHost(o.Origin)

@@ -10,8 +10,8 @@ import (
 )
 
 // decoder reads routes from the YAML nodes of one file. It reads only fields that it knows, so its
-// recursion is not deep. budget limits the number of nodes that it reads, because a short file with
-// aliases may stand for very many nodes.
+// recursion is not deep. The field budget limits the number of nodes that the decoder reads,
+// because aliases can expand a short file to very many nodes.
 type decoder struct {
 	file         string
 	budget       int                   // nodes that the decoder may still visit
@@ -306,8 +306,8 @@ func (d *decoder) duration(to *time.Duration) func(*yaml.Node, string) {
 	}
 }
 
-// deref returns the node to which n refers if n is an alias, and otherwise n. That node is never an
-// alias itself.
+// If n is an alias, deref returns the node to which n refers, which is never an alias itself.
+// Otherwise deref returns n.
 func deref(n *yaml.Node) *yaml.Node {
 	if n.Kind == yaml.AliasNode && n.Alias != nil {
 		return n.Alias

@@ -84,7 +84,7 @@
 // Parse leaves out a whole route if one of its fields has a problem, and keeps the other routes:
 //   - If Parse left out only a bad backend, the route's other backends would receive its traffic, and
 //     nobody would notice.
-//   - If Parse left out only an unknown key, the route would not do what the key was meant to do.
+//   - If Parse left out only an unknown key, the route would lack a setting that its author wanted.
 //
 // A route that is left out has no precedence: a shorter path of the same host, or the wildcard
 // above the host, serves its requests.
