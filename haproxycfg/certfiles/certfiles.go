@@ -39,9 +39,9 @@ type Source struct {
 	// or that it rejected 10 minutes ago or earlier.
 	// [deploy.Checker.CheckCertificates] is such a function.
 	Check func(context.Context, []haproxycfg.Certificate) (verdicts []error, noVerdict error)
-	// Haproxy is the path of the HAProxy binary that Check runs, or its name on PATH. When the binary
-	// changes, Check judges all certificates again. If Haproxy is empty, a certificate that
-	// was accepted stays accepted.
+	// Haproxy is the path of the HAProxy binary that Check runs, or its name on PATH. When the
+	// binary changes, Check judges all certificates again. If Haproxy is empty, Check does not
+	// judge an accepted certificate again.
 	Haproxy string
 	// Recheck is the time after which Follow reads the files again, in case the operating system
 	// has not reported a change. 0 means 10 s.
@@ -59,12 +59,13 @@ type verdict struct {
 	at      time.Time
 }
 
-// rejectionAge is the time after which Check judges a rejected certificate again. The reason may be
-// gone: OpenSSL or its settings have changed, or the disk was full.
+// rejectionAge is the time after which Check judges a rejected certificate again. By then, the
+// reason of the rejection may be gone: for example, OpenSSL has other settings, or the disk is no
+// longer full.
 const rejectionAge = 10 * time.Minute
 
-// readFile is a file as Read has read it last. Read does not read a file again if it has certainly
-// not changed.
+// readFile is the result of the last reading of a file. Read does not read a file again if it has
+// certainly not changed.
 type readFile struct {
 	versions [3]filewatch.Version // of the file and of the two possible files of its key
 	file     certs.File

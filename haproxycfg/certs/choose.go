@@ -183,8 +183,9 @@ func (c *chooser) add(p Pair, r Record) {
 	c.pairs = append(c.pairs, listed{p, r})
 }
 
-// keep adds the certificate of r, a Record of the list in force, to the new list. It reads the
-// certificate from its copy. If the copy cannot be used, keep reports the reason and returns false.
+// keep adds the certificate of a Record of the list in force to the new list. It reads the
+// certificate from the copy that the Record names. If the copy cannot be used, keep reports the
+// reason and returns false.
 func (c *chooser) keep(r Record) bool {
 	if c.listed[r.Copy] {
 		return true

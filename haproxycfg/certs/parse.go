@@ -185,7 +185,7 @@ func names(c *x509.Certificate) []string {
 	return slices.Compact(all)
 }
 
-// hostOf returns an IP address as it stands in a Host header.
+// hostOf returns an IP address in the form of a Host header.
 func hostOf(ip net.IP) string {
 	if ip.To4() == nil {
 		return "[" + ip.String() + "]"

@@ -17,7 +17,8 @@ import (
 
 // builder makes one configuration. Its method addUpstreams checks the addresses of all services.
 // addRoute adds a route to the maps. addBackend makes a backend with the servers of a route. track
-// adds the nodes of these servers: HAProxy checks the node, and the servers have its health.
+// adds the nodes of these servers: HAProxy checks the node, and all servers on the node have the
+// node's health.
 type builder struct {
 	edge     *Edge
 	services map[routes.Ref]*service
@@ -227,8 +228,8 @@ func (b *builder) addBackend(name string, services []*service, r *routes.Route) 
 				s.Track = b.track(&nodes, rb.Cluster, s.Addr.Addr())
 			}
 			if _, taken := b.taken[serverKey{s.Addr, s.AgentPort}]; taken {
-				// The backend already has a server with the same address and ports: two services
-				// name the same port, or two clusters have the same addresses.
+				// The backend already has a server with the same address and ports, because two
+				// services name the same port, or because two clusters have the same addresses.
 				b.problemf(r.Position, "backends", "service %s: another service of the route is at %v too", rb.Ref, s.Addr)
 				continue
 			}
@@ -258,8 +259,9 @@ func (b *builder) addBackend(name string, services []*service, r *routes.Route) 
 // protocols maps the protocol of a route to its name in package haproxycfg.
 var protocols = map[routes.Protocol]haproxycfg.Protocol{routes.H2C: haproxycfg.H2C, routes.GRPC: haproxycfg.GRPC}
 
-// grpcTimeout is Timeouts.Server of a gRPC route that declares none. A stream may be silent for a
-// long time. A call that lasts too long is ended by its client, which sets a deadline.
+// grpcTimeout is Timeouts.Server of a gRPC route that declares no such time-out. A stream may be
+// silent for a long time. If a call lasts too long, its client ends it, because gRPC clients set
+// deadlines.
 const grpcTimeout = time.Hour
 
 // track returns the Server.Track for a server on the node with address a. The first call for a node

@@ -59,9 +59,9 @@ type Edge struct {
 	// Forwarded chooses the X-Forwarded headers that tell servers the address and scheme of the
 	// client.
 	Forwarded haproxycfg.Forwarded
-	// TrustedProxies are the networks of the proxies in front of HAProxy, whose X-Forwarded-For and
-	// X-Forwarded-Proto HAProxy believes; see [haproxycfg.Frontend]. Empty means that HAProxy
-	// believes no proxy.
+	// TrustedProxies are the networks of the proxies in front of HAProxy. HAProxy believes the
+	// X-Forwarded-For and X-Forwarded-Proto of these proxies; see [haproxycfg.Frontend]. Empty
+	// means that HAProxy believes no proxy.
 	TrustedProxies []netip.Prefix
 	// Monitor is a path of the frontends "http" and "https" at which a balancer in front of HAProxy
 	// can check HAProxy; see [haproxycfg.Frontend]. Routes with the same path get no requests.
@@ -113,7 +113,8 @@ const (
 	KubeProxyOnly
 )
 
-// CertificateList is the value of haproxycfg.TLS.List with which a bind uses Edge.Certificates.
+// CertificateList is the name of the certificate list with Edge.Certificates. A bind uses these
+// certificates if its TLS.List has this name.
 const CertificateList = "certificates"
 
 // DefaultNodeAgentPort is the port of the node agents if Edge.NodeAgentPort is 0.
@@ -138,9 +139,10 @@ const (
 	CloseKey = "all"
 )
 
-// PartsMap is the name of the map with the backends between which the requests of a route move. Its
-// keys are "BACKEND/CLUSTER" with the backend of the route, and its values "ONLY/REST": the backend
-// with the servers in the cluster, and the one with all other servers of the route.
+// PartsMap is the name of the map with the backends between which the requests of a route move. A
+// key is "BACKEND/CLUSTER", where BACKEND is the backend of the route. A value is "ONLY/REST": ONLY
+// is the backend with the servers in the cluster, and REST is the backend with all other servers of
+// the route.
 const PartsMap = "shift-parts"
 
 // Router contains the names of the maps in which HAProxy finds the backend of a request.
@@ -207,10 +209,9 @@ type Node struct {
 // agent checks of services and the check that the route declares.
 //
 // Config reports and leaves out services without Upstream, without port or without servers. It also
-// reports and leaves out addresses that are no destination of a connection, and a second server
-// with the same address and ports. If no service of a route has servers, HAProxy answers 503.
-// Config does not check the other settings of the Edge; [Edge.Validate] and [haproxycfg.Config.Validate]
-// do.
+// reports and leaves out addresses to which nobody can connect, and a second server with the same
+// address and ports. If no service of a route has servers, HAProxy answers 503. Config does not
+// check the other settings of the Edge; [Edge.Validate] and [haproxycfg.Config.Validate] do.
 func (e Edge) Config(table routes.Table, upstreams []Upstream) (*haproxycfg.Config, []routes.Problem) {
 	declared := table.Routes()
 	b := builder{

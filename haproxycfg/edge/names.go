@@ -39,7 +39,7 @@ func appendBackendKey(k []byte, r *routes.Route) []byte {
 	}
 	if l := r.Limits; l != (routes.Limits{}) {
 		// HAProxy counts the requests of a whole backend. So a route with limits must not share a
-		// backend: the host and path make its key unique.
+		// backend. Its key contains the host and path, which makes the key unique.
 		field("limits")
 		for _, n := range [...]int{l.Requests, l.Connections, l.Source.Requests, l.Source.Connections} {
 			number(int64(n))

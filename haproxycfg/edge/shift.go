@@ -75,8 +75,8 @@ func (b *builder) addPart(main string, r *routes.Route, in func(routes.Backend) 
 	return name
 }
 
-// PartsPerServer returns in how many backends each server of the route r is, in addition to the
-// backend with all its servers. It is 0 for a route without Shift.
+// PartsPerServer returns the number of backends that contain each server of the route r, without
+// the backend that contains all servers of the route. It is 0 for a route without Shift.
 func PartsPerServer(r *routes.Route) int {
 	clusters := 0
 	for i, rb := range r.Backends {

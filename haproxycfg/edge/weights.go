@@ -79,8 +79,8 @@ func scale(weights []int, shares []share, active []int, top int) {
 	}
 }
 
-// deviation returns two properties of the weights: off is the largest relative error of a service's
-// share, and least is the smallest weight.
+// deviation judges weights: off is the largest relative error of a service's share, and least is
+// the smallest weight.
 func deviation(weights []int, shares []share, active []int) (off float64, least int) {
 	declared, got := 0, 0
 	least = maxWeight

@@ -41,9 +41,8 @@ type Chooser struct {
 type Choice struct {
 	Host    string // may be a wildcard
 	Cluster string
-	// App is a service of the host in the cluster, as "namespace/name". It comes from the first
-	// route that has services in the cluster. Of these services, App is the one with the highest
-	// weight.
+	// App is a service of the host in the cluster, as "namespace/name". App is the service with the
+	// highest weight among the services of the first route that has services in the cluster.
 	App string
 }
 

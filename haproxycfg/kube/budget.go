@@ -21,13 +21,14 @@ type Budget struct {
 	Terminators int `json:"terminators"`
 	// Now are the checks of the configuration that Build returned.
 	Now Checks `json:"now"`
-	// WithoutSubsets are the checks if every service used all usable nodes of its cluster.
+	// WithoutSubsets are the checks that HAProxy would make if every service used all usable nodes
+	// of its cluster.
 	WithoutSubsets Checks `json:"withoutSubsets"`
-	// WithoutTrack are the checks if HAProxy checked every server. With track, servers follow the
-	// check of their node.
+	// WithoutTrack are the checks that HAProxy would make if it checked every server. With track,
+	// servers follow the check of their node.
 	WithoutTrack Checks `json:"withoutTrack"`
-	// WithoutSubsetsAndTrack are the checks if every service used all usable nodes of its cluster,
-	// and HAProxy checked every server.
+	// WithoutSubsetsAndTrack are the checks that HAProxy would make if every service used all
+	// usable nodes of its cluster, and if HAProxy checked every server.
 	WithoutSubsetsAndTrack Checks `json:"withoutSubsetsAndTrack"`
 }
 

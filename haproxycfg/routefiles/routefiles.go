@@ -125,9 +125,9 @@ func (f *routeFile) reread() (changed bool, err error) {
 	return true, nil
 }
 
-// keepOld is for a file that cannot be used now. It keeps the routes that were last read from the
-// file, and makes the argument p the only problem of the file. changed is false if the file already
-// had this problem.
+// The caller calls keepOld if the file cannot be used now. keepOld keeps the routes that were last
+// read from the file, and makes the argument p the only problem of the file. changed is false if
+// the file already had this problem.
 func (f *routeFile) keepOld(p routes.Problem) (changed bool) {
 	if f.fault == p.Error() {
 		return false

@@ -358,7 +358,8 @@ func cutFlowEntry(list string) (entry string, size int, last bool) {
 	return list, len(list), true
 }
 
-// form is the text that parse puts around a piece of a file so that the piece can be parsed alone.
+// form is the text that the method parse puts around a piece of a file, so that the YAML parser
+// accepts the piece alone.
 type form struct {
 	before, after string // "%s" in before stands for anchors of earlier pieces
 	lines, skip   int    // lines of before, and nodes that come of it

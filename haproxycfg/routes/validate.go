@@ -22,14 +22,14 @@ const (
 	// maxCount is the largest check.rise and check.fall.
 	maxCount = 100
 
-	// maxLimit is the largest number of a limit.
+	// maxLimit is the largest value in the field limits.
 	maxLimit = 10_000_000
 
 	// maxDuration is the longest time that HAProxy's timers can count (manual section 2.5).
 	maxDuration = math.MaxInt32 * time.Millisecond
 
-	// minInterval is the shortest check.interval. A shorter one is probably a wrong unit. With it,
-	// every terminator would check every service on every node very often.
+	// minInterval is the shortest check.interval. A shorter interval probably has a wrong unit, and
+	// would make every terminator check every service on every node very often.
 	minInterval = 100 * time.Millisecond
 )
 
