@@ -68,8 +68,8 @@ func createTemp(dir, base string) (t *os.File, err error) {
 	return t, err
 }
 
-// maxTries is the largest number of temporary files that are created for one file. Other processes
-// seldom remove even one. But on some file systems no new file can be locked, because stat of an
+// maxTries is the largest number of temporary files that one call creates. Other processes seldom
+// remove even one of them. But on some file systems no new file can be locked, because stat of an
 // open file and stat of its path give different results.
 const maxTries = 100
 

@@ -5,9 +5,9 @@
 //	if err != nil { … }
 //	defer unlock()
 //
-// A lock belongs to an open file. So a second lock of the same file fails or waits in the same
-// process too. The kernel releases the lock when the process ends, even if the process is killed.
-// The child processes of a Go program do not inherit the lock.
+// A lock belongs to an open file, not to a process. So a second lock of the same file fails or
+// waits, even in the same process. The kernel releases the lock when the process ends, even if the
+// process is killed. The child processes of a Go program do not inherit the lock.
 //
 // # What it does not do
 //

@@ -184,8 +184,8 @@ func failed(path, format string, args ...any) error {
 	return &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf(format, args...)}
 }
 
-// steps reads a file in steps of at most 1 MiB, and counts them. So the function answer, which gives
-// up after 3 s without progress, does not give up while a slow file system reads a large file.
+// steps reads a file in steps of at most 1 MiB, and counts the steps. The function answer gives up
+// after 3 s without a step, so it does not give up while a slow file system reads a large file.
 type steps struct {
 	f        *os.File
 	progress *atomic.Int64

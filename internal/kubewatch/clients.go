@@ -87,8 +87,8 @@ func NewClients(cfg *rest.Config) (Clients, error) {
 	return clients, nil
 }
 
-// Count returns the number of objects of a resource. It asks the server for one object. With this
-// object, the server reports the number of all other objects.
+// Count returns the number of objects of a resource. It asks the server for one object. The answer
+// contains this object, and the number of all other objects.
 func Count(ctx context.Context, client rest.Interface, resource string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()

@@ -39,7 +39,7 @@ type health struct {
 
 func (h *health) failed(err error) { h.fail(err, false) }
 
-// watchFailed reports the error of a watch. If a watch has expired, this is no failure: the
+// watchFailed reports the error of a watch. The end of an expired watch is no failure: the
 // Reflector lists again.
 func (h *health) watchFailed(err error) {
 	if !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
@@ -84,9 +84,9 @@ func (h *health) listed() {
 	}
 }
 
-// watchPermitted notes that the server has accepted a watch. healthy is true if an accepted watch
-// alone proves that the server works. For a streamed list, healthy is false: only the complete list
-// is a proof.
+// watchPermitted notes that the server has accepted a watch. The argument healthy is true if this
+// proves that the server works. For a streamed list, healthy is false, because only the complete
+// list is a proof.
 func (h *health) watchPermitted(healthy bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

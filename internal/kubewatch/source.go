@@ -40,8 +40,8 @@ type Sink[T any] interface {
 	// Replace receives all objects, in no particular order. Run calls it after each list. Run lists
 	// at the start, and whenever it cannot resume a watch.
 	Replace([]T)
-	// Set receives a new or changed object. If the change is in a part that Transform removes, the
-	// object is equal to the one before.
+	// Set receives a new or changed object. If only parts that Transform removes have changed, the
+	// object is equal to the last one.
 	Set(T)
 	// Delete reports that an object was deleted, or that Transform now drops it. The sink may not
 	// know the object: perhaps Transform has always dropped it.

@@ -31,8 +31,8 @@ func (b *Backoff) Reset() { b.pause = 0 }
 
 // Spare is a file descriptor in reserve, for a server that has run out of descriptors. The server
 // closes the Spare, accepts one connection with the freed descriptor, and closes this connection.
-// So the client learns that it should try another server. Without a Spare, the client would wait in
-// the backlog. The zero value is an empty Spare.
+// So the client sees the end of the connection, and can try another server. Without a Spare, the
+// client would wait in the backlog. The zero value is an empty Spare.
 type Spare struct{ file *os.File }
 
 // Fill opens the descriptor if the Spare is empty. It reports whether the Spare has a descriptor

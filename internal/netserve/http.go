@@ -57,8 +57,8 @@ func NewHTTPLimiter(srv *http.Server, maxConns int) *HTTPLimiter {
 }
 
 // Counts returns two numbers of connections that the limiter has closed since the start. evicted is
-// the number of connections that had to make room for others. refused is the number of new
-// connections for which no other connection had to make room.
+// the number of open connections that it closed to make room for new ones. refused is the number of
+// new connections that it closed because it found no room for them.
 func (l *HTTPLimiter) Counts() (evicted, refused int64) { return l.evicted.Load(), l.refused.Load() }
 
 // Listener returns a listener whose connections the limiter counts.
@@ -142,9 +142,9 @@ func (c *httpConn) Idle() time.Duration {
 }
 
 // countHandler records that a handler begins (1) or ends (-1). The connection serves from the
-// beginning of the first handler to the end of the last one. http.StateIdle cannot tell this: when a
-// client resets an HTTP/2 stream, the state can change to idle before the handler of the stream
-// begins.
+// beginning of the first handler to the end of the last handler. http.StateIdle does not show this:
+// when a client resets an HTTP/2 stream, the state can change to idle before the handler of the
+// stream begins.
 func (c *httpConn) countHandler(change int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

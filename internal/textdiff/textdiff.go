@@ -114,7 +114,7 @@ func Changes(a, b []string) []Change {
 // other.
 type run struct{ a, b, n int }
 
-// occurrence is about one line in a part of text a and a part of text b. The line occurs inA times in
+// occurrence counts one line in a part of text a and a part of text b. The line occurs inA times in
 // the part of a, and inB times in the part of b. atB is the index in text b of its last occurrence.
 type occurrence struct{ inA, inB, atB int32 }
 

@@ -195,7 +195,7 @@ func (b *bench) point(ctx context.Context, run *running, s stage, p *report.Poin
 	return nil
 }
 
-// others returns how long other programs have used the router's processor.
+// others returns the time for which other programs have used the router's processor.
 func (b *bench) others(run *running) (time.Duration, error) {
 	busy, err := procfs.Busy(b.routerCore)
 	if err != nil {
