@@ -126,7 +126,8 @@ func choose(candidates []candidate, preferIPv6 bool) []Pod {
 }
 
 // oneFamily removes the candidates of the other family if the same pod has an address of the
-// preferred family. It cannot tell this for a candidate without a name, so it keeps the candidate.
+// preferred family. The pod of a candidate without a name is not known, so oneFamily keeps such a
+// candidate.
 func oneFamily(candidates []candidate, preferIPv6 bool) []candidate {
 	preferred := func(c candidate) bool { return c.addr.Addr().Is6() == preferIPv6 }
 	if !slices.ContainsFunc(candidates, preferred) || !slices.ContainsFunc(candidates, func(c candidate) bool { return !preferred(c) }) {

@@ -74,7 +74,8 @@ func newService(namespace, name string, policy nodeselect.AddressPolicy) *Servic
 	return &Service{Namespace: intern(namespace), Name: intern(name), preferIPv6: policy.Family == nodeselect.PreferIPv6}
 }
 
-// put adds or replaces a slice. Only the creator of s may call it.
+// put adds or replaces a slice. Only the function that creates s may call put, because a finished
+// Service is immutable.
 func (s *Service) put(added *slice) {
 	i, found := slices.BinarySearchFunc(s.slices, added.name, compareSlice)
 	if found {

@@ -2,7 +2,7 @@ package live
 
 import "sync"
 
-// inbox guards what sources have reported until the Watcher's goroutine takes it.
+// inbox guards the data that sources have reported, until the Watcher's goroutine takes this data.
 type inbox struct {
 	arrived chan struct{} // receives a value after a change
 

@@ -42,7 +42,8 @@ func (p *pods) setListed() {
 	}
 }
 
-// setService notes what matters of a service. svc is nil if the service is deleted.
+// setService notes the facts about a service that affect pods. svc is nil if the service is
+// deleted.
 func (p *pods) setService(key string, svc *corev1.Service) {
 	before := p.family[key]
 	delete(p.family, key)

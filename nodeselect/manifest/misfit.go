@@ -60,7 +60,7 @@ func statusMessage(data []byte) string {
 }
 
 // mergeMisfits merges problems that follow each other and differ only in their line. Otherwise a
-// list of a wrong kind would give thousands of problems.
+// list of a wrong kind would cause thousands of problems.
 func mergeMisfits(problems []nodeselect.Problem) []nodeselect.Problem {
 	var merged []nodeselect.Problem
 	more := 0

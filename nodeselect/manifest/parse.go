@@ -250,7 +250,7 @@ func toUTF8(data []byte) []byte {
 // need seconds to reject it.
 const maxFlowDocument = 1 << 16
 
-// parseDocument parses a document. It uses the fastest parser that gives the right result for it.
+// parseDocument parses a document. It uses the fastest parser that reads the document correctly.
 func parseDocument(doc document) batch {
 	if looksLikeJSON(doc.text) {
 		b, ok := parseJSON(doc)

@@ -28,10 +28,11 @@ var errTrailing = errors.New("text behind the end of the document's value")
 // yamlToJSON converts one YAML document to JSON. Text after the end of the document's value is an
 // error.
 //
-// The YAML parser alone would silently ignore such text. A value can end before the text does in two
-// cases: it has a closing brace, or it is indented and a line with less indentation follows. In these
-// cases, yamlToJSON lets the parser read the text as a sequence whose only element is the value. Only
-// the end of the text ends a sequence, so the parser reports any other text after the value.
+// The YAML parser alone would silently ignore such text. A value can end before the end of the text
+// in two cases: it has a closing brace, or it is indented and a line with less indentation follows.
+// In these cases, yamlToJSON lets the parser read the text as a sequence whose only element is the
+// value. Only the end of the text ends a sequence, so the parser reports any other text after the
+// value.
 func yamlToJSON(text []byte) ([]byte, error) {
 	wrapped, ok := asElement(text)
 	if !ok {
