@@ -43,8 +43,8 @@ func runDrain(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 	}
 	done := time.Now()
 	t.report.Logf("nodeagent drain: %s", said)
-	// After `nodeagent drain` has returned, its caller may stop the node. So no request may come
-	// through the node any more.
+	// When `nodeagent drain` has returned, its caller may stop the node. So from then on, no
+	// request may come through the node.
 	err = t.await(ctx, quietRequests, done)
 	if err == nil {
 		err = s.isDrained(ctx, n, "drain command")

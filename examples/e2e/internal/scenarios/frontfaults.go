@@ -15,7 +15,8 @@ import (
 	"github.com/headgate/headgate/examples/e2e/internal/scenario"
 )
 
-// failing is how a pod behaves that answers a share of its requests with status 500, at once.
+// failing is the behaviour of a pod that immediately answers a share of its requests with status
+// 500.
 func failing(share float64) pod.Behaviour {
 	b := usual
 	b.Fail = share
@@ -130,7 +131,7 @@ func requestsOf(ctx context.Context, pods []*lab.Pod) (n int, err error) {
 	return n, nil
 }
 
-// In the overload, each pod works on perPod requests at a time, which take slow each.
+// In the overload, each pod works on perPod requests at a time. Each request takes the time slow.
 const (
 	perPod = 4
 	slow   = 100 * time.Millisecond

@@ -94,8 +94,9 @@ var frontZoneLost = scenario.Scenario[*Env]{
 		if err := f.Local.Plug(); err != nil {
 			return err
 		}
-		// Each client has one connection. Half of the connections lead through the lost zone. The other
-		// front proxy has sent no request to the lost pods before, because its own zone had all pods.
+		// Each client has one connection. Half of the connections lead through the front proxy of
+		// the lost zone. The other front proxy has sent no request to the lost pods, because all
+		// pods of its own zone were up.
 		report.Add(f.lossRow(log, from, end, zoneLossTime, 3*frontClients, "a zone is disconnected"))
 		return nil
 	}),

@@ -16,7 +16,8 @@ import (
 	"github.com/headgate/headgate/internal/httpload"
 )
 
-// A request may fail only if the lost part had it, and only within this time after the loss.
+// A request may fail only if the lost part was working on it, and only within this time after the
+// loss.
 const (
 	lossTime = 3 * time.Second
 	// The balancer needs two failed checks, which time out after 1 s each. Then the clients time out.
@@ -81,7 +82,8 @@ func (f *Fronts) scaleDown(ctx context.Context, report *scenario.Report, addr st
 	return nil
 }
 
-// nodeLost disconnects a node of the zone with pods. The requests that its pods work on are lost.
+// nodeLost disconnects a node of the zone that has pods. The requests on which these pods work are
+// lost.
 func (f *Fronts) nodeLost(ctx context.Context, report *scenario.Report, addr string, second *lab.Node) error {
 	load := f.load(ctx, addr, nil)
 	defer load.Stop()
@@ -92,7 +94,7 @@ func (f *Fronts) nodeLost(ctx context.Context, report *scenario.Report, addr str
 	if err := second.Unplug(); err != nil {
 		return err
 	}
-	// HAProxy finds out with failed connections, because each of them is a bad answer.
+	// Failed connections tell HAProxy about the loss, because each of them counts as a bad answer.
 	if err := pause(ctx, 8*time.Second); err != nil {
 		return err
 	}
@@ -112,8 +114,8 @@ func (f *Fronts) nodeLost(ctx context.Context, report *scenario.Report, addr str
 	return err
 }
 
-// lossRow returns a row about requests after a loss. Within the time within, at most most requests
-// may fail. Afterwards none may.
+// lossRow returns a row about requests after a loss. During the time in the argument within, at
+// most the number of requests in the argument most may fail. After that, no request may fail.
 func (f *Fronts) lossRow(log *httpload.Log[pod.Answer], from, end time.Time, within time.Duration, most int, what string) scenario.Row {
 	after := from.Add(within)
 	lost := len(log.Failures(from, after))
@@ -159,7 +161,8 @@ func (f *Fronts) haproxyKilled(ctx context.Context, report *scenario.Report, add
 	return nil
 }
 
-// apiServerAway kills the API server for a minute, and one pod in this time. Nothing may fail.
+// apiServerAway kills the API server for a minute, and one pod during this minute. No request may
+// fail.
 func (f *Fronts) apiServerAway(ctx context.Context, report *scenario.Report, addr string, _ *lab.Node) error {
 	load := f.load(ctx, addr, func(c *loadConfig) { c.Posts = 0 })
 	defer load.Stop()
@@ -168,7 +171,7 @@ func (f *Fronts) apiServerAway(ctx context.Context, report *scenario.Report, add
 	if err := pause(ctx, 30*time.Second); err != nil {
 		return err
 	}
-	// The API server cannot say so, but HAProxy notices it.
+	// The API server cannot report the end of the pod, but HAProxy notices it.
 	f.pods(f.Local)[0].Server.Kill()
 	if err := pause(ctx, 30*time.Second); err != nil {
 		return err

@@ -44,7 +44,7 @@ var frontRollout = scenario.Scenario[*Env]{
 			if err := f.addPod(ctx, f.Local); err != nil {
 				return err
 			}
-			// The preStop hook lasts longer than the news about the pod needs.
+			// The preStop hook lasts longer than HAProxy needs to learn that the pod terminates.
 			group.Go(func() error { return p.Terminate(gctx, 2*time.Second) })
 			if err := pause(ctx, startEvery); err != nil {
 				return err
@@ -82,7 +82,7 @@ var frontPolicy = scenario.Scenario[*Env]{
 		}
 		load := f.load(ctx, front.Addr.String(), nil)
 		defer load.Stop()
-		// At its start, the front proxy sets the state of all servers once.
+		// A front proxy that starts sets the state of all servers once.
 		if err := pause(ctx, 2*time.Second); err != nil {
 			return err
 		}
@@ -103,7 +103,7 @@ var frontPolicy = scenario.Scenario[*Env]{
 		}, front.Process); err != nil {
 			return err
 		}
-		// If the ejected pod gets a request now, the pod answers it, and the row shows it.
+		// If the ejected pod gets a request now, the pod answers it, and the row shows this answer.
 		if err := behave(ctx, pods[:1], usual); err != nil {
 			return err
 		}
@@ -241,8 +241,8 @@ type http2Load struct {
 }
 
 // startHTTP2 starts clients that each have one connection and send a request every so often. The
-// transport of net/http repeats a request only if the server has said that it did not process it. The
-// requests have a body that cannot be sent twice, so it does not even do that.
+// transport of net/http repeats a request only if the server has said that it did not process it.
+// The body of these requests cannot be sent twice, so the transport repeats no request at all.
 func startHTTP2(ctx context.Context, from *lab.Machine, addr string, clients int, every time.Duration) *http2Load {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &http2Load{cancel: cancel}

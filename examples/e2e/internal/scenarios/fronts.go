@@ -58,7 +58,7 @@ type Fronts struct {
 // Front is a running front proxy.
 type Front struct {
 	*lab.Process
-	// Addr is for clients. Monitor is for the checks of the balancer.
+	// Clients send requests to Addr. The balancer sends its checks to Monitor.
 	Addr, Monitor netip.AddrPort
 	// Dir contains haproxy.cfg and HAProxy's sockets.
 	Dir string
@@ -142,7 +142,7 @@ func (f *Fronts) start(ctx context.Context, policy string, flags ...string) (*Fr
 	return f.startOn(ctx, f.Local, policy, flags...)
 }
 
-// startOn does the same on a node of any zone.
+// startOn does the same as start, on a node of any zone.
 func (f *Fronts) startOn(ctx context.Context, n *lab.Node, policy string, flags ...string) (*Front, error) {
 	i := len(f.fronts)
 	name := fmt.Sprintf("frontproxy-%s-%d", f.Service, i+1)
@@ -312,7 +312,7 @@ func variation(counts map[string]int) float64 {
 	return math.Sqrt(squares/float64(len(counts))) / mean
 }
 
-// row returns a row about the requests of a time: it fails if one of them failed.
+// row returns a row about the requests of a period. The row fails if one of the requests failed.
 func (f *Fronts) row(log *httpload.Log[pod.Answer], from, to time.Time, what string) scenario.Row {
 	return scenario.Row{What: what, Requests: log.Count(from, to), Failed: len(log.Failures(from, to)), Err: log.Err(from, to)}
 }

@@ -97,8 +97,9 @@ var frontScale = scenario.Scenario[*Env]{
 		if _, err := f.start(ctx, policy); err != nil {
 			return err
 		}
-		// The balancer sends each new connection to the front proxy with the fewest. With roundrobin, 50
-		// connections that end at random times spread like dice: a coefficient of variation of 0.2.
+		// The balancer sends each new connection to the front proxy with the fewest connections.
+		// With roundrobin, 50 connections that end at random times spread like dice: a coefficient
+		// of variation of 0.2.
 		addr, err := f.balanceFronts(ctx, "leastconn", 3)
 		if err != nil {
 			return err
@@ -114,8 +115,8 @@ var frontScale = scenario.Scenario[*Env]{
 			}
 		}
 		start := time.Now()
-		// A client connects again after about 100 requests, which are 5 s. After 15 s, about 1 client
-		// in 20 still has its first connection.
+		// A client connects again after about 100 requests, that is, after about 5 s. After 15 s,
+		// about 1 client in 20 still has its first connection.
 		if err := pause(ctx, 20*time.Second); err != nil {
 			return err
 		}
@@ -203,8 +204,8 @@ var frontZones = scenario.Scenario[*Env]{
 	}),
 }
 
-// zoneRow returns a row about the share of the requests that went to the other zone. No local pod may
-// get more than 1.6 times the requests that it gets when all local pods are up.
+// zoneRow returns a row about the share of the requests that went to the other zone. The row fails
+// if a local pod gets more than 1.6 times the requests that it gets when all local pods are up.
 func (f *Fronts) zoneRow(load *loadRun, from, to time.Time, up []*lab.Pod, want int) scenario.Row {
 	counts := byPod(load.Log, from, to, up)
 	all, remote, most := 0, 0, 0

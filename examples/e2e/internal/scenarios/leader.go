@@ -26,12 +26,12 @@ var leader = scenario.Scenario[*Env]{
 }
 
 const (
-	// takeOver is how long changes may wait after the leader has crashed. It is the sum of 15 s
-	// until the Lease expires, two attempts of another terminator to take the Lease, 2 s apart with
-	// jitter, and the first apply.
+	// takeOver is the longest allowed time until a change is applied after the leader has crashed.
+	// It is the sum of 15 s until the Lease expires, two attempts of another terminator to take the
+	// Lease, 2 s apart with jitter, and the first apply.
 	takeOver = 22 * time.Second
-	// handOver is how long changes may wait after the leader has stopped. It is shorter than
-	// takeOver, because a leader that stops releases the Lease.
+	// handOver is the longest allowed time until a change is applied after the leader has stopped.
+	// It is shorter than takeOver, because a leader that stops releases the Lease.
 	handOver = 6 * time.Second
 	elected  = "elected" // the service that both follow
 )

@@ -10,7 +10,8 @@ import (
 	"github.com/headgate/headgate/internal/httpload"
 )
 
-// loadConfig, loadRun and request are those of a load whose answers come from pods.
+// loadConfig, loadRun and request are types of package httpload for a load whose answers come from
+// pods.
 type (
 	loadConfig = httpload.Config[pod.Answer]
 	loadRun    = httpload.Run[pod.Answer]

@@ -46,8 +46,8 @@ func runLocal(ctx context.Context, s *System, all *traffic, report *scenario.Rep
 	defer t.Stop()
 
 	// Move the pod to each node in turn. The subset must contain only the node of the pod. A wrong
-	// subset by hash contains two of the three nodes whatever the node of the pod is, so this loop
-	// detects it.
+	// choice by hash would contain the same two of the three nodes for every position of the pod,
+	// so this loop detects it.
 	for i := range nodes {
 		start := time.Now()
 		if i > 0 {

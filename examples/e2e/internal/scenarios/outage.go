@@ -66,8 +66,8 @@ func runOutage(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 		return nil
 	})
 	if err == nil {
-		// The change was made through another API server, so no program can have seen it. It must
-		// have no effect yet.
+		// The change was made through another API server, so headgate's programs cannot have seen
+		// it. It must have no effect yet.
 		_, err = t.first(ctx, "by "+hidden[0].Name, time.Now(), through(hidden[0]))
 	}
 	if err := t.row(scenario.Row{What: fmt.Sprintf("%s was away for %s", away.Name, time.Since(start).Round(time.Second)), Err: err}, start); err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/headgate/headgate/examples/e2e/internal/scenario"
 )
 
-// parts checks the operations on the lab that the other scenarios rely on.
+// parts checks those operations of package lab on which the other scenarios rely.
 var parts = scenario.Scenario[*Env]{
 	Name:  "parts",
 	About: "API servers, accounts, pods and nodes appear and disappear as in a real cluster",
@@ -54,7 +54,7 @@ func runParts(ctx context.Context, env *Env, report *scenario.Report) error {
 	return nil
 }
 
-// partsOf holds what the parts of the scenario share.
+// partsOf holds the values that the parts of the scenario share.
 type partsOf struct {
 	c          *lab.Cluster
 	client     *lab.Machine

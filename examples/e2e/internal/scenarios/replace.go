@@ -58,8 +58,8 @@ func runReplace(ctx context.Context, s *System, t *traffic, _ *scenario.Report) 
 	return t.row(scenario.Row{What: gone.Name + " created again: every service has its former nodes", Took: took, Within: 5 * time.Second, Err: err}, start)
 }
 
-// places holds the servers of each backend in HAProxy and the nodes of each service in report.json,
-// at one moment.
+// places holds two views of one moment: the servers of each backend in HAProxy, and the nodes of
+// each service in report.json.
 type places struct {
 	servers map[string][]string
 	nodes   map[string][]string
