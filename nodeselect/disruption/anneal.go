@@ -69,7 +69,7 @@ func (w *search) displaced(n int32, random *rand.Rand, out []int32) ([]int32, bo
 		if done {
 			continue
 		}
-		if len(out) == 2 || seen == 0 {
+		if len(out) == 2 {
 			return out, false
 		}
 		out = append(out, pick)

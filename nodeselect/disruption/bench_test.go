@@ -3,6 +3,8 @@ package disruption_test
 import (
 	"fmt"
 	"math"
+	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -95,6 +97,22 @@ func TestNextWaveIsNearlyTheLargest(t *testing.T) {
 	require.Equal(t, annealed, s.Wave(s.Nodes(), disruption.DefaultSteps), "another result for the same input")
 }
 
+// The largest wave that annealing has found may have a free place. With this cluster, it has one
+// after 72 steps.
+func TestNoNodeCanBeAddedToAWave(t *testing.T) {
+	f := newFleet(40, 20, 4)
+	s := newState(t, disruption.Budget{Service: 3}, f.nodes, f.subsets())
+	for steps := range 100 {
+		wave := s.Wave(s.Nodes(), steps)
+		require.True(t, s.May(wave...).OK)
+		for _, name := range s.Nodes() {
+			if _, in := slices.BinarySearch(wave, name); !in {
+				require.False(t, s.May(append(slices.Clip(wave), name)...).OK, "%s may be added after %d steps", name, steps)
+			}
+		}
+	}
+}
+
 func TestFewWavesReplaceAllNodes(t *testing.T) {
 	f := newFleet(300, 100, 8)
 	require.LessOrEqual(t, f.replaceAll(t, disruption.Budget{}, 0), 6)
@@ -118,6 +136,17 @@ func TestMayDoesNotAllocate(t *testing.T) {
 			t.Error("no")
 		}
 	}))
+}
+
+// The goal is 4 MB for the whole State. All allocations of New, also temporary ones, are less.
+func TestStateIsSmall(t *testing.T) {
+	f := newFleet(1000, 2000, 20)
+	set := f.subsets()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	newState(t, disruption.Budget{Zone: 1}, f.nodes, set)
+	runtime.ReadMemStats(&after)
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(4<<20))
 }
 
 func BenchmarkNew(b *testing.B) {

@@ -179,6 +179,39 @@ func TestEstimateSaysWhatItIs(t *testing.T) {
 	require.False(t, s.May("b").OK, "Estimate has changed the state")
 }
 
+func TestBoundKnowsAllRules(t *testing.T) {
+	nodes := parseNodes("a:1 b:2 c:3 d:3 e f")
+	set := subsets(nodes, "x/s: a b c d")
+	for _, tt := range []struct {
+		budget disruption.Budget
+		sets   []nodeselect.Subsets
+		want   int
+	}{
+		{disruption.Budget{Service: 3}, []nodeselect.Subsets{set}, 2},
+		{disruption.Budget{Service: 3, OneZone: true}, []nodeselect.Subsets{set}, 3},
+		{disruption.Budget{Service: 3, Share: 0.1}, []nodeselect.Subsets{set}, 4},
+		{disruption.Budget{Service: 3, Zone: 1}, []nodeselect.Subsets{set}, 2},
+		{disruption.Budget{Service: 1}, []nodeselect.Subsets{set}, 4},
+	} {
+		s := newState(t, tt.budget, nodes, tt.sets...)
+		e := s.Estimate(s.Nodes(), 0)
+		require.Equal(t, tt.want, e.Bound, "%+v", tt.budget)
+		require.LessOrEqual(t, e.Bound, e.Waves)
+	}
+}
+
+// A configuration that lags behind by a few nodes is no further independent choice of subsets.
+func TestALaggingConfigurationDoesNotRaiseTheBound(t *testing.T) {
+	f := newFleet(300, 300, 8)
+	applied := f.subsets()
+	lagging := nodeselect.Subsets{}
+	for service, members := range applied {
+		lagging[service] = members[1:]
+	}
+	one, both := newState(t, disruption.Budget{}, f.nodes, applied), newState(t, disruption.Budget{}, f.nodes, applied, lagging)
+	require.Equal(t, one.Estimate(one.Nodes(), 0).Bound, both.Estimate(both.Nodes(), 0).Bound)
+}
+
 func ExampleState_Take() {
 	nodes := []nodeselect.Node{{Name: "worker-1"}, {Name: "worker-2"}, {Name: "worker-3"}, {Name: "worker-4"}}
 	subsets := nodeselect.Subsets{"media/tracks": nodes[:3], "media/waveforms": nodes[1:]}
