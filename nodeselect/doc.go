@@ -71,7 +71,7 @@
 //
 // # What it does not do
 //
-// It does not plan the order in which an operator can replace nodes. A program can make such a plan
-// with [Pool.Pick] and [DiffSubsets]. The package does not check the health of nodes or pods. Nodes
-// have no weights: the balancer must find out which node is faster.
+// It does not decide which nodes may be replaced at the same time; package disruption does. The
+// package does not check the health of nodes or pods. Nodes have no weights: the balancer must find
+// out which node is faster.
 package nodeselect

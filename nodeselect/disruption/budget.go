@@ -20,8 +20,8 @@ type Budget struct {
 	// no subset do not count.
 	OneZone bool
 	// Share is the share of all nodes that may be away, from 0 to 1. 0 means no limit. The number of
-	// nodes is rounded down, but it is at least 1. Nodes in no subset count in the number of all
-	// nodes, but not in the number of those that are away.
+	// nodes is rounded down, but it is at least 1. A node in no subset counts as one of all nodes, but
+	// never as away.
 	Share float64
 	// Last lets the last member of a service go. If Last is false, one member of each service stays,
 	// even if Service allows more to be away. So if a service has a single member, this member may
