@@ -213,6 +213,8 @@ var directImports = map[string]map[string]string{
 		module + "/haproxycfg/routes":     "what is declared",
 		module + "/haproxycfg/routefiles": "files of routes are followed",
 		module + "/nodeselect":            "the selection of nodes",
+		module + "/nodeselect/endpoints":  "pods for a simulation",
+		module + "/nodeselect/unevenness": "the load of these pods",
 		module + "/nodeselect/live":       "clusters are followed",
 		module + "/nodeselect/manifest":   "directories of manifests are followed",
 		"golang.org/x/sync":               "goroutines that end together",

@@ -50,6 +50,8 @@ func run(ctx context.Context, inv cli.Invocation) int {
 	switch {
 	case s.diff:
 		code, err = s.printDiff(ctx, inv)
+	case s.simulate:
+		err = s.printSimulation(ctx, inv)
 	case s.once:
 		err = s.runOnce(ctx, inv)
 	default:
@@ -87,6 +89,22 @@ func (s *settings) printDiff(ctx context.Context, inv cli.Invocation) (code int,
 	}
 	_, err = fmt.Fprint(inv.Stdout, text)
 	return code, err
+}
+
+// printSimulation prints how unevenly the configuration loads the pods of each service.
+func (s *settings) printSimulation(ctx context.Context, inv cli.Invocation) error {
+	kubeconn.LogTo(nil) // the errors of Plan are enough
+	c := s.controller(s.printWarnings(inv))
+	change, err := s.plan(ctx, inv, c)
+	if err != nil {
+		return err
+	}
+	s.simulation.Balancers = s.builder.Terminators
+	loads, err := c.Simulate(ctx, change, s.simulation)
+	if err != nil {
+		return err
+	}
+	return controller.WriteLoads(inv.Stdout, loads)
 }
 
 // runOnce applies the configuration once. It prints "written" or "unchanged".

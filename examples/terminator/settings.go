@@ -16,11 +16,13 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/examples/internal/kubeconn"
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/controller"
 	"github.com/headgate/headgate/haproxycfg/controller/lease"
 	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/unevenness"
 )
 
 //go:embed README.md
@@ -30,8 +32,9 @@ var readme string // its table of flags groups the help
 type settings struct {
 	routes                                    cli.Strings
 	out                                       string // directory
-	once, diff                                bool   // neither: follow changes
-	strict                                    bool   // with once or diff
+	once, diff, simulate                      bool   // none: follow changes
+	simulation                                controller.Simulation
+	strict                                    bool // with once or diff
 	force                                     bool
 	haproxy, reload                           string // path of the binary, master socket; "" for none
 	minInterval, quiet, maxWait, startTimeout time.Duration
@@ -82,6 +85,9 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.StringVar(&s.out, "out", "", "`directory` to write to")
 	fs.BoolVar(&s.once, "once", false, "make the configuration once and end; without -once and -diff, follow all changes")
 	fs.BoolVar(&s.diff, "diff", false, "print what would change, and write nothing")
+	fs.BoolVar(&s.simulate, "simulate", false, "print how unevenly the pods of each service are loaded, from the EndpointSlices of all clusters, and write nothing")
+	fs.Float64Var(&s.simulation.InFlight, "in-flight", 1, "with -simulate, mean `number` of requests in flight for each service, node and terminator; 0 means one connection each")
+	fs.Float64Var(&s.simulation.Target, "target", unevenness.DefaultTarget, "with -simulate, `load` that the busiest pod may have, as a multiple of the mean")
 	fs.BoolVar(&s.strict, "strict", false, "with -once or -diff, exit with status 1 if there are problems, and write nothing")
 	fs.StringVar(&f.maxChange, "max-change", "30%", "largest `share` of the hosts, of the paths, of the backends and of the servers in force that one change may remove or alter")
 	fs.BoolVar(&s.force, "force", false, "ignore -max-change: with -once for this run, otherwise for the first change; not with -lease")
@@ -161,6 +167,10 @@ func (s *settings) resolve() error {
 		return errors.New("-routes, -cluster and -out are needed")
 	case s.admin.Check() != nil:
 		return s.admin.Check()
+	case s.simulate && (s.once || s.diff):
+		return errors.New("-simulate cannot be used with -once or -diff")
+	case !(s.simulation.InFlight >= 0) || !(s.simulation.Target > 0):
+		return errors.New("-in-flight must not be negative, and -target must be more than 0")
 	case s.once && s.diff:
 		return errors.New("-once writes, -diff does not: want one of them, or neither to follow all changes")
 	case s.strict && !s.once && !s.diff:

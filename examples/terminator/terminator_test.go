@@ -708,3 +708,19 @@ func TestExcludedNodesGetNoTraffic(t *testing.T) {
 		require.Contains(t, stderr, flag+": nodeselect: ")
 	}
 }
+
+func TestSimulatePrintsATable(t *testing.T) {
+	w := newWorld(t)
+	code, _, stderr := w.run("-simulate")
+	require.Equal(t, cli.ExitFailed, code)
+	require.Contains(t, stderr, "has no EndpointSlice")
+	w.write("eu-1/slices.yaml", `{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {namespace: media, name: web-1, labels: {kubernetes.io/service-name: web}}, addressType: IPv4, ports: [{name: http, port: 8080}], endpoints: [{addresses: [10.244.0.1], nodeName: a}, {addresses: [10.244.0.2], nodeName: b}]}`)
+	code, stdout, stderr := w.run("-simulate", "-terminators", "2", "-in-flight", "20")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Contains(t, stdout, "eu-1/media/web:http     Cluster  2      2 ")
+	require.NoFileExists(t, w.path("out/haproxy.cfg"))
+	for _, args := range [][]string{{"-simulate", "-once"}, {"-simulate", "-in-flight", "-1"}, {"-simulate", "-target", "0"}} {
+		code, _, _ = w.run(args...)
+		require.Equal(t, cli.ExitUsage, code, args)
+	}
+}
