@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -123,14 +123,17 @@ func ascending(steps []int) bool {
 	return true
 }
 
+var percentage = regexp.MustCompile(`^([0-9]{1,3})(?:\.([0-9]{1,2}))?%?$`)
+
 // ParsePercent parses a percentage with at most two decimal places, such as "25", "0.5" or "2.5%",
-// and returns it in points.
+// and returns it in points. It accepts only digits and a point: "1e2" is no percentage.
 func ParsePercent(text string) (points int, err error) {
-	number := strings.TrimSuffix(strings.TrimSpace(text), "%")
-	v, err := strconv.ParseFloat(number, 64)
-	points = int(math.Round(v * 100))
-	if err != nil || !(v >= 0 && v <= 100) || math.Abs(v*100-float64(points)) > 1e-6 {
-		return 0, fmt.Errorf("shift: %q is not a percentage from 0 to 100 with at most two decimal places", text)
+	m := percentage.FindStringSubmatch(strings.TrimSpace(text))
+	if m != nil {
+		points, err = strconv.Atoi(m[1] + (m[2] + "00")[:2])
+	}
+	if m == nil || err != nil || points > AllPoints {
+		return 0, fmt.Errorf("shift: %.100q is not a percentage from 0 to 100 with at most two decimal places", text)
 	}
 	return points, nil
 }

@@ -78,12 +78,12 @@ func TestWindowSurvivesAReload(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	for text, want := range map[string]int{"0": 0, "1%": 100, "2.5": 250, "0.01": 1, "100%": shift.AllPoints} {
+	for text, want := range map[string]int{"0": 0, "1%": 100, "2.5": 250, "0.01": 1, "2.50": 250, "007": 700, "100.00": shift.AllPoints, "100%": shift.AllPoints} {
 		got, err := shift.ParsePercent(text)
 		require.NoError(t, err)
 		require.Equal(t, want, got, text)
 	}
-	for _, text := range []string{"", "%", "-1", "101", "0.001", "NaN", "Inf", "1e9", "x"} {
+	for _, text := range []string{"", "%", "-1", "101", "0.001", "NaN", "Inf", "1e9", "1e2", "0x1p2", "1_0", "+5", ".5", "5.", "1 0", "100.01", "x"} {
 		_, err := shift.ParsePercent(text)
 		require.Error(t, err, text)
 	}

@@ -276,14 +276,14 @@ var hasIPv6 = sync.OnceValue(func() bool {
 // "no limit". In the field, 0 means the default, and a negative value means "none" or "no limit".
 func NoneIfZero[T int | time.Duration](v T) T { return cmp.Or(v, -1) }
 
-// ParseShare reads a share from 0 to 1, such as "30%" or "0.3".
+// ParseShare reads a share from 0 to 1, such as "30%" or "0.3": digits and a point.
 func ParseShare(text string) (float64, error) {
 	number, percent := strings.CutSuffix(text, "%")
 	share, err := strconv.ParseFloat(number, 64)
 	if percent {
 		share /= 100
 	}
-	if err != nil || !(share >= 0 && share <= 1) {
+	if err != nil || strings.Trim(number, "0123456789.") != "" || share > 1 { // no "1e1", "0x1" or "NaN"
 		return 0, errors.New("want a share such as 30%")
 	}
 	return share, nil

@@ -142,7 +142,7 @@ func TestParseShare(t *testing.T) {
 		require.NoError(t, err, text)
 		require.InDelta(t, want, got, 1e-9, text)
 	}
-	for _, text := range []string{"", "%", "half", "30", "101%", "-1%", "NaN", "NaN%", "30%%", "Inf"} {
+	for _, text := range []string{"", "%", "half", "30", "101%", "-1%", "NaN", "NaN%", "30%%", "Inf", "1e1%", "1e-1", "0x1p-1", "+1%"} {
 		_, err := ParseShare(text)
 		require.ErrorContains(t, err, "want a share", text)
 	}
