@@ -174,8 +174,9 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 		}
 	})
 	m := controllermetrics.New(program, c.Status)
-	if socket := s.countersSocket(); s.builder.Edge.Global.Observe && socket.Path != "" {
-		m.Observe(socket, log)
+	m.Shifts(c.Shifts)
+	if worker := s.counters(); s.builder.Edge.Global.Observe && worker.Stats.Path+worker.Master.Path != "" {
+		m.Observe(worker.Worker, log)
 	}
 	c.Logger, c.Attempted = log, m.Attempted
 	if s.lease != nil {
@@ -211,13 +212,13 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 	return nil
 }
 
-// countersSocket returns the socket on which HAProxy shows its counters. Only the user that starts
-// HAProxy may use the stats socket. So the master socket, if there is one, is the better choice.
-func (s *settings) countersSocket() runtimeapi.Socket {
-	if s.reload != "" {
-		return runtimeapi.Socket{Path: s.reload, Worker: "@1", Timeout: time.Second}
+// counters returns the sockets on which HAProxy shows its counters. Only the user that starts HAProxy
+// may use the stats socket. So the master socket, if there is one, is the better choice.
+func (s *settings) counters() *deploy.Runtime {
+	return &deploy.Runtime{
+		Stats:  runtimeapi.Socket{Path: s.builder.Edge.Global.StatsSocket, Timeout: time.Second},
+		Master: runtimeapi.Socket{Path: s.reload, Timeout: time.Second},
 	}
-	return runtimeapi.Socket{Path: s.builder.Edge.Global.StatsSocket, Timeout: time.Second}
 }
 
 // forceHint returns a text that tells the operator how to apply the refused change with this ID.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,6 +17,8 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/examples/internal/controllermetrics"
 	"github.com/headgate/headgate/haproxycfg/controller"
+	"github.com/headgate/headgate/haproxycfg/deploy"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
@@ -32,9 +35,10 @@ func TestObserveCounts(t *testing.T) {
 	require.Equal(t, cli.ExitOK, code, stderr)
 	haproxy := haproxytest.StartMaster(t, dir, w.read("out/haproxy.cfg"))
 	registry := controllermetrics.New(program, func() (s controller.Status) { return s })
-	socket := (&settings{reload: filepath.Join(dir, haproxytest.MasterSocket)}).countersSocket()
-	socket.Timeout = 30 * time.Second
-	registry.Observe(socket, slog.New(slog.DiscardHandler))
+	master := filepath.Join(dir, haproxytest.MasterSocket)
+	worker := (&settings{reload: master}).counters()
+	worker.Master.Timeout = 30 * time.Second
+	registry.Observe(worker.Worker, slog.New(slog.DiscardHandler))
 	counts := func() map[string]float64 {
 		families, err := registry.Gather()
 		require.NoError(t, err)
@@ -55,6 +59,10 @@ func TestObserveCounts(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, r.Body.Close())
 	require.Equal(t, 1.0, counts()["dot-segment"])
+	// After a refused reload, the master may list the worker as an old one.
+	require.NoError(t, os.WriteFile(filepath.Join(dir, haproxytest.ConfigFile), []byte("nonsense\n"), 0o600))
+	require.Error(t, deploy.Reloader{Master: runtimeapi.Socket{Path: master}}.Reload(t.Context()))
+	require.Equal(t, 1.0, counts()["dot-segment"])
 	haproxy.Stop()
 	require.Empty(t, counts())
 }
@@ -67,10 +75,10 @@ func TestObserveErrors(t *testing.T) {
 	s := &settings{}
 	s.builder.Edge.Global.StatsSocket = haproxytest.FakeSocket(t, "unix", func(string) string { return answer.Load().(string) })
 	var log bytes.Buffer
-	socket := s.countersSocket()
-	socket.Timeout = 30 * time.Second
+	worker := s.counters()
+	worker.Stats.Timeout = 30 * time.Second
 	m := controllermetrics.New(program, func() (s controller.Status) { return s })
-	m.Observe(socket, slog.New(slog.NewTextHandler(&log, nil)))
+	m.Observe(worker.Worker, slog.New(slog.NewTextHandler(&log, nil)))
 	count := func() int {
 		families, err := m.Gather()
 		require.NoError(t, err)

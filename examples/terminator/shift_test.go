@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/examples/internal/cli/clitest"
+	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
@@ -114,12 +114,12 @@ func (s *shiftWorld) share(percent float64, n int) {
 // worker returns the process ID of the worker that serves. It returns "" while the master restarts
 // itself during a reload.
 func (s *shiftWorld) worker() string {
-	master := runtimeapi.Socket{Path: filepath.Join(s.dir, haproxytest.MasterSocket), Worker: "@1"}
-	answer, err := master.Do(s.t.Context(), "show info")
+	runtime := deploy.Runtime{Master: runtimeapi.Socket{Path: filepath.Join(s.dir, haproxytest.MasterSocket)}}
+	worker, err := runtime.Worker(s.t.Context())
 	if err != nil {
 		return ""
 	}
-	return regexp.MustCompile(`(?m)^Pid: \d+`).FindString(answer)
+	return worker.Worker
 }
 
 // TestShift moves a route with the subcommand, reloads HAProxy and restarts the terminator in between,
@@ -174,6 +174,8 @@ func TestShift(t *testing.T) {
 	})
 	require.Equal(t, exitPaused, code, output)
 	require.Contains(t, output, "api.example.com/tracks: 50% to eu-2, paused: at 75%")
+	s.waitMetric(`headgate_terminator_shift_share{cluster="eu-2",route="api.example.com/tracks"} 0.5`)
+	s.waitMetric(`headgate_terminator_shift_paused{cluster="eu-2",route="api.example.com/tracks"} 1`)
 	s.share(50, 1000)
 	s.faulty.Store(false)
 	code, output = s.shift("-resume", "-detach", route)

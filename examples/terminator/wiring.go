@@ -83,7 +83,7 @@ func (s *settings) dir(warned func([]deploy.Diagnostic)) *deploy.Dir {
 func (s *settings) shifts(c *controller.Controller, log *slog.Logger) *shift.Runner {
 	last := ""
 	return &shift.Runner{
-		Control: c, Counters: c.ShiftCounters(s.countersSocket()),
+		Control: c, Counters: c.ShiftCounters(s.counters().Worker),
 		Changed: func(x shift.Shift) {
 			if x.Status == shift.Paused {
 				log.Error("shift", "state", x)

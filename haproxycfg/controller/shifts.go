@@ -154,11 +154,15 @@ func (c *Controller) CheckShift(route, cluster string) error {
 	return err
 }
 
-// ShiftCounters returns a function for shift.Runner.Counters. The function reads the counters of
-// the HAProxy worker that answers at the socket.
-func (c *Controller) ShiftCounters(socket runtimeapi.Socket) func(ctx context.Context, route, cluster string) (target, rest shift.Counters, err error) {
+// ShiftCounters returns a function for shift.Runner.Counters. The function reads the counters
+// of the HAProxy worker that the argument worker returns, such as the method Worker of a deploy.Runtime.
+func (c *Controller) ShiftCounters(worker func(context.Context) (runtimeapi.Socket, error)) func(ctx context.Context, route, cluster string) (target, rest shift.Counters, err error) {
 	return func(ctx context.Context, route, cluster string) (target, rest shift.Counters, err error) {
 		targetName, restName, err := c.partsInForce(route, cluster)
+		if err != nil {
+			return target, rest, err
+		}
+		socket, err := worker(ctx)
 		if err != nil {
 			return target, rest, err
 		}

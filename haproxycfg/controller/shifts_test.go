@@ -12,6 +12,7 @@ import (
 
 	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/controller"
+	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
@@ -100,7 +101,7 @@ func TestShiftsWhileAChangeIsRefused(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "5000/eu-2", share())
 
-		_, _, err = c.ShiftCounters(runtimeapi.Socket{Path: filepath.Join(c.Dir.Path, "nobody")})(t.Context(), route, "eu-2")
+		_, _, err = c.ShiftCounters((&deploy.Runtime{Stats: runtimeapi.Socket{Path: filepath.Join(c.Dir.Path, "nobody")}}).Worker)(t.Context(), route, "eu-2")
 		require.Error(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(c.Dir.Path, controller.ShiftsFile), []byte("{"), 0o600))
 		_, err = c.Shifts()

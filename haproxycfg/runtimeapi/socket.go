@@ -67,8 +67,9 @@ type Socket struct {
 	// as in HAProxy's own bind lines.
 	Path string
 	// Worker is the process to which the master passes each command (management guide, section
-	// 9.4). "@1" is the current worker. "@!1234" is the worker with process ID 1234, which may be
-	// an old worker. Empty means the process that listens on Path.
+	// 9.4). "@!1234" is the worker with process ID 1234, which may be an old worker. "@1" is the
+	// current worker. After a refused reload the master may list none, although a worker serves; the
+	// method Worker of deploy.Runtime finds it. Empty means the process that listens on Path.
 	Worker string
 	// Timeout is the longest time of one command, from the dial to the end of the answer; 0 means
 	// 10 seconds. If the context has an earlier deadline, that deadline applies.

@@ -188,7 +188,7 @@ func ended(status error) error {
 
 // probe returns nil if HAProxy answers on each socket. In master-worker mode, it asks both the
 // master and the worker, because either of them may be ready last. "@1" sends a command through the
-// master to the current worker.
+// master to the worker, because there was no reload since the start.
 func probe(ctx context.Context, o Options) error {
 	for _, s := range []runtimeapi.Socket{
 		{Path: o.StatsSocket, Timeout: time.Second},

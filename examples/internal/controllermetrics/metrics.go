@@ -8,6 +8,7 @@
 package controllermetrics
 
 import (
+	"context"
 	"log/slog"
 	"slices"
 	"sync/atomic"
@@ -20,6 +21,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/controller"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+	"github.com/headgate/headgate/haproxycfg/shift"
 	"github.com/headgate/headgate/nodeselect"
 )
 
@@ -75,12 +77,27 @@ func New(program string, status func() controller.Status) *Metrics {
 }
 
 // Observe adds a metric of the requests that HAProxy would refuse or change without the setting
-// haproxycfg.Global.Observe. socket is the stats socket of HAProxy, or its master socket with a
-// Worker. If HAProxy does not show its counters, a scrape has no such metric, and log gets the first
+// haproxycfg.Global.Observe. worker returns the command line of the worker that serves new
+// connections, such as the method Worker of a deploy.Runtime. If HAProxy does not show its counters, a scrape has no such metric, and log gets the first
 // such error in a row.
-func (m *Metrics) Observe(socket runtimeapi.Socket, log *slog.Logger) {
-	o := &observed{socket: socket, log: log}
+func (m *Metrics) Observe(worker func(context.Context) (runtimeapi.Socket, error), log *slog.Logger) {
+	o := &observed{worker: worker, log: log}
 	m.Scraped(o.send, cli.Define("observed_total", "Requests that HAProxy would refuse, or change, without -observe. An HAProxy process begins with 0.", "reason"))
+}
+
+// Shifts adds metrics of the routes that move to another cluster. Each scrape calls state, from any
+// goroutine. If state returns an error, the scrape has no such metrics.
+func (m *Metrics) Shifts(state func() (shift.State, error)) {
+	m.Scraped(func(send cli.Send) {
+		all, _ := state() // the error of each attempt, too
+		for _, x := range all.Shifts {
+			points, _ := x.Points()
+			send("shift_share", float64(points)/shift.AllPoints, x.Route, x.Cluster)
+			send("shift_paused", cli.OneIf(x.Status == shift.Paused), x.Route, x.Cluster)
+		}
+	},
+		cli.Define("shift_share", "Share of the requests of a route, from 0 to 1, that a shift sends to the cluster.", "route", "cluster"),
+		cli.Define("shift_paused", "1 while errors have paused the shift of a route.", "route", "cluster"))
 }
 
 // Attempted counts an attempt to apply a configuration, and sets the gauges that describe the last

@@ -12,13 +12,18 @@ import (
 
 // observed asks HAProxy for its counters at each scrape.
 type observed struct {
-	socket runtimeapi.Socket
+	worker func(context.Context) (runtimeapi.Socket, error)
 	log    *slog.Logger
 	fails  atomic.Bool // whether the last scrape failed
 }
 
 func (o *observed) send(send cli.Send) {
-	answer, err := o.socket.Do(context.Background(), haproxycfg.ObservedCommand)
+	ctx := context.Background() // the socket has a time-out
+	var answer string
+	socket, err := o.worker(ctx)
+	if err == nil {
+		answer, err = socket.Do(ctx, haproxycfg.ObservedCommand)
+	}
 	var counts map[haproxycfg.Refusal]uint64
 	if err == nil {
 		counts, err = haproxycfg.ParseObserved(answer)
