@@ -20,8 +20,8 @@ func (p *proxy) adminPages(ctx context.Context) http.Handler {
 	control := drain.Control{Drainer: p.drainer, Allow: func(*http.Request) bool { return true }}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/drain", func(w http.ResponseWriter, r *http.Request) {
-		// The time-outs of the listener would end a request that waits. They stay for a request with a
-		// body, which net/http reads.
+		// The time-outs of the listener would end a request that waits, so remove the read
+		// time-out. It stays for a request with a body, because net/http reads the body.
 		if r.ContentLength == 0 {
 			_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 		}

@@ -19,24 +19,24 @@
 //   - local: the pods of the zone of the proxy;
 //   - other: the pods of all other zones;
 //   - panic: the pods of local, or the pods of other if local has none. HAProxy neither checks nor
-//     ejects them. HAProxy uses this backend while few pods are up (Settings.PanicBelow): the cause
-//     is then more likely a common fault, such as a failed database, than faults of single pods.
+//     ejects them. HAProxy uses this backend while few pods are up (Settings.PanicBelow): then the pods probably share one fault, such as a failed database.
 //
 // # What changes without a reload
 //
-// If only pods or the expected number change, two configurations differ only in their servers and in
-// Global.Variables. A controller can bring a running HAProxy from one to the other without a reload:
-// for servers with haproxycfg.Backend.AddServer and package runtimeapi, for numbers with
-// runtimeapi.Socket.SetVariable. It writes the new files as well, because HAProxy reads them at its
-// next start.
+// If only pods or the expected number change, two configurations differ only in their servers and
+// in Global.Variables. A controller can bring a running HAProxy from one configuration to the other
+// without a reload. It changes servers with haproxycfg.Backend.AddServer and package runtimeapi,
+// and numbers with runtimeapi.Socket.SetVariable. It writes the new files as well, because HAProxy
+// reads them at its next start.
 //
 // From HAProxy 3.0 on, servers are named by their address. HAProxy before 3.0 can crash when it
 // deletes a server, so for such a version each backend has a fixed number of slots; see [Slots].
 //
 // # The expected number
 //
-// The share of requests that stays in the zone depends on how many pods the zone has when nothing is
-// missing. Config cannot find out this number from the pods. A controller computes it like this:
+// The share of requests that stays in the zone depends on the expected number: how many pods the
+// zone has while no pod is missing. Config cannot compute this number from the pods. A controller
+// computes it as the sum of two numbers:
 //
 //   - the pods of the zone that get requests now, and
 //   - the pods that the zone has lost for another reason than scaling down. If the controller reads

@@ -30,11 +30,13 @@ type Proxy struct {
 	// Binds are the addresses for clients. With AcceptProxy, HAProxy reads the client's address from the
 	// PROXY protocol of the balancer in front.
 	Binds []haproxycfg.Bind
-	// Admin are the addresses of a frontend with HAProxy's metrics for Prometheus at "/metrics", and
-	// with a monitor at "/ready". The monitor answers 503 while HAProxy is stopping, drains, or has no
-	// pod that gets requests, so a balancer in front notices. Nil means no such frontend.
+	// Admin are the addresses of a frontend with HAProxy's metrics for Prometheus at "/metrics",
+	// and with a monitor at "/ready". The monitor answers 503 while HAProxy is stopping, drains, or
+	// has no pod that gets requests. So a balancer in front of HAProxy notices this. Nil means no
+	// such frontend.
 	Admin []haproxycfg.Bind
-	// Monitor is the path of the same monitor on Binds. Empty means none.
+	// Monitor is a path of Binds with the same monitor as the path "/ready" of Admin. Empty means
+	// that Binds have no monitor.
 	Monitor string
 	// Global contains the version of HAProxy, its sockets and its logs. Config sets the fields Grace,
 	// HardStopAfter, HTTP2Requests and Variables.
@@ -48,7 +50,8 @@ type Proxy struct {
 }
 
 // The variables of a configuration; see haproxycfg.Variable. A controller sets MayRetry for HAProxy
-// before 2.9; package controller does. The values of the others follow from the arguments of Config.
+// before 2.9; package controller does. The values of the other variables follow from the arguments
+// of Config.
 const (
 	MayRetry     = "may_retry"
 	Draining     = "draining" // 0, or 1 if Proxy.Draining is true
@@ -66,15 +69,16 @@ func Backends(service string) (local, other, panicking string) {
 
 // Config returns the configuration of the proxy for the pods of its service in all zones.
 //
-// expected is the number of pods that the zone has when nothing is missing; see the package
-// documentation. Config uses the number of pods in the zone if that is larger, so 0 means that number.
+// expected is the number of pods that the zone has while no pod is missing; see the package
+// documentation. If the zone has more pods, Config uses the number of these pods instead. So 0
+// means the number of pods in the zone.
 //
 // before are the slots that the last call returned; nil means that there was no last call. Config
 // does not change them. The slots that Config returns are nil from HAProxy 3.0 on.
 //
 // Config uses each address once, and ignores pods whose address has no port or has a zone. Without
-// pods, HAProxy answers each request with 503. Config returns an error if Settings.Validate or
-// haproxycfg.Config.Validate does.
+// pods, HAProxy answers each request with 503. Config returns the errors of Settings.Validate and
+// haproxycfg.Config.Validate.
 func (p *Proxy) Config(pods []Pod, expected int, before Slots) (haproxycfg.Config, Slots, error) {
 	s := &p.Settings
 	if err := s.Validate(); err != nil {

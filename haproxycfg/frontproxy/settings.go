@@ -70,16 +70,17 @@ type Settings struct {
 	// Overprovision (Envoy: overprovisioning_factor) is the load that a pod can bear, as a percentage of
 	// its share of the load when no pod is missing: 100 to 1,000. 0 means 140.
 	Overprovision int
-	// NoSpill keeps requests in the zone while they wait for a pod of the zone. False means that HAProxy
-	// sends them to other zones unless requests wait there too. Requests wait only if PerPod is set.
+	// NoSpill keeps requests in the zone while they wait for a pod of the zone. False means that
+	// HAProxy sends these requests to other zones, unless requests wait in the other zones too.
+	// Requests wait only if PerPod is set.
 	NoSpill bool
 
 	// PerPod (Envoy: max_requests) is the largest number of requests that HAProxy sends to one pod at
 	// the same time; 0 means no limit. Each front proxy counts for itself.
 	PerPod int
 	// Pending (Envoy: max_pending_requests) is the number of requests that may wait for a pod of a
-	// backend; HAProxy answers further ones at once with 503 and "Retry-After: 1". 0 means the number
-	// of pods of the backend, negative no limit. It needs PerPod.
+	// backend; HAProxy answers further requests at once with 503 and "Retry-After: 1". 0 means the
+	// number of pods of the backend, negative no limit. It needs PerPod.
 	Pending int
 	// QueueTime is the longest time that a request waits for a pod. After QueueTime, HAProxy
 	// answers 503. 0 means 200ms. It needs PerPod.
@@ -96,8 +97,8 @@ type Settings struct {
 	// request has ended and its client has gone. Use it if pods close idle connections early: HAProxy
 	// does not repeat a POST that fails for this reason.
 	NoPool bool
-	// SlowStart (Envoy: slow_start_window) is the time over which a new pod gets its full share of the
-	// requests; 0 means that it gets it at once.
+	// SlowStart (Envoy: slow_start_window) is the time over which a new pod gets its full share of
+	// the requests; 0 means that a new pod gets its full share at once.
 	SlowStart time.Duration
 
 	// CloseOneIn (Envoy: max_requests_per_connection of the listener) is the average number of
@@ -116,8 +117,8 @@ type Settings struct {
 	// Without Global.Logs, the log goes to the standard output.
 	AccessLog bool
 	// TraceSample (Envoy: random_sampling) makes HAProxy create the header traceparent for requests
-	// that have no valid one. Of 10,000 new traces, HAProxy marks TraceSample as sampled; negative
-	// means none. 0 means that HAProxy does not change the header.
+	// without a valid traceparent. Of 10,000 new traces, HAProxy marks TraceSample as sampled;
+	// negative means none. 0 means that HAProxy does not change the header.
 	TraceSample int
 	// ReplaceForwarded (Envoy: use_remote_address) treats clients as untrusted: HAProxy replaces their
 	// X-Forwarded headers, and removes headers that only a proxy may send. False means that HAProxy

@@ -14,8 +14,8 @@ import (
 //
 // A pod keeps its slot while it lives. A backend has twice as many slots as pods, at least 8,
 // rounded up to a power of two. Another number of slots needs a reload. So a backend keeps its
-// number while all pods fit, and while the number is at most four times what a new backend would
-// have.
+// number of slots while all pods fit into them, and while it has at most four times as many slots
+// as a new backend would have.
 type Slots map[string]netip.AddrPort
 
 // emptySlot is the address of an empty slot. HAProxy sends nothing to it, because the slot is
@@ -24,7 +24,7 @@ var emptySlot = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 1)
 
 const minSlots = 8
 
-// slotCount returns the number of slots of a new backend with this number of pods.
+// slotCount returns the number of slots of a new backend with the given number of pods.
 func slotCount(pods int) int {
 	n := minSlots
 	for n < 2*pods {

@@ -19,7 +19,7 @@ func (v Version) AtLeast(major, minor int) bool {
 // String returns the version as HAProxy writes it, such as "3.2".
 func (v Version) String() string { return fmt.Sprintf("%d.%d", v.Major, v.Minor) }
 
-// Actual is what a plan needs to know about a running HAProxy.
+// Actual contains the facts about a running HAProxy that a plan needs.
 type Actual struct {
 	Version Version
 	// Backends are the names of all backends, including those without servers.

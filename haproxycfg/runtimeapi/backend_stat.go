@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// BackendStat returns the row of a whole backend. The answer of HAProxy is short, also with many
+// BackendStat returns the row of a whole backend. HAProxy's answer is short even if there are many
 // backends and servers.
 func (s Socket) BackendStat(ctx context.Context, backend string) (Stat, error) {
 	answer, err := s.Do(ctx, "show stat "+backend+" 2 -1") // 2 means backends, -1 every one of them

@@ -53,8 +53,8 @@ type Plan struct {
 	// Replaced is the number of servers that the commands delete and add again.
 	Replaced int
 	// Wait is the longest time for which [Socket.Apply] waits until the connections of all unwanted
-	// servers have ended, and again for each server that it replaces. 0 means 10 s, and less than 0
-	// means no wait. [Actual.Plan] leaves it 0.
+	// servers have ended. For each server that Apply replaces, it waits again for at most this
+	// time. 0 means 10 s, and less than 0 means no wait. [Actual.Plan] leaves it 0.
 	Wait time.Duration
 }
 
@@ -118,10 +118,8 @@ func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 // the last plan that was applied completely. nil means unknown. Plan uses before to decide two
 // things:
 //
-//   - Whether the words of a server have changed. With nil, Plan assumes that they have not.
-//   - Who has taken a server out of service. If before has the server in service, a person or an
-//     agent has set it to maintenance or drain. It then stays out of service, unless Server.Force
-//     is true. With nil, it stays out of service too.
+//   - Whether the words of a server have changed. With nil, Plan assumes that no words have changed.
+//   - Who has taken a server out of service. If the server was in service in before, a person or an agent has set it to maintenance or drain. The server then stays out of service, unless Server.Force is true. With nil, the server stays out of service too.
 //
 // If a plan from before to other servers may have been applied in part, use [Unsettled] for before.
 //
@@ -409,8 +407,8 @@ func appendEnable(list []Command, backend string, s *Server, row *ServerState) [
 	return list
 }
 
-// check returns an error if HAProxy would not read a command about the server as one command about
-// this server.
+// check returns an error if a command with the name of the server would mean something else to
+// HAProxy, for example two commands.
 func (s *Server) check(backend string) error {
 	if err := checkName("the backend", backend); err != nil {
 		return err

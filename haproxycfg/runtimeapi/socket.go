@@ -17,9 +17,10 @@
 //	}
 //	result, err := stats.Apply(ctx, plan)
 //
-// Apply never deletes a server that has connections: HAProxy refuses it. Apply does not use HAProxy's
-// command "wait", which HAProxy 3.0 to 3.4 end after 1 ms if the client has closed its sending side, as a
-// Socket does. A master before 2.7 needs that.
+// Apply never deletes a server that has connections, because HAProxy refuses such a deletion. Apply
+// does not use HAProxy's command "wait", which HAProxy 3.0 to 3.4 end after 1 ms if the client has
+// closed its sending side. A Socket closes its sending side, because a master before 2.7 needs
+// this.
 //
 // [Actual.Plan] is a pure function: it sends nothing. What a plan can change depends on the version:
 //

@@ -94,7 +94,7 @@ func (r *Runner) answer(w http.ResponseWriter, err error) {
 	_, _ = w.Write(data)
 }
 
-// Query returns the query of POST /shift for the order. ParseQuery reads it.
+// Query returns the query of POST /shift for the order. ParseQuery parses such a query.
 func (o Order) Query() url.Values {
 	steps := ""
 	for i, s := range o.Steps {

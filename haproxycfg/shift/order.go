@@ -18,8 +18,8 @@ type Order struct {
 	Route string `json:"route"`
 	// Cluster is the cluster that gets the requests.
 	Cluster string `json:"cluster"`
-	// Steps are the shares of Cluster in points of 10,000, one after the other. The last one is the
-	// target. There is at least one.
+	// Steps are the shares of Cluster, in points of 10,000, in the order in which they take effect.
+	// The last share is the target. There is at least one share.
 	Steps []int `json:"steps"`
 	// Hold is the time for which each step is in force; 0 means that the next step follows at once.
 	Hold Duration `json:"hold"`
@@ -73,7 +73,8 @@ func ParseOrder(route, target string) (Order, error) {
 	return o.WithSteps(DefaultSteps(), points), o.WithSteps(nil, points).check()
 }
 
-// WithSteps returns the order with other steps: the given steps that are below target, then target.
+// WithSteps returns the order with other steps: first the given steps that are below target, and
+// then target itself.
 func (o Order) WithSteps(steps []int, target int) Order {
 	o.Steps = nil
 	for _, s := range steps {
@@ -85,8 +86,9 @@ func (o Order) WithSteps(steps []int, target int) Order {
 	return o
 }
 
-// after returns a shift that continues from points, the share in force. It has the steps above
-// points, and falls back to points. If the target is not above points, it is the only step.
+// after returns a shift that continues from points, the share in force. The shift has the steps
+// above points, and errors make it fall back to points. If the target is not above points, the
+// target is the only step.
 func (o Order) after(points int) Shift {
 	target := o.Steps[len(o.Steps)-1]
 	if target <= points {

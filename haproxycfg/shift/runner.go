@@ -13,8 +13,8 @@ import (
 type Control interface {
 	// Shifts returns the current state.
 	Shifts() (State, error)
-	// SetShifts stores the state, and makes HAProxy follow it without a reload. If SetShifts returns
-	// an error, either state may be in force.
+	// SetShifts stores the state, and makes HAProxy follow it without a reload. If SetShifts
+	// returns an error, the old or the new state may be in force.
 	SetShifts(context.Context, State) error
 	// CheckShift returns an error if HAProxy has no such route, or if the route cannot move to the
 	// cluster.
@@ -170,7 +170,7 @@ func (r *Runner) Undo(ctx context.Context, route string) error {
 	})
 }
 
-// Resume begins the step again that errors have ended.
+// Resume begins again the step that errors have ended.
 func (r *Runner) Resume(ctx context.Context, route string) error {
 	return r.change(ctx, func(state State) (State, error) {
 		s, ok := state.Find(route)

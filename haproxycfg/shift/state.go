@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// AllPoints is the number of points of a whole: a share of 1% has 100 points.
+// AllPoints is the number of points of all requests: 10,000 points are 100%, and 100 points are 1%.
 const AllPoints = 10_000
 
 // State contains all shifts of an HAProxy, and the share of responses after which HAProxy closes the
@@ -18,7 +18,7 @@ type State struct {
 	// ClosePoints is the share of responses, in points, after which HAProxy closes the client's
 	// connection.
 	ClosePoints int `json:"closePoints"`
-	// Shifts are sorted by route. No two have the same route.
+	// Shifts are sorted by route. No two shifts have the same route.
 	Shifts []Shift `json:"shifts"`
 }
 

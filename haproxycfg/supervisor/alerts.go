@@ -71,7 +71,7 @@ func (a *alerts) addTo(ctx context.Context, err error) error {
 	}
 	var more []string
 	for _, text := range texts {
-		// Package deploy writes the position in another form.
+		// Package deploy writes the position of a fault in another form than HAProxy.
 		if !strings.Contains(err.Error(), text[strings.LastIndex(text, " : ")+1:]) {
 			more = append(more, text)
 		}

@@ -31,12 +31,12 @@ type Options struct {
 	// of a Unix socket has at most 107.
 	RunDir string
 	// StateFile is the file that the configuration names as server-state-file. The Supervisor
-	// empties it before each start, because the file has the state before the last reload, and this
-	// state may be old. Empty means that there is no such file.
+	// empties the file before each start, because the file has the state from before the last
+	// reload, which may be old. Empty means that there is no such file.
 	StateFile string
-	// MinDelay is the first wait before a restart; 0 means 100 ms. MaxDelay is the longest one; 0
-	// means 30 s. Stable is how long HAProxy must run until the next wait is MinDelay again; 0 means
-	// 1 minute.
+	// MinDelay is the first wait before a restart; 0 means 100 ms. MaxDelay is the longest wait; 0
+	// means 30 s. Stable is how long HAProxy must run until the next wait is MinDelay again; 0
+	// means 1 minute.
 	MinDelay, MaxDelay, Stable time.Duration
 	// ReadyTimeout bounds one start; 0 means 1 minute. In this time HAProxy reads its whole
 	// configuration.
@@ -61,8 +61,8 @@ type State struct {
 	Starts int
 	// OnLastGood is true if HAProxy runs LastGood because it did not start with Config.
 	OnLastGood bool
-	// Err says in the phase Waiting why HAProxy ended or did not start, and in the phase Running with
-	// OnLastGood why HAProxy did not start with Config. Otherwise it is nil.
+	// In the phase Waiting, Err says why HAProxy ended or did not start. In the phase Running with
+	// OnLastGood, Err says why HAProxy did not start with Config. Otherwise Err is nil.
 	Err error
 	// Next is the time of the next start in the phase Waiting.
 	Next time.Time

@@ -35,7 +35,7 @@ type Waiters struct {
 	stopping chan struct{} // Stop closes it
 }
 
-// defaultMax is the value of Max that 0 means.
+// defaultMax is the default of Max.
 const defaultMax = 1024
 
 func (w *Waiters) init() {

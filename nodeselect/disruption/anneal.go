@@ -4,10 +4,10 @@ import (
 	"math/rand/v2"
 )
 
-// anneal tries that many changes of the wave. Each step adds a random candidate, and removes a
-// chosen node for each limit that would be exceeded. A step that removes one node or none is always
-// accepted. A step that removes two is accepted with a probability that falls from 1/hot to 0. All
-// computations use integers, so every machine gets the same result.
+// anneal changes the wave in the given number of steps. Each step adds a random candidate, and
+// removes a chosen node for each limit that would be exceeded. anneal always accepts a step that
+// removes at most one node. It accepts a step that removes two nodes with a probability that falls
+// from 1/hot to 0. All computations use integers, so every machine gets the same result.
 func (w *search) anneal(steps int) {
 	if steps <= 0 || len(w.nodes) == 0 || w.most <= 0 {
 		return
@@ -41,12 +41,12 @@ func (w *search) anneal(steps int) {
 	}
 }
 
-// hot was the best of several values from 5 to 50,000, for 300 and 1,000 nodes and limits of 1, 2
-// and 4.
+// hot is the value that led to the largest waves among several values from 5 to 50,000, tried with
+// 300 and 1,000 nodes and limits of 1, 2 and 4.
 const hot = 1000
 
-// displaced appends the chosen nodes that must go so that n can be added. It returns false if there
-// are more than two.
+// displaced appends the chosen nodes that must leave the wave before n can enter it. It returns
+// false if there are more than two such nodes.
 func (w *search) displaced(n int32, random *rand.Rand, out []int32) ([]int32, bool) {
 	for _, l := range w.limitsOf.of(n) {
 		if w.spare[l] > 0 {

@@ -11,8 +11,8 @@ import (
 type Answer struct {
 	// OK is true if all named nodes may go together.
 	OK bool `json:"ok"`
-	// Blocked are the limits that do not allow it, sorted by service and zone. It is empty if OK is
-	// true.
+	// Blocked are the limits that the named nodes would exceed, sorted by service and zone. Blocked
+	// is empty if OK is true.
 	Blocked []Blocked `json:"blocked,omitempty"`
 	// Remarks are about named nodes that count for no limit, or that were away before. They do not
 	// change OK.
@@ -29,7 +29,7 @@ type Blocked struct {
 	Limit   int    `json:"limit"` // 0 for OneZone: nodes of Zone are away, so no node of another zone may go
 }
 
-// Rule is the field of Budget that has a limit.
+// Rule names the field of Budget that sets a limit.
 type Rule string
 
 // Rules.
@@ -51,11 +51,12 @@ type Kind string
 
 // Kinds.
 const (
-	// Unknown is the kind of a name that is neither in the list of nodes nor in a subset.
+	// Unknown means that the name is neither in the list of nodes nor in a subset.
 	Unknown Kind = "unknown"
-	// Unused is the kind of a node that is in no subset.
+	// Unused means that the node is in no subset.
 	Unused Kind = "unused"
-	// AlreadyAway is the kind of a node that was away before, so it counts for the limits anyway.
+	// AlreadyAway means that the node was away before the question, so it counts for the limits
+	// already.
 	AlreadyAway Kind = "already-away"
 )
 

@@ -5,7 +5,7 @@ import (
 	"math"
 )
 
-// DefaultService is the default limit on the members of a service that may be away.
+// DefaultService is the default of Budget.Service.
 const DefaultService = 2
 
 // Budget limits which nodes may be away at the same time. The zero value allows two members of each
@@ -19,9 +19,9 @@ type Budget struct {
 	// OneZone lets nodes go only while all other nodes that are away are in the same zone. Nodes in
 	// no subset do not count.
 	OneZone bool
-	// Share is the share of all nodes that may be away, from 0 to 1. 0 means no limit. The number of
-	// nodes is rounded down, but it is at least 1. A node in no subset counts as one of all nodes, but
-	// never as away.
+	// Share is the share of all nodes that may be away, from 0 to 1. 0 means no limit. The number
+	// of nodes is rounded down, but it is at least 1. Nodes in no subset count as nodes of the
+	// cluster, but never as nodes that are away.
 	Share float64
 	// Last lets the last member of a service go. If Last is false, one member of each service stays,
 	// even if Service allows more to be away. So if a service has a single member, this member may
@@ -42,7 +42,7 @@ func (b Budget) Validate() error {
 	return nil
 }
 
-// service returns the limit for a service with that many members.
+// service returns the limit for a service with the given number of members.
 func (b Budget) service(members int) int {
 	limit := b.Service
 	if limit == 0 {
@@ -54,7 +54,8 @@ func (b Budget) service(members int) int {
 	return limit
 }
 
-// nodes returns the number of all nodes that may be away.
+// nodes returns how many nodes of the cluster may be away. The argument all is the number of all
+// nodes.
 func (b Budget) nodes(all int) int {
 	if b.Share == 0 {
 		return math.MaxInt

@@ -1,6 +1,6 @@
 // Package disruption decides which nodes of a cluster may go now: for a reboot, an upgrade or a
-// replacement. It knows the subset of nodes of every service, so it can keep enough nodes for each
-// of them:
+// replacement. It gets the subset of nodes of every service, so it can keep enough nodes for each
+// service:
 //
 //	state, err := disruption.New(disruption.Budget{}, nodes, selection.Subsets())
 //	…
@@ -11,24 +11,25 @@
 //	}
 //	next := state.Wave(state.Nodes(), disruption.DefaultSteps) // as many as possible that may go together
 //
-// The tools that replace nodes count nodes. But a count that is safe for every service is very
-// small: with 1,000 nodes and 2,000 services on 20 nodes each, ten random nodes include three nodes
-// of the same service more often than not. With the subsets, about 50 nodes may go at a time, and no
-// service loses more than two of its nodes.
+// Other tools limit the number of nodes that are away at a time. But a number that is safe for
+// every service is very small: with 1,000 nodes and 2,000 services on 20 nodes each, ten random
+// nodes include three nodes of the same service more often than not. With the subsets, about 50
+// nodes may go at a time, and no service loses more than two of its nodes.
 //
 // # Only the next wave
 //
 // [State.Wave] returns the nodes that may go now, and no plan for later. When the nodes of a wave
 // are replaced, other nodes enter the subsets in their place. These nodes belong to later waves of
-// any plan that was made before, so these waves are no longer safe: with the numbers above, 27 of 30
-// waves of such a plan exceed the limit. [State.Estimate] returns about how many waves it takes.
+// any plan that was made before, so these waves are no longer safe: with the numbers above, 27 of
+// 30 waves of such a plan exceed the limit. [State.Estimate] estimates how many waves replace all
+// nodes.
 //
 // # Where a deployment is cheap
 //
 // Waves are for balancers whose configuration changes rarely or by hand. If a new configuration
 // takes seconds, there is a way to remove any set of nodes: exclude them from all subsets, wait
 // until the new configuration is in use, then remove them. Such nodes are in no subset, so
-// [State.May] says yes to them.
+// [State.May] allows them to go.
 //
 // # Rules
 //

@@ -7,7 +7,7 @@ import (
 	"sort"
 )
 
-// Estimate says about how many waves it takes until all candidates have gone and returned.
+// Estimate estimates the number of waves until all candidates have gone and returned.
 type Estimate struct {
 	// Waves is the number of waves of a greedy plan in which all subsets stay as they are. It is an
 	// estimate and no plan: replaced nodes change the subsets, and then the waves of the plan are no
@@ -17,7 +17,7 @@ type Estimate struct {
 	// probability is over the hash that has chosen the subsets, so Bound is no proof for the present
 	// subsets. The expected number of plans with fewer waves is below e^-5 = 0.7%.
 	Bound int `json:"bound"`
-	// Stuck is the number of candidates that may never go, even if no other node is away.
+	// Stuck is the number of candidates that may not go even if no other node is away.
 	Stuck int `json:"stuck,omitempty"`
 }
 
@@ -84,8 +84,9 @@ func (s *State) allPresent() *State {
 	return &c
 }
 
-// bound returns the first-moment bound for a plan with all these nodes. It treats the subset of each
-// service as a random set with as many of the nodes as the service has; see package hashring.
+// bound returns the first-moment bound for a plan that replaces all these nodes. It treats the
+// subset of each service as a random set of nodes with the size of that subset; see package
+// hashring.
 //
 // Consider the partitions of the n nodes into t waves of equal size that respect all limits. There
 // are at most t^n / t! partitions. A partition respects all limits with the probability p, which is

@@ -55,8 +55,8 @@ func (l *lists) of(i int32) []int32 { return l.items[l.start[i]:l.start[i+1]] }
 // balancers use at present. A node in a subset that is not in nodes counts as away, because the
 // cluster no longer has it.
 //
-// New returns an error if the budget is not valid, or if a node has no name or the name of another
-// node.
+// New returns an error if the budget is not valid, if a node has no name, or if two nodes have the
+// same name.
 func New(b Budget, nodes []nodeselect.Node, subsets ...nodeselect.Subsets) (*State, error) {
 	if err := b.Validate(); err != nil {
 		return nil, err
@@ -144,7 +144,7 @@ func (s *State) addLimits(subsets []nodeselect.Subsets) {
 	s.limitsOf = s.nodesOf.invert(len(s.names))
 }
 
-// hasLimit reports whether one of the limits, from the first one on, has these members. Balancers
+// hasLimit reports whether one of the limits, from the index first on, has these members. Balancers
 // mostly use the same subsets.
 func (s *State) hasLimit(first int, members []int32) bool {
 	for i := first; i < len(s.limits); i++ {
@@ -199,8 +199,9 @@ func (l *lists) invert(n int) lists {
 	return inverse
 }
 
-// Away counts nodes as away: nodes that are gone, not ready or about to go. It exceeds limits if it
-// must. It ignores nodes that are away already, and names that the State does not have.
+// Away counts nodes as away: nodes that are gone, not ready or about to go. Away does this even if
+// it exceeds limits. It ignores nodes that are away already, and names that the State does not
+// have.
 func (s *State) Away(names ...string) {
 	for _, name := range names {
 		if i, ok := s.index[name]; ok && !s.away[i] {
@@ -240,7 +241,7 @@ func (s *State) IsAway(name string) bool {
 	return ok && s.away[i]
 }
 
-// Take is May, followed by Away if the answer is yes.
+// Take calls May. If the nodes may go, Take also calls Away for them.
 func (s *State) Take(names ...string) Answer {
 	a := s.May(names...)
 	if a.OK {
@@ -323,7 +324,8 @@ func (s *State) fits(nodes []int32) bool {
 	return ok
 }
 
-// charge adds d to the limits of a node, and reports whether none of them is exceeded then.
+// charge adds d to the counts of all limits of a node. It returns false if a limit is exceeded
+// afterwards.
 func (s *State) charge(node, d int32) bool {
 	ok := true
 	for _, l := range s.limitsOf.of(node) {

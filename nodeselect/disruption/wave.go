@@ -15,9 +15,10 @@ const DefaultSteps = 20_000
 // always are. No other candidate could be added to the wave.
 //
 // A greedy search chooses the nodes that block the fewest others. Then simulated annealing changes
-// the set in that many steps, and Wave returns the largest set that it has found. DefaultSteps makes
-// waves about 5% larger than 0 steps; the time grows in proportion to the steps. The result depends
-// only on the arguments and the State. Wave does not change which nodes are away.
+// the set in the given number of steps, and Wave returns the largest set that it has found.
+// DefaultSteps makes waves about 5% larger than 0 steps; the time grows in proportion to the steps.
+// The result depends only on the arguments and the State. Wave does not change which nodes are
+// away.
 //
 // With Budget.OneZone, all nodes of the wave are in the zone that has the largest greedy wave.
 func (s *State) Wave(candidates []string, steps int) []string {
@@ -76,7 +77,7 @@ type search struct {
 	result []bool  // the best chose so far
 }
 
-// chosen returns the nodes of the best wave, and fills it up: annealing may leave a free place.
+// chosen returns the nodes of the best wave. It first fills free places, which annealing may leave.
 func (w *search) chosen() []int32 {
 	for _, n := range w.nodes {
 		if w.chose[n] != w.result[n] {
@@ -98,7 +99,7 @@ func (w *search) chosen() []int32 {
 	return nodes
 }
 
-// greedy starts a search with a wave that no candidate can be added to.
+// greedy starts a search. Its first wave is complete: no further candidate can enter it.
 func (s *State) greedy(nodes []int32) *search {
 	w := &search{State: s, nodes: nodes, spare: make([]int32, len(s.limits)), chose: make([]bool, len(s.names)), most: s.maxAway - s.awayAll}
 	for l := range s.limits {

@@ -184,7 +184,7 @@ func (b *endpointsInbox) health(err error) {
 	})
 }
 
-// confirm removes the endpoints that have been missing for doubt.ConfirmAfter.
+// confirm removes the endpoints whose absence the API server has confirmed for doubt.ConfirmAfter.
 func (b *endpointsInbox) confirm(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

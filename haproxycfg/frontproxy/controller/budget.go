@@ -2,9 +2,9 @@ package controller
 
 import "time"
 
-// retryBudget decides whether HAProxy may repeat requests. HAProxy before 2.9 needs it, because
-// these versions cannot count repetitions. Each request allows percent/100 repetitions, and each
-// second allows perSecond further repetitions. Unused repetitions expire after a second.
+// retryBudget decides whether HAProxy may repeat requests. HAProxy before 2.9 needs a retryBudget,
+// because these versions cannot count repetitions. Each request allows percent/100 repetitions, and
+// each second allows perSecond further repetitions. Unused repetitions expire after a second.
 // Repetitions above the budget are subtracted from later budgets, at most the budget of 10 s.
 type retryBudget struct {
 	percent, perSecond int
@@ -19,8 +19,9 @@ type sample struct {
 	requests, retries uint64
 }
 
-// budgetPoll is the time between two samples, and fastBudgetPoll the time while HAProxy repeats
-// requests. Between two samples HAProxy can exceed the budget. The next samples then allow less.
+// budgetPoll is the time between two samples. fastBudgetPoll is the time between two samples while
+// HAProxy repeats requests. Between two samples HAProxy can exceed the budget. The next samples
+// then allow fewer repetitions.
 const (
 	budgetPoll     = 50 * time.Millisecond
 	fastBudgetPoll = 10 * time.Millisecond

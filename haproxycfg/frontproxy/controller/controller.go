@@ -188,9 +188,9 @@ func (c *Controller) switchDrain(ctx context.Context, draining bool) error {
 	return c.Dir.Runtime.SetVariable(ctx, frontproxy.Draining, value)
 }
 
-// Recheck makes the Controller compare HAProxy with the pods and the settings soon, without a
-// change of these. Call Recheck after a restart of HAProxy. Without Recheck, the Controller
-// compares every 30 s.
+// Recheck makes the Controller compare HAProxy with the pods and the settings soon, even if neither
+// pods nor settings change. Call Recheck after a restart of HAProxy. Without Recheck, the
+// Controller compares every 30 s.
 func (c *Controller) Recheck() {
 	c.init()
 	c.notify()
@@ -485,7 +485,7 @@ func (c *Controller) stats(ctx context.Context) ([]runtimeapi.Stat, error) {
 	return worker.Stats(ctx)
 }
 
-// proxyStats is stats without the rows of servers.
+// proxyStats does the same as stats, but leaves out the rows of servers.
 func (c *Controller) proxyStats(ctx context.Context) ([]runtimeapi.Stat, error) {
 	worker, err := c.Dir.Runtime.Worker(ctx)
 	if err != nil {

@@ -24,7 +24,7 @@ type Expected struct {
 	zones map[string]*history
 }
 
-// Update records that these pods are in service from now on.
+// Update records that the given pods are in service from the time now on.
 func (e *Expected) Update(now time.Time, inService []endpoints.Pod) {
 	if e.zones == nil {
 		e.zones = map[string]*history{}

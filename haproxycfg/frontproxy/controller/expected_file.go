@@ -13,8 +13,8 @@ import (
 
 const (
 	expectedFile = "expected-pods.json" // in the directory of the configuration
-	// saveInterval is the longest time between two writes of the file. If the process is killed, the
-	// numbers in the file are up to date except for this time.
+	// saveInterval is the longest time between two writes of the file. If the process is killed,
+	// the file may lack the changes of this time.
 	saveInterval = time.Minute
 
 	maxExpectedFile = 1 << 20 // bytes
@@ -46,8 +46,9 @@ func (e *Expected) encode(now time.Time) []byte {
 	return append(data, '\n')
 }
 
-// decodeExpected returns the numbers in data that are not older than the Window. If the clock has gone
-// back, the times in the future become now. One fault makes the whole file useless.
+// decodeExpected returns the numbers in data that are not older than the Window. If the clock has
+// gone back, the file may have times in the future: decodeExpected replaces them by the present
+// time. If the file has a fault, decodeExpected uses no part of the file.
 func decodeExpected(data []byte, now time.Time) (Expected, error) {
 	var zones map[string][]savedCount
 	if err := json.Unmarshal(data, &zones); err != nil {
@@ -81,7 +82,7 @@ func decodeExpected(data []byte, now time.Time) (Expected, error) {
 	return e, nil
 }
 
-// present returns the number of pods in service by zone, without zones that have none.
+// present returns the number of pods in service by zone. It leaves out zones without such a pod.
 func (e *Expected) present() map[string]int {
 	counts := map[string]int{}
 	for zone, h := range e.zones {
@@ -92,9 +93,9 @@ func (e *Expected) present() map[string]int {
 	return counts
 }
 
-// readExpected reads the numbers that an earlier process has saved, so that a restart while pods are
-// missing does not forget these pods. Without a file, or with a faulty one, the numbers begin with the
-// first pods of the source.
+// readExpected reads the numbers that an earlier process has saved, so that a restart while pods
+// are missing does not forget these pods. Without a file, or with a faulty file, the numbers begin
+// with the first pods of the source.
 func (c *Controller) readExpected(now time.Time) error {
 	file := filepath.Join(c.Dir.Path, expectedFile)
 	data, err := inputfile.ReadOptional(file, maxExpectedFile)

@@ -26,8 +26,8 @@ func (d Discovery) Follow(ctx context.Context, changed func(Update)) error {
 	})
 }
 
-// outdatedSince returns Update.Since for an answer that arrives at the time now. If the pods
-// already had an age when the servers began to fail, they are older than the failure.
+// outdatedSince returns Update.Since for an answer that arrives at the time now. a.Since is the time
+// at which the servers began to fail, and a.Age is the age that the pods already had at that time.
 func outdatedSince(a httpapi.Answer, now time.Time) time.Time {
 	switch {
 	case a.Err != nil:

@@ -21,7 +21,7 @@ type PodTraffic struct {
 	Requests, Errors, Failures uint64
 	// InFlight is the current number of requests without a complete answer.
 	InFlight uint64
-	// Up means that a server with the address of the pod gets requests.
+	// Up is true while a server with the address of the pod gets requests.
 	Up bool
 }
 
@@ -49,7 +49,8 @@ type podEntry struct {
 // interval between two scrapes, so that a scrape finds the last numbers.
 const forgetAfter = 5 * time.Minute
 
-// Name gives a pod its name and zone. Pods without a name are known by their address.
+// Name sets the name and zone of the pod with this address. The name of a pod without a call of
+// Name is its address.
 func (t *Traffic) Name(addr netip.AddrPort, pod, zone string, now time.Time) {
 	t.entry(addr, now).set(pod, zone)
 }

@@ -19,9 +19,9 @@
 //
 // A field has the name of its field in [frontproxy.Settings], with a small first letter. The
 // exception is retryBudget, which sets RetryPercent. A time has a unit, such as "200ms" or "15s". A
-// percentage ends with "%". The word off, or 0, means what a negative number means in Settings: the
-// setting is switched off. The fields pending and retryBudget refuse 0; off means no limit. Only a
-// missing field means the default; 0 does not.
+// percentage ends with "%". The word off, or 0, switches a setting off, as a negative number does
+// in Settings. The fields pending and retryBudget refuse 0; in these fields, off means no limit. To
+// get the default, leave the field out: 0 does not mean the default.
 //
 // # Faults
 //

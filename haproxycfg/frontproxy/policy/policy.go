@@ -50,8 +50,8 @@ func Read(path string) (frontproxy.Settings, error) {
 	return Parse(path, data)
 }
 
-// Parse reads settings. file is the name of the file in errors. The error is nil, or joins an *Error
-// for each of the first 20 faults; the Settings are zero then.
+// Parse reads settings. file is the name of the file in errors. If there are faults, the error
+// joins an *Error for each of the first 20 faults, and the Settings are zero.
 func Parse(file string, data []byte) (frontproxy.Settings, error) {
 	d := decoder{file: file, lines: map[string]int{}}
 	root, err := document(data)
@@ -113,7 +113,7 @@ func (d *decoder) contradictions(err error) {
 	}
 }
 
-// fileName returns the name in a file of a field of Settings.
+// fileName returns the name that a field of Settings has in a file.
 func fileName(field string) string {
 	if field == "RetryPercent" {
 		return "retryBudget"

@@ -214,7 +214,7 @@ func withKind(raw []byte, kind metav1.TypeMeta) []byte {
 	return append(append(head[:len(head)-1], ','), raw[1:]...)
 }
 
-// bookmark returns the bookmark event's object that marks the end of a streamed list.
+// bookmark returns the object of the bookmark event that marks the end of a streamed list.
 func bookmark(resource string, version int64) Object {
 	var o Object
 	switch resource {

@@ -9,8 +9,8 @@
 //		fmt.Println(answer)
 //	}
 //
-// Package disruption computes the limits. This package adds who is away and why, for how long, and
-// what a grant is.
+// Package disruption computes the limits. This package finds the nodes that are away, and decides
+// when a grant begins and ends.
 //
 // # Which nodes are away
 //
@@ -35,9 +35,9 @@
 //
 // # Contract
 //
-// The package is pure: it uses no clock, socket or file, and no Kubernetes client. If it cannot tell
-// whether a node may go, for example because no configuration has any subset, New returns an error.
-// The caller must read this as "no".
+// The package is pure: it uses no clock, socket or file, and no Kubernetes client. If it cannot
+// tell whether a node may go, for example because no configuration has any subset, New returns an
+// error. After an error, the caller must not let any node go.
 //
 // # What it does not do
 //

@@ -17,7 +17,8 @@ import (
 // Node is the state of a node in its cluster.
 type Node struct {
 	nodeselect.Node
-	// Away says why the node counts as away, for example "cordoned". "" means that it is present.
+	// Away is the reason why the node counts as away, for example "cordoned". "" means that the
+	// node is present.
 	Away string
 	// ReadySince is the time since which the node is Ready. The zero time means unknown.
 	ReadySince time.Time
@@ -37,7 +38,7 @@ type Input struct {
 	Now     time.Time
 }
 
-// ErrNoSubsets means that no applied configuration has a subset. Then nothing can be said about any
+// ErrNoSubsets means that no applied configuration has a subset, so a Gate cannot decide about any
 // node.
 var ErrNoSubsets = errors.New("gate: no applied configuration has a subset of this cluster")
 
@@ -115,7 +116,7 @@ func (g *Gate) Away(name string) string {
 type Answer struct {
 	OK    bool     `json:"ok"`
 	Nodes []string `json:"nodes"`
-	// Blocked are the limits that do not allow it.
+	// Blocked are the limits that the nodes would exceed.
 	Blocked []Blocked `json:"blocked,omitempty"`
 	// Held are the grants of other holders for the nodes.
 	Held []Grant `json:"held,omitempty"`
@@ -123,12 +124,12 @@ type Answer struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
-// Blocked is a limit that does not allow an answer of yes.
+// Blocked is a limit that the nodes of a question would exceed.
 type Blocked struct {
 	disruption.Blocked
 	// Nodes are nodes that are away and count for the limit, at most maxAway of them.
 	Nodes []AwayNode `json:"nodes,omitempty"`
-	// Since is the time since which the last of these nodes is away. The zero time means unknown.
+	// Since is the time at which the last of these nodes went away. The zero time means unknown.
 	Since time.Time `json:"since,omitzero"`
 }
 
@@ -148,12 +149,13 @@ func (g *Gate) May(names ...string) Answer {
 	return g.answer(names, d)
 }
 
-// Take is May for a holder that wants grants. If the answer is yes, Take returns the grants that the
-// caller must store before it passes on the answer. It returns no grant for a node that is in no
-// applied configuration, nor for a node for which the holder has a grant already.
+// Take does the same as May, for a holder that asks for grants. If the nodes may go, Take also
+// returns the grants. The caller must store the grants before it passes on the answer. It returns
+// no grant for a node that is in no applied configuration, nor for a node for which the holder has
+// a grant already.
 //
-// Take answers no for a node for which another holder has a grant, and for a grant of the same
-// holder that is expired before the node has gone.
+// Take refuses a node for which another holder has a grant. It also refuses a node for which the
+// same holder has a grant that expired before the node went away.
 func (g *Gate) Take(holder string, ttl time.Duration, names ...string) (Answer, []Grant) {
 	names = unique(names)
 	var held []Grant

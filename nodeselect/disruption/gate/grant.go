@@ -14,16 +14,16 @@ type Grant struct {
 	// Went is the time at which the node was first seen away after Taken. The zero time means that
 	// it has not been seen away.
 	Went time.Time `json:"went,omitzero"`
-	// Back is the time since which the node is present again after Went. The zero time means that it
-	// is not.
+	// Back is the time at which the node returned after Went. The zero time means that the node has
+	// not returned.
 	Back time.Time `json:"back,omitzero"`
-	// Pending is true while the grant is being decided. It counts, but its holder does not have it
-	// yet.
+	// Pending is true until the decision about the grant is stored. A pending grant counts, but its
+	// holder does not have it yet.
 	Pending bool `json:"pending,omitempty"`
 }
 
-// Expired reports whether the holder may no longer start. The grant counts nevertheless, until
-// Observe ends it.
+// Expired reports whether the holder may no longer take the node away, because the TTL is over. The
+// grant counts nevertheless, until Observe ends it.
 func (g Grant) Expired(now time.Time) bool { return !now.Before(g.Taken.Add(g.TTL)) }
 
 // String returns the grant in one line.
@@ -45,8 +45,8 @@ type Observation struct {
 	// Up is true if the agent of the node answers "up", or if the caller asks no agents. It matters
 	// only if Away is false.
 	Up bool
-	// ReadySince is Node.ReadySince. If the node became Ready after the grant, it was away, even if
-	// nobody has looked at that time.
+	// ReadySince is Node.ReadySince. If the node became Ready after the grant, it was away in
+	// between, even if no observation has shown this.
 	ReadySince time.Time
 }
 
@@ -57,11 +57,11 @@ const maxSkew = 2 * time.Second
 // DefaultHoldDown is the default of the time for which a node must be back before its grant ends.
 const DefaultHoldDown = time.Minute
 
-// Observe returns the grant after an observation of its node. ended says why the grant has ended; it
-// is "" if the grant continues. holdDown is the time for which the node must be back; 0 means
-// DefaultHoldDown. If the node is away again during the hold-down, the hold-down begins again. If
-// nobody looks while a node is cordoned and uncordoned again without a restart, the absence is
-// missed.
+// Observe returns the grant after an observation of its node. ended says why the grant has ended;
+// it is "" if the grant continues. holdDown is the time for which the node must be back; 0 means
+// DefaultHoldDown. If the node is away again during the hold-down, the hold-down begins again. If a
+// node is cordoned and uncordoned again without a restart between two observations, Observe misses
+// the absence.
 func (g Grant) Observe(o Observation, holdDown time.Duration, now time.Time) (next Grant, ended string) {
 	if holdDown == 0 {
 		holdDown = DefaultHoldDown

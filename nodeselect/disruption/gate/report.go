@@ -18,7 +18,7 @@ const MaxReport = 64 << 20
 // maxName is the largest length of a name in Kubernetes.
 const maxName = 253
 
-// Applied is the part of a configuration in force that is about one cluster.
+// Applied contains the nodes and subsets of one cluster in a configuration in force.
 type Applied struct {
 	// Source names the terminator in messages.
 	Source string
@@ -54,8 +54,8 @@ type wireReport struct {
 }
 
 // ParseReport reads the configuration in force from a terminator's report.json: the subsets of the
-// services of one cluster. It returns an error if the report does not say for certain which nodes
-// the configuration uses. Errors begin with source.
+// services of one cluster. It returns an error if the report leaves open which nodes the
+// configuration uses. Errors begin with source.
 func ParseReport(source string, data []byte, cluster string) (Applied, error) {
 	a, err := parseReport(data, cluster)
 	if err != nil {

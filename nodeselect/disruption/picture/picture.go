@@ -1,5 +1,5 @@
-// Package picture draws which services use which nodes of a cluster, which nodes may go now, and
-// what blocks the others, as an SVG:
+// Package picture draws an SVG of a cluster: which services use which nodes, which nodes may go
+// now, and which limits keep the other nodes from going:
 //
 //	p := picture.Picture{
 //		Title:   "eu-1",
@@ -23,8 +23,8 @@
 //
 // # What it does not do
 //
-// It decides nothing: package disruption does. The picture has no scripts and no style sheets, so a
-// page with a strict Content-Security-Policy can contain it.
+// It does not decide which nodes may go: package disruption decides this. The picture has no
+// scripts and no style sheets, so a page with a strict Content-Security-Policy can contain it.
 package picture
 
 import (
@@ -87,7 +87,7 @@ type service struct {
 	blocked []disruption.Blocked
 }
 
-// gone is the number of members that are away, asked for or in the wave.
+// gone returns the number of members that are away, asked for or in the wave.
 func (s *service) gone() int { return s.count[away] + s.count[named] + s.count[wave] }
 
 // chart has the sorted columns and rows.

@@ -97,7 +97,7 @@ func newLayout(c *chart) *layout {
 	return l
 }
 
-// longestName is the height of the longest name of a node, written upwards.
+// longestName returns the height of the longest name of a node. Names are written upwards.
 func (l *layout) longestName() float64 {
 	longest := 0
 	for _, n := range l.nodes {
@@ -197,8 +197,9 @@ func (l *layout) rows() {
 	}
 }
 
-// marks writes the members of all services that are in one class of nodes. first is the first column
-// of the class. One path has all marks. It counts in columns and rows, so the numbers are short.
+// marks writes the members of all services that are in one class of nodes. first is the first
+// column of the class. One path has all marks. The unit of its coordinates is a column or a row, so
+// the numbers are short.
 func (l *layout) marks(class class, first int) {
 	if l.size[class] == 0 {
 		return

@@ -14,8 +14,9 @@
 //
 // # Errors
 //
-// An error means that the Keeper cannot tell, and the caller must read it as "no". If one report
-// cannot be read, there is no answer: the terminator may use any node.
+// An error means that the Keeper cannot decide. After an error, the caller must not let any node
+// go. If the Keeper cannot read one of the reports, it returns an error, because that terminator
+// may use any node.
 //
 // # What it does not do
 //

@@ -32,11 +32,12 @@ const (
 //	DELETE /v1/grants/a?holder=b   204; 404 without a grant, 409 if another holder has it
 //
 // The body of 200, 201 and 409 is a gate.Answer, except for lists. An answer of 409 has the header
-// Retry-After. The status is 503 if the Keeper cannot tell; the client must read this as "no". ttl
-// is a Go duration; without it, the TTL is 1h.
+// Retry-After. The status is 503 if the Keeper cannot decide; the client must then not let any node
+// go. ttl is a Go duration; without it, the TTL is 1h.
 type Handler struct {
 	Keeper *Keeper // required
-	// Token returns the bearer token that a request must have. nil means that requests need none.
+	// Token returns the bearer token that a request must have. nil means that requests need no
+	// token.
 	Token func(context.Context) (string, error)
 }
 
@@ -112,7 +113,7 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request) {
 	reply(w, answer, err, http.StatusCreated)
 }
 
-// DefaultTTL is the default of a grant's TTL.
+// DefaultTTL is the TTL of a grant if the request names no TTL.
 const DefaultTTL = time.Hour
 
 // CheckTake returns an error if a grant cannot have this holder or TTL.

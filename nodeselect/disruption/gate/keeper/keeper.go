@@ -21,7 +21,7 @@ type Keeper struct {
 	Reports []Report
 	// Nodes returns the states of all nodes of the cluster. Required.
 	Nodes func(context.Context) ([]gate.Node, error)
-	// Store has the grants. nil means that there are no grants; then Take returns an error.
+	// Store stores the grants. If Store is nil, there are no grants, and Take returns an error.
 	Store *leases.Store
 	// Budget limits how many nodes may be away.
 	Budget disruption.Budget
@@ -48,8 +48,8 @@ func (k *Keeper) May(ctx context.Context, nodes ...string) (answer gate.Answer, 
 	return answer, err
 }
 
-// Take is May for a holder. If the answer is yes, the grants are stored before Take returns. The
-// holder must take the nodes away within the TTL.
+// Take does the same as May, for a holder that asks for grants. If the nodes may go, Take stores
+// the grants before it returns. The holder must take the nodes away within the TTL.
 func (k *Keeper) Take(ctx context.Context, holder string, ttl time.Duration, nodes ...string) (answer gate.Answer, err error) {
 	if k.Store == nil {
 		return answer, errNoStore
@@ -64,7 +64,7 @@ func (k *Keeper) Take(ctx context.Context, holder string, ttl time.Duration, nod
 // Wave is a set of nodes that may go together.
 type Wave struct {
 	Nodes []string `json:"nodes"`
-	// Estimate is about all candidates. It is nil if the caller does not want it.
+	// Estimate is the estimate for all candidates. It is nil if the caller asked for no estimate.
 	Estimate *disruption.Estimate `json:"estimate,omitempty"`
 }
 
@@ -82,9 +82,9 @@ func (k *Keeper) Wave(ctx context.Context, candidates []string, steps int, estim
 	return w, err
 }
 
-// Refresh observes the nodes of all grants, ends the grants that are over, and returns the others,
-// sorted by node. A program calls it every few seconds: an absence between two observations is
-// missed.
+// Refresh observes the nodes of all grants, ends the grants that are over, and returns the other
+// grants, sorted by node. Call it every few seconds, because it misses an absence between two
+// observations.
 func (k *Keeper) Refresh(ctx context.Context) (grants []gate.Grant, err error) {
 	if k.Store == nil {
 		return nil, errNoStore
@@ -134,7 +134,8 @@ func (k *Keeper) observe(ctx context.Context, use func(gate.Input, []gate.Grant)
 	var ended map[gate.Grant]string
 	err := k.Store.Decide(ctx, func(grants []gate.Grant) (changes leases.Changes, err error) {
 		ended = map[gate.Grant]string{}
-		// Read the state after the grants. A state from before a grant could end it by mistake.
+		// Read the state of the nodes after the grants. A state that is older than a grant could
+		// end the grant by mistake.
 		in, err := k.read(ctx)
 		if err != nil {
 			return changes, err
@@ -153,8 +154,8 @@ func (k *Keeper) observe(ctx context.Context, use func(gate.Input, []gate.Grant)
 	return err
 }
 
-// next observes the nodes of the grants. It returns the grants that continue, and adds the others to
-// changes and ended.
+// next observes the nodes of the grants. It returns the grants that continue, and adds the grants
+// that have ended to changes and ended.
 func (k *Keeper) next(ctx context.Context, in gate.Input, grants []gate.Grant, changes *leases.Changes, ended map[gate.Grant]string) (live []gate.Grant, err error) {
 	if len(grants) == 0 {
 		return nil, nil

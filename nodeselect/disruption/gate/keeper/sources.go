@@ -32,8 +32,8 @@ const (
 	reportRetry   = 300 * time.Millisecond
 )
 
-// URL reads the page /report.json of a terminator's admin listener. c is the client to use; nil
-// means one of its own. While the terminator answers 503, the Report tries again for up to 10 s.
+// URL reads the page /report.json of a terminator's admin listener. c is the HTTP client to use;
+// nil means a new client. While the terminator answers 503, the Report tries again for up to 10 s.
 func URL(url, cluster string, c *http.Client) Report {
 	if c == nil {
 		c = apiclient.New(nil)
@@ -58,8 +58,8 @@ func URL(url, cluster string, c *http.Client) Report {
 }
 
 // File reads a terminator's report.json. A file does not say whether HAProxy runs the configuration
-// at the moment, so URL is the better choice. If maxAge is not 0, a file that was modified longer
-// ago than that is an error.
+// at the moment, so URL is the better choice. If maxAge is not 0, the Report returns an error for a
+// file that was last modified longer ago than maxAge.
 func File(path, cluster string, maxAge time.Duration) Report {
 	return func(context.Context) (gate.Applied, error) {
 		info, err := inputfile.Stat(path)

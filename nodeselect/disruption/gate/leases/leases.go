@@ -19,8 +19,8 @@
 // as decided. If a process ends before that, other processes remove its pending Leases after
 // PendingTimeout. Until then they count.
 //
-// So any number of processes may decide, without an election: each decision includes all grants of
-// earlier ones. This holds whatever the clocks of the processes say.
+// So any number of processes may decide, without an election: each decision includes the grants of
+// all earlier decisions. This is true even if the clocks of the processes differ.
 //
 // The account needs permission to get, list, create, update and delete leases of coordination.k8s.io
 // in the namespace.
@@ -88,7 +88,8 @@ type Changes struct {
 	Taken   []gate.Grant // new grants
 }
 
-// ErrBusy means that other processes have decided all the time.
+// ErrBusy means that Decide has given up, because other processes made decisions during each of its
+// attempts.
 var ErrBusy = errors.New("leases: other processes keep deciding")
 
 // errAgain means that another process has changed something, and that Decide must start again.
@@ -124,8 +125,8 @@ func (s Store) List(ctx context.Context) (grants []gate.Grant, err error) {
 	return grants, err
 }
 
-// Release ends the grant for a node, whoever holds it. It returns false if there is none. If holder
-// is not "", Release returns true and an error if another holder has the grant.
+// Release ends the grant for a node, whoever holds it. It returns false if the node has no grant.
+// If holder is not "" and another holder has the grant, Release returns true and an error.
 func (s Store) Release(ctx context.Context, node, holder string) (found bool, err error) {
 	err = s.Decide(ctx, func(all []gate.Grant) (Changes, error) {
 		found = false
