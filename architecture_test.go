@@ -75,6 +75,12 @@ var directImports = map[string]map[string]string{
 		"k8s.io/apimachinery": "their metadata, and conflicts",
 		"k8s.io/client-go":    "the interface that it implements",
 	},
+	"internal/fleettest": {
+		module + "/hashring":              "the choice of nodes",
+		module + "/internal/manifesttest": "names and addresses of nodes",
+		module + "/nodeselect":            "the subsets that it makes",
+		module + "/nodeselect/disruption": "the waves in which it replaces nodes",
+	},
 	"nodeselect/disruption/picture": {
 		module + "/nodeselect":            "the subsets that it draws",
 		module + "/nodeselect/disruption": "the limits that block",

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/internal/fleettest"
 	"github.com/headgate/headgate/nodeselect"
 	"github.com/headgate/headgate/nodeselect/disruption"
 )
@@ -202,13 +203,13 @@ func TestBoundKnowsAllRules(t *testing.T) {
 
 // A configuration that lags behind by a few nodes is no further independent choice of subsets.
 func TestALaggingConfigurationDoesNotRaiseTheBound(t *testing.T) {
-	f := newFleet(300, 300, 8)
-	applied := f.subsets()
+	f := fleettest.New(300, 300, 8)
+	applied := f.Subsets()
 	lagging := nodeselect.Subsets{}
 	for service, members := range applied {
 		lagging[service] = members[1:]
 	}
-	one, both := newState(t, disruption.Budget{}, f.nodes, applied), newState(t, disruption.Budget{}, f.nodes, applied, lagging)
+	one, both := newState(t, disruption.Budget{}, f.Nodes, applied), newState(t, disruption.Budget{}, f.Nodes, applied, lagging)
 	require.Equal(t, one.Estimate(one.Nodes(), 0).Bound, both.Estimate(both.Nodes(), 0).Bound)
 }
 

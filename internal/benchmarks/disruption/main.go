@@ -8,16 +8,13 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"time"
 
-	"github.com/headgate/headgate/hashring"
-	"github.com/headgate/headgate/internal/manifesttest"
-	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/internal/fleettest"
 	"github.com/headgate/headgate/nodeselect/disruption"
 )
 
@@ -91,11 +88,7 @@ func zones(w *writer, settings []setting) error {
 	for _, s := range settings {
 		w.printf("| %s |", s)
 		for _, b := range []disruption.Budget{{}, {OneZone: true}, {Zone: 1}} {
-			f := newFleet(s)
-			for i := range f.nodes {
-				f.nodes[i].Zone = manifesttest.Zones[i%len(manifesttest.Zones)]
-			}
-			waves, err := f.replaceAll(b, disruption.DefaultSteps)
+			waves, err := s.fleet().InZones().ReplaceAll(b, disruption.DefaultSteps)
 			if err != nil {
 				return fmt.Errorf("%v in zones: %w", s, err)
 			}
@@ -105,6 +98,8 @@ func zones(w *writer, settings []setting) error {
 	}
 	return w.err
 }
+
+func (s setting) fleet() *fleettest.Fleet { return fleettest.New(s.nodes, s.services, s.size) }
 
 func (s setting) String() string { return fmt.Sprintf("%d / %d / %d", s.nodes, s.services, s.size) }
 
@@ -136,13 +131,13 @@ func fastest(calls int, f func()) time.Duration {
 func measure(cluster setting, limit, long int) (result, error) {
 	r := result{setting: cluster, limit: limit, batch: randomBatch(cluster, limit), most: largestWave(cluster, limit)}
 	budget := disruption.Budget{Service: limit}
-	f := newFleet(cluster)
-	set := f.subsets()
-	s, err := disruption.New(budget, f.nodes, set)
+	f := cluster.fleet()
+	set := f.Subsets()
+	s, err := disruption.New(budget, f.Nodes, set)
 	if err != nil {
 		return r, err
 	}
-	r.tookNew = fastest(5, func() { s, err = disruption.New(budget, f.nodes, set) })
+	r.tookNew = fastest(5, func() { s, err = disruption.New(budget, f.Nodes, set) })
 	if err != nil {
 		return r, err
 	}
@@ -157,107 +152,27 @@ func measure(cluster setting, limit, long int) (result, error) {
 	r.tookSteps = fastest(3, func() { r.annealed = len(s.Wave(all, disruption.DefaultSteps)) })
 	r.long = len(s.Wave(all, long))
 	r.tookEstimate = fastest(3, func() { r.estimate = s.Estimate(all, 0) })
-	if r.dynamicGreedy, err = newFleet(cluster).replaceAll(budget, 0); err != nil {
+	if r.dynamicGreedy, err = cluster.fleet().ReplaceAll(budget, 0); err != nil {
 		return r, err
 	}
-	if r.dynamic, err = newFleet(cluster).replaceAll(budget, disruption.DefaultSteps); err != nil {
+	if r.dynamic, err = cluster.fleet().ReplaceAll(budget, disruption.DefaultSteps); err != nil {
 		return r, err
 	}
 	return r, r.follow(budget)
 }
 
-// fleet is a cluster whose subsets are made as package nodeselect makes them. Without zones,
-// AppendSpread returns the same nodes as AppendTop.
-type fleet struct {
-	setting
-	nodes []nodeselect.Node
-}
-
-func newFleet(s setting) *fleet {
-	f := &fleet{setting: s}
-	for i := range s.nodes {
-		f.nodes = append(f.nodes, nodeselect.Node{Name: manifesttest.NodeName(i), Identity: manifesttest.NodeAddr(i)})
-	}
-	return f
-}
-
-func (f *fleet) subsets() nodeselect.Subsets {
-	members := make([]hashring.Node, len(f.nodes))
-	index := make(map[string]int, len(f.nodes))
-	for i, n := range f.nodes {
-		members[i] = hashring.Node{Name: n.Identity, Zone: n.Zone}
-		index[n.Identity] = i
-	}
-	ring, err := hashring.New(members...)
-	if err != nil {
-		panic(err) // the identities are unique
-	}
-	set := make(nodeselect.Subsets, f.services)
-	var top []hashring.Node
-	for i := range f.services {
-		service := fmt.Sprintf("team-%d/service-%d", i%50, i)
-		top = ring.AppendSpread(top[:0], service, f.size)
-		for _, n := range top {
-			set[service] = append(set[service], f.nodes[index[n.Name]])
-		}
-	}
-	return set
-}
-
-// replace gives the named nodes new addresses.
-func (f *fleet) replace(names []string) {
-	gone := map[string]bool{}
-	for _, name := range names {
-		gone[name] = true
-	}
-	for i := range f.nodes {
-		if n := &f.nodes[i]; gone[n.Name] {
-			n.Identity += "-new"
-		}
-	}
-}
-
-// replaceAll replaces all nodes, one wave after another, and returns the number of waves. It makes
-// the subsets again after each wave.
-func (f *fleet) replaceAll(b disruption.Budget, steps int) (int, error) {
-	old := map[string]bool{}
-	for _, n := range f.nodes {
-		old[n.Name] = true
-	}
-	waves := 0
-	for ; len(old) > 0; waves++ {
-		s, err := disruption.New(b, f.nodes, f.subsets())
-		if err != nil {
-			return 0, err
-		}
-		var candidates []string
-		for name := range old {
-			candidates = append(candidates, name)
-		}
-		wave := s.Wave(candidates, steps)
-		if len(wave) == 0 || !s.Take(wave...).OK {
-			return 0, errors.New("a wave is empty or may not go")
-		}
-		for _, name := range wave {
-			delete(old, name)
-		}
-		f.replace(wave)
-	}
-	return waves, nil
-}
-
 // follow makes a plan of all waves, and follows it while the subsets change.
 func (r *result) follow(b disruption.Budget) error {
-	f := newFleet(r.setting)
-	s, err := disruption.New(b, f.nodes, f.subsets())
+	f := r.fleet()
+	s, err := disruption.New(b, f.Nodes, f.Subsets())
 	if err != nil {
 		return err
 	}
 	var plan [][]string
 	planned := map[string]bool{}
-	for len(planned) < len(f.nodes) {
+	for len(planned) < len(f.Nodes) {
 		var candidates []string
-		for _, n := range f.nodes {
+		for _, n := range f.Nodes {
 			if !planned[n.Name] {
 				candidates = append(candidates, n.Name)
 			}
@@ -270,7 +185,7 @@ func (r *result) follow(b disruption.Budget) error {
 	}
 	r.planned = len(plan)
 	for _, wave := range plan {
-		s, err := disruption.New(b, f.nodes, f.subsets())
+		s, err := disruption.New(b, f.Nodes, f.Subsets())
 		if err != nil {
 			return err
 		}
@@ -280,7 +195,7 @@ func (r *result) follow(b disruption.Budget) error {
 				r.worst = max(r.worst, b.Away+b.Named)
 			}
 		}
-		f.replace(wave)
+		f.Replace(wave)
 	}
 	return nil
 }

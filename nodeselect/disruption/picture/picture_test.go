@@ -14,8 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/headgate/headgate/hashring"
-	"github.com/headgate/headgate/internal/manifesttest"
+	"github.com/headgate/headgate/internal/fleettest"
 	"github.com/headgate/headgate/nodeselect"
 	"github.com/headgate/headgate/nodeselect/disruption"
 	"github.com/headgate/headgate/nodeselect/disruption/picture"
@@ -24,22 +23,8 @@ import (
 // example returns the picture of a cluster of that size in which some nodes are away.
 func example(tb testing.TB, nodes, services, size, away int) picture.Picture {
 	tb.Helper()
-	var ring []hashring.Node
-	p := picture.Picture{Title: fmt.Sprintf("%d nodes", nodes), Subsets: nodeselect.Subsets{}}
-	index := map[string]int{}
-	for i := range nodes {
-		ring = append(ring, hashring.Node{Name: manifesttest.NodeAddr(i)})
-		index[manifesttest.NodeAddr(i)] = i
-		p.Nodes = append(p.Nodes, nodeselect.Node{Name: manifesttest.NodeName(i), Zone: manifesttest.Zones[i%3]})
-	}
-	r, err := hashring.New(ring...)
-	require.NoError(tb, err)
-	for i := range services {
-		service := fmt.Sprintf("team-%d/service-%d", i%50, i)
-		for _, n := range r.Top(service, size) {
-			p.Subsets[service] = append(p.Subsets[service], p.Nodes[index[n.Name]])
-		}
-	}
+	f := fleettest.New(nodes, services, size)
+	p := picture.Picture{Title: fmt.Sprintf("%d nodes", nodes), Nodes: f.Nodes, Subsets: f.Subsets()}
 	s, err := disruption.New(disruption.Budget{}, p.Nodes, p.Subsets)
 	require.NoError(tb, err)
 	for i := range away {
