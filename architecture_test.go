@@ -3,9 +3,11 @@
 package headgate_test
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -17,6 +19,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -407,29 +410,38 @@ func (p pkg) short() string { return strings.TrimPrefix(p.ImportPath, module+"/"
 
 func listPackages(t *testing.T) []pkg {
 	t.Helper()
+	pkgs, err := packages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pkgs
+}
+
+// packages asks the go command once for all tests.
+var packages = sync.OnceValues(func() ([]pkg, error) {
 	cmd := exec.Command("go", "list", "-json=ImportPath,Name,Dir,GoFiles,TestGoFiles,Imports,Deps", "./...")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	var pkgs []pkg
-	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
 		var p pkg
 		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		if len(p.GoFiles) > 0 { // this package has tests only
 			pkgs = append(pkgs, p)
 		}
 	}
 	if len(pkgs) < 5 {
-		t.Fatalf("found %d packages", len(pkgs))
+		return nil, fmt.Errorf("found %d packages", len(pkgs))
 	}
-	return pkgs
-}
+	return pkgs, nil
+})
 
 // inStandardLibrary tells by the rule that the go command itself uses: the first
 // element of such a path has no dot.

@@ -84,7 +84,7 @@ func testChurn(t *testing.T, style func(int) string, pick func(*Ring, string) []
 	}
 	nodes[fleetNodes].Zone = nodes[0].Zone // the replacement has the zone of the old node
 	full, added := nodes[:fleetNodes], nodes[fleetNodes]
-	subsets := func(nodes []Node) [][]Node { return picks(mustNew(t, nodes...), fleetServices, pick) }
+	subsets := func(nodes []Node) [][]Node { return picks(mustNew(t, nodes...), fleetServices/4, pick) }
 	before := subsets(full)
 	t.Run("add", func(t *testing.T) {
 		changed := requireLeastChurn(t, before, subsets(nodes), "", added.Name)

@@ -51,7 +51,7 @@ func TestShares(t *testing.T) {
 			}
 			r := mustNew(t, nodes...)
 			counts := make([]int, len(nodes))
-			for i := range 40_000 {
+			for i := range 15_000 {
 				counts[index[r.Top(serviceName(0, i), 1)[0].Name]]++
 			}
 			x := chiSquare(counts, test.weights)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/internal/testscale"
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
@@ -47,12 +48,12 @@ func (a *stormAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // descriptor or goroutine stays behind.
 func TestStorm(t *testing.T) {
 	const (
-		conns    = 5000
 		slow     = 100
 		known    = 200
 		backends = 10
 		dialers  = 50
 	)
+	conns := min(testscale.Of(2000), 6000) // each has three descriptors in two processes
 	api := &stormAPI{}
 	for i := range backends {
 		api.backends = append(api.backends, newBackend(t, func(c net.Conn) {

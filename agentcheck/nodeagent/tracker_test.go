@@ -13,6 +13,7 @@ import (
 
 	"github.com/headgate/headgate/agentcheck"
 	"github.com/headgate/headgate/agentcheck/nodeagent"
+	"github.com/headgate/headgate/internal/testscale"
 	"github.com/headgate/headgate/nodeselect"
 )
 
@@ -241,7 +242,7 @@ func TestLimitsOfSmallClusters(t *testing.T) {
 // nodes. At no time do more nodes drain than the limit. A draining node continues while it is
 // cordoned. All agents count the same. The restart of an agent changes nothing.
 func TestAgentsAgree(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(testscale.Of(20)) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		rules := nodeagent.Rules{MaxDrain: []float64{0.1, 0.3, 0.5, 0.8, 1}[rng.IntN(5)]}
 		restarts := rng.IntN(2) == 0

@@ -19,6 +19,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/internal/configtest"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
+	"github.com/headgate/headgate/internal/testscale"
 )
 
 // TestReloadKeepsIdleConnections reloads HAProxy many times. Some clients pause at each reload: their
@@ -26,7 +27,8 @@ import (
 // requests all the time. No client repeats a request, so a closed connection fails the test.
 func TestReloadKeepsIdleConnections(t *testing.T) {
 	t.Parallel()
-	const reloads, pausing, busy = 15, 20, 4
+	const pausing, busy = 20, 2
+	reloads := testscale.Of(6)
 	w := newWorld(t)
 	startAgent(t, node(1).Addr, w.nodeAgent, "up ready 100%")
 	web := ref("eu-1", "web")

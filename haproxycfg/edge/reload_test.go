@@ -53,7 +53,7 @@ func TestReloadsCostNothing(t *testing.T) {
 		reloads, err = strconv.Atoi(text)
 		require.NoError(t, err)
 	}
-	const pausing, busy, held = 8, 3, 4
+	const pausing, busy, held = 5, 1, 4 // of each kind of client
 	f := newReloadFleet(t)
 
 	var wait []*reloadClient

@@ -24,6 +24,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
+	"github.com/headgate/headgate/internal/testscale"
 )
 
 // shiftWorld is a world with a route that can move between the clusters "old" and "new", and a second
@@ -111,12 +112,17 @@ func TestShiftMovesRequests(t *testing.T) {
 	w := newShiftWorld(t, edge.Edge{}, nil)
 	c := newClient(t, w.frontend)
 	require.Zero(t, w.newShare(c, "a.example.com", 100), "the declared weights")
-	for _, percent := range []float64{0, 1, 5, 25, 50, 100} {
-		w.set(edge.Share{Cluster: "new", Points: int(percent * 100)})
+	for _, tt := range []struct {
+		percent  float64
+		requests int // many for small shares, because their relative error is large
+	}{{0, 200}, {1, 1600}, {5, 1200}, {25, 400}, {50, 400}, {100, 200}} {
+		w.set(edge.Share{Cluster: "new", Points: int(tt.percent * 100)})
+		n := testscale.Of(tt.requests)
 		// The margin is 4.5 standard deviations, so that a random run does not fail.
-		const n = 4000
-		margin := 4.5 * 100 * math.Sqrt(percent/100*(1-percent/100)/n)
-		require.InDelta(t, percent, w.newShare(c, "a.example.com", n), margin)
+		margin := 4.5 * 100 * math.Sqrt(tt.percent/100*(1-tt.percent/100)/float64(n))
+		share := w.newShare(c, "a.example.com", n)
+		require.InDelta(t, tt.percent, share, margin)
+		require.Equal(t, tt.percent > 0, share > 0)
 		require.Zero(t, w.newShare(c, "b.example.com", 20), "a route without Shift")
 	}
 	w.set(edge.Share{Cluster: "elsewhere", Points: 10000})
@@ -192,7 +198,11 @@ func TestClose(t *testing.T) {
 	require.Zero(t, closed(200))
 	for _, percent := range []int{5, 50, 100} {
 		w.do(fmt.Sprintf("set map %s %s %d", w.closeFile, edge.CloseKey, percent*100))
-		require.InDelta(t, percent, closed(1000), 7)
+		n := testscale.Of(300)
+		margin := 4.5 * 100 * math.Sqrt(float64(percent*(100-percent))/1e4/float64(n)) // 4.5 standard deviations
+		share := closed(n)
+		require.InDelta(t, percent, share, margin)
+		require.Positive(t, share)
 	}
 }
 

@@ -322,6 +322,12 @@ func TestParseBounds(t *testing.T) {
 		table, problems := build(entries, MaxRoutes)
 		require.Len(t, table.routes, MaxRoutes)
 		require.Equal(t, []string{"f:100001: routes: there are more than 100000 routes; this one and all after it are left out"}, lines(problems))
+
+		// The routes of one file do not count for another.
+		other, _ := build([]declaration{{Route{Host: "other.example"}, "routes"}}, MaxRoutes)
+		merged, problems := Merge(table, other)
+		require.Empty(t, problems)
+		require.Len(t, merged.routes, MaxRoutes+1)
 	})
 	t.Run("problems", func(t *testing.T) {
 		_, problems := Parse("f", []byte("routes:\n"+strings.Repeat("- x\n", 10_001)))

@@ -190,18 +190,20 @@ func TestParseSalvageIsWhole(t *testing.T) {
 
 // TestParseSalvageBounds: entries of another indentation are looked for in a bounded amount of text.
 func TestParseSalvageBounds(t *testing.T) {
-	text := "routes:\n"
+	var b strings.Builder
+	b.WriteString("routes:\n")
 	for i := range 2000 {
-		text += fmt.Sprintf("- {host: h%d.example.com, %s}\n", i, withBackends("B"))
+		fmt.Fprintf(&b, "- {host: h%d.example.com, %s}\n", i, withBackends("B"))
 	}
-	text += "- host: %h\n"
+	b.WriteString("- host: %h\n")
 	for i := range 1500 {
-		text += strings.Repeat(" ", i+1) + "- host: x\n"
+		b.WriteString(strings.Repeat(" ", i+1) + "- host: x\n")
 	}
-	s := salvage([]byte(text))
+	text := []byte(b.String())
+	s := salvage(text)
 	require.Equal(t, 2000, s.entries)
 	require.Less(t, s.again, 0)
-	table, problems := Parse("f", []byte(text))
+	table, problems := Parse("f", text)
 	require.Len(t, table.Hosts(), 2000)
 	require.Len(t, problems, 1)
 }

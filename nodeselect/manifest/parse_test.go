@@ -163,14 +163,13 @@ func TestParseIgnores(t *testing.T) {
 // out, in both formats and with any number of processors.
 func TestParseKubectl(t *testing.T) {
 	nodes, services := manifesttest.Nodes(40), manifesttest.Services(40)
-	for _, format := range []string{"yaml", "json"} {
+	for format, texts := range map[string][][]byte{
+		"yaml": {manifesttest.YAML(nodes), manifesttest.YAML(services)},
+		"json": {manifesttest.JSON(nodes), manifesttest.JSON(services)},
+	} {
 		for _, procs := range []int{1, 4} {
 			t.Run(fmt.Sprint(format, " on ", procs), func(t *testing.T) {
 				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
-				texts := [][]byte{manifesttest.YAML(nodes), manifesttest.YAML(services)}
-				if format == "json" {
-					texts = [][]byte{manifesttest.JSON(nodes), manifesttest.JSON(services)}
-				}
 				got, problems := manifest.Parse("nodes", texts[0])
 				require.Empty(t, problems)
 				require.Len(t, got.Nodes, len(nodes))
