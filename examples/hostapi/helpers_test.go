@@ -68,7 +68,7 @@ func (p *process) logged(message string) string {
 
 func (p *process) eventually(f func() bool) {
 	p.t.Helper()
-	require.Eventually(p.t, f, 20*time.Second, 5*time.Millisecond, "%s", p.stderr)
+	require.Eventually(p.t, f, 20*time.Second, 20*time.Millisecond, "%s", p.stderr)
 }
 
 // get returns an answer with its body. header has the names and values of request headers in turn.

@@ -415,7 +415,7 @@ func TestHangup(t *testing.T) {
 	replace(t, hosts, someHosts)
 	p := start(t, "-hosts", hosts)
 	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
-	require.Eventually(t, func() bool { return strings.Contains(p.stderr.String(), "reading the files again") }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(p.stderr.String(), "reading the files again") }, 20*time.Second, 10*time.Millisecond)
 	resp, _ := p.get("/hosts/a.com")
 	require.Equal(t, 200, resp.StatusCode)
 }

@@ -188,7 +188,7 @@ func requireDrainFails(t *testing.T, admin, want string) {
 	require.Eventually(t, func() bool {
 		code, out = drainCommand(t, admin, "-wait", "200ms")
 		return code == cli.ExitFailed && strings.Contains(out, want)
-	}, 20*time.Second, time.Millisecond, "want %s; %d %s", want, code, out)
+	}, 20*time.Second, 10*time.Millisecond, "want %s; %d %s", want, code, out)
 }
 
 func TestDrainCommand(t *testing.T) {

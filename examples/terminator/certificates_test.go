@@ -6,7 +6,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -234,8 +233,7 @@ func TestFaultyCertificates(t *testing.T) {
 // weakSecret returns a certificate with an RSA key of 1,024 bits.
 func weakSecret(t *testing.T) string {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 1024)
-	require.NoError(t, err)
+	key := haproxytest.RSAKey(t, 1024)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"b.example.com"}, NotAfter: nextMonth()}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	require.NoError(t, err)

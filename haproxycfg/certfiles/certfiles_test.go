@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -39,8 +38,7 @@ func issue(t *testing.T, name string) issued {
 // weak returns a file with an RSA key of 1,024 bits, which OpenSSL rejects.
 func weak(t *testing.T) []byte {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 1024)
-	require.NoError(t, err)
+	key := haproxytest.RSAKey(t, 1024)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"weak.example.com"}, NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	require.NoError(t, err)

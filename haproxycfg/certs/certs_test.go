@@ -7,7 +7,6 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -101,8 +100,7 @@ func TestParseAccepts(t *testing.T) {
 	leaf := issue(t, leafKey, &middle, nil, "a.example.com", "*.Example.com", "b.example.com.")
 	sec1, err := x509.MarshalECPrivateKey(leafKey)
 	require.NoError(t, err)
-	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
-	require.NoError(t, err)
+	rsaKey := haproxytest.RSAKey(t, 2048)
 	byRSA := issue(t, rsaKey, nil, nil, "rsa.example.com")
 	_, edKey, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)

@@ -3,7 +3,6 @@ package deploy
 import (
 	"context"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/sha1"
 	"crypto/x509"
 	"encoding/pem"
@@ -145,8 +144,7 @@ func TestCheckCertificates(t *testing.T) {
 // weakCertificate returns a certificate with an RSA key of 1,024 bits.
 func weakCertificate(t *testing.T, serial int64) haproxycfg.Certificate {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 1024)
-	require.NoError(t, err)
+	key := haproxytest.RSAKey(t, 1024)
 	template := &x509.Certificate{SerialNumber: big.NewInt(serial), DNSNames: []string{"weak.example.com"}, NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	require.NoError(t, err)

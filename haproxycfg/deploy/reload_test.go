@@ -156,7 +156,7 @@ func TestReloadBringsANewConfigurationIntoForce(t *testing.T) {
 		require.True(t, changed)
 		// The old worker may accept connections until it has closed its listener.
 		require.Eventually(t, func() bool { who, err := s.get(); return err == nil && who == x.want },
-			30*time.Second, 5*time.Millisecond)
+			30*time.Second, 20*time.Millisecond)
 	}
 	changed, err := s.conf.Apply(t.Context(), s.config(a))
 	require.NoError(t, err)
@@ -251,7 +251,7 @@ func TestReloadKeepsDrainAndWeight(t *testing.T) {
 			}
 			answered := func(who string, least int64) {
 				t.Helper()
-				require.Eventually(t, func() bool { return count(who) >= least }, 30*time.Second, 5*time.Millisecond)
+				require.Eventually(t, func() bool { return count(who) >= least }, 30*time.Second, 20*time.Millisecond)
 			}
 			answered("half", 20)
 			require.Zero(t, count("drained"))

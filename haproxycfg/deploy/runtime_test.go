@@ -150,7 +150,7 @@ func (s *liveSite) eventuallyServers(t *testing.T, names ...string) {
 		for _, name := range names {
 			require.True(c, got[name])
 		}
-	}, 20*time.Second, 5*time.Millisecond)
+	}, 20*time.Second, 20*time.Millisecond)
 }
 
 func (s *liveSite) do(t *testing.T, format string, args ...any) string {
@@ -191,7 +191,7 @@ func TestRuntimeChangesServersWithoutAReload(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, plan.Reloads())
 		s.apply(t, true, other)
-		require.Eventually(t, func() bool { return s.pid(t) != pid }, 20*time.Second, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return s.pid(t) != pid }, 20*time.Second, 20*time.Millisecond)
 		s.eventuallyServers(t, "a", "c")
 		require.Equal(t, "defaults has changed", s.changes[len(s.changes)-1].Reload)
 		s.apply(t, false, other)
@@ -359,7 +359,7 @@ func TestRuntimeReloads(t *testing.T) {
 			require.True(t, slices.ContainsFunc(s.changes, func(c RuntimeChange) bool {
 				return c.Reload == "server web/s4: HAProxy 2.6 cannot add and delete servers safely"
 			}), "%+v", s.changes)
-			require.Eventually(t, func() bool { return s.pid(t) != pid }, 20*time.Second, 5*time.Millisecond)
+			require.Eventually(t, func() bool { return s.pid(t) != pid }, 20*time.Second, 20*time.Millisecond)
 		}
 		s.eventuallyServers(t, names...)
 
@@ -371,7 +371,7 @@ func TestRuntimeReloads(t *testing.T) {
 		s.conf.Runtime.MaxReplaced = 2
 		pid = s.pid(t)
 		s.apply(t, true, s.config(checked...))
-		require.Eventually(t, func() bool { return s.pid(t) != pid }, 20*time.Second, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return s.pid(t) != pid }, 20*time.Second, 20*time.Millisecond)
 		s.conf.Runtime.MaxReplaced = 0
 		pid = s.pid(t)
 		s.apply(t, true, s.config(servers...))
@@ -394,7 +394,7 @@ func TestRuntimeReloadsAfterAFailure(t *testing.T) {
 		pid := s.pid(t)
 		s.apply(t, true, c)
 		require.Contains(t, s.changes[0].Reload, `HAProxy answers "Permission denied"`)
-		require.Eventually(t, func() bool { return s.pid(t) != pid }, 20*time.Second, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return s.pid(t) != pid }, 20*time.Second, 20*time.Millisecond)
 		s.eventuallyServers(t, "a", "b")
 	})
 }
