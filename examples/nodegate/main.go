@@ -4,6 +4,7 @@
 //	nodegate may worker-7 -cluster eu-1=kubeconfig:eu-1.kubeconfig -report http://edge-1:9709/report.json
 //	nodegate may worker-7 … -take -holder kured -ttl 1h -wait 10m
 //	nodegate wave … -max-away 2 -estimate
+//	nodegate drain worker-7 … -wait 10m
 //	nodegate grants …
 //	nodegate release worker-7 …
 //	nodegate serve … -listen :9711 -token-file token
@@ -54,10 +55,11 @@ var commands = map[string]struct {
 	"wave":    {"nodegate wave -cluster eu-1=kubeconfig:FILE -report http://edge-1:9709/report.json -max-away 2 -estimate", func() command { return &wave{} }},
 	"grants":  {"nodegate grants -cluster eu-1=kubeconfig:FILE -report http://edge-1:9709/report.json", func() command { return &grants{} }},
 	"release": {"nodegate release worker-7 -cluster eu-1=kubeconfig:FILE", func() command { return &release{} }},
+	"drain":   {"nodegate drain worker-7 -cluster eu-1=kubeconfig:FILE -report http://edge-1:9709/report.json -wait 10m", func() command { return &drain{} }},
 	"serve":   {"nodegate serve -cluster eu-1=in-cluster -report http://edge-1:9709/report.json -listen :9711 -token-file token", func() command { return &serve{} }},
 }
 
-const usage = "usage: nodegate may|wave|grants|release|serve [flags] [NODE …]; nodegate COMMAND -h shows the flags"
+const usage = "usage: nodegate may|wave|drain|grants|release|serve [flags] [NODE …]; nodegate COMMAND -h shows the flags"
 
 func run(ctx context.Context, inv cli.Invocation) int {
 	name := ""

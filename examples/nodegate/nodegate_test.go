@@ -193,7 +193,10 @@ func TestManifestsGrantNoMoreThanIsUsed(t *testing.T) {
 	var role rbacv1.Role
 	var binding rbacv1.RoleBinding
 	clitest.Manifest(t, "kubernetes/rbac.yaml", &account, &cluster, &clusterBinding, &role, &binding)
-	require.Equal(t, []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"list"}}}, cluster.Rules)
+	require.Equal(t, []rbacv1.PolicyRule{
+		{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"list"}},
+		{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"get", "patch"}}, // for drain
+	}, cluster.Rules)
 	require.Equal(t, []rbacv1.PolicyRule{{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"get", "list", "create", "update", "delete"}}}, role.Rules)
 	require.Equal(t, account.Name, clusterBinding.Subjects[0].Name)
 	require.Equal(t, account.Name, binding.Subjects[0].Name)

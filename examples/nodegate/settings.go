@@ -130,16 +130,23 @@ func (s *settings) keeper() (*keeper.Keeper, error) {
 
 // source returns the Report for one value of -report.
 func (s *settings) source(report string) keeper.Report {
-	socket, unix := strings.CutPrefix(report, "unix:")
-	switch {
-	case unix:
-		var d net.Dialer
-		transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return d.DialContext(ctx, "unix", socket)
-		}}
-		return keeper.URL("http://localhost/report.json", s.name, &http.Client{Transport: transport})
-	case strings.HasPrefix(report, "http://"), strings.HasPrefix(report, "https://"):
-		return keeper.URL(report, s.name, nil)
+	if url, client := httpSource(report); url != "" {
+		return keeper.URL(url, s.name, client)
 	}
 	return keeper.File(report, s.name, s.maxAge)
+}
+
+// httpSource returns the URL of a report and the client for it. The URL is "" if the report is a
+// file. The client nil means the default.
+func httpSource(report string) (url string, client *http.Client) {
+	if socket, ok := strings.CutPrefix(report, "unix:"); ok {
+		var d net.Dialer
+		return "http://localhost/report.json", &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return d.DialContext(ctx, "unix", socket)
+		}}}
+	}
+	if strings.HasPrefix(report, "http://") || strings.HasPrefix(report, "https://") {
+		return report, nil
+	}
+	return "", nil
 }

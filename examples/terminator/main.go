@@ -191,6 +191,7 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 		pages := http.NewServeMux()
 		pages.Handle("/force", c.ForceHandler())
 		pages.Handle("/report.json", c.ReportHandler())
+		pages.Handle("/traffic", controller.TrafficHandler(s.workerStats))
 		pages.Handle("/", shifts.Handler(routes.CanonicalName))
 		admin := cli.Admin{
 			Gatherer: m, Extra: pages,
@@ -210,6 +211,16 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 	}
 	log.Info("stopped; the configuration stays in force")
 	return nil
+}
+
+// workerStats returns the statistics of each worker of HAProxy. Without -reload, only the worker that
+// serves new connections is known.
+func (s *settings) workerStats(ctx context.Context) ([][]runtimeapi.Stat, error) {
+	if s.reload != "" {
+		return deploy.Workers{Master: runtimeapi.Socket{Path: s.reload}}.Stats(ctx)
+	}
+	stats, err := runtimeapi.Socket{Path: s.builder.Edge.Global.StatsSocket, Timeout: time.Second}.Stats(ctx)
+	return [][]runtimeapi.Stat{stats}, err
 }
 
 // counters returns the sockets on which HAProxy shows its counters. Only the user that starts HAProxy

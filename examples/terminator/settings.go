@@ -102,7 +102,7 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.DurationVar(&s.maxWait, "max-wait", time.Second, "longest `time` to wait for the end of a burst")
 	fs.BoolVar(&s.localEndpoints, "local-endpoints", false, "read EndpointSlices too, so that services with externalTrafficPolicy Local get nodes that have a ready pod")
 	fs.DurationVar(&s.startTimeout, "start-timeout", 10*time.Second, "`time` to wait for all clusters at the start; a cluster that has not answered then keeps the servers that report.json has of it")
-	s.admin.Register(fs, "/metrics, /healthz, /readyz, /report.json and /shifts", "POST /force and /shift")
+	s.admin.Register(fs, "/metrics, /healthz, /readyz, /report.json, /traffic and /shifts", "POST /force and /shift")
 	fs.StringVar(&f.lease, "lease", "", "`NAMESPACE/NAME` of a Lease: of all terminators with this Lease, one writes; none if empty")
 	fs.StringVar(&f.leaseCluster, "lease-cluster", "", "`name` of the cluster of the Lease; the first live one if empty")
 	fs.BoolVar(&s.verbose, "verbose", false, "log details too")

@@ -57,6 +57,41 @@ func oldWorkers(all []process) []int {
 	return pids
 }
 
+// Stats returns the statistics of each worker: first of the worker that serves new connections, then
+// of the old ones, the oldest first. If a worker does not answer and still runs, Stats returns an
+// error.
+func (w Workers) Stats(ctx context.Context) ([][]runtimeapi.Stat, error) {
+	all, err := Reloader{Master: w.Master}.processes(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("deploy: workers: %w", err)
+	}
+	addresses := []string{currentWorker(all)}
+	for _, pid := range oldWorkers(all) {
+		addresses = append(addresses, workerAddress(pid))
+	}
+	if addresses[0] == "" {
+		return nil, errors.New("deploy: HAProxy has no worker")
+	}
+	var stats [][]runtimeapi.Stat
+	for _, address := range addresses {
+		socket := w.Master
+		socket.Worker = address
+		rows, err := socket.Stats(ctx)
+		if err == nil {
+			stats = append(stats, rows)
+			continue
+		}
+		now, listErr := Reloader{Master: w.Master}.processes(ctx)
+		if listErr != nil || currentWorker(now) == address || slices.ContainsFunc(oldWorkers(now), func(pid int) bool { return workerAddress(pid) == address }) {
+			return nil, fmt.Errorf("deploy: worker %s: %w", address, errors.Join(err, listErr))
+		}
+	}
+	if len(stats) == 0 {
+		return nil, errors.New("deploy: all workers have ended")
+	}
+	return stats, nil
+}
+
 // EndOldest ends the oldest worker, and returns when the master no longer lists this worker. If the
 // oldest worker does not end within Timeout, for example because it is stopped by a debugger,
 // EndOldest ends the next one. If no old worker has ended, EndOldest returns an error.

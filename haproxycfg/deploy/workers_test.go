@@ -129,6 +129,30 @@ func TestEndOldestCutsOnlyTheOldestWorker(t *testing.T) {
 	require.Equal(t, "slow", who)
 }
 
+// TestStatsOfAllWorkers: an old worker still has a request, and the worker that serves new
+// connections has none.
+func TestStatsOfAllWorkers(t *testing.T) {
+	x := startSlowSite(t)
+	status := x.hold(t)
+	x.reload(t, 1)
+	require.Len(t, x.old(t), 1)
+	stats, err := x.workers.Stats(t.Context())
+	require.NoError(t, err)
+	require.Len(t, stats, 2)
+	sessions := func(rows []runtimeapi.Stat) (n uint64) {
+		for _, row := range rows {
+			if row.Addr != "" {
+				n += row.Sessions
+			}
+		}
+		return n
+	}
+	require.EqualValues(t, 0, sessions(stats[0]))
+	require.EqualValues(t, 1, sessions(stats[1]))
+	close(x.release)
+	require.Equal(t, http.StatusOK, <-status)
+}
+
 // TestEndOldestWithAStuckWorker stops the oldest worker by a signal, as a debugger does. It does not
 // answer, so EndOldest ends the next worker.
 func TestEndOldestWithAStuckWorker(t *testing.T) {

@@ -90,10 +90,7 @@ const nodesPage = 500
 
 // List returns the states of all nodes.
 func (n Nodes) List(ctx context.Context) ([]gate.Node, error) {
-	signals := n.Signals
-	if signals == nil {
-		signals = nodeagent.DefaultSignals(nodeselect.Annotations{})
-	}
+	signals := n.signals()
 	var nodes []gate.Node
 	options := metav1.ListOptions{Limit: nodesPage}
 	for {
@@ -108,6 +105,22 @@ func (n Nodes) List(ctx context.Context) ([]gate.Node, error) {
 			return nodes, nil
 		}
 	}
+}
+
+// Get returns the state of one node.
+func (n Nodes) Get(ctx context.Context, name string) (gate.Node, error) {
+	node, err := n.Client.Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return gate.Node{}, err
+	}
+	return State(node, n.signals()), nil
+}
+
+func (n Nodes) signals() []nodeagent.Signal {
+	if n.Signals == nil {
+		return nodeagent.DefaultSignals(nodeselect.Annotations{})
+	}
+	return n.Signals
 }
 
 // Cordon makes a node unschedulable. The node agent then drains the node.

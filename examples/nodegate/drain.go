@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/nodeselect/disruption/gate/keeper"
+)
+
+// drain is "nodegate drain".
+type drain struct {
+	wait        time.Duration
+	maxRequests int
+	json        bool
+}
+
+func (c *drain) register(fs *flag.FlagSet) {
+	fs.DurationVar(&c.wait, "wait", 10*time.Minute, "longest `time` to wait until the node is drained")
+	fs.IntVar(&c.maxRequests, "max-requests", 0, "`number` of requests and tunnels to the node that may be left")
+	fs.BoolVar(&c.json, "json", false, "print JSON")
+}
+
+func (c *drain) check(nodes []string) error {
+	switch {
+	case len(nodes) != 1:
+		return errors.New("name one node")
+	case c.wait <= 0 || c.maxRequests < 0:
+		return errors.New("-wait must be more than 0, and -max-requests must not be negative")
+	}
+	return nil
+}
+
+func (c *drain) run(ctx context.Context, inv cli.Invocation, s *settings, names []string) (int, error) {
+	config, err := load(s.conn)
+	if err != nil {
+		return 0, err
+	}
+	core, err := corev1.NewForConfig(config)
+	if err != nil {
+		return 0, err
+	}
+	sources := make([]keeper.TrafficSource, len(s.reports))
+	for i, report := range s.reports {
+		url, client := httpSource(report)
+		if url == "" {
+			return 0, fmt.Errorf("-report %s: drain needs the URL or the socket of a terminator, and not a file", report)
+		}
+		if sources[i], err = keeper.TrafficURL(url, client); err != nil {
+			return 0, err
+		}
+	}
+	nodes := keeper.Nodes{Client: core.Nodes()}
+	node, err := nodes.Get(ctx, names[0])
+	if err != nil {
+		return 0, err
+	}
+	if err := nodes.Cordon(ctx, names[0]); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.wait)
+	defer cancel()
+	all, err := keeper.WaitDrained(ctx, node.Addrs, sources, c.maxRequests)
+	if err != nil {
+		return 0, fmt.Errorf("%s is cordoned, but after %v it is %w", names[0], c.wait, err)
+	}
+	var lines []string
+	for _, t := range all {
+		lines = append(lines, t.String())
+	}
+	return cli.ExitOK, print(inv.Stdout, c.json, all, strings.Join(lines, "\n"))
+}
