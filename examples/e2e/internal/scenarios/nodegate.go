@@ -48,11 +48,7 @@ const (
 
 func runNodegate(ctx context.Context, s *System, t *traffic, report *scenario.Report) error {
 	c := s.Clusters[0]
-	files, err := shippedManifests(c.Bin(), "nodegate")
-	if err != nil {
-		return err
-	}
-	if err := c.Apply(ctx, files...); err != nil {
+	if err := c.Apply(ctx, filepath.Join(c.Bin(), "..", "..", "nodegate", "kubernetes", "rbac.yaml")); err != nil {
 		return err
 	}
 	account, err := c.AccountKubeconfig(ctx, accountsNamespace, "headgate-nodegate")
@@ -137,7 +133,7 @@ func (g *gated) deadNode(ctx context.Context, t *traffic) error {
 }
 
 // replaceAll runs a worker for each node, all at the same time. Each worker waits for its grant,
-// cordons its node, waits until HAProxy has drained the node, and stops and starts its programs.
+// drains its node, and stops and starts its programs.
 func (g *gated) replaceAll(ctx context.Context, t *traffic) error {
 	start := time.Now()
 	stop := g.watchServers(ctx)
@@ -174,16 +170,13 @@ func (g *gated) replaceNode(ctx context.Context, n *lab.Node) error {
 	if err != nil || code != 0 {
 		return errors.Join(fmt.Errorf("exit status %d: %s", code, out), err)
 	}
-	if err := n.Cordon(ctx); err != nil {
-		return err
+	if _, out, err := g.nodegate(ctx, "drain", n.Name, "-wait", patience.String()); err != nil {
+		return errors.Join(errors.New(out), err)
+	}
+	if err := errors.Join(g.drainedInHAProxy(ctx, n), g.idle(ctx, n)); err != nil {
+		return fmt.Errorf("after nodegate drain: %w", err)
 	}
 	a := g.Agents[n.Name]
-	if _, err := lab.Until(ctx, n.Name+" to be drained", patience, func(ctx context.Context) error { return g.drainedInHAProxy(ctx, n) }, a.Process); err != nil {
-		return err
-	}
-	if _, err := lab.Until(ctx, "the last requests through "+n.Name, patience, func(ctx context.Context) error { return g.idle(ctx, n) }); err != nil {
-		return err
-	}
 	// The machine restarts.
 	if err := n.SetReady(ctx, false); err != nil {
 		return err
