@@ -43,7 +43,12 @@ const shiftRoutes = `routes:
   shift: true
 `
 
-func newShiftWorld(t *testing.T) *shiftWorld {
+func newShiftWorld(t *testing.T) *shiftWorld { return newShiftWorldOf(t, shiftRoutes) }
+
+// newShiftWorldOf returns a world with these declarations and further flags. If the declarations have
+// "protocol: grpc", the servers and the client use HTTP/2 without TLS.
+func newShiftWorldOf(t *testing.T, declared string, flags ...string) *shiftWorld {
+	grpc := strings.Contains(declared, "protocol: grpc")
 	w := newWorld(t)
 	s := &shiftWorld{dir: haproxytest.Dir(t), token: clitest.TokenFile(t)}
 	ports := haproxytest.Ports(t, 3)
@@ -56,19 +61,33 @@ func newShiftWorld(t *testing.T) *shiftWorld {
 			if i == 1 && s.faulty.Load() {
 				w.WriteHeader(http.StatusInternalServerError)
 			}
+			if grpc {
+				w.Header().Set("Content-Type", "application/grpc")
+				w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
+			}
 			fmt.Fprint(w, name)
 		})}
+		if grpc {
+			server.Protocols = new(http.Protocols)
+			server.Protocols.SetUnencryptedHTTP2(true)
+		}
 		done := make(chan struct{})
 		go func() { defer close(done); _ = server.ListenAndServe() }()
 		t.Cleanup(func() { _ = server.Close(); <-done })
 	}
-	w.write("routes.yaml", shiftRoutes)
+	if grpc {
+		transport := &http.Transport{Protocols: new(http.Protocols)}
+		transport.Protocols.SetUnencryptedHTTP2(true)
+		s.client.Transport = transport
+	}
+	w.write("routes.yaml", declared)
 	s.url = fmt.Sprintf("http://127.0.0.1:%d/tracks", ports[0])
 	s.flags = []string{
 		"-http", fmt.Sprintf("127.0.0.1:%d", ports[0]), "-haproxy", w.haproxy(), "-max-change", "100%", "-closable",
 		"-cluster", "eu-2=dir:" + w.path("eu-2"), "-node-health", "kube-proxy",
 		"-stats-socket", filepath.Join(s.dir, haproxytest.StatsSocket), "-reload", filepath.Join(s.dir, haproxytest.MasterSocket),
 	}
+	s.flags = append(s.flags, flags...)
 	s.watcher = w.watchIn(s.dir, s.flags...)
 	s.waitLog("the change is not in force") // HAProxy does not run yet
 	config, err := os.ReadFile(filepath.Join(s.dir, "haproxy.cfg"))
@@ -101,6 +120,9 @@ func (s *shiftWorld) share(percent float64, n int) {
 		body, err := io.ReadAll(response.Body)
 		require.NoError(s.t, err)
 		require.NoError(s.t, response.Body.Close())
+		if s.client.Transport != nil {
+			require.Equal(s.t, "HTTP/2.0 0", response.Proto+" "+response.Trailer.Get("Grpc-Status"))
+		}
 		if string(body) == "eu-2" {
 			moved++
 		} else {
@@ -232,6 +254,38 @@ func TestShift(t *testing.T) {
 		require.Equal(t, cli.ExitFailed, code, "%q: %s", args, output)
 		require.Contains(t, output, "409", "%q", args)
 	}
+}
+
+// TestShiftOfAGRPCRoute moves a gRPC route with -observe. HAProxy reloads while a step is held: the step
+// goes on.
+func TestShiftOfAGRPCRoute(t *testing.T) {
+	t.Parallel()
+	declared := shiftRoutes + "  protocol: grpc\n"
+	s := newShiftWorldOf(t, declared, "-observe")
+	const route = "api.example.com/tracks"
+	s.share(0, 50)
+	code, output := s.shift(route, "-to", "eu-2:50", "-steps", "20", "-hold", "10m", "-detach")
+	require.Equal(t, cli.ExitOK, code, output)
+	held := func() bool {
+		_, output := s.shift(route)
+		return strings.Contains(output, route+": 20% to eu-2, moving to 50%")
+	}
+	s.eventually("the first step", held)
+	s.share(20, 500)
+	worker := s.worker()
+	s.replace("routes.yaml", declared+"- host: www.example.com\n  backends:\n  - {cluster: eu-1, namespace: media, service: tracks, port: http}\n")
+	s.eventually("a reload", func() bool { now := s.worker(); return now != "" && now != worker })
+	s.waitReady()
+	require.True(t, held(), "the reload does not end the step")
+	s.share(20, 500)
+
+	code, output = s.shift(route, "-to", "eu-2:100", "-steps", "50", "-hold", "1ms")
+	require.Equal(t, cli.ExitOK, code, output)
+	s.share(100, 100)
+	code, output = s.shift(route, "-undo")
+	require.Equal(t, cli.ExitOK, code, output)
+	s.share(0, 50)
+	s.waitMetric(`headgate_terminator_observed_total{reason="dot-segment"} 0`)
 }
 
 // ask sends a request, and reports whether HAProxy has closed the connection after the response.

@@ -40,6 +40,12 @@ type shiftWorld struct {
 }
 
 func newShiftWorld(t *testing.T, e edge.Edge, change func(*routes.Route)) *shiftWorld {
+	return newShiftWorldOf(t, e, change, 0)
+}
+
+// newShiftWorldOf returns a world whose service in the cluster "old" has an agent at agentPort on each
+// node; 0 means none.
+func newShiftWorldOf(t *testing.T, e edge.Edge, change func(*routes.Route), agentPort int) *shiftWorld {
 	w := &shiftWorld{
 		world: newWorld(t),
 		old:   routes.Ref{Cluster: "old", Namespace: "media", Service: "tracks", Port: "http"},
@@ -48,7 +54,7 @@ func newShiftWorld(t *testing.T, e edge.Edge, change func(*routes.Route)) *shift
 	for i := 1; i <= 2; i++ {
 		w.agents = append(w.agents, startAgent(t, node(i).Addr, w.nodeAgent, "up ready 100%"))
 	}
-	w.upstream(w.old, 0, 1, 2)
+	w.upstream(w.old, agentPort, 1, 2)
 	w.upstream(w.new, 0, 1)
 	r := routes.Route{Host: "a.example.com", Shift: true, Backends: []routes.Backend{{Ref: w.old, Weight: 100}, {Ref: w.new, Weight: 0}}}
 	if change != nil {
@@ -178,6 +184,50 @@ func TestShiftFollowsDrains(t *testing.T) {
 		}
 		return true
 	}, 30*time.Second, 10*time.Millisecond)
+}
+
+// TestShiftUnderAgentWeights lowers the weight of one of the two servers of the cluster "old" while half
+// of the requests go to "new". The agent moves requests between the servers of "old" only.
+func TestShiftUnderAgentWeights(t *testing.T) {
+	port := haproxytest.Ports(t, 1)[0]
+	light := startAgent(t, node(1).Addr, port, "up ready 100%")
+	startAgent(t, node(2).Addr, port, "up ready 100%")
+	w := newShiftWorldOf(t, edge.Edge{
+		Shares:        map[string]edge.Share{"a.example.com/": {Cluster: "new", Points: 5000}},
+		AgentInterval: 100 * time.Millisecond,
+	}, nil, port)
+	c := newClient(t, w.frontend)
+	count := func(n int) (moved, first, second float64) {
+		for range n {
+			r := c.do("GET", "a.example.com", "/", "")
+			require.Equal(t, http.StatusOK, r.StatusCode)
+			switch {
+			case r.Header.Get("X-Served-By") == w.new.String():
+				moved++
+			case r.Header.Get("X-Node") == node(1).Addr.String():
+				first++
+			default:
+				second++
+			}
+		}
+		return moved, first, second
+	}
+	light.set("up ready 10%")
+	require.Eventually(t, func() bool {
+		_, first, second := count(100)
+		return first < second/4
+	}, 30*time.Second, time.Millisecond, "the agent lowers the weight")
+	const n = 2000
+	moved, first, second := count(n)
+	require.InDelta(t, n/2, moved, 4.5*math.Sqrt(n/4))
+	require.InDelta(t, 1.0/11, first/(first+second), 0.04)
+	light.set("up ready 100%")
+	require.Eventually(t, func() bool {
+		_, first, second := count(100)
+		return first > second/2
+	}, 30*time.Second, time.Millisecond, "the agent raises the weight")
+	moved, _, _ = count(n)
+	require.InDelta(t, n/2, moved, 4.5*math.Sqrt(n/4))
 }
 
 // TestClose closes connections in steps, without a reload and without a failed request.
