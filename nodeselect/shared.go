@@ -10,7 +10,7 @@ import (
 
 // alternatives returns the usable addresses of a node that has the address addr from Choose. same
 // are those with the family and the address type of addr, in the order of the node. Choose prefers
-// the first of them. other are those of the other family, in the order of Types.
+// the first of them. other are the addresses of the other family, in the order of Types.
 func (p AddressPolicy) alternatives(node *corev1.Node, addr netip.Addr) (same, other []netip.Addr) {
 	if len(node.Status.Addresses) == 1 {
 		return nil, nil

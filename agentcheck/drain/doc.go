@@ -37,7 +37,7 @@
 //
 // # Choosing the times
 //
-//	Delay    >= fall x (inter + timeout of a check) of the slowest balancer, plus the time to act
+//	Delay    >= fall x (inter + timeout of a check) of the slowest balancer, plus its time to react
 //	         twice that for HTTP/2
 //	Timeout  >= the longest request
 //	terminationGracePeriodSeconds >= Delay + Timeout + 2 s

@@ -238,7 +238,7 @@ func (s *state) copyTo(old stateServer, backend string, fresh member) {
 	s.servers = append(s.servers, stateServer{fields: fields, backend: backend, name: fresh.name, addr: fresh.addr})
 }
 
-// place sets the address and port in a line to those of the server.
+// place sets the address and port in a line to the address and port of the server.
 func (s *state) place(fields []string, server member) {
 	s.set(fields, "srv_addr", server.addr.Addr().String())
 	s.set(fields, "srv_port", strconv.Itoa(int(server.addr.Port())))

@@ -20,7 +20,8 @@ import (
 
 // Checker asks HAProxy whether a configuration is good. It renders the configuration and its maps
 // to a temporary directory and runs "haproxy -c" there, so it writes to no file in use. HAProxy
-// reads all other files, such as those of [haproxycfg.TLS].Certificates, from their usual places.
+// reads all other files, such as the files of [haproxycfg.TLS].Certificates, from their usual
+// places.
 //
 // For the check, an empty file replaces the server state file. The saved state cannot make a
 // configuration bad, but HAProxy would warn about each server that was down or drained.

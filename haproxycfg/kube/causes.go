@@ -19,7 +19,7 @@ type Cause struct {
 	// Cluster is empty for a route.
 	Cluster string `json:"cluster,omitempty"`
 	// Object is "Node a", "Service media/tracks", "Route api.example.com/tracks" or "Certificate
-	// a.pem". It is empty if the cause is about the whole cluster.
+	// a.pem". It is empty if the cause concerns the whole cluster.
 	Object string `json:"object,omitempty"`
 	// What says what happened to the object: "added", "removed", or the names of its fields that
 	// changed.

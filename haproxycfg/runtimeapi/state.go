@@ -19,7 +19,8 @@ type ServerState struct {
 	// Addr is the address and port [srv_addr, srv_port]. If the server has no address yet, or its
 	// address is a Unix socket, Addr.Addr() is the zero netip.Addr.
 	Addr netip.AddrPort
-	// FQDN is the DNS name from which HAProxy finds the address, or "" [srv_fqdn].
+	// FQDN is the DNS name that HAProxy resolves to find the address [srv_fqdn]. It is "" for a
+	// server with an IP address.
 	FQDN string
 	// Op says whether the server is up [srv_op_state].
 	Op OpState

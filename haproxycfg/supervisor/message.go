@@ -18,7 +18,7 @@ var (
 //
 // Alerts and warnings have [slog.LevelWarn], notices have [slog.LevelDebug]. Messages about one
 // server have at most [slog.LevelInfo]: HAProxy prints such messages for every server that goes,
-// comes or fails. ok is false for other lines, such as those of an access log.
+// comes or fails. ok is false for other lines, such as the lines of an access log.
 func Message(line string) (level slog.Level, text string, ok bool) {
 	m := message.FindStringSubmatch(line)
 	if m == nil {

@@ -157,8 +157,8 @@ var ordinary = []netip.Prefix{
 	teredo,
 }
 
-// Find returns the range with the longest prefix that contains addr. It compares addr as it is:
-// only AppendForms finds the IPv4 address in an IPv6 address.
+// Find returns the range with the longest prefix that contains addr. It does not look for an IPv4
+// address in an IPv6 address: AppendForms does this.
 func Find(addr netip.Addr) (Range, bool) {
 	list := ranges6
 	if addr.Is4() {

@@ -14,8 +14,8 @@ type Answer struct {
 	// Blocked are the limits that the named nodes would exceed, sorted by service and zone. Blocked
 	// is empty if OK is true.
 	Blocked []Blocked `json:"blocked,omitempty"`
-	// Remarks are about named nodes that count for no limit, or that were away before. They do not
-	// change OK.
+	// Remarks describe named nodes that count for no limit, and named nodes that were away before.
+	// They do not change OK.
 	Remarks []Remark `json:"remarks,omitempty"`
 }
 

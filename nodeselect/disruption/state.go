@@ -180,7 +180,8 @@ func (s *State) addLimit(service int32, members []int32) {
 	}
 }
 
-// invert returns, for each of n numbers, the lists that contain it.
+// invert returns n lists. List i of the result contains the indexes of the lists in l that contain
+// the number i.
 func (l *lists) invert(n int) lists {
 	inverse := lists{start: make([]int32, n+1), items: make([]int32, len(l.items))}
 	for _, item := range l.items {

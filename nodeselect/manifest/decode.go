@@ -151,8 +151,8 @@ func (b *batch) bad(line int, message string) {
 	b.problems = append(b.problems, nodeselect.Problem{Line: line, Message: message})
 }
 
-// decodeObject reads one JSON object, which must not be a list. The arguments apiVersion
-// and kind are those of the object, or the ones that its list implies if the object has none.
+// decodeObject reads one JSON object, which must not be a list. The arguments apiVersion and kind
+// come from the object. If the object lacks them, they come from its list.
 func (b *batch) decodeObject(data []byte, line int, apiVersion, kind string) {
 	if !b.want.has(apiVersion, kind) {
 		if !json.Valid(data) {

@@ -63,7 +63,7 @@ func whole(connections float64) int { return max(1, int(math.Round(connections))
 
 // busiest returns the least number of connections that no pod exceeds with the given probability.
 func busiest(pods, connections int, probability float64) int {
-	// A single pod may exceed the number with this probability.
+	// allowed is the probability with which a single pod may exceed the result.
 	allowed := -math.Expm1(math.Log(probability) / float64(pods))
 	n, p := float64(connections), 1/float64(pods)
 	// Add the probabilities of single numbers, from a number that is improbable enough to be the

@@ -99,11 +99,11 @@ func (e *Engine) Serve(l net.Listener, accept func(Conn) Session) error {
 	return s.serve(l, accept)
 }
 
-// Relay relays between two connections that exist already. It does not wait for their end. The
-// backend receives prefix before the bytes of the client. If done is not nil, the Engine calls it
-// when both connections are closed, like Session.Done. The Engine owns both connections, and may
-// close them and use duplicates of their descriptors. After Shutdown or Close, Relay closes both
-// connections and calls done with ErrClosed.
+// Relay relays between two connections that exist already. Relay returns without waiting for the
+// end of the connections. The backend receives prefix before the bytes of the client. If done is
+// not nil, the Engine calls it when both connections are closed, like Session.Done. The Engine owns
+// both connections, and may close them and use duplicates of their descriptors. After Shutdown or
+// Close, Relay closes both connections and calls done with ErrClosed.
 func (e *Engine) Relay(client, backend net.Conn, prefix []byte, done func(Result)) {
 	s, err := e.start()
 	if err != nil {

@@ -23,8 +23,8 @@ func largestWave(s setting, limit int) int {
 	return 1
 }
 
-// atMost returns the probability that at most limit members of a service are among that many random
-// nodes.
+// atMost returns the probability that at most limit members of a service are among the given number
+// of random nodes.
 func atMost(s setting, nodes, limit int) float64 {
 	p := 0.0
 	for j := 0; j <= min(limit, nodes, s.size); j++ {

@@ -56,8 +56,8 @@ func main() {
 // A way is a path from the clients to the pods.
 type way struct {
 	name string
-	// start starts the way. The result contains the address for clients, and a function that stops
-	// the way.
+	// start starts everything on the way from the clients to the pods. The result contains the
+	// address for clients, and a function that stops everything again.
 	start func(ctx context.Context, dir string, s *settings, pods []*pod) (running, error)
 }
 

@@ -227,7 +227,7 @@ func (g *Gate) answer(names []string, d disruption.Answer) Answer {
 	return a
 }
 
-// explain adds the nodes that are away and count for the limit.
+// explain returns b with the list of nodes that are away and count for the limit.
 func (g *Gate) explain(b disruption.Blocked, names []string) Blocked {
 	away := map[string]bool{}
 	for _, a := range g.in.Applied {

@@ -93,5 +93,5 @@ func (g Grant) Observe(o Observation, holdDown time.Duration, now time.Time) (ne
 	return g, ""
 }
 
-// clock returns a time for people who read an answer.
+// clock returns a time as text for people.
 func clock(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }

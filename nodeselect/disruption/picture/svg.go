@@ -40,8 +40,8 @@ type layout struct {
 	totalWidth float64
 }
 
-// SVG returns the picture. The result depends only on the content. Its size is about 10 bytes for
-// each member of a service, and 150 for each node and each service.
+// SVG returns the picture. The result depends only on the fields of p. Its size is about 10 bytes
+// for each member of a service, and 150 for each node and each service.
 func (p Picture) SVG() []byte {
 	l := newLayout(p.chart())
 	height := max(l.bottom, l.top+float64(min(len(p.Blocked), maxListed)+3)*16) + 30

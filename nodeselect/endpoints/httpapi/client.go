@@ -268,8 +268,8 @@ func (f *follower) ask(ctx context.Context, server int, wait time.Duration) (rec
 	return answer, nil
 }
 
-// answered stores an answer, and reports it if it differs from the last one. It returns whether the
-// pods are new.
+// answered stores an answer, and passes it to the caller of Follow if it differs from the last
+// answer. The result news is true if the pods have changed.
 func (f *follower) answered(fresh received) (news bool) {
 	before := f.last
 	f.last = Answer{Known: true, Pods: fresh.pods, Revision: fresh.revision, Age: fresh.age}

@@ -36,9 +36,9 @@ const (
 	maxSize = 64 << 20
 )
 
-// Handler answers every path with an [Answer], except those of [Behaviour] and [Counts]. The query
-// parameter wait=DURATION delays the response. bytes=N adds N bytes of padding after the line with
-// the Answer.
+// Handler answers every path with an [Answer], except the paths of [Behaviour] and [Counts]. The
+// query parameter wait=DURATION delays the response. bytes=N adds N bytes of padding after the line
+// with the Answer.
 func (id Identity) Handler() http.Handler {
 	b := new(behaving)
 	answer := b.around(http.HandlerFunc(id.answer))

@@ -104,8 +104,8 @@ func runFaults(ctx context.Context, s *System, t *traffic, _ *scenario.Report) (
 	return t.row(scenario.Row{What: "faults removed: the report has no problems", Took: took, Err: err}, start)
 }
 
-// expectedProblems returns the problems that runFaults must cause. Each message is the real message
-// or a part of it.
+// expectedProblems returns the problems that runFaults must cause. The message of each problem is a
+// part of the real message, or the whole message.
 func (s *System) expectedProblems(c *lab.Cluster, port int32) ([]kube.Problem, error) {
 	service := func(name string) string { return "Service " + appNamespace + "/" + name }
 	want := []kube.Problem{
