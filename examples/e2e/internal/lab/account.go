@@ -39,6 +39,24 @@ func (c *Cluster) AccountKubeconfig(ctx context.Context, namespace, account stri
 // Apply applies manifests of any kind that the API server has, as `kubectl apply --server-side -f
 // FILE…` does. It keeps the order of the files, and the order of the documents in each file.
 func (c *Cluster) Apply(ctx context.Context, files ...string) error {
+	return c.eachObject(files, func(resource dynamic.ResourceInterface, object *unstructured.Unstructured) error {
+		_, err := resource.Apply(ctx, object.GetName(), object, metav1.ApplyOptions{FieldManager: "e2e", Force: true})
+		return err
+	})
+}
+
+// Validate makes the API server check manifests, as `kubectl create --dry-run=server --validate=strict`
+// does: with all defaults and admission, and without unknown or double fields. It creates nothing.
+// The namespaces of the objects must exist.
+func (c *Cluster) Validate(ctx context.Context, files ...string) error {
+	return c.eachObject(files, func(resource dynamic.ResourceInterface, object *unstructured.Unstructured) error {
+		_, err := resource.Create(ctx, object, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict})
+		return err
+	})
+}
+
+// eachObject calls do with each object in the files, and the resource of its kind and namespace.
+func (c *Cluster) eachObject(files []string, do func(dynamic.ResourceInterface, *unstructured.Unstructured) error) error {
 	dyn, err := dynamic.NewForConfig(c.Config)
 	if err != nil {
 		return fmt.Errorf("lab: %w", err)
@@ -49,14 +67,14 @@ func (c *Cluster) Apply(ctx context.Context, files ...string) error {
 	}
 	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disco))
 	for _, file := range files {
-		if err := applyFile(ctx, dyn, mapper, file); err != nil {
+		if err := eachObjectOf(file, dyn, mapper, do); err != nil {
 			return fmt.Errorf("lab: %s: %w", file, err)
 		}
 	}
 	return nil
 }
 
-func applyFile(ctx context.Context, dyn dynamic.Interface, mapper meta.RESTMapper, file string) error {
+func eachObjectOf(file string, dyn dynamic.Interface, mapper meta.RESTMapper, do func(dynamic.ResourceInterface, *unstructured.Unstructured) error) error {
 	f, err := os.Open(file)
 	if err != nil {
 		return err
@@ -85,7 +103,7 @@ func applyFile(ctx context.Context, dyn dynamic.Interface, mapper meta.RESTMappe
 			}
 			resource = dyn.Resource(mapping.Resource).Namespace(namespace)
 		}
-		if _, err := resource.Apply(ctx, object.GetName(), &object, metav1.ApplyOptions{FieldManager: "e2e", Force: true}); err != nil {
+		if err := do(resource, &object); err != nil {
 			return fmt.Errorf("%s %s: %w", kind.Kind, object.GetName(), err)
 		}
 	}

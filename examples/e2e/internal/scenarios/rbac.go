@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -91,6 +92,7 @@ func runRBAC(ctx context.Context, env *Env, report *scenario.Report) error {
 	if err != nil {
 		return err
 	}
+	report.Add(scenario.Row{What: "the API server accepts the manifests of the front proxy and of node-local DNS", Err: validateManifests(ctx, c)})
 	kinds, err := kindsOf(c)
 	if err != nil {
 		return err
@@ -119,6 +121,20 @@ func runRBAC(ctx context.Context, env *Env, report *scenario.Report) error {
 		report.Add(scenario.Row{What: a.name + ": cannot impersonate, and cannot read internals of the API server", Err: p.specials(ctx)})
 	}
 	return nil
+}
+
+// validateManifests lets the API server check manifests whose objects no scenario needs.
+func validateManifests(ctx context.Context, c *lab.Cluster) error {
+	examples := filepath.Join(c.Bin(), "..", "..")
+	var files []string
+	for _, file := range []string{"rbac.yaml", "policy.yaml", "deployment.yaml", "service.yaml"} {
+		files = append(files, filepath.Join(examples, "frontproxy", "kubernetes", file))
+	}
+	dns := filepath.Join(examples, "nodelocaldns", "kubernetes", "base")
+	if err := c.Apply(ctx, filepath.Join(dns, "namespace.yaml")); err != nil {
+		return err
+	}
+	return c.Validate(ctx, append(files, filepath.Join(dns, "daemonset.yaml"))...)
 }
 
 // probe sends requests with the token of an account.
