@@ -1,5 +1,5 @@
-// Package headgate_test holds the rules that keep the packages independent of each
-// other, so that whoever imports one of them does not compile the rest.
+// Package headgate_test holds the rules that keep the packages independent of each other, so that a
+// program that imports one package does not compile the other packages.
 package headgate_test
 
 import (

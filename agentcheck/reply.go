@@ -114,7 +114,7 @@ func (r *Reply) UnmarshalText(text []byte) error {
 //   - Reason: the reason of the more severe answer, even if that reason is empty. The severity of
 //     an answer comes from its most severe setting. From the most to the least severe, these are
 //     Maint, a State that is down, Drain, a low Weight, a low MaxConn. If both answers are equally
-//     severe, the result has the reason of r, or if r has none the reason of o.
+//     severe, the result has the reason of r. If r has no reason, the result has the reason of o.
 //
 // MostRestrictive with a zero Reply returns the other Reply. The operation is associative. It is
 // commutative, except for the Reason of two equally severe answers.

@@ -38,7 +38,7 @@ type Certificate struct {
 }
 
 // certsDir is the directory of certificates and crt-lists. Administrators often have a directory
-// "certs" of their own beside haproxy.cfg.
+// "certs" of their own next to haproxy.cfg.
 const certsDir = "certs-in-use"
 
 // FileName returns the name of the certificate's file, relative to the configuration directory:

@@ -415,9 +415,9 @@ type Limit struct {
 	Connections int
 }
 
-// TableSources is the largest number of sources in the table of a backend that limits sources.
-// If more sources send requests within 10 s, the table forgets those that have sent none for the
-// longest time. A full table needs about 1 MB.
+// TableSources is the largest number of sources in the table of a backend that limits sources. If
+// more sources send requests within 10 s, the table forgets the sources that have sent no request
+// for the longest time. A full table needs about 1 MB.
 const TableSources = 4096
 
 // Protocol is a protocol between HAProxy and the servers of a backend. Clients can use HTTP/1.1 and

@@ -182,7 +182,7 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// Shutdown closes the listeners also if its context ends during the delay.
+// Shutdown closes the listeners even if its context ends during the delay.
 func TestShutdownInAHurry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &Drainer{}

@@ -253,8 +253,8 @@ func parsePage(file string) (*notFoundPage, error) {
 	return p, p.read()
 }
 
-// template returns a template that shows the page as it was last read without an error. If p is
-// nil, there is no page, and the result is nil.
+// template returns a template that shows the last version of the page that was read without an
+// error. If p is nil, there is no page, and the result is nil.
 func (p *notFoundPage) template() *template.Template {
 	if p == nil {
 		return nil

@@ -1,7 +1,7 @@
 // Package certfiles reads and follows files of certificates for package certs.
 //
 // A file contains a certificate, its chain and its private key in PEM, in any order. The key may be
-// in a second file beside the first one: for a.pem, the second file is a.pem.key or a.key. Package
+// in a second file in the same directory: for a.pem, the second file is a.pem.key or a.key. Package
 // certfiles ignores files whose names begin with a dot or end in .key, .ocsp, .sctl or .issuer,
 // files with the name ca.crt, and subdirectories. HAProxy ignores the same files, but it would read
 // ca.crt. Symbolic links are followed, so the directory of a mounted Secret works.

@@ -86,8 +86,9 @@ type Input struct {
 
 // Choice is the list for HAProxy.
 type Choice struct {
-	// Certificates are in the order in which HAProxy prefers them: valid certificates before
-	// others, then certificates that expire later before those that expire earlier.
+	// Certificates are in the order in which HAProxy prefers them: valid certificates come first.
+	// Among valid certificates, and among all others, the certificate that expires last comes
+	// first.
 	Certificates []haproxycfg.Certificate
 	// Records describe Certificates, in the same order.
 	Records []Record

@@ -261,9 +261,9 @@ func (a *applier) commit(ctx context.Context, ch *Change) error {
 	return nil
 }
 
-// recordRefusal adds a change that Limit or HAProxy has rejected to the report in the directory.
-// It also replaces the problems in the report by those of the change. The rest of the report still
-// describes the configuration in force.
+// recordRefusal adds a change that Limit or HAProxy has rejected to the report in the directory. It
+// also replaces the problems in the report by the problems of the change. The rest of the report
+// still describes the configuration in force.
 func (a *applier) recordRefusal(ctx context.Context, ch *Change, why error) {
 	refused := *ch.Report.Changes
 	refused.ID, refused.Reason, refused.Losses = ch.ID(), why.Error(), &ch.Losses

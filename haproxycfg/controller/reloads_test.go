@@ -198,8 +198,9 @@ func TestReloadDoesNotWaitForever(t *testing.T) {
 	})
 }
 
-// TestForcedChangeWaitsForOldWorkers: a change that Limit rejects and that is forced while it has to
-// wait is applied when the wait is over. The permit is for this change only.
+// TestForcedChangeWaitsForOldWorkers: Limit rejects a change, and somebody forces the change while
+// it has to wait. The Controller applies the change when the wait is over. The permit is for this
+// change only.
 func TestForcedChangeWaitsForOldWorkers(t *testing.T) {
 	reloadTest(t, func(c *controller.Controller, f *fakeWorkers) {
 		c.MaxOldWorkers, c.MaxInterval, c.Limit = 1, 1, controller.MaxShare(0)

@@ -97,8 +97,8 @@ func TestMissingCopyIsWrittenAgain(t *testing.T) {
 	require.Equal(t, 2, reloads)
 }
 
-// TestCheckCertificates lets HAProxy judge certificates, of which two have a key that OpenSSL
-// rejects, one has another's key, and one is cut off.
+// TestCheckCertificates lets HAProxy judge certificates. Two certificates have a key that OpenSSL
+// rejects, one has the key of another certificate, and one is cut off.
 func TestCheckCertificates(t *testing.T) {
 	good := configtest.Certificate(t, "good.example.com")
 	other := configtest.Certificate(t, "other.example.com")

@@ -247,8 +247,8 @@ func TestRuntimeChangesVariables(t *testing.T) {
 	})
 }
 
-// For some time after a reload, the old worker may accept connections at the stats socket. In this test
-// the stats socket is that of a worker of another HAProxy.
+// For some time after a reload, the old worker may accept connections at the stats socket. In this
+// test, the stats socket belongs to a worker of another HAProxy.
 func TestRuntimeChangesTheCurrentWorker(t *testing.T) {
 	t.Parallel()
 	a, b := origin(t, "a", 0), origin(t, "b", 0)

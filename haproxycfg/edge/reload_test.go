@@ -330,7 +330,7 @@ func (c *reloadClient) send() (port string, err error) {
 	return r.Header.Get("X-Port"), nil
 }
 
-// lateConn is a connection that can hide what it has received.
+// lateConn is a connection that can hide received bytes from its reader.
 type lateConn struct {
 	net.Conn
 	mu     sync.Mutex
@@ -365,7 +365,7 @@ func (c *lateConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// echo is a stream whose server sends back what it receives.
+// echo is a stream whose server sends each received byte back.
 type echo struct {
 	out io.Writer
 	in  *bufio.Reader

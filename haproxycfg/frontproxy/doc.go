@@ -18,7 +18,7 @@
 //
 //   - local: the pods of the zone of the proxy;
 //   - other: the pods of all other zones;
-//   - panic: the pods of local, or the pods of other if local has none. HAProxy neither checks nor
+//   - panic: the pods of local. If local has no pods, panic has the pods of other. HAProxy neither checks nor
 //     ejects them. HAProxy uses this backend while few pods are up (Settings.PanicBelow): then the pods probably share one fault, such as a failed database.
 //
 // # What changes without a reload

@@ -85,7 +85,7 @@ func (b Builder) budget(config *haproxycfg.Config, table routes.Table, upstreams
 
 // untrack changes a configuration as if every route declared a check: HAProxy checks each server,
 // and no server tracks another. With nodeAgents, HAProxy also asks an agent for each server: the
-// agent of the service, or the agent of the node if the service has none.
+// agent of the service. If the service has no agent, HAProxy asks the agent of the node.
 func untrack(config *haproxycfg.Config, nodeAgents bool) {
 	tracked := map[string]bool{} // backends
 	for i := range config.Backends {

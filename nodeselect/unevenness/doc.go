@@ -18,9 +18,9 @@
 // load q·p/C that no pod exceeds with the given probability. It treats the pods as independent; the
 // tests compare the result with simulated connections.
 //
-// HAProxy reuses idle connections, and prefers the one that it used last. So connections do not
-// carry the same load. [Effective] returns the number of connections of equal load that have the
-// same effect.
+// HAProxy reuses idle connections, and prefers the connection that it used last. So connections do
+// not carry the same load. [Effective] returns the number of connections of equal load that have
+// the same effect.
 //
 // # What it does not do
 //

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A lookup that the table answers does not allocate. A Set of the same endpoint does not either.
+// Neither a lookup that the table answers nor a Set of the same endpoint allocates.
 func TestAllocations(t *testing.T) {
 	src := &fake{do: at("10.0.0.1")}
 	clock := time.Now()

@@ -16,7 +16,8 @@ import (
 // silent is a server that receives requests and never answers.
 var silent = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 
-// A silent server delays the failover by less than 10 s, also if it becomes silent later.
+// A silent server delays the failover by less than 10 s, even if it answered before it became
+// silent.
 func TestFailoverFromASilentServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first, second := serving(t), serving(t)
