@@ -8,16 +8,25 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
+// internalIP is the default of AddressPolicy.Types.
+var internalIP = [...]corev1.NodeAddressType{corev1.NodeInternalIP}
+
 // alternatives returns the usable addresses of a node that has the address addr from Choose. same
 // are those with the family and the address type of addr, in the order of the node. Choose prefers
 // the first of them. other are the addresses of the other family, in the order of Types.
 func (p AddressPolicy) alternatives(node *corev1.Node, addr netip.Addr) (same, other []netip.Addr) {
-	if len(node.Status.Addresses) == 1 {
-		return nil, nil
-	}
 	types := p.Types
 	if len(types) == 0 {
-		types = []corev1.NodeAddressType{corev1.NodeInternalIP}
+		types = internalIP[:]
+	}
+	candidates := 0
+	for i := range node.Status.Addresses {
+		if slices.Contains(types, node.Status.Addresses[i].Type) {
+			candidates++
+		}
+	}
+	if candidates < 2 { // as for most nodes
+		return nil, nil
 	}
 	for _, t := range types {
 		found := len(same) > 0
