@@ -17,7 +17,7 @@ const (
 	longestWait  = 10 * time.Minute
 )
 
-// drainer is what drainHandler needs of a *nodeagent.Agent. Tests use a fake.
+// drainer contains the methods of a *nodeagent.Agent that drainHandler calls. Tests use a fake.
 type drainer interface {
 	Drain(context.Context) (nodeagent.DrainProgress, error)
 	EndDrain() (since time.Time, ok bool)

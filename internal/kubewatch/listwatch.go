@@ -130,9 +130,9 @@ var (
 	errBroken = errors.New("a streamed list ended before it was complete")
 )
 
-// listInstead converts an error of a streamed list that asked for the latest version into an error
-// after which the Reflector sends a normal list. For example, the server answers that the latest
-// version has expired, or that it does not exist yet. With such an error, the Reflector would repeat
+// listInstead converts an error of a streamed list of the latest version. After the converted
+// error, the Reflector sends a normal list. For example, the server answers that the latest version
+// has expired, or that it does not exist yet. With the original error, the Reflector would repeat
 // the streamed list forever without a pause.
 func listInstead(err error) error {
 	if utilnet.IsConnectionRefused(err) || apierrors.IsTooManyRequests(err) {

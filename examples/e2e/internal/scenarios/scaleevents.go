@@ -66,7 +66,7 @@ func (f *fleet) patchNode(ctx context.Context, i int, patch any, subresources ..
 	return nil
 }
 
-// exclude sets the label that excludes a node from load balancers. nil removes it.
+// exclude sets the label that excludes a node from load balancers. nil removes the label.
 func exclude(value any) func(context.Context, *fleet, int) error {
 	return func(ctx context.Context, f *fleet, i int) error {
 		return f.patchNode(ctx, i, map[string]any{"metadata": map[string]any{"labels": map[string]any{nodeselect.ExcludeLabel: value}}})
