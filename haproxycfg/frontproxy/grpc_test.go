@@ -82,9 +82,9 @@ type stream struct {
 	head chan *http.Response
 }
 
-func (f *running) stream(t *testing.T, client *http.Client, method string) *stream {
+func (r *running) stream(t *testing.T, client *http.Client, method string) *stream {
 	in, out := io.Pipe()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, f.url+"/test.Streams/"+method, in)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+"/test.Streams/"+method, in)
 	require.NoError(t, err)
 	req.Header.Set("Content-Type", "application/grpc")
 	req.Header.Set("Te", "trailers")
