@@ -94,16 +94,23 @@ func TestSlowClientsBesideAFloodWithoutDescriptors(t *testing.T) {
 		closed += s.Outcomes["limited"]
 		return closed > crowd
 	})
-	for range 5 {
+	const clients = 6
+	served := 0
+	for range clients {
 		slow := dialFrom(t, honest, r.front)
 		closed = 0
 		r.until("the flood has come back, each connection twice", func(s childState) bool {
 			closed += s.Outcomes["limited"]
 			return closed > 2*crowd
 		})
-		echo(t, slow, hello)
-		require.NoError(t, slow.Close())
+		if echoes(slow, hello) {
+			served++
+		}
+		slow.Close()
 	}
+	// Without a free descriptor, the router closes one connection before it knows the client. This may
+	// hit a slow client.
+	require.GreaterOrEqual(t, served, clients-1)
 }
 
 // tryEcho reports whether a client reaches an echo server through the router.
@@ -113,11 +120,16 @@ func tryEcho(front string, b []byte) bool {
 		return false
 	}
 	defer c.Close()
+	return echoes(c, b)
+}
+
+// echoes reports whether the other end of a connection echoes the bytes.
+func echoes(c net.Conn, b []byte) bool {
 	c.SetDeadline(time.Now().Add(patience))
 	if _, err := c.Write(b); err != nil {
 		return false
 	}
 	got := make([]byte, len(b))
-	_, err = io.ReadFull(c, got)
+	_, err := io.ReadFull(c, got)
 	return err == nil && string(got) == string(b)
 }
