@@ -135,6 +135,27 @@ func (s *stream) ends() {
 	require.Equal(s.t, "0", s.resp.Trailer.Get("Grpc-Status"))
 }
 
+func TestTimeoutsOfSilentStreams(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		settings       frontproxy.Settings
+		server, client time.Duration // 0 means the default of haproxycfg
+	}{
+		"http1":              {frontproxy.Settings{}, 15 * time.Second, 0},
+		"h2c":                {frontproxy.Settings{Protocol: haproxycfg.H2C}, 15 * time.Second, 0},
+		"grpc":               {frontproxy.Settings{Protocol: haproxycfg.GRPC}, time.Hour, time.Hour},
+		"grpc with a server": {frontproxy.Settings{Protocol: haproxycfg.GRPC, Server: time.Minute}, time.Minute, time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := frontproxy.Proxy{Service: "ns.web", Zone: "a", Binds: []haproxycfg.Bind{{Address: "127.0.0.1:80"}}, Settings: tc.settings}
+			c, _, err := p.Config(nil, 0, nil)
+			require.NoError(t, err)
+			require.Equal(t, tc.server, c.Defaults.Server)
+			require.Equal(t, tc.client, c.Defaults.Client)
+		})
+	}
+}
+
 // TestGRPCStreams: messages of all kinds of gRPC streams arrive one by one. A stream that is open when a
 // drain begins goes on until it ends, also after HAProxy has closed its listeners.
 func TestGRPCStreams(t *testing.T) {

@@ -133,13 +133,26 @@ func (v *variables) set(name string, value int) {
 	*v = append(*v, haproxycfg.Variable{Name: name, Value: value})
 }
 
+// The time-out of data from a pod if Settings.Server is 0. A gRPC stream may be silent for a long time,
+// and gRPC clients set deadlines themselves.
+const (
+	serverTimeout = 15 * time.Second
+	grpcTimeout   = time.Hour
+)
+
 func (s *Settings) defaults() haproxycfg.Defaults {
+	timeouts := haproxycfg.Timeouts{
+		Connect: cmp.Or(s.Connect, time.Second),
+		Server:  cmp.Or(s.Server, serverTimeout),
+		Queue:   cmp.Or(s.QueueTime, 200*time.Millisecond),
+	}
+	var client time.Duration // 0: the default of haproxycfg
+	if s.Protocol == haproxycfg.GRPC {
+		timeouts.Server = cmp.Or(s.Server, grpcTimeout)
+		client = timeouts.Server // a silent stream waits for the client too
+	}
 	return haproxycfg.Defaults{
-		Timeouts: haproxycfg.Timeouts{
-			Connect: cmp.Or(s.Connect, time.Second),
-			Server:  cmp.Or(s.Server, 15*time.Second),
-			Queue:   cmp.Or(s.QueueTime, 200*time.Millisecond),
-		},
+		Timeouts: timeouts, Client: client,
 		KeepAlive: s.KeepAlive, Retries: cmp.Or(s.Retries, 2), RetryOn: s.RetryOn,
 	}
 }

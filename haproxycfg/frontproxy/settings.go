@@ -26,7 +26,8 @@ type Settings struct {
 	// may take; 0 means 1s.
 	Connect time.Duration
 	// Server (Envoy: timeout of a route) is the longest time that HAProxy waits for data from a
-	// pod; 0 means 15s. Envoy's time-out bounds the whole answer; Server bounds each silence.
+	// pod; 0 means 15s, and 1h for gRPC. Envoy's time-out bounds the whole answer; Server bounds each
+	// silence. For gRPC, Server also bounds the silence of a client within a stream.
 	Server time.Duration
 	// KeepAlive (Envoy: idle_timeout of the listener) is the longest time that a client's connection
 	// waits for the next request; 0 means 60s.
