@@ -199,14 +199,15 @@ type Frontend struct {
 	// networks; see RedirectHTTPS and [ForwardedReplace]. Empty means that HAProxy believes no
 	// proxy.
 	//
-	// On a bind with AcceptProxy, HAProxy uses the address in the PROXY protocol header. A
-	// connection over a Unix socket has no address, so it is never trusted.
+	// On a bind with AcceptProxy, HAProxy compares these networks with the address in the PROXY
+	// header, and not with the address of the connection. A connection over a Unix socket has no
+	// address, so HAProxy never trusts it.
 	TrustedProxies []netip.Prefix
 	// Monitor is a path that HAProxy answers itself, for every host: with 200, or with 503 once the
 	// process is stopping. Routes with the same path get no requests. Empty means no such path.
 	Monitor string
-	// MonitorBackends are names of backends: the Monitor page also answers 503 while no server of any
-	// of them is up. Empty means that the page does not depend on servers.
+	// MonitorBackends are names of backends. While none of these backends has a server that is up,
+	// the page of Monitor answers 503. Empty means that the page does not depend on servers.
 	MonitorBackends []string
 	// Exporter is the path of HAProxy's metrics for Prometheus, for every host. It needs an HAProxy
 	// that was built with the Prometheus exporter, as the packages of distributions are. Empty
@@ -224,9 +225,10 @@ type Frontend struct {
 	RequestID bool
 	// Trace, if not nil, makes HAProxy pass on or create the header traceparent.
 	Trace *Trace
-	// KeepHeaderNames makes HAProxy pass on headers whose names contain other characters than
-	// letters, digits and "-". Use it only if clients are trusted, or no server reads headers as CGI
-	// programs do.
+	// KeepHeaderNames makes HAProxy pass on a header even if its name contains other characters
+	// than letters, digits and "-". Without it, HAProxy removes such a header, because CGI, WSGI
+	// and PHP read X_Forwarded_For as X-Forwarded-For. So set it only if all clients are trusted,
+	// or if no server reads names of headers in this way.
 	KeepHeaderNames bool
 	// CloseOneIn makes HAProxy close a client's connection after one of CloseOneIn answers, chosen at
 	// random, with "Connection: close". The client then connects again, perhaps to another HAProxy
@@ -332,12 +334,13 @@ const (
 // The map Hosts assigns a name, the virtual host, to one or more hosts. The maps Exact and Prefix
 // find backends by the virtual host. Package edge makes the maps:
 //
-//   - Hosts: from host to virtual host; the key "*.example.com" matches one label below example.com;
+//   - Hosts: from host to virtual host; the key "*.example.com" matches one label below
+//     example.com;
 //   - Exact: from virtual host and whole path to backend;
 //   - Prefix: from virtual host, path and a final slash to backend; the longest prefix wins;
 //   - Shift and ShiftParts: see below. Empty means no such map;
-//   - ClientTimeouts: from backend to a number of milliseconds that replaces Defaults.Client for the
-//     requests of the backend. Empty means no such map. HAProxy 2.6 ignores the map.
+//   - ClientTimeouts: from backend to a number of milliseconds that replaces Defaults.Client for
+//     the requests of the backend. Empty means no such map. HAProxy 2.6 ignores the map.
 //
 // HAProxy compares the host in lower case, without port and without one trailing dot. A request for
 // a declared host never uses the backends of a wildcard, even if no path of the host matches. Paths
@@ -390,9 +393,9 @@ type Backend struct {
 	Response *FixedResponse
 }
 
-// Limits bound the requests of a backend. HAProxy counts them in a table of the backend. If a request
-// exceeds a limit, HAProxy answers it with "Retry-After: 1" and does not count it. So a client that
-// keeps trying still gets as many answers as the limit allows.
+// Limits bound the requests of a backend. HAProxy counts them in a table of the backend. If a
+// request exceeds a limit, HAProxy answers it with "Retry-After: 1" and does not count it. So a
+// client that keeps trying still gets as many answers as the limit allows.
 //
 // The status is 429 if the rate of requests exceeds a limit: clients should send fewer of them. The
 // status is 503 if the number of connections exceeds a limit: the backend is full, and another

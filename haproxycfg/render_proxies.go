@@ -175,7 +175,8 @@ func cleanHeaders(t *text, keepNames bool) {
 	t.line("http-request set-header Connection Upgrade if { req.hdr(Upgrade) -m found }")
 }
 
-// append renders the listener. If admitting is true, TLS.StrictSNI has no effect.
+// append renders the listener. If admitting is true, append leaves out strict-sni, even if
+// TLS.StrictSNI is true.
 func (b *Bind) append(t *text, paths renderedPaths, admitting bool) {
 	t.line("bind")
 	if strings.HasPrefix(b.Address, ":") {
@@ -478,8 +479,8 @@ func (h *Health) appendWords(t *text, agentInterval time.Duration) {
 	t.duration(cmp.Or(agentInterval, defaultInterval))
 }
 
-// Name returns the server's name in HAProxy: Slot if that is not empty, otherwise "ADDRESS:PORT", or
-// "ADDRESS:PORT-AGENTPORT" if it has an agent. IPv6 addresses have no brackets.
+// Name returns the server's name in HAProxy: Slot if that is not empty, otherwise "ADDRESS:PORT",
+// or "ADDRESS:PORT-AGENTPORT" if it has an agent. IPv6 addresses have no brackets.
 //
 // The reason for such names is HAProxy's state file. From it, HAProxy restores the weight, the
 // drain, the address and the port of each server by the server's name. Suppose that the node port

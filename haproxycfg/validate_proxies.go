@@ -227,8 +227,8 @@ func (v *validator) backend(c *Config, b *Backend) {
 	v.serversOf(c, b)
 }
 
-// balancing checks the settings of a frontend that spread requests over zones and proxies, and
-// connections over time.
+// balancing checks the fields MonitorBackends, DrainSwitch, CloseOneIn, Limits, Trace, RetryBudget
+// and Zones of a frontend.
 func (v *validator) balancing(c *Config, f *Frontend) {
 	for _, name := range f.MonitorBackends {
 		v.backendName("MonitorBackends", name)

@@ -81,8 +81,8 @@ type clientInfo struct {
 	window   uint32 // HTTP/2: how many bytes of an answer the client accepts
 }
 
-// clientInfoOf returns the facts about a client. b holds the client's bytes that follow the PROXY
-// header, if there is one.
+// clientInfoOf returns the facts about a client. b holds the bytes that the client has sent after
+// the PROXY header. Without a PROXY header, b holds all bytes that the client has sent.
 func clientInfoOf(r peek.Result, b []byte) clientInfo {
 	c := clientInfo{protocol: r.Protocol}
 	switch r.Protocol {

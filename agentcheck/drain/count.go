@@ -90,8 +90,9 @@ func (d *Drainer) Attach(srv *http.Server) {
 	}
 }
 
-// mayGoAway reports whether a response on the HTTP/2 connection e may come with GOAWAY: half of
-// Delay is over, so a balancer that checks readiness has noticed the drain, and no other request runs on e.
+// mayGoAway reports whether net/http may send GOAWAY with a response on the HTTP/2 connection e.
+// Two conditions must be true. First, half of Delay is over, so a balancer that checks readiness
+// has noticed the drain. Second, no other request is running on e.
 func (d *Drainer) mayGoAway(e *connEntry) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -103,7 +103,9 @@ func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error)
 		},
 	}
 	if p.supervisor != nil {
-		// The drain waits before it stops HAProxy, and it ends HAProxy at its deadline.
+		// The drainer waits for -drain-delay before it stops HAProxy, so HAProxy itself needs no
+		// grace. The drainer ends HAProxy after -drain-timeout, so HAProxy itself may not end
+		// earlier.
 		p.controller.Override = func(settings *frontproxy.Settings) {
 			settings.Grace = -1
 			settings.HardStop = max(cmp.Or(settings.HardStop, 30*time.Second), s.drainTimeout+time.Second)
@@ -166,8 +168,8 @@ func (p *proxy) source(s settings) (controller.Source, error) {
 	}), nil
 }
 
-// count returns the numbers of open connections and requests in HAProxy. If HAProxy does not answer, count returns the last numbers: a
-// stopping HAProxy does not answer.
+// count returns the numbers of open connections and requests in HAProxy. If HAProxy does not
+// answer, count returns the last numbers: a stopping HAProxy does not answer.
 func (p *proxy) count() drain.Load {
 	if p.supervisor != nil && p.supervisor.State().PID == 0 {
 		return drain.Load{}
@@ -203,8 +205,8 @@ func (p *proxy) haproxyChanged(s supervisor.State) {
 	}
 }
 
-// haproxyLine logs a message of HAProxy. The lines of its access log go to the standard output as they
-// are.
+// haproxyLine logs a message of HAProxy. The lines of its access log go to the standard output as
+// they are.
 func (p *proxy) haproxyLine(line string) {
 	if level, text, ok := supervisor.Message(line); ok {
 		p.log.Log(context.Background(), level, "haproxy", "line", text)

@@ -44,7 +44,8 @@ func (m *metrics) instrument(route string, h http.Handler) http.Handler {
 	return h
 }
 
-// watch adds the metric whose value comes from api: the number of requests that wait for a change.
+// watch adds the metric "followers". Each scrape asks api for the value: the number of requests
+// that wait for a change.
 func (m *metrics) watch(api *httpapi.Handler) {
 	m.GaugeFunc("followers", "Requests that wait for a change.", func() float64 { return float64(api.Waiting()) })
 }

@@ -12,8 +12,8 @@
 // README.md in this directory describes the flags. Package nodeselect/disruption/gate/keeper does
 // the work.
 //
-// The exit status is 0 for yes, 3 for "not now", 1 if nodegate cannot tell, and 2 if the flags cannot
-// be used. A script must read everything except 0 as no.
+// The exit status is 0 for yes, 3 for "not now", 1 if nodegate cannot tell, and 2 if the flags
+// cannot be used. A script must treat every other exit status than 0 as no.
 package main
 
 import (
@@ -131,7 +131,7 @@ func (c *may) check(nodes []string) error {
 	return nil
 }
 
-// askEvery is the time between two questions of -wait.
+// askEvery is the pause after which "nodegate may -wait" asks again.
 const askEvery = 2 * time.Second
 
 func (c *may) run(ctx context.Context, inv cli.Invocation, s *settings, nodes []string) (int, error) {

@@ -90,7 +90,7 @@ func (c *serve) run(ctx context.Context, inv cli.Invocation, s *settings, _ []st
 	return cli.ExitOK, nil
 }
 
-// observer observes the granted nodes at regular times, and has the metrics.
+// observer observes the granted nodes at regular times, and serves the metrics of "nodegate serve".
 type observer struct {
 	keeper   *keeper.Keeper
 	log      *slog.Logger

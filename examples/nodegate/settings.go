@@ -55,7 +55,8 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.UintVar(&s.agentPort, "agent-port", 9707, "`port` of the node agents, which must answer up before a node counts as back; 0 means that a Ready node is back")
 }
 
-// check resolves the flags of the command with this name.
+// check checks the flags that all commands have, for the command with this name. It also sets the
+// fields that depend on several flags or on a part of a flag.
 func (s *settings) check(command string) error {
 	name, where, ok := strings.Cut(s.cluster, "=")
 	if !ok || validation.IsDNS1123Label(name) != nil || where == "" {
@@ -137,7 +138,7 @@ func (s *settings) source(report string) keeper.Report {
 }
 
 // httpSource returns the URL of a report and the client for it. The URL is "" if the report is a
-// file. The client nil means the default.
+// file. A nil client means that package keeper makes a client.
 func httpSource(report string) (url string, client *http.Client) {
 	if socket, ok := strings.CutPrefix(report, "unix:"); ok {
 		var d net.Dialer

@@ -196,8 +196,9 @@ func stepWeights(ctx context.Context, s *system) ([]step, error) {
 	return append(steps, second), err
 }
 
-// stepReplace replaces a node in the order of an upgrade: it cordons the old node, starts a new
-// node, loads the new configuration into HAProxy, and stops the old node.
+// stepReplace replaces a node as an upgrade of the cluster does. It first cordons the old node.
+// Then it starts a new node, and loads the new configuration into HAProxy. At the end, it stops the
+// old node.
 func stepReplace(ctx context.Context, s *system) ([]step, error) {
 	m := s.clusters["eu-1"]
 	old := s.subset(tracksService)[0]
@@ -263,7 +264,8 @@ func stepNoFailures(_ context.Context, s *system) ([]step, error) {
 }
 
 // await calls the function done every 20 ms, and returns nil as soon as done returns true. If this
-// takes longer than patience, await returns an error that contains the text of the argument problem.
+// takes longer than patience, await returns an error that contains the text of the argument
+// problem.
 func await(ctx context.Context, problem string, done func() bool) error {
 	for deadline := time.Now().Add(patience); !done(); {
 		if time.Now().After(deadline) {
@@ -276,8 +278,8 @@ func await(ctx context.Context, problem string, done func() bool) error {
 	return nil
 }
 
-// awaitVisits returns when the services together have answered observedRequests requests that clients
-// sent at the time start or later.
+// awaitVisits returns when the services together have answered observedRequests requests that
+// clients sent at the time start or later.
 func (s *system) awaitVisits(ctx context.Context, start time.Time, services ...string) error {
 	err := await(ctx, fmt.Sprintf("%q answer too few requests", services), func() bool {
 		return len(s.journal.since(start, services...)) >= observedRequests

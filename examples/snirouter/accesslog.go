@@ -110,8 +110,9 @@ func (a *accessLog) write() {
 	}
 }
 
-// writeOmitted writes one line for each outcome that had faults without a line since the last call.
-// After that, faults get lines again: up to maxFaults for each outcome until the next call.
+// writeOmitted writes one line for each outcome with omitted faults. The line has the number of
+// faults that got no line of their own since the last call of writeOmitted. Until the next call, up
+// to maxFaults further faults of each outcome get a line.
 func (a *accessLog) writeOmitted() {
 	a.mu.Lock()
 	omitted := a.omitted

@@ -43,14 +43,14 @@ type applier struct {
 	log   *slog.Logger
 	guard func() error // returns an error when this process may no longer write
 
-	firstCause  string      // cause of a change if input is nil
-	known       bool        // report is the report in the directory
-	report      kube.Report // on the configuration in force, with the refused change
+	firstCause  string      // the cause that the report names for a change while input is nil
+	known       bool        // whether report has been read from the directory
+	report      kube.Report // report in the directory, with the refused change
 	reloads     reloads
-	redirected  string                // ID of the waiting change to which HAProxy is redirected; "" for none
-	moved       bool                  // redirect may have moved servers, which redirectBack has to take back
+	redirected  string                // ID of the waiting change for which redirect has succeeded; "" if there is none
+	moved       bool                  // redirect may have changed addresses of servers, so redirectBack must restore them
 	redirectErr string                // of the last redirection, so that a repeated error is logged once
-	checked     string                // the change and the version of HAProxy, if HAProxy has accepted it
+	checked     string                // ID of the last change that HAProxy has accepted in a check, and the version of HAProxy
 	input       *kube.Input           // of the configuration in force; nil if another process wrote it
 	version     haproxycfg.Version    // for which the configuration in force was rendered
 	logged      map[kube.Problem]bool // problems of the last attempt
@@ -165,9 +165,11 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 	return ch, Unchanged, nil
 }
 
-// check lets HAProxy check the change, once for each version of HAProxy, before the change has an
-// effect: admit may end an old worker, and redirect takes traffic from servers. While a change
-// without such an effect waits, check does nothing.
+// check lets HAProxy check the configuration of the change. It does so before the first effect of
+// the change: before admit, which may end an old worker, and before redirect, which takes requests
+// away from servers. If HAProxy has accepted the change already, check does not ask the same
+// version of HAProxy again. If the change has to wait because HAProxy has reloaded often, and
+// redirect has nothing to do, the attempt has no effect, and check does nothing.
 func (a *applier) check(ctx context.Context, ch *Change, now time.Time) error {
 	if err := a.guard(); err != nil {
 		return err
@@ -183,7 +185,7 @@ func (a *applier) check(ctx context.Context, ch *Change, now time.Time) error {
 	return a.guard() // the check can take seconds
 }
 
-// redirects reports whether redirect has to do something for the change.
+// redirects reports whether redirect has to change addresses of servers for the change.
 func (a *applier) redirects(ch *Change) bool {
 	servers := ch.Diff.Servers
 	return a.redirected != ch.ID() && (a.moved || servers.Removed+servers.Altered > 0)
@@ -216,16 +218,18 @@ func (a *applier) warnOfRedirect(what string, err error) {
 	a.redirectErr = text
 }
 
-// endWait runs when no change waits for a reload any more. The wait of a later change then begins
-// at 0, and the servers in force get requests again.
+// endWait is called when no change waits for a reload any more. It forgets when the wait began, so
+// that the limits of a later wait do not count this time. It also calls redirectBack, so that all
+// servers in force get requests again.
 func (a *applier) endWait(ctx context.Context, ch *Change) {
 	a.reloads.since, a.reloads.paced = time.Time{}, time.Time{}
 	a.redirectBack(ctx, ch)
 }
 
-// redirectBack undoes redirect when no change waits any more. Until this process has applied a
-// configuration, redirectBack always asks HAProxy to undo it, because an earlier process may have
-// called redirect. In that time it ignores an error, because HAProxy may not run yet.
+// redirectBack undoes redirect when no change waits any more. If this process has not called
+// redirect, redirectBack does nothing. There is one exception: until this process has applied a
+// configuration, redirectBack restores the servers in any case, because an earlier process may have
+// called redirect. In this case it ignores an error, because HAProxy may not be running yet.
 func (a *applier) redirectBack(ctx context.Context, ch *Change) {
 	if !a.moved && a.input != nil {
 		return

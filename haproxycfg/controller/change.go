@@ -28,14 +28,15 @@ const ReportFile = "report.json"
 type Change struct {
 	// Config is the new configuration.
 	Config *haproxycfg.Config
-	// Diff is the difference between the configuration in Controller.Dir and Config. Its Text is
-	// empty.
+	// Diff is the difference between the configuration in Controller.Dir and Config. Diff.Text is
+	// always empty.
 	Diff deploy.Diff
 	// Losses counts what the change takes away. If a node port now belongs to another Service, the
 	// servers that the old Service had on this port do not count as lost.
 	Losses deploy.Losses
-	// Report is the report on Config. Report.Changes describes this change. If Config is in force
-	// already, Report.Changes describes the last change that was applied.
+	// Report describes Config. If Config differs from the configuration in force, Report.Changes
+	// describes this Change. If Config is in force already, Report.Changes describes the last
+	// change that was applied.
 	Report kube.Report
 
 	plan  *deploy.Plan
@@ -69,9 +70,9 @@ func MaxShare(share float64) func(*Change) error {
 // has a server. Usually the name of a cluster is wrong, or a cluster has not answered yet.
 var ErrNoServers = errors.New("the first configuration would have no servers")
 
-// withoutServers returns ErrNoServers if the directory has no configuration yet, and if no route
-// of the new configuration has a server. An empty list of routes is no error, because it may be
-// intended.
+// withoutServers returns ErrNoServers if two conditions are true: the directory has no
+// configuration yet, and no route of the new configuration has a server. If there are no routes, it
+// returns nil, because somebody may want an HAProxy without routes.
 func (ch *Change) withoutServers() error {
 	if ch.plan.First() && ch.Diff.Servers.After == 0 && (ch.unread || len(ch.input.Table.Routes()) > 0) {
 		return ErrNoServers
@@ -260,13 +261,13 @@ func (c *Controller) readReport() (kube.Report, error) {
 }
 
 // Plan reads the sources once, and returns the change from the configuration in Dir to the one for
-// these sources. It writes nothing. The report shows the argument cause as the cause of the change,
-// for example the name of a command.
+// these sources. Plan writes nothing. The report of the Change names the argument cause as the
+// cause of the change. cause is, for example, the name of a command.
 //
 // A cluster that does not answer keeps the servers that the report lists for it. If the report
 // lists no servers for it, Plan returns an error. If a source returns an error, Plan returns this
-// error. If a step after the reading fails, Plan returns an error and also a Change. The Report of
-// this Change contains the problems of the routes.
+// error. If Plan has read all sources and a later step fails, Plan returns an error and also a
+// Change. The Report of this Change contains the problems of the routes.
 func (c *Controller) Plan(ctx context.Context, cause string) (*Change, error) {
 	if err := c.check(); err != nil {
 		return nil, err
@@ -347,7 +348,7 @@ func (c *Controller) read(ctx context.Context, last kube.Report) (inputs, error)
 			if err != nil {
 				return fmt.Errorf("cluster %s: %w", name, err)
 			}
-			in.clusters[i] = cluster{name: name, ClusterState: state} // one reading does not tell since when
+			in.clusters[i] = cluster{name: name, ClusterState: state} // a single Read does not tell since when the cluster answers
 			return nil
 		})
 	}

@@ -42,8 +42,8 @@ type Controller struct {
 	Dir *deploy.Dir
 	// Version, if not nil, returns the version of the HAProxy that reads the configuration.
 	// [deploy.Checker.Version] is such a function. The Controller calls Version before each
-	// attempt, and renders for the version that it returns. So after an upgrade of HAProxy, the
-	// next attempt changes the configuration if the new version needs other lines. If Version
+	// attempt, and renders the configuration for this version. So if somebody upgrades HAProxy and
+	// the new version needs other lines, the next attempt changes the configuration. If Version
 	// fails, the Controller renders for the last version that Version returned. If Version has
 	// never returned one, the Controller renders for Builder.Edge.Global.Version.
 	Version func(context.Context) (haproxycfg.Version, error)
@@ -68,10 +68,10 @@ type Controller struct {
 	// MinInterval is the shortest time from the end of an attempt to the next one. 0 means 1 s.
 	MinInterval time.Duration
 	// MaxInterval is the longest pause after a reload, during which the next reload has to wait.
-	// The pause is MinInterval after the first reload. While reloads follow one another, each
-	// pause is four times as long as the previous one, up to MaxInterval. If HAProxy is not
-	// reloaded for MaxInterval after the end of a pause, the next pause is MinInterval again. 0
-	// means 30 s. If MaxInterval is not longer than MinInterval, the pause does not grow.
+	// The pause is MinInterval after the first reload. While reloads follow one another, each pause
+	// is four times as long as the previous one, up to MaxInterval. If the Controller does not
+	// reload HAProxy within MaxInterval after the end of a pause, the next pause is MinInterval
+	// again. 0 means 30 s. If MaxInterval is not longer than MinInterval, the pause does not grow.
 	MaxInterval time.Duration
 	// OldWorkers lists and ends the old workers of HAProxy. nil means that their number has no
 	// bound.
@@ -83,9 +83,9 @@ type Controller struct {
 	// workers or more. Then the Controller ends the oldest ones and reloads. 0 means 10 minutes.
 	// With a negative value, a reload does not wait for old workers.
 	MaxReloadWait time.Duration
-	// StartTimeout limits how long Run waits, before its first attempt, until every cluster has
-	// answered and all declarations can be read. It also limits how long Plan waits for each
-	// cluster. 0 means 10 s.
+	// StartTimeout limits how long Run delays its first attempt. Run waits until every cluster has
+	// answered and all declarations can be read, or until StartTimeout is over. It also limits how
+	// long Plan waits for each cluster. 0 means 10 s.
 	StartTimeout time.Duration
 
 	// Logger gets the log lines of Run: changes with their causes, problems, clusters that do not
@@ -187,8 +187,8 @@ func (c *Controller) logger() *slog.Logger {
 //     that could stay in use.
 //
 // If some declarations cannot be read at the start, the first attempt waits for them, at most for
-// StartTimeout. After that, Run applies the other declarations. The missing routes count as removed,
-// so Limit may refuse the change. ForceFirst does not permit such a change.
+// StartTimeout. After that, Run applies the other declarations. The missing routes count as
+// removed, so Limit may refuse the change. ForceFirst does not permit such a change.
 //
 // An attempt that is running when ctx ends has 5 s to finish. All goroutines of Run have ended when
 // it returns.

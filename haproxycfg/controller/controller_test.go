@@ -241,7 +241,8 @@ func TestForceThatTakesLong(t *testing.T) {
 	})
 }
 
-// TestRunCallsFollowAgain: a source that cannot start is tried again, and its error is shown.
+// TestRunCallsFollowAgain: if Follow of a source returns an error, the Controller calls Follow
+// again, and Status has the error.
 func TestRunCallsFollowAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		eu1 := newFakeCluster()
@@ -298,7 +299,8 @@ func TestPlanAndApply(t *testing.T) {
 	require.Equal(t, controller.Written, outcome)
 }
 
-// TestPlanWithoutACluster: a cluster that does not answer keeps its servers, unless none are known.
+// TestPlanWithoutACluster: a cluster that does not answer keeps the servers that the report lists.
+// If the report lists none, Plan fails.
 func TestPlanWithoutACluster(t *testing.T) {
 	eu1 := newFakeCluster()
 	c := newController(t, eu1)

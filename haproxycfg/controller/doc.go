@@ -30,8 +30,8 @@
 //
 // In an attempt, the Controller
 //
-//  1. builds the configuration of the latest routes and clusters, and leaves out each entry that
-//     cannot be served, with a problem in the report;
+//  1. builds a configuration from the latest routes and clusters; it leaves out each entry that
+//     HAProxy cannot serve, and reports a problem for the entry;
 //  2. compares the configuration with the one in the directory;
 //  3. refuses the change if Limit returns an error;
 //  4. lets HAProxy check the configuration;
@@ -52,11 +52,12 @@
 // ends, and a tunnel may last for hours. So the Controller limits reloads in two ways:
 //
 //   - While reloads follow one another, the pause between them grows from MinInterval to
-//     MaxInterval. Changes that arrive during a pause need only one reload together. 100 changes in
-//     a minute cause five reloads. The first change after a quiet time does not wait.
+//     MaxInterval. One reload at the end of a pause applies all changes that have arrived during
+//     the pause. For example, 100 changes in a minute cause five reloads. The first change after a
+//     quiet time does not wait.
 //   - If HAProxy has MaxOldWorkers old workers, the reload waits until one of them ends, for
-//     MaxReloadWait at most. Then the Controller ends the oldest worker, logs how many streams that
-//     cut, and reloads.
+//     MaxReloadWait at most. After that time, the Controller ends the oldest worker, logs how many
+//     streams of this worker it has cut, and reloads HAProxy.
 //
 // An attempt whose reload waits has the outcome Waits. The answers of agents do not need a reload:
 // HAProxy drains a server, or changes its weight, while a reload waits. The Controller calls
@@ -73,10 +74,10 @@
 // the Controller needs the node ports in the report.
 //
 // After a refusal, the configuration in force stays. The Controller writes the refused change to
-// the report, with its causes, losses and ID. The next attempt again compares the latest inputs
-// with the configuration in force. So if the inputs return to their old state, nothing is refused
-// any more. Controller.Force applies a refused change. With ForceFirst, Run applies the first
-// change after its start, whatever its size.
+// the report, with its causes, losses and ID. Each later attempt compares the latest routes and
+// clusters with the configuration in force. So if the routes and clusters return to their old
+// state, the Controller has no change to refuse any more. Controller.Force applies a refused
+// change. With ForceFirst, Run applies the first change after its start, whatever its size.
 //
 // # Sources that fail
 //
@@ -84,8 +85,8 @@
 //
 //   - A cluster that does not answer keeps its servers. After a restart of the Controller, it keeps
 //     the servers that the report lists.
-//   - A cluster may list no nodes or no services at the start, although the report lists servers for
-//     it. It keeps these servers, because an API server whose store is empty looks the same.
+//   - A cluster may list no nodes or no services at the start, although the report lists servers
+//     for it. It keeps these servers, because an API server whose store is empty looks the same.
 //   - A cluster that has never answered appears in the report as a problem. The other clusters are
 //     served.
 //   - A file that cannot be read or parsed keeps its earlier routes. At the start, the Controller
@@ -97,8 +98,9 @@
 // report.json in the directory is a kube.Report: problems, nodes that are not used and why, the
 // nodes of each service, the last change and the refused change with their causes, and the cost of
 // checks. It names the configuration in force by an ID and the time at which it was applied.
-// ReportHandler serves the report while it describes what HAProxy runs. The Controller also reads the report when it starts. Without the report, it selects nodes
-// for all services again, and a cluster that does not answer has no servers.
+// ReportHandler serves the report while the report describes what HAProxy runs. The Controller also
+// reads the report when it starts. If the report is missing, the Controller selects nodes for all
+// services again, and a cluster that does not answer has no servers.
 //
 // # Several processes
 //

@@ -13,8 +13,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/kube"
 )
 
-// Example is a terminator of its own: it follows a file of routes and a directory of manifests,
-// lets a tenth of the servers change at once, and prints each attempt. It ends after the first one.
+// Example is a small terminator: it follows a file of routes and a directory of manifests, lets a
+// tenth of the servers change at once, and prints each attempt. It ends after the first one.
 func Example() {
 	dir := exampleInputs()
 	defer os.RemoveAll(dir)
@@ -25,7 +25,7 @@ func Example() {
 			{Name: "eu-1", Source: controller.Manifests{Dir: filepath.Join(dir, "eu-1")}},
 		},
 		Builder: kube.Builder{Edge: edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}},
-		Dir:     &deploy.Dir{Path: filepath.Join(dir, "haproxy")}, // with Check and Reload, HAProxy follows
+		Dir:     &deploy.Dir{Path: filepath.Join(dir, "haproxy")}, // without Check and Reload, no HAProxy is needed
 		Limit:   controller.MaxShare(0.1),
 		Attempted: func(a controller.Attempt) {
 			fmt.Println(a.Outcome, a.Err)

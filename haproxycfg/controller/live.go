@@ -18,8 +18,8 @@ import (
 // discovery.k8s.io.
 //
 // A cluster may list no nodes or no services at the start, although the report lists servers for
-// it. Then Live reports that the cluster does not answer, so the cluster keeps its servers: an API
-// server whose store is empty by mistake gives the same lists.
+// it. An API server whose store is empty by mistake gives the same lists. So Live then reports that
+// the cluster does not answer, and the cluster keeps its servers.
 type Live struct {
 	// Config returns the address and credentials of the API server. Live calls Config again after
 	// an error. Required.
@@ -75,7 +75,7 @@ func (l *Live) Follow(ctx context.Context, start Start, publish func(ClusterStat
 			if err := emptiness(s.Objects); err != nil {
 				state = ClusterState{Err: err}
 			} else {
-				trusted = true // from now on, the Watcher itself distrusts lists that lack much
+				trusted = true // from now on, the Watcher itself finds doubtful lists
 			}
 		}
 		publish(state)

@@ -18,8 +18,8 @@ type loop struct {
 	// seen is called when new inputs arrive, before the attempt to apply them. started is false
 	// while the loop still waits until every source has answered once.
 	seen func(in inputs, started bool)
-	// applied is called after each attempt. It is not called if the attempt failed because the term
-	// ended.
+	// applied is called after each attempt. The loop does not call it if an attempt failed because
+	// the term ended.
 	applied func(Attempt)
 	// leads is called with true when a term begins, and with false when it ends.
 	leads func(bool)
@@ -140,7 +140,7 @@ func (l *loop) attempt(ctx context.Context, asked permit) Attempt {
 
 func (l *loop) beginTerm(t Term) {
 	if t.err() != nil {
-		return // it ended before the loop received it
+		return // the term ended before the loop received it
 	}
 	l.term = t
 	l.schedule.restart()
@@ -164,7 +164,8 @@ func (l *loop) leading() bool {
 	return false
 }
 
-// guard returns nil while this process may write, and otherwise the reason why it may not.
+// guard returns nil while this process may write. Otherwise it returns the reason why the process
+// may not write.
 func (l *loop) guard() error {
 	if l.terms == nil {
 		return nil
@@ -172,8 +173,9 @@ func (l *loop) guard() error {
 	return l.term.err()
 }
 
-// stopGrace is how long a running attempt may continue after the context of Run has ended. An
-// interrupted reload would leave the outcome unknown, so the next start would have to reload again.
+// stopGrace is how long a running attempt may continue after the context of Run has ended. If a
+// reload is interrupted, nobody knows its outcome, and the next process has to reload HAProxy
+// again.
 const stopGrace = 5 * time.Second
 
 // graceful returns a context for an attempt. The context ends when over is closed, or stopGrace

@@ -224,8 +224,8 @@ func TestLoopForceAtTheStart(t *testing.T) {
 	})
 }
 
-// TestLoopForceAtTheStartIsForOneChange: the permit stays while HAProxy does not run yet, but it
-// permits only the change of the first attempt.
+// TestLoopForceAtTheStartIsForOneChange: ForceFirst permits only the change of the first attempt.
+// It still permits this change while HAProxy does not run yet and the attempts fail.
 func TestLoopForceAtTheStartIsForOneChange(t *testing.T) {
 	loopTest(t, func(l *loop, f *fakeApply) { l.force.active, f.pending = true, "abc" }, func(t *testing.T, _ *loop, f *fakeApply, in *inbox) {
 		f.set(Failed, errors.New("no such socket"), 0)

@@ -72,8 +72,8 @@ func (c *Controller) newReloads(log *slog.Logger) reloads {
 }
 
 // admit returns nil if HAProxy may be reloaded now. Otherwise it returns why the reload has to
-// wait. If a reload has waited for old workers for maxWait, admit ends the oldest workers and
-// returns nil. now is the time of the attempt.
+// wait. If a reload has waited for the end of an old worker as long as maxWait, admit ends the
+// oldest workers and returns nil. now is the time of the attempt.
 func (r *reloads) admit(ctx context.Context, now time.Time) *Waiting {
 	if until := r.pace.next(); until.After(now) {
 		if r.paced.IsZero() {
@@ -115,7 +115,8 @@ func (r *reloads) admit(ctx context.Context, now time.Time) *Waiting {
 }
 
 // count asks HAProxy for the number of old workers, stores the number and returns it. If HAProxy
-// does not answer, the stored number stays: the reload that follows reports the fault.
+// does not answer, count returns the stored number. It reports no error, because the reload that
+// follows reports the same fault.
 func (r *reloads) count(ctx context.Context) int {
 	if r.workers == nil {
 		return 0
@@ -133,13 +134,14 @@ func (r *reloads) reloaded(ctx context.Context, now time.Time) {
 	r.count(ctx)
 }
 
-// pace limits the rate of reloads: after each reload, the next one waits for a pause. After a
-// quiet time the pause has the length in the field least. Each further reload makes the pause four
-// times as long, up to the length in the field most. So 100 changes in a minute cause five
-// reloads, and a change after a quiet time comes into force immediately. pace does not read the
-// clock: callers pass the time.
+// pace limits the rate of reloads: after each reload, HAProxy may not be reloaded again before a
+// pause is over. After the first reload, the pause is as long as the field "least" says. Each
+// further reload makes the pause four times as long, but never longer than the field "most" says.
+// If HAProxy is then not reloaded for a time as long as "most" after the end of a pause, the next
+// pause is short again. So 100 changes in a minute cause five reloads, and the first change after a
+// quiet time comes into force immediately. pace does not read the clock: callers pass the time.
 type pace struct {
-	least, most time.Duration // with most <= least, the pause is always least
+	least, most time.Duration // if most <= least, every pause is as long as least
 
 	last  time.Time     // end of the last reload
 	pause time.Duration // after the last reload

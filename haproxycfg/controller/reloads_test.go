@@ -19,7 +19,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/deploy"
 )
 
-// fakeWorkers are the old workers of an HAProxy. Each reload leaves an old worker with three streams.
+// fakeWorkers are the old workers of an HAProxy. Each reload leaves an old worker with three
+// streams.
 type fakeWorkers struct {
 	mu    sync.Mutex
 	began time.Time
@@ -52,7 +53,7 @@ func (f *fakeWorkers) EndOldest(context.Context) (deploy.EndedWorker, error) {
 	return deploy.EndedWorker{PID: f.leave(), Streams: 3}, nil
 }
 
-// leave ends the oldest worker, as the end of its last connection does.
+// leave ends the oldest worker, as if its last connection had ended.
 func (f *fakeWorkers) leave() int {
 	pid := f.old[0]
 	f.old, f.ended = f.old[1:], append(f.ended, pid)
@@ -184,7 +185,8 @@ func TestReloadWaitsForOldWorkers(t *testing.T) {
 	})
 }
 
-// TestReloadDoesNotWaitForever: a worker that cannot be ended does not keep changes from HAProxy.
+// TestReloadDoesNotWaitForever: even if the Controller cannot end an old worker, it still reloads
+// HAProxy.
 func TestReloadDoesNotWaitForever(t *testing.T) {
 	reloadTest(t, func(c *controller.Controller, f *fakeWorkers) {
 		c.MaxOldWorkers, c.MaxReloadWait, c.MaxInterval, f.stuck = 1, -1, 1, true
@@ -224,7 +226,8 @@ func TestForcedChangeWaitsForOldWorkers(t *testing.T) {
 }
 
 // TestWaitingChangeRedirects: while a change waits, HAProxy sends no requests to servers that the
-// change removes. If nobody wants the change any more, HAProxy is redirected back.
+// change removes. If the routes and clusters return to their old state, these servers get requests
+// again.
 func TestWaitingChangeRedirects(t *testing.T) {
 	var redirected []string
 	reloadTest(t, func(c *controller.Controller, f *fakeWorkers) {
@@ -254,8 +257,9 @@ func TestWaitingChangeRedirects(t *testing.T) {
 	})
 }
 
-// TestRejectedChangeHasNoEffect: a change that HAProxy rejects ends no worker and redirects nothing.
-// An accepted change that waits is checked once, and a redirection that fails is repeated.
+// TestRejectedChangeHasNoEffect: if HAProxy rejects a change, the Controller ends no worker and
+// redirects nothing. If HAProxy accepts a change that has to wait, the Controller checks it once.
+// If a redirection fails, the next attempt repeats it.
 func TestRejectedChangeHasNoEffect(t *testing.T) {
 	rejected, stuck := errors.New("rejected"), errors.New("stuck")
 	checks, redirections := 0, 0
@@ -300,7 +304,7 @@ func TestRejectedChangeHasNoEffect(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, 1, redirections)
 
-		// The wait ends with the rejected change. So the change after it waits from its beginning.
+		// The rejected change ends the wait. So the wait of the change after it begins at 0.
 		set(rejected, nil)
 		toggle(time.Hour)
 		require.ErrorIs(t, c.Status().Err, rejected)

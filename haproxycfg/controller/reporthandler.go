@@ -12,10 +12,10 @@ import (
 // ReportHandler returns a handler of GET /report.json. It answers with the report in the directory.
 // The clusters and services of this report are those of the configuration that HAProxy runs.
 //
-// The status is 503 while the report and HAProxy may differ: before the first attempt, while an
-// attempt changes HAProxy or a change waits for its reload, after an attempt failed halfway, and
-// while another process leads. So a client that gets status 200 knows all nodes that get new
-// requests. Old workers of HAProxy may still have connections to other nodes.
+// The status is 503 while the report and HAProxy may differ. This is so before the first attempt,
+// while an attempt changes HAProxy, while a change waits for its reload, after an attempt that
+// failed halfway, and while another process leads. So a client that gets status 200 knows all nodes
+// that get new requests. Old workers of HAProxy may still have connections to other nodes.
 func (c *Controller) ReportHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /report.json", func(w http.ResponseWriter, _ *http.Request) {

@@ -6,7 +6,7 @@ import (
 )
 
 // maxRetryAfterChange is the longest pause after a failed attempt if routes or clusters have
-// changed since then. Such a change may remove the reason of the failure.
+// changed since the attempt. Such a change may remove the reason of the failure.
 const maxRetryAfterChange = 5 * time.Second
 
 // schedule decides when the next attempt is due. It does not read the clock: callers pass the time.
@@ -19,7 +19,7 @@ type schedule struct {
 	dirty     bool      // an attempt is wanted
 	last      time.Time // end of the last attempt
 	notBefore time.Time // earliest time of the next attempt
-	failures  int       // attempts that failed since the last one that did not
+	failures  int       // number of failed attempts since the last attempt that did not fail
 }
 
 // due returns the time until the next attempt; 0 means that it is due now. ok is false if no
@@ -38,8 +38,8 @@ func (s *schedule) changed(answered bool) {
 	}
 }
 
-// startTimeoutOver is called after StartTimeout. From now on, sources without an answer do not delay
-// the first attempt.
+// startTimeoutOver is called after StartTimeout. From now on, sources without an answer do not
+// delay the first attempt.
 func (s *schedule) startTimeoutOver() {
 	s.dirty = s.dirty || !s.started
 	s.started = true
@@ -82,8 +82,9 @@ func (s *schedule) failed(now time.Time) {
 	s.last, s.notBefore = now, now.Add(s.pause(s.maxBackoff))
 }
 
-// pause returns the length of the pause after the last attempt. After a success it is minInterval.
-// Each failure doubles it, up to the argument longest. It is never shorter than minInterval.
+// pause returns the length of the pause after the last attempt. After a success, the pause is
+// minInterval. After the first failure, the pause is backoff. Each further failure doubles the
+// pause, up to the argument longest. The pause is never shorter than minInterval.
 func (s *schedule) pause(longest time.Duration) time.Duration {
 	if s.failures == 0 {
 		return s.minInterval

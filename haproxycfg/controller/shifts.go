@@ -16,12 +16,13 @@ import (
 	"github.com/headgate/headgate/internal/inputfile"
 )
 
-// ShiftsFile is the name of the file with the shifts of routes, which is in the same directory as the
-// configuration. It contains a shift.State as JSON. Each attempt reads it, so a restarted Controller
-// and the next leader continue with the same shares.
+// ShiftsFile is the name of the file with the shifts of routes, which is in the same directory as
+// the configuration. It contains a shift.State as JSON. Each attempt reads it, so a restarted
+// Controller and the next leader continue with the same shares.
 const ShiftsFile = "shifts.json"
 
-// Shifts returns the shifts of routes in Dir. It implements shift.Control.
+// Shifts reads the file ShiftsFile in Dir, and returns the shifts in it. A shift moves a route from
+// one cluster to another; see package shift. Shifts implements shift.Control.
 func (c *Controller) Shifts() (shift.State, error) {
 	path := filepath.Join(c.Dir.Path, ShiftsFile)
 	data, err := inputfile.ReadOptional(path, shift.MaxStateBytes)
@@ -35,16 +36,17 @@ func (c *Controller) Shifts() (shift.State, error) {
 	return state, nil
 }
 
-// shiftRequest asks the loop to put a state of shifts into force. The loop sends the error to reply,
-// whose capacity is 1.
+// shiftRequest asks the loop to put a state of shifts into force. The loop sends the error to
+// reply, whose capacity is 1.
 type shiftRequest struct {
 	state shift.State
 	reply chan error
 }
 
 // SetShifts writes the shifts of routes to Dir, and makes HAProxy follow them without a reload. It
-// changes only the configuration in force, so it works while another change is refused or waits. It
-// implements shift.Control. Call SetShifts only while Run is running.
+// changes only the configuration in force and needs no attempt. So it also works while the
+// Controller refuses a change, or while a change waits for its reload. It implements shift.Control.
+// Call SetShifts only while Run is running.
 func (c *Controller) SetShifts(ctx context.Context, state shift.State) error {
 	c.init()
 	request := shiftRequest{state, make(chan error, 1)}
@@ -61,7 +63,8 @@ func (c *Controller) SetShifts(ctx context.Context, state shift.State) error {
 	}
 }
 
-// setShifts does the work of SetShifts. The loop calls it between two attempts.
+// setShifts writes the state to Dir, and changes the running HAProxy. The loop calls it between two
+// attempts.
 func (c *Controller) setShifts(ctx context.Context, state shift.State) error {
 	data, err := state.AppendJSON(nil)
 	if err != nil {
@@ -99,7 +102,7 @@ func shareOf(s shift.Shift) edge.Share {
 	return edge.Share{Cluster: s.Cluster, Points: points}
 }
 
-// addShifts sets the shares of the edge to those in Dir.
+// addShifts reads the shifts in Dir, and sets the fields Shares and ClosePoints of the edge.
 func (c *Controller) addShifts(e *edge.Edge) error {
 	state, err := c.Shifts()
 	if err != nil {
@@ -126,8 +129,8 @@ func (c *Controller) backendInForce(route string) (string, error) {
 	return name, nil
 }
 
-// partsInForce returns the two backends between which a route moves: target has the servers of the
-// cluster, and rest has all other servers of the route.
+// partsInForce returns the names of the two backends between which a shift moves a route: target
+// has the servers of the cluster, and rest has all other servers of the route.
 func (c *Controller) partsInForce(route, cluster string) (target, rest string, err error) {
 	backend, err := c.backendInForce(route)
 	if err != nil {
@@ -144,8 +147,8 @@ func (c *Controller) partsInForce(route, cluster string) (target, rest string, e
 	return target, rest, nil
 }
 
-// CheckShift returns an error if the configuration in force has no such route, or if the route cannot
-// move to the cluster. It implements shift.Control.
+// CheckShift returns an error if the configuration in force has no such route, or if the route
+// cannot move to the cluster. It implements shift.Control.
 func (c *Controller) CheckShift(route, cluster string) error {
 	target, _, err := c.partsInForce(route, cluster)
 	if err == nil && c.Dir.InForce(edge.Router).Servers(target) == 0 {
@@ -154,8 +157,9 @@ func (c *Controller) CheckShift(route, cluster string) error {
 	return err
 }
 
-// ShiftCounters returns a function for shift.Runner.Counters. The function reads the counters
-// of the HAProxy worker that the argument worker returns, such as the method Worker of a deploy.Runtime.
+// ShiftCounters returns a function for shift.Runner.Counters. The function calls worker, and reads
+// the counters of the HAProxy worker whose socket worker returns. The method Worker of a
+// deploy.Runtime can be the argument worker.
 func (c *Controller) ShiftCounters(worker func(context.Context) (runtimeapi.Socket, error)) func(ctx context.Context, route, cluster string) (target, rest shift.Counters, err error) {
 	return func(ctx context.Context, route, cluster string) (target, rest shift.Counters, err error) {
 		targetName, restName, err := c.partsInForce(route, cluster)

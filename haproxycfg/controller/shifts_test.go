@@ -19,8 +19,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/shift"
 )
 
-// TestShiftsWhileAChangeIsRefused moves a route while another change is refused. The share is part of
-// the next configuration too, also after a restart.
+// TestShiftsWhileAChangeIsRefused moves a route while another change is refused. The share is part
+// of the next configuration too, also after a restart.
 func TestShiftsWhileAChangeIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const route = "www.example.com/"

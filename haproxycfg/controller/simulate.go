@@ -67,11 +67,11 @@ func (l *Live) Pods(ctx context.Context) (services endpoints.Services, err error
 type Simulation struct {
 	// Balancers is the number of HAProxy processes that run the configuration. 0 means 1.
 	Balancers int
-	// InFlight is the mean number of requests in flight for each service, node and balancer. 0 means
-	// one connection for each node and balancer.
+	// InFlight is the mean number of requests of one service that are in flight from one balancer
+	// to one node. 0 means that each service has one connection from each balancer to each node.
 	InFlight float64
-	// Target is the load of the busiest pod that unevenness.Estimate.MorePods is for, as a multiple
-	// of the mean. 0 means unevenness.DefaultTarget.
+	// Target is the target load for unevenness.Estimate.MorePods: the largest load that the busiest
+	// pod should have, as a multiple of the present mean. 0 means unevenness.DefaultTarget.
 	Target float64
 }
 
@@ -82,9 +82,10 @@ type ServiceLoad struct {
 	unevenness.Estimate
 }
 
-// Simulate computes how unevenly the configuration of a Change loads the pods of each service, in the
-// order of its report. It reads the pods of all clusters, and changes nothing. It returns an error if
-// the pods of a cluster cannot be read within StartTimeout.
+// Simulate computes how unevenly HAProxy loads the pods of each service with the configuration of a
+// Change. The services have the order of the Change's report. It reads the pods of all clusters,
+// and changes nothing. It returns an error if the pods of a cluster cannot be read within
+// StartTimeout.
 func (c *Controller) Simulate(ctx context.Context, ch *Change, s Simulation) ([]ServiceLoad, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.startTimeout())
 	defer cancel()

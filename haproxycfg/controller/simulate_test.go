@@ -83,7 +83,7 @@ func TestSimulate(t *testing.T) {
 	require.Equal(t, loads, again)
 }
 
-// A live cluster gives the pods in one list.
+// A source of a live cluster returns all pods in one list.
 func TestSimulateOfALiveCluster(t *testing.T) {
 	t.Parallel()
 	server := kubewatchtest.New(t)

@@ -67,7 +67,7 @@ type ClusterState struct {
 	// and keeps the last state that was Synced.
 	Synced bool
 	// Objects are the nodes and services of the cluster. While the cluster does not answer, they
-	// are the last known ones.
+	// are the objects of its last answer.
 	Objects nodeselect.Objects
 	// Selection contains the nodes of each service port. If it is nil, the Controller selects the
 	// nodes from Objects.
@@ -104,8 +104,8 @@ func (m Manifests) Read(context.Context, Start) (ClusterState, error) {
 	return ClusterState{Synced: err == nil, Objects: objects, Problems: problems}, err
 }
 
-// readyNodes returns Objects.ReadyNodes. Without any EndpointSlice, it returns nil, because the
-// directory then probably lacks the EndpointSlices.
+// readyNodes returns Objects.ReadyNodes. If the list is empty, it returns nil: probably nobody has
+// put the EndpointSlices into the directory.
 func readyNodes(objects nodeselect.Objects, list []*discoveryv1.EndpointSlice) map[string][]string {
 	if len(list) == 0 {
 		return nil
@@ -113,8 +113,8 @@ func readyNodes(objects nodeselect.Objects, list []*discoveryv1.EndpointSlice) m
 	return live.ReadyNodes(objects.Services, list)
 }
 
-// mergeProblems returns the problems of both lists, without duplicates. A text that cannot be
-// parsed is in both lists.
+// mergeProblems returns the problems of both lists, without duplicates. If a text cannot be parsed,
+// both lists have the same problem.
 func mergeProblems(a, b []nodeselect.Problem) []nodeselect.Problem {
 	merged := slices.Clone(a)
 	for _, p := range b {
@@ -136,7 +136,8 @@ func (m Manifests) Follow(ctx context.Context, _ Start, publish func(ClusterStat
 	})
 }
 
-// followWithSlices follows the directory twice: for nodes and services, and for EndpointSlices.
+// followWithSlices follows the directory with two watchers: one for nodes and services, and one for
+// EndpointSlices.
 func (m Manifests) followWithSlices(ctx context.Context, publish func(ClusterState)) error {
 	var mu sync.Mutex
 	var objects nodeselect.Objects

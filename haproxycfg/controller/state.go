@@ -39,7 +39,8 @@ func (c *cluster) connectivity() kube.Connectivity {
 	return connectivity
 }
 
-// answered reports whether every cluster has answered and all routes have been read since the start.
+// answered reports whether every cluster has answered and all routes have been read since the
+// start.
 func (in inputs) answered() bool {
 	if len(in.routes.Unread) > 0 {
 		return false
@@ -52,8 +53,8 @@ func (in inputs) answered() bool {
 	return true
 }
 
-// inbox contains the latest inputs. Each source replaces its own part of the inputs, and never
-// waits for the goroutine that reads them.
+// inbox contains the latest inputs. Each source replaces its own part of the inputs. A source never
+// waits for the goroutine that reads the inputs.
 type inbox struct {
 	// wake gets an element when the inputs change, unless it already contains one. The reader of
 	// the inputs waits for this element.
@@ -71,7 +72,8 @@ func newInbox(clusters []Cluster, now time.Time) *inbox {
 	return in
 }
 
-// toSeconds returns t in UTC and whole seconds, for people who read the report.
+// toSeconds returns t in UTC and without fractions of a second, so that people can read the times
+// in the report.
 func toSeconds(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
 // latest returns the inputs.

@@ -30,8 +30,8 @@ type Status struct {
 	InForce bool
 	// Servers is the number of servers in the configuration that was last applied.
 	Servers int
-	// Refused is the latest change, if it is not in force because Limit or HAProxy rejected it.
-	// Otherwise it is nil.
+	// Refused describes the latest change if it is not in force because Limit or HAProxy has
+	// rejected it. Otherwise Refused is nil.
 	Refused *kube.Changes
 	// Waiting says why a change that may be applied is not in force yet. It is nil if no change
 	// waits.
@@ -114,8 +114,8 @@ type status struct {
 	mu     sync.Mutex
 	now    Status
 	unsure bool // an attempt has failed, so HAProxy may not run the configuration on disk
-	// changing is true while an attempt changes files or HAProxy. torn is true after such an attempt
-	// has failed, until another one succeeds.
+	// changing is true while an attempt changes files or HAProxy. torn is true if such an attempt
+	// has failed and no later attempt has succeeded. Then the files and HAProxy may differ.
 	changing, torn bool
 }
 
@@ -149,7 +149,7 @@ func (s *status) applied(a Attempt) {
 		s.unsure = s.unsure || a.Outcome == Failed
 		// After a refusal, and while a change waits, the configuration on disk is normally still in
 		// force. But if an earlier attempt failed, HAProxy may not have loaded the configuration on
-		// disk. A refused first configuration leaves the disk without any.
+		// disk. If the first configuration is refused, there is no configuration on disk.
 		now.InForce = now.InForce || a.Outcome == Written || a.Outcome == Unchanged ||
 			(a.Outcome == Refused || a.Outcome == Waits) && !s.unsure && !errors.Is(a.Err, ErrNoServers)
 	})
@@ -159,8 +159,8 @@ func (s *status) forgetAttempt() {
 	s.change(func(now *Status) { now.Outcome, now.Err, now.Waiting = "", nil, nil })
 }
 
-// setChanging is called before an attempt changes files or HAProxy. The next call of applied ends
-// this state.
+// setChanging records that an attempt is about to change files or HAProxy. At the end of the
+// attempt, the caller calls applied, and applied sets changing to false.
 func (s *status) setChanging() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,8 +7,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestReadyWhenAConfigurationIsInForce: a refused change is compared with the configuration on
-// disk. That configuration is in force, unless an attempt before has failed.
+// TestReadyWhenAConfigurationIsInForce: after a refused change, the configuration on disk counts as
+// in force. There is one exception: an attempt has failed, and no attempt has succeeded since the
+// start. Then nobody knows which configuration HAProxy runs.
 func TestReadyWhenAConfigurationIsInForce(t *testing.T) {
 	no := errors.New("no")
 	tests := []struct {

@@ -14,7 +14,7 @@ import (
 // Traffic describes the requests that HAProxy sends to some addresses.
 type Traffic struct {
 	// Servers is the number of servers with one of the addresses, in the worker that serves new
-	// connections. Accepting is the number of those that get new requests.
+	// connections. Accepting is how many of these servers get new requests.
 	Servers   int `json:"servers"`
 	Accepting int `json:"accepting"`
 	// Sessions is the number of requests and tunnels that all workers have to the addresses.
@@ -23,8 +23,8 @@ type Traffic struct {
 	OldWorkers int `json:"oldWorkers"`
 }
 
-// NewTraffic computes the Traffic of addresses. workers are the statistics of each worker, first of
-// the one that serves new connections.
+// NewTraffic computes the Traffic of addresses. workers has the rows of "show stat" of each worker.
+// The first element is for the worker that serves new connections.
 func NewTraffic(workers [][]runtimeapi.Stat, addrs []netip.Addr) Traffic {
 	t := Traffic{OldWorkers: max(0, len(workers)-1)}
 	for i, rows := range workers {
@@ -50,10 +50,9 @@ func NewTraffic(workers [][]runtimeapi.Stat, addrs []netip.Addr) Traffic {
 // maxTrafficAddrs is the largest number of addresses in a request to TrafficHandler.
 const maxTrafficAddrs = 16
 
-// TrafficHandler returns a handler of GET /traffic?addr=ADDR, in which addr may occur several times.
-// It answers with the Traffic of these addresses in JSON. The status is 503 if HAProxy does not
-// answer. The function stats returns the statistics of each worker, first of the one that serves new
-// connections.
+// TrafficHandler returns a handler of GET /traffic?addr=ADDR, in which addr may occur several
+// times. It answers with the Traffic of these addresses in JSON. The status is 503 if HAProxy does
+// not answer. The function stats returns the argument workers of NewTraffic.
 func TrafficHandler(stats func(context.Context) ([][]runtimeapi.Stat, error)) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /traffic", func(w http.ResponseWriter, r *http.Request) {

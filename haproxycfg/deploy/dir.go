@@ -48,9 +48,10 @@ type Dir struct {
 	// configuration no longer contains. Its argument is the text of that configuration.
 	// [Reloader.Redirect] is such a function.
 	Redirect func(ctx context.Context, config []byte) error
-	// SetMap, if not nil, changes values of a map with haproxycfg.Map.Runtime in the running HAProxy.
-	// file is the path of the map as haproxy.cfg names it. [Reloader.SetMap] is such a function. With
-	// SetMap, a change of such values alone needs no reload.
+	// SetMap, if not nil, changes values of a map in the running HAProxy. Dir calls it only for
+	// maps whose field haproxycfg.Map.Runtime is true. file is the path of the map as haproxy.cfg
+	// names it. [Reloader.SetMap] is such a function. If a new configuration changes only such
+	// values, Apply calls SetMap and does not reload HAProxy.
 	SetMap func(ctx context.Context, file string, entries []haproxycfg.MapEntry) error
 	// Runtime, if not nil, changes servers of the running HAProxy without a reload, see [Runtime]. It
 	// needs Reload.
@@ -158,8 +159,8 @@ func (p *Plan) textBefore() []byte {
 	return nil
 }
 
-// Reloads reports whether Apply of the plan would reload HAProxy: a file differs, or an earlier Apply
-// ended before HAProxy had loaded the files. It is false if Dir.Reload is nil.
+// Reloads reports whether Apply of the plan would reload HAProxy: a file differs, or an earlier
+// Apply ended before HAProxy had loaded the files. It is false if Dir.Reload is nil.
 //
 // With a Dir.Runtime, Reloads compares only the files. It reports whether something other than a
 // server or the value of a variable differs. Apply may have to reload HAProxy for another reason.
@@ -178,8 +179,8 @@ func (p *Plan) Reloads() bool {
 	return err != nil || change.reload != ""
 }
 
-// Check calls Dir.Check, if it is not nil, with the configuration of the plan, unless the plan changes
-// no file. After a success, Apply of this plan does not call Dir.Check again.
+// Check calls Dir.Check, if it is not nil, with the configuration of the plan, unless the plan
+// changes no file. After a success, Apply of this plan does not call Dir.Check again.
 func (p *Plan) Check(ctx context.Context) error {
 	if p.after.checked || p.dir.Check == nil || p.Diff.Empty() {
 		return nil
@@ -218,8 +219,8 @@ func (p *Plan) redirect(ctx context.Context, config []byte) error {
 	return p.dir.Redirect(ctx, config)
 }
 
-// ErrStalePlan is in the error of [Plan.Apply] if the directory has changed since the plan was made.
-// The Diff of such a plan is wrong.
+// ErrStalePlan is in the error of [Plan.Apply] if the directory has changed since the plan was
+// made. The Diff of such a plan is wrong.
 var ErrStalePlan = errors.New("deploy: the directory holds another configuration than when the plan was made")
 
 // Plan renders c and compares it with the files in the directory. It writes nothing. The caller

@@ -56,8 +56,8 @@ func changedVariables(after []byte, earlier ...[]byte) []variable {
 	return changed
 }
 
-// otherChange returns what differs between two configurations other than servers and the values of
-// variables, or "". It names one difference.
+// otherChange names one section in which two configurations differ. It ignores differences in
+// servers and in the values of variables. It returns "" if there is no other difference.
 func otherChange(before, after []byte) string {
 	a, b := cutSections(before), cutSections(after)
 	for head := range a {
@@ -177,8 +177,8 @@ func textServer(line string) (s runtimeapi.Server, track string) {
 	return s, track
 }
 
-// wantedServers returns the servers in the text of a haproxy.cfg with the commands that add them. If
-// config, from which the text was rendered, is nil, the servers have no commands.
+// wantedServers returns the servers in the text of a haproxy.cfg with the commands that add them.
+// If config, from which the text was rendered, is nil, the servers have no commands.
 func wantedServers(text []byte, config *haproxycfg.Config) []runtimeapi.Backend {
 	all := textServers(text)
 	commands := addCommands(config)

@@ -122,11 +122,14 @@ func (r Reloader) Reload(ctx context.Context) error {
 	return r.confirm(ctx, before)
 }
 
-// prepare saves the state of the servers for the worker that the reload starts. Then it redirects
-// the requests of the present worker that would go to servers that Config does not contain. After
-// the reload the present worker is an old worker, but it still gets the next request on each idle
-// connection of a client. prepare redirects before the reload, because HAProxy refuses the commands
-// for an old worker.
+// prepare does two things before a reload. First, it saves the state of the servers in StateFile,
+// so that the worker that the reload starts can read it. Second, it changes the addresses of
+// servers in the present worker, so that this worker sends no more requests to servers that Config
+// does not contain.
+//
+// The present worker becomes an old worker at the reload, but it still gets the next request on
+// each idle connection of a client. prepare changes the addresses before the reload, because
+// HAProxy refuses these commands for an old worker.
 func (r Reloader) prepare(ctx context.Context, worker runtimeapi.Socket) error {
 	text, err := worker.ServersState(ctx)
 	if err != nil {

@@ -23,8 +23,8 @@ import (
 //
 //   - something other than a server or the value of a variable has changed, except a change of maps
 //     alone for which Dir.SetMap suffices;
-//   - HAProxy cannot make the change at run time: before 3.0 a backend needs more slots, or a server
-//     has other words; servers track each other; the backend chooses servers by a hash;
+//   - HAProxy cannot make the change at run time: before 3.0 a backend needs more slots, or a
+//     server has other words; servers track each other; the backend chooses servers by a hash;
 //   - more than MaxReplaced servers have other words;
 //   - a command has failed.
 //
@@ -48,15 +48,16 @@ type Runtime struct {
 	// maintenance, and a later Apply deletes it.
 	Wait time.Duration
 	// MaxReplaced is the largest number of servers that one Apply deletes and adds again because
-	// their words have changed; 0 means 10. For more servers Apply reloads HAProxy. Each needs up to
-	// Wait.
+	// their words have changed; 0 means 10. Apply needs up to Wait for each of them. If the words
+	// of more servers have changed, Apply reloads HAProxy instead.
 	MaxReplaced int
 	// Changed, if not nil, receives the result of each Apply that has changed the running HAProxy,
 	// or has found that HAProxy needs a reload.
 	Changed func(RuntimeChange)
 
 	// busy has the words of removed servers that still had connections at the last change, by
-	// "backend/server". If such a server is wanted again with these words, it only ends its maintenance.
+	// "backend/server". If a later configuration has such a server again with the same words, Apply
+	// only ends the maintenance of the server.
 	busy map[string]string
 }
 
@@ -65,7 +66,7 @@ type RuntimeChange struct {
 	// Commands is the number of commands that HAProxy has carried out. Each command changes one
 	// server or one variable.
 	Commands int
-	// Busy are removed servers, as "backend/server", that still have connections.
+	// Busy names the removed servers that still have connections. Each name is "backend/server".
 	Busy []string
 	// Reload is the reason for a reload, or "".
 	Reload string
@@ -88,8 +89,8 @@ type liveChange struct {
 	reload string
 }
 
-// liveChange returns the change from the files in the directory to t. The files in the directory must
-// not have been replaced yet.
+// liveChange returns the change from the files in the directory to t. The files in the directory
+// must not have been replaced yet.
 func (d *Dir) liveChange(t target, pending bool) (liveChange, error) {
 	disk, err := readOptional(d.file(configFile))
 	if err != nil {
@@ -154,9 +155,10 @@ func wordsOf(configs ...[]runtimeapi.Backend) map[string]string {
 	return words
 }
 
-// wantAgain adds the removed servers that HAProxy still has to the servers before the change, if they are
-// wanted again with the same words. Without it, the plan would replace them, which their connections
-// prevent, and HAProxy would be reloaded.
+// wantAgain looks for removed servers that HAProxy still has and that the new configuration has
+// again with the same words. It adds these servers to the servers before the change. Otherwise the
+// plan would replace them. HAProxy cannot replace a server that still has connections, so Apply
+// would reload HAProxy.
 func (c *liveChange) wantAgain(after []byte, busy map[string]string) {
 	if len(busy) == 0 {
 		return
@@ -174,8 +176,8 @@ func (c *liveChange) wantAgain(after []byte, busy map[string]string) {
 	}
 }
 
-// afterReload returns the change that remains after HAProxy has loaded the wanted configuration. All
-// servers have their new words then. The state file may have given some servers an older state.
+// afterReload returns the change that remains after HAProxy has loaded the wanted configuration.
+// All servers have their new words then. The state file may have given some servers an older state.
 func (c liveChange) afterReload() liveChange {
 	loaded := liveChange{wanted: c.wanted}
 	earlier := map[string]runtimeapi.Server{}
@@ -338,8 +340,8 @@ func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload stri
 	return done.Reload, nil
 }
 
-// Worker returns the command line of the worker that serves new connections: with Master, it asks the
-// master for this worker; otherwise it is Stats. It is safe for concurrent use.
+// Worker returns the command line of the worker that serves new connections: with Master, it asks
+// the master for this worker; otherwise it is Stats. It is safe for concurrent use.
 func (r *Runtime) Worker(ctx context.Context) (runtimeapi.Socket, error) {
 	if r.Master.Path == "" {
 		return r.Stats, nil
@@ -352,8 +354,8 @@ func (r *Runtime) Worker(ctx context.Context) (runtimeapi.Socket, error) {
 }
 
 // SetVariable sets a variable in the worker that serves new connections, as
-// [runtimeapi.Socket.SetVariable] does. It does not change the files. It is safe for concurrent use, also
-// with Apply.
+// [runtimeapi.Socket.SetVariable] does. It does not change the files. It is safe for concurrent
+// use, also with Apply.
 func (r *Runtime) SetVariable(ctx context.Context, name string, value int) error {
 	worker, err := r.Worker(ctx)
 	if err != nil {
@@ -362,8 +364,9 @@ func (r *Runtime) SetVariable(ctx context.Context, name string, value int) error
 	return r.setVariable(ctx, worker, name, value)
 }
 
-// setVariable sets a variable. Only Stats passes the command on, so setVariable reads the variable of the
-// worker afterwards. It repeats the command, at most for a second, if an old worker has received it.
+// setVariable sets a variable. Only Stats passes the command on, so setVariable reads the variable
+// of the worker afterwards. It repeats the command, at most for a second, if an old worker has
+// received it.
 func (r *Runtime) setVariable(ctx context.Context, worker runtimeapi.Socket, name string, value int) error {
 	began := time.Now()
 	for {

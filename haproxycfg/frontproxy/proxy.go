@@ -27,8 +27,8 @@ type Proxy struct {
 	// 127.0.0.1:LocalPort, and Config ignores the pods, Zone and the expected number of pods.
 	// HAProxy neither checks nor ejects the server.
 	LocalPort uint16
-	// Binds are the addresses for clients. With AcceptProxy, HAProxy reads the client's address from the
-	// PROXY protocol of the balancer in front.
+	// Binds are the addresses for clients. With AcceptProxy, HAProxy reads the client's address
+	// from the PROXY protocol of the balancer in front.
 	Binds []haproxycfg.Bind
 	// Admin are the addresses of a frontend with HAProxy's metrics for Prometheus at "/metrics",
 	// and with a monitor at "/ready". The monitor answers 503 while HAProxy is stopping, drains, or
@@ -175,7 +175,8 @@ func (p *Proxy) frontend(logs bool) haproxycfg.Frontend {
 	return f
 }
 
-// sidecar returns the backend of a proxy with a LocalPort.
+// sidecar returns the only backend of a proxy that has a LocalPort. Its one server is the program
+// on LocalPort of 127.0.0.1. sidecar also makes this backend the default backend of front.
 func (p *Proxy) sidecar(front *haproxycfg.Frontend, v *variables) []haproxycfg.Backend {
 	local, _, _ := Backends(p.Service)
 	front.DefaultBackend = local

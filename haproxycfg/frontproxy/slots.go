@@ -8,14 +8,14 @@ import (
 	"github.com/headgate/headgate/haproxycfg"
 )
 
-// Slots are the servers of a configuration for HAProxy before 3.0. The key is "BACKEND/SLOT", such as
-// "shop.web:local/s1". The value is the address of the pod in the slot, or the zero AddrPort if the
-// slot is empty. From 3.0 on there are no slots.
+// Slots are the servers of a configuration for HAProxy before 3.0. The key is "BACKEND/SLOT", such
+// as "shop.web:local/s1". The value is the address of the pod in the slot, or the zero AddrPort if
+// the slot is empty. From 3.0 on there are no slots.
 //
-// A pod keeps its slot while it lives. A backend has twice as many slots as pods, at least 8,
-// rounded up to a power of two. Another number of slots needs a reload. So a backend keeps its
-// number of slots while all pods fit into them, and while it has at most four times as many slots
-// as a new backend would have.
+// A pod keeps its slot while it lives. A new backend has twice as many slots as pods, at least 8,
+// rounded up to a power of two. HAProxy needs a reload to change the number of slots of a backend.
+// So the number changes only in two cases: if the backend has fewer slots than pods, or if it has
+// more than four times as many slots as a new backend would have.
 type Slots map[string]netip.AddrPort
 
 // emptySlot is the address of an empty slot. HAProxy sends nothing to it, because the slot is
@@ -36,7 +36,8 @@ func slotCount(pods int) int {
 // isSlotCount reports whether slotCount can return n.
 func isSlotCount(n int) bool { return n >= minSlots && n&(n-1) == 0 }
 
-// fill puts the servers of a backend into slots: it returns all slots as servers, and adds them to s.
+// fill puts the servers of a backend into slots: it returns all slots as servers, and adds them to
+// s.
 func (s Slots) fill(before Slots, backend string, servers []haproxycfg.Server, checked bool) []haproxycfg.Server {
 	kept := before.of(backend)
 	n, needed := len(kept), slotCount(len(servers))

@@ -107,9 +107,9 @@ type Command struct {
 func (c Command) target() string { return c.Backend + "/" + c.Server }
 
 // DeletesServers reports whether a plan deletes servers of this version. HAProxy from 2.6 has the
-// command, but 2.6.12 can crash when it deletes a server whose requests are being repeated (fixed in
-// HAProxy's commit 95c4d2482), and refuses a deletion while the server has idle connections. HAProxy 3.0
-// closes them.
+// command, but 2.6.12 can crash when it deletes a server whose requests are being repeated (fixed
+// in HAProxy's commit 95c4d2482), and refuses a deletion while the server has idle connections.
+// HAProxy 3.0 closes them.
 func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 
 // Plan returns the commands that bring HAProxy from the state a to the wanted servers.
@@ -118,8 +118,11 @@ func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 // the last plan that was applied completely. nil means unknown. Plan uses before to decide two
 // things:
 //
-//   - Whether the words of a server have changed. With nil, Plan assumes that no words have changed.
-//   - Who has taken a server out of service. If the server was in service in before, a person or an agent has set it to maintenance or drain. The server then stays out of service, unless Server.Force is true. With nil, the server stays out of service too.
+//   - Whether the words of a server have changed. With nil, Plan assumes that no words have
+//     changed.
+//   - Who has taken a server out of service. If the server was in service in before, a person or an
+//     agent has set it to maintenance or drain. The server then stays out of service, unless
+//     Server.Force is true. With nil, the server stays out of service too.
 //
 // If a plan from before to other servers may have been applied in part, use [Unsettled] for before.
 //
@@ -212,10 +215,11 @@ func Unsettled(before, attempted []Backend) []Backend {
 	return all
 }
 
-// planner collects the commands of a plan. The commands in fill bring servers into service. They
-// come first, so that a backend never lacks servers although new ones are available. The commands in
-// maint take servers out of service. HAProxy refuses those in remove and
-// replace while the server has connections.
+// planner collects the commands of a plan. The commands in fill bring servers into service. HAProxy
+// gets them first, so that the new servers of a backend get requests before its old servers stop.
+// The commands in maint take servers out of service. The commands in remove delete servers, and the
+// commands in replace delete servers and add them again. HAProxy refuses to delete a server that
+// still has connections.
 type planner struct {
 	dynamic, known               bool
 	version                      Version
@@ -394,8 +398,8 @@ func appendAdd(list []Command, backend string, s *Server) []Command {
 	return list
 }
 
-// appendEnable appends the commands that enable the checks of a server. row is nil for a server that
-// was just added.
+// appendEnable appends the commands that enable the checks of a server. row is nil for a server
+// that was just added.
 func appendEnable(list []Command, backend string, s *Server, row *ServerState) []Command {
 	disabled := func(state CheckState) bool { return state&CheckConfigured != 0 && state&CheckEnabled == 0 }
 	if s.Check && (row == nil || disabled(row.Check)) {
@@ -455,8 +459,8 @@ func checkName(what, s string) error {
 	return nil
 }
 
-// sameWords reports whether two commands "add server" differ only in the address, the weight and the
-// word "disabled". A command "set server" can change these.
+// sameWords reports whether two commands "add server" differ only in the address, the weight and
+// the word "disabled". A command "set server" can change these.
 func sameWords(a, b string) bool {
 	if a == b {
 		return true

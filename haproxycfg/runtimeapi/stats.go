@@ -67,8 +67,9 @@ func (s Socket) ProxyStats(ctx context.Context) ([]Stat, error) {
 	return parseStats(answer)
 }
 
-// statColumns contains, by the name of a column, a function that sets the field for this column.
-// Columns are found by name, because their position depends on the version of HAProxy.
+// statColumns has the name of each column of "show stat" that Stat uses, and the function that sets
+// the field of Stat from this column. parseStats finds a column by its name, because its position
+// depends on the version of HAProxy.
 var statColumns = map[string]func(*Stat, string) error{
 	"pxname":       str(func(s *Stat) *string { return &s.Proxy }),
 	"svname":       str(func(s *Stat) *string { return &s.Server }),

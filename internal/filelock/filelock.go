@@ -5,14 +5,16 @@
 //	if err != nil { … }
 //	defer unlock()
 //
-// A lock belongs to an open file, not to a process. So a second lock of the same file fails or
-// waits, even in the same process. The kernel releases the lock when the process ends, even if the
-// process is killed. The child processes of a Go program do not inherit the lock.
+// A lock belongs to an open file, not to a process. So if a process already holds the lock of a
+// file and locks the file again, TryLock fails, and Lock waits. The kernel releases the lock when
+// the process ends, even if the process is killed. The child processes of a Go program do not
+// inherit the lock.
 //
 // # What it does not do
 //
-// On systems without flock (Windows, AIX, Solaris), Lock and TryLock lock nothing. The package never
-// removes a lock file: another process may already wait for the lock of the removed file.
+// On systems without flock (Windows, AIX, Solaris), Lock and TryLock lock nothing. The package
+// never removes a lock file. If it did, a process that already waits for the lock would get the
+// lock of the removed file, and another process could lock a new file with the same name.
 package filelock
 
 import (

@@ -23,14 +23,17 @@ func File(f *os.File) error {
 	}
 }
 
-// open opens the lock file, and creates it if it is missing. A user who can open the file
-// can lock it, and so block its users. So only the users who may write to the directory can open
-// the file: it gets the group of the directory and a mode made from the directory's write bits, whatever the
-// umask is. If root runs this process, the file also gets the owner of the directory. If the
-// directory changes later, the next call of the file's owner or of root changes the file.
+// open opens the lock file, and creates it if it is missing. Every user who can open the file can
+// also lock it, and so block all other users of the lock. So only the users who may write to the
+// directory may open the file. open gives the file the group of the directory, and a mode that
+// depends only on the write bits of the directory's mode, and not on the umask. If root runs this
+// process, open also gives the file the owner of the directory.
 //
-// A user who may write to the directory may put another file in the place of the lock file. So
-// open follows no symbolic link.
+// If somebody changes the owner, group or mode of the directory later, the next call of open by the
+// owner of the file or by root changes the file.
+//
+// A user who may write to the directory may replace the lock file by a symbolic link to a file of
+// somebody else. So open follows no symbolic link.
 func open(file string) (*os.File, error) {
 	const flags = syscall.O_NONBLOCK | syscall.O_NOFOLLOW
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR|flags, 0o600)
@@ -51,10 +54,10 @@ func open(file string) (*os.File, error) {
 	return f, nil
 }
 
-// share gives the lock file the group of the directory and the mode that open describes. If root
-// runs this process, share also gives it the owner of the directory. It does not change a file that
-// may be another one than the lock file: a file of another user, a file with a second name, or a
-// file with content. Errors do not matter: the users who can open the file now can still lock it.
+// share gives the lock file the group and the mode that open describes. If root runs this process,
+// share also gives the file the owner of the directory. share does not change a file that may not
+// be the lock file: a file of another user, a file with several hard links, or a file with content.
+// It ignores errors, because the users who can open the file now can still lock it.
 func share(f *os.File, info, dir fs.FileInfo) {
 	is, ok := info.Sys().(*syscall.Stat_t)
 	want, alsoOK := dir.Sys().(*syscall.Stat_t)

@@ -1,5 +1,6 @@
-// Package fleettest makes clusters of any size with their subsets, and replaces all nodes of a
-// cluster, for tests and benchmarks of package disruption. The results depend only on the arguments.
+// Package fleettest is for tests and benchmarks of package disruption. It makes clusters of any
+// size, with the subset of each service. It also replaces all nodes of a cluster, one wave after
+// another. All results depend only on the arguments.
 package fleettest
 
 import (
@@ -14,7 +15,7 @@ import (
 	"github.com/headgate/headgate/nodeselect/disruption"
 )
 
-// Fleet is a cluster.
+// Fleet is a cluster with services.
 type Fleet struct {
 	Nodes    []nodeselect.Node // Identity is the address as a string; Addr is not set
 	Services int
@@ -39,8 +40,9 @@ func (f *Fleet) InZones() *Fleet {
 	return f
 }
 
-// Subsets returns the subset of each service. They are the subsets that package nodeselect would
-// choose with Selector.Spread: without zones, Spread makes no difference.
+// Subsets returns the subset of each service. They are the subsets that package nodeselect chooses
+// if Selector.Spread is true. If the nodes have no zones, they are also the subsets that nodeselect
+// chooses without Spread.
 func (f *Fleet) Subsets() nodeselect.Subsets {
 	members := make([]hashring.Node, len(f.Nodes))
 	index := make(map[string]int, len(f.Nodes))
@@ -77,8 +79,9 @@ func (f *Fleet) Replace(names []string) {
 	}
 }
 
-// ReplaceAll replaces all nodes, one wave after another, and returns the number of waves. It makes
-// the subsets again after each wave. steps is the argument of disruption.State.Wave.
+// ReplaceAll replaces all nodes, one wave after another, and returns the number of waves. After
+// each wave, it chooses the subset of each service again. steps is the argument of
+// disruption.State.Wave.
 func (f *Fleet) ReplaceAll(b disruption.Budget, steps int) (waves int, err error) {
 	old := map[string]bool{}
 	for _, n := range f.Nodes {

@@ -109,15 +109,15 @@ func Count(ctx context.Context, client rest.Interface, resource string) (int, er
 	return n, nil
 }
 
-// transportError is a place for an error in the context of a request. noteErrors stores the error
-// of the request there.
+// transportError holds the error of a request. The caller puts a *transportError into the context
+// of the request, and noteErrors stores the error in it.
 type transportError struct{ err error }
 
 type transportErrorKey struct{}
 
-// noteErrors stores the error of a request in the request's context. Otherwise the reason of a
-// failed watch would be lost: after a broken connection or a timeout, client-go returns an empty
-// watch and no error.
+// noteErrors stores the error of a request in the transportError of the request's context. Without
+// noteErrors, the reason of a failed watch would be lost: after a broken connection or a timeout,
+// client-go returns an empty watch and no error.
 type noteErrors struct{ next http.RoundTripper }
 
 func (n noteErrors) RoundTrip(req *http.Request) (*http.Response, error) {

@@ -1,12 +1,12 @@
-// Package testscale sets how long the random and statistical tests run. make test needs short runs,
-// and make ci-full repeats them with more rounds:
+// Package testscale sets how many rounds the random and statistical tests run. "make test" runs few
+// rounds, so that it is fast. "make ci-full" sets HEADGATE_TEST_SCALE, and runs more rounds:
 //
 //	for seed := range testscale.Of(50) {
 //		...
 //	}
 //
-// What it does not do: the tests of HAProxy's reloads have the variable HEADGATE_RELOADS, because a
-// reload is slow.
+// What it does not do: the package does not set how often tests reload HAProxy, because a reload is
+// slow. These tests read the variable HEADGATE_RELOADS instead.
 package testscale
 
 import (
@@ -14,11 +14,12 @@ import (
 	"strconv"
 )
 
-// Variable is the environment variable with the factor, a whole number from 1.
+// Variable is the name of the environment variable that has the factor. The factor is a whole
+// number, at least 1.
 const Variable = "HEADGATE_TEST_SCALE"
 
-// Of returns n times the factor in HEADGATE_TEST_SCALE. Without this variable it returns n. It panics
-// if the variable has any other value.
+// Of returns n times the factor in HEADGATE_TEST_SCALE. Without this variable it returns n. It
+// panics if the variable has any other value.
 func Of(n int) int {
 	text := os.Getenv(Variable)
 	if text == "" {

@@ -4,10 +4,11 @@ import (
 	"math/rand/v2"
 )
 
-// anneal changes the wave in the given number of steps. Each step adds a random candidate, and
-// removes a chosen node for each limit that would be exceeded. anneal always accepts a step that
-// removes at most one node. It accepts a step that removes two nodes with a probability that falls
-// from 1/hot to 0. All computations use integers, so every machine gets the same result.
+// anneal changes the wave in the given number of steps. Each step adds a random candidate to the
+// wave. If the wave would then exceed limits, the step also removes one node of the wave for each
+// of these limits. anneal always accepts a step that removes at most one node. It accepts a step
+// that removes two nodes with a probability that falls from 1/hot to 0. All computations use
+// integers, so every machine gets the same result.
 func (w *search) anneal(steps int) {
 	if steps <= 0 || len(w.nodes) == 0 || w.most <= 0 {
 		return
@@ -41,8 +42,9 @@ func (w *search) anneal(steps int) {
 	}
 }
 
-// hot is the value that led to the largest waves among several values from 5 to 50,000, tried with
-// 300 and 1,000 nodes and limits of 1, 2 and 4.
+// hot sets how often anneal accepts a step that removes two nodes: at the beginning, it accepts one
+// of hot such steps. Of several values from 5 to 50,000, this value led to the largest waves in
+// trials with 300 and 1,000 nodes and limits of 1, 2 and 4.
 const hot = 1000
 
 // displaced appends the chosen nodes that must leave the wave before n can enter it. It returns

@@ -19,14 +19,15 @@ type Answer struct {
 	Remarks []Remark `json:"remarks,omitempty"`
 }
 
-// Blocked is a limit that the named nodes would exceed.
+// Blocked is a limit that the named nodes would exceed. For Budget.OneZone, there is one Blocked
+// for each zone with nodes that are away or named.
 type Blocked struct {
 	Service string `json:"service,omitempty"` // "namespace/name"; empty for Budget.OneZone and Budget.Share
 	Zone    string `json:"zone,omitempty"`    // for Budget.Zone and Budget.OneZone
 	Rule    Rule   `json:"rule"`
 	Away    int    `json:"away"`  // nodes that count for the limit and are away, without the named nodes
 	Named   int    `json:"named"` // named nodes that count for the limit and are not away
-	Limit   int    `json:"limit"` // 0 for OneZone: nodes of Zone are away, so no node of another zone may go
+	Limit   int    `json:"limit"` // largest number of nodes that may be away; always 0 for Budget.OneZone
 }
 
 // Rule names the field of Budget that sets a limit.
@@ -108,7 +109,8 @@ func (r Remark) String() string {
 	}
 }
 
-// sortBlocked sorts the list, and keeps the worst entry for each service, zone and rule.
+// sortBlocked sorts the list. If several entries have the same service, zone and rule, it keeps the
+// entry that exceeds its limit by most.
 func sortBlocked(list []Blocked) []Blocked {
 	slices.SortFunc(list, func(a, b Blocked) int {
 		return cmp.Or(strings.Compare(a.Service, b.Service), strings.Compare(a.Zone, b.Zone), strings.Compare(string(a.Rule), string(b.Rule)),

@@ -8,20 +8,20 @@ import (
 // DefaultService is the default of Budget.Service.
 const DefaultService = 2
 
-// Budget limits which nodes may be away at the same time. The zero value allows two members of each
-// service. A member of a service is a node in its subset.
+// Budget limits which nodes may be away at the same time. With the zero value, at most two members
+// of each service may be away. The members of a service are the nodes in the subset of the service.
 type Budget struct {
 	// Service is the number of members of a service that may be away. 0 means DefaultService.
 	Service int
 	// Zone is the number of members of a service in one zone that may be away. 0 means no limit. All
 	// nodes without a zone form one zone.
 	Zone int
-	// OneZone lets nodes go only while all other nodes that are away are in the same zone. Nodes in
-	// no subset do not count.
+	// If OneZone is true, all nodes that are away at the same time must be in the same zone. Nodes
+	// in no subset do not count.
 	OneZone bool
-	// Share is the share of all nodes that may be away, from 0 to 1. 0 means no limit. The number
-	// of nodes is rounded down, but it is at least 1. Nodes in no subset count as nodes of the
-	// cluster, but never as nodes that are away.
+	// Share is the largest share of all nodes that may be away, from 0 to 1. 0 means no limit. The
+	// number of nodes that may be away is rounded down, but it is at least 1. A node in no subset
+	// is one of all nodes, but it never counts as a node that is away.
 	Share float64
 	// Last lets the last member of a service go. If Last is false, one member of each service stays,
 	// even if Service allows more to be away. So if a service has a single member, this member may

@@ -19,25 +19,25 @@
 // # Only the next wave
 //
 // [State.Wave] returns the nodes that may go now, and no plan for later. When the nodes of a wave
-// are replaced, other nodes enter the subsets in their place. These nodes belong to later waves of
-// any plan that was made before, so these waves are no longer safe: with the numbers above, 27 of
-// 30 waves of such a plan exceed the limit. [State.Estimate] estimates how many waves replace all
-// nodes.
+// are replaced, other nodes enter the subsets in their place. A plan that was made before has these
+// nodes in its later waves, but it was made for the old subsets. So its later waves are no longer
+// safe: with the numbers above, 27 of 30 waves of such a plan exceed the limit. [State.Estimate]
+// estimates how many waves replace all nodes.
 //
 // # Where a deployment is cheap
 //
-// Waves are for balancers whose configuration changes rarely or by hand. If a new configuration
-// takes seconds, there is a way to remove any set of nodes: exclude them from all subsets, wait
-// until the new configuration is in use, then remove them. Such nodes are in no subset, so
-// [State.May] allows them to go.
+// Waves are for balancers whose configuration changes rarely or by hand. If balancers use a new
+// configuration within seconds, you can remove any set of nodes: exclude the nodes from all
+// subsets, wait until all balancers use the new configuration, and then remove the nodes. Such
+// nodes are in no subset, so [State.May] allows them to go.
 //
 // # Rules
 //
 // A node that is away counts for each service whose subset contains it. [Budget] limits the number
-// of such nodes of a service, and optionally of a service and zone. A node may go if no service that
-// it serves exceeds a limit. If a service has already exceeded its limit, for example because nodes
-// have failed, this service lets no further node go, and other services are not affected.
-// A node in no subset may always go, and counts for no limit.
+// of such nodes of a service, and optionally of a service and zone. A node may go if no service
+// that it serves exceeds a limit. Nodes may fail, so that more nodes of a service are away than its
+// limit permits. Then no further node of this service may go. Nodes that serve only other services
+// may still go. A node in no subset may always go, and counts for no limit.
 //
 // A fleet of balancers may use several configurations at the same time, for example while one of
 // them lags behind. Pass the subsets of each to [New]: a node may go only if all of them allow it.

@@ -13,9 +13,9 @@ type Estimate struct {
 	// estimate and no plan: replaced nodes change the subsets, and then the waves of the plan are no
 	// longer safe. README.md compares estimates with simulated replacements.
 	Waves int `json:"waves"`
-	// Bound is the first-moment bound: with high probability, no plan has fewer waves. The
-	// probability is over the hash that has chosen the subsets, so Bound is no proof for the present
-	// subsets. The expected number of plans with fewer waves is below e^-5 = 0.7%.
+	// Bound is a number of waves that a plan needs at least, with high probability. It is the
+	// first-moment bound: if a hash chooses the subsets at random, the expected number of plans
+	// with fewer waves is below e^-5, which is 0.007. So Bound is no proof for the present subsets.
 	Bound int `json:"bound"`
 	// Stuck is the number of candidates that may not go even if no other node is away.
 	Stuck int `json:"stuck,omitempty"`
@@ -30,9 +30,9 @@ func (e Estimate) String() string {
 	return text
 }
 
-// Estimate estimates the number of waves for the candidates, if each wave is back before the next
-// one goes, and no other node is away. So it ignores which nodes are away now. steps is the number of
-// steps of simulated annealing for each wave; see Wave.
+// Estimate estimates how many waves the candidates need. It assumes that all nodes of a wave return
+// before the next wave goes, and that no other node is away. So it ignores which nodes are away
+// now. steps is the number of steps of simulated annealing for each wave; see Wave.
 func (s *State) Estimate(candidates []string, steps int) Estimate {
 	present := s.allPresent()
 	var e Estimate
@@ -146,8 +146,8 @@ func (s *State) bound(nodes []int32) int {
 // ceil returns a/b, rounded up.
 func ceil(a, b int) int { return (a-1)/b + 1 }
 
-// logChance returns the logarithm of the probability that a random set of k of n nodes has at most m
-// nodes in each of t waves of equal size.
+// logChance returns the logarithm of the probability that a random set of k of n nodes has at most
+// m nodes in each of t waves of equal size.
 func logChance(n, t, k, m int) float64 {
 	// The number of such sets is the coefficient of x^k in the product over all waves of
 	// sum_{j<=m} C(size, j) x^j. Replacing x by x*scale keeps the coefficients in the range of a

@@ -15,7 +15,7 @@ import (
 	"github.com/headgate/headgate/nodeselect/disruption"
 )
 
-// naive answers from the definitions, without any index.
+// naive gives the same answers as a State. It follows the definitions directly, and uses no index.
 type naive struct {
 	budget disruption.Budget
 	nodes  []nodeselect.Node
@@ -147,13 +147,14 @@ func (o *naive) may(names []string) disruption.Answer {
 	return a
 }
 
-// zone returns the zone in the list of nodes, which counts even if a subset has an older zone.
+// zone returns the zone of a node. If the list of nodes and a subset have different zones for it,
+// the zone in the list of nodes counts.
 func (o *naive) zone(n nodeselect.Node) string {
 	n, _ = o.node(n.Name)
 	return n.Zone
 }
 
-// names returns the names of all nodes, also of those that only a subset contains.
+// names returns the names of all nodes, including nodes that are only in a subset.
 func (o *naive) names() []string {
 	all := map[string]bool{}
 	for _, n := range o.nodes {
@@ -174,7 +175,7 @@ func (o *naive) names() []string {
 	return names
 }
 
-// largest returns the size of the largest wave, by trying all sets.
+// largest returns the size of the largest wave. It tries all sets of nodes.
 func (o *naive) largest(candidates []string) int {
 	candidates = slices.DeleteFunc(slices.Clone(candidates), func(name string) bool { return o.away[name] })
 	most := 0

@@ -114,7 +114,7 @@ func TestRollingReplacement(t *testing.T) {
 		}
 		slices.SortFunc(names, strings.Compare) // the order of a map is random
 		name := names[r.random.IntN(len(names))]
-		// With more nodes away, subsets would have to contain nodes that were away before.
+		// If more nodes were away, the subsets would have to contain nodes that are away already.
 		full := len(r.away) >= len(names)-4
 		switch op := r.random.IntN(10); {
 		case op < 5 && !r.away[name] && !full:

@@ -8,9 +8,9 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// State holds the subsets of a cluster, and which nodes are away. Only one goroutine may use it at a
-// time; a caller with several goroutines needs a lock. When the subsets change, make another State
-// with New.
+// State holds the subsets of a cluster, and which nodes are away. Only one goroutine may use it at
+// a time; a caller with several goroutines needs a lock. When the subsets change, make another
+// State with New.
 type State struct {
 	budget   Budget
 	names    []string // of nodes, sorted
@@ -26,9 +26,9 @@ type State struct {
 
 	away    []bool // by node
 	awayIn  []int  // number of nodes that are away and in a subset, by zone
-	awayAll int    // the same for all zones
+	awayAll int    // number of nodes that are away and in a subset, in all zones
 
-	// May uses these fields, and leaves all of wasNamed false.
+	// May uses these two fields during a call. At its end, all of wasNamed is false again.
 	named    []int32
 	wasNamed []bool // by node
 }
@@ -50,10 +50,10 @@ type lists struct {
 
 func (l *lists) of(i int32) []int32 { return l.items[l.start[i]:l.start[i+1]] }
 
-// New returns a State in which all nodes are present. nodes are all nodes of the cluster. If nodes
-// is nil, they are the nodes in the subsets. subsets are the subsets of each configuration that
-// balancers use at present. A node in a subset that is not in nodes counts as away, because the
-// cluster no longer has it.
+// New returns a State in which all nodes are present. nodes are all nodes of the cluster. subsets
+// are the subsets of each configuration that balancers use at present. If a subset contains a node
+// that nodes does not contain, this node counts as away, because the cluster no longer has it. If
+// nodes is nil, all nodes in the subsets are nodes of the cluster.
 //
 // New returns an error if the budget is not valid, if a node has no name, or if two nodes have the
 // same name.
@@ -144,8 +144,9 @@ func (s *State) addLimits(subsets []nodeselect.Subsets) {
 	s.limitsOf = s.nodesOf.invert(len(s.names))
 }
 
-// hasLimit reports whether one of the limits, from the index first on, has these members. Balancers
-// mostly use the same subsets.
+// hasLimit reports whether one of the limits, from the index first on, has these members. In most
+// cases, all balancers use the same subset of a service, and addLimits then needs one limit and not
+// several.
 func (s *State) hasLimit(first int, members []int32) bool {
 	for i := first; i < len(s.limits); i++ {
 		if s.limits[i].zone == noZone && slices.Equal(s.nodesOf.of(int32(i)), members) {
@@ -200,9 +201,9 @@ func (l *lists) invert(n int) lists {
 	return inverse
 }
 
-// Away counts nodes as away: nodes that are gone, not ready or about to go. Away does this even if
-// it exceeds limits. It ignores nodes that are away already, and names that the State does not
-// have.
+// Away counts nodes as away. Call it for nodes that are gone, not ready or about to go. Away counts
+// a node even if a limit is then exceeded. It ignores nodes that are away already, and names that
+// the State does not have.
 func (s *State) Away(names ...string) {
 	for _, name := range names {
 		if i, ok := s.index[name]; ok && !s.away[i] {
@@ -252,8 +253,9 @@ func (s *State) Take(names ...string) Answer {
 }
 
 // May reports whether all named nodes together may go now, in addition to the nodes that are away.
-// It changes nothing. A named node that is away already counts once. A node in no subset may go, and
-// so may a node that the State does not have; the answer then has a remark.
+// It changes nothing. May does not count a named node again if the node is away already. A node in
+// no subset may always go, and so may a node that the State does not have. In these three cases,
+// the answer has a remark about the node.
 func (s *State) May(names ...string) Answer {
 	var a Answer
 	s.named = s.named[:0]
@@ -359,9 +361,9 @@ func (s *State) blocked(nodes []int32) []Blocked {
 	return sortBlocked(list)
 }
 
-// Blocking returns the limits that are reached now, so that no further node of the service, or of
-// the service and zone, may go. The list is sorted by service and zone. A limit of 0 is in the list
-// only if a node of the service is away.
+// Blocking returns the limits that are reached now. No further node that counts for one of these
+// limits may go. The list is sorted by service and zone. A limit of 0 is in the list only if a node
+// of the service is away.
 func (s *State) Blocking() []Blocked {
 	var list []Blocked
 	for _, l := range s.limits {

@@ -201,7 +201,8 @@ func TestBoundKnowsAllRules(t *testing.T) {
 	}
 }
 
-// A configuration that lags behind by a few nodes is no further independent choice of subsets.
+// If one configuration lags behind by a few nodes, its subsets are not a second random choice. So
+// Bound does not count them again.
 func TestALaggingConfigurationDoesNotRaiseTheBound(t *testing.T) {
 	f := fleettest.New(300, 300, 8)
 	applied := f.Subsets()

@@ -9,16 +9,19 @@ import (
 // each, the steps take about 20 ms.
 const DefaultSteps = 20_000
 
-// Wave returns a large set of candidates that may go now, together, in addition to the nodes that
-// are away. The names are sorted. State.Nodes returns all names, for a caller whose candidates are all
-// nodes. Nodes that are away are never in the wave. Candidates that are in no subset, or unknown,
-// always are. No other candidate could be added to the wave.
+// Wave returns a large set of candidates that may go together now, in addition to the nodes that
+// are away. The names are sorted. To make all nodes candidates, pass the names that State.Nodes
+// returns.
+//
+// A node that is away is never in the wave. A candidate in no subset is always in the wave, and so
+// is a name that the State does not have. The wave is complete: no further candidate may go
+// together with it.
 //
 // A greedy search chooses the nodes that block the fewest others. Then simulated annealing changes
-// the set in the given number of steps, and Wave returns the largest set that it has found.
-// DefaultSteps makes waves about 5% larger than 0 steps; the time grows in proportion to the steps.
-// The result depends only on the arguments and the State. Wave does not change which nodes are
-// away.
+// the set in the given number of steps, and Wave returns the largest set that it has found. With
+// DefaultSteps, waves are about 5% larger than with 0 steps. The time grows in proportion to the
+// steps. The result depends only on the arguments and the State. Wave does not change which nodes
+// are away.
 //
 // With Budget.OneZone, all nodes of the wave are in the zone that has the largest greedy wave.
 func (s *State) Wave(candidates []string, steps int) []string {
@@ -77,7 +80,8 @@ type search struct {
 	result []bool  // the best chose so far
 }
 
-// chosen returns the nodes of the best wave. It first fills free places, which annealing may leave.
+// chosen returns the nodes of the best wave. After annealing, further candidates may still fit into
+// this wave, so chosen first adds them.
 func (w *search) chosen() []int32 {
 	for _, n := range w.nodes {
 		if w.chose[n] != w.result[n] {
@@ -105,7 +109,7 @@ func (s *State) greedy(nodes []int32) *search {
 	for l := range s.limits {
 		w.spare[l] = s.limits[l].max - s.limits[l].away
 	}
-	open := make([]bool, len(s.names)) // the candidate may be added
+	open := make([]bool, len(s.names)) // by node: whether it may be added to the wave
 	for _, n := range nodes {
 		open[n] = true
 	}
@@ -115,8 +119,8 @@ func (s *State) greedy(nodes []int32) *search {
 			left[l]++
 		}
 	}
-	price := make([]int64, len(s.limits)) // what a node costs for a limit, by limit
-	cost := make([]int64, len(s.names))   // the sum of the prices, by node
+	price := make([]int64, len(s.limits)) // by limit: what a node of this limit costs for it
+	cost := make([]int64, len(s.names))   // by node: the sum of the prices of its limits
 	reprice := func(l int32) {
 		p := left[l] * weight(w.spare[l])
 		if d := p - price[l]; d != 0 {
@@ -185,9 +189,10 @@ func (w *search) choose(n int32, chose bool) {
 	}
 }
 
-// weight is how much a candidate costs for each open node of one of its limits: 1 << 20 if the
-// candidate uses the last spare place and so blocks these nodes, and less if more places are left.
-// Of several functions that were tried, the inverse square led to the largest waves.
+// weight returns what a candidate costs for each open node of one of its limits. spare is how many
+// further nodes may go within this limit. If spare is 1, the candidate blocks all these open nodes,
+// and costs most: 1 << 20 for each. The cost falls with the square of spare. Of several functions
+// that were tried, the inverse square led to the largest waves.
 func weight(spare int32) int64 {
 	if spare <= 0 {
 		return 0

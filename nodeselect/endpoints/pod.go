@@ -27,8 +27,8 @@ type Pod struct {
 // terminate.
 func (p Pod) AcceptsRequests() bool { return p.Ready && !p.Terminating }
 
-// ByZone groups pods by zone. The key "" has the pods whose zone is unknown. The pods of a zone keep
-// their order.
+// ByZone groups pods by zone. The key "" has the pods whose zone is unknown. The pods of a zone
+// keep their order.
 func ByZone(pods []Pod) map[string][]Pod {
 	zones := map[string][]Pod{}
 	for _, p := range pods {
@@ -75,8 +75,9 @@ func (c *candidate) pod() Pod {
 	}
 }
 
-// compareCandidates orders candidates by address, then name. Candidates for the same pod follow in
-// the order of preference.
+// compareCandidates orders candidates by address, and then by name. Candidates with the same
+// address and the same name describe the same pod. Of these, the best candidate comes first: the
+// one from the newest EndpointSlice, and then the one with the best condition.
 func compareCandidates(a, b candidate) int {
 	if c := cmp.Or(a.addr.Compare(b.addr), strings.Compare(a.name, b.name)); c != 0 {
 		return c

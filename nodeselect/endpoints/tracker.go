@@ -266,8 +266,8 @@ func (t *Tracker) store(key string, svc *Service) {
 	t.services[key] = svc
 }
 
-// Answered notes that the API server answers again after a failure. Missing endpoints then stay for
-// the whole time of Confirm again.
+// Answered notes that the API server answers again after a failure. The five minutes after which
+// Confirm removes missing endpoints then begin again.
 func (t *Tracker) Answered(now time.Time) {
 	for _, d := range t.doubts {
 		d.Answered(now)

@@ -63,9 +63,9 @@ type EndpointsSnapshot struct {
 	Since time.Time
 }
 
-// Age returns the age of Services: 0 while the API server answers, and otherwise the time since Err
-// began. The true age can be up to two minutes longer, because Run detects a dead connection that
-// nobody has closed only after that time.
+// Age returns the age of Services. It is 0 if Err is nil, and otherwise the time since Err began.
+// The true age can be up to two minutes longer: if the connection to the API server is dead but
+// nobody has closed it, Run needs up to two minutes to detect this.
 func (s EndpointsSnapshot) Age(now time.Time) time.Duration {
 	if s.Err == nil {
 		return 0
@@ -73,8 +73,8 @@ func (s EndpointsSnapshot) Age(now time.Time) time.Duration {
 	return max(now.Sub(s.Since), 0)
 }
 
-// Run follows the services until ctx ends, and returns the error of ctx. Before Run returns, all its
-// goroutines have ended. If a field of w is unusable, Run immediately returns another error. A
+// Run follows the services until ctx ends, and returns the error of ctx. Before Run returns, all
+// its goroutines have ended. If a field of w is unusable, Run immediately returns another error. A
 // program may call Run several times.
 //
 // Run calls changed from its own goroutine: when the first list has arrived, and then after each
@@ -85,8 +85,8 @@ func (s EndpointsSnapshot) Age(now time.Time) time.Duration {
 // If the API server does not answer, Run keeps the last good state and sets Err. Run does the same
 // for a doubtful list, and removes the missing pods after five minutes in which the API server
 // answers; endpoints.Tracker says which lists are doubtful. If a watch reports deletions, Run
-// accepts them immediately. So if the only followed service is deleted while the API server is away,
-// its pods stay, with Err, until the service has an EndpointSlice again or Run ends.
+// accepts them immediately. So if the only followed service is deleted while the API server is
+// away, its pods stay, with Err, until the service has an EndpointSlice again or Run ends.
 func (w EndpointsWatcher) Run(ctx context.Context, changed func(EndpointsSnapshot)) error {
 	source, err := w.source()
 	if err != nil {
@@ -184,7 +184,8 @@ func (b *endpointsInbox) health(err error) {
 	})
 }
 
-// confirm removes the endpoints whose absence the API server has confirmed for doubt.ConfirmAfter.
+// confirm removes each missing endpoint that the API server has not reported for the time
+// doubt.ConfirmAfter. While the API server does not answer, confirm does nothing.
 func (b *endpointsInbox) confirm(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

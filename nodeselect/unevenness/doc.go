@@ -6,17 +6,18 @@
 //	fmt.Printf("the busiest of 50 pods has %.1f times the mean load\n", worst)
 //
 // The balancer spreads requests evenly over the nodes, but kube-proxy chooses a pod at random for
-// each connection, and not for each request. With few connections for each pod, the busiest pod gets
-// a multiple of the mean, and some pods get nothing.
+// each connection, and not for each request. If each pod has only a few connections on average, the
+// busiest pod gets a multiple of the mean load, and some pods get no request.
 //
 // [Service] has the properties of one service, and Service.Estimate computes its [Estimate].
 //
 // # The model
 //
 // C connections carry the same load, and each of them goes to one of p pods at random. Then the
-// number of connections of one pod has the binomial distribution B(C, 1/p). [Worst] is the least
-// load q·p/C that no pod exceeds with the given probability. It treats the pods as independent; the
-// tests compare the result with simulated connections.
+// number of connections of one pod has the binomial distribution B(C, 1/p). If the busiest pod has
+// q connections, its load is q·p/C times the mean. [Worst] returns the smallest such load that no
+// pod exceeds, with the given probability. It treats the pods as independent. The tests compare its
+// result with simulated connections.
 //
 // HAProxy reuses idle connections, and prefers the connection that it used last. So connections do
 // not carry the same load. [Effective] returns the number of connections of equal load that have
@@ -24,7 +25,8 @@
 //
 // # What it does not do
 //
-// It reads nothing from a cluster and measures nothing. It does not consider that requests differ in
-// cost, or that connections end: a connection that ends within the time over which somebody measures
-// the load counts as one more.
+// It reads nothing from a cluster and measures nothing. It does not consider that some requests
+// cost more than others. It also does not consider that connections end. If a connection ends while
+// somebody measures the load, and a new connection replaces it, the two spread the load like two
+// connections.
 package unevenness

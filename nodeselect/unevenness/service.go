@@ -11,8 +11,8 @@ type Policy uint8
 const (
 	// Cluster means that each node chooses among all pods, for each connection.
 	Cluster Policy = iota
-	// ClientIP means that each node keeps one pod for each balancer, as with sessionAffinity
-	// ClientIP.
+	// ClientIP means that a node sends all connections of one balancer to the same pod, as with
+	// sessionAffinity ClientIP.
 	ClientIP
 	// Local means that each node chooses among its own pods, as with externalTrafficPolicy Local.
 	Local
@@ -38,14 +38,16 @@ type Service struct {
 	Pods int
 	// Nodes is the number of nodes to which the balancers send the traffic.
 	Nodes int
-	// LocalPods are the numbers of ready pods on each of these nodes. Only Local reads it. A node
-	// without pods gets no traffic, because health checks find it.
+	// LocalPods has the number of ready pods on each of these nodes. Estimate reads it only for the
+	// Policy Local. A node without pods gets no traffic, because the balancer's health checks of
+	// this node fail.
 	LocalPods []int
 	// Balancers is the number of balancers. 0 means 1.
 	Balancers int
 	// InFlight is the mean number of requests in flight for each node and balancer; see Effective.
 	InFlight float64
-	// Connections, if it is not 0, is the number of effective connections, instead of InFlight.
+	// Connections is the number of effective connections. 0 means that Estimate computes the number
+	// from InFlight.
 	Connections float64
 }
 
@@ -55,27 +57,29 @@ type Estimate struct {
 	Pods   int    `json:"pods"`
 	// Connections is the number of effective connections.
 	Connections float64 `json:"connections"`
-	// P50 and P99 are the load of the busiest pod, as a multiple of the mean of all pods. The load
-	// is higher with a probability of 50% and 1%.
+	// P50 and P99 are loads of the busiest pod, as multiples of the mean load of all pods. The
+	// busiest pod has a higher load than P50 with a probability of 50%, and a higher load than P99
+	// with a probability of 1%.
 	P50 float64 `json:"p50"`
 	P99 float64 `json:"p99"`
 	// Idle is the expected number of pods without traffic.
 	Idle float64 `json:"idle"`
-	// MorePods is the number of further pods with which the busiest pod has at most the target load,
-	// as a multiple of the present mean, with a probability of 99%. It is -1 if more pods do not
-	// help: see PodsFor.
+	// MorePods is how many more pods the service needs so that the busiest pod has at most the
+	// target load, with a probability of 99%. The target load is a multiple of the present mean.
+	// MorePods is -1 if more pods do not help: see PodsFor.
 	MorePods int `json:"morePods"`
 }
 
-// DefaultTarget is the load for Estimate.MorePods if a program states none.
+// DefaultTarget is the target load for Estimate.MorePods if the caller names none.
 const DefaultTarget = 1.5
 
-// Estimate computes the load of the pods. target is the load for Estimate.MorePods; 0 or less means
-// DefaultTarget.
+// Estimate computes the load of the pods. target is the target load for Estimate.MorePods; 0 or
+// less means DefaultTarget.
 //
-// With Local, the load of a node depends on no pod, and the result is exact if each pod has many
-// connections: the busiest pod is on the node with the fewest pods. Pods on other nodes get nothing.
-// MorePods assumes that new pods start on the nodes of LocalPods that have too few.
+// With Local, each node of LocalPods that has pods gets the same load, and shares it out among its
+// own pods. So the busiest pod is on the node with the fewest pods. This result is exact if each
+// pod has many connections. Pods on nodes that are not in LocalPods get no traffic. MorePods
+// assumes that each new pod starts on a node of LocalPods that has too few pods.
 func (s Service) Estimate(target float64) Estimate {
 	if !(target > 0) {
 		target = DefaultTarget
@@ -119,7 +123,7 @@ func (s Service) local(e *Estimate, target float64) {
 	if len(serving) == 0 {
 		return
 	}
-	perNode := float64(s.Pods) / float64(len(serving)) // the load of a node, in loads of a mean pod
+	perNode := float64(s.Pods) / float64(len(serving)) // the load of a node, as a multiple of the mean load of a pod
 	e.P50 = perNode / float64(slices.Min(serving))
 	e.P99 = e.P50
 	wanted := int(math.Ceil(perNode/target - 1e-9)) // pods on each node

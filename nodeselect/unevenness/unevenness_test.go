@@ -10,8 +10,8 @@ import (
 	"github.com/headgate/headgate/nodeselect/unevenness"
 )
 
-// The formula must agree with connections that are thrown at pods: within one connection, or within
-// 2% where one connection is less.
+// The formula must agree with a simulation in which each connection goes to a random pod. The loads
+// may differ by one connection or by 2%, whichever is more.
 func TestWorstAgreesWithTrials(t *testing.T) {
 	t.Parallel()
 	for _, pods := range []int{2, 10, 50, 200} {

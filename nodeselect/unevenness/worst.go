@@ -6,10 +6,10 @@ import (
 	"slices"
 )
 
-// Worst returns the load of the busiest of several pods, as a multiple of the mean load, that is not
-// exceeded with the given probability. connections is the number of connections that carry the same
-// load; Worst rounds it, and treats less than 1 as 1. With one pod or none, Worst returns 1.
-// probability must be above 0 and below 1.
+// Worst returns the smallest load for which this is true: with the given probability, no pod has a
+// higher load. The load is a multiple of the mean load of the pods. connections is the number of
+// connections that carry the same load; Worst rounds it, and treats less than 1 as 1. With one pod
+// or none, Worst returns 1. probability must be above 0 and below 1.
 func Worst(pods int, connections, probability float64) float64 {
 	if pods <= 1 {
 		return 1
@@ -26,13 +26,14 @@ func Idle(pods int, connections float64) float64 {
 	return float64(pods) * math.Exp(float64(whole(connections))*math.Log1p(-1/float64(pods)))
 }
 
-// MaxPods is the largest number of pods that PodsFor considers, as a multiple of the present number.
+// MaxPods limits PodsFor: it tries up to MaxPods times as many pods as at present.
 const MaxPods = 60
 
-// PodsFor returns the least number of pods with which the busiest pod has at most the load target,
-// as a multiple of the mean load of the present pods, with the given probability. It is at least the
-// present number. PodsFor returns false if more than MaxPods times as many pods are needed: then
-// more connections help, and more pods do not.
+// PodsFor returns the smallest number of pods with which the busiest pod has at most the load
+// target, with the given probability. target is a multiple of the mean load of the present pods.
+// pods is the present number of pods, and the result is never smaller. PodsFor returns false if the
+// service would need more than MaxPods times as many pods. Then more pods do not help, but more
+// connections do.
 func PodsFor(target float64, pods int, connections, probability float64) (int, bool) {
 	pods = max(pods, 1)
 	c := whole(connections)
@@ -61,14 +62,15 @@ func PodsFor(target float64, pods int, connections, probability float64) (int, b
 
 func whole(connections float64) int { return max(1, int(math.Round(connections))) }
 
-// busiest returns the least number of connections that no pod exceeds with the given probability.
+// busiest returns the smallest number for which this is true: with the given probability, no pod
+// has more connections than this number.
 func busiest(pods, connections int, probability float64) int {
 	// allowed is the probability with which a single pod may exceed the result.
 	allowed := -math.Expm1(math.Log(probability) / float64(pods))
 	n, p := float64(connections), 1/float64(pods)
-	// Add the probabilities of single numbers, from a number that is improbable enough to be the
-	// largest, downwards. Going upwards would start at 0, whose probability may be too small for a
-	// float64.
+	// Add the probabilities that a pod has exactly k connections, for falling k. Begin with a
+	// number top that is so large that larger numbers do not matter. A sum for rising k would begin
+	// at 0, whose probability may be too small for a float64.
 	mean := n * p
 	top := min(n, math.Ceil(mean+12*math.Sqrt(mean*(1-p))+60))
 	term := math.Exp(logBinomial(n, top) + top*math.Log(p) + (n-top)*math.Log1p(-p))
@@ -90,19 +92,25 @@ func logBinomial(n, k float64) float64 {
 	return a - b - c
 }
 
-// Effective returns the number of connections of equal load that have the same effect on pods as the
-// connections of balancers which reuse them. paths is the number of nodes times the number of
-// balancers (and threads, unless they share connections). inFlight is the mean number of requests
-// that are in flight on each path; 0 or less means that each path has one connection.
+// Effective returns the number of effective connections, for Worst, Idle and PodsFor. A balancer
+// reuses its connections, so some of them carry more load than others. The result is the number of
+// connections that all carry the same load, and that make the load of the pods as uneven as the
+// reused connections do.
 //
-// A balancer uses the connection that it used last, so connection j of a path carries a request with
-// the probability that at least j requests are in flight.
+// A path leads from one balancer to one node. If the threads of a balancer do not share
+// connections, each thread counts as a balancer. inFlight is the mean number of requests in flight
+// on each path; 0 or less means that each path has one connection.
+//
+// For a new request, a balancer prefers the connection that it used last. So connection j of a path
+// carries a request with the probability that at least j requests are in flight on the path.
+// Effective assumes that this number has a Poisson distribution.
 func Effective(nodes, balancers int, inFlight float64) float64 {
 	paths := float64(max(nodes, 0) * max(balancers, 0))
 	if inFlight <= 0 {
 		return paths
 	}
-	// weight is the probability that a Poisson variable is at least j. Its terms begin at 0.
+	// weight is the probability that at least j requests are in flight on a path. below is the
+	// probability of fewer than j.
 	sum, squares := 0.0, 0.0
 	below, term := 0.0, -inFlight // term is a logarithm, because exp(-inFlight) may be too small
 	for j := 1.0; ; j++ {
@@ -121,8 +129,9 @@ func Effective(nodes, balancers int, inFlight float64) float64 {
 	return paths * sum * sum / squares
 }
 
-// Simulate throws connections at pods in a number of trials. It returns the loads of the busiest pod,
-// as multiples of the mean, sorted. The same seed gives the same loads on every machine.
+// Simulate makes a number of trials. In each trial, each connection goes to a random pod. Simulate
+// returns the load of the busiest pod in each trial, as a multiple of the mean. The loads are
+// sorted. The same seed gives the same loads on every machine.
 func Simulate(pods, connections, trials int, seed uint64) []float64 {
 	random := rand.New(rand.NewPCG(seed, 0))
 	loads := make([]float64, trials)

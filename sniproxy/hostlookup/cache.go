@@ -149,8 +149,9 @@ func (c *Cache) LookupHost(ctx context.Context, host string) (a Answer, err erro
 	return r.Answer, r.err
 }
 
-// Peek implements Peeker. If LookupHost would ask the source first, Peek returns ErrWouldWait.
-// Otherwise Peek returns the same answer, and Stats count the lookup.
+// Peek implements Peeker. If LookupHost would have to ask the source before it returns, Peek
+// returns ErrWouldWait. Otherwise Peek returns the answer that LookupHost would return, and
+// Cache.Stats counts the lookup.
 func (c *Cache) Peek(host string) (Answer, error) {
 	k := c.init()
 	e, level := k.hit(host)

@@ -76,20 +76,21 @@ func New(program string, status func() controller.Status) *Metrics {
 	return m
 }
 
-// Observe adds a metric of the requests that HAProxy would refuse or change without the setting
-// haproxycfg.Global.Observe. worker returns the command line of the worker that serves new
-// connections, such as the method Worker of a deploy.Runtime. If HAProxy does not show its counters, a scrape has no such metric, and log gets the first
-// such error in a row.
+// Observe adds the metric "observed_total": how many requests HAProxy would refuse or change
+// without the setting haproxycfg.Global.Observe. worker returns the socket of the worker that
+// serves new connections; the method Worker of a deploy.Runtime is such a function. If a scrape
+// cannot read the counters of HAProxy, it has no such metric. Of several such scrapes in a row,
+// only the first one logs its error.
 func (m *Metrics) Observe(worker func(context.Context) (runtimeapi.Socket, error), log *slog.Logger) {
 	o := &observed{worker: worker, log: log}
 	m.Scraped(o.send, cli.Define("observed_total", "Requests that HAProxy would refuse, or change, without -observe. An HAProxy process begins with 0.", "reason"))
 }
 
-// Shifts adds metrics of the routes that move to another cluster. Each scrape calls state, from any
-// goroutine. If state returns an error, the scrape has no such metrics.
+// Shifts adds metrics about the routes that a shift moves from one cluster to another. Each scrape
+// calls state, from any goroutine. If state returns an error, the scrape has no such metrics.
 func (m *Metrics) Shifts(state func() (shift.State, error)) {
 	m.Scraped(func(send cli.Send) {
-		all, _ := state() // the error of each attempt, too
+		all, _ := state() // each attempt of the Controller returns the same error
 		for _, x := range all.Shifts {
 			points, _ := x.Points()
 			send("shift_share", float64(points)/shift.AllPoints, x.Route, x.Cluster)
@@ -100,8 +101,8 @@ func (m *Metrics) Shifts(state func() (shift.State, error)) {
 		cli.Define("shift_paused", "1 while errors have paused the shift of a route.", "route", "cluster"))
 }
 
-// Attempted counts an attempt to apply a configuration, and sets the gauges that describe the last
-// attempt.
+// Attempted counts an attempt of the Controller, and sets the gauges that describe the last
+// attempt. Assign it to controller.Controller.Attempted.
 func (m *Metrics) Attempted(a controller.Attempt) {
 	m.applies.WithLabelValues(string(a.Outcome)).Inc()
 	m.duration.WithLabelValues(string(a.Outcome)).Observe(a.Duration.Seconds())

@@ -9,8 +9,8 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
-// fencedLock is a lock for client-go's elector. It also knows at any time whether this process
-// still holds the Lease. Each term needs a new fencedLock.
+// fencedLock is a lock for client-go's elector. Its method guard tells at any time whether this
+// process still holds the Lease. Each term needs a new fencedLock.
 //
 // The elector of client-go alone has three faults. After it learns that another process holds the
 // Lease, it continues to lead until its renew deadline. After a suspension of the process or the
@@ -112,9 +112,10 @@ func (f *fencedLock) expire() {
 	}
 }
 
-// fresh reports whether the Lease was renewed less than renewDeadline ago. Both the monotonic clock
-// and the wall clock must agree: the monotonic clock stands still while the machine sleeps, and
-// somebody may set the wall clock.
+// fresh reports whether the Lease was renewed less than renewDeadline ago. fresh returns true only
+// if this is true by the monotonic clock and by the wall clock. The monotonic clock alone is not
+// enough, because it stands still while the machine sleeps. The wall clock alone is not enough,
+// because somebody may set it.
 func (f *fencedLock) fresh(now time.Time) bool {
 	return now.Sub(f.renewed) < renewDeadline && now.Round(0).Sub(f.renewed.Round(0)) < renewDeadline
 }
@@ -136,9 +137,9 @@ func (f *fencedLock) close() {
 	}
 }
 
-// guard returns nil while this process holds the Lease and has renewed it in time. It reads the
-// clocks itself, because the timer of a process that was suspended fires late. After its first
-// error, guard returns an error on every call, even if the Lease is renewed.
+// guard returns nil while this process holds the Lease and has renewed it in time. guard does not
+// rely on the timer, but reads the clocks itself: if the process was suspended, the timer fires
+// late. After its first error, guard returns an error on every call, even if the Lease is renewed.
 func (f *fencedLock) guard() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -38,8 +38,8 @@ func (l *fakeLock) Create(ctx context.Context, r resourcelock.LeaderElectionReco
 	return l.Update(ctx, r)
 }
 
-// lockTest runs a test with a fencedLock that holds the Lease. lost counts calls of its function
-// lost.
+// lockTest runs a test with a fencedLock that holds the Lease. lost counts how often the fencedLock
+// calls its function lost.
 func lockTest(t *testing.T, test func(t *testing.T, lock *fakeLock, f *fencedLock, lost *atomic.Int32)) {
 	synctest.Test(t, func(t *testing.T) {
 		lock, lost := &fakeLock{}, &atomic.Int32{}

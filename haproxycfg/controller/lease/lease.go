@@ -4,9 +4,9 @@
 //
 // All processes that name the same Lease take part, each with its own Controller. One process, the
 // leader, writes. The other processes only follow their sources. Another process becomes the leader
-// within 5 s after a clean stop of the leader, and within 20 s after a crash. A leader that has not
-// renewed the Lease for 10 s stops writing. Another process may lead 15 s after the last renewal at
-// the earliest.
+// within 5 s after a clean stop of the leader, and within 20 s after a crash. If a leader has not
+// renewed the Lease for 10 s, it stops writing. In this case, another process becomes the leader at
+// least 15 s after the last renewal.
 //
 // The account needs permission to create, get and update leases of coordination.k8s.io.
 //

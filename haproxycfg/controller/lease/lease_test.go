@@ -51,8 +51,8 @@ func (s *leaseServer) holder() string {
 	return *s.lease.Spec.HolderIdentity
 }
 
-// TestElectorLeadsAndResigns: the only process that takes part leads at once. When its context
-// ends, it gives the Lease up.
+// TestElectorLeadsAndResigns: if only one process takes part, it leads at once. When its context
+// ends, it releases the Lease.
 func TestElectorLeadsAndResigns(t *testing.T) {
 	api := &leaseServer{}
 	server := httptest.NewServer(api)

@@ -197,7 +197,8 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// writeTable prints the spread in the second half of the time after the start of the last pod.
+// writeTable prints how unevenly each way loads the pods. It counts only the second half of the
+// time between the start of the last pod and the end of the run.
 func writeTable(out io.Writer, results []result) error {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(t, "way\trequests a second, CV\tmax/mean\tidle pods\trequests in flight, CV\tmax/mean\tfailed requests\t\n")

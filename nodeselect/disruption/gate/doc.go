@@ -14,9 +14,9 @@
 //
 // # Which nodes are away
 //
-// A node counts as away while it is cordoned, drained, not Ready, deleted, or granted. A node that is
-// in no applied configuration may go at any time. So where a deployment takes seconds, exclude nodes
-// from the configuration first, and remove them afterwards.
+// A node counts as away while it is cordoned, drained, not Ready, deleted, or granted. A node that
+// is in no applied configuration may go at any time. So if the balancers use a new configuration
+// within seconds, exclude nodes from the configuration first, and remove the nodes afterwards.
 //
 // If several terminators have different configurations in force, for example because one lags
 // behind, a node may go only if all of them allow it.
@@ -31,17 +31,17 @@
 //   - the node was away, is present again, and its agent has answered "up" for the hold-down;
 //   - the TTL is over, and the node was never away.
 //
-// So a grant never ends by time alone after the node has gone.
+// So after the node has gone, no time limit ends the grant.
 //
 // # Contract
 //
-// The package is pure: it uses no clock, socket or file, and no Kubernetes client. If it cannot
-// tell whether a node may go, for example because no configuration has any subset, New returns an
-// error. After an error, the caller must not let any node go.
+// The package is pure: it uses no clock, socket or file, and no Kubernetes client. If the Input
+// does not show whether a node may go, for example because no configuration has any subset, New
+// returns an error. After an error, the caller must not let any node go.
 //
 // # What it does not do
 //
 // It does not store grants, and does not keep two callers from deciding at the same time: package
-// leases does both. It cannot keep a terminator from choosing a node for its next configuration
-// after the answer. It counts no pods.
+// leases does both. After this package has answered that no configuration has a node, a terminator
+// may still choose the node for its next configuration. The package counts no pods.
 package gate

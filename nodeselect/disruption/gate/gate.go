@@ -42,7 +42,7 @@ type Input struct {
 // node.
 var ErrNoSubsets = errors.New("gate: no applied configuration has a subset of this cluster")
 
-// Gate answers which nodes may go. Only one goroutine may use it at a time.
+// Gate decides which nodes may go. Only one goroutine may use it at a time.
 type Gate struct {
 	in     Input
 	state  *disruption.State
@@ -102,8 +102,7 @@ func New(in Input) (*Gate, error) {
 // Used reports whether an applied configuration has the node.
 func (g *Gate) Used(name string) bool { return g.used[name] }
 
-// Away returns why the node counts as away, apart from grants. It returns "" for a node that is
-// present.
+// Away returns why the node counts as away, and "" if the node is present. It ignores grants.
 func (g *Gate) Away(name string) string {
 	n, known := g.nodes[name]
 	if !known {
@@ -149,10 +148,10 @@ func (g *Gate) May(names ...string) Answer {
 	return g.answer(names, d)
 }
 
-// Take does the same as May, for a holder that asks for grants. If the nodes may go, Take also
-// returns the grants. The caller must store the grants before it passes on the answer. It returns
-// no grant for a node that is in no applied configuration, nor for a node for which the holder has
-// a grant already.
+// Take does the same as May, and makes grants for the holder. If the nodes may go, Take returns the
+// grants, and the nodes count as away from now on. The caller must store the grants before it
+// passes on the answer. It returns no grant for a node that is in no applied configuration, nor for
+// a node for which the holder has a grant already.
 //
 // Take refuses a node for which another holder has a grant. It also refuses a node for which the
 // same holder has a grant that expired before the node went away.
@@ -193,8 +192,8 @@ func (g *Gate) Wave(candidates []string, steps int) []string {
 	return g.state.Wave(g.candidates(candidates), steps)
 }
 
-// Estimate estimates the number of waves; see [disruption.State.Estimate]. If candidates is nil, all
-// nodes are candidates.
+// Estimate estimates the number of waves; see [disruption.State.Estimate]. If candidates is nil,
+// all nodes are candidates.
 func (g *Gate) Estimate(candidates []string, steps int) disruption.Estimate {
 	return g.state.Estimate(g.candidates(candidates), steps)
 }
@@ -227,7 +226,8 @@ func (g *Gate) answer(names []string, d disruption.Answer) Answer {
 	return a
 }
 
-// explain returns b with the list of nodes that are away and count for the limit.
+// explain adds to b the nodes that are away and count for the limit. It leaves out the nodes in
+// names.
 func (g *Gate) explain(b disruption.Blocked, names []string) Blocked {
 	away := map[string]bool{}
 	for _, a := range g.in.Applied {

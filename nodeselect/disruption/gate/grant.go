@@ -10,7 +10,7 @@ type Grant struct {
 	Node   string        `json:"node"`
 	Holder string        `json:"holder"`
 	Taken  time.Time     `json:"taken"`
-	TTL    time.Duration `json:"ttl"` // the holder must start within this time; 0 means never
+	TTL    time.Duration `json:"ttl"` // how long the holder has to take the node away; 0 means no time at all
 	// Went is the time at which the node was first seen away after Taken. The zero time means that
 	// it has not been seen away.
 	Went time.Time `json:"went,omitzero"`
@@ -45,23 +45,26 @@ type Observation struct {
 	// Up is true if the agent of the node answers "up", or if the caller asks no agents. It matters
 	// only if Away is false.
 	Up bool
-	// ReadySince is Node.ReadySince. If the node became Ready after the grant, it was away in
-	// between, even if no observation has shown this.
+	// ReadySince is Node.ReadySince. If the node became Ready after the holder got the grant, the
+	// node was away in between, even if no observation has shown this.
 	ReadySince time.Time
 }
 
 // maxSkew is the largest difference between the clocks of a node and of the process that took a
-// grant. A node that became Ready within this time after the grant may have been Ready before.
+// grant. So if a node became Ready less than maxSkew after the grant, it may in truth have become
+// Ready before the grant.
 const maxSkew = 2 * time.Second
 
-// DefaultHoldDown is the default of the time for which a node must be back before its grant ends.
+// DefaultHoldDown is how long a node must be back before its grant ends, if the caller of Observe
+// names no time.
 const DefaultHoldDown = time.Minute
 
 // Observe returns the grant after an observation of its node. ended says why the grant has ended;
 // it is "" if the grant continues. holdDown is the time for which the node must be back; 0 means
-// DefaultHoldDown. If the node is away again during the hold-down, the hold-down begins again. If a
-// node is cordoned and uncordoned again without a restart between two observations, Observe misses
-// the absence.
+// DefaultHoldDown. If the node is away again during the hold-down, the hold-down begins again.
+//
+// Observe can miss that a node was away: if somebody cordons and uncordons the node between two
+// observations, and the node does not restart, no observation shows this.
 func (g Grant) Observe(o Observation, holdDown time.Duration, now time.Time) (next Grant, ended string) {
 	if holdDown == 0 {
 		holdDown = DefaultHoldDown

@@ -31,8 +31,8 @@ type Applied struct {
 	Subsets nodeselect.Subsets
 }
 
-// wireReport has the parts of a terminator's report.json that ParseReport reads. ParseReport ignores
-// all others.
+// wireReport has the parts of a terminator's report.json that ParseReport reads. ParseReport
+// ignores all others.
 type wireReport struct {
 	Applied *struct {
 		ID   string    `json:"id"`

@@ -12,14 +12,15 @@
 //	err := os.WriteFile("wave.svg", p.SVG(), 0o644)
 //
 // Each column is a node, and each row is a service. A mark means that the node is in the subset of
-// the service. Bars above the columns show the number of services of each node. Bars to the right of
-// the rows show how many nodes of each service are away, asked for or in the wave. Columns are grouped by the state of
-// the node, and rows by the number of these nodes. So the rows show at a glance that no service
-// loses more nodes than its limit.
+// the service. Bars above the columns show the number of services of each node. Bars to the right
+// of the rows show how many nodes of each service are away, asked for or in the wave. Columns of
+// nodes in the same state are side by side. Blocked services are the first rows. After them, the
+// services with the longest bars come first. So a reader sees at a glance that no service loses
+// more nodes than its limit.
 //
-// With 1,000 nodes and 2,000 services, a column of another node is about a pixel wide, and columns of
-// the wave are wider. Names are shown if there is room. A browser shows them for each bar under the
-// mouse.
+// With 1,000 nodes and 2,000 services, the columns of nodes that are away, asked for or in the wave
+// are wider than the others, which are about a pixel wide. The picture shows a name if there is
+// room for it. If the mouse is over a bar, a browser shows the name that belongs to the bar.
 //
 // # What it does not do
 //
@@ -42,7 +43,7 @@ import (
 // Nodes nor in Subsets are ignored.
 type Picture struct {
 	Title string
-	// Nodes are the nodes of the cluster. Nodes that only Subsets contains get columns too.
+	// Nodes are the nodes of the cluster. A node that is only in Subsets gets a column too.
 	Nodes   []nodeselect.Node
 	Subsets nodeselect.Subsets
 	Away    []string // nodes that are away
@@ -53,7 +54,8 @@ type Picture struct {
 	Blocked []disruption.Blocked
 }
 
-// class is the state of a node. Columns are sorted by class.
+// class is the state of a node in the picture. It sets the colour of the node's column. The columns
+// are sorted by class.
 type class int
 
 const (
@@ -122,7 +124,7 @@ func (p Picture) chart() *chart {
 			}
 		}
 	}
-	// The last assignment of a class counts.
+	// A node may be in several of these lists. The last list that has the node sets its class.
 	for _, group := range []struct {
 		class class
 		names []string
@@ -161,8 +163,9 @@ func (p Picture) chart() *chart {
 	return c
 }
 
-// compareServices sorts blocked services first, then the services with the most nodes that are away
-// or in the wave, then by the columns of these nodes.
+// compareServices puts blocked services first. After them, it puts the services with the most nodes
+// that are away, asked for or in the wave. If two services have equally many such nodes, it
+// compares the columns of all their nodes.
 func compareServices(a, b service) int {
 	rank := func(s service) int {
 		if len(s.blocked) > 0 {
@@ -173,7 +176,7 @@ func compareServices(a, b service) int {
 	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(b.gone(), a.gone()), slices.Compare(a.members, b.members))
 }
 
-// summary returns the numbers below the title.
+// summary returns the line below the title: the numbers of nodes, services and blocked services.
 func (c *chart) summary() string {
 	text := count(len(c.nodes), "node") + ", " + count(len(c.services), "service")
 	if n := c.blocked(); n > 0 {

@@ -36,8 +36,8 @@ func example(tb testing.TB, nodes, services, size, away int) picture.Picture {
 	return p
 }
 
-// elements returns the names of all elements, and all texts in the order of the file. It fails if the
-// file is not well-formed.
+// elements returns the names of all elements, and all texts in the order of the file. It fails if
+// the file is not well-formed.
 func elements(t *testing.T, svg []byte) (names map[string]int, texts []string) {
 	t.Helper()
 	names = map[string]int{}
@@ -155,7 +155,7 @@ func TestTheSameContentIsTheSamePicture(t *testing.T) {
 
 var update = flag.Bool("update", false, "write the golden file")
 
-// The page Replacing nodes shows this picture.
+// README.md of package disruption shows this picture.
 func TestGolden(t *testing.T) {
 	const file = "testdata/120-nodes.svg"
 	p := example(t, 120, 60, 8, 2)
@@ -169,8 +169,8 @@ func TestGolden(t *testing.T) {
 	require.Equal(t, string(want), string(svg), "go test ./nodeselect/disruption/picture -update writes the file again")
 }
 
-// TestLargePicture has the size for which the picture is made. To look at it, set PICTURE to the path
-// of a file.
+// TestLargePicture draws a picture of the largest cluster for which package picture is made. To
+// look at the picture, set PICTURE to the path of a file.
 func TestLargePicture(t *testing.T) {
 	p := example(t, 1000, 2000, 20, 7)
 	svg := p.SVG()

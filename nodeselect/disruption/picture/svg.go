@@ -197,14 +197,15 @@ func (l *layout) rows() {
 	}
 }
 
-// marks writes the members of all services that are in one class of nodes. first is the first
-// column of the class. One path has all marks. The unit of its coordinates is a column or a row, so
-// the numbers are short.
+// marks writes the marks in the columns of one class of nodes. first is the first column of the
+// class. All these marks are one path. One column is a unit of its x coordinates, and one row is a
+// unit of its y coordinates, so the numbers are short.
 func (l *layout) marks(class class, first int) {
 	if l.size[class] == 0 {
 		return
 	}
-	// The height of a mark, in rows. In a large picture, a row is too thin to be visible.
+	// height is the height of a mark, in rows. In a large picture, a mark is higher than its row,
+	// because the row is too thin to be visible.
 	height := max(0.9, 0.8/l.row)
 	if class <= wave {
 		height = max(0.9, 2/l.row)
@@ -241,7 +242,7 @@ func (s *service) describe() string {
 // maxListed is the largest number of limits in the list.
 const maxListed = 40
 
-// list writes what blocks.
+// list writes the limits that keep nodes from going.
 func (l *layout) list(list []disruption.Blocked) {
 	x := l.right + gap + countsMost + 20
 	y := l.top + 8
@@ -261,7 +262,7 @@ func (l *layout) list(list []disruption.Blocked) {
 	}
 }
 
-// shortBlocked is b.String in fewer words.
+// shortBlocked returns the same facts as b.String in fewer words.
 func shortBlocked(b disruption.Blocked) string {
 	of := fmt.Sprintf("%d of %d away", b.Away, b.Limit)
 	switch b.Rule {

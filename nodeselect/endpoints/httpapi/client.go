@@ -87,9 +87,9 @@ type Answer struct {
 }
 
 const (
-	// minPollInterval is the shortest time between two requests if the first one brought no new
-	// pods. Without this pause, a Client would send requests without end to a server that ignores
-	// wait.
+	// minPollInterval is the shortest time from one request to the next if the answer to the first
+	// has no new pods. Without this limit, a server that ignores the parameter "wait" would get one
+	// request after another without a pause.
 	minPollInterval = time.Second
 	// The pause after all servers have failed grows from minPause to maxPause.
 	minPause, maxPause = 500 * time.Millisecond, 10 * time.Second
@@ -143,8 +143,8 @@ func (c *Client) SetTLS(conf *tls.Config) {
 	}
 }
 
-// Follow follows the pods of one service until ctx ends, and returns the error of ctx. If a field of
-// the Client or a name in ref is wrong, Follow returns another error immediately.
+// Follow follows the pods of one service until ctx ends, and returns the error of ctx. If a field
+// of the Client or a name in ref is wrong, Follow returns another error immediately.
 //
 // Follow calls changed from its own goroutine: after the first answer, after each change of the
 // pods, when the servers begin or cease to fail, and when Age becomes 0 or stops being 0. If no

@@ -1,10 +1,10 @@
-// Package doubt decides which lists of an API server are doubtful, and how long to keep the objects
-// that such a list lacks.
+// Package doubt decides which lists of an API server are doubtful. It also decides how long the
+// objects that such a list lacks are kept.
 //
 // An API server that has lost its store sends an empty list, and so may a proxy that reaches the
 // wrong server. Such a list must not remove all servers. So the objects that a doubtful list lacks
-// stay until the API server reports them again, or until it has confirmed for [ConfirmAfter] that
-// they are gone.
+// stay until the API server reports them again, or until it has answered for the time
+// [ConfirmAfter] without reporting them.
 package doubt
 
 import (
@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// ConfirmAfter is how long the objects that a doubtful list lacks stay.
+// ConfirmAfter is how long an API server must answer before the objects that a doubtful list lacks
+// are removed.
 const ConfirmAfter = 5 * time.Minute
 
 // Lossy reports whether a list lacks so many of the known objects that it is doubtful: more than
@@ -55,8 +56,8 @@ func (d *Doubt[K]) Seen(key K) bool {
 	return len(d.missing) == 0 && d.Clear()
 }
 
-// Appeared notes that the API server has some object again. After an empty list, ConfirmAfter
-// begins now. Appeared reports whether it does.
+// Appeared notes that the API server has some object again. If the doubtful list was empty, the
+// time ConfirmAfter begins now. Appeared returns true if the time has begun now.
 func (d *Doubt[K]) Appeared(now time.Time) bool {
 	if !d.empty {
 		return false
@@ -65,8 +66,8 @@ func (d *Doubt[K]) Appeared(now time.Time) bool {
 	return true
 }
 
-// Answered notes that the API server answers again after a failure. So ConfirmAfter begins again.
-// Answered reports whether it does.
+// Answered notes that the API server answers again after a failure. The time ConfirmAfter then
+// begins again. Answered returns true if the time has begun again.
 func (d *Doubt[K]) Answered(now time.Time) bool {
 	if d.missing == nil || d.empty {
 		return false

@@ -57,8 +57,8 @@ func (c *cutConn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// WriteSegments writes b in pieces of n bytes. With n = 0, it writes b in one piece. before may be
-// nil; see Cuts.Before.
+// WriteSegments writes b in pieces of n bytes. If n is 0, it writes b in one piece. It calls before
+// like Cuts.Before; before may be nil.
 func WriteSegments(w io.Writer, b []byte, n int, before func(i int) error) error {
 	if n <= 0 {
 		n = len(b)
@@ -78,7 +78,8 @@ func WriteSegments(w io.Writer, b []byte, n int, before func(i int) error) error
 	return nil
 }
 
-// Capture returns the hello that crypto/tls sends with a configuration.
+// Capture returns the records with the ClientHello that a client of crypto/tls with this
+// configuration sends.
 func Capture(config *tls.Config) ([]byte, error) {
 	client, server := net.Pipe()
 	defer server.Close()

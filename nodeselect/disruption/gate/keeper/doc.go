@@ -20,6 +20,6 @@
 //
 // # What it does not do
 //
-// It does not cordon, drain or restart nodes, and it does not keep a holder from going without a
-// grant.
+// A Keeper does not cordon, drain or restart nodes. It cannot stop a program that takes a node away
+// without a grant.
 package keeper

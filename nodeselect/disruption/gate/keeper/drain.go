@@ -39,11 +39,12 @@ func (t Traffic) String() string {
 // call it.
 type TrafficSource func(context.Context, []netip.Addr) (Traffic, error)
 
-// maxTraffic is the largest answer of a terminator in bytes.
+// maxTraffic is the largest size, in bytes, of an answer of a terminator.
 const maxTraffic = 64 << 10
 
-// TrafficURL reads the page /traffic of a terminator's admin listener. report is the URL of its page
-// /report.json. c is the client to use; nil means one of its own.
+// TrafficURL returns a TrafficSource that reads the page /traffic of a terminator's admin listener.
+// report is the URL of the page /report.json of the same listener. c is the HTTP client to use; nil
+// means a new client.
 func TrafficURL(report string, c *http.Client) (TrafficSource, error) {
 	base, ok := strings.CutSuffix(report, "/report.json")
 	if !ok {
@@ -74,12 +75,13 @@ func TrafficURL(report string, c *http.Client) (TrafficSource, error) {
 	}, nil
 }
 
-// drainEvery is the time between two looks of WaitDrained.
+// drainEvery is the pause after which WaitDrained asks the sources again.
 const drainEvery = 500 * time.Millisecond
 
-// WaitDrained waits until no HAProxy sends new requests to the node with these addresses, and until
-// all of them together have at most most requests to it. It returns the Traffic of the last look.
-// When ctx ends before, WaitDrained returns an error that says what is left.
+// WaitDrained waits until the node with these addresses is drained: no HAProxy sends new requests
+// to the node, and the number of requests and tunnels of all HAProxy processes to the node is not
+// larger than the argument most. It returns the last Traffic of each source. If ctx ends first,
+// WaitDrained returns an error that says how many servers and requests are left.
 func WaitDrained(ctx context.Context, addrs []netip.Addr, sources []TrafficSource, most int) ([]Traffic, error) {
 	if len(addrs) == 0 || len(sources) == 0 {
 		return nil, errors.New("keeper: there is no address or no terminator to ask")
@@ -92,7 +94,8 @@ func WaitDrained(ctx context.Context, addrs []netip.Addr, sources []TrafficSourc
 	}
 }
 
-// look returns the Traffic of all sources, and an error unless the node is drained.
+// look asks each source once, and returns the Traffic of all sources. The error is nil only if the
+// node is drained; see WaitDrained.
 func look(ctx context.Context, addrs []netip.Addr, sources []TrafficSource, most int) ([]Traffic, error) {
 	var all []Traffic
 	var errs []error

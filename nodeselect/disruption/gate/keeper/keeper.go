@@ -14,8 +14,8 @@ import (
 	"github.com/headgate/headgate/nodeselect/disruption/gate/leases"
 )
 
-// Keeper answers for one cluster. Set its fields before the first call. Any number of goroutines may
-// use it.
+// Keeper answers for one cluster. Set its fields before the first call. Any number of goroutines
+// may use it.
 type Keeper struct {
 	// Reports are the reports of all terminators that send requests to the cluster. Required.
 	Reports []Report
@@ -48,8 +48,8 @@ func (k *Keeper) May(ctx context.Context, nodes ...string) (answer gate.Answer, 
 	return answer, err
 }
 
-// Take does the same as May, for a holder that asks for grants. If the nodes may go, Take stores
-// the grants before it returns. The holder must take the nodes away within the TTL.
+// Take does the same as May, and gets grants for the holder. If the nodes may go, Take stores the
+// grants before it returns. The holder must take the nodes away within the TTL.
 func (k *Keeper) Take(ctx context.Context, holder string, ttl time.Duration, nodes ...string) (answer gate.Answer, err error) {
 	if k.Store == nil {
 		return answer, errNoStore
@@ -68,8 +68,8 @@ type Wave struct {
 	Estimate *disruption.Estimate `json:"estimate,omitempty"`
 }
 
-// Wave returns a set of nodes that may go now, together. candidates are the nodes to choose from; nil
-// means all nodes. steps is the number of steps of the search; see [disruption.State.Wave].
+// Wave returns a set of nodes that may go now, together. candidates are the nodes to choose from;
+// nil means all nodes. steps is the number of steps of the search; see [disruption.State.Wave].
 func (k *Keeper) Wave(ctx context.Context, candidates []string, steps int, estimate bool) (w Wave, err error) {
 	err = k.decide(ctx, func(g *gate.Gate) []gate.Grant {
 		w = Wave{Nodes: g.Wave(candidates, steps)}
@@ -83,8 +83,8 @@ func (k *Keeper) Wave(ctx context.Context, candidates []string, steps int, estim
 }
 
 // Refresh observes the nodes of all grants, ends the grants that are over, and returns the other
-// grants, sorted by node. Call it every few seconds, because it misses an absence between two
-// observations.
+// grants, sorted by node. Call it every few seconds: if a node goes and returns between two calls,
+// Refresh may not notice that the node was away.
 func (k *Keeper) Refresh(ctx context.Context) (grants []gate.Grant, err error) {
 	if k.Store == nil {
 		return nil, errNoStore
@@ -107,7 +107,7 @@ func (k *Keeper) Release(ctx context.Context, node, holder string) (found bool, 
 }
 
 // decide calls the function ask with a Gate for the present state, and stores the grants that ask
-// returns. ask may be called several times, and the last call counts.
+// returns. decide may call ask several times. Only the result of the last call counts.
 func (k *Keeper) decide(ctx context.Context, ask func(*gate.Gate) []gate.Grant) error {
 	return k.observe(ctx, func(in gate.Input, live []gate.Grant) ([]gate.Grant, error) {
 		in.Grants = live
@@ -170,7 +170,7 @@ func (k *Keeper) next(ctx context.Context, in gate.Input, grants []gate.Grant, c
 	}
 	up := k.askAgents(ctx, g, nodes, grants)
 	for i, grant := range grants {
-		if grant.Pending { // package leases decides what becomes of it
+		if grant.Pending { // package leases ends a pending grant, or makes it final
 			live = append(live, grant)
 			continue
 		}
@@ -193,7 +193,8 @@ func (k *Keeper) next(ctx context.Context, in gate.Input, grants []gate.Grant, c
 // maxAsked is the number of agents that a Keeper asks at the same time.
 const maxAsked = 50
 
-// askAgents asks the agents of the granted nodes that are present.
+// askAgents asks the agents of the granted nodes that are present. Element i of the result is true
+// if the agent of the node of grant i answers "up", or if Keeper.Up is nil.
 func (k *Keeper) askAgents(ctx context.Context, g *gate.Gate, nodes map[string]gate.Node, grants []gate.Grant) []bool {
 	up := make([]bool, len(grants))
 	var group errgroup.Group

@@ -22,18 +22,20 @@ import (
 	"github.com/headgate/headgate/nodeselect/disruption/gate"
 )
 
-// Report returns the configuration that a terminator has in force. Any number of goroutines may call
-// it.
+// Report returns the configuration that a terminator has in force. Any number of goroutines may
+// call it.
 type Report func(context.Context) (gate.Applied, error)
 
-// A Report from a URL tries again while the terminator is applying a change.
+// Limits of a Report from a URL. While the terminator is applying a change, the Report tries again
+// after each reportRetry, for up to reportTimeout.
 const (
 	reportTimeout = 10 * time.Second
 	reportRetry   = 300 * time.Millisecond
 )
 
-// URL reads the page /report.json of a terminator's admin listener. c is the HTTP client to use;
-// nil means a new client. While the terminator answers 503, the Report tries again for up to 10 s.
+// URL returns a Report that reads the page /report.json of a terminator's admin listener. c is the
+// HTTP client to use; nil means a new client. While the terminator answers 503, the Report tries
+// again for up to 10 s.
 func URL(url, cluster string, c *http.Client) Report {
 	if c == nil {
 		c = apiclient.New(nil)
@@ -57,9 +59,10 @@ func URL(url, cluster string, c *http.Client) Report {
 	}
 }
 
-// File reads a terminator's report.json. A file does not say whether HAProxy runs the configuration
-// at the moment, so URL is the better choice. If maxAge is not 0, the Report returns an error for a
-// file that was last modified longer ago than maxAge.
+// File returns a Report that reads a terminator's report.json from a file. The file does not say
+// whether HAProxy runs the configuration at the moment, so URL is the better choice. The Report
+// returns an error if the file was last modified longer ago than maxAge. 0 means that the file may
+// have any age.
 func File(path, cluster string, maxAge time.Duration) Report {
 	return func(context.Context) (gate.Applied, error) {
 		info, err := inputfile.Stat(path)
@@ -158,8 +161,9 @@ func State(n *corev1.Node, signals []nodeagent.Signal) gate.Node {
 	return s
 }
 
-// AgentUp returns a function for Keeper.Up. It asks the agent on this port of the node's address. The
-// agent answers "up" if it names no state that keeps requests from the node.
+// AgentUp returns a function for Keeper.Up. The function asks the agent at the node's address and
+// this port. It returns true if the agent answers, and if the answer has none of the words down,
+// fail, stopped, drain and maint.
 func AgentUp(port uint16) func(context.Context, gate.Node) bool {
 	c := &agentcheck.Client{Timeout: 2 * time.Second}
 	return func(ctx context.Context, n gate.Node) bool {

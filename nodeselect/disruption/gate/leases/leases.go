@@ -12,18 +12,21 @@
 //
 // # Two processes at the same time
 //
-// All decisions about a cluster go through one more Lease, the decision Lease. Decide reads it before
-// it reads the grants. It makes a pending Lease for each new grant, and then writes the decision
-// Lease with the resource version that it has read. This write fails if another process has decided
-// in between. Then Decide removes its pending Leases and starts again. Otherwise it marks its Leases
-// as decided. If a process ends before that, other processes remove its pending Leases after
-// PendingTimeout. Until then they count.
+// For each cluster, there is one more Lease, the decision Lease. Every decision that makes a grant
+// writes it. Decide first reads the decision Lease, and then the grants. It makes a pending Lease
+// for each new grant. Then it writes the decision Lease, with the resource version that it has read
+// before. If another process has made a decision in between, the API server refuses this write:
+// Decide removes its pending Leases and starts again. If the write succeeds, Decide removes the
+// mark "pending" from its Leases.
 //
-// So any number of processes may decide, without an election: each decision includes the grants of
+// A process may end before it has removed this mark. Other processes remove its pending Leases
+// after PendingTimeout. Until then, the pending Leases count as grants.
+//
+// So any number of processes may decide, without an election: each decision considers the grants of
 // all earlier decisions. This is true even if the clocks of the processes differ.
 //
-// The account needs permission to get, list, create, update and delete leases of coordination.k8s.io
-// in the namespace.
+// The account needs permission to get, list, create, update and delete leases of
+// coordination.k8s.io in the namespace.
 //
 // # What it does not do
 //
@@ -92,16 +95,17 @@ type Changes struct {
 // attempts.
 var ErrBusy = errors.New("leases: other processes keep deciding")
 
-// errAgain means that another process has changed something, and that Decide must start again.
+// errAgain means that another process has changed a Lease, and that Decide must start again.
 var errAgain = errors.New("changed by another process")
 
 // maxTries is the number of times that Decide starts again.
 const maxTries = 50
 
 // Decide calls the function decide with all grants, sorted by node, and stores what decide returns.
-// If another process changes something in between, Decide calls decide again with the new grants. So
-// decide must have no effect of its own. If Decide returns an error, the caller must not use what
-// decide has answered, but some of the changes may have been stored.
+// If another process changes a grant or makes a decision in between, Decide calls decide again with
+// the new grants. So decide must only compute its result, and change nothing else. If Decide
+// returns an error, the caller must not use the result of decide, although Decide may have stored a
+// part of the changes.
 func (s Store) Decide(ctx context.Context, decide func([]gate.Grant) (Changes, error)) error {
 	for try := range maxTries {
 		err := s.decideOnce(ctx, decide)
@@ -319,8 +323,9 @@ func annotate(l *coordinationv1.Lease, g gate.Grant) {
 	}
 }
 
-// grant reads a Lease. If somebody has removed a field from the Lease, the grant still counts: it
-// then has the TTL 0, or an unknown time of absence.
+// grant returns the grant in a Lease. If somebody has removed fields from the Lease, the node still
+// counts as granted. Without its fields, the grant has the holder "unknown", the creation time of
+// the Lease, the TTL 0, and no times at which the node went and returned.
 func (s Store) grant(l *coordinationv1.Lease) gate.Grant {
 	g := gate.Grant{Node: l.Annotations[nodeAnnotation], Holder: "unknown", Taken: l.CreationTimestamp.Time}
 	if g.Node == "" {

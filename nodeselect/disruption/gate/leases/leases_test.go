@@ -71,7 +71,8 @@ func TestGrantsAreStoredAndEnd(t *testing.T) {
 	require.False(t, found)
 }
 
-// TestALeaseThatSomebodyEdited still counts.
+// TestALeaseThatSomebodyEdited: a Lease counts as a grant even if somebody has removed fields from
+// it.
 func TestALeaseThatSomebodyEdited(t *testing.T) {
 	s, f := newStore()
 	require.NoError(t, take(s, "a.example"))
@@ -103,8 +104,8 @@ func TestGrantsThatCannotBeStored(t *testing.T) {
 }
 
 // TestManyProcessesDecide: 16 processes want a grant each, and decide allows 3 at a time. Each
-// releases its grant and takes another one. There are never more than 3, although each process reads
-// and writes at any time.
+// releases its grant and takes another one. There are never more than 3 grants, although all
+// processes read and write at the same time.
 func TestManyProcessesDecide(t *testing.T) {
 	s, f := newStore()
 	const limit, processes, rounds = 3, 16, 5
@@ -158,9 +159,10 @@ func TestManyProcessesDecide(t *testing.T) {
 	require.Equal(t, 1, f.Len(), "only the decision Lease is left")
 }
 
-// TestAProcessThatEndsHalfway fails at each request in turn, before or after its effect, and all later
-// requests fail too. What the process leaves behind is pending, or a grant that it was allowed to
-// have. What is pending counts, and disappears after PendingTimeout.
+// TestAProcessThatEndsHalfway makes one request fail, before or after the effect of the request,
+// and also all later requests. It does this for each request in turn. Every Lease that the process
+// leaves behind is either pending, or a grant that the process was allowed to get. A pending Lease
+// counts as a grant, and another process removes it after PendingTimeout.
 func TestAProcessThatEndsHalfway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		killed := errors.New("killed")
@@ -196,8 +198,8 @@ func TestAProcessThatEndsHalfway(t *testing.T) {
 	})
 }
 
-// TestAProcessThatIsSuspended: the Leases of a process are removed while it is suspended in the
-// middle of a decision. It gets no grant.
+// TestAProcessThatIsSuspended: a process is suspended in the middle of a decision. Meanwhile,
+// another process removes its pending Leases. So the first process gets no grant.
 func TestAProcessThatIsSuspended(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, f := newStore()

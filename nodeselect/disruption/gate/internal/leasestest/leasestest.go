@@ -24,8 +24,9 @@ import (
 // verbs get, list, create, update and delete. Any number of goroutines may call its methods.
 type Leases struct {
 	client.LeaseInterface
-	// Fail, if not nil, is called for each request. The request fails with before and has no effect,
-	// or has its effect and then fails with after. Set Fail while no request is running.
+	// Fail, if not nil, is called for each request. If before is not nil, the request has no effect
+	// and returns before. If after is not nil, the request has its effect and returns after. Set
+	// Fail while no request is running.
 	Fail func(verb, name string) (before, after error)
 
 	mu      sync.Mutex
@@ -45,7 +46,8 @@ func (f *Leases) Len() int {
 
 var resource = schema.GroupResource{Group: "coordination.k8s.io", Resource: "leases"}
 
-// do runs f under the lock, with the faults of Fail before and after it.
+// do calls run while it holds the lock. If Fail returns an error before, do returns this error and
+// does not call run. If run succeeds, do returns the error after.
 func (f *Leases) do(verb, name string, run func() error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
