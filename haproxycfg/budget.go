@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// descriptorSlack is an upper estimate of the descriptors that HAProxy needs for other purposes
-// than connections, listeners and checks. Each thread needs 3: a poller, and a pipe that wakes the
-// thread. HAProxy before 2.9 runs at most 64 threads. Later versions can run more, but an edge
-// needs far fewer. The other 64 descriptors are for logs, the state file, maps while HAProxy reads
-// them, and the sockets of the command line.
+// descriptorSlack is the number of descriptors that HAProxy needs for everything except
+// connections, listeners and checks. The estimate is an upper bound. Each thread needs 3: a poller,
+// and a pipe that wakes the thread. HAProxy before 2.9 runs at most 64 threads. Later versions can
+// run more, but an edge needs far fewer. The other 64 descriptors are for logs, the state file,
+// maps while HAProxy reads them, and the sockets of the command line.
 const descriptorSlack = 64*3 + 64
 
 // MaxConn is the limit of client connections that Render writes. 0 means that Render writes no
-// limit. MaxConn returns Global.MaxConn if that is not 0. Otherwise MaxConn computes the limit from
-// Global.Descriptors: it subtracts the descriptors of listeners, checks and agent checks, and
-// divides the rest by two, because each connection needs two descriptors.
+// limit. If Global.MaxConn is not 0, MaxConn returns it. Otherwise MaxConn computes the limit from
+// Global.Descriptors: it subtracts the descriptors that listeners, checks and agent checks need,
+// and divides the rest by two, because each connection needs two descriptors.
 func (c *Config) MaxConn() int {
 	if c.Global.MaxConn > 0 || c.Global.Descriptors <= 0 {
 		return c.Global.MaxConn
@@ -49,14 +49,15 @@ func (c *Config) ReservedDescriptors() int {
 	return n
 }
 
-// checkSpread is the time over which HAProxy spreads the first checks after its start. If it is 0,
-// HAProxy chooses the time itself: the shortest check interval of at least one second (start_checks
-// in its source).
+// checkSpread returns the time over which HAProxy spreads the first checks after its start. If it
+// returns 0, HAProxy chooses the time itself: the shortest check interval of at least one second
+// (start_checks in its source).
 //
-// The time that HAProxy chooses can be too long. Suppose that health checks run every minute, and
-// agent checks twice a second. HAProxy ignores the interval of half a second, and may wait a minute
-// before it first asks an agent. Meanwhile a drained server would get traffic. So if the shortest
-// interval of agent checks is below a second, checkSpread returns this interval.
+// The time that HAProxy chooses can be too long. Suppose that HAProxy makes a health check every
+// minute and an agent check every half second. To choose the time, HAProxy ignores the interval of
+// half a second, so it may send the first agent check only after a minute. Meanwhile a drained
+// server would get traffic. So if the shortest interval of agent checks is below a second,
+// checkSpread returns this interval.
 func (c *Config) checkSpread() time.Duration {
 	var least time.Duration
 	for i := range c.Backends {
@@ -73,9 +74,8 @@ func (c *Config) checkSpread() time.Duration {
 }
 
 // CheckBudget is the number of checks per second that one HAProxy process makes with a
-// configuration. The number does not depend on traffic. Each further process with the same
-// configuration makes the same number again. The old process after a reload also makes its checks
-// until it ends.
+// configuration. The number does not depend on traffic. Two processes with the same configuration
+// make twice as many checks. After a reload, the old process also makes its checks until it ends.
 type CheckBudget struct {
 	// HealthServers counts the server lines with a health check. AgentServers counts the server
 	// lines with an agent check. A line can count in both.
@@ -88,16 +88,18 @@ type CheckBudget struct {
 }
 
 // CheckBudget counts the checks of the rendered servers. A server line with Check adds
-// 1/Health.Interval unless it is Disabled, and a server line with AgentPort adds 1/AgentInterval. A server that tracks
-// another server makes no health check. HAProxy asks an agent for each server line: if ten backends
-// have a server with the same agent port on the same node, HAProxy asks that agent ten times.
+// 1/Health.Interval unless it is Disabled, and a server line with AgentPort adds 1/AgentInterval. A
+// server that tracks another server makes no health check. HAProxy makes agent checks for each
+// server line on its own: if ten backends contain a server with the same agent port on the same
+// node, HAProxy sends ten agent checks to that agent in each interval.
 //
-// The numbers assume that each check is answered without delay. HAProxy counts an interval from the
-// end of a check, so it checks servers that answer slowly, or not at all, less often. A server in
-// maintenance has no health checks, but HAProxy still asks its agent. After a result that
-// contradicts a server's state, HAProxy checks the server every Health.FastInterval, until enough
-// equal results in a row (Rise or Fall) have settled the state. CheckBudget does not count these
-// extra checks. A server that is down is checked at the same interval as a healthy one.
+// The numbers assume that each server answers a check without delay. HAProxy counts an interval
+// from the end of a check, so it checks a server less often if the server answers slowly or not at
+// all. For a server in maintenance, HAProxy makes no health checks, but still makes agent checks.
+// After a result that contradicts the state of a server, HAProxy checks the server every
+// Health.FastInterval, until Rise or Fall equal results in a row have settled the state.
+// CheckBudget does not count these extra checks. HAProxy checks a server that is down at the same
+// interval as a healthy one.
 func (c *Config) CheckBudget() CheckBudget {
 	var health, agent intervals
 	for i := range c.Backends {
@@ -121,9 +123,9 @@ func (c *Config) CheckBudget() CheckBudget {
 	return n
 }
 
-// intervals counts servers by check interval. A sum of rounded quotients would depend on the order
-// of the backends. So intervals adds whole numbers of servers, and divides by the interval only at
-// the end.
+// intervals is the number of servers for each check interval. If the code added one rounded
+// quotient for each server, the sum would depend on the order of the backends. So intervals first
+// adds whole numbers of servers, and divides by the interval only at the end.
 type intervals []intervalCount
 
 type intervalCount struct {

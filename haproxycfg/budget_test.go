@@ -62,5 +62,5 @@ func TestCheckBudget(t *testing.T) {
 func TestDisabledServersAreNotChecked(t *testing.T) {
 	t.Parallel()
 	c := zonesConfig(haproxycfg.Version{})
-	require.Equal(t, 3, c.CheckBudget().HealthServers) // the fourth is an empty slot
+	require.Equal(t, 3, c.CheckBudget().HealthServers) // the fourth server is an empty slot
 }

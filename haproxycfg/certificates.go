@@ -8,19 +8,19 @@ import (
 	"strings"
 )
 
-// CertificateList contains the certificates of one or more binds. Render writes each certificate to a
-// file of its own, and a crt-list that names these files.
+// CertificateList contains the certificates of one or more binds. Render writes each certificate to
+// a file of its own, and a crt-list that names these files.
 //
 // A frontend whose binds use a CertificateList answers 421 to a request over TLS if the certificate
-// of the connection does not cover the Host header. HAProxy compares the header with the
-// certificate, not with the server name of the connection: browsers send requests for several hosts
-// over one connection if its certificate covers them all. A browser repeats a request that got 421
-// on a new connection (RFC 9110, section 15.5.20).
+// of the connection does not cover the Host header. HAProxy compares the Host header with the
+// certificate, and not with the server name (SNI) of the connection: if a certificate covers
+// several hosts, browsers send requests for all these hosts over one connection. After a 421, a
+// browser repeats the request on a new connection (RFC 9110, section 15.5.20).
 type CertificateList struct {
-	// Name consists of letters, digits and "-_.". It is not the name of a map.
+	// Name consists of letters, digits and "-_.". No map has the same name.
 	Name string
-	// Certificates are in order of preference: if two of them cover a name, HAProxy uses the first
-	// whose kind of key the client supports. An empty list is valid.
+	// Certificates are in order of preference. If several certificates cover a name, HAProxy uses
+	// the first one whose kind of key (RSA or ECDSA) the client supports. An empty list is valid.
 	Certificates []Certificate
 }
 
@@ -29,27 +29,30 @@ type Certificate struct {
 	// PEM contains the certificate, then the certificates of its chain, then the private key. It is
 	// the only secret of a Config.
 	PEM []byte
-	// SHA1 is the SHA-1 fingerprint of the certificate in DER. HAProxy identifies the certificate of
-	// a connection by it. Two certificates of a list may have the same fingerprint.
+	// SHA1 is the SHA-1 fingerprint of the certificate in DER. The rules that Render writes
+	// identify the certificate of a connection by SHA1. Two certificates of a list may have the
+	// same fingerprint.
 	SHA1 [20]byte
 	// Names are the host names that the certificate covers, in lower case and without a dot at the
-	// end. "*.example.com" covers one label below example.com. An IPv6 address stands in brackets.
+	// end. "*.example.com" covers one label below example.com. An IPv6 address has brackets around
+	// it.
 	Names []string
 }
 
-// certsDir is the directory of certificates and crt-lists. Administrators often have a directory
-// "certs" of their own next to haproxy.cfg.
+// certsDir is the directory of certificates and crt-lists. Its name is not "certs", because
+// administrators often have a directory "certs" of their own next to haproxy.cfg.
 const certsDir = "certs-in-use"
 
 // FileName returns the name of the certificate's file, relative to the configuration directory:
-// "certs-in-use/HASH.pem". HASH is a hash of PEM, so a renewed certificate never overwrites one in use.
+// "certs-in-use/HASH.pem". HASH is a hash of PEM, so a renewed certificate never overwrites one in
+// use.
 func (c *Certificate) FileName() string {
 	sum := sha256.Sum256(c.PEM)
 	return certsDir + "/" + hex.EncodeToString(sum[:16]) + ".pem"
 }
 
-// render returns the files of the list: certificates in certs, the crt-list in list, and in names a
-// map of the names that each certificate covers.
+// render returns the files of the list. certs are the certificates, and list is the crt-list. names
+// is a map that contains the names that each certificate covers.
 func (l *CertificateList) render() (certs []RenderedFile, list, names RenderedFile) {
 	var text []byte
 	m := Map{Name: l.Name}
@@ -78,9 +81,9 @@ func (l *CertificateList) render() (certs []RenderedFile, list, names RenderedFi
 	return certs, list, m.render()
 }
 
-// denyUncovered renders the rules for a request over TLS if the certificate of the connection does
-// not cover the Host header: HAProxy answers 421. If observing is true, HAProxy only counts and
-// logs the request. The argument names is the path of the map that CertificateList.render returns.
+// denyUncovered renders the rules that answer 421 to a request over TLS if the certificate of the
+// connection does not cover the Host header. If observing is true, HAProxy only counts and logs the
+// request. The argument names is the path of the map that CertificateList.render returns.
 func denyUncovered(t *text, names string, observing bool) {
 	t.line("http-request set-var(txn.covered) 'ssl_f_sha1,hex,concat(/,txn.host)'")
 	lookUpCovered(t, names, "covered", "by_name", "by_wildcard")
@@ -92,9 +95,10 @@ func denyUncovered(t *text, names string, observing bool) {
 	t.line("http-request return status 421 content-type text/plain string '421 misdirected request' if " + uncovered)
 }
 
-// observeServerName renders the rules that count and log the requests of connections that
-// strict-sni would have refused. HAProxy chooses the certificate by the server name. If no
-// certificate covers this name, HAProxy uses the first certificate.
+// observeServerName renders rules for the connections that strict-sni would have refused. With
+// these rules, HAProxy counts and logs the requests of such a connection. HAProxy chooses the
+// certificate by the server name. If no certificate covers this name, HAProxy uses the first
+// certificate.
 func observeServerName(t *text, names string) {
 	t.line("http-request set-var(txn.sni) ssl_fc_sni,lower")
 	t.line("http-request set-var(txn.sni_covered) 'ssl_f_sha1,hex,concat(/,txn.sni)'")
@@ -102,16 +106,18 @@ func observeServerName(t *text, names string) {
 	observe(t, RefusedServerName, "{ ssl_fc } !{ var(txn.sni_by_name) -m found } !{ var(txn.sni_by_wildcard) -m found }")
 }
 
-// lookUpCovered renders the look-ups of the variable key, which is "FINGERPRINT/HOST": as it is into
-// the variable byName, and as a wildcard into the variable byWildcard.
+// lookUpCovered renders two look-ups in the map names. The variable key contains
+// "FINGERPRINT/HOST". The first look-up searches for key itself, and stores the result in the
+// variable byName. The second look-up replaces the first label of the host by "*", and stores the
+// result in the variable byWildcard.
 func lookUpCovered(t *text, names, key, byName, byWildcard string) {
 	lookUp := func(variable, convert string) {
 		t.line("http-request set-var(txn." + variable + ") 'var(txn." + key + ")" + convert + `,map_str("` + names + `")'`)
 	}
 	lookUp(byName, "")
-	// To find a wildcard, the regsub replaces the first label of the host by an asterisk. The slash
-	// of its pattern is the one before the host, because the fingerprint contains no slash. A host
-	// without a first label does not match the pattern.
+	// The regsub replaces the first label of the host by an asterisk. Its pattern begins with the
+	// slash before the host: the fingerprint contains no slash. A host without a first label does
+	// not match the pattern.
 	lookUp(byWildcard, `,regsub("/[^.]+","/*")`)
 }
 

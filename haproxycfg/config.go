@@ -13,8 +13,8 @@ import (
 type Config struct {
 	Global   Global
 	Defaults Defaults
-	// Frontends and Backends are rendered in the order of the slices. Each name is used only once
-	// in both slices together.
+	// Frontends and Backends are in the order in which Render writes them. No two frontends or
+	// backends have the same name, and no frontend has the name of a backend.
 	Frontends []Frontend
 	Backends  []Backend
 	// Maps are the tables to which the fields of a Router refer by name.
@@ -23,7 +23,7 @@ type Config struct {
 	CertificateLists []CertificateList
 }
 
-// Global holds the settings of the process.
+// Global contains the settings of the process.
 type Global struct {
 	// Version is the version of the HAProxy that will read the files. That version and all later
 	// versions accept the files. Zero means 2.6. If Version is 3.2 or later, HAProxy removes the
@@ -34,10 +34,10 @@ type Global struct {
 	// 0 means the number that Descriptors allows. If Descriptors is 0 too, HAProxy chooses the
 	// number.
 	MaxConn int
-	// Descriptors is the limit of open files under which the process will run (ulimit -n,
-	// LimitNOFILE). HAProxy needs two descriptors for each connection, one for each health check
+	// Descriptors is the limit of open files of the HAProxy process (ulimit -n, LimitNOFILE); 0
+	// means unknown. HAProxy needs two descriptors for each connection, one for each health check
 	// and two for each agent check, and refuses to start if the limit is below the sum.
-	// [Config.MaxConn] derives the limit of connections from Descriptors. 0 means unknown.
+	// [Config.MaxConn] computes the limit of connections from Descriptors.
 	Descriptors int
 	// Threads is the number of threads; 0 means HAProxy's own choice.
 	Threads int
@@ -50,19 +50,19 @@ type Global struct {
 	StatsSocket string
 	// StateFile is the file from which HAProxy restores the weight and administrative state of
 	// servers when it starts. HAProxy does not write this file: another program must save the
-	// output of "show servers state" to the file just before a reload. Without the file, drained
-	// servers get traffic after a reload until their agents answer again. Empty means no file.
+	// output of "show servers state" to the file just before a reload. Without StateFile, a drained
+	// server gets traffic after a reload until its agent answers again. Empty means no file.
 	StateFile string
 	// HardStopAfter is the longest time that a replaced or stopping process waits for its
 	// connections to end; 0 means no limit.
 	HardStopAfter time.Duration
-	// MaxReloads is the number of reloads after which the master ends an old worker, although the
-	// worker still has connections. 0 means no limit. HAProxy counts all reloads since the start of
-	// the worker, so a worker with one long connection reaches any small limit. HAProxy 3.3 and
+	// MaxReloads is the number of reloads after which the master ends an old worker, even if the
+	// worker still has connections; 0 means no limit. The master counts all reloads since the start
+	// of the worker, so a worker with one long connection reaches any small limit. HAProxy 3.3 and
 	// later have a default of 50, so Render always writes a limit, and for 0 a very large one.
 	MaxReloads int
-	// Grace is the time for which a stopping process still accepts connections while its Monitor
-	// pages already answer 503; 0 means no such time.
+	// Grace is the time for which a stopping process still accepts connections. During this time,
+	// the Monitor pages already answer 503. 0 means no such time.
 	Grace time.Duration
 	// CloseSpread is the time over which a stopping process closes its idle connections, so that
 	// clients do not all reconnect at the same moment; 0 means that it closes all immediately.
@@ -75,17 +75,17 @@ type Global struct {
 	// 1 to 32,767. 0 means HAProxy's default, 101.
 	MaxHeaders int
 	// HTTP2Requests is the number of requests after which HAProxy ends a client's HTTP/2 connection
-	// with GOAWAY ("tune.h2.fe.max-total-streams"), and the client opens a new connection. If the
-	// client sends further requests at the same moment, GOAWAY tells it to repeat them. Most
-	// clients do. A client of net/http fails if it cannot send the body a second time
-	// (Request.GetBody). HAProxy before 3.0 lacks the setting, so Render ignores HTTP2Requests for
-	// it. 0 means that HAProxy ends no connection.
+	// with GOAWAY ("tune.h2.fe.max-total-streams"). The client then opens a new connection. 0 means
+	// that HAProxy ends no connection. If the client sends further requests at the moment of the
+	// GOAWAY, GOAWAY tells the client to repeat them. Most clients do. But a request of a net/http
+	// client fails if the client cannot send its body a second time (Request.GetBody). HAProxy
+	// before 3.0 does not have the setting, so Render ignores HTTP2Requests for it.
 	HTTP2Requests int
-	// Observe makes HAProxy serve the requests that it would refuse, and keep the headers that it
-	// would remove, for the reasons in [Refusal]. HAProxy counts these requests; see
+	// Observe makes HAProxy only count the requests that it would otherwise refuse or change for
+	// one of the reasons in [Refusal]. HAProxy serves these requests, and keeps their headers; see
 	// [ObservedCommand]. The log line of a request contains the reasons between braces. HAProxy
-	// removes some headers nevertheless: HTTP2-Settings, Upgrade with h2c or h2, and, with
-	// [ForwardedReplace], Forwarded and X-Forwarded-For, -Host and -Proto.
+	// still removes these headers: HTTP2-Settings, Upgrade with h2c or h2, and, with
+	// [ForwardedReplace], Forwarded, X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto.
 	Observe bool
 	// Logs are the destinations to which HAProxy sends logs of requests and events. Nil means no
 	// log.
@@ -117,12 +117,12 @@ type Defaults struct {
 	// ClientFin replaces Client after one side has closed its direction of the connection; 0 means
 	// 30s.
 	ClientFin time.Duration
-	// HTTPRequest is the longest time that a client may need to send the whole head of a request; 0
-	// means 10s.
+	// HTTPRequest is the longest time that a client may need to send the request line and all
+	// headers of a request; 0 means 10s.
 	HTTPRequest time.Duration
-	// KeepAlive is the longest time that a client's connection waits for the next request; 0
-	// means 60s. A reload does not shorten it: the replaced process answers one more request on
-	// each idle connection, with "Connection: close".
+	// KeepAlive is the longest time that a client's connection waits for the next request; 0 means
+	// 60s. A reload does not close idle connections before this time: the old process answers one
+	// more request on each idle connection, with "Connection: close".
 	KeepAlive time.Duration
 	// Retries is the number of further attempts after a request has failed. 0 means 3 attempts, and
 	// a negative number means no further attempt. HAProxy makes each further attempt on another
@@ -139,8 +139,8 @@ type Defaults struct {
 // RetryEvent is a failure after which HAProxy can try a request again.
 type RetryEvent string
 
-// The constants are failures of the server (manual, "retry-on"). HAProxy's other values, such as
-// the status 404, are left out on purpose: a service may intend such a response.
+// The constants are failures of the server (manual, "retry-on"). Other values of HAProxy, such as
+// the status 404, have no constant, because a service may send such a response on purpose.
 const (
 	RetryConnFailure     RetryEvent = "conn-failure"     // HAProxy could not connect
 	RetryEmptyResponse   RetryEvent = "empty-response"   // the server closed before any response
@@ -184,12 +184,12 @@ type Frontend struct {
 	// limit of the process.
 	MaxConn int
 	// RedirectHTTPS, if not nil, redirects each request without TLS to the same URL over TLS. HAProxy
-	// does not redirect requests without a Host header, and requests for a host that Router does not
-	// know.
+	// does not redirect requests without a Host header, and requests for a host that is not in the
+	// map Hosts of Router.
 	//
-	// "X-Forwarded-Proto: https" says that a proxy in front of HAProxy has ended TLS. A redirect
-	// would lead back to this proxy, without end. So HAProxy serves such a request if it comes from
-	// TrustedProxies, and answers 421 otherwise.
+	// A request with "X-Forwarded-Proto: https" comes from a proxy in front of HAProxy that has
+	// ended TLS. A redirect would lead back to this proxy, and so on without end. So HAProxy serves
+	// such a request if it comes from TrustedProxies, and answers 421 otherwise.
 	RedirectHTTPS *HTTPSRedirect
 	// Forwarded chooses the X-Forwarded headers that tell servers the address and scheme of the
 	// client.
@@ -203,8 +203,9 @@ type Frontend struct {
 	// header, and not with the address of the connection. A connection over a Unix socket has no
 	// address, so HAProxy never trusts it.
 	TrustedProxies []netip.Prefix
-	// Monitor is a path that HAProxy answers itself, for every host: with 200, or with 503 once the
-	// process is stopping. Routes with the same path get no requests. Empty means no such path.
+	// Monitor is a path that HAProxy answers itself, for every host: with 200, or with 503 while
+	// the process is stopping. HAProxy sends no request for this path to a backend. Empty means no
+	// such path.
 	Monitor string
 	// MonitorBackends are names of backends. While none of these backends has a server that is up,
 	// the page of Monitor answers 503. Empty means that the page does not depend on servers.
@@ -219,52 +220,55 @@ type Frontend struct {
 	// NoLog leaves the requests of this frontend out of the logs. HAProxy still logs requests that it
 	// cannot parse.
 	NoLog bool
-	// RequestID makes HAProxy pass on the header X-Request-ID, and set it to a UUID if the header
-	// is missing, is longer than 128 bytes, or has other characters than letters, digits and
-	// "-._:/+=". The log line of a request then ends with "id=ID server=ADDRESS:PORT".
+	// RequestID makes HAProxy pass on the header X-Request-ID of a request. If the header is
+	// missing, longer than 128 bytes, or contains characters other than letters, digits and
+	// "-._:/+=", HAProxy sets it to a UUID. The log line of a request then ends with "id=ID
+	// server=ADDRESS:PORT".
 	RequestID bool
 	// Trace, if not nil, makes HAProxy pass on or create the header traceparent.
 	Trace *Trace
-	// KeepHeaderNames makes HAProxy pass on a header even if its name contains other characters
-	// than letters, digits and "-". Without it, HAProxy removes such a header, because CGI, WSGI
-	// and PHP read X_Forwarded_For as X-Forwarded-For. So set it only if all clients are trusted,
-	// or if no server reads names of headers in this way.
+	// KeepHeaderNames makes HAProxy pass on a header even if its name contains characters other
+	// than letters, digits and "-". Without KeepHeaderNames, HAProxy removes such a header, because
+	// CGI, WSGI and PHP read X_Forwarded_For as X-Forwarded-For. So set KeepHeaderNames only if you
+	// trust all clients, or if no server reads header names in this way.
 	KeepHeaderNames bool
-	// CloseOneIn makes HAProxy close a client's connection after one of CloseOneIn answers, chosen at
-	// random, with "Connection: close". The client then connects again, perhaps to another HAProxy
-	// behind the same balancer. HTTP/2 connections stay, because HAProxy sends no GOAWAY for this
-	// header: see Global.HTTP2Requests. 0 means that HAProxy does not close.
+	// CloseOneIn makes HAProxy send "Connection: close" with one of CloseOneIn answers, chosen at
+	// random, and close the client's connection. 0 means never. The client then connects again,
+	// perhaps to another HAProxy behind the same balancer. HTTP/2 connections stay, because HAProxy
+	// sends no GOAWAY for this header: see Global.HTTP2Requests.
 	CloseOneIn int
 	// CloseStopping makes a stopping HAProxy close each client's connection after the next answer.
-	// Without it, clients can use their connections until Global.Grace is over.
+	// Without CloseStopping, clients can use their connections until the end of Global.Grace.
 	CloseStopping bool
 	// DrainSwitch names a variable. While its value is not 0, HAProxy drains and still serves every
 	// request: the Monitor page answers 503, and HAProxy closes each client's connection after the
 	// next answer. When the value is 0 again, the drain ends. A stopping HAProxy cannot return to
 	// service. Empty means no such variable.
 	DrainSwitch string
-	// Limits bound the requests of the frontend. Its backends must not have Limits then.
+	// Limits bound the requests of the frontend. If they are set, the backends of the frontend must
+	// not have Limits.
 	Limits Limits
 	// RetryBudget, if not nil, limits how often HAProxy repeats requests.
 	RetryBudget *RetryBudget
 	// Zones, if not nil, sends a share of the requests to servers of other zones. A frontend has at
 	// most one of Router and Zones.
 	Zones *Zones
-	// Close names a map of the same Config. Its value for the key "all" is a share of the responses
-	// of servers, in points of 10,000. After this share, chosen at random, HAProxy closes the
-	// client's connection with "Connection: close". It does not close after 101, which begins a
-	// WebSocket, and it closes no HTTP/2 connection: HAProxy 2.6 to 3.4 send no GOAWAY for this
-	// header. Empty means no such map.
+	// Close names a map of the same Config; empty means no such map. The value of the key "all" is
+	// a share, in points: 10,000 points are all responses of servers. HAProxy chooses this share of
+	// the responses at random, sends "Connection: close" with them, and closes the client's
+	// connection. HAProxy does not close after the status 101, which begins a WebSocket. It also
+	// closes no HTTP/2 connection: HAProxy 2.6 to 3.4 send no GOAWAY for this header.
 	Close string
 	// Router, if not nil, chooses a backend by host and path.
 	Router *Router
-	// DefaultBackend is the name of the backend for requests for which Router finds no backend. A
-	// frontend with a Router must have a DefaultBackend.
+	// DefaultBackend is the name of a backend. It gets the requests for which Router finds no
+	// backend. A frontend with a Router must have a DefaultBackend.
 	DefaultBackend string
 }
 
-// Bind is an address to listen on. Without TLS, clients can use HTTP/1.1, and HTTP/2 if they begin
-// with it (prior knowledge), as clients of gRPC without TLS do.
+// Bind is an address on which HAProxy listens. Without TLS, clients can use HTTP/1.1, and also
+// HTTP/2 if they begin the connection with HTTP/2 (prior knowledge), as gRPC clients without TLS
+// do.
 type Bind struct {
 	// Address is "host:port" or "unix@/path". The host is an IP address or empty. ":80" listens on
 	// all IPv4 addresses, "[::]:80" on all IPv4 and IPv6 addresses.
@@ -276,8 +280,9 @@ type Bind struct {
 	IPv6 bool
 	// TLS, if not nil, makes HAProxy end TLS here.
 	TLS *TLS
-	// AcceptProxy makes HAProxy require a PROXY protocol header on each connection. Use it only if
-	// nobody except a trusted balancer can connect: the header states the client's address.
+	// AcceptProxy makes HAProxy require a PROXY protocol header on each connection. HAProxy
+	// believes the client's address in this header. So set AcceptProxy only if nobody except a
+	// trusted balancer can connect.
 	AcceptProxy bool
 }
 
@@ -293,10 +298,11 @@ type TLS struct {
 	MinVersion string
 	// ALPN lists the protocols that HAProxy offers; nil means h2 and http/1.1.
 	ALPN []string
-	// StrictSNI refuses a client that sends no server name, or a name for which there is no
-	// certificate. Without StrictSNI such a client gets the first certificate. A CertificateList
-	// without certificates needs StrictSNI. With Global.Observe, StrictSNI has no effect on a List
-	// that has certificates: HAProxy counts the requests of such clients as [RefusedServerName].
+	// StrictSNI makes HAProxy refuse a client that sends no server name, or a name that no
+	// certificate covers. Without StrictSNI, such a client gets the first certificate. A
+	// CertificateList without certificates needs StrictSNI. If Global.Observe is true and a List
+	// has certificates, StrictSNI has no effect: HAProxy counts the requests of such clients as
+	// [RefusedServerName].
 	StrictSNI bool
 }
 
@@ -304,7 +310,7 @@ type TLS struct {
 type HTTPSRedirect struct {
 	// Port is the port of the TLS URL; 0 means 443.
 	Port uint16
-	// Code is the status: 301, 302, 303, 307 or 308. 0 means 308, with which clients repeat the
+	// Code is the status: 301, 302, 303, 307 or 308. 0 means 308. After a 308, clients repeat the
 	// request with the same method.
 	Code int
 }
@@ -313,14 +319,14 @@ type HTTPSRedirect struct {
 type Forwarded int
 
 const (
-	// ForwardedReplace sets X-Forwarded-For and X-Forwarded-Proto. It removes every other header by
-	// which a proxy describes the client or the original request: other X-Forwarded headers,
-	// Forwarded, X-Real-IP, X-Original-URL, X-HTTP-Method-Override, Proxy and similar ones. Use it
-	// if clients are not trusted, because they can send false headers.
+	// ForwardedReplace sets X-Forwarded-For and X-Forwarded-Proto. It removes all other headers
+	// that describe the client or the original request: other X-Forwarded headers, Forwarded,
+	// X-Real-IP, X-Original-URL, X-HTTP-Method-Override, Proxy and similar ones. Use it if you do
+	// not trust the clients, because they can send false headers.
 	//
-	// From TrustedProxies, ForwardedReplace keeps the X-Forwarded-For of the proxy and adds the
-	// address of the proxy to it. It sets X-Forwarded-Proto only if the proxy did not send it. It
-	// removes all other such headers.
+	// If a request comes from TrustedProxies, ForwardedReplace keeps the header X-Forwarded-For and
+	// adds the address of the proxy to it. It sets X-Forwarded-Proto only if the proxy did not send
+	// it. It removes all other such headers.
 	ForwardedReplace Forwarded = iota
 	// ForwardedAppend adds the client's address to the header X-Forwarded-For that the client sent.
 	// It sets X-Forwarded-Proto only if the client did not send it. Use it only if all clients are
@@ -331,8 +337,9 @@ const (
 )
 
 // Router chooses a backend by host and path. Its fields are the names of maps of the same Config.
-// The map Hosts assigns a name, the virtual host, to one or more hosts. The maps Exact and Prefix
-// find backends by the virtual host. Package edge makes the maps:
+// The map Hosts contains a name, called the virtual host, for each host. Several hosts may have the
+// same virtual host. The maps Exact and Prefix contain the backends of each virtual host. Package
+// edge makes the maps:
 //
 //   - Hosts: from host to virtual host; the key "*.example.com" matches one label below
 //     example.com;
@@ -348,12 +355,12 @@ const (
 // not part of the path. If a path has a segment "." or "..", plain or encoded, HAProxy answers 400.
 // Servers resolve such segments, so a server could serve a path that the route does not cover.
 //
-// With Shift and ShiftParts, HAProxy moves requests for a backend to other backends at random.
+// With Shift and ShiftParts, HAProxy moves requests from one backend to other backends at random.
 // Shift maps the name of a backend to "POINTS/NAME". ShiftParts maps "BACKEND/NAME" to
-// "FIRST/SECOND", two backends. Of 10,000 requests, HAProxy sends POINTS to FIRST, and all others
-// to SECOND. A backend without an entry in either map gets its requests itself. Set both maps or
-// neither. Shift is usually a Map with Runtime, so that a program can change the points without a
-// reload.
+// "FIRST/SECOND", the names of two backends. Of 10,000 requests for BACKEND, HAProxy sends POINTS
+// to FIRST, and all others to SECOND. If a map has no entry for a backend, the backend itself gets
+// its requests. Set both maps or neither. Usually the field Runtime of the map Shift is true (see
+// [Map]), so that a program can change the points without a reload.
 type Router struct {
 	Hosts, Exact, Prefix, ClientTimeouts, Shift, ShiftParts string
 }
@@ -368,10 +375,10 @@ type Backend struct {
 	Protocol Protocol
 	// Limits bound the requests of the backend.
 	Limits Limits
-	// LimitsOf names another backend with the same Limits. Both backends then count their requests
-	// together. Empty means that it counts its own requests.
+	// LimitsOf names another backend with the same Limits. HAProxy then counts the requests of both
+	// backends together. Empty means that HAProxy counts the requests of this backend alone.
 	LimitsOf string
-	// Health describes the health check of the servers that have Check.
+	// Health describes the health check of those servers whose Check is true.
 	Health Health
 	// AgentInterval is the time between two agent checks of a server; 0 means 2s.
 	AgentInterval time.Duration
@@ -384,9 +391,9 @@ type Backend struct {
 	Options ServerOptions
 	// Reuse says which idle connections to servers a request may use; empty means [ReuseSafe].
 	Reuse Reuse
-	// QueueLimit names a variable: while at least this number of requests wait for a server,
-	// HAProxy answers further requests immediately with 503 and "Retry-After: 1". If the value is
-	// 0, HAProxy answers all requests with 503. Empty means no limit.
+	// QueueLimit names a variable. While at least as many requests wait for a server as the value
+	// of the variable, HAProxy answers further requests immediately with 503 and "Retry-After: 1".
+	// So with the value 0, HAProxy answers all requests with 503. Empty means no limit.
 	QueueLimit string
 	// Response, if not nil, is the answer to each request. A backend with a Response has no
 	// servers.
@@ -397,8 +404,8 @@ type Backend struct {
 // request exceeds a limit, HAProxy answers it with "Retry-After: 1" and does not count it. So a
 // client that keeps trying still gets as many answers as the limit allows.
 //
-// The status is 429 if the rate of requests exceeds a limit: clients should send fewer of them. The
-// status is 503 if the number of connections exceeds a limit: the backend is full, and another
+// If the rate of requests exceeds a limit, the status is 429: clients should send fewer requests.
+// If the number of connections exceeds a limit, the status is 503: the backend is full, and another
 // proxy may have room.
 //
 // Each process counts for itself. After a reload the new process begins with 0.
@@ -430,7 +437,7 @@ type Protocol string
 // The protocols.
 const (
 	HTTP1 Protocol = "http1" // HTTP/1.1
-	H2C   Protocol = "h2c"   // HTTP/2 without TLS; the servers must accept it without an upgrade
+	H2C   Protocol = "h2c"   // HTTP/2 without TLS; the servers must accept it with prior knowledge
 	// GRPC is H2C for servers that send single messages. HAProxy forwards each message without
 	// delay. By default the kernel may hold back a short message for up to 200 ms.
 	GRPC Protocol = "grpc"
@@ -439,21 +446,21 @@ const (
 // Balance is an algorithm that chooses servers.
 //
 // Agents change weights at run time. So this package offers only algorithms that obey every weight
-// that is set at run time. It does not offer HAProxy's "static-rr", which obeys only 0% and 100%.
-// "source" and "uri" obey other percentages only with consistent hashing, so this package always
-// renders them with consistent hashing.
+// that a command or an agent sets at run time. It does not offer HAProxy's "static-rr", which obeys
+// only 0% and 100%. Without consistent hashing, "source" and "uri" also obey only 0% and 100%, so
+// this package always renders them with consistent hashing.
 //
-// Random, Source and URI suit some thousand servers in total, because HAProxy keeps 16 tree entries
-// for each unit of weight. Measured with HAProxy 2.6: 1,000 servers of weight 100 need 75 MB, and
-// more than a second at each start and reload. 4,000 servers in one backend need 310 MB and 9
-// seconds. RoundRobin and LeastConn need almost no memory or time for this.
+// Use Random, Source and URI only with up to some thousand servers in total, because HAProxy keeps
+// 16 tree entries for each unit of weight. With HAProxy 2.6, 1,000 servers of weight 100 needed 75
+// MB, and more than a second at each start and reload. 4,000 servers in one backend needed 310 MB
+// and 9 seconds. RoundRobin and LeastConn need almost no memory and time for the weights.
 type Balance string
 
 // The algorithms.
 const (
 	RoundRobin Balance = "roundrobin" // in turn, with exact shares; at most 4,095 servers
-	LeastConn  Balance = "leastconn"  // the fewest connections, for long-lived ones
-	Random     Balance = "random"     // the less loaded of two random servers, for several HAProxies
+	LeastConn  Balance = "leastconn"  // the server with the fewest connections; for long connections
+	Random     Balance = "random"     // the less loaded of two random servers; for several HAProxies with the same servers
 	Source     Balance = "source"     // by the client's address, with consistent hashing
 	URI        Balance = "uri"        // by the path, with consistent hashing
 )
@@ -469,9 +476,9 @@ type Health struct {
 	// HTTP/1.0 and has no Host header. In a backend with [H2C] or [GRPC] the request is HTTP/2, and
 	// Host is its :authority.
 	Host string
-	// GRPC makes HAProxy call the method Check of grpc.health.v1.Health for the whole server. A server
-	// that answers SERVING is healthy. A server that gives any other answer fails the check after
-	// Timeouts.Check. GRPC needs a backend with [H2C] or [GRPC], and no Path.
+	// GRPC makes HAProxy call the method Check of grpc.health.v1.Health for the whole server. A
+	// server that answers SERVING is healthy. If a server gives any other answer, the check fails
+	// after Timeouts.Check. GRPC needs a backend with [H2C] or [GRPC], and an empty Path.
 	GRPC bool
 	// Interval is the time between two checks; 0 means 2s.
 	Interval time.Duration
@@ -485,13 +492,13 @@ type Health struct {
 
 // Server is a server of a backend. [Server.Name] derives its name.
 type Server struct {
-	// Slot is the name of the server if the server is one of a fixed number of slots, whose
-	// addresses a controller changes at run time. HAProxy before 3.0 needs slots: it can crash when
-	// it deletes a server at run time. Set Slot for all servers of a backend or for no server.
-	// Empty means that the name is derived from the address.
+	// Slot is the name of the server, for example "s1". Empty means that [Server.Name] derives the
+	// name from the address. Use slots for HAProxy before 3.0, which can crash when it deletes a
+	// server at run time: a backend then has a fixed number of slots, and a controller changes the
+	// addresses of the slots at run time. Set Slot for all servers of a backend or for no server.
 	Slot string
-	// Disabled puts the server into maintenance at the start of HAProxy. HAProxy sends it neither
-	// requests nor health checks until a command enables it.
+	// Disabled puts the server into maintenance when HAProxy starts. HAProxy then sends neither
+	// requests nor health checks to the server until a command enables it.
 	Disabled bool
 	// Addr is the destination of requests and health checks.
 	Addr netip.AddrPort
@@ -502,9 +509,9 @@ type Server struct {
 	// Check makes HAProxy check the server's health as described in Backend.Health.
 	Check bool
 	// Track, if not empty, names another server, as "backend/server" with the name from
-	// [Server.Name]. The tracked server must have Check or an agent. The server with Track takes
-	// over the health, the drain and the maintenance state of the tracked server. A server with
-	// Track must not have Check.
+	// [Server.Name]. The other server must have Check or an agent. The server with Track gets the
+	// health, the drain and the maintenance state of the other server, and must not have Check
+	// itself.
 	Track string
 	// AgentPort is the port of the server's agent, at the address of the server. The agent answers
 	// with the weight and state of the server. 0 means no agent.
@@ -515,15 +522,15 @@ type Server struct {
 }
 
 const (
-	// DefaultWeight is the weight of a server whose Weight is 0. An agent can answer with 1% to
-	// 256% of it.
+	// DefaultWeight is the weight of a server whose Weight is 0. An agent can change the weight to
+	// 1% to 256% of DefaultWeight.
 	DefaultWeight = 100
 	// NoTraffic is the value of Server.Weight for a server that must get no requests. In HAProxy's
 	// configuration it becomes weight 0. A Server.Weight of 0 means DefaultWeight instead.
 	NoTraffic = -1
 )
 
-// FixedResponse is a response that HAProxy gives without a server.
+// FixedResponse is a response that HAProxy sends itself, without a server.
 type FixedResponse struct {
 	Status      int    // 200 to 599
 	ContentType string // of Body; empty means "text/plain"
@@ -536,8 +543,9 @@ type Map struct {
 	Name string
 	// Entries are the lines of the map, in any order. No two entries have the same Key.
 	Entries []MapEntry
-	// Runtime means that a program changes the values of the map while HAProxy runs. The name of its
-	// file then contains a hash of the keys alone, so a new value does not change haproxy.cfg.
+	// Runtime means that a program changes the values of the map while HAProxy runs. The file name
+	// of the map then contains a hash of the keys alone, so a new value does not change
+	// haproxy.cfg.
 	Runtime bool
 }
 
@@ -549,11 +557,12 @@ type MapEntry struct {
 
 // RenderedFile is a file of a rendered configuration.
 type RenderedFile struct {
-	// Name is a slash-separated path relative to the configuration directory: "haproxy.cfg", or
-	// "maps/NAME-HASH.map" where HASH is a hash of Data. See also CertificateList.
+	// Name is a slash-separated path relative to the configuration directory. It is "haproxy.cfg",
+	// or "maps/NAME-HASH.map" where HASH is a hash of Data. For certificates, see CertificateList.
 	Name string
 	Data []byte
-	// Runtime is true for the file of a Map with Runtime. The hash in its Name is a hash of the keys.
+	// Runtime is true for the file of a Map whose Runtime is true. HASH in its Name is then a hash
+	// of the keys alone.
 	Runtime bool
 	// Private is true if Data contains a private key. Only HAProxy and the program that writes the
 	// file may read the file.

@@ -1,33 +1,33 @@
-// Package haproxycfg renders HAProxy configurations: typed values become the text of haproxy.cfg
-// and of its maps.
+// Package haproxycfg renders HAProxy configurations. From typed values, it makes the text of
+// haproxy.cfg and of its maps.
 //
 //	config := haproxycfg.Config{Frontends: …, Backends: …}
 //	files, err := config.Render("/etc/haproxy")
 //
 // [Config.Render] first validates the [Config]. [Config.Validate] only validates. The same Config
-// gives the same bytes, so a caller can compare files, and needs no reload if they are the same.
-// HAProxy 2.6 and all later versions accept the text. If [Global.Version] is a later version, the
-// text uses features of that version, and earlier versions may refuse it.
+// always gives the same bytes. So a caller can compare the new files with the old ones: if they are
+// the same, HAProxy needs no reload. HAProxy 2.6 and all later versions accept the text. If
+// [Global.Version] is a later version, the text uses features of that version, and earlier versions
+// may refuse it.
 //
 // # Quoting
 //
 // Each value becomes exactly one word of the text, or Validate rejects it. Names consist of
 // letters, digits and "-_.:". Render quotes other values where necessary. Validate rejects line
-// ends and NUL, which no quotes can hold. No field is copied to the text unchecked, on purpose:
+// ends and NUL, because no quotes can contain them. Render copies no field to the text unchecked:
 // through such a field, the annotation of one tenant could change the configuration of another.
 //
 // # Names of servers
 //
-// [Server.Name] derives the name of a server from its address, port and agent port. The reason is
-// HAProxy's state file, from which HAProxy restores the address and port of each server by its
-// name. So a server with a new address must have a new name.
-//
+// [Server.Name] makes the name of a server from its address, port and agent port. The reason is
+// HAProxy's state file. From this file, HAProxy restores the address and port of each server, which
+// it finds by the name of the server. So a server with a new address must have a new name.
 // # Other packages
 //
 // Package edge makes a Config of declared routes. Package deploy lets HAProxy check a Config and
+// Package edge makes a Config from declared routes. Package deploy lets HAProxy check a Config and
 // puts it into force. Package runtimeapi sends commands to a running HAProxy. Package kube makes a
-// Config of Kubernetes clusters.
-//
+// Config from declared routes and Kubernetes clusters.
 // # What it does not do
 //
 // The package parses no configuration and fetches no certificates. It renders only what an HAProxy

@@ -5,11 +5,11 @@ import (
 	"strconv"
 )
 
-// clientHeaders is a regular expression for the headers that ForwardedReplace removes. Names are in
-// lower case. Some of the headers describe the client or the original request, for proxies, CDNs
-// and servers. Other headers replace the path or the method: with X-Original-URL, for example, a
-// client could reach a path that its route does not cover. The header Proxy is included because CGI
-// programs read it as HTTP_PROXY.
+// clientHeaders is a regular expression for the names, in lower case, of the headers that
+// ForwardedReplace removes. Some of these headers describe the client or the original request, for
+// proxies, CDNs and servers. Others replace the path or the method: with X-Original-URL, for
+// example, a client could reach a path that its route does not cover. The expression contains
+// Proxy, because CGI programs read the header Proxy as the variable HTTP_PROXY.
 const clientHeaders = "forwarded|forwarded-.*|x-forwarded|x-forwarded-.*|" + otherClientHeaders
 
 const otherClientHeaders = "x-forward-.*|x-original|x-original-.*|x-originating-.*|" +
@@ -19,16 +19,17 @@ const otherClientHeaders = "x-forward-.*|x-original|x-original-.*|x-originating-
 	"x-http-method|x-http-method-override|x-method-override|x-http-host-override|x-http-path-override|" +
 	"x-accel-.*|x-sendfile-.*|proxy|proxy-host|proxy-connection"
 
-// proxyHeaders is a regular expression for the headers that ForwardedReplace removes from the
-// requests of Frontend.TrustedProxies: clientHeaders without X-Forwarded-For and X-Forwarded-Proto.
-// "[^,]" matches each character of a header name, and no comma: observeHeaders searches the
-// expression in a list of names.
+// proxyHeaders is a regular expression for the names of the headers that ForwardedReplace removes
+// from the requests of Frontend.TrustedProxies: the names of clientHeaders except X-Forwarded-For
+// and X-Forwarded-Proto. observeHeaders searches the expression in a list of names with commas
+// between them. So the expression contains "[^,]", which matches each character of a name but no
+// comma.
 const proxyHeaders = "forwarded|forwarded-.*|x-forwarded|" +
 	"x-forwarded-([^,fp][^,]*|f|f[^,o][^,]*|fo|fo[^,r][^,]*|for[^,]+|p|p[^,r][^,]*|pr|pr[^,o][^,]*|pro|pro[^,t][^,]*|prot|prot[^,o][^,]*|proto[^,]+)?|" +
 	otherClientHeaders
 
-// The condition trustedProxy holds for the requests of Frontend.TrustedProxies. The condition
-// claimsTLS holds if a client or proxy claims that it has received the request over TLS.
+// The condition trustedProxy is true for the requests of Frontend.TrustedProxies. The condition
+// claimsTLS is true if a client or proxy claims that it has received the request over TLS.
 const (
 	trustedProxy = "trusted-proxy"
 	claimsTLS    = "{ req.hdr(X-Forwarded-Proto) -i https }"
@@ -46,11 +47,12 @@ func (f *Frontend) appendTrustedProxies(t *text) {
 // the port of the Host header, which is the port without TLS. If the frontend has a Router, HAProxy
 // redirects only requests for declared hosts.
 //
-// HAProxy does not redirect a request with "X-Forwarded-Proto: https" from a trusted proxy. The
-// proxy has ended TLS, and a redirect would lead to the same proxy again and again. From any other
-// client, HAProxy answers such a request with 421. RFC 9110, section 7.4, tells a server to reject
-// a request for an https resource over a connection without TLS, unless a trusted gateway sends it.
-// A redirect would be a loop if the client is a proxy that is missing in TrustedProxies.
+// HAProxy does not redirect a request with "X-Forwarded-Proto: https". If the request comes from a
+// trusted proxy, HAProxy serves it: the proxy has ended TLS, and a redirect would lead to the same
+// proxy again and again. If the request comes from any other client, HAProxy answers 421. RFC 9110,
+// section 7.4, tells a server to reject a request for an https resource over a connection without
+// TLS, unless a trusted gateway sends it. A redirect would be a loop if the client is a proxy that
+// is missing in TrustedProxies.
 func (f *Frontend) appendRedirect(t *text, observing bool) {
 	r := f.RedirectHTTPS
 	const plain = "{ var(txn.host) -m len gt 0 } !{ ssl_fc } "
@@ -83,8 +85,8 @@ func (f *Frontend) appendRedirect(t *text, observing bool) {
 	t.raw(" if " + plain + "!" + claimsTLS + declared)
 }
 
-// appendForwarded renders the rules for the X-Forwarded headers. observing is true if observeHeaders
-// has already rendered the rules that remove headers.
+// appendForwarded renders the rules for the X-Forwarded headers. observing is true if
+// observeHeaders has already rendered the rules that remove headers.
 func (f *Frontend) appendForwarded(t *text, observing bool) {
 	const setProto = "http-request set-header X-Forwarded-Proto "
 	const keepProto = " !{ req.hdr(X-Forwarded-Proto) -m found }"
@@ -94,7 +96,8 @@ func (f *Frontend) appendForwarded(t *text, observing bool) {
 			t.line("http-request del-header '^(" + clientHeaders + ")$' -m reg if !" + trustedProxy)
 			t.line("http-request del-header '^(" + proxyHeaders + ")$' -m reg if " + trustedProxy)
 		}
-		// An untrusted client's header is already removed, so add-header adds the first one.
+		// ForwardedReplace has already removed the header of an untrusted client. So add-header
+		// sets the header for such a client.
 		t.line("http-request add-header X-Forwarded-For %[src]")
 		t.line(setProto + "https if { ssl_fc }" + keepProto)
 		t.line(setProto + "http if !{ ssl_fc }" + keepProto)

@@ -16,7 +16,7 @@ import (
 
 const mark = "M4RK"
 
-// stringFields has a setter for each string field of a Config.
+// stringFields contains a setter for each string field of a Config.
 var stringFields = []struct {
 	name string
 	set  func(c *haproxycfg.Config, s string)
@@ -99,8 +99,9 @@ func fieldsConfig() *haproxycfg.Config {
 	}
 }
 
-// FuzzConfig sets one field of a Config to an arbitrary string. Either validation rejects the
-// Config, or its text is the text for a harmless string with that string replaced, word by word.
+// FuzzConfig sets one field of a Config to an arbitrary string. Either Validate rejects the Config,
+// or the rendered text has the same words as the text for a harmless string, except that the
+// arbitrary string stands in the place of the harmless one.
 func FuzzConfig(f *testing.F) {
 	for i := range stringFields {
 		for _, s := range []string{"plain", "a b", "it's", `\`, `"$HOME"`, "x # y", "a#b", "x\nbackend y", "50%", "é\xff", "-f", "", "{", "roundrobin", "b/10.0.0.1:80-9801", "answer"} {
@@ -153,7 +154,7 @@ func FuzzConfig(f *testing.F) {
 	})
 }
 
-// sameWords compares two texts. The first has mark in the place of s.
+// sameWords compares two texts. The first text contains mark where the second contains s.
 func sameWords(want, got []configtest.Section, field, s string) error {
 	switch field {
 	case "Health.Host":

@@ -100,7 +100,8 @@ func TestGolden(t *testing.T) {
 	configtest.Golden(t, map[string]*haproxycfg.Config{"everything": &later})
 }
 
-// zonesConfig has every field that spreads requests over zones, proxies and time.
+// zonesConfig returns a Config with all fields that spread requests over zones, clients over
+// proxies, or connections over time.
 func zonesConfig(version haproxycfg.Version) *haproxycfg.Config {
 	const dir = configtest.GoldenDir
 	server := func(addr string) haproxycfg.Server {

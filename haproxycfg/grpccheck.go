@@ -8,8 +8,8 @@ import (
 // grpcPath is the method of gRPC's health checking protocol.
 const grpcPath = "/grpc.health.v1.Health/Check"
 
-// grpcServing is a regular expression for the answer SERVING in hexadecimal: not compressed, 2 bytes,
-// field 1 with the value 1.
+// grpcServing is a regular expression for the answer SERVING in hexadecimal: a gRPC message that is
+// not compressed, has 2 bytes, and sets field 1 to the value 1.
 const grpcServing = "00000000020801"
 
 // appendGRPC renders the check. HAProxy cannot send a gRPC message with "http-check send": the
@@ -22,9 +22,9 @@ func (h *Health) appendGRPC(t *text) {
 	t.line("tcp-check expect rbinary " + grpcServing)
 }
 
-// grpcCheckRequest returns an HTTP/2 connection with one request: the preface, empty settings, the
-// header, and an empty message, which means the health of the whole server (RFC 9113, section 3.4;
-// RFC 7541, section 6).
+// grpcCheckRequest returns the bytes that HAProxy sends on the HTTP/2 connection of a check. They
+// are the preface, empty settings, the headers of one request, and an empty message (RFC 9113,
+// section 3.4; RFC 7541, section 6). An empty message requests the health of the whole server.
 func grpcCheckRequest() []byte {
 	frame := func(b []byte, kind, flags byte, stream uint32, payload []byte) []byte {
 		b = append(b, 0, byte(len(payload)>>8), byte(len(payload)), kind, flags)

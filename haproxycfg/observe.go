@@ -7,26 +7,26 @@ import (
 	"strings"
 )
 
-// Refusal is a reason to refuse a request, or to remove a header from it. If Global.Observe
-// is true, HAProxy refuses and removes nothing for such a reason. It only counts and logs the
-// requests.
+// Refusal is a reason to refuse a request, or to remove a header from it. If Global.Observe is
+// true, HAProxy neither refuses requests nor removes headers for a Refusal. It only counts and logs
+// the requests.
 type Refusal string
 
 // The refusals. RefusedRequests and RefusedConnections concern backends with Limits, the others
 // frontends with a Router.
 const (
 	RefusedDotSegment   Refusal = "dot-segment"      // the path has a dot segment: status 400
-	RefusedHeaderName   Refusal = "header-name"      // a header name has other characters than letters, digits and "-": removed
-	RefusedClientHeader Refusal = "client-header"    // only a proxy may send the header; see ForwardedReplace: removed
-	RefusedConnection   Refusal = "connection"       // Connection names other headers: not passed on
-	RefusedUpgrade      Refusal = "upgrade"          // an upgrade to another protocol than WebSocket: not passed on
+	RefusedHeaderName   Refusal = "header-name"      // the name of a header has characters other than letters, digits and "-": HAProxy removes the header
+	RefusedClientHeader Refusal = "client-header"    // only a proxy may send the header, see ForwardedReplace: HAProxy removes it
+	RefusedConnection   Refusal = "connection"       // the header Connection names other headers: HAProxy does not pass it on
+	RefusedUpgrade      Refusal = "upgrade"          // an upgrade to a protocol other than WebSocket: HAProxy does not pass it on
 	RefusedMisdirected  Refusal = "misdirected"      // the certificate of the connection does not cover the Host: status 421
 	RefusedRequests     Refusal = "request-limit"    // above Limit.Requests: status 429
 	RefusedConnections  Refusal = "connection-limit" // above Limit.Connections: status 503
 
 	RefusedUndeclaredHost Refusal = "undeclared-host" // Frontend.RedirectHTTPS would redirect, but the host is not declared: status 404
-	RefusedUntrustedProxy Refusal = "untrusted-proxy" // X-Forwarded-Proto says https, but TrustedProxies lacks the client: status 421
-	RefusedServerName     Refusal = "server-name"     // TLS.StrictSNI: no certificate covers the server name of the connection: no connection
+	RefusedUntrustedProxy Refusal = "untrusted-proxy" // X-Forwarded-Proto says https, but the client is not in TrustedProxies: status 421
+	RefusedServerName     Refusal = "server-name"     // no certificate covers the server name of the connection, see TLS.StrictSNI: HAProxy closes the connection
 )
 
 // refusals are the refusals in the order of their counters.
@@ -72,10 +72,10 @@ func appendObserved(t *text) {
 	t.line("stick-table type integer size 1 store gpc(" + strconv.Itoa(len(refusals)) + ")")
 }
 
-// beginObserving renders lines that must come before the rules of observe and of Limits: the table
-// with the counters, and the declaration of a capture slot, whose text appears in the log line. The
-// slot gets the ID 0. The rules of Limits fill the slot: HAProxy allows a backend to fill a slot,
-// but not to declare one.
+// beginObserving renders lines that must come before the rules of observe and of Limits. They set
+// up the table with the counters, and declare a capture slot with the ID 0. HAProxy writes the text
+// of the capture slot to the log line. The rules of Limits fill the slot in a backend: HAProxy
+// allows a backend to fill a slot, but not to declare one.
 func beginObserving(t *text) {
 	t.line("declare capture request len 24")
 	t.line("http-request track-sc2 int(0) table " + observedTable)
@@ -93,9 +93,9 @@ func count(t *text, r Refusal, condition string) {
 }
 
 // observeHeaders renders the rules for headers if Global.Observe is true. HAProxy counts and logs
-// requests with bad headers. It still removes the headers that it already removed before Refusal
-// existed: HTTP2-Settings, an Upgrade to HTTP/2, and, with ForwardedReplace, the best-known
-// forwarding headers.
+// requests with bad headers, and keeps most of these headers. It still removes the headers that
+// earlier versions of this package removed, before [Refusal] existed: HTTP2-Settings, an Upgrade to
+// HTTP/2, and, with ForwardedReplace, the best-known forwarding headers.
 func (f *Frontend) observeHeaders(t *text) {
 	t.line("http-request del-header HTTP2-Settings")
 	t.line("http-request del-header Upgrade if { req.hdr(Upgrade) -i h2c h2 }")

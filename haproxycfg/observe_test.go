@@ -8,7 +8,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg"
 )
 
-// FuzzParseObserved: every answer gives an error, or a count for each refusal and only for these.
+// FuzzParseObserved: for every answer, ParseObserved returns an error, or a count for each Refusal
+// and for nothing else.
 func FuzzParseObserved(f *testing.F) {
 	f.Add("# table: observed, type: integer, size:1, used:1\n0x5: key=0 use=0 exp=0 shard=0 gpc0=3 gpc1=1 gpc6=2\n\n")
 	f.Fuzz(func(t *testing.T, answer string) {

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// text is rendered configuration. Its methods append to it, and quote each value. In a validated
-// configuration, a value always stays one word of one line: Validate rejects line ends and NUL, the
-// only characters that quotes cannot contain.
+// text is rendered configuration. Its methods append to it, and quote each value. If the
+// configuration has passed Validate, a value is always one word of one line: Validate rejects line
+// ends and NUL, the only characters that quotes cannot contain.
 type text []byte
 
-// bare contains the bytes that need no quotes. "%" is not among them. HAProxy accepts it without
-// quotes, but many readers of the file do not know that.
+// bare contains the bytes that need no quotes. It does not contain "%": HAProxy accepts "%" without
+// quotes, but many people who read the file do not know that.
 var bare = func() (ok [256]bool) {
 	for c := range ok {
 		ok[c] = nameByte[c]

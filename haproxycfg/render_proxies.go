@@ -15,7 +15,8 @@ import (
 func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 	observing := g.Observe && f.Router != nil
 	certificates := f.certificateList()
-	// Without strict-sni, HAProxy needs a certificate for the clients that strict-sni would refuse.
+	// Without strict-sni, HAProxy accepts the clients that strict-sni would refuse, and needs a
+	// certificate for them.
 	admitting := observing && paths.hasCertificate[certificates]
 	t.section("frontend", f.Name)
 	for i := range f.Binds {
@@ -133,7 +134,8 @@ func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 }
 
 // closeClient is the beginning of a rule that closes the client's connection after a response. The
-// status 101 begins a WebSocket: clients refuse it without "Connection: Upgrade".
+// rule does not apply to the status 101, which begins a WebSocket: clients refuse a 101 without
+// "Connection: Upgrade".
 const closeClient = "http-response set-header Connection close if !{ status 101 } "
 
 // denyDotSegments renders the rules that refuse paths with dot segments. Most servers resolve dot
@@ -148,7 +150,7 @@ func denyDotSegments(t *text) {
 	t.line("http-request deny deny_status 400 if { path,url_dec -m reg -i '" + dotsegment.Pattern + "' }")
 }
 
-// draining returns the condition that the drain switch is on.
+// draining returns a condition that is true while the drain switch is on.
 func (f *Frontend) draining() string { return "{ var(proc." + f.DrainSwitch + ") -m int gt 0 }" }
 
 // cleanHeaders renders the rules for the headers of every request that goes to a server.
@@ -163,20 +165,20 @@ func cleanHeaders(t *text, keepNames bool) {
 	// Allow only upgrades to WebSocket. After an upgrade, the connection is a tunnel, and HAProxy
 	// does not look at the requests in it. So after an upgrade to HTTP/2, the client could send the
 	// server any request. HAProxy would neither check it against the routes, nor set its headers as
-	// Frontend.Forwarded demands. RFC 9113, section 3.1, has dropped the upgrade to HTTP/2.
+	// Frontend.Forwarded demands. RFC 9113, section 3.1, has removed the upgrade to HTTP/2.
 	t.line("http-request del-header HTTP2-Settings")
 	t.line("http-request del-header Upgrade unless { req.hdr(Upgrade) -i websocket } { req.hdr(Connection) -i upgrade }")
 	t.line("http-request set-header Upgrade websocket if { req.hdr(Upgrade) -m found }")
-	// A server that is itself a proxy removes each header that Connection names (RFC 9110, section
-	// 7.6.1), even a header that HAProxy has set. So do not pass the client's Connection on. Its
-	// only value that matters to the server is "Upgrade": HAProxy itself decides whether to keep
+	// If a server is itself a proxy, it removes each header that Connection names (RFC 9110,
+	// section 7.6.1), even a header that HAProxy has set. So do not pass the client's Connection
+	// on. Only its value "Upgrade" matters to the server: HAProxy itself decides whether to keep
 	// the connection.
 	t.line("http-request del-header Connection unless { req.hdr(Upgrade) -m found }")
 	t.line("http-request set-header Connection Upgrade if { req.hdr(Upgrade) -m found }")
 }
 
-// append renders the listener. If admitting is true, append leaves out strict-sni, even if
-// TLS.StrictSNI is true.
+// append renders the listener. If admitting is true, HAProxy must admit the clients that strict-sni
+// would refuse. So append then leaves out strict-sni, even if TLS.StrictSNI is true.
 func (b *Bind) append(t *text, paths renderedPaths, admitting bool) {
 	t.line("bind")
 	if strings.HasPrefix(b.Address, ":") {
@@ -216,9 +218,9 @@ func (b *Bind) append(t *text, paths renderedPaths, admitting bool) {
 	}
 }
 
-// append renders the look-ups in the maps. It uses only the match methods str and beg. HAProxy
-// indexes the maps for these methods as trees, so the cost of a look-up does not grow with the
-// number of entries.
+// append renders the look-ups in the maps. It uses only the match methods str and beg, because
+// HAProxy indexes the maps for these methods as trees. So the time of a look-up does not grow with
+// the number of entries.
 //
 // hostKnown says that a call of appendHost has already rendered the look-ups of the virtual host.
 func (r *Router) append(t *text, maps map[string]string, hostKnown bool) {
@@ -229,14 +231,14 @@ func (r *Router) append(t *text, maps map[string]string, hostKnown bool) {
 	if !hostKnown {
 		r.appendHost(t, maps)
 	}
-	// The condition "txn.path found" excludes requests without a path. Without it, they would match
-	// the entry of the path "/".
+	// A request without a path would match the entry of the path "/". The condition "txn.path
+	// found" prevents this.
 	lookUp(t, "backend", "var(txn.vhost),concat(,txn.path)", "str", maps[r.Exact], " if { var(txn.path) -m found }")
 	lookUp(t, "backend", "var(txn.vhost),concat(,txn.path,/)", "beg", maps[r.Prefix], " if { var(txn.path) -m found } !{ var(txn.backend) -m found }")
 	r.appendShift(t, maps)
 	if r.ClientTimeouts != "" {
-		// HAProxy 2.6 does not know this rule, and does not need it: after a response has begun,
-		// HAProxy 2.6 never ends a request because the client is silent. HAProxy 3.0 does.
+		// HAProxy 2.6 has no such rule, and does not need it: after a response has begun, HAProxy
+		// 2.6 never ends a request because the client is silent. HAProxy 3.0 does.
 		t.line(".if version_atleast(3.0)")
 		t.line(`http-request set-timeout client 'var(txn.backend),map_str_int("` + maps[r.ClientTimeouts] + `")' if { var(txn.backend) -m found }`)
 		t.line(".endif")
@@ -244,12 +246,12 @@ func (r *Router) append(t *text, maps map[string]string, hostKnown bool) {
 	t.line("use_backend %[var(txn.backend)] if { var(txn.backend) -m found }")
 }
 
-// MaxPoints is the number of points that means all requests or responses, in the values of
-// Router.Shift and Frontend.Close.
+// MaxPoints is the largest number of points in the values of Router.Shift and Frontend.Close. It
+// means all requests or all responses.
 const MaxPoints = 10_000
 
-// appendShift renders the look-ups in the maps Shift and ShiftParts. A request costs one look-up if
-// Shift has no entry for its backend, and two look-ups otherwise.
+// appendShift renders the look-ups in the maps Shift and ShiftParts. HAProxy makes one look-up for
+// a request if Shift has no entry for the backend of the request, and two look-ups otherwise.
 func (r *Router) appendShift(t *text, maps map[string]string) {
 	if r.Shift == "" {
 		return
@@ -263,7 +265,7 @@ func (r *Router) appendShift(t *text, maps map[string]string) {
 }
 
 // chance returns a condition that is true for a random share of the requests. The variable contains
-// the share in points. If the variable is not set, the condition is false.
+// this share in points, see MaxPoints. If the variable is not set, the condition is false.
 func chance(variable string) string {
 	return "{ rand(" + strconv.Itoa(MaxPoints) + "),sub(" + variable + ") lt 0 }"
 }
@@ -277,9 +279,9 @@ func (r *Router) appendHost(t *text, maps map[string]string) {
 	lookUp(t, "vhost", `var(txn.host),regsub("^[^.]+","*")`, "str", maps[r.Hosts], " if !{ var(txn.vhost) -m found }")
 }
 
-// lookUp renders a rule: HAProxy looks the input up in the map, and sets the variable to the value
-// that it finds. method is "str" for an equal key, or "beg" for the longest key with which the
-// input begins.
+// lookUp renders a rule: HAProxy looks up the input in the map, and sets the variable to the value
+// that it finds. method is "str" to find the key that equals the input, or "beg" to find the
+// longest key with which the input begins.
 func lookUp(t *text, variable, input, method, mapPath, condition string) {
 	t.line("http-request set-var(txn." + variable + ") '" + input + ",map_" + method + `("` + mapPath + `")'` + condition)
 }
@@ -343,13 +345,13 @@ func (b *Backend) append(t *text, g *Global) {
 // http2 reports whether the servers of the backend speak HTTP/2.
 func (b *Backend) http2() bool { return b.Protocol == H2C || b.Protocol == GRPC }
 
-// append renders the table and the rules for the limits of a proxy. All rules that refuse a
-// request come before the rules that count it, so refused requests are not counted. If observing is
+// append renders the table and the rules for the limits of a proxy. All rules that refuse a request
+// come before the rules that count it, so HAProxy does not count refused requests. If observing is
 // true, no rule refuses a request: the rules set the variable txn.over to the Refusal of the first
 // limit that the request exceeds.
 //
-// The argument of is the name of the backend whose table counts the requests. "" means that the
-// backend has its own table.
+// The argument of is the name of the backend whose table counts the requests. "" means the table of
+// the proxy itself.
 func (l Limits) append(t *text, proxy, of string, observing bool) {
 	// An IPv6 listener also accepts IPv4 clients, as ::ffff:192.0.2.1. ipmask converts such an
 	// address to IPv4 before it applies a mask. The key ff00:: counts all clients together. It is a
@@ -403,13 +405,13 @@ func (l Limits) append(t *text, proxy, of string, observing bool) {
 
 // maxServerID is the largest server id. With consistent hashing, HAProxy places each server at up
 // to 4,096 points of a ring, and computes the points from the lowest 20 bits of the id (it
-// multiplies the id by SRV_EWGHT_RANGE in 32 bits, lb_chash.c). Two servers with the same 20 bits
-// would have the same points, and only one of the two would get requests.
+// multiplies the id by SRV_EWGHT_RANGE in 32 bits, lb_chash.c). If two ids had the same lowest 20
+// bits, the two servers would have the same points, and only one of them would get requests.
 const maxServerID = 1<<20 - 1
 
-// serverIDs returns an id for each server, derived from the name of the server. HAProxy hashes
-// servers by id. By default it numbers servers by their order in the file, so a new server in the
-// middle would move the clients of all servers after it.
+// serverIDs returns an id for each server, computed from the name of the server. HAProxy hashes
+// servers by id. By default, the ids are the positions of the servers in the file. A new server in
+// the middle would then move the clients of all servers after it.
 func serverIDs(servers []Server) []int {
 	ids := make([]int, len(servers))
 	taken := make(map[int]bool, len(servers))
@@ -461,8 +463,8 @@ func (h *Health) append(t *text) {
 	}
 }
 
-// appendWords renders the times of the checks. A backend always has a default-server line with
-// them. Without this line, HAProxy 3.3 and 3.4 have a fault: if an agent answers "down" once, and
+// appendWords renders the times of the checks. Every backend has a line default-server with these
+// times. Without this line, HAProxy 3.3 and 3.4 have a fault: if an agent answers "down" once, and
 // later sends only answers without a health state, the server stays down.
 func (h *Health) appendWords(t *text, agentInterval time.Duration) {
 	t.raw(" inter")
@@ -479,14 +481,15 @@ func (h *Health) appendWords(t *text, agentInterval time.Duration) {
 	t.duration(cmp.Or(agentInterval, defaultInterval))
 }
 
-// Name returns the server's name in HAProxy: Slot if that is not empty, otherwise "ADDRESS:PORT",
-// or "ADDRESS:PORT-AGENTPORT" if it has an agent. IPv6 addresses have no brackets.
+// Name returns the name of the server in HAProxy. If Slot is not empty, the name is Slot. Otherwise
+// it is "ADDRESS:PORT", or "ADDRESS:PORT-AGENTPORT" if the server has an agent. IPv6 addresses have
+// no brackets.
 //
-// The reason for such names is HAProxy's state file. From it, HAProxy restores the weight, the
-// drain, the address and the port of each server by the server's name. Suppose that the node port
-// of a service changes and the server keeps its name: HAProxy would use the old port after a
-// reload, and another service may listen on that port later. A server with a new name has no line
-// in the state file.
+// The reason for such names is HAProxy's state file. From this file, HAProxy restores the weight,
+// the drain, the address and the port of each server by the name of the server. Suppose that the
+// node port of a service changes and the server keeps its name: HAProxy would use the old port
+// after a reload, and another service may listen on that port later. If the name changes too, the
+// state file has no line for the server, and HAProxy uses the new port.
 func (s Server) Name() string {
 	var b [64]byte
 	return string(s.appendName(b[:0]))
@@ -506,7 +509,7 @@ func (s *Server) appendName(b []byte) []byte {
 	return b
 }
 
-// append renders the server line. A large configuration spends most of its rendering time in
+// append renders the server line. In a large configuration, Render spends most of its time in
 // append. So append works on a local slice, and formats an IPv4 address only once for both name and
 // address.
 func (s *Server) append(t *text) {
@@ -525,7 +528,7 @@ func (s *Server) appendWords(b []byte) []byte {
 		}
 		b = append(b, b[name:end]...)
 	} else {
-		b = s.Addr.AppendTo(b) // IPv6 needs brackets: HAProxy reads the last colon as that of the port
+		b = s.Addr.AppendTo(b) // IPv6 needs brackets: without them, HAProxy reads the part after the last colon as the port
 	}
 	if s.Check {
 		b = append(b, " check"...)
@@ -546,7 +549,7 @@ func (s *Server) appendWords(b []byte) []byte {
 	return b
 }
 
-// weight returns the weight in HAProxy's terms.
+// weight returns the weight that HAProxy's configuration contains, 0 to 256.
 func (s *Server) weight() int {
 	switch s.Weight {
 	case 0:

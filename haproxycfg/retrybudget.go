@@ -3,15 +3,16 @@ package haproxycfg
 import "strconv"
 
 // RetryBudget limits how often HAProxy repeats failed requests. While servers fail, repeated
-// requests would multiply the load of the servers that are left. RetryBudget limits the repetitions
-// after all events of Defaults.RetryOn except [RetryConnFailure]: after a failed connection the
+// requests would multiply the load of the remaining servers. RetryBudget limits the repetitions
+// after all events of Defaults.RetryOn except [RetryConnFailure]: if HAProxy could not connect, the
 // server has received nothing, so the repetition adds no load.
 //
 // Within each second HAProxy allows
 //
 //	requests × Percent / 100 + PerSecond
 //
-// repetitions. HAProxy does not repeat a request that begins after this number is reached.
+// repetitions, where requests is the number of requests of the frontend in this second. HAProxy
+// does not repeat a request that begins after this number is reached.
 //
 // HAProxy 2.9 and later versions count the repetitions. For earlier versions, a controller reads
 // the fields req_tot and wretr of "show stat". It sets the variable Switch to 0 while there are too

@@ -12,21 +12,22 @@ type ServerOptions struct {
 	// MaxConn is the largest number of requests that HAProxy sends to one server at the same time;
 	// further requests wait in a queue. 0 means no limit.
 	MaxConn int
-	// SlowStart is the time over which a server that comes up gets its full share of requests. It
-	// does not apply when HAProxy starts. 0 means that the server gets its full share immediately.
+	// SlowStart is the time over which a server gets its full share of requests after it has come
+	// up; 0 means that it gets its full share immediately. SlowStart does not apply when HAProxy
+	// starts.
 	SlowStart time.Duration
-	// EjectErrors is the number of consecutive bad answers after which HAProxy marks a server with
-	// Check as down. Bad answers are failed connections, broken responses, time-outs, and the
-	// statuses 500 to 599 except 501 and 505. The server is up again after Health.Rise good health
-	// checks: the first comes within Health.Interval, then one comes every Health.FastInterval. 0
-	// means that HAProxy does not look at answers.
+	// EjectErrors is the number of bad answers in a row after which HAProxy marks a server with
+	// Check as down; 0 means that HAProxy does not look at answers. Bad answers are failed
+	// connections, broken responses, time-outs, and the statuses 500 to 599 except 501 and 505.
+	// After Health.Rise good health checks the server is up again. HAProxy makes the first of these
+	// checks within Health.Interval, and then one every Health.FastInterval.
 	EjectErrors int
 	// PoolPurge is the time after which HAProxy closes half of the idle connections that it did not
-	// need ("pool-purge-delay"). 0 means HAProxy's default, 5s.
+	// need during this time ("pool-purge-delay"). 0 means HAProxy's default, 5s.
 	PoolPurge time.Duration
-	// NoPool makes HAProxy close each connection to a server as soon as it is idle and its client
-	// has gone, so no other client's request uses it. Use it if servers close idle connections so
-	// early that requests fail.
+	// NoPool makes HAProxy close a connection to a server as soon as the connection is idle and its
+	// client has gone. So HAProxy never uses it for a request of another client. Set NoPool if
+	// servers close idle connections so early that requests fail.
 	NoPool bool
 }
 
@@ -60,20 +61,20 @@ func (v *validator) serverOptions(o *ServerOptions) {
 	v.duration("Options.PoolPurge", o.PoolPurge)
 }
 
-// Reuse says when a request may use an idle connection to a server that HAProxy opened for another
-// client ("http-reuse").
+// Reuse says which requests may use an idle connection to a server if HAProxy has opened the
+// connection for another client ("http-reuse").
 type Reuse string
 
 // The values of Reuse.
 const (
 	ReuseNever      Reuse = "never"
-	ReuseSafe       Reuse = "safe"       // except the first request of a client's connection; HAProxy's default
-	ReuseAggressive Reuse = "aggressive" // also the first request, if the connection has already served several requests
+	ReuseSafe       Reuse = "safe"       // every request except the first one of a client's connection; HAProxy's default
+	ReuseAggressive Reuse = "aggressive" // also the first request, if the connection to the server has already served several requests
 	ReuseAlways     Reuse = "always"     // every request
 )
 
-// appendSharedWords appends the words that the servers of the backend share. HAProxy's configuration
-// has them in the line default-server, and the command "add server" on each server.
+// appendSharedWords appends the words that all servers of the backend share. Render writes them in
+// the line default-server. AddServer writes them in the command "add server" of each server.
 func (b *Backend) appendSharedWords(t *text, checkProto bool) {
 	b.Health.appendWords(t, b.AgentInterval)
 	if b.http2() {
@@ -90,9 +91,9 @@ func (b *Backend) appendSharedWords(t *text, checkProto bool) {
 // AddServer writes the words that Render writes in the server line and in default-server, and the
 // server has the same settings after a reload.
 //
-// HAProxy adds the server in maintenance, and with its checks off. To put it into service, send
-// "enable health BACKEND/NAME" if s.Check is true, "enable agent BACKEND/NAME" if s.AgentPort is not
-// 0, then "enable server BACKEND/NAME".
+// HAProxy adds the server in maintenance, and makes no checks of it. To put the server into
+// service, send these commands: "enable health BACKEND/NAME" if s.Check is true, "enable agent
+// BACKEND/NAME" if s.AgentPort is not 0, and then "enable server BACKEND/NAME".
 //
 // AddServer returns an error if HAProxy cannot add such a server at run time: a server of a backend
 // with [Source] or [URI], a server with AgentSend, or an invalid server. Track works only if the

@@ -11,8 +11,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/internal/configtest"
 )
 
-// TestAddServerSaysWhatTheFileSays requires that "add server" has the words of the server line and of
-// default-server.
+// TestAddServerSaysWhatTheFileSays requires that "add server" has the words of the server line and
+// of default-server.
 func TestAddServerSaysWhatTheFileSays(t *testing.T) {
 	t.Parallel()
 	c := zonesConfig(haproxycfg.Version{Major: 3})

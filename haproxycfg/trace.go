@@ -8,8 +8,8 @@ import "strconv"
 // HAProxy keeps a valid traceparent as it is. Otherwise it begins a new trace: it sets traceparent
 // and removes tracestate. HAProxy sends no spans to a collector.
 type Trace struct {
-	// Sampled is the number of new traces of 10,000 that HAProxy marks as sampled: services then
-	// record them. 0 means none, 10,000 means all.
+	// Sampled is the number of traces that HAProxy marks as sampled, out of 10,000 traces that it
+	// begins. Services record a sampled trace. 0 means none, 10,000 means all.
 	Sampled int
 }
 
@@ -39,8 +39,8 @@ func (r *Trace) append(t *text) {
 const requestIDFormat = `'%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r ` +
 	`id=%[var(txn.request_id)] server=%si:%sp'`
 
-// appendRequestID renders the rules that keep or make the ID of a request. HAProxy keeps only an ID
-// that cannot break the log line.
+// appendRequestID renders the rules that keep the ID of a request or create one. HAProxy keeps only
+// an ID whose characters cannot break the log line.
 func appendRequestID(t *text, logs bool) {
 	t.line("http-request set-var(txn.request_id) req.fhdr(x-request-id) if { req.fhdr_cnt(x-request-id) eq 1 }" +
 		" { req.fhdr(x-request-id) -m reg '^[0-9A-Za-z._:/+=-]{1,128}$' }")

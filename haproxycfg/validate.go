@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// ErrInvalid is wrapped by each error of [Config.Validate].
+// ErrInvalid is in each error of [Config.Validate].
 var ErrInvalid = errors.New("haproxycfg: invalid configuration")
 
 const (
@@ -32,18 +32,18 @@ const (
 	// maxMapText is the largest length in bytes of a key or value of a map. If two keys have the
 	// same first 2,048 bytes (2^14 bits), HAProxy 2.6 does not find the longest prefix.
 	maxMapText = 2000
-	// maxSocketPath is the largest length of the path of a socket in bytes. It is ten bytes less
-	// than the address of a unix socket can contain, because HAProxy first binds a longer temporary
-	// name.
+	// maxSocketPath is the largest length of the path of a socket in bytes. The address of a Unix
+	// socket can contain ten bytes more, but HAProxy first binds a temporary name that is longer
+	// than the path.
 	maxSocketPath = 97
 )
 
 // Validate reports values that HAProxy would refuse, and values that HAProxy would read with
 // another meaning. It returns one error that joins the first 20 faults. The text of each fault
 // names its place.
-//
-// Validate reads no files. So a missing certificate, for example, is found only when HAProxy checks
-// the configuration. A Config without frontends is valid, although HAProxy does not start with it.
+// Validate reads no files. So only HAProxy's own check of the configuration finds, for example, a
+// missing certificate. A Config without frontends is valid, although HAProxy does not start with
+// it.
 func (c *Config) Validate() error {
 	var v validator
 	v.global(c)
@@ -66,8 +66,8 @@ func (c *Config) Validate() error {
 	return errors.Join(v.faults...)
 }
 
-// Valid is a Config that has passed [Config.Validate], so functions that receive a Valid need not
-// validate again. The Config must not change while a Valid of it is in use. Only [Config.Valid]
+// Valid is a Config that has passed [Config.Validate]. Functions that receive a Valid do not
+// validate it again. Do not change the Config while you use a Valid of it. Only [Config.Valid]
 // makes a Valid. The methods of the zero Valid panic.
 type Valid struct{ config *Config }
 
@@ -164,7 +164,7 @@ func (v *validator) target(what, s, forbidden string) {
 	}
 }
 
-// duration adds a fault if HAProxy's timers cannot hold d. They count milliseconds in 31 bits.
+// duration adds a fault if d is too long for HAProxy's timers. They count milliseconds in 31 bits.
 func (v *validator) duration(what string, d time.Duration) {
 	switch {
 	case d < 0:
@@ -242,8 +242,8 @@ func (v *validator) defaults(d *Defaults) {
 }
 
 // socketPath adds a fault if s cannot be the path of a socket. In an address, HAProxy expands "$"
-// and ends the path at "," even inside quotes, so it would listen on another path (str2sa_range and
-// str2listener in its source).
+// and ends the path at ",", even inside quotes. With such a character, HAProxy would listen on
+// another path (str2sa_range and str2listener in its source).
 func (v *validator) socketPath(what, s string) {
 	v.word(what, s)
 	if !strings.HasPrefix(s, "/") || len(s) > maxSocketPath {
@@ -300,8 +300,8 @@ func (v *validator) names(c *Config) {
 	}
 }
 
-// index returns the index of each element by the name of the element. It adds a fault for each name
-// that occurs twice.
+// index returns the index of each element in all. The key is the name of the element. It adds a
+// fault for each name that occurs twice.
 func index[T any](v *validator, kind string, all []T, name func(*T) string) map[string]int {
 	found := make(map[string]int, len(all))
 	for i := range all {

@@ -25,7 +25,7 @@ func ParseVersion(output string) (Version, error) {
 	if m == nil {
 		return Version{}, fmt.Errorf("haproxycfg: no line %q in %.100q", "HAProxy version N.N", output)
 	}
-	major, _ := strconv.Atoi(m[1]) // at most four digits
+	major, _ := strconv.Atoi(m[1]) // the pattern allows at most four digits
 	minor, _ := strconv.Atoi(m[2])
 	return Version{major, minor}, nil
 }

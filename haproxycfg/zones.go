@@ -6,14 +6,15 @@ import (
 )
 
 // Zones divides the requests of a frontend between the servers of its own zone and the servers of
-// all other zones. Frontend.DefaultBackend has the servers of the own zone.
+// all other zones. Frontend.DefaultBackend contains the servers of its own zone.
 //
 // HAProxy chooses the backend of each request by these rules, in this order:
 //
-//  1. Panic, if fewer servers are up in the own zone and in Other together than PanicBelow says;
-//  2. Other, for the share of requests that the servers of the own zone have no room for;
-//  3. Other, if SpillOnQueue is true, requests wait for servers of the own zone, and none wait for
-//     servers of Other;
+//  1. Panic, if the number of servers that are up in the own zone and in Other together is less than
+//     PanicBelow;
+//  2. Other, for the share of requests that exceeds the capacity of the own zone, see below;
+//  3. Other, if SpillOnQueue is true, requests wait for servers of the own zone, and no request
+//     waits for servers of Other;
 //  4. DefaultBackend.
 //
 // The own zone gets this percentage of the requests, at most 100:
@@ -26,17 +27,17 @@ import (
 type Zones struct {
 	// Other is the name of the backend with the servers of all other zones.
 	Other string
-	// Overprovision is the load that one server can bear, as a percentage of its share of the load
-	// when all expected servers are up: 100 to 1,000. 0 means 140.
+	// Overprovision is the load that one server can bear, in percent. 100 is the load of a server
+	// when all expected servers are up. Values are 100 to 1,000; 0 means 140.
 	Overprovision int
-	// Expected names a variable: the number of servers that the own zone has when nothing is
-	// missing. If its value is 0, all requests stay in the own zone.
+	// Expected names a variable. Its value is the number of servers of the own zone when no server
+	// is missing. If the value is 0, all requests stay in the own zone.
 	Expected string
 	// Panic is the name of a backend with servers that HAProxy does not check, so all of them are up.
 	// Empty means no such backend.
 	Panic string
-	// PanicBelow names a variable: the number of servers below which HAProxy uses Panic. Set it if and
-	// only if Panic is set.
+	// PanicBelow names a variable: if fewer servers are up than its value, HAProxy uses Panic. Set
+	// PanicBelow if and only if Panic is set.
 	PanicBelow string
 	// SpillOnQueue sends requests to Other while requests wait in the queue of DefaultBackend. HAProxy
 	// queues requests only if ServerOptions.MaxConn is not 0.
@@ -48,8 +49,8 @@ const defaultOverprovision = 140
 
 // appendRules renders the rules "http-request". They must precede all rules "use_backend".
 //
-// The two counts of servers are read once into variables, so all rules see the same counts. The share
-// is in thousandths, because HAProxy divides whole numbers.
+// The rules read the two counts of servers once into variables, so all rules see the same counts.
+// The share is in thousandths, because HAProxy divides whole numbers.
 func (z *Zones) appendRules(t *text, own string) {
 	t.line("http-request set-var(txn.own_up) nbsrv(" + own + ")")
 	t.line("http-request set-var(txn.other_up) nbsrv(" + z.Other + ")")

@@ -1,10 +1,12 @@
-// Package certfiles reads and follows files of certificates for package certs.
+// Package certfiles reads the files of certificates for package certs, and reads them again when
+// they change.
 //
 // A file contains a certificate, its chain and its private key in PEM, in any order. The key may be
 // in a second file in the same directory: for a.pem, the second file is a.pem.key or a.key. Package
-// certfiles ignores files whose names begin with a dot or end in .key, .ocsp, .sctl or .issuer,
-// files with the name ca.crt, and subdirectories. HAProxy ignores the same files, but it would read
-// ca.crt. Symbolic links are followed, so the directory of a mounted Secret works.
+// certfiles ignores three kinds of files: files whose names begin with a dot or end in .key, .ocsp,
+// .sctl or .issuer, files with the name ca.crt, and subdirectories. HAProxy ignores the same files,
+// except that it would read ca.crt. The package follows symbolic links, so it can read the
+// directory of a mounted Secret.
 package certfiles
 
 import (
@@ -32,11 +34,11 @@ const maxFiles = 20_000
 type Source struct {
 	// Path is the file or directory. Required.
 	Path string
-	// Check, if not nil, asks HAProxy whether it accepts each of the certificates: verdict i is nil,
-	// or the reason why HAProxy rejects certificate i. If noVerdict is not nil, HAProxy has not judged
-	// some of the certificates whose verdict is nil. Read takes them for accepted, unless HAProxy has
-	// rejected them earlier. Check is only called for certificates that HAProxy has not judged yet,
-	// or that it rejected 10 minutes ago or earlier.
+	// Check, if not nil, lets HAProxy judge each of the certificates. verdicts[i] is nil if HAProxy
+	// accepts certificate i, or the reason why HAProxy rejects it. If noVerdict is not nil, HAProxy
+	// has not judged some of the certificates whose verdict is nil. Read treats such a certificate
+	// as accepted, unless HAProxy has rejected it earlier. Source calls Check only for certificates
+	// that HAProxy has not judged yet, or has rejected 10 minutes ago or earlier.
 	// [deploy.Checker.CheckCertificates] is such a function.
 	Check func(context.Context, []haproxycfg.Certificate) (verdicts []error, noVerdict error)
 	// Haproxy is the path of the HAProxy binary that Check runs, or its name on PATH. When the
@@ -47,14 +49,14 @@ type Source struct {
 	// has not reported a change. 0 means 10 s.
 	Recheck time.Duration
 
-	verdicts  map[string]verdict  // of Check, by Certificate.FileName
-	noVerdict error               // of the last Check
-	read      map[string]readFile // by path, from the last Read
+	verdicts  map[string]verdict  // the verdicts of Check; the keys are Certificate.FileName
+	noVerdict error               // the result of the last Check
+	read      map[string]readFile // the results of the last Read; the keys are paths
 }
 
-// verdict is what HAProxy says about a certificate.
+// verdict is the verdict of HAProxy about a certificate.
 type verdict struct {
-	err     error // nil: it accepts the certificate
+	err     error // nil means that HAProxy accepts the certificate
 	haproxy filewatch.Version
 	at      time.Time
 }
@@ -64,14 +66,14 @@ type verdict struct {
 // longer full.
 const rejectionAge = 10 * time.Minute
 
-// readFile is the result of the last reading of a file. Read does not read a file again if it has
-// certainly not changed.
+// readFile is the result of the last reading of a file. While the file has certainly not changed,
+// Read uses this result and does not read the file again.
 type readFile struct {
 	versions [3]filewatch.Version // of the file and of the two possible files of its key
 	file     certs.File
 }
 
-// Read returns the files as they are now.
+// Read returns the present files. It reads only the files that have changed since the last Read.
 func (s *Source) Read(ctx context.Context) certs.Files {
 	paths, err := s.paths()
 	if err != nil {
@@ -112,7 +114,7 @@ func (s *Source) Follow(ctx context.Context, publish func(certs.Files)) {
 		}
 		for _, f := range files.Files {
 			if f.Err != nil {
-				return f.Err // read it again at the next recheck
+				return f.Err // the next recheck reads the file again
 			}
 		}
 		return cmp.Or(files.Err, s.noVerdict)
@@ -147,14 +149,14 @@ func (s *Source) paths() ([]string, error) {
 			continue
 		}
 		if info, err := inputfile.Stat(path); err == nil && info.IsDir() {
-			continue // a symbolic link to a directory
+			continue // this is a symbolic link to a directory
 		}
 		paths = append(paths, path)
 	}
 	if len(paths) > maxFiles {
 		return nil, fmt.Errorf("%s: more than %d files", s.Path, maxFiles)
 	}
-	return paths, nil // ReadDir sorts by name
+	return paths, nil // the paths are sorted, because ReadDir sorts by name
 }
 
 // ignored reports whether Source ignores a file with this name, because it contains no certificate.
@@ -216,9 +218,9 @@ func (s *Source) check(ctx context.Context, files []certs.File) {
 	if s.Haproxy != "" {
 		haproxy = filewatch.VersionOf(s.binary())
 	}
-	verdicts := map[string]verdict{} // of the present files only, so that s.verdicts does not grow
+	verdicts := map[string]verdict{} // only the present files, so that s.verdicts does not grow without end
 	var unknown []haproxycfg.Certificate
-	var at []string // the names of unknown
+	var at []string // the file names of the certificates in unknown
 	asked := map[string]bool{}
 	for i := range files {
 		if files[i].Err != nil {
@@ -241,7 +243,7 @@ func (s *Source) check(ctx context.Context, files []certs.File) {
 	if len(unknown) > 0 {
 		results, noVerdict := s.Check(ctx, unknown)
 		if ctx.Err() != nil {
-			return // no verdict
+			return // HAProxy gave no verdict
 		}
 		for i, err := range results {
 			if err != nil || noVerdict == nil {

@@ -114,7 +114,8 @@ func TestSource(t *testing.T) {
 	require.NoError(t, one.Files[0].Err)
 }
 
-// TestNoVerdict lets HAProxy give no verdict, and then another one after each upgrade.
+// TestNoVerdict: HAProxy first gives no verdict on some certificates, and later a verdict. After an
+// upgrade, HAProxy again first gives no verdict, and then another verdict than before.
 func TestNoVerdict(t *testing.T) {
 	dir := t.TempDir()
 	haproxy := filepath.Join(t.TempDir(), "haproxy")
@@ -163,7 +164,7 @@ func TestNoVerdict(t *testing.T) {
 	read()
 	require.Zero(t, asked)
 
-	// An upgrade: no verdict keeps the verdicts of the old version.
+	// After an upgrade, HAProxy gives no verdict. The verdicts of the old version stay.
 	install("new one", time.Minute)
 	verdict, noVerdict = accepts, errors.New("haproxy does not run")
 	require.Equal(t, []error{weak, nil}, read())
@@ -213,7 +214,7 @@ func TestFollow(t *testing.T) {
 	wait(func(f certs.Files) bool { return f.Err != nil })
 }
 
-// TestFollowAsksAgain gives no verdict at first. Follow asks again although no file changes.
+// TestFollowAsksAgain gives no verdict at first. Follow calls Check again although no file changes.
 func TestFollowAsksAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.pem")
 	require.NoError(t, os.WriteFile(path, issue(t, "a.example.com").file(), 0o600))
@@ -237,8 +238,8 @@ func TestFollowAsksAgain(t *testing.T) {
 	require.Equal(t, 10, checks)
 }
 
-// TestRejectionIsJudgedAgain: OpenSSL or its settings may have changed since HAProxy has rejected a
-// certificate.
+// TestRejectionIsJudgedAgain: some time after HAProxy has rejected a certificate, Source calls
+// Check for it again, because OpenSSL or its settings may have changed.
 func TestRejectionIsJudgedAgain(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "a.pem"), issue(t, "a.example.com").file(), 0o600))

@@ -201,7 +201,7 @@ func TestParseRejects(t *testing.T) {
 	require.ErrorContains(t, err, "the file of its key: ")
 }
 
-// FuzzParse parses arbitrary files. The copy that HAProxy reads gives the same pair.
+// FuzzParse parses arbitrary files. If Parse accepts a file, Parse of Pair.PEM gives the same pair.
 func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text, key []byte) {
 		p, err := certs.Parse(text, key)

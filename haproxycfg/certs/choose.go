@@ -13,16 +13,16 @@ import (
 	"github.com/headgate/headgate/haproxycfg"
 )
 
-// MaxFileBytes is the largest size of one file. A certificate with its chain and key has some
-// thousand bytes.
+// MaxFileBytes is the largest size of one file, in bytes. A certificate with its chain and key has
+// a few thousand bytes.
 const MaxFileBytes = 1 << 20
 
 // File is a file with a certificate.
 type File struct {
 	Path string
-	// Pair is what the file contains. It is only set if Err is nil.
+	// Pair is the content of the file. It is set only if Err is nil.
 	Pair Pair
-	// Err says why the file cannot be used. The text does not contain Path.
+	// Err says why nobody can use the file. The text does not contain Path.
 	Err error
 }
 
@@ -30,8 +30,7 @@ type File struct {
 type Files struct {
 	// Files are sorted by path.
 	Files []File
-	// Err is not nil if the directory, or the only file, could not be read as a whole. Then the
-	// field Files is empty.
+	// Err is not nil if the directory, or the only file, could not be read. Files is then empty.
 	Err error
 }
 
@@ -48,7 +47,7 @@ func sameText(a, b error) bool {
 }
 
 // Record describes a certificate in the list for HAProxy. The Records of the list in force are an
-// input of the next Choose, so a program keeps them, for example as JSON.
+// argument of the next call of Choose (Input.Last). So a program stores them, for example as JSON.
 type Record struct {
 	// File is the file from which the certificate was read.
 	File string `json:"file"`
@@ -58,16 +57,16 @@ type Record struct {
 	Names     []string  `json:"names"`
 	NotBefore time.Time `json:"notBefore"`
 	NotAfter  time.Time `json:"notAfter"`
-	// Kept is true if File does not contain this certificate any more, or is faulty.
+	// Kept is true if File no longer contains this certificate, or is faulty.
 	Kept bool `json:"kept,omitempty"`
 }
 
 // Problem is a fault of one file.
 type Problem struct {
-	File    string // "" if no file can be read
+	File    string // "" if no file is readable
 	Message string
-	// Warning is true if the message is about a certificate that is in the list, for example one
-	// that has expired. It is false if the file itself cannot be used.
+	// Warning is true if the problem is about a certificate that is in the list, for example one
+	// that has expired. It is false if HAProxy cannot use the certificate in the file.
 	Warning bool
 }
 
@@ -96,8 +95,8 @@ type Choice struct {
 	Problems []Problem
 }
 
-// Choose returns the list of certificates for HAProxy, as the package documentation describes. It reads no file
-// itself. The same input gives the same list.
+// Choose returns the list of certificates for HAProxy, by the rules of the package documentation.
+// Choose itself reads no file. The same input gives the same list.
 func Choose(in Input) Choice {
 	c := chooser{in: in, covered: map[string]bool{}, listed: map[string]bool{}}
 	faulty := map[string]bool{}
@@ -185,8 +184,8 @@ func (c *chooser) add(p Pair, r Record) {
 }
 
 // keep adds the certificate of a Record of the list in force to the new list. It reads the
-// certificate from the copy that the Record names. If the copy cannot be used, keep reports the
-// reason and returns false.
+// certificate from the file Record.Copy. If it cannot use this file, it reports the reason and
+// returns false.
 func (c *chooser) keep(r Record) bool {
 	if c.listed[r.Copy] {
 		return true
@@ -244,9 +243,9 @@ func newNeeds(hosts []string) needs {
 	return n
 }
 
-// host returns a declared host that would lose its certificate: one of the argument names covers
-// the host, and no name in covered does. A name below a declared wildcard is a declared host too.
-// ok is false if there is no such host.
+// host returns a declared host that would lose its certificate: one of the names covers the host,
+// and no name in covered does. If a wildcard is declared, each name below the wildcard is also a
+// declared host. ok is false if there is no such host.
 func (n needs) host(names []string, covered map[string]bool) (host string, ok bool) {
 	free := func(host string) bool {
 		_, parent, _ := strings.Cut(host, ".")
@@ -269,8 +268,8 @@ func (n needs) host(names []string, covered map[string]bool) (host string, ok bo
 	return "", false
 }
 
-// Changed returns the files, sorted, whose certificates differ between the lists before and after a
-// change.
+// Changed returns the files whose certificates differ between the lists before and after a change.
+// The result is sorted.
 func Changed(before, after []Record) []string {
 	files := map[string]bool{}
 	for _, pair := range [][2][]Record{{before, after}, {after, before}} {

@@ -12,7 +12,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/certs"
 )
 
-// edge keeps the certificates in use between calls of Choose, as a program does.
+// edge stores the certificates in use for the next call of Choose, as a program does.
 type edge struct {
 	t      *testing.T
 	hosts  []string
@@ -24,8 +24,8 @@ func newEdge(t *testing.T, hosts ...string) *edge {
 	return &edge{t: t, hosts: hosts, copies: map[string][]byte{}}
 }
 
-// choose returns the files of the list in order, and all problems as text. A certificate from an
-// earlier content of its file has the prefix "kept ".
+// choose returns the files of the list in order, and all problems as text. If a certificate comes
+// from an earlier content of its file, its file has the prefix "kept ".
 func (e *edge) choose(files certs.Files) (list, problems []string) {
 	e.t.Helper()
 	c := certs.Choose(certs.Input{
@@ -76,7 +76,7 @@ func TestChooseKeepsTheLastGoodCertificate(t *testing.T) {
 	require.ElementsMatch(t, []string{"a", "b"}, list)
 	require.Equal(t, []string{"problem: c: it is left out: it is empty"}, problems)
 
-	for range 2 { // the kept certificate is kept again
+	for range 2 { // in the second round, Choose keeps the kept certificate again
 		list, problems = e.choose(of(a, faulty("b")))
 		require.ElementsMatch(t, []string{"a", "kept b"}, list)
 		require.Equal(t, []string{"problem: b: it is empty; its last good certificate stays in use"}, problems)
@@ -153,7 +153,7 @@ func TestChooseAfterRemoval(t *testing.T) {
 				require.Contains(t, problems[0], "warning: removed: the file is gone; its old certificate stays in use, because the routes declare ")
 			}
 			if tt.stays {
-				e.hosts = nil // without the routes, the removal takes effect
+				e.hosts = nil // without the routes, Choose removes the certificate
 				list, problems := e.choose(of(rest...))
 				require.Len(t, list, len(rest))
 				require.Empty(t, problems)
@@ -183,8 +183,8 @@ func TestChooseAfterOverwriting(t *testing.T) {
 	require.Empty(t, problems)
 }
 
-// TestChooseOrder puts certificates that are not valid now behind valid ones, whatever their file
-// names are. All of them are in use.
+// TestChooseOrder requires that valid certificates come before certificates that are not valid now,
+// in any order of their file names. The list contains all of them.
 func TestChooseOrder(t *testing.T) {
 	valid := func(from, to time.Time) func(*x509.Certificate) {
 		return func(c *x509.Certificate) { c.NotBefore, c.NotAfter = from, to }

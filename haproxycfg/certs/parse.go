@@ -29,7 +29,7 @@ type Pair struct {
 // ErrNoKey is the error of Parse if there is no private key.
 var ErrNoKey = errors.New("no private key, neither in it nor in a file beside it whose name ends in .key")
 
-// Further errors of Parse. Each describes a fault of a file.
+// Further errors of Parse. Each describes one fault of a file.
 var (
 	errIncomplete  = errors.New("a PEM block in it is incomplete: it is cut off, or a program is still writing it")
 	errEmpty       = errors.New("it is empty")
@@ -46,8 +46,8 @@ var (
 // types, such as EC and DH parameters.
 //
 // Pair.PEM contains only the certificate, the chain in the given order, and the key in PKCS #8.
-// Pair.Names are the DNS names and IP addresses of the certificate and its common name, as far as
-// they can be a host. HAProxy chooses a certificate by the same names.
+// Pair.Names are the DNS names, the IP addresses and the common name of the certificate, without
+// those that cannot be a host. HAProxy chooses a certificate by the same names.
 func Parse(text, keyText []byte) (Pair, error) {
 	certs, keys, err := blocks(text)
 	if err != nil {
@@ -85,9 +85,10 @@ func Parse(text, keyText []byte) (Pair, error) {
 	return Pair{}, errKeyMismatch
 }
 
-// blocks returns the certificates and the private keys of a PEM text. It returns an error if a block
-// is incomplete. pem.Decode alone would skip an incomplete block, so a file that is cut off within
-// its chain would lose a part of the chain without an error.
+// blocks returns the certificates and the private keys of a PEM text. It returns an error if a
+// block is incomplete, for example because somebody has cut off the file within its chain.
+// pem.Decode alone would skip the incomplete block, and a part of the chain would be missing
+// without an error.
 func blocks(text []byte) (certs, keys []*pem.Block, err error) {
 	begun := bytes.Count(text, []byte("-----BEGIN"))
 	for rest := text; ; begun-- {
@@ -206,9 +207,9 @@ func isHost(s string) bool {
 	return s != "" && len(s) <= 253 && s[0] != '.'
 }
 
-// Covers reports whether a certificate with these names covers the host, which is in lower case. A
-// wildcard among the names stands for exactly one label. The host may itself be a wildcard. Then
-// only the same wildcard covers it.
+// Covers reports whether a certificate with these names covers the host. host must be in lower
+// case. A wildcard among the names covers exactly one label in its place. The host may itself be a
+// wildcard. Only the same wildcard covers such a host.
 func Covers(names []string, host string) bool {
 	_, parent, _ := strings.Cut(host, ".")
 	return slices.Contains(names, host) || slices.Contains(names, "*."+parent)

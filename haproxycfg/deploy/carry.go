@@ -30,8 +30,9 @@ type members struct {
 	tracked  map[string]bool     // names of backends whose servers other servers track
 }
 
-// service returns the part of a backend's name that stays when the settings of the backend change.
-// Package edge puts a hash of the settings after ":".
+// service returns the part of a backend's name before the first ":". Package edge writes a hash of
+// the settings of the backend after the ":". So service returns the same text when the settings
+// change.
 func service(backend string) string {
 	name, _, _ := strings.Cut(backend, ":")
 	return name
@@ -77,9 +78,9 @@ func readMembers(config []byte) members {
 	return m
 }
 
-// successors returns the servers in m that take the place of the servers of an earlier backend. If
-// m has the backend, they are its servers. Otherwise they are the servers of all backends of the
-// same service.
+// successors returns the servers in m that replace the servers of a backend of the old
+// configuration. If m contains a backend with this name, successors returns its servers. Otherwise
+// it returns the servers of all backends of the same service.
 func (m members) successors(backend string) []member {
 	if all, ok := m.backends[backend]; ok {
 		return all
@@ -91,7 +92,7 @@ func (m members) successors(backend string) []member {
 	return all
 }
 
-// state is an answer to "show servers state": two lines of head, and one line for each server.
+// state is an answer to "show servers state": two header lines, then one line for each server.
 type state struct {
 	head    string
 	columns map[string]int
@@ -139,7 +140,8 @@ func parseState(text string) (state, error) {
 
 func (s state) get(fields []string, column string) string { return fields[s.columns[column]] }
 
-// set sets the column of a line. It does nothing if this version of HAProxy has no such column.
+// set sets the column of a line to value. It does nothing if this version of HAProxy does not have
+// the column.
 func (s state) set(fields []string, column, value string) {
 	if i, ok := s.columns[column]; ok {
 		fields[i] = value
@@ -156,15 +158,16 @@ func (s state) String() string {
 	return b.String()
 }
 
-// carry changes s, the state of the servers of the running HAProxy, to the state with which HAProxy
-// starts with the new configuration:
+// carry changes s, the state of the servers of the running HAProxy. HAProxy starts with the changed
+// state and the new configuration. carry makes two changes:
 //
-//   - HAProxy finds a server's state by the names of the backend and the server. A server with
-//     another port has another name, and so has a backend with other settings. Without a state, a
-//     renamed server would have its full weight until its agent answers. So carry gives it the
-//     state of the server that it replaces, which is on the same node.
-//   - HAProxy restores addresses too. So carry sets the address of each server to its address in
-//     the new configuration.
+//   - HAProxy finds the state of a server by the names of its backend and of the server. If the
+//     port of a server changes, its name changes too. If the settings of a backend change, the name
+//     of the backend changes. Without a state, a renamed server would have its full weight until
+//     its agent answers. So carry gives the renamed server the state of the server on the same node
+//     that it replaces.
+//   - HAProxy also restores the addresses in the state. So carry sets the address of each server to
+//     its address in the new configuration.
 func (s *state) carry(config members) {
 	type key struct{ backend, name string }
 	known := make(map[key]int, len(s.servers))
@@ -209,13 +212,14 @@ func (s *state) carry(config members) {
 	}
 }
 
-// copyTo adds a line for fresh, a server of the backend. The line has the state of the server old.
+// copyTo adds a line for the server fresh of the backend. The line contains the state of the server
+// old.
 func (s *state) copyTo(old stateServer, backend string, fresh member) {
 	fields := slices.Clone(old.fields)
 	initial, err1 := strconv.Atoi(s.get(fields, "srv_iweight"))
 	weight, err2 := strconv.Atoi(s.get(fields, "srv_uweight"))
 	if err1 != nil || err2 != nil || initial <= 0 || weight < 0 || fresh.weight <= 0 {
-		return // there is no weight that could be carried over
+		return // the old server has no weight to keep
 	}
 	scaled := min(256, weight*fresh.weight/initial)
 	if weight > 0 {
@@ -257,7 +261,7 @@ func addrOfName(name string) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(ip, uint16(port)), err1 == nil && err2 == nil
 }
 
-// move is a server of a running HAProxy that must get another address.
+// move is a command that gives a server of the running HAProxy another address.
 type move struct {
 	backend, name string
 	to            netip.AddrPort
@@ -268,15 +272,18 @@ func (m move) command() string {
 	return fmt.Sprintf("set server %s/%s addr %s port %d", m.backend, m.name, m.to.Addr(), m.to.Port())
 }
 
-// moves returns the changes after which an HAProxy with the servers in s sends no request to a server
-// that the new configuration no longer uses. The name of a server contains an address and a port.
+// moves returns changes of addresses. After these changes, an HAProxy with the servers in s sends
+// no request to a server that the new configuration no longer uses. The name of a server contains
+// an address and a port. moves applies the first rule that fits:
 //
-//   - If the new configuration uses the address and port in a server's name, the server gets them.
-//   - A server whose port has changed gets the new port on the same node.
-//   - If a server is gone, or its weight is 0 now, the server gets the address of another server of
-//     its backend that takes requests. Without such a server, it stays as it is.
+//   - If the new configuration uses the address and port in the name of a server, the server gets
+//     this address and port.
+//   - If the new configuration uses another port on the same node, the server gets the new port.
+//   - If a server is not in the new configuration, or has the weight 0 there, the server gets the
+//     address of another server of its backend that takes requests. If no other server takes
+//     requests, the server keeps its address.
 //
-// Servers that other servers track get no requests, so they stay as they are.
+// Servers that other servers track get no requests, so moves does not change them.
 func (s state) moves(config members) []move {
 	groups := map[string][]stateServer{}
 	for _, server := range s.servers {
@@ -287,14 +294,14 @@ func (s state) moves(config members) []move {
 	var all []move
 	for _, backend := range slices.Sorted(maps.Keys(groups)) {
 		inUse := map[netip.AddrPort]bool{}
-		byIP := map[netip.Addr][]netip.AddrPort{} // addresses in use that no server has in its name
+		byIP := map[netip.Addr][]netip.AddrPort{} // addresses in use that are in no server's name
 		for _, now := range config.successors(backend) {
 			if now.weight > 0 && !inUse[now.addr] {
 				inUse[now.addr] = true
 				byIP[now.addr.Addr()] = append(byIP[now.addr.Addr()], now.addr)
 			}
 		}
-		var others []netip.AddrPort // that take requests now
+		var others []netip.AddrPort // addresses of servers that take requests now
 		for _, server := range groups[backend] {
 			own, _ := addrOfName(server.name)
 			if !inUse[own] {
@@ -327,8 +334,8 @@ func (s state) moves(config members) []move {
 	return all
 }
 
-// takesRequests reports whether HAProxy sends requests to the server: it is up, it is not in drain or
-// maintenance, and its weight is not 0.
+// takesRequests reports whether HAProxy sends requests to the server: it is up, it is not in drain
+// or maintenance, and its weight is not 0.
 func (s state) takesRequests(server stateServer) bool {
 	is := func(column, value string) bool {
 		i, ok := s.columns[column]
@@ -340,9 +347,9 @@ func (s state) takesRequests(server stateServer) bool {
 // maxMovesTime is the longest time of makeMoves. The reload that follows needs time too.
 const maxMovesTime = 15 * time.Second
 
-// makeMoves changes only the addresses of servers. Agents and operators change no addresses, so they
-// undo no move. makeMoves tries every move, even after one has failed. Its error is the first one, and
-// says how many moves failed.
+// makeMoves sends the moves to the worker. Agents and operators do not change addresses, so they
+// undo no move. If a move fails, makeMoves still tries the others. Its error contains the error of
+// the first failed move, and the number of failed moves.
 func makeMoves(ctx context.Context, worker runtimeapi.Socket, moves []move) error {
 	ctx, cancel := context.WithTimeout(ctx, maxMovesTime)
 	defer cancel()
@@ -369,12 +376,13 @@ func makeMoves(ctx context.Context, worker runtimeapi.Socket, moves []move) erro
 	return first
 }
 
-// Redirect makes HAProxy send no more requests to servers that config no longer uses. config is the
-// text of a haproxy.cfg whose reload has to wait. Redirect itself needs no reload: it changes
-// addresses of servers in the worker that serves new connections. A server whose port has changed
-// gets its new port. A server that is gone gets the address of another server of its backend. A
-// server that is new gets no requests yet. If config is the text of the configuration in force,
-// Redirect undoes its earlier changes.
+// Redirect makes HAProxy send no more requests to servers that config does not use. config is the
+// text of a haproxy.cfg that the caller cannot load yet. Redirect does not reload HAProxy: it
+// changes addresses of servers in the worker that serves new connections. If the port of a server
+// has changed, the server gets its new port. If config does not contain a server, the server gets
+// the address of another server of its backend. A server that only config contains gets no requests
+// yet. If config is the text of the configuration in force, Redirect undoes the changes of earlier
+// calls.
 func (r Reloader) Redirect(ctx context.Context, config []byte) error {
 	worker, err := r.worker(ctx)
 	if err != nil {

@@ -42,7 +42,7 @@ func backendText(name string, servers ...string) string {
 func TestCarry(t *testing.T) {
 	for name, tc := range map[string]struct {
 		state, config string
-		want          string // each server with a state: backend/name address admin-state weight/initial
+		want          string // each server with a state, as "backend/name address admin-state weight/initial"
 	}{
 		"nothing changes": {
 			stateLine("b", "10.0.0.1:80", "10.0.0.1:80", 8, 50, 100), backendText("b", "10.0.0.1:80 100"),
@@ -103,8 +103,8 @@ func TestCarry(t *testing.T) {
 	}
 }
 
-// TestCarryForgetsHealth: the old port of a server has failed its health checks. The server with the
-// new port is up, and keeps the weight 0.
+// TestCarryForgetsHealth: the old port of a server has failed its health checks. The server with
+// the new port is up, and keeps the weight 0.
 func TestCarryForgetsHealth(t *testing.T) {
 	down := strings.Replace(stateLine("b", "10.0.0.1:80", "10.0.0.1:80", 0, 0, 100), " 2 0 0 100 7 6 3 4 ", " 0 0 0 100 7 6 2 0 ", 1)
 	s, err := parseState(stateHead + down)
@@ -169,8 +169,8 @@ func TestParseStateRefuses(t *testing.T) {
 	}
 }
 
-// FuzzCarry: with any state and any configuration, the state stays readable, and each server of the
-// configuration that has a state has its own address.
+// FuzzCarry uses any state and any configuration. The state stays readable. If a server of the
+// configuration has a state, the address in the state is the address of this server.
 func FuzzCarry(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text, config string) {
 		s, err := parseState(text)

@@ -31,8 +31,8 @@ func withCertificates(c *haproxycfg.Config, list ...haproxycfg.Certificate) *hap
 	return c
 }
 
-// TestPrivateFiles follows the copy of a certificate from its first use until no configuration needs
-// it. Only its owner may read it, no difference shows it, and the last good configuration keeps it.
+// TestPrivateFiles follows the copy of a certificate until no configuration needs it. Only its
+// owner may read the copy. No Diff shows it. It stays while the last good configuration names it.
 func TestPrivateFiles(t *testing.T) {
 	dir := t.TempDir()
 	haproxy := haproxytest.Binary(t)
@@ -59,7 +59,7 @@ func TestPrivateFiles(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, os.FileMode(0o600), info.Mode())
 	}
-	temporary := filepath.Join(dir, certsDir, "."+filepath.Base(a.FileName())+"123") // of a process that ended early
+	temporary := filepath.Join(dir, certsDir, "."+filepath.Base(a.FileName())+"123") // left by a process that ended early
 	require.NoError(t, os.WriteFile(temporary, nil, 0o600))
 	apply(a, c)
 	require.FileExists(t, copyOf(b), "the last good configuration names it")

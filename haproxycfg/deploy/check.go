@@ -18,15 +18,14 @@ import (
 	"github.com/headgate/headgate/internal/atomicfile"
 )
 
-// Checker asks HAProxy whether a configuration is good. It renders the configuration and its maps
-// to a temporary directory and runs "haproxy -c" there, so it writes to no file in use. HAProxy
-// reads all other files, such as the files of [haproxycfg.TLS].Certificates, from their usual
-// places.
+// Checker lets HAProxy check a configuration. It renders the configuration and its maps to a
+// temporary directory and runs "haproxy -c" there, so it changes no file in use. HAProxy reads all
+// other files, such as the files of [haproxycfg.TLS].Certificates, from their usual places.
 //
-// For the check, an empty file replaces the server state file. The saved state cannot make a
-// configuration bad, but HAProxy would warn about each server that was down or drained.
+// For the check, Checker replaces the server state file by an empty file. The saved state cannot
+// make a configuration invalid, but HAProxy would warn about each server that was down or drained.
 //
-// A Checker is a plain value, safe for concurrent use. Its method Check can be used as [Dir.Check].
+// A Checker is a plain value, safe for concurrent use. You can set [Dir.Check] to its method Check.
 type Checker struct {
 	// Haproxy is the path of the haproxy binary. Empty means "haproxy" on PATH.
 	Haproxy string
@@ -47,8 +46,8 @@ const (
 )
 
 // Check returns nil if HAProxy accepts the configuration, and a [*CheckError] if HAProxy rejects
-// it. Any other error means that HAProxy gave no verdict: the binary is missing, or the time was
-// over.
+// it. Any other error means that HAProxy gave no verdict, for example because the binary is missing
+// or the time was over.
 func (k Checker) Check(ctx context.Context, config haproxycfg.Valid) error {
 	dir, remove, err := atomicfile.MkdirTemp(os.TempDir(), "haproxycfg-check-")
 	if err != nil {
@@ -91,8 +90,8 @@ func renderCopy(config haproxycfg.Valid, dir string) ([]haproxycfg.RenderedFile,
 	return files, nil
 }
 
-// Version returns the version of the haproxy binary now. It runs "haproxy -v". The version of a
-// running HAProxy may differ: a new binary comes into use when HAProxy restarts or reloads.
+// Version returns the version of the haproxy binary on disk. It runs "haproxy -v". The HAProxy that
+// runs may have another version: it uses a new binary only after a restart or a reload.
 func (k Checker) Version(ctx context.Context) (haproxycfg.Version, error) {
 	binary := cmp.Or(k.Haproxy, "haproxy")
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(max(k.Timeout, 0), defaultCheckTimeout))
@@ -181,7 +180,7 @@ func (e *CheckError) Unwrap() error { return e.Err }
 // limitedBuffer keeps the first max bytes and drops the rest. So a program that prints without end
 // does not fill the memory, and it does not block.
 type limitedBuffer struct {
-	buf bytes.Buffer // not embedded: io.Copy would use its ReadFrom
+	buf bytes.Buffer // not embedded, because io.Copy would call its ReadFrom
 	max int
 }
 
@@ -202,12 +201,11 @@ type Diagnostic struct {
 	Line int
 	// Text is the message without its severity, file and line. It may have several lines.
 	Text string
-	// Source is the text of line number Line in File, without indentation.
+	// Source is the text of line Line in File, without indentation.
 	Source string
 }
 
-// String returns "file:line: text", and Source in the next line. Parts that are not known are left
-// out.
+// String returns "file:line: text", and Source in the next line. It leaves out empty fields.
 func (d Diagnostic) String() string {
 	var b strings.Builder
 	if d.File != "" {
@@ -246,7 +244,7 @@ func withSeverity(all []Diagnostic, severity string) []Diagnostic {
 	return some
 }
 
-// HAProxy 2.4 to 3.x print messages in these forms:
+// HAProxy 2.4 to 3.x print messages in these forms. FILE is a path, and 123 is a process ID:
 //
 //	[ALERT]    (123) : config : parsing [FILE:8] : unknown keyword …
 //	[ALERT]    (123) : parsing [FILE:8] : …
@@ -264,8 +262,8 @@ var (
 	diagnosticProxy = regexp.MustCompile(`(?i)\b(proxy|backend|frontend|listen) '([^']+)'`)
 )
 
-// parseDiagnostics parses the output of HAProxy. A line that does not begin a message is a further
-// line of the message above it. Lines before the first message are left out.
+// parseDiagnostics parses the output of HAProxy. If a line does not begin a message, it belongs to
+// the message above it. parseDiagnostics leaves out lines before the first message.
 func parseDiagnostics(output string) []Diagnostic {
 	var found []Diagnostic
 	for line := range strings.Lines(output) {
@@ -288,9 +286,9 @@ func parseDiagnostics(output string) []Diagnostic {
 	return found
 }
 
-// continuation returns a further line of a message without its indentation and "|". The bool is
-// false for a line without indentation, such as "Configuration file is valid": such a line belongs
-// to no message.
+// continuation parses a further line of a message. It returns the line without its indentation and
+// "|", and true. For a line without indentation it returns false: such a line, for example
+// "Configuration file is valid", belongs to no message.
 func continuation(line string) (string, bool) {
 	text := strings.TrimLeft(line, " \t")
 	if text == line || text == "" {
@@ -299,9 +297,9 @@ func continuation(line string) (string, bool) {
 	return strings.TrimPrefix(text, "| "), true
 }
 
-// addSources sets the Source of all messages about the file with this name and content. If a
-// message names a proxy instead of a line, addSources also sets its Line, to the first line of that
-// proxy's section.
+// addSources sets the Source of each message about one file. name and data are the name and the
+// content of the file. If a message names a proxy instead of a line, addSources also sets the Line
+// of the message to the first line of the proxy's section.
 func addSources(found []Diagnostic, name string, data []byte) {
 	var lines [][]byte
 	for i := range found {

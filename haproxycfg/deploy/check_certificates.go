@@ -12,17 +12,18 @@ import (
 	"github.com/headgate/headgate/haproxycfg"
 )
 
-// CheckCertificates asks HAProxy whether it accepts each of the certificates. The verdict at index i
-// is nil, or an error that says why HAProxy rejects certs[i]. HAProxy rejects, for example, keys
-// that are too short for its OpenSSL.
+// CheckCertificates lets HAProxy judge each of the certificates. verdicts[i] is nil, or an error
+// that says why HAProxy rejects certs[i]. HAProxy rejects, for example, keys that are too short for
+// its OpenSSL.
 //
 // HAProxy may give no verdict on some certificates, for example because the binary cannot run. The
-// verdicts of these certificates are nil, and noVerdict is the reason. If noVerdict is nil, HAProxy
-// has judged all certificates.
+// verdicts of these certificates are nil, and noVerdict says why. If noVerdict is nil, HAProxy has
+// judged all certificates.
 //
 // CheckCertificates runs HAProxy once for the whole list. If HAProxy rejects the list,
-// CheckCertificates checks each half of the list in the same way, down to single certificates. It
-// stops after two minutes. The certificates that remain then have no verdict.
+// CheckCertificates checks each half of the list in the same way, and so on, until it has found the
+// single certificates that HAProxy rejects. It stops after two minutes. The certificates that it
+// has not checked by then have no verdict.
 func (k Checker) CheckCertificates(ctx context.Context, certs []haproxycfg.Certificate) (verdicts []error, noVerdict error) {
 	ctx, cancel := context.WithTimeout(ctx, certificatesTimeout)
 	defer cancel()
@@ -31,10 +32,11 @@ func (k Checker) CheckCertificates(ctx context.Context, certs []haproxycfg.Certi
 	return verdicts, k.checkHalves(ctx, certs, verdicts)
 }
 
-// certificatesTimeout is the longest time of one CheckCertificates.
+// certificatesTimeout is the longest time of one call of CheckCertificates.
 const certificatesTimeout = 2 * time.Minute
 
-// checkHalves sets the verdicts. If a certificate has no verdict, it returns the reason.
+// checkHalves sets the verdict of each certificate. If HAProxy gave no verdict on one of them,
+// checkHalves returns the reason.
 func (k Checker) checkHalves(ctx context.Context, certs []haproxycfg.Certificate, verdicts []error) error {
 	if len(certs) == 0 {
 		return nil
@@ -78,11 +80,11 @@ func (k Checker) checkCertificates(ctx context.Context, certs []haproxycfg.Certi
 	return k.Check(ctx, valid)
 }
 
-// certificateFile finds the name of a rendered certificate in a message of HAProxy.
+// certificateFile matches the name of a rendered certificate in a message of HAProxy.
 var certificateFile = regexp.MustCompile(`'?(certs-in-use/)?[0-9a-f]{32}\.pem'?`)
 
-// certificateFault returns the text of an alert in one line. The text names the copy of the certificate
-// in a temporary directory, so certificateFault removes that name.
+// certificateFault returns the text of an alert in one line. HAProxy names a copy of the
+// certificate in a temporary directory. certificateFault removes that name from the text.
 func certificateFault(text string) string {
 	// HAProxy 2.6 writes "'bind …' in section 'frontend' : 'crt-list' : unable to load certificate
 	// from file '…'." or "… error processing line 1 in file '….list' : unable to load …".

@@ -161,8 +161,8 @@ func TestCheckIgnoresTheStateOfServers(t *testing.T) {
 	require.ErrorIs(t, err, haproxycfg.ErrInvalid, "the state file that is replaced for the check is validated too")
 }
 
-// TestCheckRefusesAConfigurationWithoutListener checks a text without faults with which HAProxy
-// would not start.
+// TestCheckRefusesAConfigurationWithoutListener checks a text with correct syntax but without a
+// listener. HAProxy would not start with it.
 func TestCheckRefusesAConfigurationWithoutListener(t *testing.T) {
 	err := checkText(t, Checker{}, "global\n    maxconn 10\n")
 	var refused *CheckError

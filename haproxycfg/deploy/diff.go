@@ -13,8 +13,8 @@ import (
 	"github.com/headgate/headgate/internal/textdiff"
 )
 
-// Diff is the difference between two configurations, before and after a change: the names of
-// changed parts, counts of servers, and the full text.
+// Diff is the difference between the configurations before and after a change. It contains the
+// names of the changed parts, the numbers of changed servers, and a text with all differences.
 type Diff struct {
 	// Servers counts the servers of all backends.
 	Servers ServerCounts
@@ -23,14 +23,14 @@ type Diff struct {
 	// Maps are the maps whose entries changed, sorted by name. HAProxy finds the backend of a
 	// request in these maps, so a changed route is a changed entry.
 	Maps []MapDiff
-	// Sections are the first lines of all changed sections other than backends, such as "global",
-	// "defaults" and "frontend https", sorted. If the entries of a map change, the file name of the
-	// map changes too. Sections does not list a section that differs only in such file names.
+	// Sections contains the first lines of all changed sections other than backends, sorted.
+	// Examples are "global", "defaults" and "frontend https". The file name of a map changes when
+	// its entries change. Sections does not list a section that differs only in such file names.
 	Sections []string
 	// Text is a unified diff of all files.
 	Text string
 
-	differs bool // any file differs; for a Diff without Text
+	differs bool // a file differs; set also if Text is left out
 }
 
 // ServerCounts counts the servers that a change affects.
@@ -38,9 +38,9 @@ type ServerCounts struct {
 	// Before and After are the numbers of servers in all backends before and after the change.
 	Before int `json:"before"`
 	After  int `json:"after"`
-	// A server is identified by its backend and its name. Added counts the servers that exist only
-	// after the change. Removed counts the servers that exist only before the change. Altered
-	// counts the servers whose lines in haproxy.cfg differ.
+	// A server has the same backend and the same name before and after the change. Added counts the
+	// servers that exist only after the change. Removed counts the servers that exist only before
+	// the change. Altered counts the servers whose lines in haproxy.cfg differ.
 	Added   int `json:"added"`
 	Removed int `json:"removed"`
 	Altered int `json:"altered"`
@@ -68,7 +68,7 @@ type MapDiff struct {
 	Added, Removed []string
 }
 
-// namedFile finds the names of maps and of certificate lists in a line of haproxy.cfg.
+// namedFile matches the names of maps and of certificate lists in a line of haproxy.cfg.
 var namedFile = regexp.MustCompile(`\b(maps/[^/\s,()'"]+-[0-9a-f]{16}\.map|certs-in-use/[^/\s,()'"]+-[0-9a-f]{16}\.list)\b`)
 
 // current returns haproxy.cfg in the directory, and the maps and certificate lists that haproxy.cfg
@@ -109,9 +109,9 @@ func namesFiles(line []byte) bool {
 }
 
 // DiffFiles compares two configurations, each a list of files from [haproxycfg.Config.Render]. A
-// nil list means that there is no configuration. DiffFiles ignores private files, but misses no
-// change of them: their names contain a hash, so the certificate list that names a changed file
-// differs.
+// nil list means that there is no configuration. DiffFiles ignores private files, but still finds
+// each change of them: the name of a private file contains a hash of its content, and a certificate
+// list contains this name. So the certificate list differs.
 func DiffFiles(before, after []haproxycfg.RenderedFile) Diff {
 	d, a, b := compareFiles(before, after)
 	var text strings.Builder
@@ -123,8 +123,8 @@ func DiffFiles(before, after []haproxycfg.RenderedFile) Diff {
 	return d
 }
 
-// compareFiles returns a Diff without its Text. It also indexes the files with byLogicalName: a
-// contains the files in before, and b those in after.
+// compareFiles returns a Diff without its Text. The maps a and b contain the files in before and in
+// after, with the keys of byLogicalName.
 func compareFiles(before, after []haproxycfg.RenderedFile) (d Diff, a, b map[string]haproxycfg.RenderedFile) {
 	a, b = byLogicalName(before), byLogicalName(after)
 	for _, name := range fileNames(a, b) {
@@ -182,7 +182,7 @@ func compareMaps(name, before, after string) MapDiff {
 func (d Diff) Empty() bool { return d.Text == "" && !d.differs }
 
 // ServerShare is the share, from 0 to 1, of the servers before the change that the change removes
-// or alters. It is 0 if there were no servers: a first configuration disturbs nobody.
+// or alters. It is 0 if there were no servers before.
 func (d Diff) ServerShare() float64 {
 	if d.Servers.Before == 0 {
 		return 0

@@ -93,7 +93,8 @@ func TestDiffFilesSeesOrderAndSettings(t *testing.T) {
 }
 
 // TestDiffSplitsWordsAtTabs compares a file that somebody wrote by hand, with tabs between words.
-// If the diff found no servers in it, a guard would allow their removal.
+// If Diff found no servers in this file, a limit on the share of removed servers would not stop
+// their removal.
 func TestDiffSplitsWordsAtTabs(t *testing.T) {
 	before := "backend\tb\n\tmode\thttp\n\tserver\ts1\t10.0.0.1:80\n\tserver \ts2 10.0.0.2:80\n\nlisten \tl\n\tserver\ts1\t10.0.0.3:80\n"
 	after := "backend b\n    mode http\n    server s1 10.0.0.1:80\n"

@@ -44,14 +44,14 @@ type Dir struct {
 	// Reload, if not nil, makes HAProxy load the files. It returns an error if HAProxy did not load
 	// them. [Reloader.Reload] is such a function. Nil means that another program reloads HAProxy.
 	Reload func(context.Context) error
-	// Redirect, if not nil, makes the running HAProxy send no requests to servers that a
-	// configuration no longer contains. Its argument is the text of that configuration.
+	// Redirect, if not nil, makes the running HAProxy send no requests to servers that config does
+	// not contain. config is the text of a haproxy.cfg.
 	// [Reloader.Redirect] is such a function.
 	Redirect func(ctx context.Context, config []byte) error
 	// SetMap, if not nil, changes values of a map in the running HAProxy. Dir calls it only for
 	// maps whose field haproxycfg.Map.Runtime is true. file is the path of the map as haproxy.cfg
-	// names it. [Reloader.SetMap] is such a function. If a new configuration changes only such
-	// values, Apply calls SetMap and does not reload HAProxy.
+	// names it. [Reloader.SetMap] is such a function. If a new configuration changes only values of
+	// such maps, Apply calls SetMap and does not reload HAProxy.
 	SetMap func(ctx context.Context, file string, entries []haproxycfg.MapEntry) error
 	// Runtime, if not nil, changes servers of the running HAProxy without a reload, see [Runtime]. It
 	// needs Reload.
@@ -63,8 +63,8 @@ type Dir struct {
 	Guard func() error
 
 	mu sync.Mutex
-	// beforeStep, if not nil, is called before each effect. In tests, beforeStep returns an error
-	// to stop Apply as if the process had ended before this effect.
+	// beforeStep, if not nil, is called before each effect. Tests let beforeStep return an error,
+	// so that Apply stops as if the process had ended before this effect.
 	beforeStep func(name string) error
 }
 
@@ -82,16 +82,16 @@ const (
 	lockName    = ".lock"
 )
 
-// target is a configuration that was rendered for the directory.
+// target is a configuration that Dir has rendered for its directory.
 type target struct {
 	config haproxycfg.Valid
 	source *haproxycfg.Config        // the same configuration
 	files  []haproxycfg.RenderedFile // haproxy.cfg comes last
 
-	checked bool // Dir.Check has accepted it
+	checked bool // true if Dir.Check has accepted it
 }
 
-// text is haproxy.cfg.
+// text returns the text of haproxy.cfg.
 func (t target) text() []byte { return t.files[len(t.files)-1].Data }
 
 func (d *Dir) render(c *haproxycfg.Config) (target, error) {
@@ -107,18 +107,19 @@ func (d *Dir) render(c *haproxycfg.Config) (target, error) {
 	return target{config: valid, source: c, files: files}, err
 }
 
-// Apply makes c the configuration of the directory and of HAProxy:
+// Apply makes c the configuration of the directory and of HAProxy, in these steps:
 //
 //  1. Apply renders c. If the directory already contains the same files, Apply writes nothing,
 //     reloads nothing and returns false.
 //  2. It calls Check. If Check fails, the old configuration stays.
 //  3. It writes new maps, saves the old haproxy.cfg as the last good one, and replaces
 //     haproxy.cfg. Each file is synced and renamed.
-//  4. It calls Reload. If only values of maps with haproxycfg.Map.Runtime differ, it calls SetMap
-//     instead, and Reload only if SetMap fails. If Reload fails, Apply puts the last good
-//     configuration back, reloads again, and returns the error. At the first Apply there is no last
-//     good configuration: the new configuration stays, and the next Apply reloads again. The new
-//     configuration also stays if Check has accepted it and no HAProxy runs.
+//  4. It calls Reload. If only values of maps differ whose field Runtime is true (see
+//     [haproxycfg.Map]), it calls SetMap instead, and calls Reload only if SetMap fails. If Reload
+//     fails, Apply puts the last good configuration back, reloads again, and returns the error. In
+//     two cases the new configuration stays, and the next Apply reloads again: at the first Apply,
+//     because there is no last good configuration, and if Check has accepted the new configuration
+//     and no HAProxy runs.
 //  5. It removes the maps that no configuration names any more.
 //
 // changed reports whether Apply changed the configuration in the directory. If an earlier Apply
@@ -137,21 +138,22 @@ func (d *Dir) Apply(ctx context.Context, c *haproxycfg.Config) (changed bool, er
 	return d.locked(ctx, func() (bool, error) { return d.apply(ctx, t) })
 }
 
-// Plan is a configuration that was rendered for a directory, and its difference from the
+// Plan is a configuration that Dir has rendered for its directory, and the difference from the
 // configuration in the directory. A caller can show or limit the difference, and then apply exactly
-// this configuration. A Plan takes less time than calls of [Dir.Diff] and [Dir.Apply].
+// this configuration. [Dir.Plan] and [Plan.Apply] together take less time than [Dir.Diff] and
+// [Dir.Apply].
 type Plan struct {
 	// Diff is the difference that Dir.Diff would return. Its Text is empty.
 	Diff Diff
 
 	dir    *Dir
 	config *haproxycfg.Config
-	before []haproxycfg.RenderedFile // what the directory held; haproxy.cfg comes last
+	before []haproxycfg.RenderedFile // the files in the directory when the plan was made; haproxy.cfg comes last
 	after  target
 }
 
-// textBefore returns the text of the haproxy.cfg that the directory contained when the plan was
-// made. It returns nil if the directory had no haproxy.cfg.
+// textBefore returns the text of haproxy.cfg in the directory at the time when the plan was made.
+// It returns nil if the directory had no haproxy.cfg.
 func (p *Plan) textBefore() []byte {
 	if n := len(p.before); n > 0 {
 		return p.before[n-1].Data
@@ -162,8 +164,9 @@ func (p *Plan) textBefore() []byte {
 // Reloads reports whether Apply of the plan would reload HAProxy: a file differs, or an earlier
 // Apply ended before HAProxy had loaded the files. It is false if Dir.Reload is nil.
 //
-// With a Dir.Runtime, Reloads compares only the files. It reports whether something other than a
-// server or the value of a variable differs. Apply may have to reload HAProxy for another reason.
+// With a Dir.Runtime, Reloads compares only the files. It is true if something other than a server
+// or the value of a variable differs. If it is false, Apply may still reload HAProxy for another
+// reason, see [Runtime].
 func (p *Plan) Reloads() bool {
 	pending := exists(p.dir.file(pendingFile))
 	if p.dir.Reload == nil || p.Diff.Empty() && !pending {
@@ -195,9 +198,9 @@ func (p *Plan) Check(ctx context.Context) error {
 	return nil
 }
 
-// Redirect calls Dir.Redirect, if that is not nil, with the configuration of the plan. So HAProxy
-// sends no more requests to servers that the plan removes. Use Redirect if the plan cannot be
-// applied yet.
+// Redirect calls Dir.Redirect, if that is not nil, with the configuration of the plan. After that,
+// HAProxy sends no requests to servers that the plan removes. Call Redirect if you cannot apply the
+// plan yet.
 func (p *Plan) Redirect(ctx context.Context) error { return p.redirect(ctx, p.after.text()) }
 
 // RedirectBack undoes the effect of Redirect. For this it calls Dir.Redirect, if that is not nil,
@@ -262,15 +265,15 @@ func (d *Dir) plan(c *haproxycfg.Config) (*Plan, error) {
 // ID identifies the configuration of the plan by its files: two plans for one directory have the
 // same ID if and only if their files are the same.
 func (p *Plan) ID() string {
-	sum := sha256.Sum256(p.after.text()) // which names each map by a hash of its content
+	sum := sha256.Sum256(p.after.text()) // the text contains the name of each map, and the name contains a hash of the content
 	return hex.EncodeToString(sum[:8])
 }
 
 // First reports whether the directory contained no configuration when the plan was made.
 func (p *Plan) First() bool { return p.textBefore() == nil }
 
-// ChangedAuxiliary returns the names of those auxiliary files, see [Plan.Apply], that are missing
-// in the directory or have another content there. It writes nothing.
+// ChangedAuxiliary returns the names of those auxiliary files, see [Plan.Apply], that the directory
+// does not contain, or contains with another content. It writes nothing.
 func (p *Plan) ChangedAuxiliary(files ...haproxycfg.RenderedFile) (names []string, err error) {
 	for _, f := range files {
 		same, err := inputfile.Equal(p.dir.file(f.Name), f.Data)
@@ -290,8 +293,8 @@ func (p *Plan) ChangedAuxiliary(files ...haproxycfg.RenderedFile) (names []strin
 // content. If the process ends before it has written them, the next Apply writes them. The names of
 // auxiliary files are relative to the directory, and must not be names that Dir itself uses.
 //
-// changed reports whether Apply changed the configuration or an auxiliary file. A plan may be
-// applied several times.
+// changed reports whether Apply changed the configuration or an auxiliary file. A caller may apply
+// a plan several times.
 func (p *Plan) Apply(ctx context.Context, auxiliary ...haproxycfg.RenderedFile) (changed bool, err error) {
 	return p.dir.locked(ctx, func() (bool, error) {
 		stale, err := p.isStale()
@@ -409,8 +412,8 @@ func (d *Dir) apply(ctx context.Context, t target) (changed bool, err error) {
 	return changed, nil
 }
 
-// checkAndWrite calls Check, and then writes the files that are not yet in the directory. It has
-// the arguments of write.
+// checkAndWrite calls Check, and then writes the files that are not yet in the directory. For its
+// arguments, see write.
 func (d *Dir) checkAndWrite(ctx context.Context, t target, written []bool, pending bool) (changed bool, err error) {
 	if d.Check != nil && !t.checked {
 		if err := d.Check(ctx, t.config); err != nil {
@@ -430,9 +433,10 @@ func (d *Dir) checkAndWrite(ctx context.Context, t target, written []bool, pendi
 // configuration back, reloads again and returns an error. restored is true if reload has put the
 // last good configuration back.
 //
-// If no HAProxy runs, files that Check has accepted stay, and reload returns an error. HAProxy will
-// start with these files. HAProxy might refuse the last good files: since it loaded them, another
-// version of HAProxy may have been installed.
+// If no HAProxy runs and Check has accepted the files, reload keeps the files and returns an error.
+// HAProxy will start with these files. reload does not put the last good files back in this case,
+// because HAProxy might refuse them: another version of HAProxy may be installed since it loaded
+// them.
 func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 	if err := d.at("reload"); err != nil {
 		return false, err
@@ -464,8 +468,7 @@ func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 }
 
 // restore puts the last good configuration back and returns true. It returns false if there is no
-// last good configuration. It also returns false if that configuration is the same one that HAProxy
-// has just failed to load.
+// last good configuration, or if HAProxy has just failed to load this same configuration.
 func (d *Dir) restore() (bool, error) {
 	good, err := readOptional(d.file(lastGoodFile))
 	if err != nil || good == nil {
@@ -479,7 +482,7 @@ func (d *Dir) restore() (bool, error) {
 	return err == nil, err
 }
 
-// clearPending removes the pending marker: HAProxy now runs the files of the directory.
+// clearPending removes pendingFile. Call it when HAProxy runs the files of the directory.
 func (d *Dir) clearPending() error {
 	if err := d.at("clear pending"); err != nil {
 		return err
@@ -494,9 +497,8 @@ func (d *Dir) clearPending() error {
 	return nil
 }
 
-// The method at checks whether a step, such as a write or a reload, may happen. Call this method
-// just before the step. If it returns an error, usually the error of d.Guard, the step must not
-// happen.
+// The method at reports whether Dir may take a step, such as a write or a reload. Call it just
+// before the step. If it returns an error, usually the error of d.Guard, do not take the step.
 func (d *Dir) at(step string) error {
 	if d.Guard != nil {
 		if err := d.Guard(); err != nil {

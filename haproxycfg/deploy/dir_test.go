@@ -36,8 +36,8 @@ func testConfig(sockets string, port int, servers ...uint16) *haproxycfg.Config 
 	}
 }
 
-// snapshot returns the files of a directory. A file that was replaced differs, even if its content
-// is the same.
+// snapshot returns the files of a directory. If somebody replaces a file with the same content, its
+// FileInfo still differs.
 func snapshot(t *testing.T, dir string) map[string]fs.FileInfo {
 	t.Helper()
 	all := map[string]fs.FileInfo{}
@@ -194,8 +194,9 @@ func TestApplyRestoresWhenTheReloadFails(t *testing.T) {
 	}
 }
 
-// TestUnfinishedApplyKeepsTheLastGood ends an Apply at each step before it replaces haproxy.cfg. If
-// HAProxy refuses the configuration of the next Apply, that Apply still restores the one in force.
+// TestUnfinishedApplyKeepsTheLastGood stops an Apply at each step before it replaces haproxy.cfg.
+// Then HAProxy refuses the configuration of the next Apply. That Apply still restores the
+// configuration in force.
 func TestUnfinishedApplyKeepsTheLastGood(t *testing.T) {
 	a, b, c := testConfig("/run", 80, 1), testConfig("/run", 80, 2), testConfig("/run", 80, 3)
 	refused := &ReloadError{Log: "no"}
@@ -230,8 +231,9 @@ func TestUnfinishedApplyKeepsTheLastGood(t *testing.T) {
 	}
 }
 
-// TestApplyStopsWhenGuardFails lets Guard fail at each of its calls in turn. Apply has the effects
-// before that call and no later one, and the next Apply completes the change.
+// TestApplyStopsWhenGuardFails lets Guard fail at one of its calls, in each run at another call.
+// Apply makes the effects before this call and no later effect, and the next Apply completes the
+// change.
 func TestApplyStopsWhenGuardFails(t *testing.T) {
 	a, b := testConfig("/run", 80, 1), testConfig("/run", 80, 2)
 	stop := errors.New("another process leads")

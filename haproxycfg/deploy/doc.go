@@ -14,10 +14,10 @@
 // look at the difference before it applies the configuration.
 //
 // After a reload, the old worker of HAProxy runs until its last connection ends. [Workers] lists
-// the old workers, and can end the oldest one. If a reload gives a server another port, [Reloader] keeps
-// the weight and the drain of the server. It also makes the old worker send requests for this server
-// to the new port. [Reloader.Redirect] makes the present worker send them to the new port, without a
-// reload.
+// the old workers, and can end the oldest one. If the port of a server changes, [Reloader] gives
+// the server with the new port the weight and the drain of the server with the old port. It also
+// makes the old worker send requests for this server to the new port. [Reloader.Redirect] makes the
+// worker that serves new connections do the same, without a reload.
 //
 // # Changes without a reload
 //
@@ -37,8 +37,8 @@
 //	anything else, such as maps and time-outs  reload         reload
 //
 // Before 3.0, a server that the files no longer contain stays in maintenance until the next reload.
-// So such a version needs slots, see haproxycfg.Server.Slot. With and without a Runtime, haproxy -c
-// checks each configuration.
+// So with HAProxy before 3.0, give the servers slots, see haproxycfg.Server.Slot. With and without
+// a Runtime, haproxy -c checks each configuration.
 //
 // Servers that are ejected, drained or in maintenance stay in that state, with and without a
 // reload. A reload needs [Reloader.StateFile] for this.

@@ -15,8 +15,8 @@ import (
 	"github.com/headgate/headgate/internal/inputfile"
 )
 
-// compareOnDisk reports, for each file, whether the directory contains a file of that name with
-// exactly the same bytes.
+// compareOnDisk compares each file with the directory. same[i] is true if the directory contains a
+// file with the name and the bytes of files[i].
 func (d *Dir) compareOnDisk(files []haproxycfg.RenderedFile) (same []bool, err error) {
 	same = make([]bool, len(files))
 	for i, f := range files {
@@ -31,9 +31,9 @@ func (d *Dir) compareOnDisk(files []haproxycfg.RenderedFile) (same []bool, err e
 // files[i] is in the directory already. pending is true if pendingFile, the marker of a pending
 // reload, exists.
 //
-// haproxy.cfg depends on the maps that it names, on the last good configuration and on the pending
-// marker. write syncs each of them before it writes haproxy.cfg. So a loss of power leaves either
-// the old or the new configuration.
+// haproxy.cfg depends on the maps that it names, on the last good configuration and on pendingFile.
+// write syncs each of these files before it writes haproxy.cfg. So after a loss of power, the
+// directory contains either the old or the new configuration.
 func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending bool) error {
 	last := len(files) - 1
 	dirs := map[string]bool{mapsDir: true}
@@ -60,8 +60,8 @@ func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending boo
 		}
 	}
 	// While a reload is pending, do not save haproxy.cfg as the last good configuration, because
-	// HAProxy may have refused haproxy.cfg. Write the pending marker after the last good
-	// configuration. So if the marker exists, the last good configuration is in place.
+	// HAProxy may have refused haproxy.cfg. Write pendingFile after the last good configuration. So
+	// if pendingFile exists, the last good configuration is in place.
 	if !written[last] && !pending {
 		if err := d.saveLastGood(); err != nil {
 			return err
@@ -87,8 +87,9 @@ func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending boo
 	})
 }
 
-// replace replaces the content of a file. The caller has called removeLeftovers before: to look for
-// leftovers at each of many files would take a time that grows with the square of their number.
+// replace replaces the content of a file. The caller must call removeLeftovers first, once for all
+// files. If replace searched the directory for leftovers itself, the time for many files would grow
+// with the square of their number.
 func (d *Dir) replace(name string, data []byte, mode fs.FileMode) error {
 	if err := d.at("write " + name); err != nil {
 		return err
@@ -108,13 +109,14 @@ func (d *Dir) createEmpty(name string) error {
 	return f.Close()
 }
 
-// linkFile is a temporary second name of haproxy.cfg. If the process ends before it removes the
-// link, a later removeLeftovers does so.
+// linkFile is the name of a temporary hard link to haproxy.cfg. If the process ends before it
+// removes the link, a later removeLeftovers removes it.
 const linkFile = "." + lastGoodFile + ".0"
 
 // saveLastGood makes the present haproxy.cfg, if it exists, the last good configuration. It adds a
-// second name (a hard link) to the file, because syncing a copy of a large file takes time. No
-// program writes into the file in place, so both names keep their content.
+// second name (a hard link) to the file, because writing and syncing a copy of a large file takes
+// longer. No program changes the bytes of this file, so the content stays the same under both
+// names.
 func (d *Dir) saveLastGood() error {
 	config, link := d.file(configFile), d.file(linkFile)
 	info, err := os.Lstat(config)
@@ -153,14 +155,14 @@ var (
 	certFileName = regexp.MustCompile(`^[0-9a-f]{32}\.pem$`)
 )
 
-// isHashed reports whether the name of a file in mapsDir or certsDir contains a hash of its content,
-// as the names of maps, certificates and lists of certificates do.
+// isHashed reports whether the name of a file in mapsDir or certsDir contains a hash of its
+// content, as the names of maps, certificates and lists of certificates do.
 func isHashed(name string) bool {
 	return mapFileName.MatchString(name) || listFileName.MatchString(name) || certFileName.MatchString(name)
 }
 
-// removeLeftovers removes what killed processes have left in the directory: temporary files, and the
-// link of saveLastGood. The caller must hold the lock file.
+// removeLeftovers removes files that processes left in the directory when they were killed:
+// temporary files, and linkFile. The caller must hold the lock file.
 func (d *Dir) removeLeftovers() {
 	atomicfile.RemoveLeftovers(d.Path, func(name string) bool {
 		return name == configFile || name == lastGoodFile || "."+name+"0" == linkFile
@@ -170,9 +172,9 @@ func (d *Dir) removeLeftovers() {
 	}
 }
 
-// removeUnused removes maps, certificates and lists of certificates that are not in use. A file is
-// in use if it is in the argument files, the configuration that HAProxy runs, or if the last good
-// configuration names it.
+// removeUnused removes maps, certificates and lists of certificates that are not in use. Two kinds
+// of files are in use: the argument files, which are the configuration that HAProxy runs, and the
+// files that the last good configuration names.
 func (d *Dir) removeUnused(files []haproxycfg.RenderedFile) error {
 	if err := d.at("remove unused"); err != nil {
 		return err
@@ -181,7 +183,7 @@ func (d *Dir) removeUnused(files []haproxycfg.RenderedFile) error {
 	for _, f := range files {
 		inForce[f.Name] = true
 	}
-	var good []byte // read when the first file turns up that is not in force
+	var good []byte // read when the loop finds the first file that is not in the argument files
 	for _, sub := range []string{mapsDir, certsDir} {
 		entries, err := inputfile.ReadDir(d.file(sub))
 		if sub == certsDir && errors.Is(err, fs.ErrNotExist) {
@@ -211,12 +213,13 @@ func (d *Dir) removeUnused(files []haproxycfg.RenderedFile) error {
 	return nil
 }
 
-// maxFile is the largest size, in bytes, of a file that Dir reads. A haproxy.cfg with 250,000 servers
-// has less than a quarter of this size.
+// maxFile is the largest size, in bytes, of a file that Dir reads. A haproxy.cfg with 250,000
+// servers is smaller than a quarter of maxFile.
 const maxFile = 256 << 20
 
-// lastGoodText returns the text of the last good haproxy.cfg, followed by the certificate lists that
-// it names. So the result contains the name of every file that the last good configuration needs.
+// lastGoodText returns the text of the last good haproxy.cfg, followed by the certificate lists
+// that it names. So the result contains the name of every file that the last good configuration
+// needs.
 func (d *Dir) lastGoodText() ([]byte, error) {
 	good, err := readOptional(d.file(lastGoodFile))
 	if err != nil {

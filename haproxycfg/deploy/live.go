@@ -17,7 +17,7 @@ type variable struct {
 	value int
 }
 
-// parseVariable parses such a line.
+// parseVariable parses a line of the form that variable describes.
 func parseVariable(line string) (v variable, ok bool) {
 	words := strings.Fields(line)
 	if len(words) != 3 || words[0] != "set-var" {
@@ -41,8 +41,8 @@ func variables(config []byte) []variable {
 	return all
 }
 
-// changedVariables returns the variables in after that have another value in one of the earlier
-// configurations.
+// changedVariables returns the variables in after whose value differs from their value in at least
+// one of the earlier configurations.
 func changedVariables(after []byte, earlier ...[]byte) []variable {
 	var changed []variable
 	for _, v := range variables(after) {
@@ -56,8 +56,9 @@ func changedVariables(after []byte, earlier ...[]byte) []variable {
 	return changed
 }
 
-// otherChange names one section in which two configurations differ. It ignores differences in
-// servers and in the values of variables. It returns "" if there is no other difference.
+// otherChange returns the name of one section in which two configurations differ. It ignores
+// differences in servers and in the values of variables. It returns "" if there is no other
+// difference.
 func otherChange(before, after []byte) string {
 	a, b := cutSections(before), cutSections(after)
 	for head := range a {
@@ -95,12 +96,12 @@ func otherLines(head string, s section) []string {
 	return others
 }
 
-// textServers returns the servers in the text of a haproxy.cfg. The field Add contains the words of
-// the server's line other than its weight and "disabled", in a form that [runtimeapi.Unsettled] and
-// withCommands can compare. It is not a command.
+// textServers returns the servers in the text of a haproxy.cfg. The field Add of a server contains
+// the words of its line other than its weight and "disabled". [runtimeapi.Unsettled] and
+// withCommands can compare this form. It is not a command.
 func textServers(config []byte) []runtimeapi.Backend {
 	var all []runtimeapi.Backend
-	tracked := map[string]bool{} // names of backends
+	tracked := map[string]bool{} // keys are names of backends
 	fixed := map[string]string{}
 	for head, section := range cutSections(config) {
 		name, ok := strings.CutPrefix(head, "backend ")
@@ -177,8 +178,9 @@ func textServer(line string) (s runtimeapi.Server, track string) {
 	return s, track
 }
 
-// wantedServers returns the servers in the text of a haproxy.cfg with the commands that add them.
-// If config, from which the text was rendered, is nil, the servers have no commands.
+// wantedServers returns the servers in the text of a haproxy.cfg, with the commands that add them.
+// config is the configuration from which somebody rendered the text. If config is nil, the servers
+// have no commands.
 func wantedServers(text []byte, config *haproxycfg.Config) []runtimeapi.Backend {
 	all := textServers(text)
 	commands := addCommands(config)
@@ -190,8 +192,9 @@ func wantedServers(text []byte, config *haproxycfg.Config) []runtimeapi.Backend 
 	return all
 }
 
-// addCommands returns the command "add server" for each server of a configuration, by the backend
-// and the name of the server. It leaves out servers that HAProxy cannot add at run time.
+// addCommands returns the command "add server" for each server of a configuration. The first key is
+// the name of the backend, the second is the name of the server. It leaves out servers that HAProxy
+// cannot add at run time.
 func addCommands(config *haproxycfg.Config) map[string]string {
 	commands := map[string]string{}
 	if config == nil || !config.Global.Version.AtLeast(3, 0) {
@@ -211,9 +214,10 @@ func addCommands(config *haproxycfg.Config) map[string]string {
 // otherWords is a value of Server.Add that equals no command.
 const otherWords = "the words of the server differ"
 
-// withCommands returns the servers of textServers with the field Add of [runtimeapi.Actual.Plan].
-// The arguments now and wanted are the results of textServers and wantedServers for the same
-// configuration. A server with the same words as in now gets its command from wanted.
+// withCommands returns the servers in before, which textServers has returned, with the field Add as
+// [runtimeapi.Actual.Plan] needs it. now and wanted are the results of textServers and
+// wantedServers for the new configuration. If a server has the same words in before and in now, its
+// Add becomes the command in wanted. Otherwise its Add becomes otherWords.
 func withCommands(before, now, wanted []runtimeapi.Backend) []runtimeapi.Backend {
 	texts, commands := map[string]string{}, map[string]string{}
 	for i, b := range now {

@@ -27,11 +27,11 @@ func TestLockChild(t *testing.T) {
 	require.True(t, changed)
 }
 
-// applyInChild runs TestLockChild for the directory, with the umask 077. Nil is the user of this
-// process.
+// applyInChild runs TestLockChild for the directory path, with the umask 077. The child runs as
+// user, or as the user of this process if user is nil.
 func applyInChild(t *testing.T, path string, user *syscall.Credential) {
 	t.Helper()
-	self := filepath.Join(t.TempDir(), "test") // the directory of os.Args[0] is private
+	self := filepath.Join(t.TempDir(), "test") // the directory of os.Args[0] is private, so the child needs a copy
 	data, err := os.ReadFile(os.Args[0])
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(self, data, 0o700))
@@ -58,8 +58,8 @@ func lockInfo(t *testing.T, path string) (mode os.FileMode, owner *syscall.Stat_
 	return info.Mode().Perm(), info.Sys().(*syscall.Stat_t)
 }
 
-// Only the users who may write to the directory may open the lock file, whatever the umask of the
-// first process was.
+// TestLockMode requires that exactly the users who may write to the directory may open the lock
+// file. The umask of the first process does not matter.
 func TestLockMode(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out")
 	require.NoError(t, os.Mkdir(path, 0o700))
@@ -78,8 +78,8 @@ func TestLockMode(t *testing.T) {
 	}
 }
 
-// The members of the directory's group and the directory's owner can lock a file that root has
-// created.
+// TestLockOfOtherUsers requires that the owner of the directory and the members of its group can
+// lock a file that root has created.
 func TestLockOfOtherUsers(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can become another user")
@@ -123,8 +123,8 @@ func TestLockOfOtherUsers(t *testing.T) {
 	})
 }
 
-// A user who may write to the directory may put another file in the place of the lock file. Apply
-// does not change the mode of that file.
+// TestLockChangesNoOtherFile: a user who may write to the directory has put another file in the
+// place of the lock file. Apply does not change the mode of that file.
 func TestLockChangesNoOtherFile(t *testing.T) {
 	other := filepath.Join(t.TempDir(), "other")
 	write := func(_, lock string) error { return os.WriteFile(lock, []byte("x"), 0o600) }

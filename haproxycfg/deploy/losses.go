@@ -10,8 +10,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg"
 )
 
-// Losses counts what a change takes away from the configuration in force. An addition does not
-// offset a loss.
+// Losses counts the parts of the configuration in force that a change removes or alters. A part
+// that the change adds does not reduce the losses.
 type Losses struct {
 	// Hosts counts the hosts of the router. A host is lost if the change removes it, or if no path
 	// of the host has a server afterwards.
@@ -33,16 +33,16 @@ type Losses struct {
 type Loss struct {
 	Before int `json:"before"` // in the configuration before the change
 	Lost   int `json:"lost"`
-	// Names are the names of up to 5 lost hosts, paths or backends. The names with the most lost
-	// servers or paths come first. In Losses.Servers, Names are the names of the backends that lose
-	// servers.
+	// Names are the names of up to 5 lost hosts, paths or backends. A name with more lost servers
+	// or paths comes before a name with fewer. In Losses.Servers, Names are the names of the
+	// backends that lose servers.
 	Names []string `json:"names,omitempty"`
 }
 
 // maxNames is the largest length of Loss.Names.
 const maxNames = 5
 
-// Share is the lost part of the total, from 0 to 1. It is 0 if there was nothing to lose.
+// Share is the lost part of Before, from 0 to 1. It is 0 if Before is 0.
 func (l Loss) Share() float64 {
 	if l.Before == 0 {
 		return 0
@@ -50,15 +50,15 @@ func (l Loss) Share() float64 {
 	return float64(l.Lost) / float64(l.Before)
 }
 
-// Share is the largest of the four shares that the change takes away: of the hosts, the paths, the
-// backends and the servers.
+// Share is the largest of four shares: the share of the hosts that the change takes away, and the
+// shares of the paths, the backends and the servers.
 func (l Losses) Share() float64 {
 	return max(l.Hosts.Share(), l.Paths.Share(), l.Backends.Share(), l.Servers.Share())
 }
 
-// Over returns a sentence about the hosts, paths, backends or servers, if the change takes away a
-// larger part of them than the limit share, from 0 to 1. Over returns "" if nothing exceeds the
-// limit.
+// Over compares the four losses with a limit, the argument share, from 0 to 1. If the lost share of
+// the hosts, paths, backends or servers is larger than the limit, Over returns a sentence about
+// this loss. Otherwise Over returns "".
 func (l Losses) Over(share float64) string {
 	var parts, names []string
 	for _, kind := range []struct {
@@ -93,8 +93,9 @@ func (l Losses) Over(share float64) string {
 }
 
 // Losses counts what the plan takes away from the configuration in force. The function wrong, if
-// not nil, reports whether a server leads to a wrong service. Its argument is the server's name, as
-// [haproxycfg.Server.Name] returns it. If wrong returns true, the removal of the server is no loss.
+// not nil, reports whether a server leads to a wrong service. Its argument is the name of the
+// server, as [haproxycfg.Server.Name] returns it. If wrong returns true, Losses does not count the
+// removal of the server.
 func (p *Plan) Losses(wrong func(server string) bool) Losses {
 	c := lossCounter{
 		before: byLogicalName(p.before), after: byLogicalName(p.after.files), wrong: wrong,
@@ -109,8 +110,8 @@ func (p *Plan) Losses(wrong func(server string) bool) Losses {
 	return c.losses
 }
 
-// InForce contains the paths and backends of the configuration in a directory, which HAProxy runs.
-// The zero InForce contains none.
+// InForce contains the paths and backends of the configuration in a directory. HAProxy runs this
+// configuration. The zero InForce contains none.
 type InForce struct {
 	exact, prefix map[string]string
 	servers       map[string]int
@@ -166,8 +167,8 @@ type lossCounter struct {
 	emptied       map[string]bool // backends that lose all their servers
 }
 
-// named is the name of a host, path or backend. The field size is the number of lost servers or
-// paths of this name.
+// named is the name of a host, path or backend. size is the number of lost servers or paths of the
+// host, path or backend.
 type named struct {
 	name string
 	size int
@@ -243,7 +244,7 @@ func countIf[T any](list []T, f func(T) bool) (n int) {
 
 // routes compares the maps of the router.
 func (c *lossCounter) routes(router haproxycfg.Router) {
-	left := map[string]bool{}    // hosts that have a path left
+	left := map[string]bool{}    // hosts that have at least one path after the change
 	paths := map[string]int{}    // lost paths by host
 	hadPath := map[string]bool{} // hosts with a path
 	var lostPaths []named

@@ -19,10 +19,11 @@ import (
 )
 
 // Reloader makes an HAProxy in master-worker mode load its configuration again, and reports whether
-// HAProxy accepted the configuration. Its method Reload can be used as [Dir.Reload].
+// HAProxy accepted the configuration. You can set [Dir.Reload] to its method Reload.
 //
 // Only one reload of an HAProxy may run at a time, because a Reloader could mistake the outcome of
-// another reload for its own. [Dir] calls Reload one at a time. A Reloader is a plain value.
+// another reload for the outcome of its own. [Dir] never makes two calls of Reload at the same
+// time. A Reloader is a plain value.
 type Reloader struct {
 	// Master is the socket of the master process (option -S of haproxy).
 	Master runtimeapi.Socket
@@ -31,16 +32,16 @@ type Reloader struct {
 	// no state. Without a saved state, drained servers get traffic after a reload, until their
 	// agents answer again.
 	//
-	// HAProxy reads the file at every start. If HAProxy was stopped for long, remove the file
-	// before you start it, so that it does not restore an old state.
+	// HAProxy reads the file at every start. If HAProxy has not run for a long time, remove the
+	// file before you start HAProxy. Otherwise HAProxy restores an old state.
 	StateFile string
-	// Config is the file haproxy.cfg, which HAProxy loads. If it is set, Reload also looks after
-	// servers that the file no longer contains: the old worker sends no more requests to them, see
-	// [Reloader.Redirect], and a new server on the same node gets their saved state. If Config is
-	// empty, Reload does neither.
+	// Config is the path of haproxy.cfg. If Config is set, Reload does two more things for a server
+	// that the file no longer contains. The old worker sends no more requests to this server, see
+	// [Reloader.Redirect]. A new server on the same node gets the saved state of this server. If
+	// Config is empty, Reload does neither.
 	Config string
 	// Warned, if not nil, is called with an error if the old worker may still send requests to a
-	// server that Config does not contain. HAProxy is reloaded nevertheless.
+	// server that Config does not contain. Reload still reloads HAProxy.
 	Warned func(error)
 	// Timeout is the longest time from the reload command to its confirmation; 0 means one minute.
 	// In this time HAProxy reads its whole configuration.
@@ -52,11 +53,11 @@ const defaultReloadTimeout = time.Minute
 // ErrNoMaster is in the error of [Reloader.Reload] if no HAProxy listens at the master socket.
 var ErrNoMaster = errors.New("no HAProxy listens at the master socket")
 
-// ReloadError means that HAProxy refused a reload. HAProxy still runs the configuration from before
-// the reload.
+// ReloadError means that HAProxy refused a reload. HAProxy still runs the configuration that it ran
+// before the reload.
 type ReloadError struct {
-	// Log is what HAProxy printed during the reload. It is empty with HAProxy before 2.7, which
-	// prints only to its standard error.
+	// Log is the text that HAProxy printed during the reload. With HAProxy before 2.7, Log is
+	// empty, because these versions print only to their standard error.
 	Log string
 }
 
@@ -78,8 +79,9 @@ func (e *ReloadError) Error() string {
 // other error means that the outcome is unknown, because the master did not answer in time.
 //
 // HAProxy 2.7 and later answer the command with the outcome. For earlier versions, Reload compares
-// the master's process list before and after the command. The reload is over when the master's
-// count of reloads has risen. The reload has succeeded if the list has a new worker.
+// the master's process list before and after the command. When the number of reloads that the
+// master lists for itself has risen, the reload is over. If the list then contains a new worker,
+// the reload has succeeded.
 func (r Reloader) Reload(ctx context.Context) error {
 	timeout := cmp.Or(max(r.Timeout, 0), defaultReloadTimeout)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -161,8 +163,8 @@ func (r Reloader) prepare(ctx context.Context, worker runtimeapi.Socket) error {
 	return nil
 }
 
-// confirm waits for the outcome of a reload of HAProxy before 2.7: it asks the master for its list
-// of processes until the list shows the outcome. The argument before is the list before the reload.
+// confirm waits for the outcome of a reload of HAProxy before 2.7. It reads the master's list of
+// processes again and again until the list shows the outcome. before is the list before the reload.
 func (r Reloader) confirm(ctx context.Context, before []process) error {
 	tick := time.Tick(10 * time.Millisecond)
 	for {
@@ -240,9 +242,9 @@ type process struct {
 //	11523           worker          1               0d00h00m33s     2.6.12
 //	# programs
 //
-// HAProxy 2.4 has a further column <relative PID> before <reloads>, so parseProcesses finds columns
-// by the header. In the column <relative PID>, an old worker has "[was: 1]", so parseProcesses
-// reads text in brackets as one word.
+// HAProxy 2.4 has a further column <relative PID> before <reloads>, so parseProcesses finds each
+// column by its name in the header. In the column <relative PID>, the line of an old worker has the
+// text "[was: 1]", so parseProcesses reads text in brackets as one word.
 func parseProcesses(answer string) ([]process, error) {
 	reloads := -1
 	old := false
@@ -299,8 +301,8 @@ func parseProcess(line string, reloads int) (process, error) {
 
 // currentWorker returns the address, for [runtimeapi.Socket.Worker], of the worker that serves new
 // connections. This is the worker with the fewest reloads. It may stand in the list of old workers,
-// because after a refused reload the master may list the serving worker as old. The result is empty
-// if there is no worker.
+// because after a refused reload the master may list the serving worker as old. currentWorker
+// returns "" if the list contains no worker.
 func currentWorker(all []process) string {
 	var best *process
 	for i, p := range all {
@@ -327,9 +329,9 @@ const (
 	reloadRefused
 )
 
-// compareProcesses returns the state of a reload. The arguments before and now are the lists of
-// processes before the reload and at present. In a reload the master restarts itself, which raises
-// its count of reloads. The master answers again after it has started a worker, or has failed to
+// compareProcesses returns the state of a reload. before and now are the lists of processes before
+// the reload and at present. In a reload the master restarts itself, and its count of reloads rises
+// by one. The master then answers commands only after it has started a worker, or has failed to
 // start one.
 func compareProcesses(before, now []process) reloadState {
 	known := make(map[int]bool, len(before))

@@ -276,8 +276,8 @@ func TestReloadKeepsDrainAndWeight(t *testing.T) {
 	}
 }
 
-// TestReloadKeepsTheDrainOfANode stops the agents and reloads. Servers that track a drained node
-// get no requests, old ones and new ones.
+// TestReloadKeepsTheDrainOfANode stops the agents and reloads. The servers that track a drained
+// node get no requests: neither those of the old configuration nor new ones.
 func TestReloadKeepsTheDrainOfANode(t *testing.T) {
 	t.Parallel()
 	drainPort, stopDrain := startAgent(t, "up drain 100%")

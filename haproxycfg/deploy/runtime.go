@@ -30,11 +30,11 @@ import (
 //
 // After a reload, Apply corrects servers that have an older state from the state file.
 //
-// If the process ends between the two steps, the next Apply completes them. Even if no file
-// differs, each Apply compares the running HAProxy with the files, and corrects the servers of the
-// running HAProxy. So it also corrects servers that somebody has added or deleted by hand.
-// Maintenance, drain and weights that a person or an agent has set stay, and so does the state of
-// health checks, see [runtimeapi.Actual.Plan].
+// If the process ends after Apply has written the files and before it has changed HAProxy, the next
+// Apply completes the change. Even if no file differs, each Apply compares the servers of the
+// running HAProxy with the files, and corrects them. So it also corrects servers that somebody has
+// added or deleted by hand. Apply keeps the maintenance, the drain and the weights that a person or
+// an agent has set, and the state of health checks, see [runtimeapi.Actual.Plan].
 type Runtime struct {
 	// Stats is the stats socket of HAProxy, haproxycfg.Global.StatsSocket.
 	Stats runtimeapi.Socket
@@ -43,9 +43,9 @@ type Runtime struct {
 	// reach the old worker: both workers accept connections at the stats socket until the old one has
 	// noticed the reload.
 	Master runtimeapi.Socket
-	// Wait is the longest time for which Apply waits until the connections of the servers that it
-	// removes have ended; 0 means 1s. A server that still has connections then stays in
-	// maintenance, and a later Apply deletes it.
+	// Wait is the longest time that Apply waits for the connections of removed servers to end; 0
+	// means 1s. If a server still has connections after this time, it stays in maintenance, and a
+	// later Apply deletes it.
 	Wait time.Duration
 	// MaxReplaced is the largest number of servers that one Apply deletes and adds again because
 	// their words have changed; 0 means 10. Apply needs up to Wait for each of them. If the words
@@ -55,9 +55,10 @@ type Runtime struct {
 	// or has found that HAProxy needs a reload.
 	Changed func(RuntimeChange)
 
-	// busy has the words of removed servers that still had connections at the last change, by
-	// "backend/server". If a later configuration has such a server again with the same words, Apply
-	// only ends the maintenance of the server.
+	// busy contains the removed servers that still had connections at the last change. The keys
+	// have the form "backend/server", and the values are the words of the servers. If a later
+	// configuration contains a server with the same key and the same words, Apply only ends the
+	// maintenance of the server.
 	busy map[string]string
 }
 
@@ -89,8 +90,8 @@ type liveChange struct {
 	reload string
 }
 
-// liveChange returns the change from the files in the directory to t. The files in the directory
-// must not have been replaced yet.
+// liveChange returns the change from the files in the directory to t. Call it before you replace
+// the files in the directory.
 func (d *Dir) liveChange(t target, pending bool) (liveChange, error) {
 	disk, err := readOptional(d.file(configFile))
 	if err != nil {
@@ -99,7 +100,7 @@ func (d *Dir) liveChange(t target, pending bool) (liveChange, error) {
 	if disk == nil {
 		return liveChange{wanted: wantedServers(t.text(), t.source), reload: "HAProxy gets its first configuration"}, nil
 	}
-	good := disk // what HAProxy has certainly loaded
+	good := disk // the files that HAProxy has certainly loaded
 	if pending {
 		if good, err = readOptional(d.file(lastGoodFile)); err != nil {
 			return liveChange{}, err
@@ -124,8 +125,9 @@ func (d *Dir) liveChange(t target, pending bool) (liveChange, error) {
 	return change, nil
 }
 
-// compareLive returns the change of an HAProxy that has loaded the configuration good, and may have
-// some or all of the changes from good to disk.
+// compareLive returns the change that leads to t. HAProxy has loaded the configuration good. An
+// interrupted Apply may have made some or all of the changes from good to disk in the running
+// HAProxy.
 func compareLive(good, disk []byte, t target) liveChange {
 	after := t.text()
 	change := liveChange{
@@ -142,7 +144,8 @@ func compareLive(good, disk []byte, t target) liveChange {
 	return change
 }
 
-// wordsOf returns the words of servers of textServers, by "backend/server".
+// wordsOf returns the words of the servers in configs, which are results of textServers. The keys
+// have the form "backend/server".
 func wordsOf(configs ...[]runtimeapi.Backend) map[string]string {
 	words := map[string]string{}
 	for _, config := range configs {
@@ -155,10 +158,10 @@ func wordsOf(configs ...[]runtimeapi.Backend) map[string]string {
 	return words
 }
 
-// wantAgain looks for removed servers that HAProxy still has and that the new configuration has
-// again with the same words. It adds these servers to the servers before the change. Otherwise the
-// plan would replace them. HAProxy cannot replace a server that still has connections, so Apply
-// would reload HAProxy.
+// wantAgain finds the servers in busy that the new configuration contains again with the same
+// words, and adds them to the servers before the change. Without this, the plan would replace these
+// servers. HAProxy cannot replace a server that still has connections, so Apply would reload
+// HAProxy.
 func (c *liveChange) wantAgain(after []byte, busy map[string]string) {
 	if len(busy) == 0 {
 		return
@@ -177,7 +180,7 @@ func (c *liveChange) wantAgain(after []byte, busy map[string]string) {
 }
 
 // afterReload returns the change that remains after HAProxy has loaded the wanted configuration.
-// All servers have their new words then. The state file may have given some servers an older state.
+// All servers then have their new words, but some may have an older state from the state file.
 func (c liveChange) afterReload() liveChange {
 	loaded := liveChange{wanted: c.wanted}
 	earlier := map[string]runtimeapi.Server{}
@@ -238,9 +241,9 @@ func (d *Dir) applyLive(ctx context.Context, t target, written []bool, same, pen
 	return changed, nil
 }
 
-// reloadLive reloads HAProxy, and then changes what the reload has left. If HAProxy refuses the
-// files and runs the last good files again, reloadLive changes its servers back to the last good
-// files.
+// reloadLive reloads HAProxy. After that, it corrects the servers whose state still differs. If
+// HAProxy refuses the files and loads the last good files again, reloadLive changes the servers of
+// HAProxy back to the last good files.
 func (d *Dir) reloadLive(ctx context.Context, t target, change liveChange) (restored bool, err error) {
 	if err := d.markPending(); err != nil {
 		return false, err
@@ -278,7 +281,7 @@ func notInForce(reason string) error {
 	return errors.New("deploy: the servers of HAProxy differ from the files: " + reason)
 }
 
-// markPending creates the pending marker: HAProxy does not run the files of the directory.
+// markPending creates pendingFile: HAProxy does not run the files of the directory yet.
 func (d *Dir) markPending() error {
 	if exists(d.file(pendingFile)) {
 		return nil
@@ -289,8 +292,9 @@ func (d *Dir) markPending() error {
 	return nil
 }
 
-// change makes a change at run time. It returns the reason if HAProxy must be reloaded instead. An
-// error means that HAProxy cannot be reached, that ctx has ended, or that the Guard has refused.
+// change makes the change c at run time. If HAProxy must be reloaded instead, change returns the
+// reason in reload. An error means that change cannot reach HAProxy, that ctx has ended, or that
+// the Guard has returned an error.
 func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload string, err error) {
 	worker, err := r.Worker(ctx)
 	if err != nil {
@@ -340,8 +344,9 @@ func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload stri
 	return done.Reload, nil
 }
 
-// Worker returns the command line of the worker that serves new connections: with Master, it asks
-// the master for this worker; otherwise it is Stats. It is safe for concurrent use.
+// Worker returns the socket of the worker that serves new connections. If Master is set, Worker
+// finds this worker with a command to the master. Otherwise Worker returns Stats. Worker is safe
+// for concurrent use.
 func (r *Runtime) Worker(ctx context.Context) (runtimeapi.Socket, error) {
 	if r.Master.Path == "" {
 		return r.Stats, nil
@@ -364,9 +369,9 @@ func (r *Runtime) SetVariable(ctx context.Context, name string, value int) error
 	return r.setVariable(ctx, worker, name, value)
 }
 
-// setVariable sets a variable. Only Stats passes the command on, so setVariable reads the variable
-// of the worker afterwards. It repeats the command, at most for a second, if an old worker has
-// received it.
+// setVariable sets a variable. The command can only go to Stats, where an old worker may receive
+// it. So setVariable then reads the variable of the worker. If the value differs, setVariable
+// repeats the command, at most for a second.
 func (r *Runtime) setVariable(ctx context.Context, worker runtimeapi.Socket, name string, value int) error {
 	began := time.Now()
 	for {
@@ -388,7 +393,8 @@ func (r *Runtime) setVariable(ctx context.Context, worker runtimeapi.Socket, nam
 	}
 }
 
-// remember sets the field busy. words has the words that the servers had before the change.
+// remember sets the field busy to the servers in busy. words contains the words of the servers
+// before the change.
 func (r *Runtime) remember(busy []string, words map[string]string) {
 	before := r.busy
 	r.busy = map[string]string{}

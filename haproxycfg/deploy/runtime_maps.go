@@ -15,9 +15,10 @@ import (
 	"github.com/headgate/headgate/internal/atomicfile"
 )
 
-// onlyRuntimeMaps reports whether all files that are not in the directory yet are maps with
-// haproxycfg.Map.Runtime. same[i] is true if files[i] is in the directory. If onlyRuntimeMaps
-// returns true, HAProxy runs the same haproxy.cfg already, with the same maps and the same keys.
+// onlyRuntimeMaps reports whether all files that are not in the directory yet are maps whose field
+// Runtime is true (see [haproxycfg.Map]). same[i] is true if the directory contains files[i]. If
+// onlyRuntimeMaps returns true, HAProxy already runs the same haproxy.cfg, with the same maps and
+// the same keys.
 func onlyRuntimeMaps(files []haproxycfg.RenderedFile, same []bool) bool {
 	for i, f := range files {
 		if !same[i] && !f.Runtime {
@@ -35,13 +36,13 @@ func (p *Plan) onlyRuntimeMaps() bool {
 	same := make([]bool, len(p.after.files))
 	for i, f := range p.after.files {
 		data, ok := before[f.Name]
-		same[i] = f.Private || ok && bytes.Equal(data, f.Data) // haproxy.cfg differs if a private file does
+		same[i] = f.Private || ok && bytes.Equal(data, f.Data) // if a private file differs, haproxy.cfg differs too
 	}
 	return onlyRuntimeMaps(p.after.files, same)
 }
 
-// applyRuntimeMaps writes the maps that are not in the directory yet, and changes their values in the
-// running HAProxy.
+// applyRuntimeMaps writes the maps that are not in the directory yet, and changes their values in
+// the running HAProxy.
 func (d *Dir) applyRuntimeMaps(ctx context.Context, files []haproxycfg.RenderedFile, same []bool) error {
 	for i, f := range files {
 		if same[i] {
@@ -65,10 +66,10 @@ func (d *Dir) applyRuntimeMaps(ctx context.Context, files []haproxycfg.RenderedF
 	return nil
 }
 
-// replaceRuntimeMap replaces the file of a map, and then changes the entries in the running HAProxy.
-// While HAProxy may have other values than the file, the marker of a pending reload exists: the next
-// Apply reloads HAProxy, which reads the file. If HAProxy refuses the change, replaceRuntimeMap reloads
-// HAProxy itself.
+// replaceRuntimeMap replaces the file of a map, and then changes the entries in the running
+// HAProxy. While the values in HAProxy may differ from the file, pendingFile exists, so that the
+// next Apply reloads HAProxy, and HAProxy reads the file. If HAProxy refuses the change,
+// replaceRuntimeMap reloads HAProxy itself.
 func (d *Dir) replaceRuntimeMap(ctx context.Context, f haproxycfg.RenderedFile, changed []haproxycfg.MapEntry) error {
 	pending := exists(d.file(pendingFile))
 	if d.SetMap != nil && d.Reload != nil && !pending {
@@ -111,11 +112,11 @@ func (d *Dir) replaceRuntimeMap(ctx context.Context, f haproxycfg.RenderedFile, 
 	return d.clearPending()
 }
 
-// SetMapValues changes values of a map of the configuration in force. In the configuration, the field
-// Runtime of the map must be true. SetMapValues first changes the file of the map, and then, with
-// Dir.SetMap, the running HAProxy. It changes nothing else, so it also
-// works while a change of the configuration is refused or waits. It ignores keys that the map does not
-// have. name is the name of the map. If the configuration has no such map, SetMapValues does nothing.
+// SetMapValues changes values of a map of the configuration in force. name is the name of the map.
+// In the configuration, the field Runtime of the map must be true. SetMapValues first changes the
+// file of the map, and then, with Dir.SetMap, the running HAProxy. It does not apply any other
+// change: you can call it while a new configuration waits or was refused. SetMapValues ignores keys
+// that the map does not contain. If the configuration has no such map, SetMapValues does nothing.
 func (d *Dir) SetMapValues(ctx context.Context, name string, values map[string]string) error {
 	_, err := d.locked(ctx, func() (bool, error) {
 		files, err := d.current()
@@ -149,8 +150,8 @@ func (d *Dir) SetMapValues(ctx context.Context, name string, values map[string]s
 	return nil
 }
 
-// MapInForce returns the entries of a map of the configuration in the directory. name is the name of
-// the map. The result is empty if the configuration has no such map.
+// MapInForce returns the entries of a map of the configuration in the directory. name is the name
+// of the map. The result is empty if the configuration has no such map.
 func (d *Dir) MapInForce(name string) (map[string]string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -162,8 +163,9 @@ func (d *Dir) MapInForce(name string) (map[string]string, error) {
 }
 
 // SetMap changes values of a map in the worker that serves new connections. file is the path of the
-// map as haproxy.cfg names it. It must follow the rules of [runtimeapi.Socket.SetMap]: with a space in
-// the path, for example, SetMap returns an error, and a Dir reloads HAProxy instead.
+// map as haproxy.cfg names it. The path must follow the rules of [runtimeapi.Socket.SetMap]. If it
+// does not, for example because it contains a space, SetMap returns an error, and a Dir reloads
+// HAProxy instead.
 func (r Reloader) SetMap(ctx context.Context, file string, entries []haproxycfg.MapEntry) error {
 	worker, err := r.worker(ctx)
 	if err != nil {

@@ -21,7 +21,7 @@ type runtimeMaps struct {
 	*Dir
 	reloads int
 	sets    []string // "FILE: KEY VALUE"
-	fail    error    // of SetMap
+	fail    error    // the error that SetMap returns
 }
 
 func newRuntimeMaps(t *testing.T) *runtimeMaps {
@@ -85,8 +85,8 @@ func TestRuntimeMapsNeedNoReload(t *testing.T) {
 	require.Equal(t, 3, f.reloads)
 }
 
-// TestRuntimeMapsWithARuntime: a Runtime changes no maps. Without SetMap, and together with a change of
-// servers, HAProxy must read the file.
+// TestRuntimeMapsWithARuntime: a Runtime changes no maps. Without SetMap, and together with a
+// change of servers, HAProxy must read the file.
 func TestRuntimeMapsWithARuntime(t *testing.T) {
 	for _, setMap := range []bool{false, true} {
 		f := newRuntimeMaps(t)
@@ -107,8 +107,8 @@ func TestRuntimeMapsWithARuntime(t *testing.T) {
 	}
 }
 
-// TestRuntimeMapsAfterACrash ends the process between each two effects. The next Apply makes HAProxy
-// read the file, if the file may be newer than the map in HAProxy.
+// TestRuntimeMapsAfterACrash ends the process between each two effects. The next Apply makes
+// HAProxy read the file, if the file may be newer than the map in HAProxy.
 func TestRuntimeMapsAfterACrash(t *testing.T) {
 	crash := errors.New("crash")
 	for stop := 0; ; stop++ {

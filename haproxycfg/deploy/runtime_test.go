@@ -33,8 +33,8 @@ type liveSite struct {
 	changes []RuntimeChange
 }
 
-// eachLiveSite calls test with a site for the oldest and the newest HAProxy on the machine. Its first
-// configuration has the servers of first in the backend "web".
+// eachLiveSite calls test with a site for the oldest and the newest HAProxy on the machine. Its
+// first configuration has the servers of first in the backend "web".
 func eachLiveSite(t *testing.T, first []haproxycfg.Server, test func(*testing.T, *liveSite)) {
 	t.Helper()
 	binaries := map[haproxycfg.Version]string{}
@@ -135,8 +135,8 @@ func (s *liveSite) requireServers(t *testing.T, names ...string) {
 	require.Len(t, got, len(names), "%v", got)
 }
 
-// eventuallyServers waits until exactly these servers answer requests. After a reload, the old worker
-// may accept connections until it has closed its listener.
+// eventuallyServers waits until exactly these servers answer requests. After a reload, the old
+// worker may accept connections until it has closed its listener.
 func (s *liveSite) eventuallyServers(t *testing.T, names ...string) {
 	t.Helper()
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
@@ -383,7 +383,7 @@ func TestRuntimeReloads(t *testing.T) {
 	})
 }
 
-// TestRuntimeReloadsAfterAFailure takes away the permission to change variables.
+// TestRuntimeReloadsAfterAFailure removes the permission to change variables.
 func TestRuntimeReloadsAfterAFailure(t *testing.T) {
 	t.Parallel()
 	a, b := origin(t, "a", 0), origin(t, "b", 0)
@@ -399,8 +399,8 @@ func TestRuntimeReloadsAfterAFailure(t *testing.T) {
 	})
 }
 
-// TestRuntimeAfterARefusedReload makes a change that HAProxy refuses to load. The servers of the last
-// good configuration serve again.
+// TestRuntimeAfterARefusedReload makes a change that HAProxy refuses to load. The servers of the
+// last good configuration serve again.
 func TestRuntimeAfterARefusedReload(t *testing.T) {
 	t.Parallel()
 	a, b := origin(t, "a", 0), origin(t, "b", 0)

@@ -72,8 +72,8 @@ func cutWord[T string | []byte](line T) (word, rest T) {
 	return line[from:to], line[to:]
 }
 
-// sectionLines are the lines of a section below its first line: server lines by the name of the
-// server, and all other lines.
+// sectionLines are the lines of a section below its first line. Server lines are in byName, all
+// other lines in others.
 type sectionLines struct {
 	servers []string          // names, in order
 	byName  map[string]string // the line of each server

@@ -12,21 +12,21 @@ import (
 )
 
 // Workers lists and ends the old workers of an HAProxy in master-worker mode. An old worker is a
-// process from before a reload. It accepts no connections, and it runs until its last connection
-// ends. A Workers is a plain value, safe for concurrent use.
+// worker that was started before the last reload. It accepts no connections, and it runs until its
+// last connection ends. A Workers is a plain value, safe for concurrent use.
 type Workers struct {
 	// Master is the socket of the master process (option -S of haproxy).
 	Master runtimeapi.Socket
-	// Timeout is the longest time that a worker may need to end; 0 means 5 s.
+	// Timeout is the longest time that EndOldest waits for one worker to end; 0 means 5 s.
 	Timeout time.Duration
 }
 
 // EndedWorker is a worker that EndOldest has ended.
 type EndedWorker struct {
 	PID int
-	// Streams is the number of streams that the worker had: HTTP requests without a complete
-	// answer, and tunnels such as WebSockets. The end of the worker has cut these streams. -1 means
-	// that the number is unknown, because the worker did not answer.
+	// Streams is the number of streams that the worker had, and that its end has cut. A stream is
+	// an HTTP request without a complete answer, or a tunnel such as a WebSocket. -1 means that the
+	// number is unknown, because the worker did not answer.
 	Streams int
 }
 
@@ -57,9 +57,9 @@ func oldWorkers(all []process) []int {
 	return pids
 }
 
-// Stats returns the statistics of each worker: first of the worker that serves new connections, then
-// of the old ones, the oldest first. If a worker does not answer and still runs, Stats returns an
-// error.
+// Stats returns the statistics of each worker. The worker that serves new connections comes first,
+// then the old workers, the oldest first. If a worker does not answer and still runs, Stats returns
+// an error.
 func (w Workers) Stats(ctx context.Context) ([][]runtimeapi.Stat, error) {
 	all, err := Reloader{Master: w.Master}.processes(ctx)
 	if err != nil {
@@ -93,10 +93,10 @@ func (w Workers) Stats(ctx context.Context) ([][]runtimeapi.Stat, error) {
 }
 
 // EndOldest ends the oldest worker, and returns when the master no longer lists this worker. If the
-// oldest worker does not end within Timeout, for example because it is stopped by a debugger,
-// EndOldest ends the next one. If no old worker has ended, EndOldest returns an error.
+// oldest worker does not end within Timeout, for example because a debugger has stopped it,
+// EndOldest ends the next one. If EndOldest could end no old worker, it returns an error.
 //
-// EndOldest works through the master's command line, so it needs no permission to send signals to
+// EndOldest uses the master's command line, so the program needs no permission to send signals to
 // HAProxy.
 func (w Workers) EndOldest(ctx context.Context) (EndedWorker, error) {
 	old, err := w.Old(ctx)
@@ -135,8 +135,8 @@ func (w Workers) end(ctx context.Context, ended *EndedWorker) error {
 	if ended.Streams, err = worker.Streams(ctx); err != nil {
 		ended.Streams = -1
 	}
-	// The worker ends before it answers, so the result of the command does not show whether the
-	// worker has ended.
+	// The worker ends before it answers the command. So the answer does not show whether the worker
+	// has ended.
 	command := worker.Exit(ctx)
 	tick := time.Tick(10 * time.Millisecond)
 	for {

@@ -25,7 +25,7 @@ type slowSite struct {
 	*site
 	workers Workers
 	release chan struct{}
-	config  func(extra int) *haproxycfg.Config // another number makes another configuration
+	config  func(extra int) *haproxycfg.Config // another number gives another configuration
 }
 
 func startSlowSite(t *testing.T) *slowSite {
@@ -153,8 +153,8 @@ func TestStatsOfAllWorkers(t *testing.T) {
 	require.Equal(t, http.StatusOK, <-status)
 }
 
-// TestEndOldestWithAStuckWorker stops the oldest worker by a signal, as a debugger does. It does not
-// answer, so EndOldest ends the next worker.
+// TestEndOldestWithAStuckWorker stops the oldest worker by a signal, as a debugger does. It does
+// not answer, so EndOldest ends the next worker.
 func TestEndOldestWithAStuckWorker(t *testing.T) {
 	t.Parallel()
 	x := startSlowSite(t)
@@ -165,7 +165,7 @@ func TestEndOldestWithAStuckWorker(t *testing.T) {
 	old := x.old(t)
 	require.Len(t, old, 2)
 	require.NoError(t, syscall.Kill(old[0], syscall.SIGSTOP))
-	x.workers.Timeout = 6 * time.Second // a third of it is for the count of streams
+	x.workers.Timeout = 6 * time.Second // EndOldest spends a third of it on counting the streams
 	ended, err := x.workers.EndOldest(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, EndedWorker{PID: old[1], Streams: 1}, ended)
@@ -231,8 +231,8 @@ func TestEndOldestReportsWhatHAProxyAnswers(t *testing.T) {
 	require.ErrorContains(t, err, "deploy: old workers: runtimeapi: socket: dial unix")
 }
 
-// TestRedirect sends requests through an HAProxy whose configuration stays. The redirection makes a
-// server that is gone get no requests, and it can be taken back.
+// TestRedirect sends requests through an HAProxy whose configuration stays the same. After
+// Redirect, a server that is gone gets no requests. The test can also undo the redirection.
 func TestRedirect(t *testing.T) {
 	t.Parallel()
 	gone, stays := origin(t, "gone", 0), origin(t, "stays", 0)
@@ -261,8 +261,8 @@ func TestRedirect(t *testing.T) {
 	redirect(gone, stays)
 	require.Equal(t, both, answers())
 
-	// A reload with the old configuration restores the addresses, even from the state of a
-	// redirected server.
+	// After a reload with the old configuration, the servers have their old addresses, even if the
+	// saved state contains the address of a redirected server.
 	redirect(stays)
 	reloader.StateFile, reloader.Config = s.stateFile(), filepath.Join(s.conf.Path, configFile)
 	require.NoError(t, reloader.Reload(t.Context()))
@@ -272,8 +272,8 @@ func TestRedirect(t *testing.T) {
 	require.ErrorContains(t, reloader.Redirect(t.Context(), nil), "deploy: redirect: ")
 }
 
-// TestKilledOldWorker kills an old worker, as the kernel does when memory runs out. Its streams are
-// lost. The other workers keep theirs, and the next reload works.
+// TestKilledOldWorker kills an old worker, as the kernel does when memory runs out. The old worker
+// loses its streams. The other workers keep their streams, and the next reload works.
 func TestKilledOldWorker(t *testing.T) {
 	t.Parallel()
 	x := startSlowSite(t)

@@ -85,7 +85,7 @@ func withoutNode(upstreams []edge.Upstream) []edge.Upstream {
 	return out
 }
 
-// BenchmarkApply writes a configuration, and in turn the one after the loss of a node.
+// BenchmarkApply applies two configurations in turn: one before and one after the loss of a node.
 func BenchmarkApply(b *testing.B) {
 	for _, n := range []int{500, 2000} {
 		b.Run("services="+strconv.Itoa(n), func(b *testing.B) {

@@ -20,7 +20,7 @@ import (
 )
 
 // checkedFleet is an HAProxy in front of nodes on loopback addresses. The ports of the nodes count
-// connections. There are no clients, so all of them are HAProxy's checks.
+// connections. There are no clients, so every connection is a check of HAProxy.
 type checkedFleet struct {
 	t             testing.TB
 	edge          edge.Edge
@@ -37,7 +37,7 @@ func (f *checkedFleet) count(n *atomic.Int64, answer string) uint16 {
 		n.Add(1)
 		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 		_, _ = io.WriteString(c, answer)
-		_, _ = io.Copy(io.Discard, c) // until HAProxy closes
+		_, _ = io.Copy(io.Discard, c) // read until HAProxy closes the connection
 	})
 	return uint16(port)
 }
@@ -82,14 +82,14 @@ func newCheckedFleet(t testing.TB, check *routes.Check) *checkedFleet {
 
 // TestCheckBudgetIsWhatHAProxyMakes compares CheckBudget with the checks that a real HAProxy makes.
 //
-// HAProxy counts an interval from the end of a check, so a busy machine makes fewer checks. The
-// intervals are long compared with such delays. If a measurement deviates, the test measures again,
-// up to five times. A budget that is wrong by a factor agrees with no measurement.
+// HAProxy counts an interval from the end of a check, so it makes fewer checks on a busy machine.
+// The intervals are long compared with such delays. If a measurement deviates, the test measures
+// again, up to five times. If a budget is wrong by a factor, it agrees with no measurement.
 func TestCheckBudgetIsWhatHAProxyMakes(t *testing.T) {
 	t.Parallel()
 	tracking := newCheckedFleet(t, nil)
-	// These checks need a path. A check that only connects is reset by HAProxy before the listener
-	// accepts it, and the listener would count nothing.
+	// These checks need a path. If a check only connects, HAProxy resets the connection before the
+	// listener accepts it, and the listener would count nothing.
 	checking := newCheckedFleet(t, &routes.Check{Path: "/"})
 	require.Equal(t, haproxycfg.CheckBudget{HealthServers: 12, AgentServers: 12 + 36, Health: 6, Agent: 32, Total: 38}, tracking.budget)
 	require.Equal(t, haproxycfg.CheckBudget{HealthServers: 66, AgentServers: 66, Health: 33, Agent: 44, Total: 77}, checking.budget)
@@ -122,7 +122,7 @@ func TestCheckBudgetIsWhatHAProxyMakes(t *testing.T) {
 			}
 		}
 		if off == nil {
-			// The real HAProxy saves as many checks by tracking as the budgets say.
+			// By tracking, the real HAProxy saves the same factor of checks as the budgets say.
 			factor := checking.budget.Total / tracking.budget.Total
 			require.Greater(t, factor, 2.0)
 			require.InEpsilon(t, factor, measured[1].Total/measured[0].Total, 0.4)

@@ -15,25 +15,25 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// builder makes one configuration. Its method addUpstreams checks the addresses of all services.
-// addRoute adds a route to the maps. addBackend makes a backend with the servers of a route. track
-// adds the nodes of these servers: HAProxy checks the node, and all servers on the node have the
-// node's health.
+// builder makes one configuration. addUpstreams checks the addresses of all services. addRoute adds
+// a route to the maps. addBackend makes a backend with the servers of a route. track adds the nodes
+// on which these servers are. HAProxy checks each node, and all servers on the node get the health
+// of the node.
 type builder struct {
 	edge     *Edge
 	services map[routes.Ref]*service
 	problems []routes.Problem
 
 	hosts, exact, prefix, clients []haproxycfg.MapEntry // the content of the maps
-	shares, parts                 []haproxycfg.MapEntry // of routes with Shift
+	shares, parts                 []haproxycfg.MapEntry // entries about routes whose Shift is true
 
 	backends map[string]string    // the name of each backend by its key, see appendBackendKey
-	hashed   map[string]struct{}  // the names among them that contain a hash
+	hashed   map[string]struct{}  // those names of backends that contain a hash
 	rendered []haproxycfg.Backend // all backends
 	nodes    map[string]nodesOf   // the nodes in use by cluster
 
-	// The other fields are scratch space.
-	found []*service             // the services of a route, nil if unknown
+	// The other fields are memory that each route uses again.
+	found []*service             // the services of a route; nil for an unknown service
 	key   []byte                 // the key of a backend
 	taken map[serverKey]struct{} // servers of a backend
 }
@@ -49,15 +49,15 @@ type serverKey struct {
 type service struct {
 	addrs      []netip.AddrPort // sorted, each once
 	agentPort  uint16
-	onNodes    bool // the addresses are a node port on nodes
+	onNodes    bool // true if each address is a node with the node port of the service
 	unresolved bool
 }
 
-// nodesOf contains the nodes of one cluster that servers of services track: HAProxy checks the
-// node, and its servers have the same health.
+// nodesOf contains those nodes of one cluster that servers of services track. HAProxy checks the
+// node, and the servers get the health of the node.
 type nodesOf struct {
-	backend string                // the backend that holds them
-	track   map[netip.Addr]string // Server.Track by the node's address
+	backend string                // the name of the backend that contains the nodes
+	track   map[netip.Addr]string // the value of Server.Track for each address of a node
 }
 
 func (b *builder) problemf(at routes.Position, field, format string, args ...any) {
@@ -70,7 +70,7 @@ func (b *builder) addUpstreams(upstreams []Upstream) {
 	for i := range upstreams {
 		total += len(upstreams[i].Nodes) + len(upstreams[i].Servers)
 	}
-	addrs := make([]netip.AddrPort, 0, total) // of all services, one after the other
+	addrs := make([]netip.AddrPort, 0, total) // the addresses of all services, one service after the other
 	all := make([]service, 0, len(upstreams)) // never grows, so that pointers into it stay valid
 	add := func(u *Upstream, s service) {
 		all = append(all, s)
@@ -118,8 +118,8 @@ func (b *builder) addUpstreams(upstreams []Upstream) {
 	}
 }
 
-// canConnect reports whether a machine can have the address. Whether a node may have a special
-// address, such as a link-local one, is the decision of package nodeselect.
+// canConnect reports whether a machine can have the address a. It does not decide whether a node
+// may have a special address, such as a link-local one: package nodeselect decides this.
 func canConnect(a netip.Addr) bool {
 	if a.Is4() && (a.As4()[0] == 0 || a == broadcast) {
 		return false
@@ -156,10 +156,10 @@ func (b *builder) addRoute(r *routes.Route) {
 	if r.Exact {
 		entries = &b.exact
 	} else if r.Path != "/" {
-		key += "/" // prefixes match whole segments
+		key += "/" // with the final slash, a prefix matches only whole segments
 	}
 	*entries = append(*entries, haproxycfg.MapEntry{Key: key, Value: name})
-	if n := len(b.hosts); n == 0 || b.hosts[n-1].Key != r.Host { // a table is sorted by host
+	if n := len(b.hosts); n == 0 || b.hosts[n-1].Key != r.Host { // the routes of a table are sorted by host
 		b.hosts = append(b.hosts, haproxycfg.MapEntry{Key: r.Host, Value: r.Host})
 	}
 }
@@ -173,16 +173,16 @@ func (b *builder) health(r *routes.Route) haproxycfg.Health {
 	return h
 }
 
-// distinctName returns name if no other backend has it. Otherwise it returns name with the whole
-// hash of the key instead of a part of the hash.
+// distinctName returns the name of a backend. If no other backend has the argument name,
+// distinctName returns it. Otherwise it replaces the short hash in name by the whole hash of key.
 //
 // Two backends with the same name would make the whole configuration invalid. The short hash does
-// not prevent this: anybody can find, within a second, two routes of one service with the same
-// short hash. A person who declares such routes would break the routes of all others.
+// not prevent this: within a second, anybody can find two routes of one service with the same short
+// hash. A person who declares such routes would break the routes of all others.
 func (b *builder) distinctName(name, key string) string {
 	readable, _, hashed := strings.Cut(name, ":")
 	if !hashed {
-		return name // it contains the whole key
+		return name // name contains the whole key
 	}
 	if _, taken := b.hashed[name]; taken {
 		sum := sha256.Sum256([]byte(key))
@@ -259,13 +259,13 @@ func (b *builder) addBackend(name string, services []*service, r *routes.Route) 
 // protocols maps the protocol of a route to its name in package haproxycfg.
 var protocols = map[routes.Protocol]haproxycfg.Protocol{routes.H2C: haproxycfg.H2C, routes.GRPC: haproxycfg.GRPC}
 
-// grpcTimeout is Timeouts.Server of a gRPC route that declares no such time-out. A stream may be
-// silent for a long time. If a call lasts too long, its client ends it, because gRPC clients set
-// deadlines.
+// grpcTimeout is Timeouts.Server of a gRPC route that declares no such time-out. It is long because
+// a gRPC stream may be silent for a long time. If a call lasts too long, the client ends it: gRPC
+// clients set deadlines.
 const grpcTimeout = time.Hour
 
-// track returns the Server.Track for a server on the node with address a. The first call for a node
-// adds the node to nodes.
+// track returns the Server.Track for a server on the node with the address a. At the first call for
+// a node, track also adds the node to nodes.
 func (b *builder) track(nodes *nodesOf, cluster string, a netip.Addr) string {
 	if nodes.track == nil {
 		*nodes = nodesOf{nodesBackend(cluster), make(map[netip.Addr]string)}
@@ -350,7 +350,7 @@ func (b *builder) config() *haproxycfg.Config {
 }
 
 // nodeBackend returns a backend with one server for each node of a cluster. The backend gets no
-// requests: servers of other backends track its servers, so they have the same health.
+// requests. Servers of other backends track its servers, and get their health.
 func (b *builder) nodeBackend(nodes nodesOf) haproxycfg.Backend {
 	out := haproxycfg.Backend{
 		Name: nodes.backend,
@@ -410,8 +410,8 @@ func (b *builder) frontends() []haproxycfg.Frontend {
 	return fs
 }
 
-// checkBinds returns the binds whose use of TLS is right: with TLS if secure is true, and without
-// TLS if it is false. It reports all other binds.
+// checkBinds returns the binds that use TLS if secure is true, or the binds that do not use TLS if
+// secure is false. It reports all other binds.
 func (b *builder) checkBinds(field string, binds []haproxycfg.Bind, secure bool) (ok []haproxycfg.Bind) {
 	for _, bind := range binds {
 		switch {

@@ -48,8 +48,9 @@ func certificateWorld(t *testing.T, global haproxycfg.Global) (w *world, port st
 	return w, port, roots
 }
 
-// TestMisdirected sends requests for several hosts over connections with a certificate that covers
-// only some of the hosts. Every other request gets 421, whatever the server name of the connection is.
+// TestMisdirected sends requests for several hosts over connections whose certificate covers only
+// some of the hosts. A request for any other host gets 421. The server name of the connection does
+// not matter.
 func TestMisdirected(t *testing.T) {
 	t.Parallel()
 	w, port, roots := certificateWorld(t, haproxycfg.Global{})

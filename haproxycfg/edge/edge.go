@@ -14,18 +14,18 @@
 // and the nodes of a Kubernetes cluster. Package haproxycfg/kube makes the Upstreams of a cluster.
 //
 // HAProxy finds the backend of a request in three maps; see [haproxycfg.Router] for the rules. It
-// indexes the maps as trees, so a request costs the same with ten thousand hosts as with ten. If a
-// route has no servers, HAProxy answers 503. If no route matches a request, HAProxy answers 404. A
-// bad route is reported and left out. All other routes are served.
+// indexes the maps as trees, so a look-up takes the same time with ten thousand hosts as with ten.
+// If a route has no servers, HAProxy answers 503. If no route matches a request, HAProxy answers
+// 404. Package edge reports a bad route, leaves it out, and renders all other routes.
 //
 // # Health of nodes
 //
 // HAProxy checks each node of a cluster once. For this, each cluster has a backend with one server
-// for each node. The servers of all services on a node track the node's server: they have the same
-// health. Suppose that each of s services is on k of the n nodes. Then HAProxy makes n checks
-// instead of s*k. If a node drains, all services leave it within one agent interval. The agent of a
-// service still sets the weight of the service. The disadvantage: HAProxy does not check the node
-// port of a service, unless a route declares a check.
+// for each node. The servers of all services on a node track the node's server: HAProxy gives them
+// the same health. Suppose that each of s services is on k of the n nodes. Then HAProxy makes n
+// checks instead of s*k. If a node drains, all services leave it within one agent interval. The
+// agent of a service still sets the weight of the service. The disadvantage is that HAProxy does
+// not check the node port of a service, unless a route declares a check.
 //
 // If an Upstream lists its own servers, HAProxy checks each of them.
 package edge
@@ -49,9 +49,9 @@ type Edge struct {
 	// have TLS. Binds of HTTP must not have TLS. Config reports binds that break this rule, and
 	// leaves them out.
 	HTTP, HTTPS []haproxycfg.Bind
-	// Certificates are the certificates of all HTTPS binds whose TLS.List is CertificateList, in the
-	// order of preference. HAProxy answers 421 to a request whose Host the certificate of the
-	// connection does not cover.
+	// Certificates are the certificates of all HTTPS binds whose TLS.List is CertificateList, in
+	// the order of preference. If the certificate of a connection does not cover the Host header of
+	// a request, HAProxy answers 421.
 	Certificates []haproxycfg.Certificate
 	// RedirectHTTPS, if not nil, makes the frontend "http" redirect each request to the same URL
 	// with TLS. Nil means that this frontend serves the routes.
@@ -64,21 +64,21 @@ type Edge struct {
 	// means that HAProxy believes no proxy.
 	TrustedProxies []netip.Prefix
 	// Monitor is a path of the frontends "http" and "https" at which a balancer in front of HAProxy
-	// can check HAProxy; see [haproxycfg.Frontend]. Routes with the same path get no requests.
-	// Empty means no such path.
+	// can check HAProxy; see [haproxycfg.Frontend]. Empty means no such path. HAProxy sends no
+	// request for this path to a route.
 	Monitor string
-	// Shares are the shares of routes with Shift that have moved to another cluster, by Route.Name.
-	// Config ignores the share of a route that does not exist or that has no Shift. A route without
-	// an entry uses its declared weights.
+	// Shares contains the shares of routes, by Route.Name. A share says how many requests of the
+	// route go to one of its clusters. If a route has no entry, it uses its declared weights.
+	// Config ignores an entry if the route does not exist or if the Shift of the route is false.
 	Shares map[string]Share
-	// Closable makes HAProxy close the HTTP/1 connection of a client after some of the responses,
-	// so that clients connect again, and follow a change of DNS or of a balancer in front of
-	// HAProxy. ClosePoints is the share of these responses, in points of 10,000. It can change at
-	// run time.
+	// Closable makes HAProxy close the HTTP/1 connection of a client after some of the responses.
+	// The clients connect again, and so they follow a change of DNS or of a balancer in front of
+	// HAProxy. ClosePoints is the share of these responses, in points: 10,000 points are all
+	// responses. A program can change this share at run time, see CloseMap.
 	Closable    bool
 	ClosePoints int
 	// Admin are the addresses of the frontend "admin", which serves /metrics for Prometheus and
-	// /ready. They should not be public.
+	// /ready. The public should not be able to connect to them.
 	Admin []haproxycfg.Bind
 
 	// NodeHealth says how HAProxy checks nodes.
@@ -102,14 +102,14 @@ type Edge struct {
 type NodeHealth int
 
 const (
-	// NodeAgent checks only the node agent, which can drain the node. If HAProxy cannot connect to
-	// the agent, HAProxy takes the node out of use.
+	// NodeAgent makes HAProxy check only the node agent. The agent can drain the node. If HAProxy
+	// cannot connect to the agent, HAProxy sends no requests to the node.
 	NodeAgent NodeHealth = iota
-	// NodeAgentAndKubeProxy checks the health of kube-proxy, and asks the node agent whether the
-	// node drains. If the node agent does not answer, the node stays in use.
+	// NodeAgentAndKubeProxy makes HAProxy check the health of kube-proxy. The node agent can still
+	// drain the node. If the node agent does not answer, the node stays in use.
 	NodeAgentAndKubeProxy
-	// KubeProxyOnly checks only kube-proxy. It is for clusters without node agents, whose nodes
-	// cannot drain.
+	// KubeProxyOnly makes HAProxy check only kube-proxy. Use it for clusters without node agents.
+	// Their nodes cannot drain.
 	KubeProxyOnly
 )
 
@@ -131,26 +131,26 @@ const (
 
 // The names of the maps whose values change at run time.
 const (
-	// ShiftMap is the name of the map with the shares of the routes that can move, by the names of
-	// their backends. [Share.Value] is the value.
+	// ShiftMap is the name of the map with the shares of the routes whose Shift is true. The keys
+	// are the names of their backends, and the values come from [Share.Value].
 	ShiftMap = "shift"
-	// CloseMap is the name of the map with Edge.ClosePoints, for the key CloseKey.
+	// CloseMap is the name of the map that contains Edge.ClosePoints under the key CloseKey.
 	CloseMap = "close"
 	CloseKey = "all"
 )
 
-// PartsMap is the name of the map with the backends between which the requests of a route move. A
-// key is "BACKEND/CLUSTER", where BACKEND is the backend of the route. A value is "ONLY/REST": ONLY
-// is the backend with the servers in the cluster, and REST is the backend with all other servers of
-// the route.
+// PartsMap is the name of the map with two backends for each cluster of a route whose Shift is
+// true. A key is "BACKEND/CLUSTER", where BACKEND is the backend of the route. A value is
+// "ONLY/REST": ONLY is the backend with the servers in the cluster, and REST is the backend with
+// all other servers of the route.
 const PartsMap = "shift-parts"
 
 // Router contains the names of the maps in which HAProxy finds the backend of a request.
 var Router = haproxycfg.Router{Hosts: hostsMap, Exact: exactMap, Prefix: prefixMap}
 
 // BackendOf returns the name of the backend of a route, and the key of the backend. Routes with the
-// same key share a backend. If two backends would have the same name, Config chooses a longer name
-// for the second one.
+// same key share a backend. If backends with different keys would have the same name, Config gives
+// a longer name to the second one.
 func BackendOf(r *routes.Route) (name, key string) {
 	key = string(appendBackendKey(nil, r))
 	return backendName(r, key), key
@@ -159,9 +159,9 @@ func BackendOf(r *routes.Route) (name, key string) {
 // Upstream contains the servers of one service port: either Servers, or NodePort and Nodes.
 type Upstream struct {
 	Ref routes.Ref
-	// Servers are the addresses and ports of the service's own servers, in any order. HAProxy
-	// connects to each server to check it, or makes the check that the route declares. If Servers
-	// is not nil, NodePort and Nodes are ignored.
+	// Servers are the addresses and ports of the service's own servers, in any order. If Servers is
+	// not nil, Config ignores NodePort and Nodes. HAProxy makes the check that the route declares.
+	// Without a declared check, HAProxy connects to each server to check it.
 	Servers []netip.AddrPort
 	// NodePort is the port of the service on each node.
 	NodePort uint16
@@ -172,7 +172,7 @@ type Upstream struct {
 	AgentPort uint16
 	// Unresolved means that the caller did not find the service and has already reported this. If
 	// Unresolved is true, Config does not report the routes of the service again, and ignores all
-	// fields except Ref.
+	// fields of the Upstream except Ref.
 	Unresolved bool
 }
 
@@ -189,29 +189,29 @@ type Node struct {
 // several services, weight 0, a check, a protocol, limits, or time-outs, or if one of the four
 // parts is longer than 60 bytes, the name ends with ":" and a hash of all these settings.
 //
-// The weight of a server is the declared weight of its service divided by the number of the
-// service's servers, scaled to an integer. So the services get the declared shares of the requests,
-// whatever their numbers of servers. Services without servers have no part in this division. If a
-// service has weight 0, HAProxy checks its servers but sends them no requests. No agent can change
-// that.
+// The declared weight of a service is its share of the requests, whatever its number of servers. So
+// the weight of a server is the declared weight of its service divided by the number of the
+// service's servers, scaled to an integer. Services without servers get no share. If a service has
+// weight 0, HAProxy checks its servers but sends them no requests. No agent can change that.
 //
 // The backend "nodes.CLUSTER" has one server for each node in use: the node's server. HAProxy
-// checks it. The servers of services on this node track the node's server: they have the same
-// health. If the route declares a check, its servers track no node. HAProxy checks each of these
-// servers itself, and asks the agent of the service. If the service has no agent, HAProxy asks the
-// agent of the node.
+// checks this server. The servers of services on the node track the node's server, and get its
+// health. If the route declares a check, its servers track no node. HAProxy then checks each of
+// these servers itself, and makes agent checks of the agent of the service. If the service has no
+// agent, HAProxy makes agent checks of the agent of the node.
 //
-// A route with limits has a backend of its own, because HAProxy counts by backend.
+// A route with limits has a backend of its own, because HAProxy counts the requests of a backend.
 //
-// A route with Shift has a backend of its own, and further ones: for each cluster one with the
-// services of this cluster, and one with all other services. Their servers track nodes too, so
-// HAProxy makes no further checks of nodes. But for each of these backends, HAProxy repeats the
-// agent checks of services and the check that the route declares.
+// A route whose Shift is true has a backend of its own, and two further backends for each cluster:
+// one with the services of this cluster, and one with all other services. Their servers track nodes
+// too, so HAProxy makes no further checks of nodes. But for each of these backends, HAProxy repeats
+// the agent checks of services and the check that the route declares.
 //
 // Config reports and leaves out services without Upstream, without port or without servers. It also
 // reports and leaves out addresses to which nobody can connect, and a second server with the same
 // address and ports. If no service of a route has servers, HAProxy answers 503. Config does not
-// check the other settings of the Edge; [Edge.Validate] and [haproxycfg.Config.Validate] do.
+// check the other settings of the Edge: call [Edge.Validate] and [haproxycfg.Config.Validate] for
+// this.
 func (e Edge) Config(table routes.Table, upstreams []Upstream) (*haproxycfg.Config, []routes.Problem) {
 	declared := table.Routes()
 	b := builder{

@@ -17,8 +17,8 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// TestUnresolvedUpstream adds an Upstream that is Unresolved. The configuration stays the same as
-// without the Upstream, and the problem of the unknown service disappears.
+// TestUnresolvedUpstream adds an Upstream whose Unresolved is true. The configuration is the same
+// as without the Upstream, but Config no longer reports the unknown service.
 func TestUnresolvedUpstream(t *testing.T) {
 	web, other := ref("eu-1", "web"), ref("eu-1", "other")
 	table := tableOf(t,
@@ -35,7 +35,7 @@ func TestUnresolvedUpstream(t *testing.T) {
 }
 
 // TestEdgeProblems adds one bad route or upstream to a good one. The problem names the place of the
-// declaration, and the configuration still serves the good route.
+// bad declaration, and the configuration still serves the good route.
 func TestEdgeProblems(t *testing.T) {
 	at := func(r routes.Route) routes.Route { r.Position = routes.Position{File: "f.yaml", Line: 7}; return r }
 	web, other := ref("eu-1", "web"), ref("eu-1", "other")
@@ -154,7 +154,8 @@ func TestEdgeIsDeterministic(t *testing.T) {
 }
 
 // TestServerNamesDiffer requires different names for servers with different addresses, ports or
-// agent ports. Otherwise a changed server would get the state of the old one from the state file.
+// agent ports. If the names were equal, a changed server would get the state of the old server from
+// the state file.
 func TestServerNamesDiffer(t *testing.T) {
 	names := map[string]haproxycfg.Server{}
 	for _, addr := range []string{"10.0.0.1", "10.0.0.11", "fd00::1", "fd00::1:3100", "fd00::1:1", "fd00::"} {
@@ -171,8 +172,8 @@ func TestServerNamesDiffer(t *testing.T) {
 	require.Equal(t, "fd00::1:31000-9801", a.Name())
 }
 
-// TestBackendNames checks the names of backends. A single service with default settings has a
-// readable name. All other backends have a hash in addition. Different backends have different
+// TestBackendNames checks the names of backends. The backend of a single service with default
+// settings has a readable name. All other names end with a hash. Different backends have different
 // names.
 func TestBackendNames(t *testing.T) {
 	a, b := ref("eu-1", "a"), ref("eu-1", "b")
@@ -241,8 +242,8 @@ func TestLimitsAreNotShared(t *testing.T) {
 	require.Len(t, config.Backends, len(declared)+1)
 }
 
-// TestLongNames declares the longest names that declarations allow. A Config and HAProxy accept the
-// names of the backends, and these differ.
+// TestLongNames declares the longest names that declarations allow. Config.Validate and HAProxy
+// accept the names of the backends, and the names differ.
 func TestLongNames(t *testing.T) {
 	long := func(last string) string { return strings.Repeat("x", 63-len(last)) + last }
 	var rs []routes.Route
@@ -264,9 +265,9 @@ func TestLongNames(t *testing.T) {
 	require.NoError(t, deploy.Checker{Haproxy: haproxytest.Binary(t)}.Check(t.Context(), valid))
 }
 
-// TestBackendNamesOfOneHash declares two routes whose backends have the same short hash; the
-// time-outs were found by trial. The routes still have two backends, and the configuration is
-// valid.
+// TestBackendNamesOfOneHash declares two routes whose backends have the same short hash. The author
+// of the test has found the time-outs of these routes by trial. The routes still have two backends,
+// and the configuration is valid.
 func TestBackendNamesOfOneHash(t *testing.T) {
 	web := routes.Ref{Cluster: "eu-1", Namespace: "evil", Service: "web", Port: "http"}
 	slow := func(host string, ms time.Duration) routes.Route {

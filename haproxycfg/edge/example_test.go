@@ -9,7 +9,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// Routes to one's own servers, without Kubernetes. HAProxy checks each server itself.
+// Example declares routes to servers without Kubernetes. HAProxy checks each server itself.
 func Example() {
 	table, problems := routes.Parse("routes.yaml", []byte(`
 routes:
@@ -53,7 +53,8 @@ routes:
 	// 4 files, <nil>
 }
 
-// Routes to a service in a Kubernetes cluster. The server on a node tracks the node.
+// ExampleEdge_Config declares a route to a service in a Kubernetes cluster. The server on a node
+// tracks the node.
 func ExampleEdge_Config() {
 	table, problems := routes.Parse("routes.yaml", []byte(`
 routes:

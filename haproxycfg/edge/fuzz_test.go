@@ -13,8 +13,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// FuzzEdge declares a good route and one with arbitrary strings. The configuration serves the good
-// route, and its text has exactly the sections and lines of the Config.
+// FuzzEdge declares a good route and a route with arbitrary strings. The configuration serves the
+// good route, and the rendered text has exactly the sections and lines of the Config.
 func FuzzEdge(f *testing.F) {
 	for _, s := range []string{"a.example.com", "*.example.com", "x\ny", "x y", "a#b", "'", "\\", "\x00", "\r", "{}", "é", "not-found", "nodes", ".", ":", "/", "backend"} {
 		f.Add(s, "/"+s, s, s, s, "/"+s, s, int64(time.Second), 100, false)

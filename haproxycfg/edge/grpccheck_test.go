@@ -15,8 +15,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// TestGRPCCheck runs a server with gRPC's health service. HAProxy takes it out of use while it answers
-// NOT_SERVING, or an error without a message.
+// TestGRPCCheck runs a server with gRPC's health service. HAProxy takes the server out of use while
+// the server answers NOT_SERVING, or an error without a message.
 func TestGRPCCheck(t *testing.T) {
 	t.Parallel()
 	var status atomic.Int32

@@ -22,9 +22,9 @@ import (
 	"github.com/headgate/headgate/internal/testscale"
 )
 
-// TestReloadKeepsIdleConnections reloads HAProxy many times. Some clients pause at each reload: their
-// connections are idle then, and each must get an answer to its next request. Other clients send
-// requests all the time. No client repeats a request, so a closed connection fails the test.
+// TestReloadKeepsIdleConnections reloads HAProxy many times. Some clients pause at each reload:
+// their connections are idle then, and each must get an answer to its next request. Other clients
+// send requests all the time. No client repeats a request, so a closed connection fails the test.
 func TestReloadKeepsIdleConnections(t *testing.T) {
 	t.Parallel()
 	const pausing, busy = 20, 2

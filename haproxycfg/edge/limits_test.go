@@ -21,9 +21,9 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// limitedWorld is a world in which the route "example.com/PATH" has the limits of PATH. The server
-// answers with status 200, but keeps each request with the query "?hold" until the returned channel
-// is closed, and sends to the other channel when such a request arrives.
+// limitedWorld returns a world in which the route "example.com/PATH" has the limits of PATH. The
+// server answers with status 200. But if a request has the query "?hold", the server sends to the
+// channel held, and answers only after somebody has closed the channel release.
 func limitedWorld(t *testing.T, global haproxycfg.Global, limits map[string]routes.Limits) (w *world, release, held chan struct{}) {
 	w = newWorld(t)
 	release, held = make(chan struct{}), make(chan struct{}, 100)
@@ -57,8 +57,8 @@ func (w *world) clientFrom(source string) *client {
 	return c
 }
 
-// accepted sends n requests and returns how many HAProxy accepted. The others must have the status
-// refusal.
+// accepted sends n requests and returns how many of them HAProxy accepted. The answers to all
+// others must have the status refusal.
 func accepted(c *client, path string, n, refusal int) (ok int) {
 	for range n {
 		switch r := c.do("GET", "example.com", path, ""); r.StatusCode {
@@ -73,8 +73,9 @@ func accepted(c *client, path string, n, refusal int) (ok int) {
 	return ok
 }
 
-// TestRequestLimits sends many requests at once. HAProxy accepts about as many as the limit of the
-// source, of all sources together, and of the route allow, and refuses the others with status 429.
+// TestRequestLimits sends many requests at once. Limits apply to one source, to all sources
+// together, and to the whole route. HAProxy accepts about as many requests as they allow, and
+// refuses the others with status 429.
 func TestRequestLimits(t *testing.T) {
 	t.Parallel()
 	w, _, _ := limitedWorld(t, haproxycfg.Global{}, map[string]routes.Limits{
@@ -114,8 +115,8 @@ func TestRefusedRequestsAreNotCounted(t *testing.T) {
 	require.Positive(t, refused, "the client sent more than the limit allows")
 }
 
-// TestConnectionLimits opens as many requests as the limits allow. HAProxy refuses the next one with
-// status 503, and accepts one again after an earlier one has ended.
+// TestConnectionLimits opens as many requests as the limits allow. HAProxy refuses the next one
+// with status 503, and accepts one again after an earlier one has ended.
 func TestConnectionLimits(t *testing.T) {
 	t.Parallel()
 	w, release, held := limitedWorld(t, haproxycfg.Global{}, map[string]routes.Limits{
@@ -150,7 +151,7 @@ func TestConnectionLimits(t *testing.T) {
 }
 
 // TestLimitsBySource connects with IPv6 addresses and with IPv4 addresses, also through a listener
-// of both families. Addresses with the same 64 first bits share a limit. IPv4 addresses do not.
+// for both kinds. IPv6 addresses with the same first 64 bits share a limit. IPv4 addresses do not.
 func TestLimitsBySource(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -182,7 +183,7 @@ func TestLimitsBySource(t *testing.T) {
 		{"::ffff:192.0.2.5", "::ffff:192.0.2.6", false},
 		{"::1", "192.0.2.7", false},
 	} {
-		if tt.same { // On a slow machine, the count of the first request may be over at the second one.
+		if tt.same { // on a slow machine, HAProxy may have forgotten the first request before the second one
 			require.Eventually(t, func() bool { return status(tt.first) == 200 && status(tt.second) == 429 }, 30*time.Second, time.Millisecond, "%s and %s", tt.first, tt.second)
 			continue
 		}

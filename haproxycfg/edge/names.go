@@ -8,15 +8,15 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// appendBackendKey appends an encoding of everything in the route r on which the backend of r
-// depends. Routes with the same key share a backend. Weights in the same ratio, such as 1:2 and
-// 50:100, give the same key.
+// appendBackendKey appends the key of the backend of the route r. The key encodes everything in r
+// that changes the backend. Routes with the same key share a backend. Weights in the same ratio,
+// such as 1:2 and 50:100, give the same key.
 func appendBackendKey(k []byte, r *routes.Route) []byte {
 	divisor := 0
 	for _, b := range r.Backends {
 		divisor = gcd(divisor, b.Weight)
 	}
-	field := func(s string) { // the length keeps different lists of fields apart
+	field := func(s string) { // field writes the length of s first, so that different lists of fields give different keys
 		k = strconv.AppendInt(k, int64(len(s)), 10)
 		k = append(k, ':')
 		k = append(k, s...)
@@ -73,13 +73,13 @@ func gcd(a, b int) int {
 }
 
 // backendName returns the name of the backend of r: the parts of the first service's reference,
-// separated by ".". If the key depends on more than that service, ":" and a hash of the key follow.
-// Kubernetes labels contain neither "." nor ":". If a part is not a label, "_" replaces its other
-// bytes, and the hash makes the name unique.
+// separated by ".". If the backend depends on more than this service, ":" and a hash of the key
+// follow. Kubernetes labels contain neither "." nor ":". If a part is not a Kubernetes label, "_"
+// replaces each byte that no label contains, and the hash makes the name unique.
 //
-// The hash depends on the weights, so a new weight makes a new backend, whose servers have no line
-// in HAProxy's state file. That loses nothing, because HAProxy ignores a saved weight if the
-// initial weight has changed.
+// The hash depends on the weights, so a new weight makes a new backend. The state file of HAProxy
+// has no lines for the servers of the new backend. Nothing is lost: HAProxy ignores a saved weight
+// if the initial weight has changed.
 func backendName(r *routes.Route, key string) string {
 	first := r.Backends[0]
 	var n []byte
@@ -105,8 +105,8 @@ func appendHash(b []byte, s string) []byte {
 }
 
 // appendLabel appends the first 60 bytes of s, with "_" for each byte that no Kubernetes label
-// contains. The result is true if appendLabel has appended s unchanged. Labels have up to 63 bytes,
-// but a name of four such labels and a hash would be longer than haproxycfg.MaxName.
+// contains. It returns true if it has appended s unchanged. Labels have up to 63 bytes, but a name
+// of four such labels and a hash would be longer than haproxycfg.MaxName.
 func appendLabel(b []byte, s string) ([]byte, bool) {
 	const most = 60
 	same := s != "" && len(s) <= most

@@ -58,7 +58,7 @@ func TestObserve(t *testing.T) {
 	}{
 		{"/", "", "", ""},
 		{"/", "X-Request-Id: 1\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "", "X-Request-Id"},
-		{"/", "X-Forwarded-For: 192.0.2.1\r\nForwarded: for=x\r\n", "", "X-Forwarded-For"}, // always replaced
+		{"/", "X-Forwarded-For: 192.0.2.1\r\nForwarded: for=x\r\n", "", "X-Forwarded-For"}, // HAProxy always replaces it
 		{"/a/../b", "", haproxycfg.RefusedDotSegment, ""},
 		{"/a/%252e%252e/b", "", haproxycfg.RefusedDotSegment, ""},
 		{"/", "X_Forwarded_For: 192.0.2.1\r\n", haproxycfg.RefusedHeaderName, "X_forwarded_for"},

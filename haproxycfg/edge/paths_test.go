@@ -33,9 +33,9 @@ func oddName(without string) string {
 	return b.String()
 }
 
-// TestOddSocketPaths requires that HAProxy listens exactly at the path of a socket, with any
-// printable character in it. Validation refuses "$" and ",". The name of all characters is cut into
-// two halves, because a socket's path is short.
+// TestOddSocketPaths requires that HAProxy listens exactly at the path of a socket. The paths
+// contain all printable characters except "$" and ",", which Validate refuses. The test cuts the
+// name of all characters into two halves, because the path of a socket is short.
 func TestOddSocketPaths(t *testing.T) {
 	name := oddName("$,")
 	for _, half := range []string{name[:len(name)/2], name[len(name)/2:], "${HOME}", "$HOME", "a,b", "a,unix@/b"} {

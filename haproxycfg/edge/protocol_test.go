@@ -170,9 +170,9 @@ func TestProtocols(t *testing.T) {
 	}
 }
 
-// TestSilentGRPCStream opens a stream in both directions, and then neither side sends anything for
-// longer than the time-outs of other routes. Three requests that time out one after the other
-// measure that time. The stream still works.
+// TestSilentGRPCStream opens a stream in both directions. Then neither side sends anything for
+// longer than the time-outs of other routes. To measure that time, the test waits for three
+// requests that time out one after the other. After that, the stream still works.
 func TestSilentGRPCStream(t *testing.T) {
 	t.Parallel()
 	api := weighted{ref("eu-1", "api"), 100}

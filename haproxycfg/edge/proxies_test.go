@@ -20,7 +20,7 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// The address of a trusted proxy, and the address of a client that is not trusted.
+// trusted is the address of a trusted proxy, and untrusted the address of any other client.
 const trusted, untrusted = "127.1.0.1", "127.2.0.1"
 
 // proxiesWorld serves example.com with redirects to HTTPS. HAProxy trusts the networks.
@@ -107,8 +107,8 @@ func TestForwardedByProxies(t *testing.T) {
 	}
 }
 
-// TestHeadersOfProxies sends headers whose names resemble the two that HAProxy keeps from a trusted
-// proxy. The service gets none of them.
+// TestHeadersOfProxies sends headers whose names resemble X-Forwarded-For and X-Forwarded-Proto,
+// the two headers that HAProxy keeps from a trusted proxy. The service gets none of them.
 func TestHeadersOfProxies(t *testing.T) {
 	t.Parallel()
 	c := echoEdge(t, netip.MustParsePrefix("127.0.0.1/32"))
@@ -128,8 +128,8 @@ func TestHeadersOfProxies(t *testing.T) {
 	require.Equal(t, "X_FORWARDED_FOR=192.0.2.66,127.0.0.1\nX_FORWARDED_PROTO=https\n", got)
 }
 
-// TestProxyProtocolAddress connects with PROXY protocol headers. HAProxy compares the address in the
-// header with the trusted networks, also in its IPv6 form.
+// TestProxyProtocolAddress connects with PROXY protocol headers. HAProxy compares the address in
+// the header with the trusted networks, also in its IPv6 form.
 func TestProxyProtocolAddress(t *testing.T) {
 	t.Parallel()
 	w := proxiesWorld(t, edge.Edge{RedirectHTTPS: &haproxycfg.HTTPSRedirect{}}, "192.0.2.0/24", "2001:db8::/32")
@@ -147,7 +147,7 @@ func TestProxyProtocolAddress(t *testing.T) {
 		"TCP6 2001:db9::1 ::1 1 2":         421,
 		"TCP6 ::ffff:192.0.2.1 ::1 1 2":    200,
 		"TCP6 ::ffff:198.51.100.1 ::1 1 2": 421,
-		"UNKNOWN":                          421, // the address of the connection
+		"UNKNOWN":                          421, // HAProxy compares the address of the connection
 	} {
 		conn, err := net.Dial("tcp", address)
 		require.NoError(t, err)
@@ -158,8 +158,8 @@ func TestProxyProtocolAddress(t *testing.T) {
 	}
 }
 
-// TestObserveRedirects sends requests that HAProxy does not redirect or serve without Observe. With
-// Observe, it redirects and serves them, and counts them.
+// TestObserveRedirects sends requests that HAProxy neither redirects nor serves without Observe.
+// With Observe, HAProxy redirects and serves them, and counts them.
 func TestObserveRedirects(t *testing.T) {
 	t.Parallel()
 	w := proxiesWorld(t, edge.Edge{Global: haproxycfg.Global{Observe: true}, RedirectHTTPS: &haproxycfg.HTTPSRedirect{}}, "127.1.0.0/16")

@@ -17,9 +17,10 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// echoEdge starts HAProxy with the host example.com. Its service at /public answers with the
-// headers that it got, one header name and its values a line, as a CGI program would read them:
-// other characters than letters and digits become "_". A line of a trailer begins with "trailer".
+// echoEdge starts HAProxy with the host example.com. The service at /public answers with the
+// headers of the request, one header name and its values in each line. As in a CGI program, "_"
+// replaces each character of a name that is not a letter or digit. A line of a trailer begins with
+// "trailer".
 func echoEdge(t *testing.T, trusted ...netip.Prefix) *client {
 	w := newWorld(t)
 	startAgent(t, node(1).Addr, w.nodeAgent, "up ready 100%")
@@ -47,8 +48,8 @@ func echoEdge(t *testing.T, trusted ...netip.Prefix) *client {
 	return newClient(t, w.frontend)
 }
 
-// TestDotSegments requires status 400 for each path that some server could resolve to a path above
-// the declared one, and the service for similar paths without a dot segment.
+// TestDotSegments sends paths that some server could resolve to a path above the declared one. Each
+// gets status 400. Similar paths without a dot segment get an answer of the service.
 func TestDotSegments(t *testing.T) {
 	t.Parallel()
 	c := echoEdge(t)
@@ -63,7 +64,7 @@ func TestDotSegments(t *testing.T) {
 		"..%00/admin", "..%3f", "..%23x", "..%2500",
 		"%c0%ae%c0%ae/admin", "%C0%AE./admin", "%e0%80%ae%e0%80%ae/admin", "..%c0%afadmin", "..%c1%9cadmin", "..%e0%80%afadmin",
 		"%u002e%u002e/admin", "..%u002fadmin", "%25c0%25ae./admin",
-		"%2e%2e/admin%", "%2e%2e/admin%zz", "../%2", // url_dec has no result for these
+		"%2e%2e/admin%", "%2e%2e/admin%zz", "../%2", // for these paths, url_dec has no result
 		"../" + strings.Repeat("%25", 4000), strings.Repeat("%25", 4000) + "/../x", strings.Repeat("a/", 4000) + "..",
 		"%" + strings.Repeat("25", 3000) + "/..",
 	} {
@@ -71,7 +72,7 @@ func TestDotSegments(t *testing.T) {
 			r := c.do("GET", "example.com", target, "")
 			require.Equal(t, http.StatusBadRequest, r.StatusCode, "%.80s", target)
 		}
-		for _, exact := range []bool{false, true} { // A declaration of this path would never be served.
+		for _, exact := range []bool{false, true} { // HAProxy would never serve a declaration of this path
 			_, problems := routes.New(with(route("example.com", "/public/"+below, weighted{ref("eu-1", "public"), 100}), func(r *routes.Route) { r.Exact = exact }))
 			require.NotEmpty(t, problems, "%.80s", below)
 		}
@@ -91,8 +92,8 @@ func TestDotSegments(t *testing.T) {
 	}
 }
 
-// TestClientHeaders sends headers by which a service could take the client for another one. The
-// service gets only the headers that HAProxy has set.
+// TestClientHeaders sends headers by which a client could pretend to be another client. The service
+// gets only the headers that HAProxy has set.
 func TestClientHeaders(t *testing.T) {
 	t.Parallel()
 	c := echoEdge(t)

@@ -31,15 +31,15 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// TestReloadsCostNothing reloads HAProxy many times in a row. Each reload moves the service to another
-// node port. Clients of each kind are connected:
+// TestReloadsCostNothing reloads HAProxy many times in a row. Each reload moves the service to
+// another node port. Clients of each kind are connected:
 //
 //   - HTTP/1.1 clients, with and without TLS, and HTTP/2 clients that pause. Each sends its next
 //     request just after the reload, before it can know that HAProxy closes its connection.
-//   - clients that send requests all the time, to a service that keeps its port: HAProxy 2.6 may
-//     use a connection again that was in use when its server got another port;
-//   - WebSockets and HTTP/2 streams from before the first reload and from between the reloads, so
-//     that every old worker has some. Each must echo after the last reload.
+//   - Clients that send requests all the time. They use a service that keeps its port: HAProxy 2.6
+//     may reuse a connection that was in use when its server got another port.
+//   - WebSockets and HTTP/2 streams. Some begin before the first reload, and others between two
+//     reloads, so that every old worker has some. Each must echo after the last reload.
 //
 // No request may fail, no stream may be cut, and no request may reach a drained server, a server
 // with the weight 0, or the node port from before the reload. No client repeats a request.
@@ -106,9 +106,9 @@ func TestReloadsCostNothing(t *testing.T) {
 	t.Logf("%d reloads, %d requests, %d streams", reloads, f.requests.Load(), len(streams))
 }
 
-// reloadFleet is an HAProxy in master-worker mode in front of services on three nodes. Node 1 takes
-// all requests: node 2 is drained, the agent of node 3 answers 0%, and the service "zero" has the
-// weight 0.
+// reloadFleet is an HAProxy in master-worker mode in front of services on three nodes. Node 1 gets
+// all requests, for three reasons: node 2 is drained, the agent of node 3 answers 0%, and the
+// service "zero" has the weight 0.
 type reloadFleet struct {
 	*world
 	roots    *x509.CertPool
@@ -208,8 +208,8 @@ func (f *reloadFleet) reload() {
 	require.True(f.t, changed)
 }
 
-// reloadClient sends requests on one connection. It opens another one only if HAProxy has announced
-// the end of the last one before the client sends: by "Connection: close", or by GOAWAY.
+// reloadClient sends requests on one connection. It opens another connection only if HAProxy has
+// announced the end of this one, with "Connection: close" or GOAWAY, before the client sends.
 type reloadClient struct {
 	f        *reloadFleet
 	path     string
@@ -266,8 +266,8 @@ func (c *reloadClient) dial() error {
 	return nil
 }
 
-// blind hides from the client what HAProxy sends, until the client has sent its next request. So the
-// client sends as if the network were slow.
+// blind makes the client receive nothing until it has sent its next request, as if the network were
+// slow.
 func (c *reloadClient) blind() {
 	if c.conn != nil {
 		c.conn.hide()
@@ -301,7 +301,7 @@ func (c *reloadClient) send() (port string, err error) {
 		}
 		if r, err = c.requests.RoundTrip(request); err != nil {
 			if !begun && c.requests.Available() == 0 {
-				return c.send() // GOAWAY has arrived just before
+				return c.send() // GOAWAY arrived just before the client sent
 			}
 			return "", err
 		}
@@ -414,8 +414,8 @@ func (e *echo) try() error {
 	return err
 }
 
-// answer is the handler of all services. /echo sends back what it receives, as a WebSocket or in the
-// body of the answer.
+// answer is the handler of all services. /echo sends back what it receives, as a WebSocket or in
+// the body of the answer.
 func answer(rw http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != "/echo" {
 		return

@@ -61,8 +61,7 @@ func match(table routes.Table, host, path string) (routes.Route, bool) {
 	return best, found
 }
 
-// ask sends a request and requires that the service of the route that match returns has answered
-// it.
+// ask sends a request. The service of the route that match returns must answer it.
 func ask(t testing.TB, c *client, table routes.Table, host, path string) {
 	t.Helper()
 	want, wantStatus := "", http.StatusNotFound
@@ -80,8 +79,8 @@ func ask(t testing.TB, c *client, table routes.Table, host, path string) {
 	require.Equal(t, fmt.Sprint(wantStatus, want), fmt.Sprint(status, servedBy), "host %q path %q", host, path)
 }
 
-// awkward are routes that are easily confused with each other. Each has its own service, named by
-// its index.
+// awkward are routes that a faulty router would confuse with each other. Each route has its own
+// service, named by the index of the route.
 var awkward = [...]struct {
 	host, path string
 	exact      bool
@@ -117,8 +116,8 @@ func awkwardTable(t testing.TB) routes.Table {
 	return table
 }
 
-// TestRoundTrip sends requests to a real HAProxy, for each declared host and path and for similar
-// ones.
+// TestRoundTrip sends requests to a real HAProxy. It sends one for each declared host and path, and
+// others for similar hosts and paths.
 func TestRoundTrip(t *testing.T) {
 	t.Parallel()
 	table := awkwardTable(t)
@@ -219,8 +218,8 @@ func TestRoundTrip(t *testing.T) {
 		require.Equal(t, 404, c.do("OPTIONS", "example.com", "*", "").StatusCode)
 	})
 	t.Run("two values in one Host", func(t *testing.T) {
-		// req.hdr would read two values, and route by the last one. The body shows that HAProxy
-		// has answered, not a service.
+		// The rule must not use req.hdr: it would read two values, and route by the last one. The
+		// body shows that HAProxy has answered, and not a service.
 		for _, host := range []string{"example.net, example.com", "x,example.com", "example.com, exact.example.org"} {
 			r := c.do("GET", host, "/", "")
 			require.Empty(t, r.Header.Get("X-Served-By"), host)
@@ -240,8 +239,8 @@ func TestRoundTrip(t *testing.T) {
 	})
 }
 
-// TestRoundTripOfLongestKeys routes by keys of the largest length of a map, which differ only in
-// their last bytes.
+// TestRoundTripOfLongestKeys routes by keys of the largest length that a map allows. The keys
+// differ only in their last bytes.
 func TestRoundTripOfLongestKeys(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -360,8 +359,8 @@ func TestRoundTripRandom(t *testing.T) {
 	}
 }
 
-// TestRoundTripTLS sends requests over TLS and HTTP/2, with a certificate chosen by server name,
-// and requests without TLS, which are redirected.
+// TestRoundTripTLS sends requests over TLS and HTTP/2. HAProxy chooses the certificate by the
+// server name. It redirects requests without TLS.
 func TestRoundTripTLS(t *testing.T) {
 	t.Parallel()
 	table := awkwardTable(t)

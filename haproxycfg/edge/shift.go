@@ -9,14 +9,14 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// Share is the part of the requests of a route that goes to one of its clusters. All other requests
-// go to the other clusters of the route, by their declared weights. The zero Share means that the
-// route uses the declared weights of all its clusters.
+// Share is the part of the requests of a route that go to one of its clusters. HAProxy divides all
+// other requests between the other clusters of the route, by their declared weights. The zero Share
+// means that HAProxy divides all requests by the declared weights.
 type Share struct {
 	// Cluster is the name of a cluster of the route; empty means that the route uses its declared
 	// weights.
 	Cluster string
-	// Points is the number of requests of 10,000 that go to Cluster.
+	// Points is the number of requests, out of 10,000, that go to Cluster.
 	Points int
 }
 
@@ -28,13 +28,13 @@ func (s Share) Value() string {
 	return strconv.Itoa(s.Points) + "/" + s.Cluster
 }
 
-// addParts adds the backends between which the requests of the route r move. name is the backend of
-// the route with all services.
+// addParts adds the backends between which HAProxy divides the requests of the route r. name is the
+// backend that contains all services of the route.
 func (b *builder) addParts(name string, r *routes.Route) {
 	b.shares = append(b.shares, haproxycfg.MapEntry{Key: name, Value: b.edge.Shares[r.Name()].Value()})
 	for i, rb := range r.Backends {
 		cluster := rb.Cluster
-		if i > 0 && r.Backends[i-1].Cluster == cluster { // Backends are sorted by cluster
+		if i > 0 && r.Backends[i-1].Cluster == cluster { // the backends of a route are sorted by cluster
 			continue
 		}
 		of := func(rb routes.Backend) bool { return rb.Cluster == cluster }
@@ -46,8 +46,9 @@ func (b *builder) addParts(name string, r *routes.Route) {
 }
 
 // addPart returns the name of the backend that contains the services for which the function in
-// returns true. It adds the backend if it does not exist yet. If all these services have the weight
-// 0, they get equal weights, because a declaration usually has weight 0 for a new cluster.
+// returns true. It adds the backend if it does not exist yet. A declaration usually gives a new
+// cluster the weight 0. So if all services of the backend have the weight 0, addPart gives them
+// equal weights.
 func (b *builder) addPart(main string, r *routes.Route, in func(routes.Backend) bool) string {
 	part := *r
 	part.Backends = slices.DeleteFunc(slices.Clone(r.Backends), func(rb routes.Backend) bool { return !in(rb) })
@@ -75,8 +76,9 @@ func (b *builder) addPart(main string, r *routes.Route, in func(routes.Backend) 
 	return name
 }
 
-// PartsPerServer returns the number of backends that contain each server of the route r, without
-// the backend that contains all servers of the route. It is 0 for a route without Shift.
+// PartsPerServer returns the number of further backends that contain each server of the route r.
+// The number does not include the backend that contains all servers of the route. It is 0 if the
+// Shift of r is false.
 func PartsPerServer(r *routes.Route) int {
 	clusters := 0
 	for i, rb := range r.Backends {
@@ -87,7 +89,7 @@ func PartsPerServer(r *routes.Route) int {
 	switch {
 	case !r.Shift:
 		return 0
-	case clusters == 2: // the backend with one cluster is also the backend without the other
+	case clusters == 2: // with two clusters, the backend of the one is also the backend without the other
 		return 1
 	}
 	return clusters

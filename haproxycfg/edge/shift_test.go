@@ -27,24 +27,24 @@ import (
 	"github.com/headgate/headgate/internal/testscale"
 )
 
-// shiftWorld is a world with a route that can move between the clusters "old" and "new", and a second
-// route with the same services that cannot move.
+// shiftWorld is a world with two routes to the same services. The first route can move between the
+// clusters "old" and "new". The second route cannot move.
 type shiftWorld struct {
 	*world
 	config    *haproxycfg.Config
 	route     *routes.Route
 	old, new  routes.Ref
-	shiftFile string // of the map with the shares
+	shiftFile string // the file of the map with the shares
 	closeFile string
-	agents    []*agent // of the nodes
+	agents    []*agent // the agents of the nodes
 }
 
 func newShiftWorld(t *testing.T, e edge.Edge, change func(*routes.Route)) *shiftWorld {
 	return newShiftWorldOf(t, e, change, 0)
 }
 
-// newShiftWorldOf returns a world whose service in the cluster "old" has an agent at agentPort on each
-// node; 0 means none.
+// newShiftWorldOf returns a world whose service in the cluster "old" has an agent at agentPort on
+// each node; 0 means none.
 func newShiftWorldOf(t *testing.T, e edge.Edge, change func(*routes.Route), agentPort int) *shiftWorld {
 	w := &shiftWorld{
 		world: newWorld(t),
@@ -95,8 +95,8 @@ func (w *shiftWorld) do(command string) {
 	require.Empty(w.t, strings.TrimSpace(answer), command)
 }
 
-// newShare sends n requests for the host over one kept connection, and returns the percentage of them
-// that the cluster "new" has answered. It requires that no request fails.
+// newShare sends n requests for the host over one kept connection, and returns the percentage of
+// them that the cluster "new" has answered. It requires that no request fails.
 func (w *shiftWorld) newShare(c *client, host string, n int) float64 {
 	w.t.Helper()
 	moved := 0
@@ -112,8 +112,8 @@ func (w *shiftWorld) newShare(c *client, host string, n int) float64 {
 	return 100 * float64(moved) / float64(n)
 }
 
-// TestShiftMovesRequests moves a route by request. The client keeps one connection, so the requests
-// on a kept connection follow each change.
+// TestShiftMovesRequests moves a route. The client keeps one connection, and its requests follow
+// each change of the share.
 func TestShiftMovesRequests(t *testing.T) {
 	w := newShiftWorld(t, edge.Edge{}, nil)
 	c := newClient(t, w.frontend)
@@ -137,8 +137,8 @@ func TestShiftMovesRequests(t *testing.T) {
 	require.Zero(t, w.newShare(c, "a.example.com", 100), "back to the declared weights")
 }
 
-// TestShiftStartsWithItsShare starts an HAProxy with a share. The limits of the route count the
-// requests to all its clusters together.
+// TestShiftStartsWithItsShare starts an HAProxy with a share. HAProxy counts the requests to all
+// clusters of the route together for the limits of the route.
 func TestShiftStartsWithItsShare(t *testing.T) {
 	w := newShiftWorld(t, edge.Edge{Shares: map[string]edge.Share{"a.example.com/": {Cluster: "new", Points: 5000}}}, func(r *routes.Route) {
 		r.Limits.Source.Connections = 2
@@ -147,7 +147,7 @@ func TestShiftStartsWithItsShare(t *testing.T) {
 	statuses := map[int]int{}
 	by := map[string]int{}
 	c := newClient(t, w.frontend)
-	for range 100 { // all within one second: a new second permits more
+	for range 100 { // send all of them within one second, because HAProxy permits more in the next second
 		status, service := c.get("a.example.com", "/")
 		statuses[status]++
 		by[service]++
@@ -186,8 +186,8 @@ func TestShiftFollowsDrains(t *testing.T) {
 	}, 30*time.Second, 10*time.Millisecond)
 }
 
-// TestShiftUnderAgentWeights lowers the weight of one of the two servers of the cluster "old" while half
-// of the requests go to "new". The agent moves requests between the servers of "old" only.
+// TestShiftUnderAgentWeights lowers the weight of one of the two servers of the cluster "old" while
+// half of the requests go to "new". The agent moves requests between the servers of "old" only.
 func TestShiftUnderAgentWeights(t *testing.T) {
 	port := haproxytest.Ports(t, 1)[0]
 	light := startAgent(t, node(1).Addr, port, "up ready 100%")
@@ -256,8 +256,8 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// TestCloseKeepsHTTP2 shows what Frontend.Close does to HTTP/2: no request fails, and the connection
-// stays, because HAProxy sends no GOAWAY for "Connection: close".
+// TestCloseKeepsHTTP2 shows what Frontend.Close does to HTTP/2: no request fails, and the
+// connection stays, because HAProxy sends no GOAWAY for "Connection: close".
 func TestCloseKeepsHTTP2(t *testing.T) {
 	w := newShiftWorld(t, edge.Edge{
 		Closable: true, ClosePoints: 1000,
@@ -303,9 +303,10 @@ func TestCloseKeepsHTTP2(t *testing.T) {
 	require.Equal(t, int64(1), connections.Load(), "the page of the terminator says so; if HAProxy has learnt GOAWAY, change the page")
 }
 
-// TestWeightsOfATCPBalancerMoveNoKeptConnection puts a TCP balancer in front of an HAProxy, as a
-// balancer or DNS record with weights is in front of an old platform. A new weight moves no request on
-// a kept connection. The connections follow after HAProxy closes them in steps, and no request fails.
+// TestWeightsOfATCPBalancerMoveNoKeptConnection puts a TCP balancer with weights in front of an
+// HAProxy. An old platform is often behind such a balancer, or behind a DNS record with weights. A
+// new weight moves no request on a kept connection. After HAProxy closes the connections in steps,
+// the clients follow the weight, and no request fails.
 func TestWeightsOfATCPBalancerMoveNoKeptConnection(t *testing.T) {
 	w := newShiftWorld(t, edge.Edge{Closable: true}, nil)
 	fresh := serve(t, "127.0.0.1:0", func(rw http.ResponseWriter, _ *http.Request) { rw.Header().Set("X-Served-By", "new platform") })

@@ -103,8 +103,9 @@ func TestNodeDrainIsInherited(t *testing.T) {
 	}
 }
 
-// TestFirstAgentCheck requires an early first answer of each agent with an hour between health
-// checks. Without a limit on the spread of first checks, most servers would wait for minutes.
+// TestFirstAgentCheck uses an interval of an hour between health checks, and requires that each
+// agent answers early for the first time. Without a limit on the spread of first checks, most
+// servers would wait for minutes.
 func TestFirstAgentCheck(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -126,8 +127,8 @@ func TestFirstAgentCheck(t *testing.T) {
 	}
 }
 
-// TestCheckOfARoute declares a check. HAProxy finds a broken service on a healthy node, and still
-// drains the service with its node.
+// TestCheckOfARoute declares a check. HAProxy detects a broken service on a healthy node. If the
+// node drains, the service drains too.
 func TestCheckOfARoute(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -164,7 +165,7 @@ func TestCheckOfARoute(t *testing.T) {
 }
 
 // TestOwnServers routes to servers that are not on nodes, also together with servers on nodes.
-// HAProxy checks each server, and uses the other one when one fails.
+// HAProxy checks each server. When one server fails, HAProxy uses the other.
 func TestOwnServers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -233,8 +234,8 @@ func TestShares(t *testing.T) {
 	require.Zero(t, hits[dark.String()])
 }
 
-// TestRetries requires that HAProxy repeats a request that reached a server only if its method is
-// safe, and always repeats a request that reached none.
+// TestRetries requires two rules. If a request has reached a server, HAProxy repeats it only if its
+// method is safe. If a request has reached no server, HAProxy always repeats it.
 func TestRetries(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -283,9 +284,9 @@ func TestRetries(t *testing.T) {
 	require.Positive(t, w.stat("refuses", "BACKEND").Redispatches)
 }
 
-// TestLongConnections declares a route with long time-outs. Its slow answer and its silent tunnel
-// outlive the time-outs of the other routes. A request without an answer is the clock: its status
-// 504 shows that those time-outs have passed.
+// TestLongConnections declares a route with long time-outs. A slow answer and a silent tunnel of
+// this route last longer than the time-outs of the other routes. To know when these time-outs have
+// passed, the test sends a request that the service does not answer, and waits for its status 504.
 func TestLongConnections(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -361,8 +362,8 @@ func TestLongConnections(t *testing.T) {
 	require.Equal(t, http.StatusOK, r.StatusCode)
 }
 
-// TestDescriptors starts HAProxy under a limit of open files. It starts with the computed maxconn,
-// and refuses a maxconn that ignores the agents.
+// TestDescriptors starts HAProxy under a limit of open files. HAProxy starts with the computed
+// maxconn. It does not start with a maxconn that does not reserve descriptors for the agent checks.
 func TestDescriptors(t *testing.T) {
 	t.Parallel()
 	const limit = 3000
@@ -441,8 +442,8 @@ func TestHashedBalanceIsConsistent(t *testing.T) {
 	require.Positive(t, gone)
 }
 
-// TestHashedBalanceIsEven requires equal shares of servers, even if the hashes of two names agree
-// in the 20 bits of an id that HAProxy uses.
+// TestHashedBalanceIsEven requires equal shares of servers. HAProxy uses only 20 bits of the id of
+// a server. The hashes of two server names in the test are equal in these 20 bits.
 func TestHashedBalanceIsEven(t *testing.T) {
 	t.Parallel()
 	port := uint16(haproxytest.Ports(t, 1)[0])
@@ -485,7 +486,7 @@ func TestHashedBalanceIsEven(t *testing.T) {
 // TestServerIDs requires different ids of 20 bits for 5,000 servers.
 func TestServerIDs(t *testing.T) {
 	be := haproxycfg.Backend{Name: "b", Balance: haproxycfg.Source}
-	for i := range 5000 { // about ten hashes of which agree
+	for i := range 5000 { // about ten pairs of their hashes are equal
 		be.Servers = append(be.Servers, haproxycfg.Server{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 80)})
 	}
 	var text strings.Builder

@@ -56,13 +56,14 @@ func TestVarnishtest(t *testing.T) {
 	}
 }
 
-// startControlledAgent starts an agent whose answer is a line that a client sends to the address
-// control. The agent closes the connection of this client after HAProxy has read the answer.
+// startControlledAgent starts an agent. A client sends a line to the address control, and the agent
+// then answers HAProxy with this line. The agent closes the connection of the client after HAProxy
+// has read the answer.
 func startControlledAgent(t *testing.T, host string, port int) (control string) {
 	t.Helper()
 	var mu sync.Mutex
 	var reply agentcheck.Reply
-	asked := 0 // since reply was set
+	asked := 0 // the number of agent checks since reply was set
 	changed := sync.NewCond(&mu)
 	s := &agentcheck.Server{Handler: agentcheck.HandlerFunc(func(context.Context, *agentcheck.Request) agentcheck.Reply {
 		mu.Lock()
@@ -88,11 +89,11 @@ func startControlledAgent(t *testing.T, host string, port int) (control string) 
 		mu.Lock()
 		defer mu.Unlock()
 		reply, asked = next, 0
-		for asked < 2 { // HAProxy asks again after it has read the first answer
+		for asked < 2 { // HAProxy makes the second check only after it has read the first answer
 			changed.Wait()
 		}
 	}).Addr().String()
-	t.Cleanup(func() { // if the test has failed, HAProxy does not ask again
+	t.Cleanup(func() { // if the test has failed, HAProxy makes no more checks
 		mu.Lock()
 		defer mu.Unlock()
 		asked = 2

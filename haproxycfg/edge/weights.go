@@ -11,8 +11,8 @@ type share struct {
 
 const (
 	maxWeight = 256
-	// goodShare is the largest relative error of a share that setWeights accepts without trying
-	// other scales.
+	// goodShare is the largest relative error of a share that setWeights accepts. If the error is
+	// larger, setWeights tries other scales.
 	goodShare = 0.01
 )
 
@@ -21,11 +21,11 @@ const (
 // service with weight 0 gets NoTraffic. A service that is alone gets the default weight.
 //
 // The exact weight of a server is weight/servers times a constant. HAProxy needs integers up to
-// 256. setWeights first chooses the constant so that the largest weight is 100. This leaves room
-// for agents that answer with more than 100%. If the error of some share is more than 1% with this
-// constant, setWeights tries 101 to 256 as the largest weight, and uses the one with the smallest
-// error. If possible, no weight is 1: HAProxy rounds down, so an agent's percentage below 100 would
-// make a weight of 1 zero.
+// 256. setWeights first chooses the constant so that the largest weight is 100. An agent that
+// answers with more than 100% can then raise the weight. If the error of some share is more than 1%
+// with this constant, setWeights tries 101 to 256 as the largest weight, and uses the one with the
+// smallest error. If possible, no weight is 1: HAProxy rounds down, so an agent that answers with
+// less than 100% would make a weight of 1 zero.
 //
 // Each rounded weight is 1, or differs from the exact weight by at most 1/2. If all exact weights
 // are at least 1, a share is off by at most the factor (1+d)/(1-d). Here d is 1/(2x), and x is the
@@ -79,8 +79,8 @@ func scale(weights []int, shares []share, active []int, top int) {
 	}
 }
 
-// deviation judges weights: off is the largest relative error of a service's share, and least is
-// the smallest weight.
+// deviation measures the quality of weights. off is the largest relative error of a service's
+// share, and least is the smallest weight.
 func deviation(weights []int, shares []share, active []int) (off float64, least int) {
 	declared, got := 0, 0
 	least = maxWeight

@@ -43,8 +43,8 @@ func TestServerWeights(t *testing.T) {
 	}
 }
 
-// TestServerWeightsBound requires the bound in the comment of setWeights, for random weights and
-// numbers of servers.
+// TestServerWeightsBound uses random weights and numbers of servers. The error must stay within the
+// bound that the comment of setWeights names.
 func TestServerWeightsBound(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	ordinary, worst := 0, 0.0
@@ -95,7 +95,7 @@ func TestServerWeightsBound(t *testing.T) {
 				t.Fatalf("%v: a share of %v is off by %f", shares, weights, off)
 			}
 		}
-		if least >= 12.8 { // each server gets at least a twentieth of any other
+		if least >= 12.8 { // each server gets at least a twentieth of the requests of any other
 			ordinary++
 			worst = max(worst, off)
 		}

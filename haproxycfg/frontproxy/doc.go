@@ -1,6 +1,7 @@
-// Package frontproxy makes the HAProxy configuration of a front proxy: an HTTP proxy in front of the
-// pods of one service, for the clients of one zone. It balances each request. A TCP balancer chooses
-// a pod once for each connection, so the pods that were ready first keep most of the connections.
+// Package frontproxy makes the HAProxy configuration of a front proxy. A front proxy is an HTTP
+// proxy in front of the pods of one service, for the clients of one zone. It chooses a pod for each
+// request. A TCP balancer chooses a pod only once for each connection, so the pods that were ready
+// first keep most of the connections.
 //
 //	proxy := frontproxy.Proxy{
 //		Service: "shop.web", Zone: "eu-1a",
@@ -16,36 +17,38 @@
 //
 // A service has up to three backends; [Backends] returns their names:
 //
-//   - local: the pods of the zone of the proxy;
-//   - other: the pods of all other zones;
-//   - panic: the pods of local. If local has no pods, panic has the pods of other. HAProxy neither checks nor
-//     ejects them. HAProxy uses this backend while few pods are up (Settings.PanicBelow): then the pods probably share one fault, such as a failed database.
+//   - local contains the pods of the zone of the proxy;
+//   - other contains the pods of all other zones;
+//   - panic contains the pods of local, or the pods of other if local has no pods. HAProxy neither
+//     checks nor ejects them. HAProxy uses this backend while few pods are up
+//     (Settings.PanicBelow): then the pods probably share one fault, such as a failed database.
 //
 // # What changes without a reload
 //
-// If only pods or the expected number change, two configurations differ only in their servers and
-// in Global.Variables. A controller can bring a running HAProxy from one configuration to the other
+// If only the pods or the expected number change, the new configuration differs from the old one
+// only in its servers and in Global.Variables. A controller can then change a running HAProxy
 // without a reload. It changes servers with haproxycfg.Backend.AddServer and package runtimeapi,
 // and numbers with runtimeapi.Socket.SetVariable. It writes the new files as well, because HAProxy
 // reads them at its next start.
 //
-// From HAProxy 3.0 on, servers are named by their address. HAProxy before 3.0 can crash when it
+// From HAProxy 3.0 on, the name of a server is its address. HAProxy before 3.0 can crash when it
 // deletes a server, so for such a version each backend has a fixed number of slots; see [Slots].
 //
 // # The expected number
 //
-// The share of requests that stays in the zone depends on the expected number: how many pods the
-// zone has while no pod is missing. Config cannot compute this number from the pods. A controller
-// computes it as the sum of two numbers:
+// The expected number is the number of pods that the zone has while no pod is missing. The share of
+// requests that stays in the zone depends on it. Config cannot compute this number from the pods. A
+// controller computes it as the sum of two numbers:
 //
 //   - the pods of the zone that get requests now, and
 //   - the pods that the zone has lost for another reason than scaling down. If the controller reads
 //     the Deployment, this is the zone's part of the replicas that are missing. Otherwise the expected
 //     number is the largest number of pods that the zone had within the last 10 minutes.
 //
-// So a zone that loses pods sends requests to other zones at once. If the other zones lose pods too,
-// the number should fall in the same proportion, because they have no room for more requests. If an
-// autoscaler removes pods of one zone only, requests go to other zones for at most 10 minutes.
+// So a zone that loses pods sends requests to other zones at once. If the other zones lose pods
+// too, the number should fall in the same proportion, because they have no room for more requests.
+// If an autoscaler removes pods of one zone only, requests go to other zones for at most 10
+// minutes.
 //
 // # What it does not do
 //

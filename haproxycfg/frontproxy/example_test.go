@@ -28,7 +28,8 @@ func Example() {
 			fmt.Println(b.Name, s.Name())
 		}
 	}
-	// The pod of the other zone gets a share of the requests, because the zone expects two pods.
+	// The zone expects two pods and has one. So the pod of the other zone gets a share of the
+	// requests.
 	fmt.Println(config.Global.Variables[1])
 	// Output:
 	// shop.web:local 10.0.1.7:8080

@@ -17,7 +17,8 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// bits reads numbers from the input of a fuzz test; after its end they are 0.
+// bits are the input of a fuzz test. The test reads numbers from it. After the end, each number is
+// 0.
 type bits []byte
 
 func (b *bits) next() int {
@@ -29,7 +30,7 @@ func (b *bits) next() int {
 	return n
 }
 
-// of returns one of the values. The first is the most frequent.
+// of returns one of the values. It returns the first one most often.
 func of[T any](b *bits, values ...T) T { return values[b.next()%len(values)] }
 
 func fuzzedProxy(b *bits, service, zone, text string) *frontproxy.Proxy {
@@ -56,8 +57,8 @@ func fuzzedProxy(b *bits, service, zone, text string) *frontproxy.Proxy {
 	return p
 }
 
-// FuzzConfig requires that each Config without an error is valid, and that the same arguments give
-// the same text. For a sample, the real HAProxy has to accept the text.
+// FuzzConfig requires that Config returns an error or a valid configuration, and that the same
+// arguments give the same text. For a sample of the inputs, the real HAProxy must accept the text.
 func FuzzConfig(f *testing.F) {
 	f.Add("shop.web", "a", "x", []byte{}, []byte{10, 0, 0, 1, 31, 144, 'a', 10, 0, 0, 2, 31, 144, 'b'}, 3)
 	f.Add("web", "", "/ x'y", []byte{0, 1, 1, 2, 1, 1, 2, 3, 1, 5, 9, 2, 2, 4, 0, 0, 1, 1, 5, 2, 3, 1, 1, 1, 0, 1}, []byte{10, 0, 0, 1, 31, 144, 'a'}, 0)

@@ -156,8 +156,8 @@ func TestTimeoutsOfSilentStreams(t *testing.T) {
 	}
 }
 
-// TestGRPCStreams: messages of all kinds of gRPC streams arrive one by one. A stream that is open when a
-// drain begins goes on until it ends, also after HAProxy has closed its listeners.
+// TestGRPCStreams: messages of all kinds of gRPC streams arrive one by one. If a stream is open
+// when a drain begins, it continues to its end, even after HAProxy has closed its listeners.
 func TestGRPCStreams(t *testing.T) {
 	t.Parallel()
 	eachHAProxy(t, func(t *testing.T, h installed) {

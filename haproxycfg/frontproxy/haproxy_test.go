@@ -31,8 +31,9 @@ type installed struct {
 	version haproxycfg.Version
 }
 
-// eachHAProxy runs a test with the haproxy on PATH and with the newest one that this machine has. "make
-// test-haproxies" puts each of them on PATH.
+// eachHAProxy runs a test twice: with the haproxy on PATH, and with the newest HAProxy on this
+// machine. "make test-haproxies" runs the tests several times, with each of the installed versions
+// on PATH.
 func eachHAProxy(t *testing.T, test func(t *testing.T, h installed)) {
 	var all []installed
 	for _, binary := range haproxytest.Binaries(t) {
@@ -57,7 +58,7 @@ func eachHAProxy(t *testing.T, test func(t *testing.T, h installed)) {
 // podSet is a set of pods that listen on 127.0.0.1.
 type podSet struct {
 	pods []frontproxy.Pod
-	got  map[string]*atomic.Int64 // requests by address, without health checks
+	got  map[string]*atomic.Int64 // the number of requests by address, without health checks
 }
 
 // servePods starts n pods. handler gets the index of the pod. A request for /healthz counts as a

@@ -31,12 +31,12 @@ type Proxy struct {
 	// from the PROXY protocol of the balancer in front.
 	Binds []haproxycfg.Bind
 	// Admin are the addresses of a frontend with HAProxy's metrics for Prometheus at "/metrics",
-	// and with a monitor at "/ready". The monitor answers 503 while HAProxy is stopping, drains, or
-	// has no pod that gets requests. So a balancer in front of HAProxy notices this. Nil means no
-	// such frontend.
+	// and with a monitor at "/ready"; nil means no such frontend. The monitor is for a balancer in
+	// front of HAProxy. It answers 503 while HAProxy is stopping, drains, or has no pod that gets
+	// requests.
 	Admin []haproxycfg.Bind
-	// Monitor is a path of Binds with the same monitor as the path "/ready" of Admin. Empty means
-	// that Binds have no monitor.
+	// Monitor is a path of Binds. HAProxy answers requests for this path as it answers "/ready" of
+	// Admin. Empty means no such path.
 	Monitor string
 	// Global contains the version of HAProxy, its sockets and its logs. Config sets the fields Grace,
 	// HardStopAfter, HTTP2Requests and Variables.
@@ -45,13 +45,13 @@ type Proxy struct {
 	// after the next answer. HAProxy still serves every request. Config renders Draining as a
 	// variable of HAProxy, so a drain begins and ends without a reload.
 	Draining bool
-	// Settings are the policy.
+	// Settings is the policy of the proxy.
 	Settings Settings
 }
 
-// The variables of a configuration; see haproxycfg.Variable. A controller sets MayRetry for HAProxy
-// before 2.9; package controller does. The values of the other variables follow from the arguments
-// of Config.
+// The variables of a configuration; see haproxycfg.Variable. For HAProxy before 2.9, a controller
+// changes MayRetry, as package controller does. Config computes the values of the other variables
+// from its arguments.
 const (
 	MayRetry     = "may_retry"
 	Draining     = "draining" // 0, or 1 if Proxy.Draining is true
@@ -67,18 +67,18 @@ func Backends(service string) (local, other, panicking string) {
 	return service + ":local", service + ":other", service + ":panic"
 }
 
-// Config returns the configuration of the proxy for the pods of its service in all zones.
+// Config returns the configuration of the proxy. pods are the pods of its service in all zones.
 //
 // expected is the number of pods that the zone has while no pod is missing; see the package
-// documentation. If the zone has more pods, Config uses the number of these pods instead. So 0
-// means the number of pods in the zone.
+// documentation. If the zone has more pods than expected, Config uses the number of these pods
+// instead. So 0 means the number of pods in the zone.
 //
 // before are the slots that the last call returned; nil means that there was no last call. Config
-// does not change them. The slots that Config returns are nil from HAProxy 3.0 on.
+// does not change before. From HAProxy 3.0 on, Config returns nil slots.
 //
-// Config uses each address once, and ignores pods whose address has no port or has a zone. Without
-// pods, HAProxy answers each request with 503. Config returns the errors of Settings.Validate and
-// haproxycfg.Config.Validate.
+// Config uses each address once. It ignores a pod if its address has no port, or has an IPv6 zone.
+// Without pods, HAProxy answers each request with 503. Config returns the errors of
+// Settings.Validate and haproxycfg.Config.Validate.
 func (p *Proxy) Config(pods []Pod, expected int, before Slots) (haproxycfg.Config, Slots, error) {
 	s := &p.Settings
 	if err := s.Validate(); err != nil {
@@ -259,7 +259,7 @@ func (p *Proxy) servers(pods []Pod) (own, others []haproxycfg.Server) {
 	return own, others
 }
 
-// unchecked returns copies of servers without checks.
+// unchecked returns copies of servers. HAProxy makes no checks of the copies.
 func unchecked(servers []haproxycfg.Server) []haproxycfg.Server {
 	plain := slices.Clone(servers)
 	for i := range plain {

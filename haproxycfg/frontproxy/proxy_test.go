@@ -17,7 +17,7 @@ import (
 
 var v3 = haproxycfg.Version{Major: 3}
 
-// pods returns pods 10.zone.0.1 and following.
+// pods returns n pods with the addresses 10.ZONE.0.1, 10.ZONE.0.2 and so on.
 func pods(n int, zone string) []frontproxy.Pod {
 	all := make([]frontproxy.Pod, n)
 	for i := range all {
@@ -171,8 +171,8 @@ func TestPodsByZone(t *testing.T) {
 	require.Len(t, backend(t, c, local).Servers, 3)
 }
 
-// TestOnlyServersAndVariablesChange compares the text for other pods, without the lines that a
-// controller can change at run time.
+// TestOnlyServersAndVariablesChange compares the texts for different pods. They must be equal,
+// except for the lines that a controller can change at run time.
 func TestOnlyServersAndVariablesChange(t *testing.T) {
 	t.Parallel()
 	for _, version := range []haproxycfg.Version{{}, v3} {

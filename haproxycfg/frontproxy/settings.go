@@ -13,7 +13,7 @@ import (
 )
 
 // Settings are the policy of a front proxy. The zero Settings are valid: each zero field means a
-// default. The comment of a field begins with Envoy's name of the setting, if Envoy has one.
+// default. If Envoy has the same setting, the comment of a field begins with Envoy's name.
 type Settings struct {
 	// Protocol is the protocol of the pods (Envoy: http2_protocol_options of the cluster); empty means
 	// HTTP/1.1. Clients can use HTTP/1.1 and HTTP/2 in any case.
@@ -22,20 +22,20 @@ type Settings struct {
 	// Random. Empty means LeastConn, Envoy's LEAST_REQUEST.
 	Balance haproxycfg.Balance
 
-	// Connect (Envoy: connect_timeout) is the longest time that the opening of a connection to a pod
-	// may take; 0 means 1s.
+	// Connect (Envoy: connect_timeout) is the longest time that HAProxy may need to open a
+	// connection to a pod; 0 means 1s.
 	Connect time.Duration
 	// Server (Envoy: timeout of a route) is the longest time that HAProxy waits for data from a
-	// pod; 0 means 15s, and 1h for gRPC. Envoy's time-out bounds the whole answer; Server bounds each
-	// silence. For gRPC, Server also bounds the silence of a client within a stream.
+	// pod; 0 means 15s, and 1h for gRPC. Envoy limits the time of the whole answer. HAProxy limits
+	// the time of each silence. For gRPC, Server also limits the silence of a client within a stream.
 	Server time.Duration
 	// KeepAlive (Envoy: idle_timeout of the listener) is the longest time that a client's connection
 	// waits for the next request; 0 means 60s.
 	KeepAlive time.Duration
 
 	// Retries (Envoy: num_retries) is the number of further attempts after a request has failed; 0
-	// means 2, negative none. HAProxy sends each attempt to another pod if there is one. It repeats
-	// any method if it could not connect, and otherwise only GET, HEAD and OPTIONS.
+	// means 2, negative none. HAProxy sends each attempt to another pod if there is one. If HAProxy
+	// could not connect, it repeats any method. Otherwise it repeats only GET, HEAD and OPTIONS.
 	Retries int
 	// RetryOn (Envoy: retry_on) lists the failures after which HAProxy repeats a request. Nil means
 	// conn-failure and empty-response.
@@ -44,8 +44,8 @@ type Settings struct {
 	// HAProxy allows for each 100 requests within a second, at most 100. 0 means 20, negative no
 	// limit.
 	RetryPercent int
-	// RetriesPerSecond (Envoy: retry_budget, min_retry_concurrency) is the number of repeated requests a
-	// second that HAProxy allows in addition; 0 means 3, negative none.
+	// RetriesPerSecond (Envoy: retry_budget, min_retry_concurrency) is the number of repeated
+	// requests a second that HAProxy allows in addition; 0 means 3, negative none.
 	RetriesPerSecond int
 
 	// EjectErrors (Envoy: consecutive_5xx) is the number of bad answers in a row after which
@@ -53,27 +53,27 @@ type Settings struct {
 	// negative never.
 	EjectErrors int
 	// EjectTime (Envoy: base_ejection_time) is how long a pod stays ejected; 0 means 30s. HAProxy
-	// checks a pod three times in this time, and takes it back after three good checks, so the real
-	// time is between two thirds of EjectTime and EjectTime.
+	// makes three checks of the pod in this time, and takes the pod back after three good checks.
+	// So the real time is between two thirds of EjectTime and EjectTime.
 	EjectTime time.Duration
-	// HealthPath (Envoy: health_checks, path) is the target of health checks; a pod that answers 2xx or
-	// 3xx is healthy. HAProxy checks every EjectTime/3. Empty means that a pod that accepts a
-	// connection is healthy.
+	// HealthPath (Envoy: health_checks, path) is the path of the health check. HAProxy checks each
+	// pod every EjectTime/3. A pod that answers 2xx or 3xx is healthy. Empty means that HAProxy
+	// only connects, and that a pod that accepts the connection is healthy.
 	HealthPath string
-	// HealthHost (Envoy: health_checks, host) is the Host header of health checks; empty means none. It
-	// needs a HealthPath.
+	// HealthHost (Envoy: health_checks, host) is the Host header of health checks; empty means no
+	// Host header. HealthHost needs a HealthPath.
 	HealthHost string
-	// PanicBelow (Envoy: healthy_panic_threshold) is a percentage of the pods of all zones: if fewer
-	// pods are up, HAProxy ignores ejections and sends requests to all pods of the zone. 0 means 25,
-	// negative never.
+	// PanicBelow (Envoy: healthy_panic_threshold) is a percentage of the pods of all zones. If
+	// fewer pods are up, HAProxy sends requests to all pods of the zone, also to ejected ones. 0
+	// means 25, negative never.
 	PanicBelow int
 
-	// Overprovision (Envoy: overprovisioning_factor) is the load that a pod can bear, as a percentage of
-	// its share of the load when no pod is missing: 100 to 1,000. 0 means 140.
+	// Overprovision (Envoy: overprovisioning_factor) is the load that a pod can bear, as a
+	// percentage of its share of the load when no pod is missing: 100 to 1,000. 0 means 140.
 	Overprovision int
-	// NoSpill keeps requests in the zone while they wait for a pod of the zone. False means that
-	// HAProxy sends these requests to other zones, unless requests wait in the other zones too.
-	// Requests wait only if PerPod is set.
+	// NoSpill keeps requests in the zone while they wait for a pod of the zone. If NoSpill is
+	// false, HAProxy sends these requests to other zones, unless requests also wait in the other
+	// zones. Requests wait only if PerPod is set.
 	NoSpill bool
 
 	// PerPod (Envoy: max_requests) is the largest number of requests that HAProxy sends to one pod at
@@ -87,48 +87,50 @@ type Settings struct {
 	// answers 503. 0 means 200ms. It needs PerPod.
 	QueueTime time.Duration
 
-	// Reuse says which idle connections to pods a request may use; empty means haproxycfg.ReuseAlways,
-	// as Envoy does.
+	// Reuse says which idle connections to pods a request may use; empty means
+	// haproxycfg.ReuseAlways. Envoy does the same.
 	Reuse haproxycfg.Reuse
-	// PoolPurge (Envoy: idle_timeout of the cluster) is the time after which HAProxy closes half of the
-	// idle connections that it did not need; 0 means 1s. It must be shorter than the time after
-	// which pods close idle connections.
+	// PoolPurge (Envoy: idle_timeout of the cluster) is the time after which HAProxy closes half of
+	// the idle connections that it did not need during this time; 0 means 1s. PoolPurge must be
+	// shorter than the time after which pods close idle connections.
 	PoolPurge time.Duration
-	// NoPool (Envoy: max_requests_per_connection of the cluster, 1) closes a connection to a pod when its
-	// request has ended and its client has gone. Use it if pods close idle connections early: HAProxy
-	// does not repeat a POST that fails for this reason.
+	// NoPool (Envoy: max_requests_per_connection of the cluster, 1) makes HAProxy close a
+	// connection to a pod when its request has ended and its client has gone. Set NoPool if pods
+	// close idle connections early: a request on such a connection fails, and HAProxy does not
+	// repeat a POST.
 	NoPool bool
 	// SlowStart (Envoy: slow_start_window) is the time over which a new pod gets its full share of
 	// the requests; 0 means that a new pod gets its full share at once.
 	SlowStart time.Duration
 
 	// CloseOneIn (Envoy: max_requests_per_connection of the listener) is the average number of
-	// requests after which HAProxy closes a client's connection. The client then connects again,
-	// perhaps to another front proxy. So the clients spread over front proxies that were added
-	// later. CloseOneIn closes no HTTP/2 connections. 0 means 1,000, negative never.
+	// requests after which HAProxy closes a client's connection; 0 means 1,000, negative never. The
+	// client then connects again, perhaps to another front proxy. So the clients also use front
+	// proxies that start later. HAProxy closes no HTTP/2 connections for CloseOneIn.
 	CloseOneIn int
-	// HTTP2Requests (Envoy: max_requests_per_connection of the listener) is the number of requests after
-	// which HAProxy 3.0 and later end a client's HTTP/2 connection. Set it only if all HTTP/2 clients can
-	// repeat requests; see haproxycfg.Global. 0 means never.
+	// HTTP2Requests (Envoy: max_requests_per_connection of the listener) is the number of requests
+	// after which HAProxy 3.0 and later end a client's HTTP/2 connection; 0 means never. Set it
+	// only if all HTTP/2 clients can repeat requests; see haproxycfg.Global.
 	HTTP2Requests int
 	// Limits (Envoy: local_ratelimit) bound the requests of each front proxy; zero means none.
 	Limits haproxycfg.Limits
 
-	// AccessLog (Envoy: access_log) logs each request, with its request ID and the address of the pod.
-	// Without Global.Logs, the log goes to the standard output.
+	// AccessLog (Envoy: access_log) makes HAProxy log each request, with its request ID and the
+	// address of the pod. Without Global.Logs, HAProxy writes the log to the standard output.
 	AccessLog bool
 	// TraceSample (Envoy: random_sampling) makes HAProxy create the header traceparent for requests
-	// without a valid traceparent. Of 10,000 new traces, HAProxy marks TraceSample as sampled;
-	// negative means none. 0 means that HAProxy does not change the header.
+	// without a valid traceparent; 0 means that HAProxy does not change the header. TraceSample is
+	// the number of new traces that HAProxy marks as sampled, out of 10,000. Negative means that it
+	// marks none.
 	TraceSample int
-	// ReplaceForwarded (Envoy: use_remote_address) treats clients as untrusted: HAProxy replaces their
-	// X-Forwarded headers, and removes headers that only a proxy may send. False means that HAProxy
-	// adds the client's address to X-Forwarded-For.
+	// ReplaceForwarded (Envoy: use_remote_address) means that you do not trust the clients: HAProxy
+	// replaces their X-Forwarded headers, and removes headers that only a proxy may send. False
+	// means that HAProxy adds the client's address to X-Forwarded-For.
 	ReplaceForwarded bool
 
 	// Grace (Envoy: drain_time) is the time for which a stopping HAProxy still accepts connections,
-	// while its monitor already answers 503. It must be longer than the time that the balancer in
-	// front needs to notice. 0 means 5s, negative none.
+	// while its monitor already answers 503; 0 means 5s, negative none. Grace must be longer than
+	// the balancer in front needs to notice the 503.
 	Grace time.Duration
 	// HardStop (Envoy: parent_shutdown_time) is the longest time that a stopping or replaced HAProxy
 	// process keeps its connections; 0 means 30s. It must be longer than Grace.
@@ -143,11 +145,11 @@ type FieldError struct {
 
 func (e *FieldError) Error() string { return "frontproxy: " + e.Field + ": " + e.Reason }
 
-// Validate returns nil, or an error that joins a [FieldError] for each field that is out of its range
-// or contradicts another field.
+// Validate returns nil, or an error that joins a [FieldError] for each field that is out of its
+// range or contradicts another field.
 func (s *Settings) Validate() error {
 	var faults []error
-	faulty := map[string]bool{} // the first fault of a field is enough
+	faulty := map[string]bool{} // report only the first fault of a field
 	fault := func(bad bool, field, format string, args ...any) {
 		if bad && !faulty[field] {
 			faulty[field] = true
@@ -243,7 +245,7 @@ var retryEvents = []haproxycfg.RetryEvent{
 	haproxycfg.Retry502, haproxycfg.Retry503, haproxycfg.Retry504,
 }
 
-// isWord reports whether s consists of at most 1,000 visible ASCII characters.
+// isWord reports whether s consists of visible ASCII characters, at most 1,000.
 func isWord(s string) bool {
 	return len(s) <= 1000 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
 }
@@ -267,9 +269,9 @@ func (s *Settings) retryBudget() *haproxycfg.RetryBudget {
 }
 
 // health returns the health check. HAProxy takes an ejected pod back after three good checks. The
-// first check comes within one interval, so all three take two to three intervals. HAProxy does not
-// use "downinter" for the check that is already scheduled when it ejects a pod, so inter and
-// fastinter have to be the same.
+// first check comes within one interval, so the three checks need two to three intervals. When
+// HAProxy ejects a pod, the next check is already scheduled, and HAProxy does not use "downinter"
+// for this check. So inter and fastinter have to be the same.
 func (s *Settings) health() haproxycfg.Health {
 	every := (cmp.Or(s.EjectTime, 30*time.Second) / 3).Truncate(time.Millisecond)
 	return haproxycfg.Health{Path: s.HealthPath, Host: s.HealthHost, Interval: every, FastInterval: every, Rise: 3, Fall: 3}

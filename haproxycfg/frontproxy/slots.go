@@ -14,8 +14,9 @@ import (
 //
 // A pod keeps its slot while it lives. A new backend has twice as many slots as pods, at least 8,
 // rounded up to a power of two. HAProxy needs a reload to change the number of slots of a backend.
-// So the number changes only in two cases: if the backend has fewer slots than pods, or if it has
-// more than four times as many slots as a new backend would have.
+// So Config changes the number only in two cases. First, the backend has fewer slots than pods.
+// Second, the backend has more than four times the number of slots that a new backend for its pods
+// would have.
 type Slots map[string]netip.AddrPort
 
 // emptySlot is the address of an empty slot. HAProxy sends nothing to it, because the slot is
@@ -36,16 +37,16 @@ func slotCount(pods int) int {
 // isSlotCount reports whether slotCount can return n.
 func isSlotCount(n int) bool { return n >= minSlots && n&(n-1) == 0 }
 
-// fill puts the servers of a backend into slots: it returns all slots as servers, and adds them to
-// s.
+// fill puts the servers of a backend into slots. It returns all slots as servers, and adds the
+// slots to s.
 func (s Slots) fill(before Slots, backend string, servers []haproxycfg.Server, checked bool) []haproxycfg.Server {
 	kept := before.of(backend)
 	n, needed := len(kept), slotCount(len(servers))
 	if !isSlotCount(n) || n < len(servers) || n > 4*needed {
 		n = needed
 	}
-	at := make(map[netip.AddrPort]int, len(servers)) // the slots that pods keep
-	for i := n - 1; i >= 0; i-- {                    // the lowest slot wins if two have the same address
+	at := make(map[netip.AddrPort]int, len(servers)) // the slots whose pods stay
+	for i := n - 1; i >= 0; i-- {                    // if two slots have the same address, use the lower one
 		if addr := kept[slotName(i)]; addr.IsValid() {
 			at[addr] = i
 		}

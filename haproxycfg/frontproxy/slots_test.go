@@ -29,8 +29,9 @@ func TestSlotsBelow30(t *testing.T) {
 			}
 		}
 	}
-	// A pod goes: the others keep their slots. The next pod gets the free slot, and its address is in
-	// the file, because HAProxy's state file restores addresses by name.
+	// One pod ends. The other pods keep their slots. The next pod gets the free slot. The file must
+	// contain its address, because HAProxy's state file restores addresses by the name of the
+	// server.
 	gone := slots[local+"/s2"]
 	left := append(all[:0:0], all...)
 	for i := range left {
@@ -46,8 +47,9 @@ func TestSlotsBelow30(t *testing.T) {
 	require.Equal(t, "10.97.9.9:8080", backend(t, c, local).Servers[1].Addr.String())
 }
 
-// TestSlotsModel applies random changes: each pod has exactly one slot, keeps it while the number of
-// slots stays the same, and the number changes only if it has to.
+// TestSlotsModel applies random changes. Each pod has exactly one slot, and keeps it while the
+// number of slots stays the same. The number of slots changes only if one of the two rules of
+// [Slots] applies.
 func TestSlotsModel(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -55,7 +57,7 @@ func TestSlotsModel(t *testing.T) {
 	local, _, _ := frontproxy.Backends("shop.web")
 	universe := pods(60, "a")
 	var slots frontproxy.Slots
-	at := map[netip.AddrPort]string{} // where each pod was
+	at := map[netip.AddrPort]string{} // the slot that each pod had
 	size := 0
 	for range 300 {
 		now := append(universe[:0:0], universe...)

@@ -13,8 +13,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/frontproxy"
 )
 
-// TestStopping: in the grace time, a stopping HAProxy fails its monitor, serves requests, and closes
-// the connections of clients.
+// TestStopping: in the grace time, a stopping HAProxy fails its monitor, serves requests, and
+// closes the connections of clients.
 func TestStopping(t *testing.T) {
 	t.Parallel()
 	eachHAProxy(t, func(t *testing.T, h installed) {

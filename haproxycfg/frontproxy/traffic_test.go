@@ -20,7 +20,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/frontproxy"
 )
 
-// TestZoneShares takes pods of the zone away. Envoy's arithmetic gives the expected shares.
+// TestZoneShares stops pods of the zone. The expected shares come from Envoy's formula.
 func TestZoneShares(t *testing.T) {
 	t.Parallel()
 	eachHAProxy(t, func(t *testing.T, h installed) {
@@ -39,7 +39,7 @@ func TestZoneShares(t *testing.T) {
 			require.Equal(t, map[int]int{200: tt.requests}, f.load(t, tt.requests))
 			require.InDelta(t, tt.share, 100*float64(other.sum())/float64(tt.requests), 4, "%d of 12 are up", tt.up)
 		}
-		// With half as many expected pods, half as many pods have room for all requests.
+		// Now the zone expects half as many pods, so half as many pods have room for all requests.
 		for i := range 6 {
 			f.command(t, "set server %s state ready", f.server(t, "web:local", own.pods[i]))
 		}
@@ -70,8 +70,8 @@ func TestPanicLine(t *testing.T) {
 	})
 }
 
-// TestMonitorWithoutPods: the monitor fails while no pod gets requests, with and without the backend for
-// a panic.
+// TestMonitorWithoutPods: the monitor fails while no pod gets requests, with and without the
+// backend for a panic.
 func TestMonitorWithoutPods(t *testing.T) {
 	t.Parallel()
 	eachHAProxy(t, func(t *testing.T, h installed) {
@@ -101,10 +101,10 @@ func TestMonitorWithoutPods(t *testing.T) {
 }
 
 // TestEjection: after three errors in a row, a pod gets no requests until HAProxy has checked it
-// several times. The test counts checks, because it must not depend on time: HAProxy needs three,
-// and one of them may be on its way when the pod fails. So there are at least two for each
-// ejection. The test allows twice the errors, because a good check between two errors starts the
-// count again.
+// several times. The test counts checks and not time, so it also works on a slow machine. HAProxy
+// needs three checks, and one of them may be on its way when the pod fails. So the test requires at
+// least two checks for each ejection. It allows twice the errors, because a good check between two
+// errors starts the count of errors again.
 func TestEjection(t *testing.T) {
 	t.Parallel()
 	eachHAProxy(t, func(t *testing.T, h installed) {
@@ -179,13 +179,13 @@ func TestRetryBudget(t *testing.T) {
 		t.Parallel()
 		var n atomic.Int64
 		own := servePods(t, 4, "a", false, func(_ int, w http.ResponseWriter, _ *http.Request) {
-			if n.Add(1)*2654435761>>7&1 == 0 { // no pattern that retries could follow
+			if n.Add(1)*2654435761>>7&1 == 0 { // a hash instead of a pattern, because retries could follow a pattern
 				w.WriteHeader(http.StatusServiceUnavailable)
 			}
 		})
 		settings := frontproxy.Settings{
 			Retries: 3, RetryOn: []haproxycfg.RetryEvent{haproxycfg.RetryConnFailure, haproxycfg.Retry503}, EjectErrors: -1,
-			RetriesPerSecond: -1, // they would add up on a slow machine
+			RetriesPerSecond: -1, // on a slow machine, the repetitions per second would add up
 		}
 		f := h.start(t, frontproxy.Proxy{Settings: settings}, own.pods, 4)
 		const requests = 1200
@@ -205,8 +205,8 @@ func TestRetryBudget(t *testing.T) {
 	})
 }
 
-// TestShedding: one request is at the only pod, two wait, and the next one is refused while they
-// wait. Requests spill to the other zone only if it has a pod.
+// TestShedding: the only pod has one request, and two requests wait. HAProxy refuses the next
+// request while they wait. Requests go to the other zone only if it has a pod.
 func TestShedding(t *testing.T) {
 	t.Parallel()
 	eachHAProxy(t, func(t *testing.T, h installed) {
@@ -443,8 +443,8 @@ func h2cClient(t *testing.T) *http.Client {
 }
 
 // TestHTTP2: clients use HTTP/2 without TLS on the same address as HTTP/1.1, with each protocol of
-// the pods. The gRPC status in the trailers reaches the client. A server that "add server" adds
-// gets requests.
+// the pods. The gRPC status in the trailers reaches the client. A server that the command "add
+// server" has added gets requests.
 func TestHTTP2(t *testing.T) {
 	t.Parallel()
 	eachHAProxy(t, func(t *testing.T, h installed) {

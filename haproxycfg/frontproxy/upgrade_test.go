@@ -14,8 +14,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/frontproxy"
 )
 
-// TestUpgrade: the answer that begins a WebSocket keeps "Connection: Upgrade", although the proxy closes
-// connections, because a client refuses the WebSocket without it.
+// TestUpgrade: the proxy closes connections, but the answer that begins a WebSocket keeps
+// "Connection: Upgrade". Without it, a client refuses the WebSocket.
 func TestUpgrade(t *testing.T) {
 	t.Parallel()
 	eachHAProxy(t, func(t *testing.T, h installed) {

@@ -1,7 +1,8 @@
 // Package hostcluster chooses one cluster for each declared host.
 //
-// A router that forwards TLS connections without decrypting them sees the host but not the path. So
-// it can send a host to only one cluster. Chooser chooses the cluster that is first in this order:
+// A router that forwards TLS connections without decrypting them reads the host but not the path.
+// So it can send the requests for a host to only one cluster. Chooser chooses the cluster that is
+// first in this order:
 //
 //  1. the highest number of the host's routes that the cluster serves with a weight above 0;
 //  2. the highest sum of the weights of the host's services in the cluster;
@@ -9,10 +10,10 @@
 //  4. the first name in alphabetical order.
 //
 // Each rule decides only if the rules before it leave several clusters. The weight of a service is
-// its declared weight times its annotated weight, and 0 while the service is drained. If every
-// weight is 0, rule 3 decides, so the host stays with a cluster that has its services, and its
-// clients still get an answer. Without a cluster the host would be unknown, and its clients would
-// get no answer.
+// its declared weight times its annotated weight. While the service is drained, its weight is 0. If
+// every weight is 0, rule 3 decides. So the host stays with a cluster that has its services, and
+// its clients still get an answer. If the host had no cluster, the router would not know the host,
+// and its clients would get no answer.
 package hostcluster
 
 import (
@@ -28,7 +29,7 @@ import (
 
 // Chooser chooses one cluster for each declared host. Choose does not change it.
 type Chooser struct {
-	// Clusters are the names of the clusters from which Choose chooses. Required.
+	// Clusters are the names of all clusters that Choose may choose. Required.
 	Clusters []string
 	// Services are the nodes and services of each cluster, by the name of the cluster. If a cluster
 	// has no entry, Choose assumes that it has every declared service, without annotations.
@@ -41,13 +42,14 @@ type Chooser struct {
 type Choice struct {
 	Host    string // may be a wildcard
 	Cluster string
-	// App is a service of the host in the cluster, as "namespace/name". App is the service with the
-	// highest weight among the services of the first route that has services in the cluster.
+	// App is the service of the host in the cluster, as "namespace/name". If there are several, App
+	// is a service of the first route that has services in the cluster: the service with the
+	// highest weight.
 	App string
 }
 
-// Choose returns the chosen clusters for the hosts of a table, sorted by host. For each host
-// without a cluster, problems contains the reason.
+// Choose returns the chosen clusters for the hosts of a table, sorted by host. If a host has no
+// cluster, problems contains the reason.
 func (c Chooser) Choose(table routes.Table) (choices []Choice, problems []routes.Problem) {
 	for rest := table.Routes(); len(rest) > 0; {
 		n := slices.IndexFunc(rest, func(r routes.Route) bool { return r.Host != rest[0].Host })
@@ -67,9 +69,9 @@ func (c Chooser) Choose(table routes.Table) (choices []Choice, problems []routes
 // candidate is a cluster that could serve a host, or one route of the host.
 type candidate struct {
 	cluster string
-	live    int // routes with a weight above 0
-	weight  int // the sum of these weights
-	known   int // routes
+	live    int // the number of routes with a weight above 0
+	weight  int // the sum of the weights
+	known   int // the number of routes for which the cluster has a service
 	app     string
 }
 
@@ -144,7 +146,7 @@ func (c Chooser) candidates(route routes.Route) (list []candidate, problems []ro
 }
 
 // weightPercent returns the annotated weight of a service in percent, or 0 if the service is
-// drained. If an annotation cannot be read, weightPercent ignores it and also returns an error.
+// drained. If it cannot read an annotation, it ignores the annotation and also returns an error.
 func (c Chooser) weightPercent(svc *corev1.Service) (int, error) {
 	percent, err := c.Annotations.WeightPercent(svc)
 	drained, drainErr := c.Annotations.Drain(svc)
@@ -154,8 +156,8 @@ func (c Chooser) weightPercent(svc *corev1.Service) (int, error) {
 	return percent, cmp.Or(err, drainErr)
 }
 
-// candidateOf returns the candidate for a cluster. If the list has no candidate for the cluster,
-// candidateOf adds one, and isNew is true.
+// candidateOf returns the candidate for a cluster. If the list contains no candidate for the
+// cluster, candidateOf adds one to the list, and isNew is true.
 func candidateOf(list *[]candidate, cluster string) (of *candidate, isNew bool) {
 	for i := range *list {
 		if (*list)[i].cluster == cluster {

@@ -11,8 +11,8 @@ import (
 	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
-// services returns a cluster with services in the namespace ns. pairs has their names and
-// annotations in turn; an annotation may be "".
+// services returns a cluster with services in the namespace ns. pairs contains the name and the
+// annotations of each service in turn. "" means no annotations.
 func services(t *testing.T, pairs ...string) nodeselect.Objects {
 	t.Helper()
 	if len(pairs) == 0 {

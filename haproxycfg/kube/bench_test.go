@@ -18,8 +18,8 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// scale returns a table with one route for each service, and a cluster before and after a node
-// event: the node disappears, and another node replaces it in each subset.
+// scale returns a table with one route for each service, and a cluster before and after a change.
+// In the change, one node disappears, and another node replaces it in each subset.
 func scale(tb testing.TB, nodes, services int) (table routes.Table, before, after []kube.Cluster) {
 	tb.Helper()
 	declared := make([]routes.Route, services)
@@ -60,8 +60,9 @@ func BenchmarkBuild(b *testing.B) {
 	}
 }
 
-// BenchmarkNodeEvent measures everything from a node event to the new configuration and report on
-// disk: build the configuration, compute the changes, write and sync the files.
+// BenchmarkNodeEvent measures the time from a change of a node to the new configuration and report
+// on disk. In this time, it builds the configuration, computes the changes, and writes and syncs
+// the files.
 func BenchmarkNodeEvent(b *testing.B) {
 	for _, services := range []int{500, 2000} {
 		b.Run("services="+strconv.Itoa(services)+"/nodes=1000", func(b *testing.B) {

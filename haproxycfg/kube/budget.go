@@ -14,8 +14,8 @@ import (
 )
 
 // Budget is the number of checks a second that all terminators make. For comparison, it also
-// contains the numbers without subsets (each service on all nodes) and without track (a check of
-// every server instead of one check per node). The package comment has the formula.
+// contains the numbers without subsets, where each service uses all nodes, and without track, where
+// HAProxy checks every server and not every node. The package comment contains the formula.
 type Budget struct {
 	// Terminators is Builder.Terminators, at least 1.
 	Terminators int `json:"terminators"`
@@ -25,7 +25,7 @@ type Budget struct {
 	// of its cluster.
 	WithoutSubsets Checks `json:"withoutSubsets"`
 	// WithoutTrack are the checks that HAProxy would make if it checked every server. With track,
-	// servers follow the check of their node.
+	// HAProxy checks each node, and the servers on the node get its health.
 	WithoutTrack Checks `json:"withoutTrack"`
 	// WithoutSubsetsAndTrack are the checks that HAProxy would make if every service used all
 	// usable nodes of its cluster, and if HAProxy checked every server.
@@ -39,8 +39,8 @@ type Checks struct {
 	AllTerminators float64 `json:"checksPerSecondOfAllTerminators"`
 }
 
-// String returns a table of checks a second by all terminators. Its lines are: as built, without
-// subsets, without track, and without either.
+// String returns a table of the checks a second that all terminators make. Its lines are: as built,
+// without subsets, without track, and without either.
 func (b Budget) String() string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "%-16s %10s %10s %10s\n", "checks/s", "health", "agent", "total")
@@ -60,9 +60,9 @@ func (b Budget) String() string {
 }
 
 // budget counts the checks of the configuration, and the checks of three variants of it: without
-// subsets, without track, and without both. A variant may have millions of servers, so budget builds
-// it with one stand-in node per cluster. It multiplies the checks of this node by the number of
-// nodes in the cluster.
+// subsets, without track, and without both. A variant may have millions of servers. So budget
+// builds each variant with only one node per cluster, the stand-in node. It multiplies the checks
+// of the stand-in node by the number of nodes in the cluster.
 func (b Builder) budget(config *haproxycfg.Config, table routes.Table, upstreams []edge.Upstream, report *Report) Budget {
 	var m multiples
 	m.count(upstreams, report)
@@ -84,10 +84,11 @@ func (b Builder) budget(config *haproxycfg.Config, table routes.Table, upstreams
 }
 
 // untrack changes a configuration as if every route declared a check: HAProxy checks each server,
-// and no server tracks another. With nodeAgents, HAProxy also asks an agent for each server: the
-// agent of the service. If the service has no agent, HAProxy asks the agent of the node.
+// and no server tracks another. If nodeAgents is true, HAProxy also makes an agent check of each
+// server. It checks the agent of the service or, if the service has no agent, the agent of the
+// node.
 func untrack(config *haproxycfg.Config, nodeAgents bool) {
-	tracked := map[string]bool{} // backends
+	tracked := map[string]bool{} // keys are names of backends
 	for i := range config.Backends {
 		for j := range config.Backends[i].Servers {
 			s := &config.Backends[i].Servers[j]
@@ -108,9 +109,9 @@ func untrack(config *haproxycfg.Config, nodeAgents bool) {
 // multiples says how many real servers each server on a stand-in node represents. A stand-in node
 // represents all nodes of a cluster.
 type multiples struct {
-	upstreams []edge.Upstream        // each on the stand-in node of its cluster
-	nodes     map[netip.Addr]int     // usable nodes of the cluster, by the address of its stand-in
-	subsets   map[netip.AddrPort]int // nodes of the service, by the address of its server
+	upstreams []edge.Upstream        // each Upstream is on the stand-in node of its cluster
+	nodes     map[netip.Addr]int     // the number of usable nodes of a cluster, by the address of its stand-in node
+	subsets   map[netip.AddrPort]int // the number of nodes of a service, by the address of its server
 }
 
 func (m *multiples) count(upstreams []edge.Upstream, report *Report) {
@@ -128,7 +129,7 @@ func (m *multiples) count(upstreams []edge.Upstream, report *Report) {
 	m.upstreams = make([]edge.Upstream, len(upstreams))
 	m.subsets = make(map[netip.AddrPort]int, len(upstreams))
 	for i, u := range upstreams {
-		if len(u.Nodes) > 0 { // So Build received its cluster.
+		if len(u.Nodes) > 0 { // then Build received the cluster
 			c := index[u.Ref.Cluster]
 			m.subsets[netip.AddrPortFrom(nodes[c].Addr, u.NodePort)] = len(u.Nodes)
 			u.Nodes = nodes[c : c+1]
@@ -141,8 +142,8 @@ func (m *multiples) usable(a netip.AddrPort) int { return m.nodes[a.Addr()] }
 
 func (m *multiples) subset(a netip.AddrPort) int { return m.subsets[a] }
 
-// multiplied returns the check budget of a configuration in which each server stands for several.
-// The function times returns how many servers the server with this address stands for.
+// multiplied returns the check budget of a configuration in which each server represents several
+// servers. The function times returns how many servers the server with this address represents.
 func multiplied(config *haproxycfg.Config, times func(netip.AddrPort) int) haproxycfg.CheckBudget {
 	type pair struct{ health, agent time.Duration }
 	once := map[pair]haproxycfg.CheckBudget{} // of one server with both checks, by their intervals

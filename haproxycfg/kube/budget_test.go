@@ -17,8 +17,8 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// budgetTable has routes that share a backend, routes of two clusters, one port by name and by
-// number, and routes with checks.
+// budgetTable contains routes that share a backend, routes of two clusters, routes that name one
+// port by name and by number, and routes with checks.
 const budgetTable = `
 routes:
 - host: a.example.com
@@ -50,8 +50,8 @@ routes:
   - {cluster: eu-2, namespace: media, service: missing, port: http}
 `
 
-// TestBudgetOfAlternatives builds the alternative configurations and counts their checks, without a
-// formula.
+// TestBudgetOfAlternatives builds the three variants of the configuration and counts their checks,
+// without a formula.
 func TestBudgetOfAlternatives(t *testing.T) {
 	table := parseRoutes(t, budgetTable)
 	var declared []routes.Route
@@ -159,7 +159,7 @@ func TestBudgetFormula(t *testing.T) {
 		{4, 50, 40, 20, 40, 0, 0},
 		{4, 50, 40, 20, 7, time.Second, 5 * time.Second},
 		{3, 60, 2, 5, 1, 400 * time.Millisecond, 300 * time.Millisecond}, // most nodes are not in use
-		{2, 10, 30, 20, 11, 0, 0},                                        // subsets of all nodes
+		{2, 10, 30, 20, 11, 0, 0},                                        // subsets that contain all nodes
 	} {
 		t.Run(fmt.Sprintf("%+v", fleet), func(t *testing.T) {
 			var declared []routes.Route

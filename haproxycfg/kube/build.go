@@ -15,21 +15,22 @@ import (
 
 // Cluster is the state of one cluster.
 type Cluster struct {
-	// Name is the name by which routes refer to the cluster.
+	// Name is the name of the cluster in routes.
 	Name    string
 	Objects nodeselect.Objects
 	// Current are the subsets that are in use. nil means that no subsets are in use, or that they
-	// are unknown. Current can influence the choice of new subsets: see nodeselect.Pool.Pick.
+	// are unknown. Build may choose new subsets that are closer to Current: see
+	// nodeselect.Pool.Pick.
 	Current nodeselect.Subsets
 	// Selection, if not nil, is an existing selection, for example from a watcher of the cluster or
 	// from an earlier report ([Report.Selection]). If Selection is nil, Build selects the nodes of
 	// all services from Objects. Otherwise Build reads Objects only to report why a service is
 	// missing, and to select nodes for services that Selection does not contain.
 	Selection *nodeselect.Selection
-	// Total is the number of nodes of the cluster. 0 means that Objects contain every node.
+	// Total is the number of nodes of the cluster. 0 means the number of nodes in Objects.
 	Total int
-	// Connectivity says whether the cluster answers, for the report. If its State is Never, Build
-	// ignores Objects and Selection.
+	// Connectivity says whether the cluster answers. Build writes it to the report. If its State is
+	// Never, Build ignores Objects and Selection.
 	Connectivity Connectivity
 }
 
@@ -41,33 +42,33 @@ type Builder struct {
 	// Terminators is the number of HAProxy processes that run the configuration; 0 means 1. It
 	// affects only Report.Budget.
 	Terminators int
-	// FileLimits limit what each file of declarations may add to the configuration. A field that is
-	// 0 means the value in EdgeLimits.
+	// FileLimits limit what each file of declarations may add to the configuration. If a field is
+	// 0, the field of EdgeLimits applies.
 	FileLimits Limits
-	// EdgeLimits limit what all files of declarations together may add. A field that is 0 means the
-	// value in DefaultEdgeLimits. If Edge.Global has Descriptors and no MaxConn, Build also limits
-	// declarations so that at least half of the descriptors are left for connections.
+	// EdgeLimits limit what all files of declarations together may add. If a field is 0, the field
+	// of DefaultEdgeLimits applies. If Descriptors in Edge.Global is set and MaxConn is not, Build
+	// also limits declarations so that at least half of the descriptors are left for connections.
 	EdgeLimits Limits
-	// InForce, if not nil, returns the paths and backends of the configuration in force. The
-	// argument names the maps that contain the paths. Build calls InForce only if the table
-	// exceeds a limit. Build keeps a route, whatever the limits are, if the configuration in force
-	// has the same path with the same backend, and if this backend has servers.
+	// InForce, if not nil, returns the paths and backends of the configuration in force. Its
+	// argument names the maps that contain the paths. Build calls InForce only if the table exceeds
+	// a limit. Build keeps a route in spite of the limits if the configuration in force leads the
+	// same path to the same backend, and if this backend has servers.
 	InForce func(haproxycfg.Router) deploy.InForce
 }
 
-// Build returns the configuration that serves a table of routes from clusters, and a report. now
-// is the time for the predicates that decide whether a node can be used.
+// Build returns the configuration that serves a table of routes from clusters, and a report. now is
+// the time at which nodeselect decides whether a node can be used.
 //
-// If a service cannot be resolved, Build reports one problem, at the first route that names the
-// service. If a cluster that routes name is missing or has never answered, Build reports one
-// problem for this cluster. If two clusters have the same name, Build uses the first and reports
-// the second.
+// If Build cannot find the node port and the nodes of a service, it reports one problem, at the
+// first route that names the service. If a cluster that routes name is missing or has never
+// answered, Build reports one problem for this cluster. If two clusters have the same name, Build
+// uses the first and reports the second.
 func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*haproxycfg.Config, Report) {
 	report := Report{Problems: []Problem{}, Clusters: []ClusterReport{}, Services: []ServiceReport{}}
 	refs, named := Refs(table), placesOf(table)
 	selector := b.NodeSelector()
 	var upstreams, unresolved []edge.Upstream
-	appProtocols := map[routes.Ref]string{} // without the ports that state none
+	appProtocols := map[routes.Ref]string{} // only ports that have an appProtocol
 	given := map[string]bool{}
 	for _, c := range clusters {
 		if given[c.Name] {
@@ -92,7 +93,7 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 		for _, u := range selection.unresolved {
 			ref := routeRef(c.Name, u.ref)
 			unresolved = append(unresolved, edge.Upstream{Ref: ref, Unresolved: true})
-			if c.Connectivity.State != Never { // The problem of the cluster covers all its services.
+			if c.Connectivity.State != Never { // the problem of the cluster covers all its services
 				report.add(named.refs[ref].locate(problemOf(c.Name, u.problem)))
 			}
 		}
@@ -123,8 +124,9 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 	return config, report
 }
 
-// NodeSelector returns the selector that Build uses: Selector, with the port of the node agents
-// added to its reserved ports. A program that makes a Cluster.Selection must use this selector too.
+// NodeSelector returns the selector that Build uses: a copy of Selector whose reserved ports also
+// contain the port of the node agents. If a program makes a Cluster.Selection, it must use this
+// selector too.
 func (b Builder) NodeSelector() nodeselect.Selector {
 	s := b.Selector
 	// The node agent listens on this port, so no annotation of a Service may assign it.
@@ -142,12 +144,12 @@ func Refs(table routes.Table) map[string][]nodeselect.Ref {
 	return refs
 }
 
-// routeRef adds the cluster to a reference.
+// routeRef returns r with the name of the cluster.
 func routeRef(cluster string, r nodeselect.Ref) routes.Ref {
 	return routes.Ref{Cluster: cluster, Namespace: r.Namespace, Service: r.Service, Port: r.Port}
 }
 
-// nodeRef removes the cluster from a reference.
+// nodeRef returns r without the name of the cluster.
 func nodeRef(r routes.Ref) nodeselect.Ref {
 	return nodeselect.Ref{Namespace: r.Namespace, Service: r.Service, Port: r.Port}
 }
@@ -165,7 +167,7 @@ func upstreamOf(cluster string, t nodeselect.Target) edge.Upstream {
 	return u
 }
 
-// selection contains the nodes for refs, which are the service ports of one cluster that a table
+// selection contains the nodes for refs. refs are the service ports of one cluster that a table
 // names.
 type selection struct {
 	nodeselect.Selection // without the problems of unresolved
@@ -199,7 +201,7 @@ func (c Cluster) selectRefs(selector nodeselect.Selector, refs []nodeselect.Ref,
 				others = append(others, ref)
 			}
 		}
-		if len(others) > 0 { // Routes name them only since the selection was made.
+		if len(others) > 0 { // these are the refs that routes name only since somebody made the selection
 			s.Targets = append(s.Targets, selector.Select(c.Objects, others, now, c.Current).Targets...)
 		}
 	}
@@ -218,8 +220,7 @@ func targetsByRef(targets []nodeselect.Target) map[nodeselect.Ref]nodeselect.Tar
 }
 
 // findUnresolved adds the refs without nodes to s.unresolved, each with its problem. It removes
-// these problems from s.Problems, because the report shows them at the routes that name the
-// service.
+// these problems from s.Problems: Build reports them at the routes that name the service.
 func (s *selection) findUnresolved(annotations nodeselect.Annotations, c Cluster, refs []nodeselect.Ref) {
 	resolved := targetsByRef(s.Targets)
 	moved := map[nodeselect.Problem]bool{}
@@ -282,8 +283,8 @@ func (p place) add(at routes.Position) place {
 	return p
 }
 
-// locate returns the problem with the position of the first route that it concerns, and adds the
-// number of the further routes to its message.
+// locate returns the problem with the position of the first route that it concerns. If further
+// routes have the same problem, locate adds their number to the message.
 func (p place) locate(problem Problem) Problem {
 	problem.File, problem.Line = p.File, p.Line
 	switch {

@@ -93,7 +93,7 @@ func appendClusterCauses(causes []Cause, a, b Cluster) []Cause {
 		}
 		causes = append(causes, Cause{Cluster: b.Name, What: what})
 	}
-	if a.hasObjects() && b.hasObjects() { // Otherwise every object would be a cause.
+	if a.hasObjects() && b.hasObjects() { // without this condition, every object would be a cause
 		causes = append(causes, objectCauses(b.Name, a.Objects, b.Objects)...)
 	}
 	return causes
@@ -136,8 +136,8 @@ func objectCauses(cluster string, before, after nodeselect.Objects) []Cause {
 	return causes
 }
 
-// compareNodes orders nodes by name, as Objects does. It saves the comparison of two names if a and
-// b are the same pointer, as for most nodes of a cluster that has hardly changed.
+// compareNodes orders nodes by name, as Objects does. If a and b are the same pointer, it does not
+// compare the names. After a small change of a cluster, this is so for most nodes.
 func compareNodes(a, b *corev1.Node) int {
 	if a == b {
 		return 0
@@ -145,8 +145,8 @@ func compareNodes(a, b *corev1.Node) int {
 	return strings.Compare(a.Name, b.Name)
 }
 
-// compareServices orders services by namespace and name, as Objects does. It saves the comparison
-// of the names if a and b are the same pointer.
+// compareServices orders services by namespace and name, as Objects does. If a and b are the same
+// pointer, it does not compare the names.
 func compareServices(a, b *corev1.Service) int {
 	if a == b {
 		return 0

@@ -23,15 +23,14 @@ type Changes struct {
 	// Services are the services whose ports or nodes changed, sorted by reference.
 	Services []ServiceChange `json:"services"`
 	// Causes are the first MaxCauses changes of routes and clusters. MoreCauses is the number of
-	// further ones.
+	// changes that Causes does not contain.
 	Causes     []Cause `json:"causes"`
 	MoreCauses int     `json:"moreCauses,omitempty"`
 	// ID identifies a refused change by its configuration. It is "" for a change in force.
 	ID string `json:"id,omitempty"`
-	// Reason is why the change was refused.
+	// Reason says why the program has refused the change.
 	Reason string `json:"reason,omitempty"`
-	// Losses counts what the change takes away, if the change was refused. It is nil for a change
-	// in force.
+	// Losses counts what the refused change would take away. It is nil for a change in force.
 	Losses *deploy.Losses `json:"losses,omitempty"`
 }
 
@@ -45,10 +44,10 @@ type ServiceChange struct {
 	Added   bool `json:"added,omitempty"`
 	Removed bool `json:"removed,omitempty"`
 	// Enter and Leave are the sorted names of the nodes that the service's subset gains and loses.
-	// A node whose address changed is in both.
+	// If the address of a node has changed, both contain the node.
 	Enter []string `json:"enter,omitempty"`
 	Leave []string `json:"leave,omitempty"`
-	// Ports describes each port that changed: "nodePort 30080 to 30090".
+	// Ports has a text for each port that changed, such as "nodePort 30080 to 30090".
 	Ports []string `json:"ports,omitempty"`
 }
 
@@ -62,7 +61,7 @@ func NewChanges(at time.Time, old, new Report, servers deploy.ServerCounts, caus
 	return c
 }
 
-// Summary returns a line with the first causes, at most limit, and the number of further ones.
+// Summary returns a line with at most limit causes, and the number of the other causes.
 func (c Changes) Summary(limit int) string {
 	var b strings.Builder
 	for i, cause := range c.Causes[:min(limit, len(c.Causes))] {
@@ -81,7 +80,7 @@ func (c Changes) Summary(limit int) string {
 func serviceChanges(old, new Report) []ServiceChange {
 	changes := []ServiceChange{}
 	oldNodes, newNodes := old.nodes(), new.nodes()
-	moved := false // A node has a new address, so equal names do not mean equal nodes.
+	moved := false // if a node has a new address, equal names do not mean equal nodes
 	for key, n := range oldNodes {
 		if now, ok := newNodes[key]; ok && now.Addr != n.Addr {
 			moved = true
@@ -111,9 +110,9 @@ func serviceChanges(old, new Report) []ServiceChange {
 	return changes
 }
 
-// walk compares two lists that are sorted by compare. It calls the function removed for each
-// element that only list a has, the function added for each element that only list b has, and the
-// function both for each pair of equal elements.
+// walk compares two lists that are sorted by compare. It calls removed for each element that is
+// only in a, and added for each element that is only in b. For each pair of equal elements, it
+// calls both.
 func walk[T any](a, b []T, compare func(x, y T) int, removed, added func(T), both func(was, is T)) {
 	for len(a) > 0 && len(b) > 0 {
 		switch order := compare(a[0], b[0]); {
@@ -148,8 +147,8 @@ func (r Report) nodes() map[nodeKey]NodeReport {
 	return nodes
 }
 
-// missing returns the names of the nodes of service a, except nodes that service b also has with
-// the same address.
+// missing returns the names of the nodes of service a that service b does not have. A node with the
+// same name and another address counts as missing.
 func missing(a, b ServiceReport, inA, inB map[nodeKey]NodeReport) []string {
 	var names []string
 	for _, name := range a.Nodes {
@@ -168,9 +167,9 @@ func (c *ServiceChange) port(name string, was, is uint16) {
 }
 
 // Misdirected returns a function that reports whether the server with the given name leads to a
-// wrong service. This is so if its node port now belongs only to other Services, or to other ports
-// than the port that the server is for. last is the report on the servers in force. A cluster
-// without objects has no such servers.
+// wrong service. A server leads to a wrong service if its node port now belongs only to other
+// Services, or only to other ports of its Service. last is the report on the servers in force. If a
+// cluster has no objects, the function returns false for its servers.
 func Misdirected(last Report, clusters []Cluster) func(server string) bool {
 	type address struct {
 		addr netip.Addr
@@ -192,7 +191,7 @@ func Misdirected(last Report, clusters []Cluster) func(server string) bool {
 		}
 	}
 	return func(server string) bool {
-		server, _, _ = strings.Cut(server, "-") // the port of the agent
+		server, _, _ = strings.Cut(server, "-") // remove the port of the agent
 		i := strings.LastIndexByte(server, ':')
 		if len(wrong) == 0 || i < 0 {
 			return false
@@ -203,7 +202,7 @@ func Misdirected(last Report, clusters []Cluster) func(server string) bool {
 	}
 }
 
-// portOwners contains the service ports to which each node port of a cluster leads.
+// portOwners contains, for each node port of a cluster, the service ports to which it leads.
 type portOwners map[uint16][]portOwner
 
 type portOwner struct {

@@ -9,9 +9,9 @@ import (
 // Connectivity says whether a cluster answers. The zero Connectivity means that it answers.
 type Connectivity struct {
 	State State `json:"state,omitempty"`
-	// Since is the time at which State last changed. Its zero value means unknown.
+	// Since is the time at which State last changed; the zero Time means unknown.
 	Since time.Time `json:"since,omitzero"`
-	// Reason is the reason why the cluster does not answer. It is empty if the cluster answers.
+	// Reason says why the cluster does not answer. It is empty if the cluster answers.
 	Reason string `json:"reason,omitempty"`
 }
 
@@ -21,7 +21,7 @@ type State string
 const (
 	// Live means that the cluster answers. The empty State means the same.
 	Live State = "live"
-	// LastKnown means that the cluster does not answer, and that its last known state is used.
+	// LastKnown means that the cluster does not answer, and that Build uses its last known state.
 	LastKnown State = "last-known"
 	// Never means that the cluster does not answer, and no earlier state is known. Its services
 	// have no servers.
@@ -52,9 +52,9 @@ func (c Connectivity) problem(cluster string) Problem {
 }
 
 // Selection returns the nodes of each service port of a cluster as the report lists them. The bool
-// is false if the report lists none. While the cluster does not answer, a program uses the result
-// as Cluster.Selection with the State LastKnown, so that the servers of the cluster stay unchanged.
-// The result contains no problems, because they may be out of date.
+// is false if the report lists none. While the cluster does not answer, pass the result as
+// Cluster.Selection with the State LastKnown: the servers of the cluster then stay unchanged. The
+// result contains no problems, because they may be out of date.
 func (r Report) Selection(cluster string) (nodeselect.Selection, bool) {
 	var s nodeselect.Selection
 	c, ok := r.cluster(cluster)
@@ -101,13 +101,13 @@ func (r Report) Subsets(cluster string) nodeselect.Subsets {
 	return subsets
 }
 
-// LastKnown returns the input of Build for a cluster that does not answer. This input has no objects.
-// It has the Selection and Total that the report lists for the cluster, so the cluster keeps its
-// servers. If the report lists no selection for the cluster, the State is Never.
+// LastKnown returns the argument of Build for a cluster that does not answer. The Cluster contains
+// no objects. It contains the Selection and Total that the report lists for the cluster, so the
+// cluster keeps its servers. If the report lists no selection for the cluster, the State is Never.
 //
-// now is the time when the cluster stopped answering. If the report already shows the cluster in the
-// same State, the input has the time from the report instead. reason says why the cluster does not
-// answer.
+// now is the time when the cluster stopped answering. If the report already shows the cluster in
+// the same State, LastKnown uses the time in the report instead. reason says why the cluster does
+// not answer.
 func (r Report) LastKnown(cluster string, now time.Time, reason string) Cluster {
 	c := Cluster{Name: cluster, Connectivity: Connectivity{State: Never, Since: now, Reason: reason}}
 	was, _ := r.cluster(cluster)

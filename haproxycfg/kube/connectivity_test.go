@@ -36,7 +36,7 @@ func render(t *testing.T, config *haproxycfg.Config) string {
 	return text.String()
 }
 
-// kept returns a report after a round trip through JSON.
+// kept writes a report as JSON, reads the JSON, and returns the report that it has read.
 func kept(t *testing.T, report kube.Report) (again kube.Report) {
 	t.Helper()
 	text, err := json.Marshal(report)
@@ -112,7 +112,7 @@ func TestServiceThatTheLastReportDoesNotContain(t *testing.T) {
 }
 
 // TestExistingSelection: Build uses the selection of a watcher. It adds services that routes name
-// only since then, and drops services that routes no longer name.
+// only since the watcher made the selection, and leaves out services that routes no longer name.
 func TestExistingSelection(t *testing.T) {
 	b := kube.Builder{Selector: nodeselect.Selector{Size: 2}}
 	table := parseRoutes(t, twoClusters)

@@ -12,8 +12,8 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// There are four terminators, 1,000 nodes, and 2,000 services on 20 nodes each. 200 of the services
-// have an agent that sets their weight. HAProxy makes each check every two seconds.
+// ExampleBudget has four terminators, 1,000 nodes, and 2,000 services on 20 nodes each. 200 of the
+// services have an agent that sets their weight. HAProxy makes each check every two seconds.
 func ExampleBudget() {
 	var nodes []*corev1.Node
 	for i := range 1000 {

@@ -18,27 +18,27 @@ type Limits struct {
 	// Routes is the number of routes.
 	Routes int
 	// Servers is the number of servers in all backends. A backend has one server for each node of
-	// each of its services. Each route has its own backend, except that routes with the same
-	// services and settings share a backend.
+	// each of its services. Each route has a backend of its own, but routes with the same services
+	// and settings share a backend.
 	Servers int
-	// Checks is the number of checks a second by one HAProxy. It counts the health checks of routes
-	// that declare a check, and the agent checks of services. It does not count the checks of
-	// nodes.
+	// Checks is the number of checks a second that one HAProxy makes. It counts the health checks
+	// of routes that declare a check, and the agent checks of services. It does not count the
+	// checks of nodes.
 	Checks int
 	// AgentPorts is the number of services with an agent of their own. On every node, each such
 	// service needs a listener.
 	AgentPorts int
 	// Sources is the number of client addresses that HAProxy remembers for the limits of all routes
-	// together. Each route that limits single client addresses uses haproxycfg.TableSources of this
-	// number. A million addresses need about 220 MB.
+	// together. Each route with a limit for single client addresses uses haproxycfg.TableSources of
+	// this number. A million addresses need about 220 MB.
 	Sources int
 }
 
-// DefaultEdgeLimits are the limits of all declarations together. A field of Builder.EdgeLimits that
-// is 0 means the value here.
+// DefaultEdgeLimits are the limits of all declarations together. If a field of Builder.EdgeLimits
+// is 0, the field of DefaultEdgeLimits applies.
 var DefaultEdgeLimits = Limits{Routes: 4 * routes.MaxRoutes, Servers: 250_000, Checks: 20_000, AgentPorts: 4_000, Sources: 256 * haproxycfg.TableSources}
 
-// Or returns the limits l. For each field of l that is 0, it uses the field of other.
+// Or returns the limits l. If a field of l is 0, Or returns the field of other instead.
 func (l Limits) Or(other Limits) Limits {
 	return Limits{
 		Routes: cmp.Or(l.Routes, other.Routes), Servers: cmp.Or(l.Servers, other.Servers),
@@ -58,10 +58,10 @@ func (l Limits) Share(share float64) Limits {
 // quarter of the descriptors.
 const connectionShare = 0.5
 
-// cost is what some routes need.
+// cost is the sum of what some routes need.
 type cost struct {
 	routes, servers, agentPorts, sources int
-	checks                               float64 // a second
+	checks                               float64 // checks a second
 	descriptors                          int
 }
 
@@ -74,9 +74,9 @@ func (c *cost) add(o cost) {
 	c.descriptors += o.descriptors
 }
 
-// over compares the cost with the limits l and with the limit of descriptors, where 0 means no
-// limit. If the cost exceeds a limit, over returns this limit and the field of a route that causes
-// the excess. Otherwise it returns two empty strings.
+// over compares the cost with the limits l, and with descriptors, the limit of descriptors. 0 means
+// no limit. If the cost exceeds a limit, over returns this limit and the field of a route that
+// causes the excess. Otherwise it returns two empty strings.
 func (c cost) over(l Limits, descriptors int) (field, limit string) {
 	switch {
 	case c.routes > l.Routes:
@@ -96,26 +96,26 @@ func (c cost) over(l Limits, descriptors int) (field, limit string) {
 }
 
 // limiter decides which routes of a table fit into the limits. It computes what a route needs from
-// the numbers of routes, services and nodes, before Build makes a server.
+// the numbers of routes, services and nodes, so Build need not make servers first.
 type limiter struct {
 	builder     *Builder
 	services    map[routes.Ref]service
 	file, edge  Limits
-	descriptors int // that checks may have; 0 for any number
+	descriptors int // the number of descriptors for checks; 0 for any number
 
 	files   map[string]*account // by name
 	total   account
 	refused map[routes.Ref]bool // services whose new agent port exceeds a limit
 }
 
-// service contains what a service adds to each backend that contains the service.
+// service contains what a service adds to each backend of which it is a part.
 type service struct {
 	nodes int
 	agent bool
 }
 
-// account contains what the admitted routes need. A backend or agent port that several routes share
-// counts once.
+// account contains what the admitted routes need. If several routes share a backend or agent port,
+// it counts once.
 type account struct {
 	cost
 	backends map[string]bool
@@ -125,10 +125,10 @@ type account struct {
 func newAccount() account { return account{backends: map[string]bool{}, agents: map[routes.Ref]bool{}} }
 
 // admit returns the routes of the table that stay below the limits, and a problem for each other
-// route. A route that HAProxy serves now stays even above the limits.
+// route. If HAProxy already serves a route, the route stays even above the limits.
 //
-// A route that stays may get a new agent port. If that port exceeds a limit, admit removes the port
-// from the upstream, and the route works without it.
+// If such a route gets a new agent port that exceeds a limit, admit removes the port from the
+// upstream. The route then works without an agent.
 func (b *Builder) admit(table routes.Table, upstreams []edge.Upstream) (routes.Table, []Problem) {
 	l := limiter{
 		builder: b, services: make(map[routes.Ref]service, len(upstreams)),
@@ -154,7 +154,7 @@ func (b *Builder) admit(table routes.Table, upstreams []edge.Upstream) (routes.T
 	return table, problems
 }
 
-// fixedDescriptors is the number of descriptors that the edge needs without any declared check.
+// fixedDescriptors is the number of descriptors that the edge needs if no route declares a check.
 func (b *Builder) fixedDescriptors(upstreams []edge.Upstream) int {
 	empty, _ := b.Edge.Config(routes.Table{}, nil)
 	nodes := map[edge.Node]bool{}
@@ -163,11 +163,11 @@ func (b *Builder) fixedDescriptors(upstreams []edge.Upstream) int {
 			nodes[n] = true
 		}
 	}
-	return empty.ReservedDescriptors() + 3*len(nodes) // a check and an agent, see ReservedDescriptors
+	return empty.ReservedDescriptors() + 3*len(nodes) // one for a health check and two for an agent check, see ReservedDescriptors
 }
 
-// fits reports whether all routes of a table would fit into the limits if no two routes shared a
-// backend.
+// fits reports whether all routes of a table fit into the limits. It assumes that no two routes
+// share a backend, so it may return false although the routes fit.
 func (l *limiter) fits(table routes.Table) bool {
 	files := map[string]*cost{}
 	var total cost
@@ -208,7 +208,7 @@ func (l *limiter) cost(r *routes.Route) cost {
 			agents += s.nodes
 		}
 	}
-	if r.Shift { // each server is also in the backends between which the route moves, see Edge.Config
+	if r.Shift { // each server is also in the backends of PartsMap, see Edge.Config
 		times := 1 + edge.PartsPerServer(r)
 		c.servers, agents = times*c.servers, times*agents
 	}
@@ -224,8 +224,8 @@ func (l *limiter) cost(r *routes.Route) cost {
 	return c
 }
 
-// shared returns what a route adds to an account. A backend or agent port that an earlier route of
-// the account already has adds nothing.
+// shared returns what a route adds to an account. If the account already contains a backend or
+// agent port of the route, this backend or agent port adds nothing.
 func (a *account) shared(l *limiter, r *routes.Route, key string) cost {
 	c := cost{routes: 1}
 	if !a.backends[key] {
@@ -249,17 +249,17 @@ func (a *account) admit(l *limiter, r *routes.Route, key string) {
 	}
 }
 
-// candidate is a route of a table with its rank. 0 means that the route is in force. 1 means that
-// its path is in force, but with other services or settings, or without servers. 2 means that it is
-// new.
+// candidate is a route of a table with its rank. The rank is 0 if the route is in force. It is 1 if
+// the path of the route is in force, but with other services or settings, or without servers. It is
+// 2 if the route is new.
 type candidate struct {
 	*routes.Route
-	backend, key string // the name of its backend, and the key that its routes share
+	backend, key string // the name of the route's backend, and the key that all routes of the backend have
 	rank         int
 }
 
 // maxLimitProblems is the largest number of problems for one file and one limit. If more routes
-// exceed the limit, one further problem states their number.
+// exceed the limit, choose adds one problem with their number.
 const maxLimitProblems = 20
 
 // choose admits first the routes in force, then the changed routes, and last the new routes.

@@ -16,8 +16,8 @@ import (
 )
 
 // Report describes the result of Build: the services and nodes of the configuration, and the reason
-// for everything that Build left out. A program keeps the report as JSON next to the configuration.
-// The same input gives the same report, because Build does not read the clock.
+// for everything that Build left out. A program stores the report as JSON next to the
+// configuration. The same input gives the same report, because Build does not read the clock.
 type Report struct {
 	// Problems are all faults that Build found, sorted by file and line, then by cluster and
 	// object.
@@ -28,13 +28,13 @@ type Report struct {
 	// reference.
 	Services []ServiceReport `json:"services"`
 	// Applied identifies the configuration in force. Build leaves it nil: the program that applies
-	// the configuration fills it in.
+	// the configuration sets it.
 	Applied *Applied `json:"applied,omitempty"`
-	// Changes is the last change and its causes. Build leaves it nil: the program that applies the
-	// configuration fills it in.
+	// Changes contains the last change and its causes. Build leaves it nil: the program that
+	// applies the configuration sets it.
 	Changes *Changes `json:"changes,omitempty"`
-	// Refused is a change that is not in force because Limit or HAProxy rejected it. Build leaves
-	// it nil: the program that applies the configuration sets it.
+	// Refused is a change that is not in force, because a limit or HAProxy has refused it. Build
+	// leaves it nil: the program that applies the configuration sets it.
 	Refused *Changes `json:"refused,omitempty"`
 	// Budget is the number of checks a second that the configuration causes.
 	Budget Budget `json:"budget"`
@@ -43,12 +43,12 @@ type Report struct {
 	Certificates []certs.Record `json:"certificates,omitempty"`
 }
 
-// Applied identifies the configuration in force. The clusters and services of its Report are those of
-// this configuration, even if a later change was refused.
+// Applied identifies the configuration in force. The Report that contains it lists the clusters and
+// services of this configuration, even if the program has refused a later change.
 type Applied struct {
 	// ID identifies the files of the configuration. Equal configurations have equal IDs.
 	ID string `json:"id"`
-	// Time is the time at which the configuration was applied.
+	// Time is the time at which the program applied the configuration.
 	Time time.Time `json:"time"`
 }
 
@@ -65,8 +65,8 @@ type Problem struct {
 	// Field is the path of the faulty field. It is "" if unknown.
 	Field   string `json:"field,omitempty"`
 	Message string `json:"message"`
-	// Warning is true if Build has left nothing out. It is false if Build has left out an entry because
-	// of the problem.
+	// Warning is true if Build has left nothing out. It is false if Build has left out an entry
+	// because of the problem.
 	Warning bool `json:"warning,omitempty"`
 }
 
@@ -116,8 +116,8 @@ type ServiceReport struct {
 	routes.Ref
 	NodePort  uint16 `json:"nodePort"`
 	AgentPort uint16 `json:"agentPort,omitempty"`
-	// WeightPercent is the annotated weight of the service, from 0 to 256 percent. The agents
-	// answer with it.
+	// WeightPercent is the weight in the annotation of the service, from 0 to 256 percent. The
+	// agents of the service answer with it.
 	WeightPercent int `json:"weight"`
 	// Nodes are the names of the nodes in the service's subset, sorted.
 	Nodes []string `json:"nodes"`
@@ -148,8 +148,8 @@ func (r *Report) AddCertificates(c certs.Choice) {
 	r.sort()
 }
 
-// addWeightless reports routes whose weights are all 0. Build keeps such routes, because somebody
-// may use the weight 0 to take a service out of use.
+// addWeightless reports routes whose weights are all 0. Build still serves such routes, because
+// somebody may use the weight 0 to take a service out of use.
 func (r *Report) addWeightless(table routes.Table) {
 	for _, route := range table.Routes() {
 		if !slices.ContainsFunc(route.Backends, func(b routes.Backend) bool { return b.Weight > 0 }) {
@@ -161,7 +161,7 @@ func (r *Report) addWeightless(table routes.Table) {
 	}
 }
 
-// addProtocols warns about routes that declare another protocol than the appProtocol of their
+// addProtocols adds a warning for each route whose protocol differs from the appProtocol of its
 // service port. HAProxy uses the protocol of the route. appProtocols contains the service ports
 // that have an appProtocol.
 func (r *Report) addProtocols(table routes.Table, appProtocols map[routes.Ref]string) {
@@ -270,7 +270,7 @@ func (r *Report) addSelection(c Cluster, s nodeselect.Selection) {
 // ports once.
 func nodesInUse(s nodeselect.Selection) []NodeReport {
 	nodes := []NodeReport{}
-	index := map[string]int{} // by Identity, which is unique within a selection
+	index := map[string]int{} // keys are Identities, which are unique within a selection
 	for _, subset := range s.Subsets() {
 		for i := range subset {
 			n := &subset[i]
@@ -332,8 +332,8 @@ func (r Report) AppendJSON(dst []byte) ([]byte, error) {
 	return append(out, "\n}\n"...), nil
 }
 
-// appendServices writes JSON without package json. The report is written at each change of the
-// configuration, and package json would be slow for thousands of services.
+// appendServices writes JSON without package json. A program writes the report at each change of
+// the configuration, and package json would be slow for thousands of services.
 func appendServices(out []byte, services []ServiceReport) []byte {
 	out = append(out, '[')
 	for i := range services {

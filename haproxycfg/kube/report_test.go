@@ -14,8 +14,8 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// TestReportJSON compares AppendJSON with package json, field by field. So it finds a field that
-// is new in a struct and missing in AppendJSON.
+// TestReportJSON compares AppendJSON with package json, field by field. So if somebody adds a field
+// to a struct and not to AppendJSON, the test fails.
 func TestReportJSON(t *testing.T) {
 	full := kube.Report{
 		Problems: []kube.Problem{{Message: "\n \"services\": []", Cluster: "eu-1", Warning: true}},
@@ -57,7 +57,8 @@ func TestReportJSON(t *testing.T) {
 	}
 }
 
-// indented returns what package json makes of a report, with the lines of each service joined.
+// indented returns the JSON that package json writes for a report, with the lines of each service
+// joined.
 func indented(t *testing.T, report kube.Report) string {
 	services := report.Services
 	report.Services = []kube.ServiceReport{{Ref: routes.Ref{Cluster: "here"}}}

@@ -23,8 +23,8 @@ import (
 type Declarations struct {
 	Table    routes.Table
 	Problems []routes.Problem
-	// Unread are the names of the files whose routes are not known, because every attempt to read
-	// or parse them has failed.
+	// Unread are the names of the files whose routes are unknown, because each attempt to read or
+	// parse them has failed.
 	Unread []string
 }
 
@@ -47,16 +47,16 @@ type Files struct {
 // routeFile is a file of routes.
 type routeFile struct {
 	name     string
-	data     []byte // content that table was parsed from; nil if the file was never usable
-	fault    string // why the present content cannot be read or parsed; "" if it is data
+	data     []byte // the content from which table was parsed; nil if the file was never usable
+	fault    string // why Files cannot read or parse the present content; "" if the present content is data
 	table    routes.Table
 	problems []routes.Problem
 }
 
-// Read returns the routes of all files. If a file cannot be read or parsed, Read returns an error.
+// Read returns the routes of all files. If Read cannot read or parse a file, it returns an error.
 // The Declarations are usable in spite of the error: they contain the routes of the other files,
-// and the error is among their problems. Follow publishes the routes of the missing file when it
-// can read them.
+// and the error is among their problems. When Follow can read the file later, it publishes the
+// routes of this file.
 func (f *Files) Read() (Declarations, error) {
 	f.files = make([]routeFile, len(f.Names))
 	var errs []error
@@ -69,8 +69,8 @@ func (f *Files) Read() (Declarations, error) {
 	return f.merged(), errors.Join(errs...)
 }
 
-// Follow calls publish after each change of a file, beginning with changes since Read, until ctx
-// ends. Calls of publish never overlap. The error of Follow is always nil.
+// Follow calls publish after each change of a file, until ctx ends. It begins with the changes
+// since the last Read. Calls of publish never overlap. The error of Follow is always nil.
 func (f *Files) Follow(ctx context.Context, publish func(Declarations)) error {
 	filewatch.Watcher{Paths: f.Names, Quiet: 100 * time.Millisecond, MaxWait: time.Second, Recheck: f.Recheck}.Run(ctx, func() error {
 		changed := false
@@ -78,7 +78,7 @@ func (f *Files) Follow(ctx context.Context, publish func(Declarations)) error {
 		for i := range f.files {
 			fileChanged, err := f.files[i].reread()
 			changed = changed || fileChanged
-			if _, parsed := errors.AsType[routes.Problem](err); !parsed { // parsing the same text again is of no use
+			if _, parsed := errors.AsType[routes.Problem](err); !parsed { // it makes no sense to parse the same text again
 				failed = cmp.Or(err, failed)
 			}
 		}
@@ -125,9 +125,9 @@ func (f *routeFile) reread() (changed bool, err error) {
 	return true, nil
 }
 
-// The caller calls keepOld if the file cannot be used now. keepOld keeps the routes that were last
-// read from the file, and makes the argument p the only problem of the file. changed is false if
-// the file already had this problem.
+// The caller calls keepOld if it cannot use the present content of the file. keepOld keeps the
+// routes that Files last read from the file, and makes the argument p the only problem of the file.
+// changed is false if the file already had this problem.
 func (f *routeFile) keepOld(p routes.Problem) (changed bool) {
 	if f.fault == p.Error() {
 		return false

@@ -71,15 +71,15 @@ func TestFiles(t *testing.T) {
 	d = <-published
 	require.Contains(t, d.Problems[0].Message, "no such file")
 	require.Equal(t, []string{"new.example.com", "one.example.com"}, d.Table.Hosts())
-	write(two, route("new.example.com")) // the content that it had before
+	write(two, route("new.example.com")) // the file had this content before
 	d = <-published
 	require.Empty(t, d.Problems)
 	stop()
 	require.NoError(t, <-done)
 }
 
-// TestFilesThatComeLater: Follow publishes the routes of a file that was missing or broken at the
-// start, as soon as it can be used.
+// TestFilesThatComeLater: a file is missing or broken at the start. As soon as it is usable, Follow
+// publishes its routes.
 func TestFilesThatComeLater(t *testing.T) {
 	dir := t.TempDir()
 	missing, broken := filepath.Join(dir, "missing.yaml"), filepath.Join(dir, "broken.yaml")

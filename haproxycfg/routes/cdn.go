@@ -10,12 +10,13 @@ import (
 
 // CDNOptions are the settings of AppendCDN.
 type CDNOptions struct {
-	// Origin is the DNS name of the terminators. The CDN fetches from it for every host. Origin
-	// must not be a host of the table, because the CDN would then fetch that host from itself.
+	// Origin is the DNS name of the terminators. The CDN sends its requests for every host to
+	// Origin. Origin must not be a host of the table, because the CDN would then send requests for
+	// this host to itself.
 	Origin string
 }
 
-// cdnFile has the shape that AppendCDN documents.
+// cdnFile is the JSON that the comment of AppendCDN describes.
 type cdnFile struct {
 	Distributions []cdnDistribution `json:"distributions"`
 }
@@ -56,11 +57,12 @@ type cdnBehaviour struct {
 //
 // The order of a host's behaviours matters: the first behaviour that matches a path is the route
 // that Table.Match returns. The patterns of a behaviour match the paths that the fields "path" and
-// "exact" describe. They are globs in which "*" stands for any bytes. No service serves a path that
-// no behaviour matches, so the CDN need not forward such requests. The CDN must send the viewer's
-// Host header to the origin, because the terminators route by it. Equal input gives equal bytes.
+// "exact" describe. In a pattern, "*" matches any bytes. If no behaviour matches a path, no service
+// serves the path, so the CDN need not forward such requests. The CDN must send the Host header of
+// the viewer to the origin, because the terminators route by this header. Equal input gives equal
+// bytes.
 //
-// If the options are unusable, or if Origin is a host of the table, AppendCDN returns an error and
+// If the options are invalid, or if Origin is a host of the table, AppendCDN returns an error and
 // dst unchanged. CDNOptions.Publishable returns the table without the host Origin.
 func AppendCDN(dst []byte, t Table, o CDNOptions) ([]byte, error) {
 	origin, err := normalHost(o.Origin)
@@ -91,10 +93,10 @@ func AppendCDN(dst []byte, t Table, o CDNOptions) ([]byte, error) {
 	return append(dst, out.Bytes()...), nil
 }
 
-// Publishable returns the table without the host Origin, and a problem for this host. With this
-// host, AppendCDN would fail, and one wrongly declared host would stop the publication of all
-// others. If Origin is not a host of the table, or if the options are unusable, Publishable returns
-// t itself. AppendCDN reports unusable options.
+// Publishable returns the table without the host Origin, and a problem for this host. If the table
+// contained this host, AppendCDN would fail: one wrongly declared host would stop the publication
+// of all others. If Origin is not a host of the table, or if the options are invalid, Publishable
+// returns t itself. AppendCDN reports invalid options.
 func (o CDNOptions) Publishable(t Table) (Table, []Problem) {
 	origin, err := normalHost(o.Origin)
 	if err != nil {

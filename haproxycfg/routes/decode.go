@@ -10,20 +10,20 @@ import (
 )
 
 // decoder reads routes from the YAML nodes of one file. It reads only fields that it knows, so its
-// recursion is not deep. The field budget limits the number of nodes that the decoder reads,
-// because aliases can expand a short file to very many nodes.
+// recursion is not deep. Aliases can expand a short file to very many nodes, so the field budget
+// limits the number of nodes that the decoder reads.
 type decoder struct {
 	file         string
-	budget       int                   // nodes that the decoder may still visit
-	limit        int                   // of routes
-	listed       bool                  // a document had a list of routes
-	faults       map[*yaml.Node]string // entries that the parser could not read, and why
+	budget       int                   // the number of nodes that the decoder may still read
+	limit        int                   // the largest number of routes
+	listed       bool                  // true if a document has had a list of routes
+	faults       map[*yaml.Node]string // the entries that the parser could not read, and the reasons
 	report       func(line int, field, message string)
 	declarations []declaration
 }
 
 // fields are the known fields of a mapping, in the order of the package documentation. The
-// function read gets the node of the field's value, and the path of the field.
+// arguments of read are the node of the field's value, and the path of the field.
 type fields []struct {
 	name string
 	read func(n *yaml.Node, at string)
@@ -31,7 +31,7 @@ type fields []struct {
 
 func (d *decoder) document(root *yaml.Node) {
 	if root.Kind == yaml.SequenceNode {
-		if d.listed { // A line "---" in the middle of the list ended the document.
+		if d.listed { // a line "---" in the middle of the list has ended the document
 			d.report(root.Line, "routes", `the "---" above ends the list; the entries after it are used too`)
 			d.routes(root, "routes")
 			return
@@ -52,7 +52,7 @@ func (d *decoder) document(root *yaml.Node) {
 }
 
 func (d *decoder) routes(list *yaml.Node, at string) {
-	if deref(list).ShortTag() == "!!null" { // The file has comments in place of all routes.
+	if deref(list).ShortTag() == "!!null" { // all routes of the file are comments
 		return
 	}
 	d.listed = true
@@ -121,7 +121,7 @@ func (d *decoder) route(n *yaml.Node, at string) {
 }
 
 // covered reports whether bad contains the field or a field that contains it. If the decoder could
-// not read a field, that field must not also be reported as missing.
+// not read a field, it must not also report the field as missing.
 func covered(bad []string, field string) bool {
 	for _, b := range bad {
 		if rest, ok := strings.CutPrefix(field, b); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {
@@ -160,7 +160,7 @@ func (d *decoder) check(n *yaml.Node, at string) *Check {
 	return &c
 }
 
-// mapping reads the known fields of a mapping and reports unknown ones. It returns false if n is
+// mapping reads the known fields of a mapping, and reports unknown fields. It returns false if n is
 // not a mapping.
 func (d *decoder) mapping(n *yaml.Node, at string, known fields) bool {
 	m := deref(n)
@@ -251,8 +251,9 @@ func (d *decoder) boolean(to *bool) func(*yaml.Node, string) {
 	}
 }
 
-// integer reads an integer that is written in plain decimal digits. YAML also accepts 0x10, 0b1,
-// 010 and 1_000, but in these fields they are usually mistakes, so integer reports them.
+// integer returns a function that reads an integer in plain decimal digits. YAML also accepts 0x10,
+// 0b1, 010 and 1_000. In these fields, such numbers are usually mistakes, so the function reports
+// them.
 func (d *decoder) integer(to *int) func(*yaml.Node, string) {
 	return func(n *yaml.Node, at string) {
 		s := deref(n)
@@ -265,16 +266,16 @@ func (d *decoder) integer(to *int) func(*yaml.Node, string) {
 	}
 }
 
-// count reads an integer from 1 to maxCount.
+// count returns a function that reads an integer from 1 to maxCount.
 func (d *decoder) count(to *int) func(*yaml.Node, string) { return d.positive(to, maxCount, errCount) }
 
-// limited reads an integer from 1 to maxLimit.
+// limited returns a function that reads an integer from 1 to maxLimit.
 func (d *decoder) limited(to *int) func(*yaml.Node, string) {
 	return d.positive(to, maxLimit, errLimit)
 }
 
-// positive reads an integer from 1 to the argument most. It refuses 0, which in a Route means that
-// the field is missing. fault is the error for integers outside this range.
+// positive returns a function that reads an integer from 1 to most. The function refuses 0, because
+// 0 in a Route means that the field is missing. fault is the error for other integers.
 func (d *decoder) positive(to *int, most int, fault error) func(*yaml.Node, string) {
 	return func(n *yaml.Node, at string) {
 		v := 1
@@ -337,7 +338,7 @@ func kind(n *yaml.Node) string {
 }
 
 // lineOf returns the line of a field, such as "backends[0].port", in the route n. If the field is
-// missing, lineOf returns the line of the value in which it is missing.
+// missing, lineOf returns the line of the value that should contain it.
 func lineOf(n *yaml.Node, field string) int {
 	line := n.Line
 	for _, part := range strings.FieldsFunc(field, func(r rune) bool { return r == '.' || r == '[' || r == ']' }) {

@@ -10,7 +10,7 @@
 //	  - {cluster: eu-2, namespace: media, service: tracks, port: http, weight: 50}
 //
 // Parse makes a Table from a file. Merge joins the tables of several files. New makes a Table from
-// Go values. A Table has one normal form. Equal declarations give equal tables, and AppendYAML,
+// Go values. Every Table is in normal form. Equal declarations give equal tables, and AppendYAML,
 // AppendZone and AppendCDN write equal bytes for equal tables.
 //
 //	table, problems := routes.Parse("edge.yaml", data)
@@ -21,8 +21,8 @@
 // # Fields
 //
 // A file is YAML or JSON. It has one or several documents, each with the list "routes". Parse
-// ignores keys at the top level that begin with "x-", which can contain YAML anchors. Parse
-// supports aliases, but not merge keys.
+// ignores keys at the top level that begin with "x-": use them for YAML anchors. Parse supports
+// aliases, but not merge keys.
 //
 //	host       name, required
 //	path       default "/"
@@ -31,53 +31,59 @@
 //	  cluster, namespace, service   DNS labels, required
 //	  port     name or number of the service port, required
 //	  weight   share of the traffic, 0 to 256; default 100
-//	check      health check of the service's own port instead of its node's:
-//	  path     of an HTTP request; without a path, HAProxy only connects
+//	check      health check of the port of the service; without it, HAProxy checks
+//	           only the node:
+//	  path     path of an HTTP request; without a path, HAProxy only connects
 //	  host     Host header of that request
 //	  grpc     instead of a path: gRPC's health check of the whole server, which
 //	           must answer SERVING; needs protocol grpc or h2c; default false
 //	  interval duration, at least 100ms
-//	  rise, fall   counts of results, 1 to 100
+//	  rise, fall   numbers of good and of bad results in a row, 1 to 100
 //	protocol   between HAProxy and the services: http1 (default), h2c, which is
 //	           HTTP/2 without TLS, or grpc, which is h2c with time for streams
 //	limits     of all clients together, each from 1 to 10,000,000; default none:
 //	  requests     requests a second
-//	  connections  requests at the same time, with open WebSockets and streams
+//	  connections  requests at the same time, including open WebSockets and streams
 //	  source       the same two fields for each source: an IPv4 address, or the
 //	               first 64 bits of an IPv6 address
 //	timeouts:
-//	  server   longest silence of the service while it owes an answer; default 60s,
-//	           with grpc 1h. With grpc, the client may be silent for as long
-//	  tunnel   longest silence of an upgraded connection
-//	shift      the route can be moved between its clusters at run time; default
-//	           false. It needs backends in at least two clusters
+//	  server   longest time without data from the service while HAProxy waits for its
+//	           answer; default 60s, with grpc 1h. With grpc, the client may also be
+//	           silent for this time
+//	  tunnel   longest time without data in both directions of an upgraded connection
+//	shift      true lets a program move the route from one of its clusters to another
+//	           at run time; default false. The route needs backends in at least two
+//	           clusters
 //
 // Durations have units: "500ms", "30s", "1h30m", "2d".
 //
 // # Normal form
 //
-// A host becomes a name in lower case without a port and without a final dot. Its labels have
-// letters, digits, hyphens and underscores. A name outside ASCII is mapped as browsers map it:
-// "bücher.example" is "xn--bcher-kva.example". A wildcard is "*" in place of the whole first
-// label. IP addresses are refused, and so are names that end in a number, such as "a.0x7f".
-// Clients, the hosts file and the host API use the same normal form.
+// The host of a route becomes a name in lower case without a port and without a final dot. Its
+// labels consist of letters, digits, hyphens and underscores. If a name has characters outside
+// ASCII, Parse converts it as browsers do: "bücher.example" becomes "xn--bcher-kva.example". A
+// wildcard is "*" in place of the whole first label. Parse refuses IP addresses, and names that end
+// in a number, such as "a.0x7f". The hosts file, the host API and the routers use the same normal
+// form.
 //
-// A path contains the bytes that a request contains, with percent-encoding where it is necessary.
-// Paths are compared byte by byte: "/a%2Fb", "/a%2fb" and "/a/b" are three paths, and "/a" and "/A"
-// are two. A query, a fragment, "*", empty segments, and the segments "." and ".." are refused:
-// clients never send them, or proxies change them in different ways. A segment that some servers
-// read as "." or "..", such as "..;x" or "%252e%252e", is refused too, because HAProxy answers 400.
+// A path contains the bytes that a client sends in a request, with percent-encoding where it is
+// necessary. HAProxy compares paths byte by byte: "/a%2Fb", "/a%2fb" and "/a/b" are three different
+// paths, and "/a" and "/A" are two. Parse refuses a query, a fragment, "*", empty segments, and the
+// segments "." and "..": clients never send them, or proxies change them in different ways. Parse
+// also refuses a segment that some servers read as "." or "..", such as "..;x" or "%252e%252e",
+// because HAProxy answers 400.
 //
-// A path covers itself and all paths below it, by whole segments. A slash at its end changes
-// nothing, so Parse removes the slash: "/api" and "/api/" both cover "/api", "/api/" and "/api/v1",
-// but not "/apiary". An exact path covers only itself. Parse does not remove a slash at its end.
+// A path covers itself and all paths below it, by whole segments. If the path ends with a slash,
+// Parse removes the slash: "/api" and "/api/" both cover "/api", "/api/" and "/api/v1", but not
+// "/apiary". An exact path covers only itself. Parse does not remove the slash at the end of an
+// exact path.
 //
 // # Precedence
 //
-// Table.Match defines the meaning of a table. A declared host has precedence over the wildcard
-// above it. If no route of the host covers the path, no route serves the request, even if a route
-// of the wildcard covers the path. Among the routes of a host, an exact path has precedence, then
-// the longest path.
+// Table.Match defines the meaning of a table. A declared host has precedence over the wildcard that
+// covers it. If no route of the declared host covers the path, no route serves the request, even if
+// a route of the wildcard covers the path. Among the routes of a host, an exact path has
+// precedence, then the longest path.
 //
 // # Problems
 //
@@ -86,16 +92,16 @@
 //     nobody would notice.
 //   - If Parse left out only an unknown key, the route would lack a setting that its author wanted.
 //
-// A route that is left out has no precedence: a shorter path of the same host, or the wildcard
-// above the host, serves its requests.
+// A route that Parse leaves out has no precedence: the route of a shorter path of the same host, or
+// the wildcard that covers the host, serves its requests.
 //
 // If a file is not well-formed, Parse reads its entries one by one, and leaves out only the entry
 // that contains the fault. A line between entries that is neither an entry nor a field, such as a
 // conflict marker of git, is a problem too. If Parse finds no entry, the table is empty. A program
 // that has an older table of the file should then keep that table.
 //
-// Two routes conflict if they have the same host, path and exactness, even if their other fields
-// are equal. The first of them stays.
+// Two routes conflict if both have the same host and the same path, and both or neither are exact.
+// It does not matter whether their other fields are equal. The first of them stays.
 //
 // # Limits
 //

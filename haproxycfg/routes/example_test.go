@@ -8,7 +8,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// A problem names the file, line and field of a bad route. Parse keeps the other routes.
+// ExampleParse shows a problem: it names the file, line and field of a bad route. Parse keeps the
+// other routes.
 func ExampleParse() {
 	table, problems := routes.Parse("edge.yaml", []byte(`
 routes:
@@ -33,7 +34,8 @@ routes:
 	// api.example.com /tracks [eu-1/media/tracks:http weight 100 eu-2/media/tracks:http weight 50]
 }
 
-// If two files declare the same host and path, Merge keeps the route of the first file.
+// ExampleMerge merges two files that declare the same host and path. Merge keeps the route of the
+// first file.
 func ExampleMerge() {
 	a, _ := routes.Parse("a.yaml", []byte("routes:\n- {host: example.com, backends: [{cluster: eu-1, namespace: web, service: site, port: 80}]}\n"))
 	b, _ := routes.Parse("b.yaml", []byte("routes:\n- {host: example.com, backends: [{cluster: us-1, namespace: web, service: site, port: 80}]}\n"))
@@ -127,7 +129,7 @@ routes:
 	// }
 }
 
-// AppendYAML writes a file in normal form, as a formatter would.
+// ExampleAppendYAML writes a file in normal form, as a formatter would.
 func ExampleAppendYAML() {
 	table, _ := routes.Parse("edge.yaml", []byte(`
 routes:

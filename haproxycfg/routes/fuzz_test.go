@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzParse: Parse never panics. Every problem has a position. Every route is in normal form. A
-// table that AppendYAML writes and Parse reads stays the same.
+// FuzzParse: Parse never panics. Every problem has a position. Every route is in normal form. If
+// AppendYAML writes a table and Parse reads it again, the table is the same.
 func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		table, problems := Parse("f.yaml", data)
@@ -126,7 +126,7 @@ func requireNormal(t testing.TB, table Table) {
 	}
 }
 
-// has reports whether a table declares the host that requireNormal puts in place of a wildcard.
+// has reports whether a table declares the host by which requireNormal replaces a wildcard.
 func (t Table) has(host string) bool {
 	return strings.HasPrefix(host, "any-label-of-nobody.") && slices.Contains(t.Hosts(), host)
 }
@@ -135,8 +135,8 @@ func seenExact(t Table, r Route) bool {
 	return slices.ContainsFunc(t.routes, func(o Route) bool { return o.Exact && o.Host == r.Host && o.Path == r.Path })
 }
 
-// FuzzMatch: for every request, Match returns the same route as slowMatch. The normal form of a
-// host in normal form is the host itself.
+// FuzzMatch: for every request, Match returns the same route as slowMatch. If a host is in normal
+// form, its normal form is the host itself.
 func FuzzMatch(f *testing.F) {
 	f.Fuzz(func(t *testing.T, host, path, declaredHost, declaredPath string, exact bool) {
 		if normal, err := normalPattern(declaredHost); err == nil {

@@ -7,14 +7,15 @@ import (
 )
 
 // Match returns the route that serves a request, and false if no route serves it. Match defines the
-// meaning of a table: everything that is made from a table, such as the maps of HAProxy, must agree
-// with it.
+// meaning of a table. Whatever this module renders from a table, such as the maps of HAProxy, must
+// choose the same route.
 //
 // host is the Host header or :authority of the request. Match converts ASCII letters to lower case,
 // removes a port, and then removes one final dot. If the host is declared, Match ignores the
-// wildcard above it, even if no path of the host matches. path is the path as the client sent it,
-// without a query. Match compares paths byte by byte. An exact path has precedence. Without one,
-// Match chooses the longest declared path that covers path by whole segments.
+// wildcard that covers it, even if no path of the host matches. path is the path as the client sent
+// it, without a query. Match compares paths byte by byte. If an exact path is equal to path, Match
+// chooses its route. Otherwise Match chooses the longest declared path that covers path by whole
+// segments.
 //
 // HAProxy refuses a path with a segment "." or ".." before it looks up the path. Match does not
 // check this.
@@ -31,7 +32,7 @@ func (t Table) Match(host, path string) (Route, bool) {
 // matchIndex returns the index in t.routes of the route that Match returns, or -1 if there is none.
 func (t Table) matchIndex(host, path string) int {
 	if len(path) == 0 || path[0] != '/' {
-		return -1 // Requests for CONNECT and "OPTIONS *" have no path.
+		return -1 // requests for CONNECT and "OPTIONS *" have no path
 	}
 	var buf [2 + hostname.MaxName]byte // room for "*." before the name
 	name := requestHost(buf[2:2], host)
@@ -51,9 +52,9 @@ func (t Table) matchIndex(host, path string) int {
 }
 
 // requestHost appends the host of a Host header to dst: in lower case, without a port and without a
-// final dot. It appends at most hostname.MaxName bytes, and no bytes if no table can serve the
-// host. The host need not be a valid host name: HAProxy routes any bytes, and a wildcard matches
-// any bytes before its dot.
+// final dot. It appends at most hostname.MaxName bytes. If no table can serve the host, it appends
+// nothing. The host need not be a valid host name: HAProxy routes hosts with any bytes, and a
+// wildcard matches a first label with any bytes.
 func requestHost(dst []byte, host string) []byte {
 	end := len(host)
 	for end > 0 && '0' <= host[end-1] && host[end-1] <= '9' {
@@ -119,7 +120,7 @@ func (t Table) matchPath(lo, hi int, path string) int {
 		return i < hi && t.routes[i].Path == p && t.routes[i].Exact == exact
 	}
 	if len(path) <= maxPathBytes {
-		if i := find(path); at(i, path, true) { // An exact route sorts before the prefix.
+		if i := find(path); at(i, path, true) { // an exact route comes before the prefix route of the same path
 			return i
 		}
 	}
@@ -144,8 +145,8 @@ func (t Table) matchPath(lo, hi int, path string) int {
 	return -1
 }
 
-// search returns the first index in [lo, hi) for which ok is true, or hi if ok is false for all of
-// them. If ok is true for an index, it must be true for all later indices.
+// search returns the first index in [lo, hi) for which ok returns true. If there is none, it
+// returns hi. If ok returns true for an index, it must return true for all later indices.
 func search(lo, hi int, ok func(int) bool) int {
 	for lo < hi {
 		mid := int(uint(lo+hi) >> 1)

@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// tableOf makes a table from keys: "host/path" is a route, and "=host/path" is an exact route.
+// tableOf makes a table from keys. "host/path" becomes a route, and "=host/path" becomes an exact
+// route.
 func tableOf(t testing.TB, keys ...string) Table {
 	var rs []Route
 	for _, k := range keys {
@@ -113,7 +114,7 @@ func short(r Route, ok bool) string {
 	return r.Host + r.Path
 }
 
-// slowMatch is Match without binary search: it looks at every route.
+// slowMatch does the same as Match without binary search: it compares the request with every route.
 func slowMatch(t Table, host, path string) (Route, bool) {
 	if i := strings.LastIndexByte(host, ':'); i >= 0 && strings.Trim(host[i+1:], "0123456789") == "" {
 		host = host[:i]

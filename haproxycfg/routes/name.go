@@ -14,9 +14,9 @@ func (r *Route) Name() string {
 	return r.Host + r.Path
 }
 
-// ParseName parses the name of a route in any spelling that a declaration may have, and returns its
-// parts in normal form: "API.example.com" has the path "/". The parts of a Route.Name are Route.Host,
-// Route.Path and Route.Exact.
+// ParseName parses the name of a route in any spelling that a declaration may contain. It returns
+// the parts in normal form, as Route.Host, Route.Path and Route.Exact. The path of
+// "API.example.com" is "/".
 func ParseName(name string) (host, path string, exact bool, err error) {
 	text, exact := strings.CutPrefix(name, "=")
 	host, path = text, ""
@@ -35,7 +35,7 @@ func ParseName(name string) (host, path string, exact bool, err error) {
 	return host, path, exact, nil
 }
 
-// CanonicalName returns the Route.Name of the route that ParseName parses.
+// CanonicalName returns the Route.Name of the route that name means in any spelling, see ParseName.
 func CanonicalName(name string) (string, error) {
 	host, path, exact, err := ParseName(name)
 	if err != nil {

@@ -113,11 +113,10 @@ func documents(data []byte) ([]*yaml.Node, *syntaxError) {
 	}
 }
 
-// checkText refuses two kinds of characters. The first kind are characters that YAML forbids in a
-// file (YAML 1.2 section 5.1): the parser would report them without a line number. The second kind
-// are characters that end a line for the parser (YAML 1.1) but not for editors. With such a
-// character, a person could see a comment where the parser sees a route, and the line numbers of
-// problems would be wrong.
+// checkText refuses two kinds of characters. YAML forbids the first kind in a file (YAML 1.2,
+// section 5.1): the parser would report them without a line number. Characters of the second kind
+// end a line for the parser (YAML 1.1) but not for editors. With such a character, a person could
+// see a comment where the parser sees a route, and the line numbers of problems would be wrong.
 func checkText(data []byte) *syntaxError {
 	line := 1
 	for i := 0; i < len(data); {
@@ -156,7 +155,7 @@ func jsonDocument(data []byte) ([]*yaml.Node, *syntaxError) {
 type jsonReader struct {
 	dec  *json.Decoder
 	data []byte
-	line int // of data[at]
+	line int // the line of data[at]
 	at   int
 }
 
@@ -170,8 +169,8 @@ func (r *jsonReader) token() (json.Token, error) {
 	return t, err
 }
 
-// value reads one value. It calls itself for the values inside. json.Valid has already refused
-// files that are nested more than 10,000 deep.
+// value reads one value. It calls itself for the values inside. The recursion is at most 10,000
+// deep, because json.Valid has refused files that are nested deeper.
 func (r *jsonReader) value() (*yaml.Node, error) {
 	t, err := r.token()
 	if err != nil {
@@ -213,8 +212,8 @@ type syntaxError struct {
 	message string
 }
 
-// yamlError returns an error of the YAML parser with the line of the fault. The lines in the parser's
-// own errors need corrections:
+// yamlError returns an error of the YAML parser with the line of the fault. It corrects the line in
+// the parser's own error:
 //   - For a fault at a token, the parser names the line of the token. It names no line if that is
 //     the first line of the file.
 //   - For a fault in a flow collection, the parser names the line of the opening bracket. Here it
@@ -248,9 +247,9 @@ func yamlError(err error, data []byte) *syntaxError {
 	return &syntaxError{min(line, 1+bytes.Count(data, []byte("\n"))), message}
 }
 
-// linesUntilError returns how many lines the parser reads before it fails. The parser reads a line
-// only when it needs the line. So the fault is in the last line that it read, or in the line
-// before.
+// linesUntilError returns the number of lines that the parser reads before it fails. The parser
+// reads a line only when it needs the line. So the fault is in the last of these lines, or in the
+// line before.
 func linesUntilError(data []byte) int {
 	r := lineReader{rest: data}
 	for d := yaml.NewDecoder(&r); ; {
@@ -264,8 +263,8 @@ func linesUntilError(data []byte) int {
 // lineReader is a reader that returns at most one line for each Read.
 type lineReader struct {
 	rest  []byte
-	lines int  // lines that Read began
-	mid   bool // Read returned a part of the last of these lines
+	lines int  // the number of lines that Read has begun
+	mid   bool // true if Read has returned only a part of the last of these lines
 }
 
 func (r *lineReader) Read(p []byte) (int, error) {

@@ -323,7 +323,7 @@ func TestParseBounds(t *testing.T) {
 		require.Len(t, table.routes, MaxRoutes)
 		require.Equal(t, []string{"f:100001: routes: there are more than 100000 routes; this one and all after it are left out"}, lines(problems))
 
-		// The routes of one file do not count for another.
+		// The routes of one file do not count for the limit of another file.
 		other, _ := build([]declaration{{Route{Host: "other.example"}, "routes"}}, MaxRoutes)
 		merged, problems := Merge(table, other)
 		require.Empty(t, problems)

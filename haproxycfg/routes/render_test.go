@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// renderTable has the special cases of the renderings: the origin itself, a name two labels below a
-// wildcard, paths of each kind, and an internationalised name.
+// renderTable contains special cases: the origin itself, a name two labels below a wildcard, paths
+// of each kind, and an internationalised name.
 func renderTable(t testing.TB) Table {
 	return tableOf(t,
 		"example.com/", "*.example.com/", "api.example.com/", "api.example.com/a&b", "=api.example.com/a", "api.example.com/a/long/one",

@@ -41,8 +41,8 @@ func (r Ref) Compare(o Ref) int {
 type Backend struct {
 	Ref
 	// Weight is the service's share of the route's traffic, from 0 to 256, relative to the weights
-	// of the route's other backends. 0 means no new requests. DefaultWeight applies only to files:
-	// in a Go value, 0 means 0.
+	// of the route's other backends. 0 means no new requests. If a file gives no weight, the weight
+	// is DefaultWeight. In a Go value, 0 means 0.
 	Weight int `json:"weight"`
 }
 
@@ -58,9 +58,9 @@ type Route struct {
 	// labels in their "xn--" form. A wildcard such as "*.example.com" covers every name that has
 	// exactly one label more than example.com.
 	Host string
-	// Path holds the bytes of a request's path as a client sends them, with percent-encoding: "/"
-	// or "/a/b". If Exact is false, the path covers itself and all paths below it, by whole
-	// segments. Only "/" and an exact path can end in a slash.
+	// Path contains the bytes of the path as a client sends them in a request, with
+	// percent-encoding: "/" or "/a/b". If Exact is false, the path covers itself and all paths
+	// below it, by whole segments. Only "/" and an exact path can end in a slash.
 	Path string
 	// Exact means that Path covers only itself.
 	Exact bool
@@ -71,9 +71,9 @@ type Route struct {
 	Check *Check
 	// Protocol is the protocol between HAProxy and the services of the route.
 	Protocol Protocol
-	// Limits bound the traffic of the route in each HAProxy. Each route has its own counts.
+	// Limits bound the traffic of the route in each HAProxy. HAProxy counts each route on its own.
 	Limits Limits
-	// Timeouts override the defaults of the edge.
+	// Timeouts replace the defaults of the edge.
 	Timeouts Timeouts
 	// Shift allows a program to move the route from one cluster to another by request, while HAProxy
 	// runs. The backends of the route must be in at least two clusters.
@@ -93,8 +93,8 @@ func (r Route) Compare(o Route) int {
 	return 1
 }
 
-// Protocol is the protocol between HAProxy and the services of a route. Clients can use HTTP/1.1 and
-// HTTP/2, whatever the Protocol is.
+// Protocol is the protocol between HAProxy and the services of a route. Clients can use HTTP/1.1
+// and HTTP/2, whatever the Protocol is.
 type Protocol string
 
 // The protocols.
@@ -109,7 +109,7 @@ const (
 	GRPC Protocol = "grpc"
 )
 
-// Check is a health check of a service's port. HAProxy makes it for each server of the service.
+// Check is a health check of a service's port. HAProxy checks each server of the service.
 type Check struct {
 	// Path is the path of the HTTP request that HAProxy sends, optionally with a query. A server
 	// that answers 2xx or 3xx is healthy. If Path is empty, HAProxy only connects, and a server
@@ -131,9 +131,9 @@ type Check struct {
 	Rise, Fall int
 }
 
-// Limits bound the traffic of a route. HAProxy refuses the requests above a limit. It does not count
-// the requests that it refuses, so a client above a limit still gets as many answers as the limit
-// allows.
+// Limits bound the traffic of a route. HAProxy refuses the requests above a limit. It does not
+// count the requests that it refuses, so a client above a limit still gets as many answers as the
+// limit allows.
 type Limits struct {
 	Limit        // of all clients together
 	Source Limit // of each source: an IPv4 address, or the first 64 bits of an IPv6 address
@@ -141,7 +141,7 @@ type Limits struct {
 
 // Limit bounds requests from one source, or from all clients. 0 means no limit.
 type Limit struct {
-	Requests    int // a second
+	Requests    int // requests a second
 	Connections int // requests that wait for their answers, and open WebSockets and streams
 }
 

@@ -10,17 +10,17 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// salvaged is the result of reading a file that is not well-formed. The file is read entry by
-// entry, so that a fault of syntax removes one entry and not the whole file.
+// salvaged is the result of reading a file that is not well-formed. Parse reads such a file entry
+// by entry, so that a fault of syntax removes one entry and not the whole file.
 type salvaged struct {
 	roots   []*yaml.Node          // one mapping for each document
-	faults  map[*yaml.Node]string // why the entry in place of this node cannot be read
+	faults  map[*yaml.Node]string // the empty nodes in place of entries that the parser cannot read, and the reasons
 	others  []syntaxError         // faults outside of entries
-	entries int                   // entries that could be parsed
+	entries int                   // the number of entries that the parser has read
 
 	anchors map[string]*yaml.Node
-	list    *yaml.Node // the list "routes", nil outside of it
-	again   int        // bytes that may still be parsed a second time
+	list    *yaml.Node // the list "routes"; nil outside of this list
+	again   int        // the number of bytes that parse may still read a second time
 }
 
 // salvage cuts a file into pieces and parses each piece alone. A piece is an entry of the list
@@ -107,7 +107,7 @@ func (s *salvaged) block(data []byte) {
 	lines := splitLines(data)
 	indent := entryIndent(lines)
 	var piece []sourceLine
-	var read func([]sourceLine) // reads the piece
+	var read func([]sourceLine) // the method that reads the piece
 	begin := func(l sourceLine, next func([]sourceLine)) {
 		if len(piece) > 0 {
 			read(piece)
@@ -120,7 +120,7 @@ func (s *salvaged) block(data []byte) {
 		}
 		piece = nil
 	}
-	markedAt := 0 // line of a document marker, if it is the last line that is not blank
+	markedAt := 0 // the line of a document marker, if no line after it has content
 	for _, l := range lines {
 		switch {
 		case l.blank():
@@ -129,7 +129,7 @@ func (s *salvaged) block(data []byte) {
 				continue
 			}
 			if len(piece) > 0 {
-				piece = append(piece, l) // which may be in the middle of a text
+				piece = append(piece, l) // the line may be in the middle of a text
 			}
 			continue
 		case l.marker():
@@ -187,8 +187,8 @@ func emptyRoot(line int) *yaml.Node {
 	return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: line}
 }
 
-// root returns the mapping of the present YAML document. If there is no document yet, it adds one
-// that begins at this line.
+// root returns the mapping of the present YAML document. If there is no document yet, root adds one
+// that begins at the argument line.
 func (s *salvaged) root(line int) *yaml.Node {
 	if len(s.roots) == 0 {
 		s.roots = append(s.roots, emptyRoot(line))
@@ -196,7 +196,7 @@ func (s *salvaged) root(line int) *yaml.Node {
 	return s.roots[len(s.roots)-1]
 }
 
-// beginList adds the key "routes", which is at this line, to the present document.
+// beginList adds the key "routes" to the present document. line is the line of the key.
 func (s *salvaged) beginList(line int) {
 	root := s.root(line)
 	s.list = &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Line: line}
@@ -223,18 +223,18 @@ const misplaced = "is indented differently from other entries"
 
 func (s *salvaged) misplaced(piece []sourceLine) { s.bad(piece[0].number, misplaced) }
 
-// blockEntry reads a piece: the lines from one entry of the list of routes to the next entry. If
-// the next entry is by mistake indented more than the first, the piece contains both. In this case,
-// blockEntry keeps the first entry and reports the second.
+// blockEntry reads a piece: the lines from the beginning of one entry of the list of routes to the
+// beginning of the next. If the next entry has by mistake a deeper indentation than the first, the
+// piece contains both entries. blockEntry then keeps the first entry and reports the second.
 func (s *salvaged) blockEntry(piece []sourceLine) {
 	n, err := s.item(piece)
 	if err == nil {
 		s.add(n)
 		return
 	}
-	// Look for the line where the second entry begins. Lines with a hyphen and the
-	// same indentation are one list: either the entries, or a list within the first entry. In both
-	// cases, only the first of these lines can begin the second entry.
+	// Find the line where the second entry begins. Lines that have a hyphen and the same
+	// indentation belong to one list. It is either the list of the entries, or a list within the
+	// first entry. In both cases, only the first of these lines can begin the second entry.
 	first := map[int]int{} // the first entry with an indentation
 	for i, l := range piece[1:] {
 		if _, ok := first[l.indent]; l.dash() && !ok {
@@ -263,7 +263,7 @@ func (s *salvaged) item(piece []sourceLine) (*yaml.Node, *syntaxError) {
 	return one(s.parse(form{before: l.text[:l.indent] + "- [%s]\n", lines: 1, skip: 1}, textOf(piece), l.number))
 }
 
-// flowEntry reads an entry, which begins at this line, of a list in brackets.
+// flowEntry reads an entry of a list in brackets. The entry begins at the argument line.
 func (s *salvaged) flowEntry(text string, line int) {
 	if n, err := one(s.parse(flowPiece, text, line)); err == nil {
 		s.add(n)
@@ -277,7 +277,7 @@ func (s *salvaged) add(n *yaml.Node) {
 	s.list.Content = append(s.list.Content, n)
 }
 
-// bad reports an entry that cannot be read, and adds an empty node in its place.
+// bad reports an entry that the parser cannot read, and adds an empty node in its place.
 func (s *salvaged) bad(line int, message string) {
 	n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Line: line}
 	s.faults[n] = message
@@ -313,8 +313,8 @@ func (s *salvaged) flow(data []byte, at int) {
 // cutFlowEntry returns the first entry of a list in brackets, and size, the number of bytes up to
 // the next entry. last is true if there is no next entry.
 //
-// An entry ends at a comma outside of its brackets and quotes. If a closing bracket or quote
-// is missing, every later comma seems to be inside. So an entry also ends at a comma before "{host:".
+// An entry ends at a comma outside of its brackets and quotes. If a closing bracket or quote is
+// missing, every later comma seems to be inside. So an entry also ends at a comma before "{host:".
 func cutFlowEntry(list string) (entry string, size int, last bool) {
 	depth, quoted := 0, byte(0)
 	before, comma := byte('['), 0 // the last byte that is not white space; the position of the last comma
@@ -358,11 +358,11 @@ func cutFlowEntry(list string) (entry string, size int, last bool) {
 	return list, len(list), true
 }
 
-// form is the text that the method parse puts around a piece of a file, so that the YAML parser
-// accepts the piece alone.
+// form is a text with a gap. The method parse puts a piece of a file into the gap, so that the YAML
+// parser accepts the piece alone.
 type form struct {
-	before, after string // "%s" in before stands for anchors of earlier pieces
-	lines, skip   int    // lines of before, and nodes that come of it
+	before, after string // "%s" in before stands for the anchors of earlier pieces
+	lines, skip   int    // the number of lines in before, and the number of nodes that before adds
 }
 
 var (
@@ -370,7 +370,7 @@ var (
 	flowPiece = form{before: "[[%s], ", after: "\n]", skip: 1}
 )
 
-// one returns the node of a piece that has exactly one node.
+// one returns the only node of a piece. It returns an error if there are several nodes.
 func one(nodes []*yaml.Node, err *syntaxError) (*yaml.Node, *syntaxError) {
 	if err != nil {
 		return nil, err
@@ -425,9 +425,9 @@ func parseOne(text []byte) (*yaml.Node, *syntaxError) {
 	return doc.Content[0], nil
 }
 
-// resolve changes the line numbers of a node: from numbers within the piece to numbers within the
-// file. It connects the
-// node's aliases with the nodes of earlier pieces, and stores its anchors for later pieces.
+// resolve changes the line numbers of a node from numbers within the piece to numbers within the
+// file. It connects the aliases of the node with the nodes of earlier pieces, and stores the
+// anchors of the node for later pieces.
 func (s *salvaged) resolve(n *yaml.Node, shift int, isStub map[*yaml.Node]bool) {
 	n.Line = max(1, n.Line+shift)
 	if n.Alias != nil && isStub[n.Alias] {

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// oddities are entries of a list that are wrong in their syntax, or in how they stand in the list.
+// oddities are entries of a list with a fault of syntax, or with a wrong place in the list.
 var oddities = []struct{ name, entry string }{
 	{"key in a flow mapping without value", "- {? host, B}"},
 	{"mapping as key", "- {? {a: b} : c, B}"},
@@ -52,8 +52,8 @@ var oddities = []struct{ name, entry string }{
 	{"deep", "- " + strings.Repeat("[", 10_002)},
 }
 
-// TestParseSalvage puts each oddity between two good entries, in every form of list, and Parse keeps
-// those two. Each problem has a file, a line and a field.
+// TestParseSalvage puts each oddity between two good entries, in every form of list. Parse must
+// keep the two good entries. Each problem has a file, a line and a field.
 func TestParseSalvage(t *testing.T) {
 	for _, form := range []struct{ name, first, last string }{
 		{"flow entries", "- {host: one.example.com, B}\n", "- {host: two.example.com, B}\n"},
@@ -62,7 +62,7 @@ func TestParseSalvage(t *testing.T) {
 	} {
 		for _, o := range oddities {
 			if form.name == "block lists" && o.name == "block entry more indented" {
-				continue // which is a well-formed entry of the list "backends"
+				continue // here the oddity is a well-formed entry of the list "backends"
 			}
 			t.Run(form.name+"/"+o.name, func(t *testing.T) {
 				text := "x-all: &all [" + backend + "]\nroutes:\n" + form.first + o.entry + "\n" + form.last
@@ -86,7 +86,8 @@ func withBackends(text string) string {
 	return strings.ReplaceAll(text, "B", "backends: ["+backend+"]")
 }
 
-// TestParseSalvageIndented: the entry with an indentation of its own is left out, wherever it stands.
+// TestParseSalvageIndented: one entry has another indentation than the others. Parse leaves out
+// this entry, wherever it is in the list.
 func TestParseSalvageIndented(t *testing.T) {
 	lines := []string{"  - {host: one.example.com, B}", "  - {host: two.example.com, B}", "  - {host: three.example.com, B}"}
 	for i := range lines {
@@ -108,7 +109,8 @@ func TestParseSalvageIndented(t *testing.T) {
 	}
 }
 
-// TestParseSalvageBrackets: a fault in a list in brackets, as JSON has it, costs one entry.
+// TestParseSalvageBrackets: if a list in brackets, such as a JSON list, has one fault, Parse leaves
+// out only one entry.
 func TestParseSalvageBrackets(t *testing.T) {
 	const b = `"backends": [{"cluster": "c", "namespace": "n", "service": "s", "port": "p"}]`
 	one, two := `{"host": "one.example.com", `+b+`}`, `{"host": "two.example.com", `+b+`}`
@@ -141,7 +143,8 @@ func TestParseSalvageBrackets(t *testing.T) {
 	}
 }
 
-// TestParseSalvageAnchors: entries keep the anchors of other pieces, and lose those of bad entries.
+// TestParseSalvageAnchors: entries can use the anchors of other pieces, but not those of bad
+// entries.
 func TestParseSalvageAnchors(t *testing.T) {
 	table, problems := Parse("f", []byte(withBackends(`x-all: &all [`+backend+`]
 x-bad: &bad [
@@ -172,7 +175,7 @@ routes:
 	}, got)
 }
 
-// TestParseSalvageIsWhole: an entry of which a part cannot be read is left out, not shortened.
+// TestParseSalvageIsWhole: if Parse cannot read a part of an entry, it leaves out the whole entry.
 func TestParseSalvageIsWhole(t *testing.T) {
 	table, _ := Parse("f", []byte(withBackends(`routes:
 - host: one.example.com
@@ -188,7 +191,8 @@ func TestParseSalvageIsWhole(t *testing.T) {
 	require.Equal(t, []string{"two.example.com"}, table.Hosts())
 }
 
-// TestParseSalvageBounds: entries of another indentation are looked for in a bounded amount of text.
+// TestParseSalvageBounds: Parse searches for entries with another indentation only in a bounded
+// amount of text.
 func TestParseSalvageBounds(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("routes:\n")

@@ -20,8 +20,9 @@ type Table struct {
 
 // New makes a table from Go values, which need not be in normal form. New leaves out each route
 // that has a problem, and returns the same problems as Parse. The File and Line of a problem come
-// from the Position of the route. The Field of a problem begins with the index of the argument:
-// "routes[0]". New does not change the arguments, and the table shares no memory with them.
+// from the Position of the route. The Field of a problem begins with the index of the route in the
+// arguments, such as "routes[0]". New does not change the arguments, and the table shares no memory
+// with them.
 func New(routes ...Route) (Table, []Problem) {
 	var (
 		valid    []declaration
@@ -81,7 +82,7 @@ func (t Table) Hosts() []string {
 	return hosts
 }
 
-// Without returns the table without the routes for which drop returns true. It does not change t.
+// Without returns the table without those routes for which drop returns true. It does not change t.
 func (t Table) Without(drop func(*Route) bool) Table {
 	kept := make([]Route, 0, len(t.routes))
 	for i := range t.routes {
@@ -93,7 +94,7 @@ func (t Table) Without(drop func(*Route) bool) Table {
 }
 
 // withoutHost returns the table without the routes of a host. If the table has such routes,
-// withoutHost also returns a problem with this reason.
+// withoutHost also returns a problem. reason is the message of this problem.
 func (t Table) withoutHost(host, reason string) (Table, []Problem) {
 	hasHost := func(r Route) bool { return r.Host == host }
 	i := slices.IndexFunc(t.routes, hasHost)
@@ -104,8 +105,8 @@ func (t Table) withoutHost(host, reason string) (Table, []Problem) {
 	return Table{slices.DeleteFunc(slices.Clone(t.routes), hasHost)}, []Problem{problem}
 }
 
-// declaration is a valid route in normal form, and the field (such as "routes[0]") that declares
-// it.
+// declaration is a valid route in normal form. field is the field that declares the route, such as
+// "routes[0]".
 type declaration struct {
 	Route
 	field string
@@ -144,7 +145,7 @@ func build(declarations []declaration, limit int) (Table, []Problem) {
 
 var tooManyRoutes = fmt.Sprintf("there are more than %d routes; this one and all after it are left out", MaxRoutes)
 
-// conflict returns the message of the problem that two routes have the same key.
+// conflict returns the message about two routes with the same key.
 func conflict(first, later *declaration) string {
 	what := "is declared differently"
 	if first.equal(later.Route) {

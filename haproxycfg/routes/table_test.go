@@ -62,7 +62,7 @@ func TestNormalHost(t *testing.T) {
 		{"-a.example", "", "hyphen"},
 		{"a-.example", "", "hyphen"},
 		{label63 + "a.example", "", "63 bytes"},
-		{"x" + name253, "", "253 bytes"}, // The last label has 61 bytes, so only the whole name is too long.
+		{"x" + name253, "", "253 bytes"}, // the last label has 61 bytes, so only the whole name is too long
 		{"*." + name253, "", "253 bytes"},
 		{strings.Repeat("a.", 2000) + "b", "", "253 bytes"},
 		{"10.0.0.1", "", "IP address"},

@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	// maxPathBytes is the largest length of a path. Real paths are far shorter. HAProxy composes
-	// the key of a map in a buffer of 16 KiB by default, so a host and a path of this length fit.
+	// maxPathBytes is the largest length of a path. Real paths are far shorter. HAProxy builds the
+	// key of a map from host and path in a buffer of 16 KiB by default, so a host and a path of
+	// this length fit.
 	maxPathBytes = 1024
 
 	// maxCount is the largest check.rise and check.fall.
@@ -29,7 +30,7 @@ const (
 	maxDuration = math.MaxInt32 * time.Millisecond
 
 	// minInterval is the shortest check.interval. A shorter interval probably has a wrong unit, and
-	// would make every terminator check every service on every node very often.
+	// would make every terminator check the service on every node very often.
 	minInterval = 100 * time.Millisecond
 )
 
@@ -37,7 +38,7 @@ const (
 // value unless value is empty.
 type faultFunc func(field, value string, err error)
 
-// normalRoute returns r in normal form. The values of a route are checked only here. normalRoute
+// normalRoute returns r in normal form. No other function checks the values of a route. normalRoute
 // calls report for each fault, with the path of the field within the route. The result shares no
 // memory with r.
 func normalRoute(r Route, report func(field, message string)) Route {
@@ -100,7 +101,7 @@ func normalRoute(r Route, report func(field, message string)) Route {
 			fault(t.field, t.value.String(), checkDuration(t.value, time.Millisecond))
 		}
 	}
-	if bs := r.Backends; r.Shift && len(bs) > 0 && bs[0].Cluster == bs[len(bs)-1].Cluster { // they are sorted
+	if bs := r.Backends; r.Shift && len(bs) > 0 && bs[0].Cluster == bs[len(bs)-1].Cluster { // the backends are sorted by cluster
 		fault("shift", "", errors.New("needs backends in at least two clusters"))
 	}
 	return r
@@ -228,7 +229,7 @@ func checkRequestPath(s string) error {
 	if err := checkURI(path); err != nil {
 		return err
 	}
-	return checkURI(strings.ReplaceAll(query, "?", "/")) // RFC 3986 section 3.4: "?" is data in a query
+	return checkURI(strings.ReplaceAll(query, "?", "/")) // in a query, "?" is data (RFC 3986 section 3.4)
 }
 
 // checkURI returns an error if s contains a character that the path of a request cannot contain.
@@ -315,7 +316,7 @@ func parseDuration(s string) (time.Duration, error) {
 	if err != nil || rest[0] == '-' || rest[0] == '+' || rest == "0" {
 		return 0, errDuration
 	}
-	return days + min(d, 2*maxDuration), nil // The limit keeps the sum from overflowing.
+	return days + min(d, 2*maxDuration), nil // the limit prevents an overflow of the sum
 }
 
 func checkDuration(d, least time.Duration) error {
@@ -330,8 +331,8 @@ func checkDuration(d, least time.Duration) error {
 	return nil
 }
 
-// formatDuration writes d, which is in whole milliseconds, as a whole number of the largest
-// possible unit.
+// formatDuration writes d as a whole number of the largest possible unit. d must be in whole
+// milliseconds.
 func formatDuration(d time.Duration) string {
 	for _, u := range []struct {
 		name string

@@ -108,9 +108,9 @@ func appendDuration(dst []byte, field string, d time.Duration) []byte {
 	return append(append(append(dst, field...), formatDuration(d)...), '\n')
 }
 
-// appendScalar appends a string without quotes if every YAML parser reads the plain text as that
-// string. Otherwise it appends the string in quotes. It escapes nothing, because values in normal
-// form contain no quotes and no backslashes.
+// appendScalar appends a string without quotes if every YAML parser reads the plain text as the
+// same string. Otherwise it appends the string in quotes. It escapes nothing, because values in
+// normal form contain no quotes and no backslashes.
 func appendScalar(dst []byte, s string) []byte {
 	if isPlain(s) {
 		return append(dst, s...)
@@ -121,7 +121,7 @@ func appendScalar(dst []byte, s string) []byte {
 func isPlain(s string) bool {
 	switch s {
 	case "", "y", "n", "yes", "no", "on", "off", "true", "false", "null":
-		return false // In YAML 1.1 these have other types.
+		return false // YAML 1.1 reads these words as other types
 	}
 	if c := s[0]; c != '/' && (c < 'a' || c > 'z') {
 		return false

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// DefaultTTL is the TTL of DNS records if ZoneOptions.TTL is 0. It is short, so that resolvers
-// return an address for only a few minutes after its removal.
+// DefaultTTL is the TTL of DNS records if ZoneOptions.TTL is 0. It is short: after the removal of
+// an address, resolvers return the address for only a few minutes.
 const DefaultTTL = 5 * time.Minute
 
 // ZoneOptions are the settings of AppendZone.
@@ -28,7 +28,7 @@ type ZoneOptions struct {
 	// record to Target instead of addresses. Only Origin still needs Addrs, because a zone's origin
 	// cannot be an alias (RFC 1034 section 3.6.2).
 	Target string
-	// TTL is in whole seconds; 0 means DefaultTTL.
+	// TTL is the TTL of the records, in whole seconds; 0 means DefaultTTL.
 	TTL time.Duration
 }
 
@@ -39,20 +39,21 @@ type ZoneOptions struct {
 //	*.shop.example.com.	300	IN	CNAME	edge.example.com.
 //	api.example.com.	300	IN	CNAME	edge.example.com.
 //
-// The lines contain no SOA and no NS record. Write these records into a zone file of your own that
-// has the line "$INCLUDE dns.zone". Raise the serial in your file when the included lines change.
+// The lines contain no SOA and no NS record. Write these records into a zone file of your own, and
+// add the line "$INCLUDE dns.zone". When the included lines change, raise the serial in your file.
 // Equal input gives equal bytes.
 //
-// A wildcard of DNS covers one or more labels, but a wildcard of a table covers exactly one. So
-// names with more labels resolve too, and the terminators answer 404 for them. If a name has no
-// records but a name below it has records, a wildcard of DNS does not cover the upper name (RFC
-// 4592 section 2.2.2). If the table serves such an upper name, AppendZone writes records for it.
+// A DNS wildcard covers names with one or more labels in its place, but a wildcard of a table
+// covers exactly one label. So names with more labels resolve too, and the terminators answer 404
+// for them. If a name has no records but a name below it has records, the DNS wildcard does not
+// cover the upper name (RFC 4592 section 2.2.2). If the table serves such an upper name, AppendZone
+// writes records for it.
 //
-// AppendZone returns an error and dst unchanged if the options are unusable, or if a host of the
-// table cannot have records. Such hosts are Target itself, Origin without Addrs, and a host with an
-// underscore that would get Addrs: BIND refuses a whole primary zone that has an address for such a
-// name, unless its option "check-names" is off. ZoneOptions.Publishable returns a table without
-// these hosts.
+// AppendZone returns an error and dst unchanged if the options are invalid, or if a host of the
+// table cannot have records. Three hosts cannot have records: Target itself, Origin without Addrs,
+// and a host with an underscore that would get Addrs. BIND refuses a whole primary zone if a name
+// with an underscore has an address, unless BIND's option "check-names" is off.
+// ZoneOptions.Publishable returns a table without these hosts.
 func AppendZone(dst []byte, t Table, o ZoneOptions) ([]byte, error) {
 	z, err := o.resolve()
 	if err != nil {
@@ -89,8 +90,8 @@ func AppendZone(dst []byte, t Table, o ZoneOptions) ([]byte, error) {
 //   - a host with an underscore that would get Addrs.
 //
 // So one wrongly declared host does not stop the publication of all other hosts. If Publishable
-// leaves out no host, or if the options are unusable, it returns t itself. AppendZone reports
-// unusable options.
+// leaves out no host, or if the options are invalid, it returns t itself. AppendZone reports
+// invalid options.
 func (o ZoneOptions) Publishable(t Table) (Table, []Problem) {
 	z, err := o.resolve()
 	if err != nil {
@@ -124,7 +125,7 @@ func hasUnderscore(host string) bool { return strings.Contains(host, "_") }
 type zone struct {
 	origin, target string
 	addrs          []netip.Addr
-	ttl            int64 // seconds
+	ttl            int64 // in seconds
 }
 
 func (o ZoneOptions) resolve() (z zone, err error) {
@@ -183,7 +184,7 @@ func (z zone) hosts(t Table) []string {
 			}
 			h = parent
 			_, above, _ := strings.Cut(h, ".")
-			if declared["*."+above] && h != z.target { // The target has records of its own.
+			if declared["*."+above] && h != z.target { // the target has records of its own
 				names = append(names, h)
 			}
 		}

@@ -19,7 +19,7 @@ func (v Version) AtLeast(major, minor int) bool {
 // String returns the version as HAProxy writes it, such as "3.2".
 func (v Version) String() string { return fmt.Sprintf("%d.%d", v.Major, v.Minor) }
 
-// Actual contains the facts about a running HAProxy that a plan needs.
+// Actual contains the facts about a running HAProxy from which [Actual.Plan] makes a plan.
 type Actual struct {
 	Version Version
 	// Backends are the names of all backends, including those without servers.
@@ -27,7 +27,7 @@ type Actual struct {
 	Servers  []ServerState
 }
 
-// Actual asks HAProxy for its version, its backends and its servers. It changes nothing. The socket
+// Actual reads the version, the backends and the servers of HAProxy. It changes nothing. The socket
 // must belong to a worker: set Socket.Worker for the socket of a master.
 func (s Socket) Actual(ctx context.Context) (Actual, error) {
 	var a Actual

@@ -29,7 +29,7 @@ func (e *AnswerError) Error() string {
 }
 
 // change sends a command that changes target. HAProxy reports success with one of the texts in
-// success. An empty line means success too, unless silence is false.
+// success. If silence is true, an empty line means success too.
 func (s Socket) change(ctx context.Context, command, target string, silence bool, success ...string) error {
 	answer, err := s.Do(ctx, command)
 	if err != nil {
@@ -55,9 +55,9 @@ func judge(command, target, answer string, silence bool, success []string) error
 }
 
 // checkWord returns an error if HAProxy would not read s as exactly one word of a command. HAProxy
-// ends a word at white space and a command at ';' or a line end. It removes a backslash, and waits
-// for a payload after "<<" (management guide, section 9.3). The error calls s by the text in
-// the argument what.
+// ends a word at white space, and ends a command at ';' or a line end. It removes backslashes.
+// After "<<", it waits for a payload (management guide, section 9.3). what is the name of s in the
+// error.
 func checkWord(what, s string) error {
 	switch {
 	case s == "":
@@ -75,5 +75,6 @@ func checkWord(what, s string) error {
 	return nil
 }
 
-// maxWord is the largest number of bytes of a word. HAProxy reads a command into a buffer of 16 KiB.
+// maxWord is the largest number of bytes of a word. HAProxy reads a command into a buffer of 16
+// KiB.
 const maxWord = 2000

@@ -9,17 +9,18 @@ import (
 	"time"
 )
 
-// Result is what [Socket.Apply] has done.
+// Result describes what [Socket.Apply] has done.
 type Result struct {
 	// Done is the number of commands that HAProxy has carried out.
 	Done int
-	// Busy are unwanted servers, as "backend/server", that still had connections when the wait ended.
-	// They stay in maintenance, so they get no new requests. The next plan deletes them.
+	// Busy contains the unwanted servers, as "backend/server", that still had connections at the
+	// end of Plan.Wait. They stay in maintenance, so they get no new requests. The next plan
+	// deletes them.
 	Busy []string
 }
 
-// BusyError means that a server with changed words could not be replaced, because it still had
-// connections when the wait ended. The server is in service again, with its old words.
+// BusyError means that Apply could not replace a server with changed words: the server still had
+// connections at the end of Plan.Wait. The server is in service again, with its old words.
 type BusyError struct{ Backend, Server string }
 
 // Error names the server.
@@ -27,8 +28,9 @@ func (e *BusyError) Error() string {
 	return fmt.Sprintf("runtimeapi: server %s/%s still has connections, so its words cannot change", e.Backend, e.Server)
 }
 
-// After a refusal because of connections, Apply repeats a deletion after firstPause. Each further
-// pause lasts twice as long, up to maxPause. A deletion stops all threads of HAProxy for a moment.
+// If HAProxy refuses to delete a server because of its connections, Apply repeats the command after
+// firstPause. Each further pause lasts twice as long, up to maxPause. The pauses limit how often
+// Apply deletes, because a deletion stops all threads of HAProxy for a moment.
 const (
 	firstPause = 5 * time.Millisecond
 	maxPause   = 100 * time.Millisecond
@@ -37,16 +39,18 @@ const (
 // maxErrors is the number of errors that Apply joins into one.
 const maxErrors = 10
 
-// Apply sends the commands of a plan to HAProxy. It first sends all commands that HAProxy carries
-// out immediately, in their order. Then it deletes the unwanted servers. HAProxy refuses to delete a
-// server that has connections, so Apply repeats the deletion until the connections have ended, at most
-// for the time of Plan.Wait for all servers together. At last it replaces servers whose words have
-// changed, one after the other. Another process must not change servers meanwhile.
+// Apply sends the commands of a plan to HAProxy in three steps. First it sends, in their order, all
+// commands that HAProxy carries out immediately. Then it deletes the unwanted servers. HAProxy
+// refuses to delete a server that has connections, so Apply repeats the deletions until the
+// connections have ended, but not longer than Plan.Wait for all servers together. At last it
+// replaces the servers whose words have changed, one after the other. No other process may change
+// servers during Apply.
 //
-// If HAProxy refuses a command, Apply sends no further command about this server, but continues with
-// the others. The error then contains an [*AnswerError] for each such command, at most 10. If HAProxy
-// cannot be reached, or ctx ends, Apply stops. After an error, HAProxy has a part of the changes. A
-// new plan, with a new [Socket.Actual] and the same argument before, contains the rest.
+// If HAProxy refuses a command, Apply sends no further command about this server, but continues
+// with the other servers. The error then contains an [*AnswerError] for each refused command, at
+// most 10. If Apply cannot reach HAProxy, or if ctx ends, Apply stops. After an error, HAProxy has
+// only a part of the changes. To make the rest, call [Socket.Actual] again, and make a new plan
+// with the same argument before.
 func (s Socket) Apply(ctx context.Context, p Plan) (Result, error) {
 	a := applier{socket: s, failed: map[string]bool{}}
 	wait := cmp.Or(p.Wait, defaultWait)
@@ -77,7 +81,7 @@ func (s Socket) Apply(ctx context.Context, p Plan) (Result, error) {
 	return a.result, a.err()
 }
 
-// groups cuts a list of commands into runs of commands about the same server.
+// groups cuts a list of commands into groups. The commands of a group are about the same server.
 func groups(commands []Command) [][]Command {
 	var all [][]Command
 	from := 0
@@ -95,15 +99,15 @@ func groups(commands []Command) [][]Command {
 type applier struct {
 	socket Socket
 	result Result
-	failed map[string]bool // servers about which a command has failed, as "backend/server"
+	failed map[string]bool // true for "backend/server" if a command about the server has failed
 	errs   []error         // at most maxErrors
-	more   int             // further errors
+	more   int             // the number of errors that are not in errs
 	broken bool            // HAProxy cannot be reached, or the context has ended
 }
 
 // runUntil runs groups of commands. If HAProxy refuses a deletion because of connections, runUntil
-// repeats it until the time end. It returns the commands of the servers that are still busy then, from
-// the deletion on.
+// repeats the deletion until the time end. If a server still has connections at this time, busy
+// contains the group of this server, without the commands before the deletion.
 func (a *applier) runUntil(ctx context.Context, groups [][]Command, end time.Time) (busy [][]Command) {
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		busy = nil
@@ -117,15 +121,15 @@ func (a *applier) runUntil(ctx context.Context, groups [][]Command, end time.Tim
 			return busy
 		}
 		select {
-		case <-ctx.Done(): // the next command fails
+		case <-ctx.Done(): // the next command fails, which ends the loop
 		case <-time.After(min(pause, left)):
 		}
 		groups = busy
 	}
 }
 
-// run sends commands about one server, until one fails. If HAProxy refuses a deletion because the server
-// has connections, run returns the commands from the deletion on.
+// run sends commands about one server, until one fails. If HAProxy refuses a deletion because the
+// server has connections, run returns the deletion and the commands after it.
 func (a *applier) run(ctx context.Context, group []Command) (rest []Command) {
 	for i, c := range group {
 		if a.broken || a.failed[c.target()] {
@@ -152,8 +156,8 @@ func (a *applier) run(ctx context.Context, group []Command) (rest []Command) {
 // stillConnected is HAProxy's answer to the deletion of a server that has connections or requests.
 const stillConnected = "Server still has connections attached to it"
 
-// successTexts are the texts by which HAProxy reports that it has carried out a command. Other kinds
-// of commands have an empty answer.
+// successTexts contains, for a kind of command, the texts with which HAProxy reports success. To
+// commands of other kinds, HAProxy answers with an empty line.
 var successTexts = map[Kind][]string{
 	AddServer:    {"New server registered."},
 	DeleteServer: {"Server deleted."},
@@ -162,8 +166,8 @@ var successTexts = map[Kind][]string{
 
 func silent(k Kind) bool { return successTexts[k] == nil }
 
-// notReplaced records that the server of the command c could not be replaced, because it still has
-// connections. If inService is true, notReplaced puts the server into service again.
+// notReplaced records that Apply could not replace the server of the command c, because the server
+// still has connections. If inService is true, notReplaced puts the server into service again.
 func (a *applier) notReplaced(ctx context.Context, c Command, inService bool) {
 	err := error(&BusyError{Backend: c.Backend, Server: c.Server})
 	if inService {

@@ -13,8 +13,8 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// BenchmarkApply adds 1,000 servers with health checks to the newest HAProxy on the machine, or
-// fills 1,000 slots before 3.0, and removes them again.
+// BenchmarkApply adds 1,000 servers with health checks to the newest HAProxy on the machine, and
+// removes them again. Before 3.0, it fills 1,000 slots instead of adding servers.
 func BenchmarkApply(b *testing.B) {
 	const servers = 1000
 	binaries := haproxytest.Binaries(b)

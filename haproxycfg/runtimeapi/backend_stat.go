@@ -5,10 +5,10 @@ import (
 	"fmt"
 )
 
-// BackendStat returns the row of a whole backend. HAProxy's answer is short even if there are many
-// backends and servers.
+// BackendStat returns the row of a whole backend. HAProxy sends only this row, even if there are
+// many backends and servers.
 func (s Socket) BackendStat(ctx context.Context, backend string) (Stat, error) {
-	answer, err := s.Do(ctx, "show stat "+backend+" 2 -1") // 2 means backends, -1 every one of them
+	answer, err := s.Do(ctx, "show stat "+backend+" 2 -1") // 2 selects the rows of backends, -1 selects every server ID
 	if err != nil {
 		return Stat{}, err
 	}

@@ -6,18 +6,18 @@ import (
 	"strings"
 )
 
-// MapEntry is a key of a map and its value.
+// MapEntry is an entry of a map: a key and its value.
 type MapEntry struct {
 	Key, Value string
 }
 
-// SetMap sets the value of a key in a map, and adds the key if it is missing. The path names the
-// map as in haproxy.cfg, or as "#ID" with a number from "show map".
+// SetMap sets the value of a key in a map, and adds the key if it is missing. path names the map in
+// one of two forms: the path in haproxy.cfg, or "#ID" with a number that "show map" prints.
 //
 // The path, the key and the value are single words: they have 1 to 2,000 bytes without white space,
-// control characters, ';', backslashes and "<<". The key must not begin with '#'. SetMap refuses
-// other words with [ErrCommand]. HAProxy 2.6 does not check that a value of a map of numbers is a
-// number.
+// control characters, ';', backslashes and "<<". The key must not begin with '#'. For other words,
+// SetMap returns [ErrCommand] and changes nothing. If a map contains numbers, HAProxy 2.6 does not
+// check that the value is a number.
 //
 // The change is in force when SetMap returns. HAProxy does not write it to the file, so the next
 // reload brings back the entries of the file.
@@ -46,11 +46,11 @@ func (s Socket) DeleteMapKey(ctx context.Context, path, key string) error {
 }
 
 // ReplaceMap replaces all entries of a map in one step: each request sees either all old entries or
-// all new ones. See [Socket.SetMap] for the rules for path, keys and values. If ReplaceMap returns
-// an error, the map has its old entries.
+// all new ones. If ReplaceMap returns an error, the map has its old entries. See [Socket.SetMap]
+// for the rules for path, keys and values.
 //
-// Two concurrent calls for one map do not mix their entries. The map gets all entries of one call;
-// the other call may fail.
+// Two concurrent calls for one map do not mix their entries. The map then contains all entries of
+// one call. The other call may return an error.
 func (s Socket) ReplaceMap(ctx context.Context, path string, entries []MapEntry) error {
 	if err := checkEntry(path, "x", "x"); err != nil {
 		return err
@@ -77,7 +77,7 @@ func (s Socket) ReplaceMap(ctx context.Context, path string, entries []MapEntry)
 	return s.change(ctx, "commit "+at, path, true)
 }
 
-// addEntries adds the entries to a version of a map. at is "map @VERSION PATH".
+// addEntries adds the entries to a version of a map. at is the text "map @VERSION PATH".
 func (s Socket) addEntries(ctx context.Context, at, path string, entries []MapEntry) error {
 	for len(entries) > 0 {
 		var b strings.Builder
@@ -87,7 +87,7 @@ func (s Socket) addEntries(ctx context.Context, at, path string, entries []MapEn
 			b.WriteString(entries[n].Key + " " + entries[n].Value + "\n")
 		}
 		entries = entries[n:]
-		command := b.String() // the line end that send adds ends the payload
+		command := b.String() // send adds a second line end, which ends the payload
 		if s.Worker != "" {
 			command = s.Worker + " " + command
 		}
@@ -102,9 +102,9 @@ func (s Socket) addEntries(ctx context.Context, at, path string, entries []MapEn
 	return nil
 }
 
-// maxPayload is the number of bytes after which addEntries ends a payload. The last entry may exceed
-// it. HAProxy reads the command with its payload into one buffer, and package haproxycfg allows no
-// buffer of less than 16 KiB.
+// maxPayload is the number of bytes after which addEntries ends a payload. The last entry may
+// exceed maxPayload. HAProxy reads the command with its payload into one buffer, and package
+// haproxycfg allows no buffer of less than 16 KiB.
 const maxPayload = 8 << 10
 
 // Map returns the entries of a map in HAProxy's order. See [Socket.SetMap] for path.
@@ -127,7 +127,7 @@ func (s Socket) Map(ctx context.Context, path string) ([]MapEntry, error) {
 //
 //	0x55dc233442c0 a.example 5
 //
-// The answer about an empty map is an empty line.
+// For an empty map, the answer is an empty line.
 func parseMap(answer string) (entries []MapEntry, ok bool) {
 	if answer == "" {
 		return nil, false
@@ -163,7 +163,7 @@ func checkEntry(path, key, value string) error {
 	return checkWord("the value", value)
 }
 
-// isAnswer reports whether err is an answer of HAProxy with the text.
+// isAnswer reports whether err is an [*AnswerError] with the text.
 func isAnswer(err error, text string) bool {
 	answer, ok := err.(*AnswerError)
 	return ok && strings.Contains(answer.Answer, text)

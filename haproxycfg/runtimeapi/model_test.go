@@ -188,8 +188,8 @@ func (s *script) version() runtimeapi.Version {
 	return []runtimeapi.Version{{Major: 2, Minor: 6}, {Major: 3, Minor: 0}, {Major: 3, Minor: 4}}[s.choose(3)]
 }
 
-// slots chooses servers for two backends. Before 3.0 each backend has the same four slots. From 3.0
-// on, slots chooses the servers too.
+// slots chooses the servers of two backends. Before 3.0, each backend always has the same four
+// slots, and slots chooses their content. From 3.0 on, slots also chooses which servers exist.
 func (s *script) slots(version runtimeapi.Version) []runtimeapi.Backend {
 	var all []runtimeapi.Backend
 	for _, name := range []string{"a", "b"} {
@@ -232,8 +232,8 @@ func newModel(t testing.TB, version runtimeapi.Version, config []runtimeapi.Back
 	return m
 }
 
-// requireWanted fails the test if the model does not have the wanted servers. byHand are servers that
-// somebody has set to maintenance or drain.
+// requireWanted fails the test if the model does not have the wanted servers. byHand are servers
+// that somebody has set to maintenance or drain.
 func (m *model) requireWanted(wanted []runtimeapi.Backend, byHand map[string]runtimeapi.AdminState) {
 	m.t.Helper()
 	found := 0
@@ -345,9 +345,9 @@ func FuzzPlan(f *testing.F) {
 	})
 }
 
-// forget removes servers from byHand whose manual state a change ends: servers that are gone, have
-// another address, or are not wanted in service. An interrupted change may have done this to all
-// servers that it would change.
+// forget removes servers from byHand. A person has set these servers to maintenance or drain, and
+// the change ends this state: a server is gone, has another address, or should not be in service.
+// An interrupted change may have ended the state of every server that it would change.
 func forget(byHand map[string]runtimeapi.AdminState, before, wanted []runtimeapi.Backend, interrupted bool) {
 	for name := range byHand {
 		backend, server, _ := strings.Cut(name, "/")

@@ -13,8 +13,9 @@ type Backend struct {
 	Name string
 	// Servers are in any order. No two have the same name.
 	Servers []Server
-	// Fixed, if not empty, says why no server of the backend can be added or deleted at run time,
-	// for example that other servers track them. A plan changes the servers that exist.
+	// Fixed is the reason why HAProxy can add and delete no server of the backend at run time, for
+	// example that other servers track them. A plan then only changes the servers that exist. Empty
+	// means that there is no such reason.
 	Fixed string
 }
 
@@ -22,43 +23,44 @@ type Backend struct {
 type Server struct {
 	// Name consists of letters, digits and "-_.:".
 	Name string
-	// Addr is the address and port. If it is the zero AddrPort, the address stays as it is.
+	// Addr is the address and port. The zero AddrPort means that a plan does not change the
+	// address.
 	Addr netip.AddrPort
-	// Weight is the weight in HAProxy's terms, 0 to 256. With 0 the server gets no requests.
+	// Weight is the weight that HAProxy shows, 0 to 256. With 0 the server gets no requests.
 	Weight int
-	// Maint is true if the server should be in maintenance, as an unused slot is.
+	// Maint is true if the server should be in maintenance. An unused slot is an example.
 	Maint bool
-	// Force ends a maintenance or drain that a person or an agent has begun. Without Force such a
-	// server stays out of service, see [Actual.Plan].
+	// Force makes a plan end a maintenance or drain that a person or an agent has begun. Without
+	// Force, such a server stays out of service, see [Actual.Plan].
 	Force bool
 	// Add is the whole command that adds the server: "add server BACKEND/NAME ADDRESS WORD…".
 	// haproxycfg.Backend.AddServer renders it. HAProxy before 3.0 does not need it.
 	//
-	// If Add changes in more than the address, the weight and the word "disabled", a plan replaces
-	// the server, because HAProxy cannot alter these words.
+	// The words of a server are the words of Add other than the address, the weight and "disabled".
+	// If they change, a plan replaces the server, because HAProxy cannot change them.
 	Add string
-	// Check and Agent are true if the server has a health check, or an agent check. A server that was
-	// added at run time makes no checks before a command enables them.
+	// Check and Agent are true if the server has a health check, or an agent check. After HAProxy
+	// has added a server at run time, it makes no checks until a command enables them.
 	Check, Agent bool
 }
 
-// Plan is a list of commands that bring a running HAProxy to the wanted servers.
+// Plan is a list of commands. After them, a running HAProxy has the wanted servers.
 type Plan struct {
 	// Commands are in the order in which they must be sent. [Socket.Apply] sends them.
 	Commands []Command
-	// Reload contains the reasons why the commands do not suffice, and HAProxy must load its
-	// configuration again. It is empty if the commands suffice. The commands bring HAProxy as far as
-	// it can get without the reload.
+	// Reload contains the reasons why HAProxy must also load its configuration again. Empty means
+	// that the commands suffice. If it is not empty, the commands still make all changes that
+	// HAProxy can make without a reload.
 	Reload []Reason
 	// Replaced is the number of servers that the commands delete and add again.
 	Replaced int
-	// Wait is the longest time for which [Socket.Apply] waits until the connections of all unwanted
-	// servers have ended. For each server that Apply replaces, it waits again for at most this
-	// time. 0 means 10 s, and less than 0 means no wait. [Actual.Plan] leaves it 0.
+	// Wait is the longest time that [Socket.Apply] waits for the connections of all unwanted
+	// servers to end. 0 means 10 s, and less than 0 means no wait. For each server that Apply
+	// replaces, it waits again, at most for this time. [Actual.Plan] leaves Wait 0.
 	Wait time.Duration
 }
 
-// defaultWait is the time for a Plan.Wait of 0.
+// defaultWait is the time that a Plan.Wait of 0 means.
 const defaultWait = 10 * time.Second
 
 // Empty reports whether HAProxy already has the wanted servers.
@@ -79,7 +81,7 @@ func (r Reason) String() string {
 	return "server " + r.Backend + "/" + r.Server + ": " + r.Text
 }
 
-// Kind is what a [Command] does.
+// Kind is the kind of a [Command].
 type Kind int
 
 // The kinds of commands.
@@ -106,37 +108,39 @@ type Command struct {
 // target returns the server as "backend/server".
 func (c Command) target() string { return c.Backend + "/" + c.Server }
 
-// DeletesServers reports whether a plan deletes servers of this version. HAProxy from 2.6 has the
-// command, but 2.6.12 can crash when it deletes a server whose requests are being repeated (fixed
-// in HAProxy's commit 95c4d2482), and refuses a deletion while the server has idle connections.
-// HAProxy 3.0 closes them.
+// DeletesServers reports whether a plan deletes servers of this version. HAProxy 2.6 already has
+// the command, but 2.6.12 can crash when it deletes a server while it repeats requests of this
+// server (fixed in HAProxy's commit 95c4d2482). HAProxy 2.6 also refuses to delete a server that
+// has idle connections. HAProxy 3.0 closes the idle connections.
 func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 
-// Plan returns the commands that bring HAProxy from the state a to the wanted servers.
+// Plan returns the commands after which HAProxy has the wanted servers. a is the present state of
+// HAProxy.
 //
 // before are the servers that HAProxy should have had before this change: the argument wanted of
-// the last plan that was applied completely. nil means unknown. Plan uses before to decide two
-// things:
+// the last plan whose commands HAProxy carried out completely. nil means unknown. Plan uses before
+// to decide two things:
 //
 //   - Whether the words of a server have changed. With nil, Plan assumes that no words have
 //     changed.
-//   - Who has taken a server out of service. If the server was in service in before, a person or an
-//     agent has set it to maintenance or drain. The server then stays out of service, unless
-//     Server.Force is true. With nil, the server stays out of service too.
+//   - Who has taken a server out of service. If the server was in service in before, Plan concludes
+//     that a person or an agent has set it to maintenance or drain. The server then stays out of
+//     service, unless Server.Force is true. With nil, the server stays out of service too.
 //
-// If a plan from before to other servers may have been applied in part, use [Unsettled] for before.
+// If HAProxy may have carried out only a part of a plan, use the result of [Unsettled] as before.
 //
-// A server that is down, for example because HAProxy has observed errors, stays down. An agent or a
-// person may also have changed a weight: Plan changes a weight only if the wanted weight differs
-// from the weight in before, or, with nil, from the initial weight.
+// If a server is down, for example because HAProxy has observed errors, Plan leaves it down. An
+// agent or a person may have changed a weight, so Plan changes a weight only if the wanted weight
+// differs from the weight in before. If before is nil, Plan compares the wanted weight with the
+// initial weight.
 //
-// From HAProxy 3.0 on, Plan adds the servers that are missing and deletes servers that are not
-// wanted, including servers of the configuration file. A server whose words have changed is deleted
-// and added again. Before 3.0, Plan never adds or deletes: servers that are not wanted go to
-// maintenance, and a server that is missing needs a reload.
+// From HAProxy 3.0 on, Plan adds the servers that are missing, and deletes the servers that are not
+// wanted, including servers of the configuration file. If the words of a server have changed, Plan
+// deletes the server and adds it again. Before 3.0, Plan never adds or deletes a server: it sets a
+// server that is not wanted to maintenance, and a server that is missing is a reason for a reload.
 //
-// Plan does not change backends that are not in wanted. After all commands, a new plan with wanted
-// as before is empty.
+// Plan does not change backends that are not in wanted. After HAProxy has carried out all commands,
+// a new plan with wanted as the argument before is empty.
 func (a Actual) Plan(before, wanted []Backend) Plan {
 	p := planner{dynamic: a.Version.DeletesServers(), version: a.Version, known: before != nil}
 	exists := make(map[string]bool, len(a.Backends))
@@ -167,10 +171,11 @@ func (a Actual) Plan(before, wanted []Backend) Plan {
 	}
 }
 
-// Unsettled returns the servers to use as the argument before of [Actual.Plan] if a plan from the
-// servers before to the servers attempted was not applied completely. A server that the attempt was
-// to change may be in any state between the two. The next plan brings it into the wanted state. It
-// knows that the attempt, and not a person, may have set the server to maintenance.
+// Unsettled returns the argument before for the next call of [Actual.Plan] after HAProxy carried
+// out only a part of a plan. The plan led from the servers before to the servers attempted. Each
+// server that the plan changes may be in the old state, in the new state, or between them. With the
+// result, the next plan brings these servers into the wanted state. It also treats a maintenance of
+// these servers as a change of the interrupted plan, and not of a person.
 func Unsettled(before, attempted []Backend) []Backend {
 	type key struct{ backend, server string }
 	tried := map[key]*Server{}
@@ -266,8 +271,8 @@ func (p *planner) backend(b, before *Backend, rows []*ServerState) {
 	}
 }
 
-// server plans the commands for a wanted server. was is the server in before, and row is the
-// existing server. Both may be nil.
+// server plans the commands for the wanted server s. was is the server in before, and row is the
+// existing server in HAProxy. Both may be nil.
 func (p *planner) server(b *Backend, s, was *Server, row *ServerState) {
 	at := b.Name + "/" + s.Name
 	switch cannot := p.cannotAdd(b, s); {
@@ -317,7 +322,7 @@ func (p *planner) cannotAdd(b *Backend, s *Server) string {
 	return ""
 }
 
-// alter plans the commands for a server that exists with the wanted words.
+// alter plans the commands for an existing server that already has the wanted words.
 func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
 	set := func(list *[]Command, kind Kind, what string) {
 		*list = appendCommand(*list, kind, backend, s.Name, "set server "+at+" "+what)
@@ -336,8 +341,8 @@ func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
 		}
 		return
 	}
-	// fresh is true if the server replaces another one, or if an earlier change was to bring it
-	// into service. So no person and no agent has taken it out of service.
+	// fresh is true if s replaces another server in the same slot, or if an earlier change should
+	// have brought s into service. So no person and no agent has taken s out of service.
 	fresh := moved || was != nil && (was.Maint || was.Addr.IsValid() && was.Addr != s.Addr)
 	own := fresh || s.Force
 	blocked := row.Admin&(ForcedMaint|ForcedDrain) != 0
@@ -345,8 +350,8 @@ func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
 	// maintenance and the new configuration does not disable it.
 	down := fresh && row.Op == Stopped && row.Admin&^ConfiguredMaint == 0
 	if (moved || down) && row.Admin&ForcedMaint == 0 {
-		// The end of a maintenance also resets the result of the health checks, which belongs to the
-		// old address.
+		// When a maintenance ends, HAProxy also resets the result of the health checks. The present
+		// result belongs to the old address.
 		set(&p.fill, SetMaint, "state maint")
 	}
 	if moved {
@@ -371,7 +376,7 @@ func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
 func (p *planner) unwanted(b *Backend, row *ServerState) {
 	at := b.Name + "/" + row.Name
 	if checkWord("the server", at) != nil {
-		return // HAProxy allows no such name, so the row is not from HAProxy
+		return // HAProxy allows no such name, so this row does not come from HAProxy
 	}
 	if row.Admin&ForcedMaint == 0 {
 		p.maint = appendCommand(p.maint, SetMaint, b.Name, row.Name, "set server "+at+" state maint")
@@ -399,7 +404,7 @@ func appendAdd(list []Command, backend string, s *Server) []Command {
 }
 
 // appendEnable appends the commands that enable the checks of a server. row is nil for a server
-// that was just added.
+// that the plan has just added.
 func appendEnable(list []Command, backend string, s *Server, row *ServerState) []Command {
 	disabled := func(state CheckState) bool { return state&CheckConfigured != 0 && state&CheckEnabled == 0 }
 	if s.Check && (row == nil || disabled(row.Check)) {
@@ -411,8 +416,8 @@ func appendEnable(list []Command, backend string, s *Server, row *ServerState) [
 	return list
 }
 
-// check returns an error if a command with the name of the server would mean something else to
-// HAProxy, for example two commands.
+// check returns an error if HAProxy would read a command with the name of the server in another
+// way, for example as two commands.
 func (s *Server) check(backend string) error {
 	if err := checkName("the backend", backend); err != nil {
 		return err
@@ -460,7 +465,7 @@ func checkName(what, s string) error {
 }
 
 // sameWords reports whether two commands "add server" differ only in the address, the weight and
-// the word "disabled". A command "set server" can change these.
+// the word "disabled". A command "set server" can change these three.
 func sameWords(a, b string) bool {
 	if a == b {
 		return true

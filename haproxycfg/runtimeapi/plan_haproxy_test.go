@@ -44,7 +44,8 @@ frontend f
 	return cfg.String()
 }
 
-// TestPlanBringsHAProxyToTheWantedServers makes the same random changes as FuzzPlan in each HAProxy.
+// TestPlanBringsHAProxyToTheWantedServers makes the same random changes as FuzzPlan in each
+// HAProxy.
 func TestPlanBringsHAProxyToTheWantedServers(t *testing.T) {
 	first := func(version runtimeapi.Version) []runtimeapi.Backend {
 		s := script("0123456789abcdefghijklmnopqrstuvwxyz")
@@ -86,7 +87,7 @@ func TestPlanBringsHAProxyToTheWantedServers(t *testing.T) {
 			for _, row := range actual.Servers {
 				s := &modelServer{ServerState: row}
 				if now, ok := lookUp(wanted, row.Backend, row.Name); ok {
-					s.words = wordsOf(strings.Fields(now.Add)[4:]) // HAProxy does not show them
+					s.words = wordsOf(strings.Fields(now.Add)[4:]) // HAProxy does not show the words
 				}
 				m.servers = append(m.servers, s)
 			}
@@ -185,8 +186,8 @@ func TestBusyServers(t *testing.T) {
 	})
 }
 
-// TestApplyReportsRefusals lets HAProxy refuse commands: a backend that adds no servers, and a server
-// that other servers track.
+// TestApplyReportsRefusals lets HAProxy refuse commands: a backend that adds no servers, and a
+// server that other servers track.
 func TestApplyReportsRefusals(t *testing.T) {
 	config := func(dir string) string {
 		return planConfig(dir, nil) + `

@@ -8,7 +8,7 @@
 //
 // # Changing servers
 //
-// A plan brings a running HAProxy to the wanted servers without a reload:
+// The commands of a plan change the servers of a running HAProxy without a reload:
 //
 //	actual, err := stats.Actual(ctx)
 //	plan := actual.Plan(before, wanted)
@@ -18,11 +18,11 @@
 //	result, err := stats.Apply(ctx, plan)
 //
 // Apply never deletes a server that has connections, because HAProxy refuses such a deletion. Apply
-// does not use HAProxy's command "wait", which HAProxy 3.0 to 3.4 end after 1 ms if the client has
-// closed its sending side. A Socket closes its sending side, because a master before 2.7 needs
-// this.
+// does not use HAProxy's command "wait". Every Socket closes the sending side of its connection,
+// because a master before 2.7 needs this. HAProxy 3.0 to 3.4 then end "wait" after 1 ms.
 //
-// [Actual.Plan] is a pure function: it sends nothing. What a plan can change depends on the version:
+// [Actual.Plan] is a pure function: it sends nothing. What a plan can change depends on the
+// version:
 //
 //	change                                   before 3.0          3.0 and later
 //	weight, address, into maintenance, back  at run time         at run time
@@ -37,8 +37,8 @@
 // backends with static-rr and map-based hashing. It does not delete servers that other servers
 // track, or that a rule use-server names.
 //
-// Commands change only the running process: write the same servers to the configuration file, or the
-// next reload undoes the changes. Package deploy does both.
+// Commands change only the running process: write the same servers to the configuration file, or
+// the next reload undoes the changes. Package deploy does both.
 //
 // # Maps
 //
@@ -60,17 +60,18 @@ import (
 	"time"
 )
 
-// Socket is the address of a HAProxy command line: the stats socket of a worker, or the socket of a
-// master in master-worker mode (HAProxy management guide, sections 9.3 and 9.4). Each command uses
-// a connection of its own. A Socket is a plain value, safe for concurrent use.
+// Socket is the address of a command line of HAProxy: the stats socket of a worker, or the socket
+// of a master in master-worker mode (HAProxy management guide, sections 9.3 and 9.4). Each command
+// opens a connection of its own. A Socket is a plain value, safe for concurrent use.
 type Socket struct {
-	// Path is the file of a unix socket, or "tcp@host:port". "ipv4@…" and "ipv6@…" are allowed too,
-	// as in HAProxy's own bind lines.
+	// Path is the file of a Unix socket, or "tcp@host:port". The prefixes "ipv4@" and "ipv6@" are
+	// allowed too, as in the bind lines of HAProxy.
 	Path string
 	// Worker is the process to which the master passes each command (management guide, section
-	// 9.4). "@!1234" is the worker with process ID 1234, which may be an old worker. "@1" is the
-	// current worker. After a refused reload the master may list none, although a worker serves; the
-	// method Worker of deploy.Runtime finds it. Empty means the process that listens on Path.
+	// 9.4). Empty means the process that listens on Path. "@!1234" is the worker with process ID
+	// 1234, which may be an old worker. "@1" is the current worker. After a refused reload, the
+	// master may list no current worker, although a worker serves. The method Worker of
+	// deploy.Runtime finds this worker.
 	Worker string
 	// Timeout is the longest time of one command, from the dial to the end of the answer; 0 means
 	// 10 seconds. If the context has an earlier deadline, that deadline applies.
@@ -79,8 +80,9 @@ type Socket struct {
 
 const (
 	defaultSocketTimeout = 10 * time.Second
-	// maxAnswer is the largest size of an answer in bytes. The largest answer is that to "show
-	// stat", with about 600 bytes for each server, so maxAnswer is enough for over 200,000 servers.
+	// maxAnswer is the largest size of an answer in bytes. The largest answer is the answer to
+	// "show stat". It has about 600 bytes for each server, so maxAnswer is enough for over 200,000
+	// servers.
 	maxAnswer = 128 << 20
 )
 
@@ -92,13 +94,13 @@ var (
 	ErrAnswerTooLarge = errors.New("runtimeapi: socket answer too large")
 )
 
-// Do sends one command and returns the whole answer, which usually ends with an empty line.
-// Failures have no common form in HAProxy's answers. So Do returns a text such as "Unknown command"
-// as an answer, not as an error.
+// Do sends one command and returns the whole answer, which usually ends with an empty line. If
+// HAProxy refuses the command, Do returns HAProxy's text, such as "Unknown command", as the answer,
+// and not as an error: the refusals of HAProxy have no common form.
 //
-// Do refuses a command with [ErrCommand] if it contains ';' or a line end, because HAProxy would
-// run the rest as a second command. Do also refuses NUL and "<<". After "<<", HAProxy would wait
-// for a payload.
+// If the command contains ';' or a line end, Do sends nothing and returns [ErrCommand], because
+// HAProxy would run the rest as a second command. Do does the same for NUL and for "<<". After
+// "<<", HAProxy would wait for a payload.
 func (s Socket) Do(ctx context.Context, command string) (string, error) {
 	command, err := s.commandLine(command)
 	if err != nil {
@@ -144,9 +146,10 @@ func exchange(conn io.ReadWriter, command string) (string, error) {
 	// Close the sending side: a master before 2.7 waits for more commands until it reads the end of
 	// the input. A worker closes the connection by itself after one answer.
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite() // if it fails, so does the read
+		_ = half.CloseWrite() // if CloseWrite fails, the read below fails too
 	}
-	// Most answers are short, and a plan has thousands: io.Copy would allocate 32 KiB for each.
+	// Most answers are short, and a plan has thousands of commands. io.Copy would allocate 32 KiB
+	// for each of them.
 	var b bytes.Buffer
 	n, err := b.ReadFrom(io.LimitReader(conn, maxAnswer+1))
 	if err != nil {
@@ -185,8 +188,8 @@ func (s Socket) commandLine(command string) (string, error) {
 }
 
 // ServersState returns the state of the servers (weight, drain, maintenance, health) in the form of
-// HAProxy's state file. HAProxy loads the state at its next start if its configuration names a file
-// with this text as server-state-file. The second line of the text names the columns, and each
+// HAProxy's state file. If the configuration names a file with this text as server-state-file,
+// HAProxy loads the state when it starts. The second line of the text names the columns, and each
 // further line describes a server.
 //
 // HAProxy also restores the address and port of a server from the state file, even if the new

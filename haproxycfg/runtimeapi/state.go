@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// ServerState is a row of "show servers state": a server as it is in the running HAProxy. In the
-// comments, the name in brackets is the column (management guide, section 9.3).
+// ServerState is a row of "show servers state": the state of a server in the running HAProxy. In
+// the comments, the names in brackets are the columns (management guide, section 9.3).
 type ServerState struct {
 	// Backend and Name are the names of the backend and the server [be_name, srv_name]. BackendID
 	// and ID are their numbers [be_id, srv_id].
@@ -26,8 +26,9 @@ type ServerState struct {
 	Op OpState
 	// Admin says who has taken the server out of service; 0 means nobody [srv_admin_state].
 	Admin AdminState
-	// Weight is the weight that an agent or a command has set last. InitialWeight is the weight
-	// with which the server was configured or added [srv_uweight, srv_iweight]. Both are 0 to 256.
+	// Weight is the last weight that an agent or a command has set. InitialWeight is the weight of
+	// the server in the configuration, or in the command that added it [srv_uweight, srv_iweight].
+	// Both are 0 to 256.
 	Weight, InitialWeight int
 	// Since is the time since the last change of Op or Admin, in whole seconds
 	// [srv_time_since_last_change].
@@ -58,7 +59,7 @@ type AdminState int
 const (
 	ForcedMaint     AdminState = 1 << iota // maintenance by a command or by "disabled" in the configuration
 	InheritedMaint                         // maintenance of the server that this one tracks
-	ConfiguredMaint                        // the configuration has "disabled"; the flag stays after the state ready
+	ConfiguredMaint                        // the configuration has "disabled"; a command "state ready" does not remove this flag
 	ForcedDrain                            // drain by a command or an agent
 	InheritedDrain                         // drain of the server that this one tracks
 	UnresolvedMaint                        // maintenance because DNS has no address
@@ -86,7 +87,7 @@ func (s Socket) Servers(ctx context.Context) ([]ServerState, error) {
 	return ParseServersState(answer)
 }
 
-// stateColumns are the columns that ParseServersState needs, in the order of its constants.
+// stateColumns are the columns that ParseServersState reads, in the order of its constants.
 var stateColumns = [...]string{
 	"be_id", "be_name", "srv_id", "srv_name", "srv_addr", "srv_op_state", "srv_admin_state", "srv_uweight", "srv_iweight",
 	"srv_time_since_last_change", "srv_check_status", "srv_check_result", "srv_check_health", "srv_check_state",
@@ -154,7 +155,7 @@ func ParseServersState(text string) ([]ServerState, error) {
 	return all, nil
 }
 
-// appendFields appends the words of a line. It allocates nothing if words has the capacity.
+// appendFields appends the words of a line. It allocates no memory if words has enough capacity.
 func appendFields(words []string, line string) []string {
 	for {
 		word, rest := cutWord(line)

@@ -59,8 +59,8 @@ func TestParseServersState(t *testing.T) {
 	}
 }
 
-// TestParseServersStateOfEachVersion reads the answers that each version of HAProxy has given to the
-// same commands; see testdata/servers-state.
+// TestParseServersStateOfEachVersion reads the answers that each version of HAProxy has given to
+// the same commands; see testdata/servers-state.
 func TestParseServersStateOfEachVersion(t *testing.T) {
 	files, err := filepath.Glob("testdata/servers-state/*")
 	require.NoError(t, err)
@@ -131,7 +131,8 @@ func BenchmarkParseServersState(b *testing.B) {
 	}
 }
 
-// BenchmarkPlan plans when no server is missing, and when one of a hundred servers is missing.
+// BenchmarkPlan makes plans in two cases: no server is missing, and one of a hundred servers is
+// missing.
 func BenchmarkPlan(b *testing.B) {
 	for _, n := range []int{1000, 15000} {
 		for _, missing := range []int{0, n / 100} {

@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// Stat is a row of "show stat": a frontend, a backend or a server. In the comments, the name in
-// brackets is the column of HAProxy (management guide, section 9.1). A field is zero if the row, or
-// this version of HAProxy, has no such column.
+// Stat is a row of "show stat": a frontend, a backend or a server. In the comments, the names in
+// brackets are the columns of HAProxy (management guide, section 9.1). If the row or this version
+// of HAProxy does not have a column, the field is zero.
 type Stat struct {
 	// Proxy is the name of the frontend or backend [pxname]. Server is the name of the server, or
 	// "FRONTEND" or "BACKEND" in the row of a whole frontend or backend [svname].
@@ -21,8 +21,9 @@ type Stat struct {
 	Status string
 	// Addr is "address:port" [addr]. HAProxy shows it only on sockets of level operator or admin.
 	Addr string
-	// Tracked names the server that this server tracks, as "backend/server" [tracked]. This server
-	// has the health and the state of the tracked one. "" means that it tracks none.
+	// Tracked names the server that this server tracks, as "backend/server" [tracked]. "" means
+	// that this server tracks none. A server has the health and the state of the server that it
+	// tracks.
 	Tracked string
 	// Weight is the present weight. UserWeight is the weight that the server has after the end of a
 	// slow start [weight, uweight].
@@ -67,9 +68,9 @@ func (s Socket) ProxyStats(ctx context.Context) ([]Stat, error) {
 	return parseStats(answer)
 }
 
-// statColumns has the name of each column of "show stat" that Stat uses, and the function that sets
-// the field of Stat from this column. parseStats finds a column by its name, because its position
-// depends on the version of HAProxy.
+// statColumns contains a function for each column of "show stat" that Stat uses. The function sets
+// the field of Stat for this column. The key is the name of the column: parseStats finds a column
+// by its name, because its position depends on the version of HAProxy.
 var statColumns = map[string]func(*Stat, string) error{
 	"pxname":       str(func(s *Stat) *string { return &s.Proxy }),
 	"svname":       str(func(s *Stat) *string { return &s.Server }),

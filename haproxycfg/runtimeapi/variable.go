@@ -7,13 +7,15 @@ import (
 	"strings"
 )
 
-// SetVariable sets a variable of the process to a number: name is the name without "proc.". If the
-// configuration has no such variable, HAProxy creates it, and nothing uses it. SetVariable also reads
-// the variable. It returns an error with HAProxy's answer if the variable does not have the value.
+// SetVariable sets a variable of the process to a number. name is the name without "proc.". If the
+// configuration has no such variable, HAProxy creates it, and nothing uses it. SetVariable then
+// reads the variable. If the variable does not have the value, it returns an error with HAProxy's
+// answer.
 //
-// HAProxy 2.6 to 3.4 allow the command "set var" only in experimental mode. The mode holds for one
-// connection, so SetVariable sends all its commands on one connection. A master does not pass all of
-// them on, so Worker must be empty.
+// HAProxy 2.6 to 3.4 allow the command "set var" only in experimental mode. A connection is in this
+// mode only after the command "experimental-mode on", so SetVariable sends all its commands on one
+// connection. A master does not pass all
+// these commands to a worker, so Worker must be empty.
 func (s Socket) SetVariable(ctx context.Context, name string, value int) error {
 	set, err := s.commandLine("set var proc." + name + " int(" + strconv.Itoa(value) + ")")
 	if err != nil {
@@ -32,8 +34,8 @@ func (s Socket) SetVariable(ctx context.Context, name string, value int) error {
 	return nil
 }
 
-// Variable returns the number that a variable of the process has: name is the name without "proc.".
-// Unlike SetVariable, Variable also reaches a worker through the socket of its master.
+// Variable returns the value of a variable of the process. name is the name without "proc.". In
+// contrast to SetVariable, Variable also works through the socket of a master, with Worker.
 func (s Socket) Variable(ctx context.Context, name string) (int, error) {
 	answer, err := s.Do(ctx, "get var proc."+name)
 	if err != nil {

@@ -40,7 +40,8 @@ func countStreams(answer string) int {
 
 // Exit makes the process Worker end immediately, without waiting for its connections. Path must be
 // the socket of a master, and Worker must have the form "@!1234". The process does not answer, so a
-// nil error does not mean that it has ended: look at the master's list of processes ("show proc").
+// nil error does not mean that the process has ended: read the master's list of processes ("show
+// proc") to find out.
 func (s Socket) Exit(ctx context.Context) error {
 	if !strings.HasPrefix(s.Worker, "@!") {
 		return fmt.Errorf("%w: %q is not the process ID of a worker", ErrCommand, s.Worker)
@@ -49,8 +50,8 @@ func (s Socket) Exit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// "debug dev exit" ends the process that gets it, on any socket. HAProxy has this command since
-	// 2.0, and accepts it only in expert mode.
+	// "debug dev exit" ends the process that receives the command, on any socket. HAProxy has this
+	// command since 2.0, and accepts it only in expert mode.
 	answer, err := s.send(ctx, "expert-mode on\n"+command)
 	if text := strings.TrimSpace(answer); text != "" {
 		return fmt.Errorf("runtimeapi: end of worker %s: HAProxy answers %.200q", s.Worker, text)

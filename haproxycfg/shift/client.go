@@ -46,13 +46,13 @@ func (c *Client) Close(ctx context.Context, points int) (State, error) {
 	return c.ask(ctx, http.MethodPost, "/shift/close", url.Values{"percent": {FormatPercent(points)}})
 }
 
-// Follow asks for the state until the shift of a route is done or paused, and returns this shift.
-// begun is the state that Start or Resume returned. Follow calls changed with the first shift, and
-// then with each shift whose String differs from the one before.
+// Follow requests the state again and again until the shift of a route is done or paused, and
+// returns this shift. begun is the state that Start or Resume returned. Follow calls changed with
+// the first shift, and then with each shift whose String differs from the previous one.
 //
-// If ctx ends, Follow returns its error, and the Runner still moves the route. Follow also returns
-// an error if somebody undoes the shift or changes its target: after a success, the caller may
-// switch the old cluster off.
+// If ctx ends, Follow returns the error of ctx, and the Runner still moves the route. Follow also
+// returns an error if somebody undoes the shift or changes its target. The reason: after a success,
+// the caller may switch the old cluster off.
 func (c *Client) Follow(ctx context.Context, begun State, route string, changed func(Shift)) (Shift, error) {
 	first, _ := begun.Find(route)
 	last := ""

@@ -60,7 +60,8 @@ func (r *Runner) Handler(name func(string) (string, error)) http.Handler {
 	return mux
 }
 
-// handlerTimeout is shorter than the usual write timeout of a server, so that the client gets an answer.
+// handlerTimeout is shorter than the usual write timeout of a server. So the client still gets an
+// answer.
 const handlerTimeout = 25 * time.Second
 
 // badRequest is the error of a request that the Handler cannot parse.
@@ -110,8 +111,9 @@ func (o Order) Query() url.Values {
 	}
 }
 
-// ParseQuery returns the order in the query of POST /shift. route replaces the route of the query.
-// All parameters except "to" may be missing; ParseOrder has their defaults.
+// ParseQuery returns the order in the query of POST /shift. The order gets the argument route as
+// its Route, and not the route in the query. All parameters except "to" may be missing: they then
+// have the defaults of ParseOrder.
 func ParseQuery(route string, q url.Values) (Order, error) {
 	o, err := ParseOrder(route, q.Get("to"))
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Order says how a route moves to one of its clusters.
+// Order describes how a route moves to one of its clusters.
 type Order struct {
 	// Route is the name of the route: its host and path, with "=" before an exact path (see
 	// routes.Route.Name).
@@ -23,12 +23,12 @@ type Order struct {
 	Steps []int `json:"steps"`
 	// Hold is the time for which each step is in force; 0 means that the next step follows at once.
 	Hold Duration `json:"hold"`
-	// MaxErrors is the largest allowed difference, in points: the share of 5xx responses of
-	// Cluster, minus the share of the other clusters of the route. 0 means that Cluster may not
-	// have a larger share. AllPoints means that errors never pause the shift.
+	// MaxErrors is the largest allowed difference, in points, between two shares of 5xx responses:
+	// the share of Cluster minus the share of the other clusters of the route. 0 means that Cluster
+	// may not have a larger share. AllPoints means that errors never pause the shift.
 	MaxErrors int `json:"maxErrors"`
-	// MinRequests is the number of requests to Cluster in one step from which on errors count; 0
-	// means that they count from the first request.
+	// MinRequests is the smallest number of requests to Cluster in one step for which errors count;
+	// 0 means that errors count from the first request.
 	MinRequests int `json:"minRequests"`
 }
 
@@ -55,8 +55,9 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return err
 }
 
-// ParseOrder parses a target such as "eu-2:100" or "eu-2:2.5%". The order has the default steps below
-// the target, and all other defaults. Route stays as it is.
+// ParseOrder parses a target such as "eu-2:100" or "eu-2:2.5%". The order contains those default
+// steps that are below the target, the target, and all other defaults. Its Route is the argument
+// route.
 func ParseOrder(route, target string) (Order, error) {
 	cluster, text, ok := strings.Cut(target, ":")
 	if !ok || cluster == "" {
@@ -73,8 +74,8 @@ func ParseOrder(route, target string) (Order, error) {
 	return o.WithSteps(DefaultSteps(), points), o.WithSteps(nil, points).check()
 }
 
-// WithSteps returns the order with other steps: first the given steps that are below target, and
-// then target itself.
+// WithSteps returns the order with other steps: the given steps that are below target, and then
+// target itself.
 func (o Order) WithSteps(steps []int, target int) Order {
 	o.Steps = nil
 	for _, s := range steps {
@@ -86,9 +87,9 @@ func (o Order) WithSteps(steps []int, target int) Order {
 	return o
 }
 
-// after returns a shift that continues from points, the share in force. The shift has the steps
-// above points, and errors make it fall back to points. If the target is not above points, the
-// target is the only step.
+// after returns a shift that continues from points, the share in force. Its steps are the steps of
+// the order above points. After errors, it returns to points. If the target is not above points,
+// the target is the only step.
 func (o Order) after(points int) Shift {
 	target := o.Steps[len(o.Steps)-1]
 	if target <= points {
@@ -170,7 +171,7 @@ func (o Order) check() error {
 
 // Counters count the responses of one or several clusters of a route since the start of a worker.
 type Counters struct {
-	Requests, Errors uint64 // Errors have a status of 5xx
+	Requests, Errors uint64 // Errors counts the responses with a status of 5xx
 }
 
 // errorPoints returns the share of errors in points. It returns 0 if there was no request.
@@ -187,8 +188,8 @@ type Window struct {
 }
 
 // Add adds the responses since the last call of Add. The first call adds nothing. If a counter is
-// smaller than at the last call, HAProxy has been reloaded: its counters began with 0, so the new
-// values are added.
+// smaller than at the last call, HAProxy has been reloaded and its counters began with 0. In this
+// case Add adds the whole value.
 func (w *Window) Add(target, rest Counters) {
 	if w.begun {
 		w.Target.add(w.lastTarget, target)
@@ -205,8 +206,8 @@ func (c *Counters) add(last, now Counters) {
 	c.Errors += now.Errors - last.Errors
 }
 
-// Advance returns the shift that applies from the time now on, and whether it differs from s. The window contains the
-// responses since the current step began. Advance is a pure function.
+// Advance returns the shift that applies from the time now on, and reports whether it differs from
+// s. w contains the responses since the current step began. Advance is a pure function.
 func (s Shift) Advance(now time.Time, w Window) (next Shift, changed bool) {
 	if s.Status != Moving {
 		return s, false
@@ -237,8 +238,8 @@ func formatShare(points float64) string {
 	return strconv.FormatFloat(points/100, 'f', 2, 64) + "%"
 }
 
-// Resume returns the shift at the step that errors have ended. It returns an error if the shift is
-// not paused.
+// Resume returns the shift at the step that errors have ended. If the shift is not paused, it
+// returns an error.
 func (s Shift) Resume(now time.Time) (Shift, error) {
 	if s.Status != Paused {
 		return s, fmt.Errorf("shift: %s is %s, not paused", s.Route, s.Status)

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// Control stores the state of all shifts, and makes HAProxy follow it.
+// Control stores the state of all shifts, and makes HAProxy send requests by this state.
 type Control interface {
 	// Shifts returns the current state.
 	Shifts() (State, error)
-	// SetShifts stores the state, and makes HAProxy follow it without a reload. If SetShifts
+	// SetShifts stores the state, and changes HAProxy to this state without a reload. If SetShifts
 	// returns an error, the old or the new state may be in force.
 	SetShifts(context.Context, State) error
 	// CheckShift returns an error if HAProxy has no such route, or if the route cannot move to the
@@ -26,18 +26,19 @@ type Control interface {
 type Runner struct {
 	// Control stores the state. Required.
 	Control Control
-	// Counters returns the counters of the cluster and of all other clusters of the route. Required.
+	// Counters returns the counters of the cluster (target), and the sum of the counters of all
+	// other clusters of the route (rest). Required.
 	Counters func(ctx context.Context, route, cluster string) (target, rest Counters, err error)
 	// Changed, if not nil, receives each shift that Tick has changed.
 	Changed func(Shift)
-	// Failed, if not nil, receives each error of Run. The same error may come again after each
-	// Interval.
+	// Failed, if not nil, receives each error of Run. It may receive the same error again after
+	// each Interval.
 	Failed func(error)
 	// Interval is the time between two reads of the counters; 0 means 1s.
 	Interval time.Duration
 
 	mu      sync.Mutex
-	windows map[string]*stepWindow // by route
+	windows map[string]*stepWindow // the keys are routes
 }
 
 // stepWindow is the Window of a step.
@@ -45,8 +46,8 @@ type stepWindow struct {
 	Window
 	step    int
 	since   time.Time
-	read    time.Time     // when the counters were last read
-	counted time.Duration // how long the step has been held with counters
+	read    time.Time     // when Tick last read the counters
+	counted time.Duration // how long the step has lasted, without the time in which Tick could not read the counters
 }
 
 // Run moves all routes until ctx ends.
@@ -66,7 +67,7 @@ func (r *Runner) Run(ctx context.Context) {
 }
 
 // Tick reads the counters once, and moves each route whose step is over at the time now. Run calls
-// it; a program with its own loop may call it instead.
+// Tick. A program with its own loop can call Tick itself.
 func (r *Runner) Tick(ctx context.Context, now time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -128,7 +129,7 @@ func (r *Runner) change(ctx context.Context, f func(State) (State, error)) error
 		return err
 	}
 	if state, err = f(state); err == nil {
-		_, err = state.AppendJSON(nil) // before a Control stores it
+		_, err = state.AppendJSON(nil) // refuse a state that nobody could read again, before a Control stores it
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrRefused, err)
@@ -136,8 +137,9 @@ func (r *Runner) change(ctx context.Context, f func(State) (State, error)) error
 	return r.Control.SetShifts(ctx, state)
 }
 
-// Start begins to move a route with the first step of the order. If an earlier shift has already moved
-// the route to the same cluster, Start leaves out the steps up to the share that is in force.
+// Start begins to move a route with the first step of the order. If an earlier shift has already
+// moved the route to the same cluster, Start leaves out the steps that are not above the share in
+// force.
 func (r *Runner) Start(ctx context.Context, o Order) error {
 	return r.change(ctx, func(state State) (State, error) {
 		if err := o.check(); err != nil {

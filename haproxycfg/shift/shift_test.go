@@ -196,7 +196,7 @@ func newFakeWorld() *fakeWorld {
 // ticks calls Tick once a second.
 func (w *fakeWorld) ticks(t *testing.T, n int) {
 	for range n {
-		time.Sleep(time.Second) // in a bubble of synctest
+		time.Sleep(time.Second) // this test runs in a bubble of synctest
 		err := w.runner.Tick(t.Context(), time.Now())
 		if w.err == nil && w.control.err == nil {
 			require.NoError(t, err)
@@ -316,8 +316,8 @@ func TestNoStateThatCannotBeRead(t *testing.T) {
 	require.ErrorContains(t, err, "2200 routes")
 }
 
-// TestRunnerAfterARestart makes a second Runner in the middle of a step. It holds the step for its
-// whole time again.
+// TestRunnerAfterARestart makes a second Runner in the middle of a step. The second Runner holds
+// the step for its whole time again.
 func TestRunnerAfterARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newFakeWorld()

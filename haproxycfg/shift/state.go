@@ -12,8 +12,8 @@ import (
 // AllPoints is the number of points of all requests: 10,000 points are 100%, and 100 points are 1%.
 const AllPoints = 10_000
 
-// State contains all shifts of an HAProxy, and the share of responses after which HAProxy closes the
-// client's connection. The zero State has no shift.
+// State contains all shifts of an HAProxy, and the share of responses after which HAProxy closes
+// the client's connection. The zero State has no shift.
 type State struct {
 	// ClosePoints is the share of responses, in points, after which HAProxy closes the client's
 	// connection.
@@ -26,16 +26,16 @@ type State struct {
 type Status string
 
 const (
-	Moving Status = "moving" // a step is held, and the next one follows
-	Paused Status = "paused" // the errors of the target have ended a step
-	Done   Status = "done"   // the last step has been held to its end
+	Moving Status = "moving" // the Runner holds a step, and the next one follows
+	Paused Status = "paused" // errors of the target have ended a step
+	Done   Status = "done"   // the Runner has held the last step to its end
 )
 
 // Shift is a route that moves, or has moved, to one of its clusters.
 type Shift struct {
 	Order
 	Status Status `json:"status"`
-	// Step is the index in Order.Steps of the step in force. It is -1 if no step is in force: the
+	// Step is the index in Order.Steps of the step in force. -1 means that no step is in force: the
 	// route then uses its declared weights.
 	Step int `json:"step"`
 	// Since is the time at which the step in force began.
@@ -44,8 +44,8 @@ type Shift struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// Points returns the number of requests of 10,000 that go to Order.Cluster. ok is false if the route
-// uses its declared weights.
+// Points returns the number of requests of 10,000 that go to Order.Cluster. ok is false if the
+// route uses its declared weights.
 func (s Shift) Points() (points int, ok bool) {
 	if s.Step < 0 {
 		return 0, false
@@ -53,8 +53,8 @@ func (s Shift) Points() (points int, ok bool) {
 	return s.Steps[s.Step], true
 }
 
-// Target returns the number of requests of 10,000 that go to Order.Cluster after the last step. It is 0
-// if there is no step.
+// Target returns the number of requests of 10,000 that go to Order.Cluster after the last step. It
+// is 0 if there is no step.
 func (s Shift) Target() int {
 	if len(s.Steps) == 0 {
 		return 0
@@ -91,7 +91,8 @@ func (s State) index(route string) (int, bool) {
 	return slices.BinarySearchFunc(s.Shifts, route, func(x Shift, r string) int { return strings.Compare(x.Route, r) })
 }
 
-// With returns a copy of the state that contains the shift. It replaces the shift of the same route.
+// With returns a copy of the state that contains the shift. It replaces the shift of the same
+// route.
 func (s State) With(x Shift) State {
 	i, ok := s.index(x.Route)
 	s.Shifts = slices.Clone(s.Shifts)
@@ -155,7 +156,7 @@ func (s State) check() error {
 }
 
 // AppendJSON appends the state as indented JSON, with a line end. It returns an error if ParseState
-// would refuse the text, because a stored state that ParseState refuses could never change.
+// would refuse the text: if a Control stored such a state, nobody could change the state any more.
 func (s State) AppendJSON(dst []byte) ([]byte, error) {
 	if err := s.check(); err != nil {
 		return dst, fmt.Errorf("shift: state: %w", err)

@@ -10,18 +10,20 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc"
 )
 
-// alertPatience is the longest time for which addTo waits for an alert. HAProxy before 2.7 prints the
-// reason for a refused reload before it answers, but this process may read the pipe later.
+// alertPatience is the longest time that addTo waits for an alert. HAProxy before 2.7 prints the
+// reason for a refused reload before it answers, but this process may read the pipe only after the
+// answer.
 const alertPatience = 500 * time.Millisecond
 
-// alerts are the messages with the severity ALERT that HAProxy has printed since forget.
+// alerts are the messages with the severity ALERT that HAProxy has printed since the last call of
+// forget.
 type alerts struct {
 	mu      sync.Mutex
 	output  strings.Builder
 	arrived chan struct{} // closed by the first alert; nil if nobody waits
 }
 
-// maxAlertBytes bounds the text of alerts.
+// maxAlertBytes is the largest length of the text of alerts.
 const maxAlertBytes = 4 << 10
 
 func (a *alerts) forget() {
@@ -57,8 +59,8 @@ func (a *alerts) list() (texts []string, arrived <-chan struct{}) {
 	return nil, a.arrived
 }
 
-// addTo adds the alerts to an error that does not contain them yet. If there is no alert, addTo waits
-// for one.
+// addTo adds the alerts to an error, unless the error already contains them. If there is no alert
+// yet, addTo waits for one, at most for alertPatience.
 func (a *alerts) addTo(ctx context.Context, err error) error {
 	texts, arrived := a.list()
 	if len(texts) == 0 {
@@ -71,7 +73,8 @@ func (a *alerts) addTo(ctx context.Context, err error) error {
 	}
 	var more []string
 	for _, text := range texts {
-		// Package deploy writes the position of a fault in another form than HAProxy.
+		// Package deploy writes the position of a fault in another form than HAProxy. So compare
+		// only the text after the position.
 		if !strings.Contains(err.Error(), text[strings.LastIndex(text, " : ")+1:]) {
 			more = append(more, text)
 		}

@@ -2,14 +2,15 @@ package supervisor
 
 import "time"
 
-// backoff is the number of failures in a row of one HAProxy.
+// backoff contains the number of failures in a row of one HAProxy.
 type backoff struct {
 	minDelay, maxDelay, stable time.Duration
 	failures                   int
 }
 
-// failed records that HAProxy has ended after it ran for the duration ran, and returns the time until
-// the next start. random is a number from 0 to 1, which spreads the delay by 20% in both directions.
+// failed records that HAProxy has ended after it ran for the duration ran. It returns the time
+// until the next start. random is a number from 0 to 1. It makes the time up to 20% shorter or
+// longer.
 func (b *backoff) failed(ran time.Duration, random float64) time.Duration {
 	if ran >= b.stable {
 		b.failures = 0

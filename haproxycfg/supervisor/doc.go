@@ -14,8 +14,8 @@
 //	…
 //	err = s.Drain(ctx) // until HAProxy's last connection ends, or ctx ends
 //
-// HAProxy runs in master-worker mode. [Supervisor.Master] is the socket of the master, through which
-// package deploy reloads HAProxy and package runtimeapi sends commands.
+// HAProxy runs in master-worker mode. [Supervisor.Master] is the socket of the master, through
+// which package deploy reloads HAProxy and package runtimeapi sends commands.
 //
 // If HAProxy ends or does not start, the Supervisor waits and starts it again. The first wait lasts
 // Options.MinDelay. Each further wait lasts twice as long, up to Options.MaxDelay. Each wait is up
@@ -23,16 +23,16 @@
 // HAProxy has run for Options.Stable, the waits begin with MinDelay again.
 //
 // If HAProxy does not start with Options.Config, the Supervisor starts it with Options.LastGood.
-// The next Reload loads Config again. With Options.Pending, the next Apply of package deploy
-// reloads.
+// The next Reload loads Config again. If Options.Pending is set, the Supervisor creates this file,
+// so that the next Apply of package deploy reloads HAProxy.
 //
-// On Linux, HAProxy does not outlive the process of the Supervisor; see [Supervisor.Run]. This
-// process may be process 1 of a container: the Supervisor waits for the workers of a master that
-// has died, so that they do not stay as zombies.
+// On Linux, HAProxy does not outlive the process of the Supervisor; see [Supervisor.Run]. The
+// process of the Supervisor may be process 1 of a container: if a master dies, the Supervisor waits
+// for its workers, so that they do not stay as zombies.
 //
 // # What it does not do
 //
 // The package does not write or check configurations; package haproxycfg/deploy does. It does not
-// decide when to reload. It does not run several HAProxies; use several Supervisors. It limits neither
-// the memory nor the CPU time of HAProxy.
+// decide when to reload. It does not run several HAProxies; use several Supervisors. It limits
+// neither the memory nor the CPU time of HAProxy.
 package supervisor

@@ -2,11 +2,11 @@ package supervisor
 
 import "bytes"
 
-// maxLine is the largest length of a line in bytes. The rest of a longer line becomes further lines.
+// maxLine is the largest length of a line in bytes. lines cuts a longer line into several lines.
 const maxLine = 64 << 10
 
-// lines is a Writer that calls a function for each line, without the line end. It leaves out empty
-// lines.
+// lines is an io.Writer that calls a function for each line, without the line end. It leaves out
+// empty lines.
 type lines struct {
 	call    func(line string)
 	partial []byte
@@ -33,7 +33,7 @@ func (l *lines) Write(data []byte) (int, error) {
 	return n, nil
 }
 
-// flush calls the function with an unfinished line.
+// flush calls the function with the last line, if this line has no line end.
 func (l *lines) flush() {
 	if line := bytes.TrimRight(l.partial, "\r"); len(line) > 0 {
 		l.call(string(line))

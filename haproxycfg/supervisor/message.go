@@ -16,9 +16,10 @@ var (
 //
 //	[WARNING]  (123) : Server local/s1 is DOWN, reason: …
 //
-// Alerts and warnings have [slog.LevelWarn], notices have [slog.LevelDebug]. Messages about one
-// server have at most [slog.LevelInfo]: HAProxy prints such messages for every server that goes,
-// comes or fails. ok is false for other lines, such as the lines of an access log.
+// The level of alerts and warnings is [slog.LevelWarn], and that of notices is [slog.LevelDebug].
+// The level of messages about one server is at most [slog.LevelInfo]: HAProxy prints such messages
+// whenever a server is added, removed or fails. ok is false for other lines, such as the lines of
+// an access log.
 func Message(line string) (level slog.Level, text string, ok bool) {
 	m := message.FindStringSubmatch(line)
 	if m == nil {

@@ -11,35 +11,36 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc"
 )
 
-// Options say what to run. Config and RunDir are required.
+// Options are the settings of a Supervisor. Config and RunDir are required.
 type Options struct {
 	// Haproxy is the path of the haproxy binary. Empty means that New searches PATH, /usr/sbin and
 	// /usr/local/sbin.
 	Haproxy string
-	// Config is the configuration file. It may be missing when Run begins. The starts then fail
-	// until somebody creates the file and calls Reload.
+	// Config is the path of the configuration file. The file may be missing when Run begins.
+	// HAProxy then does not start until somebody creates the file and calls Reload.
 	Config string
-	// LastGood is the configuration file with which HAProxy starts if it does not start with Config,
-	// such as haproxy.cfg.last-good of package deploy. Empty means that there is no such file.
+	// LastGood is the path of another configuration file; empty means none. If HAProxy does not
+	// start with Config, the Supervisor starts it with LastGood. An example is
+	// haproxy.cfg.last-good of package deploy.
 	LastGood string
-	// Pending is a file that the Supervisor creates when it starts HAProxy with LastGood, such as
-	// haproxy.cfg.reload-pending of package deploy. Without this file, Apply of package deploy
-	// would assume that Config is in force. Empty means that there is no such file.
+	// Pending is the path of a file; empty means none. The Supervisor creates the file when it
+	// starts HAProxy with LastGood. An example is haproxy.cfg.reload-pending of package deploy.
+	// Without this file, Apply of package deploy would assume that HAProxy runs Config.
 	Pending string
-	// RunDir is a directory that only this user can enter. The Supervisor creates it if it is
-	// missing, and puts the master's socket there. One Supervisor at a time can use it. The path has at most 85 bytes, because the path
-	// of a Unix socket has at most 107.
+	// RunDir is the path of a directory that only this user can enter. The Supervisor creates it if
+	// it is missing, and puts the master's socket there. Only one Supervisor at a time can use it.
+	// The path has at most 85 bytes, because the path of a Unix socket has at most 107.
 	RunDir string
-	// StateFile is the file that the configuration names as server-state-file. The Supervisor
-	// empties the file before each start, because the file has the state from before the last
-	// reload, which may be old. Empty means that there is no such file.
+	// StateFile is the file that the configuration names as server-state-file; empty means none.
+	// The Supervisor empties the file before each start, because it contains the state from before
+	// the last reload, which may be old.
 	StateFile string
 	// MinDelay is the first wait before a restart; 0 means 100 ms. MaxDelay is the longest wait; 0
 	// means 30 s. Stable is how long HAProxy must run until the next wait is MinDelay again; 0
 	// means 1 minute.
 	MinDelay, MaxDelay, Stable time.Duration
-	// ReadyTimeout bounds one start; 0 means 1 minute. In this time HAProxy reads its whole
-	// configuration.
+	// ReadyTimeout is the longest time of one start; 0 means 1 minute. In this time HAProxy reads
+	// its whole configuration.
 	ReadyTimeout time.Duration
 	// StopTimeout is the time from SIGTERM to SIGKILL; 0 means 5 s.
 	StopTimeout time.Duration
@@ -61,8 +62,8 @@ type State struct {
 	Starts int
 	// OnLastGood is true if HAProxy runs LastGood because it did not start with Config.
 	OnLastGood bool
-	// In the phase Waiting, Err says why HAProxy ended or did not start. In the phase Running with
-	// OnLastGood, Err says why HAProxy did not start with Config. Otherwise Err is nil.
+	// Err is not nil in two cases. In the phase Waiting, it says why HAProxy ended or did not
+	// start. In the phase Running with OnLastGood, it says why HAProxy did not start with Config.
 	Err error
 	// Next is the time of the next start in the phase Waiting.
 	Next time.Time
@@ -70,7 +71,7 @@ type State struct {
 	attempt int // the number of starts that have begun
 }
 
-// Phase is what the Supervisor does with HAProxy.
+// Phase is the state of HAProxy and the Supervisor.
 type Phase int
 
 // The phases.
@@ -78,7 +79,7 @@ const (
 	Stopped  Phase = iota // Run has not begun, or has ended
 	Starting              // HAProxy reads its configuration
 	Running               // HAProxy serves requests
-	Waiting               // HAProxy does not run, and the next start is at State.Next
+	Waiting               // HAProxy does not run; State.Next is the time of the next start
 	Draining              // HAProxy has received SIGUSR1
 )
 
@@ -106,8 +107,8 @@ func (s State) String() string {
 const (
 	masterSocket = "master.sock"
 	configLink   = "running.cfg"
-	lockFile     = "lock" // locked while Run runs
-	maxRunDir    = 85     // bytes; HAProxy appends up to 10 bytes to the name of a socket
+	lockFile     = "lock" // Run holds a lock on this file
+	maxRunDir    = 85     // in bytes; HAProxy appends up to 10 bytes to the name of a socket
 )
 
 func (o Options) withDefaults() (Options, error) {

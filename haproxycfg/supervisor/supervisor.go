@@ -16,8 +16,8 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc"
 )
 
-// ErrStopped means that HAProxy does not run and will not be started again: it drains, or Run has
-// ended.
+// ErrStopped means that HAProxy does not run and that the Supervisor will not start it again: it
+// drains, or Run has ended.
 var ErrStopped = errors.New("supervisor: HAProxy is stopped")
 
 // ErrInUse means that another Supervisor runs an HAProxy in Options.RunDir.
@@ -28,25 +28,25 @@ type Supervisor struct {
 	options Options
 
 	drain chan struct{} // closed by Drain
-	kill  chan struct{} // closed if a Drain ends before HAProxy does
+	kill  chan struct{} // closed if the ctx of Drain ends before HAProxy does
 	ended chan struct{} // closed when Run has ended
 	wake  chan struct{} // ends a wait
 
-	alerts alerts // that HAProxy has printed
+	alerts alerts // the alerts that HAProxy has printed
 
 	reloading sync.Mutex // held by Reload
 	reporting sync.Mutex // held while the state changes and Changed is called
 
 	mu      sync.Mutex
-	begun   bool          // Run was called, or Drain before Run
+	begun   bool          // true after a call of Run, or of Drain before Run
 	state   State         // see State
 	changed chan struct{} // closed at the next change of state
-	drained bool          // drain is closed
-	killed  bool          // kill is closed
+	drained bool          // true if drain is closed
+	killed  bool          // true if kill is closed
 }
 
-// New checks the options and returns a Supervisor. It starts no process. If Options.Haproxy is empty
-// and the machine has no haproxy, the error says how to install it.
+// New checks the options and returns a Supervisor. It starts no process. If Options.Haproxy is
+// empty and the machine has no haproxy, the error says how to install it.
 func New(o Options) (*Supervisor, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -66,7 +66,7 @@ func (s *Supervisor) State() State {
 	return s.state
 }
 
-// watch returns the state, and a channel that is closed when it changes.
+// watch returns the state, and a channel. The next change of the state closes the channel.
 func (s *Supervisor) watch() (State, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,13 +87,13 @@ func (s *Supervisor) update(change func(*State)) {
 	}
 }
 
-// Run starts HAProxy, and starts it again when it has ended. When ctx ends, Run sends SIGTERM to
-// HAProxy, and SIGKILL after Options.StopTimeout. Run returns when ctx or Drain has ended HAProxy and
-// all of its workers, with nil. After a Drain, Run returns nil and starts nothing. Run returns an error
-// if it cannot create RunDir, or if it is called twice. It returns [ErrInUse] if another Supervisor
-// uses RunDir, in this process or in another one.
+// Run starts HAProxy, and starts it again each time that it has ended. When ctx ends, Run sends
+// SIGTERM to HAProxy, and SIGKILL after Options.StopTimeout. Run returns nil when ctx or Drain has
+// ended HAProxy and all of its workers. If Drain was called before, Run returns nil and starts
+// nothing. Run returns an error if it cannot create RunDir, or if somebody calls it twice. It
+// returns [ErrInUse] if another Supervisor uses RunDir, in this process or in another one.
 //
-// If the process of the Supervisor dies while Run runs, Linux sends SIGTERM to HAProxy's master, and
+// If the process of the Supervisor dies during Run, Linux sends SIGTERM to HAProxy's master, and
 // the master ends its workers.
 func (s *Supervisor) Run(ctx context.Context) error {
 	s.mu.Lock()
@@ -152,7 +152,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 // pause waits for the duration d, or until Reload wakes it.
 func (s *Supervisor) pause(ctx context.Context, d time.Duration, cause error) {
 	select {
-	case <-s.wake: // left from an earlier wait
+	case <-s.wake: // remove a signal that came before this wait
 	default:
 	}
 	next := time.Now().Add(d)
@@ -205,7 +205,7 @@ func (s *Supervisor) launch(ctx context.Context, config string) (*haproxyproc.Pr
 		return nil, err
 	}
 	if s.options.StateFile != "" {
-		// A file that lacks the version of its format makes HAProxy print a warning.
+		// If the file does not contain the version of its format, HAProxy prints a warning.
 		if err := atomicfile.Write(s.options.StateFile, []byte("1\n"), 0o644, nil); err != nil {
 			return nil, fmt.Errorf("supervisor: empty the state file: %w", err)
 		}
@@ -227,9 +227,9 @@ func (s *Supervisor) line(line string) {
 	}
 }
 
-// link makes the file that HAProxy reads at a start and at each reload a link to config. The master
-// reads the file that its command line names, so only a link allows it to read another file at the
-// next reload.
+// link makes the configuration file of the command line a symbolic link to config. HAProxy reads
+// this file at a start and at each reload. At a reload, the master reads the file that its command
+// line names. So only a link lets the master read another file at the next reload.
 func (s *Supervisor) link(config string) error {
 	name := filepath.Join(s.options.RunDir, configLink)
 	if target, err := os.Readlink(name); err == nil && target == config {
@@ -247,7 +247,8 @@ func (s *Supervisor) link(config string) error {
 }
 
 // wait waits until HAProxy ends, and returns the reason. If ctx ends first, wait ends HAProxy. If
-// Drain is called first, wait asks HAProxy to end, and ends it when the time for the drain is over.
+// somebody calls Drain first, wait sends SIGUSR1 to HAProxy, and ends HAProxy when the time for the
+// drain is over.
 func (s *Supervisor) wait(ctx context.Context, p *haproxyproc.Process) error {
 	select {
 	case <-p.Done():
@@ -271,7 +272,7 @@ func (s *Supervisor) wait(ctx context.Context, p *haproxyproc.Process) error {
 }
 
 // AwaitFirstStart waits until Run has tried once to start HAProxy, or until Run or ctx ends. Before
-// that, nobody listens at Master.
+// the first try, no process listens at Master.
 func (s *Supervisor) AwaitFirstStart(ctx context.Context) {
 	for {
 		state, changed := s.watch()
@@ -289,8 +290,8 @@ func (s *Supervisor) AwaitFirstStart(ctx context.Context) {
 }
 
 // Drain sends SIGUSR1 to HAProxy, and waits until HAProxy has ended. The configuration decides what
-// HAProxy does meanwhile: how long it still accepts connections ("grace"), whether its monitor page
-// fails, and how long it waits for its connections ("hard-stop-after").
+// HAProxy does during the drain: how long it still accepts connections ("grace"), whether its
+// monitor page answers 503, and how long it waits for its connections to end ("hard-stop-after").
 //
 // If ctx ends first, Drain ends HAProxy with SIGTERM, and with SIGKILL after Options.StopTimeout,
 // and returns an error that wraps the error of ctx. If HAProxy does not run, Drain returns nil. The
@@ -327,11 +328,11 @@ func (s *Supervisor) Drain(ctx context.Context) error {
 }
 
 // Reload makes HAProxy load Config, and returns nil if HAProxy runs with it. If HAProxy runs,
-// Reload calls the function reload, such as the method Reload of a deploy.Reloader for Master. If this
-// fails, the error also has the alerts that HAProxy has printed meanwhile. If
+// Reload calls the function reload, for example the method Reload of a deploy.Reloader for Master.
+// If this function fails, the error also contains the alerts that HAProxy has printed meanwhile. If
 // HAProxy does not run, Reload waits until the Supervisor has tried to start it with the current
-// files. This attempt begins immediately, because the new files may have removed the cause of the
-// failure.
+// files. The Supervisor makes this attempt immediately, because the new files may have removed the
+// cause of the failure.
 //
 // After a Drain, and after the end of Run, Reload returns [ErrStopped]. Before Run, it waits.
 func (s *Supervisor) Reload(ctx context.Context, reload func(context.Context) error) error {

@@ -21,7 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fixture is a Supervisor with the states and lines that it has reported.
+// fixture is a Supervisor, and the states and lines that it has reported.
 type fixture struct {
 	*supervisor.Supervisor
 	t    *testing.T
@@ -158,7 +158,7 @@ func TestRestart(t *testing.T) {
 	require.NoFileExists(t, filepath.Join(f.dir, "pending"))
 }
 
-// A second Supervisor with the same directory is refused, and does not disturb the first one.
+// Run of a second Supervisor in the same directory fails, and does not disturb the first one.
 func TestOneSupervisorInADirectory(t *testing.T) {
 	f := newFixture(t)
 	f.write("haproxy.cfg", f.config("one"))
@@ -188,7 +188,7 @@ func TestNoConfigurationAtTheStart(t *testing.T) {
 	cancel()
 	f.AwaitFirstStart(started)
 	reloaded := make(chan error, 1)
-	go func() { reloaded <- f.reload(t.Context()) }() // it waits for Run
+	go func() { reloaded <- f.reload(t.Context()) }() // reload waits for Run
 	f.run()
 	f.AwaitFirstStart(t.Context())
 	require.ErrorIs(t, <-reloaded, os.ErrNotExist)
@@ -230,7 +230,7 @@ func TestReloadReportsAFailedStart(t *testing.T) {
 }
 
 // HAProxy may get too few file descriptors for the checks of many servers. "haproxy -c" does not
-// notice it. The errors of a reload and of a start have HAProxy's reason.
+// detect this. The errors of Reload and of the next start contain the reason that HAProxy prints.
 func TestTooFewFileDescriptors(t *testing.T) {
 	haproxy := filepath.Join(t.TempDir(), "haproxy")
 	require.NoError(t, os.WriteFile(haproxy, fmt.Appendf(nil, "#!/bin/sh\nulimit -n 600 && exec %q \"$@\"\n", haproxytest.Binary(t)), 0o700))
@@ -258,8 +258,8 @@ func TestTooFewFileDescriptors(t *testing.T) {
 	require.NotContains(t, failed, "[NOTICE]")
 }
 
-// slow sends a request that HAProxy forwards to a server. The server answers when the channel answer
-// is closed.
+// slow sends a request that HAProxy forwards to a server. The server answers when the channel
+// answer is closed.
 func (f *fixture) slow() (answer chan struct{}, result chan error) {
 	arrived := make(chan struct{})
 	answer = make(chan struct{})

@@ -4,16 +4,17 @@ import "time"
 
 // retryBudget decides whether HAProxy may repeat requests. HAProxy before 2.9 needs a retryBudget,
 // because these versions cannot count repetitions. Each request allows percent/100 repetitions, and
-// each second allows perSecond further repetitions. Unused repetitions expire after a second.
-// Repetitions above the budget are subtracted from later budgets, at most the budget of 10 s.
+// each second allows perSecond further repetitions. Unused repetitions expire after a second. If
+// HAProxy exceeds the budget, retryBudget subtracts the excess from the next budgets, at most the
+// budget of 10 s.
 type retryBudget struct {
 	percent, perSecond int
 
 	last   sample
-	credit float64 // repetitions that are allowed; less than 0 if there were too many
+	credit float64 // the number of repetitions that are allowed; below 0 after too many repetitions
 }
 
-// sample has the counters of HAProxy at one time.
+// sample contains the counters of HAProxy at one time.
 type sample struct {
 	at                time.Time
 	requests, retries uint64
@@ -27,8 +28,9 @@ const (
 	fastBudgetPoll = 10 * time.Millisecond
 )
 
-// allows adds a sample and returns whether HAProxy may repeat requests until the next one. After a
-// restart or reload of HAProxy its counters begin at 0, so smaller counters begin a new budget.
+// allows adds a sample, and returns whether HAProxy may repeat requests until the next sample.
+// After a restart or reload, the counters of HAProxy begin at 0. So if a counter is smaller than in
+// the last sample, allows begins a new budget.
 func (b *retryBudget) allows(s sample) bool {
 	last := b.last
 	b.last = s

@@ -30,8 +30,8 @@ func TestRetryBudget(t *testing.T) {
 	}
 	require.False(t, step(0, 4), "what is not used expires")
 
-	// All pods fail half of the requests. The pods get at most 1.2 times as many requests, and 3 more each
-	// second.
+	// All pods fail half of the requests. The pods get at most 1.2 times as many requests, and 3
+	// more each second.
 	requests, retries = 0, 0
 	allowed := step(0, 0)
 	for range 100 {

@@ -22,35 +22,35 @@ import (
 	"github.com/headgate/headgate/nodeselect/endpoints"
 )
 
-// MinInterval is the shortest time from the end of one change to the next.
+// MinInterval is the shortest time between the end of one change and the start of the next.
 const MinInterval = 50 * time.Millisecond
 
 const (
-	recheckInterval      = 30 * time.Second // between attempts without a change of input
-	sourceRetry          = time.Second      // until Follow of a source is called again
-	minBackoff           = time.Second      // after the first failed attempt
+	recheckInterval      = 30 * time.Second // longest time between two attempts, even if no input changes
+	sourceRetry          = time.Second      // time after which the controller calls Follow of a source again
+	minBackoff           = time.Second      // pause after the first failed attempt
 	defaultFirstPodsWait = time.Second
 )
 
-// Controller configures the HAProxy of one front proxy. Set the fields before Run, and do not change
-// them later. The other methods are safe for concurrent use.
+// Controller configures the HAProxy of one front proxy. Set the fields before Run, and do not
+// change them later. The other methods are safe for concurrent use.
 type Controller struct {
-	// Proxy describes the front proxy. Proxy.Settings are the settings until Policy has been read.
+	// Proxy describes the front proxy. Proxy.Settings apply until Run has read Policy.
 	Proxy frontproxy.Proxy
 	// Source follows the pods. nil means that there are no pods: use this with Proxy.LocalPort.
 	Source Source
-	// Policy follows the settings. nil means that Proxy.Settings stay.
+	// Policy follows the settings. nil means that Proxy.Settings always apply.
 	Policy *PolicyFile
 	// Dir is the directory of the configuration. Its fields say how to check the configuration, and
-	// how to change the running HAProxy. Required, with its field Runtime.
+	// how to change the running HAProxy. Dir and its field Runtime must not be nil.
 	Dir *deploy.Dir
 	// Version returns the version of HAProxy. [deploy.Checker.Version] is such a function. The
 	// Controller calls it at the start and every 30 s. nil means Proxy.Global.Version.
 	Version func(context.Context) (haproxycfg.Version, error)
 	// Override, if not nil, changes the settings of Policy, for example to apply flags.
 	Override func(*frontproxy.Settings)
-	// FirstPodsWait is how long the first attempt waits for the source, so that HAProxy starts with its
-	// pods. 0 means 1 s.
+	// FirstPodsWait is how long the first attempt waits for the source; 0 means 1 s. If the source
+	// answers in this time, HAProxy starts with the pods.
 	FirstPodsWait time.Duration
 	// Changed, if not nil, receives each new status, one call at a time.
 	Changed func(Status)
@@ -63,18 +63,18 @@ type Controller struct {
 	draining  bool
 	status    Status
 	traffic   Traffic
-	budget    *haproxycfg.RetryBudget // nil if HAProxy counts by itself, or without a budget
+	budget    *haproxycfg.RetryBudget // nil if HAProxy itself counts repetitions, or if there is no budget
 
-	// The goroutine of the loop owns the fields below.
+	// Only the goroutine of loop uses the fields below.
 	expected Expected
-	saved    map[string]int // the numbers of pods in the file
+	saved    map[string]int // the numbers of pods that the file contains
 	savedAt  time.Time
 	slots    frontproxy.Slots
 	version  haproxycfg.Version
-	checked  time.Time // when the version was read
+	checked  time.Time // when the controller last read the version
 
 	reporting sync.Mutex
-	reading   sync.Mutex // held by readTraffic: counters must arrive in the order in which they were read
+	reading   sync.Mutex // readTraffic holds it, so that counters arrive in the order in which readTraffic has read them
 }
 
 func (c *Controller) init() {
@@ -95,8 +95,8 @@ func (c *Controller) notify() {
 	}
 }
 
-// Run follows the source and the policy, and applies each change, until ctx ends. It returns the error
-// of ctx.
+// Run follows the source and the policy, and applies each change, until ctx ends. It returns the
+// error of ctx.
 func (c *Controller) Run(ctx context.Context) error {
 	c.init()
 	if c.Policy != nil { // the first attempt needs the settings
@@ -166,8 +166,8 @@ func (c *Controller) policyChanged(s frontproxy.Settings, err error) {
 // HAProxy closes the connection of each HTTP/1 client after the next answer. HAProxy still serves
 // every request.
 //
-// SetDraining does not wait for a change in progress, which can take long or fail. If HAProxy does not
-// answer within 1 s, the next change begins or ends the drain.
+// SetDraining does not wait for a change in progress, which can take long or fail. If HAProxy does
+// not answer within 1 s, SetDraining returns, and the next change begins or ends the drain.
 func (c *Controller) SetDraining(draining bool) {
 	c.init()
 	c.mu.Lock()
@@ -216,7 +216,7 @@ func (c *Controller) setStatus(change func(*Status)) {
 	}
 }
 
-// loop applies the inputs when they change.
+// loop applies the inputs each time that they change.
 func (c *Controller) loop(ctx context.Context) error {
 	c.slots = c.readSlots()
 	if c.Source != nil {
@@ -306,7 +306,7 @@ func (c *Controller) attempt(ctx context.Context) error {
 	var err error
 	if c.Source == nil || update.Known || !c.hasFiles() {
 		applied, servers, err = c.apply(ctx, settings, inService, expected, draining, now)
-	} else { // the files may have the drain of an earlier process
+	} else { // the files may contain the drain of an earlier process
 		err = c.switchDrain(ctx, draining)
 	}
 	c.setStatus(func(s *Status) {
@@ -341,7 +341,7 @@ func (c *Controller) apply(ctx context.Context, settings frontproxy.Settings, in
 	if err != nil {
 		return false, nil, err
 	}
-	c.readTraffic(ctx, inService, now) // before the servers get other pods
+	c.readTraffic(ctx, inService, now) // read the counters before the change, while each server still has its old pod
 	applied, err := c.Dir.Apply(ctx, &config)
 	if err != nil {
 		return false, nil, err
@@ -388,7 +388,8 @@ func (c *Controller) hasFiles() bool {
 	return err == nil
 }
 
-// readSlots returns the slots in the directory, so that pods keep their slots if this process restarts.
+// readSlots reads the slots from the directory, so that pods keep their slots after a restart of
+// this process.
 func (c *Controller) readSlots() frontproxy.Slots {
 	text, err := inputfile.Read(c.file(), maxConfig)
 	if err != nil {
@@ -424,8 +425,8 @@ func parseSlots(config []byte) frontproxy.Slots {
 	return slots
 }
 
-// readVersion reads the version of HAProxy if the last successful read is 30 s old. After a
-// failure, the last known version stays.
+// readVersion reads the version of HAProxy if it last did so 30 s ago or earlier. If the read
+// fails, the last known version stays.
 func (c *Controller) readVersion(ctx context.Context) {
 	if c.Version == nil || time.Since(c.checked) < recheckInterval {
 		return
@@ -476,7 +477,8 @@ func (c *Controller) readTraffic(ctx context.Context, pods []endpoints.Pod, now 
 	return err
 }
 
-// stats returns the counters of the current worker. An old worker has other counters.
+// stats returns the counters of the worker that serves new connections, and not those of old
+// workers.
 func (c *Controller) stats(ctx context.Context) ([]runtimeapi.Stat, error) {
 	worker, err := c.Dir.Runtime.Worker(ctx)
 	if err != nil {

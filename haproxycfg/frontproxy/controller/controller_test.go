@@ -32,7 +32,7 @@ import (
 
 const patience = 30 * time.Second
 
-// fixture is a controller with its HAProxy, and a source whose updates a test sends.
+// fixture is a controller with its HAProxy, and a source. The test sends the updates of the source.
 type fixture struct {
 	*controller.Controller
 	t          *testing.T
@@ -210,7 +210,7 @@ func TestPodsComeAndGo(t *testing.T) {
 		f.eventually("b leaves", func() bool {
 			return f.Status().Zones["a"] == controller.ZoneStatus{InService: 1, Other: 1, Expected: 2}
 		})
-		for range 20 { // 1 of 2 expected pods: 70% stay in the zone
+		for range 20 { // 1 of 2 expected pods is up, so 70% of the requests stay in the zone
 			_, body := f.get("/")
 			require.Contains(t, []string{"a", "far"}, body)
 		}
@@ -322,8 +322,8 @@ func TestPolicy(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestFilesStayUntilTheSourceAnswers: the files of an earlier process stay in force, but the drain of that
-// process does not.
+// TestFilesStayUntilTheSourceAnswers: the files of an earlier process stay in force, but the drain
+// of that process does not.
 func TestFilesStayUntilTheSourceAnswers(t *testing.T) {
 	f := newFixture(t, haproxytest.Binary(t))
 	pod := f.pod("a", "a", nil)
@@ -390,8 +390,8 @@ func TestFaultyFileOfExpectedPods(t *testing.T) {
 	require.Contains(t, string(text), `{"a":[{"pods":1,`)
 }
 
-// All pods break off every answer, and HAProxy repeats GET. HAProxy before 2.9 does not count the
-// repetitions by itself.
+// All pods break off every answer, and HAProxy repeats GET. HAProxy before 2.9 does not count
+// repetitions, so the controller counts them.
 func TestRetryBudgetOfHAProxy(t *testing.T) {
 	f := newFixture(t, haproxytest.Binary(t))
 	var hits atomic.Int64
@@ -418,8 +418,8 @@ func TestRetryBudgetOfHAProxy(t *testing.T) {
 	require.GreaterOrEqual(t, hits.Load(), int64(1050))
 }
 
-// TestConcurrentTraffic: several calls of Traffic count each request once, although an answer of HAProxy
-// may arrive late.
+// TestConcurrentTraffic: several calls of Traffic count each request once, although an answer of
+// HAProxy may arrive late.
 func TestConcurrentTraffic(t *testing.T) {
 	path := filepath.Join(haproxytest.Dir(t), "stats.sock")
 	l, err := net.Listen("unix", path)
@@ -433,7 +433,7 @@ func TestConcurrentTraffic(t *testing.T) {
 			}
 			served.Go(func() {
 				defer nc.Close()
-				_, _ = io.Copy(io.Discard, nc) // until the client has sent its command
+				_, _ = io.Copy(io.Discard, nc) // read until the client has sent its command
 				fmt.Fprintf(nc, "# pxname,svname,type,stot,addr,status\nlocal,s1,2,%d,10.0.0.1:80,UP\n\n", total)
 			})
 		}

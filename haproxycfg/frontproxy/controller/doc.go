@@ -1,5 +1,5 @@
-// Package controller keeps the HAProxy of a front proxy in step with the pods of its service and with
-// a policy.
+// Package controller changes the HAProxy of a front proxy whenever the pods of its service or a
+// policy change.
 //
 //	s, err := supervisor.New(supervisor.Options{Config: "/run/front/haproxy.cfg", RunDir: "/run/front"})
 //	…
@@ -13,24 +13,25 @@
 //
 // # What happens at a change
 //
-// A pod is in service if it is ready and not terminating. From the pods in service, the expected
-// number of pods and the policy, package frontproxy makes a configuration. Package deploy writes it
-// to the directory and then changes the running HAProxy, without a reload if only servers and
-// variables differ. The controller applies changes that come within [MinInterval] together.
+// A pod is in service if it is ready and not terminating. The controller gives the pods in service,
+// the expected number of pods and the policy to package frontproxy, which makes a configuration.
+// Package deploy writes the configuration to the directory and then changes the running HAProxy. If
+// only servers and variables differ, HAProxy needs no reload. If several changes come within
+// [MinInterval], the controller applies them together.
 //
-// The expected number is the largest number of pods that the zone had within the last 10 minutes; see
-// [Expected]. If the other zones have lost pods too, the number falls in the same proportion. So no
-// request leaves its zone because all zones were scaled down. The file expected-pods.json in the
-// directory keeps the numbers over a restart.
+// The expected number is the largest number of pods that the zone had within the last 10 minutes;
+// see [Expected]. If the other zones have lost pods too, the controller reduces the number in the
+// same proportion. So after somebody has scaled down all zones, no request leaves its zone. The
+// file expected-pods.json in the directory keeps the numbers over a restart.
 //
 // # What happens at a failure
 //
-//   - Before the source has answered, the configuration in the directory stays. In an empty
-//     directory, HAProxy gets a configuration without pods and answers 503.
-//   - If the source stops answering, or doubts a list of pods, the pods stay.
-//   - If the policy file is wrong, the last good policy stays.
+//   - Before the source has answered, the controller keeps the configuration in the directory. If
+//     the directory is empty, HAProxy gets a configuration without pods and answers 503.
+//   - If the source stops answering, or doubts a list of pods, the controller keeps the pods.
+//   - If the policy file is wrong, the controller keeps the last good policy.
 //   - If HAProxy refuses a configuration, or if a change of HAProxy fails, the controller tries
-//     again after 1 s, then after longer pauses of up to 30 s, and at each change.
+//     again after 1 s, then after longer pauses of up to 30 s. It also tries again at each change.
 //
 // [Status] shows all of these.
 //
@@ -38,10 +39,11 @@
 //
 // HAProxy before 2.9 cannot count repeated requests. For such a version the controller reads
 // HAProxy's counters 20 times a second, and 100 times a second while HAProxy repeats requests.
-// While HAProxy has repeated too many requests, the controller switches repetitions off.
+// After too many repetitions, the controller switches repetitions off for a time.
 //
 // # What it does not do
 //
-// It does not start HAProxy; package supervisor does. It does not read clusters: a [Source] does. It
-// has no metrics and no log: see Changed and [Controller.Traffic].
+// The package does not start HAProxy: package supervisor does. It does not read clusters: a
+// [Source] does. It has no metrics and writes no log: use [Controller].Changed and
+// [Controller.Traffic] for these.
 package controller

@@ -10,13 +10,13 @@ import (
 // Window is how long Expected remembers the number of pods of a zone.
 const Window = 10 * time.Minute
 
-// Expected computes how many pods each zone should have: the largest number of pods that were in
-// service at the same time within the last Window. So the number stays while pods fail or a zone
-// loses its nodes, and it falls after a service was scaled down. EndpointSlices alone do not tell
-// these cases apart.
+// Expected computes how many pods each zone should have. This is the largest number of pods that
+// were in service at the same time within the last Window. While pods fail or a zone loses its
+// nodes, the number stays. After somebody has scaled a service down, it falls at the end of Window.
+// EndpointSlices alone do not show which of these cases is true.
 //
-// A [Controller] saves the numbers in the file expected-pods.json beside haproxy.cfg at each change and
-// every minute, so that they survive a restart.
+// A [Controller] saves the numbers in the file expected-pods.json beside haproxy.cfg at each change
+// and every minute, so that they survive a restart.
 //
 // The zero value remembers nothing. Expected uses no clock: the caller passes the time, which must
 // not go back.
@@ -44,8 +44,8 @@ func (e *Expected) Update(now time.Time, inService []endpoints.Pod) {
 	e.forget(now)
 }
 
-// Zones returns the expected number of pods of each zone. Zones that had no pods within the last
-// Window are missing.
+// Zones returns the expected number of pods of each zone. It leaves out zones without pods within
+// the last Window.
 func (e *Expected) Zones(now time.Time) map[string]int {
 	e.forget(now)
 	zones := make(map[string]int, len(e.zones))
@@ -55,8 +55,8 @@ func (e *Expected) Zones(now time.Time) map[string]int {
 	return zones
 }
 
-// Next returns the time at which a number of Zones falls if there is no further Update. It is zero
-// if no number falls.
+// Next returns the time at which the first number in Zones falls if nobody calls Update before. It
+// is the zero time if no number falls.
 func (e *Expected) Next() (next time.Time) {
 	for _, h := range e.zones {
 		if len(h.past) > 0 {
@@ -68,10 +68,10 @@ func (e *Expected) Next() (next time.Time) {
 	return next
 }
 
-// expectedIn returns the expected number of pods for a front proxy of a zone. If the other zones have
-// lost pods too, the number falls in proportion, because the other zones then have no room for more
-// requests: after a scale-down of all zones, no request leaves its zone. An empty zone means that all
-// pods are local.
+// expectedIn returns the expected number of pods for a front proxy of a zone. An empty zone means
+// that all pods are local. If the other zones have lost pods too, expectedIn reduces the number in
+// the same proportion, because the other zones then have no room for more requests. So after a
+// scale-down of all zones, no request leaves its zone.
 func expectedIn(zones map[string]ZoneStatus, zone string) int {
 	own, otherExpected, otherInService := 0, 0, 0
 	for name, z := range zones {
@@ -95,7 +95,7 @@ func (e *Expected) forget(now time.Time) {
 	maps.DeleteFunc(e.zones, func(_ string, h *history) bool { return h.max() == 0 })
 }
 
-// history is the number of pods of one zone over time. past contains the numbers that are greater
+// history contains numbers of pods of one zone over time. past contains each number that is greater
 // than all later numbers, the greatest first.
 type history struct {
 	present int
@@ -104,7 +104,7 @@ type history struct {
 
 type pastCount struct {
 	count int
-	until time.Time // when the number fell
+	until time.Time // the time at which the number fell
 }
 
 func (h *history) update(now time.Time, count int) {

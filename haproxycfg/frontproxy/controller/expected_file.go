@@ -12,18 +12,18 @@ import (
 )
 
 const (
-	expectedFile = "expected-pods.json" // in the directory of the configuration
-	// saveInterval is the longest time between two writes of the file. If the process is killed,
-	// the file may lack the changes of this time.
+	expectedFile = "expected-pods.json" // a file in the directory of the configuration
+	// saveInterval is the longest time between two writes of the file. If somebody kills the
+	// process, the file may lack the changes of the last saveInterval.
 	saveInterval = time.Minute
 
 	maxExpectedFile = 1 << 20 // bytes
 	maxZones        = 1000
-	maxCounts       = 10_000 // of a zone
+	maxCounts       = 10_000 // the largest number of counts of one zone
 	maxZonePods     = 1_000_000
 )
 
-// savedCount is a number of pods in the file, and the time until which the zone had them.
+// savedCount is a number of pods in the file, and the time until which the zone had this number.
 type savedCount struct {
 	Pods  int       `json:"pods"`
 	Until time.Time `json:"until"`
@@ -46,9 +46,9 @@ func (e *Expected) encode(now time.Time) []byte {
 	return append(data, '\n')
 }
 
-// decodeExpected returns the numbers in data that are not older than the Window. If the clock has
-// gone back, the file may have times in the future: decodeExpected replaces them by the present
-// time. If the file has a fault, decodeExpected uses no part of the file.
+// decodeExpected returns the numbers in data that are not older than Window. If somebody has set
+// the clock back, the file may contain times in the future: decodeExpected replaces them by the
+// present time. If the file has a fault, decodeExpected uses no part of it.
 func decodeExpected(data []byte, now time.Time) (Expected, error) {
 	var zones map[string][]savedCount
 	if err := json.Unmarshal(data, &zones); err != nil {
@@ -93,9 +93,9 @@ func (e *Expected) present() map[string]int {
 	return counts
 }
 
-// readExpected reads the numbers that an earlier process has saved, so that a restart while pods
-// are missing does not forget these pods. Without a file, or with a faulty file, the numbers begin
-// with the first pods of the source.
+// readExpected reads the numbers that an earlier process has saved. So if the process restarts
+// while pods are missing, it still expects these pods. If the file is missing or faulty, the
+// numbers begin with the first pods of the source.
 func (c *Controller) readExpected(now time.Time) error {
 	file := filepath.Join(c.Dir.Path, expectedFile)
 	data, err := inputfile.ReadOptional(file, maxExpectedFile)

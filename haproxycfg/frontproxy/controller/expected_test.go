@@ -90,7 +90,7 @@ func TestExpectedAgreesWithAList(t *testing.T) {
 	}
 }
 
-// The numbers survive a restart, and those older than the Window do not.
+// After a restart, the numbers are the same, without the numbers that are older than Window.
 func TestExpectedAfterARestart(t *testing.T) {
 	type counts = map[string]int
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

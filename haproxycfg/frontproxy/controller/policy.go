@@ -16,16 +16,16 @@ type PolicyFile struct {
 	// Path is the file. Parse reads its content; policy.Parse is such a function.
 	Path  string
 	Parse func(file string, data []byte) (frontproxy.Settings, error)
-	// LastGood is a file for a copy of the last good content of Path. A process that starts while
-	// Path is wrong uses LastGood. Empty means no such file.
+	// LastGood is the path of a copy of the last good content of Path; empty means no copy. If Path
+	// is wrong when a process starts, the process uses LastGood.
 	LastGood string
 }
 
 // maxPolicy is the largest size of a policy file in bytes.
 const maxPolicy = 1 << 20
 
-// Read returns the settings in Path. If Path is wrong and LastGood is not, Read returns the settings
-// in LastGood and an error, with ok being true.
+// Read returns the settings in Path. If Path is wrong and LastGood is good, Read returns the
+// settings in LastGood, true and an error. If both are wrong, ok is false.
 func (f PolicyFile) Read() (s frontproxy.Settings, ok bool, err error) {
 	s, err = f.read()
 	if err == nil {

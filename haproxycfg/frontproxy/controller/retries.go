@@ -12,7 +12,7 @@ import (
 // setBudget stores the budget for switchRetries.
 func (c *Controller) setBudget(budget *haproxycfg.RetryBudget) {
 	if c.version.AtLeast(2, 9) {
-		budget = nil // HAProxy counts by itself
+		budget = nil // HAProxy itself counts repetitions
 	}
 	c.mu.Lock()
 	c.budget = budget
@@ -22,10 +22,10 @@ func (c *Controller) setBudget(budget *haproxycfg.RetryBudget) {
 // switchRetries enforces the retry budget of an HAProxy before 2.9 until ctx ends.
 func (c *Controller) switchRetries(ctx context.Context) error {
 	var counter retryBudget
-	on, set := true, false // set is true if HAProxy has the value on
+	on, set := true, false // set is true if the variable in HAProxy has the value of on
 	tick := time.NewTicker(budgetPoll)
 	defer tick.Stop()
-	fast := false // HAProxy repeats requests, or may repeat them again
+	fast := false // fast is true while HAProxy repeats requests, or may begin to repeat them again
 	for {
 		select {
 		case <-ctx.Done():

@@ -14,7 +14,7 @@ func testProxy() frontproxy.Proxy {
 	return frontproxy.Proxy{Service: "s", Zone: "a", Binds: []haproxycfg.Bind{{Address: ":80"}}}
 }
 
-// Pods keep their slots if the process restarts, and new pods get others.
+// After a restart of the process, pods keep their slots, and new pods get free slots.
 func TestParseSlots(t *testing.T) {
 	pod := func(text, zone string) frontproxy.Pod {
 		return frontproxy.Pod{Addr: netip.MustParseAddrPort(text), Zone: zone}

@@ -13,7 +13,7 @@ import (
 	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
-// Discovery is a source that asks a server of the discovery API.
+// Discovery is a source that reads the pods from a server of the discovery API.
 type Discovery struct {
 	Client  *httpapi.Client
 	Service nodeselect.Ref
@@ -26,8 +26,9 @@ func (d Discovery) Follow(ctx context.Context, changed func(Update)) error {
 	})
 }
 
-// outdatedSince returns Update.Since for an answer that arrives at the time now. a.Since is the time
-// at which the servers began to fail, and a.Age is the age that the pods already had at that time.
+// outdatedSince returns Update.Since for an answer. now is the time at which the answer arrives.
+// a.Since is the time at which the servers began to fail, and a.Age is the age of the pods at that
+// time.
 func outdatedSince(a httpapi.Answer, now time.Time) time.Time {
 	switch {
 	case a.Err != nil:
@@ -38,8 +39,8 @@ func outdatedSince(a httpapi.Answer, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// Directory is a source that reads the EndpointSlices in the files of a directory. It doubts no
-// list, because the user writes the files: an empty directory removes all pods.
+// Directory is a source that reads the EndpointSlices in the files of a directory. It never doubts
+// a list, because a person writes the files: if the directory is empty, there are no pods.
 type Directory struct {
 	Path    string
 	Service nodeselect.Ref

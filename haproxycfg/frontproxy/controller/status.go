@@ -15,7 +15,7 @@ type Status struct {
 	Version haproxycfg.Version
 	// Known means that the source has answered at least once, or that the Controller has no source.
 	Known bool
-	// Zones has the numbers of pods of each zone that has, or should have, pods.
+	// Zones contains the numbers of pods of each zone that has pods or expects pods.
 	Zones map[string]ZoneStatus
 	// Servers are the servers in the configuration that have a pod.
 	Servers []ServerStatus
@@ -25,19 +25,20 @@ type Status struct {
 	Last    time.Time
 	// Sidecar is true if the controller has no source.
 	Sidecar bool
-	// Draining is true while a drain is in force.
+	// Draining is true while HAProxy drains.
 	Draining bool
 	// SourceErr says why the pods may be out of date, PolicyErr why the policy file is not in
 	// force, and ApplyErr why the last change is not in force. nil means no fault.
 	SourceErr, PolicyErr, ApplyErr error
-	// ExpectedErr says why the expected numbers of pods could not be read or saved. After a restart, only
-	// the pods in service count then. nil means no fault.
+	// ExpectedErr says why the controller could not read or save the expected numbers of pods; nil
+	// means no fault. In case of a fault, the controller counts only the pods in service after a
+	// restart.
 	ExpectedErr error
 	// Since is Update.Since.
 	Since time.Time
 }
 
-// ZoneStatus has the numbers of pods of a zone.
+// ZoneStatus contains the numbers of pods of a zone.
 type ZoneStatus struct {
 	InService int // ready and not terminating
 	Other     int // known, but not in service
@@ -50,8 +51,8 @@ type ServerStatus struct {
 	Pod, Zone, Node string // "" if unknown
 }
 
-// Ready returns nil if HAProxy has a configuration with pods, and otherwise the reason. A proxy
-// without a source needs no pods.
+// Ready returns nil if HAProxy has a configuration with pods. Otherwise it returns the reason. A
+// proxy without a source needs no pods.
 func (s Status) Ready() error {
 	switch {
 	case s.Applied == 0 && s.ApplyErr != nil:
@@ -64,7 +65,7 @@ func (s Status) Ready() error {
 	return nil
 }
 
-// Problems returns a line for each error in the status. HAProxy can serve requests despite them.
+// Problems returns a line for each error in the status. HAProxy may still serve requests.
 func (s Status) Problems() (lines []string) {
 	for _, p := range []struct {
 		what string

@@ -15,19 +15,19 @@ import (
 type PodTraffic struct {
 	Pod  string // name of the Pod object, or its address if the name is unknown
 	Zone string // "" if unknown
-	// Requests is the number of requests that HAProxy has sent to the pod, Errors the number of its
-	// answers with a status of 500 to 599, and Failures the number of failed connections and broken
-	// answers.
+	// Requests is the number of requests that HAProxy has sent to the pod. Errors is the number of
+	// answers of the pod with a status of 500 to 599. Failures is the number of failed connections
+	// and broken answers.
 	Requests, Errors, Failures uint64
 	// InFlight is the current number of requests without a complete answer.
 	InFlight uint64
-	// Up is true while a server with the address of the pod gets requests.
+	// Up is true while HAProxy sends requests to a server with the address of the pod.
 	Up bool
 }
 
-// Traffic adds up HAProxy's counters of servers by pod. HAProxy counts by server. A slot can have
-// several pods one after another, one pod can be a server of several backends, and after a reload all
-// counters begin at 0.
+// Traffic adds up, for each pod, HAProxy's counters of servers. The counters of a server are not
+// those of a pod: a slot can contain several pods one after another, one pod can be a server of
+// several backends, and after a reload all counters begin at 0.
 //
 // The zero value has no traffic. A Traffic is not safe for concurrent use.
 type Traffic struct {
@@ -45,12 +45,12 @@ type podEntry struct {
 	seen time.Time
 }
 
-// forgetAfter is how long a pod without a server stays in a Traffic. It is longer than the usual
-// interval between two scrapes, so that a scrape finds the last numbers.
+// forgetAfter is how long Traffic keeps a pod that no longer has a server. It is longer than the
+// usual interval between two scrapes of the metrics, so that a scrape still reads the last numbers.
 const forgetAfter = 5 * time.Minute
 
-// Name sets the name and zone of the pod with this address. The name of a pod without a call of
-// Name is its address.
+// Name sets the name and zone of the pod with the address addr. Without a call of Name, the name of
+// a pod is its address.
 func (t *Traffic) Name(addr netip.AddrPort, pod, zone string, now time.Time) {
 	t.entry(addr, now).set(pod, zone)
 }
@@ -68,8 +68,8 @@ func (t *Traffic) entry(addr netip.AddrPort, now time.Time) *podEntry {
 	return e
 }
 
-// set gives the entry a name. A new name means a new pod with the same address, so the counters
-// begin at 0.
+// set sets the name of the entry. If the entry already had another name, the address now belongs to
+// a new pod, so the counters begin at 0.
 func (e *podEntry) set(pod, zone string) {
 	if pod == "" {
 		pod = e.Pod
@@ -80,8 +80,9 @@ func (e *podEntry) set(pod, zone string) {
 	e.Pod, e.Zone = pod, zone
 }
 
-// Update reads the rows of "show stat". Call it before each change of the servers, too: an increase of
-// a counter counts for the address that the server had at the last Update.
+// Update reads the rows of "show stat". Also call it before each change of the servers: if a
+// counter has risen, Update adds the difference to the address that the server had at the last
+// Update.
 func (t *Traffic) Update(rows []runtimeapi.Stat, now time.Time) {
 	for _, e := range t.pods {
 		e.InFlight, e.Up = 0, false
@@ -118,7 +119,7 @@ func (t *Traffic) Update(rows []runtimeapi.Stat, now time.Time) {
 }
 
 // forget removes addresses that have had no server for forgetAfter. If the pod has a new address,
-// forget adds the counters to the entry of the new address, so that the sum does not fall.
+// forget adds the counters of the old address to the new one, so that the sum does not fall.
 func (t *Traffic) forget(now time.Time) {
 	var old []*podEntry
 	maps.DeleteFunc(t.pods, func(_ netip.AddrPort, e *podEntry) bool {
@@ -155,8 +156,8 @@ func (p *PodTraffic) add(o PodTraffic) {
 	p.Up = p.Up || o.Up
 }
 
-// Pods returns the traffic of all pods, sorted by zone and pod. A pod with several addresses
-// appears once: a pod of a StatefulSet keeps its name when it gets another address.
+// Pods returns the traffic of all pods, sorted by zone and pod. If a pod has had several addresses,
+// it appears once: a pod of a StatefulSet keeps its name when it gets another address.
 func (t *Traffic) Pods() []PodTraffic {
 	all := make([]PodTraffic, 0, len(t.pods))
 	at := make(map[podKey]int, len(t.pods))

@@ -29,7 +29,7 @@ func TestTraffic(t *testing.T) {
 	update(runtimeapi.Stat{Proxy: "local", Server: "BACKEND", Total: 9}, row("s1", one, "UP", 10, 1, 2, 3), row("s2", netip.MustParseAddrPort("127.0.0.1:1"), "MAINT", 0, 0, 0, 0))
 	require.Equal(t, []PodTraffic{{Pod: "pod-1", Zone: "a", Requests: 10, Errors: 1, Failures: 2, InFlight: 3, Up: true}}, traffic.Pods())
 
-	// The slot gets another pod, whose name is not known yet.
+	// Another pod gets the slot. The name of this pod is not known yet.
 	update(row("s1", two, "UP 1/3", 14, 1, 2, 1))
 	pod2 := PodTraffic{Pod: "[fd00::2]:80", InFlight: 1, Up: true}
 	pod1 := PodTraffic{Pod: "pod-1", Zone: "a", Requests: 14, Errors: 1, Failures: 2}
@@ -69,7 +69,7 @@ func TestTrafficOfAPodWithAnotherAddress(t *testing.T) {
 	var traffic Traffic
 	traffic.Name(one, "web-0", "a", now)
 	traffic.Update([]runtimeapi.Stat{row(one, 10)}, now)
-	for minute := range uint64(8) { // longer than the old address is remembered
+	for minute := range uint64(8) { // longer than Traffic keeps the old address
 		traffic.Name(two, "web-0", "a", now)
 		traffic.Update([]runtimeapi.Stat{row(two, minute)}, now)
 		require.Equal(t, []PodTraffic{{Pod: "web-0", Zone: "a", Requests: 10 + minute, Up: true}}, traffic.Pods(), "after %d minutes", minute)

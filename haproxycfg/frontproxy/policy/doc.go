@@ -17,19 +17,19 @@
 //	  requests: 400
 //	  source: {requests: 50}
 //
-// A field has the name of its field in [frontproxy.Settings], with a small first letter. The
+// The name of a field is the name in [frontproxy.Settings] with a small first letter. The only
 // exception is retryBudget, which sets RetryPercent. A time has a unit, such as "200ms" or "15s". A
-// percentage ends with "%". The word off, or 0, switches a setting off, as a negative number does
-// in Settings. The fields pending and retryBudget refuse 0; in these fields, off means no limit. To
-// get the default, leave the field out: 0 does not mean the default.
+// percentage ends with "%". The values off and 0 switch a setting off, as a negative number does in
+// Settings. The fields pending and retryBudget refuse 0; in these two fields, off means no limit.
+// To get the default of a field, leave the field out: 0 does not mean the default.
 //
 // # Faults
 //
-// One faulty field rejects the whole file, because half of a policy could be worse than the last
-// good policy. The errors of Parse and Read join an [Error] with file, line and field for each
-// fault. Unknown fields, repeated fields, aliases and further documents are faults.
+// If one field is faulty, Parse and Read reject the whole file, because half of a policy could be
+// worse than the last good policy. Their error joins an [Error] with file, line and field for each
+// fault. Unknown fields, repeated fields, aliases and a second document are faults.
 //
 // # What it does not do
 //
-// The package does not follow the file.
+// The package does not notice later changes of the file.
 package policy

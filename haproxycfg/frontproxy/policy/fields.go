@@ -13,7 +13,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/frontproxy"
 )
 
-// fields are the fields of a file, in the order of frontproxy.Settings.
+// fields returns the fields of a file, in the order of frontproxy.Settings.
 func fields(s *frontproxy.Settings) []field {
 	limit := func(l *haproxycfg.Limit) []field {
 		return []field{{name: "requests", read: number(&l.Requests)}, {name: "connections", read: number(&l.Connections)}}
@@ -55,10 +55,11 @@ func fields(s *frontproxy.Settings) []field {
 
 type reader = func(*yaml.Node) string
 
-// isOff reports whether the value is the word off. YAML 1.1 reads it as a boolean.
+// isOff reports whether the value is the word off. It looks at the text, because YAML 1.1 reads off
+// as a boolean.
 func isOff(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Value == "off" }
 
-// orOff reads off and zero as -1, which switches the field off.
+// orOff returns a reader that stores -1 for off and for zero. -1 switches the field off.
 func orOff[T int | time.Duration](to *T, read func(*T) reader) reader {
 	return func(n *yaml.Node) string {
 		if isOff(n) {
@@ -73,8 +74,8 @@ func orOff[T int | time.Duration](to *T, read func(*T) reader) reader {
 	}
 }
 
-// aboveZeroOrOff reads a number above 0, or off. off means no limit. It refuses 0, because a reader
-// of the file would understand 0 as the strictest limit.
+// aboveZeroOrOff returns a reader for a number above 0, or off. off means no limit. The reader
+// refuses 0, because a person who reads the file would understand 0 as the strictest limit.
 func aboveZeroOrOff(to *int, read func(*int) reader) reader {
 	return func(n *yaml.Node) string {
 		reason := orOff(to, read)(n)
@@ -118,7 +119,8 @@ func percentAbove0(to *int) reader {
 	}
 }
 
-// hundredths reads a percentage with up to two decimals as a number of hundredths of a percent.
+// hundredths returns a reader for a percentage with up to two decimals. It stores hundredths of a
+// percent.
 func hundredths(to *int) reader {
 	return func(n *yaml.Node) string {
 		whole, ok := strings.CutSuffix(n.Value, "%")

@@ -50,8 +50,8 @@ func Read(path string) (frontproxy.Settings, error) {
 	return Parse(path, data)
 }
 
-// Parse reads settings. file is the name of the file in errors. If there are faults, the error
-// joins an *Error for each of the first 20 faults, and the Settings are zero.
+// Parse reads the settings in data. file is the name of the file in errors. If there are faults,
+// the error joins an *Error for each of the first 20 faults, and the Settings are zero.
 func Parse(file string, data []byte) (frontproxy.Settings, error) {
 	d := decoder{file: file, lines: map[string]int{}}
 	root, err := document(data)
@@ -72,7 +72,7 @@ func Parse(file string, data []byte) (frontproxy.Settings, error) {
 	return s, nil
 }
 
-// document returns the value of the only document in data, or nil if data has no document.
+// document returns the value of the only document in data. It returns nil if data has no document.
 func document(data []byte) (*yaml.Node, error) {
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("the file has more than %d bytes", MaxSize)
@@ -128,7 +128,7 @@ func fileName(field string) string {
 // decoder reads the nodes of one file.
 type decoder struct {
 	file   string
-	lines  map[string]int // the line of each field that the file has
+	lines  map[string]int // the line of each field in the file
 	faults []error
 }
 
@@ -140,7 +140,7 @@ func (d *decoder) faultf(line int, field, format string, args ...any) {
 type field struct {
 	name   string
 	read   func(n *yaml.Node) (reason string)
-	fields []field // of a mapping, in place of read
+	fields []field // the fields of a mapping; read is nil then
 }
 
 func (d *decoder) mapping(n *yaml.Node, at string, known []field) {

@@ -16,7 +16,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/frontproxy/policy"
 )
 
-// everything sets each field to another value than its default.
+// everything sets each field to a value that is not its default.
 const everything = `
 protocol: grpc
 balance: random
@@ -70,7 +70,7 @@ func TestParseEverything(t *testing.T) {
 	require.Equal(t, want, got)
 	v := reflect.ValueOf(got)
 	for i := range v.NumField() {
-		if name := v.Type().Field(i).Name; name != "NoPool" { // it contradicts PoolPurge
+		if name := v.Type().Field(i).Name; name != "NoPool" { // NoPool contradicts PoolPurge
 			require.False(t, v.Field(i).IsZero(), "the test lacks %s", name)
 		}
 	}
@@ -168,7 +168,8 @@ func TestRead(t *testing.T) {
 	require.Equal(t, 5, s.Retries)
 }
 
-// FuzzParse requires that a file is either rejected with named faults, or gives settings that Config accepts.
+// FuzzParse requires that Parse rejects a file with named faults, or returns settings that
+// Proxy.Config accepts.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(everything))
 	f.Add([]byte("limits: {source: {requests: 5}}\nretries: off\n"))

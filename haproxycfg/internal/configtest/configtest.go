@@ -1,6 +1,6 @@
-// Package configtest has helpers for the tests of haproxycfg and haproxycfg/edge. Parse reads a
-// rendered configuration with code that is independent of the renderer. Golden compares rendered
-// files with golden files.
+// Package configtest contains helpers for the tests of haproxycfg and haproxycfg/edge. Parse reads
+// a rendered configuration. It shares no code with the renderer. Golden compares rendered files
+// with golden files.
 package configtest
 
 import (
@@ -30,14 +30,15 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files instead of comparing with them")
 
-// GoldenDir is the directory that golden configurations contain in the paths of their maps.
+// GoldenDir is the configuration directory of golden configurations. The paths of their maps begin
+// with it.
 const GoldenDir = "/etc/haproxy"
 
 // Golden renders each configuration and compares the files with those in the directory
 // testdata/TestGolden/VERSION/NAME. VERSION is Global.Version, the version of HAProxy for which the
-// files are. Golden also requires that each haproxy of this version or a later one accepts the files
-// without a warning; see [haproxytest.Binaries]. With the flag -update, Golden writes the files
-// below testdata instead of comparing them.
+// files are. Golden also requires that each haproxy of this version or a later one accepts the
+// files without a warning; see [haproxytest.Binaries]. With the flag -update, Golden writes the
+// files below testdata instead of comparing them.
 func Golden(t *testing.T, configs map[string]*haproxycfg.Config) {
 	binaries := versions(t)
 	for name, c := range configs {

@@ -21,7 +21,7 @@ var sectionKeywords = map[string]bool{
 }
 
 // Parse reads a configuration by the rules of the configuration manual, section 2.2. It shares no
-// code with package haproxycfg, so that a fault in that package's quoting does not remain hidden.
+// code with package haproxycfg, so it finds faults in the quoting of that package.
 func Parse(text string) ([]Section, error) {
 	if !strings.HasSuffix(text, "\n") {
 		return nil, fmt.Errorf("no line end at the end of the file")
