@@ -15,7 +15,7 @@ import (
 type Family uint8
 
 const (
-	AnyFamily  Family = iota // the first address in the node's list, which is of the cluster's first family
+	AnyFamily  Family = iota // the first address in the node's list; the cluster's first family decides its family
 	PreferIPv4               // an IPv6 address only if there is no IPv4 address
 	PreferIPv6               // an IPv4 address only if there is no IPv6 address
 )
@@ -23,19 +23,20 @@ const (
 // AddressPolicy chooses the address of a node to which the balancer sends traffic. The zero value
 // chooses the first InternalIP.
 //
-// A Selector makes two exceptions. If several nodes list an address, it is a virtual address and no
-// node's own: a node gets its next address of the same type and family, if it has one. If a Service
-// has only one IP family, the targets of the Service have addresses of this family. The identity of
-// a node does not depend on the Service.
+// A Selector departs from this choice in two cases. First, if several nodes list the same address,
+// the Selector treats it as a virtual address that belongs to no node. Each of these nodes then
+// gets its next address of the same type and family. A node without such an address keeps the
+// shared address. Second, if a Service has only one IP family, the targets of this Service have
+// addresses of this family. The identity of a node is the same for all Services.
 type AddressPolicy struct {
 	// Types are the address types to try, in this order. nil means InternalIP only. A type for
 	// names, such as Hostname, works only if the value is an IP address.
 	Types  []corev1.NodeAddressType
 	Family Family
-	// Allow are ranges of addresses that nodes really have, although the addresses have a special
-	// meaning. For example, 240.0.0.0/4 is reserved, but some clouds use it. A prefix allows
-	// addresses of a special range only if the prefix lies within this range. So 0.0.0.0/0 allows
-	// no special address.
+	// Allow lists ranges of special addresses that Choose accepts, because nodes of the cluster
+	// really have such addresses. For example, 240.0.0.0/4 is reserved, but some clouds use it. A
+	// prefix allows addresses of a special range only if the prefix lies within this range. So
+	// 0.0.0.0/0 allows no special address.
 	Allow []netip.Prefix
 	// Observe makes Choose accept special addresses that are not in Allow. It still ignores
 	// unspecified, multicast and broadcast addresses, which no node can have. A Selection has a
@@ -43,7 +44,7 @@ type AddressPolicy struct {
 	Observe bool
 }
 
-// Choose returns the address of a node. It takes the first of Types for which the node has a usable
+// Choose returns the address of a node. It uses the first of Types for which the node has a usable
 // address, and applies the Family only within this type. It returns an IPv4-mapped IPv6 address as
 // IPv4. If the node has no usable address, the error lists the addresses of the node, and says why
 // each special address is not usable.
@@ -52,7 +53,7 @@ type AddressPolicy struct {
 // metadata service of the cloud. So Choose ignores some addresses as if the node did not have them:
 //
 //   - link-local, reserved and cloud metadata addresses, unless Allow contains them;
-//   - an IPv6 address that carries such an IPv4 address or an IPv4 loopback address, unless Allow
+//   - an IPv6 address that contains such an IPv4 address or an IPv4 loopback address, unless Allow
 //     contains the IPv4 address;
 //   - unspecified, multicast and broadcast addresses;
 //   - addresses with a zone.
@@ -110,9 +111,9 @@ func (p AddressPolicy) Choose(node *corev1.Node) (netip.Addr, error) {
 	return netip.Addr{}, err
 }
 
-// specialError says why an address in a special range is not used.
+// specialError is the reason why a policy refuses an address in a special range.
 type specialError struct {
-	addr  netip.Addr // an address of a node, or an IPv4 address that it carries
+	addr  netip.Addr // the address of a node, or the IPv4 address inside it
 	given string     // the address as the node states it
 	specialaddr.Range
 }
@@ -141,8 +142,8 @@ func (p AddressPolicy) usable(s string) (netip.Addr, error) {
 	return addr, err
 }
 
-// Parse parses the address of a pod or of another machine. It returns an IPv4-mapped IPv6 address as
-// IPv4. It returns an error if the string is not an IP address, if the address has a zone, or if
+// Parse parses the address of a pod or of another machine. It returns an IPv4-mapped IPv6 address
+// as IPv4. It returns an error if the string is not an IP address, if the address has a zone, or if
 // Choose would ignore this address; see Choose. If the address is usable but suspicious, Parse also
 // returns the text of a warning. It does not use Types and Family.
 func (p AddressPolicy) Parse(s string) (addr netip.Addr, warning string, err error) {
@@ -157,7 +158,7 @@ func (p AddressPolicy) Parse(s string) (addr netip.Addr, warning string, err err
 
 var errNotIP = errors.New("not an IP address without a zone")
 
-// never reports whether no machine has an address of this kind.
+// never reports whether k is a kind of address that no machine can have.
 func never(k specialaddr.Kind) bool {
 	return k == specialaddr.Unspecified || k == specialaddr.Multicast || k == specialaddr.Broadcast
 }
@@ -175,7 +176,7 @@ func (p AddressPolicy) refusal(given string, addr netip.Addr) error {
 		switch r.Kind {
 		case specialaddr.LinkLocal, specialaddr.Metadata, specialaddr.Reserved:
 			refuse = !p.allows(form, r.Prefix)
-		case specialaddr.Loopback: // usual in tests; but no reason to write it inside another address
+		case specialaddr.Loopback: // tests use loopback addresses, but nobody needs one inside an IPv6 address
 			refuse = i > 0 && !p.allows(form, r.Prefix)
 		}
 		if refuse {

@@ -75,14 +75,14 @@ func memberChanges(before, after *Pool) []memberChange {
 	return changes
 }
 
-// affects reports whether the subset of a service may differ between the two pools. ready are the
-// nodes with a ready pod of the service; nil if unknown.
+// affects reports whether the subset of a service may differ between the two pools. ready has the
+// names of the nodes with a ready pod of the service; nil means unknown.
 //
-// A service is affected if a node of its subset has changed, or if another node can enter the
-// subset. Pick takes the nodes of best rank, and each zone has a share of the places. So a node
-// outside the subset can leave the cluster without effect. A node that joins the cluster enters the
-// subset in two cases. Either it ranks before the subset's last node of the same zone. Or all other
-// nodes of its zone are already in the subset: the new node may let the share of the zone grow.
+// A service is affected if a node of its subset has changed. A change of a node outside the subset
+// affects the service only if this node can enter the subset. In each zone, Pick chooses the nodes
+// of best rank. So a new node can enter the subset in two cases. First, it ranks before the last
+// node of its zone in the subset. Second, the subset already contains all other nodes of its zone,
+// so the share of the zone may grow.
 func (c *poolChange) affects(s *service, ready []string) bool {
 	for i := range s.nodes {
 		if slices.Contains(c.identities, s.nodes[i].Identity) {
@@ -145,16 +145,17 @@ func (c *poolChange) mayEnter(s *service, change memberChange) bool {
 	return last >= 0 && hashring.Compare(s.key, m.ringNode(), hashring.Node{Name: s.nodes[s.last[last].index].Identity}) < 0
 }
 
-// zoneLast describes the nodes of one zone in a subset, and names the one that ranks last among
-// them. Without Spread, all nodes count as one zone.
+// zoneLast describes the nodes of a subset in one zone: how many they are, and which of them ranks
+// last. Without Spread, all nodes count as one zone.
 type zoneLast struct {
 	zone  string
-	index int // in the subset
+	index int // of the node that ranks last, in service.nodes
 	count int // number of the subset's nodes in the zone
 }
 
-// describe stores in s what affects needs: whether a node of the subset is excluded, and the last node
-// of each zone. The subset of s must have been picked from the pool p.
+// describe sets the fields of s that the method affects reads: whether the subset has Excluded
+// nodes, and the last node of each zone. The caller must have picked the subset of s from the pool
+// p.
 func (p *Pool) describe(s *service) {
 	s.described, s.excluded = true, false
 	s.last = s.last[:0]

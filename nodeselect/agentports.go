@@ -9,21 +9,21 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// AgentPort is an agent port and the Service that owns it.
+// AgentPort is a port on which each node answers the agent checks of one Service.
 type AgentPort struct {
 	Port    uint16
 	Service *corev1.Service
 }
 
-// AgentPorts assigns agent ports to the Services that ask for one in their annotation. It returns
-// the assigned ports, sorted by number. It also returns a Problem for each Service that does not
-// get the port it asks for, the oldest Service first.
+// AgentPorts assigns agent ports to the Services whose annotation requests one. It returns the
+// assigned ports, sorted by number. It also returns a Problem for each Service that does not get
+// the requested port, the oldest Service first.
 //
-// If several Services ask for the same port, the oldest of them gets it. If they are equally old,
-// the first by namespace and name gets it. So all node agents and the balancer come to the same
-// result without communication. A reserved port, or a node port of any Service, is never an agent
-// port. A Service without node ports receives no traffic from outside, so AgentPorts ignores its
-// annotation.
+// If several Services request the same port, the oldest of them gets it. If they are equally old,
+// the first of them by namespace and name gets it. So all node agents and the balancer come to the
+// same result without communication. A reserved port, or a node port of any Service, is never an
+// agent port. A Service without node ports receives no traffic from outside, so AgentPorts ignores
+// its annotation.
 func (a Annotations) AgentPorts(objects Objects, reserved ...uint16) ([]AgentPort, []Problem) {
 	p := newAgentPorts(a, reserved)
 	p.addAll(objects.Services)
@@ -55,8 +55,8 @@ type agentPorts struct {
 	annotations Annotations
 	reserved    []uint16
 	nodePorts   map[uint16][]*corev1.Service // services with this node port, oldest first
-	claims      map[uint16][]*corev1.Service // services that ask for this agent port, oldest first
-	problems    map[string]Problem           // why services do not get the port they ask for, by Ref.Key
+	claims      map[uint16][]*corev1.Service // services that request this agent port, oldest first
+	problems    map[string]Problem           // why a service does not get the port that it requests, by Ref.Key
 }
 
 func newAgentPorts(annotations Annotations, reserved []uint16) *agentPorts {
@@ -98,8 +98,9 @@ func (p *agentPorts) replace(old, svc *corev1.Service, changed func(key string))
 	}
 }
 
-// edit applies a function, insert or remove, to the lists of all ports that a service names. It
-// appends these ports to ports. Afterwards, the caller must call assign for each of these ports.
+// edit updates the list of each port that a service names. The argument edit is the function that
+// changes a list: insert or remove. edit returns the argument ports, with the ports of the service
+// appended. Afterwards, the caller must call assign for each of these ports.
 func (p *agentPorts) edit(ports []uint16, svc *corev1.Service, edit func([]*corev1.Service, *corev1.Service) []*corev1.Service) []uint16 {
 	if !hasNodePorts(svc) {
 		return ports
@@ -189,8 +190,8 @@ func (p *agentPorts) assign(port uint16, changed func(key string)) {
 	}
 }
 
-// nodePortProblems returns a warning for each node port that is a port of the agents or of Kubernetes,
-// sorted by service.
+// nodePortProblems returns a warning for each node port that is a port of the agents or of
+// Kubernetes, sorted by service.
 func (p *agentPorts) nodePortProblems() (problems []Problem) {
 	for _, ports := range [...][]uint16{p.reserved, portsOfKubernetes} {
 		for _, port := range ports {
@@ -205,8 +206,8 @@ func (p *agentPorts) nodePortProblems() (problems []Problem) {
 	return slices.Compact(problems)
 }
 
-// conflicts returns a warning for each TCP node port of a service that is a port of the agents or of
-// Kubernetes. kube-proxy redirects the connections before they reach the agent.
+// conflicts returns a warning for each TCP node port of a service that is a port of the agents or
+// of Kubernetes. kube-proxy redirects the connections before they reach the agent.
 func (p *agentPorts) conflicts(svc *corev1.Service) (problems []Problem) {
 	if svc == nil || !hasNodePorts(svc) {
 		return nil

@@ -43,8 +43,8 @@ func (a Annotations) name(key string) string {
 // user who may only annotate a Service cannot break nodes.
 var portsOfKubernetes = []uint16{2379, 2380, 6443, 10248, 10249, 10250, 10255, 10256, 10257, 10259}
 
-// AgentPort returns the agent port that a service asks for in its annotation. It returns 0 if the
-// service asks for none. For these three kinds of ports, AgentPort returns 0 and an error:
+// AgentPort returns the agent port that a service requests in its annotation. 0 means that it
+// requests none. For these three kinds of ports, AgentPort returns 0 and an error:
 //
 //   - a port outside 1 to 65535;
 //   - a node port of the same service, because its connections go to kube-proxy and not to the
@@ -90,7 +90,7 @@ func (a Annotations) WeightPercent(svc *corev1.Service) (int, error) {
 	return int(n), nil
 }
 
-// Drain reports whether an annotation asks to drain the object. It accepts the values of
+// Drain reports whether the annotation of an object requests a drain. It accepts the values of
 // strconv.ParseBool. For any other value, it returns false and an error.
 func (a Annotations) Drain(obj metav1.Object) (bool, error) {
 	name := a.name("drain")

@@ -13,7 +13,8 @@
 //	}
 //
 // Package nodeselect/manifest reads objects from the output of kubectl. Package nodeselect/live
-// follows a live cluster. Objects of any other client can be passed to [NewObjects].
+// follows a live cluster. A program can also get objects from any other client, and pass them to
+// [NewObjects].
 //
 // # Following changes
 //
@@ -28,35 +29,35 @@
 // A [Predicate] is a function of a node and a time. It judges the node as [Eligible], [Avoid] or
 // [Excluded], and states the reason. A program can add its own Predicates.
 //
-// [DefaultPredicates] exclude nodes that must not get traffic from load balancers, that are deleted or
-// that run no kube-proxy. They avoid nodes that are not ready or have no network, that are not
+// [DefaultPredicates] exclude nodes that must not get traffic from load balancers, that are deleted
+// or that run no kube-proxy. They avoid nodes that are not ready or have no network, that are not
 // initialised, or that are about to be removed. They ignore a cordon; [NotCordoned] explains why.
 // README.md in this directory lists the labels, taints and conditions of Kubernetes.
 //
 // No Predicate can make a subset empty. An avoided node stays in a subset that already contains it.
-// It enters another subset only if there are too few Eligible nodes. An Excluded node is picked
-// only if the cluster has no Eligible and no avoided node. Only a node without a usable address is
-// never picked. Selection.Findings contains the reason for each node that is not Eligible.
-// Selection.Problems contains a warning if such nodes are picked.
+// It enters another subset only if there are too few Eligible nodes. An Excluded node enters a
+// subset only if the cluster has no Eligible and no avoided node. A node without a usable address
+// never enters a subset. Selection.Findings contains the reason for each node that is not Eligible.
+// Selection.Problems contains a warning if subsets contain such nodes.
 //
 // # Subsets
 //
 // The subset of a service is the set of nodes that rank best for this service by rendezvous
 // hashing. The hash has two inputs: "namespace/name" of the service, and the Identity of the node,
-// which is its address by default. So the contract of package hashring holds: all processes that
-// see the same nodes choose the same subsets, and when nodes change, as few members of subsets as
-// possible change. Assume that a cluster has N nodes, and each service has K of them. If a node
-// leaves, about K/N of the services get one other node. If a node joins, about K/N of the services
-// replace one node by it.
+// which is its address by default. So the package keeps the promises of package hashring. All
+// processes that see the same nodes choose the same subsets. When nodes change, as few members of
+// subsets as possible change. Assume that a cluster has N nodes, and each service has K of them. If
+// a node leaves, about K/N of the services get one other node. If a node joins, about K/N of the
+// services replace one node by it.
 //
 // All ports of a service share one subset, because the port is not an input of the hash. So the
 // balancer needs to check a node only once for all ports. The cluster is not an input either,
 // because clusters do not share nodes.
 //
-// Selector.Spread takes nodes evenly from the zones, which are in the label
-// topology.kubernetes.io/zone. Selector.Sticky prefers the present nodes of a service.
-// [DiffSubsets] compares two selections, so a program can show a change before it applies the
-// change.
+// With Selector.Spread, a subset has the same number of nodes from each zone, as far as possible.
+// The zone of a node is in the label topology.kubernetes.io/zone. With Selector.Sticky, a service
+// keeps its present nodes even if other nodes rank better. [DiffSubsets] compares two selections,
+// so a program can show a change before it applies the change.
 //
 // A service with externalTrafficPolicy Local drops traffic on nodes without a ready pod.
 // Objects.ReadyNodes contains the nodes with a ready pod; live.Watcher can set it. If ReadyNodes

@@ -194,7 +194,7 @@ func ExampleSelector_sticky() {
 	// not sticky, the same: false
 }
 
-// With Spread a subset contains as many nodes of one zone as of the other.
+// With Spread, a subset contains the same number of nodes from each of the two zones.
 func ExampleSelector_spread() {
 	pool := nodeselect.Selector{Size: 6, Spread: true}.Pool(workers(30), time.Now())
 	zones := map[string]int{}
@@ -205,7 +205,7 @@ func ExampleSelector_spread() {
 	// Output: map[zone-0:3 zone-1:3]
 }
 
-// A node leaves, and the service that had the node gets another one.
+// A node leaves the cluster. Each service that used this node gets another node.
 func ExampleTracker() {
 	objects, _ := manifest.Parse("cluster.yaml", []byte(manifests))
 	var d nodeselect.Delta

@@ -25,8 +25,9 @@ func familyOfAddr(addr netip.Addr) ipFamily {
 	return onlyIPv6
 }
 
-// familyOf returns the family of a service that has one. kube-proxy opens a node port only for the
-// families of the service. Manifests written by hand state no family.
+// familyOf returns the IP family of a service that has exactly one, and anyFamily otherwise.
+// kube-proxy opens a node port only for the families of the service. A manifest that somebody has
+// written by hand may state no family; the result is then anyFamily.
 func familyOf(svc *corev1.Service) ipFamily {
 	if svc == nil || len(svc.Spec.IPFamilies) != 1 {
 		return anyFamily
@@ -57,8 +58,9 @@ func (p *Pool) findFamily() {
 	}
 }
 
-// withFamily returns a pool of the nodes of p that have an address of the family, with this address.
-// Their identities, and so their ranks, are the same as in p.
+// withFamily returns a pool with those nodes of p that have an address of the family f. In the new
+// pool, each node has this address. The identities of the nodes, and so their ranks, are the same
+// as in p.
 func (p *Pool) withFamily(f ipFamily) *Pool {
 	if f == anyFamily || f == p.family {
 		return p

@@ -16,10 +16,10 @@ import (
 type Objects struct {
 	Nodes    []*corev1.Node    // by name
 	Services []*corev1.Service // by namespace, then name
-	// ReadyNodes are the nodes with a ready pod, for each service with externalTrafficPolicy Local.
-	// A key is the Ref.Key of a service. A value is the sorted list of node names, and Select picks
-	// only these nodes for the service. If ReadyNodes is nil, nothing is known about pods. live.ReadyNodes
-	// computes it for objects from manifests.
+	// ReadyNodes has, for each service with externalTrafficPolicy Local, the nodes with a ready
+	// pod. nil means that nothing is known about pods. A key is the Ref.Key of a service. A value
+	// is the sorted list of node names; Select picks only these nodes for the service.
+	// live.ReadyNodes computes the map for objects from manifests.
 	ReadyNodes map[string][]string
 	// Ignored is the number of objects of other kinds in the manifests.
 	Ignored int

@@ -54,7 +54,8 @@ func TestTrimChangesNoSelection(t *testing.T) {
 	}
 }
 
-// A trimmed node keeps no memory of the API server's message alive: decoding copies each string.
+// A trimmed node keeps no memory of the API server's message alive, because the decoder copies each
+// string.
 func TestTrimmedNodesHoldNothingElse(t *testing.T) {
 	var list corev1.NodeList
 	for _, n := range manifesttest.Nodes(1000) {

@@ -11,10 +11,10 @@ import (
 // "namespace/name". current are the nodes that the service uses now; nil if unknown. Pick reads
 // only the Identity of these nodes.
 //
-// Pick chooses the nodes of best rank among the Eligible nodes and among those avoided nodes that
-// are in current. With Sticky, nodes in current keep their places even if other nodes rank better.
-// If there are not enough such nodes, Pick adds avoided nodes that are not in current. If there is
-// still no node, Pick chooses among the Excluded nodes.
+// Pick chooses the nodes of best rank among the Eligible nodes and the avoided nodes in current.
+// With Sticky, nodes in current keep their places even if other nodes rank better. If there are not
+// enough such nodes, Pick adds avoided nodes that are not in current. If there is still no node,
+// Pick chooses among the Excluded nodes.
 func (p *Pool) Pick(key string, current []Node) []Node {
 	var scratch [64]hashring.Node
 	picked := p.best(p.rings[Eligible], scratch[:0], key, p.size)
@@ -46,8 +46,8 @@ func (p *Pool) byName(picked []hashring.Node) []Node {
 	return nodes
 }
 
-// best appends the k nodes of best rank in r to dst. With Spread, it takes them evenly from all
-// zones.
+// best appends the k nodes of best rank in r to dst. With Spread, it chooses the same number of
+// nodes from each zone, as far as possible.
 func (p *Pool) best(r *hashring.Ring, dst []hashring.Node, key string, k int) []hashring.Node {
 	if p.spread {
 		return r.AppendSpread(dst, key, k)
@@ -56,9 +56,10 @@ func (p *Pool) best(r *hashring.Ring, dst []hashring.Node, key string, k int) []
 }
 
 // keep returns the new nodes of a service, at most p.size. picked are the best Eligible nodes, and
-// current are the nodes that the service has now. An avoided node in current is not Eligible. It
-// competes with the picked nodes and stays if it wins. With Sticky, all nodes in current that are
-// avoided or Eligible get places first, and the picked nodes fill the places that are left.
+// current are the present nodes of the service. Without Sticky, keep ranks the avoided nodes of
+// current together with the picked nodes, and returns the best of both. With Sticky, keep first
+// gives places to the nodes of current that are Eligible or avoided. It then fills the remaining
+// places with picked nodes.
 func (p *Pool) keep(picked []hashring.Node, key string, current []Node) []hashring.Node {
 	in := make(map[string]bool, len(picked)+len(current))
 	var stay []hashring.Node
@@ -95,9 +96,9 @@ func (p *Pool) keep(picked []hashring.Node, key string, current []Node) []hashri
 	return p.best(newRing(append(stay, others...)), nil, key, p.size)
 }
 
-// fill adds avoided nodes until the subset is full. It must be fast, so it ranks only as many
-// avoided nodes as can get a place. The slow case would be a cluster that loses its control plane:
-// all its nodes become avoided, and Pick calls fill for every service.
+// fill adds avoided nodes until the subset is full. It ranks only as many avoided nodes as can get
+// a place, because it must be fast: if a cluster loses its control plane, all nodes become avoided,
+// and Pick calls fill for every service.
 func (p *Pool) fill(picked []hashring.Node, key string) []hashring.Node {
 	places := p.size - len(picked)
 	in := make(map[string]bool, len(picked))

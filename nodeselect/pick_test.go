@@ -13,8 +13,8 @@ import (
 	"github.com/headgate/headgate/internal/manifesttest"
 )
 
-// fill ranks only as many avoided nodes as it needs. The result must be the same as with all of
-// them ranked.
+// The method fill ranks only as many avoided nodes as it needs. The result must be the same as if
+// it ranked all avoided nodes.
 func TestFillEqualsFullRanking(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for i := range 200 {
@@ -34,7 +34,7 @@ func TestFillEqualsFullRanking(t *testing.T) {
 			pool := Selector{Size: 1 + rng.IntN(25), Spread: spread}.Pool(nodes, manifesttest.Epoch)
 			key := fmt.Sprint("team/service-", i)
 			picked := pool.best(pool.rings[Eligible], nil, key, pool.size)
-			// Some avoided nodes have a place already, like nodes of a current subset.
+			// Some avoided nodes have a place already, as the avoided nodes of a current subset do.
 			for n := range pool.rings[Avoid].Ranked("other") {
 				if len(picked) < pool.size && rng.IntN(4) == 0 {
 					picked = append(picked, n)

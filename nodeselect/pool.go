@@ -23,7 +23,7 @@ type Identity uint8
 
 const (
 	// ByAddress identifies a node by the address that AddressPolicy chooses. If a machine gets a
-	// new address, the package treats it as another node. The balancer does the same.
+	// new address, the package treats it as another node, as the balancer does.
 	ByAddress Identity = iota
 	// ByName identifies a node by its name. Use it for machines that keep their names and change
 	// their addresses.
@@ -62,14 +62,14 @@ type Selector struct {
 	Identity Identity
 	// Address chooses the address of a node.
 	Address AddressPolicy
-	// Spread makes Select take the nodes of each service evenly from all zones; see
-	// hashring.Ring.Spread. A node without a zone label counts for one of the zones, which depends on
-	// its identity. A zone with few nodes gets as many places as the others, so its nodes get more
-	// services than the nodes of a large zone.
+	// Spread makes Select choose the same number of nodes from each zone, as far as possible; see
+	// hashring.Ring.Spread. Select assigns a node without a zone label to one of the zones, by the
+	// identity of the node. A zone with few nodes gets as many places as the others, so its nodes
+	// get more services than the nodes of a large zone.
 	Spread bool
-	// AllLocal makes Select pick all nodes with a ready pod for a service with externalTrafficPolicy
-	// Local, even if they are more than Size. Without AllLocal, pods on nodes outside the subset get
-	// no traffic, and a Selection has a warning.
+	// AllLocal makes Select pick all nodes with a ready pod for a service with
+	// externalTrafficPolicy Local, even if they are more than Size. Without AllLocal, pods on nodes
+	// outside the subset get no traffic, and a Selection has a warning.
 	AllLocal bool
 	// Sticky makes Select keep the present nodes of a service while they are Eligible or avoided,
 	// even if a node of better rank joins the cluster. So a node that joins changes no subset.
@@ -82,7 +82,8 @@ type Selector struct {
 	Annotations Annotations
 	// Reserved are ports that Select never uses as the agent port of a service, such as the port of
 	// the node's own agent. The agents on the nodes must reserve the same ports. A Selection has a
-	// warning for each Service that has one of them, or a port of Kubernetes itself, as a node port.
+	// warning for each Service that has one of them, or a port of Kubernetes itself, as a node
+	// port.
 	Reserved []uint16
 }
 
@@ -94,25 +95,25 @@ type Pool struct {
 	sticky   bool
 	allLocal bool
 
-	members  []member                     // the nodes that may be picked, sorted by name
-	index    map[string]int32             // positions in members, by identity
-	rings    [Excluded + 1]*hashring.Ring // the members, by verdict
+	members  []member                     // the nodes that Pick may choose, sorted by name
+	index    map[string]int32             // index in members, by Node.Identity
+	rings    [Excluded + 1]*hashring.Ring // the members with each verdict
 	findings []Finding                    // sorted by node name
 	problems []Problem
 
 	avoidable map[string]int // number of avoided nodes in each zone
-	family    ipFamily       // of the addresses of all members; anyFamily if they differ
+	family    ipFamily       // the family of the addresses of all members; anyFamily if the addresses have different families
 	ofFamily  [2]func() *Pool
 }
 
 type member struct {
 	Node
 	verdict Verdict
-	zone    string     // the zone that Spread counts the node for; see countZones
+	zone    string     // the zone to which Spread assigns the node; see countZones
 	other   netip.Addr // an address of the family that Addr does not have; invalid if there is none
 }
 
-// Pool judges nodes as of now.
+// Pool returns the nodes with their verdicts at the time now.
 func (s Selector) Pool(nodes []*corev1.Node, now time.Time) *Pool {
 	predicates := s.predicates()
 	all := make([]candidate, len(nodes))
@@ -133,7 +134,7 @@ func (s Selector) predicates() []Predicate {
 	return s.Predicates
 }
 
-// pool returns a Pool of candidates that have been judged. It does not change them.
+// pool returns a Pool of candidates that already have verdicts. It does not change the candidates.
 func (s Selector) pool(candidates []*candidate) *Pool {
 	p := &Pool{size: cmp.Or(max(s.Size, 0), DefaultSize), spread: s.Spread, sticky: s.Sticky, allLocal: s.AllLocal, index: make(map[string]int32, len(candidates))}
 	// If several nodes have the same identity, choose one of them.
@@ -243,17 +244,17 @@ func (s Selector) identity(n *corev1.Node, addr netip.Addr) string {
 	}
 }
 
-// candidate is a node with its verdict. A pool contains the candidates that can be used, at most
-// one for each identity.
+// candidate is a node with its verdict. A Pool contains the usable candidates, at most one for each
+// identity.
 type candidate struct {
 	member
-	reason      string // of the verdict; "" if Eligible
+	reason      string // reason for the verdict; "" if Eligible
 	unreachable string // why the node has no address or no identity; "" if it has both
 	shared      string // a warning about addresses that other nodes have too; "" if there is none
 	special     string // the problem of an address in a special range; "" if there is none
 	source      *corev1.Node
-	// addrs are the usable addresses that may be Addr, and others those that may be other. They are
-	// nil if neither has more than one.
+	// addrs are the usable addresses from which separate chooses the field Addr. others are the
+	// usable addresses for the field other. Both are nil if neither list has more than one address.
 	addrs, others []netip.Addr
 }
 
@@ -314,7 +315,7 @@ func (m member) compare(other member) int {
 	return cmp.Or(strings.Compare(m.Name, other.Name), strings.Compare(m.Identity, other.Identity))
 }
 
-// setAddr sets the address of a candidate, and what depends on it.
+// setAddr sets the address of a candidate, and the fields that depend on the address.
 func (s Selector) setAddr(c *candidate, addr netip.Addr) {
 	c.Addr, c.Identity, c.special = addr, s.identity(c.source, addr), s.Address.warning(addr)
 }
@@ -355,7 +356,7 @@ func (p *Pool) warnOfFallback() {
 // name. The caller must not change the slice.
 func (p *Pool) Findings() []Finding { return p.findings }
 
-// Problems returns a problem for each node that has the same identity as another node and is not
-// used for that reason. It also returns a warning if subsets contain nodes that are not Eligible.
-// The caller must not change the slice.
+// Problems returns a problem for each node that the Pool does not use because another node has the
+// same identity. It also returns a warning if subsets contain nodes that are not Eligible. The
+// caller must not change the slice.
 func (p *Pool) Problems() []Problem { return p.problems }

@@ -54,10 +54,10 @@ func (v *Verdict) UnmarshalText(text []byte) error {
 // node.
 type Predicate func(node *corev1.Node, now time.Time) (Verdict, string)
 
-// DefaultGrace is how long a node may be not ready before DefaultPredicates avoid it. After the
-// same time, Kubernetes evicts the pods of the node. Traffic does not depend on this time: if a
-// node is dead, health checks stop the traffic to the node within seconds. The node leaves its
-// subsets only if it stays dead.
+// DefaultGrace is how long a node may be not ready before DefaultPredicates avoid it. Kubernetes
+// evicts the pods of the node after the same time. The time has no effect on the traffic to a dead
+// node, because health checks stop this traffic within seconds. The node leaves its subsets only if
+// it stays dead.
 const DefaultGrace = 5 * time.Minute
 
 // ExcludeLabel is the Kubernetes label on nodes that external load balancers must not use. kubeadm
@@ -89,9 +89,9 @@ func NotDeleted(node *corev1.Node, _ time.Time) (Verdict, string) {
 // NotCordoned avoids cordoned nodes. It is not one of DefaultPredicates. A cordon only means that
 // no new pods start on the node; its running pods still serve. With this predicate, an operator who
 // cordons a whole cluster for an upgrade would change all subsets at the same time. The load
-// balancers of Kubernetes once did the same. After outages, they were changed and no longer react
-// to cordons (kubernetes#65013). A node agent is a better way: it drains a cordoned node within
-// seconds, and ends the drain as fast.
+// balancers of Kubernetes once avoided cordoned nodes too. This caused outages, so Kubernetes
+// removed the rule (kubernetes#65013). A node agent is a better way: within seconds, it drains a
+// node that somebody cordons, and ends the drain of a node that somebody uncordons.
 func NotCordoned(node *corev1.Node, _ time.Time) (Verdict, string) {
 	if node.Spec.Unschedulable {
 		return Avoid, "cordoned"

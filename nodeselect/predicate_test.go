@@ -239,8 +239,8 @@ func TestAddressPolicy(t *testing.T) {
 	}
 }
 
-// TestSpecialAddresses has a node with a metadata address and one with a loopback address. The
-// first one is not used, and the problems name node, address and range.
+// TestSpecialAddresses has a node with a metadata address and a node with a loopback address.
+// Select does not use the first node. The problems name the node, the address and the range.
 func TestSpecialAddresses(t *testing.T) {
 	at := time.Now()
 	var nodes []*corev1.Node

@@ -25,7 +25,7 @@ func (r Ref) String() string { return r.Namespace + "/" + r.Service + ":" + r.Po
 // ports of a service.
 func (r Ref) Key() string { return r.Namespace + "/" + r.Service }
 
-// Target is the place to which the traffic for a Ref goes.
+// Target says where the traffic for a Ref goes: to one port of several nodes.
 type Target struct {
 	Ref
 	NodePort  uint16 // 0 if the ref could not be resolved
@@ -35,7 +35,7 @@ type Target struct {
 	AppProtocol string
 	// WeightPercent is the weight of the service; see Annotations.WeightPercent.
 	WeightPercent int
-	Nodes         []Node // sorted by name; empty from Annotations.Resolve
+	Nodes         []Node // sorted by name; Annotations.Resolve leaves them empty
 }
 
 // Resolve returns the node port, agent port and weight for ref. If ref cannot be resolved,
@@ -88,8 +88,8 @@ func isLocal(svc *corev1.Service) bool {
 	return svc != nil && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }
 
-// pickFor picks the nodes of a service. If the service has one IP family, the nodes have addresses of
-// this family. ready is Objects.ReadyNodes.
+// pickFor picks the nodes of a service. If the service has one IP family, the nodes have addresses
+// of this family. ready is Objects.ReadyNodes.
 func (p *Pool) pickFor(svc *corev1.Service, key string, current []Node, ready map[string][]string) subset {
 	family := familyOf(svc)
 	pool := p.withFamily(family)
@@ -104,9 +104,10 @@ func (p *Pool) pickFor(svc *corev1.Service, key string, current []Node, ready ma
 	return s
 }
 
-// pickByPods picks the nodes of a service, whatever its IP families are. If the externalTrafficPolicy
-// of the service is Local, pickByPods picks only nodes that ready has for the service. If ready has
-// none of the nodes in p, pickByPods picks from all nodes, and adds a warning.
+// pickByPods picks the nodes of a service, whatever its IP families are. If the
+// externalTrafficPolicy of the service is Local, pickByPods picks only nodes that ready has for the
+// service. If ready has none of the nodes in p, pickByPods picks from all nodes, and adds a
+// warning.
 func (p *Pool) pickByPods(svc *corev1.Service, key string, current []Node, ready map[string][]string) subset {
 	if !isLocal(svc) {
 		return subset{nodes: p.Pick(key, current)}

@@ -40,8 +40,8 @@ func (s Selection) Subsets() Subsets {
 //
 //   - If Annotations.AgentPorts assigns the agent port of the service to another service, the
 //     target has no agent port.
-//   - If a service with externalTrafficPolicy Local has ready pods on more nodes than the target, the
-//     pods on the others get no traffic; see Selector.AllLocal.
+//   - If a service with externalTrafficPolicy Local has ready pods on more nodes than the target
+//     has, the pods on the remaining nodes get no traffic; see Selector.AllLocal.
 //   - If sessionAffinity of the service is ClientIP, most of its pods may get no traffic.
 //   - If a service with externalTrafficPolicy Local has no ready pod on a node of the cluster, the
 //     target has nodes without such a pod; see Objects.ReadyNodes.
@@ -99,9 +99,9 @@ func share(part, whole int) float64 {
 }
 
 // DiffSubsets returns, for each service, the nodes that enter its subset and the nodes that leave
-// it. Two nodes are the same if their identities and their addresses are equal. With another
-// address, the balancer connects to another machine. If only one of old and new contains a service,
-// the service counts as having an empty subset in the other.
+// it. Two nodes are the same if their identities and their addresses are equal. A node with a new
+// address is another node here, because the balancer connects to another machine. If only one of
+// old and new contains a service, the service counts as having an empty subset in the other.
 func DiffSubsets(old, new Subsets) SubsetChanges {
 	keys := make([]string, 0, max(len(old), len(new)))
 	keys = slices.AppendSeq(keys, maps.Keys(new))

@@ -76,8 +76,9 @@ func TestPickIsRendezvous(t *testing.T) {
 	}
 }
 
-// The oracle is one ring for each service, of the Eligible nodes and the avoided nodes in its
-// current subset. Pick gets the same result from one ring for all services.
+// The oracle makes one ring for each service. The ring has the Eligible nodes, and the avoided
+// nodes in the current subset of the service. Pick must get the same result from one ring for all
+// services.
 func TestPickKeepsAvoided(t *testing.T) {
 	for _, spread := range []bool{false, true} {
 		t.Run(fmt.Sprint("spread=", spread), func(t *testing.T) {
@@ -174,7 +175,7 @@ func TestPickFallsBack(t *testing.T) {
 	}
 }
 
-// With Sticky a service gets a new node only when it loses one.
+// With Sticky, a service gets a new node only when it loses a node.
 func TestPickSticky(t *testing.T) {
 	for _, spread := range []bool{false, true} {
 		s := nodeselect.Selector{Size: 9, Sticky: true, Spread: spread}
@@ -238,8 +239,8 @@ func TestPoolDuplicates(t *testing.T) {
 	require.Equal(t, "Node old: node new has the same identity 10.0.0.1", pool.Problems()[0].Error())
 }
 
-// A new machine with an old name is another node by provider ID, so its subsets change. By name it
-// is the same node.
+// If a new machine gets the name of an old machine, it is another node by provider ID, so its
+// subsets change. By name, it is the same node.
 func TestNewMachineWithOldName(t *testing.T) {
 	key := "a/b"
 	for _, tt := range []struct {
@@ -380,7 +381,7 @@ func TestDiffSubsets(t *testing.T) {
 	require.Zero(t, nodeselect.DiffSubsets(nil, next).Share())
 }
 
-// A node that leaves changes one place of each service that had the node, and no other place.
+// If a node leaves, each service of this node gets one other node, and keeps all its other nodes.
 func TestChurn(t *testing.T) {
 	objects := nodeselect.NewObjects(manifesttest.Nodes(200), manifesttest.Services(300))
 	var refs []nodeselect.Ref

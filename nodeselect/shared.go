@@ -11,9 +11,10 @@ import (
 // internalIP is the default of AddressPolicy.Types.
 var internalIP = [...]corev1.NodeAddressType{corev1.NodeInternalIP}
 
-// alternatives returns the usable addresses of a node that has the address addr from Choose. same
-// are those with the family and the address type of addr, in the order of the node. Choose prefers
-// the first of them. other are the addresses of the other family, in the order of Types.
+// alternatives returns the usable addresses of a node. addr is the address that Choose returns for
+// the node. same are the addresses with the family and the address type of addr, in the order of
+// the node's list. Choose prefers the first of them. other are the addresses of the other family,
+// in the order of Types.
 func (p AddressPolicy) alternatives(node *corev1.Node, addr netip.Addr) (same, other []netip.Addr) {
 	types := p.Types
 	if len(types) == 0 {
@@ -25,7 +26,7 @@ func (p AddressPolicy) alternatives(node *corev1.Node, addr netip.Addr) (same, o
 			candidates++
 		}
 	}
-	if candidates < 2 { // as for most nodes
+	if candidates < 2 { // true for most nodes
 		return nil, nil
 	}
 	for _, t := range types {
@@ -55,11 +56,11 @@ func appendNew(list []netip.Addr, addr netip.Addr) []netip.Addr {
 	return append(list, addr)
 }
 
-// separate gives each candidate an address of its own. An address that several nodes list, such as a
-// virtual address that moves between nodes, belongs to none of them. So a candidate gets the first
-// of its addresses of the same family that no other node lists, if there is one. If there is none,
-// the candidate keeps its first address: the other node may be the object of a machine that is gone.
-// separate returns the candidates whose address or warning it has changed.
+// separate gives each candidate an address of its own. An address that several nodes list, such as
+// a virtual address that moves between nodes, belongs to none of them. So a candidate gets the
+// first of its addresses of the same family that no other node lists, if there is one. If there is
+// none, the candidate keeps its first address: the other node may be the object of a machine that
+// is gone. separate returns the candidates whose address or warning it has changed.
 func (s Selector) separate(candidates []*candidate) (changed []*candidate) {
 	if !slices.ContainsFunc(candidates, func(c *candidate) bool { return c.addrs != nil || c.others != nil }) {
 		return nil

@@ -8,10 +8,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Tracker keeps a Selection up to date while a cluster changes. Each Update returns the Selection
-// that Selector.Select would return for all objects so far. For each service, the argument current
-// of Select would be the subset that the Tracker picked last, even if the service could not be
-// resolved in between.
+// Tracker keeps a Selection up to date while a cluster changes. Each Update returns the same
+// Selection as a call of Selector.Select with all objects that the Tracker has received so far. In
+// this call, the argument current has the subset of each service that the Tracker picked last. It
+// has this subset even if the Tracker could not resolve the service later.
 //
 // An Update is cheaper than a Select. It judges all nodes again, because verdicts depend on the
 // time. But it resolves and picks again only for services that the change may affect. A change of a
@@ -30,7 +30,7 @@ type Tracker struct {
 	pool       *Pool
 
 	refs        []Ref
-	resolutions []resolution        // of each ref
+	resolutions []resolution        // one for each ref
 	services    map[string]*service // the services that refs name, by Ref.Key
 	order       []*service          // the same services, in the order of the refs
 	initial     Subsets             // the caller's current subsets, until the first refs are known
@@ -44,14 +44,14 @@ type resolution struct {
 	problems []Problem
 }
 
-// service is the state of one service that a ref names.
+// service is the state of a service that one or more refs name.
 type service struct {
 	key  string
 	refs []int32 // positions in Tracker.refs
 	// subset is the result of the last pick. It stays here while no ref of the service can be
 	// resolved, because the next pick needs it as the argument current.
 	subset
-	picked bool // subset is in use
+	picked bool // the field subset has the result of a pick
 	local  bool // externalTrafficPolicy is Local
 
 	stale  bool // the refs must be resolved again
@@ -59,13 +59,13 @@ type service struct {
 
 	described bool       // the fields below are set; see describe
 	excluded  bool       // the subset has Excluded nodes, because there were no others
-	last      []zoneLast // the node of least rank in each zone
+	last      []zoneLast // the node that ranks last in each zone
 }
 
 // subset is the result of a pick for one service.
 type subset struct {
 	nodes      []Node
-	restricted bool    // only nodes with a ready pod were candidates
+	restricted bool    // Pick chose only among nodes with a ready pod
 	warning    Problem // zero for no warning
 	// otherFamily is true if the service has one IP family, which is not the family of all nodes.
 	otherFamily bool
@@ -96,15 +96,15 @@ type Delta struct {
 	Nodes    map[string]*corev1.Node    // by name; nil if the node is deleted
 	Services map[string]*corev1.Service // by Ref.Key; nil if the service is deleted
 	// ReadyNodes are the changed entries of Objects.ReadyNodes. An empty list means that the
-	// service has no ready pod. If this map is not nil, Objects.ReadyNodes becomes a map that is
-	// not nil. An empty map has this effect too.
+	// service has no ready pod. nil changes nothing. If the map is empty but not nil, it adds no
+	// entry, but Objects.ReadyNodes is not nil afterwards.
 	ReadyNodes map[string][]string
 	// Refs replace all refs of the Tracker. nil means no change.
 	Refs []Ref
 }
 
-// Changed names the nodes and services that an Update has changed, for logs. If Changed is zero,
-// the Selection is the same as before the Update.
+// Changed names the nodes and services whose part of the Selection an Update has changed. It is for
+// logs. If Changed is zero, the Selection is the same as before the Update.
 type Changed struct {
 	// Nodes are the names of nodes that are new or deleted, or whose verdict, reason, address or
 	// identity has changed.
@@ -117,8 +117,8 @@ type Changed struct {
 func (c Changed) IsZero() bool { return len(c.Nodes)+len(c.Services) == 0 }
 
 // Update applies a change, and judges all nodes at the time now. It returns the new Selection, and
-// what differs from the Selection before. The Tracker keeps the objects in d; the caller must not
-// change them later.
+// which parts of it differ from the Selection before. The Tracker keeps the objects in d; the
+// caller must not change them later.
 func (t *Tracker) Update(d Delta, now time.Time) (Selection, Changed) {
 	u := update{Tracker: t}
 	if d.Refs != nil {

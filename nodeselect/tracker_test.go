@@ -115,8 +115,9 @@ func (w *walk) node(name string) *corev1.Node {
 	return n
 }
 
-// serviceRef returns a service in one of two namespaces. Sorted by namespace, "ns" is before
-// "ns-b". Sorted by Ref.Key, "ns-b/" is before "ns/".
+// serviceRef returns a service in one of two namespaces. The names of the namespaces test the order
+// of services: a sort by namespace puts "ns" before "ns-b", and a sort by Ref.Key puts "ns-b/"
+// before "ns/".
 func serviceRef(i int) nodeselect.Ref {
 	return nodeselect.Ref{Namespace: []string{"ns", "ns-b"}[i%2], Service: fmt.Sprint("s", i)}
 }
@@ -222,7 +223,8 @@ func (w *walk) step(t *testing.T) {
 	w.check(t, d)
 }
 
-// check compares the Tracker, Select and AgentPorts with the naive versions.
+// check compares the results of the Tracker, of Select and of AgentPorts with the results of their
+// oracles; see NaiveSelect.
 func (w *walk) check(t *testing.T, d nodeselect.Delta) {
 	objects := nodeselect.NewObjects(slices.Collect(maps.Values(w.nodes)), slices.Collect(maps.Values(w.services)))
 	objects.ReadyNodes = w.ready
@@ -270,7 +272,7 @@ func (w *walk) equal(t *testing.T, want, got nodeselect.Selection) {
 	}
 }
 
-// After any sequence of changes the Tracker has the same Selection as a new Select.
+// After any sequence of changes, the Tracker returns the same Selection as a Select of all objects.
 func TestTrackerEqualsSelect(t *testing.T) {
 	for seed := range testscale.Of(60) {
 		// With the seeds from 100, these few walks run every statement that 250 walks run.
@@ -284,8 +286,8 @@ func TestTrackerEqualsSelect(t *testing.T) {
 	}
 }
 
-// Of two nodes with the same address the newer one is used. Here a node is replaced by one that
-// differs only in its creation time.
+// If two nodes have the same address, the newer node is used. This test replaces a node by a node
+// that differs only in its creation time.
 func TestTrackerSeesANewCreationTime(t *testing.T) {
 	made := func(name string, age time.Duration) *corev1.Node {
 		n := newNode(name, "10.0.0.1")

@@ -68,7 +68,8 @@ func TestNodesHaveAnAddressOfTheServicesFamily(t *testing.T) {
 	}}, none.Problems)
 }
 
-// Here one node has only IPv6, so a change of any node may concern a service with one family.
+// Here one node has only an IPv6 address. So a change of any node may change the nodes of a service
+// with one IP family.
 func TestTrackerFollowsFamilies(t *testing.T) {
 	service := func(f corev1.IPFamily) map[string]*corev1.Service {
 		return map[string]*corev1.Service{webRef.Key(): newService(named("shop", "web"), nodePort(30080), families(f))}
@@ -101,8 +102,9 @@ func TestSharedAddressIsNotUsed(t *testing.T) {
 		Message: "10.1.0.200 is an address of several nodes, so it is not used; 10.1.0.1 is",
 	}}, selection.Problems)
 
-	// The object of a removed machine may still list the only address of the machine that follows.
-	// Another family is not a substitute: the balancer may not reach it.
+	// A machine is gone, and another machine has its only address. The object of the old machine
+	// may still list this address. An address of another family is no substitute, because the
+	// balancer may not reach it.
 	for _, second := range [][]string{{"10.1.0.3"}, {"10.1.0.3", "fd00::3"}} {
 		selection = selectWeb(nodeselect.Selector{}, []*corev1.Node{newNode("c", "10.1.0.3"), newNode("d", "", addresses(second...))})
 		require.Equal(t, []string{"10.1.0.3"}, addrsOf(selection.Targets[0].Nodes))
@@ -180,8 +182,8 @@ func TestSessionAffinityIsAWarning(t *testing.T) {
 	require.EqualError(t, selection.Problems[0], "Service shop/web: spec.sessionAffinity: ClientIP: kube-proxy sees the balancer as the client, so each node sends all requests of a balancer to one pod, and most pods may get none")
 }
 
-// kube-proxy gets the connections to a node port before the agent that listens on the port. So also
-// a Service that no route names disturbs the checks of all others.
+// kube-proxy gets the connections to a node port before the agent that listens on the same port. So
+// a Service that no route names can also disturb the checks of all other services.
 func TestNodePortOfTheAgents(t *testing.T) {
 	s := nodeselect.Selector{Reserved: []uint16{9707}}
 	nodes := []*corev1.Node{newNode("a", "10.0.0.1")}

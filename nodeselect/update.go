@@ -16,8 +16,8 @@ type update struct {
 	touched []string   // keys of services whose targets or problems have changed
 }
 
-// mark notes that the refs of s must be resolved again. With repick, the nodes of s must also be
-// picked again. If s is nil, mark does nothing.
+// mark notes that the refs of s must be resolved again. If repick is true, the nodes of s must also
+// be picked again. If s is nil, mark does nothing.
 func (u *update) mark(s *service, repick bool) {
 	if s == nil {
 		return

@@ -17,8 +17,8 @@ const (
 	TaintKarpenter         = "karpenter.sh/disrupted"
 )
 
-// RemovalTaints returns the keys of the taints that announce the removal of a node: those of
-// autoscalers, and those of clouds that take a machine back.
+// RemovalTaints returns the keys of the taints that announce the removal of a node. Autoscalers set
+// some of them. Clouds set the others before they take a machine back.
 func RemovalTaints() []string {
 	return []string{
 		TaintClusterAutoscaler,
@@ -80,8 +80,8 @@ var withoutNodePorts = []Match{
 
 func labelText(key, value string) string { return fmt.Sprintf("label %s=%q", key, value) }
 
-// startup is the time after the creation of a node in which a condition says nothing about how the
-// node will be. A node that was ready for less than this time counts as never ready.
+// startup is the time after the creation of a node during which its conditions do not tell how the
+// node will be later. A node that was ready for less than this time counts as never ready.
 const startup = time.Minute
 
 // Ready avoids nodes that have been not ready for longer than grace. Two kinds of nodes get no
@@ -95,8 +95,9 @@ func Ready(grace time.Duration) Predicate {
 }
 
 // NetworkAvailable avoids nodes whose condition NetworkUnavailable has been True for longer than
-// grace. As for Ready, a node gets no grace if its network was never available. The status Unknown
-// means that the kubelet does not answer, which Ready judges.
+// grace. As with Ready, a node gets no grace if its network was never available. The status Unknown
+// means that the kubelet does not answer. NetworkAvailable accepts it, because Ready judges this
+// case.
 func NetworkAvailable(grace time.Duration) Predicate {
 	return condition(corev1.NodeNetworkUnavailable, grace, "network unavailable", func(s corev1.ConditionStatus) bool { return s == corev1.ConditionTrue })
 }
@@ -131,9 +132,9 @@ func condition(kind corev1.NodeConditionType, grace time.Duration, words string,
 	}
 }
 
-// isNever reports whether a condition has had its status since the start of the node. The time of
-// the creation comes from the API server, and the time of the condition from the node or from the
-// node controller.
+// isNever reports whether a condition has had its present status since the time startup after the
+// creation of the node, or for longer. The API server sets the time of the creation. The node or
+// the node controller sets the time of the condition, with another clock.
 func isNever(node *corev1.Node, since time.Time) bool {
 	created := node.CreationTimestamp.Time
 	return !created.IsZero() && since.Sub(created) < startup

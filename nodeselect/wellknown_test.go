@@ -95,7 +95,7 @@ func TestParseMatchRefuses(t *testing.T) {
 	}
 }
 
-// FuzzParseMatch checks that the key and the value of a Match give the text again.
+// FuzzParseMatch checks that the key and the value of a Match, put together, are the parsed text.
 func FuzzParseMatch(f *testing.F) {
 	f.Add("kubernetes.io/os=windows")
 	f.Add("edge")

@@ -8,10 +8,10 @@ import (
 	"github.com/headgate/headgate/hashring"
 )
 
-// countZones sets the zone of each member that has no zone label, and returns a warning about such
-// members. It must not be a zone of its own: then one such node would get as many places as all
-// nodes of a zone together. So a node without a label counts for one of the zones of the cluster,
-// which depends on its identity. Without Spread, countZones does nothing.
+// countZones assigns each member without a zone label to one of the zones of the cluster, by the
+// identity of the member. It returns a warning about such members. If they formed a zone of their
+// own, a single such node would get as many places as all nodes of another zone together. Without
+// Spread, countZones does nothing.
 func (p *Pool) countZones() (warning string) {
 	if !p.spread {
 		return ""

@@ -28,11 +28,11 @@ func New(conf *tls.Config) *http.Client {
 			ForceAttemptHTTP2:      true,
 			DisableCompression:     true, // answers are small, and a compressed one may expand without limit
 			MaxIdleConns:           64,
-			MaxIdleConnsPerHost:    64, // the default of 2 closes most connections of a burst
+			MaxIdleConnsPerHost:    64, // with the default of 2, net/http closes most connections after a burst
 			IdleConnTimeout:        90 * time.Second,
 			MaxResponseHeaderBytes: 64 << 10,
-			// All HTTP/2 requests share one connection. Without pings they would continue to use a
-			// dead connection until TCP notices, which takes a quarter of an hour.
+			// All HTTP/2 requests share one connection. Without pings, they would continue to use a
+			// dead connection until TCP detects that it is dead, after a quarter of an hour.
 			HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -52,9 +52,9 @@ type Request struct {
 	MaxBody int64
 }
 
-// Get sends a request, and returns the answer and its body. The body of the answer is closed. An
-// answer with status 200 and more than MaxBody bytes is an error. The body of an answer with
-// another status may be cut off.
+// Get sends a request, and returns the answer and its body. The body of the answer is closed
+// already. If an answer with status 200 has more than MaxBody bytes, Get returns an error. If an
+// answer with another status has more than MaxBody bytes, Get cuts off the body.
 func Get(ctx context.Context, client *http.Client, r Request) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL, nil)
 	if err != nil {
@@ -89,8 +89,8 @@ func Get(ctx context.Context, client *http.Client, r Request) (*http.Response, [
 	return resp, body, nil
 }
 
-// MaxSeconds is the largest number of seconds in a header. A larger number is read as MaxSeconds
-// (RFC 9111 section 1.2.2).
+// MaxSeconds is the largest number of seconds in a header. ParseSeconds reads a larger number as
+// MaxSeconds (RFC 9111 section 1.2.2).
 const MaxSeconds = 1 << 31
 
 // ParseSeconds reads a number of seconds in a header, such as Age.
@@ -105,9 +105,9 @@ func ParseSeconds(s string) (int64, bool) {
 	return n, true
 }
 
-// RetryAfter returns the pause that the server requests in Retry-After (RFC 9110 section 10.2.3),
-// or 0 if it requests none. The argument now is used only if Retry-After is a date and the answer
-// has no Date.
+// RetryAfter returns the pause that the server requests in Retry-After (RFC 9110 section 10.2.3). 0
+// means that the server requests no pause. RetryAfter uses the argument now only if Retry-After is
+// a date and the answer has no Date.
 func RetryAfter(h http.Header, now time.Time) time.Duration {
 	s := strings.TrimSpace(h.Get("Retry-After"))
 	if n, ok := ParseSeconds(s); ok {

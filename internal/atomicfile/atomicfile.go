@@ -39,7 +39,7 @@ func WriteKeepingLeftovers(file string, data []byte, mode fs.FileMode, beforeRen
 		return named(file, err)
 	}
 	defer os.Remove(t.Name()) // fails after the rename
-	defer t.Close()           // after the rename, because it ends the lock on the temporary file
+	defer t.Close()           // runs after the rename, because Close ends the lock on the temporary file
 	_, err = t.Write(data)
 	if err == nil {
 		err = t.Chmod(mode)

@@ -22,9 +22,9 @@ const maxDigits = 10
 // the temporary file is "." + the name of the target + up to ten digits. RemoveLeftovers removes a
 // regular file with such a name if the function isTarget returns true for the name of the target.
 //
-// While a process writes, it holds a lock on its temporary file. RemoveLeftovers keeps locked files.
-// If it cannot lock or remove a file, the file stays, without an error. On a system without flock,
-// all temporary files stay.
+// While a process writes, it holds a lock on its temporary file. RemoveLeftovers keeps locked
+// files. If it cannot lock or remove a file, the file stays, without an error. On a system without
+// flock, all temporary files stay.
 func RemoveLeftovers(dir string, isTarget func(name string) bool) {
 	entries, _ := inputfile.ReadDir(dir) // without a directory there is nothing to remove
 	for _, e := range entries {
@@ -54,7 +54,8 @@ func isTemp(name string, isTarget func(string) bool) bool {
 }
 
 // createTemp creates and locks a temporary file for the file base in dir. Before the temporary file
-// is locked, RemoveLeftovers in another process may remove it. In that case, createTemp tries again.
+// is locked, RemoveLeftovers in another process may remove it. In that case, createTemp tries
+// again.
 func createTemp(dir, base string) (t *os.File, err error) {
 	err = retry(filepath.Join(dir, base), func() (bool, error) {
 		t, err = os.CreateTemp(dir, "."+base+"*")
@@ -109,7 +110,7 @@ func removeUnlocked(path string, flags int, remove func(string) error) {
 	}
 	defer f.Close()
 	if filelock.File(f) == nil && isAt(f, path) {
-		_ = remove(path) // another attempt follows
+		_ = remove(path) // if this fails, a later call tries again
 	}
 }
 

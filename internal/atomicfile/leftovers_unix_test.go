@@ -19,8 +19,8 @@ import (
 
 const childFile = "ATOMICFILE_TEST_CHILD_FILE"
 
-// TestChild is the process that other tests kill. It prints a line when a write of the file is
-// complete except for the rename, and it has a temporary directory beside the file.
+// TestChild is the main function of the process that other tests kill. It makes a temporary
+// directory beside the file. Then it writes the file, and prints a line just before the rename.
 func TestChild(t *testing.T) {
 	file := os.Getenv(childFile)
 	if file == "" {
@@ -63,7 +63,8 @@ func names(t *testing.T, dir string) (names []string) {
 	return names
 }
 
-// The files of a process stay while it lives, and disappear at the next write after it was killed.
+// While a process runs, its temporary files stay. After somebody has killed the process, the next
+// write removes them.
 func TestKilledWriter(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "report.json")
@@ -90,7 +91,7 @@ func TestKilledWriter(t *testing.T) {
 	require.Len(t, names(t, dir), 2, "only the directory is left")
 }
 
-// A write that waits for its rename is not disturbed by another write of the same file.
+// If one write waits before its rename, another write of the same file does not disturb it.
 func TestTwoWritersOfOneFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "report.json")
 	err := atomicfile.Write(file, []byte("outer"), 0o600, func() error {
@@ -103,7 +104,7 @@ func TestTwoWritersOfOneFile(t *testing.T) {
 	require.Equal(t, []string{"report.json"}, names(t, filepath.Dir(file)))
 }
 
-// Files of the user have other names, or are not regular.
+// RemoveLeftovers keeps the files of the user: they have other names, or are not regular files.
 func TestOnlyLeftoversAreRemoved(t *testing.T) {
 	dir := t.TempDir()
 	put := func(name string) { require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600)) }

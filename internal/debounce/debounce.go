@@ -38,7 +38,7 @@ type Timer struct {
 }
 
 // New returns a Timer with this quiet time and this longest wait. If maxWait is not greater than
-// quiet, each burst lasts exactly maxWait.
+// quiet, each burst ends maxWait after its first event.
 func New(quiet, maxWait time.Duration) *Timer {
 	signal := make(chan struct{}, 1)
 	t := &Timer{C: signal, signal: signal, quiet: quiet, maxWait: maxWait}

@@ -1,5 +1,6 @@
-// Package dotsegment finds dot segments in the paths of requests: segments that some server resolves
-// as "." or "..". Through them, a request could reach a path that its route does not cover.
+// Package dotsegment finds dot segments in the paths of requests: segments that some server
+// resolves as "." or "..". Through them, a request could reach a path that its route does not
+// cover.
 package dotsegment
 
 import (
@@ -7,10 +8,10 @@ import (
 	"regexp"
 )
 
-// Pattern is a regular expression that finds a path segment "." or "..". It is for matches that
-// ignore case, with HAProxy and with package regexp. The dots and slashes may be percent-encoded up
-// to four times. Servers disagree about what a dot is and what ends a segment, so the expression also
-// covers what only some servers accept:
+// Pattern is a regular expression that finds a path segment "." or "..". HAProxy and package regexp
+// can use it. They must ignore case. The dots and slashes may be percent-encoded up to four times.
+// Servers disagree about what a dot is and what ends a segment. So the expression also covers these
+// forms, which only some servers accept:
 //   - "\" (Windows),
 //   - ";" and parameters (servlets),
 //   - "?", "#" and NUL, which end a path for a server that decodes first,

@@ -23,8 +23,8 @@ func TestIn(t *testing.T) {
 
 var plain = regexp.MustCompile(`(^|[/\\])\.{1,2}([/\\;?#\x00]|$)`)
 
-// FuzzIn: if a server decodes a path once or twice and finds a dot segment, In finds it too. A
-// request never contains NUL itself.
+// FuzzIn: if a server decodes a path once or twice and finds a dot segment, In finds it too. The
+// paths of the test have no NUL, because a request never contains NUL itself.
 func FuzzIn(f *testing.F) {
 	f.Add("/a/%2e%2e/b")
 	f.Add("/a/%25252e./b")

@@ -29,10 +29,11 @@ func (e *MemberError) Unwrap() error { return e.Err }
 
 var errTwice = errors.New("member comes twice")
 
-// Object decodes data, which must be one JSON object, into fields. It ignores members without a
-// field. It does not change a field whose member is missing or null. If an object at any depth has
-// two members with the same name, Object returns an error. If the error is in one member of the
-// object, it is a MemberError. After an error the fields may be set in part.
+// Object decodes data, which must be one JSON object, into fields. It ignores members that fields
+// does not name. If a member is missing or null, Object does not change its value in fields. If an
+// object at any depth has two members with the same name, Object returns an error. If the error is
+// in one member of the object, it is a MemberError. After an error, some of the values may have
+// changed.
 func Object(data []byte, fields Fields) error {
 	var whole json.RawMessage
 	if err := json.Unmarshal(data, &whole); err != nil {

@@ -47,7 +47,8 @@ func TestObject(t *testing.T) {
 	}
 }
 
-// For any input: Object accepts objects only, and its values are those that a map has.
+// For any input, Object accepts only objects, and its values are the values that json.Unmarshal
+// stores in a map.
 func FuzzObject(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var a, b json.RawMessage

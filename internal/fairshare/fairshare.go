@@ -19,8 +19,8 @@
 // Table refuses the new connection. So a source with few connections always gets one more, whatever
 // other sources hold.
 //
-// All operations take O(log n) time for n sources. A source needs about 150 bytes of memory while it
-// has connections.
+// All operations take O(log n) time for n sources. A source needs about 150 bytes of memory while
+// it has connections.
 //
 // The package has no clock, socket or goroutine. The server closes the connections that the Table
 // returns.
@@ -59,8 +59,8 @@ type Member[T Member[T]] interface {
 	comparable
 	// ShareEntry returns the field of the connection in which the Table keeps its links.
 	ShareEntry() *Entry[T]
-	// Idle returns for how long no byte of the connection has moved. The Table calls Idle while it
-	// is locked, so Idle must not call the Table.
+	// Idle returns for how long no byte of the connection has moved. The Table holds its lock while
+	// it calls Idle, so Idle must not call a method of the Table.
 	Idle() time.Duration
 }
 
@@ -110,14 +110,14 @@ type Table[T Member[T]] struct {
 
 	mu      sync.Mutex
 	sources map[Key]*source[T]
-	exempt  source[T] // of the connections without a source
+	exempt  source[T] // holds the connections that count for no source
 	unused  *source[T]
 	// byWeight and byWaiting rank the sources that have connections. They do not contain the source
 	// exempt.
 	byWeight, byWaiting ranking[T]
 	clock               uint32 // counts how often a connection began to wait
 	waiting, serving    int
-	units               int     // of all waiting connections
+	units               int     // sum of the units of all waiting connections
 	evicted             list[T] // connections that the server is closing; they need no room any more
 }
 
@@ -125,16 +125,17 @@ type Table[T Member[T]] struct {
 type source[T Member[T]] struct {
 	key   Key
 	lists [3]list[T] // by state; the list of gone is empty
-	units int        // of its waiting connections
-	index [2]int     // in Table.byWeight and in Table.byWaiting
-	next  *source[T] // in Table.unused
+	units int        // sum of the units of its waiting connections
+	index [2]int     // index of the source in Table.byWeight, and in Table.byWaiting
+	next  *source[T] // the next source in the list Table.unused
 }
 
 func (s *source[T]) conns() int { return s.lists[waiting].n + s.lists[serving].n }
 
-// waitingWeight is the weight of a waiting connection; a serving one has the weight 1. The value is a
-// compromise. A source with 10 waiting connections weighs 80, so it makes room before an office with
-// 60 serving ones. A source with 2 waiting connections weighs 16, so it makes room after the office.
+// waitingWeight is the weight of a waiting connection; a serving one has the weight 1. The value is
+// a compromise. A source with 10 waiting connections weighs 80, so it makes room before an office
+// with 60 serving ones. A source with 2 waiting connections weighs 16, so it makes room after the
+// office.
 const waitingWeight = 8
 
 func (s *source[T]) weight() int { return s.lists[serving].n + waitingWeight*s.units }
@@ -142,14 +143,15 @@ func (s *source[T]) weight() int { return s.lists[serving].n + waitingWeight*s.u
 // Add adds m, a waiting connection of the source key. If exempt is true, m counts for no source:
 // MaxPerSource does not apply to m, and m is evicted later only if no other connection can be.
 //
-// If Add has to evict another connection for m, it returns that connection as victim, and the caller
-// must close the victim. The error is nil, ErrFull or ErrSourceFull.
+// If Add has to evict another connection for m, it returns that connection as victim, and the
+// caller must close the victim. The error is nil, ErrFull or ErrSourceFull.
 func (t *Table[T]) Add(m T, key Key, exempt bool) (victim T, err error) {
 	return t.add(m, key, exempt, waiting)
 }
 
-// AddServing adds a serving connection. It is as Add followed by Serve, but no other call sees the
-// connection wait, so no other call evicts it for that. A Table with MaxFiles must not use it.
+// AddServing adds a serving connection. It has the effect of Add and Serve in one step: no other
+// call can evict the connection between the two because it waits. Do not use it with a Table that
+// has MaxFiles.
 func (t *Table[T]) AddServing(m T, key Key, exempt bool) (victim T, err error) {
 	return t.add(m, key, exempt, serving)
 }
@@ -181,9 +183,9 @@ func (t *Table[T]) add(m T, key Key, exempt bool, to state) (victim T, err error
 
 func (t *Table[T]) files() int { return t.waiting + 2*t.serving }
 
-// Serve makes a waiting connection a serving one. A serving connection needs one more descriptor. If
-// another connection has to give up its descriptors, Serve returns that connection as victim, and
-// the caller must close the victim.
+// Serve makes a waiting connection a serving one. A serving connection needs one more descriptor.
+// If another connection has to give up its descriptors, Serve returns that connection as victim,
+// and the caller must close the victim.
 //
 // The error is nil, ErrEvicted if the connection was evicted before, or ErrFull if there are not
 // enough descriptors. After ErrFull, the caller should answer that the server is busy.
@@ -222,8 +224,9 @@ func (t *Table[T]) Wait(m T) {
 
 // Grow makes the waiting connection m count as several connections for MaxWaiting, because m holds
 // more memory than others. The argument units is how many m counts as. If m already counts as that
-// many or more, Grow does nothing. If the waiting connections now exceed MaxWaiting, Grow evicts one
-// of them and returns it as victim. The victim can be m itself. The caller must close the victim.
+// many or more, Grow does nothing. If the waiting connections now exceed MaxWaiting, Grow evicts
+// one of them and returns it as victim. The victim can be m itself. The caller must close the
+// victim.
 func (t *Table[T]) Grow(m T, units uint8) (victim T) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -244,8 +247,8 @@ func (t *Table[T]) Grow(m T, units uint8) (victim T) {
 }
 
 // Move makes a connection count for another source. If that source already has MaxPerSource
-// connections, Move returns ErrSourceFull. The connection moves nevertheless, and the caller must
-// close it.
+// connections, Move returns ErrSourceFull. Even then, the connection counts for the other source,
+// and the caller must close it.
 func (t *Table[T]) Move(m T, key Key, exempt bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -286,9 +289,9 @@ func (t *Table[T]) Remove(m T) {
 
 // Shed evicts connections after the process has run out of descriptors or memory, and returns them.
 // The caller must close them. Shed evicts an eighth of the waiting connections. Each of them is the
-// oldest of the source that has the most waiting connections at that moment. If no connection waits,
-// and the heaviest source has more connections than its share, Shed evicts the serving connection of
-// this source that has been idle for longest.
+// oldest of the source that has the most waiting connections at that moment. If no connection
+// waits, and the heaviest source has more connections than its share, Shed evicts the serving
+// connection of this source that has been idle for longest.
 func (t *Table[T]) Shed() (victims []T) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -372,8 +375,8 @@ func (t *Table[T]) victimFor(src *source[T], exempt bool) T {
 }
 
 // maxClosing limits the evicted connections that the server has not closed yet, because their
-// descriptors are still in use. If there are more, a new connection of the heaviest source is
-// refused, and no older connection of this source makes room for it.
+// descriptors are still in use. If there are more, the Table refuses a new connection of the
+// heaviest source, and evicts no older connection of this source for it.
 const maxClosing = 16
 
 // mostWaiting returns the oldest waiting connection of the source that has the most waiting
@@ -390,8 +393,8 @@ func (t *Table[T]) mostWaiting() T {
 const maxCompared = 16
 
 // longestIdle returns the serving connection of a source that has been idle for longest. If the
-// source has more than maxCompared (16) serving connections, longestIdle compares only 16 of them. The
-// next call compares the next 16.
+// source has more than maxCompared (16) serving connections, longestIdle compares only 16 of them.
+// The next call compares the next 16.
 func (t *Table[T]) longestIdle(s *source[T]) (longest T) {
 	var none T
 	var longestTime time.Duration
@@ -437,8 +440,8 @@ func (t *Table[T]) begin(m T, to state) {
 	t.rank(e.source)
 }
 
-// end takes a connection out of the list of its source. After that, the caller must call begin with
-// the same source, or leave.
+// end takes a connection out of the list of its source. After that, the caller must call the method
+// begin with the same source, or the method leave.
 func (t *Table[T]) end(m T) {
 	e := m.ShareEntry()
 	if e.state == waiting {
@@ -451,8 +454,8 @@ func (t *Table[T]) end(m T) {
 	e.source.lists[e.state].remove(m)
 }
 
-// sourceOf returns the source with a key. If the Table has no such source, sourceOf makes one without
-// connections.
+// sourceOf returns the source with a key. If the Table has no such source, sourceOf makes one
+// without connections.
 func (t *Table[T]) sourceOf(key Key, exempt bool) *source[T] {
 	if exempt {
 		return &t.exempt

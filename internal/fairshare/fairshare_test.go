@@ -28,7 +28,7 @@ type table struct {
 
 func key(from string) fairshare.Key { return fairshare.KeyOf(netip.MustParseAddr(from)) }
 
-// wait adds a waiting connection, which needs no room of another one.
+// wait adds a waiting connection, and requires that no other connection makes room for it.
 func (t *table) wait(from string) *conn {
 	t.t.Helper()
 	c, victim := t.push(from)
@@ -87,7 +87,7 @@ const (
 	honest  = "192.0.2.3"
 )
 
-// The oldest waiting connection of the source that holds the most makes room, one for each new
+// For each new connection, the source with the most connections loses its oldest waiting
 // connection. The few connections of the other sources stay.
 func TestSilentFloodMakesRoom(t *testing.T) {
 	tab := newTable(t, 100)
@@ -109,8 +109,8 @@ func TestSilentFloodMakesRoom(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// Without waiting connections, the source that holds more than its share loses the connection that
-// has been idle for longest. It cannot open further connections itself.
+// If no connection waits, the source that has more than its share loses the connection that has
+// been idle for longest. This source itself cannot open further connections.
 func TestIdleFloodMakesRoom(t *testing.T) {
 	tab := newTable(t, 100)
 	held := tab.serve(100, flooder)
@@ -144,8 +144,8 @@ func TestIdleFloodMakesRoom(t *testing.T) {
 	require.InDelta(t, 50, count, 7)
 }
 
-// Silent peers make room before many users of one office, and one slow user makes room after an
-// idle flood.
+// The connections of a few silent peers make room before the connections of an office with many
+// users. The connections of an idle flood make room before the connection of one slow user.
 func TestWaitingConnectionsCountMore(t *testing.T) {
 	t.Run("silent peers of several sources", func(t *testing.T) {
 		tab := newTable(t, 100)
@@ -177,8 +177,8 @@ func TestWaitingConnectionsCountMore(t *testing.T) {
 	})
 }
 
-// If all sources hold the same, a waiting connection makes room, the oldest first. Without one, the
-// Table refuses.
+// If all sources have equally many connections, the oldest waiting connection makes room. If no
+// connection waits, the Table refuses the new connection.
 func TestEqualSources(t *testing.T) {
 	tab := newTable(t, 3)
 	var conns []*conn
@@ -197,7 +197,7 @@ func TestEqualSources(t *testing.T) {
 	tab.wait("192.0.2.15")
 }
 
-// MaxWaiting bounds only the waiting connections, weighted by Grow.
+// MaxWaiting limits only the waiting connections. After Grow, one connection counts as several.
 func TestMaxWaiting(t *testing.T) {
 	tab := &table{t: t}
 	tab.MaxWaiting = 10
@@ -220,8 +220,8 @@ func TestMaxWaiting(t *testing.T) {
 	require.ErrorIs(t, err, fairshare.ErrEvicted)
 }
 
-// MaxWaiting holds also while the Table is full, and silent connections from new sources do not make
-// the serving connections of another source end.
+// MaxWaiting also limits the waiting connections while the Table is full. Silent connections from
+// new sources do not end the serving connections of another source.
 func TestMaxWaitingWhileFull(t *testing.T) {
 	for name, tab := range map[string]*table{
 		"Max":      {Table: fairshare.Table[*conn]{Max: 20, MaxWaiting: 2}},
@@ -241,8 +241,8 @@ func TestMaxWaitingWhileFull(t *testing.T) {
 	}
 }
 
-// A connection of AddServing never waits, so it makes no room for a connection of another source
-// while its own source holds few.
+// A connection that AddServing adds never waits. So it makes no room for a connection of another
+// source while its own source has few connections.
 func TestAddServing(t *testing.T) {
 	tab := newTable(t, 10)
 	tab.MaxWaiting = 1
@@ -373,8 +373,8 @@ func TestKeyOf(t *testing.T) {
 	require.Zero(t, fairshare.KeyOf(netip.Addr{}))
 }
 
-// Random calls keep the Table within its bounds, and a source without connections always gets in
-// while another one holds more than its share.
+// Random calls keep the Table within its limits. A source without connections always gets a
+// connection while another source has more than its share.
 func TestRandomCalls(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	tab := &table{t: t}

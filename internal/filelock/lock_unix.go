@@ -29,8 +29,8 @@ func File(f *os.File) error {
 // depends only on the write bits of the directory's mode, and not on the umask. If root runs this
 // process, open also gives the file the owner of the directory.
 //
-// If somebody changes the owner, group or mode of the directory later, the next call of open by the
-// owner of the file or by root changes the file.
+// If somebody later changes the owner, group or mode of the directory, the next call of open by the
+// owner of the file or by root also changes the file.
 //
 // A user who may write to the directory may replace the lock file by a symbolic link to a file of
 // somebody else. So open follows no symbolic link.

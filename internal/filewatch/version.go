@@ -15,8 +15,8 @@ type Version struct {
 	at   time.Time
 }
 
-// VersionOf returns the state of the file at path. It follows symbolic links. If there is no file,
-// this is also a state.
+// VersionOf returns the state of the file at path. It follows symbolic links. The absence of a file
+// is also a state.
 func VersionOf(path string) Version {
 	at := time.Now()
 	info, err := inputfile.Stat(path)
@@ -34,10 +34,10 @@ func (v Version) IsDir() bool { return v.info != nil && v.info.IsDir() }
 // both changes.
 const resolution = 2 * time.Second
 
-// Same reports whether the file is certainly the same in v as in earlier, a Version that VersionOf
-// returned before. It compares inode, size, mode and modification time. If the file was changed less
-// than two seconds before VersionOf returned earlier, Same returns false: the file may have changed
-// again with the same modification time.
+// Same reports whether the file has certainly not changed between the Versions earlier and v.
+// VersionOf must have returned earlier before v. Same compares inode, size, mode and modification
+// time. If the file was changed less than two seconds before VersionOf returned earlier, Same
+// returns false: the file may have changed again with the same modification time.
 func (v Version) Same(earlier Version) bool {
 	if v.info == nil || earlier.info == nil {
 		return v.info == nil && earlier.info == nil && v.err == earlier.err

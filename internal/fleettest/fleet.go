@@ -40,9 +40,8 @@ func (f *Fleet) InZones() *Fleet {
 	return f
 }
 
-// Subsets returns the subset of each service. They are the subsets that package nodeselect chooses
-// if Selector.Spread is true. If the nodes have no zones, they are also the subsets that nodeselect
-// chooses without Spread.
+// Subsets returns the subset of each service, as package nodeselect chooses it if Selector.Spread
+// is true. If the nodes have no zones, nodeselect chooses the same subsets without Spread.
 func (f *Fleet) Subsets() nodeselect.Subsets {
 	members := make([]hashring.Node, len(f.Nodes))
 	index := make(map[string]int, len(f.Nodes))

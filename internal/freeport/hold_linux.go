@@ -51,5 +51,5 @@ func bind(fd int, addr *unix.SockaddrInet4) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return bound.(*unix.SockaddrInet4).Port, nil // of the same address family as addr
+	return bound.(*unix.SockaddrInet4).Port, nil // bound has the same type as addr
 }

@@ -51,8 +51,9 @@ func TestHoldOfAnInvalidAddress(t *testing.T) {
 	}
 }
 
-// TestProcessesThatStartTakeNoPort holds ports while other processes start. Listening and closing
-// fails here: between fork and exec, a child has every socket of its parent.
+// TestProcessesThatStartTakeNoPort holds ports while other processes start. If Hold only listened
+// on the port and closed the listener, the test would fail: between fork and exec, a child has
+// every socket of its parent.
 func TestProcessesThatStartTakeNoPort(t *testing.T) {
 	var children sync.WaitGroup
 	defer children.Wait()

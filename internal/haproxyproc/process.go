@@ -12,8 +12,8 @@
 // in master-worker mode. A reload needs this mode.
 //
 // HAProxy does not run longer than its parent. Stop ends the whole process group. On Linux, the
-// kernel ends HAProxy if the parent dies without a call of Stop. If HAProxy ends by itself, nothing
-// restarts it; package haproxycfg/supervisor does.
+// kernel ends HAProxy if the parent dies without a call of Stop. This package does not restart an
+// HAProxy that has ended by itself; package haproxycfg/supervisor does.
 //
 // If the parent is process 1 of a container, the kernel makes the workers of a dead master children
 // of the parent. Process waits for them, so that they do not stay as zombies.
@@ -59,16 +59,17 @@ type Options struct {
 	Path string
 	// Config is the configuration file.
 	Config string
-	// StatsSocket is the Unix socket in the configuration's line "stats socket". HAProxy is ready
-	// when it answers on StatsSocket and on MasterSocket, except on one that is empty.
+	// StatsSocket is the Unix socket in the configuration's line "stats socket". Start waits until
+	// HAProxy answers on StatsSocket and on MasterSocket. If one of the two is empty, Start waits
+	// only for the other.
 	StatsSocket string
 	// MasterSocket is the Unix socket for the master's command line. If it is not empty, HAProxy
 	// runs in master-worker mode.
 	MasterSocket string
 	// Dir is the working directory of HAProxy. Empty means the directory of this process.
 	Dir string
-	// Output receives what HAProxy prints. nil means nothing receives it. Only one goroutine at a
-	// time calls Write.
+	// Output receives the text that HAProxy prints. nil means that nothing receives it. Only one
+	// goroutine at a time calls Write.
 	Output io.Writer
 	// ReadyTimeout bounds Start; 0 means 20 seconds.
 	ReadyTimeout time.Duration
@@ -109,8 +110,8 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 	}
 	p.cmd = command(o)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
-	// If a worker outlives its master, it keeps the output pipe open. WaitDelay makes Wait return
-	// nevertheless.
+	// If a worker outlives its master, it keeps the output pipe open. Even then, Wait returns after
+	// WaitDelay.
 	p.cmd.WaitDelay = 2 * time.Second
 
 	started := make(chan error, 1)
@@ -187,8 +188,9 @@ func ended(status error) error {
 }
 
 // probe returns nil if HAProxy answers on each socket. In master-worker mode, it asks both the
-// master and the worker, because either of them may be ready last. "@1" sends a command through the
-// master to the worker, because there was no reload since the start.
+// master and the worker, because either of them may be ready last. The master passes a command with
+// the prefix "@1" to worker 1, which is the present worker, because there was no reload since the
+// start.
 func probe(ctx context.Context, o Options) error {
 	for _, s := range []runtimeapi.Socket{
 		{Path: o.StatsSocket, Timeout: time.Second},
@@ -247,7 +249,7 @@ func (p *Process) SoftStop() { softStop(p.cmd.Process) }
 // StartError is the error of Start if HAProxy did not become ready.
 type StartError struct {
 	Err    error
-	Output string // the end of what HAProxy printed
+	Output string // the last part of the text that HAProxy printed
 }
 
 // Error returns the alerts in Output. If Output has no alert, Error returns all of Output.
@@ -277,8 +279,8 @@ func (t *tail) Write(b []byte) (int, error) {
 		t.buf = append(t.buf[:0], t.buf[extra:]...)
 	}
 	if t.next != nil {
-		// Ignore the error of next.Write. If the method of tail returned the error, the copying would
-		// stop and close the pipe, and HAProxy would get SIGPIPE.
+		// Ignore the error of next.Write. If the method of tail returned the error, the copying
+		// would stop and close the pipe, and HAProxy would get SIGPIPE.
 		_, _ = t.next.Write(b)
 	}
 	return len(b), nil

@@ -9,25 +9,25 @@
 // neither begins nor ends with a hyphen. The last label is not a number. A name in normal form is
 // its own normal form.
 //
-// These rules decide which spellings are accepted:
+// These rules say what the package does with the spellings of a name:
 //
 //   - Upper case becomes lower case. DNS ignores case (RFC 4343).
-//   - One final dot is removed. "a.example." and "a.example" are the same name in DNS.
-//   - Underscores are accepted. RFC 1123 does not allow them in host names, but clients send them
-//     and resolvers resolve them.
-//   - A name with a character outside ASCII is mapped in the way of browsers: "bücher.example"
-//     becomes "xn--bcher-kva.example". The result must be a valid name. The mapping is WHATWG URL,
-//     "domain to ASCII": UTS 46, not transitional, with the rules for joiners and right-to-left
-//     labels, and without rules for hyphens.
-//   - An ASCII name is not decoded. "xn--zzzzzz99.example" is accepted, although its first label
-//     is not valid Punycode: many clients send such a name unchanged.
-//   - An IP address is refused. It has neither a DNS entry nor a server name in TLS (RFC 6066
-//     section 3).
-//   - A name is refused if its last label is a number: decimal digits, or "0x" and hexadecimal
+//   - It removes one final dot. "a.example." and "a.example" are the same name in DNS.
+//   - It accepts underscores. RFC 1123 does not allow them in host names, but clients send them and
+//     resolvers resolve them.
+//   - It maps a name with a character outside ASCII as browsers do: "bücher.example" becomes
+//     "xn--bcher-kva.example". The result must be a valid name. The mapping is WHATWG URL, "domain
+//     to ASCII": UTS 46, not transitional, with the rules for joiners and right-to-left labels, and
+//     without rules for hyphens.
+//   - It does not decode an ASCII name. So it accepts "xn--zzzzzz99.example", although the first
+//     label is not valid Punycode: many clients send such a name unchanged.
+//   - It refuses an IP address. An IP address has neither a DNS entry nor a server name in TLS (RFC
+//     6066 section 3).
+//   - It refuses a name whose last label is a number: decimal digits, or "0x" and hexadecimal
 //     digits. Browsers read "127.1" and "a.0x7f" as an IPv4 address or refuse them (WHATWG URL,
 //     "ends in a number").
-//   - A port is removed in HTTP and in declarations, where a host may have one. In a TLS server
-//     name, a port is an error.
+//   - In HTTP and in declarations, a host may have a port. The package removes this port. In a TLS
+//     server name, a port is an error.
 //   - A wildcard is "*" in place of the whole first label: "*.example.com". It covers exactly one
 //     label. Only declarations have wildcards.
 //
@@ -70,7 +70,7 @@ const (
 type Error struct {
 	Kind   Kind
 	What   string // a noun phrase: "empty label"
-	Offset int    // the byte of the text at which the fault is
+	Offset int    // offset of the byte with the fault, in the text
 }
 
 func (e *Error) Error() string { return e.What + " at byte " + strconv.Itoa(e.Offset) }
@@ -171,7 +171,7 @@ func NormalizeServerName(name string) (string, error) {
 		return "", &Error{TooLong, nameTooLong, MaxName}
 	}
 	upper := false
-	start := 0 // of the label
+	start := 0 // offset of the label in s
 	for i := 0; i <= len(s); i++ {
 		if i == len(s) || s[i] == '.' {
 			if err := checkLabel(s[start:i], start); err != nil {

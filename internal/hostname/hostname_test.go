@@ -12,7 +12,8 @@ var (
 	name253 = strings.Repeat(label63+".", 3) + strings.Repeat("b", 61)
 )
 
-// names are names without a port. If normal is empty, the name is refused with an error of kind.
+// names are names without a port. If normal is empty, Normalize must refuse the name with an error
+// of this kind.
 var names = []struct {
 	name, normal string
 	kind         Kind
@@ -237,8 +238,8 @@ func TestNormalNamesDoNotAllocate(t *testing.T) {
 	require.LessOrEqual(t, testing.AllocsPerRun(100, func() { NormalizeHost("A.Example:443") }), 1.0)
 }
 
-// FuzzNormalize holds every input to the promises of the package: each normal form is its own
-// normal form, and a name that one function accepts is accepted by the others.
+// FuzzNormalize checks the promises of the package for every input. Each normal form is its own
+// normal form. If one function accepts a name, the others accept it too.
 func FuzzNormalize(f *testing.F) {
 	for _, c := range names {
 		f.Add(c.name)
@@ -285,7 +286,7 @@ func FuzzNormalize(f *testing.F) {
 	})
 }
 
-// requireNormal checks the rules of the normal form with code of its own.
+// requireNormal checks the rules of the normal form, without the code of the package.
 func requireNormal(t *testing.T, pattern, name string) {
 	t.Helper()
 	require.LessOrEqual(t, len(pattern), 253)

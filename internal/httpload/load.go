@@ -47,9 +47,10 @@ type Config[A any] struct {
 	// Timeout is the limit for a request, from dialling to its last byte. 0 means 5 s.
 	Timeout time.Duration
 	// Repeat makes a sender repeat a request once if the server had closed the kept connection
-	// without a response, as RFC 9110, section 9.2.2, allows for idempotent methods. Without Repeat
-	// such a request is a failure. With or without Repeat, a sender opens a new connection if it
-	// sees before it writes that the server has closed the old one.
+	// without a response, as RFC 9110, section 9.2.2, allows for idempotent methods. Without
+	// Repeat, such a request is a failure. Before each request, a sender also checks whether the
+	// server has closed the kept connection. If so, it opens a new connection, with Repeat and
+	// without it.
 	Repeat bool
 	// Parse reads the first line of the body of a response with status 200.
 	Parse func(line []byte) (A, error)
@@ -114,7 +115,7 @@ type sender[A any] struct {
 	log    *Log[A]
 	fresh  bool
 	opened *atomic.Int64
-	posts  float64 // the POST requests that are due; a fraction below 1 remains after each request
+	posts  float64 // number of POST requests that are due; a fraction below 1 remains after each request
 
 	conn net.Conn
 	in   *bufio.Reader

@@ -2,5 +2,6 @@
 
 package httpload
 
-// endOfInput always returns false: then a request on a closed connection is a failure.
+// endOfInput always returns false. So on these systems, a request on a connection that the server
+// has closed is a failure.
 func endOfInput(uintptr) bool { return false }

@@ -71,8 +71,8 @@ func ReadOptional(path string, limit int64) ([]byte, error) {
 	return data, err
 }
 
-// Equal reports whether the file at path exists and its content is exactly data. It stops reading at
-// the first difference.
+// Equal reports whether the file at path exists and its content is exactly data. It stops reading
+// at the first difference.
 func Equal(path string, data []byte) (bool, error) {
 	return answer("read", path, func(progress *atomic.Int64) (bool, error) {
 		info, err := os.Stat(path)
@@ -129,11 +129,11 @@ func ReadDir(path string) ([]fs.DirEntry, error) {
 	})
 }
 
-// open opens a regular file of at most limit bytes, and returns its size. Between stat and open, the
-// file at path may be replaced by a FIFO. So open does not wait for a writer of a FIFO, and checks
-// the opened file again.
+// open opens a regular file of at most limit bytes, and returns its size. Between stat and open,
+// the file at path may be replaced by a FIFO. So open does not wait for a writer of a FIFO, and
+// checks the opened file again.
 func open(path string, limit int64) (f *os.File, size int64, err error) {
-	info, err := os.Stat(path) // before open: opening some devices has effects
+	info, err := os.Stat(path) // before open, because to open some devices has effects
 	if err == nil {
 		err = check(path, info, limit)
 	}
@@ -200,8 +200,8 @@ func (s steps) Read(p []byte) (int, error) {
 // patience is the time without progress after which a call fails with ErrNoAnswer.
 const patience = 3 * time.Second
 
-// unanswered contains a path after a call for it has failed with ErrNoAnswer, until the operating
-// system answers that call. While a path is in unanswered, each further call for it fails
+// unanswered contains each path for which a call has failed with ErrNoAnswer, until the operating
+// system answers that call. While a path is in unanswered, each further call for this path fails
 // immediately. Otherwise, a program that tries again and again would get one more blocked thread
 // each time.
 var unanswered sync.Map
@@ -212,8 +212,8 @@ type outcome[T any] struct {
 	err    error
 }
 
-// answer returns the result of call, which makes system calls for the file at path. If call makes no
-// progress for 3 s, answer returns ErrNoAnswer. The goroutine of call then remains until the
+// answer returns the result of call, which makes system calls for the file at path. If call makes
+// no progress for 3 s, answer returns ErrNoAnswer. The goroutine of call then remains until the
 // operating system answers.
 func answer[T any](op, path string, call func(progress *atomic.Int64) (T, error)) (result T, err error) {
 	noAnswer := &fs.PathError{Op: op, Path: path, Err: ErrNoAnswer}

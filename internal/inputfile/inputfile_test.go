@@ -157,7 +157,7 @@ func TestFileSystemThatDoesNotAnswer(t *testing.T) {
 	})
 }
 
-// An outcome that comes together with the tick counts.
+// If the outcome and the tick come at the same time, the outcome counts.
 func TestOutcomeAtTheTick(t *testing.T) {
 	for range 100 { // select chooses at random
 		done, tick := make(chan outcome[string], 1), make(chan time.Time, 1)

@@ -17,9 +17,9 @@
 //
 // Run continues after every failure: when the server is down or refuses a request, and when a watch
 // expires (410), breaks or becomes silent. It tries again after 200 ms, then at growing intervals
-// of at most about 5 s. So a few seconds after the server answers again, Run knows what has changed
-// during the failure. The sink keeps its objects during the failure. The next list replaces them,
-// and the sink must find the differences.
+// of at most about 5 s. During the failure, the sink keeps its objects. A few seconds after the
+// server answers again, the sink gets the changes since the start of the failure. If they come as a
+// new list, the list replaces all objects, and the sink must find the differences.
 //
 // Run finds a connection that is dead but not closed. With HTTP/2, pings find it after 45 seconds
 // (HTTP2_READ_IDLE_TIMEOUT_SECONDS of client-go). Without HTTP/2, Run replaces a watch that has
@@ -33,13 +33,13 @@
 //
 // Run calls the health function with an error when a failure begins, and again when its reason
 // changes. It calls the function with nil when the server answers again. An expired watch is not an
-// error: in this way, an API server makes clients list again. If the server permits lists and
-// forbids watches, Run lists at each attempt. Then the sink gets changes some seconds late, and the
-// error remains.
+// error, because an API server uses it to make clients list again. If the server permits lists and
+// forbids watches, Run sends a list at each attempt. Then the sink gets changes some seconds late,
+// and the error remains.
 //
 // # What it does not do
 //
 // It has no index, no event handlers and no resync. Each watch has only one sink. A program that
-// imports it does not compile the clientset, and compiles only the API groups core/v1 and
-// discovery.k8s.io/v1.
+// imports this package does not compile the clientset. Of the API groups, it compiles only core/v1
+// and discovery.k8s.io/v1.
 package kubewatch

@@ -84,9 +84,9 @@ func (h *health) listed() {
 	}
 }
 
-// watchPermitted notes that the server has accepted a watch. The argument healthy is true if this
-// proves that the server works. For a streamed list, healthy is false, because only the complete
-// list is a proof.
+// watchPermitted notes that the server has accepted a watch. The argument healthy says whether this
+// proves that the server works. It is false for a streamed list, because only the complete list is
+// a proof.
 func (h *health) watchPermitted(healthy bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -60,7 +60,8 @@ func (s *recorder) names() []string {
 	return slices.Sorted(maps.Keys(s.nodes))
 }
 
-// eventually waits until is returns true. what describes the state in the failure message.
+// eventually waits until the function is returns true. The argument what describes the awaited
+// state in the failure message.
 func (s *recorder) eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
@@ -117,7 +118,7 @@ func run(t *testing.T, source Source[*corev1.Node], silence time.Duration) *reco
 	return s
 }
 
-// begin runs a Source until end is called, which waits for it.
+// begin runs a Source until somebody calls end. The function end returns when the Source has ended.
 func begin(source Source[*corev1.Node], silence time.Duration) (s *recorder, end func(*testing.T)) {
 	s = &recorder{}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -136,7 +137,8 @@ func begin(source Source[*corev1.Node], silence time.Duration) (s *recorder, end
 	}
 }
 
-// kindsOfServer runs a test against a server with streamed lists and one without.
+// kindsOfServer runs a test twice: against a server that supports streamed lists, and against a
+// server that does not.
 func kindsOfServer(t *testing.T, test func(t *testing.T, server *kubewatchtest.Server)) {
 	t.Run("streamed list", func(t *testing.T) {
 		t.Parallel()

@@ -32,7 +32,8 @@ const (
 	maxAge = 10 * time.Minute
 )
 
-// listWatch sends the requests of a Reflector, and reports their failures to health.
+// listWatch sends the requests of a Reflector. It reports failures of these requests to the field
+// health.
 type listWatch struct {
 	client                              rest.Interface
 	resource, namespace, fields, labels string
@@ -42,13 +43,13 @@ type listWatch struct {
 	mu           sync.Mutex
 	ended        bool
 	broken       bool      // the last streamed list ended before it was complete
-	lastResponse time.Time // of a list, or an event of a watch
+	lastResponse time.Time // time of the last list, or of the last event of a watch
 	running      sync.WaitGroup
 }
 
-// begin counts a request that starts. After a call of l.wait, it counts nothing and returns false,
-// and the request must not start. This can happen because the Reflector lists in a goroutine that
-// may run longer than the Reflector.
+// begin counts a request that starts. After a call of l.wait, begin counts nothing and returns
+// false, and the caller must not send the request. Such a call can happen, because the Reflector
+// lists in a goroutine that may run longer than the Reflector.
 func (l *listWatch) begin() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -130,13 +131,13 @@ var (
 	errBroken = errors.New("a streamed list ended before it was complete")
 )
 
-// listInstead converts an error of a streamed list of the latest version. After the converted
-// error, the Reflector sends a normal list. For example, the server answers that the latest version
-// has expired, or that it does not exist yet. With the original error, the Reflector would repeat
-// the streamed list forever without a pause.
+// listInstead converts an error of a streamed list of the latest version. For example, the server
+// answers that the latest version has expired, or that it does not exist yet. After the original
+// error, the Reflector would repeat the streamed list forever without a pause. After the converted
+// error, it sends a normal list.
 func listInstead(err error) error {
 	if utilnet.IsConnectionRefused(err) || apierrors.IsTooManyRequests(err) {
-		return err // the Reflector waits after these
+		return err // the Reflector pauses after these errors
 	}
 	return apierrors.NewInternalError(err)
 }
@@ -206,8 +207,8 @@ type stream struct {
 	events     chan watch.Event
 	stopped    chan struct{}
 	stop       sync.Once
-	incomplete bool // it begins with a streamed list, whose end has not come yet
-	latest     bool // that list is of the latest version, not of a given version or a later one
+	incomplete bool // the watch begins with a streamed list, and the end of this list has not arrived yet
+	latest     bool // the streamed list is of the latest version, and not of a given version or a later one
 }
 
 func (s *stream) ResultChan() <-chan watch.Event { return s.events }

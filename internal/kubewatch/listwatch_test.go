@@ -11,8 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-// Silent watches are resumed until the last response is older than maxAge. Then the Reflector
-// lists.
+// The Reflector resumes silent watches until the last response is older than maxAge. Then it sends
+// a list.
 func TestMaxAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &listWatch{silence: silence, health: &health{resource: "nodes", report: func(error) {}}}

@@ -23,7 +23,7 @@ type Object interface {
 // Source says which objects Run lists and watches. The API server applies the selectors.
 type Source[T Object] struct {
 	Client    rest.Interface // a client from Clients, for the API group of the resource
-	Resource  string         // "nodes"
+	Resource  string         // for example "nodes"
 	Namespace string         // "" means all namespaces
 	Fields    string         // a field selector; "" means none
 	Labels    string         // a label selector; "" means none
@@ -40,11 +40,11 @@ type Sink[T any] interface {
 	// Replace receives all objects, in no particular order. Run calls it after each list. Run lists
 	// at the start, and whenever it cannot resume a watch.
 	Replace([]T)
-	// Set receives a new or changed object. If only parts that Transform removes have changed, the
-	// object is equal to the last one.
+	// Set receives a new or changed object. If the change is only in parts that Transform removes,
+	// the object is equal to the object of the last call.
 	Set(T)
-	// Delete reports that an object was deleted, or that Transform now drops it. The sink may not
-	// know the object: perhaps Transform has always dropped it.
+	// Delete reports that the API server has deleted an object, or that Transform now drops it. If
+	// Transform has always dropped the object, the sink has never received it.
 	Delete(namespace, name string)
 }
 
@@ -63,7 +63,7 @@ func (s Source[T]) run(ctx context.Context, sink Sink[T], report func(error), si
 	if report == nil {
 		report = func(error) {}
 	}
-	ctx = klog.NewContext(ctx, klog.Logger{}) // silent
+	ctx = klog.NewContext(ctx, klog.Logger{}) // makes client-go log nothing
 	h := &health{done: ctx.Done(), resource: s.Resource, report: report}
 	lw := &listWatch{
 		health: h, silence: silence,
@@ -173,9 +173,8 @@ func (s *storeAdapter[T]) Delete(obj any) error {
 
 func (s *storeAdapter[T]) Resync() error { return nil }
 
-// runClock is a clock whose timers also fire when Run ends. A Reflector that waits for its next
-// attempt ignores its context. With the real clock, Run could therefore return only after this
-// wait.
+// runClock is a clock whose timers also fire when Run ends. While a Reflector waits for its next
+// attempt, it ignores its context. So with the real clock, Run could return only after this wait.
 type runClock struct {
 	clock.RealClock
 	afterEnd func(f func()) (stop func() bool) // calls f when Run ends

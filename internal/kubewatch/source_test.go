@@ -84,8 +84,8 @@ func TestTransform(t *testing.T) {
 	})
 }
 
-// After an interrupted watch the sink gets the changes in between: from the next watch, or from a
-// list if the server does not have the old versions any more.
+// After an interrupted watch, the sink gets the changes in between. They come from the next watch.
+// If the server does not have the old versions any more, they come from a list.
 func TestInterruptedWatch(t *testing.T) {
 	t.Parallel()
 	kindsOfServer(t, func(t *testing.T, server *kubewatchtest.Server) {
@@ -212,7 +212,8 @@ func TestWatchExpired(t *testing.T) {
 	})
 }
 
-// A silent watch is replaced by a new one. If that does not open, health gets an error.
+// Run replaces a silent watch by a new one. If the API server does not answer the new watch, health
+// gets an error.
 func TestSilentWatch(t *testing.T) {
 	t.Parallel()
 	kindsOfServer(t, func(t *testing.T, server *kubewatchtest.Server) {
@@ -352,7 +353,7 @@ func TestNewClientsLeavesItsConfigAlone(t *testing.T) {
 	require.ErrorContains(t, err, "kubewatch: ")
 }
 
-// A streamed list that never ends, or ends too early, is an error: the sink gets no list.
+// A streamed list that never ends, or ends too early, is an error. The sink then gets no list.
 func TestStreamedListThatDoesNotEnd(t *testing.T) {
 	t.Parallel()
 	for name, cut := range map[string]bool{"silent": false, "cut off": true} {
@@ -394,7 +395,7 @@ func TestStreamedListThatDoesNotEnd(t *testing.T) {
 	}
 }
 
-// If the server answers every watch with "expired", streamed lists included, Run lists instead.
+// If the server answers every watch with "expired", even a streamed list, Run sends normal lists.
 func TestEveryWatchExpired(t *testing.T) {
 	t.Parallel()
 	const expired = `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410,"message":"too old"}`

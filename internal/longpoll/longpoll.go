@@ -24,7 +24,8 @@ type Waiters struct {
 	// Max limits the requests that wait at the same time. 0 means 1,024. When one more request
 	// arrives, Waiters looks for the client address with the most waiting requests. If that address
 	// is not the sender of the new request, and has more than its share of the waiting requests,
-	// Waiters ends the wait of its oldest request. Otherwise the new request does not wait.
+	// Waiters ends the wait of the oldest request from that address. Otherwise the new request does
+	// not wait.
 	//
 	// Set Max before the first call of a method.
 	Max int
@@ -97,7 +98,7 @@ func (w *Waiters) Count() int {
 	return all
 }
 
-// Stop ends all waits. After Stop, Wait does not wait any more. Stop may be called several times.
+// Stop ends all waits. After Stop, Wait returns immediately. Stop may be called several times.
 func (w *Waiters) Stop() {
 	w.init()
 	w.stopOnce.Do(func() { close(w.stopping) })
@@ -106,10 +107,10 @@ func (w *Waiters) Stop() {
 // bodyTimeout is the longest time that the body of a request may take.
 const bodyTimeout = 10 * time.Second
 
-// BoundBody gives the body of a request 10 s to arrive. Call it first for each request. A server of
-// long polls has no ReadTimeout, which would end the requests that wait. Without BoundBody, a client
-// that announces a body and never sends it holds its connection for ever: net/http itself reads a
-// body that the handler leaves unread.
+// BoundBody makes the server wait at most 10 s for the body of a request. Call it first for each
+// request. A server of long polls has no ReadTimeout, because a ReadTimeout would end the requests
+// that wait. Without BoundBody, a client that announces a body and never sends it holds its
+// connection for ever: net/http itself reads a body that the handler leaves unread.
 func BoundBody(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))

@@ -4,9 +4,9 @@
 // Routing reads only few fields of an object, but the objects are as large as in a real cluster:
 // they have all fields that kube-apiserver 1.36 stores for the node of a kubelet. A node has
 // managed fields, images, capacities and five conditions. A service has the annotation of kubectl
-// apply. Since version 1.21, kubectl prints no managed fields by default. The objects have managed
-// fields nevertheless: older versions of kubectl print them, and files that were made through the
-// API contain them.
+// apply. Since version 1.21, kubectl prints no managed fields by default. The objects of this
+// package still have managed fields, for two reasons. Older versions of kubectl print them. A
+// program that writes files with objects from the API writes them too.
 package manifesttest
 
 import (

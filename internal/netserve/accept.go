@@ -53,8 +53,8 @@ func (s *Spare) Close() {
 	}
 }
 
-// IsOutOfDescriptors reports whether err is EMFILE or ENFILE. With either error, it helps to close a
-// descriptor.
+// IsOutOfDescriptors reports whether err is EMFILE or ENFILE. After either error, a server can
+// accept again if it first closes a descriptor.
 func IsOutOfDescriptors(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
@@ -63,7 +63,7 @@ func IsOutOfDescriptors(err error) bool {
 // usual errors (ECONNABORTED, EMFILE) are temporary.
 type Loop struct {
 	Listener net.Listener
-	Stop     <-chan struct{} // Run returns after Stop is closed and then the Listener
+	Stop     <-chan struct{} // to end Run, close Stop and then the Listener
 
 	// Failed, if not nil, is called after each failed accept. pause is the pause that follows.
 	Failed func(err error, pause time.Duration)

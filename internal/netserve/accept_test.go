@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A Loop with Shed accepts and closes one connection instead of pausing. Without descriptors for
-// that, and for other errors, it pauses.
+// When descriptors run out, a Loop with Shed accepts and closes one connection, and does not pause.
+// If it has no descriptor for this, or after another error, it pauses.
 func TestLoopSheds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newFakeListener()

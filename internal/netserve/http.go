@@ -17,10 +17,10 @@ import (
 // A connection waits unless a handler runs for it. So it waits while it is new, while it is idle
 // between two requests, and while its client has sent only a part of a request.
 //
-// When there are too many connections, one client address makes room: the one with the most
-// connections, where a waiting connection counts 8 times. It loses its oldest waiting connection. If
-// none of its connections waits, but it has more connections than its share, it loses the connection
-// whose handler has run for longest. Package fairshare defines the share.
+// When there are too many connections, one client address makes room: the address with the most
+// connections. A waiting connection counts as 8 connections here. This address loses its oldest
+// waiting connection. If none of its connections waits, but it has more connections than its share,
+// it loses the connection whose handler has run for longest. Package fairshare defines the share.
 //
 // So a client cannot keep the clients of other addresses out with idle connections, with half
 // requests, or by reading slowly.
@@ -30,8 +30,8 @@ type HTTPLimiter struct {
 	refused atomic.Int64
 }
 
-// NewHTTPLimiter makes srv have at most maxConns connections, of all listeners together. It wraps
-// the fields Handler and ConnContext of srv. Handler must not be nil. srv must serve only listeners
+// NewHTTPLimiter limits srv to maxConns connections, over all listeners together. It wraps the
+// fields Handler and ConnContext of srv. Handler must not be nil. srv must serve only listeners
 // that the method Listener returns. Call NewHTTPLimiter and Listener before the first Serve.
 func NewHTTPLimiter(srv *http.Server, maxConns int) *HTTPLimiter {
 	l := &HTTPLimiter{}
@@ -87,7 +87,8 @@ func (l *httpListener) Accept() (net.Conn, error) {
 		}
 		c := &httpConn{Conn: nc, limiter: l.limiter}
 		c.since.Store(int64(time.Since(clockStart)))
-		// A connection over a Unix socket is trusted, because only this user can connect to the socket.
+		// A connection over a Unix socket is trusted, because only this user can connect to the
+		// socket.
 		_, trusted := nc.LocalAddr().(*net.UnixAddr)
 		victim, err := l.limiter.conns.Add(c, keyOf(nc), trusted)
 		if err != nil {
@@ -108,18 +109,18 @@ func (l *HTTPLimiter) evict(c *httpConn) {
 	}
 }
 
-// clockStart is the beginning of the time that httpConn.since measures.
+// clockStart is the time from which httpConn.since counts.
 var clockStart = time.Now()
 
 // httpConn is a connection of an http.Server with an HTTPLimiter.
 type httpConn struct {
 	net.Conn
 	limiter *HTTPLimiter
-	since   atomic.Int64 // the last change between waiting and serving, in nanoseconds after clockStart
+	since   atomic.Int64 // time of the last change between waiting and serving, in nanoseconds after clockStart
 	share   fairshare.Entry[*httpConn]
 
 	mu       sync.Mutex
-	handlers int // that run; with HTTP/2, several run at the same time
+	handlers int // number of handlers that run; with HTTP/2, several run at the same time
 }
 
 type httpConnKey struct{}
@@ -141,10 +142,10 @@ func (c *httpConn) Idle() time.Duration {
 	return time.Since(clockStart) - time.Duration(c.since.Load())
 }
 
-// countHandler records that a handler begins (1) or ends (-1). The connection serves from the
-// beginning of the first handler to the end of the last handler. http.StateIdle does not show this:
-// when a client resets an HTTP/2 stream, the state can change to idle before the handler of the
-// stream begins.
+// countHandler records that a handler begins (change is 1) or ends (change is -1). The connection
+// serves from the beginning of the first handler to the end of the last handler. http.StateIdle
+// does not show this: when a client resets an HTTP/2 stream, the state can change to idle before
+// the handler of the stream begins.
 func (c *httpConn) countHandler(change int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -117,8 +117,8 @@ func TestHTTPLimiterMakesRoom(t *testing.T) {
 	}
 }
 
-// A source without a waiting connection that holds the most cannot open another connection. An idle
-// connection that is used again keeps its place.
+// The source with the most connections, none of which waits, cannot open another connection. If a
+// client uses an idle connection again, the connection keeps its place.
 func TestHTTPLimiterRefuses(t *testing.T) {
 	s := newHTTPSite(t, 2, localListener(t))
 	for range 2 {
@@ -136,8 +136,8 @@ func TestHTTPLimiterRefuses(t *testing.T) {
 	expectOK(t, idle)
 }
 
-// A client of a Unix socket gets in, however many connections other clients hold. Only this user can
-// connect to the socket.
+// A client of a Unix socket always gets a connection, even if other clients hold all places. Only
+// this user can connect to the socket.
 func TestHTTPLimiterAndUnixSockets(t *testing.T) {
 	s := newHTTPSite(t, 4, localListener(t))
 	unix, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
@@ -158,7 +158,8 @@ func TestHTTPLimiterAndUnixSockets(t *testing.T) {
 	resp.Body.Close()
 }
 
-// The limiter works below TLS, and with several requests at the same time on one HTTP/2 connection.
+// The limiter also works below TLS, and with several requests at the same time on one HTTP/2
+// connection.
 func TestHTTPLimiterWithHTTP2(t *testing.T) {
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, r.Proto)

@@ -1,4 +1,5 @@
-// Package netserve accepts connections, survives a lack of file descriptors, and stops in order.
+// Package netserve accepts connections, continues to serve when file descriptors run out, and can
+// stop without ending running connections.
 //
 // A Group serves listeners and counts their connections:
 //
@@ -15,8 +16,8 @@
 // If a Group or an HTTPLimiter is full, the source that holds the most connections makes room, as
 // package fairshare describes. So no client can keep the clients of other addresses out.
 //
-// The package has no protocols, no deadlines and no log, and does not recover from panics. All this
-// is the task of the handler.
+// The package reads no protocol, sets no deadlines, writes no log, and does not recover from
+// panics. The handler must do all this.
 package netserve
 
 import (
@@ -49,8 +50,8 @@ type Group struct {
 	// more connections than its share, as package fairshare defines it, the Group closes the oldest
 	// connection of that source and serves the new one at once.
 	//
-	// At most MaxConns connections may wait, or 128 if MaxConns is smaller than 128. The Group closes
-	// each new connection above this number.
+	// At most MaxConns connections may wait, or 128 if MaxConns is smaller than 128. The Group
+	// closes each new connection above this number.
 	MaxConns int
 
 	// AcceptError, if not nil, is called after each failed accept. pause is the pause that follows.
@@ -60,7 +61,7 @@ type Group struct {
 	mu        sync.Mutex
 	started   bool
 	closing   bool
-	listeners map[*net.Listener]struct{} // by pointer, since a listener need not be comparable
+	listeners map[*net.Listener]struct{} // the keys are pointers, because == cannot compare every type of listener
 	conns     map[*conn]struct{}
 	idle      chan struct{} // closed when conns becomes empty; nil while nobody waits
 	stop      chan struct{} // closed when closing begins

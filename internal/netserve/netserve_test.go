@@ -273,7 +273,8 @@ func (c closeHook) Close() error {
 	return c.Conn.Close()
 }
 
-// A handler may write something when its context ends. That must not reach the peer like an answer.
+// A handler may write something when its context ends. The peer must not get this text, because the
+// text would look like an answer.
 func TestCloseClosesConnectionsBeforeTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newFakeListener()
@@ -354,8 +355,8 @@ func TestMaxConnsOverSeveralListeners(t *testing.T) {
 	})
 }
 
-// One source holds all places and more. A client of another source does not wait: the oldest
-// connection of the first source makes room.
+// One source has more connections than there are places. A client of another source does not wait:
+// the oldest connection of the first source makes room.
 func TestOneSourceCannotTakeAllPlaces(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

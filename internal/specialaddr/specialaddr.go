@@ -1,6 +1,6 @@
-// Package specialaddr knows the IP addresses that have a special meaning: loopback, link-local,
-// cloud metadata and the other ranges of the IANA registries, in every IPv6 form that carries an
-// IPv4 address.
+// Package specialaddr finds IP addresses that have a special meaning: loopback, link-local, cloud
+// metadata and the other ranges of the IANA registries. It also finds such an IPv4 address inside
+// an IPv6 address, in every form of IPv6 address that contains an IPv4 address.
 //
 // Some programs connect to addresses that other people choose. Such a program first calls
 // [AppendForms] to get all forms of an address. It looks up each form with [Find], and decides by
@@ -30,7 +30,7 @@ type Kind uint8
 // The kinds.
 const (
 	Loopback      Kind = iota + 1 // this machine
-	Unspecified                   // no address; Linux connects to this machine instead
+	Unspecified                   // no machine; Linux connects to this machine instead
 	LinkLocal                     // one network link; clouds serve credentials here
 	Metadata                      // services of a cloud for its virtual machines, such as credentials
 	Multicast                     // a group of machines
@@ -120,7 +120,7 @@ var ranges = []Range{
 	row("fd00:100::100:200/128", Metadata, "Alibaba Cloud"),
 	row("fd00:a9fe:a9fe::1/128", Metadata, "Akamai"),
 	row("fd00:c1::a9fe:a9fe/128", Metadata, "Oracle Cloud"),
-	row("fd00:ec2::/32", Metadata, "Amazon EC2"), // 254 is the metadata, 23 the credentials of pods
+	row("fd00:ec2::/32", Metadata, "Amazon EC2"), // fd00:ec2::254 serves metadata, and fd00:ec2::23 serves credentials of pods
 	row("fd20:ce::254/128", Metadata, "Google Cloud"),
 	row("fe80::a9fe:a9fe/128", Metadata, "OpenStack"),
 }
@@ -185,7 +185,7 @@ const MaxForms = 8
 // address in it arrive at the IPv4 address in its last 4 bytes.
 var NAT64 = netip.MustParsePrefix("64:ff9b::/96")
 
-// The prefixes of other IPv6 addresses that carry an IPv4 address.
+// The prefixes of other IPv6 addresses that contain an IPv4 address.
 var (
 	compatible = netip.MustParsePrefix("::/96")           // RFC 4291 section 2.5.5.1
 	translated = netip.MustParsePrefix("::ffff:0:0:0/96") // RFC 2765 section 2.1
@@ -194,10 +194,10 @@ var (
 	sixToFour  = netip.MustParsePrefix("2002::/16")       // RFC 3056 section 2
 )
 
-// AppendForms appends every address that packets for addr may arrive at: addr itself without a
-// zone, and each IPv4 address that addr carries. An IPv4-mapped address counts as the IPv4 address
-// alone. prefixes are the NAT64 prefixes of the site, of 32, 40, 48, 56, 64 or 96 bits (RFC 6052);
-// AppendForms knows the common ones.
+// AppendForms appends every address at which packets for addr may arrive: addr itself without a
+// zone, and each IPv4 address inside addr. An IPv4-mapped address gives only the IPv4 address.
+// prefixes are the NAT64 prefixes of the site, of 32, 40, 48, 56, 64 or 96 bits (RFC 6052). The
+// caller need not pass 64:ff9b::/96 and 64:ff9b:1::/48.
 func AppendForms(dst []netip.Addr, addr netip.Addr, prefixes ...netip.Prefix) []netip.Addr {
 	addr = addr.Unmap().WithZone("")
 	dst = append(dst, addr)
@@ -233,11 +233,11 @@ func AppendForms(dst []netip.Addr, addr netip.Addr, prefixes ...netip.Prefix) []
 	return dst
 }
 
-// appendLocalNAT64 appends the IPv4 addresses in an address b within 64:ff9b:1::/48. A site uses NAT64
-// prefixes of one length, which may be 48, 56, 64 or 96 bits, and appendLocalNAT64 tries all four. The
-// bytes around the IPv4 address are usually 0, so a wrong length usually gives an address in
-// 0.0.0.0/8. appendLocalNAT64 leaves out such addresses. If there is no other address, it appends
-// 0.0.0.0.
+// appendLocalNAT64 appends the IPv4 addresses in an address b within 64:ff9b:1::/48. A site uses
+// NAT64 prefixes of one length, which may be 48, 56, 64 or 96 bits, and appendLocalNAT64 tries all
+// four. The bytes around the IPv4 address are usually 0, so a wrong length usually gives an address
+// in 0.0.0.0/8. appendLocalNAT64 leaves out such addresses. If there is no other address, it
+// appends 0.0.0.0.
 func appendLocalNAT64(dst []netip.Addr, b [16]byte) []netip.Addr {
 	known := len(dst)
 	for _, bits := range []int{48, 56, 64, 96} {
@@ -251,9 +251,9 @@ func appendLocalNAT64(dst []netip.Addr, b [16]byte) []netip.Addr {
 	return dst
 }
 
-// embedded returns the IPv4 address in the NAT64 address b. The NAT64 prefix has the given number of
-// bits, and the IPv4 address follows it. Byte 8 of b is always 0 and not a part of the IPv4 address
-// (RFC 6052 section 2.2).
+// embedded returns the IPv4 address in the NAT64 address b. The NAT64 prefix has the given number
+// of bits, and the IPv4 address follows it. Byte 8 of b is always 0 and not a part of the IPv4
+// address (RFC 6052 section 2.2).
 func embedded(b [16]byte, bits int) netip.Addr {
 	var a [4]byte
 	for i, at := 0, bits/8; i < 4; at++ {

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// found has an address of each row, with its kind.
+// found has at least one address of each row of the table, with its kind.
 var found = map[string]Kind{
 	"0.0.0.0": Unspecified, "0.255.255.255": Unspecified,
 	"10.0.0.1": Private, "100.64.0.1": Private, "100.127.255.255": Private, "172.31.255.255": Private, "192.168.7.7": Private,
@@ -116,7 +116,7 @@ func TestAppendForms(t *testing.T) {
 	}
 }
 
-// Whatever the form, the loopback address of IPv4 is found.
+// AppendForms and Find together find the IPv4 loopback address in every form.
 func TestFormsOfLoopback(t *testing.T) {
 	for _, text := range []string{
 		"127.0.0.1", "::ffff:127.0.0.1", "::127.0.0.1", "::ffff:0:127.0.0.1", "64:ff9b::127.0.0.1", "64:ff9b:1::127.0.0.1",

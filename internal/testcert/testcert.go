@@ -22,7 +22,7 @@ import (
 // A Pair is a certificate and its private key. Servers and clients can use it. It is valid for two
 // days.
 type Pair struct {
-	TLS tls.Certificate // with Leaf
+	TLS tls.Certificate // its field Leaf is set
 }
 
 // New returns a certificate that signs itself. It can also sign other certificates; see Issue. A
@@ -91,7 +91,8 @@ func (p Pair) KeyPEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
 }
 
-// must panics if err is not nil. The only possible cause is a name that a certificate cannot contain.
+// must panics if err is not nil. The only possible cause is a name that a certificate cannot
+// contain.
 func must(err error) {
 	if err != nil {
 		panic("testcert: " + err.Error())

@@ -10,7 +10,7 @@ import (
 	"github.com/headgate/headgate/internal/testcert"
 )
 
-// A certificate holds for its names and its addresses, with the pool of its signer only.
+// A certificate is valid only for its names and addresses, and only with the pool of its signer.
 func TestIssue(t *testing.T) {
 	ca := testcert.New("test CA")
 	site := ca.Issue("a.example", "*.b.example", "127.0.0.1")

@@ -2,12 +2,13 @@
 //
 // It makes patience diffs. First it matches lines that occur exactly once in each text: the largest
 // set of such lines that has the same order in both texts. After that, it compares the lines
-// between two matches in the same way. So it does not match equal lines of different sections. A
-// configuration has many lines that occur once, so the time is about linear. A shortest diff could
-// take quadratic time.
+// between two matches in the same way. So equal lines in different sections of a configuration do
+// not match. A configuration has many lines that occur once, so the time is about linear. A
+// shortest diff could take quadratic time.
 //
 // It matches the first lines of paragraphs before all other lines. A paragraph begins after an
-// empty line. So a change costs only the time to compare one paragraph, and not the whole text.
+// empty line. So if one paragraph changes, the package compares only the lines of this paragraph,
+// and not the whole text.
 package textdiff
 
 import (
@@ -39,7 +40,7 @@ func Unified(before, after File) string {
 	a, b := Lines(before.Text), Lines(after.Text)
 	all := Changes(a, b)
 	for len(all) > 0 {
-		n := 1 // the changes of this hunk: their context lines touch
+		n := 1 // number of changes in this hunk: changes whose context lines touch are in one hunk
 		for n < len(all) && all[n].A0-all[n-1].A1 <= 2*unifiedContext {
 			n++
 		}
@@ -239,8 +240,8 @@ func (m *matcher) uniquePairs(linesA, linesB []int) []run {
 	return increasing(both)
 }
 
-// number returns the number of a line, which is stored in *n. If *n is 0, the line has no number
-// yet, and the method number assigns one.
+// number returns the number of a line. *n has this number, or 0 if the line has no number yet. If
+// it is 0, the method number assigns a number to the line and stores it in *n.
 func (m *matcher) number(n *int32, line string) int32 {
 	if *n == 0 {
 		id, ok := m.ids[line]

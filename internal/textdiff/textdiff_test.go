@@ -64,8 +64,8 @@ func joinLines(lines []string) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// applyUnified applies a diff strictly: context and removed lines must stand where the head of the
-// hunk says, in the number that it says.
+// applyUnified applies a diff strictly. The head of each hunk says at which line its context and
+// removed lines begin, and how many they are; both must be true.
 func applyUnified(t *testing.T, text, diff string) string {
 	t.Helper()
 	old := textdiff.Lines(text)

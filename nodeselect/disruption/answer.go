@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Answer is the answer to the question whether nodes may go.
+// Answer says whether nodes may go together, and if not, why.
 type Answer struct {
 	// OK is true if all named nodes may go together.
 	OK bool `json:"ok"`
@@ -41,7 +41,7 @@ const (
 	RuleShare   Rule = "share"
 )
 
-// Remark is a remark about a named node that does not change the answer.
+// Remark is a fact about a named node that does not change the answer.
 type Remark struct {
 	Node string `json:"node"`
 	Kind Kind   `json:"kind"`
@@ -56,8 +56,7 @@ const (
 	Unknown Kind = "unknown"
 	// Unused means that the node is in no subset.
 	Unused Kind = "unused"
-	// AlreadyAway means that the node was away before the question, so it counts for the limits
-	// already.
+	// AlreadyAway means that the node already counted as away before the call of May.
 	AlreadyAway Kind = "already-away"
 )
 

@@ -26,8 +26,8 @@ func TestNextWaveIsNearlyTheLargest(t *testing.T) {
 	require.Equal(t, annealed, s.Wave(s.Nodes(), disruption.DefaultSteps), "another result for the same input")
 }
 
-// The largest wave that annealing has found may have a free place. With this cluster, it has one
-// after 62 steps.
+// The largest wave that annealing finds may have room for another node. With this cluster, there is
+// room after 62 steps.
 func TestNoNodeCanBeAddedToAWave(t *testing.T) {
 	f := fleettest.New(40, 20, 4)
 	s := newState(t, disruption.Budget{Service: 3}, f.Nodes, f.Subsets())
@@ -48,7 +48,8 @@ func TestFewWavesReplaceAllNodes(t *testing.T) {
 	require.LessOrEqual(t, waves, 6)
 }
 
-// The numbers of package documentation and README.md: see internal/benchmarks/disruption.
+// The package documentation and README.md contain the numbers that this test checks. The command
+// internal/benchmarks/disruption computes them.
 func TestEstimateAndBound(t *testing.T) {
 	f := fleettest.New(1000, 200, 16)
 	s := newState(t, disruption.Budget{}, f.Nodes, f.Subsets())
@@ -68,7 +69,8 @@ func TestMayDoesNotAllocate(t *testing.T) {
 	}))
 }
 
-// The goal is 4 MB for the whole State. All allocations of New, also temporary ones, are less.
+// The goal is 4 MB for the whole State. All allocations of New together, with the temporary ones,
+// must be less.
 func TestStateIsSmall(t *testing.T) {
 	f := fleettest.New(1000, 2000, 20)
 	set := f.Subsets()

@@ -13,8 +13,8 @@ const DefaultService = 2
 type Budget struct {
 	// Service is the number of members of a service that may be away. 0 means DefaultService.
 	Service int
-	// Zone is the number of members of a service in one zone that may be away. 0 means no limit. All
-	// nodes without a zone form one zone.
+	// Zone is the number of members of a service in one zone that may be away. 0 means no limit.
+	// All nodes without a zone form one zone.
 	Zone int
 	// If OneZone is true, all nodes that are away at the same time must be in the same zone. Nodes
 	// in no subset do not count.
@@ -23,9 +23,9 @@ type Budget struct {
 	// number of nodes that may be away is rounded down, but it is at least 1. A node in no subset
 	// is one of all nodes, but it never counts as a node that is away.
 	Share float64
-	// Last lets the last member of a service go. If Last is false, one member of each service stays,
-	// even if Service allows more to be away. So if a service has a single member, this member may
-	// not go.
+	// Last lets the last member of a service go. If Last is false, one member of each service
+	// stays, even if Service allows more to be away. So if a service has a single member, this
+	// member may not go.
 	Last bool
 }
 

@@ -19,10 +19,10 @@
 // # Only the next wave
 //
 // [State.Wave] returns the nodes that may go now, and no plan for later. When the nodes of a wave
-// are replaced, other nodes enter the subsets in their place. A plan that was made before has these
+// are replaced, other nodes enter the subsets in their place. A plan of all waves names these other
 // nodes in its later waves, but it was made for the old subsets. So its later waves are no longer
 // safe: with the numbers above, 27 of 30 waves of such a plan exceed the limit. [State.Estimate]
-// estimates how many waves replace all nodes.
+// estimates how many waves it takes to replace all nodes.
 //
 // # Where a deployment is cheap
 //
@@ -44,13 +44,13 @@
 //
 // # Contract
 //
-// All results depend only on the arguments of the calls, and on their order. The package uses no
-// clock and no global random numbers. The order of nodes does not matter. A [State] is for one
-// goroutine at a time.
+// All results depend only on the arguments of the calls, and on the order of the calls. The package
+// uses no clock and no global random numbers. The order of nodes does not matter. Only one
+// goroutine may use a [State] at a time.
 //
 // # What it does not do
 //
-// It does not observe nodes, and it does not store who replaces which node: the caller reports
-// nodes with [State.Away] and [State.Return]. It does not know the load of a node or of a service.
-// It does not count pods; that is the job of a PodDisruptionBudget.
+// It does not observe nodes: the caller reports nodes with [State.Away] and [State.Return]. It does
+// not store who replaces which node. It does not consider the load of a node or of a service. It
+// does not count pods; that is the job of a PodDisruptionBudget.
 package disruption

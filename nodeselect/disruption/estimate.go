@@ -7,11 +7,11 @@ import (
 	"sort"
 )
 
-// Estimate estimates the number of waves until all candidates have gone and returned.
+// Estimate is an estimate of the number of waves until all candidates have gone and returned.
 type Estimate struct {
 	// Waves is the number of waves of a greedy plan in which all subsets stay as they are. It is an
-	// estimate and no plan: replaced nodes change the subsets, and then the waves of the plan are no
-	// longer safe. README.md compares estimates with simulated replacements.
+	// estimate and no plan: replaced nodes change the subsets, and then the waves of the plan are
+	// no longer safe. README.md compares estimates with simulated replacements.
 	Waves int `json:"waves"`
 	// Bound is a number of waves that a plan needs at least, with high probability. It is the
 	// first-moment bound: if a hash chooses the subsets at random, the expected number of plans
@@ -88,11 +88,11 @@ func (s *State) allPresent() *State {
 // subset of each service as a random set of nodes with the size of that subset; see package
 // hashring.
 //
-// Consider the partitions of the n nodes into t waves of equal size that respect all limits. There
-// are at most t^n / t! partitions. A partition respects all limits with the probability p, which is
-// the product of the probabilities for all services. If the expected number p * t^n / t! is far
-// below 1, Markov's inequality says that there is most likely no such partition. Partitions into
-// waves of different sizes respect the limits less often.
+// Consider the partitions of the n nodes into t waves of equal size. There are at most t^n / t!
+// such partitions. A partition respects all limits with the probability p, which is the product of
+// the probabilities for all services. So p * t^n / t! is the expected number of partitions that
+// respect all limits. If it is far below 1, Markov's inequality says that there is most likely no
+// such partition. Partitions into waves of different sizes respect the limits less often.
 func (s *State) bound(nodes []int32) int {
 	in := make([]bool, len(s.names))
 	for _, n := range nodes {

@@ -41,7 +41,7 @@ func (r *rolling) newNode() {
 	}
 }
 
-// apply makes new subsets, as a balancer does.
+// apply gives one balancer new subsets of the present nodes.
 func (r *rolling) apply(balancer int) {
 	var objects []*corev1.Node
 	for _, n := range r.objects {

@@ -15,7 +15,7 @@ type State struct {
 	budget   Budget
 	names    []string // of nodes, sorted
 	index    map[string]int32
-	zoneOf   []int32 // by node
+	zoneOf   []int32 // index of the node's zone in zones, by node
 	zones    []string
 	services []string
 
@@ -24,11 +24,12 @@ type State struct {
 	nodesOf  lists // the nodes that count for a limit
 	maxAway  int
 
-	away    []bool // by node
+	away    []bool // whether the node is away, by node
 	awayIn  []int  // number of nodes that are away and in a subset, by zone
 	awayAll int    // number of nodes that are away and in a subset, in all zones
 
-	// May uses these two fields during a call. At its end, all of wasNamed is false again.
+	// May uses these two fields during a call. At the end of the call, all elements of wasNamed are
+	// false.
 	named    []int32
 	wasNamed []bool // by node
 }
@@ -37,7 +38,7 @@ type State struct {
 type limit struct {
 	away, max int32
 	service   int32
-	zone      int32 // noZone if members of all zones count
+	zone      int32 // index in State.zones; noZone if members of all zones count
 }
 
 const noZone = -1

@@ -201,8 +201,8 @@ func TestBoundKnowsAllRules(t *testing.T) {
 	}
 }
 
-// If one configuration lags behind by a few nodes, its subsets are not a second random choice. So
-// Bound does not count them again.
+// If one configuration lags behind by a few nodes, its subsets are nearly the same as in the other
+// configuration, and not a second random choice. So Bound does not count them again.
 func TestALaggingConfigurationDoesNotRaiseTheBound(t *testing.T) {
 	f := fleettest.New(300, 300, 8)
 	applied := f.Subsets()

@@ -45,7 +45,7 @@ func (s *State) Wave(candidates []string, steps int) []string {
 	return slices.Compact(wave)
 }
 
-// wave returns the nodes of a wave. Each of the nodes must be allowed to go alone.
+// wave returns the nodes of a wave. The caller must pass only nodes that may go alone.
 func (s *State) wave(nodes []int32, steps int) []int32 {
 	if !s.budget.OneZone {
 		w := s.greedy(nodes)
@@ -73,11 +73,11 @@ func (s *State) wave(nodes []int32, steps int) []int32 {
 type search struct {
 	*State
 	nodes  []int32 // candidates
-	spare  []int32 // by limit: how many further nodes may go
-	chose  []bool  // by node
+	spare  []int32 // how many further nodes may go, by limit
+	chose  []bool  // whether the node is in the wave, by node
 	size   int     // number of chosen nodes
-	most   int     // limit on size
-	result []bool  // the best chose so far
+	most   int     // the largest number of chosen nodes that the Budget allows
+	result []bool  // the value of chose for the largest wave so far
 }
 
 // chosen returns the nodes of the best wave. After annealing, further candidates may still fit into
@@ -103,7 +103,8 @@ func (w *search) chosen() []int32 {
 	return nodes
 }
 
-// greedy starts a search. Its first wave is complete: no further candidate can enter it.
+// greedy starts a search with a first wave. This wave is complete: no further candidate can enter
+// it.
 func (s *State) greedy(nodes []int32) *search {
 	w := &search{State: s, nodes: nodes, spare: make([]int32, len(s.limits)), chose: make([]bool, len(s.names)), most: s.maxAway - s.awayAll}
 	for l := range s.limits {
@@ -119,7 +120,7 @@ func (s *State) greedy(nodes []int32) *search {
 			left[l]++
 		}
 	}
-	price := make([]int64, len(s.limits)) // by limit: what a node of this limit costs for it
+	price := make([]int64, len(s.limits)) // by limit: what a node costs because it counts for this limit
 	cost := make([]int64, len(s.names))   // by node: the sum of the prices of its limits
 	reprice := func(l int32) {
 		p := left[l] * weight(w.spare[l])

@@ -58,7 +58,8 @@ func cluster() objects {
 	return list
 }
 
-// BenchmarkTrackerSet changes one slice of 200 services while a caller holds all Services.
+// BenchmarkTrackerSet changes one slice of 200 services, while the caller holds the map of
+// Services.
 func BenchmarkTrackerSet(b *testing.B) {
 	list := cluster()
 	tracker := endpoints.NewTracker(nodeselect.AddressPolicy{})

@@ -15,8 +15,9 @@ import (
 	"github.com/headgate/headgate/nodeselect/endpoints"
 )
 
-// FuzzMerge makes EndpointSlices from bytes, with many duplicates. Their order must not matter, and
-// a naive implementation of the rules in the package documentation must agree.
+// FuzzMerge makes EndpointSlices with many duplicates from the bytes. The result of Merge must not
+// depend on the order of the slices, and must be the same as the result of naiveMerge, which
+// follows the rules in the package documentation directly.
 func FuzzMerge(f *testing.F) {
 	f.Add([]byte{})
 	r := rand.New(rand.NewPCG(1, 2))
@@ -92,7 +93,8 @@ func slicesFrom(data []byte) []*discoveryv1.EndpointSlice {
 	return list
 }
 
-// withoutPlace removes nodes and zones, because naiveMerge does not choose between places.
+// withoutPlace removes nodes and zones, because naiveMerge does not decide which node and zone
+// count.
 func withoutPlace(pods []endpoints.Pod) []endpoints.Pod {
 	list := []endpoints.Pod{}
 	for _, p := range pods {
@@ -108,7 +110,7 @@ type statement struct {
 	version *big.Int
 }
 
-// naiveMerge compares each statement with each other one.
+// naiveMerge compares each statement with every other statement.
 func naiveMerge(list []*discoveryv1.EndpointSlice, port string, preferIPv6 bool) []endpoints.Pod {
 	var all []statement
 	for _, s := range list {

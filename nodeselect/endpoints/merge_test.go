@@ -265,7 +265,7 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// "" means the only TCP port of each slice.
+// The port "" means the only TCP port of each slice.
 func TestMergeOnlyPort(t *testing.T) {
 	t.Parallel()
 	unnamed, two := slice("x", "", pod("a", "10.0.0.1")), slice("y", "", pod("b", "10.0.0.2"))

@@ -10,9 +10,9 @@ import (
 // Pod is an endpoint of a service port. Two Pods can be compared with ==.
 type Pod struct {
 	Addr netip.AddrPort // address of the pod, and the port on which the pod listens
-	Name string         // of the Pod object, without the namespace; "" if unknown
+	Name string         // name of the Pod object, without the namespace; "" if unknown
 	Node string         // name of the node on which the pod runs; "" if unknown
-	Zone string         // of the node; "" if unknown
+	Zone string         // zone of the node; "" if unknown
 
 	// Ready means that the pod may get requests. If a service has publishNotReadyAddresses, all its
 	// pods are Ready, even if they terminate.
@@ -126,9 +126,8 @@ func choose(candidates []candidate, preferIPv6 bool) []Pod {
 	return pods
 }
 
-// oneFamily removes the candidates of the other family if the same pod has an address of the
-// preferred family. The pod of a candidate without a name is not known, so oneFamily keeps such a
-// candidate.
+// oneFamily removes the candidates of the other family whose pod also has an address of the
+// preferred family. A candidate without a name may be any pod, so oneFamily keeps it.
 func oneFamily(candidates []candidate, preferIPv6 bool) []candidate {
 	preferred := func(c candidate) bool { return c.addr.Addr().Is6() == preferIPv6 }
 	if !slices.ContainsFunc(candidates, preferred) || !slices.ContainsFunc(candidates, func(c candidate) bool { return !preferred(c) }) {

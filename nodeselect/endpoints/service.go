@@ -28,8 +28,8 @@ type Services map[string]*Service
 // names the service of a slice. Group ignores slices without this label. If two slices have the
 // same namespace and name, it uses the last one.
 //
-// policy says which addresses are usable, and which family is preferred: AnyFamily means IPv4. Group
-// does not use policy.Types.
+// policy says which addresses are usable, and which family is preferred: AnyFamily means IPv4.
+// Group does not use policy.Types.
 func Group(list []*discoveryv1.EndpointSlice, policy nodeselect.AddressPolicy) Services {
 	services := Services{}
 	for _, s := range list {
@@ -49,8 +49,8 @@ func Group(list []*discoveryv1.EndpointSlice, policy nodeselect.AddressPolicy) S
 }
 
 // Merge returns the pods of one service port from all EndpointSlices of the service, sorted by
-// address, each once. It does not read the label that names the service of a slice. See
-// Service.Pods for port and the result, and Group for policy.
+// address. Each address appears once. Merge does not read the label that names the service of a
+// slice. See Service.Pods for port and the result, and Group for policy.
 func Merge(list []*discoveryv1.EndpointSlice, port string, policy nodeselect.AddressPolicy) ([]Pod, []nodeselect.Problem) {
 	svc := newService("", "", policy)
 	for _, s := range list {
@@ -85,7 +85,7 @@ func (s *Service) put(added *slice) {
 	s.slices = slices.Insert(s.slices, i, added)
 }
 
-// all returns the slices and the kept endpoints.
+// all returns the slices in the fields slices and kept.
 func (s *Service) all() []*slice {
 	if len(s.kept) == 0 {
 		return s.slices
@@ -128,13 +128,14 @@ func comparePorts(a, b Port) int {
 // Pods returns the pods of a service port, sorted by address, each address once. The result does
 // not depend on the order of the EndpointSlices.
 //
-// port is the name of the port in the EndpointSlices, which is its name in the Service. If no port
-// of a slice has this name, port can also be the decimal number on which the pods listen, which is
-// not always the number in the Service. "" means the only TCP port of the slice. If a slice does
-// not have the port, Pods ignores its endpoints and returns a problem.
+// port is the name of a port of the Service, which is also its name in the EndpointSlices. If no
+// port of a slice has this name, Pods reads port as a decimal number: the number of the port on
+// which the pods listen. The number of the port in the Service may be another one. "" means the
+// only TCP port of the slice. If a slice does not have the port, Pods ignores its endpoints and
+// returns a problem.
 //
-// The problems name the EndpointSlice or the Service, the field and the reason. Each problem that is
-// not a warning means that some endpoints are ignored.
+// The problems name the EndpointSlice or the Service, the field and the reason. Each problem that
+// is not a warning means that some endpoints are ignored.
 func (s *Service) Pods(port string) ([]Pod, []nodeselect.Problem) {
 	var problems []nodeselect.Problem
 	total, without := 0, 0
@@ -168,7 +169,7 @@ func (s *slice) appendCandidates(candidates []candidate, port uint16) []candidat
 	return candidates
 }
 
-// withoutPort returns the problem that n endpoints do not have a port.
+// withoutPort returns the problem of n endpoints whose EndpointSlices do not have the port.
 func (s *Service) withoutPort(port string, n int) nodeselect.Problem {
 	names := make([]string, 0, 4)
 	for _, p := range s.Ports() {

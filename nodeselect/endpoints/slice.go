@@ -27,8 +27,8 @@ type slice struct {
 
 // Port is a TCP port of an EndpointSlice.
 type Port struct {
-	Name   string // of the service port; may be ""
-	Number uint16 // on which the pods listen
+	Name   string // name of the service port; may be ""
+	Number uint16 // number of the port on which the pods listen
 }
 
 // String returns "name (number)", or only the number if the port has no name.
@@ -69,7 +69,7 @@ func (s *slice) addPort(p *discoveryv1.EndpointPort) {
 	switch {
 	case p.Protocol != nil && *p.Protocol != "" && *p.Protocol != corev1.ProtocolTCP:
 		return
-	case p.Port == nil: // the API leaves its meaning to the consumer
+	case p.Port == nil: // the API lets each consumer decide what a port without a number means
 		s.problem("ports.port", fmt.Sprintf("port %.80q has no number", port.Name))
 	case *p.Port < 1 || *p.Port > 65535:
 		s.problem("ports.port", fmt.Sprintf("port %.80q: %d is not a port number", port.Name, *p.Port))
@@ -82,7 +82,7 @@ func (s *slice) addPort(p *discoveryv1.EndpointPort) {
 func (s *slice) addEndpoints(from *discoveryv1.EndpointSlice, policy nodeselect.AddressPolicy) {
 	s.endpoints = make([]endpoint, 0, len(from.Endpoints))
 	var refused, warned int
-	var refusal, warning string // the first of each
+	var refusal, warning string // the first refusal and the first warning
 	for i := range from.Endpoints {
 		e := &from.Endpoints[i]
 		addr, warn, err := addressOf(e, from.AddressType, policy)
@@ -111,7 +111,8 @@ func (s *slice) addEndpoints(from *discoveryv1.EndpointSlice, policy nodeselect.
 	}
 }
 
-// addressOf returns the first address of an endpoint. The API defines no meaning for the others.
+// addressOf returns the first address of an endpoint. The API defines no meaning for further
+// addresses.
 func addressOf(e *discoveryv1.Endpoint, family discoveryv1.AddressType, policy nodeselect.AddressPolicy) (addr netip.Addr, warning string, err error) {
 	if len(e.Addresses) == 0 {
 		return addr, "", errors.New("no address")
@@ -124,9 +125,10 @@ func addressOf(e *discoveryv1.Endpoint, family discoveryv1.AddressType, policy n
 }
 
 // conditionOf returns the conditions of an endpoint. If ready is missing, the endpoint is ready. If
-// serving is missing, it has the value of ready, as the API defined up to Kubernetes 1.32. Later
-// versions define true, but then an endpoint that is not ready would count as serving. If
-// terminating is missing, the endpoint does not terminate.
+// serving is missing, conditionOf uses the value of ready, as the API up to Kubernetes 1.32
+// defines. Later versions define that a missing serving means true. conditionOf does not follow
+// them, because an endpoint that is not ready would then count as serving. If terminating is
+// missing, the endpoint does not terminate.
 func conditionOf(c *discoveryv1.EndpointConditions) condition {
 	var bits condition
 	isReady := c.Ready == nil || *c.Ready

@@ -16,22 +16,24 @@ import (
 )
 
 // Tracker keeps Services up to date while EndpointSlices change. It applies every change at once,
-// except what a doubtful list removes.
+// with one exception: it does not at once remove the endpoints that a doubtful list lacks.
 //
-// A list is doubtful for a service if it leaves the service with less than half of its endpoints.
-// It is doubtful for all services if it leaves all of them together with less than half of their
-// endpoints, or if it has no EndpointSlice at all. The API server may have lost its store, or a
-// proxy may have sent the request to the wrong server. So the missing endpoints stay until they
-// appear again, until a watch reports the deletion of their slice, or until Confirm removes them.
-// Each new endpoint makes up for a missing one: while the API server was away, a rollout may have
-// replaced every pod. The EndpointSlice that each API server creates for itself does not count as a
-// slice. The first list is never doubtful.
+// A list contains all EndpointSlices of the API server at one moment. It is doubtful for a service
+// if the service would keep less than half of its endpoints. It is doubtful for all services if all
+// of them together would keep less than half of their endpoints. It is also doubtful for all
+// services if it has no EndpointSlice, or only the EndpointSlice that each API server creates for
+// itself. The first list is never doubtful. Each new endpoint makes up for a missing endpoint,
+// because a rollout may have replaced every pod while the API server was away.
+//
+// If a list is doubtful, the API server may have lost its store, or a proxy may have sent the
+// request to the wrong server. So the missing endpoints stay until they appear again, until a watch
+// reports the deletion of their slice, or until Confirm removes them.
 //
 // A Tracker uses no clock and no lock: only one goroutine may call it at a time.
 type Tracker struct {
 	policy   nodeselect.AddressPolicy
 	services Services
-	shared   bool                // a caller has services, so it must not change
+	shared   bool                // Services has returned the map services, so the Tracker must not change this map
 	byName   map[string]string   // from "namespace/name" of a slice to the key of its service
 	changed  map[string]bool     // services that have changed since the last call of Changed
 	doubts   map[string]*missing // services with missing endpoints
@@ -80,7 +82,8 @@ func (t *Tracker) Err() error {
 	return err
 }
 
-// Since returns when the oldest list in doubt arrived. It is zero if no list is in doubt.
+// Since returns the time at which the oldest list in doubt arrived. The zero time means that no
+// list is in doubt.
 func (t *Tracker) Since() time.Time {
 	var oldest time.Time
 	for _, d := range t.doubts {
@@ -152,9 +155,9 @@ func (t *Tracker) Replace(list []*discoveryv1.EndpointSlice, now time.Time) {
 
 // loss compares the endpoints of a service before and after a list.
 type loss struct {
-	known   int                 // before the list, with the missing ones
-	lacking map[netip.Addr]bool // not in the list
-	gains   int                 // only in the list
+	known   int                 // number of endpoints before the list, with the missing ones
+	lacking map[netip.Addr]bool // the endpoints that the list lacks
+	gains   int                 // number of endpoints that only the list has
 }
 
 func lossOf(before, after *Service) loss {
@@ -303,7 +306,8 @@ func (s *Service) addresses() map[netip.Addr]bool {
 	return addresses
 }
 
-// restrict returns copies of slices that have only the endpoints with certain addresses.
+// restrict returns copies of the slices. A copy has only the endpoints whose addresses are in the
+// argument to.
 func restrict(list []*slice, to map[netip.Addr]bool) []*slice {
 	var restricted []*slice
 	for _, s := range list {

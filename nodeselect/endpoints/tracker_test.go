@@ -195,8 +195,8 @@ func TestTrackerDoubts(t *testing.T) {
 	}
 }
 
-// After any changes without a doubtful list, a Tracker has what Group makes of all slices, and
-// Changed names exactly the services that differ.
+// After any changes without a doubtful list, a Tracker has the same Services as Group makes from
+// all slices, and Changed names exactly the services that differ.
 func TestTrackerEqualsGroup(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(20) {

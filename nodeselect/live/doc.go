@@ -1,6 +1,6 @@
-// Package live follows a live Kubernetes cluster. A [Watcher] follows nodes and services. After each
-// change it chooses the nodes of each service again, with package nodeselect. An [EndpointsWatcher]
-// follows the pods of services, with package nodeselect/endpoints.
+// Package live follows a live Kubernetes cluster. A [Watcher] follows nodes and services. After
+// each change it chooses the nodes of each service again, with package nodeselect. An
+// [EndpointsWatcher] follows the pods of services, with package nodeselect/endpoints.
 //
 //	watcher := live.Watcher{Config: config}
 //	watcher.SetRefs(refs)

@@ -19,9 +19,9 @@ import (
 	"github.com/headgate/headgate/nodeselect/endpoints"
 )
 
-// EndpointsWatcher follows the pods of one service, or of all services of a namespace or a cluster.
-// It needs permission to list and watch endpointslices of discovery.k8s.io, in Namespace if that is
-// set.
+// EndpointsWatcher follows the pods of one service, of all services of a namespace, or of all
+// services of a cluster. It needs permission to list and watch endpointslices of discovery.k8s.io.
+// If Namespace is set, it needs this permission only in Namespace.
 type EndpointsWatcher struct {
 	// Config is the client-go configuration for the API server. Required.
 	Config *rest.Config
@@ -36,16 +36,16 @@ type EndpointsWatcher struct {
 	// Quiet is how long the EndpointsWatcher waits after a change for further changes, before it
 	// makes a snapshot of all of them. 0 means 100 ms.
 	Quiet time.Duration
-	// MaxWait is the longest time from a change to its snapshot, if other changes keep coming. 0
-	// means 1 s.
+	// MaxWait is the longest time from a change to the snapshot that contains it, if other changes
+	// keep coming. 0 means 1 s.
 	MaxWait time.Duration
-	// Logger logs a line when the API server stops answering, and another when it answers again.
-	// nil means no log.
+	// Logger gets a line when the API server stops answering, and another line when it answers
+	// again. nil means no log.
 	Logger *slog.Logger
 }
 
-// EndpointsSnapshot is the state of the followed services at one moment. It shares data with later
-// snapshots, so the receiver must not change it. Any number of goroutines may read it.
+// EndpointsSnapshot is the state of the followed services at one moment. Several snapshots share
+// data, so the receiver must not change a snapshot. Any number of goroutines may read it.
 type EndpointsSnapshot struct {
 	// Synced is true when the first list has arrived. Before that, all fields except Err and Since
 	// are empty.
@@ -77,16 +77,18 @@ func (s EndpointsSnapshot) Age(now time.Time) time.Duration {
 // its goroutines have ended. If a field of w is unusable, Run immediately returns another error. A
 // program may call Run several times.
 //
-// Run calls changed from its own goroutine: when the first list has arrived, and then after each
-// change of the EndpointSlices and each change of Err. If the API server does not answer, the first
-// call comes earlier, with Err and without Synced. Run merges the changes that arrive while changed
-// runs, and those within the times Quiet and MaxWait.
+// All calls of the function changed come from the goroutine that calls Run. The first call comes
+// when the first list has arrived. If the API server does not answer, the first call comes earlier,
+// with Err and without Synced. After that, Run calls changed after each change of the
+// EndpointSlices and each change of Err. Run merges the changes that arrive while changed runs. It
+// also merges the changes that arrive within the times Quiet and MaxWait.
 //
 // If the API server does not answer, Run keeps the last good state and sets Err. Run does the same
 // for a doubtful list, and removes the missing pods after five minutes in which the API server
 // answers; endpoints.Tracker says which lists are doubtful. If a watch reports deletions, Run
-// accepts them immediately. So if the only followed service is deleted while the API server is
-// away, its pods stay, with Err, until the service has an EndpointSlice again or Run ends.
+// accepts them immediately. If Run follows only one service, and somebody deletes this service
+// while the API server does not answer, the next list is empty. The pods then stay, with Err, until
+// the service has an EndpointSlice again or Run ends.
 func (w EndpointsWatcher) Run(ctx context.Context, changed func(EndpointsSnapshot)) error {
 	source, err := w.source()
 	if err != nil {
@@ -221,7 +223,7 @@ func (b *endpointsInbox) take() EndpointsSnapshot {
 	return s
 }
 
-// endpointsFollower calls the function changed.
+// endpointsFollower compares each snapshot with the previous one, and calls the function changed.
 type endpointsFollower struct {
 	inbox   *endpointsInbox
 	changed func(EndpointsSnapshot)

@@ -129,9 +129,9 @@ func TestEndpointsWatcherFields(t *testing.T) {
 	require.ErrorContains(t, live.EndpointsWatcher{Config: config, Namespace: "n", Service: "a,b"}.Run(t.Context(), none), "nodeselect/live: Service cannot be used: ")
 }
 
-// 15,000 pods in 200 services take less than 10 MB, so a pod takes less than 699 bytes. The test
-// follows a fifth of them, because most of its time goes into the objects of its API server.
-// BenchmarkEndpointsWatcherKeeps follows all.
+// 15,000 pods in 200 services must take less than 10 MB, so one pod must take less than 699 bytes.
+// The test follows only a fifth of the pods, because the API server of the test needs most of the
+// time. BenchmarkEndpointsWatcherKeeps follows all pods.
 func TestEndpointsWatcherKeepsLittle(t *testing.T) {
 	kept := endpointsKept(t, 40, 75)
 	t.Logf("%d bytes a pod", kept/(40*75))

@@ -31,8 +31,8 @@ func nothing(*kubewatchtest.Server) {}
 
 func healthy(s live.Snapshot) bool { return s.Synced && s.Err == nil }
 
-// After a restore from a backup, objects have lower resource versions than before. The older state
-// is the right one.
+// After somebody restores the store from a backup, objects have lower resource versions than
+// before. The Watcher must use the older state.
 func TestResourceVersionsThatGoBackwards(t *testing.T) {
 	t.Parallel()
 	server, snapshots := followed(t, nothing)
@@ -50,8 +50,8 @@ func TestResourceVersionsThatGoBackwards(t *testing.T) {
 	require.Equal(t, names(first.Selection.Targets[0].Nodes), names(last.Selection.Targets[0].Nodes))
 }
 
-// While nobody watches, a node is deleted and another machine gets its name. No event tells of the
-// deletion.
+// While the API server is away, somebody deletes a node, and another machine gets its name. No
+// event reports the deletion.
 func TestNodeReplacedDuringAnOutage(t *testing.T) {
 	t.Parallel()
 	server, snapshots := followed(t, nothing)

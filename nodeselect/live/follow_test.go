@@ -68,8 +68,8 @@ func (c *calls) all() []called {
 	return c.list
 }
 
-// inBubble runs a Watcher in a synctest bubble, without an API server. The test writes to the queue
-// like a source.
+// inBubble runs a Watcher in a synctest bubble, without an API server. The test writes to the
+// queue, as a source does.
 func inBubble(t *testing.T, w *Watcher, test func(t *testing.T, calls *calls)) {
 	synctest.Test(t, func(t *testing.T) {
 		require.NoError(t, w.start())
@@ -223,7 +223,7 @@ func TestHeartbeatsAreNoChange(t *testing.T) {
 	})
 }
 
-// Ready avoids a node after its grace, without any event.
+// The predicate Ready avoids a node after its grace, even if no event arrives.
 func TestRecheckJudgesNodes(t *testing.T) {
 	w := &Watcher{}
 	inBubble(t, w, func(t *testing.T, calls *calls) {

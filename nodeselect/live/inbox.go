@@ -2,7 +2,7 @@ package live
 
 import "sync"
 
-// inbox guards the data that sources have reported, until the Watcher's goroutine takes this data.
+// inbox guards the data that sources have reported, until the goroutine of the Watcher reads it.
 type inbox struct {
 	arrived chan struct{} // receives a value after a change
 
@@ -10,8 +10,8 @@ type inbox struct {
 	changed bool // set by a change in progress: arrived must receive a value
 }
 
-// edit calls f under the lock. If f sets changed, edit wakes the Watcher. f must not set changed for
-// the heartbeats of nodes: heartbeats never stop, and each wake-up makes the Watcher wait for
+// edit calls f under the lock. If f sets changed, edit wakes the Watcher. f must not set changed
+// for the heartbeats of nodes: heartbeats never stop, and each wake-up makes the Watcher wait for
 // another quiet time.
 func (b *inbox) edit(f func()) {
 	b.mu.Lock()

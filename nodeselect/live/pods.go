@@ -16,12 +16,12 @@ func isLocal(svc *corev1.Service) bool {
 	return svc != nil && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }
 
-// pods computes Objects.ReadyNodes from EndpointSlices. For each service with externalTrafficPolicy
-// Local, these are the nodes with a ready pod. The service is named by "namespace/name".
+// pods computes Objects.ReadyNodes from EndpointSlices: for each service with externalTrafficPolicy
+// Local, the nodes with a ready pod. The key of a service is "namespace/name".
 type pods struct {
 	changed func(key string, nodes []string)   // called when the nodes of a service change
 	listed  bool                               // all EndpointSlices are known; changed is not called before
-	local   map[string][]string                // services with externalTrafficPolicy Local, and the nodes last reported
+	local   map[string][]string                // services with externalTrafficPolicy Local, with the nodes of the last report
 	slices  map[string]slicePods               // by namespace and name of the EndpointSlice
 	family  map[string]discoveryv1.AddressType // of services with only one IP family
 	byKey   map[string]map[string]bool         // names of the EndpointSlices of each service
@@ -42,8 +42,8 @@ func (p *pods) setListed() {
 	}
 }
 
-// setService notes the facts about a service that affect pods. svc is nil if the service is
-// deleted.
+// setService stores the fields of a service that affect which pods count. svc is nil if the service
+// is deleted.
 func (p *pods) setService(key string, svc *corev1.Service) {
 	before := p.family[key]
 	delete(p.family, key)

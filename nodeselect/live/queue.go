@@ -27,13 +27,13 @@ type queue struct {
 
 	delta   nodeselect.Delta
 	failing [kinds]error // why the API server does not answer for a kind; nil if it does
-	synced  bool         // everything that the first Snapshot needs has been listed
-	waiting time.Time    // since when only the EndpointSlices are not listed; zero before
+	synced  bool         // the API server has sent all lists that the first Snapshot needs
+	waiting time.Time    // since when only the list of EndpointSlices is missing; zero before
 
 	nodes    *store[*corev1.Node]
 	services *store[*corev1.Service]
 	slices   *store[*discoveryv1.EndpointSlice] // nil without Watcher.LocalEndpoints
-	stores   [kinds]confirmer                   // the same stores; nil without one
+	stores   [kinds]confirmer                   // the same stores; the element of EndpointSlices is nil without Watcher.LocalEndpoints
 	pods     pods
 }
 
@@ -99,7 +99,7 @@ func (q *queue) health(kind int) func(error) {
 
 // batch is what the queue has collected.
 type batch struct {
-	delta  nodeselect.Delta // empty unless synced
+	delta  nodeselect.Delta // zero value unless synced
 	synced bool
 	err    error // for Snapshot.Err
 }
@@ -131,13 +131,13 @@ func (q *queue) take(now time.Time) batch {
 	return b
 }
 
-// slicesWait is how long the first Snapshot waits while EndpointSlices cannot be read. Requests may
-// fail for a moment while an API server starts. Without EndpointSlices, the Watcher would choose
-// nodes without pods for services with externalTrafficPolicy Local.
+// slicesWait is how long the first Snapshot waits for EndpointSlices if requests for them fail. An
+// API server may fail for a moment while it starts. Without EndpointSlices, the Watcher would
+// choose nodes without pods for services with externalTrafficPolicy Local.
 const slicesWait = 10 * time.Second
 
-// complete reports whether the first Snapshot can be made, because all necessary lists have arrived
-// or need not be waited for.
+// complete reports whether the Watcher can make the first Snapshot: all lists have arrived for
+// which it must wait.
 func (q *queue) complete(now time.Time) bool {
 	if !q.nodes.listed || !q.services.listed {
 		return false
@@ -158,9 +158,9 @@ func isPermanent(err error) bool {
 	return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err)
 }
 
-// confirmDeletes removes the objects that have been missing for doubt.ConfirmAfter. It skips a kind of
-// object for which the API server does not answer: such an object may exist, but the server cannot
-// show it.
+// confirmDeletes removes the objects that have been missing for doubt.ConfirmAfter. It skips a kind
+// of object for which the API server does not answer: such an object may exist, but the server
+// cannot show it.
 func (q *queue) confirmDeletes(now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -47,7 +47,7 @@ func TestReadyNodes(t *testing.T) {
 	require.Empty(t, ReadyNodes(nil, list))
 }
 
-// A service that changes its families gets the nodes of the new ones.
+// If the IP families of a service change, the service gets the nodes of the new families.
 func TestPodsFollowTheFamiliesOfAService(t *testing.T) {
 	var reported []string
 	p := pods{changed: func(_ string, nodes []string) { reported = nodes }}

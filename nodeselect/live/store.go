@@ -16,8 +16,8 @@ import (
 //
 // A list is doubtful if it is empty, or if it lacks more than half of the objects in the store. The
 // reason may be that the API server has lost its data, or that a proxy leads to the wrong server.
-// The store keeps the objects that a doubtful list lacks. They stay until they appear in the API
-// again, or until confirmDeletes removes them.
+// So the store keeps the objects that a doubtful list lacks. They stay until the API server reports
+// them again, or until confirmDeletes removes them.
 type store[T object] struct {
 	resource    string
 	queue       *queue
@@ -34,7 +34,7 @@ type store[T object] struct {
 // itself when it starts, even if its store is empty.
 const ownObject = metav1.NamespaceDefault + "/kubernetes"
 
-// object is a pointer to an object of the API.
+// object is the type of the objects in a store: a pointer to an object of the Kubernetes API.
 type object interface {
 	comparable
 	GetNamespace() string
@@ -144,9 +144,8 @@ func (s *store[T]) answered(now time.Time) {
 	}
 }
 
-// confirmDeletes removes the objects that the API server no longer lists, if enough time has passed
-// since a list first lacked more than half of the objects. After an empty list, confirmDeletes
-// removes nothing.
+// confirmDeletes removes the missing objects after the time doubt.ConfirmAfter; see
+// doubt.Doubt.Confirmed. After an empty list, it removes nothing.
 func (s *store[T]) confirmDeletes(now time.Time) {
 	for _, key := range slices.Collect(maps.Keys(s.doubt.Confirmed(now))) {
 		s.remove(key)

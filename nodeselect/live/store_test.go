@@ -41,7 +41,7 @@ func TestForbiddenSlices(t *testing.T) {
 	})
 }
 
-// A list that lacks more than half of the objects does not remove them at once.
+// If a list lacks more than half of the objects, the store does not remove them at once.
 func TestDoubtfulLists(t *testing.T) {
 	last := func(calls *calls) Snapshot { return calls.all()[len(calls.all())-1].Snapshot }
 	tests := []struct {
@@ -204,8 +204,8 @@ func TestDoubtfulListsOfSlices(t *testing.T) {
 	}
 }
 
-// The first Snapshot waits for an API server that fails at first. Otherwise services with
-// externalTrafficPolicy Local would get nodes without pods for a moment.
+// At first, requests for EndpointSlices fail. The first Snapshot waits until they succeed.
+// Otherwise services with externalTrafficPolicy Local would get nodes without pods for a moment.
 func TestLateSlices(t *testing.T) {
 	w := &Watcher{LocalEndpoints: true}
 	inBubble(t, w, func(t *testing.T, calls *calls) {
@@ -233,7 +233,7 @@ func TestLateSlices(t *testing.T) {
 	})
 }
 
-// The first Snapshot waits slicesWait at most. Synced then stays true.
+// The first Snapshot waits at most slicesWait. In later Snapshots, Synced stays true.
 func TestSlicesThatNeverCome(t *testing.T) {
 	w := &Watcher{LocalEndpoints: true}
 	inBubble(t, w, func(t *testing.T, calls *calls) {

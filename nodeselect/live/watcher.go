@@ -44,8 +44,8 @@ type Watcher struct {
 	// Quiet is how long the Watcher waits after a change for further changes, before it makes a
 	// Snapshot of all of them. 0 means 100 ms.
 	Quiet time.Duration
-	// MaxWait is the longest time from a change to its Snapshot, if other changes keep coming. 0
-	// means 1 s.
+	// MaxWait is the longest time from a change to the Snapshot that contains it, if other changes
+	// keep coming. 0 means 1 s.
 	MaxWait time.Duration
 	// LocalEndpoints makes the Watcher follow EndpointSlices too. With LocalEndpoints, services
 	// with externalTrafficPolicy Local get only nodes with a ready pod; see
@@ -55,8 +55,8 @@ type Watcher struct {
 	// the Watcher to read EndpointSlices, the first Snapshot does not wait. Until the Watcher has
 	// read the EndpointSlices, pods do not affect the choice of nodes.
 	LocalEndpoints bool
-	// Logger logs a line when the API server stops answering, and another when it answers again.
-	// nil means no log.
+	// Logger gets a line when the API server stops answering, and another line when it answers
+	// again. nil means no log.
 	Logger *slog.Logger
 
 	once    sync.Once
@@ -64,8 +64,8 @@ type Watcher struct {
 	started atomic.Bool
 }
 
-// Snapshot is the state of a cluster at one moment. It shares data with later Snapshots, so the
-// receiver must not change it.
+// Snapshot is the state of a cluster at one moment. Several Snapshots share data, so the receiver
+// must not change a Snapshot.
 type Snapshot struct {
 	// Synced is true when all necessary lists have arrived. Before that, all fields except Err are
 	// empty.
@@ -73,11 +73,12 @@ type Snapshot struct {
 	// Objects are the nodes and services, with only some of their fields; see nodeselect.TrimNode
 	// and nodeselect.Annotations.TrimService.
 	Objects nodeselect.Objects
-	// Refs are the service ports for which the Selection was made, from a call of SetRefs.
+	// Refs are the service ports of the Selection, as a call of SetRefs has set them.
 	Refs []nodeselect.Ref
-	// Selection is the result of Selector.Select for Objects and Refs. As the
-	// current subset of a service, Select got the one in the latest earlier Snapshot that contains
-	// the service. If no Snapshot contained it, Select got the one in Watcher.Current.
+	// Selection is the result of Selector.Select for Objects and Refs. For each service, the
+	// argument current of Select was the subset in the latest earlier Snapshot that contains the
+	// service. If no Snapshot contained the service, the argument was the subset in
+	// Watcher.Current.
 	Selection nodeselect.Selection
 	// Changed names the nodes and services that differ from the previous Snapshot.
 	Changed nodeselect.Changed
@@ -90,11 +91,11 @@ func (w *Watcher) init() {
 	w.once.Do(func() { w.queue = newQueue() })
 }
 
-// start prepares Run. It keeps the references of an earlier call of SetRefs.
+// start prepares Run. If SetRefs was called before Run, start keeps the refs of that call.
 func (w *Watcher) start() error {
 	w.init()
 	if w.started.Swap(true) {
-		return errors.New("nodeselect/live: Run was called twice") // the queue holds changes, not the whole cluster
+		return errors.New("nodeselect/live: Run was called twice") // the queue holds only changes, so a second Run would lack the objects that the first Run has read
 	}
 	if w.LocalEndpoints {
 		w.queue.edit((*queue).followSlices)
@@ -118,20 +119,22 @@ func (w *Watcher) SetRefs(refs []nodeselect.Ref) {
 // goroutines have ended. If Config is unusable, or if Run is called a second time, Run immediately
 // returns another error.
 //
-// Run calls changed from its own goroutine. The first call comes when the first lists have arrived.
-// If the API server does not answer, the first call comes earlier, with Err and without Synced.
-// Then changed is called after each change of the Selection or the Objects, each change of Err, and
-// each SetRefs. Run merges the changes that arrive while changed runs, and those within the times
+// All calls of the function changed come from the goroutine that calls Run. The first call comes
+// when the first lists have arrived. If the API server does not answer, the first call comes
+// earlier, with Err and without Synced. After that, Run calls changed after each change of the
+// Selection or the Objects, after each change of Err, and after each SetRefs. Run merges the
+// changes that arrive while changed runs. It also merges the changes that arrive within the times
 // Quiet and MaxWait.
 //
 // If the API server does not answer, Run keeps the last good state and sets Err. Run does the same
 // for a doubtful list. A list is doubtful if it lacks more than half of the nodes, services or
-// EndpointSlices of the list before. The API server may have lost its store, or a proxy may lead to
-// the wrong server. This must not remove all servers. Run removes the missing objects after five
-// minutes in which the API server answers. If the list is empty, the five minutes begin only when
-// the API server has an object again. The Service and the EndpointSlice that each API server
-// creates for itself do not count as objects here. If a watch reports deletions, Run accepts them
-// immediately, even for all objects. Run accepts every first list.
+// EndpointSlices of the list before. The reason may be that the API server has lost its store, or
+// that a proxy leads to the wrong server. Such a list must not remove all servers of HAProxy. Run
+// removes the missing objects after five minutes in which the API server answers. If the list is
+// empty, the five minutes begin only when the API server has an object again. The Service and the
+// EndpointSlice that each API server creates for itself do not count as objects here. If a watch
+// reports deletions, Run accepts them immediately, even for all objects. Run accepts every first
+// list.
 func (w *Watcher) Run(ctx context.Context, changed func(Snapshot)) error {
 	clients, err := kubewatch.NewClients(w.Config)
 	if err != nil {

@@ -44,7 +44,7 @@ func running[S any](t testing.TB, run func(context.Context, func(S)) error) <-ch
 	return snapshots
 }
 
-// until returns the first Snapshot for which is returns true.
+// until returns the first Snapshot for which the function is returns true.
 func until[S any](t testing.TB, snapshots <-chan S, what string, is func(S) bool) S {
 	t.Helper()
 	deadline := time.After(time.Minute)

@@ -18,9 +18,9 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// metaDoc, nodeDoc, serviceDoc and sliceDoc hold the fields that Parse returns. For all other fields, the
-// decoder only checks the syntax. This saves time: managed fields and images are two thirds of a
-// node's text.
+// metaDoc, nodeDoc, serviceDoc and sliceDoc hold the fields that Parse returns. The decoder checks
+// only the syntax of all other fields. This saves time: managed fields and images are two thirds of
+// a node's text.
 type metaDoc struct {
 	Name              string            `json:"name"`
 	Namespace         string            `json:"namespace"`
@@ -60,7 +60,8 @@ type sliceDoc struct {
 	Ports       []discoveryv1.EndpointPort `json:"ports"`
 }
 
-// wanted says which objects a caller wants. All other objects are only counted.
+// wanted says which objects a caller wants. The package counts all other objects, and does not
+// decode them.
 type wanted uint8
 
 const (
@@ -102,7 +103,8 @@ func (h headDoc) itemKind() (apiVersion, kind string) {
 	return h.APIVersion, kind
 }
 
-// object is a decoded object, with its place in the text. One of node, service and slice is not nil.
+// object is a decoded object, with its place in the text. One of node, service and slice is not
+// nil.
 type object struct {
 	node    *corev1.Node
 	service *corev1.Service
@@ -191,8 +193,9 @@ func (b *batch) decodeObject(data []byte, line int, apiVersion, kind string) {
 	b.problems = append(b.problems, problem)
 }
 
-// decode sets the field of o for the kind of the object. It returns the metadata of the object. The
-// namespace is never empty: for a Node, "default" stands there and has no meaning.
+// decode sets one of the fields node, service and slice of o, by the kind of the object. It returns
+// the metadata of the object. The namespace is never empty: for a Node, it is "default", and has no
+// meaning.
 func (o *object) decode(data []byte, kind metav1.TypeMeta) (metaDoc, error) {
 	var meta *metaDoc
 	var err error

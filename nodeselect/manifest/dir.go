@@ -102,19 +102,19 @@ const (
 )
 
 // WatchDir reads a directory like ReadDir and calls f with the result. It calls f again after each
-// change in the directory, until ctx ends. Several changes within a short time cause one call. If a
-// file is written again with the same content, f is not called. All calls come from the goroutine
-// of the caller.
+// change in the directory, until ctx ends. Several changes within a short time cause one call. If
+// somebody writes a file again with the same content, WatchDir does not call f. All calls come from
+// the goroutine of the caller.
 //
 // A file with a mistake, or a half-written file, must not look like a cluster without nodes. So if
-// a file has problems or cannot be read, WatchDir adds the objects that an earlier reading of this
-// file has found. It does so until the file has no problems. If the directory is missing, WatchDir
-// keeps the objects of all files. If somebody removes a file, WatchDir removes the objects of this
-// file. So f can always use the objects, and should report the problems.
+// a file has problems or cannot be read, WatchDir adds the objects from earlier reads of this file,
+// until the file has no problems. If the directory is missing, WatchDir keeps the objects of all
+// files. If somebody removes a file, WatchDir removes the objects of this file. So f can always use
+// the objects, and should report the problems.
 //
-// WatchDir finds a change when an editor replaces a file, when Kubernetes updates a mounted
-// ConfigMap through symbolic links, and when a directory is removed and created again. Without
-// events from the file system, it finds a change within half a minute.
+// WatchDir also finds a change if an editor replaces a file, if Kubernetes updates a mounted
+// ConfigMap through symbolic links, or if somebody removes the directory and creates it again.
+// Without events from the file system, it finds a change within half a minute.
 //
 // If the directory cannot be read at the start, WatchDir returns an error immediately. Otherwise it
 // returns the error of ctx when ctx ends. Several calls of f receive the same objects, so f must
@@ -142,14 +142,14 @@ type dirWatch struct {
 	want  wanted
 
 	files map[string]file // by name
-	err   error           // why the directory could not be read the last time
+	err   error           // why the last read of the directory failed; nil if it succeeded
 }
 
-// file is the result of the last time that a file was read.
+// file is the result of the last read of a file.
 type file struct {
 	content uint64 // hash
 	err     error  // why the file could not be read
-	batch   batch  // with the objects that are kept from earlier readings
+	batch   batch  // also has the objects that readAgain has kept from earlier reads
 }
 
 func (w *dirWatch) run(ctx context.Context, f func(nodeselect.Objects, []nodeselect.Problem)) error {
@@ -173,8 +173,7 @@ func (w *dirWatch) follow(ctx context.Context, report func()) error {
 	return ctx.Err()
 }
 
-// anyError returns an error if, at the last attempt, the directory or one of its files could not be
-// read.
+// anyError returns an error if the last read of the directory, or of one of its files, has failed.
 func (w *dirWatch) anyError() error {
 	for _, file := range w.files {
 		if file.err != nil {
@@ -215,10 +214,10 @@ func sameText(a, b error) bool {
 
 var contentSeed = maphash.MakeSeed()
 
-// readAgain reads a file and returns the result. previous is the result of the last read; it is
-// zero if there was none. If neither the content nor the error has changed, readAgain returns
-// previous. If the file has problems, they may be the reason why objects are missing. So the result
-// then keeps the objects that only previous has.
+// readAgain reads a file and returns the result. previous is the result of the last read, and zero
+// for the first read. If neither the content nor the error has changed, readAgain returns previous.
+// If the file has problems, objects may be missing for this reason. So readAgain then keeps the
+// objects that only previous has.
 func readAgain(path string, want wanted, previous file) file {
 	data, err := inputfile.Read(path, MaxFileBytes)
 	if err != nil {
@@ -240,7 +239,7 @@ func readAgain(path string, want wanted, previous file) file {
 	return now
 }
 
-// keep adds to b the objects of before that b lacks.
+// keep adds to b the objects that the batch before has and b lacks.
 func (b *batch) keep(path string, before batch) {
 	has := make(map[string]bool, len(b.objects))
 	for _, o := range b.objects {

@@ -58,7 +58,7 @@ func startWatch(t *testing.T, w dirWatch) <-chan call {
 	return calls
 }
 
-// quickWatch has a short quiet time, and a recheck so rare that only events make a test pass.
+// quickWatch has a short quiet time. Its rechecks are so rare that a test passes only with events.
 func quickWatch(dir string) dirWatch {
 	return dirWatch{dir: dir, watch: filewatch.Watcher{
 		Quiet: 30 * time.Millisecond, MaxWait: time.Second, Recheck: time.Hour,
@@ -76,8 +76,8 @@ func next(t *testing.T, calls <-chan call) call {
 	}
 }
 
-// settled waits for the call with these nodes. Other calls may come before it, because a change of
-// several steps may be read in between.
+// settled waits for the call with these nodes. WatchDir may read the directory between two steps of
+// a change, so other calls may come first.
 func settled(t *testing.T, calls <-chan call, nodes string) call {
 	t.Helper()
 	for {
@@ -140,7 +140,7 @@ func TestWatchDirKeepsObjectsOfABrokenFile(t *testing.T) {
 		}
 		require.Equal(t, "a b", c.nodes)
 	}
-	// A new object of a broken file is used at once, and the old objects are kept.
+	// WatchDir uses a new object of a broken file at once, and keeps the old objects.
 	put(t, a, nodeYAML("c")+"---\nkind: [\n")
 	require.Len(t, settled(t, calls, "a b c").problems, 2)
 	put(t, a, nodeYAML("c"))
@@ -167,7 +167,8 @@ func TestWatchDirFollowsConfigMaps(t *testing.T) {
 	require.Equal(t, call{"c", nil}, next(t, calls))
 }
 
-// While the directory is gone its objects are kept. A new directory with its name is read.
+// While the directory is gone, WatchDir keeps its objects. If somebody makes a new directory with
+// this name, WatchDir reads it.
 func TestWatchDirComesBack(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "manifests")
 	require.NoError(t, os.Mkdir(dir, 0o700))
@@ -236,7 +237,7 @@ func TestWatchDirErrors(t *testing.T) {
 	require.Equal(t, 1, calls)
 }
 
-// read reports a file that cannot be read as a change once, not at every reading.
+// If a file cannot be read, the method read reports a change once, and not at every reading.
 func TestReadAgain(t *testing.T) {
 	dir := t.TempDir()
 	put(t, filepath.Join(dir, "a.yaml"), nodeYAML("a"))

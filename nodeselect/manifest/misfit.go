@@ -16,8 +16,9 @@ var coreKinds = map[string]bool{
 	"ResourceQuota": true, "Secret": true, "Service": true, "ServiceAccount": true,
 }
 
-// misfit returns the problem of an object that stands in the place of nodes, services or
-// EndpointSlices. It returns "" for a usual object of another kind. data is the text of the object.
+// misfit returns the problem of an object that somebody has probably written in place of nodes,
+// services or EndpointSlices. It returns "" for a usual object of another kind. data is the text of
+// the object.
 func misfit(data []byte, apiVersion, kind string) string {
 	group, version, grouped := strings.Cut(apiVersion, "/")
 	switch {
@@ -48,7 +49,8 @@ func misfit(data []byte, apiVersion, kind string) string {
 	return ""
 }
 
-// statusMessage describes a Status, which the API server answers to a request that it refuses.
+// statusMessage returns a message about a Status: the object that the API server sends when it
+// refuses a request.
 func statusMessage(data []byte) string {
 	var status struct{ Message, Reason string }
 	_ = json.Unmarshal(data, &status) // without a message, the text says less
@@ -59,8 +61,8 @@ func statusMessage(data []byte) string {
 	return text
 }
 
-// mergeMisfits merges problems that follow each other and differ only in their line. Otherwise a
-// list of a wrong kind would cause thousands of problems.
+// mergeMisfits merges problems that follow each other and differ only in their line. Without it, a
+// list of a wrong kind would give thousands of problems.
 func mergeMisfits(problems []nodeselect.Problem) []nodeselect.Problem {
 	var merged []nodeselect.Problem
 	more := 0

@@ -53,7 +53,7 @@ func TestObjectsInThePlaceOfTheWantedOnes(t *testing.T) {
 	}
 }
 
-// The file of one resource is no mistake for the reader of another.
+// A file with EndpointSlices is no mistake for a reader of nodes and services, and the reverse.
 func TestFileOfTheOtherReader(t *testing.T) {
 	t.Parallel()
 	_, problems := manifest.Parse("f", []byte("apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: a}\n"))

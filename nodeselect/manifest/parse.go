@@ -21,10 +21,11 @@ import (
 // If Parse cannot read a document or an object, it leaves out this document or object and returns a
 // Problem. If two nodes or two services have the same name, the second one is a Problem. Text
 // without a document is also a Problem, because a file into which kubectl writes is empty at first.
-// Objects of other kinds are only counted. There are two exceptions. An object that stands in the
-// place of the wanted ones is a Problem: the Status of a failed request, a Table, objects with
-// nothing but metadata, and a kind or apiVersion with a mistake. If all objects of a file are of other
-// kinds, this is a warning.
+//
+// Parse only counts objects of other kinds, with two exceptions. First, some objects show that the
+// text does not have the wanted objects: the Status of a failed request, a Table, objects with
+// nothing but metadata, and objects with a mistake in kind or apiVersion. Each of them is a
+// Problem. Second, if all objects of a file are of other kinds, Parse returns a warning.
 //
 // The returned objects have only the fields that matter for routing. These are spec, and metadata
 // without managedFields, ownerReferences and finalizers. A Node also has the conditions and
@@ -71,7 +72,8 @@ func parseFile(file string, data []byte, want wanted) batch {
 	return all
 }
 
-// collect merges the results of several files, in order, and adds a problem for each duplicate.
+// collect merges the results of several files, in the order of the files. It adds a problem for
+// each object whose name an earlier object has.
 func collect(batches []batch) (nodeselect.Objects, []nodeselect.Problem) {
 	var nodes []*corev1.Node
 	var services []*corev1.Service

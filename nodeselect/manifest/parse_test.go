@@ -144,7 +144,8 @@ func utf16Text(s string, bigEnd bool) []byte {
 	return b.Bytes()
 }
 
-// Objects of other kinds are counted, and so are kinds named Service in other API groups.
+// Parse only counts objects of other kinds. It also only counts objects of kind Service in other
+// API groups.
 func TestParseIgnores(t *testing.T) {
 	objects, problems := manifest.Parse("f", lines(
 		"apiVersion: v1", "items:",
@@ -159,8 +160,8 @@ func TestParseIgnores(t *testing.T) {
 	require.Equal(t, "default", objects.Services[0].Namespace)
 }
 
-// Objects that kubectl printed are read back unchanged, apart from the fields that Parse leaves
-// out, in both formats and with any number of processors.
+// Parse reads objects that kubectl has printed, and returns them without changes, except for the
+// fields that Parse leaves out. This holds for both formats and for any number of processors.
 func TestParseKubectl(t *testing.T) {
 	nodes, services := manifesttest.Nodes(40), manifesttest.Services(40)
 	for format, texts := range map[string][][]byte{
@@ -192,7 +193,7 @@ func TestParseKubectl(t *testing.T) {
 	}
 }
 
-// requireSame compares objects as text: equal times may differ in Go.
+// requireSame compares objects as text, because two equal times may differ as Go values.
 func requireSame(t *testing.T, want, got interface {
 	fmt.Stringer
 	GetObjectKind() schema.ObjectKind

@@ -137,7 +137,7 @@ func TestReadEndpointSlices(t *testing.T) {
 	require.ErrorContains(t, err, "nodeselect/manifest: ")
 }
 
-// A broken file keeps its last EndpointSlices.
+// If a file becomes broken, WatchEndpointSlices keeps the last EndpointSlices of the file.
 func TestWatchEndpointSlices(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -50,8 +50,8 @@ func yamlToJSON(text []byte) ([]byte, error) {
 }
 
 // asElement makes the value of a document the element of a sequence: it puts a dash before the
-// value. It returns false if the dash is not necessary: a block that begins in the first column
-// cannot end before the text does.
+// value. If the dash is not necessary, asElement returns false: a block that begins in the first
+// column ends only where the text ends.
 func asElement(text []byte) ([]byte, bool) {
 	pos := 0
 	for pos < len(text) {
@@ -203,7 +203,7 @@ func cutItems(text []byte) (listText, bool) {
 		pos = i + 1
 	}
 	list := listText{before: text[:pos]}
-	indent := -1 // of the dashes
+	indent := -1 // number of spaces before each dash; -1 until the first dash
 	for pos += len("items:\n"); pos < len(text); {
 		end, next := lineEnd(text, pos)
 		spaces := pos

@@ -19,14 +19,14 @@
 // pod exceeds, with the given probability. It treats the pods as independent. The tests compare its
 // result with simulated connections.
 //
-// HAProxy reuses idle connections, and prefers the connection that it used last. So connections do
-// not carry the same load. [Effective] returns the number of connections of equal load that have
-// the same effect.
+// HAProxy reuses idle connections, and prefers the connection that it used last. So some
+// connections carry more load than others. For the model, [Effective] returns another number of
+// connections: as many as make the load of the pods equally uneven if they all carry the same load.
 //
 // # What it does not do
 //
 // It reads nothing from a cluster and measures nothing. It does not consider that some requests
-// cost more than others. It also does not consider that connections end. If a connection ends while
-// somebody measures the load, and a new connection replaces it, the two spread the load like two
-// connections.
+// cost more than others. It also does not consider that connections end. If a new connection
+// replaces a connection while somebody measures the load, the load of the two spreads over two
+// random pods.
 package unevenness

@@ -44,7 +44,8 @@ type Service struct {
 	LocalPods []int
 	// Balancers is the number of balancers. 0 means 1.
 	Balancers int
-	// InFlight is the mean number of requests in flight for each node and balancer; see Effective.
+	// InFlight is the mean number of requests in flight from one balancer to one node; see
+	// Effective.
 	InFlight float64
 	// Connections is the number of effective connections. 0 means that Estimate computes the number
 	// from InFlight.

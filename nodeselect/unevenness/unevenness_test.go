@@ -59,7 +59,8 @@ func TestIdle(t *testing.T) {
 	require.InDelta(t, 9, unevenness.Idle(10, 1), 1e-9)
 }
 
-// Each value is the sum that the documentation of Effective describes, computed term by term.
+// The test computes each expected value term by term, with the sum that the comment of Effective
+// describes.
 func TestEffective(t *testing.T) {
 	t.Parallel()
 	for inFlight, want := range map[float64]float64{0: 40, 0.2: 48, 1: 84, 5: 266, 20: 915} {

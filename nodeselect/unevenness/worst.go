@@ -26,7 +26,8 @@ func Idle(pods int, connections float64) float64 {
 	return float64(pods) * math.Exp(float64(whole(connections))*math.Log1p(-1/float64(pods)))
 }
 
-// MaxPods limits PodsFor: it tries up to MaxPods times as many pods as at present.
+// MaxPods is the limit of PodsFor: it tries up to MaxPods times as many pods as the service has at
+// present.
 const MaxPods = 60
 
 // PodsFor returns the smallest number of pods with which the busiest pod has at most the load
@@ -68,8 +69,8 @@ func busiest(pods, connections int, probability float64) int {
 	// allowed is the probability with which a single pod may exceed the result.
 	allowed := -math.Expm1(math.Log(probability) / float64(pods))
 	n, p := float64(connections), 1/float64(pods)
-	// Add the probabilities that a pod has exactly k connections, for falling k. Begin with a
-	// number top that is so large that larger numbers do not matter. A sum for rising k would begin
+	// Add the probabilities that a pod has exactly k connections, from large k to small k. Begin
+	// with a number top so large that larger numbers do not matter. A sum from small k would begin
 	// at 0, whose probability may be too small for a float64.
 	mean := n * p
 	top := min(n, math.Ceil(mean+12*math.Sqrt(mean*(1-p))+60))

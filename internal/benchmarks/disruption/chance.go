@@ -12,8 +12,8 @@ func randomBatch(s setting, limit int) int {
 	return batch
 }
 
-// largestWave returns the largest size for which the expected number of waves that respect the limit
-// is at least e^-5. So there is no larger wave with high probability.
+// largestWave returns the largest size for which the expected number of waves that respect the
+// limit is at least e^-5. So with high probability, no larger wave exists.
 func largestWave(s setting, limit int) int {
 	for size := s.nodes; size > 1; size-- {
 		if logBinomial(s.nodes, size)+float64(s.services)*math.Log(atMost(s, size, limit)) > -5 {

@@ -1,6 +1,6 @@
 // Disruption prints how many nodes may go at a time, and how many waves it takes to replace all
-// nodes of a cluster: with package disruption, with batches that nobody chooses with care, and the
-// bounds that hold with high probability.
+// nodes of a cluster: with package disruption, and with random batches. It also prints bounds that
+// hold with high probability.
 //
 //	cd internal/benchmarks && go run ./disruption
 //
@@ -42,7 +42,7 @@ type result struct {
 	most                   int // bound on the size of a wave
 	estimate               disruption.Estimate
 	dynamicGreedy, dynamic int // waves for all nodes, with new subsets after each wave
-	planned, broken, worst int // waves of a plan made beforehand, and those that exceed the limit
+	planned, broken, worst int // a plan of all waves, made at the start: its waves, those above the limit, and the most nodes that a service loses
 	tookNew, tookMay       time.Duration
 	tookGreedy, tookSteps  time.Duration
 	tookEstimate           time.Duration
@@ -81,7 +81,8 @@ func run(out io.Writer, settings []setting, limits []int, long int) error {
 	return w.err
 }
 
-// zones compares budgets in a cluster of three zones. Each service has equally many nodes in each zone.
+// zones compares budgets in a cluster of three zones. Each service has equally many nodes in each
+// zone.
 func zones(w *writer, settings []setting) error {
 	w.printf("\nWaves for all nodes in three zones, limit 2, %d steps:\n\n", disruption.DefaultSteps)
 	w.printf("| nodes / services / nodes of a service | no rule for zones | one zone at a time | 1 of a service and zone |\n|---|---:|---:|---:|\n")

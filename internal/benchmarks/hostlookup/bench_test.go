@@ -131,8 +131,8 @@ func run(b *testing.B, name string, c contender, n int, f func(*testing.B, cache
 	}
 }
 
-// read is the measured loop. If every is above 0, an insert follows after each group of every
-// reads.
+// read is the measured loop. If the argument every is above 0, the loop inserts one host after each
+// group of that many reads.
 func read(b *testing.B, it cache, w *world, every int) {
 	var misses atomic.Int64
 	procs := runtime.GOMAXPROCS(0)
@@ -174,7 +174,7 @@ func read(b *testing.B, it cache, w *world, every int) {
 	b.ReportMetric(float64(misses.Load())/float64(b.N)*100, "miss-%")
 }
 
-// insert inserts hosts at a rate until the caller calls the returned function.
+// insert inserts perSecond hosts a second, until the caller calls the function stop.
 func insert(it cache, w *world, perSecond int) (stop func()) {
 	if perSecond == 0 {
 		return func() {}

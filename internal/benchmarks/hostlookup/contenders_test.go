@@ -66,8 +66,8 @@ func (o ours) set(host string, ep hostlookup.Endpoint) {
 
 func (o ours) close() { o.c.Close() }
 
-// readOnly shows the upper bound: nothing expires, nothing is evicted, and no order is kept. It is
-// filled before the first read.
+// readOnly shows the upper bound for a cache: nothing expires, it evicts nothing, and it keeps no
+// order. It gets all hosts before the first read.
 type readOnly struct {
 	m      *atomic.Pointer[map[string]hostlookup.Endpoint]
 	filled map[string]hostlookup.Endpoint

@@ -80,8 +80,8 @@ func startFront(ctx context.Context, binary string, args ...string) (stop func()
 	}, nil
 }
 
-// writeSlice replaces the file with the EndpointSlices of the pods. Each pod has a slice of its own,
-// because all pods have the same address, and a slice has one number for each port.
+// writeSlice replaces the file with the EndpointSlices of the pods. Each pod has a slice of its
+// own, because all pods have the same address, and a slice has one number for each port.
 func writeSlice(dir string, pods []*pod) error {
 	type object = map[string]any
 	items := []object{}

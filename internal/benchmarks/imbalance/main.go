@@ -65,7 +65,7 @@ type way struct {
 type running struct {
 	address string
 	entries []string // all addresses that must answer before the clients start
-	// started gets all running pods, after each start of a pod.
+	// started is called after each start of a pod, with all running pods.
 	started func(pods []*pod) error
 	stop    func()
 }
@@ -74,13 +74,13 @@ type running struct {
 type result struct {
 	way      way
 	pods     []*pod
-	started  []time.Duration // when each pod started, since the start of the load
+	started  []time.Duration // when each pod started, as the time since the start of the load
 	last     time.Duration   // the start of the last pod
 	took     time.Duration
 	points   []point
 	failed   int
 	requests int
-	err      error // about the failed requests
+	err      error // why requests failed; nil if none failed
 }
 
 func (s *settings) run(ctx context.Context, out io.Writer) error {
@@ -111,7 +111,7 @@ func (s *settings) run(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-// try runs the load on one way, with pods of its own.
+// try sends the load over one way, to pods that no other way uses.
 func (s *settings) try(ctx context.Context, w way) (r result, err error) {
 	dir, err := os.MkdirTemp("", "headgate-imbalance-")
 	if err != nil {

@@ -19,12 +19,13 @@ type pod struct {
 	name               string
 	addr               netip.AddrPort
 	requests, inFlight atomic.Int64
-	working            chan struct{} // holds a value for each request that the pod works on
+	working            chan struct{} // holds one value for each request on which the pod works
 	server             *http.Server
 	ended              chan error
 }
 
-// A request takes from shortest to longest, plus the time that it waits for other requests.
+// The pod works on each request for a random time between the constants shortest and longest. A
+// request may also wait for other requests.
 const (
 	concurrency = 4
 	shortest    = 5 * time.Millisecond

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// A point is the load of all pods in a short time. The index of a slice is the number of the pod.
+// A point has the load of each pod in one short period. Element i of each slice is the load of pod
+// i.
 type point struct {
 	at       time.Duration // since the start of the load
 	requests []float64     // requests a second
@@ -82,7 +83,7 @@ func spreadOf(loads []float64) spread {
 	return s
 }
 
-// means returns the mean load of each pod over the points that are at least as late as from.
+// means returns the mean load of each pod, over all points whose time is from or later.
 func means(points []point, from time.Duration, load func(point) []float64) []float64 {
 	var sums []float64
 	n := 0

@@ -38,8 +38,8 @@ func reserve(n int) (ports []int, release func(), err error) {
 	return ports, release, nil
 }
 
-// startTCP returns the start of a TCP balancer: an HAProxy in TCP mode that sends each connection
-// to a pod. It checks the pods every 100 ms, so it detects a new pod.
+// startTCP returns a function that starts a TCP balancer: an HAProxy in TCP mode that sends each
+// connection to a pod. HAProxy checks the pods every 100 ms, so it detects a new pod.
 func startTCP(algorithm string) func(context.Context, string, *settings, []*pod) (running, error) {
 	return func(ctx context.Context, dir string, _ *settings, pods []*pod) (running, error) {
 		var targets []string

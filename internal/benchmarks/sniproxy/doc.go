@@ -17,23 +17,25 @@
 // hello, the client sends plain bytes instead of TLS. The router cannot notice that, because it
 // passes the stream on.
 //
-// In each round every router is started once, one after another (A, B, C, A, B, C), so a
-// disturbance of the machine affects all of them. The router starts with few known names. It is
-// measured with few open connections, and then with many. Then it starts again with many known
-// names, and is measured with few open connections. Each of these measurements consists of:
+// In each round, the benchmark runs every router once, one after another (A, B, C, A, B, C), so a
+// disturbance of the machine affects all of them. It starts a router with few known names, and
+// measures the router first with few open connections and then with many. Then it starts the router
+// again with many known names, and measures it with few open connections. Each of these
+// measurements consists of:
 //
 //   - connections: 16 at a time; each gets an answer of 1 KiB, and the backend closes it;
-//   - round trips: 64 bytes to the backend and back, one at a time, over each of the open
-//     connections in turn;
-//   - memory and descriptors: the growth since no connection was open, divided by the number of
-//     open connections, each of which has carried round trips;
-//   - bulk, once a round: from the backend, over 4 connections;
-//   - descriptors that are still open two seconds after the clients have closed.
+//   - round trips: 64 bytes to the backend and back, one round trip at a time; each open connection
+//     has its turn;
+//   - memory and descriptors: the growth since the router had no open connection, divided by the
+//     number of open connections. Each of these connections has carried round trips;
+//   - bulk, once a round: a transfer from the backend to the client, over 4 connections;
+//   - descriptors that the router still has open two seconds after the clients have closed all
+//     connections.
 //
-// Processor time is the sum over all processes of the router. It is read from the scheduler's clock
-// of each process, which has a resolution of 1 ns. It includes the work of the kernel for these
-// processes. It does not include the work of the kernel on the processor of the load, for any
-// router. Resident memory does not include the memory of the kernel for sockets and pipes.
+// Processor time is the sum over all processes of the router. The benchmark reads it from the
+// scheduler's clock of each process, which has a resolution of 1 ns. It includes the work of the
+// kernel for these processes. For no router does it include the work of the kernel on the processor
+// of the load. Resident memory does not include the memory of the kernel for sockets and pipes.
 //
 // # Settings of the routers
 //

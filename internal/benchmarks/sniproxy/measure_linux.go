@@ -22,7 +22,7 @@ type bench struct {
 	loop        *load.Loop
 	sites       []string // all names that a router ever has
 	dir         string
-	descriptors int   // limit for a process
+	descriptors int   // largest number of descriptors of a process
 	cores       []int // processors of this process at the start
 	progress    io.Writer
 }
@@ -32,7 +32,7 @@ type running struct {
 	*peer.Process
 	target load.Target
 	ready  time.Duration
-	memory procfs.Memory // without open connections
+	memory procfs.Memory // memory of the router without open connections
 	files  int
 }
 

@@ -16,8 +16,8 @@ type settings struct {
 	peers      []string
 	rounds     int
 	few, many  report.Size // open connections and known names
-	atOnce     int         // new connections
-	pings      int         // round trips at once
+	atOnce     int         // number of new connections at the same time
+	pings      int         // number of round trips at the same time
 	phase      time.Duration
 	bulk       int64 // bytes
 	startLimit time.Duration
@@ -36,8 +36,8 @@ var allPeers = []string{"nginx", "haproxy", "sniproxy", "tcpproxy", "plain", "sn
 const ourCommand = "{snirouter} -tls {listen} -hosts {hosts} -allow 127.0.0.0/8 -hello-timeout 5s -dial-timeout 5s -log-sample 0"
 
 const (
-	streams = 4  // connections of the bulk phase
-	warmUp  = 64 // connections at once before anything is measured
+	streams = 4  // number of connections in the bulk phase
+	warmUp  = 64 // number of connections at the same time before the first measurement
 )
 
 func parse(args []string, out io.Writer) (settings, error) {
@@ -115,8 +115,8 @@ func (s settings) validate() error {
 	return nil
 }
 
-// sizes returns the sizes to measure. The size Idle has at most 2,000 connections: some routers need
-// six descriptors for each connection, and on many machines a process may have only 20,000.
+// sizes returns the sizes to measure. The size Idle has at most 2,000 connections: some routers
+// need six descriptors for each connection, and on many machines a process may have only 20,000.
 func (s settings) sizes() report.Sizes {
 	return report.Sizes{
 		Base:      s.few,

@@ -45,8 +45,8 @@ func Binary(t testing.TB) string {
 }
 
 // Binaries returns the path of the haproxy that Binary returns, and the paths of all other versions
-// that "make haproxies" has installed. They are VERSION/haproxy in the directory that the environment
-// variable HAPROXY_DIR names. The Makefile sets this variable.
+// that "make haproxies" has installed. They are VERSION/haproxy in the directory that the
+// environment variable HAPROXY_DIR names. The Makefile sets this variable.
 func Binaries(t testing.TB) []string {
 	t.Helper()
 	all := []string{Binary(t)}
@@ -60,8 +60,8 @@ func Binaries(t testing.TB) []string {
 	return all
 }
 
-// Dir returns a new directory, which is removed after the test. Its path is short enough for Unix
-// sockets, whose paths have at most 107 bytes. A path of t.TempDir may be too long.
+// Dir returns a new directory, and removes it after the test. Its path is short enough for Unix
+// sockets: a path of a socket has at most 107 bytes. A path of t.TempDir may be too long.
 func Dir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "hg")

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// RSAKey makes an RSA key with openssl. In a test with the race detector, crypto/rsa needs seconds of
-// CPU time for a key.
+// RSAKey makes an RSA key with openssl. In a test with the race detector, crypto/rsa needs seconds
+// of CPU time for a key.
 func RSAKey(t testing.TB, bits int) *rsa.PrivateKey {
 	t.Helper()
 	text, err := exec.CommandContext(t.Context(), "openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:"+strconv.Itoa(bits)).Output()

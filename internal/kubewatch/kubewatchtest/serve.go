@@ -23,7 +23,7 @@ var kindsOf = map[string]metav1.TypeMeta{
 	"endpointslices": {Kind: "EndpointSlice", APIVersion: "discovery.k8s.io/v1"},
 }
 
-// selection describes the objects that a request asks for: a resource, and selectors.
+// selection describes the objects that a request names: a resource, and selectors.
 type selection struct {
 	resource  string
 	namespace string // "" means all namespaces
@@ -173,7 +173,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, sel selection, cu
 		}
 		version = s.version
 		send("BOOKMARK", bookmark(sel.resource, version))
-	} else if version < s.oldest || version > s.version { // the second after a restore
+	} else if version < s.oldest || version > s.version { // version > s.version is possible after a restore
 		s.mu.Unlock()
 		send("ERROR", status(http.StatusGone, metav1.StatusReasonExpired, "too old resource version"))
 		return

@@ -50,11 +50,11 @@ type Server struct {
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced when anything below changes
 	version  int64
-	oldest   int64             // a watch from an older version has expired
+	oldest   int64             // a watch from a version before oldest has expired
 	objects  map[string]Object // by resource, namespace and name
 	history  []event
 	requests []Request
-	refused  map[string]int // status by verb or resource
+	refused  map[string]int // HTTP status of refused requests, by verb or resource
 	noStream bool
 	silent   bool
 	cut      int // number of times that watches were cut
@@ -175,8 +175,8 @@ func (s *Server) Disconnect() { s.do(func() { s.cut++ }) }
 // status. With status 0, the server serves the verb again.
 func (s *Server) Refuse(verb string, status int) { s.do(func() { s.refused[verb] = status; s.cut++ }) }
 
-// Forbid makes the server refuse all requests for a resource, as it does for an account that lacks a
-// permission. With forbidden false, the server serves the resource again.
+// Forbid makes the server refuse all requests for a resource, as it does for an account that lacks
+// a permission. With forbidden false, the server serves the resource again.
 func (s *Server) Forbid(resource string, forbidden bool) {
 	s.do(func() {
 		s.refused[resource] = 0
@@ -187,9 +187,9 @@ func (s *Server) Forbid(resource string, forbidden bool) {
 	})
 }
 
-// Backup returns a function that restores the present objects and the present version, with which
-// the versions of the server go backwards. The restored server tells clients which resume a watch
-// that their version has expired.
+// Backup returns a function that later restores the present objects and the present version. After
+// the restore, the version of the server is lower than before. If a client then resumes a watch,
+// the server answers that the client's version has expired.
 func (s *Server) Backup() (restore func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -225,8 +225,8 @@ func (s *Server) Down() {
 // Up accepts connections again after Down.
 func (s *Server) Up() { s.do(func() { s.down = false }) }
 
-// Freeze makes all present connections accept data without ever answering, even after Thaw. Each new
-// connection also freezes, until somebody calls Thaw.
+// Freeze makes all present connections accept data without ever answering, even after Thaw. Each
+// new connection also freezes, until somebody calls Thaw.
 func (s *Server) Freeze() {
 	s.do(func() {
 		s.frozen = true

@@ -23,12 +23,14 @@
 //
 // # Grants
 //
-// A grant permits its holder to take a node away, and the node counts as away from this moment. The
-// holder must start within the TTL. A grant ends in these cases, see [Grant.Observe]:
+// A grant permits its holder to take a node away. The node counts as away from the moment of the
+// grant. The holder must take the node away within the TTL of the grant. A grant ends in these
+// cases, see [Grant.Observe]:
 //
 //   - the holder releases it;
 //   - no applied configuration has the node any more;
-//   - the node was away, is present again, and its agent has answered "up" for the hold-down;
+//   - the node was away, is present again, and its agent has answered "up" for the time of the
+//     hold-down, which is 1 minute by default;
 //   - the TTL is over, and the node was never away.
 //
 // So after the node has gone, no time limit ends the grant.
@@ -41,7 +43,8 @@
 //
 // # What it does not do
 //
-// It does not store grants, and does not keep two callers from deciding at the same time: package
-// leases does both. After this package has answered that no configuration has a node, a terminator
-// may still choose the node for its next configuration. The package counts no pods.
+// It does not store grants, and two callers may decide at the same time: package leases stores
+// grants, and prevents such decisions. After this package has answered that no configuration has a
+// node, a terminator may still choose the node for its next configuration. The package counts no
+// pods.
 package gate

@@ -23,18 +23,19 @@ type Node struct {
 	// ReadySince is the time since which the node is Ready. The zero time means unknown.
 	ReadySince time.Time
 	// Addrs are all addresses of the node. If an applied configuration has another address for the
-	// node, the machine behind that address is gone, and the node counts as away. nil means unknown.
+	// node, the machine behind that address is gone, and the node counts as away. nil means
+	// unknown.
 	Addrs []netip.Addr
 	// Since is the time since which the node is away. The zero time means unknown.
 	Since time.Time
 }
 
-// Input is what a decision depends on.
+// Input has all facts on which a decision depends.
 type Input struct {
 	Budget  disruption.Budget
 	Applied []Applied // the configurations in force, at least one
 	Nodes   []Node    // all nodes of the cluster
-	Grants  []Grant   // that have not ended
+	Grants  []Grant   // the grants that have not ended
 	Now     time.Time
 }
 
@@ -111,7 +112,7 @@ func (g *Gate) Away(name string) string {
 	return n.Away
 }
 
-// Answer is the answer to the question whether nodes may go together.
+// Answer says whether nodes may go together, and if not, why.
 type Answer struct {
 	OK    bool     `json:"ok"`
 	Nodes []string `json:"nodes"`
@@ -123,7 +124,7 @@ type Answer struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
-// Blocked is a limit that the nodes of a question would exceed.
+// Blocked is a limit that the named nodes would exceed.
 type Blocked struct {
 	disruption.Blocked
 	// Nodes are nodes that are away and count for the limit, at most maxAway of them.

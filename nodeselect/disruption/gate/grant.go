@@ -17,13 +17,13 @@ type Grant struct {
 	// Back is the time at which the node returned after Went. The zero time means that the node has
 	// not returned.
 	Back time.Time `json:"back,omitzero"`
-	// Pending is true until the decision about the grant is stored. A pending grant counts, but its
-	// holder does not have it yet.
+	// Pending is true until package leases has stored the decision about the grant. A pending grant
+	// counts as a grant, but its holder may not take the node away yet.
 	Pending bool `json:"pending,omitempty"`
 }
 
 // Expired reports whether the holder may no longer take the node away, because the TTL is over. The
-// grant counts nevertheless, until Observe ends it.
+// node still counts as granted until Observe ends the grant.
 func (g Grant) Expired(now time.Time) bool { return !now.Before(g.Taken.Add(g.TTL)) }
 
 // String returns the grant in one line.

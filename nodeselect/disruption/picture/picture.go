@@ -13,10 +13,12 @@
 //
 // Each column is a node, and each row is a service. A mark means that the node is in the subset of
 // the service. Bars above the columns show the number of services of each node. Bars to the right
-// of the rows show how many nodes of each service are away, asked for or in the wave. Columns of
-// nodes in the same state are side by side. Blocked services are the first rows. After them, the
-// services with the longest bars come first. So a reader sees at a glance that no service loses
-// more nodes than its limit.
+// of the rows show how many nodes of each service are away, asked for or in the wave. A node is
+// asked for if it is in Picture.Named. Columns of nodes in the same state are side by side.
+//
+// A service is blocked if one of its limits lets no further node go. The first rows are the blocked
+// services. In the rows after them, the services with the longest bars come first. So a reader sees
+// at a glance that no service loses more nodes than its limit.
 //
 // With 1,000 nodes and 2,000 services, the columns of nodes that are away, asked for or in the wave
 // are wider than the others, which are about a pixel wide. The picture shows a name if there is

@@ -21,7 +21,7 @@ const (
 	largestCell = 18
 	countsMost  = 110 // width of the bars beside the rows
 	panel       = 330 // width of the list of blocked services
-	textHeight  = 9   // smallest row with a name
+	textHeight  = 9   // the smallest height of a row with a name
 	nameLength  = 36
 )
 
@@ -86,7 +86,7 @@ func newLayout(c *chart) *layout {
 	}
 	l.right = x
 	if room := l.longestName(); len(c.nodes) > 0 && narrow >= textHeight {
-		l.top += room // names of nodes
+		l.top += room // room for the names of nodes
 	}
 	l.row = min(largestCell, rowsMost/float64(max(len(c.services), 1)))
 	l.bottom = l.top + l.row*float64(len(c.services))
@@ -127,7 +127,7 @@ func (l *layout) legend() {
 	}
 }
 
-// loads writes a bar for each node, whose height is the number of its services.
+// loads writes a bar for each node. The height of a bar is the number of services of the node.
 func (l *layout) loads() {
 	base := float64(header + bars)
 	scale := bars / float64(max(l.largest, 1))

@@ -47,8 +47,9 @@ type Client struct {
 	// notices a silent server later.
 	Wait time.Duration
 
-	// AnswerTimeout is how long the Client waits for a connection, and how long the first byte of
-	// an answer may take in addition to Wait. 0 means 3 s. Then the Client asks the next server.
+	// AnswerTimeout is how long the Client waits for a connection. 0 means 3 s. The Client then
+	// waits for the first byte of the answer, at most for the sum of Wait and AnswerTimeout. After
+	// either of these times, it asks the next server.
 	AnswerTimeout time.Duration
 
 	// Timeout is how long a whole request may take in addition to Wait. 0 means 10 s.
@@ -66,7 +67,7 @@ type Client struct {
 	http atomic.Pointer[http.Client]
 }
 
-// Answer is what a Client knows about the pods of a service.
+// Answer is the present result of a Follow: the pods of a service, and whether the servers answer.
 type Answer struct {
 	// Known means that a server has answered at least once. Until then, Pods is empty and means
 	// nothing.
@@ -76,8 +77,8 @@ type Answer struct {
 	Pods []endpoints.Pod
 	// Revision names the content of Pods. Equal pods have equal revisions.
 	Revision string
-	// Age is how old the Pods were when a server answered last: the time since the server's last
-	// contact with its own source. 0 means that the source answers.
+	// Age is how old the Pods were when the last good answer arrived. It is the time since the last
+	// contact of the server with its own source. 0 means that the source answers.
 	Age time.Duration
 	// Err says why no server answers, or why no answer is usable. nil means that the last request
 	// was answered. While Err is not nil, the other fields keep their last values.
@@ -146,11 +147,13 @@ func (c *Client) SetTLS(conf *tls.Config) {
 // Follow follows the pods of one service until ctx ends, and returns the error of ctx. If a field
 // of the Client or a name in ref is wrong, Follow returns another error immediately.
 //
-// Follow calls changed from its own goroutine: after the first answer, after each change of the
-// pods, when the servers begin or cease to fail, and when Age becomes 0 or stops being 0. If no
-// server answers, or the answer is 404, wrong in any field or too large, the pods of the last good
-// answer stay without a time limit. Follow then tries again after 0.25 to 0.5 s. The pause doubles
-// with each failure, to at most 5 to 10 s.
+// Follow calls changed after the first answer, after each change of the pods, when the servers
+// begin or cease to fail, and when Age becomes 0 or stops being 0. All calls come from the
+// goroutine that calls Follow.
+//
+// An answer is not usable if its status is 404, if a field is wrong, or if it is too large. If no
+// server sends a usable answer, the pods of the last good answer stay without a time limit. Follow
+// then tries again after 0.25 to 0.5 s. The pause doubles with each failure, to at most 5 to 10 s.
 //
 // Follow passes on every correct answer, even one without pods: the server decides which lists of
 // its source are doubtful.
@@ -170,7 +173,7 @@ func (c *Client) Follow(ctx context.Context, ref nodeselect.Ref, changed func(An
 		case ctx.Err() != nil:
 		case err != nil:
 			f.failed(err, began)
-			apiclient.Sleep(ctx, pause/2+rand.N(pause/2)) // so that many clients do not ask at one moment
+			apiclient.Sleep(ctx, pause/2+rand.N(pause/2)) // so that many clients do not send their requests at the same moment
 			pause = min(2*pause, maxPause)
 		default:
 			pause = minPause
@@ -192,8 +195,8 @@ type follower struct {
 }
 
 // poll asks the servers, beginning with the current one, until one of them answers. If the pods of
-// this server are old, poll also asks the others, and returns the youngest answer. If no server
-// answers, it returns the errors of all.
+// this server are old, poll also asks the other servers, and returns the answer with the smallest
+// age. If no server answers, it returns the errors of all servers.
 func (f *follower) poll(ctx context.Context) (received, error) {
 	wait := cmp.Or(max(f.client.Wait, 0), 5*time.Second)
 	var failures []error
@@ -211,8 +214,8 @@ func (f *follower) poll(ctx context.Context) (received, error) {
 	return received{}, fmt.Errorf("httpapi: %w", errors.Join(failures...))
 }
 
-// younger asks the other servers. It returns the youngest answer of all, and continues with the
-// server that has sent it.
+// younger asks the other servers. It returns the answer with the smallest age: best, or the answer
+// of another server. The next request goes to the server that has sent this answer.
 func (f *follower) younger(ctx context.Context, best received) received {
 	present := f.server
 	for i := range f.client.urls {

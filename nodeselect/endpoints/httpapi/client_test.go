@@ -198,7 +198,8 @@ func TestFollowPrefersYoungAnswers(t *testing.T) {
 			require.Contains(t, url, "http://well/")
 		}
 
-		// All servers are old: the client stays with the youngest.
+		// The pods of all servers are old. So the client stays with the server that has the
+		// youngest pods.
 		well.Publish(group(slice("tracks", "10.0.0.9 eu-1a ready")), Source{Err: errors.New("no API server"), LastContact: time.Now()})
 		time.Sleep(5 * time.Minute)
 		aged := <-answers
@@ -208,8 +209,8 @@ func TestFollowPrefersYoungAnswers(t *testing.T) {
 	})
 }
 
-// The client pauses between requests to a server that ignores wait, or whose content changes with
-// each request.
+// The client pauses between requests if the server ignores the parameter "wait", or if the content
+// changes with each request.
 func TestFollowLimitsRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := serving(t)
@@ -223,7 +224,7 @@ func TestFollowLimitsRequests(t *testing.T) {
 	})
 }
 
-// Follow passes on no part of an answer with a mistake.
+// If an answer has a mistake, Follow passes on no part of it.
 func TestFollowRefusesWrongAnswers(t *testing.T) {
 	good := string(newView(tracks, mustPods(t)).answer(Source{}))
 	for name, tt := range map[string]struct{ body, err string }{
@@ -276,8 +277,8 @@ func mustPods(t testing.TB) []endpoints.Pod {
 	return pods
 }
 
-// Over TCP: the client refuses a body that ends early, and a server that stops answers its waiting
-// client.
+// Over TCP, the client refuses a body that ends early. A server that stops answers the request of
+// its waiting client.
 func TestFollowOverTCP(t *testing.T) {
 	h := serving(t)
 	var cut atomic.Bool
@@ -327,8 +328,8 @@ func TestClientCheck(t *testing.T) {
 	}
 }
 
-// The parser of the client accepts what the server renders, and nothing that breaks a promise of
-// Answer.
+// The parser of the client accepts every answer that the server renders. It accepts no answer that
+// breaks a promise in the comment of Answer.
 func FuzzParseAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		const maxPods = 100
@@ -356,7 +357,8 @@ func FuzzParseAnswer(f *testing.F) {
 	})
 }
 
-// The names in a DiscoveryRequest can be part of an answer, and the parser accepts its own result.
+// Each name in a parsed DiscoveryRequest can be part of an answer. If the names are put into
+// another DiscoveryRequest, the parser accepts it.
 func FuzzParseDiscoveryRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		req, err := parseDiscoveryRequest(body)

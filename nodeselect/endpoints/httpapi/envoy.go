@@ -27,7 +27,7 @@ const (
 // uses.
 type discoveryRequest struct {
 	version string
-	names   []string         // each once, sorted
+	names   []string         // sorted; each name once
 	refs    []nodeselect.Ref // the parsed names
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/headgate/headgate/nodeselect/endpoints/httpapi"
 )
 
-// A server publishes the pods of EndpointSlices, and a client follows those of one service.
+// A server publishes the pods of EndpointSlices. A client follows the pods of one service.
 func Example() {
 	port, name, zone := int32(8080), "http", "eu-1a"
 	services := endpoints.Group([]*discoveryv1.EndpointSlice{{

@@ -26,15 +26,16 @@ const MaxWait = time.Minute
 // Set the fields before the first use, and do not change them afterwards. A Handler is safe for
 // concurrent use.
 type Handler struct {
-	// Token, if not nil, returns the bearer token that each request must have. A request without it
-	// gets 401. If Token returns an error, all requests get 500. TokenFile makes such a function.
+	// Token, if not nil, returns the bearer token that each request must have. A request without
+	// this token gets 401. If Token returns an error, all requests get 500. TokenFile makes such a
+	// function.
 	Token func(context.Context) (string, error)
 
 	// MaxWaiting limits the requests that wait for changes at the same time. 0 means 1,024. When
 	// one more request arrives, the Handler looks for the client address with the most waiting
 	// requests. If that address is not the sender of the new request, and has more than its share
-	// of the waiting requests, the Handler ends the wait of its oldest request. Otherwise the new
-	// request gets 503.
+	// of the waiting requests, the Handler ends the wait of the oldest request from that address.
+	// Otherwise the new request gets 503.
 	MaxWaiting int
 
 	// Instrument, if not nil, wraps the handler of each route, for example to count requests. The
@@ -51,8 +52,8 @@ type Handler struct {
 }
 
 // TokenFile returns a function for the Token field of Handler or Client. Each call of this function
-// reads the file and returns its content without white space at the ends. So a renewed token is used
-// immediately.
+// reads the file and returns its content without white space at the ends. So a renewed token is
+// used immediately.
 //
 // If the file is unreadable or has no valid token, the function returns the last valid token. If
 // there was none yet, it returns the error. The function is safe for concurrent use.
@@ -90,13 +91,14 @@ func (h *Handler) init() {
 	})
 }
 
-// allowed has the value of the header Allow for the method of a pattern. A pattern with GET also matches
-// HEAD.
+// allowed has the value of the header Allow for the method of a pattern. A pattern with GET also
+// matches HEAD.
 var allowed = map[string]string{"GET": "GET, HEAD", "POST": "POST"}
 
-// Publish replaces the pods that h serves, and answers the requests that wait for a change of them.
-// A service whose *endpoints.Service is the same as in the last Publish costs nothing. source is the
-// condition of the source of the pods: if it does not answer, publish its last good services.
+// Publish replaces the pods that h serves, and answers the requests that wait for a change of these
+// pods. If the *endpoints.Service of a service is the same as in the last Publish, Publish does no
+// work for this service. source is the condition of the source of the pods. If the source does not
+// answer, pass its last good services.
 func (h *Handler) Publish(services endpoints.Services, source Source) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -124,9 +126,9 @@ func (h *Handler) Waiting() int {
 	return h.waiters.Count()
 }
 
-// StopWaiting answers the requests that wait for a change. After StopWaiting no request waits any
-// more. Pass it to http.Server.RegisterOnShutdown, because http.Server.Shutdown waits for all
-// requests.
+// StopWaiting answers the requests that wait for a change. After StopWaiting, the Handler answers
+// every request immediately. Pass StopWaiting to http.Server.RegisterOnShutdown, because
+// http.Server.Shutdown waits for all requests.
 func (h *Handler) StopWaiting() {
 	h.init()
 	h.waiters.Stop()
@@ -239,7 +241,7 @@ func (h *Handler) servePods(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		select {
-		case <-changed: // perhaps in another zone
+		case <-changed: // the change may be in another zone
 		default:
 			deadline = time.Time{} // the wait has ended for another reason
 		}
@@ -265,7 +267,7 @@ func (s *snapshot) answer(req podsRequest) (v *view, changed <-chan struct{}, re
 
 func writePods(w http.ResponseWriter, r *http.Request, req podsRequest, v *view, source Source) {
 	header := w.Header()
-	header.Set("Cache-Control", "no-cache") // a cache must ask each time whether the ETag still counts
+	header.Set("Cache-Control", "no-cache") // a cache must check each time with the server whether its answer is still current
 	header.Set("Age", strconv.FormatInt(source.age(), 10))
 	compress := compresses(r, len(v.body))
 	header.Set("ETag", etag(v.revision, compress))
@@ -276,8 +278,8 @@ func writePods(w http.ResponseWriter, r *http.Request, req podsRequest, v *view,
 	writeJSON(w, compress, v.answer(source))
 }
 
-// matches reports whether the header If-None-Match contains the ETag of a revision (RFC 9110 section
-// 13.1.2).
+// matches reports whether the header If-None-Match contains the ETag of a revision (RFC 9110
+// section 13.1.2).
 func matches(header, revision string) bool {
 	if strings.TrimSpace(header) == "*" {
 		return true

@@ -117,7 +117,8 @@ func TestWrongRequests(t *testing.T) {
 	require.Equal(t, "close", header.Get("Connection"))
 }
 
-// A known path answers other methods with 405, and names its methods.
+// For a known path and a wrong method, the handler answers 405, and the header Allow names the
+// right methods.
 func TestMethods(t *testing.T) {
 	h := serving(t)
 	for target, allow := range map[string]string{
@@ -222,7 +223,8 @@ func TestAgeWhileTheSourceFails(t *testing.T) {
 	})
 }
 
-// A request with wait is answered when its own content changes, and not before.
+// A request with the parameter "wait" gets its answer when the requested pods change, and not
+// before.
 func TestLongPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &Handler{MaxWaiting: 3}
@@ -370,7 +372,8 @@ func TestEnvoy(t *testing.T) {
 	code, _, _ = post(h, `{"version_info":"`+resp.VersionInfo+`","resource_names":["media/tracks/http"]}`)
 	require.Equal(t, 200, code)
 
-	// An unknown service is left out. When it becomes known, the version changes.
+	// The answer leaves out an unknown service. When the service becomes known, the version
+	// changes.
 	code, body, _ = post(h, `{"resource_names":["media/new"]}`)
 	require.Equal(t, 200, code)
 	require.NoError(t, json.Unmarshal([]byte(body), &resp))

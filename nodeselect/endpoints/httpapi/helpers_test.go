@@ -72,8 +72,8 @@ func many(services, pods int) []*discoveryv1.EndpointSlice {
 	return list
 }
 
-// get returns the status, the body and the header of an answer to GET target. header has the names
-// and values of request headers in turn.
+// get returns the status, the body and the header of the answer to GET target. The argument header
+// has request headers: a name, its value, the next name, and so on.
 func get(h http.Handler, target string, header ...string) (int, string, http.Header) {
 	r := httptest.NewRequest(http.MethodGet, target, nil)
 	for i := 0; i < len(header); i += 2 {

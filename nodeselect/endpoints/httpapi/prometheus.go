@@ -29,8 +29,8 @@ type targetLabels struct {
 	Terminating string `json:"__meta_headgate_terminating"`
 }
 
-// servePrometheus answers with all pods, or with the pods of one service. If the service is unknown,
-// Prometheus gets 404 and keeps the targets that it has.
+// servePrometheus answers with all pods, or with the pods of one service. If the service is
+// unknown, Prometheus gets 404 and keeps the targets that it has.
 func (h *Handler) servePrometheus(w http.ResponseWriter, r *http.Request) {
 	ref, err := refInPath(r)
 	if err != nil {

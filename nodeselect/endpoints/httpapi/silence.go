@@ -12,10 +12,11 @@ import (
 // errSilent means that a server accepts no connection, or sends nothing.
 var errSilent = errors.New("the server is silent")
 
-// boundSilence returns a context for one request. The context ends with errSilent
+// boundSilence returns a context for one request. The context ends with errSilent in two cases:
 //
-//   - if no connection is ready within the time limit;
-//   - if no byte of the answer arrives within wait + limit after the request was sent.
+//   - The request has no connection when the time limit is over.
+//   - No byte of the answer arrives within the time wait + limit after net/http has sent the
+//     request.
 //
 // A slow body does not end the context. The caller must call cancel.
 func boundSilence(ctx context.Context, wait, limit time.Duration) (bounded context.Context, cancel func()) {

@@ -68,7 +68,8 @@ func (b *slowBody) Read(p []byte) (int, error) {
 	return b.ReadCloser.Read(p)
 }
 
-// A server that accepts no connection delays the failover by AnswerTimeout, and a slow body is allowed.
+// If a server accepts no connection, the client tries the next server after AnswerTimeout. A slow
+// body is allowed.
 func TestSlowConnectionAndSlowBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := serving(t)

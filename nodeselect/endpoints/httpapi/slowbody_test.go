@@ -27,8 +27,9 @@ func (l oneConn) Accept() (net.Conn, error) {
 func (l oneConn) Close() error   { return nil }
 func (l oneConn) Addr() net.Addr { return &net.UnixAddr{} }
 
-// TestBodyThatDoesNotCome: a client that announces a body and does not send it loses its connection, also
-// on a server without a ReadTimeout, which would end the requests that wait for changes.
+// TestBodyThatDoesNotCome: a client that announces a body and does not send it loses its
+// connection. This is so even on a server without a ReadTimeout. A ReadTimeout would end the
+// requests that wait for changes.
 func TestBodyThatDoesNotCome(t *testing.T) {
 	for _, request := range []string{"POST /v3/discovery:endpoints", "POST /v1/pods", "POST /", "GET /v1/pods"} {
 		synctest.Test(t, func(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 type Source struct {
 	// Err says why the source does not answer. nil means that it answers.
 	Err error
-	// LastContact is the time when the source answered last. It is only used if Err is not nil.
+	// LastContact is the time when the source answered last. It matters only if Err is not nil.
 	LastContact time.Time
 }
 
@@ -113,7 +113,7 @@ func (s *snapshot) find(ref nodeselect.Ref) (svc *service, reason string) {
 	return nil, "service " + ref.Key() + " has no port " + ref.Port + "; it has " + strings.Join(names, ", ")
 }
 
-// isPort reports whether a request means p. A request can contain the name or the number of p.
+// isPort reports whether name is the name or the decimal number of the port p.
 func isPort(p endpoints.Port, name string) bool {
 	return name != "" && (p.Name == name || endpoints.Port{Number: p.Number}.String() == name)
 }
@@ -127,7 +127,7 @@ func portNames(ports []endpoints.Port) []string {
 	return slices.Compact(names) // they are sorted
 }
 
-// view returns the pods of a port, which find has accepted.
+// view returns the pods of the port of ref. The method find must have accepted ref before.
 func (s *service) view(ref nodeselect.Ref) *view {
 	s.mu.Lock()
 	defer s.mu.Unlock()

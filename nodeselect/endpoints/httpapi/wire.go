@@ -15,25 +15,25 @@ import (
 	"github.com/headgate/headgate/nodeselect/endpoints"
 )
 
-// schemaVersion is the member version of every answer.
+// schemaVersion is the value of the member "version" of every answer.
 const schemaVersion = 1
 
-// answerJSON is the body of the answers to GET /v1/pods and below. The package documentation
-// describes the members.
+// answerJSON is the body of the answers to GET /v1/pods and to GET of a path below it. The package
+// documentation describes the members.
 type answerJSON struct {
 	Version  int             `json:"version"`
 	Service  *refJSON        `json:"service,omitempty"`
 	Revision string          `json:"revision"`
 	Age      int64           `json:"age"`
 	Source   sourceJSON      `json:"source"`
-	Zones    json.RawMessage `json:"zones,omitempty"`    // of zoneJSON
-	Services json.RawMessage `json:"services,omitempty"` // of podsJSON
+	Zones    json.RawMessage `json:"zones,omitempty"`    // a list of zoneJSON
+	Services json.RawMessage `json:"services,omitempty"` // a list of podsJSON
 }
 
 type podsJSON struct {
 	Service  refJSON         `json:"service"`
 	Revision string          `json:"revision"`
-	Zones    json.RawMessage `json:"zones"` // of zoneJSON
+	Zones    json.RawMessage `json:"zones"` // a list of zoneJSON
 }
 
 type refJSON struct {
@@ -94,7 +94,8 @@ func fieldError(field, format string, args ...any) error {
 	return &FieldError{field, fmt.Errorf(format, args...)}
 }
 
-// checkRef returns an error for the first name that cannot be a part of a URL or of a resource name.
+// checkRef returns an error for the first name that cannot be a part of a URL or of a resource
+// name.
 func checkRef(ref nodeselect.Ref) error {
 	for _, part := range []struct{ field, value string }{{"namespace", ref.Namespace}, {"service", ref.Service}} {
 		if part.value == "" {

@@ -1,10 +1,10 @@
 // Package doubt decides which lists of an API server are doubtful. It also decides how long the
 // objects that such a list lacks are kept.
 //
-// An API server that has lost its store sends an empty list, and so may a proxy that reaches the
-// wrong server. Such a list must not remove all servers. So the objects that a doubtful list lacks
-// stay until the API server reports them again, or until it has answered for the time
-// [ConfirmAfter] without reporting them.
+// If an API server has lost its store, it sends an empty list. A proxy that reaches the wrong
+// server may send an empty list too. Such a list must not remove all servers of HAProxy. So the
+// objects that a doubtful list lacks stay until one of two events: the API server reports them
+// again, or it has answered for the time [ConfirmAfter] without reporting them.
 package doubt
 
 import (
@@ -25,15 +25,16 @@ func Lossy(known, lacks, gains int) bool { return 2*(lacks-gains) > known }
 // no clock and no lock.
 type Doubt[K comparable] struct {
 	missing map[K]bool // nil if no list is in doubt
-	known   int        // when the list arrived
+	known   int        // number of objects that were known when the doubtful list arrived
 	lacks   int
 	since   time.Time // the start of ConfirmAfter
 	empty   bool      // the doubtful list was empty, so ConfirmAfter has not begun
 }
 
 // Begin records the arrival of a doubtful list that lacks some of the known objects. empty means
-// that the list has no object at all. If an earlier list is in doubt already, its time continues.
-// Begin keeps the map lacking, so the caller must not change it.
+// that the list has no object at all. If an earlier list is in doubt already, its time ConfirmAfter
+// goes on. There is one exception: if only the earlier list was empty, the time begins now. Begin
+// keeps the map lacking, so the caller must not change it.
 func (d *Doubt[K]) Begin(known int, lacking map[K]bool, empty bool, now time.Time) {
 	if d.missing == nil || d.empty && !empty {
 		d.since = now
@@ -49,8 +50,8 @@ func (d *Doubt[K]) Clear() bool {
 	return was
 }
 
-// Seen notes that the API server has reported an object, so the object is not missing. After the
-// last one, Seen ends the doubt, and reports true.
+// Seen notes that the API server has reported an object, so the object is not missing. If no other
+// object is missing, Seen ends the doubt, and returns true.
 func (d *Doubt[K]) Seen(key K) bool {
 	delete(d.missing, key)
 	return len(d.missing) == 0 && d.Clear()
@@ -76,8 +77,9 @@ func (d *Doubt[K]) Answered(now time.Time) bool {
 	return true
 }
 
-// Confirmed returns the missing objects if ConfirmAfter has passed. After an empty list it returns
-// nothing. The caller removes these objects.
+// Confirmed returns the missing objects if ConfirmAfter has passed, and nil otherwise. The caller
+// removes these objects. If the doubtful list was empty, Confirmed returns nil until the API server
+// has an object again; see Appeared.
 func (d *Doubt[K]) Confirmed(now time.Time) map[K]bool {
 	if d.missing == nil || d.empty || now.Sub(d.since) < ConfirmAfter {
 		return nil
@@ -89,7 +91,7 @@ func (d *Doubt[K]) Confirmed(now time.Time) map[K]bool {
 // must not change the map.
 func (d *Doubt[K]) Missing() map[K]bool { return d.missing }
 
-// Err returns an error that begins with what, or nil if there is no doubt.
+// Err returns an error whose text begins with the argument what, or nil if there is no doubt.
 func (d *Doubt[K]) Err(what string) error {
 	if d.missing == nil {
 		return nil

@@ -27,7 +27,8 @@ func TestLossy(t *testing.T) {
 	}
 }
 
-// The time of a doubt begins with the first list, or when the API server has objects and answers.
+// The time of a doubt begins when the first doubtful list arrives. It begins again when an API
+// server without objects has objects, and when an API server answers again after a failure.
 func TestDoubt(t *testing.T) {
 	at := func(minute int) time.Time { return time.Unix(0, 0).Add(time.Duration(minute) * time.Minute) }
 	missing := func() map[string]bool { return map[string]bool{"a": true, "b": true} }

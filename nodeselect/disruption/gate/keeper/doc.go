@@ -15,8 +15,8 @@
 // # Errors
 //
 // An error means that the Keeper cannot decide. After an error, the caller must not let any node
-// go. If the Keeper cannot read one of the reports, it returns an error, because that terminator
-// may use any node.
+// go. If the Keeper cannot read the report of one terminator, it returns an error, because this
+// terminator may use any node.
 //
 // # What it does not do
 //

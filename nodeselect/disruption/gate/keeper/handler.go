@@ -136,7 +136,8 @@ type Listed struct {
 	Expired    bool    `json:"expired,omitempty"`
 }
 
-// List returns the grants for JSON. It returns an empty list, and not nil, if there are none.
+// List converts grants to the form for JSON. If there are no grants, it returns an empty list, and
+// not nil.
 func List(grants []gate.Grant, now time.Time) []Listed {
 	all := []Listed{}
 	for _, g := range grants {

@@ -107,7 +107,8 @@ func (k *Keeper) Release(ctx context.Context, node, holder string) (found bool, 
 }
 
 // decide calls the function ask with a Gate for the present state, and stores the grants that ask
-// returns. decide may call ask several times. Only the result of the last call counts.
+// returns. If another process decides at the same time, decide calls ask again with the new state.
+// Only the result of the last call counts.
 func (k *Keeper) decide(ctx context.Context, ask func(*gate.Gate) []gate.Grant) error {
 	return k.observe(ctx, func(in gate.Input, live []gate.Grant) ([]gate.Grant, error) {
 		in.Grants = live

@@ -76,7 +76,7 @@ func (l *lab) keeper() *keeper.Keeper {
 	}
 }
 
-// set makes a node away, or present if away is "".
+// set sets the reason why a node is away. "" makes the node present.
 func (l *lab) set(node int, away string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -122,8 +122,8 @@ func TestAGrantSurvivesARestartAndEndsWhenTheNodeIsBack(t *testing.T) {
 	})
 }
 
-// TestManyHoldersAsk: holders with a Keeper each ask at the same time, take nodes away and return
-// them. No service ever has more than one node away.
+// TestManyHoldersAsk: several holders, each with its own Keeper, ask at the same time, take nodes
+// away and return them. No service ever has more than one node away.
 func TestManyHoldersAsk(t *testing.T) {
 	l := newLab()
 	var mu sync.Mutex

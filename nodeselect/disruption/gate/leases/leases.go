@@ -13,11 +13,11 @@
 // # Two processes at the same time
 //
 // For each cluster, there is one more Lease, the decision Lease. Every decision that makes a grant
-// writes it. Decide first reads the decision Lease, and then the grants. It makes a pending Lease
-// for each new grant. Then it writes the decision Lease, with the resource version that it has read
-// before. If another process has made a decision in between, the API server refuses this write:
-// Decide removes its pending Leases and starts again. If the write succeeds, Decide removes the
-// mark "pending" from its Leases.
+// writes the decision Lease. Decide first reads the decision Lease, and then the grants. It makes a
+// pending Lease for each new grant. Then it writes the decision Lease, with the resource version
+// from its read. If another process has made a decision in between, the API server refuses this
+// write. Decide then removes its pending Leases and starts again. If the write succeeds, Decide
+// removes the mark "pending" from its Leases.
 //
 // A process may end before it has removed this mark. Other processes remove its pending Leases
 // after PendingTimeout. Until then, the pending Leases count as grants.
@@ -184,8 +184,8 @@ func (s Store) decideOnce(ctx context.Context, decide func([]gate.Grant) (Change
 	return s.take(ctx, decision, changes.Taken)
 }
 
-// take makes pending Leases for the grants, writes the decision Lease, and marks the Leases as
-// decided.
+// take makes pending Leases for the grants, writes the decision Lease, and then removes the mark
+// "pending" from the Leases.
 func (s Store) take(ctx context.Context, decision *coordinationv1.Lease, grants []gate.Grant) (err error) {
 	var made []*coordinationv1.Lease
 	defer func() {

@@ -67,7 +67,7 @@ type served struct {
 	fd      int
 	id      byte
 	want    want   // 0 until the hello is complete
-	partial []byte // of the hello
+	partial []byte // the part of the hello that has arrived
 	left    int64  // bytes of bulk to send
 }
 

@@ -17,7 +17,7 @@ type Target struct {
 // client is the connection of a client. All kinds of clients share it.
 type client struct {
 	fd     int
-	id     byte // of the expected backend
+	id     byte // number of the expected backend
 	host   string
 	want   want
 	size   int64

@@ -3,10 +3,10 @@
 // load keeps the router's processor busy. So the time of a round trip is mainly the time of the
 // router.
 //
-// A client sends the ClientHello of crypto/tls with the host name replaced, and after it plain
-// bytes instead of TLS. A router that passes streams on cannot notice that. The random field of the
-// hello tells the backend what to do. Each backend answers with its number, so the client notices a
-// connection to the wrong backend.
+// A client sends the ClientHello of crypto/tls with another host name. After the hello, it sends
+// plain bytes instead of TLS. A router that passes the stream on cannot notice this. The random
+// field of the hello tells the backend what to do. Each backend answers with its number, so the
+// client notices a connection to the wrong backend.
 package load
 
 import (
@@ -19,7 +19,7 @@ import (
 	"net"
 )
 
-// want is what a client wants its backend to do. The ClientHello contains it.
+// want is the action that a client requests from its backend. The ClientHello contains this action.
 type want byte
 
 const (

@@ -26,10 +26,10 @@ type Loop struct {
 	hello    *Hello
 	nextHost uint64
 	progress uint64 // changes whenever a byte moves
-	failure  error  // the first one
+	failure  error  // the first failure
 	held     []*echoClient
 	nextHeld int
-	wait     int // ms after which run calls done without an event
+	wait     int // time in ms after which run calls the function done, even without an event
 }
 
 // longestWait is the longest time, in ms, that the method run waits for events. When the context

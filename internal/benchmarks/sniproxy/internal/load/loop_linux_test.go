@@ -22,7 +22,7 @@ func start(t *testing.T, backends int) (*Loop, Target) {
 	return l, Target{Addr: l.Backends()[0], Hosts: hosts}
 }
 
-// serve returns the address of a listener that calls with for each connection.
+// serve returns the address of a listener that calls the function with for each connection.
 func serve(t *testing.T, with func(net.Conn)) netip.AddrPort {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -3,9 +3,9 @@
 //
 // All routers get the same settings: one listener at 127.0.0.1 with a backlog of 4,096, one thread
 // of work, the same names and backends, 5 s to wait for a hello and to connect, 10 minutes of idle
-// time, no access log, no health checks, no PROXY protocol. If a router has no such setting, its
-// built-in behaviour is measured. All other settings keep their defaults, because most users run
-// the defaults. Comments explain the exceptions.
+// time, no access log, no health checks, no PROXY protocol. If a router has no such setting, the
+// benchmark measures its built-in behaviour. All other settings keep their defaults, because most
+// users run the defaults. Comments explain the exceptions.
 package peer
 
 import (
@@ -19,12 +19,12 @@ import (
 type Role string
 
 const (
-	// A Peer is a router that headgate's router is compared with.
+	// A Peer is a router with which the benchmark compares snirouter.
 	Peer Role = "peer"
 	// A Baseline is a router that helps to explain the figures. It is not made for use in
 	// production.
 	Baseline Role = "baseline"
-	// Ours is compared with the best peer.
+	// Ours is snirouter. The tables compare it with the best peer.
 	Ours Role = "ours"
 )
 
@@ -42,9 +42,9 @@ type Setup struct {
 	Dir         string // directory of its files
 	Listen      netip.AddrPort
 	Hosts       []string
-	Backends    []netip.AddrPort // the backend of host i is i modulo their number
+	Backends    []netip.AddrPort // host i belongs to backend i modulo the number of backends
 	Connections int              // largest number of open connections
-	Descriptors int              // largest number for a process
+	Descriptors int              // largest number of descriptors of a process
 	Root        bool             // the router starts as root and must stay root
 }
 

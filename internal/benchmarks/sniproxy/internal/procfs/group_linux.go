@@ -45,8 +45,8 @@ func (g Group) Processes() ([]Stat, error) {
 }
 
 // hasEnded reports whether err means that a process has ended since Processes listed it. The files
-// of such a process are gone (ENOENT) or cannot be read (ESRCH), and the clock of its processor time
-// does not exist (EINVAL).
+// of such a process are gone (ENOENT) or cannot be read (ESRCH), and the clock of its processor
+// time does not exist (EINVAL).
 func hasEnded(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL)
 }

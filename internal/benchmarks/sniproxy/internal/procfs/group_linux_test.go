@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestGroup uses processor time, memory and descriptors, and measures the process group of the test
-// itself.
+// TestGroup measures the process group of the test itself, after the test has used processor time,
+// memory and descriptors.
 func TestGroup(t *testing.T) {
 	own := Group(syscall.Getpgrp())
 	processes, err := own.Processes()

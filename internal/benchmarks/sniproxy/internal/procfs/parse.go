@@ -24,8 +24,8 @@ type Stat struct {
 	User, System time.Duration
 }
 
-// ParseStat parses /proc/PID/stat. The command may contain spaces and parentheses, so the fields
-// are counted from the last closing parenthesis (proc_pid_stat(5)).
+// ParseStat parses /proc/PID/stat. The command may contain spaces and parentheses, so ParseStat
+// counts the fields from the last closing parenthesis (proc_pid_stat(5)).
 func ParseStat(data []byte) (Stat, error) {
 	open, end := bytes.IndexByte(data, '('), bytes.LastIndexByte(data, ')')
 	if open < 1 || end < open {
@@ -35,7 +35,7 @@ func ParseStat(data []byte) (Stat, error) {
 	if err != nil {
 		return Stat{}, fmt.Errorf("procfs: stat: %w", err)
 	}
-	fields := strings.Fields(string(data[end+1:])) // starting with field 3
+	fields := strings.Fields(string(data[end+1:])) // fields[0] is field 3 of the file
 	if len(fields) < 13 || len(fields[0]) != 1 {
 		return Stat{}, errors.New("procfs: stat is cut short")
 	}
@@ -110,8 +110,8 @@ func ParseBusy(data []byte, cpu int) (time.Duration, error) {
 			continue
 		}
 		var busy time.Duration
-		// The first eight values are user nice system idle iowait irq softirq steal. The loop leaves
-		// out the guest times that follow, because user already includes them.
+		// The first eight values are user nice system idle iowait irq softirq steal. The loop
+		// leaves out the guest times that follow, because user already includes them.
 		for i, field := range fields[1:min(len(fields), 9)] {
 			n, err := strconv.ParseInt(field, 10, 64)
 			if err != nil {

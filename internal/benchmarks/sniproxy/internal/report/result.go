@@ -13,19 +13,19 @@ type Metric string
 // router.
 const (
 	Ready         Metric = "ready_ms"                   // start of the process to the first right answer
-	Memory        Metric = "pss_mib"                    // after the first connections, none open
-	ConnCPU       Metric = "cpu_us_per_connection"      // 1 KiB answer, closed by the backend
-	ConnUser      Metric = "user_us_per_connection"     // the part of it outside the kernel
+	Memory        Metric = "pss_mib"                    // after the first connections have ended
+	ConnCPU       Metric = "cpu_us_per_connection"      // each connection gets an answer of 1 KiB, and the backend closes it
+	ConnUser      Metric = "user_us_per_connection"     // the part of ConnCPU outside the kernel
 	ConnRate      Metric = "connections_per_second"     // of this load; the router may be able to do more
 	ConnCount     Metric = "connections"                // number of measured connections
 	RoundTripCPU  Metric = "cpu_us_per_round_trip"      // 64 bytes in each direction
 	RoundTripP50  Metric = "round_trip_p50_us"          //
 	RoundTripP99  Metric = "round_trip_p99_us"          //
-	BulkCPU       Metric = "cpu_s_per_gib"              // backend to client
+	BulkCPU       Metric = "cpu_s_per_gib"              // from the backend to the client
 	BulkRate      Metric = "gib_per_second"             //
 	IdleRSS       Metric = "rss_kib_per_idle"           // a connection that has carried traffic and stays open
 	IdleFiles     Metric = "descriptors_per_idle"       //
-	LeftFiles     Metric = "descriptors_left_per_close" // open 2 s after the client has closed, for each connection
+	LeftFiles     Metric = "descriptors_left_per_close" // descriptors still open 2 s after the client has closed, for each connection
 	OthersPercent Metric = "others_percent"             // share of the router's processor that other programs used
 )
 
@@ -71,7 +71,7 @@ type Result struct {
 	Routers []Router `json:"routers"`
 }
 
-// At returns the median and range of a figure at a size, over all rounds.
+// At returns the median and the range of the figure m at the size s, over all rounds.
 func (r Router) At(s Size, m Metric) Spread {
 	var values []float64
 	for _, p := range r.Points {

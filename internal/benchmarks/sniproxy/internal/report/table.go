@@ -176,7 +176,7 @@ func number(v float64) string {
 	return group(int(math.Round(v)))
 }
 
-// group adds separators of thousands.
+// group formats n with a comma before each group of three digits.
 func group(n int) string {
 	digits := strconv.Itoa(n)
 	sign := ""

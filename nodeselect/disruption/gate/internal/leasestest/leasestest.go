@@ -24,9 +24,9 @@ import (
 // verbs get, list, create, update and delete. Any number of goroutines may call its methods.
 type Leases struct {
 	client.LeaseInterface
-	// Fail, if not nil, is called for each request. If before is not nil, the request has no effect
-	// and returns before. If after is not nil, the request has its effect and returns after. Set
-	// Fail while no request is running.
+	// Fail, if not nil, is called for each request. If its first result is not nil, the request has
+	// no effect and returns this error. If its second result is not nil, the request has its effect
+	// and then returns this error. Set Fail while no request is running.
 	Fail func(verb, name string) (before, after error)
 
 	mu      sync.Mutex
@@ -46,8 +46,8 @@ func (f *Leases) Len() int {
 
 var resource = schema.GroupResource{Group: "coordination.k8s.io", Resource: "leases"}
 
-// do calls run while it holds the lock. If Fail returns an error before, do returns this error and
-// does not call run. If run succeeds, do returns the error after.
+// do calls run while it holds the lock. If the first result of Fail is an error, do returns this
+// error and does not call run. If run succeeds, do returns the second result of Fail.
 func (f *Leases) do(verb, name string, run func() error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
