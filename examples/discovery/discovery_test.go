@@ -55,7 +55,7 @@ func start(t *testing.T, args ...string) *process {
 	return p
 }
 
-// logged returns the address in the line of the log with that message, or "" before the line is
+// logged returns the address in the log line with the message. It returns "" until the line is
 // complete.
 func (p *process) logged(message string) string {
 	_, rest, _ := strings.Cut(p.stderr.String(), " msg="+message+" addr=")
@@ -71,8 +71,8 @@ func (p *process) eventually(f func() bool) {
 	require.Eventually(p.t, f, 30*time.Second, 20*time.Millisecond, "%s", p.stderr)
 }
 
-// get returns the status, the body and the header of an answer. header has the names and values of
-// request headers in turn.
+// get sends a request, and returns the status, the body and the header of the answer. The argument
+// header contains request headers: a name, its value, the next name, and so on.
 func (p *process) get(path string, header ...string) (int, string, http.Header) {
 	p.t.Helper()
 	return get(p.t, "http://"+p.addr+path, header...)
@@ -170,7 +170,7 @@ current-context: eu-1
 	return server, kubeconfig
 }
 
-// A client sees each step of a rollout, while one request waits at a time.
+// A client sees each step of a rollout. It always has only one waiting request.
 func TestRolloutThroughLongPoll(t *testing.T) {
 	server, kubeconfig := apiServer(t)
 	p := start(t, "-kubeconfig", kubeconfig+":eu-1")
@@ -211,8 +211,8 @@ func TestRolloutThroughLongPoll(t *testing.T) {
 	require.ErrorIs(t, <-ended, context.Canceled)
 }
 
-// Without the API server, the answers stay and state their age. A server that starts without it is
-// not ready.
+// While the API server does not answer, discovery gives its last answers, and states their age. If
+// discovery starts while the API server does not answer, it is not ready.
 func TestAPIServerAway(t *testing.T) {
 	server, kubeconfig := apiServer(t)
 	p := start(t, "-kubeconfig", kubeconfig)
@@ -255,12 +255,13 @@ func TestAPIServerAway(t *testing.T) {
 	}
 }
 
-// A list that lacks more than half of the pods is doubtful: the answers stay.
+// If a list lacks more than half of the pods, discovery does not believe the list, and its answers
+// stay.
 func TestDoubtfulList(t *testing.T) {
 	server, kubeconfig := apiServer(t)
 	p := start(t, "-kubeconfig", kubeconfig)
 	p.eventually(func() bool { code, _ := p.page("/readyz"); return code == 200 })
-	server.Forget("endpointslices") // as a server that has lost its store
+	server.Forget("endpointslices") // the server now answers as if it had lost its store
 	p.eventually(func() bool { _, body := p.page("/readyz"); return body != "ok\n" })
 	require.Equal(t, "10.0.0.2 10.0.0.4 10.0.0.1 10.0.0.3", p.addresses())
 	_, _, header := p.get("/v1/pods/media/tracks/http")

@@ -1,5 +1,5 @@
-// Discovery serves the pods behind Kubernetes services over HTTP, by zone: as JSON for front
-// proxies, as targets for Prometheus, and as endpoints for Envoy.
+// Discovery is an HTTP server that lists the pods behind Kubernetes services, sorted by zone: as
+// JSON for front proxies, as targets for Prometheus, and as endpoints for Envoy.
 //
 //	discovery -listen :9100 -admin :9101                                in a pod, or with the configuration of kubectl
 //	discovery -kubeconfig discovery.kubeconfig:eu-1 -namespace media    with one context of a kubeconfig file
@@ -83,7 +83,7 @@ func serve(ctx context.Context, s settings, src *source, m *metrics, log *slog.L
 	}
 	group.Go(func() error { return src.follow(ctx) })
 	group.Go(func() error {
-		// Before the first list, requests get 503. A client then asks the next server.
+		// Before the first list, requests get 503. A client that gets 503 asks the next server.
 		log.Info("listening", "addr", l.Addr())
 		return cli.ServeHTTP(ctx, srv, stopTimeout, cli.LimitConnections(srv, s.api.MaxConns, m, program)(l))
 	})

@@ -39,12 +39,13 @@ func (m *metrics) instrument(route string, h http.Handler) http.Handler {
 	return promhttp.InstrumentHandlerCounter(m.requests.MustCurryWith(prometheus.Labels{"route": route}), h)
 }
 
-// watch adds the metric whose value comes from api: the number of requests that wait for a change.
+// watch adds the metric "waiting". Each scrape asks api for the value: the number of requests that
+// wait for a change.
 func (m *metrics) watch(api *httpapi.Handler) {
 	m.GaugeFunc("waiting", "Requests that wait for a change.", func() float64 { return float64(api.Waiting()) })
 }
 
-// watchAge adds the metric of the age of the pods.
+// watchAge adds the metric "age_seconds". Each scrape calls age for the value: the age of the pods.
 func (m *metrics) watchAge(age func() time.Duration) {
 	m.GaugeFunc("age_seconds", "Age of the pods: 0 while the API server answers, otherwise the time since its last good answer.",
 		func() float64 { return age().Seconds() })

@@ -30,7 +30,7 @@ type source struct {
 	metrics  *metrics
 	log      *slog.Logger
 
-	// Only the goroutine of follow uses these two.
+	// Only the goroutine of the method follow uses services and counts.
 	services endpoints.Services        // of the last publish
 	counts   map[string]serviceSummary // of services, by key
 
@@ -39,7 +39,7 @@ type source struct {
 	state httpapi.Source // of the last publish
 }
 
-// serviceSummary is what the metrics and the log need of a service.
+// serviceSummary has the values of a service that the metrics and the log show.
 type serviceSummary struct {
 	accepting, draining, notReady int
 	problems                      []nodeselect.Problem
@@ -76,7 +76,7 @@ func (s *source) follow(ctx context.Context) error {
 	})
 }
 
-// followDir does the same as follow for the directory of -dir.
+// followDir does the same as follow, but reads the files in the directory of -dir.
 func (s *source) followDir(ctx context.Context, policy nodeselect.AddressPolicy) error {
 	return manifest.WatchEndpointSlices(ctx, s.settings.dir, func(list []*discoveryv1.EndpointSlice, problems []nodeselect.Problem) {
 		if s.settings.namespace != "" {
@@ -158,7 +158,8 @@ func summary(svc *endpoints.Service) serviceSummary {
 			}
 		}
 		for _, p := range problems {
-			// Ignore a port that only some EndpointSlices have: no request names it.
+			// Ignore a port that only some EndpointSlices of the service have: no request can name
+			// it.
 			if !strings.HasPrefix(p.Object, "Service ") && !slices.Contains(sum.problems, p) {
 				sum.problems = append(sum.problems, p)
 			}
@@ -173,8 +174,9 @@ func (s *source) setState(ready bool, state httpapi.Source) {
 	s.ready, s.state = ready, state
 }
 
-// readiness returns an error that says why the API is not ready, or nil if it is ready. A server
-// that has a list stays ready without the API server, because other servers have no newer pods.
+// readiness returns an error that says why the API is not ready, or nil if it is ready. If a server
+// has read its first list, it stays ready while the API server does not answer: the other servers
+// of discovery have no newer pods either.
 func (s *source) readiness(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return errors.New("stopping")

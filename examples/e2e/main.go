@@ -1,8 +1,8 @@
 //go:build linux
 
-// E2e runs headgate's end-to-end test. It starts its own clusters with real etcd, kube-apiserver,
-// kube-controller-manager and kube-proxy, nodes and pods in network namespaces, HAProxy, and
-// headgate's binaries.
+// E2e runs headgate's end-to-end test. It starts its own clusters: real etcd, kube-apiserver,
+// kube-controller-manager and kube-proxy, with network namespaces as nodes and pods. It also starts
+// HAProxy and headgate's binaries.
 //
 //	./build.sh && bin/e2e
 //

@@ -20,8 +20,9 @@ func (p *proxy) adminPages(ctx context.Context) http.Handler {
 	control := drain.Control{Drainer: p.drainer, Allow: func(*http.Request) bool { return true }}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/drain", func(w http.ResponseWriter, r *http.Request) {
-		// The time-outs of the listener would end a request that waits, so remove the read
-		// time-out. It stays for a request with a body, because net/http reads the body.
+		// Remove the read time-out of the connection, because it would end a request that waits. If
+		// the request has a body, the time-out must stay: net/http reads the body, and a client
+		// could send the body slowly.
 		if r.ContentLength == 0 {
 			_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 		}
@@ -33,8 +34,8 @@ func (p *proxy) adminPages(ctx context.Context) http.Handler {
 	return mux
 }
 
-// runDrain is the subcommand drain: it makes the running program drain, prints the progress, and
-// ends when the drain is over. It works in a container that has no shell and no curl.
+// runDrain is the subcommand drain. It makes the running program drain, prints the progress, and
+// returns at the end of the drain. It works in a container that has no shell and no curl.
 func runDrain(ctx context.Context, inv cli.Invocation) int {
 	fs := cli.NewFlagSet(drainProgram, "frontproxy drain -admin unix:/run/headgate/frontproxy.sock")
 	var admin cli.AdminFlags

@@ -87,7 +87,7 @@ func start(t *testing.T, args ...string) *front {
 	return f
 }
 
-// launch runs frontproxy. It may run again after it has ended.
+// launch runs frontproxy. A test may call it again after frontproxy has ended.
 func (f *front) launch() {
 	ctx, cancel := context.WithCancel(f.t.Context())
 	f.stop = cancel
@@ -252,8 +252,8 @@ func post(t *testing.T, url string) int {
 
 // TestStopLosesNoRequest stops one of two front proxies behind a TCP balancer that checks their
 // monitors, and neither repeats nor redispatches. The clients keep their connections and repeat
-// nothing. A client of net/http keeps a connection that got GOAWAY while it was idle, so the drain may
-// last until its deadline.
+// nothing. A client of net/http keeps a connection that got GOAWAY while it was idle, so the drain
+// may last until its deadline.
 func TestStopLosesNoRequest(t *testing.T) {
 	a, b := pod(t), pod(t)
 	fronts := make([]*front, 2)

@@ -82,7 +82,8 @@ func TestDeploymentRunsTheProxy(t *testing.T) {
 		require.Equal(t, intstr.FromString("admin"), probe.HTTPGet.Port)
 	}
 
-	// The drain ends before Kubernetes kills the pod. The hook reads the address from the environment.
+	// The drain ends before Kubernetes kills the pod. The hook reads the address from the
+	// environment.
 	require.Equal(t, []string{program, "drain"}, c.Lifecycle.PreStop.Exec.Command)
 	require.Greater(t, *template.Spec.TerminationGracePeriodSeconds, int64((s.drainDelay + 2*s.drainTimeout).Seconds()))
 	admin := strings.Fields(environment["HEADGATE_ADMIN"])
@@ -90,7 +91,8 @@ func TestDeploymentRunsTheProxy(t *testing.T) {
 	socket, ok := strings.CutPrefix(admin[1], "unix:")
 	require.True(t, ok)
 
-	// HAProxy, the socket and temporary files need one directory, and the policy another.
+	// HAProxy, the socket and temporary files share one directory. The policy needs another
+	// directory.
 	mounts := map[string]string{}
 	for _, m := range c.VolumeMounts {
 		mounts[m.MountPath] = m.Name

@@ -1,5 +1,5 @@
-// Frontproxy is an HTTP proxy in front of the pods of one service, for the clients of one zone. It runs
-// its own HAProxy, and balances each request over the pods.
+// Frontproxy is an HTTP proxy in front of the pods of one service, for the clients of one zone. It
+// runs its own HAProxy, which chooses a pod for each request.
 //
 //	frontproxy -service media/tracks:http -zone eu-1a -listen :8080 -admin :9710    in a pod
 //	frontproxy -service media/tracks:http -discovery http://discovery:9100 -listen :8080
@@ -121,8 +121,7 @@ func serve(ctx context.Context, s settings, p *proxy, log *slog.Logger) error {
 }
 
 // shutdown drains and ends the HAProxy that this program has started. A further signal, or the end
-// of ctx, ends HAProxy at once. shutdown does nothing to an HAProxy that another program has
-// started.
+// of ctx, ends this HAProxy at once. If another program has started HAProxy, shutdown does nothing.
 func (p *proxy) shutdown(ctx context.Context) {
 	if p.supervisor == nil {
 		return
@@ -148,7 +147,7 @@ func (p *proxy) shutdown(ctx context.Context) {
 	p.log.Info("drained", "progress", progress)
 }
 
-// fail returns an error for a flag.
+// fail returns an error that names a flag.
 func fail(flag, format string, args ...any) error {
 	return fmt.Errorf("-%s: %s", flag, fmt.Sprintf(format, args...))
 }

@@ -78,8 +78,9 @@ func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error)
 	reloader := deploy.Reloader{Master: master, StateFile: state, Config: config, Warned: func(err error) { log.Warn("reload", "err", err) }}
 	dir := &deploy.Dir{
 		Path: s.out, Check: checker.Check, Reload: reloader.Reload,
-		// The wait is short, because it delays the next change. The controller deletes busy servers
-		// later.
+		// Wait is the time for which a removed server may still have connections before Runtime
+		// deletes it. It is short, because it delays the next change. If a server still has
+		// requests, the controller deletes it later.
 		Runtime: &deploy.Runtime{Stats: stats, Master: master, Wait: 100 * time.Millisecond, Changed: p.runtimeChanged},
 	}
 	if p.supervisor != nil {
@@ -241,15 +242,16 @@ func (p *proxy) changed(s controller.Status) {
 	p.last = s
 }
 
-// ready returns the error for /readyz: the proxy does not serve, or drains.
+// ready returns the error for /readyz. It is not nil if the proxy does not serve requests, or if it
+// drains.
 func (p *proxy) ready() error {
 	if err := p.drainer.Ready(); err != nil {
 		return err
 	}
 	ready := p.controller.Status().Ready()
 	if p.supervisor != nil && p.supervisor.State().Phase != supervisor.Running {
-		// If the configuration cannot be made or checked, HAProxy has no file to start with. The error of
-		// the controller is then the cause.
+		// If the controller cannot make or check the configuration, HAProxy has no file to start
+		// with. So the error of the controller may be the cause.
 		return errors.Join(errors.New("haproxy: "+p.supervisor.State().String()), ready)
 	}
 	return ready

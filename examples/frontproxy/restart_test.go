@@ -16,8 +16,8 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// A second frontproxy begins with the files of the first one, and its HAProxy starts slowly. The log has
-// no error, and HAProxy's messages about servers are no warnings.
+// A second frontproxy starts with the files of the first one, and its HAProxy starts slowly. The
+// log must have no error, and HAProxy's messages about servers must not be warnings.
 func TestRestartWithLeftoverFiles(t *testing.T) {
 	dir := t.TempDir()
 	haproxy := filepath.Join(dir, "haproxy")
@@ -44,8 +44,9 @@ func TestRestartWithLeftoverFiles(t *testing.T) {
 	}
 }
 
-// HAProxy is killed, and its next start fails once for a reason that has nothing to do with its
-// configuration. It then starts with the last good configuration, which lacks the last policy.
+// The test kills HAProxy. The next start of HAProxy fails once, for a reason that has nothing to do
+// with its configuration. frontproxy then starts HAProxy with the last good configuration. This
+// configuration does not contain the last policy.
 func TestPolicyAfterAStartWithTheLastGoodConfiguration(t *testing.T) {
 	dir := t.TempDir()
 	refuse := filepath.Join(dir, "refuse")

@@ -112,7 +112,7 @@ func TestPodsOfTheDiscoveryAPIOverTLS(t *testing.T) {
 	f.eventually(f.admin+"/metrics", 200, "headgate_frontproxy_certificate_expiry_timestamp_seconds{file=")
 }
 
-// ages waits until the metric of the age of the pods has grown twice.
+// ages waits until the metric with the age of the pods has increased two times.
 func (f *front) ages() {
 	f.t.Helper()
 	const name = `headgate_frontproxy_source_age_seconds{proxy_zone="a",service="ns.web.http"} `
@@ -129,7 +129,8 @@ func (f *front) ages() {
 	}), "the age of the pods stays %v", last)
 }
 
-// TestHAProxyOfAnotherProgram changes an HAProxy that frontproxy has not started, and does not stop it.
+// TestHAProxyOfAnotherProgram changes an HAProxy that frontproxy has not started, and does not stop
+// it.
 func TestHAProxyOfAnotherProgram(t *testing.T) {
 	dir := haproxytest.Dir(t)
 	port := haproxytest.Ports(t, 1)[0]

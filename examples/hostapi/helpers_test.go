@@ -55,7 +55,7 @@ func startAt(t *testing.T, addr string, args ...string) *process {
 	return p
 }
 
-// logged returns the address in the line of the log with that message, "" before the line is
+// logged returns the address in the log line with the message. It returns "" until the line is
 // complete.
 func (p *process) logged(message string) string {
 	_, rest, _ := strings.Cut(p.stderr.String(), " msg="+message+" addr=")
@@ -71,7 +71,8 @@ func (p *process) eventually(f func() bool) {
 	require.Eventually(p.t, f, 20*time.Second, 20*time.Millisecond, "%s", p.stderr)
 }
 
-// get returns an answer with its body. header has the names and values of request headers in turn.
+// get sends a request, and returns the answer and its body. The argument header contains request
+// headers: a name, its value, the next name, and so on.
 func (p *process) get(path string, header ...string) (*http.Response, string) {
 	p.t.Helper()
 	return get(p.t, http.DefaultClient, "http://"+p.addr+path, header...)
@@ -92,7 +93,8 @@ func get(t *testing.T, client *http.Client, url string, header ...string) (*http
 	return resp, string(body)
 }
 
-// endpoint returns the endpoint of a host according to hostapi, "" if it is not found.
+// endpoint returns the endpoint that hostapi answers for a host. It returns "" if hostapi does not
+// find the host.
 func (p *process) endpoint(host string) string {
 	p.t.Helper()
 	resp, body := p.get("/hosts/" + host)

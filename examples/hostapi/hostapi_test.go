@@ -104,8 +104,8 @@ func TestHosts(t *testing.T) {
 	require.Contains(t, p.stderr.String(), "hosts.json:1: entry 1: endpoint: ")
 }
 
-// A cache with a feed follows changes at once. It serves known hosts while the API is down, and
-// does not ask about them again after a restart of the API.
+// A cache with a feed of changes applies each change at once. While the API is down, the cache
+// serves known hosts. After a restart of the API, the cache does not ask about these hosts again.
 func TestRouterFollowsChanges(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "hosts.json")
 	replace(t, file, someHosts)
@@ -323,8 +323,8 @@ func TestTLS(t *testing.T) {
 	require.NotErrorIs(t, err, hostlookup.ErrNotFound)
 }
 
-// Deployments replace the certificate and the key one after the other. The last good pair stays in
-// between.
+// Programs replace the file of the certificate and the file of the key one after the other. Between
+// the two replacements, the API uses the last good pair.
 func TestCertificateWhileItIsReplaced(t *testing.T) {
 	dir, next := t.TempDir(), t.TempDir()
 	hosts := filepath.Join(dir, "hosts.json")
@@ -363,8 +363,8 @@ func TestCertificateWhileItIsReplaced(t *testing.T) {
 	require.Contains(t, p.stderr.String(), "certificate read")
 }
 
-// A new file of -client-ca counts for the next handshake. A client whose authority is gone cannot
-// resume its session. A broken file changes nothing.
+// A new file of -client-ca takes effect at the next handshake. If the file no longer contains the
+// authority of a client, the client cannot resume its session. A broken file changes nothing.
 func TestClientAuthoritiesAreReadAgain(t *testing.T) {
 	dir := t.TempDir()
 	hosts, authorities := filepath.Join(dir, "hosts.json"), filepath.Join(dir, "clients.pem")
@@ -409,7 +409,7 @@ func TestClientAuthoritiesAreReadAgain(t *testing.T) {
 	require.Contains(t, p.stderr.String(), authorities+": no certificate in it")
 }
 
-// SIGHUP reads the files again. The API goes on.
+// At SIGHUP, hostapi reads its files again, and continues to run.
 func TestHangup(t *testing.T) {
 	hosts := filepath.Join(t.TempDir(), "hosts.json")
 	replace(t, hosts, someHosts)
@@ -420,8 +420,8 @@ func TestHangup(t *testing.T) {
 	require.Equal(t, 200, resp.StatusCode)
 }
 
-// Files that are followed may become FIFOs, which nobody writes to. The hosts stay as they are, and
-// the API still ends.
+// While hostapi runs, its files become FIFOs, and nobody writes to the FIFOs. hostapi keeps its
+// hosts, and still ends at SIGTERM.
 func TestFilesThatBecomeFIFOs(t *testing.T) {
 	dir := t.TempDir()
 	hosts, routes := filepath.Join(dir, "hosts.json"), filepath.Join(dir, "routes.yaml")
@@ -518,8 +518,8 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// Idle connections and half requests hold all of -max-connections. A client still gets its answer at
-// once, also from the same address.
+// Idle connections and half requests hold all of -max-connections. A client still gets its answer
+// at once, also from the same address.
 func TestIdleConnectionsMakeRoom(t *testing.T) {
 	const limit = 100
 	dir := t.TempDir()

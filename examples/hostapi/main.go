@@ -1,4 +1,5 @@
-// Hostapi is a host API: SNI routers ask it where the traffic for a host goes.
+// Hostapi is a host API: an SNI router asks it to which endpoint the router must connect the
+// clients of a host.
 //
 //	hostapi -hosts hosts.json -listen 127.0.0.1:9000 -admin 127.0.0.1:9001
 //	hostapi -routes routes.yaml -endpoint eu-1=10.0.0.24 -endpoint eu-2=10.0.1.24 -cluster eu-1=dir:manifests/eu-1
@@ -90,8 +91,8 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	return group.Wait()
 }
 
-// newAPI returns the handler of the API. It has no hosts yet. In a flag of s, 0 means "none". In a
-// field of httpapi.Handler, 0 means the default and -1 means "none", so newAPI replaces 0 by -1.
+// newAPI returns the handler of the API. It has no hosts yet. In a flag, 0 means "none". In a field
+// of httpapi.Handler, 0 means the default, and -1 means "none". So newAPI replaces 0 by -1.
 func newAPI(ctx context.Context, s settings, m *metrics, log *slog.Logger) (*httpapi.Handler, error) {
 	api := &httpapi.Handler{
 		MaxAge: cmp.Or(s.maxAge, -1), NegativeMaxAge: cmp.Or(s.negativeMaxAge, -1), MaxRemoved: cmp.Or(s.maxRemoved, -1),

@@ -103,7 +103,8 @@ func (s *sources) watch(ctx context.Context) error {
 	return nil
 }
 
-// hostsLoaded receives the result each time that the hosts file was read.
+// hostsLoaded publishes the hosts of the hosts file, or logs the error. The file watcher calls it
+// after each reading of the file.
 func (s *sources) hostsLoaded(hosts *hostlookup.Hosts, problems []hostlookup.Problem, err error) {
 	for _, p := range problems {
 		s.log.Warn("left out", "err", p)
@@ -119,8 +120,9 @@ func (s *sources) hostsLoaded(hosts *hostlookup.Hosts, problems []hostlookup.Pro
 	}
 }
 
-// update calls change, which stores the new content of one source. After that, update publishes the
-// hosts of all sources, unless some source has not been read yet.
+// update calls the function change, which must store the new content of one source. After that,
+// update publishes the hosts of all sources. It does not publish before sources has read each
+// source once.
 func (s *sources) update(change func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -49,8 +49,8 @@ func newAgent(s settings, log *slog.Logger) (*agent, error) {
 	return a, nil
 }
 
-// changed logs a new state, and updates the metrics and health pages. portErr is not nil if some
-// ports could not be opened.
+// changed logs a new state, and updates the metrics and health pages. portErr is not nil if the
+// agent could not open some ports.
 func (a *agent) changed(state nodeagent.State, portErr error) {
 	a.report(a.last, state)
 	a.last = state
@@ -100,12 +100,13 @@ func (a *agent) setHealth(notReady, portErr, stale error) {
 	a.notReady, a.portErr, a.stale = notReady, portErr, stale
 }
 
-// ready returns the error for /readyz, which is nil while the agent answers for its node. Two
-// faults do not change this:
+// ready returns the error for /readyz. It is nil while the agent answers for its node, even with
+// these two faults:
 //
-//   - The API server does not answer. To stop answering HAProxy would not improve anything.
-//   - Another process uses the agent port of a Service. Otherwise one annotation could make the
-//     agents of all nodes unready at the same time.
+//   - The API server does not answer. If the agent stopped its answers to HAProxy, nothing would
+//     improve.
+//   - Another process uses the agent port of a Service. If this fault made an agent unready, one
+//     annotation could make the agents of all nodes unready at the same time.
 func (a *agent) ready() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -62,9 +62,9 @@ func page(t *testing.T, admin, path string) (status int, body string) {
 	return resp.StatusCode, string(b)
 }
 
-// TestServicesComeAndGo changes 200 services repeatedly, faster than the agent can follow. Some of
-// them ask for the same port. In the end the agent must answer for the last state, and its metrics
-// must have the Services of that state and no others.
+// TestServicesComeAndGo changes 200 Services repeatedly, faster than the agent can follow. The
+// annotations of some Services name the same port. In the end, the agent must give the answers for
+// the last state, and its metrics must have the Services of this state and no others.
 func TestServicesComeAndGo(t *testing.T) {
 	const services, rounds = 200, 40
 	rng := rand.New(rand.NewPCG(3, 4))
@@ -72,7 +72,7 @@ func TestServicesComeAndGo(t *testing.T) {
 	ports := freePorts(t, services+2)
 	node, admin, ports := ports[0], ports[1], ports[2:]
 
-	var wanted []string // service of each port, "" for none
+	var wanted []string // the service that gets each port; "" if no service names the port
 	write := func() {
 		wanted = make([]string, len(ports))
 		text := "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Node, metadata: {name: a}}\n"
@@ -145,8 +145,9 @@ func TestServicesComeAndGo(t *testing.T) {
 	agent.requireStops(t)
 }
 
-// TestRollingRestart starts a second agent while the first still has the ports, as a DaemonSet may
-// do for a moment. The second agent is not ready, and takes over when the first one stops.
+// TestRollingRestart starts a second agent while the first agent still listens on the ports. A
+// DaemonSet may do this for a moment. The second agent is not ready. When the first agent stops,
+// the second agent opens the ports.
 func TestRollingRestart(t *testing.T) {
 	dir := t.TempDir()
 	ports := freePorts(t, 4)
@@ -168,7 +169,7 @@ func TestRollingRestart(t *testing.T) {
 	second.requireStops(t)
 }
 
-// An agent exits without a failure while checks continue to arrive, and while a client keeps its
+// An agent exits with success even if checks continue to arrive, and even if a client keeps its
 // connection open.
 func TestStopsUnderLoad(t *testing.T) {
 	dir := t.TempDir()

@@ -21,7 +21,7 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli/clitest"
 )
 
-// fakeDrainer is a drainer whose drain is done after a fixed time.
+// fakeDrainer is a drainer whose drain ends after a fixed time.
 type fakeDrainer struct {
 	after time.Duration
 	calls int // calls of both methods
@@ -69,7 +69,7 @@ func TestDrainMayTakeLong(t *testing.T) {
 	})
 }
 
-// SIGHUP reads the manifests again. The agent goes on.
+// At SIGHUP, the agent reads the manifests again, and continues to run.
 func TestHangup(t *testing.T) {
 	dir := t.TempDir()
 	ports := freePorts(t, 2)

@@ -85,7 +85,7 @@ func TestLiveCluster(t *testing.T) {
 	server.Set(liveService(service, "100"))
 	requireAnswer(t, agent, service, "up ready 100%")
 
-	// Signals of -drain-label, -drain-taint and -drain-file.
+	// The causes of -drain-label, -drain-taint and -drain-file drain the node.
 	labelled := liveNode(0, false)
 	labelled.Labels = map[string]string{"example.com/repair": "disk"}
 	server.Set(labelled)
@@ -118,7 +118,7 @@ func TestLiveCluster(t *testing.T) {
 		require.Contains(t, metrics, want)
 	}
 
-	// Without the API server the answers stay, and /readyz says so.
+	// While the API server does not answer, the agent gives its last answers, and /readyz says so.
 	server.Refuse("list", 503)
 	server.Refuse("watch", 503)
 	requirePage(t, agent, admin, "/readyz", 200, "ok\nagentcheck/nodeagent: the last good state stays in force: ")
@@ -200,7 +200,7 @@ func TestDrainCommand(t *testing.T) {
 	requireAnswer(t, agent, node, "up ready")
 	requireAnswer(t, agent, service, "up ready 50%")
 
-	// The address alone permits nothing.
+	// A request from this machine needs the token too.
 	code, out := drainCommand(t, "127.0.0.1:"+port)
 	require.Equal(t, cli.ExitFailed, code, out)
 	require.Contains(t, out, "403 Forbidden")
@@ -257,7 +257,8 @@ func TestDrainCommand(t *testing.T) {
 	require.Contains(t, out, "no such file")
 }
 
-// A wrong parameter drains nothing. The agent does not even read the body of a request.
+// A request with a wrong parameter starts no drain. The agent does not even read the body of the
+// request.
 func TestDrainWithInvalidWait(t *testing.T) {
 	body := &countingReader{}
 	req := httptest.NewRequest("POST", "/drain?wait=long", body)

@@ -25,8 +25,9 @@ import (
 const program = "nodeagent"
 
 func main() {
-	// Collect garbage twice as often as usual. So the agent needs less memory, and other programs
-	// on its node can use the rest. The agent allocates little, so this costs little CPU time.
+	// Collect garbage twice as often as usual, so that the agent needs less memory: other programs
+	// on its node need the memory too. The agent allocates little, so the additional collections
+	// cost little CPU time.
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli"
 )
 
-// metrics are the metrics of an agent. The label service is "" for the node itself. Otherwise it is
-// a Service of the present state: the series of Services that are gone are deleted.
+// metrics are the metrics of an agent. The label service is "" for the node itself, and otherwise
+// the name of a Service in the present state. If a Service is gone, metrics deletes its series.
 type metrics struct {
 	*cli.Metrics
 	checks   *prometheus.CounterVec
@@ -29,8 +29,8 @@ type metrics struct {
 	lastReason string          // the value of the label reason
 }
 
-// clusterGauge is a gauge about the node or its cluster. The function value computes the value of
-// the gauge from a State.
+// clusterGauge is a gauge about the node or its cluster. The function in the field value computes
+// the value of the gauge from a State.
 type clusterGauge struct {
 	prometheus.Gauge
 	value func(nodeagent.State) float64
@@ -92,8 +92,8 @@ func (m *metrics) finished(service string, x agentcheck.Exchange) {
 	}
 }
 
-// The method state updates the metrics to a new state. It changes each value in place, so a scrape
-// at the same moment misses no series.
+// The method state updates the metrics to a new state. It changes each value without deleting the
+// series first, so a scrape at the same moment misses no series.
 func (m *metrics) state(s nodeagent.State, ports int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -82,7 +82,7 @@ func TestAnswersFollowTheManifests(t *testing.T) {
 
 	answers(node, "up ready")
 	answers(service, "up ready 50%")
-	// The ports answer a moment before the pages follow.
+	// The ports give the new answers a moment before the admin pages show the new state.
 	shows := func(path, want string) {
 		t.Helper()
 		require.Eventually(t, func() bool { return strings.Contains(get(path), want) },

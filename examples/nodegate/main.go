@@ -1,4 +1,4 @@
-// Nodegate says which nodes of a Kubernetes cluster may go now, for a reboot or a replacement, and
+// Nodegate says which nodes of a Kubernetes cluster may go now, for a reboot or a replacement. It
 // grants nodes to the programs that replace them.
 //
 //	nodegate may worker-7 -cluster eu-1=kubeconfig:eu-1.kubeconfig -report http://edge-1:9709/report.json
@@ -12,7 +12,7 @@
 // README.md in this directory describes the flags. Package nodeselect/disruption/gate/keeper does
 // the work.
 //
-// The exit status is 0 for yes, 3 for "not now", 1 if nodegate cannot tell, and 2 if the flags
+// The exit status is 0 for yes, 3 for "not now", 1 if nodegate cannot decide, and 2 if the flags
 // cannot be used. A script must treat every other exit status than 0 as no.
 package main
 

@@ -26,8 +26,8 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli/clitest"
 )
 
-// apiServer serves the nodes a, b and c, and Leases. It checks no versions: the end-to-end test
-// runs nodegate against a real API server.
+// apiServer is an API server with the nodes a, b and c, and with Leases. It does not check the
+// resourceVersion of a write. The end-to-end test runs nodegate against a real API server.
 type apiServer struct {
 	mu     sync.Mutex
 	leases map[string]*coordinationv1.Lease

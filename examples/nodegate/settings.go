@@ -89,7 +89,7 @@ func load(spec string) (*rest.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.Timeout, config.QPS = requestTimeout, -1 // a Keeper sends few requests, and a wait would delay answers
+	config.Timeout, config.QPS = requestTimeout, -1 // no rate limit: a Keeper sends few requests, and a wait would delay its answers
 	return config, nil
 }
 

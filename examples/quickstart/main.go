@@ -9,9 +9,9 @@
 // haproxy runs it. Clients send requests during the whole run.
 //
 // The scenario cordons a node, shifts weights from one cluster to the other, and replaces a node.
-// Last, it tests an SNI router in front of sites that terminate TLS themselves. The router reads
-// the host name that the client names, and connects to the address that an HTTP API returns for
-// this host. The test also covers a failure of the API.
+// At the end, it tests an SNI router in front of sites that terminate TLS themselves. The router
+// reads the host name that the client names, and connects to the address that an HTTP API returns
+// for this host. The scenario also tests the router while the API fails.
 //
 // With -stay the system runs until Ctrl-C, so that you can try it by hand. Quickstart needs haproxy
 // on PATH. It needs Linux, where a program can listen on every address in 127.0.0.0/8.
@@ -93,8 +93,8 @@ type step struct {
 	ok                   bool
 }
 
-// table prints a row for each step, when the step is done. If a text is wider than its column, the
-// rest of the row moves to the right.
+// table prints a row for each step as soon as the step is done. If a text is wider than its column,
+// the rest of the row moves to the right.
 type table struct {
 	w            io.Writer
 	rows, failed int

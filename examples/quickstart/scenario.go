@@ -21,8 +21,8 @@ const (
 	tracksService = "eu-1/media/tracks"
 	otherTracks   = "eu-2/media/tracks"
 
-	// checksUntilInForce is a number of agent checks. When an agent has answered this many checks
-	// with a changed answer, HAProxy uses the changed answer. Two are enough, because HAProxy
+	// checksUntilInForce is a number of agent checks. When an agent has given a changed answer to
+	// this many checks, HAProxy uses the changed answer. Two checks are enough, because HAProxy
 	// begins the second check only after it has read the answer to the first check.
 	checksUntilInForce = 2
 	// observed is the time for which the scenario watches the requests after a change.
@@ -30,7 +30,7 @@ const (
 	// observedRequests is the number of requests that a step needs to see. It is large enough that
 	// each selected node answers some of them.
 	observedRequests = 75
-	// patience is the time limit of the function await. After it, await returns an error.
+	// patience is the time limit of the function await. After this time, await returns an error.
 	patience = time.Minute
 )
 
@@ -66,8 +66,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// stepRoutes sends a request to each declared host and path, and to some undeclared ones that look
-// similar.
+// stepRoutes sends a request to each declared host and path, and to some undeclared hosts and paths
+// that look similar.
 func stepRoutes(ctx context.Context, s *system) ([]step, error) {
 	notFound := fmt.Sprint(http.StatusNotFound)
 	tests := []struct{ url, note, expected string }{
@@ -91,7 +91,7 @@ func stepRoutes(ctx context.Context, s *system) ([]step, error) {
 	return steps, nil
 }
 
-// stepSubset checks that exactly the selected nodes of a service answer its requests.
+// stepSubset checks that all selected nodes of a service answer its requests, and no other nodes.
 func stepSubset(ctx context.Context, s *system) ([]step, error) {
 	from := time.Now()
 	if err := s.awaitVisits(ctx, from, webService); err != nil {
@@ -343,9 +343,9 @@ func difference(a, b []string) []string {
 	return slices.DeleteFunc(slices.Clone(a), func(s string) bool { return slices.Contains(b, s) })
 }
 
-// changedServers returns how many servers of a service a new configuration removes, and how many it
-// adds. Several backends may contain servers of the service. Then changedServers counts for each
-// backend, and returns the largest numbers.
+// changedServers returns two numbers: how many servers of a service a new configuration removes,
+// and how many it adds. If several backends contain servers of the service, changedServers counts
+// for each backend, and returns the largest numbers.
 func changedServers(diff deploy.Diff, service string) (removed, added int) {
 	prefix := strings.ReplaceAll(service, "/", ".") + "."
 	for _, b := range diff.Backends {

@@ -191,7 +191,7 @@ func (s *system) faultOf(cluster, name string) string {
 	subset := s.subset(webService)
 	switch s.fault {
 	case faultDrain:
-		if name == subset[0] { // the one that the scenario cordons
+		if name == subset[0] { // the scenario cordons this node
 			return s.fault
 		}
 	case faultBackend:
@@ -287,8 +287,8 @@ func (s *system) stop() {
 	}
 }
 
-// describe prints commands to try while the system runs. curl is the only one that a minimal Debian
-// lacks.
+// describe prints commands that the user can try while the system runs. curl is the only program in
+// these commands that a minimal Debian lacks.
 func (s *system) describe(w io.Writer) {
 	node := s.subset(webService)[0]
 	fmt.Fprintf(w, `

@@ -23,8 +23,9 @@ import (
 const (
 	tlsPort  = "8443"
 	httpPort = "8080"
-	// answerTTL is the time for which the router may use an answer of the API again. Before the
-	// scenario uses the broken API, it waits longer than answerTTL.
+	// answerTTL is the time for which the router may use an answer of the API again without asking.
+	// After the API has failed, the scenario waits longer than answerTTL before it tests the
+	// router.
 	answerTTL = time.Second
 )
 
@@ -79,8 +80,8 @@ func startTenants(network int) (_ *tenants, err error) {
 }
 
 // startSite starts the TLS server and the plain HTTP server of a host. Each server must listen on
-// the same port number as the router. The reason: the API returns an address without a port, so the
-// router connects to the port at which it accepted the client.
+// the same port number as the router: the API returns an address without a port, so the router
+// connects to the port number on which it has accepted the client.
 func (t *tenants) startSite(host, addr string) error {
 	cert := testcert.New(host).TLS
 	t.roots.AddCert(cert.Leaf)

@@ -41,8 +41,8 @@ func (j *journal) failed(why string) {
 	j.failures = append(j.failures, why)
 }
 
-// since returns the visits whose requests were sent at the time start or later. If services are
-// given ("cluster/namespace/name"), since returns only the visits to these services.
+// since returns the visits whose requests began at the time start or later. If services are given
+// ("cluster/namespace/name"), since returns only the visits to these services.
 func (j *journal) since(start time.Time, services ...string) []visit {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -62,7 +62,8 @@ func (j *journal) total() (sent int, failures []string) {
 	return j.sent, slices.Clone(j.failures)
 }
 
-// client connects to the same address for every request, and ignores the host in the URL.
+// client is an HTTP client that connects to the same address for every request, whatever the host
+// in the URL is.
 type client struct {
 	http    http.Client
 	journal *journal

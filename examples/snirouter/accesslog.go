@@ -38,16 +38,16 @@ func newAccessLog(log *slog.Logger, sample float64, maxFaults int, m *metrics) *
 	}
 }
 
-// isFault reports whether a connection failed. Such a connection gets a row on the status page, and
-// a line in the log unless there are many faults. A client that left early is not a fault. A client
-// that resets the connection after an answer is not a fault either: many clients close like that,
-// and the router cannot see whether the client expected more.
+// isFault reports whether a connection failed. The status page shows a failed connection, and the
+// log has a line about it unless there are many faults. It is no fault if a client leaves early. It
+// is no fault either if a client resets the connection after an answer: many clients close
+// connections in this way, and the router cannot see whether the client expected more data.
 func isFault(s sniproxy.Stats) bool {
 	return s.Err != nil && s.Outcome != sniproxy.Gone && !(s.ToClient > 0 && sniproxy.IsClientReset(s.Err))
 }
 
-// finished records a connection that has ended. It does not wait until the line is written, because
-// the goroutines that serve connections call it.
+// finished records a connection that has ended. It does not wait until the method write has written
+// the line: the goroutines that serve connections call finished, and must not wait for the log.
 func (a *accessLog) finished(s sniproxy.Stats) {
 	if isFault(s) {
 		if !a.addFault(s) {
@@ -124,8 +124,8 @@ func (a *accessLog) writeOmitted() {
 	}
 }
 
-// attrs returns the fields of a log line. Most fields are left out if they have no value. Times are
-// not rounded, so the sum of peek, lookup and dial is at most total.
+// attrs returns the fields of a log line. It leaves out most fields that have no value. It does not
+// round times, so the sum of peek, lookup and dial is at most total.
 func attrs(s sniproxy.Stats) []slog.Attr {
 	list := []slog.Attr{
 		slog.Uint64("id", s.ID),

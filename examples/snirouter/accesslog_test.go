@@ -17,7 +17,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/relay"
 )
 
-// A flood of faults costs a few lines a second for each outcome, and no fault is lost from the count.
+// If there are very many faults, the log has only a few lines a second for each outcome. The log
+// still states the number of all faults.
 func TestFaultsAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out, m := &clitest.Output{}, newMetrics()
@@ -68,7 +69,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// A client that has its answer may reset the connection instead of closing it.
+// It is no fault if a client resets its connection after the answer instead of closing it.
 func TestResetAfterAnswerIsNoFault(t *testing.T) {
 	a := newSite(t, "site a", "a.test")
 	p := start(t, "-hosts", hostsFile(t, "a.test", a.http))

@@ -58,8 +58,8 @@ func TestChromium(t *testing.T) {
 	}
 }
 
-// The status page is readable on a phone: the page is as wide as the window, the tables scroll, and
-// no value is broken into several lines.
+// The status page is readable on a phone: the page is only as wide as the window, the user can
+// scroll the tables, and the browser breaks no value into several lines.
 func TestStatusPageOnAPhone(t *testing.T) {
 	a := newSite(t, "site a", "a.test")
 	host := strings.Repeat("a-long-name-of-a-customer.", 4) + "example.com"
@@ -186,7 +186,7 @@ func (b *browser) call(t *testing.T, method string, params, result any) {
 	}
 }
 
-// text returns the text of the page. A part of an error page is hidden until a click on its
+// text returns the text of the page. A part of an error page is visible only after a click on its
 // details.
 func (b *browser) text(t *testing.T) string {
 	t.Helper()

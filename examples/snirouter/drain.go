@@ -11,7 +11,7 @@ import (
 	"github.com/headgate/headgate/sniproxy"
 )
 
-// newDrainer returns the drain of the router. With the flags, 0 means no delay and no wait.
+// newDrainer returns the drainer of the router. In the flags, 0 means no delay or no wait.
 func newDrainer(s settings, srv *sniproxy.Server) *drain.Drainer {
 	orNone := func(d time.Duration) time.Duration {
 		if d == 0 {
@@ -30,7 +30,8 @@ func newDrainer(s settings, srv *sniproxy.Server) *drain.Drainer {
 func (r *router) drainConnections() {
 	p, _ := r.drain.Begin()
 	r.log.Info("draining", "connections", p.Connections, "delay", p.DelayLeft, "timeout", r.settings.drainTimeout)
-	// The function runs at the end of the delay. The server then ends connections by itself.
+	// Shutdown calls the function at the end of the delay. From then on, the server itself ends the
+	// connections.
 	_, _ = r.drain.Shutdown(context.Background(), func() {
 		ctx, cancel := context.WithTimeout(context.Background(), r.settings.drainTimeout)
 		defer cancel()
@@ -66,8 +67,9 @@ func (s *status) endDrain(w http.ResponseWriter, r *http.Request) {
 
 const drainProgram = program + " drain"
 
-// runDrain is the subcommand drain. It starts or ends the drain of a running router; after the
-// start it waits for -wait. A preStop hook can call it in a container without a shell.
+// runDrain is the subcommand drain. It starts or ends the drain of a running router. After the
+// start, it waits for the time -wait. A preStop hook can run this subcommand in a container without
+// a shell.
 func runDrain(ctx context.Context, inv cli.Invocation) int {
 	fs := cli.NewFlagSet(drainProgram, "snirouter drain -admin unix:/run/headgate/snirouter.sock -wait 10s")
 	var admin cli.AdminFlags

@@ -72,7 +72,7 @@ func TestWebSocketOutlivesTimeouts(t *testing.T) {
 	last := time.Now()
 	for began := last; time.Since(began) < time.Second; <-tick { // twice the longest timeout
 		now := time.Now()
-		if err := tryEcho(t, ws, "still there"); err != nil { // only right if this test was suspended for longer than the idle timeout
+		if err := tryEcho(t, ws, "still there"); err != nil { // may happen only if the test itself was suspended for longer than the idle timeout
 			require.GreaterOrEqual(t, time.Since(last), 500*time.Millisecond, err)
 			break
 		}
@@ -180,7 +180,8 @@ func isTimeout(err error) bool {
 	return ok && e.Timeout()
 }
 
-// No host leads to the admin page of the router itself, whatever -allow says.
+// The router never connects a client to its own admin listener, even if -allow contains the
+// address.
 func TestAdminIsNoEndpoint(t *testing.T) {
 	admin := fmt.Sprintf("127.0.0.1:%d", haproxytest.Ports(t, 1)[0])
 	_, port, err := net.SplitHostPort(admin)
@@ -200,7 +201,8 @@ func TestAdminIsNoEndpoint(t *testing.T) {
 	}
 	code, body := p.ask("GET", "/readyz")
 	require.Equal(t, 200, code, body)
-	// A page whose name has moved to this machine cannot read it either.
+	// A web page cannot read the admin page by DNS rebinding, that is, by changing the address of
+	// its own host name to this machine.
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+admin+"/", nil)
 	require.NoError(t, err)
 	req.Host = "attacker.example"

@@ -41,14 +41,15 @@ type process struct {
 	wait                   func() (out int) // waits for the exit code
 }
 
-// start starts snirouter, and returns when it listens. Endpoints may be on loopback.
+// start starts snirouter, and returns when it listens. It allows endpoints with loopback addresses.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, stderr: &clitest.Output{}}
 	ctx, cancel := context.WithCancel(t.Context())
 	p.cancel = cancel
 	exited := make(chan int, 1)
-	// Port 0 in two spellings makes three listeners: equal addresses would share one.
+	// The port 0 in three spellings (0, 00 and 000) makes three listeners. The flags with the
+	// spelling 000 share one listener, because their addresses are equal.
 	args = append(args, "-tls", "127.0.0.1:0", "-http", "127.0.0.1:00", "-tls", "127.0.0.1:000", "-http", "127.0.0.1:000",
 		"-admin", "127.0.0.1:0", "-admin-token-file", clitest.TokenFile(t), "-allow", "127.0.0.0/8")
 	go func() { exited <- run(ctx, cli.Invocation{Args: args, Stderr: p.stderr}) }()

@@ -23,9 +23,9 @@ const saveInterval = time.Minute
 // apiLogInterval is the shortest time between two log lines about failures of the API.
 const apiLogInterval = 5 * time.Second
 
-// hosts finds the endpoint of a host. It looks first in the hosts file, and if the host is not
-// there, it asks the API through the cache. If the API does not know the host either, the endpoint
-// is the default, if there is one.
+// hosts finds the endpoint of a host. It first searches the hosts file. If the file does not have
+// the host, hosts asks the API through the cache. If the API does not have the host either, hosts
+// uses the endpoint of -default, if the flag is set.
 type hosts struct {
 	lookup    hostlookup.Lookup
 	file      *hostlookup.File  // nil without -hosts
@@ -103,8 +103,8 @@ func (h *hosts) addAPI(s settings) error {
 	return nil
 }
 
-// readAuthorities reads the file of -api-ca again. If the file cannot be used, the last good
-// authorities stay.
+// readAuthorities reads the file of -api-ca again. If readAuthorities cannot use the file, the last
+// good authorities stay in use.
 func (h *hosts) readAuthorities() {
 	h.tlsFlags.ReadAuthorities(h.apiTLS, h.log, func(conf *tls.Config) {
 		h.api.SetTLS(conf)
@@ -182,7 +182,8 @@ func (h *hosts) close() error {
 	return err
 }
 
-// fileLoaded logs the result each time that the hosts file was read.
+// fileLoaded logs the result of a reading of the hosts file. The file watcher calls it after each
+// reading.
 func (h *hosts) fileLoaded(hosts *hostlookup.Hosts, problems []hostlookup.Problem, err error) {
 	for _, p := range problems {
 		h.log.Warn("left out", "err", p)
@@ -197,7 +198,7 @@ func (h *hosts) fileLoaded(hosts *hostlookup.Hosts, problems []hostlookup.Proble
 	h.fileProblems.Store(int64(count))
 }
 
-// apiFailed logs a failure of the API, but at most one in each apiLogInterval.
+// apiFailed logs a failure of the API, but at most one failure in each apiLogInterval.
 func (h *hosts) apiFailed(host string, err error) {
 	now, last := time.Now().UnixNano(), h.apiLogged.Load()
 	if now-last >= int64(apiLogInterval) && h.apiLogged.CompareAndSwap(last, now) {

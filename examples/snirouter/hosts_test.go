@@ -23,7 +23,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
-// While the API is down, known hosts are served, and a new host is not taken for an unknown one.
+// While the API is down, the router serves known hosts. A client of a new host gets a temporary
+// error, and not the answer for an unknown host.
 func TestAPIDownAndBack(t *testing.T) {
 	a, b := newSite(t, "site a", "a.test"), newSite(t, "site b", "b.test")
 	api := newAPI(t, "a.test", a.tls, "b.test", b.tls)
@@ -56,7 +57,7 @@ func TestAPIDownAndBack(t *testing.T) {
 	require.Contains(t, ask("a.test"), "site a")
 }
 
-// A change counts long before the cached answer expires.
+// With -changes, a change takes effect long before the cached answer expires.
 func TestChangesAreFollowed(t *testing.T) {
 	a, b := newSite(t, "site a", "a.test"), newSite(t, "site b", "a.test")
 	api := newAPI(t, "a.test", a.tls)
@@ -144,7 +145,7 @@ func TestCacheFile(t *testing.T) {
 	_, body = get(client(t, third.tls, conf), "https://a.test/")
 	require.Contains(t, body, "moved")
 
-	// For hosts without a time, the modification time of the file counts.
+	// If a host in the file has no time, the router uses the modification time of the file.
 	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, `[{"app": "App of a.test", "host": "a.test", "endpoint": %q}]`, a.tls), 0o600))
 	require.NoError(t, os.Chtimes(file, time.Time{}, time.Now().Add(-23*time.Hour)))
 	young := start(t, args...)
@@ -186,7 +187,7 @@ func TestOrderOfSources(t *testing.T) {
 	})
 }
 
-// The metrics have the expiry of the certificate that the router shows to the API.
+// A metric shows when the client certificate expires that the router sends to the API.
 func TestExpiryOfTheClientCertificate(t *testing.T) {
 	pair := testcert.New("router")
 	dir := t.TempDir()
@@ -197,7 +198,7 @@ func TestExpiryOfTheClientCertificate(t *testing.T) {
 	p.metric(fmt.Sprintf("headgate_router_certificate_expiry_timestamp_seconds{file=%q} %v", certificate, float64(pair.TLS.Leaf.NotAfter.Unix())))
 }
 
-// A router that has never had an answer and has no cache is not ready, and says why.
+// A router is not ready, and says why, if the API has never answered and the cache is empty.
 func TestNotReadyBeforeTheFirstAnswer(t *testing.T) {
 	api := newAPI(t, "a.test", "10.0.0.24")
 	api.down.Store(true)
@@ -256,8 +257,8 @@ func TestHangupReadsTheAuthorities(t *testing.T) {
 	require.Contains(t, ask(), "site a")
 }
 
-// A hosts file, a cache file and a token file may become FIFOs, which nobody writes to. The hosts
-// stay as they are, and the router still ends.
+// While the router runs, the hosts file, the cache file and the token file become FIFOs, and nobody
+// writes to the FIFOs. The router keeps its hosts, and still ends at SIGTERM.
 func TestFilesThatBecomeFIFOs(t *testing.T) {
 	dir := t.TempDir()
 	cache, token := filepath.Join(dir, "cache.json"), filepath.Join(dir, "token")
@@ -276,8 +277,8 @@ func TestFilesThatBecomeFIFOs(t *testing.T) {
 	require.Contains(t, p.stderr.String(), "the cache is not saved")
 }
 
-// The cache file may be a FIFO at the start, for example by a mistake in a script. The cache begins
-// empty, and the router leaves the FIFO where it is.
+// At the start, the cache file is a FIFO, for example because of a mistake in a script. The router
+// starts with an empty cache, and does not remove or replace the FIFO.
 func TestCacheFileIsAFIFO(t *testing.T) {
 	cache := filepath.Join(t.TempDir(), "cache.json")
 	require.NoError(t, syscall.Mkfifo(cache, 0o600))
@@ -290,7 +291,8 @@ func TestCacheFileIsAFIFO(t *testing.T) {
 	require.Equal(t, os.ModeNamedPipe, info.Mode().Type())
 }
 
-// SIGHUP reads the files again, also the page, which the router does not follow. The router goes on.
+// At SIGHUP, the router reads its files again and continues to run. It also reads the file of
+// -not-found-page, although it does not notice changes of this file by itself.
 func TestHangup(t *testing.T) {
 	page := filepath.Join(t.TempDir(), "404.html")
 	require.NoError(t, os.WriteFile(page, []byte("first {{.Host}}"), 0o600))

@@ -26,8 +26,8 @@ type metrics struct {
 	logDropped  prometheus.Counter
 	logOmitted  prometheus.Counter
 
-	// Every connection uses the counters and observers below. They are fields, because looking them
-	// up by their labels takes time.
+	// Every connection uses the counters and observers below. They are fields, so that no
+	// connection has to find them by their labels.
 	sent, received            prometheus.Counter
 	peek, lookup, dial, total prometheus.Observer
 }
@@ -101,7 +101,7 @@ func (m *metrics) finished(s sniproxy.Stats) {
 	}
 }
 
-// watchServer adds the metrics whose values come from the server and the drain.
+// watchServer adds the metrics whose values each scrape reads from the server and the drainer.
 func (m *metrics) watchServer(srv *sniproxy.Server, d *drain.Drainer) {
 	m.GaugeFunc("connections", "Connections that are open.", func() float64 { return float64(srv.Load().Conns) })
 	m.GaugeFunc("connections_peeking", "Those of them that have not named a host.", func() float64 { return float64(srv.Load().Peeking) })
@@ -110,7 +110,8 @@ func (m *metrics) watchServer(srv *sniproxy.Server, d *drain.Drainer) {
 	m.GaugeFunc("draining", "1 from /drain or SIGTERM on.", func() float64 { return cli.OneIf(d.Ready() != nil) })
 }
 
-// watchHosts adds the metrics whose values come from the hosts file, the cache and the feed.
+// watchHosts adds the metrics whose values each scrape reads from the hosts file, the cache and the
+// feed.
 func (m *metrics) watchHosts(h *hosts) {
 	if h.file != nil {
 		m.GaugeFunc("file_hosts", "Hosts of -hosts.", func() float64 { return float64(h.file.Hosts().Len()) })

@@ -9,16 +9,17 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
-// probeHost is the host about which probe asks the API. It does not exist (RFC 6761 section 6.4).
-// If the API answers "not found" for it, the API works.
+// probeHost is the host about which the method probe asks the API. No such host exists (RFC 6761
+// section 6.4). If the API answers "not found" about probeHost, the API works.
 const probeHost = "headgate-readiness.invalid"
 
 // probeInterval is the time between two probes, until the API answers.
 const probeInterval = time.Second
 
 // readiness decides whether a router is ready. Without an API, a router is always ready. With an
-// API, it is ready after the first answer of the API, or if the loaded cache file had hosts. If the
-// API fails later, the router stays ready, because the cache answers.
+// API, a router is ready after the first answer of the API, or if the cache file contained hosts at
+// the start. If the API fails later, the router stays ready, because it still finds hosts in its
+// cache.
 type readiness struct {
 	ready atomic.Bool
 	why   atomic.Pointer[error] // the error of the last probe

@@ -89,7 +89,7 @@ func TestNotFoundPage(t *testing.T) {
 	require.NotContains(t, body, "App not found")
 }
 
-// The times of a log line are exact, so the phases add up to at most the total.
+// The router does not round the times of a log line, so the sum of the phases is at most the total.
 func TestLogTimes(t *testing.T) {
 	a := newSite(t, "site a", "a.test")
 	p := start(t, "-hosts", hostsFile(t, "a.test", a.http))
@@ -137,7 +137,7 @@ func TestLimitsAndTimeouts(t *testing.T) {
 		reason              string // in headgate_router_limited_total; "" if there is none
 		args                []string
 		others              int  // connections that other clients have open
-		answered            bool // the client gets an answer, and then closes
+		answered            bool // the client gets an answer; the client closes the connection afterwards
 	}{
 		{"slow hello", "GET / HTT", "timed_out", "", []string{"-hello-timeout", "50ms"}, 0, true},
 		{"large hello", "GET /" + strings.Repeat("x", 2000), "rejected", "", []string{"-max-hello", "1000"}, 0, true},
@@ -175,8 +175,9 @@ func TestLimitsAndTimeouts(t *testing.T) {
 	}
 }
 
-// A source with few connections gets in while another one holds all of -max-connections. The metric
-// and the log have the reason why an idle connection was closed.
+// A client gets a connection although another source has all connections that -max-connections
+// allows. The router closes an idle connection of that source. The metric and the log show the
+// reason.
 func TestIdleSourceMakesRoom(t *testing.T) {
 	a := newSite(t, "site a", "a.test")
 	p := start(t, "-hosts", hostsFile(t, "a.test", a.http), "-max-connections", "2")
@@ -204,7 +205,7 @@ func TestIdleSourceMakesRoom(t *testing.T) {
 	p.metric(`headgate_router_limited_total{reason="full"} 1`)
 }
 
-// A client above a limit of its host gets a page with the reason.
+// If a client exceeds a limit of its host, it gets a page with the reason.
 func TestLimitsOfAHost(t *testing.T) {
 	a := newSite(t, "site a", "a.test")
 	hosts := hostsFile(t, "*.test", a.http)
@@ -230,7 +231,7 @@ func TestLimitsOfAHost(t *testing.T) {
 	}
 }
 
-// The connections of a trusted source have no limit of their own.
+// -max-connections-per-source does not apply to a trusted source.
 func TestTrustedSources(t *testing.T) {
 	a := newSite(t, "site a", "a.test")
 	p := start(t, "-hosts", hostsFile(t, "a.test", a.http), "-max-connections-per-source", "1", "-trusted-sources", "127.0.0.0/8")
@@ -251,7 +252,7 @@ func TestMetricsAndLog(t *testing.T) {
 			require.Equal(t, 200, code)
 		}
 		_, _ = get(client(t, p.http, nil), "http://b.test/")
-		for i := range 4 { // invented names do not become labels
+		for i := range 4 { // names that a client invents must not become labels
 			_, _ = get(client(t, p.http, nil), fmt.Sprintf("http://x%d.test/", i))
 		}
 		c, err := net.Dial("tcp", p.http)
@@ -287,7 +288,7 @@ func TestMetricsAndLog(t *testing.T) {
 	require.NotContains(t, quiet.stderr.String(), "outcome=relayed")
 }
 
-// The lines in JSON have the same readable values as the lines of text.
+// The JSON lines have the same values as the lines of text, and not numbers of nanoseconds.
 func TestLogAsJSON(t *testing.T) {
 	a := newSite(t, "site a", "a.test")
 	stderr := &clitest.Output{}
@@ -368,7 +369,7 @@ func TestStatusPage(t *testing.T) {
 	bearer := "Bearer " + clitest.Token
 	code, _ = p.ask("POST", "/drain", "Authorization", bearer, "Origin", "http://evil.test", "Sec-Fetch-Site", "cross-site")
 	require.Equal(t, 403, code)
-	// Nor can another program of this machine.
+	// Another program on this machine cannot drain the router without the token.
 	code, _ = p.ask("POST", "/drain")
 	require.Equal(t, 401, code)
 	code, _ = p.ask("GET", "/drain")

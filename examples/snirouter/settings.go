@@ -115,8 +115,8 @@ func register(fs *flag.FlagSet) *settings {
 	return s
 }
 
-// check returns an error for the first wrong flag. It checks only what no later step checks: the
-// parse functions and the packages check the rest.
+// check returns an error for the first wrong flag. It checks only the flags that no later step
+// checks: the parse functions and the imported packages check the others.
 func (s *settings) check() error {
 	switch {
 	case len(s.tls)+len(s.http) == 0:
@@ -183,8 +183,8 @@ func (s *settings) protocols() map[string]peek.Protocol {
 	return protocols
 }
 
-// parseEndpoint returns an endpoint with the address addr, which is the value of a flag. "" is
-// valid, and gives an endpoint without an address.
+// parseEndpoint returns an endpoint with the address addr, the value of a flag. If addr is "", the
+// endpoint has no address.
 func parseEndpoint(flag, addr string) (hostlookup.Endpoint, error) {
 	ep := hostlookup.Endpoint{Addr: addr}
 	if addr != "" {
@@ -238,7 +238,7 @@ const pages = `{{define "other"}}<!doctype html>
 </html>
 {{end}}{{if eq .Status 404}}{{template "unknown" .}}{{else}}{{template "other" .}}{{end}}`
 
-// notFoundPage is the page of -not-found-page. read loads the file again.
+// notFoundPage is the page of -not-found-page. Its method read reads the file again.
 type notFoundPage struct {
 	file string
 	now  atomic.Pointer[template.Template]
@@ -253,8 +253,8 @@ func parsePage(file string) (*notFoundPage, error) {
 	return p, p.read()
 }
 
-// template returns a template that shows the last version of the page that was read without an
-// error. If p is nil, there is no page, and the result is nil.
+// template returns a template that always shows the last version of the page that p has read
+// without an error. If p is nil, there is no page, and the result is nil.
 func (p *notFoundPage) template() *template.Template {
 	if p == nil {
 		return nil
@@ -267,7 +267,7 @@ func (p *notFoundPage) template() *template.Template {
 	return template.Must(template.New("page").Funcs(template.FuncMap{"show": show}).Parse("{{show .}}"))
 }
 
-// read reads the file of the page. After an error the old page stays.
+// read reads the file of the page. If this fails, the old page stays.
 func (p *notFoundPage) read() error {
 	text, err := inputfile.Read(p.file, maxPage)
 	if err != nil {

@@ -24,8 +24,8 @@ var statusText string
 
 var statusTemplate = template.Must(template.New("status").Parse(statusText))
 
-// status serves the status page, and the requests POST and DELETE for /drain. Before status gets a
-// request for /drain, cli.Admin has checked that the client may send it.
+// status serves the status page, and the requests POST and DELETE for /drain. It does not check the
+// permission for /drain: cli.Admin checks it before it passes the request to status.
 type status struct {
 	started   time.Time
 	listeners []string

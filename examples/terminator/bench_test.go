@@ -58,8 +58,8 @@ func writeScale(tb testing.TB, dir string, nodes, services int) {
 
 // BenchmarkFollow runs the binary with an API server that has 1,000 nodes and 2,000 services. It
 // measures the time from a node event to the new configuration on disk, including the quiet time of
-// 100 ms, and the resident memory. The API server of the benchmark sends JSON, which costs the
-// terminator more than the protobuf of a real one.
+// 100 ms, and the resident memory. The API server of the benchmark sends JSON. A real API server
+// sends protobuf, and the terminator needs less time for protobuf.
 func BenchmarkFollow(b *testing.B) {
 	binary := filepath.Join(b.TempDir(), "terminator")
 	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
@@ -116,7 +116,7 @@ func BenchmarkFollow(b *testing.B) {
 	b.ReportMetric(rssOf(cmd.Process.Pid), "rss-MB")
 }
 
-// rssOf returns the resident memory of a process in MiB, 0 if /proc does not have it.
+// rssOf returns the resident memory of a process in MiB. It returns 0 if /proc does not show it.
 func rssOf(pid int) float64 {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {

@@ -151,9 +151,10 @@ func ofCertificates(r kube.Report) (problems []kube.Problem) {
 	return problems
 }
 
-// TestFaultyCertificates writes a faulty certificate of b.example.com in many forms. Each time, a
-// change of routes is applied, both hosts keep their certificates, and report, log and metrics name
-// the file. Afterwards a renewed certificate takes effect.
+// TestFaultyCertificates makes the certificate file of b.example.com faulty in many ways, one after
+// the other. Each time, the terminator must still apply a change of routes, both hosts must keep
+// their certificates, and the report, the log and the metrics must name the file. After that, a
+// renewed certificate must take effect.
 func TestFaultyCertificates(t *testing.T) {
 	t.Parallel()
 	a, b, other := issue(t, nextMonth(), "a.example.com"), issue(t, nextMonth(), "b.example.com"), issue(t, nextMonth(), "b.example.com")
@@ -247,8 +248,8 @@ func (w *tlsWorld) waitTLSReport(what string, ok func(kube.Report) bool) kube.Re
 	return w.waitReportIn(w.dir, what, ok)
 }
 
-// TestCertificatesThatGoAway restarts the terminator while a certificate is faulty, removes files, and
-// removes the whole directory. Each host keeps its certificate until no route needs it.
+// TestCertificatesThatGoAway restarts the terminator while a certificate is faulty, removes files,
+// and removes the whole directory. Each host keeps its certificate until no route needs it.
 func TestCertificatesThatGoAway(t *testing.T) {
 	t.Parallel()
 	a, b := issue(t, nextMonth(), "a.example.com"), issue(t, nextMonth(), "b.example.com")
@@ -277,9 +278,9 @@ func TestCertificatesThatGoAway(t *testing.T) {
 	require.Equal(t, b.cert, w.served("b.example.com"))
 }
 
-// TestCertificatesAreReplacedInSteps replaces files in the ways of other programs: a key after its
-// certificate, a link to another directory, and a file written in parts. While each replacement is
-// under way, every handshake succeeds.
+// TestCertificatesAreReplacedInSteps replaces files as other programs do: first a certificate and
+// then its key, or a link to another directory, or a file in several parts. During each
+// replacement, every handshake must succeed.
 func TestCertificatesAreReplacedInSteps(t *testing.T) {
 	t.Parallel()
 	a, b, b2, b3 := issue(t, nextMonth(), "a.example.com"), issue(t, nextMonth(), "b.example.com"), issue(t, nextMonth(), "b.example.com"), issue(t, nextMonth(), "b.example.com")
@@ -312,8 +313,8 @@ func TestCertificatesAreReplacedInSteps(t *testing.T) {
 	require.Equal(t, a.cert, w.served("a.example.com"))
 }
 
-// TestExpiry serves certificates that have expired or are not valid yet, with a warning, and
-// requires the metric of each.
+// TestExpiry checks that HAProxy serves certificates that have expired or are not valid yet. The
+// report must have a warning for each of them, and the metrics must have its expiry.
 func TestExpiry(t *testing.T) {
 	t.Parallel()
 	yesterday, nextYear := time.Now().AddDate(0, 0, -1).Truncate(time.Second), time.Now().AddDate(1, 0, 0).Truncate(time.Second)
@@ -333,7 +334,8 @@ func TestExpiry(t *testing.T) {
 		require.True(t, p.Warning)
 	}
 
-	// A valid certificate in a file with a later name is preferred.
+	// HAProxy prefers a valid certificate, even if the name of its file is later in the
+	// alphabetical order.
 	renewed := issue(t, nextMonth(), "a.example.com")
 	w.put("z.pem", renewed.file())
 	w.waitServed("a.example.com", renewed)

@@ -133,8 +133,8 @@ func pairs(rule rbacv1.PolicyRule) (all []string) {
 	return all
 }
 
-// TestUnitsFitTogether: the terminator accepts the command in its unit, and the unit of HAProxy
-// uses the files and sockets of that command.
+// TestUnitsFitTogether checks that the terminator accepts the command in its systemd unit, and that
+// the unit of HAProxy uses the same files and sockets as this command.
 func TestUnitsFitTogether(t *testing.T) {
 	unit := func(name string) string {
 		text, err := os.ReadFile(filepath.Join("systemd", name))

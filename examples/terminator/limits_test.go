@@ -36,8 +36,9 @@ func manyServices(n int) string {
 	return b.String()
 }
 
-// TestMaxChangeCountsWhatClientsLose makes changes that take hosts or paths away while most servers
-// stay, or that add more than they take away. The default -max-change refuses each of them.
+// TestMaxChangeCountsWhatClientsLose makes two kinds of changes: changes that remove hosts or paths
+// while most servers stay, and changes that add more than they remove. With the default
+// -max-change, the terminator refuses each of these changes.
 func TestMaxChangeCountsWhatClientsLose(t *testing.T) {
 	one := func(int) string { return "s01" }
 	each := func(i int) string { return fmt.Sprintf("s%02d", i) }
@@ -112,8 +113,8 @@ func TestMaxChangeCountsWhatClientsLose(t *testing.T) {
 	})
 }
 
-// TestMaxChangeSmallServices: a backend without servers serves nobody, however many servers other
-// backends have.
+// TestMaxChangeSmallServices checks that a backend without servers counts as lost, even if the
+// other backends have all their servers.
 func TestMaxChangeSmallServices(t *testing.T) {
 	w := newWorld(t)
 	w.write("eu-1/objects.yaml", manyServices(3))
@@ -128,7 +129,8 @@ func TestMaxChangeSmallServices(t *testing.T) {
 	require.Contains(t, stderr, "hosts 1 of 3 (h03.example.com); paths 1 of 3 (h03.example.com/); backends 1 of 3 (eu-1.ns.s03.http)")
 }
 
-// TestMaxChangeMisdirectedServers: a server is no loss if its node port belongs to another Service.
+// TestMaxChangeMisdirectedServers checks that -max-change does not count the loss of a server if
+// its node port now belongs to another Service.
 func TestMaxChangeMisdirectedServers(t *testing.T) {
 	for _, c := range []struct {
 		name, old, new string
@@ -164,8 +166,8 @@ func service(name string, port int) string {
 	return fmt.Sprintf("- {apiVersion: v1, kind: Service, metadata: {namespace: ns, name: %s}, spec: {type: NodePort, ports: [{name: http, port: 80, nodePort: %d}]}}", name, port)
 }
 
-// TestFileLimits: the routes of one file cannot use up what all files share. The other file loses
-// nothing, and routes in force stay.
+// TestFileLimits checks that one file cannot use up the limits of all files together. The other
+// file then loses no route, and routes in force stay.
 func TestFileLimits(t *testing.T) {
 	const shop = "routes:\n- {host: shop.example.com, backends: [{cluster: eu-1, namespace: ns, service: s01, port: http}]}\n"
 	tenant := func(n int, fields string) string {
@@ -242,13 +244,13 @@ func TestFileLimits(t *testing.T) {
 	t.Run("a share with several files only", func(t *testing.T) {
 		w := newWorld(t)
 		w.write("eu-1/objects.yaml", manyServices(24))
-		// 0.5% of the edge is 100 checks a second.
+		// 0.5% of the limit of all files together is 100 checks a second.
 		w.write("routes.yaml", tenant(40, ", check: {path: /I, interval: 1s}"))
 		w.write("shop.yaml", shop)
 		code, _, stderr := w.run("-once", "-file-share", "0.5%", "-routes", w.path("shop.yaml"))
 		require.Equal(t, cli.ExitOK, code, stderr)
 		require.Contains(t, stderr, "its file would have more than 100 checks a second")
-		require.Equal(t, 22, w.paths("t.example.com")) // 3 health checks and 1.5 agent checks a second each
+		require.Equal(t, 22, w.paths("t.example.com")) // each path needs 3 health checks and 1.5 agent checks a second
 		require.Equal(t, 1, w.paths("shop.example.com"))
 		code, _, stderr = w.run("-once", "-file-share", "0.5%", "-force")
 		require.Equal(t, cli.ExitOK, code, stderr)
@@ -268,7 +270,7 @@ func (w *world) paths(host string) int {
 	return inForce
 }
 
-// TestMaxConnFloor: no declaration takes more than half of the descriptors.
+// TestMaxConnFloor checks that the checks of declared routes use at most half of the descriptors.
 func TestMaxConnFloor(t *testing.T) {
 	for _, nodeHealth := range []string{"agent", "agent+kube-proxy", "kube-proxy"} {
 		t.Run(nodeHealth, func(t *testing.T) {
@@ -292,7 +294,8 @@ func TestMaxConnFloor(t *testing.T) {
 	}
 }
 
-// TestAllWeightsZero: a route that can serve nobody is a warning at its line.
+// TestAllWeightsZero checks that there is a warning with the line of the route if all weights of a
+// route are 0, so that the route can serve nobody.
 func TestAllWeightsZero(t *testing.T) {
 	w := newWorld(t)
 	w.edit("routes.yaml", "service: web, port: http}", "service: web, port: http, weight: 0}")
@@ -302,8 +305,8 @@ func TestAllWeightsZero(t *testing.T) {
 	require.Len(t, w.report().Problems, 1)
 }
 
-// TestSpecialNodeAddresses: a node object cannot direct traffic to the metadata service of a cloud.
-// The other nodes of the cluster are served.
+// TestSpecialNodeAddresses checks that a node object cannot direct traffic to the metadata service
+// of a cloud. The terminator uses the other nodes of the cluster.
 func TestSpecialNodeAddresses(t *testing.T) {
 	w := newWorld(t)
 	w.write("eu-1/objects.yaml", strings.Replace(manyServices(1), "192.0.2.2", "169.254.169.254", 1))

@@ -95,7 +95,7 @@ func TestWatchALiveCluster(t *testing.T) {
 	api.Set(liveNode("d", "10.0.2.4"))
 	first.waitConfig("10.0.2.4:30080")
 	first.waitLog(`eu-2: Node d: added`)
-	// A service that a new route names is served too.
+	// If a new route names another service, the terminator serves this service too.
 	w.replace("routes.yaml", w.read("routes.yaml")+"- host: new.example.com\n  backends:\n  - {cluster: eu-2, namespace: media, service: web, port: http}\n")
 	first.waitConfig("\nbackend eu-2.media.web.http\n")
 	require.Empty(t, w.report().Problems)
@@ -127,8 +127,9 @@ func TestWatchALiveCluster(t *testing.T) {
 	require.Equal(t, cli.ExitOK, third.stop())
 }
 
-// TestAnEmptyClusterAtTheStartIsNotTrusted: an API server with an empty store lists no nodes. With
-// other clusters, the loss of its servers may be smaller than -max-change.
+// TestAnEmptyClusterAtTheStartIsNotTrusted checks that the servers of a cluster stay if its API
+// server lists no nodes at the start, as after the loss of its store. -max-change does not prevent
+// this loss if other clusters have most of the servers.
 func TestAnEmptyClusterAtTheStartIsNotTrusted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -159,7 +160,8 @@ func TestAnEmptyClusterAtTheStartIsNotTrusted(t *testing.T) {
 	require.Equal(t, before, first.config())
 	first.waitDetail(http.StatusOK, "it lists no nodes")
 	first.waitLog("it lists no nodes")
-	// After the cluster has listed a node, it is trusted, even if it lists none later.
+	// After the API server has listed a node, the terminator believes it, even if it lists no nodes
+	// later.
 	empty.Set(liveNode("a", "10.0.2.9"))
 	first.waitConfig("10.0.2.9:30080")
 	require.NotContains(t, first.config(), "10.0.2.1:")
@@ -167,7 +169,7 @@ func TestAnEmptyClusterAtTheStartIsNotTrusted(t *testing.T) {
 	first.eventually("no node is left", func() bool { return !strings.Contains(first.config(), "10.0.2.") })
 	require.Equal(t, cli.ExitOK, first.stop())
 
-	// With -force an empty cluster is trusted.
+	// With -force, the terminator believes that the cluster is empty.
 	w.write("eu-1/objects.yaml", testManifests)
 	code, _, stderr = w.run(append(where(full), "-once")...)
 	require.Equal(t, cli.ExitOK, code, stderr)

@@ -1,17 +1,19 @@
 // Terminator writes the configuration of an HAProxy that stands in front of Kubernetes clusters,
-// and reloads that HAProxy. The configuration follows from declarations of routes and from the
+// and reloads that HAProxy. It makes the configuration from declarations of routes and from the
 // nodes and services of the clusters.
 //
 //	terminator -routes routes.yaml -cluster eu-1=kubeconfig:eu-1.kubeconfig -out /var/lib/headgate -http :80 -haproxy haproxy -reload master.sock
 //
-// It applies every change of routes and clusters until SIGTERM. With -once it applies the
-// configuration once and ends. With -diff it prints what would change. README.md in this directory
-// describes the flags, the files and how to set up a machine. Package controller does the work.
+// It applies every change of routes and clusters until SIGTERM. With -once, it applies the
+// configuration once and exits. With -diff, it prints the changes that -once would make. README.md
+// in this directory describes the flags, the files and how to set up a machine. Package controller
+// does the work.
 //
 // The subcommand "terminator shift" moves a route from one cluster to another, step by step.
 //
-// The exit status is 0 after a clean stop, 1 after an error, and 2 if the flags cannot be used. With
-// -diff, it is 3 if there is a difference. "terminator shift" exits with 3 if errors have paused it.
+// The exit status is 0 after a clean stop, 1 after an error, and 2 if the flags cannot be used.
+// With -diff, it is 3 if there is a difference. "terminator shift" exits with 3 if errors have
+// paused it.
 package main
 
 import (
@@ -115,7 +117,7 @@ func (s *settings) runOnce(ctx context.Context, inv cli.Invocation) error {
 	if err != nil {
 		return err
 	}
-	c.Logger = slog.New(slog.NewTextHandler(inv.Stderr, nil)) // it says why a reload waits
+	c.Logger = slog.New(slog.NewTextHandler(inv.Stderr, nil)) // the log says why a reload waits
 	outcome, err := c.Apply(ctx, change)
 	switch {
 	case outcome == controller.Refused:
@@ -213,8 +215,8 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 	return nil
 }
 
-// workerStats returns the statistics of each worker of HAProxy. Without -reload, only the worker that
-// serves new connections is known.
+// workerStats returns the statistics of each worker of HAProxy. Without -reload, it returns only
+// the statistics of the worker that serves new connections.
 func (s *settings) workerStats(ctx context.Context) ([][]runtimeapi.Stat, error) {
 	if s.reload != "" {
 		return deploy.Workers{Master: runtimeapi.Socket{Path: s.reload}}.Stats(ctx)
@@ -223,8 +225,9 @@ func (s *settings) workerStats(ctx context.Context) ([][]runtimeapi.Stat, error)
 	return [][]runtimeapi.Stat{stats}, err
 }
 
-// counters returns the sockets on which HAProxy shows its counters. Only the user that starts HAProxy
-// may use the stats socket. So the master socket, if there is one, is the better choice.
+// counters returns the sockets on which HAProxy shows its counters: the stats socket, and the
+// master socket if -reload is set. The master socket is the better choice, because only the user
+// that starts HAProxy may use the stats socket.
 func (s *settings) counters() *deploy.Runtime {
 	return &deploy.Runtime{
 		Stats:  runtimeapi.Socket{Path: s.builder.Edge.Global.StatsSocket, Timeout: time.Second},

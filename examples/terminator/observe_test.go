@@ -22,8 +22,9 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// TestObserveCounts starts HAProxy with the configuration of -observe. /metrics has the counters of
-// HAProxy, which come over the master socket, and nothing after HAProxy has ended.
+// TestObserveCounts starts HAProxy with the configuration of -observe. /metrics must show the
+// counters that the terminator reads from HAProxy through the master socket. After the end of
+// HAProxy, /metrics must not show them.
 func TestObserveCounts(t *testing.T) {
 	w := newWorld(t)
 	dir := haproxytest.Dir(t)
@@ -67,8 +68,8 @@ func TestObserveCounts(t *testing.T) {
 	require.Empty(t, counts())
 }
 
-// TestObserveErrors: HAProxy does not show the counters. /metrics has none, and the log has the
-// reason once.
+// TestObserveErrors checks the case that HAProxy does not show its counters. /metrics then has none
+// of these metrics, and the log has the reason only once.
 func TestObserveErrors(t *testing.T) {
 	var answer atomic.Value
 	answer.Store("Permission denied\n\n")

@@ -128,9 +128,9 @@ func (s *stream) echo() error {
 	return err
 }
 
-// TestNodeLeavesWhileAReloadWaits: a node leaves the cluster while HAProxy has as many old processes as
-// it may have. The configuration stays, but HAProxy sends no more requests to the node. When the node
-// is back, HAProxy uses it again.
+// TestNodeLeavesWhileAReloadWaits removes a node from the cluster while a reload has to wait,
+// because there are -max-old-workers old HAProxy processes. The configuration stays, but HAProxy
+// must send no more requests to the node. When the node is back, HAProxy must use it again.
 func TestNodeLeavesWhileAReloadWaits(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -159,7 +159,7 @@ func TestNodeLeavesWhileAReloadWaits(t *testing.T) {
 	haproxytest.StartMaster(t, dir, string(config))
 	v.waitReady()
 
-	// A request without its end keeps the first process.
+	// The first process does not end, because it has a request that does not end.
 	held, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", ports[0]))
 	require.NoError(t, err)
 	defer held.Close()

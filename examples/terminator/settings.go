@@ -28,7 +28,8 @@ import (
 //go:embed README.md
 var readme string // its table of flags groups the help
 
-// settings are the values of the flags. Method resolve checks them and parses some of them.
+// settings are the values of the flags. The method resolve checks the values, and parses some of
+// them.
 type settings struct {
 	routes                                    cli.Strings
 	out                                       string // directory
@@ -230,7 +231,7 @@ func (s *settings) resolve() error {
 	return s.resolveEdge()
 }
 
-// resolveLimits sets the limits of each file and of the edge.
+// resolveLimits sets the limits of each file, and the limits of all files together (EdgeLimits).
 func (s *settings) resolveLimits() error {
 	l, b := &s.builder.FileLimits, &s.builder
 	if l.Routes < 0 || l.Servers < 0 || l.Checks < 0 || l.AgentPorts < 0 || l.Sources < 0 {
@@ -240,8 +241,8 @@ func (s *settings) resolveLimits() error {
 	if err != nil {
 		return fmt.Errorf("-file-share: %q: %w", s.text.fileShare, err)
 	}
-	// A flag may allow one file more than the default limit of the whole edge. Then the limit of
-	// the edge is the value of the flag.
+	// A flag may allow one file more than the default limit of all files together. Then the value
+	// of the flag is also the limit of all files together.
 	edgeHas := kube.DefaultEdgeLimits
 	b.EdgeLimits = kube.Limits{
 		Routes: max(edgeHas.Routes, l.Routes), Servers: max(edgeHas.Servers, l.Servers),

@@ -17,7 +17,8 @@ import (
 // exitPaused is the exit status of "terminator shift" if errors have paused the shift.
 const exitPaused = 3
 
-// shiftCommand is "terminator shift": it sends requests to the admin listener of a running terminator.
+// shiftCommand is "terminator shift". It sends requests to the admin listener of a running
+// terminator.
 type shiftCommand struct {
 	admin                  cli.AdminFlags
 	to, steps, maxErrors   string

@@ -21,8 +21,8 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// shiftWorld is a terminator and an HAProxy with a route that can move from eu-1 to eu-2. The client
-// keeps its connection.
+// shiftWorld is a terminator and an HAProxy with a route that can move from eu-1 to eu-2. The
+// client keeps its connection.
 type shiftWorld struct {
 	*watcher
 	url    string
@@ -45,8 +45,8 @@ const shiftRoutes = `routes:
 
 func newShiftWorld(t *testing.T) *shiftWorld { return newShiftWorldOf(t, shiftRoutes) }
 
-// newShiftWorldOf returns a world with these declarations and further flags. If the declarations have
-// "protocol: grpc", the servers and the client use HTTP/2 without TLS.
+// newShiftWorldOf returns a world with these declarations and further flags. If the declarations
+// have "protocol: grpc", the servers and the client use HTTP/2 without TLS.
 func newShiftWorldOf(t *testing.T, declared string, flags ...string) *shiftWorld {
 	grpc := strings.Contains(declared, "protocol: grpc")
 	w := newWorld(t)
@@ -144,8 +144,8 @@ func (s *shiftWorld) worker() string {
 	return worker.Worker
 }
 
-// TestShift moves a route with the subcommand, reloads HAProxy and restarts the terminator in between,
-// pauses the shift by errors, and undoes it.
+// TestShift moves a route with the subcommand, reloads HAProxy and restarts the terminator in
+// between, pauses the shift by errors, and undoes it.
 func TestShift(t *testing.T) {
 	t.Parallel()
 	s := newShiftWorld(t)
@@ -169,7 +169,7 @@ func TestShift(t *testing.T) {
 	s.share(50, 1000)
 	worker = s.worker()
 
-	// A terminator that starts again keeps it too, without a reload.
+	// After a restart of the terminator, the share is the same too, without a reload.
 	require.Equal(t, cli.ExitOK, s.stop())
 	s.watcher = s.watchIn(s.dir, s.flags...)
 	s.waitReady()
@@ -178,7 +178,7 @@ func TestShift(t *testing.T) {
 	s.share(50, 1000)
 	require.Equal(t, worker, s.worker(), "no reload")
 
-	// Errors of eu-2 pause the shift, and it falls back to the share before.
+	// Errors of eu-2 pause the shift, and the route returns to the share of the step before.
 	s.faulty.Store(true)
 	results := make(chan int, 1)
 	go func() {
@@ -204,7 +204,7 @@ func TestShift(t *testing.T) {
 	require.Equal(t, cli.ExitOK, code, output)
 	require.Contains(t, output, "75% to eu-2, moving to 100%")
 
-	// A command that waits for 100% fails when another one sets the target to 5%.
+	// A command that waits for 100% fails when another command sets the target to 5%.
 	var waiting string
 	go func() {
 		code, text := s.shift(route, "-to", "eu-2:100", "-steps", "80", "-hold", "10m")
@@ -256,8 +256,8 @@ func TestShift(t *testing.T) {
 	}
 }
 
-// TestShiftOfAGRPCRoute moves a gRPC route with -observe. HAProxy reloads while a step is held: the step
-// goes on.
+// TestShiftOfAGRPCRoute moves a gRPC route with -observe. During a step, the test reloads HAProxy.
+// The step must continue.
 func TestShiftOfAGRPCRoute(t *testing.T) {
 	t.Parallel()
 	declared := shiftRoutes + "  protocol: grpc\n"

@@ -91,7 +91,7 @@ func (w *world) run(args ...string) (code int, stdout, stderr string) {
 	return w.runAlone(append([]string{"-out", w.path("out"), "-http", ":8080"}, args...)...)
 }
 
-// runAlone is run without the flags -out and -http.
+// runAlone does the same as run, but does not set the flags -out and -http.
 func (w *world) runAlone(args ...string) (code int, stdout, stderr string) {
 	w.t.Helper()
 	args = append([]string{"-routes", w.path("routes.yaml"), "-cluster", "eu-1=dir:" + w.path("eu-1")}, args...)
@@ -200,7 +200,8 @@ func TestDiffExitStatus(t *testing.T) {
 	require.Equal(t, cli.ExitFailed, code)
 }
 
-// With -strict, a problem is a failure, and nothing is written. A warning is no failure.
+// With -strict, the terminator fails and writes nothing if there is a problem. It does not fail
+// because of a warning.
 func TestStrict(t *testing.T) {
 	w := newWorld(t)
 	w.edit("routes.yaml", "service: tracks", "service: tracsk")
@@ -220,8 +221,8 @@ func TestStrict(t *testing.T) {
 	require.Contains(t, stderr, "-strict needs -once or -diff")
 }
 
-// An edge whose routes all answer 503 must not be put into service by a typing mistake, such as
-// "ue" for the cluster "eu".
+// The terminator refuses a first configuration in which all routes answer 503. A typing mistake can
+// cause this, such as "ue" for the cluster "eu".
 func TestFirstConfigurationWithoutServers(t *testing.T) {
 	w := newWorld(t)
 	wrong := []string{"-routes", w.path("routes.yaml"), "-cluster", "ue-1=dir:" + w.path("eu-1"), "-out", w.path("out"), "-http", ":8080"}
@@ -240,7 +241,7 @@ func TestFirstConfigurationWithoutServers(t *testing.T) {
 	code, stderr = once(append(wrong, "-force")...)
 	require.Equal(t, cli.ExitOK, code, stderr)
 
-	// An empty list of routes is intended.
+	// The terminator accepts an empty list of routes, because it is no typing mistake.
 	w = newWorld(t)
 	w.write("routes.yaml", "routes: []\n")
 	code, _, stderr = w.run("-once")
@@ -298,7 +299,8 @@ items:
 	}
 }
 
-// TestDiffThatCannotBePrinted: a reader of half a diff would take it for the whole.
+// TestDiffThatCannotBePrinted checks that -diff fails if it cannot print the whole diff. Otherwise
+// a reader would believe that a part of the diff is the whole diff.
 func TestDiffThatCannotBePrinted(t *testing.T) {
 	w := newWorld(t)
 	r, full, err := os.Pipe()
@@ -354,8 +356,8 @@ func TestBadEntriesAreReportedAndTheRestIsServed(t *testing.T) {
 }
 
 // TestHostsThatCannotBePublished declares the origin of the zone and the target of the zone as
-// hosts. dns.zone or cdn.json cannot contain them, but they are served, and all other hosts are
-// published.
+// hosts. dns.zone or cdn.json cannot contain these two hosts. The terminator must still serve them,
+// and the files must contain all other hosts.
 func TestHostsThatCannotBePublished(t *testing.T) {
 	w := newWorld(t)
 	const backends = "\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n"
@@ -507,8 +509,9 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// TestDeclarationsThatCannotBeRead: with -once, a file that cannot be parsed is an error, because the
-// servers of its routes would disappear otherwise. A bad entry in a file is only left out.
+// TestDeclarationsThatCannotBeRead checks that -once fails if it cannot parse a file of routes.
+// Otherwise the servers of these routes would disappear. If only an entry is bad, -once leaves out
+// the entry and succeeds.
 func TestDeclarationsThatCannotBeRead(t *testing.T) {
 	w := newWorld(t)
 	more := w.path("more.yaml")
@@ -537,8 +540,8 @@ func TestDeclarationsThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// A killed terminator leaves temporary files of every kind, and the directory of HAProxy's check. The
-// next run removes them. It keeps the files of other programs.
+// A killed terminator leaves temporary files of every kind, and the directory of HAProxy's check.
+// The next run removes them. It keeps the files of other programs.
 func TestLeftoversOfAKilledTerminator(t *testing.T) {
 	w := newWorld(t)
 	t.Setenv("TMPDIR", w.path("tmp"))
@@ -572,8 +575,8 @@ func TestLeftoversOfAKilledTerminator(t *testing.T) {
 	require.NoDirExists(t, w.path("tmp/haproxycfg-check-123456"), "the next check removes it")
 }
 
-// TestFilesInOutThatAreNoFiles: a FIFO or a huge file in the output directory is reported, and the
-// terminator ends.
+// TestFilesInOutThatAreNoFiles checks that the terminator reports a FIFO or a huge file in the
+// output directory, and ends.
 func TestFilesInOutThatAreNoFiles(t *testing.T) {
 	for _, name := range []string{"report.json", "haproxy.cfg"} {
 		w := newWorld(t)
@@ -611,7 +614,8 @@ func TestReportOfTheLastRun(t *testing.T) {
 	require.Empty(t, w.read("out/report.json"))
 }
 
-// TestOnceReportsTheLastChange: the report contains the change, also after a run without a change.
+// TestOnceReportsTheLastChange checks that the report contains the last change, even after a
+// further run that has changed nothing.
 func TestOnceReportsTheLastChange(t *testing.T) {
 	w := newWorld(t)
 	code, _, stderr := w.run("-once")
@@ -676,7 +680,8 @@ func TestReload(t *testing.T) {
 
 func TestStickyKeepsTheSubset(t *testing.T) {
 	w := newWorld(t)
-	// Each service gets one node. With -sticky it keeps this node when better ones are added.
+	// Each service gets one node. With -sticky, the service keeps this node even if the cluster
+	// gets better nodes.
 	code, _, stderr := w.run("-once", "-sticky", "-nodes-per-service", "1")
 	require.Equal(t, cli.ExitOK, code, stderr)
 	before := w.report().Services

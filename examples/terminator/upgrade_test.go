@@ -19,7 +19,8 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// upgrades is a world whose haproxy is a link. A test replaces the link to install another version.
+// upgrades is a world in which the haproxy binary is a symbolic link. To install another version, a
+// test replaces the link.
 type upgrades struct {
 	*world
 	binaries      []versioned // all haproxies of this machine, the oldest first
@@ -129,9 +130,9 @@ func TestUpgradeOfHAProxy(t *testing.T) {
 	require.Zero(t, client.stop(), "failed requests")
 }
 
-// TestDowngradeOfHAProxy replaces the haproxy binary by the oldest one of this machine while HAProxy
-// is stopped. The oldest HAProxy may refuse the configuration of the newest one. The terminator
-// makes a new configuration. HAProxy starts with it, although no reload was possible.
+// TestDowngradeOfHAProxy replaces the haproxy binary by the oldest one of this machine while
+// HAProxy is stopped. The oldest HAProxy may refuse the configuration of the newest one. The
+// terminator makes a new configuration. HAProxy starts with it, although no reload was possible.
 func TestDowngradeOfHAProxy(t *testing.T) {
 	t.Parallel()
 	u := newUpgrades(t)

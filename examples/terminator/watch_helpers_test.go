@@ -85,13 +85,13 @@ func (w *watcher) waitConfig(parts ...string) {
 }
 
 // waitReport waits until ok returns true for the report. The terminator replaces the file by a
-// rename, so it is complete whenever it is read.
+// rename, so a reader always gets a complete report.
 func (w *watcher) waitReport(what string, ok func(kube.Report) bool) kube.Report {
 	w.t.Helper()
 	return w.waitReportIn(w.path("out"), what, ok)
 }
 
-// waitReportIn is waitReport for another directory of output.
+// waitReportIn does the same as waitReport for another output directory.
 func (w *watcher) waitReportIn(dir, what string, ok func(kube.Report) bool) kube.Report {
 	w.t.Helper()
 	var report kube.Report

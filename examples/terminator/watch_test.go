@@ -88,7 +88,8 @@ func TestWatchRefusesAndIsForced(t *testing.T) {
 	w.waitMetric(`headgate_terminator_applies_total{outcome="refused"} 1`)
 	w.waitDetail(http.StatusOK, "refused: 33.3%") // the old configuration is in force
 
-	// Without the ID, a request that comes late would permit another change than its sender has seen.
+	// Without the ID, a request that comes late would permit another change than its sender has
+	// seen.
 	code, body := w.do("POST", "/force")
 	require.Equal(t, http.StatusBadRequest, code)
 	require.Contains(t, body, "POST /force needs its ID: 33.3%")
@@ -129,8 +130,9 @@ func TestWatchRefusesAndIsForced(t *testing.T) {
 	w.waitConfig("10.0.0.4:30100", "10.0.0.5:30100")
 }
 
-// TestWatchWithoutACluster: a cluster that does not answer at the start keeps the servers of the
-// last run. A cluster that has never answered does not keep the others from being served.
+// TestWatchWithoutACluster checks two cases. If a cluster does not answer at the start, its servers
+// of the last run stay. If a cluster has never answered, the terminator still serves the other
+// clusters.
 func TestWatchWithoutACluster(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -159,7 +161,8 @@ func TestWatchWithoutACluster(t *testing.T) {
 	require.Equal(t, before, first.config())
 	require.Equal(t, cli.ExitOK, first.stop())
 
-	// The cluster does not answer at the start. Changes of the other cluster are applied.
+	// The cluster does not answer at the start. The terminator still applies changes of the other
+	// cluster.
 	second := w.watch(args...)
 	second.waitReady()
 	require.Equal(t, before, second.config())
@@ -201,8 +204,8 @@ func TestWatchRetriesWhatHAProxyRejects(t *testing.T) {
 	require.Equal(t, 1, strings.Count(v.log.String(), "the change is not in force"))
 }
 
-// TestWatchReportsAChangeThatIsCompletedLate: the configuration was written, but not the report.
-// The attempt that writes the report reports the change.
+// TestWatchReportsAChangeThatIsCompletedLate checks an attempt that has written the configuration,
+// but not the report. The next attempt writes the report, and this report must contain the change.
 func TestWatchReportsAChangeThatIsCompletedLate(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t).watch()
@@ -303,8 +306,8 @@ func TestWatchReloadsARealHAProxy(t *testing.T) {
 	require.Zero(t, client.stop(), "failed requests")
 }
 
-// A file of routes may be missing or broken when the terminator starts. The other files are served.
-// The routes of the missing file count as removed, so -max-change protects the ones in force, even
+// If a file of routes is missing or broken at the start, the terminator serves the other files. The
+// routes of the missing file count as removed, so -max-change protects the routes in force, even
 // with -force.
 func TestWatchStartsWithoutAFile(t *testing.T) {
 	w := newWorld(t)
@@ -336,7 +339,8 @@ func TestWatchStartsWithoutAFile(t *testing.T) {
 	v.waitReady()
 }
 
-// The first configuration waits until a route has a server. Until then, the terminator is not ready.
+// The first configuration waits until a route has a server. Until then, the terminator is not
+// ready.
 func TestWatchFirstConfigurationWithoutServers(t *testing.T) {
 	w := newWorld(t)
 	services := w.read("eu-1/objects.yaml")
@@ -350,8 +354,8 @@ func TestWatchFirstConfigurationWithoutServers(t *testing.T) {
 	v.waitConfig("10.0.0.1:30080")
 }
 
-// A followed file may become a FIFO, which nobody writes to. The routes of the file stay, the other
-// files are followed, and the terminator still ends at SIGTERM.
+// While the terminator runs, a file becomes a FIFO, and nobody writes to it. The routes of the file
+// stay. The terminator still follows the other files, and ends at SIGTERM.
 func TestWatchFilesThatBecomeFIFOs(t *testing.T) {
 	w := newWorld(t)
 	w.write("more.yaml", "routes:\n- host: more.example.com\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n")
@@ -369,7 +373,7 @@ func TestWatchFilesThatBecomeFIFOs(t *testing.T) {
 	require.Equal(t, cli.ExitOK, v.stop())
 }
 
-// SIGHUP reads the files again. The terminator goes on.
+// At SIGHUP, the terminator reads its files again, and continues to run.
 func TestHangup(t *testing.T) {
 	w := newWorld(t).watch()
 	w.waitReady()

@@ -19,8 +19,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/shift"
 )
 
-// controller returns the Controller that the flags describe. The caller sets its Logger and
-// Elector. The Controller calls the function warned with each warning about HAProxy.
+// controller returns the Controller that the flags describe. The caller must set the fields Logger
+// and Elector. The Controller calls the function warned with all warnings about HAProxy.
 func (s *settings) controller(warned func([]deploy.Diagnostic)) *controller.Controller {
 	c := &controller.Controller{
 		Routes:       &controller.RouteFiles{Names: s.routes},

@@ -36,8 +36,8 @@ type Admin struct {
 	Extra http.Handler
 	// Token returns the token of the admin listener. A request over TCP that is not a GET or HEAD
 	// needs this token in the header "Authorization: Bearer TOKEN". A request over a Unix socket
-	// needs no token. If Token is nil, requests over TCP can only be GET or HEAD. Several goroutines
-	// may call Token at the same time.
+	// needs no token. If Token is nil, requests over TCP can only be GET or HEAD. Several
+	// goroutines may call Token at the same time.
 	Token func() (string, error)
 	// Hosts are the names that the header Host may have, besides IP addresses and localhost.
 	Hosts []string
@@ -85,12 +85,13 @@ func (a Admin) gatherer() prometheus.Gatherer {
 // guard returns a handler that passes permitted requests to next and refuses all others.
 //
 // Over TCP, the header Host must name this machine. Without this check, a web page in an operator's
-// browser could read the admin pages: the owner of the page lets the page's host name lead to an
-// address of this machine (DNS rebinding). guard also refuses a request whose header Origin shows
-// that a page of another site sends it.
+// browser could read the admin pages by DNS rebinding: the owner of the page changes the address of
+// the page's host name to an address of this machine. guard also refuses a request if its header
+// Origin shows that a page of another site sends the request.
 //
-// A request that changes something needs the token, unless it comes over a Unix socket. The address
-// of the client proves nothing: other programs and proxies on this machine have the same address.
+// A request that changes something needs the token, unless it comes over a Unix socket. guard
+// ignores the address of the client, because other programs and proxies on this machine have the
+// same address.
 func (a Admin) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, unix := r.Context().Value(http.LocalAddrContextKey).(*net.UnixAddr)
@@ -112,8 +113,8 @@ func (a Admin) guard(next http.Handler) http.Handler {
 	})
 }
 
-// isOwnHost reports whether the value of a header Host names this machine. If the header is missing,
-// isOwnHost returns true: browsers always send the header, so the client is not a browser.
+// isOwnHost reports whether the value of a header Host names this machine. If the header is
+// missing, isOwnHost returns true: browsers always send the header, so the client is not a browser.
 func (a Admin) isOwnHost(host string) bool {
 	name := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 	if h, _, err := net.SplitHostPort(host); err == nil {
@@ -134,19 +135,21 @@ func (a Admin) hasToken(r *http.Request) bool {
 	if err != nil || want == "" || !ok {
 		return false
 	}
-	// Compare hashes, which have the same length. The time of the comparison then does not depend
-	// on the length of the token.
+	// Compare hashes, because all hashes have the same length. So the duration of the comparison
+	// does not depend on the length of the token.
 	x, y := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(want))
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
-// maxAdminConns bounds the connections of the admin listeners. Operators and Prometheus need few.
+// maxAdminConns is the largest number of connections of the admin listeners. Operators and
+// Prometheus need only a few connections.
 const maxAdminConns = 256
 
 // Serve serves the pages on the listeners until ctx ends. If there are more than 256 connections,
-// the client address with the most connections loses one; see netserve.HTTPLimiter. /metrics then also
-// has the metric headgate_admin_limited_total, which counts the connections that were closed. When ctx
-// ends, Serve closes the listeners, and waits up to 2 s for requests that are still running.
+// Serve closes a connection of the client address with the most connections; see
+// netserve.HTTPLimiter. /metrics also has the metric headgate_admin_limited_total, the number of
+// connections that Serve has closed for this reason. When ctx ends, Serve closes the listeners, and
+// waits up to 2 s for requests that are still running.
 func (a Admin) Serve(ctx context.Context, listeners ...net.Listener) error {
 	listeners = slices.Clone(listeners)
 	srv := &http.Server{

@@ -18,8 +18,8 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli/clitest"
 )
 
-// The listener closes a connection whose request never ends. Otherwise any client could keep any
-// number of connections open.
+// The listener closes a connection if the client does not complete its request in time. Otherwise a
+// client could keep any number of connections open.
 func TestAdminGivesUpHalfARequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := clitest.NewPipeListener()
@@ -97,8 +97,8 @@ func TestAdmin(t *testing.T) {
 	require.NoError(t, <-served)
 }
 
-// Only the token or a Unix socket permits changes, and only from a request that names this machine. It
-// does not matter where the client is.
+// Only the token or a Unix socket permits changes, and only from a request that names this machine.
+// It does not matter where the client is.
 func TestAdminPermission(t *testing.T) {
 	token := func() (string, error) { return "secret", nil }
 	header := func(pairs ...string) (h http.Header) {

@@ -27,10 +27,10 @@ type AdminFlags struct {
 	tokenFile string
 }
 
-// Register defines the flags -admin and -admin-host. If changes is not empty, it also defines
-// -admin-token-file. The argument pages is a text that names the admin pages that only read. The
-// argument changes is a text that names the admin pages that change something. The help of the flags
-// contains both texts.
+// Register defines the flags -admin and -admin-host. pages and changes are texts for the help of
+// the flags. The text pages names the admin pages that change nothing. The text changes names the
+// admin pages that change something. If changes is not empty, Register also defines
+// -admin-token-file.
 func (f *AdminFlags) Register(flags *flag.FlagSet, pages, changes string) {
 	help := "`address` of " + pages
 	if changes != "" {
@@ -75,9 +75,9 @@ func (f *AdminFlags) Check() error {
 	return nil
 }
 
-// Listen opens a listener for each address, and sets the fields Token and Hosts of admin. If the file
-// of -admin-token-file contains no token, Listen returns an error. The server reads this file again
-// for each request that needs the token.
+// Listen opens a listener for each address, and sets the fields Token and Hosts of admin. If the
+// file of -admin-token-file contains no token, Listen returns an error. The server reads this file
+// again for each request that needs the token.
 func (f *AdminFlags) Listen(admin *Admin) (listeners []net.Listener, err error) {
 	if f.tokenFile != "" {
 		admin.Token = func() (string, error) { return readToken(f.tokenFile) }
@@ -120,9 +120,9 @@ func TCPAddrs(listeners []net.Listener) (addrs []netip.AddrPort) {
 	return addrs
 }
 
-// Ask sends a request without a body to the admin listener of a program on this machine, and copies
-// the body of the response to out while it arrives. If the status is not 200, Ask returns an error that contains the
-// status and the body.
+// Ask sends a request without a body to the admin listener of a program on this machine. It copies
+// each part of the response body to out as soon as the part arrives. If the status is not 200, Ask
+// returns an error that contains the status and the body.
 func (f *AdminFlags) Ask(ctx context.Context, method, path string, query url.Values, out io.Writer) error {
 	network, address, err := f.target()
 	if err != nil {
@@ -170,8 +170,9 @@ func (f *AdminFlags) Ask(ctx context.Context, method, path string, query url.Val
 // maxAskAnswer is the largest size in bytes of a body that Ask reads.
 const maxAskAnswer = 4 << 20
 
-// Curl returns a shell command that sends a request to the admin listener. It is for messages to
-// operators. If no listener permits changes, Curl returns "". path may have a query.
+// Curl returns a shell command that sends a request to the admin listener. Programs show this
+// command to operators in messages. If no listener permits changes, Curl returns "". path may have
+// a query.
 func (f *AdminFlags) Curl(method, path string) string {
 	network, address, err := f.target()
 	switch {
@@ -199,8 +200,9 @@ func (f *AdminFlags) target() (network, address string, err error) {
 	return "tcp", address, err
 }
 
-// localAddress returns the address at which a client on this machine reaches the program that
-// listens on listen.
+// localAddress returns the address to which a client on this machine must connect, if the program
+// listens on the address listen. For an unspecified address, such as ":80", it returns a loopback
+// address.
 func localAddress(listen string) (string, error) {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
@@ -250,8 +252,8 @@ func listenUnix(path string) (net.Listener, error) {
 			return nil, fmt.Errorf("%s: another process listens on it", path)
 		}
 	}
-	// Create the socket in a private directory, where no other user can connect to it, and move it
-	// to path only after it has its mode.
+	// Create the socket in a private directory, where no other user can connect to it. Move it to
+	// path only after it has its final mode.
 	dir, remove, err := atomicfile.MkdirTemp(filepath.Dir(path), ".adm")
 	if err != nil {
 		return nil, err

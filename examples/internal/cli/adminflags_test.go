@@ -79,7 +79,7 @@ func TestAdminFlags(t *testing.T) {
 	_, err = ask("-admin", tcp, "-admin-token-file", token+".gone")
 	require.ErrorContains(t, err, "-admin-token-file")
 
-	// The token is read again for each request.
+	// The listener reads the token file again at each request.
 	other := filepath.Join(t.TempDir(), "token")
 	require.NoError(t, os.WriteFile(other, []byte("renewed"), 0o600))
 	_, err = ask("-admin", tcp, "-admin-token-file", other)
@@ -118,7 +118,7 @@ func TestAdminSocket(t *testing.T) {
 	_, err = listenUnix(path)
 	require.ErrorContains(t, err, "another process listens on it")
 
-	// A killed process leaves its socket behind.
+	// The file of the socket stays after its process was killed.
 	require.NoError(t, l.(*unixListener).UnixListener.Close())
 	second, err := listenUnix(path)
 	require.NoError(t, err)

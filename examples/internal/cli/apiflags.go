@@ -60,9 +60,9 @@ func (f *APIFlags) Token(ctx context.Context, log *slog.Logger) (func(context.Co
 	}, err
 }
 
-// Server returns a server for an API whose requests may wait for maxWait. When the server begins to
-// stop, it calls stopWaiting, which must end these waits. With -certificate, Server adds the metric
-// of CertificateExpiry to r.
+// Server returns a server for an API whose requests may wait up to maxWait for their answer. When
+// the server begins to stop, it calls stopWaiting. This function must end the waits. With
+// -certificate, Server adds the metric of CertificateExpiry to r.
 func (f *APIFlags) Server(api http.Handler, maxWait time.Duration, stopWaiting func(), r prometheus.Registerer, program string, log *slog.Logger) (*http.Server, error) {
 	conf, err := ServerTLS(f.certificate, f.key, f.clients, LogCertificates(log))
 	if err != nil {
@@ -74,8 +74,8 @@ func (f *APIFlags) Server(api http.Handler, maxWait time.Duration, stopWaiting f
 	srv := &http.Server{
 		Handler:   api,
 		TLSConfig: conf,
-		// There is no ReadTimeout: it would end requests that wait for changes, because net/http
-		// cancels their context when the timeout ends.
+		// Do not set ReadTimeout: net/http would cancel the context of each request that still
+		// waits for a change at the end of the timeout.
 		ReadHeaderTimeout: 5 * time.Second,
 		WriteTimeout:      maxWait + 30*time.Second,
 		IdleTimeout:       2 * time.Minute,

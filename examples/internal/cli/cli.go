@@ -1,6 +1,6 @@
-// Package cli has the parts that the example binaries share: settings from flags, environment and
-// one YAML file; exit codes; an admin listener with metrics and health; and a clean stop on
-// SIGTERM.
+// Package cli has the parts that the example binaries share. It reads settings from flags, the
+// environment and a YAML file. It defines exit codes. It serves an admin listener with metrics and
+// health pages. It ends the context of a binary on SIGTERM, so that the binary can stop cleanly.
 //
 // The body of a binary is one function of type [Run]. A test can call this function with its own
 // arguments, environment and output, and check the exit code:
@@ -16,7 +16,7 @@
 //		...
 //	}
 //
-// Code that a user of headgate would import belongs to the public packages, and not here.
+// Do not add code that users of headgate could import: such code belongs to the public packages.
 package cli
 
 import (
@@ -35,7 +35,7 @@ import (
 const (
 	ExitOK     = 0 // success
 	ExitFailed = 1 // the work or a check failed
-	ExitUsage  = 2 // wrong flags, or a file or program that the binary needs is missing
+	ExitUsage  = 2 // a flag is wrong, or a file or program that the binary needs is missing
 	ExitDiffer = 3 // the command found a difference
 )
 
@@ -52,7 +52,7 @@ type Run func(ctx context.Context, inv Invocation) int
 
 // Main calls run with the arguments, environment and streams of the process. Then it exits with the
 // code that run returns. The context of run ends at the first SIGINT or SIGTERM. A second signal
-// kills the process, in case run does not return.
+// kills the process, even if run has not returned.
 func Main(run Run) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)

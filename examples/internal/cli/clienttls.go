@@ -14,8 +14,8 @@ type ClientTLS struct {
 	name string
 }
 
-// Register defines the flags. name is the first word of their names. server is the server in the help,
-// such as "the API".
+// Register defines the flags. name is the first word of their names. server is a name of the server
+// for the help of the flags, such as "the API".
 func (c *ClientTLS) Register(fs *flag.FlagSet, name, server string) {
 	c.name = name
 	fs.StringVar(&c.CA, name+"-ca", "", "PEM `file` with the authorities of the certificate of "+server+"; those of the system if empty")
@@ -34,8 +34,8 @@ func (c *ClientTLS) Check() error {
 	return nil
 }
 
-// Config returns the configuration of the client. The client certificate is read again when its files
-// change.
+// Config returns the configuration of the client. The client reads the files of its certificate
+// again when they change.
 func (c *ClientTLS) Config(log *slog.Logger) (*tls.Config, error) {
 	conf := &tls.Config{}
 	if c.CA != "" {
@@ -61,8 +61,9 @@ func (c *ClientTLS) Config(log *slog.Logger) (*tls.Config, error) {
 	return conf, nil
 }
 
-// ReadAuthorities reads the file of -NAME-ca again, and calls set with a copy of conf that has the new
-// authorities. If the file cannot be used, ReadAuthorities logs the reason and does not call set.
+// ReadAuthorities reads the file of -NAME-ca again, and calls set with a copy of conf that has the
+// new authorities. If ReadAuthorities cannot use the file, it logs the reason and does not call
+// set.
 func (c *ClientTLS) ReadAuthorities(conf *tls.Config, log *slog.Logger, set func(*tls.Config)) {
 	if c.CA == "" {
 		return

@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// maxExpiries is the largest number of certificates with a metric of their own.
+// maxExpiries is the largest number of certificates in the metric of CertificateExpiry.
 const maxExpiries = 1000
 
 // certificateExpiry collects the metric of CertificateExpiry.
@@ -42,9 +42,9 @@ func (c certificateExpiry) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// PairExpiry returns the metric of CertificateExpiry for one certificate. file is the name of its file.
-// get is the GetCertificate or the GetClientCertificate of a [tls.Config] whose certificate comes from
-// KeyPair or ServerTLS.
+// PairExpiry returns the metric of CertificateExpiry for one certificate. file is the name of its
+// file. get is the GetCertificate or the GetClientCertificate of a [tls.Config] whose certificate
+// comes from KeyPair or ServerTLS.
 func PairExpiry[Info any](program, file string, get func(*Info) (*tls.Certificate, error)) prometheus.Collector {
 	return CertificateExpiry(program, func() map[string]time.Time {
 		pair, err := get(nil)

@@ -42,10 +42,10 @@ func printExample(fs *flag.FlagSet, example string) {
 	fmt.Fprintf(fs.Output(), "Example:\n  %s\n\nFlags (also as %s<FLAG> in the environment):\n", example, EnvPrefix)
 }
 
-// NewGroupedFlagSet does the same as NewFlagSet, but -h prints the flags in groups. The argument readme
-// is the text of a page with a table whose header is "| purpose | flags |". Each row of the table is
-// a group. A flag belongs to the first row that contains its name, such as `-out`. Flags that are in
-// no row come last.
+// NewGroupedFlagSet does the same as NewFlagSet, but -h prints the flags in groups. The argument
+// readme is the text of a page with a table whose header is "| purpose | flags |". Each row of the
+// table is a group. A flag belongs to the first row that contains its name, such as `-out`. Flags
+// that are in no row come last.
 func NewGroupedFlagSet(program, example, readme string) *flag.FlagSet {
 	fs := NewFlagSet(program, example)
 	fs.Usage = func() {
@@ -129,12 +129,13 @@ func (inv Invocation) Parse(fs *flag.FlagSet) (code int, done bool) {
 	}
 }
 
-// parse sets the flags of fs. For each flag, parse uses the first of these that has a value: the
-// arguments, the environment, the file that -config names.
+// parse sets the flags of fs. If the arguments set a flag, parse uses their value. Otherwise it
+// uses the value in the environment, and if there is none, the value in the file that -config
+// names.
 func parse(fs *flag.FlagSet, args []string, lookupEnv func(string) (string, bool)) error {
 	usage := fs.Usage
 	out := fs.Output()
-	// After each error, package flag would print the whole usage. One line is enough.
+	// After each error, package flag would print all flags. One line with the error is enough.
 	fs.Usage = func() {}
 	fs.SetOutput(io.Discard)
 	err := fs.Parse(args)
@@ -240,8 +241,8 @@ func fromNode(fs *flag.FlagSet, given map[string]bool, name string, value *yaml.
 }
 
 // CutArgument returns the first argument that is neither a flag of fs nor the value of a flag, and
-// the other arguments. A subcommand that calls CutArgument before Parse accepts its argument before,
-// between or after the flags.
+// the other arguments. A subcommand that calls CutArgument before Parse accepts its argument
+// before, between or after the flags.
 func CutArgument(fs *flag.FlagSet, args []string) (argument string, others []string) {
 	for i := 0; i < len(args); i++ {
 		if !strings.HasPrefix(args[i], "-") {

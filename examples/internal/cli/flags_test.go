@@ -107,8 +107,8 @@ func TestHelpShowsTheExampleFirst(t *testing.T) {
 	require.Contains(t, stderr, "-nodes-per-service")
 }
 
-// Flags have the order of the first row of the table that names them. A default stays the default,
-// also if an argument before -h sets another value.
+// The help prints each flag in the group of the first row that names it. It prints the default of a
+// flag, even if an argument before -h sets another value.
 func TestHelpInGroups(t *testing.T) {
 	fs := NewGroupedFlagSet("tool", "tool -a 3", "# tool\n\n| purpose | flags |\n|---|---|\n| output | `-b`, `-a`; not with `-c` |\n| input | `-a`, `-c`, `-gone` |\n\n| `-x` | y |\n")
 	fs.Int("a", 1, "text of a")

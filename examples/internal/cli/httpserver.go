@@ -12,10 +12,11 @@ import (
 	"github.com/headgate/headgate/internal/netserve"
 )
 
-// LimitConnections makes srv have at most maxConns connections. It returns a function that wraps a
-// listener. srv must serve only wrapped listeners. When there are too many connections, the client
-// address that has the most connections loses one; see netserve.HTTPLimiter. LimitConnections adds
-// the metric headgate_PROGRAM_limited_total to r. It counts the connections that were closed.
+// LimitConnections limits the connections of srv to maxConns. It returns a function that wraps a
+// listener. srv must serve only wrapped listeners. If a further client connects, srv closes a
+// connection of the client address that has the most connections; see netserve.HTTPLimiter.
+// LimitConnections also adds the metric headgate_PROGRAM_limited_total to r: the number of
+// connections that srv has closed for this reason.
 func LimitConnections(srv *http.Server, maxConns int, r prometheus.Registerer, program string) func(net.Listener) net.Listener {
 	limiter := netserve.NewHTTPLimiter(srv, maxConns)
 	for reason, count := range map[string]func() int64{
@@ -30,8 +31,8 @@ func LimitConnections(srv *http.Server, maxConns int, r prometheus.Registerer, p
 	return limiter.Listener
 }
 
-// ServeHTTP runs srv on the listeners until ctx ends or a listener fails. If srv has a TLSConfig, the
-// listeners accept TLS. When ctx ends, ServeHTTP closes the listeners and waits up to grace for
+// ServeHTTP runs srv on the listeners until ctx ends or a listener fails. If srv has a TLSConfig,
+// the listeners accept TLS. When ctx ends, ServeHTTP closes the listeners and waits up to grace for
 // running requests. After that, it closes all connections and returns an error.
 func ServeHTTP(ctx context.Context, srv *http.Server, grace time.Duration, listeners ...net.Listener) error {
 	serve := srv.Serve

@@ -8,9 +8,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Metrics creates the metrics of a binary and registers them. Each name begins with the same prefix,
-// such as "headgate_terminator_"; callers pass only the rest of the name. The Registry also has the
-// metrics of NewRegistry.
+// Metrics creates the metrics of a binary and registers them. Each name begins with the same
+// prefix, such as "headgate_terminator_". The argument name of each method is the rest of the name,
+// without this prefix. The Registry also has the metrics of NewRegistry.
 type Metrics struct {
 	*prometheus.Registry
 	prefix  string
@@ -52,7 +52,8 @@ func (m *Metrics) GaugeVec(name, help string, labels ...string) *prometheus.Gaug
 	return m.factory.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
 }
 
-// GaugeFunc creates a gauge whose value is the result of f. Each scrape calls f, from any goroutine.
+// GaugeFunc creates a gauge whose value is the result of f. Each scrape calls f, from any
+// goroutine.
 func (m *Metrics) GaugeFunc(name, help string, f func() float64) {
 	m.factory.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 }
@@ -62,8 +63,9 @@ func (m *Metrics) HistogramVec(name, help string, buckets []float64, labels ...s
 	return m.factory.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
 }
 
-// Scraped creates metrics whose values the function read sends at each scrape. Define returns the
-// argument series. Several goroutines may call read at the same time.
+// Scraped creates one metric for each argument in series. Make these arguments with Define. At each
+// scrape, the function read must send the values of the metrics with its argument send. Several
+// goroutines may call read at the same time.
 func (m *Metrics) Scraped(read func(send Send), series ...Series) {
 	descs := make(map[string]*prometheus.Desc, len(series))
 	for _, s := range series {
@@ -72,21 +74,22 @@ func (m *Metrics) Scraped(read func(send Send), series ...Series) {
 	m.MustRegister(scraped{descs, read})
 }
 
-// Send sends one value during a scrape. name is the name of a Series. labels are the values of its
-// labels.
+// Send adds one value to a scrape. name is the name of a Series, and labels are the values of the
+// labels of this Series.
 type Send func(name string, value float64, labels ...string)
 
-// Series describes one metric of Scraped.
+// Series describes one metric that Scraped creates.
 type Series struct {
 	name, help string
 	labels     []string
 }
 
-// Define returns a description of a metric. If its name ends with "_total", the metric is a counter,
-// and otherwise it is a gauge.
+// Define returns the description of a metric, for Scraped. name has no prefix. If name ends with
+// "_total", the metric is a counter, and otherwise it is a gauge. labels are the names of the
+// labels.
 func Define(name, help string, labels ...string) Series { return Series{name, help, labels} }
 
-// scraped is the collector of Scraped.
+// scraped is the Prometheus collector that Scraped registers.
 type scraped struct {
 	descs map[string]*prometheus.Desc
 	read  func(Send)
@@ -99,7 +102,8 @@ func (s scraped) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. A value without a Series makes the scrape fail.
+// Collect implements prometheus.Collector. If read sends a value with a name that no Series has,
+// the scrape fails.
 func (s scraped) Collect(ch chan<- prometheus.Metric) {
 	s.read(func(name string, value float64, labels ...string) {
 		desc := s.descs[name]

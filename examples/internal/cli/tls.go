@@ -15,13 +15,15 @@ import (
 )
 
 // ServerTLS returns the configuration of an HTTPS server. certificate and key are the names of two
-// PEM files. If certificate is "", ServerTLS returns nil. If clientCA is not "", it is the name of a
-// PEM file of certificate authorities. Each client then needs a certificate of one of them.
+// PEM files. If certificate is "", ServerTLS returns nil. clientCA is the name of a PEM file of
+// certificate authorities: each client needs a certificate of one of them. If clientCA is "", no
+// client needs a certificate.
 //
-// For each handshake, the server reads the files again if they may have changed. While a file cannot
-// be used, the server uses the last good content. The server calls the function changed with the
-// name of a file and an error when the file becomes unusable or the error changes. It calls changed
-// with the name and nil when the file has new good content. changed must not block.
+// At each handshake, the server reads the files again if they may have changed. While the server
+// cannot use the content of a file, it uses the last good content. The server calls the function
+// changed with the name of a file and an error when the file becomes unusable, and when the error
+// changes. It calls changed with the name and nil when the file has new good content. changed must
+// not block.
 func ServerTLS(certificate, key, clientCA string, changed func(file string, err error)) (*tls.Config, error) {
 	if certificate == "" {
 		return nil, nil
@@ -36,8 +38,9 @@ func ServerTLS(certificate, key, clientCA string, changed func(file string, err 
 	}
 	base.ClientAuth = tls.RequireAndVerifyClientCert
 	base.NextProtos = []string{"h2", "http/1.1"} // net/http sets them only in the configuration that it gets
-	// Make a new tls.Config for each new content of the file. A new tls.Config has new session keys. So
-	// a client cannot resume its session after its authority has been removed from the file.
+	// Make a new tls.Config for each new content of the file. A new tls.Config has new session
+	// keys. So if somebody has removed an authority from the file, its clients cannot resume their
+	// sessions.
 	conf, err := follow([]string{clientCA}, func() (*tls.Config, string, error) {
 		pem, pool, err := authorities(clientCA)
 		conf := base.Clone()
@@ -82,13 +85,13 @@ func KeyPair(certificate, key string, changed func(error)) (func() *tls.Certific
 	}, changed)
 }
 
-// follow calls the function read, which reads the files. If read fails, follow returns its error.
-// Otherwise follow returns a function that returns the last good value. At each call, the returned
-// function first calls read again if one of the files may have changed.
+// follow returns a function that returns the last good value of the function read. At each call,
+// the returned function first calls read again if one of the files may have changed. follow itself
+// calls read once. If this call fails, follow returns the error.
 //
-// read returns a value and the content that the value was made of. If the content is the same as
-// before, the old value stays in use. The returned function calls changed as the function of KeyPair
-// does.
+// read reads the files, and returns a value and the content from which it has made the value. If
+// the content is the same as before, the old value stays in use. The returned function calls
+// changed in the same cases as the function that KeyPair returns.
 func follow[T any](files []string, read func() (value T, content string, err error), changed func(error)) (func() T, error) {
 	f := followed[T]{files: files, read: read, changed: changed}
 	f.versions = f.versionsNow() // before read, so that follow does not miss a change during read
@@ -146,9 +149,10 @@ func (f *followed[T]) versionsNow() []filewatch.Version {
 	return versions
 }
 
-// completePEM returns an error if a PEM block of a text is incomplete, or if one of its
-// certificates cannot be parsed. Packages tls and x509 skip such a block. So a file that is cut off
-// within its chain, or within a list of authorities, would lose some certificates without an error.
+// completePEM returns an error if a PEM block of a text is incomplete, or if x509 cannot parse one
+// of the certificates in the text. Packages tls and x509 skip such a block. So without completePEM,
+// if a file is cut off within its chain or within its list of authorities, some certificates would
+// be missing without an error.
 func completePEM(text []byte) error {
 	begun := bytes.Count(text, []byte("-----BEGIN"))
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {

@@ -14,8 +14,8 @@ import (
 	"github.com/headgate/headgate/internal/testcert"
 )
 
-// TestServerTLSWithPartsOfFiles cuts a certificate file off within its chain, and a file of
-// authorities within its second certificate. The last good content stays in use.
+// TestServerTLSWithPartsOfFiles cuts off a certificate file within its chain, and a file of
+// authorities within its second certificate. The server must continue to use the last good content.
 func TestServerTLSWithPartsOfFiles(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name string, text []byte) string {
@@ -73,7 +73,8 @@ func TestServerTLSWithPartsOfFiles(t *testing.T) {
 	require.Empty(t, faults[clients])
 }
 
-// TestPairExpiry requires the expiry of the pair in use, also after a change and a fault.
+// TestPairExpiry checks that the metric has the expiry of the pair in use, also after a change and
+// after a fault of the files.
 func TestPairExpiry(t *testing.T) {
 	dir := t.TempDir()
 	certificate, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")

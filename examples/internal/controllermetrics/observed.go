@@ -10,7 +10,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// observed asks HAProxy for its counters at each scrape.
+// observed reads the counters of HAProxy at each scrape.
 type observed struct {
 	worker func(context.Context) (runtimeapi.Socket, error)
 	log    *slog.Logger

@@ -9,15 +9,15 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Cluster is one value of a flag -cluster. The objects of the cluster come from a directory of
-// manifests or from an API server.
+// Cluster is one value of a flag -cluster. A program reads the objects of the cluster from a
+// directory of manifests, or from an API server.
 type Cluster struct {
 	Name string
 	Dir  string // "" for an API server
 	spec string // argument of Load
 }
 
-// Live reports whether the objects come from an API server.
+// Live reports whether a program must read the objects from an API server.
 func (c Cluster) Live() bool { return c.Dir == "" }
 
 // Config returns the address and credentials of the API server; see Load.
@@ -26,8 +26,8 @@ func (c Cluster) Config() (*rest.Config, error) { return Load(c.spec) }
 const clusterForm = "want NAME=kubeconfig:FILE[:CONTEXT], NAME=in-cluster or NAME=dir:DIR"
 
 // ParseClusters parses the values of a flag -cluster. A value has the form
-// NAME=kubeconfig:FILE[:CONTEXT], NAME=in-cluster or NAME=dir:DIR, and the prefix "kubeconfig:" may be
-// missing. Each name must be a DNS label, and no two may be the same.
+// NAME=kubeconfig:FILE[:CONTEXT], NAME=in-cluster or NAME=dir:DIR. The prefix "kubeconfig:" may be
+// missing. Each name must be a DNS label. No two names may be the same.
 func ParseClusters(texts []string) ([]Cluster, error) {
 	var clusters []Cluster
 	for _, text := range texts {

@@ -29,7 +29,7 @@ func readKubeconfig(file string) (*api.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, cluster := range kubeconfig.Clusters { // for clientcmd.ResolveLocalPaths
+	for _, cluster := range kubeconfig.Clusters { // clientcmd.ResolveLocalPaths needs the field
 		cluster.LocationOfOrigin = file
 	}
 	for _, user := range kubeconfig.AuthInfos {
@@ -38,8 +38,8 @@ func readKubeconfig(file string) (*api.Config, error) {
 	return kubeconfig, nil
 }
 
-// loadRules reads the kubeconfig files that kubectl uses. client-go reads the files without a limit,
-// so loadRules checks them first.
+// loadRules reads the kubeconfig files that kubectl uses. client-go reads the files without a limit
+// of their size, so loadRules checks them first.
 func loadRules(rules *clientcmd.ClientConfigLoadingRules) (*api.Config, error) {
 	for _, file := range rules.GetLoadingPrecedence() {
 		if _, err := inputfile.Read(file, maxFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -53,8 +53,8 @@ func loadRules(rules *clientcmd.ClientConfigLoadingRules) (*api.Config, error) {
 	return kubeconfig, checkFiles(kubeconfig, kubeconfig.CurrentContext)
 }
 
-// checkFiles checks the files that a context of the kubeconfig names: certificates, keys and tokens.
-// client-go reads the files later, and without a limit.
+// checkFiles checks the files that a context of the kubeconfig names: certificates, keys and
+// tokens. client-go reads these files later, without a limit of their size.
 func checkFiles(kubeconfig *api.Config, name string) error {
 	context := kubeconfig.Contexts[name]
 	if context == nil {
@@ -79,8 +79,8 @@ func checkFiles(kubeconfig *api.Config, name string) error {
 }
 
 // readTokenAgain changes config: each request then reads the token file again and uses its present
-// content. client-go itself can also read the file again, but if reading hangs, its requests would
-// wait for ever.
+// content. client-go could also read the file again by itself. But if its file system does not
+// answer, the requests of client-go would wait for ever.
 func readTokenAgain(config *rest.Config) {
 	file := config.BearerTokenFile
 	if file == "" {
@@ -95,7 +95,7 @@ func readTokenAgain(config *rest.Config) {
 type fileToken struct {
 	file string
 	mu   sync.Mutex
-	last string // the last token that the file had; "" for none
+	last string // the last token in the file; "" if there has been none
 }
 
 // read returns the token. If the file cannot be read or is empty, it returns the last token.
@@ -133,5 +133,6 @@ func (w withToken) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.next.RoundTrip(r)
 }
 
-// WrappedRoundTripper implements the interface with which client-go looks into wrapped transports.
+// WrappedRoundTripper implements net.RoundTripperWrapper of package
+// k8s.io/apimachinery/pkg/util/net. With it, client-go finds the transport below.
 func (w withToken) WrappedRoundTripper() http.RoundTripper { return w.next }

@@ -59,8 +59,8 @@ func TestNoTokenClosesTheBody(t *testing.T) {
 	require.ErrorContains(t, err, "token: ")
 }
 
-// Each request uses the token that is in the file now. If the file becomes a FIFO, the last token
-// stays.
+// Each request uses the present token in the file. If the file becomes a FIFO, requests use the
+// last token.
 func TestTokenIsReadAgain(t *testing.T) {
 	outside(t)
 	var tokens []string

@@ -1,5 +1,6 @@
-// Package kubeconn reads how to reach a Kubernetes API server, from a kubeconfig file or from the
-// service account of a pod. It also writes the log lines of client-go to the log of the binary.
+// Package kubeconn reads the address and the credentials of a Kubernetes API server, from a
+// kubeconfig file or from the service account of a pod. It also sends the log lines of client-go to
+// the log of the binary.
 //
 //	kubeconn.LogTo(logger)
 //	config, err := kubeconn.Load("/etc/headgate/eu-1.kubeconfig:admin@eu-1")
@@ -28,21 +29,22 @@ import (
 	"github.com/headgate/headgate/internal/inputfile"
 )
 
-// InCluster is the spec for the service account of the pod in which the binary runs.
+// InCluster is the argument of [Load] for the service account of the pod in which the binary runs.
 const InCluster = "in-cluster"
 
 // Load returns the address and credentials of an API server. spec is one of
 //
-//	FILE           a kubeconfig file; its current context
+//	FILE           the current context of a kubeconfig file
 //	FILE:CONTEXT   another context of the file; both parts may contain colons
 //	in-cluster     the service account of the pod
-//	""             the service account in a pod; elsewhere the files that kubectl
-//	               uses: KUBECONFIG, or ~/.kube/config
+//	""             in a pod, the service account of the pod; outside of a pod, the files
+//	               that kubectl uses: KUBECONFIG, or ~/.kube/config
 //
 // Errors name the file and the context. Load connects to no server.
 //
-// Load reads only regular files of limited size: 1 MiB for a kubeconfig, and 1 MiB for each file
-// that it names. A token file is read again for each request.
+// Load reads only regular files. The limit is 1 MiB for a kubeconfig, and 1 MiB for each file that
+// the kubeconfig names. A client with the returned configuration reads the token file again at each
+// request.
 func Load(spec string) (*rest.Config, error) {
 	config, err := load(spec)
 	if err != nil {
@@ -163,11 +165,11 @@ var (
 	current  atomic.Pointer[slog.Logger]
 )
 
-// LogTo sends the log lines of client-go to logger, for the whole process. If logger is nil, the
-// lines are discarded. A later call of LogTo replaces the logger. LogTo is safe for concurrent use.
+// LogTo sends the log lines of client-go to logger, for the whole process. If logger is nil, LogTo
+// discards the lines. A later call of LogTo replaces the logger. LogTo is safe for concurrent use.
 //
-// Errors keep their level. All other lines get the level debug: if something important fails,
-// client-go also returns an error to its caller.
+// Lines of the level error keep their level. All other lines get the level debug: if something
+// important fails, client-go also returns an error to its caller.
 func LogTo(logger *slog.Logger) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)

@@ -119,7 +119,7 @@ func (c *coreDNS) get(page string) string {
 	return string(body)
 }
 
-// servedStale returns the number of answers after their TTL.
+// servedStale returns how many answers CoreDNS has given after the end of their TTL.
 func (c *coreDNS) servedStale() (sum float64) {
 	for line := range strings.Lines(c.get("9253/metrics")) {
 		if name, value, ok := strings.Cut(strings.TrimSpace(line), "} "); ok && strings.HasPrefix(name, "coredns_cache_served_stale_total") {
@@ -323,7 +323,8 @@ func TestUpdateLosesNoAnswer(t *testing.T) {
 			default:
 			}
 			asked++
-			// The kernel drops the packets in the queue of a socket that is closed. Resolvers repeat.
+			// When the old process closes its socket, the kernel drops the packets in the queue of
+			// the socket. So a lookup may get no answer, and the resolver of a client repeats it.
 			if got := old.ask("www.example.com"); got != "NOERROR 192.0.2.1" && old.ask("www.example.com") != "NOERROR 192.0.2.1" {
 				failures <- got
 				return
@@ -348,8 +349,9 @@ func TestUpdateLosesNoAnswer(t *testing.T) {
 	next.require("NOERROR 192.0.2.1", "www.example.com")
 }
 
-// Weights in DNS do not get through the cache of a node. CoreDNS refuses weight 0: it does not start,
-// or keeps the old weights when it reads the file again. The page explains both.
+// Weights in DNS have no effect behind the cache of a node. CoreDNS refuses weight 0: it does not
+// start with such a file, and a running CoreDNS keeps its old weights. README.md explains both
+// facts.
 func TestWeightsInDNS(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

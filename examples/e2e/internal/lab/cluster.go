@@ -31,8 +31,9 @@ type ClusterSpec struct {
 type Cluster struct {
 	Name string
 	Plan ClusterPlan
-	// Control is the machine of the control plane. Etcd, API and Controllers run there. A scenario
-	// may stop, kill and start them again; their addresses, data and keys stay.
+	// Control is the machine of the control plane. Etcd, API and Controllers are the processes on
+	// this machine. A scenario may stop, kill and start them again. They then still have the same
+	// addresses, data and keys.
 	Control                *Machine
 	Etcd, API, Controllers *Process
 	// Config and Client have the rights of an administrator and no rate limit.
@@ -47,13 +48,13 @@ type Cluster struct {
 	nodes []*Node
 	// routed are the nodes that already have routes to the pods of all other nodes in routed.
 	routed []*Node
-	// made is the number of nodes that were ever added. A new node gets addresses that no earlier
-	// node had.
+	// made is the number of all nodes that the cluster has ever had. With it, a new node gets
+	// addresses that no earlier node had.
 	made int
 }
 
-// apiPort is the port of every API server. The port can be the same, because each API server runs
-// on its own machine.
+// apiPort is the port of every API server. All API servers can have the same port, because each of
+// them runs on its own machine.
 const apiPort = 6443
 
 // etcdURL is the address of etcd on each control machine.
@@ -247,7 +248,8 @@ func (c *Cluster) startAPI(name string, port int) (*Process, error) {
 		"--service-account-issuer", "https://kubernetes.default.svc",
 		"--service-account-key-file", c.file("sa.key"), "--service-account-signing-key-file", c.file("sa.key"),
 		"--service-cluster-ip-range", c.Plan.Services.String(),
-		// No client uses the service "kubernetes" here, and kube-proxy must not wait for it.
+		// Do not create the service "kubernetes": no client uses it here, and kube-proxy must not
+		// wait for it.
 		"--endpoint-reconciler-type", "none",
 		// This plugin taints every new node. Only the node lifecycle controller removes the taint,
 		// and that controller does not run here.

@@ -1,7 +1,7 @@
 //go:build linux
 
 // Package lab runs Kubernetes clusters and other machines on one computer. Every machine is a
-// network namespace on one bridge. Every program is an ordinary process in one of them.
+// network namespace on one bridge. Every program is an ordinary process in one of these namespaces.
 //
 // A [Lab] has [Machine]s, for terminators and clients, and [Cluster]s. A cluster has a control
 // machine with a real etcd, kube-apiserver and kube-controller-manager, and [Node]s. A node is a
@@ -51,7 +51,8 @@ type Options struct {
 // Lab is a set of machines on one network. Goroutines may call its methods concurrently.
 type Lab struct {
 	opts Options
-	// links counts veth pairs, to name their ends on the host.
+	// links is the number of veth pairs so far. The names of their ends on the host contain this
+	// number.
 	links atomic.Int64
 
 	mu        sync.Mutex
@@ -175,7 +176,7 @@ func Until(ctx context.Context, what string, within time.Duration, check func(co
 		if err == nil {
 			return time.Since(start), nil
 		}
-		// Keep the earlier error if check fails now only because the time is over.
+		// If check fails now only because the time is over, keep the earlier error.
 		if last == nil || deadline.Err() == nil {
 			last = err
 		}
@@ -227,8 +228,8 @@ func (c *Cluster) EntryNode(answer pod.Answer) *Node {
 	return c.Node(answer.Node)
 }
 
-// Guide returns instructions for a user who wants to look around in a running lab. pid is the first
-// process of the lab's sandbox.
+// Guide returns instructions for a user who wants to inspect a running lab. pid is the process ID
+// of the first process in the lab's sandbox.
 func (l *Lab) Guide(pid int) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

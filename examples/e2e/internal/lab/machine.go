@@ -132,7 +132,7 @@ func (m *Machine) killAll() {
 }
 
 // Unplug disconnects the machine from the network. After that, packets to the machine get no
-// answer. A machine whose process is gone would refuse connections instead.
+// answer. This differs from a stopped process: a machine without the process refuses connections.
 func (m *Machine) Unplug() error { return ipBatch(m.outside, "link set "+m.link+" down") }
 
 // Plug reverts Unplug.
@@ -171,7 +171,8 @@ func (m *Machine) enter(f func() error) error {
 // DialContext dials from the machine. address must be an IP address and a port.
 func (m *Machine) DialContext(ctx context.Context, network, address string) (conn net.Conn, err error) {
 	if _, err := netip.ParseAddrPort(address); err != nil {
-		// A name is an error: goroutines on other threads would resolve it, outside the namespace.
+		// Do not accept a host name: goroutines on other threads would resolve it, outside the
+		// namespace.
 		return nil, fmt.Errorf("lab: dial from %s: %w", m.Name, err)
 	}
 	err = m.Do(func() error {

@@ -21,7 +21,8 @@ import (
 
 // NodeSpec describes a node to add.
 type NodeSpec struct {
-	// Name is unique in the lab. Zone may be empty.
+	// Name is the name of the node, unique in the lab. Zone is the zone of the node; "" means no
+	// zone.
 	Name, Zone string
 	// Labels are additional labels.
 	Labels map[string]string

@@ -81,8 +81,8 @@ func (n *Node) podMachine(name string, addr netip.Addr) (*Machine, error) {
 	m.outside = n.Name
 	if err := ipBatch(n.Name,
 		fmt.Sprintf("link add %s type veth peer name eth0 address %s netns %s", m.link, linkAddr(addr), name),
-		// When kube-proxy masquerades a request to the pod, it uses this address. So the pod can
-		// tell which node the request came through.
+		// When kube-proxy masquerades a request to the pod, this address is the source address. So
+		// the pod can find out through which node the request came.
 		fmt.Sprintf("addr add %s/32 dev %s", n.Plan.PodGateway, m.link),
 		fmt.Sprintf("link set %s up", m.link),
 		fmt.Sprintf("route add %s dev %s", addr, m.link),
@@ -114,7 +114,7 @@ func (p *Pod) create(ctx context.Context, app string) error {
 	object := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: p.Name, Namespace: p.Namespace, Labels: map[string]string{AppLabel: app}},
 		Spec: corev1.PodSpec{
-			// Set here, because there is no scheduler.
+			// The lab sets the node of the pod, because there is no scheduler.
 			NodeName:   p.Node.Name,
 			Containers: []corev1.Container{{Name: "server", Image: "e2e", Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: PodPort}}}},
 		},

@@ -33,14 +33,14 @@ type Process struct {
 	waitErr error
 }
 
-// Start runs argv in the network namespace of the machine. The bin directory of the lab is searched
-// for argv[0] before PATH. Stop, Kill and the end of the lab end the process. [Lab.Died] reports a
-// process that ends by itself.
+// Start runs the command argv in the network namespace of the machine. It searches for argv[0]
+// first in the bin directory of the lab, and then on PATH. Stop, Kill and the end of the lab end
+// the process. If the process ends by itself, [Lab.Died] reports it.
 func (m *Machine) Start(name string, argv ...string) (*Process, error) {
 	return m.StartEnv(name, nil, argv...)
 }
 
-// StartEnv is Start with additional environment variables.
+// StartEnv does the same as Start. In addition, it sets the environment variables env.
 func (m *Machine) StartEnv(name string, env []string, argv ...string) (*Process, error) {
 	if err := os.Remove(filepath.Join(m.lab.opts.Logs, name+".log")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("lab: %w", err)
@@ -183,8 +183,8 @@ func (m *Machine) Run(ctx context.Context, argv ...string) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, m.lab.lookPath(argv[0]), argv[1:]...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	// Do not wait longer than a second for the output pipes: a grandchild may keep them open after
-	// the child has ended.
+	// After the end of the child, wait at most a second for the output pipes: a grandchild may keep
+	// them open.
 	cmd.WaitDelay = time.Second
 	if err := m.Do(cmd.Start); err != nil {
 		return "", fmt.Errorf("lab: %s on %s: %w", argv[0], m.Name, err)

@@ -18,7 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// App is a deployment: a Service of type NodePort, and pods.
+// App describes an application to deploy: a Service of type NodePort, and pods.
 type App struct {
 	Namespace, Name string
 	// PortName is the name of the port of the service. Empty means "http".

@@ -63,14 +63,15 @@ type Counts struct {
 	MostInFlight int `json:"mostInFlight"`
 }
 
-// behaving is a Behaviour that may change, and the Counts.
+// behaving is the present Behaviour of a pod, and its Counts.
 type behaving struct {
 	mu        sync.Mutex
 	behaviour Behaviour
 	counts    Counts
 }
 
-// around returns a handler that behaves as b demands, and answers with h.
+// around returns a handler with the behaviour of b. If a request does not fail and its time is
+// over, h answers it.
 func (b *behaving) around(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		behaviour, fails := b.begin()

@@ -84,8 +84,8 @@ func mounts() error {
 	return nil
 }
 
-// private makes the mounts of this namespace independent of the mounts of the computer, which they
-// were copied from.
+// private makes the mounts of this namespace independent of the mounts of the computer. Before
+// that, the kernel has copied them from the computer.
 func private() error {
 	err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
 	if !errors.Is(err, unix.EINVAL) {
@@ -94,8 +94,8 @@ func private() error {
 	return errors.Join(privateOutsideChroot(), chrootIntoMount())
 }
 
-// privateOutsideChroot does for a process in a chroot what the function private does for others. In a
-// chroot "/" is not a mount, so the mount that contains the chroot must become private. To reach
+// privateOutsideChroot does for a process in a chroot what the function private does for others. In
+// a chroot "/" is not a mount, so the mount that contains the chroot must become private. To reach
 // this mount, the process leaves the chroot: it changes its root to a directory below its working
 // directory, and afterwards goes up through ".." (see chroot(2)). It returns to the chroot through
 // a directory that it has kept open.

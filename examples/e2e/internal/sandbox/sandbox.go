@@ -28,8 +28,9 @@ import (
 	"time"
 )
 
-// Dir is the directory for files that must end with the sandbox. It covers /run of the computer,
-// which always exists, so nothing needs to be created outside.
+// Dir is the directory for files that must disappear with the sandbox. A new file system is mounted
+// there and hides /run of the computer. Every computer has /run, so the sandbox need not create a
+// directory outside.
 const Dir = "/run"
 
 // TempDir is the value of TMPDIR inside the sandbox.

@@ -17,7 +17,8 @@ type Scenario[E any] struct {
 	Name, About string
 	// Within is the time limit of Run. 0 means three minutes.
 	Within time.Duration
-	// Run adds a row for each assertion. An error ends the scenario and becomes a failed row.
+	// Run runs the scenario. It must add a row to the report for each assertion. If Run returns an
+	// error, the report gets a failed row with the error.
 	Run func(ctx context.Context, env E, report *Report) error
 }
 

@@ -51,10 +51,10 @@ func (a *Agent) socket() string {
 	return "unix:" + filepath.Join(filepath.Dir(a.DrainFile), "admin-"+a.Node.Name)
 }
 
-// Answer connects from a machine to a port of the agent, as HAProxy does, and returns the reply.
-// Connect from the machine of HAProxy. `nodeagent drain` waits until every client that has asked
-// lately has got the new answer. A request from another machine would delay this command, because
-// that machine never asks again.
+// Answer connects from the machine from to a port of the agent, as HAProxy does, and returns the
+// reply. Use the machine of HAProxy: `nodeagent drain` waits until each client address with a
+// recent check has got the new answer. Another machine would make no further check, so `nodeagent
+// drain` would wait for it in vain.
 func (a *Agent) Answer(ctx context.Context, from *lab.Machine, port uint16) (reply agentcheck.Reply, err error) {
 	client := agentcheck.Client{Timeout: 2 * time.Second}
 	err = from.Do(func() error {

@@ -104,8 +104,8 @@ func runFaults(ctx context.Context, s *System, t *traffic, _ *scenario.Report) (
 	return t.row(scenario.Row{What: "faults removed: the report has no problems", Took: took, Err: err}, start)
 }
 
-// expectedProblems returns the problems that runFaults must cause. The message of each problem is a
-// part of the real message, or the whole message.
+// expectedProblems returns the problems that runFaults must cause. Their messages need not be
+// complete: the message of the real problem must contain the message here.
 func (s *System) expectedProblems(c *lab.Cluster, port int32) ([]kube.Problem, error) {
 	service := func(name string) string { return "Service " + appNamespace + "/" + name }
 	want := []kube.Problem{
@@ -119,7 +119,7 @@ func (s *System) expectedProblems(c *lab.Cluster, port int32) ([]kube.Problem, e
 	}
 	for i, declared := range []string{clash, rival, ghost, "portname", "mixed", "nowhere", "*.*"} {
 		if i < 2 {
-			continue // a fault of the object, not of a declaration
+			continue // this is a fault of the object, and not of a declaration
 		}
 		line, err := s.Routes.line(host(declared))
 		if err != nil {

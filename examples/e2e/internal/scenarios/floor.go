@@ -70,8 +70,8 @@ func runFloor(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 	return forEachNode(ctx, c, (*lab.Node).Uncordon)
 }
 
-// countDraining starts to count, again and again, the nodes of a cluster that HAProxy drains. stop
-// ends the counting and returns the largest count.
+// countDraining counts the nodes of a cluster that HAProxy drains, again and again in the
+// background. The returned function stop ends this, and returns the largest count.
 func (s *System) countDraining(ctx context.Context, c *lab.Cluster) (stop func() int) {
 	ctx, cancel := context.WithCancel(ctx)
 	seen := 0
@@ -109,9 +109,9 @@ func forEachNode(ctx context.Context, c *lab.Cluster, do func(*lab.Node, context
 }
 
 // onlyOneDrains returns the node that drains. It returns an error unless exactly one node of the
-// cluster drains, both by the answers of the agents and in HAProxy. Each other node must wait, and
-// its agent must report this; otherwise the error is not nil. This does not apply to the nodes in
-// the list uncordoned.
+// cluster drains, both in the answers of the agents and in HAProxy. It also returns an error unless
+// the agents of all other nodes report that their nodes wait. The nodes in the list uncordoned need
+// not wait.
 func (s *System) onlyOneDrains(ctx context.Context, c *lab.Cluster, uncordoned ...*lab.Node) (drains *lab.Node, err error) {
 	for _, n := range c.Nodes() {
 		a := s.Agents[n.Name]

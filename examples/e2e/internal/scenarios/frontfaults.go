@@ -131,7 +131,8 @@ func requestsOf(ctx context.Context, pods []*lab.Pod) (n int, err error) {
 	return n, nil
 }
 
-// In the overload, each pod works on perPod requests at a time. Each request takes the time slow.
+// The scenario frontoverload uses these values. perPod is the number of requests on which a pod may
+// work at the same time. slow is the time that a pod needs for a request.
 const (
 	perPod = 4
 	slow   = 100 * time.Millisecond

@@ -48,7 +48,7 @@ var frontDiscovery = scenario.Scenario[*Env]{
 		}
 		report.Add(scenario.Row{What: "a new pod gets requests, through discovery", Took: took, Within: 10 * time.Second})
 		discovery.Kill()
-		// HAProxy notices that a pod has gone, without discovery.
+		// HAProxy itself notices that a pod has gone: discovery does not run here.
 		if err := pause(ctx, 5*time.Second); err != nil {
 			return err
 		}

@@ -16,11 +16,13 @@ import (
 	"github.com/headgate/headgate/internal/httpload"
 )
 
-// A request may fail only if the lost part was working on it, and only within this time after the
-// loss.
+// These are the times after the loss of a part within which requests may fail. Only those requests
+// may fail on which the lost part was working.
 const (
 	lossTime = 3 * time.Second
-	// The balancer needs two failed checks, which time out after 1 s each. Then the clients time out.
+	// If a zone is lost, the balancer stops using its front proxy after two failed checks. Each
+	// check times out after 1 s. The clients of this front proxy also need some time until they
+	// time out.
 	zoneLossTime = 6 * time.Second
 )
 
@@ -94,7 +96,7 @@ func (f *Fronts) nodeLost(ctx context.Context, report *scenario.Report, addr str
 	if err := second.Unplug(); err != nil {
 		return err
 	}
-	// Failed connections tell HAProxy about the loss, because each of them counts as a bad answer.
+	// HAProxy notices the loss by failed connections, because each of them counts as a bad answer.
 	if err := pause(ctx, 8*time.Second); err != nil {
 		return err
 	}

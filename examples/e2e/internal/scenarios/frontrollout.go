@@ -240,9 +240,10 @@ type http2Load struct {
 	failures []error
 }
 
-// startHTTP2 starts clients that each have one connection and send a request every so often. The
-// transport of net/http repeats a request only if the server has said that it did not process it.
-// The body of these requests cannot be sent twice, so the transport repeats no request at all.
+// startHTTP2 starts clients. Each client has one connection, and sends a request after each pause
+// of the length every. No request is repeated: the transport of net/http cannot send the body of
+// these requests twice. (It would repeat other requests if the server says that it has not
+// processed them.)
 func startHTTP2(ctx context.Context, from *lab.Machine, addr string, clients int, every time.Duration) *http2Load {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &http2Load{cancel: cancel}

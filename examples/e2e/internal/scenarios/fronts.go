@@ -37,13 +37,13 @@ const (
 // usual is how a pod answers unless a scenario changes it.
 var usual = pod.Behaviour{Shortest: 5 * time.Millisecond, Longest: 15 * time.Millisecond}
 
-// Fronts is a service with pods in two zones of one cluster, with front proxies in the first zone and
-// a TCP balancer in front of them. The front proxies run in the network of the node, as pods with
-// hostNetwork do.
+// Fronts is a service with pods in two zones of one cluster, with front proxies in the first zone
+// and a TCP balancer in front of them. The front proxies run in the network of the node, as pods
+// with hostNetwork do.
 type Fronts struct {
 	Cluster *lab.Cluster
-	// Local is the node of the zone of the front proxies. Other is the node of another zone. Each has
-	// frontPods pods of the service.
+	// Local is the node of the zone of the front proxies. Other is the node of another zone. Each
+	// has frontPods pods of the service.
 	Local, Other     *lab.Node
 	Client, Balancer *lab.Machine
 	Service          string
@@ -177,8 +177,9 @@ func (f *Fronts) startOn(ctx context.Context, n *lab.Node, policy string, flags 
 }
 
 // balance starts a TCP balancer in front of targets, and returns its address. The balancer checks
-// the path /ready on the check port of each target every second. Two failed checks take a target
-// out, as in many clouds. With a zero check port, it only connects to the target.
+// each target every second. After two failed checks, it sends no more connections to the target, as
+// the balancers of many clouds do. A check requests the path /ready on the check port of the
+// target. If the check port is 0, the check only connects to the target.
 func (f *Fronts) balance(ctx context.Context, algorithm string, targets []target) (string, error) {
 	addr := net.JoinHostPort(f.Balancer.Addr.String(), "80")
 	socket := filepath.Join(f.dir, "balancer.sock")
@@ -216,7 +217,7 @@ func (f *Fronts) balance(ctx context.Context, algorithm string, targets []target
 // target is a server behind the TCP balancer.
 type target struct {
 	addr  netip.AddrPort
-	check uint16 // port of the check; 0 means the port of addr
+	check uint16 // port of the check; 0 means that the balancer only connects to addr
 }
 
 // balanceFronts starts a TCP balancer in front of n front proxies. They may start later.
@@ -228,8 +229,8 @@ func (f *Fronts) balanceFronts(ctx context.Context, algorithm string, n int) (st
 	return f.balance(ctx, algorithm, targets)
 }
 
-// withFronts returns the Run function of a scenario. The function creates the service with the given
-// numbers of pods in the two zones, runs f, and removes everything.
+// withFronts returns the Run function of a scenario. The function creates the service with the
+// given numbers of pods in the two zones, runs f, and removes everything.
 func withFronts(service string, local, other int, run func(context.Context, *Fronts, *scenario.Report) error) func(context.Context, *Env, *scenario.Report) error {
 	return func(ctx context.Context, env *Env, report *scenario.Report) error {
 		f, err := newFronts(ctx, env, service, local, other)

@@ -97,9 +97,9 @@ var frontScale = scenario.Scenario[*Env]{
 		if _, err := f.start(ctx, policy); err != nil {
 			return err
 		}
-		// The balancer sends each new connection to the front proxy with the fewest connections.
-		// With roundrobin, 50 connections that end at random times spread like dice: a coefficient
-		// of variation of 0.2.
+		// With leastconn, the balancer sends each new connection to the front proxy with the fewest
+		// connections. With roundrobin, the numbers of connections would be random, because the 50
+		// connections end at random times. Their coefficient of variation would be 0.2.
 		addr, err := f.balanceFronts(ctx, "leastconn", 3)
 		if err != nil {
 			return err
@@ -204,8 +204,10 @@ var frontZones = scenario.Scenario[*Env]{
 	}),
 }
 
-// zoneRow returns a row about the share of the requests that went to the other zone. The row fails
-// if a local pod gets more than 1.6 times the requests that it gets when all local pods are up.
+// zoneRow returns a row about the requests between from and to. The row fails unless want percent
+// of these requests went to the other zone, with a tolerance of 4 percentage points. It also fails
+// if one of the local pods in up has got more than 1.6 times its usual requests. The usual requests
+// of a pod are its share while all local pods are up.
 func (f *Fronts) zoneRow(load *loadRun, from, to time.Time, up []*lab.Pod, want int) scenario.Row {
 	counts := byPod(load.Log, from, to, up)
 	all, remote, most := 0, 0, 0

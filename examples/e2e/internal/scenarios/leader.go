@@ -26,14 +26,15 @@ var leader = scenario.Scenario[*Env]{
 }
 
 const (
-	// takeOver is the longest allowed time until a change is applied after the leader has crashed.
-	// It is the sum of 15 s until the Lease expires, two attempts of another terminator to take the
-	// Lease, 2 s apart with jitter, and the first apply.
+	// takeOver is the longest allowed time from a crash of the leader until another terminator has
+	// applied a change. It is the sum of three times: the Lease expires after 15 s, the other
+	// terminator tries twice to take the Lease, 2 s apart with jitter, and then applies the change.
 	takeOver = 22 * time.Second
-	// handOver is the longest allowed time until a change is applied after the leader has stopped.
-	// It is shorter than takeOver, because a leader that stops releases the Lease.
+	// handOver is the longest allowed time from a clean stop of the leader until another terminator
+	// has applied a change. It is shorter than takeOver, because a leader that stops releases the
+	// Lease.
 	handOver = 6 * time.Second
-	elected  = "elected" // the service that both follow
+	elected  = "elected" // the service that both terminators follow
 )
 
 func runLeader(ctx context.Context, env *Env, report *scenario.Report) (err error) {
@@ -256,8 +257,8 @@ func (e *election) says(ctx context.Context, c *candidate, leads float64, within
 	return err
 }
 
-// The method change changes the service, and waits until the terminator by has written the change.
-// It returns how long that took.
+// The method change changes the service, and waits until the terminator in the argument by has
+// written the change. It returns how long that took.
 func (e *election) change(ctx context.Context, by *candidate, within time.Duration) (time.Duration, error) {
 	e.port++
 	start := time.Now()
@@ -274,9 +275,9 @@ func (e *election) change(ctx context.Context, by *candidate, within time.Durati
 	return time.Since(start), err
 }
 
-// replaced calls the function leave, which must stop the leader. It immediately changes the
-// service, and waits until the other terminator has written the change. It returns the time since
-// the leader stopped.
+// replaced calls the function leave, which must stop the leader. Immediately after that, replaced
+// changes the service, and waits until the other terminator has written the change. It returns the
+// time from the stop of the leader to this moment.
 func (e *election) replaced(ctx context.Context, leader, other *candidate, within time.Duration, leave func() error) (time.Duration, error) {
 	if err := e.leads(ctx, leader, handOver); err != nil {
 		return 0, err
@@ -285,8 +286,8 @@ func (e *election) replaced(ctx context.Context, leader, other *candidate, withi
 	if err := leave(); err != nil {
 		return 0, err
 	}
-	// Wait longer than the row allows, so that the row shows by how much a late terminator was
-	// late.
+	// Wait longer than the row allows: if the terminator is late, the row then shows how late it
+	// was.
 	_, err := e.change(ctx, other, within+10*time.Second)
 	took := time.Since(start)
 	if err == nil {

@@ -45,9 +45,9 @@ func runLocal(ctx context.Context, s *System, all *traffic, report *scenario.Rep
 	t := s.startTraffic(ctx, report, host(nearby), "/")
 	defer t.Stop()
 
-	// Move the pod to each node in turn. The subset must contain only the node of the pod. A wrong
-	// choice by hash would contain the same two of the three nodes for every position of the pod,
-	// so this loop detects it.
+	// Move the pod to one node after the other. The subset must contain only the node of the pod.
+	// If the terminator ignored the pod and selected nodes by their hash, the subset would contain
+	// the same two of the three nodes all the time. This loop detects such a fault.
 	for i := range nodes {
 		start := time.Now()
 		if i > 0 {
@@ -91,9 +91,9 @@ func (s *System) moveNearby(ctx context.Context, t *traffic, d *lab.Deployed, to
 	return t.row(scenario.Row{What: fmt.Sprintf("the pod on %s terminates: its node gets no new request", old.Node.Name), Took: took, Within: effect, Err: err}, start)
 }
 
-// nearbyIsAt returns an error unless three conditions hold. The given node is the only node in the
-// subset. It is the only node with servers in HAProxy. It is the only node that got requests after
-// the time since.
+// nearbyIsAt returns an error unless these conditions hold: the given node is the only node in the
+// subset, it is the only node with servers in HAProxy, and it is the only node that got requests
+// after the time since.
 func (s *System) nearbyIsAt(ctx context.Context, t *traffic, c *lab.Cluster, since time.Time, node string) error {
 	subset, err := s.Terminator.Subset(c.Name, nearby)
 	if err != nil {
@@ -105,7 +105,8 @@ func (s *System) nearbyIsAt(ctx context.Context, t *traffic, c *lab.Cluster, sin
 	if came := t.entries(c, since); len(came) != 1 || came[node] == 0 {
 		return fmt.Errorf("requests came through %v", came)
 	}
-	// The pod sees the address of HAProxy itself, because its node does not forward the request.
+	// The source address that the pod sees must be the address of HAProxy: the node of the pod
+	// sends the request directly to the pod, without masquerading.
 	if r, ok := t.First(since, func(r request) bool { return r.Answer.Source != s.Edge.Addr.String() }); ok {
 		return fmt.Errorf("%s saw the client address %s, not %s of HAProxy", r.Answer.Pod, r.Answer.Source, s.Edge.Addr)
 	}

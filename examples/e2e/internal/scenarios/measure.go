@@ -99,29 +99,30 @@ func received(m *lab.Machine) (n int64, err error) {
 	return n, err
 }
 
-// quantile returns the smallest of the values such that at least a share q of all values is not
-// greater.
+// quantile returns the q-quantile of the values, for q from 0 to 1: the smallest value x in values
+// such that at least the share q of all values is x or less.
 func quantile[T cmp.Ordered](values []T, q float64) T {
 	sorted := slices.Sorted(slices.Values(values))
 	return sorted[max(0, int(math.Ceil(q*float64(len(sorted))))-1)]
 }
 
-// slowness measures how many times longer work takes than on an idle machine. 1 means that the
-// machine is idle.
+// slowness measures how busy the machine is: how many times as long as on an idle machine a
+// computation takes. 1 means that the machine is idle.
 type slowness struct {
 	stop func()
 	seen []float64 // read it only after stop
 }
 
 const (
-	// sample is how long a sample keeps the processor busy. A terminator that handles an event of a
-	// cluster keeps it busy for about the same time.
+	// sample is the processor time that each sample uses. A terminator needs about the same
+	// processor time to handle an event of a cluster.
 	sample      = 20 * time.Millisecond
 	sampleEvery = 300 * time.Millisecond
 )
 
-// watchSlowness takes samples until stop is called. In each sample it computes for a short time,
-// and compares the time that passes with the processor time that it uses.
+// watchSlowness measures the slowness again and again, until somebody calls the function in the
+// field stop. For each sample, it computes until it has used the processor time sample, and divides
+// the time that has passed by this processor time.
 func watchSlowness(ctx context.Context) *slowness {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -149,7 +150,7 @@ func threadTime() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// The method at returns the slowness that a share q of the samples did not exceed. Without samples,
+// The method at returns the q-quantile of the samples; see the function quantile. Without samples,
 // it returns 1.
 func (s *slowness) at(q float64) float64 {
 	if len(s.seen) == 0 {

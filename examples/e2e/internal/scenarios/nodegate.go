@@ -41,8 +41,9 @@ const (
 	nodegatePort = 9711
 	// gateHoldDown is longer than HAProxy needs to notice that a node is back.
 	gateHoldDown = 5 * time.Second
-	// restartTime is how long a machine is down. The last machine restarts while nobody asks
-	// nodegate, so nodegate must find out by the time since which the node is Ready.
+	// restartTime is how long a machine is down. While the last machine restarts, nobody asks
+	// nodegate. So nodegate must notice this restart later: the node has become Ready after the
+	// grant.
 	restartTime = 4 * time.Second
 )
 
@@ -84,8 +85,9 @@ func (g *gated) release(ctx context.Context, node string) error {
 	return err
 }
 
-// oneOfThree asks for all nodes at the same time. Any two of the three nodes serve a service
-// together, so exactly one process may get a grant.
+// oneOfThree starts three processes at the same time. Each of them asks for another one of the
+// three nodes. Exactly one process may get a grant: for any two of the nodes, there is a service
+// that uses both.
 func (g *gated) oneOfThree(ctx context.Context, t *traffic) error {
 	start := time.Now()
 	var mu sync.Mutex
@@ -113,7 +115,7 @@ func (g *gated) oneOfThree(ctx context.Context, t *traffic) error {
 	return t.row(scenario.Row{What: "three processes ask for a node each at the same time: one gets it", Took: took, Err: err}, start)
 }
 
-// deadNode: while the kubelet and the agent of a node are dead, no other node may go.
+// deadNode checks that no other node may go while the kubelet and the agent of a node are dead.
 func (g *gated) deadNode(ctx context.Context, t *traffic) error {
 	start := time.Now()
 	dead, other := g.c.Nodes()[0], g.c.Nodes()[1]
@@ -207,8 +209,9 @@ func (g *gated) idle(ctx context.Context, n *lab.Node) error {
 	return nil
 }
 
-// watchServers starts to count, again and again, the servers that are up in each backend with servers
-// of the cluster. stop ends the counting. It returns the lowest count and the number of samples.
+// watchServers looks at each backend with servers of the cluster, again and again in the
+// background, and counts the servers that are up. The returned function stop ends this. It returns
+// the lowest count of a backend, and the number of samples.
 func (g *gated) watchServers(ctx context.Context) (stop func() (lowest, samples int)) {
 	ctx, cancel := context.WithCancel(ctx)
 	lowest, samples := 1<<30, 0
@@ -247,7 +250,8 @@ func (g *gated) watchServers(ctx context.Context) (stop func() (lowest, samples 
 	}
 }
 
-// restart kills `nodegate serve` after a grant, and starts it again. The grant still counts.
+// restart kills `nodegate serve` after a grant, starts it again, and checks that the grant still
+// counts.
 func (g *gated) restart(ctx context.Context, t *traffic) error {
 	start := time.Now()
 	token := filepath.Join(g.env.Lab.Dir("edge"), "nodegate-token")

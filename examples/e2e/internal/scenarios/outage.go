@@ -66,8 +66,8 @@ func runOutage(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 		return nil
 	})
 	if err == nil {
-		// The change was made through another API server, so headgate's programs cannot have seen
-		// it. It must have no effect yet.
+		// The scenario made the change through another API server, so headgate's programs cannot
+		// have seen it. The change must have no effect yet.
 		_, err = t.first(ctx, "by "+hidden[0].Name, time.Now(), through(hidden[0]))
 	}
 	if err := t.row(scenario.Row{What: fmt.Sprintf("%s was away for %s", away.Name, time.Since(start).Round(time.Second)), Err: err}, start); err != nil {
@@ -131,7 +131,7 @@ func (s *System) restartsWithout(ctx context.Context, t *traffic, away *lab.Clus
 }
 
 // keepsServers returns an error unless all services and servers in the argument before still exist,
-// and the report shows that the cluster away does not answer.
+// and the report shows that the cluster in the argument away does not answer.
 func (s *System) keepsServers(ctx context.Context, before places, away *lab.Cluster) error {
 	now, err := s.placed(ctx)
 	if err != nil {

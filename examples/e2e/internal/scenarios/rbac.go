@@ -70,8 +70,8 @@ var (
 		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "get", name: leaseName},
 		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "update", name: leaseName},
 	}, readNodesAndServices...)
-	// everybodysRights are the rights that every account has: to ask for its own identity and for
-	// its own rights.
+	// everybodysRights are the rights that every account has: it may ask the API server who it is,
+	// and which rights it has.
 	everybodysRights = []right{
 		{group: "authentication.k8s.io", resource: "selfsubjectreviews", verb: "create"},
 		{group: "authorization.k8s.io", resource: "selfsubjectaccessreviews", verb: "create"},
@@ -177,7 +177,7 @@ func (p *probe) review(ctx context.Context, namespace, group, resource, verb, na
 	return answer.Status.Allowed, nil
 }
 
-// inForce waits until the API server applies the roles.
+// inForce waits until the API server uses the new roles for its decisions.
 func (p *probe) inForce(ctx context.Context, rights []right) error {
 	_, err := lab.Until(ctx, "the roles to be in force", 15*time.Second, func(ctx context.Context) error {
 		for _, r := range rights {

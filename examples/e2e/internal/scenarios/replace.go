@@ -100,8 +100,8 @@ func (s *System) placed(ctx context.Context) (places, error) {
 	return p, nil
 }
 
-// awaitPlaced waits until the function right returns nil for the current places. It returns how
-// long that took.
+// awaitPlaced waits until the function in the argument right returns nil for the current places. It
+// returns how long that took.
 func (s *System) awaitPlaced(ctx context.Context, right func(places) error) (time.Duration, error) {
 	return lab.Until(ctx, "nodes to be replaced", patience, func(ctx context.Context) error {
 		now, err := s.placed(ctx)
@@ -112,8 +112,8 @@ func (s *System) awaitPlaced(ctx context.Context, right func(places) error) (tim
 	}, s.Terminator.Process)
 }
 
-// tellsWhy returns an error unless report.json names the end of the node as the only cause of the
-// last change, and lists the changed services.
+// tellsWhy returns an error unless report.json lists the changed services, and names the end of the
+// node as the only cause of the last change.
 func (s *System) tellsWhy(gone *lab.Node, services int) error {
 	report, err := s.Terminator.Report()
 	if err != nil {
@@ -173,10 +173,13 @@ func replaced(before, now places, gone *lab.Node) error {
 	return nil
 }
 
-// replacedOne compares two lists, before and now. The function gone reports whether an entry
-// belongs to the removed node. If the list before has such an entry, the list now must not have it,
-// and must have exactly entering new entries. If the list before has no such entry, both lists must
-// be the same. Otherwise, replacedOne returns an error.
+// replacedOne compares the lists in the arguments before and now. The function gone reports whether
+// an entry belongs to the removed node. replacedOne returns an error unless the right one of these
+// conditions holds:
+//
+//   - If the first list has no such entry, both lists must be the same.
+//   - If the first list has such an entry, the second list must not have it. The second list must
+//     have all other entries of the first list, and also as many new entries as entering says.
 func replacedOne(before, now []string, gone func(string) bool, entering int) error {
 	left, entered := minus(before, now), minus(now, before)
 	if !slices.ContainsFunc(before, gone) {

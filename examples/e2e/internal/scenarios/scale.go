@@ -36,19 +36,21 @@ const (
 	// service has an agent port.
 	firstAgentPort = 11_000
 	// scaleQuiet is how long the terminator waits for further events before it applies a change. It
-	// is the terminator's default, because a user waits for this time too. The minimum interval
-	// between configurations is short: here events come one after another, and a longer interval
-	// would only delay the next event.
+	// is the terminator's default, so that the measured time contains the wait that users have too.
+	// scaleMinInterval is the shortest time between two configurations. It is short, because the
+	// scenario makes one event after another, and a longer interval would only delay the next
+	// event.
 	scaleQuiet       = 100 * time.Millisecond
 	scaleMinInterval = 10 * time.Millisecond
-	// Every trafficWindow contains the same number of heartbeats of each node.
+	// trafficWindow is how long a measurement of traffic lasts. It is a multiple of the interval of
+	// heartbeats, so each measurement contains the same number of heartbeats of each node.
 	trafficWindow = 2 * heartbeatInterval
 )
 
-// These are the goals. goalLatency assumes that the terminator has the processors for itself, as in
-// production. Here the API server and other programs use them too. So the scenario multiplies
-// goalLatency by the slowness that it measures at the same time. The p99 may be three times this
-// product, because the p99 of a hundred events is inaccurate.
+// These are the goals. goalLatency is the goal for a terminator that has the processors for itself,
+// as in production. In the scenario, the API server and other programs use the processors too. So
+// the scenario multiplies goalLatency by the slowness that it measures at the same time. The p99
+// may be rareFactor times this product, because the p99 of a hundred events is inaccurate.
 const (
 	goalLatency          = 300 * time.Millisecond
 	rareFactor           = 3
@@ -276,8 +278,8 @@ func reportAgent(report *scenario.Report, few, many agentFigures) {
 	}
 	row := scenario.Row{What: fmt.Sprintf("nodeagent receives %.0f kB/min among %d nodes, %.0f kB/min among %d",
 		float64(few.traffic)/1e3, few.nodes, float64(many.traffic)/1e3, many.nodes)}
-	// The agent counts the nodes once a minute. The count may fall into one of the two measured
-	// windows and not into the other, so allow a difference.
+	// The agent counts the nodes once a minute, and receives data for this count. The agent may
+	// make a count in one of the two measurements and not in the other. So allow a difference.
 	const slack = 64_000
 	if many.traffic > few.traffic*3/2+slack {
 		row.Err = errors.New("the traffic grows with the number of nodes")

@@ -21,9 +21,10 @@ import (
 type nodeEvent struct {
 	name string
 	do   func(ctx context.Context, f *fleet, i int) error
-	// After the event of node number i, the configuration must have servers at the address
-	// enters(i), and no server at the address leaves(i). If a function returns "", its condition is
-	// not checked.
+	// enters and leaves return addresses. After the event of node number i, the configuration must
+	// have servers at the address enters(i), and no server at the address leaves(i). A nil function
+	// means no such condition. If both functions are nil, the event must not change the
+	// configuration.
 	enters, leaves func(i int) string
 }
 
@@ -44,8 +45,8 @@ var nodeEvents = []nodeEvent{
 // otherAddr returns a second address for node i. No other node has it.
 func otherAddr(i int) string { return fmt.Sprintf("10.200.%d.%d", i>>8&0xff, i&0xff) }
 
-// serversAt returns the part of a configuration that each server at an address has. Names of
-// servers begin with the address and the port.
+// serversAt returns a text that the configuration contains for each server at an address, and for
+// no other server. The reason: the name of a server begins with its address and port.
 func serversAt(addr string) []byte { return []byte(" " + addr + ":") }
 
 // holds reports whether the configuration shows the effect of the event.
@@ -88,8 +89,8 @@ func deleteNode(ctx context.Context, f *fleet, i int) error {
 	return nil
 }
 
-// createUnready creates a node that has been unready for a long time: longer than the terminator
-// waits until it stops using an unready node.
+// createUnready creates a node whose status says that it has been unready for twice
+// nodeselect.DefaultGrace. So the terminator does not use the node.
 func createUnready(ctx context.Context, f *fleet, i int) error {
 	n := f.node(i)
 	for j := range n.Status.Conditions {
@@ -107,15 +108,16 @@ func ready(ctx context.Context, f *fleet, i int) error {
 	}}}, "status")
 }
 
-// eventTook is the time from the request of an event to its effect on the configuration.
+// eventTook has the measured times of one event. total is the time from the beginning of the
+// request to the API server until the event has its effect on the configuration.
 type eventTook struct {
 	name string
-	// request is the time that the request to the API server took. It is part of total.
+	// request is the duration of the request to the API server. It is a part of total.
 	request, total time.Duration
 }
 
-// makeEvents makes n events of all kinds on one node after another. It waits for the effect of each
-// event.
+// makeEvents makes at least n measured events. For one node after another, it makes all events of
+// nodeEvents, and waits for the effect of each event.
 func makeEvents(ctx context.Context, f *fleet, config *fileWatch, n int) ([]eventTook, error) {
 	const step = 37 // visits nodes of all zones
 	var took []eventTook

@@ -17,9 +17,9 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// heartbeatInterval is how often the status of each node is written. A kubelet whose status does
-// not change writes it every five minutes, and renews a Lease in between. A kubelet whose status
-// changes all the time writes it every ten seconds.
+// heartbeatInterval is the time between two writes of the status of a node. A kubelet writes the
+// status of its node every ten seconds if the status changes all the time. If the status does not
+// change, the kubelet writes it every five minutes, and renews a Lease in between.
 const heartbeatInterval = 10 * time.Second
 
 // heartbeats writes the status of each node once in every heartbeatInterval, until stop is called.

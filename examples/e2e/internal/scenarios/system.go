@@ -44,7 +44,7 @@ type System struct {
 	Client, Edge *lab.Machine
 	HAProxy      *HAProxy
 	Terminator   *Terminator
-	// Agents are the agents by node name.
+	// Agents contains the agent of each node, by the name of the node.
 	Agents map[string]*Agent
 	// Routes are the present declarations.
 	Routes *routesFile
@@ -115,7 +115,7 @@ func (e *Env) startSystem(ctx context.Context, clusters []*lab.Cluster) (*System
 	flags = append(flags, s.HAProxy.TerminatorFlags()...)
 	flags = append(flags, "-admin", "unix:"+filepath.Join(dir, "admin.sock"), "-routes", s.Routes.path, "-http", ":80",
 		"-nodes-per-service", fmt.Sprint(nodesPerService),
-		// With this setting, HAProxy does not avoid a node only because its agent does not answer.
+		// With this setting, HAProxy still uses a node if only its agent does not answer.
 		"-node-health", "agent+kube-proxy",
 		"-agent-inter", agentInterval.String(), "-check-inter", "1s", "-local-endpoints",
 		// The scenario faults removes 6 of 14 hosts. The default limit of 30% would refuse this

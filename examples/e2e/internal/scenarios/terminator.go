@@ -30,9 +30,8 @@ type Terminator struct {
 }
 
 // StartTerminator starts a terminator on a machine with the output directory out. It does not wait
-// until the terminator is ready. Usually, the pause between reloads grows when there are many
-// changes. Scenarios make many changes in a minute, so StartTerminator switches this off with
-// -max-interval 0.
+// until the terminator is ready. It sets -max-interval 0, because scenarios make many changes in a
+// minute: with the default, the pause between reloads would grow.
 func StartTerminator(m *lab.Machine, name, out string, flags ...string) (*Terminator, error) {
 	argv := append([]string{"terminator", "-out", out, "-admin", fmt.Sprintf(":%d", terminatorAdminPort), "-max-interval", "0"}, flags...)
 	p, err := m.Start(name, argv...)
@@ -91,9 +90,9 @@ func (h *HAProxy) TerminatorFlags() []string {
 	return []string{"-haproxy", "haproxy", "-reload", h.master, "-stats-socket", h.stats, "-state-file", h.stateOf}
 }
 
-// StartWhenConfigured waits until the terminator has written a configuration, and starts HAProxy
-// afterwards. As long as HAProxy does not run, the terminator fails to reload HAProxy, and tries
-// again by itself.
+// StartWhenConfigured waits until the terminator has written a configuration, and then starts
+// HAProxy. While HAProxy does not run, the terminator fails to reload it, and tries again by
+// itself.
 func (h *HAProxy) StartWhenConfigured(ctx context.Context, logs ...*lab.Process) error {
 	config := filepath.Join(h.Out, "haproxy.cfg")
 	if _, err := lab.Until(ctx, config, 30*time.Second, func(context.Context) error {

@@ -105,8 +105,8 @@ func (t *traffic) await(ctx context.Context, n int, since time.Time) error {
 	return err
 }
 
-// No more requests come to a place if the last quietRequests requests, over at least quietTime,
-// went elsewhere.
+// The method last concludes that no more requests match if more than quietRequests requests in a
+// row did not match, and if they came during at least quietTime.
 const (
 	quietRequests = 2 * loadRate
 	quietTime     = 2 * time.Second
@@ -118,8 +118,8 @@ const (
 // match selects requests.
 type match func(request) bool
 
-// The method last waits until no more requests match, and returns the time from since to the last
-// request that matches.
+// The method last waits until no more requests match, and returns how long after the time since the
+// last matching request began.
 func (t *traffic) last(ctx context.Context, what string, since time.Time, match match) (took time.Duration, err error) {
 	_, err = lab.Until(ctx, "no more requests "+what, patience, func(context.Context) error {
 		from := since
@@ -134,8 +134,8 @@ func (t *traffic) last(ctx context.Context, what string, since time.Time, match 
 	return took, err
 }
 
-// The method first waits for a request that matches, and returns the time from since to that
-// request.
+// The method first waits for a request that matches, and returns how long after the time since this
+// request began.
 func (t *traffic) first(ctx context.Context, what string, since time.Time, match match) (took time.Duration, err error) {
 	_, err = lab.Until(ctx, "a request "+what, patience, func(context.Context) error {
 		r, ok := t.First(since, match)

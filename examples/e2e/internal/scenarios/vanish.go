@@ -70,8 +70,8 @@ func runVanish(ctx context.Context, env *Env, report *scenario.Report) error {
 	return nil
 }
 
-// innerIsUp returns an error unless all processes of the inner test run. The scenario later checks that
-// the sandbox has ended them. Their absence proves this only if they were running before.
+// innerIsUp returns an error unless all processes of the inner test run. The scenario later checks
+// that the sandbox has ended them. Their absence proves this only if they were running before.
 func innerIsUp(p *lab.Process) error {
 	if !p.Running() {
 		return errors.New("the inner test has ended")
@@ -95,8 +95,8 @@ func innerIsUp(p *lab.Process) error {
 	return nil
 }
 
-// traces lists everything that a test could leave behind in this sandbox. The processes of the
-// inner sandbox are visible here. Its mounts, links and files would be visible if they were left.
+// traces lists everything in this sandbox that the inner test could leave behind: processes,
+// mounts, links and files. While the inner test runs, only its processes are visible here.
 func traces(m *lab.Machine) ([]string, error) {
 	found, err := markedProcesses()
 	if err != nil {

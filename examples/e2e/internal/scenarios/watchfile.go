@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fileWatch notes when a file is replaced.
+// fileWatch records the times at which a program replaces a file.
 type fileWatch struct {
 	path     string
 	inotify  *os.File
@@ -79,8 +79,8 @@ func (w *fileWatch) forget() {
 	}
 }
 
-// The method until waits until the file has been replaced by one for whose content the function
-// holds returns true. It returns the time of that replacement.
+// The method until waits for a replacement of the file after which the function holds returns true
+// for the content of the file. It returns the time of this replacement.
 func (w *fileWatch) until(ctx context.Context, what string, within time.Duration, holds func(content []byte) bool) (time.Time, error) {
 	late := time.After(within)
 	for {
@@ -95,8 +95,8 @@ func (w *fileWatch) until(ctx context.Context, what string, within time.Duration
 				return time.Time{}, err
 			}
 			if holds(content) {
-				// If the file was replaced again meanwhile, the content may be from the later
-				// replacement, so use its time.
+				// If there was a later replacement before ReadFile, the content may be the later
+				// content. So return the time of the last replacement.
 				for len(w.replaced) > 0 {
 					at = <-w.replaced
 				}

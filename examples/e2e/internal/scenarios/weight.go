@@ -40,7 +40,8 @@ func runWeight(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 
 // moveWeight moves all traffic of the service from one cluster to the other. It sets two
 // annotations, one immediately after the other. First it sets the weight of the old cluster to 0.
-// In this order, only the delay of the weight 0 prevents that no server has a weight for a moment.
+// In this order, all servers would have the weight 0 for a moment, if the agents did not delay a
+// weight of 0.
 func (s *System) moveWeight(ctx context.Context, t *traffic, from, to *lab.Cluster) error {
 	start := time.Now()
 	if err := s.setWeight(ctx, from, 0); err != nil {
