@@ -25,8 +25,9 @@ import (
 
 const module = "github.com/headgate/headgate"
 
-// directImports names what each package may import beyond the standard library, and
-// why. A package that is missing here may import nothing else.
+// directImports lists, for each package, the imports that it may have besides the standard library,
+// with the reason for each import. A package that is missing here may import only the standard
+// library.
 var directImports = map[string]map[string]string{
 	"hashring": {
 		"github.com/cespare/xxhash/v2": "the hash that score v1 is frozen on",
@@ -332,7 +333,8 @@ var directImports = map[string]map[string]string{
 	},
 }
 
-// forbidden names what must not be compiled into a package at any depth.
+// forbidden lists packages that another package must not import, neither directly nor through other
+// packages.
 var forbidden = []struct{ in, what, why string }{
 	{"hashring", "k8s.io/", "a hash needs no cluster"},
 	{"agentcheck", "k8s.io/", "an agent beside any program, not only in Kubernetes"},
@@ -417,7 +419,8 @@ func listPackages(t *testing.T) []pkg {
 	return pkgs
 }
 
-// packages asks the go command once for all tests.
+// packages returns the output of "go list" for all packages. It runs the go command once for all
+// tests.
 var packages = sync.OnceValues(func() ([]pkg, error) {
 	cmd := exec.Command("go", "list", "-json=ImportPath,Name,Dir,GoFiles,TestGoFiles,Imports,Deps", "./...")
 	cmd.Stderr = os.Stderr
@@ -443,8 +446,8 @@ var packages = sync.OnceValues(func() ([]pkg, error) {
 	return pkgs, nil
 })
 
-// inStandardLibrary tells by the rule that the go command itself uses: the first
-// element of such a path has no dot.
+// inStandardLibrary reports whether a path is an import path of the standard library. It uses the
+// rule of the go command: the first element of such a path has no dot.
 func inStandardLibrary(path string) bool {
 	first, _, _ := strings.Cut(path, "/")
 	return !strings.Contains(first, ".")
@@ -499,16 +502,16 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// readers are the functions that open a file by its name. All but os.OpenFile read it without a
-// limit, and a FIFO blocks all of them.
+// readers are functions that open a file by its name. All of them except os.OpenFile read the file
+// without a limit. If the file is a FIFO, all of them wait until another process opens it.
 var readers = []string{
 	"os.ReadFile", "os.Open", "os.OpenFile", "os.ReadDir", "os.DirFS", "os.OpenInRoot", "os.OpenRoot",
 	"ioutil.ReadFile", "ioutil.ReadDir", "tls.LoadX509KeyPair", "clientcmd.LoadFromFile",
 	"clientcmd.BuildConfigFromFlags", "template.ParseFiles", "template.ParseGlob",
 }
 
-// mayOpenFiles gives, for each place that may use readers, the reason why no path of a user gets
-// there. All other places read files with package inputfile.
+// mayOpenFiles lists the places that may call readers. For each place, it has the reason why the
+// path there never comes from a user. All other places must read files with package inputfile.
 var mayOpenFiles = map[string]string{
 	"internal/inputfile":             "it sets the limits",
 	"internal/atomicfile":            "it syncs directories, and locks its own temporary files",
@@ -522,8 +525,9 @@ var mayOpenFiles = map[string]string{
 	"sniproxy/peek/testdata":         "it writes test data",
 }
 
-// TestUserFilesAreReadWithLimits: a path of a user may be a FIFO, a file without end, or a file
-// system that does not answer. Only package inputfile expects that.
+// TestUserFilesAreReadWithLimits checks that only the places in mayOpenFiles call readers. A path
+// that a user names can be a FIFO, a file without an end, or a file on a file system that does not
+// answer. Only package inputfile handles these cases.
 func TestUserFilesAreReadWithLimits(t *testing.T) {
 	used := map[string]bool{}
 	place := func(file string) string {
@@ -569,8 +573,8 @@ func TestUserFilesAreReadWithLimits(t *testing.T) {
 	}
 }
 
-// topLevel is the whole list of folders that hold packages; a new part goes under
-// the package that it belongs to.
+// topLevel lists all top-level directories that may contain packages. Put a new package below the
+// package that it belongs to.
 var topLevel = []string{"agentcheck", "examples", "hashring", "haproxycfg", "internal", "nodeselect", "sniproxy"}
 
 func TestTopLevelIsFixed(t *testing.T) {
@@ -625,7 +629,7 @@ func TestReadmeNamesEveryPackage(t *testing.T) {
 }
 
 // TestBinariesBuild builds the binaries whose package has no test. If a package has tests, go test
-// compiles and links the whole binary for them, so a second build would find nothing more.
+// compiles and links all code of the binary, so a second build would find no further error.
 func TestBinariesBuild(t *testing.T) {
 	var untested []string
 	binaries := 0

@@ -28,9 +28,11 @@ var (
 	name253 = strings.Repeat("abcdefgh.", 28) + "a"
 )
 
-// hosts are inputs and their normal form at every entrance. normal is "" if every entrance refuses
-// the input. An entrance may accept less only by the rules of its protocol: requests have no
-// wildcards, and a ClientHello has no port and no character outside ASCII.
+// hosts are inputs, each with the normal form that every entrance must compute. An entrance is a
+// place where a host name enters headgate; TestHostNames lists all of them. normal is "" if every
+// entrance must refuse the input. An entrance may refuse further inputs only because of its
+// protocol: requests have no wildcards, and a ClientHello has no port and no character outside
+// ASCII.
 var hosts = []struct{ host, normal string }{
 	{"a.example", "a.example"},
 	{"A.Example", "a.example"},
@@ -116,10 +118,10 @@ var hosts = []struct{ host, normal string }{
 	{"*." + name253[2:], "*." + name253[2:]},
 }
 
-// TestHostNames brings every host to every entrance: declarations, the hosts file, both halves of
-// the host API, a ClientHello, and the requests of HTTP/1.1 and HTTP/2. All entrances must agree on
-// its normal form. Then every accepted host must be reachable: a request for it finds its route,
-// its entry of the hosts file, and its endpoint in the host API.
+// TestHostNames passes every host to every entrance: declarations, the hosts file, the client and
+// the server of the host API, a ClientHello, and the requests of HTTP/1.1 and HTTP/2. All entrances
+// must agree on its normal form. After that, a request for each accepted host must find the route
+// of the host, its entry of the hosts file, and its endpoint in the host API.
 func TestHostNames(t *testing.T) {
 	for _, c := range hosts {
 		t.Run(fmt.Sprintf("%.40q", c.host), func(t *testing.T) {
@@ -160,7 +162,8 @@ func TestHostNames(t *testing.T) {
 	}
 }
 
-// reach asks for a declared host, or for a name that the wildcard covers, as clients do.
+// reach makes requests for a declared host, or for a name that the declared wildcard covers, as
+// clients do.
 func reach(t *testing.T, normal string, table routes.Table, known *hostlookup.Hosts, api *httpapi.Client) {
 	name := strings.Replace(normal, "*", "x", 1)
 	for _, hello := range [][]byte{clientHello(name), clientHello(strings.ToUpper(name)), http1(name), http1(name + ":8443"), http2Headers(t, name)} {
@@ -230,7 +233,8 @@ func serve(t *testing.T, known *hostlookup.Hosts) *httpapi.Client {
 	return &httpapi.Client{URL: server.URL + "/hosts/{host}"}
 }
 
-// request returns the name that the first bytes of a connection ask for, or "" if they are refused.
+// request returns the host name in the first bytes of a connection, or "" if package peek refuses
+// the bytes.
 func request(t *testing.T, b []byte) string {
 	var p peek.Parser
 	result, err := p.Parse(b)
@@ -273,8 +277,8 @@ func clientHello(name string) []byte {
 	return append([]byte{22, 3, 1}, sized(2, message)...)
 }
 
-// TestHostNamesOfFeeds: a host API may report a changed host in every spelling. The cache that
-// follows the API then drops its answer for the host.
+// TestHostNamesOfFeeds checks that a host API may report a changed host in every spelling. The
+// cache that follows the API must drop its answer for the host.
 func TestHostNamesOfFeeds(t *testing.T) {
 	for _, c := range hosts {
 		if c.host == "" { // That means every host.
@@ -307,7 +311,8 @@ func TestHostNamesOfFeeds(t *testing.T) {
 	}
 }
 
-// TestEndpointNames: the name of an endpoint has the same normal form, and keeps a final dot.
+// TestEndpointNames checks that the name of an endpoint has the same normal form as a host, except
+// that it keeps a final dot.
 func TestEndpointNames(t *testing.T) {
 	for _, c := range hosts {
 		if strings.Contains(c.host, ":") || strings.HasPrefix(c.host, "*") || c.host == "1.2.3.4" {

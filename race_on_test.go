@@ -2,5 +2,6 @@
 
 package headgate_test
 
-// raceFlag builds as these tests are built, so that nothing is compiled twice.
+// raceFlag is the flag for builds in these tests. It is the flag with which these tests were built,
+// so that the go command compiles no package twice.
 const raceFlag = "-race=true"

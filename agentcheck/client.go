@@ -26,8 +26,8 @@ type Client struct {
 // Check connects to addr ("host:port"), sends c.Send, reads one line, and returns the result of
 // [Parse]. Check ends at the latest when ctx ends or after Timeout.
 //
-// If the error wraps a [*WordError], HAProxy rejects a word of the answer, and the Reply has the
-// settings that HAProxy would apply. With any other error the Reply is zero.
+// If the error wraps a [*WordError], HAProxy would reject this word of the answer, and the Reply
+// has the settings that HAProxy would apply. If there is any other error, the Reply is zero.
 func (c *Client) Check(ctx context.Context, addr string) (Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(max(c.Timeout, 0), DefaultTimeout))
 	defer cancel()
@@ -37,7 +37,7 @@ func (c *Client) Check(ctx context.Context, addr string) (Reply, error) {
 		return Reply{}, fmt.Errorf("agentcheck: %w", err)
 	}
 	defer conn.Close()
-	// Make the reads and writes of conn fail when ctx ends, by a deadline in the past.
+	// When ctx ends, set a deadline in the past, so that the reads and writes of conn fail.
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 
@@ -51,9 +51,9 @@ func (c *Client) Check(ctx context.Context, addr string) (Reply, error) {
 	return Parse(line)
 }
 
-// exchange sends c.Send and returns what the agent sends. It stops reading when it has a line end,
-// at the end of the connection, or after more than MaxLine bytes. The result can have bytes after
-// the line end.
+// exchange sends c.Send and returns the bytes that the agent sends. It stops reading after a line
+// end, at the end of the connection, or after more than MaxLine bytes. The result can have bytes
+// after the line end.
 func (c *Client) exchange(conn net.Conn) ([]byte, error) {
 	if c.Send != "" {
 		if _, err := io.WriteString(conn, c.Send); err != nil {

@@ -14,7 +14,8 @@ import (
 	"github.com/headgate/headgate/agentcheck"
 )
 
-// peer starts a server that calls f with one connection at a time. It returns the server's address.
+// peer starts a server that calls f for each connection, one call at a time. It returns the address
+// of the server.
 func peer(t *testing.T, f func(net.Conn)) (addr string) {
 	t.Helper()
 	l := listen(t)

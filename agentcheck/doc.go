@@ -25,8 +25,8 @@
 //
 // # What an answer means
 //
-// An answer is one line that ends with CR or LF. It has these words, in any order and case,
-// separated by spaces, tabs or commas:
+// An answer is one line that ends with CR or LF. It consists of the following words, in any order
+// and case. Spaces, tabs or commas separate the words:
 //
 //	up | down | fail | stopped    health; the last three take the server out
 //	ready | drain | maint         administrative state
@@ -40,8 +40,9 @@
 // agent ever changes. If the agent does not answer (closed port, reset, timeout), HAProxy keeps the
 // agent's last answer.
 //
-// If an operator sets a drain or maintenance by hand, the agent's next answer with "ready" ends it.
-// An agent that never drains should therefore not name the administrative state.
+// If an operator sets a drain or maintenance by hand, the agent's next answer with "ready" ends
+// this drain or maintenance. So an agent that never drains should not name the administrative
+// state.
 //
 // Parse follows HAProxy's source: tcpcheck_agent_expect_reply in src/tcpcheck.c, and
 // server_parse_weight_change_request and server_parse_maxconn_change_request in src/server.c. The
@@ -52,17 +53,18 @@
 //   - HAProxy computes the weight from the configured weight and the percentage. It rounds down to
 //     a whole number, and uses at most 256. The default weight is 1, and 50% of 1 is 0: configure
 //     servers with weight 100.
-//   - Cookies and stick tables bind clients to a server. After 0% or drain these clients stay,
-//     after maint they move. If every server is at 0% or in drain, new clients get an error.
-//   - Static balance algorithms accept only the weights 0% and 100%. These are static-rr, and
-//     source, uri, url_param, hdr and rdp-cookie without "hash-type consistent".
+//   - Cookies and stick tables bind clients to a server. After the answer "0%" or "drain", these
+//     clients stay at the server. After "maint", they move to other servers. If every server has
+//     the weight 0 or is in drain, new clients get an error.
+//   - Static balance algorithms accept only the weights 0% and 100%. The static algorithms are
+//     static-rr, and source, uri, url_param, hdr and rdp-cookie without "hash-type consistent".
 //   - HAProxy speaks plain TCP to agents, even if it speaks TLS to the server. HAProxy waits for an
-//     answer for the time of agent-inter (or timeout check). It checks the agent of each server
-//     separately.
-//   - With agent-send "name\n" in HAProxy and Server.ReadName here, one port answers for many
-//     services. The name must end with \n. Without agent-send HAProxy sends nothing, and a Server
-//     with ReadName waits in vain and never answers.
+//     answer for the time of "timeout check", or else of agent-inter. HAProxy makes a separate
+//     agent check for each server.
+//   - One port can answer for many services: configure agent-send "name\n" in HAProxy, and set
+//     Server.ReadName. The name must end with \n. Without agent-send, HAProxy sends nothing, so a
+//     Server with ReadName never answers.
 //
-// This package does not decide which answer a server deserves, and does not use Kubernetes. Package
+// This package does not decide which answer a server gets, and does not use Kubernetes. Package
 // nodeagent computes answers from Kubernetes objects.
 package agentcheck

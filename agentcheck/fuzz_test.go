@@ -10,8 +10,9 @@ import (
 	"github.com/headgate/headgate/agentcheck"
 )
 
-// FuzzParse checks that no input makes Parse or Lint panic, that Parse reads the written Reply as
-// the same Reply, and some properties of HAProxy's own parser.
+// FuzzParse checks that no input makes Parse or Lint panic. If the test writes the parsed Reply and
+// parses the text again, the result must be the same Reply. FuzzParse also checks that Parse has
+// some properties of HAProxy's parser.
 func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line []byte) {
 		before := bytes.Clone(line)

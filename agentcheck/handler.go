@@ -8,8 +8,8 @@ import (
 // Request is one agent check of HAProxy.
 type Request struct {
 	// Name is the text that HAProxy sent with agent-send, without the line end. It is "" unless
-	// Server.ReadName is set. Do not trust it: any program can connect and send up to MaxName bytes
-	// with any values except CR and LF.
+	// Server.ReadName is set. Do not trust Name: any program can connect and send up to MaxName
+	// bytes with any values except CR and LF.
 	Name string
 
 	// LocalAddr is the agent's address to which HAProxy connected. RemoteAddr is the address of

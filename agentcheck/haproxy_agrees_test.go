@@ -75,9 +75,9 @@ func (m model) requireSame(t *testing.T, got seen) {
 // numberErrors matches HAProxy's messages about a rejected weight or maxconn.
 var numberErrors = regexp.MustCompile(`Trailing garbage in|string empty or preceded by garbage|Require <|Absolute weight can only|Relative weight must`)
 
-// requireShown compares the text that HAProxy shows for an answer with the result of Parse. HAProxy
-// must name an invalid word exactly if Parse does, and the same word, and must show the same
-// reason.
+// requireShown compares the text that HAProxy shows for an answer with the result of Parse. If
+// Parse reports an invalid word, HAProxy must name the same word, and otherwise no word. HAProxy
+// must show the same reason.
 func requireShown(t *testing.T, line, shown string) {
 	t.Helper()
 	r, err := agentcheck.Parse([]byte(line))
@@ -175,9 +175,9 @@ func TestHAProxyAgrees(t *testing.T) {
 	}
 }
 
-// isWhole reports whether HAProxy reads the answer, according to Parse. HAProxy ignores other
-// answers as a whole. They have tests of their own, because HAProxy may wait for the rest of such
-// an answer until its time-out.
+// isWhole reports whether, according to Parse, HAProxy reads the answer. HAProxy ignores all other
+// answers completely. Other tests check those answers, because HAProxy may wait until its time-out
+// for the rest of such an answer.
 func isWhole(line string) bool {
 	_, err := agentcheck.Parse([]byte(line))
 	return !errors.Is(err, agentcheck.ErrIncomplete) && !errors.Is(err, agentcheck.ErrTooLong)
@@ -206,8 +206,9 @@ func TestHAProxyIgnoresIncomplete(t *testing.T) {
 
 // TestHAProxyIgnoresTooLong serves answers whose words all come after MaxLine. HAProxy must change
 // no setting. HAProxy 2.6 looks for the line end beyond its buffer, up to the next NUL, and
-// overwrites the byte that it finds. After the buffer is an address with which HAProxy checks its
-// memory. In 4 of 125 processes that address had a byte like a line end, and the process crashed.
+// overwrites the byte that it finds. After the buffer, HAProxy stores an address with which it
+// checks its memory. In 4 of 125 processes, a byte of this address was equal to a line end, and the
+// process crashed.
 func TestHAProxyIgnoresTooLong(t *testing.T) {
 	var lines []string
 	for _, n := range []int{0, 1, 1000} {

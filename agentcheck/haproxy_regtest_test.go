@@ -32,8 +32,8 @@ const agentOfServer = `client c1 -connect "${gate}" {
 } -start`
 
 // TestRegressionTestOfHAProxy runs HAProxy's own test of agent checks, first with the agent of the
-// test and then with a Server as the agent. "make haproxies" fetches the test. Without it, there is
-// nothing to run.
+// test and then with a Server as the agent. "make haproxies" fetches HAProxy's test. If HAProxy's
+// test is missing, TestRegressionTestOfHAProxy does nothing.
 func TestRegressionTestOfHAProxy(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(os.Getenv("HAPROXY_DIR"), "reg-tests/checks/agent-check.vtc"))
 	require.NoError(t, err)

@@ -80,10 +80,10 @@ func newRig(t *testing.T, timeout string, servers []rigServer) *rig {
 }
 
 // rigConfig renders one backend for each balance algorithm. Health checks connect to the agent's
-// port, which accepts every connection. max-spread-checks keeps HAProxy from spreading the first
-// checks over the longest interval. timeout check keeps HAProxy from giving up on an answer after
-// agent-inter. agent-inter grows with the number of servers, because a busy machine can do about
-// 500 checks a second.
+// port, which accepts every connection. With max-spread-checks, HAProxy does not spread the first
+// checks over the longest interval. With "timeout check", HAProxy waits for an answer for longer
+// than agent-inter. The value of agent-inter grows with the number of servers, because a busy
+// machine can do about 500 checks a second.
 func rigConfig(dir, timeout string, port int, servers []rigServer) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "global\n  stats socket %s/stats.sock level admin\n  max-spread-checks 100\n", dir)
@@ -142,7 +142,8 @@ func (r *rig) answer(t *testing.T, answers map[string][]byte) {
 	require.True(t, r.survives(t, answers), "HAProxy has ended")
 }
 
-// survives does the same for answers that may crash HAProxy. It reports whether HAProxy still runs.
+// survives does the same as the method answer, for answers that may crash HAProxy. It reports
+// whether HAProxy still runs.
 func (r *rig) survives(t *testing.T, answers map[string][]byte) bool {
 	t.Helper()
 	want := make(map[string]int)
@@ -176,8 +177,8 @@ func (r *rig) survives(t *testing.T, answers map[string][]byte) bool {
 	}
 }
 
-// insist repeats answer until each server has the wanted weight. With a short time-out, an answer
-// may come too late.
+// insist calls the method answer until each server has the weight in want. One call is not enough
+// if the time-out is short, because an answer may come too late.
 func (r *rig) insist(t *testing.T, answers map[string][]byte, want model) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; {
@@ -222,8 +223,8 @@ const (
 )
 
 // lateConnect is the result of a check whose connection took longer than agent-inter. HAProxy then
-// shows no message. A local connection takes no time, but on a busy machine HAProxy may look at the
-// clock too late.
+// shows no message. A local connection takes nearly no time, but on a busy machine HAProxy may read
+// the clock too late.
 const lateConnect = "L4TOUT"
 
 // look returns the state of every server. HAProxy shows the message about the last answer only

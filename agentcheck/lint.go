@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// Trap names one kind of answer to which HAProxy reacts in a way that surprises the writer.
+// Trap names one kind of mistake in an answer: HAProxy reacts to such an answer in a way that the
+// author of the agent probably does not expect.
 type Trap string
 
 // The Traps that Lint finds.
@@ -19,16 +20,16 @@ const (
 	TrapUnknownWord    Trap = "unknown-word"     // HAProxy shows an error for the word
 	TrapGluedReason    Trap = "glued-reason"     // a '#' inside a word makes the word unknown
 	TrapBadNumber      Trap = "bad-number"       // HAProxy rejects the number of a weight or maxconn
-	TrapOverridden     Trap = "overridden"       // a later word for the same setting wins
-	TrapOpenSetting    Trap = "open-setting"     // the setting of an earlier answer stays in force
-	TrapForeignSetting Trap = "foreign-setting"  // the answer overwrites a setting of somebody else
+	TrapOverridden     Trap = "overridden"       // HAProxy applies only the last word for a setting
+	TrapOpenSetting    Trap = "open-setting"     // the answer does not name a setting, so HAProxy keeps its old value
+	TrapForeignSetting Trap = "foreign-setting"  // the answer changes a setting that the agent does not own
 	TrapNeedsVersion   Trap = "needs-version"    // older versions of HAProxy show an error
 	TrapStaticBalance  Trap = "static-balance"   // the balance algorithm ignores the weight
-	TrapTruncated      Trap = "weight-truncated" // the initial weight is too small for a percentage
+	TrapTruncated      Trap = "weight-truncated" // the percentage of a small initial weight is rounded down
 	TrapCapped         Trap = "weight-capped"    // HAProxy lowers the weight to 256
 	TrapUnlimited      Trap = "unlimited"        // maxconn 0 lifts the limit
 	TrapWrapped        Trap = "maxconn-wrapped"  // a negative or huge maxconn becomes another number
-	TrapPersistence    Trap = "persistence"      // clients bound by a cookie stay, or move
+	TrapPersistence    Trap = "persistence"      // clients that a cookie binds to the server stay or leave
 	TrapHiddenReason   Trap = "hidden-reason"    // HAProxy does not show the reason
 	TrapCutReason      Trap = "cut-reason"       // HAProxy shows only the beginning of the reason
 )
@@ -36,8 +37,8 @@ const (
 // Finding is one Trap in one answer.
 type Finding struct {
 	Trap Trap
-	Word string // the word at fault, "" for the answer as a whole
-	Text string // what HAProxy does, and what to write instead
+	Word string // the wrong word; "" if the finding is about the whole answer
+	Text string // the reaction of HAProxy, and a better answer
 }
 
 // String returns the finding on one line.
@@ -82,8 +83,8 @@ type Setup struct {
 	Persistence bool
 }
 
-// Lint returns the traps in an answer. text is the answer, byte for byte as it goes over the wire.
-// A result of nil means that Lint found no trap.
+// Lint returns the traps in an answer. text has exactly the bytes that the agent sends. nil means
+// that Lint found no trap.
 func Lint(text []byte, s Setup) []Finding {
 	var l linter
 	line, err := firstLine(text, true)
@@ -119,8 +120,8 @@ func (l *linter) add(t Trap, word, format string, args ...any) {
 	l.findings = append(l.findings, Finding{t, word, fmt.Sprintf(format, args...)})
 }
 
-// The method words adds findings about single words: unknown words, wrong numbers, and words
-// without effect because a later word names the same setting.
+// The method words adds findings about single words: unknown words, wrong numbers, and words that
+// have no effect because a later word names the same setting.
 func (l *linter) words(line []byte, a answer, s Setup) {
 	var last [SettingMaxConn + 1]word
 	for words := (scanner{line: line}); words.next(); {
@@ -311,8 +312,8 @@ func isStatic(balance, hashType string) bool {
 	return false
 }
 
-// olderThan reports whether an HAProxy version is older than major.minor. For a text that is not a
-// version it returns true.
+// olderThan reports whether an HAProxy version is older than major.minor. It returns true if the
+// text is not a version.
 func olderThan(version string, major, minor int) bool {
 	var a, b int
 	if _, err := fmt.Sscanf(version, "%d.%d", &a, &b); err != nil {

@@ -56,7 +56,7 @@ func TestMostRestrictive(t *testing.T) {
 	}
 }
 
-// The random Replies have few different values, so two of them are often equal.
+// The random Replies have only a few different values, so two Replies often have the same value.
 func TestMostRestrictiveLaws(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 0))
 	draw := func() agentcheck.Reply {

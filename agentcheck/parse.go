@@ -19,9 +19,10 @@ const (
 
 // HAProxy ignores an answer completely if Parse returns one of these errors for it.
 var (
-	// ErrIncomplete means that the answer has no CR or LF, or has a NUL byte before it. HAProxy
-	// ignores such an answer and shows "Ignoring incomplete line from agent". HAProxy 2.6 has a
-	// fault: it sometimes completes the line with bytes that an earlier check left in the buffer.
+	// ErrIncomplete means that the answer has no CR or LF, or that a NUL byte comes before the
+	// first CR or LF. HAProxy ignores such an answer and shows "Ignoring incomplete line from
+	// agent". HAProxy 2.6 has a fault: it sometimes completes the line with bytes that an earlier
+	// check left in the buffer.
 	ErrIncomplete = errors.New("agentcheck: answer has no line end")
 	// ErrTooLong means that the line is longer than MaxLine bytes. HAProxy 2.6 searches for the
 	// line end beyond its buffer and can overwrite a byte there. In tests, about 3% of the HAProxy
@@ -65,13 +66,13 @@ func (e *WordError) Unwrap() error { return e.Err }
 // with '#' begins the reason, and the reason ends with the line. If several words name one setting,
 // the last word counts.
 //
-// HAProxy rejects an unknown word or a wrong number, and applies the other words. In this case,
-// Parse returns the Reply of the other words, and an error that wraps a [*WordError] for each
-// rejected word. For example, "bogus 50%" sets the weight and gives an error. If HAProxy rejects
-// the last weight of an answer, an earlier valid weight has no effect either; maxconn behaves the
-// same.
+// HAProxy rejects an unknown word or a word with a wrong number, and applies the other words. In
+// this case, Parse returns the Reply with the settings of the other words, and an error that wraps
+// a [*WordError] for each rejected word. For example, "bogus 50%" sets the weight and gives an
+// error. If HAProxy rejects the last weight of an answer, an earlier valid weight has no effect
+// either. The same applies to maxconn.
 //
-// With [ErrIncomplete] and [ErrTooLong] HAProxy changes nothing, and the Reply is zero.
+// If the error is [ErrIncomplete] or [ErrTooLong], HAProxy changes nothing, and the Reply is zero.
 //
 // Like HAProxy, Parse accepts some answers that are probably mistakes, such as "maxconn:-5". [Lint]
 // finds them.
@@ -98,8 +99,8 @@ type answer struct {
 	reply           Reply
 	errs            []error // a *WordError for each rejected word
 	weight, maxConn word    // the last weight and the last maxconn; HAProxy ignores earlier ones
-	// weightErr is the error of the word weight, and maxConnErr the error of the word maxConn. nil
-	// means that HAProxy accepts the word.
+	// weightErr is the error of the word in the field weight, and maxConnErr is the error of the
+	// word in the field maxConn. nil means that HAProxy accepts the word.
 	weightErr, maxConnErr error
 }
 
@@ -141,8 +142,8 @@ func readAnswer(line []byte) answer {
 	return a
 }
 
-// firstLine returns the first line of b, without the line end. If needEnd is true, a missing line
-// end is an error.
+// firstLine returns the first line of b, without the line end. If needEnd is true and b has no line
+// end, it returns an error.
 func firstLine(b []byte, needEnd bool) ([]byte, error) {
 	end := bytes.IndexAny(b, "\r\n\x00")
 	switch {
@@ -275,7 +276,7 @@ func cutInteger(b []byte) (n int64, rest []byte, ok bool) {
 	var u uint64
 	for ; i < len(b) && isDigit(b[i]); i++ {
 		if d := uint64(b[i] - '0'); u > (maxInt64-d)/10 {
-			u = maxInt64 + 1 // saturated; further digits leave it unchanged
+			u = maxInt64 + 1 // the result is the limit of int64, whatever digits follow
 		} else {
 			u = 10*u + d
 		}

@@ -19,16 +19,16 @@ const MaxReason = 1024
 type Reply struct {
 	State   State   // health
 	Admin   Admin   // administrative state
-	Weight  Weight  // weight, in percent of the configured one or absolute
+	Weight  Weight  // weight: in percent of the configured weight, or absolute
 	MaxConn MaxConn // limit of simultaneous connections
 
 	// Reason is one line of text for the operator. HAProxy shows it only if the answer also names a
-	// State. There is one exception: if that State is Up and HAProxy itself has an error for the
-	// server, HAProxy shows this error and not the Reason.
+	// State. There is one exception: if this State is Up and HAProxy has an error of its own for
+	// the server, HAProxy shows its own error and not the Reason.
 	//
-	// The functions that write a Reply clean the Reason. They replace each character that does not
-	// print (line ends, other controls, invalid UTF-8) by one space. They remove spaces at both
-	// ends, and cut the text to MaxReason bytes.
+	// The functions that write a Reply clean the Reason. They replace each character that is not
+	// printable (line ends, other control characters, invalid UTF-8) by one space. They remove
+	// spaces at both ends, and cut the text to MaxReason bytes.
 	Reason string
 }
 
@@ -77,7 +77,7 @@ func (r Reply) AppendText(b []byte) ([]byte, error) {
 		b = append(separate(b, begin), "# "...)
 		reason := len(b)
 		b = appendReason(b, r.Reason)
-		if len(b) == reason { // no character of the reason prints
+		if len(b) == reason { // the reason has no printable character
 			b = b[:words]
 		}
 	}
@@ -88,8 +88,8 @@ func (r Reply) AppendText(b []byte) ([]byte, error) {
 // It implements [encoding.TextMarshaler].
 func (r Reply) MarshalText() ([]byte, error) { return r.AppendText(nil) }
 
-// UnmarshalText reads an answer as [Parse] does, except that the answer may lack the line end.
-// After any error r is unchanged. It implements [encoding.TextUnmarshaler].
+// UnmarshalText reads an answer as [Parse] does, except that the answer may lack the line end. If
+// there is an error, r does not change. It implements [encoding.TextUnmarshaler].
 func (r *Reply) UnmarshalText(text []byte) error {
 	v, err := parse(text, false)
 	if err != nil {
@@ -104,17 +104,18 @@ func (r *Reply) UnmarshalText(text []byte) error {
 // value.
 //
 //   - State: the later one in the order Up, Stopped, Down, Fail. The last three have the same
-//     effect in HAProxy. In this order the word for a fault (Down, Fail) hides the word for an
-//     intention (Stopped).
+//     effect in HAProxy. So if one answer reports a fault (Down, Fail) and the other reports an
+//     intention (Stopped), the result reports the fault.
 //   - Admin: the later one in the order Ready, Drain, Maint.
 //   - Weight: the lower one. A node at 100% and a service at 50% give 50%. To compare an absolute
 //     weight with a percentage, MostRestrictive assumes the configured weight 100. If both are
 //     equal under this assumption, the result has the percentage.
-//   - MaxConn: the lower one. 0 means unlimited, so it is higher than all others.
-//   - Reason: the reason of the more severe answer, even if that reason is empty. The severity of
-//     an answer comes from its most severe setting. From the most to the least severe, these are
-//     Maint, a State that is down, Drain, a low Weight, a low MaxConn. If both answers are equally
-//     severe, the result has the reason of r. If r has no reason, the result has the reason of o.
+//   - MaxConn: the lower one. The limit 0 means unlimited, so it counts as the highest.
+//   - Reason: the reason of the more severe answer, even if this reason is empty. The most severe
+//     setting of an answer decides. The order of the settings, from the most to the least severe,
+//     is: Maint, a State that is down, Drain, a low Weight, a low MaxConn. If both answers are
+//     equally severe, the result has the reason of r. If r has no reason, the result has the reason
+//     of o.
 //
 // MostRestrictive with a zero Reply returns the other Reply. The operation is associative. It is
 // commutative, except for the Reason of two equally severe answers.
@@ -136,9 +137,10 @@ func (r Reply) MostRestrictive(o Reply) Reply {
 	return c
 }
 
-// severity ranks answers by how much traffic they keep from the server. The severity of an answer
-// is the highest severity of its settings. So the combination of two answers has the higher of
-// their two severities. This makes MostRestrictive associative for the Reason too.
+// severity returns a number that is higher if the answer keeps more traffic away from the server.
+// The severity of an answer is the highest severity of its settings. So the combination of two
+// answers has the higher one of their two severities. For this reason, MostRestrictive is
+// associative for the Reason too.
 func (r Reply) severity() int64 {
 	const step = 1 << 34 // above every rank of a MaxConn
 	switch {
@@ -168,7 +170,7 @@ func separate(b []byte, begin int) []byte {
 // stays the same.
 func appendReason[T string | []byte](b []byte, reason T) []byte {
 	begin := len(b)
-	blanks := 0 // spaces to write before the next character; dropped if none follows
+	blanks := 0 // how many spaces to write before the next character; no spaces at the end
 	for i := 0; i < len(reason); {
 		r, size := rune(reason[i]), 1
 		if r >= utf8.RuneSelf {

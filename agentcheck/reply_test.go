@@ -37,7 +37,8 @@ func TestAppendLine(t *testing.T) {
 		{"weight:256\n", reply{Weight: absolute(257)}},
 		{"up ready 75% maxconn:30 # reason\n", reply{up, ready, percent(75), limit(30), "reason"}},
 		{"fail maint weight:7 # a b\n", reply{fail, maint, absolute(7), agentcheck.MaxConn{}, "a b"}},
-		// A reason never ends the line, and its text never becomes a word of the answer.
+		// No character in a reason ends the line, and no part of a reason becomes a word of the
+		// answer.
 		{"stopped # up ready 100%\n", reply{State: stopped, Reason: "\nup ready\r100%\r\n"}},
 		{"down # #x\n", reply{State: down, Reason: "#x"}},
 		{"down # a  b\n", reply{State: down, Reason: " \t a\x00\x1bb\u2029 "}},
@@ -100,7 +101,7 @@ func TestTextOfAReplyHasNoLineEnd(t *testing.T) {
 	require.Contains(t, out.String(), `reply="up ready 75% maxconn:30 # canary"`+"\n")
 }
 
-// Each type survives a round trip through JSON.
+// If a value of each type is written as JSON and read again, the result is the same value.
 func TestTextOfEachSetting(t *testing.T) {
 	type document struct {
 		Whole   agentcheck.Reply

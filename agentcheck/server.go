@@ -32,9 +32,9 @@ const (
 	DefaultMaxConns = 1024
 )
 
-// Limits of reading after the answer was sent. HAProxy closes the connection as soon as it has the
-// answer. Another client may leave the connection open, and must not occupy one of MaxConns
-// connections for long.
+// The Server reads within these limits after it has sent the answer. HAProxy closes the connection
+// as soon as it has the answer. Another client may leave the connection open, but must not occupy
+// one of the MaxConns connections for long.
 const (
 	maxDiscard = 64 << 10 // bytes
 	maxLinger  = 250 * time.Millisecond
@@ -55,7 +55,7 @@ var (
 //
 // The server sends each answer with one write, and closes its sending side. After that, it reads
 // until HAProxy closes the connection. So HAProxy gets the whole answer and no reset, even if
-// HAProxy sent bytes that no one needs.
+// HAProxy has sent bytes that the server does not need.
 type Server struct {
 	// Handler decides which answer HAProxy gets. It must not be nil.
 	Handler Handler
@@ -79,7 +79,7 @@ type Server struct {
 	// wait: the server closes the oldest exchange of that address.
 	MaxConns int
 
-	// Finished, if not nil, is called after each exchange, for example to count it. The server
+	// Finished, if not nil, receives each finished exchange, for example to count it. The server
 	// calls it from several goroutines at the same time.
 	Finished func(Exchange)
 
@@ -155,7 +155,7 @@ func (s *Server) serveConn(ctx context.Context, c net.Conn) {
 	deadline := begin.Add(cmp.Or(max(s.Timeout, 0), DefaultTimeout))
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	var space [512]byte // more than most answers and names
+	var space [512]byte // large enough for most answers and names
 	x := Exchange{Request: Request{LocalAddr: c.LocalAddr(), RemoteAddr: c.RemoteAddr()}}
 	if x.Err = c.SetDeadline(deadline); x.Err == nil {
 		x.Reply, x.Err = s.exchange(ctx, c, &x.Request, space[:0])
@@ -167,8 +167,8 @@ func (s *Server) serveConn(ctx context.Context, c net.Conn) {
 	s.finished(ctx, x)
 }
 
-// exchange reads the name if ReadName is set, calls the handler, and writes the answer. buf is
-// empty; its capacity is used for the name and the answer.
+// exchange reads the name if ReadName is set, calls the handler, and writes the answer. buf is an
+// empty slice. exchange uses its capacity for the name and the answer.
 func (s *Server) exchange(ctx context.Context, c net.Conn, q *Request, buf []byte) (Reply, error) {
 	if s.ReadName {
 		name, err := readName(c, buf)

@@ -417,7 +417,8 @@ func TestServerBoundsConnections(t *testing.T) {
 	require.EqualValues(t, 2, peak.Load())
 }
 
-// Clients that keep their connection open after the answer do not occupy places until the time-out.
+// Clients that keep their connections open after the answer do not count for MaxConns until the
+// time-out.
 func TestServerFreesThePlacesOfIdleClients(t *testing.T) {
 	addr := start(t, &agentcheck.Server{MaxConns: 2, Timeout: time.Hour, Handler: reply{State: up}})
 	for range 4 {
@@ -430,7 +431,7 @@ func TestServerFreesThePlacesOfIdleClients(t *testing.T) {
 	require.Equal(t, "up\n", answer)
 }
 
-// A client that opens connections without end and sends no name does not keep HAProxy out.
+// HAProxy gets its answer even if another client opens more and more connections and sends no name.
 func TestServerAnswersBesideSilentClients(t *testing.T) {
 	const limit = 8
 	addr := start(t, &agentcheck.Server{MaxConns: limit, Timeout: time.Hour, ReadName: true, Handler: reply{State: up}})

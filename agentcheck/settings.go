@@ -10,8 +10,8 @@ import (
 // [Reply.MostRestrictive] picks the larger of two States.
 //
 // Stopped, Down and Fail have the same effect in HAProxy: the server is DOWN until the agent
-// answers "up". The words differ only on the statistics page and in the log, where they show the
-// operator the reason.
+// answers "up". HAProxy shows the word on the statistics page and in the log, so that an operator
+// sees the reason.
 type State uint8
 
 const (
@@ -39,8 +39,8 @@ func (s State) String() string {
 // constants.
 func (s State) MarshalText() ([]byte, error) { return marshalWord(stateWords, uint8(s), s) }
 
-// UnmarshalText reads a health word such as "up", in upper or lower case as HAProxy does. Empty
-// text gives the zero value.
+// UnmarshalText reads a health word such as "up". Like HAProxy, it accepts upper and lower case. An
+// empty text sets the zero value.
 func (s *State) UnmarshalText(text []byte) error {
 	v, err := unmarshalWord(stateWords, text, errNotState)
 	if err == nil {
@@ -74,8 +74,8 @@ func (a Admin) String() string {
 // constants.
 func (a Admin) MarshalText() ([]byte, error) { return marshalWord(adminWords, uint8(a), a) }
 
-// UnmarshalText reads an administrative state such as "drain", in upper or lower case as HAProxy
-// does. Empty text gives the zero value.
+// UnmarshalText reads an administrative state such as "drain". Like HAProxy, it accepts upper and
+// lower case. An empty text sets the zero value.
 func (a *Admin) UnmarshalText(text []byte) error {
 	v, err := unmarshalWord(adminWords, text, errNotAdmin)
 	if err == nil {
@@ -160,12 +160,12 @@ func (w Weight) Absolute() (n int, ok bool) { return int(w.n), w.kind == absolut
 // IsZero reports whether w sets no weight.
 func (w Weight) IsZero() bool { return w == Weight{} }
 
-// Effective returns the weight that the server has after an answer with w. initial is the weight in
-// HAProxy's configuration. current is the server's weight before the answer, and the result if w is
-// zero. HAProxy computes a percentage of initial, rounds it down to a whole number, and limits it
-// to [MaxWeight].
+// Effective returns the weight that the server has after an answer with w. The argument initial is
+// the weight in HAProxy's configuration. The argument current is the server's weight before the
+// answer. If w is zero, the result is current. If w is a percentage, HAProxy computes this
+// percentage of initial, rounds it down to a whole number, and limits it to [MaxWeight].
 //
-// Effective is wrong for static balance algorithms, which ignore all weights except 0 and initial
+// For static balance algorithms, the result is wrong: they ignore all weights except 0 and initial
 // (see [Lint]).
 func (w Weight) Effective(initial, current int) int {
 	switch w.kind {
@@ -224,7 +224,7 @@ func (w Weight) rank() int {
 	return 1 + MaxPercent - int(w.n)
 }
 
-// lower returns the lower of w and v. If both are equally low and only one is a percentage,
+// lower returns the lower one of w and v. If both have the same rank and only one is a percentage,
 // it returns the percentage, because every version of HAProxy accepts a percentage.
 func (w Weight) lower(v Weight) Weight {
 	if w.rank() > v.rank() || w.rank() == v.rank() && w.kind == percentWeight {

@@ -47,8 +47,8 @@ func TestAppendKeepsTheSlice(t *testing.T) {
 	}
 }
 
-// TestConcurrentUse lets several goroutines use one ring and the pooled buffers, for the race
-// detector.
+// TestConcurrentUse uses one ring, and the buffers in the pool, from several goroutines. It is
+// useful only with the race detector.
 func TestConcurrentUse(t *testing.T) {
 	nodes := zoned(150, 150)
 	for i := range nodes {

@@ -23,7 +23,8 @@ func benchNodes(n int) []Node {
 	return nodes
 }
 
-// benchKeys returns 2^14 keys. With a few keys, the branch predictor would learn their outcomes.
+// benchKeys returns 2^14 keys. If there were only a few keys, the processor would learn the result
+// of each branch for these keys.
 func benchKeys() []string {
 	keys := make([]string, 1<<14)
 	for i := range keys {
@@ -132,7 +133,8 @@ func BenchmarkNaive(b *testing.B) {
 	})
 }
 
-// scanAll is the plain loop over all digests: it multiplies for each of them and keeps nothing.
+// scanAll is the plain loop over all digests: it makes the multiplication for each digest, and
+// stores no result.
 func scanAll(digests []uint64, key uint64) (sum uint64) {
 	for _, d := range digests {
 		hi, lo := bits.Mul64(d, key)
@@ -141,8 +143,8 @@ func scanAll(digests []uint64, key uint64) (sum uint64) {
 	return sum
 }
 
-// scanUnrolled is the inner loop of the package when it finds nothing. It multiplies in nearly
-// every cycle. No faster loop is known.
+// scanUnrolled is the inner loop of the package for a limit that no score reaches. It makes a
+// multiplication in nearly every cycle. We know no faster loop.
 func scanUnrolled(digests []uint64, key uint64) uint64 {
 	_, s := next(digests, key, 0)
 	return s
@@ -163,8 +165,9 @@ func BenchmarkScan(b *testing.B) { benchScan(b, scanAll) }
 
 func BenchmarkScanUnrolled(b *testing.B) { benchScan(b, scanUnrolled) }
 
-// BenchmarkOverScan reports the time of AppendTop divided by the times of the bare scans. It
-// alternates between them every few microseconds, so the ratios hold on a busy machine too.
+// BenchmarkOverScan reports two ratios: the time of AppendTop divided by the time of scanAll, and
+// divided by the time of scanUnrolled. It alternates between the three every few microseconds, so
+// the ratios are also correct on a busy machine.
 func BenchmarkOverScan(b *testing.B) {
 	keys := benchKeys()
 	for _, size := range benchSizes {

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// without returns the names of nodes in a that are not in b.
+// The function without returns the names of the nodes that are in a but not in b.
 func without(a, b []Node) []string {
 	var out []string
 	for _, n := range a {
@@ -29,9 +29,10 @@ func picks(r *Ring, n int, pick func(r *Ring, key string) []Node) [][]Node {
 	return sets
 }
 
-// requireLeastChurn checks the subsets of all services before and after a change of nodes. The node
-// removed left and the node added joined; "" means none. No other node may move. It returns the
-// number of services whose subset changed.
+// requireLeastChurn compares the subsets of all services before and after a change of nodes. The
+// argument removed is the node that left, and the argument added is the node that joined; "" means
+// no such node. No other node may move. requireLeastChurn returns the number of services whose
+// subset changed.
 func requireLeastChurn(t *testing.T, before, after [][]Node, removed, added string) (changed int) {
 	t.Helper()
 	for i := range before {
@@ -106,8 +107,9 @@ func testChurn(t *testing.T, style func(int) string, pick func(*Ring, string) []
 }
 
 // TestChurnOfRandomEvents adds, removes and replaces nodes in rings with weights and zones. Some
-// zones have too few nodes, appear or disappear. In three zones of 40 with k = 25, quotas that
-// follow the sizes of the zones would move two and a half times as many nodes as necessary.
+// zones have too few nodes, appear or disappear. One ring has three zones of 40 nodes, and k is 25.
+// There, quotas in proportion to the sizes of the zones would move two and a half times as many
+// nodes as necessary.
 func TestChurnOfRandomEvents(t *testing.T) {
 	for _, test := range []struct {
 		name    string

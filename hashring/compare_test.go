@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCompareIsTheOrderOfARing sorts nodes with Compare, which gives the order of Ranked, for equal
-// and different weights.
+// TestCompareIsTheOrderOfARing sorts nodes with Compare. The result must be the order of Ranked,
+// for equal and for different weights.
 func TestCompareIsTheOrderOfARing(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	for _, weights := range [][]float64{{0}, {3}, {0, 1}, {1, 2}, {4, 8, 16, 64}, {1e-6, 1, 1e6}} {

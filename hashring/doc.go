@@ -19,46 +19,50 @@
 // scores. Nothing else affects it. Therefore:
 //
 //   - The order of the nodes that [New] receives does not matter.
-//   - As few nodes as possible move. When a node leaves, each key that had this node takes one
-//     other node, and all other keys keep their subsets. When a node joins, it enters the subsets
-//     of about k/N of all keys, and replaces one node in each of them. A node with a new name
-//     counts as one node that leaves and one that joins.
+//   - As few nodes as possible move. When a node leaves the ring, each subset that contains this
+//     node gets one other node in its place, and all other subsets stay the same. When a node
+//     joins, it enters the subsets of about k/N of all keys, and replaces one node in each of them.
+//     A node with a new name counts as one node that leaves and one that joins.
 //   - Top(key, k) is the beginning of Top(key, k+1): a larger subset contains the smaller one.
 //   - Subsets of different keys are independent, even if the keys are similar. The number of
-//     subsets that contain a node has a binomial distribution, as with fair draws. The overlap of
-//     two subsets has a hypergeometric distribution, as with two random subsets.
+//     subsets that contain a node has a binomial distribution, as if each subset were drawn at
+//     random. The number of nodes that two subsets share has a hypergeometric distribution, for the
+//     same reason.
 //
-// So nodes do not have equal load. For example, 2,000 services use 20 of 1,000 nodes each. Then a
-// node serves 40 services on average, with a standard deviation of 6.3. Other kinds of rings
-// balance the load better, but move more nodes than necessary when nodes join or leave.
+// So the nodes do not all serve the same number of keys. For example, 2,000 services use 20 of
+// 1,000 nodes each. Then a node serves 40 services on average, with a standard deviation of 6.3.
+// Other kinds of rings balance the load better, but move more nodes than necessary when nodes join
+// or leave.
 //
 // A Ring never changes after [New]. Any number of goroutines may use it without locks. To add,
 // remove or replace nodes, make another Ring. This takes about half a millisecond for 1,000 nodes.
 //
 // # Weights
 //
-// With k = 1, the shares of [Ring.Top] are exactly proportional to the weights: a node of weight 2
-// is picked twice as often as a node of weight 1. With a larger k, a subset cannot contain a node
-// twice. Then shares are nearly proportional to the weights only if k is much smaller than the
-// number of nodes.
+// The share of a node is the share of all keys whose subset contains the node. If k is 1, the
+// shares are exactly proportional to the weights: [Ring.Top] picks a node of weight 2 for twice as
+// many keys as a node of weight 1. If k is larger, the shares are only nearly proportional to the
+// weights, and only if k is much smaller than the number of nodes: no subset can contain a node
+// twice.
 //
 // Only the ratio of weights matters. If all weights are equal, the ring picks the same nodes as
-// without weights. When the weight of one node changes, only this node moves: it enters subsets
-// when its weight grows, and leaves subsets when its weight shrinks.
+// without weights. When the weight of one node grows, this node enters some subsets, and replaces
+// one node in each of them. When its weight shrinks, it leaves some subsets. All other nodes keep
+// their places.
 //
 // A weight is 0, which means 1, or a number from 1e-6 to 1e6. To send a node no traffic, leave it
 // out of the ring.
 //
 // # Zones
 //
-// [Ring.Spread] takes nodes evenly from all zones. Its comment describes which zones contribute one
-// node more, and what changes when nodes join or leave.
+// [Ring.Spread] picks equally many nodes from each zone, if possible. Its comment describes which
+// zones contribute one node more, and what changes when nodes join or leave.
 //
 // # Score v1
 //
 // Programs of different versions, on different machines, must compute the same subsets. So the
-// inputs, constants and order below never change. Other implementations can be tested with the
-// vectors in testdata/score-v1.json. All integers are unsigned and have 64 bits.
+// inputs, constants and order below never change. To test another implementation, use the vectors
+// in testdata/score-v1.json. All integers are unsigned and have 64 bits.
 //
 //	key    = XXH64(key, seed 0) xor 0x9e3779b97f4a7c15
 //	node   = XXH64(node name, seed 0) xor 0xbf58476d1ce4e5b9
@@ -67,29 +71,31 @@
 //	zscore = the same of key * zone
 //
 // The hash of a string is the hash of its bytes, without case folding or Unicode normalization. If
-// all weights are equal, nodes are sorted by score. Nodes with equal scores are sorted by the bytes
-// of their names. If weights differ, nodes are sorted by cost, then by score, then by name:
+// all weights are equal, the order of the nodes is: by score, then by the bytes of the name. If
+// weights differ, the order is: by cost, then by score, then by name. The smallest value comes
+// first.
 //
 //	q    = score >> 19                      // 45 bits
 //	cost = -ln(1 - q / 2^45) / weight       // IEEE 754 binary64
 //
 // The function exponential in this package computes -ln(1 - q / 2^45). Its additions,
 // multiplications and divisions round in a fixed order on every architecture. For nodes of the same
-// weight, the cost grows with the score, so the order by cost and the order by score agree. Zones
-// are sorted by zscore, then by name.
+// weight, the cost grows with the score, so the order by cost and the order by score agree. The
+// order of the zones is: by zscore, then by name.
 //
 // # If the score changed
 //
-// If the score changed, every key would get another subset: hardly any of 20 nodes out of 1,000
-// would stay. In a fleet of load balancers, nearly every server of every service would change at
-// the same time. Connections to the old nodes would drain, and caches and health states would be
-// lost. While old and new versions run together, they would send the same service to different
-// nodes. So the score does not change within a major version. A program would have to choose
-// another score explicitly, with a second constructor.
+// The score does not change within a major version. If there is ever another score, a program must
+// choose it explicitly, with a second constructor.
+//
+// The reason: with another score, every key gets another subset. Of 20 nodes out of 1,000, hardly
+// any stays. In a fleet of load balancers, nearly every server of every service would change at the
+// same time. Connections to the old nodes would drain, and caches and health states would be lost.
+// While old and new versions run together, they would send the same service to different nodes.
 //
 // # What it does not do
 //
-// A Ring does not track health, load or connections. It does not limit the load of a node. It does
-// not protect against an attacker who chooses names with equal hashes: XXH64 is not a cryptographic
-// hash.
+// A Ring does not track health, load or connections. It does not limit the load of a node. An
+// attacker can find names with equal hashes, because XXH64 is not a cryptographic hash. A Ring does
+// not protect against such names.
 package hashring

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// sortAll scores and sorts all nodes of a group. Limits, packed candidates and buffers must not
-// change this order.
+// sortAll computes the scores of all nodes of a group, and sorts all of them. The limits,
+// candidates and buffers of the package must lead to the same order.
 func sortAll(g *group, key uint64) []string {
 	type scored struct {
 		name  string
@@ -88,7 +88,8 @@ func TestExactlyASort(t *testing.T) {
 	}
 }
 
-// TestTightBuffers selects with the smallest buffers that best allows. They fill up many times.
+// TestTightBuffers selects with the smallest buffers that the method best allows. During a
+// selection, such a buffer becomes full many times.
 func TestTightBuffers(t *testing.T) {
 	for _, mixed := range []bool{false, true} {
 		nodes := numbered(300)

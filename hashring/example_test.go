@@ -47,8 +47,8 @@ func ExampleRing_Top() {
 	// media/playlists [10.0.0.8 10.0.0.77 10.0.0.31]
 }
 
-// A new node replaces another one. The services of the old node lose it, some services get the new
-// node, and no other node moves.
+// A new node replaces an old one. The services of the old node get another node, some services get
+// the new node, and no other node moves.
 func Example_replaceNode() {
 	nodes := cluster(100)
 	before := mustNew(nodes...)
@@ -98,8 +98,8 @@ func ExampleNode_weight() {
 	// map[large-1:3959 small-1:985 small-2:1056]
 }
 
-// Each service gets seven nodes from three zones: two or three from each. Which zone contributes
-// three differs between services.
+// Each service gets seven nodes from three zones: two or three from each. The zone that contributes
+// three nodes differs between services.
 func ExampleRing_Spread() {
 	ring := mustNew(cluster(100)...)
 	for _, service := range []string{"media/tracks", "media/playlists", "media/likes"} {
@@ -115,7 +115,7 @@ func ExampleRing_Spread() {
 	// media/likes map[a:3 b:2 c:2]
 }
 
-// Try nodes in their order until one suits.
+// This program tries the nodes of a service in their order, until it finds a suitable one.
 func ExampleRing_Ranked() {
 	full := map[string]bool{"10.0.0.3": true}
 	ring := mustNew(cluster(30)...)

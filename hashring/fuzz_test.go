@@ -8,13 +8,13 @@ import (
 	"testing"
 )
 
-// fuzzWeights are the weights that a byte of input selects. They are few, so equal weights occur as
-// often as different ones.
+// fuzzWeights are the possible weights. A byte of the input selects one of them. There are only a
+// few, so nodes often have equal weights.
 var fuzzWeights = []float64{0, 1, 2, 0.5, 4, 16, 1.01, 1e-6, 1e6, 100}
 
 // FuzzTop compares Top, Spread and Ranked with full sorts. The lines of the input are names. The
-// bytes of the input select weights and zones, in a cycle. A degrade above 0 drops bits of the
-// digests, so that scores collide.
+// bytes of the input select weights and zones, in a cycle. If degrade is above 0, the test drops
+// bits of the digests, so that some nodes have equal scores.
 func FuzzTop(f *testing.F) {
 	f.Fuzz(func(t *testing.T, lines string, weights, zones []byte, key string, k int, degrade uint8) {
 		var nodes []Node

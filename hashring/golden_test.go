@@ -20,7 +20,8 @@ const goldenFile = "testdata/score-v1.json"
 // many JSON readers would round them.
 type golden struct {
 	Comment string
-	// Scores of single pairs show where another implementation differs.
+	// Scores has the scores of single pairs of a key and a node, so that another implementation
+	// finds its first difference.
 	Scores []goldenScore
 	// Exponentials are the bits of -ln(1-q/2^45), rounded as score v1 defines.
 	Exponentials []goldenExponential
@@ -103,8 +104,8 @@ func goldenInputs() golden {
 }
 
 // TestGolden compares the vectors with the package and with the reference implementation, which
-// wrote the file. If it fails, subsets have changed for every user: repair the package, not the
-// file.
+// wrote the file. If this test fails, the subsets of every user have changed. Then correct the
+// package, and never the file.
 func TestGolden(t *testing.T) {
 	if *update {
 		g := goldenInputs()
@@ -113,7 +114,8 @@ func TestGolden(t *testing.T) {
 			s.Node, s.Zone = hex(referenceScore(s.Key, keyTag, s.Name, nodeTag)), hex(referenceScore(s.Key, keyTag, s.Name, zoneTag))
 		}
 		for i := range g.Exponentials {
-			// Only these vectors come from the package. They freeze its rounding.
+			// Only these vectors come from the package and not from the reference implementation.
+			// With them, this test detects a change of the rounding.
 			e := &g.Exponentials[i]
 			e.Bits = hex(math.Float64bits(exponential(unhex(t, e.Score))))
 		}

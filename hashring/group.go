@@ -12,16 +12,17 @@ import (
 // group is a set of nodes, either the whole ring or one zone. It selects the best of its nodes for
 // a key.
 //
-// During a selection, a uint64 stands for each node: the candidate. Its lowest bits (mask) are the
-// index of the node in nodes. Its other bits are the upper bits of the node's score or, if weights
-// differ, of its cost. So candidates sort as plain integers. Nodes of the same weight are in name
-// order, so nodes with equal scores sort by name.
+// A candidate is a uint64 that represents a node during a selection. Its lowest bits (see the field
+// mask) are the index of the node in nodes. Its other bits are the upper bits of the node's score
+// or, if weights differ, of its cost. So a selection sorts candidates as plain integers. In nodes,
+// the nodes of the same weight are in the order of their names. So nodes with equal scores are also
+// in this order.
 //
 // The index replaces the lowest bits of the score. Once in billions of comparisons, two scores
-// differ only in these lowest bits. Method order then puts the two nodes into the right order.
+// differ only in these lowest bits. The method order then corrects the order of the two nodes.
 type group struct {
-	nodes   []Node   // by weight, then name
-	digests []uint64 // of nodes
+	nodes   []Node   // in the order of their weights; nodes of the same weight in the order of their names
+	digests []uint64 // the digests of nodes, in the same order
 	mask    uint64   // the bits of a candidate that contain its index
 	bands   []band   // nil if all weights are equal
 	total   float64  // sum of weights
@@ -55,9 +56,9 @@ func (g *group) uniform() bool { return g.bands == nil }
 // len(g.nodes). buf must have room for min(2*k, len(g.nodes)) candidates. A larger buf makes best
 // faster.
 //
-// best makes candidates only of nodes whose score is at most a limit, so it sorts few candidates.
-// It expects slightly more than k nodes below this limit. If there are fewer than k nodes below it,
-// best starts again with a higher limit.
+// To sort only few candidates, best chooses a limit and uses only the nodes whose score is at most
+// this limit. On average, slightly more than k nodes are below the limit. If fewer than k nodes are
+// below the limit, best starts again with a higher limit.
 func (g *group) best(buf []uint64, key uint64, k int) []uint64 {
 	if k == 0 {
 		return nil
@@ -73,14 +74,14 @@ func (g *group) best(buf []uint64, key uint64, k int) []uint64 {
 	}
 }
 
-// The method best chooses its limit such that, on average, wanted(k) nodes are below the limit if
-// best needs k nodes. The actual number has nearly a Poisson distribution. With this average, one
-// key in thirty has fewer than k nodes below the limit and needs a second round. With a larger
-// average, every key would take more time to sort.
+// wanted returns how many nodes should be below the limit of the method best on average, if best
+// needs k nodes. The actual number has nearly a Poisson distribution. With this average, one key in
+// thirty has fewer than k nodes below the limit and needs a second round. With a larger average,
+// best would have to sort more candidates for every key.
 func wanted(k int) float64 { return float64(k) + 1.7*math.Sqrt(float64(k)) + 1 }
 
-// quantile returns the limit below which a given share of all possible scores lies. The share is
-// from 0 to 1.
+// quantile returns a limit such that the given share of all possible scores is below the limit. The
+// share is from 0 to 1.
 func quantile(share float64) uint64 {
 	if !(share < 1) {
 		return math.MaxUint64
@@ -147,8 +148,8 @@ func (g *group) compare(key uint64, a, b int) int {
 }
 
 // A selection of up to stackK nodes does not allocate: its candidates fit into a buffer of
-// stackSlots on the caller's stack. To select 64 nodes, best needs room for 79 candidates on
-// average. 128 slots are five standard deviations more.
+// stackSlots candidates on the caller's stack. To select 64 nodes, best makes 79 candidates on
+// average. The buffer has room for 128, which is five standard deviations more.
 const (
 	stackK     = 64
 	stackSlots = 128
@@ -156,8 +157,8 @@ const (
 
 var buffers = sync.Pool{New: func() any { return new([]uint64) }}
 
-// sized returns a buffer with which method best selects k of n nodes fast. It is a part of *b. If
-// *b is too small, sized first replaces *b by a larger slice.
+// sized returns a part of *b as the buffer for the method best. The buffer is large enough to
+// select k of n nodes fast. If *b is too small, sized first replaces *b by a larger slice.
 func sized(b *[]uint64, k, n int) []uint64 {
 	size := min(2*k+stackSlots, n)
 	if cap(*b) < size {

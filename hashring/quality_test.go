@@ -10,15 +10,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The quality gates use a large fleet, which is the purpose of the package.
+// The tests of quality use the numbers of a large fleet.
 const (
 	fleetServices = 2000
 	fleetNodes    = 1000
 	fleetK        = 20
 )
 
-// namingStyles are schemes of node names in use. A weak hash works with some of them and fails with
-// others.
+// namingStyles are common schemes of node names. A weak hash function gives good results with some
+// of them, and bad results with others.
 var namingStyles = []struct {
 	name string
 	node func(i int) string
@@ -42,8 +42,8 @@ func styled(style func(int) string, n int) []Node {
 // serviceName returns the name of service i in a fleet.
 func serviceName(fleet, i int) string { return fmt.Sprintf("fleet-%d/service-%d", fleet, i) }
 
-// loadRatio returns the standard deviation of the load on nodes, divided by the standard deviation
-// of fair draws of k from n nodes (binomial distribution). 1 is ideal.
+// loadRatio returns the standard deviation of the number of services on a node, divided by the
+// standard deviation for random draws of k from n nodes (binomial distribution). 1 is ideal.
 func loadRatio(subsets [][]int, n, k int) float64 {
 	loads := make([]int, n)
 	for _, s := range subsets {
@@ -59,9 +59,10 @@ func loadRatio(subsets [][]int, n, k int) float64 {
 	return math.Sqrt(squares/float64(n)) / math.Sqrt(services*p*(1-p))
 }
 
-// overlapRatio returns the variance of the overlap of all pairs of subsets, divided by the variance
-// for independent draws (hypergeometric distribution). 1 is ideal. It detects services that share
-// many of their nodes, which loadRatio cannot.
+// The overlap of two subsets is the number of nodes in both. overlapRatio returns the variance of
+// the overlap over all pairs of subsets, divided by the variance for independent random draws
+// (hypergeometric distribution). 1 is ideal. overlapRatio detects that services share too many of
+// their nodes. loadRatio cannot detect this.
 //
 // It iterates over pairs of nodes instead of pairs of services. For each node, the sum of overlaps
 // counts the pairs of services that share the node. For each two nodes, the sum of squares counts
@@ -107,9 +108,10 @@ func subsets(t testing.TB, nodes []Node, fleet int) [][]int {
 	return sets
 }
 
-// TestEvenness is the quality gate. Even a perfect hash does not give exactly 1. By chance, the
-// ratio of load varies between fleets with a standard deviation of 1/sqrt(2*1000) = 0.022, and the
-// ratio of overlap with about 0.002. The names were not chosen for their results.
+// TestEvenness checks both ratios. Even with a perfect hash function, the ratios are not exactly 1.
+// By chance, loadRatio varies between fleets with a standard deviation of 1/sqrt(2*1000) = 0.022,
+// and overlapRatio with a standard deviation of about 0.002. We have not chosen the names for their
+// results.
 func TestEvenness(t *testing.T) {
 	for _, style := range namingStyles {
 		t.Run(style.name, func(t *testing.T) {
@@ -122,9 +124,9 @@ func TestEvenness(t *testing.T) {
 	}
 }
 
-// TestEvennessOfManyFleets reduces the influence of chance on the gate for load. The mean square
-// over 6 fleets has a standard deviation of 0.009 as a ratio, so the bound of 0.025 is nearly three
-// standard deviations.
+// TestEvennessOfManyFleets checks loadRatio with less influence of chance. The square root of the
+// mean square over 6 fleets has a standard deviation of 0.009, so the bound of 0.025 is nearly
+// three standard deviations.
 func TestEvennessOfManyFleets(t *testing.T) {
 	const fleets = 6
 	for _, style := range namingStyles {
@@ -142,7 +144,8 @@ func TestEvennessOfManyFleets(t *testing.T) {
 	}
 }
 
-// TestEvennessGateBites measures two wrong ways to mix digests. The gates must reject them.
+// TestEvennessGateBites checks that the bounds of these tests reject two wrong ways to compute a
+// score from digests.
 func TestEvennessGateBites(t *testing.T) {
 	for name, mix := range map[string]func(key, node uint64) uint64{
 		"xor": func(key, node uint64) uint64 { return key ^ node },

@@ -108,8 +108,8 @@ func referenceScore(key string, keyTag uint64, name string, tag uint64) uint64 {
 }
 
 // referenceCost returns -ln(1-q/2^45)/weight with 160 bits. The package rounds costs to binary64.
-// So the two could order nodes of different weights differently only if their costs differed by
-// less than 2^-50.
+// So the package and the reference can order two nodes of different weights differently only if the
+// costs of the two nodes differ by less than 2^-50.
 func referenceCost(score uint64, weight float64) *big.Float {
 	return new(big.Float).SetPrec(160).Quo(referenceExponential(score), big.NewFloat(weight))
 }

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Node is a member of a [Ring]. Methods of the Ring return it exactly as the caller passed it to
-// [New].
+// Node is a member of a [Ring]. The methods of the Ring return each Node unchanged, as the caller
+// passed it to [New].
 type Node struct {
 	// Name identifies the node. The ring hashes only this name. It must not be empty. If a machine
 	// gets another name, the ring treats it as another node.
@@ -30,7 +30,7 @@ const (
 	maxWeight = 1e6
 
 	// maxNodes limits the number of nodes. The index of a node replaces the lowest bits of a 64-bit
-	// score (see type group), so it must not need too many bits.
+	// score (see type group). So the index may have only a few bits, here 30.
 	maxNodes = 1 << 30
 )
 
@@ -98,7 +98,8 @@ func (r *Ring) Len() int { return len(r.all.nodes) }
 func (r *Ring) Top(key string, k int) []Node { return r.AppendTop(r.room(k), key, k) }
 
 // AppendTop appends the result of [Ring.Top] to dst and returns the extended slice. It does not
-// allocate if dst has capacity for k more nodes. For k above 64, it uses buffers from a pool.
+// allocate if dst has capacity for k more nodes. If k is above 64, it uses buffers from a
+// sync.Pool.
 func (r *Ring) AppendTop(dst []Node, key string, k int) []Node {
 	return r.all.appendBest(dst, keyDigest(key), k)
 }
@@ -124,8 +125,8 @@ func (r *Ring) Ranked(key string) iter.Seq[Node] {
 // b, a positive number if b ranks before a, and 0 if a and b have the same name. [Ring.Top] and
 // [Ring.Ranked] return nodes in this order, and so does [Ring.Spread] within a zone.
 //
-// So a caller that stores the subset of a key can add a node without a ring. The node enters a full
-// subset if it ranks before the last node there.
+// With Compare, a caller that stores the subset of a key needs no ring to add a node. If the subset
+// is full, the new node replaces the last node of the subset if the new node ranks before it.
 //
 // Compare does not check weights. They must be valid, as [New] defines it.
 func Compare(key string, a, b Node) int {

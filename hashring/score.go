@@ -8,8 +8,9 @@ import (
 )
 
 // Keys, nodes and zones each have their own constant, so that a key, a node and a zone of the same
-// name get unrelated digests. The constants are well-known numbers, so that nobody can have picked
-// them to favour a result: the fraction of the golden ratio, and the two multipliers of splitmix64.
+// name get unrelated digests. The constants are well-known numbers, so that nobody suspects that we
+// chose them for a certain result: the fraction of the golden ratio, and the two multipliers of
+// splitmix64.
 const (
 	keySalt  = 0x9e3779b97f4a7c15
 	nodeSalt = 0xbf58476d1ce4e5b9
@@ -20,20 +21,20 @@ func keyDigest(key string) uint64   { return xxhash.Sum64String(key) ^ keySalt }
 func nodeDigest(name string) uint64 { return xxhash.Sum64String(name) ^ nodeSalt }
 func zoneDigest(name string) uint64 { return xxhash.Sum64String(name) ^ zoneSalt }
 
-// score returns the score of a node or zone for a key, from the digests of both. It multiplies them
-// to 128 bits. Addition or xor would be worse: whole subsets would move together, and the overlap
-// of two subsets would have 14 times the variance of a fair draw. Tests that only measure load do
-// not find this.
+// score returns the score of a node or zone for a key. key and digest are the digests of the two
+// names. score multiplies them to 128 bits. Do not use addition or xor instead: whole subsets would
+// move together, and the number of nodes that two subsets share would have 14 times the variance of
+// a random draw. Tests that only measure load do not find this fault.
 func score(key, digest uint64) uint64 {
 	hi, lo := bits.Mul64(key, digest)
 	return hi ^ lo
 }
 
 const (
-	// costShift is the number of low bits of a score that do not affect the cost. The other 45 bits
-	// do. If two scores differ in these bits, their costs differ by more than the error of the
-	// logarithm below. So for nodes of the same weight, the order by cost never contradicts the
-	// order by score.
+	// costShift is the number of low bits of a score that do not affect the cost. The upper 45 bits
+	// affect the cost. If two scores differ in the upper 45 bits, their costs differ by more than
+	// the error of the logarithm below. So for nodes of the same weight, the order by cost never
+	// contradicts the order by score.
 	costShift = 19
 	costBits  = 64 - costShift
 )
@@ -41,13 +42,14 @@ const (
 // exponential returns -ln(1-q/2^45) with q = score>>19. The cost of a node is this number, divided
 // by the node's weight. The number never falls as the score grows.
 //
-// Scores are uniform over 64 bits. So the number has an exponential distribution with mean 1, and
-// the probability that a node has the smallest cost is proportional to its weight.
+// Scores are uniform over 64 bits. So the result has an exponential distribution with mean 1, and
+// the probability that a node has the smallest cost is proportional to the weight of the node.
 //
 // exponential does not use math.Log, because results of math.Log differ between architectures. For
-// the same reason, each product has an explicit conversion: it forbids the compiler to fuse the
-// product with the next addition (Go specification, "Floating-point operators"). Without the
-// conversion, the compiler would fuse product and addition on arm64, and not on amd64.
+// the same reason, each product is in an explicit conversion to float64. The conversion forbids the
+// compiler to fuse the product with the next addition (Go specification, "Floating-point
+// operators"). Without the conversion, the compiler would fuse the two operations on arm64, and not
+// on amd64.
 func exponential(score uint64) float64 {
 	// Let q be score>>costShift. Split 1-q/2^45 into m * 2^(exp-45), with m in (sqrt(1/2), sqrt(2)].
 	// The steps that compute m and exp are exact.

@@ -10,8 +10,8 @@ import (
 )
 
 // TestProductsAreRounded reads the source of the logarithm. A compiler for arm64, ppc64le, riscv64
-// or s390x may fuse a product with the sum around it, and so round once instead of twice. No test
-// on amd64 can see that. So each product must be the operand of a conversion, or exact.
+// or s390x may fuse a product with the next addition, and so round once instead of twice. No test
+// on amd64 can detect this. So each product must be the operand of a conversion, or must be exact.
 func TestProductsAreRounded(t *testing.T) {
 	files := token.NewFileSet()
 	file, err := parser.ParseFile(files, "score.go", nil, 0)

@@ -32,8 +32,9 @@ func newZones(nodes []Node, digest func(name string) uint64) []zone {
 	return zones
 }
 
-// Spread returns k nodes for key. It takes equally many from each zone, even if the zones have
-// different sizes. If all nodes are in one zone, Spread returns the same as [Ring.Top].
+// Spread returns k nodes for key, equally many from each zone if possible. The number of nodes of a
+// zone does not matter, as long as the zone has enough nodes. If all nodes are in one zone, Spread
+// returns the same nodes as [Ring.Top].
 //
 // The key and the names of the zones determine the order of the zones. Spread takes the best node
 // of each zone in this order, then the second best node of each zone, and so on, until it has k
@@ -43,13 +44,14 @@ func newZones(nodes []Node, digest func(name string) uint64) []zone {
 //
 // Each zone contributes k/zones nodes, rounded down or up, unless a zone has fewer. For each key,
 // the order of the zones decides which zones contribute one node more than others. Over many keys,
-// each zone does so equally often. For one key, nodes that join or leave do not change the order of
-// the zones. A weight affects only the choice within a zone.
+// each zone contributes the additional node equally often. For one key, nodes that join or leave do
+// not change the order of the zones. The weight of a node affects only the choice of nodes within
+// its zone.
 //
-// Spread has the least possible churn. When a node leaves the ring, each key that had the node
-// takes one other node, and all other keys keep their nodes. When a node joins, it replaces at most
-// one node of a key. This is also true when a zone has too few nodes, appears or disappears. If a
-// node changes its zone, it leaves one zone and joins another.
+// As few nodes as possible move. When a node leaves the ring, each key that had this node gets one
+// other node in its place, and all other keys keep their nodes. When a node joins, it replaces at
+// most one node of each key. These rules also apply when a zone has too few nodes, appears or
+// disappears. If a node changes its zone, it leaves one zone and joins another.
 func (r *Ring) Spread(key string, k int) []Node { return r.AppendSpread(r.room(k), key, k) }
 
 // AppendSpread appends the result of [Ring.Spread] to dst and returns the extended slice. It does
@@ -67,8 +69,8 @@ func (r *Ring) AppendSpread(dst []Node, key string, k int) []Node {
 	var zones [16]turn
 	turns := r.turns(zones[:0], digest, k)
 
-	// All zones use one buffer. When a zone has selected its nodes, it needs only the front of its
-	// part, and the next zone uses the rest.
+	// All zones share one buffer. After the selection in a zone, only the front of its part of the
+	// buffer is in use, and the next zone uses the rest.
 	var stack [stackSlots + stackK]uint64
 	buf := stack[:]
 	if k > stackK {
@@ -105,8 +107,8 @@ type turn struct {
 	from  int // index of its first candidate in the buffer
 }
 
-// turns appends the zones to dst, in their order for a key, and sets the quota of each zone. The
-// quotas add up to k, which must not exceed the number of nodes.
+// turns appends a turn for each zone to dst, in the order of the zones for a key, and sets the
+// quotas. The sum of the quotas is k. k must not exceed the number of nodes.
 func (r *Ring) turns(dst []turn, key uint64, k int) []turn {
 	for i := range r.zones {
 		z := &r.zones[i]

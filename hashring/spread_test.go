@@ -86,9 +86,10 @@ func TestSpreadRemainderIsFair(t *testing.T) {
 	require.Less(t, x, 22.5)
 }
 
-// TestSpreadIsEven is the quality gate for Spread. Within each zone of 250 nodes, Spread makes a
-// fair draw of 5 nodes. Overlaps in four such zones have 1.003 times the variance of overlaps of 20
-// of 1,000 nodes. TestEvenness explains the bounds.
+// TestSpreadIsEven does the same as TestEvenness for Spread. Within each of four zones of 250
+// nodes, Spread should behave like a random draw of 5 nodes. The overlap of two such subsets has
+// 1.003 times the variance of the overlap of two subsets of 20 of 1,000 nodes. TestEvenness
+// explains the bounds.
 func TestSpreadIsEven(t *testing.T) {
 	nodes := zoned(250, 250, 250, 250)
 	index := map[string]int{}

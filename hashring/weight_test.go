@@ -26,9 +26,9 @@ func chiSquare(counts []int, weights []float64) float64 {
 	return x
 }
 
-// TestShares draws one node for each of many keys. The shares are proportional to the weights. The
-// bounds are the 99.9th percentiles of chi-square: a fair draw exceeds them with 1 of 1,000 sets of
-// names. The names here are fixed.
+// TestShares picks one node for each of many keys. The shares must be proportional to the weights.
+// The bounds are the 99.9th percentiles of chi-square: for 1 of 1,000 sets of names, a random draw
+// exceeds them. The names in this test are fixed.
 func TestShares(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -63,8 +63,8 @@ func TestShares(t *testing.T) {
 
 // TestSharesOfSubsets compares subsets of 20 of 1,000 nodes with theory. The nodes have two
 // different weights. In theory, a subset is the first 20 events of Poisson processes whose rates
-// are the weights. So it contains about 1-exp(-t*weight) of the nodes of a weight, for the t that
-// makes the total 20.
+// are the weights. So the subset contains the share 1-exp(-t*weight) of the nodes of each weight.
+// Here t is the time at which the total is 20 nodes.
 func TestSharesOfSubsets(t *testing.T) {
 	nodes := numbered(1000)
 	for i := range nodes {
@@ -128,8 +128,9 @@ func TestOnlyRatiosOfWeightsMatter(t *testing.T) {
 	}
 }
 
-// TestWeightMovesOneNode changes the weight of one node. The other nodes keep their order. Equal
-// weights, which compare scores, become different weights, which compare costs.
+// TestWeightMovesOneNode changes the weight of one node. The other nodes must keep their order.
+// Before the change, all weights are equal, so the ring compares scores. After the change, it
+// compares costs.
 func TestWeightMovesOneNode(t *testing.T) {
 	nodes := numbered(400)
 	before := mustNew(t, nodes...)
@@ -210,8 +211,8 @@ func TestExponentialGrows(t *testing.T) {
 	}
 }
 
-// TestOrderIsOne checks that score and cost give the same order in a ring of different weights, for
-// the whole ring and for each zone.
+// TestOrderIsOne checks that nodes of the same weight have the same order by score and by cost. It
+// uses a ring of different weights, the whole ring and each zone.
 func TestOrderIsOne(t *testing.T) {
 	var mixed []Node
 	for i := range 300 {

@@ -6,12 +6,12 @@ import "math"
 // band ends where the next band starts.
 type band struct {
 	from   int     // index of the first node
-	weight float64 // largest weight
+	weight float64 // the largest weight in the band
 }
 
 // bandWidth is the largest ratio of two weights in a band. A scan uses one limit for the whole
-// band, the limit for the largest weight. So for the smaller weights in the band, the scan admits
-// up to a sixteenth too many nodes.
+// band: the limit for the largest weight. So among the nodes of smaller weights, the scan finds up
+// to a sixteenth more nodes than necessary.
 const bandWidth = 1 + 1.0/16
 
 // weigh sets the fields bands, total and squares of a group whose nodes have different weights.
@@ -29,10 +29,11 @@ func (g *group) weigh() {
 	}
 }
 
-// bestWeighted does the work of method best for nodes of different weights. It admits only nodes
-// whose cost is at most a bound. It expects slightly more than k such nodes. Within a band, a bound
-// on the cost is a limit on the score, so scan finds these nodes without logarithms. bestWeighted
-// computes the logarithm only for the few nodes that scan finds.
+// bestWeighted does the work of the method best for nodes of different weights. It chooses a bound
+// and uses only the nodes whose cost is at most this bound. On average, these are slightly more
+// than k nodes. Within a band, bestWeighted converts the bound on the cost into a limit on the
+// score, so scan finds these nodes without logarithms. bestWeighted computes the logarithm only for
+// the few nodes that scan finds.
 func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 	want := wanted(k)
 	bound := g.costBound(want)
@@ -43,10 +44,10 @@ func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 			bound = g.costBound(want)
 			continue
 		}
-		// scan also admits some nodes with a cost above the bound, in some bands more than in
-		// others. If such a node is among the k best, scan may have passed over a better node in
-		// another band. In that case, use the cost of the k-th node as the new bound. At least k
-		// nodes have a cost of at most this bound, so the next round is exact.
+		// scan also finds some nodes whose cost is above the bound, in some bands more than in
+		// others. If such a node is among the k best, there may be a better node in another band
+		// that scan did not find. In that case, use the cost of the k-th node as the new bound. At
+		// least k nodes have a cost of at most this bound, so the next round is exact.
 		last := g.cost(key, int(got[k-1]&g.mask))
 		if last <= bound {
 			return got[:k]
@@ -55,9 +56,9 @@ func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 	}
 }
 
-// gatherWeighted returns candidates in order. If all nodes that its scans admit fit into buf, it
-// returns all of them: every node with a cost of at most bound, and some with a higher cost.
-// Otherwise it returns some of them, including the k best.
+// gatherWeighted returns candidates in order. Its scans find every node with a cost of at most
+// bound, and some nodes with a higher cost. If all of these nodes fit into buf, gatherWeighted
+// returns all of them. Otherwise it returns some of them, including the k best.
 func (g *group) gatherWeighted(buf []uint64, key uint64, k int, bound float64) []uint64 {
 	n, done, left := 0, 0, len(g.digests)
 	for b := len(g.bands) - 1; b >= 0; {
@@ -77,9 +78,9 @@ func (g *group) gatherWeighted(buf []uint64, key uint64, k int, bound float64) [
 	return buf[:n]
 }
 
-// costBound estimates the bound below which the costs of want nodes lie on average. It solves want
-// = sum of 1-exp(-bound*weight) over all nodes, to the second order. A wrong estimate makes the
-// selection slower, but not wrong.
+// costBound estimates a bound such that, on average, the costs of want nodes are below the bound.
+// It solves the equation want = sum of 1-exp(-bound*weight) over all nodes, approximated to the
+// second order. A wrong estimate makes the selection slower, but not wrong.
 func (g *group) costBound(want float64) float64 {
 	first := want / g.total
 	rest := 1 - first*g.squares/(2*g.total)
@@ -89,8 +90,8 @@ func (g *group) costBound(want float64) float64 {
 	return first / rest
 }
 
-// The method limit converts a bound on the cost to a limit on the score. Each node in the band
-// whose cost is at most bound has a score of at most limit.
+// The method limit converts a bound on the cost into a limit on the score. Each node in the band
+// whose cost is at most bound has a score of at most this limit.
 //
 // With x = bound*weight, the exact limit is the fraction 1-exp(-x) of the range of scores. The
 // method uses x/(1+x/2), which is never less than that fraction. A

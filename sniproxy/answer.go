@@ -34,10 +34,10 @@ const (
 	refuseDial                     // connecting failed
 	refuseDialTime                 // connecting took too long
 	refuseBusy                     // there were no descriptors or memory for connecting
-	refuseFull                     // there are no descriptors for an upstream, and the source has its share
+	refuseFull                     // no descriptor is free for an upstream; see ErrTooManyConns
 	refuseHostFull                 // the host has MaxConnsPerHost connections
 	refuseHostRate                 // the host has MaxRatePerHost new connections in a second
-	refuseLoop                     // the endpoint is this Server
+	refuseLoop                     // the endpoint leads back to this Server
 	refuseForbidden                // the Server must not connect to the endpoint
 )
 
@@ -111,8 +111,8 @@ func (r refusal) outcome() Outcome {
 	return Rejected
 }
 
-// alertRecord returns the TLS record with an alert. The alert is in plain text: no keys exist
-// before the handshake.
+// alertRecord returns the TLS record with an alert. The record is not encrypted, because no keys
+// exist before the handshake.
 func alertRecord(c clientInfo, description byte) []byte {
 	version := uint16(versionTLS12)
 	if c.legacy != 0 {
@@ -144,7 +144,7 @@ type Page struct {
 	Status int
 	// Text is the text of the status: "Not Found".
 	Text string
-	// Message is the sentence that tells the reader of the page why the Server refused the
+	// Message is a sentence for the reader of the page: the reason why the Server refused the
 	// connection.
 	Message string
 	// Host is the host that the client named, in normal form; "" if it named no valid host.
@@ -254,7 +254,8 @@ const (
 
 // http2Request returns the number of the stream of the first request, and the number of body bytes
 // that the client accepts on this stream. Both are 0 if the client has sent no HEADERS frame. The
-// argument b is what the client has sent, beginning with the connection preface.
+// argument b holds all bytes that the client has sent after the PROXY header. They begin with the
+// connection preface of HTTP/2.
 func http2Request(b []byte) (stream, window uint32) {
 	window = h2Window
 	if len(b) < len(http2.ClientPreface) {
@@ -302,9 +303,10 @@ func http2Answer(c clientInfo, status int, body []byte, now time.Time) []byte {
 	}
 	var block bytes.Buffer
 	enc := hpack.NewEncoder(&block)
-	// If the client allows only a smaller dynamic table than the default, the block must begin with
-	// the new size (RFC 7541 section 4.2). This answer has a single block, which gains nothing from
-	// the table, so set its size to 0.
+	// If the client allows only a smaller dynamic table than the default, the header block must
+	// begin with the new size of the table (RFC 7541 section 4.2). This answer has only one header
+	// block, and a dynamic table does not make one block shorter. So set the size of the table to
+	// 0.
 	enc.SetMaxDynamicTableSize(0)
 	_ = enc.WriteField(hpack.HeaderField{Name: ":status", Value: strconv.Itoa(status)})
 	for _, h := range pageFields(status, len(whole), now) {

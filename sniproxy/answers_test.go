@@ -264,8 +264,8 @@ func TestUnknownTLSHostIsClosedOrFallsBack(t *testing.T) {
 			require.Equal(t, sum(hello), string(got))
 			require.True(t, r.next().Fallback)
 
-			// A failed lookup is not ErrNotFound, and a malformed hello is not a hello without a
-			// name.
+			// The Server must not treat a failed lookup as ErrNotFound, or a malformed hello as a
+			// hello without a name.
 			for _, b := range [][]byte{
 				hellotest.Hello{Name: "down.example"}.Wire(),
 				hellotest.Hello{Name: "192.0.2.1"}.Wire(),

@@ -16,8 +16,8 @@ import (
 )
 
 // BenchmarkConnection opens one connection after the other, receives 1 KiB, and ends both
-// directions. Client and backend run in the same process and cost the same for each router. The
-// allocations include theirs.
+// directions. The client and the backend run in the same process, and have the same cost for each
+// router. The reported allocations include the allocations of the client and the backend.
 func BenchmarkConnection(b *testing.B) {
 	back := benchBackend(b)
 	for _, router := range []struct {
@@ -119,7 +119,8 @@ func serveBench(b *testing.B, s *sniproxy.Server, protocols peek.Protocol) strin
 	return l.Addr().String()
 }
 
-// plainRouter is a simple router: the same parser, a map, net.Dialer, and io.Copy both ways.
+// plainRouter is a simple router for comparison. It uses package peek, a map, net.Dialer, and
+// io.Copy in both directions.
 func plainRouter(b *testing.B, backend string) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// newSink returns a backend that answers with the hash of all bytes that it received, after the end
-// of the client.
+// newSink returns a backend that reads until the client ends its direction, and answers with the
+// hash of all received bytes.
 func newSink(t *testing.T) *backend {
 	t.Helper()
 	return newBackend(t, func(c net.Conn) {
@@ -93,8 +93,8 @@ func proxyHeader(b []byte) int {
 	return 0
 }
 
-// The test sends one byte a segment, and waits until the router has read it before it sends the
-// next one. Otherwise the kernel could merge segments.
+// The test sends each byte in a TCP segment of its own. It waits until the router has read the byte
+// before it sends the next one. Otherwise the kernel could merge segments.
 func TestHelloInSegmentsOfOneByte(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		sink := newSink(t)

@@ -22,8 +22,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup/httpapi"
 )
 
-// Some tests run a router in a child process, which has its own descriptors. So they can limit and
-// count the descriptors.
+// Some tests run a router in a child process. The child process has its own descriptors, so the
+// tests can limit and count them.
 
 // childEnv is the environment variable with the childConfig of a child process.
 const childEnv = "SNIPROXY_TEST_CHILD"
@@ -34,7 +34,8 @@ type childConfig struct {
 	API         string
 }
 
-// childState is what a child prints for each line on its standard input.
+// childState is the state of a router. For each line on its standard input, a child prints its
+// state.
 type childState struct {
 	Load                    sniproxy.Load
 	Goroutines, Descriptors int
@@ -158,7 +159,7 @@ func startChild(t *testing.T, conf childConfig) *child {
 	return c
 }
 
-// ask sends a line and returns the state.
+// The method ask sends a line to the child, and returns the state that the child prints.
 func (c *child) ask(line string) (s childState) {
 	c.t.Helper()
 	_, err := io.WriteString(c.in, line+"\n")
@@ -169,7 +170,8 @@ func (c *child) ask(line string) (s childState) {
 	return s
 }
 
-// until waits until the state satisfies done, and fails with what otherwise.
+// The method until waits until the function done returns true for the state of the child. If this
+// takes too long, the test fails with the text of the argument what.
 func (c *child) until(what string, done func(childState) bool) {
 	c.t.Helper()
 	require.Eventually(c.t, func() bool { return done(c.ask("")) }, patience, 10*time.Millisecond, what)

@@ -19,7 +19,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// Real Go clients reach their backend, however their hello is cut, with and without PROXY headers.
+// Clients of crypto/tls and net/http reach their backend, for each way to cut the hello into
+// records and segments, with and without PROXY headers.
 func TestGoClients(t *testing.T) {
 	versions := map[string]*tls.Config{
 		"TLS 1.2":               {MaxVersion: tls.VersionTLS12},
@@ -91,7 +92,8 @@ func (g *gathering) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// longALPN returns protocols of about n bytes in all. The backend supports one of them.
+// longALPN returns a list of protocols with a total size of about n bytes. The backend supports one
+// of these protocols.
 func longALPN(n int) []string {
 	list := []string{"http/1.1"}
 	for ; n > 0; n -= 200 {

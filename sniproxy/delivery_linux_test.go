@@ -26,7 +26,7 @@ func unsent(t *testing.T, c net.Conn) (n int) {
 	return n
 }
 
-// A slow client gets the whole answer of an upstream that resets after it.
+// A slow client gets the whole answer of an upstream that resets the connection after the answer.
 func TestAnswerBeforeAReset(t *testing.T) {
 	answer := strings.Repeat("x", 200_000)
 	hello := hellotest.Hello{Name: "a.example"}.Wire()
@@ -34,7 +34,7 @@ func TestAnswerBeforeAReset(t *testing.T) {
 		back := newBackend(t, func(c net.Conn) {
 			io.ReadFull(c, make([]byte, len(hello)-1)) // a close with an unread byte is a reset
 			io.WriteString(c, answer)
-			// A reset destroys the bytes that the router has not received.
+			// Wait until the router has received all bytes, because the reset destroys all others.
 			end, pace := time.Now().Add(patience), time.Tick(time.Millisecond)
 			for unsent(t, c) > 0 && time.Now().Before(end) {
 				<-pace

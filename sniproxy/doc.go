@@ -1,8 +1,9 @@
 // Package sniproxy routes TCP connections by host name. It reads the name from the first bytes of
 // the client: the server name in a TLS ClientHello, the Host of an HTTP/1 request, or the
 // :authority of an HTTP/2 request with prior knowledge. It terminates neither TLS nor HTTP and has
-// no certificate: the upstream gets exactly the bytes that the client sent. The exceptions are a
-// PROXY header, and empty lines before an HTTP/1 request.
+// no certificate: the upstream gets exactly the bytes that the client sent. There are two
+// exceptions: the Server removes a PROXY header and empty lines before an HTTP/1 request, and it
+// can add a PROXY header of its own.
 //
 //	cache := &hostlookup.Cache{Source: &httpapi.Client{URL: "http://127.0.0.1:9000/hosts/{host}"}}
 //	srv := &sniproxy.Server{Lookup: cache, MaxPeeking: 10_000}
@@ -36,29 +37,30 @@
 //
 // # Shares of the sources
 //
-// A source is an IPv4 address or an IPv6 /64. With a PROXY header, the source is the client that
-// the header names. While no limit is reached, a source may hold any number of connections. A
-// connection is silent until its client has named a host.
+// A source is an IPv4 address or an IPv6 /64. If the connection begins with a PROXY header, the
+// source is the client that the header names. While no limit is reached, a source may hold any
+// number of connections. A connection is silent until its client has named a host.
 //
 // When MaxConns or the descriptors of the process are used up, the Server makes room for a new
-// connection: it closes a connection of the largest source. This is the source with the most
-// connections, where a silent connection counts as 8 connections. The Server closes the oldest
-// silent connection of this source.
+// connection: it closes a connection of the largest source. The largest source is the source with
+// the most connections. In this count, each silent connection counts as 8 connections. The Server
+// closes the oldest silent connection of this source.
 //
 // If the largest source has no silent connection, the Server compares the number of its connections
 // with its share. The share is the number of all connections divided by the number of sources. If
-// the source has more than its share, the Server closes its connection on which no byte has moved
-// for longest. If the source has no more than its share, or if the new connection itself comes from
-// this source, the Server closes the new connection instead.
+// the source has more than its share, the Server closes one of its connections: the connection on
+// which no byte has moved for the longest time. If the source has no more than its share, or if the
+// new connection itself comes from this source, the Server closes the new connection instead.
 //
-// MaxPeeking limits the silent connections. When it is reached, the Server closes the oldest silent
-// connection of the source that has the most silent connections. So slow clients of other sources
-// stay.
+// MaxPeeking limits the number of silent connections. When a new connection exceeds this limit, the
+// Server closes the oldest silent connection of the source that has the most silent connections. So
+// the Server does not close the connections of slow clients of other sources.
 //
-// The Server leaves an eighth of the descriptors that the process may have to other uses, but at
-// least 24 and at most 512 descriptors. If descriptors run out nevertheless, the Server closes an
-// eighth of the silent connections, in the same order as for MaxPeeking. The connections of
-// TrustedSources belong to no source, and make room only if no other connection can.
+// The Server does not use all descriptors that the process may have. It leaves an eighth of them to
+// the rest of the process, but at least 24 and at most 512. If descriptors run out nevertheless,
+// the Server closes an eighth of the silent connections, in the same order as for MaxPeeking. The
+// connections of TrustedSources belong to no source. The Server closes one of them to make room
+// only if it can close no other connection.
 //
 // # Answers to clients
 //
@@ -80,10 +82,10 @@
 //	MaxRatePerHost      429             alert 80
 //	loop                508             alert 80
 //
-// After an answer, the Server ends its direction. It reads what the client still sends until the
-// client has acknowledged no byte for 2 s. Without these reads, a TCP reset could destroy the
-// answer. If a connection exceeds a limit on the number of connections, the Server closes it
-// without an answer.
+// After an answer, the Server sends FIN. It then reads and drops the bytes that the client still
+// sends, until the client has acknowledged no byte of the answer for 2 s. Without these reads, a
+// TCP reset could destroy the answer. If a connection exceeds MaxConns, MaxConnsPerSource or
+// MaxPeeking, the Server closes it without an answer.
 //
 // A host counts as not found only if the error of the lookup wraps hostlookup.ErrNotFound. If the
 // first bytes are malformed, too large, or name an invalid host, the Server connects to no
@@ -100,21 +102,21 @@
 // The Server checks each address after DNS and before it connects; see Server.AllowEndpoints. If an
 // endpoint is a name with several addresses, the Server tries the addresses in turn. This is safe,
 // because the Server sends the client's bytes only when a connection is made. The Server does not
-// cache DNS answers. If a named endpoint gets more than a few connections a second, use a caching
-// resolver on this machine or in its network.
+// cache DNS answers. If an endpoint that is a name gets more than a few connections a second, use a
+// caching resolver on this machine or in its network.
 //
-// The Server refuses a connection whose endpoint leads back to the Server. It refuses an endpoint
-// that is an address that the Server listens on, or the address that the client connected to
-// according to the PROXY header. With ProxyOut 2, it also refuses a connection that it has sent
+// The Server refuses a connection whose endpoint leads back to the Server. Such an endpoint is
+// either an address that the Server listens on, or the destination address in the PROXY header of
+// the client's connection. With ProxyOut 2, the Server also refuses a connection that it has sent
 // itself and that comes back through other routers. It cannot detect a loop through a balancer that
 // sends no PROXY header: only MaxConns bounds such a loop. List the addresses of such balancers in
 // DenyEndpoints.
 //
 // # The PROXY protocol
 //
-// The Server accepts PROXY headers, of version 1 and 2, only from the networks in ProxyFrom: the
+// The Server accepts PROXY headers, of version 1 and 2, only from the networks in ProxyFrom. The
 // address in a header replaces the address of the client, so a header must come from a trusted
-// proxy. A header may have at most 4 KiB, and may arrive in any number of segments. The result
+// proxy. A header may have at most 4 KiB. It may arrive in any number of TCP segments. The result
 // depends on the header:
 //
 //	TCP4, TCP6                    the addresses in the header replace those of the connection

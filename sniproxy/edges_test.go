@@ -37,7 +37,8 @@ func TestEmptyLinesBeforeARequest(t *testing.T) {
 	})
 }
 
-// A PROXY header without the addresses of a TCP connection is valid. The peer is the client then.
+// A PROXY header without the addresses of a TCP connection is valid. In this case, the peer is the
+// client.
 func TestProxyHeaderWithoutTCP(t *testing.T) {
 	hello := hellotest.Hello{Name: "a.example"}.Wire()
 	header := func(command, family byte, length int) []byte {
@@ -91,7 +92,8 @@ func TestEndpointWithAFinalDot(t *testing.T) {
 	})
 }
 
-// One side has ended its direction. The other one is not held until the idle time-out.
+// If one side has ended its direction, the connection ends after HalfCloseTimeout, and not only
+// after IdleTimeout.
 func TestHalfCloseTimeout(t *testing.T) {
 	hello := hellotest.Hello{Name: "a.example"}.Wire()
 	eachEngine(t, func(t *testing.T, e engine) {

@@ -12,8 +12,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
-// Without descriptors, the router sheds connections that have not named a host, and serves the
-// others. It recovers when there are descriptors again.
+// When descriptors run out, the router closes connections whose clients have not named a host, and
+// still serves the other connections. It works as before when descriptors are free again.
 func TestDescriptorsRunOut(t *testing.T) {
 	const limit, crowd = 64, 200
 	r := startChild(t, childConfig{Descriptors: limit, Hosts: hosts{"a.example": newEcho(t).addr}})
@@ -55,8 +55,9 @@ func TestDescriptorsRunOut(t *testing.T) {
 	})
 }
 
-// One source holds more silent connections than there are descriptors, and returns whenever the
-// router closes one. Clients of another source that name their host late are still served.
+// One source opens more silent connections than the process has descriptors, and opens a new one
+// each time that the router closes one. The router still serves clients of another source that name
+// their host late.
 func TestSlowClientsBesideAFloodWithoutDescriptors(t *testing.T) {
 	const limit, crowd = 200, 240
 	r := startChild(t, childConfig{Descriptors: limit, Hosts: hosts{"a.example": newEcho(t).addr}})
@@ -108,8 +109,8 @@ func TestSlowClientsBesideAFloodWithoutDescriptors(t *testing.T) {
 		}
 		slow.Close()
 	}
-	// Without a free descriptor, the router closes one connection before it knows the client. This may
-	// hit a slow client.
+	// While no descriptor is free, the router accepts and closes one connection before it knows its
+	// source. This can be the connection of a slow client.
 	require.GreaterOrEqual(t, served, clients-1)
 }
 

@@ -18,7 +18,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
-// A hello with a wrong length goes to the backend of its name or to none.
+// If a hello has a wrong length field, the router connects to the backend of the name in the hello,
+// or to no backend.
 func TestWrongLengthsNeverReachAnotherBackend(t *testing.T) {
 	echo := newEcho(t)
 	asked := make(chan string, 10_000)
@@ -31,7 +32,8 @@ func TestWrongLengthsNeverReachAnotherBackend(t *testing.T) {
 	})
 	front := r.serve(0)
 	hello := hellotest.Hello{Name: "a.example", ALPN: []string{"h2"}, Versions: []uint16{0x0304}}.Wire()
-	// The loop changes each byte after the random that is a length or could be read as one.
+	// The loop changes each byte after the field random, because a parser could read it as a
+	// length.
 	for i := 43; i < len(hello); i++ {
 		for _, by := range []byte{1, 0x80, 0xff} {
 			lie := bytes.Clone(hello)
@@ -58,7 +60,8 @@ func TestWrongLengthsNeverReachAnotherBackend(t *testing.T) {
 	}
 }
 
-// A route is for one exact name.
+// A host in a hosts file matches only its own name. A wildcard matches only names with one label in
+// place of the "*". No other character of a host is a pattern.
 func TestNamesAreNotPatterns(t *testing.T) {
 	echo := newEcho(t)
 	list, problems, err := hostlookup.ParseHosts("hosts", []byte(`[
@@ -127,7 +130,7 @@ func TestHalfClose(t *testing.T) {
 	})
 }
 
-// IdleTimeout ends a connection with one ended direction.
+// IdleTimeout also ends a connection of which one side has ended its direction.
 func TestHalfClosedIsBoundedByIdleTimeout(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		silent := newBackend(t, func(c net.Conn) { io.Copy(io.Discard, c); <-t.Context().Done() })
@@ -194,7 +197,7 @@ func TestStatsOfFailures(t *testing.T) {
 	})
 }
 
-// A lookup that Close ends does not count as a failed lookup.
+// If Close ends a connection during its lookup, the outcome is Aborted, and not LookupFailed.
 func TestCloseDuringALookup(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		asked := make(chan bool)

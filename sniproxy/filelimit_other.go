@@ -2,5 +2,5 @@
 
 package sniproxy
 
-// fileLimit returns 0: how many descriptors the process may have is not known.
+// fileLimit returns 0, which means that the limit of descriptors of the process is not known.
 func fileLimit() uint64 { return 0 }

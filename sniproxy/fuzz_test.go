@@ -33,8 +33,8 @@ func (c stillConn) Resume(s relay.Step)      { c.resumed <- s }
 func (stillConn) Idle() time.Duration        { return 0 }
 func (stillConn) Close()                     {}
 
-// The endpoints of the Server under test have different ports, so that a decision shows its
-// endpoint.
+// The endpoints of the Server under test have different ports. So the port in a decision shows
+// which endpoint the Server has chosen.
 const (
 	viaLookup, viaNoName, viaFallback = 1001, 1002, 1003
 	unknownHost                       = "none.example"
@@ -56,7 +56,7 @@ func (a *askedFor) Peek(host string) (hostlookup.Answer, error) {
 	return hostlookup.Answer{Endpoint: ep, Level: hostlookup.Hit}, nil
 }
 
-// decision is what a Server does for a client's bytes.
+// decision describes the reaction of a Server to the bytes of a client.
 type decision struct {
 	action relay.Action
 	port   uint16
@@ -107,8 +107,8 @@ func decideOn(t *testing.T, b []byte, ends []int, use proxyUse, accept peek.Prot
 	return d
 }
 
-// The decision does not depend on how the bytes are cut. The Server routes only by the name that
-// package peek finds, and never routes malformed bytes.
+// The decision is the same for each way to cut the bytes into pieces. The Server routes only by the
+// name that package peek finds, and never routes malformed bytes.
 func FuzzDecision(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, cuts []byte, use, accept uint8) {
 		if len(b) > 1<<17 {

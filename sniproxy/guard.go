@@ -21,10 +21,10 @@ const (
 	never
 )
 
-// endpointRules protect this machine and its cloud from a wrong or malicious lookup. Kinds that are
-// not listed are always allowed. Private addresses are not listed, because upstreams have them. The
-// ranges for documentation and measurements are not listed, because nothing behind them needs
-// protection.
+// endpointRules protect this machine and its cloud from a wrong or malicious lookup. The Server may
+// connect to each kind that is not a key of this map. Private addresses are no key, because
+// upstreams have private addresses. The ranges for documentation and measurements are no key,
+// because nothing behind them needs protection.
 var endpointRules = map[specialaddr.Kind]endpointRule{
 	specialaddr.Loopback: ifAllowed, specialaddr.LinkLocal: ifAllowed, specialaddr.Metadata: ifAllowed,
 	specialaddr.Unspecified: never, specialaddr.Multicast: never, specialaddr.Broadcast: never, specialaddr.Reserved: never,
@@ -34,18 +34,18 @@ var endpointRules = map[specialaddr.Kind]endpointRule{
 type guard struct {
 	allow      []netip.Prefix
 	deny       []netip.Prefix
-	nat64      []netip.Prefix      // of the site
+	nat64      []netip.Prefix      // the prefixes of the site's translators; see Server.NAT64Prefixes
 	localAddrs func() []netip.Addr // the addresses of this machine, sorted
 
-	listeners atomic.Pointer[[]netip.AddrPort] // of this process; an unspecified address means all
+	listeners atomic.Pointer[[]netip.AddrPort] // of this process; 0.0.0.0 and :: mean all addresses
 	mu        sync.Mutex                       // serializes changes of listeners
 }
 
 // check returns an error if the Server must not connect to target. target is the result of DNS.
-// proxyDestination is the address that the client connected to according to a PROXY header; it is
-// the zero value without a header. check refuses it, because it can be the address of a balancer
-// that leads back to this Server. If target is an IPv6 address that carries an IPv4 address, both
-// addresses must pass.
+// proxyDestination is the destination address in the PROXY header of the connection, or the zero
+// value without a header. check refuses a target that is equal to proxyDestination, because this
+// can be the address of a balancer that leads back to this Server. If target is an IPv6 address
+// that contains an IPv4 address, check checks both addresses.
 func (g *guard) check(target, proxyDestination netip.AddrPort) error {
 	var buf [specialaddr.MaxForms]netip.Addr
 	forms := specialaddr.AppendForms(buf[:0], target.Addr(), g.nat64...)
@@ -65,9 +65,9 @@ func (g *guard) check(target, proxyDestination netip.AddrPort) error {
 	return nil
 }
 
-// checkForm checks one form of target's address: the address itself, or an IPv4 address that it
-// carries. It checks the special ranges, the addresses of this machine, and the denied networks.
-// The listeners and AllowEndpoints are left to the method check.
+// checkForm checks ip, which is the address of target, or an IPv4 address that the address of
+// target contains. It checks the special ranges, the addresses of this machine, and the denied
+// networks. The method check checks the listeners and AllowEndpoints.
 func (g *guard) checkForm(ip netip.Addr, target netip.AddrPort) error {
 	if r, ok := specialaddr.Find(ip); ok {
 		rule := endpointRules[r.Kind]
@@ -156,7 +156,7 @@ const localAddrsMaxAge = 10 * time.Second
 type localAddrList struct {
 	epoch  time.Time
 	list   atomic.Pointer[[]netip.Addr]
-	readAt atomic.Int64 // nanoseconds since epoch
+	readAt atomic.Int64 // in nanoseconds since the time in epoch
 }
 
 func newLocalAddrList() *localAddrList {

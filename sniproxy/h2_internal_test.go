@@ -9,8 +9,8 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// A client that allows no dynamic table can read an answer too: the header block begins with a
-// table size of 0 and adds nothing to the table.
+// A client that allows no dynamic table can also read an answer: the header block begins with a
+// table size of 0, and adds no entry to the table.
 func TestHTTP2AnswerNeedsNoTable(t *testing.T) {
 	fr := http2.NewFramer(nil, bytes.NewReader(http2Answer(clientInfo{stream: 1, window: h2Window}, 404, []byte("gone"), time.Now())))
 	for {

@@ -56,7 +56,7 @@ func (h hosts) LookupHost(_ context.Context, host string) (hostlookup.Answer, er
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 
-// router is a Server under test that may connect to loopback.
+// router is a Server under test. It may connect to loopback addresses.
 type router struct {
 	*sniproxy.Server
 	t        *testing.T
@@ -234,7 +234,7 @@ func newHTTPBackend(t *testing.T) *backend {
 	return &backend{l.Addr().String()}
 }
 
-// newHTTPSBackend returns a backend like newHTTPBackend, with TLS.
+// newHTTPSBackend returns a backend that gives the answers of newHTTPBackend over TLS.
 func newHTTPSBackend(t *testing.T, names ...string) *backend {
 	t.Helper()
 	cert := ca().Issue(names...).TLS

@@ -12,16 +12,17 @@ type hostLimits struct {
 
 	mu      sync.Mutex
 	hosts   map[string]hostUse
-	sweepAt int // when hosts has this many entries, add removes those that are not needed
+	sweepAt int // when hosts has this many entries, add calls sweep
 }
 
 // hostUse is what one host uses.
 type hostUse struct {
 	conns int
 	// fullAt is a time on the clock Server.now. From this time on, maxRate new connections may
-	// arrive at once again. Each new connection adds 1/maxRate of a second to fullAt, or to the
-	// present time if that is later. If the sum is more than one second in the future, the
-	// connection is refused. This is the generic cell rate algorithm (ITU-T I.371).
+	// arrive at the same moment. For each new connection, add computes the later of fullAt and the
+	// present time, plus 1/maxRate of a second. If the sum is more than one second in the future,
+	// add refuses the connection. Otherwise the sum is the new fullAt. This is the generic cell
+	// rate algorithm (ITU-T I.371).
 	fullAt int64
 }
 
@@ -68,10 +69,10 @@ func (l *hostLimits) remove(host string, now int64) {
 // minSweep is the number of hosts below which sweep does not run.
 const minSweep = 1024
 
-// sweep removes the hosts that are not needed any more: they have no connection, and their fullAt
-// has passed. add calls sweep when the number of hosts has doubled since the last sweep, so add
-// takes constant time on average. The table never has more than minSweep hosts, or twice the number
-// of hosts that the last sweep kept.
+// sweep removes each host that has no connection and whose fullAt has passed. add calls sweep when
+// the number of hosts has doubled since the last sweep, so add takes constant time on average. The
+// table has at most twice the number of hosts that the last sweep kept, or minSweep hosts if that
+// is more.
 func (l *hostLimits) sweep(now int64) {
 	for host, use := range l.hosts {
 		if use.conns == 0 && use.fullAt <= now {

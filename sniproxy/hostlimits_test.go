@@ -23,8 +23,8 @@ func TestHostConns(t *testing.T) {
 	require.Empty(t, l.hosts, "a host without connections should take no memory")
 }
 
-// A host may have its allowance of a second at once, and one connection more after each part of a
-// second. A refused connection does not use up allowance.
+// With MaxRatePerHost n, a host may get n connections at once, and one further connection after
+// each n-th part of a second. A refused connection does not count.
 func TestHostRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &Server{Lookup: &askedFor{}, MaxRatePerHost: 4}

@@ -29,19 +29,19 @@ func (s *Server) isTrusted(client netip.Addr) bool {
 	return !client.IsValid()
 }
 
-// countForSource runs when the PROXY header has arrived, or when it is certain that no header
-// comes. Until then, the connection belongs to no source. countForSource adds the connection to the
-// connections of its source: the client that the header names, or else the peer. The error is nil
-// or ErrTooManyFromSource.
+// countForSource runs when the whole PROXY header has arrived, or when the first bytes show that
+// the connection has no header. Until then, the connection belongs to no source. countForSource
+// adds the connection to the connections of its source: the client that the header names, or else
+// the peer. The error is nil or ErrTooManyFromSource.
 func (s *session) countForSource() error {
 	client := s.clientAddr().Addr()
 	return limitError(s.srv.conns.Move(s, fairshare.KeyOf(client), s.srv.isTrusted(client)))
 }
 
 // countHello runs when a client has sent only a part of its hello. The argument length is the size
-// of this part in bytes. The connection counts as one connection for MaxPeeking for each helloUnit
+// of this part in bytes. For MaxPeeking, the connection counts as one connection for each helloUnit
 // bytes of the hello. If the total now exceeds MaxPeeking, countHello closes a connection. The
-// error is nil, or ErrEvicted if this is the connection of the session itself.
+// error is ErrEvicted if the closed connection is the connection of s, and otherwise nil.
 func (s *session) countHello(length int) error {
 	units := (length + helloUnit - 1) / helloUnit
 	if units <= 1 {
@@ -83,16 +83,16 @@ func limitError(err error) error {
 }
 
 // The connections of a Server leave an eighth of the descriptors to the rest of the process, but at
-// least minSpareFiles and at most maxSpareFiles. The process needs them for listeners, files, and
-// connections to a host API. The relay uses them for its pipes too, but it also works without
-// pipes.
+// least minSpareFiles and at most maxSpareFiles. The process needs these spare descriptors for
+// listeners, files, and connections to a host API. The relay also uses spare descriptors for its
+// pipes. Without a free descriptor, the relay works without a pipe.
 const (
 	minSpareFiles = 24
 	maxSpareFiles = 512
 )
 
-// maxFiles returns how many descriptors the connections may use. The argument limit is the number
-// that the process may have. For both numbers, 0 means no bound.
+// maxFiles returns how many descriptors the connections may use. The argument limit is how many
+// descriptors the process may have. A limit of 0 and a result of 0 mean no bound.
 func maxFiles(limit uint64) int {
 	const unlimited = 1 << 30
 	if limit == 0 || limit >= unlimited {

@@ -173,8 +173,8 @@ func (w wildcard) LookupHost(context.Context, string) (hostlookup.Answer, error)
 	return hostlookup.Answer{Endpoint: hostlookup.Endpoint{Host: "*.example", Addr: string(w)}}, nil
 }
 
-// All names of a wildcard count as one host. Clients above the limit get an answer, and the place of
-// a connection is free after its end.
+// All names below a wildcard count as one host. Clients above the limit get an answer. After the
+// end of a connection, the host may get another one.
 func TestMaxConnsPerHost(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		r := newRouter(t, e, wildcard(newEcho(t).addr), func(s *sniproxy.Server) { s.MaxConnsPerHost = 2 })
@@ -216,7 +216,7 @@ func TestMaxRatePerHost(t *testing.T) {
 	})
 }
 
-// Connections to NoName count as one host, which is not a host of the lookup.
+// Connections to NoName count as one host. This host differs from all hosts of the lookup.
 func TestMaxConnsPerHostOfNoName(t *testing.T) {
 	a := newEcho(t).addr
 	r := newRouter(t, native, hosts{"a.example": a}, func(s *sniproxy.Server) {

@@ -12,8 +12,9 @@ import (
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
-// The client leaves during a lookup, and the lookup ends. An event loop notices that at once. The
-// implementation with goroutines notices it at its next read or write.
+// If the client closes the connection during a lookup, the context of the lookup ends. An event
+// loop notices the close at once. The implementation with goroutines notices it only at its next
+// read or write.
 func TestClientThatLeavesEndsItsLookup(t *testing.T) {
 	asked, ended := make(chan bool), make(chan error)
 	r := newRouter(t, native, hostlookup.Func(func(ctx context.Context, _ string) (hostlookup.Endpoint, error) {

@@ -27,14 +27,14 @@ const (
 )
 
 // preface parses the first bytes of a connection: an optional PROXY header, followed by the
-// ClientHello or HTTP request that names the host. The result does not depend on how the bytes were
-// cut into segments.
+// ClientHello or HTTP request that names the host. The result depends only on the bytes, and not on
+// the TCP segments in which they arrived.
 type preface struct {
 	parser    peek.Parser
 	proxyUse  proxyUse
-	proxyDone bool       // the header was parsed, or there is none
+	proxyDone bool       // parse has parsed the header, or the connection has none
 	proxy     *proxyInfo // nil if there is no header
-	proxyLen  int        // bytes of the header
+	proxyLen  int        // the length of the header in bytes
 }
 
 var prefaces = sync.Pool{New: func() any { return new(preface) }}
@@ -78,7 +78,7 @@ type clientInfo struct {
 	version  uint16 // TLS: the highest version offered
 	legacy   uint16 // TLS: the version for the header of a record
 	stream   uint32 // HTTP/2: the stream of the request; 0 if no request began
-	window   uint32 // HTTP/2: how many bytes of an answer the client accepts
+	window   uint32 // HTTP/2: how many bytes of a body the client accepts
 }
 
 // clientInfoOf returns the facts about a client. b holds the bytes that the client has sent after
@@ -99,7 +99,7 @@ func clientInfoOf(r peek.Result, b []byte) clientInfo {
 
 const (
 	maxALPN    = 8
-	maxNameLog = 256 // bytes of Stats.RawName
+	maxNameLog = 256 // the greatest length of Stats.RawName in bytes
 )
 
 // usualALPN are the lists of application protocols that nearly all clients offer. Sessions share
@@ -142,7 +142,7 @@ func clipName(s string) string {
 }
 
 const (
-	maxProxyV1 = 107       // with its CRLF; PROXY protocol section 2.1
+	maxProxyV1 = 107       // including CRLF; PROXY protocol section 2.1
 	maxProxyV2 = 16 + 4096 // the default limit of go-proxyproto
 )
 
@@ -156,7 +156,7 @@ const instanceMark = "headgate"
 // proxyInfo is the content of a PROXY header.
 type proxyInfo struct {
 	source, destination netip.AddrPort   // not valid if the header has no addresses
-	tlvs                []proxyproto.TLV // of version 2
+	tlvs                []proxyproto.TLV // only in a header of version 2
 }
 
 // proxyLen returns the length of the PROXY header at the beginning of b, or 0 if b begins with
@@ -232,14 +232,16 @@ func parseProxy(b []byte) (*proxyInfo, error) {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// checksumMatches reports whether the checksum in a header of version 2 is correct, or missing. The
-// argument tlvs has the TLVs of the header, which are its last bytes. The checksum covers the
-// header with a checksum of zeros (PROXY protocol section 2.2.3).
+// checksumMatches returns true if a header of version 2 has no checksum, or if its checksum is
+// correct. The argument tlvs has the TLVs of the header, which are its last bytes. The sender
+// computes the checksum over the header with four bytes of 0 in the place of the checksum (PROXY
+// protocol section 2.2.3).
 func checksumMatches(header []byte, tlvs []proxyproto.TLV) bool {
 	if !slices.ContainsFunc(tlvs, func(t proxyproto.TLV) bool { return t.Type == proxyproto.PP2_TYPE_CRC32C }) {
 		return true
 	}
-	// The addresses have 0, 12, 36 or 216 bytes: UNSPEC, IPv4, IPv6, Unix.
+	// The TLVs begin after the addresses. The addresses have 0 bytes in the family UNSPEC, 12 in
+	// IPv4, 36 in IPv6, and 216 in Unix.
 	at := 16 + [4]int{0, 12, 36, 216}[header[13]>>4&3]
 	for at+3 <= len(header) {
 		end := at + 3 + int(binary.BigEndian.Uint16(header[at+1:]))
@@ -294,8 +296,8 @@ func formatProxy(version int, source, destination netip.AddrPort, in *proxyInfo,
 		return nil, fmt.Errorf("%w: %w", ErrProxyHeader, err)
 	}
 	if len(b) > maxProxyV2 {
-		// The connection runs in a loop of Servers: each of them added its ID to the header, until
-		// the header became too long.
+		// The connection runs in a loop of Servers. Each Server has added its ID to the header,
+		// until the header became too long.
 		return nil, fmt.Errorf("%w: PROXY header of %d bytes", ErrLoop, len(b))
 	}
 	return b, nil

@@ -142,8 +142,8 @@ func TestProxyUse(t *testing.T) {
 	_, err := h.parse(hello)
 	require.ErrorIs(t, err, ErrProxyHeader)
 
-	// From another network, the header counts as bytes of the client: not TLS, and a malformed
-	// request.
+	// If the connection comes from another network, the header counts as bytes of the client. These
+	// bytes are not TLS, and they are a malformed HTTP request.
 	for _, header := range [][]byte{[]byte("PROXY TCP4 192.0.2.7 192.0.2.8 1234 443\r\n"), proxyV2(0x21, 0x11, v4Body...)} {
 		h = preface{proxyUse: proxyNone}
 		_, err = h.parse(append(header, hello...))

@@ -15,7 +15,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/relay"
 )
 
-// A connection goes through this file once its host is known:
+// After the client has named its host, a session calls these functions in this order:
 //
 //	lookUpHost -> useAnswer -> dialEndpoint -> (resolve) -> connect
 //
@@ -37,9 +37,9 @@ func (s *session) lookUpHost() relay.Step {
 }
 
 // runInBackground calls the function query in a new goroutine that does not hold s.mu. query
-// returns another function, use. The goroutine then locks s.mu and calls use, which returns a Step.
-// The goroutine resumes the connection with this Step. The context of query ends after
-// LookupTimeout, or when the connection ends.
+// returns a second function, which has the name "use" here. The goroutine then locks s.mu and calls
+// this second function, which returns a Step. The goroutine resumes the connection with this Step.
+// The context of query ends after LookupTimeout, or when the connection ends.
 func (s *session) runInBackground(query func(ctx context.Context) (use func() relay.Step)) relay.Step {
 	ctx, cancel := context.WithTimeout(context.Background(), s.srv.lookupTimeout())
 	s.ensureRare().cancelQuery = cancel
@@ -164,14 +164,14 @@ func (s *session) connect() relay.Step {
 }
 
 // If a connect fails because the process has no free descriptor, the session tries three more
-// times: after 80 ms, after another 320 ms, and after another 1.28 s.
+// times. It waits 80 ms, then 320 ms, then 1.28 s.
 const (
 	maxDescriptorWaits  = 3
 	firstDescriptorWait = 20 * time.Millisecond
 )
 
-// DialFailed is part of relay.Session. The upstream has received no byte, so the next address of
-// the endpoint can be tried.
+// DialFailed implements relay.Session. The upstream has received no byte, so DialFailed can try the
+// next address of the endpoint.
 func (s *session) DialFailed(err error) relay.Step {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -232,7 +232,7 @@ type target struct {
 }
 
 // parseEndpoint parses the address of an endpoint. If the address has no port, the result has the
-// port in the argument.
+// port of the argument "port".
 func parseEndpoint(ep hostlookup.Endpoint, port uint16) (target, error) {
 	// Most endpoints are an IP address, with or without a port. Parse these first, because this
 	// needs no allocation.
@@ -280,13 +280,13 @@ func (t target) resolve(ctx context.Context, r Resolver) ([]netip.AddrPort, erro
 }
 
 // minAttemptTimeout is the shortest time-out of one attempt to connect. It is 2 s because TCP sends
-// a lost SYN again after 1 s. An attempt gets less than minAttemptTimeout only if less time is left
-// of DialTimeout.
+// a lost SYN again after 1 s. If less than 2 s of DialTimeout is left, the attempt gets the rest of
+// DialTimeout.
 const minAttemptTimeout = 2 * time.Second
 
-// attemptTimeout returns the time-out of the next attempt to connect. It divides the time in the
-// argument left, the rest of DialTimeout, by n, the number of addresses not tried yet. The result
-// is at least minAttemptTimeout, if that much is left.
+// attemptTimeout returns the time-out of the next attempt to connect. The argument left is the rest
+// of DialTimeout, and n is the number of addresses that the Server has not tried yet. The result is
+// left/n, but at least minAttemptTimeout, and never more than left.
 func attemptTimeout(left time.Duration, n int) time.Duration {
 	return max(min(left, max(left/time.Duration(n), minAttemptTimeout)), time.Millisecond)
 }

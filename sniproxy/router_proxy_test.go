@@ -103,8 +103,8 @@ func TestProxyHeaderOnlyFromAllowedNetworks(t *testing.T) {
 	})
 }
 
-// For an endpoint without a port, the router uses the port that the client used. Behind a balancer,
-// this is the port of the balancer.
+// If an endpoint has no port, the router connects to the port that the client connected to. Behind
+// a balancer, this is a port of the balancer.
 func TestEndpointWithoutPort(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		var to []netip.AddrPort
@@ -187,7 +187,8 @@ func TestLoops(t *testing.T) {
 	})
 }
 
-// The router checks the addresses of a name and tries them in turn.
+// If an endpoint is a name, the router checks all addresses of the name, and tries the allowed ones
+// in turn.
 func TestEndpointWithSeveralAddresses(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		back := newEcho(t)

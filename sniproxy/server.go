@@ -27,8 +27,9 @@ import (
 // called from several goroutines. A Server cannot be used again after Shutdown or Close.
 type Server struct {
 	// Lookup finds the endpoint of a host. It is required. If Lookup is a hostlookup.Peeker, such
-	// as a Cache, the Server asks Peek first. If Peek has no answer, the Server calls LookupHost in
-	// a new goroutine, with a context that ends after LookupTimeout or when the client leaves.
+	// as a Cache, the Server calls its method Peek first. If Peek returns ErrWouldWait, the Server
+	// calls LookupHost in a new goroutine, with a context that ends after LookupTimeout or when the
+	// client leaves.
 	//
 	// If an endpoint has no port, the Server connects to the port that the client used: the port
 	// that a PROXY header names, or else the port of the listener. If an endpoint is a name with
@@ -53,19 +54,18 @@ type Server struct {
 	// LookupTimeout bounds a lookup. If the endpoint is a name, the DNS query for it may take
 	// LookupTimeout in addition. 0 means 5 s.
 	LookupTimeout time.Duration
-	// DialTimeout bounds the time for all attempts to connect to an endpoint together. 0 means 10
-	// s.
+	// DialTimeout bounds the total time of all attempts to connect to an endpoint. 0 means 10 s.
 	DialTimeout time.Duration
-	// IdleTimeout is how long no byte may move in either direction. After that, the Server closes
-	// the connection. 0 means 10 min, less than 0 means no bound.
+	// IdleTimeout is the time without a byte in either direction after which the Server closes the
+	// connection. 0 means 10 min, less than 0 means no bound.
 	IdleTimeout time.Duration
-	// HalfCloseTimeout is how long no byte may move after one side has ended its direction or has
-	// failed. If IdleTimeout is shorter, IdleTimeout applies instead. A byte that moves in the open
-	// direction restarts HalfCloseTimeout. 0 means 1 min, less than 0 means that only IdleTimeout
-	// applies.
+	// HalfCloseTimeout replaces IdleTimeout after one side has ended its direction or has failed.
+	// If no byte moves for this time, the Server closes the connection. If IdleTimeout is shorter,
+	// IdleTimeout applies instead. A byte that moves in the open direction restarts
+	// HalfCloseTimeout. 0 means 1 min, less than 0 means that only IdleTimeout applies.
 	HalfCloseTimeout time.Duration
-	// KeepAlive is the silence after which TCP probes a peer, and the interval of further probes.
-	// 0 means 15 s, less than 0 means no probes.
+	// KeepAlive is the time without a packet from a peer after which TCP sends it a keep-alive
+	// probe, and the interval between further probes. 0 means 15 s, less than 0 means no probes.
 	KeepAlive time.Duration
 
 	// MaxHello bounds a ClientHello or the head of a request in bytes. 0 means peek.MaxBytes
@@ -81,8 +81,8 @@ type Server struct {
 	MaxConnsPerSource int
 	// MaxPeeking bounds the number of connections whose clients have not named a host yet. When a
 	// new connection exceeds the bound, the Server looks for the source with the most of these
-	// connections, and closes the oldest of them. If a client has sent more than 4 KiB, its
-	// connection counts as one connection for each 4 KiB. 0 means no bound.
+	// connections, and closes the oldest of these connections of this source. If a client has sent
+	// more than 4 KiB, its connection counts as one connection for each 4 KiB. 0 means no bound.
 	MaxPeeking int
 	// MaxConnsPerHost bounds the number of open connections to one host. The Server refuses a
 	// further connection after the lookup, with an answer to the client. All names with the
@@ -90,8 +90,8 @@ type Server struct {
 	// connections to NoName and Fallback count as one host too. 0 means no bound.
 	MaxConnsPerHost int
 	// MaxRatePerHost bounds the number of new connections to one host in a second. After a second
-	// without a new connection, this number may arrive at once. The Server refuses further
-	// connections with an answer to the client. 0 means no bound.
+	// without a new connection, MaxRatePerHost connections may arrive at the same moment. The
+	// Server refuses further connections with an answer to the client. 0 means no bound.
 	MaxRatePerHost int
 	// TrustedSources are networks whose connections belong to no source, such as the networks of
 	// balancers that send no PROXY header. The Server closes such a connection to make room only if
@@ -112,17 +112,18 @@ type Server struct {
 
 	// AllowEndpoints, if not empty, are the only networks that the Server connects to.
 	//
-	// The Server connects to a loopback or link-local address only if AllowEndpoints has a prefix
-	// that contains the address and lies within the loopback or link-local range. It connects to a
-	// cloud metadata address, or to an address of this machine, only if AllowEndpoints has this
-	// address itself. So 0.0.0.0/0 does not allow 127.0.0.1. To allow 127.0.0.1 and everything
-	// else, list 0.0.0.0/0, ::/0 and 127.0.0.1/32. The Server never connects to unspecified,
-	// multicast and reserved addresses, nor to the addresses that it listens on. If an IPv6 address
-	// carries an IPv4 address, as 64:ff9b::7f00:1 does, both addresses must pass. All checks happen
-	// after DNS.
+	// A loopback or link-local address needs a prefix in AllowEndpoints that contains the address
+	// and is not larger than the loopback or link-local range. A cloud metadata address, or an
+	// address of this machine, needs a prefix that contains only this address. So 0.0.0.0/0 does
+	// not allow 127.0.0.1. To allow 127.0.0.1 and everything else, list 0.0.0.0/0, ::/0 and
+	// 127.0.0.1/32. The Server never connects to unspecified, multicast and reserved addresses, nor
+	// to the addresses that it listens on. If an IPv6 address contains an IPv4 address, as
+	// 64:ff9b::7f00:1 does, the Server checks both addresses. The Server makes all checks after
+	// DNS.
 	AllowEndpoints []netip.Prefix
 	// DenyEndpoints are networks that the Server never connects to, even if AllowEndpoints has
-	// them. List, for example, the virtual addresses that lead back to the routers.
+	// them. For example, list the virtual addresses of the balancers in front of the routers: such
+	// an address leads back to a router.
 	DenyEndpoints []netip.Prefix
 	// NAT64Prefixes are the prefixes of the site's own NAT64 translators, of 32, 40, 48, 56, 64 or
 	// 96 bits (RFC 6052). The Server checks the IPv4 address in an address with such a prefix. The
@@ -141,9 +142,9 @@ type Server struct {
 	// closes it when the client ends its direction.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 
-	// DrainSpread is how long before the deadline of Shutdown the Server starts to close the
-	// remaining connections. It closes them in random order over this time, so that the clients do
-	// not all reconnect at the same time. 0 means a quarter of the time until the deadline, less
+	// DrainSpread is the last part of the time until the deadline of Shutdown. During DrainSpread,
+	// the Server closes the remaining connections one by one, in random order, so that the clients
+	// do not all reconnect at the same time. 0 means a quarter of the time until the deadline, less
 	// than 0 means that the Server closes nothing before the deadline.
 	DrainSpread time.Duration
 
@@ -151,25 +152,25 @@ type Server struct {
 	// The Server also calls it for a connection that it closed because of a limit. Finished must
 	// not block, because the calling goroutine serves other connections too.
 	Finished func(Stats)
-	// Logger logs events that concern no single connection: accept errors, at most one line a
-	// second. nil means no log.
+	// Logger logs errors of accept, at most one line a second. These errors belong to no
+	// connection, so Finished does not report them. nil means no log.
 	Logger *slog.Logger
 
-	portable bool // for tests: the relay without event loops
+	portable bool // for tests: use the relay without event loops
 
 	once          sync.Once
-	invalid       error // from validate
+	invalid       error // the error of validate
 	engine        relay.Engine
-	epoch         time.Time // see now
-	instanceID    string    // for ProxyOut 2
+	epoch         time.Time // the zero of the clock of the method now
+	instanceID    string    // the ID in PROXY headers of version 2
 	guard         guard
 	conns         fairshare.Table[*session]
 	hosts         hostLimits
 	lastID        atomic.Uint64
 	queries       sync.WaitGroup // background lookups and DNS queries
 	draining      atomic.Bool
-	acceptErrors  atomic.Int64 // since the last log line
-	acceptErrorAt atomic.Int64 // the time of that line; see now
+	acceptErrors  atomic.Int64 // the number of errors since the last log line
+	acceptErrorAt atomic.Int64 // the time of the last log line, on the clock of the method now
 }
 
 // Resolver finds the addresses of a name. *net.Resolver is one.
@@ -267,9 +268,9 @@ func (s *Server) validate() error {
 //	go srv.Serve(l443, peek.TLS)
 //	go srv.Serve(l80, peek.HTTP1|peek.HTTP2)
 //
-// Serve owns l. It returns ErrServerClosed after Shutdown or Close. It returns another error if it
-// can accept no more connections. A lack of descriptors does not end Serve. Open connections stay
-// open when Serve returns; Shutdown waits for them.
+// Serve closes l, at the latest when it returns. It returns ErrServerClosed after Shutdown or
+// Close. It returns another error if it can accept no more connections. A lack of descriptors does
+// not end Serve. Open connections stay open when Serve returns; Shutdown waits for them.
 func (s *Server) Serve(l net.Listener, protocols peek.Protocol) error {
 	if err := s.init(); err != nil {
 		l.Close()
@@ -281,7 +282,8 @@ func (s *Server) Serve(l net.Listener, protocols peek.Protocol) error {
 	return serverClosed(s.engine.Serve(l, func(c relay.Conn) relay.Session { return s.accept(on, c) }))
 }
 
-// accept returns the session of a new connection, or nil if a limit closes it.
+// accept returns the session of a new connection. If the connection exceeds a limit, accept returns
+// nil, and the engine closes the connection.
 func (s *Server) accept(l *listener, c relay.Conn) relay.Session {
 	peer := c.RemoteAddr()
 	peer = netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
@@ -330,8 +332,8 @@ func (s *Server) reject(n *session, o Outcome, err error) relay.Session {
 	return nil
 }
 
-// acceptFailed runs after each failed accept. It logs at most one line a second, because when
-// descriptors run out, every new connection causes a failure.
+// acceptFailed runs after each failed accept. It logs at most one line a second: while the process
+// has no free descriptor, accept fails for every new connection.
 func (s *Server) acceptFailed(err error) {
 	if isResourceExhausted(err) {
 		s.makeRoom()
@@ -405,7 +407,7 @@ func (s *Server) inOrder() []*session {
 // Load is the load of a Server at one moment.
 type Load struct {
 	Conns    int   // open connections
-	Peeking  int   // open connections that have not named their host
+	Peeking  int   // open connections whose clients have not named a host
 	Pipes    int64 // pipes for bulk transfers; each holds two descriptors
 	Shed     int64 // connections closed at accept since the start, for lack of descriptors
 	Draining bool  // Shutdown or Close was called

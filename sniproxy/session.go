@@ -37,12 +37,12 @@ type session struct {
 	level           hostlookup.Level
 	lookedUp        bool
 	fallback        bool
-	sourceKnown     bool // the PROXY header has come, or there is none
+	sourceKnown     bool // the whole PROXY header has arrived, or the connection has none
 	dials           uint8
 	descriptorWaits uint8
 	answer          uint16
-	hostCounted     bool  // in Server.hosts
-	skip            int32 // the first bytes of the client that the upstream does not get: a PROXY header, empty lines
+	hostCounted     bool  // Server.hosts counts this connection
+	skip            int32 // how many first bytes the upstream does not get: a PROXY header, empty lines
 	client          clientInfo
 	preface         *preface   // nil after the peek
 	rare            *rareState // nil for most sessions
@@ -58,9 +58,9 @@ type session struct {
 
 // rareState holds the fields that few sessions need.
 type rareState struct {
-	proxy       *proxyInfo       // the PROXY header that came in
+	proxy       *proxyInfo       // the incoming PROXY header
 	rawName     string           // see Stats.RawName
-	untried     []netip.AddrPort // further addresses of the endpoint
+	untried     []netip.AddrPort // the addresses of the endpoint that the Server has not tried yet
 	proxyHeader []byte           // the PROXY header for the upstream
 	cancelQuery context.CancelFunc
 }
@@ -149,8 +149,8 @@ func (s *session) Hello(data []byte, end error) relay.Step {
 	return s.refuse(refusalOf(err), err)
 }
 
-// isHelloEnd reports whether the client can still receive an answer after its incomplete hello
-// ended with err.
+// isHelloEnd reports whether the Server can still send an answer to a client whose hello is not
+// complete. err is the reason why the Server reads no more of the hello.
 func isHelloEnd(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, relay.ErrHelloTooLong)
 }
@@ -172,9 +172,10 @@ func (s *session) refuseIncomplete(end error, silent bool) relay.Step {
 	return s.refuse(refuseSlow, end)
 }
 
-// endPeek stores the facts that the session needs about the client's first bytes, and releases the
-// parser. The error is nil, ErrEvicted, or ErrTooManyConns if there are not enough descriptors for
-// an upstream.
+// endPeek stores the facts about the client's first bytes that the session needs later, and
+// releases the parser. The error is ErrTooManyConns if the process has not enough descriptors for a
+// connection to an upstream, ErrEvicted if the Server has closed the connection to make room, and
+// otherwise nil.
 func (s *session) endPeek(r peek.Result, data []byte) error {
 	victim, err := s.srv.conns.Serve(s)
 	victim.close()
@@ -198,7 +199,7 @@ func (s *session) putPreface() {
 	}
 }
 
-// makeProxyHeader makes the PROXY header for the upstream, if Server.ProxyOut wants one.
+// makeProxyHeader makes the PROXY header for the upstream, if Server.ProxyOut is 1 or 2.
 func (s *session) makeProxyHeader() error {
 	if s.srv.ProxyOut == 0 {
 		return nil
@@ -229,8 +230,8 @@ func (s *session) drop(o Outcome, err error) relay.Step {
 	return relay.Step{Action: relay.Drop, Err: err}
 }
 
-// answerFor returns the answer for a refusal: the status of HTTP or the description of the TLS
-// alert, and the bytes. The bytes are nil if the client gets no answer.
+// answerFor returns the answer for a refusal. The number is the HTTP status, or the description of
+// the TLS alert. The slice holds the bytes of the answer. It is nil if the client gets no answer.
 func (s *session) answerFor(why refusal) (int, []byte) {
 	switch s.client.protocol {
 	case peek.TLS:
@@ -252,7 +253,8 @@ func (s *session) answerFor(why refusal) (int, []byte) {
 	return 0, nil
 }
 
-// endReason returns the outcome and the error of a connection that the session did not end itself.
+// endReason returns the outcome and the error of a connection that neither refuse nor drop has
+// ended.
 func (s *session) endReason(err error) (Outcome, error) {
 	switch {
 	case s.srv.conns.Evicted(s):

@@ -8,8 +8,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/relay"
 )
 
-// BenchmarkSession accepts a connection, reads its host and ends it, without sockets. A cache has
-// the host.
+// BenchmarkSession accepts a connection, reads its host and ends it, without sockets. The endpoint
+// of the host is in a cache.
 func BenchmarkSession(b *testing.B) {
 	cache := &hostlookup.Cache{TTL: hostlookup.Forever}
 	defer cache.Close()

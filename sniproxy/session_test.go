@@ -14,8 +14,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/relay"
 )
 
-// Without a descriptor, connecting waits for a while, and the Server evicts connections that have
-// not named a host.
+// If no descriptor is free for a connection to an upstream, the Server closes connections whose
+// clients have not named a host, and tries again later.
 func TestConnectingWaitsForDescriptors(t *testing.T) {
 	noMore := os.NewSyscallError("socket", syscall.EMFILE)
 	for name, tt := range map[string]struct {
@@ -103,7 +103,7 @@ func TestPeekers(t *testing.T) {
 	require.False(t, ok)
 }
 
-// An idle connection should take 1 KiB, together with the memory of the engine.
+// An idle connection should need at most 1 KiB of memory, including the memory of the engine.
 func TestSessionsAreSmall(t *testing.T) {
 	require.LessOrEqual(t, sizeOfSession, uintptr(320))
 }

@@ -31,7 +31,7 @@ func dialFrom(t *testing.T, source, front string) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-// openFrom is openTo with a source address.
+// openFrom does the same as openTo, but connects from a source address.
 func openFrom(t *testing.T, source, front, name string) *net.TCPConn {
 	t.Helper()
 	c := dialFrom(t, source, front)
@@ -39,7 +39,8 @@ func openFrom(t *testing.T, source, front, name string) *net.TCPConn {
 	return c
 }
 
-// fill opens n connections that stay silent, or have sent first.
+// fill opens n connections from one source. On each connection, it sends the bytes in first, and
+// nothing else. nil means that the connection sends nothing.
 func (r *router) fill(n int, source, front string, first []byte) (list []*net.TCPConn) {
 	r.t.Helper()
 	for range n {
@@ -53,8 +54,8 @@ func (r *router) fill(n int, source, front string, first []byte) (list []*net.TC
 	return list
 }
 
-// One source fills MaxConns with connections that say nothing, or half of a hello. A client of
-// another source still gets in, and the oldest of these connections makes room.
+// One source uses up MaxConns with connections that send nothing, or half of a hello. The Server
+// still accepts a client of another source: it closes the oldest connection of the first source.
 func TestSilentPeersMakeRoom(t *testing.T) {
 	hello := hellotest.Hello{Name: "a.example"}.Wire()
 	for name, first := range map[string][]byte{"silent": nil, "half a hello": hello[:20]} {
@@ -72,7 +73,8 @@ func TestSilentPeersMakeRoom(t *testing.T) {
 					require.ErrorIs(t, st.Err, sniproxy.ErrEvicted)
 					require.Equal(t, sniproxy.Limited, st.Outcome)
 				}
-				// The flooder returns, and makes room for itself.
+				// The flooder connects again, and the Server closes another connection of the
+				// flooder.
 				dialFrom(t, flooder, front)
 				requireClosed(t, silent[limit/2])
 				echo(t, slow, hello)
@@ -81,9 +83,9 @@ func TestSilentPeersMakeRoom(t *testing.T) {
 	}
 }
 
-// One source fills MaxConns with relayed connections that are idle. A client of another source
-// still gets in: the connection that has been idle for longest makes room. The source itself cannot
-// open another connection.
+// One source uses up MaxConns with relayed connections that are idle. The Server still accepts a
+// client of another source: it closes the connection of the first source that has been idle for
+// longest. The first source itself cannot open another connection.
 func TestIdleConnectionsMakeRoom(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		const limit = 6
@@ -113,7 +115,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	})
 }
 
-// The PROXY header names the source that makes room.
+// Behind a balancer, the source of a connection is the client in the PROXY header.
 func TestSharesBehindABalancer(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		const limit = 6
@@ -144,7 +146,7 @@ func TestSharesBehindABalancer(t *testing.T) {
 	})
 }
 
-// The connections of a balancer without PROXY headers count for no source.
+// If a balancer in TrustedSources sends no PROXY headers, its connections count for no source.
 func TestTrustedSources(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		const limit = 8
@@ -178,8 +180,8 @@ func TestTrustedSources(t *testing.T) {
 	})
 }
 
-// A source that sends large hellos without end reaches MaxPeeking with fewer connections. Others
-// stay.
+// A source that sends large hellos reaches MaxPeeking with fewer connections. The connections of
+// other sources stay open.
 func TestLargeHellosCountMore(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		r := newRouter(t, e, hosts{"a.example": newEcho(t).addr}, func(s *sniproxy.Server) { s.MaxPeeking = 10 })
@@ -200,8 +202,8 @@ func TestLargeHellosCountMore(t *testing.T) {
 	})
 }
 
-// Connections yields the connections whose clients have named a host first, in the order of the
-// naming.
+// Connections first yields the connections whose clients have named a host, in the order in which
+// the clients named it.
 func TestOrderOfConnections(t *testing.T) {
 	r := newRouter(t, native, hosts{"a.example": newEcho(t).addr})
 	front := r.serve(peek.TLS)

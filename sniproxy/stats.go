@@ -43,8 +43,8 @@ type Stats struct {
 
 	// Endpoint is the endpoint of the host. It is zero if the lookup returned an error.
 	Endpoint hostlookup.Endpoint
-	// Level says where the answer of the lookup came from. It is meaningful only if LookedUp is
-	// true.
+	// Level says where the answer of the lookup came from. Level has no meaning if LookedUp is
+	// false.
 	Level hostlookup.Level
 	// LookedUp reports whether a lookup has returned.
 	LookedUp bool
@@ -59,25 +59,26 @@ type Stats struct {
 	// description of a TLS alert (112). 0 means no answer.
 	Answer int
 
-	// ToUpstream counts the bytes of the client that the Server wrote to the upstream, without a
-	// PROXY header. ToClient counts the bytes written to the client, including an answer that the
-	// Server itself made. Both are 0 while the connection is open.
+	// ToUpstream is the number of the client's bytes that the Server wrote to the upstream, without
+	// a PROXY header. ToClient is the number of bytes that the Server wrote to the client,
+	// including an answer of the Server itself. Both are 0 while the connection is open.
 	ToUpstream, ToClient int64
 
 	// Start is the time of accept.
 	Start time.Time
-	// Peek is the time from accept until the client had named a host. Lookup begins at the end of
-	// Peek, and ends when the addresses of the host's endpoint were known. Dial begins at the end
-	// of Lookup, and ends when an upstream was connected or the Server gave up; it covers all
-	// attempts together. Total is the time from accept to close, or until now for an open
-	// connection. A value of 0 means that the phase did not end.
+	// Peek is the time from accept until the client had named a host. Lookup is the time from the
+	// end of Peek until the Server had the addresses of the endpoint. Dial is the time from the end
+	// of Lookup until the Server had connected to an upstream or had given up, so it contains all
+	// attempts. Total is the time from accept to close, or until now for an open connection. A
+	// value of 0 means that the phase did not end.
 	//
 	// All four are exact, because the Server reads the clock at the end of each phase. Peek, Lookup
 	// and Dial do not overlap, so their sum is at most Total.
 	Peek, Lookup, Dial, Total time.Duration
 
 	// Phase is the phase in which the connection ended, or the phase that an open connection is in.
-	// An open connection with PhaseRelay may still be connecting to its upstream.
+	// For an open connection, PhaseRelay can also mean that the Server is still connecting to the
+	// upstream.
 	Phase Phase
 	// Outcome is the result in one word. It is Open for an open connection.
 	Outcome Outcome
@@ -111,11 +112,11 @@ const (
 	Open         Outcome = iota // the connection has not ended
 	Relayed                     // the connection reached an upstream; Err says how it ended
 	NotFound                    // the host is unknown, or the client named no host
-	Rejected                    // wrong protocol, malformed, too large, invalid name, or bad PROXY header
+	Rejected                    // wrong protocol, malformed or too many first bytes, invalid name, or wrong PROXY header
 	Limited                     // the connection exceeded a limit, or was evicted
 	TimedOut                    // the client did not name a host within HelloTimeout
 	Gone                        // the client left before an upstream was connected
-	LookupFailed                // the lookup or the DNS query failed, or its answer was unusable
+	LookupFailed                // the lookup or the DNS query failed, or returned no usable address
 	DialFailed                  // the Server could not or must not connect to any address of the endpoint
 	Aborted                     // Shutdown or Close ended the connection before an upstream was connected
 )
@@ -140,7 +141,8 @@ var (
 	ErrServerClosed = errors.New("sniproxy: server closed")
 
 	// ErrTooManyConns means that the connection exceeded MaxConns or the descriptors of the
-	// process, and its source already had its share of the connections.
+	// process, and that the Server could close no other connection for it: its own source was the
+	// largest source, or no source had more than its share.
 	ErrTooManyConns = errors.New("sniproxy: too many connections")
 	// ErrTooManyFromSource means that the connection exceeded MaxConnsPerSource.
 	ErrTooManyFromSource = errors.New("sniproxy: too many connections from this source")

@@ -20,8 +20,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
-// stormAPI is the host API of the storm. The backend of host h<i> is i modulo the number of
-// backends.
+// stormAPI is the host API of TestStorm. The endpoint of the host h<i> is the backend with the
+// number i modulo the number of backends.
 type stormAPI struct {
 	backends []string
 	down     atomic.Bool
@@ -43,9 +43,9 @@ func (a *stormAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(map[string]string{"host": host, "endpoint": a.backends[i%len(a.backends)]})
 }
 
-// Thousands of connections are open and arrive, while slow clients hold connections and the API
-// fails and recovers. No connection reaches a wrong backend, no known host is refused, and no
-// descriptor or goroutine stays behind.
+// Thousands of connections are open, and thousands of new ones arrive. Meanwhile, slow clients hold
+// connections, and the API fails and recovers. No connection may reach a wrong backend, the router
+// may refuse no known host, and no descriptor or goroutine may remain at the end.
 func TestStorm(t *testing.T) {
 	const (
 		slow     = 100

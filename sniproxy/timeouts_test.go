@@ -20,8 +20,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
-// pipes is a network in memory: a listener, and a dial function for it. In a bubble of synctest,
-// hours pass at once, and a leaked goroutine is an error.
+// pipes is a network in memory: a listener, and a function that connects to it. The tests use it in
+// a bubble of testing/synctest. There, hours pass at once, and a leaked goroutine is an error.
 type pipes struct {
 	accept chan net.Conn
 	closed chan struct{}
@@ -65,7 +65,7 @@ func (p *pipes) dial(t *testing.T) net.Conn {
 	return c
 }
 
-// bubble is a router between two such networks.
+// bubble is a router between two networks of type pipes.
 type bubble struct {
 	*sniproxy.Server
 	front, back *pipes
@@ -144,7 +144,8 @@ func TestHelloTimeout(t *testing.T) {
 	}
 }
 
-// One byte a second does not extend HelloTimeout, which bounds the whole hello.
+// HelloTimeout bounds the time of the whole hello. A client that sends one byte a second does not
+// extend it.
 func TestSlowHelloTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble()

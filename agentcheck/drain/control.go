@@ -41,22 +41,23 @@ func (d *Drainer) ReadyHandler(check func(context.Context) error) http.Handler {
 //
 // The answer is one line of text. POST answers 200 when nothing is open any more, 202 when wait
 // ends before the drain is over, 504 when Timeout is over and something is still open, and 409 when
-// the drain has been undone. DELETE answers 409 after Shutdown. With stream the status is always
-// 200, because it comes before the result.
+// the drain has been undone. DELETE answers 409 after Shutdown. With stream, the status is always
+// 200, because Control sends the status before it knows the result.
 type Control struct {
 	Drainer *Drainer
 	// Allow decides whether a client may begin or undo a drain. nil means that only clients of a
 	// Unix socket may. See AllowFrom. Control always refuses requests that a web page sends.
 	Allow func(*http.Request) bool
-	// AllowGET permits "GET ?begin". Allow must permit the request too. Control requires the
-	// parameter, because links, crawlers and monitors send GET too.
+	// AllowGET permits "GET ?begin". Allow must permit the request too. A GET without the parameter
+	// begin never begins a drain, because links, crawlers and monitors send GET too.
 	AllowGET bool
 }
 
 // AllowFrom returns a value for Control.Allow. It permits clients of a Unix socket, and clients
 // whose connection comes from one of the networks. It refuses requests with a header Forwarded, Via
-// or X-Forwarded-For: a proxy has forwarded them, and the address is the proxy's. A proxy may add
-// none of these headers, so serve Control on a port that no proxy forwards to.
+// or X-Forwarded-For: a proxy has forwarded such a request, and the address of the connection is
+// the address of the proxy. Some proxies add none of these headers, so serve Control on a port that
+// no proxy forwards to.
 func AllowFrom(networks ...netip.Prefix) func(*http.Request) bool {
 	return func(r *http.Request) bool {
 		if isUnix(r) {
@@ -81,8 +82,8 @@ func AllowFrom(networks ...netip.Prefix) func(*http.Request) bool {
 	}
 }
 
-// Loopback returns the networks of the loopback device, for AllowFrom. In a pod these are the
-// addresses of all its containers, and of programs that "kubectl exec" starts.
+// Loopback returns the networks of the loopback device, for AllowFrom. In a pod, all containers of
+// the pod, and the programs that "kubectl exec" starts in them, connect from these networks.
 func Loopback() []netip.Prefix {
 	return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 }
@@ -201,11 +202,11 @@ func (d *Drainer) countControl(e *connEntry, change int) {
 }
 
 // Request asks the Control of another process to begin a drain, or to undo it, and returns the text
-// of the answer. It is for a subcommand of the program, so that "exec" of a preStop hook works in a
-// container without a shell and curl. address is unix:PATH for a Unix socket, otherwise HOST:PORT.
-// path is the path and query of Control, such as "/drain" or "/drain?undo". If the status is not
-// 200 or 202, Request returns an error with the text. Give ctx a deadline: Request has no timeout
-// of its own.
+// of the answer. Call it in a subcommand of your program. Then the "exec" of a preStop hook can run
+// this subcommand, in a container without a shell and curl. address is unix:PATH for a Unix socket,
+// otherwise HOST:PORT. path is the path and query of Control, such as "/drain" or "/drain?undo". If
+// the status is not 200 or 202, Request returns an error with the text. Give ctx a deadline:
+// Request has no timeout of its own.
 func Request(ctx context.Context, address, path string) (string, error) {
 	network := "tcp"
 	host := address

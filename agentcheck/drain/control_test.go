@@ -111,8 +111,8 @@ func TestControlPermission(t *testing.T) {
 	}
 }
 
-// A POST to Control on the drained server itself, as a preStop hook sends it, does not delay the
-// drain. If SIGTERM comes while the POST waits, the POST still gets its answer.
+// A preStop hook can send its POST to Control on the server that drains. Such a POST does not delay
+// the drain. If SIGTERM comes while the POST waits, the POST still gets its answer.
 func TestControlOnItsOwnServer(t *testing.T) {
 	socket := filepath.Join(haproxytest.Dir(t), "drain.sock")
 	l, err := net.Listen("unix", socket)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// connEntry is a connection that counts. The mutex of the Drainer guards its fields.
+// connEntry is a connection that the Drainer counts. The mutex of the Drainer guards its fields.
 type connEntry struct {
 	since    time.Time // the last change between idle and busy
 	idle     bool
@@ -34,9 +34,9 @@ func (d *Drainer) remove(e *connEntry) {
 	delete(d.conns, e)
 }
 
-// loadLocked counts open connections and requests. A POST to Control waits for the drain, so the
-// drain must not wait for the POST: loadLocked leaves out connections that carry only such
-// requests.
+// loadLocked counts open connections and requests. It leaves out connections that carry only
+// requests to Control: a POST to Control waits for the end of the drain, so the drain must not wait
+// for the POST.
 func (d *Drainer) loadLocked(now time.Time) Load {
 	l := Load{Requests: d.requests}
 	for e := range d.conns {
@@ -54,14 +54,15 @@ func (d *Drainer) loadLocked(now time.Time) Load {
 	return l
 }
 
-// Attach makes the Drainer count the connections and requests of srv, and makes srv close
-// connections during a drain, with the header "Connection: close" or with GOAWAY; the package
-// documentation says when. Attach wraps the fields Handler, ConnState and ConnContext of srv. Call
-// it once for each server, before the server starts.
+// Attach makes the Drainer count the connections and requests of srv. During a drain, it also makes
+// srv close connections, with the header "Connection: close" or with GOAWAY. The package
+// documentation says when srv sends these. Attach wraps the fields Handler, ConnState and
+// ConnContext of srv. Call it once for each server, before the server starts.
 //
 // The Drainer adds no "Connection: close" to the response to a request with the header Upgrade. If
-// a handler hijacks a connection, such as for a WebSocket, the connection counts until the handler
-// returns; with a listener of [Drainer.Listener] it counts until it is closed.
+// a handler hijacks a connection, for example for a WebSocket, the Drainer counts the connection
+// until the handler returns. If srv uses a listener of [Drainer.Listener], the Drainer counts the
+// connection until it is closed.
 func (d *Drainer) Attach(srv *http.Server) {
 	handler, connState, connContext := srv.Handler, srv.ConnState, srv.ConnContext
 	if handler == nil {
@@ -99,7 +100,7 @@ func (d *Drainer) mayGoAway(e *connEntry) bool {
 	return !d.began.IsZero() && time.Since(d.began) >= d.delay()/2 && (e == nil || e.requests == 1)
 }
 
-// countRequest records that a handler begins (1) or ends (-1).
+// countRequest records that a handler begins (change is 1) or ends (change is -1).
 func (d *Drainer) countRequest(e *connEntry, change int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -121,7 +122,7 @@ func (d *Drainer) setState(nc net.Conn, s http.ConnState) {
 	case http.StateActive:
 		e.idle, e.since = false, time.Now()
 	case http.StateHijacked, http.StateClosed:
-		if d.http[nc] == e { // otherwise conn.Close removes the entry
+		if d.http[nc] == e { // otherwise the listener is wrapped, and conn.Close removes the entry
 			delete(d.http, nc)
 			delete(d.conns, e)
 		}
@@ -151,8 +152,9 @@ func (d *Drainer) entryOf(nc net.Conn) *connEntry {
 	return e
 }
 
-// Listener returns a listener whose connections count until they are closed. It is for servers that
-// do not use net/http. Such a connection is never idle, so the drain waits for it.
+// Listener returns a listener for servers that do not use net/http. The Drainer counts each of its
+// connections until the connection is closed. Such a connection is never idle, so the drain waits
+// for it.
 func (d *Drainer) Listener(l net.Listener) net.Listener { return &listener{l, d} }
 
 type listener struct {
@@ -170,7 +172,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	return &conn{Conn: nc, d: l.d, entry: l.d.addLocked(false)}, nil
 }
 
-// conn counts until it is closed.
+// conn is a connection that the Drainer counts until it is closed.
 type conn struct {
 	net.Conn
 	d     *Drainer
@@ -181,7 +183,7 @@ type conn struct {
 // NetConn returns the connection of the inner listener.
 func (c *conn) NetConn() net.Conn { return c.Conn }
 
-// CloseWrite ends the sending direction, if the inner connection can.
+// CloseWrite calls CloseWrite of the inner connection, if the inner connection has this method.
 func (c *conn) CloseWrite() error {
 	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return w.CloseWrite()

@@ -20,18 +20,20 @@
 //	expired    Timeout is over, and something is still open.
 //
 // A drain begins with [Drainer.Begin], with a request to [Control], or with SIGTERM under
-// [Drainer.Run]. [Drainer.Undo] ends it, unless the server already stops. Without Run, the listeners
-// stay open in the steps waiting and done: the program is drained, and still serves every request.
+// [Drainer.Run]. [Drainer.Undo] ends it, unless the server already stops. Without Run, the
+// listeners stay open in the steps waiting and done, and the program still serves every request.
 //
-// An idle HTTP connection does not delay the end: Run closes it. A client that sent a request
-// during Delay was told to close its connection.
+// An idle HTTP connection does not delay the end of the drain, because Run closes it. A client that
+// has sent a request during Delay has no idle connection any more: the response has told the client
+// to close its connection.
 //
 // # What tells the balancer
 //
 //   - [Drainer.ReadyHandler] answers HTTP health checks of a balancer, and the readiness probe of a
 //     kubelet.
-//   - A Drainer is an agentcheck.Handler. It answers HAProxy's agent-check with "drain" and the
-//     progress, so that HAProxy's statistics page shows what the drain waits for.
+//   - A Drainer is an agentcheck.Handler. During a drain, it answers HAProxy's agent-check with
+//     "drain" and the progress. So HAProxy's statistics page shows how many connections and
+//     requests the drain waits for.
 //   - [Control] is the endpoint POST /drain, for operators and preStop hooks. [Request] is its
 //     client, for a subcommand of a program whose container has no shell.
 //
@@ -47,12 +49,12 @@
 //
 // # HTTP/2
 //
-// When a server of net/http sends GOAWAY, it drops the streams that clients have opened but that it
-// has not seen yet. HTTP/2 allows clients to repeat these requests. But HAProxy 2.6 without retries
+// When a server of net/http sends GOAWAY, it drops the requests that are on their way to the server
+// at this moment. HTTP/2 allows clients to repeat these requests. But HAProxy 2.6 without retries
 // fails them, and so does a client of net/http if the request has a body and no GetBody. So the
-// Drainer sends GOAWAY only in the second half of Delay, when a balancer that checks readiness has
-// stopped sending requests, and only with a response whose connection has no other request. Make
-// Delay twice as long for HTTP/2.
+// Drainer sends GOAWAY only in the second half of Delay: at that time, a balancer that checks
+// readiness has stopped sending requests. The Drainer sends it with a response, and only if the
+// connection has no other running request. So make Delay twice as long for HTTP/2.
 //
 // One case can still fail: an HTTP/2 connection comes through a TCP balancer, and its client always
 // has several requests open. This connection gets GOAWAY only when Run closes the listeners. The
@@ -60,7 +62,7 @@
 //
 // # What it does not do
 //
-// It does not close hijacked connections, and it does not see messages inside connections that are
-// not HTTP. It does not coordinate replicas: a PodDisruptionBudget limits how many of them drain at
-// the same time. It writes no log; see Drainer.Changed.
+// Package drain does not close hijacked connections. It does not see messages inside connections
+// that are not HTTP. It does not coordinate the replicas of a program: use a PodDisruptionBudget to
+// limit how many pods drain at the same time. It writes no log; see Drainer.Changed.
 package drain

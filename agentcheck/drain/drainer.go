@@ -12,9 +12,9 @@ import (
 )
 
 var (
-	// ErrUndone is the error of a wait for a drain that has been undone, or that never began.
+	// ErrUndone is the error of Wait if somebody has undone the drain, or if there is no drain.
 	ErrUndone = errors.New("drain: the drain was undone")
-	// ErrStopping is the error of Undo after Shutdown: the server is about to exit.
+	// ErrStopping is the error of Undo after a call of Shutdown: the server is about to exit.
 	ErrStopping = errors.New("drain: the server stops; its drain cannot be undone")
 )
 
@@ -25,13 +25,13 @@ type ExpiredError struct{ Progress Progress }
 // Error returns text with the numbers of open connections and requests.
 func (e *ExpiredError) Error() string { return "drain: " + e.Progress.String() }
 
-// poll is the interval between two counts of a wait. A count at the end of each request would cost a
-// busy server much more.
+// poll is the interval at which a waiting call counts the open connections and requests. A count at
+// the end of each request would cost a busy server much more time.
 const poll = 100 * time.Millisecond
 
-// Drainer drains one program. The zero value is ready to use, has the default Settings and is
-// Serving. Set the fields before the first call of a method, and do not copy a Drainer. Several
-// goroutines may call the methods at the same time.
+// Drainer drains one program. The zero value is ready to use. It has the default Settings, and its
+// State is Serving. Set the fields before the first call of a method, and do not copy a Drainer.
+// Several goroutines may call the methods at the same time.
 type Drainer struct {
 	Settings
 	// Count, if not nil, counts connections and requests that the Drainer does not see, for example
@@ -39,9 +39,9 @@ type Drainer struct {
 	// about 10 times a second, so Count must answer from memory. Several goroutines may call it at
 	// the same time.
 	Count func() Load
-	// Changed, if not nil, receives the current progress after a drain has begun or has been
-	// undone. Calls come one at a time, so the last call has the last state. Changed must not call
-	// Begin, Undo or Shutdown.
+	// Changed, if not nil, receives the current progress. The Drainer calls it after a drain has
+	// begun or has been undone, one call at a time. So the last call has the last state. Changed
+	// must not call Begin, Undo or Shutdown.
 	Changed func(Progress)
 
 	draining  atomic.Bool // began is not zero
@@ -52,8 +52,8 @@ type Drainer struct {
 	stopped  time.Time
 	requests int // requests with a running handler
 	conns    map[*connEntry]struct{}
-	http     map[net.Conn]*connEntry // of http.Servers whose listeners are not wrapped
-	changed  chan struct{}           // closed by Begin, Undo and Shutdown; nil without waiters
+	http     map[net.Conn]*connEntry // connections of http.Servers that do not use a listener of Drainer.Listener
+	changed  chan struct{}           // Begin, Undo and Shutdown close it; nil if no call waits
 }
 
 // Progress returns the progress of the drain.
@@ -196,9 +196,9 @@ func (d *Drainer) wakeLocked() {
 
 // Shutdown drains the program for the last time: Undo is no longer possible. Shutdown waits until
 // Delay is over and then calls closeListeners, which may be nil. After that it waits like Wait. If
-// a drain has begun before, its Delay counts from then, and Timeout counts from the call of
-// Shutdown at the earliest. If ctx ends, Shutdown calls closeListeners at once, and returns the
-// error of ctx.
+// a drain has begun earlier, Delay starts at its begin. Timeout starts at the end of Delay, or at
+// the call of Shutdown if that is later. If ctx ends, Shutdown calls closeListeners at once, and
+// returns the error of ctx.
 func (d *Drainer) Shutdown(ctx context.Context, closeListeners func()) (Progress, error) {
 	d.begin(true)
 	_, err := d.waitFor(ctx, func(p Progress) bool { return p.State != Draining })

@@ -15,7 +15,7 @@ import (
 	"github.com/headgate/headgate/agentcheck"
 )
 
-// result is what Wait or Shutdown returned, and when.
+// result has the results of Wait or Shutdown, and the time of the return.
 type result struct {
 	Progress
 	err error
@@ -58,7 +58,8 @@ func TestWait(t *testing.T) {
 		require.EqualError(t, d.Ready(), "draining, serves new requests for 4s more; 2 connections, 0 requests; at most 24s more")
 		require.Equal(t, "up drain # "+d.Ready().Error(), d.ServeAgent(t.Context(), nil).String())
 
-		// A context, an undone drain, the end of the connections and the end of the time end a wait.
+		// Each of four events ends a wait: the end of the context, Undo, the end of the last
+		// connection, and the end of Timeout.
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		r := <-wait(ctx, d)
@@ -97,7 +98,8 @@ func TestWait(t *testing.T) {
 	})
 }
 
-// An old wait does not continue with the drain that follows an undone one.
+// If a drain is undone and another drain begins, a call of Wait for the first drain does not wait
+// for the second one.
 func TestWaitEndsWithItsDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &Drainer{}

@@ -37,12 +37,13 @@ const (
 
 // Settings are the times of a drain.
 type Settings struct {
-	// Delay is how long the server serves new requests after the drain has begun, while balancers
-	// notice that readiness fails. 0 means 10s, and a negative Delay means none. Make it longer than
-	// the balancer's interval between checks, times the number of checks that must fail.
+	// Delay is the time after the begin of the drain in which the server still serves new requests.
+	// In this time, balancers notice that readiness fails. 0 means 10s, and a negative value means
+	// no delay. Make it longer than the balancer's interval between checks, times the number of
+	// checks that must fail.
 	Delay time.Duration
-	// Timeout is how long the drain then waits for requests and connections. 0 means 15s, and a
-	// negative Timeout means that the drain does not wait.
+	// Timeout is how long the drain waits for requests and connections after the end of Delay. 0
+	// means 15s, and a negative Timeout means that the drain does not wait.
 	Timeout time.Duration
 }
 
@@ -61,10 +62,11 @@ func resolve(d, byDefault time.Duration) time.Duration {
 type Load struct {
 	Connections int // all open connections
 	Idle        int // open connections without a request; the drain does not wait for them
-	Requests    int // requests whose handlers run
-	// Oldest is how long the longest busy connection has been busy. With HTTP/1 this is the age of
-	// its request, with HTTP/2 the time since the connection was last idle, and with other
-	// protocols the age of the connection. Oldest is 0 if no connection is busy.
+	Requests    int // requests whose handlers are running
+	// Oldest is the longest time for which an open connection has been busy. 0 means that no
+	// connection is busy. With HTTP/1, the time is the age of the request. With HTTP/2, it is the
+	// time since the connection was last idle. With other protocols, it is the age of the
+	// connection.
 	Oldest time.Duration
 }
 
@@ -101,7 +103,8 @@ type Progress struct {
 	Stopping bool
 	// DelayLeft is the rest of Delay. It is 0 unless the State is Draining.
 	DelayLeft time.Duration
-	// Left is the longest time until the drain is over. It is 0 if there is no drain or it is over.
+	// Left is the longest time that the drain can still last. It is 0 if there is no drain, or if
+	// the drain is over.
 	Left time.Duration
 	Load
 }
@@ -109,9 +112,9 @@ type Progress struct {
 // Progress computes the progress of a drain at the time now. It is a pure function.
 //
 // began is the time when the drain began. The zero time means that there is no drain. stopped is
-// the time of the call of Shutdown, or the zero time. If Shutdown was called after Delay was over,
-// Timeout begins with the call. So a server that somebody drained an hour ago still waits for its
-// connections.
+// the time of the call of Shutdown. The zero time means no such call. If the call came after the
+// end of Delay, Timeout starts with the call. So a server that somebody drained an hour ago still
+// waits for its connections.
 func (s Settings) Progress(began, stopped, now time.Time, load Load) Progress {
 	p := Progress{Stopping: !stopped.IsZero(), Since: began, Load: load}
 	if began.IsZero() {
@@ -162,7 +165,8 @@ func plural(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// seconds formats d in whole seconds, rounded up, so that a wait that goes on never shows 0s.
+// seconds formats d in whole seconds. It rounds up, so that the result is 0s only if no time is
+// left.
 func seconds(d time.Duration) string {
 	return ((d + time.Second - 1) / time.Second * time.Second).String()
 }

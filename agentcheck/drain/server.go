@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// answerTime bounds how long Serve waits for the answers of Control when the drain is over. A
-// waiting request to Control looks every 100 ms whether the drain is over.
+// answerTime bounds how long Serve, after the end of the drain, waits for Control to answer its
+// requests. A request to Control that waits notices the end of the drain within 100 ms.
 const answerTime = time.Second
 
 // Run listens on srv.Addr, with TLS if srv.TLSConfig is set, and serves until ctx ends or the
@@ -50,7 +50,7 @@ func (d *Drainer) Run(ctx context.Context, srv *http.Server) error {
 func (d *Drainer) Serve(ctx context.Context, srv *http.Server, listeners ...net.Listener) error {
 	d.Attach(srv)
 	serve := srv.Serve
-	if srv.TLSConfig != nil { // decide now: Serve sets a TLSConfig for HTTP/2
+	if srv.TLSConfig != nil { // check this now, because Serve sets a TLSConfig for HTTP/2
 		serve = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }
 	}
 	served := make(chan error, len(listeners))
@@ -66,7 +66,7 @@ func (d *Drainer) Serve(ctx context.Context, srv *http.Server, listeners ...net.
 		working, failed := context.WithCancelCause(context.WithoutCancel(ctx))
 		shut := make(chan struct{})
 		finished := make(chan struct{})
-		go func() { // a listener that fails during Delay ends the drain
+		go func() { // if a listener fails during Delay, the drain ends
 			defer close(finished)
 			for running > 0 {
 				if err := <-served; !errors.Is(err, http.ErrServerClosed) {

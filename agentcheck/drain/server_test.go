@@ -61,8 +61,8 @@ func (r *replica) start() {
 	go func() { served <- r.drainer.Serve(ctx, srv, l) }()
 }
 
-// A balancer that checks readiness loses no request while each of two servers restarts. The clients
-// keep their connections and repeat nothing, and neither does HAProxy.
+// A balancer that checks readiness loses no request while two servers restart one after the other.
+// The clients keep their connections. Neither the clients nor HAProxy repeat a request.
 func TestRestartsLoseNoRequest(t *testing.T) {
 	for name, test := range map[string]struct {
 		mode, server string // in haproxy.cfg
@@ -360,7 +360,7 @@ func TestRunDrainsOnSIGTERM(t *testing.T) {
 	require.Equal(t, drain.Done, d.Progress().State)
 }
 
-// BenchmarkAttach measures the time that the counting adds to a request.
+// BenchmarkAttach measures how much longer a request takes because the Drainer counts it.
 func BenchmarkAttach(b *testing.B) {
 	handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	for name, attach := range map[string]bool{"plain": false, "attached": true} {
@@ -384,7 +384,8 @@ func BenchmarkAttach(b *testing.B) {
 	}
 }
 
-// A WebSocket counts until it is closed, if the listener is wrapped.
+// If the server uses a listener of Drainer.Listener, the Drainer counts a WebSocket until it is
+// closed.
 func TestHijackedConnections(t *testing.T) {
 	hijacked := make(chan net.Conn, 1)
 	d := &drain.Drainer{Settings: drain.Settings{Delay: 50 * time.Millisecond, Timeout: patience}}

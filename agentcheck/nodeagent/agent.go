@@ -18,10 +18,10 @@ const (
 	// reopenInterval is the pause before Run tries again to open a port. Usually another process
 	// still has the port for a moment, such as the old agent that this process replaces.
 	reopenInterval = time.Second
-	// activeTime decides which HAProxies a drain waits for: the HAProxies that have made a check in
-	// the last activeTime. It is several times the usual agent-inter.
+	// A drain by command waits only for the HAProxies that have made a check in the last
+	// activeTime. activeTime is several times the usual agent-inter.
 	activeTime = 30 * time.Second
-	// progressInterval is the time between two looks of Drain at its progress.
+	// progressInterval is the interval at which Drain checks its progress.
 	progressInterval = 20 * time.Millisecond
 )
 
@@ -32,16 +32,16 @@ const (
 type Agent struct {
 	Watcher   *Watcher
 	Listeners *Listeners
-	// Changed, if not nil, is called with each new State, after Listeners.Update has applied the
-	// State. Its second argument is the error of Listeners.Update. A State without Answers is not
-	// applied to the Listeners.
+	// Changed, if not nil, receives each new State. Run calls Changed after it has passed the State
+	// to Listeners.Update. The second argument is the error of Listeners.Update. Run does not pass
+	// a State without Answers to Listeners.Update.
 	//
 	// If a port cannot be opened, Run tries again every second. After each attempt, Run calls
 	// Changed again with the same State. All calls come from one goroutine.
 	Changed func(State, error)
 
 	mu     sync.Mutex
-	since  time.Time // of the drain command; zero if there is none
+	since  time.Time // the time of the drain command; zero without a drain command
 	status DrainStatus
 	checks map[checker]lastCheck
 	swept  time.Time // when checkers without a check in activeTime were last removed
@@ -51,7 +51,7 @@ type Agent struct {
 // an HAProxy checks the same agent port for several of its servers, it still counts as one checker.
 type checker struct {
 	addr    netip.Addr
-	service string // "" for the node
+	service string // "namespace/name" of the Service; "" for the port of the node
 }
 
 func (c checker) String() string { return fmt.Sprintf("%s (%s)", c.addr, cmp.Or(c.service, "node")) }
@@ -145,9 +145,9 @@ func (a *Agent) recordCheck(service string, x agentcheck.Exchange) {
 	a.checks[from] = last
 }
 
-// Drain requests a drain of the node, with the reason "drain command". It returns when each HAProxy
-// with a check in the last 30 s has received the answer "drain". If ctx ends first, it returns the
-// error of ctx. In both cases it also returns the progress of the drain.
+// Drain requests a drain of the node, with the reason "drain command". It waits until each HAProxy
+// that has made a check in the last 30 s has received the answer "drain". If ctx ends first, Drain
+// returns the error of ctx. In both cases, Drain also returns the progress of the drain.
 //
 // The request stays in force until EndDrain. If Drain is called again before EndDrain, the request
 // keeps the time of the first call.
@@ -207,11 +207,11 @@ func (a *Agent) progress(since time.Time) DrainProgress {
 
 // DrainProgress is the progress of a drain by command.
 type DrainProgress struct {
-	Since  time.Time   // of the request
-	Status DrainStatus // of the last State
+	Since  time.Time   // the time of the request
+	Status DrainStatus // the field Drain of the last State
 	// Informed is the number of HAProxies that have received the answer "drain" since the request.
-	// An HAProxy that checks several agent ports of the node counts once for each port. HAProxies
-	// without a check in the last 30 s do not count. Informed is 0 until the node drains.
+	// An HAProxy that checks several agent ports of the node counts once for each port. An HAProxy
+	// that has made no check in the last 30 s does not count. Informed is 0 until the node drains.
 	Informed int
 	// Uninformed are the HAProxies that have made a check in the last 30 s but have not received
 	// the answer "drain". An element is "address (namespace/name)" for the port of a Service, or

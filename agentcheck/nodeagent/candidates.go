@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// candidate is a node that drains or wants to drain: it has a drain request or is held down. A node
-// that is held down has no request any more, but continues to drain for Rules.HoldDown.
+// candidate is a node that has a drain request, or that is held down. A node is held down for the
+// time Rules.HoldDown after its last request has ended: it continues to drain without a request.
 type candidate struct {
 	node    string
 	request DrainRequest
@@ -21,9 +21,10 @@ type candidate struct {
 func (c candidate) heldDown() bool { return !c.ended.IsZero() }
 
 // nextCandidates returns the candidates at the time now. previous are the candidates that the last
-// call returned. requests are the present requests of all nodes, by node name. At most limit nodes
-// may begin to drain. At most ceiling nodes may drain, including nodes that drain already. So if a
-// cluster has shrunk to its draining nodes, some of them take traffic again.
+// call returned. requests are the present requests of all nodes, by node name. A node may begin to
+// drain only if at most limit nodes then drain. Nodes that drain already continue, but never more
+// than ceiling nodes. So if a cluster has shrunk to its draining nodes, some of these nodes get
+// traffic again.
 //
 // The result is sorted: first the uncounted nodes, because no limit applies to them, then the other
 // nodes by the time of their requests. So all agents that see the same objects compute the same
@@ -36,8 +37,8 @@ func nextCandidates(previous []candidate, requests map[string]DrainRequest, limi
 		request, requested := requests[c.node]
 		switch {
 		case requested:
-			// A candidate keeps the time of its first request, and thus its place in the order,
-			// even if its requests paused for less than the hold-down.
+			// A candidate keeps the time of its first request, and so its place in the order, even
+			// if it had no request for a time that was shorter than the hold-down.
 			request.Since = earliest(c.request.Since, toSecond(request.Since))
 			c.request, c.ended = request, time.Time{}
 		case !c.heldDown():
@@ -58,7 +59,7 @@ func nextCandidates(previous []candidate, requests map[string]DrainRequest, limi
 		next = append(next, candidate{node: node, request: request})
 	}
 	slices.SortFunc(next, compareCandidates)
-	place, requested := 0, 0 // counted candidates so far, and those of them with a request
+	place, requested := 0, 0 // the counted candidates so far, and how many of them have a request
 	for i := range next {
 		c := &next[i]
 		if c.request.Uncounted {
@@ -70,7 +71,7 @@ func nextCandidates(previous []candidate, requests map[string]DrainRequest, limi
 		}
 		c.granted = place < c.limit && requested < ceiling
 		place++
-		if !c.heldDown() { // a node that is held down may have been deleted
+		if !c.heldDown() { // a node that is held down may be deleted already
 			requested++
 		}
 	}
@@ -82,8 +83,8 @@ func toSecond(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
 // compareCandidates sorts by class, then by the time of the drain request in whole seconds, then by
 // the name of the node. Kubernetes keeps times in whole seconds. So an agent that starts later
-// cannot know which of two requests in the same second came first. The name gives the same order in
-// all agents.
+// cannot know which of two requests in the same second came first. With the name as the last key,
+// all agents compute the same order.
 func compareCandidates(a, b candidate) int {
 	return cmp.Or(
 		cmp.Compare(a.class(), b.class()),
@@ -125,19 +126,19 @@ func percent(share float64) string { return strconv.FormatFloat(share*100, 'f', 
 
 const reasonGone = "node is gone"
 
-// deletionGuard decides whether the agent treats its own node as deleted if the Node object is
-// missing. A deleted node drains. But if more nodes than drainLimit are missing at the same time,
-// somebody has probably deleted Node objects by mistake, or has restored a store without them. In
-// this case the nodes still serve, so the node must not drain.
+// deletionGuard decides what a missing Node object of the agent's own node means. Normally the node
+// counts as deleted, and drains. But if more nodes than drainLimit are missing at the same time,
+// somebody has probably deleted Node objects by mistake, or has restored a store of the API server
+// without them. In this case the nodes still serve, so the node must not drain.
 type deletionGuard struct {
 	total     int       // number of counted nodes when the node last existed; 0 if it never existed
-	since     time.Time // when the node was found missing; zero while it exists
+	since     time.Time // when the agent noticed that the node is missing; zero while it exists
 	confirmed bool      // the agent treats the node as deleted
 }
 
 // check updates the guard with the snapshot s. If the node is missing but does not count as
-// deleted, doubt says why. If the node exists or is treated as deleted, doubt is "". The argument
-// drains reports whether the node drained before; such a node continues to drain.
+// deleted, the result doubt says why. Otherwise doubt is "". The argument drains is true if the
+// node drained before. Such a node continues to drain.
 func (g *deletionGuard) check(now time.Time, s snapshot, drains bool, share float64) (doubt string) {
 	if s.node != nil {
 		g.since, g.confirmed = time.Time{}, false

@@ -186,8 +186,8 @@ func TestNoHoldDown(t *testing.T) {
 	require.Empty(t, nextCandidates(candidates, nil, 1, 10, -1, noon))
 }
 
-// The number of nodes may be out of date. All nodes that the agent sees count in any case, so a
-// drain waits rather than begins.
+// The number of nodes may be out of date. The agent uses at least the number of nodes that it sees.
+// If the number is too low, a drain waits longer.
 func TestNumberOfNodesThatIsOutOfDate(t *testing.T) {
 	requests := parseRequests(t, "a@1 b@2 c@3 -x@0")
 	tests := []struct {

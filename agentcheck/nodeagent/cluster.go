@@ -25,7 +25,7 @@ import (
 // count of all nodes.
 type cluster struct {
 	client        rest.Interface
-	rules         Rules // with defaults
+	rules         Rules // with the default in place of each zero
 	selectors     []selector
 	countInterval time.Duration
 	countNow      chan struct{}
@@ -40,11 +40,11 @@ type cluster struct {
 	requests []map[string]DrainRequest // by node name, one map for each selector
 	services services
 	nodes    int       // number of all nodes, -1 before the first count
-	counted  time.Time // when the agent sent the request for the number in nodes
+	counted  time.Time // when the agent sent the request whose answer is the field nodes
 }
 
-// selector has the two selectors of a Signal: fields is a field selector, labels is a label
-// selector.
+// selector has the two selectors of a Signal: the field selector in fields, and the label selector
+// in labels.
 type selector struct{ fields, labels string }
 
 // Names of feeds, also in errors.
@@ -102,7 +102,7 @@ func (c *cluster) run(ctx context.Context, notify func()) error {
 	return ctx.Err()
 }
 
-// change updates the cluster under its lock.
+// The method change calls update while it holds the lock of the cluster, and then calls notify.
 func (c *cluster) change(update func()) {
 	c.mu.Lock()
 	update()
@@ -110,8 +110,8 @@ func (c *cluster) change(update func()) {
 	c.notify()
 }
 
-// health returns the function that one feed (a watch or the count) calls with each error, and with
-// nil when the feed works again.
+// The method health returns a function for one feed. The feed (a watch or the count) calls this
+// function with each error, and with nil when the feed works again.
 func (c *cluster) health(feed string) func(error) {
 	return func(err error) {
 		c.change(func() {
@@ -207,7 +207,8 @@ func (c *cluster) watchSelected(ctx context.Context, i int) {
 }
 
 // dropLists removes large lists that no signal reads. It keeps the managed fields, because signals
-// read the times of requests there. nodeselect.TrimNode would remove them.
+// read the times of requests there. So it does not use nodeselect.TrimNode, which removes the
+// managed fields.
 func dropLists(n *corev1.Node) (*corev1.Node, bool) {
 	n.Status.Images, n.Status.VolumesInUse, n.Status.VolumesAttached = nil, nil, nil
 	return n, true
@@ -240,8 +241,8 @@ func (c *cluster) watchServices(ctx context.Context) {
 	}
 }
 
-// countNodes reads the number of nodes from the API server: at random times, about countInterval
-// apart, and soon after each call of the method recount.
+// countNodes reads the number of nodes from the API server, about once in each countInterval, at
+// random times. It also reads the number soon after each call of the method recount.
 func (c *cluster) countNodes(ctx context.Context) {
 	const firstRetry, longestRetry = 200 * time.Millisecond, 5 * time.Second
 	health := c.health(feedCount)
@@ -304,13 +305,13 @@ func (c *cluster) snapshot() snapshot {
 	for _, requests := range c.requests {
 		maps.Copy(s.requests, requests)
 	}
-	delete(s.requests, c.rules.Node) // the tracker computes these from the own node
+	delete(s.requests, c.rules.Node) // the tracker computes the requests of the own node from the field node
 	return s
 }
 
 // firstError returns the error of a feed that fails, or nil. If several feeds fail, it returns the
-// error of the first one in a fixed order. So the result does not change each time that another
-// feed fails.
+// error of the feed that is first in a fixed order. So the result does not alternate between the
+// errors of several feeds.
 func (c *cluster) firstError() error {
 	feeds := []string{feedNode}
 	for _, by := range c.selectors {

@@ -1,19 +1,20 @@
 // Package nodeagent answers HAProxy's agent checks on a Kubernetes node. It computes the answers
 // from Node and Service objects, and opens one port for each answer.
 //
-// Every node runs one agent. On a fixed port the agent answers for the node:
+// Every node runs one agent. On a fixed port, the agent gives the answer for the node:
 //
 //	up ready                   the node takes traffic
 //	up drain # cordoned        no new traffic; running connections may end
 //
-// For each Service with the annotation headgate.dev/agent-port, the agent also answers on the port
-// in this annotation. The answer combines the Service's weight with the state of the node:
+// For each Service with the annotation headgate.dev/agent-port, the agent also opens the port in
+// this annotation. The answer on this port combines the weight of the Service with the state of the
+// node:
 //
 //	up ready 50%               headgate.dev/weight: "50"
 //	up drain 50% # cordoned    the same Service on a cordoned node
 //
-// HAProxy makes an agent check in each agent-inter, which is a few seconds. So a cordon or a
-// changed annotation takes effect within one such interval, and HAProxy needs no new configuration.
+// HAProxy makes an agent check once in each agent-inter, which is a few seconds. So a cordon or a
+// changed annotation has its effect within agent-inter, and HAProxy needs no new configuration.
 //
 //   - [Rules.State] is a pure function. From the objects of a cluster it computes the answers for
 //     one node.
@@ -33,9 +34,9 @@
 // # Reasons to drain a node
 //
 // A [Signal] finds a [DrainRequest] in a Node object: a cordon, a deletion, an annotation, a label,
-// a taint, or the result of a function that the caller provides. Other requests come from outside
-// of the cluster: files on the node (Watcher.Files), and requests of the caller
-// (Watcher.SetRequests, Agent.Drain).
+// a taint, or the result of a function that the caller provides. There are two other sources of
+// requests: files on the node (Watcher.Files), and calls of the program (Watcher.SetRequests,
+// Agent.Drain).
 //
 // A drain begins immediately, unless too many nodes drain (see below). When the last request has
 // ended, the node is held down: it continues to drain for Rules.HoldDown. So a request that comes
@@ -45,10 +46,11 @@
 //
 // # Limit of draining nodes
 //
-// Rules.MaxDrain is a share of the cluster's nodes. At most this share of the nodes, rounded down,
-// drains at the same time, but always at least one node may. If the share is below 1, one node
-// always keeps its traffic: the only node of a cluster never drains, and of two nodes only one
-// drains. A node that has to wait for other nodes takes traffic and answers:
+// Rules.MaxDrain is a share of the cluster's nodes. The agents compute a limit from this share: the
+// share times the number of nodes, rounded down, but at least one. At most this number of nodes
+// drains at the same time. If the share is below 1, at least one node always keeps its traffic. So
+// the only node of a cluster never drains, and of two nodes only one drains. A node that has to
+// wait for other nodes still gets traffic, and answers:
 //
 //	up ready # cordoned; waits: 3 of 10 nodes drain, no more than 3 may (30%)
 //
@@ -61,41 +63,41 @@
 //   - the last write of the field by its manager (metadata.managedFields)
 //   - the time when the agent first saw the request
 //
-// A node that drains continues until its requests end, even if earlier requests appear or the
-// cluster shrinks. There is one exception: if the cluster shrinks until all its remaining nodes drain,
-// the node that is last in the order takes traffic again. A node that is held down counts as draining.
+// A node that drains continues until its requests end, even if a node with an earlier request
+// appears, or if the cluster shrinks. There is one exception: if the cluster shrinks until all its
+// remaining nodes drain, the node that is last in the order gets traffic again. For the limit, a
+// node that is held down counts as a node that drains.
 //
-// Some nodes do not count for the limit and drain immediately, such as control planes that are
-// excluded from load balancers. If all nodes of a cluster are excluded, all of them count.
+// A node that is excluded from load balancers, such as a control plane, does not count for the
+// limit and drains immediately. But if all nodes of a cluster are excluded, all of them count.
 //
 // Limitations:
 //
-//   - Kubernetes keeps times in whole seconds. If two nodes request a drain in the same second, the
-//     name decides. So a node may begin to drain, and take traffic again within that second: a node
-//     with an earlier name has requested a drain and takes its place. After that second, this
-//     happens only if an earlier request appears late. Such a request comes from a node that the
-//     agent saw late, or from a node that did not count before, such as a cordoned node that was
-//     excluded until now.
+//   - Kubernetes keeps times in whole seconds. If the requests of two nodes have the same second,
+//     their names decide. So a node can begin to drain and stop again within this second, because a
+//     node with an earlier name gets a request and drains instead. After this second, a node stops
+//     early only if an earlier request appears late: from a node that the agent saw late, or from a
+//     node that did not count before, such as a cordoned node that was excluded until now.
 //   - A Watcher sees other nodes only if the API server can select them by a field (cordoned nodes)
 //     or by a label. It does not see nodes that drain because of an annotation, a taint without a
 //     cordon, a file or a command, and does not count them. Such a node still waits for the nodes
 //     that its own agent sees. If many nodes may drain at the same time, use cordons or labels.
-//   - An agent that starts does not know which nodes are held down. An agent without contact to the
-//     API server, or with a slow one, uses the last state that it knows.
+//   - An agent that starts does not know which nodes are held down. While the API server does not
+//     answer or is slow, an agent uses the last state that it knows.
 //   - MaxDrain is a share of the number of nodes, not of their capacity. Nodes that are not ready
 //     count too.
 //   - All agents of a cluster need the same Signals, MaxDrain and HoldDown.
 //
 // If the Node object of a node is deleted, the node drains and does not count for the limit. But if
 // more nodes than MaxDrain allows are missing at the same time, the agents treat no further node as
-// deleted, and their answers show this. The reason: somebody has probably deleted Node objects by
-// mistake, or has restored a store without them, and the nodes still serve. A node that drains
-// already continues to drain.
+// deleted, and their answers show this. In this case, somebody has probably deleted Node objects by
+// mistake, or has restored a store of the API server without them, and the nodes still serve. A
+// node that drains already continues to drain.
 //
-// The number of nodes that an agent uses for the limit may be out of date, but it is never less than
-// the number of nodes that the agent sees. If the number is too low, drains only wait longer. If it is
-// too high, more nodes than MaxDrain allows may drain, but never all. After the removal of many nodes,
-// this lasts at most 1 min.
+// The number of nodes that an agent uses for the limit may be out of date, but it is never less
+// than the number of nodes that the agent sees. If the number is too low, drains only wait longer.
+// If the number is too high, more nodes than MaxDrain allows can drain, but never all. After the
+// removal of many nodes, the number is too high for at most 1 min.
 //
 // # Weights that fall to 0
 //
@@ -104,27 +106,29 @@
 //
 //	up ready 50% # weight falls to 0, held for 2.5s
 //
-// The delay exists because HAProxy asks each agent at a different moment. Assume that a Service
-// moves from cluster A to cluster B: its weight in A falls from 100 to 0, and its weight in B rises
-// from 0 to 100. If HAProxy asked the agents of A first, no server would have a weight for a
-// moment. The agents of A cannot see cluster B. But within one agent-inter, HAProxy asks all agents
-// of B. So the delay must be longer than agent-inter plus the time between the two annotations.
+// The delay is necessary because HAProxy checks each agent at a different moment. Assume that a
+// Service moves from cluster A to cluster B: somebody annotates the weight 0 instead of 100 in A,
+// and the weight 100 instead of 0 in B. If HAProxy checked the agents of A first, all servers would
+// have the weight 0 for a moment. The agents of A cannot see cluster B. But within one agent-inter,
+// HAProxy checks all agents of B. So the delay must be longer than agent-inter plus the time
+// between the two annotations.
 //
-// During the delay the agent answers the last weight, and not a small weight. HAProxy rounds the
-// percentage of a server's configured weight down, so a small weight may become 0: 9% of 10 is 0.
-// For the same reason, annotate the weight 0 if a Service should get no traffic: a small weight may
-// become 0 in HAProxy without the delay.
+// During the delay, the agent answers the last weight. It does not answer a small weight such as
+// 1%, because HAProxy rounds the percentage of a server's configured weight down: 9% of 10 is 0.
+// For the same reason, annotate the weight 0, and not a small weight, if a Service should get no
+// traffic: HAProxy can round a small weight down to 0, and then there is no delay.
 //
-// Nothing else is delayed: a weight above 0 and the drain of a Service take effect immediately. If
-// a Service has the weight 0 when the agent starts, the first answer is 0.
+// There is no other delay: the agent answers a weight above 0 and the drain of a Service
+// immediately. If a Service has the weight 0 when the agent starts, the first answer has the weight
+// 0.
 //
 // # What an answer overrides
 //
 // Each answer sets the health and the administrative state. The answer for a Service also sets the
 // weight. HAProxy keeps each of these settings until an answer sets it again. So the next answer
-// "ready" ends a drain or maintenance that an operator set through HAProxy's socket. To take a node
-// or a Service out of traffic by hand, annotate it with headgate.dev/drain: "true". Or first use
-// "disable agent" on HAProxy's socket.
+// "ready" ends a drain or maintenance that an operator set through HAProxy's socket. To drain a
+// node or a Service by hand, annotate it with headgate.dev/drain: "true". If you use HAProxy's
+// socket instead, send "disable agent" first.
 //
 // # What happens without an agent
 //
@@ -132,7 +136,7 @@
 // its agent restarts. If the annotation of a Service is removed, HAProxy keeps its last weight
 // until HAProxy gets a configuration without this agent check.
 //
-// If the API server does not answer, the last State stays in force, with State.Err. An agent that
-// has no State yet opens no ports, because its answers might be wrong. Until the agent opens its
-// ports, HAProxy keeps the answers of the previous agent.
+// If the API server does not answer, the agent keeps the answers of the last State, and sets
+// State.Err. An agent that has no State yet opens no ports, because its answers might be wrong.
+// Until the agent opens its ports, HAProxy keeps the last answers of the previous agent.
 package nodeagent

@@ -32,7 +32,8 @@ func TestDrainFiles(t *testing.T) {
 	require.NoError(t, w.readFiles())
 	require.Equal(t, []string{"file " + file, "file " + dir}, reasons())
 
-	// If stat fails, the last state stays, and one line names the error.
+	// If stat fails, the Watcher keeps the last state of the file, and logs one line with the
+	// error.
 	require.NoError(t, os.Remove(file))
 	require.NoError(t, os.Symlink(file, file))
 	for range 2 {

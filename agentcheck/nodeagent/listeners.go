@@ -25,7 +25,7 @@ type Listeners struct {
 	Host string
 	// Listen opens a port. Nil means net.Listen.
 	Listen func(network, address string) (net.Listener, error)
-	// Finished, if not nil, is called after each check, for example to count it. service is the
+	// Finished, if not nil, receives each finished check, for example to count it. service is the
 	// Service of the port as "namespace/name", or "" for the port of the node. The calls come from
 	// several goroutines at the same time.
 	Finished func(service string, x agentcheck.Exchange)
@@ -81,7 +81,7 @@ func (l *Listeners) Update(s State) error {
 		if wanted[number] {
 			continue
 		}
-		p.close() // without waiting: an exchange takes microseconds, and HAProxy asks again
+		p.close() // do not wait for running checks: a check takes microseconds, and HAProxy repeats it
 		delete(l.ports, number)
 		l.log("agent port closed", *p.answer.Load())
 	}
@@ -181,9 +181,9 @@ func (l *Listeners) Close() {
 	l.serving.Wait()
 }
 
-// takePorts makes later Updates fail, and returns the ports that are open. The caller closes them
-// and waits for their checks. During this wait it must not hold l.mu, because Finished may call
-// methods of l.
+// takePorts makes later Updates fail, and returns the ports that are open. The caller must close
+// these ports and wait for their checks. The caller must not hold l.mu while it waits, because
+// Finished may call methods of l.
 func (l *Listeners) takePorts() []*port {
 	l.mu.Lock()
 	defer l.mu.Unlock()

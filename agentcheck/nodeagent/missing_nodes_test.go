@@ -28,8 +28,8 @@ func newFleet(nodes int, rules nodeagent.Rules) *fleet {
 	return f
 }
 
-// draining shows the nodes of a cluster to the agents n<first> to n<last>. It returns the names of
-// the agents that answer "drain".
+// draining calls the agents of the nodes n<first> to n<last> with the nodes of a cluster. It
+// returns the names of the agents that answer "drain".
 func (f *fleet) draining(t *testing.T, first, last int, cluster ...*corev1.Node) (draining []string) {
 	t.Helper()
 	f.now = f.now.Add(time.Second)
@@ -50,8 +50,8 @@ func numbered(first, last int, change func(*corev1.Node)) (nodes []*corev1.Node)
 	return nodes
 }
 
-// If a cluster shrinks to its draining nodes, the node with the latest request takes traffic again.
-// Otherwise no node would.
+// If a cluster shrinks to its draining nodes, the node with the latest request gets traffic again.
+// Otherwise no node would get traffic.
 func TestClusterShrinksToThoseThatDrain(t *testing.T) {
 	cordoned := func(n *corev1.Node) { cordon(n, noon) }
 	drained := numbered(0, 2, cordoned)
@@ -74,8 +74,8 @@ func TestClusterShrinksToThoseThatDrain(t *testing.T) {
 	require.Equal(t, []string{"n1", "n2"}, all.draining(t, 1, 2, drained[1:]...))
 }
 
-// If many nodes are missing at the same time, that is probably a mistake: somebody deleted the Node
-// objects, or the store of the API server lost them. So the nodes do not drain.
+// If many Node objects are missing at the same time, somebody has probably deleted them by mistake,
+// or the store of the API server has lost them. So the nodes do not drain.
 func TestManyNodesAreGone(t *testing.T) {
 	t.Run("all at once", func(t *testing.T) {
 		f := newFleet(10, nodeagent.Rules{})
@@ -128,7 +128,7 @@ func TestManyNodesAreGone(t *testing.T) {
 }
 
 // If all nodes are excluded from load balancers, package nodeselect uses all of them, because
-// otherwise no node would serve. So the limit applies to them too.
+// otherwise no node would get traffic. So the limit applies to these nodes too.
 func TestEveryNodeIsExcluded(t *testing.T) {
 	excluded := func(n *corev1.Node) {
 		n.Labels[nodeselect.ExcludeLabel] = ""

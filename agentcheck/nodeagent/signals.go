@@ -21,21 +21,21 @@ type DrainRequest struct {
 	Reason string
 	// Since is the time of the request. The zero time means unknown.
 	Since time.Time
-	// Uncounted is true for a node that gets none of the cluster's traffic, such as a control
+	// Uncounted is true for a node that gets no traffic from load balancers, such as a control
 	// plane. The node does not count for Rules.MaxDrain, and its drain never waits for other nodes.
 	Uncounted bool
 }
 
 // Signal finds drain requests in Node objects.
 type Signal struct {
-	// Request returns the drain request that a node contains, and false if it contains none. It
-	// must be a pure function and must not change the node. In the nodes from a [Watcher], the
-	// lists of images and volumes are empty.
+	// Request returns the drain request that a node contains. It returns false if the node contains
+	// none. Request must be a pure function and must not change the node. In the nodes that a
+	// [Watcher] passes to Request, the lists of images and volumes are empty.
 	Request func(node *corev1.Node) (DrainRequest, bool)
-	// Fields and Labels are a field selector and a label selector for nodes; "" is no selector. A
-	// [Watcher] asks the API server for the nodes that match both. The Watcher reads its own node,
-	// and each node that matches the selectors of at least one signal. It applies all signals to
-	// each of these nodes. If Fields and Labels are both "", the signal adds no nodes.
+	// Fields is a field selector for nodes, and Labels is a label selector; "" means no selector. A
+	// [Watcher] watches its own node, and, for each Signal, the nodes that match both selectors. If
+	// both are "", the Watcher watches no further nodes for this Signal. The Watcher calls the
+	// Request of every Signal for every node that it watches.
 	Fields, Labels string
 }
 
@@ -60,9 +60,9 @@ func Cordoned() Signal {
 				return DrainRequest{}, false
 			}
 			since := managedSince(node, "f:spec", "f:unschedulable")
-			// This taint shows the time of the cordon best: the node controller adds it about a
-			// second after the cordon. Unlike a time in the managed fields, it does not change when
-			// the manager of the cordon writes other fields later.
+			// The time of this taint is the best time of the cordon: the node controller adds the
+			// taint about a second after the cordon. A time in the managed fields is worse, because
+			// it changes when the manager that wrote the cordon writes other fields later.
 			for _, t := range node.Spec.Taints {
 				if t.Key == corev1.TaintNodeUnschedulable && t.TimeAdded != nil {
 					since = earliest(since, t.TimeAdded.Time)
@@ -83,9 +83,9 @@ func Deleted() Signal {
 	}}
 }
 
-// Annotated drains a node with the annotation headgate.dev/drain: "true". If a has another prefix,
-// that prefix replaces headgate.dev. Other values drain nothing, and State.Problems reports a value
-// that is not a boolean.
+// Annotated drains a node with the annotation headgate.dev/drain: "true". If the argument a sets
+// another prefix, this prefix replaces headgate.dev. A node with another value does not drain.
+// State.Problems reports a value that is not a boolean.
 func Annotated(a nodeselect.Annotations) Signal {
 	return Signal{Request: func(node *corev1.Node) (DrainRequest, bool) {
 		if drain, _ := a.Drain(node); !drain {
@@ -115,8 +115,8 @@ func Labelled(key string) Signal {
 }
 
 // Excluded drains a node with the label nodeselect.ExcludeLabel. As for Labelled, a value such as
-// "false" drains nothing. kubeadm puts this label on control planes, which get none of the traffic.
-// Therefore the requests are Uncounted.
+// "false" drains nothing. kubeadm puts this label on control planes. Load balancers send no traffic
+// to nodes with this label, so the requests are Uncounted.
 func Excluded() Signal {
 	s := Labelled(nodeselect.ExcludeLabel)
 	labelled := s.Request
@@ -159,8 +159,8 @@ func requestsOf(node *corev1.Node, signals []Signal) []DrainRequest {
 	return requests
 }
 
-// merge combines several requests for one node into one request. ok is false if there are no
-// requests.
+// The function merge combines several requests for one node into one request. ok is false if there
+// are no requests.
 func merge(requests []DrainRequest) (DrainRequest, bool) {
 	var all DrainRequest
 	reasons := make([]string, 0, len(requests))
@@ -174,9 +174,10 @@ func merge(requests []DrainRequest) (DrainRequest, bool) {
 }
 
 // managedSince returns when a field of the node was written, according to metadata.managedFields.
-// If several managers have the field, the earliest time counts. The path uses the names of
-// fieldsV1, such as "f:spec", "f:unschedulable". The result is zero if no manager has the field,
-// for example because kubectl printed the object without managed fields.
+// If several managers have written the field, the result is the earliest time. The path uses the
+// names of fieldsV1, such as "f:spec", "f:unschedulable". The result is zero if
+// metadata.managedFields does not contain the field, for example because kubectl printed the object
+// without managed fields.
 //
 // The result can be too late: Kubernetes keeps only one time for all fields of a manager, and this
 // time advances when the manager writes another field.

@@ -66,8 +66,8 @@ func (r Rules) withDefaults() Rules {
 	return r
 }
 
-// State returns the answers that a node's agent gives when it sees the cluster for the first time.
-// So no node is held down and no weight is delayed. To follow a cluster over time, use a [Tracker].
+// State returns the answers of a node's agent that sees the cluster for the first time. So no node
+// is held down, and no weight is delayed. To follow a cluster over time, use a [Tracker].
 //
 // If the objects do not include the node, the error is ErrNoNode. Even with this error, the State
 // is usable: it drains the node, for callers that have seen the node before.
@@ -89,9 +89,9 @@ type State struct {
 	// Answers has one element for each port, sorted by port. Exactly one of them is the answer for
 	// the node. nil means that a Watcher has not seen the whole cluster yet.
 	Answers []Answer
-	// Problems are the annotations with an invalid value, the agent ports that a Service cannot
-	// have, and the problems that Watcher.Objects reported. A Service whose agent port is invalid
-	// has no Answer.
+	// Problems has an element for each annotation with an invalid value, and for each agent port
+	// that a Service cannot have. It also has the problems that Watcher.Objects reported. A Service
+	// whose agent port is invalid has no Answer.
 	Problems []nodeselect.Problem
 	// Drain describes the drain of the node, and the other drains in its cluster.
 	Drain DrainStatus
@@ -127,8 +127,9 @@ type DrainStatus struct {
 	// HeldUntil is the time when the hold-down ends: Rules.HoldDown after the last request to drain
 	// the node has ended. The zero time means that the node is not held down.
 	HeldUntil time.Time
-	// Draining is the number of nodes that drain, and Waiting the number of nodes that wait to
-	// drain. Both include this node. Nodes whose request is Uncounted do not count.
+	// Draining is the number of nodes that drain. Waiting is the number of nodes that have to wait
+	// before they may drain. Each number includes this node if it drains or waits. A node whose
+	// request is Uncounted is in neither number.
 	Draining, Waiting int
 	// Limit is how many nodes may drain at the same time. Total is the number of nodes from which
 	// the agent computed Limit.

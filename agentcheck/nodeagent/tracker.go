@@ -40,23 +40,23 @@ func (t *Tracker) State(now time.Time, objects nodeselect.Objects, own ...DrainR
 	return s, nil
 }
 
-// Next returns when the result of State changes next if the cluster does not change. This is the
-// end of a hold-down, or the end of the delay of a weight that falls to 0. The zero time means
-// never.
+// Next returns the next time at which the result of State changes although the cluster does not
+// change. This is the end of a hold-down, or the end of the delay of a weight that falls to 0. The
+// zero time means never.
 func (t *Tracker) Next() time.Time { return t.next }
 
 // snapshot is what one agent knows about its cluster at one moment.
 type snapshot struct {
-	complete bool                 // everything has been listed once; otherwise the snapshot is empty
+	complete bool                 // the agent has listed the whole cluster; if false, the snapshot is empty
 	err      error                // why the snapshot is incomplete or may be out of date
 	contact  time.Time            // when the cluster last answered; zero if never
-	problems []nodeselect.Problem // of the objects
+	problems []nodeselect.Problem // the problems of the objects
 
 	node     *corev1.Node            // the agent's own node, nil if it is missing
 	own      []DrainRequest          // requests for the own node from outside of the cluster
-	requests map[string]DrainRequest // of the other nodes, by name
+	requests map[string]DrainRequest // requests of the other nodes, by node name
 	nodes    int                     // number of all nodes; negative if it is unknown
-	counted  bool                    // the number in nodes is from after the own node went missing
+	counted  bool                    // the agent has counted nodes after the own node went missing
 	objects  nodeselect.Objects      // the Services, and the nodes if the source has all of them
 }
 
@@ -111,17 +111,17 @@ func (t *Tracker) state(now time.Time, snap snapshot) State {
 		t.weights[name] = weight
 		t.next = earliest(t.next, weight.until)
 		reply = reply.MostRestrictive(node)
-		reply.Reason = cmp.Or(reply.Reason, node.Reason) // a node that waits to drain restricts nothing
+		reply.Reason = cmp.Or(reply.Reason, node.Reason) // the reason of a node that waits to drain
 		s.Answers = append(s.Answers, Answer{Port: p.Port, Service: name, Reply: reply})
 	}
 	slices.SortFunc(s.Answers, func(a, b Answer) int { return cmp.Compare(a.Port, b.Port) })
 	return s
 }
 
-// serviceReply returns the answer for a Service as if its node took traffic. The answer has the
-// annotated weight, or 100% without that annotation, and drains the Service if its annotation says
-// so. An annotation with an invalid value only adds a problem, so that a typing error does not take
-// the Service down.
+// serviceReply returns the answer for a Service, without regard to the state of the node. The
+// answer has the annotated weight, or 100% without this annotation. It drains the Service if the
+// drain annotation of the Service is true. An annotation with an invalid value only adds a problem,
+// so that a typing error does not take the Service down.
 func (s *State) serviceReply(service *corev1.Service, a nodeselect.Annotations) agentcheck.Reply {
 	weight, err := a.WeightPercent(service)
 	s.addProblem(err)
@@ -143,8 +143,8 @@ func (s *State) addProblem(err error) {
 }
 
 // lastWeight is the last weight above 0 that the agent answered for a Service. It is zero if there
-// was no such weight. It also becomes zero when the annotated weight has fallen to 0 and the delay
-// after that is over.
+// was no such weight. It also becomes zero at the end of the delay after the annotated weight has
+// fallen to 0.
 type lastWeight struct {
 	weight agentcheck.Weight
 	until  time.Time // when the answer becomes 0; the zero time if the annotated weight is above 0
@@ -234,9 +234,9 @@ func (t *Tracker) updateDrain(now time.Time, snap snapshot, rules Rules) (d Drai
 	return d, fmt.Sprintf("%d of %d nodes %s, no more than %d may (%s)", d.Draining, d.Total, verb, d.Limit, percent(rules.MaxDrain))
 }
 
-// countNodes returns the number of nodes that share the cluster's traffic. snap.nodes may be out of
-// date or unknown, so the result is at least the number of counted nodes that the agent sees. If
-// the result is too low, drains only wait longer.
+// countNodes returns the number of nodes that get traffic from load balancers. snap.nodes can be
+// out of date or unknown, so the result is at least the number of such nodes that the agent sees.
+// If the result is too low, drains only wait longer.
 func countNodes(snap snapshot, requests map[string]DrainRequest, own string) int {
 	uncounted, seen := 0, 0
 	for name, request := range requests {

@@ -190,8 +190,8 @@ func TestTrackerStates(t *testing.T) {
 	require.Equal(t, noon.Add(71*time.Second), tracker.Next(), "another node is held down until then")
 }
 
-// A deleted node drains without a limit, because it is no longer part of the cluster. The limit is
-// for the other nodes.
+// A deleted node drains without a limit, because it is no longer part of the cluster. The limit
+// applies only to the other nodes.
 func TestTrackerWithoutItsNode(t *testing.T) {
 	tracker := nodeagent.Tracker{Rules: nodeagent.Rules{Node: "a"}}
 	both := nodeselect.NewObjects([]*corev1.Node{node("a", nil), node("b", nil)}, nil)
@@ -239,8 +239,9 @@ func TestLimitsOfSmallClusters(t *testing.T) {
 }
 
 // TestAgentsAgree cordons and uncordons random nodes of random clusters, and runs the agents of all
-// nodes. At no time do more nodes drain than the limit. A draining node continues while it is
-// cordoned. All agents count the same. The restart of an agent changes nothing.
+// nodes. The number of draining nodes must never exceed the limit. A node that drains must continue
+// while it is cordoned. All agents must report the same counts. The restart of an agent must not
+// change its answer.
 func TestAgentsAgree(t *testing.T) {
 	for seed := range uint64(testscale.Of(20)) {
 		rng := rand.New(rand.NewPCG(seed, 1))

@@ -29,13 +29,13 @@ type Watcher struct {
 	Rules Rules
 	// Config describes how to reach the API server.
 	Config *rest.Config
-	// Objects, if not nil, replaces the API server. The function Objects calls changed with all
-	// objects of the cluster: once at its start, and after each change. All calls come from one
-	// goroutine. Objects returns when ctx ends. For example, manifest.WatchDir with a directory is
-	// such a function. State.Problems begins with the problems that Objects passes to changed.
+	// Objects, if not nil, replaces the API server. It must call changed with all objects of the
+	// cluster, once at the start and after each change, always from the same goroutine. It must
+	// return when ctx ends. For example, a function that calls manifest.WatchDir with a directory
+	// does this. State.Problems begins with the problems that Objects passes to changed.
 	Objects func(ctx context.Context, changed func(nodeselect.Objects, []nodeselect.Problem)) error
-	// Files are paths on the node. If a file exists at one of these paths, it requests a drain of
-	// the node. The Watcher notices a change within about a second.
+	// Files are paths on the node. While a file exists at one of these paths, the Watcher has a
+	// drain request for the node. The Watcher notices a change within about a second.
 	Files []string
 	// CountInterval is the time between two counts of the nodes, at least 1 s. 0 means 1 min.
 	CountInterval time.Duration
@@ -48,7 +48,7 @@ type Watcher struct {
 
 	mu       sync.Mutex
 	contact  time.Time
-	requests []DrainRequest // of SetRequests
+	requests []DrainRequest // the arguments of the last SetRequests
 	files    []drainFile
 }
 
@@ -83,9 +83,9 @@ func (w *Watcher) SetRequests(requests ...DrainRequest) {
 	w.notify()
 }
 
-// LastContact returns when the API server last answered. The zero time means never. Even if nothing
-// changes in the cluster, the time advances about once in each CountInterval. LastContact may be
-// called from any goroutine.
+// LastContact returns when the API server last answered. The zero time means that it has never
+// answered. Even if nothing changes in the cluster, the result advances about once in each
+// CountInterval. LastContact may be called from any goroutine.
 func (w *Watcher) LastContact() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -150,7 +150,7 @@ func (w *Watcher) newSource() (source, error) {
 // not exist at the start.
 func (w *Watcher) follow(ctx context.Context, src source, changed func(State)) error {
 	tracker := Tracker{Rules: w.Rules}
-	next := time.NewTimer(time.Hour) // until the tracker's next time
+	next := time.NewTimer(time.Hour) // fires at the result of Tracker.Next
 	defer next.Stop()
 	defer w.changes.Stop()
 	var last State
@@ -183,7 +183,7 @@ func (w *Watcher) follow(ctx context.Context, src source, changed func(State)) e
 			}
 		case snap.err != nil:
 			s.Err = fmt.Errorf("agentcheck/nodeagent: no state yet: %w", snap.err)
-		default: // not everything has been listed yet
+		default: // the source has not listed the whole cluster yet
 			continue
 		}
 		if s.equal(last) {
@@ -219,7 +219,7 @@ func (w *Watcher) ownRequests() []DrainRequest {
 type drainFile struct {
 	exists  bool
 	request DrainRequest
-	err     string // of the last stat, "" if it succeeded
+	err     string // the error of the last stat; "" if it succeeded
 }
 
 // readFiles updates w.files. If it cannot find out whether a file exists, it keeps the last known
@@ -264,7 +264,7 @@ type objectsSource struct {
 	mu       sync.Mutex
 	objects  nodeselect.Objects
 	problems []nodeselect.Problem
-	last     time.Time // of the last call; zero before the first
+	last     time.Time // the time of the last call of changed; zero before the first call
 }
 
 func (o *objectsSource) run(ctx context.Context, notify func()) error {

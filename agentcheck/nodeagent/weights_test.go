@@ -147,10 +147,10 @@ func TestWatcherEndsTheDelayOfAWeight(t *testing.T) {
 	})
 }
 
-// TestWeightsSwap moves a Service from one cluster to another. It first annotates the falling
-// weight, and a moment later the rising one. Like HAProxy, it asks one agent in each cluster in
-// each interval, at different moments. With the delay, HAProxy knows a weight above 0 at all times.
-// Without the delay there are gaps.
+// TestWeightsSwap moves a Service from one cluster to another. It first annotates the weight that
+// falls, and a moment later the weight that rises. Like HAProxy, it checks one agent in each
+// cluster once in each interval, at different moments. With the delay, HAProxy has a weight above 0
+// for at least one cluster at all times. Without the delay, there are times with no such weight.
 func TestWeightsSwap(t *testing.T) {
 	const (
 		tick     = 200 * time.Millisecond

@@ -15,9 +15,9 @@ const (
 	// Forever is a TTL that never ends.
 	Forever = time.Duration(math.MaxInt64)
 
-	// Revalidate is a TTL that is over from the start. Each lookup asks the source, and gets the
-	// old endpoint as stale only if the source fails or is slow. StaleWhileRevalidate has no effect
-	// on such an endpoint.
+	// Revalidate is a TTL that is over as soon as the cache stores the endpoint. Each lookup asks
+	// the source. If the source fails or is slow, the lookup gets the stored endpoint with the
+	// Level Stale. StaleWhileRevalidate has no effect on such an endpoint.
 	Revalidate = time.Duration(1)
 )
 
@@ -25,25 +25,27 @@ const (
 // stored answer. Set the fields before the first use, and do not change them or copy the Cache
 // afterwards. All methods are safe for concurrent use.
 type Cache struct {
-	// Source finds the hosts that the cache does not know. LookupHost needs a Source.
+	// Source finds the hosts that the cache does not know. Set it before you call LookupHost.
 	//
 	// The cache calls Source in goroutines of its own, and for each host only one call at a time.
 	// The context of a call ends after Timeout or when the Cache is closed. It has no values from
 	// the contexts of the lookups.
 	Source Lookup
 
-	// MaxHosts limits the known hosts (hosts with an endpoint). 0 means 100,000. If the limit is
-	// reached, a new host evicts the least recently used host. A known host takes about 300 bytes
-	// plus its strings.
+	// MaxHosts limits the number of known hosts. A known host is a host with an endpoint. 0 means
+	// 100,000. At the limit, the cache removes the least recently used host for each new one. A
+	// known host needs about 300 bytes of memory plus its strings.
 	//
-	// MaxHosts also limits the aliases, which do not count as known hosts. An alias is a host with an
-	// endpoint whose Host is another name, such as a wildcard. So a flood of invented names below a
-	// wildcard evicts only other aliases. The wildcard itself is one known host.
+	// An alias is a host whose endpoint has another name in the field Host, such as a wildcard.
+	// Aliases do not count as known hosts. MaxHosts is also the limit of the number of aliases. So
+	// a flood of invented names below a wildcard evicts only aliases. The wildcard itself is one
+	// known host.
 	MaxHosts int
 
-	// MaxNegative limits the hosts without an endpoint: the source did not find them, or failed. 0
-	// means 10,000. They do not count for MaxHosts. So a flood of invented names evicts only other
-	// invented names, and no known host.
+	// MaxNegative limits the number of stored hosts without an endpoint. For each of them, the
+	// source did not find the host, or failed. 0 means 10,000. These hosts do not count for
+	// MaxHosts. So a flood of invented names evicts only other hosts without an endpoint, and no
+	// known host.
 	MaxNegative int
 
 	// TTL is how long the cache serves an endpoint without asking the source again. It applies to
@@ -51,29 +53,29 @@ type Cache struct {
 	// does not store these endpoints.
 	TTL time.Duration
 
-	// NegativeTTL is how long the cache serves ErrNotFound without asking the source again. It
-	// applies if the source sets no time of its own with an Error. 0 means 5 s. If NegativeTTL is
-	// negative, the cache does not store ErrNotFound.
+	// NegativeTTL is how long the cache serves ErrNotFound without asking the source again. A
+	// source can set another time with Error.TTL. 0 means 5 s. If NegativeTTL is negative, the
+	// cache does not store ErrNotFound.
 	NegativeTTL time.Duration
 
 	// ErrorTTL is the time after a failure of the source during which lookups of the same unknown
 	// host get the same error. After this time the cache asks the source again. 0 means 1 s;
-	// negative means no time. The source can demand a longer time with an Error, up to 5 min.
+	// negative means no time. A source can demand a longer time with Error.TTL, up to 5 min.
 	ErrorTTL time.Duration
 
-	// Jitter is the largest share of a TTL, from 0 to 1, by which the cache shortens the TTL at
-	// random. So hosts that were stored at the same time expire at different times. 0 means 0.1;
-	// negative means no jitter.
+	// Jitter is a share of a TTL, from 0 to 1. The cache shortens each TTL by a random share that
+	// is at most Jitter. So hosts that the cache has stored at the same time expire at different
+	// times. 0 means 0.1; negative means no jitter.
 	Jitter float64
 
 	// StaleFor is how long the cache may serve an endpoint after the end of its TTL, while the
-	// source fails or is slow. So an endpoint is served until the age TTL + StaleFor. 0 means 24 h;
-	// negative means that no endpoint is served after its TTL.
+	// source fails or is slow. So the cache may serve an endpoint until its age is TTL + StaleFor.
+	// 0 means 24 h; negative means that the cache serves no endpoint after its TTL.
 	StaleFor time.Duration
 
-	// Recheck is how long the cache serves a stale endpoint without asking the source again, after
-	// the source has failed. 0 means 30 s (RFC 8767 section 5); negative means that each lookup
-	// asks the source.
+	// Recheck is a time after a failure of the source. During this time, the cache serves a stale
+	// endpoint without asking the source again. 0 means 30 s (RFC 8767 section 5); negative means
+	// that each lookup asks the source.
 	Recheck time.Duration
 
 	// StaleWhileRevalidate is a time after the end of a TTL. During this time a lookup gets the
@@ -86,16 +88,16 @@ type Cache struct {
 	// stale endpoint without waiting. 0 means 500 ms; negative means that no lookup waits.
 	StaleAfter time.Duration
 
-	// Timeout limits a call of the source. If MaxCalls calls run already, a call first has to wait;
-	// Timeout limits this wait separately. 0 and negative values mean 5 s.
+	// Timeout limits the time of a call of the source. If MaxCalls calls are running, a new call
+	// first waits, again at most for Timeout. 0 and negative values mean 5 s.
 	Timeout time.Duration
 
 	// MaxCalls limits the calls of the source that run at the same time. 0 means 64.
 	MaxCalls int
 
-	// SourceFailed, if not nil, is called after each failed call of the source, even if the lookups
-	// got a stale endpoint. ErrNotFound is not a failure. SourceFailed may be called from several
-	// goroutines at the same time. Close waits for these calls.
+	// SourceFailed, if not nil, reports a failed call of the source. The cache calls it after each
+	// failure, even if the lookups got a stale endpoint. ErrNotFound is not a failure. SourceFailed
+	// may be called from several goroutines at the same time. Close waits for these calls.
 	SourceFailed func(host string, err error)
 
 	// Clock returns the present time. The cache calls it at every lookup. nil means the system's
@@ -132,12 +134,13 @@ func (c *Cache) firstUse() *core {
 }
 
 // LookupHost returns the endpoint of host, and the Level that says where the answer comes from. The
-// error is or wraps ErrNotFound, an error of the source, the error of ctx, ErrBusy, ErrClosed or a
-// *PanicError. If host is empty or longer than 253 bytes, the error is ErrNotFound.
+// error is nil, or it is or wraps ErrNotFound, an error of the source, the error of ctx, ErrBusy,
+// ErrClosed or a *PanicError. If host is empty or longer than 253 bytes, the error is ErrNotFound.
 //
-// If ctx ends while the lookup waits for the source, this lookup returns, with the stale endpoint
-// if there is one. The call of the source continues for other lookups. If the cache has an answer
-// that needs no source, LookupHost returns it even if ctx has already ended.
+// If ctx ends while the lookup waits for the source, LookupHost returns the stale endpoint of the
+// host if the cache has one, and otherwise the error of ctx. The call of the source continues for
+// other lookups. If the cache has an answer that needs no source, LookupHost returns it even if ctx
+// has already ended.
 func (c *Cache) LookupHost(ctx context.Context, host string) (a Answer, err error) {
 	k := c.init()
 	if e, level := k.hit(host); e != nil {
@@ -173,8 +176,8 @@ type Entry struct {
 	// Level is the Level that a lookup would return now. Miss means that a lookup would ask the
 	// source first.
 	Level Level
-	// Left is how long the entry keeps this Level, unless something replaces the entry. It is 0 if
-	// Level is Miss.
+	// Left is how long the entry keeps this Level if the cache does not replace the entry. It is 0
+	// if Level is Miss.
 	Left time.Duration
 	// Expires is the end of the TTL of the source's last answer, past or future. A later failure of
 	// the source does not change it. After Expires, an endpoint may still be served for
@@ -182,8 +185,9 @@ type Entry struct {
 	Expires time.Time
 }
 
-// Entry returns what the cache stores for host, and false if it stores nothing. Entry does not ask
-// the source, is not counted as a lookup, and does not make the host more recently used.
+// Entry returns what the cache stores for host, and false if it stores nothing. Entry is not a
+// lookup: it does not ask the source, Stats does not count it, and it does not make the host more
+// recently used.
 func (c *Cache) Entry(host string) (Entry, bool) {
 	k := c.init()
 	k.mu.Lock()
@@ -196,8 +200,9 @@ func (c *Cache) Entry(host string) (Entry, bool) {
 	return k.entry(e, now, wall)
 }
 
-// All returns everything that the cache stores at one moment, in no particular order. Use it for a
-// status page, or for a SetAll after the next start. Save writes the known hosts to a file.
+// All returns all entries that the cache stores at one moment, by host, in no particular order. Use
+// it for a status page, or for a SetAll after the next start. Save writes the known hosts to a
+// file.
 func (c *Cache) All() iter.Seq2[string, Entry] {
 	return func(yield func(string, Entry) bool) {
 		for _, e := range c.init().snapshot() {
@@ -211,8 +216,8 @@ func (c *Cache) All() iter.Seq2[string, Entry] {
 // Set stores an endpoint as if the source had just returned it. If a call of the source for this
 // host is running, its answer does not replace the endpoint. If ep.TTL is negative, the cache
 // forgets the host. If the host is a wildcard, lookups get its endpoint only while the source
-// fails. The error is ErrClosed, or says that the host is empty or longer than 253
-// bytes, or comes from ep.Validate.
+// fails. Set returns an error if the Cache is closed (ErrClosed), if the host is empty or longer
+// than 253 bytes, or if ep.Validate returns an error.
 func (c *Cache) Set(host string, ep Endpoint) error {
 	return c.store(host, ep, func(k *core) { k.set(host, ep) })
 }
@@ -237,13 +242,14 @@ func (c *Cache) store(host string, ep Endpoint, put func(*core)) error {
 }
 
 // SetAll stores hosts as if their TTL were over. Usually these are the hosts that All returned
-// before a restart. The cache asks its source again before it serves one of them, or in the
-// background within StaleWhileRevalidate. It serves a host at most until Entry.Expires plus
-// StaleFor, so a restart does not extend the life of an answer. If Expires is zero or in the
-// future, SetAll uses the present time instead. SetAll ignores Level and Left.
+// before a restart. At the first lookup of such a host, the cache asks its source again. The lookup
+// waits for the source, unless the TTL ended less than StaleWhileRevalidate ago. The cache serves
+// the host at most until Entry.Expires plus StaleFor, so a restart does not extend the life of an
+// answer. If Expires is zero or in the future, SetAll uses the present time instead. SetAll ignores
+// Level and Left.
 //
 // SetAll skips hosts that are too old, that have an Err, or that the cache already knows. It skips
-// malformed hosts too, and returns the error of the first of them, as Set would.
+// malformed hosts too. The error is the error that Set returns for the first malformed host.
 func (c *Cache) SetAll(entries iter.Seq2[string, Entry]) error {
 	var first error
 	for host, entry := range entries {
@@ -260,7 +266,7 @@ func (c *Cache) SetAll(entries iter.Seq2[string, Entry]) error {
 
 // Forget removes what the cache stores for host. "*.example.com" removes the wildcard itself and
 // every name that has one label in place of the "*". If a call of the source for such a host is
-// running, its answer is not stored.
+// running, the cache does not store the answer of this call.
 func (c *Cache) Forget(host string) {
 	k := c.init()
 	k.mu.Lock()
@@ -276,8 +282,8 @@ func (c *Cache) Purge() {
 	k.purge()
 }
 
-// Expire ends all TTLs. So the next lookup of each host asks the source, and gets the stale
-// endpoint only if the source fails or is slow.
+// Expire ends the TTL of every endpoint. So the next lookup of each host asks the source. It gets
+// the stored endpoint only if the source fails or is slow.
 func (c *Cache) Expire() {
 	k := c.init()
 	k.mu.Lock()

@@ -29,10 +29,10 @@ type savedHost struct {
 // size.
 const maxCacheFile = 256 << 20
 
-// Save writes the known hosts to a file, each with the time at which it expires. If a host has the
-// endpoint of a known wildcard, Save writes only the wildcard. Load reads the file after the next
-// start. Save replaces the file in one step, and only the file's owner can read it. ParseHosts can
-// read the file too.
+// Save writes the known hosts to a file, each with the end of its TTL. If a host has the endpoint
+// of a known wildcard, Save writes only the wildcard. A program can call Load with this file after
+// its next start. Save replaces the file in one step. Only the owner of the file can read it.
+// ParseHosts can read the file too.
 func (c *Cache) Save(path string) error {
 	if unread := c.unread.Load(); unread != nil && *unread == path {
 		return fmt.Errorf("hostlookup: %s could not be read, and is not overwritten", path)
@@ -68,15 +68,16 @@ type LoadResult struct {
 }
 
 // Load adds the hosts of a file that Save wrote. Call Load before the first lookup. The TTL of a
-// loaded host is over, as after SetAll: the cache asks its Source first, and serves the loaded host
-// while the Source fails, until StaleFor after the host's expiry. If the file has no expiry for a
-// host, the host expired when the file was last modified.
+// loaded host is over, as after SetAll: the cache asks its Source first. While the Source fails,
+// the cache serves the loaded host, at most until the end of the TTL in the file plus StaleFor. If
+// the file has no end of a TTL for a host, Load uses the time when the file was last modified.
 //
-// Load leaves out entries that are malformed, loads the others, and returns the first error. A
-// syntax error ends the file: Load loads the entries before it. If there is any error, other than
-// that the file does not exist, Load renames the file, adding ".unread" to its name, so that a Save
-// does not overwrite what Load could not read. If the renaming fails, each Save to path fails. Load
-// renames only regular files. A file of more than 256 MiB is an error.
+// Load leaves out entries that are malformed, loads the others, and returns the first error. At a
+// syntax error, Load stops reading, and loads only the entries before the error. If the file does
+// not exist, the error matches fs.ErrNotExist. After any other error, Load adds ".unread" to the
+// name of the file, so that a Save does not overwrite entries that Load could not read. If Load
+// cannot rename the file, each Save to path fails. Load renames only regular files. A file of more
+// than 256 MiB is an error.
 func (c *Cache) Load(path string) (LoadResult, error) {
 	hosts, leftOut, err := readCacheFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -103,8 +104,8 @@ func (c *Cache) Load(path string) (LoadResult, error) {
 	return LoadResult{Hosts: added, LeftOut: leftOut + len(hosts) - added}, err
 }
 
-// keepAside renames the file at path, adding ".unread" to its name. It does not rename a directory or
-// a device, because such a path is a mistake of the user.
+// keepAside adds ".unread" to the name of the file at path. It does not rename a directory or a
+// device, because such a path is a mistake of the user.
 func keepAside(path string) error {
 	info, err := inputfile.Stat(path)
 	if err != nil {
@@ -150,7 +151,7 @@ func readCacheFile(path string) (hosts []savedHost, leftOut int, err error) {
 		hosts = append(hosts, h)
 	}
 	var whole json.RawMessage
-	if err := json.Unmarshal(data, &whole); err != nil { // no end, or something after it
+	if err := json.Unmarshal(data, &whole); err != nil { // the array has no end, or other text follows it
 		first = cmp.Or(first, fmt.Errorf("%s: %w", path, err))
 	}
 	return hosts, leftOut, first

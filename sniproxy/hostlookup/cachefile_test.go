@@ -53,8 +53,8 @@ func TestSaveAndLoad(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
-// An entry that is malformed costs no other entry, and a Save does not overwrite a file that Load
-// could not read in full.
+// If one entry is malformed, Load still loads all other entries. A Save does not overwrite a file
+// that Load could not read completely.
 func TestLoadKeepsWhatItCannotRead(t *testing.T) {
 	const good, last = `{"host": "a.com", "endpoint": "10.0.0.1"}`, `{"host": "b.com", "endpoint": "10.0.0.2"}`
 	for bad, want := range map[string]int{
@@ -99,7 +99,8 @@ func TestLoadKeepsWhatItCannotRead(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "[{", string(data))
 
-	// The path of a directory is a mistake, and Load does not rename the directory.
+	// If the path is a directory, this is a mistake of the user, and Load does not rename the
+	// directory.
 	dir := t.TempDir()
 	_, err = c.Load(dir)
 	require.ErrorContains(t, err, "a directory, not a regular file")
@@ -108,7 +109,7 @@ func TestLoadKeepsWhatItCannotRead(t *testing.T) {
 }
 
 // Restarts and saves while the source is down do not make a host younger: the cache stops serving
-// each host at the same time as without them.
+// each host at the same time as a cache without restarts and saves.
 func TestLoadMakesNoHostYounger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := false

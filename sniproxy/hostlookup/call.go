@@ -18,7 +18,7 @@ const maxRetryAfter = 5 * time.Minute
 // call gets the error.
 type PanicError struct {
 	Value any    // the value of the panic; nil if the source ended its goroutine with runtime.Goexit
-	Stack []byte // of the source, as runtime/debug prints it
+	Stack []byte // the stack of the source, in the format of runtime/debug.Stack
 }
 
 func (e *PanicError) Error() string {
@@ -36,25 +36,25 @@ type result struct {
 
 func failed(err error) result { return result{err: err} }
 
-// A call is one call of the source for one host. Any number of lookups may wait for it. It runs in
-// a goroutine of the core, and does not use the contexts of the lookups.
+// A call is one call of the source for one host. Any number of lookups may wait for its result. The
+// call runs in a goroutine of the core. It does not use the contexts of the lookups.
 type call struct {
 	host     string
-	unwanted chan struct{} // closed if no lookup waits any more and the source was not called yet
+	unwanted chan struct{} // closed if no lookup waits any more before the call of the source begins
 	done     chan struct{} // closed after result is set
 
 	result result
 
 	// Guarded by core.mu.
 	waiters  int   // lookups that wait for done
-	refresh  bool  // the call updates a stale endpoint, so it is wanted without waiters
+	refresh  bool  // the call updates a stale endpoint, so it must run even if no lookup waits
 	begun    bool  // the call holds the semaphore
 	finished bool  // result is set
-	overdue  error // the timeout error, from the timeout until the source returns; otherwise nil
+	overdue  error // between the timeout and the return of the source: the timeout error; otherwise nil
 	cancel   context.CancelFunc
 }
 
-// miss answers a lookup for which hit found no answer.
+// The method miss answers a lookup for which the method hit has found no answer.
 func (k *core) miss(ctx context.Context, host string) result {
 	r := k.resolve(ctx, host)
 	k.lookups.Add(uint8(r.Level))
@@ -94,8 +94,9 @@ func (k *core) resolve(ctx context.Context, host string) result {
 	}
 }
 
-// join returns the call for which a lookup of host has to wait, and counts the lookup as a waiter
-// of the call. If the lookup does not have to wait, join returns nil and the result of the lookup.
+// The method join returns the call whose result a lookup of host has to wait for, and counts the
+// lookup as a waiter of this call. If the lookup does not have to wait, join returns nil and the
+// result of the lookup.
 func (k *core) join(ctx context.Context, host string) (*call, result) {
 	if k.closed {
 		return nil, failed(ErrClosed)
@@ -104,7 +105,7 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 	e := k.table.Get(host)
 	if e != nil {
 		if until, level := unpackState(e.Value.state.Load()); now < until {
-			return nil, result{Answer{e.Value.ep, level}, e.Value.err()} // stored after hit looked
+			return nil, result{Answer{e.Value.ep, level}, e.Value.err()} // stored after hit had read the table
 		}
 		switch {
 		case e.Value.failure != nil:
@@ -140,13 +141,13 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 	return c, result{}
 }
 
-// stopWaiting runs when a lookup must not wait for the call c any longer. If c has a result,
-// stopWaiting returns it, and true. If c has no result yet, but the host has a stale endpoint, it
-// returns this endpoint, and true. Otherwise it returns false.
+// stopWaiting returns the result of a lookup that stops waiting for the call c, and true. The
+// result is the result of c, or else the stale endpoint of the host. If c has no result yet and the
+// host has no stale endpoint, stopWaiting returns false.
 //
-// The argument slow is true if StaleAfter has passed. In this case, later lookups get the stale
-// endpoint immediately, until the source answers. Without a stale endpoint, the lookup continues to
-// wait. The argument slow is false if the context of the lookup has ended.
+// The argument slow is true if StaleAfter has passed, and false if the context of the lookup has
+// ended. If slow is true, later lookups get the stale endpoint immediately, until the source
+// answers. If slow is true and stopWaiting returns false, the lookup continues to wait.
 func (k *core) stopWaiting(c *call, slow bool) (result, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -165,7 +166,7 @@ func (k *core) stopWaiting(c *call, slow bool) (result, bool) {
 		return r, true
 	}
 	if slow {
-		return result{}, false // the stale endpoint was forgotten during the wait
+		return result{}, false // Forget has removed the stale endpoint during the wait
 	}
 	c.waiters--
 	if c.waiters == 0 && !c.refresh && !c.begun {
@@ -178,7 +179,7 @@ func (k *core) stopWaiting(c *call, slow bool) (result, bool) {
 }
 
 // staleAnswer returns the endpoint of e, for a lookup that gets no result from its call. Usually
-// the Level is Stale. If a Set has refreshed the entry during the call, it is another Level.
+// the Level is Stale. If Set has stored a new endpoint during the call, the Level is Hit.
 func (k *core) staleAnswer(e *item, now int64) result {
 	level := Stale
 	if until, stored := unpackState(e.Value.state.Load()); now < until {
@@ -189,7 +190,7 @@ func (k *core) staleAnswer(e *item, now int64) result {
 
 func (k *core) start(host string) *call {
 	c := &call{
-		host:     strings.Clone(host), // host may be a part of a large string
+		host:     strings.Clone(host), // host may be a part of a large string, which the cache must not keep in memory
 		unwanted: make(chan struct{}), done: make(chan struct{}),
 		cancel: func() {},
 	}
@@ -266,7 +267,7 @@ func (k *core) askSource(ctx context.Context, c *call) (ep Endpoint, err error) 
 		if !returned {
 			e := &PanicError{Value: recover(), Stack: debug.Stack()}
 			ep, err = Endpoint{}, e
-			if e.Value == nil { // runtime.Goexit, which ends the caller too
+			if e.Value == nil { // the source has called runtime.Goexit, which also ends this goroutine
 				k.finish(c, ep, err, true)
 			}
 		}
@@ -279,10 +280,10 @@ func (k *core) askSource(ctx context.Context, c *call) (ep Endpoint, err error) 
 	return answer.Endpoint, err
 }
 
-// finish stores the outcome of a call and wakes the lookups that wait for it. It may be called
-// twice for one call: at the timeout, and when the source returns. Only the first of these calls
-// stores anything. The argument returned is true if the source has returned. If so, a later lookup
-// of the host may start another call.
+// finish stores the outcome of a call of the source, and wakes the lookups that wait for this
+// outcome. The goroutine of the call may run finish twice: at the timeout, and when the source
+// returns. Only the first run of finish stores an outcome. The argument returned is true if the
+// source has returned. After that, a later lookup of the host may start another call of the source.
 func (k *core) finish(c *call, ep Endpoint, err error, returned bool) {
 	k.mu.Lock()
 	first := !c.finished
@@ -307,8 +308,8 @@ func (k *core) finish(c *call, ep Endpoint, err error, returned bool) {
 	}
 }
 
-// settle stores the outcome of a call, and returns the result for the lookups that wait. The caller
-// holds core.mu.
+// The method settle stores the outcome of a call, and returns the result for the lookups that wait.
+// The caller must hold core.mu.
 func (k *core) settle(c *call, ep Endpoint, err error) (r result, sourceFailed bool) {
 	now := k.clock.now()
 	current := k.calls[c.host] == c

@@ -67,7 +67,8 @@ func TestCancelledCaller(t *testing.T) {
 		require.NoError(t, got.err)
 		wantEndpoint(t, c, "a.com", "10.0.0.1", Hit)
 
-		// A call that runs is not cancelled when its last waiter leaves, and its answer is stored.
+		// When the last lookup that waits for a running call ends, the cache does not cancel the
+		// call, and stores its answer.
 		first, cancel = context.WithCancel(t.Context())
 		a = ask(first, c, "b.com")
 		cancel()
@@ -85,7 +86,8 @@ func TestCancelledCaller(t *testing.T) {
 	})
 }
 
-// The timeout of one caller is an error for that caller, with its cause. It is not stored.
+// If the deadline of the context of one lookup passes, this lookup gets the error of its context,
+// with the cause. The cache does not store this error.
 func TestCallersDeadline(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
 		src.answer(after(time.Second, at("10.0.0.1")))
@@ -97,7 +99,7 @@ func TestCallersDeadline(t *testing.T) {
 		_, held := c.Entry("a.com")
 		require.False(t, held)
 
-		// A known host is served as stale in place of the error.
+		// For a known host, the lookup gets the stale endpoint instead of the error.
 		time.Sleep(time.Minute)
 		src.answer(after(time.Second, at("10.0.0.2")))
 		ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -190,7 +192,7 @@ func TestInvalidatedInFlight(t *testing.T) {
 					case outcome == "not found":
 						require.ErrorIs(t, a.err, ErrNotFound)
 					default:
-						// The waiter gets the new endpoint in place of the error.
+						// The lookup that waits gets the new endpoint instead of the error.
 						require.NoError(t, a.err)
 						require.Equal(t, now, a.Endpoint.Addr)
 					}
@@ -208,7 +210,8 @@ func TestInvalidatedInFlight(t *testing.T) {
 	}
 }
 
-// An endpoint that is forgotten during its refresh is not served as stale.
+// If Forget removes an endpoint during a call for it, the cache does not serve the endpoint as
+// stale.
 func TestForgottenIsNotServedAsStale(t *testing.T) {
 	for _, source := range []string{"slow", "failing"} {
 		t.Run(source, func(t *testing.T) {
@@ -263,7 +266,8 @@ func TestMaxCalls(t *testing.T) {
 	})
 }
 
-// A call that still waits for the semaphore is dropped when its last waiter leaves.
+// If a call still waits for the semaphore when the last lookup that waits for it ends, the cache
+// drops the call.
 func TestUnwantedCallDoesNotBegin(t *testing.T) {
 	bubble(t, &Cache{MaxCalls: 1}, func(t *testing.T, c *Cache, src *fake) {
 		src.answer(after(time.Second, at("10.0.0.1")))
@@ -283,7 +287,7 @@ func TestUnwantedCallDoesNotBegin(t *testing.T) {
 	})
 }
 
-// Known hosts are served while invented names occupy all calls.
+// The cache still serves known hosts while calls for invented names use up MaxCalls.
 func TestFloodDoesNotRefuseKnownHosts(t *testing.T) {
 	bubble(t, &Cache{MaxCalls: 4, MaxHosts: 100, MaxNegative: 10}, func(t *testing.T, c *Cache, src *fake) {
 		known := names(100)
@@ -328,8 +332,8 @@ func TestNegativeTimeout(t *testing.T) {
 	})
 }
 
-// A source that ignores its context and never returns delays lookups until the timeout only. The
-// cache makes one call for each host, and no second one while the first one hangs.
+// If a source ignores its context and never returns, lookups wait only until the timeout. The cache
+// makes one call for each host, and makes no second call for the host while the first one hangs.
 func TestHungSource(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
 		wantEndpoint(t, c, "known.com", "10.0.0.1", Miss)

@@ -21,8 +21,8 @@ func (c chain) Peek(host string) (Answer, error) {
 	return c.first(func(l Lookup) (Answer, error) { return peek(l, host) })
 }
 
-// first calls the function ask for each lookup, in order, and returns the first result that is not
-// ErrNotFound. If all results are ErrNotFound, it returns the last one.
+// The method first calls the function ask for each lookup, in order, until ask returns nil or an
+// error other than ErrNotFound. It returns the result of the last call of ask.
 func (c chain) first(ask func(Lookup) (Answer, error)) (answer Answer, err error) {
 	err = ErrNotFound
 	for _, l := range c {
@@ -33,9 +33,10 @@ func (c chain) first(ask func(Lookup) (Answer, error)) (answer Answer, err error
 	return answer, err
 }
 
-// Default returns a Lookup that answers like l, but with ep if l returns ErrNotFound. Other errors
-// of l remain: while l fails, a host that l knows must not go to the default. If ep.Host is "", the
-// answer has the host of the lookup. The Level comes from l.
+// Default returns a Lookup that answers like l, but with ep if l returns ErrNotFound. If l returns
+// another error, the result is this error: while l fails, a host that l knows must not get the
+// default endpoint. If ep.Host is "", the Host in the answer is the host of the lookup. The Level
+// comes from l.
 //
 // Put Default around a Cache, and not a Cache around Default. Otherwise a client that invents host
 // names would fill the Cache, with one entry for each name. As a safeguard, each answer with ep has a

@@ -69,7 +69,8 @@ func TestLevelsThroughChainAndDefault(t *testing.T) {
 			require.Equal(t, "10.9.9.9", answer.Addr)
 			require.Equal(t, want, answer.Level)
 		}
-		// A cache around a Default stores none of its answers, so they evict no host.
+		// A cache around a Default does not store the default endpoint, so the answers with this
+		// endpoint evict no host.
 		inside := &Cache{Source: Default(src, Endpoint{Addr: "10.9.9.9"})}
 		defer inside.Close()
 		_, err := inside.LookupHost(t.Context(), "c.com")

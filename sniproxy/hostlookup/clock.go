@@ -5,14 +5,16 @@ import (
 	"time"
 )
 
-// clockTick is how much older than the exact time the coarse time may be.
+// clockTick is the interval at which a clock updates its coarse time. So the coarse time may be
+// behind the exact time by this much.
 const clockTick = 10 * time.Millisecond
 
 // A clock measures the time since the cache's first use in nanoseconds. It never returns 0.
 //
 // Reading the system's clock takes more than half of the time of a hit: 56 ns of 94 ns, measured on
 // a virtual machine. So hits use a coarse time, which a goroutine updates every clockTick. The
-// goroutine runs only while there are lookups: it ends after a tick without any.
+// goroutine ends when a whole clockTick has passed without a lookup. A later lookup starts it
+// again.
 type clock struct {
 	coarse atomic.Int64 // the time of the last tick; 0 while run does not run
 	base   time.Time

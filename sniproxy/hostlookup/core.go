@@ -18,23 +18,23 @@ import (
 
 // A core is the state of a Cache after its first use.
 //
-// A hit is a lookup that finds a usable entry in the table. It takes no lock: it reads the table,
-// the state of the entry, and the clock. Everything else holds mu. One lock for both LRUs does not
-// slow lookups down, because a lookup without a hit has to wait for the source. It also lets the
-// core move an answer from one LRU to the other in one step.
+// A hit is a lookup that finds a usable entry in the table. A hit uses no lock: it reads the table,
+// the state of the entry, and the clock. All other work needs the lock mu. All LRUs share this
+// lock. This does not slow lookups down, because a lookup without a hit has to wait for the source
+// anyway. With one lock, the core can move an answer from one LRU to another in one step.
 type core struct {
 	cfg     config
 	clock   clock
-	table   nametable.Table[entry] // every entry; methods other than Get need mu
-	lookups striped.Counters       // by Level
+	table   nametable.Table[entry] // all entries; methods other than Get and Find need mu
+	lookups striped.Counters       // the number of lookups by Level
 
 	mu       sync.Mutex
 	known    *lru             // entries with an endpoint, other than aliases
 	aliases  *lru             // see isAlias
 	negative *lru             // entries without an endpoint
-	calls    map[string]*call // by host: the calls whose answers will be stored
+	calls    map[string]*call // by host: the running calls whose answers the core will store
 	running  map[*call]struct{}
-	counted  Stats // the figures of events that happen under mu
+	counted  Stats // the figures of events that the core counts under mu
 	ticking  bool  // the goroutine of clock.run runs
 	closed   bool
 
@@ -51,8 +51,8 @@ type lru = simplelru.LRU[*item, struct{}]
 type item = nametable.Item[entry]
 
 // An entry is what a cache stores for one host. ep and failure never change while the entry is in
-// the table. The fields that a hit reads come first. An item has 128 bytes: two cache lines, which
-// processors load together.
+// the table. The fields that a hit reads come first. An item has 128 bytes, which are two cache
+// lines. Processors load two neighbouring cache lines together.
 type entry struct {
 	state   atomic.Uint64 // see packState
 	touched atomic.Uint32 // see touchTick
@@ -78,16 +78,16 @@ func (e *entry) err() error {
 	return *e.failure
 }
 
-// packState packs a level, and the time until at which it ends, into one word. The time is measured
-// by the core's clock. A lookup before that time gets the entry with this level. A reader without
-// the lock reads one word, so it never sees parts of two states.
+// packState packs a level and the time until into one word. A lookup gets the entry with this level
+// until that time, which is on the core's clock. A reader without the lock reads both in one word,
+// so it never sees the level of one state with the time of another.
 func packState(until int64, level Level) uint64 {
 	return uint64(min(max(until, 0), maxTime))<<3 | uint64(level)
 }
 
 func unpackState(s uint64) (until int64, level Level) { return int64(s >> 3), Level(s & 7) }
 
-// maxTime stands for "never". It is 36 years after the cache's first use.
+// maxTime is a time that is never reached: 36 years after the cache's first use.
 const maxTime = 1<<60 - 1
 
 // touchTick divides the time into slices of 2^30 ns, about a second, and returns the number of the
@@ -95,7 +95,7 @@ const maxTime = 1<<60 - 1
 // slice.
 func touchTick(now int64) uint32 { return uint32(now >> 30) }
 
-// later returns at + d, or maxTime if the sum is larger.
+// The function later returns the time at + d, or maxTime if the sum is larger.
 func later(at int64, d time.Duration) int64 {
 	if int64(d) > maxTime-at {
 		return maxTime
@@ -103,8 +103,8 @@ func later(at int64, d time.Duration) int64 {
 	return at + int64(d)
 }
 
-// config has the settings of a Cache, with defaults in place of zero values. A negative time in a
-// Cache means "not at all"; a config has 0 for it.
+// config has the settings of a Cache. A field that is 0 in the Cache has its default here. A time
+// that is negative in the Cache, which means that there is no such time, is 0 here.
 type config struct {
 	source                                    Lookup
 	ttl, negativeTTL, errorTTL                time.Duration
@@ -157,10 +157,10 @@ func newLRU(size int, evicted func(*item, struct{})) *lru {
 	return l
 }
 
-// If a lookup of host needs no call of the source, hit returns the entry, and the caller counts the
-// lookup. Otherwise hit returns nil, and the caller calls miss. hit holds no lock, so it may
-// overlook an entry while another goroutine changes the table. miss holds the lock and finds such an
-// entry.
+// hit returns the entry of host and its Level if the lookup needs no call of the source. The caller
+// then counts the lookup. Otherwise hit returns nil, and the caller calls miss. hit holds no lock,
+// so it may overlook an entry while another goroutine changes the table. miss holds the lock and
+// finds such an entry.
 func (k *core) hit(host string) (*item, Level) {
 	e := k.table.Find(k.table.Hash(host), host)
 	if e == nil {
@@ -192,7 +192,7 @@ func (k *core) touch(e *item, now int64) {
 	}
 	defer k.mu.Unlock()
 	e.Value.touched.Store(touchTick(now))
-	k.order(e).Get(e) // does nothing if e was evicted after the hit found it
+	k.order(e).Get(e) // does nothing if the LRU has dropped e after hit found it
 }
 
 func (k *core) order(e *item) *lru {
@@ -207,8 +207,8 @@ func (k *core) order(e *item) *lru {
 
 func (k *core) lrus() []*lru { return []*lru{k.known, k.aliases, k.negative} }
 
-// isAlias reports whether the source has the endpoint of e under another name than the name of the
-// lookup, usually under a wildcard. Strangers can invent any number of names below a wildcard.
+// isAlias reports whether the Host of the endpoint of e differs from the name of e. Usually this
+// Host is a wildcard. Strangers can invent any number of names below a wildcard.
 func isAlias(e *item) bool { return e.Value.ep.Host != "" && e.Value.ep.Host != e.Name() }
 
 // wildcardOf returns the wildcard that covers host: "*.example.com" for "a.example.com". If host
@@ -228,7 +228,7 @@ func covers(pattern, host string) bool {
 	return ok && dot > 0 && host[dot:] == suffix && host != pattern
 }
 
-// The methods below do not lock mu: their caller holds it.
+// The caller of each method below must hold mu.
 
 // usable returns the entry of host if it has an endpoint that may be served, fresh or stale.
 // Otherwise it returns nil.
@@ -251,7 +251,8 @@ func (k *core) staleUntil(e *item) int64 {
 // If the cache does not know this wildcard, inherit returns nil.
 //
 // The source may have another endpoint for host than for the wildcard. So call inherit only after
-// the source has failed to answer about host. The TTL of the new entry is over, as with Revalidate.
+// the source has failed to answer about host. The TTL of the new entry is already over, as for an
+// endpoint with the TTL Revalidate.
 func (k *core) inherit(host string, now int64) *item {
 	w := k.usable(wildcardOf(host), now)
 	if w == nil {
@@ -269,7 +270,7 @@ func (k *core) inherit(host string, now int64) *item {
 // evicted removes an entry from the table. The LRUs call it for each entry that they drop.
 func (k *core) evicted(e *item, _ struct{}) {
 	k.table.Remove(e)
-	e.Value.state.Store(0) // for a lookup that has found e already
+	e.Value.state.Store(0) // so that a lookup that has found e already does not use it
 }
 
 // add inserts an entry into its LRU and the table. The host must not have an entry yet.
@@ -297,8 +298,8 @@ func (k *core) removeHost(host string) {
 	}
 }
 
-// keep stores an endpoint that the source has just returned for host. If the Host of the endpoint
-// is the wildcard that covers host, keep also stores the wildcard.
+// The method keep stores an endpoint that the source has just returned for host. If the Host of the
+// endpoint is the wildcard that covers host, keep also stores the wildcard.
 func (k *core) keep(host string, ep Endpoint, now int64) {
 	if covers(ep.Host, host) {
 		k.keep(ep.Host, ep, now)
@@ -312,17 +313,17 @@ func (k *core) keep(host string, ep Endpoint, now int64) {
 	if ttl < 0 {
 		return
 	}
-	isNew := e == nil // otherwise the same answer again, which needs no memory
+	isNew := e == nil // false if the source has returned the same answer again, which needs no new entry
 	if isNew {
 		e = newItem(host, ep)
 	} else {
-		k.order(e).Get(e) // the lookup was no hit, so only this makes e the most recently used
+		k.order(e).Get(e) // this lookup was no hit, so hit has not moved e to the front of the LRU
 	}
 	if ttl == Revalidate {
 		e.Value.expires = now
-		// The method hit must never return this entry, so the state ends at the time 0. If the state
-		// ended now, hit could still return the entry: hit compares the end with the coarse time,
-		// which may be clockTick behind.
+		// The method hit must never return this entry, so its state ends at the time 0 and not at
+		// the present time. hit compares the end with the coarse time, which may be up to clockTick
+		// behind the present time.
 		e.Value.state.Store(packState(0, Hit))
 	} else {
 		e.Value.expires = later(now, k.jittered(ttl))
@@ -404,9 +405,9 @@ func (k *core) forget(host string) {
 }
 
 // detach makes sure that a running call for host does not store its answer. The core calls detach
-// when the stored answer for host changes in another way, because the source may have answered the
-// running call before that change. The lookups that wait for the call still get its answer. A later
-// lookup starts another call.
+// when, for example, Set or Forget changes the stored answer for host: the source may have produced
+// the answer of the running call before this change. The lookups that wait for the call still get
+// its answer. A later lookup starts another call.
 func (k *core) detach(host string) { delete(k.calls, host) }
 
 func (k *core) purge() {
@@ -422,7 +423,7 @@ func (k *core) expire() {
 	now := k.clock.now()
 	for _, e := range append(k.known.Keys(), k.aliases.Keys()...) {
 		e.Value.expires = min(e.Value.expires, now)
-		e.Value.state.Store(packState(0, Hit)) // at once, though the coarse clock may lag behind
+		e.Value.state.Store(packState(0, Hit)) // has its effect at once, although the coarse clock may be behind
 	}
 	k.negative.Purge()
 }
@@ -438,7 +439,8 @@ func (k *core) jittered(ttl time.Duration) time.Duration {
 // the cache returns ErrNotFound without a call of the source.
 func isHost(host string) bool { return host != "" && len(host) <= hostname.MaxName }
 
-// entry returns the public form of e, and false if e is too old to be served.
+// entry returns e as an Entry. It returns false if e is so old that the cache may not serve it any
+// more.
 func (k *core) entry(e *item, now int64, wall time.Time) (Entry, bool) {
 	entry := Entry{Endpoint: e.Value.ep, Err: e.Value.err(), Expires: wall.Add(time.Duration(e.Value.expires - now))}
 	until, level := unpackState(e.Value.state.Load())

@@ -68,7 +68,8 @@ func Example() {
 	// c.com miss httpapi: API answered 503 Service Unavailable: "database is away\n"
 }
 
-// A function as the source. It says how long its answers may be kept.
+// A function as the source of a cache. The function also sets how long the cache may keep its
+// answers.
 func ExampleFunc() {
 	source := hostlookup.Func(func(_ context.Context, host string) (hostlookup.Endpoint, error) {
 		if host != "a.com" {
@@ -168,7 +169,8 @@ func writeHosts(data string) string {
 	return f.Name()
 }
 
-// The hosts from before a restart are served while the source is down.
+// After a restart, a cache serves the hosts that it had before the restart, while its source is
+// down.
 func ExampleCache_SetAll() {
 	before := &hostlookup.Cache{}
 	_ = before.Set("a.com", hostlookup.Endpoint{Host: "a.com", Addr: "10.0.0.24"})

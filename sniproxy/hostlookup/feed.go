@@ -10,8 +10,9 @@ import (
 // A Change reports that the answer for one host, or for any host, may have changed.
 type Change struct {
 	// Host is the host that changed. A wildcard "*.example.com" means every name with one label in
-	// place of the "*". "" means that any host may have changed. A Feed reports "" when it has
-	// connected, unless it knows which changes it has missed.
+	// place of the "*". "" means that any host may have changed. A Feed reports "" after it has
+	// connected to its source, unless it can report each change that happened while it was not
+	// connected.
 	Host string
 
 	// Endpoint is the new endpoint of Host. If Addr is "", the Feed does not know the endpoint.
@@ -24,9 +25,10 @@ type Feed interface {
 	Changes(ctx context.Context) iter.Seq2[Change, error]
 }
 
-// Apply applies one change to the cache. With an endpoint, it calls Set and returns the error of
-// Set. With a host only, it calls Forget. Without a host, it calls Expire and not Purge: no answer
-// is known to be wrong, so the old endpoints may still be served as stale.
+// Apply applies one change to the cache. If the change has an endpoint, Apply calls Set and returns
+// the error of Set. If the change has only a host, Apply calls Forget. If the change has no host,
+// Apply calls Expire, and not Purge. After Expire, the cache can still serve the old endpoints
+// while the source fails, because none of them is known to be wrong.
 func (c *Cache) Apply(change Change) error {
 	switch {
 	case change.Host == "":
@@ -40,9 +42,9 @@ func (c *Cache) Apply(change Change) error {
 }
 
 // Follow applies the changes of a feed until ctx ends, and returns the error of ctx. When
-// feed.Changes ends, Follow waits 0.5 to 1 s and calls it again. Each time that feed.Changes brings
-// no change, this wait doubles, to at most 15 to 30 s. failed, if not nil, is called with each
-// error of the feed and of Apply.
+// feed.Changes ends, Follow waits 0.5 to 1 s and calls it again. Each time that feed.Changes ends
+// without a change, Follow doubles this wait, up to 15 to 30 s. Follow calls failed, if it is not
+// nil, with each error of the feed and of Apply.
 func (c *Cache) Follow(ctx context.Context, feed Feed, failed func(error)) error {
 	const shortest, longest = time.Second, 30 * time.Second
 	for wait := shortest; ; {

@@ -16,8 +16,9 @@ type feedFunc func(context.Context) iter.Seq2[Change, error]
 
 func (f feedFunc) Changes(ctx context.Context) iter.Seq2[Change, error] { return f(ctx) }
 
-// channelFeed returns a Feed that behaves like one over a connection. Each connection yields the
-// zero Change first, then the changes from the channel, and ends with an error from the channel.
+// channelFeed returns a Feed that behaves as if each call of Changes opened a connection. Each call
+// yields the zero Change first, and then the changes from the channel. It ends with an error from
+// the channel.
 func channelFeed(ch <-chan any, connects *[]time.Time) Feed {
 	return feedFunc(func(ctx context.Context) iter.Seq2[Change, error] {
 		return func(yield func(Change, error) bool) {
@@ -57,8 +58,8 @@ func TestFollow(t *testing.T) {
 			done <- c.Follow(ctx, channelFeed(ch, &connects), func(err error) { broken = append(broken, err) })
 		}()
 		synctest.Wait()
-		// The feed does not know the changes before its begin, so the cache asks about all hosts
-		// again.
+		// The feed does not know the changes that happened before it connected, so the cache asks
+		// about all hosts again.
 		src.answer(at("10.0.0.2"))
 		wantEndpoint(t, c, "a.com", "10.0.0.2", Miss)
 		wantEndpoint(t, c, "a.com", "10.0.0.2", Hit)
@@ -103,7 +104,7 @@ func TestFollow(t *testing.T) {
 	})
 }
 
-// Follow waits longer and longer if the feed ends at once each time.
+// If each call of Changes ends at once, Follow waits longer after each call.
 func TestFollowBacksOff(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *Cache, _ *fake) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)

@@ -19,7 +19,8 @@ import (
 //
 // The first lookup reads the file, unless Load or Watch has read it before. Watch reads the file
 // again after each change, and replaces all hosts in one step. If the file is unreadable or not a
-// JSON array, the last good hosts remain. If there are no good hosts yet, lookups return the error.
+// JSON array, the File keeps the hosts of the last good reading. If there was no good reading yet,
+// lookups return the error.
 //
 // Set the fields before the first use, and do not change them afterwards. A File is safe for
 // concurrent use.
@@ -28,26 +29,26 @@ type File struct {
 	// another file, as in a mounted ConfigMap.
 	Path string
 
-	// Interval is the time between two looks of Watch at the file. 0 means 1 s. Watch looks at the
-	// file because the operating system does not report every change.
+	// Interval is the time after which Watch checks again whether the file has changed. 0 means 1
+	// s. Watch makes these checks because the operating system does not report every change.
 	Interval time.Duration
 
 	// MaxSize is the largest size of the file in bytes. 0 means 64 MiB.
 	MaxSize int64
 
-	// Loaded, if not nil, is called after the file was read. hosts are the new hosts, and problems
-	// are the entries that were left out. If err is not nil, the old hosts remain. If the file was
-	// read again with the same content or the same error, Loaded is not called. Calls do not
-	// overlap.
+	// Loaded, if not nil, reports a reading of the file. hosts are the new hosts, and problems has
+	// one element for each entry that the File left out. If err is not nil, the File keeps the old
+	// hosts. The File does not call Loaded if the content or the error is the same as at the last
+	// reading. Calls do not overlap.
 	Loaded func(hosts *Hosts, problems []Problem, err error)
 
 	hosts atomic.Pointer[Hosts]
 
-	mu      sync.Mutex        // one reading at a time
-	version filewatch.Version // of the last reading
+	mu      sync.Mutex        // only one goroutine at a time reads the file
+	version filewatch.Version // the version of the file at the last reading
 	read    bool              // the last reading returned the content
-	outcome string            // of the last reading: the hash of the content, or the error
-	err     error             // of the last reading
+	outcome string            // the result of the last reading: the hash of the content, or the error
+	err     error             // the error of the last reading
 }
 
 // LookupHost implements Lookup.
@@ -76,8 +77,8 @@ func (f *File) Peek(host string) (Answer, error) {
 func (f *File) Load() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	// Get the version before the content. If the file changes in between, the next Load finds the
-	// change.
+	// Get the version before the content. If the file changes between the two, the next Load finds
+	// the change.
 	version := filewatch.VersionOf(f.Path)
 	if f.read && version.Same(f.version) {
 		return f.err

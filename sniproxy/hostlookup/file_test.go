@@ -69,7 +69,7 @@ func TestFile(t *testing.T) {
 	require.Equal(t, "10.0.0.2", addr())
 	require.Equal(t, []string{"1 hosts, 0 problems"}, got.take())
 
-	// A broken or missing file changes nothing, and is reported once.
+	// If the file is broken or missing, the hosts stay the same, and the File calls Loaded once.
 	for _, broken := range []string{"[", "", "{}", hostsFile("10.0.0.3") + "x"} {
 		put(t, path, broken)
 		for range 2 {
@@ -85,12 +85,13 @@ func TestFile(t *testing.T) {
 	require.Equal(t, "10.0.0.2", addr())
 	require.Equal(t, []string{"error"}, got.take())
 
-	// After an error, a file with the same content as before is reported again.
+	// After an error, the File calls Loaded even if the content is the same as before the error.
 	put(t, path, hostsFile("10.0.0.2"))
 	require.NoError(t, f.Load())
 	require.Equal(t, []string{"1 hosts, 0 problems"}, got.take())
 
-	// A write in place just after the reading is found, with the same size and modification time.
+	// Load also finds a write in place just after the last reading, although the size and the
+	// modification time are the same.
 	before, err := os.Stat(path)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(path, []byte(hostsFile("10.0.0.4")), 0o600))
@@ -106,7 +107,7 @@ func TestFile(t *testing.T) {
 	require.Equal(t, []string{"1 hosts, 1 problems"}, got.take())
 	require.Equal(t, 1, f.Hosts().Len())
 
-	// A file with an old modification time and no visible change is not read.
+	// Load does not read a file whose modification time is old and in which no change is visible.
 	old := time.Now().Add(-time.Hour)
 	require.NoError(t, os.Chtimes(path, old, old))
 	require.NoError(t, f.Load())

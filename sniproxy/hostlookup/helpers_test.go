@@ -67,13 +67,13 @@ func failing(err error) func(context.Context, string) (Endpoint, error) {
 	return func(context.Context, string) (Endpoint, error) { return Endpoint{}, err }
 }
 
-// silent returns only when its context ends.
+// The function silent is a source that returns only when its context ends.
 func silent(ctx context.Context, _ string) (Endpoint, error) {
 	<-ctx.Done()
 	return Endpoint{}, ctx.Err()
 }
 
-// after returns a function that waits for d and then calls do.
+// The function after returns a function that waits for the time d and then calls do.
 func after(d time.Duration, do func(context.Context, string) (Endpoint, error)) func(context.Context, string) (Endpoint, error) {
 	return func(ctx context.Context, host string) (Endpoint, error) {
 		time.Sleep(d)
@@ -81,8 +81,8 @@ func after(d time.Duration, do func(context.Context, string) (Endpoint, error)) 
 	}
 }
 
-// bubble runs f in synthetic time, with a cache without jitter. It closes the cache at the end;
-// synctest then fails if a goroutine is left.
+// bubble runs f in a bubble of testing/synctest, with a cache without jitter. It closes the cache
+// at the end. If a goroutine is then still running, synctest makes the test fail.
 func bubble(t *testing.T, c *Cache, f func(t *testing.T, c *Cache, src *fake)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 // empty.
 type Hosts struct {
 	exact    map[string]Endpoint
-	wildcard map[string]Endpoint // by the part after "*"
+	wildcard map[string]Endpoint // the key is the part of the wildcard after the "*"
 }
 
 // NewHosts returns a set of hosts. The keys are host names or wildcards such as "*.example.com", as
@@ -57,9 +57,9 @@ func MergeHosts(sets ...*Hosts) *Hosts {
 // A Problem says why ParseHosts left out an entry of a hosts file. It is an error.
 type Problem struct {
 	File    string // the name that ParseHosts received
-	Line    int    // of the begin of the entry, from 1
-	Index   int    // of the entry in the array, from 0
-	Field   string // "host", "endpoint", …; "" means the whole entry
+	Line    int    // the line at which the entry begins, from 1
+	Index   int    // the index of the entry in the array, from 0
+	Field   string // the wrong field, such as "host" or "endpoint"; "" means the whole entry
 	Message string
 }
 
@@ -86,7 +86,7 @@ func ParseHosts(file string, data []byte) (*Hosts, []Problem, error) {
 		return nil, nil, fmt.Errorf("hostlookup: %s:%d: %w", file, lines.at(at), err)
 	}
 	// Parse the whole data first, to get the offset of a syntax error. The decoder below does not
-	// return it.
+	// return this offset.
 	var whole json.RawMessage
 	if err := json.Unmarshal(data, &whole); err != nil {
 		var at int64
@@ -113,8 +113,8 @@ func ParseHosts(file string, data []byte) (*Hosts, []Problem, error) {
 	return h, problems, nil
 }
 
-// A lineCounter converts offsets in data into line numbers. Each offset must be at least as large
-// as the one before.
+// A lineCounter converts offsets in data into line numbers. No offset may be smaller than the
+// offset of the previous call.
 type lineCounter struct {
 	data []byte
 	line int
@@ -130,8 +130,8 @@ func (c *lineCounter) at(offset int64) int {
 	return c.line
 }
 
-// addJSON adds one entry of a hosts file. With an error it also returns the JSON name of the wrong
-// field, or "" if the entry is not an object.
+// addJSON adds one entry of a hosts file. If it returns an error, field is the JSON name of the
+// wrong field, or "" if the entry is not an object.
 func (h *Hosts) addJSON(raw []byte) (field string, err error) {
 	var ep Endpoint
 	err = exactjson.Object(raw, exactjson.Fields{"app": &ep.App, "host": &ep.Host, "endpoint": &ep.Addr})
@@ -144,8 +144,8 @@ func (h *Hosts) addJSON(raw []byte) (field string, err error) {
 	return h.add(ep)
 }
 
-// add adds ep under the normal form of ep.Host. With an error it also returns the JSON name of the
-// wrong field.
+// add adds ep under the normal form of ep.Host. If it returns an error, field is the JSON name of
+// the wrong field.
 func (h *Hosts) add(ep Endpoint) (field string, err error) {
 	host, err := hostname.NormalizePattern(ep.Host)
 	if err != nil {

@@ -162,8 +162,9 @@ func TestParseHostsBroken(t *testing.T) {
 	}
 }
 
-// For any input: each accepted host is in normal form and a lookup finds it. Every other entry is a
-// problem. The result is an error exactly if the input is not a JSON array.
+// For every input, each accepted host is in normal form, and a lookup finds it. For each other
+// entry, there is a Problem. ParseHosts returns an error if and only if the input is not exactly
+// one JSON array.
 func FuzzParseHosts(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		hosts, problems, err := ParseHosts("f", data)

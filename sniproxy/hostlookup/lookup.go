@@ -14,8 +14,8 @@ type Endpoint struct {
 	// App is the name of the application, for logs and status pages. It may be "".
 	App string `json:"app"`
 
-	// Host is the name of the host in the source. The name in a lookup can be another one, if the
-	// source has an alias or a wildcard such as "*.example.com".
+	// Host is the name under which the source has the endpoint. It differs from the name in the
+	// lookup if the source has an alias or a wildcard such as "*.example.com".
 	Host string `json:"host"`
 
 	// Addr is the address to connect to: "10.0.0.24", "10.0.0.24:443", "[2001:db8::1]:443",
@@ -26,13 +26,13 @@ type Endpoint struct {
 	// TTL is how long a cache may keep this endpoint after the source has returned it. 0 means that
 	// the source sets no time, so a Cache uses Cache.TTL. Revalidate means that a Cache keeps the
 	// endpoint, but asks the source at each lookup. It serves the kept endpoint only while the
-	// source fails or is slow. Any other negative value means that a cache must not keep the
-	// endpoint.
+	// source fails or is slow. A negative value means that a cache must not keep the endpoint.
 	TTL time.Duration `json:"-"`
 }
 
-// ErrNotFound reports that a host does not exist. A source must return it, or an error that wraps
-// it, only if it is certain. If the source cannot answer at the moment, it returns another error.
+// ErrNotFound reports that a host does not exist. A source may return ErrNotFound, or an error that
+// wraps it, only if the source is certain. If the source cannot answer at the moment, it must
+// return another error.
 var ErrNotFound = errors.New("hostlookup: host not found")
 
 // An Answer is an endpoint, and the Level that says where it comes from.
@@ -56,8 +56,8 @@ type Lookup interface {
 type Peeker interface {
 	Lookup
 
-	// Peek returns the same as LookupHost if LookupHost would not ask a source or wait for anything
-	// else. Otherwise it returns ErrWouldWait.
+	// Peek returns the result of LookupHost if it is available without waiting. If LookupHost would
+	// have to ask a source or wait for anything else, Peek returns ErrWouldWait.
 	Peek(host string) (Answer, error)
 }
 
@@ -87,12 +87,14 @@ type Error struct {
 	// Err is ErrNotFound, or the failure.
 	Err error
 
-	// TTL is a time that depends on Err.
+	// TTL is a time whose meaning depends on Err.
 	//
-	// If Err is ErrNotFound, TTL is how long a Cache keeps it: 0 means Cache.NegativeTTL. A
-	// negative TTL, such as Revalidate, means that the Cache does not keep it. If Err is a failure,
-	// TTL is how long a Cache waits before it asks the source about this host again, like the
-	// header Retry-After, up to 5 minutes: 0 and negative values mean that the Cache decides.
+	// If Err is ErrNotFound, TTL is how long a Cache keeps this answer. 0 means Cache.NegativeTTL.
+	// Revalidate and negative values mean that the Cache does not keep it.
+	//
+	// If Err is a failure, TTL is how long a Cache waits before it asks the source about this host
+	// again, at most 5 minutes. It corresponds to the header Retry-After. 0 and negative values
+	// mean that the Cache decides.
 	TTL time.Duration
 }
 
@@ -114,7 +116,7 @@ func errorTTL(err error) time.Duration {
 type Level uint8
 
 const (
-	Miss     Level = iota // the source
+	Miss     Level = iota // the source has answered this lookup
 	Hit                   // a stored endpoint within its TTL
 	Negative              // a stored ErrNotFound within its TTL
 	Stale                 // a stored endpoint past its TTL, because the source failed or has not answered yet

@@ -81,7 +81,8 @@ func TestExpire(t *testing.T) {
 		wantError(t, c, "none.com", errDown, Miss)
 		src.answer(at("10.0.0.2"))
 		wantEndpoint(t, c, "b.com", "10.0.0.2", Miss)
-		// A second Expire does not make the hosts of the first one younger.
+		// A second call of Expire does not extend the time for which the cache may serve hosts
+		// after the first call.
 		time.Sleep(50 * time.Minute)
 		c.Expire()
 		src.answer(failing(errDown))
@@ -92,7 +93,8 @@ func TestExpire(t *testing.T) {
 	})
 }
 
-// The coarse clock runs only while there are lookups, and starts again.
+// The goroutine of the coarse clock runs only while there are lookups. A later lookup starts it
+// again.
 func TestCoarseClock(t *testing.T) {
 	bubble(t, &Cache{TTL: time.Hour}, func(t *testing.T, c *Cache, _ *fake) {
 		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)

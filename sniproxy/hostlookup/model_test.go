@@ -15,8 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// modelSource is a source with a version for each host, which grows with each change. An answer
-// contains the version. Some calls fail, some hosts are never found, and some answers are late.
+// modelSource is a source that has a version number for each host. A change of the host increases
+// its version. An answer contains the version. Some calls fail, the source never finds some hosts,
+// and some answers are late.
 type modelSource struct {
 	versions []atomic.Int64
 	down     atomic.Bool
@@ -75,9 +76,9 @@ func TestConcurrentAgainstModel(t *testing.T) {
 	}
 	// settled[i] is the oldest version that a lookup of host i may return.
 	var settled [hosts]atomic.Int64
-	// births[i] holds when each version of host i began. An answer with a version was fetched
-	// before the next version began, or by a call that ran at that moment. So the begin of the next
-	// version gives the least age of the answer.
+	// births[i] has the time at which each version of host i began. The source gave an answer with
+	// this version before the next version began, or in a call that was running at that time. So
+	// the answer is at least as old as the next version.
 	type birth struct {
 		sync.Mutex
 		at []int64
@@ -171,7 +172,7 @@ func TestConcurrentAgainstModel(t *testing.T) {
 			}
 		})
 	}
-	// The synthetic time runs faster than real time. The source is down now and then.
+	// The synthetic time runs faster than real time. From time to time, the source is down.
 	ticker := time.Tick(200 * time.Microsecond)
 	deadline := time.After(8 * time.Second)
 	for step := 0; ops.Load() < 60_000; step++ {

@@ -43,7 +43,7 @@ func TestSourceDownForHours(t *testing.T) {
 					require.Contains(t, []Level{Miss, Failed}, level)
 					time.Sleep(7 * time.Second)
 				}
-				// Each known host costs one call every 30 s at most.
+				// For each known host, the cache makes at most one call in 30 s.
 				for _, host := range known {
 					require.LessOrEqual(t, src.callsOf(host), 2*60*2+2)
 					require.Greater(t, src.callsOf(host), 133, "the cache continues to ask")
@@ -135,8 +135,8 @@ func TestSourceFirst(t *testing.T) {
 	})
 }
 
-// A slow source delays lookups by StaleAfter at most, and only the first ones. The cache stores its
-// late answer.
+// If the source is slow, only the first lookups wait, at most for StaleAfter. The cache stores the
+// late answer of the source.
 func TestSlowSource(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
 		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
@@ -186,8 +186,8 @@ func TestStaleWhileRevalidate(t *testing.T) {
 	})
 }
 
-// ErrNotFound of the source replaces the endpoint at once. The old endpoint is not served again
-// when the source fails later.
+// ErrNotFound of the source replaces the endpoint at once. The cache does not serve the old
+// endpoint again if the source fails later.
 func TestNotFoundReplacesStale(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
 		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
@@ -202,8 +202,8 @@ func TestNotFoundReplacesStale(t *testing.T) {
 	})
 }
 
-// ErrNotFound is not served after its TTL: neither when the source fails, nor under a constant load
-// of lookups. (CoreDNS served it without end.)
+// The cache does not serve ErrNotFound after its TTL: neither while the source fails, nor under a
+// constant load of lookups. (CoreDNS has served it without end.)
 func TestNoStaleNegative(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
 		src.answer(failing(ErrNotFound))
@@ -271,8 +271,8 @@ func TestNotStoredAnyMore(t *testing.T) {
 	})
 }
 
-// The source is asked at each lookup of an endpoint with the TTL Revalidate, which is stale otherwise
-// as any other.
+// If an endpoint has the TTL Revalidate, the cache asks the source at each lookup. While the source
+// fails, the cache serves the endpoint as stale, like any other endpoint.
 func TestRevalidate(t *testing.T) {
 	bubble(t, &Cache{MaxHosts: 2, StaleWhileRevalidate: time.Hour}, func(t *testing.T, c *Cache, src *fake) {
 		src.answer(atFor("10.0.0.1", Revalidate))
@@ -296,7 +296,7 @@ func TestRevalidate(t *testing.T) {
 	})
 }
 
-// Hosts that were saved before a restart are served as stale while the source is down, and only
+// After a restart, the cache serves the saved hosts as stale while the source is down, and only
 // then.
 func TestWarmUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -323,8 +323,8 @@ func TestWarmUp(t *testing.T) {
 	})
 }
 
-// Restarts while the source is down do not extend the time for which an endpoint is served: it ends
-// StaleFor after the TTL.
+// Restarts while the source is down do not extend the time for which the cache serves an endpoint.
+// This time ends StaleFor after the end of the TTL.
 func TestRestartsMakeNothingYounger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := &fake{do: at("10.0.0.1")}
@@ -366,7 +366,8 @@ func TestRestartsMakeNothingYounger(t *testing.T) {
 	})
 }
 
-// Which entries SetAll stores, and until when the cache serves them. StaleFor is 24 h by default.
+// The test checks which entries SetAll stores, and until when the cache serves them. StaleFor is 24
+// h by default.
 func TestSetAll(t *testing.T) {
 	const day = 24 * time.Hour
 	never := time.Duration(-1)
@@ -422,7 +423,7 @@ func TestSetAll(t *testing.T) {
 	}
 }
 
-// SetAll does not replace what the cache knows, because that is newer.
+// SetAll does not replace an entry of the cache, because the entry of the cache is newer.
 func TestSetAllKeepsKnownHosts(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
 		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)

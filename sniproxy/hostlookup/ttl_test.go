@@ -86,8 +86,8 @@ func TestNegativeTTL(t *testing.T) {
 	}
 }
 
-// With jitter, hosts that were stored at one moment expire during the last tenth of the TTL, and
-// none after it.
+// With the default jitter, hosts that the cache has stored at the same time expire at different
+// times in the last tenth of the TTL, and none expires later.
 func TestJitter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &Cache{Source: &fake{do: at("10.0.0.1")}, TTL: 100 * time.Second}

@@ -12,7 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// below returns a source that answers for *.x.com, with the hosts in exact as exceptions.
+// The function below returns a source that has the wildcard *.x.com with the address addr. The
+// hosts in exact have their own addresses.
 func below(addr string, exact map[string]string) func(context.Context, string) (Endpoint, error) {
 	return func(_ context.Context, host string) (Endpoint, error) {
 		if addr, ok := exact[host]; ok {
@@ -57,8 +58,8 @@ func TestCovers(t *testing.T) {
 	require.Empty(t, wildcardOf("com"))
 }
 
-// Each flood invents names until only the newest ones fit. None evicts a known host, which is still
-// served after the source has failed.
+// Each flood looks up more invented names than the cache can store. No flood evicts a known host:
+// the cache still serves the known hosts after the source has failed.
 func TestFloodsEvictNoKnownHost(t *testing.T) {
 	exact := map[string]string{"shop.com": "10.0.0.1", "pay.com": "10.0.0.2", "admin.x.com": "10.0.0.3"}
 	for flood, name := range map[string]func(i int) string{
@@ -96,8 +97,8 @@ func TestFloodsEvictNoKnownHost(t *testing.T) {
 	}
 }
 
-// The endpoint of a wildcard is served for a name that the source has never answered, but only after
-// the source has failed for this name.
+// For a name without an earlier answer of the source, the cache serves the endpoint of the
+// wildcard, but only after the source has failed for this name.
 func TestWildcardStandsInForUnknownNames(t *testing.T) {
 	exact := map[string]string{"admin.x.com": "10.0.0.3"}
 	cache := func() *Cache {
@@ -211,8 +212,9 @@ func TestWildcardAndExactAnswersReplaceEachOther(t *testing.T) {
 	})
 }
 
-// A wildcard covers one label. If the source uses a wildcard for more labels, the names are aliases
-// too, but the endpoint of the wildcard is served for no other name.
+// A wildcard covers one label. If the source answers with a wildcard for a name with more labels,
+// this name is an alias too. But the cache serves the endpoint of the wildcard for no other name
+// with more labels.
 func TestNestedWildcards(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
 		answer := func(pattern, addr string) {
@@ -272,8 +274,8 @@ func TestWildcardChanges(t *testing.T) {
 	})
 }
 
-// The file has the wildcard in place of the names below it. After a restart, the wildcard is served
-// for each name below it while the source fails.
+// The file has the wildcard in place of the names below it. After a restart, the cache serves the
+// endpoint of the wildcard for each name below it while the source fails.
 func TestSaveAndLoadWildcards(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "cache.json")
 	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {

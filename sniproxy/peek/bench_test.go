@@ -44,8 +44,8 @@ func BenchmarkParseClientHello(b *testing.B) {
 	}
 }
 
-// BenchmarkCryptoTLS reads the same hellos with a crypto/tls server that stops after the hello.
-// Routers without a parser do that.
+// BenchmarkCryptoTLS reads the same hellos with a server of crypto/tls that stops after the hello.
+// A router without its own parser works in this way.
 func BenchmarkCryptoTLS(b *testing.B) {
 	for _, h := range hellos(b) {
 		b.Run(h.name, func(b *testing.B) {
@@ -60,7 +60,8 @@ func BenchmarkCryptoTLS(b *testing.B) {
 	}
 }
 
-// BenchmarkParser does all that a router does for a connection: detect, parse and normalise.
+// BenchmarkParser does all parsing that a router needs for a connection: it detects the protocol,
+// parses the first bytes, and normalizes the name.
 func BenchmarkParser(b *testing.B) {
 	for _, file := range []string{"chromium", "chromium-http", "curl-h2c"} {
 		wire := captured(b, file)

@@ -4,8 +4,8 @@ import "iter"
 
 // ClientHello contains the parts of a ClientHello that a router needs.
 //
-// ServerName is a copy. The lists, such as ALPN, share memory with the parsed bytes if the hello
-// came in one record. The lists are valid until the caller changes the parsed bytes.
+// ServerName is a copy. The lists, such as ALPN, are valid until the caller changes the parsed
+// bytes: if the hello came in one record, the lists share memory with these bytes.
 type ClientHello struct {
 	// ServerName is the host_name of the server_name extension (RFC 6066 section 3) as the client
 	// sent it: in upper or lower case, with or without a final dot, perhaps invalid. See
@@ -16,19 +16,21 @@ type ClientHello struct {
 	// here. For the highest version, see MaxVersion.
 	LegacyVersion uint16
 
-	// ECH reports whether the hello is the outer form of an encrypted hello (RFC 9849). In such a
-	// hello, ServerName is the public name of a provider. Browsers send a decoy ("GREASE") in place
-	// of the encrypted part to a server for which they have no ECH configuration. With a decoy, ECH
-	// is true too, but ServerName is the real name.
+	// ECH reports whether the hello has the extension for an encrypted hello (RFC 9849). There are
+	// two cases, and the router cannot distinguish them. If the extension contains an encrypted
+	// hello, ServerName is the public name of a provider. If the browser has no ECH configuration
+	// for the server, the extension contains random bytes ("GREASE"), and ServerName is the real
+	// name.
 	ECH bool
 
-	// SSLv2 reports whether the hello has the format of SSL 2.0, which has no host name.
+	// SSLv2 reports whether the hello has the format of SSL 2.0. This format has no field for a
+	// host name.
 	SSLv2 bool
 
-	// Len is the length of the hello in bytes, with the headers of its records.
+	// Len is the length of the hello in bytes, including the headers of its records.
 	Len int
 
-	alpn, versions, keyShares []byte // the contents of the lists; they are well-formed
+	alpn, versions, keyShares []byte // the contents of the lists; the parser has checked them
 }
 
 // ParseClientHello parses the ClientHello at the beginning of b. The hello may have at most
@@ -139,7 +141,8 @@ const (
 )
 
 // cursor reads the fields of a message. If a field is longer than the rest of the message, the
-// cursor stores the offset of the field in bad, and reads all later fields as empty.
+// cursor stores the offset of this field in its own field "bad", and reads all later fields as
+// empty.
 type cursor struct {
 	b   []byte
 	pos int
@@ -173,14 +176,14 @@ func (c *cursor) uint16() int {
 	return int(c.b[at])<<8 | int(c.b[at+1])
 }
 
-// vector8 reads a vector. A length of one byte comes before its content.
+// vector8 reads a vector: a length field of one byte, followed by the content.
 func (c *cursor) vector8() cursor {
 	start := c.pos
 	n := c.uint8()
 	return c.vector(start, n)
 }
 
-// vector16 reads a vector. A length of two bytes comes before its content.
+// vector16 reads a vector: a length field of two bytes, followed by the content.
 func (c *cursor) vector16() cursor {
 	start := c.pos
 	n := c.uint16()
@@ -224,7 +227,7 @@ func (h *ClientHello) parseMessage(msg []byte) fault {
 		return fault{"ClientHello: field beyond the end of the message", c.bad}
 	}
 	if c.empty() {
-		return fault{} // a client older than extensions
+		return fault{} // the hello of a client that knows no extensions ends here
 	}
 	extensions := c.vector16()
 	if c.bad >= 0 {
@@ -240,7 +243,7 @@ func (h *ClientHello) parseExtensions(c cursor) fault {
 	var seen uint8
 	for !c.empty() {
 		start := c.pos
-		// Most of the time of a parse is spent in this loop. To be fast, it does not use the
+		// A parse spends most of its time in this loop. To be fast, the loop does not use the
 		// methods of cursor.
 		left := c.rest()
 		if len(left) < 4 {
@@ -338,7 +341,7 @@ func (h *ClientHello) parseVersions(c cursor) string {
 }
 
 func (h *ClientHello) parseKeyShares(c cursor) string {
-	list := c.vector16() // may be empty: then the client asks the server for a group
+	list := c.vector16() // an empty list is valid: the client lets the server choose a group
 	if c.bad >= 0 || !c.empty() {
 		return "key_share: bad list length"
 	}

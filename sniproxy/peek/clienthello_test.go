@@ -19,12 +19,13 @@ func record(b ...byte) []byte {
 	return append(binary.BigEndian.AppendUint16([]byte{22, 3, 1}, uint16(len(b))), b...)
 }
 
-// with returns a hello with a name and one more extension. The name may be empty.
+// The function with returns a hello that has a name and one more extension. The name may be empty.
 func with(name string, kind uint16, body ...byte) []byte {
 	return hellotest.Hello{Name: name, Extensions: []hellotest.Extension{{Type: kind, Body: body}}}.Wire()
 }
 
-// edit returns a hello whose message change has edited.
+// edit returns the record of a hello. The argument change is a function that changes the message of
+// the hello first.
 func edit(change func(msg []byte) []byte) []byte {
 	return hellotest.Records(change(hellotest.Hello{Name: "a.example"}.Message()))
 }
@@ -179,7 +180,7 @@ func TestClientHello(t *testing.T) {
 }
 
 func TestClientHelloBounds(t *testing.T) {
-	// Each record of 16384 bytes adds a header of 5 bytes.
+	// Each record has up to 16384 bytes, and a header of 5 bytes.
 	fits := hellotest.Hello{Name: "a.example", Pad: peek.MaxBytes - 4*5}.Wire()
 	require.Len(t, fits, peek.MaxBytes)
 	h, err := peek.ParseClientHello(fits)
@@ -201,7 +202,7 @@ func TestClientHelloBounds(t *testing.T) {
 	_, err = peek.ParseClientHello(huge)
 	require.ErrorIs(t, err, peek.ErrTooLarge)
 
-	// The headers of small records count too.
+	// The headers of small records also count for the limit.
 	_, err = peek.ParseClientHello(hellotest.Hello{Name: "a.example", Pad: 11_000}.Wire(1))
 	require.ErrorIs(t, err, peek.ErrTooLarge)
 	_, err = peek.ParseClientHello(hellotest.Hello{Name: "a.example", Pad: 10_900}.Wire(1))
@@ -301,7 +302,7 @@ func TestSecondExtensions(t *testing.T) {
 	require.Equal(t, "a", h.ServerName)
 }
 
-// The views of a hello end with their own bytes.
+// The slices that a hello yields have no capacity beyond their own bytes.
 func TestViewsAreClipped(t *testing.T) {
 	wire := append(hellotest.Hello{Name: "a.example", ALPN: []string{"h2"}}.Wire(), "beyond"...)
 	h, err := peek.ParseClientHello(wire)

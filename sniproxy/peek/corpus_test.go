@@ -110,7 +110,8 @@ func TestCaptures(t *testing.T) {
 	}
 }
 
-// TestCaptures lists each file in testdata, and no others.
+// TestCapturesAreComplete checks that the list of captures has each file in testdata, and no other
+// file.
 func TestCapturesAreComplete(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.bin")
 	require.NoError(t, err)
@@ -140,14 +141,15 @@ func countRecords(wire []byte) (n int) {
 	return n
 }
 
-// answer is the part of a result that must not depend on the cuts between segments.
+// answer is the part of a result that must be the same for each way to cut the bytes into segments.
 type answer struct {
 	kind string
 	name string
 	n    int // Len
 }
 
-// kinds lists the kinds of errors. The more precise ones of ErrInvalidName come first.
+// kinds lists the kinds of errors. The three kinds that also match ErrInvalidName come before
+// ErrInvalidName.
 var kinds = []error{
 	peek.ErrNeedMore, peek.ErrNoName, peek.ErrTooLarge, peek.ErrMalformed,
 	peek.ErrIPLiteral, peek.ErrControlCharacter, peek.ErrNameTooLong, peek.ErrInvalidName,
@@ -193,9 +195,10 @@ func parserAnswer(t testing.TB, p *peek.Parser, b []byte) (answer, error) {
 	return answer{kind(t, err), r.Name, r.Hello.Len + r.Request.Len}, err
 }
 
-// checkPrefixes checks the rules for prefixes: each prefix returns NeedMore or the result of the
-// whole, and a final result needs at least as many bytes as NeedMore has said. lengths are the
-// lengths of the prefixes; nil means all.
+// checkPrefixes parses prefixes of b. The result for each prefix must be NeedMore or the result for
+// the whole b. If NeedMore for a shorter prefix has demanded more bytes than a prefix has, the
+// result for this prefix must be neither a name nor ErrNoName. lengths are the lengths of the
+// prefixes; nil means all.
 func checkPrefixes(t testing.TB, b []byte, lengths []int, parse func(testing.TB, []byte) (answer, error)) {
 	t.Helper()
 	whole, _ := parse(t, b)
@@ -248,8 +251,8 @@ func TestPrefixesOfCaptures(t *testing.T) {
 	}
 }
 
-// A Parser that is called after each segment returns the same as a new Parser, for all sizes of
-// segments and with the bytes at changing addresses.
+// The test calls one Parser after each segment. Each result must be the result of a new Parser, for
+// all sizes of segments, and even if the bytes are in another array at each call.
 func TestSegmentsOfCaptures(t *testing.T) {
 	for _, c := range captures {
 		b := c.read(t)
@@ -275,7 +278,7 @@ func TestSegmentsOfCaptures(t *testing.T) {
 	}
 }
 
-// The cuts between records do not change the message.
+// The result is the same for each way to cut the message into records.
 func TestRecordsOfCaptures(t *testing.T) {
 	for _, c := range captures {
 		if c.protocol != peek.TLS {

@@ -1,7 +1,7 @@
 // Package peek finds the host name in the first bytes of a connection: the server name of a TLS
 // ClientHello, the Host of an HTTP/1 request, or the :authority of an HTTP/2 request with prior
-// knowledge. This name is all that a router needs if it passes the bytes on unchanged and
-// terminates neither TLS nor HTTP.
+// knowledge. A router that terminates neither TLS nor HTTP, and passes the bytes on unchanged,
+// needs only this name.
 //
 // The package does not use sockets or clocks. It only turns bytes into values. The caller reads
 // into its own buffer, and calls Parse after each read:
@@ -25,10 +25,10 @@
 //
 // # Results
 //
-// A result is either NeedMore or final. A final result does not change when more bytes follow: if
-// some prefix of a stream has a final result, all longer prefixes have the same name or the same
-// kind of error. All shorter prefixes return NeedMore. The result does not depend on how the stream
-// is cut into segments or TLS records.
+// Parse returns NeedMore until it can decide. Every other result is final: for the same bytes
+// followed by more bytes, Parse returns the same name or the same kind of error. The result depends
+// only on the bytes of the client, and not on the TCP segments or the TLS records in which they
+// arrive.
 //
 // There is one kind of error for each case that a router must treat differently:
 //
@@ -41,12 +41,12 @@
 //	ErrInvalidName   the name is not a host name; ErrIPLiteral, ErrControlCharacter and
 //	                 ErrNameTooLong are more precise
 //
-// NeedMore and ErrNoName are returned as they are. All other errors are wrapped in an *Error, which
+// Parse returns NeedMore and ErrNoName as they are. It wraps each other error in an *Error, which
 // states the field and its offset.
 //
 // # Strictness
 //
-// The server behind the router parses the same bytes again. If two server programs in use could
+// The server behind the router parses the same bytes again. If two common server programs could
 // read different names from these bytes, the result is ErrMalformed. Examples are two server_name
 // extensions or host names, two Host fields, folded header lines, white space before a colon, an
 // absolute target whose host is not the Host, and a head with both CRLF and bare LF. Otherwise the
@@ -55,9 +55,9 @@
 //
 // # Cost
 //
-// The work is linear in the number of bytes, even if they arrive one at a time: a Parser remembers
-// how far it has parsed. A ClientHello in one record costs one allocation, for its name. A
-// ClientHello in several records costs a second allocation, for a copy of the whole hello.
+// The work grows in proportion to the number of bytes, even if they arrive one at a time, because a
+// Parser remembers how far it has parsed. A ClientHello in one record costs one allocation, for its
+// name. A ClientHello in several records costs a second allocation, for a copy of the whole hello.
 //
 // # What it does not do
 //

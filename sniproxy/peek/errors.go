@@ -17,8 +17,8 @@ var (
 	// ErrNotHTTP means that the bytes do not begin an HTTP request.
 	ErrNotHTTP = errors.New("peek: not HTTP")
 
-	// ErrNoName means that the bytes are well-formed but name no host. The result that is returned
-	// with ErrNoName is otherwise complete.
+	// ErrNoName means that the bytes are well-formed but name no host. The result that comes with
+	// ErrNoName is complete except for the name.
 	ErrNoName = errors.New("peek: no host name")
 
 	// ErrTooLarge means that the ClientHello or request head is longer than the limit; see
@@ -45,7 +45,7 @@ var (
 	ErrNameTooLong = fmt.Errorf("%w: too long", ErrInvalidName)
 )
 
-// errNeither is both ErrNotTLS and ErrNotHTTP.
+// errNeither matches both ErrNotTLS and ErrNotHTTP with errors.Is.
 var errNeither = &neither{}
 
 type neither struct{}
@@ -53,9 +53,10 @@ type neither struct{}
 func (*neither) Error() string   { return "peek: neither TLS nor HTTP" }
 func (*neither) Unwrap() []error { return []error{ErrNotTLS, ErrNotHTTP} }
 
-// NeedMore is the error for too few bytes. Its value is the least number of further bytes before
-// the name can be complete, or 1 if that number is unknown. Fewer bytes can be enough to detect an
-// error. NeedMore is never wrapped, so a type assertion finds it.
+// NeedMore is the error for too few bytes. Its value is a number of bytes: the name cannot be
+// complete before at least this number of further bytes has arrived. It is 1 if this number is
+// unknown. An error in the bytes can show earlier. NeedMore is never wrapped, so a type assertion
+// finds it.
 type NeedMore int
 
 func (n NeedMore) Error() string { return fmt.Sprintf("%v, at least %d", ErrNeedMore, int(n)) }
@@ -67,7 +68,7 @@ func (NeedMore) Is(target error) bool { return target == ErrNeedMore }
 type Error struct {
 	Err    error  // the kind: one of the variables in this package
 	What   string // the field and its error: "server_name: empty list"
-	Offset int    // of the field, in the bytes or in the name
+	Offset int    // the offset of the field in the parsed bytes, or in the name
 }
 
 func (e *Error) Error() string {

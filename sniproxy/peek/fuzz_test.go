@@ -20,8 +20,8 @@ import (
 
 var update = flag.Bool("update", false, "write the seeds of the fuzz targets")
 
-// addCaptures adds the captures of a protocol as seeds, without the large ones: the fuzzer would
-// spend its time on making them smaller.
+// addCaptures adds the captures of a protocol as seeds. It leaves out large captures, because the
+// fuzzer would spend its time on making them smaller.
 func addCaptures(f *testing.F, protocol peek.Protocol, more ...any) {
 	for _, c := range captures {
 		if b := c.read(f); len(b) < 2000 && c.protocol&protocol != 0 {
@@ -48,8 +48,8 @@ func prefixesNear(b, cuts []byte) []int {
 	return lengths
 }
 
-// checkSegments checks that a Parser that is called after each segment returns the same as a new
-// one.
+// checkSegments calls one Parser after each segment, and checks that each result is the result of a
+// new Parser.
 func checkSegments(t *testing.T, b, cuts []byte, accept peek.Protocol) {
 	t.Helper()
 	p := peek.Parser{Accept: accept}
@@ -76,7 +76,8 @@ func FuzzClientHello(f *testing.F) {
 		checkPrefixes(t, wire, prefixesNear(wire, cuts), tlsAnswer)
 		checkSegments(t, wire, cuts, peek.TLS)
 
-		// The same message in other records gives the same name, or is too large.
+		// If the same message is in other records, the result has the same name, or the error is
+		// ErrTooLarge.
 		msg, _, split := hellotest.Message(wire)
 		if split != nil || len(msg) == 0 {
 			return
@@ -137,8 +138,8 @@ func FuzzParser(f *testing.F) {
 		if _, more := err.(peek.NeedMore); more {
 			return
 		}
-		// A lower bound gives the same result or ErrTooLarge. A protocol that is not accepted is
-		// refused.
+		// With a lower MaxBytes, the result is the same, or the error is ErrTooLarge. If Accept
+		// does not have the protocol, the Parser returns an error.
 		want, _ := parserAnswer(t, new(peek.Parser), b)
 		bounded, _ := parserAnswer(t, &peek.Parser{MaxBytes: 1 + int(limit)}, b)
 		if bounded.kind != peek.ErrTooLarge.Error() {
@@ -194,7 +195,7 @@ func FuzzNormalizeHost(f *testing.F) {
 	})
 }
 
-// seeds returns inputs that a router has got wrong once, or that are easy to get wrong.
+// seeds returns inputs that some router has once parsed wrongly, or that are difficult to parse.
 func seeds() map[string]map[string][]any {
 	wire := func(h hellotest.Hello, sizes ...int) []any { return []any{h.Wire(sizes...), []byte{0}} }
 	a := hellotest.Hello{Name: "a.example"}
@@ -279,7 +280,8 @@ func seeds() map[string]map[string][]any {
 	}
 }
 
-// The files in testdata are the seeds above. The flag -update writes them.
+// The files in testdata/fuzz must contain the inputs of the function seeds. The flag -update writes
+// these files.
 func TestSeeds(t *testing.T) {
 	for target, inputs := range seeds() {
 		dir := filepath.Join("testdata", "fuzz", target)

@@ -15,8 +15,9 @@ type Request struct {
 	// no body.
 	Method string
 
-	// Blank is the length in bytes of the empty lines before a request of HTTP/1. A server ignores
-	// them (RFC 9112 section 2.2). Some servers do not, so a router does not pass them on.
+	// Blank is the length in bytes of the empty lines before a request of HTTP/1. A server should
+	// ignore these lines (RFC 9112 section 2.2), but some servers do not. So a router should not
+	// pass them on.
 	Blank int
 
 	// Len is the length of the request head in bytes, with the empty lines before it. In HTTP/2, it
@@ -24,20 +25,21 @@ type Request struct {
 	Len int
 }
 
-// ParseHTTP1 parses the request line and the header fields at the beginning of b, at most MaxBytes.
-// The error is nil, NeedMore, ErrNoName, or an *Error that wraps ErrNotHTTP, ErrTooLarge or
-// ErrMalformed. A host is returned only at the end of the head, because each later line could
-// contain a second Host.
+// ParseHTTP1 parses the head of the request at the beginning of b: the request line and the header
+// fields. The head may have at most MaxBytes bytes. The error is nil, NeedMore, ErrNoName, or an
+// *Error that wraps ErrNotHTTP, ErrTooLarge or ErrMalformed. ParseHTTP1 returns the host only if b
+// contains the whole head, because each later line could be a second Host field.
 //
 // The host is the host of an absolute request target ("GET http://a/ HTTP/1.1"), the authority of a
-// CONNECT, or else the Host field (RFC 9112 section 3.3). A request of HTTP/1.0 without Host, and
-// an empty Host, return ErrNoName.
+// CONNECT, or else the Host field (RFC 9112 section 3.3). For a request of HTTP/1.0 without Host,
+// and for an empty Host, the error is ErrNoName.
 //
-// These are malformed: two Host fields, even equal ones; a Host field that differs from the host of
-// the target; HTTP/1.1 without Host; a folded line; white space before a colon or at the start of a
-// line; a field name or method that is not a token; control characters; user information in the
-// target; a request of HTTP/0.9. Lines may end in CRLF or LF (RFC 9112 section 2.2), but all lines
-// of a head must have the same end. Up to 16 empty lines may come before the request line.
+// The error wraps ErrMalformed in these cases: two Host fields, even equal ones; a Host field that
+// differs from the host of the target; HTTP/1.1 without Host; a folded line; white space before a
+// colon or at the start of a line; a field name or method that is not a token; control characters;
+// user information in the target; a request of HTTP/0.9. Lines may end in CRLF or LF (RFC 9112
+// section 2.2), but all lines of a head must have the same end. Up to 16 empty lines may come
+// before the request line.
 func ParseHTTP1(b []byte) (Request, error) {
 	if p, err := Detect(b); err != nil && isNeedMore(err) {
 		return Request{}, err
@@ -54,16 +56,16 @@ type span struct{ from, to int }
 
 func (s span) in(b []byte) []byte { return b[s.from:s.to] }
 
-// headScan parses the lines of a head. It remembers the complete lines, so the work is linear even
-// if the bytes arrive one at a time.
+// headScan parses the lines of a head. It remembers how far it has parsed, so it reads each line
+// once, even if the bytes arrive one at a time.
 type headScan struct {
 	line     int // the offset of the line that is not complete
-	searched int // the offset up to which this line has no line end
+	searched int // the parser has found no line end before this offset
 	lineEnd  int // the line end of the complete lines: 0 unknown, 1 LF, 2 CRLF
 	blank    int // the length of the empty lines before the request line
 
 	method    span
-	authority span // of the request target; empty if the target has none
+	authority span // the authority in the request target; empty if the target has none
 	http10    bool // HTTP/1.0, which allows requests without Host
 	host      span
 	hosts     int
@@ -80,8 +82,8 @@ func (s *headScan) parse(b []byte, limit int) (Request, error) {
 			s.searched = len(in)
 			return Request{}, NeedMore(1)
 		}
-		// Do not change s for a line with an error, or for the last line. So the next call parses
-		// the same line again, and returns the same result.
+		// For a line with an error, and for the last line, leave s unchanged. So the next call
+		// parses the same line again, and returns the same result.
 		next := *s
 		done, err := next.parseLine(in, s.searched+i)
 		if err != nil {
@@ -216,7 +218,7 @@ func (s *headScan) parseField(b []byte, line span) error {
 		return malformed(line.from, "Host: second one")
 	}
 	value := bytes.Trim(text[colon+1:], " \t")
-	// The length of the white space before the value gives its offset.
+	// The white space before the value is needed to compute the offset of the value.
 	skipped := len(text[colon+1:]) - len(bytes.TrimLeft(text[colon+1:], " \t"))
 	s.host.from = line.from + colon + 1 + skipped
 	s.host.to = s.host.from + len(value)

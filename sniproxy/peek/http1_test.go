@@ -167,8 +167,8 @@ func TestHTTP1Bounds(t *testing.T) {
 	require.ErrorIs(t, err, peek.ErrNeedMore)
 }
 
-// The server of net/http gets each entry of the table. It never serves another host than the parser
-// names.
+// The test sends each entry of the table to a server of net/http. The server must never serve
+// another host than the host that the parser returns.
 func TestHTTP1AgreesWithTheServer(t *testing.T) {
 	served := ""
 	server := newServer(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { served = r.Host }))

@@ -34,16 +34,16 @@ const (
 	maxHeaderList = MaxBytes
 )
 
-// ParseHTTP2 parses the beginning of a cleartext HTTP/2 connection with prior knowledge, up to the
-// end of the header block of the first request, at most MaxBytes. The error is nil, NeedMore,
-// ErrNoName (:authority and host are missing or empty), or an *Error that wraps ErrNotHTTP,
-// ErrTooLarge or ErrMalformed.
+// ParseHTTP2 parses the beginning of a cleartext HTTP/2 connection with prior knowledge. It parses
+// up to the end of the header block of the first request, which must come within the first MaxBytes
+// bytes. The error is nil, NeedMore, ErrNoName (:authority and host are missing or empty), or an
+// *Error that wraps ErrNotHTTP, ErrTooLarge or ErrMalformed.
 //
-// The host is :authority, or else the host field (RFC 9113 section 8.3.1). These are malformed: two
-// :authority fields; two host fields; a host field that differs from :authority; frames that must
-// not come before the first request; header blocks that HPACK cannot decode; pseudo-header fields
-// that are unknown, repeated, or after a regular field; field names with upper case letters or
-// control characters.
+// The host is :authority, or else the host field (RFC 9113 section 8.3.1). The error wraps
+// ErrMalformed in these cases: two :authority fields; two host fields; a host field that differs
+// from :authority; frames that must not come before the first request; header blocks that HPACK
+// cannot decode; pseudo-header fields that are unknown, repeated, or after a regular field; field
+// names with upper case letters or control characters.
 //
 // Some clients may wait for the SETTINGS of the server before they send a request. A router cannot
 // serve them, because it has not chosen a server yet. The usual clients do not wait.
@@ -55,8 +55,8 @@ func ParseHTTP2(b []byte) (Request, error) {
 	return s.parse(b, MaxBytes)
 }
 
-// frameScan parses HTTP/2 frames. It remembers where the last complete frame ended, so the work is
-// linear even if the bytes arrive one at a time.
+// frameScan parses HTTP/2 frames. It remembers where the last complete frame ended, so it reads
+// each frame once, even if the bytes arrive one at a time.
 type frameScan struct {
 	off    int    // the offset of the first frame that is not complete
 	stream uint32 // the stream of an incomplete header block; 0 means none
@@ -93,8 +93,8 @@ func needMoreOf(end int, b []byte, limit int) error {
 	return NeedMore(end - len(b))
 }
 
-// parseFrame parses the frame at s.off. again reports whether the caller must parse the next frame
-// too, because the request is not complete.
+// parseFrame parses the frame at s.off. The result again is true if the request is not complete
+// after this frame, so that the caller must parse the next frame too.
 func (s *frameScan) parseFrame(b []byte, limit int) (r Request, again bool, err error) {
 	body := s.off + frameHeader
 	if len(b) < body || body > limit {
@@ -139,9 +139,9 @@ func (s *frameScan) parseFrame(b []byte, limit int) (r Request, again bool, err 
 	return r, false, err
 }
 
-// joinBlock returns the header block that consists of several frames. frames are complete, and
-// parseFrame has checked them. An incomplete block costs no copy, because parseFrame calls
-// joinBlock only for a complete block.
+// joinBlock returns a copy of a header block that consists of several frames. parseFrame has
+// checked the argument frames, which holds all frames of the block. parseFrame calls joinBlock only
+// for a complete block, so it never copies an incomplete one.
 func joinBlock(frames []byte) []byte {
 	block := make([]byte, 0, len(frames))
 	for len(frames) > 0 {
@@ -215,7 +215,7 @@ type fieldScan struct {
 	pseudo                  [5]bool // the pseudo-header fields that were seen
 	hosts                   int
 	regular                 bool // a regular field was seen
-	size                    int  // the size of all fields by RFC 9113 section 6.5.2
+	size                    int  // the size of all fields, computed as in RFC 9113 section 6.5.2
 	what                    string
 }
 
@@ -227,8 +227,9 @@ func parseFields(block []byte, at int) (Request, error) {
 	d = hpack.NewDecoder(headerTableBytes, func(f hpack.HeaderField) {
 		s.size += int(f.Size())
 		if s.size > maxHeaderList {
-			// One byte of a block can stand for a field of 4 KiB, so a small block can decode to a
-			// huge list. Stop here: the request is too large, and its other fields are not needed.
+			// HPACK can encode a field of 4 KiB as one byte, so a small block can decode to a huge
+			// list. Stop decoding here: the request is too large, and the other fields do not
+			// change this.
 			d.SetEmitEnabled(false)
 			return
 		}
@@ -266,8 +267,8 @@ func parseFields(block []byte, at int) (Request, error) {
 	return r, nil
 }
 
-// add stores one field. It returns the reason why the field is malformed (RFC 9113 sections 8.2.1
-// and 8.3), or "" if it is not.
+// add stores one field. If the field is malformed (RFC 9113 sections 8.2.1 and 8.3), add returns
+// the reason, and otherwise "".
 func (s *fieldScan) add(name, value string) string {
 	for i := range len(value) {
 		if c := value[i]; c == 0 || c == '\r' || c == '\n' {

@@ -197,7 +197,7 @@ func TestEndlessBlockIsNotCopied(t *testing.T) {
 	require.Len(t, whole, r.Len)
 }
 
-// One byte of a block can stand for a field of 4 KiB.
+// HPACK can encode a field of 4 KiB as one byte.
 func TestHeaderListBomb(t *testing.T) {
 	bomb := get(":authority", "a.example", "x", strings.Repeat("y", 3000))
 	for len(bomb) < 16_000 {

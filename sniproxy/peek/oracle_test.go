@@ -37,7 +37,8 @@ func (replay) LocalAddr() net.Addr              { return nil }
 func (replay) SetDeadline(time.Time) error      { return nil }
 func (replay) SetWriteDeadline(time.Time) error { return nil }
 
-// cryptoTLS returns what crypto/tls reads in a hello; nil means that crypto/tls refuses it.
+// cryptoTLS returns the fields that crypto/tls reads from a hello. nil means that crypto/tls
+// refuses the hello.
 func cryptoTLS(wire []byte) *tls.ClientHelloInfo {
 	var seen *tls.ClientHelloInfo
 	conn := tls.Server(replay{r: bytes.NewReader(wire)}, &tls.Config{
@@ -68,9 +69,9 @@ func exempt(wire []byte) bool {
 	}
 }
 
-// agreeWithTLS checks that this package reads a hello like crypto/tls, if crypto/tls accepts it.
-// This package also accepts some hellos that crypto/tls refuses: with a final dot in the name, or
-// with errors in extensions that it does not read.
+// agreeWithTLS checks that this package reads the same values from a hello as crypto/tls, if
+// crypto/tls accepts the hello. This package also accepts some hellos that crypto/tls refuses: with
+// a final dot in the name, or with errors in extensions that it does not read.
 func agreeWithTLS(t testing.TB, wire []byte) {
 	t.Helper()
 	want := cryptoTLS(wire)
@@ -115,8 +116,8 @@ func TestAgreesWithCryptoTLS(t *testing.T) {
 	}
 }
 
-// The test changes each byte of real hellos. crypto/tls and this package never read two different
-// names, and this package refuses none that crypto/tls accepts.
+// The test changes each byte of real hellos. crypto/tls and this package must never read two
+// different names, and this package must accept each hello that crypto/tls accepts.
 func TestMutatedHellosAgreeWithCryptoTLS(t *testing.T) {
 	for _, file := range []string{"go-classical", "go-tls12", "openssl-alpn", "curl-h2", "chromium"} {
 		b := captured(t, file)

@@ -7,9 +7,9 @@ import (
 	"github.com/headgate/headgate/internal/hostname"
 )
 
-// MaxBytes is the default limit for the length of a ClientHello or request head, in bytes. Hellos
-// with post-quantum key shares have up to 21.5 KB. Most servers limit request heads to between 8
-// and 64 KiB.
+// MaxBytes is the default limit for the length of a ClientHello or request head, in bytes. A
+// ClientHello with post-quantum key shares has up to 21.5 KB. Most servers limit request heads to
+// between 8 and 64 KiB.
 const MaxBytes = 64 << 10
 
 // Parser parses the first bytes of one connection while they arrive. The zero value accepts every
@@ -31,16 +31,17 @@ type Parser struct {
 
 // Result is what Parse has found in the first bytes of a connection.
 type Result struct {
-	// Protocol is the protocol of the client, or 0 if the protocol is not known yet. It can be set
-	// even if Parse returns an error.
+	// Protocol is the protocol of the client, or 0 if the protocol is not known yet. Parse can set
+	// Protocol even if it returns an error.
 	Protocol Protocol
 
 	// Name is the host in the normal form of NormalizeHost: lower case, without a port and a final
 	// dot. It is "" if Parse returns an error.
 	Name string
 
-	// RawName is the name as the client sent it, with its port. It may contain any bytes. Use it
-	// only for logs. It is also set if Parse returns an error because the name is invalid.
+	// RawName is the name as the client sent it, with its port. Parse also sets RawName if it
+	// returns an error because the name is invalid. RawName may contain any bytes, so use it only
+	// for logs.
 	RawName string
 
 	// Hello is the ClientHello. If the error is ErrNoName, Hello is complete except for the name.
@@ -51,13 +52,13 @@ type Result struct {
 	Request Request
 }
 
-// Parse parses b, which must hold everything that the client has sent so far: the bytes of the
-// previous call and the new bytes. b may be in another array than before. Parse neither changes nor
-// keeps b, but the lists in Result.Hello share the memory of b.
+// Parse parses b. b must hold everything that the client has sent so far: the bytes of the previous
+// call and the new bytes. The array of b may differ from the array of the previous call. Parse
+// neither changes nor keeps b, but the lists in Result.Hello share the memory of b.
 //
-// The error is nil, NeedMore, ErrNoName or an *Error. If the client's protocol is not in Accept,
-// the error wraps ErrNotTLS if Accept has only TLS, ErrNotHTTP if Accept does not have TLS, and
-// otherwise both.
+// The error is nil, NeedMore, ErrNoName or an *Error. If the client speaks a protocol that is not
+// in Accept, the error depends on Accept: it wraps ErrNotTLS if Accept has only TLS, ErrNotHTTP if
+// Accept does not have TLS, and both errors otherwise.
 func (p *Parser) Parse(b []byte) (Result, error) {
 	var r Result
 	err := p.parse(&r, b)
@@ -128,20 +129,20 @@ func isNeedMore(err error) bool {
 	return ok
 }
 
-// NormalizeHost returns the normal form of a host as HTTP sends it: "Example.COM.:8080" is
-// "example.com". Compare hosts in this form. NormalizeHost removes a port and one final dot, and
-// turns letters into lower case. It maps characters outside ASCII as browsers do: "bücher.example"
-// is "xn--bcher-kva.example". It does not decode A-labels. The normal form of a normal name is the
-// name itself. NormalizeHost allocates only for upper case and for characters outside ASCII.
+// NormalizeHost returns the normal form of the host in a Host field or an :authority. For
+// "Example.COM.:8080" it returns "example.com". Compare hosts only in normal form. NormalizeHost
+// removes a port and one final dot, and turns letters into lower case. It maps characters outside
+// ASCII as browsers do: "bücher.example" is "xn--bcher-kva.example". It does not decode A-labels.
+// If the argument is a normal form, the result is the same string. NormalizeHost allocates only for
+// upper case and for characters outside ASCII.
 //
 // A normal name has at most 253 bytes. Each label has 1 to 63 letters, digits, hyphens and
 // underscores, and no hyphen at either end. RFC 1123 does not allow underscores in host names, but
 // many names in use have them.
 //
-// Every error matches ErrInvalidName with errors.Is. Some errors also match a more precise one:
-// ErrIPLiteral, ErrControlCharacter or ErrNameTooLong. ErrIPLiteral means an address ("[::1]") or a
-// name whose last label is a number ("127.1", "0x7f.1"), because many programs read such a name as
-// an address.
+// Every error matches ErrInvalidName with errors.Is. Some errors also match ErrIPLiteral,
+// ErrControlCharacter or ErrNameTooLong. ErrIPLiteral means an address ("[::1]") or a name whose
+// last label is a number ("127.1", "0x7f.1"), because many programs read such a name as an address.
 func NormalizeHost(host string) (string, error) {
 	name, err := hostname.NormalizeHost(host)
 	return name, nameError(err)
@@ -207,11 +208,12 @@ func (p Protocol) String() string {
 const maxMethod = 24
 
 // maxBlankLines is how many empty lines may come before a request of HTTP/1. RFC 9112 section 2.2
-// asks a server to ignore at least one. A bound keeps the work of Detect small.
+// says that a server should ignore at least one empty line. The bound keeps the work of Detect
+// small.
 const maxBlankLines = 16
 
-// blankLines returns the length of the empty lines at the start of b. It returns NeedMore if b may
-// end within these lines.
+// blankLines returns the length in bytes of the empty lines at the start of b. It returns NeedMore
+// if the next byte could belong to a further empty line.
 func blankLines(b []byte) (n int, err error) {
 	for range maxBlankLines + 1 {
 		switch {
@@ -237,8 +239,8 @@ func blankLines(b []byte) (n int, err error) {
 // method and the space after it. Up to 16 empty lines may come before a method of HTTP/1. The error
 // is NeedMore, or matches both ErrNotTLS and ErrNotHTTP.
 //
-// Detect does not look at later bytes. So it returns the protocol of a malformed hello or request
-// too.
+// Detect does not read later bytes. So it returns the protocol even if the hello or request is
+// malformed.
 func Detect(b []byte) (Protocol, error) {
 	if len(b) == 0 {
 		return 0, NeedMore(2)
@@ -295,8 +297,8 @@ func detectHTTP(b []byte) (Protocol, error) {
 }
 
 // methodByte reports whether c may be in a method, that is, whether c is a letter, hyphen or
-// underscore. RFC 9110 allows more characters, but no method in use has them. Because digits and
-// dots are not allowed, the banner of SSH ("SSH-2.0-…") is not taken for a method.
+// underscore. RFC 9110 allows more characters, but no method in use has them. A method with digits
+// or dots is not accepted, so Detect does not take the banner of SSH ("SSH-2.0-…") for a method.
 func methodByte(c byte) bool {
 	return 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z' || c == '-' || c == '_'
 }

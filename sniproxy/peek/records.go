@@ -6,20 +6,20 @@ const (
 	maxRecord         = 1 << 14
 	typeClientHello   = 1
 	handshakeHeader   = 4
-	clientHelloFields = handshakeHeader + 2 + 32 + 1 + 2 + 1 // the length if every vector is empty
+	clientHelloFields = handshakeHeader + 2 + 32 + 1 + 2 + 1 // the length of a ClientHello whose vectors are all empty
 )
 
 // helloScan finds the end of a ClientHello in a stream of TLS records. It remembers where the last
-// complete record ended. So the work is linear, even if each record has one byte and the bytes
-// arrive one at a time.
+// complete record ended. So it reads each record once, even if each record has one byte and the
+// bytes arrive one at a time.
 type helloScan struct {
 	off        int     // the offset of the first record that is not complete
 	messageLen int     // the number of message bytes in the complete records
-	header     [4]byte // the first bytes of the message; messageLen tells how many are there
+	header     [4]byte // the first 4 bytes of the message, or the first messageLen bytes if these are fewer
 }
 
-// parse parses the hello into h if b contains the whole hello. Otherwise it returns a NeedMore, or an
-// error that wraps ErrTooLarge if limit bytes do not suffice.
+// parse parses the hello into h if b contains the whole hello. If b contains only a part, the error
+// is NeedMore, or wraps ErrTooLarge if the whole hello is longer than limit bytes.
 func (s *helloScan) parse(h *ClientHello, b []byte, limit int) error {
 	in := b[:min(len(b), limit)]
 	err := s.parseRecords(h, in, limit)
@@ -95,8 +95,8 @@ func (s *helloScan) parseRecord(b []byte, limit int) ([]byte, error) {
 		}
 	}
 
-	// end is the least offset in b at which the message can end. If the message is longer than this
-	// record, its rest needs further records, so count their headers too.
+	// end is the least offset in b at which the message can end. If the message does not end in
+	// this record, end also includes the headers of the further records.
 	end := body + size - s.messageLen
 	if beyond := end - (body + n); beyond > 0 {
 		end += (beyond + maxRecord - 1) / maxRecord * recordHeader
@@ -145,9 +145,9 @@ func wireOffset(b []byte, at int) int {
 // before them.
 const sslv2Fields = 11
 
-// detectSSLv2 reports whether b begins a CLIENT-HELLO in a record of SSL 2.0 with a header of two
-// bytes (RFC 6101 appendix E.1), for SSL 2.0 or a later version. Old clients and scanners send such
-// a hello. RFC 6176 allows servers to accept it, but most servers refuse it.
+// detectSSLv2 reports whether b begins with a CLIENT-HELLO of SSL 2.0, in a record with a header of
+// two bytes (RFC 6101 appendix E.1). Such a hello can offer SSL 2.0 or a later version. Old clients
+// and scanners send it. RFC 6176 allows servers to accept it, but most servers refuse it.
 func detectSSLv2(b []byte) (bool, error) {
 	switch {
 	case len(b) > 0 && b[0] < 0x80,

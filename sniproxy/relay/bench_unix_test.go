@@ -26,7 +26,7 @@ import (
 //
 //	go test -run '^$' -bench . ./sniproxy/relay
 //
-// With `taskset -c 0` in front, all processes share one processor, and runs are comparable.
+// Put `taskset -c 0` before the command to compare runs. All processes then share one processor.
 
 const (
 	benchMode    = "RELAY_BENCH_MODE"
@@ -221,7 +221,8 @@ func BenchmarkRoundTrip(b *testing.B) {
 	})
 }
 
-// BenchmarkBulk receives 16 MiB from the backend on an open connection. That is 1/64 of a GiB.
+// BenchmarkBulk receives 16 MiB from the backend on an open connection. The benchmark reports the
+// processor time for a GiB, which is 64 times as much.
 func BenchmarkBulk(b *testing.B) {
 	const size = 16 << 20
 	compare(b, "relay-cpu-s/GiB", 1e6*size/(1<<30), func(c *net.TCPConn) {

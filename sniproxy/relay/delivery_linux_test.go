@@ -51,8 +51,8 @@ func slowly(c *net.TCPConn, size int64, seed uint64) error {
 	}
 }
 
-// smallWindow returns a client and a backend with an Engine between them. Both read buffers are
-// small, so what one of them sends waits in the Engine and in its sockets until the other one reads.
+// smallWindow returns a client and a backend with an Engine between them. Their read buffers are
+// small. So the bytes of one side wait in the Engine and in its sockets until the other side reads.
 func smallWindow(t *testing.T, e *Engine) (client, backend *net.TCPConn, done chan Result) {
 	client, a := tcpPair(t)
 	b, backend := tcpPair(t)
@@ -69,7 +69,8 @@ func smallWindow(t *testing.T, e *Engine) (client, backend *net.TCPConn, done ch
 	return client, backend, done
 }
 
-// One side sends and then resets. The other side reads slowly, and still gets every byte.
+// One side sends bytes and then resets its connection. The other side reads slowly, and still gets
+// every byte.
 func TestBytesBeforeAReset(t *testing.T) {
 	for _, who := range []Party{ByBackend, ByClient} {
 		for _, size := range []int64{1, 60_000, 400_000, 3 << 20} {
@@ -138,7 +139,8 @@ func TestPauseAfterAReset(t *testing.T) {
 	})
 }
 
-// A client resets while the backend sends to it. The backend still gets all that the client sent.
+// A client resets its connection while the backend sends to it. The backend still gets all bytes
+// that the client has sent.
 func TestUploadOfAClientThatResetsDuringTheAnswer(t *testing.T) {
 	const size = 1 << 20
 	forEachWay(t, func(t *testing.T, e *Engine) {
@@ -161,8 +163,8 @@ func TestUploadOfAClientThatResetsDuringTheAnswer(t *testing.T) {
 	})
 }
 
-// The Engine closes a connection early. Each side still gets what waits in the send queue of its
-// socket, although the Engine has not read all bytes of this side.
+// The Engine closes a connection before both sides have ended. Each side still gets the bytes in
+// the send queue of its socket, although the Engine has not read all bytes of this side.
 func TestBytesBeforeClose(t *testing.T) {
 	const buffer = 64 << 10
 	forEach(t, func(t *testing.T, e *Engine) {
@@ -184,7 +186,8 @@ func TestBytesBeforeClose(t *testing.T) {
 	})
 }
 
-// One side has ended. The other side is not held until the idle time-out.
+// If one side has ended its direction, the connection ends after HalfCloseTimeout, and not only
+// after IdleTimeout.
 func TestHalfCloseTimeout(t *testing.T) {
 	for _, who := range []Party{ByBackend, ByClient} {
 		t.Run("the "+who.String()+" has ended", func(t *testing.T) {
@@ -215,8 +218,8 @@ func TestHalfCloseTimeout(t *testing.T) {
 	})
 }
 
-// A client ends its direction after its request. The answer takes longer than HalfCloseTimeout, but
-// its bytes keep the connection open.
+// A client ends its direction after its request. The transfer of the answer takes longer than
+// HalfCloseTimeout, but the moving bytes keep the connection open.
 func TestLongAnswerAfterHalfClose(t *testing.T) {
 	const timeout = 400 * time.Millisecond
 	forEach(t, func(t *testing.T, e *Engine) {
@@ -247,8 +250,8 @@ func TestLongAnswerAfterHalfClose(t *testing.T) {
 	})
 }
 
-// A slow client reads what waits in the send queue. No byte moves into the queue any more, but the
-// connection is not silent.
+// A slow client reads the bytes in the send queue of its socket. The Engine writes no more bytes to
+// the queue, but the connection does not count as idle.
 func TestSlowReaderAfterHalfClose(t *testing.T) {
 	const size, timeout = 1_500_000, 400 * time.Millisecond
 	forEach(t, func(t *testing.T, e *Engine) {
@@ -290,7 +293,8 @@ func TestClientThatGoesAwayAfterItsEnd(t *testing.T) {
 	require.ErrorIs(t, r.Err, ErrClientReset)
 }
 
-// The byte of urgent data is not relayed. All other bytes are, even if nothing arrives after them.
+// The Engine drops the byte of urgent data. It relays all other bytes, even if no byte arrives
+// after them.
 func TestUrgentData(t *testing.T) {
 	urgent := func(t *testing.T, c *net.TCPConn) {
 		raw, err := c.SyscallConn()

@@ -28,20 +28,22 @@
 // For a connection that is not TCP, this needs a CloseWrite method. Without CloseWrite, the end of
 // one direction ends both.
 //
-// One side may fail: its system resets the connection, or no longer answers TCP probes. The other
-// side still gets every byte that the Engine's system has received from the failed side. Meanwhile
-// the Engine discards what the other side sends. The end depends on the side that has failed:
+// A side fails when its system resets the connection, or no longer answers keep-alive probes of
+// TCP. After that, the other side still gets every byte that the Engine's system has received from
+// the failed side. Meanwhile the Engine drops the bytes that the other side sends. The end of the
+// connection depends on the side that has failed:
 //
-//   - After a backend has failed, the client gets the end of the stream (FIN). A RST could destroy
-//     bytes that the client has not read. The Engine closes the client's connection when the client
-//     ends its direction, or 2 s after the client's system has acknowledged the last byte.
+//   - After a backend has failed, the client gets the end of the stream (FIN). The Engine sends no
+//     RST, because a RST could destroy bytes that the client has not read. It closes the client's
+//     connection when the client ends its direction, or 2 s after the client's system has
+//     acknowledged the last byte.
 //   - After a client has failed, the Engine resets the backend's connection. It waits until the
 //     backend's system has acknowledged every byte of the client.
 //
 // If the other side acknowledges no byte for HalfCloseTimeout, the Engine closes both connections.
-// A server that answers in the middle of an upload and closes has also failed in this sense, and
-// the client gets its answer. If a client fails before the Session has connected a backend, its
-// bytes are dropped.
+// These rules also apply to a server that answers in the middle of an upload and then closes: it
+// counts as failed, and the client gets its answer. If a client fails before the Engine has
+// connected to a backend, the Engine drops the bytes of the client.
 //
 // The Engine may end a connection early: after a time-out, or because of Conn.Close, CloseWithin or
 // Close. Each side still gets the bytes in the send queue of its socket, and the end of the stream.
@@ -49,11 +51,11 @@
 // If one side does not read, the Engine stops reading from the other side. For each direction, the
 // Engine holds at most one buffer or one pipe of bytes.
 //
-// HelloTimeout, DialTimeout and IdleTimeout are independent of each other. Each takes effect up to
-// 125 ms late, but never early. IdleTimeout and HalfCloseTimeout have an exception. When they
-// expire, the peer may not have acknowledged all bytes that the Engine has sent. In this case, the
-// Engine waits for the same time again, at most 30 s. If the peer acknowledges none of these bytes
-// in this time, the Engine closes the connection. Otherwise the time-out starts again.
+// HelloTimeout, DialTimeout and IdleTimeout are independent of each other. The Engine acts up to
+// 125 ms after the end of a time-out, but never before. There is one exception: when IdleTimeout or
+// HalfCloseTimeout expires, and the peer has not acknowledged all bytes that the Engine has sent,
+// the Engine waits for the same time again, at most 30 s. If the peer acknowledges none of these
+// bytes in this time, the Engine closes the connection. Otherwise the time-out starts again.
 //
 // The Engine calls Done exactly once for each Session, after it has closed both connections.
 //
@@ -66,8 +68,8 @@
 //
 // # What it does not do
 //
-// The package does not parse the bytes, resolve names, log, or limit who may connect: the Session
-// does that.
+// The package does not parse the bytes, resolve names, log, or limit who may connect. A Session can
+// do these things.
 //
 // The package does not relay the urgent byte of TCP (MSG_OOB): it drops this byte. It relays all
 // bytes before and after the urgent byte.

@@ -50,7 +50,7 @@ func answerEarly(t *testing.T, client, backend *net.TCPConn, size int64) <-chan 
 }
 
 // A backend answers in the middle of an upload and closes. A client that is connected directly to
-// this backend gets the whole answer. So must a client with an Engine in between, although the
+// this backend gets the whole answer. A client behind an Engine must get it too, although the
 // Engine still holds a part of the answer when the backend is gone.
 func TestEarlyAnswerArrivesWhole(t *testing.T) {
 	const size, buffer = 4 << 20, 2 << 20
@@ -84,7 +84,7 @@ func TestEarlyAnswerArrivesWhole(t *testing.T) {
 		noLeak(t)
 		early(t, newEngine(t, &Engine{Pipes: -1}), false)
 	})
-	// The Engine does not discard for ever what a client sends.
+	// If the client continues to send, the Engine does not read and drop its bytes for ever.
 	t.Run("to a client that stays", func(t *testing.T) {
 		forEach(t, func(t *testing.T, e *Engine) { early(t, e, true) })
 	})

@@ -21,22 +21,23 @@ const (
 	defaultPipes        = 64
 )
 
-// lingerTimeout bounds two waits for a client that has received everything. After an Answer, and
-// after a backend has failed, the Engine waits up to lingerTimeout until the client ends its
-// direction.
+// lingerTimeout is how long the Engine waits until a client ends its direction. The Engine waits
+// after an Answer, and after a backend has failed, and the time begins when the client has
+// acknowledged the last byte.
 const lingerTimeout = 2 * time.Second
 
-// settleInterval is how often the Engine looks whether the other side has received everything,
-// after one side has failed.
+// settleInterval is the time between two checks of the Engine after one side has failed: has the
+// other side received everything?
 const settleInterval = 250 * time.Millisecond
 
-// maxUnread is how many unread bytes the Engine reads and drops before it closes a socket early. It
-// is the default maximum of a receive queue on Linux (tcp_rmem), rounded up.
+// maxUnread is a number of bytes. Before the Engine closes a socket whose peer has not ended its
+// direction, it reads and drops at most this many unread bytes. maxUnread is the default maximum of
+// a receive queue on Linux (tcp_rmem), rounded up.
 const maxUnread = 8 << 20
 
-// ackTime is how much longer the Engine waits if the peer has not acknowledged all bytes when the
-// time-out for silence expires. If the peer acknowledges some of these bytes within ackTime, the
-// time-out starts again.
+// ackTime is the longest additional wait when IdleTimeout or HalfCloseTimeout expires and the peer
+// has not acknowledged all bytes. If the peer acknowledges some of these bytes during this wait,
+// the time-out starts again.
 const ackTime = 30 * time.Second
 
 // Engine serves any number of listeners and connections. The zero value is ready. Its fields must
@@ -51,17 +52,18 @@ type Engine struct {
 	HelloLimit int
 	// DialTimeout bounds each Connect. 0 means 10 s, less than 0 means no bound.
 	DialTimeout time.Duration
-	// IdleTimeout is how long no byte may move in either direction. After that, the Engine closes
-	// the connection. 0 means 10 min, less than 0 means no bound.
+	// IdleTimeout is the time without a byte in either direction after which the Engine closes the
+	// connection. 0 means 10 min, less than 0 means no bound.
 	IdleTimeout time.Duration
-	// HalfCloseTimeout is how long no byte may move after one side has ended its direction or has
-	// failed. If IdleTimeout is shorter, IdleTimeout applies instead. A byte that moves in the open
-	// direction restarts HalfCloseTimeout. 0 means 1 min, less than 0 means that only IdleTimeout
-	// applies.
+	// HalfCloseTimeout replaces IdleTimeout after one side has ended its direction or has failed.
+	// If no byte moves for this time, the Engine closes the connection. If IdleTimeout is shorter,
+	// IdleTimeout applies instead. A byte that moves in the open direction restarts
+	// HalfCloseTimeout. 0 means 1 min, less than 0 means that only IdleTimeout applies.
 	HalfCloseTimeout time.Duration
-	// KeepAlive is the silence after which TCP probes a peer, and the interval of further probes.
-	// The Engine sets the socket option when a connection has been open for KeepAlive. So a shorter
-	// connection does not cost the system call. 0 means 15 s, less than 0 means no probes.
+	// KeepAlive is the time without a packet from a peer after which TCP sends it a keep-alive
+	// probe, and the interval between further probes. The Engine sets the socket option when a
+	// connection has been open for KeepAlive. So a shorter connection does not cost this system
+	// call. 0 means 15 s, less than 0 means no probes.
 	KeepAlive time.Duration
 
 	// Loops is the number of event loops. 0 means GOMAXPROCS.
@@ -73,10 +75,10 @@ type Engine struct {
 	// Portable selects the implementation with goroutines on Linux too.
 	Portable bool
 
-	// AcceptError, if not nil, is called after each failed accept. If the accept failed because the
-	// process has no free descriptor, the Engine sheds one connection: it accepts and closes it.
-	// After another failure, or if shedding is impossible, the Engine pauses accepting for 5 ms to
-	// 1 s.
+	// AcceptError, if not nil, reports the error of a failed accept. The Engine calls it after each
+	// failure. If accept failed because the process has no free descriptor, the Engine accepts one
+	// connection and closes it at once. After any other failure, or if it cannot do this, the
+	// Engine accepts no connection for 5 ms to 1 s.
 	AcceptError func(error)
 
 	shared engineState
@@ -86,10 +88,10 @@ type Engine struct {
 // nil, the Engine closes the connection. Like the methods of a Session, accept must not block.
 // Several goroutines may call accept at the same time.
 //
-// Serve owns l. If l is a TCP listener, Serve may close it immediately and use a duplicate of its
-// descriptor, so the caller cannot end Serve by closing l. If l is another kind of listener, Serve
-// returns when l is closed. Serve returns ErrClosed after Shutdown or Close. Connections may stay
-// open after Serve returns.
+// Serve closes l, at the latest when it returns. If l is a TCP listener, Serve may close it
+// immediately and use a duplicate of its descriptor, so the caller cannot end Serve by closing l.
+// If l is another kind of listener, Serve returns when the caller closes l. Serve returns ErrClosed
+// after Shutdown or Close. Connections may stay open after Serve returns.
 func (e *Engine) Serve(l net.Listener, accept func(Conn) Session) error {
 	s, err := e.start()
 	if err != nil {
@@ -101,9 +103,10 @@ func (e *Engine) Serve(l net.Listener, accept func(Conn) Session) error {
 
 // Relay relays between two connections that exist already. Relay returns without waiting for the
 // end of the connections. The backend receives prefix before the bytes of the client. If done is
-// not nil, the Engine calls it when both connections are closed, like Session.Done. The Engine owns
-// both connections, and may close them and use duplicates of their descriptors. After Shutdown or
-// Close, Relay closes both connections and calls done with ErrClosed.
+// not nil, the Engine calls it when both connections are closed, like Session.Done. The caller must
+// not use the two connections any more: the Engine may close them and use duplicates of their
+// descriptors. After Shutdown or Close, Relay closes both connections and calls done with
+// ErrClosed.
 func (e *Engine) Relay(client, backend net.Conn, prefix []byte, done func(Result)) {
 	s, err := e.start()
 	if err != nil {
@@ -140,15 +143,15 @@ func (e *Engine) Close() error {
 type Stats struct {
 	Open     int64 // connections that are open now; a client and its backend count as one
 	Accepted int64 // connections accepted since the start, without Shed
-	Shed     int64 // connections closed right after accept, since there were no descriptors
+	Shed     int64 // connections closed right after accept, because no descriptor was free
 	Pipes    int64 // pipes that exist now
 }
 
 // Stats returns the counters. It is cheap.
 func (e *Engine) Stats() Stats { return e.init().stats() }
 
-// settings are the fields of an Engine after defaults are filled in. Here a time-out of 0 means no
-// time-out.
+// settings are the fields of an Engine, with the default in place of each zero. Here a time-out of
+// 0 means no time-out.
 type settings struct {
 	helloTimeout, dialTimeout, idleTimeout, halfClose, keepAlive time.Duration
 	helloLimit, loops, pipes                                     int
@@ -193,8 +196,9 @@ func (s *pairSession) Done(r Result) {
 	}
 }
 
-// engineState is the state of an Engine. Both implementations count their connections here: each
-// connection calls begin first and end last, and Shutdown waits until the count is 0.
+// engineState is the state of an Engine. Both implementations count their connections here. They
+// call begin for each new connection and end for each connection that has ended. Shutdown waits
+// until the count is 0.
 type engineState struct {
 	once     sync.Once
 	settings settings
@@ -202,13 +206,13 @@ type engineState struct {
 	open     atomic.Int64
 	accepted atomic.Int64
 	shed     atomic.Int64
-	stopping atomic.Bool // begin fails
-	closing  atomic.Bool // connections that have begun end at once
+	stopping atomic.Bool // begin returns false
+	closing  atomic.Bool // a connection that has begun ends at once
 
 	mu         sync.Mutex
 	listeners  map[*runningServe]struct{}
 	empty      chan struct{} // closed when stopping is set and the last connection has ended
-	emptied    bool          // empty is closed
+	emptied    bool          // the channel empty is closed
 	goroutines goroutineEngine
 	started    bool
 	epoll      atomic.Pointer[epollEngine] // nil before start, and on systems without it

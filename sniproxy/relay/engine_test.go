@@ -168,7 +168,7 @@ func TestCloseWithin(t *testing.T) {
 	forEach(t, func(t *testing.T, e *Engine) {
 		b, backends := accepting(t)
 		addr, done := serve(t, e, script{addr: b})
-		// On a machine that was suspended for a while, all closes may happen at once, but not in
+		// If the machine stops for a moment, all closes may happen at once. This does not happen in
 		// every attempt.
 		for attempt := 1; ; attempt++ {
 			for range n {

@@ -11,9 +11,9 @@ import (
 	"github.com/headgate/headgate/internal/netserve"
 )
 
-// acceptor is one listener of an event loop. It calls accept4(2) itself. After a failure it acts
-// like netserve.Loop: when the process has no free descriptor, it accepts a connection and closes
-// it; otherwise it pauses.
+// acceptor is one listener of an event loop. It calls accept4(2) itself. After a failure of
+// accept4(2), it does the same as netserve.Loop. If the process has no free descriptor, it accepts
+// a connection and closes it. After any other failure, it pauses.
 type acceptor struct {
 	loop       *epollLoop
 	fd         int32 // -1 after close
@@ -22,10 +22,10 @@ type acceptor struct {
 	index      int        // in epollLoop.acceptors; -1 before open
 	spare      netserve.Spare
 	backoff    netserve.Backoff
-	pause      timer // no accept while it runs
-	batch      int   // how many connections to accept in one round at most
+	pause      timer // while this timer is set, the acceptor does not accept
+	batch      int   // the most connections to accept in one round
 	round      int64 // the last round of the loop that accepted a full batch
-	drained    bool  // the backlog was empty once: later connections inherit the listener's options
+	drained    bool  // the backlog was empty once, so all further sockets inherit the listener's options
 	exhausted  bool  // the last accept found no free descriptor
 }
 
@@ -37,7 +37,7 @@ const maxAccepts = 32
 // empty the backlog, the next poll reports the listener again.
 func (a *acceptor) open() {
 	if a.fd < 0 {
-		return // closed before it was opened
+		return // close came before open
 	}
 	l := a.loop
 	a.index, a.batch = len(l.acceptors), maxAccepts
@@ -71,7 +71,8 @@ func (a *acceptor) close(err error) {
 // accept accepts up to a.batch connections. When the backlog is smaller than a.batch, accept
 // reduces a.batch to the size of the backlog. When two rounds in a row accept a full batch, accept
 // doubles a.batch. So with few new connections, accept rarely makes a last accept4(2) that only
-// returns EAGAIN. With many, it does not need a round for each connection.
+// returns EAGAIN. With many new connections, it does not need a round of the loop for each
+// connection.
 func (a *acceptor) accept() {
 	for i := 0; i < a.batch; i++ {
 		fd, remote, e := sysAccept(a.fd)
@@ -120,10 +121,10 @@ func (a *acceptor) start(fd int32, remote netip.AddrPort) {
 }
 
 // acceptFailed handles a failed accept. If the process has no free descriptor, Engine.AcceptError
-// may close connections, so the acceptor tries again in the next round. If there is still no
-// descriptor then, acceptFailed accepts one connection with the spare descriptor and closes it, so
-// that the backlog does not keep the loop busy. After another error, or if there is no spare
-// descriptor, the acceptor pauses.
+// can close connections, so the acceptor tries again in the next round. If the next round finds no
+// free descriptor either, acceptFailed accepts one connection with the spare descriptor and closes
+// it. Otherwise the backlog would keep the loop busy. After any other error, or if there is no
+// spare descriptor, the acceptor pauses.
 func (a *acceptor) acceptFailed(e errno) {
 	a.loop.engine.shared.settings.acceptError(fmt.Errorf("relay: accept: %w", e))
 	if a.fd < 0 {

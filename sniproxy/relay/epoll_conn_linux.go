@@ -16,7 +16,7 @@ import (
 // Internal phases. A Result reports neither.
 const (
 	phaseClosed Phase = 100 + iota
-	phaseLinger       // PhaseAnswer after the answer was sent
+	phaseLinger       // the part of PhaseAnswer after the Engine has sent the answer
 )
 
 // The indexes of epollConn.side.
@@ -31,8 +31,8 @@ const interest = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET
 
 // epollConn is the connection of a client together with the connection to its backend. README.md
 // describes its states. Only the goroutine of its loop uses it, except the atomic fields. An idle
-// connection costs only the memory of this struct, so the fields that it does not need are in structs
-// of their own, behind the pointers handshake and closing.
+// connection costs only the memory of this struct. So the fields that an idle connection does not
+// need are in two other structs: handshake and closing point to them.
 type epollConn struct {
 	timer     timer
 	loop      *epollLoop
@@ -46,8 +46,8 @@ type epollConn struct {
 	token        int32 // the index in epollLoop.entries
 	phase        Phase
 	firstEnd     Party // the side whose direction ended first
-	queued       bool  // in epollLoop.queue
-	keepAliveSet bool  // the socket option is set, or not wanted
+	queued       bool  // the connection is in epollLoop.queue
+	keepAliveSet bool  // the socket option is set, or KeepAlive is off
 	reset        bool  // close with RST
 
 	openedAt    int64         // when the connection was accepted; see epollLoop.clock
@@ -60,19 +60,19 @@ type epollConn struct {
 // handshake is the state that a connection needs only before it relays. The loop lends a handshake
 // to each new connection and reuses it later.
 type handshake struct {
-	data        []byte    // what the client has sent
+	data        []byte    // all bytes that the client has sent
 	step        Step      // the running Connect or Answer
 	dialCall    *dialCall // the running Step.Dial; nil if there is none
 	earlyResume *Step     // the argument of a Resume that came before its Wait
 }
 
-// closing is the state that only a connection that is about to end needs.
+// closing is the state that a connection needs only shortly before its end.
 type closing struct {
 	closeAt  int64 // when CloseWithin ends the connection; 0 means never
-	failure  error // of failedBy, the party that failed first; the other party still gets its bytes
+	failure  error // the error of failedBy, the party that failed first; the other party still gets its bytes
 	failedBy Party
-	unsent   [2]int // what sysUnsent returned for each side, when progress last looked
-	looked   bool   // progress has looked
+	unsent   [2]int // the results of sysUnsent for both sides at the last call of progress
+	looked   bool   // progress has stored unsent
 }
 
 // ensureClosing returns ec.closing. It allocates ec.closing at the first call.
@@ -183,7 +183,7 @@ func (ec *epollConn) onEvent(i int, events uint32) {
 		s.readOn = true
 	}
 	if events&unix.EPOLLPRI != 0 {
-		s.noSplice = true // splice(2) returns EAGAIN at urgent data, for ever
+		s.noSplice = true // at urgent data, each splice(2) returns EAGAIN
 	}
 	if events&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		s.writable = true
@@ -191,8 +191,8 @@ func (ec *epollConn) onEvent(i int, events uint32) {
 	switch ec.phase {
 	case PhaseRelay:
 		if events&unix.EPOLLERR != 0 && s.eof && !s.failed {
-			// The peer has ended its direction before, so no read returns this error. For a RST
-			// after such an end, Linux returns EPIPE.
+			// The peer has ended its direction before, so no read returns this error. If a peer
+			// sends FIN and then RST, Linux reports EPIPE.
 			e := sysSocketError(s.fd)
 			if e == unix.EPIPE || e == noError {
 				e = unix.ECONNRESET
@@ -270,15 +270,15 @@ func (ec *epollConn) runStep(step Step) {
 	}
 }
 
-// since returns how long ago the time start was. It returns at least 1 ns, because 0 in a Result
-// means that the phase did not end.
+// The method since returns the time that has passed since start. It returns at least 1 ns, because
+// 0 in a Result means that the phase did not end.
 func (ec *epollConn) since(start int64) time.Duration {
 	return time.Duration(max(ec.loop.clock()-start, 1))
 }
 
 // awaitEvents prepares the connection to wait for epoll events. It registers the sockets that are
-// not registered yet. It copies the hello out of the buffer of the loop, because other connections
-// use that buffer meanwhile.
+// not registered yet. It also copies the hello out of the buffer of the loop, because other
+// connections use this buffer while the connection waits.
 func (ec *epollConn) awaitEvents() {
 	ec.saveHello()
 	for i := range ec.side {
@@ -329,7 +329,8 @@ func (ec *epollConn) setTimer() {
 	ec.loop.timers.set(&ec.timer, at)
 }
 
-// silence returns how long no byte may move while ec relays; 0 means that there is no bound.
+// The method silence returns the time without a moved byte after which a connection in PhaseRelay
+// ends. 0 means that it does not end for this reason.
 func (ec *epollConn) silence() time.Duration {
 	if ec.firstEnd != 0 || ec.closing != nil && ec.closing.failure != nil {
 		return shorter(ec.idle, ec.loop.engine.shared.settings.halfClose)
@@ -341,10 +342,10 @@ func (ec *epollConn) silence() time.Duration {
 // queue of a socket, which holds up to some MB. So a peer may receive bytes for a long time after
 // the last write.
 //
-// progress returns how much longer the connection may live. If the kernel of a peer has
-// acknowledged bytes since the last call, this is the time in the argument silence; otherwise it is
-// 0. At the first call, there is no earlier count to compare with. If bytes wait for an
-// acknowledgement, the first call returns the shorter one of ackTime and silence.
+// progress returns how much longer the connection may stay open. If a peer has acknowledged bytes
+// since the last call, this is the argument silence. Otherwise it is 0. The first call cannot
+// compare with an earlier call. It returns the shorter one of ackTime and silence if a peer has not
+// acknowledged all bytes, and otherwise 0.
 func (ec *epollConn) progress(silence time.Duration) (more time.Duration) {
 	for i := range ec.side {
 		if s := &ec.side[i]; s.fd >= 0 && !s.failed {
@@ -364,7 +365,8 @@ func (ec *epollConn) progress(silence time.Duration) (more time.Duration) {
 	return more
 }
 
-// after returns start+d. If d is not positive, it returns 0, which means never.
+// The function after returns the time start+d. If d is not positive, it returns 0, which means
+// never.
 func after(start int64, d time.Duration) int64 {
 	if d <= 0 {
 		return 0
@@ -380,8 +382,8 @@ func earliest(a, b int64) int64 {
 	return a
 }
 
-// onTimer runs when the timer is due. In PhaseRelay, bytes may have moved since the timer was set.
-// So onTimer computes whether the time-out has really expired.
+// onTimer runs when the timer is due. In PhaseRelay, a byte that moves does not change the timer.
+// So onTimer first computes whether the time-out has really expired.
 func (ec *epollConn) onTimer() {
 	now := ec.loop.now
 	if c := ec.closing; c != nil && c.closeAt != 0 && now >= c.closeAt {
@@ -451,9 +453,9 @@ func (ec *epollConn) finish(by Party, err error) {
 		r.Phase = PhaseAnswer
 	}
 	if ec.phase == PhaseRelay && !ec.reset {
-		// The connection may end early, for example by a time-out, with bytes still unread. Read
-		// and drop them before closing: closing a socket with unread bytes would destroy its send
-		// queue.
+		// The connection can end while its sockets have unread bytes, for example after a time-out.
+		// Read and drop these bytes first: if a program closes a socket with unread bytes, the
+		// kernel drops the send queue of the socket.
 		for i := range ec.side {
 			s := &ec.side[i]
 			for n := 0; n < maxUnread && s.fd >= 0 && !s.eof; n += maxLingerReads * scratchSize {

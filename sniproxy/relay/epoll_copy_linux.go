@@ -9,14 +9,15 @@ import "golang.org/x/sys/unix"
 type side struct {
 	fd int32 // -1 means none
 
-	// The socket is registered with epoll once, edge-triggered. An epoll event sets readable or
-	// writable. EAGAIN or a short read clears readable. EAGAIN or a short write clears writable.
+	// The loop registers the socket with epoll once, edge-triggered. An epoll event sets the field
+	// readable or the field writable. EAGAIN or a short read clears readable. EAGAIN or a short
+	// write clears writable.
 	readable, writable bool
 	registered         bool
-	wantsOut           bool // registered for EPOLLOUT
-	readOn             bool // after a short read there may be more to read: the end, or bytes behind urgent data
-	eof                bool // the end or an error was read
-	shutdown           bool // the end of the other side was passed on to this one
+	wantsOut           bool // the socket is registered for EPOLLOUT
+	readOn             bool // read again after a short read: the end, or bytes after urgent data, may follow
+	eof                bool // a read has returned the end or an error
+	shutdown           bool // the loop has sent FIN on this socket, because the other side has ended
 	wrote              bool // bytes were written to the socket
 	noDelay            bool // TCP_NODELAY is set
 	failed             bool // a read or a write has failed: the socket accepts no more bytes
@@ -24,9 +25,9 @@ type side struct {
 
 	longReads int8   // counts long reads in a row, up to bulkStreak; more with a pipe
 	heldSent  int32  // how many bytes of held the other side has accepted
-	held      []byte // bytes that were read and not accepted
-	pipe      *pipe  // bytes that were spliced in and not accepted
-	delivered int64  // bytes that the other side has accepted in all
+	held      []byte // bytes from this socket that the other side has not accepted
+	pipe      *pipe  // like held, but the bytes are in a pipe
+	delivered int64  // the number of all bytes that the other side has accepted
 }
 
 const (
@@ -40,7 +41,7 @@ const (
 	endStreak = 4
 )
 
-// hold stores bytes that the other side did not accept.
+// The method hold stores bytes that the other side did not accept.
 func (s *side) hold(l *epollLoop, parts ...[]byte) {
 	n := 0
 	for _, p := range parts {
@@ -205,7 +206,7 @@ func (ec *epollConn) spliceIn(from *side, src Party) bool {
 		from.eof = true
 	case unix.EAGAIN:
 		from.readable = false
-	case unix.EINVAL, unix.ENOSYS, unix.EPERM: // sandboxes without the system call return EPERM
+	case unix.EINVAL, unix.ENOSYS, unix.EPERM: // EPERM comes from sandboxes that forbid the system call
 		from.noSplice = true
 		return false
 	default:
@@ -216,9 +217,10 @@ func (ec *epollConn) spliceIn(from *side, src Party) bool {
 }
 
 // sideFailed handles an error of the socket of side i. If the other side has failed before, the
-// connection ends. Otherwise the other side still gets every byte that the kernel received from
-// side i before the error: the loop continues to read the socket of side i until its end. The loop
-// reads and drops what the other side sends. The method settled decides when the connection ends.
+// connection ends. Otherwise the loop still reads the socket of side i to its end, and writes these
+// bytes to the other side, because the kernel keeps the bytes that it received before the error.
+// The loop reads and drops the bytes that the other side sends. The method settled decides when the
+// connection ends.
 func (ec *epollConn) sideFailed(i int, err error) {
 	s, other := &ec.side[i], &ec.side[1-i]
 	s.failed, s.readable = true, true
@@ -232,18 +234,19 @@ func (ec *epollConn) sideFailed(i int, err error) {
 	}
 	ec.reset = i == clientSide
 	ec.keepAliveSet = true
-	ec.movedAt.Store(ec.loop.now) // the connection may have been silent for longer than lingerTimeout
+	ec.movedAt.Store(ec.loop.now) // because the last byte may have moved longer ago than lingerTimeout
 	ec.setTimer()
 	ec.requeue()
 }
 
-// settled reports whether a connection can end after one of its sides has failed.
+// The method settled reports whether the connection can end. The loop calls it after one of the two
+// sides has failed.
 //
-// If the client has failed, the backend must have acknowledged all bytes of the client, because a
-// RST follows, which destroys all other bytes. If the backend has failed, the client must get all
-// bytes of the backend and the end of the stream. After that, the client may still need time to
-// read. So the connection ends when the client ends its direction, or lingerTimeout after the
-// client has acknowledged the last byte.
+// If the client has failed, the backend must have acknowledged all bytes of the client. The loop
+// then sends a RST to the backend, and a RST destroys all bytes that are not acknowledged. If the
+// backend has failed, the client must get all bytes of the backend and the end of the stream. After
+// that, the client may still need time to read. So the connection ends when the client ends its
+// direction, or lingerTimeout after the client has acknowledged the last byte.
 func (ec *epollConn) settled() bool {
 	c, b := &ec.side[clientSide], &ec.side[backendSide]
 	if c.failed {
@@ -252,7 +255,7 @@ func (ec *epollConn) settled() bool {
 	return b.eof && (c.eof || ec.loop.now >= ec.movedAt.Load()+int64(lingerTimeout) && sysUnsent(c.fd) == 0)
 }
 
-// finishFirstFailure ends the connection. If a side has failed before, the Result has this party
+// finishFirstFailure ends the connection. If a side has failed before, the Result names this side
 // and its error. Otherwise the Result has the arguments by and err.
 func (ec *epollConn) finishFirstFailure(by Party, err error) {
 	if c := ec.closing; c != nil && c.failure != nil {
@@ -321,7 +324,8 @@ func (ec *epollConn) write(to *side, b []byte, dst Party) (n int, ok bool) {
 }
 
 // beforeWrite turns Nagle's algorithm off before the second write to a socket. The algorithm never
-// delays the first write. So a connection with one write to the backend saves the system call.
+// delays the first write. So a connection with only one write to the backend does not need this
+// system call.
 func (ec *epollConn) beforeWrite(to *side) {
 	if to.noDelay {
 		return
@@ -333,8 +337,8 @@ func (ec *epollConn) beforeWrite(to *side) {
 	to.wrote = true
 }
 
-// awaitWritable marks the socket as not writable and registers it for EPOLLOUT. Sockets are not
-// registered for EPOLLOUT from the start, because few of them need it.
+// awaitWritable marks the socket as not writable and registers it for EPOLLOUT. The loop does not
+// register sockets for EPOLLOUT from the start, because few sockets need this event.
 func (ec *epollConn) awaitWritable(to *side) {
 	to.writable = false
 	if !to.registered || to.wantsOut {
@@ -357,8 +361,9 @@ func (ec *epollConn) countDelivered(from *side, n int) {
 }
 
 // shutdownPeer runs when one side has ended its direction. It ends the same direction to the other
-// side, except in two cases. If the other side has ended its direction before, the loop closes both
-// sockets. If the client has failed, the backend gets a RST later.
+// side, except in two cases. If the other side has ended its direction before, shutdownPeer does
+// not, because the loop closes both sockets. If the client has failed, it does not, because the
+// backend gets a RST later.
 func (ec *epollConn) shutdownPeer(from, to *side, src Party) {
 	if ec.firstEnd == 0 {
 		ec.firstEnd = src
@@ -370,6 +375,6 @@ func (ec *epollConn) shutdownPeer(from, to *side, src Party) {
 	ec.movedAt.Store(ec.loop.now)
 	if !to.eof {
 		sysShutdown(to.fd)
-		ec.setTimer() // for HalfCloseTimeout
+		ec.setTimer() // because HalfCloseTimeout now applies
 	}
 }

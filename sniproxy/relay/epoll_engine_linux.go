@@ -19,10 +19,10 @@ type epollEngine struct {
 	shared   *engineState
 	base     time.Time // the zero of epollLoop.clock
 	loops    []*epollLoop
-	lastLoop atomic.Uint32 // for nextLoop
+	lastLoop atomic.Uint32 // the number of calls of nextLoop
 	wg       sync.WaitGroup
 	dials    sync.WaitGroup // running calls of Step.Dial
-	once     sync.Once      // of stop
+	once     sync.Once      // for the method stop
 }
 
 // newEpollEngine starts the event loops. It returns nil if the system cannot make the descriptors
@@ -68,8 +68,8 @@ func (ee *epollEngine) nextLoop() *epollLoop {
 
 // chooseLoop returns the loop for a connection that l has accepted. It prefers l, because a move to
 // another loop costs a task and a wake-up. It chooses another loop only in two cases. In the first
-// case, l has at least 9 connections more than that loop. In the second case, l is busy, and that
-// loop is parked and has fewer connections than l.
+// case, l has at least 9 connections more than the other loop. In the second case, l is busy, and
+// the other loop is parked and has fewer connections than l.
 func (ee *epollEngine) chooseLoop(l *epollLoop) *epollLoop {
 	const farFewer, busyEvents = 8, 3
 	least := l
@@ -176,7 +176,8 @@ func detach(c syscall.Conn) (int32, error) {
 	return int32(fd), err
 }
 
-// setKeepAlive makes TCP probe the peer after a silence of d, and again after each further d.
+// setKeepAlive makes TCP send a keep-alive probe when the peer has sent nothing for the time d, and
+// again after each further d.
 func setKeepAlive(fd int32, d time.Duration) {
 	if d <= 0 {
 		return

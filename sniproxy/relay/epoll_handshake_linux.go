@@ -76,10 +76,10 @@ func (ec *epollConn) saveHello() {
 
 // helloEnded runs when no more bytes of the hello will arrive: the client has ended its direction,
 // the time-out or the limit is reached, or a read has failed. The argument by is the party that
-// ended the hello, and err is the reason. helloEnded passes the reason to Session.Hello. If the
-// Session makes no decision of its own (see isDefaultStep), the connection ends, and the Result
-// states by and the reason; io.EOF is no error in a Result. After a read error, the connection ends
-// in any case.
+// ended the hello, and err is the reason. helloEnded passes the reason to Session.Hello. If Hello
+// returns a default step (see isDefaultStep), the connection ends, and the Result has by and err.
+// If err is io.EOF, the error in the Result is nil. After a read error, the connection ends
+// whatever Hello returns.
 func (ec *epollConn) helloEnded(by Party, err error) {
 	reason := helloError(err)
 	step := ec.session.Hello(ec.handshake.data, reason)
@@ -130,10 +130,10 @@ func (ec *epollConn) connect() error {
 	return ec.trySendFirstBytes()
 }
 
-// trySendFirstBytes writes to a socket that may still be connecting. The write shows whether the
-// system has made the connection: EAGAIN means that it has not done so yet. If connect(2) has
-// failed, the write returns the error of connect(2). A connection within one machine is done when
-// connect(2) returns.
+// trySendFirstBytes writes to a socket that may still be connecting. The result of the write shows
+// the state of the connect. EAGAIN means that the connect is not complete. If the connect has
+// failed, the write returns its error. Within one machine, the connect is complete when connect(2)
+// returns.
 func (ec *epollConn) trySendFirstBytes() error {
 	if e := ec.sendFirstBytes(); e != noError && e != unix.EAGAIN {
 		return dialError(e)
@@ -286,8 +286,8 @@ func (ec *epollConn) handOver(backend net.Conn) {
 	ec.release()
 }
 
-// maxLingerReads is how many times in a row the loop reads bytes that it drops. After that, the loop
-// serves other connections first.
+// maxLingerReads is how many times in a row the loop reads and drops bytes of one connection. After
+// that, the loop serves other connections first.
 const maxLingerReads = 16
 
 // sendAnswer writes Step.Data to the client, and ends the direction to the client.
@@ -325,9 +325,9 @@ func (ec *epollConn) linger() {
 	}
 }
 
-// discard reads and drops bytes that side i sends. Without this, closing a socket with unread bytes
-// would send RST, and the peer could lose bytes that it has not read yet. The result more is true
-// if the socket may have further bytes to read now.
+// discard reads and drops the bytes that side i sends. If the loop closed a socket with unread
+// bytes, the kernel would send RST, and the peer could lose bytes that it has not read yet. The
+// result more is true if the socket may have further bytes to read now.
 func (ec *epollConn) discard(i int) (more bool) {
 	s := &ec.side[i]
 	for range maxLingerReads {

@@ -144,7 +144,8 @@ func TestSmallMessagesNeedNoPipe(t *testing.T) {
 	require.Zero(t, e.Stats().Pipes)
 }
 
-// A connection that carried bulk data and now sends small messages gives its pipe back and copies.
+// When a connection sends small messages after bulk data, it returns its pipe to the pool and
+// copies through the buffer.
 func TestSmallMessagesAfterBulk(t *testing.T) {
 	noLeak(t)
 	e := newEngine(t, &Engine{Loops: 1})
@@ -199,7 +200,8 @@ func TestCopiesWithoutAPipe(t *testing.T) {
 	}
 }
 
-// smallPipe returns what growPipe makes of a pipe of 8 KiB, which a user above the limit gets.
+// smallPipe calls growPipe for a pipe of 8 KiB. A user above the limit for pipe memory gets pipes
+// of this size.
 func smallPipe(t *testing.T) (*pipe, bool) {
 	var fds [2]int
 	require.NoError(t, unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC))
@@ -208,7 +210,7 @@ func smallPipe(t *testing.T) (*pipe, bool) {
 	return growPipe(fds, 4096)
 }
 
-// noPipe returns a pipe that is not one, so splice(2) fails with EINVAL.
+// noPipe returns a pipe whose descriptors belong to no pipe, so splice(2) fails with EINVAL.
 func noPipe(t *testing.T) (*pipe, bool) {
 	null := func() int32 {
 		fd, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -218,7 +220,7 @@ func noPipe(t *testing.T) (*pipe, bool) {
 	return &pipe{r: null(), w: null(), size: minPipeSize}, true
 }
 
-// A connection that ends with bytes in its pipe must not leave them to the next connection.
+// If a connection ends with bytes in its pipe, the next connection must not get these bytes.
 func TestPipeWithBytesIsClosed(t *testing.T) {
 	noLeak(t)
 	e := newEngine(t, &Engine{Loops: 1})
@@ -294,8 +296,8 @@ func TestClientGoesAway(t *testing.T) {
 	}
 }
 
-// An event of a closed descriptor may arrive after another connection has got its number and its
-// token.
+// An event of a closed descriptor may arrive after another connection has got the number and the
+// token of the closed one.
 func TestEventOfAnEarlierConnection(t *testing.T) {
 	noLeak(t)
 	e := newEngine(t, &Engine{Loops: 1})
@@ -394,8 +396,8 @@ func TestMoreClientsThanABatch(t *testing.T) {
 	poll(t, "not accepted", func() bool { return e.Stats().Accepted == n+1 })
 }
 
-// A backend answered and ended long ago, and a write to it fails now. From then on, the client has
-// time to receive the rest of the answer.
+// A backend has answered and ended its direction long ago. When a write to this backend fails, the
+// client gets the full time to receive the rest of the answer, counted from this failure.
 func TestTimeForAnOldAnswer(t *testing.T) {
 	noLeak(t)
 	e := newEngine(t, &Engine{Loops: 1})

@@ -28,8 +28,8 @@ const (
 	// maxBusy is how long, in nanoseconds, a loop runs without parking before it yields to Go's
 	// scheduler.
 	maxBusy = int64(10 * time.Millisecond)
-	// If the pause between two rounds is longer than parkThreshold, in nanoseconds, the loop counts
-	// as having been parked.
+	// parkThreshold is a time in nanoseconds. If the pause between two rounds is longer, the loop
+	// assumes that Go has parked its goroutine.
 	parkThreshold = int64(5 * time.Microsecond)
 )
 
@@ -37,7 +37,7 @@ const (
 // negative; see entry. These are the tokens of the eventfd and of acceptors.
 const (
 	wakeToken     = -1
-	acceptorToken = -2 // of the first acceptor; the next one has -3
+	acceptorToken = -2 // the token of the first acceptor; the second one has -3
 )
 
 // epollLoop is one event loop: an epoll instance, a goroutine, and the connections that the
@@ -52,19 +52,19 @@ type epollLoop struct {
 	engine     *epollEngine
 	ep         int
 	wake       int32    // an eventfd; writing to it wakes the loop
-	epollFile  *os.File // ep, in Go's poller
+	epollFile  *os.File // the descriptor ep as a file in Go's poller
 	rawEpoll   syscall.RawConn
 	eventBuf   [maxEvents]unix.EpollEvent
 	rounds     int64 // the number of rounds so far
 	lastEvents int   // the number of events in the last round
-	pollAgain  bool  // poll before parking: epoll may not report some events again
+	pollAgain  bool  // poll once more before parking, because epoll does not report some events again
 	now        int64 // the clock at the start of the round; see tick
 	parkedAt   int64 // when the loop last parked
 	resumedAt  int64 // when the loop last resumed after being parked
 	timers     timerHeap
 	deadlineAt int64 // the read deadline of epollFile; 0 means none
 
-	entries     []entry // by token
+	entries     []entry // the index is the token
 	freeTokens  []int32
 	acceptors   []*acceptor
 	queue       []*epollConn // connections that have used up their quantum or their reads
@@ -80,13 +80,14 @@ type epollLoop struct {
 	pipesMade atomic.Int64 // for any goroutine
 
 	mu     sync.Mutex  // guards tasks
-	tasks  []func()    // from post
-	parked atomic.Bool // post must wake the loop; for any goroutine
+	tasks  []func()    // the arguments of post
+	parked atomic.Bool // the loop is parked, so post must wake it; for any goroutine
 }
 
-// entry is the connection that a token belongs to. Each use of the token has another generation. An
-// event whose generation differs from the field gen is for an earlier connection: between two
-// events of one poll, the loop may close that connection and give its token to a new one.
+// entry is the connection that a token belongs to. Each use of the token has another generation. If
+// the generation of an event differs from the field gen, the event is for an earlier connection:
+// between two events of one poll, the loop may have closed this earlier connection and given its
+// token to a new one.
 type entry struct {
 	conn *epollConn
 	gen  uint32
@@ -155,16 +156,16 @@ func (l *epollLoop) run() {
 			l.epollFile.SetReadDeadline(time.Time{})
 		}
 	}
-	l.runTasks() // tasks posted after the last round may have to close a descriptor
+	l.runTasks() // run the tasks that came after the last round, because one may close a descriptor
 }
 
 // round handles the events that one poll returns, and the tasks and timers that are due. If round
 // returns false, the loop continues: RawConn.Read parks the goroutine until the epoll descriptor is
 // readable, and calls round again. If round returns true, the loop has to stop.
 //
-// round does not poll a second time to find out whether more events have arrived. Such an event
-// makes the epoll descriptor readable, and Go's poller remembers that until Read waits. This saves
-// one system call of four in each round.
+// round does not poll a second time to find out whether more events have arrived. A new event makes
+// the epoll descriptor readable, and Go's poller remembers this until Read waits. So each round
+// needs three system calls instead of four.
 func (l *epollLoop) round(uintptr) bool {
 	for {
 		l.parked.Store(false)
@@ -196,13 +197,13 @@ func (l *epollLoop) round(uintptr) bool {
 	}
 }
 
-// tick reads the clock once for each round. Time-outs use this time. A clock reading
-// for each copy would cost 35 ns. BenchmarkRoundTrip makes two copies, and each reading would be 0.15%
-// of its processor time.
+// tick reads the clock once for each round. All time-outs use this time. To read the clock for each
+// copy instead would cost 35 ns for each copy. In BenchmarkRoundTrip, which makes two copies, this
+// is 0.15% of the processor time for each copy.
 //
-// A loop that never parks makes an ordinary system call every maxBusy. The call wakes the monitor
-// thread of Go's scheduler, which sleeps while only the loop runs. The monitor gives other
-// goroutines and their sockets their share of time.
+// A loop that never parks makes an ordinary system call every maxBusy. This call wakes the monitor
+// thread of Go's scheduler, which sleeps while only the loop runs. The monitor thread then lets
+// other goroutines run and checks their sockets.
 func (l *epollLoop) tick() {
 	l.rounds++
 	l.now = l.clock()
@@ -227,8 +228,8 @@ func (l *epollLoop) dispatch(e *unix.EpollEvent) {
 			entry.conn.onEvent(int(e.Fd&1), e.Events)
 		}
 	case e.Fd == wakeToken:
-		// The eventfd has only woken the loop. It is registered edge-triggered, so the loop need
-		// not read it.
+		// The only task of the eventfd is to wake the loop. It is registered edge-triggered, so the
+		// loop need not read it.
 	default:
 		if a := l.acceptors[acceptorToken-e.Fd]; a != nil {
 			a.accept()
@@ -252,8 +253,8 @@ func (l *epollLoop) runTasks() {
 	}
 }
 
-// runQueue serves the connections that stopped early in this round or the round before, so that
-// other connections got a turn.
+// runQueue serves the connections in the queue. In this round or the round before, they stopped
+// before they had to wait for an event, so that the loop could serve other connections.
 func (l *epollLoop) runQueue() {
 	l.queue, l.queueBefore = l.queueBefore, l.queue
 	for i, ec := range l.queueBefore {
@@ -312,7 +313,7 @@ func (l *epollLoop) getHandshake() *handshake {
 	return &handshake{}
 }
 
-// putHandshake takes the handshake back from a connection, for reuse.
+// putHandshake removes the handshake from a connection, and keeps it for a later connection.
 func (l *epollLoop) putHandshake(ec *epollConn) {
 	h := ec.handshake
 	if h == nil {
@@ -325,8 +326,8 @@ func (l *epollLoop) putHandshake(ec *epollConn) {
 	}
 }
 
-// Up to smallHeld bytes, getBuffer makes a new buffer of that size, instead of lending a buffer of
-// scratchSize.
+// smallHeld is a size in bytes. For at most this size, getBuffer makes a new buffer of the
+// requested size, instead of lending a buffer of scratchSize.
 const smallHeld = 4 << 10
 
 // getBuffer returns a buffer of n bytes.
@@ -342,7 +343,7 @@ func (l *epollLoop) getBuffer(n int) []byte {
 	return make([]byte, n, scratchSize)
 }
 
-// putBuffer takes a buffer back.
+// putBuffer keeps an unused buffer for a later getBuffer.
 func (l *epollLoop) putBuffer(b []byte) {
 	if cap(b) == scratchSize && len(l.buffers) < maxFreeBuffers {
 		l.buffers = append(l.buffers, b[:scratchSize])

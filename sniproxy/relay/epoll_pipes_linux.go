@@ -32,13 +32,13 @@ func (p *pipe) close() {
 type pipePool struct {
 	free    []*pipe
 	made    int // pipes that exist, free or lent
-	limit   int // of made
-	skip    int // how many calls of get do not try to make a pipe
+	limit   int // the largest value of made
+	skip    int // this many further calls of get do not try to make a pipe
 	newPipe func() (*pipe, bool)
 }
 
-// After a pipe could not be made, the next skipAfterFailure calls of get do not try to make one. So
-// a lack of descriptors does not cost a failed system call for each read.
+// When get could not make a pipe, its next skipAfterFailure calls do not try to make one. So while
+// the process has no free descriptor, not every read costs a failed system call.
 const skipAfterFailure = 256
 
 // get returns an empty pipe. It returns nil if no pipe is free and no further pipe can be made.
@@ -64,7 +64,7 @@ func (p *pipePool) get() *pipe {
 	return got
 }
 
-// put takes a pipe back. If the pipe is not empty, put closes it.
+// put returns a pipe to the pool. If the pipe is not empty, put closes it.
 func (p *pipePool) put(got *pipe) {
 	if got.n > 0 {
 		got.close()

@@ -65,8 +65,8 @@ func TestNoDelayBeforeTheSecondWrite(t *testing.T) {
 			require.NoError(t, err)
 			done := make(chan Result, 1)
 			go e.Serve(l, func(c Conn) Session { return &script{addr: b, done: done} })
-			// The first connection may have been accepted by the kernel before Serve, so its socket
-			// does not inherit the option.
+			// The kernel may have made the first connection before Serve set the option, so its
+			// socket does not inherit the option.
 			first := dial(t, l.Addr().String())
 			write(t, first, "x")
 			expect(t, first, "x")

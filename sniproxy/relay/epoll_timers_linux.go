@@ -11,20 +11,21 @@ const timerPrecision = int64(1) << 26
 
 // timer is the time-out of an epollConn, or the pause of an acceptor.
 type timer struct {
-	conn  *epollConn // nil for a pause
-	due   int64      // when to fire, in nanoseconds on the clock of the loop
-	look  int64      // when the loop looks at the timer; may be earlier than due
-	index int32      // in timerHeap, plus 1; 0 means that the timer is not set
+	conn  *epollConn // nil if the timer is the pause of an acceptor
+	due   int64      // the time to fire, in nanoseconds on the clock of the loop
+	look  int64      // the time at which the loop checks the timer; may be earlier than due
+	index int32      // the index in timerHeap.timers plus 1; 0 means that the timer is not set
 }
 
 // timerHeap holds the timers that are set. They form a heap, ordered by the field look.
 //
 // Each byte that moves postpones the idle time-out of its connection, so a postponement must be
-// cheap. If set postpones a timer, it only stores the new time in the field due. The timer keeps
-// its place in the heap until the time in its field look. At that time, advance moves the timer.
+// cheap. To postpone a timer, set only stores the new time in the field due. The timer keeps its
+// place in the heap until the time in the field look. At this time, advance moves the timer to its
+// new place.
 type timerHeap struct{ timers []*timer }
 
-// set makes t fire at the time due or a little later. The delay is at most timerPrecision plus the
+// The method set makes t fire at the time due or a little later: at most timerPrecision plus the
 // length of one round of the loop.
 func (h *timerHeap) set(t *timer, due int64) {
 	t.due = due
@@ -64,7 +65,8 @@ func (h *timerHeap) advance(now int64, fire func(*timer)) {
 	}
 }
 
-// next returns the time at which the loop must call advance next. 0 means that no timer is set.
+// The method next returns the time at which the loop must call advance again. 0 means that no timer
+// is set.
 func (h *timerHeap) next() int64 {
 	if len(h.timers) == 0 {
 		return 0

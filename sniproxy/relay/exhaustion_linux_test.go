@@ -14,8 +14,9 @@ import (
 	"github.com/headgate/headgate/internal/netserve"
 )
 
-// TestDescriptorsRunOut leaves no descriptors to the process while clients connect. The Engine
-// sheds some of them, none hangs, and the Engine recovers when there are descriptors again.
+// TestDescriptorsRunOut uses up the descriptors of the process while clients connect. The Engine
+// accepts some of the connections and closes them at once. No client hangs. When descriptors are
+// free again, the Engine works as before.
 func TestDescriptorsRunOut(t *testing.T) {
 	forEach(t, func(t *testing.T, e *Engine) {
 		failures := make(chan error, 1000)
@@ -89,8 +90,9 @@ func TestDescriptorsRunOut(t *testing.T) {
 	})
 }
 
-// A dial can use the number of the spare descriptor. When there are descriptors again, the acceptor
-// must fill its Spare again, or it could not shed a connection the next time.
+// After the acceptor has used its spare descriptor, a dial can get the number of this descriptor.
+// When descriptors are free again, the acceptor must open a new spare descriptor. Otherwise it
+// could not close a connection the next time.
 func TestSpareDescriptorComesBack(t *testing.T) {
 	noLeak(t)
 	e := newEngine(t, &Engine{Loops: 1})

@@ -30,9 +30,9 @@ type goroutineConn struct {
 	reset    bool  // close with RST
 	firstEnd Party // the side whose direction ended first
 	failedBy Party
-	failure  error  // of failedBy, the party that failed first; the other party still gets its bytes
-	unsent   [2]int // what unsentBytes returned for client and backend, when progress last looked
-	looked   bool   // progress has looked
+	failure  error  // the error of failedBy, the party that failed first; the other party still gets its bytes
+	unsent   [2]int // the results of unsentBytes for client and backend at the last call of progress
+	looked   bool   // progress has stored unsent
 
 	done     <-chan struct{} // closed by stop
 	settling sync.WaitGroup  // counts the goroutine of settle
@@ -114,8 +114,9 @@ func (gc *goroutineConn) stop(by Party, err error) {
 		setResetOnClose(gc.client)
 		setResetOnClose(gc.backend)
 	} else if gc.backend != nil && (err != nil || by == BySession) {
-		// Both sides may have sent bytes that are still unread. Read and drop them before closing:
-		// closing a socket with unread bytes would destroy its send queue.
+		// The sockets may have unread bytes of both sides. Read and drop these bytes before Close:
+		// if a program closes a socket with unread bytes, the kernel drops the send queue of the
+		// socket.
 		discardUnread(gc.client)
 		discardUnread(gc.backend)
 	}
@@ -125,7 +126,7 @@ func (gc *goroutineConn) stop(by Party, err error) {
 	}
 }
 
-// abort is stop with RST.
+// abort does the same as stop, but closes both connections with RST.
 func (gc *goroutineConn) abort(by Party, err error) {
 	gc.mu.Lock()
 	gc.reset = true
@@ -248,8 +249,8 @@ func (gc *goroutineConn) helloEnded(data []byte, err error) Step {
 	return Step{Action: Drop}
 }
 
-// runSteps carries out step and the steps that follow it. data is the bytes that the client has
-// sent so far.
+// runSteps carries out step and the steps that follow it. The argument data holds the bytes that
+// the client has sent so far.
 func (gc *goroutineConn) runSteps(ctx context.Context, step Step, data []byte) {
 	for {
 		switch step.Action {
@@ -320,7 +321,7 @@ func (gc *goroutineConn) connect(ctx context.Context, step Step) (net.Conn, erro
 		}
 		return c, dialError(err)
 	}
-	dialer := net.Dialer{KeepAlive: -1} // setBackend sets it
+	dialer := net.Dialer{KeepAlive: -1} // setBackend sets KeepAlive
 	c, err := dialer.DialContext(ctx, "tcp", step.Addr.String())
 	return c, dialError(err)
 }

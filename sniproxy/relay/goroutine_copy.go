@@ -20,14 +20,14 @@ var largeBuffers = sync.Pool{New: func() any { b := make([]byte, largeBuffer); r
 func getBuffer() *[]byte  { return largeBuffers.Get().(*[]byte) }
 func putBuffer(b *[]byte) { largeBuffers.Put(b) }
 
-// direction copies from one side of a connection to the other.
+// direction copies bytes from one side of a connection to the other side.
 type direction struct {
 	conn     *goroutineConn
 	other    *direction
 	from, to net.Conn
 	src, dst Party         // the parties of from and to
 	deadline time.Time     // the read deadline of from
-	ended    chan struct{} // closed when nothing more is read from from
+	ended    chan struct{} // closed when this direction reads no more from the connection from
 }
 
 // relay copies both ways until both directions have ended. It returns an error only if the backend
@@ -77,8 +77,8 @@ func (gc *goroutineConn) idleUntil() time.Time {
 	return gc.openedAt.Add(time.Duration(gc.movedAt.Load() + idle))
 }
 
-// markEnd records that a party has ended its direction. Result.By needs the first such party. From
-// now on, HalfCloseTimeout bounds the silence.
+// markEnd records that a party has ended its direction. Result.By is the first party that does so.
+// From now on, HalfCloseTimeout applies.
 func (gc *goroutineConn) markEnd(by Party) {
 	gc.mu.Lock()
 	if gc.firstEnd == 0 {
@@ -88,7 +88,7 @@ func (gc *goroutineConn) markEnd(by Party) {
 	gc.boundSilence()
 }
 
-// boundSilence shortens the idle time-out to HalfCloseTimeout if it is longer than that. It also
+// boundSilence sets the idle time-out to HalfCloseTimeout if the idle time-out is longer. It also
 // starts the time-out again.
 func (gc *goroutineConn) boundSilence() {
 	idle := time.Duration(gc.idle.Load())
@@ -99,8 +99,8 @@ func (gc *goroutineConn) boundSilence() {
 	gc.backend.SetDeadline(until)
 }
 
-// silent reports whether the idle time-out has expired and no peer has acknowledged bytes during
-// that time.
+// The method silent reports whether the idle time-out has expired and no peer has acknowledged
+// bytes during this time.
 func (gc *goroutineConn) silent() bool {
 	until := gc.idleUntil()
 	if until.IsZero() || time.Now().Before(until) {
@@ -113,10 +113,10 @@ func (gc *goroutineConn) silent() bool {
 // queue of a socket, which holds up to some MB. So a peer may receive bytes for a long time after
 // the last write.
 //
-// progress returns how much longer the connection may live. If the kernel of a peer has
-// acknowledged bytes since the last call, this is the time in the argument silence; otherwise it is
-// 0. At the first call, there is no earlier count to compare with. If bytes wait for an
-// acknowledgement, the first call returns the shorter one of ackTime and silence.
+// progress returns how much longer the connection may stay open. If a peer has acknowledged bytes
+// since the last call, this is the argument silence. Otherwise it is 0. The first call cannot
+// compare with an earlier call. It returns the shorter one of ackTime and silence if a peer has not
+// acknowledged all bytes, and otherwise 0.
 func (gc *goroutineConn) progress(silence time.Duration) (more time.Duration) {
 	gc.mu.Lock()
 	defer gc.mu.Unlock()
@@ -196,9 +196,9 @@ func (d *direction) endPeer() {
 	}
 }
 
-// read reads once. It returns a time-out error only after no byte has moved in either direction for
-// the idle time-out. To save work, it does not move the read deadline at each read, but only when
-// the deadline is more than 1/16 of the idle time-out too early.
+// read reads once. It returns a time-out error only if no byte has moved in either direction for
+// the idle time-out. To save work, read does not set the read deadline each time: it sets the
+// deadline only if the present deadline is too early by more than 1/16 of the idle time-out.
 func (d *direction) read(buf []byte) (int, error) {
 	for {
 		until, idle := d.conn.idleUntil(), d.conn.idle.Load()
@@ -218,8 +218,8 @@ func (d *direction) read(buf []byte) (int, error) {
 	}
 }
 
-// write writes all of b. It returns a time-out error only after no byte has moved in either
-// direction for the idle time-out.
+// write writes all of b. It returns a time-out error only if no byte has moved in either direction
+// for the idle time-out.
 func (d *direction) write(b []byte) (written int, err error) {
 	for {
 		idle := d.conn.idle.Load()
@@ -238,8 +238,8 @@ func (d *direction) write(b []byte) (written int, err error) {
 	}
 }
 
-// readFailed handles a failed read from d.from. All bytes that d.src sent before are written to
-// d.to.
+// readFailed handles a failed read from d.from. At this time, all bytes that d.src sent before the
+// failure have been written to d.to.
 func (d *direction) readFailed(err error) {
 	if isTimeout(err) {
 		d.conn.stop(ByTimeout, errIdle)
@@ -286,13 +286,14 @@ func (gc *goroutineConn) hasFailed(p Party) bool {
 	return gc.failedBy == p
 }
 
-// settle runs after d.src has failed. It ends the connection when d.dst has received all bytes of
-// d.src.
+// The method settle runs after d.src has failed. It ends the connection when d.dst has received all
+// bytes of d.src.
 //
-// If d.dst is the backend, it must have acknowledged these bytes, because a RST follows, which
-// destroys all other bytes. If d.dst is the client, it must get all bytes and the end of the
-// stream. After that, the client may still need time to read. So settle waits until the client ends
-// its direction, or until lingerTimeout after the client has acknowledged the last byte.
+// If d.dst is the backend, it must have acknowledged these bytes. It then gets a RST, and a RST
+// destroys all bytes that are not acknowledged. If d.dst is the client, it must get all bytes and
+// the end of the stream. After that, the client may still need time to read. So settle waits until
+// the client ends its direction, or until lingerTimeout after the client has acknowledged the last
+// byte.
 func (d *direction) settle() {
 	gc := d.conn
 	select {
@@ -302,7 +303,7 @@ func (d *direction) settle() {
 	}
 	clientEnded := d.other.ended
 	if d.src == ByClient {
-		clientEnded = nil // a RST for the backend comes in any case
+		clientEnded = nil // whatever the client does, the backend gets a RST
 	}
 	tick := time.Tick(settleInterval)
 	for {
@@ -327,13 +328,13 @@ func (d *direction) settle() {
 }
 
 // discard runs after a write to d.to has failed. It reads and drops the bytes that d.src still
-// sends, until d.src ends its direction or the connection ends. Without this, closing a socket with
-// unread bytes would send RST, and d.src could lose bytes that it has not read. The dropped bytes do
-// not restart the idle time-out.
+// sends, until d.src ends its direction or the connection ends. If the Engine closed a socket with
+// unread bytes, the kernel would send RST, and d.src could lose bytes that it has not read. The
+// dropped bytes do not restart the idle time-out.
 func (d *direction) discard() {
 	buf := getBuffer()
 	defer putBuffer(buf)
-	d.deadline = time.Time{} // boundSilence has moved the deadline
+	d.deadline = time.Time{} // boundSilence has changed the read deadline of the connection
 	for err := error(nil); err == nil; {
 		_, err = d.read(*buf)
 	}

@@ -18,8 +18,8 @@ type bounded struct {
 
 func (b *bounded) SetDeadline(t time.Time) error { b.read, b.written = t, t; return nil }
 
-// A backend makes a client wait for a minute, answers, and reads no more. There is still time for
-// its answer.
+// A backend makes a client wait for a minute, then answers, and reads no more. The client still has
+// enough time to receive the answer.
 func TestTimeForAnAnswerAfterASilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, err := (&Engine{Portable: true}).start()

@@ -41,7 +41,8 @@ func TestHelloGrowsByteByByte(t *testing.T) {
 	})
 }
 
-// Many hellos arrive in parts at the same time, wait and are dialed. None may get bytes of another.
+// Many connections receive their hellos in parts at the same time, wait, and dial. No connection
+// may get bytes of another one.
 func TestHellosSideBySide(t *testing.T) {
 	const clients, parts = 50, 4
 	forEach(t, func(t *testing.T, e *Engine) {

@@ -52,7 +52,7 @@ func newEngine(t *testing.T, e *Engine) *Engine {
 }
 
 // noLeak records the number of goroutines and descriptors. At the end of the test, it checks that
-// there are not more.
+// neither number is larger.
 func noLeak(t *testing.T) {
 	usePoller()
 	goroutines, fds := runtime.NumGoroutine(), openFiles()
@@ -73,7 +73,8 @@ var usePoller = sync.OnceFunc(func() {
 	}
 })
 
-// openFiles returns the number of open descriptors of this process; 0 if the system does not tell.
+// openFiles returns the number of open descriptors of this process, or 0 if the system offers no
+// way to find this number.
 func openFiles() int {
 	names, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -82,7 +83,8 @@ func openFiles() int {
 	return len(names)
 }
 
-// poll waits until done returns true, and fails with what otherwise.
+// poll waits until done returns true. If this takes too long, the test fails with the text of the
+// argument what.
 func poll(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	pace := time.Tick(time.Millisecond)
@@ -106,8 +108,8 @@ func receive[T any](t *testing.T, c <-chan T) T {
 	}
 }
 
-// script is a Session made of functions. Without hello, it connects to addr. Without dialFailed, it
-// drops.
+// script is a Session that calls its functions. If hello is nil, the Session connects to addr. If
+// dialFailed is nil, the Session drops the connection after a failed dial.
 type script struct {
 	conn       Conn
 	addr       netip.AddrPort
@@ -223,7 +225,8 @@ func accepting(t *testing.T) (netip.AddrPort, <-chan *net.TCPConn) {
 	return l.Addr().(*net.TCPAddr).AddrPort(), conns
 }
 
-// echo sends all bytes back. It keeps io.Copy from using splice(2), because Go keeps the pipes.
+// echo sends all bytes back. It prevents io.Copy from using splice(2), because Go keeps the pipes
+// of splice open.
 func echo(c *net.TCPConn) { io.Copy(struct{ io.Writer }{c}, onlyReader{c}) }
 
 func dial(t *testing.T, addr string) *net.TCPConn {

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Conn.Idle grows while no byte moves, and begins again with each byte.
+// The result of Conn.Idle grows while no byte moves. Each byte that moves sets it back to 0.
 func TestIdleOfAConn(t *testing.T) {
 	for name, step := range map[string]func(net.Addr) Step{
 		"by address": func(a net.Addr) Step { return Step{Action: Connect, Addr: addrPort(a)} },

@@ -79,8 +79,9 @@ func TestWrappedConnections(t *testing.T) {
 	})
 }
 
-// TestAnyTraffic sends random amounts in random pieces both ways at once, with readers of random
-// speed and ends in random order. It checks every byte and every count.
+// TestAnyTraffic sends random amounts of bytes in random pieces in both directions at the same
+// time. The readers have random speeds, and the directions end in random order. The test checks
+// every byte and every count.
 func TestAnyTraffic(t *testing.T) {
 	const runs = 40
 	traffic := func(t *testing.T, e *Engine) {
@@ -430,10 +431,10 @@ func fill(t *testing.T, c *net.TCPConn, seed uint64, limit int64) (sent int64) {
 }
 
 // TestBackPressure tests a side that does not read. Only the buffers of the kernel, and one buffer
-// or pipe of the Engine, may hold what the other side sends.
+// or pipe of the Engine, may hold bytes of the other side.
 func TestBackPressure(t *testing.T) {
-	// The kernel grows a socket buffer up to 32 MB, so the test sets a size. The kernel doubles a
-	// size that a program sets.
+	// The kernel can make a socket buffer as large as 32 MB, so the test sets a smaller size. The
+	// kernel uses twice the size that a program sets.
 	const buffer, most = 1 << 20, 12 << 20
 	pressure := func(t *testing.T, e *Engine) {
 		for _, who := range []Party{ByClient, ByBackend} {

@@ -15,20 +15,22 @@ import (
 // The methods must not block, because the calling goroutine serves other connections too. A Session
 // that has to wait returns Wait, and calls Conn.Resume later.
 type Session interface {
-	// Hello is called whenever the client has sent more bytes. data holds everything that the
-	// client has sent so far, and is valid only during the call.
+	// Hello decides what happens with the connection. The Engine calls Hello each time that the
+	// client has sent more bytes. data holds all bytes that the client has sent so far, and is
+	// valid only during the call.
 	//
-	// If err is not nil, no more bytes will come, and data is complete. err is io.EOF (the client
+	// If err is not nil, the Engine reads no more bytes of the client. err is io.EOF (the client
 	// has ended its direction), os.ErrDeadlineExceeded (HelloTimeout), ErrHelloTooLong (HelloLimit)
-	// or a read error. If Hello returns More although err is not nil, the Engine acts as for Drop
-	// with err.
+	// or a read error. If Hello returns More although err is not nil, the Engine drops the
+	// connection, and err becomes Result.Err.
 	Hello(data []byte, err error) Step
 
-	// DialFailed is called when the last Connect failed. The backend has received no byte, so
+	// DialFailed decides what happens after a failed Connect. The backend has received no byte, so
 	// another Connect is safe.
 	DialFailed(err error) Step
 
-	// Done is the last call. Both connections are closed.
+	// Done reports the end of the connection. It is the last call of the Engine, after the Engine
+	// has closed both sockets.
 	Done(Result)
 }
 
@@ -41,15 +43,15 @@ type Conn interface {
 	// socket, so call it only while the socket is certainly open: in the accept function of the
 	// Engine, or in a method of the Session.
 	LocalAddr() netip.AddrPort
-	// Resume ends a Wait with another Step, which must not be Wait or More. Any goroutine may call
-	// Resume, even before the method that returns Wait has returned. A second call for the same
-	// Wait has no effect, and neither has a call after Done.
+	// Resume makes the Engine carry out a Step after a Wait. This Step must not be Wait or More.
+	// Any goroutine may call Resume, even before the method that returns Wait has returned. A
+	// second call for the same Wait has no effect. A call after Done has no effect.
 	Resume(Step)
-	// Idle returns for how long the Engine has moved no byte between the two sides. Before it relays,
-	// this is the time since accept. Any goroutine may call Idle.
+	// Idle returns the time since the Engine last moved a byte between the two sides. Before the
+	// Engine relays, this is the time since accept. Any goroutine may call Idle.
 	Idle() time.Duration
-	// Close ends the connection soon, but may return before that. Any goroutine may call Close. The
-	// Engine still calls Done.
+	// Close ends the connection soon, but may return before the end. Any goroutine may call Close.
+	// At the end, the Engine calls Done as usual.
 	Close()
 }
 
@@ -67,10 +69,9 @@ const (
 	// Connect means: connect to Step.Addr, or call Step.Dial, and relay after that.
 	Connect
 	// Answer means: write Step.Data to the client, end the direction to the client, and close.
-	// Before it closes, the Engine reads and discards the bytes that the client sends. Otherwise an
-	// RST could destroy the answer. The Engine closes when the client ends its direction, or when
-	// the client has acknowledged no byte for 2 s. A client that receives slowly has until
-	// HalfCloseTimeout after accept.
+	// Before the Engine closes, it reads and drops the bytes that the client sends. Otherwise a RST
+	// could destroy the answer. The Engine closes when the client ends its direction, when the
+	// client has acknowledged no byte for 2 s, or when HalfCloseTimeout has passed since accept.
 	Answer
 	// Drop closes the connection.
 	Drop
@@ -124,8 +125,8 @@ type Party uint8
 const (
 	ByClient  Party = iota + 1 // the client sent its FIN first, or its connection failed
 	ByBackend                  // the backend sent its FIN first, or its connection failed
-	BySession                  // Answer, Drop, Reset or Conn.Close
-	ByTimeout                  // the time-out of the phase
+	BySession                  // the Session ended the connection by Answer, Drop, Reset or Conn.Close
+	ByTimeout                  // the time-out of the phase expired
 	ByEngine                   // Engine.Close, Engine.CloseWithin, or a failure of the Engine itself
 )
 
@@ -176,14 +177,13 @@ type Result struct {
 
 	// Hello is the time from accept until the first Step other than More. Dial is how long the last
 	// Connect took, until it succeeded or failed. Total is the time from accept to close. A value
-	// of 0 means that the phase did not end. Hello and Dial do not overlap: their sum is at most
+	// of 0 means that the phase did not end. Hello and Dial do not overlap, so their sum is at most
 	// Total.
 	Hello, Dial, Total time.Duration
 }
 
-// isDefaultStep reports whether s is no decision of the Session's own: it is More, or Drop without
-// an error. If a hello has ended and the Session returns such a Step, the Result states why the
-// hello ended.
+// isDefaultStep reports whether s is More, or Drop without an error. If a Session returns such a
+// Step after the hello has ended, the Result states why the hello ended.
 func isDefaultStep(s Step) bool {
 	return s.Action == More || s.Action == Drop && s.Err == nil
 }
@@ -198,7 +198,7 @@ func helloError(err error) error {
 	return fmt.Errorf("relay: reading the hello: %w", err)
 }
 
-// errNoConn is the error of a Dial whose Step.Dial returned neither a connection nor an error.
+// errNoConn is the error of a Connect whose Step.Dial returned neither a connection nor an error.
 var errNoConn = errors.New("no connection and no error")
 
 func dialError(err error) error {

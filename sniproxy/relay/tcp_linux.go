@@ -8,8 +8,8 @@ import (
 )
 
 // unsentBytes returns the number n of bytes in the send queue of c that the peer has not
-// acknowledged. A FIN that is not acknowledged counts as one byte. If c is neither a TCP connection
-// nor TLS over a TCP connection, n is not known, and the result known is false.
+// acknowledged. A FIN that is not acknowledged counts as one byte. The result known is false, and n
+// has no meaning, if c is neither a TCP connection nor TLS over a TCP connection.
 func unsentBytes(c net.Conn) (n int, known bool) {
 	err := controlTCP(c, func(fd int) (err error) {
 		n, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ)
@@ -23,7 +23,7 @@ func unsentBytes(c net.Conn) (n int, known bool) {
 func discardUnread(c net.Conn) {
 	buf := getBuffer()
 	defer putBuffer(buf)
-	_ = controlTCP(c, func(fd int) error { // best effort: the caller closes c
+	_ = controlTCP(c, func(fd int) error { // ignore errors, because the caller closes c next
 		for range maxUnread / largeBuffer {
 			if n, _, err := unix.Recvfrom(fd, *buf, unix.MSG_DONTWAIT); n <= 0 || err != nil {
 				return err

@@ -10,14 +10,14 @@ import (
 )
 
 // freshness returns the TTL of an answer. 0 means that the answer sets no time. Revalidate means
-// that the answer is already stale. Negative means that the answer must not be kept. Only no-store
-// forbids to keep an answer: an answer with no-cache or max-age=0 may be kept as stale (RFC 9111
-// sections 4.2.4 and 5.2.2.4).
+// that the answer is already stale. A negative TTL means that a cache must not keep the answer.
+// Only the directive no-store forbids a cache to keep an answer. A cache may keep an answer with
+// no-cache or max-age=0, and use it as a stale answer (RFC 9111 sections 4.2.4 and 5.2.2.4).
 //
-// freshness ignores must-revalidate and proxy-revalidate. They forbid to use a stale answer (RFC
-// 9111 sections 5.2.2.2 and 5.2.2.8). But many web frameworks add must-revalidate to every answer.
-// With such a framework, each failure of the API would cut off known hosts. An API that does not
-// want stale answers sends no-store.
+// freshness ignores must-revalidate and proxy-revalidate, although these directives forbid a cache
+// to use a stale answer (RFC 9111 sections 5.2.2.2 and 5.2.2.8). Many web frameworks add
+// must-revalidate to every answer. If freshness obeyed it, each failure of such an API would cut
+// off known hosts. An API that does not want stale answers can send no-store.
 func freshness(h http.Header) time.Duration {
 	d := parseCacheControl(strings.Join(h.Values("Cache-Control"), ","))
 	if d.noStore {
@@ -52,9 +52,8 @@ type directives struct {
 const unset = -1
 
 // parseCacheControl reads the value of a Cache-Control header. Commas separate the directives. A
-// directive is a name, or a name with a token or a quoted string. If a directive is repeated,
-// parseCacheControl uses the smaller value. If a value should be a number but is not, it ignores
-// the value.
+// directive is a name, or a name with a token or a quoted string. If a directive comes twice,
+// parseCacheControl uses the smaller value. It ignores a value that must be a number and is not.
 func parseCacheControl(s string) directives {
 	d := directives{maxAge: unset, sMaxAge: unset}
 	for s != "" {
@@ -75,7 +74,8 @@ func parseCacheControl(s string) directives {
 	return d
 }
 
-// smaller sets *age to the number in value, if that number is smaller or *age is unset.
+// The function smaller sets *age to the number in value, if this number is smaller than *age or if
+// *age is unset.
 func smaller(age *int64, value string) {
 	if n, ok := apiclient.ParseSeconds(value); ok && (*age == unset || n < *age) {
 		*age = n

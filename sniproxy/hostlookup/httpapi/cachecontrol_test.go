@@ -74,8 +74,8 @@ func TestFreshness(t *testing.T) {
 	}
 }
 
-// For any field value: the parser returns, ages are in range, and directives in front of the value
-// count.
+// For every value of the header, the parser returns, and the ages are in range. If the test puts
+// further directives before the value, the parser finds these directives.
 func FuzzCacheControl(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		d := parseCacheControl(s)

@@ -28,10 +28,10 @@ import (
 // status, the error is a *hostlookup.Error that wraps a *StatusError.
 //
 // The lifetime of an answer, 200 or 404, comes from Cache-Control (RFC 9111 section 5.2.2): it is
-// s-maxage or else max-age, minus Age. If this is 0 or less, or the answer has no-cache, the
-// lifetime is hostlookup.Revalidate. An answer with no-store must not be kept. A Client ignores
-// must-revalidate and proxy-revalidate. The lifetime of an error with a status comes from
-// Retry-After, in seconds or as a date.
+// s-maxage or else max-age, minus Age. If this is 0 or less, or if the answer has no-cache, the
+// lifetime is hostlookup.Revalidate. If the answer has no-store, the lifetime is negative, so a
+// cache does not keep the answer. A Client ignores must-revalidate and proxy-revalidate. The
+// lifetime of an error with a status comes from Retry-After, in seconds or as a date.
 //
 // Set the fields before the first use, and do not change them afterwards. A Client is safe for
 // concurrent use.
@@ -45,8 +45,8 @@ type Client struct {
 	// idle connections, and uses the proxy from the environment.
 	HTTPClient *http.Client
 
-	// TLS has the authorities and the client certificate of the default client. If HTTPClient is
-	// set, TLS is not used.
+	// TLS has the certificate authorities and the client certificate for HTTPS. If HTTPClient is
+	// set, the Client does not use TLS.
 	TLS *tls.Config
 
 	// Token, if not nil, returns the bearer token for a request. TokenFile makes such a function.
@@ -68,7 +68,7 @@ type Client struct {
 // StatusError reports that the API answered with a status other than 200 and 404.
 type StatusError struct {
 	Code int
-	Body string // the first bytes, for logs; may be empty
+	Body string // the first bytes of the body, for logs; may be empty
 }
 
 func (e *StatusError) Error() string {
@@ -92,7 +92,7 @@ func (c *Client) init() error {
 }
 
 // Check returns an error for the first wrong field, or nil. Call Check at the start of a program.
-// Otherwise a wrong URL only shows at the first lookup.
+// Without Check, the first lookup returns the error.
 func (c *Client) Check() error { return c.init() }
 
 // CloseIdleConnections closes the connections that no request is using.
@@ -155,7 +155,7 @@ func parseEndpoint(body []byte) (hostlookup.Endpoint, error) {
 		return hostlookup.Endpoint{}, fmt.Errorf("httpapi: the API's answer: %w", err)
 	}
 	if host, err := hostname.NormalizePattern(ep.Host); err == nil {
-		ep.Host = host // so that a cache sees whether it is the name in the request or a wildcard
+		ep.Host = host // in normal form, so that a cache can compare it with the name of the lookup
 	}
 	if err := ep.Validate(); err != nil {
 		return hostlookup.Endpoint{}, fmt.Errorf("%w in the API's answer", err)
@@ -231,8 +231,8 @@ func parseTemplate(template string) (urlTemplate, error) {
 }
 
 // TokenFile returns a function for the Token field of Client, Feed or Handler. Each call of this
-// function reads the file and returns its content without white space at the ends. So a renewed
-// token is used immediately; Kubernetes renews the tokens that it mounts into pods.
+// function reads the file and returns its content without white space at the ends. So a request
+// uses a renewed token immediately. Kubernetes renews the tokens that it mounts into pods.
 //
 // If the file is unreadable or has no valid token, the function returns the last valid token. If
 // there was none yet, it returns the error. The function is safe for concurrent use.

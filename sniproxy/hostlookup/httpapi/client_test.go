@@ -48,7 +48,8 @@ func reply(status int, body string, header ...string) http.HandlerFunc {
 	}
 }
 
-// ttlOf returns the lifetime that err has as a hostlookup.Error, or 0.
+// ttlOf returns the TTL of the hostlookup.Error in err. If there is no such error in err, it
+// returns 0.
 func ttlOf(err error) time.Duration {
 	if e, ok := errors.AsType[*hostlookup.Error](err); ok {
 		return e.TTL
@@ -146,7 +147,8 @@ func TestClientRequest(t *testing.T) {
 		require.Equal(t, "GET "+test.want+" application/json", got.Load())
 		h.CloseIdleConnections()
 	}
-	// The API is not asked about a name that leads to another path, or that is no host.
+	// The Client makes no request for a name that would lead to another path of the API, or that is
+	// no host.
 	got.Store("")
 	h := &Client{URL: server.URL + "/hosts/{host}"}
 	for _, host := range []string{"", ".", "..", "...", strings.Repeat("a", 254)} {
@@ -307,8 +309,8 @@ func TestClientClientCertificate(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// mute is a connection that can lose its other end without a FIN or RST: it then drops what is
-// written and reads nothing.
+// mute is a connection whose other end can disappear without a FIN or RST. After that, the
+// connection drops all written bytes, and a read gets no bytes.
 type mute struct {
 	net.Conn
 	gone  *atomic.Bool
@@ -337,8 +339,8 @@ func (m *mute) Close() error {
 	return m.Conn.Close()
 }
 
-// After the API has moved to another machine, requests do not use the dead HTTP/2 connection until
-// TCP gives it up. Pings find out earlier.
+// After the API has moved to another machine, its old HTTP/2 connection is dead. HTTP/2 pings
+// detect this earlier than TCP, so requests soon use a new connection.
 func TestHTTP2ConnectionThatDied(t *testing.T) {
 	server := httptest.NewUnstartedServer(reply(200, `{"endpoint": "10.0.0.24"}`))
 	server.EnableHTTP2 = true
@@ -417,10 +419,9 @@ func TestCacheBeforeClient(t *testing.T) {
 	require.Equal(t, int64(3), asked.Load())
 }
 
-// Only no-store forbids to keep an answer. An answer that needs revalidation is asked for at each
-// lookup, and stands in while the API fails.
-// Random labels below a wildcard evict no host. While the API fails, the cache serves every name
-// below the wildcard.
+// The cache keeps every answer without no-store. If an answer needs revalidation, the cache asks
+// the API at each lookup, and serves the kept answer only while the API fails. Random labels below
+// a wildcard evict no host. While the API fails, the cache serves every name below the wildcard.
 func TestCacheOfWildcards(t *testing.T) {
 	h := &Handler{MaxAge: -1} // so the cache asks about each name each time
 	hosts, err := hostlookup.NewHosts(map[string]hostlookup.Endpoint{

@@ -24,8 +24,9 @@
 // # Hosts
 //
 // The Cache-Control of an answer, 200 or 404, says how long a client may keep it (RFC 9111). Status
-// 404 means that the server is certain that the host does not exist. No other status says this. So
-// a server must not answer 404 while its own source fails, or for a path that it does not know.
+// 404 means that the server is certain that the host does not exist. Every other status except 200
+// is a failure. So a server must not answer 404 while its own source fails, or for a path that is
+// not part of the API.
 //
 // In an answer, host is the name of the server's entry. If the entry is a wildcard, host must be
 // the wildcard, such as "*.example.com", and not the name in the request. A wildcard covers every
@@ -37,14 +38,16 @@
 //
 // # Changes
 //
-// The feed uses long polling. Without since, the server answers immediately, with the present
-// version. With since, the server answers when its version differs from the version in since. After
-// wait seconds without a change, it answers with the same version and no changes. The changes in an
-// answer may end at an older version than the present one. In this case, the client asks again. If
-// the server does not know the changes after since, it answers "reset": any host may have changed.
+// Clients follow changes by long polling. A request may have two parameters: since is a version,
+// and wait is a number of seconds. If the request has no since, the server answers immediately with
+// its present version. Otherwise, the server answers as soon as its version differs from since. If
+// it does not differ within wait seconds, the server answers with the same version and no changes.
+// The changes in an answer may end at an older version than the present one. In this case, the
+// client asks again. If the server does not know the changes after since, it answers with "reset":
+// true, which means that any host may have changed.
 //
-// If a change has an endpoint, it replaces the client's answer for this host. If it has no
-// endpoint, the client has to ask about this host again. The host of a change may be a wildcard.
-// max_age is how many seconds the client may keep the endpoint. If max_age is 0 or missing, the
-// client decides. Clients ignore members that they do not know.
+// If a change has an endpoint, the client replaces its answer for this host by this endpoint. If a
+// change has no endpoint, the client has to ask about this host again. The host of a change may be
+// a wildcard. max_age is how many seconds the client may keep the endpoint. If max_age is 0 or
+// missing, the client decides. Clients ignore members that they do not know.
 package httpapi

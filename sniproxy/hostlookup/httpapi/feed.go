@@ -20,9 +20,10 @@ import (
 
 // Feed is a hostlookup.Feed that follows the changes of a host API by long polling.
 //
-// A Feed remembers the last version between two calls of Changes. So it misses no change during an
-// outage of the API, and needs no reset. Because of the remembered version, two calls of Changes
-// must not overlap. Set the fields before the first use, and do not change them afterwards.
+// A Feed remembers the last version between two calls of Changes. So after an outage of the API, it
+// gets the changes that it has missed, and no reset. Two calls of Changes must not overlap, because
+// both would use this version. Set the fields before the first use, and do not change them
+// afterwards.
 type Feed struct {
 	// URL is the address of the API's changes, such as "http://127.0.0.1:9000/changes". Required.
 	URL string
@@ -33,8 +34,8 @@ type Feed struct {
 	TLS        *tls.Config
 	Token      func(context.Context) (string, error)
 
-	// Wait is how long the API should delay its answer while nothing changes, in whole seconds. 0
-	// means 30 s.
+	// Wait is the parameter wait of each request, in whole seconds: the API answers after this time
+	// even if nothing has changed. 0 means 30 s.
 	Wait time.Duration
 
 	// Timeout is how long a request may take in addition to Wait. 0 means 10 s.
@@ -50,10 +51,11 @@ type Feed struct {
 	version string
 }
 
-// minPollInterval is the shortest time between two requests if the answer to the first one had
-// nothing new: no changes, the same version, or a second reset in a row. Without this pause, a Feed
-// would send requests without end in three cases: the API ignores wait, the API repeats its last
-// answer, or two servers behind one address have different hosts.
+// minPollInterval is the shortest time between two requests if the answer to the first request had
+// nothing new. Such an answer has no changes, has the same version, or is a second reset in a row.
+// Without this pause, a Feed would send requests one after the other in three cases: the API
+// ignores the parameter wait, the API repeats its last answer, or two servers behind one address
+// have different hosts.
 const minPollInterval = time.Second
 
 func (f *Feed) init() error {
@@ -109,9 +111,9 @@ func (f *Feed) Changes(ctx context.Context) iter.Seq2[hostlookup.Change, error] 
 					return
 				}
 			}
-			// The caller of Changes has applied all changes of this answer. Only now store the
-			// version: if the caller had stopped earlier, the next call would request all of them
-			// again.
+			// The caller of Changes has received all changes of this answer, so store the version
+			// now. If the caller stops before this point, the next call of Changes requests all of
+			// these changes again.
 			f.version = answer.Version
 			broughtNothing := answer.Version == since ||
 				answer.Reset && since != "" ||

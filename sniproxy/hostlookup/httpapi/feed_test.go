@@ -81,8 +81,8 @@ func TestFeedFollowsVersions(t *testing.T) {
 	})
 }
 
-// A Feed asks at most once a second if two servers behind one address disagree, or if the API does
-// not wait.
+// If two servers behind one address have different hosts, or if the API ignores the parameter wait,
+// a Feed makes at most one request a second.
 func TestFeedLimitsRequests(t *testing.T) {
 	for name, body := range map[string]string{
 		"resets":         `{"version":"%d","reset":true}`,
@@ -109,7 +109,8 @@ func TestFeedLimitsRequests(t *testing.T) {
 	}
 }
 
-// If the follower stops in the middle of an answer, the Feed asks for all its changes again.
+// If the caller of Changes stops in the middle of an answer, the next call requests all changes of
+// this answer again.
 func TestFeedRepeatsUnappliedChanges(t *testing.T) {
 	var since []string
 	f := &Feed{URL: "http://api/changes", HTTPClient: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {

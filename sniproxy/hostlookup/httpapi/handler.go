@@ -36,11 +36,11 @@ type Handler struct {
 	Token func(context.Context) (string, error)
 
 	// MaxAge is how long clients may keep the endpoint of a host, in whole seconds. 0 means 30 s;
-	// negative means that clients must ask each time.
+	// negative means that clients must ask at each lookup.
 	MaxAge time.Duration
 
 	// NegativeMaxAge is how long clients may keep the answer that a host does not exist, in whole
-	// seconds. 0 means 5 s; negative means that clients must ask each time.
+	// seconds. 0 means 5 s; negative means that clients must ask at each lookup.
 	NegativeMaxAge time.Duration
 
 	// MaxRemoved is the largest share of the present hosts that one Publish may remove, from 0 to
@@ -48,16 +48,17 @@ type Handler struct {
 	// 10 hosts.
 	MaxRemoved float64
 
-	// MaxWaiting limits the requests that wait for changes at the same time. 0 means 1,024. When a
-	// further request arrives, the Handler looks for the client address with the most waiting
-	// requests. If this address is not the client of the new request, and has more than its share
-	// of the waiting requests, the Handler answers its oldest request, as if the wait of that
-	// request had ended. Otherwise the new request gets 503.
+	// MaxWaiting limits the number of requests that wait for changes at the same time. 0 means
+	// 1,024. When a further request arrives, the Handler finds the client address that has the most
+	// waiting requests. If the new request comes from another address, and the found address has
+	// more than its share of the waiting requests, the Handler answers the oldest request of the
+	// found address, as if the wait of this request had ended. Otherwise the Handler answers the
+	// new request with 503.
 	MaxWaiting int
 
 	// Instrument, if not nil, wraps the handler of each route, for example to count requests. The
-	// route is "hosts", "changes", or "other" for all other paths. Requests without the token do
-	// not reach these handlers.
+	// route is "hosts", "changes", or "other" for all other paths. The Handler itself answers
+	// requests without the token, so they do not reach these handlers.
 	Instrument func(route string, h http.Handler) http.Handler
 
 	once    sync.Once
@@ -88,9 +89,9 @@ func (h *Handler) init() {
 	})
 }
 
-// Publish replaces the hosts that h serves, and answers the requests that wait for a change. If too
-// many of the present hosts are missing from the new ones (see MaxRemoved), Publish changes nothing
-// and returns a *RemovalError. In the Update of the first Publish, Set and Removed are 0.
+// Publish replaces the hosts that h serves, and answers the requests that wait for a change. If the
+// new hosts lack too many of the present hosts (see MaxRemoved), Publish changes nothing and
+// returns a *RemovalError. At the first Publish, Update.Set and Update.Removed are 0.
 func (h *Handler) Publish(hosts *hostlookup.Hosts) (Update, error) {
 	h.init()
 	return h.history.publish(hosts)
@@ -111,9 +112,9 @@ func (h *Handler) Waiting() int {
 	return h.waiters.Count()
 }
 
-// StopWaiting answers the requests that wait for a change. After StopWaiting no request waits any
-// more. Pass it to http.Server.RegisterOnShutdown, because http.Server.Shutdown waits for all
-// requests.
+// StopWaiting answers the requests that wait for a change. The Handler answers later requests
+// without waiting. Pass StopWaiting to http.Server.RegisterOnShutdown, because http.Server.Shutdown
+// waits for the end of all requests.
 func (h *Handler) StopWaiting() {
 	h.init()
 	h.waiters.Stop()
@@ -124,8 +125,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.init()
 	longpoll.BoundBody(w, r)
 	if r.ContentLength != 0 {
-		// No route reads a body. If the body stays unread, the connection cannot be used for
-		// another request.
+		// No route reads a body. A client cannot send another request on a connection with an
+		// unread body.
 		w.Header().Set("Connection", "close")
 		fail(w, http.StatusRequestEntityTooLarge, "a request has no body here", "")
 		return

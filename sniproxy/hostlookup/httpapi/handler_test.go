@@ -96,8 +96,8 @@ func TestHandlerWaits(t *testing.T) {
 	})
 }
 
-// One client address holds all requests that may wait. The oldest of them is answered to make room
-// for a request of another address.
+// One client address has as many waiting requests as MaxWaiting allows. When a request of another
+// address arrives, the Handler answers the oldest waiting request.
 func TestHandlerSharesWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 4
@@ -148,7 +148,8 @@ type deadlineWriter struct {
 
 func (w *deadlineWriter) SetReadDeadline(time.Time) error { w.limited = true; return nil }
 
-// TestBodyHasADeadline: a client that announces a body and does not send it must not hold its connection.
+// TestBodyHasADeadline checks that a client that announces a body and does not send it cannot keep
+// its connection open.
 func TestBodyHasADeadline(t *testing.T) {
 	for body, limited := range map[string]bool{"{": true, "": false} {
 		w := &deadlineWriter{ResponseRecorder: httptest.NewRecorder()}

@@ -16,7 +16,7 @@ import (
 
 // An Update says how many hosts one Publish changed. A wildcard counts as one host.
 type Update struct {
-	Version string // the version in force: equal for equal hosts, in every process
+	Version string // the version of the present hosts; equal hosts have the same version in every process
 	Set     int    // new hosts, and hosts with another endpoint or app
 	Removed int
 }
@@ -45,16 +45,16 @@ type history struct {
 
 	mu      sync.Mutex
 	current *snapshot // nil before the first publish
-	steps   []step    // oldest first; the field to of a step equals the field from of the next step
-	size    int       // of all steps, in bytes of JSON
+	steps   []step    // oldest first; each step begins at the version at which the previous step ends
+	size    int       // the size of all steps, in bytes of JSON
 	changed chan struct{}
 }
 
-// limits are the limits of a history, in bytes of JSON. A history drops its oldest steps above
-// these limits. A client that needs a dropped step gets a reset.
+// limits are the limits of a history, in bytes of JSON. When the steps exceed a limit, the history
+// drops its oldest steps. A client that needs a dropped step gets a reset.
 type limits struct {
-	step    int // the changes of one publish; more are not kept
-	answer  int // at least step
+	step    int // for the changes of one publish; the history does not keep a larger step
+	answer  int // for the changes in one answer; at least the limit step
 	history int
 }
 
@@ -162,25 +162,25 @@ func (h *history) newStep(to string, set []hostlookup.Endpoint, removed []string
 	return s
 }
 
-// remember appends s to the steps, and drops the oldest steps beyond the limits.
+// remember appends s to the steps. If the steps then exceed a limit, it drops the oldest steps.
 func (h *history) remember(s step) {
 	if s.size > h.limits.step {
-		// s is too large to keep, and older steps lead to the present version only through s. So
-		// drop all.
+		// s is too large to keep. Without s, the older steps do not lead to the present version. So
+		// drop all steps.
 		h.steps, h.size = nil, 0
 		return
 	}
 	h.steps, h.size = append(h.steps, s), h.size+s.size
 	for h.size > h.limits.history {
 		h.size -= h.steps[0].size
-		h.steps[0] = step{} // the array keeps its elements until append moves it
+		h.steps[0] = step{} // frees the step: the array keeps its elements until append copies the slice
 		h.steps = h.steps[1:]
 	}
 }
 
-// since returns the changes that were published after the version in the argument. They may end at
-// an older version than the present one. The next publish with changes closes the channel in the
-// result changed. The result ok is false before the first publish.
+// The method since returns the changes after the version in the argument. The changes may end at an
+// older version than the present one. The result changed is a channel. The next publish that
+// changes hosts closes this channel. The result ok is false before the first publish.
 func (h *history) since(version string) (answer changes, changed <-chan struct{}, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -190,8 +190,8 @@ func (h *history) since(version string) (answer changes, changed <-chan struct{}
 	if version == h.current.version {
 		return changes{Version: version}, h.changed, true
 	}
-	// Equal hosts always have the same version, so a version may have been in force several times.
-	// Begin with the changes since the version was last in force.
+	// Equal hosts always have the same version, so the same version may come back later. Begin with
+	// the changes after the last time at which this version was in force.
 	first := len(h.steps) - 1
 	for first >= 0 && h.steps[first].from != version {
 		first--

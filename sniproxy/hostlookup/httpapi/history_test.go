@@ -11,7 +11,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
-// hostsOf makes hosts of "host=N" words, where N is the last byte of the address.
+// hostsOf returns the hosts in a text of words "host=N". N is the last byte of the address.
 func hostsOf(words string) *hostlookup.Hosts {
 	endpoints := map[string]hostlookup.Endpoint{}
 	for word := range strings.FieldsSeq(words) {
@@ -84,7 +84,7 @@ func TestHistory(t *testing.T) {
 	})
 }
 
-// Without a lifetime a change contains no endpoint.
+// If maxAge is 0, clients may not keep an endpoint, so a change contains no endpoint.
 func TestHistoryWithoutLifetime(t *testing.T) {
 	h := newHistory(0, 1)
 	one := publish(t, h, "a.com=1")
@@ -127,7 +127,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	require.Greater(t, answers, 1)
 	require.Equal(t, 5*60, changes)
 
-	// A change beyond the limit is not kept. Later changes are.
+	// The history does not keep a change that exceeds the limit. It keeps later changes.
 	large := publish(t, h, many(200, "21"))
 	n, _, _ = h.since(versions[10])
 	require.True(t, n.Reset)

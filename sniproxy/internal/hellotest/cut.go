@@ -11,16 +11,16 @@ import (
 
 // Cuts describes how Cut writes a hello.
 type Cuts struct {
-	Records []int // the sizes of its records, as for Records; nil means unchanged
-	Segment int   // the bytes of each write; 0 means all at once
-	// Before, if not nil, is called before each write. i is the number of the write, from 0. Before
-	// may wait. If it returns an error, no more bytes are written.
+	Records []int // the sizes of the records, as in the function Records; nil means the records of the client
+	Segment int   // the number of bytes in each write; 0 means one write for all bytes
+	// Before, if not nil, runs before each write. i is the number of the write, from 0. Before may
+	// wait. If Before returns an error, the connection writes no more bytes.
 	Before func(i int) error
 }
 
-// Cut returns a connection that cuts the first handshake message written to it into records and
-// segments, as the argument cuts says. It passes later bytes on unchanged. On a TCP connection,
-// each write is sent as one segment, unless the receiver is slow.
+// Cut returns a connection that writes to conn. It cuts the first handshake message into records
+// and segments, as the argument cuts says. It writes later bytes unchanged. If conn is a TCP
+// connection, the system sends each write as one segment, unless the receiver is slow.
 func Cut(conn net.Conn, cuts Cuts) net.Conn { return &cutConn{Conn: conn, cuts: cuts} }
 
 type cutConn struct {
@@ -57,8 +57,8 @@ func (c *cutConn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// WriteSegments writes b in pieces of n bytes. If n is 0, it writes b in one piece. It calls before
-// like Cuts.Before; before may be nil.
+// WriteSegments writes b in pieces of n bytes. If n is 0, it writes b in one piece. It uses the
+// argument before as a connection uses Cuts.Before. The argument may be nil.
 func WriteSegments(w io.Writer, b []byte, n int, before func(i int) error) error {
 	if n <= 0 {
 		n = len(b)
@@ -78,8 +78,8 @@ func WriteSegments(w io.Writer, b []byte, n int, before func(i int) error) error
 	return nil
 }
 
-// Capture returns the records with the ClientHello that a client of crypto/tls with this
-// configuration sends.
+// Capture makes a TLS client of crypto/tls with this configuration, and returns the records of the
+// ClientHello that this client sends.
 func Capture(config *tls.Config) ([]byte, error) {
 	client, server := net.Pipe()
 	defer server.Close()

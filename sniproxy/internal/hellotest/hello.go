@@ -146,8 +146,8 @@ func Message(wire []byte) (msg, rest []byte, err error) {
 	}
 }
 
-// Rerecord cuts the first handshake message of wire into records of other sizes (see Records), and
-// appends the bytes of wire that follow the message.
+// Rerecord returns a copy of wire whose first handshake message is cut into records of other sizes
+// (see Records). The bytes of wire after this message stay the same.
 func Rerecord(wire []byte, sizes ...int) ([]byte, error) {
 	msg, rest, err := Message(wire)
 	if err != nil {

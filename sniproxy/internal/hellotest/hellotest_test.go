@@ -30,7 +30,7 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-// A real handshake succeeds, however the records of its hello are cut.
+// A handshake of crypto/tls succeeds for each way to cut the hello into records.
 func TestCut(t *testing.T) {
 	ca := testcert.New("test CA")
 	cert := ca.Issue("a.example", "*.b.example")

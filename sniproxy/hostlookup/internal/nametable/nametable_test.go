@@ -63,8 +63,8 @@ func TestTableAgainstMap(t *testing.T) {
 	}
 }
 
-// Readers run beside a writer that inserts and removes. They nearly always find an item that stays,
-// and an item that they find has the right name.
+// Several goroutines read while one goroutine inserts and removes other items. The readers nearly
+// always find an item that stays in the table, and each found item has the right name.
 func TestTableReaders(t *testing.T) {
 	all := names(1000)
 	hash := func(i int) uint64 { return uint64(i/4)*0x9e3779b97f4a7c15 | 1<<63 }
