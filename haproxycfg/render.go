@@ -70,7 +70,7 @@ type renderedPaths struct {
 	hasCertificate map[string]bool // by the name of a certificate list; true if the list is not empty
 }
 
-// WriteTo writes the haproxy.cfg that Render returns for an empty dir. It does not write the other
+// WriteTo calls Render("") and writes only the file haproxy.cfg of the result, none of the other
 // files. It implements [io.WriterTo].
 func (c *Config) WriteTo(w io.Writer) (int64, error) {
 	files, err := c.Render("")

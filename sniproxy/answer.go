@@ -53,7 +53,8 @@ const (
 	versionTLS10, versionTLS12 = 0x0301, 0x0303
 )
 
-// alert returns the description of the TLS alert for a refusal.
+// alert returns the number of the TLS alert that answers a refusal (AlertDescription in RFC 8446
+// section 6). For refuseNoName, the number depends on the TLS version of the client.
 func (r refusal) alert(c clientInfo) byte {
 	switch r {
 	case refuseUnknown, refuseBadName:

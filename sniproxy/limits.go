@@ -62,7 +62,9 @@ func (s *session) close() {
 	}
 }
 
-// makeRoom closes connections after the process has run out of descriptors or memory.
+// makeRoom closes some connections after the process has run out of descriptors or memory. The
+// method Shed of package fairshare chooses them: an eighth of the waiting connections, or at most
+// one connection if none waits.
 func (s *Server) makeRoom() {
 	for _, victim := range s.conns.Shed() {
 		victim.close()

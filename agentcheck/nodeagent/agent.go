@@ -219,7 +219,8 @@ type DrainProgress struct {
 	Uninformed []string
 }
 
-// Done reports whether the node drains and Uninformed is empty.
+// Done reports whether the drain has begun, and every HAProxy that has made a check in the last
+// 30 s has received the answer "drain". Then Status.Effective is true and Uninformed is empty.
 func (p DrainProgress) Done() bool { return p.Status.Effective && len(p.Uninformed) == 0 }
 
 // Waits reports whether the drain has not begun yet because too many other nodes drain.

@@ -84,7 +84,8 @@ type Manifests struct {
 	Dir string
 	// LocalEndpoints makes Manifests read EndpointSlices too. With LocalEndpoints, a service with
 	// externalTrafficPolicy Local gets only nodes that have a ready pod. If the directory has no
-	// EndpointSlice, nothing is known about pods.
+	// EndpointSlice, LocalEndpoints has no effect: such a service gets nodes without regard to
+	// pods, and a warning states this.
 	LocalEndpoints bool
 }
 

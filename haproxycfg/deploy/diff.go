@@ -181,8 +181,8 @@ func compareMaps(name, before, after string) MapDiff {
 // Empty reports whether the configurations are the same.
 func (d Diff) Empty() bool { return d.Text == "" && !d.differs }
 
-// ServerShare is the share, from 0 to 1, of the servers before the change that the change removes
-// or alters. It is 0 if there were no servers before.
+// ServerShare is the number of servers that the change removes or alters, divided by the number of
+// servers in the old configuration. It is 0 if the old configuration has no servers.
 func (d Diff) ServerShare() float64 {
 	if d.Servers.Before == 0 {
 		return 0

@@ -299,10 +299,10 @@ func parseProcess(line string, reloads int) (process, error) {
 	return process{pid: pid, kind: words[1], reloads: n}, nil
 }
 
-// currentWorker returns the address, for [runtimeapi.Socket.Worker], of the worker that serves new
-// connections. This is the worker with the fewest reloads. It may stand in the list of old workers,
-// because after a refused reload the master may list the serving worker as old. currentWorker
-// returns "" if the list contains no worker.
+// currentWorker returns the worker that serves new connections, as a value of
+// [runtimeapi.Socket.Worker] such as "@!1234". This is the worker with the fewest reloads. The
+// master may list it as an old worker after a refused reload. currentWorker returns "" if the list
+// contains no worker.
 func currentWorker(all []process) string {
 	var best *process
 	for i, p := range all {
@@ -316,7 +316,7 @@ func currentWorker(all []process) string {
 	return best.address()
 }
 
-// address returns the address of the process for [runtimeapi.Socket.Worker].
+// address returns the process as a value of [runtimeapi.Socket.Worker], such as "@!1234".
 func (p process) address() string { return workerAddress(p.pid) }
 
 func workerAddress(pid int) string { return fmt.Sprintf("@!%d", pid) }

@@ -32,7 +32,8 @@ type builder struct {
 	rendered []haproxycfg.Backend // all backends
 	nodes    map[string]nodesOf   // the nodes in use by cluster
 
-	// The other fields are memory that each route uses again.
+	// The fields below are buffers. The builder reuses them from one route to the next, to save
+	// allocations.
 	found []*service             // the services of a route; nil for an unknown service
 	key   []byte                 // the key of a backend
 	taken map[serverKey]struct{} // servers of a backend

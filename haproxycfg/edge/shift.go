@@ -20,7 +20,8 @@ type Share struct {
 	Points int
 }
 
-// Value returns the value of the share in the map ShiftMap.
+// Value returns the text that stands for the share in the map ShiftMap: Points, a slash and
+// Cluster, such as "2500/east". If Cluster is empty, the text is "0/-".
 func (s Share) Value() string {
 	if s.Cluster == "" {
 		return "0/-" // no cluster has this name

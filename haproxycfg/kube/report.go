@@ -96,11 +96,11 @@ type ClusterReport struct {
 	Unusable int `json:"unusable"`
 	// Findings contain the reason for every node whose verdict is not Eligible, sorted by name.
 	Findings []nodeselect.Finding `json:"findings"`
-	// Nodes are the nodes that are in the subset of a service, sorted by name.
+	// Nodes are the nodes that are in the subset of at least one service, sorted by name.
 	Nodes []NodeReport `json:"nodes"`
 }
 
-// NodeReport describes a node that is in the subset of a service.
+// NodeReport describes a node that is in the subset of at least one service.
 type NodeReport struct {
 	Name     string     `json:"name"`
 	Addr     netip.Addr `json:"addr"`

@@ -37,8 +37,9 @@ type Files struct {
 	// Names are the paths of the files. Required.
 	Names []string
 
-	// Recheck is the time after which Follow reads the files again, in case the operating system
-	// has not reported a change. 0 means 10 s.
+	// Recheck is the time between two checks with stat whether a file has changed. 0 means 10 s.
+	// Follow reads a file after each change that the operating system reports. The checks find the
+	// changes that the operating system has not reported.
 	Recheck time.Duration
 
 	files []routeFile

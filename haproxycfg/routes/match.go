@@ -83,8 +83,10 @@ func requestHost(dst []byte, host string) []byte {
 	return dst
 }
 
-// wildcardOf replaces the first label of the name in buf[2:] by "*", in place, and returns the
-// result. It returns nil if the name has only one label or its first label is empty.
+// wildcardOf returns the wildcard that matches a name: "*.example.com" for "www.example.com". The
+// name begins at buf[2]. wildcardOf overwrites the last byte of the first label with "*", and
+// returns the part of buf that begins with this byte. It returns nil if the name has only one label
+// or its first label is empty.
 func wildcardOf(buf []byte) []byte {
 	for i := 2; i < len(buf); i++ {
 		if buf[i] != '.' {

@@ -21,11 +21,13 @@ import (
 // Waiters are the waiting requests of a server. The zero value is ready to use. Several goroutines
 // may call the methods at the same time.
 type Waiters struct {
-	// Max limits the requests that wait at the same time. 0 means 1,024. When one more request
-	// arrives, Waiters looks for the client address with the most waiting requests. If that address
-	// is not the sender of the new request, and has more than its share of the waiting requests,
-	// Waiters ends the wait of the oldest request from that address. Otherwise the new request does
-	// not wait.
+	// Max limits the requests that wait at the same time. 0 means 1,024. A new request beyond the
+	// limit does not wait, with one exception: another client has the most waiting requests, and
+	// has more than its share. Then Waiters ends the wait of the oldest request of that client, and
+	// the new request waits.
+	//
+	// A client is an IPv4 address or an IPv6 /64. Its share is the number of all waiting requests
+	// divided by the number of clients. Package fairshare contains the exact rule.
 	//
 	// Set Max before the first call of a method.
 	Max int

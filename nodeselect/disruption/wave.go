@@ -190,10 +190,14 @@ func (w *search) choose(n int32, chose bool) {
 	}
 }
 
-// weight returns what a candidate costs for each open node of one of its limits. spare is how many
-// further nodes may go within this limit. If spare is 1, the candidate blocks all these open nodes,
-// and costs most: 1 << 20 for each. The cost falls with the square of spare. Of several functions
-// that were tried, the inverse square led to the largest waves.
+// weight returns a part of the cost of adding a node to the wave. The node counts for some limits.
+// For each of these limits, greedy multiplies the weight by the number of open nodes that count for
+// the limit, and adds the product to the cost. A node is open while it may still enter the wave.
+//
+// spare is the number of nodes that may still enter the wave within the limit. If spare is 1, the
+// added node keeps all other open nodes of the limit out of the wave, and the weight is highest:
+// 1 << 20. A larger spare divides the weight by the square of spare. If spare is 0 or less, the
+// weight is 0. Of several functions that were tried, the inverse square led to the largest waves.
 func weight(spare int32) int64 {
 	if spare <= 0 {
 		return 0

@@ -95,7 +95,7 @@ const maxTime = 1<<60 - 1
 // slice.
 func touchTick(now int64) uint32 { return uint32(now >> 30) }
 
-// The function later returns the time at + d, or maxTime if the sum is larger.
+// later returns at + d, but at most maxTime.
 func later(at int64, d time.Duration) int64 {
 	if int64(d) > maxTime-at {
 		return maxTime

@@ -42,8 +42,8 @@ const InCluster = "in-cluster"
 //
 // Errors name the file and the context. Load connects to no server.
 //
-// Load reads only regular files. The limit is 1 MiB for a kubeconfig, and 1 MiB for each file that
-// the kubeconfig names. A client with the returned configuration reads the token file again at each
+// Load reads only regular files. A kubeconfig may have up to 1 MiB, and so may each file that the
+// kubeconfig names. A client with the returned configuration reads the token file again at each
 // request.
 func Load(spec string) (*rest.Config, error) {
 	config, err := load(spec)

@@ -46,9 +46,10 @@ func (e *Expected) encode(now time.Time) []byte {
 	return append(data, '\n')
 }
 
-// decodeExpected returns the numbers in data that are not older than Window. If somebody has set
-// the clock back, the file may contain times in the future: decodeExpected replaces them by the
-// present time. If the file has a fault, decodeExpected uses no part of it.
+// decodeExpected parses data, the content of the file, and returns the numbers of pods by zone. It
+// leaves out each number that the zone last had at least Window ago. If somebody has set the clock
+// back, the file may contain times in the future: decodeExpected replaces them by the present time.
+// If the file has a fault, decodeExpected uses no part of it and returns an error.
 func decodeExpected(data []byte, now time.Time) (Expected, error) {
 	var zones map[string][]savedCount
 	if err := json.Unmarshal(data, &zones); err != nil {

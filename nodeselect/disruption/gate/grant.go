@@ -14,8 +14,9 @@ type Grant struct {
 	// Went is the time at which the node was first seen away after Taken. The zero time means that
 	// it has not been seen away.
 	Went time.Time `json:"went,omitzero"`
-	// Back is the time at which the node returned after Went. The zero time means that the node has
-	// not returned.
+	// Back is the time at which the node was first seen up again, after the time in the field Went.
+	// The zero time means that the node is not up again. If the node goes away once more, Back
+	// becomes the zero time.
 	Back time.Time `json:"back,omitzero"`
 	// Pending is true until package leases has stored the decision about the grant. A pending grant
 	// counts as a grant, but its holder may not take the node away yet.

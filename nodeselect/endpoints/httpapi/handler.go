@@ -31,11 +31,13 @@ type Handler struct {
 	// function.
 	Token func(context.Context) (string, error)
 
-	// MaxWaiting limits the requests that wait for changes at the same time. 0 means 1,024. When
-	// one more request arrives, the Handler looks for the client address with the most waiting
-	// requests. If that address is not the sender of the new request, and has more than its share
-	// of the waiting requests, the Handler ends the wait of the oldest request from that address.
-	// Otherwise the new request gets 503.
+	// MaxWaiting limits the requests that wait for changes at the same time. 0 means 1,024. A new
+	// request beyond the limit gets 503, with one exception: another client has the most waiting
+	// requests, and has more than its share. Then the Handler ends the wait of the oldest request
+	// of that client, and the new request waits.
+	//
+	// A client is an IPv4 address or an IPv6 /64. Its share is the number of all waiting requests
+	// divided by the number of clients. Package internal/fairshare contains the exact rule.
 	MaxWaiting int
 
 	// Instrument, if not nil, wraps the handler of each route, for example to count requests. The

@@ -46,7 +46,8 @@ type Cluster struct {
 
 	mu    sync.Mutex
 	nodes []*Node
-	// routed are the nodes that already have routes to the pods of all other nodes in routed.
+	// routed are the nodes that addRoutes has connected: each node in this list has routes to the
+	// pods of every other node in the list.
 	routed []*Node
 	// made is the number of all nodes that the cluster has ever had. With it, a new node gets
 	// addresses that no earlier node had.
