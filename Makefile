@@ -12,7 +12,7 @@
 #   make lint   staticcheck, gofumpt, govulncheck, and builds for other systems
 #   make haproxies   fetches the haproxy of each Debian suite in HAPROXY_SUITES: HAPROXY_DIR/2.6/haproxy, HAPROXY_DIR/3.0/haproxy ...
 #   make test-haproxies   runs the tests with each of them (VERSIONS='2.6 newest', PACKAGES=./haproxycfg/edge)
-#   make ci     all of these, fuzz and benchmarks in short; under 40 minutes on 2 cores with empty caches; .ci/run calls it.
+#   make ci     all of these, fuzz and benchmarks in short; about 40 minutes on 2 cores, longer with empty caches; .ci/run calls it.
 #               Of the haproxies it runs the oldest and the newest, and only the tests of agents, reloads, refusals and front proxies
 #   make test-coredns   runs the Corefile of examples/nodelocaldns in a real CoreDNS, and tests its alerts; the first build
 #               takes minutes, so make ci does not run it
