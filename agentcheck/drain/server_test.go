@@ -47,7 +47,10 @@ func (r *replica) start() {
 	mux.Handle("/readyz", r.drainer.ReadyHandler(nil))
 	mux.HandleFunc("/", func(w http.ResponseWriter, q *http.Request) {
 		_, err := io.Copy(io.Discard, q.Body)
-		time.Sleep(2 * time.Millisecond) // the work of the request
+		select {
+		case <-time.After(2 * time.Millisecond): // the work of the request
+		case <-q.Context().Done():
+		}
 		if err == nil {
 			fmt.Fprintln(w, r.addr)
 		}

@@ -224,7 +224,12 @@ func (r *running) server(t *testing.T, backend string, pod frontproxy.Pod) strin
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		require.True(t, time.Now().Before(deadline), what)
+	deadline := time.After(20 * time.Second)
+	for tick := time.Tick(5 * time.Millisecond); !ok(); {
+		select {
+		case <-tick:
+		case <-deadline:
+			t.Fatal(what)
+		}
 	}
 }

@@ -27,6 +27,9 @@ func BenchmarkWatchers(b *testing.B) {
 	}
 }
 
+// patience is the longest time to wait until all clients have a change and wait for the next one.
+const patience = time.Minute
+
 func benchmarkWatchers(b *testing.B, watchers int) {
 	before := memory()
 	h := &httpapi.Handler{}
@@ -49,11 +52,21 @@ func benchmarkWatchers(b *testing.B, watchers int) {
 	defer clients.Wait()
 	defer cancel()
 	await := func() (times []time.Time) {
+		deadline := time.After(patience)
 		for range watchers {
-			times = append(times, <-arrived)
+			select {
+			case at := <-arrived:
+				times = append(times, at)
+			case <-deadline:
+				b.Fatalf("%d of %d clients have the change after %s", len(times), watchers, patience)
+			}
 		}
-		for h.Waiting() < watchers {
-			time.Sleep(time.Millisecond)
+		for tick := time.Tick(time.Millisecond); h.Waiting() < watchers; {
+			select {
+			case <-tick:
+			case <-deadline:
+				b.Fatalf("%d of %d clients wait after %s", h.Waiting(), watchers, patience)
+			}
 		}
 		return times
 	}
