@@ -104,7 +104,7 @@ func (w EndpointsWatcher) Run(ctx context.Context, changed func(EndpointsSnapsho
 	f := endpointsFollower{inbox: box, changed: changed, log: cmp.Or(w.Logger, slog.New(slog.DiscardHandler))}
 	burst := debounce.New(cmp.Or(w.Quiet, watcherQuiet), cmp.Or(w.MaxWait, watcherMaxWait))
 	defer burst.Stop()
-	recheck := time.Tick(watcherRecheck)
+	recheck := time.Tick(RecheckInterval)
 	for {
 		select {
 		case <-ctx.Done():

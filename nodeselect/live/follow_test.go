@@ -235,7 +235,7 @@ func TestRecheckJudgesNodes(t *testing.T) {
 		w.queue.nodes.Set(lost)
 		pass(nodeselect.DefaultGrace)
 		require.Equal(t, 1, len(calls.all()))
-		pass(watcherRecheck + time.Second)
+		pass(RecheckInterval + time.Second)
 		require.Equal(t, 2, len(calls.all()))
 		require.Equal(t, nodeselect.Changed{Nodes: []string{"n1"}}, calls.all()[1].Changed)
 		require.Equal(t, nodeselect.Avoid, calls.all()[1].Selection.Findings[0].Verdict)

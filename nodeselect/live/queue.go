@@ -2,6 +2,7 @@ package live
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,6 +36,8 @@ type queue struct {
 	slices   *store[*discoveryv1.EndpointSlice] // nil without Watcher.LocalEndpoints
 	stores   [kinds]confirmer                   // the same stores; the element of EndpointSlices is nil without Watcher.LocalEndpoints
 	pods     pods
+
+	readyNodes map[string][]string // the last argument of setReadyNodes; only a Replay calls it
 }
 
 // confirmer is a store of any kind.
@@ -79,6 +82,15 @@ func set[V any](m *map[string]V, key string, v V) {
 		*m = map[string]V{}
 	}
 	(*m)[key] = v
+}
+
+// setRefs sets the service ports for which the Tracker chooses nodes.
+func (q *queue) setRefs(refs []nodeselect.Ref) {
+	refs = slices.Clone(refs)
+	if refs == nil {
+		refs = []nodeselect.Ref{} // nil would leave the refs of a Delta unchanged
+	}
+	q.edit(func(q *queue) { q.delta.Refs, q.changed = refs, true })
 }
 
 // edit calls the function f under the lock; see inbox.edit.

@@ -65,7 +65,7 @@ func TestDoubtfulLists(t *testing.T) {
 			pass(doubt.ConfirmAfter - time.Second)
 			require.Len(t, last(calls).Objects.Nodes, 10)
 			require.Error(t, last(calls).Err)
-			pass(watcherRecheck + time.Second)
+			pass(RecheckInterval + time.Second)
 			require.Len(t, last(calls).Objects.Nodes, 2)
 			require.NoError(t, last(calls).Err)
 		}},
@@ -76,7 +76,7 @@ func TestDoubtfulLists(t *testing.T) {
 			pass(doubt.ConfirmAfter - time.Second)
 			require.Len(t, last(calls).Objects.Nodes, 9)
 			require.ErrorContains(t, last(calls).Err, "a list lacks 7 of 9; they are kept until ")
-			pass(watcherRecheck + time.Second)
+			pass(RecheckInterval + time.Second)
 			require.Len(t, last(calls).Objects.Nodes, 2)
 			require.NoError(t, last(calls).Err)
 		}},
@@ -89,7 +89,7 @@ func TestDoubtfulLists(t *testing.T) {
 			pass(doubt.ConfirmAfter - time.Second)
 			require.Len(t, last(calls).Objects.Nodes, 9)
 			require.ErrorContains(t, last(calls).Err, "kept until 2000-01-01T01:05:00Z")
-			pass(watcherRecheck + time.Second)
+			pass(RecheckInterval + time.Second)
 			require.Len(t, last(calls).Objects.Nodes, 4)
 			require.NoError(t, last(calls).Err)
 		}},
@@ -125,7 +125,7 @@ func TestDoubtfulLists(t *testing.T) {
 			require.Len(t, last(calls).Objects.Nodes, 9)
 			require.ErrorContains(t, last(calls).Err, "a list lacks 5 of 9")
 			w.queue.nodes.Replace(testNodes(1, 3)) // does not start the five minutes again
-			pass(doubt.ConfirmAfter/2 + watcherRecheck)
+			pass(doubt.ConfirmAfter/2 + RecheckInterval)
 			require.Len(t, last(calls).Objects.Nodes, 3)
 			require.NoError(t, last(calls).Err)
 		}},
@@ -239,7 +239,7 @@ func TestSlicesThatNeverCome(t *testing.T) {
 	inBubble(t, w, func(t *testing.T, calls *calls) {
 		w.queue.health(kindSlices)(errors.New("internal error"))
 		list(w)
-		pass(slicesWait + watcherRecheck)
+		pass(slicesWait + RecheckInterval)
 		last := calls.all()[len(calls.all())-1]
 		require.True(t, last.Synced)
 		require.EqualError(t, last.Err, "nodeselect/live: internal error")

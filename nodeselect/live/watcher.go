@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,11 +22,11 @@ import (
 const (
 	watcherQuiet   = 100 * time.Millisecond
 	watcherMaxWait = time.Second
-
-	// watcherRecheck is the longest time between two judgements of the nodes. A verdict can change
-	// without an event: predicate Ready avoids a node when its grace time has passed.
-	watcherRecheck = 30 * time.Second
 )
+
+// RecheckInterval is the longest time between two judgements of the nodes by a Watcher. A verdict
+// can change without an event: predicate Ready avoids a node when its grace time has passed.
+const RecheckInterval = 30 * time.Second
 
 // Watcher follows a live cluster and chooses the nodes for a list of service ports. Set the fields
 // before Run. The Watcher needs permission to list and watch nodes and services. With
@@ -108,11 +107,7 @@ func (w *Watcher) start() error {
 // when the first lists of the cluster have arrived.
 func (w *Watcher) SetRefs(refs []nodeselect.Ref) {
 	w.init()
-	refs = slices.Clone(refs)
-	if refs == nil {
-		refs = []nodeselect.Ref{} // nil would leave the refs of a Delta unchanged
-	}
-	w.queue.edit(func(q *queue) { q.delta.Refs, q.changed = refs, true })
+	w.queue.setRefs(refs)
 }
 
 // Run follows the cluster until ctx ends, and returns the error of ctx. Before Run returns, all its
@@ -180,7 +175,7 @@ func (w *Watcher) follow(ctx context.Context, changed func(Snapshot)) error {
 	}
 	burst := debounce.New(cmp.Or(w.Quiet, watcherQuiet), cmp.Or(w.MaxWait, watcherMaxWait))
 	defer burst.Stop()
-	recheck := time.Tick(watcherRecheck)
+	recheck := time.Tick(RecheckInterval)
 	for {
 		select {
 		case <-ctx.Done():
@@ -188,10 +183,10 @@ func (w *Watcher) follow(ctx context.Context, changed func(Snapshot)) error {
 		case <-w.queue.arrived:
 			burst.Notify()
 		case <-burst.C:
-			f.update()
+			f.update(time.Now())
 		case <-recheck:
 			w.queue.confirmDeletes(time.Now())
-			f.update()
+			f.update(time.Now())
 		}
 	}
 }
@@ -207,10 +202,10 @@ type follower struct {
 	reason string // text of the last Err, "" for nil
 }
 
-// update passes the changes in the queue to the Tracker. If they make a difference, it calls
-// changed with a new Snapshot.
-func (f *follower) update() {
-	b := f.queue.take(time.Now())
+// update passes the changes in the queue to the Tracker, and judges the nodes at the time now. If
+// this makes a difference, it calls changed with a new Snapshot.
+func (f *follower) update(now time.Time) {
+	b := f.queue.take(now)
 	reason := ""
 	if b.err != nil {
 		reason = b.err.Error()
@@ -231,7 +226,7 @@ func (f *follower) update() {
 	}
 	first := !f.synced
 	f.synced = true
-	selection, changed := f.tracker.Update(b.delta, time.Now())
+	selection, changed := f.tracker.Update(b.delta, now)
 	if !first && !errChanged && changed.IsZero() && b.delta.Refs == nil {
 		return
 	}
