@@ -42,6 +42,7 @@ type applier struct {
 	c     *Controller
 	log   *slog.Logger
 	guard func() error // returns an error when this process may no longer write
+	clock func() time.Time
 
 	firstCause  string      // the cause that the report names for a change while input is nil
 	known       bool        // whether report has been read from the directory
@@ -60,7 +61,7 @@ type applier struct {
 
 func newApplier(c *Controller, log *slog.Logger) *applier {
 	return &applier{
-		c: c, log: log, guard: func() error { return nil },
+		c: c, log: log, guard: func() error { return nil }, clock: time.Now,
 		firstCause: "started", logged: map[kube.Problem]bool{}, reloads: c.newReloads(log),
 	}
 }
@@ -77,9 +78,9 @@ func (a *applier) reset() {
 // apply makes an attempt. It logs the error of the attempt, unless the previous attempt failed with
 // the same error.
 func (a *applier) apply(ctx context.Context, in inputs, now time.Time, allowed permit) Attempt {
-	t := Attempt{Begin: time.Now()}
+	t := Attempt{Begin: a.clock()}
 	t.Change, t.Outcome, t.Err = a.attempt(ctx, in, now, allowed)
-	t.Duration = time.Since(t.Begin)
+	t.Duration = a.clock().Sub(t.Begin)
 	var waiting *Waiting
 	if errors.As(t.Err, &waiting) {
 		t.retry = waiting.Until
@@ -115,7 +116,7 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 		}
 		a.report, a.known = report, true
 	}
-	begin := time.Now()
+	begin := a.clock()
 	ch, err := a.c.plan(ctx, in, a.report, a.causes, now)
 	a.logProblems(ch.Report)
 	if err != nil {
@@ -144,7 +145,7 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 	err = a.commit(ctx, ch)
 	var refusedReload *deploy.ReloadError
 	if reloads && (err == nil || errors.As(err, &refusedReload)) {
-		a.reloads.reloaded(ctx, time.Now())
+		a.reloads.reloaded(ctx, a.clock())
 		a.redirected, a.moved = "", false // the new worker has the addresses of its configuration
 	}
 	if err != nil {
@@ -296,7 +297,7 @@ func (a *applier) recordRefusal(ctx context.Context, ch *Change, why error) {
 // logApplied logs the change c, which HAProxy runs now.
 func (a *applier) logApplied(c *kube.Changes, begin time.Time) {
 	a.log.Info("applied", "added", c.Servers.Added, "removed", c.Servers.Removed, "changed", c.Servers.Altered,
-		"servers", c.Servers.After, "services", len(c.Services), "causes", c.Summary(5), "took", time.Since(begin).Round(time.Millisecond))
+		"servers", c.Servers.After, "services", len(c.Services), "causes", c.Summary(5), "took", a.clock().Sub(begin).Round(time.Millisecond))
 	for _, s := range c.Services {
 		a.log.Debug("service", "ref", s.Ref, "enter", s.Enter, "leave", s.Leave, "ports", s.Ports)
 	}

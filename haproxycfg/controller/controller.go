@@ -221,7 +221,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		}
 		in.setCertificates(files)
 	}
-	l := c.newLoop(in)
+	l := c.newLoop(in, time.Now)
 
 	group, ctx := errgroup.WithContext(ctx)
 	if c.Elector != nil {
@@ -260,12 +260,13 @@ func (c *Controller) Run(ctx context.Context) error {
 	return nil
 }
 
-func (c *Controller) newLoop(in *inbox) *loop {
+func (c *Controller) newLoop(in *inbox, clock func() time.Time) *loop {
 	log := c.logger()
 	a := newApplier(c, log)
+	a.clock = clock
 	connectivity := connectivityLog{}
 	l := &loop{
-		inbox: in, apply: a.apply, applied: c.status.applied,
+		inbox: in, apply: a.apply, applied: c.status.applied, clock: clock,
 		leads: func(now bool) {
 			a.reset()
 			if !now {

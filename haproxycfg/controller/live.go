@@ -68,18 +68,23 @@ func (l *Live) Follow(ctx context.Context, start Start, publish func(ClusterStat
 	l.watcher = w
 	w.SetRefs(l.refs)
 	l.mu.Unlock()
-	trusted := l.AllowEmpty || !serves(start.Current)
-	return w.Run(ctx, func(s live.Snapshot) {
-		state := ClusterState{Synced: s.Synced, Objects: s.Objects, Selection: &s.Selection, Err: s.Err}
-		if s.Synced && !trusted {
-			if err := emptiness(s.Objects); err != nil {
-				state = ClusterState{Err: err}
-			} else {
-				trusted = true // from now on, the Watcher itself finds doubtful lists
-			}
+	states := liveStates{trusted: l.AllowEmpty || !serves(start.Current)}
+	return w.Run(ctx, func(s live.Snapshot) { publish(states.of(s)) })
+}
+
+// liveStates turns the Snapshots of one cluster into ClusterStates.
+type liveStates struct {
+	trusted bool // an empty cluster is accepted
+}
+
+func (l *liveStates) of(s live.Snapshot) ClusterState {
+	if s.Synced && !l.trusted {
+		if err := emptiness(s.Objects); err != nil {
+			return ClusterState{Err: err}
 		}
-		publish(state)
-	})
+		l.trusted = true // from now on, the Watcher itself finds doubtful lists
+	}
+	return ClusterState{Synced: s.Synced, Objects: s.Objects, Selection: &s.Selection, Err: s.Err}
 }
 
 // emptiness returns an error if o has no nodes or no services, and nil otherwise.

@@ -36,6 +36,15 @@ type loop struct {
 	setShifts func(context.Context, shift.State) error
 
 	term Term // of this process; the zero Term while another process leads
+
+	clock func() time.Time // nil means time.Now
+}
+
+func (l *loop) now() time.Time {
+	if l.clock != nil {
+		return l.clock()
+	}
+	return time.Now()
 }
 
 // forceRequest asks for an attempt that ignores Limit for the change with this ID. An empty id
@@ -56,7 +65,7 @@ func (l *loop) run(ctx context.Context) {
 	defer due.Stop()
 	recheck := time.Tick(l.recheck)
 	for ctx.Err() == nil {
-		if wait, ok := l.schedule.due(time.Now()); ok && l.leading() {
+		if wait, ok := l.schedule.due(l.now()); ok && l.leading() {
 			if wait == 0 {
 				l.attempt(ctx, never)
 				continue
@@ -116,21 +125,21 @@ func (l *loop) attempt(ctx context.Context, asked permit) Attempt {
 	if complete {
 		allowed = l.force.extend(asked)
 	}
-	a := l.apply(applying, in, time.Now(), allowed)
+	a := l.apply(applying, in, l.now(), allowed)
 	switch {
 	case a.Outcome == Waits:
 		if id := a.Change.ID(); complete && l.force.active || asked(id) {
 			// Permit this change until it is in force.
 			l.force = startForce{active: true, id: cmp.Or(l.force.id, id)}
 		}
-		l.schedule.waiting(time.Now(), a.retry)
+		l.schedule.waiting(l.now(), a.retry)
 	case a.Outcome != Failed:
 		if complete {
 			l.force = startForce{}
 		}
-		l.schedule.succeeded(time.Now())
+		l.schedule.succeeded(l.now())
 	case l.leading():
-		l.schedule.failed(time.Now())
+		l.schedule.failed(l.now())
 	case ctx.Err() == nil:
 		return a // the term ended during the attempt, so the next leader applies the inputs
 	}

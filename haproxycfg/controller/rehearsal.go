@@ -1,0 +1,154 @@
+package controller
+
+import (
+	"context"
+	"time"
+
+	"github.com/headgate/headgate/haproxycfg/kube"
+	"github.com/headgate/headgate/nodeselect"
+	"github.com/headgate/headgate/nodeselect/live"
+)
+
+// Rehearsal does what Controller.Run would do with live clusters, but without API servers and
+// without a clock: the caller passes the answers of the API servers, and the time of each of them.
+// So a program can find out within seconds what a Controller would do in an outage that lasts for
+// hours.
+//
+// The Rehearsal makes the same decisions as Run: which lists are doubtful, which nodes a service
+// gets, which changes are refused, and when a reload has to wait. It also has the same effects, so
+// Controller.Dir must be a directory of its own, whose Reload only counts. A Rehearsal calls no
+// source of Controller.Clusters, and ignores the Elector. Only one goroutine at a time may use a
+// Rehearsal.
+type Rehearsal struct {
+	c        *Controller
+	in       *inbox
+	loop     *loop
+	clusters []rehearsed
+	now      time.Time
+	rechecks time.Time // the next time at which the nodes are judged again
+	deadline time.Time // of the start, after StartTimeout
+}
+
+// rehearsed is a cluster of a Rehearsal.
+type rehearsed struct {
+	*live.Replay
+	states liveStates
+}
+
+// Rehearse begins a Rehearsal at the time now. It reads the routes, the report in Dir and the
+// certificates. As with Run, the report decides what happens to clusters that do not answer. So two
+// Rehearsals of two Controllers with one directory show a restart. Rehearse returns an error if the
+// routes, the report or the certificates cannot be read.
+func (c *Controller) Rehearse(ctx context.Context, now time.Time) (*Rehearsal, error) {
+	c.init()
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	declared, err := c.Routes.Read()
+	if err != nil {
+		return nil, err
+	}
+	last, err := c.readReport()
+	if err != nil {
+		return nil, err
+	}
+	r := &Rehearsal{
+		c: c, in: newInbox(c.Clusters, now), now: now,
+		rechecks: now.Add(live.RecheckInterval), deadline: now.Add(c.startTimeout()),
+	}
+	r.in.setRoutes(declared)
+	if c.Certificates != nil {
+		files, err := c.readCertificates(ctx, last)
+		if err != nil {
+			return nil, err
+		}
+		r.in.setCertificates(files)
+	}
+	refs := kube.Refs(declared.Table)
+	for i, k := range c.Clusters {
+		start := c.start(i, last)
+		replay := live.NewReplay(start.Selector, start.Current)
+		replay.SetRefs(refs[k.Name])
+		r.clusters = append(r.clusters, rehearsed{replay, liveStates{trusted: !serves(start.Current)}})
+	}
+	c.status.setLeader("", true)
+	r.loop = c.newLoop(r.in, func() time.Time { return r.now })
+	r.seen()
+	return r, nil
+}
+
+// List passes the complete lists of c.Clusters[i]; see live.Replay.List.
+func (r *Rehearsal) List(i int, objects nodeselect.Objects) { r.clusters[i].List(objects, r.now) }
+
+// Watch passes the events of c.Clusters[i]; see live.Replay.Watch.
+func (r *Rehearsal) Watch(i int, objects nodeselect.Objects) { r.clusters[i].Watch(objects, r.now) }
+
+// Fail makes requests to the API server of c.Clusters[i] fail with err, and succeed again if err is
+// nil; see live.Replay.Fail.
+func (r *Rehearsal) Fail(i int, err error) { r.clusters[i].Fail(err, r.now) }
+
+// Advance moves the time to until, and makes the attempts that Run would make in this time. The
+// answers that List, Watch and Fail have passed since the last Advance count as one burst at its
+// beginning. Advance makes no attempt if nothing has changed; Run makes one every 30 s, because
+// somebody could have changed the directory. The caller learns about attempts from
+// Controller.Attempted. The times in them are the times of the Rehearsal. Advance returns the error
+// of ctx if ctx has ended.
+func (r *Rehearsal) Advance(ctx context.Context, until time.Time) error {
+	r.take()
+	for ctx.Err() == nil {
+		next, attempt := r.next()
+		if next.After(until) {
+			if until.After(r.now) {
+				r.now = until
+			}
+			return nil
+		}
+		if next.After(r.now) {
+			r.now = next
+		}
+		switch {
+		case attempt:
+			r.loop.attempt(ctx, never)
+		case !r.loop.schedule.started && !r.now.Before(r.deadline):
+			r.loop.schedule.startTimeoutOver()
+			r.loop.seen(r.in.latest(), true)
+		default:
+			r.rechecks = r.now.Add(live.RecheckInterval)
+			r.take()
+		}
+	}
+	return ctx.Err()
+}
+
+// next returns the time of the next step of Run, and whether this step is an attempt.
+func (r *Rehearsal) next() (at time.Time, attempt bool) {
+	at = r.rechecks
+	if !r.loop.schedule.started && r.deadline.Before(at) {
+		at = r.deadline
+	}
+	if wait, ok := r.loop.schedule.due(r.now); ok && !r.now.Add(wait).After(at) {
+		return r.now.Add(wait), true
+	}
+	return at, false
+}
+
+// take passes the changed states of all clusters to the loop.
+func (r *Rehearsal) take() {
+	changed := false
+	for i := range r.clusters {
+		if s, ok := r.clusters[i].Update(r.now); ok {
+			r.in.setCluster(i, r.now, r.clusters[i].states.of(s))
+			changed = true
+		}
+	}
+	if changed {
+		r.seen()
+	}
+}
+
+// seen tells the loop that inputs have changed, as loop.run does.
+func (r *Rehearsal) seen() {
+	in := r.in.latest()
+	r.loop.schedule.changed(in.answered())
+	r.loop.seen(in, r.loop.schedule.started)
+}
