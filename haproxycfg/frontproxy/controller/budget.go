@@ -1,17 +1,21 @@
 package controller
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // retryBudget decides whether HAProxy may repeat requests. HAProxy before 2.9 needs a retryBudget,
 // because these versions cannot count repetitions. Each request allows percent/100 repetitions, and
-// each second allows perSecond further repetitions. Unused repetitions expire after a second. If
-// HAProxy exceeds the budget, retryBudget subtracts the excess from the next budgets, at most the
-// budget of 10 s.
+// each second allows perSecond further repetitions. Unused repetitions expire after about a second.
+// If HAProxy exceeds the budget, retryBudget subtracts the excess from the next budgets, for at most
+// 10 s.
 type retryBudget struct {
 	percent, perSecond int
 
-	last   sample
-	credit float64 // the number of repetitions that are allowed; below 0 after too many repetitions
+	last     sample
+	credit   float64   // the number of repetitions that are allowed; below 0 after too many repetitions
+	exceeded time.Time // time of the first sample of an unbroken series in which credit is below 0
 }
 
 // sample contains the counters of HAProxy at one time.
@@ -28,22 +32,36 @@ const (
 	fastBudgetPoll = 10 * time.Millisecond
 )
 
+const (
+	unusedTime = time.Second      // time after which an unused repetition counts 1/e
+	excessTime = 10 * time.Second // time after which retryBudget forgives an excess
+)
+
 // allows adds a sample, and returns whether HAProxy may repeat requests until the next sample.
 // After a restart or reload, the counters of HAProxy begin at 0. So if a counter is smaller than in
-// the last sample, allows begins a new budget.
+// the last sample, allows begins a new budget. HAProxy may already have exceeded the new budget
+// before the sample.
 func (b *retryBudget) allows(s sample) bool {
 	last := b.last
 	b.last = s
 	if last.at.IsZero() || s.requests < last.requests || s.retries < last.retries {
-		b.credit = float64(b.perSecond)
-		return b.credit > 0
+		unused := float64(s.requests)*float64(b.percent)/100 - float64(s.retries)
+		b.credit = float64(b.perSecond) + min(unused, 0)
+	} else {
+		passed := s.at.Sub(last.at)
+		if b.credit > 0 {
+			b.credit *= math.Exp(-float64(passed) / float64(unusedTime))
+		}
+		earned := float64(s.requests-last.requests)*float64(b.percent)/100 + float64(b.perSecond)*passed.Seconds()
+		b.credit += earned - float64(s.retries-last.retries)
 	}
-	seconds := s.at.Sub(last.at).Seconds()
-	earned := float64(s.requests-last.requests)*float64(b.percent)/100 + float64(b.perSecond)*seconds
-	b.credit += earned - float64(s.retries-last.retries)
-	if seconds > 0 {
-		perSecond := max(earned/seconds, float64(b.perSecond))
-		b.credit = max(min(b.credit, perSecond), -10*perSecond)
+	switch {
+	case b.credit >= 0:
+		b.exceeded = time.Time{}
+	case b.exceeded.IsZero():
+		b.exceeded = s.at
+	case s.at.Sub(b.exceeded) >= excessTime:
+		b.credit, b.exceeded = 0, time.Time{}
 	}
 	return b.credit > 0
 }

@@ -406,16 +406,21 @@ func TestRetryBudgetOfHAProxy(t *testing.T) {
 	f.run()
 	f.updates <- controller.Update{Known: true, Pods: pods}
 	f.answers("/", 502)
-	requests := func(n int) {
-		for range n {
+	hits.Store(0)
+	// HAProxy exceeds the budget before the first sample and between two samples. Later budgets make
+	// up for it, if the excess is not too old. So a busy machine may exceed the budget for a while.
+	const requests = 1000
+	for round := int64(1); ; round++ {
+		require.LessOrEqual(t, round, int64(20))
+		before := hits.Load()
+		for range requests {
 			f.get("/")
 		}
+		if total := hits.Load(); total-before <= requests*125/100 {
+			require.GreaterOrEqual(t, total, round*requests*105/100)
+			break
+		}
 	}
-	requests(50) // the budget is used up
-	hits.Store(0)
-	requests(1000)
-	require.LessOrEqual(t, hits.Load(), int64(1400))
-	require.GreaterOrEqual(t, hits.Load(), int64(1050))
 }
 
 // TestConcurrentTraffic: several calls of Traffic count each request once, although an answer of

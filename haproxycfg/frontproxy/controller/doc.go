@@ -39,7 +39,8 @@
 //
 // HAProxy before 2.9 cannot count repeated requests. For such a version the controller reads
 // HAProxy's counters 20 times a second, and 100 times a second while HAProxy repeats requests.
-// After too many repetitions, the controller switches repetitions off for a time.
+// After too many repetitions, the controller switches repetitions off until later requests have
+// made up for the excess, at most for 10 s.
 //
 // # What it does not do
 //
