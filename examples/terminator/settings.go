@@ -88,6 +88,7 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.BoolVar(&s.diff, "diff", false, "print what would change, and write nothing")
 	fs.BoolVar(&s.simulate, "simulate", false, "print how unevenly the pods of each service are loaded, from the EndpointSlices of all clusters, and write nothing")
 	fs.Float64Var(&s.simulation.InFlight, "in-flight", 1, "with -simulate, mean `number` of requests in flight for each service, node and terminator; 0 means one connection each")
+	fs.Float64Var(&s.simulation.Connections, "connections", 0, "with -simulate, `number` of effective connections of each service, from all terminators to all nodes; 0 means that it follows from -in-flight")
 	fs.Float64Var(&s.simulation.Target, "target", unevenness.DefaultTarget, "with -simulate, `load` that the busiest pod may have, as a multiple of the mean")
 	fs.BoolVar(&s.strict, "strict", false, "with -once or -diff, exit with status 1 if there are problems, and write nothing")
 	fs.StringVar(&f.maxChange, "max-change", "30%", "largest `share` of the hosts, of the paths, of the backends and of the servers in force that one change may remove or alter")
@@ -170,8 +171,8 @@ func (s *settings) resolve() error {
 		return s.admin.Check()
 	case s.simulate && (s.once || s.diff):
 		return errors.New("-simulate cannot be used with -once or -diff")
-	case !(s.simulation.InFlight >= 0) || !(s.simulation.Target > 0):
-		return errors.New("-in-flight must not be negative, and -target must be more than 0")
+	case !(s.simulation.InFlight >= 0) || !(s.simulation.Connections >= 0) || !(s.simulation.Target > 0):
+		return errors.New("-in-flight and -connections must not be negative, and -target must be more than 0")
 	case s.once && s.diff:
 		return errors.New("-once writes, -diff does not: want one of them, or neither to follow all changes")
 	case s.strict && !s.once && !s.diff:

@@ -723,8 +723,11 @@ func TestSimulatePrintsATable(t *testing.T) {
 	code, stdout, stderr := w.run("-simulate", "-terminators", "2", "-in-flight", "20")
 	require.Equal(t, cli.ExitOK, code, stderr)
 	require.Contains(t, stdout, "eu-1/media/web:http     Cluster  2      2 ")
+	code, stdout, stderr = w.run("-simulate", "-connections", "1000")
+	require.Equal(t, cli.ExitOK, code, stderr)
+	require.Contains(t, stdout, "eu-1/media/web:http     Cluster  2      2     1000         1.02  1.08  ")
 	require.NoFileExists(t, w.path("out/haproxy.cfg"))
-	for _, args := range [][]string{{"-simulate", "-once"}, {"-simulate", "-in-flight", "-1"}, {"-simulate", "-target", "0"}} {
+	for _, args := range [][]string{{"-simulate", "-once"}, {"-simulate", "-in-flight", "-1"}, {"-simulate", "-connections", "-1"}, {"-simulate", "-target", "0"}} {
 		code, _, _ = w.run(args...)
 		require.Equal(t, cli.ExitUsage, code, args)
 	}

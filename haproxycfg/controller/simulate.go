@@ -70,6 +70,10 @@ type Simulation struct {
 	// InFlight is the mean number of requests of one service that are in flight from one balancer
 	// to one node. 0 means that each service has one connection from each balancer to each node.
 	InFlight float64
+	// Connections is the number of effective connections of each service, from all balancers to all
+	// nodes. 0 means that Simulate computes the number from InFlight. It has no effect on services
+	// with sessionAffinity ClientIP or externalTrafficPolicy Local.
+	Connections float64
 	// Target is the target load for unevenness.Estimate.MorePods: the largest load that the busiest
 	// pod should have, as a multiple of the present mean. 0 means unevenness.DefaultTarget.
 	Target float64
@@ -114,7 +118,7 @@ func (s Simulation) loads(report kube.Report, clusters []kube.Cluster, pods map[
 		svc := objects[r.Cluster].Service(r.Namespace, r.Service)
 		ready := readyPods(pods[r.Cluster], svc, r.Ref)
 		in := unevenness.Service{
-			Policy: policyOf(svc), Nodes: len(r.Nodes), Balancers: s.Balancers, InFlight: s.InFlight,
+			Policy: policyOf(svc), Nodes: len(r.Nodes), Balancers: s.Balancers, InFlight: s.InFlight, Connections: s.Connections,
 		}
 		for _, n := range ready {
 			in.Pods += n
