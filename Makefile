@@ -19,7 +19,8 @@
 #   make test-rules   tests the recording rules and alerts of examples/frontproxy
 #   make ci-full   make ci, and all that takes longer; run it before a release:
 #               all tests with every haproxy, every test REPEAT times, long fuzzing, benchmarks of 1 s,
-#               the comparison of all routers in 7 rounds, the end-to-end test REPEAT times, and its scenarios of front proxies with the newest haproxy
+#               the comparison of all routers in 7 rounds, the end-to-end test REPEAT times, its long scenarios, and its scenarios of
+#               front proxies with the newest haproxy
 
 GO          ?= go
 BENCH       ?= .
@@ -53,7 +54,7 @@ SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 # Debian installs haproxy in a directory that the PATH of an ordinary user lacks.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: demo demo-imbalance test test-packages test-comparisons vet e2e bench bench-peers fuzz lint ci ci-full test-repeated haproxies test-haproxies e2e-repeated e2e-newest \
+.PHONY: demo demo-imbalance test test-packages test-comparisons vet e2e e2e-long bench bench-peers fuzz lint ci ci-full test-repeated haproxies test-haproxies e2e-repeated e2e-newest \
 	haproxy cc test-tools network peers test-coredns test-rules promtool
 
 demo: haproxy
@@ -119,6 +120,11 @@ e2e: haproxy network
 
 e2e-repeated: e2e
 	@set -e; for i in $$(seq 2 $(REPEAT)); do $(SUDO) $(E2EMODULE)/bin/e2e $(E2EFLAGS); done
+
+# The scenarios that are too slow for make ci.
+LONGSCENARIOS = nodegatelong
+e2e-long: e2e
+	$(SUDO) $(E2EMODULE)/bin/e2e -only $(LONGSCENARIOS)
 
 # Without cgo the linker of Go is enough, and no C compiler is needed.
 test-coredns: export CGO_ENABLED = 0
@@ -189,8 +195,7 @@ ci-full: ci
 	$(MAKE) test-repeated
 	$(MAKE) test-haproxies
 	$(MAKE) test-coredns test-rules
-	$(MAKE) e2e-repeated
-	$(MAKE) e2e-newest
+	$(MAKE) e2e-repeated e2e-long e2e-newest
 	$(MAKE) fuzz FUZZTIME=60s
 	$(MAKE) bench
 	$(MAKE) bench-peers PEERFLAGS='-rounds 7'

@@ -17,6 +17,8 @@ type Scenario[E any] struct {
 	Name, About string
 	// Within is the time limit of Run. 0 means three minutes.
 	Within time.Duration
+	// Long means that Select returns the scenario only if somebody names it.
+	Long bool
 	// Run runs the scenario. It must add a row to the report for each assertion. If Run returns an
 	// error, the report gets a failed row with the error.
 	Run func(ctx context.Context, env E, report *Report) error
@@ -69,10 +71,10 @@ func (r *Report) Logf(format string, args ...any) {
 }
 
 // Select returns the scenarios that are listed in names, separated by commas. The result has the
-// order of the list all. If names is "", Select returns the whole list.
+// order of the list all. If names is "", Select returns all scenarios that are not Long.
 func Select[E any](all []Scenario[E], names string) ([]Scenario[E], error) {
 	if names == "" {
-		return all, nil
+		return slices.DeleteFunc(slices.Clone(all), func(s Scenario[E]) bool { return s.Long }), nil
 	}
 	wanted := make(map[string]bool)
 	for name := range strings.SplitSeq(names, ",") {

@@ -54,6 +54,13 @@ func TestSelect(t *testing.T) {
 		}
 		require.Equal(t, test.want, names)
 	}
+	all[1].Long = true
+	got, err := Select(all, "")
+	require.NoError(t, err)
+	require.Len(t, got, 2, "a long scenario runs only by name")
+	got, err = Select(all, "b")
+	require.NoError(t, err)
+	require.Len(t, got, 1)
 	for _, names := range []string{"d", "a,d", "a,", ","} {
 		_, err := Select(all, names)
 		require.Error(t, err, names)

@@ -4,18 +4,15 @@ package scenarios
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/netip"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -25,48 +22,131 @@ import (
 )
 
 var nodegate = scenario.Scenario[*Env]{
-	Name:  "nodegate",
-	About: "three workers replace all nodes of a cluster at the same time with `nodegate may -take`, and no service loses more than one server",
-	Run:   underLoad(runNodegate),
+	Name:   "nodegate",
+	About:  "workers replace all nodes of a cluster with `nodegate may -take`, a node dies and a terminator lags behind, and no service loses more than one server",
+	Within: 5 * time.Minute,
+	Run:    underLoad(runNodegate),
 }
 
-// gated runs nodegate on the machine of the terminator.
+// nodegateLong is too slow for every run: make ci-full runs it.
+var nodegateLong = scenario.Scenario[*Env]{
+	Name:   "nodegatelong",
+	About:  "four workers ask `nodegate serve` at the same time and replace five nodes, a node dies, a terminator lags behind, and nodegate restarts",
+	Within: 10 * time.Minute,
+	Long:   true,
+	Run:    underLoad(runNodegateLong),
+}
+
+// gated runs nodegate on the machine of the terminator. A second terminator and HAProxy send
+// requests to the same clusters.
 type gated struct {
 	*System
-	c     *lab.Cluster
-	flags []string
+	c      *lab.Cluster
+	second *secondEdge
+	size   int // nodes of each service in the second HAProxy
+	flags  []string
+	server *lab.Process // nodegate serve; nil before the first call of the method serve
+	take   func(context.Context, *lab.Node) error
+	lagged atomic.Bool // a worker has disconnected the second terminator
 }
 
 const (
-	nodegatePort = 9711
 	// gateHoldDown is longer than HAProxy needs to notice that a node is back.
 	gateHoldDown = 5 * time.Second
 	// restartTime is how long a machine is down. While the last machine restarts, nobody asks
 	// nodegate. So nodegate must notice this restart later: the node has become Ready after the
 	// grant.
 	restartTime = 4 * time.Second
+	// grantPatience is how long a worker waits for its grant. Before it, each of the other workers
+	// may replace a node.
+	grantPatience = 4 * time.Minute
 )
 
 func runNodegate(ctx context.Context, s *System, t *traffic, report *scenario.Report) error {
+	return s.gated(ctx, t, nodesPerService, func(g *gated) error {
+		g.take = g.takeFromCommand
+		for _, step := range []func(context.Context, *traffic) error{
+			g.wave, g.oneOfThree, g.deadNode,
+			func(ctx context.Context, t *traffic) error { return g.replaceAll(ctx, t, 2, nil) },
+			g.restart,
+		} {
+			if err := step(ctx, t); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func runNodegateLong(ctx context.Context, s *System, t *traffic, report *scenario.Report) (err error) {
 	c := s.Clusters[0]
-	if err := c.Apply(ctx, filepath.Join(c.Bin(), "..", "..", "nodegate", "kubernetes", "rbac.yaml")); err != nil {
-		return err
-	}
-	account, err := c.AccountKubeconfig(ctx, accountsNamespace, "headgate-nodegate")
+	accounts, err := InstallAccounts(ctx, c)
 	if err != nil {
 		return err
 	}
-	g := &gated{System: s, c: c, flags: []string{
-		"-cluster", c.Name + "=kubeconfig:" + account,
-		"-report", "http://" + netip.AddrPortFrom(s.Edge.Addr, terminatorAdminPort).String() + "/report.json",
-		"-max-away", "1", "-hold-down", gateHoldDown.String(),
-	}}
-	for _, step := range []func(context.Context, *traffic) error{g.oneOfThree, g.deadNode, g.replaceAll, g.restart} {
-		if err := step(ctx, t); err != nil {
+	for _, spec := range []lab.NodeSpec{{Name: c.Name + "-d", Zone: "a"}, {Name: c.Name + "-e", Zone: "b"}} {
+		n, err := c.AddNode(ctx, spec)
+		if err != nil {
+			return err
+		}
+		defer func() {
+			delete(s.Agents, n.Name)
+			err = errors.Join(err, n.Remove(context.WithoutCancel(ctx)))
+		}()
+		if err := s.startAgent(n, accounts.Agent); err != nil {
 			return err
 		}
 	}
-	return nil
+	return s.gated(ctx, t, 3, func(g *gated) error {
+		g.take = g.takeFromServer
+		if err := g.serve(); err != nil {
+			return err
+		}
+		return g.replaceAll(ctx, t, 4, func(ctx context.Context) error {
+			g.server.Kill()
+			return g.server.Start()
+		})
+	})
+}
+
+// gated starts the second terminator and HAProxy, which have size nodes for each service, and calls
+// the function run. Then it stops them, and adds a row about the requests to the second HAProxy.
+func (s *System) gated(ctx context.Context, t *traffic, size int, run func(*gated) error) error {
+	c := s.Clusters[0]
+	account, err := installNodegate(ctx, c)
+	if err != nil {
+		return err
+	}
+	second, err := s.startSecondEdge(ctx, size)
+	if err != nil {
+		return err
+	}
+	g := &gated{System: s, c: c, second: second, size: size, flags: []string{
+		"-cluster", c.Name + "=kubeconfig:" + account,
+		"-report", "http://" + netip.AddrPortFrom(s.Edge.Addr, terminatorAdminPort).String() + "/report.json",
+		"-report", "unix:" + second.socket,
+		"-max-away", "1", "-hold-down", gateHoldDown.String(),
+	}}
+	err = run(g)
+	if g.server != nil {
+		err = errors.Join(err, g.server.Stop())
+	}
+	err = errors.Join(err, second.stop())
+	var all time.Time
+	t.report.Add(scenario.Row{
+		What: "all requests to the second HAProxy", Requests: second.load.Count(all, all),
+		Failed: len(second.load.Failures(all, all)), Err: second.load.Err(all, all),
+	})
+	return err
+}
+
+// installNodegate applies the shipped manifest of nodegate's account, and returns a kubeconfig for
+// the account.
+func installNodegate(ctx context.Context, c *lab.Cluster) (kubeconfig string, err error) {
+	if err := c.Apply(ctx, filepath.Join(c.Bin(), "..", "..", "nodegate", "kubernetes", "rbac.yaml")); err != nil {
+		return "", err
+	}
+	return c.AccountKubeconfig(ctx, accountsNamespace, "headgate-nodegate")
 }
 
 // nodegate runs a command and returns its exit status and output.
@@ -83,6 +163,17 @@ func (g *gated) nodegate(ctx context.Context, command string, args ...string) (c
 func (g *gated) release(ctx context.Context, node string) error {
 	_, _, err := g.nodegate(ctx, "release", node)
 	return err
+}
+
+// wave checks the next wave of the cluster. It has one node: for any two of the nodes, there is a
+// service that uses both.
+func (g *gated) wave(ctx context.Context, t *traffic) error {
+	start := time.Now()
+	_, out, err := g.nodegate(ctx, "wave", "-estimate")
+	if node, _, _ := strings.Cut(out, "\n"); err == nil && (g.c.Node(node) == nil || strings.Count(out, g.c.Name+"-") != 1) {
+		err = fmt.Errorf("the wave is %q", out)
+	}
+	return t.row(scenario.Row{What: "nodegate wave names one node", Err: err}, start)
 }
 
 // oneOfThree starts three processes at the same time. Each of them asks for another one of the
@@ -134,169 +225,231 @@ func (g *gated) deadNode(ctx context.Context, t *traffic) error {
 	return t.row(scenario.Row{What: fmt.Sprintf("%s dies: %s may not go, and the answer names %s", dead.Name, other.Name, dead.Name), Err: err}, start)
 }
 
-// replaceAll runs a worker for each node, all at the same time. Each worker waits for its grant,
-// drains its node, and stops and starts its programs.
-func (g *gated) replaceAll(ctx context.Context, t *traffic) error {
+// replaceAll replaces all nodes of the cluster under load. The workers share the nodes out among
+// them: each worker asks for a node, waits for its grant, drains the node, and stops and starts its
+// programs. In the middle the second terminator lags behind, the last node dies, and replaceAll
+// calls the function fault, unless it is nil. A worker replaces the dead node afterwards.
+func (g *gated) replaceAll(ctx context.Context, t *traffic, workers int, fault func(context.Context) error) error {
 	start := time.Now()
-	stop := g.watchServers(ctx)
+	watches := map[*HAProxy]*serverWatch{}
+	for _, h := range []*HAProxy{g.HAProxy, g.second.haproxy} {
+		watches[h] = watchServers(ctx, h, g.c)
+		defer watches[h].stop()
+	}
+	nodes := g.c.Nodes()
+	dead := nodes[len(nodes)-1]
+	queue := make(chan *lab.Node, len(nodes))
+	for _, n := range nodes[:len(nodes)-1] {
+		queue <- n
+	}
 	group, gctx := errgroup.WithContext(ctx)
-	for _, n := range g.c.Nodes() {
+	for range workers {
 		group.Go(func() error {
-			if err := g.replaceNode(gctx, n); err != nil {
-				return fmt.Errorf("%s: %w", n.Name, err)
+			for n := range queue {
+				if err := g.replaceNode(gctx, n, n == dead); err != nil {
+					return fmt.Errorf("%s: %w", n.Name, err)
+				}
 			}
 			return nil
 		})
 	}
+	group.Go(func() (err error) {
+		defer close(queue)
+		if fault != nil {
+			if _, err := lab.Until(gctx, "a grant", grantPatience, func(ctx context.Context) error {
+				grants, err := g.grants(ctx)
+				if err == nil && grants == "" {
+					err = errors.New("there is none")
+				}
+				return err
+			}); err != nil {
+				return err
+			}
+			if err := fault(gctx); err != nil {
+				return err
+			}
+		}
+		if _, err := lab.Until(gctx, "the second terminator to lag behind", grantPatience, func(context.Context) error {
+			if !g.lagged.Load() {
+				return errors.New("no node has gone")
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		if err := g.die(gctx, dead); err != nil {
+			return fmt.Errorf("%s dies: %w", dead.Name, err)
+		}
+		queue <- dead
+		return nil
+	})
 	err := group.Wait()
 	if err == nil {
 		_, err = lab.Until(ctx, "the last grant to end", patience, func(ctx context.Context) error {
-			_, out, err := g.nodegate(ctx, "grants")
-			if err == nil && out != "" {
-				err = errors.New(out)
+			grants, err := g.grants(ctx)
+			if err == nil && grants != "" {
+				err = errors.New(grants)
 			}
 			return err
 		})
 	}
 	took := time.Since(start)
-	lowest, samples := stop()
-	if err == nil && (lowest < 1 || samples == 0) {
-		err = fmt.Errorf("a backend had %d servers of %s up; %d samples", lowest, g.c.Name, samples)
+	for h, size := range map[*HAProxy]int{g.HAProxy: nodesPerService, g.second.haproxy: g.size} {
+		w := watches[h]
+		w.stop()
+		err = errors.Join(err, w.err(h, size-1))
+		t.report.Logf("%s: of %d servers of a service in %s, at least %d were up, in %d samples", h.machine.Name, size, g.c.Name, w.lowest, w.samples)
 	}
-	t.report.Logf("the fewest servers of %s that were up in a backend: %d, in %d samples", g.c.Name, lowest, samples)
-	return t.row(scenario.Row{What: fmt.Sprintf("three workers replace the nodes of %s: always 1 of 2 servers of each service is up", g.c.Name), Took: took, Within: 90 * time.Second, Err: err}, start)
+	return t.row(scenario.Row{What: fmt.Sprintf("%d workers replace the %d nodes of %s: each service always has all its servers but one", workers, len(nodes), g.c.Name), Took: took, Err: err}, start)
 }
 
-func (g *gated) replaceNode(ctx context.Context, n *lab.Node) error {
-	code, out, err := g.nodegate(ctx, "may", n.Name, "-take", "-holder", "worker-"+n.Name, "-ttl", "5m", "-wait", "80s")
+func (g *gated) grants(ctx context.Context) (string, error) {
+	_, out, err := g.nodegate(ctx, "grants")
+	return out, err
+}
+
+// takeFromCommand waits for a grant with `nodegate may -take`.
+func (g *gated) takeFromCommand(ctx context.Context, n *lab.Node) error {
+	code, out, err := g.nodegate(ctx, "may", n.Name, "-take", "-holder", "worker-"+n.Name, "-ttl", "5m", "-wait", grantPatience.String())
 	if err != nil || code != 0 {
 		return errors.Join(fmt.Errorf("exit status %d: %s", code, out), err)
-	}
-	if _, out, err := g.nodegate(ctx, "drain", n.Name, "-wait", patience.String()); err != nil {
-		return errors.Join(errors.New(out), err)
-	}
-	if err := errors.Join(g.drainedInHAProxy(ctx, n), g.idle(ctx, n)); err != nil {
-		return fmt.Errorf("after nodegate drain: %w", err)
-	}
-	a := g.Agents[n.Name]
-	// The machine restarts.
-	if err := n.SetReady(ctx, false); err != nil {
-		return err
-	}
-	a.Kill()
-	select {
-	case <-time.After(restartTime):
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if err := errors.Join(n.Proxy.Restart(), a.Start()); err != nil {
-		return err
-	}
-	return errors.Join(n.SetReady(ctx, true), n.Uncordon(ctx))
-}
-
-// idle returns an error while a server of the node has requests.
-func (g *gated) idle(ctx context.Context, n *lab.Node) error {
-	stats, err := g.HAProxy.Stats(ctx)
-	if err != nil {
-		return err
-	}
-	for _, stat := range stats {
-		if at(stat, n) && stat.Sessions > 0 {
-			return fmt.Errorf("%s/%s has %d requests", stat.Proxy, stat.Server, stat.Sessions)
-		}
 	}
 	return nil
 }
 
-// watchServers looks at each backend with servers of the cluster, again and again in the
-// background, and counts the servers that are up. The returned function stop ends this. It returns
-// the lowest count of a backend, and the number of samples.
-func (g *gated) watchServers(ctx context.Context) (stop func() (lowest, samples int)) {
-	ctx, cancel := context.WithCancel(ctx)
-	lowest, samples := 1<<30, 0
-	var counting sync.WaitGroup
-	counting.Go(func() {
-		tick := time.Tick(50 * time.Millisecond)
-		for ctx.Err() == nil {
-			stats, err := g.HAProxy.Stats(ctx)
-			up := map[string]int{}
-			for _, stat := range stats {
-				addr, err := netip.ParseAddrPort(stat.Addr)
-				if err != nil || strings.HasPrefix(stat.Proxy, nodesProxy) || nodeAt(g.c, addr.Addr()) == nil {
-					continue
-				}
-				up[stat.Proxy] += 0
-				if strings.HasPrefix(stat.Status, "UP") || stat.Status == "no check" {
-					up[stat.Proxy]++
-				}
-			}
-			for _, n := range up {
-				lowest = min(lowest, n)
-			}
-			if err == nil && len(up) > 0 {
-				samples++
-			}
-			select {
-			case <-ctx.Done():
-			case <-tick:
-			}
-		}
-	})
-	return func() (int, int) {
-		cancel()
-		counting.Wait()
-		return lowest, samples
-	}
-}
-
-// restart kills `nodegate serve` after a grant, starts it again, and checks that the grant still
-// counts.
-func (g *gated) restart(ctx context.Context, t *traffic) error {
-	start := time.Now()
-	token := filepath.Join(g.env.Lab.Dir("edge"), "nodegate-token")
-	if err := os.WriteFile(token, []byte("secret-of-nodegate\n"), 0o600); err != nil {
+// die lets the kubelet, the agent and kube-proxy of a node die while both HAProxies use the node.
+// It waits until no other node that shares a service with this node is away: if another node were
+// away, a service would lose two servers, and nobody could prevent that. First, the node becomes
+// not Ready. From then on, nodegate does not let these other nodes go.
+func (g *gated) die(ctx context.Context, n *lab.Node) error {
+	if err := n.SetReady(ctx, false); err != nil {
 		return err
 	}
-	at := netip.AddrPortFrom(g.Edge.Addr, nodegatePort)
-	p, err := g.Edge.Start("nodegate", slices.Concat([]string{"nodegate", "serve"}, g.flags, []string{"-listen", at.String(), "-token-file", token})...)
+	var others []string
+	if _, err := lab.Until(ctx, "the other nodes", grantPatience, func(ctx context.Context) (err error) {
+		if others, err = sharing(ctx, n, g.HAProxy, g.second.haproxy); err != nil {
+			return err
+		}
+		grants, err := g.grants(ctx)
+		for _, other := range others {
+			if err == nil && strings.Contains(grants, other+" ") {
+				err = fmt.Errorf("%s is granted: %s", other, grants)
+			}
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	g.Agents[n.Name].Kill()
+	n.Proxy.Kill()
+	return g.blocked(ctx, others[0], n.Name+" (not Ready since")
+}
+
+// blocked waits until nodegate answers that the node may not go, with this text in the answer.
+// While a terminator applies a change, nodegate cannot decide.
+func (g *gated) blocked(ctx context.Context, node, text string) error {
+	_, err := lab.Until(ctx, "nodegate", patience, func(ctx context.Context) error {
+		code, out, err := g.nodegate(ctx, "may", node)
+		if err == nil && (code != 3 || !strings.Contains(out, text)) {
+			err = fmt.Errorf("may %s: exit status %d: %s", node, code, out)
+		}
+		return err
+	})
+	return err
+}
+
+// replaceNode waits for the grant of a node, drains the node and restarts it. dead means that the
+// node has died already.
+func (g *gated) replaceNode(ctx context.Context, n *lab.Node, dead bool) error {
+	if err := g.take(ctx, n); err != nil {
+		return err
+	}
+	if _, out, err := g.nodegate(ctx, "drain", n.Name, "-wait", patience.String()); err != nil {
+		return errors.Join(errors.New(out), err)
+	}
+	for _, h := range []*HAProxy{g.HAProxy, g.second.haproxy} {
+		if err := idle(ctx, h, n); err != nil {
+			return fmt.Errorf("after nodegate drain: %w", err)
+		}
+	}
+	// The machine restarts.
+	if err := n.SetReady(ctx, false); err != nil {
+		return err
+	}
+	g.Agents[n.Name].Kill()
+	lag := !dead && g.lagged.CompareAndSwap(false, true)
+	if lag {
+		if err := g.lag(ctx, n); err != nil {
+			return fmt.Errorf("a terminator lags behind: %w", err)
+		}
+	} else if err := pause(ctx, restartTime); err != nil {
+		return err
+	}
+	if err := errors.Join(n.Proxy.Restart(), g.Agents[n.Name].Start(), n.SetReady(ctx, true), n.Uncordon(ctx)); err != nil || !lag {
+		return err
+	}
+	_, err := lab.Until(ctx, n.Name+" to be back", patience, func(ctx context.Context) error {
+		stat, err := g.HAProxy.NodeStat(ctx, n)
+		if err == nil && !isUp(stat) {
+			err = errors.New(stat.Status)
+		}
+		return err
+	})
+	return errors.Join(err, g.second.control.Plug())
+}
+
+// lag disconnects the second terminator from the API servers and deletes the node, which has a
+// grant. The first terminator then chooses other nodes. But the second HAProxy still uses the node,
+// so the grant must continue, and no node that shares a service with this node may go. At the end,
+// lag creates the node again.
+func (g *gated) lag(ctx context.Context, n *lab.Node) error {
+	var others []string
+	if _, err := lab.Until(ctx, "the other nodes", patience, func(ctx context.Context) (err error) {
+		others, err = sharing(ctx, n, g.second.haproxy)
+		return err
+	}); err != nil {
+		return err
+	}
+	if err := errors.Join(g.second.control.Unplug(), n.Delete(ctx)); err != nil {
+		return err
+	}
+	if _, err := lab.Until(ctx, "the first terminator", patience, func(ctx context.Context) error {
+		report, err := g.Terminator.Report()
+		for _, service := range report.Services {
+			if service.Cluster == g.c.Name && slices.Contains(service.Nodes, n.Name) {
+				err = fmt.Errorf("%v uses %s", service.Ref, n.Name)
+			}
+		}
+		return err
+	}, g.Terminator.Process); err != nil {
+		return err
+	}
+	if err := g.blocked(ctx, others[0], n.Name+" ("); err != nil {
+		return err
+	}
+	if _, err := lab.Until(ctx, "the grant of "+n.Name, patience, func(ctx context.Context) error {
+		grants, err := g.grants(ctx)
+		if err == nil && !strings.Contains(grants, n.Name+" ") {
+			err = fmt.Errorf("the grants are %q", grants)
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	return n.Create(ctx)
+}
+
+// idle returns an error while HAProxy sends new requests to a server of the node, or has requests
+// there.
+func idle(ctx context.Context, h *HAProxy, n *lab.Node) error {
+	stats, err := h.Stats(ctx)
 	if err != nil {
 		return err
 	}
-	nodes := g.c.Nodes()
-	ask := func(ctx context.Context, method, path, body string, want int, text string) error {
-		req, err := http.NewRequestWithContext(ctx, method, "http://"+at.String()+path, strings.NewReader(body))
-		if err != nil {
-			return err
-		}
-		req.Header.Set("Authorization", "Bearer secret-of-nodegate")
-		resp, err := g.Client.Client().Do(req)
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		got, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-		if err == nil && (resp.StatusCode != want || !strings.Contains(string(got), text)) {
-			err = fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, got)
-		}
-		return err
-	}
-	grant := func(node string) string {
-		data, _ := json.Marshal(map[string]any{"nodes": []string{node}, "holder": "worker", "ttl": "10m"})
-		return string(data)
-	}
-	until := func(what, method, path, body string, want int, text string) {
-		if err == nil {
-			_, err = lab.Until(ctx, what, patience, func(ctx context.Context) error { return ask(ctx, method, path, body, want, text) }, p)
+	for _, stat := range stats {
+		if at(stat, n) && (isUp(stat) || stat.Sessions > 0) {
+			return fmt.Errorf("%s: %s/%s is %s and has %d requests", h.machine.Name, stat.Proxy, stat.Server, stat.Status, stat.Sessions)
 		}
 	}
-	until("a grant", http.MethodPost, "/v1/grants", grant(nodes[0].Name), http.StatusCreated, "")
-	p.Kill()
-	err = errors.Join(err, p.Start())
-	until("nodegate to refuse", http.MethodPost, "/v1/grants", grant(nodes[1].Name), http.StatusConflict, "granted to worker")
-	until("the grant", http.MethodGet, "/v1/grants", "", http.StatusOK, nodes[0].Name)
-	until("the end of the grant", http.MethodDelete, "/v1/grants/"+nodes[0].Name+"?holder=worker", "", http.StatusNoContent, "")
-	until("another grant", http.MethodPost, "/v1/grants", grant(nodes[1].Name), http.StatusCreated, "")
-	err = errors.Join(err, p.Stop(), g.release(ctx, nodes[1].Name))
-	return t.row(scenario.Row{What: "nodegate serve is killed and starts again: the grant still counts", Took: time.Since(start), Err: err}, start)
+	return nil
 }

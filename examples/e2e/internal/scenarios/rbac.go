@@ -24,7 +24,8 @@ import (
 )
 
 // rbac checks that the accounts of the shipped manifests have only the rights that the binaries
-// need. Every other scenario checks that these rights are sufficient.
+// need. Every other scenario checks that these rights are sufficient: for example, the scenario
+// nodegate runs all commands of nodegate with its account.
 var rbac = scenario.Scenario[*Env]{
 	Name:  "rbac",
 	About: "the accounts of the shipped manifests have the rights that they need and no others",
@@ -70,6 +71,16 @@ var (
 		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "get", name: leaseName},
 		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "update", name: leaseName},
 	}, readNodesAndServices...)
+	nodegateRights = []right{
+		{resource: "nodes", verb: "list"},
+		{resource: "nodes", verb: "get"},
+		{resource: "nodes", verb: "patch"},
+		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "get"},
+		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "list"},
+		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "create"},
+		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "update"},
+		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "delete"},
+	}
 	// everybodysRights are the rights that every account has: it may ask the API server who it is,
 	// and which rights it has.
 	everybodysRights = []right{
@@ -93,6 +104,10 @@ func runRBAC(ctx context.Context, env *Env, report *scenario.Report) error {
 		return err
 	}
 	report.Add(scenario.Row{What: "the API server accepts the manifests of the front proxy and of node-local DNS", Err: validateManifests(ctx, c)})
+	nodegateAccount, err := installNodegate(ctx, c)
+	if err != nil {
+		return err
+	}
 	kinds, err := kindsOf(c)
 	if err != nil {
 		return err
@@ -103,6 +118,7 @@ func runRBAC(ctx context.Context, env *Env, report *scenario.Report) error {
 	}{
 		{"headgate-nodeagent", accounts.Agent, agentRights},
 		{"headgate-terminator", accounts.Terminator, terminatorRights},
+		{"headgate-nodegate", nodegateAccount, nodegateRights},
 	} {
 		p, err := newProbe(a.kubeconfig, slices.Concat(a.rights, everybodysRights))
 		if err != nil {

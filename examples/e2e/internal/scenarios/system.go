@@ -49,7 +49,8 @@ type System struct {
 	// Routes are the present declarations.
 	Routes *routesFile
 
-	env *Env
+	env          *Env
+	clusterFlags []string // the values of -cluster of each terminator
 }
 
 // These are the names of services. Both clusters have tracks, with a pod on each node. Only eu-1
@@ -98,11 +99,10 @@ func (e *Env) startSystem(ctx context.Context, clusters []*lab.Cluster) (*System
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	var flags []string
 	for i, c := range clusters {
-		flags = append(flags, "-cluster", c.Name+"=kubeconfig:"+accounts[i].Terminator)
+		s.clusterFlags = append(s.clusterFlags, "-cluster", c.Name+"=kubeconfig:"+accounts[i].Terminator)
 		for _, n := range c.Nodes() {
-			if s.Agents[n.Name], err = StartAgent(n, accounts[i].Agent, "-hold-down", holdDown.String(), "-zero-weight-delay", zeroWeightDelay.String()); err != nil {
+			if err := s.startAgent(n, accounts[i].Agent); err != nil {
 				return nil, err
 			}
 		}
@@ -112,15 +112,7 @@ func (e *Env) startSystem(ctx context.Context, clusters []*lab.Cluster) (*System
 		return nil, err
 	}
 	s.HAProxy = NewHAProxy(s.Edge, dir)
-	flags = append(flags, s.HAProxy.TerminatorFlags()...)
-	flags = append(flags, "-admin", "unix:"+filepath.Join(dir, "admin.sock"), "-routes", s.Routes.path, "-http", ":80",
-		"-nodes-per-service", fmt.Sprint(nodesPerService),
-		// With this setting, HAProxy still uses a node if only its agent does not answer.
-		"-node-health", "agent+kube-proxy",
-		"-agent-inter", agentInterval.String(), "-check-inter", "1s", "-local-endpoints",
-		// The scenario faults removes 6 of 14 hosts. The default limit of 30% would refuse this
-		// change.
-		"-max-change", "50%")
+	flags := s.terminatorFlags(s.HAProxy, filepath.Join(dir, "admin.sock"), nodesPerService)
 	if s.Terminator, err = StartTerminator(s.Edge, "terminator", s.HAProxy.Out, flags...); err != nil {
 		return nil, err
 	}
@@ -128,6 +120,27 @@ func (e *Env) startSystem(ctx context.Context, clusters []*lab.Cluster) (*System
 		return nil, err
 	}
 	return s, s.waitSound(ctx, time.Minute)
+}
+
+// terminatorFlags returns the flags of a terminator for the HAProxy h. The terminator selects size
+// nodes for each service, and has a second admin listener on the Unix socket admin.
+func (s *System) terminatorFlags(h *HAProxy, admin string, size int) []string {
+	return slices.Concat(s.clusterFlags, h.TerminatorFlags(), []string{
+		"-admin", "unix:" + admin, "-routes", s.Routes.path, "-http", ":80",
+		"-nodes-per-service", fmt.Sprint(size),
+		// With this setting, HAProxy still uses a node if only its agent does not answer.
+		"-node-health", "agent+kube-proxy",
+		"-agent-inter", agentInterval.String(), "-check-inter", "1s", "-local-endpoints",
+		// The scenario faults removes 6 of 14 hosts. The default limit of 30% would refuse this
+		// change.
+		"-max-change", "50%",
+	})
+}
+
+// startAgent starts the agent of a node with the account of a kubeconfig.
+func (s *System) startAgent(n *lab.Node, kubeconfig string) (err error) {
+	s.Agents[n.Name], err = StartAgent(n, kubeconfig, "-hold-down", holdDown.String(), "-zero-weight-delay", zeroWeightDelay.String())
+	return err
 }
 
 // systemRoutes returns the default declarations.
