@@ -33,7 +33,8 @@
 //     hold-down, which is 1 minute by default;
 //   - the TTL is over, and the node was never away.
 //
-// So after the node has gone, no time limit ends the grant.
+// So after the node has gone, no time limit ends the grant. Only the holder ends a grant that is
+// Manual.
 //
 // # Contract
 //

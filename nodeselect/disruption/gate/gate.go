@@ -187,6 +187,49 @@ func (g *Gate) Take(holder string, ttl time.Duration, names ...string) (Answer, 
 	return a, grants
 }
 
+// TakeEach asks about the nodes one after another, in their order, and makes a grant for each node
+// that may go. So it grants as many of the first nodes as the limits allow. These grants are Manual.
+// may has the names that the holder may take away now: nodes with a new grant, nodes for which the
+// holder has a grant that has not expired, and nodes in no applied configuration, which need no
+// grant. taken has the new grants, which the caller must store before it uses may. TakeEach makes no
+// further grant while the holder has grants for most nodes or more that have not gone yet. 0 means
+// no limit.
+func (g *Gate) TakeEach(holder string, ttl time.Duration, most int, names ...string) (may []string, taken []Grant) {
+	waiting := 0
+	for _, grant := range g.grants {
+		if grant.Holder == holder && grant.Went.IsZero() {
+			waiting++
+		}
+	}
+	for _, name := range names {
+		grant, granted := g.grants[name]
+		switch {
+		case granted:
+			if grant.Holder == holder && !grant.Pending && !grant.Expired(g.in.Now) {
+				may = append(may, name)
+			}
+		case !g.used[name]:
+			may = append(may, name)
+		case (most == 0 || waiting < most) && g.state.Take(name).OK:
+			grant = Grant{Node: name, Holder: holder, Taken: g.in.Now, TTL: ttl, Manual: true}
+			g.grants[name] = grant
+			may, taken, waiting = append(may, name), append(taken, grant), waiting+1
+		}
+	}
+	return may, taken
+}
+
+// Grants returns the grants of a holder, sorted by node, also the new ones.
+func (g *Gate) Grants(holder string) (grants []Grant) {
+	for _, grant := range g.grants {
+		if grant.Holder == holder {
+			grants = append(grants, grant)
+		}
+	}
+	SortGrants(grants)
+	return grants
+}
+
 // Wave returns a set of candidates that may go now together; see [disruption.State.Wave]. If
 // candidates is nil, all nodes are candidates.
 func (g *Gate) Wave(candidates []string, steps int) []string {

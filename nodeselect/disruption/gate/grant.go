@@ -21,6 +21,8 @@ type Grant struct {
 	// Pending is true until package leases has stored the decision about the grant. A pending grant
 	// counts as a grant, but its holder may not take the node away yet.
 	Pending bool `json:"pending,omitempty"`
+	// Manual is true if only the holder ends the grant. Observe then never ends it.
+	Manual bool `json:"manual,omitempty"`
 }
 
 // Expired reports whether the holder may no longer take the node away, because the TTL is over. The
@@ -71,7 +73,7 @@ func (g Grant) Observe(o Observation, holdDown time.Duration, now time.Time) (ne
 		holdDown = DefaultHoldDown
 	}
 	switch {
-	case !o.Applied:
+	case !o.Applied && !g.Manual:
 		return g, "no applied configuration has the node"
 	case !o.Away && g.Went.IsZero() && o.ReadySince.After(g.Taken.Add(maxSkew)):
 		g.Went = o.ReadySince
@@ -84,14 +86,14 @@ func (g Grant) Observe(o Observation, holdDown time.Duration, now time.Time) (ne
 		}
 		g.Back = time.Time{}
 	case g.Went.IsZero():
-		if g.Expired(now) {
+		if g.Expired(now) && !g.Manual {
 			return g, "its TTL is over, and the node never went away"
 		}
 	case !o.Up:
 		g.Back = time.Time{}
 	case g.Back.IsZero():
 		g.Back = now
-	case now.Sub(g.Back) >= holdDown:
+	case now.Sub(g.Back) >= holdDown && !g.Manual:
 		return g, "the node is back"
 	}
 	return g, ""

@@ -59,6 +59,7 @@ const (
 	wentAnnotation    = "headgate.dev/grant-went"
 	backAnnotation    = "headgate.dev/grant-back"
 	pendingAnnotation = "headgate.dev/grant-pending"
+	manualAnnotation  = "headgate.dev/grant-manual"
 	decidedAnnotation = "headgate.dev/decided-by" // on the decision Lease
 )
 
@@ -304,6 +305,9 @@ func (s Store) lease(g gate.Grant) *coordinationv1.Lease {
 		},
 		Spec: coordinationv1.LeaseSpec{HolderIdentity: &g.Holder, AcquireTime: &taken, LeaseDurationSeconds: &seconds},
 	}
+	if g.Manual {
+		l.Annotations[manualAnnotation] = "true"
+	}
 	annotate(l, g)
 	return l
 }
@@ -341,6 +345,7 @@ func (s Store) grant(l *coordinationv1.Lease) gate.Grant {
 		g.TTL = time.Duration(*p) * time.Second
 	}
 	_, g.Pending = l.Annotations[pendingAnnotation]
+	_, g.Manual = l.Annotations[manualAnnotation]
 	g.Went, _ = time.Parse(time.RFC3339Nano, l.Annotations[wentAnnotation])
 	g.Back, _ = time.Parse(time.RFC3339Nano, l.Annotations[backAnnotation])
 	return g

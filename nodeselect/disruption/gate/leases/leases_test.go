@@ -71,6 +71,19 @@ func TestGrantsAreStoredAndEnd(t *testing.T) {
 	require.False(t, found)
 }
 
+func TestAManualGrantStaysManual(t *testing.T) {
+	s, _ := newStore()
+	manual := grant("a")
+	manual.Manual = true
+	require.NoError(t, s.Decide(t.Context(), func([]gate.Grant) (leases.Changes, error) { return leases.Changes{Taken: []gate.Grant{manual}}, nil }))
+	away := manual
+	away.Went = now.Add(time.Minute)
+	require.NoError(t, s.Decide(t.Context(), func([]gate.Grant) (leases.Changes, error) { return leases.Changes{Updated: []gate.Grant{away}}, nil }))
+	got, err := s.List(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []gate.Grant{away}, utc(got))
+}
+
 // TestALeaseThatSomebodyEdited: a Lease counts as a grant even if somebody has removed fields from
 // it.
 func TestALeaseThatSomebodyEdited(t *testing.T) {
