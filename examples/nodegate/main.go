@@ -7,6 +7,7 @@
 //	nodegate drain worker-7 … -wait 10m
 //	nodegate grants …
 //	nodegate release worker-7 …
+//	nodegate protect … -tool karpenter
 //	nodegate serve … -listen :9711 -token-file token
 //
 // README.md in this directory describes the flags. Package nodeselect/disruption/gate/keeper does
@@ -56,10 +57,11 @@ var commands = map[string]struct {
 	"grants":  {"nodegate grants -cluster eu-1=kubeconfig:FILE -report http://edge-1:9709/report.json", func() command { return &grants{} }},
 	"release": {"nodegate release worker-7 -cluster eu-1=kubeconfig:FILE", func() command { return &release{} }},
 	"drain":   {"nodegate drain worker-7 -cluster eu-1=kubeconfig:FILE -report http://edge-1:9709/report.json -wait 10m", func() command { return &drain{} }},
+	"protect": {"nodegate protect -cluster eu-1=in-cluster -report http://edge-1:9709/report.json -tool karpenter", func() command { return &protectCommand{} }},
 	"serve":   {"nodegate serve -cluster eu-1=in-cluster -report http://edge-1:9709/report.json -listen :9711 -token-file token", func() command { return &serve{} }},
 }
 
-const usage = "usage: nodegate may|wave|drain|grants|release|serve [flags] [NODE …]; nodegate COMMAND -h shows the flags"
+const usage = "usage: nodegate may|wave|drain|grants|release|serve|protect [flags] [NODE …]; nodegate COMMAND -h shows the flags"
 
 func run(ctx context.Context, inv cli.Invocation) int {
 	name := ""

@@ -32,6 +32,8 @@ type apiServer struct {
 	mu     sync.Mutex
 	leases map[string]*coordinationv1.Lease
 	n      int
+	// annotations are the annotations of the nodes.
+	annotations map[string]map[string]string
 }
 
 func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -52,11 +54,17 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	var answer any = &l
 	switch {
+	case r.Method == http.MethodPatch:
+		if err := s.patch(name, r.Body); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		answer = &corev1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}, ObjectMeta: metav1.ObjectMeta{Name: name}}
 	case name == "nodes":
 		list := &corev1.NodeList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "NodeList"}}
 		for i, name := range []string{"a", "b", "c"} {
 			list.Items = append(list.Items, corev1.Node{
-				ObjectMeta: metav1.ObjectMeta{Name: name},
+				ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: maps.Clone(s.annotations[name])},
 				Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: fmt.Sprint("10.0.0.", i)}}},
 			})
 		}
@@ -88,16 +96,18 @@ type lab struct {
 	t      *testing.T
 	flags  []string
 	report string
+	api    *apiServer
 }
 
 func newLab(t *testing.T) *lab {
-	srv := httptest.NewServer(&apiServer{leases: map[string]*coordinationv1.Lease{}})
+	api := &apiServer{leases: map[string]*coordinationv1.Lease{}, annotations: map[string]map[string]string{}}
+	srv := httptest.NewServer(api)
 	t.Cleanup(srv.Close)
 	dir := t.TempDir()
 	kubeconfig := filepath.Join(dir, "kubeconfig")
 	require.NoError(t, os.WriteFile(kubeconfig, []byte(`{"apiVersion":"v1","kind":"Config","current-context":"c",
 "contexts":[{"name":"c","context":{"cluster":"c"}}],"clusters":[{"name":"c","cluster":{"server":"`+srv.URL+`"}}]}`), 0o600))
-	l := &lab{t: t, report: filepath.Join(dir, "report.json")}
+	l := &lab{t: t, api: api, report: filepath.Join(dir, "report.json")}
 	require.NoError(t, os.WriteFile(l.report, []byte(`{"applied":{"id":"1","time":"2026-01-02T10:32:00Z"},
 "clusters":[{"name":"eu-1","nodes":[{"name":"a","addr":"10.0.0.0"},{"name":"b","addr":"10.0.0.1"}]}],
 "services":[{"cluster":"eu-1","namespace":"m","service":"s","nodes":["a","b"]}]}`), 0o600))
@@ -167,6 +177,14 @@ func TestWrongFlags(t *testing.T) {
 		{"may", "a", "-cluster", "EU 1=x", "-report", "r"},
 		{"grants", "a", "-cluster", "eu-1=x", "-report", "r"},
 		{"serve", "-cluster", "eu-1=x", "-report", "r", "-refresh", "0s"},
+		{"protect", "-cluster", "eu-1=x", "-report", "r"},
+		{"protect", "-cluster", "eu-1=x", "-report", "r", "-tool", "unknown"},
+		{"protect", "-cluster", "eu-1=x", "-report", "r", "-tool", "kured", "-tool", "kured=a=b"},
+		{"protect", "-cluster", "eu-1=x", "-report", "r", "-tool", "kured=!!"},
+		{"protect", "-cluster", "eu-1=x", "-report", "r", "-tool", "cluster-api=a=b"},
+		{"protect", "-cluster", "eu-1=x", "-report", "r", "-tool", "kured", "-settle", "0s"},
+		{"protect", "-cluster", "eu-1=x", "-report", "r", "-tool", "kured", "-free", "0s"},
+		{"protect", "-cluster", "eu-1=x", "-report", "r", "-tool", "kured", "-dry-run", "-remove"},
 	} {
 		var errs clitest.Output
 		code := run(t.Context(), cli.Invocation{Args: args, Stdout: &errs, Stderr: &errs})
@@ -177,8 +195,12 @@ func TestWrongFlags(t *testing.T) {
 func TestMetricsOfTheRules(t *testing.T) {
 	rules, err := os.ReadFile("kubernetes/rules.yaml")
 	require.NoError(t, err)
-	source, err := os.ReadFile("serve.go")
-	require.NoError(t, err)
+	var source []byte
+	for _, file := range []string{"serve.go", "protect.go"} {
+		data, err := os.ReadFile(file)
+		require.NoError(t, err)
+		source = append(source, data...)
+	}
 	names := regexp.MustCompile(`headgate_nodegate_\w+`).FindAllString(string(rules), -1)
 	require.NotEmpty(t, names)
 	for _, name := range names {

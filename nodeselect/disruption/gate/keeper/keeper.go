@@ -12,6 +12,7 @@ import (
 	"github.com/headgate/headgate/nodeselect/disruption"
 	"github.com/headgate/headgate/nodeselect/disruption/gate"
 	"github.com/headgate/headgate/nodeselect/disruption/gate/leases"
+	"github.com/headgate/headgate/nodeselect/disruption/gate/protect"
 )
 
 // Keeper answers for one cluster. Set its fields before the first call. Any number of goroutines
@@ -59,6 +60,32 @@ func (k *Keeper) Take(ctx context.Context, holder string, ttl time.Duration, nod
 		return taken
 	})
 	return answer, err
+}
+
+// TakeEach gets grants for as many of the nodes as the limits allow, in their order; see
+// [gate.Gate.TakeEach]. If try is true, TakeEach stores no grants, and the
+// result shows what the holder would get.
+func (k *Keeper) TakeEach(ctx context.Context, holder string, ttl time.Duration, most int, try bool, nodes ...string) (held protect.Held, err error) {
+	if k.Store == nil {
+		return held, errNoStore
+	}
+	if most == 0 || most > leases.MaxTaken {
+		most = leases.MaxTaken
+	}
+	err = k.decide(ctx, func(g *gate.Gate) (taken []gate.Grant) {
+		held.May, taken = g.TakeEach(holder, ttl, most, nodes...)
+		held.Grants, held.Unused = g.Grants(holder), nil
+		for _, grant := range held.Grants {
+			if !g.Used(grant.Node) {
+				held.Unused = append(held.Unused, grant.Node)
+			}
+		}
+		if try {
+			return nil
+		}
+		return taken
+	})
+	return held, err
 }
 
 // Wave is a set of nodes that may go together.

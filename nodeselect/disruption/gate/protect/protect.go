@@ -1,0 +1,193 @@
+package protect
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/headgate/headgate/nodeselect/disruption/gate"
+)
+
+// Subject is an object that a tool can take away: a node, or a machine with its node.
+type Subject struct {
+	// Object is the name of the object. Node is the name of its node; "" means that it has none.
+	Object, Node string
+	// UID and Version are the UID and the resource version of the object that has the protection.
+	UID, Version string
+	// Protected is true if the tool leaves the object alone.
+	Protected bool
+	// Ours is true if the protection can be removed, because nobody else has set it.
+	Ours bool
+	// Since is the time at which the protection was set. The zero time means unknown.
+	Since time.Time
+	// Wanted is the time since which the tool wants to take the object away. The zero time means
+	// that the tool does not want this. It matters only with Settings.OnDemand.
+	Wanted time.Time
+	// Taken is true if a protection would no longer stop the tool.
+	Taken bool
+}
+
+// Settings are the rules for a tool.
+type Settings struct {
+	// OnDemand is true if Subject.Wanted shows which objects the tool wants to take.
+	OnDemand bool
+	// Free is how long the tool has to take a free node. 0 means DefaultFree.
+	Free time.Duration
+	// Settle is how long a node must be protected before its grant ends. It must be longer than the
+	// tool needs from its decision until the node is cordoned, tainted or deleted. 0 means
+	// DefaultSettle.
+	Settle time.Duration
+	// HoldDown is how long a node that has gone must be back before its grant ends. 0 means
+	// gate.DefaultHoldDown.
+	HoldDown time.Duration
+	// Most is the largest number of nodes that are free and have not gone yet. 0 means no limit,
+	// except the limits on the nodes of each service.
+	Most int
+}
+
+// Defaults of Settings.
+const (
+	DefaultFree   = 2 * time.Hour
+	DefaultSettle = 2 * time.Minute
+)
+
+// Ask returns the nodes that should become or stay free, the most urgent first.
+func Ask(subjects []Subject, s Settings) []string {
+	order := func(x Subject) time.Time {
+		if s.OnDemand {
+			return x.Wanted
+		}
+		return x.Since
+	}
+	var candidates []Subject
+	for _, x := range subjects {
+		if x.Node != "" && !x.Taken && (!s.OnDemand || !x.Wanted.IsZero()) && (!x.Protected || x.Ours) {
+			candidates = append(candidates, x)
+		}
+	}
+	slices.SortFunc(candidates, func(a, b Subject) int {
+		return cmp.Or(order(a).Compare(order(b)), cmp.Compare(a.Node, b.Node))
+	})
+	names := make([]string, len(candidates))
+	for i, x := range candidates {
+		names[i] = x.Node
+	}
+	return names
+}
+
+// Plan is what to do next, in this order: set the protection of Protect, end the grants of Release,
+// remove the protection of Free.
+type Plan struct {
+	Protect []Subject
+	// Release are the names of nodes.
+	Release []string
+	Free    []Subject
+	// Waiting is the number of objects that the tool wants and must leave alone.
+	Waiting int
+}
+
+// Held is what the holder has now.
+type Held struct {
+	// May are the nodes that the holder may take away now; see [gate.Gate.TakeEach].
+	May []string
+	// Grants are all grants of the holder. Unused are the nodes of these grants that no applied
+	// configuration has.
+	Grants []gate.Grant
+	Unused []string
+}
+
+// Next returns what to do next.
+func Next(subjects []Subject, h Held, s Settings, now time.Time) Plan {
+	free := cmp.Or(s.Free, DefaultFree)
+	allowed := set(h.May)
+	held := make(map[string]gate.Grant, len(h.Grants))
+	for _, g := range h.Grants {
+		held[g.Node] = g
+	}
+	var p Plan
+	listed := map[string]bool{}
+	for _, x := range subjects {
+		listed[x.Node] = true
+		grant, granted := held[x.Node]
+		granted = granted && x.Node != ""
+		wanted := !s.OnDemand || !x.Wanted.IsZero()
+		over := grant.Taken.Add(free)
+		var let bool
+		switch {
+		case x.Taken:
+			continue
+		case x.Node == "":
+			let = s.OnDemand && wanted
+		case !granted:
+			let = wanted && allowed[x.Node]
+		case grant.Pending || !grant.Back.IsZero(): // the node is back: the tool must not take it again
+		case !grant.Went.IsZero():
+			let = true
+		default:
+			let = wanted && now.Before(over)
+		}
+		switch {
+		case let && x.Protected && x.Ours:
+			p.Free = append(p.Free, x)
+		case !let && !x.Protected:
+			p.Protect = append(p.Protect, x)
+		}
+		if !let && s.OnDemand && wanted {
+			p.Waiting++
+		}
+		if !let && granted && !grant.Pending && x.Protected && !now.Before(s.end(x, grant, wanted)) {
+			p.Release = append(p.Release, x.Node)
+		}
+	}
+	// Nodes that no longer exist. While a configuration has such a node, it counts as away anyway.
+	unused := set(h.Unused)
+	for _, g := range h.Grants {
+		if !listed[g.Node] && !g.Pending && unused[g.Node] {
+			p.Release = append(p.Release, g.Node)
+		}
+	}
+	return p
+}
+
+// end returns the time at which the grant of a protected object ends.
+func (s Settings) end(x Subject, g gate.Grant, wanted bool) time.Time {
+	settle := cmp.Or(s.Settle, DefaultSettle)
+	settled := x.Since.Add(settle)
+	switch {
+	case !g.Back.IsZero():
+		return later(settled, g.Back.Add(cmp.Or(s.HoldDown, gate.DefaultHoldDown)))
+	case wanted: // the node was free until its time was over
+		return later(settled, g.Taken.Add(cmp.Or(s.Free, DefaultFree)).Add(settle))
+	}
+	return settled
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func set(names []string) map[string]bool {
+	m := make(map[string]bool, len(names))
+	for _, name := range names {
+		m[name] = true
+	}
+	return m
+}
+
+// All returns a plan that protects everything. Use it if package gate cannot decide, and at the end
+// of the program.
+func All(subjects []Subject) Plan {
+	var p Plan
+	for _, x := range subjects {
+		if !x.Protected && !x.Taken {
+			p.Protect = append(p.Protect, x)
+		}
+		if !x.Wanted.IsZero() && !x.Taken {
+			p.Waiting++
+		}
+	}
+	return p
+}

@@ -1,0 +1,118 @@
+package protector
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	client "k8s.io/client-go/kubernetes/typed/core/v1"
+
+	"github.com/headgate/headgate/nodeselect/disruption/gate/protect"
+)
+
+// Annotation is a tool that leaves a node alone while an annotation of the node has the value
+// "true", and that does not show which nodes it wants to take. Annotation implements Tool.
+//
+// In the request that sets the annotation, Protect also sets the annotation Mark to the time. If a
+// node has the annotation but not the Mark, then somebody else protects the node, and Free never
+// removes the annotation. A value other than "true" protects nothing, so Protect replaces it.
+type Annotation struct {
+	Client client.NodeInterface
+	// Key is the annotation of the tool.
+	Key string
+	// Mark is our annotation.
+	Mark string
+	// Selector selects the nodes by their labels. "" means all nodes. The protection of nodes that
+	// it does not select remains as it is.
+	Selector string
+}
+
+// Karpenter returns the tool Karpenter, from 0.32 on. It selects the nodes that Karpenter has made.
+//
+// The annotation karpenter.sh/do-not-disrupt prevents consolidation and drift. It does not prevent
+// that Karpenter 1.0 or later replaces a node that has expired, and no version keeps a node that the
+// cloud interrupts, that node repair replaces, or that somebody deletes.
+func Karpenter(c client.NodeInterface) *Annotation {
+	return &Annotation{
+		Client: c, Key: "karpenter.sh/do-not-disrupt", Mark: "headgate.dev/protected-from-karpenter", Selector: "karpenter.sh/nodepool",
+	}
+}
+
+// ClusterAutoscaler returns the tool cluster autoscaler. It selects all nodes.
+//
+// The annotation cluster-autoscaler.kubernetes.io/scale-down-disabled prevents that the autoscaler
+// removes a node because the node has too few pods. It does not prevent that the cloud itself
+// replaces an instance, for example to balance a node group over zones.
+func ClusterAutoscaler(c client.NodeInterface) *Annotation {
+	return &Annotation{
+		Client: c, Key: "cluster-autoscaler.kubernetes.io/scale-down-disabled", Mark: "headgate.dev/protected-from-cluster-autoscaler",
+	}
+}
+
+// OnDemand returns false.
+func (a *Annotation) OnDemand() bool { return false }
+
+// List returns the selected nodes.
+func (a *Annotation) List(ctx context.Context) (subjects []protect.Subject, err error) {
+	err = eachNode(ctx, a.Client, a.Selector, func(n *corev1.Node) {
+		mark, ours := n.Annotations[a.Mark]
+		x := protect.Subject{
+			Object: n.Name, Node: n.Name, UID: string(n.UID), Version: n.ResourceVersion,
+			Protected: n.Annotations[a.Key] == "true", Ours: ours, Taken: n.DeletionTimestamp != nil,
+		}
+		x.Since, _ = time.Parse(time.RFC3339, mark)
+		subjects = append(subjects, x)
+	})
+	return subjects, err
+}
+
+// Protect implements Tool.
+func (a *Annotation) Protect(ctx context.Context, x protect.Subject) error {
+	return a.annotate(ctx, x, "true", time.Now().UTC().Format(time.RFC3339))
+}
+
+// Free implements Tool.
+func (a *Annotation) Free(ctx context.Context, x protect.Subject) error {
+	return a.annotate(ctx, x, nil, nil)
+}
+
+// annotate sets both annotations. nil removes an annotation. The request fails if the node has
+// changed since List, because somebody else may have set the annotation.
+func (a *Annotation) annotate(ctx context.Context, x protect.Subject, value, mark any) error {
+	_, err := a.Client.Patch(ctx, x.Object, types.MergePatchType, patch(x, map[string]any{a.Key: value, a.Mark: mark}), metav1.PatchOptions{FieldManager: manager})
+	return err
+}
+
+// manager is the field manager of our changes.
+const manager = "headgate-nodegate-protect"
+
+// patch returns a merge patch of the annotations. It fails if the object has changed since List.
+func patch(x protect.Subject, annotations map[string]any) []byte {
+	data, _ := json.Marshal(map[string]any{"metadata": map[string]any{ // strings and nil always become JSON
+		"uid": x.UID, "resourceVersion": x.Version, "annotations": annotations,
+	}})
+	return data
+}
+
+// pageSize is the number of objects in one answer of the API server.
+const pageSize = 500
+
+// eachNode calls use with each node that the selector selects.
+func eachNode(ctx context.Context, c client.NodeInterface, selector string, use func(*corev1.Node)) error {
+	options := metav1.ListOptions{LabelSelector: selector, Limit: pageSize}
+	for {
+		page, err := c.List(ctx, options)
+		if err != nil {
+			return err
+		}
+		for i := range page.Items {
+			use(&page.Items[i])
+		}
+		if options.Continue = page.Continue; options.Continue == "" {
+			return nil
+		}
+	}
+}
