@@ -115,9 +115,9 @@ func lookUpCovered(t *text, names, key, byName, byWildcard string) {
 		t.line("http-request set-var(txn." + variable + ") 'var(txn." + key + ")" + convert + `,map_str("` + names + `")'`)
 	}
 	lookUp(byName, "")
-	// The regsub replaces the first label of the host by an asterisk. Its pattern begins with the
-	// slash before the host: the fingerprint contains no slash. A host without a first label does
-	// not match the pattern.
+	// The variable contains "FINGERPRINT/HOST". The regsub replaces the first label of HOST by "*".
+	// Its pattern begins with the slash, so it cannot match within the fingerprint, which contains
+	// no slash. A host without a dot has no wildcard, so the pattern does not match it.
 	lookUp(byWildcard, `,regsub("/[^.]+","/*")`)
 }
 

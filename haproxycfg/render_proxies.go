@@ -15,8 +15,8 @@ import (
 func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 	observing := g.Observe && f.Router != nil
 	certificates := f.certificateList()
-	// Without strict-sni, HAProxy accepts the clients that strict-sni would refuse, and needs a
-	// certificate for them.
+	// With Observe, HAProxy also accepts the TLS clients that strict-sni would refuse, and needs a
+	// certificate to show them. So this works only if the frontend has a certificate.
 	admitting := observing && paths.hasCertificate[certificates]
 	t.section("frontend", f.Name)
 	for i := range f.Binds {

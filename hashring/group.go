@@ -100,8 +100,10 @@ func (g *group) gather(buf []uint64, key uint64, k int, limit uint64) []uint64 {
 		if left == 0 {
 			return buf[:n]
 		}
-		// buf is full. Keep the k best candidates, and lower the limit to the worst score among
-		// them. A node with exactly this score must still pass, because its name may come first.
+		// buf is full, and nodes are left. Keep only the k best candidates, and scan the remaining
+		// nodes with a lower limit: the worst score among the k. A node with exactly this score
+		// must still pass, because nodes of equal score are sorted by name, and its name may come
+		// first.
 		n = k
 		limit = min(limit, score(key, g.digests[buf[k-1]&g.mask]))
 	}

@@ -44,7 +44,8 @@ type resolution struct {
 	problems []Problem
 }
 
-// service is the state of a service that one or more refs name.
+// service is the state of one Kubernetes service. At least one Ref of the Tracker names a port of
+// it.
 type service struct {
 	key  string
 	refs []int32 // positions in Tracker.refs

@@ -93,7 +93,7 @@ type State struct {
 	// that a Service cannot have. It also has the problems that Watcher.Objects reported. A Service
 	// whose agent port is invalid has no Answer.
 	Problems []nodeselect.Problem
-	// Drain describes the drain of the node, and the other drains in its cluster.
+	// Drain says whether the node drains and why, and how many nodes of its cluster drain.
 	Drain DrainStatus
 	// Err is not nil while a Watcher cannot read the cluster, so that the State may be out of date.
 	// Only a Watcher sets it.

@@ -35,10 +35,11 @@ type rehearsed struct {
 	states liveStates
 }
 
-// Rehearse begins a Rehearsal at the time now. It reads the routes, the report in Dir and the
-// certificates. As with Run, the report decides what happens to clusters that do not answer. So two
-// Rehearsals of two Controllers with one directory show a restart. Rehearse returns an error if the
-// routes, the report or the certificates cannot be read.
+// Rehearse begins a Rehearsal at the time now. It reads the routes, the certificates, and the
+// report in the directory Dir. As with Run, the report decides what happens to clusters that do not
+// answer. To rehearse a restart of the program, begin a second Rehearsal with another Controller of
+// the same directory. Rehearse returns an error if it cannot read the routes, the report or the
+// certificates.
 func (c *Controller) Rehearse(ctx context.Context, now time.Time) (*Rehearsal, error) {
 	c.init()
 	if err := c.check(); err != nil {

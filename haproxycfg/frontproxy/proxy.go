@@ -133,8 +133,9 @@ func (v *variables) set(name string, value int) {
 	*v = append(*v, haproxycfg.Variable{Name: name, Value: value})
 }
 
-// The time-out of data from a pod if Settings.Server is 0. A gRPC stream may be silent for a long time,
-// and gRPC clients set deadlines themselves.
+// The times that HAProxy waits for data from a pod if Settings.Server is 0: serverTimeout for HTTP,
+// and grpcTimeout for gRPC. A gRPC stream may be silent for a long time, and gRPC clients set
+// deadlines themselves.
 const (
 	serverTimeout = 15 * time.Second
 	grpcTimeout   = time.Hour

@@ -45,7 +45,8 @@ type Settings struct {
 	// limit.
 	RetryPercent int
 	// RetriesPerSecond (Envoy: retry_budget, min_retry_concurrency) is the number of repeated
-	// requests a second that HAProxy allows in addition; 0 means 3, negative none.
+	// requests that HAProxy allows in each second, however few requests there are. RetryPercent
+	// allows further ones. 0 means 3, negative none.
 	RetriesPerSecond int
 
 	// EjectErrors (Envoy: consecutive_5xx) is the number of bad answers in a row after which

@@ -170,7 +170,9 @@ func (s Socket) address() (network, addr string) {
 	return "unix", strings.TrimPrefix(s.Path, "unix@")
 }
 
-// commandLine returns the text that send must send for a command, without a line end.
+// commandLine returns the line to send to HAProxy for a command, without the line end. For a
+// command to a worker, the line begins with s.Worker. The error is ErrCommand if the command is
+// empty, or if HAProxy would not read it as one command.
 func (s Socket) commandLine(command string) (string, error) {
 	if strings.TrimSpace(command) == "" {
 		return "", fmt.Errorf("%w: empty", ErrCommand)

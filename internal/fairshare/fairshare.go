@@ -86,7 +86,8 @@ const (
 
 // The errors of a Table.
 var (
-	// ErrFull means that the Table is full, and that no other connection has to make room.
+	// ErrFull means that the Table refuses the new connection: the Table is full, and by the rules
+	// of the package no open connection has to make room.
 	ErrFull = errors.New("fairshare: full")
 	// ErrSourceFull means that the source has MaxPerSource connections.
 	ErrSourceFull = errors.New("fairshare: the source has too many connections")

@@ -241,7 +241,8 @@ func (t *Tracker) remove(key, namespace, name string) {
 	}
 }
 
-// settle notes that the state of some endpoints is known, so they are no longer missing.
+// settle removes the known endpoints from the missing endpoints of the service. An endpoint is
+// known if an EndpointSlice of the API server contains it again.
 func (t *Tracker) settle(key string, svc *Service, known []endpoint) {
 	d := t.doubts[key]
 	if d == nil {

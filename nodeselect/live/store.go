@@ -136,8 +136,8 @@ func (s *store[T]) seen(key string) {
 
 func (s *store[T]) err() error { return s.doubt.Err(s.resource) }
 
-// The method answered notes that the API server answers again after a failure. For all missing
-// objects, the time until they are removed starts again.
+// The method answered notes that the API server answers again after a failure. The time after which
+// the store removes a missing object (doubt.ConfirmAfter) starts again for every missing object.
 func (s *store[T]) answered(now time.Time) {
 	if s.doubt.Answered(now) {
 		s.queue.changed = true

@@ -90,7 +90,8 @@ func (w *Watcher) init() {
 	w.once.Do(func() { w.queue = newQueue() })
 }
 
-// start prepares Run. If SetRefs was called before Run, start keeps the refs of that call.
+// start prepares Run. It returns an error if Run was called before. If SetRefs was called before
+// Run, the queue already has the refs of that call, and start keeps them.
 func (w *Watcher) start() error {
 	w.init()
 	if w.started.Swap(true) {

@@ -92,7 +92,8 @@ func collect(batches []batch) (nodeselect.Objects, []nodeselect.Problem) {
 	return sorted, problems
 }
 
-// collectSlices does the same as collect, for EndpointSlices.
+// collectSlices merges the EndpointSlices of several files, and sorts them by namespace and name.
+// It adds a problem for each EndpointSlice whose name an earlier EndpointSlice has.
 func collectSlices(batches []batch) ([]*discoveryv1.EndpointSlice, []nodeselect.Problem) {
 	objects, problems := distinct(batches)
 	list := make([]*discoveryv1.EndpointSlice, len(objects))

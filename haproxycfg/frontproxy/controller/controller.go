@@ -216,7 +216,9 @@ func (c *Controller) setStatus(change func(*Status)) {
 	}
 }
 
-// loop applies the inputs each time that they change.
+// loop calls attempt until ctx ends. attempt applies the present inputs to HAProxy. loop calls it
+// after each change of an input, when the expected number of pods falls, soon after an error, and
+// at the latest after recheckInterval.
 func (c *Controller) loop(ctx context.Context) error {
 	c.slots = c.readSlots()
 	if c.Source != nil {

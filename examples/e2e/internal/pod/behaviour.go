@@ -30,7 +30,8 @@ type Behaviour struct {
 	Shortest, Longest time.Duration
 }
 
-// Query returns the query of a PUT of BehaviourPath.
+// Query returns b as the query of a URL. A PUT of BehaviourPath with this query makes the pod
+// behave like b.
 func (b Behaviour) Query() string {
 	return url.Values{"fail": {strconv.FormatFloat(b.Fail, 'g', -1, 64)}, "status": {strconv.Itoa(cmp.Or(b.Status, http.StatusInternalServerError))}, "shortest": {b.Shortest.String()}, "longest": {b.Longest.String()}}.Encode()
 }

@@ -97,9 +97,9 @@ func (s *System) drainedInHAProxy(ctx context.Context, n *lab.Node) error {
 	return nil
 }
 
-// The method undrains calls the function do, which must end the drain of a node, and adds a row for
-// the effect. The node must get no request before the hold-down is over. At the latest 3 s after
-// the hold-down, the node must get requests.
+// The method undrains calls the function do, which must end the drain of node n. It then checks
+// when HAProxy sends requests to n again: not before the hold-down is over, and at the latest 3 s
+// after its end. It adds the result as a row to the report.
 func (s *System) undrains(ctx context.Context, t *traffic, n *lab.Node, what string, do func(context.Context) error) error {
 	start := time.Now()
 	if err := do(ctx); err != nil {
