@@ -42,7 +42,7 @@ type Settings struct {
 	RetryOn []haproxycfg.RetryEvent
 	// RetryPercent (Envoy: retry_budget, budget_percent) is the number of repeated requests that
 	// HAProxy allows for each 100 requests within a second, at most 100. 0 means 20, negative no
-	// limit.
+	// limit. Repetitions after a failed connection do not count, because the pod has received nothing.
 	RetryPercent int
 	// RetriesPerSecond (Envoy: retry_budget, min_retry_concurrency) is the number of repeated
 	// requests that HAProxy allows in each second, however few requests there are. RetryPercent

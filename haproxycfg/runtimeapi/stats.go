@@ -43,9 +43,9 @@ type Stat struct {
 	// index 1 to 5 for 1xx to 5xx, and 0 for all others [hrsp_1xx to hrsp_5xx, hrsp_other].
 	Responses [6]uint64
 	// ConnErrors and RespErrors are the numbers of failed connections and of failed responses
-	// [econ, eresp]. Retries is the number of further attempts after a failed connection [wretr].
-	// Redispatches is the number of requests that went to another server after a failed connection
-	// [wredis].
+	// [econ, eresp]. Redispatches is the number of further attempts at another server than the
+	// attempt before [wredis]. Retries is the number of all other further attempts [wretr], and of
+	// those after an event of retry-on other than conn-failure, even at another server.
 	ConnErrors, RespErrors, Retries, Redispatches uint64
 }
 
