@@ -157,8 +157,8 @@ func (r Reply) severity() int64 {
 	}
 }
 
-// separate appends a space before the next word. If b has the length begin, no word precedes, and
-// separate appends nothing.
+// separate appends the space between two words of the reply. begin is the length that b had before
+// the first word: if b still has this length, separate appends nothing.
 func separate(b []byte, begin int) []byte {
 	if len(b) == begin {
 		return b

@@ -418,7 +418,7 @@ type Limits struct {
 
 // Limit bounds the requests of one source, or of all clients. 0 means no limit.
 type Limit struct {
-	// Requests is the number of requests a second.
+	// Requests is the largest number of requests a second.
 	Requests int
 	// Connections is the number of requests that have begun and not ended. It includes WebSockets
 	// and streams, and counts each request of an HTTP/2 connection.
@@ -561,8 +561,8 @@ type RenderedFile struct {
 	// or "maps/NAME-HASH.map" where HASH is a hash of Data. For certificates, see CertificateList.
 	Name string
 	Data []byte
-	// Runtime is true for the file of a Map whose Runtime is true. HASH in its Name is then a hash
-	// of the keys alone.
+	// Runtime is true if the file belongs to a Map whose field Runtime is true. In the Name of such
+	// a file, HASH is a hash of the keys of the Map, without its values.
 	Runtime bool
 	// Private is true if Data contains a private key. Only HAProxy and the program that writes the
 	// file may read the file.

@@ -540,8 +540,8 @@ func (s *Server) appendWords(b []byte) []byte {
 	if s.AgentPort != 0 {
 		b = strconv.AppendUint(append(b, " agent-check agent-port "...), uint64(s.AgentPort), 10)
 		if s.AgentSend != "" {
-			// HAProxy sends exactly these bytes to the agent, so add the line end as an escape
-			// after the quotes.
+			// HAProxy sends exactly the bytes of this argument to the agent, and the agent needs a
+			// line end after them. So add the line end as the escape \n, after the quotes.
 			b = appendQuoted(append(b, " agent-send "...), s.AgentSend)
 			b = append(b, `\n`...)
 		}

@@ -281,8 +281,8 @@ func (v *validator) timeouts(t *Timeouts) {
 	v.duration("Check", t.Check)
 }
 
-// names fills v.backends and v.maps with the index of each backend and map by its name. It adds a
-// fault for each name that occurs twice.
+// names adds a fault for each name that two backends, two maps or two frontends have. It also fills
+// v.backends and v.maps, which map a name to the index of its backend or map in c.
 func (v *validator) names(c *Config) {
 	v.place = ""
 	v.backends = index(v, "backends", c.Backends, func(b *Backend) string { return b.Name })

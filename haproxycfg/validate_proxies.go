@@ -456,7 +456,8 @@ func (v *validator) mapTable(m *Map) {
 	}
 }
 
-// fileName adds a fault if a name that HAProxy allows cannot be part of a file name.
+// fileName adds a fault if a name contains a colon or begins with a dot. HAProxy allows such names,
+// but Render uses the name as a part of a file name.
 func (v *validator) fileName(name string) {
 	if strings.Contains(name, ":") || strings.HasPrefix(name, ".") {
 		v.addf("its name is part of a file name: no colon, and no dot at the start")

@@ -68,7 +68,9 @@ type subset struct {
 	nodes      []Node
 	restricted bool    // Pick chose only among nodes with a ready pod
 	warning    Problem // zero for no warning
-	// otherFamily is true if the service has one IP family, which is not the family of all nodes.
+	// otherFamily is true if the service has only one IP family, and not every usable node has its
+	// address in this family. The subset was then chosen among the nodes with an address in this
+	// family.
 	otherFamily bool
 }
 

@@ -122,7 +122,8 @@ func alertRecord(c clientInfo, description byte) []byte {
 	return []byte{recordAlert, byte(version >> 8), byte(version & 0xff), 0, 2, alertLevelFatal, description}
 }
 
-// refusalOf returns the refusal for an error of package peek.
+// refusalOf returns the reason for which the Server refuses a connection if package peek returned
+// err for its first bytes.
 func refusalOf(err error) refusal {
 	switch {
 	case errors.Is(err, peek.ErrNoName):

@@ -8,7 +8,8 @@ import (
 	"github.com/headgate/headgate/internal/fairshare"
 )
 
-// ShareEntry returns the entry of the session in Server.conns. It implements fairshare.Member.
+// ShareEntry returns the entry of the session in the group Server.conns, which limits the
+// connections of each client. The method implements fairshare.Member.
 func (s *session) ShareEntry() *fairshare.Entry[*session] { return &s.share }
 
 // Idle implements fairshare.Member.

@@ -171,7 +171,8 @@ func (c Control) begin(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// stream writes the progress each second until the drain is over or ctx ends.
+// stream writes how many connections and requests are still open, each second if the numbers have
+// changed, until the drain is over or ctx ends.
 func (c Control) stream(ctx context.Context, w http.ResponseWriter, control *http.ResponseController) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")

@@ -21,8 +21,8 @@ import (
 )
 
 // cluster reads the cluster of a Watcher from an API server. It has several feeds: a watch of the
-// agent's own node, one watch of other nodes for each selector, a watch of Services, and a regular
-// count of all nodes.
+// agent's own node, a watch for each selector of other nodes that drain, a watch of Services, and a
+// regular count of all nodes.
 type cluster struct {
 	client        rest.Interface
 	rules         Rules // with the default in place of each zero

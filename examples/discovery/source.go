@@ -92,7 +92,8 @@ func (s *source) followDir(ctx context.Context, policy nodeselect.AddressPolicy)
 	})
 }
 
-// publish passes the services to the API. problems are the problems of the files.
+// publish passes the services to the discovery API, which serves them from now on. problems are the
+// problems in the input files. state says how fresh the services are.
 func (s *source) publish(services endpoints.Services, problems []nodeselect.Problem, state httpapi.Source) {
 	s.summarize(services, problems)
 	s.services = services

@@ -78,7 +78,8 @@ func (a *accessLog) addFault(s sniproxy.Stats) bool {
 	return false
 }
 
-// lastFaults returns the last faults, at most keptFaults, the newest first.
+// lastFaults returns the latest connections that ended with a fault, the newest first, and at most
+// keptFaults of them.
 func (a *accessLog) lastFaults() []sniproxy.Stats {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -30,8 +30,8 @@ func newDrainer(s settings, srv *sniproxy.Server) *drain.Drainer {
 func (r *router) drainConnections() {
 	p, _ := r.drain.Begin()
 	r.log.Info("draining", "connections", p.Connections, "delay", p.DelayLeft, "timeout", r.settings.drainTimeout)
-	// Shutdown calls the function at the end of the delay. From then on, the server itself ends the
-	// connections.
+	// Shutdown calls this function as soon as -drain-delay is over. From then on, the server itself
+	// ends the open connections within -drain-timeout.
 	_, _ = r.drain.Shutdown(context.Background(), func() {
 		ctx, cancel := context.WithTimeout(context.Background(), r.settings.drainTimeout)
 		defer cancel()

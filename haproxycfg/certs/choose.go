@@ -22,7 +22,7 @@ type File struct {
 	Path string
 	// Pair is the content of the file. It is set only if Err is nil.
 	Pair Pair
-	// Err says why nobody can use the file. The text does not contain Path.
+	// Err says why HAProxy cannot use the file; nil if it can. The text does not contain Path.
 	Err error
 }
 
@@ -206,7 +206,9 @@ func (c *chooser) keep(r Record) bool {
 	return true
 }
 
-// choice returns the result, in the order of preference.
+// choice sorts the usable certificates and returns the result. A valid certificate comes before an
+// expired one or one that is not yet valid. After that, the certificate that expires last comes
+// first.
 func (c *chooser) choice() Choice {
 	valid := func(p Pair) int {
 		if p.NotAfter.Before(c.in.Now) || p.NotBefore.After(c.in.Now) {
@@ -243,9 +245,10 @@ func newNeeds(hosts []string) needs {
 	return n
 }
 
-// host returns a declared host that would lose its certificate: one of the names covers the host,
-// and no name in covered does. If a wildcard is declared, each name below the wildcard is also a
-// declared host. ok is false if there is no such host.
+// host returns a declared host that needs a certificate for names: a name in names covers the host,
+// and no name in the keys of covered does. Both contain DNS names and wildcards. If a wildcard is
+// declared, each DNS name below the wildcard counts as a declared host. ok is false if there is no
+// such host.
 func (n needs) host(names []string, covered map[string]bool) (host string, ok bool) {
 	free := func(host string) bool {
 		_, parent, _ := strings.Cut(host, ".")

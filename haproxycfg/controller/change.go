@@ -45,7 +45,8 @@ type Change struct {
 	// late is true if Config is already in the directory, but a later step of the same attempt
 	// failed: the reload, or the writing of the report.
 	late bool
-	// unread is true if some declarations could not be read since the start.
+	// unread is true if the routes of some declaration file are unknown, because no attempt to read
+	// or parse this file has succeeded since the start of the program.
 	unread bool
 }
 

@@ -65,7 +65,8 @@ type Controller struct {
 
 	// Elector decides whether this process may write. nil means that it always may.
 	Elector Elector
-	// MinInterval is the shortest time from the end of an attempt to the next one. 0 means 1 s.
+	// MinInterval is the shortest pause between two attempts to apply a change, from the end of one
+	// attempt to the start of the next. 0 means 1 s.
 	MinInterval time.Duration
 	// MaxInterval is the longest pause after a reload, during which the next reload has to wait.
 	// The pause is MinInterval after the first reload. While reloads follow one another, each pause

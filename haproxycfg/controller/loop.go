@@ -161,8 +161,8 @@ func (l *loop) endTerm() {
 	l.leads(false)
 }
 
-// leading reports whether this process may write now. If the term has ended, leading calls endTerm
-// and returns false.
+// leading reports whether this process is the leader and may write files. If its term as the leader
+// has ended, leading calls endTerm before it returns false.
 func (l *loop) leading() bool {
 	if l.guard() == nil {
 		return true

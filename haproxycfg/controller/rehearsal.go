@@ -78,7 +78,8 @@ func (c *Controller) Rehearse(ctx context.Context, now time.Time) (*Rehearsal, e
 	return r, nil
 }
 
-// List passes the complete lists of c.Clusters[i]; see live.Replay.List.
+// List passes complete lists of nodes and services to the cluster c.Clusters[i], as its API server
+// does at the start; see live.Replay.List.
 func (r *Rehearsal) List(i int, objects nodeselect.Objects) { r.clusters[i].List(objects, r.now) }
 
 // Watch passes the events of c.Clusters[i]; see live.Replay.Watch.

@@ -115,8 +115,8 @@ func (r *reloads) admit(ctx context.Context, now time.Time) *Waiting {
 }
 
 // count asks HAProxy for the number of old workers, stores the number and returns it. If HAProxy
-// does not answer, count returns the stored number. It reports no error, because the reload that
-// follows reports the same fault.
+// does not answer, count returns the stored number. It reports no error in this case, because the
+// next reload fails for the same reason and reports it.
 func (r *reloads) count(ctx context.Context) int {
 	if r.workers == nil {
 		return 0

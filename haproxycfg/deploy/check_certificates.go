@@ -47,8 +47,8 @@ func (k Checker) checkHalves(ctx context.Context, certs []haproxycfg.Certificate
 	err := k.checkCertificates(ctx, certs)
 	var rejected *CheckError
 	invalid := errors.Is(err, haproxycfg.ErrInvalid)
-	// Without an alert there is no verdict: the binary could not run, or the kernel has ended the
-	// process.
+	// If HAProxy printed no alert, HAProxy has not judged the certificates: the binary could not
+	// run, or the kernel has ended the process. Return the error, and do not blame a certificate.
 	if !invalid && (!errors.As(err, &rejected) || len(rejected.Alerts()) == 0) {
 		return err
 	}

@@ -198,9 +198,10 @@ func (p *Plan) Check(ctx context.Context) error {
 	return nil
 }
 
-// Redirect calls Dir.Redirect, if that is not nil, with the configuration of the plan. After that,
-// HAProxy sends no requests to servers that the plan removes. Call Redirect if you cannot apply the
-// plan yet.
+// Redirect makes the running HAProxy stop sending requests to the servers that the plan removes,
+// before HAProxy loads the configuration of the plan. Call it if you cannot apply the plan yet.
+// Redirect calls the function Dir.Redirect with the configuration of the plan; if the function is
+// nil, Redirect does nothing.
 func (p *Plan) Redirect(ctx context.Context) error { return p.redirect(ctx, p.after.text()) }
 
 // RedirectBack undoes the effect of Redirect. For this it calls Dir.Redirect, if that is not nil,

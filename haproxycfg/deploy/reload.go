@@ -339,8 +339,9 @@ func compareProcesses(before, now []process) reloadState {
 		known[p.pid] = true
 	}
 	if now[0].pid != before[0].pid {
-		// The master has another process ID, so it has started after the reload command and has
-		// read the configuration on disk. So all its workers are new.
+		// The master now has another process ID than before the reload command. So a new master has
+		// started since then, and it has read the configuration on disk. So all workers of this
+		// master are new.
 		known = nil
 	} else if now[0].reloads == before[0].reloads {
 		return reloadPending

@@ -90,8 +90,9 @@ type liveChange struct {
 	reload string
 }
 
-// liveChange returns the change from the files in the directory to t. Call it before you replace
-// the files in the directory.
+// liveChange returns the difference between the files in the directory and the new configuration t.
+// Call it before you replace the files. pending says that HAProxy may not have loaded the files in
+// the directory yet; HAProxy then runs these files or the last good configuration.
 func (d *Dir) liveChange(t target, pending bool) (liveChange, error) {
 	disk, err := readOptional(d.file(configFile))
 	if err != nil {

@@ -72,8 +72,8 @@ func cutWord[T string | []byte](line T) (word, rest T) {
 	return line[from:to], line[to:]
 }
 
-// sectionLines are the lines of a section below its first line. Server lines are in byName, all
-// other lines in others.
+// sectionLines are the lines of a section below its first line. A line that begins with "server" is
+// in byName, under the name of the server. All other lines are in others.
 type sectionLines struct {
 	servers []string          // names, in order
 	byName  map[string]string // the line of each server

@@ -41,9 +41,10 @@ type Proxy struct {
 	// Global contains the version of HAProxy, its sockets and its logs. Config sets the fields Grace,
 	// HardStopAfter, HTTP2Requests and Variables.
 	Global haproxycfg.Global
-	// Draining makes the monitors answer 503, and makes HAProxy close each client's connection
-	// after the next answer. HAProxy still serves every request. Config renders Draining as a
-	// variable of HAProxy, so a drain begins and ends without a reload.
+	// Draining begins a drain of the proxy: HAProxy answers health checks of the proxy
+	// (monitor-uri) with 503, and closes each client's connection after the next answer. HAProxy
+	// still serves every request. Config renders Draining as a variable of HAProxy, so a drain
+	// begins and ends without a reload.
 	Draining bool
 	// Settings is the policy of the proxy.
 	Settings Settings

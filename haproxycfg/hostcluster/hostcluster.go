@@ -66,7 +66,8 @@ func (c Chooser) Choose(table routes.Table) (choices []Choice, problems []routes
 	return choices, problems
 }
 
-// candidate is a cluster that could serve a host, or one route of the host.
+// candidate is a cluster that has a service of a host, or of one route. live, weight and known are
+// sums over all routes of the host, or the numbers of the one route.
 type candidate struct {
 	cluster string
 	live    int // the number of routes with a weight above 0

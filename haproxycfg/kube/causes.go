@@ -136,8 +136,9 @@ func objectCauses(cluster string, before, after nodeselect.Objects) []Cause {
 	return causes
 }
 
-// compareNodes orders nodes by name, as Objects does. If a and b are the same pointer, it does not
-// compare the names. After a small change of a cluster, this is so for most nodes.
+// compareNodes orders nodes by name; nodeselect.Objects has the same order. If a and b are the same
+// pointer, compareNodes does not compare the names. Most nodes do not change in a small change of a
+// cluster, so their pointers are the same before and after it.
 func compareNodes(a, b *corev1.Node) int {
 	if a == b {
 		return 0
@@ -200,8 +201,9 @@ func podsMoved(before, after map[string][]string) (keys []string) {
 	return keys
 }
 
-// ready judges a node by its condition Ready and a grace period. At farFuture every grace period
-// is over, so there the result of ready depends only on the condition.
+// The function ready reports whether a node counts as ready at a given time: a node that has lost
+// its condition Ready still counts as ready for a grace period. At the time farFuture every grace
+// period is over, so ready then reports only the condition.
 var (
 	ready     = nodeselect.Ready(0)
 	farFuture = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)

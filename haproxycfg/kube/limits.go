@@ -47,7 +47,7 @@ func (l Limits) Or(other Limits) Limits {
 	}
 }
 
-// Share returns the limits multiplied by share, which is from 0 to 1.
+// Share returns the limits multiplied by share, a number from 0 to 1.
 func (l Limits) Share(share float64) Limits {
 	of := func(n int) int { return max(1, int(share*float64(n))) }
 	return Limits{of(l.Routes), of(l.Servers), of(l.Checks), of(l.AgentPorts), of(l.Sources)}
@@ -154,7 +154,8 @@ func (b *Builder) admit(table routes.Table, upstreams []edge.Upstream) (routes.T
 	return table, problems
 }
 
-// fixedDescriptors is the number of descriptors that the edge needs if no route declares a check.
+// fixedDescriptors is the number of file descriptors that HAProxy needs apart from connections of
+// clients and declared checks, for example for listeners and for the checks of the nodes.
 func (b *Builder) fixedDescriptors(upstreams []edge.Upstream) int {
 	empty, _ := b.Edge.Config(routes.Table{}, nil)
 	nodes := map[edge.Node]bool{}

@@ -43,8 +43,9 @@ type Report struct {
 	Certificates []certs.Record `json:"certificates,omitempty"`
 }
 
-// Applied identifies the configuration in force. The Report that contains it lists the clusters and
-// services of this configuration, even if the program has refused a later change.
+// Applied identifies the configuration that HAProxy runs. If the program has refused a later
+// change, the Report that contains Applied still lists the clusters and services of the
+// configuration that HAProxy runs.
 type Applied struct {
 	// ID identifies the files of the configuration. Equal configurations have equal IDs.
 	ID string `json:"id"`
@@ -376,8 +377,9 @@ func appendService(out []byte, s *ServiceReport) []byte {
 	return append(out, "]}"...)
 }
 
-// appendString appends s as a JSON string. Names in Kubernetes contain no characters that need an
-// escape. If s contains such a character, package json writes s.
+// appendString appends s as a JSON string. Names in Kubernetes contain no characters that JSON must
+// escape, so appendString copies s between quotes. If s does contain such a character, appendString
+// uses package json.
 func appendString(out []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {

@@ -370,7 +370,8 @@ var (
 	flowPiece = form{before: "[[%s], ", after: "\n]", skip: 1}
 )
 
-// one returns the only node of a piece. It returns an error if there are several nodes.
+// one returns the YAML node of a cut-out piece of a file, which must contain exactly one entry of
+// the list of routes. If it contains none or several, one returns an error.
 func one(nodes []*yaml.Node, err *syntaxError) (*yaml.Node, *syntaxError) {
 	if err != nil {
 		return nil, err

@@ -84,10 +84,10 @@ func AppendZone(dst []byte, t Table, o ZoneOptions) ([]byte, error) {
 }
 
 // Publishable returns the table without the hosts for which AppendZone would fail, and a problem
-// for each of these hosts:
-//   - Target, which has records of its own,
-//   - Origin, if there is a Target and there are no Addrs,
-//   - a host with an underscore that would get Addrs.
+// for each host that it leaves out. It leaves out three kinds of hosts:
+//   - the host Target, because Target has records of its own,
+//   - the host Origin, if there is a Target and there are no Addrs,
+//   - a host with an underscore, if the host would get Addrs.
 //
 // So one wrongly declared host does not stop the publication of all other hosts. If Publishable
 // leaves out no host, or if the options are invalid, it returns t itself. AppendZone reports

@@ -75,6 +75,6 @@ func checkWord(what, s string) error {
 	return nil
 }
 
-// maxWord is the largest number of bytes of a word. HAProxy reads a command into a buffer of 16
-// KiB.
+// maxWord is the largest length of a word of a command, in bytes. HAProxy reads a whole command
+// into a buffer of 16 KiB, so a command with several words of this length still fits.
 const maxWord = 2000

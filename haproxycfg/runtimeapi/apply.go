@@ -156,8 +156,8 @@ func (a *applier) run(ctx context.Context, group []Command) (rest []Command) {
 // stillConnected is HAProxy's answer to the deletion of a server that has connections or requests.
 const stillConnected = "Server still has connections attached to it"
 
-// successTexts contains, for a kind of command, the texts with which HAProxy reports success. To
-// commands of other kinds, HAProxy answers with an empty line.
+// successTexts contains the texts with which HAProxy reports that a command has succeeded, by the
+// kind of the command. For kinds that are not in the map, an empty line reports success.
 var successTexts = map[Kind][]string{
 	AddServer:    {"New server registered."},
 	DeleteServer: {"Server deleted."},

@@ -36,8 +36,9 @@ type Server struct {
 	// Add is the whole command that adds the server: "add server BACKEND/NAME ADDRESS WORD…".
 	// haproxycfg.Backend.AddServer renders it. HAProxy before 3.0 does not need it.
 	//
-	// The words of a server are the words of Add other than the address, the weight and "disabled".
-	// If they change, a plan replaces the server, because HAProxy cannot change them.
+	// HAProxy can change the address, the weight and "disabled" of a running server, but not the
+	// other words of Add. If one of the other words changes, a plan deletes the server and adds it
+	// again.
 	Add string
 	// Check and Agent are true if the server has a health check, or an agent check. After HAProxy
 	// has added a server at run time, it makes no checks until a command enables them.

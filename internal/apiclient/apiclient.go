@@ -48,7 +48,8 @@ type Request struct {
 	IfNoneMatch string
 	// Token, if not nil, returns the bearer token for the request.
 	Token func(context.Context) (string, error)
-	// MaxBody is the largest size of an answer's body in bytes. 0 means 0.
+	// MaxBody is the largest size of an answer's body in bytes. There is no default: with 0, each
+	// answer must have an empty body.
 	MaxBody int64
 }
 

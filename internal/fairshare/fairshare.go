@@ -74,7 +74,7 @@ type Entry[T Member[T]] struct {
 	state      state
 }
 
-// state says in which list a connection is.
+// state says in which list of the Table a connection is.
 type state uint8
 
 const (
@@ -100,8 +100,9 @@ var (
 type Table[T Member[T]] struct {
 	// Max is the largest number of connections. 0 means no bound.
 	Max int
-	// MaxFiles bounds the number of descriptors that the connections need: 1 for a waiting
-	// connection, and 2 for a serving one. 0 means no bound.
+	// MaxFiles bounds the number of file descriptors of all connections together. A connection in
+	// the state waiting needs one descriptor, and a connection in the state serving needs two. 0
+	// means no bound.
 	MaxFiles int
 	// MaxWaiting bounds the number of waiting connections. Grow can make one of them count as
 	// several. 0 means no bound.

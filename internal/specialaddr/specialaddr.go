@@ -185,7 +185,7 @@ const MaxForms = 8
 // address in it arrive at the IPv4 address in its last 4 bytes.
 var NAT64 = netip.MustParsePrefix("64:ff9b::/96")
 
-// The prefixes of other IPv6 addresses that contain an IPv4 address.
+// These prefixes, and NAT64, contain the IPv6 addresses that embed an IPv4 address.
 var (
 	compatible = netip.MustParsePrefix("::/96")           // RFC 4291 section 2.5.5.1
 	translated = netip.MustParsePrefix("::ffff:0:0:0/96") // RFC 2765 section 2.1

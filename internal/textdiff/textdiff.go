@@ -119,7 +119,8 @@ type run struct{ a, b, n int }
 // the part of a, and inB times in the part of b. atB is the index in text b of its last occurrence.
 type occurrence struct{ inA, inB, atB int32 }
 
-// matcher finds the equal runs of two texts.
+// matcher compares two texts and finds the runs, that is, the sequences of lines that both texts
+// contain.
 type matcher struct {
 	a, b []string
 	runs []run // in order
@@ -149,7 +150,8 @@ func (m *matcher) match(a0, a1, b0, b1, depth int) {
 	if a0 < a1 && b0 < b1 && depth < maxMatchDepth {
 		anchors := m.anchors(a0, a1, b0, b1, depth == 0)
 		for _, x := range anchors {
-			// Skip a line that is already in the run of an earlier anchor.
+			// Each anchor is a pair of equal lines. Skip an anchor whose lines belong to an equal
+			// run that an earlier anchor has already found.
 			if x.a >= a0 && x.b >= b0 {
 				m.match(a0, x.a, b0, x.b, depth+1)
 				m.add(x.a, x.b, 1)

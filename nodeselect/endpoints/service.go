@@ -169,7 +169,8 @@ func (s *slice) appendCandidates(candidates []candidate, port uint16) []candidat
 	return candidates
 }
 
-// withoutPort returns the problem of n endpoints whose EndpointSlices do not have the port.
+// withoutPort returns a problem which says that n endpoints of the service cannot be used, because
+// their EndpointSlices do not contain the port. The problem lists the ports that the service has.
 func (s *Service) withoutPort(port string, n int) nodeselect.Problem {
 	names := make([]string, 0, 4)
 	for _, p := range s.Ports() {

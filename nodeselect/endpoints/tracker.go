@@ -153,7 +153,7 @@ func (t *Tracker) Replace(list []*discoveryv1.EndpointSlice, now time.Time) {
 	t.services, t.shared = fresh, false
 }
 
-// loss compares the endpoints of a service before and after a list.
+// loss says how many endpoints of a service a new list from the API server lacks.
 type loss struct {
 	known   int                 // number of endpoints before the list, with the missing ones
 	lacking map[netip.Addr]bool // the endpoints that the list lacks

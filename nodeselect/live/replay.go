@@ -36,10 +36,10 @@ func NewReplay(selector nodeselect.Selector, current nodeselect.Subsets) *Replay
 // SetRefs does the same as Watcher.SetRefs.
 func (r *Replay) SetRefs(refs []nodeselect.Ref) { r.queue.setRefs(refs) }
 
-// List is a complete list of the nodes and of the services. The API server sends both lists at the
-// start, and again after an outage. If the lists lack more than half of the objects, they are
-// doubtful; see Watcher.Run. objects.ReadyNodes are the ready nodes as a Watcher with LocalEndpoints
-// knows them; nil means a Watcher without LocalEndpoints.
+// List passes a complete list of the nodes and of the services to the Replay, as an API server
+// sends it at the start and after an outage. If the lists lack more than half of the known objects,
+// the Replay doubts the lists; see Watcher.Run. objects.ReadyNodes are the nodes with a ready pod,
+// by service. nil stands for a Watcher without LocalEndpoints, which does not read pods.
 func (r *Replay) List(objects nodeselect.Objects, now time.Time) {
 	nodes, services := r.trim(objects)
 	r.queue.edit(func(q *queue) {

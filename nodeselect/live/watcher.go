@@ -72,7 +72,8 @@ type Snapshot struct {
 	// Objects are the nodes and services, with only some of their fields; see nodeselect.TrimNode
 	// and nodeselect.Annotations.TrimService.
 	Objects nodeselect.Objects
-	// Refs are the service ports of the Selection, as a call of SetRefs has set them.
+	// Refs are the service ports for which Selection was made. They come from the last call of
+	// SetRefs before this Snapshot.
 	Refs []nodeselect.Ref
 	// Selection is the result of Selector.Select for Objects and Refs. For each service, the
 	// argument current of Select was the subset in the latest earlier Snapshot that contains the

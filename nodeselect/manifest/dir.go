@@ -92,8 +92,8 @@ func manifestNames(dir string) ([]string, error) {
 }
 
 const (
-	// watchMaxWait is the longest time from a change to the next call of f, if other changes keep
-	// coming.
+	// watchMaxWait is the longest time for which WatchDir delays the call of its function after a
+	// change, while further changes keep arriving.
 	watchMaxWait = 2 * time.Second
 	// watchRecheck is the time between two checks of the files' states. The checks find changes for
 	// which the operating system sends no event: on a network file system, or in a file to which a

@@ -167,8 +167,8 @@ func splitDocuments(data []byte) []document {
 	return append(docs, document{text: data[start:], line: startLine})
 }
 
-// documentMarker reports whether a line begins with a document marker. bare reports whether the
-// rest of this line is blank or a comment.
+// documentMarker reports whether a line begins with a YAML document marker, that is, with "---" or
+// "...". bare reports whether the rest of this line is blank or a comment.
 func documentMarker(line []byte) (marker, bare bool) {
 	if !bytes.HasPrefix(line, []byte("---")) && !bytes.HasPrefix(line, []byte("...")) {
 		return false, false

@@ -11,8 +11,9 @@ import (
 	"github.com/headgate/headgate/internal/hostname"
 )
 
-// Validate returns an error if e.Addr is malformed. The sources of this package and of httpapi
-// return only valid endpoints, and a Cache refuses other endpoints.
+// Validate returns an error if e.Addr is not a valid address of a server, that is, an IP address or
+// a host name, with or without a port. The sources of this package and of httpapi return only valid
+// endpoints. If another source returns an invalid endpoint, the Cache treats it as an error.
 func (e Endpoint) Validate() error {
 	_, err := parseAddr(e.Addr)
 	return err

@@ -14,8 +14,8 @@ import (
 // 3.2 forbids to cache a failure for longer than 5 minutes.
 const maxRetryAfter = 5 * time.Minute
 
-// A PanicError reports that the source panicked during a call. Every lookup that waited for this
-// call gets the error.
+// A PanicError reports that the Source has panicked during a call. If several lookups waited for
+// the answer of this call, each of them gets the PanicError.
 type PanicError struct {
 	Value any    // the value of the panic; nil if the source ended its goroutine with runtime.Goexit
 	Stack []byte // the stack of the source, in the format of runtime/debug.Stack

@@ -78,9 +78,9 @@ func (e *entry) err() error {
 	return *e.failure
 }
 
-// packState packs a level and the time until into one word. A lookup gets the entry with this level
-// until that time, which is on the core's clock. A reader without the lock reads both in one word,
-// so it never sees the level of one state with the time of another.
+// packState packs into one word how a lookup must treat an entry: until the time until, on the
+// clock of the core, the entry has the given level. A reader without the lock reads both in one
+// word, so it never combines an old level with a new time.
 func packState(until int64, level Level) uint64 {
 	return uint64(min(max(until, 0), maxTime))<<3 | uint64(level)
 }

@@ -227,9 +227,9 @@ func parseFields(block []byte, at int) (Request, error) {
 	d = hpack.NewDecoder(headerTableBytes, func(f hpack.HeaderField) {
 		s.size += int(f.Size())
 		if s.size > maxHeaderList {
-			// HPACK can encode a field of 4 KiB as one byte, so a small block can decode to a huge
-			// list. Stop decoding here: the request is too large, and the other fields do not
-			// change this.
+			// HPACK can encode a field of 4 KiB as one byte, so a small header block can decode to
+			// a huge list of fields. The list has exceeded maxHeaderList, so the request is refused
+			// as too large. Stop decoding here, because no later field can change this.
 			d.SetEmitEnabled(false)
 			return
 		}

@@ -21,9 +21,9 @@ const (
 	defaultPipes        = 64
 )
 
-// lingerTimeout is how long the Engine waits until a client ends its direction. The Engine waits
-// after an Answer, and after a backend has failed, and the time begins when the client has
-// acknowledged the last byte.
+// lingerTimeout is how long the Engine waits for the FIN of a client after the Engine has sent FIN
+// to it. The Engine sends FIN first after an Answer, and after a backend has failed. The time
+// begins when the client has acknowledged the last byte.
 const lingerTimeout = 2 * time.Second
 
 // settleInterval is the time between two checks of the Engine after one side has failed: has the
@@ -270,8 +270,8 @@ func (s *engineState) relay(client, backend net.Conn, prefix []byte, session Ses
 	s.goroutines.relay(client, backend, prefix, session)
 }
 
-// begin counts a connection. If the Engine is stopping, begin returns false, and the caller must
-// close the connection.
+// begin counts a new connection of the Engine. If the Engine is stopping, begin returns false, and
+// the caller must close the connection.
 func (s *engineState) begin() bool {
 	s.open.Add(1)
 	if s.stopping.Load() {

@@ -33,8 +33,9 @@ const (
 	parkThreshold = int64(5 * time.Microsecond)
 )
 
-// Each epoll event has a token, which says what the event is for. The tokens of connections are not
-// negative; see entry. These are the tokens of the eventfd and of acceptors.
+// Each epoll event has a token, which says to which descriptor the event belongs. Connections have
+// the tokens 0, 1, 2 and so on; see the type entry. The eventfd and the acceptors have the negative
+// tokens below.
 const (
 	wakeToken     = -1
 	acceptorToken = -2 // the token of the first acceptor; the second one has -3

@@ -91,7 +91,9 @@ func (f *fencedLock) observe(holder string, renewed time.Time) {
 	}
 }
 
-// end ends the term if this process holds the Lease. The caller holds f.mu.
+// end ends the term of this process, that is, the time during which this process holds the Lease.
+// It calls lost, at most once in a term. If this process does not hold the Lease, end does nothing.
+// The caller holds f.mu.
 func (f *fencedLock) end() {
 	if f.expiry == nil {
 		return

@@ -39,8 +39,9 @@ func outdatedSince(a httpapi.Answer, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// Directory is a source that reads the EndpointSlices in the files of a directory. It never doubts
-// a list, because a person writes the files: if the directory is empty, there are no pods.
+// Directory is a source that reads the EndpointSlices in the files of a directory. It uses each
+// list without a check for lost objects, because a person writes the files: if the directory is
+// empty, there are no pods.
 type Directory struct {
 	Path    string
 	Service nodeselect.Ref

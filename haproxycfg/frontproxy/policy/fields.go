@@ -59,7 +59,8 @@ type reader = func(*yaml.Node) string
 // as a boolean.
 func isOff(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Value == "off" }
 
-// orOff returns a reader that stores -1 for off and for zero. -1 switches the field off.
+// orOff returns a reader for a setting that the policy file can switch off with the word off or
+// with zero. For both, the reader stores -1, because 0 in Settings means the default.
 func orOff[T int | time.Duration](to *T, read func(*T) reader) reader {
 	return func(n *yaml.Node) string {
 		if isOff(n) {

@@ -17,7 +17,7 @@ import (
 // MaxSize is the largest size of a file in bytes.
 const MaxSize = 64 << 10
 
-// maxFaults is the largest number of faults in an error.
+// maxFaults is the largest number of faults that the error of a policy file lists.
 const maxFaults = 20
 
 // Error is a fault in a file.

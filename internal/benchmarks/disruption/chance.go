@@ -12,8 +12,9 @@ func randomBatch(s setting, limit int) int {
 	return batch
 }
 
-// largestWave returns the largest size for which the expected number of waves that respect the
-// limit is at least e^-5. So with high probability, no larger wave exists.
+// largestWave returns the largest size of a wave that can respect the limit: the largest number of
+// nodes for which the expected number of such sets of nodes is at least e^-5. So with high
+// probability, no larger set respects the limit.
 func largestWave(s setting, limit int) int {
 	for size := s.nodes; size > 1; size-- {
 		if logBinomial(s.nodes, size)+float64(s.services)*math.Log(atMost(s, size, limit)) > -5 {

@@ -111,7 +111,9 @@ func (s *settings) run(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-// try sends the load over one way, to pods that no other way uses.
+// try starts the pods and one of the ways that the benchmark compares, such as a front proxy. It
+// sends the load through this way to the pods, and returns the measured result. Each way has pods
+// of its own.
 func (s *settings) try(ctx context.Context, w way) (r result, err error) {
 	dir, err := os.MkdirTemp("", "headgate-imbalance-")
 	if err != nil {

@@ -100,7 +100,8 @@ func (b *bench) tell(r peer.Router, p report.Point) {
 	fmt.Fprintln(b.progress, "  "+p.Problem)
 }
 
-// start starts a router, waits until it answers, and sends requests that fill its pools.
+// start starts a router and waits until it answers. After that, it sends requests, so that the
+// router has filled its connection and buffer pools before the measurement.
 func (b *bench) start(ctx context.Context, r peer.Router, hosts int) (*running, error) {
 	// Choose the port for the router, because a router that chooses a free port cannot report it.
 	// Reserve the port, and release it when the router listens.
@@ -195,7 +196,8 @@ func (b *bench) point(ctx context.Context, run *running, s stage, p *report.Poin
 	return nil
 }
 
-// others returns the time for which other programs have used the router's processor.
+// others returns for how long the processor core of the router was busy with other programs than
+// the router.
 func (b *bench) others(run *running) (time.Duration, error) {
 	busy, err := procfs.Busy(b.routerCore)
 	if err != nil {
@@ -292,8 +294,8 @@ func (b *bench) bulkTransfer(ctx context.Context, run *running, p *report.Point)
 	return nil
 }
 
-// left closes all connections and counts the descriptors that the router has not closed after two
-// seconds.
+// left closes all connections of clients and backends, and counts the descriptors that the router
+// still has open two seconds later. A router that leaks no descriptor has none.
 func (b *bench) left(ctx context.Context, run *running, p *report.Point) error {
 	held := float64(b.loop.Held())
 	b.loop.Release()

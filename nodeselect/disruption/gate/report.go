@@ -22,7 +22,7 @@ const maxName = 253
 type Applied struct {
 	// Source names the terminator in messages.
 	Source string
-	// ID identifies the configuration. Time is the time at which it was applied.
+	// ID identifies the configuration that HAProxy runs. Time is when the terminator applied it.
 	ID   string
 	Time time.Time
 	// Nodes are the nodes in the subsets, sorted by name.

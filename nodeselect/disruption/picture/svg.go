@@ -113,7 +113,8 @@ func (l *layout) text(x, y float64, attributes, text string) {
 	l.printf(`<text x="%s" y="%s" %s>%s</text>`+"\n", number(x), number(y), attributes, escape(text))
 }
 
-// legend writes the colours with the number of nodes.
+// legend draws a legend above the picture: for each class of nodes, its colour, its name and the
+// number of its nodes.
 func (l *layout) legend() {
 	x := 16.0
 	for class := range classes {
@@ -197,9 +198,10 @@ func (l *layout) rows() {
 	}
 }
 
-// marks writes the marks in the columns of one class of nodes. first is the first column of the
-// class. All these marks are one path. One column is a unit of its x coordinates, and one row is a
-// unit of its y coordinates, so the numbers are short.
+// marks draws one mark for each pair of a service and a node of its subset, for all nodes of one
+// class. A service has a row, and a node has a column; first is the first column of the class. All
+// these marks are one SVG path. In its coordinates, a column is 1 wide and a row is 1 high, so the
+// numbers in the path are short.
 func (l *layout) marks(class class, first int) {
 	if l.size[class] == 0 {
 		return

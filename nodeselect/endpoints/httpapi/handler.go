@@ -209,7 +209,9 @@ func parsePodsRequest(r *http.Request) (podsRequest, error) {
 	return req, nil
 }
 
-// refInPath returns the service that the path of a request names, or the zero Ref.
+// refInPath returns the service that the path of a request names by namespace, name and port. GET
+// /v1/pods and GET /v1/prometheus name no service: for them, it returns the zero Ref. If a part of
+// the path is malformed, refInPath returns an error.
 func refInPath(r *http.Request) (nodeselect.Ref, error) {
 	ref := nodeselect.Ref{Namespace: r.PathValue("namespace"), Service: r.PathValue("service"), Port: r.PathValue("port")}
 	if r.Pattern == "GET /v1/pods" || r.Pattern == "GET /v1/prometheus" {

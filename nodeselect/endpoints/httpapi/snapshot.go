@@ -207,7 +207,7 @@ func (s *snapshot) renderAll() *view {
 	return all
 }
 
-// revision returns a short hash of the parts.
+// revision returns a short hash of the parts together. Other parts give another revision.
 func revision(parts ...string) string {
 	hash := sha256.New()
 	for _, part := range parts {

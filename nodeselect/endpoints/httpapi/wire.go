@@ -94,8 +94,8 @@ func fieldError(field, format string, args ...any) error {
 	return &FieldError{field, fmt.Errorf(format, args...)}
 }
 
-// checkRef returns an error for the first name that cannot be a part of a URL or of a resource
-// name.
+// checkRef checks the namespace, the name and the port of ref. It returns an error for the first of
+// them that cannot be a part of a URL or of a resource name.
 func checkRef(ref nodeselect.Ref) error {
 	for _, part := range []struct{ field, value string }{{"namespace", ref.Namespace}, {"service", ref.Service}} {
 		if part.value == "" {
@@ -139,7 +139,8 @@ type received struct {
 	pods     []endpoints.Pod // sorted by address
 }
 
-// receivedZone and receivedPod have pointers for the members that an answer must have.
+// receivedZone and receivedPod are parts of a decoded answer. A member that each answer must have
+// is a pointer, so that parseAnswer can distinguish a missing member (nil) from false or "".
 type (
 	receivedZone struct {
 		Zone *string       `json:"zone"`
@@ -156,8 +157,8 @@ type (
 	}
 )
 
-// parseAnswer reads and checks the answer of a server about ref. If anything in the answer is
-// wrong, parseAnswer returns an error and no pods.
+// parseAnswer reads and checks the answer of a server to a request for the pods of ref. If anything
+// in the answer is wrong, parseAnswer returns an error and no pods.
 func parseAnswer(body []byte, ref nodeselect.Ref, maxPods int) (received, error) {
 	var (
 		version  int

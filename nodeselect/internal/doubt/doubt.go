@@ -16,9 +16,10 @@ import (
 // are removed.
 const ConfirmAfter = 5 * time.Minute
 
-// Lossy reports whether a list lacks so many of the known objects that it is doubtful: more than
-// half. gains is the number of objects in the list that replace lacking ones; 0 if no object can
-// replace another.
+// Lossy reports whether a new list is doubtful, because it lacks more than half of the known
+// objects. known is the number of objects before the list, and lacks is the number of those that
+// the list lacks. gains is the number of new objects in the list that may have replaced lacking
+// ones, as new pods replace old pods. If objects cannot replace each other, gains is 0.
 func Lossy(known, lacks, gains int) bool { return 2*(lacks-gains) > known }
 
 // Doubt holds the objects that a doubtful list lacks. The zero value has no objects. A Doubt uses

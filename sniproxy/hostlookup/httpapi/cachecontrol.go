@@ -82,7 +82,8 @@ func smaller(age *int64, value string) {
 	}
 }
 
-// nextDirective splits the value of a Cache-Control header into its first directive and the rest.
+// nextDirective splits the value of a Cache-Control header. It returns the name and the value of
+// the first directive, and the rest of the header after it.
 func nextDirective(s string) (name, value, rest string) {
 	end := strings.IndexAny(s, ",=")
 	if end < 0 {

@@ -87,7 +87,7 @@ func newSnapshot(hosts *hostlookup.Hosts) *snapshot {
 	return &snapshot{hosts, hex.EncodeToString(hash.Sum(nil)[:8])}
 }
 
-// snapshot returns the present hosts, or nil before the first publish.
+// snapshot returns the hosts of the last publish, or nil if publish has not been called yet.
 func (h *history) snapshot() *snapshot {
 	h.mu.Lock()
 	defer h.mu.Unlock()

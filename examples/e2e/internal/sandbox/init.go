@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RunInit is the main function of process 1. It never returns.
+// RunInit is the main function of process 1 in the PID namespace of the sandbox. It never returns.
 func RunInit() {
 	code, err := runInit()
 	if err != nil {

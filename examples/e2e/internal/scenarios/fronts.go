@@ -142,7 +142,8 @@ func (f *Fronts) start(ctx context.Context, policy string, flags ...string) (*Fr
 	return f.startOn(ctx, f.Local, policy, flags...)
 }
 
-// startOn does the same as start, on a node of any zone.
+// startOn does the same as start, but starts the front proxy on the node n, which may be in any
+// zone.
 func (f *Fronts) startOn(ctx context.Context, n *lab.Node, policy string, flags ...string) (*Front, error) {
 	i := len(f.fronts)
 	name := fmt.Sprintf("frontproxy-%s-%d", f.Service, i+1)
@@ -313,7 +314,8 @@ func variation(counts map[string]int) float64 {
 	return math.Sqrt(squares/float64(len(counts))) / mean
 }
 
-// row returns a row about the requests of a period. The row fails if one of the requests failed.
+// row returns a row of the report about the requests between from and to: their number, and how
+// many of them failed. One failed request makes the row fail.
 func (f *Fronts) row(log *httpload.Log[pod.Answer], from, to time.Time, what string) scenario.Row {
 	return scenario.Row{What: what, Requests: log.Count(from, to), Failed: len(log.Failures(from, to)), Err: log.Err(from, to)}
 }

@@ -10,8 +10,7 @@ import (
 	"github.com/headgate/headgate/internal/httpload"
 )
 
-// loadConfig, loadRun and request are types of package httpload for a load whose answers come from
-// pods.
+// These types are for HTTP load against the test pods: pod.Answer is the type of an answer.
 type (
 	loadConfig = httpload.Config[pod.Answer]
 	loadRun    = httpload.Run[pod.Answer]

@@ -54,7 +54,7 @@ func runParts(ctx context.Context, env *Env, report *scenario.Report) error {
 	return nil
 }
 
-// partsOf holds the values that the parts of the scenario share.
+// partsOf holds the cluster, the client and the test services that all parts of the scenario use.
 type partsOf struct {
 	c          *lab.Cluster
 	client     *lab.Machine

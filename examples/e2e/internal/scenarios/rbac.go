@@ -193,7 +193,7 @@ func (p *probe) review(ctx context.Context, namespace, group, resource, verb, na
 	return answer.Status.Allowed, nil
 }
 
-// inForce waits until the API server uses the new roles for its decisions.
+// inForce waits until the API server allows and refuses requests according to the new roles.
 func (p *probe) inForce(ctx context.Context, rights []right) error {
 	_, err := lab.Until(ctx, "the roles to be in force", 15*time.Second, func(ctx context.Context) error {
 		for _, r := range rights {

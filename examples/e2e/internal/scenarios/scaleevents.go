@@ -17,7 +17,8 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// nodeEvent is a change of a node and its effect on the configuration.
+// nodeEvent is a change of a node that the scenario makes, and the effect that the change must have
+// on the configuration.
 type nodeEvent struct {
 	name string
 	do   func(ctx context.Context, f *fleet, i int) error

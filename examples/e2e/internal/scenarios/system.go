@@ -27,7 +27,9 @@ const (
 	// seconds, because a change must take effect within three seconds and may need two rounds of
 	// checks.
 	agentInterval = time.Second
-	// holdDown is shorter than its default, because scenarios wait for it often.
+	// holdDown is the agents' -hold-down: how long a node still drains after the cause of its drain
+	// has ended. It is shorter than the default, because many scenarios wait until a drain has
+	// ended.
 	holdDown = 2 * time.Second
 	// zeroWeightDelay is agentInterval plus a quarter. The default values of these two settings
 	// have the same ratio.

@@ -23,7 +23,8 @@ const (
 	tracksPath = "/tracks"
 	// loadRate is the number of requests a second.
 	loadRate = 150
-	// effect is the time within which a change in a cluster must affect the client.
+	// effect is the longest time from a change in a cluster until the requests of the client show
+	// the change.
 	effect = 3 * time.Second
 )
 

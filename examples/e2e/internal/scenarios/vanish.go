@@ -87,8 +87,9 @@ func innerIsUp(p *lab.Process) error {
 	if err != nil {
 		return err
 	}
-	// Each of two clusters has etcd, kube-apiserver, kube-controller-manager and three
-	// kube-proxies. The test itself has three stages.
+	// The inner test has at least 15 processes. Each of its two clusters has six: etcd,
+	// kube-apiserver, kube-controller-manager and three kube-proxies. The test program itself runs
+	// as three processes, one for each stage of the sandbox.
 	if len(marked) < 2*6+3 {
 		return fmt.Errorf("only %d processes: %s", len(marked), strings.Join(marked, ", "))
 	}

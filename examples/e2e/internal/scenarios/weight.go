@@ -53,9 +53,9 @@ func (s *System) moveWeight(ctx context.Context, t *traffic, from, to *lab.Clust
 	return s.weightGone(ctx, t, fmt.Sprintf("%s 100 to 0 and %s 0 to 100 at once", from.Name, to.Name), from, start)
 }
 
-// weightGone adds a row about a cluster whose weight was set to 0. The agents delay a weight of 0
-// by zeroWeightDelay. During this delay, the cluster must still get requests. Later than 3 s after
-// the time since, the cluster must get no requests.
+// weightGone adds a row to the report about a cluster whose weight became 0 at the time since. The
+// agents publish a weight of 0 only after zeroWeightDelay. The row fails if the last request
+// reaches the cluster before the end of this delay, or more than 3 s after since.
 func (s *System) weightGone(ctx context.Context, t *traffic, what string, c *lab.Cluster, since time.Time) error {
 	took, err := t.last(ctx, "in "+c.Name, since, within(c))
 	if err == nil {

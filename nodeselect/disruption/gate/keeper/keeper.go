@@ -162,8 +162,9 @@ func (k *Keeper) observe(ctx context.Context, use func(gate.Input, []gate.Grant)
 	var ended map[gate.Grant]string
 	err := k.Store.Decide(ctx, func(grants []gate.Grant) (changes leases.Changes, err error) {
 		ended = map[gate.Grant]string{}
-		// Read the state of the nodes after the grants. A state that is older than a grant could
-		// end the grant by mistake.
+		// Read the state of the nodes only here, after Decide has read the grants. If the state
+		// were older than a grant, the Keeper could end the grant because of something that
+		// happened before the grant began.
 		in, err := k.read(ctx)
 		if err != nil {
 			return changes, err
@@ -221,8 +222,9 @@ func (k *Keeper) next(ctx context.Context, in gate.Input, grants []gate.Grant, c
 // maxAsked is the number of agents that a Keeper asks at the same time.
 const maxAsked = 50
 
-// askAgents asks the agents of the granted nodes that are present. Element i of the result is true
-// if the agent of the node of grant i answers "up", or if Keeper.Up is nil.
+// askAgents asks the agents of granted nodes whether they answer "up". Element i of the result is
+// true if the agent on the node of grants[i] answers "up". askAgents does not ask about a node that
+// is away; its element is false. If Keeper.Up is nil, all elements are true.
 func (k *Keeper) askAgents(ctx context.Context, g *gate.Gate, nodes map[string]gate.Node, grants []gate.Grant) []bool {
 	up := make([]bool, len(grants))
 	var group errgroup.Group

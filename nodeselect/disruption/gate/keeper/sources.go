@@ -26,8 +26,8 @@ import (
 // call it.
 type Report func(context.Context) (gate.Applied, error)
 
-// Limits of a Report from a URL. While the terminator is applying a change, the Report tries again
-// after each reportRetry, for up to reportTimeout.
+// While a terminator applies a change, it answers a request for its report with 503. A Report from
+// a URL then sends the request again every reportRetry, and gives up after reportTimeout.
 const (
 	reportTimeout = 10 * time.Second
 	reportRetry   = 300 * time.Millisecond

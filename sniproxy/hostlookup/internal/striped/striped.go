@@ -25,8 +25,9 @@ const stripeBits = 6
 // A stripe has one counter for each kind. It has the size of a cache line, 64 bytes.
 type stripe [MaxKinds]atomic.Uint64
 
-// Add counts one event. The address of the goroutine's stack selects the stripe. So two goroutines
-// that run at the same time usually use different stripes, and a goroutine usually keeps its stripe.
+// Add counts one event of a kind. Each counter is split into stripes, which lie in different cache
+// lines. The address of the goroutine's stack selects the stripe. So two goroutines that run at the
+// same time usually write to different stripes, and a goroutine usually keeps its stripe.
 func (c *Counters) Add(kind uint8) {
 	var onStack byte
 	number := uint64(uintptr(unsafe.Pointer(&onStack)) >> 11) // no stack is smaller than 2 KiB

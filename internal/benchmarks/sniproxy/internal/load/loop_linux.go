@@ -36,9 +36,10 @@ type Loop struct {
 // ends, run notices this within longestWait.
 const longestWait = 100
 
-// file is the owner of a descriptor in the loop. The loop calls ready when the descriptor has an
-// event. The loop may also call ready without an event of this descriptor: an event of a closed
-// descriptor can reach a new file whose descriptor has the same number.
+// file is the owner of a descriptor in the loop. The loop calls ready when epoll reports an event
+// of the descriptor. ready must tolerate a call without an event: after the loop has closed a
+// descriptor, a new file may get the same number, and a late event of the closed descriptor then
+// calls ready of the new file.
 type file interface{ ready(l *Loop) }
 
 // New starts backends on free ports of 127.0.0.1. All host names must be as long as host.

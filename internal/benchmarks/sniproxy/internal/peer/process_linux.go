@@ -121,7 +121,7 @@ func (p *Process) Stop() {
 	<-p.ended
 }
 
-// tail is a writer that keeps the last kilobyte.
+// tail is a writer that keeps the last kilobyte written to it.
 type tail struct {
 	mu  sync.Mutex
 	end []byte
