@@ -30,6 +30,12 @@ func (s *Server) isTrusted(client netip.Addr) bool {
 	return !client.IsValid()
 }
 
+// isExempt reports whether a new connection counts for no source. The source of a connection that
+// may begin with a PROXY header is not known yet.
+func (s *Server) isExempt(peer netip.Addr, use proxyUse) bool {
+	return use != proxyNone || s.isTrusted(peer)
+}
+
 // countForSource runs when the whole PROXY header has arrived, or when the first bytes show that
 // the connection has no header. Until then, the connection belongs to no source. countForSource
 // adds the connection to the connections of its source: the client that the header names, or else
@@ -70,6 +76,20 @@ func (s *Server) makeRoom() {
 	for _, victim := range s.conns.Shed() {
 		victim.close()
 	}
+}
+
+// makeRoomFor closes a connection for a new one, which has got the last descriptor of the process.
+// It returns false if the Server must close the new connection instead: its source has the most
+// connections, or more than the limit.
+func (s *Server) makeRoomFor(client netip.AddrPort) bool {
+	peer := client.Addr().Unmap()
+	use, err := s.proxyUse(peer)
+	if err != nil {
+		return false
+	}
+	victim, err := s.conns.MakeRoom(fairshare.KeyOf(peer), s.isExempt(peer, use))
+	victim.close()
+	return err == nil
 }
 
 // limitError returns the error of this package for an error of fairshare.

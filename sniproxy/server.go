@@ -225,6 +225,7 @@ func (s *Server) init() error {
 		s.engine.KeepAlive = s.KeepAlive
 		s.engine.Portable = s.portable
 		s.engine.AcceptError = s.acceptFailed
+		s.engine.MakeRoom = s.makeRoomFor
 	})
 	return s.invalid
 }
@@ -296,7 +297,7 @@ func (s *Server) accept(l *listener, c relay.Conn) relay.Session {
 	*p = preface{proxyUse: use, parser: peek.Parser{Accept: l.protocols, MaxBytes: s.MaxHello}}
 	n.preface, n.phase = p, PhasePeek
 	// If Add succeeds, other goroutines use n.
-	victim, err := s.conns.Add(n, fairshare.KeyOf(peer.Addr()), use != proxyNone || s.isTrusted(peer.Addr()))
+	victim, err := s.conns.Add(n, fairshare.KeyOf(peer.Addr()), s.isExempt(peer.Addr(), use))
 	if err != nil {
 		n.putPreface()
 		n.phase = PhaseAccept
@@ -409,7 +410,7 @@ type Load struct {
 	Conns    int   // open connections
 	Peeking  int   // open connections whose clients have not named a host
 	Pipes    int64 // pipes for bulk transfers; each holds two descriptors
-	Shed     int64 // connections closed at accept since the start, for lack of descriptors
+	Shed     int64 // connections closed since the start, because no descriptor was free at accept
 	Draining bool  // Shutdown or Close was called
 }
 

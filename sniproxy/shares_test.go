@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -81,6 +83,48 @@ func TestSilentPeersMakeRoom(t *testing.T) {
 			})
 		})
 	}
+}
+
+// scarceListener returns EMFILE once for each connection before it returns the connection, while
+// scarce is true.
+type scarceListener struct {
+	net.Listener
+	scarce  atomic.Bool
+	pending net.Conn
+}
+
+func (l *scarceListener) Accept() (net.Conn, error) {
+	if c := l.pending; c != nil {
+		l.pending = nil
+		return c, nil
+	}
+	c, err := l.Listener.Accept()
+	if err == nil && l.scarce.Load() {
+		l.pending = c
+		return nil, syscall.EMFILE
+	}
+	return c, err
+}
+
+// The process has no free descriptor when a client connects. The Server serves this client, because
+// another source has more connections, and loses one. The Server closes a connection whose source
+// has the most itself.
+func TestLastDescriptorGoesToTheSmallSource(t *testing.T) {
+	r := newRouter(t, portable, hosts{"a.example": newEcho(t).addr}, func(s *sniproxy.Server) { s.MaxConnsPerSource = 3 })
+	l := &scarceListener{Listener: listenLocal(t)}
+	front := r.serveOn(l, 0)
+	for range 3 {
+		openFrom(t, flooder, front, "a.example")
+	}
+	l.scarce.Store(true)
+	openFrom(t, honest, front, "a.example")
+	require.ErrorIs(t, r.next().Err, sniproxy.ErrEvictedIdle)
+	require.Zero(t, r.Load().Shed)
+
+	// Now each source has one connection, so no source has more than its share.
+	require.Eventually(t, func() bool { return r.Load().Conns == 2 }, patience, poll)
+	requireClosed(t, dialFrom(t, honest, front))
+	require.EqualValues(t, 1, r.Load().Shed)
 }
 
 // One source uses up MaxConns with relayed connections that are idle. The Server still accepts a

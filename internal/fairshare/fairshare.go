@@ -163,7 +163,7 @@ func (t *Table[T]) add(m T, key Key, exempt bool, to state) (victim T, err error
 	defer t.mu.Unlock()
 	var none T
 	src := t.sources[key]
-	if !exempt && t.MaxPerSource > 0 && src != nil && src.conns() >= t.MaxPerSource {
+	if t.sourceFull(src, exempt) {
 		return none, ErrSourceFull
 	}
 	if t.Max > 0 && t.waiting+t.serving >= t.Max || t.MaxFiles > 0 && t.files() >= t.MaxFiles {
@@ -181,6 +181,11 @@ func (t *Table[T]) add(m T, key Key, exempt bool, to state) (victim T, err error
 	e.source, e.units = t.sourceOf(key, exempt), 1
 	t.begin(m, to)
 	return victim, nil
+}
+
+// sourceFull reports whether a source has MaxPerSource connections. src may be nil.
+func (t *Table[T]) sourceFull(src *source[T], exempt bool) bool {
+	return !exempt && t.MaxPerSource > 0 && src != nil && src.conns() >= t.MaxPerSource
 }
 
 func (t *Table[T]) files() int { return t.waiting + 2*t.serving }
@@ -262,7 +267,7 @@ func (t *Table[T]) Move(m T, key Key, exempt bool) error {
 	if src == old {
 		return nil
 	}
-	full := !exempt && t.MaxPerSource > 0 && src.conns() >= t.MaxPerSource
+	full := t.sourceFull(src, exempt)
 	t.end(m)
 	t.leave(old)
 	e.source = src
@@ -310,6 +315,26 @@ func (t *Table[T]) Shed() (victims []T) {
 		}
 	}
 	return victims
+}
+
+// MakeRoom evicts a connection for a new connection of the source key, although the Table is below
+// its limits: the process has no free descriptor, so the new connection needs the descriptor of
+// another one. It chooses the victim like Add of a full Table. The caller must close the victim,
+// and then call Add for the new connection. The error is nil, ErrFull or ErrSourceFull. After an
+// error, the caller must close the new connection.
+func (t *Table[T]) MakeRoom(key Key, exempt bool) (victim T, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var none T
+	src := t.sources[key]
+	if t.sourceFull(src, exempt) {
+		return none, ErrSourceFull
+	}
+	if victim = t.victimFor(src, exempt); victim == none {
+		return none, ErrFull
+	}
+	t.evict(victim)
+	return victim, nil
 }
 
 // Evicted reports whether a connection was evicted. After Remove, the result is false.

@@ -350,6 +350,34 @@ func TestShed(t *testing.T) {
 	require.Empty(t, (&table{t: t}).Shed())
 }
 
+// Without a free descriptor, the Table makes room for a new connection as if it were full.
+func TestMakeRoom(t *testing.T) {
+	tab := &table{t: t}
+	tab.MaxPerSource = 20
+	slow := tab.wait(honest)
+	silent := tab.waitAll(20, flooder)
+	victim, err := tab.MakeRoom(key(honest), false)
+	require.NoError(t, err)
+	require.Same(t, silent[0], victim)
+	require.True(t, tab.Evicted(victim))
+	tab.Remove(victim)
+	victim, err = tab.MakeRoom(key(flooder), false)
+	require.NoError(t, err)
+	require.Same(t, silent[1], victim)
+	tab.Remove(victim)
+	tab.waitAll(2, flooder)
+	_, err = tab.MakeRoom(key(flooder), false)
+	require.ErrorIs(t, err, fairshare.ErrSourceFull)
+	require.False(t, tab.Evicted(slow))
+
+	equal := &table{t: t}
+	equal.serve(2, flooder)
+	equal.serve(2, honest)
+	victim, err = equal.MakeRoom(key(honest), false)
+	require.ErrorIs(t, err, fairshare.ErrFull)
+	require.Nil(t, victim)
+}
+
 func TestWaitAgain(t *testing.T) {
 	tab := newTable(t, 2)
 	c := tab.serve(2, honest)

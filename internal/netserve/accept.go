@@ -30,9 +30,9 @@ func (b *Backoff) Next() time.Duration {
 func (b *Backoff) Reset() { b.pause = 0 }
 
 // Spare is a file descriptor in reserve, for a server that has run out of descriptors. The server
-// closes the Spare, accepts one connection with the freed descriptor, and closes this connection.
-// So the client sees the end of the connection, and can try another server. Without a Spare, the
-// client would wait in the backlog. The zero value is an empty Spare.
+// closes the Spare, and accepts one connection with the freed descriptor. Now the server knows the
+// source of this connection. It closes this connection, or a connection of another source. Without
+// a Spare, the client would wait in the backlog. The zero value is an empty Spare.
 type Spare struct{ file *os.File }
 
 // Fill opens the descriptor if the Spare is empty. It reports whether the Spare has a descriptor
@@ -65,11 +65,18 @@ type Loop struct {
 	Listener net.Listener
 	Stop     <-chan struct{} // to end Run, close Stop and then the Listener
 
-	// Failed, if not nil, is called after each failed accept. pause is the pause that follows.
-	Failed func(err error, pause time.Duration)
-	// Shed, if not nil, makes the Loop refuse clients when it runs out of descriptors: it uses a
-	// Spare to accept and close one connection, calls Shed, and does not pause.
+	// Failed, if not nil, is called after each failed accept. pause is the pause that follows. If
+	// the process has no free descriptor and Failed has closed connections, Failed returns true.
+	// Run then tries once more before it pauses.
+	Failed func(err error, pause time.Duration) (freed bool)
+	// Shed, if not nil, makes the Loop use a Spare when it runs out of descriptors. The Loop accepts
+	// one connection with the Spare. Unless MakeRoom returns true, the Loop closes this connection
+	// and calls Shed. It does not pause.
 	Shed func()
+	// MakeRoom, if not nil, is called for a connection that the Loop has accepted with the Spare. If
+	// MakeRoom has closed another connection in its place, MakeRoom returns true, and Run calls
+	// handle.
+	MakeRoom func(net.Conn) bool
 }
 
 // Run accepts connections and calls handle for each of them. If Stop is closed, Run returns
@@ -79,6 +86,7 @@ func (l *Loop) Run(handle func(net.Conn)) error {
 	var backoff Backoff
 	var spare Spare
 	defer spare.Close()
+	tried := false // Failed has freed descriptors since the last success or pause
 	for {
 		if l.Shed != nil {
 			spare.Fill()
@@ -86,6 +94,7 @@ func (l *Loop) Run(handle func(net.Conn)) error {
 		c, err := l.Listener.Accept()
 		if err == nil {
 			backoff.Reset()
+			tried = false
 			handle(c)
 			continue
 		}
@@ -98,13 +107,18 @@ func (l *Loop) Run(handle func(net.Conn)) error {
 			return err
 		}
 		pause := backoff.Next()
-		if l.Failed != nil {
-			l.Failed(err, pause)
+		freed := l.Failed != nil && l.Failed(err, pause)
+		if IsOutOfDescriptors(err) {
+			if freed && !tried {
+				tried = true
+				continue
+			}
+			if l.Shed != nil && l.useSpare(&spare, handle) {
+				backoff.Reset()
+				continue
+			}
 		}
-		if l.Shed != nil && IsOutOfDescriptors(err) && l.shedOne(&spare) {
-			backoff.Reset()
-			continue
-		}
+		tried = false
 		select {
 		case <-time.After(pause):
 		case <-l.Stop:
@@ -113,9 +127,10 @@ func (l *Loop) Run(handle func(net.Conn)) error {
 	}
 }
 
-// shedOne closes the spare descriptor, and then accepts and closes one connection, if a client
-// waits. It returns false if Accept fails again.
-func (l *Loop) shedOne(spare *Spare) bool {
+// useSpare closes the spare descriptor, and then accepts one connection, if a client waits. If
+// MakeRoom makes room for this connection, useSpare passes it to handle. Otherwise it closes this
+// connection. It returns false if Accept fails again.
+func (l *Loop) useSpare(spare *Spare, handle func(net.Conn)) bool {
 	if !spare.Fill() {
 		return false
 	}
@@ -129,6 +144,10 @@ func (l *Loop) shedOne(spare *Spare) bool {
 	c, err := l.Listener.Accept()
 	if err != nil {
 		return errors.Is(err, os.ErrDeadlineExceeded)
+	}
+	if l.MakeRoom != nil && l.MakeRoom(c) {
+		handle(c)
+		return true
 	}
 	c.Close()
 	l.Shed()

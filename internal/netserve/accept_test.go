@@ -48,6 +48,66 @@ func TestLoopSheds(t *testing.T) {
 	})
 }
 
+// A Loop keeps the connection that it accepted with its Spare if MakeRoom makes room for it.
+func TestLoopMakesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeListener()
+		stop := make(chan struct{})
+		room := make(chan bool, 1)
+		shed := make(chan struct{}, 1)
+		loop := Loop{
+			Listener: l, Stop: stop, Shed: func() { shed <- struct{}{} },
+			MakeRoom: func(net.Conn) bool { return <-room },
+		}
+		done := make(chan error, 1)
+		served := make(chan net.Conn, 1)
+		go func() { done <- loop.Run(func(c net.Conn) { served <- c }) }()
+		for _, made := range []bool{true, false, true} {
+			l.results <- accept{err: syscall.EMFILE}
+			room <- made
+			c := l.connect()
+			if made {
+				(<-served).Close()
+			} else {
+				<-shed
+			}
+			requireClosedByPeer(t, c)
+		}
+		require.Empty(t, shed)
+		close(stop)
+		l.Close()
+		require.Equal(t, ErrClosed, <-done)
+	})
+}
+
+// If Failed has closed connections, a Loop tries once more before it pauses or uses the Spare.
+func TestLoopTriesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeListener()
+		stop := make(chan struct{})
+		loop := Loop{Listener: l, Stop: stop, Failed: func(error, time.Duration) bool { return true }}
+		done := make(chan error, 1)
+		served := make(chan net.Conn, 1)
+		go func() { done <- loop.Run(func(c net.Conn) { served <- c }) }()
+		begin := time.Now()
+		for range 2 {
+			l.results <- accept{err: syscall.EMFILE}
+			l.connect().Close()
+			(<-served).Close()
+		}
+		require.Zero(t, time.Since(begin))
+		for range 2 {
+			l.results <- accept{err: syscall.EMFILE}
+		}
+		l.connect().Close()
+		(<-served).Close()
+		require.Equal(t, 10*time.Millisecond, time.Since(begin), "the second failure should pause")
+		close(stop)
+		l.Close()
+		require.Equal(t, ErrClosed, <-done)
+	})
+}
+
 func TestSpare(t *testing.T) {
 	var s Spare
 	require.True(t, s.Fill())

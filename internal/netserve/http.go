@@ -73,15 +73,15 @@ type httpListener struct {
 
 // Accept returns the next connection for which there is room. It closes each connection for which
 // there is no room. If the process has no free descriptor, Accept closes some open connections and
-// returns an error. http.Server then calls Accept again.
+// tries once more. If this fails too, Accept returns the error. http.Server then pauses, and calls
+// Accept again.
 func (l *httpListener) Accept() (net.Conn, error) {
-	for {
+	for tried := false; ; {
 		nc, err := l.Listener.Accept()
 		if err != nil {
-			if IsOutOfDescriptors(err) {
-				for _, victim := range l.limiter.conns.Shed() {
-					l.limiter.evict(victim)
-				}
+			if IsOutOfDescriptors(err) && l.limiter.shed() && !tried {
+				tried = true
+				continue
 			}
 			return nil, err
 		}
@@ -99,6 +99,16 @@ func (l *httpListener) Accept() (net.Conn, error) {
 		l.limiter.evict(victim)
 		return c, nil
 	}
+}
+
+// shed closes some connections after the process has run out of descriptors. It returns false if no
+// connection has to make room.
+func (l *HTTPLimiter) shed() bool {
+	victims := l.conns.Shed()
+	for _, victim := range victims {
+		l.evict(victim)
+	}
+	return len(victims) > 0
 }
 
 // evict closes a connection that makes room. c may be nil.

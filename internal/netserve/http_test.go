@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -115,6 +116,36 @@ func TestHTTPLimiterMakesRoom(t *testing.T) {
 			require.Positive(t, evicted)
 		})
 	}
+}
+
+// When the process has no free descriptor, one source loses waiting connections, and Accept returns
+// the next client without an error. So http.Server does not pause.
+func TestHTTPLimiterWithoutDescriptors(t *testing.T) {
+	inner := newFakeListener()
+	srv := &http.Server{Handler: http.NotFoundHandler()}
+	limiter := NewHTTPLimiter(srv, 0)
+	l := limiter.Listener(inner)
+	accepted := make(chan accept)
+	next := func() {
+		c, err := l.Accept()
+		accepted <- accept{c, err}
+	}
+	go next()
+	silent := inner.connect()
+	require.NoError(t, (<-accepted).err)
+
+	go next()
+	inner.results <- accept{err: syscall.EMFILE}
+	inner.connect()
+	requireClosedByPeer(t, silent)
+	require.NoError(t, (<-accepted).err)
+	evicted, _ := limiter.Counts()
+	require.EqualValues(t, 1, evicted)
+
+	go next() // the connections that it closes do not help, so it must not try for ever
+	inner.results <- accept{err: syscall.EMFILE}
+	inner.results <- accept{err: syscall.EMFILE}
+	require.ErrorIs(t, (<-accepted).err, syscall.EMFILE)
 }
 
 // The source with the most connections, none of which waits, cannot open another connection. If a

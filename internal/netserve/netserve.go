@@ -36,8 +36,17 @@ import (
 var ErrClosed = errors.New("netserve: group closed")
 
 // Handler serves one connection. When it returns, the Group closes the connection. Close cancels
-// ctx, and Shutdown does not.
+// ctx, and Shutdown does not. Evicted needs ctx, or a context derived from ctx.
 type Handler func(ctx context.Context, c net.Conn)
+
+// Evicted reports whether a Group has closed a connection to make room for another one. ctx is the
+// context of the connection's Handler.
+func Evicted(ctx context.Context) bool {
+	c, ok := ctx.Value(connKey{}).(*conn)
+	return ok && c.evicted.Load()
+}
+
+type connKey struct{}
 
 // Group serves the connections of any number of listeners until Shutdown or Close. After that, it
 // cannot be used again. The zero value is ready to use. Do not change the fields after the first
@@ -53,6 +62,10 @@ type Group struct {
 	// At most MaxConns connections may wait, or 128 if MaxConns is smaller than 128. The Group
 	// closes each new connection above this number.
 	MaxConns int
+
+	// Refused, if not nil, is called for each connection that the Group closes because too many
+	// connections wait already. Several goroutines may call it at the same time.
+	Refused func(net.Conn)
 
 	// AcceptError, if not nil, is called after each failed accept. pause is the pause that follows.
 	// The goroutine of Serve calls it.
@@ -73,9 +86,10 @@ type Group struct {
 // conn is a connection whose handler has not returned yet.
 type conn struct {
 	net.Conn
-	cancel context.CancelFunc // of the handler's context
-	begin  time.Time          // when the Group accepted the connection
-	share  fairshare.Entry[*conn]
+	cancel  context.CancelFunc // of the handler's context
+	begin   time.Time          // when the Group accepted the connection
+	evicted atomic.Bool        // see Evicted
+	share   fairshare.Entry[*conn]
 }
 
 // ShareEntry implements fairshare.Member.
@@ -96,19 +110,23 @@ func (g *Group) Serve(l net.Listener, handle Handler) error {
 	}
 	defer g.removeListener(&l)
 
-	loop := Loop{Listener: l, Stop: g.stop, Failed: func(err error, pause time.Duration) {
+	loop := Loop{Listener: l, Stop: g.stop, Failed: func(err error, pause time.Duration) (freed bool) {
 		if IsOutOfDescriptors(err) {
-			for _, victim := range g.served.Shed() {
-				victim.close()
+			victims := g.served.Shed()
+			for _, victim := range victims {
+				victim.evict()
 			}
+			freed = len(victims) > 0
 		}
 		if g.AcceptError != nil {
 			g.AcceptError(l, err, pause)
 		}
+		return freed
 	}}
 	err := loop.Run(func(nc net.Conn) {
-		ctx, cancel := context.WithCancel(context.Background())
-		c := &conn{Conn: nc, cancel: cancel, begin: time.Now()}
+		c := &conn{Conn: nc, begin: time.Now()}
+		ctx, cancel := context.WithCancel(context.WithValue(context.Background(), connKey{}, c))
+		c.cancel = cancel
 		if !g.addConn(c) {
 			c.close()
 			return
@@ -164,6 +182,12 @@ func (c *conn) close() {
 	c.cancel()
 }
 
+// evict closes a connection that makes room for another one.
+func (c *conn) evict() {
+	c.evicted.Store(true)
+	c.close()
+}
+
 // serveConn calls the handler, and closes the connection afterwards, even if the handler panics. If
 // hasRoom is false, serveConn first waits until there is room, and only then calls the handler.
 func (g *Group) serveConn(ctx context.Context, c *conn, handle Handler, hasRoom bool) {
@@ -183,7 +207,7 @@ func (g *Group) makeRoom(c *conn) bool {
 		return false
 	}
 	if victim != nil {
-		victim.close()
+		victim.evict()
 	}
 	return true
 }
@@ -210,6 +234,9 @@ const minWaiting = 128
 func (g *Group) waitForRoom(ctx context.Context, c *conn) bool {
 	defer g.waiting.Add(-1)
 	if g.waiting.Add(1) > int64(max(g.MaxConns, minWaiting)) {
+		if g.Refused != nil {
+			g.Refused(c.Conn)
+		}
 		return false
 	}
 	for {

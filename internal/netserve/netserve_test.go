@@ -394,6 +394,79 @@ func TestOneSourceCannotTakeAllPlaces(t *testing.T) {
 	require.Equal(t, ErrClosed, <-done)
 }
 
+// When the process has no free descriptor, the source with the most connections loses one, and the
+// next client does not wait for a pause.
+func TestGroupWithoutDescriptors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeListener()
+		g := &Group{}
+		evicted := make(chan bool, 10)
+		done := serve(g, l, func(ctx context.Context, c net.Conn) {
+			echoBytes(ctx, c)
+			evicted <- Evicted(ctx)
+		})
+		var crowd []net.Conn
+		for range 3 { // a pipe has no IP address, so all belong to one source
+			c := l.connect()
+			roundTrip(t, c)
+			crowd = append(crowd, c)
+			time.Sleep(time.Second)
+		}
+		client, server := net.Pipe()
+		l.results <- accept{conn: connFrom{server, "192.0.2.1"}}
+		roundTrip(t, client)
+
+		begin := time.Now()
+		l.results <- accept{err: syscall.EMFILE}
+		c := l.connect()
+		roundTrip(t, c)
+		require.Zero(t, time.Since(begin))
+		requireClosedByPeer(t, crowd[0])
+		require.True(t, <-evicted)
+		roundTrip(t, client)
+		c.Close()
+		require.False(t, <-evicted)
+		require.NoError(t, g.Close())
+		require.NoError(t, g.Shutdown(t.Context()))
+		require.Equal(t, ErrClosed, <-done)
+	})
+}
+
+// connFrom is a connection of a client with an IP address.
+type connFrom struct {
+	net.Conn
+	ip string
+}
+
+func (c connFrom) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.ParseIP(c.ip)} }
+
+// A Group reports each connection that it closes because too many wait.
+func TestRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeListener()
+		refused := make(chan net.Conn, 1)
+		g := &Group{MaxConns: 1, Refused: func(c net.Conn) { refused <- c }}
+		done := serve(g, l, echoBytes)
+		served := l.connect()
+		roundTrip(t, served)
+		var waits []net.Conn
+		for range minWaiting {
+			waits = append(waits, l.connect())
+		}
+		synctest.Wait()
+		require.Empty(t, refused)
+		requireClosedByPeer(t, l.connect())
+		require.NotNil(t, <-refused)
+		roundTrip(t, served)
+		require.NoError(t, g.Close())
+		require.NoError(t, g.Shutdown(t.Context()))
+		require.Equal(t, ErrClosed, <-done)
+		for _, c := range append(waits, served) {
+			requireClosedByPeer(t, c)
+		}
+	})
+}
+
 func TestCloseDropsTheConnectionThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &Group{MaxConns: 1}

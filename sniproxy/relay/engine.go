@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"net"
+	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -77,9 +78,15 @@ type Engine struct {
 
 	// AcceptError, if not nil, reports the error of a failed accept. The Engine calls it after each
 	// failure. If accept failed because the process has no free descriptor, the Engine accepts one
-	// connection and closes it at once. After any other failure, or if it cannot do this, the
-	// Engine accepts no connection for 5 ms to 1 s.
+	// connection with a descriptor that it holds in reserve, and calls MakeRoom. After any other
+	// failure, or if it cannot do this, the Engine accepts no connection for 5 ms to 1 s.
 	AcceptError func(error)
+	// MakeRoom, if not nil, decides about a connection that the Engine has accepted with its
+	// descriptor in reserve. The argument is the address of the client. MakeRoom returns true if it
+	// has closed another connection with Conn.Close, so that the Engine can keep the new one. If
+	// MakeRoom is nil or returns false, the Engine closes the new connection. MakeRoom must not
+	// block. Several goroutines may call it at the same time.
+	MakeRoom func(client netip.AddrPort) bool
 
 	shared engineState
 }
@@ -156,6 +163,7 @@ type settings struct {
 	helloTimeout, dialTimeout, idleTimeout, halfClose, keepAlive time.Duration
 	helloLimit, loops, pipes                                     int
 	acceptError                                                  func(error)
+	makeRoom                                                     func(netip.AddrPort) bool
 }
 
 // shorter returns the shorter one of two time-outs. A time-out of 0 means no time-out.
@@ -177,9 +185,13 @@ func (e *Engine) settings() settings {
 		loops:        cmp.Or(max(e.Loops, 0), runtime.GOMAXPROCS(0)),
 		pipes:        max(cmp.Or(e.Pipes, defaultPipes), 0),
 		acceptError:  e.AcceptError,
+		makeRoom:     e.MakeRoom,
 	}
 	if s.acceptError == nil {
 		s.acceptError = func(error) {}
+	}
+	if s.makeRoom == nil {
+		s.makeRoom = func(netip.AddrPort) bool { return false }
 	}
 	return s
 }

@@ -13,7 +13,7 @@ import (
 
 // acceptor is one listener of an event loop. It calls accept4(2) itself. After a failure of
 // accept4(2), it does the same as netserve.Loop. If the process has no free descriptor, it accepts
-// a connection and closes it. After any other failure, it pauses.
+// a connection with its spare descriptor. After any other failure, it pauses.
 type acceptor struct {
 	loop       *epollLoop
 	fd         int32 // -1 after close
@@ -74,13 +74,13 @@ func (a *acceptor) close(err error) {
 // returns EAGAIN. With many new connections, it does not need a round of the loop for each
 // connection.
 func (a *acceptor) accept() {
+	a.spare.Fill() // before accept4(2) uses the descriptors that have become free
 	for i := 0; i < a.batch; i++ {
 		fd, remote, e := sysAccept(a.fd)
 		switch e {
 		case noError:
 			a.backoff.Reset()
 			a.exhausted = false
-			a.spare.Fill()
 			a.start(fd, remote)
 			if a.fd < 0 {
 				return
@@ -122,9 +122,9 @@ func (a *acceptor) start(fd int32, remote netip.AddrPort) {
 
 // acceptFailed handles a failed accept. If the process has no free descriptor, Engine.AcceptError
 // can close connections, so the acceptor tries again in the next round. If the next round finds no
-// free descriptor either, acceptFailed accepts one connection with the spare descriptor and closes
-// it. Otherwise the backlog would keep the loop busy. After any other error, or if there is no
-// spare descriptor, the acceptor pauses.
+// free descriptor either, acceptFailed accepts one connection with the spare descriptor. Otherwise
+// the backlog would keep the loop busy. It keeps this connection if Engine.MakeRoom closes another
+// one for it. After any other error, or if there is no spare descriptor, the acceptor pauses.
 func (a *acceptor) acceptFailed(e errno) {
 	a.loop.engine.shared.settings.acceptError(fmt.Errorf("relay: accept: %w", e))
 	if a.fd < 0 {
@@ -137,11 +137,14 @@ func (a *acceptor) acceptFailed(e errno) {
 		}
 		a.exhausted = false
 		a.spare.Close()
-		if fd, _, e := sysAccept(a.fd); e == noError {
+		switch fd, remote, e := sysAccept(a.fd); {
+		case e != noError:
+		case a.loop.engine.shared.settings.makeRoom(remote):
+			a.start(fd, remote)
+		default:
 			sysClose(fd)
 			a.loop.engine.shared.shed.Add(1)
 		}
-		a.spare.Fill()
 		return
 	}
 	a.control(unix.EPOLL_CTL_MOD, 0)

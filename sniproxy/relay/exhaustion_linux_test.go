@@ -5,7 +5,9 @@ package relay
 import (
 	"io"
 	"net"
+	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -35,25 +37,8 @@ func TestDescriptorsRunOut(t *testing.T) {
 		to, err := net.ResolveTCPAddr("tcp", addr)
 		require.NoError(t, err)
 
-		// The clients' sockets are made before the limit falls.
 		const clients = 40
-		var fds []int
-		for range clients {
-			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-			require.NoError(t, err)
-			defer unix.Close(fd)
-			require.NoError(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(patience.Seconds())}))
-			fds = append(fds, fd)
-		}
-		var old unix.Rlimit
-		require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &old))
-		restore := func() { unix.Setrlimit(unix.RLIMIT_NOFILE, &old) }
-		defer restore()
-		// The clients' sockets have filled the gaps in the numbers, so few numbers below the limit
-		// are free.
-		low := unix.Rlimit{Cur: uint64(slices.Max(fds) + 4), Max: old.Max}
-		require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &low))
-
+		fds, restore := scarceDescriptors(t, clients)
 		sa := &unix.SockaddrInet4{Port: to.Port, Addr: [4]byte(to.IP.To4())}
 		shed, served := 0, 0
 		for _, fd := range fds {
@@ -88,6 +73,88 @@ func TestDescriptorsRunOut(t *testing.T) {
 			return err == nil && string(got) == "again"
 		})
 	})
+}
+
+// Without a free descriptor, the Engine keeps each new connection if MakeRoom closes another one.
+func TestMakeRoom(t *testing.T) {
+	forEach(t, func(t *testing.T, e *Engine) {
+		var mu sync.Mutex
+		var open []Conn // in the order of accept
+		e.MakeRoom = func(client netip.AddrPort) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			if !client.Addr().IsLoopback() || len(open) == 0 {
+				return false
+			}
+			open[0].Close()
+			open = open[1:]
+			return true
+		}
+		l, done := listen(t), make(chan Result, 100)
+		to := addrPort(l.Addr())
+		served := make(chan error, 1)
+		go func() {
+			served <- e.Serve(l, func(c Conn) Session {
+				mu.Lock()
+				defer mu.Unlock()
+				open = append(open, c)
+				return &script{done: done, hello: func(_ *script, data []byte, err error) Step {
+					if err != nil {
+						return Step{Action: Drop}
+					}
+					return Step{Action: Answer, Data: data}
+				}}
+			})
+		}()
+		warm := dial(t, to.String())
+		write(t, warm, "warm")
+		expect(t, warm, "warm")
+		warm.Close()
+		receive(t, done)
+		mu.Lock()
+		open = nil
+		mu.Unlock()
+
+		const clients = 40
+		fds, restore := scarceDescriptors(t, clients)
+		for _, fd := range fds {
+			require.NoError(t, unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}))
+		}
+		last := fds[clients-1]
+		_, err := unix.Write(last, []byte("x"))
+		require.NoError(t, err)
+		n, err := unix.Read(last, make([]byte, 1))
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		restore()
+		st := e.Stats()
+		require.Zero(t, st.Shed)
+		require.EqualValues(t, clients+1, st.Accepted)
+		require.NoError(t, e.Close())
+		require.ErrorIs(t, receive(t, served), ErrClosed)
+	})
+}
+
+// scarceDescriptors makes sockets for clients, and then leaves the process only few further
+// descriptors until restore is called.
+func scarceDescriptors(t *testing.T, clients int) (fds []int, restore func()) {
+	t.Helper()
+	for range clients {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		require.NoError(t, err)
+		t.Cleanup(func() { unix.Close(fd) })
+		require.NoError(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(patience.Seconds())}))
+		fds = append(fds, fd)
+	}
+	var old unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &old))
+	restore = sync.OnceFunc(func() { unix.Setrlimit(unix.RLIMIT_NOFILE, &old) })
+	t.Cleanup(restore)
+	// The clients' sockets have filled the gaps in the numbers, so few numbers below the limit are
+	// free.
+	low := unix.Rlimit{Cur: uint64(slices.Max(fds) + 4), Max: old.Max}
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &low))
+	return fds, restore
 }
 
 // After the acceptor has used its spare descriptor, a dial can get the number of this descriptor.

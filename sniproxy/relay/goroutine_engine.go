@@ -40,8 +40,12 @@ func (ge *goroutineEngine) serve(l net.Listener, accept func(Conn) Session) erro
 	loop := netserve.Loop{
 		Listener: l,
 		Stop:     stop,
-		Failed:   func(err error, _ time.Duration) { ge.shared.settings.acceptError(err) },
+		Failed: func(err error, _ time.Duration) bool {
+			ge.shared.settings.acceptError(err)
+			return false
+		},
 		Shed:     func() { ge.shared.shed.Add(1) },
+		MakeRoom: func(c net.Conn) bool { return ge.shared.settings.makeRoom(addrPort(c.RemoteAddr())) },
 	}
 	err := loop.Run(func(c net.Conn) { ge.accept(c, accept) })
 	if err == netserve.ErrClosed {
