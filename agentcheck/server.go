@@ -46,6 +46,12 @@ var (
 	// Timeout. Often the text of agent-send in HAProxy does not end in \n: HAProxy does not append
 	// a line end.
 	ErrNoName = errors.New("agentcheck: no name with a line end")
+	// ErrEvicted means that the server closed the connection to make room for a connection of
+	// another client address, before it had written the answer.
+	ErrEvicted = errors.New("agentcheck: closed to make room for another client")
+	// ErrTooManyConns means that the server closed the connection, because MaxConns exchanges ran
+	// and too many connections waited.
+	ErrTooManyConns = errors.New("agentcheck: too many connections wait")
 	// ErrPanic means that the handler panicked.
 	ErrPanic = errors.New("agentcheck: handler panicked")
 )
@@ -71,12 +77,15 @@ type Server struct {
 	Timeout time.Duration
 
 	// MaxConns limits the exchanges that run at the same time. 0 means DefaultMaxConns, a negative
-	// number means no limit. At the limit, a new connection usually waits until an exchange ends.
+	// number means no limit. At the limit, a new connection usually waits until an exchange ends. At
+	// most MaxConns connections wait, or 128 if MaxConns is smaller. The server closes each further
+	// one, and Finished receives ErrTooManyConns.
 	//
 	// A client that opens connections without end cannot keep HAProxy out. Each client address has
 	// a share of the exchanges: MaxConns divided by the number of client addresses. At the limit,
 	// if another client address has more exchanges than its share, the new connection does not
-	// wait: the server closes the oldest exchange of that address.
+	// wait: the server closes the oldest exchange of that address, and sets Exchange.Evicted. The
+	// server also does this if the process has no free descriptor.
 	MaxConns int
 
 	// Finished, if not nil, receives each finished exchange, for example to count it. The server
@@ -99,6 +108,9 @@ type Exchange struct {
 	// Err is nil if the server has written the answer. If Err is not nil, HAProxy got no answer and
 	// keeps the last one.
 	Err error
+	// Evicted is true if the server closed the connection to make room for a connection of another
+	// client address; see Server.MaxConns. If the answer was written before, Err is nil.
+	Evicted bool
 }
 
 // Serve answers the checks that arrive at l, until Shutdown or Close. After Shutdown or Close,
@@ -142,6 +154,11 @@ func (s *Server) init() {
 	if s.MaxConns != 0 {
 		s.group.MaxConns = max(s.MaxConns, 0)
 	}
+	s.group.Refused = func(c net.Conn) {
+		s.finished(context.Background(), Exchange{
+			Request: Request{LocalAddr: c.LocalAddr(), RemoteAddr: c.RemoteAddr()}, Err: ErrTooManyConns,
+		})
+	}
 	if s.Logger != nil {
 		s.group.AcceptError = func(l net.Listener, err error, pause time.Duration) {
 			s.Logger.Warn("agentcheck: accept failed", "listener", l.Addr(), "err", err, "pause", pause)
@@ -163,6 +180,9 @@ func (s *Server) serveConn(ctx context.Context, c net.Conn) {
 	x.Duration = time.Since(begin)
 	if x.Err == nil {
 		finish(c, space[:], deadline)
+	}
+	if x.Evicted = netserve.Evicted(ctx); x.Evicted && x.Err != nil && !errors.Is(x.Err, ErrPanic) {
+		x.Err = fmt.Errorf("%w: %w", ErrEvicted, x.Err)
 	}
 	s.finished(ctx, x)
 }

@@ -3,6 +3,7 @@ package agentcheck_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -434,7 +435,15 @@ func TestServerFreesThePlacesOfIdleClients(t *testing.T) {
 // HAProxy gets its answer even if another client opens more and more connections and sends no name.
 func TestServerAnswersBesideSilentClients(t *testing.T) {
 	const limit = 8
-	addr := start(t, &agentcheck.Server{MaxConns: limit, Timeout: time.Hour, ReadName: true, Handler: reply{State: up}})
+	var evicted, refused atomic.Int64
+	addr := start(t, &agentcheck.Server{MaxConns: limit, Timeout: time.Hour, ReadName: true, Handler: reply{State: up}, Finished: func(x agentcheck.Exchange) {
+		if x.Evicted && errors.Is(x.Err, agentcheck.ErrEvicted) {
+			evicted.Add(1)
+		}
+		if errors.Is(x.Err, agentcheck.ErrTooManyConns) && x.Request.RemoteAddr != nil {
+			refused.Add(1)
+		}
+	}})
 	dial := func(source string) net.Conn {
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
 		c, err := d.Dial("tcp", addr)
@@ -455,6 +464,8 @@ func TestServerAnswersBesideSilentClients(t *testing.T) {
 		require.NoError(t, c.Close())
 		dial("127.0.0.1") // the client returns
 	}
+	require.Positive(t, evicted.Load())
+	require.Positive(t, refused.Load())
 }
 
 func TestHandlers(t *testing.T) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ type metrics struct {
 	*cli.Metrics
 	checks   *prometheus.CounterVec
 	duration prometheus.Observer
+	limited  *prometheus.CounterVec
 	weight   *prometheus.GaugeVec
 	drain    *prometheus.GaugeVec
 	problems prometheus.Gauge
@@ -42,12 +44,15 @@ func newMetrics(lastContact func() time.Time) *metrics {
 		Metrics:  c,
 		checks:   c.CounterVec("checks_total", "Agent checks by service and outcome (answered, failed).", "service", "outcome"),
 		duration: c.HistogramVec("check_duration_seconds", "Time from accepting an agent check to its answer.", prometheus.ExponentialBuckets(20e-6, 4, 8)).WithLabelValues(),
+		limited:  c.CounterVec("limited_total", "Connections to agent ports that were closed because there were too many, by reason (evicted, full).", "reason"),
 		weight:   c.GaugeVec("weight_percent", "Weight that is answered for a service.", "service"),
 		drain:    c.GaugeVec("draining", "1 where the answer is to drain.", "service"),
 		problems: c.Gauge("problems", "Manifests and annotations that could not be followed, ports that could not be opened among them."),
 		ports:    c.Gauge("ports", "Ports that are open for agent checks."),
 		reason:   c.GaugeVec("drain_reason", "1 for what asks for the node's drain, or did until its hold-down ends.", "reason"),
 	}
+	m.limited.WithLabelValues(limitEvicted)
+	m.limited.WithLabelValues(limitFull)
 	add := func(name, help string, value func(nodeagent.State) float64) {
 		m.cluster = append(m.cluster, clusterGauge{c.Gauge(name, help), value})
 	}
@@ -79,7 +84,19 @@ func newMetrics(lastContact func() time.Time) *metrics {
 	return m
 }
 
+// Values of the label reason of limited_total.
+const (
+	limitEvicted = "evicted" // the connection made room for a client of another address
+	limitFull    = "full"    // the connection was new, and too many connections waited
+)
+
 func (m *metrics) finished(service string, x agentcheck.Exchange) {
+	switch {
+	case x.Evicted:
+		m.limited.WithLabelValues(limitEvicted).Inc()
+	case errors.Is(x.Err, agentcheck.ErrTooManyConns):
+		m.limited.WithLabelValues(limitFull).Inc()
+	}
 	outcome := "answered"
 	if x.Err != nil {
 		outcome = "failed"
