@@ -106,7 +106,7 @@ func (m *metrics) watchServer(srv *sniproxy.Server, d *drain.Drainer) {
 	m.GaugeFunc("connections", "Connections that are open.", func() float64 { return float64(srv.Load().Conns) })
 	m.GaugeFunc("connections_peeking", "Those of them that have not named a host.", func() float64 { return float64(srv.Load().Peeking) })
 	m.GaugeFunc("pipes", "Pipes for bulk transfers that exist.", func() float64 { return float64(srv.Load().Pipes) })
-	m.CounterFunc("shed_total", "Connections closed since descriptors or memory ran out.", nil, func() float64 { return float64(srv.Load().Shed) })
+	m.CounterFunc("shed_total", "Connections closed right after accept, because no descriptor was free.", nil, func() float64 { return float64(srv.Load().Shed) })
 	m.GaugeFunc("draining", "1 from /drain or SIGTERM on.", func() float64 { return cli.OneIf(d.Ready() != nil) })
 }
 
