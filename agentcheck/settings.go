@@ -224,8 +224,9 @@ func (w Weight) rank() int {
 	return 1 + MaxPercent - int(w.n)
 }
 
-// lower returns the lower one of w and v. If both have the same rank and only one is a percentage,
-// it returns the percentage, because every version of HAProxy accepts a percentage.
+// lower returns the one of w and v that gives the server less traffic. If both give it the same
+// traffic and only one is a percentage, lower returns the percentage, because every version of
+// HAProxy accepts a percentage.
 func (w Weight) lower(v Weight) Weight {
 	if w.rank() > v.rank() || w.rank() == v.rank() && w.kind == percentWeight {
 		return w

@@ -29,7 +29,8 @@ const (
 	RefusedServerName     Refusal = "server-name"     // no certificate covers the server name of the connection, see TLS.StrictSNI: HAProxy closes the connection
 )
 
-// refusals are the refusals in the order of their counters.
+// refusals contains all values of Refusal. The index of a value is the number of its counter in
+// HAProxy.
 var refusals = []Refusal{
 	RefusedDotSegment, RefusedHeaderName, RefusedClientHeader, RefusedConnection, RefusedUpgrade, RefusedMisdirected, RefusedRequests, RefusedConnections,
 	RefusedUndeclaredHost, RefusedUntrustedProxy, RefusedServerName,

@@ -300,8 +300,9 @@ func (v *validator) names(c *Config) {
 	}
 }
 
-// index returns the index of each element in all. The key is the name of the element. It adds a
-// fault for each name that occurs twice.
+// index returns a map from the name of each element of all to the index of the element. It adds a
+// fault for each name that occurs twice. kind says in the fault what the elements are, such as
+// "backend".
 func index[T any](v *validator, kind string, all []T, name func(*T) string) map[string]int {
 	found := make(map[string]int, len(all))
 	for i := range all {

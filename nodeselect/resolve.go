@@ -33,7 +33,8 @@ type Target struct {
 	// AppProtocol is the field appProtocol of the service port; empty if the port has no
 	// appProtocol.
 	AppProtocol string
-	// WeightPercent is the weight of the service; see Annotations.WeightPercent.
+	// WeightPercent is the weight of the service in percent, from the annotation of the Service;
+	// see Annotations.WeightPercent.
 	WeightPercent int
 	Nodes         []Node // sorted by name; Annotations.Resolve leaves them empty
 }

@@ -8,10 +8,10 @@ import (
 	"github.com/headgate/headgate/hashring"
 )
 
-// countZones assigns each member without a zone label to one of the zones of the cluster, by the
-// identity of the member. It returns a warning about such members. If they formed a zone of their
-// own, a single such node would get as many places as all nodes of another zone together. Without
-// Spread, countZones does nothing.
+// countZones assigns each node without a zone label to one of the zones of the cluster, by the
+// identity of the node. It returns a warning about such nodes. If they formed a zone of their own,
+// a single node without a label would be in as many subsets as all nodes of another zone together.
+// Without Spread, countZones does nothing.
 func (p *Pool) countZones() (warning string) {
 	if !p.spread {
 		return ""

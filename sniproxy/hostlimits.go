@@ -69,10 +69,10 @@ func (l *hostLimits) remove(host string, now int64) {
 // minSweep is the number of hosts below which sweep does not run.
 const minSweep = 1024
 
-// sweep removes each host that has no connection and whose fullAt has passed. add calls sweep when
-// the number of hosts has doubled since the last sweep, so add takes constant time on average. The
-// table has at most twice the number of hosts that the last sweep kept, or minSweep hosts if that
-// is more.
+// sweep removes each host that has no open connection and that has used up none of its rate: its
+// time fullAt has passed. add calls sweep when the number of hosts has reached sweepAt. This is
+// twice the number of hosts that the last sweep kept, but at least minSweep. So add takes constant
+// time on average, and the table never has more than sweepAt hosts.
 func (l *hostLimits) sweep(now int64) {
 	for host, use := range l.hosts {
 		if use.conns == 0 && use.fullAt <= now {

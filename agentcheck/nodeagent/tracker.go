@@ -142,9 +142,9 @@ func (s *State) addProblem(err error) {
 	}
 }
 
-// lastWeight is the last weight above 0 that the agent answered for a Service. It is zero if there
-// was no such weight. It also becomes zero at the end of the delay after the annotated weight has
-// fallen to 0.
+// lastWeight is the last weight above 0 that the agent answered for a Service. It is zero if the
+// agent has not answered such a weight. When the annotated weight falls to 0, the agent continues
+// to answer lastWeight for Rules.ZeroWeightDelay, and then sets lastWeight to zero.
 type lastWeight struct {
 	weight agentcheck.Weight
 	until  time.Time // when the answer becomes 0; the zero time if the annotated weight is above 0
@@ -253,8 +253,9 @@ func countNodes(snap snapshot, requests map[string]DrainRequest, own string) int
 	return max(snap.nodes-uncounted, seen)
 }
 
-// errNoNode returns an ErrNoNode for a missing node. The error names up to ten nodes that the agent
-// sees. If it sees none, the error has the number of all nodes.
+// errNoNode returns the error ErrNoNode: the cluster has no Node object with this name. The error
+// contains the names of up to ten other nodes. If the agent cannot see other nodes, it contains
+// their number.
 func (s snapshot) errNoNode(node string) error {
 	const most = 10
 	others := fmt.Sprintf("the cluster has %d others", s.nodes)

@@ -56,7 +56,7 @@ func (m *metrics) runtimeChanged(c deploy.RuntimeChange) {
 	}
 }
 
-// send sends the state of the parts of the proxy to a scrape.
+// send sends the present value of each metric to the scrape of Prometheus.
 func (m *metrics) send(send cli.Send) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()

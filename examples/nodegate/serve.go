@@ -39,7 +39,8 @@ func (c *serve) check(nodes []string) error {
 }
 
 const (
-	// maxAnswer is longer than the longest time for which a request waits.
+	// maxAnswer bounds the time until a request has its answer. It is longer than the longest time
+	// for which a request waits on purpose.
 	maxAnswer = 30 * time.Second
 	// stopTimeout is how long running requests may continue after SIGTERM.
 	stopTimeout = 5 * time.Second

@@ -39,7 +39,8 @@ const (
 // it cannot continue.
 func scenario(ctx context.Context, s *system, report func(step)) error {
 	s.startTraffic()
-	// Until HAProxy has the first answers of the agents, it gives all servers the same weight.
+	// HAProxy learns the weights from the answers of the agents, and treats all weights as equal
+	// before. So wait for the first answers.
 	if err := awaitChecks(ctx, s.agents(webService, tracksService, otherTracks)); err != nil {
 		return err
 	}

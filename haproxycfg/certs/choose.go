@@ -65,8 +65,8 @@ type Record struct {
 type Problem struct {
 	File    string // "" if no file is readable
 	Message string
-	// Warning is true if the problem is about a certificate that is in the list, for example one
-	// that has expired. It is false if HAProxy cannot use the certificate in the file.
+	// Warning is true if HAProxy uses the certificate nevertheless, for example one that has
+	// expired. It is false if HAProxy cannot use the certificate in the file.
 	Warning bool
 }
 

@@ -33,8 +33,8 @@ type Status struct {
 	// Refused describes the latest change if it is not in force because Limit or HAProxy has
 	// rejected it. Otherwise Refused is nil.
 	Refused *kube.Changes
-	// Waiting says why a change that may be applied is not in force yet. It is nil if no change
-	// waits.
+	// Waiting describes a change that Limit and HAProxy accept, but whose reload the Controller
+	// delays. It is nil if there is no such change.
 	Waiting *Waiting
 	// Reloads describes the reloads of HAProxy.
 	Reloads ReloadCounts

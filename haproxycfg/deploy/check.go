@@ -297,9 +297,10 @@ func continuation(line string) (string, bool) {
 	return strings.TrimPrefix(text, "| "), true
 }
 
-// addSources sets the Source of each message about one file. name and data are the name and the
-// content of the file. If a message names a proxy instead of a line, addSources also sets the Line
-// of the message to the first line of the proxy's section.
+// addSources sets the field Source of each message about one file: the text of the line that the
+// message is about. name and data are the name and the content of the file. Some messages of
+// HAProxy name a proxy instead of a line. For these, addSources also sets Line to the first line of
+// the section of this proxy.
 func addSources(found []Diagnostic, name string, data []byte) {
 	var lines [][]byte
 	for i := range found {

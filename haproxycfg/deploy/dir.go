@@ -413,8 +413,8 @@ func (d *Dir) apply(ctx context.Context, t target) (changed bool, err error) {
 	return changed, nil
 }
 
-// checkAndWrite calls Check, and then writes the files that are not yet in the directory. For its
-// arguments, see write.
+// checkAndWrite calls Check, and then writes the files that are not yet in the directory. The
+// comment of write describes the arguments.
 func (d *Dir) checkAndWrite(ctx context.Context, t target, written []bool, pending bool) (changed bool, err error) {
 	if d.Check != nil && !t.checked {
 		if err := d.Check(ctx, t.config); err != nil {

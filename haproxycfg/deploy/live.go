@@ -41,8 +41,9 @@ func variables(config []byte) []variable {
 	return all
 }
 
-// changedVariables returns the variables in after whose value differs from their value in at least
-// one of the earlier configurations.
+// changedVariables returns the variables of the configuration after that a running HAProxy may not
+// have yet: those that are missing, or have another value, in at least one of the earlier
+// configurations.
 func changedVariables(after []byte, earlier ...[]byte) []variable {
 	var changed []variable
 	for _, v := range variables(after) {
@@ -56,9 +57,8 @@ func changedVariables(after []byte, earlier ...[]byte) []variable {
 	return changed
 }
 
-// otherChange returns the name of one section in which two configurations differ. It ignores
-// differences in servers and in the values of variables. It returns "" if there is no other
-// difference.
+// otherChange compares two configurations, except for servers and values of variables. It returns
+// the name of one section that differs, or "". HAProxy needs a reload to make such a change.
 func otherChange(before, after []byte) string {
 	a, b := cutSections(before), cutSections(after)
 	for head := range a {

@@ -126,9 +126,10 @@ func (d *Dir) liveChange(t target, pending bool) (liveChange, error) {
 	return change, nil
 }
 
-// compareLive returns the change that leads to t. HAProxy has loaded the configuration good. An
-// interrupted Apply may have made some or all of the changes from good to disk in the running
-// HAProxy.
+// compareLive returns the change that makes the running HAProxy serve the configuration of t. good
+// is the configuration that HAProxy has loaded. disk is the configuration in the directory. It
+// differs from good if an earlier Apply was interrupted: HAProxy then has some or all of the
+// changes from good to disk.
 func compareLive(good, disk []byte, t target) liveChange {
 	after := t.text()
 	change := liveChange{

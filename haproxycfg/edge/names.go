@@ -38,8 +38,9 @@ func appendBackendKey(k []byte, r *routes.Route) []byte {
 		field("protocol " + string(r.Protocol))
 	}
 	if l := r.Limits; l != (routes.Limits{}) {
-		// HAProxy counts the requests of a whole backend. So a route with limits must not share a
-		// backend. Its key contains the host and path, which makes the key unique.
+		// HAProxy counts the requests of a whole backend. So a route with limits needs a backend of
+		// its own. Routes with equal keys share a backend, so add the host and path to the key:
+		// they make it unique.
 		field("limits")
 		for _, n := range [...]int{l.Requests, l.Connections, l.Source.Requests, l.Source.Connections} {
 			number(int64(n))

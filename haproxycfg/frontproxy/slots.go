@@ -37,8 +37,9 @@ func slotCount(pods int) int {
 // isSlotCount reports whether slotCount can return n.
 func isSlotCount(n int) bool { return n >= minSlots && n&(n-1) == 0 }
 
-// fill puts the servers of a backend into slots. It returns all slots as servers, and adds the
-// slots to s.
+// fill puts the servers of a backend into slots. s are the new slots of all backends, before are
+// the old ones. A server whose address had a slot in before keeps this slot. fill adds the slots of
+// the backend to s, and returns one server for each slot. The server of an empty slot is disabled.
 func (s Slots) fill(before Slots, backend string, servers []haproxycfg.Server, checked bool) []haproxycfg.Server {
 	kept := before.of(backend)
 	n, needed := len(kept), slotCount(len(servers))

@@ -110,7 +110,8 @@ func (f *fields) add(name string, same bool) {
 
 func (f fields) String() string { return strings.Join(f, ", ") }
 
-// objectCauses compares the objects of a cluster before and after. Both lists are sorted by name.
+// objectCauses returns a Cause for each node and service of a cluster that was added, removed or
+// changed. before and after are the objects, sorted by name.
 func objectCauses(cluster string, before, after nodeselect.Objects) []Cause {
 	var causes []Cause
 	add := func(object, what string) {

@@ -74,9 +74,10 @@ func (c *cost) add(o cost) {
 	c.descriptors += o.descriptors
 }
 
-// over compares the cost with the limits l, and with descriptors, the limit of descriptors. 0 means
-// no limit. If the cost exceeds a limit, over returns this limit and the field of a route that
-// causes the excess. Otherwise it returns two empty strings.
+// over returns the first limit that the cost c exceeds, as text for the operator, and the name of
+// the field of a route that has to change to reduce the cost. If c exceeds no limit, over returns
+// two empty strings. l are the limits of the operator. descriptors is the number of file
+// descriptors for checks; 0 means no limit.
 func (c cost) over(l Limits, descriptors int) (field, limit string) {
 	switch {
 	case c.routes > l.Routes:
@@ -108,7 +109,8 @@ type limiter struct {
 	refused map[routes.Ref]bool // services whose new agent port exceeds a limit
 }
 
-// service contains what a service adds to each backend of which it is a part.
+// service contains two properties of a service that determine how much each backend with this
+// service costs.
 type service struct {
 	nodes int
 	agent bool

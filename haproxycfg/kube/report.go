@@ -71,7 +71,7 @@ type Problem struct {
 	Warning bool `json:"warning,omitempty"`
 }
 
-// CertificateObject is the Object of a Problem of a certificate.
+// CertificateObject is the value of Problem.Object if the problem is about a certificate.
 const CertificateObject = "Certificate"
 
 // Error returns "file:line: cluster: object: field: message". It leaves out unknown parts.

@@ -203,7 +203,8 @@ func (s *salvaged) beginList(line int) {
 	root.Content = append(root.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: "routes", Line: line}, s.list)
 }
 
-// key reads a piece that is a key at the top level with its value.
+// key parses piece, the lines of one key at the top level of the file and its value. It adds the
+// key and the value to the present document, or the syntax error to s.others.
 func (s *salvaged) key(piece []sourceLine) {
 	nodes, err := s.parse(keyPiece, textOf(piece), piece[0].number)
 	if err != nil {

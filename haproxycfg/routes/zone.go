@@ -165,8 +165,10 @@ func (z zone) contains(host string) bool {
 // alias reports whether a host of the zone gets a CNAME record. Otherwise it gets addresses.
 func (z zone) alias(host string) bool { return z.target != "" && host != z.origin }
 
-// hosts returns the sorted names that need records: the hosts of table t that are in the zone, and
-// the names between these hosts and the origin that only a wildcard of t serves.
+// hosts returns the sorted names that need DNS records. These are the hosts of table t that are in
+// the zone, and also some names without a route. For example, the zone has the hosts
+// "*.example.com" and "a.b.example.com". In DNS, the record of "a.b.example.com" hides the wildcard
+// for the name "b.example.com", so "b.example.com" needs a record of its own.
 func (z zone) hosts(t Table) []string {
 	declared := map[string]bool{}
 	for _, h := range t.Hosts() {

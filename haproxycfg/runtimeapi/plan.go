@@ -342,8 +342,9 @@ func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
 		}
 		return
 	}
-	// fresh is true if s replaces another server in the same slot, or if an earlier change should
-	// have brought s into service. So no person and no agent has taken s out of service.
+	// fresh means that the plan itself decides whether the server gets requests: s is a new server
+	// in this slot, or an earlier change should have brought s into service. In both cases, no
+	// person and no agent has taken s out of service.
 	fresh := moved || was != nil && (was.Maint || was.Addr.IsValid() && was.Addr != s.Addr)
 	own := fresh || s.Force
 	blocked := row.Admin&(ForcedMaint|ForcedDrain) != 0

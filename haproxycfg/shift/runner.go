@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// Control stores the state of all shifts, and makes HAProxy send requests by this state.
+// Control stores the state of all shifts, and makes HAProxy divide the requests by the shares in
+// this state.
 type Control interface {
 	// Shifts returns the current state.
 	Shifts() (State, error)

@@ -112,8 +112,9 @@ func (s *State) bound(nodes []int32) int {
 			continue
 		}
 		least = max(least, ceil(k.members, k.max))
-		// The subsets of a service in several configurations are not independent, and zones are not
-		// random. So count one limit for each service.
+		// A service may have several limits: one for each configuration of the balancers, and one
+		// for each zone. The limits of one service are not independent of each other. So count only
+		// one limit of each service, and none of a zone.
 		if limit.zone == noZone && limit.service != last {
 			services[k]++
 			last = limit.service

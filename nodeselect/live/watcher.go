@@ -204,8 +204,9 @@ type follower struct {
 	reason string // text of the last Err, "" for nil
 }
 
-// update passes the changes in the queue to the Tracker, and judges the nodes at the time now. If
-// this makes a difference, it calls changed with a new Snapshot.
+// update passes the changes in the queue to the Tracker. The Tracker computes the verdict of each
+// node at the time now. If the Selection, the objects or the error have changed, update calls the
+// function changed with a new Snapshot.
 func (f *follower) update(now time.Time) {
 	b := f.queue.take(now)
 	reason := ""

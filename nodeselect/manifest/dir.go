@@ -266,7 +266,8 @@ func (w *dirWatch) result() (nodeselect.Objects, []nodeselect.Problem) {
 	return objects, w.withError(problems)
 }
 
-// The method slices does the same as result, for EndpointSlices.
+// The method slices returns all EndpointSlices in the files, sorted by namespace and name, and the
+// problems of all files.
 func (w *dirWatch) slices() ([]*discoveryv1.EndpointSlice, []nodeselect.Problem) {
 	list, problems := collectSlices(w.batches())
 	return list, w.withError(problems)

@@ -8,7 +8,7 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// coreKinds are the kinds of the apiVersion v1, without lists.
+// coreKinds are the kinds of the apiVersion v1. Kinds of lists such as NodeList are not in the map.
 var coreKinds = map[string]bool{
 	"Binding": true, "ComponentStatus": true, "ConfigMap": true, "Endpoints": true, "Event": true,
 	"LimitRange": true, "List": true, "Namespace": true, "Node": true, "PersistentVolume": true,

@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// parseYAML reads one YAML document as a whole.
+// parseYAML parses one YAML document at once, and not object by object.
 func parseYAML(doc document) batch {
 	b := batch{want: doc.want}
 	text, err := yamlToJSON(doc.text)

@@ -47,8 +47,8 @@ type Service struct {
 	// InFlight is the mean number of requests in flight from one balancer to one node; see
 	// Effective.
 	InFlight float64
-	// Connections is the number of effective connections. 0 means that Estimate computes the number
-	// from InFlight.
+	// Connections is the number of connections of equal load that would load the pods as unevenly
+	// as the real ones; see Effective. 0 means that Estimate computes the number from InFlight.
 	Connections float64
 }
 

@@ -178,8 +178,9 @@ func (k *core) stopWaiting(c *call, slow bool) (result, bool) {
 	return result{}, false
 }
 
-// staleAnswer returns the endpoint of e, for a lookup that gets no result from its call. Usually
-// the Level is Stale. If Set has stored a new endpoint during the call, the Level is Hit.
+// staleAnswer returns the stored endpoint of e for a lookup whose call of the source has failed or
+// takes too long. The endpoint is usually past its TTL, and the Level is then Stale. If Set has
+// stored a new endpoint during the call, the Level is Hit.
 func (k *core) staleAnswer(e *item, now int64) result {
 	level := Stale
 	if until, stored := unpackState(e.Value.state.Load()); now < until {

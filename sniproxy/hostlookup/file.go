@@ -73,7 +73,7 @@ func (f *File) Peek(host string) (Answer, error) {
 }
 
 // Load reads the file, unless it is certainly unchanged since the last reading. If Load returns an
-// error, the old hosts remain. Loaded gets this error too.
+// error, the old hosts remain. Load also passes this error to the function File.Loaded.
 func (f *File) Load() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -254,8 +254,9 @@ func (l *epollLoop) runTasks() {
 	}
 }
 
-// runQueue serves the connections in the queue. In this round or the round before, they stopped
-// before they had to wait for an event, so that the loop could serve other connections.
+// runQueue continues to copy for the connections in the queue. They still have bytes to copy, but
+// have paused so that the loop could serve other connections. Each of them entered the queue in
+// this round or in the round before.
 func (l *epollLoop) runQueue() {
 	l.queue, l.queueBefore = l.queueBefore, l.queue
 	for i, ec := range l.queueBefore {

@@ -191,7 +191,8 @@ func (d *direction) endPeer() {
 		return
 	}
 	if !closeWrite(d.to) {
-		// d.to cannot end one direction alone, so end both directions.
+		// closeWrite returns false if d.to has no way to end one direction alone. So end the whole
+		// connection.
 		d.conn.stop(d.src, nil)
 	}
 }

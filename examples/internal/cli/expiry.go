@@ -43,8 +43,8 @@ func (c certificateExpiry) Collect(ch chan<- prometheus.Metric) {
 }
 
 // PairExpiry returns the metric of CertificateExpiry for one certificate. file is the name of its
-// file. get is the GetCertificate or the GetClientCertificate of a [tls.Config] whose certificate
-// comes from KeyPair or ServerTLS.
+// file, for the label of the metric. get returns the certificate: it is the GetCertificate or the
+// GetClientCertificate of a [tls.Config] that KeyPair or ServerTLS has made.
 func PairExpiry[Info any](program, file string, get func(*Info) (*tls.Certificate, error)) prometheus.Collector {
 	return CertificateExpiry(program, func() map[string]time.Time {
 		pair, err := get(nil)

@@ -24,8 +24,9 @@ type PolicyFile struct {
 // maxPolicy is the largest size of a policy file in bytes.
 const maxPolicy = 1 << 20
 
-// Read returns the settings in Path. If Path is wrong and LastGood is good, Read returns the
-// settings in LastGood, true and an error. If both are wrong, ok is false.
+// Read parses the file at Path, and returns its settings, true and nil. If this file is missing or
+// wrong, but the file at LastGood is good, Read returns the settings in LastGood, true and the
+// error about Path. If both are wrong, it returns false and an error.
 func (f PolicyFile) Read() (s frontproxy.Settings, ok bool, err error) {
 	s, err = f.read()
 	if err == nil {

@@ -143,7 +143,7 @@ func (t *Traffic) forget(now time.Time) {
 	}
 }
 
-// podKey identifies a pod in the result of Pods.
+// podKey is the key of a pod in the map with which Pods adds up the traffic of each pod.
 type podKey struct{ zone, pod string }
 
 func (p PodTraffic) key() podKey { return podKey{p.Zone, p.Pod} }

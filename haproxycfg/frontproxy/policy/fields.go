@@ -13,7 +13,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/frontproxy"
 )
 
-// fields returns the fields of a file, in the order of frontproxy.Settings.
+// fields returns the fields of a policy file, in the order of the fields of frontproxy.Settings.
 func fields(s *frontproxy.Settings) []field {
 	limit := func(l *haproxycfg.Limit) []field {
 		return []field{{name: "requests", read: number(&l.Requests)}, {name: "connections", read: number(&l.Connections)}}

@@ -113,7 +113,7 @@ func (d *decoder) contradictions(err error) {
 	}
 }
 
-// fileName returns the name that a field of Settings has in a file.
+// fileName returns the name that a field of frontproxy.Settings has in a policy file.
 func fileName(field string) string {
 	if field == "RetryPercent" {
 		return "retryBudget"

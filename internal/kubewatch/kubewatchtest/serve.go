@@ -68,8 +68,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	s.requests = append(s.requests, Request{verb, sel.resource, query})
-	// Read s.cut and s.refused under one lock. If a test calls Refuse later, s.cut differs from the
-	// variable cut, and the watch ends.
+	// s.cut is the number of times that the Server has ended all watches. Read it and s.refused
+	// under one lock: if a test calls Refuse later, s.cut changes, and this watch ends.
 	refused, noStream, silent, cut := cmp.Or(s.refused[verb], s.refused[sel.resource]), s.noStream, s.silent, s.cut
 	s.mu.Unlock()
 	switch {

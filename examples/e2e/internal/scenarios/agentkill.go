@@ -85,8 +85,8 @@ func (s *System) awaitAgentGone(ctx context.Context, nodes []*lab.Node) error {
 	return err
 }
 
-// stillDrained returns an error if a request came through a node after the time since, or if
-// HAProxy does not drain the node.
+// stillDrained returns an error if a request came through node n after the time in the argument
+// since, or if HAProxy does not drain the node.
 func (s *System) stillDrained(ctx context.Context, t *traffic, n *lab.Node, since time.Time) error {
 	if r, ok := t.First(since, through(n)); ok {
 		return fmt.Errorf("a request came through %s after %s", n.Name, r.Start.Sub(since).Round(time.Millisecond))

@@ -173,7 +173,8 @@ func (f *Fronts) apiServerAway(ctx context.Context, report *scenario.Report, add
 	if err := pause(ctx, 30*time.Second); err != nil {
 		return err
 	}
-	// The API server cannot report the end of the pod, but HAProxy notices it.
+	// While the API server is down, it cannot report that the pod has ended. HAProxy notices it
+	// itself.
 	f.pods(f.Local)[0].Server.Kill()
 	if err := pause(ctx, 30*time.Second); err != nil {
 		return err

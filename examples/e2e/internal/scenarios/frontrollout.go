@@ -82,7 +82,8 @@ var frontPolicy = scenario.Scenario[*Env]{
 		}
 		load := f.load(ctx, front.Addr.String(), nil)
 		defer load.Stop()
-		// A front proxy that starts sets the state of all servers once.
+		// When a front proxy starts, it once sets the state of all servers. This could undo the
+		// drain below, so wait until it is done.
 		if err := pause(ctx, 2*time.Second); err != nil {
 			return err
 		}

@@ -176,8 +176,8 @@ func (g *gated) wave(ctx context.Context, t *traffic) error {
 	return t.row(scenario.Row{What: "nodegate wave names one node", Err: err}, start)
 }
 
-// oneOfThree starts three processes at the same time. Each of them asks for another one of the
-// three nodes. Exactly one process may get a grant: for any two of the nodes, there is a service
+// oneOfThree starts three processes at the same time. Each of them asks for a grant for a different
+// node of three. Exactly one process may get a grant: for any two of the nodes, there is a service
 // that uses both.
 func (g *gated) oneOfThree(ctx context.Context, t *traffic) error {
 	start := time.Now()

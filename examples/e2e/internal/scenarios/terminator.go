@@ -85,7 +85,8 @@ func NewHAProxy(m *lab.Machine, dir string) *HAProxy {
 	}
 }
 
-// TerminatorFlags returns the flags of a terminator for this HAProxy.
+// TerminatorFlags returns the flags with which a terminator reloads this HAProxy and changes its
+// servers.
 func (h *HAProxy) TerminatorFlags() []string {
 	return []string{"-haproxy", "haproxy", "-reload", h.master, "-stats-socket", h.stats, "-state-file", h.stateOf}
 }

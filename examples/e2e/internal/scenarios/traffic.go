@@ -72,8 +72,8 @@ func underLoad(f func(context.Context, *System, *traffic, *scenario.Report) erro
 // A scenario returns errShown if it has failed and a row of the table already shows why.
 var errShown = errors.New("a row has failed")
 
-// The method row adds a row with the number of requests after the time since. It returns errShown
-// if row.Err was set before the call.
+// The method row adds a row to the report, with the number of requests that began after the time in
+// the argument since. It returns errShown if row.Err was set before the call.
 func (t *traffic) row(row scenario.Row, since time.Time) error {
 	failed := row.Err != nil
 	row.Requests = t.Count(since, time.Time{})
@@ -135,8 +135,8 @@ func (t *traffic) last(ctx context.Context, what string, since time.Time, match 
 	return took, err
 }
 
-// The method first waits for a request that matches, and returns how long after the time since this
-// request began.
+// The method first waits for a request that matches and that began after the time in the argument
+// since. It returns how long after this time the request began.
 func (t *traffic) first(ctx context.Context, what string, since time.Time, match match) (took time.Duration, err error) {
 	_, err = lab.Until(ctx, "a request "+what, patience, func(context.Context) error {
 		r, ok := t.First(since, match)
@@ -161,8 +161,8 @@ func within(c *lab.Cluster) match {
 	return func(r request) bool { return r.Answer.Cluster == c.Name }
 }
 
-// entries returns, for each node of the cluster, how many requests after the time since came
-// through the node.
+// entries returns, for each node of cluster c, how many requests came through the node after the
+// time in the argument since.
 func (t *traffic) entries(c *lab.Cluster, since time.Time) map[string]int {
 	came := make(map[string]int)
 	for _, r := range t.Between(since, time.Time{}) {

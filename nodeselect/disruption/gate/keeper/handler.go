@@ -117,7 +117,8 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request) {
 // DefaultTTL is the TTL of a grant if the request names no TTL.
 const DefaultTTL = time.Hour
 
-// CheckTake returns an error if a grant cannot have this holder or TTL.
+// CheckTake returns an error if a grant cannot have this holder or TTL. A holder has 1 to 200
+// printable ASCII characters without spaces. A TTL is 1 s to 720 h.
 func CheckTake(holder string, ttl time.Duration) error {
 	switch {
 	case holder == "" || len(holder) > 200 || strings.ContainsFunc(holder, func(r rune) bool { return r <= ' ' || r > '~' }):

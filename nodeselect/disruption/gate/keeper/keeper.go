@@ -28,8 +28,8 @@ type Keeper struct {
 	Budget disruption.Budget
 	// HoldDown is how long a node must be back before its grant ends. 0 means gate.DefaultHoldDown.
 	HoldDown time.Duration
-	// Up reports whether the agent of a node answers "up". nil means that a node is back when it is
-	// Ready.
+	// Up reports whether the agent of the node answers "up". A node is back when it is Ready in
+	// Kubernetes and Up returns true. If Up is nil, a node is back when it is Ready.
 	Up func(context.Context, gate.Node) bool
 	// Ended, if not nil, is called for each grant that has ended, with the reason.
 	Ended func(gate.Grant, string)

@@ -42,7 +42,9 @@ const longestWait = 100
 // calls ready of the new file.
 type file interface{ ready(l *Loop) }
 
-// New starts backends on free ports of 127.0.0.1. All host names must be as long as host.
+// New starts backends on free ports of 127.0.0.1. The clients of the Loop send a TLS hello with the
+// server name host. Another server name is written over host in the same bytes, so all names must
+// be as long as host.
 func New(backends int, host string) (*Loop, error) {
 	hello, err := NewHello(host)
 	if err != nil {
