@@ -420,8 +420,9 @@ type Limits struct {
 type Limit struct {
 	// Requests is the largest number of requests a second.
 	Requests int
-	// Connections is the number of requests that have begun and not ended. It includes WebSockets
-	// and streams, and counts each request of an HTTP/2 connection.
+	// Connections is the largest number of requests at the same time: requests that have begun and
+	// not ended. WebSockets and streams count too, and so does each request of an HTTP/2
+	// connection.
 	Connections int
 }
 

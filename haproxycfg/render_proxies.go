@@ -264,8 +264,9 @@ func (r *Router) appendShift(t *text, maps map[string]string) {
 	t.line("http-request set-var(txn.backend) 'var(txn.parts),field(1,/)' if { var(txn.parts) -m found } " + chance("txn.points"))
 }
 
-// chance returns a condition that is true for a random share of the requests. The variable contains
-// this share in points, see MaxPoints. If the variable is not set, the condition is false.
+// chance returns a condition for a rule of HAProxy. It is true for requests that HAProxy chooses at
+// random. The named variable of HAProxy contains the share of these requests in points, from 0 to
+// MaxPoints. If the variable is not set, the condition is never true.
 func chance(variable string) string {
 	return "{ rand(" + strconv.Itoa(MaxPoints) + "),sub(" + variable + ") lt 0 }"
 }

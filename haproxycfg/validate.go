@@ -32,9 +32,9 @@ const (
 	// maxMapText is the largest length in bytes of a key or value of a map. If two keys have the
 	// same first 2,048 bytes (2^14 bits), HAProxy 2.6 does not find the longest prefix.
 	maxMapText = 2000
-	// maxSocketPath is the largest length of the path of a socket in bytes. The address of a Unix
-	// socket can contain ten bytes more, but HAProxy first binds a temporary name that is longer
-	// than the path.
+	// maxSocketPath is the largest length, in bytes, of the path of a Unix socket. The system
+	// allows ten bytes more. But HAProxy first binds the socket to a temporary name, which is up to
+	// ten bytes longer than the path.
 	maxSocketPath = 97
 )
 

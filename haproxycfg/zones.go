@@ -49,8 +49,9 @@ const defaultOverprovision = 140
 
 // appendRules renders the rules "http-request". They must precede all rules "use_backend".
 //
-// The rules read the two counts of servers once into variables, so all rules see the same counts.
-// The share is in thousandths, because HAProxy divides whole numbers.
+// The first rules store the numbers of servers that are up, in the own zone and in other zones, in
+// variables, so that all later rules use the same numbers. The share of the own zone is in
+// thousandths, because HAProxy divides whole numbers.
 func (z *Zones) appendRules(t *text, own string) {
 	t.line("http-request set-var(txn.own_up) nbsrv(" + own + ")")
 	t.line("http-request set-var(txn.other_up) nbsrv(" + z.Other + ")")

@@ -74,10 +74,11 @@ func (g *group) best(buf []uint64, key uint64, k int) []uint64 {
 	}
 }
 
-// wanted returns how many nodes should be below the limit of the method best on average, if best
-// needs k nodes. The actual number has nearly a Poisson distribution. With this average, one key in
-// thirty has fewer than k nodes below the limit and needs a second round. With a larger average,
-// best would have to sort more candidates for every key.
+// wanted returns the size of the first sample in the search for the k best nodes: the method best
+// chooses a limit on the score so that this number of nodes is below the limit on average. The
+// actual number has nearly a Poisson distribution. With the returned size, fewer than k nodes are
+// below the limit for one key in thirty, and best needs a second round. With a larger size, best
+// would have to sort more candidates for every key.
 func wanted(k int) float64 { return float64(k) + 1.7*math.Sqrt(float64(k)) + 1 }
 
 // quantile returns a limit such that the given share of all possible scores is below the limit. The

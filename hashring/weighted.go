@@ -14,7 +14,8 @@ type band struct {
 // to a sixteenth more nodes than necessary.
 const bandWidth = 1 + 1.0/16
 
-// weigh sets the fields bands, total and squares of a group whose nodes have different weights.
+// weigh computes the fields bands, total and squares of the group. Only groups whose nodes have
+// different weights need these fields.
 func (g *group) weigh() {
 	least := 0.0
 	for i, n := range g.nodes {
@@ -44,10 +45,11 @@ func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 			bound = g.costBound(want)
 			continue
 		}
-		// scan also finds some nodes whose cost is above the bound, in some bands more than in
-		// others. If such a node is among the k best, there may be a better node in another band
-		// that scan did not find. In that case, use the cost of the k-th node as the new bound. At
-		// least k nodes have a cost of at most this bound, so the next round is exact.
+		// got contains the k nodes with the lowest cost that scan has found. scan finds all nodes
+		// whose cost is at most bound, and in some bands also nodes whose cost is above it. If the
+		// k-th node in got costs more than bound, a cheaper node may exist that scan did not find.
+		// So scan again with the cost of the k-th node as the bound. At least k nodes cost no more
+		// than this bound, so the next round is exact.
 		last := g.cost(key, int(got[k-1]&g.mask))
 		if last <= bound {
 			return got[:k]

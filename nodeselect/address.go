@@ -34,9 +34,9 @@ type AddressPolicy struct {
 	Types  []corev1.NodeAddressType
 	Family Family
 	// Allow lists ranges of special addresses that Choose accepts, because nodes of the cluster
-	// really have such addresses. For example, 240.0.0.0/4 is reserved, but some clouds use it. A
-	// prefix allows addresses of a special range only if the prefix lies within this range. So
-	// 0.0.0.0/0 allows no special address.
+	// really have such addresses. For example, 240.0.0.0/4 is reserved, but some clouds use it.
+	// Each prefix must lie within one special range: a wider prefix such as 0.0.0.0/0 allows no
+	// special address.
 	Allow []netip.Prefix
 	// Observe makes Choose accept special addresses that are not in Allow. It still ignores
 	// unspecified, multicast and broadcast addresses, which no node can have. A Selection has a

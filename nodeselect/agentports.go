@@ -98,9 +98,10 @@ func (p *agentPorts) replace(old, svc *corev1.Service, changed func(key string))
 	}
 }
 
-// edit updates the list of each port that a service names. The argument edit is the function that
-// changes a list: insert or remove. edit returns the argument ports, with the ports of the service
-// appended. Afterwards, the caller must call assign for each of these ports.
+// edit changes the lists of Services by port for one Service: the list of each port that the
+// Service uses or requests. The argument edit is insert or remove, and changes one list. The result
+// is the argument ports with these ports appended. The caller must then call assign for each of
+// them.
 func (p *agentPorts) edit(ports []uint16, svc *corev1.Service, edit func([]*corev1.Service, *corev1.Service) []*corev1.Service) []uint16 {
 	if !hasNodePorts(svc) {
 		return ports

@@ -333,8 +333,8 @@ func newRing(nodes []hashring.Node) *hashring.Ring {
 	return r
 }
 
-// warnOfFallback adds a problem if all subsets are empty, and a warning if subsets contain nodes
-// that are not Eligible.
+// warnOfFallback adds a problem if no service gets a node. It adds a warning if subsets contain
+// nodes that are not Eligible, because too few nodes are.
 func (p *Pool) warnOfFallback() {
 	eligible, avoid, excluded := p.rings[Eligible].Len(), p.rings[Avoid].Len(), p.rings[Excluded].Len()
 	message := ""

@@ -56,11 +56,12 @@ func appendNew(list []netip.Addr, addr netip.Addr) []netip.Addr {
 	return append(list, addr)
 }
 
-// separate gives each candidate an address of its own. An address that several nodes list, such as
-// a virtual address that moves between nodes, belongs to none of them. So a candidate gets the
-// first of its addresses of the same family that no other node lists, if there is one. If there is
-// none, the candidate keeps its first address: the other node may be the object of a machine that
-// is gone. separate returns the candidates whose address or warning it has changed.
+// separate gives each candidate an address of its own. Several nodes may list the same address, for
+// example a virtual address that moves between nodes. HAProxy must not use such a shared address
+// for any of them. So a candidate with a shared address gets the first address of the same family
+// that only its node lists. If there is no such address, the candidate keeps its first address,
+// because the other Node object may belong to a machine that is gone. separate returns the
+// candidates whose address or warning it has changed.
 func (s Selector) separate(candidates []*candidate) (changed []*candidate) {
 	if !slices.ContainsFunc(candidates, func(c *candidate) bool { return c.addrs != nil || c.others != nil }) {
 		return nil

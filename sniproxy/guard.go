@@ -173,7 +173,8 @@ func (l *localAddrList) get() []netip.Addr {
 	return *l.list.Load()
 }
 
-// refresh reads the addresses of this machine. If that fails, the guard uses the old list.
+// refresh reads the addresses of this machine from the system. If this fails, the guard continues
+// to use the addresses of the last success.
 func (l *localAddrList) refresh() {
 	var list []netip.Addr
 	nets, err := net.InterfaceAddrs()

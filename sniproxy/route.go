@@ -137,7 +137,8 @@ func (s *session) dialResolved(addrs []netip.AddrPort, err error) relay.Step {
 	return s.connect()
 }
 
-// refuseAddress refuses a connection because the guard allows no address of its endpoint.
+// refuseAddress refuses a connection if the endpoint of its host has no address that the Server may
+// connect to.
 func (s *session) refuseAddress(err error) relay.Step {
 	s.phase = PhaseDial
 	if errors.Is(err, ErrLoop) {

@@ -93,8 +93,9 @@ func compareCandidates(a, b candidate) int {
 	)
 }
 
-// class is the first sort key of a candidate. Uncounted candidates come before counted ones, and in
-// both groups candidates with a known time come before candidates without.
+// class is the first sort key of the candidates for a drain: lower classes come first. 0 and 1 are
+// requests that are Uncounted, 2 and 3 all other requests. In each pair, the lower class has a
+// known time Since.
 func (c candidate) class() int {
 	class := 0
 	if !c.request.Uncounted {

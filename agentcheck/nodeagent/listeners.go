@@ -40,7 +40,8 @@ type Listeners struct {
 	serving sync.WaitGroup
 }
 
-// port is one open port. Update can change its answer while its server runs.
+// port is one open port of the agent. Update can change the answer that its server gives to HAProxy
+// while the server runs.
 type port struct {
 	answer   atomic.Pointer[Answer]
 	server   *agentcheck.Server

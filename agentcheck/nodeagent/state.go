@@ -110,8 +110,8 @@ func (s State) Node() agentcheck.Reply {
 	return agentcheck.Reply{}
 }
 
-// DrainStatus describes the drain of one node. It also counts the drains in the node's cluster, as
-// far as the node's agent knows them.
+// DrainStatus describes the drain of one node. It also says how many nodes of the cluster drain or
+// wait, according to the node's agent. The agent does not see every drain of another node.
 type DrainStatus struct {
 	// Requested is true while there is a drain request for the node. Effective is true while the
 	// node drains. If only Requested is true, the node waits until fewer other nodes drain. If only

@@ -234,9 +234,10 @@ func (t *Tracker) updateDrain(now time.Time, snap snapshot, rules Rules) (d Drai
 	return d, fmt.Sprintf("%d of %d nodes %s, no more than %d may (%s)", d.Draining, d.Total, verb, d.Limit, percent(rules.MaxDrain))
 }
 
-// countNodes returns the number of nodes that get traffic from load balancers. snap.nodes can be
-// out of date or unknown, so the result is at least the number of such nodes that the agent sees.
-// If the result is too low, drains only wait longer.
+// countNodes returns the number of nodes that get traffic from load balancers; the limit of drains
+// is a share of this number. snap.nodes, the result of the last count, can be out of date or
+// unknown. So the result is at least the number of such nodes that the agent sees. If the result is
+// too low, drains only wait longer.
 func countNodes(snap snapshot, requests map[string]DrainRequest, own string) int {
 	uncounted, seen := 0, 0
 	for name, request := range requests {

@@ -166,11 +166,11 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 	return ch, Unchanged, nil
 }
 
-// check lets HAProxy check the configuration of the change. It does so before the first effect of
-// the change: before admit, which may end an old worker, and before redirect, which takes requests
-// away from servers. If HAProxy has accepted the change already, check does not ask the same
-// version of HAProxy again. If the change has to wait because HAProxy has reloaded often, and
-// redirect has nothing to do, the attempt has no effect, and check does nothing.
+// check lets HAProxy check the configuration of the change. Call check before admit, which may end
+// an old worker, and before redirect, which takes requests away from servers, so that a rejected
+// change has no effect. check does nothing in two cases. First, the same version of HAProxy has
+// accepted the same change already. Second, the change must wait because HAProxy has reloaded
+// often, and redirect has nothing to do: this attempt then has no effect in any case.
 func (a *applier) check(ctx context.Context, ch *Change, now time.Time) error {
 	if err := a.guard(); err != nil {
 		return err

@@ -287,7 +287,8 @@ func (c *Controller) newLoop(in *inbox, clock func() time.Time) *loop {
 	return l
 }
 
-// readVersion calls c.Version and puts the result into c.version.
+// readVersion sets c.version to the result of c.Version, that is, to the version of the installed
+// HAProxy.
 func (c *Controller) readVersion(ctx context.Context) {
 	if c.Version == nil {
 		return

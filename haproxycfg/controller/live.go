@@ -24,8 +24,8 @@ type Live struct {
 	// Config returns the address and credentials of the API server. Live calls Config again after
 	// an error. Required.
 	Config func() (*rest.Config, error)
-	// Quiet is the pause that ends a burst of events: after Quiet without an event, the burst
-	// counts as one change. 0 means 100 ms.
+	// Quiet is the pause that ends a burst of events: when no event has arrived for the time Quiet,
+	// the Controller handles all events of the burst as one change. 0 means 100 ms.
 	Quiet time.Duration
 	// MaxWait is the longest time that a burst of events may last. 0 means 1 s. After MaxWait, the
 	// events so far count as one change, even if more events follow.

@@ -15,8 +15,8 @@ import (
 type loop struct {
 	inbox *inbox
 	apply func(ctx context.Context, in inputs, now time.Time, allowed permit) Attempt
-	// seen is called when new inputs arrive, before the attempt to apply them. started is false
-	// while the loop still waits until every source has answered once.
+	// The loop calls the function seen when new inputs arrive, before it tries to apply them.
+	// started is false while the loop still waits until each source has answered once.
 	seen func(in inputs, started bool)
 	// applied is called after each attempt. The loop does not call it if an attempt failed because
 	// the term ended.

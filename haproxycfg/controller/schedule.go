@@ -28,8 +28,9 @@ func (s *schedule) due(now time.Time) (wait time.Duration, ok bool) {
 	return max(0, s.notBefore.Sub(now)), s.started && s.dirty
 }
 
-// changed is called when an input has changed. answered reports whether every source has answered
-// since the start.
+// changed is called when an input of the configuration has changed. The argument answered is true
+// if each source of input has answered at least once since the start of the program. A change
+// shortens the pause after a failed attempt.
 func (s *schedule) changed(answered bool) {
 	s.started = s.started || answered
 	s.dirty = true

@@ -46,8 +46,8 @@ const (
 )
 
 // Check returns nil if HAProxy accepts the configuration, and a [*CheckError] if HAProxy rejects
-// it. Any other error means that HAProxy gave no verdict, for example because the binary is missing
-// or the time was over.
+// it. Any other error means that HAProxy did not judge the configuration, for example because the
+// binary is missing or did not end in time.
 func (k Checker) Check(ctx context.Context, config haproxycfg.Valid) error {
 	dir, remove, err := atomicfile.MkdirTemp(os.TempDir(), "haproxycfg-check-")
 	if err != nil {

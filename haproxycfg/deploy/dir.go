@@ -164,9 +164,10 @@ func (p *Plan) textBefore() []byte {
 // Reloads reports whether Apply of the plan would reload HAProxy: a file differs, or an earlier
 // Apply ended before HAProxy had loaded the files. It is false if Dir.Reload is nil.
 //
-// With a Dir.Runtime, Reloads compares only the files. It is true if something other than a server
-// or the value of a variable differs. If it is false, Apply may still reload HAProxy for another
-// reason, see [Runtime].
+// If Dir.Runtime is set, Apply can change servers and the values of variables without a reload.
+// Reloads then returns true only if something else differs between the files. Apply may reload
+// HAProxy even if Reloads returned false, because Reloads does not ask the running HAProxy; see
+// [Runtime].
 func (p *Plan) Reloads() bool {
 	pending := exists(p.dir.file(pendingFile))
 	if p.dir.Reload == nil || p.Diff.Empty() && !pending {

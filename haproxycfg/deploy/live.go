@@ -211,7 +211,8 @@ func addCommands(config *haproxycfg.Config) map[string]string {
 	return commands
 }
 
-// otherWords is a value of Server.Add that equals no command.
+// otherWords stands in Server.Add for unknown words that differ from the wanted words. It differs
+// from every command, so a plan replaces the server.
 const otherWords = "the words of the server differ"
 
 // withCommands returns the servers in before, which textServers has returned, with the field Add as

@@ -174,7 +174,8 @@ type named struct {
 	size int
 }
 
-// largest returns the names with the largest losses, at most maxNames.
+// largest returns the names of the entries with the largest losses, the largest loss first, and at
+// most maxNames of them.
 func largest(lost []named) (names []string) {
 	slices.SortFunc(lost, func(a, b named) int { return cmp.Or(cmp.Compare(b.size, a.size), cmp.Compare(a.name, b.name)) })
 	for _, n := range lost[:min(maxNames, len(lost))] {

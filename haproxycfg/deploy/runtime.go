@@ -160,10 +160,11 @@ func wordsOf(configs ...[]runtimeapi.Backend) map[string]string {
 	return words
 }
 
-// wantAgain finds the servers in busy that the new configuration contains again with the same
-// words, and adds them to the servers before the change. Without this, the plan would replace these
-// servers. HAProxy cannot replace a server that still has connections, so Apply would reload
-// HAProxy.
+// wantAgain keeps Apply from a needless reload. busy contains servers that an earlier Apply took
+// out of use, but could not delete, because they still had connections. If the new configuration
+// contains such a server again with the same words, wantAgain adds it to the servers before the
+// change. The plan then only ends its maintenance. Otherwise the plan would replace the server,
+// which HAProxy cannot do while it has connections.
 func (c *liveChange) wantAgain(after []byte, busy map[string]string) {
 	if len(busy) == 0 {
 		return

@@ -60,8 +60,9 @@ func setWeights(weights []int, shares []share) {
 	scale(weights, shares, active, best)
 }
 
-// scale sets the weights of the services in active, so that the largest weight is top. It uses only
-// integers, so the result is the same on every machine.
+// scale sets the weight of a server for each service in active. The servers of the service with the
+// largest weight per server get the weight top, and the others get proportionally less. scale uses
+// only integers, so the result is the same on every machine.
 func scale(weights []int, shares []share, active []int, top int) {
 	m := active[0] // the service with the largest weight per server
 	for _, i := range active {

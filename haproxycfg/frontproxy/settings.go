@@ -89,7 +89,7 @@ type Settings struct {
 	QueueTime time.Duration
 
 	// Reuse says which idle connections to pods a request may use; empty means
-	// haproxycfg.ReuseAlways. Envoy does the same.
+	// haproxycfg.ReuseAlways. Envoy always reuses connections in this way.
 	Reuse haproxycfg.Reuse
 	// PoolPurge (Envoy: idle_timeout of the cluster) is the time after which HAProxy closes half of
 	// the idle connections that it did not need during this time; 0 means 1s. PoolPurge must be

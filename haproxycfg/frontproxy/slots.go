@@ -25,7 +25,8 @@ var emptySlot = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 1)
 
 const minSlots = 8
 
-// slotCount returns the number of slots of a new backend with the given number of pods.
+// slotCount returns how many slots a new backend gets if it has the given number of pods. A slot is
+// a server line that can hold the address of a pod.
 func slotCount(pods int) int {
 	n := minSlots
 	for n < 2*pods {

@@ -32,7 +32,8 @@ func (c Cause) String() string {
 	return strings.Join(parts, ": ")
 }
 
-// Input is the table and the clusters of one call of Build. Causes compares two Inputs.
+// Input contains the arguments of one call of Build: the table of routes and the clusters. Causes
+// compares two Inputs.
 type Input struct {
 	Table    routes.Table
 	Clusters []Cluster

@@ -6,7 +6,8 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Connectivity says whether a cluster answers. The zero Connectivity means that it answers.
+// Connectivity says whether the API server of a cluster answers. The zero Connectivity means that
+// it does.
 type Connectivity struct {
 	State State `json:"state,omitempty"`
 	// Since is the time at which State last changed; the zero Time means unknown.

@@ -29,8 +29,8 @@ type Limits struct {
 	// service needs a listener.
 	AgentPorts int
 	// Sources is the number of client addresses that HAProxy remembers for the limits of all routes
-	// together. Each route with a limit for single client addresses uses haproxycfg.TableSources of
-	// this number. A million addresses need about 220 MB.
+	// together. Each route with a limit for single client addresses counts as
+	// haproxycfg.TableSources of these addresses. A million addresses need about 220 MB.
 	Sources int
 }
 
@@ -58,7 +58,7 @@ func (l Limits) Share(share float64) Limits {
 // quarter of the descriptors.
 const connectionShare = 0.5
 
-// cost is the sum of what some routes need.
+// cost says how much of each limit some routes use together.
 type cost struct {
 	routes, servers, agentPorts, sources int
 	checks                               float64 // checks a second
@@ -169,8 +169,9 @@ func (b *Builder) fixedDescriptors(upstreams []edge.Upstream) int {
 	return empty.ReservedDescriptors() + 3*len(nodes) // one for a health check and two for an agent check, see ReservedDescriptors
 }
 
-// fits reports whether all routes of a table fit into the limits. It assumes that no two routes
-// share a backend, so it may return false although the routes fit.
+// fits reports whether all routes of the table fit into the limits. It counts the servers of each
+// route separately. Routes that share a backend need fewer servers than that, so fits may return
+// false although the routes fit.
 func (l *limiter) fits(table routes.Table) bool {
 	files := map[string]*cost{}
 	var total cost
@@ -265,8 +266,9 @@ type candidate struct {
 // exceed the limit, choose adds one problem with their number.
 const maxLimitProblems = 20
 
-// choose admits first the routes in force, then the changed routes, and last the new routes.
-// Within each of the three groups, it admits routes in the order of file and line.
+// choose decides which routes HAProxy serves within the limits. It accepts one route after the
+// other, until a limit is reached: first the routes in force, then the changed routes, and last the
+// new routes. Within each of these three groups, the order is that of file and line.
 func (l *limiter) choose(table routes.Table) (routes.Table, []Problem) {
 	var inForce deploy.InForce
 	if l.builder.InForce != nil {

@@ -267,8 +267,8 @@ func (r *Report) addSelection(c Cluster, s nodeselect.Selection) {
 	}
 }
 
-// nodesInUse returns the nodes of all subsets. On each node, it counts a service with several
-// ports once.
+// nodesInUse returns the nodes of all subsets, with the number of services on each node. A service
+// with several ports counts once.
 func nodesInUse(s nodeselect.Selection) []NodeReport {
 	nodes := []NodeReport{}
 	index := map[string]int{} // keys are Identities, which are unique within a selection

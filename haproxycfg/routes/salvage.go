@@ -196,7 +196,8 @@ func (s *salvaged) root(line int) *yaml.Node {
 	return s.roots[len(s.roots)-1]
 }
 
-// beginList adds the key "routes" to the present document. line is the line of the key.
+// beginList adds the key "routes", with an empty list, to the YAML document that is being read.
+// line is the line of the key in the file.
 func (s *salvaged) beginList(line int) {
 	root := s.root(line)
 	s.list = &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Line: line}
@@ -285,7 +286,8 @@ func (s *salvaged) bad(line int, message string) {
 	s.list.Content = append(s.list.Content, n)
 }
 
-// flow reads a list in brackets whose first entry begins at data[at].
+// flow reads a list "routes" that is written in brackets, as JSON writes it. Its first entry begins
+// at data[at].
 func (s *salvaged) flow(data []byte, at int) {
 	if t := bytes.TrimSpace(data); t[0] != '{' {
 		s.block(data[:bytes.LastIndexByte(data[:at], '\n')+1])

@@ -51,8 +51,8 @@ func (c *Client) Close(ctx context.Context, points int) (State, error) {
 // the first shift, and then with each shift whose String differs from the previous one.
 //
 // If ctx ends, Follow returns the error of ctx, and the Runner still moves the route. Follow also
-// returns an error if somebody undoes the shift or changes its target. The reason: after a success,
-// the caller may switch the old cluster off.
+// returns an error if somebody undoes the shift or changes its target, because after a success, the
+// caller may switch the old cluster off.
 func (c *Client) Follow(ctx context.Context, begun State, route string, changed func(Shift)) (Shift, error) {
 	first, _ := begun.Find(route)
 	last := ""

@@ -55,9 +55,9 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return err
 }
 
-// ParseOrder parses a target such as "eu-2:100" or "eu-2:2.5%". The order contains those default
-// steps that are below the target, the target, and all other defaults. Its Route is the argument
-// route.
+// ParseOrder parses a target such as "eu-2:100" or "eu-2:2.5%". The steps of the order are the
+// DefaultSteps that are below the target, and then the target. The Hold, MaxErrors and MinRequests
+// are the defaults. The Route is the argument route.
 func ParseOrder(route, target string) (Order, error) {
 	cluster, text, ok := strings.Cut(target, ":")
 	if !ok || cluster == "" {
@@ -206,8 +206,9 @@ func (c *Counters) add(last, now Counters) {
 	c.Errors += now.Errors - last.Errors
 }
 
-// Advance returns the shift that applies from the time now on, and reports whether it differs from
-// s. w contains the responses since the current step began. Advance is a pure function.
+// Advance decides, at the time now, whether the shift s stays at its step, goes to the next step,
+// or pauses. It returns the resulting shift. changed is true if this shift differs from s. w counts
+// the responses since the current step began. Advance is a pure function.
 func (s Shift) Advance(now time.Time, w Window) (next Shift, changed bool) {
 	if s.Status != Moving {
 		return s, false

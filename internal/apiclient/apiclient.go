@@ -107,8 +107,8 @@ func ParseSeconds(s string) (int64, bool) {
 }
 
 // RetryAfter returns the pause that the server requests in Retry-After (RFC 9110 section 10.2.3). 0
-// means that the server requests no pause. RetryAfter uses the argument now only if Retry-After is
-// a date and the answer has no Date.
+// means that the server requests no pause. If Retry-After is a date, the pause is the difference
+// between this date and the header Date, or, without Date, the argument now.
 func RetryAfter(h http.Header, now time.Time) time.Duration {
 	s := strings.TrimSpace(h.Get("Retry-After"))
 	if n, ok := ParseSeconds(s); ok {

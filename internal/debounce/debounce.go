@@ -46,7 +46,8 @@ func New(quiet, maxWait time.Duration) *Timer {
 	return t
 }
 
-// Notify adds an event to the burst, or starts a burst. C receives a value when the burst ends.
+// Notify adds an event to the present burst, or begins a burst if none is open. The channel C
+// receives a value when the burst ends.
 func (t *Timer) Notify() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -114,8 +114,8 @@ type Table[T Member[T]] struct {
 	sources map[Key]*source[T]
 	exempt  source[T] // holds the connections that count for no source
 	unused  *source[T]
-	// byWeight and byWaiting rank the sources that have connections. They do not contain the source
-	// exempt.
+	// byWeight ranks the sources that have connections by their weight, and byWaiting by the number
+	// of their waiting connections. The source exempt is in neither.
 	byWeight, byWaiting ranking[T]
 	clock               uint32 // counts how often a connection began to wait
 	waiting, serving    int

@@ -235,8 +235,9 @@ func answer[T any](op, path string, call func(progress *atomic.Int64) (T, error)
 	return o.result, o.err
 }
 
-// await returns the outcome of a call. It returns false if the call makes no progress from one tick
-// to the next.
+// await waits for the outcome of a call that may never return, such as a read from a file system
+// that does not answer. progress is a counter that rises while the call advances. If it does not
+// rise from one tick to the next, await stops waiting, and ok is false.
 func await[T any](done <-chan outcome[T], tick <-chan time.Time, progress *atomic.Int64) (o outcome[T], ok bool) {
 	for seen := int64(0); ; {
 		select {

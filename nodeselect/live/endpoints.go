@@ -59,7 +59,7 @@ type EndpointsSnapshot struct {
 	// Err is nil while the API server answers and its answers are plausible. Otherwise Err states
 	// the fault, and Services is the last good state.
 	Err error
-	// Since is when Err began. It is zero if Err is nil.
+	// Since is the time at which the fault in Err began. It is zero if Err is nil.
 	Since time.Time
 }
 

@@ -26,8 +26,8 @@ func Idle(pods int, connections float64) float64 {
 	return float64(pods) * math.Exp(float64(whole(connections))*math.Log1p(-1/float64(pods)))
 }
 
-// MaxPods is the limit of PodsFor: it tries up to MaxPods times as many pods as the service has at
-// present.
+// MaxPods bounds the search of PodsFor: it tries at most MaxPods times as many pods as the service
+// has at present.
 const MaxPods = 60
 
 // PodsFor returns the smallest number of pods with which the busiest pod has at most the load

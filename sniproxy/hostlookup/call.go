@@ -54,7 +54,8 @@ type call struct {
 	cancel   context.CancelFunc
 }
 
-// The method miss answers a lookup for which the method hit has found no answer.
+// The method miss answers a lookup that the stored entries cannot answer (the method hit has found
+// none): it calls the source, or waits for a call that runs already.
 func (k *core) miss(ctx context.Context, host string) result {
 	r := k.resolve(ctx, host)
 	k.lookups.Add(uint8(r.Level))
@@ -309,8 +310,9 @@ func (k *core) finish(c *call, ep Endpoint, err error, returned bool) {
 	}
 }
 
-// The method settle stores the outcome of a call, and returns the result for the lookups that wait.
-// The caller must hold core.mu.
+// The method settle stores the outcome of a call of the source, if the cache may still store it,
+// and returns the result for the lookups that wait for this call. sourceFailed reports whether the
+// source itself has failed. The caller must hold core.mu.
 func (k *core) settle(c *call, ep Endpoint, err error) (r result, sourceFailed bool) {
 	now := k.clock.now()
 	current := k.calls[c.host] == c

@@ -41,8 +41,8 @@ func (c *clock) nowAndWall() (now int64, wall time.Time) {
 	return int64(wall.Sub(c.base)) + 1, wall
 }
 
-// run updates the coarse time every tick. It returns after a tick without lookups, or when closing
-// is closed.
+// run updates the coarse time every tick. It returns after a tick in which nobody looked up a host,
+// or when the channel closing is closed.
 func (c *clock) run(closing <-chan struct{}, lookups func() uint64) {
 	defer c.coarse.Store(0)
 	ticker := time.Tick(clockTick)

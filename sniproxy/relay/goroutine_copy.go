@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// The sizes of buffers in bytes. A direction of a connection owns a small buffer. It borrows a
-// large buffer while it moves bulk data.
+// These are the sizes of buffers in bytes. Each direction of a connection owns a small buffer.
+// While it moves much data, it uses a large buffer from a pool instead.
 const (
 	smallBuffer = 512
 	largeBuffer = 64 << 10

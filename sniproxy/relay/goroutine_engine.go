@@ -10,8 +10,8 @@ import (
 	"github.com/headgate/headgate/internal/netserve"
 )
 
-// goroutineEngine is the implementation that needs only net.Conn. A connection has one
-// goroutine, and a second one while it relays.
+// goroutineEngine is the implementation of Engine for all systems: it uses only the interface
+// net.Conn, and no epoll. A connection has one goroutine, and a second one while it relays.
 type goroutineEngine struct {
 	shared *engineState
 	wg     sync.WaitGroup // counts the goroutines of connections

@@ -94,9 +94,9 @@ func (e *Expected) present() map[string]int {
 	return counts
 }
 
-// readExpected reads the numbers that an earlier process has saved. So if the process restarts
-// while pods are missing, it still expects these pods. If the file is missing or faulty, the
-// numbers begin with the first pods of the source.
+// readExpected reads the expected numbers of pods that an earlier process has saved. So if the
+// process restarts while pods are missing, it still expects these pods. If the file is missing or
+// faulty, the expected numbers begin with the pods that the source reports first.
 func (c *Controller) readExpected(now time.Time) error {
 	file := filepath.Join(c.Dir.Path, expectedFile)
 	data, err := inputfile.ReadOptional(file, maxExpectedFile)

@@ -163,7 +163,9 @@ func measure(cluster setting, limit, long int) (result, error) {
 	return r, r.follow(budget)
 }
 
-// follow makes a plan of all waves, and follows it while the subsets change.
+// follow plans all waves before the first one. Then it removes the nodes wave after wave by this
+// plan, although the subsets change after each wave, and counts how often the plan exceeds the
+// limit.
 func (r *result) follow(b disruption.Budget) error {
 	f := r.fleet()
 	s, err := disruption.New(b, f.Nodes, f.Subsets())

@@ -16,7 +16,8 @@ import (
 )
 
 // writeChart writes an SVG file with two rows: requests a second, and requests in flight. Each run
-// has a column, and each pod a line. The panels of a row have the same scale.
+// has a column, so each row has one panel for each run. In a panel, each pod has a line. The panels
+// of a row have the same scale.
 func writeChart(file string, runs []result) error {
 	rows := []struct {
 		label string

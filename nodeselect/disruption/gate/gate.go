@@ -133,7 +133,7 @@ type Blocked struct {
 	Since time.Time `json:"since,omitzero"`
 }
 
-// AwayNode is a node that counts as away, and why.
+// AwayNode is the name of a node that counts as away, and the reason.
 type AwayNode struct {
 	Name  string    `json:"name"`
 	Why   string    `json:"why"`

@@ -39,7 +39,8 @@ type snapshot struct {
 	all func() *view // the pods of all services
 }
 
-// service is a service of a snapshot. Snapshots share a service while it does not change.
+// service is a service in a snapshot. Consecutive snapshots contain the same *service until the
+// service changes.
 type service struct {
 	*endpoints.Service
 	changed chan struct{} // closed when the service has changed
@@ -56,8 +57,8 @@ type view struct {
 	pods     []endpoints.Pod
 }
 
-// next returns the snapshot that follows s, which may be nil. The result replaced has the services
-// of s that have changed.
+// next returns a new snapshot with the given services. s is the present snapshot, or nil. replaced
+// contains the entries of s whose services have changed or are gone.
 func (s *snapshot) next(services endpoints.Services, source Source) (next *snapshot, replaced []*service) {
 	next = &snapshot{services: make(map[string]*service, len(services)), source: source, changed: make(chan struct{})}
 	next.all = sync.OnceValue(next.renderAll)
@@ -161,7 +162,7 @@ func newView(ref nodeselect.Ref, pods []endpoints.Pod) *view {
 	return v
 }
 
-// inZone returns a view of the pods of one zone.
+// inZone returns a view with only those pods of v that are in the given zone.
 func (v *view) inZone(zone string) *view {
 	var pods []endpoints.Pod
 	for _, p := range v.pods {

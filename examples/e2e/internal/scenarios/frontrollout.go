@@ -44,7 +44,8 @@ var frontRollout = scenario.Scenario[*Env]{
 			if err := f.addPod(ctx, f.Local); err != nil {
 				return err
 			}
-			// The preStop hook lasts longer than HAProxy needs to learn that the pod terminates.
+			// The preStop hook of the pod takes 2 s. So HAProxy learns that the pod terminates
+			// before the pod stops its server.
 			group.Go(func() error { return p.Terminate(gctx, 2*time.Second) })
 			if err := pause(ctx, startEvery); err != nil {
 				return err
@@ -104,7 +105,8 @@ var frontPolicy = scenario.Scenario[*Env]{
 		}, front.Process); err != nil {
 			return err
 		}
-		// If the ejected pod gets a request now, the pod answers it, and the row shows this answer.
+		// Restore the usual behaviour of the ejected pod. If it got a request now, its answer would
+		// succeed and so would be visible in the row.
 		if err := behave(ctx, pods[:1], usual); err != nil {
 			return err
 		}

@@ -37,9 +37,9 @@ const (
 // usual is how a pod answers unless a scenario changes it.
 var usual = pod.Behaviour{Shortest: 5 * time.Millisecond, Longest: 15 * time.Millisecond}
 
-// Fronts is a service with pods in two zones of one cluster, with front proxies in the first zone
-// and a TCP balancer in front of them. The front proxies run in the network of the node, as pods
-// with hostNetwork do.
+// Fronts is a test service with pods in two zones of one cluster. Front proxies run in the first
+// zone, and a TCP balancer distributes the clients' connections over the front proxies. The front
+// proxies run in the network of the node, as pods with hostNetwork do.
 type Fronts struct {
 	Cluster *lab.Cluster
 	// Local is the node of the zone of the front proxies. Other is the node of another zone. Each
@@ -256,7 +256,8 @@ func (f *Fronts) close(ctx context.Context) error {
 	}
 	for _, n := range f.Cluster.Nodes() {
 		for _, p := range f.pods(n) {
-			// Just after its start, an API server can be too slow for a request.
+			// Retry: shortly after its start, an API server can be so slow that the request times
+			// out.
 			_, err := lab.Until(ctx, "the end of "+p.Name, time.Minute, p.Delete)
 			errs = append(errs, err)
 		}

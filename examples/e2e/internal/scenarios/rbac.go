@@ -253,7 +253,8 @@ func (p *probe) rules(ctx context.Context, c *lab.Cluster) error {
 	return errors.Join(faults...)
 }
 
-// listed returns the rights that the API server lists in a namespace, one by one.
+// listed returns the set of rights that the API server says the account has in a namespace
+// (SelfSubjectRulesReview). Each key is one verb on one resource.
 func (p *probe) listed(ctx context.Context, namespace string) (map[string]bool, error) {
 	answer, err := p.client.AuthorizationV1().SelfSubjectRulesReviews().Create(ctx, &authorizationv1.SelfSubjectRulesReview{
 		Spec: authorizationv1.SelfSubjectRulesReviewSpec{Namespace: namespace},

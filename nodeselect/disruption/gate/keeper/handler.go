@@ -18,7 +18,8 @@ const (
 	maxBody    = 64 << 10
 	maxNodes   = 500
 	askTimeout = 20 * time.Second
-	// retryAfter is the pause in seconds before a client asks again.
+	// retryAfter is the value of the header Retry-After: the number of seconds after which a client
+	// should ask again.
 	retryAfter = 10
 )
 

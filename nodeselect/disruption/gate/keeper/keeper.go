@@ -147,8 +147,9 @@ func (k *Keeper) decide(ctx context.Context, ask func(*gate.Gate) []gate.Grant) 
 	})
 }
 
-// observe reads the state and the grants, and ends the grants that are over. The function use gets
-// the state, and the grants that continue. It returns new grants to store.
+// observe reads the state of the nodes and the stored grants, and ends the grants that are over. It
+// passes the state and the remaining grants to the function use. use returns the new grants, and
+// observe stores them.
 func (k *Keeper) observe(ctx context.Context, use func(gate.Input, []gate.Grant) ([]gate.Grant, error)) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()

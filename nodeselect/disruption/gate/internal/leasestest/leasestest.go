@@ -46,8 +46,10 @@ func (f *Leases) Len() int {
 
 var resource = schema.GroupResource{Group: "coordination.k8s.io", Resource: "leases"}
 
-// do calls run while it holds the lock. If the first result of Fail is an error, do returns this
-// error and does not call run. If run succeeds, do returns the second result of Fail.
+// do calls run while it holds the lock. A test can set the function Fail, which returns two errors.
+// If the first one is not nil, do returns it and does not call run: the request has failed.
+// Otherwise, if run succeeds, do returns the second one: with an error, the request has taken
+// effect, but the answer is lost.
 func (f *Leases) do(verb, name string, run func() error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
