@@ -27,6 +27,7 @@ func All() []scenario.Scenario[*Env] {
 		floor,
 		nodegate,
 		nodegateLong,
+		adapters,
 		drain,
 		faults,
 		local,

@@ -139,10 +139,12 @@ func Next(subjects []Subject, h Held, s Settings, now time.Time) Plan {
 			p.Release = append(p.Release, x.Node)
 		}
 	}
-	// Nodes that no longer exist. While a configuration has such a node, it counts as away anyway.
+	// Grants whose object no longer exists. If the node has gone too, it counts as away while a
+	// configuration has it.
 	unused := set(h.Unused)
 	for _, g := range h.Grants {
-		if !listed[g.Node] && !g.Pending && unused[g.Node] {
+		back := !g.Back.IsZero() && !now.Before(g.Back.Add(cmp.Or(s.HoldDown, gate.DefaultHoldDown)))
+		if !listed[g.Node] && !g.Pending && (unused[g.Node] || back) {
 			p.Release = append(p.Release, g.Node)
 		}
 	}

@@ -113,7 +113,13 @@ func TestAll(t *testing.T) {
 }
 
 func TestGrantsOfNodesThatNoLongerExist(t *testing.T) {
-	grants := []gate.Grant{{Node: "used"}, {Node: "unused"}, {Node: "pending", Pending: true}}
+	grants := []gate.Grant{
+		{Node: "used"},
+		{Node: "unused"},
+		{Node: "pending", Pending: true},
+		{Node: "back", Went: ago(time.Hour), Back: ago(time.Minute)},
+		{Node: "just-back", Went: ago(time.Hour), Back: now},
+	}
 	p := protect.Next(nil, protect.Held{Grants: grants, Unused: []string{"unused", "pending"}}, protect.Settings{}, now)
-	require.Equal(t, protect.Plan{Release: []string{"unused"}}, p)
+	require.Equal(t, protect.Plan{Release: []string{"unused", "back"}}, p)
 }
