@@ -248,7 +248,7 @@ type Frontend struct {
 	// Limits bound the requests of the frontend. If they are set, the backends of the frontend must
 	// not have Limits.
 	Limits Limits
-	// RetryBudget, if not nil, limits how often HAProxy repeats requests.
+	// RetryBudget limits how often HAProxy repeats failed requests. nil means no limit.
 	RetryBudget *RetryBudget
 	// Zones, if not nil, sends a share of the requests to servers of other zones. A frontend has at
 	// most one of Router and Zones.

@@ -12,8 +12,8 @@ import (
 // the requests.
 type Refusal string
 
-// The refusals. RefusedRequests and RefusedConnections concern backends with Limits, the others
-// frontends with a Router.
+// These are the rules by which HAProxy refuses or changes requests. RefusedRequests and
+// RefusedConnections apply in backends with Limits, and all others in frontends with a Router.
 const (
 	RefusedDotSegment   Refusal = "dot-segment"      // the path has a dot segment: status 400
 	RefusedHeaderName   Refusal = "header-name"      // the name of a header has characters other than letters, digits and "-": HAProxy removes the header
@@ -82,8 +82,9 @@ func beginObserving(t *text) {
 	t.line("http-request track-sc2 int(0) table " + observedTable)
 }
 
-// observe renders rules for requests that meet the condition: HAProxy counts the request, and
-// writes the name of the refusal to the log.
+// observe renders rules for the requests that meet the condition, which the refusal r would affect.
+// The rules do not refuse such a request: HAProxy only counts it, and writes the name of the
+// refusal to the log.
 func observe(t *text, r Refusal, condition string) {
 	count(t, r, condition)
 	t.line("http-request capture str(" + string(r) + ") len 24 if " + condition)

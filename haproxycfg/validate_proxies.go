@@ -328,9 +328,10 @@ func (v *validator) serverOK(c *Config, s *Server) bool {
 		(s.AgentSend == "" || validAgentSend(s)) && (s.Slot == "" || validName(s.Slot))
 }
 
-// serverSet finds servers that occur twice in a backend. The servers of a single service come in
-// ascending order. While each key is larger than the key before it, serverSet keeps only the last
-// key. This reduces the time of rendering 40,000 servers from 26 ms to 18 ms.
+// serverSet finds servers that occur twice in a backend. Usually the servers come in ascending
+// order of their keys. In this case serverSet needs no set: it stores only the last key and
+// compares it with the next one. This reduces the time of rendering 40,000 servers from 26 ms to 18
+// ms.
 type serverSet struct {
 	last     serverKey
 	unsorted bool // true if keys contains all keys

@@ -44,10 +44,11 @@ type AddressPolicy struct {
 	Observe bool
 }
 
-// Choose returns the address of a node. It uses the first of Types for which the node has a usable
-// address, and applies the Family only within this type. It returns an IPv4-mapped IPv6 address as
-// IPv4. If the node has no usable address, the error lists the addresses of the node, and says why
-// each special address is not usable.
+// Choose returns the address of a node. It goes through Types in order, and stops at the first type
+// for which the node has a usable address. If the node has usable addresses of this type in both IP
+// families, Family decides between them. It returns an IPv4-mapped IPv6 address as IPv4. If the
+// node has no usable address, the error lists the addresses of the node, and says why each special
+// address is not usable.
 //
 // A node object with a false address could direct traffic to the balancer itself, or to the
 // metadata service of the cloud. So Choose ignores some addresses as if the node did not have them:

@@ -25,7 +25,7 @@ func (u *update) markAffected(before *Pool) {
 	}
 }
 
-// poolChange is the difference between two states of a cluster's pool.
+// poolChange is the difference between the nodes of a cluster before and after an update.
 type poolChange struct {
 	before, after *Pool
 	members       []memberChange

@@ -49,8 +49,9 @@ type resolution struct {
 type service struct {
 	key  string
 	refs []int32 // positions in Tracker.refs
-	// subset is the result of the last pick. It stays here while no ref of the service can be
-	// resolved, because the next pick needs it as the argument current.
+	// subset holds the nodes that the last pick chose for the service. It stays here while no ref
+	// of the service can be resolved, because the next pick gets these nodes as its argument
+	// current.
 	subset
 	picked bool // the field subset has the result of a pick
 	local  bool // externalTrafficPolicy is Local

@@ -204,8 +204,9 @@ func (u *update) resolve() {
 	u.stale = nil
 }
 
-// complete adds the nodes of the service to a target that could be resolved. If portProblem is not
-// zero, complete removes the agent port and adds the problem as a warning.
+// complete adds the nodes of the service to the target, if the reference of the target could be
+// resolved. If portProblem is not zero, the service does not get its agent port: complete then
+// removes the agent port from the target and adds the problem as a warning.
 func (r *resolution) complete(s subset, portProblem Problem) {
 	if r.target.NodePort == 0 {
 		return

@@ -66,7 +66,8 @@ func (l *hostLimits) remove(host string, now int64) {
 	l.hosts[host] = use
 }
 
-// minSweep is the number of hosts below which sweep does not run.
+// minSweep is the number of hosts in the table from which on sweep removes unused hosts. A smaller
+// table keeps all of them.
 const minSweep = 1024
 
 // sweep removes each host that has no open connection and that has used up none of its rate: its

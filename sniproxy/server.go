@@ -68,8 +68,8 @@ type Server struct {
 	// probe, and the interval between further probes. 0 means 15 s, less than 0 means no probes.
 	KeepAlive time.Duration
 
-	// MaxHello bounds a ClientHello or the head of a request in bytes. 0 means peek.MaxBytes
-	// (64 KiB), which is also the maximum.
+	// MaxHello is the largest size, in bytes, of a ClientHello or of the head of an HTTP request. 0
+	// means peek.MaxBytes (64 KiB), which is also the largest allowed value.
 	MaxHello int
 	// MaxConns bounds the number of open connections. When a new connection exceeds the bound, the
 	// Server closes a connection of the source with the most connections; see "Shares of the

@@ -29,8 +29,8 @@ type session struct {
 	startedAt int64 // see Server.now
 	peer      netip.AddrPort
 
-	// mu guards the fields below. Goroutines of the engine, background queries and Connections use
-	// these fields.
+	// mu guards the fields below, because goroutines of the engine, background queries of hosts and
+	// Connections use them at the same time.
 	mu              sync.Mutex
 	phase           Phase
 	outcome         Outcome

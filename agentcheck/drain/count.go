@@ -34,9 +34,9 @@ func (d *Drainer) remove(e *connEntry) {
 	delete(d.conns, e)
 }
 
-// loadLocked counts open connections and requests. It leaves out connections that carry only
-// requests to Control: a POST to Control waits for the end of the drain, so the drain must not wait
-// for the POST.
+// loadLocked counts open connections and requests. It does not count a connection on which only
+// requests to Control have arrived: a POST to Control waits for the end of the drain, so the drain
+// must not wait for this connection.
 func (d *Drainer) loadLocked(now time.Time) Load {
 	l := Load{Requests: d.requests}
 	for e := range d.conns {

@@ -37,8 +37,9 @@ func nextCandidates(previous []candidate, requests map[string]DrainRequest, limi
 		request, requested := requests[c.node]
 		switch {
 		case requested:
-			// A candidate keeps the time of its first request, and so its place in the order, even
-			// if it had no request for a time that was shorter than the hold-down.
+			// Keep the time of the first request, and so the place of the candidate in the order,
+			// even if there was no request for some time in between. This time was shorter than the
+			// hold-down, because otherwise the candidate would have been removed.
 			request.Since = earliest(c.request.Since, toSecond(request.Since))
 			c.request, c.ended = request, time.Time{}
 		case !c.heldDown():
@@ -107,8 +108,8 @@ func (c candidate) class() int {
 	return class
 }
 
-// drainLimit returns how many nodes of a cluster with total nodes may drain at the same time. This
-// is share times total, rounded down, but at least 1 and at most drainCeiling.
+// drainLimit returns how many nodes may drain at the same time in a cluster of total nodes. This
+// number is share * total, rounded down, but at least 1 and at most drainCeiling.
 func drainLimit(share float64, total int) int {
 	const rounding = 1e-9 // 0.29*100 is 28.999999999999996 in floating point
 	return min(max(1, int(share*float64(total)+rounding)), drainCeiling(share, total))

@@ -126,7 +126,8 @@ func (c *cluster) health(feed string) func(error) {
 }
 
 // sink is the kubewatch.Sink of one watch: kubewatch calls it with each object that the watch
-// receives. It calls replace, set and delete with the cluster locked.
+// receives. It passes the objects to the functions replace, set and delete, and holds the lock of
+// the cluster during these calls.
 type sink[T any] struct {
 	c       *cluster
 	feed    string

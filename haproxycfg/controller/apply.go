@@ -25,7 +25,7 @@ const (
 // Attempt is the result of one attempt to apply the latest routes and clusters.
 type Attempt struct {
 	Outcome Outcome
-	// Err is nil if Outcome is Unchanged or Written.
+	// Err is the reason for every Outcome except Unchanged and Written, for which it is nil.
 	Err error
 	// Change is the change of the attempt. It is nil if the attempt failed before it had a change.
 	Change *Change

@@ -89,12 +89,12 @@ func (r *Rehearsal) Watch(i int, objects nodeselect.Objects) { r.clusters[i].Wat
 // nil; see live.Replay.Fail.
 func (r *Rehearsal) Fail(i int, err error) { r.clusters[i].Fail(err, r.now) }
 
-// Advance moves the time to until, and makes the attempts that Run would make in this time. The
-// answers that List, Watch and Fail have passed since the last Advance count as one burst at its
-// beginning. Advance makes no attempt if nothing has changed; Run makes one every 30 s, because
-// somebody could have changed the directory. The caller learns about attempts from
-// Controller.Attempted. The times in them are the times of the Rehearsal. Advance returns the error
-// of ctx if ctx has ended.
+// Advance moves the time to until, and makes the attempts that Run would make in this time. All
+// answers of API servers that List, Watch and Fail have passed since the last Advance arrive
+// together at the start of this time. Run makes an attempt every 30 s even without a change,
+// because somebody could have changed the directory; Advance does not. The caller learns about
+// attempts from Controller.Attempted. The times in them are the times of the Rehearsal. Advance
+// returns the error of ctx if ctx has ended.
 func (r *Rehearsal) Advance(ctx context.Context, until time.Time) error {
 	r.take()
 	for ctx.Err() == nil {

@@ -46,7 +46,8 @@ type Status struct {
 // ClusterStatus is the state of a cluster.
 type ClusterStatus struct {
 	Name string
-	// Connectivity is kube.Never until the cluster answers for the first time.
+	// Connectivity says whether the API server of the cluster answers. It is kube.Never until the
+	// first answer.
 	Connectivity kube.Connectivity
 	// Nodes and Services are the numbers of nodes and services of the cluster that the Controller
 	// knows.

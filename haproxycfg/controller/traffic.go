@@ -17,7 +17,8 @@ type Traffic struct {
 	// connections. Accepting is how many of these servers get new requests.
 	Servers   int `json:"servers"`
 	Accepting int `json:"accepting"`
-	// Sessions is the number of requests and tunnels that all workers have to the addresses.
+	// Sessions is the number of requests and tunnels in flight to the addresses, in the present
+	// worker and all old workers of HAProxy.
 	Sessions uint64 `json:"sessions"`
 	// OldWorkers is the number of old workers.
 	OldWorkers int `json:"oldWorkers"`

@@ -199,7 +199,8 @@ type Diagnostic struct {
 	// configuration. Line counts from 1. They are "" and 0 if the message names no line.
 	File string
 	Line int
-	// Text is the message without its severity, file and line. It may have several lines.
+	// Text is the message of HAProxy without its severity, file and line. It may have several
+	// lines.
 	Text string
 	// Source is the text of line Line in File, without indentation.
 	Source string

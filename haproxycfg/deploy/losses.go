@@ -167,8 +167,8 @@ type lossCounter struct {
 	emptied       map[string]bool // backends that lose all their servers
 }
 
-// named is the name of a host, path or backend. size is the number of lost servers or paths of the
-// host, path or backend.
+// named is one entry in the list of the largest losses: the name of a host, path or backend, and
+// how many of its servers or paths the change takes away.
 type named struct {
 	name string
 	size int

@@ -156,7 +156,8 @@ func BackendOf(r *routes.Route) (name, key string) {
 	return backendName(r, key), key
 }
 
-// Upstream contains the servers of one service port: either Servers, or NodePort and Nodes.
+// Upstream describes the servers of one service port. Either the field Servers is set, or the
+// fields NodePort and Nodes are.
 type Upstream struct {
 	Ref routes.Ref
 	// Servers are the addresses and ports of the service's own servers, in any order. If Servers is

@@ -13,8 +13,8 @@ import (
 // other requests between the other clusters of the route, by their declared weights. The zero Share
 // means that HAProxy divides all requests by the declared weights.
 type Share struct {
-	// Cluster is the name of a cluster of the route; empty means that the route uses its declared
-	// weights.
+	// Cluster is the name of the cluster of the route to which the shift moves requests. If it is
+	// empty, there is no shift, and the declared weights of the route apply.
 	Cluster string
 	// Points is the number of requests, out of 10,000, that go to Cluster.
 	Points int

@@ -32,8 +32,8 @@ type Budget struct {
 	WithoutSubsetsAndTrack Checks `json:"withoutSubsetsAndTrack"`
 }
 
-// Checks contains the number of servers that one terminator checks, the checks per second of one
-// terminator, and the checks per second of all terminators together.
+// Checks contains three numbers: the servers that one terminator checks, the checks per second of
+// one terminator, and the checks per second of all terminators together.
 type Checks struct {
 	haproxycfg.CheckBudget
 	AllTerminators float64 `json:"checksPerSecondOfAllTerminators"`

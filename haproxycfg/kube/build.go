@@ -15,7 +15,7 @@ import (
 
 // Cluster is the state of one cluster.
 type Cluster struct {
-	// Name is the name of the cluster in routes.
+	// Name is the name by which routes refer to the cluster.
 	Name    string
 	Objects nodeselect.Objects
 	// Current are the subsets that are in use. nil means that no subsets are in use, or that they

@@ -36,7 +36,8 @@ type Report struct {
 	// Refused is a change that is not in force, because a limit or HAProxy has refused it. Build
 	// leaves it nil: the program that applies the configuration sets it.
 	Refused *Changes `json:"refused,omitempty"`
-	// Budget is the number of checks a second that the configuration causes.
+	// Budget is the number of checks a second that HAProxy has to make because of the
+	// configuration.
 	Budget Budget `json:"budget"`
 	// Certificates are the certificates that HAProxy can use, in the order in which HAProxy prefers
 	// them. Build leaves the field nil; see AddCertificates.

@@ -126,7 +126,8 @@ func (t Table) matchPath(lo, hi int, path string) int {
 			return i
 		}
 	}
-	// Try each prefix that ends before a slash or at the end of path, longest first.
+	// Try each prefix of path that ends before a slash or at the end of path, the longest one
+	// first.
 	for end := len(path); end > 0; end = strings.LastIndexByte(path[:end], '/') {
 		if end > maxPathBytes {
 			continue

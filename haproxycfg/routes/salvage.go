@@ -187,8 +187,8 @@ func emptyRoot(line int) *yaml.Node {
 	return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: line}
 }
 
-// root returns the mapping of the present YAML document. If there is no document yet, root adds one
-// that begins at the argument line.
+// root returns the top-level mapping of the YAML document that is being read. If no document has
+// begun yet, root begins one at the argument line.
 func (s *salvaged) root(line int) *yaml.Node {
 	if len(s.roots) == 0 {
 		s.roots = append(s.roots, emptyRoot(line))

@@ -102,9 +102,10 @@ func (s Socket) addEntries(ctx context.Context, at, path string, entries []MapEn
 	return nil
 }
 
-// maxPayload is the number of bytes after which addEntries ends a payload. The last entry may
-// exceed maxPayload. HAProxy reads the command with its payload into one buffer, and package
-// haproxycfg allows no buffer of less than 16 KiB.
+// maxPayload is a size in bytes. addEntries sends the entries of a map in several commands, and
+// ends the payload of a command after the entry with which the payload exceeds maxPayload. HAProxy
+// reads a command with its payload into one buffer, and package haproxycfg allows no buffer of less
+// than 16 KiB.
 const maxPayload = 8 << 10
 
 // Map returns the entries of a map in HAProxy's order. See [Socket.SetMap] for path.

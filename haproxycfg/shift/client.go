@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Client sends requests to the Handler of a Runner in another process. Each request has a deadline
-// of 30 s.
+// Client sends requests to the Handler of a Runner in another process. A request fails if it has no
+// answer after 30 s.
 type Client struct {
 	// Do sends a request without a body, and returns the body of the response. It must return an
 	// error if the status is not 200.
@@ -40,8 +40,8 @@ func (c *Client) Resume(ctx context.Context, route string) (State, error) {
 	return c.ask(ctx, http.MethodPost, "/shift/resume", url.Values{"route": {route}})
 }
 
-// Close sets the share of responses after which HAProxy closes the client's connection, and returns
-// the new state. See Runner.Close.
+// Close makes HAProxy close clients' connections after a share of all responses, in points of
+// 10,000, and returns the new state. See Runner.Close.
 func (c *Client) Close(ctx context.Context, points int) (State, error) {
 	return c.ask(ctx, http.MethodPost, "/shift/close", url.Values{"percent": {FormatPercent(points)}})
 }

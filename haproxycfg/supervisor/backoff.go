@@ -2,7 +2,8 @@ package supervisor
 
 import "time"
 
-// backoff contains the number of failures in a row of one HAProxy.
+// backoff computes the pauses between the starts of a HAProxy that ends again and again. failures
+// is the number of failures in a row.
 type backoff struct {
 	minDelay, maxDelay, stable time.Duration
 	failures                   int

@@ -205,7 +205,8 @@ func (s *Supervisor) launch(ctx context.Context, config string) (*haproxyproc.Pr
 		return nil, err
 	}
 	if s.options.StateFile != "" {
-		// If the file does not contain the version of its format, HAProxy prints a warning.
+		// The state file must contain the version of its format ("1") even if it lists no server.
+		// HAProxy prints a warning about a file without it.
 		if err := atomicfile.Write(s.options.StateFile, []byte("1\n"), 0o644, nil); err != nil {
 			return nil, fmt.Errorf("supervisor: empty the state file: %w", err)
 		}

@@ -134,10 +134,10 @@ type source[T Member[T]] struct {
 
 func (s *source[T]) conns() int { return s.lists[waiting].n + s.lists[serving].n }
 
-// waitingWeight is the weight of a waiting connection; a serving one has the weight 1. The value is
-// a compromise. A source with 10 waiting connections weighs 80, so it makes room before an office
-// with 60 serving ones. A source with 2 waiting connections weighs 16, so it makes room after the
-// office.
+// waitingWeight is the weight of a waiting connection when the sources are compared. A serving
+// connection has the weight 1. 8 is a compromise. A source with 10 waiting connections weighs 80,
+// so it loses a connection before an office with 60 serving ones. A source with only 2 waiting
+// connections weighs 16, so the office loses a connection before it.
 const waitingWeight = 8
 
 func (s *source[T]) weight() int { return s.lists[serving].n + waitingWeight*s.units }
@@ -467,8 +467,8 @@ func (t *Table[T]) begin(m T, to state) {
 	t.rank(e.source)
 }
 
-// end takes a connection out of the list of its source. After that, the caller must call the method
-// begin with the same source, or the method leave.
+// end takes a connection out of the list of its source, because its state or its source changes, or
+// because it has ended. After that, the caller must call begin with the same source, or leave.
 func (t *Table[T]) end(m T) {
 	e := m.ShareEntry()
 	if e.state == waiting {
@@ -519,7 +519,8 @@ func (t *Table[T]) leave(s *source[T]) {
 	s.next, t.unused = t.unused, s
 }
 
-// rank moves a source to its place in both rankings after its connections have changed.
+// rank restores the order of both rankings after the number of connections of the source s has
+// changed.
 func (t *Table[T]) rank(s *source[T]) {
 	switch {
 	case s == &t.exempt:

@@ -28,8 +28,9 @@ func (r *ranking[T]) Less(i, j int) bool {
 	if first == none || second == none {
 		return first != none && second == none
 	}
-	// The field since is a time of the Table's clock, which begins again at 0 after its largest
-	// value. The sign of the difference is right even then.
+	// since counts up, and begins again at 0 after its largest value. The sign of the difference
+	// says which connection is older even if one value is from before this wrap and one from after
+	// it.
 	return int32(first.ShareEntry().since-second.ShareEntry().since) < 0
 }
 

@@ -225,7 +225,8 @@ func (g *Group) wakeOne() {
 	}
 }
 
-// minWaiting is the smallest limit for the number of waiting connections; see Group.MaxConns.
+// minWaiting is the smallest value for the limit of waiting connections that a Group computes from
+// MaxConns; see Group.MaxConns.
 const minWaiting = 128
 
 // waitForRoom waits until there is room for a connection, and returns true. It returns false if

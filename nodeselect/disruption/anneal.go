@@ -47,8 +47,9 @@ func (w *search) anneal(steps int) {
 // trials with 300 and 1,000 nodes and limits of 1, 2 and 4.
 const hot = 1000
 
-// displaced appends the chosen nodes that must leave the wave before n can enter it. It returns
-// false if there are more than two such nodes.
+// displaced finds room for the node n in the wave. For each limit of n that the wave has used up,
+// it chooses at random one node of the wave that counts for this limit and must leave. It appends
+// these nodes to out. If more than two nodes had to leave, displaced returns false.
 func (w *search) displaced(n int32, random *rand.Rand, out []int32) ([]int32, bool) {
 	for _, l := range w.limitsOf.of(n) {
 		if w.spare[l] > 0 {

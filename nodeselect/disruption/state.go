@@ -222,7 +222,8 @@ func (s *State) Return(names ...string) {
 	}
 }
 
-// add adds d to all counts of a node. d is 1 if the node goes, and -1 if it returns.
+// add marks a node as away (d is 1) or as back (d is -1), and adds d to the number of away nodes of
+// each limit that applies to the node.
 func (s *State) add(node int32, d int32) {
 	s.away[node] = d > 0
 	of := s.limitsOf.of(node)

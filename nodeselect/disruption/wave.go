@@ -45,7 +45,8 @@ func (s *State) Wave(candidates []string, steps int) []string {
 	return slices.Compact(wave)
 }
 
-// wave returns the nodes of a wave. The caller must pass only nodes that may go alone.
+// wave computes a wave: a set of the given nodes that may go away together. Each node in nodes must
+// be one that may go away alone.
 func (s *State) wave(nodes []int32, steps int) []int32 {
 	if !s.budget.OneZone {
 		w := s.greedy(nodes)

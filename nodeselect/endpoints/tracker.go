@@ -270,8 +270,8 @@ func (t *Tracker) store(key string, svc *Service) {
 	t.services[key] = svc
 }
 
-// Answered notes that the API server answers again after a failure. The five minutes after which
-// Confirm removes missing endpoints then begin again.
+// Answered tells the Tracker that the API server answers again after a failure. The five minutes
+// without a failure after which Confirm removes missing endpoints begin again at the time now.
 func (t *Tracker) Answered(now time.Time) {
 	for _, d := range t.doubts {
 		d.Answered(now)

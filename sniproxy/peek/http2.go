@@ -25,8 +25,8 @@ const (
 	flagPriority   = 0x20
 
 	frameHeader = 9
-	// The default limits of HTTP/2. They are in force until the client receives the SETTINGS of the
-	// server.
+	// These are the limits that HTTP/2 has by default. They are in force until the client has
+	// received the SETTINGS of the server.
 	maxFrame         = 1 << 14
 	headerTableBytes = 4096
 

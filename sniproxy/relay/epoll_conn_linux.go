@@ -66,7 +66,8 @@ type handshake struct {
 	earlyResume *Step     // the argument of a Resume that came before its Wait
 }
 
-// closing is the state that a connection needs only shortly before its end.
+// closing holds the state that a connection needs only near its end: when one party has failed, or
+// when CloseWithin has set a time limit. Most connections never allocate it.
 type closing struct {
 	closeAt  int64 // when CloseWithin ends the connection; 0 means never
 	failure  error // the error of failedBy, the party that failed first; the other party still gets its bytes
@@ -329,8 +330,8 @@ func (ec *epollConn) setTimer() {
 	ec.loop.timers.set(&ec.timer, at)
 }
 
-// The method silence returns the time without a moved byte after which a connection in PhaseRelay
-// ends. 0 means that it does not end for this reason.
+// The method silence returns the idle time-out of a connection in PhaseRelay: the connection ends
+// if no byte moves for this time. 0 means that there is no idle time-out.
 func (ec *epollConn) silence() time.Duration {
 	if ec.firstEnd != 0 || ec.closing != nil && ec.closing.failure != nil {
 		return shorter(ec.idle, ec.loop.engine.shared.settings.halfClose)

@@ -136,7 +136,8 @@ func (d *decoder) faultf(line int, field, format string, args ...any) {
 	d.faults = append(d.faults, &Error{d.file, line, field, fmt.Sprintf(format, args...)})
 }
 
-// field is a field of a mapping. read returns the reason why it cannot read the value, or "".
+// field describes one field of a mapping in the policy file. read parses the value n of the field.
+// It returns "" if the value is correct, and otherwise the reason why it is not.
 type field struct {
 	name   string
 	read   func(n *yaml.Node) (reason string)

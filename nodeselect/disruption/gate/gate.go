@@ -116,7 +116,7 @@ func (g *Gate) Away(name string) string {
 type Answer struct {
 	OK    bool     `json:"ok"`
 	Nodes []string `json:"nodes"`
-	// Blocked are the limits that the nodes would exceed.
+	// Blocked lists the limits that would be exceeded if the nodes went.
 	Blocked []Blocked `json:"blocked,omitempty"`
 	// Held are the grants of other holders for the nodes.
 	Held []Grant `json:"held,omitempty"`
@@ -129,7 +129,8 @@ type Blocked struct {
 	disruption.Blocked
 	// Nodes are nodes that are away and count for the limit, at most maxAway of them.
 	Nodes []AwayNode `json:"nodes,omitempty"`
-	// Since is the time at which the last of these nodes went away. The zero time means unknown.
+	// Since is the time at which the last of the nodes in Nodes went away. The zero time means
+	// unknown.
 	Since time.Time `json:"since,omitzero"`
 }
 
@@ -304,7 +305,8 @@ func (g *Gate) explain(b disruption.Blocked, names []string) Blocked {
 	return x
 }
 
-// wasAway reports whether a node of an applied configuration is away.
+// wasAway reports whether a node of an applied configuration counts as away: the cluster does not
+// list it, it is away, or somebody has a grant for it.
 func (g *Gate) wasAway(name string) bool {
 	n, known := g.nodes[name]
 	_, granted := g.grants[name]

@@ -81,8 +81,9 @@ type Answer struct {
 	// Age is how old the Pods were when the last good answer arrived. It is the time since the last
 	// contact of the server with its own source. 0 means that the source answers.
 	Age time.Duration
-	// Err says why no server answers, or why no answer is usable. nil means that the last request
-	// was answered. While Err is not nil, the other fields keep their last values.
+	// Err says why no server answers, or why no answer is usable. nil means that a server has given
+	// a usable answer to the last request. While Err is not nil, the other fields keep their last
+	// values.
 	Err error
 	// Since is the time of the first failure since the last good answer. It is zero if Err is nil.
 	Since time.Time

@@ -210,8 +210,9 @@ func parseTemplate(template string) (urlTemplate, error) {
 	_, rest, _ := strings.Cut(template, "://")
 	path := strings.IndexAny(rest, "/?")
 	if path < 0 || strings.Contains(rest[:path], placeholder) {
-		// The clients of a router choose the host. They must not be able to choose the server of
-		// the API.
+		// The name of the host in a request for its endpoint comes from a client of the router. So
+		// a placeholder for this name must not be in the server part of the URL template: otherwise
+		// a client could choose the server that gets the request.
 		return bad(placeholder + " belongs into the path or the query")
 	}
 	texts := strings.Split(template, placeholder)

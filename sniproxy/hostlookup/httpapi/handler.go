@@ -50,10 +50,11 @@ type Handler struct {
 
 	// MaxWaiting limits the number of requests that wait for changes at the same time. 0 means
 	// 1,024. When a further request arrives, the Handler finds the client address that has the most
-	// waiting requests. If the new request comes from another address, and the found address has
-	// more than its share of the waiting requests, the Handler answers the oldest request of the
-	// found address, as if the wait of this request had ended. Otherwise the Handler answers the
-	// new request with 503.
+	// waiting requests. The share of an address is the number of all waiting requests divided by
+	// the number of addresses that have waiting requests. If the found address has more waiting
+	// requests than its share, and the new request comes from another address, the Handler ends the
+	// wait of the oldest request of the found address and answers it. So the new request can wait.
+	// Otherwise the Handler answers the new request with 503.
 	MaxWaiting int
 
 	// Instrument, if not nil, wraps the handler of each route, for example to count requests. The

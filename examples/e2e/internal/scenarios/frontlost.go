@@ -94,9 +94,10 @@ var frontZoneLost = scenario.Scenario[*Env]{
 		if err := f.Local.Plug(); err != nil {
 			return err
 		}
-		// Each client has one connection. Half of the connections lead through the front proxy of
-		// the lost zone. The other front proxy has sent no request to the lost pods, because all
-		// pods of its own zone were up.
+		// Only few requests may fail. Each client has one connection, and half of the connections
+		// lead through the front proxy of the lost zone. Requests through the other front proxy do
+		// not fail: it has sent no request to the lost pods, because all pods of its own zone were
+		// up.
 		report.Add(f.lossRow(log, from, end, zoneLossTime, 3*frontClients, "a zone is disconnected"))
 		return nil
 	}),

@@ -114,8 +114,8 @@ type slowness struct {
 }
 
 const (
-	// sample is the processor time that each sample uses. A terminator needs about the same
-	// processor time to handle an event of a cluster.
+	// sample is how much processor time each sample uses. It is about the time that a terminator
+	// needs to handle an event of a cluster.
 	sample      = 20 * time.Millisecond
 	sampleEvery = 300 * time.Millisecond
 )

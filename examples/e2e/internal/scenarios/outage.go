@@ -66,8 +66,9 @@ func runOutage(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 		return nil
 	})
 	if err == nil {
-		// The scenario made the change through another API server, so headgate's programs cannot
-		// have seen it. The change must have no effect yet.
+		// During the outage, the scenario has changed the cluster through another API server, which
+		// headgate's programs do not use. So these programs cannot have seen the change, and it
+		// must have no effect yet.
 		_, err = t.first(ctx, "by "+hidden[0].Name, time.Now(), through(hidden[0]))
 	}
 	if err := t.row(scenario.Row{What: fmt.Sprintf("%s was away for %s", away.Name, time.Since(start).Round(time.Second)), Err: err}, start); err != nil {

@@ -173,13 +173,12 @@ func replaced(before, now places, gone *lab.Node) error {
 	return nil
 }
 
-// replacedOne compares the lists in the arguments before and now. The function gone reports whether
-// an entry belongs to the removed node. replacedOne returns an error unless the right one of these
-// conditions holds:
+// replacedOne checks the replacement of one node. before and now are lists of servers or nodes from
+// the times before and after it, and gone reports whether an entry belongs to the removed node.
+// replacedOne returns nil in two cases only:
 //
-//   - If the first list has no such entry, both lists must be the same.
-//   - If the first list has such an entry, the second list must not have it. The second list must
-//     have all other entries of the first list, and also as many new entries as entering says.
+//   - The list before has no entry of the removed node, and the list now is the same.
+//   - The list before has an entry of the removed node. In the list now, this entry is missing, all other entries are still there, and exactly entering entries are new.
 func replacedOne(before, now []string, gone func(string) bool, entering int) error {
 	left, entered := minus(before, now), minus(now, before)
 	if !slices.ContainsFunc(before, gone) {

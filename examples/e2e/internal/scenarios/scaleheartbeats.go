@@ -31,8 +31,9 @@ type heartbeats struct {
 	stop   func() error // waits, and returns the error of a failed write
 }
 
-// beat starts the heartbeats of the nodes with the indices from 0 to n-1. Index 0 is the first in
-// each interval.
+// beat starts to send heartbeats for the nodes with the indices from 0 to n-1. Each node sends one
+// in each heartbeatInterval. The heartbeats of the nodes are evenly spread over the interval, in
+// the order of the indices.
 func (f *fleet) beat(ctx context.Context, n int) *heartbeats {
 	ctx, cancel := context.WithCancel(ctx)
 	h := &heartbeats{client: f.client.CoreV1().RESTClient(), start: time.Now()}

@@ -21,7 +21,7 @@ import (
 const (
 	tracksHost = "api.example.com"
 	tracksPath = "/tracks"
-	// loadRate is the number of requests a second.
+	// loadRate is the number of requests that the client sends in a second.
 	loadRate = 150
 	// effect is the longest time from a change in a cluster until the requests of the client show
 	// the change.

@@ -75,7 +75,8 @@ func TrafficURL(report string, c *http.Client) (TrafficSource, error) {
 	}, nil
 }
 
-// drainEvery is the pause after which WaitDrained asks the sources again.
+// drainEvery is how long WaitDrained waits before it asks the terminators again whether a node is
+// drained.
 const drainEvery = 500 * time.Millisecond
 
 // WaitDrained waits until the node with these addresses is drained: no HAProxy sends new requests

@@ -22,8 +22,8 @@ import (
 	"github.com/headgate/headgate/nodeselect/disruption/gate"
 )
 
-// Report returns the configuration that a terminator has in force. Any number of goroutines may
-// call it.
+// Report is a function that returns the configuration which a terminator has applied to its
+// HAProxy. Any number of goroutines may call it.
 type Report func(context.Context) (gate.Applied, error)
 
 // While a terminator applies a change, it answers a request for its report with 503. A Report from

@@ -70,7 +70,8 @@ const (
 	MaxHolder = 200
 )
 
-// PendingTimeout is the age at which any process removes a pending Lease.
+// PendingTimeout is the age at which a pending Lease counts as abandoned: the process that made it
+// has probably ended, so any other process removes the Lease.
 const PendingTimeout = 30 * time.Second
 
 // pageSize is the number of Leases in one answer of the API server.

@@ -52,7 +52,7 @@ func (s *Starter) run(core int, pinned chan<- error) {
 	}
 }
 
-// Close ends the thread. The caller must stop all processes before.
+// Close ends the thread that starts the routers. The caller must stop all routers first.
 func (s *Starter) Close() {
 	close(s.starts)
 	<-s.done

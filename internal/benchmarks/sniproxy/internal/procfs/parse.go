@@ -61,8 +61,8 @@ type Memory struct {
 	// RSS is the resident memory of all the processes together. A page that several processes map
 	// counts once for each of them.
 	RSS int64
-	// PSS is the same sum, but the kernel divides the size of a page among all processes that map
-	// it.
+	// PSS is the memory of all processes together, like RSS. But if several processes map a page,
+	// PSS counts the page only once: the kernel divides its size among these processes.
 	PSS int64
 }
 

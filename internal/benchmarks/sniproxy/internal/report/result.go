@@ -29,8 +29,8 @@ const (
 	OthersPercent Metric = "others_percent"             // share of the router's processor that other programs used
 )
 
-// Point contains the measurements of one router in one round, at one size: with Open connections
-// and Hosts known names.
+// Point contains the measurements of one router in one round, while the router has Open open
+// connections and knows Hosts host names.
 type Point struct {
 	Round   int                `json:"round"`
 	Open    int                `json:"open"`
@@ -40,7 +40,7 @@ type Point struct {
 	Problem string `json:"problem,omitempty"`
 }
 
-// Router is a row: all points of one router.
+// Router is a row of the table: all measurements of one router.
 type Router struct {
 	Name    string  `json:"name"`
 	Role    string  `json:"role"` // "peer", "baseline" or "ours"
