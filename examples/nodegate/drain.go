@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
-
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/nodeselect/disruption/gate/keeper"
 )
@@ -42,7 +40,7 @@ func (c *drain) run(ctx context.Context, inv cli.Invocation, s *settings, names 
 	if err != nil {
 		return 0, err
 	}
-	core, err := corev1.NewForConfig(config)
+	nodeClient, err := keeper.NewNodeClient(config)
 	if err != nil {
 		return 0, err
 	}
@@ -56,7 +54,7 @@ func (c *drain) run(ctx context.Context, inv cli.Invocation, s *settings, names 
 			return 0, err
 		}
 	}
-	nodes := keeper.Nodes{Client: core.Nodes()}
+	nodes := keeper.Nodes{Client: nodeClient}
 	node, err := nodes.Get(ctx, names[0])
 	if err != nil {
 		return 0, err

@@ -16,10 +16,10 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/dynamic"
-	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/examples/internal/kubeconn"
+	"github.com/headgate/headgate/nodeselect/disruption/gate/keeper"
 	"github.com/headgate/headgate/nodeselect/disruption/gate/protect"
 	"github.com/headgate/headgate/nodeselect/disruption/gate/protector"
 )
@@ -103,7 +103,7 @@ func (c *protectCommand) protectors(s *settings) (map[string]*protector.Protecto
 	if err != nil {
 		return nil, err
 	}
-	core, err := corev1.NewForConfig(config)
+	nodes, err := keeper.NewNodeClient(config)
 	if err != nil {
 		return nil, err
 	}
@@ -112,17 +112,21 @@ func (c *protectCommand) protectors(s *settings) (map[string]*protector.Protecto
 		p := &protector.Protector{Keeper: k, Holder: "protect-" + name, Settings: c.rules, DryRun: c.dryRun}
 		switch name {
 		case toolKarpenter:
-			tool := protector.Karpenter(core.Nodes())
+			tool := protector.Karpenter(nodes)
 			if selector != "" {
 				tool.Selector = selector
 			}
 			p.Tool = tool
 		case toolAutoscaler:
-			tool := protector.ClusterAutoscaler(core.Nodes())
+			tool := protector.ClusterAutoscaler(nodes)
 			tool.Selector = selector
 			p.Tool = tool
 		case toolKured:
-			p.Tool = &protector.Kured{Nodes: core.Nodes(), Pods: core.Pods(s.leaseNamespace), Image: c.image, Selector: selector}
+			pods, err := protector.NewPodClient(config, s.leaseNamespace)
+			if err != nil {
+				return nil, err
+			}
+			p.Tool = &protector.Kured{Nodes: nodes, Pods: pods, Image: c.image, Selector: selector}
 		case toolMachines:
 			management := config
 			if c.machines != "" {

@@ -11,10 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
-	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
-	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 
 	"github.com/headgate/headgate/examples/internal/cli"
@@ -104,19 +101,17 @@ func (s *settings) keeper() (*keeper.Keeper, error) {
 			return nil, fmt.Errorf("-lease-cluster: %w", err)
 		}
 	}
-	core, err := corev1.NewForConfig(config)
+	nodeClient, err := keeper.NewNodeClient(config)
 	if err != nil {
 		return nil, err
 	}
-	leaseConfig = rest.CopyConfig(leaseConfig)
-	leaseConfig.ContentType = runtime.ContentTypeJSON // small objects
-	coordination, err := coordinationv1.NewForConfig(leaseConfig)
+	leaseClient, err := leases.NewClient(leaseConfig, s.leaseNamespace)
 	if err != nil {
 		return nil, err
 	}
 	k := &keeper.Keeper{
-		Nodes:    keeper.Nodes{Client: core.Nodes()}.List,
-		Store:    &leases.Store{Client: coordination.Leases(s.leaseNamespace), Cluster: s.name},
+		Nodes:    keeper.Nodes{Client: nodeClient}.List,
+		Store:    &leases.Store{Client: leaseClient, Cluster: s.name},
 		Budget:   s.budget,
 		HoldDown: s.holdDown,
 	}

@@ -10,34 +10,38 @@
 //
 // The account needs permission to create, get and update leases of coordination.k8s.io.
 //
-// The package is separate from package controller, so that programs without an election do not
-// compile client-go's leader election and typed client.
+// # The elector of client-go
+//
+// An Elector writes the same fields as package leaderelection of client-go, and follows the same
+// rules, so both may take part in an election. It does not use that package, which has three faults.
+// After it learns that another process holds the Lease, it continues to lead until its renew
+// deadline. After a suspension of the process or the machine, it does not notice that its time is
+// over: it first tries to renew the Lease. When it stops, it releases a Lease that it once held,
+// even if another process holds the Lease now. It also compiles the client of every API group.
 package lease
 
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"log/slog"
 	"os"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/uuid"
-	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/leaderelection"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
 	"github.com/headgate/headgate/haproxycfg/controller"
+	"github.com/headgate/headgate/internal/kubeclient"
 )
 
 // If a leader has not renewed the Lease for renewDeadline, it stops writing. Another process may
-// lead when leaseDuration has passed since the last renewal.
+// lead when leaseDuration has passed since the last renewal. An API server must answer a request
+// within requestTimeout.
 const (
-	leaseDuration = 15 * time.Second
-	renewDeadline = 10 * time.Second
-	retryPeriod   = 2 * time.Second
+	leaseDuration  = 15 * time.Second
+	renewDeadline  = 10 * time.Second
+	retryPeriod    = 2 * time.Second
+	requestTimeout = renewDeadline / 2
 )
 
 // Elector implements controller.Elector with a Lease.
@@ -57,76 +61,21 @@ type Elector struct {
 // Run implements controller.Elector.
 func (e *Elector) Run(ctx context.Context, begin func(controller.Term), leader func(name string, self bool)) {
 	hostname, _ := os.Hostname()
-	t := &elector{
-		Elector: e, begin: begin, leader: leader,
-		log:      cmp.Or(e.Logger, slog.New(slog.DiscardHandler)),
-		identity: cmp.Or(e.Identity, hostname+"_"+string(uuid.NewUUID())),
+	run := &election{
+		connect: e.connect, namespace: e.Namespace, name: e.Name,
+		identity: cmp.Or(e.Identity, hostname+"_"+rand.Text()),
+		begin:    begin, leader: leader,
+		log: cmp.Or(e.Logger, slog.New(slog.DiscardHandler)),
 	}
-	leader("", false)
-	for ctx.Err() == nil {
-		if err := t.runOnce(ctx); err != nil {
-			t.log.Error("cannot take part in the election", "lease", e.Namespace+"/"+e.Name, "err", err)
-		}
-		select {
-		case <-time.After(retryPeriod):
-		case <-ctx.Done():
-		}
-	}
+	run.run(ctx)
 }
 
-// elector is one run of an Elector.
-type elector struct {
-	*Elector
-	begin    func(controller.Term)
-	leader   func(name string, self bool)
-	log      *slog.Logger
-	identity string
-}
-
-// runOnce takes part in the election. It returns when this process has become the leader and has
-// later lost the Lease.
-func (e *elector) runOnce(ctx context.Context) error {
+func (e *Elector) connect() (leaseClient, error) {
 	config, err := e.Config()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	config = rest.CopyConfig(config)
-	config.Timeout = renewDeadline / 2
-	config.ContentType = runtime.ContentTypeJSON // one small object
-	client, err := coordinationv1.NewForConfig(config)
-	if err != nil {
-		return err
-	}
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	lock := newFencedLock(&resourcelock.LeaseLock{
-		LeaseMeta:  metav1.ObjectMeta{Namespace: e.Namespace, Name: e.Name},
-		Client:     client,
-		LockConfig: resourcelock.ResourceLockConfig{Identity: e.identity},
-	}, stop)
-	defer lock.close()
-	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock:          lock,
-		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
-		ReleaseOnCancel: true,
-		Name:            e.Namespace + "/" + e.Name,
-		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: func(term context.Context) {
-				e.begin(controller.Term{Guard: lock.guard, Done: term.Done()})
-			},
-			OnStoppedLeading: func() {
-				e.leader("", false)
-				e.log.Warn("this terminator does not lead any more")
-			},
-			OnNewLeader: func(name string) {
-				e.leader(name, name == e.identity)
-				e.log.Info("leader", "is", name, "self", name == e.identity)
-			},
-		},
-	})
-	if err != nil {
-		return err
-	}
-	elector.Run(ctx)
-	return nil
+	config.Timeout = requestTimeout
+	return kubeclient.NewLeases(config, e.Namespace)
 }

@@ -1,10 +1,14 @@
 // Package keeper answers which nodes of a live cluster may go now, and grants nodes to the programs
 // that replace them.
 //
+//	nodes, err := keeper.NewNodeClient(config)
+//	…
+//	store, err := leases.NewClient(config, "headgate")
+//	…
 //	k := &keeper.Keeper{
 //		Reports: []keeper.Report{keeper.URL("http://edge-1:9709/report.json", "eu-1", nil)},
-//		Nodes:   keeper.Nodes{Client: core.Nodes()}.List,
-//		Store:   &leases.Store{Client: coordination.Leases("headgate"), Cluster: "eu-1"},
+//		Nodes:   keeper.Nodes{Client: nodes}.List,
+//		Store:   &leases.Store{Client: store, Cluster: "eu-1"},
 //	}
 //	answer, err := k.Take(ctx, "kured", time.Hour, "worker-7")
 //

@@ -25,10 +25,10 @@ import (
 
 	"github.com/headgate/headgate/agentcheck"
 	"github.com/headgate/headgate/agentcheck/nodeagent"
+	"github.com/headgate/headgate/internal/kubeclient/leasestest"
 	"github.com/headgate/headgate/nodeselect"
 	"github.com/headgate/headgate/nodeselect/disruption"
 	"github.com/headgate/headgate/nodeselect/disruption/gate"
-	"github.com/headgate/headgate/nodeselect/disruption/gate/internal/leasestest"
 	"github.com/headgate/headgate/nodeselect/disruption/gate/keeper"
 	"github.com/headgate/headgate/nodeselect/disruption/gate/leases"
 )

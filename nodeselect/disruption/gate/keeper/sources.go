@@ -12,12 +12,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
 
 	"github.com/headgate/headgate/agentcheck"
 	"github.com/headgate/headgate/agentcheck/nodeagent"
 	"github.com/headgate/headgate/internal/apiclient"
 	"github.com/headgate/headgate/internal/inputfile"
+	"github.com/headgate/headgate/internal/kubeclient"
 	"github.com/headgate/headgate/nodeselect"
 	"github.com/headgate/headgate/nodeselect/disruption/gate"
 )
@@ -80,10 +81,22 @@ func File(path, cluster string, maxAge time.Duration) Report {
 	}
 }
 
+// NodeClient is a client of the nodes of a cluster. A NodeInterface of client-go's clientset is a
+// NodeClient too. NewNodeClient returns a NodeClient for programs that do not compile the
+// clientset. Any number of goroutines may call its methods.
+type NodeClient interface {
+	Get(context.Context, string, metav1.GetOptions) (*corev1.Node, error)
+	List(context.Context, metav1.ListOptions) (*corev1.NodeList, error)
+	Patch(context.Context, string, types.PatchType, []byte, metav1.PatchOptions, ...string) (*corev1.Node, error)
+}
+
+// NewNodeClient returns a NodeClient. It does not connect yet, and does not change config.
+func NewNodeClient(config *rest.Config) (NodeClient, error) { return kubeclient.NewNodes(config) }
+
 // Nodes reads and cordons the nodes of a cluster.
 type Nodes struct {
 	// Client is the client of the cluster. Required.
-	Client client.NodeInterface
+	Client NodeClient
 	// Signals say which nodes are drained. nil means nodeagent.DefaultSignals.
 	Signals []nodeagent.Signal
 }

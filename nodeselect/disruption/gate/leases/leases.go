@@ -1,9 +1,9 @@
 // Package leases stores the grants of package gate as Leases of Kubernetes, one for each node, so
 // that they survive a restart. It keeps two processes from deciding at the same time.
 //
-//	client, err := coordinationv1.NewForConfig(config)
+//	client, err := leases.NewClient(config, "headgate")
 //	…
-//	store := leases.Store{Client: client.Leases("headgate"), Cluster: "eu-1"}
+//	store := leases.Store{Client: client, Cluster: "eu-1"}
 //	err = store.Decide(ctx, func(grants []gate.Grant) (leases.Changes, error) {
 //		…
 //		answer, taken = g.Take("kured", time.Hour, "worker-7")
@@ -47,8 +47,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
-	client "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	"k8s.io/client-go/rest"
 
+	"github.com/headgate/headgate/internal/kubeclient"
 	"github.com/headgate/headgate/nodeselect/disruption/gate"
 )
 
@@ -77,10 +78,27 @@ const PendingTimeout = 30 * time.Second
 // pageSize is the number of Leases in one answer of the API server.
 const pageSize = 500
 
+// Client is a client of the Leases of one namespace. A LeaseInterface of client-go's clientset is a
+// Client too. NewClient returns a Client for programs that do not compile the clientset. Any number
+// of goroutines may call its methods.
+type Client interface {
+	Get(context.Context, string, metav1.GetOptions) (*coordinationv1.Lease, error)
+	List(context.Context, metav1.ListOptions) (*coordinationv1.LeaseList, error)
+	Create(context.Context, *coordinationv1.Lease, metav1.CreateOptions) (*coordinationv1.Lease, error)
+	Update(context.Context, *coordinationv1.Lease, metav1.UpdateOptions) (*coordinationv1.Lease, error)
+	Delete(context.Context, string, metav1.DeleteOptions) error
+}
+
+// NewClient returns a Client of the Leases of a namespace. It does not connect yet, and does not
+// change config.
+func NewClient(config *rest.Config, namespace string) (Client, error) {
+	return kubeclient.NewLeases(config, namespace)
+}
+
 // Store keeps the grants of one cluster. Any number of goroutines may use it.
 type Store struct {
 	// Client is the client of the namespace that has the Leases. Required.
-	Client client.LeaseInterface
+	Client Client
 	// Cluster is the name of the cluster whose nodes are granted. It is a DNS label. The clusters
 	// that share a namespace have different names. Required.
 	Cluster string

@@ -14,10 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 
+	"github.com/headgate/headgate/internal/kubeclient/leasestest"
 	"github.com/headgate/headgate/nodeselect/disruption/gate"
-	"github.com/headgate/headgate/nodeselect/disruption/gate/internal/leasestest"
 	"github.com/headgate/headgate/nodeselect/disruption/gate/leases"
 )
 
@@ -218,7 +217,7 @@ func TestAProcessThatIsSuspended(t *testing.T) {
 		s, f := newStore()
 		resume := make(chan bool)
 		decided := false
-		slow := slowLeases{LeaseInterface: f, update: func() {
+		slow := slowLeases{Client: f, update: func() {
 			if !decided { // before the decision Lease is written
 				decided = true
 				<-resume
@@ -246,13 +245,13 @@ func TestAProcessThatIsSuspended(t *testing.T) {
 
 // slowLeases calls update before each Update.
 type slowLeases struct {
-	client.LeaseInterface
+	leases.Client
 	update func()
 }
 
 func (s slowLeases) Update(ctx context.Context, l *coordinationv1.Lease, o metav1.UpdateOptions) (*coordinationv1.Lease, error) {
 	s.update()
-	return s.LeaseInterface.Update(ctx, l, o)
+	return s.Client.Update(ctx, l, o)
 }
 
 func utc(grants []gate.Grant) []gate.Grant {

@@ -8,8 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	client "k8s.io/client-go/kubernetes/typed/core/v1"
 
+	"github.com/headgate/headgate/nodeselect/disruption/gate/keeper"
 	"github.com/headgate/headgate/nodeselect/disruption/gate/protect"
 )
 
@@ -20,7 +20,7 @@ import (
 // node has the annotation but not the Mark, then somebody else protects the node, and Free never
 // removes the annotation. A value other than "true" protects nothing, so Protect replaces it.
 type Annotation struct {
-	Client client.NodeInterface
+	Client keeper.NodeClient
 	// Key is the annotation of the tool.
 	Key string
 	// Mark is our annotation.
@@ -35,7 +35,7 @@ type Annotation struct {
 // The annotation karpenter.sh/do-not-disrupt prevents consolidation and drift. It does not prevent
 // that Karpenter 1.0 or later replaces a node that has expired, and no version keeps a node that the
 // cloud interrupts, that node repair replaces, or that somebody deletes.
-func Karpenter(c client.NodeInterface) *Annotation {
+func Karpenter(c keeper.NodeClient) *Annotation {
 	return &Annotation{
 		Client: c, Key: "karpenter.sh/do-not-disrupt", Mark: "headgate.dev/protected-from-karpenter", Selector: "karpenter.sh/nodepool",
 	}
@@ -46,7 +46,7 @@ func Karpenter(c client.NodeInterface) *Annotation {
 // The annotation cluster-autoscaler.kubernetes.io/scale-down-disabled prevents that the autoscaler
 // removes a node because the node has too few pods. It does not prevent that the cloud itself
 // replaces an instance, for example to balance a node group over zones.
-func ClusterAutoscaler(c client.NodeInterface) *Annotation {
+func ClusterAutoscaler(c keeper.NodeClient) *Annotation {
 	return &Annotation{
 		Client: c, Key: "cluster-autoscaler.kubernetes.io/scale-down-disabled", Mark: "headgate.dev/protected-from-cluster-autoscaler",
 	}
@@ -101,7 +101,7 @@ func patch(x protect.Subject, annotations map[string]any) []byte {
 const pageSize = 500
 
 // eachNode calls use with each node that the selector selects.
-func eachNode(ctx context.Context, c client.NodeInterface, selector string, use func(*corev1.Node)) error {
+func eachNode(ctx context.Context, c keeper.NodeClient, selector string, use func(*corev1.Node)) error {
 	options := metav1.ListOptions{LabelSelector: selector, Limit: pageSize}
 	for {
 		page, err := c.List(ctx, options)

@@ -18,15 +18,15 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	client "k8s.io/client-go/kubernetes/typed/core/v1"
 
 	"github.com/headgate/headgate/agentcheck/nodeagent"
+	"github.com/headgate/headgate/internal/kubeclient/leasestest"
 	"github.com/headgate/headgate/nodeselect"
 	"github.com/headgate/headgate/nodeselect/disruption"
 	"github.com/headgate/headgate/nodeselect/disruption/gate"
-	"github.com/headgate/headgate/nodeselect/disruption/gate/internal/leasestest"
 	"github.com/headgate/headgate/nodeselect/disruption/gate/keeper"
 	"github.com/headgate/headgate/nodeselect/disruption/gate/leases"
+	"github.com/headgate/headgate/nodeselect/disruption/gate/protector"
 )
 
 // cluster has nodes and pods, with the versions and preconditions of an API server, and a terminator.
@@ -43,12 +43,12 @@ type cluster struct {
 }
 
 type nodes struct {
-	client.NodeInterface
+	keeper.NodeClient
 	c *cluster
 }
 
 type pods struct {
-	client.PodInterface
+	protector.PodClient
 	c *cluster
 }
 

@@ -10,8 +10,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
 
+	"github.com/headgate/headgate/internal/kubeclient"
+	"github.com/headgate/headgate/nodeselect/disruption/gate/keeper"
 	"github.com/headgate/headgate/nodeselect/disruption/gate/protect"
 )
 
@@ -28,6 +30,20 @@ const (
 
 // DefaultKuredImage is the image of a blocking pod if Kured.Image is empty.
 const DefaultKuredImage = "registry.k8s.io/pause:3.10"
+
+// PodClient is a client of the pods of one namespace. A PodInterface of client-go's clientset is a
+// PodClient too. NewPodClient returns a PodClient for programs that do not compile the clientset.
+// Any number of goroutines may call its methods.
+type PodClient interface {
+	List(context.Context, metav1.ListOptions) (*corev1.PodList, error)
+	Create(context.Context, *corev1.Pod, metav1.CreateOptions) (*corev1.Pod, error)
+	Delete(context.Context, string, metav1.DeleteOptions) error
+}
+
+// NewPodClient returns a PodClient. It does not connect yet, and does not change config.
+func NewPodClient(config *rest.Config, namespace string) (PodClient, error) {
+	return kubeclient.NewPods(config, namespace)
+}
 
 // Kured is the tool kured, which restarts nodes. Kured implements Tool.
 //
@@ -46,10 +62,10 @@ const DefaultKuredImage = "registry.k8s.io/pause:3.10"
 // must not be smaller than the number of nodes that may be away. protect.Settings.Settle must be
 // longer than kured's flag --drain-delay, and protect.Settings.Free longer than --period.
 type Kured struct {
-	Nodes client.NodeInterface
+	Nodes keeper.NodeClient
 	// Pods is the client of the namespace of the blocking pods. Only Kured should make pods there
 	// with the label of KuredSelector.
-	Pods client.PodInterface
+	Pods PodClient
 	// Image is the image of the blocking pods. It must run until it gets SIGTERM. "" means
 	// DefaultKuredImage.
 	Image string

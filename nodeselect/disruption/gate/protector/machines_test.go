@@ -1,16 +1,18 @@
 package protector_test
 
 import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/dynamic/fake"
-	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
 
 	"github.com/headgate/headgate/nodeselect/disruption/gate/protector"
 )
@@ -33,36 +35,77 @@ func machine(name, node string, deleted bool, annotations map[string]any) *unstr
 	return &unstructured.Unstructured{Object: o}
 }
 
-// olderVersionOnly is an API server that does not have v1beta2.
-func olderVersionOnly(a clienttesting.Action) (bool, runtime.Object, error) {
-	if a.GetResource().Version != "v1beta1" {
-		return true, nil, apierrors.NewNotFound(a.GetResource().GroupResource(), "")
+// managementCluster is an API server that has Machines in the version v1beta1, and not in v1beta2.
+type managementCluster struct {
+	mu       sync.Mutex
+	machines []*unstructured.Unstructured
+}
+
+func (c *managementCluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	const path = "/apis/cluster.x-k8s.io/v1beta1/namespaces/fleet/machines"
+	name, one := strings.CutPrefix(r.URL.Path, path+"/")
+	i := slices.IndexFunc(c.machines, func(m *unstructured.Unstructured) bool { return m.GetName() == name })
+	var answer any
+	switch {
+	case r.Method == http.MethodGet && r.URL.Path == path && r.URL.Query().Get("labelSelector") == "cluster.x-k8s.io/cluster-name=eu-1":
+		answer = map[string]any{"apiVersion": "cluster.x-k8s.io/v1beta1", "kind": "MachineList", "items": c.machines}
+	case r.Method == http.MethodPatch && one && i >= 0 && r.Header.Get("Content-Type") == "application/merge-patch+json":
+		var patch struct {
+			Metadata struct {
+				UID, ResourceVersion string
+				Annotations          map[string]*string
+			}
+		}
+		m := c.machines[i]
+		if json.NewDecoder(r.Body).Decode(&patch) != nil || patch.Metadata.UID != string(m.GetUID()) || patch.Metadata.ResourceVersion != m.GetResourceVersion() {
+			w.WriteHeader(http.StatusConflict)
+			return
+		}
+		annotations := m.GetAnnotations()
+		for key, value := range patch.Metadata.Annotations {
+			if value == nil {
+				delete(annotations, key)
+				continue
+			}
+			if annotations == nil {
+				annotations = map[string]string{}
+			}
+			annotations[key] = *value
+		}
+		m.SetAnnotations(annotations)
+		answer = m
+	default:
+		w.WriteHeader(http.StatusNotFound)
+		return
 	}
-	return false, nil, nil
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(answer)
 }
 
 func TestMachines(t *testing.T) {
 	hooked := map[string]any{hook: "headgate-nodegate", "pre-drain.delete.hook.machine.cluster.x-k8s.io/etcd": "other"}
-	v1beta1 := schema.GroupVersionResource{Group: "cluster.x-k8s.io", Version: "v1beta1", Resource: "machines"}
-	v1beta2 := schema.GroupVersionResource{Group: "cluster.x-k8s.io", Version: "v1beta2", Resource: "machines"}
-	client := fake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(),
-		map[schema.GroupVersionResource]string{v1beta1: "MachineList", v1beta2: "MachineList"},
+	management := &managementCluster{machines: []*unstructured.Unstructured{
 		machine("new", "", false, nil),
 		machine("joined", "n02", false, hooked),
 		machine("deleted", "n00", true, hooked),
 		machine("neighbour", "n01", true, hooked),
 		machine("without-node", "", true, hooked),
 		machine("draining", "n03", true, nil),
-	)
-	client.PrependReactor("*", "machines", olderVersionOnly)
+	}}
+	server := httptest.NewServer(management)
+	t.Cleanup(server.Close)
+	client, err := dynamic.NewForConfig(&rest.Config{Host: server.URL})
+	require.NoError(t, err)
 	c := newCluster(6)
 	p := &protector.Protector{Keeper: c.keeper(), Tool: &protector.Machines{Client: client, Namespace: "fleet", Cluster: "eu-1"}, Holder: "protect-cluster-api"}
 	status := step(t, p)
 	require.Equal(t, protector.Status{Objects: 6, Free: 2, Waiting: 1}, status)
-	list, err := client.Resource(v1beta1).Namespace("fleet").List(t.Context(), metav1.ListOptions{})
-	require.NoError(t, err)
+	management.mu.Lock()
+	defer management.mu.Unlock()
 	got := map[string]bool{}
-	for _, m := range list.Items {
+	for _, m := range management.machines {
 		_, got[m.GetName()] = m.GetAnnotations()[hook]
 		_, other := m.GetAnnotations()["pre-drain.delete.hook.machine.cluster.x-k8s.io/etcd"]
 		require.Equal(t, m.GetName() != "new" && m.GetName() != "draining", other)

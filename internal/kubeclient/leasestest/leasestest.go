@@ -17,13 +17,11 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	client "k8s.io/client-go/kubernetes/typed/coordination/v1"
 )
 
 // Leases is a namespace of Leases with the versions and preconditions of an API server. It has the
 // verbs get, list, create, update and delete. Any number of goroutines may call its methods.
 type Leases struct {
-	client.LeaseInterface
 	// Fail, if not nil, is called for each request. If its first result is not nil, the request has
 	// no effect and returns this error. If its second result is not nil, the request has its effect
 	// and then returns this error. Set Fail while no request is running.
