@@ -19,7 +19,8 @@ type Config struct {
 	Backends  []Backend
 	// Maps are the tables to which the fields of a Router refer by name.
 	Maps []Map
-	// CertificateLists are the lists to which the field List of a TLS refers by name.
+	// CertificateLists are the lists of certificates for the binds. The field List of a bind's TLS
+	// contains the name of one of them.
 	CertificateLists []CertificateList
 }
 

@@ -22,12 +22,13 @@
 // [Server.Name] makes the name of a server from its address, port and agent port. The reason is
 // HAProxy's state file. From this file, HAProxy restores the address and port of each server, which
 // it finds by the name of the server. So a server with a new address must have a new name.
+//
 // # Other packages
 //
-// Package edge makes a Config of declared routes. Package deploy lets HAProxy check a Config and
 // Package edge makes a Config from declared routes. Package deploy lets HAProxy check a Config and
 // puts it into force. Package runtimeapi sends commands to a running HAProxy. Package kube makes a
 // Config from declared routes and Kubernetes clusters.
+//
 // # What it does not do
 //
 // The package parses no configuration and fetches no certificates. It renders only what an HAProxy

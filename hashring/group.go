@@ -121,8 +121,10 @@ func (g *group) order(c []uint64, key uint64) {
 	}
 }
 
-// repair sorts candidates that may have the same upper bits into the order that score v1 defines. c
-// must already be sorted by the upper bits.
+// repair puts the candidates c into the order that score v1 defines. c must already be sorted by
+// the upper bits of the scores. A candidate contains only these bits, because the index of the node
+// replaces the lower ones. So repair compares the whole scores of candidates whose upper bits are
+// equal.
 func (g *group) repair(c []uint64, key uint64) {
 	for i := 0; i < len(c); {
 		j := i + 1

@@ -145,8 +145,8 @@ func (c *poolChange) mayEnter(s *service, change memberChange) bool {
 	return last >= 0 && hashring.Compare(s.key, m.ringNode(), hashring.Node{Name: s.nodes[s.last[last].index].Identity}) < 0
 }
 
-// zoneLast describes the nodes of a subset in one zone: how many they are, and which of them ranks
-// last. Without Spread, all nodes count as one zone.
+// zoneLast describes the nodes of a subset that are in one zone: their number, and the node among
+// them with the last rank for the service. Without Spread, all nodes count as one zone.
 type zoneLast struct {
 	zone  string
 	index int // of the node that ranks last, in service.nodes

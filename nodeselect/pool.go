@@ -137,7 +137,7 @@ func (s Selector) predicates() []Predicate {
 // pool returns a Pool of candidates that already have verdicts. It does not change the candidates.
 func (s Selector) pool(candidates []*candidate) *Pool {
 	p := &Pool{size: cmp.Or(max(s.Size, 0), DefaultSize), spread: s.Spread, sticky: s.Sticky, allLocal: s.AllLocal, index: make(map[string]int32, len(candidates))}
-	// If several nodes have the same identity, choose one of them.
+	// If several nodes have the same identity, use only the one that comparePreference prefers.
 	chosen := make([]*candidate, 0, len(candidates))
 	var duplicates []*candidate
 	for _, c := range candidates {
@@ -253,8 +253,9 @@ type candidate struct {
 	shared      string // a warning about addresses that other nodes have too; "" if there is none
 	special     string // the problem of an address in a special range; "" if there is none
 	source      *corev1.Node
-	// addrs are the usable addresses from which separate chooses the field Addr. others are the
-	// usable addresses for the field other. Both are nil if neither list has more than one address.
+	// addrs are the usable addresses of the node that have the family and the type of Addr. others
+	// are those of the other family. If several nodes have the same address, separate chooses
+	// another one from these lists. Both are nil if neither list has more than one address.
 	addrs, others []netip.Addr
 }
 

@@ -99,9 +99,10 @@ func (t *Tracker) Refs() []Ref { return t.refs }
 type Delta struct {
 	Nodes    map[string]*corev1.Node    // by name; nil if the node is deleted
 	Services map[string]*corev1.Service // by Ref.Key; nil if the service is deleted
-	// ReadyNodes are the changed entries of Objects.ReadyNodes. An empty list means that the
-	// service has no ready pod. nil changes nothing. If the map is empty but not nil, it adds no
-	// entry, but Objects.ReadyNodes is not nil afterwards.
+	// ReadyNodes are the services of Objects.ReadyNodes that have changed, each with its new list
+	// of nodes. An empty list means that the service has no ready pod. nil changes nothing. An
+	// empty map that is not nil changes no service either, but means that Objects.ReadyNodes is
+	// known from now on, and so not nil.
 	ReadyNodes map[string][]string
 	// Refs replace all refs of the Tracker. nil means no change.
 	Refs []Ref

@@ -21,10 +21,11 @@ const (
 	never
 )
 
-// endpointRules protect this machine and its cloud from a wrong or malicious lookup. The Server may
-// connect to each kind that is not a key of this map. Private addresses are no key, because
-// upstreams have private addresses. The ranges for documentation and measurements are no key,
-// because nothing behind them needs protection.
+// endpointRules protect this machine and its cloud from a wrong or malicious lookup. A key is a
+// kind of address, and the value says whether the Server may connect to such an address. The Server
+// may connect to addresses of all other kinds. Private addresses are no key, because upstreams have
+// private addresses. The ranges for documentation and measurements are no key, because nothing
+// behind them needs protection.
 var endpointRules = map[specialaddr.Kind]endpointRule{
 	specialaddr.Loopback: ifAllowed, specialaddr.LinkLocal: ifAllowed, specialaddr.Metadata: ifAllowed,
 	specialaddr.Unspecified: never, specialaddr.Multicast: never, specialaddr.Broadcast: never, specialaddr.Reserved: never,

@@ -376,7 +376,7 @@ func (s *Server) Connections() iter.Seq[Stats] {
 	}
 }
 
-// inOrder returns the open sessions in the order of Connections.
+// inOrder returns the open sessions in the order in which the method Connections lists them.
 func (s *Server) inOrder() []*session {
 	type place struct {
 		n       *session

@@ -268,7 +268,8 @@ func (s *session) endReason(err error) (Outcome, error) {
 	return Gone, err
 }
 
-// evictedError returns the error of an evicted session.
+// evictedError returns the error of a session that the Server closed to make room: ErrEvictedIdle
+// if the client had named a host, and otherwise ErrEvicted.
 func (s *session) evictedError() error {
 	if s.preface == nil {
 		return ErrEvictedIdle

@@ -55,8 +55,8 @@ type Stats struct {
 	// Dials is the number of attempts to connect.
 	Dials int
 
-	// Answer is the answer that the Server itself sent to the client: an HTTP status (404), or the
-	// description of a TLS alert (112). 0 means no answer.
+	// Answer is the code of the answer that the Server itself sent to the client: an HTTP status
+	// such as 404, or the number of a TLS alert such as 112 (unrecognized_name). 0 means no answer.
 	Answer int
 
 	// ToUpstream is the number of the client's bytes that the Server wrote to the upstream, without

@@ -151,7 +151,8 @@ func (o *observer) observe(ctx context.Context) {
 	}
 }
 
-// ready returns nil if the last observation succeeded.
+// ready returns the error of the last attempt to read the grants and reports, or nil if it
+// succeeded.
 func (o *observer) ready() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

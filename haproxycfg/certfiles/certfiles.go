@@ -45,8 +45,8 @@ type Source struct {
 	// binary changes, Check judges all certificates again. If Haproxy is empty, Check does not
 	// judge an accepted certificate again.
 	Haproxy string
-	// Recheck is the time after which Follow reads the files again, in case the operating system
-	// has not reported a change. 0 means 10 s.
+	// Recheck is the time between two readings of the files by Follow. Follow also reads a file
+	// when the operating system reports a change, but such a report may be missing. 0 means 10 s.
 	Recheck time.Duration
 
 	verdicts  map[string]verdict  // the verdicts of Check; the keys are Certificate.FileName

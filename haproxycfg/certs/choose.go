@@ -57,7 +57,8 @@ type Record struct {
 	Names     []string  `json:"names"`
 	NotBefore time.Time `json:"notBefore"`
 	NotAfter  time.Time `json:"notAfter"`
-	// Kept is true if File no longer contains this certificate, or is faulty.
+	// Kept is true if the certificate stays in the list although File no longer contains it, or has
+	// become faulty.
 	Kept bool `json:"kept,omitempty"`
 }
 
@@ -73,7 +74,8 @@ type Problem struct {
 // Input is the input of Choose.
 type Input struct {
 	Files Files
-	// Last are the Records of the list in force.
+	// Last are the Records that the last call of Choose returned: the certificates that HAProxy
+	// uses now.
 	Last []Record
 	// Load returns the content of the Copy of a Record in Last.
 	Load func(Record) ([]byte, error)

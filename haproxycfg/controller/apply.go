@@ -207,7 +207,8 @@ func (a *applier) redirect(ctx context.Context, ch *Change) {
 	}
 }
 
-// warnOfRedirect logs the error, unless it is nil or the last redirection had the same error.
+// warnOfRedirect logs the error of redirect or redirectBack. It logs nothing if err is nil, or if
+// the last call had the same error.
 func (a *applier) warnOfRedirect(what string, err error) {
 	text := ""
 	if err != nil {
@@ -227,10 +228,11 @@ func (a *applier) endWait(ctx context.Context, ch *Change) {
 	a.redirectBack(ctx, ch)
 }
 
-// redirectBack undoes redirect when no change waits any more. If this process has not called
-// redirect, redirectBack does nothing. There is one exception: until this process has applied a
-// configuration, redirectBack restores the servers in any case, because an earlier process may have
-// called redirect. In this case it ignores an error, because HAProxy may not be running yet.
+// redirectBack undoes the changes of redirect when no change waits any more: all servers in force
+// get requests again. If this process has not called redirect, redirectBack does nothing, with one
+// exception: until this process has applied a configuration, it restores the servers in any case,
+// because an earlier process may have called redirect. In this case it ignores an error, because
+// HAProxy may not be running yet.
 func (a *applier) redirectBack(ctx context.Context, ch *Change) {
 	if !a.moved && a.input != nil {
 		return

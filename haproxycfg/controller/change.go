@@ -201,7 +201,8 @@ func (c *cluster) build(last kube.Report) kube.Cluster {
 	return k
 }
 
-// apply applies the change. The bool reports whether apply wrote a file.
+// apply makes the change the configuration of the directory and of HAProxy. changed reports whether
+// apply wrote a file.
 func (ch *Change) apply(ctx context.Context) (changed bool, err error) {
 	report, err := ch.Report.AppendJSON(nil)
 	if err != nil {

@@ -33,7 +33,8 @@ type Controller struct {
 	Routes RouteSource
 	// Clusters are the clusters to which routes refer. No two clusters may have the same name.
 	Clusters []Cluster
-	// Certificates, if not nil, is the source of Builder.Edge.Certificates.
+	// Certificates, if not nil, reads the certificates of HAProxy from files. The Controller sets
+	// Builder.Edge.Certificates to them.
 	Certificates *certfiles.Source
 	// Builder turns routes and clusters into a configuration.
 	Builder kube.Builder

@@ -129,7 +129,8 @@ func (l *loop) attempt(ctx context.Context, asked permit) Attempt {
 	switch {
 	case a.Outcome == Waits:
 		if id := a.Change.ID(); complete && l.force.active || asked(id) {
-			// Permit this change until it is in force.
+			// The operator has forced this change, and its reload waits. Remember the permission
+			// until the change is in force.
 			l.force = startForce{active: true, id: cmp.Or(l.force.id, id)}
 		}
 		l.schedule.waiting(l.now(), a.retry)

@@ -82,7 +82,8 @@ func (c *Controller) Rehearse(ctx context.Context, now time.Time) (*Rehearsal, e
 // does at the start; see live.Replay.List.
 func (r *Rehearsal) List(i int, objects nodeselect.Objects) { r.clusters[i].List(objects, r.now) }
 
-// Watch passes the events of c.Clusters[i]; see live.Replay.Watch.
+// Watch tells the Rehearsal that the API server of c.Clusters[i] has reported changes, so that it
+// now has the objects; see live.Replay.Watch.
 func (r *Rehearsal) Watch(i int, objects nodeselect.Objects) { r.clusters[i].Watch(objects, r.now) }
 
 // Fail makes requests to the API server of c.Clusters[i] fail with err, and succeed again if err is
@@ -122,7 +123,8 @@ func (r *Rehearsal) Advance(ctx context.Context, until time.Time) error {
 	return ctx.Err()
 }
 
-// next returns the time of the next step of Run, and whether this step is an attempt.
+// next returns the time of the next step that Run would make. attempt is true if this step is an
+// attempt to apply the inputs.
 func (r *Rehearsal) next() (at time.Time, attempt bool) {
 	at = r.rechecks
 	if !r.loop.schedule.started && r.deadline.Before(at) {

@@ -128,7 +128,8 @@ func (r *reloads) count(ctx context.Context) int {
 	return r.counts.OldWorkers
 }
 
-// reloaded is called at the end of an attempt that has reloaded HAProxy.
+// reloaded records that an attempt has reloaded HAProxy: it starts the pause before the next
+// reload, and counts the old workers again. It is called at the end of the attempt.
 func (r *reloads) reloaded(ctx context.Context, now time.Time) {
 	r.pace.reloaded(now)
 	r.count(ctx)

@@ -39,7 +39,9 @@ func (c *Controller) ReportHandler() http.Handler {
 	return mux
 }
 
-// reportInForce returns nil if the report in the directory describes what HAProxy runs.
+// reportInForce returns nil if HAProxy runs the configuration that the report in the directory
+// describes. Otherwise it returns the reason why this is not certain, for example that a change is
+// being applied.
 func (s *status) reportInForce() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -74,8 +74,9 @@ type Simulation struct {
 	// nodes. 0 means that Simulate computes the number from InFlight. It has no effect on services
 	// with sessionAffinity ClientIP or externalTrafficPolicy Local.
 	Connections float64
-	// Target is the target load for unevenness.Estimate.MorePods: the largest load that the busiest
-	// pod should have, as a multiple of the present mean. 0 means unevenness.DefaultTarget.
+	// Target is the goal for Estimate.MorePods of package unevenness: the load of the busiest pod,
+	// as a multiple of the present mean load of the pods. MorePods is the number of further pods
+	// that the service needs for this goal. 0 means unevenness.DefaultTarget.
 	Target float64
 }
 

@@ -105,8 +105,9 @@ func (m Manifests) Read(context.Context, Start) (ClusterState, error) {
 	return ClusterState{Synced: err == nil, Objects: objects, Problems: problems}, err
 }
 
-// readyNodes returns Objects.ReadyNodes. If the list is empty, it returns nil: probably nobody has
-// put the EndpointSlices into the directory.
+// readyNodes returns, for each service, the nodes with a ready pod, as Objects.ReadyNodes has them.
+// If list is empty, it returns nil, which means that nothing is known about pods: probably nobody
+// has put the EndpointSlices into the directory.
 func readyNodes(objects nodeselect.Objects, list []*discoveryv1.EndpointSlice) map[string][]string {
 	if len(list) == 0 {
 		return nil

@@ -23,8 +23,8 @@ type cluster struct {
 	since time.Time // when the cluster last stopped or began to answer
 }
 
-// connectivity returns whether the cluster answers, as the report shows it. It returns Never if the
-// cluster has not answered since the start.
+// connectivity returns how the report describes the connection to the cluster: Live, LastKnown, or
+// Never if the cluster has not answered since the start.
 func (c *cluster) connectivity() kube.Connectivity {
 	connectivity := kube.Connectivity{State: kube.Live, Since: c.since}
 	switch {

@@ -78,9 +78,9 @@ func readMembers(config []byte) members {
 	return m
 }
 
-// successors returns the servers in m that replace the servers of a backend of the old
-// configuration. If m contains a backend with this name, successors returns its servers. Otherwise
-// it returns the servers of all backends of the same service.
+// successors returns the servers of the new configuration m that replace the servers of a backend
+// of the old configuration. If m has a backend with the same name, these are its servers. Otherwise
+// they are the servers of all backends of the same service.
 func (m members) successors(backend string) []member {
 	if all, ok := m.backends[backend]; ok {
 		return all
@@ -212,8 +212,9 @@ func (s *state) carry(config members) {
 	}
 }
 
-// copyTo adds a line for the server fresh of the backend. The line contains the state of the server
-// old.
+// copyTo adds a line for a new server fresh of the backend to the saved state. HAProxy then starts
+// fresh with the weight, the drain and the maintenance that the server old had. The weight is
+// scaled from the initial weight of old to the initial weight of fresh.
 func (s *state) copyTo(old stateServer, backend string, fresh member) {
 	fields := slices.Clone(old.fields)
 	initial, err1 := strconv.Atoi(s.get(fields, "srv_iweight"))

@@ -35,8 +35,10 @@ func (k Checker) CheckCertificates(ctx context.Context, certs []haproxycfg.Certi
 // certificatesTimeout is the longest time of one call of CheckCertificates.
 const certificatesTimeout = 2 * time.Minute
 
-// checkHalves sets the verdict of each certificate. If HAProxy gave no verdict on one of them,
-// checkHalves returns the reason.
+// checkHalves sets the verdict of each certificate: nil, or the reason why HAProxy rejects the
+// certificate. HAProxy checks all certificates at once. If it rejects them, checkHalves checks each
+// half on its own, and so finds the bad ones. checkHalves returns an error if HAProxy could not
+// judge some certificates.
 func (k Checker) checkHalves(ctx context.Context, certs []haproxycfg.Certificate, verdicts []error) error {
 	if len(certs) == 0 {
 		return nil

@@ -17,7 +17,8 @@ type variable struct {
 	value int
 }
 
-// parseVariable parses a line of the form that variable describes.
+// parseVariable parses a line "set-var proc.NAME int(VALUE)" of the section global. ok is false if
+// the line has another form.
 func parseVariable(line string) (v variable, ok bool) {
 	words := strings.Fields(line)
 	if len(words) != 3 || words[0] != "set-var" {

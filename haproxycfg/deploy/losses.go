@@ -42,7 +42,7 @@ type Loss struct {
 // maxNames is the largest length of Loss.Names.
 const maxNames = 5
 
-// Share is the lost part of Before, from 0 to 1. It is 0 if Before is 0.
+// Share is the lost part, Lost divided by Before, from 0 to 1. It is 0 if Before is 0.
 func (l Loss) Share() float64 {
 	if l.Before == 0 {
 		return 0

@@ -146,8 +146,9 @@ func compareLive(good, disk []byte, t target) liveChange {
 	return change
 }
 
-// wordsOf returns the words of the servers in configs, which are results of textServers. The keys
-// have the form "backend/server".
+// wordsOf returns, for each server, the text of its command "add server" (Server.Add). A key has
+// the form "backend/server". configs are results of textServers. If several of them contain a
+// server, the last one decides.
 func wordsOf(configs ...[]runtimeapi.Backend) map[string]string {
 	words := map[string]string{}
 	for _, config := range configs {
@@ -182,8 +183,9 @@ func (c *liveChange) wantAgain(after []byte, busy map[string]string) {
 	}
 }
 
-// afterReload returns the change that remains after HAProxy has loaded the wanted configuration.
-// All servers then have their new words, but some may have an older state from the state file.
+// afterReload returns the changes that are still necessary at run time after HAProxy has loaded the
+// wanted configuration. All servers then have the new words of their server lines. But some may
+// have an older address, weight or state from the state file.
 func (c liveChange) afterReload() liveChange {
 	loaded := liveChange{wanted: c.wanted}
 	earlier := map[string]runtimeapi.Server{}
@@ -284,7 +286,9 @@ func notInForce(reason string) error {
 	return errors.New("deploy: the servers of HAProxy differ from the files: " + reason)
 }
 
-// markPending creates pendingFile: HAProxy does not run the files of the directory yet.
+// markPending creates pendingFile in the directory. While this file exists, the files in the
+// directory may differ from the configuration that HAProxy runs, so the next Apply must make
+// HAProxy use them.
 func (d *Dir) markPending() error {
 	if exists(d.file(pendingFile)) {
 		return nil

@@ -283,8 +283,8 @@ func (p place) add(at routes.Position) place {
 	return p
 }
 
-// locate returns the problem with the position of the first route that it concerns. If further
-// routes have the same problem, locate adds their number to the message.
+// locate adds a position to the problem: the position of the first route with this problem. If
+// further routes have the same problem, locate adds their number to the message.
 func (p place) locate(problem Problem) Problem {
 	problem.File, problem.Line = p.File, p.Line
 	switch {

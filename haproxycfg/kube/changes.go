@@ -76,7 +76,9 @@ func (c Changes) Summary(limit int) string {
 	return b.String()
 }
 
-// serviceChanges compares the services of two reports. Both lists are sorted by reference.
+// serviceChanges returns the services that are new or removed in the report new, and those whose
+// nodes, node port or agent port differ between the reports. Both lists of services must be sorted
+// by reference.
 func serviceChanges(old, new Report) []ServiceChange {
 	changes := []ServiceChange{}
 	oldNodes, newNodes := old.nodes(), new.nodes()

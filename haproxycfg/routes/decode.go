@@ -120,8 +120,9 @@ func (d *decoder) route(n *yaml.Node, at string) {
 	}
 }
 
-// covered reports whether bad contains the field or a field that contains it. If the decoder could
-// not read a field, it must not also report the field as missing.
+// covered reports whether one of the paths in bad is field or a prefix of it, such as "check" for
+// "check.path". The decoder could not read the values at the paths in bad, and has reported them.
+// So it must not also report a field in such a value as missing.
 func covered(bad []string, field string) bool {
 	for _, b := range bad {
 		if rest, ok := strings.CutPrefix(field, b); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {

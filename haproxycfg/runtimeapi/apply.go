@@ -43,8 +43,8 @@ const maxErrors = 10
 // commands that HAProxy carries out immediately. Then it deletes the unwanted servers. HAProxy
 // refuses to delete a server that has connections, so Apply repeats the deletions until the
 // connections have ended, but not longer than Plan.Wait for all servers together. At last it
-// replaces the servers whose words have changed, one after the other. No other process may change
-// servers during Apply.
+// replaces, one after the other, the servers for which HAProxy has no command to change a setting.
+// No other process may change servers during Apply.
 //
 // If HAProxy refuses a command, Apply sends no further command about this server, but continues
 // with the other servers. The error then contains an [*AnswerError] for each refused command, at

@@ -122,8 +122,9 @@ func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 // the last plan whose commands HAProxy carried out completely. nil means unknown. Plan uses before
 // to decide two things:
 //
-//   - Whether the words of a server have changed. With nil, Plan assumes that no words have
-//     changed.
+//   - Whether a server has other words, that is, whether Server.Add has other settings that HAProxy
+//     cannot change at run time. With nil, Plan assumes that all servers have the same words as
+//     before.
 //   - Who has taken a server out of service. If the server was in service in before, Plan concludes
 //     that a person or an agent has set it to maintenance or drain. The server then stays out of
 //     service, unless Server.Force is true. With nil, the server stays out of service too.
@@ -136,9 +137,9 @@ func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 // initial weight.
 //
 // From HAProxy 3.0 on, Plan adds the servers that are missing, and deletes the servers that are not
-// wanted, including servers of the configuration file. If the words of a server have changed, Plan
-// deletes the server and adds it again. Before 3.0, Plan never adds or deletes a server: it sets a
-// server that is not wanted to maintenance, and a server that is missing is a reason for a reload.
+// wanted, including servers of the configuration file. If a server has other words, Plan deletes
+// the server and adds it again. Before 3.0, Plan never adds or deletes a server: it sets a server
+// that is not wanted to maintenance, and a server that is missing is a reason for a reload.
 //
 // Plan does not change backends that are not in wanted. After HAProxy has carried out all commands,
 // a new plan with wanted as the argument before is empty.
@@ -291,8 +292,9 @@ func (p *planner) server(b *Backend, s, was *Server, row *ServerState) {
 	}
 }
 
-// replaceServer plans the commands that delete a server and add it with other words. If a person or
-// an agent has taken the server out of service, the new one is out of service too.
+// replaceServer plans the commands that delete a server and add it again with the words in s.Add,
+// the settings of its server line. If a person or an agent has taken the old server out of service,
+// the new one is out of service too.
 func (p *planner) replaceServer(backend, at string, s, was *Server, row *ServerState) {
 	if row.Admin&ForcedMaint == 0 {
 		p.replace = appendCommand(p.replace, SetMaint, backend, s.Name, "set server "+at+" state maint")
@@ -348,12 +350,13 @@ func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
 	fresh := moved || was != nil && (was.Maint || was.Addr.IsValid() && was.Addr != s.Addr)
 	own := fresh || s.Force
 	blocked := row.Admin&(ForcedMaint|ForcedDrain) != 0
-	// After a reload of HAProxy 2.6, a slot stays down if the state file says that it was in
-	// maintenance and the new configuration does not disable it.
+	// Sometimes a new server is down although nobody has taken it out of service: after a reload of
+	// HAProxy 2.6, a slot stays down if the state file says that it was in maintenance and the new
+	// configuration does not disable it.
 	down := fresh && row.Op == Stopped && row.Admin&^ConfiguredMaint == 0
 	if (moved || down) && row.Admin&ForcedMaint == 0 {
-		// When a maintenance ends, HAProxy also resets the result of the health checks. The present
-		// result belongs to the old address.
+		// SetMaint makes HAProxy forget the result of the health checks: HAProxy resets it when a
+		// maintenance ends. The present result belongs to the old address.
 		set(&p.fill, SetMaint, "state maint")
 	}
 	if moved {

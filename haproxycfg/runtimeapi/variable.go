@@ -14,8 +14,7 @@ import (
 //
 // HAProxy 2.6 to 3.4 allow the command "set var" only in experimental mode. A connection is in this
 // mode only after the command "experimental-mode on", so SetVariable sends all its commands on one
-// connection. A master does not pass all
-// these commands to a worker, so Worker must be empty.
+// connection. A master does not pass all these commands to a worker, so Worker must be empty.
 func (s Socket) SetVariable(ctx context.Context, name string, value int) error {
 	set, err := s.commandLine("set var proc." + name + " int(" + strconv.Itoa(value) + ")")
 	if err != nil {

@@ -87,9 +87,10 @@ func (o Order) WithSteps(steps []int, target int) Order {
 	return o
 }
 
-// after returns a shift that continues from points, the share in force. Its steps are the steps of
-// the order above points. After errors, it returns to points. If the target is not above points,
-// the target is the only step.
+// after returns the shift of this order for a route of which an earlier shift has already moved the
+// share points. Its steps are points, and then the steps of the order above points. It begins with
+// the first step above points, and after errors it returns to points. If the target of the order is
+// not above points, the target is the only step.
 func (o Order) after(points int) Shift {
 	target := o.Steps[len(o.Steps)-1]
 	if target <= points {
@@ -128,8 +129,9 @@ func ascending(steps []int) bool {
 
 var percentage = regexp.MustCompile(`^([0-9]{1,3})(?:\.([0-9]{1,2}))?%?$`)
 
-// ParsePercent parses a percentage with at most two decimal places, such as "25", "0.5" or "2.5%",
-// and returns it in points. It accepts only digits and a point: "1e2" is no percentage.
+// ParsePercent parses a percentage with at most two decimal places, such as "25", "0.5" or "2.5%".
+// It returns the percentage in hundredths: 250 for "2.5%". It accepts only digits and a point:
+// "1e2" is no percentage.
 func ParsePercent(text string) (points int, err error) {
 	m := percentage.FindStringSubmatch(strings.TrimSpace(text))
 	if m != nil {

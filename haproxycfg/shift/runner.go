@@ -118,7 +118,8 @@ func (r *Runner) Tick(ctx context.Context, now time.Time) error {
 	return errors.Join(errs...)
 }
 
-// ErrRefused is in the error of a request that does not fit the current state.
+// ErrRefused is in the error of a request that the current state of the shifts does not allow, for
+// example the request to continue a shift that does not exist.
 var ErrRefused = errors.New("shift: refused")
 
 // change replaces the state by the result of f.

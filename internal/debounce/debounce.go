@@ -1,4 +1,5 @@
-// Package debounce turns a burst of events into one signal.
+// Package debounce turns a burst of events into one signal. In the example, reload runs when 100 ms
+// have passed without a further event, and at the latest 1 s after the first event of the burst.
 //
 //	burst := debounce.New(100*time.Millisecond, time.Second)
 //	defer burst.Stop()

@@ -151,9 +151,9 @@ func (t *Table[T]) Add(m T, key Key, exempt bool) (victim T, err error) {
 	return t.add(m, key, exempt, waiting)
 }
 
-// AddServing adds a serving connection. It has the effect of Add and Serve in one step: no other
-// call can evict the connection between the two because it waits. Do not use it with a Table that
-// has MaxFiles.
+// AddServing adds a serving connection. It does the same as Add followed by Serve, but in one step.
+// With two calls, another goroutine could evict the connection in between, because it would still
+// wait. Do not use AddServing with a Table that has MaxFiles.
 func (t *Table[T]) AddServing(m T, key Key, exempt bool) (victim T, err error) {
 	return t.add(m, key, exempt, serving)
 }

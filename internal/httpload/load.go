@@ -52,7 +52,7 @@ type Config[A any] struct {
 	// server has closed the kept connection. If so, it opens a new connection, with Repeat and
 	// without it.
 	Repeat bool
-	// Parse reads the first line of the body of a response with status 200.
+	// Parse returns the answer in the first line of the body of a response with status 200.
 	Parse func(line []byte) (A, error)
 }
 

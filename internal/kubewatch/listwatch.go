@@ -60,7 +60,8 @@ func (l *listWatch) begin() bool {
 	return true
 }
 
-// wait makes begin refuse further requests, and returns when all running requests have ended.
+// wait makes the method begin refuse all further requests, and returns when all running requests
+// have ended.
 func (l *listWatch) wait() {
 	l.mu.Lock()
 	l.ended = true

@@ -179,10 +179,11 @@ func (m *matcher) add(a, b, n int) {
 	m.runs = append(m.runs, run{a, b, n})
 }
 
-// anchors returns pairs of equal lines, where match splits a[a0:a1] and b[b0:b1]; method
-// uniquePairs says which pairs. If heads is true, anchors first looks only at lines that begin a
-// paragraph. If it finds pairs of such lines, it returns only these pairs. So match later compares
-// only the few lines within each paragraph.
+// anchors returns pairs of equal lines, one line in a[a0:a1] and one in b[b0:b1]. The function
+// match compares the lines between two such pairs on their own. The comment of uniquePairs says
+// which lines become pairs. If heads is true, anchors first looks only at lines that begin a
+// paragraph. If it finds pairs of such lines, it returns only these pairs. Then match later
+// compares only the few lines within each paragraph.
 func (m *matcher) anchors(a0, a1, b0, b1 int, heads bool) []run {
 	if m.ids == nil {
 		m.ids = make(map[string]int32)

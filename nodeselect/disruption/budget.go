@@ -11,10 +11,11 @@ const DefaultService = 2
 // Budget limits which nodes may be away at the same time. With the zero value, at most two members
 // of each service may be away. The members of a service are the nodes in the subset of the service.
 type Budget struct {
-	// Service is the number of members of a service that may be away. 0 means DefaultService.
+	// Service is how many nodes of each service may be away at the same time. 0 means
+	// DefaultService.
 	Service int
-	// Zone is the number of members of a service in one zone that may be away. 0 means no limit.
-	// All nodes without a zone form one zone.
+	// Zone is how many nodes of a service in one zone may be away at the same time. 0 means no
+	// limit. All nodes without a zone form one zone.
 	Zone int
 	// If OneZone is true, all nodes that are away at the same time must be in the same zone. Nodes
 	// in no subset do not count.

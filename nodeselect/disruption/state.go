@@ -28,8 +28,8 @@ type State struct {
 	awayIn  []int  // number of nodes that are away and in a subset, by zone
 	awayAll int    // number of nodes that are away and in a subset, in all zones
 
-	// May uses these two fields during a call. At the end of the call, all elements of wasNamed are
-	// false.
+	// The method May marks the nodes of its arguments in these two fields during a call. At the end
+	// of the call, all elements of wasNamed are false.
 	named    []int32
 	wasNamed []bool // by node
 }
@@ -117,7 +117,8 @@ func (s *State) addNodes(nodes []nodeselect.Node, subsets []nodeselect.Subsets) 
 	return missing, nil
 }
 
-// addLimits sets the fields about services and limits.
+// addLimits adds every service in the subsets, and the limits that the Budget sets for it, to the
+// State.
 func (s *State) addLimits(subsets []nodeselect.Subsets) {
 	keys := map[string]bool{}
 	for _, set := range subsets {
@@ -329,8 +330,8 @@ func (s *State) fits(nodes []int32) bool {
 	return ok
 }
 
-// charge adds d to the counts of all limits of a node. It returns false if a limit is exceeded
-// afterwards.
+// charge adds d to the number of nodes that are away, in each limit that applies to the node. It
+// returns false if this number then exceeds one of these limits.
 func (s *State) charge(node, d int32) bool {
 	ok := true
 	for _, l := range s.limitsOf.of(node) {

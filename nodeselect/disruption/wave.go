@@ -168,7 +168,8 @@ func (s *State) greedy(nodes []int32) *search {
 	return w
 }
 
-// free reports whether no limit of n is reached.
+// free reports whether node n may still be added to the wave: each limit that applies to n allows
+// at least one more node.
 func (w *search) free(n int32) bool {
 	for _, l := range w.limitsOf.of(n) {
 		if w.spare[l] <= 0 {
@@ -178,7 +179,8 @@ func (w *search) free(n int32) bool {
 	return true
 }
 
-// choose adds n to the wave, or removes it.
+// choose adds node n to the wave if chose is true, and removes n from the wave otherwise. It
+// updates the numbers of nodes that the limits of n still allow.
 func (w *search) choose(n int32, chose bool) {
 	d := int32(1)
 	if chose {

@@ -85,11 +85,15 @@ func compareCandidates(a, b candidate) int {
 	if c := cmp.Or(compareVersions(b.version, a.version), cmp.Compare(b.condition.rank(), a.condition.rank())); c != 0 {
 		return c
 	}
-	// The remaining fields make the result independent of the order of slices.
+	// Compare the remaining fields too. Otherwise the order in which the slices arrive would
+	// decide.
 	return cmp.Or(strings.Compare(b.zone, a.zone), strings.Compare(b.node, a.node))
 }
 
-// better compares two candidates with the same address and different names.
+// better reports whether a describes the pod better than b. Both have the same address and
+// different names. The better one has the better condition, or else comes from the newer
+// EndpointSlice. If both are equal, the greater name decides, so a candidate without a name is
+// worse.
 func better(a, b *candidate) bool {
 	return cmp.Or(
 		cmp.Compare(a.condition.rank(), b.condition.rank()),

@@ -93,7 +93,8 @@ func (q *queue) setRefs(refs []nodeselect.Ref) {
 	q.edit(func(q *queue) { q.delta.Refs, q.changed = refs, true })
 }
 
-// edit calls the function f under the lock; see inbox.edit.
+// edit calls the function f with q while it holds the lock of the inbox. If f sets q.changed, edit
+// wakes the reader of the queue; see inbox.edit.
 func (q *queue) edit(f func(*queue)) { q.inbox.edit(func() { f(q) }) }
 
 // health returns the function that receives the failures of the source for one kind of object; see

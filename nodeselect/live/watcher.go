@@ -24,8 +24,9 @@ const (
 	watcherMaxWait = time.Second
 )
 
-// RecheckInterval is the longest time between two judgements of the nodes by a Watcher. A verdict
-// can change without an event: predicate Ready avoids a node when its grace time has passed.
+// RecheckInterval is the longest time after which a Watcher computes the verdict of each node
+// again. A verdict can change without an event: predicate Ready avoids a node when its grace time
+// has passed.
 const RecheckInterval = 30 * time.Second
 
 // Watcher follows a live cluster and chooses the nodes for a list of service ports. Set the fields
@@ -75,10 +76,9 @@ type Snapshot struct {
 	// Refs are the service ports for which Selection was made. They come from the last call of
 	// SetRefs before this Snapshot.
 	Refs []nodeselect.Ref
-	// Selection is the result of Selector.Select for Objects and Refs. For each service, the
-	// argument current of Select was the subset in the latest earlier Snapshot that contains the
-	// service. If no Snapshot contained the service, the argument was the subset in
-	// Watcher.Current.
+	// Selection contains the nodes that Selector.Select chooses for Refs from Objects. To keep
+	// subsets stable, Select starts from the subset of each service in the latest earlier Snapshot
+	// that contains the service, or else from its subset in Watcher.Current.
 	Selection nodeselect.Selection
 	// Changed names the nodes and services that differ from the previous Snapshot.
 	Changed nodeselect.Changed

@@ -36,8 +36,8 @@ func ReadDir(dir string) (nodeselect.Objects, []nodeselect.Problem, error) {
 	return objects, problems, nil
 }
 
-// ReadEndpointSlices reads a directory like ReadDir, and returns its EndpointSlices like
-// ParseEndpointSlices.
+// ReadEndpointSlices reads the files that ReadDir reads, and returns the EndpointSlices in them
+// with their problems; see ParseEndpointSlices.
 func ReadEndpointSlices(dir string) ([]*discoveryv1.EndpointSlice, []nodeselect.Problem, error) {
 	batches, err := readDir(dir, endpointSlices)
 	if err != nil {

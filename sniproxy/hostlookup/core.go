@@ -207,8 +207,9 @@ func (k *core) order(e *item) *lru {
 
 func (k *core) lrus() []*lru { return []*lru{k.known, k.aliases, k.negative} }
 
-// isAlias reports whether the Host of the endpoint of e differs from the name of e. Usually this
-// Host is a wildcard. Strangers can invent any number of names below a wildcard.
+// isAlias reports whether e was found under another name than its own: the Host of its endpoint is
+// usually a wildcard. Strangers can invent any number of names below a wildcard, so the cache keeps
+// such entries in an LRU of their own.
 func isAlias(e *item) bool { return e.Value.ep.Host != "" && e.Value.ep.Host != e.Name() }
 
 // wildcardOf returns the wildcard that covers host: "*.example.com" for "a.example.com". If host

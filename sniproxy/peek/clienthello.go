@@ -270,7 +270,7 @@ func (h *ClientHello) parseExtensions(c cursor) fault {
 			bit, what = 16, h.parseECH(body)
 		}
 		// RFC 8446 section 4.2 forbids two extensions of one type. Some servers would use the first
-		// of the two, and others the second.
+		// of the two, and others the second, so refuse the hello.
 		if seen&bit != 0 {
 			what = "extension: second one of its type"
 		}

@@ -45,7 +45,8 @@ var (
 	ErrNameTooLong = fmt.Errorf("%w: too long", ErrInvalidName)
 )
 
-// errNeither matches both ErrNotTLS and ErrNotHTTP with errors.Is.
+// errNeither is the error for bytes that begin neither a TLS connection nor an HTTP request. With
+// errors.Is, it matches ErrNotTLS and ErrNotHTTP.
 var errNeither = &neither{}
 
 type neither struct{}

@@ -112,7 +112,8 @@ func (p *Parser) parse(r *Result, b []byte) error {
 	return err
 }
 
-// notAccepted returns the error for a protocol that is not accepted.
+// notAccepted returns the error for a client whose protocol is not in p.Accept: ErrNotTLS or
+// ErrNotHTTP if only TLS or only HTTP is accepted, and an error that matches both otherwise.
 func (p *Parser) notAccepted(what string) error {
 	kind := error(errNeither)
 	switch {

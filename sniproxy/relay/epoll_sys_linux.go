@@ -70,7 +70,7 @@ func sysSplice(from, to int32, n int) (int, errno) {
 
 func sysClose(fd int32) { syscall.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
-// sysShutdown ends the direction of a connection from this machine to the peer.
+// sysShutdown sends a FIN: the peer gets the end of the stream, and this machine can still read.
 func sysShutdown(fd int32) { syscall.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0) }
 
 func sysSocket(domain int) (int32, errno) {

@@ -91,7 +91,8 @@ func KeyPair(certificate, key string, changed func(error)) (func() *tls.Certific
 //
 // read reads the files, and returns a value and the content from which it has made the value. If
 // the content is the same as before, the old value stays in use. The returned function calls
-// changed in the same cases as the function that KeyPair returns.
+// changed with an error when the files become unusable or the error changes, and with nil when
+// there is a new good value.
 func follow[T any](files []string, read func() (value T, content string, err error), changed func(error)) (func() T, error) {
 	f := followed[T]{files: files, read: read, changed: changed}
 	f.versions = f.versionsNow() // before read, so that follow does not miss a change during read

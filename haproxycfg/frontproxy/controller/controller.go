@@ -365,7 +365,8 @@ func serversOf(config *haproxycfg.Config, pods map[netip.AddrPort]endpoints.Pod)
 	return servers
 }
 
-// zones returns the numbers of pods of all zones.
+// zones returns, for each zone, how many of the pods are in service, how many are not, and how many
+// are expected.
 func (c *Controller) zones(now time.Time, pods []endpoints.Pod) map[string]ZoneStatus {
 	zones := map[string]ZoneStatus{}
 	for zone, expected := range c.expected.Zones(now) {
@@ -427,8 +428,8 @@ func parseSlots(config []byte) frontproxy.Slots {
 	return slots
 }
 
-// readVersion reads the version of HAProxy if it last did so 30 s ago or earlier. If the read
-// fails, the last known version stays.
+// readVersion reads the version of HAProxy, unless the last successful read was less than 30 s ago.
+// If the read fails, the last known version stays.
 func (c *Controller) readVersion(ctx context.Context) {
 	if c.Version == nil || time.Since(c.checked) < recheckInterval {
 		return

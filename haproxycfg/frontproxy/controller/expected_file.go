@@ -29,8 +29,8 @@ type savedCount struct {
 	Until time.Time `json:"until"`
 }
 
-// encode returns the numbers of the last Window as JSON: a list for each zone, the largest number
-// first.
+// encode returns, as JSON, the numbers of pods that each zone had within the last Window, each with
+// the time until which the zone had this number. The largest number comes first.
 func (e *Expected) encode(now time.Time) []byte {
 	e.forget(now)
 	zones := map[string][]savedCount{}

@@ -30,7 +30,8 @@ type Update struct {
 	// answer, or doubts its last answer, Pods are the pods of the last answer that it did not
 	// doubt.
 	Pods []endpoints.Pod
-	// Since is the time since when Pods may be out of date; zero means that Pods are up to date.
+	// Since is the time from which on Pods may be out of date: the source stopped answering, or
+	// gave a doubtful answer, at this time. Zero means that Pods are up to date.
 	Since time.Time
 	// Err says why the source does not answer, or why it doubts the last answer. nil means that Pods
 	// are up to date.

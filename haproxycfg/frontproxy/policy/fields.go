@@ -55,8 +55,8 @@ func fields(s *frontproxy.Settings) []field {
 
 type reader = func(*yaml.Node) string
 
-// isOff reports whether the value is the word off. It looks at the text, because YAML 1.1 reads off
-// as a boolean.
+// isOff reports whether the value is the word "off". It looks at the text, because YAML 1.1 reads
+// off as a boolean.
 func isOff(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Value == "off" }
 
 // orOff returns a reader for a setting that the policy file can switch off with the word off or

@@ -86,7 +86,7 @@ func (b *bench) process(ctx context.Context, n int, r peer.Router, stages []stag
 	return points
 }
 
-// tell prints the figures of a point to the progress output.
+// tell prints the measurements of one router in one round to the progress output.
 func (b *bench) tell(r peer.Router, p report.Point) {
 	fmt.Fprintf(b.progress, "round %d/%d  %-9s %5d open %6d hosts", p.Round, b.rounds, r.Name, p.Open, p.Hosts)
 	for _, f := range []struct {

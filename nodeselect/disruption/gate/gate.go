@@ -53,7 +53,8 @@ type Gate struct {
 	since  time.Time       // the latest time at which a configuration was applied
 }
 
-// New returns a Gate. It returns an error if the Input does not suffice for a decision.
+// New returns a Gate. It returns an error if the Input is too incomplete for a decision, for
+// example if it has no configuration of a terminator.
 func New(in Input) (*Gate, error) {
 	if len(in.Applied) == 0 {
 		return nil, ErrNoSubsets

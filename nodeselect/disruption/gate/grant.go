@@ -11,8 +11,8 @@ type Grant struct {
 	Holder string        `json:"holder"`
 	Taken  time.Time     `json:"taken"`
 	TTL    time.Duration `json:"ttl"` // how long the holder has to take the node away; 0 means no time at all
-	// Went is the time at which the node was first seen away after Taken. The zero time means that
-	// it has not been seen away.
+	// Went is the time at which the node was first seen away after the grant. The zero time means
+	// that it has not been seen away.
 	Went time.Time `json:"went,omitzero"`
 	// Back is the time at which the node was first seen up again, after the time in the field Went.
 	// The zero time means that the node is not up again. If the node goes away once more, Back

@@ -91,7 +91,7 @@ type service struct {
 	blocked []disruption.Blocked
 }
 
-// gone returns the number of members that are away, asked for or in the wave.
+// gone returns the number of nodes of the service that are away, asked for or in the wave.
 func (s *service) gone() int { return s.count[away] + s.count[named] + s.count[wave] }
 
 // chart has the sorted columns and rows.

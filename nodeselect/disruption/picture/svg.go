@@ -241,7 +241,7 @@ func (s *service) describe() string {
 	return text
 }
 
-// maxListed is the largest number of limits in the list.
+// maxListed is how many limits the picture lists at most under the title "What blocks".
 const maxListed = 40
 
 // list writes the limits that keep nodes from going.

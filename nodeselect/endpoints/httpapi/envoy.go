@@ -17,7 +17,8 @@ import (
 // assignmentType is the type of the resources that Envoy requests and gets.
 const assignmentType = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 
-// Limits of a DiscoveryRequest. Envoy sends its node with all metadata, and one resource name.
+// Limits of a DiscoveryRequest. Envoy needs much less: its request contains its own node with all
+// metadata, and one resource name.
 const (
 	maxDiscoveryRequest = 1 << 20 // bytes
 	maxResourceNames    = 1000
@@ -138,8 +139,8 @@ func (h *Handler) serveEnvoy(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, compresses(r, len(answer)), answer)
 }
 
-// respond makes the answer with the views that are not nil. names has the resource name of each
-// view.
+// respond makes the answer for Envoy. It contains the pods of each view, except of views that are
+// nil. names has the resource name of each view.
 func respond(version string, names []string, views []*view) discoveryResponse {
 	resp := discoveryResponse{VersionInfo: version, TypeURL: assignmentType, Resources: []assignment{}}
 	for i, v := range views {

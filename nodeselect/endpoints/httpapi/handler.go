@@ -141,7 +141,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.init()
 	longpoll.BoundBody(w, r)
 	if r.ContentLength != 0 && r.Method != http.MethodPost {
-		// If the body stays unread, the connection cannot be used for another request.
+		// The body stays unread, so the connection cannot be used for another request.
 		w.Header().Set("Connection", "close")
 		fail(w, http.StatusRequestEntityTooLarge, errors.New("only a POST may have a body"))
 		return
@@ -297,7 +297,8 @@ func matches(header, revision string) bool {
 	return false
 }
 
-// fail writes an answer with an error. If err is a *FieldError, the answer names its field.
+// fail writes an answer with an error. If err is a *FieldError, the answer also names the wrong
+// field of the request.
 func fail(w http.ResponseWriter, code int, err error) {
 	body := struct {
 		Error string `json:"error"`

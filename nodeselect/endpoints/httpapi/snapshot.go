@@ -143,7 +143,8 @@ func (s *service) view(ref nodeselect.Ref) *view {
 	return v
 }
 
-// newView renders pods, which are sorted by address.
+// newView renders the answer in JSON for the pods of one service port. pods must be sorted by
+// address.
 func newView(ref nodeselect.Ref, pods []endpoints.Pod) *view {
 	zones := []zoneJSON{}
 	byZone := endpoints.ByZone(pods)
@@ -173,8 +174,9 @@ func (v *view) inZone(zone string) *view {
 	return newView(v.ref, pods)
 }
 
-// views returns a view for each name of a port of each service, sorted by service and port. A
-// service without ports has one view with the port "".
+// views returns the views of all services, sorted by service and port. A view is the answer for one
+// service port in JSON. Each service has one view for each name of a port. A service without ports
+// has one view with the port "".
 func (s *snapshot) views() []*view {
 	var views []*view
 	for _, key := range slices.Sorted(maps.Keys(s.services)) {

@@ -35,7 +35,7 @@ type Row struct {
 	// Requests and Failed count the requests of the client. Both are 0 without load. A row with a
 	// failed request has failed.
 	Requests, Failed int
-	// Err is another reason why the row failed, or nil.
+	// Err is a reason why the row failed, besides failed requests. It is nil if there is none.
 	Err error
 }
 

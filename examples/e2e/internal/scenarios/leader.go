@@ -213,7 +213,8 @@ func (e *election) start(c *candidate) (err error) {
 	c.Terminator, err = StartTerminator(c.machine, c.machine.Name, filepath.Dir(c.config),
 		"-routes", e.routes.path, "-cluster", e.cluster.Name+"=kubeconfig:"+e.kubeconfig, "-http", ":80",
 		"-lease", accountsNamespace+"/"+leaseName,
-		// There is only one service, so each change concerns 100% of the services.
+		// There is only one service, so each change alters all servers. The default limit would
+		// refuse it.
 		"-max-change", "100%")
 	return err
 }

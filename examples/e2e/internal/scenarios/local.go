@@ -91,9 +91,9 @@ func (s *System) moveNearby(ctx context.Context, t *traffic, d *lab.Deployed, to
 	return t.row(scenario.Row{What: fmt.Sprintf("the pod on %s terminates: its node gets no new request", old.Node.Name), Took: took, Within: effect, Err: err}, start)
 }
 
-// nearbyIsAt returns an error unless these conditions hold: the given node is the only node in the
-// subset, it is the only node with servers in HAProxy, and it is the only node that got requests
-// after the time since.
+// nearbyIsAt returns an error unless three conditions hold. The given node is the only node in the
+// subset. It is the only node with servers in HAProxy. It is the only node that got requests after
+// the time in the argument since.
 func (s *System) nearbyIsAt(ctx context.Context, t *traffic, c *lab.Cluster, since time.Time, node string) error {
 	subset, err := s.Terminator.Subset(c.Name, nearby)
 	if err != nil {

@@ -120,9 +120,10 @@ const (
 	sampleEvery = 300 * time.Millisecond
 )
 
-// watchSlowness measures the slowness again and again, until somebody calls the function in the
-// field stop. For each sample, it computes until it has used the processor time sample, and divides
-// the time that has passed by this processor time.
+// watchSlowness takes samples of the slowness of the machine, until somebody calls the function in
+// the field stop. For each sample, it computes until its thread has used a fixed processor time
+// (the constant sample). The slowness is the time that this computation takes, divided by its
+// processor time.
 func watchSlowness(ctx context.Context) *slowness {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -150,8 +151,8 @@ func threadTime() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// The method at returns the q-quantile of the samples; see the function quantile. Without samples,
-// it returns 1.
+// The method at returns the q-quantile of the measured slowness; see the function quantile. If
+// nothing has been measured, it returns 1: not slower than usual.
 func (s *slowness) at(q float64) float64 {
 	if len(s.seen) == 0 {
 		return 1

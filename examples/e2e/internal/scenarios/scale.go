@@ -133,7 +133,8 @@ func (s *scaleLab) end() error {
 			err = errors.Join(err, p.Stop())
 		}
 	}
-	// The context of the scenario may have ended.
+	// The context of the scenario may have ended. The cleanup must run nevertheless, so it has a
+	// context of its own.
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	return errors.Join(err, s.cluster.Remove(ctx), os.RemoveAll(s.env.Lab.Dir("scale-terminator")))

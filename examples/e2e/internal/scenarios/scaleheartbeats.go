@@ -103,8 +103,8 @@ func (h *heartbeats) write(ctx context.Context, name string) error {
 	return err
 }
 
-// midway waits until half an interval has passed since a heartbeat of node 0. When midway returns,
-// the next heartbeat of node 0 is half an interval away.
+// midway waits for the moment in the middle between two heartbeats of node 0. Then no heartbeat of
+// node 0 comes for half an interval, so it cannot disturb a measurement.
 func (h *heartbeats) midway(ctx context.Context) error {
 	since := time.Since(h.start) % heartbeatInterval
 	return pause(ctx, (heartbeatInterval/2-since+heartbeatInterval)%heartbeatInterval)

@@ -127,7 +127,8 @@ func traces(m *lab.Machine) ([]string, error) {
 	return found, nil
 }
 
-// markedProcesses returns the processes of the inner test.
+// markedProcesses returns the processes of the end-to-end test that this scenario starts. They have
+// a mark in their environment.
 func markedProcesses() ([]string, error) {
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {

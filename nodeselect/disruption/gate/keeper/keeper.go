@@ -91,7 +91,8 @@ func (k *Keeper) TakeEach(ctx context.Context, holder string, ttl time.Duration,
 // Wave is a set of nodes that may go together.
 type Wave struct {
 	Nodes []string `json:"nodes"`
-	// Estimate is the estimate for all candidates. It is nil if the caller asked for no estimate.
+	// Estimate says how many waves all candidates together need. It is nil if the caller asked for
+	// no estimate.
 	Estimate *disruption.Estimate `json:"estimate,omitempty"`
 }
 
@@ -184,8 +185,8 @@ func (k *Keeper) observe(ctx context.Context, use func(gate.Input, []gate.Grant)
 	return err
 }
 
-// next observes the nodes of the grants. It returns the grants that continue, and adds the grants
-// that have ended to changes and ended.
+// next compares each grant with the present state of its node. It returns the grants that continue.
+// It puts the updated and the ended grants into changes, and the reason of each end into ended.
 func (k *Keeper) next(ctx context.Context, in gate.Input, grants []gate.Grant, changes *leases.Changes, ended map[gate.Grant]string) (live []gate.Grant, err error) {
 	if len(grants) == 0 {
 		return nil, nil

@@ -233,8 +233,8 @@ func (s Store) take(ctx context.Context, decision *coordinationv1.Lease, grants 
 	}
 	for i, g := range grants {
 		annotate(made[i], g)
-		// If another process has removed the Lease, because this process took too long, the Update
-		// fails.
+		// If this process took too long, another process has removed the Lease. Then the Update
+		// fails, and Decide starts again.
 		l, err := s.Client.Update(ctx, made[i], metav1.UpdateOptions{})
 		if err != nil {
 			return again(err)
@@ -281,8 +281,10 @@ func (s Store) decisionLease(ctx context.Context) (*coordinationv1.Lease, error)
 	return lease, err
 }
 
-// list returns the Leases of the grants by node, and the grants, sorted by node. It removes pending
-// Leases that are too old.
+// list returns the Leases of all grants by the name of the node, and the grants, sorted by node. A
+// Lease is pending until the process that made the decision has stored the whole decision. list
+// removes each Lease that has been pending for longer than PendingTimeout, because that process has
+// probably ended.
 func (s Store) list(ctx context.Context) (map[string]*coordinationv1.Lease, []gate.Grant, error) {
 	stored := map[string]*coordinationv1.Lease{}
 	var grants []gate.Grant

@@ -20,7 +20,8 @@ type Stat struct {
 	Command string
 	State   byte
 	Group   int
-	// User and System include ended threads. Their resolution is 10 ms.
+	// User and System are the times that the threads of the process, also those that have ended,
+	// have used a processor in user mode and in the kernel. They are multiples of 10 ms.
 	User, System time.Duration
 }
 
