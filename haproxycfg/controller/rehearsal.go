@@ -78,6 +78,9 @@ func (c *Controller) Rehearse(ctx context.Context, now time.Time) (*Rehearsal, e
 	return r, nil
 }
 
+// Now returns the time of the Rehearsal.
+func (r *Rehearsal) Now() time.Time { return r.now }
+
 // List passes complete lists of nodes and services to the cluster c.Clusters[i], as its API server
 // does at the start; see live.Replay.List.
 func (r *Rehearsal) List(i int, objects nodeselect.Objects) { r.clusters[i].List(objects, r.now) }

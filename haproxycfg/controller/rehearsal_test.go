@@ -89,7 +89,7 @@ func TestRehearsal(t *testing.T) {
 	// An outage keeps the servers, also over a restart.
 	r.Fail(0, errors.New("refused"))
 	require.NoError(t, r.Advance(t.Context(), start.Add(4*time.Hour)))
-	require.Contains(t, r.c.Status().String(), "cluster eu-1: last-known since 2026-03-03T10:30:00Z: nodeselect/live: refused")
+	require.Contains(t, r.c.Status().String(), "cluster eu-1: last-known since 2026-03-03T10:30:00Z: nodeselect/live: nodes: refused (since 2026-03-03T10:30:00Z)")
 	again := rehearse(t, dir, start.Add(4*time.Hour))
 	again.Fail(0, errors.New("refused"))
 	require.NoError(t, again.Advance(t.Context(), start.Add(5*time.Hour)))

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/headgate/headgate/internal/kubewatch"
 	"github.com/headgate/headgate/nodeselect"
 )
 
@@ -90,11 +91,14 @@ func (r *Replay) trim(objects nodeselect.Objects) (nodes []*corev1.Node, service
 // again; it then sends a List.
 func (r *Replay) Fail(err error, now time.Time) {
 	r.queue.edit(func(q *queue) {
-		for _, kind := range []int{kindNodes, kindServices} {
-			q.failing[kind], q.changed = err, true
+		q.changed = true
+		for kind, resource := range []string{kindNodes: "nodes", kindServices: "services"} {
 			if err == nil {
+				q.failing[kind] = nil
 				q.stores[kind].answered(now)
+				continue
 			}
+			q.failing[kind] = &kubewatch.Error{Resource: resource, Since: now, Err: err}
 		}
 	})
 }
