@@ -156,17 +156,17 @@ func TestUnitsFitTogether(t *testing.T) {
 	require.Equal(t, "/var/lib/"+setting(terminator, "StateDirectory"), s.out)
 	require.Equal(t, filepath.Join(s.out, "haproxy.cfg"), setting(path, "PathExists"))
 	run := strings.Fields(setting(haproxy, "ExecStart"))
-	require.Equal(t, s.haproxy, run[0])
+	require.Equal(t, s.Haproxy, run[0])
 	require.Equal(t, filepath.Join(s.out, "haproxy.cfg"), run[slices.Index(run, "-f")+1])
 	socket, options, _ := strings.Cut(run[slices.Index(run, "-S")+1], ",")
 	require.Equal(t, s.reload, socket)
 	require.Equal(t, "mode,660,group,"+setting(terminator, "Group"), options)
 	require.Equal(t, "/run/"+setting(haproxy, "RuntimeDirectory"), filepath.Dir(s.reload))
-	require.Contains(t, setting(haproxy, "ExecStartPre"), " "+s.builder.Edge.Global.StateFile)
-	require.Equal(t, s.out, filepath.Dir(s.builder.Edge.Global.StateFile))
+	require.Contains(t, setting(haproxy, "ExecStartPre"), " "+s.Builder.Edge.Global.StateFile)
+	require.Equal(t, s.out, filepath.Dir(s.Builder.Edge.Global.StateFile))
 	for _, text := range []string{terminator, haproxy} {
 		require.Equal(t, "65536", setting(text, "LimitNOFILE"))
-		require.Equal(t, 65536, s.builder.Edge.Global.Descriptors)
+		require.Equal(t, 65536, s.Builder.Edge.Global.Descriptors)
 		require.Equal(t, "true", setting(text, "NoNewPrivileges"))
 		require.Equal(t, "strict", setting(text, "ProtectSystem"))
 		require.Equal(t, "always", setting(text, "Restart"))
@@ -177,7 +177,7 @@ func TestUnitsFitTogether(t *testing.T) {
 	require.Equal(t, "unix:/run/"+setting(terminator, "RuntimeDirectory"), filepath.Dir(socket))
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
-	for _, name := range []string{"headgate-terminator.service", "headgate-haproxy.path", tcp, strings.TrimPrefix(socket, "unix:"), s.out + "/report.json", filepath.Dir(s.routes[0])} {
+	for _, name := range []string{"headgate-terminator.service", "headgate-haproxy.path", tcp, strings.TrimPrefix(socket, "unix:"), s.out + "/report.json", filepath.Dir(s.Routes[0])} {
 		require.Contains(t, string(readme), name)
 	}
 	require.Contains(t, string(readme), "-lease headgate/headgate-terminator")

@@ -101,7 +101,7 @@ func (s *settings) printSimulation(ctx context.Context, inv cli.Invocation) erro
 	if err != nil {
 		return err
 	}
-	s.simulation.Balancers = s.builder.Terminators
+	s.simulation.Balancers = s.Builder.Terminators
 	loads, err := c.Simulate(ctx, change, s.simulation)
 	if err != nil {
 		return err
@@ -177,7 +177,7 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 	})
 	m := controllermetrics.New(program, c.Status)
 	m.Shifts(c.Shifts)
-	if worker := s.counters(); s.builder.Edge.Global.Observe && worker.Stats.Path+worker.Master.Path != "" {
+	if worker := s.counters(); s.Builder.Edge.Global.Observe && worker.Stats.Path+worker.Master.Path != "" {
 		m.Observe(worker.Worker, log)
 	}
 	c.Logger, c.Attempted = log, m.Attempted
@@ -206,7 +206,7 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 		}
 		group.Go(func() error { return admin.Serve(ctx, listeners...) })
 	}
-	log.Info("following", "clusters", len(s.clusters), "routes", len(s.routes), "out", s.out)
+	log.Info("following", "clusters", len(s.Clusters), "routes", len(s.Routes), "out", s.out)
 	group.Go(func() error { return c.Run(ctx) })
 	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
@@ -221,7 +221,7 @@ func (s *settings) workerStats(ctx context.Context) ([][]runtimeapi.Stat, error)
 	if s.reload != "" {
 		return deploy.Workers{Master: runtimeapi.Socket{Path: s.reload}}.Stats(ctx)
 	}
-	stats, err := runtimeapi.Socket{Path: s.builder.Edge.Global.StatsSocket, Timeout: time.Second}.Stats(ctx)
+	stats, err := runtimeapi.Socket{Path: s.Builder.Edge.Global.StatsSocket, Timeout: time.Second}.Stats(ctx)
 	return [][]runtimeapi.Stat{stats}, err
 }
 
@@ -230,7 +230,7 @@ func (s *settings) workerStats(ctx context.Context) ([][]runtimeapi.Stat, error)
 // that starts HAProxy may use the stats socket.
 func (s *settings) counters() *deploy.Runtime {
 	return &deploy.Runtime{
-		Stats:  runtimeapi.Socket{Path: s.builder.Edge.Global.StatsSocket, Timeout: time.Second},
+		Stats:  runtimeapi.Socket{Path: s.Builder.Edge.Global.StatsSocket, Timeout: time.Second},
 		Master: runtimeapi.Socket{Path: s.reload, Timeout: time.Second},
 	}
 }

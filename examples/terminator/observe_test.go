@@ -74,7 +74,7 @@ func TestObserveErrors(t *testing.T) {
 	var answer atomic.Value
 	answer.Store("Permission denied\n\n")
 	s := &settings{}
-	s.builder.Edge.Global.StatsSocket = haproxytest.FakeSocket(t, "unix", func(string) string { return answer.Load().(string) })
+	s.Builder.Edge.Global.StatsSocket = haproxytest.FakeSocket(t, "unix", func(string) string { return answer.Load().(string) })
 	var log bytes.Buffer
 	worker := s.counters()
 	worker.Stats.Timeout = 30 * time.Second

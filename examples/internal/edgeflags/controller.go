@@ -1,0 +1,54 @@
+package edgeflags
+
+import (
+	"github.com/headgate/headgate/haproxycfg/certfiles"
+	"github.com/headgate/headgate/haproxycfg/controller"
+	"github.com/headgate/headgate/haproxycfg/deploy"
+	"github.com/headgate/headgate/haproxycfg/routes"
+)
+
+// Controller returns a Controller with these settings, which has no clusters. It writes to dir, and
+// lets the HAProxy of -haproxy check each configuration. It calls the function warned with all
+// warnings about HAProxy. The caller must set all other fields of the Controller.
+func (s *Settings) Controller(dir *deploy.Dir, warned func([]deploy.Diagnostic)) *controller.Controller {
+	c := &controller.Controller{
+		Routes:       &controller.RouteFiles{Names: s.Routes},
+		Builder:      s.Builder,
+		Dir:          dir,
+		Files:        s.files(),
+		Limit:        controller.MaxShare(s.MaxChange),
+		MinInterval:  max(s.MinInterval, 1), // 0 would mean the default
+		StartTimeout: max(s.StartTimeout, 1),
+		MaxInterval:  max(s.MaxInterval, 1),
+	}
+	if s.Haproxy != "" {
+		checker := deploy.Checker{Haproxy: s.Haproxy, Warned: warned}
+		c.Dir.Check, c.Version = checker.Check, checker.Version
+	}
+	if s.text.certs != "" && len(s.text.https) > 0 {
+		c.Certificates = &certfiles.Source{Path: s.text.certs}
+		if s.Haproxy != "" {
+			c.Certificates.Haproxy = s.Haproxy
+			c.Certificates.Check = deploy.Checker{Haproxy: s.Haproxy}.CheckCertificates
+		}
+	}
+	return c
+}
+
+// files returns the additional output files: dns.zone if -dns-origin is set, and cdn.json if
+// -cdn-origin is set.
+func (s *Settings) files() (files []controller.File) {
+	if s.Zone.Origin != "" {
+		files = append(files, controller.File{
+			Name: "dns.zone", Select: s.Zone.Publishable,
+			Append: func(dst []byte, t routes.Table) ([]byte, error) { return routes.AppendZone(dst, t, s.Zone) },
+		})
+	}
+	if s.CDN.Origin != "" {
+		files = append(files, controller.File{
+			Name: "cdn.json", Select: s.CDN.Publishable,
+			Append: func(dst []byte, t routes.Table) ([]byte, error) { return routes.AppendCDN(dst, t, s.CDN) },
+		})
+	}
+	return files
+}
