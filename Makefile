@@ -150,25 +150,8 @@ bench: haproxy
 bench-peers: peers
 	cd $(BENCHMODULE) && $(GO) run ./sniproxy $(PEERFLAGS)
 
-# A test binary fuzzes one target at a time. It sometimes reports the end of its own time as the failure "context deadline
-# exceeded". If an input fails, committed or found, the binary names it. Each package is linked once for all its targets.
-# The inputs that a target finds stay in the cache of Go, where go test -fuzz looks for them too.
 fuzz:
-	@bin=$$(mktemp -d); trap 'rm -rf "$$bin"' EXIT; cache=$$($(GO) env GOCACHE)/fuzz; \
-	for dir in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n 1 dirname | sort -u); do \
-		$(GO) test -c -vet=off -fuzz . -o "$$bin/test" "$$dir" || exit; \
-		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$dir/*_test.go); do \
-			echo "== $$dir $$target"; \
-			out=$$(cd "$$dir" && "$$bin/test" -test.run '^$$' -test.fuzz "^$$target\$$" -test.fuzztime $(FUZZTIME) -test.fuzzminimizetime 10x \
-				-test.fuzzcachedir "$$cache/$$($(GO) list .)" 2>&1) || \
-				case "$$out" in \
-				*"Failing input"*|*"FAIL: $$target/"*) echo "$$out"; exit 1;; \
-				*"    context deadline exceeded"*) ;; \
-				*) echo "$$out"; exit 1;; \
-				esac; \
-			echo "$$out" | grep 'fuzz: elapsed' | tail -n 1; \
-		done; \
-	done
+	@GO='$(GO)' .ci/fuzz $(FUZZTIME)
 
 lint:
 	$(GO) run $(STATICCHECK) ./...
