@@ -62,7 +62,7 @@ func (c *serve) run(ctx context.Context, inv cli.Invocation, s *settings, _ []st
 	if err != nil {
 		return 0, err
 	}
-	srv, err := c.api.Server(&keeper.Handler{Keeper: k, Token: token}, maxAnswer, func() {}, o.registry, program, log)
+	srv, err := c.api.Server(&keeper.Handler{Keeper: k, Token: token, Title: s.name}, maxAnswer, func() {}, o.registry, program, log)
 	if err != nil {
 		return 0, err
 	}

@@ -113,6 +113,38 @@ func (g *Gate) Away(name string) string {
 	return n.Away
 }
 
+// AwayNodes returns all nodes that count as away, sorted by name: nodes of the cluster, granted
+// nodes, and nodes of applied configurations that the cluster no longer has.
+func (g *Gate) AwayNodes() (away []AwayNode) {
+	names := map[string]bool{}
+	for name := range g.nodes {
+		names[name] = true
+	}
+	for name := range g.used {
+		names[name] = true
+	}
+	for name := range g.grants {
+		names[name] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if g.wasAway(name) {
+			away = append(away, g.why(name))
+		}
+	}
+	return away
+}
+
+// Unused returns the nodes of the cluster that no applied configuration has and that are not away,
+// sorted by name, and the time since when this is so.
+func (g *Gate) Unused() (names []string, since time.Time) {
+	for _, name := range slices.Sorted(maps.Keys(g.nodes)) {
+		if !g.used[name] && !g.wasAway(name) {
+			names = append(names, name)
+		}
+	}
+	return names, g.since
+}
+
 // Answer says whether nodes may go together, and if not, why.
 type Answer struct {
 	OK    bool     `json:"ok"`

@@ -58,3 +58,20 @@ func TestOnlyTheHolderEndsAManualGrant(t *testing.T) {
 	_, ended = g.Observe(gate.Observation{Applied: true, Up: true}, time.Minute, late.Add(time.Hour))
 	require.Empty(t, ended, "the node is back")
 }
+
+func TestAwayAndUnusedNodes(t *testing.T) {
+	in := input()
+	in.Nodes = in.Nodes[1:] // the cluster no longer has a
+	in.Nodes[0].Away, in.Nodes[4].Away = "cordoned", "not Ready"
+	in.Grants = []gate.Grant{{Node: "c", Holder: "kured", Taken: now}}
+	g := newGate(t, in)
+	require.Equal(t, []gate.AwayNode{
+		{Name: "a", Why: "not in the cluster"},
+		{Name: "b", Why: "cordoned"},
+		{Name: "c", Why: "granted to kured", Since: now},
+		{Name: "f", Why: "not Ready"},
+	}, g.AwayNodes())
+	unused, since := g.Unused()
+	require.Equal(t, []string{"d", "e"}, unused)
+	require.Equal(t, now.Add(-time.Hour), since)
+}

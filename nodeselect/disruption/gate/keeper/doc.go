@@ -16,6 +16,8 @@
 // decides with package gate, and stores grants with package leases. It keeps nothing in memory, so
 // any number of Keepers may serve one cluster, and a restart loses nothing.
 //
+// A Handler serves a Keeper over HTTP: an API in JSON, and a page for people.
+//
 // # Errors
 //
 // An error means that the Keeper cannot decide. After an error, the caller must not let any node

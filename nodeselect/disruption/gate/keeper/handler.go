@@ -23,14 +23,16 @@ const (
 	retryAfter = 10
 )
 
-// Handler serves a Keeper over HTTP, in JSON; the picture is an SVG:
+// Handler serves a Keeper over HTTP, in JSON; the picture is an SVG, and / is a page for people:
 //
+//	GET    /                       200
 //	GET    /v1/may?node=a&node=b   200 yes, 409 not now
 //	GET    /v1/wave                200
 //	GET    /v1/picture             200
 //	POST   /v1/grants              {"nodes": ["a"], "holder": "kured", "ttl": "1h"}: 201 yes, 409 not now
 //	GET    /v1/grants              200
 //	DELETE /v1/grants/a?holder=b   204; 404 without a grant, 409 if another holder has it
+//	POST   /login, /logout         303; the form of the page
 //
 // /v1/may and POST /v1/grants answer with a gate.Answer, /v1/wave with a Wave, and GET /v1/grants
 // with a list of Listed. An answer with status 409 has the header Retry-After. The status is 503 if
@@ -39,18 +41,28 @@ const (
 type Handler struct {
 	Keeper *Keeper // required
 	// Token returns the bearer token that a request must have. nil means that requests need no
-	// token.
+	// token. A browser sends the token once, in the form of the page, and gets a cookie. The cookie
+	// only shows the page, and is void when the token changes.
 	Token func(context.Context) (string, error)
+	// Title is the title of the page, for example the name of the cluster.
+	Title string
 }
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	token := ""
 	if h.Token != nil {
-		token, err := h.Token(r.Context())
-		if err != nil {
+		var err error
+		if token, err = h.Token(r.Context()); err != nil {
 			http.Error(w, "the token cannot be read", http.StatusServiceUnavailable)
 			return
 		}
+	}
+	if isPage(r) {
+		h.servePage(w, r, token)
+		return
+	}
+	if h.Token != nil {
 		if !bearer.Authorized(r, token) {
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			http.Error(w, "the request needs the token", http.StatusUnauthorized)
