@@ -41,9 +41,8 @@ func startSite(t *testing.T, first func(*site) *haproxycfg.Config) *site {
 	s.conf = &Dir{Path: filepath.Join(s.dir, "conf"), Check: Checker{Haproxy: haproxytest.Binary(t)}.Check}
 	_, err := s.conf.Apply(t.Context(), first(s))
 	require.NoError(t, err)
-	master := filepath.Join(s.dir, haproxytest.MasterSocket)
 	s.proc, err = haproxyproc.Start(t.Context(), haproxyproc.Options{
-		Config: filepath.Join(s.conf.Path, configFile), StatsSocket: s.stats.Path, MasterSocket: master,
+		Config: filepath.Join(s.conf.Path, configFile), StatsSocket: s.stats.Path, MasterSocket: s.master().Path,
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -52,8 +51,12 @@ func startSite(t *testing.T, first func(*site) *haproxycfg.Config) *site {
 			t.Logf("haproxy printed:\n%s", s.proc.Output())
 		}
 	})
-	s.conf.Reload = Reloader{Master: runtimeapi.Socket{Path: master}, StateFile: s.stateFile(), Timeout: 20 * time.Second}.Reload
+	s.conf.Reload = Reloader{Master: s.master(), StateFile: s.stateFile(), Timeout: 20 * time.Second}.Reload
 	return s
+}
+
+func (s *site) master() runtimeapi.Socket {
+	return runtimeapi.Socket{Path: filepath.Join(s.dir, haproxytest.MasterSocket)}
 }
 
 func (s *site) stateFile() string { return filepath.Join(s.dir, "state") }
@@ -68,9 +71,34 @@ func (s *site) config(servers ...haproxycfg.Server) *haproxycfg.Config {
 	return c
 }
 
+// worker is the address of the worker that serves new connections, on the master's command line.
+func (s *site) worker(t *testing.T) string {
+	t.Helper()
+	all, err := Reloader{Master: s.master()}.processes(t.Context())
+	require.NoError(t, err)
+	return currentWorker(all)
+}
+
+// reloads calls change, which reloads HAProxy, and returns when the earlier worker accepts no more
+// connections. Without this wait, the earlier worker could answer the next request or command.
+func (s *site) reloads(t *testing.T, change func()) {
+	t.Helper()
+	before := s.worker(t)
+	change()
+	earlier := s.master()
+	earlier.Worker = before
+	require.Eventually(t, func() bool {
+		info, err := earlier.Do(t.Context(), "show info")
+		return err != nil || !strings.Contains(info, "Pid: ") || strings.Contains(info, "Stopping: 1")
+	}, 30*time.Second, 10*time.Millisecond)
+}
+
+// server returns the row of a server in the worker that serves new connections.
 func (s *site) server(t *testing.T, name string) runtimeapi.Stat {
 	t.Helper()
-	all, err := s.stats.Stats(t.Context())
+	socket := s.master()
+	socket.Worker = s.worker(t)
+	all, err := socket.Stats(t.Context())
 	require.NoError(t, err)
 	for _, x := range all {
 		if x.Proxy == "web" && x.Server == name {
@@ -90,7 +118,7 @@ func (s *site) eventually(t *testing.T, name string, ok func(runtimeapi.Stat) bo
 
 // get sends a request on a new connection, and returns the name of the server that answered.
 func (s *site) get() (string, error) {
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
 	resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/", s.port))
 	if err != nil {
 		return "", err
@@ -217,7 +245,7 @@ func TestReloadKeepsDrainAndWeight(t *testing.T) {
 			drained, half, extra := origin(t, "drained", drainPort), origin(t, "half", halfPort), origin(t, "extra", 0)
 			s := startSite(t, func(s *site) *haproxycfg.Config { return s.config(drained, half) })
 			if !saved {
-				s.conf.Reload = Reloader{Master: runtimeapi.Socket{Path: filepath.Join(s.dir, haproxytest.MasterSocket)}}.Reload
+				s.conf.Reload = Reloader{Master: s.master()}.Reload
 			}
 			s.eventually(t, drained.Name(), func(x runtimeapi.Stat) bool { return strings.HasPrefix(x.Status, "DRAIN") })
 			s.eventually(t, half.Name(), func(x runtimeapi.Stat) bool { return x.Weight == 50 })
@@ -319,8 +347,10 @@ func TestReloadFollowsAChangedPort(t *testing.T) {
 	t.Parallel()
 	a, b := origin(t, "a", 0), origin(t, "b", 0)
 	s := startSite(t, func(s *site) *haproxycfg.Config { return s.config(a) })
-	_, err := s.conf.Apply(t.Context(), s.config(b))
-	require.NoError(t, err)
+	s.reloads(t, func() {
+		_, err := s.conf.Apply(t.Context(), s.config(b))
+		require.NoError(t, err)
+	})
 	state, err := os.ReadFile(s.stateFile())
 	require.NoError(t, err)
 	require.Contains(t, string(state), fmt.Sprintf(" %d ", a.Addr.Port()), "the old port is in the saved state")
@@ -492,6 +522,6 @@ func TestStatsOfARealProcess(t *testing.T) {
 	require.True(t, strings.HasPrefix(state, "1\n# be_id be_name srv_id srv_name srv_addr "), state)
 	require.True(t, strings.HasSuffix(state, "\n") && !strings.HasSuffix(state, "\n\n"), state)
 	require.Contains(t, state, " web 1 "+web.Name()+" 127.0.0.1 ")
-	missing := Reloader{Master: runtimeapi.Socket{Path: filepath.Join(s.dir, haproxytest.MasterSocket)}, StateFile: filepath.Join(s.dir, "no", "such", "dir")}
+	missing := Reloader{Master: s.master(), StateFile: filepath.Join(s.dir, "no", "such", "dir")}
 	require.ErrorContains(t, missing.Reload(t.Context()), "save the state of the servers")
 }

@@ -54,7 +54,7 @@ func eachLiveSite(t *testing.T, first []haproxycfg.Server, test func(*testing.T,
 			t.Parallel()
 			s := &liveSite{site: &site{dir: haproxytest.Dir(t), port: haproxytest.Ports(t, 1)[0]}, version: version}
 			s.stats = runtimeapi.Socket{Path: filepath.Join(s.dir, haproxytest.StatsSocket)}
-			master := runtimeapi.Socket{Path: filepath.Join(s.dir, haproxytest.MasterSocket)}
+			master := s.master()
 			s.conf = &Dir{Path: filepath.Join(s.dir, "conf"), Check: Checker{Haproxy: binary}.Check}
 			_, err := s.conf.Apply(t.Context(), s.config(first...))
 			require.NoError(t, err)
@@ -101,15 +101,6 @@ func (s *liveSite) name(slot int, server haproxycfg.Server) string {
 		return fmt.Sprintf("s%d", slot)
 	}
 	return server.Name()
-}
-
-func (s *liveSite) pid(t *testing.T) string {
-	t.Helper()
-	info, err := s.stats.Do(t.Context(), "show info")
-	require.NoError(t, err)
-	_, pid, _ := strings.Cut(info, "\nPid: ")
-	pid, _, _ = strings.Cut(pid, "\n")
-	return pid
 }
 
 func (s *liveSite) apply(t *testing.T, changed bool, c *haproxycfg.Config) {
@@ -165,7 +156,7 @@ func TestRuntimeChangesServersWithoutAReload(t *testing.T) {
 	a, b, c := origin(t, "a", 0), origin(t, "b", 0), origin(t, "c", 0)
 	eachLiveSite(t, []haproxycfg.Server{a}, func(t *testing.T, s *liveSite) {
 		none := haproxycfg.Server{}
-		pid := s.pid(t)
+		worker := s.worker(t)
 		s.requireServers(t, "a")
 		plan, err := s.conf.Plan(s.config(a, b))
 		require.NoError(t, err)
@@ -176,7 +167,7 @@ func TestRuntimeChangesServersWithoutAReload(t *testing.T) {
 		s.requireServers(t, "b")
 		s.apply(t, true, s.config(c, b))
 		s.requireServers(t, "b", "c")
-		require.Equal(t, pid, s.pid(t))
+		require.Equal(t, worker, s.worker(t))
 		require.Len(t, s.changes, 3)
 		require.Empty(t, s.changes[0].Reload)
 
@@ -184,14 +175,14 @@ func TestRuntimeChangesServersWithoutAReload(t *testing.T) {
 		s.do(t, "set server web/%s state drain", s.name(1, b))
 		s.apply(t, true, s.config(c, b, a))
 		s.requireServers(t, "a", "c")
-		require.Equal(t, pid, s.pid(t))
+		require.Equal(t, worker, s.worker(t))
 		other := s.config(c, b, a)
 		other.Defaults.Retries = 1
 		plan, err = s.conf.Plan(other)
 		require.NoError(t, err)
 		require.True(t, plan.Reloads())
 		s.apply(t, true, other)
-		require.Eventually(t, func() bool { return s.pid(t) != pid }, 20*time.Second, 20*time.Millisecond)
+		require.Eventually(t, func() bool { return s.worker(t) != worker }, 20*time.Second, 20*time.Millisecond)
 		s.eventuallyServers(t, "a", "c")
 		require.Equal(t, "defaults has changed", s.changes[len(s.changes)-1].Reload)
 		s.apply(t, false, other)
@@ -215,14 +206,14 @@ func TestRuntimeWantsABusyServerAgain(t *testing.T) {
 		require.NoError(t, err)
 		name := s.name(0, a)
 		s.eventually(t, name, func(x runtimeapi.Stat) bool { return x.Sessions == 1 })
-		pid := s.pid(t)
+		worker := s.worker(t)
 		for range 2 {
 			s.apply(t, true, s.config(haproxycfg.Server{}, b))
 			s.apply(t, false, s.config(haproxycfg.Server{}, b)) // HAProxy still has the server
 			s.apply(t, true, s.config(a, b))
 			require.Contains(t, []string{"UP", "no check"}, s.server(t, name).Status)
 		}
-		require.Equal(t, pid, s.pid(t), "%+v", s.changes)
+		require.Equal(t, worker, s.worker(t), "%+v", s.changes)
 		for _, c := range s.changes {
 			require.Empty(t, c.Reload)
 		}
@@ -234,12 +225,12 @@ func TestRuntimeChangesVariables(t *testing.T) {
 	t.Parallel()
 	a := origin(t, "a", 0)
 	eachLiveSite(t, []haproxycfg.Server{a}, func(t *testing.T, s *liveSite) {
-		pid := s.pid(t)
+		worker := s.worker(t)
 		c := s.config(a)
 		c.Global.Variables[0].Value = 77
 		s.apply(t, true, c)
 		require.Equal(t, "proc.pods: type=sint value=<77>", s.do(t, "get var proc.pods"))
-		require.Equal(t, pid, s.pid(t))
+		require.Equal(t, worker, s.worker(t))
 		c = s.config(a)
 		c.Global.Variables = append(c.Global.Variables, haproxycfg.Variable{Name: "more"})
 		s.apply(t, true, c)
@@ -285,7 +276,7 @@ func TestRuntimeCompletesAnInterruptedChange(t *testing.T) {
 	t.Parallel()
 	a, b := origin(t, "a", 0), origin(t, "b", 0)
 	eachLiveSite(t, []haproxycfg.Server{a}, func(t *testing.T, s *liveSite) {
-		pid := s.pid(t)
+		worker := s.worker(t)
 		killed := errors.New("killed")
 		s.conf.beforeStep = func(name string) error {
 			if name == "change servers" {
@@ -315,7 +306,7 @@ func TestRuntimeCompletesAnInterruptedChange(t *testing.T) {
 		s.conf.beforeStep = nil
 		s.apply(t, true, s.config(a, b))
 		s.requireServers(t, "a", "b")
-		require.Equal(t, pid, s.pid(t))
+		require.Equal(t, worker, s.worker(t))
 	})
 }
 
@@ -325,7 +316,7 @@ func TestRuntimeCorrectsDrift(t *testing.T) {
 	t.Parallel()
 	a, b := origin(t, "a", 0), origin(t, "b", 0)
 	eachLiveSite(t, []haproxycfg.Server{a, b}, func(t *testing.T, s *liveSite) {
-		pid := s.pid(t)
+		worker := s.worker(t)
 		if s.version.AtLeast(3, 0) {
 			s.do(t, "set server web/%s state maint", s.name(0, a))
 			require.Equal(t, "Server deleted.", s.do(t, "del server web/%s", s.name(0, a)))
@@ -335,7 +326,7 @@ func TestRuntimeCorrectsDrift(t *testing.T) {
 		s.requireServers(t, "b")
 		s.apply(t, false, s.config(a, b))
 		s.requireServers(t, "a", "b")
-		require.Equal(t, pid, s.pid(t))
+		require.Equal(t, worker, s.worker(t))
 	})
 }
 
@@ -350,16 +341,16 @@ func TestRuntimeReloads(t *testing.T) {
 		servers[i] = origin(t, names[i], 0)
 	}
 	eachLiveSite(t, servers[:1], func(t *testing.T, s *liveSite) {
-		pid := s.pid(t)
+		worker := s.worker(t)
 		s.apply(t, true, s.config(servers[1:2]...))
 		s.apply(t, true, s.config(servers...))
 		if s.version.AtLeast(3, 0) {
-			require.Equal(t, pid, s.pid(t))
+			require.Equal(t, worker, s.worker(t))
 		} else {
 			require.True(t, slices.ContainsFunc(s.changes, func(c RuntimeChange) bool {
 				return c.Reload == "server web/s4: HAProxy 2.6 cannot add and delete servers safely"
 			}), "%+v", s.changes)
-			require.Eventually(t, func() bool { return s.pid(t) != pid }, 20*time.Second, 20*time.Millisecond)
+			require.Eventually(t, func() bool { return s.worker(t) != worker }, 20*time.Second, 20*time.Millisecond)
 		}
 		s.eventuallyServers(t, names...)
 
@@ -369,14 +360,14 @@ func TestRuntimeReloads(t *testing.T) {
 			checked[i].Check = true
 		}
 		s.conf.Runtime.MaxReplaced = 2
-		pid = s.pid(t)
+		worker = s.worker(t)
 		s.apply(t, true, s.config(checked...))
-		require.Eventually(t, func() bool { return s.pid(t) != pid }, 20*time.Second, 20*time.Millisecond)
+		require.Eventually(t, func() bool { return s.worker(t) != worker }, 20*time.Second, 20*time.Millisecond)
 		s.conf.Runtime.MaxReplaced = 0
-		pid = s.pid(t)
+		worker = s.worker(t)
 		s.apply(t, true, s.config(servers...))
 		if s.version.AtLeast(3, 0) {
-			require.Equal(t, pid, s.pid(t), "replaced at run time")
+			require.Equal(t, worker, s.worker(t), "replaced at run time")
 			require.Empty(t, s.changes[len(s.changes)-1].Reload)
 		}
 		s.apply(t, false, s.config(servers...))
@@ -391,10 +382,10 @@ func TestRuntimeReloadsAfterAFailure(t *testing.T) {
 		s.conf.Runtime.Stats.Path = haproxytest.FakeSocket(t, "unix", func(string) string { return "Permission denied\n\n" })
 		c := s.config(a, b)
 		c.Global.Variables[0].Value = 9
-		pid := s.pid(t)
+		worker := s.worker(t)
 		s.apply(t, true, c)
 		require.Contains(t, s.changes[0].Reload, `HAProxy answers "Permission denied"`)
-		require.Eventually(t, func() bool { return s.pid(t) != pid }, 20*time.Second, 20*time.Millisecond)
+		require.Eventually(t, func() bool { return s.worker(t) != worker }, 20*time.Second, 20*time.Millisecond)
 		s.eventuallyServers(t, "a", "b")
 	})
 }

@@ -17,7 +17,6 @@ import (
 
 	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
-	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
 // slowSite is a site whose server answers a request only when release is closed.
@@ -54,7 +53,7 @@ func startSlowSite(t *testing.T) *slowSite {
 		}
 		return x.config(0)
 	})
-	x.workers = Workers{Master: runtimeapi.Socket{Path: filepath.Join(x.dir, haproxytest.MasterSocket)}, Timeout: 30 * time.Second}
+	x.workers = Workers{Master: x.master(), Timeout: 30 * time.Second}
 	return x
 }
 
@@ -80,8 +79,10 @@ func (x *slowSite) hold(t *testing.T) <-chan int {
 
 func (x *slowSite) reload(t *testing.T, n int) {
 	t.Helper()
-	_, err := x.conf.Apply(t.Context(), x.config(n))
-	require.NoError(t, err)
+	x.reloads(t, func() {
+		_, err := x.conf.Apply(t.Context(), x.config(n))
+		require.NoError(t, err)
+	})
 }
 
 func (x *slowSite) old(t *testing.T) []int {
@@ -165,7 +166,7 @@ func TestEndOldestWithAStuckWorker(t *testing.T) {
 	old := x.old(t)
 	require.Len(t, old, 2)
 	require.NoError(t, syscall.Kill(old[0], syscall.SIGSTOP))
-	x.workers.Timeout = 6 * time.Second // EndOldest spends a third of it on counting the streams
+	x.workers.Timeout = 12 * time.Second // EndOldest spends a third of it on counting the streams
 	ended, err := x.workers.EndOldest(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, EndedWorker{PID: old[1], Streams: 1}, ended)
@@ -237,7 +238,7 @@ func TestRedirect(t *testing.T) {
 	t.Parallel()
 	gone, stays := origin(t, "gone", 0), origin(t, "stays", 0)
 	s := startSite(t, func(s *site) *haproxycfg.Config { return s.config(gone, stays) })
-	reloader := Reloader{Master: runtimeapi.Socket{Path: filepath.Join(s.dir, haproxytest.MasterSocket)}}
+	reloader := Reloader{Master: s.master()}
 	redirect := func(servers ...haproxycfg.Server) {
 		t.Helper()
 		files, err := s.config(servers...).Render(s.dir)
@@ -265,7 +266,7 @@ func TestRedirect(t *testing.T) {
 	// saved state contains the address of a redirected server.
 	redirect(stays)
 	reloader.StateFile, reloader.Config = s.stateFile(), filepath.Join(s.conf.Path, configFile)
-	require.NoError(t, reloader.Reload(t.Context()))
+	s.reloads(t, func() { require.NoError(t, reloader.Reload(t.Context())) })
 	require.Equal(t, both, answers())
 
 	reloader.Master.Path = filepath.Join(s.dir, "nobody")
