@@ -208,7 +208,7 @@ func TestGRPCStreams(t *testing.T) {
 		client.CloseIdleConnections()
 		select {
 		case <-f.process.Done():
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Error("HAProxy does not end after the last stream")
 		}
 	})

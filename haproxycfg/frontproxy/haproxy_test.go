@@ -144,7 +144,7 @@ func (h installed) start(t *testing.T, p frontproxy.Proxy, pods []frontproxy.Pod
 	t.Cleanup(transport.CloseIdleConnections)
 	return &running{
 		url: "http://" + p.Binds[0].Address, admin: "http://" + p.Admin[0].Address,
-		socket: runtimeapi.Socket{Path: socket}, config: c, client: &http.Client{Transport: transport, Timeout: 20 * time.Second},
+		socket: runtimeapi.Socket{Path: socket}, config: c, client: &http.Client{Transport: transport, Timeout: time.Minute},
 		process: process,
 	}
 }
@@ -224,7 +224,7 @@ func (r *running) server(t *testing.T, backend string, pod frontproxy.Pod) strin
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for tick := time.Tick(5 * time.Millisecond); !ok(); {
 		select {
 		case <-tick:
