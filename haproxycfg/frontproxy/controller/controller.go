@@ -308,6 +308,9 @@ func (c *Controller) attempt(ctx context.Context) error {
 	var err error
 	if c.Source == nil || update.Known || !c.hasFiles() {
 		applied, servers, err = c.apply(ctx, settings, inService, expected, draining, now)
+		if err != nil {
+			_ = c.switchDrain(ctx, draining) // SetDraining may have failed
+		}
 	} else { // the files may contain the drain of an earlier process
 		err = c.switchDrain(ctx, draining)
 	}
