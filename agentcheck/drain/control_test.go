@@ -117,7 +117,7 @@ func TestControlOnItsOwnServer(t *testing.T) {
 	socket := filepath.Join(haproxytest.Dir(t), "drain.sock")
 	l, err := net.Listen("unix", socket)
 	require.NoError(t, err)
-	d := &drain.Drainer{Settings: drain.Settings{Delay: 200 * time.Millisecond, Timeout: patience}}
+	d := &drain.Drainer{Settings: drain.Settings{Delay: 2 * time.Second, Timeout: patience}}
 	mux := http.NewServeMux()
 	mux.Handle("/drain", drain.Control{Drainer: d})
 	mux.Handle("/readyz", d.ReadyHandler(func(context.Context) error { return nil }))
@@ -125,7 +125,7 @@ func TestControlOnItsOwnServer(t *testing.T) {
 	defer stop()
 	done := make(chan error, 1)
 	go func() {
-		done <- d.Serve(ctx, &http.Server{Handler: mux, WriteTimeout: 50 * time.Millisecond}, l)
+		done <- d.Serve(ctx, &http.Server{Handler: mux, WriteTimeout: time.Second}, l)
 	}()
 	for _, sigterm := range []bool{false, true} {
 		type answer struct {
@@ -172,7 +172,7 @@ func TestReadyHandler(t *testing.T) {
 	d.Begin()
 	code, body = ask()
 	require.Equal(t, 503, code)
-	require.Contains(t, body, "draining, serves new requests for 10s more")
+	require.Contains(t, body, "draining, serves new requests for ")
 }
 
 func TestRequestFails(t *testing.T) {

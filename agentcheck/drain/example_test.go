@@ -13,7 +13,7 @@ import (
 // reachable for the clients of the server.
 func Example() {
 	d := &drain.Drainer{Settings: drain.Settings{Delay: 50 * time.Millisecond}}
-	d.Changed = func(p drain.Progress) { fmt.Println(p.State) }
+	d.Changed = func(p drain.Progress) { fmt.Println("stopping:", p.Stopping) }
 	mux := http.NewServeMux()
 	mux.Handle("/readyz", d.ReadyHandler(nil))
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") })
@@ -23,7 +23,7 @@ func Example() {
 	fmt.Println(d.Run(ctx, &http.Server{Addr: "127.0.0.1:0", Handler: mux}))
 	fmt.Println(d.Progress())
 	// Output:
-	// draining
+	// stopping: true
 	// <nil>
 	// done; 0 connections, 0 requests
 }

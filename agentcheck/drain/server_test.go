@@ -27,7 +27,7 @@ import (
 )
 
 // patience bounds the waits of a test on a busy machine.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // replica is a server that a test can start, drain and start again on the same port.
 type replica struct {
@@ -42,7 +42,8 @@ type replica struct {
 func (r *replica) start() {
 	l, err := net.Listen("tcp", r.addr)
 	require.NoError(r.t, err)
-	r.drainer = &drain.Drainer{Settings: drain.Settings{Delay: 4 * time.Second, Timeout: patience}}
+	// HAProxy needs 1.3 s to see the drain, and more on a busy machine.
+	r.drainer = &drain.Drainer{Settings: drain.Settings{Delay: 10 * time.Second, Timeout: patience}}
 	mux := http.NewServeMux()
 	mux.Handle("/readyz", r.drainer.ReadyHandler(nil))
 	mux.HandleFunc("/", func(w http.ResponseWriter, q *http.Request) {
@@ -148,7 +149,7 @@ func newClients(t *testing.T, url string, h2 bool) *clients {
 		transport.Protocols.SetUnencryptedHTTP2(h2)
 		c.running.Go(func() {
 			defer transport.CloseIdleConnections()
-			for tick := time.Tick(30 * time.Millisecond); ctx.Err() == nil; <-tick {
+			for tick := time.Tick(80 * time.Millisecond); ctx.Err() == nil; <-tick {
 				if err := post(transport, url); err != nil {
 					c.failures <- err
 					return
@@ -358,7 +359,7 @@ func TestRunDrainsOnSIGTERM(t *testing.T) {
 	self, err := os.FindProcess(os.Getpid())
 	require.NoError(t, err)
 	require.NoError(t, self.Signal(syscall.SIGTERM))
-	require.Equal(t, drain.Draining, (<-began).State)
+	require.True(t, (<-began).Stopping) // on a busy machine, the delay may be over
 	require.NoError(t, <-done)
 	require.Equal(t, drain.Done, d.Progress().State)
 }
