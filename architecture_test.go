@@ -314,8 +314,9 @@ var directImports = map[string]map[string]string{
 		"github.com/fsnotify/fsnotify": "events of the operating system",
 	},
 	"internal/haproxyproc/haproxytest": {
-		module + "/internal/freeport":    "HAProxy's ports stay reserved until HAProxy starts",
-		module + "/internal/haproxyproc": "the process that it runs",
+		module + "/haproxycfg/runtimeapi": "asking the old workers whether they accept connections",
+		module + "/internal/freeport":     "HAProxy's ports stay reserved until HAProxy starts",
+		module + "/internal/haproxyproc":  "the process that it runs",
 	},
 	"internal/freeport": {
 		"golang.org/x/sys": "a port that is bound and not listened on",

@@ -18,10 +18,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/internal/freeport"
 	"github.com/headgate/headgate/internal/haproxyproc"
 )
@@ -110,6 +113,49 @@ func start(t testing.TB, dir, config, master string) *haproxyproc.Process {
 		}
 	})
 	return p
+}
+
+// AwaitOldWorkers waits until the old workers of an HAProxy of StartMaster accept no connections. An
+// old worker accepts connections after a reload, until it has noticed the reload.
+func AwaitOldWorkers(t testing.TB, dir string) {
+	t.Helper()
+	master := runtimeapi.Socket{Path: filepath.Join(dir, MasterSocket)}
+	deadline, tick := time.After(time.Minute), time.Tick(5*time.Millisecond)
+	for accepting := true; accepting; {
+		select {
+		case <-tick:
+		case <-deadline:
+			t.Fatal("haproxytest: an old worker still accepts connections")
+		}
+		list, err := master.Do(t.Context(), "show proc")
+		_, old, found := strings.Cut(list, "# old workers")
+		if err != nil || !found {
+			continue // the master restarts itself
+		}
+		accepting = false
+		for line := range strings.Lines(old) {
+			fields := strings.Fields(line)
+			if len(fields) < 2 || fields[1] != "worker" {
+				continue
+			}
+			worker := master
+			worker.Worker = "@!" + fields[0]
+			info, err := worker.Do(t.Context(), "show info")
+			accepting = accepting || err == nil && strings.Contains(info, "\nStopping: 0\n")
+		}
+	}
+}
+
+// Script writes a shell script to a file and makes the file executable. The process of the test does
+// not open the file: a child that another test has forked meanwhile would have the file open too,
+// and no process can execute a file that is open for writing.
+func Script(t testing.TB, file, text string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", `cat > "$1" && chmod 700 "$1"`, "sh", file)
+	cmd.Stdin = strings.NewReader(text)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("haproxytest: write %s: %v\n%s", file, err, out)
+	}
 }
 
 // Ports reserves n TCP ports on which no program listens, on any address. Until the test ends, no
