@@ -84,7 +84,7 @@ func (c *client) try() error {
 		}
 		c.conn, c.in = conn, bufio.NewReader(conn)
 	}
-	if err := c.conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := c.conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		return err
 	}
 	if _, err := io.WriteString(c.conn, "GET / HTTP/1.1\r\nHost: example.com\r\n\r\n"); err != nil {

@@ -37,7 +37,7 @@ func TestObserve(t *testing.T) {
 	))
 	log := func() string {
 		buf := make([]byte, 65536)
-		require.NoError(t, logs.SetReadDeadline(time.Now().Add(10*time.Second)))
+		require.NoError(t, logs.SetReadDeadline(time.Now().Add(time.Minute)))
 		for {
 			n, _, err := logs.ReadFrom(buf)
 			require.NoError(t, err)

@@ -93,6 +93,7 @@ func TestReloadsCostNothing(t *testing.T) {
 			require.NoError(t, err, "client %d: the first request after reload %d", i, n)
 			require.Equal(t, f.port(), port, "client %d after reload %d", i, n)
 		}
+		haproxytest.AwaitOldWorkers(t, f.world.dir)
 		hold(4)
 	}
 	finish()
@@ -284,7 +285,7 @@ func (c *reloadClient) send() (port string, err error) {
 			return "", err
 		}
 	}
-	if err := c.conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := c.conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		return "", err
 	}
 	var r *http.Response
@@ -400,7 +401,7 @@ func (f *reloadFleet) echo(overTLS, h2 bool) *echo {
 
 // try sends a line, and returns an error unless the server sends it back.
 func (e *echo) try() error {
-	if err := e.set(time.Now().Add(20 * time.Second)); err != nil {
+	if err := e.set(time.Now().Add(time.Minute)); err != nil {
 		return err
 	}
 	if _, err := io.WriteString(e.out, "hello\n"); err != nil {

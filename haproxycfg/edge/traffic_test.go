@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -325,7 +324,7 @@ func TestLongConnections(t *testing.T) {
 	}}, table)
 
 	tunnel := func(path string) *client {
-		for deadline := time.Now().Add(10 * time.Second); ; {
+		for deadline := time.Now().Add(time.Minute); ; {
 			c := newClient(t, w.frontend)
 			r := c.do("GET", "h", path, "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n")
 			if path == "/short" && r.StatusCode == http.StatusGatewayTimeout && time.Now().Before(deadline) {
@@ -380,7 +379,7 @@ func TestDescriptors(t *testing.T) {
 		w := newWorld(t)
 		limited := filepath.Join(w.dir, "limited")
 		script := "#!/bin/sh\nulimit -n " + strconv.Itoa(limit) + "\nexec " + haproxytest.Binary(t) + ` "$@"` + "\n"
-		require.NoError(t, os.WriteFile(limited, []byte(script), 0o755))
+		haproxytest.Script(t, limited, script)
 		c.Global.StatsSocket = w.stats.Path
 		c.Frontends = []haproxycfg.Frontend{{Name: "f", Binds: []haproxycfg.Bind{{Address: "127.0.0.1:" + strconv.Itoa(haproxytest.Ports(t, 1)[0])}}, DefaultBackend: "b"}}
 		files, err := c.Render(w.dir)

@@ -178,7 +178,7 @@ func (c *client) raw(request string) *http.Response {
 		require.NoError(c.t, err)
 		c.conn, c.in = conn, bufio.NewReader(conn)
 	}
-	require.NoError(c.t, c.conn.SetDeadline(time.Now().Add(10*time.Second)))
+	require.NoError(c.t, c.conn.SetDeadline(time.Now().Add(time.Minute)))
 	_, err := io.WriteString(c.conn, request)
 	require.NoError(c.t, err)
 	r, err := http.ReadResponse(c.in, nil)
