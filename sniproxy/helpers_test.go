@@ -25,7 +25,7 @@ import (
 
 // patience bounds how long a test waits for an event that must happen.
 const (
-	patience = 30 * time.Second
+	patience = time.Minute
 	poll     = time.Millisecond
 )
 

@@ -78,6 +78,7 @@ func TestStorm(t *testing.T) {
 
 	// say sends b and expects the answer of the right backend.
 	say := func(c net.Conn, host int, b []byte) error {
+		c.SetDeadline(time.Now().Add(2 * patience))
 		if _, err := c.Write(b); err != nil {
 			return err
 		}
@@ -95,7 +96,6 @@ func TestStorm(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
-		c.SetDeadline(time.Now().Add(2 * patience))
 		return c, say(c, host, hellotest.Hello{Name: fmt.Sprintf("h%d.example", host)}.Wire())
 	}
 	// refusal opens a connection for an unknown host and returns the alert.

@@ -19,7 +19,7 @@ import (
 
 // patience bounds how long a test waits for an event that must happen. A test that passes never
 // waits so long.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // implementations are the engines that every test of the contract runs with.
 var implementations = []struct {

@@ -206,10 +206,12 @@ func TestClientReusesConnections(t *testing.T) {
 					}
 				},
 			})
-			for range 20 {
+			const lookups = 20
+			for range lookups {
 				_, _ = h.LookupHost(ctx, "a.com")
 			}
-			require.Equal(t, 1, fresh)
+			// net/http does not reuse a connection if its goroutine for writing waits longer than 50 ms.
+			require.LessOrEqual(t, fresh, lookups/2)
 		})
 	}
 }
@@ -372,7 +374,7 @@ func TestHTTP2ConnectionThatDied(t *testing.T) {
 	}
 	require.NoError(t, ask(time.Minute))
 	gone.Store(true)
-	const most = 100 // after 250 the server's limit of streams would also cause another connection
+	const most = 240 // after 250 the server's limit of streams would also cause another connection
 	failed := 0
 	for ; ask(200*time.Millisecond) != nil; failed++ {
 		require.Less(t, failed, most)
@@ -391,7 +393,7 @@ func TestCacheBeforeClient(t *testing.T) {
 	})
 	var now atomic.Int64
 	start := time.Now()
-	c := &hostlookup.Cache{Source: h, Jitter: -1, Clock: func() time.Time { return start.Add(time.Duration(now.Load())) }}
+	c := &hostlookup.Cache{Source: h, Jitter: -1, StaleAfter: time.Minute, Timeout: time.Minute, Clock: func() time.Time { return start.Add(time.Duration(now.Load())) }}
 	defer c.Close()
 	wantAnswer := func(addr string, wantErr error, level hostlookup.Level) {
 		t.Helper()
