@@ -64,7 +64,7 @@ func (s *recorder) names() []string {
 // state in the failure message.
 func (s *recorder) eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		s.mu.Lock()
 		ok := is()
@@ -131,7 +131,7 @@ func begin(source Source[*corev1.Node], silence time.Duration) (s *recorder, end
 		cancel()
 		select {
 		case <-done:
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Error("Run does not return after its context has ended")
 		}
 	}

@@ -218,11 +218,11 @@ func TestSilentWatch(t *testing.T) {
 	t.Parallel()
 	kindsOfServer(t, func(t *testing.T, server *kubewatchtest.Server) {
 		server.Set(node("a"))
-		s := follow(t, server, 300*time.Millisecond, nil)
+		s := follow(t, server, time.Second, nil)
 		s.eventually(t, "list", s.has("a"))
 		server.Silence(true)
 		server.Set(node("b"))
-		s.eventually(t, "error for silence", s.failing("no answer to a watch within 300ms"))
+		s.eventually(t, "error for silence", s.failing("no answer to a watch within 1s"))
 		server.Silence(false)
 		s.eventually(t, "change during the outage", s.has("a", "b"))
 		s.eventually(t, "good health", s.healthy)
@@ -234,7 +234,7 @@ func TestQuietWatchIsResumed(t *testing.T) {
 	t.Parallel()
 	server := kubewatchtest.New(t)
 	server.Set(node("a"))
-	s := follow(t, server, 1100*time.Millisecond, nil) // the Reflector lists after a watch of less than 1 s
+	s := follow(t, server, 2500*time.Millisecond, nil) // the Reflector lists after a watch of less than 1 s
 	watches := func() int {
 		n := 0
 		for _, r := range server.Requests() {
@@ -382,7 +382,7 @@ func TestStreamedListThatDoesNotEnd(t *testing.T) {
 			t.Cleanup(front.CloseClientConnections)
 			clients, err := NewClients(&rest.Config{Host: front.URL})
 			require.NoError(t, err)
-			s := run(t, Source[*corev1.Node]{Client: clients.Core, Resource: "nodes"}, 300*time.Millisecond)
+			s := run(t, Source[*corev1.Node]{Client: clients.Core, Resource: "nodes"}, 2*time.Second)
 			s.eventually(t, "attempt to list", s.failing("unable to handle"))
 			s.mu.Lock()
 			require.ErrorContains(t, s.health[0], "a streamed list ended before it was complete")

@@ -37,7 +37,7 @@ func running[S any](t testing.TB, run func(context.Context, func(S)) error) <-ch
 		select {
 		case err := <-done:
 			require.ErrorIs(t, err, context.Canceled)
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Error("Run does not return after its context has ended")
 		}
 	})

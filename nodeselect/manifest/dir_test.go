@@ -70,7 +70,7 @@ func next(t *testing.T, calls <-chan call) call {
 	select {
 	case c := <-calls:
 		return c
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("WatchDir does not call")
 		return call{}
 	}

@@ -164,7 +164,7 @@ func TestWatchEndpointSlices(t *testing.T) {
 		})
 	}()
 	next := func(what string, is func(call) bool) call {
-		deadline := time.After(20 * time.Second)
+		deadline := time.After(time.Minute)
 		for {
 			select {
 			case c := <-calls:
