@@ -221,9 +221,12 @@ func TestFaultyCertificates(t *testing.T) {
 		return r.Changes.Causes[0] == kube.Cause{Object: "Certificate " + filepath.Join(w.certs, "b.pem"), What: "changed"}
 	})
 	require.Len(t, report.Changes.Causes, 1)
-	copies, err := filepath.Glob(filepath.Join(w.dir, "certs-in-use", "*.pem"))
-	require.NoError(t, err)
-	require.Len(t, copies, 3, "those in use, and that of the last good configuration")
+	var copies []string
+	var err error
+	w.eventually("copies of those in use, and of that of the last good configuration", func() bool {
+		copies, err = filepath.Glob(filepath.Join(w.dir, "certs-in-use", "*.pem"))
+		return err == nil && len(copies) == 3
+	})
 	for _, c := range copies {
 		info, err := os.Stat(c)
 		require.NoError(t, err)

@@ -86,9 +86,9 @@ func TestWatchALiveCluster(t *testing.T) {
 	args := []string{"-cluster", "eu-2=kubeconfig:" + api.config + ":it", "-start-timeout", "1s", "-quiet", "10ms", "-max-wait", "50ms", "-max-change", "40%"}
 	first := w.watch(args...)
 	first.waitReady()
-	report := w.report()
-	require.Empty(t, report.Problems)
-	require.Equal(t, []kube.State{kube.Live, kube.Live}, states(report))
+	report := first.waitReport("two clusters", func(r kube.Report) bool {
+		return slices.Equal(states(r), []kube.State{kube.Live, kube.Live}) && len(r.Problems) == 0
+	})
 	require.Contains(t, first.config(), "\nbackend nodes.eu-2\n")
 	first.waitMetric(`headgate_terminator_cluster_objects{cluster="eu-2",kind="node"} 3`)
 
@@ -98,7 +98,7 @@ func TestWatchALiveCluster(t *testing.T) {
 	// If a new route names another service, the terminator serves this service too.
 	w.replace("routes.yaml", w.read("routes.yaml")+"- host: new.example.com\n  backends:\n  - {cluster: eu-2, namespace: media, service: web, port: http}\n")
 	first.waitConfig("\nbackend eu-2.media.web.http\n")
-	require.Empty(t, w.report().Problems)
+	first.waitReport("no problem", func(r kube.Report) bool { return len(r.Problems) == 0 })
 
 	before := first.config()
 	api.away(true)
@@ -148,7 +148,7 @@ func TestAnEmptyClusterAtTheStartIsNotTrusted(t *testing.T) {
 	for _, n := range objects.Nodes {
 		empty.Delete(n)
 	}
-	args := append(where(empty), "-start-timeout", "2s")
+	args := append(where(empty), "-start-timeout", "5s")
 	code, _, stderr = w.run(append(args, "-once")...)
 	require.Equal(t, cli.ExitOK, code, stderr)
 	require.Contains(t, stderr, "eu-2: does not answer")
@@ -179,13 +179,14 @@ func TestAnEmptyClusterAtTheStartIsNotTrusted(t *testing.T) {
 }
 
 func TestOnceWithALiveCluster(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	api := w.live("eu-2")
-	args := []string{"-once", "-cluster", "eu-2=" + api.config, "-start-timeout", "3s"} // the request and its answer need a part of it
+	args := []string{"-once", "-cluster", "eu-2=" + api.config, "-start-timeout", "6s"} // the request and its answer need a part of it
 	api.away(true)
 	code, _, stderr := w.run(args...)
 	require.Equal(t, cli.ExitFailed, code)
-	require.Contains(t, stderr, "cluster eu-2: no answer within 3s: ")
+	require.Contains(t, stderr, "cluster eu-2: no answer within 6s: ")
 	require.Contains(t, stderr, "503")
 	require.NoFileExists(t, w.path("out/haproxy.cfg"))
 	api.away(false)

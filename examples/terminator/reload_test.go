@@ -71,6 +71,7 @@ func TestOldWorkersAreBounded(t *testing.T) {
 		before := applied()
 		w.replace("eu-1/objects.yaml", manifests(ports[2+(len(held)%2)]))
 		v.eventually("the change is applied", func() bool { return applied() > before })
+		haproxytest.AwaitOldWorkers(t, dir)
 	}
 	for range 3 {
 		toggle()

@@ -63,7 +63,7 @@ func (w *world) watchIn(out string, args ...string) *watcher {
 // eventually waits until a condition holds.
 func (w *watcher) eventually(what string, condition func() bool) {
 	w.t.Helper()
-	require.Eventually(w.t, condition, 30*time.Second, 20*time.Millisecond, what)
+	require.Eventually(w.t, condition, time.Minute, 20*time.Millisecond, what)
 }
 
 func (w *watcher) config() string {
@@ -171,7 +171,7 @@ func states(r kube.Report) (s []kube.State) {
 // serve starts an HTTP server that answers every request with text.
 func serve(t *testing.T, address, text string) {
 	t.Helper()
-	server := &http.Server{Addr: address, ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := &http.Server{Addr: address, ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, text)
 	})}
 	done := make(chan error, 1)
@@ -231,14 +231,14 @@ func startClient(t *testing.T, url, host string) *client {
 
 func (c *client) waitFor(answer string) {
 	c.t.Helper()
-	require.Eventually(c.t, func() bool { a := c.answer.Load(); return a != nil && *a == answer }, 30*time.Second, time.Millisecond, answer)
+	require.Eventually(c.t, func() bool { a := c.answer.Load(); return a != nil && *a == answer }, time.Minute, time.Millisecond, answer)
 }
 
 // more waits for n more requests.
 func (c *client) more(n int64) {
 	c.t.Helper()
 	want := c.requests.Load() + n
-	require.Eventually(c.t, func() bool { return c.requests.Load() >= want }, 30*time.Second, time.Millisecond)
+	require.Eventually(c.t, func() bool { return c.requests.Load() >= want }, time.Minute, time.Millisecond)
 }
 
 func (c *client) stop() (failures int64) {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -139,13 +140,13 @@ func TestWatchWithoutACluster(t *testing.T) {
 	require.NoError(t, os.Mkdir(w.path("eu-2"), 0o755))
 	w.write("eu-2/objects.yaml", strings.ReplaceAll(testManifests, "10.0.0.", "10.0.2."))
 	w.write("routes.yaml", strings.ReplaceAll(testRoutes, "service: tracks, port: http}", "service: tracks, port: http}\n  - {cluster: eu-2, namespace: media, service: tracks, port: http}\n  - {cluster: eu-3, namespace: media, service: tracks, port: http}"))
-	args := []string{"-cluster", "eu-2=dir:" + w.path("eu-2"), "-cluster", "eu-3=dir:" + w.path("eu-3"), "-start-timeout", "300ms"}
+	args := []string{"-cluster", "eu-2=dir:" + w.path("eu-2"), "-cluster", "eu-3=dir:" + w.path("eu-3"), "-start-timeout", "1s"}
 	first := w.watch(args...)
 	first.waitConfig("10.0.0.1:30080", "10.0.2.1:30080")
 	first.waitReady()
-	report := w.report()
-	require.Equal(t, []kube.State{kube.Live, kube.Live, kube.Never}, states(report))
-	require.Len(t, report.Problems, 1)
+	report := first.waitReport("two clusters and a problem", func(r kube.Report) bool {
+		return slices.Equal(states(r), []kube.State{kube.Live, kube.Live, kube.Never}) && len(r.Problems) == 1
+	})
 	require.Contains(t, report.Problems[0].Error(), "routes.yaml:2: eu-3: has not answered yet, since ")
 	first.waitDetail(http.StatusOK, "cluster eu-3: not seen yet since ")
 	first.waitMetric(`headgate_terminator_cluster_up{cluster="eu-3"} 0`)
@@ -168,8 +169,9 @@ func TestWatchWithoutACluster(t *testing.T) {
 	require.Equal(t, before, second.config())
 	w.replace("eu-1/objects.yaml", testManifests+nodeD)
 	second.waitConfig("10.0.0.4:30080", "10.0.2.1:30080")
-	report = w.report()
-	require.Equal(t, []kube.State{kube.Live, kube.LastKnown, kube.Never}, states(report))
+	report = second.waitReport("the other cluster", func(r kube.Report) bool {
+		return slices.Equal(states(r), []kube.State{kube.Live, kube.LastKnown, kube.Never})
+	})
 	require.WithinDuration(t, since, report.Clusters[1].Connectivity.Since, 0, "the report keeps the time at which it stopped answering")
 	require.Equal(t, cli.ExitOK, second.stop())
 
@@ -186,8 +188,7 @@ func TestWatchWithoutACluster(t *testing.T) {
 func TestWatchRetriesWhatHAProxyRejects(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.write("haproxy", "#!/bin/sh\nif [ -e "+w.path("bad")+" ]; then echo '[ALERT]    (1) : config : parsing [haproxy.cfg:4] : no such luck' >&2; exit 1; fi\n")
-	require.NoError(t, os.Chmod(w.path("haproxy"), 0o700))
+	haproxytest.Script(t, w.path("haproxy"), "#!/bin/sh\nif [ -e "+w.path("bad")+" ]; then echo '[ALERT]    (1) : config : parsing [haproxy.cfg:4] : no such luck' >&2; exit 1; fi\n")
 	v := w.watch("-haproxy", w.path("haproxy"))
 	v.waitReady()
 	before := v.config()
