@@ -236,14 +236,19 @@ func stepReplace(ctx context.Context, s *system) ([]step, error) {
 			ok:       removed == 1 && added == 1 && slices.Equal(left, []string{old}),
 		})
 	}
-	from := time.Now().Add(observed / 2) // until then, the old process may still send requests
-	if err := pause(ctx, observed/2); err != nil {
-		return steps, err
+	// The old process of HAProxy may still send requests to the old node. So repeat the measurement
+	// until it agrees, at most for the time of patience.
+	var seen []string
+	for deadline := time.Now().Add(patience); ; {
+		from := time.Now()
+		if err := s.awaitVisits(ctx, from, tracksService); err != nil {
+			return steps, err
+		}
+		seen = slices.Sorted(maps.Keys(byNode(s.journal.since(from, tracksService))))
+		if slices.Equal(s.subset(tracksService), seen) || time.Now().After(deadline) {
+			break
+		}
 	}
-	if err := s.awaitVisits(ctx, from, tracksService); err != nil {
-		return steps, err
-	}
-	seen := slices.Sorted(maps.Keys(byNode(s.journal.since(from, tracksService))))
 	steps = append(steps, step{
 		name:     "subset: requests for tracks in eu-1",
 		expected: strings.Join(s.subset(tracksService), " "),
