@@ -68,7 +68,7 @@ func (p *process) logged(message string) string {
 
 func (p *process) eventually(f func() bool) {
 	p.t.Helper()
-	require.Eventually(p.t, f, 30*time.Second, 20*time.Millisecond, "%s", p.stderr)
+	require.Eventually(p.t, f, time.Minute, 20*time.Millisecond, "%s", p.stderr)
 }
 
 // get sends a request, and returns the status, the body and the header of the answer. The argument
@@ -361,7 +361,7 @@ func TestFailures(t *testing.T) {
 	} {
 		t.Run(tt.want, func(t *testing.T) {
 			stderr := &clitest.Output{}
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			code := run(ctx, cli.Invocation{Args: append([]string{"-listen", "127.0.0.1:0"}, tt.args...), Stderr: stderr})
 			require.Equal(t, tt.code, code, stderr)

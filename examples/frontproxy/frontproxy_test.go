@@ -26,7 +26,7 @@ import (
 	"github.com/headgate/headgate/internal/httpload"
 )
 
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // front is a running frontproxy.
 type front struct {
@@ -133,7 +133,7 @@ func pod(t *testing.T) netip.AddrPort {
 	return addr
 }
 
-var fresh = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+var fresh = &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 
 func get(url string) (int, string) {
 	resp, err := fresh.Get("http://" + url)
@@ -208,7 +208,7 @@ func TestPodsOfADirectory(t *testing.T) {
 }
 
 func TestSidecarDrains(t *testing.T) {
-	f := start(t, "-local", fmt.Sprint(pod(t).Port()), "-drain-delay", "1200ms", "-monitor-path", "/ready")
+	f := start(t, "-local", fmt.Sprint(pod(t).Port()), "-drain-delay", "3s", "-monitor-path", "/ready")
 	f.eventually(f.listen+"/", 200, "pod-")
 	f.eventually(f.admin+"/readyz", 200, "ok")
 	f.eventually(f.listen+"/ready", 200, "")
@@ -258,7 +258,7 @@ func TestStopLosesNoRequest(t *testing.T) {
 	a, b := pod(t), pod(t)
 	fronts := make([]*front, 2)
 	for i := range fronts {
-		fronts[i] = start(t, append(dirFlags, "-drain-delay", "1s", "-drain-timeout", "3s")...)
+		fronts[i] = start(t, append(dirFlags, "-drain-delay", "6s", "-drain-timeout", "4s")...)
 		fronts[i].pods(a, b)
 	}
 	dir, port := haproxytest.Dir(t), haproxytest.Ports(t, 1)[0]
@@ -286,7 +286,7 @@ listen balancer
 	fronts[0].eventually(address+"/", 200, "pod-")
 
 	load := httpload.Start(t.Context(), httpload.Config[string]{
-		Dial: new(net.Dialer).DialContext, Address: address, Rate: 300, Posts: 0.3, Kept: 12, Fresh: 2,
+		Dial: new(net.Dialer).DialContext, Address: address, Rate: 100, Posts: 0.3, Kept: 12, Fresh: 2,
 		Parse: func(line []byte) (string, error) { return string(line), nil },
 	})
 	// HTTP/2 without TLS: one connection for each client.
@@ -298,8 +298,8 @@ listen balancer
 			transport := &http.Transport{Protocols: new(http.Protocols)}
 			transport.Protocols.SetUnencryptedHTTP2(true)
 			defer transport.CloseIdleConnections()
-			client := &http.Client{Transport: transport, Timeout: 10 * time.Second}
-			for tick := time.Tick(20 * time.Millisecond); ctx.Err() == nil; <-tick {
+			client := &http.Client{Transport: transport, Timeout: patience}
+			for tick := time.Tick(60 * time.Millisecond); ctx.Err() == nil; <-tick {
 				sent.Add(1)
 				resp, err := client.Get("http://" + address)
 				if err == nil {

@@ -68,7 +68,7 @@ func (p *process) logged(message string) string {
 
 func (p *process) eventually(f func() bool) {
 	p.t.Helper()
-	require.Eventually(p.t, f, 20*time.Second, 20*time.Millisecond, "%s", p.stderr)
+	require.Eventually(p.t, f, time.Minute, 20*time.Millisecond, "%s", p.stderr)
 }
 
 // get sends a request, and returns the answer and its body. The argument header contains request

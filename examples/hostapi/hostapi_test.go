@@ -415,7 +415,7 @@ func TestHangup(t *testing.T) {
 	replace(t, hosts, someHosts)
 	p := start(t, "-hosts", hosts)
 	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
-	require.Eventually(t, func() bool { return strings.Contains(p.stderr.String(), "reading the files again") }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(p.stderr.String(), "reading the files again") }, time.Minute, 10*time.Millisecond)
 	resp, _ := p.get("/hosts/a.com")
 	require.Equal(t, 200, resp.StatusCode)
 }
@@ -508,7 +508,7 @@ func TestFailures(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			stderr := &clitest.Output{}
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			code := run(ctx, cli.Invocation{Args: append([]string{"-listen", "127.0.0.1:0"}, tt.args...), Stderr: stderr})
 			require.Equal(t, tt.code, code, stderr)

@@ -49,7 +49,7 @@ func requireAnswer(t *testing.T, r *running, port, want string) {
 	require.Eventually(t, func() bool {
 		reply, err := new(agentcheck.Client).Check(t.Context(), "127.0.0.1:"+port)
 		return err == nil && reply.String() == want
-	}, 20*time.Second, 10*time.Millisecond, "%s on %s; %s", want, port, r.stderr)
+	}, time.Minute, 10*time.Millisecond, "%s on %s; %s", want, port, r.stderr)
 }
 
 func page(t *testing.T, admin, path string) (status int, body string) {
@@ -120,7 +120,7 @@ func TestServicesComeAndGo(t *testing.T) {
 					c.Close()
 				}
 				return err != nil
-			}, 20*time.Second, 10*time.Millisecond, "a port that nobody wants stays open; %s", agent.stderr)
+			}, time.Minute, 10*time.Millisecond, "a port that nobody wants stays open; %s", agent.stderr)
 			continue
 		}
 		open++
@@ -132,7 +132,7 @@ func TestServicesComeAndGo(t *testing.T) {
 	require.Eventually(t, func() bool {
 		status, _ := page(t, admin, "/readyz")
 		return status == http.StatusOK
-	}, 20*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 
 	_, metrics := page(t, admin, "/metrics")
 	require.Equal(t, 1+open, strings.Count(metrics, "headgate_agent_draining{"))
@@ -158,7 +158,7 @@ func TestRollingRestart(t *testing.T) {
 	requireAnswer(t, first, service, "up ready 50%")
 
 	second := startAgent(t, append(args, "127.0.0.1:"+newAdmin)...)
-	require.Eventually(t, func() bool { return strings.Contains(second.stderr.String(), "address already in use") }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(second.stderr.String(), "address already in use") }, time.Minute, 10*time.Millisecond)
 	requirePage(t, second, newAdmin, "/readyz", http.StatusServiceUnavailable, "address already in use")
 	requireAnswer(t, first, service, "up ready 50%")
 

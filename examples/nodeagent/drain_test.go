@@ -77,7 +77,7 @@ func TestHangup(t *testing.T) {
 	agent := startAgent(t, "-node", "a", "-listen", "127.0.0.1:"+ports[0], "-dir", dir)
 	requireAnswer(t, agent, ports[0], "up ready")
 	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
-	require.Eventually(t, func() bool { return strings.Contains(agent.stderr.String(), "reading the files again") }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(agent.stderr.String(), "reading the files again") }, time.Minute, 10*time.Millisecond)
 	requireAnswer(t, agent, ports[0], "up ready")
 	agent.requireStops(t)
 }

@@ -64,7 +64,7 @@ func requirePage(t *testing.T, r *running, admin, path string, status int, want 
 		resp.Body.Close()
 		code, body := page(t, admin, path)
 		return code == status && strings.Contains(body, want)
-	}, 20*time.Second, 10*time.Millisecond, "%s: want %d %s; %s", path, status, want, r.stderr)
+	}, time.Minute, 10*time.Millisecond, "%s: want %d %s; %s", path, status, want, r.stderr)
 }
 
 func TestLiveCluster(t *testing.T) {
@@ -188,7 +188,7 @@ func requireDrainFails(t *testing.T, admin, want string) {
 	require.Eventually(t, func() bool {
 		code, out = drainCommand(t, admin, "-wait", "200ms")
 		return code == cli.ExitFailed && strings.Contains(out, want)
-	}, 20*time.Second, 10*time.Millisecond, "want %s; %d %s", want, code, out)
+	}, time.Minute, 10*time.Millisecond, "want %s; %d %s", want, code, out)
 }
 
 func TestDrainCommand(t *testing.T) {

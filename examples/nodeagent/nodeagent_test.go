@@ -68,7 +68,7 @@ func TestAnswersFollowTheManifests(t *testing.T) {
 		require.Eventually(t, func() bool {
 			reply, err := new(agentcheck.Client).Check(ctx, "127.0.0.1:"+port)
 			return err == nil && reply.String() == want
-		}, 20*time.Second, 10*time.Millisecond, "%s on %s; %s", want, port, stderr)
+		}, time.Minute, 10*time.Millisecond, "%s on %s; %s", want, port, stderr)
 	}
 	get := func(path string) string {
 		t.Helper()
@@ -86,9 +86,9 @@ func TestAnswersFollowTheManifests(t *testing.T) {
 	shows := func(path, want string) {
 		t.Helper()
 		require.Eventually(t, func() bool { return strings.Contains(get(path), want) },
-			20*time.Second, 10*time.Millisecond, "%s without %q; %s", path, want, stderr)
+			time.Minute, 10*time.Millisecond, "%s without %q; %s", path, want, stderr)
 	}
-	require.Eventually(t, func() bool { return get("/readyz") == "ok\n" }, 20*time.Second, 10*time.Millisecond, "%s", stderr)
+	require.Eventually(t, func() bool { return get("/readyz") == "ok\n" }, time.Minute, 10*time.Millisecond, "%s", stderr)
 
 	write(manifests(true, "50", service)) // cordoned
 	answers(node, "up drain # cordoned")
@@ -104,16 +104,16 @@ func TestAnswersFollowTheManifests(t *testing.T) {
 	write(manifests(false, "lots", other)) // an invalid weight counts as no annotation
 	answers(other, "up ready 100%")
 	require.Eventually(t, func() bool { return strings.Contains(stderr.String(), "want a weight in percent") },
-		20*time.Second, 10*time.Millisecond)
+		time.Minute, 10*time.Millisecond)
 	shows("/metrics", "headgate_agent_problems 1")
 	shows("/metrics", `headgate_agent_checks_total{outcome="answered",service="media/tracks"}`)
 
 	write(manifests(false, "70", admin)) // no Service may have the port of the metrics
-	require.Eventually(t, func() bool { return strings.Contains(stderr.String(), "it is reserved") }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(stderr.String(), "it is reserved") }, time.Minute, 10*time.Millisecond)
 	answers(node, "up ready")
 
 	write("kind: Node\nmetadata: {name: [\n") // a truncated file: the last good state stays
-	require.Eventually(t, func() bool { return strings.Contains(stderr.String(), "objects.yaml:") }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(stderr.String(), "objects.yaml:") }, time.Minute, 10*time.Millisecond)
 	answers(node, "up ready")
 
 	write("apiVersion: v1\nkind: List\nitems: []\n") // all nodes are missing, probably by mistake
@@ -140,7 +140,7 @@ func TestAgentRetriesAPortInUse(t *testing.T) {
 	go func() {
 		exited <- run(ctx, cli.Invocation{Args: []string{"-node", "a", "-listen", "127.0.0.1:" + ports[0], "-dir", dir, "-admin", "127.0.0.1:" + admin}, Stderr: stderr})
 	}()
-	require.Eventually(t, func() bool { return strings.Contains(stderr.String(), "address already in use") }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(stderr.String(), "address already in use") }, time.Minute, 10*time.Millisecond)
 	requirePage(t, &running{stderr: stderr}, admin, "/readyz", http.StatusOK, "ok\nagentcheck/nodeagent: agent port of media/tracks: ")
 	requirePage(t, &running{stderr: stderr}, admin, "/metrics", http.StatusOK, "headgate_agent_problems 1")
 	reply, err := new(agentcheck.Client).Check(ctx, "127.0.0.1:"+ports[0])
@@ -150,12 +150,12 @@ func TestAgentRetriesAPortInUse(t *testing.T) {
 	require.Eventually(t, func() bool {
 		reply, err := new(agentcheck.Client).Check(ctx, "127.0.0.1:"+ports[1])
 		return err == nil && reply.String() == "up ready 50%"
-	}, 20*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	requirePage(t, &running{stderr: stderr}, admin, "/metrics", http.StatusOK, "headgate_agent_problems 0")
 	require.Eventually(t, func() bool {
 		_, body := page(t, admin, "/readyz")
 		return body == "ok\n"
-	}, 20*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	cancel()
 	require.Equal(t, cli.ExitOK, <-exited, stderr.String())
 }

@@ -30,7 +30,7 @@ import (
 )
 
 // patience is how long a test waits for an event that must happen.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // process is a running snirouter. It listens for TLS, for HTTP, and for both on one port.
 type process struct {

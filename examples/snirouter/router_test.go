@@ -139,7 +139,7 @@ func TestLimitsAndTimeouts(t *testing.T) {
 		others              int  // connections that other clients have open
 		answered            bool // the client gets an answer; the client closes the connection afterwards
 	}{
-		{"slow hello", "GET / HTT", "timed_out", "", []string{"-hello-timeout", "50ms"}, 0, true},
+		{"slow hello", "GET / HTT", "timed_out", "", []string{"-hello-timeout", "1s"}, 0, true},
 		{"large hello", "GET /" + strings.Repeat("x", 2000), "rejected", "", []string{"-max-hello", "1000"}, 0, true},
 		{"connections", "", "limited", "silent", []string{"-max-connections", "1"}, 1, false},
 		{"connections of a source", "", "limited", "source", []string{"-max-connections-per-source", "1"}, 1, false},
