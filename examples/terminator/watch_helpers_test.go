@@ -63,7 +63,7 @@ func (w *world) watchIn(out string, args ...string) *watcher {
 // eventually waits until a condition holds.
 func (w *watcher) eventually(what string, condition func() bool) {
 	w.t.Helper()
-	require.Eventually(w.t, condition, time.Minute, 20*time.Millisecond, what)
+	require.Eventually(w.t, condition, 3*time.Minute, 20*time.Millisecond, what)
 }
 
 func (w *watcher) config() string {

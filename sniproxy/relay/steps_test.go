@@ -327,13 +327,30 @@ func TestAnswerInTheMiddleOfAnUpload(t *testing.T) {
 		addr, done := serve(t, e, script{hello: func(*script, []byte, error) Step {
 			return Step{Action: Answer, Data: []byte(page)}
 		}})
-		c := dial(t, addr)
-		_, err := c.Write(make([]byte, 16<<20))
-		require.NoError(t, err)
-		expect(t, c, page)
-		expectEOF(t, c)
-		c.Close()
-		require.NoError(t, receive(t, done).Err)
+		// upload returns when each write began, and the error of the last one.
+		upload := func(c net.Conn) (began []time.Time, err error) {
+			for piece := make([]byte, 64<<10); err == nil && len(began) < 256; {
+				began = append(began, time.Now())
+				_, err = c.Write(piece)
+			}
+			return began, err
+		}
+		for {
+			c := dial(t, addr)
+			began, err := upload(c)
+			if err == nil {
+				expect(t, c, page)
+				expectEOF(t, c)
+			} else { // correct only if the machine stopped for almost lingerTimeout
+				require.GreaterOrEqual(t, time.Since(began[max(0, len(began)-2)])+lingerTimeout/4, lingerTimeout, err)
+			}
+			c.Close()
+			r := receive(t, done)
+			if err == nil {
+				require.NoError(t, r.Err)
+				return
+			}
+		}
 	})
 }
 
