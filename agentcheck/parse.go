@@ -94,7 +94,8 @@ func parse(line []byte, needEnd bool) (Reply, error) {
 	}
 }
 
-// answer is a parsed answer line, with the errors of the rejected words.
+// answer is a parsed answer line of an agent. It also has an error for each word that HAProxy would
+// reject.
 type answer struct {
 	reply           Reply
 	errs            []error // a *WordError for each rejected word

@@ -294,8 +294,9 @@ func (m MaxConn) append(b []byte) []byte {
 	return strconv.AppendUint(append(b, maxConnPrefix...), uint64(m.n), 10)
 }
 
-// rank returns a number that is higher if m keeps more traffic away from the server. It is 0 if m
-// is zero, 1 for "maxconn:0" (unlimited), and higher for a lower limit.
+// rank is for comparing two limits: a higher rank keeps more requests away from the server. The
+// rank is 0 for the zero MaxConn, which sets no limit, 1 for "maxconn:0" (unlimited), and higher
+// the lower the limit is.
 func (m MaxConn) rank() int64 {
 	switch {
 	case !m.set:

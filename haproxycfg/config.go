@@ -502,7 +502,7 @@ type Server struct {
 	// Disabled puts the server into maintenance when HAProxy starts. HAProxy then sends neither
 	// requests nor health checks to the server until a command enables it.
 	Disabled bool
-	// Addr is the destination of requests and health checks.
+	// Addr is the address to which HAProxy sends the requests and health checks of the server.
 	Addr netip.AddrPort
 	// Weight is the initial weight, from 1 to 256. 0 means [DefaultWeight]. An agent answers with a
 	// percentage of the initial weight. With [NoTraffic] the server gets no requests, and an agent

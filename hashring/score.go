@@ -51,8 +51,9 @@ const (
 // operators"). Without the conversion, the compiler would fuse the two operations on arm64, and not
 // on amd64.
 func exponential(score uint64) float64 {
-	// Let q be score>>costShift. Split 1-q/2^45 into m * 2^(exp-45), with m in (sqrt(1/2), sqrt(2)].
-	// The steps that compute m and exp are exact.
+	// The cost is minus the logarithm of 1-q/2^45, where q is score>>costShift. To compute it,
+	// split 1-q/2^45 into m * 2^(exp-45), with m in (sqrt(1/2), sqrt(2)]. The steps that compute m
+	// and exp have no rounding error.
 	b := math.Float64bits(float64(int64(1<<costBits - score>>costShift)))
 	exp := int(b>>52) - 1023
 	m := math.Float64frombits(b&(1<<52-1) | 1023<<52)

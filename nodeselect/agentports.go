@@ -160,8 +160,9 @@ func compareAge(a, b *corev1.Service) int {
 	)
 }
 
-// assign decides which service gets an agent port. It records a problem for each other service that
-// asks for the same port.
+// assign decides which of the services that request an agent port gets it. Each other service gets
+// a problem instead. If the port is reserved, or is a node port, no service gets it. assign calls
+// changed for each service whose result is different from before.
 func (p *agentPorts) assign(port uint16, changed func(key string)) {
 	taken := ""
 	if users := p.nodePorts[port]; len(users) > 0 {

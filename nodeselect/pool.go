@@ -194,7 +194,8 @@ func (s Selector) pool(candidates []*candidate) *Pool {
 	return p
 }
 
-// arrange computes the fields index, rings and avoidable of p. p.members must be sorted.
+// arrange computes the fields of p that follow from p.members: index, rings and avoidable.
+// p.members must be sorted.
 func (p *Pool) arrange() {
 	var byVerdict [Excluded + 1][]hashring.Node
 	byVerdict[Eligible] = make([]hashring.Node, 0, len(p.members))
@@ -300,10 +301,10 @@ func (c *candidate) judge(predicates []Predicate, now time.Time) bool {
 	return true
 }
 
-// comparePreference orders nodes with the same identity, the preferred one first. It prefers the
-// better verdict, then the newer node, then the first by name. The newer node is the right one in
-// this case: a machine is removed, another machine gets its address, and the node object of the
-// removed machine still exists for a while.
+// comparePreference orders nodes with the same identity. Only the first of them can get traffic. It
+// prefers the better verdict, then the newer node, then the first by name. The newer node is the
+// right one in this case: a machine is removed, another machine gets its address, and the node
+// object of the removed machine still exists for a while.
 func comparePreference(a, b *candidate) int {
 	return cmp.Or(
 		cmp.Compare(a.verdict, b.verdict),

@@ -16,8 +16,8 @@ type update struct {
 	touched []string   // keys of services whose targets or problems have changed
 }
 
-// mark notes that the refs of s must be resolved again. If repick is true, the nodes of s must also
-// be picked again. If s is nil, mark does nothing.
+// mark notes that the update must resolve the refs of the service s again. If repick is true, it
+// must also choose the nodes of s again. If s is nil, mark does nothing.
 func (u *update) mark(s *service, repick bool) {
 	if s == nil {
 		return

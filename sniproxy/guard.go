@@ -123,8 +123,8 @@ func (g *guard) isListener(ip netip.Addr, port uint16) bool {
 	return false
 }
 
-// addListener adds the address of a listener. The result is a function that removes the address
-// again.
+// addListener adds a listener of the Server to the addresses to which the Server must not connect,
+// because it would connect to itself. The function remove removes the listener again.
 func (g *guard) addListener(l netip.AddrPort) (remove func()) {
 	if !l.IsValid() {
 		return func() {}

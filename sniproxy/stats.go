@@ -50,7 +50,8 @@ type Stats struct {
 	LookedUp bool
 	// Fallback reports whether Endpoint is Server.Fallback or Server.NoName.
 	Fallback bool
-	// Upstream is the address of the last attempt to connect; not valid if there was none.
+	// Upstream is the address to which the Server last tried to connect. It is not valid if the
+	// Server has made no attempt.
 	Upstream netip.AddrPort
 	// Dials is the number of attempts to connect.
 	Dials int

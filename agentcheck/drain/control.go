@@ -202,12 +202,12 @@ func (d *Drainer) countControl(e *connEntry, change int) {
 	e.control += change
 }
 
-// Request asks the Control of another process to begin a drain, or to undo it, and returns the text
-// of the answer. Call it in a subcommand of your program. Then the "exec" of a preStop hook can run
-// this subcommand, in a container without a shell and curl. address is unix:PATH for a Unix socket,
-// otherwise HOST:PORT. path is the path and query of Control, such as "/drain" or "/drain?undo". If
-// the status is not 200 or 202, Request returns an error with the text. Give ctx a deadline:
-// Request has no timeout of its own.
+// Request sends a POST request to the Control in another process, which begins a drain or undoes
+// it, and returns the text of the answer. Call it in a subcommand of your program. Then a preStop
+// hook with "exec" can run this subcommand, even in a container without a shell and curl. address
+// is unix:PATH for a Unix socket, otherwise HOST:PORT. path is the path and query of Control, such
+// as "/drain" or "/drain?undo". If the status is not 200 or 202, Request returns an error with the
+// text. Give ctx a deadline: Request has no timeout of its own.
 func Request(ctx context.Context, address, path string) (string, error) {
 	network := "tcp"
 	host := address

@@ -190,9 +190,9 @@ func (t *Tracker) updateDrain(now time.Time, snap snapshot, rules Rules) (d Drai
 
 	d.Total = countNodes(snap, requests, rules.Node)
 	if d.Total == 0 && snap.nodes > 0 {
-		// Normally nodes that are excluded from load balancers get no traffic, and do not count for
-		// MaxDrain. But if all nodes are excluded, package nodeselect uses all of them. In this
-		// case, count all nodes.
+		// A node that is excluded from load balancers normally gets no traffic, so it does not
+		// count for MaxDrain. But if all nodes are excluded, package nodeselect uses all of them,
+		// and then all nodes count.
 		for name, request := range requests {
 			request.Uncounted = name == rules.Node && snap.node == nil
 			requests[name] = request

@@ -25,7 +25,7 @@ import (
 //go:embed README.md
 var readme string // its table of flags groups the help
 
-// settings are the flags that all commands have.
+// settings are the flags that every command of nodegate accepts.
 type settings struct {
 	cluster, leaseCluster, leaseNamespace string
 	reports                               cli.Strings

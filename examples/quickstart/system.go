@@ -155,8 +155,8 @@ func (s *system) configure(ctx context.Context) error {
 // config is the path of the configuration.
 func (s *system) config() string { return filepath.Join(s.terminator.Dir.Path, "haproxy.cfg") }
 
-// startHAProxy starts HAProxy with the configuration. From then on, each call of the method apply
-// also reloads HAProxy.
+// startHAProxy starts HAProxy with the present configuration. Before this call, the method apply
+// only writes the configuration; afterwards it also reloads HAProxy.
 func (s *system) startHAProxy(ctx context.Context) (err error) {
 	s.process, err = haproxyproc.Start(ctx, haproxyproc.Options{
 		Path: s.haproxy, Config: s.config(),

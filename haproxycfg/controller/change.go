@@ -106,10 +106,10 @@ func (c *Controller) refusal(ch *Change, allowed permit) error {
 	return fmt.Errorf("%w (change %s)%s", err, ch.ID(), hint)
 }
 
-// plan builds a Change from the inputs, which are routes and clusters, and compares the Change
-// with the configuration in the directory. last is the report in the directory. The function
-// causes tells plan why the configuration changes. If plan returns an error, its Change has a
-// Report but cannot be applied.
+// plan builds a Change from the inputs, which are routes and clusters, and compares the Change with
+// the configuration in the directory. last is the report in the directory. plan calls the function
+// causes to find the differences of the input that explain the change. If plan returns an error,
+// its Change has a Report but cannot be applied.
 func (c *Controller) plan(ctx context.Context, in inputs, last kube.Report, causes func(kube.Input) []kube.Cause, now time.Time) (*Change, error) {
 	c.readVersion(ctx)
 	ch, err := c.build(in, last, now)
@@ -212,7 +212,7 @@ func (ch *Change) apply(ctx context.Context) (changed bool, err error) {
 	return ch.plan.Apply(ctx, append(ch.files, haproxycfg.RenderedFile{Name: ReportFile, Data: report})...)
 }
 
-// maxReport is the largest size, in bytes, of a report that the Controller reads.
+// maxReport is the largest size, in bytes, of a report.json that the Controller reads.
 const maxReport = 256 << 20
 
 // readCertificates reads Certificates at the start. last is the report in the directory. If the

@@ -59,9 +59,10 @@ type Controller struct {
 	// ForceHint, if not nil, returns a text that says how to force the change with this ID. The
 	// error of a refused change ends with the text.
 	ForceHint func(id string) string
-	// ForceFirst makes Apply ignore Limit and ErrNoServers. It makes Run ignore both for the first
-	// change that they reject. If an attempt at this change fails, or if the change has to wait,
-	// Run ignores both for this change again. It does not ignore them for any other change.
+	// ForceFirst makes Apply ignore Limit and ErrNoServers. It makes Run ignore both for one
+	// change: the first one that they reject. Run may need several attempts for this change, for
+	// example because it has to wait, and ignores both in each of them. For all later changes, both
+	// apply.
 	ForceFirst bool
 
 	// Elector decides whether this process may write. nil means that it always may.

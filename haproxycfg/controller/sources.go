@@ -30,9 +30,10 @@ type RouteSource interface {
 	// is empty, Run fails too. Otherwise Run uses the Declarations, and Follow must publish the
 	// missing routes as soon as they can be read.
 	Read() (Declarations, error)
-	// Follow calls publish after each change of the routes, beginning with changes since Read,
-	// until ctx ends. Calls of publish never overlap. If Follow returns an error before ctx ends,
-	// the Controller stops. A source that never changes may return nil immediately.
+	// Follow calls publish after each change of the routes, until ctx ends. If the routes have
+	// changed since Read, the first call comes at once. Calls of publish never overlap. If Follow
+	// returns an error before ctx ends, the Controller stops. A source that never changes may
+	// return nil immediately.
 	Follow(ctx context.Context, publish func(Declarations)) error
 }
 

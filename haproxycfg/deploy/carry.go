@@ -345,7 +345,8 @@ func (s state) takesRequests(server stateServer) bool {
 	return is("srv_admin_state", "0") && !is("srv_op_state", "0") && !is("srv_uweight", "0")
 }
 
-// maxMovesTime is the longest time of makeMoves. The reload that follows needs time too.
+// maxMovesTime limits how long makeMoves may take. The limit leaves time for the reload, which
+// follows.
 const maxMovesTime = 15 * time.Second
 
 // makeMoves sends the moves to the worker. Agents and operators do not change addresses, so they

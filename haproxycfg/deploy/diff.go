@@ -33,7 +33,8 @@ type Diff struct {
 	differs bool // a file differs; set also if Text is left out
 }
 
-// ServerCounts counts the servers that a change affects.
+// ServerCounts counts the servers before and after a change, and how many servers the change adds,
+// removes and alters.
 type ServerCounts struct {
 	// Before and After are the numbers of servers in all backends before and after the change.
 	Before int `json:"before"`

@@ -118,8 +118,9 @@ type InForce struct {
 	agents        map[string]bool // backends whose servers have agents
 }
 
-// InForce reads the paths of the configuration in the directory from the maps that router names. If
-// it cannot read the maps, the result contains no paths.
+// InForce returns the paths, and the backends with their servers, of the configuration in the
+// directory. It reads the paths from the maps that router names. If it cannot read the maps, the
+// result contains no paths.
 func (d *Dir) InForce(router haproxycfg.Router) InForce {
 	d.mu.Lock()
 	defer d.mu.Unlock()

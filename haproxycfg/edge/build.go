@@ -39,8 +39,8 @@ type builder struct {
 	taken map[serverKey]struct{} // servers of a backend
 }
 
-// serverKey identifies a server within a backend. Servers with the same key would have the same
-// name.
+// serverKey contains what makes a server unique within a backend. Two servers with the same key
+// would get the same name, which HAProxy rejects.
 type serverKey struct {
 	addr      netip.AddrPort
 	agentPort uint16
@@ -355,8 +355,8 @@ func (b *builder) config() *haproxycfg.Config {
 func (b *builder) nodeBackend(nodes nodesOf) haproxycfg.Backend {
 	out := haproxycfg.Backend{
 		Name: nodes.backend,
-		// LeastConn needs the least memory and time, and does not limit the number of servers: see
-		// haproxycfg.Balance.
+		// Choose a server by leastconn. This needs the least memory and time, and does not limit
+		// the number of servers: see haproxycfg.Balance.
 		Balance:       haproxycfg.LeastConn,
 		Health:        haproxycfg.Health{Interval: b.edge.CheckInterval},
 		AgentInterval: b.edge.AgentInterval,

@@ -80,8 +80,9 @@ func scale(weights []int, shares []share, active []int, top int) {
 	}
 }
 
-// deviation measures the quality of weights. off is the largest relative error of a service's
-// share, and least is the smallest weight.
+// deviation measures how well the rounded weights match the declared ones. The share of a service
+// is its part of all requests. off is the largest relative difference between the real share and
+// the declared share of a service. least is the smallest weight of a server.
 func deviation(weights []int, shares []share, active []int) (off float64, least int) {
 	declared, got := 0, 0
 	least = maxWeight

@@ -50,9 +50,9 @@ type Builder struct {
 	// also limits declarations so that at least half of the descriptors are left for connections.
 	EdgeLimits Limits
 	// InForce, if not nil, returns the paths and backends of the configuration in force. Its
-	// argument names the maps that contain the paths. Build calls InForce only if the table exceeds
-	// a limit. Build keeps a route in spite of the limits if the configuration in force leads the
-	// same path to the same backend, and if this backend has servers.
+	// argument names the maps that contain the paths. Build calls InForce only if the routes exceed
+	// a limit. Build then keeps each route that HAProxy already serves: the configuration in force
+	// leads the path of the route to the same backend, and this backend has servers.
 	InForce func(haproxycfg.Router) deploy.InForce
 }
 

@@ -273,8 +273,9 @@ func (p *planner) backend(b, before *Backend, rows []*ServerState) {
 	}
 }
 
-// server plans the commands for the wanted server s. was is the server in before, and row is the
-// existing server in HAProxy. Both may be nil.
+// server plans the commands that give HAProxy the wanted server s. was is the same server in the
+// old configuration, and row is its state in the running HAProxy. was and row are nil if there is
+// no such server.
 func (p *planner) server(b *Backend, s, was *Server, row *ServerState) {
 	at := b.Name + "/" + s.Name
 	switch cannot := p.cannotAdd(b, s); {
@@ -377,7 +378,9 @@ func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
 	}
 }
 
-// unwanted plans the commands for a server that exists and is not wanted.
+// unwanted plans the commands for a server that HAProxy has and the new configuration does not:
+// HAProxy first puts it into maintenance and then deletes it. If HAProxy cannot delete it at run
+// time, the plan contains the reason for a reload.
 func (p *planner) unwanted(b *Backend, row *ServerState) {
 	at := b.Name + "/" + row.Name
 	if checkWord("the server", at) != nil {

@@ -189,9 +189,10 @@ type Window struct {
 	begun                bool
 }
 
-// Add adds the responses since the last call of Add. The first call adds nothing. If a counter is
-// smaller than at the last call, HAProxy has been reloaded and its counters began with 0. In this
-// case Add adds the whole value.
+// Add adds to the Window the responses that HAProxy has counted since the last call of Add. target
+// and rest are the present counters. The first call only stores them and adds nothing. If a counter
+// is smaller than at the last call, HAProxy has been reloaded and its counters began with 0. In
+// this case Add adds the whole value.
 func (w *Window) Add(target, rest Counters) {
 	if w.begun {
 		w.Target.add(w.lastTarget, target)

@@ -149,7 +149,8 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	}
 }
 
-// pause waits for the duration d, or until Reload wakes it.
+// pause waits for the duration d before the next start of HAProxy. A call of Reload ends the pause
+// early.
 func (s *Supervisor) pause(ctx context.Context, d time.Duration, cause error) {
 	select {
 	case <-s.wake: // remove a signal that came before this wait

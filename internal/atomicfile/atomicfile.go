@@ -96,9 +96,10 @@ func SyncDir(dir string) error {
 	return nil
 }
 
-// named replaces the name of the temporary file in an error by the name of the file. Each attempt
-// uses a temporary file with a new name. Without named, the text of the same error would change at
-// each attempt, and callers that log an error only when its text changes would log it each time.
+// named replaces the name of the temporary file in an error by the name of the file that the caller
+// wants to write. Each attempt uses a temporary file with a new name. So without named, the text of
+// the error would change at each attempt, and a caller that logs an error only when its text
+// changes would log it at each attempt.
 func named(file string, err error) error {
 	var path *fs.PathError
 	var link *os.LinkError

@@ -69,9 +69,10 @@ func createTemp(dir, base string) (t *os.File, err error) {
 	return t, err
 }
 
-// maxTries is the largest number of temporary files that one call creates. Other processes seldom
-// remove even one of them. But on some file systems no new file can be locked, because stat of an
-// open file and stat of its path give different results.
+// maxTries is how many temporary files one call creates at most. It creates another one if a
+// different process has removed the file before this process could lock it. This is rare. But on
+// some file systems every new file seems to be removed, because stat of the open file and stat of
+// its path give different results. Without a limit, the call would then never return.
 const maxTries = 100
 
 // retry calls try until it returns true, and returns its error. After maxTries calls, retry returns

@@ -176,7 +176,9 @@ func (l *listWatch) open(ctx context.Context, options metav1.ListOptions) (watch
 	w, err := l.request(options).Watch(ctx)
 	timer.Stop()
 	if err == nil && reflect.TypeOf(w) == reflect.TypeOf(watch.NewEmptyWatch()) {
-		// After a timeout or a broken connection, client-go returns an empty watch and no error.
+		// If the request times out or the connection breaks, client-go returns an empty watch and
+		// no error. Turn this into an error, because otherwise it would look like a watch that has
+		// ended normally.
 		if err = note.err; err == nil {
 			err = errors.New("the connection broke or timed out")
 		}

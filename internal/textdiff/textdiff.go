@@ -245,8 +245,9 @@ func (m *matcher) uniquePairs(linesA, linesB []int) []run {
 	return increasing(both)
 }
 
-// number returns the number of a line. *n has this number, or 0 if the line has no number yet. If
-// it is 0, the method number assigns a number to the line and stores it in *n.
+// number returns a number for the text of a line: lines with the same text have the same number. *n
+// stores the number for later calls. If *n is 0, number looks the text up, and gives a new text the
+// next free number.
 func (m *matcher) number(n *int32, line string) int32 {
 	if *n == 0 {
 		id, ok := m.ids[line]

@@ -84,9 +84,9 @@ func (s *State) allPresent() *State {
 	return &c
 }
 
-// bound returns the first-moment bound for a plan that replaces all these nodes. It treats the
-// subset of each service as a random set of nodes with the size of that subset; see package
-// hashring.
+// bound returns a number of waves: with high probability, no plan that replaces all the nodes has
+// fewer waves. This is a first-moment bound. It treats the subset of each service as a random set
+// of nodes with the size of that subset; see package hashring.
 //
 // Consider the partitions of the n nodes into t waves of equal size. There are at most t^n / t!
 // such partitions. A partition respects all limits with the probability p, which is the product of

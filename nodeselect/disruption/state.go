@@ -146,9 +146,9 @@ func (s *State) addLimits(subsets []nodeselect.Subsets) {
 	s.limitsOf = s.nodesOf.invert(len(s.names))
 }
 
-// hasLimit reports whether one of the limits, from the index first on, has these members. In most
-// cases, all balancers use the same subset of a service, and addLimits then needs one limit and not
-// several.
+// hasLimit reports whether s.limits already contains, at the index first or later, a limit for
+// exactly these members. In most cases, all balancers use the same subset of a service, so
+// addLimits needs only one limit for all of them.
 func (s *State) hasLimit(first int, members []int32) bool {
 	for i := first; i < len(s.limits); i++ {
 		if s.limits[i].zone == noZone && slices.Equal(s.nodesOf.of(int32(i)), members) {
@@ -183,8 +183,8 @@ func (s *State) addLimit(service int32, members []int32) {
 	}
 }
 
-// invert returns n lists. List i of the result contains the indexes of the lists in l that contain
-// the number i.
+// invert returns n lists. l contains lists of numbers below n. List i of the result contains the
+// indexes of those lists in l in which the number i occurs.
 func (l *lists) invert(n int) lists {
 	inverse := lists{start: make([]int32, n+1), items: make([]int32, len(l.items))}
 	for _, item := range l.items {
@@ -341,7 +341,7 @@ func (s *State) charge(node, d int32) bool {
 	return ok
 }
 
-// blocked returns the limits that the nodes would exceed.
+// blocked returns the limits that would be exceeded if the nodes went away too.
 func (s *State) blocked(nodes []int32) []Blocked {
 	var list []Blocked
 	if named := len(nodes); named > s.maxAway-s.awayAll {

@@ -14,8 +14,8 @@ type Pod struct {
 	Node string         // name of the node on which the pod runs; "" if unknown
 	Zone string         // zone of the node; "" if unknown
 
-	// Ready means that the pod may get requests. If a service has publishNotReadyAddresses, all its
-	// pods are Ready, even if they terminate.
+	// Ready means that the pod may get requests, according to its EndpointSlice. If a service has
+	// publishNotReadyAddresses, all its pods are Ready, even if they terminate.
 	Ready bool
 	// Serving means that the pod passes its readiness check. A pod that terminates may still serve.
 	Serving bool
@@ -46,8 +46,9 @@ const (
 	terminating
 )
 
-// rank orders conditions; a greater rank is better. Ready pods come first, then pods that serve
-// while they terminate, as in kube-proxy.
+// rank returns a number that is greater for a condition in which a pod can better serve requests.
+// Ready pods have the greatest ranks. Pods that serve while they terminate follow, as in
+// kube-proxy.
 func (c condition) rank() int {
 	rank := 0
 	for _, better := range []bool{c&ready != 0, c&serving != 0, c&terminating == 0} {

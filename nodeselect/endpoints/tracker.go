@@ -182,7 +182,7 @@ func (t *Tracker) begin(key string, l loss, empty bool, now time.Time) {
 	t.doubts[key].Begin(l.known, l.lacking, empty, now)
 }
 
-// Set applies a new or changed EndpointSlice that a watch has reported.
+// Set applies an EndpointSlice that a watch has reported as new or changed.
 func (t *Tracker) Set(added *discoveryv1.EndpointSlice, now time.Time) {
 	name := sliceKey(added.Namespace, added.Name)
 	if name != ownSlice {

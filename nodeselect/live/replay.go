@@ -62,7 +62,8 @@ func (r *Replay) Watch(objects nodeselect.Objects, now time.Time) {
 	})
 }
 
-// watch applies the events that lead from the objects in the store to the objects in list.
+// watch changes the store as if a watch had reported all differences between its objects and list:
+// it sets each object of list, and removes the objects that list lacks.
 func watch[T object](s *store[T], list []T, now time.Time) {
 	gone := make(map[string]bool, len(s.objects))
 	for key := range s.objects {

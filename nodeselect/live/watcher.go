@@ -169,7 +169,8 @@ func (w *Watcher) trimService(s *corev1.Service) (*corev1.Service, bool) {
 	return w.Selector.Annotations.TrimService(s), true
 }
 
-// follow makes Snapshots from the changes in the queue until ctx ends.
+// follow makes a Snapshot after each burst of changes in the queue, and passes it to the function
+// changed, until ctx ends.
 func (w *Watcher) follow(ctx context.Context, changed func(Snapshot)) error {
 	f := follower{
 		queue: w.queue, tracker: nodeselect.NewTracker(w.Selector, w.Current),

@@ -78,7 +78,8 @@ func (w wanted) has(apiVersion, kind string) bool {
 	return apiVersion == "v1" && (kind == "Node" || kind == "Service")
 }
 
-// headDoc holds the fields that decide how to decode a value. A value with items is a list.
+// headDoc holds those fields of a JSON object that say how to decode the rest: its type, and the
+// items of a list. An object with the field items is a list.
 type headDoc struct {
 	APIVersion, Kind string
 	Items            value // text is nil if the object has no items
@@ -103,8 +104,8 @@ func (h headDoc) itemKind() (apiVersion, kind string) {
 	return h.APIVersion, kind
 }
 
-// object is a decoded object, with its place in the text. One of node, service and slice is not
-// nil.
+// object is a decoded object, and the place in the file from which it was read. Exactly one of the
+// fields node, service and slice is not nil.
 type object struct {
 	node    *corev1.Node
 	service *corev1.Service

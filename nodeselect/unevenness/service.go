@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Policy says how the nodes of a service choose pods.
+// Policy says how kube-proxy on a node chooses a pod of the service for a connection.
 type Policy uint8
 
 const (

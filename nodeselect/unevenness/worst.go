@@ -69,9 +69,10 @@ func busiest(pods, connections int, probability float64) int {
 	// allowed is the probability with which a single pod may exceed the result.
 	allowed := -math.Expm1(math.Log(probability) / float64(pods))
 	n, p := float64(connections), 1/float64(pods)
-	// Add the probabilities that a pod has exactly k connections, from large k to small k. Begin
-	// with a number top so large that larger numbers do not matter. A sum from small k would begin
-	// at 0, whose probability may be too small for a float64.
+	// Sum up the probabilities that a pod has exactly k connections, from large k to small k. Begin
+	// with a number top that is so large that the probability of more connections does not matter.
+	// The sum does not begin at k = 0, because the probability of 0 connections may be too small
+	// for a float64.
 	mean := n * p
 	top := min(n, math.Ceil(mean+12*math.Sqrt(mean*(1-p))+60))
 	term := math.Exp(logBinomial(n, top) + top*math.Log(p) + (n-top)*math.Log1p(-p))

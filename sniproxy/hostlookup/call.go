@@ -119,8 +119,8 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 	c := k.calls[host]
 	switch {
 	case c != nil && c.overdue != nil:
-		// The timeout of this call has expired, but the source has not returned yet. Do not start a
-		// second call.
+		// A call for this host has timed out, but the source still works on it. Do not start a
+		// second call at the same time: this lookup fails with the error of the time-out.
 		if e == nil {
 			return nil, result{Answer{Level: Failed}, c.overdue}
 		}

@@ -51,8 +51,9 @@ type lru = simplelru.LRU[*item, struct{}]
 type item = nametable.Item[entry]
 
 // An entry is what a cache stores for one host. ep and failure never change while the entry is in
-// the table. The fields that a hit reads come first. An item has 128 bytes, which are two cache
-// lines. Processors load two neighbouring cache lines together.
+// the table. The fields that a lookup needs if the cache has the answer come first. An item of the
+// table has 128 bytes, that is, two cache lines, because processors load two neighbouring cache
+// lines together.
 type entry struct {
 	state   atomic.Uint64 // see packState
 	touched atomic.Uint32 // see touchTick
@@ -268,7 +269,8 @@ func (k *core) inherit(host string, now int64) *item {
 	return e
 }
 
-// evicted removes an entry from the table. The LRUs call it for each entry that they drop.
+// evicted removes an entry from the table of the cache. The LRU lists call it for each entry that
+// they drop because they are full.
 func (k *core) evicted(e *item, _ struct{}) {
 	k.table.Remove(e)
 	e.Value.state.Store(0) // so that a lookup that has found e already does not use it
@@ -360,8 +362,10 @@ func (k *core) set(host string, ep Endpoint) {
 	k.keep(host, ep, k.clock.now())
 }
 
-// restore stores an endpoint whose TTL is over. It does nothing if the endpoint is too old to be
-// served, or if the host is known.
+// restore stores an endpoint that the cache file contains. expires is the end of its TTL; a TTL
+// that has not ended counts as ended now, so that the next lookup asks the source. restore does
+// nothing if the endpoint is too old to be served, or if the cache already has a usable entry for
+// the host.
 func (k *core) restore(host string, ep Endpoint, expires time.Time) {
 	now, wall := k.clock.nowAndWall()
 	expired := now

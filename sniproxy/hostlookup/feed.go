@@ -15,7 +15,8 @@ type Change struct {
 	// connected.
 	Host string
 
-	// Endpoint is the new endpoint of Host. If Addr is "", the Feed does not know the endpoint.
+	// Endpoint is the new endpoint of Host. An empty Addr means that the source of the changes does
+	// not state the new endpoint, so the old one must be forgotten.
 	Endpoint Endpoint
 }
 

@@ -27,8 +27,8 @@ const (
 // begins when the client has acknowledged the last byte.
 const lingerTimeout = 2 * time.Second
 
-// settleInterval is the time between two checks of the Engine after one side has failed: has the
-// other side received everything?
+// settleInterval is the pause between two checks after one side has failed: the Engine checks
+// whether the other side has acknowledged all bytes, so that the connection can end.
 const settleInterval = 250 * time.Millisecond
 
 // maxUnread is a number of bytes. Before the Engine closes a socket whose peer has not ended its
@@ -36,9 +36,10 @@ const settleInterval = 250 * time.Millisecond
 // a receive queue on Linux (tcp_rmem), rounded up.
 const maxUnread = 8 << 20
 
-// ackTime is the longest additional wait when IdleTimeout or HalfCloseTimeout expires and the peer
-// has not acknowledged all bytes. If the peer acknowledges some of these bytes during this wait,
-// the time-out starts again.
+// ackTime bounds an additional wait: when IdleTimeout or HalfCloseTimeout expires, and the peer has
+// not acknowledged all bytes that the Engine has sent, the Engine waits once more, for at most
+// ackTime. If the peer acknowledges some of these bytes during this wait, the time-out starts
+// again.
 const ackTime = 30 * time.Second
 
 // Engine serves any number of listeners and connections. The zero value is ready. Its fields must

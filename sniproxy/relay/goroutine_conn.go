@@ -114,9 +114,9 @@ func (gc *goroutineConn) stop(by Party, err error) {
 		setResetOnClose(gc.client)
 		setResetOnClose(gc.backend)
 	} else if gc.backend != nil && (err != nil || by == BySession) {
-		// The sockets may have unread bytes of both sides. Read and drop these bytes before Close:
-		// if a program closes a socket with unread bytes, the kernel drops the send queue of the
-		// socket.
+		// Read and drop the unread bytes of both sockets before Close. If a program closes a socket
+		// with unread bytes, the kernel also drops the send queue of this socket, and the peer
+		// would lose these bytes.
 		discardUnread(gc.client)
 		discardUnread(gc.backend)
 	}

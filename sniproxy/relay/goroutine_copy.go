@@ -77,8 +77,8 @@ func (gc *goroutineConn) idleUntil() time.Time {
 	return gc.openedAt.Add(time.Duration(gc.movedAt.Load() + idle))
 }
 
-// markEnd records that a party has ended its direction. Result.By is the first party that does so.
-// From now on, HalfCloseTimeout applies.
+// markEnd records that a party has ended its direction. The first such party becomes Result.By.
+// From then on, HalfCloseTimeout limits how long the connection may be idle.
 func (gc *goroutineConn) markEnd(by Party) {
 	gc.mu.Lock()
 	if gc.firstEnd == 0 {

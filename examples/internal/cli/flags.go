@@ -135,7 +135,8 @@ func (inv Invocation) Parse(fs *flag.FlagSet) (code int, done bool) {
 func parse(fs *flag.FlagSet, args []string, lookupEnv func(string) (string, bool)) error {
 	usage := fs.Usage
 	out := fs.Output()
-	// After each error, package flag would print all flags. One line with the error is enough.
+	// After a wrong flag, package flag would call Usage, which prints all flags. The line with the
+	// error is enough, so Usage prints nothing here.
 	fs.Usage = func() {}
 	fs.SetOutput(io.Discard)
 	err := fs.Parse(args)
@@ -277,7 +278,8 @@ var hasIPv6 = sync.OnceValue(func() bool {
 // "no limit". In the field, 0 means the default, and a negative value means "none" or "no limit".
 func NoneIfZero[T int | time.Duration](v T) T { return cmp.Or(v, -1) }
 
-// ParseShare reads a share from 0 to 1, such as "30%" or "0.3": digits and a point.
+// ParseShare reads a share from 0 to 1, such as "30%" or "0.3". The number may contain only digits
+// and a decimal point: no sign and no exponent.
 func ParseShare(text string) (float64, error) {
 	number, percent := strings.CutSuffix(text, "%")
 	share, err := strconv.ParseFloat(number, 64)

@@ -45,7 +45,7 @@ type ZoneStatus struct {
 	Expected  int // see Expected
 }
 
-// ServerStatus is a server of HAProxy and its pod.
+// ServerStatus is a server line of HAProxy and the pod whose address the server has.
 type ServerStatus struct {
 	Backend, Server string
 	Pod, Zone, Node string // "" if unknown

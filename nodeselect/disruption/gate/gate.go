@@ -151,7 +151,8 @@ type Answer struct {
 	Nodes []string `json:"nodes"`
 	// Blocked lists the limits that would be exceeded if the nodes went.
 	Blocked []Blocked `json:"blocked,omitempty"`
-	// Held are the grants of other holders for the nodes.
+	// Held lists the grants that other holders have for the named nodes. While such a grant exists,
+	// the answer is no.
 	Held []Grant `json:"held,omitempty"`
 	// Notes are remarks, such as that a node is in no applied configuration.
 	Notes []string `json:"notes,omitempty"`

@@ -12,7 +12,8 @@ import (
 // minGzip is the smallest body, in bytes, that is compressed. A smaller one fits into few packets.
 const minGzip = 4 << 10
 
-// gzipWriters keeps compressors for later answers. A compressor has 800 kB of tables.
+// gzipWriters holds compressors that have finished an answer, so that a later answer can use them
+// again. A compressor needs 800 kB of tables.
 var gzipWriters = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
 
 // acceptsGzip reports whether the client of a request accepts gzip (RFC 9110 section 12.5.3). It

@@ -252,8 +252,8 @@ func (h *Handler) servePods(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// answer returns the content that a request asks for, and the channel that is closed when the
-// content may have changed. If the service is unknown, answer returns the reason.
+// answer returns the pods that a request asks for, as the view v, and a channel. The channel is
+// closed when the pods may have changed. If the service is unknown, answer returns the reason.
 func (s *snapshot) answer(req podsRequest) (v *view, changed <-chan struct{}, reason string) {
 	if req.ref == (nodeselect.Ref{}) {
 		return s.all(), s.changed, ""

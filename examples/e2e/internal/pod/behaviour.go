@@ -71,8 +71,8 @@ type behaving struct {
 	counts    Counts
 }
 
-// around returns a handler with the behaviour of b. If a request does not fail and its time is
-// over, h answers it.
+// around returns a handler that behaves as b says, and then calls h: it answers some requests with
+// an error, and delays all others by a random time.
 func (b *behaving) around(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		behaviour, fails := b.begin()

@@ -60,7 +60,8 @@ func endWith(lifeline *bufio.Reader) {
 }
 
 func mounts() error {
-	// Do this first, so that no later change to mounts reaches the mounts of the computer.
+	// Do this before all other mounts. Otherwise they would also appear in the mount namespace of
+	// the computer.
 	if err := private(); err != nil {
 		return fmt.Errorf("sandbox: make mounts private: %w", err)
 	}

@@ -96,7 +96,8 @@ func (f *Fronts) nodeLost(ctx context.Context, report *scenario.Report, addr str
 	if err := second.Unplug(); err != nil {
 		return err
 	}
-	// HAProxy notices the loss by failed connections, because each of them counts as a bad answer.
+	// HAProxy has no other way to notice that the pods are lost than failed connections: it counts
+	// each of them as a bad answer, and ejects a pod after several. Wait until this has happened.
 	if err := pause(ctx, 8*time.Second); err != nil {
 		return err
 	}
@@ -186,6 +187,7 @@ func (f *Fronts) apiServerAway(ctx context.Context, report *scenario.Report, add
 	if _, err := f.Cluster.WaitReady(ctx); err != nil {
 		return err
 	}
-	// The controllers wait up to a minute between two attempts to reach the API server.
+	// After the outage, the Kubernetes controllers of the lab may wait up to a minute before they
+	// try to reach the API server again. Restart them, so that they try at once.
 	return f.Cluster.Controllers.Restart()
 }

@@ -47,10 +47,11 @@ const (
 	trafficWindow = 2 * heartbeatInterval
 )
 
-// These are the goals. goalLatency is the goal for a terminator that has the processors for itself,
-// as in production. In the scenario, the API server and other programs use the processors too. So
-// the scenario multiplies goalLatency by the slowness that it measures at the same time. The p99
-// may be rareFactor times this product, because the p99 of a hundred events is inaccurate.
+// These are the largest allowed results of the measurements. goalLatency is the time in which a
+// terminator must handle an event if no other program uses the processors. In the scenario, the API
+// server and other programs use them too. So the scenario measures how much slower a computation
+// is, and multiplies goalLatency by this factor. The 99th percentile (p99) of the latency may be
+// rareFactor times longer still, because the p99 of a hundred events is inaccurate.
 const (
 	goalLatency          = 300 * time.Millisecond
 	rareFactor           = 3
@@ -94,7 +95,8 @@ func runScale(ctx context.Context, env *Env, report *scenario.Report) (err error
 	return nil
 }
 
-// scaleLab is the large cluster and its measurements.
+// scaleLab is the lab of the scenario with the large cluster: the cluster, the programs under test,
+// and the data that the measurements need.
 type scaleLab struct {
 	env     *Env
 	report  *scenario.Report

@@ -100,8 +100,8 @@ func (r Result) growth() string {
 	return markdown(rows)
 }
 
-// problems returns a list of missing measurements, and of facts that a reader of the tables must
-// know.
+// problems returns the lines below the tables: which measurements are missing, and what else a
+// reader of the tables must know.
 func (r Result) problems() string {
 	var lines []string
 	for _, router := range r.Routers {
