@@ -52,7 +52,7 @@ func (a *askedFor) Peek(host string) (hostlookup.Answer, error) {
 	if host == unknownHost {
 		return hostlookup.Answer{Level: hostlookup.Negative}, hostlookup.ErrNotFound
 	}
-	ep := hostlookup.Endpoint{Addr: fmt.Sprintf("198.51.100.1:%d", viaLookup)}
+	ep := hostlookup.Endpoint{Addr: fmt.Sprintf("10.51.100.1:%d", viaLookup)}
 	return hostlookup.Answer{Endpoint: ep, Level: hostlookup.Hit}, nil
 }
 
@@ -71,8 +71,8 @@ func decideOn(t *testing.T, b []byte, ends []int, use proxyUse, accept peek.Prot
 	asked := &askedFor{}
 	s := &Server{
 		Lookup:   asked,
-		NoName:   hostlookup.Endpoint{Addr: fmt.Sprintf("198.51.100.1:%d", viaNoName)},
-		Fallback: hostlookup.Endpoint{Addr: fmt.Sprintf("198.51.100.1:%d", viaFallback)},
+		NoName:   hostlookup.Endpoint{Addr: fmt.Sprintf("10.51.100.1:%d", viaNoName)},
+		Fallback: hostlookup.Endpoint{Addr: fmt.Sprintf("10.51.100.1:%d", viaFallback)},
 		ProxyOut: 1,
 	}
 	switch use {

@@ -24,10 +24,11 @@ const (
 // endpointRules protect this machine and its cloud from a wrong or malicious lookup. A key is a
 // kind of address, and the value says whether the Server may connect to such an address. The Server
 // may connect to addresses of all other kinds. Private addresses are no key, because upstreams have
-// private addresses. The ranges for documentation and measurements are no key, because nothing
-// behind them needs protection.
+// private addresses. No upstream on the Internet has an address for documentation or for
+// measurements, but a laboratory may use such addresses.
 var endpointRules = map[specialaddr.Kind]endpointRule{
 	specialaddr.Loopback: ifAllowed, specialaddr.LinkLocal: ifAllowed, specialaddr.Metadata: ifAllowed,
+	specialaddr.Documentation: ifAllowed, specialaddr.Benchmark: ifAllowed,
 	specialaddr.Unspecified: never, specialaddr.Multicast: never, specialaddr.Broadcast: never, specialaddr.Reserved: never,
 }
 

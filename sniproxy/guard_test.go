@@ -22,7 +22,7 @@ func prefixes(s ...string) (list []netip.Prefix) {
 func TestGuard(t *testing.T) {
 	own := []netip.Addr{netip.MustParseAddr("10.0.0.5"), netip.MustParseAddr("2001:db8::5")}
 	none := netip.AddrPort{}
-	used := netip.MustParseAddrPort("198.51.100.1:443") // of a balancer, from a PROXY header
+	used := netip.MustParseAddrPort("10.51.100.1:443") // of a balancer, from a PROXY header
 	for name, tt := range map[string]struct {
 		allow, deny []netip.Prefix
 		used        netip.AddrPort
@@ -30,8 +30,18 @@ func TestGuard(t *testing.T) {
 	}{
 		"no lists": {nil, nil, none, map[string]error{
 			"10.0.0.24:443":             nil,
-			"192.0.2.1:80":              nil,
-			"[2001:db8::24]:443":        nil,
+			"192.0.2.1:80":              ErrForbidden,
+			"198.51.100.1:80":           ErrForbidden,
+			"203.0.113.1:80":            ErrForbidden,
+			"[2001:db8::24]:443":        ErrForbidden,
+			"[3fff::1]:443":             ErrForbidden,
+			"[2001:2::1]:443":           ErrForbidden,
+			"[::ffff:192.0.2.1]:80":     ErrForbidden,
+			"[64:ff9b::c612:1]:80":      ErrForbidden, // 198.18.0.1 behind a translator
+			"[2002:c000:201::1]:80":     ErrForbidden, // 192.0.2.1 behind 6to4
+			"240.0.0.1:80":              ErrForbidden,
+			"52.0.0.1:80":               nil,
+			"[2a05::24]:443":            nil,
 			"[fd00::1]:443":             nil,
 			"127.0.0.1:80":              ErrForbidden,
 			"127.9.9.9:80":              ErrForbidden,
@@ -48,8 +58,8 @@ func TestGuard(t *testing.T) {
 			"[2001::80ff:fffe]:80":      ErrForbidden, // Teredo with the client 127.0.0.1
 			"[2a05::5efe:7f00:1]:80":    ErrForbidden, // ISATAP
 			"[2a05::5efe:a00:5]:80":     ErrForbidden, // own
-			"[2001:db8:64::7f00:1]:80":  ErrForbidden, // by a translator of the site
-			"[2001:db8:64::a00:18]:80":  nil,
+			"[2a05:64::7f00:1]:80":      ErrForbidden, // by a translator of the site
+			"[2a05:64::a00:18]:80":      nil,
 			"[fec0::1]:80":              ErrForbidden,
 			"100.100.100.200:80":        ErrForbidden,
 			"168.63.129.16:80":          ErrForbidden,
@@ -58,7 +68,9 @@ func TestGuard(t *testing.T) {
 			"[fd00:ec2::254]:80":        ErrForbidden,
 			"[fd20:ce::254]:80":         ErrForbidden,
 			"[100::1]:80":               ErrForbidden,
-			"198.18.0.1:80":             nil,
+			"198.18.0.1:80":             ErrForbidden,
+			"198.19.255.255:80":         ErrForbidden,
+			"198.20.0.1:80":             nil,
 			"[64:ff9b::7f00:1]:80":      ErrForbidden, // 127.0.0.1 behind a translator
 			"[64:ff9b::a00:18]:80":      nil,
 			"169.254.169.254:80":        ErrForbidden,
@@ -88,13 +100,21 @@ func TestGuard(t *testing.T) {
 			"10.0.0.6:443":              nil,
 		}},
 		"wide prefixes do not allow special ranges": {prefixes("0.0.0.0/0", "::/0"), nil, none, map[string]error{
-			"10.0.0.24:443":      nil,
+			"10.0.0.24:443":  nil,
+			"[2a05::24]:443": nil,
+			"127.0.0.1:80":   ErrForbidden,
+			"[::1]:80":       ErrForbidden,
+			"169.254.1.1:80": ErrForbidden,
+			"10.0.0.5:80":    ErrForbidden,
+			"224.0.0.1:80":   ErrForbidden,
+			"192.0.2.1:80":   ErrForbidden,
+			"198.18.0.1:80":  ErrForbidden,
+		}},
+		"laboratory": {prefixes("192.0.2.0/24", "198.18.0.0/15", "2001:db8::/32", "240.0.0.0/4"), nil, none, map[string]error{
+			"192.0.2.1:80":       nil,
+			"198.18.0.1:80":      nil,
 			"[2001:db8::24]:443": nil,
-			"127.0.0.1:80":       ErrForbidden,
-			"[::1]:80":           ErrForbidden,
-			"169.254.1.1:80":     ErrForbidden,
-			"10.0.0.5:80":        ErrForbidden,
-			"224.0.0.1:80":       ErrForbidden,
+			"240.0.0.1:80":       ErrForbidden, // never allowed
 		}},
 		"narrow prefixes allow special ranges": {prefixes("127.0.0.0/8", "::1/128", "10.0.0.0/8", "10.0.0.5/32", "169.254.1.0/24", "224.0.0.0/4", "0.0.0.0/8"), nil, none, map[string]error{
 			"127.0.0.1:80":   nil,
@@ -133,12 +153,12 @@ func TestGuard(t *testing.T) {
 			"10.0.0.24:443":        nil,
 		}},
 		"behind a balancer": {nil, nil, used, map[string]error{
-			"198.51.100.1:443": ErrLoop,
-			"198.51.100.1:444": nil,
+			"10.51.100.1:443": ErrLoop,
+			"10.51.100.1:444": nil,
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := guard{allow: tt.allow, deny: tt.deny, nat64: prefixes("2001:db8:64::/96"), localAddrs: func() []netip.Addr { return own }}
+			g := guard{allow: tt.allow, deny: tt.deny, nat64: prefixes("2a05:64::/96"), localAddrs: func() []netip.Addr { return own }}
 			g.addListener(netip.MustParseAddrPort("[::]:443"))
 			g.addListener(netip.MustParseAddrPort("127.0.0.1:8443"))
 			g.addListener(netip.MustParseAddrPort("[::]:9801"))

@@ -108,7 +108,7 @@ func TestProxyHeaderOnlyFromAllowedNetworks(t *testing.T) {
 func TestEndpointWithoutPort(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e engine) {
 		var to []netip.AddrPort
-		r := newRouter(t, e, hosts{"a.example": "203.0.113.10", "b.example": "203.0.113.10:99"}, func(s *sniproxy.Server) {
+		r := newRouter(t, e, hosts{"a.example": "10.113.0.10", "b.example": "10.113.0.10:99"}, func(s *sniproxy.Server) {
 			s.AllowEndpoints, s.ProxyFrom = nil, loopback
 			s.DialContext = refuse
 		})
@@ -127,7 +127,7 @@ func TestEndpointWithoutPort(t *testing.T) {
 		ask(append([]byte("PROXY TCP4 192.0.2.7 192.0.2.8 1234 4443\r\n"), hello...))
 		ask(hellotest.Hello{Name: "b.example"}.Wire())
 		own := netip.MustParseAddrPort(front).Port()
-		host := netip.MustParseAddr("203.0.113.10")
+		host := netip.MustParseAddr("10.113.0.10")
 		require.Equal(t, []netip.AddrPort{
 			netip.AddrPortFrom(host, own), netip.AddrPortFrom(host, 4443), netip.AddrPortFrom(host, 99),
 		}, to)

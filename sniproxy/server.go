@@ -113,7 +113,8 @@ type Server struct {
 	// AllowEndpoints, if not empty, are the only networks that the Server connects to.
 	//
 	// A loopback or link-local address needs a prefix in AllowEndpoints that contains the address
-	// and is not larger than the loopback or link-local range. A cloud metadata address, or an
+	// and is not larger than the loopback or link-local range. The same holds for the ranges for
+	// documentation, such as 192.0.2.0/24, and for benchmarks, such as 198.18.0.0/15. A cloud metadata address, or an
 	// address of this machine, needs a prefix that contains only this address. So 0.0.0.0/0 does
 	// not allow 127.0.0.1. To allow 127.0.0.1 and everything else, list 0.0.0.0/0, ::/0 and
 	// 127.0.0.1/32. The Server never connects to unspecified, multicast and reserved addresses, nor

@@ -76,7 +76,7 @@ type bubble struct {
 func newBubble(set ...func(*sniproxy.Server)) *bubble {
 	b := &bubble{front: newPipes(), back: newPipes(), finished: make(chan sniproxy.Stats, 1000), served: make(chan error, 1)}
 	b.Server = &sniproxy.Server{
-		Lookup:      hosts{"a.example": "203.0.113.10:443"},
+		Lookup:      hosts{"a.example": "10.113.0.10:443"},
 		DialContext: b.back.DialContext,
 		Finished:    func(s sniproxy.Stats) { b.finished <- s },
 	}
@@ -197,9 +197,9 @@ func TestDialTimeout(t *testing.T) {
 		addrs []string
 		dials int
 	}{
-		"one address":     {[]string{"203.0.113.11"}, 1},
-		"three addresses": {[]string{"203.0.113.11", "203.0.113.2", "2001:db8::3"}, 3},
-		"more than time":  {[]string{"203.0.113.11", "203.0.113.2", "203.0.113.3", "203.0.113.4", "203.0.113.5", "203.0.113.6", "203.0.113.7"}, 5},
+		"one address":     {[]string{"10.113.0.11"}, 1},
+		"three addresses": {[]string{"10.113.0.11", "10.113.0.2", "fd00::3"}, 3},
+		"more than time":  {[]string{"10.113.0.11", "10.113.0.2", "10.113.0.3", "10.113.0.4", "10.113.0.5", "10.113.0.6", "10.113.0.7"}, 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -101,7 +101,7 @@ func register(fs *flag.FlagSet) *settings {
 	fs.Var(&s.proxyIn, "proxy-protocol-in", "`network` of proxies that may send a PROXY header, such as 10.0.0.0/8; may be given several times")
 	fs.BoolVar(&s.proxyRequired, "proxy-protocol-required", false, "refuse connections without a PROXY header")
 	fs.StringVar(&s.proxyOut, "proxy-protocol-out", "", "version of the PROXY header for upstreams, v1 or v2; none if empty")
-	fs.Var(&s.allow, "allow", "`network` that endpoints must be in; may be given several times. Loopback, link-local and own addresses are only allowed by a network within their range")
+	fs.Var(&s.allow, "allow", "`network` that endpoints must be in; may be given several times. Loopback, link-local, documentation, benchmark and own addresses are only allowed by a network within their range")
 	fs.Var(&s.deny, "deny", "`network` that no endpoint may be in; may be given several times")
 
 	fs.Var(&s.nat64, "nat64-prefix", "`network` of a NAT64 translator of the site, such as 2001:db8:64::/96: the IPv4 address in an endpoint of it must be allowed too; may be given several times")
