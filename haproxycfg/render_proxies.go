@@ -517,7 +517,8 @@ func (s *Server) append(t *text) {
 	*t = s.appendWords(append(*t, "\n    server "...))
 }
 
-// appendWords appends the name, the address and the words that only this server has.
+// appendWords appends the name, the address and those settings that differ from server to server.
+// All other settings are in the line default-server of the backend.
 func (s *Server) appendWords(b []byte) []byte {
 	name := len(b)
 	b = s.appendName(b)

@@ -291,7 +291,8 @@ func (s Selector) candidate(n *corev1.Node) candidate {
 	return c
 }
 
-// judge sets verdict and reason. It reports whether the verdict or the reason has changed.
+// judge computes the verdict and the reason of the candidate at the time now. It reports whether
+// one of them has changed.
 func (c *candidate) judge(predicates []Predicate, now time.Time) bool {
 	verdict, reason := judge(predicates, c.source, now)
 	if verdict == c.verdict && reason == c.reason {

@@ -121,9 +121,9 @@ type Changed struct {
 // IsZero reports whether nothing has changed.
 func (c Changed) IsZero() bool { return len(c.Nodes)+len(c.Services) == 0 }
 
-// Update applies a change, and judges all nodes at the time now. It returns the new Selection, and
-// which parts of it differ from the Selection before. The Tracker keeps the objects in d; the
-// caller must not change them later.
+// Update applies a change, and computes the verdict of each node at the time now. It returns the
+// new Selection, and which parts of it differ from the Selection before. The Tracker keeps the
+// objects in d; the caller must not change them later.
 func (t *Tracker) Update(d Delta, now time.Time) (Selection, Changed) {
 	u := update{Tracker: t}
 	if d.Refs != nil {

@@ -11,7 +11,9 @@ import (
 	"github.com/headgate/headgate/sniproxy"
 )
 
-// newDrainer returns the drainer of the router. In the flags, 0 means no delay or no wait.
+// newDrainer returns the drainer of the router. The flags use 0 for "no delay" and "no wait". The
+// fields of drain.Settings use -1 for this, because 0 is the default there. So newDrainer replaces
+// 0 by -1.
 func newDrainer(s settings, srv *sniproxy.Server) *drain.Drainer {
 	orNone := func(d time.Duration) time.Duration {
 		if d == 0 {

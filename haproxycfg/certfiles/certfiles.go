@@ -54,7 +54,8 @@ type Source struct {
 	read      map[string]readFile // the results of the last Read; the keys are paths
 }
 
-// verdict is the verdict of HAProxy about a certificate.
+// verdict says whether HAProxy accepts a certificate, and when and with which haproxy binary Check
+// found this out.
 type verdict struct {
 	err     error // nil means that HAProxy accepts the certificate
 	haproxy filewatch.Version

@@ -216,10 +216,12 @@ func addCommands(config *haproxycfg.Config) map[string]string {
 // from every command, so a plan replaces the server.
 const otherWords = "the words of the server differ"
 
-// withCommands returns the servers in before, which textServers has returned, with the field Add as
-// [runtimeapi.Actual.Plan] needs it. now and wanted are the results of textServers and
-// wantedServers for the new configuration. If a server has the same words in before and in now, its
-// Add becomes the command in wanted. Otherwise its Add becomes otherWords.
+// withCommands returns the servers in before with another field Add, so that
+// [runtimeapi.Actual.Plan] can use them. before and now come from textServers, which sets Add to
+// the settings of the server's line. before is the old configuration. now and wanted are the new
+// one; in wanted, Add is the command "add server". If a server has the same settings in before and
+// now, its Add becomes the command in wanted. Otherwise its Add becomes otherWords, so a plan
+// replaces the server.
 func withCommands(before, now, wanted []runtimeapi.Backend) []runtimeapi.Backend {
 	texts, commands := map[string]string{}, map[string]string{}
 	for i, b := range now {

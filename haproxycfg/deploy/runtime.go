@@ -55,10 +55,10 @@ type Runtime struct {
 	// or has found that HAProxy needs a reload.
 	Changed func(RuntimeChange)
 
-	// busy contains the removed servers that still had connections at the last change. The keys
-	// have the form "backend/server", and the values are the words of the servers. If a later
-	// configuration contains a server with the same key and the same words, Apply only ends the
-	// maintenance of the server.
+	// busy contains the removed servers that still had connections at the last change. A key has
+	// the form "backend/server", and the value is the command "add server" that made the server. If
+	// a later configuration contains a server with the same key and the same settings in this
+	// command, Apply only ends the maintenance of the server.
 	busy map[string]string
 }
 
@@ -400,8 +400,9 @@ func (r *Runtime) setVariable(ctx context.Context, worker runtimeapi.Socket, nam
 	}
 }
 
-// remember sets the field busy to the servers in busy. words contains the words of the servers
-// before the change.
+// remember stores the servers in the argument busy in the field r.busy, each with its command "add
+// server". The servers are removed, but still have connections. words contains the commands of the
+// servers before the change.
 func (r *Runtime) remember(busy []string, words map[string]string) {
 	before := r.busy
 	r.busy = map[string]string{}

@@ -46,8 +46,8 @@ func (b *builder) addParts(name string, r *routes.Route) {
 	}
 }
 
-// addPart returns the name of the backend that contains the services for which the function in
-// returns true. It adds the backend if it does not exist yet. A declaration usually gives a new
+// addPart returns the name of the backend that contains those services of the route r for which
+// in(…) is true. It adds the backend if it does not exist yet. A declaration usually gives a new
 // cluster the weight 0. So if all services of the backend have the weight 0, addPart gives them
 // equal weights.
 func (b *builder) addPart(main string, r *routes.Route, in func(routes.Backend) bool) string {
@@ -77,9 +77,10 @@ func (b *builder) addPart(main string, r *routes.Route, in func(routes.Backend) 
 	return name
 }
 
-// PartsPerServer returns the number of further backends that contain each server of the route r.
-// The number does not include the backend that contains all servers of the route. It is 0 if the
-// Shift of r is false.
+// PartsPerServer returns how many times the shift of the route r makes HAProxy's configuration
+// contain each server of r again. A shift adds up to two backends for each cluster of the route.
+// PartsPerServer counts the added backends that contain the same server. It is 0 if the Shift of r
+// is false.
 func PartsPerServer(r *routes.Route) int {
 	clusters := 0
 	for i, rb := range r.Backends {

@@ -180,8 +180,8 @@ type unresolvedRef struct {
 	problem nodeselect.Problem // the reason
 }
 
-// selectRefs returns nodes for refs. If c.Selection contains a ref, selectRefs uses the nodes of
-// c.Selection. It selects nodes for all other refs.
+// selectRefs returns the nodes of each service port in refs. For a service port that c.Selection
+// contains, these are the nodes in c.Selection. For all other ports, selectRefs selects nodes.
 func (c Cluster) selectRefs(selector nodeselect.Selector, refs []nodeselect.Ref, now time.Time) selection {
 	var s selection
 	switch {

@@ -9,7 +9,7 @@ import (
 // AnswerError means that HAProxy answered a command with an error. HAProxy has not carried out the
 // command.
 type AnswerError struct {
-	// Command is the first line of the command, without the address of a worker.
+	// Command is the first line of the command, without the prefix that names a worker ("@!1234").
 	Command string
 	// Target is the object that the command should have changed: a server as "backend/server", or
 	// the path of a map.

@@ -105,9 +105,10 @@ type applier struct {
 	broken bool            // HAProxy cannot be reached, or the context has ended
 }
 
-// runUntil runs groups of commands. If HAProxy refuses a deletion because of connections, runUntil
-// repeats the deletion until the time end. If a server still has connections at this time, busy
-// contains the group of this server, without the commands before the deletion.
+// runUntil sends groups of commands; the commands of a group concern one server. If HAProxy refuses
+// to delete a server because the server has connections, runUntil repeats the deletion until the
+// time end. busy contains the groups of the servers that still have connections at this time, each
+// without the commands that HAProxy has already carried out.
 func (a *applier) runUntil(ctx context.Context, groups [][]Command, end time.Time) (busy [][]Command) {
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		busy = nil

@@ -326,7 +326,8 @@ func (p *planner) cannotAdd(b *Backend, s *Server) string {
 	return ""
 }
 
-// alter plans the commands for an existing server that already has the wanted words.
+// alter plans the commands that change the address, the weight and the state of a server that
+// HAProxy already has. All other settings of the server must already be as wanted.
 func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
 	set := func(list *[]Command, kind Kind, what string) {
 		*list = appendCommand(*list, kind, backend, s.Name, "set server "+at+" "+what)

@@ -118,7 +118,8 @@ func RetryAfter(h http.Header, now time.Time) time.Duration {
 	if err != nil {
 		return 0
 	}
-	// Compare the date with the server's clock, which the Date header shows.
+	// Subtract the server's own time in the header Date, because the clock of this machine may
+	// differ.
 	if date, err := http.ParseTime(h.Get("Date")); err == nil {
 		now = date
 	}

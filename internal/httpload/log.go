@@ -39,7 +39,8 @@ func (l *Log[A]) add(r Request[A]) {
 	l.requests = append(l.requests, r)
 }
 
-// Between returns the requests that from and to select, in the order of Start.
+// Between returns the requests that started at the time from or later and before the time to, in
+// the order of their starts. A zero time means no limit.
 func (l *Log[A]) Between(from, to time.Time) []Request[A] {
 	l.mu.Lock()
 	defer l.mu.Unlock()

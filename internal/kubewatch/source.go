@@ -87,7 +87,7 @@ func (s Source[T]) run(ctx context.Context, sink Sink[T], report func(error), si
 	reflector.RunWithContext(ctx)
 }
 
-// After failures, Run waits from 200 ms to 5 s, with jitter.
+// After a failure, Run waits before it tries again: 200 ms at first, later up to 5 s, with jitter.
 const (
 	backoffFirst   = 200 * time.Millisecond
 	backoffLongest = 4 * time.Second

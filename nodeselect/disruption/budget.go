@@ -24,9 +24,9 @@ type Budget struct {
 	// number of nodes that may be away is rounded down, but it is at least 1. A node in no subset
 	// is one of all nodes, but it never counts as a node that is away.
 	Share float64
-	// Last lets the last member of a service go. If Last is false, one member of each service
-	// stays, even if Service allows more to be away. So if a service has a single member, this
-	// member may not go.
+	// Last lets the last node of a service go. If Last is false, one node of each service stays,
+	// even if Service allows more to be away. So if a service has a single node, this node may not
+	// go.
 	Last bool
 }
 

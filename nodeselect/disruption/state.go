@@ -34,7 +34,8 @@ type State struct {
 	wasNamed []bool // by node
 }
 
-// limit is a limit on the number of members of a service that are away.
+// limit says how many nodes of a service, or of a service and a zone, may be away at the same time
+// (max), and how many of them are away now (away).
 type limit struct {
 	away, max int32
 	service   int32

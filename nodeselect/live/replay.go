@@ -50,9 +50,9 @@ func (r *Replay) List(objects nodeselect.Objects, now time.Time) {
 	})
 }
 
-// Watch contains the events after which the API server has the nodes and services in objects, and
-// no others. The Replay believes all events, also the deletion of each object. Call List before the
-// first Watch.
+// Watch passes events of the API server to the Replay: the additions, changes and deletions after
+// which the API server has the nodes and services in objects, and no others. The Replay believes
+// all events, also the deletion of each object. Call List before the first Watch.
 func (r *Replay) Watch(objects nodeselect.Objects, now time.Time) {
 	nodes, services := r.trim(objects)
 	r.queue.edit(func(q *queue) {

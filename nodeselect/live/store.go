@@ -144,8 +144,9 @@ func (s *store[T]) answered(now time.Time) {
 	}
 }
 
-// confirmDeletes removes the missing objects after the time doubt.ConfirmAfter; see
-// doubt.Doubt.Confirmed. After an empty list, it removes nothing.
+// confirmDeletes removes each object that the API server has not reported for the time
+// doubt.ConfirmAfter, in which it answered. After an empty list, confirmDeletes removes nothing
+// until the API server has an object again; see doubt.Doubt.Confirmed.
 func (s *store[T]) confirmDeletes(now time.Time) {
 	for _, key := range slices.Collect(maps.Keys(s.doubt.Confirmed(now))) {
 		s.remove(key)

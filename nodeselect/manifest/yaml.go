@@ -49,9 +49,9 @@ func yamlToJSON(text []byte) ([]byte, error) {
 	return items[0].text, nil
 }
 
-// asElement makes the value of a document the element of a sequence: it puts a dash before the
-// value. If the dash is not necessary, asElement returns false: a block that begins in the first
-// column ends only where the text ends.
+// asElement puts a dash before the value of a document, so that the value becomes the element of a
+// YAML sequence. It returns false if the dash is not necessary, because the parser reads the text
+// up to its end anyway: a block that begins in the first column ends only there.
 func asElement(text []byte) ([]byte, bool) {
 	pos := 0
 	for pos < len(text) {

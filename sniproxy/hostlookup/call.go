@@ -202,8 +202,8 @@ func (k *core) start(host string) *call {
 	return c
 }
 
-// run is the goroutine of a call. It waits for the semaphore, calls the source, and stores the
-// outcome.
+// run is the goroutine of a call. It waits until fewer than MaxCalls calls are running, calls the
+// source, and stores the outcome.
 func (k *core) run(c *call) {
 	defer func() {
 		k.mu.Lock()

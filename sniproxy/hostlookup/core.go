@@ -324,9 +324,9 @@ func (k *core) keep(host string, ep Endpoint, now int64) {
 	}
 	if ttl == Revalidate {
 		e.Value.expires = now
-		// The method hit must never return this entry, so its state ends at the time 0 and not at
-		// the present time. hit compares the end with the coarse time, which may be up to clockTick
-		// behind the present time.
+		// The TTL Revalidate means that each lookup asks the source, so the method hit must never
+		// return this entry. The time until which hit may return it is 0, and not the present time:
+		// hit uses the coarse clock, which may be up to clockTick behind.
 		e.Value.state.Store(packState(0, Hit))
 	} else {
 		e.Value.expires = later(now, k.jittered(ttl))

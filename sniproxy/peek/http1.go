@@ -225,7 +225,8 @@ func (s *headScan) parseField(b []byte, line span) error {
 	return nil
 }
 
-// result returns the result for a complete head.
+// result returns the Request of a head that has been scanned completely. It checks the Host field
+// and the host of the request target.
 func (s *headScan) result(b []byte) (Request, error) {
 	r := Request{Method: methodName(s.method.in(b)), Blank: s.blank, Len: len(b)}
 	if s.hosts == 0 && !s.http10 {

@@ -192,8 +192,9 @@ func (ec *epollConn) onEvent(i int, events uint32) {
 	switch ec.phase {
 	case PhaseRelay:
 		if events&unix.EPOLLERR != 0 && s.eof && !s.failed {
-			// The peer has ended its direction before, so no read returns this error. If a peer
-			// sends FIN and then RST, Linux reports EPIPE.
+			// The peer has already sent FIN, and the loop has read it. So the loop does not read
+			// from this socket again, and gets an error of the socket only here. If a peer sends
+			// FIN and then RST, Linux reports EPIPE.
 			e := sysSocketError(s.fd)
 			if e == unix.EPIPE || e == noError {
 				e = unix.ECONNRESET

@@ -45,8 +45,8 @@ type goroutineConn struct {
 	hello, dial         time.Duration
 }
 
-// newGoroutineConn registers a connection. The caller must have counted the connection with
-// engineState.begin. ctx ends when the connection stops.
+// newGoroutineConn adds a new connection to the open connections of the engine ge. The caller must
+// already have counted the connection with engineState.begin. ctx ends when the connection stops.
 func newGoroutineConn(ge *goroutineEngine, client net.Conn) (gc *goroutineConn, ctx context.Context) {
 	gc = &goroutineConn{engine: ge, client: client, phase: PhaseHello, openedAt: time.Now(), resume: make(chan Step, 1)}
 	gc.idle.Store(int64(ge.shared.settings.idleTimeout))

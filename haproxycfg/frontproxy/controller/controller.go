@@ -39,7 +39,8 @@ type Controller struct {
 	Proxy frontproxy.Proxy
 	// Source follows the pods. nil means that there are no pods: use this with Proxy.LocalPort.
 	Source Source
-	// Policy follows the settings. nil means that Proxy.Settings always apply.
+	// Policy names a file with the settings, which the Controller reads again when it changes. nil
+	// means that Proxy.Settings always apply.
 	Policy *PolicyFile
 	// Dir is the directory of the configuration. Its fields say how to check the configuration, and
 	// how to change the running HAProxy. Dir and its field Runtime must not be nil.

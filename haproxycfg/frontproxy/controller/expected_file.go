@@ -111,8 +111,8 @@ func (c *Controller) readExpected(now time.Time) error {
 	return nil
 }
 
-// saveExpected writes the numbers to the directory if a number of pods has changed, or if the last
-// write was saveInterval ago.
+// saveExpected writes the expected numbers of pods to the directory, if the number of pods of a
+// zone has changed, or if the last write was saveInterval ago.
 func (c *Controller) saveExpected(now time.Time) error {
 	counts := c.expected.present()
 	if maps.Equal(counts, c.saved) && now.Sub(c.savedAt) < saveInterval {

@@ -23,7 +23,8 @@ type Status struct {
 	// time of the last one; zero if there was none.
 	Applied int
 	Last    time.Time
-	// Sidecar is true if the controller has no source.
+	// Sidecar is true if the controller has no source of pods, because all requests go to one
+	// program on the same machine; see frontproxy.Proxy.LocalPort.
 	Sidecar bool
 	// Draining is true while HAProxy drains.
 	Draining bool

@@ -167,8 +167,8 @@ func (b *bench) settle(ctx context.Context, run *running, begin time.Time) error
 // pause returns how long the benchmark waits after a phase, so that the router can finish its work.
 func (b *bench) pause() time.Duration { return min(b.phase/4, 250*time.Millisecond) }
 
-// point opens the connections of the stage s, makes the measurements of s, and stores the figures
-// in p.
+// point makes the measurements of the stage s with one router, and stores the figures in p. It
+// first opens as many connections as the stage needs.
 func (b *bench) point(ctx context.Context, run *running, s stage, p *report.Point) error {
 	p.Figures[report.Ready] = run.ready.Seconds() * 1e3
 	p.Figures[report.Memory] = float64(run.memory.PSS) / 1024

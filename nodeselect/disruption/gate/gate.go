@@ -305,8 +305,8 @@ func (g *Gate) answer(names []string, d disruption.Answer) Answer {
 	return a
 }
 
-// explain adds to b the nodes that are away and count for the limit. It leaves out the nodes in
-// names.
+// explain adds to b, which describes an exceeded limit, the nodes that are away and count for this
+// limit. It leaves out the nodes in names: those are the nodes that want to go.
 func (g *Gate) explain(b disruption.Blocked, names []string) Blocked {
 	away := map[string]bool{}
 	for _, a := range g.in.Applied {

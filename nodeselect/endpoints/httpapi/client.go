@@ -288,7 +288,8 @@ func (f *follower) answered(fresh received) (news bool) {
 	return news
 }
 
-// failed stores a failure, and reports it if its text differs from the last one.
+// failed stores a failure of the request. It calls the function changed with the failure, unless
+// the last failure had the same text.
 func (f *follower) failed(err error, began time.Time) {
 	before := f.last.Err
 	if before == nil {

@@ -114,7 +114,8 @@ func checkRef(ref nodeselect.Ref) error {
 // maxName is the longest name in bytes, as for most objects of Kubernetes.
 const maxName = 253
 
-// checkName accepts the names of objects, and every value of a label.
+// checkName returns an error if name can be neither the name of a Kubernetes object nor the value
+// of a label.
 func checkName(name string) error {
 	if len(name) > maxName {
 		return fmt.Errorf("%d bytes; at most %d are allowed", len(name), maxName)

@@ -126,8 +126,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.init()
 	longpoll.BoundBody(w, r)
 	if r.ContentLength != 0 {
-		// No route reads a body. A client cannot send another request on a connection with an
-		// unread body.
+		// No route reads a body, and a client cannot send another request on a connection with an
+		// unread body. So close the connection after the answer.
 		w.Header().Set("Connection", "close")
 		fail(w, http.StatusRequestEntityTooLarge, "a request has no body here", "")
 		return

@@ -16,8 +16,8 @@ import (
 	"github.com/headgate/headgate/internal/httpload"
 )
 
-// These are the times after the loss of a part within which requests may fail. Only those requests
-// may fail on which the lost part was working.
+// These are times after the loss of a pod, a front proxy or a zone. In this time, requests may fail
+// on which the lost part was working. No other request may fail.
 const (
 	lossTime = 3 * time.Second
 	// If a zone is lost, the balancer stops using its front proxy after two failed checks. Each

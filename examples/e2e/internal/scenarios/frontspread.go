@@ -59,8 +59,9 @@ var frontStart = scenario.Scenario[*Env]{
 	},
 }
 
-// startOneByOne starts pods while clients connect, and adds a row about the requests of each pod in
-// the last seconds.
+// startOneByOne starts pods one after another while clients connect. Then it adds a row about the
+// requests of each pod in the last seconds of the load. The function check returns an error if
+// their coefficient of variation cv is not as expected.
 func (f *Fronts) startOneByOne(ctx context.Context, report *scenario.Report, addr, way string, check func(cv float64) error) error {
 	load := f.load(ctx, addr, func(c *loadConfig) { c.StartOver = 4 * time.Second })
 	defer load.Stop()

@@ -89,7 +89,8 @@ func (t *traffic) row(row scenario.Row, since time.Time) error {
 	return nil
 }
 
-// await waits until n requests have been answered that the load sent after the time since.
+// await waits until the load has got answers to n requests that it sent after the time in the
+// argument since.
 func (t *traffic) await(ctx context.Context, n int, since time.Time) error {
 	_, err := lab.Until(ctx, fmt.Sprintf("%d requests", n), patience, func(context.Context) error {
 		got := 0

@@ -26,7 +26,8 @@ var vanish = scenario.Scenario[*Env]{
 	Run:   runVanish,
 }
 
-// vanishEnv marks every process of the inner test.
+// vanishEnv is in the environment of every process of the end-to-end test that this scenario
+// starts. So the scenario can recognize these processes.
 const vanishEnv = "HEADGATE_E2E_VANISH=1"
 
 func runVanish(ctx context.Context, env *Env, report *scenario.Report) error {
