@@ -77,7 +77,7 @@ const (
 	defaultRuntimeWait = time.Second
 	defaultMaxReplaced = 10
 
-	variablePatience = time.Second
+	variablePatience = 5 * time.Second
 	variableRetry    = 10 * time.Millisecond
 )
 
@@ -378,7 +378,7 @@ func (r *Runtime) SetVariable(ctx context.Context, name string, value int) error
 
 // setVariable sets a variable. The command can only go to Stats, where an old worker may receive
 // it. So setVariable then reads the variable of the worker. If the value differs, setVariable
-// repeats the command, at most for a second.
+// repeats the command, at most for 5 s.
 func (r *Runtime) setVariable(ctx context.Context, worker runtimeapi.Socket, name string, value int) error {
 	began := time.Now()
 	for {
