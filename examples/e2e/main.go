@@ -173,7 +173,7 @@ func inside(s settings, selected []scenario.Scenario[*scenarios.Env]) int {
 		fail(err)
 	}
 	env := &scenarios.Env{Lab: l, Logf: logf}
-	rows := scenario.Run(ctx, env, selected, l.Died, logf)
+	rows := scenario.Run(ctx, env, selected, l.Died, scenarios.WatchSlowness, logf)
 	failed := scenario.Failed(rows)
 	switch {
 	case ctx.Err() != nil:

@@ -30,8 +30,11 @@ type Row struct {
 	Scenario, What string
 	// Took is the time until the effect occurred. 0 means that the time does not matter.
 	Took time.Duration
-	// Within is the longest allowed Took. 0 means no limit.
+	// Within is the longest allowed Took on an idle machine. 0 means no limit. On a busy machine,
+	// Report.Add multiplies Within by the slowness of the machine, unless Scaled is set.
 	Within time.Duration
+	// Scaled means that Within already considers the slowness of the machine.
+	Scaled bool
 	// Requests and Failed count the requests of the client. Both are 0 without load. A row with a
 	// failed request has failed.
 	Requests, Failed int
@@ -48,12 +51,16 @@ func (r Row) OK() bool {
 type Report struct {
 	scenario string
 	rows     []Row
+	slowness func() float64 // see Run
 	logf     func(format string, args ...any)
 }
 
 // Add adds a row and logs it.
 func (r *Report) Add(row Row) {
 	row.Scenario = r.scenario
+	if slow := r.slowness(); slow > 1 && !row.Scaled {
+		row.Within = time.Duration(slow * float64(row.Within)).Round(10 * time.Millisecond)
+	}
 	r.rows = append(r.rows, row)
 	verdict := "ok"
 	if !row.OK() {
@@ -95,11 +102,18 @@ func Select[E any](all []Scenario[E], names string) ([]Scenario[E], error) {
 
 // Run runs scenarios in order until ctx ends, and returns all rows. After each scenario it calls
 // check, which must return an error if the environment is broken.
-func Run[E any](ctx context.Context, env E, scenarios []Scenario[E], check func() error, logf func(format string, args ...any)) []Row {
+//
+// Run calls watch before each scenario. The function slowness must return how many times as long as
+// on an idle machine a computation has taken since then, and stop must end the measurement.
+func Run[E any](ctx context.Context, env E, scenarios []Scenario[E], check func() error,
+	watch func(context.Context) (slowness func() float64, stop func()), logf func(format string, args ...any),
+) []Row {
 	var rows []Row
 	for _, s := range scenarios {
-		report := &Report{scenario: s.Name, logf: logf}
+		slowness, stop := watch(ctx)
+		report := &Report{scenario: s.Name, slowness: slowness, logf: logf}
 		if err := ctx.Err(); err != nil {
+			stop()
 			report.Add(Row{What: "not run", Err: context.Cause(ctx)})
 			rows = append(rows, report.rows...)
 			continue
@@ -119,7 +133,8 @@ func Run[E any](ctx context.Context, env E, scenarios []Scenario[E], check func(
 		if err := check(); err != nil {
 			report.Add(Row{What: "nothing ended by itself", Err: err})
 		}
-		logf("%s: took %s", s.Name, duration(time.Since(start)))
+		stop()
+		logf("%s: took %s; the machine was %.1f times slower than idle", s.Name, duration(time.Since(start)), max(slowness(), 1))
 		rows = append(rows, report.rows...)
 	}
 	return rows

@@ -76,6 +76,8 @@ func TestRun(t *testing.T) {
 		{Name: "good", Run: func(_ context.Context, env int, r *Report) error {
 			require.Equal(t, 7, env)
 			r.Add(Row{What: "works"})
+			r.Add(Row{What: "late", Took: 4 * time.Second, Within: 3 * time.Second})
+			r.Add(Row{What: "too late", Took: 7 * time.Second, Within: 3 * time.Second})
 			return nil
 		}},
 		{Name: "bad", Run: func(context.Context, int, *Report) error { return errors.New("broken") }},
@@ -92,13 +94,21 @@ func TestRun(t *testing.T) {
 		}},
 		{Name: "late", Run: func(context.Context, int, *Report) error { panic("must not run") }},
 	}
-	rows := Run(ctx, 7, scenarios, func() error { return died }, logf)
+	watched := 0
+	twice := func(context.Context) (func() float64, func()) {
+		watched++
+		return func() float64 { return 2 }, func() { watched-- }
+	}
+	rows := Run(ctx, 7, scenarios, func() error { return died }, twice, logf)
+	require.Zero(t, watched)
 	var got []string
 	for _, r := range rows {
 		got = append(got, fmt.Sprint(r.Scenario, ": ", r.What, ": ", r.OK(), " ", r.Err))
 	}
 	require.Equal(t, []string{
 		"good: works: true <nil>",
+		"good: late: true <nil>",
+		"good: too late: false <nil>",
 		"bad: ran to its end: false broken",
 		"bounded: nothing ended by itself: false etcd ended",
 		"late: not run: false Ctrl-C",

@@ -37,7 +37,7 @@ var frontDiscovery = scenario.Scenario[*Env]{
 		}
 		pods := f.pods(f.Local)
 		added := pods[len(pods)-1]
-		took, err := lab.Until(ctx, "a request to the new pod", 20*time.Second, func(context.Context) error {
+		took, err := lab.Until(ctx, "a request to the new pod", patience, func(context.Context) error {
 			if _, ok := load.First(from, func(r request) bool { return r.Answer.Pod == added.Name }); !ok {
 				return fmt.Errorf("%s has got none", added.Name)
 			}

@@ -107,7 +107,7 @@ func (f *Fronts) nodeLost(ctx context.Context, report *scenario.Report, addr str
 		return err
 	}
 	report.Add(f.lossRow(log, from, end, lossTime, frontClients, "a node of the zone is disconnected"))
-	_, err := lab.Until(ctx, "the pods of the node", 60*time.Second, func(ctx context.Context) error {
+	_, err := lab.Until(ctx, "the pods of the node", patience, func(ctx context.Context) error {
 		n, err := f.fronts[0].serversUp(ctx, ":local")
 		if err == nil && n != frontPods-3 {
 			err = fmt.Errorf("%d are up", n)
@@ -145,7 +145,7 @@ func (f *Fronts) haproxyKilled(ctx context.Context, report *scenario.Report, add
 	if _, err := f.Local.Run(ctx, "kill", "-9", pid); err != nil {
 		return err
 	}
-	took, err := lab.Until(ctx, "HAProxy to run again", 20*time.Second, func(ctx context.Context) error {
+	took, err := lab.Until(ctx, "HAProxy to run again", patience, func(ctx context.Context) error {
 		now, err := front.worker(ctx)
 		if err == nil && now == pid {
 			err = errors.New("the same process")

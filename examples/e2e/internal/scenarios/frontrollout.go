@@ -96,7 +96,7 @@ var frontPolicy = scenario.Scenario[*Env]{
 		if err := front.drainByHand(ctx, drained); err != nil {
 			return err
 		}
-		if _, err := lab.Until(ctx, "an ejected and a drained pod", 20*time.Second, func(ctx context.Context) error {
+		if _, err := lab.Until(ctx, "an ejected and a drained pod", patience, func(ctx context.Context) error {
 			n, err := front.serversUp(ctx, ":local")
 			if err == nil && n != frontPods-2 {
 				err = fmt.Errorf("%d of %d pods are up", n, frontPods)
@@ -122,7 +122,7 @@ var frontPolicy = scenario.Scenario[*Env]{
 			if err := front.setPolicy(policy(i + 1)); err != nil {
 				return err
 			}
-			if _, err := lab.Until(ctx, "a new HAProxy process", 20*time.Second, func(ctx context.Context) error {
+			if _, err := lab.Until(ctx, "a new HAProxy process", patience, func(ctx context.Context) error {
 				now, err := front.worker(ctx)
 				if err == nil && now == before {
 					err = errors.New("the same process")
@@ -208,7 +208,7 @@ var frontRestart = scenario.Scenario[*Env]{
 		if err := front.Signal(15); err != nil {
 			return err
 		}
-		took, err := lab.Until(ctx, "the front proxy to end", 40*time.Second, func(context.Context) error {
+		took, err := lab.Until(ctx, "the front proxy to end", patience, func(context.Context) error {
 			if front.Running() {
 				return errors.New("it runs")
 			}

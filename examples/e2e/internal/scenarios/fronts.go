@@ -170,7 +170,7 @@ func (f *Fronts) startOn(ctx context.Context, n *lab.Node, policy string, flags 
 		return nil, err
 	}
 	f.fronts = append(f.fronts, front)
-	_, err = lab.Until(ctx, name+" to be ready", 30*time.Second, func(ctx context.Context) error {
+	_, err = lab.Until(ctx, name+" to be ready", patience, func(ctx context.Context) error {
 		status, body, err := adminPage(ctx, f.Client, front.Monitor, "/ready")
 		return readyz(status, body, err, "")
 	}, front.Process)
@@ -205,7 +205,7 @@ func (f *Fronts) balance(ctx context.Context, algorithm string, targets []target
 	if err != nil {
 		return "", err
 	}
-	_, err = lab.Until(ctx, "the balancer", 30*time.Second, func(ctx context.Context) error {
+	_, err = lab.Until(ctx, "the balancer", patience, func(ctx context.Context) error {
 		conn, err := f.Client.DialContext(ctx, "tcp", addr)
 		if err != nil {
 			return err

@@ -185,7 +185,7 @@ var frontZones = scenario.Scenario[*Env]{
 					return err
 				}
 			}
-			if _, err := lab.Until(ctx, fmt.Sprintf("%d local pods in HAProxy", step.up), 20*time.Second, func(ctx context.Context) error {
+			if _, err := lab.Until(ctx, fmt.Sprintf("%d local pods in HAProxy", step.up), patience, func(ctx context.Context) error {
 				n, err := f.fronts[0].serversUp(ctx, ":local")
 				if err == nil && n != step.up {
 					err = fmt.Errorf("%d", n)

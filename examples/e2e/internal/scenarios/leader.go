@@ -241,7 +241,7 @@ func (e *election) standsBy(ctx context.Context, c *candidate) error {
 
 func (e *election) says(ctx context.Context, c *candidate, leads float64, within time.Duration, and func() error) error {
 	what := fmt.Sprintf("headgate_terminator_leader of %s to be 1 (leads) or 0: %v", c.Name, leads)
-	_, err := lab.Until(ctx, what, within, func(ctx context.Context) error {
+	_, err := lab.Until(ctx, what, max(within, patience), func(ctx context.Context) error {
 		status, body, err := c.Admin(ctx, e.client, "/metrics")
 		if err == nil && status != http.StatusOK {
 			err = fmt.Errorf("/metrics: %d", status)
@@ -266,7 +266,7 @@ func (e *election) change(ctx context.Context, by *candidate, within time.Durati
 	if err := e.cluster.AnnotateService(ctx, appNamespace, elected, agentPortKey, fmt.Sprint(e.port)); err != nil {
 		return 0, err
 	}
-	_, err := lab.Until(ctx, "the change of "+by.config, within, func(context.Context) error {
+	_, err := lab.Until(ctx, "the change of "+by.config, max(within, patience), func(context.Context) error {
 		b, err := os.ReadFile(by.config)
 		if want := fmt.Sprintf(" agent-port %d", e.port); err == nil && !bytes.Contains(b, []byte(want)) {
 			err = fmt.Errorf("it does not contain %q", want)

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -110,7 +111,9 @@ func quantile[T cmp.Ordered](values []T, q float64) T {
 // computation takes. 1 means that the machine is idle.
 type slowness struct {
 	stop func()
-	seen []float64 // read it only after stop
+
+	mu   sync.Mutex
+	seen []float64
 }
 
 const (
@@ -118,13 +121,22 @@ const (
 	// needs to handle an event of a cluster.
 	sample      = 20 * time.Millisecond
 	sampleEvery = 300 * time.Millisecond
+	// seldom is the time between the samples of WatchSlowness, which measures in every scenario.
+	seldom = time.Second
 )
+
+// WatchSlowness measures the slowness until somebody calls stop. The function slow returns the
+// median of the samples so far, or 1 without samples.
+func WatchSlowness(ctx context.Context) (slow func() float64, stop func()) {
+	s := watchSlowness(ctx, seldom)
+	return func() float64 { return s.at(0.5) }, s.stop
+}
 
 // watchSlowness takes samples of the slowness of the machine, until somebody calls the function in
 // the field stop. For each sample, it computes until its thread has used a fixed processor time
 // (the constant sample). The slowness is the time that this computation takes, divided by its
 // processor time.
-func watchSlowness(ctx context.Context) *slowness {
+func watchSlowness(ctx context.Context, every time.Duration) *slowness {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	s := &slowness{stop: func() { cancel(); <-done }}
@@ -133,11 +145,11 @@ func watchSlowness(ctx context.Context) *slowness {
 		// Stay on one thread, because threadTime measures the processor time of one thread.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		for pause(ctx, sampleEvery) == nil {
+		for pause(ctx, every) == nil {
 			start, used := time.Now(), threadTime()
 			for threadTime()-used < sample {
 			}
-			s.seen = append(s.seen, float64(time.Since(start))/float64(threadTime()-used))
+			s.add(float64(time.Since(start)) / float64(threadTime()-used))
 		}
 	}()
 	return s
@@ -151,9 +163,17 @@ func threadTime() time.Duration {
 	return time.Duration(t.Nano())
 }
 
+func (s *slowness) add(x float64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen = append(s.seen, x)
+}
+
 // The method at returns the q-quantile of the measured slowness; see the function quantile. If
 // nothing has been measured, it returns 1: not slower than usual.
 func (s *slowness) at(q float64) float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if len(s.seen) == 0 {
 		return 1
 	}

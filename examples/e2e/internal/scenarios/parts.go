@@ -112,7 +112,7 @@ func podIsUnready(ctx context.Context, p *partsOf, report *scenario.Report) erro
 	if err := out.SetReady(ctx, false); err != nil {
 		return err
 	}
-	if _, err := lab.Until(ctx, out.Name+" to get no requests", 15*time.Second, func(ctx context.Context) error {
+	if _, err := lab.Until(ctx, out.Name+" to get no requests", patience, func(ctx context.Context) error {
 		seen, err := podsAt(ctx, p.client, n, p.app.NodePort)
 		if err == nil && (seen[out.Name] || len(seen) != len(p.app.Pods)-1) {
 			err = fmt.Errorf("seen: %v", seen)
@@ -143,7 +143,7 @@ func podsAt(ctx context.Context, client *lab.Machine, n *lab.Node, port int32) (
 // trafficIsLocal checks the effect of externalTrafficPolicy Local.
 func trafficIsLocal(ctx context.Context, p *partsOf, report *scenario.Report) error {
 	with, without := p.c.Nodes()[0], p.c.Nodes()[1]
-	took, err := lab.Until(ctx, "local traffic at "+with.Name, 15*time.Second, func(ctx context.Context) error {
+	took, err := lab.Until(ctx, "local traffic at "+with.Name, patience, func(ctx context.Context) error {
 		answer, err := get(ctx, p.client, fmt.Sprintf("http://%s:%d/", with.Addr, p.local.NodePort))
 		if err == nil && answer.Source != p.client.Addr.String() {
 			err = fmt.Errorf("the pod saw the address %s, not %s of the client", answer.Source, p.client.Addr)
@@ -208,7 +208,7 @@ func accountIsBound(ctx context.Context, p *partsOf, report *scenario.Report) er
 	if err != nil {
 		return err
 	}
-	took, err := lab.Until(ctx, "the role to be in force", 10*time.Second, func(ctx context.Context) error {
+	took, err := lab.Until(ctx, "the role to be in force", patience, func(ctx context.Context) error {
 		_, err := reader.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 		return err
 	})
@@ -262,7 +262,7 @@ func nodesChange(ctx context.Context, p *partsOf, report *scenario.Report) error
 // everyNodeAnswers waits until the port of each node reaches each pod.
 func everyNodeAnswers(ctx context.Context, p *partsOf) error {
 	for _, n := range p.c.Nodes() {
-		if _, err := lab.Until(ctx, "node port of "+n.Name, 15*time.Second, func(ctx context.Context) error {
+		if _, err := lab.Until(ctx, "node port of "+n.Name, patience, func(ctx context.Context) error {
 			return answersFrom(ctx, p.client, n, p.app)
 		}, n.Proxy); err != nil {
 			return err

@@ -195,7 +195,7 @@ func (p *probe) review(ctx context.Context, namespace, group, resource, verb, na
 
 // inForce waits until the API server allows and refuses requests according to the new roles.
 func (p *probe) inForce(ctx context.Context, rights []right) error {
-	_, err := lab.Until(ctx, "the roles to be in force", 15*time.Second, func(ctx context.Context) error {
+	_, err := lab.Until(ctx, "the roles to be in force", patience, func(ctx context.Context) error {
 		for _, r := range rights {
 			allowed, err := p.review(ctx, r.namespace, r.group, r.resource, r.verb, r.name)
 			if err == nil && !allowed {

@@ -242,7 +242,7 @@ func (s *scaleLab) startAgent(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 	}
-	_, err := lab.Until(ctx, "the agent to answer", 30*time.Second, s.agentAnswers, s.agent)
+	_, err := lab.Until(ctx, "the agent to answer", patience, s.agentAnswers, s.agent)
 	return time.Since(start), err
 }
 
@@ -341,7 +341,7 @@ func (s *scaleLab) measureTerminator(ctx context.Context, t *scaleTerminator) er
 		return err
 	}
 	beats, measuring := s.beats.sent.Load(), time.Now()
-	slow := watchSlowness(ctx)
+	slow := watchSlowness(ctx, sampleEvery)
 	took, err := makeEvents(ctx, s.fleet, t.config, scaleEvents)
 	slow.stop()
 	if err != nil {
@@ -391,10 +391,10 @@ func (s *scaleLab) reportLatency(took []eventTook, slow *slowness) {
 	s.report.Logf("work got on %.1f times slower than on an idle machine, p99 %.1f times", median, rare)
 	s.report.Add(scenario.Row{
 		What: fmt.Sprintf("%d node events to haproxy.cfg, without %s of waiting for a burst to end: p50", len(took), scaleQuiet),
-		Took: quantile(beyond, 0.5), Within: times(median),
+		Took: quantile(beyond, 0.5), Within: times(median), Scaled: true,
 	})
 	s.report.Add(scenario.Row{
 		What: fmt.Sprintf("the same: p99 (goal: %s; maximum: %d ms; the machine was %.1f times slower than idle, p99 %.1f)", goalLatency, ms(beyond, 1), median, rare),
-		Took: quantile(beyond, 0.99), Within: times(max(rareFactor, rare)),
+		Took: quantile(beyond, 0.99), Within: times(max(rareFactor, rare)), Scaled: true,
 	})
 }

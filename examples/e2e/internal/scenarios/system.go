@@ -278,7 +278,7 @@ func (s *System) restoreNode(ctx context.Context, n *lab.Node) error {
 	if err := errors.Join(ensureRunning(n.Proxy), ensureRunning(a.Process), n.Uncordon(ctx)); err != nil {
 		return err
 	}
-	_, err = lab.Until(ctx, "the agent of "+n.Name, 10*time.Second, func(ctx context.Context) error {
+	_, err = lab.Until(ctx, "the agent of "+n.Name, patience, func(ctx context.Context) error {
 		_, err := a.DrainCommand(ctx, "-off")
 		return err
 	}, a.Process)

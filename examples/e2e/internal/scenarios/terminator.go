@@ -96,7 +96,7 @@ func (h *HAProxy) TerminatorFlags() []string {
 // itself.
 func (h *HAProxy) StartWhenConfigured(ctx context.Context, logs ...*lab.Process) error {
 	config := filepath.Join(h.Out, "haproxy.cfg")
-	if _, err := lab.Until(ctx, config, 30*time.Second, func(context.Context) error {
+	if _, err := lab.Until(ctx, config, patience, func(context.Context) error {
 		_, err := os.Stat(config)
 		return err
 	}, logs...); err != nil {
@@ -107,7 +107,7 @@ func (h *HAProxy) StartWhenConfigured(ctx context.Context, logs ...*lab.Process)
 	if err != nil {
 		return err
 	}
-	_, err = lab.Until(ctx, "HAProxy's socket", 30*time.Second, func(ctx context.Context) error {
+	_, err = lab.Until(ctx, "HAProxy's socket", patience, func(ctx context.Context) error {
 		_, err := h.Stats(ctx)
 		return err
 	}, h.Process)

@@ -114,7 +114,7 @@ const (
 	quietTime     = 2 * time.Second
 	// patience is how long a scenario waits for an effect that should come within seconds. It is
 	// longer than the allowed time, so that the row of a late effect shows how late it came.
-	patience = 20 * time.Second
+	patience = time.Minute
 )
 
 // match selects requests.

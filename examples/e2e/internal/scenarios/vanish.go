@@ -57,7 +57,7 @@ func runVanish(ctx context.Context, env *Env, report *scenario.Report) error {
 		if err := end.send(p); err != nil {
 			return err
 		}
-		if _, err := lab.Until(ctx, "everything to be gone", 10*time.Second, func(context.Context) error {
+		if _, err := lab.Until(ctx, "everything to be gone", patience, func(context.Context) error {
 			after, err := traces(m)
 			if err == nil && !slices.Equal(before, after) {
 				err = fmt.Errorf("before:\n%s\nafter:\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
