@@ -157,7 +157,8 @@ const (
 type Timeouts struct {
 	// Connect bounds the opening of a connection; 0 means 3s.
 	Connect time.Duration
-	// Queue is the longest time that a request waits for a free server; 0 means 5s.
+	// Queue is the longest time that a request waits while all servers of its backend have as many
+	// requests as they may have; 0 means 5s.
 	Queue time.Duration
 	// Server is the longest time that HAProxy waits for data from a server; 0 means 60s.
 	Server time.Duration

@@ -150,7 +150,8 @@ func denyDotSegments(t *text) {
 	t.line("http-request deny deny_status 400 if { path,url_dec -m reg -i '" + dotsegment.Pattern + "' }")
 }
 
-// draining returns a condition that is true while the drain switch is on.
+// draining returns a condition for the rules of the frontend: it is true while the variable
+// DrainSwitch is above 0, that is, during a drain.
 func (f *Frontend) draining() string { return "{ var(proc." + f.DrainSwitch + ") -m int gt 0 }" }
 
 // cleanHeaders renders the rules for the headers of every request that goes to a server.

@@ -39,8 +39,9 @@ func (r *Trace) append(t *text) {
 const requestIDFormat = `'%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r ` +
 	`id=%[var(txn.request_id)] server=%si:%sp'`
 
-// appendRequestID renders the rules that keep the ID of a request or create one. HAProxy keeps only
-// an ID whose characters cannot break the log line.
+// appendRequestID renders the rules that keep the header X-Request-ID of a request, or set it to a
+// UUID. HAProxy keeps only an ID of safe characters, because other characters could break the log
+// line. If logs is true, the log line contains the ID.
 func appendRequestID(t *text, logs bool) {
 	t.line("http-request set-var(txn.request_id) req.fhdr(x-request-id) if { req.fhdr_cnt(x-request-id) eq 1 }" +
 		" { req.fhdr(x-request-id) -m reg '^[0-9A-Za-z._:/+=-]{1,128}$' }")

@@ -33,8 +33,8 @@ type Zones struct {
 	// Expected names a variable. Its value is the number of servers of the own zone when no server
 	// is missing. If the value is 0, all requests stay in the own zone.
 	Expected string
-	// Panic is the name of a backend with servers that HAProxy does not check, so all of them are up.
-	// Empty means no such backend.
+	// Panic is the name of a backend whose servers HAProxy does not check, so all of them count as
+	// up. HAProxy uses it when too few servers are up; see PanicBelow. Empty means no such backend.
 	Panic string
 	// PanicBelow names a variable: if fewer servers are up than its value, HAProxy uses Panic. Set
 	// PanicBelow if and only if Panic is set.
@@ -65,7 +65,7 @@ func (z *Zones) appendBackends(t *text, own string) {
 		t.line("use_backend " + z.Panic + " if { var(txn.own_up),add(txn.other_up),sub(proc." + z.PanicBelow +
 			") lt 0 } { nbsrv(" + z.Panic + ") gt 0 }")
 	}
-	// "-m int" is necessary: HAProxy compares a variable as a string by default.
+	// By default, HAProxy compares a variable as a string. "-m int" makes it compare numbers.
 	otherUp := " { var(txn.other_up) -m int gt 0 }"
 	t.line("use_backend " + z.Other + " if" + otherUp + " { var(txn.own_share),sub(txn.zone_draw) le 0 }")
 	if z.SpillOnQueue {

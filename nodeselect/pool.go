@@ -58,7 +58,8 @@ type Selector struct {
 	// Predicates judge nodes. nil means DefaultPredicates(). If the slice is empty but not nil, all
 	// nodes are Eligible.
 	Predicates []Predicate
-	// Identity says which property identifies a node. The zero value is ByAddress.
+	// Identity chooses the property by which the Selector identifies a node. The zero value is
+	// ByAddress.
 	Identity Identity
 	// Address chooses the address of a node.
 	Address AddressPolicy

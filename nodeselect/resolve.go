@@ -106,9 +106,9 @@ func (p *Pool) pickFor(svc *corev1.Service, key string, current []Node, ready ma
 }
 
 // pickByPods picks the nodes of a service, whatever its IP families are. If the
-// externalTrafficPolicy of the service is Local, pickByPods picks only nodes that ready has for the
-// service. If ready has none of the nodes in p, pickByPods picks from all nodes, and adds a
-// warning.
+// externalTrafficPolicy of the service is Local, pickByPods picks only nodes with a ready pod;
+// ready lists these nodes by service. If none of them is in p, pickByPods picks from all nodes of
+// p, and adds a warning.
 func (p *Pool) pickByPods(svc *corev1.Service, key string, current []Node, ready map[string][]string) subset {
 	if !isLocal(svc) {
 		return subset{nodes: p.Pick(key, current)}

@@ -114,7 +114,8 @@ type Changed struct {
 	// Nodes are the names of nodes that are new or deleted, or whose verdict, reason, address or
 	// identity has changed.
 	Nodes []string `json:"nodes,omitempty"`
-	// Services are the services whose targets or problems have changed, as "namespace/name".
+	// Services lists the services for which the update has changed a target or a problem, as
+	// "namespace/name".
 	Services []string `json:"services,omitempty"`
 }
 

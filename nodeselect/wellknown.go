@@ -32,8 +32,8 @@ func RemovalTaints() []string {
 	}
 }
 
-// unusableTaints are the taints of nodes that cannot serve now: nodes that a cloud has not
-// initialised yet, and machines that are off.
+// unusableTaints are the keys of taints on nodes that cannot serve now, because a cloud has not
+// initialised the node yet, or because the machine is off.
 var unusableTaints = []string{
 	"node.cloudprovider.kubernetes.io/uninitialized",
 	"karpenter.sh/unregistered",

@@ -280,9 +280,9 @@ func (t target) resolve(ctx context.Context, r Resolver) ([]netip.AddrPort, erro
 	return addrs, nil
 }
 
-// minAttemptTimeout is the shortest time-out of one attempt to connect. It is 2 s because TCP sends
-// a lost SYN again after 1 s. If less than 2 s of DialTimeout is left, the attempt gets the rest of
-// DialTimeout.
+// minAttemptTimeout is the shortest time for one attempt to connect to one of several addresses. It
+// is 2 s, because TCP sends a lost SYN again after 1 s. If less than 2 s of DialTimeout is left,
+// the attempt gets only this rest.
 const minAttemptTimeout = 2 * time.Second
 
 // attemptTimeout returns the time-out of the next attempt to connect. The argument left is the rest

@@ -18,8 +18,8 @@ import (
 )
 
 // session is the relay.Session of one connection. It is small, because each open connection has
-// one. The session releases its parser when the host is known. Fields that few connections need are
-// in rareState.
+// one. So it drops its parser as soon as the host is known, and fields that few connections need
+// are in rareState.
 type session struct {
 	*listener
 	conn  relay.Conn
@@ -56,7 +56,7 @@ type session struct {
 	phaseStart                     int64 // see Server.now
 }
 
-// rareState holds the fields that few sessions need.
+// rareState holds the fields that only few sessions need, so that the other sessions are smaller.
 type rareState struct {
 	proxy       *proxyInfo       // the incoming PROXY header
 	rawName     string           // see Stats.RawName
@@ -254,8 +254,8 @@ func (s *session) answerFor(why refusal) (int, []byte) {
 	return 0, nil
 }
 
-// endReason returns the outcome and the error of a connection that neither refuse nor drop has
-// ended.
+// endReason returns the outcome and the error of a connection that has ended without a decision of
+// the session: the client left, the connection failed, or the Server closed the connection.
 func (s *session) endReason(err error) (Outcome, error) {
 	switch {
 	case s.srv.conns.Evicted(s):

@@ -53,7 +53,8 @@ type Stats struct {
 	// Upstream is the address to which the Server last tried to connect. It is not valid if the
 	// Server has made no attempt.
 	Upstream netip.AddrPort
-	// Dials is the number of attempts to connect.
+	// Dials is the number of times that the Server has tried to connect to an upstream for this
+	// connection.
 	Dials int
 
 	// Answer is the code of the answer that the Server itself sent to the client: an HTTP status

@@ -85,7 +85,8 @@ func lockDir(dir string) (unlock func(), err error) {
 // serve runs the proxy until ctx ends and the drain is over.
 func serve(ctx context.Context, s settings, p *proxy, log *slog.Logger) error {
 	cli.ReadAgainOnHangup(ctx, log, p.readAuthorities)
-	// running ends after the drain. All parts except the drain run until running ends.
+	// The context running outlives ctx, which ends when the drain begins. serve cancels running
+	// after the drain, and all parts except the drain run until then.
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, running := errgroup.WithContext(running)

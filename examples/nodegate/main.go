@@ -133,7 +133,7 @@ func (c *may) check(nodes []string) error {
 	return nil
 }
 
-// askEvery is the pause after which "nodegate may -wait" asks again.
+// askEvery is how long "nodegate may -wait" waits after the answer "no" before it asks again.
 const askEvery = 2 * time.Second
 
 func (c *may) run(ctx context.Context, inv cli.Invocation, s *settings, nodes []string) (int, error) {

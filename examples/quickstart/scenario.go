@@ -312,8 +312,9 @@ func awaitChecks(ctx context.Context, agents []agent) error {
 	})
 }
 
-// change calls the function apply, which must change manifests. It waits until all agents have read
-// the changed manifests, and until HAProxy uses the new answers of the agents.
+// change calls the function apply, which must change the manifests of the clusters. After that, it
+// waits until all agents have read the changed manifests, and until HAProxy uses the agents' new
+// answers.
 func change(ctx context.Context, agents []agent, apply func() error) error {
 	before := make([]int, len(agents))
 	for i, a := range agents {

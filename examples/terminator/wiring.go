@@ -56,7 +56,8 @@ func (s *settings) dir(warned func([]deploy.Diagnostic)) *deploy.Dir {
 	return dir
 }
 
-// shifts returns the Runner that moves routes between clusters.
+// shifts returns the shift.Runner, which carries out the steps of all shifts of routes between
+// clusters.
 func (s *settings) shifts(c *controller.Controller, log *slog.Logger) *shift.Runner {
 	last := ""
 	return &shift.Runner{

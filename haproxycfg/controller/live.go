@@ -21,8 +21,8 @@ import (
 // it. An API server whose store is empty by mistake gives the same lists. So Live then reports that
 // the cluster does not answer, and the cluster keeps its servers.
 type Live struct {
-	// Config returns the address and credentials of the API server. Live calls Config again after
-	// an error. Required.
+	// Config is a function that returns the address and credentials of the API server. If it
+	// returns an error, Live calls it again later. Required.
 	Config func() (*rest.Config, error)
 	// Quiet is the pause that ends a burst of events: when no event has arrived for the time Quiet,
 	// the Controller handles all events of the burst as one change. 0 means 100 ms.

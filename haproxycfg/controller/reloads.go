@@ -38,7 +38,7 @@ func (w *Waiting) Error() string {
 	return "the reload waits until " + until + ", because HAProxy has reloaded often"
 }
 
-// ReloadCounts describes the reloads of HAProxy and its old workers.
+// ReloadCounts contains numbers about HAProxy's old workers.
 type ReloadCounts struct {
 	// OldWorkers is the number of old workers after the last attempt. It is 0 without
 	// Controller.OldWorkers.

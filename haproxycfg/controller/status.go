@@ -38,7 +38,8 @@ type Status struct {
 	Waiting *Waiting
 	// Reloads describes the reloads of HAProxy.
 	Reloads ReloadCounts
-	// Outcome and Err are the results of the last attempt. If there was no attempt, Outcome is "".
+	// Outcome and Err are the result of the last attempt to apply a configuration. Before the first
+	// attempt, Outcome is "".
 	Outcome Outcome
 	Err     error
 }

@@ -158,8 +158,9 @@ func (s state) String() string {
 	return b.String()
 }
 
-// carry changes s, the state of the servers of the running HAProxy. HAProxy starts with the changed
-// state and the new configuration. carry makes two changes:
+// s is the state of the servers that the running HAProxy has saved for a reload. carry changes s,
+// so that it fits the new configuration, which HAProxy loads together with s. carry makes two
+// changes:
 //
 //   - HAProxy finds the state of a server by the names of its backend and of the server. If the
 //     port of a server changes, its name changes too. If the settings of a backend change, the name
@@ -231,9 +232,9 @@ func (s *state) copyTo(old stateServer, backend string, fresh member) {
 	s.set(fields, "srv_uweight", strconv.Itoa(scaled))
 	s.set(fields, "srv_iweight", strconv.Itoa(fresh.weight))
 	s.place(fields, fresh)
-	// Weight, drain and maintenance belong to the node or the service, so keep them. But the health
-	// checks of the old port prove nothing about the new port. So the server is up, like every new
-	// server.
+	// Keep the weight, the drain and the maintenance, because they belong to the node or the
+	// service. Reset the result of the health checks, because the checks of the old port prove
+	// nothing about the new port: the server is up, as every new server is.
 	for column, value := range map[string]string{
 		"srv_op_state": "2", "srv_check_status": "1", "srv_check_result": "0", "srv_check_health": "0",
 		"srv_check_addr": "-", "srv_agent_addr": "-", "srv_check_port": "0", "srv_agent_port": "0",

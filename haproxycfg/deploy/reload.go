@@ -329,10 +329,10 @@ const (
 	reloadRefused
 )
 
-// compareProcesses returns the state of a reload. before and now are the lists of processes before
-// the reload and at present. In a reload the master restarts itself, and its count of reloads rises
-// by one. The master then answers commands only after it has started a worker, or has failed to
-// start one.
+// compareProcesses returns how far a reload has got: whether it has succeeded, has failed or is
+// still in progress. before is the master's list of processes before the reload, and now is the
+// present list. In a reload the master restarts itself, and its count of reloads rises by one. The
+// master then answers commands only after it has started a worker, or has failed to start one.
 func compareProcesses(before, now []process) reloadState {
 	known := make(map[int]bool, len(before))
 	for _, p := range before {

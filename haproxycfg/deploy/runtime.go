@@ -48,8 +48,8 @@ type Runtime struct {
 	// later Apply deletes it.
 	Wait time.Duration
 	// MaxReplaced is the largest number of servers that one Apply deletes and adds again because
-	// their words have changed; 0 means 10. Apply needs up to Wait for each of them. If the words
-	// of more servers have changed, Apply reloads HAProxy instead.
+	// the options in their lines have changed; 0 means 10. Apply needs up to Wait for each of them.
+	// If the options of more servers have changed, Apply reloads HAProxy instead.
 	MaxReplaced int
 	// Changed, if not nil, receives the result of each Apply that has changed the running HAProxy,
 	// or has found that HAProxy needs a reload.
@@ -81,7 +81,9 @@ const (
 	variableRetry    = 10 * time.Millisecond
 )
 
-// liveChange is a change of a running HAProxy.
+// liveChange contains what differs between the configuration that HAProxy runs and the wanted one,
+// if HAProxy can change at run time: servers and variables. If it cannot, the field reload has the
+// reason.
 type liveChange struct {
 	before, wanted []runtimeapi.Backend
 	variables      []variable

@@ -166,7 +166,8 @@ type Upstream struct {
 	Servers []netip.AddrPort
 	// NodePort is the port of the service on each node.
 	NodePort uint16
-	// Nodes are the nodes on which HAProxy uses NodePort, in any order.
+	// Nodes are the nodes to which HAProxy sends the requests for this service, at the port
+	// NodePort, in any order.
 	Nodes []Node
 	// AgentPort is the port of the service's agent on each node or server. The agent answers with
 	// the weight and state of the service on that node or server. 0 means no agent.

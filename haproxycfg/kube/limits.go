@@ -342,9 +342,9 @@ func (l *limiter) choose(table routes.Table) (routes.Table, []Problem) {
 	return table.Without(func(r *routes.Route) bool { return out[r] }), problems
 }
 
-// over checks whether the route c would exceed a limit of its file or of the whole edge. If so, it
-// returns the field of the route that causes the excess, the owner of the limit ("its file" or
-// "the edge"), and the limit. Otherwise the limit is "".
+// over checks whether the route c would exceed a limit of its file or of the whole edge. If so,
+// limit is a text with the limit, owner says whose limit it is ("its file" or "the edge"), and
+// field is the field of the route that needs too much. Otherwise limit is "".
 func (l *limiter) over(file *account, c candidate) (field, owner, limit string) {
 	if field, limit = sum(file.cost, file.shared(l, c.Route, c.key)).over(l.file, 0); limit != "" {
 		return field, "its file", limit

@@ -41,8 +41,8 @@ func (r Ref) Compare(o Ref) int {
 type Backend struct {
 	Ref
 	// Weight is the service's share of the route's traffic, from 0 to 256, relative to the weights
-	// of the route's other backends. 0 means no new requests. If a file gives no weight, the weight
-	// is DefaultWeight. In a Go value, 0 means 0.
+	// of the route's other backends. 0 means no new requests. If a declaration file states no
+	// weight, Parse sets DefaultWeight. In a Go value there is no default: 0 means 0.
 	Weight int `json:"weight"`
 }
 

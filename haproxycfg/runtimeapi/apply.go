@@ -129,8 +129,9 @@ func (a *applier) runUntil(ctx context.Context, groups [][]Command, end time.Tim
 	}
 }
 
-// run sends commands about one server, until one fails. If HAProxy refuses a deletion because the
-// server has connections, run returns the deletion and the commands after it.
+// run sends commands about one server to HAProxy, one after the other, and stops if one fails. If
+// HAProxy refuses to delete the server because it still has connections, run returns this command
+// and the commands after it, so that the caller can send them later.
 func (a *applier) run(ctx context.Context, group []Command) (rest []Command) {
 	for i, c := range group {
 		if a.broken || a.failed[c.target()] {

@@ -148,8 +148,8 @@ func exchange(conn io.ReadWriter, command string) (string, error) {
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite() // if CloseWrite fails, the read below fails too
 	}
-	// Most answers are short, and a plan has thousands of commands. io.Copy would allocate 32 KiB
-	// for each of them.
+	// Do not use io.Copy, which allocates 32 KiB for each answer. Most answers are short, and a
+	// plan has thousands of commands.
 	var b bytes.Buffer
 	n, err := b.ReadFrom(io.LimitReader(conn, maxAnswer+1))
 	if err != nil {

@@ -243,8 +243,8 @@ func formatShare(points float64) string {
 	return strconv.FormatFloat(points/100, 'f', 2, 64) + "%"
 }
 
-// Resume returns the shift at the step that errors have ended. If the shift is not paused, it
-// returns an error.
+// Resume returns the shift with the step that errors have stopped, so that this step begins once
+// more. If the shift is not paused, Resume returns an error.
 func (s Shift) Resume(now time.Time) (Shift, error) {
 	if s.Status != Paused {
 		return s, fmt.Errorf("shift: %s is %s, not paused", s.Route, s.Status)

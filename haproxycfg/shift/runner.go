@@ -98,7 +98,8 @@ func (r *Runner) Tick(ctx context.Context, now time.Time) error {
 		w.Add(target, rest)
 		w.counted += now.Sub(w.read)
 		w.read = now
-		// Only time with counters counts: a time without counters makes the step longer.
+		// A step must last for Hold, but only time in which the counters could be read counts. So
+		// compute the end of the step from this time, and not from the present time.
 		if x, changed := s.Advance(s.Since.Add(w.counted), w.Window); changed {
 			x.Since = now
 			next, moved = next.With(x), append(moved, x)

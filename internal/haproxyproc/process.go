@@ -110,8 +110,8 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 	}
 	p.cmd = command(o)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
-	// If a worker outlives its master, it keeps the output pipe open. Even then, Wait returns after
-	// WaitDelay.
+	// If a worker outlives its master, it keeps the output pipe open, and Wait would wait for the
+	// end of the pipe. WaitDelay ends this wait 2 s after the end of the master.
 	p.cmd.WaitDelay = 2 * time.Second
 
 	started := make(chan error, 1)
@@ -279,8 +279,9 @@ func (t *tail) Write(b []byte) (int, error) {
 		t.buf = append(t.buf[:0], t.buf[extra:]...)
 	}
 	if t.next != nil {
-		// Ignore the error of next.Write. If the method of tail returned the error, the copying
-		// would stop and close the pipe, and HAProxy would get SIGPIPE.
+		// Ignore the error of next.Write. If this method returned it, package exec would stop
+		// reading HAProxy's output and close the pipe, and HAProxy would get SIGPIPE at its next
+		// message.
 		_, _ = t.next.Write(b)
 	}
 	return len(b), nil

@@ -25,8 +25,8 @@ func (e *Error) Error() string {
 // Unwrap returns the reason.
 func (e *Error) Unwrap() error { return e.Err }
 
-// health calls the function report with an error when the server stops answering, and with nil when
-// the server answers again.
+// health reports the state of an API server: it calls the function report with an error when the
+// server stops answering, and with nil when it answers again.
 type health struct {
 	done     <-chan struct{} // closed when Run ends; failures after that are not reported
 	resource string

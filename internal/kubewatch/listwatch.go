@@ -203,8 +203,8 @@ func (l *listWatch) Watch(options metav1.ListOptions) (watch.Interface, error) {
 	return l.WatchWithContext(context.Background(), options)
 }
 
-// stream is a watch that reports its errors to health. If it receives nothing for the time silence,
-// it ends.
+// stream is a watch of an API server that reports its errors to health. If no event arrives for the
+// time silence, stream ends the watch.
 type stream struct {
 	inner      watch.Interface
 	events     chan watch.Event

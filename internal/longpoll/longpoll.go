@@ -106,7 +106,7 @@ func (w *Waiters) Stop() {
 	w.stopOnce.Do(func() { close(w.stopping) })
 }
 
-// bodyTimeout is the longest time that the body of a request may take.
+// bodyTimeout limits how long the server waits for the body of a request.
 const bodyTimeout = 10 * time.Second
 
 // BoundBody makes the server wait at most 10 s for the body of a request. Call it first for each

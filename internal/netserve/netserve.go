@@ -253,7 +253,8 @@ func (g *Group) waitForRoom(ctx context.Context, c *conn) bool {
 	}
 }
 
-// keyOf returns the source of a connection. All connections without an IP address have one source.
+// keyOf returns the key of the source to which package fairshare counts a connection. All
+// connections without an IP address count to one source.
 func keyOf(c net.Conn) fairshare.Key {
 	if tcp, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		return fairshare.KeyOf(tcp.AddrPort().Addr())

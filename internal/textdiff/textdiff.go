@@ -209,7 +209,7 @@ func headsOf(lines []string, x, y int) []int {
 	return heads
 }
 
-// rangeOf returns the numbers i with x <= i < y.
+// rangeOf returns the integers from x to y-1.
 func rangeOf(x, y int) []int {
 	all := make([]int, y-x)
 	for i := range all {

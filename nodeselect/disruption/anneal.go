@@ -7,8 +7,8 @@ import (
 // anneal changes the wave in the given number of steps. Each step adds a random candidate to the
 // wave. If the wave would then exceed limits, the step also removes one node of the wave for each
 // of these limits. anneal always accepts a step that removes at most one node. It accepts a step
-// that removes two nodes with a probability that falls from 1/hot to 0. All computations use
-// integers, so every machine gets the same result.
+// that removes two nodes only with a probability that falls from 1/hot in the first step to 0 in
+// the last one. All computations use integers, so every machine gets the same result.
 func (w *search) anneal(steps int) {
 	if steps <= 0 || len(w.nodes) == 0 || w.most <= 0 {
 		return

@@ -108,8 +108,8 @@ func (r Remark) String() string {
 	}
 }
 
-// sortBlocked sorts the list. If several entries have the same service, zone and rule, it keeps the
-// entry that exceeds its limit by most.
+// sortBlocked sorts the list by service, zone and rule. If several entries are equal in all three,
+// it keeps only the entry that exceeds its limit by most.
 func sortBlocked(list []Blocked) []Blocked {
 	slices.SortFunc(list, func(a, b Blocked) int {
 		return cmp.Or(strings.Compare(a.Service, b.Service), strings.Compare(a.Zone, b.Zone), strings.Compare(string(a.Rule), string(b.Rule)),

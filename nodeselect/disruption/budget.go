@@ -43,7 +43,8 @@ func (b Budget) Validate() error {
 	return nil
 }
 
-// service returns the limit for a service with the given number of members.
+// service returns how many members of a service may be away at the same time, if the service has
+// the given number of members.
 func (b Budget) service(members int) int {
 	limit := b.Service
 	if limit == 0 {

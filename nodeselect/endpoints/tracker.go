@@ -39,7 +39,8 @@ type Tracker struct {
 	doubts   map[string]*missing // services with missing endpoints
 }
 
-// missing are the missing endpoints of a service.
+// missing are endpoints of one service that a doubtful list lacks. The Tracker keeps them for the
+// time being.
 type missing struct {
 	doubt.Doubt[netip.Addr]
 	began time.Time // when the first list that lacks them arrived
@@ -224,7 +225,8 @@ func (t *Tracker) Delete(namespace, name string) {
 	}
 }
 
-// remove removes a slice from a service, with the missing endpoints that the slice had.
+// remove removes an EndpointSlice from a service. If the Tracker has kept missing endpoints of this
+// slice because of a doubtful list, remove removes them too.
 func (t *Tracker) remove(key, namespace, name string) {
 	old := t.services[key]
 	delete(t.byName, sliceKey(namespace, name))

@@ -173,7 +173,8 @@ func (w *dirWatch) follow(ctx context.Context, report func()) error {
 	return ctx.Err()
 }
 
-// anyError returns an error if the last read of the directory, or of one of its files, has failed.
+// anyError returns the error of the last read of the directory or of one of its files, or nil if
+// all these reads have succeeded.
 func (w *dirWatch) anyError() error {
 	for _, file := range w.files {
 		if file.err != nil {

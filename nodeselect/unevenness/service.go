@@ -44,8 +44,8 @@ type Service struct {
 	LocalPods []int
 	// Balancers is the number of balancers. 0 means 1.
 	Balancers int
-	// InFlight is the mean number of requests in flight from one balancer to one node; see
-	// Effective.
+	// InFlight is the mean number of requests of this service that are in flight from one balancer
+	// to one node; see Effective.
 	InFlight float64
 	// Connections is the number of connections of equal load that would load the pods as unevenly
 	// as the real ones; see Effective. 0 means that Estimate computes the number from InFlight.

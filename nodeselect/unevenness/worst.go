@@ -111,8 +111,8 @@ func Effective(nodes, balancers int, inFlight float64) float64 {
 	if inFlight <= 0 {
 		return paths
 	}
-	// weight is the probability that at least j requests are in flight on a path. below is the
-	// probability of fewer than j.
+	// weight is the probability that at least j requests are in flight on one path. below is the
+	// probability that fewer than j are.
 	sum, squares := 0.0, 0.0
 	below, term := 0.0, -inFlight // term is a logarithm, because exp(-inFlight) may be too small
 	for j := 1.0; ; j++ {

@@ -33,8 +33,8 @@ type Cache struct {
 	Source Lookup
 
 	// MaxHosts limits the number of known hosts. A known host is a host with an endpoint. 0 means
-	// 100,000. At the limit, the cache removes the least recently used host for each new one. A
-	// known host needs about 300 bytes of memory plus its strings.
+	// 100,000. When the cache has this many, it removes the least recently used host for each new
+	// one. A known host needs about 300 bytes of memory plus its strings.
 	//
 	// An alias is a host whose endpoint has another name in the field Host, such as a wildcard.
 	// Aliases do not count as known hosts. MaxHosts is also the limit of the number of aliases. So

@@ -20,7 +20,7 @@ type Change struct {
 	Endpoint Endpoint
 }
 
-// A Feed reports changes of a source as they happen.
+// A Feed is a source that can report each change of its hosts when the change happens.
 type Feed interface {
 	// Changes yields changes until ctx ends, or until it yields an error.
 	Changes(ctx context.Context) iter.Seq2[Change, error]

@@ -57,10 +57,10 @@ type Engine struct {
 	// IdleTimeout is the time without a byte in either direction after which the Engine closes the
 	// connection. 0 means 10 min, less than 0 means no bound.
 	IdleTimeout time.Duration
-	// HalfCloseTimeout replaces IdleTimeout after one side has ended its direction or has failed.
-	// If no byte moves for this time, the Engine closes the connection. If IdleTimeout is shorter,
-	// IdleTimeout applies instead. A byte that moves in the open direction restarts
-	// HalfCloseTimeout. 0 means 1 min, less than 0 means that only IdleTimeout applies.
+	// HalfCloseTimeout is the idle time-out after one side has sent FIN or has failed: the Engine
+	// closes the connection if no byte moves for this time. Each byte that moves in the open
+	// direction restarts it. If IdleTimeout is shorter, IdleTimeout applies instead. 0 means 1 min,
+	// less than 0 means that only IdleTimeout applies.
 	HalfCloseTimeout time.Duration
 	// KeepAlive is the time without a packet from a peer after which TCP sends it a keep-alive
 	// probe, and the interval between further probes. The Engine sets the socket option when a

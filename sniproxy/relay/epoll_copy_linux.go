@@ -53,7 +53,7 @@ func (s *side) hold(l *epollLoop, parts ...[]byte) {
 	}
 }
 
-// releaseBuffers gives the buffer and the pipe back to the loop.
+// releaseBuffers gives the buffer and the pipe of the side back to the loop, for other connections.
 func (s *side) releaseBuffers(l *epollLoop) {
 	if s.held != nil {
 		l.putBuffer(s.held)
@@ -360,10 +360,9 @@ func (ec *epollConn) countDelivered(from *side, n int) {
 	}
 }
 
-// shutdownPeer runs when one side has ended its direction. It ends the same direction to the other
-// side, except in two cases. If the other side has ended its direction before, shutdownPeer does
-// not, because the loop closes both sockets. If the client has failed, it does not, because the
-// backend gets a RST later.
+// shutdownPeer runs when one side has ended its direction. It then sends FIN to the other side,
+// except in two cases. If the other side has also sent FIN, the loop closes both sockets instead.
+// If the client has failed, the backend gets a RST later.
 func (ec *epollConn) shutdownPeer(from, to *side, src Party) {
 	if ec.firstEnd == 0 {
 		ec.firstEnd = src

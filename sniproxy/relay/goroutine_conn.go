@@ -162,7 +162,8 @@ func (gc *goroutineConn) setKeepAlive(c net.Conn) {
 	}
 }
 
-// closeBackend closes a backend that did not accept a byte.
+// closeBackend closes the connection to a backend that has failed before it accepted a byte, so
+// that the Session can choose another backend.
 func (gc *goroutineConn) closeBackend() {
 	gc.mu.Lock()
 	defer gc.mu.Unlock()

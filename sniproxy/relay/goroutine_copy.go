@@ -88,8 +88,8 @@ func (gc *goroutineConn) markEnd(by Party) {
 	gc.boundSilence()
 }
 
-// boundSilence sets the idle time-out to HalfCloseTimeout if the idle time-out is longer. It also
-// starts the time-out again.
+// boundSilence shortens the idle time-out to HalfCloseTimeout, unless it is shorter already. In
+// both cases the time-out begins again now.
 func (gc *goroutineConn) boundSilence() {
 	idle := time.Duration(gc.idle.Load())
 	gc.idle.Store(int64(shorter(idle, gc.engine.shared.settings.halfClose)))
@@ -250,9 +250,10 @@ func (d *direction) readFailed(err error) {
 	d.endPeer()
 }
 
-// writeFailed handles a failed write to d.to. The peer d.dst may have sent bytes before the
-// failure, and the kernel has kept them: a server may answer and close before it has read the whole
-// request. So the other goroutine continues to copy from d.to to d.from.
+// writeFailed handles a failed write to d.to. The peer behind d.to may have sent bytes before the
+// failure: a server may answer and close before it has read the whole request. The kernel has kept
+// these bytes, so the goroutine of the opposite direction continues to copy them from d.to to
+// d.from.
 func (d *direction) writeFailed(err error) {
 	if isTimeout(err) {
 		d.conn.stop(ByTimeout, errIdle)

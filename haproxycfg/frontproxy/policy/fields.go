@@ -120,8 +120,8 @@ func percentAbove0(to *int) reader {
 	}
 }
 
-// hundredths returns a reader for a percentage with up to two decimals. It stores hundredths of a
-// percent.
+// hundredths returns a reader for a percentage with up to two decimals, such as "2.5%". It stores
+// the number in hundredths of a percent: 250.
 func hundredths(to *int) reader {
 	return func(n *yaml.Node) string {
 		whole, ok := strings.CutSuffix(n.Value, "%")

@@ -107,7 +107,8 @@ func (s setting) String() string { return fmt.Sprintf("%d / %d / %d", s.nodes, s
 
 func round(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
 
-// writer keeps the first error of a Writer.
+// writer is an io.Writer that stores the first error of the Writer below it, so that the caller can
+// check for errors once, at the end.
 type writer struct {
 	io.Writer
 	err error

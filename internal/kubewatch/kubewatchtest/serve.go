@@ -119,8 +119,8 @@ func (s *Server) isCut(cut int) bool {
 	return s.cut != cut
 }
 
-// matching returns the objects that a request asks for, sorted by namespace and name. The caller
-// holds mu.
+// matching returns the objects that match the selection of a request, sorted by namespace and name.
+// The caller holds mu.
 func (s *Server) matching(sel selection) []Object {
 	var list []Object
 	for key, o := range s.objects {

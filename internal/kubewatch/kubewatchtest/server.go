@@ -210,8 +210,8 @@ func (s *Server) NoStreamedLists() { s.do(func() { s.noStream = true }) }
 // not even send the header of the response.
 func (s *Server) Silence(on bool) { s.do(func() { s.silent = on }) }
 
-// Down closes all connections and refuses new ones. A client that does not use Config can connect,
-// but each of its connections ends at the first request.
+// Down closes all connections and refuses new ones. It acts on clients that connect through Config.
+// Another client can still connect, but the server closes its connection at the first request.
 func (s *Server) Down() {
 	s.do(func() {
 		s.down = true

@@ -56,8 +56,8 @@ type Picture struct {
 	Blocked []disruption.Blocked
 }
 
-// class is the state of a node in the picture. It sets the colour of the node's column. The columns
-// are sorted by class.
+// class is the state of a node in the picture, such as away or granted. It decides the colour of
+// the node's column and its place: nodes of the same class stand side by side.
 type class int
 
 const (

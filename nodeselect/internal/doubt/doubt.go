@@ -69,8 +69,9 @@ func (d *Doubt[K]) Appeared(now time.Time) bool {
 	return true
 }
 
-// Answered notes that the API server answers again after a failure. The time ConfirmAfter then
-// begins again. Answered returns true if the time has begun again.
+// Answered tells the Doubt that the API server answers again after a failure. The time
+// ConfirmAfter, after which missing objects are removed, then begins again at now. Answered returns
+// true if this applies, that is, if objects are missing and the doubtful list was not empty.
 func (d *Doubt[K]) Answered(now time.Time) bool {
 	if d.missing == nil || d.empty {
 		return false

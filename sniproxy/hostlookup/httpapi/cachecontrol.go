@@ -74,8 +74,8 @@ func parseCacheControl(s string) directives {
 	return d
 }
 
-// The function smaller sets *age to the number in value, if this number is smaller than *age or if
-// *age is unset.
+// The function smaller reads a number of seconds from value. It stores the number in *age if *age
+// is unset or larger. If value is not a number, *age does not change.
 func smaller(age *int64, value string) {
 	if n, ok := apiclient.ParseSeconds(value); ok && (*age == unset || n < *age) {
 		*age = n

@@ -190,8 +190,8 @@ func (h *history) since(version string) (answer changes, changed <-chan struct{}
 	if version == h.current.version {
 		return changes{Version: version}, h.changed, true
 	}
-	// Equal hosts always have the same version, so the same version may come back later. Begin with
-	// the changes after the last time at which this version was in force.
+	// A set of hosts always has the same version, so a version can be in force more than once. If
+	// so, assume that the client got it the last time, and begin with the changes after that.
 	first := len(h.steps) - 1
 	for first >= 0 && h.steps[first].from != version {
 		first--

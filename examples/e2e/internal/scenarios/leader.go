@@ -65,8 +65,8 @@ func runLeader(ctx context.Context, env *Env, report *scenario.Report) (err erro
 	report.Add(scenario.Row{What: "the terminator that leads writes a change", Took: took, Within: handOver, Err: err})
 
 	took, err = e.replaced(ctx, a, b, takeOver, func() error {
-		// Terminator b has seen each change so far. It must not have written any of them, because
-		// terminator a leads.
+		// Terminator a leads, so it has written all changes so far. Terminator b has seen each
+		// change, but must not have written any of them.
 		_, err := os.Stat(b.config)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%s has written while another leads: %w", b.Name, err)

@@ -18,7 +18,8 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// attempt is one request for one object or for all objects of a kind.
+// attempt is a kind of request that an account may try: a verb on one object, or on all objects of
+// a kind.
 type attempt struct {
 	kind
 	namespace, verb, name string

@@ -95,8 +95,8 @@ func (w *fileWatch) until(ctx context.Context, what string, within time.Duration
 				return time.Time{}, err
 			}
 			if holds(content) {
-				// If there was a later replacement before ReadFile, the content may be the later
-				// content. So return the time of the last replacement.
+				// If the file was replaced once more before ReadFile, the content may come from the
+				// later replacement. So return the time of the last replacement.
 				for len(w.replaced) > 0 {
 					at = <-w.replaced
 				}

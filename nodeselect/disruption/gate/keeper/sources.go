@@ -174,9 +174,9 @@ func State(n *corev1.Node, signals []nodeagent.Signal) gate.Node {
 	return s
 }
 
-// AgentUp returns a function for Keeper.Up. The function asks the agent at the node's address and
-// this port. It returns true if the agent answers, and if the answer has none of the words down,
-// fail, stopped, drain and maint.
+// AgentUp returns a function for Keeper.Up. The function connects to the agent at the node's
+// address and the given port, and reads its answer. It returns true if the agent answers, and if
+// the answer has none of the words down, fail, stopped, drain and maint.
 func AgentUp(port uint16) func(context.Context, gate.Node) bool {
 	c := &agentcheck.Client{Timeout: 2 * time.Second}
 	return func(ctx context.Context, n gate.Node) bool {

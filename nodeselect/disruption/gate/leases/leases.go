@@ -244,7 +244,8 @@ func (s Store) take(ctx context.Context, decision *coordinationv1.Lease, grants 
 	return nil
 }
 
-// check returns an error if the grants cannot be stored.
+// check returns an error if the grants cannot be stored as Leases: there are too many, or a field
+// is too long or has characters that a Lease cannot hold.
 func check(taken []gate.Grant) error {
 	if len(taken) > MaxTaken {
 		return fmt.Errorf("leases: %d grants in one decision; the largest number is %d", len(taken), MaxTaken)
@@ -260,7 +261,8 @@ func check(taken []gate.Grant) error {
 	return nil
 }
 
-// again turns a conflict with another process into errAgain.
+// again returns errAgain if another process has changed the same Lease at the same time, and err
+// otherwise. After errAgain, the caller decides anew.
 func again(err error) error {
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) || apierrors.IsAlreadyExists(err) {
 		return errAgain

@@ -75,9 +75,9 @@ type Table[V any] struct {
 	used  int
 }
 
-// A slot has the hash of an item and a pointer to it. A search compares hashes, so it does not read
-// items with other names from memory. Hash 0 means that the slot is free. A search ends at a free
-// slot.
+// A slot contains the hash of an item and a pointer to the item. A search compares only hashes, so
+// it need not load the items of other names from memory. In a free slot, the hash is 0. A search
+// ends at a free slot.
 type slot[V any] struct {
 	hash atomic.Uint64
 	item atomic.Pointer[Item[V]]
