@@ -18,8 +18,9 @@ type Objects struct {
 	Services []*corev1.Service // by namespace, then name
 	// ReadyNodes has, for each service with externalTrafficPolicy Local, the nodes with a ready
 	// pod. nil means that nothing is known about pods. A key is the Ref.Key of a service. A value
-	// is the sorted list of node names; Select picks only these nodes for the service.
-	// live.ReadyNodes computes the map for objects from manifests.
+	// is the sorted list of node names; Select picks only these nodes for the service. For
+	// Selector.LocalWeights, the list has the name of a node once for each of its pods; otherwise it
+	// has each name once. live.ReadyNodes computes the map for objects from manifests.
 	ReadyNodes map[string][]string
 	// Ignored is the number of objects of other kinds in the manifests.
 	Ignored int

@@ -41,6 +41,10 @@ type Node struct {
 	Zone string     `json:"zone,omitempty"` // label topology.kubernetes.io/zone
 	// Identity is the value of the property that identifies the node; see type Identity.
 	Identity string `json:"identity"`
+	// Weight says how many requests the node should get, in proportion to the Weights of the other
+	// nodes of the same service. It is 1 or more if Selector.LocalWeights sets it. 0 means that all
+	// nodes of the service get the same number.
+	Weight int `json:"weight,omitempty"`
 }
 
 // Finding explains why a node is not Eligible.
@@ -72,6 +76,13 @@ type Selector struct {
 	// externalTrafficPolicy Local, even if they are more than Size. Without AllLocal, pods on nodes
 	// outside the subset get no traffic, and a Selection has a warning.
 	AllLocal bool
+	// LocalWeights makes Select set Node.Weight for a service with externalTrafficPolicy Local, in
+	// proportion to the ready pods of the node: such a node sends its requests only to its own pods,
+	// so with equal weights a pod on a node with few pods gets more requests than others. If the
+	// argument current of Select has weights for the same nodes, Select keeps them until some pod
+	// would get over 25% more or less than its share. So most changes of the number of pods change
+	// no weight. LocalWeights needs the number of pods: see Objects.ReadyNodes.
+	LocalWeights bool
 	// Sticky makes Select keep the present nodes of a service while they are Eligible or avoided,
 	// even if a node of better rank joins the cluster. So a node that joins changes no subset.
 	//
@@ -95,6 +106,7 @@ type Pool struct {
 	spread   bool
 	sticky   bool
 	allLocal bool
+	weights  bool // Selector.LocalWeights
 
 	members  []member                     // the nodes that Pick may choose, sorted by name
 	index    map[string]int32             // index in members, by Node.Identity
@@ -137,7 +149,7 @@ func (s Selector) predicates() []Predicate {
 
 // pool returns a Pool of candidates that already have verdicts. It does not change the candidates.
 func (s Selector) pool(candidates []*candidate) *Pool {
-	p := &Pool{size: cmp.Or(max(s.Size, 0), DefaultSize), spread: s.Spread, sticky: s.Sticky, allLocal: s.AllLocal, index: make(map[string]int32, len(candidates))}
+	p := &Pool{size: cmp.Or(max(s.Size, 0), DefaultSize), spread: s.Spread, sticky: s.Sticky, allLocal: s.AllLocal, weights: s.LocalWeights, index: make(map[string]int32, len(candidates))}
 	// If several nodes have the same identity, use only the one that comparePreference prefers.
 	chosen := make([]*candidate, 0, len(candidates))
 	var duplicates []*candidate
@@ -216,10 +228,13 @@ func (p *Pool) arrange() {
 }
 
 // among returns a pool that has only the members with these names. If no member has such a
-// name, it returns nil. names must be sorted.
+// name, it returns nil. names must be sorted, and may contain a name several times.
 func (p *Pool) among(names []string) *Pool {
 	some := &Pool{size: p.size, spread: p.spread, sticky: p.sticky, index: make(map[string]int32, len(names))}
-	for _, name := range names {
+	for k, name := range names {
+		if k > 0 && name == names[k-1] {
+			continue
+		}
 		i, _ := slices.BinarySearchFunc(p.members, name, func(m member, name string) int { return strings.Compare(m.Name, name) })
 		for ; i < len(p.members) && p.members[i].Name == name; i++ {
 			some.members = append(some.members, p.members[i])

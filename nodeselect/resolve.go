@@ -124,6 +124,9 @@ func (p *Pool) pickByPods(svc *corev1.Service, key string, current []Node, ready
 			s.warning = localProblem(svc, fmt.Sprintf("Local: %d nodes have a ready pod, and %d of them get traffic: the pods on the others get none", n, some.size))
 		}
 		s.nodes = some.Pick(key, current)
+		if p.weights {
+			s.nodes = weighByPods(s.nodes, current, ready[key])
+		}
 		return s
 	}
 	return subset{nodes: p.Pick(key, current), warning: noPods(svc)}

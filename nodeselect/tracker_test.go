@@ -55,7 +55,7 @@ func newWalk(d dice) *walk {
 		nodes: map[string]*corev1.Node{}, services: map[string]*corev1.Service{}, current: nodeselect.Subsets{},
 	}
 	w.selector = nodeselect.Selector{
-		Size: 1 + d.IntN(8), Spread: d.IntN(2) == 0, Sticky: d.IntN(3) == 0, AllLocal: d.IntN(4) == 0,
+		Size: 1 + d.IntN(8), Spread: d.IntN(2) == 0, Sticky: d.IntN(3) == 0, AllLocal: d.IntN(4) == 0, LocalWeights: d.IntN(2) == 0,
 		Identity: []nodeselect.Identity{nodeselect.ByAddress, nodeselect.ByName, nodeselect.ByProviderID}[d.IntN(3)],
 		Reserved: []uint16{9001},
 	}
@@ -187,7 +187,9 @@ func (w *walk) step(t *testing.T) {
 			var names []string
 			for i := range w.maxNodes {
 				if w.IntN(3) == 0 {
-					names = append(names, fmt.Sprint("n", i))
+					for range 1 + w.IntN(4) {
+						names = append(names, fmt.Sprint("n", i))
+					}
 				}
 			}
 			slices.Sort(names)

@@ -124,6 +124,9 @@ func (s Simulation) loads(report kube.Report, clusters []kube.Cluster, pods map[
 		for _, n := range ready {
 			in.Pods += n
 		}
+		if len(r.NodeWeights) == len(r.Nodes) {
+			in.Weights = r.NodeWeights
+		}
 		for _, node := range r.Nodes {
 			in.LocalPods = append(in.LocalPods, ready[node])
 		}

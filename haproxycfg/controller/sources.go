@@ -94,24 +94,28 @@ type Manifests struct {
 func (Manifests) SetRefs([]nodeselect.Ref) {}
 
 // Read implements ClusterSource. It returns an error if the directory cannot be read.
-func (m Manifests) Read(context.Context, Start) (ClusterState, error) {
+func (m Manifests) Read(_ context.Context, start Start) (ClusterState, error) {
 	objects, problems, err := manifest.ReadDir(m.Dir)
 	if err == nil && m.LocalEndpoints {
 		var list []*discoveryv1.EndpointSlice
 		var further []nodeselect.Problem
 		list, further, err = manifest.ReadEndpointSlices(m.Dir)
 		problems = mergeProblems(problems, further)
-		objects.ReadyNodes = readyNodes(objects, list)
+		objects.ReadyNodes = readyNodes(objects, list, start.Selector.LocalWeights)
 	}
 	return ClusterState{Synced: err == nil, Objects: objects, Problems: problems}, err
 }
 
 // readyNodes returns, for each service, the nodes with a ready pod, as Objects.ReadyNodes has them.
 // If list is empty, it returns nil, which means that nothing is known about pods: probably nobody
-// has put the EndpointSlices into the directory.
-func readyNodes(objects nodeselect.Objects, list []*discoveryv1.EndpointSlice) map[string][]string {
-	if len(list) == 0 {
+// has put the EndpointSlices into the directory. If count is true, the result has the name of a node
+// once for each pod.
+func readyNodes(objects nodeselect.Objects, list []*discoveryv1.EndpointSlice, count bool) map[string][]string {
+	switch {
+	case len(list) == 0:
 		return nil
+	case count:
+		return live.ReadyPods(objects.Services, list)
 	}
 	return live.ReadyNodes(objects.Services, list)
 }
@@ -130,9 +134,9 @@ func mergeProblems(a, b []nodeselect.Problem) []nodeselect.Problem {
 
 // Follow implements ClusterSource. If the directory is missing, Follow reports that the cluster
 // does not answer.
-func (m Manifests) Follow(ctx context.Context, _ Start, publish func(ClusterState)) error {
+func (m Manifests) Follow(ctx context.Context, start Start, publish func(ClusterState)) error {
 	if m.LocalEndpoints {
-		return m.followWithSlices(ctx, publish)
+		return m.followWithSlices(ctx, start.Selector.LocalWeights, publish)
 	}
 	return manifest.WatchDir(ctx, m.Dir, func(objects nodeselect.Objects, problems []nodeselect.Problem) {
 		publish(ClusterState{Synced: true, Objects: objects, Problems: problems, Err: m.fault(problems)})
@@ -140,8 +144,8 @@ func (m Manifests) Follow(ctx context.Context, _ Start, publish func(ClusterStat
 }
 
 // followWithSlices follows the directory with two watchers: one for nodes and services, and one for
-// EndpointSlices.
-func (m Manifests) followWithSlices(ctx context.Context, publish func(ClusterState)) error {
+// EndpointSlices. count is the argument of readyNodes.
+func (m Manifests) followWithSlices(ctx context.Context, count bool, publish func(ClusterState)) error {
 	var mu sync.Mutex
 	var objects nodeselect.Objects
 	var list []*discoveryv1.EndpointSlice
@@ -152,7 +156,7 @@ func (m Manifests) followWithSlices(ctx context.Context, publish func(ClusterSta
 			return
 		}
 		state := ClusterState{Synced: true, Objects: objects, Problems: mergeProblems(ofObjects, ofSlices)}
-		state.Objects.ReadyNodes = readyNodes(objects, list)
+		state.Objects.ReadyNodes = readyNodes(objects, list, count)
 		state.Err = m.fault(state.Problems)
 		publish(state)
 	}

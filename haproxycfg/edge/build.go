@@ -48,7 +48,9 @@ type serverKey struct {
 
 // service is an Upstream whose addresses addUpstreams has checked.
 type service struct {
-	addrs      []netip.AddrPort // sorted, each once
+	addrs []netip.AddrPort // sorted, each once
+	// weights are the weights of the nodes at addrs. nil means that all nodes have the same weight.
+	weights    map[netip.AddrPort]int
 	agentPort  uint16
 	onNodes    bool // true if each address is a node with the node port of the service
 	unresolved bool
@@ -115,7 +117,7 @@ func (b *builder) addUpstreams(upstreams []Upstream) {
 		if !slices.IsSortedFunc(own, netip.AddrPort.Compare) {
 			slices.SortFunc(own, netip.AddrPort.Compare)
 		}
-		add(u, service{addrs: slices.Clip(slices.Compact(own)), agentPort: u.AgentPort, onNodes: u.Servers == nil})
+		add(u, service{addrs: slices.Clip(slices.Compact(own)), weights: u.weights(), agentPort: u.AgentPort, onNodes: u.Servers == nil})
 	}
 }
 
@@ -209,6 +211,7 @@ func (b *builder) addBackend(name string, services []*service, r *routes.Route) 
 		}
 	}
 	setWeights(weights, shares)
+	spread := spreadWeights(weights, services)
 	servers := make([]haproxycfg.Server, 0, total)
 	for i, rb := range r.Backends {
 		svc := services[i]
@@ -224,7 +227,8 @@ func (b *builder) addBackend(name string, services []*service, r *routes.Route) 
 			b.taken[serverKey{other.Addr, other.AgentPort}] = struct{}{}
 		}
 		nodes := b.nodes[rb.Cluster]
-		for _, s.Addr = range svc.addrs {
+		for j, addr := range svc.addrs {
+			s.Addr = addr
 			if !s.Check {
 				s.Track = b.track(&nodes, rb.Cluster, s.Addr.Addr())
 			}
@@ -233,6 +237,9 @@ func (b *builder) addBackend(name string, services []*service, r *routes.Route) 
 				// services name the same port, or because two clusters have the same addresses.
 				b.problemf(r.Position, "backends", "service %s: another service of the route is at %v too", rb.Ref, s.Addr)
 				continue
+			}
+			if spread != nil {
+				s.Weight = spread[i][j]
 			}
 			servers = append(servers, s)
 		}

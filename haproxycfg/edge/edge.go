@@ -182,6 +182,9 @@ type Upstream struct {
 type Node struct {
 	Name string // used in messages only
 	Addr netip.Addr
+	// Weight says how many requests of the service the node gets, in proportion to the Weights of
+	// the other nodes. 0 means that the node has the Weight 1.
+	Weight int
 }
 
 // Config returns the configuration that serves a table of routes.

@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"net/netip"
+
 	"github.com/headgate/headgate/haproxycfg"
 )
 
@@ -96,4 +98,67 @@ func deviation(weights []int, shares []share, active []int) (off float64, least 
 		off = max(off, ratio-1, 1-ratio)
 	}
 	return off, least
+}
+
+// weights returns the weights of the nodes by the addresses of their servers. It returns nil if all
+// nodes have the same weight.
+func (u *Upstream) weights() map[netip.AddrPort]int {
+	same := true
+	for _, n := range u.Nodes {
+		same = same && max(n.Weight, 1) == max(u.Nodes[0].Weight, 1)
+	}
+	if same || u.Servers != nil {
+		return nil
+	}
+	weights := make(map[netip.AddrPort]int, len(u.Nodes))
+	for _, n := range u.Nodes {
+		weights[netip.AddrPortFrom(n.Addr.Unmap(), u.NodePort)] = max(n.Weight, 1)
+	}
+	return weights
+}
+
+// spreadWeights returns the weight of each server of each service, if the nodes of a service have
+// different weights. Otherwise it returns nil. weights has the result of setWeights: for each
+// service, the weight that all its servers have. In the result, the servers of a service have the
+// same sum of weights, in proportion to the weights of the nodes. If a server would get more than
+// 256, spreadWeights makes the weights of all servers smaller, in the same proportion. It rounds
+// weights. No weight becomes less than 2, unless setWeights made it so: see setWeights.
+func spreadWeights(weights []int, services []*service) [][]int {
+	weighted := false
+	for _, svc := range services {
+		weighted = weighted || svc != nil && svc.weights != nil
+	}
+	if !weighted {
+		return nil
+	}
+	exact, top := make([][]float64, len(services)), 0.0
+	for i, svc := range services {
+		if svc == nil {
+			continue
+		}
+		exact[i] = make([]float64, len(svc.addrs))
+		total := 0
+		for _, addr := range svc.addrs {
+			total += svc.weights[addr]
+		}
+		for j, addr := range svc.addrs {
+			exact[i][j] = float64(weights[i])
+			if svc.weights != nil && weights[i] != haproxycfg.NoTraffic {
+				exact[i][j] *= float64(svc.weights[addr]*len(svc.addrs)) / float64(total)
+			}
+			top = max(top, exact[i][j])
+		}
+	}
+	factor := min(1, maxWeight/top)
+	spread := make([][]int, len(services))
+	for i := range exact {
+		spread[i] = make([]int, len(exact[i]))
+		for j, w := range exact[i] {
+			spread[i][j] = weights[i]
+			if weights[i] != haproxycfg.NoTraffic {
+				spread[i][j] = max(min(2, weights[i]), int(w*factor+0.5))
+			}
+		}
+	}
+	return spread
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"net/netip"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -40,6 +41,41 @@ func TestServerWeights(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			require.Equal(t, tt.want, serverWeights(tt.shares))
 		})
+	}
+}
+
+func TestSpreadWeights(t *testing.T) {
+	const port = 30080
+	of := func(weights ...int) *service {
+		u := Upstream{NodePort: port}
+		for i, w := range weights {
+			u.Nodes = append(u.Nodes, Node{Addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), Weight: w})
+		}
+		s := &service{weights: u.weights()}
+		for _, n := range u.Nodes {
+			s.addrs = append(s.addrs, netip.AddrPortFrom(n.Addr, port))
+		}
+		return s
+	}
+	off := haproxycfg.NoTraffic
+	for _, tt := range []struct {
+		name     string
+		weights  []int // of the servers of each service
+		services []*service
+		want     [][]int
+	}{
+		{"no weights", []int{100}, []*service{of(0, 0)}, nil},
+		{"equal weights", []int{100}, []*service{of(3, 3)}, nil},
+		{"unknown service", []int{100}, []*service{nil}, nil},
+		{"3 to 1", []int{100}, []*service{of(3, 1)}, [][]int{{150, 50}}},
+		{"0 means 1", []int{100}, []*service{of(3, 0)}, [][]int{{150, 50}}},
+		{"too large", []int{100}, []*service{of(1, 1, 1, 9)}, [][]int{{28, 28, 28, 256}}},
+		{"two services", []int{100, 50}, []*service{of(3, 1), of(0, 0)}, [][]int{{150, 50}, {50, 50}}},
+		{"two services, too large", []int{200, 100}, []*service{of(3, 1), of(0)}, [][]int{{256, 85}, {85}}},
+		{"no traffic", []int{100, off}, []*service{of(3, 1), of(3, 1)}, [][]int{{150, 50}, {off, off}}},
+		{"no weight becomes 1", []int{100}, []*service{of(255, 1, 255)}, [][]int{{150, 2, 150}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) { require.Equal(t, tt.want, spreadWeights(tt.weights, tt.services)) })
 	}
 }
 

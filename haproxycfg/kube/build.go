@@ -162,7 +162,7 @@ func upstreamOf(cluster string, t nodeselect.Target) edge.Upstream {
 		Nodes:     make([]edge.Node, len(t.Nodes)),
 	}
 	for i, n := range t.Nodes {
-		u.Nodes[i] = edge.Node{Name: n.Name, Addr: n.Addr}
+		u.Nodes[i] = edge.Node{Name: n.Name, Addr: n.Addr, Weight: n.Weight}
 	}
 	return u
 }

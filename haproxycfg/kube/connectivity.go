@@ -92,8 +92,11 @@ func (r Report) Subsets(cluster string) nodeselect.Subsets {
 			continue
 		}
 		subset := make([]nodeselect.Node, 0, len(s.Nodes))
-		for _, name := range s.Nodes {
+		for i, name := range s.Nodes {
 			if n, ok := nodes[name]; ok {
+				if len(s.NodeWeights) == len(s.Nodes) {
+					n.Weight = s.NodeWeights[i]
+				}
 				subset = append(subset, n)
 			}
 		}

@@ -123,6 +123,9 @@ type ServiceReport struct {
 	WeightPercent int `json:"weight"`
 	// Nodes are the names of the nodes in the service's subset, sorted.
 	Nodes []string `json:"nodes"`
+	// NodeWeights are the weights of these nodes, in the same order. Empty means that all nodes have
+	// the same weight; see nodeselect.Node.
+	NodeWeights []int `json:"nodeWeights,omitempty"`
 }
 
 // AddRoutes adds the problems of declarations to the report.
@@ -263,6 +266,9 @@ func (r *Report) addSelection(c Cluster, s nodeselect.Selection) {
 		}
 		for i, n := range t.Nodes {
 			service.Nodes[i] = n.Name
+			if n.Weight > 0 {
+				service.NodeWeights = append(service.NodeWeights, n.Weight)
+			}
 		}
 		r.Services = append(r.Services, service)
 	}
@@ -374,6 +380,15 @@ func appendService(out []byte, s *ServiceReport) []byte {
 			out = append(out, ", "...)
 		}
 		out = appendString(out, name)
+	}
+	if len(s.NodeWeights) > 0 {
+		out = append(out, `], "nodeWeights": [`...)
+		for i, weight := range s.NodeWeights {
+			if i > 0 {
+				out = append(out, ", "...)
+			}
+			out = strconv.AppendInt(out, int64(weight), 10)
+		}
 	}
 	return append(out, "]}"...)
 }

@@ -20,6 +20,7 @@ func isLocal(svc *corev1.Service) bool {
 // Local, the nodes with a ready pod. The key of a service is "namespace/name".
 type pods struct {
 	changed func(key string, nodes []string)   // called when the nodes of a service change
+	count   bool                               // the list of a service has the name of a node once for each pod
 	listed  bool                               // all EndpointSlices are known; changed is not called before
 	local   map[string][]string                // services with externalTrafficPolicy Local, with the nodes of the last report
 	slices  map[string]slicePods               // by namespace and name of the EndpointSlice
@@ -127,7 +128,10 @@ func (p *pods) nodes(key string) []string {
 		ready = serving
 	}
 	slices.Sort(ready)
-	return slices.Clip(slices.Compact(ready))
+	if !p.count {
+		ready = slices.Compact(ready)
+	}
+	return slices.Clip(ready)
 }
 
 func podsOf(slice *discoveryv1.EndpointSlice) slicePods {
@@ -170,6 +174,32 @@ func podStateOf(e *discoveryv1.Endpoint) podState {
 	return podUnusable
 }
 
+// trimCountedSlice returns a slice with one endpoint for each pod that is ready or serves.
+func trimCountedSlice(slice *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, bool) {
+	trimmed := emptySlice(slice)
+	for i := range slice.Endpoints {
+		if e := &slice.Endpoints[i]; podStateOf(e) > podUnusable {
+			trimmed.Endpoints = append(trimmed.Endpoints, endpointOn(*e.NodeName, podStateOf(e)))
+		}
+	}
+	return trimmed, true
+}
+
+func emptySlice(slice *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
+	trimmed := &discoveryv1.EndpointSlice{AddressType: slice.AddressType}
+	trimmed.Namespace, trimmed.Name = slice.Namespace, slice.Name
+	trimmed.Labels = map[string]string{discoveryv1.LabelServiceName: slice.Labels[discoveryv1.LabelServiceName]}
+	return trimmed
+}
+
+func endpointOn(node string, state podState) discoveryv1.Endpoint {
+	ready, serving := state == podReady, true
+	return discoveryv1.Endpoint{
+		NodeName:   &node,
+		Conditions: discoveryv1.EndpointConditions{Ready: &ready, Serving: &serving},
+	}
+}
+
 // trimSlice returns a slice with one endpoint for each node. This endpoint has the best state among
 // the node's pods.
 func trimSlice(slice *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, bool) {
@@ -179,16 +209,10 @@ func trimSlice(slice *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, bo
 			best[*e.NodeName] = max(best[*e.NodeName], podStateOf(e))
 		}
 	}
-	trimmed := &discoveryv1.EndpointSlice{AddressType: slice.AddressType}
-	trimmed.Namespace, trimmed.Name = slice.Namespace, slice.Name
-	trimmed.Labels = map[string]string{discoveryv1.LabelServiceName: slice.Labels[discoveryv1.LabelServiceName]}
+	trimmed := emptySlice(slice)
 	trimmed.Endpoints = make([]discoveryv1.Endpoint, 0, len(best))
 	for _, name := range slices.Sorted(maps.Keys(best)) {
-		ready, serving := best[name] == podReady, true
-		trimmed.Endpoints = append(trimmed.Endpoints, discoveryv1.Endpoint{
-			NodeName:   &name,
-			Conditions: discoveryv1.EndpointConditions{Ready: &ready, Serving: &serving},
-		})
+		trimmed.Endpoints = append(trimmed.Endpoints, endpointOn(name, best[name]))
 	}
 	return trimmed, true
 }
@@ -197,8 +221,18 @@ func trimSlice(slice *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, bo
 // program that gets both from elsewhere, such as package manifest. It ignores EndpointSlices of
 // headless services, of names (FQDN) and of an IP family that the service does not have.
 func ReadyNodes(services []*corev1.Service, list []*discoveryv1.EndpointSlice) map[string][]string {
+	return readyNodes(services, list, false)
+}
+
+// ReadyPods does the same as ReadyNodes, but its lists have the name of a node once for each pod, as
+// nodeselect.Selector.LocalWeights needs it.
+func ReadyPods(services []*corev1.Service, list []*discoveryv1.EndpointSlice) map[string][]string {
+	return readyNodes(services, list, true)
+}
+
+func readyNodes(services []*corev1.Service, list []*discoveryv1.EndpointSlice, count bool) map[string][]string {
 	ready := map[string][]string{}
-	p := pods{changed: func(key string, nodes []string) { ready[key] = nodes }}
+	p := pods{count: count, changed: func(key string, nodes []string) { ready[key] = nodes }}
 	for _, s := range services {
 		p.setService(keyOf(s.Namespace, s.Name), s)
 	}

@@ -2,10 +2,13 @@ package live
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/headgate/headgate/nodeselect"
 )
 
 func localService(families ...corev1.IPFamily) *corev1.Service {
@@ -45,6 +48,40 @@ func TestReadyNodes(t *testing.T) {
 		require.Empty(t, ReadyNodes([]*corev1.Service{service}, list))
 	}
 	require.Empty(t, ReadyNodes(nil, list))
+}
+
+func TestReadyPods(t *testing.T) {
+	list := []*discoveryv1.EndpointSlice{
+		typedSlice("one", discoveryv1.AddressTypeIPv4, "b"), typedSlice("two", discoveryv1.AddressTypeIPv4, "a"), typedSlice("three", discoveryv1.AddressTypeIPv4, "b"),
+	}
+	services := []*corev1.Service{localService()}
+	require.Equal(t, map[string][]string{"ns/s": {"a", "b", "b"}}, ReadyPods(services, list))
+	require.Equal(t, map[string][]string{"ns/s": {"a", "b"}}, ReadyNodes(services, list))
+}
+
+// With LocalWeights, the Watcher keeps each pod, and follows the number of pods on a node.
+func TestWatcherCountsPods(t *testing.T) {
+	w := &Watcher{LocalEndpoints: true, Selector: nodeselect.Selector{LocalWeights: true}}
+	inBubble(t, w, func(t *testing.T, calls *calls) {
+		w.SetRefs([]nodeselect.Ref{testRef})
+		w.queue.nodes.Replace(testNodes(1, 2))
+		service := testService("s")
+		service.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+		w.queue.services.Replace([]*corev1.Service{service})
+		slice := typedSlice("a", discoveryv1.AddressTypeIPv4, "n1")
+		slice.Endpoints = append(slice.Endpoints, slice.Endpoints[0], discoveryv1.Endpoint{NodeName: new("n2")})
+		for pods := 2; pods > 0; pods-- {
+			kept, wanted := trimCountedSlice(slice)
+			require.True(t, wanted)
+			w.queue.slices.Replace([]*discoveryv1.EndpointSlice{kept})
+			pass(time.Second)
+			all := calls.all()
+			nodes := all[len(all)-1].Selection.Targets[0].Nodes
+			require.Equal(t, []int{pods, 1}, []int{nodes[0].Weight, nodes[1].Weight})
+			slice = slice.DeepCopy()
+			slice.Endpoints = slice.Endpoints[1:]
+		}
+	})
 }
 
 // If the IP families of a service change, the service gets the nodes of the new families.

@@ -99,7 +99,10 @@ func (w *Watcher) start() error {
 		return errors.New("nodeselect/live: Run was called twice") // the queue holds only changes, so a second Run would lack the objects that the first Run has read
 	}
 	if w.LocalEndpoints {
-		w.queue.edit((*queue).followSlices)
+		w.queue.edit(func(q *queue) {
+			q.pods.count = w.Selector.LocalWeights
+			q.followSlices()
+		})
 	}
 	return nil
 }
@@ -154,9 +157,13 @@ func (w *Watcher) Run(ctx context.Context, changed func(Snapshot)) error {
 			Run(ctx, q.services, q.health(kindServices))
 	})
 	if w.LocalEndpoints {
+		trim := trimSlice
+		if w.Selector.LocalWeights {
+			trim = trimCountedSlice
+		}
 		sources.Go(func() {
 			kubewatch.Source[*discoveryv1.EndpointSlice]{
-				Client: clients.Discovery, Resource: "endpointslices", Labels: endpointSlices, Transform: trimSlice,
+				Client: clients.Discovery, Resource: "endpointslices", Labels: endpointSlices, Transform: trim,
 			}.Run(ctx, q.slices, q.health(kindSlices))
 		})
 	}

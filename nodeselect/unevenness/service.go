@@ -1,9 +1,6 @@
 package unevenness
 
-import (
-	"math"
-	"slices"
-)
+import "math"
 
 // Policy says how kube-proxy on a node chooses a pod of the service for a connection.
 type Policy uint8
@@ -42,6 +39,9 @@ type Service struct {
 	// Policy Local. A node without pods gets no traffic, because the balancer's health checks of
 	// this node fail.
 	LocalPods []int
+	// Weights are the weights that the balancers give to these nodes, in the same order. nil means
+	// that all nodes with pods have the same weight.
+	Weights []int
 	// Balancers is the number of balancers. 0 means 1.
 	Balancers int
 	// InFlight is the mean number of requests of this service that are in flight from one balancer
@@ -77,10 +77,12 @@ const DefaultTarget = 1.5
 // Estimate computes the load of the pods. target is the target load for Estimate.MorePods; 0 or
 // less means DefaultTarget.
 //
-// With Local, each node of LocalPods that has pods gets the same load, and shares it out among its
-// own pods. So the busiest pod is on the node with the fewest pods. This result is exact if each
+// With Local, each node of LocalPods that has pods gets a load in proportion to its weight, and
+// shares it out among its own pods. So with equal weights, the busiest pod is on the node with the
+// fewest pods. This result is exact if each
 // pod has many connections. Pods on nodes that are not in LocalPods get no traffic. MorePods
-// assumes that each new pod starts on a node of LocalPods that has too few pods.
+// assumes that each new pod starts on a node of LocalPods that has too few pods, and that the
+// weights of the nodes stay the same.
 func (s Service) Estimate(target float64) Estimate {
 	if !(target > 0) {
 		target = DefaultTarget
@@ -112,23 +114,31 @@ func (s Service) Estimate(target float64) Estimate {
 }
 
 func (s Service) local(e *Estimate, target float64) {
-	var serving []int
-	reached := 0
-	for _, n := range s.LocalPods {
-		if n > 0 {
-			serving = append(serving, n)
+	reached, weights := 0, 0
+	weight := func(i int) int {
+		if s.LocalPods[i] <= 0 || i >= len(s.Weights) && s.Weights != nil {
+			return 0
+		}
+		if s.Weights == nil {
+			return 1
+		}
+		return max(s.Weights[i], 0)
+	}
+	for i, n := range s.LocalPods {
+		if w := weight(i); w > 0 {
+			weights += w
 			reached += n
 		}
 	}
 	e.Idle = float64(max(s.Pods-reached, 0))
-	if len(serving) == 0 {
-		return
+	for i, n := range s.LocalPods {
+		w := weight(i)
+		if w == 0 {
+			continue
+		}
+		node := float64(s.Pods*w) / float64(weights) // the load of the node, as a multiple of the mean load of a pod
+		e.P50 = max(e.P50, node/float64(n))
+		e.MorePods += max(int(math.Ceil(node/target-1e-9))-n, 0)
 	}
-	perNode := float64(s.Pods) / float64(len(serving)) // the load of a node, as a multiple of the mean load of a pod
-	e.P50 = perNode / float64(slices.Min(serving))
 	e.P99 = e.P50
-	wanted := int(math.Ceil(perNode/target - 1e-9)) // pods on each node
-	for _, n := range serving {
-		e.MorePods += max(wanted-n, 0)
-	}
 }

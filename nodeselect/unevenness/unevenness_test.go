@@ -123,6 +123,11 @@ func TestServices(t *testing.T) {
 	require.InDelta(t, 3, uneven.P50, 1e-9, "half of the load goes to one pod")
 	require.Equal(t, 2, uneven.MorePods)
 
+	uneven = unevenness.Service{Policy: unevenness.Local, Pods: 8, Nodes: 3, LocalPods: []int{1, 5, 0}, Weights: []int{1, 5, 2}}.Estimate(1)
+	require.InDelta(t, 8./6, uneven.P50, 1e-9, "two pods are on other nodes")
+	require.InDelta(t, 2, uneven.Idle, 1e-9)
+	require.Equal(t, 3, uneven.MorePods)
+
 	require.Equal(t, unevenness.Estimate{}, unevenness.Service{}.Estimate(1))
 	none := unevenness.Service{Policy: unevenness.Local, Pods: 3, Nodes: 1, LocalPods: []int{0}}.Estimate(1)
 	require.InDelta(t, 3, none.Idle, 0)
