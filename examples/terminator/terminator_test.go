@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -712,6 +713,44 @@ func TestExcludedNodesGetNoTraffic(t *testing.T) {
 		require.Equal(t, cli.ExitUsage, code)
 		require.Contains(t, stderr, flag+": nodeselect: ")
 	}
+}
+
+// With -local-weights, the weight of a server is in proportion to the pods of its node. A small
+// change of the number of pods changes no file.
+func TestLocalWeights(t *testing.T) {
+	w := newWorld(t)
+	w.edit("eu-1/objects.yaml", "name: web}, spec: {", "name: web}, spec: {externalTrafficPolicy: Local, ")
+	pods := func(a, b int) {
+		var endpoints []string
+		for i := range a + b {
+			endpoints = append(endpoints, fmt.Sprintf("{addresses: [10.244.0.%d], nodeName: %s}", i+1, string("ab"[min(i/a, 1)])))
+		}
+		w.write("eu-1/slices.yaml", `{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {namespace: media, name: web-1, labels: {kubernetes.io/service-name: web}}, addressType: IPv4, ports: [{name: http, port: 8080}], endpoints: [`+strings.Join(endpoints, ", ")+`]}`)
+	}
+	run := func(args ...string) string {
+		code, stdout, stderr := w.run(append(args, "-local-endpoints", "-local-weights", "-max-change", "50%")...)
+		require.Equal(t, cli.ExitOK, code, stderr)
+		return stdout
+	}
+	pods(3, 1)
+	run("-once")
+	weights := func() (found []string) {
+		for _, m := range regexp.MustCompile(`10\.0\.0\.(\d+):30081 .*weight (\d+)`).FindAllStringSubmatch(w.read("out/haproxy.cfg"), -1) {
+			found = append(found, m[1]+"="+m[2])
+		}
+		return found
+	}
+	require.Equal(t, []string{"1=150", "2=50"}, weights())
+	require.Contains(t, w.read("out/report.json"), `"nodeWeights": [3, 1]}`)
+	pods(4, 1)
+	require.Contains(t, run("-once"), "unchanged")
+	pods(6, 1)
+	require.Contains(t, run("-once"), "written")
+	require.Equal(t, []string{"1=171", "2=29"}, weights())
+	require.Contains(t, run("-simulate"), "Local    2      7     4            1.00  1.00  0.0        0")
+	code, _, stderr := w.run("-once", "-local-weights")
+	require.Equal(t, cli.ExitUsage, code)
+	require.Contains(t, stderr, "-local-weights needs -local-endpoints")
 }
 
 func TestSimulatePrintsATable(t *testing.T) {

@@ -80,6 +80,7 @@ func (s *Settings) Register(fs *flag.FlagSet) {
 	fs.IntVar(&selector.Size, "nodes-per-service", nodeselect.DefaultSize, "`number` of nodes that each service gets")
 	fs.BoolVar(&selector.Spread, "zones", false, "select the nodes of a service evenly from all zones")
 	fs.BoolVar(&selector.AllLocal, "all-local", false, "with -local-endpoints, give a service with externalTrafficPolicy Local all nodes that have a ready pod, even if they are more than -nodes-per-service")
+	fs.BoolVar(&selector.LocalWeights, "local-weights", false, "with -local-endpoints, give the nodes of a service with externalTrafficPolicy Local weights in proportion to their ready pods")
 	fs.BoolVar(&selector.Sticky, "sticky", false, "keep the nodes that report.json names while they are eligible")
 	fs.Var(&f.excludeLabels, "exclude-label", "label of nodes that get no traffic, as `KEY` or KEY=VALUE, such as kubernetes.io/os=windows; a KEY alone does not match the value false; may be given several times")
 	fs.Var(&f.excludeTaints, "exclude-taint", "taint of nodes that get no traffic, as `KEY` or KEY=VALUE; may be given several times")
@@ -138,6 +139,8 @@ func (s *Settings) Resolve() error {
 		return errors.New("-redirect-https needs -https")
 	case b.Selector.Size < 1:
 		return errors.New("-nodes-per-service must be 1 or more")
+	case b.Selector.LocalWeights && !s.LocalEndpoints:
+		return errors.New("-local-weights needs -local-endpoints")
 	case s.MaxInterval < 0 || s.MinInterval < 0 || s.StartTimeout < 0:
 		return errors.New("-min-interval, -max-interval and -start-timeout must not be negative")
 	case b.Terminators < 1:

@@ -19,7 +19,7 @@ import (
 
 var local = scenario.Scenario[*Env]{
 	Name:  "local",
-	About: "with externalTrafficPolicy Local, the nodes of a service are the nodes with ready pods",
+	About: "with externalTrafficPolicy Local, the nodes of a service are the nodes with ready pods, with weights by their pods",
 	Run:   underLoad(runLocal),
 }
 
@@ -63,6 +63,9 @@ func runLocal(ctx context.Context, s *System, all *traffic, report *scenario.Rep
 		if err := t.row(scenario.Row{What: fmt.Sprintf("its pod is on %s: requests come only through that node", nodes[i].Name), Err: err}, start); err != nil {
 			return err
 		}
+	}
+	if err := s.nearbyWeights(ctx, t, d); err != nil {
+		return err
 	}
 	t.Stop()
 	return t.row(scenario.Row{What: "all requests to the service"}, time.Time{})
@@ -111,6 +114,50 @@ func (s *System) nearbyIsAt(ctx context.Context, t *traffic, c *lab.Cluster, sin
 		return fmt.Errorf("%s saw the client address %s, not %s of HAProxy", r.Answer.Pod, r.Answer.Source, s.Edge.Addr)
 	}
 	return nil
+}
+
+// nearbyWeights runs two more pods on the node of the last pod, and one pod on another node. The
+// first node must then get three of four requests.
+func (s *System) nearbyWeights(ctx context.Context, t *traffic, d *lab.Deployed) error {
+	start := time.Now()
+	three := d.Pods[len(d.Pods)-1].Node
+	one := d.Cluster.Nodes()[0]
+	for _, n := range []*lab.Node{three, three, one} {
+		pod, err := n.RunPod(ctx, appNamespace, nearby)
+		if err != nil {
+			return err
+		}
+		d.Pods = append(d.Pods, pod)
+	}
+	if _, err := lab.Until(ctx, "the weights", patience, func(ctx context.Context) error {
+		servers, err := s.HAProxy.Servers(ctx, d.Cluster, d.NodePort)
+		if err != nil {
+			return err
+		}
+		weights := map[bool]int{}
+		for _, server := range servers {
+			weights[at(server, three)] = server.UserWeight
+		}
+		if len(servers) != 2 || weights[true] != 150 || weights[false] != 50 {
+			return fmt.Errorf("%d servers; the weight of %s is %d, and the other weight is %d", len(servers), three.Name, weights[true], weights[false])
+		}
+		return nil
+	}, s.Terminator.Process); err != nil {
+		return err
+	}
+	since := time.Now()
+	const requests = 400
+	if err := t.await(ctx, requests, since); err != nil {
+		return err
+	}
+	came := t.entries(d.Cluster, since)
+	share := 100 * float64(came[three.Name]) / float64(came[three.Name]+came[one.Name])
+	var err error
+	// HAProxy selects servers in turn by weight, so a share differs by a few requests at most.
+	if share < 72 || share > 78 {
+		err = fmt.Errorf("requests came through %v", came)
+	}
+	return t.row(scenario.Row{What: fmt.Sprintf("three pods on %s and one on %s: %s gets %.1f%% of requests", three.Name, one.Name, three.Name, share), Err: err}, start)
 }
 
 func (s *System) removeNearby(ctx context.Context, d *lab.Deployed) error {

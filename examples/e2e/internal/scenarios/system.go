@@ -132,7 +132,7 @@ func (s *System) terminatorFlags(h *HAProxy, admin string, size int) []string {
 		"-nodes-per-service", fmt.Sprint(size),
 		// With this setting, HAProxy still uses a node if only its agent does not answer.
 		"-node-health", "agent+kube-proxy",
-		"-agent-inter", agentInterval.String(), "-check-inter", "1s", "-local-endpoints",
+		"-agent-inter", agentInterval.String(), "-check-inter", "1s", "-local-endpoints", "-local-weights",
 		// The scenario faults removes 6 of 14 hosts. The default limit of 30% would refuse this
 		// change.
 		"-max-change", "50%",
