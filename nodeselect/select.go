@@ -75,8 +75,8 @@ type SubsetChanges struct {
 	After  int `json:"after"`
 }
 
-// Share is the share of nodes that leave, in the sum over all old subsets, from 0 to 1. If all old
-// subsets are empty, Share returns 0, because new nodes disturb no traffic.
+// Share is the part of the nodes in the old subsets of all services that leave their subset, from 0
+// to 1. If all old subsets are empty, Share returns 0, because new nodes disturb no traffic.
 func (c SubsetChanges) Share() float64 { return share(c.Leave, c.Before) }
 
 // Largest returns the service that loses the most nodes. If several services lose the same number,

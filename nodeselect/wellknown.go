@@ -80,8 +80,8 @@ var withoutNodePorts = []Match{
 
 func labelText(key, value string) string { return fmt.Sprintf("label %s=%q", key, value) }
 
-// startup is the time after the creation of a node during which its conditions do not tell how the
-// node will be later. A node that was ready for less than this time counts as never ready.
+// startup is the first minute after the creation of a node. A node that was ready only during this
+// minute counts as never ready.
 const startup = time.Minute
 
 // Ready avoids nodes that have been not ready for longer than grace. Two kinds of nodes get no
@@ -187,8 +187,9 @@ func ParseMatches(texts []string) ([]Match, error) {
 	return list, nil
 }
 
-// ExcludeLabels excludes nodes with a label that matches. A Match without a value does not match a
-// label whose value strconv.ParseBool reads as false.
+// ExcludeLabels excludes nodes with a label that one of the Matches in list matches. A Match
+// without a value matches every value of the label, except values such as "false" or "0" that
+// strconv.ParseBool reads as false.
 func ExcludeLabels(list ...Match) Predicate {
 	return func(node *corev1.Node, _ time.Time) (Verdict, string) {
 		for _, m := range list {

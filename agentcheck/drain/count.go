@@ -129,8 +129,8 @@ func (d *Drainer) setState(nc net.Conn, s http.ConnState) {
 	}
 }
 
-// entryOf returns the entry of a connection of an http.Server. It adds an entry for a connection
-// from a listener that is not wrapped.
+// entryOf returns the entry of a connection of an http.Server. If the listener of the connection is
+// not wrapped by the Drainer, entryOf adds an entry at the first call.
 func (d *Drainer) entryOf(nc net.Conn) *connEntry {
 	inner := nc
 	if t, ok := inner.(*tls.Conn); ok {

@@ -154,8 +154,8 @@ type lastWeight struct {
 func (l lastWeight) fallen() bool { return !l.until.IsZero() }
 
 // next returns the lastWeight of a Service at the time now. annotated is the weight that the
-// Service's annotation has now. If annotated is 0, the last weight above 0 stays in force until it
-// has been 0 for the time in the argument delay.
+// Service's annotation has now. If annotated is 0, the last weight above 0 stays in force
+// for the time in the argument delay.
 func (l lastWeight) next(annotated agentcheck.Weight, delay time.Duration, now time.Time) lastWeight {
 	if percent, _ := annotated.Percent(); percent > 0 {
 		return lastWeight{weight: annotated}

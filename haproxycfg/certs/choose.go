@@ -26,7 +26,7 @@ type File struct {
 	Err error
 }
 
-// Files are the files of certificates at one moment.
+// Files are the certificate files of a directory, or one file, as they were at one moment.
 type Files struct {
 	// Files are sorted by path.
 	Files []File

@@ -27,7 +27,8 @@ type Attempt struct {
 	Outcome Outcome
 	// Err is the reason for every Outcome except Unchanged and Written, for which it is nil.
 	Err error
-	// Change is the change of the attempt. It is nil if the attempt failed before it had a change.
+	// Change is the change that the attempt wanted to make. It is nil if the attempt failed before
+	// it had computed the change.
 	Change *Change
 	// Begin is the time at which the attempt began. Duration is the time until it ended, including
 	// HAProxy's check and reload.

@@ -244,7 +244,7 @@ func (s *state) copyTo(old stateServer, backend string, fresh member) {
 	s.servers = append(s.servers, stateServer{fields: fields, backend: backend, name: fresh.name, addr: fresh.addr})
 }
 
-// place sets the address and port in a line to the address and port of the server.
+// place writes the address and port of the server into fields, the columns of a line of the state.
 func (s *state) place(fields []string, server member) {
 	s.set(fields, "srv_addr", server.addr.Addr().String())
 	s.set(fields, "srv_port", strconv.Itoa(int(server.addr.Port())))
@@ -269,7 +269,7 @@ type move struct {
 	to            netip.AddrPort
 }
 
-// command returns the command of HAProxy's command line for the move.
+// command returns the command "set server" that makes the move.
 func (m move) command() string {
 	return fmt.Sprintf("set server %s/%s addr %s port %d", m.backend, m.name, m.to.Addr(), m.to.Port())
 }

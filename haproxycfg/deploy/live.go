@@ -80,7 +80,7 @@ func otherChange(before, after []byte) string {
 	return ""
 }
 
-// otherLines returns the lines of a section without servers, and without the values of variables.
+// otherLines returns the lines of a section, except server lines and the values of variables.
 func otherLines(head string, s section) []string {
 	backend := strings.HasPrefix(head, "backend ")
 	var others []string

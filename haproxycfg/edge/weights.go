@@ -6,7 +6,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg"
 )
 
-// share is the declared weight of one service of a route, and the number of the service's servers.
+// share contains two numbers of one service of a route: its declared weight, and the number of its
+// servers.
 type share struct {
 	weight, servers int
 }

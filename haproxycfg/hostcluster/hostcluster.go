@@ -27,7 +27,8 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Chooser chooses one cluster for each declared host. Choose does not change it.
+// Chooser chooses one cluster for each declared host. The method Choose does not change the
+// Chooser.
 type Chooser struct {
 	// Clusters are the names of all clusters that Choose may choose. Required.
 	Clusters []string

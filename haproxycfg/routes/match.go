@@ -65,9 +65,9 @@ func requestHost(dst []byte, host string) []byte {
 	}
 	host = strings.TrimSuffix(host, ".")
 	if len(host) > hostname.MaxName {
-		// The host is longer than any declared name, and so than the buffer. But a wildcard may
-		// match it, because a wildcard ignores the first label. So replace the first label by "-",
-		// which is the first label of no declared name.
+		// The host is longer than any declared name. But a wildcard may match it, because a
+		// wildcard ignores the first label. So replace the first label by "-", which is the first
+		// label of no declared name.
 		first, rest, _ := strings.Cut(host, ".")
 		if first == "" || len(rest)+2 > hostname.MaxName {
 			return nil

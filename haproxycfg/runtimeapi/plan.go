@@ -500,7 +500,7 @@ func sameWords(a, b string) bool {
 	}
 }
 
-// nextWord returns the next word of a command that is neither "disabled" nor part of a weight.
+// nextWord returns the next word of a command. It skips the word "disabled" and the weight.
 func nextWord(text string) (word, rest string) {
 	for {
 		word, text = cutWord(text)

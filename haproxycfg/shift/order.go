@@ -176,8 +176,8 @@ type Counters struct {
 	Requests, Errors uint64 // Errors counts the responses with a status of 5xx
 }
 
-// errorPoints returns how many of 10,000 requests had an error. It returns 0 if there was no
-// request.
+// errorPoints returns the share of requests that got an error, in points: 10,000 if all did. It
+// returns 0 if there was no request.
 func (c Counters) errorPoints() float64 {
 	return AllPoints * float64(c.Errors) / float64(cmp.Or(c.Requests, 1))
 }

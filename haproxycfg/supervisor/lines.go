@@ -33,7 +33,7 @@ func (l *lines) Write(data []byte) (int, error) {
 	return n, nil
 }
 
-// flush calls the function with the last line, if this line has no line end.
+// flush passes the last line to the function l.call, if this line has no line end.
 func (l *lines) flush() {
 	if line := bytes.TrimRight(l.partial, "\r"); len(line) > 0 {
 		l.call(string(line))

@@ -119,7 +119,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		return fmt.Errorf("supervisor: %w", err)
 	}
 	defer unlock()
-	// A drain interrupts a start, and the wait before a start.
+	// Both the start of HAProxy and the wait before a start end when somebody calls Drain.
 	untilDrain, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {

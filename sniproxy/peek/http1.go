@@ -82,8 +82,8 @@ func (s *headScan) parse(b []byte, limit int) (Request, error) {
 			s.searched = len(in)
 			return Request{}, NeedMore(1)
 		}
-		// For a line with an error, and for the last line, leave s unchanged. So the next call
-		// parses the same line again, and returns the same result.
+		// If the line has an error, or is the last one of the head, leave s as it was before this
+		// line. So the next call parses the same line again, and returns the same result.
 		next := *s
 		done, err := next.parseLine(in, s.searched+i)
 		if err != nil {

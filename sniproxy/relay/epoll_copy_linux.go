@@ -36,7 +36,7 @@ const (
 	// for bulk data.
 	longRead   = 16 << 10
 	bulkStreak = 4
-	// After endStreak splices in a row of less than longRead bytes each, the connection copies
+	// If endStreak splices in a row have moved less than longRead bytes each, the connection copies
 	// through the buffer again.
 	endStreak = 4
 )

@@ -144,7 +144,8 @@ func (f *AdminFlags) Ask(ctx context.Context, method, path string, query url.Val
 		}
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	// http.DefaultClient would use a proxy from the environment.
+	// Do not use http.DefaultClient: it would send the request to the proxy in the environment, but
+	// the listener is on this machine.
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -292,8 +292,8 @@ func ParseShare(text string) (float64, error) {
 	return share, nil
 }
 
-// Networks is a flag that may occur several times, like Strings. Each value is one or more networks
-// or single addresses, with commas between them.
+// Networks is the value of a flag that may occur several times. Each occurrence contains one or
+// more networks or single addresses, with commas between them.
 type Networks []netip.Prefix
 
 // String returns the networks, with commas between them.

@@ -14,7 +14,7 @@ import (
 	"github.com/headgate/headgate/internal/inputfile"
 )
 
-// MaxSize is the largest size of a file in bytes.
+// MaxSize is the largest size of a policy file in bytes.
 const MaxSize = 64 << 10
 
 // maxFaults is the largest number of faults that the error of a policy file lists.

@@ -253,7 +253,7 @@ func (c *Cluster) startAPI(name string, port int) (*Process, error) {
 		// wait for it.
 		"--endpoint-reconciler-type", "none",
 		// This plugin taints every new node. Only the node lifecycle controller removes the taint,
-		// and that controller does not run here.
+		// and that controller does not run here. So with the plugin, nodes would stay tainted.
 		"--disable-admission-plugins", "TaintNodesByCondition",
 	)
 }

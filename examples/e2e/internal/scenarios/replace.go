@@ -144,10 +144,10 @@ func same(before, now places) error {
 	return nil
 }
 
-// replaced compares the places before and after the end of a node. This node is gone. The argument
-// before contains the places before its end, and the argument now the places after it. Each service
-// that used the node must now use exactly one other node instead, in the report and in HAProxy. If
-// anything else has changed, replaced returns an error.
+// replaced compares which nodes each service used before the node gone was removed (before), and
+// which nodes it uses after that (now). Each service that used the node must now use exactly one
+// other node instead, in the report and in HAProxy. If anything else has changed, replaced returns
+// an error.
 func replaced(before, now places, gone *lab.Node) error {
 	if before.with(gone) == 0 {
 		return fmt.Errorf("no service used %s", gone.Name)

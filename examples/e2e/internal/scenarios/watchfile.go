@@ -31,7 +31,8 @@ func watchFile(path string) (*fileWatch, error) {
 	}
 	w := &fileWatch{
 		path: path, inotify: os.NewFile(uintptr(fd), "inotify"),
-		// The channel has room for many events, so the reader never delays the time of an event.
+		// The channel has room for many events. So the goroutine that reads inotify never waits for
+		// a reader of the channel, and the recorded times are exact.
 		replaced: make(chan time.Time, 1024), ended: make(chan struct{}),
 	}
 	if _, err := unix.InotifyAddWatch(fd, filepath.Dir(path), unix.IN_MOVED_TO|unix.IN_CLOSE_WRITE); err != nil {

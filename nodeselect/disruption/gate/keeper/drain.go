@@ -17,8 +17,8 @@ import (
 // Traffic describes the requests that the HAProxy of a terminator sends to a node.
 type Traffic struct {
 	Source string `json:"source"` // names the terminator
-	// Servers is the number of servers on the node. Accepting is the number of these servers that
-	// get new requests.
+	// Servers is the number of HAProxy's servers that have an address of the node. Accepting is the
+	// number of these servers that get new requests.
 	Servers   int `json:"servers"`
 	Accepting int `json:"accepting"`
 	// Sessions is the number of requests and tunnels to the node, also in old workers of HAProxy.

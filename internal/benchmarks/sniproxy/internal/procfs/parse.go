@@ -1,4 +1,5 @@
-// Package procfs reads the resources that a group of processes uses from /proc.
+// Package procfs reads from /proc how much memory, processor time and descriptors a group of
+// processes uses.
 package procfs
 
 import (
