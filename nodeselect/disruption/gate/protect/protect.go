@@ -10,7 +10,7 @@ import (
 
 // Subject is an object that a tool can take away: a node, or a machine with its node.
 type Subject struct {
-	// Object is the name of the object. Node is the name of its node; "" means that it has none.
+	// Object is the name of the object. Node is the name of its node; "" means no node.
 	Object, Node string
 	// UID and Version are the UID and the resource version of the object that has the protection.
 	UID, Version string

@@ -65,7 +65,7 @@ type Protector struct {
 	Holder string
 	// Settings are the rules. The Protector sets the fields OnDemand and HoldDown.
 	Settings protect.Settings
-	// DryRun is true if the Protector changes no object and makes no grant. Events show what it would do.
+	// DryRun is true if the Protector changes no object and makes no grant. Events show the actions.
 	DryRun bool
 	// Event, if not nil, is called after each action. Several goroutines call it at the same time.
 	Event func(Event)
