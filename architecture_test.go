@@ -241,6 +241,19 @@ var directImports = map[string]map[string]string{
 		"k8s.io/api":                      "the EndpointSlices of manifests",
 		"k8s.io/client-go":                "how to reach an API server",
 	},
+	"haproxycfg/controller/drill": {
+		module + "/agentcheck/nodeagent":  "which nodes drain",
+		module + "/haproxycfg/controller": "the controller whose decisions it shows",
+		module + "/haproxycfg/deploy":     "the temporary directory of a drill",
+		module + "/haproxycfg/edge":       "how HAProxy checks nodes",
+		module + "/haproxycfg/kube":       "the servers in force",
+		module + "/haproxycfg/routes":     "the services that routes name",
+		module + "/nodeselect":            "the objects of a cluster, which faults change",
+		"go.yaml.in/yaml/v3":              "errors of a policy name the line",
+		"golang.org/x/sync":               "drills that run at the same time",
+		"k8s.io/api":                      "nodes and services, which faults change",
+		"k8s.io/apimachinery":             "their metadata",
+	},
 	"haproxycfg/controller/lease": {
 		module + "/haproxycfg/controller": "the election that it implements",
 		module + "/internal/kubeclient":   "the client of Leases",
@@ -422,6 +435,8 @@ var forbidden = []struct{ in, what, why string }{
 	{"haproxycfg/kube", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"haproxycfg/controller", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"haproxycfg/controller/lease", "github.com/prometheus/", "metrics are the binary's choice"},
+	{"haproxycfg/controller/drill", "k8s.io/client-go/kubernetes", "a drill writes to no cluster"},
+	{"haproxycfg/controller/drill", "github.com/prometheus/", "metrics are the binary's choice"},
 }
 
 type pkg struct {

@@ -1,0 +1,53 @@
+// Package drill replays faults against the inputs of a Controller, and says what would happen: which
+// configurations the Controller would apply and refuse, which nodes would drain, how many servers
+// each service would keep, and what the operator would see. It changes nothing except a temporary
+// directory.
+//
+//	runner := drill.Runner{
+//		Controller: func() *controller.Controller { … }, // the settings of the terminator
+//		Clusters:   clusters,                            // the nodes and services of each cluster
+//	}
+//	drills, err := runner.Standard()
+//	for _, d := range drills {
+//		result, err := runner.Run(ctx, d)
+//		…
+//		violations = append(violations, policy.Judge(result)...)
+//	}
+//
+// A Drill is a list of Steps. Each Step is a function from a World to the next World. A World has
+// the objects of all clusters, the nodes that are down, and the API servers that do not answer. The
+// faults in this package, such as NotReady and Join, are pure functions of objects, so that a
+// program can build drills of its own.
+//
+// # What is real
+//
+// A Runner uses controller.Rehearsal. So the Controller itself decides which lists are doubtful,
+// which nodes each service gets, which changes exceed the limit, when a reload waits, and what the
+// log says. The configuration is rendered, compared and written as usual, to a temporary directory.
+// If Controller.Dir.Check is set, HAProxy checks each configuration. Package nodeagent decides which
+// nodes drain. Only the clock, the API servers and the reload of HAProxy are replaced. A Runner
+// treats each cluster as a live cluster, also if its objects come from manifests.
+//
+// # When a server serves
+//
+// No traffic flows in a drill. A server of the configuration in force counts as serving if
+//
+//   - its node is not down,
+//   - its node does not drain,
+//   - its port is the present node port of the service,
+//   - its node has a ready pod, if the service has externalTrafficPolicy Local and the pods are known,
+//   - HAProxy can check its node: if the check of the node connects to the node agent, as
+//     edge.NodeAgent does, the agent must run. A service does not need the agent if each of its
+//     routes declares a check of its own.
+//
+// The count changes at the moment of a fault. HAProxy needs some checks to notice the fault, and
+// repeats failed connections on other servers. So the count says which servers could serve, and not
+// which requests fail. An event of the API server has its effect after 0.1 s. Checks and reloads
+// need no time.
+//
+// # What it does not do
+//
+// The package starts no HAProxy and sends no traffic. It does not replay faults of routes,
+// certificates or HAProxy. It does not know the load: half of the servers may be too few for a
+// service, or enough.
+package drill

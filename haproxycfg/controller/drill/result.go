@@ -1,0 +1,166 @@
+package drill
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/headgate/headgate/haproxycfg/routes"
+)
+
+// Result is what happened in a drill. Its JSON is stable: later versions only add members.
+type Result struct {
+	Drill string   `json:"drill"` // Drill.Name
+	Kind  string   `json:"kind"`
+	Title string   `json:"title"`
+	Steps []Line   `json:"steps"`
+	Notes []string `json:"notes,omitempty"`
+	// Reloads is the number of reloads of HAProxy. Waits is the number of attempts whose change had
+	// to wait for its reload.
+	Reloads int `json:"reloads"`
+	Waits   int `json:"waits"`
+	// Changed is the number of servers that all reloads have added, removed or altered. Moved is the
+	// same number since the recovery. A server counts once for each backend.
+	Changed int `json:"changed"`
+	Moved   int `json:"moved"`
+	// Refusals are the changes that the Controller did not apply, in order.
+	Refusals []Refusal `json:"refusals"`
+	// Drained is the largest number of servers of services that drained at one moment.
+	Drained int `json:"drained"`
+	// Services is the number of services that had servers before the drill. Empty is the number of
+	// those that had no serving server at some moment.
+	Services int `json:"services"`
+	Empty    int `json:"empty"`
+	// Worst are the MaxWorst services with the lowest share of serving servers.
+	Worst []Service `json:"worst"`
+	// Log are the first 1,000 lines that the terminator logs; MoreLog is the number of further lines.
+	// Their level is info or higher.
+	Log     []Line `json:"log"`
+	MoreLog int    `json:"moreLog,omitempty"`
+	// Status is the text of /readyz just before the recovery: Status.String of the Controller. ""
+	// means that the Controller sees no fault.
+	Status string `json:"status"`
+
+	history []history
+	end     time.Duration
+}
+
+// MaxWorst is the largest length of Result.Worst.
+const MaxWorst = 10
+
+// Line is a text with its time.
+type Line struct {
+	At   Offset `json:"at"`
+	Text string `json:"text"`
+}
+
+// Refusal is a change that the Controller did not apply.
+type Refusal struct {
+	At Offset `json:"at"`
+	// Until is the time at which the change disappeared or another change took its place. nil means
+	// that it stayed until the end of the drill.
+	Until *Offset `json:"until,omitempty"`
+	// ID is the argument with which an operator forces the change. "" means that the attempt failed
+	// before it had a change. The ID of the same change in the user's directory is another one,
+	// because it depends on the path of the directory.
+	ID string `json:"id,omitempty"`
+	// Reason is the error, with the hint of Controller.ForceHint.
+	Reason string `json:"reason"`
+	// Failed means that not Limit but HAProxy or another error has prevented the change.
+	Failed bool `json:"failed,omitempty"`
+}
+
+// same reports whether both are the same change with the same reason.
+func (r Refusal) same(o Refusal) bool {
+	return r.ID == o.ID && r.Failed == o.Failed && r.Reason == o.Reason
+}
+
+// Service is how many servers of a service serve.
+type Service struct {
+	routes.Ref
+	// Before, Lowest and After are the numbers of serving servers before the first step, at the
+	// worst moment, and at the end.
+	Before int `json:"before"`
+	Lowest int `json:"lowest"`
+	After  int `json:"after"`
+	// LowestAt is the first time at which the number was Lowest.
+	LowestAt Offset `json:"lowestAt"`
+}
+
+// Share is Lowest divided by Before.
+func (s Service) Share() float64 { return float64(s.Lowest) / float64(s.Before) }
+
+// Offset is the time since the first step of a drill. Its text is "+1m30s".
+type Offset time.Duration
+
+// String returns the time as text. It rounds to 0.1 s.
+func (o Offset) String() string {
+	return "+" + time.Duration(o).Round(100*time.Millisecond).String()
+}
+
+// MarshalText returns the text of String.
+func (o Offset) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+func (x *run) result() Result {
+	r := &x.recorder
+	result := Result{
+		Drill: x.drill.Name, Kind: x.drill.Kind, Title: x.drill.Title, Notes: x.drill.Notes,
+		Reloads: r.reloads, Waits: r.waits, Changed: r.changes, Moved: r.moved,
+		Refusals: append([]Refusal{}, r.refusals...), Drained: r.drained,
+		Log: append([]Line{}, r.lines...), MoreLog: r.more, Status: r.status,
+		history: r.services, end: x.drill.End,
+	}
+	for _, s := range x.drill.Steps {
+		result.Steps = append(result.Steps, Line{Offset(s.At), s.What})
+	}
+	services := []Service{}
+	for i := range r.services {
+		h := &r.services[i]
+		if h.before == 0 {
+			continue
+		}
+		s := h.summary()
+		services = append(services, s)
+		if s.Lowest == 0 {
+			result.Empty++
+		}
+	}
+	result.Services = len(services)
+	slices.SortFunc(services, func(a, b Service) int {
+		return cmp.Or(cmp.Compare(a.Share(), b.Share()), a.Ref.Compare(b.Ref))
+	})
+	result.Worst = services[:min(MaxWorst, len(services))]
+	return result
+}
+
+func (h *history) summary() Service {
+	s := Service{Ref: h.ref, Before: h.before, Lowest: h.before}
+	for _, p := range h.points {
+		if p.serving < s.Lowest {
+			s.Lowest, s.LowestAt = p.serving, Offset(p.at)
+		}
+		s.After = p.serving
+	}
+	return s
+}
+
+// below returns the longest time for which fewer than least servers have served without a break,
+// and when this time began.
+func (h *history) below(least int, end time.Duration) (longest, since time.Duration) {
+	began := time.Duration(-1)
+	close := func(at time.Duration) {
+		if began >= 0 && at-began > longest {
+			longest, since = at-began, began
+		}
+		began = -1
+	}
+	for _, p := range h.points {
+		if p.serving >= least {
+			close(p.at)
+		} else if began < 0 {
+			began = p.at
+		}
+	}
+	close(end)
+	return longest, since
+}
