@@ -1,6 +1,7 @@
 # Each command works on a machine with Go and apt, or with the tools already installed.
 #
 #   make demo   runs the whole system on loopback; installs haproxy if it is missing
+#   make drill  replays faults against the inputs of the demo, and prints a table (DRILLFLAGS=-details prints more)
 #   make demo-imbalance   shows how evenly requests spread over pods that start one after another, behind a TCP balancer
 #               and behind front proxies; prints a table and writes a chart (SVG=imbalance.svg)
 #   make test   vet and all tests, with the race detector, in random order; 5 minutes on 2 cores, 10 with an empty build cache
@@ -56,11 +57,18 @@ SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 # Debian installs haproxy in a directory that the PATH of an ordinary user lacks.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: demo demo-imbalance test test-packages test-comparisons compile e2e e2e-long bench bench-peers fuzz lint ci ci-oldest ci-newest ci-full test-repeated haproxies test-haproxies test-versions e2e-repeated e2e-newest \
+.PHONY: demo drill demo-imbalance test test-packages test-comparisons compile e2e e2e-long bench bench-peers fuzz lint ci ci-oldest ci-newest ci-full test-repeated haproxies test-haproxies test-versions e2e-repeated e2e-newest \
 	haproxy cc test-tools network peers test-coredns test-rules promtool
 
 demo: haproxy
 	$(GO) run ./examples/quickstart
+
+# drill exits with 3, because some drills break the default policy.
+drill:
+	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	$(GO) build -o "$$dir" ./examples/drill; cd examples/quickstart/system; \
+	"$$dir/drill" -routes routes.yaml -cluster eu-1=dir:eu-1 -cluster eu-2=dir:eu-2 \
+		-nodes-per-service 3 -allow-nodes 127.0.0.0/8 -at 2026-01-01T00:00:00Z $(DRILLFLAGS) || [ $$? = 3 ]
 
 SVG ?= imbalance.svg
 demo-imbalance: haproxy

@@ -1,0 +1,217 @@
+// Drill replays faults against the inputs of a terminator, and says what would happen. It changes
+// nothing.
+//
+//	drill -routes routes.yaml -cluster eu-1=dir:manifests/eu-1 -cluster eu-2=kubeconfig:eu-2.kubeconfig
+//
+// The faults are: each zone is lost, the API servers stop answering or lose their store, nodes flap,
+// 30% new nodes join, a node port changes, all node agents are gone, and half of the nodes are
+// cordoned. README.md in this directory describes the drills, the output and the policy. Package
+// haproxycfg/controller/drill does the work.
+//
+// The exit status is 0 if the policy holds, 3 if a drill breaks it, 1 after an error, and 2 if the
+// flags cannot be used.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/kubeconn"
+	"github.com/headgate/headgate/haproxycfg/controller"
+	"github.com/headgate/headgate/haproxycfg/controller/drill"
+	"github.com/headgate/headgate/haproxycfg/deploy"
+)
+
+const program = "drill"
+
+func main() { cli.Main(run) }
+
+func run(ctx context.Context, inv cli.Invocation) int {
+	s, code, done := parseSettings(inv)
+	if done {
+		return code
+	}
+	code, err := s.run(ctx, inv)
+	if err != nil {
+		return inv.Fail(cli.ExitFailed, program, "%v", err)
+	}
+	return code
+}
+
+func (s *settings) run(ctx context.Context, inv cli.Invocation) (code int, err error) {
+	kubeconn.LogTo(nil) // the errors of the sources are enough
+	runner := drill.Runner{Controller: s.newController, Start: s.start, MaxDrain: s.maxDrain}
+	if runner.Clusters, err = s.readClusters(ctx, inv); err != nil {
+		return 0, err
+	}
+	if err := s.printProblems(inv); err != nil {
+		return 0, err
+	}
+	drills, err := runner.Standard()
+	if err != nil {
+		return 0, err
+	}
+	if err := s.policy.Check(drills); err != nil {
+		return 0, fmt.Errorf("-policy: %s: %w", s.policyFile, err)
+	}
+	if drills, err = s.choose(drills); err != nil {
+		return 0, err
+	}
+	p := newProgress(inv.Stderr, len(drills))
+	results, err := runner.RunAll(ctx, drills, func(r drill.Result) { p.done(r.Drill) })
+	p.end()
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return 0, errors.New("interrupted")
+	case err != nil:
+		return 0, err
+	}
+	report := drill.NewReport(s.policy, results)
+	if err := s.print(inv.Stdout, report); err != nil {
+		return 0, err
+	}
+	if len(report.Violations) > 0 {
+		return cli.ExitDiffer, nil
+	}
+	return cli.ExitOK, nil
+}
+
+func (s *settings) newController() *controller.Controller {
+	c := s.Controller(&deploy.Dir{}, nil)
+	c.ForceHint = func(id string) string { return "to apply it: POST /force?id=" + id + ", or terminator -once -force" }
+	return c
+}
+
+// readClusters reads the nodes and services of each cluster once. It prints the problems of
+// manifests.
+func (s *settings) readClusters(ctx context.Context, inv cli.Invocation) (clusters []drill.Cluster, err error) {
+	ctx, cancel := context.WithTimeout(ctx, max(s.StartTimeout, 1))
+	defer cancel()
+	for _, k := range s.Clusters {
+		var source controller.ClusterSource = controller.Manifests{Dir: k.Dir, LocalEndpoints: s.LocalEndpoints}
+		if k.Live() {
+			source = &controller.Live{Config: k.Config, LocalEndpoints: s.LocalEndpoints, AllowEmpty: true}
+		}
+		state, err := source.Read(ctx, controller.Start{Selector: s.Builder.NodeSelector()})
+		switch {
+		case err != nil:
+		case !state.Synced:
+			err = state.Err
+		case len(state.Objects.Nodes) == 0:
+			err = errors.New("it has no nodes")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cluster %s: %w", k.Name, err)
+		}
+		for _, p := range state.Problems {
+			fmt.Fprintf(inv.Stderr, "%s: %s: %s: %v\n", program, kindOf(p.Warning), k.Name, p)
+		}
+		clusters = append(clusters, drill.Cluster{Name: k.Name, Objects: state.Objects})
+	}
+	return clusters, nil
+}
+
+// printProblems prints the problems of the declarations.
+func (s *settings) printProblems(inv cli.Invocation) error {
+	declared, err := s.newController().Routes.Read()
+	for _, p := range declared.Problems {
+		fmt.Fprintf(inv.Stderr, "%s: problem: %v\n", program, p)
+	}
+	return err
+}
+
+func kindOf(warning bool) string {
+	if warning {
+		return "warning"
+	}
+	return "problem"
+}
+
+// choose returns the drills that -only names.
+func (s *settings) choose(all []drill.Drill) ([]drill.Drill, error) {
+	if len(s.only) == 0 {
+		return all, nil
+	}
+	var chosen []drill.Drill
+	for _, d := range all {
+		if slices.Contains(s.only, d.Name) || slices.Contains(s.only, d.Kind) {
+			chosen = append(chosen, d)
+		}
+	}
+	for _, name := range s.only {
+		if !slices.ContainsFunc(all, func(d drill.Drill) bool { return d.Name == name || d.Kind == name }) {
+			var names []string
+			for _, d := range all {
+				names = append(names, d.Name)
+			}
+			return nil, fmt.Errorf("-only: %q: no such drill; there are %s", name, strings.Join(names, ", "))
+		}
+	}
+	return chosen, nil
+}
+
+func (s *settings) print(w io.Writer, r drill.Report) error {
+	if s.json {
+		return r.WriteJSON(w)
+	}
+	if err := r.WriteTable(w); err != nil || !s.details {
+		return err
+	}
+	if _, err := io.WriteString(w, "\n"); err != nil {
+		return err
+	}
+	return r.WriteDetails(w)
+}
+
+// progress shows on a terminal how many drills are done. It writes nothing to a file or a pipe.
+type progress struct {
+	w     io.Writer // nil: no terminal
+	all   int
+	ended int
+	begin time.Time
+}
+
+func newProgress(w io.Writer, all int) *progress {
+	p := &progress{all: all, begin: time.Now()}
+	if isTerminal(w) {
+		p.w = w
+		p.show("…")
+	}
+	return p
+}
+
+func (p *progress) done(name string) {
+	p.ended++
+	p.show(name)
+}
+
+func (p *progress) show(name string) {
+	if p.w != nil {
+		fmt.Fprintf(p.w, "\r\033[K%d of %d drills, %v: %.40s", p.ended, p.all, time.Since(p.begin).Round(time.Second), name)
+	}
+}
+
+// end removes the text of the progress.
+func (p *progress) end() {
+	if p.w != nil {
+		fmt.Fprint(p.w, "\r\033[K")
+	}
+}
+
+// isTerminal reports whether w is a terminal. /dev/null is a character device too, and shows nothing
+// anyway.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
