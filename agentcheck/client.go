@@ -37,7 +37,8 @@ func (c *Client) Check(ctx context.Context, addr string) (Reply, error) {
 		return Reply{}, fmt.Errorf("agentcheck: %w", err)
 	}
 	defer conn.Close()
-	// When ctx ends, set a deadline in the past, so that the reads and writes of conn fail.
+	// When ctx ends, set the deadline of conn to a time in the past. Reads and writes that are in
+	// progress then fail at once.
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 

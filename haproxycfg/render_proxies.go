@@ -154,7 +154,8 @@ func denyDotSegments(t *text) {
 // DrainSwitch is above 0, that is, during a drain.
 func (f *Frontend) draining() string { return "{ var(proc." + f.DrainSwitch + ") -m int gt 0 }" }
 
-// cleanHeaders renders the rules for the headers of every request that goes to a server.
+// cleanHeaders renders the rules that remove dangerous headers from every request to a server. If
+// keepNames is true, it keeps headers with unusual characters in their names.
 func cleanHeaders(t *text, keepNames bool) {
 	// Servers with CGI, WSGI or PHP replace every character that is not a letter or digit in a
 	// header name by "_". They would read X_Forwarded_For or X.Forwarded.For as X-Forwarded-For.

@@ -26,8 +26,8 @@ const (
 	// maxFaults is the largest number of faults in an error. Generated configurations can contain
 	// the same fault thousands of times.
 	maxFaults = 20
-	// maxWord is the largest length of a word in bytes. A line with several words of this length
-	// still fits into HAProxy's buffers.
+	// maxWord is the largest length, in bytes, of one word of haproxy.cfg. HAProxy reads a line
+	// into a buffer, and a line with several words of this length still fits.
 	maxWord = 1024
 	// maxMapText is the largest length in bytes of a key or value of a map. If two keys have the
 	// same first 2,048 bytes (2^14 bits), HAProxy 2.6 does not find the longest prefix.

@@ -110,7 +110,8 @@ func (g *group) gather(buf []uint64, key uint64, k int, limit uint64) []uint64 {
 	}
 }
 
-// The method order sorts candidates into the order that score v1 defines.
+// The method order sorts candidates into the final order of the nodes. If two candidates are equal
+// in the bits of their scores that the candidates contain, it compares the full scores.
 func (g *group) order(c []uint64, key uint64) {
 	sortCandidates(c)
 	for i := 1; i < len(c); i++ {

@@ -99,7 +99,8 @@ func (r *Ring) AppendSpread(dst []Node, key string, k int) []Node {
 	return dst
 }
 
-// turn is the share of one zone in a result of Spread.
+// turn describes what one zone contributes to a result of Spread: how many nodes, and from which
+// candidates.
 type turn struct {
 	zone  *zone
 	score uint64

@@ -42,10 +42,10 @@ var unusableTaints = []string{
 }
 
 // DefaultPredicates returns NotExcluded, NotDeleted, OpensNodePorts, Ready(DefaultGrace),
-// NetworkAvailable(DefaultGrace) and WithoutTaints. The keys for WithoutTaints are RemovalTaints,
-// the taints of nodes that are not initialised, and the taints of machines that are off. README.md
-// of this package lists them. DefaultPredicates does not return NotCordoned; the comment of
-// NotCordoned explains why.
+// NetworkAvailable(DefaultGrace) and WithoutTaints. WithoutTaints gets the keys of these taints:
+// RemovalTaints, the taints of nodes that are not initialised, and the taints of machines that are
+// off. README.md of this package lists the keys. DefaultPredicates does not return NotCordoned; the
+// comment of NotCordoned explains why.
 func DefaultPredicates() []Predicate {
 	return []Predicate{
 		NotExcluded,

@@ -36,10 +36,10 @@ func (s *session) lookUpHost() relay.Step {
 	})
 }
 
-// runInBackground calls the function query in a new goroutine that does not hold s.mu. query
-// returns a second function, which has the name "use" here. The goroutine then locks s.mu and calls
-// this second function, which returns a Step. The goroutine resumes the connection with this Step.
-// The context of query ends after LookupTimeout, or when the connection ends.
+// runInBackground calls the function query in a new goroutine, without s.mu, because query may take
+// long. query returns a function use. The goroutine then locks s.mu, calls use, and resumes the
+// connection with the Step that use returns. The context of query ends after LookupTimeout, or when
+// the connection ends.
 func (s *session) runInBackground(query func(ctx context.Context) (use func() relay.Step)) relay.Step {
 	ctx, cancel := context.WithTimeout(context.Background(), s.srv.lookupTimeout())
 	s.ensureRare().cancelQuery = cancel

@@ -186,7 +186,8 @@ func (d *Drainer) waitFor(ctx context.Context, reached func(Progress) bool) (Pro
 	}
 }
 
-// wakeLocked makes all waiters read the progress again.
+// wakeLocked wakes all calls that wait for the drain, so that they look at its progress again. The
+// caller holds the lock.
 func (d *Drainer) wakeLocked() {
 	if d.changed != nil {
 		close(d.changed)

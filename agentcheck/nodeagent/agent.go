@@ -21,7 +21,7 @@ const (
 	// A drain by command waits only for the HAProxies that have made a check in the last
 	// activeTime. activeTime is several times the usual agent-inter.
 	activeTime = 30 * time.Second
-	// progressInterval is the interval at which Drain checks its progress.
+	// progressInterval is how often Drain checks which HAProxies have received the answer "drain".
 	progressInterval = 20 * time.Millisecond
 )
 

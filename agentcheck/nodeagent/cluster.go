@@ -59,7 +59,7 @@ func (s selector) feed() string { return "nodes with " + s.fields + s.labels }
 // externalServices is a field selector for the Services that have node ports.
 const externalServices = "spec.type!=ClusterIP,spec.type!=ExternalName"
 
-// minRecount is the shortest time between two counts of the nodes.
+// minRecount is the shortest time between two requests for the number of nodes.
 const minRecount = time.Second
 
 func newCluster(config *rest.Config, rules Rules, countInterval time.Duration) (*cluster, error) {

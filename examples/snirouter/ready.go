@@ -13,7 +13,8 @@ import (
 // section 6.4). If the API answers "not found" about probeHost, the API works.
 const probeHost = "headgate-readiness.invalid"
 
-// probeInterval is the time between two probes, until the API answers.
+// probeInterval is the time between two probes of the API. The router sends probes only until the
+// API has answered once.
 const probeInterval = time.Second
 
 // readiness decides whether a router is ready. Without an API, a router is always ready. With an

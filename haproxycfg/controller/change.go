@@ -85,8 +85,9 @@ func (ch *Change) withoutServers() error {
 func (ch *Change) ChangedFiles() ([]string, error) { return ch.plan.ChangedAuxiliary(ch.files...) }
 
 // refusal returns nil if the change may be applied, and otherwise the reason together with the ID
-// of the change. An empty change may be applied. Any other change may be applied if Limit accepts
-// it and withoutServers returns no error, or if the argument allowed permits it.
+// of the change. An empty change may be applied. Any other change may be applied in two cases:
+// Limit accepts it and withoutServers returns no error, or somebody has forced it, which the
+// function allowed reports.
 func (c *Controller) refusal(ch *Change, allowed permit) error {
 	if ch.Diff.Empty() {
 		return nil

@@ -161,8 +161,8 @@ func (s *status) forgetAttempt() {
 	s.change(func(now *Status) { now.Outcome, now.Err, now.Waiting = "", nil, nil })
 }
 
-// setChanging records that an attempt is about to change files or HAProxy. At the end of the
-// attempt, the caller calls applied, and applied sets changing to false.
+// setChanging records that an attempt begins to change files or HAProxy. After the attempt, the
+// caller calls applied, which records that nothing changes any more.
 func (s *status) setChanging() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

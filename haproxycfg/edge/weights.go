@@ -14,8 +14,8 @@ type share struct {
 
 const (
 	maxWeight = 256
-	// goodShare is the largest relative error of a share that setWeights accepts. If the error is
-	// larger, setWeights tries other scales.
+	// goodShare bounds the relative error by which the real share of a service may differ from its
+	// declared share. If the error is larger, setWeights tries other scales for the weights.
 	goodShare = 0.01
 )
 

@@ -167,8 +167,8 @@ func upstreamOf(cluster string, t nodeselect.Target) edge.Upstream {
 	return u
 }
 
-// selection contains the nodes for refs. refs are the service ports of one cluster that a table
-// names.
+// selection contains the nodes that were selected for the service ports refs. These are all service
+// ports of one cluster that the routes name.
 type selection struct {
 	nodeselect.Selection // without the problems of unresolved
 	unresolved           []unresolvedRef
@@ -219,8 +219,9 @@ func targetsByRef(targets []nodeselect.Target) map[nodeselect.Ref]nodeselect.Tar
 	return m
 }
 
-// findUnresolved adds the refs without nodes to s.unresolved, each with its problem. It removes
-// these problems from s.Problems: Build reports them at the routes that name the service.
+// findUnresolved finds the refs for which the cluster has no nodes. It stores each of them with its
+// problem in s.unresolved, and removes the problem from s.Problems, because Build reports it at the
+// routes that name the service.
 func (s *selection) findUnresolved(annotations nodeselect.Annotations, c Cluster, refs []nodeselect.Ref) {
 	resolved := targetsByRef(s.Targets)
 	moved := map[nodeselect.Problem]bool{}

@@ -173,7 +173,8 @@ func (t *Table[T]) add(m T, key Key, exempt bool, to state) (victim T, err error
 	}
 	if to == waiting && t.MaxWaiting > 0 && t.units >= t.MaxWaiting &&
 		(victim == none || victim.ShareEntry().state != waiting) {
-		// The end of a waiting connection makes room under every limit.
+		// Close the connection of the source with the most waiting connections. The end of a
+		// waiting connection makes room under every limit.
 		victim = t.mostWaiting()
 	}
 	t.evict(victim)

@@ -9,7 +9,8 @@ import (
 // maxAlerts is the largest number of messages that Alerts returns.
 const maxAlerts = 5
 
-// HAProxy 2.4 prints the time too: "[ALERT] 324/211500 (123) : text".
+// HAProxy 2.4 also prints the day of the year and the time: "[ALERT] 324/211500 (123) : text". The
+// expression allows this.
 var alertLine = regexp.MustCompile(`(?m)^\[ALERT\][ \t]+(?:[0-9]+/[0-9]+[ \t]+)?\([0-9]+\)[ \t]*:[ \t]*(?:config : )?(.*\S)`)
 
 // Alerts returns the messages with the severity ALERT in the output of HAProxy, each one once, and

@@ -245,7 +245,8 @@ func await[T any](done <-chan outcome[T], tick <-chan time.Time, progress *atomi
 			return o, true
 		case <-tick:
 		}
-		// Both channels may have been ready. The outcome counts, even if it comes late.
+		// The outcome and the tick may both have arrived. The outcome counts, even if it comes
+		// after the tick.
 		select {
 		case o := <-done:
 			return o, true

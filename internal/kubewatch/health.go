@@ -39,8 +39,8 @@ type health struct {
 
 func (h *health) failed(err error) { h.fail(err, false) }
 
-// watchFailed reports the error of a watch. The end of an expired watch is no failure: the
-// Reflector lists again.
+// watchFailed reports the error with which a watch ended. It does not report the end of an expired
+// watch, because the Reflector then lists again.
 func (h *health) watchFailed(err error) {
 	if !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
 		h.fail(err, apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsMethodNotSupported(err))

@@ -56,8 +56,8 @@ func (b Budget) service(members int) int {
 	return limit
 }
 
-// nodes returns how many nodes of the cluster may be away. The argument all is the number of all
-// nodes.
+// nodes returns how many nodes of the cluster may be away at the same time, if the cluster has all
+// nodes in total.
 func (b Budget) nodes(all int) int {
 	if b.Share == 0 {
 		return math.MaxInt

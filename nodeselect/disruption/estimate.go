@@ -17,7 +17,7 @@ type Estimate struct {
 	// first-moment bound: if a hash chooses the subsets at random, the expected number of plans
 	// with fewer waves is below e^-5, which is 0.007. So Bound is no proof for the present subsets.
 	Bound int `json:"bound"`
-	// Stuck is the number of candidates that may not go even if no other node is away.
+	// Stuck is the number of candidates that may not go in any wave, even if no other node is away.
 	Stuck int `json:"stuck,omitempty"`
 }
 

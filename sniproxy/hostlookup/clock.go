@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// clockTick is the interval at which a clock updates its coarse time. So the coarse time may be
-// behind the exact time by this much.
+// clockTick is the time between two updates of the coarse time of a clock. So the coarse time may
+// lag behind the exact time by up to clockTick.
 const clockTick = 10 * time.Millisecond
 
 // A clock measures the time since the cache's first use in nanoseconds. It never returns 0.

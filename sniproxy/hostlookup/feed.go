@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// A Change reports that the answer for one host, or for any host, may have changed.
+// A Change says that the source may now give another answer: for one host, or, without a Host, for
+// any host.
 type Change struct {
 	// Host is the host that changed. A wildcard "*.example.com" means every name with one label in
 	// place of the "*". "" means that any host may have changed. A Feed reports "" after it has

@@ -209,7 +209,7 @@ func stripHeaders(p []byte, flags byte) []byte {
 	return p[: len(p)-padding : len(p)-padding]
 }
 
-// fieldScan collects the fields of a header block while HPACK decodes them.
+// fieldScan collects what the parser needs of a header block while HPACK decodes its fields.
 type fieldScan struct {
 	method, authority, host string
 	pseudo                  [5]bool // the pseudo-header fields that were seen

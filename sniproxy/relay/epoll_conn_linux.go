@@ -97,7 +97,7 @@ func newEpollConn(l *epollLoop, fd int32, remote netip.AddrPort) *epollConn {
 	return ec
 }
 
-// start begins a connection that was just accepted.
+// start begins to serve a connection that the loop has just accepted.
 func (ec *epollConn) start(newSession func(Conn) Session, noDelay bool) {
 	ec.side[clientSide].noDelay = noDelay
 	if ec.loop.engine.shared.closing.Load() {

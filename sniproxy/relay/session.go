@@ -182,8 +182,9 @@ type Result struct {
 	Hello, Dial, Total time.Duration
 }
 
-// isDefaultStep reports whether s is More, or Drop without an error. If a Session returns such a
-// Step after the hello has ended, the Result states why the hello ended.
+// isDefaultStep reports whether the Session has made no decision of its own: s is More, or Drop
+// without an error. If a Session returns such a Step after the hello has ended, the Err of the
+// Result is the reason why the hello ended.
 func isDefaultStep(s Step) bool {
 	return s.Action == More || s.Action == Drop && s.Err == nil
 }

@@ -79,7 +79,8 @@ var (
 	flagName  = regexp.MustCompile("`-([a-z0-9-]+)`")
 )
 
-// purposes returns the rows of the table of flags in the page readme.
+// purposes returns the rows of the table "purpose, flags" in the text of a README, which groups the
+// flags for the help text.
 func purposes(readme string) string {
 	_, table, _ := strings.Cut(readme, "| purpose | flags |\n|---|---|\n")
 	table, _, _ = strings.Cut(table, "\n\n")

@@ -55,8 +55,9 @@ func (e *Expected) Zones(now time.Time) map[string]int {
 	return zones
 }
 
-// Next returns the time at which the first number in Zones falls if nobody calls Update before. It
-// is the zero time if no number falls.
+// Next returns the time at which the expected number of a zone falls next, because Window has
+// passed since the zone last had that many pods. This assumes that nobody calls Update before. It
+// is the zero time if no number will fall.
 func (e *Expected) Next() (next time.Time) {
 	for _, h := range e.zones {
 		if len(h.past) > 0 {

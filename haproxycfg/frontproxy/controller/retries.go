@@ -19,7 +19,8 @@ func (c *Controller) setBudget(budget *haproxycfg.RetryBudget) {
 	c.mu.Unlock()
 }
 
-// switchRetries enforces the retry budget of an HAProxy before 2.9 until ctx ends.
+// switchRetries runs until ctx ends. HAProxy before 2.9 cannot enforce the retry budget itself, so
+// switchRetries counts its repetitions, and switches them off and on again.
 func (c *Controller) switchRetries(ctx context.Context) error {
 	var counter retryBudget
 	on, set := true, false // set is true if the variable in HAProxy has the value of on

@@ -154,7 +154,8 @@ func (n node) describe() string {
 	return text
 }
 
-// rows writes the marks and the bars of all services.
+// rows draws one row for each service: marks for its nodes, and a bar for the number of its nodes
+// that are gone or going.
 func (l *layout) rows() {
 	if n := l.blocked(); n > 0 {
 		l.printf(`<rect x="%d" y="%s" width="%s" height="%s" fill="#fdf0c4"/>`+"\n",
@@ -244,7 +245,7 @@ func (s *service) describe() string {
 // maxListed is how many limits the picture lists at most under the title "What blocks".
 const maxListed = 40
 
-// list writes the limits that keep nodes from going.
+// list writes, next to the picture, the limits that keep nodes from going now.
 func (l *layout) list(list []disruption.Blocked) {
 	x := l.right + gap + countsMost + 20
 	y := l.top + 8

@@ -49,7 +49,7 @@ type service struct {
 	views map[string]*view // by port
 }
 
-// view is the rendered content of an answer.
+// view is the content of an answer to a request: the pods, and the same pods as JSON.
 type view struct {
 	ref      nodeselect.Ref
 	revision string

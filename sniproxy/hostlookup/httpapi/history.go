@@ -60,7 +60,7 @@ type limits struct {
 
 var defaultLimits = limits{step: 1 << 20, answer: 2 << 20, history: 8 << 20}
 
-// A snapshot is a set of hosts that was published, and its version. It never changes.
+// A snapshot is one published set of hosts, and the version of this set. It never changes.
 type snapshot struct {
 	hosts   *hostlookup.Hosts
 	version string

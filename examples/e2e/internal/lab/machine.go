@@ -171,8 +171,8 @@ func (m *Machine) enter(f func() error) error {
 // DialContext dials from the machine. address must be an IP address and a port.
 func (m *Machine) DialContext(ctx context.Context, network, address string) (conn net.Conn, err error) {
 	if _, err := netip.ParseAddrPort(address); err != nil {
-		// Do not accept a host name: goroutines on other threads would resolve it, outside the
-		// namespace.
+		// DialContext does not accept a host name. Package net would resolve it in goroutines on
+		// other threads, that is, outside the network namespace of the machine.
 		return nil, fmt.Errorf("lab: dial from %s: %w", m.Name, err)
 	}
 	err = m.Do(func() error {

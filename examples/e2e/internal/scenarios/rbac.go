@@ -139,7 +139,8 @@ func runRBAC(ctx context.Context, env *Env, report *scenario.Report) error {
 	return nil
 }
 
-// validateManifests lets the API server check manifests whose objects no scenario needs.
+// validateManifests lets the API server check those manifests of the examples that no scenario
+// uses.
 func validateManifests(ctx context.Context, c *lab.Cluster) error {
 	examples := filepath.Join(c.Bin(), "..", "..")
 	var files []string

@@ -281,8 +281,9 @@ func reportAgent(report *scenario.Report, few, many agentFigures) {
 	}
 	row := scenario.Row{What: fmt.Sprintf("nodeagent receives %.0f kB/min among %d nodes, %.0f kB/min among %d",
 		float64(few.traffic)/1e3, few.nodes, float64(many.traffic)/1e3, many.nodes)}
-	// The agent counts the nodes once a minute, and receives data for this count. The agent may
-	// make a count in one of the two measurements and not in the other. So allow a difference.
+	// Once a minute, the agent asks for the number of nodes and receives some data for this. One of
+	// the two measurements may contain one such request more than the other. slack is the number of
+	// bytes by which the measurements may therefore differ.
 	const slack = 64_000
 	if many.traffic > few.traffic*3/2+slack {
 		row.Err = errors.New("the traffic grows with the number of nodes")

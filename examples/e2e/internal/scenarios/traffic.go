@@ -107,8 +107,8 @@ func (t *traffic) await(ctx context.Context, n int, since time.Time) error {
 	return err
 }
 
-// The method last concludes that no more requests match if more than quietRequests requests in a
-// row did not match, and if they came during at least quietTime.
+// The method last decides by these limits that no more requests match: more than quietRequests
+// requests in a row did not match, over a time of at least quietTime.
 const (
 	quietRequests = 2 * loadRate
 	quietTime     = 2 * time.Second

@@ -137,7 +137,7 @@ func markedProcesses() ([]string, error) {
 	}
 	var marked []string
 	for _, dir := range dirs {
-		// The process may end between the two calls.
+		// If the process has ended since Glob listed it, ReadFile fails. Skip such a process.
 		env, err := os.ReadFile(dir + "/environ")
 		if err != nil || !slices.Contains(strings.Split(string(env), "\x00"), vanishEnv) {
 			continue

@@ -31,8 +31,8 @@ const (
 // AnswerSize is the size of an answer in bytes.
 const AnswerSize = 1024
 
-// In a ClientHello, the random field follows the header of the record, the header of the message,
-// and the version (RFC 8446, 4.1.2).
+// These are sizes and offsets in bytes. In a ClientHello, the field random follows the header of
+// the record, the header of the message and the version (RFC 8446, 4.1.2).
 const (
 	recordHeader = 5
 	randomAt     = recordHeader + 4 + 2

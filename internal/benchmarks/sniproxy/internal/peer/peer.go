@@ -82,7 +82,8 @@ func Nginx(path, module, version string) Router {
 			fmt.Fprintf(&conf, "load_module %s;\n", module)
 		}
 		if s.Root {
-			// Without this line, the worker runs as user nobody, which may not read this directory.
+			// Without this line, the worker of nginx runs as user nobody, which may not read this
+			// directory.
 			conf.WriteString("user root;\n")
 		}
 		fmt.Fprintf(&conf, `daemon off;
