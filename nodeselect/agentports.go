@@ -193,8 +193,8 @@ func (p *agentPorts) assign(port uint16, changed func(key string)) {
 	}
 }
 
-// nodePortProblems returns a warning for each node port that is a port of the agents or of
-// Kubernetes, sorted by service.
+// nodePortProblems returns a warning for each node port that collides with a port of the agents or
+// of Kubernetes. The warnings are sorted by service.
 func (p *agentPorts) nodePortProblems() (problems []Problem) {
 	for _, ports := range [...][]uint16{p.reserved, portsOfKubernetes} {
 		for _, port := range ports {

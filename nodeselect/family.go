@@ -7,7 +7,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// ipFamily is the single family of a service, or of the addresses of nodes.
+// ipFamily is an IP family: the only family of a service, or the family of the addresses that a
+// pool has for its nodes.
 type ipFamily uint8
 
 const (

@@ -142,7 +142,7 @@ func (t *Tracker) Update(d Delta, now time.Time) (Selection, Changed) {
 	return t.selection, changed
 }
 
-// load makes the Selection for all objects of a cluster. The Tracker must be new.
+// load makes the first Selection of a new Tracker, from all objects of a cluster.
 func (t *Tracker) load(objects Objects, refs []Ref, now time.Time) {
 	t.objects = objects
 	t.agentPorts.addAll(objects.Services)

@@ -41,7 +41,8 @@ const (
 	refuseForbidden                // the Server must not connect to the endpoint
 )
 
-// TLS alerts (RFC 8446 section 6), and versions in record headers.
+// These are the numbers of TLS alerts (RFC 8446 section 6), and the versions that stand in record
+// headers.
 const (
 	alertHandshakeFailure      = 40
 	alertDecodeError           = 50

@@ -154,7 +154,8 @@ func (g *guard) addListener(l netip.AddrPort) (remove func()) {
 // Reading them takes about 50 µs.
 const localAddrsMaxAge = 10 * time.Second
 
-// localAddrList is the list of this machine's addresses.
+// localAddrList is the list of all IP addresses of this machine, to which the Server must not
+// connect.
 type localAddrList struct {
 	epoch  time.Time
 	list   atomic.Pointer[[]netip.Addr]

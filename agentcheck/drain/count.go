@@ -153,8 +153,8 @@ func (d *Drainer) entryOf(nc net.Conn) *connEntry {
 }
 
 // Listener returns a listener for servers that do not use net/http. The Drainer counts each of its
-// connections until the connection is closed. Such a connection is never idle, so the drain waits
-// for it.
+// connections until the connection is closed. The Drainer cannot know whether such a connection is
+// idle, so the drain waits for each of them.
 func (d *Drainer) Listener(l net.Listener) net.Listener { return &listener{l, d} }
 
 type listener struct {

@@ -56,8 +56,8 @@ type checker struct {
 
 func (c checker) String() string { return fmt.Sprintf("%s (%s)", c.addr, cmp.Or(c.service, "node")) }
 
-// lastCheck has two times of one checker: any is the time of its last check, and drain is the time
-// of its last check that the agent answered with "drain".
+// lastCheck contains two times for one HAProxy that checks the agent: any is the time of its last
+// check, and drain is the time of its last check that the agent answered with "drain".
 type lastCheck struct{ any, drain time.Time }
 
 // Run answers HAProxy until ctx ends or Watcher.Run fails, and returns the error of Watcher.Run.
@@ -205,7 +205,7 @@ func (a *Agent) progress(since time.Time) DrainProgress {
 	return p
 }
 
-// DrainProgress is the progress of a drain by command.
+// DrainProgress says how far a drain is that the command `nodeagent drain` has requested.
 type DrainProgress struct {
 	Since  time.Time   // the time of the request
 	Status DrainStatus // the field Drain of the last State

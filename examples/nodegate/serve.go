@@ -91,7 +91,8 @@ func (c *serve) run(ctx context.Context, inv cli.Invocation, s *settings, _ []st
 	return cli.ExitOK, nil
 }
 
-// observer observes the granted nodes at regular times, and serves the metrics of "nodegate serve".
+// observer calls Refresh of the Keeper at regular times, so that grants end soon after their nodes
+// have returned. It also serves the metrics of "nodegate serve".
 type observer struct {
 	keeper   *keeper.Keeper
 	log      *slog.Logger

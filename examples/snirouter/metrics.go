@@ -26,8 +26,8 @@ type metrics struct {
 	logDropped  prometheus.Counter
 	logOmitted  prometheus.Counter
 
-	// Every connection uses the counters and observers below. They are fields, so that no
-	// connection has to find them by their labels.
+	// Each connection updates the counters and observers below. They are fields, so that a
+	// connection need not look them up by their labels.
 	sent, received            prometheus.Counter
 	peek, lookup, dial, total prometheus.Observer
 }

@@ -10,8 +10,8 @@ import (
 
 // Errors of Force when its context ends.
 var (
-	// ErrBusy means that the forced attempt has not begun and will not begin. Either Run is not
-	// running, or another attempt took too long.
+	// ErrBusy means that the forced change was not applied and will not be applied: Run is not
+	// running, or another attempt took so long that the time for the forced one was over.
 	ErrBusy = errors.New("controller: busy with another attempt")
 	// ErrUnderway means that the forced attempt has begun but not ended. It continues, and Status
 	// shows its outcome later.

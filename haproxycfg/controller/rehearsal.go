@@ -139,7 +139,7 @@ func (r *Rehearsal) next() (at time.Time, attempt bool) {
 	return at, false
 }
 
-// take passes the changed states of all clusters to the loop.
+// take passes to the loop the new states of those clusters whose state has changed.
 func (r *Rehearsal) take() {
 	changed := false
 	for i := range r.clusters {

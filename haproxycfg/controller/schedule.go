@@ -106,7 +106,8 @@ type startForce struct {
 	id     string // of the permitted change; "" until Limit has rejected one
 }
 
-// extend returns a permit for every change that the startForce f or the argument asked permits.
+// extend returns a function that decides whether a refused change may be applied: it permits the
+// one change that ForceFirst permits, and each change that the argument asked permits.
 func (f *startForce) extend(asked permit) permit {
 	if !f.active {
 		return asked

@@ -102,7 +102,8 @@ func shareOf(s shift.Shift) edge.Share {
 	return edge.Share{Cluster: s.Cluster, Points: points}
 }
 
-// addShifts reads the shifts in Dir, and sets the fields Shares and ClosePoints of the edge.
+// addShifts reads the shifts of routes from Dir, and stores them in the edge: in the fields Shares
+// and ClosePoints.
 func (c *Controller) addShifts(e *edge.Edge) error {
 	state, err := c.Shifts()
 	if err != nil {

@@ -25,7 +25,7 @@ type Status struct {
 	// Leader is the name of the process that leads. It is "" if there is no Elector, or if the
 	// Elector knows no leader.
 	Leader string
-	// InForce is true once an attempt has proved that HAProxy runs the configuration in the
+	// InForce is true once an attempt has shown that HAProxy runs the configuration in the
 	// directory.
 	InForce bool
 	// Servers is the number of servers in the configuration that was last applied.

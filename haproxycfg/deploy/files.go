@@ -109,8 +109,8 @@ func (d *Dir) createEmpty(name string) error {
 	return f.Close()
 }
 
-// linkFile is the name of a temporary hard link to haproxy.cfg. If the process ends before it
-// removes the link, a later removeLeftovers removes it.
+// linkFile is the name of a second name (a hard link) of haproxy.cfg, which saveLastGood creates
+// and then renames. If the process ends in between, a later removeLeftovers removes it.
 const linkFile = "." + lastGoodFile + ".0"
 
 // saveLastGood makes the present haproxy.cfg, if it exists, the last good configuration. It adds a

@@ -50,9 +50,9 @@ type Proxy struct {
 	Settings Settings
 }
 
-// The variables of a configuration; see haproxycfg.Variable. For HAProxy before 2.9, a controller
-// changes MayRetry, as package controller does. Config computes the values of the other variables
-// from its arguments.
+// These are the names of the variables in a configuration; see haproxycfg.Variable. Config computes
+// their values from its arguments. The exception is MayRetry: for HAProxy before 2.9, a controller
+// changes it at run time, as package controller does.
 const (
 	MayRetry     = "may_retry"
 	Draining     = "draining" // 0, or 1 if Proxy.Draining is true

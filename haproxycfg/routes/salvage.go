@@ -279,7 +279,8 @@ func (s *salvaged) add(n *yaml.Node) {
 	s.list.Content = append(s.list.Content, n)
 }
 
-// bad reports an entry that the parser cannot read, and adds an empty node in its place.
+// bad reports that the parser cannot read an entry of the list. It adds an empty node in place of
+// the entry, so that the indices of the other entries stay right.
 func (s *salvaged) bad(line int, message string) {
 	n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Line: line}
 	s.faults[n] = message

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Backend contains the servers that a backend of a running HAProxy should have.
+// Backend names a backend of a running HAProxy, and the servers that it should have.
 type Backend struct {
 	Name string
 	// Servers are in any order. No two have the same name.

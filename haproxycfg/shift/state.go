@@ -15,8 +15,8 @@ const AllPoints = 10_000
 // State contains all shifts of an HAProxy, and the share of responses after which HAProxy closes
 // the client's connection. The zero State has no shift.
 type State struct {
-	// ClosePoints is the share of responses, in points, after which HAProxy closes the client's
-	// connection.
+	// ClosePoints is the share of all responses after which HAProxy closes the client's connection,
+	// in points: 10,000 points are all responses.
 	ClosePoints int `json:"closePoints"`
 	// Shifts are sorted by route. No two shifts have the same route.
 	Shifts []Shift `json:"shifts"`

@@ -15,8 +15,8 @@ import (
 // answer.
 const alertPatience = 500 * time.Millisecond
 
-// alerts are the messages with the severity ALERT that HAProxy has printed since the last call of
-// forget.
+// alerts collects the messages with the severity ALERT that HAProxy prints. The method forget drops
+// the earlier ones.
 type alerts struct {
 	mu      sync.Mutex
 	output  strings.Builder

@@ -507,8 +507,8 @@ func (t *Table[T]) sourceOf(key Key, exempt bool) *source[T] {
 	return s
 }
 
-// leave must be called after a connection has left its source. If the source has no other
-// connection, leave forgets the source, and the Table uses the source's memory for a later one.
+// Call leave after a connection has left the source s. If s has no other connection, leave removes
+// s from the Table, and keeps its memory for a later source.
 func (t *Table[T]) leave(s *source[T]) {
 	if s == &t.exempt || s.conns() > 0 {
 		t.rank(s)

@@ -75,7 +75,7 @@ func (h *health) fail(err error, refused bool) {
 	h.report(now)
 }
 
-// listed notes that the sink has received a list.
+// listed records that the sink has received a list, so the API server answers lists.
 func (h *health) listed() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -11,9 +11,10 @@ import (
 // Backoff computes the pauses after failed accepts. The zero value is ready to use.
 type Backoff struct{ pause time.Duration }
 
-// The first pause is short, because most failures concern only one client: it has gone away before
-// the server called accept(2). The longest pause is 1 s: when descriptors are free again, clients
-// wait at most this long.
+// These are the shortest and the longest pause after a failed accept. The first pause is short,
+// because most failures concern only one client, which has gone away before the server called
+// accept(2). The longest pause is 1 s: when descriptors are free again, clients wait at most this
+// long.
 const (
 	minPause = 5 * time.Millisecond
 	maxPause = time.Second

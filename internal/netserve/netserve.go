@@ -212,7 +212,8 @@ func (g *Group) makeRoom(c *conn) bool {
 	return true
 }
 
-// giveRoom frees the place of a connection, and wakes one connection that waits.
+// giveRoom is called when a connection no longer needs its place in the Group. It wakes one
+// connection that waits for a place.
 func (g *Group) giveRoom(c *conn) {
 	g.served.Remove(c)
 	g.wakeOne()

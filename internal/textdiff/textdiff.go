@@ -124,14 +124,16 @@ type occurrence struct{ inA, inB, atB int32 }
 type matcher struct {
 	a, b []string
 	runs []run // in order
-	// Equal lines have equal numbers, from 1. A line gets its number only when the matcher needs
-	// it. Most lines never need a number, because most of a configuration stays the same.
+	// ids gives each line of text a number from 1, so that equal lines have equal numbers. A line
+	// gets its number only when the matcher needs it. Most lines never need one, because most of a
+	// configuration stays the same.
 	ids        map[string]int32
 	numA, numB []int32
 	seen       []occurrence // by number
 }
 
-// maxMatchDepth is the largest depth of recursion. Real texts need less.
+// maxMatchDepth bounds the recursion of match. The diff of real texts needs less; at the limit,
+// match treats the rest of the lines as different.
 const maxMatchDepth = 64
 
 // match finds the equal runs of a[a0:a1] and b[b0:b1], and adds them to m.runs.

@@ -196,7 +196,7 @@ func (b *endpointsInbox) confirm(now time.Time) {
 	}
 }
 
-// take returns a snapshot of everything that has arrived.
+// take returns a snapshot of the services with all changes that have arrived so far.
 func (b *endpointsInbox) take() EndpointsSnapshot {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -117,8 +117,8 @@ func (r *Replay) Update(now time.Time) (Snapshot, bool) {
 	return *r.latest, true
 }
 
-// setReadyNodes passes the ready nodes that differ from the last ones to the Tracker. nil changes
-// nothing.
+// setReadyNodes passes the nodes with a ready pod to the Tracker, for each service for which they
+// have changed. nil changes nothing.
 func (q *queue) setReadyNodes(ready map[string][]string) {
 	if ready == nil {
 		return

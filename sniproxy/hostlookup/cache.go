@@ -176,8 +176,8 @@ type Entry struct {
 	// Level is the Level that a lookup would return now. Miss means that a lookup would ask the
 	// source first.
 	Level Level
-	// Left is how long the entry keeps this Level if the cache does not replace the entry. It is 0
-	// if Level is Miss.
+	// Left is how long the entry keeps this Level, if the cache does not replace the entry before.
+	// It is 0 if Level is Miss.
 	Left time.Duration
 	// Expires is the end of the TTL of the source's last answer, past or future. A later failure of
 	// the source does not change it. After Expires, an endpoint may still be served for

@@ -287,8 +287,8 @@ func (ec *epollConn) handOver(backend net.Conn) {
 	ec.release()
 }
 
-// maxLingerReads is how many times in a row the loop reads and drops bytes of one connection. After
-// that, the loop serves other connections first.
+// maxLingerReads is how many times in a row the loop reads from one connection and drops the bytes.
+// After that, the loop serves other connections first.
 const maxLingerReads = 16
 
 // sendAnswer writes Step.Data to the client, and ends the direction to the client.

@@ -96,8 +96,8 @@ func (e *Expected) forget(now time.Time) {
 	maps.DeleteFunc(e.zones, func(_ string, h *history) bool { return h.max() == 0 })
 }
 
-// history contains numbers of pods of one zone over time. past contains each number that is greater
-// than all later numbers, the greatest first.
+// history remembers how many pods one zone has had. present is the number now. past contains each
+// earlier number that was greater than all numbers after it, the greatest first.
 type history struct {
 	present int
 	past    []pastCount

@@ -64,7 +64,7 @@ func (b *bench) round(ctx context.Context, n int, r peer.Router) ([]report.Point
 	return points, nil
 }
 
-// process starts one process of a router and measures it at several sizes.
+// process starts a router as one process and measures it at several sizes, one after the other.
 func (b *bench) process(ctx context.Context, n int, r peer.Router, stages []stage) []report.Point {
 	points := make([]report.Point, len(stages))
 	defer b.loop.Reset()

@@ -25,7 +25,7 @@ const (
 	nameLength  = 36
 )
 
-// layout has the places of columns and rows.
+// layout contains the positions of the columns and rows in the picture.
 type layout struct {
 	*chart
 	x          []float64 // left edge of each column

@@ -57,8 +57,9 @@ func (c *cutConn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// WriteSegments writes b in pieces of n bytes. If n is 0, it writes b in one piece. It uses the
-// argument before as a connection uses Cuts.Before. The argument may be nil.
+// WriteSegments writes b in pieces of n bytes. If n is 0, it writes b in one piece. Before piece
+// number i, from 0, it calls the function before with i, as a connection calls Cuts.Before. before
+// may be nil.
 func WriteSegments(w io.Writer, b []byte, n int, before func(i int) error) error {
 	if n <= 0 {
 		n = len(b)

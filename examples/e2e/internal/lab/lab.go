@@ -176,7 +176,8 @@ func Until(ctx context.Context, what string, within time.Duration, check func(co
 		if err == nil {
 			return time.Since(start), nil
 		}
-		// If check fails now only because the time is over, keep the earlier error.
+		// When the time is over, check may fail only for this reason. Then keep the earlier error,
+		// which says more.
 		if last == nil || deadline.Err() == nil {
 			last = err
 		}

@@ -32,7 +32,7 @@ const (
 	takeOver = 22 * time.Second
 	// handOver is the longest allowed time from a clean stop of the leader until another terminator
 	// has applied a change. It is shorter than takeOver, because a leader that stops releases the
-	// Lease.
+	// Lease, so the other terminator need not wait until the Lease expires.
 	handOver = 6 * time.Second
 	elected  = "elected" // the service that both terminators follow
 )

@@ -296,7 +296,8 @@ func reportAgent(report *scenario.Report, few, many agentFigures) {
 	report.Add(row)
 }
 
-// scaleTerminator contains the arguments of a terminator and the path of its configuration.
+// scaleTerminator is a terminator for the measurement: its arguments, and the path of the
+// configuration that it writes.
 type scaleTerminator struct {
 	machine *lab.Machine
 	argv    []string

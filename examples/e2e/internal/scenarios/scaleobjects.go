@@ -27,7 +27,8 @@ type fleet struct {
 // streams of one connection.
 const atOnce = 16
 
-// newFleet returns a fleet whose client uses small requests and responses.
+// newFleet returns a fleet of nodes. Its client sends and receives protobuf, which is smaller than
+// JSON, so the client itself costs the API server little.
 func newFleet(config *rest.Config, nodes int) (*fleet, error) {
 	config = rest.CopyConfig(config)
 	config.ContentType = runtime.ContentTypeProtobuf

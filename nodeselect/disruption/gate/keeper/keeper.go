@@ -221,7 +221,7 @@ func (k *Keeper) next(ctx context.Context, in gate.Input, grants []gate.Grant, c
 	return live, nil
 }
 
-// maxAsked is the number of agents that a Keeper asks at the same time.
+// maxAsked is the largest number of agents that a Keeper asks at the same time.
 const maxAsked = 50
 
 // askAgents asks the agents of granted nodes whether they answer "up". Element i of the result is

@@ -204,15 +204,17 @@ func (s Store) decideOnce(ctx context.Context, decide func([]gate.Grant) (Change
 	return s.take(ctx, decision, changes.Taken)
 }
 
-// take makes pending Leases for the grants, writes the decision Lease, and then removes the mark
-// "pending" from the Leases.
+// take stores the grants in three steps. First it creates a pending Lease for each grant. Then it
+// writes the decision Lease; if another process has written it in the meantime, take fails. Last it
+// removes the mark "pending" from the Leases of the grants.
 func (s Store) take(ctx context.Context, decision *coordinationv1.Lease, grants []gate.Grant) (err error) {
 	var made []*coordinationv1.Lease
 	defer func() {
 		if err == nil {
 			return
 		}
-		// If this fails, another process removes the Leases later.
+		// If the deletion fails, the pending Leases stay. Another process removes them when they
+		// are older than PendingTimeout.
 		for _, l := range made {
 			_ = s.end(ctx, l)
 		}

@@ -143,7 +143,8 @@ func (r Router) problems(s Size) []string {
 	return problems
 }
 
-// others returns the share of the router's processor that other processes used, over all points.
+// others returns the share of the processor time on the router's processor that other processes
+// used, over all measurements.
 func (r Result) others() Spread {
 	var all []float64
 	for _, router := range r.Routers {
