@@ -50,7 +50,8 @@ func (s *State) UnmarshalText(text []byte) error {
 }
 
 // Admin is the administrative state in an answer. The zero Admin means that the answer does not
-// name it. [Reply.MostRestrictive] picks the larger of two Admins.
+// name it. A larger Admin keeps more traffic away from the server; [Reply.MostRestrictive] picks
+// the larger of two.
 type Admin uint8
 
 const (

@@ -248,8 +248,8 @@ func (r *Router) append(t *text, maps map[string]string, hostKnown bool) {
 	t.line("use_backend %[var(txn.backend)] if { var(txn.backend) -m found }")
 }
 
-// MaxPoints is the largest number of points in the values of Router.Shift and Frontend.Close. It
-// means all requests or all responses.
+// MaxPoints is the number of points that stands for all requests in Router.Shift, and for all
+// responses in Frontend.Close: 5,000 points are half of them.
 const MaxPoints = 10_000
 
 // appendShift renders the look-ups in the maps Shift and ShiftParts. HAProxy makes one look-up for

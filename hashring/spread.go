@@ -69,8 +69,8 @@ func (r *Ring) AppendSpread(dst []Node, key string, k int) []Node {
 	var zones [16]turn
 	turns := r.turns(zones[:0], digest, k)
 
-	// All zones share one buffer. After the selection in a zone, only the front of its part of the
-	// buffer is in use, and the next zone uses the rest.
+	// All zones share one buffer. The nodes that were selected in a zone stay at the front of its
+	// part of the buffer, and the next zone uses the rest.
 	var stack [stackSlots + stackK]uint64
 	buf := stack[:]
 	if k > stackK {

@@ -96,9 +96,9 @@ func (g *group) costBound(want float64) float64 {
 // whose cost is at most bound has a score of at most this limit.
 //
 // With x = bound*weight, the exact limit is the fraction 1-exp(-x) of the range of scores. The
-// method uses x/(1+x/2), which is never less than that fraction. A
-// relative margin covers the rounding of costs. An absolute margin covers the 19 bits of a score
-// that do not affect the cost.
+// method uses x/(1+x/2), which is easier to compute and never less than that fraction. It makes the
+// limit a little larger still: by a relative margin because costs are rounded, and by an absolute
+// margin because 19 bits of a score do not affect the cost.
 func (b band) limit(bound float64) uint64 {
 	x := bound * b.weight * (1 + 1.0/(1<<40))
 	if x > 2 { // includes +Inf, which the division below cannot handle

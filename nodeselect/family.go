@@ -42,7 +42,8 @@ func familyOf(svc *corev1.Service) ipFamily {
 	return anyFamily
 }
 
-// findFamily sets the fields family and ofFamily of p.
+// findFamily sets p.family to the IP family that the addresses of all members share, or to
+// anyFamily. It also sets p.ofFamily, which makes the pool for a service with another family.
 func (p *Pool) findFamily() {
 	p.family = anyFamily
 	for i := range p.members {

@@ -113,8 +113,9 @@ func (r refusal) outcome() Outcome {
 	return Rejected
 }
 
-// alertRecord returns the TLS record with an alert. The record is not encrypted, because no keys
-// exist before the handshake.
+// alertRecord returns the TLS record that carries an alert. description is the code of the alert
+// (AlertDescription in RFC 8446). The record is not encrypted, because no keys exist before the
+// handshake.
 func alertRecord(c clientInfo, description byte) []byte {
 	version := uint16(versionTLS12)
 	if c.legacy != 0 {

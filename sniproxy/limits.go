@@ -92,7 +92,7 @@ func (s *Server) makeRoomFor(client netip.AddrPort) bool {
 	return err == nil
 }
 
-// limitError returns the error of this package for an error of fairshare.
+// limitError converts an error of package fairshare into the corresponding error of this package.
 func limitError(err error) error {
 	switch {
 	case errors.Is(err, fairshare.ErrFull):

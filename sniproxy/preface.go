@@ -240,8 +240,8 @@ func checksumMatches(header []byte, tlvs []proxyproto.TLV) bool {
 	if !slices.ContainsFunc(tlvs, func(t proxyproto.TLV) bool { return t.Type == proxyproto.PP2_TYPE_CRC32C }) {
 		return true
 	}
-	// The TLVs begin after the addresses. The addresses have 0 bytes in the family UNSPEC, 12 in
-	// IPv4, 36 in IPv6, and 216 in Unix.
+	// The TLVs of the header begin after the addresses. The family says how many bytes the
+	// addresses have: 0 for UNSPEC, 12 for IPv4, 36 for IPv6, and 216 for Unix.
 	at := 16 + [4]int{0, 12, 36, 216}[header[13]>>4&3]
 	for at+3 <= len(header) {
 		end := at + 3 + int(binary.BigEndian.Uint16(header[at+1:]))

@@ -149,7 +149,8 @@ func (c Control) begin(w http.ResponseWriter, r *http.Request) {
 		c.Drainer.countControl(e, 1)
 		defer c.Drainer.countControl(e, -1)
 	}
-	// The wait may be longer than the WriteTimeout of the server.
+	// Remove the write time-out of this response, because the drain may last longer than the
+	// WriteTimeout of the server.
 	control := http.NewResponseController(w)
 	_ = control.SetWriteDeadline(time.Time{})
 	c.Drainer.Begin()

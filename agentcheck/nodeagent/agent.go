@@ -15,11 +15,12 @@ import (
 )
 
 const (
-	// reopenInterval is the pause before Run tries again to open a port. Usually another process
-	// still has the port for a moment, such as the old agent that this process replaces.
+	// reopenInterval is the pause before Run tries again to open a port that another process still
+	// uses. Usually this is the old agent, which this process replaces and which ends within a
+	// moment.
 	reopenInterval = time.Second
-	// A drain by command waits only for the HAProxies that have made a check in the last
-	// activeTime. activeTime is several times the usual agent-inter.
+	// activeTime decides for which HAProxies a drain by command waits: for those that have made a
+	// check within the last activeTime. It is several times the usual agent-inter.
 	activeTime = 30 * time.Second
 	// progressInterval is how often Drain checks which HAProxies have received the answer "drain".
 	progressInterval = 20 * time.Millisecond

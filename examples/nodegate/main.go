@@ -43,7 +43,8 @@ func main() { cli.Main(run) }
 // command is a subcommand.
 type command interface {
 	register(*flag.FlagSet)
-	// check returns an error for a wrong flag. nodes are the arguments that are not flags.
+	// check checks the flags and arguments of the command, and returns an error for the first wrong
+	// one. nodes are the arguments that are not flags.
 	check(nodes []string) error
 	run(ctx context.Context, inv cli.Invocation, s *settings, nodes []string) (code int, err error)
 }

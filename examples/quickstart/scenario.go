@@ -259,7 +259,8 @@ func stepReplace(ctx context.Context, s *system) ([]step, error) {
 	return steps, pause(ctx, observed)
 }
 
-// stepNoFailures counts the requests that failed in the whole run.
+// stepNoFailures adds a row with the number of requests that failed in the whole run. There must be
+// none.
 func stepNoFailures(_ context.Context, s *system) ([]step, error) {
 	sent, failures := s.journal.total()
 	seen := fmt.Sprintf("%d of %d", len(failures), sent)

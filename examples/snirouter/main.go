@@ -71,7 +71,7 @@ func run(ctx context.Context, inv cli.Invocation) int {
 	return cli.ExitOK
 }
 
-// router has the parts of a running snirouter.
+// router holds the parts of a running snirouter.
 type router struct {
 	settings settings
 	log      *slog.Logger

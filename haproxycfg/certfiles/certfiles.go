@@ -74,7 +74,8 @@ type readFile struct {
 	file     certs.File
 }
 
-// Read returns the present files. It reads only the files that have changed since the last Read.
+// Read returns the content of all files of certificates. From disk, it reads only the files that
+// have changed since the last Read.
 func (s *Source) Read(ctx context.Context) certs.Files {
 	paths, err := s.paths()
 	if err != nil {

@@ -21,7 +21,8 @@ type loop struct {
 	// applied is called after each attempt. The loop does not call it if an attempt failed because
 	// the term ended.
 	applied func(Attempt)
-	// leads is called with true when a term begins, and with false when it ends.
+	// The loop calls leads with true when the term of this process as the leader begins, and with
+	// false when the term ends.
 	leads func(bool)
 
 	schedule     schedule
@@ -54,7 +55,8 @@ type forceRequest struct {
 	reply chan Attempt
 }
 
-// ErrNotLeading is the error of Force while another process leads.
+// ErrNotLeading is the error of Controller.Force if another process leads, because only the leader
+// may apply changes.
 var ErrNotLeading = errors.New("another terminator leads")
 
 // run returns when ctx ends.

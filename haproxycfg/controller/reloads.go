@@ -18,8 +18,8 @@ type OldWorkers interface {
 	EndOldest(context.Context) (deploy.EndedWorker, error)
 }
 
-// Waiting says why a permitted change is not in force yet. It is the error of an Attempt
-// whose Outcome is Waits.
+// Waiting says why HAProxy does not run a change yet, although the change was not refused: its
+// reload has to wait. It is the error of an Attempt whose Outcome is Waits.
 type Waiting struct {
 	// Since is the time at which the change began to wait. Until is the time at which the wait
 	// ends at the latest.

@@ -21,7 +21,7 @@ import (
 	"github.com/headgate/headgate/nodeselect/unevenness"
 )
 
-// PodSource is a ClusterSource that can also read the pods of the cluster. Live and Manifests
+// PodSource is a ClusterSource that can also list the pods of the services. Live and Manifests
 // implement it.
 type PodSource interface {
 	// Pods returns the pods of all services.

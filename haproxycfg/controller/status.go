@@ -30,8 +30,8 @@ type Status struct {
 	InForce bool
 	// Servers is the number of servers in the configuration that was last applied.
 	Servers int
-	// Refused describes the latest change if it is not in force because Limit or HAProxy has
-	// rejected it. Otherwise Refused is nil.
+	// Refused describes the latest change, if Limit or HAProxy has rejected it. It is nil if the
+	// latest change is in force.
 	Refused *kube.Changes
 	// Waiting describes a change that Limit and HAProxy accept, but whose reload the Controller
 	// delays. It is nil if there is no such change.

@@ -142,7 +142,7 @@ func (d *Dir) InForce(router haproxycfg.Router) InForce {
 // Servers returns the number of servers of a backend.
 func (f InForce) Servers(backend string) int { return f.servers[backend] }
 
-// HasAgents reports whether a server of the backend has an agent.
+// HasAgents reports whether at least one server of the backend has an agent check.
 func (f InForce) HasAgents(backend string) bool { return f.agents[backend] }
 
 // Backend returns the name of the backend to which a path of the host leads. exact is true for an

@@ -260,7 +260,8 @@ func linesUntilError(data []byte) int {
 	}
 }
 
-// lineReader is a reader that returns at most one line for each Read.
+// lineReader is an io.Reader whose Read returns at most one line, so that the caller knows at which
+// line of the file the parser is.
 type lineReader struct {
 	rest  []byte
 	lines int  // the number of lines that Read has begun

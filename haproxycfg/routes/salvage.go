@@ -41,8 +41,9 @@ func salvage(data []byte) salvaged {
 }
 
 var (
-	// flowList and flowListInside match the key "routes" up to the opening bracket of its list:
-	// flowList for a key at the top level, flowListInside for a key in a mapping in braces.
+	// flowList and flowListInside match the key "routes" of a list that is written in brackets, up
+	// to the opening bracket. flowList matches it at the top level of the file, and flowListInside
+	// matches it inside braces.
 	flowList       = regexp.MustCompile(`(?m)^["']?routes["']?[ \t]*:[ \t]*(&\S+[ \t]+)?\[`)
 	flowListInside = regexp.MustCompile(`["']?routes["']?[ \t\r\n]*:[ \t\r\n]*\[`)
 	// blockList matches the line "routes:" above a list in which each entry begins with a hyphen.

@@ -145,7 +145,8 @@ func build(declarations []declaration, limit int) (Table, []Problem) {
 
 var tooManyRoutes = fmt.Sprintf("there are more than %d routes; this one and all after it are left out", MaxRoutes)
 
-// conflict returns the message about two routes with the same key.
+// conflict returns the message for the later one of two routes with the same host, path and
+// exactness.
 func conflict(first, later *declaration) string {
 	what := "is declared differently"
 	if first.equal(later.Route) {

@@ -81,7 +81,7 @@ func (s Socket) Apply(ctx context.Context, p Plan) (Result, error) {
 	return a.result, a.err()
 }
 
-// groups cuts a list of commands into groups. The commands of a group are about the same server.
+// groups cuts a list of commands into groups of consecutive commands about the same server.
 func groups(commands []Command) [][]Command {
 	var all [][]Command
 	from := 0

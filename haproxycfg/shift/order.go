@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Order describes how a route moves to one of its clusters.
+// Order says to which cluster a route moves, in which steps, and when errors pause the move.
 type Order struct {
 	// Route is the name of the route: its host and path, with "=" before an exact path (see
 	// routes.Route.Name).
@@ -171,7 +171,8 @@ func (o Order) check() error {
 	return nil
 }
 
-// Counters count the responses of one or several clusters of a route since the start of a worker.
+// Counters count the responses of one or several clusters of a route since an HAProxy worker
+// started.
 type Counters struct {
 	Requests, Errors uint64 // Errors counts the responses with a status of 5xx
 }

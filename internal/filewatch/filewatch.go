@@ -40,7 +40,7 @@ type Watcher struct {
 	noEvents bool // for tests: use no fsnotify
 }
 
-// hangup wakes all running Watchers of the process.
+// hangup lets Refresh wake all running Watchers of the process.
 var hangup = struct {
 	mu   sync.Mutex
 	next chan struct{} // closed by the next Refresh

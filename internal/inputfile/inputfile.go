@@ -185,8 +185,9 @@ func failed(path, format string, args ...any) error {
 	return &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf(format, args...)}
 }
 
-// steps reads a file in steps of at most 1 MiB, and counts the steps. The function answer gives up
-// after 3 s without a step, so it does not give up while a slow file system reads a large file.
+// steps reads a file in steps of at most 1 MiB, and counts the steps. Another function watches this
+// count and gives up after 3 s without a step. So a slow file system may need longer than 3 s for a
+// large file.
 type steps struct {
 	f        *os.File
 	progress *atomic.Int64

@@ -150,9 +150,9 @@ func ceil(a, b int) int { return (a-1)/b + 1 }
 // logChance returns the logarithm of the probability that a random set of k of n nodes has at most
 // m nodes in each of t waves of equal size.
 func logChance(n, t, k, m int) float64 {
-	// The number of such sets is the coefficient of x^k in the product over all waves of
-	// sum_{j<=m} C(size, j) x^j. Replacing x by x*scale keeps the coefficients in the range of a
-	// float64.
+	// The number of such sets is the coefficient of x^k in the product, over all waves, of the
+	// polynomial sum_{j<=m} C(size, j) x^j. These coefficients may be too large for a float64. So
+	// compute with x*scale in place of x, which makes the coefficients smaller.
 	scale := float64(k) / float64(n)
 	polynomial := make([]float64, k+1)
 	polynomial[0] = 1

@@ -76,9 +76,9 @@ func (c *candidate) pod() Pod {
 	}
 }
 
-// compareCandidates orders candidates by address, and then by name. Candidates with the same
-// address and the same name describe the same pod. Of these, the best candidate comes first: the
-// one from the newest EndpointSlice, and then the one with the best condition.
+// compareCandidates orders candidates by address, and then by name. Several candidates with the
+// same address and the same name describe the same pod. The one from the newest EndpointSlice comes
+// first. If several slices are equally new, the one with the best condition comes first.
 func compareCandidates(a, b candidate) int {
 	if c := cmp.Or(a.addr.Compare(b.addr), strings.Compare(a.name, b.name)); c != 0 {
 		return c

@@ -80,7 +80,8 @@ type Snapshot struct {
 	// subsets stable, Select starts from the subset of each service in the latest earlier Snapshot
 	// that contains the service, or else from its subset in Watcher.Current.
 	Selection nodeselect.Selection
-	// Changed names the nodes and services that differ from the previous Snapshot.
+	// Changed names the nodes and services that are different in this Snapshot and the previous
+	// one.
 	Changed nodeselect.Changed
 	// Err is nil while the API server answers and its answers are plausible. Otherwise Err states
 	// what is wrong and since when, and the other fields are the last good state.

@@ -14,7 +14,8 @@ import (
 	kjson "k8s.io/apimachinery/pkg/util/json"
 )
 
-// maxNesting is the largest depth of lists within lists. kubectl prints no list within a list.
+// maxNesting is how deep lists may lie within lists in a manifest. kubectl prints no list within a
+// list.
 const maxNesting = 4
 
 // listWithoutKind is the message for a list without a kind. The list is probably truncated, because

@@ -58,9 +58,9 @@ type Estimate struct {
 	Pods   int    `json:"pods"`
 	// Connections is the number of effective connections.
 	Connections float64 `json:"connections"`
-	// P50 and P99 are loads of the busiest pod, as multiples of the mean load of all pods. The
-	// busiest pod has a higher load than P50 with a probability of 50%, and a higher load than P99
-	// with a probability of 1%.
+	// P50 and P99 describe the load of the busiest pod, as a multiple of the mean load of all pods.
+	// The load of the busiest pod is at most P50 with a probability of 50%, and at most P99 with a
+	// probability of 99%.
 	P50 float64 `json:"p50"`
 	P99 float64 `json:"p99"`
 	// Idle is the expected number of pods without traffic.

@@ -55,8 +55,8 @@ func parseAddr(s string) (addr, error) {
 	return a, nil
 }
 
-// maxAddr is the length in bytes of the longest endpoint, which is a name with a final dot and a
-// port. A character outside ASCII has up to 4 bytes, so a name has up to 4 times MaxName bytes.
+// maxAddr is the length, in bytes, of the longest Addr of an Endpoint: a name with a final dot and
+// a port. A character outside ASCII has up to 4 bytes, so a name has up to 4 times MaxName bytes.
 const maxAddr = 4*hostname.MaxName + len(".:65535")
 
 func splitAddr(s string) (addr, error) {

@@ -161,8 +161,8 @@ func name[T ~uint8](v T, names ...string) string {
 
 // Result describes a connection that has ended.
 type Result struct {
-	// By is the party that ended the connection. If a side failed, By is this side. If both sides
-	// ended cleanly, By is the side that ended its direction first.
+	// By is the party that ended the connection: the side that failed, or, if no side failed, the
+	// side that ended its direction first.
 	By Party
 	// Phase is the phase in which the connection ended.
 	Phase Phase

@@ -494,7 +494,8 @@ func (c *Controller) stats(ctx context.Context) ([]runtimeapi.Stat, error) {
 	return worker.Stats(ctx)
 }
 
-// proxyStats does the same as stats, but leaves out the rows of servers.
+// proxyStats returns the rows of "show stat" for frontends and backends, without the rows of
+// servers.
 func (c *Controller) proxyStats(ctx context.Context) ([]runtimeapi.Stat, error) {
 	worker, err := c.Dir.Runtime.Worker(ctx)
 	if err != nil {

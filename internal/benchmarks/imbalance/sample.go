@@ -19,7 +19,8 @@ const (
 	sampleTime = 5 * time.Millisecond
 )
 
-// sample returns the points from now until ctx ends.
+// sample measures the load of the pods at regular times until ctx ends, and returns one point for
+// each time.
 func sample(ctx context.Context, pods []*pod) []point {
 	var points []point
 	start := time.Now()

@@ -30,7 +30,7 @@ type Node struct {
 	Since time.Time
 }
 
-// Input has all facts on which a decision depends.
+// Input contains all facts on which the answers of a Gate depend.
 type Input struct {
 	Budget  disruption.Budget
 	Applied []Applied // the configurations in force, at least one

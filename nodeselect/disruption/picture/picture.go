@@ -187,7 +187,8 @@ func (c *chart) summary() string {
 	return text
 }
 
-// blocked returns the number of blocked services. They are the first rows.
+// blocked returns how many services are blocked, that is, have used up a limit, so that no further
+// node of them may go. These services are the first rows of the picture.
 func (c *chart) blocked() int {
 	n := 0
 	for n < len(c.services) && len(c.services[n].blocked) > 0 {

@@ -97,7 +97,8 @@ func newLayout(c *chart) *layout {
 	return l
 }
 
-// longestName returns the height of the longest name of a node. Names are written upwards.
+// longestName returns how much height the longest name of a node needs. The names are written
+// upwards.
 func (l *layout) longestName() float64 {
 	longest := 0
 	for _, n := range l.nodes {

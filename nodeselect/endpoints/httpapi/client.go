@@ -73,8 +73,8 @@ type Answer struct {
 	// Known means that a server has answered at least once. Until then, Pods is empty and means
 	// nothing.
 	Known bool
-	// Pods are the pods in the last good answer, sorted by address. Answers share them, so the
-	// receiver must not change them.
+	// Pods are the pods in the last good answer, sorted by address. Later Answers may contain the
+	// same slice, so the receiver must not change it.
 	Pods []endpoints.Pod
 	// Revision names the content of Pods. Equal pods have equal revisions.
 	Revision string

@@ -133,7 +133,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// received is an answer that a client has received and checked.
+// received is an answer of a server that the client has decoded and found correct.
 type received struct {
 	revision string
 	age      time.Duration

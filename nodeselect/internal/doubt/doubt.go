@@ -59,8 +59,9 @@ func (d *Doubt[K]) Seen(key K) bool {
 	return len(d.missing) == 0 && d.Clear()
 }
 
-// Appeared notes that the API server has some object again. If the doubtful list was empty, the
-// time ConfirmAfter begins now. Appeared returns true if the time has begun now.
+// Appeared tells the Doubt that the API server has some object again. If the doubtful list was
+// empty, the time ConfirmAfter, after which missing objects are removed, begins only now. Appeared
+// returns true if it begins now.
 func (d *Doubt[K]) Appeared(now time.Time) bool {
 	if !d.empty {
 		return false

@@ -165,8 +165,8 @@ func (h *history) newStep(to string, set []hostlookup.Endpoint, removed []string
 // remember appends s to the steps. If the steps then exceed a limit, it drops the oldest steps.
 func (h *history) remember(s step) {
 	if s.size > h.limits.step {
-		// s is too large to keep. Without s, the older steps do not lead to the present version. So
-		// drop all steps.
+		// s is too large to be stored. Without s, the older steps do not lead to the present
+		// version any more, so drop them all.
 		h.steps, h.size = nil, 0
 		return
 	}

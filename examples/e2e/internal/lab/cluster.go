@@ -49,8 +49,8 @@ type Cluster struct {
 	// routed are the nodes that addRoutes has connected: each node in this list has routes to the
 	// pods of every other node in the list.
 	routed []*Node
-	// made is the number of all nodes that the cluster has ever had. With it, a new node gets
-	// addresses that no earlier node had.
+	// made counts all nodes that the cluster has ever had. The addresses of a new node depend on
+	// it, so no earlier node had them.
 	made int
 }
 

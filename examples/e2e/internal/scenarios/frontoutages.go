@@ -129,7 +129,8 @@ func (f *Fronts) lossRow(log *httpload.Log[pod.Answer], from, end time.Time, wit
 	return row
 }
 
-// haproxyKilled kills the HAProxy of one of two front proxies. Its connections are lost.
+// haproxyKilled kills the HAProxy process of one of two front proxies. The requests on its
+// connections are lost.
 func (f *Fronts) haproxyKilled(ctx context.Context, report *scenario.Report, addr string, _ *lab.Node) error {
 	load := f.load(ctx, addr, nil)
 	defer load.Stop()

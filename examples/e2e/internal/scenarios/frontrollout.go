@@ -187,7 +187,8 @@ var frontRestart = scenario.Scenario[*Env]{
 	About: "a front proxy restarts behind checks of 1 s, and no request of HTTP/1 and HTTP/2 fails",
 	Run: withFronts("restarted", frontPods, 0, func(ctx context.Context, f *Fronts, report *scenario.Report) error {
 		for range 2 {
-			// The balancer needs two failed checks, which take up to 2 s.
+			// Keep each front proxy for 5 s after the start of its drain: the balancer stops using
+			// it after two failed checks, which take up to 2 s.
 			if _, err := f.start(ctx, "", "-drain-delay", "5s"); err != nil {
 				return err
 			}

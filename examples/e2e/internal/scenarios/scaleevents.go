@@ -46,8 +46,8 @@ var nodeEvents = []nodeEvent{
 // otherAddr returns a second address for node i. No other node has it.
 func otherAddr(i int) string { return fmt.Sprintf("10.200.%d.%d", i>>8&0xff, i&0xff) }
 
-// serversAt returns a text that the configuration contains for each server at an address, and for
-// no other server. The reason: the name of a server begins with its address and port.
+// serversAt returns a text that occurs in the configuration once for each server at the address
+// addr, and nowhere else: the name of a server begins with its address and port.
 func serversAt(addr string) []byte { return []byte(" " + addr + ":") }
 
 // holds reports whether the configuration shows the effect of the event.

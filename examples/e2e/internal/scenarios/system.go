@@ -241,8 +241,8 @@ func manifestRank(file string) int {
 	return 10
 }
 
-// Restore undoes the changes that an interrupted scenario left behind. It sets the state of the
-// whole system and waits until the system has that state.
+// Restore undoes the changes that an interrupted scenario has left behind: it sets the whole system
+// to its initial state, and waits until the effects are visible.
 func (s *System) Restore(ctx context.Context) error {
 	var errs []error
 	for _, c := range s.Clusters {
