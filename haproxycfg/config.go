@@ -115,8 +115,8 @@ type Defaults struct {
 	Timeouts
 	// Client is the longest time that HAProxy waits for data from a client; 0 means 60s.
 	Client time.Duration
-	// ClientFin replaces Client after one side has closed its direction of the connection; 0 means
-	// 30s.
+	// ClientFin is the longest time that HAProxy waits for data from a client after one side has
+	// closed its direction of the connection; it then applies instead of Client. 0 means 30s.
 	ClientFin time.Duration
 	// HTTPRequest is the longest time that a client may need to send the request line and all
 	// headers of a request; 0 means 10s.

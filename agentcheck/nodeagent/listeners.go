@@ -36,7 +36,8 @@ type Listeners struct {
 	mu     sync.Mutex
 	closed bool
 	ports  map[uint16]*port
-	// serving counts the goroutines that run serve. The goroutine of a closed port may still run.
+	// serving counts the goroutines that serve the ports. The goroutine of a port that Update has
+	// closed may still run.
 	serving sync.WaitGroup
 }
 

@@ -297,7 +297,7 @@ func (s *system) awaitVisits(ctx context.Context, start time.Time, services ...s
 	return err
 }
 
-// awaitChecks returns when HAProxy uses the answers that the agents give now.
+// awaitChecks waits until HAProxy has read and uses the answers that the agents give now.
 func awaitChecks(ctx context.Context, agents []agent) error {
 	before := make([]int, len(agents))
 	for i, a := range agents {

@@ -23,9 +23,10 @@ import (
 //
 //   - something other than a server or the value of a variable has changed, except a change of maps
 //     alone for which Dir.SetMap suffices;
-//   - HAProxy cannot make the change at run time: before 3.0 a backend needs more slots, or a
-//     server has other words; servers track each other; the backend chooses servers by a hash;
-//   - more than MaxReplaced servers have other words;
+//   - HAProxy cannot make the change at run time: before 3.0, a backend needs more slots, or the
+//     options in a server line have changed; servers track each other; the backend chooses servers
+//     by a hash;
+//   - the options have changed in the lines of more than MaxReplaced servers;
 //   - a command has failed.
 //
 // After a reload, Apply corrects servers that have an older state from the state file.

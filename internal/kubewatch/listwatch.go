@@ -47,9 +47,10 @@ type listWatch struct {
 	running      sync.WaitGroup
 }
 
-// begin counts a request that starts. After a call of l.wait, begin counts nothing and returns
-// false, and the caller must not send the request. Such a call can happen, because the Reflector
-// lists in a goroutine that may run longer than the Reflector.
+// begin must be called before each request. It counts the request, so that l.wait can wait for its
+// end, and returns true. After a call of l.wait, it returns false, and the caller must not send the
+// request. This can happen, because the Reflector lists in a goroutine that may run longer than the
+// Reflector.
 func (l *listWatch) begin() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

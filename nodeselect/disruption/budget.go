@@ -21,8 +21,8 @@ type Budget struct {
 	// in no subset do not count.
 	OneZone bool
 	// Share is the largest share of all nodes that may be away, from 0 to 1. 0 means no limit. The
-	// number of nodes that may be away is rounded down, but it is at least 1. A node in no subset
-	// is one of all nodes, but it never counts as a node that is away.
+	// number of nodes that may be away is rounded down, but it is at least 1. A node that is in no
+	// subset counts as one of all nodes, but never as a node that is away.
 	Share float64
 	// Last lets the last node of a service go. If Last is false, one node of each service stays,
 	// even if Service allows more to be away. So if a service has a single node, this node may not

@@ -50,8 +50,8 @@ type EndpointsSnapshot struct {
 	// Synced is true when the first list has arrived. Before that, all fields except Err and Since
 	// are empty.
 	Synced bool
-	// Services have the EndpointSlices of each service. Services.Pods returns the pods of a service
-	// port.
+	// Services contains the EndpointSlices of each service. Its method Pods returns the pods of a
+	// service port.
 	Services endpoints.Services
 	// Changed names the services that differ from the previous snapshot, as "namespace/name",
 	// sorted. In the first snapshot with Synced, these are all services.
@@ -223,7 +223,8 @@ func (b *endpointsInbox) take() EndpointsSnapshot {
 	return s
 }
 
-// endpointsFollower compares each snapshot with the previous one, and calls the function changed.
+// endpointsFollower compares each snapshot with the previous one. If they differ, it passes the new
+// snapshot to the function changed.
 type endpointsFollower struct {
 	inbox   *endpointsInbox
 	changed func(EndpointsSnapshot)

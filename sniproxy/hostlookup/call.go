@@ -37,7 +37,8 @@ type result struct {
 func failed(err error) result { return result{err: err} }
 
 // A call is one call of the source for one host. Any number of lookups may wait for its result. The
-// call runs in a goroutine of the core. It does not use the contexts of the lookups.
+// call runs in a goroutine of the core. It does not use the contexts of the lookups, so it
+// continues even if all of them stop waiting.
 type call struct {
 	host     string
 	unwanted chan struct{} // closed if no lookup waits any more before the call of the source begins

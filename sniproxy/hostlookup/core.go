@@ -185,8 +185,9 @@ func (k *core) hit(host string) (*item, Level) {
 	return e, level
 }
 
-// touch makes e the most recently used entry. If another goroutine holds the lock, touch does
-// nothing; a later hit will call touch again.
+// touch makes e the most recently used entry of its LRU list, which needs the lock of the core. If
+// another goroutine holds the lock, touch does not wait and does nothing: a later lookup calls
+// touch again.
 func (k *core) touch(e *item, now int64) {
 	if !k.mu.TryLock() {
 		return

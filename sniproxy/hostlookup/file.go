@@ -19,8 +19,8 @@ import (
 //
 // The first lookup reads the file, unless Load or Watch has read it before. Watch reads the file
 // again after each change, and replaces all hosts in one step. If the file is unreadable or not a
-// JSON array, the File keeps the hosts of the last good reading. If there was no good reading yet,
-// lookups return the error.
+// JSON array, the File keeps the hosts that it has read before. If it has not read the file
+// successfully yet, lookups return the error.
 //
 // Set the fields before the first use, and do not change them afterwards. A File is safe for
 // concurrent use.

@@ -173,7 +173,8 @@ func (gc *goroutineConn) closeBackend() {
 	}
 }
 
-// run calls body, closes both connections and reports the Result.
+// run calls body, which serves the connection until its end. After that, run closes both sockets
+// and reports the Result.
 func (gc *goroutineConn) run(body func()) {
 	gc.setKeepAlive(gc.client)
 	body()

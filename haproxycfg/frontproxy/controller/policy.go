@@ -13,7 +13,8 @@ import (
 
 // PolicyFile follows a file of settings.
 type PolicyFile struct {
-	// Path is the file. Parse reads its content; policy.Parse is such a function.
+	// Path is the path of the policy file. Parse is the function that parses its content, such as
+	// policy.Parse.
 	Path  string
 	Parse func(file string, data []byte) (frontproxy.Settings, error)
 	// LastGood is the path of a copy of the last good content of Path; empty means no copy. If Path

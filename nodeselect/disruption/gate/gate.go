@@ -158,7 +158,7 @@ type Answer struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
-// Blocked is a limit that the named nodes would exceed.
+// Blocked is a limit that would be exceeded if the named nodes went away.
 type Blocked struct {
 	disruption.Blocked
 	// Nodes are nodes that are away and count for the limit, at most maxAway of them.

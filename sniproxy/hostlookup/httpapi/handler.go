@@ -113,9 +113,10 @@ func (h *Handler) Waiting() int {
 	return h.waiters.Count()
 }
 
-// StopWaiting answers the requests that wait for a change. The Handler answers later requests
-// without waiting. Pass StopWaiting to http.Server.RegisterOnShutdown, because http.Server.Shutdown
-// waits for the end of all requests.
+// StopWaiting makes the Handler answer all requests that wait for a change, although nothing has
+// changed. After this call, the Handler also answers each new request without waiting. Pass
+// StopWaiting to http.Server.RegisterOnShutdown, because http.Server.Shutdown waits for the end of
+// all requests.
 func (h *Handler) StopWaiting() {
 	h.init()
 	h.waiters.Stop()

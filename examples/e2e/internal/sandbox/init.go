@@ -98,8 +98,8 @@ func private() error {
 // privateOutsideChroot does for a process in a chroot what the function private does for others. In
 // a chroot "/" is not a mount, so the mount that contains the chroot must become private. To reach
 // this mount, the process leaves the chroot: it changes its root to a directory below its working
-// directory, and afterwards goes up through ".." (see chroot(2)). It returns to the chroot through
-// a directory that it has kept open.
+// directory, and afterwards goes up through ".." (see chroot(2)). Before that, it opens the root of
+// the chroot, and through this descriptor it returns to the chroot at the end.
 func privateOutsideChroot() error {
 	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

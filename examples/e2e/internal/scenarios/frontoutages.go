@@ -31,7 +31,8 @@ var frontOutages = scenario.Scenario[*Env]{
 	About:  "pods, a node, a zone, HAProxy, discovery or the API server are lost: only what the lost part held is affected",
 	Within: 6 * time.Minute,
 	Run: withFronts("outages", frontPods/2, frontPods/2, func(ctx context.Context, f *Fronts, report *scenario.Report) error {
-		// The zone of the front proxies has a second node with the other half of the pods.
+		// Give the zone of the front proxies a second node, and start the other half of the pods of
+		// the zone on it.
 		second, err := f.Cluster.AddNode(ctx, lab.NodeSpec{Name: f.Cluster.Name + "-a2", Zone: f.Local.Spec.Zone})
 		if err != nil {
 			return err
