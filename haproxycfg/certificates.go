@@ -107,9 +107,9 @@ func observeServerName(t *text, names string) {
 }
 
 // lookUpCovered renders two look-ups in the map names. The variable key contains
-// "FINGERPRINT/HOST". The first look-up searches for key itself, and stores the result in the
-// variable byName. The second look-up replaces the first label of the host by "*", and stores the
-// result in the variable byWildcard.
+// "FINGERPRINT/HOST". The first look-up searches the map for this key, and stores the value that it
+// finds in the variable byName. The second look-up searches for the key with "*" in place of the
+// first label of the host, and stores the value in the variable byWildcard.
 func lookUpCovered(t *text, names, key, byName, byWildcard string) {
 	lookUp := func(variable, convert string) {
 		t.line("http-request set-var(txn." + variable + ") 'var(txn." + key + ")" + convert + `,map_str("` + names + `")'`)

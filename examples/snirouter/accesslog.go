@@ -16,7 +16,8 @@ import (
 // keptFaults is the number of faults that accessLog keeps for the status page.
 const keptFaults = 50
 
-// accessLog writes one line for each connection, and keeps the last faults for the status page.
+// accessLog writes one line for each connection. It also keeps the latest connections with a fault,
+// for the status page.
 type accessLog struct {
 	log       *slog.Logger
 	sample    float64 // the share of the connections without a fault that get a line

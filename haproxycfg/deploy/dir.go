@@ -44,9 +44,10 @@ type Dir struct {
 	// Reload, if not nil, makes HAProxy load the files. It returns an error if HAProxy did not load
 	// them. [Reloader.Reload] is such a function. Nil means that another program reloads HAProxy.
 	Reload func(context.Context) error
-	// Redirect, if not nil, makes the running HAProxy send no requests to servers that config does
-	// not contain. config is the text of a haproxy.cfg.
-	// [Reloader.Redirect] is such a function.
+	// Redirect is a function that makes the running HAProxy stop sending requests to the servers
+	// that config does not contain. config is the text of a haproxy.cfg. [Reloader.Redirect] is
+	// such a function. nil means that HAProxy sends requests to these servers until the next
+	// reload.
 	Redirect func(ctx context.Context, config []byte) error
 	// SetMap, if not nil, changes values of a map in the running HAProxy. Dir calls it only for
 	// maps whose field haproxycfg.Map.Runtime is true. file is the path of the map as haproxy.cfg

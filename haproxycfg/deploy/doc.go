@@ -32,7 +32,7 @@
 //	the value of a variable                    at run time    at run time
 //	more servers, and other names              reload         at run time
 //	fewer servers                              at run time    at run time
-//	other words of up to 10 servers            reload         at run time
+//	other options of up to 10 servers          reload         at run time
 //	servers that track others, or are hashed   reload         reload, unless only weight or address
 //	anything else, such as maps and time-outs  reload         reload
 //

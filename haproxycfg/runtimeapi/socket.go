@@ -28,7 +28,7 @@
 //	weight, address, into maintenance, back  at run time         at run time
 //	one more server                          reload (or a slot)  at run time
 //	one server less                          maintenance         at run time: maintenance, then delete
-//	other words of a server                  reload              at run time: delete and add again
+//	other options of a server                reload              at run time: delete and add again
 //	a new backend, its algorithm             reload              reload
 //
 // A slot is a server of the configuration in maintenance, whose address a plan can change. Before

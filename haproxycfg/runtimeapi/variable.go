@@ -34,7 +34,8 @@ func (s Socket) SetVariable(ctx context.Context, name string, value int) error {
 }
 
 // Variable returns the value of a variable of the process. name is the name without "proc.". In
-// contrast to SetVariable, Variable also works through the socket of a master, with Worker.
+// contrast to SetVariable, Variable also works through the socket of a master, if Socket.Worker
+// names the worker.
 func (s Socket) Variable(ctx context.Context, name string) (int, error) {
 	answer, err := s.Do(ctx, "get var proc."+name)
 	if err != nil {

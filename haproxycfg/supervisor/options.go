@@ -42,7 +42,8 @@ type Options struct {
 	// ReadyTimeout is the longest time of one start; 0 means 1 minute. In this time HAProxy reads
 	// its whole configuration.
 	ReadyTimeout time.Duration
-	// StopTimeout is the time from SIGTERM to SIGKILL; 0 means 5 s.
+	// StopTimeout is how long Run waits for HAProxy to end after SIGTERM, before it sends SIGKILL;
+	// 0 means 5 s.
 	StopTimeout time.Duration
 	// Changed, if not nil, receives each new state, one call at a time. Changed may call State, but
 	// no other method of the Supervisor.

@@ -186,8 +186,8 @@ func (s *slice) problem(field, message string) {
 	})
 }
 
-// intern returns one copy of equal strings. Without it, each endpoint would keep its own copies of
-// the names of node and zone.
+// intern returns a copy of s that all equal strings share. Without it, each endpoint would keep its
+// own copies of the names of node and zone.
 func intern(s string) string {
 	if s == "" {
 		return ""

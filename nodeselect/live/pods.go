@@ -28,7 +28,8 @@ type pods struct {
 	byKey   map[string]map[string]bool         // names of the EndpointSlices of each service
 }
 
-// slicePods are the nodes in one EndpointSlice, with the state of their pods.
+// slicePods contains the names of the nodes on which the pods of one EndpointSlice run: the nodes
+// with a ready pod, and the nodes with a pod that terminates but still serves.
 type slicePods struct {
 	service        string // "namespace/name"
 	family         discoveryv1.AddressType

@@ -1,8 +1,8 @@
-// Disruption prints how many nodes may go at a time, and how many waves it takes to replace all
-// nodes of a cluster: with package disruption, and with random batches. It also prints bounds that
-// hold with high probability.
+// Disruption prints how many nodes may go away at the same time, and how many waves it takes to
+// replace all nodes of a cluster: with package disruption, and with random batches. It also prints
+// bounds: with high probability, no method is better than they are.
 //
-//	cd internal/benchmarks && go run ./disruption
+// 	cd internal/benchmarks && go run ./disruption
 //
 // All numbers except the times are the same on every machine.
 package main

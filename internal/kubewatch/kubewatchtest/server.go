@@ -188,8 +188,8 @@ func (s *Server) Forbid(resource string, forbidden bool) {
 }
 
 // Backup returns a function that later restores the present objects and the present version. After
-// the restore, the version of the server is lower than before. If a client then resumes a watch,
-// the server answers that the client's version has expired.
+// the restore, the version of the server is lower than before. If a client then tries to resume a
+// watch from its last version, the server answers that this version has expired.
 func (s *Server) Backup() (restore func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -20,9 +20,9 @@ import (
 // on which the lost part was working. No other request may fail.
 const (
 	lossTime = 3 * time.Second
-	// If a zone is lost, the balancer stops using its front proxy after two failed checks. Each
-	// check times out after 1 s. The clients of this front proxy also need some time until they
-	// time out.
+	// zoneLossTime is how long requests may fail after a zone is lost. The balancer stops using the
+	// front proxy of the zone after two failed checks, and each check times out after 1 s. The
+	// clients of this front proxy also need some time until they time out.
 	zoneLossTime = 6 * time.Second
 )
 

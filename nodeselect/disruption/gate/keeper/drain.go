@@ -39,7 +39,7 @@ func (t Traffic) String() string {
 // call it.
 type TrafficSource func(context.Context, []netip.Addr) (Traffic, error)
 
-// maxTraffic is the largest size, in bytes, of an answer of a terminator.
+// maxTraffic is the largest size, in bytes, of the answer of a terminator to GET /traffic.
 const maxTraffic = 64 << 10
 
 // TrafficURL returns a TrafficSource that reads the page /traffic of a terminator's admin listener.

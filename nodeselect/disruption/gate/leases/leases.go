@@ -97,7 +97,7 @@ func NewClient(config *rest.Config, namespace string) (Client, error) {
 
 // Store keeps the grants of one cluster. Any number of goroutines may use it.
 type Store struct {
-	// Client is the client of the namespace that has the Leases. Required.
+	// Client reads and writes the Leases in their namespace. Required.
 	Client Client
 	// Cluster is the name of the cluster whose nodes are granted. It is a DNS label. The clusters
 	// that share a namespace have different names. Required.
