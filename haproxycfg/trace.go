@@ -34,8 +34,8 @@ func (r *Trace) append(t *text) {
 	}
 }
 
-// requestIDFormat is the log line of a frontend with RequestID: the line of HAProxy's "option
-// httplog", then the ID, and the address of the server.
+// requestIDFormat is the format of the log line of a frontend with RequestID: the line of HAProxy's
+// "option httplog", followed by the ID of the request and the address of the server.
 const requestIDFormat = `'%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r ` +
 	`id=%[var(txn.request_id)] server=%si:%sp'`
 

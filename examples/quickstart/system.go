@@ -28,8 +28,8 @@ import (
 const (
 	nodesPerService = 3 // of the five nodes of a cluster
 	nodesPerCluster = 5 // in system/
-	// agentInterval is shorter than the default of 2 s, because the scenario waits for several
-	// checks.
+	// agentInterval is the pause between two checks of an agent by HAProxy. It is shorter than
+	// HAProxy's default of 2 s, because the scenario waits for several checks.
 	agentInterval = time.Second
 )
 

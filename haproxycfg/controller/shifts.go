@@ -117,7 +117,8 @@ func (c *Controller) addShifts(e *edge.Edge) error {
 	return nil
 }
 
-// backendInForce returns the backend of a route of the configuration in force.
+// backendInForce returns the name of the backend to which HAProxy, with the configuration in force,
+// sends the requests of a route.
 func (c *Controller) backendInForce(route string) (string, error) {
 	host, path, exact, err := routes.ParseName(route)
 	if err != nil {

@@ -148,8 +148,8 @@ func compareNodes(a, b *corev1.Node) int {
 	return strings.Compare(a.Name, b.Name)
 }
 
-// compareServices orders services by namespace and name, as Objects does. If a and b are the same
-// pointer, it does not compare the names.
+// compareServices orders services by namespace and name; nodeselect.Objects has the same order. If
+// a and b are the same pointer, it does not compare the names.
 func compareServices(a, b *corev1.Service) int {
 	if a == b {
 		return 0

@@ -34,8 +34,8 @@ const (
 	minInterval = 100 * time.Millisecond
 )
 
-// faultFunc reports err as the fault of a field. It does nothing if err is nil. The message quotes
-// value unless value is empty.
+// faultFunc is a function that reports the error err about a field of a route. value is the text of
+// the field, which the message quotes unless it is empty. If err is nil, the function does nothing.
 type faultFunc func(field, value string, err error)
 
 // normalRoute returns r in normal form. No other function checks the values of a route. normalRoute

@@ -19,8 +19,9 @@ type Result struct {
 	Busy []string
 }
 
-// BusyError means that Apply could not replace a server with changed words: the server still had
-// connections at the end of Plan.Wait. The server is in service again, with its old words.
+// BusyError means that Apply could not replace a server whose options have changed: the server
+// still had connections at the end of Plan.Wait. The server is in service again, with its old
+// options.
 type BusyError struct{ Backend, Server string }
 
 // Error names the server.

@@ -36,8 +36,8 @@ type ServerState struct {
 	// Check and Agent are the states of the health check and the agent check [srv_check_state,
 	// srv_agent_state].
 	Check, Agent CheckState
-	// CheckStatus, CheckResult and CheckHealth are the result of the last health check, in the
-	// numbers of HAProxy's source [srv_check_status, srv_check_result, srv_check_health].
+	// CheckStatus, CheckResult and CheckHealth describe the last health check, by the numbers that
+	// HAProxy's source defines [srv_check_status, srv_check_result, srv_check_health].
 	CheckStatus, CheckResult, CheckHealth int
 }
 

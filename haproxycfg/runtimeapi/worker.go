@@ -21,8 +21,8 @@ func (s Socket) Streams(ctx context.Context) (int, error) {
 //
 //	0x7f4074281000: proto=tcpv4 src=127.0.0.1:34874 fe=http be=web srv=<none> ts=00 …
 //
-// A command line has the frontend GLOBAL or MASTER. The names of other frontends of HAProxy itself
-// begin with "<".
+// countStreams does not count HAProxy's own streams: a stream of its command line has the frontend
+// GLOBAL or MASTER, and the names of its other frontends begin with "<".
 func countStreams(answer string) int {
 	n := 0
 	for line := range strings.Lines(answer) {

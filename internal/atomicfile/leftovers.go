@@ -38,8 +38,9 @@ func removeLeftovers(dir, base string) {
 	RemoveLeftovers(dir, func(name string) bool { return name == base })
 }
 
-// isTemp reports whether name is "." + a target + up to ten digits, where isTarget returns true for
-// the target. The target may itself end with digits, so isTemp tries each number of digits.
+// isTemp reports whether name is the name of a temporary file: a dot, the name of a target file,
+// and up to ten digits. The function isTarget reports whether a file is such a target. The name of
+// the target may itself end with digits, so isTemp tries each number of digits.
 func isTemp(name string, isTarget func(string) bool) bool {
 	rest, hidden := strings.CutPrefix(name, ".")
 	for end := len(rest) - 1; hidden && end > 0 && len(rest)-end <= maxDigits; end-- {

@@ -217,8 +217,8 @@ var contentSeed = maphash.MakeSeed()
 
 // readAgain reads a file and returns the result. previous is the result of the last read, and zero
 // for the first read. If neither the content nor the error has changed, readAgain returns previous.
-// If the file has problems, objects may be missing for this reason. So readAgain then keeps the
-// objects that only previous has.
+// If the file has problems, the new result may lack objects for this reason. So readAgain then adds
+// the objects that previous contains and the new result does not.
 func readAgain(path string, want wanted, previous file) file {
 	data, err := inputfile.Read(path, MaxFileBytes)
 	if err != nil {

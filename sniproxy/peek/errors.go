@@ -56,8 +56,8 @@ func (*neither) Unwrap() []error { return []error{ErrNotTLS, ErrNotHTTP} }
 
 // NeedMore is the error for too few bytes. Its value is a number of bytes: the name cannot be
 // complete before at least this number of further bytes has arrived. It is 1 if this number is
-// unknown. An error in the bytes can show earlier. NeedMore is never wrapped, so a type assertion
-// finds it.
+// unknown. But Parse may find an error in the bytes earlier. NeedMore is never wrapped, so a type
+// assertion finds it.
 type NeedMore int
 
 func (n NeedMore) Error() string { return fmt.Sprintf("%v, at least %d", ErrNeedMore, int(n)) }

@@ -70,9 +70,9 @@ type Engine struct {
 
 	// Loops is the number of event loops. 0 means GOMAXPROCS.
 	Loops int
-	// Pipes bounds the number of pipes for splice(2). A pipe holds two descriptors. When no pipe is
-	// free, the Engine copies bytes through a buffer instead. 0 means 64, less than 0 means no
-	// pipes.
+	// Pipes bounds the number of pipes for splice(2). A pipe holds two descriptors. When the Engine
+	// needs a pipe and all of them are in use, it copies the bytes through a buffer instead. 0
+	// means 64, less than 0 means no pipes.
 	Pipes int
 	// Portable selects the implementation with goroutines on Linux too.
 	Portable bool

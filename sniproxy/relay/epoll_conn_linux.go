@@ -112,8 +112,8 @@ func (ec *epollConn) start(newSession func(Conn) Session, noDelay bool) {
 	ec.readHello()
 }
 
-// startRelay starts to relay between the client and a backend that is connected already. The
-// backend gets prefix first.
+// startRelay starts to relay between the client and a backend that is connected already. The Engine
+// sends the bytes in prefix to the backend first.
 func (ec *epollConn) startRelay(backend int32, prefix []byte) {
 	ec.side[backendSide].fd = backend
 	ec.phase = PhaseRelay

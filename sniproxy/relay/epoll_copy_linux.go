@@ -94,7 +94,8 @@ func (ec *epollConn) copyBoth() {
 	}
 }
 
-// requeue makes the loop serve this connection again, after the other connections that have events.
+// requeue makes the loop serve this connection again, but only after the other connections that
+// have events.
 func (ec *epollConn) requeue() {
 	if !ec.queued {
 		ec.queued = true

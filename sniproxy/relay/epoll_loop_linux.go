@@ -106,7 +106,8 @@ func newEpollLoop(ee *epollEngine) (*epollLoop, error) {
 	}
 	l := &epollLoop{engine: ee, ep: ep, wake: int32(wake), scratch: make([]byte, scratchSize)}
 	l.pipes = pipePool{limit: (ee.shared.settings.pipes + ee.shared.settings.loops - 1) / ee.shared.settings.loops, newPipe: openPipe}
-	// os.NewFile adds a descriptor to Go's poller only if the descriptor is non-blocking.
+	// os.NewFile adds a descriptor to Go's poller only if the descriptor is non-blocking, so make
+	// it non-blocking first.
 	err = unix.SetNonblock(ep, true)
 	l.epollFile = os.NewFile(uintptr(ep), "epoll")
 	if err == nil {

@@ -57,8 +57,8 @@ func sysWrite2(fd int32, v *[2]unix.Iovec, a, b []byte) (int, errno) {
 	}
 }
 
-// sysSplice moves up to n bytes between a socket and a pipe. Linux ignores SPLICE_F_MOVE since
-// 2.6.21.
+// sysSplice moves up to n bytes between a socket and a pipe. It does not set SPLICE_F_MOVE, which
+// Linux ignores since 2.6.21.
 func sysSplice(from, to int32, n int) (int, errno) {
 	for {
 		n, _, e := syscall.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)

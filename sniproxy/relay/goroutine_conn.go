@@ -358,7 +358,8 @@ func (gc *goroutineConn) answer(step Step) {
 	gc.stop(BySession, step.Err)
 }
 
-// closeWrite ends the direction to the peer of c. It returns false if c has no CloseWrite method.
+// closeWrite ends the direction to the peer of c; over TCP, it sends FIN. It returns false if c has
+// no CloseWrite method.
 func closeWrite(c net.Conn) bool {
 	half, ok := c.(interface{ CloseWrite() error })
 	if !ok {

@@ -46,10 +46,11 @@ func (e *Expected) encode(now time.Time) []byte {
 	return append(data, '\n')
 }
 
-// decodeExpected parses data, the content of the file, and returns the numbers of pods by zone. It
-// leaves out each number that the zone last had at least Window ago. If somebody has set the clock
-// back, the file may contain times in the future: decodeExpected replaces them by the present time.
-// If the file has a fault, decodeExpected uses no part of it and returns an error.
+// decodeExpected parses data, the content of the file, and returns the numbers of pods by zone.
+// Each number has the time until which the zone had so many pods. decodeExpected leaves out a
+// number if this time is Window ago or longer. If somebody has set the clock back, the file may
+// contain times in the future: decodeExpected replaces them by the present time. If the file has a
+// fault, decodeExpected uses no part of it and returns an error.
 func decodeExpected(data []byte, now time.Time) (Expected, error) {
 	var zones map[string][]savedCount
 	if err := json.Unmarshal(data, &zones); err != nil {

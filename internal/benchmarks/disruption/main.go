@@ -2,7 +2,7 @@
 // replace all nodes of a cluster: with package disruption, and with random batches. It also prints
 // bounds: with high probability, no method is better than they are.
 //
-// 	cd internal/benchmarks && go run ./disruption
+//	cd internal/benchmarks && go run ./disruption
 //
 // All numbers except the times are the same on every machine.
 package main

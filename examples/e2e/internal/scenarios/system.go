@@ -21,7 +21,8 @@ import (
 
 // Most scenarios use these settings.
 const (
-	// nodesPerService is below the three nodes of a cluster, so that subsets have an effect.
+	// nodesPerService is the size of the subsets. It is smaller than the number of nodes of a
+	// cluster, three, because a subset of all nodes would have no effect.
 	nodesPerService = 2
 	// agentInterval is the time between two agent checks. It is shorter than its default of two
 	// seconds, because a change must take effect within three seconds and may need two rounds of
