@@ -15,7 +15,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/relay"
 )
 
-// After the client has named its host, a session calls these functions in this order:
+// After the client has named its host, a session calls the functions of this file in this order:
 //
 //	lookUpHost -> useAnswer -> dialEndpoint -> (resolve) -> connect
 //

@@ -11,7 +11,8 @@ import (
 
 // Defaults of Rules.
 const (
-	// DefaultPort is the default of the port on which an agent answers for its node.
+	// DefaultPort is the port on which an agent answers for its node, unless its settings name
+	// another.
 	DefaultPort = 9707
 	// DefaultMaxDrain is 30% of the nodes.
 	DefaultMaxDrain = 0.3

@@ -11,7 +11,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// Traffic describes the requests that HAProxy sends to some addresses.
+// Traffic says how many servers with one of the given IP addresses HAProxy has, and how many
+// requests it has sent to them that have no complete answer yet.
 type Traffic struct {
 	// Servers is the number of servers with one of the addresses, in the worker that serves new
 	// connections. Accepting is how many of these servers get new requests.

@@ -500,8 +500,9 @@ func (d *Dir) clearPending() error {
 	return nil
 }
 
-// The method at reports whether Dir may take a step, such as a write or a reload. Call it just
-// before the step. If it returns an error, usually the error of d.Guard, do not take the step.
+// The method at is called just before each step of Dir that has an effect, such as a write or a
+// reload. step names it. If at returns an error, usually the error of d.Guard, the caller must not
+// take the step.
 func (d *Dir) at(step string) error {
 	if d.Guard != nil {
 		if err := d.Guard(); err != nil {

@@ -11,7 +11,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// variable is a line "set-var proc.NAME int(VALUE)" of the section global.
+// variable holds the name and the value of a variable of HAProxy, from a line "set-var proc.NAME
+// int(VALUE)" in the section global.
 type variable struct {
 	name  string
 	value int

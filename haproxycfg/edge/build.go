@@ -272,8 +272,9 @@ var protocols = map[routes.Protocol]haproxycfg.Protocol{routes.H2C: haproxycfg.H
 // clients set deadlines.
 const grpcTimeout = time.Hour
 
-// track returns the Server.Track for a server on the node with the address a. At the first call for
-// a node, track also adds the node to nodes.
+// track returns the value of Server.Track for a server on the node with the address a: the name of
+// the server that stands for the node. At the first call for a node, track also adds the node to
+// nodes.
 func (b *builder) track(nodes *nodesOf, cluster string, a netip.Addr) string {
 	if nodes.track == nil {
 		*nodes = nodesOf{nodesBackend(cluster), make(map[netip.Addr]string)}

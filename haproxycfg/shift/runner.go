@@ -190,7 +190,8 @@ func (r *Runner) Resume(ctx context.Context, route string) error {
 	})
 }
 
-// Close sets the share of responses, in points, after which HAProxy closes the client's connection.
+// Close makes HAProxy close clients' connections after a share of all responses. points is this
+// share: 10,000 points are all responses.
 func (r *Runner) Close(ctx context.Context, points int) error {
 	return r.change(ctx, func(state State) (State, error) {
 		state.ClosePoints = points

@@ -254,9 +254,9 @@ func (t *Table[T]) Grow(m T, units uint8) (victim T) {
 	return victim
 }
 
-// Move makes a connection count for another source. If that source already has MaxPerSource
-// connections, Move returns ErrSourceFull. Even then, the connection counts for the other source,
-// and the caller must close it.
+// Move makes a connection count for the source key instead of its present source. If that source
+// already has MaxPerSource connections, Move returns ErrSourceFull, and the caller must close the
+// connection. Until the caller has done so, the connection counts for the new source.
 func (t *Table[T]) Move(m T, key Key, exempt bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

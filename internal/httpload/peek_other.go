@@ -2,6 +2,6 @@
 
 package httpload
 
-// endOfInput always returns false. So on these systems, a request on a connection that the server
-// has closed is a failure.
+// endOfInput cannot find out on these systems whether the server has closed a connection, so it
+// always returns false. A request on such a connection then counts as a failure.
 func endOfInput(uintptr) bool { return false }

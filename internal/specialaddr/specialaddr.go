@@ -65,7 +65,8 @@ type Range struct {
 // String returns the kind and the source, such as "link-local (RFC 3927)".
 func (r Range) String() string { return r.Kind.String() + " (" + r.Source + ")" }
 
-// ranges are the rows of the table. If rows overlap, the longest prefix counts.
+// ranges are all special ranges of IP addresses. If several ranges contain an address, the one with
+// the longest prefix decides.
 var ranges = []Range{
 	// The IANA IPv4 Special-Purpose Address Registry.
 	row("0.0.0.0/8", Unspecified, "RFC 791 section 3.2"),

@@ -13,9 +13,10 @@ type Estimate struct {
 	// estimate and no plan: replaced nodes change the subsets, and then the waves of the plan are
 	// no longer safe. README.md compares estimates with simulated replacements.
 	Waves int `json:"waves"`
-	// Bound is a number of waves that a plan needs at least, with high probability. It is the
-	// first-moment bound: if a hash chooses the subsets at random, the expected number of plans
-	// with fewer waves is below e^-5, which is 0.007. So Bound is no proof for the present subsets.
+	// Bound is a lower bound of the number of waves: with high probability, no plan has fewer
+	// waves. It is the first-moment bound: if a hash chooses the subsets at random, the expected
+	// number of plans with fewer waves is below e^-5, which is 0.007. It is no proof for the
+	// present subsets.
 	Bound int `json:"bound"`
 	// Stuck is the number of candidates that may not go in any wave, even if no other node is away.
 	Stuck int `json:"stuck,omitempty"`

@@ -103,7 +103,8 @@ func better(a, b *candidate) bool {
 	) > 0
 }
 
-// compareVersions compares two resource versions that are well-formed or empty.
+// compareVersions compares two resource versions, as the function cmp.Compare does for numbers.
+// Each version must be well-formed or empty; an empty one is the smallest.
 func compareVersions(a, b string) int {
 	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
 }

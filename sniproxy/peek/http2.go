@@ -84,8 +84,8 @@ func (s *frameScan) parse(b []byte, limit int) (Request, error) {
 	}
 }
 
-// needMoreOf returns NeedMore with the number of bytes that b lacks up to offset end. If end
-// exceeds limit, it returns ErrTooLarge.
+// needMoreOf returns a NeedMore with the number of bytes that b still lacks up to the offset end.
+// If end exceeds limit, it returns ErrTooLarge, because the caller would have to read too much.
 func needMoreOf(end int, b []byte, limit int) error {
 	if end > limit {
 		return tooLarge(limit, "HTTP/2 request")

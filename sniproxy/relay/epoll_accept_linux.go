@@ -70,9 +70,8 @@ func (a *acceptor) close(err error) {
 
 // accept accepts up to a.batch connections. When the backlog is smaller than a.batch, accept
 // reduces a.batch to the size of the backlog. When two rounds in a row accept a full batch, accept
-// doubles a.batch. So with few new connections, accept rarely makes a last accept4(2) that only
-// returns EAGAIN. With many new connections, it does not need a round of the loop for each
-// connection.
+// doubles a.batch. So while few connections arrive, accept seldom calls accept4(2) in vain
+// (EAGAIN). While many arrive, it accepts many of them in each round of the loop.
 func (a *acceptor) accept() {
 	a.spare.Fill() // before accept4(2) uses the descriptors that have become free
 	for i := 0; i < a.batch; i++ {

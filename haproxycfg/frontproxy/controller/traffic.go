@@ -80,9 +80,9 @@ func (e *podEntry) set(pod, zone string) {
 	e.Pod, e.Zone = pod, zone
 }
 
-// Update reads the rows of "show stat". Also call it before each change of the servers: if a
-// counter has risen, Update adds the difference to the address that the server had at the last
-// Update.
+// Update reads the counters of the servers from the rows of "show stat". If a counter has risen,
+// Update adds the difference to the pod whose address the server had at the last Update. So call
+// Update also just before each change of the servers.
 func (t *Traffic) Update(rows []runtimeapi.Stat, now time.Time) {
 	for _, e := range t.pods {
 		e.InFlight, e.Up = 0, false
