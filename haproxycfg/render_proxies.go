@@ -353,8 +353,8 @@ func (b *Backend) http2() bool { return b.Protocol == H2C || b.Protocol == GRPC 
 // true, no rule refuses a request: the rules set the variable txn.over to the Refusal of the first
 // limit that the request exceeds.
 //
-// The argument of is the name of the backend whose table counts the requests. "" means the table of
-// the proxy itself.
+// The argument named "of" is the name of the backend whose table counts the requests. "" means the
+// table of the proxy itself.
 func (l Limits) append(t *text, proxy, of string, observing bool) {
 	// An IPv6 listener also accepts IPv4 clients, as ::ffff:192.0.2.1. ipmask converts such an
 	// address to IPv4 before it applies a mask. The key ff00:: counts all clients together. It is a

@@ -9,14 +9,14 @@ import (
 )
 
 // Tracker keeps a Selection up to date while a cluster changes. Each Update returns the same
-// Selection as a call of Selector.Select with all objects that the Tracker has received so far. In
-// this call, the argument current has the subset of each service that the Tracker picked last. It
-// has this subset even if the Tracker could not resolve the service later.
+// Selection as Selector.Select would return for all objects that the Tracker has received so far.
+// The argument current of this Select would contain, for each service, the subset that the Tracker
+// picked last. The Tracker remembers this subset even while it cannot resolve the service.
 //
 // An Update is cheaper than a Select. It judges all nodes again, because verdicts depend on the
 // time. But it resolves and picks again only for services that the change may affect. A change of a
 // node affects the services that use the node or may use it now. A change of a service affects the
-// service itself and the services that ask for the same agent port.
+// service itself and the services that request the same agent port.
 //
 // Only one goroutine may call Update at a time. Neither the Tracker nor the caller may change the
 // returned values.

@@ -105,9 +105,10 @@ func (r Report) Subsets(cluster string) nodeselect.Subsets {
 	return subsets
 }
 
-// LastKnown returns the argument of Build for a cluster that does not answer. The Cluster contains
-// no objects. It contains the Selection and Total that the report lists for the cluster, so the
-// cluster keeps its servers. If the report lists no selection for the cluster, the State is Never.
+// LastKnown returns the Cluster that the caller must pass to Build while a cluster does not answer.
+// The Cluster contains no objects. Instead it contains the Selection and Total that the report
+// lists for the cluster, so the cluster keeps its servers. If the report lists no selection for the
+// cluster, the State is Never.
 //
 // now is the time when the cluster stopped answering. If the report already shows the cluster in
 // the same State, LastKnown uses the time in the report instead. reason says why the cluster does

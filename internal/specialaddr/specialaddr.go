@@ -13,9 +13,10 @@
 //		}
 //	}
 //
-// The rows come from the IANA registries of special-purpose addresses for IPv4 and IPv6, of IPv6
-// address space and of multicast addresses, as they were in 2025, and from the documentation of
-// cloud providers. Ranges that the registries call globally reachable have no row.
+// The package contains a table of ranges. They come from the IANA registries of special-purpose
+// addresses for IPv4 and IPv6, of IPv6 address space and of multicast addresses, as they were in
+// 2025, and from the documentation of cloud providers. Ranges that the registries call globally
+// reachable are not in the table.
 package specialaddr
 
 import (

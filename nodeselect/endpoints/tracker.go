@@ -19,8 +19,8 @@ import (
 // with one exception: it does not at once remove the endpoints that a doubtful list lacks.
 //
 // A list contains all EndpointSlices of the API server at one moment. It is doubtful for a service
-// if the service would keep less than half of its endpoints. It is doubtful for all services if all
-// of them together would keep less than half of their endpoints. It is also doubtful for all
+// if it lacks more than half of the service's endpoints. It is doubtful for all services if it
+// lacks more than half of the endpoints of all services together. It is also doubtful for all
 // services if it has no EndpointSlice, or only the EndpointSlice that each API server creates for
 // itself. The first list is never doubtful. Each new endpoint makes up for a missing endpoint,
 // because a rollout may have replaced every pod while the API server was away.

@@ -143,9 +143,9 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 	return c, result{}
 }
 
-// stopWaiting returns the result of a lookup that stops waiting for the call c, and true. The
-// result is the result of c, or else the stale endpoint of the host. If c has no result yet and the
-// host has no stale endpoint, stopWaiting returns false.
+// stopWaiting is for a lookup that has waited long enough for the call c. If c has ended in the
+// meantime, the lookup gets the result of c. Otherwise it gets the stale endpoint of the host. If
+// there is none either, stopWaiting returns false.
 //
 // The argument slow is true if StaleAfter has passed, and false if the context of the lookup has
 // ended. If slow is true, later lookups get the stale endpoint immediately, until the source
