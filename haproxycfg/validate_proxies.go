@@ -376,7 +376,8 @@ func (s *serverSet) add(earlier []Server, key serverKey) (twice bool) {
 	return twice
 }
 
-// validAgentSend reports whether AgentSend is one word for HAProxy and one line for the agent.
+// validAgentSend reports whether AgentSend can be sent: HAProxy must read it as one word of the
+// configuration, and the agent as one line.
 func validAgentSend(s *Server) bool {
 	return s.AgentPort != 0 && len(s.AgentSend) <= maxWord && !strings.ContainsAny(s.AgentSend, "\n\r\x00") && utf8.ValidString(s.AgentSend)
 }

@@ -111,8 +111,8 @@ func distribute(c []uint64, limit uint64) {
 	}
 }
 
-// sortCandidates sorts candidates. If there are at most stackSlots of them, distribute has nearly
-// sorted them already, and an insertion sort is fastest.
+// sortCandidates sorts candidates. If there are at most stackSlots of them, distribute has put them
+// nearly into order already. An insertion sort is then the fastest way to finish.
 func sortCandidates(c []uint64) {
 	if len(c) > stackSlots {
 		slices.Sort(c)

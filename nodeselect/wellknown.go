@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// Taints that autoscalers set on a node before they remove it.
+// These are taints that autoscalers set on a node before they remove it.
 const (
 	TaintClusterAutoscaler = "ToBeDeletedByClusterAutoscaler"
 	TaintKarpenter         = "karpenter.sh/disrupted"

@@ -33,7 +33,8 @@ const (
 	agentInterval = time.Second
 )
 
-// Parts of the system that the flag -break can break, so that a step of the scenario fails.
+// These are the parts of the system that the flag -break can break, so that a step of the scenario
+// fails.
 const (
 	faultBackend = "backend" // a service does not answer on one of its nodes
 	faultWeight  = "weight"  // the agents of a cluster answer 100%, whatever the annotation

@@ -185,9 +185,9 @@ func (c *chooser) add(p Pair, r Record) {
 	c.pairs = append(c.pairs, listed{p, r})
 }
 
-// keep adds the certificate of a Record of the list in force to the new list. It reads the
-// certificate from the file Record.Copy. If it cannot use this file, it reports the reason and
-// returns false.
+// keep adds to the new list a certificate that HAProxy uses at present, and whose file is gone or
+// has changed. r is its Record in the present list. keep reads the certificate from the file
+// r.Copy. If it cannot use this file, it reports the reason and returns false.
 func (c *chooser) keep(r Record) bool {
 	if c.listed[r.Copy] {
 		return true

@@ -35,10 +35,11 @@ type Reloader struct {
 	// HAProxy reads the file at every start. If HAProxy has not run for a long time, remove the
 	// file before you start HAProxy. Otherwise HAProxy restores an old state.
 	StateFile string
-	// Config is the path of haproxy.cfg. If Config is set, Reload does two more things for a server
-	// that the file no longer contains. The old worker sends no more requests to this server, see
-	// [Reloader.Redirect]. A new server on the same node gets the saved state of this server. If
-	// Config is empty, Reload does neither.
+	// Config is the path of haproxy.cfg. If Config is set, Reload does two more things for each
+	// server that the file no longer contains. First, it makes the old worker send no more requests
+	// to this server, see [Reloader.Redirect]. Second, if a new server on the same node replaces
+	// it, the new server gets its saved state: weight, drain and maintenance. If Config is empty,
+	// Reload does neither.
 	Config string
 	// Warned, if not nil, is called with an error if the old worker may still send requests to a
 	// server that Config does not contain. Reload still reloads HAProxy.

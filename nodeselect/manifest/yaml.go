@@ -213,8 +213,9 @@ func cutItems(text []byte) (listText, bool) {
 		n := spaces - pos
 		switch {
 		case spaces == end || text[spaces] == '#' || indent >= 0 && (n > indent || text[spaces] == '\t'):
-			// The line is blank, a comment or inside an item. A line that begins with a tab is
-			// inside an item, because YAML does not allow tabs as indentation.
+			// This line does not begin an item: it is blank, a comment, or a further line of an
+			// item. A line that begins with a tab is such a further line, because YAML does not
+			// allow tabs as indentation.
 		case text[spaces] == '-' && (spaces+1 == end || text[spaces+1] == ' ') && (indent < 0 || n == indent):
 			indent = n
 			if len(list.items) > 0 {
