@@ -294,8 +294,9 @@ func (b *bench) bulkTransfer(ctx context.Context, run *running, p *report.Point)
 	return nil
 }
 
-// left closes all connections of clients and backends, and counts the descriptors that the router
-// still has open two seconds later. A router that leaks no descriptor has none.
+// left closes all connections, and measures whether the router leaks descriptors: how many
+// descriptors more than before the connections it still has open after two seconds, divided by the
+// number of the connections. It is 0 if the router has closed all descriptors.
 func (b *bench) left(ctx context.Context, run *running, p *report.Point) error {
 	held := float64(b.loop.Held())
 	b.loop.Release()
