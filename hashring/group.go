@@ -163,8 +163,8 @@ const (
 
 var buffers = sync.Pool{New: func() any { return new([]uint64) }}
 
-// sized returns a part of *b as the buffer for the method best. The buffer is large enough to
-// select k of n nodes fast. If *b is too small, sized first replaces *b by a larger slice.
+// sized returns a part of *b as the buffer of [group.best]. If *b is too small, sized first replaces
+// *b by a larger slice. With a buffer of this size, best selects k of n nodes in its fastest way.
 func sized(b *[]uint64, k, n int) []uint64 {
 	size := min(2*k+stackSlots, n)
 	if cap(*b) < size {

@@ -56,8 +56,8 @@ type Predicate func(node *corev1.Node, now time.Time) (Verdict, string)
 
 // DefaultGrace is how long a node may be not ready before DefaultPredicates avoid it. Kubernetes
 // evicts the pods of the node after the same time. The time has no effect on the traffic to a dead
-// node, because health checks stop this traffic within seconds. The node leaves its subsets only if
-// it stays dead.
+// node, because health checks stop this traffic within seconds. The node keeps its places in the
+// subsets until somebody deletes the Node object.
 const DefaultGrace = 5 * time.Minute
 
 // ExcludeLabel is the Kubernetes label on nodes that external load balancers must not use. kubeadm

@@ -30,7 +30,8 @@ type File struct {
 type Files struct {
 	// Files are sorted by path.
 	Files []File
-	// Err is not nil if the directory, or the only file, could not be read. Files is then empty.
+	// Err says why the directory could not be read, or the file if the source is a single file. If
+	// Err is not nil, Files is empty.
 	Err error
 }
 
@@ -247,10 +248,10 @@ func newNeeds(hosts []string) needs {
 	return n
 }
 
-// host returns a declared host that needs a certificate for names: a name in names covers the host,
-// and no name in the keys of covered does. Both contain DNS names and wildcards. If a wildcard is
-// declared, each DNS name below the wildcard counts as a declared host. ok is false if there is no
-// such host.
+// host returns a declared host for which a certificate with these names is useful: one of the names
+// covers the host, and none of the names that are the keys of covered does. All these names are DNS
+// names or wildcards. If a wildcard is declared, each DNS name below the wildcard counts as a
+// declared host. ok is false if there is no such host.
 func (n needs) host(names []string, covered map[string]bool) (host string, ok bool) {
 	free := func(host string) bool {
 		_, parent, _ := strings.Cut(host, ".")

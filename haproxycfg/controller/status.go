@@ -12,7 +12,7 @@ import (
 
 // Status is the state of a Controller at one moment.
 type Status struct {
-	// Clusters have the order of Controller.Clusters. They are empty until Run has read its routes.
+	// Clusters has the order of Controller.Clusters. It is nil until Run has read the routes.
 	Clusters []ClusterStatus
 	// Unread are the names of the declarations that have not been read since the start.
 	Unread []string

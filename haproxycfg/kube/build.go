@@ -167,8 +167,8 @@ func upstreamOf(cluster string, t nodeselect.Target) edge.Upstream {
 	return u
 }
 
-// selection contains the nodes that were selected for the service ports refs. These are all service
-// ports of one cluster that the routes name.
+// selection contains the nodes of one cluster that were selected for its service ports. The routes
+// name these service ports.
 type selection struct {
 	nodeselect.Selection // without the problems of unresolved
 	unresolved           []unresolvedRef

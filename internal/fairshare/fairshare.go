@@ -468,8 +468,9 @@ func (t *Table[T]) begin(m T, to state) {
 	t.rank(e.source)
 }
 
-// end takes a connection out of the list of its source, because its state or its source changes, or
-// because it has ended. After that, the caller must call begin with the same source, or leave.
+// end removes a connection from the list of its source and its state. The caller then calls begin
+// if the source keeps the connection in another state. Otherwise, the connection has ended or gets
+// another source, and the caller calls the method leave for the old source.
 func (t *Table[T]) end(m T) {
 	e := m.ShareEntry()
 	if e.state == waiting {

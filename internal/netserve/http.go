@@ -87,8 +87,8 @@ func (l *httpListener) Accept() (net.Conn, error) {
 		}
 		c := &httpConn{Conn: nc, limiter: l.limiter}
 		c.since.Store(int64(time.Since(clockStart)))
-		// A connection over a Unix socket is trusted, because only this user can connect to the
-		// socket.
+		// A connection over a Unix socket is trusted, because only the user of this process can
+		// connect to the socket.
 		_, trusted := nc.LocalAddr().(*net.UnixAddr)
 		victim, err := l.limiter.conns.Add(c, keyOf(nc), trusted)
 		if err != nil {

@@ -126,8 +126,8 @@ func join(b []byte, size int) []byte {
 	return msg
 }
 
-// wireOffset converts at, an offset in the message without record headers, to an offset in b, which
-// has the record headers.
+// wireOffset returns the offset in b of the byte with the offset at of the message. b contains the
+// message with its record headers. The offset at does not count these headers.
 func wireOffset(b []byte, at int) int {
 	off := 0
 	for off+recordHeader <= len(b) {

@@ -85,7 +85,7 @@ func (r *recorder) attempted(a controller.Attempt) {
 	}
 }
 
-// end is called when the last refused change has disappeared.
+// end notes the time at which the last refusal has ended: the Controller no longer refuses a change.
 func (r *recorder) end() {
 	if n := len(r.refusals); n > 0 && r.refusals[n-1].Until == nil {
 		until := Offset(r.now.Sub(r.zero))

@@ -25,7 +25,8 @@ type Result struct {
 	Moved   int `json:"moved"`
 	// Refusals are the changes that the Controller did not apply, in order.
 	Refusals []Refusal `json:"refusals"`
-	// Drained is the largest number of servers of services that drained at one moment.
+	// Drained is the largest number of servers that were draining at the same time. The number
+	// includes only servers of services.
 	Drained int `json:"drained"`
 	// Services is the number of services that had servers before the drill. Empty is the number of
 	// those that had no serving server at some moment.

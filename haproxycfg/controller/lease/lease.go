@@ -1,6 +1,6 @@
 // Package lease elects one of several Controllers through a Lease of Kubernetes.
 //
-// terminator.Elector = &lease.Elector{Config: config, Namespace: "headgate", Name: "terminator"}
+//	terminator.Elector = &lease.Elector{Config: config, Namespace: "headgate", Name: "terminator"}
 //
 // All processes that name the same Lease take part, each with its own Controller. One process, the
 // leader, writes. The other processes only follow their sources. Another process becomes the leader

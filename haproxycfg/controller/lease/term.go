@@ -53,8 +53,9 @@ func (t *term) endLocked() {
 	}
 }
 
-// guard returns nil while the term lasts. guard does not rely on timers, but reads the clocks: if
-// the process was suspended, timers fire late. If the time is over, guard ends the term.
+// guard returns nil while the term lasts. If the Lease was not renewed in time, guard ends the term
+// and returns an error. It compares the time of the last renewal with the clocks of the machine: a
+// timer would fire late after a suspension of the process.
 func (t *term) guard() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

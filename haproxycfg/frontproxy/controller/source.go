@@ -33,7 +33,7 @@ type Update struct {
 	// Since is the time from which on Pods may be out of date: the source stopped answering, or
 	// gave a doubtful answer, at this time. Zero means that Pods are up to date.
 	Since time.Time
-	// Err says why the source does not answer, or why it doubts the last answer. nil means that Pods
-	// are up to date.
+	// Err says why the source does not answer, or why its last answer is doubtful. nil means that
+	// Pods are up to date.
 	Err error
 }

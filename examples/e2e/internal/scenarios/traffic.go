@@ -120,8 +120,9 @@ const (
 // match selects requests.
 type match func(request) bool
 
-// The method last waits until the client's load reaches no request that matches any more. It
-// returns how long after since the last matching request began.
+// The method last waits until no more requests of the load match, see quietRequests. It returns the
+// time from since to the start of the last request that matched. The argument what describes the
+// matching requests in the error.
 func (t *traffic) last(ctx context.Context, what string, since time.Time, match match) (took time.Duration, err error) {
 	_, err = lab.Until(ctx, "no more requests "+what, patience, func(context.Context) error {
 		from := since
