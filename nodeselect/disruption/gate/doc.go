@@ -15,7 +15,11 @@
 // # Which nodes are away
 //
 // A node counts as away while it is cordoned, drained, not Ready, deleted, or granted. A node that
-// is in no applied configuration may go at any time. So if the balancers use a new configuration
+// is away without a grant may still serve, for example if only its kubelet has failed. So it may go
+// only if it and all granted nodes together exceed no limit. For this answer, other nodes that are
+// away without a grant do not count, so the nodes of a failed zone can be replaced.
+//
+// A node that is in no applied configuration may go at any time. So if the balancers use a new configuration
 // within seconds, exclude nodes from the configuration first, and remove the nodes afterwards.
 //
 // If several terminators have different configurations in force, for example because one lags

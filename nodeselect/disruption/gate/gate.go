@@ -45,12 +45,14 @@ var ErrNoSubsets = errors.New("gate: no applied configuration has a subset of th
 
 // Gate decides which nodes may go. Only one goroutine may use it at a time.
 type Gate struct {
-	in     Input
-	state  *disruption.State
-	nodes  map[string]Node
-	grants map[string]Grant
-	used   map[string]bool // nodes in applied configurations
-	since  time.Time       // the latest time at which a configuration was applied
+	in    Input
+	state *disruption.State
+	// In this State, only granted nodes are away, and the last node of a service may go.
+	granted *disruption.State
+	nodes   map[string]Node
+	grants  map[string]Grant
+	used    map[string]bool // nodes in applied configurations
+	since   time.Time       // the latest time at which a configuration was applied
 }
 
 // New returns a Gate. It returns an error if the Input is too incomplete for a decision, for
@@ -94,11 +96,49 @@ func New(in Input) (*Gate, error) {
 			state.Away(n.Name)
 		}
 	}
+	budget := in.Budget
+	budget.Last = true
+	if g.granted, err = disruption.New(budget, all, subsets...); err != nil {
+		return nil, err
+	}
+	g.granted.Return(slices.Collect(maps.Keys(g.used))...) // nodes that the cluster no longer has
 	for _, grant := range in.Grants {
 		g.grants[grant.Node] = grant
-		state.Away(grant.Node)
+		g.away(grant.Node)
 	}
 	return g, nil
+}
+
+// away counts granted nodes as away.
+func (g *Gate) away(names ...string) {
+	g.state.Away(names...)
+	g.granted.Away(names...)
+}
+
+// may reports whether all named nodes may go together. A node that is away already may still serve:
+// for example, only its kubelet may have failed. So together with the granted nodes, such a node
+// must not exceed a limit either. Other nodes that are away do not keep it from going: otherwise
+// nobody could replace the nodes of a zone that has failed. alone is true if only the granted nodes
+// count in the answer.
+func (g *Gate) may(names ...string) (answer disruption.Answer, alone bool) {
+	answer = g.state.May(names...)
+	if !answer.OK {
+		return answer, false
+	}
+	if granted := g.granted.May(names...); !granted.OK {
+		answer.OK, answer.Blocked = false, granted.Blocked
+		return answer, true
+	}
+	return answer, false
+}
+
+// take does the same as may. If the nodes may go, they count as away from now on.
+func (g *Gate) take(names ...string) (answer disruption.Answer, alone bool) {
+	answer, alone = g.may(names...)
+	if answer.OK {
+		g.away(names...)
+	}
+	return answer, alone
 }
 
 // Used reports whether an applied configuration has the node.
@@ -180,8 +220,8 @@ const maxAway = 20
 // May reports whether all named nodes may go together.
 func (g *Gate) May(names ...string) Answer {
 	names = unique(names)
-	d := g.state.May(names...)
-	return g.answer(names, d)
+	d, alone := g.may(names...)
+	return g.answer(names, d, alone)
 }
 
 // Take does the same as May, and makes grants for the holder. If the nodes may go, Take returns the
@@ -200,11 +240,13 @@ func (g *Gate) Take(holder string, ttl time.Duration, names ...string) (Answer, 
 		}
 	}
 	if held != nil {
-		a := g.answer(names, g.state.May(names...))
+		d, alone := g.may(names...)
+		a := g.answer(names, d, alone)
 		a.OK, a.Held = false, held
 		return a, nil
 	}
-	a := g.answer(names, g.state.Take(names...))
+	d, alone := g.take(names...)
+	a := g.answer(names, d, alone)
 	if !a.OK {
 		return a, nil
 	}
@@ -245,7 +287,10 @@ func (g *Gate) TakeEach(holder string, ttl time.Duration, most int, names ...str
 			}
 		case !g.used[name]:
 			may = append(may, name)
-		case (most == 0 || waiting < most) && g.state.Take(name).OK:
+		case most == 0 || waiting < most:
+			if answer, _ := g.take(name); !answer.OK {
+				continue
+			}
 			grant = Grant{Node: name, Holder: holder, Taken: g.in.Now, TTL: ttl, Manual: true}
 			g.grants[name] = grant
 			may, taken, waiting = append(may, name), append(taken, grant), waiting+1
@@ -284,10 +329,11 @@ func (g *Gate) candidates(names []string) []string {
 	return names
 }
 
-func (g *Gate) answer(names []string, d disruption.Answer) Answer {
+// answer explains d. The argument alone is true if only the granted nodes count in d.
+func (g *Gate) answer(names []string, d disruption.Answer, alone bool) Answer {
 	a := Answer{OK: d.OK, Nodes: names}
 	for _, b := range d.Blocked {
-		a.Blocked = append(a.Blocked, g.explain(b, names))
+		a.Blocked = append(a.Blocked, g.explain(b, names, alone))
 	}
 	for _, name := range names {
 		_, known := g.nodes[name]
@@ -306,8 +352,9 @@ func (g *Gate) answer(names []string, d disruption.Answer) Answer {
 }
 
 // explain adds to b, which describes an exceeded limit, the nodes that are away and count for this
-// limit. It leaves out the nodes in names: those are the nodes that want to go.
-func (g *Gate) explain(b disruption.Blocked, names []string) Blocked {
+// limit. If alone is true, these are only granted nodes. explain leaves out the nodes in names:
+// those are the nodes that want to go.
+func (g *Gate) explain(b disruption.Blocked, names []string, alone bool) Blocked {
 	away := map[string]bool{}
 	for _, a := range g.in.Applied {
 		for service, members := range a.Subsets {
@@ -319,7 +366,8 @@ func (g *Gate) explain(b disruption.Blocked, names []string) Blocked {
 				if known, ok := g.nodes[n.Name]; ok {
 					zone = known.Zone
 				}
-				if !g.wasAway(n.Name) || slices.Contains(names, n.Name) || b.Rule == disruption.RuleZone && zone != b.Zone {
+				_, granted := g.grants[n.Name]
+				if !granted && (alone || !g.wasAway(n.Name)) || slices.Contains(names, n.Name) || b.Rule == disruption.RuleZone && zone != b.Zone {
 					continue
 				}
 				away[n.Name] = true

@@ -73,6 +73,21 @@ func TestMay(t *testing.T) {
 		}, []string{"a"}, false, []string{"b (granted to kured since 2026-01-02T10:31:00Z)"}},
 		{"a node outside of the service is away", func(in *gate.Input) { in.Nodes[4].Away = "cordoned" }, []string{"a"}, true, nil},
 		{"away itself", func(in *gate.Input) { in.Nodes[0].Away = "not Ready" }, []string{"a"}, true, []string{"a is away already: not Ready"}},
+		{"away itself, and another is granted", func(in *gate.Input) {
+			in.Nodes[0].Away = "not Ready"
+			in.Grants = []gate.Grant{{Node: "b", Holder: "kured", Taken: now.Add(-time.Minute)}}
+		}, []string{"a"}, false, []string{"1 away and 1 named, of at most 1: b (granted to kured since 2026-01-02T10:31:00Z)\na is away already: not Ready"}},
+		{"all are away", func(in *gate.Input) {
+			in.Nodes[0].Away, in.Nodes[1].Away, in.Nodes[2].Away = "not Ready", "not Ready", "not Ready"
+		}, []string{"a"}, true, nil},
+		{"all are deleted", func(in *gate.Input) { in.Nodes = in.Nodes[3:] }, []string{"a"}, true, nil},
+		{"two that are away", func(in *gate.Input) {
+			in.Nodes[0].Away, in.Nodes[1].Away = "not Ready", "not Ready"
+		}, []string{"a", "b"}, false, []string{"2 named"}},
+		{"the last node of a service is away itself", func(in *gate.Input) {
+			in.Applied = []gate.Applied{applied(map[string]string{"m/tracks": "a"})}
+			in.Nodes[0].Away = "not Ready"
+		}, []string{"a"}, true, nil},
 		{"a terminator lags behind", func(in *gate.Input) {
 			in.Applied = append(in.Applied, applied(map[string]string{"m/tracks": "def"}))
 			in.Nodes[5].Away = "cordoned"
