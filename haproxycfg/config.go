@@ -212,9 +212,9 @@ type Frontend struct {
 	// MonitorBackends are names of backends. While none of these backends has a server that is up,
 	// the page of Monitor answers 503. Empty means that the page does not depend on servers.
 	MonitorBackends []string
-	// Exporter is the path of HAProxy's metrics for Prometheus, for every host. It needs an HAProxy
-	// that was built with the Prometheus exporter, as the packages of distributions are. Empty
-	// means no such path.
+	// Exporter is the path of the URLs at which HAProxy serves its metrics for Prometheus, whatever
+	// the host of the request is. HAProxy must have been built with the Prometheus exporter, as the
+	// packages of distributions are. Empty means no such path.
 	Exporter string
 	// ExporterNoMaint makes the Exporter leave out the servers in maintenance, unless the URL has a
 	// query.

@@ -84,10 +84,11 @@ type Server struct {
 	// connections, and closes the oldest of these connections of this source. If a client has sent
 	// more than 4 KiB, its connection counts as one connection for each 4 KiB. 0 means no bound.
 	MaxPeeking int
-	// MaxConnsPerHost bounds the number of open connections to one host. The Server refuses a
-	// further connection after the lookup, with an answer to the client. All names with the
-	// endpoint of one wildcard count as one host, because they have the same Endpoint.Host. All
-	// connections to NoName and Fallback count as one host too. 0 means no bound.
+	// MaxConnsPerHost bounds the number of open connections to one host. 0 means no bound. If a host
+	// has this number of connections, the Server looks up the name of a further connection, and then
+	// refuses this connection with an answer to the client. All names that one wildcard covers count
+	// as one host, because they have the same Endpoint.Host. The connections to NoName and the
+	// connections to Fallback count together as one host.
 	MaxConnsPerHost int
 	// MaxRatePerHost bounds the number of new connections to one host in a second. After a second
 	// without a new connection, MaxRatePerHost connections may arrive at the same moment. The

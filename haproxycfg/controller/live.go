@@ -17,9 +17,10 @@ import (
 // nodes and services. With LocalEndpoints it also needs this permission for endpointslices of
 // discovery.k8s.io.
 //
-// A cluster may list no nodes or no services at the start, although the report lists servers for
-// it. An API server whose store is empty by mistake gives the same lists. So Live then reports that
-// the cluster does not answer, and the cluster keeps its servers.
+// When the Controller starts, a cluster may list no nodes or no services, although report.json of
+// the previous run lists servers for this cluster. An API server whose store is empty by mistake
+// gives the same lists. So Live reports that the cluster does not answer, and HAProxy keeps the
+// servers of the cluster.
 type Live struct {
 	// Config is a function that returns the address and credentials of the API server. If it
 	// returns an error, Live calls it again later. Required.
@@ -33,8 +34,9 @@ type Live struct {
 	// LocalEndpoints makes Live follow EndpointSlices too. With LocalEndpoints, a service with
 	// externalTrafficPolicy Local gets only nodes that have a ready pod.
 	LocalEndpoints bool
-	// AllowEmpty accepts a cluster that lists no nodes or no services at the start, even if the
-	// report lists servers for the cluster. Such a cluster loses its servers.
+	// AllowEmpty makes Live accept a cluster that lists no nodes or no services when the Controller
+	// starts, even if report.json of the previous run lists servers for this cluster. The Controller
+	// then removes these servers from HAProxy.
 	AllowEmpty bool
 
 	mu      sync.Mutex

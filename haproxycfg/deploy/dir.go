@@ -19,13 +19,14 @@ import (
 	"github.com/headgate/headgate/internal/inputfile"
 )
 
-// Dir is a directory with two configurations. HAProxy runs the first configuration: haproxy.cfg,
+// Dir is a directory with two configurations. HAProxy runs the current configuration: haproxy.cfg,
 // its maps in the subdirectory maps, and its certificates and lists of certificates in the
-// subdirectory certs-in-use. HAProxy ran the second configuration earlier. The second one is called
-// the last good configuration: haproxy.cfg.last-good, and the maps and certificates that it names.
+// subdirectory certs-in-use. HAProxy ran the last good configuration earlier:
+// haproxy.cfg.last-good, and the maps and certificates that it names.
 //
-// A process may end at any moment of an Apply. Even so, the directory contains either the whole old
-// configuration or the whole new one. The next Apply finishes the interrupted work.
+// A process may end at any moment of an Apply. Even so, the current configuration is complete: it
+// is either the one from before this Apply or the one that this Apply writes. The next Apply
+// finishes the interrupted work.
 //
 // The fields must not change after the first call of a method. Methods are safe for concurrent use.
 // A lock lets only one Apply run at a time. On Unix the lock also excludes other processes that use

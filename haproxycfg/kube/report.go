@@ -24,8 +24,8 @@ type Report struct {
 	Problems []Problem `json:"problems"`
 	// Clusters are sorted by name.
 	Clusters []ClusterReport `json:"clusters"`
-	// Services are the service ports that routes name and that have a node port, sorted by
-	// reference.
+	// Services are the service ports that have a node port and to which at least one route refers.
+	// They are sorted by reference.
 	Services []ServiceReport `json:"services"`
 	// Applied identifies the configuration in force. Build leaves it nil: the program that applies
 	// the configuration sets it.

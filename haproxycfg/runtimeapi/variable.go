@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// SetVariable sets a variable of the process to a number. name is the name without "proc.". If the
-// configuration has no such variable, HAProxy creates it, and nothing uses it. SetVariable then
-// reads the variable. If the variable does not have the value, it returns an error with HAProxy's
-// answer.
+// SetVariable sets a variable of the process to value. name is the name without "proc.". After the
+// write, SetVariable always reads the variable. If the variable does not have the value, SetVariable
+// returns an error with HAProxy's answer. HAProxy also creates a variable that its configuration
+// does not use; this is no error.
 //
 // HAProxy 2.6 to 3.4 allow the command "set var" only in experimental mode. A connection is in this
 // mode only after the command "experimental-mode on", so SetVariable sends all its commands on one

@@ -203,7 +203,8 @@ func setReady(n *corev1.Node, status corev1.ConditionStatus, now time.Time) {
 	})
 }
 
-// withoutPods removes the nodes from the ready nodes of all services.
+// withoutPods returns a copy of o in which no service has a ready pod on the nodes with these
+// names. The copy still has these nodes.
 func withoutPods(o nodeselect.Objects, names []string) nodeselect.Objects {
 	if o.ReadyNodes == nil {
 		return o

@@ -78,8 +78,8 @@ type Answer struct {
 	Pods []endpoints.Pod
 	// Revision names the content of Pods. Equal pods have equal revisions.
 	Revision string
-	// Age is how old the Pods were when the last good answer arrived. It is the time since the last
-	// contact of the server with its own source. 0 means that the source answers.
+	// Age is how old the Pods were when the last good answer arrived: the time for which the server
+	// had then had no contact with its own source. 0 means that the source answered.
 	Age time.Duration
 	// Err says why no server answers, or why no answer is usable. nil means that a server has given
 	// a usable answer to the last request. While Err is not nil, the other fields keep their last

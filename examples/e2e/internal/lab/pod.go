@@ -26,8 +26,9 @@ const PodPort = 8080
 // AppLabel is the label of a pod that names its app.
 const AppLabel = "app.kubernetes.io/name"
 
-// Pod is an HTTP server (package pod) in its own namespace on a node, and a Pod object. The lab
-// writes the status of the object, because no kubelet runs.
+// Pod is an HTTP server (package pod) in its own network namespace on a node, together with the Pod
+// object in Kubernetes that stands for the server. The lab writes the status of the object, because
+// no kubelet runs.
 type Pod struct {
 	*Machine
 	Namespace string

@@ -40,8 +40,8 @@ type Settings struct {
 	// HoldDown is how long a node that has gone must be back before its grant ends. 0 means
 	// gate.DefaultHoldDown.
 	HoldDown time.Duration
-	// Most is the largest number of nodes that are free and have not gone yet. 0 means no limit,
-	// except the limits on the nodes of each service.
+	// Most is the largest number of nodes that the tool may take and has not taken yet. 0 means no
+	// such limit. The limits on the nodes of each service always apply.
 	Most int
 }
 
