@@ -9,16 +9,15 @@ import (
 	"github.com/headgate/headgate/nodeselect/live"
 )
 
-// Rehearsal does what Controller.Run would do with live clusters, but without API servers and
-// without a clock: the caller passes the answers of the API servers, and the time of each of them.
-// So a program can find out within seconds what a Controller would do in an outage that lasts for
-// hours.
+// Rehearsal shows what Controller.Run would do with live clusters, but without API servers and
+// without a clock. The caller tells the Rehearsal how the API servers answer, and at which time. So
+// within seconds, a program can find out what a Controller would do in an outage of hours.
 //
-// The Rehearsal makes the same decisions as Run: which lists are doubtful, which nodes a service
-// gets, which changes are refused, and when a reload has to wait. It also has the same effects, so
-// Controller.Dir must be a directory of its own, whose Reload only counts. A Rehearsal calls no
-// source of Controller.Clusters, and ignores the Elector. Only one goroutine at a time may use a
-// Rehearsal.
+// A Rehearsal makes the same decisions as Run: which lists are doubtful, which nodes a service
+// gets, which changes the Controller refuses, and when a reload has to wait. A Rehearsal also
+// writes and reloads as Run does. So give it a directory of its own in Controller.Dir, with a
+// function Reload that reloads no HAProxy. A Rehearsal calls no source of Controller.Clusters, and
+// ignores the Elector. Only one goroutine at a time may use a Rehearsal.
 type Rehearsal struct {
 	c        *Controller
 	in       *inbox
@@ -36,10 +35,9 @@ type rehearsed struct {
 }
 
 // Rehearse begins a Rehearsal at the time now. It reads the routes, the certificates, and the
-// report in the directory Dir. As with Run, the report decides what happens to clusters that do not
-// answer. To rehearse a restart of the program, begin a second Rehearsal with another Controller of
-// the same directory. Rehearse returns an error if it cannot read the routes, the report or the
-// certificates.
+// report in the directory Dir, and returns an error if it cannot read one of them. As with Run, the
+// report decides what happens to clusters that do not answer. To rehearse a restart of the program,
+// begin a second Rehearsal with another Controller of the same directory.
 func (c *Controller) Rehearse(ctx context.Context, now time.Time) (*Rehearsal, error) {
 	c.init()
 	if err := c.check(); err != nil {
@@ -81,24 +79,24 @@ func (c *Controller) Rehearse(ctx context.Context, now time.Time) (*Rehearsal, e
 // Now returns the time of the Rehearsal.
 func (r *Rehearsal) Now() time.Time { return r.now }
 
-// List passes complete lists of nodes and services to the cluster c.Clusters[i], as its API server
-// does at the start; see live.Replay.List.
+// List tells the Rehearsal that the API server of the cluster c.Clusters[i] has sent complete lists
+// of its nodes and services, as it does at the start; see live.Replay.List.
 func (r *Rehearsal) List(i int, objects nodeselect.Objects) { r.clusters[i].List(objects, r.now) }
 
-// Watch tells the Rehearsal that the API server of c.Clusters[i] has reported changes, so that it
-// now has the objects; see live.Replay.Watch.
+// Watch tells the Rehearsal that the API server of c.Clusters[i] has reported changes. objects are
+// all nodes and services after the changes; see live.Replay.Watch.
 func (r *Rehearsal) Watch(i int, objects nodeselect.Objects) { r.clusters[i].Watch(objects, r.now) }
 
-// Fail makes requests to the API server of c.Clusters[i] fail with err, and succeed again if err is
-// nil; see live.Replay.Fail.
+// Fail tells the Rehearsal that from now on, requests to the API server of c.Clusters[i] fail with
+// err. If err is nil, requests succeed again; see live.Replay.Fail.
 func (r *Rehearsal) Fail(i int, err error) { r.clusters[i].Fail(err, r.now) }
 
-// Advance moves the time to until, and makes the attempts that Run would make in this time. All
-// answers of API servers that List, Watch and Fail have passed since the last Advance arrive
-// together at the start of this time. Run makes an attempt every 30 s even without a change,
-// because somebody could have changed the directory; Advance does not. The caller learns about
-// attempts from Controller.Attempted. The times in them are the times of the Rehearsal. Advance
-// returns the error of ctx if ctx has ended.
+// Advance moves the time to until, and makes the attempts to apply changes that Run would make in
+// the meantime. All answers that List, Watch and Fail have passed since the last Advance arrive
+// together, at the time before the move. There is one difference to Run: Run makes an attempt every
+// 30 s even without a change, because somebody could have changed the directory, and Advance does
+// not. The Controller calls Controller.Attempted after each attempt, with times of the Rehearsal.
+// If ctx ends, Advance stops and returns the error of ctx.
 func (r *Rehearsal) Advance(ctx context.Context, until time.Time) error {
 	r.take()
 	for ctx.Err() == nil {
@@ -126,8 +124,8 @@ func (r *Rehearsal) Advance(ctx context.Context, until time.Time) error {
 	return ctx.Err()
 }
 
-// next returns the time of the next step that Run would make. attempt is true if this step is an
-// attempt to apply the inputs.
+// next returns the time of the next thing that Run would do. attempt is true if this is an attempt
+// to apply changes.
 func (r *Rehearsal) next() (at time.Time, attempt bool) {
 	at = r.rechecks
 	if !r.loop.schedule.started && r.deadline.Before(at) {
@@ -139,7 +137,7 @@ func (r *Rehearsal) next() (at time.Time, attempt bool) {
 	return at, false
 }
 
-// take passes to the loop the new states of those clusters whose state has changed.
+// take passes the new state of each cluster to the loop, if the state has changed.
 func (r *Rehearsal) take() {
 	changed := false
 	for i := range r.clusters {
@@ -153,7 +151,7 @@ func (r *Rehearsal) take() {
 	}
 }
 
-// seen tells the loop that inputs have changed, as loop.run does.
+// seen tells the loop that some input has changed, in the same way as loop.run.
 func (r *Rehearsal) seen() {
 	in := r.in.latest()
 	r.loop.schedule.changed(in.answered())

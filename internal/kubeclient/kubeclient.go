@@ -4,14 +4,14 @@
 //	…
 //	lease, err := leases.Get(ctx, "terminator", metav1.GetOptions{})
 //
-// Its clients have the same methods as the typed clients of client-go, so an interface of a few of
-// these methods fits both. The typed clients compile the objects of all API groups: about 340
-// packages, which take minutes of processor time with the race detector, and tens of megabytes of a
-// program.
+// The clients of this package have the same methods as the typed clients of client-go, so an
+// interface with some of these methods fits both. The typed clients of client-go also compile the
+// objects of all API groups. These are about 340 packages: they take minutes of processor time with
+// the race detector, and add tens of megabytes to a program.
 //
 // # What it does not do
 //
-// It does not watch objects; see package kubewatch.
+// Package kubeclient does not watch objects; see package kubewatch.
 package kubeclient
 
 import (
@@ -37,8 +37,9 @@ type NodeClient = Client[*corev1.Node, *corev1.NodeList]
 // PodClient is a client of the Pods of a namespace.
 type PodClient = Client[*corev1.Pod, *corev1.PodList]
 
-// NewLeases returns a client of the Leases of a namespace. It does not connect yet, and does not
-// change config. The client sends JSON, because Leases are small.
+// NewLeases returns a client of the Leases of a namespace. NewLeases does not connect to the API
+// server, and does not change config. The client sends JSON and not protobuf, because Leases are
+// small.
 func NewLeases(config *rest.Config, namespace string) (*LeaseClient, error) {
 	config = rest.CopyConfig(config)
 	config.ContentType, config.AcceptContentTypes = runtime.ContentTypeJSON, ""
@@ -53,8 +54,8 @@ func NewLeases(config *rest.Config, namespace string) (*LeaseClient, error) {
 	}, nil
 }
 
-// NewNodes returns a client of the Nodes of a cluster. It does not connect yet, and does not change
-// config.
+// NewNodes returns a client of the Nodes of a cluster. NewNodes does not connect to the API server,
+// and does not change config.
 func NewNodes(config *rest.Config) (*NodeClient, error) {
 	client, err := connect(rest.CopyConfig(config), "/api", corev1.SchemeGroupVersion, corev1.AddToScheme)
 	if err != nil {
@@ -67,8 +68,8 @@ func NewNodes(config *rest.Config) (*NodeClient, error) {
 	}, nil
 }
 
-// NewPods returns a client of the Pods of a namespace. It does not connect yet, and does not change
-// config.
+// NewPods returns a client of the Pods of a namespace. NewPods does not connect to the API server,
+// and does not change config.
 func NewPods(config *rest.Config, namespace string) (*PodClient, error) {
 	client, err := connect(rest.CopyConfig(config), "/api", corev1.SchemeGroupVersion, corev1.AddToScheme)
 	if err != nil {
@@ -81,7 +82,8 @@ func NewPods(config *rest.Config, namespace string) (*PodClient, error) {
 	}, nil
 }
 
-// connect changes config.
+// connect returns a client for an API group. add adds the types of the objects to a scheme. connect
+// changes config, so pass a copy.
 func connect(config *rest.Config, apiPath string, group schema.GroupVersion, add func(*runtime.Scheme) error) (rest.Interface, error) {
 	scheme := runtime.NewScheme()
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"}) // the errors of an API server
@@ -105,9 +107,9 @@ type object interface {
 	metav1.Object
 }
 
-// Client reads and writes objects of type T, whose lists have the type L. Any number of goroutines
-// may call its methods. The errors are those of apimachinery's package errors if the API server
-// answers with a Status.
+// Client reads and writes objects of type T. L is the type of a list of these objects. Any number
+// of goroutines may call the methods of a Client. If the API server answers with a Status, the
+// functions of apimachinery's package errors, such as IsNotFound, recognise the error.
 type Client[T object, L runtime.Object] struct {
 	client    rest.Interface
 	resource  string
@@ -121,7 +123,8 @@ func (c *Client[T, L]) Get(ctx context.Context, name string, o metav1.GetOptions
 	return c.do(ctx, c.request(c.client.Get()).Name(name).VersionedParams(&o, metav1.ParameterCodec))
 }
 
-// List returns the objects that match the selectors, or one page of them.
+// List returns the objects that the selectors in o select. With a limit in o, it returns one page
+// of them.
 func (c *Client[T, L]) List(ctx context.Context, o metav1.ListOptions) (L, error) {
 	list := c.newList()
 	err := c.request(c.client.Get()).VersionedParams(&o, metav1.ParameterCodec).Do(ctx).Into(list)
@@ -133,8 +136,8 @@ func (c *Client[T, L]) Create(ctx context.Context, object T, o metav1.CreateOpti
 	return c.do(ctx, c.request(c.client.Post()).VersionedParams(&o, metav1.ParameterCodec).Body(object))
 }
 
-// Update replaces an object. If the object has a resource version, and the API server has another
-// one, the API server answers with a conflict.
+// Update replaces an object. If the object has a resource version that is not the present one, the
+// API server answers with a conflict.
 func (c *Client[T, L]) Update(ctx context.Context, object T, o metav1.UpdateOptions) (T, error) {
 	return c.do(ctx, c.request(c.client.Put()).Name(object.GetName()).VersionedParams(&o, metav1.ParameterCodec).Body(object))
 }

@@ -1,7 +1,7 @@
-// Package drill replays faults against the inputs of a Controller, and says what would happen: which
-// configurations the Controller would apply and refuse, which nodes would drain, how many servers
-// each service would keep, and what the operator would see. It changes nothing except a temporary
-// directory.
+// Package drill replays faults against the inputs of a Controller, and says what would happen:
+// which configurations the Controller would apply and refuse, which nodes would drain, how many
+// servers each service would keep, and what the operator would see. A drill changes nothing except
+// a temporary directory.
 //
 //	runner := drill.Runner{
 //		Controller: func() *controller.Controller { … }, // the settings of the terminator
@@ -14,23 +14,25 @@
 //		violations = append(violations, policy.Judge(result)...)
 //	}
 //
-// A Drill is a list of Steps. Each Step is a function from a World to the next World. A World has
-// the objects of all clusters, the nodes that are down, and the API servers that do not answer. The
-// faults in this package, such as NotReady and Join, are pure functions of objects, so that a
-// program can build drills of its own.
+// A Drill is a list of Steps. Each Step is a function from a World to the next World. A World
+// contains the objects of all clusters, the nodes that are down, and the API servers that do not
+// answer. The faults in this package, such as NotReady and Join, are pure functions of objects, so
+// a program can build its own drills from them.
 //
 // # What is real
 //
 // A Runner uses controller.Rehearsal. So the Controller itself decides which lists are doubtful,
-// which nodes each service gets, which changes exceed the limit, when a reload waits, and what the
-// log says. The configuration is rendered, compared and written as usual, to a temporary directory.
-// If Controller.Dir.Check is set, HAProxy checks each configuration. Package nodeagent decides which
-// nodes drain. Only the clock, the API servers and the reload of HAProxy are replaced. A Runner
-// treats each cluster as a live cluster, also if its objects come from manifests.
+// which nodes each service gets, which changes exceed the limit, when a reload waits, and what it
+// logs. The Controller renders, compares and writes each configuration as usual, but to a temporary
+// directory. If Controller.Dir.Check is set, HAProxy checks each configuration. Package nodeagent
+// decides which nodes drain. The Runner replaces only the clock, the API servers and the reload of
+// HAProxy. It treats each cluster as a live cluster, even if the objects of the cluster come from
+// manifests.
 //
 // # When a server serves
 //
-// No traffic flows in a drill. A server of the configuration in force counts as serving if
+// No traffic flows in a drill. A server of the configuration in force counts as serving if all of
+// these conditions are true:
 //
 //   - its node is not down,
 //   - its node does not drain,
@@ -40,14 +42,14 @@
 //     edge.NodeAgent does, the agent must run. A service does not need the agent if each of its
 //     routes declares a check of its own.
 //
-// The count changes at the moment of a fault. HAProxy needs some checks to notice the fault, and
-// repeats failed connections on other servers. So the count says which servers could serve, and not
-// which requests fail. An event of the API server has its effect after 0.1 s. Checks and reloads
-// need no time.
+// The number of serving servers changes at the moment of a fault. HAProxy needs some checks to
+// notice the fault, and repeats failed connections on other servers. So the number says how many
+// servers could serve, and not how many requests fail. An event of the API server takes effect
+// after 0.1 s. Checks and reloads need no time.
 //
 // # What it does not do
 //
-// The package starts no HAProxy and sends no traffic. It does not replay faults of routes,
-// certificates or HAProxy. It does not know the load: half of the servers may be too few for a
-// service, or enough.
+// A drill starts no HAProxy and sends no traffic. It does not replay faults of routes, certificates
+// or HAProxy. It does not know the load of a service, so it cannot say whether half of the servers
+// of the service are enough.
 package drill

@@ -10,7 +10,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// Drill is a fault as a list of states of the inputs.
+// Drill is a fault, described as a list of Steps.
 type Drill struct {
 	// Kind is the kind of the fault, such as "zone". Name identifies the drill, such as
 	// "zone eu-1a". If there is only one drill of a kind, Name is Kind.
@@ -21,7 +21,7 @@ type Drill struct {
 	Steps []Step
 	// End is the time from the first step to the end of the drill.
 	End time.Duration
-	// Notes are facts about HAProxy and the agents that the drill cannot show.
+	// Notes tell the operator facts about HAProxy and the agents that the Result does not show.
 	Notes []string
 }
 
@@ -29,9 +29,9 @@ type Drill struct {
 type Step struct {
 	// At is the time from the beginning of the drill.
 	At time.Duration
-	// What says what happens.
+	// What says in a few words what happens in this step.
 	What string
-	// Change returns the World after the step. nil changes nothing.
+	// Change returns the World after the step. nil means that the World stays the same.
 	Change func(World) World
 	// Restart means that the terminator restarts after Change.
 	Restart bool
@@ -63,7 +63,7 @@ func Standard(clusters []Cluster, table routes.Table, health edge.NodeHealth) []
 	return append(drills, base.agentsGone(health), base.cordon(health))
 }
 
-// base has the clusters before a drill.
+// base contains the clusters as they are before a drill.
 type base struct{ clusters []Cluster }
 
 func (b base) of(name string) Cluster {
@@ -203,7 +203,8 @@ func (b base) burst() Drill {
 	}
 }
 
-// nodePort returns the drill of a renumbered node port: that of the service that most routes use.
+// nodePort returns the drill in which a service gets other node ports. The service is the one that
+// most routes use. The second result is false if no route uses a service of the clusters.
 func (b base) nodePort(table routes.Table) (Drill, bool) {
 	uses := map[routes.Ref]int{}
 	for _, r := range table.Routes() {
@@ -293,7 +294,8 @@ func (b base) cordon(health edge.NodeHealth) Drill {
 	return d
 }
 
-// checkedRefs returns the services of a table whose routes all declare a check of their own.
+// checkedRefs returns, for each service in the table, whether all its routes declare a check of
+// their own.
 func checkedRefs(table routes.Table) map[routes.Ref]bool {
 	checked := map[routes.Ref]bool{}
 	for _, r := range table.Routes() {

@@ -14,10 +14,10 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Faults are pure functions. They return new Objects, and do not change their arguments. Names that
-// the Objects do not have are ignored.
+// Faults are pure functions: they return new Objects, and do not change their arguments. They
+// ignore names of nodes that the Objects do not contain.
 
-// Zones returns the zones of the nodes, sorted. Nodes without a zone have none.
+// Zones returns the zones of the nodes, sorted. It leaves out nodes without the zone label.
 func Zones(o nodeselect.Objects) []string {
 	zones := map[string]bool{}
 	for _, n := range o.Nodes {
@@ -38,8 +38,9 @@ func InZone(o nodeselect.Objects, zone string) (names []string) {
 	return names
 }
 
-// Share returns the names of the given share of the nodes, from 0 to 1: evenly from the sorted list
-// of all nodes, and at least one node.
+// Share returns the names of a part of the nodes. share is the size of the part, from 0 to 1, and
+// the part has at least one node. Share takes the names at equal distances from the sorted list of
+// all nodes.
 func Share(o nodeselect.Objects, share float64) (names []string) {
 	count := min(len(o.Nodes), max(1, int(float64(len(o.Nodes))*share)))
 	for i := range count {
@@ -77,7 +78,8 @@ func Remove(o nodeselect.Objects, names []string) nodeselect.Objects {
 	return withoutPods(o, names)
 }
 
-// Register deletes the nodes and creates them again at the time now, with all else as before.
+// Register deletes the nodes and creates them again at the time now. Apart from the time of
+// creation, the UID and the condition Ready, the new nodes equal the old ones.
 func Register(o nodeselect.Objects, names []string, now time.Time) nodeselect.Objects {
 	return change(o, names, func(n *corev1.Node) {
 		n.CreationTimestamp = metav1.Time{Time: now}
@@ -87,9 +89,9 @@ func Register(o nodeselect.Objects, names []string, now time.Time) nodeselect.Ob
 }
 
 // Join adds count nodes that are created at the time now and are not ready yet, and returns their
-// names. Each new node has the labels, and so the zone, of a node in o, and addresses that no node
-// in o has. They are the addresses after the highest one of the same family. Join adds no node if o
-// has none.
+// names. Each new node has the labels, and so the zone, of one of the nodes in o. Its addresses
+// follow the highest address of the same family in o, so no node in o has them. If o has no nodes,
+// Join adds none.
 func Join(o nodeselect.Objects, count int, now time.Time) (_ nodeselect.Objects, names []string) {
 	if len(o.Nodes) == 0 {
 		return o, nil
@@ -151,7 +153,8 @@ func RemoveService(o nodeselect.Objects, namespace, name string) nodeselect.Obje
 	return o
 }
 
-// Renumber gives each port of a service another node port: the lowest free ones from 30000.
+// Renumber assigns a new node port to each port of a service: the lowest node ports from 30000 on
+// that no service in o has.
 func Renumber(o nodeselect.Objects, namespace, name string) nodeselect.Objects {
 	used := map[int32]bool{}
 	for _, s := range o.Services {

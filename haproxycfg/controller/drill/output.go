@@ -13,7 +13,7 @@ import (
 // maxColumns is the width of the texts that this file writes.
 const maxColumns = 100
 
-// Numbers of lines that WriteDetails prints for each drill.
+// These are the largest numbers of lines that WriteDetails prints in each list of a drill.
 const (
 	maxDetailLines = 8
 	maxDetailWorst = MaxWorst
@@ -22,11 +22,12 @@ const (
 // Report is the outcome of several drills. Its JSON is stable: later versions only add members.
 type Report struct {
 	Results []Result `json:"drills"`
-	// Violations are the exceeded limits of all drills. If there are none, the policy holds.
+	// Violations are the limits of the policy that the drills have exceeded. An empty list means
+	// that all drills meet the policy.
 	Violations []Violation `json:"violations"`
 }
 
-// NewReport judges the results by the policy.
+// NewReport returns a Report with the results, and with their violations of the policy p.
 func NewReport(p Policy, results []Result) Report {
 	r := Report{Results: append([]Result{}, results...), Violations: []Violation{}}
 	for _, result := range results {
@@ -44,8 +45,9 @@ func (r Report) WriteJSON(w io.Writer) error {
 }
 
 // WriteTable writes a table with one row for each drill, at most 100 columns wide, and then the
-// violations. LOWEST is the service with the lowest share of serving servers, and AFTER its number
-// of servers at the end. CHANGED and BACK are Result.Changed and Result.Moved.
+// violations. CHANGED and BACK are Result.Changed and Result.Moved. LOWEST describes the service
+// with the lowest share of serving servers, and AFTER is the number of serving servers of this
+// service at the end.
 func (r Report) WriteTable(w io.Writer) error {
 	var text bytes.Buffer
 	t := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
@@ -148,7 +150,8 @@ func (x *Result) details(w *bytes.Buffer) {
 	}
 }
 
-// shorten cuts a text off after limit characters.
+// shorten returns the text if it has at most limit characters. It cuts a longer text to limit
+// characters, of which the last one is "…".
 func shorten(text string, limit int) string {
 	if utf8.RuneCountInString(text) <= limit {
 		return text
@@ -156,8 +159,9 @@ func shorten(text string, limit int) string {
 	return string([]rune(text)[:limit-1]) + "…"
 }
 
-// wrap writes a text in lines of at most maxColumns characters. Lines end between words. A longer
-// word is cut. The first line begins with first, the others with further.
+// wrap writes a text in lines of at most maxColumns characters. A line ends between two words; only
+// a word that is longer than a line is cut. The first line begins with the text first, and all
+// other lines begin with the text further.
 func wrap(w *bytes.Buffer, text, first, further string) {
 	indent := first
 	runes := []rune(text)

@@ -15,27 +15,28 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Limits say what a drill may do.
+// Limits are the results that a drill may have.
 type Limits struct {
-	// MinServers is the share of its servers, from 0 to 1, that each service keeps. A service that
-	// had 3 servers and MinServers 0.5 needs 2 of them.
+	// MinServers is the share of its servers that each service must keep, from 0 to 1. The number
+	// of servers is rounded up: with 0.5, a service that had 3 servers before the drill must keep
+	// 2.
 	MinServers float64
-	// MaxBelow is the time for which a service may have fewer servers than MinServers at a stretch.
-	// 0 means not even for a moment.
+	// MaxBelow is the longest period without a break in which a service may have fewer servers than
+	// MinServers requires. 0 means that it must never have fewer.
 	MaxBelow time.Duration
-	// MaxRefusals is the number of changes that the Controller may refuse. Each of them waits for a
-	// person. A negative value means no limit.
+	// MaxRefusals is the largest number of changes that the Controller may refuse. Each refused
+	// change waits for an operator. A negative value means no limit.
 	MaxRefusals int
-	// MaxReloads is the number of reloads of HAProxy. A negative value means no limit.
+	// MaxReloads is the largest number of reloads of HAProxy. A negative value means no limit.
 	MaxReloads int
 }
 
-// DefaultLimits are the Limits of a Policy without entries: each service keeps half of its servers,
-// except for 10 s at a stretch, and no change is refused.
+// DefaultLimits are the Limits of a Policy without entries: each service must keep half of its
+// servers, except for at most 10 s at a stretch, and the Controller must refuse no change.
 var DefaultLimits = Limits{MinServers: 0.5, MaxBelow: 10 * time.Second, MaxRefusals: 0, MaxReloads: -1}
 
-// Policy says what drills may do. Create one with ParsePolicy, or start with a copy of
-// DefaultPolicy.
+// Policy contains the Limits of all drills. Create a Policy with ParsePolicy, or start with a copy
+// of DefaultPolicy.
 type Policy struct {
 	// All are the limits of drills without an entry in Drills.
 	All Limits
@@ -83,8 +84,9 @@ type Violation struct {
 	Text string `json:"text"`
 }
 
-// Judge returns the limits that the drill has exceeded. For min-servers, it counts the services and
-// names the one that was below the limit for the longest time.
+// Judge returns the limits that the drill has exceeded. For min-servers, the text says how many
+// services have exceeded the limit, and names the one that was below MinServers for the longest
+// time.
 func (p Policy) Judge(r Result) []Violation {
 	l := p.Of(r.Kind, r.Drill)
 	violations := []Violation{}
@@ -117,14 +119,15 @@ func (p Policy) Judge(r Result) []Violation {
 	return violations
 }
 
-// least returns the number of servers that a service must keep if it had before servers.
+// least returns the number of servers that a service must keep if it had the number before of
+// servers before the drill.
 func (l Limits) least(before int) int {
 	return int(math.Ceil(l.MinServers*float64(before) - 1e-9))
 }
 
 func percent(share float64) string { return strconv.FormatFloat(100*share, 'f', -1, 64) + "%" }
 
-// Error is a fault in a policy file.
+// Error is one fault in a policy file.
 type Error struct {
 	File    string // name of the file, as given to ParsePolicy
 	Line    int    // from 1; 0 means the whole file
@@ -155,9 +158,10 @@ func (e *Error) Error() string {
 //	  api-away: {max-reloads: 0}
 //	  zone eu-1a: {min-servers: 25%, max-refusals: 1}
 //
-// Each field is optional. A field that is missing under a drill has the value under all, and a field
-// that is missing there has the value of base. An empty file is the policy base for all drills. If a
-// field is faulty, the whole file is: the error joins an Error for each fault.
+// Each field is optional. If a field is missing under the name of a drill, its value is the one
+// under all. If it is missing there too, its value is the one in base. So an empty file means base
+// for all drills. If any field is faulty, ParsePolicy rejects the whole file, and its error joins
+// an Error for each fault.
 func ParsePolicy(file string, data []byte, base Limits) (Policy, error) {
 	p := Policy{All: base, Drills: map[string]Limits{}}
 	f := policyFile{file: file}
@@ -198,7 +202,7 @@ func ParsePolicy(file string, data []byte, base Limits) (Policy, error) {
 	return p, nil
 }
 
-// policyFile collects the faults of a file.
+// policyFile collects the faults of a policy file.
 type policyFile struct {
 	file string
 	errs []error
@@ -208,8 +212,9 @@ func (f *policyFile) fault(n *yaml.Node, path, message string) {
 	f.errs = append(f.errs, &Error{File: f.file, Line: n.Line, Field: path, Message: message})
 }
 
-// fields calls read with the name, path and value of each field of the mapping n. read returns false
-// if there is no such field. A mapping without fields may be empty.
+// fields calls read with the name, path and value of each field of the mapping n. The function read
+// returns false if there is no field with this name. The value of n may also be null, which means a
+// mapping without fields.
 func (f *policyFile) fields(path string, n *yaml.Node, read func(name, path string, n *yaml.Node) bool) {
 	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" {
 		return
@@ -253,8 +258,8 @@ func (l *Limits) set(name string, n *yaml.Node) (known bool, err error) {
 	return l.Set(name, text)
 }
 
-// Set sets the limit with this name in a policy file to a value in the form of a policy file. known
-// is false if there is no such limit.
+// Set sets the limit with this name. The names and the forms of the values are those of a policy
+// file, such as "min-servers" and "50%". known is false if there is no such limit.
 func (l *Limits) Set(name, value string) (known bool, err error) {
 	switch name {
 	case "min-servers":

@@ -15,7 +15,8 @@ import (
 // maxLines bounds Result.Log.
 const maxLines = 1000
 
-// recorder collects what happens in a run. Before begin, it keeps only the report in force.
+// recorder collects what happens in a run, for the Result. Before the method begin, it stores only
+// the report in force.
 type recorder struct {
 	zero    time.Time // of the first step; zero before begin
 	now     time.Time
@@ -36,7 +37,7 @@ type recorder struct {
 	index    map[routes.Ref]int // into services
 }
 
-// history is how many servers of a service serve over time.
+// history is the number of serving servers of a service over time.
 type history struct {
 	ref    routes.Ref
 	before int
@@ -48,12 +49,12 @@ type point struct {
 	serving int
 }
 
-// begin forgets everything that happened before the first step.
+// begin forgets everything that happened before the first step, except the report in force.
 func (r *recorder) begin(zero time.Time) { *r = recorder{zero: zero, now: zero, report: r.report} }
 
 func (r *recorder) reload() { r.reloads++ }
 
-// recover is called when the fault ends. status is the text of the health page before.
+// recover notes that the fault ends now. status is the text of /readyz just before this moment.
 func (r *recorder) recover(status string) { r.fixed, r.status = true, status }
 
 func (r *recorder) attempted(a controller.Attempt) {
@@ -85,7 +86,7 @@ func (r *recorder) attempted(a controller.Attempt) {
 	}
 }
 
-// end notes the time at which the last refusal has ended: the Controller no longer refuses a change.
+// end notes that the Controller no longer refuses the change of the last refusal.
 func (r *recorder) end() {
 	if n := len(r.refusals); n > 0 && r.refusals[n-1].Until == nil {
 		until := Offset(r.now.Sub(r.zero))
@@ -126,7 +127,8 @@ func (r *recorder) look(now time.Time, t *truth) {
 	}
 }
 
-// logger returns a logger that keeps the lines with the time of the drill.
+// logger returns a logger that adds each line to the recorder, with the time since the first step.
+// now returns the time of the drill.
 func (r *recorder) logger(now func() time.Time) *slog.Logger {
 	return slog.New(&lineHandler{r: r, now: now})
 }

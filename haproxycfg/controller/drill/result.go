@@ -15,31 +15,32 @@ type Result struct {
 	Title string   `json:"title"`
 	Steps []Line   `json:"steps"`
 	Notes []string `json:"notes,omitempty"`
-	// Reloads is the number of reloads of HAProxy. Waits is the number of attempts whose change had
-	// to wait for its reload.
+	// Reloads is the number of reloads of HAProxy. Waits is the number of attempts to apply a
+	// change that ended because the reload of the change had to wait.
 	Reloads int `json:"reloads"`
 	Waits   int `json:"waits"`
-	// Changed is the number of servers that all reloads have added, removed or altered. Moved is the
-	// same number since the recovery. A server counts once for each backend.
+	// Changed is the number of servers that all reloads have added, removed or altered. Moved is
+	// the part of Changed since the recovery. A server that several backends contain counts once
+	// for each of them.
 	Changed int `json:"changed"`
 	Moved   int `json:"moved"`
 	// Refusals are the changes that the Controller did not apply, in order.
 	Refusals []Refusal `json:"refusals"`
-	// Drained is the largest number of servers that were draining at the same time. The number
-	// includes only servers of services.
+	// Drained is the largest number of servers that drained at the same time. Only servers of
+	// services count.
 	Drained int `json:"drained"`
-	// Services is the number of services that had servers before the drill. Empty is the number of
-	// those that had no serving server at some moment.
+	// Services is the number of services that had serving servers before the first step. Empty is
+	// the number of these services that had no serving server at some moment.
 	Services int `json:"services"`
 	Empty    int `json:"empty"`
-	// Worst are the MaxWorst services with the lowest share of serving servers.
+	// Worst are the services with the lowest Service.Share, the lowest first, at most MaxWorst.
 	Worst []Service `json:"worst"`
-	// Log are the first 1,000 lines that the terminator logs; MoreLog is the number of further lines.
-	// Their level is info or higher.
+	// Log are the first 1,000 lines that the terminator logs at level info or higher. MoreLog is
+	// the number of further lines.
 	Log     []Line `json:"log"`
 	MoreLog int    `json:"moreLog,omitempty"`
-	// Status is the text of /readyz just before the recovery: Status.String of the Controller. ""
-	// means that the Controller sees no fault.
+	// Status is the text of /readyz just before the recovery, that is, Status.String of the
+	// Controller. "" means that the Controller sees no fault.
 	Status string `json:"status"`
 
 	history []history
@@ -49,7 +50,7 @@ type Result struct {
 // MaxWorst is the largest length of Result.Worst.
 const MaxWorst = 10
 
-// Line is a text with its time.
+// Line is a line of text, and the time at which its event happened.
 type Line struct {
 	At   Offset `json:"at"`
 	Text string `json:"text"`
@@ -58,25 +59,26 @@ type Line struct {
 // Refusal is a change that the Controller did not apply.
 type Refusal struct {
 	At Offset `json:"at"`
-	// Until is the time at which the change disappeared or another change took its place. nil means
-	// that it stayed until the end of the drill.
+	// Until is the time at which the refused change no longer existed, or at which another change
+	// replaced it. nil means that the Controller still refused the change at the end of the drill.
 	Until *Offset `json:"until,omitempty"`
-	// ID is the argument with which an operator forces the change. "" means that the attempt failed
-	// before it had a change. The ID of the same change in the user's directory is another one,
-	// because it depends on the path of the directory.
+	// ID identifies the change: an operator forces the change with this ID. "" means that the
+	// attempt failed before there was a change. The same change has another ID in a terminator,
+	// because the ID depends on the path of the directory.
 	ID string `json:"id,omitempty"`
-	// Reason is the error, with the hint of Controller.ForceHint.
+	// Reason is the error of the attempt, with the text of Controller.ForceHint.
 	Reason string `json:"reason"`
-	// Failed means that not Limit but HAProxy or another error has prevented the change.
+	// Failed is true if HAProxy or another error prevented the change, and false if the limit of
+	// the Controller (Limit) did.
 	Failed bool `json:"failed,omitempty"`
 }
 
-// same reports whether both are the same change with the same reason.
+// same reports whether r and o describe the same change with the same reason.
 func (r Refusal) same(o Refusal) bool {
 	return r.ID == o.ID && r.Failed == o.Failed && r.Reason == o.Reason
 }
 
-// Service is how many servers of a service serve.
+// Service says how many servers of a service were serving in a drill.
 type Service struct {
 	routes.Ref
 	// Before, Lowest and After are the numbers of serving servers before the first step, at the
@@ -84,17 +86,17 @@ type Service struct {
 	Before int `json:"before"`
 	Lowest int `json:"lowest"`
 	After  int `json:"after"`
-	// LowestAt is the first time at which the number was Lowest.
+	// LowestAt is the first time at which the number of serving servers was Lowest.
 	LowestAt Offset `json:"lowestAt"`
 }
 
-// Share is Lowest divided by Before.
+// Share returns Lowest divided by Before.
 func (s Service) Share() float64 { return float64(s.Lowest) / float64(s.Before) }
 
 // Offset is the time since the first step of a drill. Its text is "+1m30s".
 type Offset time.Duration
 
-// String returns the time as text. It rounds to 0.1 s.
+// String returns the time as text, such as "+1m30s", rounded to 0.1 s.
 func (o Offset) String() string {
 	return "+" + time.Duration(o).Round(100*time.Millisecond).String()
 }
@@ -145,8 +147,8 @@ func (h *history) summary() Service {
 	return s
 }
 
-// below returns the longest time for which fewer than least servers have served without a break,
-// and when this time began.
+// below returns the longest period without a break in which fewer than least servers were serving,
+// and the time since the first step at which this period began. end is the end of the drill.
 func (h *history) below(least int, end time.Duration) (longest, since time.Duration) {
 	began := time.Duration(-1)
 	close := func(at time.Duration) {

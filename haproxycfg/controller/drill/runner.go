@@ -17,11 +17,11 @@ import (
 )
 
 const (
-	// quiet is the time from an event of an API server to the attempt that it causes:
+	// quiet is the time from an event of an API server until the Controller handles the event, as
 	// live.Watcher.Quiet.
 	quiet = 100 * time.Millisecond
-	// settle is the time from the first configuration to the first step of a drill. After this time,
-	// no reload has to wait because of the first one.
+	// settle is the time from the first configuration to the first step of a drill. It is so long
+	// that no reload of the drill has to wait because of the reload of the first configuration.
 	settle = 10 * time.Minute
 )
 
@@ -29,23 +29,24 @@ const (
 // later. Several goroutines may call Run at the same time.
 type Runner struct {
 	// Controller returns a new Controller with the settings of the terminator. Run sets the fields
-	// Clusters, Dir, Logger, Attempted, Elector and OldWorkers, but keeps Dir.Check if Dir is set.
-	// The source of the routes must be able to read them several times. Required.
+	// Clusters, Dir, Logger, Attempted, Elector and OldWorkers. If Dir is set, Run keeps Dir.Check.
+	// It must be possible to read the source of the routes several times. Required.
 	Controller func() *controller.Controller
-	// Clusters are the clusters before each drill.
+	// Clusters are the clusters as they are before each drill.
 	Clusters []Cluster
-	// Start is the time before each drill. The zero time means the present time.
+	// Start is the time at which the clock of each drill begins. The zero time means the present
+	// time.
 	Start time.Time
-	// MaxDrain is the share of the nodes that agents drain at the same time; see
+	// MaxDrain is the largest share of the nodes that agents drain at the same time; see
 	// nodeagent.Rules.MaxDrain. 0 means nodeagent.DefaultMaxDrain.
 	MaxDrain float64
 }
 
-// errAway is the reason why an API server does not answer in a drill.
+// errAway is the error of each request to an API server that is away.
 var errAway = errors.New("connection refused")
 
-// Standard returns the drills of the function Standard for the routes and clusters of the Runner. It
-// returns an error if the routes cannot be read.
+// Standard calls the function Standard with the routes and clusters of the Runner. It returns an
+// error if the Runner cannot read the routes.
 func (r Runner) Standard() ([]Drill, error) {
 	c := r.Controller()
 	declared, err := c.Routes.Read()
@@ -55,9 +56,10 @@ func (r Runner) Standard() ([]Drill, error) {
 	return Standard(r.Clusters, declared.Table, c.Builder.Edge.NodeHealth), nil
 }
 
-// Run runs a drill in a temporary directory, which it removes afterwards. It returns an error if the
-// routes cannot be read, if no configuration can be applied before the first step, or if ctx ends.
-// Faults of the drill are no errors: the Result has them.
+// Run runs a drill in a temporary directory, and removes this directory afterwards. It returns an
+// error if it cannot read the routes, if the Controller applies no configuration before the first
+// step, or if ctx ends. Changes that fail during the drill are no errors of Run: the Result
+// describes them.
 func (r Runner) Run(ctx context.Context, d Drill) (_ Result, err error) {
 	dir, err := os.MkdirTemp("", "headgate-drill-")
 	if err != nil {
@@ -93,7 +95,7 @@ type run struct {
 	failure   error // of the last attempt, if it failed; nil otherwise
 }
 
-// restart starts a Controller in the directory, as a start of the terminator does.
+// restart starts a new Controller in the directory of the drill, as a start of the terminator does.
 func (x *run) restart(ctx context.Context) error {
 	c := x.Controller()
 	dir := &deploy.Dir{Path: x.dir, Reload: func(context.Context) error { x.recorder.reload(); return nil }}
@@ -118,7 +120,8 @@ func (x *run) restart(ctx context.Context) error {
 	return nil
 }
 
-// answer passes what the API server of a cluster answers to a client that starts.
+// answer tells the Rehearsal what the API server of cluster i answers to a client that has just
+// started.
 func (x *run) answer(i int) {
 	switch k := x.world.Clusters[i]; k.API {
 	case Away:
@@ -131,7 +134,7 @@ func (x *run) answer(i int) {
 	}
 }
 
-// begin applies the configuration before the first step.
+// begin lets the Controller apply the configuration that is in force before the first step.
 func (x *run) begin(ctx context.Context) error {
 	if err := x.restart(ctx); err != nil {
 		return err
@@ -159,7 +162,7 @@ func (x *run) newTruth(table routes.Table) truth {
 	return t
 }
 
-// steps makes the steps of the drill.
+// steps runs the steps of the drill, each at its time.
 func (x *run) steps(ctx context.Context) error {
 	for _, s := range x.drill.Steps {
 		if err := x.advance(ctx, x.zero.Add(s.At)); err != nil {
@@ -195,8 +198,8 @@ func (x *run) step(ctx context.Context, s Step) error {
 	return x.advance(ctx, x.now())
 }
 
-// change passes what the API server of a cluster tells a client that follows it. was is what the
-// API server did before.
+// change tells the Rehearsal what a client that already follows the API server of cluster i sees
+// after a step. was says how the API server answered before the step.
 func (x *run) change(i int, was API) {
 	k := x.world.Clusters[i]
 	switch {
@@ -232,15 +235,15 @@ func (x *run) attempted(a controller.Attempt) {
 	}
 }
 
-// look counts the servers of each service that serve now.
+// look counts the serving servers of each service now.
 func (x *run) look() {
 	if x.recorder.report != nil && x.truth.ports != nil {
 		x.recorder.look(x.now(), &x.truth)
 	}
 }
 
-// RunAll runs drills at the same time, at most as many as there are processors. It calls done, if
-// that is not nil, after each drill; calls never overlap. The results have the order of the drills.
+// RunAll runs several drills at the same time, at most as many as GOMAXPROCS. If done is not nil,
+// RunAll calls it after each drill; calls never overlap. The results have the order of the drills.
 // At the first error, RunAll stops all drills and returns the error.
 func (r Runner) RunAll(ctx context.Context, drills []Drill, done func(Result)) ([]Result, error) {
 	if r.Start.IsZero() {

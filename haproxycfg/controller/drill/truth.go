@@ -13,7 +13,8 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// truth decides which servers serve in a World; see the package documentation.
+// truth decides which servers can serve in a World; see "When a server serves" in the package
+// documentation.
 type truth struct {
 	checked     map[routes.Ref]bool // services whose routes all declare a check
 	health      edge.NodeHealth
@@ -34,8 +35,9 @@ func (t *truth) set(w World) {
 	}
 }
 
-// draining returns the nodes that drain. Without agents, HAProxy keeps the last answers; no standard
-// drill cordons nodes while the agents are gone.
+// draining returns the nodes that drain. It returns no nodes if there are no agents. HAProxy would
+// then keep the last answers of the agents, but no standard drill cordons nodes while the agents
+// are gone.
 func (t *truth) draining(c *Cluster) map[string]bool {
 	drains := map[string]bool{}
 	if t.health == edge.KubeProxyOnly || c.NoAgents {
@@ -55,7 +57,7 @@ func (t *truth) draining(c *Cluster) map[string]bool {
 	return drains
 }
 
-// serving returns how many of the servers of a service serve, and how many drain.
+// serving returns how many of the servers of a service are serving, and how many are draining.
 func (t *truth) serving(s *kube.ServiceReport) (serving, draining int) {
 	c := t.clusters[s.Cluster]
 	if c == nil || s.NodePort != t.port(s.Ref) || t.health == edge.NodeAgent && c.NoAgents && !t.checked[s.Ref] {

@@ -8,7 +8,7 @@ import (
 )
 
 // World is everything outside the Controller at one moment of a drill. A Step returns a changed
-// copy, and never changes what a World points to.
+// copy of a World. It must not change the objects and maps to which the World refers.
 type World struct {
 	// Now is the time of the Step.
 	Now      time.Time
@@ -19,10 +19,10 @@ type World struct {
 type Cluster struct {
 	// Name is the name of the cluster in routes.
 	Name string
-	// Objects are the nodes and services. If Objects.ReadyNodes is not nil, it has the nodes with
-	// ready pods, as controller.Manifests reads them.
+	// Objects are the nodes and services. Objects.ReadyNodes are the nodes with ready pods, as
+	// controller.Manifests reads them; nil means that the pods are not known.
 	Objects nodeselect.Objects
-	// API is what the API server does.
+	// API says how the API server answers.
 	API API
 	// Down are the names of the nodes that serve nothing, whatever the API server says.
 	Down map[string]bool
@@ -30,7 +30,7 @@ type Cluster struct {
 	NoAgents bool
 }
 
-// API is what an API server does.
+// API says how an API server answers.
 type API int
 
 const (
@@ -50,7 +50,7 @@ func Each(f func(now time.Time, c Cluster) Cluster) func(World) World {
 	}
 }
 
-// withDown returns the cluster with further nodes that are down.
+// withDown returns a copy of the cluster in which the nodes with these names are down too.
 func (c Cluster) withDown(names []string) Cluster {
 	down := make(map[string]bool, len(c.Down)+len(names))
 	for name := range c.Down {

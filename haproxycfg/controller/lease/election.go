@@ -36,9 +36,10 @@ type election struct {
 	log             *slog.Logger
 
 	client leaseClient // nil before the first request, and after an error
-	// lease is the Lease as this process has last read or written it. nil means that there is none.
-	// Its spec has not changed since the time in the field since, by the clock of this process. The
-	// clocks of the processes may differ, so the times in the Lease are of no use.
+	// lease is the Lease as this process has last read or written it. nil means that the Lease does
+	// not exist. since is the time, by the clock of this process, at which the process first saw
+	// the last write of a leader. The election does not use the times in the Lease, because the
+	// clocks of the processes may differ.
 	lease *coordinationv1.Lease
 	since time.Time
 
@@ -63,8 +64,8 @@ func (e *election) run(ctx context.Context) {
 	e.tell("")
 }
 
-// pause returns the time until the next attempt to acquire the Lease. It ends when the Lease
-// expires. The processes try at different times.
+// pause returns the time until the next attempt to acquire the Lease. The pause ends at the latest
+// when the Lease expires. It is partly random, so that the processes try at different times.
 func (e *election) pause() time.Duration {
 	pause := retryPeriod + rand.N(retryPeriod/2)
 	if e.holder() != "" {
@@ -133,7 +134,7 @@ func (e *election) lead(ctx context.Context, t *term) {
 	}()
 	e.tell(e.identity)
 	e.keep(ctx, t)
-	// The term ends before this process releases the Lease.
+	// End the term before the process releases the Lease: another process may then lead at once.
 	t.end()
 	e.tell("")
 	e.log.Warn("this terminator does not lead any more")
@@ -153,7 +154,8 @@ func (e *election) keep(ctx context.Context, t *term) {
 		case <-ctx.Done():
 			return
 		}
-		// If this process was suspended, its time may be over. It must not renew the Lease then.
+		// If this process was suspended, its term may have ended in the meantime. Then the process
+		// must not renew the Lease.
 		if t.guard() != nil {
 			return
 		}
@@ -182,8 +184,8 @@ func (e *election) renew(ctx context.Context, now time.Time) error {
 	return err
 }
 
-// release ends the Lease, so that another process can acquire it at once. It does nothing if another
-// process holds the Lease.
+// release removes the holder from the Lease, so that another process can acquire the Lease at once.
+// It does nothing if another process is the holder.
 func (e *election) release(ctx context.Context) error {
 	if e.holder() != e.identity {
 		return nil
@@ -209,9 +211,10 @@ func (e *election) renewal(spec *coordinationv1.LeaseSpec, now time.Time) {
 	}
 }
 
-// writeAsHolder writes the Lease. If the Lease has changed since this process has read it,
-// writeAsHolder reads it, and writes it only if this process is still the holder. The error is
-// errDeleted if there is no Lease any more, and errHeldByAnother if another process holds it.
+// writeAsHolder writes the Lease. If the Lease has changed since this process last read it,
+// writeAsHolder reads the Lease again, and writes it only if this process is still the holder. The
+// error is errDeleted if the Lease no longer exists, and errHeldByAnother if another process is the
+// holder.
 func (e *election) writeAsHolder(ctx context.Context, change func(*coordinationv1.LeaseSpec)) error {
 	err := e.write(ctx, change)
 	if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) && !apierrors.IsNotFound(err) {
@@ -230,7 +233,7 @@ func (e *election) writeAsHolder(ctx context.Context, change func(*coordinationv
 }
 
 // write writes the Lease. The API server refuses the write if the Lease has changed since this
-// process has read it.
+// process last read it.
 func (e *election) write(ctx context.Context, change func(*coordinationv1.LeaseSpec)) (err error) {
 	next := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: e.namespace, Name: e.name}}
 	if e.lease != nil {
@@ -259,8 +262,9 @@ func (e *election) read(ctx context.Context) error {
 	return err
 }
 
-// observe stores the Lease. lease is nil if there is none. Only a write of a leader starts the time
-// after which the Lease expires, and not a new label, for example.
+// observe stores the Lease; nil means that there is none. If a leader has written the Lease,
+// observe also sets since, so that the time after which the Lease expires begins again. Another
+// change, such as a new label, does not prolong the Lease.
 func (e *election) observe(lease *coordinationv1.Lease) {
 	if lease == nil || e.lease == nil || holder(lease) != e.holder() ||
 		!lease.Spec.RenewTime.Equal(e.lease.Spec.RenewTime) || !lease.Spec.AcquireTime.Equal(e.lease.Spec.AcquireTime) {

@@ -2,22 +2,26 @@
 //
 //	terminator.Elector = &lease.Elector{Config: config, Namespace: "headgate", Name: "terminator"}
 //
-// All processes that name the same Lease take part, each with its own Controller. One process, the
-// leader, writes. The other processes only follow their sources. Another process becomes the leader
-// within 5 s after a clean stop of the leader, and within 20 s after a crash. If a leader has not
-// renewed the Lease for 10 s, it stops writing. In this case, another process becomes the leader at
-// least 15 s after the last renewal.
+// All processes that name the same Lease take part in the election, each with its own Controller.
+// Only one process, the leader, writes its configuration. The other processes only follow their
+// sources. If the leader stops cleanly, another process becomes the leader within 5 s. If the
+// leader crashes, another process becomes the leader within 20 s. If a leader cannot renew the
+// Lease for 10 s, it stops writing. Another process becomes the leader 15 s after the last renewal
+// at the earliest, so two processes never write at the same time.
 //
-// The account needs permission to create, get and update leases of coordination.k8s.io.
+// The account of each process needs permission to create, get and update leases of
+// coordination.k8s.io.
 //
 // # The elector of client-go
 //
-// An Elector writes the same fields as package leaderelection of client-go, and follows the same
-// rules, so both may take part in an election. It does not use that package, which has three faults.
-// After it learns that another process holds the Lease, it continues to lead until its renew
-// deadline. After a suspension of the process or the machine, it does not notice that its time is
-// over: it first tries to renew the Lease. When it stops, it releases a Lease that it once held,
-// even if another process holds the Lease now. It also compiles the client of every API group.
+// An Elector writes the same fields of the Lease as package leaderelection of client-go, and
+// follows the same rules, so processes with either of them may take part in one election. An
+// Elector does not use package leaderelection, which has three faults. First, after a leader learns
+// that another process holds the Lease, it continues to lead until its renew deadline. Second,
+// after a suspension of the process or the machine, a leader does not notice that its time is over:
+// it first tries to renew the Lease. Third, a process that stops releases a Lease that it once
+// held, even if another process holds the Lease now. Package leaderelection also compiles the
+// client of every API group.
 package lease
 
 import (

@@ -18,21 +18,21 @@ type term struct {
 	over    bool
 }
 
-// newTerm returns a term that begins with a write of the Lease. written is a time before the write:
-// other processes measure the age of the Lease from the moment when they see the write, which is
-// later.
+// newTerm returns a term that begins with a write of the Lease. written is a time just before the
+// write. Other processes measure the age of the Lease from the moment at which they see the write,
+// which is later. So the term ends before they consider the Lease expired.
 func newTerm(written time.Time) *term {
 	return &term{done: make(chan struct{}), renewed: written}
 }
 
-// renew notes that this process has renewed the Lease. written is a time before the write.
+// renew notes that this process has renewed the Lease. written is a time just before the write.
 func (t *term) renew(written time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.renewed = written
 }
 
-// deadline returns the time at which the term ends if this process does not renew the Lease.
+// deadline returns the time at which the term ends if this process does not renew the Lease again.
 func (t *term) deadline() time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -53,9 +53,9 @@ func (t *term) endLocked() {
 	}
 }
 
-// guard returns nil while the term lasts. If the Lease was not renewed in time, guard ends the term
-// and returns an error. It compares the time of the last renewal with the clocks of the machine: a
-// timer would fire late after a suspension of the process.
+// guard returns nil while the term lasts. If this process has not renewed the Lease in time, guard
+// ends the term and returns an error. guard compares the time of the last renewal with the clocks
+// of the machine, because after a suspension of the process, a timer would fire too late.
 func (t *term) guard() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -66,10 +66,9 @@ func (t *term) guard() error {
 	return errExpired
 }
 
-// fresh reports whether the Lease was renewed less than renewDeadline ago. fresh returns true only
-// if this is true by the monotonic clock and by the wall clock. The monotonic clock alone is not
-// enough, because it stands still while the machine sleeps. The wall clock alone is not enough,
-// because somebody may set it.
+// fresh reports whether this process has renewed the Lease less than renewDeadline ago, both by the
+// monotonic clock and by the wall clock. The monotonic clock alone is not enough, because it stands
+// still while the machine sleeps. The wall clock alone is not enough, because somebody may set it.
 func (t *term) fresh(now time.Time) bool {
 	return now.Sub(t.renewed) < renewDeadline && now.Round(0).Sub(t.renewed.Round(0)) < renewDeadline
 }

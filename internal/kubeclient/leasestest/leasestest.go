@@ -1,4 +1,4 @@
-// Package leasestest is a namespace of Leases for tests, without an API server.
+// Package leasestest simulates a namespace of Leases for tests, without an API server.
 //
 //	fake := leasestest.New()
 //	store := leases.Store{Client: fake, Cluster: "eu-1"}
@@ -19,12 +19,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Leases is a namespace of Leases with the versions and preconditions of an API server. It has the
-// verbs get, list, create, update and delete. Any number of goroutines may call its methods.
+// Leases simulates a namespace of Leases, with the resource versions and preconditions of an API
+// server. It has the verbs get, list, create, update and delete. Any number of goroutines may call
+// its methods.
 type Leases struct {
-	// Fail, if not nil, is called for each request. If its first result is not nil, the request has
-	// no effect and returns this error. If its second result is not nil, the request has its effect
-	// and then returns this error. Set Fail while no request is running.
+	// Fail, if not nil, decides whether a request fails. Leases calls Fail for each request. If the
+	// error before is not nil, the request has no effect and returns this error. If the error after
+	// is not nil, the request has its effect and then returns this error. Set Fail while no request
+	// is running.
 	Fail func(verb, name string) (before, after error)
 
 	mu      sync.Mutex
@@ -44,10 +46,9 @@ func (f *Leases) Len() int {
 
 var resource = schema.GroupResource{Group: "coordination.k8s.io", Resource: "leases"}
 
-// do calls run while it holds the lock. A test can set the function Fail, which returns two errors.
-// If the first one is not nil, do returns it and does not call run: the request has failed.
-// Otherwise, if run succeeds, do returns the second one: with an error, the request has taken
-// effect, but the answer is lost.
+// do makes one request: it holds the lock and calls run. If the field Fail returns an error before,
+// do returns this error and does not call run. If Fail returns an error after and run succeeds, do
+// returns this error: the request has taken effect, but its answer is lost.
 func (f *Leases) do(verb, name string, run func() error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -117,7 +118,8 @@ func (f *Leases) Create(_ context.Context, l *coordinationv1.Lease, _ metav1.Cre
 	return created, err
 }
 
-// Update replaces a Lease, if its resource version is the present one.
+// Update replaces a Lease. It returns a conflict if the resource version of l is not the present
+// one.
 func (f *Leases) Update(_ context.Context, l *coordinationv1.Lease, _ metav1.UpdateOptions) (updated *coordinationv1.Lease, err error) {
 	err = f.do("update", l.Name, func() error {
 		old := f.leases[l.Name]
@@ -133,7 +135,7 @@ func (f *Leases) Update(_ context.Context, l *coordinationv1.Lease, _ metav1.Upd
 	return updated, err
 }
 
-// Delete removes a Lease, if it meets the preconditions.
+// Delete removes a Lease. It returns an error if the Lease does not meet the preconditions in o.
 func (f *Leases) Delete(_ context.Context, name string, o metav1.DeleteOptions) error {
 	return f.do("delete", name, func() error {
 		old := f.leases[name]
