@@ -8,37 +8,40 @@ import (
 	"github.com/headgate/headgate/nodeselect/disruption/gate"
 )
 
-// Subject is an object that a tool can take away: a node, or a machine with its node.
+// Subject is an object that a tool can take away: a node, or a Machine with its node.
 type Subject struct {
 	// Object is the name of the object. Node is the name of its node; "" means no node.
 	Object, Node string
-	// UID and Version are the UID and the resource version of the object that has the protection.
+	// UID and Version are the UID and the resource version of the object on which the protection is
+	// set.
 	UID, Version string
-	// Protected is true if the tool leaves the object alone.
+	// Protected is true if the object has a protection, so the tool leaves it alone.
 	Protected bool
-	// Ours is true if the protection can be removed, because nobody else has set it.
+	// Ours is true if nobody else has set the protection, so that this program may remove it.
 	Ours bool
 	// Since is the time at which the protection was set. The zero time means unknown.
 	Since time.Time
 	// Wanted is the time since which the tool wants to take the object away. The zero time means
 	// that the tool does not want this. It matters only with Settings.OnDemand.
 	Wanted time.Time
-	// Taken is true if a protection would no longer stop the tool.
+	// Taken is true if it is too late for a protection: it would no longer stop the tool, for
+	// example because the object is being deleted.
 	Taken bool
 }
 
 // Settings are the rules for a tool.
 type Settings struct {
-	// OnDemand is true if Subject.Wanted shows which objects the tool wants to take.
+	// OnDemand is true if Subject.Wanted shows which objects the tool wants to take. If it is
+	// false, the tool does not show this.
 	OnDemand bool
-	// Free is how long the tool has to take a free node. 0 means DefaultFree.
+	// Free is the time within which the tool must take a free node. 0 means DefaultFree.
 	Free time.Duration
-	// Settle is how long a node must be protected before its grant ends. It must be longer than the
-	// tool needs from its decision until the node is cordoned, tainted or deleted. 0 means
-	// DefaultSettle.
+	// Settle is how long a node must have its protection before its grant ends. Settle must be
+	// longer than the tool needs from its decision until it cordons, taints or deletes the node. 0
+	// means DefaultSettle.
 	Settle time.Duration
-	// HoldDown is how long a node that has gone must be back before its grant ends. 0 means
-	// gate.DefaultHoldDown.
+	// HoldDown is how long a node that has gone and returned must be back before its grant ends. 0
+	// means gate.DefaultHoldDown.
 	HoldDown time.Duration
 	// Most is the largest number of nodes that the tool may take and has not taken yet. 0 means no
 	// such limit. The limits on the nodes of each service always apply.
@@ -51,7 +54,8 @@ const (
 	DefaultSettle = 2 * time.Minute
 )
 
-// Ask returns the nodes that should become or stay free, the most urgent first.
+// Ask returns the names of the nodes that should become or stay free, the most urgent first. The
+// caller gets grants for as many of these nodes as possible.
 func Ask(subjects []Subject, s Settings) []string {
 	order := func(x Subject) time.Time {
 		if s.OnDemand {
@@ -75,28 +79,28 @@ func Ask(subjects []Subject, s Settings) []string {
 	return names
 }
 
-// Plan is what to do next, in this order: set the protection of Protect, end the grants of Release,
-// remove the protection of Free.
+// Plan says what the caller has to do next, in this order: set the protection of the objects in
+// Protect, end the grants for the nodes in Release, remove the protection of the objects in Free.
 type Plan struct {
 	Protect []Subject
 	// Release are the names of nodes.
 	Release []string
 	Free    []Subject
-	// Waiting is the number of objects that the tool wants and must leave alone.
+	// Waiting is the number of objects that the tool wants to take and that it must leave alone.
 	Waiting int
 }
 
-// Held is what the holder has now.
+// Held are the grants of the holder, and what these grants permit.
 type Held struct {
 	// May are the nodes that the holder may take away now; see [gate.Gate.TakeEach].
 	May []string
-	// Grants are all grants of the holder. Unused are the nodes of these grants that no applied
-	// configuration has.
+	// Grants are all grants of the holder. Unused are the nodes with such a grant that no applied
+	// configuration contains.
 	Grants []gate.Grant
 	Unused []string
 }
 
-// Next returns what to do next.
+// Next returns what the caller has to do at the time now.
 func Next(subjects []Subject, h Held, s Settings, now time.Time) Plan {
 	free := cmp.Or(s.Free, DefaultFree)
 	allowed := set(h.May)
@@ -139,8 +143,8 @@ func Next(subjects []Subject, h Held, s Settings, now time.Time) Plan {
 			p.Release = append(p.Release, x.Node)
 		}
 	}
-	// Grants whose object no longer exists. If the node has gone too, it counts as away while a
-	// configuration has it.
+	// These are grants for nodes whose object no longer exists. If the node has gone too, its grant
+	// continues while a configuration contains the node.
 	unused := set(h.Unused)
 	for _, g := range h.Grants {
 		back := !g.Back.IsZero() && !now.Before(g.Back.Add(cmp.Or(s.HoldDown, gate.DefaultHoldDown)))
@@ -151,7 +155,7 @@ func Next(subjects []Subject, h Held, s Settings, now time.Time) Plan {
 	return p
 }
 
-// end returns the time at which the grant of a protected object ends.
+// end returns the time at which the grant for an object with a protection ends.
 func (s Settings) end(x Subject, g gate.Grant, wanted bool) time.Time {
 	settle := cmp.Or(s.Settle, DefaultSettle)
 	settled := x.Since.Add(settle)
@@ -179,8 +183,8 @@ func set(names []string) map[string]bool {
 	return m
 }
 
-// All returns a plan that protects everything. Use it if package gate cannot decide, and at the end
-// of the program.
+// All returns a plan that protects all objects. Use it while package gate cannot decide, and when
+// the program ends.
 func All(subjects []Subject) Plan {
 	var p Plan
 	for _, x := range subjects {

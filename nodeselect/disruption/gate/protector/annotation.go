@@ -13,39 +13,41 @@ import (
 	"github.com/headgate/headgate/nodeselect/disruption/gate/protect"
 )
 
-// Annotation is a tool that leaves a node alone while an annotation of the node has the value
-// "true", and that does not show which nodes it wants to take. Annotation implements Tool.
+// Annotation is a tool that leaves a node alone while a certain annotation of the node has the
+// value "true". The tool does not show which nodes it wants to take. Annotation implements Tool.
 //
-// In the request that sets the annotation, Protect also sets the annotation Mark to the time. If a
-// node has the annotation but not the Mark, then somebody else protects the node, and Free never
-// removes the annotation. A value other than "true" protects nothing, so Protect replaces it.
+// Protect sets two annotations in one request: Key, which the tool reads, and Mark with the present
+// time. If a node has the annotation Key but not Mark, somebody else protects the node, and Free
+// never removes the annotation. If Key has another value than "true", it protects nothing, so
+// Protect replaces the value.
 type Annotation struct {
 	Client keeper.NodeClient
-	// Key is the annotation of the tool.
+	// Key is the name of the annotation that the tool reads.
 	Key string
-	// Mark is our annotation.
+	// Mark is the name of the annotation that shows that we have set Key.
 	Mark string
-	// Selector selects the nodes by their labels. "" means all nodes. The protection of nodes that
-	// it does not select remains as it is.
+	// Selector selects the nodes by their labels. "" means all nodes. Protect and Free never change
+	// the annotations of other nodes.
 	Selector string
 }
 
-// Karpenter returns the tool Karpenter, from 0.32 on. It selects the nodes that Karpenter has made.
+// Karpenter returns an Annotation for Karpenter 0.32 and later. It selects the nodes that Karpenter
+// has created.
 //
 // The annotation karpenter.sh/do-not-disrupt prevents consolidation and drift. It does not prevent
-// that Karpenter 1.0 or later replaces a node that has expired, and no version keeps a node that the
-// cloud interrupts, that node repair replaces, or that somebody deletes.
+// that Karpenter 1.0 or later replaces a node that has expired. With every version, it does not
+// protect a node that the cloud interrupts, that node repair replaces, or that somebody deletes.
 func Karpenter(c keeper.NodeClient) *Annotation {
 	return &Annotation{
 		Client: c, Key: "karpenter.sh/do-not-disrupt", Mark: "headgate.dev/protected-from-karpenter", Selector: "karpenter.sh/nodepool",
 	}
 }
 
-// ClusterAutoscaler returns the tool cluster autoscaler. It selects all nodes.
+// ClusterAutoscaler returns an Annotation for the cluster autoscaler. It selects all nodes.
 //
 // The annotation cluster-autoscaler.kubernetes.io/scale-down-disabled prevents that the autoscaler
-// removes a node because the node has too few pods. It does not prevent that the cloud itself
-// replaces an instance, for example to balance a node group over zones.
+// removes a node with too few pods. It does not prevent that the cloud itself replaces an instance,
+// for example to balance a node group over zones.
 func ClusterAutoscaler(c keeper.NodeClient) *Annotation {
 	return &Annotation{
 		Client: c, Key: "cluster-autoscaler.kubernetes.io/scale-down-disabled", Mark: "headgate.dev/protected-from-cluster-autoscaler",
@@ -79,17 +81,18 @@ func (a *Annotation) Free(ctx context.Context, x protect.Subject) error {
 	return a.annotate(ctx, x, nil, nil)
 }
 
-// annotate sets both annotations. nil removes an annotation. The request fails if the node has
-// changed since List, because somebody else may have set the annotation.
+// annotate sets the annotations Key and Mark. nil removes an annotation. The request fails if the
+// node has changed since List, because somebody else may have set Key in the meantime.
 func (a *Annotation) annotate(ctx context.Context, x protect.Subject, value, mark any) error {
 	_, err := a.Client.Patch(ctx, x.Object, types.MergePatchType, patch(x, map[string]any{a.Key: value, a.Mark: mark}), metav1.PatchOptions{FieldManager: manager})
 	return err
 }
 
-// manager is the field manager of our changes.
+// manager is the name of the field manager for our changes.
 const manager = "headgate-nodegate-protect"
 
-// patch returns a merge patch of the annotations. It fails if the object has changed since List.
+// patch returns a merge patch for the annotations. The API server refuses the patch if the object
+// has changed since List.
 func patch(x protect.Subject, annotations map[string]any) []byte {
 	data, _ := json.Marshal(map[string]any{"metadata": map[string]any{ // strings and nil always become JSON
 		"uid": x.UID, "resourceVersion": x.Version, "annotations": annotations,
@@ -97,7 +100,7 @@ func patch(x protect.Subject, annotations map[string]any) []byte {
 	return data
 }
 
-// pageSize is the number of objects in one answer of the API server.
+// pageSize is the largest number of objects in one answer of the API server.
 const pageSize = 500
 
 // eachNode calls use with each node that the selector selects.

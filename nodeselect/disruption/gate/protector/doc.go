@@ -1,6 +1,7 @@
-// Package protector keeps tools that replace nodes away from nodes that may not go now. The tools are
-// Karpenter, the cluster autoscaler, kured and Cluster API. They do not ask before they take a node
-// away, but each of them leaves a node alone that has a certain annotation or pod:
+// Package protector keeps tools that replace nodes away from nodes that may not go now. The tools
+// are Karpenter, the cluster autoscaler, kured and Cluster API. These tools do not ask before they
+// take a node away. But each of them leaves a node alone if the node has a certain annotation or
+// pod: the protection of the node.
 //
 //	p := &protector.Protector{
 //		Keeper: k, // of package keeper
@@ -9,8 +10,9 @@
 //	}
 //	err := p.Run(ctx, 10*time.Second, nil)
 //
-// Package protect decides, and package keeper grants nodes. A node is free for the tool only while
-// the Holder has a grant for it, or while no terminator uses it.
+// Package protect decides which nodes get a protection, and package keeper grants nodes. A node is
+// free, that is, without protection, only while the Holder has a grant for the node, or while no
+// terminator uses it.
 //
 // # Tools
 //
@@ -22,15 +24,15 @@
 // # Errors
 //
 // If a Protector cannot decide, for example because it cannot read a report, it protects all nodes.
-// At the end of Run, it protects all nodes too. The grants remain, so free nodes still count as
-// away. A Protector that is killed leaves the free nodes free, and their grants remain too.
+// When Run ends, it also protects all nodes. The grants remain, so the nodes that were free still
+// count as away. If somebody kills a Protector, free nodes stay free, and the grants remain too.
 //
 // A Protector never removes a protection that somebody else has set. It recognizes its own
-// protection by a second annotation, or by the name of the pod or hook.
+// protection by a second annotation, or by the name of the pod or of the hook.
 //
 // # What it does not do
 //
-// It does not cordon or drain nodes. It does not stop disruptions that ignore the protection: the
-// functions that make the tools describe them. A node that joins the cluster is not protected before
-// the next step.
+// A Protector does not cordon or drain nodes. It does not stop disruptions that ignore the
+// protection; the documentation of Karpenter, ClusterAutoscaler, Kured and Machines lists them. A
+// node that joins the cluster has no protection until the next step.
 package protector

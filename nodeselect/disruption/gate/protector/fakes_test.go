@@ -29,8 +29,8 @@ import (
 	"github.com/headgate/headgate/nodeselect/disruption/gate/protector"
 )
 
-// cluster has nodes and pods, with the versions and preconditions of an API server, and a terminator.
-// The fields nodes and pods are clients of it.
+// cluster simulates an API server with nodes and pods, their versions and preconditions, and a
+// terminator. The fields nodes and pods are clients of this API server.
 type cluster struct {
 	mu      sync.Mutex
 	version int
@@ -52,8 +52,8 @@ type pods struct {
 	c *cluster
 }
 
-// newCluster returns a cluster with n nodes n00, n01 and so on, and a service on each node and its
-// successor.
+// newCluster returns a cluster with the nodes n00, n01 and so on. For each node, there is one
+// service on this node and on the next one.
 func newCluster(n int) *cluster {
 	c := &cluster{
 		node: map[string]*corev1.Node{}, pod: map[string]*corev1.Pod{}, store: leasestest.New(),

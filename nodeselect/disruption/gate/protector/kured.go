@@ -17,14 +17,15 @@ import (
 	"github.com/headgate/headgate/nodeselect/disruption/gate/protect"
 )
 
-// Names for kured.
+// These are names that kured and this package share.
 const (
 	// KuredSelector is the value for kured's flag --blocking-pod-selector.
 	KuredSelector = "headgate.dev/blocks=kured"
-	// kuredWanted is the annotation that kured sets, with its flag --annotate-nodes, before it looks
-	// for blocking pods.
+	// kuredWanted is the annotation with which kured shows that it wants to restart a node. With
+	// its flag --annotate-nodes, kured sets this annotation before it looks for blocking pods.
 	kuredWanted = "weave.works/kured-reboot-in-progress"
-	// kuredPrefix begins the name of a blocking pod. The name of the node follows.
+	// kuredPrefix is the first part of the name of a blocking pod. The second part is the name of
+	// the node.
 	kuredPrefix = "nodegate-blocks-kured-"
 )
 
@@ -45,28 +46,29 @@ func NewPodClient(config *rest.Config, namespace string) (PodClient, error) {
 	return kubeclient.NewPods(config, namespace)
 }
 
-// Kured is the tool kured, which restarts nodes. Kured implements Tool.
+// Kured is the tool kured, which restarts nodes. The type Kured implements Tool.
 //
-// Kured does not restart a node while a pod on the node matches its flag --blocking-pod-selector. So
-// a protected node has such a pod, which does nothing. The pod is bound to its node without the
-// scheduler, tolerates all taints, and has the priority system-node-critical, so no other pod evicts
-// it. Its owner is the Node, so "kubectl drain" accepts the pod, and Kubernetes deletes it together
-// with the Node. If the pod ends, for example because the kubelet has no room for it, the node is
-// unprotected until the next step has made another one.
+// kured does not restart a node while a pod on the node matches kured's flag
+// --blocking-pod-selector. So the protection of a node is such a pod, which does nothing. The pod
+// is bound to its node without the scheduler, tolerates all taints, and has the priority
+// system-node-critical, so no other pod evicts it. The owner of the pod is the Node, so "kubectl
+// drain" accepts the pod, and Kubernetes deletes the pod together with the Node. If the pod ends,
+// for example because the kubelet has no room for it, the node has no protection until the next
+// step has created another pod.
 //
 // Run kured 1.13 or later with these flags:
 //
 //	--blocking-pod-selector=headgate.dev/blocks=kured --annotate-nodes --concurrency=50 --period=1m
 //
-// --annotate-nodes makes kured show which nodes it wants to restart. kured's own limit --concurrency
+// With --annotate-nodes, kured shows which nodes it wants to restart. The value of --concurrency
 // must not be smaller than the number of nodes that may be away. protect.Settings.Settle must be
-// longer than kured's flag --drain-delay, and protect.Settings.Free longer than --period.
+// longer than kured's flag --drain-delay, and protect.Settings.Free must be longer than --period.
 type Kured struct {
 	Nodes keeper.NodeClient
 	// Pods is the client of the namespace of the blocking pods. Only Kured should make pods there
 	// with the label of KuredSelector.
 	Pods PodClient
-	// Image is the image of the blocking pods. It must run until it gets SIGTERM. "" means
+	// Image is the image of the blocking pods. Its program must run until it gets SIGTERM. "" means
 	// DefaultKuredImage.
 	Image string
 	// Selector selects the nodes on which kured runs. "" means all nodes.
@@ -76,8 +78,8 @@ type Kured struct {
 // OnDemand returns true.
 func (k *Kured) OnDemand() bool { return true }
 
-// List returns the selected nodes. If kured has marked a node without a readable time, Wanted is
-// 1970, so the node comes first.
+// List returns the selected nodes. If kured has marked a node with a time that List cannot read,
+// Wanted is in 1970, so this node becomes free first.
 func (k *Kured) List(ctx context.Context) (subjects []protect.Subject, err error) {
 	pods := map[string]*corev1.Pod{} // by node
 	options := metav1.ListOptions{LabelSelector: KuredSelector, Limit: pageSize}
@@ -112,13 +114,14 @@ func (k *Kured) List(ctx context.Context) (subjects []protect.Subject, err error
 	return subjects, err
 }
 
-// blocks reports whether kured leaves the node of the pod alone. kured ignores pods in the other
-// phases. A pod that is being deleted ends soon.
+// blocks reports whether kured leaves the node of the pod alone because of the pod. kured ignores
+// pods that have ended. A pod that is being deleted does not count, because it ends soon.
 func blocks(pod *corev1.Pod) bool {
 	return pod.DeletionTimestamp == nil && (pod.Status.Phase == corev1.PodPending || pod.Status.Phase == corev1.PodRunning || pod.Status.Phase == "")
 }
 
-// Protect makes the blocking pod of the node. If the node has one that has ended, Protect replaces it.
+// Protect creates the blocking pod of the node. If the node has a blocking pod that has ended,
+// Protect replaces this pod.
 func (k *Kured) Protect(ctx context.Context, x protect.Subject) error {
 	if x.Version != "" {
 		if err := k.Free(ctx, x); err != nil {

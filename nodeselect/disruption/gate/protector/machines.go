@@ -16,12 +16,13 @@ import (
 
 const (
 	machineGroup = "cluster.x-k8s.io"
-	// machineHook is our pre-drain hook. While a Machine has an annotation with this prefix, Cluster
-	// API neither drains nor deletes the node of the Machine.
+	// machineHook is the annotation of our pre-drain hook. While a Machine has an annotation that
+	// begins with the prefix of pre-drain hooks, Cluster API neither drains nor deletes the node of
+	// the Machine.
 	machineHook = "pre-drain.delete.hook.machine.cluster.x-k8s.io/headgate"
-	// machineOwner is the value of the hook. Cluster API ignores it.
+	// machineOwner is the value of the annotation machineHook. Cluster API ignores the value.
 	machineOwner = "headgate-nodegate"
-	// machineCluster is the label with the name of the cluster of a Machine.
+	// machineCluster is the label of a Machine that contains the name of its cluster.
 	machineCluster = "cluster.x-k8s.io/cluster-name"
 )
 
@@ -29,17 +30,18 @@ const (
 // that List reads are the same in both.
 var machineVersions = []string{"v1beta2", "v1beta1"}
 
-// Machines are the Machines of one cluster in Cluster API. Machines implements Tool.
+// Machines is the tool Cluster API, for the Machines of one cluster. The type Machines implements
+// Tool.
 //
-// Each Machine gets a pre-drain hook. When somebody deletes a Machine, Cluster API waits. As soon as
-// the node is granted, Free removes the hook, and Cluster API drains and deletes the node. Free also
-// removes the hook of a deleted Machine that has no node.
+// The protection of a Machine is a pre-drain hook. When somebody deletes a Machine with this hook,
+// Cluster API waits. As soon as there is a grant for the node, Free removes the hook, and Cluster
+// API drains and deletes the node. If a deleted Machine has no node, Free also removes its hook.
 //
-// Cluster API ignores the hooks when the whole cluster is deleted.
+// Cluster API ignores the hooks when somebody deletes the whole cluster.
 type Machines struct {
 	// Client is a client of the management cluster. Required.
 	Client dynamic.Interface
-	// Namespace has the Machines. "" means all namespaces.
+	// Namespace is the namespace of the Machines. "" means all namespaces.
 	Namespace string
 	// Cluster is the name of the Cluster object. Required.
 	Cluster string

@@ -17,13 +17,13 @@ import (
 // Tool is a program that takes nodes away. Several goroutines call Protect and Free at the same
 // time, for different objects.
 type Tool interface {
-	// OnDemand reports whether List returns the objects that the tool wants to take; see
+	// OnDemand reports whether List shows which objects the tool wants to take; see
 	// protect.Settings.OnDemand.
 	OnDemand() bool
 	// List returns all objects that the tool can take away.
 	List(context.Context) ([]protect.Subject, error)
-	// Protect makes the tool leave the object alone. Free removes this protection. Both return an
-	// error if the object has changed since List.
+	// Protect sets the protection of the object, so that the tool leaves it alone. Free removes the
+	// protection. Both return an error if the object has changed since List.
 	Protect(context.Context, protect.Subject) error
 	Free(context.Context, protect.Subject) error
 }
@@ -43,36 +43,39 @@ type Event struct {
 	Action Action
 	// Object and Node are the names in protect.Subject. For Release, both are the name of the node.
 	Object, Node string
-	// Err is nil if the action succeeded. The next step tries a failed action again.
+	// Err is nil if the action succeeded. If the action failed, the next step tries it again.
 	Err error
 }
 
 // Status is the result of a step.
 type Status struct {
 	// Objects is the number of all objects. Free is the number of objects that the tool may take
-	// now. Waiting is the number of objects that the tool wants and must leave alone.
+	// now. Waiting is the number of objects that the tool wants to take and must leave alone.
 	Objects, Free, Waiting int
-	// Unprotected is the number of objects that must be protected and are not, because Protect failed.
+	// Unprotected is the number of objects that have no protection although they must have one,
+	// because Protect failed.
 	Unprotected int
 }
 
-// Protector protects nodes from one tool. Set its fields before the first call. Several Protectors
+// Protector protects nodes from one tool. Set the fields before the first call. Several Protectors
 // with the same Holder may run at the same time.
 type Protector struct {
 	Keeper *keeper.Keeper // required, with a Store
 	Tool   Tool           // required
 	// Holder is the holder of the grants. No other program may use this name. Required.
 	Holder string
-	// Settings are the rules. The Protector sets the fields OnDemand and HoldDown.
+	// Settings are the rules for the tool. The Protector itself sets the fields OnDemand and
+	// HoldDown.
 	Settings protect.Settings
-	// DryRun is true if the Protector changes no object and makes no grant. Events show the actions.
+	// DryRun makes the Protector change no object and make no grant. Events then show the actions
+	// that it would do.
 	DryRun bool
 	// Event, if not nil, is called after each action. Several goroutines call it at the same time.
 	Event func(Event)
 }
 
 const (
-	// atOnce is the number of requests at the same time.
+	// atOnce is the largest number of requests that run at the same time.
 	atOnce = 16
 	// endTimeout is how long the Protector tries to protect all nodes at the end of Run.
 	endTimeout = 20 * time.Second
@@ -80,9 +83,9 @@ const (
 	stepTimeout = time.Minute
 )
 
-// Run calls Step until ctx ends, with the pause every between the steps. After each step, it calls
-// done with the result, if done is not nil. When ctx ends, Run protects all nodes, and returns an
-// error if this fails.
+// Run calls Step until ctx ends. The pause between two steps is every. If done is not nil, Run
+// calls done with the result of each step. When ctx ends, Run protects all nodes, and returns an
+// error if it cannot protect all of them.
 func (p *Protector) Run(ctx context.Context, every time.Duration, done func(Status, error)) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -108,8 +111,8 @@ func (p *Protector) Run(ctx context.Context, every time.Duration, done func(Stat
 	return nil
 }
 
-// Step lists the objects, gets grants, and changes the protection of the objects once. If it cannot
-// decide, it protects all objects and returns an error.
+// Step makes one step: it lists the objects, gets grants, and changes the protection of objects. If
+// it cannot decide, it protects all objects and returns an error.
 func (p *Protector) Step(ctx context.Context) (Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
@@ -165,7 +168,7 @@ func (p *Protector) Remove(ctx context.Context) error {
 	return err
 }
 
-// each does the action with all objects, and returns how many times it failed.
+// each does the action with each of the subjects, and returns how many of the actions failed.
 func (p *Protector) each(ctx context.Context, action Action, subjects []protect.Subject) (failed int) {
 	do := p.Tool.Protect
 	if action == Free {

@@ -23,7 +23,7 @@ const (
 	kuredWanted   = "weave.works/kured-reboot-in-progress"
 )
 
-// free returns the nodes that Karpenter may take.
+// free returns the nodes without the annotation that keeps Karpenter away.
 func (c *cluster) free() (names []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -163,7 +163,7 @@ func TestDryRunChangesNothing(t *testing.T) {
 
 // TestNoServiceLosesMoreThanItsLimit runs Karpenter, a script that asks for nodes, and Protectors
 // that end at any time. Karpenter takes a node up to 100 s after it has seen that the node is free.
-// No two neighbours may be away at the same time, because there is a service on them.
+// Two neighbours must never be away at the same time, because one service runs on both of them.
 func TestNoServiceLosesMoreThanItsLimit(t *testing.T) {
 	for seed := range testscale.Of(1) {
 		synctest.Test(t, func(t *testing.T) {
