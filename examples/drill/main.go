@@ -1,5 +1,5 @@
 // Drill replays faults against the inputs of a terminator, and says what would happen. It changes
-// nothing.
+// nothing in clusters and in HAProxy.
 //
 //	drill -routes routes.yaml -cluster eu-1=dir:manifests/eu-1 -cluster eu-2=kubeconfig:eu-2.kubeconfig
 //
@@ -8,8 +8,8 @@
 // cordoned. README.md in this directory describes the drills, the output and the policy. Package
 // haproxycfg/controller/drill does the work.
 //
-// The exit status is 0 if the policy holds, 3 if a drill breaks it, 1 after an error, and 2 if the
-// flags cannot be used.
+// The exit status is 0 if all drills meet the policy, 3 if a drill exceeds a limit of the policy, 1
+// after an error, and 2 if the flags cannot be used.
 package main
 
 import (
@@ -134,7 +134,7 @@ func kindOf(warning bool) string {
 	return "problem"
 }
 
-// choose returns the drills that -only names.
+// choose returns the drills whose names or kinds -only lists. Without -only, it returns all drills.
 func (s *settings) choose(all []drill.Drill) ([]drill.Drill, error) {
 	if len(s.only) == 0 {
 		return all, nil
@@ -205,8 +205,8 @@ func (p *progress) end() {
 	}
 }
 
-// isTerminal reports whether w is a terminal. /dev/null is a character device too, and shows nothing
-// anyway.
+// isTerminal reports whether w is a terminal. It also returns true for /dev/null, which shows
+// nothing anyway.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {

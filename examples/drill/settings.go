@@ -35,7 +35,8 @@ type settings struct {
 	maxDrain float64
 }
 
-// limitNames are the flags for the limits of all drills. Their names are those in a policy file.
+// limitNames are the names of the flags that set limits for all drills. A policy file has fields
+// with the same names.
 var limitNames = [4]string{"min-servers", "max-below", "max-refusals", "max-reloads"}
 
 func parseSettings(inv cli.Invocation) (s *settings, code int, done bool) {
@@ -90,8 +91,8 @@ func (s *settings) resolve() error {
 	return s.Resolve()
 }
 
-// resolvePolicy reads the policy file. The flags are the values of the fields that the file does not
-// set.
+// resolvePolicy reads the policy file. For fields that the file does not set, it uses the values of
+// the flags.
 func (s *settings) resolvePolicy() error {
 	base := drill.DefaultLimits
 	for i, name := range limitNames {

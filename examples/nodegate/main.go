@@ -13,8 +13,9 @@
 // README.md in this directory describes the flags. Package nodeselect/disruption/gate/keeper does
 // the work.
 //
-// The exit status is 0 for yes, 3 for "not now", 1 if nodegate cannot decide, and 2 if the flags
-// cannot be used. A script must treat every other exit status than 0 as no.
+// The exit status is 0 if the nodes may go, 3 if they may not go now, 1 if nodegate cannot decide,
+// and 2 if the flags cannot be used. With every other exit status than 0, a script must not let the
+// nodes go.
 package main
 
 import (
@@ -44,7 +45,7 @@ func main() { cli.Main(run) }
 type command interface {
 	register(*flag.FlagSet)
 	// check checks the flags and arguments of the command, and returns an error for the first wrong
-	// one. nodes are the arguments that are not flags.
+	// one. nodes are the arguments after the name of the command that are not flags.
 	check(nodes []string) error
 	run(ctx context.Context, inv cli.Invocation, s *settings, nodes []string) (code int, err error)
 }

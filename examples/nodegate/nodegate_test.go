@@ -26,8 +26,8 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli/clitest"
 )
 
-// apiServer is an API server with the nodes a, b and c, and with Leases. It does not check the
-// resourceVersion of a write. The end-to-end test runs nodegate against a real API server.
+// apiServer simulates an API server with the nodes a, b and c, and with Leases. It does not check
+// the resourceVersion of a write; only the end-to-end test runs nodegate against a real API server.
 type apiServer struct {
 	mu     sync.Mutex
 	leases map[string]*coordinationv1.Lease
@@ -91,7 +91,8 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(answer)
 }
 
-// lab runs nodegate against an API server and a report with the service m/s on the nodes a and b.
+// lab runs nodegate with a simulated API server, and with a report in which the service m/s uses
+// the nodes a and b.
 type lab struct {
 	t      *testing.T
 	flags  []string

@@ -93,7 +93,7 @@ func (c *protectCommand) check(nodes []string) error {
 	return errors.Join(noArguments(nodes), c.admin.Check())
 }
 
-// protectors returns a Protector for each tool, by its name.
+// protectors returns a Protector for each tool of -tool, by the name of the tool.
 func (c *protectCommand) protectors(s *settings) (map[string]*protector.Protector, error) {
 	k, err := s.keeper()
 	if err != nil {
@@ -268,7 +268,8 @@ func (m *protectMetrics) step(log *slog.Logger, tool string, status protector.St
 	m.unsafe.WithLabelValues(tool).Set(float64(status.Unprotected))
 }
 
-// ready returns nil if the last step of each tool could decide.
+// ready returns an error if no step has ended yet, or if the last step of some tool could not
+// decide.
 func (m *protectMetrics) ready() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

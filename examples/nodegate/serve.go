@@ -39,8 +39,8 @@ func (c *serve) check(nodes []string) error {
 }
 
 const (
-	// maxAnswer bounds the time until a request has its answer. It is longer than the longest time
-	// for which a request waits on purpose.
+	// maxAnswer is the longest time from a request to its answer. It is longer than the longest
+	// time for which the server lets a request wait on purpose.
 	maxAnswer = 30 * time.Second
 	// stopTimeout is how long running requests may continue after SIGTERM.
 	stopTimeout = 5 * time.Second
@@ -91,8 +91,8 @@ func (c *serve) run(ctx context.Context, inv cli.Invocation, s *settings, _ []st
 	return cli.ExitOK, nil
 }
 
-// observer calls Refresh of the Keeper at regular times, so that grants end soon after their nodes
-// have returned. It also serves the metrics of "nodegate serve".
+// observer calls Keeper.Refresh at regular times, so that a grant ends soon after its node has
+// returned. observer also serves the metrics of "nodegate serve".
 type observer struct {
 	keeper   *keeper.Keeper
 	log      *slog.Logger
@@ -152,8 +152,8 @@ func (o *observer) observe(ctx context.Context) {
 	}
 }
 
-// ready returns the error of the last attempt to read the grants and reports, or nil if it
-// succeeded.
+// ready returns the error of the last attempt to read the grants and the reports. nil means that
+// the attempt succeeded.
 func (o *observer) ready() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -52,8 +52,8 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.UintVar(&s.agentPort, "agent-port", 9707, "`port` of the node agents, which must answer up before a node counts as back; 0 means that a Ready node is back")
 }
 
-// check checks the flags that all commands have, for the command with this name. It also sets the
-// fields that depend on several flags or on a part of a flag.
+// check checks the flags that all commands have. command is the name of the command. check also
+// sets the fields that depend on several flags, or on a part of a flag.
 func (s *settings) check(command string) error {
 	name, where, ok := strings.Cut(s.cluster, "=")
 	if !ok || validation.IsDNS1123Label(name) != nil || where == "" {
@@ -124,7 +124,7 @@ func (s *settings) keeper() (*keeper.Keeper, error) {
 	return k, nil
 }
 
-// source returns the Report for one value of -report.
+// source returns the Report that the value report of a flag -report describes.
 func (s *settings) source(report string) keeper.Report {
 	if url, client := httpSource(report); url != "" {
 		return keeper.URL(url, s.name, client)
@@ -132,8 +132,8 @@ func (s *settings) source(report string) keeper.Report {
 	return keeper.File(report, s.name, s.maxAge)
 }
 
-// httpSource returns the URL of a report and the client for it. The URL is "" if the report is a
-// file. A nil client means that package keeper makes a client.
+// httpSource returns the URL of a report, and the HTTP client for this URL. A nil client means that
+// package keeper makes the client. If the report is a file, the URL is "".
 func httpSource(report string) (url string, client *http.Client) {
 	if socket, ok := strings.CutPrefix(report, "unix:"); ok {
 		var d net.Dialer

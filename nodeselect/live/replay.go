@@ -11,20 +11,21 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Replay does what a Watcher does, but without an API server and without a clock: the caller passes
-// the answers of the API server, and the time of each of them. So a program can find out what a
-// Watcher would do in an outage that lasts for hours. The same calls always give the same Snapshots.
+// Replay shows what a Watcher would do, but without an API server and without a clock. The caller
+// tells the Replay how the API server answers, and at which time. So a program can find out in a
+// moment what a Watcher would do in an outage of hours. The same calls always return the same
+// Snapshots.
 //
-// The times must not decrease. Only one goroutine at a time may use a Replay. The Replay does not
-// change the objects that it receives.
+// The times in the calls must not decrease. Only one goroutine at a time may use a Replay. A Replay
+// does not change the objects that it receives.
 type Replay struct {
 	follower
 	annotations nodeselect.Annotations
 	latest      *Snapshot
 }
 
-// NewReplay returns a Replay that has received no answer. selector and current mean the same as
-// Watcher.Selector and Watcher.Current.
+// NewReplay returns a Replay whose API server has not answered yet. selector and current mean the
+// same as Watcher.Selector and Watcher.Current.
 func NewReplay(selector nodeselect.Selector, current nodeselect.Subsets) *Replay {
 	r := &Replay{annotations: selector.Annotations}
 	r.follower = follower{
@@ -37,10 +38,10 @@ func NewReplay(selector nodeselect.Selector, current nodeselect.Subsets) *Replay
 // SetRefs does the same as Watcher.SetRefs.
 func (r *Replay) SetRefs(refs []nodeselect.Ref) { r.queue.setRefs(refs) }
 
-// List passes a complete list of the nodes and of the services to the Replay, as an API server
-// sends it at the start and after an outage. If the lists lack more than half of the known objects,
-// the Replay doubts the lists; see Watcher.Run. objects.ReadyNodes are the nodes with a ready pod,
-// by service. nil stands for a Watcher without LocalEndpoints, which does not read pods.
+// List tells the Replay that the API server has sent complete lists of its nodes and services, as
+// it does at the start and after an outage. If the lists lack more than half of the known objects,
+// the Replay doubts them; see Watcher.Run. objects.ReadyNodes are the nodes with a ready pod, by
+// service. nil means that the Watcher has no LocalEndpoints, and does not read pods.
 func (r *Replay) List(objects nodeselect.Objects, now time.Time) {
 	nodes, services := r.trim(objects)
 	r.queue.edit(func(q *queue) {
@@ -50,9 +51,9 @@ func (r *Replay) List(objects nodeselect.Objects, now time.Time) {
 	})
 }
 
-// Watch passes events of the API server to the Replay: the additions, changes and deletions after
-// which the API server has the nodes and services in objects, and no others. The Replay believes
-// all events, also the deletion of each object. Call List before the first Watch.
+// Watch tells the Replay that the API server has reported additions, changes and deletions in a
+// watch. After these events, the API server has exactly the nodes and services in objects. The
+// Replay believes all events, even the deletion of every object. Call List before the first Watch.
 func (r *Replay) Watch(objects nodeselect.Objects, now time.Time) {
 	nodes, services := r.trim(objects)
 	r.queue.edit(func(q *queue) {
@@ -88,8 +89,9 @@ func (r *Replay) trim(objects nodeselect.Objects) (nodes []*corev1.Node, service
 	return nodes, services
 }
 
-// Fail means that requests to the API server fail with err. If err is nil, the API server answers
-// again; it then sends a List.
+// Fail tells the Replay that from now on, requests to the API server fail with err. If err is nil,
+// requests succeed again; the caller then calls List, because an API server sends complete lists
+// after an outage.
 func (r *Replay) Fail(err error, now time.Time) {
 	r.queue.edit(func(q *queue) {
 		q.changed = true
@@ -104,9 +106,9 @@ func (r *Replay) Fail(err error, now time.Time) {
 	})
 }
 
-// Update applies all answers since the last Update, and judges the nodes at the time now. If a
-// Watcher would call its function changed now, Update returns the Snapshot and true. A Watcher does
-// this after each burst of changes, and every RecheckInterval.
+// Update handles all answers since the last Update, and computes the verdicts of the nodes at the
+// time now. If a Watcher would call its function changed now, Update returns the Snapshot and true.
+// A Watcher calls changed after each burst of changes, and every RecheckInterval.
 func (r *Replay) Update(now time.Time) (Snapshot, bool) {
 	r.queue.confirmDeletes(now)
 	r.latest = nil
@@ -117,8 +119,9 @@ func (r *Replay) Update(now time.Time) (Snapshot, bool) {
 	return *r.latest, true
 }
 
-// setReadyNodes passes the nodes with a ready pod to the Tracker, for each service for which they
-// have changed. nil changes nothing.
+// setReadyNodes compares ready, the nodes with a ready pod for each service, with the last ones,
+// and passes those that have changed to the Tracker. If ready is nil, setReadyNodes changes
+// nothing.
 func (q *queue) setReadyNodes(ready map[string][]string) {
 	if ready == nil {
 		return

@@ -1,6 +1,6 @@
-// Package edgeflags has the flags that describe the configuration of the edge: the routes, the
-// clusters, and how to make HAProxy's configuration from them. The terminator applies the
-// configuration, and drill shows what faults would do to it, so both have the same flags.
+// Package edgeflags defines the flags that describe the configuration of the edge: the routes, the
+// clusters, and the way to make HAProxy's configuration from them. Two binaries have these flags:
+// the terminator applies the configuration, and drill shows the effect of faults on it.
 package edgeflags
 
 import (
@@ -24,16 +24,16 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Settings are the values of the flags. Call Register, then parse the flags, then call Resolve.
-// Controller then returns a Controller with these settings.
+// Settings contain the values of the flags. Call Register, parse the flags, and call Resolve. After
+// that, Controller returns a Controller with these values.
 type Settings struct {
 	Routes  cli.Strings
 	Haproxy string // path of the binary; "" for none
 
 	MinInterval, MaxInterval, StartTimeout time.Duration
 	LocalEndpoints                         bool
-	// DefaultHTTP is the value of -http if neither -http nor -https is given. "" means that one of
-	// them is needed.
+	// DefaultHTTP is the value of -http if the user sets neither -http nor -https. "" means that
+	// the user must set one of them.
 	DefaultHTTP string
 
 	Builder kube.Builder
@@ -181,7 +181,7 @@ func (s *Settings) Resolve() error {
 	return s.resolveEdge()
 }
 
-// resolveLimits sets the limits of each file, and the limits of all files together (EdgeLimits).
+// resolveLimits sets the limits of each file, and EdgeLimits, the limits of all files together.
 func (s *Settings) resolveLimits() error {
 	l, b := &s.Builder.FileLimits, &s.Builder
 	if l.Routes < 0 || l.Servers < 0 || l.Checks < 0 || l.AgentPorts < 0 || l.Sources < 0 {
@@ -191,8 +191,8 @@ func (s *Settings) resolveLimits() error {
 	if err != nil {
 		return fmt.Errorf("-file-share: %q: %w", s.text.fileShare, err)
 	}
-	// A flag may allow one file more than the default limit of all files together. Then the value
-	// of the flag is also the limit of all files together.
+	// A flag may permit more for one file than the default limit of all files together. Then the
+	// value of the flag is also the limit of all files together.
 	edgeHas := kube.DefaultEdgeLimits
 	b.EdgeLimits = kube.Limits{
 		Routes: max(edgeHas.Routes, l.Routes), Servers: max(edgeHas.Servers, l.Servers),

@@ -13,16 +13,16 @@
 //	answer, err := k.Take(ctx, "kured", time.Hour, "worker-7")
 //
 // For each answer, a Keeper reads the reports of all terminators and the nodes of the cluster. It
-// decides with package gate, and stores grants with package leases. It keeps nothing in memory, so
-// any number of Keepers may serve one cluster, and a restart loses nothing.
+// decides with package gate, and stores grants with package leases. A Keeper has no state in
+// memory, so any number of Keepers may serve one cluster, and a restart loses nothing.
 //
 // A Handler serves a Keeper over HTTP: an API in JSON, and a page for people.
 //
 // # Errors
 //
-// An error means that the Keeper cannot decide. After an error, the caller must not let any node
-// go. If the Keeper cannot read the report of one terminator, it returns an error, because this
-// terminator may use any node.
+// An error of a Keeper means that it cannot decide. After an error, the caller must not let any
+// node go. If the Keeper cannot read the report of one terminator, it returns an error, because
+// this terminator may use any node.
 //
 // # What it does not do
 //

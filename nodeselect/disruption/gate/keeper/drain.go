@@ -17,11 +17,12 @@ import (
 // Traffic describes the requests that the HAProxy of a terminator sends to a node.
 type Traffic struct {
 	Source string `json:"source"` // names the terminator
-	// Servers is the number of HAProxy's servers that have an address of the node. Accepting is the
-	// number of these servers that get new requests.
+	// Servers is the number of HAProxy's servers with an address of the node. Accepting is the
+	// number of these servers to which HAProxy sends new requests.
 	Servers   int `json:"servers"`
 	Accepting int `json:"accepting"`
-	// Sessions is the number of requests and tunnels to the node, also in old workers of HAProxy.
+	// Sessions is the number of requests and tunnels to the node that have not ended. It includes
+	// those of old HAProxy workers.
 	Sessions   int `json:"sessions"`
 	OldWorkers int `json:"oldWorkers"`
 }
@@ -75,8 +76,7 @@ func TrafficURL(report string, c *http.Client) (TrafficSource, error) {
 	}, nil
 }
 
-// drainEvery is how long WaitDrained waits before it asks the terminators again whether a node is
-// drained.
+// drainEvery is the pause after which WaitDrained reads the Traffic of the terminators again.
 const drainEvery = 500 * time.Millisecond
 
 // WaitDrained waits until the node with these addresses is drained: no HAProxy sends new requests

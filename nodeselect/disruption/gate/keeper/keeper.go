@@ -15,8 +15,8 @@ import (
 	"github.com/headgate/headgate/nodeselect/disruption/gate/protect"
 )
 
-// Keeper answers for one cluster. Set its fields before the first call. Any number of goroutines
-// may use it.
+// Keeper decides which nodes of one cluster may go, and grants them. Set the fields before the
+// first call. Any number of goroutines may call the methods.
 type Keeper struct {
 	// Reports are the reports of all terminators that send requests to the cluster. Required.
 	Reports []Report
@@ -26,12 +26,13 @@ type Keeper struct {
 	Store *leases.Store
 	// Budget limits how many nodes may be away.
 	Budget disruption.Budget
-	// HoldDown is how long a node must be back before its grant ends. 0 means gate.DefaultHoldDown.
+	// HoldDown is how long a node that has gone must be back before its grant ends. 0 means
+	// gate.DefaultHoldDown.
 	HoldDown time.Duration
 	// Up reports whether the agent of the node answers "up". A node is back when it is Ready in
 	// Kubernetes and Up returns true. If Up is nil, a node is back when it is Ready.
 	Up func(context.Context, gate.Node) bool
-	// Ended, if not nil, is called for each grant that has ended, with the reason.
+	// Ended, if not nil, receives each grant that has ended, and the reason.
 	Ended func(gate.Grant, string)
 
 	mu sync.Mutex // one decision at a time, so that calls in one process do not conflict
@@ -40,7 +41,7 @@ type Keeper struct {
 // errNoStore is the error of calls that need a Store.
 var errNoStore = errors.New("keeper: there is no store for grants")
 
-// May reports whether the nodes may go together.
+// May reports whether all of the nodes may go at the same time.
 func (k *Keeper) May(ctx context.Context, nodes ...string) (answer gate.Answer, err error) {
 	err = k.decide(ctx, func(g *gate.Gate) []gate.Grant {
 		answer = g.May(nodes...)
@@ -49,8 +50,8 @@ func (k *Keeper) May(ctx context.Context, nodes ...string) (answer gate.Answer, 
 	return answer, err
 }
 
-// Take does the same as May, and gets grants for the holder. If the nodes may go, Take stores the
-// grants before it returns. The holder must take the nodes away within the TTL.
+// Take does the same as May. If the nodes may go, Take also stores grants for the holder before it
+// returns. The holder must take the nodes away within the time ttl.
 func (k *Keeper) Take(ctx context.Context, holder string, ttl time.Duration, nodes ...string) (answer gate.Answer, err error) {
 	if k.Store == nil {
 		return answer, errNoStore
@@ -62,9 +63,9 @@ func (k *Keeper) Take(ctx context.Context, holder string, ttl time.Duration, nod
 	return answer, err
 }
 
-// TakeEach gets grants for as many of the nodes as the limits allow, in their order; see
-// [gate.Gate.TakeEach]. If try is true, TakeEach stores no grants, and the
-// result shows what the holder would get.
+// TakeEach makes grants for as many of the nodes as the limits allow, in the order of nodes; see
+// [gate.Gate.TakeEach] for most. If try is true, TakeEach stores no grants, and the result shows
+// which grants the holder would get.
 func (k *Keeper) TakeEach(ctx context.Context, holder string, ttl time.Duration, most int, try bool, nodes ...string) (held protect.Held, err error) {
 	if k.Store == nil {
 		return held, errNoStore
@@ -88,16 +89,17 @@ func (k *Keeper) TakeEach(ctx context.Context, holder string, ttl time.Duration,
 	return held, err
 }
 
-// Wave is a set of nodes that may go together.
+// Wave is a set of nodes that may go at the same time.
 type Wave struct {
 	Nodes []string `json:"nodes"`
-	// Estimate says how many waves all candidates together need. It is nil if the caller asked for
-	// no estimate.
+	// Estimate says how many waves are needed until all candidates have gone. It is nil if the
+	// caller requested no estimate.
 	Estimate *disruption.Estimate `json:"estimate,omitempty"`
 }
 
-// Wave returns a set of nodes that may go now, together. candidates are the nodes to choose from;
-// nil means all nodes. steps is the number of steps of the search; see [disruption.State.Wave].
+// Wave returns a set of nodes that may go now, at the same time. The method chooses them from
+// candidates; nil means from all nodes. steps is the number of steps of the search; see
+// [disruption.State.Wave].
 func (k *Keeper) Wave(ctx context.Context, candidates []string, steps int, estimate bool) (w Wave, err error) {
 	err = k.decide(ctx, func(g *gate.Gate) []gate.Grant {
 		w = Wave{Nodes: g.Wave(candidates, steps)}
@@ -110,9 +112,9 @@ func (k *Keeper) Wave(ctx context.Context, candidates []string, steps int, estim
 	return w, err
 }
 
-// Refresh observes the nodes of all grants, ends the grants that are over, and returns the other
-// grants, sorted by node. Call it every few seconds: if a node goes and returns between two calls,
-// Refresh may not notice that the node was away.
+// Refresh reads the states of all nodes with a grant, and ends the grants that are over. It returns
+// the other grants, sorted by node. Call Refresh every few seconds: if a node goes and returns
+// between two calls, Refresh may not notice that the node was away.
 func (k *Keeper) Refresh(ctx context.Context) (grants []gate.Grant, err error) {
 	if k.Store == nil {
 		return nil, errNoStore
@@ -185,8 +187,9 @@ func (k *Keeper) observe(ctx context.Context, use func(gate.Input, []gate.Grant)
 	return err
 }
 
-// next compares each grant with the present state of its node. It returns the grants that continue.
-// It puts the updated and the ended grants into changes, and the reason of each end into ended.
+// next compares each grant with the present state of its node, and returns the grants that
+// continue. It puts the changed grants and the ended grants into changes, and the reason for each
+// end into ended.
 func (k *Keeper) next(ctx context.Context, in gate.Input, grants []gate.Grant, changes *leases.Changes, ended map[gate.Grant]string) (live []gate.Grant, err error) {
 	if len(grants) == 0 {
 		return nil, nil
@@ -221,12 +224,12 @@ func (k *Keeper) next(ctx context.Context, in gate.Input, grants []gate.Grant, c
 	return live, nil
 }
 
-// maxAsked is the largest number of agents that a Keeper asks at the same time.
+// maxAsked is the largest number of agents to which a Keeper connects at the same time.
 const maxAsked = 50
 
-// askAgents asks the agents of granted nodes whether they answer "up". Element i of the result is
-// true if the agent on the node of grants[i] answers "up". askAgents does not ask about a node that
-// is away; its element is false. If Keeper.Up is nil, all elements are true.
+// askAgents connects to the agents of the nodes with a grant. Element i of the result is true if
+// the agent on the node of grants[i] answers "up". If the node is away, askAgents does not connect
+// to its agent, and the element is false. If Keeper.Up is nil, all elements are true.
 func (k *Keeper) askAgents(ctx context.Context, g *gate.Gate, nodes map[string]gate.Node, grants []gate.Grant) []bool {
 	up := make([]bool, len(grants))
 	var group errgroup.Group

@@ -30,7 +30,8 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"clock": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 }).Parse(pageText))
 
-// pagePolicy allows the page its own style, and its forms. The page has no scripts, and loads nothing.
+// pagePolicy is the Content-Security-Policy of the page. It permits the page's own style and its
+// forms, and no scripts. The page loads nothing.
 var pagePolicy = func() string {
 	sum := sha256.Sum256([]byte(pageStyle))
 	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
@@ -54,7 +55,7 @@ type overview struct {
 	Locked, Wrong bool
 	// Logout is true if the page has a button to log out.
 	Logout bool
-	// Problem says why the Keeper cannot decide. Without it, all fields below have values.
+	// Problem says why the Keeper cannot decide. If Problem is "", all fields below have values.
 	Problem string
 
 	Picture template.HTML
@@ -74,7 +75,7 @@ type pageGrant struct {
 	State string
 }
 
-// overview reads the state of the cluster once.
+// overview fills v with the present state of the cluster.
 func (k *Keeper) overview(ctx context.Context, v *overview) error {
 	return k.observe(ctx, func(in gate.Input, live []gate.Grant) ([]gate.Grant, error) {
 		in.Grants = live
@@ -101,7 +102,8 @@ func (k *Keeper) overview(ctx context.Context, v *overview) error {
 	})
 }
 
-// cut returns the first entries of a list, and how many follow.
+// cut returns at most maxListed entries from the start of a list, and the number of the other
+// entries.
 func cut[T any](list []T) ([]T, int) {
 	if len(list) > maxListed {
 		return list[:maxListed], len(list) - maxListed
@@ -109,7 +111,7 @@ func cut[T any](list []T) ([]T, int) {
 	return list, 0
 }
 
-// limitText returns a limit that is reached, in one line.
+// limitText describes, in one line, a limit that keeps nodes from going.
 func limitText(b disruption.Blocked) string {
 	of := fmt.Sprintf("%d of at most %d nodes away", b.Away, b.Limit)
 	switch b.Rule {
@@ -191,14 +193,14 @@ func (h *Handler) login(w http.ResponseWriter, r *http.Request, token string, v 
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
-// pageKey returns the value of the cookie. The token does not follow from it.
+// pageKey returns the value of the cookie for a token. Nobody can compute the token from it.
 func pageKey(token string) string {
 	mac := hmac.New(sha256.New, []byte(token))
 	mac.Write([]byte("the page of nodegate"))
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// pageAllowed reports whether a request may see the page: with the token or with the cookie.
+// pageAllowed reports whether a request may see the page, because it has the token or the cookie.
 func pageAllowed(r *http.Request, token string) bool {
 	if token == "" || bearer.Authorized(r, token) {
 		return true

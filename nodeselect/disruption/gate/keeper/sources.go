@@ -60,10 +60,10 @@ func URL(url, cluster string, c *http.Client) Report {
 	}
 }
 
-// File returns a Report that reads a terminator's report.json from a file. The file does not say
-// whether HAProxy runs the configuration at the moment, so URL is the better choice. The Report
-// returns an error if the file was last modified longer ago than maxAge. 0 means that the file may
-// have any age.
+// File returns a Report that reads a terminator's report.json from a file. The file does not show
+// whether HAProxy runs the configuration now, so URL is the better choice. If the file was last
+// modified longer ago than maxAge, the Report returns an error. 0 means that the file may have any
+// age.
 func File(path, cluster string, maxAge time.Duration) Report {
 	return func(context.Context) (gate.Applied, error) {
 		info, err := inputfile.Stat(path)
