@@ -13,7 +13,7 @@ import (
 func BenchmarkSession(b *testing.B) {
 	cache := &hostlookup.Cache{TTL: hostlookup.Forever}
 	defer cache.Close()
-	if err := cache.Set("a.example", hostlookup.Endpoint{Host: "a.example", Addr: "192.0.2.7:443"}); err != nil {
+	if err := cache.Set("a.example", hostlookup.Endpoint{Host: "a.example", Addr: "10.0.0.7:443"}); err != nil {
 		b.Fatal(err)
 	}
 	s := &Server{Lookup: cache}
