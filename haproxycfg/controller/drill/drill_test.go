@@ -52,7 +52,8 @@ type outcome struct {
 	Drains                           bool
 }
 
-// Each fault has the effect that the packages below promise.
+// TestStandard checks that each fault has the effect that the documentation of the other packages
+// promises.
 func TestStandard(t *testing.T) {
 	for _, test := range []struct {
 		health edge.NodeHealth
@@ -92,7 +93,8 @@ func TestStandard(t *testing.T) {
 	}
 }
 
-// A change above the limit is refused with an ID and the hint, and stays refused until the recovery.
+// The Controller refuses a change above its limit, with an ID and the hint how to force the change.
+// The change stays refused until the recovery.
 func TestRefusal(t *testing.T) {
 	t.Parallel()
 	r := newRunner(t, 30, 20, 6, func(c *controller.Controller) {
@@ -115,7 +117,7 @@ func TestRefusal(t *testing.T) {
 	require.Equal(t, "max-refusals", violations[1].Limit)
 	lenient := drill.Policy{All: drill.Limits{MinServers: 0.1, MaxRefusals: 1, MaxReloads: -1}}
 	require.Empty(t, lenient.Judge(x))
-	// The limits of a name come before the limits of a kind.
+	// The limits for the name of a drill take precedence over the limits for its kind.
 	lenient.Drills = map[string]drill.Limits{"zone": drill.DefaultLimits, "zone eu-west-1a": lenient.All}
 	require.Empty(t, lenient.Judge(x))
 	delete(lenient.Drills, "zone eu-west-1a")
@@ -144,7 +146,7 @@ func TestAgentsOfAServiceWithACheck(t *testing.T) {
 	require.Equal(t, 3, x.Worst[1].Lowest)
 }
 
-// Drills change neither their inputs nor the results of each other.
+// A drill does not change its inputs, and does not change the results of other drills.
 func TestDrillsAreRepeatable(t *testing.T) {
 	t.Parallel()
 	r := newRunner(t, 9, 2, 3, nil)
@@ -174,7 +176,8 @@ func TestDrillsAreRepeatable(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// Without a first configuration, there is nothing to lose.
+// If the Controller applies no first configuration, there is nothing to lose, so Run returns an
+// error.
 func TestWithoutServers(t *testing.T) {
 	t.Parallel()
 	r := newRunner(t, 9, 2, 3, nil)

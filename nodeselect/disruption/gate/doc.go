@@ -9,18 +9,20 @@
 //		fmt.Println(answer)
 //	}
 //
-// Package disruption computes the limits. This package finds the nodes that are away, and decides
+// Package disruption computes the limits. Package gate finds the nodes that are away, and decides
 // when a grant begins and ends.
 //
 // # Which nodes are away
 //
 // A node counts as away while it is cordoned, drained, not Ready, deleted, or granted. A node that
-// is away without a grant may still serve, for example if only its kubelet has failed. So it may go
-// only if it and all granted nodes together exceed no limit. For this answer, other nodes that are
-// away without a grant do not count, so the nodes of a failed zone can be replaced.
+// is away without a grant may still serve, for example if only its kubelet has failed. So such a
+// node may go only if this node and all granted nodes together exceed no limit. Other nodes that
+// are away without a grant do not count for this decision, so that somebody can replace the nodes
+// of a failed zone.
 //
-// A node that is in no applied configuration may go at any time. So if the balancers use a new configuration
-// within seconds, exclude nodes from the configuration first, and remove the nodes afterwards.
+// A node that no applied configuration contains may go at any time. So if the balancers use a new
+// configuration within seconds, exclude nodes from the configuration first, and remove the nodes
+// afterwards.
 //
 // If several terminators have different configurations in force, for example because one lags
 // behind, a node may go only if all of them allow it.
@@ -37,19 +39,18 @@
 //     hold-down, which is 1 minute by default;
 //   - the TTL is over, and the node was never away.
 //
-// So after the node has gone, no time limit ends the grant. Only the holder ends a grant that is
-// Manual.
+// Once the node has gone, no time limit ends its grant. If a grant is Manual, only its holder ends
+// it.
 //
 // # Contract
 //
-// The package is pure: it uses no clock, socket or file, and no Kubernetes client. If the Input
+// Package gate is pure: it uses no clock, socket or file, and no Kubernetes client. If the Input
 // does not show whether a node may go, for example because no configuration has any subset, New
 // returns an error. After an error, the caller must not let any node go.
 //
 // # What it does not do
 //
-// It does not store grants, and two callers may decide at the same time: package leases stores
-// grants, and prevents such decisions. After this package has answered that no configuration has a
-// node, a terminator may still choose the node for its next configuration. The package counts no
-// pods.
+// Package gate does not store grants, and does not keep two callers from deciding at the same time:
+// package leases does both. After a Gate has answered that no configuration contains a node, a
+// terminator may still choose the node for its next configuration. Package gate counts no pods.
 package gate

@@ -115,11 +115,11 @@ func (g *Gate) away(names ...string) {
 	g.granted.Away(names...)
 }
 
-// may reports whether all named nodes may go together. A node that is away already may still serve:
-// for example, only its kubelet may have failed. So together with the granted nodes, such a node
-// must not exceed a limit either. Other nodes that are away do not keep it from going: otherwise
-// nobody could replace the nodes of a zone that has failed. alone is true if only the granted nodes
-// count in the answer.
+// may reports whether all named nodes may go together. alone is true if the answer counts only
+// granted nodes as away. A named node that is away already may still serve: for example, only its
+// kubelet may have failed. So such a node and the granted nodes together must not exceed a limit.
+// Other nodes that are away do not keep it from going: otherwise nobody could replace the nodes of
+// a zone that has failed.
 func (g *Gate) may(names ...string) (answer disruption.Answer, alone bool) {
 	answer = g.state.May(names...)
 	if !answer.OK {
@@ -132,7 +132,7 @@ func (g *Gate) may(names ...string) (answer disruption.Answer, alone bool) {
 	return answer, false
 }
 
-// take does the same as may. If the nodes may go, they count as away from now on.
+// take does the same as may. If the nodes may go, take makes them count as away from now on.
 func (g *Gate) take(names ...string) (answer disruption.Answer, alone bool) {
 	answer, alone = g.may(names...)
 	if answer.OK {
@@ -141,10 +141,11 @@ func (g *Gate) take(names ...string) (answer disruption.Answer, alone bool) {
 	return answer, alone
 }
 
-// Used reports whether an applied configuration has the node.
+// Used reports whether an applied configuration contains the node.
 func (g *Gate) Used(name string) bool { return g.used[name] }
 
-// Away returns why the node counts as away, and "" if the node is present. It ignores grants.
+// Away returns the reason why the node counts as away. "" means that the node is present. Away
+// ignores grants.
 func (g *Gate) Away(name string) string {
 	n, known := g.nodes[name]
 	if !known {
@@ -174,8 +175,8 @@ func (g *Gate) AwayNodes() (away []AwayNode) {
 	return away
 }
 
-// Unused returns the nodes of the cluster that no applied configuration has and that are not away,
-// sorted by name, and the time since when this is so.
+// Unused returns the nodes of the cluster that no applied configuration contains and that are not
+// away, sorted by name. since is the time since which no configuration contains them.
 func (g *Gate) Unused() (names []string, since time.Time) {
 	for _, name := range slices.Sorted(maps.Keys(g.nodes)) {
 		if !g.used[name] && !g.wasAway(name) {
@@ -185,7 +186,7 @@ func (g *Gate) Unused() (names []string, since time.Time) {
 	return names, g.since
 }
 
-// Answer says whether nodes may go together, and if not, why.
+// Answer says whether the named nodes may go together, and if not, why.
 type Answer struct {
 	OK    bool     `json:"ok"`
 	Nodes []string `json:"nodes"`
@@ -224,10 +225,10 @@ func (g *Gate) May(names ...string) Answer {
 	return g.answer(names, d, alone)
 }
 
-// Take does the same as May, and makes grants for the holder. If the nodes may go, Take returns the
-// grants, and the nodes count as away from now on. The caller must store the grants before it
-// passes on the answer. It returns no grant for a node that is in no applied configuration, nor for
-// a node for which the holder has a grant already.
+// Take does the same as May. If the nodes may go, Take returns grants for the holder, and the nodes
+// count as away from now on. The caller must store the grants before it passes on the answer. Take
+// returns no grant for a node that no applied configuration contains, nor for a node for which the
+// holder has a grant already.
 //
 // Take refuses a node for which another holder has a grant. It also refuses a node for which the
 // same holder has a grant that expired before the node went away.
@@ -264,13 +265,13 @@ func (g *Gate) Take(holder string, ttl time.Duration, names ...string) (Answer, 
 	return a, grants
 }
 
-// TakeEach asks about the nodes one after another, in their order, and makes a grant for each node
-// that may go. So it grants as many of the first nodes as the limits allow. These grants are Manual.
-// may has the names that the holder may take away now: nodes with a new grant, nodes for which the
-// holder has a grant that has not expired, and nodes in no applied configuration, which need no
-// grant. taken has the new grants, which the caller must store before it uses may. TakeEach makes no
-// further grant while the holder has grants for most nodes or more that have not gone yet. 0 means
-// no limit.
+// TakeEach decides about the nodes one after another, in their order, and makes a grant for each
+// node that may go. So it grants as many of the first nodes as the limits allow. The grants are
+// Manual. taken are the new grants, which the caller must store before it uses may. may are the
+// names of the nodes that the holder may take away now: nodes with a new grant, nodes for which the
+// holder has a grant that has not expired, and nodes that no applied configuration contains, which
+// need no grant. most is the largest number of nodes with a grant of the holder that have not gone
+// yet. 0 means no limit.
 func (g *Gate) TakeEach(holder string, ttl time.Duration, most int, names ...string) (may []string, taken []Grant) {
 	waiting := 0
 	for _, grant := range g.grants {
@@ -299,7 +300,7 @@ func (g *Gate) TakeEach(holder string, ttl time.Duration, most int, names ...str
 	return may, taken
 }
 
-// Grants returns the grants of a holder, sorted by node, also the new ones.
+// Grants returns all grants of a holder, including the new ones, sorted by node.
 func (g *Gate) Grants(holder string) (grants []Grant) {
 	for _, grant := range g.grants {
 		if grant.Holder == holder {
@@ -351,9 +352,9 @@ func (g *Gate) answer(names []string, d disruption.Answer, alone bool) Answer {
 	return a
 }
 
-// explain adds to b, which describes an exceeded limit, the nodes that are away and count for this
-// limit. If alone is true, these are only granted nodes. explain leaves out the nodes in names:
-// those are the nodes that want to go.
+// explain adds nodes to b, which describes an exceeded limit: the nodes that are away and count for
+// this limit. If alone is true, only granted nodes count. explain leaves out the nodes in names,
+// because those are the nodes that want to go.
 func (g *Gate) explain(b disruption.Blocked, names []string, alone bool) Blocked {
 	away := map[string]bool{}
 	for _, a := range g.in.Applied {
@@ -395,7 +396,7 @@ func (g *Gate) wasAway(name string) bool {
 	return !known || n.Away != "" || granted
 }
 
-// why returns why a node of an applied configuration is away.
+// why returns the node with the reason why it is away. The node is in an applied configuration.
 func (g *Gate) why(name string) AwayNode {
 	n, known := g.nodes[name]
 	grant, granted := g.grants[name]

@@ -11,17 +11,17 @@ type Grant struct {
 	Holder string        `json:"holder"`
 	Taken  time.Time     `json:"taken"`
 	TTL    time.Duration `json:"ttl"` // how long the holder has to take the node away; 0 means no time at all
-	// Went is the time at which the node was first seen away after the grant. The zero time means
-	// that it has not been seen away.
+	// Went is the time at which an observation first showed, after the start of the grant, that the
+	// node was away. The zero time means that no observation has shown this.
 	Went time.Time `json:"went,omitzero"`
-	// Back is the time at which the node was first seen up again, after the time in the field Went.
-	// The zero time means that the node is not up again. If the node goes away once more, Back
-	// becomes the zero time.
+	// Back is the time at which an observation first showed, after Went, that the node was up
+	// again. The zero time means that the node is not up again. If the node goes away once more,
+	// Back becomes the zero time.
 	Back time.Time `json:"back,omitzero"`
 	// Pending is true until package leases has stored the decision about the grant. A pending grant
 	// counts as a grant, but its holder may not take the node away yet.
 	Pending bool `json:"pending,omitempty"`
-	// Manual is true if only the holder ends the grant. Observe then never ends it.
+	// Manual is true if only the holder ends the grant. Observe never ends a grant that is Manual.
 	Manual bool `json:"manual,omitempty"`
 }
 
@@ -45,8 +45,8 @@ func (g Grant) String() string {
 type Observation struct {
 	Applied bool // an applied configuration has the node
 	Away    bool // the node is cordoned, drained, not Ready or deleted
-	// Up is true if the agent of the node answers "up", or if the caller asks no agents. It matters
-	// only if Away is false.
+	// Up is true if the agent of the node answers "up", or if the caller does not read the answers
+	// of agents. Up matters only if Away is false.
 	Up bool
 	// ReadySince is Node.ReadySince. If the node became Ready after the holder got the grant, the
 	// node was away in between, even if no observation has shown this.
@@ -58,13 +58,14 @@ type Observation struct {
 // Ready before the grant.
 const maxSkew = 2 * time.Second
 
-// DefaultHoldDown is how long a node must be back before its grant ends, if the caller of Observe
-// names no time.
+// DefaultHoldDown is how long a node must be back before its grant ends, if the argument holdDown
+// of Observe is 0.
 const DefaultHoldDown = time.Minute
 
-// Observe returns the grant after an observation of its node. ended says why the grant has ended;
-// it is "" if the grant continues. holdDown is the time for which the node must be back; 0 means
-// DefaultHoldDown. If the node is away again during the hold-down, the hold-down begins again.
+// Observe returns the grant as it is after an observation of its node. If the grant has ended,
+// ended is the reason. If the grant continues, ended is "". holdDown is the time for which the node
+// must be back; 0 means DefaultHoldDown. If the node goes away during the hold-down, the hold-down
+// begins again when the node is back.
 //
 // Observe can miss that a node was away: if somebody cordons and uncordons the node between two
 // observations, and the node does not restart, no observation shows this.

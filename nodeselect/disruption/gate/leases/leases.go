@@ -1,5 +1,6 @@
-// Package leases stores the grants of package gate as Leases of Kubernetes, one for each node, so
-// that they survive a restart. It keeps two processes from deciding at the same time.
+// Package leases stores the grants of package gate as Leases of Kubernetes, so that the grants
+// survive a restart. There is one Lease for each node with a grant. The package also keeps two
+// processes from deciding at the same time.
 //
 //	client, err := leases.NewClient(config, "headgate")
 //	…
@@ -25,13 +26,13 @@
 // So any number of processes may decide, without an election: each decision considers the grants of
 // all earlier decisions. This is true even if the clocks of the processes differ.
 //
-// The account needs permission to get, list, create, update and delete leases of
+// The account of each process needs permission to get, list, create, update and delete leases of
 // coordination.k8s.io in the namespace.
 //
 // # What it does not do
 //
-// It does not watch Leases: each Decide lists them. It does not decide which grants end; see
-// [gate.Grant.Observe].
+// A Store does not watch Leases: each Decide lists them. A Store does not decide which grants end;
+// see [gate.Grant.Observe].
 package leases
 
 import (
@@ -53,7 +54,7 @@ import (
 	"github.com/headgate/headgate/nodeselect/disruption/gate"
 )
 
-// Names of labels and annotations.
+// These are the names of labels and annotations of the Leases.
 const (
 	clusterLabel      = "headgate.dev/grant-cluster" // on Leases of grants
 	nodeAnnotation    = "headgate.dev/grant-node"
@@ -89,8 +90,8 @@ type Client interface {
 	Delete(context.Context, string, metav1.DeleteOptions) error
 }
 
-// NewClient returns a Client of the Leases of a namespace. It does not connect yet, and does not
-// change config.
+// NewClient returns a Client of the Leases of a namespace. NewClient does not connect to the API
+// server, and does not change config.
 func NewClient(config *rest.Config, namespace string) (Client, error) {
 	return kubeclient.NewLeases(config, namespace)
 }
@@ -104,7 +105,7 @@ type Store struct {
 	Cluster string
 }
 
-// Changes is a decision.
+// Changes are the result of a decision about grants.
 type Changes struct {
 	Updated []gate.Grant // grants with another Went or Back
 	Ended   []gate.Grant
@@ -246,8 +247,8 @@ func (s Store) take(ctx context.Context, decision *coordinationv1.Lease, grants 
 	return nil
 }
 
-// check returns an error if the grants cannot be stored as Leases: there are too many, or a field
-// is too long or has characters that a Lease cannot hold.
+// check returns an error if Leases cannot store the grants: there are too many grants, or a field
+// is too long or contains characters that a Lease must not contain.
 func check(taken []gate.Grant) error {
 	if len(taken) > MaxTaken {
 		return fmt.Errorf("leases: %d grants in one decision; the largest number is %d", len(taken), MaxTaken)
