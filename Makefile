@@ -4,7 +4,7 @@
 #   make drill  replays faults against the inputs of the demo, and prints a table (DRILLFLAGS=-details prints more)
 #   make demo-imbalance   shows how evenly requests spread over pods that start one after another, behind a TCP balancer
 #               and behind front proxies; prints a table and writes a chart (SVG=imbalance.svg)
-#   make test   vet and all tests, with the race detector, in random order; 5 minutes on 2 cores, 8 with an empty build cache
+#   make test   vet and all tests, with the race detector, in random order; 6 minutes on 2 cores, 8 with an empty build cache
 #   make e2e    tests on clusters with a real control plane and real node ports, in namespaces that end with the run
 #               (needs root; E2EFLAGS='-only cordon' runs one scenario)
 #   make bench  runs every benchmark, of the packages and of the comparisons (BENCH=regexp, BENCHTIME=1s, COUNT=1)
