@@ -168,7 +168,7 @@ func wordsOf(configs ...[]runtimeapi.Backend) map[string]string {
 // out of use, but could not delete, because they still had connections. If the new configuration
 // contains such a server again with the same words, wantAgain adds it to the servers before the
 // change. The plan then only ends its maintenance. Otherwise the plan would replace the server,
-// which HAProxy cannot do while it has connections.
+// and HAProxy cannot replace a server that still has connections.
 func (c *liveChange) wantAgain(after []byte, busy map[string]string) {
 	if len(busy) == 0 {
 		return
