@@ -151,7 +151,7 @@ func (l *Loop) useSpare(spare *Spare, handle func(net.Conn)) bool {
 		handle(c)
 		return true
 	}
+	l.Shed() // before Close: when the client sees the end, the caller has counted it
 	c.Close()
-	l.Shed()
 	return true
 }
