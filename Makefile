@@ -98,10 +98,10 @@ compile: cc
 # The packages whose tests wait longest come first. At the end, they would keep one processor idle. Go compiles little for
 # the first ones, so their tests wait while it compiles the client of Kubernetes.
 test-packages:
-	$(GO) test -shuffle=on -vet=all -p $(PARALLEL) ./sniproxy/relay ./haproxycfg/edge ./haproxycfg/deploy ./haproxycfg/frontproxy ./examples/terminator ./haproxycfg/... ./...
+	.ci/again $(GO) test -shuffle=on -vet=all -p $(PARALLEL) ./sniproxy/relay ./haproxycfg/edge ./haproxycfg/deploy ./haproxycfg/frontproxy ./examples/terminator ./haproxycfg/... ./...
 
 test-comparisons:
-	cd $(BENCHMODULE) && $(GO) test -shuffle=on -vet=all ./...
+	cd $(BENCHMODULE) && $(CURDIR)/.ci/again $(GO) test -shuffle=on -vet=all ./...
 
 # Random and statistical tests make SCALE times as many rounds as in make test.
 SCALE ?= 4
@@ -123,7 +123,7 @@ test-versions:
 	for version in $${versions:-$$all}; do \
 		[ $$version != newest ] || version=$$(echo "$$all" | tail -n 1); \
 		echo "== tests with HAProxy $$version"; \
-		PATH="$(HAPROXY_DIR)/$$version:$$PATH" $(GO) test -vet=off -p $(PARALLEL) $(PACKAGES); \
+		PATH="$(HAPROXY_DIR)/$$version:$$PATH" .ci/again $(GO) test -vet=off -p $(PARALLEL) $(PACKAGES); \
 	done
 
 # The first build of Kubernetes takes minutes, later ones take seconds. Without cgo the tests share what build.sh has
@@ -131,7 +131,7 @@ test-versions:
 e2e: haproxy network
 	$(E2EMODULE)/build.sh
 	cd $(E2EMODULE) && export CGO_ENABLED=0 && $(GO) vet ./... && $(GO) test ./...
-	$(SUDO) $(E2EMODULE)/bin/e2e $(E2EFLAGS)
+	.ci/again $(SUDO) $(E2EMODULE)/bin/e2e $(E2EFLAGS)
 
 e2e-repeated: e2e
 	@set -e; for i in $$(seq 2 $(REPEAT)); do $(SUDO) $(E2EMODULE)/bin/e2e $(E2EFLAGS); done
@@ -182,6 +182,8 @@ lint:
 # The tests that depend most on the version of HAProxy. make test has just run them with the haproxy on PATH. If this is
 # HAProxy 2.6, only the tests of reloads run with 2.6 again, because here they reload more often.
 VERSIONTESTS = ./agentcheck ./haproxycfg ./haproxycfg/edge ./haproxycfg/deploy ./examples/terminator
+# See .ci/again.
+ci: export AGAIN := 3
 ci: test lint demo e2e
 	$(MAKE) haproxies
 	$(MAKE) -j 2 --output-sync=target ci-oldest ci-newest
