@@ -40,6 +40,9 @@
 // never enters a subset. Selection.Findings contains the reason for each node that is not Eligible.
 // Selection.Problems contains a warning if subsets contain such nodes.
 //
+// Selector.Explain says for each node of a cluster why it is in the subset of one service, or is
+// not: also for a node that is Eligible but that the hash has not selected.
+//
 // # Subsets
 //
 // The subset of a service is the set of nodes that rank best for this service by rendezvous
