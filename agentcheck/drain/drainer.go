@@ -39,9 +39,10 @@ type Drainer struct {
 	// about 10 times a second, so Count must answer from memory. Several goroutines may call it at
 	// the same time.
 	Count func() Load
-	// Changed, if not nil, receives the current progress. The Drainer calls it after a drain has
-	// begun or has been undone, one call at a time. So the last call has the last state. Changed
-	// must not call Begin, Undo or Shutdown.
+	// Changed, if not nil, receives the progress. The Drainer calls it after a drain has begun, and
+	// after a drain has been undone. The calls do not overlap, and each call has the progress at
+	// the time of the call. So the last call has the last state, even if several goroutines begin
+	// and undo drains. Changed must not call Begin, Undo or Shutdown.
 	Changed func(Progress)
 
 	draining  atomic.Bool // began is not zero
