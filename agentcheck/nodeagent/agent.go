@@ -33,9 +33,9 @@ const (
 type Agent struct {
 	Watcher   *Watcher
 	Listeners *Listeners
-	// Changed, if not nil, receives each new State. Run calls Changed after it has passed the State
-	// to Listeners.Update. The second argument is the error of Listeners.Update. Run does not pass
-	// a State without Answers to Listeners.Update.
+	// Changed, if not nil, receives each new State. If the State has Answers, Run first passes it
+	// to Listeners.Update; the second argument is the error of Listeners.Update. If the State has
+	// no Answers, Run does not call Listeners.Update, and the second argument is nil.
 	//
 	// If a port cannot be opened, Run tries again every second. After each attempt, Run calls
 	// Changed again with the same State. All calls come from one goroutine.

@@ -146,8 +146,9 @@ func (p *port) ServeAgent(context.Context, *agentcheck.Request) agentcheck.Reply
 	return p.answer.Load().Reply
 }
 
-// close closes the port and does not wait for its checks. The port is free when close returns.
-// close closes the listener too, because the server does not know the listener before serve runs.
+// close closes the port and does not wait for its checks. The port is free when close returns. If
+// the goroutine of serve has not called p.server.Serve yet, p.server does not know the listener and
+// cannot close it. So close also closes the listener itself.
 func (p *port) close() {
 	_ = p.server.Close()
 	_ = p.listener.Close()

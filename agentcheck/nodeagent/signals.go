@@ -32,10 +32,10 @@ type Signal struct {
 	// none. Request must be a pure function and must not change the node. In the nodes that a
 	// [Watcher] passes to Request, the lists of images and volumes are empty.
 	Request func(node *corev1.Node) (DrainRequest, bool)
-	// Fields is a field selector for nodes, and Labels is a label selector; "" means no selector. A
-	// [Watcher] watches its own node, and, for each Signal, the nodes that match both selectors. If
-	// both are "", the Watcher watches no further nodes for this Signal. The Watcher calls the
-	// Request of every Signal for every node that it watches.
+	// Fields is a field selector for nodes, and Labels is a label selector; "" means no selector.
+	// They say on which other nodes a [Watcher] must look for this Signal: the nodes that match
+	// both selectors. If both are "", there are no such nodes. A Watcher always watches its own
+	// node. It calls Request for every node that it watches for any Signal.
 	Fields, Labels string
 }
 
@@ -60,9 +60,10 @@ func Cordoned() Signal {
 				return DrainRequest{}, false
 			}
 			since := managedSince(node, "f:spec", "f:unschedulable")
-			// The time of this taint is the best time of the cordon: the node controller adds the
-			// taint about a second after the cordon. A time in the managed fields is worse, because
-			// it changes when the manager that wrote the cordon writes other fields later.
+			// The node controller adds this taint about a second after the cordon. If the taint
+			// states its time, this time is a better estimate of the time of the cordon than a time
+			// in the managed fields. A time in the managed fields changes when the manager that
+			// wrote the cordon writes other fields later.
 			for _, t := range node.Spec.Taints {
 				if t.Key == corev1.TaintNodeUnschedulable && t.TimeAdded != nil {
 					since = earliest(since, t.TimeAdded.Time)

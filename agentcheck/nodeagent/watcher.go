@@ -63,7 +63,8 @@ type source interface {
 	run(ctx context.Context, notify func()) error
 	// snapshot returns what the source knows about the cluster now.
 	snapshot() snapshot
-	// recount makes the source count the nodes soon.
+	// recount tells the source to read the number of all nodes of the cluster soon, without waiting
+	// for CountInterval.
 	recount()
 }
 
