@@ -160,8 +160,9 @@ func (m *Machine) enter(f func() error) error {
 	}
 	err = f()
 	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
-		// The thread is still in the wrong namespace. Keep it locked, so that it ends with this
-		// goroutine.
+		// The thread is still in the network namespace of the machine. Do not unlock the goroutine
+		// from the thread. The Go runtime ends a thread together with the goroutine that is locked
+		// to it.
 		return errors.Join(err, fmt.Errorf("lab: leave %s: %w", m.Name, back))
 	}
 	runtime.UnlockOSThread()
