@@ -117,8 +117,8 @@ type slowness struct {
 }
 
 const (
-	// sample is how much processor time each sample uses. It is about the time that a terminator
-	// needs to handle an event of a cluster.
+	// sample is the processor time of one sample of watchSlowness. A terminator needs about this
+	// time to handle an event of a cluster.
 	sample      = 20 * time.Millisecond
 	sampleEvery = 300 * time.Millisecond
 	// seldom is the time between the samples of WatchSlowness, which measures in every scenario.
