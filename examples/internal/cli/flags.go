@@ -79,8 +79,8 @@ var (
 	flagName  = regexp.MustCompile("`-([a-z0-9-]+)`")
 )
 
-// purposes returns the rows of the table "purpose, flags" in the text of a README, which groups the
-// flags for the help text.
+// purposes returns the rows of the table "purpose, flags" in the text of a README. The help text
+// groups the flags in the same way as this table.
 func purposes(readme string) string {
 	_, table, _ := strings.Cut(readme, "| purpose | flags |\n|---|---|\n")
 	table, _, _ = strings.Cut(table, "\n\n")
