@@ -94,10 +94,11 @@ func count(t *text, r Refusal, condition string) {
 	t.line("http-request sc-inc-gpc(" + strconv.Itoa(slices.Index(refusals, r)) + ",2) if " + condition)
 }
 
-// observeHeaders renders the rules for headers if Global.Observe is true. HAProxy counts and logs
-// requests with bad headers, and keeps most of these headers. It still removes the headers that
-// earlier versions of this package removed, before [Refusal] existed: HTTP2-Settings, an Upgrade to
-// HTTP/2, and, with ForwardedReplace, the best-known forwarding headers.
+// observeHeaders renders the rules for headers if Global.Observe is true. If a [Refusal] would
+// remove a header from a request, HAProxy only counts and logs the request, and keeps the header.
+// But some headers are older than [Refusal]: earlier versions of this package already removed them.
+// HAProxy still removes these headers: HTTP2-Settings, an Upgrade to HTTP/2, and, with
+// ForwardedReplace, the best-known forwarding headers.
 func (f *Frontend) observeHeaders(t *text) {
 	t.line("http-request del-header HTTP2-Settings")
 	t.line("http-request del-header Upgrade if { req.hdr(Upgrade) -i h2c h2 }")
