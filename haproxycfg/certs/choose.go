@@ -52,7 +52,8 @@ func sameText(a, b error) bool {
 type Record struct {
 	// File is the file from which the certificate was read.
 	File string `json:"file"`
-	// Copy is the file that HAProxy reads: [haproxycfg.Certificate.FileName].
+	// Copy is the name of the file that HAProxy reads, the result of
+	// [haproxycfg.Certificate.FileName].
 	Copy string `json:"copy"`
 	// Names are the hosts that the certificate covers.
 	Names     []string  `json:"names"`
