@@ -67,9 +67,10 @@ func newApplier(c *Controller, log *slog.Logger) *applier {
 	}
 }
 
-// The controller calls reset when this process begins or stops to lead. After reset, the next
-// attempt reads the report again, because another leader may have written a configuration. reset
-// also removes the refused change from the status, because only the leader shows a refused change.
+// reset forgets what the applier knows about the configuration in force. The controller calls reset
+// when this process becomes the leader, and when it is no longer the leader. The next attempt reads
+// the report again, because another leader may have written a configuration. reset also removes the
+// refused change from the status, because only the leader shows a refused change.
 func (a *applier) reset() {
 	a.firstCause, a.known, a.report, a.input, a.lastErr = "took the lead", false, kube.Report{}, nil, ""
 	a.redirected, a.moved = "", false
