@@ -198,8 +198,9 @@ func (x *run) step(ctx context.Context, s Step) error {
 	return x.advance(ctx, x.now())
 }
 
-// change tells the Rehearsal what a client that already follows the API server of cluster i sees
-// after a step. was says how the API server answered before the step.
+// change tells the Rehearsal how a step has changed the API server of cluster i: its objects, and
+// whether it answers. It does so for a client that already follows the API server. was is the state
+// of the API server before the step.
 func (x *run) change(i int, was API) {
 	k := x.world.Clusters[i]
 	switch {
