@@ -274,18 +274,23 @@ func (m move) command() string {
 	return fmt.Sprintf("set server %s/%s addr %s port %d", m.backend, m.name, m.to.Addr(), m.to.Port())
 }
 
-// moves returns changes of addresses. After these changes, an HAProxy with the servers in s sends
-// no request to a server that the new configuration no longer uses. The name of a server contains
-// an address and a port. moves applies the first rule that fits:
+// moves returns changes of addresses for the servers in s. The changes keep HAProxy from sending
+// requests to addresses that the new configuration does not use. It uses an address if it has a
+// server with this address and a weight above 0: in the backend of the same name or, if there is
+// none, in a backend of the same service.
+//
+// The name of a server contains an address and a port. moves applies the first rule that fits:
 //
 //   - If the new configuration uses the address and port in the name of a server, the server gets
 //     this address and port.
-//   - If the new configuration uses another port on the same node, the server gets the new port.
-//   - If a server is not in the new configuration, or has the weight 0 there, the server gets the
-//     address of another server of its backend that takes requests. If no other server takes
-//     requests, the server keeps its address.
+//   - If the new configuration uses exactly one other port on the same node, and no server has this
+//     port in its name, the server gets the new port.
+//   - Otherwise the server gets the address of another server of its backend that takes requests.
+//     If no other server takes requests, the server keeps its address.
 //
-// Servers that other servers track get no requests, so moves does not change them.
+// moves does not change three kinds of servers: a server without an address in its name, all
+// servers of a backend of which the new configuration uses no address, and a server that other
+// servers track. HAProxy sends no requests to a server of the last kind.
 func (s state) moves(config members) []move {
 	groups := map[string][]stateServer{}
 	for _, server := range s.servers {
