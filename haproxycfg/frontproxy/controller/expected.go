@@ -118,7 +118,7 @@ func (h *history) update(now time.Time, count int) {
 	}
 }
 
-// forget removes the past numbers of pods that applied only until the time oldest or earlier.
+// forget removes each past number of pods that ended at the time oldest or earlier.
 func (h *history) forget(oldest time.Time) {
 	for len(h.past) > 0 && !h.past[0].until.After(oldest) {
 		h.past = h.past[1:]
