@@ -167,8 +167,8 @@ func upstreamOf(cluster string, t nodeselect.Target) edge.Upstream {
 	return u
 }
 
-// selection contains the nodes of one cluster that were selected for its service ports. The routes
-// name these service ports.
+// selection contains the nodes of one cluster that were selected for the service ports in the
+// routes.
 type selection struct {
 	nodeselect.Selection // without the problems of unresolved
 	unresolved           []unresolvedRef

@@ -203,9 +203,9 @@ func podsMoved(before, after map[string][]string) (keys []string) {
 	return keys
 }
 
-// The function ready reports whether a node counts as ready at a given time: a node that has lost
-// its condition Ready still counts as ready for a grace period. At the time farFuture every grace
-// period is over, so ready then reports only the condition.
+// ready reports whether a node has the condition Ready at a given time, or has lost it less than a
+// grace period before. Callers pass the time farFuture to ignore the grace period: at this time,
+// every grace period is over.
 var (
 	ready     = nodeselect.Ready(0)
 	farFuture = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)

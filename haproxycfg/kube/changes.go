@@ -76,9 +76,9 @@ func (c Changes) Summary(limit int) string {
 	return b.String()
 }
 
-// serviceChanges returns the services that are new or removed in the report new, and those whose
-// nodes, node port or agent port differ between the reports. Both lists of services must be sorted
-// by reference.
+// serviceChanges compares two reports. It returns the services that only one report contains, and
+// the services whose nodes, node port or agent port differ. In both reports, the services must be
+// sorted by Ref.
 func serviceChanges(old, new Report) []ServiceChange {
 	changes := []ServiceChange{}
 	oldNodes, newNodes := old.nodes(), new.nodes()
