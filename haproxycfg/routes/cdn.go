@@ -105,8 +105,9 @@ func (o CDNOptions) Publishable(t Table) (Table, []Problem) {
 	return t.withoutHost(origin, "it is the origin of the CDN, from which all others are fetched, and gets no distribution there")
 }
 
-// precedence is the order of a host's behaviours: exact paths before prefixes, and longer paths
-// before shorter ones.
+// precedence compares two behaviours of a host, as [strings.Compare] does. It returns a negative
+// number if a comes before b: exact paths come before prefixes, longer paths before shorter ones,
+// and equally long paths are in the order of their text.
 func precedence(a, b cdnBehaviour) int {
 	if a.Exact != b.Exact {
 		if a.Exact {

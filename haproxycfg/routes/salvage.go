@@ -235,10 +235,11 @@ func (s *salvaged) blockEntry(piece []sourceLine) {
 		s.add(n)
 		return
 	}
-	// Find the line where the second entry begins. Lines that have a hyphen and the same
-	// indentation belong to one list. It is either the list of the entries, or a list within the
-	// first entry. In both cases, only the first of these lines can begin the second entry.
-	first := map[int]int{} // the first entry with an indentation
+	// Find the line where the second entry begins. It begins with a hyphen. In YAML, all entries of
+	// one list have the same indentation. So of all lines with a hyphen and the same indentation,
+	// only the first can begin the second entry: the others begin later entries of the same list.
+	// This list is the list of routes, or a list within the first entry.
+	first := map[int]int{} // by indentation: the index of the first line with a hyphen
 	for i, l := range piece[1:] {
 		if _, ok := first[l.indent]; l.dash() && !ok {
 			first[l.indent] = i + 1
