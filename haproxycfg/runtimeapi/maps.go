@@ -102,10 +102,10 @@ func (s Socket) addEntries(ctx context.Context, at, path string, entries []MapEn
 	return nil
 }
 
-// maxPayload is a size in bytes. addEntries sends the entries of a map in several commands, and
-// ends the payload of a command after the entry with which the payload exceeds maxPayload. HAProxy
-// reads a command with its payload into one buffer, and package haproxycfg allows no buffer of less
-// than 16 KiB.
+// maxPayload is the size in bytes after which addEntries ends a command: addEntries adds entries to
+// the payload of the command until the payload has at least maxPayload bytes, and sends the
+// remaining entries with the next command. HAProxy reads a command with its payload into one
+// buffer. A command fits, because the smallest buffer that package haproxycfg allows has 16 KiB.
 const maxPayload = 8 << 10
 
 // Map returns the entries of a map in HAProxy's order. See [Socket.SetMap] for path.

@@ -358,8 +358,8 @@ func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
 	// configuration does not disable it.
 	down := fresh && row.Op == Stopped && row.Admin&^ConfiguredMaint == 0
 	if (moved || down) && row.Admin&ForcedMaint == 0 {
-		// SetMaint makes HAProxy forget the result of the health checks: HAProxy resets it when a
-		// maintenance ends. The present result belongs to the old address.
+		// The result of the health checks so far belongs to the old address. HAProxy resets this
+		// result when a maintenance ends. So begin a maintenance here, which SetReady ends below.
 		set(&p.fill, SetMaint, "state maint")
 	}
 	if moved {
