@@ -112,9 +112,9 @@ func (o Order) Query() url.Values {
 	}
 }
 
-// ParseQuery returns the order in the query of POST /shift. The order gets the argument route as
-// its Route, and not the route in the query. All parameters except "to" may be missing: they then
-// have the defaults of ParseOrder.
+// ParseQuery parses the query of POST /shift as an Order. Order.Route is the argument route;
+// ParseQuery ignores the parameter "route" of the query. The query must contain "to". Every other
+// parameter may be missing, and then has the default of ParseOrder.
 func ParseQuery(route string, q url.Values) (Order, error) {
 	o, err := ParseOrder(route, q.Get("to"))
 	if err != nil {

@@ -31,7 +31,7 @@ const (
 	Done   Status = "done"   // the Runner has held the last step to its end
 )
 
-// Shift is a route that moves, or has moved, to one of its clusters.
+// Shift describes a route whose requests move, or have moved, to one of its clusters.
 type Shift struct {
 	Order
 	Status Status `json:"status"`
