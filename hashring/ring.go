@@ -125,10 +125,11 @@ func (r *Ring) Ranked(key string) iter.Seq[Node] {
 // b, a positive number if b ranks before a, and 0 if a and b have the same name. [Ring.Top] and
 // [Ring.Ranked] return nodes in this order, and so does [Ring.Spread] within a zone.
 //
-// With Compare, a caller that stores the subset of a key needs no ring to add a node. If the subset
-// is full, the new node replaces the last node of the subset if the new node ranks before it.
+// A caller that stores the subset of a key can use Compare to add a node without a ring. If the
+// subset is full, compare the new node with the last node of the subset: if the new node ranks
+// before the last node, it takes the place of the last node.
 //
-// Compare does not check weights. They must be valid, as [New] defines it.
+// Compare does not check weights. The caller must pass only weights that [New] accepts.
 func Compare(key string, a, b Node) int {
 	digest := keyDigest(key)
 	x, y := score(digest, nodeDigest(a.Name)), score(digest, nodeDigest(b.Name))

@@ -111,7 +111,8 @@ func (g *group) cost(key uint64, i int) float64 {
 	return exponential(score(key, g.digests[i])) / g.nodes[i].weight()
 }
 
-// toCosts replaces the score in each candidate by the upper bits of the cost.
+// toCosts replaces the score in each candidate by the upper bits of the cost of its node for the
+// key. The lower bits of a candidate are the index of its node, and stay.
 func (g *group) toCosts(c []uint64, key uint64) {
 	for j, v := range c {
 		i := v & g.mask
