@@ -12,9 +12,11 @@ func randomBatch(s setting, limit int) int {
 	return batch
 }
 
-// largestWave returns the largest size of a wave that can respect the limit: the largest number of
-// nodes for which the expected number of such sets of nodes is at least e^-5. So with high
-// probability, no larger set respects the limit.
+// largestWave returns the largest number of nodes that can go together without exceeding the limit
+// for any service. It is an estimate, for random placement of the services. For each size, there is
+// an expected number of sets of nodes of this size that respect the limit. largestWave returns the
+// largest size whose expected number is at least e^-5 (0.7%). A larger set that respects the limit
+// is therefore improbable.
 func largestWave(s setting, limit int) int {
 	for size := s.nodes; size > 1; size-- {
 		if logBinomial(s.nodes, size)+float64(s.services)*math.Log(atMost(s, size, limit)) > -5 {
