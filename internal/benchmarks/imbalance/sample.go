@@ -63,7 +63,7 @@ type spread struct {
 	idle    int     // pods without load
 }
 
-// spreadOf returns the spread of the loads. If there is no load at all, cv and maxMean are NaN.
+// spreadOf returns the spread of the loads. If all loads are 0, the fields cv and maxMean are NaN.
 func spreadOf(loads []float64) spread {
 	var sum, most float64
 	s := spread{}
