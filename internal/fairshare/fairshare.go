@@ -420,9 +420,9 @@ func (t *Table[T]) mostWaiting() T {
 // maxCompared is how many connections longestIdle compares.
 const maxCompared = 16
 
-// longestIdle returns the serving connection of a source that has been idle for longest. If the
-// source has more than maxCompared (16) serving connections, longestIdle compares only 16 of them.
-// The next call compares the next 16.
+// longestIdle returns that serving connection of the source s which has been idle for the longest
+// time. If the source has more than maxCompared (16) serving connections, longestIdle compares only
+// 16 of them. The next call compares the next 16.
 func (t *Table[T]) longestIdle(s *source[T]) (longest T) {
 	var none T
 	var longestTime time.Duration
