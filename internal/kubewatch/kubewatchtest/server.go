@@ -210,8 +210,9 @@ func (s *Server) NoStreamedLists() { s.do(func() { s.noStream = true }) }
 // not even send the header of the response.
 func (s *Server) Silence(on bool) { s.do(func() { s.silent = on }) }
 
-// Down closes all connections and refuses new ones. It acts on clients that connect through Config.
-// Another client can still connect, but the server closes its connection at the first request.
+// Down closes all connections. Until Up, clients that use Config cannot connect: they get
+// "connection refused". Clients that do not use Config can still connect, but the server closes the
+// connection at the first request.
 func (s *Server) Down() {
 	s.do(func() {
 		s.down = true
