@@ -247,9 +247,9 @@ func (m *matcher) uniquePairs(linesA, linesB []int) []run {
 	return increasing(both)
 }
 
-// number returns a number for the text of a line: lines with the same text have the same number. *n
-// stores the number for later calls. If *n is 0, number looks the text up, and gives a new text the
-// next free number.
+// number returns the number of a line: lines with the same text have the same number, and a new
+// text gets the next free number. *n is 0 at the first call for the line. number stores the result
+// there, so later calls for the line need no look-up.
 func (m *matcher) number(n *int32, line string) int32 {
 	if *n == 0 {
 		id, ok := m.ids[line]
