@@ -31,8 +31,9 @@ type Subject struct {
 
 // Settings are the rules for a tool.
 type Settings struct {
-	// OnDemand is true if Subject.Wanted shows which objects the tool wants to take. If it is
-	// false, the tool does not show this.
+	// OnDemand is true if the tool shows which objects it wants to take, before it takes them:
+	// Subject.Wanted is then the time since which it wants an object. OnDemand is false if the tool
+	// shows nothing beforehand; Settings then ignore Subject.Wanted.
 	OnDemand bool
 	// Free is the time within which the tool must take a free node. 0 means DefaultFree.
 	Free time.Duration
