@@ -154,7 +154,7 @@ func (t *Tracker) Replace(list []*discoveryv1.EndpointSlice, now time.Time) {
 	t.services, t.shared = fresh, false
 }
 
-// loss says how many endpoints of a service a new list from the API server lacks.
+// loss describes which endpoints of a service are missing in a new list from the API server.
 type loss struct {
 	known   int                 // number of endpoints before the list, with the missing ones
 	lacking map[netip.Addr]bool // the endpoints that the list lacks
