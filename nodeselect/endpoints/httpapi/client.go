@@ -47,9 +47,10 @@ type Client struct {
 	// notices a silent server later.
 	Wait time.Duration
 
-	// AnswerTimeout is how long the Client waits for a connection. 0 means 3 s. The Client then
-	// waits for the first byte of the answer, at most for the sum of Wait and AnswerTimeout. After
-	// either of these times, it asks the next server.
+	// AnswerTimeout limits how long a server may be silent. 0 means 3 s. The Client waits at most
+	// AnswerTimeout for a connection to a server. After that, it waits at most Wait plus
+	// AnswerTimeout for the first byte of the answer. If either time is over, it sends the request
+	// to the next server.
 	AnswerTimeout time.Duration
 
 	// Timeout is how long a whole request may take in addition to Wait. 0 means 10 s.
@@ -78,8 +79,9 @@ type Answer struct {
 	Pods []endpoints.Pod
 	// Revision names the content of Pods. Equal pods have equal revisions.
 	Revision string
-	// Age is how old the Pods were when the last good answer arrived: the time for which the server
-	// had then had no contact with its own source. 0 means that the source answered.
+	// Age is how old the Pods were when the last good answer arrived. It is 0 if the server was in
+	// contact with the source of its Pods, such as the API server. Otherwise it is the time since
+	// the server lost this contact.
 	Age time.Duration
 	// Err says why no server answers, or why no answer is usable. nil means that a server has given
 	// a usable answer to the last request. While Err is not nil, the other fields keep their last
