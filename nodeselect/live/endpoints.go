@@ -54,7 +54,7 @@ type EndpointsSnapshot struct {
 	// service port.
 	Services endpoints.Services
 	// Changed names the services that differ from the previous snapshot, as "namespace/name",
-	// sorted. In the first snapshot with Synced, these are all services.
+	// sorted. In the first snapshot with Synced true, Changed names all services.
 	Changed []string
 	// Err is nil while the API server answers and its answers are plausible. Otherwise Err states
 	// the fault, and Services is the last good state.

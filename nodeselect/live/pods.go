@@ -218,15 +218,16 @@ func trimSlice(slice *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, bo
 	return trimmed, true
 }
 
-// ReadyNodes returns nodeselect.Objects.ReadyNodes for services and all their EndpointSlices, for a
-// program that gets both from elsewhere, such as package manifest. It ignores EndpointSlices of
-// headless services, of names (FQDN) and of an IP family that the service does not have.
+// ReadyNodes returns nodeselect.Objects.ReadyNodes for services and all their EndpointSlices. It is
+// for a program that reads both from elsewhere, for example with package manifest. It ignores
+// EndpointSlices of headless services, those with the addressType FQDN, and those with an IP family
+// that the service does not have.
 func ReadyNodes(services []*corev1.Service, list []*discoveryv1.EndpointSlice) map[string][]string {
 	return readyNodes(services, list, false)
 }
 
-// ReadyPods does the same as ReadyNodes, but its lists have the name of a node once for each pod, as
-// nodeselect.Selector.LocalWeights needs it.
+// ReadyPods does the same as ReadyNodes, except that its lists contain the name of a node once for
+// each pod. nodeselect.Selector.LocalWeights needs such lists.
 func ReadyPods(services []*corev1.Service, list []*discoveryv1.EndpointSlice) map[string][]string {
 	return readyNodes(services, list, true)
 }
