@@ -18,11 +18,14 @@ type hostLimits struct {
 // hostUse is what one host uses.
 type hostUse struct {
 	conns int
-	// fullAt is a time on the clock Server.now. From this time on, maxRate new connections may
-	// arrive at the same moment. For each new connection, add computes the later of fullAt and the
-	// present time, plus 1/maxRate of a second. If the sum is more than one second in the future,
-	// add refuses the connection. Otherwise the sum is the new fullAt. This is the generic cell
-	// rate algorithm (ITU-T I.371).
+	// fullAt is the time, on the clock Server.now, from which on the host again has its full
+	// allowance: maxRate new connections may then arrive at the same moment. Each new connection
+	// moves fullAt 1/maxRate of a second into the future, counted from now if fullAt has passed.
+	// add refuses a connection that would move fullAt to more than one second from now. This is the
+	// generic cell rate algorithm (ITU-T I.371).
+	//
+	// Example: with maxRate 10, each connection moves fullAt by 100 ms. If 11 connections arrive at
+	// once, add accepts 10, and refuses the last one, because fullAt would be 1.1 s from now.
 	fullAt int64
 }
 
@@ -66,8 +69,7 @@ func (l *hostLimits) remove(host string, now int64) {
 	l.hosts[host] = use
 }
 
-// minSweep is the number of hosts in the table from which on sweep removes unused hosts. A smaller
-// table keeps all of them.
+// minSweep is the smallest number of hosts at which sweep removes unused hosts.
 const minSweep = 1024
 
 // sweep removes each host that has no open connection and that has used up none of its rate: its
