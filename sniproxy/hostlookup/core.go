@@ -19,9 +19,13 @@ import (
 // A core is the state of a Cache after its first use.
 //
 // A hit is a lookup that finds a usable entry in the table. A hit uses no lock: it reads the table,
-// the state of the entry, and the clock. All other work needs the lock mu. All LRUs share this
-// lock. This does not slow lookups down, because a lookup without a hit has to wait for the source
-// anyway. With one lock, the core can move an answer from one LRU to another in one step.
+// the state of the entry, and the clock. All other work needs the lock mu.
+//
+// The entries are in three LRUs: hosts with an endpoint, aliases (see isAlias), and hosts without
+// an endpoint. Strangers can invent any number of aliases and of hosts without an endpoint, and
+// must not displace the entries of the first LRU. All LRUs share the lock mu, so the core can move
+// an entry from one LRU to another in one step. The shared lock does not slow lookups down, because
+// a lookup without a hit has to wait for the source anyway.
 type core struct {
 	cfg     config
 	clock   clock
