@@ -361,9 +361,10 @@ func (ec *epollConn) countDelivered(from *side, n int) {
 	}
 }
 
-// shutdownPeer runs when one side has ended its direction. It then sends FIN to the other side,
-// except in two cases. If the other side has also sent FIN, the loop closes both sockets instead.
-// If the client has failed, the backend gets a RST later.
+// shutdownPeer runs when no more bytes from one side can follow. It sends FIN to the other side,
+// except in two cases. If the other side has already sent FIN, shutdownPeer sends nothing, because
+// the loop then closes both sockets. If the client has failed, the backend gets no FIN, but a RST
+// later.
 func (ec *epollConn) shutdownPeer(from, to *side, src Party) {
 	if ec.firstEnd == 0 {
 		ec.firstEnd = src

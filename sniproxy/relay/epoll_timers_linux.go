@@ -40,8 +40,8 @@ func (h *timerHeap) set(t *timer, due int64) {
 	}
 }
 
-// lookTime returns the time at which the loop handles a timer that is due at the time due: the next
-// multiple of timerPrecision.
+// lookTime rounds due up to a multiple of timerPrecision. due is when a timer should fire, and the
+// result is when the loop handles it.
 func lookTime(due int64) int64 { return (due + timerPrecision - 1) &^ (timerPrecision - 1) }
 
 // stop removes t. It does nothing if t is not set.
