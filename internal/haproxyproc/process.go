@@ -71,7 +71,7 @@ type Options struct {
 	// Output receives the text that HAProxy prints. nil means that nothing receives it. Only one
 	// goroutine at a time calls Write.
 	Output io.Writer
-	// ReadyTimeout bounds Start; 0 means 20 seconds.
+	// ReadyTimeout bounds Start; 0 means 1 minute.
 	ReadyTimeout time.Duration
 	// StopTimeout is how long Stop waits after SIGTERM before it sends SIGKILL. 0 means 5 s.
 	StopTimeout time.Duration
@@ -119,7 +119,7 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("haproxyproc: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(max(o.ReadyTimeout, 0), 20*time.Second))
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(max(o.ReadyTimeout, 0), time.Minute))
 	defer cancel()
 	if err := p.waitReady(ctx, o); err != nil {
 		p.Stop()
