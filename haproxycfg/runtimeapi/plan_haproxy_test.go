@@ -27,8 +27,8 @@ global
 defaults
     mode http
     option abortonclose
-    timeout client 30s
-    timeout server 30s
+    timeout client 1h
+    timeout server 1h
     timeout connect 1s
 frontend f
     bind unix@%[1]s/http.sock
@@ -177,7 +177,7 @@ func TestBusyServers(t *testing.T) {
 		socket = runtimeapi.Socket{Path: filepath.Join(dir, haproxytest.MasterSocket), Worker: "@1"}
 		request := time.AfterFunc(200*time.Millisecond, func() { _ = client.Close() })
 		defer request.Stop()
-		_, result, err = apply(none, none, 20*time.Second)
+		_, result, err = apply(none, none, time.Minute)
 		require.NoError(t, err)
 		require.Equal(t, runtimeapi.Result{Done: 1}, result)
 		servers, err = socket.Servers(t.Context())
