@@ -87,6 +87,16 @@ func settled(t *testing.T, calls <-chan call, nodes string) call {
 	}
 }
 
+// clean waits for the call with these nodes and no problems.
+func clean(t *testing.T, calls <-chan call, nodes string) {
+	t.Helper()
+	for {
+		if c := settled(t, calls, nodes); len(c.problems) == 0 {
+			return
+		}
+	}
+}
+
 func put(t *testing.T, path, text string) {
 	t.Helper()
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
@@ -109,10 +119,10 @@ func TestWatchDir(t *testing.T) {
 	// Many editors save a file by renaming a new one.
 	put(t, filepath.Join(dir, ".a.swp"), nodeYAML("d"))
 	require.NoError(t, os.Rename(filepath.Join(dir, ".a.swp"), a))
-	require.Equal(t, call{"b d", nil}, next(t, calls))
+	clean(t, calls, "b d")
 
 	require.NoError(t, os.Remove(a))
-	require.Equal(t, call{"b", nil}, next(t, calls))
+	clean(t, calls, "b")
 }
 
 func TestWatchDirKeepsObjectsOfABrokenFile(t *testing.T) {
@@ -162,9 +172,9 @@ func TestWatchDirFollowsConfigMaps(t *testing.T) {
 	require.Equal(t, call{"a", nil}, next(t, calls))
 	version("..2026_2", nodeYAML("b"))
 	require.NoError(t, os.RemoveAll(filepath.Join(dir, "..2026_1")))
-	require.Equal(t, call{"b", nil}, next(t, calls))
+	clean(t, calls, "b")
 	version("..2026_3", nodeYAML("c"))
-	require.Equal(t, call{"c", nil}, next(t, calls))
+	clean(t, calls, "c")
 }
 
 // While the directory is gone, WatchDir keeps its objects. If somebody makes a new directory with

@@ -302,8 +302,8 @@ func TestFollowOverTCP(t *testing.T) {
 	failed := <-answers
 	require.ErrorContains(t, failed.Err, "unexpected EOF")
 	require.Len(t, failed.Pods, 4)
-	cut.Store(false)
 	h.Publish(group(slice("tracks", "10.0.0.9 eu-1a ready")), Source{})
+	cut.Store(false) // from here on, the client gets no answer with the old pods
 	require.Equal(t, "10.0.0.9:8080", addresses(<-answers))
 	cancel()
 	require.ErrorIs(t, <-ended, context.Canceled)
