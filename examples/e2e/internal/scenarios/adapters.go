@@ -40,20 +40,13 @@ type adapted struct {
 func runAdapters(ctx context.Context, s *System, t *traffic, report *scenario.Report) error {
 	c := s.Clusters[0]
 	dir := filepath.Join(c.Bin(), "..", "..", "nodegate", "kubernetes")
-	// The pods for kured need the ServiceAccount "default" of the namespace.
-	if err := c.EnsureNamespace(ctx, accountsNamespace); err != nil {
-		return err
-	}
-	if err := c.Apply(ctx, filepath.Join(dir, "protect", "rbac.yaml")); err != nil {
+	account, err := installProtect(ctx, c)
+	if err != nil {
 		return err
 	}
 	report.Add(scenario.Row{What: "the API server accepts the manifests of nodegate serve and nodegate protect", Err: c.Validate(ctx,
 		filepath.Join(dir, "serve", "settings.yaml"), filepath.Join(dir, "serve", "deployment.yaml"), filepath.Join(dir, "serve", "service.yaml"),
 		filepath.Join(dir, "serve", "pdb.yaml"), filepath.Join(dir, "protect", "settings.yaml"), filepath.Join(dir, "protect", "deployment.yaml"))})
-	account, err := c.AccountKubeconfig(ctx, accountsNamespace, "headgate-nodegate-protect")
-	if err != nil {
-		return err
-	}
 	a := &adapted{System: s, c: c, flags: []string{
 		"-cluster", c.Name + "=kubeconfig:" + account,
 		"-report", "http://" + netip.AddrPortFrom(s.Edge.Addr, terminatorAdminPort).String() + "/report.json",

@@ -143,10 +143,23 @@ func (s *System) gated(ctx context.Context, t *traffic, size int, run func(*gate
 // installNodegate applies the shipped manifest of nodegate's account, and returns a kubeconfig for
 // the account.
 func installNodegate(ctx context.Context, c *lab.Cluster) (kubeconfig string, err error) {
-	if err := c.Apply(ctx, filepath.Join(c.Bin(), "..", "..", "nodegate", "kubernetes", "rbac.yaml")); err != nil {
+	return installAccount(ctx, c, "headgate-nodegate", "rbac.yaml")
+}
+
+// installProtect does the same for the account of `nodegate protect`.
+func installProtect(ctx context.Context, c *lab.Cluster) (kubeconfig string, err error) {
+	// The pods for kured need the ServiceAccount "default" of the namespace.
+	if err := c.EnsureNamespace(ctx, accountsNamespace); err != nil {
 		return "", err
 	}
-	return c.AccountKubeconfig(ctx, accountsNamespace, "headgate-nodegate")
+	return installAccount(ctx, c, "headgate-nodegate-protect", filepath.Join("protect", "rbac.yaml"))
+}
+
+func installAccount(ctx context.Context, c *lab.Cluster, account, manifest string) (kubeconfig string, err error) {
+	if err := c.Apply(ctx, filepath.Join(c.Bin(), "..", "..", "nodegate", "kubernetes", manifest)); err != nil {
+		return "", err
+	}
+	return c.AccountKubeconfig(ctx, accountsNamespace, account)
 }
 
 // nodegate runs a command and returns its exit status and output.

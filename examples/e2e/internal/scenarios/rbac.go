@@ -25,7 +25,8 @@ import (
 
 // rbac checks that the accounts of the shipped manifests have only the rights that the binaries
 // need. Every other scenario checks that these rights are sufficient: for example, the scenario
-// nodegate runs all commands of nodegate with its account.
+// nodegate runs all commands of nodegate with its account, and the scenario adapters runs `nodegate
+// protect` with its account.
 var rbac = scenario.Scenario[*Env]{
 	Name:  "rbac",
 	About: "the accounts of the shipped manifests have the rights that they need and no others",
@@ -81,6 +82,20 @@ var (
 		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "update"},
 		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "delete"},
 	}
+	protectRights = []right{
+		{resource: "nodes", verb: "list"},
+		{resource: "nodes", verb: "patch"},
+		{group: "cluster.x-k8s.io", resource: "machines", verb: "list"},
+		{group: "cluster.x-k8s.io", resource: "machines", verb: "patch"},
+		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "get"},
+		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "list"},
+		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "create"},
+		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "update"},
+		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "delete"},
+		{namespace: accountsNamespace, resource: "pods", verb: "list"},
+		{namespace: accountsNamespace, resource: "pods", verb: "create"},
+		{namespace: accountsNamespace, resource: "pods", verb: "delete"},
+	}
 	// everybodysRights are the rights that every account has: it may ask the API server who it is,
 	// and which rights it has.
 	everybodysRights = []right{
@@ -108,6 +123,10 @@ func runRBAC(ctx context.Context, env *Env, report *scenario.Report) error {
 	if err != nil {
 		return err
 	}
+	protectAccount, err := installProtect(ctx, c)
+	if err != nil {
+		return err
+	}
 	kinds, err := kindsOf(c)
 	if err != nil {
 		return err
@@ -119,6 +138,7 @@ func runRBAC(ctx context.Context, env *Env, report *scenario.Report) error {
 		{"headgate-nodeagent", accounts.Agent, agentRights},
 		{"headgate-terminator", accounts.Terminator, terminatorRights},
 		{"headgate-nodegate", nodegateAccount, nodegateRights},
+		{"headgate-nodegate-protect", protectAccount, protectRights},
 	} {
 		p, err := newProbe(a.kubeconfig, slices.Concat(a.rights, everybodysRights))
 		if err != nil {
