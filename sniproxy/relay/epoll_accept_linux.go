@@ -141,8 +141,9 @@ func (a *acceptor) acceptFailed(e errno) {
 		case a.loop.engine.shared.settings.makeRoom(remote):
 			a.start(fd, remote)
 		default:
-			sysClose(fd)
+			// Count before the close: when the client sees the end, the connection is counted.
 			a.loop.engine.shared.shed.Add(1)
+			sysClose(fd)
 		}
 		return
 	}
