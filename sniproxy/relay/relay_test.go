@@ -167,6 +167,7 @@ func send(c *net.TCPConn, size int64, seed uint64, rnd *rand.Rand) error {
 			n = min(size, 32<<10+rnd.Int64N(200<<10))
 		}
 		p.fill(buf[:n])
+		c.SetWriteDeadline(time.Now().Add(patience))
 		if _, err := c.Write(buf[:n]); err != nil {
 			return err
 		}
@@ -183,6 +184,7 @@ func check(c *net.TCPConn, size int64, seed uint64, slow bool) error {
 	pace := time.NewTicker(2 * time.Millisecond)
 	defer pace.Stop()
 	for got := int64(0); ; {
+		c.SetReadDeadline(time.Now().Add(patience))
 		n, err := c.Read(buf)
 		p.fill(want[:n])
 		if !bytes.Equal(buf[:n], want[:n]) {
