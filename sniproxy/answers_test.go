@@ -67,14 +67,26 @@ func TestHTTPAnswers(t *testing.T) {
 			"HTTP on a port for TLS":    {tlsFront, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", 400, sniproxy.Rejected, peek.ErrNotTLS},
 		} {
 			t.Run(name, func(t *testing.T) {
-				c := dial(t, tt.front)
-				sent, end := strings.CutSuffix(tt.sent, "\x00END")
-				_, err := io.WriteString(c, sent)
-				require.NoError(t, err)
-				if end {
-					require.NoError(t, c.CloseWrite())
+				ask := func() (*net.TCPConn, *bufio.Reader) {
+					c := dial(t, tt.front)
+					sent, end := strings.CutSuffix(tt.sent, "\x00END")
+					_, err := io.WriteString(c, sent)
+					require.NoError(t, err)
+					if end {
+						require.NoError(t, c.CloseWrite())
+					}
+					return c, bufio.NewReader(c)
 				}
-				in := bufio.NewReader(c)
+				c, in := ask()
+				// On a busy machine, the router may read the half head after the timeout. It then sends no
+				// answer.
+				for end := time.Now().Add(patience); tt.front == impatientFront && time.Now().Before(end); c, in = ask() {
+					if _, err := in.Peek(1); err == nil {
+						break
+					}
+					c.Close()
+					r.next()
+				}
 				resp, err := http.ReadResponse(in, nil)
 				require.NoError(t, err)
 				body, err := io.ReadAll(resp.Body)
