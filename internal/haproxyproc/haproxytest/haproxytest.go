@@ -101,7 +101,7 @@ func start(t testing.TB, dir, config, master string) *haproxyproc.Process {
 	}
 	p, err := haproxyproc.Start(context.Background(), haproxyproc.Options{
 		Path: Binary(t), Config: file, Dir: dir,
-		StatsSocket: filepath.Join(dir, StatsSocket), MasterSocket: master,
+		StatsSocket: filepath.Join(dir, StatsSocket), MasterSocket: master, ReadyTimeout: time.Minute,
 	})
 	if err != nil {
 		t.Fatal(err)
