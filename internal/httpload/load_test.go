@@ -40,6 +40,9 @@ func newSender(cfg Config[answer], fresh bool) *sender[answer] {
 		cfg.Dial = (&net.Dialer{}).DialContext
 	}
 	cfg.Parse = parse
+	if cfg.Timeout == 0 {
+		cfg.Timeout = time.Minute // a request may take long on a busy machine
+	}
 	return &sender[answer]{cfg: cfg.withDefaults(), fresh: fresh, opened: new(atomic.Int64)}
 }
 
@@ -172,9 +175,9 @@ func TestTimeoutIsAFailure(t *testing.T) {
 
 func TestRunSendsUntilItIsStopped(t *testing.T) {
 	address, connections := podServer(t)
-	run := Start(t.Context(), Config[answer]{Dial: (&net.Dialer{}).DialContext, Address: address, Rate: 2000, Kept: 2, Fresh: 1, Parse: parse})
+	run := Start(t.Context(), Config[answer]{Dial: (&net.Dialer{}).DialContext, Address: address, Rate: 2000, Kept: 2, Fresh: 1, Timeout: time.Minute, Parse: parse})
 	var all time.Time
-	require.Eventually(t, func() bool { return run.Count(all, all) >= 60 }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return run.Count(all, all) >= 60 }, time.Minute, time.Millisecond)
 	log := run.Stop()
 	require.NoError(t, log.Err(all, all))
 	n := log.Count(all, all)
@@ -220,7 +223,7 @@ func TestAConnectionThatTheServerHasClosedIsNotUsed(t *testing.T) {
 	s := newSender(Config[answer]{Address: script(t, []string{response(200, ok)}, []string{response(200, ok)})}, false)
 	defer s.close()
 	require.NoError(t, s.request(t.Context()).Err)
-	require.Eventually(t, s.closedByServer, 10*time.Second, time.Millisecond)
+	require.Eventually(t, s.closedByServer, time.Minute, time.Millisecond)
 	r := s.request(t.Context())
 	require.NoError(t, r.Err)
 	require.False(t, r.Kept)

@@ -232,23 +232,31 @@ func TestSilentWatch(t *testing.T) {
 // After a silent watch Run opens a new watch, and does not list.
 func TestQuietWatchIsResumed(t *testing.T) {
 	t.Parallel()
-	server := kubewatchtest.New(t)
-	server.Set(node("a"))
-	s := follow(t, server, 2500*time.Millisecond, nil) // the Reflector lists after a watch of less than 1 s
-	watches := func() int {
-		n := 0
-		for _, r := range server.Requests() {
-			if r.Verb == "watch" {
-				n++
+	for attempt := 1; ; attempt++ {
+		server := kubewatchtest.New(t)
+		server.Set(node("a"))
+		s := follow(t, server, 2500*time.Millisecond, nil) // the Reflector lists after a watch of less than 1 s
+		watches := func() int {
+			n := 0
+			for _, r := range server.Requests() {
+				if r.Verb == "watch" {
+					n++
+				}
 			}
+			return n
 		}
-		return n
+		s.eventually(t, "some watches", func() bool { return watches() > 2 })
+		server.Set(node("b"))
+		s.eventually(t, "event", s.has("a", "b"))
+		s.mu.Lock()
+		replaced, health := s.replaced, s.health
+		s.mu.Unlock()
+		if replaced == 1 && len(health) == 0 {
+			return
+		}
+		// On a busy machine, the server may answer a watch more than a second late.
+		require.Less(t, attempt, 5, "%d lists, health %v", replaced, health)
 	}
-	s.eventually(t, "some watches", func() bool { return watches() > 2 })
-	server.Set(node("b"))
-	s.eventually(t, "event", s.has("a", "b"))
-	require.Equal(t, 1, s.replaced)
-	require.Empty(t, s.health)
 }
 
 // The pings of HTTP/2 find a connection that accepts data and never answers.
