@@ -3,6 +3,7 @@ package agentcheck_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/agentcheck"
+	"github.com/headgate/headgate/internal/freeport"
 )
 
 // peer starts a server that calls f for each connection, one call at a time. It returns the address
@@ -66,13 +68,13 @@ func TestClient(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			addr := peer(t, write(c.text, c.stay))
-			got, err := (&agentcheck.Client{Timeout: 20 * time.Second}).Check(t.Context(), addr)
+			got, err := (&agentcheck.Client{Timeout: patience}).Check(t.Context(), addr)
 			require.Equal(t, c.want, got)
 			require.ErrorIs(t, err, c.err)
 		})
 	}
 	t.Run("part of it wrong", func(t *testing.T) {
-		got, err := new(agentcheck.Client).Check(t.Context(), peer(t, write("bogus 50%\n", false)))
+		got, err := (&agentcheck.Client{Timeout: patience}).Check(t.Context(), peer(t, write("bogus 50%\n", false)))
 		require.Equal(t, reply{Weight: percent(50)}, got)
 		var word *agentcheck.WordError
 		require.ErrorAs(t, err, &word)
@@ -85,7 +87,7 @@ func TestClientSends(t *testing.T) {
 		return reply{Reason: q.Name}
 	})})
 	for _, name := range []string{"media/tracks", "media/users"} {
-		got, err := (&agentcheck.Client{Send: name + "\n"}).Check(t.Context(), addr)
+		got, err := (&agentcheck.Client{Timeout: patience, Send: name + "\n"}).Check(t.Context(), addr)
 		require.NoError(t, err)
 		require.Equal(t, name, got.Reason)
 	}
@@ -117,9 +119,10 @@ func TestClientGivesUp(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 	})
 	t.Run("at a closed port", func(t *testing.T) {
-		l := listen(t)
-		l.Close()
-		_, err := new(agentcheck.Client).Check(t.Context(), l.Addr().String())
+		port, release, err := freeport.Hold("127.0.0.1", 0) // nobody listens
+		require.NoError(t, err)
+		defer release()
+		_, err = (&agentcheck.Client{Timeout: patience}).Check(t.Context(), fmt.Sprintf("127.0.0.1:%d", port))
 		var op *net.OpError
 		require.True(t, errors.As(err, &op), "%v", err)
 		require.True(t, strings.HasPrefix(err.Error(), "agentcheck: "))

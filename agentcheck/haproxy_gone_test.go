@@ -39,7 +39,7 @@ func TestHAProxyKeepsTheLastAnswer(t *testing.T) {
 	r.mu.Unlock()
 	r.answer(t, say)
 	var got map[string]seen
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(patience); ; {
 		if got = r.look(t); got["is-closed"].check == "L4CON" {
 			break
 		}

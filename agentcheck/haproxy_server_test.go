@@ -103,7 +103,7 @@ func (c *tally) add(name string) {
 
 func (c *tally) wait(t *testing.T, name string, n int) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(patience)
 	for {
 		c.mu.Lock()
 		have := c.count[name]

@@ -154,7 +154,7 @@ func (r *rig) survives(t *testing.T, answers map[string][]byte) bool {
 	}
 	r.mu.Unlock()
 
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(patience)
 	for {
 		r.mu.Lock()
 		progress := r.progress
@@ -181,7 +181,7 @@ func (r *rig) survives(t *testing.T, answers map[string][]byte) bool {
 // if the time-out is short, because an answer may come too late.
 func (r *rig) insist(t *testing.T, answers map[string][]byte, want model) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(patience); ; {
 		r.answer(t, answers)
 		servers, late := r.look(t), 0
 		for name := range answers {
@@ -232,7 +232,7 @@ const lateConnect = "L4TOUT"
 func (r *rig) look(t *testing.T) map[string]seen {
 	t.Helper()
 	servers := make(map[string]seen)
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(patience); ; {
 		checked := true
 		now, asking := r.lookOnce(t)
 		for name, s := range now {

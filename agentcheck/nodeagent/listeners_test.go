@@ -20,6 +20,8 @@ import (
 type network struct {
 	addrs map[string]string
 	fail  map[string]bool
+	// If unhurried is true, a check lasts until the client closes its connection.
+	unhurried bool
 }
 
 func (n *network) listen(_, address string) (net.Listener, error) {
@@ -30,12 +32,31 @@ func (n *network) listen(_, address string) (net.Listener, error) {
 	if err == nil {
 		n.addrs[address] = l.Addr().String()
 	}
+	if err == nil && n.unhurried {
+		l = unhurriedListener{l}
+	}
 	return l, err
 }
 
+// unhurriedListener accepts connections without deadlines.
+type unhurriedListener struct{ net.Listener }
+
+type unhurriedConn struct{ *net.TCPConn }
+
+func (l unhurriedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return unhurriedConn{c.(*net.TCPConn)}, nil
+}
+
+func (unhurriedConn) SetDeadline(time.Time) error     { return nil }
+func (unhurriedConn) SetReadDeadline(time.Time) error { return nil }
+
 func ask(t *testing.T, addr string) string {
 	t.Helper()
-	reply, err := new(agentcheck.Client).Check(t.Context(), addr)
+	reply, err := (&agentcheck.Client{Timeout: patience}).Check(t.Context(), addr)
 	require.NoError(t, err)
 	return reply.String()
 }
@@ -70,7 +91,7 @@ func TestListenersFollowTheState(t *testing.T) {
 	_, err = net.Dial("tcp", n.addrs["10.0.0.1:9707"])
 	require.Error(t, err)
 
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	require.NoError(t, l.Shutdown(ctx))
 	require.EqualValues(t, 3, checks.Load(), "Shutdown waits for running checks")
@@ -106,7 +127,7 @@ func TestListenersFreePortsAtOnce(t *testing.T) {
 // If a client never closes its connection, Shutdown waits until its context ends, and then closes
 // the connection.
 func TestListenersShutdownIsBounded(t *testing.T) {
-	n := &network{addrs: map[string]string{}}
+	n := &network{addrs: map[string]string{}, unhurried: true}
 	var finished atomic.Int64
 	l := &nodeagent.Listeners{Listen: n.listen, Finished: func(string, agentcheck.Exchange) { finished.Add(1) }}
 	require.NoError(t, l.Update(nodeagent.State{Answers: []nodeagent.Answer{answer(9707, "", 1), answer(9801, "media/a", 2)}}))
@@ -149,7 +170,7 @@ func TestFinishedMayCallListenersWhileTheyEnd(t *testing.T) {
 			}()
 			select {
 			case <-ended:
-			case <-time.After(20 * time.Second):
+			case <-time.After(patience):
 				t.Fatal("Shutdown or Close does not return")
 			}
 		})

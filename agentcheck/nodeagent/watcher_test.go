@@ -25,6 +25,9 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
+// patience bounds how long a test waits for an event that must happen.
+const patience = time.Minute
+
 // watching is a Watcher that runs in the background, with its states so far.
 type watching struct {
 	*nodeagent.Watcher
@@ -67,7 +70,7 @@ func (r *watching) last() nodeagent.State {
 func (r *watching) eventually(what string, is func(nodeagent.State) bool) nodeagent.State {
 	r.t.Helper()
 	var s nodeagent.State
-	if !assert.Eventually(r.t, func() bool { s = r.last(); return is(s) }, 20*time.Second, 2*time.Millisecond) {
+	if !assert.Eventually(r.t, func() bool { s = r.last(); return is(s) }, patience, 2*time.Millisecond) {
 		require.FailNow(r.t, "not seen: "+what, "last %+v", r.last())
 	}
 	return s
@@ -207,7 +210,9 @@ func TestWatcherWaitsForOthers(t *testing.T) {
 		server.Set(node(fmt.Sprint("new", i), nil))
 	}
 	server.Set(node("n6", func(n *corev1.Node) { cordon(n, time.Now().Add(2*time.Minute)) })) // makes the Watcher count the nodes
-	require.Equal(t, 11, r.answers(9707, "up drain # cordoned").Drain.Total)
+	r.eventually("the drain, and all nodes counted", func(s nodeagent.State) bool {
+		return s.Answers != nil && s.Node().String() == "up drain # cordoned" && s.Drain.Total == 11
+	})
 
 	server.Set(node("n5", nil))
 	r.eventually("n6 drains instead of n5", func(s nodeagent.State) bool { return s.Drain.Draining == 2 && s.Drain.Waiting == 0 })
