@@ -84,9 +84,12 @@ func newRig(t *testing.T, timeout string, servers []rigServer) *rig {
 // checks over the longest interval. With "timeout check", HAProxy waits for an answer for longer
 // than agent-inter. The value of agent-inter grows with the number of servers, because a busy
 // machine can do about 500 checks a second.
+//
+// HAProxy has one thread. With several, "show stat" can read a server while another thread begins a
+// check: the message of the last answer is gone already, and no check seems to run.
 func rigConfig(dir, timeout string, port int, servers []rigServer) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "global\n  stats socket %s/stats.sock level admin\n  max-spread-checks 100\n", dir)
+	fmt.Fprintf(&b, "global\n  nbthread 1\n  stats socket %s/stats.sock level admin\n  max-spread-checks 100\n", dir)
 	fmt.Fprintf(&b, "defaults\n  mode http\n  timeout connect 5s\n  timeout client 5s\n  timeout server 5s\n  timeout check %s\n", timeout)
 	type algorithm struct{ balance, hashType string }
 	backends := make(map[algorithm][]rigServer)
