@@ -22,6 +22,7 @@ import (
 
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/examples/internal/cli/clitest"
+	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 	"github.com/headgate/headgate/internal/testcert"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/headgate/headgate/sniproxy/hostlookup/httpapi"
@@ -109,7 +110,9 @@ func TestHosts(t *testing.T) {
 func TestRouterFollowsChanges(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "hosts.json")
 	replace(t, file, someHosts)
-	p := start(t, "-hosts", file, "-max-age", "1h", "-negative-max-age", "1h")
+	// Nobody else can listen on this port until the test ends.
+	addr := fmt.Sprintf("127.0.0.1:%d", haproxytest.Ports(t, 1)[0])
+	p := startAt(t, addr, "-hosts", file, "-max-age", "1h", "-negative-max-age", "1h")
 
 	source := &httpapi.Client{URL: "http://" + p.addr + "/hosts/{host}"}
 	cache := &hostlookup.Cache{Source: source}
@@ -145,14 +148,13 @@ func TestRouterFollowsChanges(t *testing.T) {
 		{"app": "Shops", "host": "*.shop.example.com", "endpoint": "10.0.0.31"},
 		{"app": "New", "host": "new.com", "endpoint": "10.0.0.32"}]`)
 	p.eventually(func() bool { return look("new.com") == "10.0.0.32" && look("x.shop.example.com") == "10.0.0.31" })
-	require.Equal(t, "10.0.0.30", look("a.com"))
-	require.Equal(t, "10.0.0.31", look("one.shop.example.com"))
+	p.eventually(func() bool { return look("a.com") == "10.0.0.30" && look("one.shop.example.com") == "10.0.0.31" })
 
 	p.eventually(waiting(p))
 	p.stop() // answers the request that waits
 	require.ErrorContains(t, <-broken, "httpapi: feed")
 	require.Equal(t, "10.0.0.30", look("a.com"))
-	p = startAt(t, p.addr, "-hosts", file, "-max-age", "1h")
+	p = startAt(t, addr, "-hosts", file, "-max-age", "1h")
 	p.eventually(waiting(p))
 	calls := cache.Stats().Calls
 	require.Equal(t, "10.0.0.30", look("a.com"))
@@ -262,11 +264,11 @@ func TestTooManyHostsRemoved(t *testing.T) {
 		return strings.Contains(p.stderr.String(), "30 of 40 hosts would be removed at once, h10.com first; at most 50% may be")
 	})
 	require.Equal(t, "10.0.0.1", p.endpoint("h39.com"))
-	require.Contains(t, p.metrics(), "headgate_hostapi_change_refused 1")
+	p.eventually(func() bool { return strings.Contains(p.metrics(), "headgate_hostapi_change_refused 1") })
 	replace(t, file, list(20))
 	p.eventually(func() bool { return p.endpoint("h39.com") == "" })
 	p.eventually(func() bool { return strings.Contains(p.metrics(), "headgate_hostapi_host_changes_total 20") })
-	require.Contains(t, p.metrics(), "headgate_hostapi_change_refused 0")
+	p.eventually(func() bool { return strings.Contains(p.metrics(), "headgate_hostapi_change_refused 0") })
 }
 
 func TestToken(t *testing.T) {
