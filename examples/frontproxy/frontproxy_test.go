@@ -269,12 +269,13 @@ defaults
     timeout client 30s
     timeout server 30s
     timeout connect 5s
+    timeout check 10s
     retries 0
 listen balancer
     bind 127.0.0.1:%d
     balance roundrobin
     option httpchk GET /ready
-    default-server check inter 100ms fall 2 rise 1
+    default-server check inter 1s fastinter 300ms fall 2 rise 1
 `, dir, port)
 	for i, f := range fronts {
 		f.eventually(f.monitor+"/ready", 200, "")
@@ -286,7 +287,7 @@ listen balancer
 	fronts[0].eventually(address+"/", 200, "pod-")
 
 	load := httpload.Start(t.Context(), httpload.Config[string]{
-		Dial: new(net.Dialer).DialContext, Address: address, Rate: 100, Posts: 0.3, Kept: 12, Fresh: 2,
+		Dial: new(net.Dialer).DialContext, Address: address, Rate: 100, Posts: 0.3, Kept: 12, Fresh: 2, Timeout: patience,
 		Parse: func(line []byte) (string, error) { return string(line), nil },
 	})
 	// HTTP/2 without TLS: one connection for each client.

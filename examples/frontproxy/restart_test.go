@@ -21,8 +21,7 @@ import (
 func TestRestartWithLeftoverFiles(t *testing.T) {
 	dir := t.TempDir()
 	haproxy := filepath.Join(dir, "haproxy")
-	script := fmt.Appendf(nil, "#!/bin/sh\ncase \"$*\" in *\" -W \"*) sleep 0.3;; esac\nexec %q \"$@\"\n", haproxytest.Binary(t))
-	require.NoError(t, os.WriteFile(haproxy, script, 0o700))
+	haproxytest.Script(t, haproxy, fmt.Sprintf("#!/bin/sh\ncase \"$*\" in *\" -W \"*) sleep 0.3;; esac\nexec %q \"$@\"\n", haproxytest.Binary(t)))
 	a := pod(t)
 	f := start(t, append(dirFlags, "-drain-delay", "0", "-haproxy", haproxy)...)
 	f.pods(a, pod(t))
@@ -51,10 +50,10 @@ func TestPolicyAfterAStartWithTheLastGoodConfiguration(t *testing.T) {
 	dir := t.TempDir()
 	refuse := filepath.Join(dir, "refuse")
 	haproxy := filepath.Join(dir, "haproxy")
-	require.NoError(t, os.WriteFile(haproxy, fmt.Appendf(nil, `#!/bin/sh
+	haproxytest.Script(t, haproxy, fmt.Sprintf(`#!/bin/sh
 case "$*" in *" -W "*) rm %q 2>/dev/null && exit 1;; esac
 exec %q "$@"
-`, refuse, haproxytest.Binary(t)), 0o700))
+`, refuse, haproxytest.Binary(t)))
 	f := start(t, append(dirFlags, "-drain-delay", "0", "-policy", "DIR/policy.yaml", "-haproxy", haproxy)...)
 	out := func(name string) string {
 		text, err := os.ReadFile(filepath.Join(f.dir, "out", name))
