@@ -92,6 +92,7 @@ items:
 	p, err := haproxyproc.Start(context.Background(), haproxyproc.Options{
 		Config: filepath.Join(dir, "haproxy.cfg"), Dir: dir,
 		StatsSocket: filepath.Join(dir, haproxytest.StatsSocket), MasterSocket: filepath.Join(dir, haproxytest.MasterSocket),
+		ReadyTimeout: time.Minute,
 	})
 	require.NoError(t, err)
 	t.Cleanup(p.Stop)
@@ -111,7 +112,7 @@ func (w *tlsWorld) put(name, text string) {
 // refuses the connection.
 func (w *tlsWorld) served(host string) string {
 	w.t.Helper()
-	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: 10 * time.Second}, Config: &tls.Config{ServerName: host, InsecureSkipVerify: true}}
+	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: time.Minute}, Config: &tls.Config{ServerName: host, InsecureSkipVerify: true}}
 	conn, err := d.DialContext(w.t.Context(), "tcp", w.https)
 	if err != nil {
 		return ""

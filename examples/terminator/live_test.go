@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -247,6 +248,7 @@ type leases struct {
 	version int
 	objects map[string]*coordinationv1.Lease
 	asked   []string // requests: verb and key
+	stolen  bool
 }
 
 func (l *leases) seen() []string {
@@ -255,21 +257,27 @@ func (l *leases) seen() []string {
 	return slices.Clone(l.asked)
 }
 
-// steal makes another process the holder of all Leases.
-func (l *leases) steal() { l.hold("somebody-else") }
+// steal makes another process the holder of all Leases. This process renews them until release.
+func (l *leases) steal() { l.hold("somebody-else", true) }
 
-func (l *leases) release() { l.hold("") }
+func (l *leases) release() { l.hold("", false) }
 
-func (l *leases) hold(by string) {
+func (l *leases) hold(by string, stolen bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for key, object := range l.objects {
-		object = object.DeepCopy()
-		l.version++
-		object.ResourceVersion = strconv.Itoa(l.version)
-		object.Spec.HolderIdentity = &by
-		l.objects[key] = object
+	l.stolen = stolen
+	for key := range l.objects {
+		l.change(key, func(s *coordinationv1.LeaseSpec) { s.HolderIdentity = &by })
 	}
+}
+
+// change stores a new version of a Lease. The caller holds the lock.
+func (l *leases) change(key string, f func(*coordinationv1.LeaseSpec)) {
+	object := l.objects[key].DeepCopy()
+	l.version++
+	object.ResourceVersion = strconv.Itoa(l.version)
+	f(&object.Spec)
+	l.objects[key] = object
 }
 
 func (l *leases) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -291,6 +299,9 @@ func (l *leases) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		key = given.Namespace + "/" + given.Name
+	}
+	if l.stolen && l.objects[key] != nil {
+		l.change(key, func(s *coordinationv1.LeaseSpec) { s.RenewTime = &metav1.MicroTime{Time: time.Now()} })
 	}
 	now := l.objects[key]
 	verb := map[string]string{http.MethodGet: "get", http.MethodPost: "create", http.MethodPut: "update"}[r.Method]

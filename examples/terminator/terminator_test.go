@@ -635,8 +635,7 @@ func TestOnceReportsTheLastChange(t *testing.T) {
 
 func TestWarningsOfHAProxyAreShown(t *testing.T) {
 	w := newWorld(t)
-	w.write("haproxy", "#!/bin/sh\necho '[WARNING]  (1) : config : parsing [haproxy.cfg:4] : quite odd' >&2\n")
-	require.NoError(t, os.Chmod(w.path("haproxy"), 0o700))
+	haproxytest.Script(t, w.path("haproxy"), "#!/bin/sh\necho '[WARNING]  (1) : config : parsing [haproxy.cfg:4] : quite odd' >&2\n")
 	code, _, stderr := w.run("-once", "-haproxy", w.path("haproxy"))
 	require.Equal(t, cli.ExitOK, code, stderr)
 	require.Contains(t, stderr, "terminator: haproxy warns: haproxy.cfg:4: quite odd")

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -81,6 +82,7 @@ func (u *upgrades) start() *haproxyproc.Process {
 	u.t.Helper()
 	h, err := haproxyproc.Start(u.t.Context(), haproxyproc.Options{
 		Path: u.link, Config: filepath.Join(u.dir, "haproxy.cfg"), Dir: u.dir, StatsSocket: u.stats, MasterSocket: u.master,
+		ReadyTimeout: time.Minute,
 	})
 	require.NoError(u.t, err)
 	u.t.Cleanup(h.Stop)
