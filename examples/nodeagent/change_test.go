@@ -134,9 +134,11 @@ func TestServicesComeAndGo(t *testing.T) {
 		return status == http.StatusOK
 	}, time.Minute, 10*time.Millisecond)
 
-	_, metrics := page(t, admin, "/metrics")
-	require.Equal(t, 1+open, strings.Count(metrics, "headgate_agent_draining{"))
-	require.Equal(t, open, strings.Count(metrics, "headgate_agent_weight_percent{"))
+	var metrics string
+	require.Eventually(t, func() bool { // the agent updates the metrics after the answers
+		_, metrics = page(t, admin, "/metrics")
+		return strings.Count(metrics, "headgate_agent_draining{") == 1+open && strings.Count(metrics, "headgate_agent_weight_percent{") == open
+	}, time.Minute, 10*time.Millisecond)
 	for _, m := range regexp.MustCompile(`headgate_agent_checks_total\{.*service="(?:media/)?([^"]*)"`).FindAllStringSubmatch(metrics, -1) {
 		if m[1] != "" {
 			require.Contains(t, wanted, m[1], "metrics of a service that is gone")
@@ -165,7 +167,14 @@ func TestRollingRestart(t *testing.T) {
 	first.requireStops(t)
 	requireAnswer(t, second, node, "up ready")
 	requireAnswer(t, second, service, "up ready 50%")
-	require.Equal(t, 1, strings.Count(second.stderr.String(), "some agents do not answer"), "one line, however often it was tried: %s", second.stderr)
+	// One line for each reason, however often it was tried. While the first agent closes its ports, the
+	// reason may change.
+	lines := map[string]int{}
+	for _, line := range regexp.MustCompile(`some agents do not answer.*`).FindAllString(second.stderr.String(), -1) {
+		lines[line]++
+		require.Equal(t, 1, lines[line], second.stderr)
+	}
+	require.NotEmpty(t, lines, second.stderr)
 	second.requireStops(t)
 }
 

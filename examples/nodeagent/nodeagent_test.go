@@ -143,7 +143,7 @@ func TestAgentRetriesAPortInUse(t *testing.T) {
 	require.Eventually(t, func() bool { return strings.Contains(stderr.String(), "address already in use") }, time.Minute, 10*time.Millisecond)
 	requirePage(t, &running{stderr: stderr}, admin, "/readyz", http.StatusOK, "ok\nagentcheck/nodeagent: agent port of media/tracks: ")
 	requirePage(t, &running{stderr: stderr}, admin, "/metrics", http.StatusOK, "headgate_agent_problems 1")
-	reply, err := new(agentcheck.Client).Check(ctx, "127.0.0.1:"+ports[0])
+	reply, err := (&agentcheck.Client{Timeout: time.Minute}).Check(ctx, "127.0.0.1:"+ports[0])
 	require.NoError(t, err, "the agent of the node answers meanwhile")
 	require.Equal(t, "up ready", reply.String())
 	require.NoError(t, taken.Close())
