@@ -10,7 +10,7 @@ import (
 	"github.com/headgate/headgate/hashring"
 )
 
-// Why is the reason for which a node is in the subset of a service, or is not.
+// Why is the reason why the subset of a service contains a node, or does not contain it.
 type Why string
 
 // The reasons for nodes in the subset.
@@ -50,7 +50,7 @@ const (
 	Entering Why = "entering"
 )
 
-// Choice says why one node is in the subset of a service, or is not.
+// Choice says why the subset of a service contains one node, or does not contain it.
 type Choice struct {
 	Node string `json:"node"`
 	// Addr is the address of the node to which the balancer connects for this service. It is the
@@ -71,23 +71,24 @@ type Choice struct {
 	Marks []string `json:"marks,omitempty"`
 }
 
-// Choices says for each node of a cluster why it is in the subset of a service, or is not.
+// Choices says, for each node of a cluster, why the subset of a service contains the node, or does
+// not contain it.
 type Choices struct {
-	// Places is the number of nodes that the subset has at most.
+	// Places is the largest number of nodes in the subset.
 	Places int `json:"places"`
 	// Ranked is the number of Eligible nodes that can serve the service. The hash ranks them.
 	Ranked int `json:"ranked"`
-	// Spread says that the places are spread over zones. A node may then be outranked although it
-	// has a small Rank in its zone.
+	// Spread is true if the places are spread over zones, see Selector.Spread. A node may then be
+	// outranked because its zone already has its share of the places.
 	Spread bool `json:"spread,omitempty"`
 	// Nodes are all nodes of the cluster and all nodes of the subset, sorted by name.
 	Nodes []Choice `json:"nodes"`
 }
 
-// Explain says for each node of a cluster why it is in the subset of a service, or is not. chosen is
-// the subset that the balancer uses. It may be older than objects: Explain then also says which
-// nodes Select would add and remove. The predicates judge nodes at the time now. Of ref, Explain
-// reads only the service.
+// Explain says, for each node of a cluster, why the subset of a service contains the node, or does
+// not contain it. ref names the service; Explain ignores its port. chosen is the subset that the
+// balancer uses. If chosen is older than objects, Explain also says which nodes Select would add
+// and remove. The predicates judge the nodes at the time now.
 func (s Selector) Explain(objects Objects, ref Ref, now time.Time, chosen []Node) Choices {
 	all := s.Pool(objects.Nodes, now)
 	svc, key := objects.Service(ref.Namespace, ref.Service), ref.Key()
@@ -126,8 +127,8 @@ func (s Selector) Explain(objects Objects, ref Ref, now time.Time, chosen []Node
 	return c
 }
 
-// explainer has what Selector.Explain must look up for each node. The keys of the maps are names of
-// nodes.
+// explainer contains the tables in which Selector.Explain looks up each node. The keys of the maps
+// are names of nodes.
 type explainer struct {
 	all, family, able map[string]*member // usable nodes; those with an address in the family of the service; those that can serve it
 	chosen, picked    map[string]bool    // the subset in use, and the one that Pick would choose
@@ -205,8 +206,8 @@ func namesOf(nodes []Node) map[string]bool {
 	return names
 }
 
-// Text says in one sentence why the node is in the subset, or is not. c are the Choices that contain
-// the node.
+// Text says in one sentence why the subset contains the node, or does not contain it. The argument
+// c must contain n.
 func (n Choice) Text(c Choices) string {
 	rank := fmt.Sprintf("rank %d of %d by hash", n.Rank, c.Ranked)
 	places := fmt.Sprintf("the service has %d places", c.Places)

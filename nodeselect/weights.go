@@ -8,14 +8,15 @@ import (
 const (
 	// maxNodeWeight is the largest Node.Weight.
 	maxNodeWeight = 256
-	// weightTolerance is the largest relative difference between the load of a pod and the mean load
-	// with which weighByPods keeps weights.
+	// weightTolerance is the largest relative difference between the load of a pod and the mean
+	// load of all pods. Within it, weighByPods keeps the present weights.
 	weightTolerance = 0.25
 )
 
-// weighByPods returns the nodes with weights in proportion to their pods. pods is the sorted list of
-// node names in which each name appears once for each pod of the node. If current has the same nodes
-// with weights that are still good enough, the nodes keep these weights.
+// weighByPods returns the nodes with weights in proportion to their pods. pods is a sorted list
+// that contains the name of a node once for each pod of the node: a node with 3 pods is in it 3
+// times. If current contains the same nodes, and their weights keep the load of each pod within
+// weightTolerance, the nodes keep these weights.
 func weighByPods(nodes, current []Node, pods []string) []Node {
 	counts := make([]int, len(nodes))
 	most := 0
@@ -58,8 +59,9 @@ func weightsOf(nodes, current []Node) []int {
 	return weights
 }
 
-// goodWeights reports whether no pod gets much more or much less than the mean load of a pod, if
-// each node gets requests in proportion to its weight and spreads them evenly over its pods.
+// goodWeights reports whether the load of each pod differs from the mean load of all pods by at
+// most weightTolerance. weights and pods contain the weight and the number of pods of each node.
+// Each node gets requests in proportion to its weight, and spreads them evenly over its pods.
 func goodWeights(weights, pods []int) bool {
 	weight, all := 0, 0
 	for i := range weights {

@@ -102,9 +102,10 @@ func NetworkAvailable(grace time.Duration) Predicate {
 	return condition(corev1.NodeNetworkUnavailable, grace, "network unavailable", func(s corev1.ConditionStatus) bool { return s == corev1.ConditionTrue })
 }
 
-// condition returns a Predicate that avoids nodes whose condition kind has a bad status for longer
-// than grace. The function bad says which statuses are bad. words describes the bad status in the
-// report.
+// condition returns a Predicate about the node condition of the type kind. The function bad reports
+// whether a status of this condition is bad. The Predicate avoids a node whose condition has had a
+// bad status for longer than grace. words is the text for the bad status in the report, such as
+// "not ready".
 func condition(kind corev1.NodeConditionType, grace time.Duration, words string, bad func(corev1.ConditionStatus) bool) Predicate {
 	return func(node *corev1.Node, now time.Time) (Verdict, string) {
 		for i := range node.Status.Conditions {
@@ -134,10 +135,10 @@ func condition(kind corev1.NodeConditionType, grace time.Duration, words string,
 	}
 }
 
-// isNever reports whether a node has had the present status of a condition from the beginning.
-// since is the time at which the condition got this status. It must be earlier than the time
-// startup after the creation of the node. The API server sets the time of the creation. The node or
-// the node controller sets since, with another clock.
+// isNever reports whether a condition of a node has had its present status since the node was
+// created. since is the time at which the condition got this status. The API server sets the time
+// of the creation, and the node or the node controller sets since with another clock. So the result
+// is true if since is less than startup after the creation.
 func isNever(node *corev1.Node, since time.Time) bool {
 	created := node.CreationTimestamp.Time
 	return !created.IsZero() && since.Sub(created) < startup

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Answer says whether nodes may go together, and if not, why.
+// Answer says whether somebody may take the named nodes away at the same time, and if not, why.
 type Answer struct {
-	// OK is true if all named nodes may go together.
+	// OK is true if all named nodes may go at the same time.
 	OK bool `json:"ok"`
 	// Blocked are the limits that the named nodes would exceed, sorted by service and zone. Blocked
 	// is empty if OK is true.

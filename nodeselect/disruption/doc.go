@@ -9,7 +9,7 @@
 //	if !answer.OK {
 //		fmt.Println(answer) // no: service media/tracks: 2 away and 1 named, of at most 2
 //	}
-//	next := state.Wave(state.Nodes(), disruption.DefaultSteps) // as many as possible that may go together
+//	next := state.Wave(state.Nodes(), disruption.DefaultSteps) // as many as possible that may go at the same time
 //
 // Other tools limit the number of nodes that are away at a time. But a number that is safe for
 // every service is very small: with 1,000 nodes and 2,000 services on 20 nodes each, ten random

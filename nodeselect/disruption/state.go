@@ -294,8 +294,8 @@ func (a *Answer) remark(node string, kind Kind) {
 	}
 }
 
-// fits reports whether the nodes may go together without exceeding a limit. Each of them must be
-// present and in a subset.
+// fits reports whether the nodes may go at the same time without exceeding a limit. Each of them must
+// be present and in a subset.
 func (s *State) fits(nodes []int32) bool {
 	if len(nodes) == 0 {
 		return true

@@ -9,13 +9,13 @@ import (
 // each, the steps take about 20 ms.
 const DefaultSteps = 20_000
 
-// Wave returns a large set of candidates that may go together now, in addition to the nodes that
-// are away. The names are sorted. To make all nodes candidates, pass the names that State.Nodes
-// returns.
+// Wave returns a large set of candidates that may go at the same time now, while the nodes that are
+// away stay away. The names are sorted. To make all nodes candidates, pass the names that
+// State.Nodes returns.
 //
 // A node that is away is never in the wave. A candidate in no subset is always in the wave, and so
 // is a name that the State does not have. The wave is complete: no further candidate may go
-// together with it.
+// at the same time as the wave.
 //
 // A greedy search chooses the nodes that block the fewest others. Then simulated annealing changes
 // the set in the given number of steps, and Wave returns the largest set that it has found. With
@@ -193,14 +193,14 @@ func (w *search) choose(n int32, chose bool) {
 	}
 }
 
-// weight returns a part of the cost of adding a node to the wave. The node counts for some limits.
-// For each of these limits, greedy multiplies the weight by the number of open nodes that count for
-// the limit, and adds the product to the cost. A node is open while it may still enter the wave.
+// weight returns 1<<20 / spare², or 0 if spare is 0 or less. spare is the number of nodes that may
+// still enter the wave within one limit. Of several functions that were tried, this one led to the
+// largest waves.
 //
-// spare is the number of nodes that may still enter the wave within the limit. If spare is 1, the
-// added node keeps all other open nodes of the limit out of the wave, and the weight is highest:
-// 1 << 20. A larger spare divides the weight by the square of spare. If spare is 0 or less, the
-// weight is 0. Of several functions that were tried, the inverse square led to the largest waves.
+// greedy uses weight for the cost of adding a node to the wave. A node is open while it may still
+// enter the wave. For each limit that applies to the node, the cost contains weight times the
+// number of open nodes of the limit. So the cost is highest if spare is 1: the added node then
+// keeps all other open nodes of the limit out of the wave.
 func weight(spare int32) int64 {
 	if spare <= 0 {
 		return 0

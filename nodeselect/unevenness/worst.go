@@ -8,8 +8,8 @@ import (
 
 // Worst returns the smallest load for which this is true: with the given probability, no pod has a
 // higher load. The load is a multiple of the mean load of the pods. connections is the number of
-// connections that carry the same load; Worst rounds it, and treats less than 1 as 1. With one pod
-// or none, Worst returns 1. probability must be above 0 and below 1.
+// connections, all with the same load. Worst rounds connections, and treats less than 1 as 1. With
+// one pod or none, Worst returns 1. probability must be above 0 and below 1.
 func Worst(pods int, connections, probability float64) float64 {
 	if pods <= 1 {
 		return 1

@@ -43,7 +43,8 @@ type Input struct {
 // node.
 var ErrNoSubsets = errors.New("gate: no applied configuration has a subset of this cluster")
 
-// Gate decides which nodes may go. Only one goroutine may use it at a time.
+// Gate decides which nodes may go, that is, which nodes somebody may take away now. Only one
+// goroutine may use it at a time.
 type Gate struct {
 	in    Input
 	state *disruption.State
@@ -115,11 +116,11 @@ func (g *Gate) away(names ...string) {
 	g.granted.Away(names...)
 }
 
-// may reports whether all named nodes may go together. alone is true if the answer counts only
-// granted nodes as away. A named node that is away already may still serve: for example, only its
-// kubelet may have failed. So such a node and the granted nodes together must not exceed a limit.
-// Other nodes that are away do not keep it from going: otherwise nobody could replace the nodes of
-// a zone that has failed.
+// may reports whether somebody may take all named nodes away at the same time. alone is true if the
+// answer counts only granted nodes as away. A named node that is away already may still serve: for
+// example, only its kubelet may have failed. So such a node and the granted nodes together must not
+// exceed a limit. Other nodes that are away do not keep it from going: otherwise nobody could
+// replace the nodes of a zone that has failed.
 func (g *Gate) may(names ...string) (answer disruption.Answer, alone bool) {
 	answer = g.state.May(names...)
 	if !answer.OK {
@@ -186,11 +187,11 @@ func (g *Gate) Unused() (names []string, since time.Time) {
 	return names, g.since
 }
 
-// Answer says whether the named nodes may go together, and if not, why.
+// Answer says whether somebody may take all named nodes away at the same time, and if not, why.
 type Answer struct {
 	OK    bool     `json:"ok"`
 	Nodes []string `json:"nodes"`
-	// Blocked lists the limits that would be exceeded if the nodes went.
+	// Blocked lists the limits that would be exceeded if the named nodes were away.
 	Blocked []Blocked `json:"blocked,omitempty"`
 	// Held lists the grants that other holders have for the named nodes. While such a grant exists,
 	// the answer is no.
@@ -199,7 +200,7 @@ type Answer struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
-// Blocked is a limit that would be exceeded if the named nodes went away.
+// Blocked is a limit that would be exceeded if the named nodes were away.
 type Blocked struct {
 	disruption.Blocked
 	// Nodes are nodes that are away and count for the limit, at most maxAway of them.
@@ -218,7 +219,7 @@ type AwayNode struct {
 
 const maxAway = 20
 
-// May reports whether all named nodes may go together.
+// May reports whether somebody may take all named nodes away at the same time.
 func (g *Gate) May(names ...string) Answer {
 	names = unique(names)
 	d, alone := g.may(names...)
@@ -267,11 +268,13 @@ func (g *Gate) Take(holder string, ttl time.Duration, names ...string) (Answer, 
 
 // TakeEach decides about the nodes one after another, in their order, and makes a grant for each
 // node that may go. So it grants as many of the first nodes as the limits allow. The grants are
-// Manual. taken are the new grants, which the caller must store before it uses may. may are the
-// names of the nodes that the holder may take away now: nodes with a new grant, nodes for which the
-// holder has a grant that has not expired, and nodes that no applied configuration contains, which
-// need no grant. most is the largest number of nodes with a grant of the holder that have not gone
-// yet. 0 means no limit.
+// Manual. taken are the new grants, which the caller must store before it uses may.
+//
+// may are the names of the nodes that the holder may take away now: nodes with a new grant, nodes
+// for which the holder has a grant that has not expired, and nodes that no applied configuration
+// contains. Nodes that no configuration contains need no grant.
+//
+// most limits how many nodes have a grant of the holder and have not gone yet. 0 means no limit.
 func (g *Gate) TakeEach(holder string, ttl time.Duration, most int, names ...string) (may []string, taken []Grant) {
 	waiting := 0
 	for _, grant := range g.grants {
@@ -311,8 +314,8 @@ func (g *Gate) Grants(holder string) (grants []Grant) {
 	return grants
 }
 
-// Wave returns a set of candidates that may go now together; see [disruption.State.Wave]. If
-// candidates is nil, all nodes are candidates.
+// Wave returns a set of candidates that somebody may take away at the same time now; see
+// [disruption.State.Wave]. If candidates is nil, all nodes are candidates.
 func (g *Gate) Wave(candidates []string, steps int) []string {
 	return g.state.Wave(g.candidates(candidates), steps)
 }

@@ -59,7 +59,7 @@ type overview struct {
 	Problem string
 
 	Picture template.HTML
-	// Wave are the nodes that may go together now, except the nodes in Unused.
+	// Wave are the nodes that may go at the same time now, except the nodes in Unused.
 	Wave, Unused []string
 	UnusedSince  time.Time
 	Away         []gate.AwayNode

@@ -95,7 +95,7 @@ type Plan struct {
 type Held struct {
 	// May are the nodes that the holder may take away now; see [gate.Gate.TakeEach].
 	May []string
-	// Grants are all grants of the holder. Unused are the nodes with such a grant that no applied
+	// Grants are all grants of the holder. Unused lists those nodes of Grants that no applied
 	// configuration contains.
 	Grants []gate.Grant
 	Unused []string
