@@ -24,9 +24,9 @@ type Endpoint struct {
 	Addr string `json:"endpoint"`
 
 	// TTL is how long a cache may keep this endpoint after the source has returned it. 0 means that
-	// the source sets no time, so a Cache uses Cache.TTL. Revalidate means that a Cache keeps the
-	// endpoint, but asks the source at each lookup. It serves the kept endpoint only while the
-	// source fails or is slow. A negative value means that a cache must not keep the endpoint.
+	// the source sets no time, so a Cache uses Cache.TTL. A negative value means that a cache must
+	// not keep the endpoint. With the value Revalidate, a Cache keeps the endpoint, but asks the
+	// source at each lookup: it serves the kept endpoint only while the source fails or is slow.
 	TTL time.Duration `json:"-"`
 }
 
@@ -103,8 +103,7 @@ func (e *Error) Error() string { return e.Err.Error() }
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// errorTTL returns the TTL of an Error in err. If err is not and does not wrap an Error, the result
-// is 0.
+// errorTTL returns the TTL of the Error that err is or wraps, and 0 if there is none.
 func errorTTL(err error) time.Duration {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.TTL

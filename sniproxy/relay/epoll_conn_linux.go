@@ -344,10 +344,10 @@ func (ec *epollConn) silence() time.Duration {
 // queue of a socket, which holds up to some MB. So a peer may receive bytes for a long time after
 // the last write.
 //
-// progress returns how much longer the connection may stay open. The result is silence if the
-// client or the backend has acknowledged bytes since the last call, and otherwise 0. The first call
-// has no earlier call to compare with. It returns the shorter one of ackTime and silence if the
-// client or the backend has not acknowledged all bytes, and otherwise 0.
+// progress returns how much longer the connection may stay open. It returns the argument silence if
+// the client or the backend has acknowledged bytes since the last call, and otherwise 0. The first
+// call has no earlier call to compare with. It returns the shorter one of ackTime and the argument
+// silence if the client or the backend has not acknowledged all bytes, and otherwise 0.
 func (ec *epollConn) progress(silence time.Duration) (more time.Duration) {
 	for i := range ec.side {
 		if s := &ec.side[i]; s.fd >= 0 && !s.failed {

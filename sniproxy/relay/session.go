@@ -83,15 +83,15 @@ const (
 type Step struct {
 	Action Action
 
-	// Addr is the address for Connect.
+	// Addr is the address to which the Engine connects for Connect, if Dial is nil.
 	Addr netip.AddrPort
-	// Dial, if not nil, makes the connection for Connect instead of Addr. The Engine calls it in a
-	// new goroutine. ctx ends after DialTimeout or when the connection is closed.
+	// Dial, if not nil, makes the connection for Connect. The Engine then ignores Addr, and calls
+	// Dial in a new goroutine. ctx ends after DialTimeout or when the connection is closed.
 	Dial func(ctx context.Context) (net.Conn, error)
 
-	// For Answer, Data is the answer to the client. For Connect, Data is sent to the backend before
-	// the bytes of the client; it can be a PROXY protocol header. The Engine does not change Data,
-	// but may read it until it calls Done.
+	// For Answer, Data is the answer to the client. For Connect, the Engine sends Data to the
+	// backend before the bytes of the client; Data can be a PROXY protocol header. The Engine does
+	// not change Data, but may read it until it calls Done.
 	Data []byte
 	// Skip is how many of the client's first bytes the Engine does not send to the backend.
 	Skip int
