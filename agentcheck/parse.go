@@ -100,8 +100,8 @@ type answer struct {
 	reply           Reply
 	errs            []error // a *WordError for each rejected word
 	weight, maxConn word    // the last weight and the last maxconn; HAProxy ignores earlier ones
-	// weightErr is the error of the word whose weight is in the field weight, and maxConnErr is the
-	// same for maxConn. nil means that HAProxy accepts the word.
+	// weightErr is the reason why HAProxy rejects the word in weight. maxConnErr is the reason why
+	// it rejects the word in maxConn. nil means that HAProxy accepts the word.
 	weightErr, maxConnErr error
 }
 

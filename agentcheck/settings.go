@@ -215,9 +215,10 @@ func (w Weight) append(b []byte) []byte {
 	}
 }
 
-// rank returns a number that is higher if w keeps more traffic away from the server. It is 0 if w
-// is zero, and higher for a lower weight. An absolute weight has the same rank as a percentage with
-// the same number, as if the configured weight were 100.
+// rank returns a number for comparing two Weights: a Weight with a higher rank keeps more traffic
+// away from the server. Examples: 50% has a higher rank than 100%, and "weight:50" has the same
+// rank as 50%, as if the configured weight were 100. The zero Weight, which sets no weight, has the
+// lowest rank, 0.
 func (w Weight) rank() int {
 	if w.kind == keepWeight {
 		return 0
@@ -295,9 +296,9 @@ func (m MaxConn) append(b []byte) []byte {
 	return strconv.AppendUint(append(b, maxConnPrefix...), uint64(m.n), 10)
 }
 
-// rank is for comparing two limits: a higher rank keeps more requests away from the server. The
-// rank is 0 for the zero MaxConn, which sets no limit, 1 for "maxconn:0" (unlimited), and higher
-// the lower the limit is.
+// rank returns a number for comparing two limits: a limit with a higher rank keeps more requests
+// away from the server. The zero MaxConn, which sets no limit, has rank 0. "maxconn:0", which means
+// unlimited, has rank 1. Of all other limits, a lower limit has a higher rank.
 func (m MaxConn) rank() int64 {
 	switch {
 	case !m.set:

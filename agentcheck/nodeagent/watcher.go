@@ -97,10 +97,10 @@ func (w *Watcher) LastContact() time.Time {
 // State that differs from the previous State. The calls do not overlap. When Run returns, all its
 // goroutines have ended.
 //
-// A State has Answers after the Watcher has listed the whole cluster. While requests to the API server
-// fail, the Watcher keeps the Answers and sets Err. Nodes that drain continue to drain, and each
-// hold-down still ends at its time. If requests fail before the first complete list, the State has Err
-// and no Answers.
+// A State has Answers after the Watcher has listed the whole cluster. While requests to the API
+// server fail, the Watcher keeps the Answers and sets Err. Nodes that drain continue to drain. But
+// if the request for a drain has ended, the drain still ends after the time Rules.HoldDown. If
+// requests fail before the first complete list, the State has Err and no Answers.
 //
 // If the first complete list does not contain the node, Run returns ErrNoNode. If the Node object is
 // deleted later, the node drains, unless too many other Node objects are missing too.
