@@ -36,7 +36,8 @@ import (
 var ErrClosed = errors.New("netserve: group closed")
 
 // Handler serves one connection. When it returns, the Group closes the connection. Close cancels
-// ctx, and Shutdown does not. Evicted needs ctx, or a context derived from ctx.
+// ctx, and Shutdown does not. To find out whether the Group has closed the connection to make room
+// for another one, the Handler calls Evicted with ctx, or with a context derived from ctx.
 type Handler func(ctx context.Context, c net.Conn)
 
 // Evicted reports whether a Group has closed a connection to make room for another one. ctx is the

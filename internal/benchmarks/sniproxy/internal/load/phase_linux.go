@@ -9,10 +9,10 @@ import (
 // PingSize is the number of bytes that a round trip sends and receives.
 const PingSize = 64
 
-// Answers opens connections, one after another, with up to atOnce of them open at the same time.
-// Each connection gets an answer and ends. After the duration d, or after as many connections as
-// limit says, Answers opens no further connection. It waits until all connections have ended, and
-// returns their number.
+// Answers keeps up to atOnce connections open. Each connection ends after it has got an answer, and
+// Answers then opens the next one. It stops opening connections after the duration d, or when it
+// has opened as many as limit says. Then it waits until all connections have ended, and returns
+// their number.
 func (l *Loop) Answers(ctx context.Context, t Target, atOnce, limit int, d time.Duration) (int, error) {
 	end := time.Now().Add(d)
 	started, done := 0, 0
