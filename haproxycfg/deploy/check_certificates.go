@@ -85,8 +85,9 @@ func (k Checker) checkCertificates(ctx context.Context, certs []haproxycfg.Certi
 // certificateFile matches the name of a rendered certificate in a message of HAProxy.
 var certificateFile = regexp.MustCompile(`'?(certs-in-use/)?[0-9a-f]{32}\.pem'?`)
 
-// certificateFault returns the text of an alert in one line. HAProxy names a copy of the
-// certificate in a temporary directory. certificateFault removes that name from the text.
+// certificateFault returns the text of an alert in one line. HAProxy has checked a copy of the
+// certificate in a temporary directory, so the alert contains the name of the copy.
+// certificateFault replaces this name with "it".
 func certificateFault(text string) string {
 	// HAProxy 2.6 writes "'bind …' in section 'frontend' : 'crt-list' : unable to load certificate
 	// from file '…'." or "… error processing line 1 in file '….list' : unable to load …".

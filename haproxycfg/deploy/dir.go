@@ -207,8 +207,10 @@ func (p *Plan) Check(ctx context.Context) error {
 // nil, Redirect does nothing.
 func (p *Plan) Redirect(ctx context.Context) error { return p.redirect(ctx, p.after.text()) }
 
-// RedirectBack undoes the effect of Redirect. For this it calls Dir.Redirect, if that is not nil,
-// with the configuration that the directory contained when the plan was made.
+// RedirectBack undoes Redirect: HAProxy sends requests again to the servers that the plan removes.
+// For this, RedirectBack calls Dir.Redirect with the configuration that the directory contained
+// when the plan was made. It does nothing if the directory contained no configuration or
+// Dir.Redirect is nil.
 func (p *Plan) RedirectBack(ctx context.Context) error {
 	if before := p.textBefore(); before != nil {
 		return p.redirect(ctx, before)

@@ -98,9 +98,10 @@ func otherLines(head string, s section) []string {
 	return others
 }
 
-// textServers returns the servers in the text of a haproxy.cfg. The field Add of a server contains
-// the words of its line other than its weight and "disabled". [runtimeapi.Unsettled] and
-// withCommands can compare this form. It is not a command.
+// textServers returns the servers in the text of a haproxy.cfg. The field Add of these servers is
+// not a command for HAProxy: it contains the options in the line of the server, except its weight
+// and "disabled". [runtimeapi.Unsettled] and withCommands compare the servers of two configurations
+// by this field.
 func textServers(config []byte) []runtimeapi.Backend {
 	var all []runtimeapi.Backend
 	tracked := map[string]bool{} // keys are names of backends

@@ -82,9 +82,9 @@ const (
 	variableRetry    = 10 * time.Millisecond
 )
 
-// liveChange contains what differs between the configuration that HAProxy runs and the wanted one,
-// if HAProxy can change at run time: servers and variables. If it cannot, the field reload has the
-// reason.
+// liveChange is a change from the configuration that HAProxy runs to the wanted one: the servers of
+// both, and the variables that differ. If HAProxy cannot make the change at run time, the field
+// reload contains the reason.
 type liveChange struct {
 	before, wanted []runtimeapi.Backend
 	variables      []variable

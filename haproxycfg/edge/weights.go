@@ -63,9 +63,11 @@ func setWeights(weights []int, shares []share) {
 	scale(weights, shares, active, best)
 }
 
-// scale sets the weight of a server for each service in active. The servers of the service with the
-// largest weight per server get the weight top, and the others get proportionally less. scale uses
-// only integers, so the result is the same on every machine.
+// scale sets weights[i], the weight of each server of service i, for each i in active. The weight
+// per server of a service is its declared weight divided by the number of its servers. The weights
+// are in proportion to it, and the largest weight is top. For example, if two services have the
+// declared weight 50, one with 2 servers and the other with 5, and top is 100, the weights are 100
+// and 40. scale uses only integers, so the result is the same on every machine.
 func scale(weights []int, shares []share, active []int, top int) {
 	m := active[0] // the service with the largest weight per server
 	for _, i := range active {
@@ -74,9 +76,9 @@ func scale(weights []int, shares []share, active []int, top int) {
 		}
 	}
 	for _, i := range active {
-		// The service m has the largest weight per server, and its servers get the weight top. A
-		// server of service i gets top * (weight per server of i) / (weight per server of m), rounded
-		// to the nearest integer (a half is rounded up), and at least 1.
+		// A server of service m gets top. A server of service i gets top * (weight per server of i)
+		// / (weight per server of m), rounded to the nearest integer (a half is rounded up), and at
+		// least 1.
 		num := top * shares[i].weight * shares[m].servers
 		den := shares[i].servers * shares[m].weight
 		weights[i] = max(1, (2*num+den)/(2*den))
@@ -118,12 +120,14 @@ func (u *Upstream) weights() map[netip.AddrPort]int {
 	return weights
 }
 
-// spreadWeights returns the weight of each server of each service, if the nodes of a service have
-// different weights. Otherwise it returns nil. weights has the result of setWeights: for each
-// service, the weight that all its servers have. In the result, the servers of a service have the
-// same sum of weights, in proportion to the weights of the nodes. If a server would get more than
-// 256, spreadWeights makes the weights of all servers smaller, in the same proportion. It rounds
-// weights. No weight becomes less than 2, unless setWeights made it so: see setWeights.
+// spreadWeights returns the weight of each server of each service, if the nodes of some service
+// have different weights. Otherwise it returns nil. The argument weights is the result of
+// setWeights: it has one weight for each service, the same for all servers of the service.
+//
+// spreadWeights divides the sum of the weights of a service's servers among them in proportion to
+// the weights of their nodes. If a server would get more than 256, spreadWeights makes the weights
+// of all servers smaller, in the same proportion. It rounds weights. No weight becomes less than 2,
+// unless setWeights made it so: see setWeights.
 func spreadWeights(weights []int, services []*service) [][]int {
 	weighted := false
 	for _, svc := range services {

@@ -43,9 +43,12 @@ type Stat struct {
 	// index 1 to 5 for 1xx to 5xx, and 0 for all others [hrsp_1xx to hrsp_5xx, hrsp_other].
 	Responses [6]uint64
 	// ConnErrors and RespErrors are the numbers of failed connections and of failed responses
-	// [econ, eresp]. Redispatches is the number of further attempts at another server than the
-	// attempt before [wredis]. Retries is the number of all other further attempts [wretr], and of
-	// those after an event of retry-on other than conn-failure, even at another server.
+	// [econ, eresp].
+	//
+	// Retries and Redispatches are the numbers of attempts after the first attempt of a request
+	// [wretr, wredis]. After an event of retry-on other than conn-failure, such as empty-response,
+	// the next attempt counts as a retry. Every other attempt counts as a redispatch if it goes to
+	// another server than the attempt before, and otherwise as a retry.
 	ConnErrors, RespErrors, Retries, Redispatches uint64
 }
 

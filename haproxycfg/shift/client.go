@@ -50,7 +50,7 @@ func (c *Client) Close(ctx context.Context, points int) (State, error) {
 // returns this shift. begun is the state that Start or Resume returned. Follow calls changed with
 // the first shift, and then with each shift whose String differs from the previous one.
 //
-// If ctx ends, Follow returns the error of ctx, and the Runner still moves the route. Follow also
+// If ctx ends, Follow returns the error of ctx, and the Runner continues the shift. Follow also
 // returns an error if somebody undoes the shift or changes its target, because after a success, the
 // caller may switch the old cluster off.
 func (c *Client) Follow(ctx context.Context, begun State, route string, changed func(Shift)) (Shift, error) {

@@ -1,5 +1,5 @@
-// Package shift moves routes from one cluster to another, step by step. Each step lasts for a time,
-// and errors of the new cluster end it early. The state survives a restart.
+// Package shift moves the requests of a route from one cluster to another, step by step. Each step
+// lasts for a time, and errors of the new cluster end it early. The state survives a restart.
 //
 //	order, err := shift.ParseOrder("api.example.com/tracks", "eu-2:100")
 //	...

@@ -60,9 +60,9 @@ func (r *Runner) Handler(name func(string) (string, error)) http.Handler {
 	return mux
 }
 
-// handlerTimeout bounds the time for which a request waits until the shift is stored and HAProxy
-// has the new share. It is shorter than the usual write timeout of a server, so the client still
-// gets an answer.
+// handlerTimeout is the longest time for which a request waits until the shift is stored and
+// HAProxy has the new share. It is shorter than the usual write timeout of a server, so the client
+// still gets an answer.
 const handlerTimeout = 25 * time.Second
 
 // badRequest is the error of a request that the Handler cannot parse.

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// Order says to which cluster a route moves, in which steps, and when errors pause the move.
+// Order says to which cluster the requests of a route move, in which steps, and when errors pause
+// the shift.
 type Order struct {
 	// Route is the name of the route: its host and path, with "=" before an exact path (see
 	// routes.Route.Name).
@@ -39,7 +40,7 @@ const (
 	DefaultMinRequests = 50
 )
 
-// DefaultSteps returns the shares through which a route moves by default: 1, 5, 25, 50 and 100%.
+// DefaultSteps returns the shares of the default steps: 1, 5, 25, 50 and 100%.
 func DefaultSteps() []int { return []int{100, 500, 2500, 5000, AllPoints} }
 
 // Duration is a time.Duration whose text has units, such as "5m0s".
@@ -88,9 +89,10 @@ func (o Order) WithSteps(steps []int, target int) Order {
 }
 
 // after returns the shift of this order for a route of which an earlier shift has already moved the
-// share points. Its steps are points, and then the steps of the order above points. It begins with
-// the first step above points, and after errors it returns to points. If the target of the order is
-// not above points, the target is the only step.
+// share points. Its steps are points, and then the steps of the order above points: if points are
+// 5%, the steps 1, 5, 25 and 100% become 5, 25 and 100%. The shift begins with the first step above
+// points. After errors, it returns to points. If the target of the order is not above points, the
+// target is the only step.
 func (o Order) after(points int) Shift {
 	target := o.Steps[len(o.Steps)-1]
 	if target <= points {

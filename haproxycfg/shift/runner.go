@@ -22,8 +22,8 @@ type Control interface {
 	CheckShift(route, cluster string) error
 }
 
-// Runner moves routes through their steps. Set the fields before the first call of a method, and do
-// not change them later. Methods are safe for concurrent use.
+// Runner carries out the steps of all shifts. Set the fields before the first call of a method, and
+// do not change them later. Methods are safe for concurrent use.
 type Runner struct {
 	// Control stores the state. Required.
 	Control Control
@@ -51,7 +51,7 @@ type stepWindow struct {
 	counted time.Duration // how long the step has lasted, without the time in which Tick could not read the counters
 }
 
-// Run moves all routes until ctx ends.
+// Run carries out the steps of all shifts until ctx ends.
 func (r *Runner) Run(ctx context.Context) {
 	tick := time.NewTicker(cmp.Or(r.Interval, time.Second))
 	defer tick.Stop()
@@ -67,8 +67,9 @@ func (r *Runner) Run(ctx context.Context) {
 	}
 }
 
-// Tick reads the counters once, and moves each route whose step is over at the time now. Run calls
-// Tick. A program with its own loop can call Tick itself.
+// Tick reads the counters once. Each moving shift then stays at its step, begins the next step or
+// pauses; see [Shift.Advance]. now is the present time. Run calls Tick. A program with its own loop
+// can call Tick itself.
 func (r *Runner) Tick(ctx context.Context, now time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -140,9 +141,9 @@ func (r *Runner) change(ctx context.Context, f func(State) (State, error)) error
 	return r.Control.SetShifts(ctx, state)
 }
 
-// Start begins to move a route with the first step of the order. If an earlier shift has already
-// moved the route to the same cluster, Start leaves out the steps that are not above the share in
-// force.
+// Start stores the order as a shift, and begins its first step. If an earlier shift has already
+// moved requests of the route to the same cluster, Start leaves out the steps that are not above
+// the share in force.
 func (r *Runner) Start(ctx context.Context, o Order) error {
 	return r.change(ctx, func(state State) (State, error) {
 		if err := o.check(); err != nil {
@@ -175,7 +176,7 @@ func (r *Runner) Undo(ctx context.Context, route string) error {
 	})
 }
 
-// Resume begins again the step that errors have ended.
+// Resume repeats the step that errors have ended.
 func (r *Runner) Resume(ctx context.Context, route string) error {
 	return r.change(ctx, func(state State) (State, error) {
 		s, ok := state.Find(route)

@@ -1,7 +1,7 @@
-// Package drill replays faults against the inputs of a Controller, and says what would happen:
-// which configurations the Controller would apply and refuse, which nodes would drain, how many
-// servers each service would keep, and what the operator would see. A drill changes nothing except
-// a temporary directory.
+// Package drill simulates faults of clusters, such as the loss of a zone, and says what a
+// Controller would do: which configurations it would apply and refuse, which nodes would drain, how
+// many servers each service would keep, and what the operator would see. A drill changes nothing
+// except a temporary directory.
 //
 //	runner := drill.Runner{
 //		Controller: func() *controller.Controller { … }, // the settings of the terminator
@@ -49,7 +49,7 @@
 //
 // # What it does not do
 //
-// A drill starts no HAProxy and sends no traffic. It does not replay faults of routes, certificates
-// or HAProxy. It does not know the load of a service, so it cannot say whether half of the servers
+// A drill starts no HAProxy and sends no traffic. It does not simulate faults of routes,
+// certificates or HAProxy. It does not know the load of a service, so it cannot say whether half of the servers
 // of the service are enough.
 package drill

@@ -45,9 +45,10 @@ func (r Report) WriteJSON(w io.Writer) error {
 }
 
 // WriteTable writes a table with one row for each drill, at most 100 columns wide, and then the
-// violations. CHANGED and BACK are Result.Changed and Result.Moved. LOWEST describes the service
-// with the lowest share of serving servers, and AFTER is the number of serving servers of this
-// service at the end.
+// violations. The column CHANGED has Result.Changed, the number of servers that the reloads
+// changed. BACK has Result.Moved, the part of CHANGED since the recovery. LOWEST is about the
+// service with the lowest share of serving servers, and AFTER is the number of serving servers of
+// this service at the end.
 func (r Report) WriteTable(w io.Writer) error {
 	var text bytes.Buffer
 	t := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)

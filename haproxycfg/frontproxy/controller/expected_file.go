@@ -29,8 +29,12 @@ type savedCount struct {
 	Until time.Time `json:"until"`
 }
 
-// encode returns, as JSON, the numbers of pods that each zone had within the last Window, each with
-// the time until which the zone had this number. The largest number comes first.
+// encode returns the content of the file, for example
+//
+//	{"eu-1a":[{"pods":12,"until":"2026-01-02T10:30:00Z"},{"pods":9,"until":"2026-01-02T10:34:00Z"}]}
+//
+// if the zone eu-1a had 12 pods until 10:30, and has 9 pods now, at 10:34. The file contains the
+// numbers of the last Window, the largest one first.
 func (e *Expected) encode(now time.Time) []byte {
 	e.forget(now)
 	zones := map[string][]savedCount{}
@@ -46,11 +50,10 @@ func (e *Expected) encode(now time.Time) []byte {
 	return append(data, '\n')
 }
 
-// decodeExpected parses data, the content of the file, and returns the numbers of pods by zone.
-// Each number has the time until which the zone had so many pods. decodeExpected leaves out a
-// number if this time is Window ago or longer. If somebody has set the clock back, the file may
-// contain times in the future: decodeExpected replaces them by the present time. If the file has a
-// fault, decodeExpected uses no part of it and returns an error.
+// decodeExpected parses data, the content of the file, and returns the numbers of pods by zone. It
+// leaves out a number whose time "until" is Window ago or longer. If somebody has set the clock
+// back, the file may contain times in the future: decodeExpected replaces them by the present time.
+// If the file has a fault, decodeExpected uses no part of it and returns an error.
 func decodeExpected(data []byte, now time.Time) (Expected, error) {
 	var zones map[string][]savedCount
 	if err := json.Unmarshal(data, &zones); err != nil {
