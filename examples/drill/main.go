@@ -1,5 +1,7 @@
-// Drill replays faults against the inputs of a terminator, and says what would happen. It changes
-// nothing in clusters and in HAProxy.
+// Drill simulates faults, such as the loss of a zone, and says what a terminator would do: which
+// changes it would apply or refuse, and how many servers each service would keep. A terminator
+// (examples/terminator) writes the configuration of HAProxy from files of routes and from the nodes
+// and services of clusters. Drill changes nothing in the clusters and in HAProxy.
 //
 //	drill -routes routes.yaml -cluster eu-1=dir:manifests/eu-1 -cluster eu-2=kubeconfig:eu-2.kubeconfig
 //

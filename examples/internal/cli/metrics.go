@@ -18,8 +18,8 @@ type Metrics struct {
 	factory promauto.Factory
 }
 
-// NewMetrics returns Metrics with the prefix "headgate_", program and "_". All metrics that Metrics
-// creates have the given labels.
+// NewMetrics returns Metrics for a binary. With the program "terminator", the name of each metric
+// begins with "headgate_terminator_". All metrics have the given labels.
 func NewMetrics(program string, labels prometheus.Labels) *Metrics {
 	m := &Metrics{Registry: NewRegistry(), prefix: "headgate_" + program + "_", labels: labels}
 	m.factory = promauto.With(prometheus.WrapRegistererWith(labels, prometheus.WrapRegistererWithPrefix(m.prefix, m.Registry)))

@@ -171,7 +171,8 @@ func completePEM(text []byte) error {
 	return nil
 }
 
-// LogCertificates returns a function for the argument changed of ServerTLS. It logs each call.
+// LogCertificates returns a function that logs its arguments. Pass it to ServerTLS as the argument
+// changed.
 func LogCertificates(log *slog.Logger) func(file string, err error) {
 	return func(file string, err error) {
 		if err != nil {

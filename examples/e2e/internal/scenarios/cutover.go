@@ -45,9 +45,9 @@ func runCutover(ctx context.Context, s *System, t *traffic, report *scenario.Rep
 		if err := s.shift(ctx, movedHost, "-to", fmt.Sprintf("eu-2:%d", percent), "-steps", fmt.Sprint(percent), "-hold", "1s"); err != nil {
 			return err
 		}
-		// The measured share of the weight percent varies at random. With this number of requests,
-		// one percentage point is four standard deviations of it, so a larger deviation is
-		// practically never chance.
+		// The share of the requests that go to eu-2 differs from percent by chance. With this
+		// number of requests, its standard deviation is at most 0.25 percentage points. So a
+		// difference of 1 point, four standard deviations, is practically never chance.
 		p := float64(percent) / 100
 		enough := max(1000, int(160_000*p*(1-p)))
 		from := time.Now()

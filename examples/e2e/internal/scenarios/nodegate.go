@@ -321,7 +321,7 @@ func (g *gated) grants(ctx context.Context) (string, error) {
 	return out, err
 }
 
-// takeFromCommand waits for a grant with `nodegate may -take`.
+// takeFromCommand runs `nodegate may -take` for the node, and waits until it has granted the node.
 func (g *gated) takeFromCommand(ctx context.Context, n *lab.Node) error {
 	code, out, err := g.nodegate(ctx, "may", n.Name, "-take", "-holder", "worker-"+n.Name, "-ttl", "5m", "-wait", grantPatience.String())
 	if err != nil || code != 0 {
