@@ -50,6 +50,30 @@ func ParseClientHello(b []byte) (ClientHello, error) {
 	return h, err
 }
 
+// ParseClientHelloMessage parses a ClientHello that is not in TLS records. QUIC carries ClientHellos
+// in this way; see package quic. It follows the same rules as ParseClientHello. If b does not begin
+// with a ClientHello, the error wraps ErrMalformed.
+func ParseClientHelloMessage(b []byte) (ClientHello, error) {
+	var header [handshakeHeader]byte
+	size, wrong := messageSize(header, copy(header[:], b))
+	switch {
+	case wrong != "":
+		return ClientHello{}, malformed(0, wrong)
+	case size > MaxBytes:
+		return ClientHello{}, tooLarge(1, "ClientHello")
+	case len(b) < size:
+		return ClientHello{}, NeedMore(size - len(b))
+	}
+	h := ClientHello{Len: size}
+	if wrong := h.parseMessage(b[:size:size]); wrong.what != "" {
+		return ClientHello{}, malformed(wrong.at, wrong.what)
+	}
+	if h.ServerName == "" {
+		return h, ErrNoName
+	}
+	return h, nil
+}
+
 // ALPN yields the application protocols that the client offers, in the client's order. The slices
 // share memory with the hello. They may contain any bytes, because some clients add random
 // protocols.

@@ -313,3 +313,56 @@ func TestViewsAreClipped(t *testing.T) {
 	}
 	require.Equal(t, before, wire)
 }
+
+// A message without records gives the same hello as the message in records.
+func TestClientHelloMessage(t *testing.T) {
+	for _, c := range captures {
+		if c.protocol != peek.TLS {
+			continue
+		}
+		t.Run(c.file, func(t *testing.T) {
+			wire := c.read(t)
+			msg, _, err := hellotest.Message(wire)
+			require.NoError(t, err)
+			want, wantErr := peek.ParseClientHello(wire)
+			got, err := peek.ParseClientHelloMessage(append(slices.Clone(msg), "later"...))
+			require.Equal(t, wantErr, err)
+			require.Equal(t, want.ServerName, got.ServerName)
+			require.Equal(t, slices.Collect(want.ALPN()), slices.Collect(got.ALPN()))
+			require.Equal(t, want.MaxVersion(), got.MaxVersion())
+			require.Equal(t, want.PostQuantum(), got.PostQuantum())
+			require.Equal(t, len(msg), got.Len)
+			for n := range len(msg) {
+				_, err := peek.ParseClientHelloMessage(msg[:n])
+				missing, ok := err.(peek.NeedMore)
+				require.True(t, ok, "%d bytes: %v", n, err)
+				if n < 4 {
+					require.LessOrEqual(t, int(missing), len(msg)-n)
+				} else {
+					require.Equal(t, len(msg)-n, int(missing))
+				}
+			}
+		})
+	}
+	for title, c := range map[string]struct {
+		msg  []byte
+		want error
+		what string
+	}{
+		"server hello":            {[]byte{2}, peek.ErrMalformed, "handshake message: not a ClientHello"},
+		"shorter than its fields": {[]byte{1, 0, 0, 37}, peek.ErrMalformed, "ClientHello: too short for its fields"},
+		"too large":               {[]byte{1, 0, 0xff, 0xfd}, peek.ErrTooLarge, "ClientHello"},
+		"empty name":              {hellotest.Hello{Extensions: []hellotest.Extension{{Body: []byte{0, 0}}}}.Message(), peek.ErrMalformed, "server_name: empty list"},
+	} {
+		t.Run(title, func(t *testing.T) {
+			got, err := peek.ParseClientHelloMessage(c.msg)
+			require.ErrorIs(t, err, c.want)
+			require.Equal(t, peek.ClientHello{}, got)
+			typed, ok := errors.AsType[*peek.Error](err)
+			require.True(t, ok)
+			require.Equal(t, c.what, typed.What)
+		})
+	}
+	_, err := peek.ParseClientHelloMessage([]byte{1, 0, 0xff, 0xfc}) // 64 KiB
+	require.Equal(t, peek.NeedMore(64<<10-4), err)
+}

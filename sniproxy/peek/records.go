@@ -13,9 +13,9 @@ const (
 // complete record ended. So it reads each record once, even if each record has one byte and the
 // bytes arrive one at a time.
 type helloScan struct {
-	off        int     // the offset of the first record that is not complete
-	messageLen int     // the number of message bytes in the complete records
-	header     [4]byte // the first 4 bytes of the message, or the first messageLen bytes if these are fewer
+	off        int                   // the offset of the first record that is not complete
+	messageLen int                   // the number of message bytes in the complete records
+	header     [handshakeHeader]byte // the first 4 bytes of the message, or the first messageLen bytes if these are fewer
 }
 
 // parse parses the hello into h if b contains the whole hello. If b contains only a part, the error
@@ -59,6 +59,23 @@ func (s *helloScan) parseRecords(h *ClientHello, b []byte, limit int) error {
 	}
 }
 
+// messageSize returns the length of a ClientHello whose first n bytes are known. header holds the
+// first 4 of these bytes. While fewer than 4 bytes are known, messageSize returns the least length
+// that a ClientHello can have. what is "" if the bytes can begin a ClientHello.
+func messageSize(header [handshakeHeader]byte, n int) (size int, what string) {
+	if n > 0 && header[0] != typeClientHello {
+		return 0, "handshake message: not a ClientHello"
+	}
+	if n < handshakeHeader {
+		return clientHelloFields, ""
+	}
+	size = handshakeHeader + int(header[1])<<16 + int(header[2])<<8 + int(header[3])
+	if size < clientHelloFields {
+		return 0, "ClientHello: too short for its fields"
+	}
+	return size, ""
+}
+
 // parseRecord reads the record at s.off. If the ClientHello ends in this record, it returns the
 // message. If the ClientHello continues in the next record, it returns nil and no error.
 func (s *helloScan) parseRecord(b []byte, limit int) ([]byte, error) {
@@ -84,15 +101,9 @@ func (s *helloScan) parseRecord(b []byte, limit int) ([]byte, error) {
 		copy(header[s.messageLen:], part)
 	}
 	have := s.messageLen + len(part)
-	if have > 0 && header[0] != typeClientHello {
-		return nil, malformed(recordHeader, "handshake message: not a ClientHello")
-	}
-	size := clientHelloFields // the least size of the message
-	if have >= handshakeHeader {
-		size = handshakeHeader + int(header[1])<<16 + int(header[2])<<8 + int(header[3])
-		if size < clientHelloFields {
-			return nil, malformed(recordHeader, "ClientHello: too short for its fields")
-		}
+	size, wrong := messageSize(header, have)
+	if wrong != "" {
+		return nil, malformed(recordHeader, wrong)
 	}
 
 	// end is the least offset in b at which the message can end. If the message does not end in
