@@ -281,6 +281,9 @@ var directImports = map[string]map[string]string{
 		module + "/internal/hostname": "the one normal form of a host name",
 		"golang.org/x/net":            "header compression of HTTP/2",
 	},
+	"sniproxy/peek/quic": {
+		module + "/sniproxy/peek": "the ClientHello, its errors and limits",
+	},
 	"sniproxy/hostlookup": {
 		module + "/internal/inputfile":                     "files of hosts are read within limits",
 		module + "/internal/atomicfile":                    "a cache file is replaced as a whole",

@@ -1,0 +1,65 @@
+package quic
+
+import "encoding/binary"
+
+// CryptoError returns the QUIC error code for a TLS alert (RFC 9001 section 4.8). For example, 112
+// (unrecognized_name) is 0x170.
+func CryptoError(alert uint8) uint64 { return 0x100 + uint64(alert) }
+
+// maxReason is the greatest length of the reason in a CONNECTION_CLOSE frame, in bytes.
+const maxReason = 256
+
+// AppendClose appends a datagram to b that closes the connection of a client: an Initial packet of a
+// server, with a CONNECTION_CLOSE frame. The frame has an error code, such as CryptoError(112), and
+// a reason for the log of the client. AppendClose cuts the reason after 256 bytes. Version, DestID
+// and SrcID of h must be set. The datagram has at most 342 bytes, so it is smaller than the
+// client's own datagram (RFC 9000 section 8.1).
+//
+// The client closes its connection only if it has not got an Initial packet of a server before.
+func (h Hello) AppendClose(b []byte, code uint64, reason string) ([]byte, error) {
+	k, err := newKeys(h.Version, h.DestID, server)
+	if err != nil {
+		return b, err
+	}
+	reason = reason[:min(len(reason), maxReason)]
+	payload := []byte{frameClose}
+	payload = appendVarint(payload, code)
+	payload = appendVarint(payload, frameCrypto) // the client's hello is the cause
+	payload = appendVarint(payload, uint64(len(reason)))
+	payload = append(payload, reason...)
+
+	packet, numberAt := appendInitial(nil, h.Version, h.SrcID, h.DestID, nil, 0, payload)
+	return append(b, k.seal(packet, numberAt)...), nil
+}
+
+// appendInitial appends an Initial packet without protection. numberAt is the offset of the packet
+// number in the packet.
+func appendInitial(b []byte, version uint32, dest, src, token []byte, number uint32, payload []byte) (packet []byte, numberAt int) {
+	start := len(b)
+	first := byte(0xc0 | maxNumber - 1)
+	if version == Version2 {
+		first |= 0x10
+	}
+	b = append(b, first)
+	b = binary.BigEndian.AppendUint32(b, version)
+	b = append(append(b, byte(len(dest))), dest...)
+	b = append(append(b, byte(len(src))), src...)
+	b = append(appendVarint(b, uint64(len(token))), token...)
+	b = binary.BigEndian.AppendUint16(b, 0x4000|uint16(maxNumber+len(payload)+tagLen)) // a varint of 2 bytes
+	numberAt = len(b) - start
+	b = binary.BigEndian.AppendUint32(b, number)
+	return append(b, payload...), numberAt
+}
+
+// appendVarint appends a variable-length integer (RFC 9000 section 16), which must be less than 2^62.
+func appendVarint(b []byte, v uint64) []byte {
+	switch {
+	case v < 1<<6:
+		return append(b, byte(v))
+	case v < 1<<14:
+		return binary.BigEndian.AppendUint16(b, 0x4000|uint16(v))
+	case v < 1<<30:
+		return binary.BigEndian.AppendUint32(b, 0x80000000|uint32(v))
+	}
+	return binary.BigEndian.AppendUint64(b, 0xc000000000000000|v)
+}

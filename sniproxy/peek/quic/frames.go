@@ -1,0 +1,71 @@
+package quic
+
+// The types of the frames that a client may send in Initial packets (RFC 9000 section 12.4).
+const (
+	framePadding = 0x00
+	framePing    = 0x01
+	frameACK     = 0x02
+	frameACKECN  = 0x03
+	frameCrypto  = 0x06
+	frameClose   = 0x1c
+)
+
+// frame is a frame that matters for reading a hello: a CRYPTO frame, or the end of the connection.
+type frame struct {
+	closed bool   // a CONNECTION_CLOSE frame
+	code   uint64 // the error code of a CONNECTION_CLOSE frame
+	offset uint64 // in the stream
+	data   []byte // shares the memory of the payload
+}
+
+// nextFrame reads frames until it has read a CRYPTO or CONNECTION_CLOSE frame. ok is false after the
+// last frame. what describes the error if a frame is malformed, or must not be in an Initial packet.
+func nextFrame(c *cursor) (f frame, ok bool, what string) {
+	for c.pos < len(c.b) {
+		// All types of frames in Initial packets have one byte. RFC 9000 section 12.4 requires the
+		// shortest encoding.
+		switch kind := c.byte(); kind {
+		case framePadding, framePing:
+		case frameACK, frameACKECN:
+			if skipACK(c, kind == frameACKECN); c.short {
+				return f, false, "ACK frame: beyond the end of the packet"
+			}
+		case frameCrypto:
+			f.offset = c.varint()
+			f.data = c.take(c.length())
+			if c.short {
+				return f, false, "CRYPTO frame: beyond the end of the packet"
+			}
+			return f, true, ""
+		case frameClose:
+			f.closed, f.code = true, c.varint()
+			c.varint() // the type of the frame that caused the error
+			c.take(c.length())
+			if c.short {
+				return f, false, "CONNECTION_CLOSE frame: beyond the end of the packet"
+			}
+			return f, true, ""
+		default:
+			return f, false, "frame: of a type that an Initial packet must not have"
+		}
+	}
+	return f, false, ""
+}
+
+// skipACK skips the rest of an ACK frame (RFC 9000 section 19.3). The number of ranges has no bound
+// of its own: each range has at least two bytes, so the loop ends at the end of the packet.
+func skipACK(c *cursor, ecn bool) {
+	c.varint() // largest acknowledged
+	c.varint() // delay
+	ranges := c.varint()
+	c.varint() // first range
+	for ; ranges > 0 && !c.short; ranges-- {
+		c.varint()
+		c.varint()
+	}
+	if ecn {
+		c.varint()
+		c.varint()
+		c.varint()
+	}
+}
