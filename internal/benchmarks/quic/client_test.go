@@ -35,7 +35,7 @@ func quicGo(version quicgo.Version) dialer {
 		defer socket.Close()
 		transport := &quicgo.Transport{Conn: socket}
 		defer transport.Close()
-		_, err = transport.Dial(ctx, addr, config, &quicgo.Config{Versions: []quicgo.Version{version}})
+		_, err = transport.Dial(ctx, addr, config, &quicgo.Config{Versions: []quicgo.Version{version}, HandshakeIdleTimeout: testTimeout})
 		return err
 	}
 }
@@ -52,7 +52,7 @@ func xNet(ctx context.Context, addr *net.UDPAddr, config *tls.Config) error {
 		cancel()
 		endpoint.Close(closing) //nolint:errcheck // the peer does not answer
 	}()
-	_, err = endpoint.Dial(ctx, "udp", addr.String(), &xquic.Config{TLSConfig: config})
+	_, err = endpoint.Dial(ctx, "udp", addr.String(), &xquic.Config{TLSConfig: config, HandshakeTimeout: testTimeout})
 	return err
 }
 
