@@ -26,7 +26,7 @@ const testTimeout = 30 * time.Second
 // dialer connects to addr, and returns the error with which it ends.
 type dialer func(ctx context.Context, addr *net.UDPAddr, config *tls.Config) error
 
-func quicGo(version quicgo.Version) dialer {
+func quicGo(versions ...quicgo.Version) dialer {
 	return func(ctx context.Context, addr *net.UDPAddr, config *tls.Config) error {
 		socket, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 		if err != nil {
@@ -35,7 +35,7 @@ func quicGo(version quicgo.Version) dialer {
 		defer socket.Close()
 		transport := &quicgo.Transport{Conn: socket}
 		defer transport.Close()
-		_, err = transport.Dial(ctx, addr, config, &quicgo.Config{Versions: []quicgo.Version{version}, HandshakeIdleTimeout: testTimeout})
+		_, err = transport.Dial(ctx, addr, config, &quicgo.Config{Versions: versions, HandshakeIdleTimeout: testTimeout})
 		return err
 	}
 }
@@ -188,5 +188,32 @@ func TestAppendClose(t *testing.T) {
 				t.Fatal("the client has not ended")
 			}
 		})
+	}
+}
+
+// A client of version 2 understands the datagram of AppendVersionNegotiation, and sends its hello
+// again with version 1.
+func TestVersionNegotiation(t *testing.T) {
+	server, _ := start(t, quicGo(quicgo.Version2, quicgo.Version1), &tls.Config{ServerName: "go.example", NextProtos: []string{"h3"}})
+	buf := make([]byte, 1<<16)
+	var r quic.Reader
+	for {
+		n, from, err := server.ReadFrom(buf)
+		require.NoError(t, err)
+		h, err := quic.ParseHeader(buf[:n])
+		require.NoError(t, err)
+		if h.Version == quic.Version2 {
+			_, err = server.WriteTo(h.AppendVersionNegotiation(nil, quic.Version1), from)
+			require.NoError(t, err)
+			continue
+		}
+		hello, err := r.Read(buf[:n])
+		if errors.Is(err, peek.ErrNeedMore) {
+			continue
+		}
+		require.NoError(t, err)
+		require.Equal(t, "go.example", hello.Name)
+		require.Equal(t, quic.Version1, hello.Version)
+		return
 	}
 }

@@ -32,6 +32,23 @@ func (h Hello) AppendClose(b []byte, code uint64, reason string) ([]byte, error)
 	return append(b, k.seal(packet, numberAt)...), nil
 }
 
+// AppendVersionNegotiation appends a Version Negotiation packet to b (RFC 8999 section 6). It is the
+// answer to a datagram of a client that begins with the header h, of a version that the server
+// behind the router does not speak. versions are the versions that the server speaks. A client
+// ignores the packet if versions has the version of the client.
+//
+// Answer only datagrams of at least MinDatagram bytes, and no packets of the type VersionNegotiation
+// or Short (RFC 9000 section 6.1).
+func (h Header) AppendVersionNegotiation(b []byte, versions ...uint32) []byte {
+	b = append(b, 0xc0, 0, 0, 0, 0)
+	b = append(append(b, byte(len(h.SrcID))), h.SrcID...)
+	b = append(append(b, byte(len(h.DestID))), h.DestID...)
+	for _, v := range versions {
+		b = binary.BigEndian.AppendUint32(b, v)
+	}
+	return b
+}
+
 // appendInitial appends an Initial packet without protection. numberAt is the offset of the packet
 // number in the packet.
 func appendInitial(b []byte, version uint32, dest, src, token []byte, number uint32, payload []byte) (packet []byte, numberAt int) {

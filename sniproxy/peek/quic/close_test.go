@@ -28,3 +28,19 @@ func TestAppendClose(t *testing.T) {
 		require.Equal(t, "\x1c\x41\x70\x06\x41\x00"+strings.Repeat("r", 256), string(payload))
 	}
 }
+
+// The answer has the IDs of the client in reverse order.
+func TestAppendVersionNegotiation(t *testing.T) {
+	client := append([]byte{0xc0, 0xff, 0, 0, 29, 21}, make([]byte, 21)...) // IDs of other versions have up to 255 bytes
+	client = append(client, 2, 'm', 'e')
+	h, err := quic.ParseHeader(datagram(client))
+	require.NoError(t, err)
+	require.Equal(t, quic.UnknownVersion, h.Type)
+	answer := h.AppendVersionNegotiation(nil, quic.Version1, quic.Version2)
+	require.Equal(t, "\x00\x00\x00\x01\x6b\x33\x43\xcf", string(answer[len(answer)-8:]))
+	got, err := quic.ParseHeader(answer)
+	require.NoError(t, err)
+	require.Equal(t, quic.VersionNegotiation, got.Type)
+	require.Equal(t, "me", string(got.DestID))
+	require.Equal(t, make([]byte, 21), got.SrcID)
+}

@@ -22,7 +22,8 @@
 //
 // ParseHeader reads the part of a packet that is not encrypted. A router needs it to find the
 // connection of a datagram. Hello.AppendClose makes a datagram that tells the client why the router
-// does not relay its connection.
+// does not relay its connection. Header.AppendVersionNegotiation makes the answer to an unknown
+// version.
 //
 // # Results
 //
@@ -71,7 +72,6 @@
 // # What it does not do
 //
 // The package reads versions 1 and 2 of QUIC, and no drafts. It reads only the packets of the client
-// up to the end of its first ClientHello. It does not send Retry or Version Negotiation packets, does
-// not check tokens, and does not acknowledge packets. In an encrypted ClientHello it sees only the
-// outer name.
+// up to the end of its first ClientHello. It makes no Retry packets, does not check tokens, and does
+// not acknowledge packets. In an encrypted ClientHello it sees only the outer name.
 package quic
