@@ -72,7 +72,8 @@ func (v *validator) points(what string, e MapEntry, text string) {
 	}
 }
 
-// shift checks the two maps of a router that move routes between clusters: Shift and ShiftParts.
+// shift checks the two maps of a router that divide the requests of a route between clusters: Shift
+// and ShiftParts.
 func (v *validator) shift(c *Config, r *Router) {
 	if r.Shift == "" && r.ShiftParts == "" {
 		return

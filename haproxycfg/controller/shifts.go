@@ -21,8 +21,8 @@ import (
 // Controller and the next leader continue with the same shares.
 const ShiftsFile = "shifts.json"
 
-// Shifts reads the file ShiftsFile in Dir, and returns the shifts in it. A shift moves a route from
-// one cluster to another; see package shift. Shifts implements shift.Control.
+// Shifts reads the file ShiftsFile in Dir, and returns the shifts in it. A shift moves the requests
+// of a route from one cluster to another; see package shift. Shifts implements shift.Control.
 func (c *Controller) Shifts() (shift.State, error) {
 	path := filepath.Join(c.Dir.Path, ShiftsFile)
 	data, err := inputfile.ReadOptional(path, shift.MaxStateBytes)
@@ -131,8 +131,8 @@ func (c *Controller) backendInForce(route string) (string, error) {
 	return name, nil
 }
 
-// partsInForce returns the names of the two backends between which a shift moves a route: target
-// has the servers of the cluster, and rest has all other servers of the route.
+// partsInForce returns the names of the two backends between which a shift divides the requests of
+// a route: target has the servers of the cluster, and rest has all other servers of the route.
 func (c *Controller) partsInForce(route, cluster string) (target, rest string, err error) {
 	backend, err := c.backendInForce(route)
 	if err != nil {

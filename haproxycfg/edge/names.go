@@ -49,7 +49,7 @@ func appendBackendKey(k []byte, r *routes.Route) []byte {
 		field(r.Path)
 		field(strconv.FormatBool(r.Exact))
 	}
-	if r.Shift { // the route may move to another cluster, so it must not share a backend
+	if r.Shift { // its requests may move to another cluster, so it must not share a backend
 		field("shift")
 		field(r.Name())
 	}

@@ -29,9 +29,9 @@ func (s Share) Value() string {
 	return strconv.Itoa(s.Points) + "/" + s.Cluster
 }
 
-// addParts adds two backends for each cluster of the route r, between which HAProxy divides the
-// requests while the route moves: one with the servers in the cluster, and one with all other
-// servers. name is the backend that contains all servers of the route.
+// addParts adds two backends for each cluster of the route r: one with the servers in the cluster,
+// and one with all other servers. During a shift, HAProxy divides the requests between these two.
+// name is the backend that contains all servers of the route.
 func (b *builder) addParts(name string, r *routes.Route) {
 	b.shares = append(b.shares, haproxycfg.MapEntry{Key: name, Value: b.edge.Shares[r.Name()].Value()})
 	for i, rb := range r.Backends {

@@ -51,9 +51,9 @@
 //	           answer; default 60s, with grpc 1h. With grpc, the client may also be
 //	           silent for this time
 //	  tunnel   longest time without data in both directions of an upgraded connection
-//	shift      true lets a program move the route from one of its clusters to another
-//	           at run time; default false. The route needs backends in at least two
-//	           clusters
+//	shift      true lets a program move requests of the route from one of its clusters
+//	           to another at run time; default false. The route needs backends in at
+//	           least two clusters
 //
 // Durations have units: "500ms", "30s", "1h30m", "2d".
 //

@@ -75,8 +75,9 @@ type Route struct {
 	Limits Limits
 	// Timeouts replace the defaults of the edge.
 	Timeouts Timeouts
-	// Shift allows a program to move the route from one cluster to another by request, while HAProxy
-	// runs. The backends of the route must be in at least two clusters.
+	// Shift allows a program to move requests of the route from one cluster to another while
+	// HAProxy runs. HAProxy chooses the cluster for each request. The backends of the route must be
+	// in at least two clusters.
 	Shift bool
 	// Position is the place of the declaration.
 	Position Position
