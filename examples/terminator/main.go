@@ -9,7 +9,8 @@
 // in this directory describes the flags, the files and how to set up a machine. Package controller
 // does the work.
 //
-// The subcommand "terminator shift" moves a route from one cluster to another, step by step.
+// The subcommand "terminator shift" moves the requests of a route from one cluster to another, step
+// by step.
 //
 // The exit status is 0 after a clean stop, 1 after an error, and 2 if the flags cannot be used.
 // With -diff, it is 3 if there is a difference. "terminator shift" exits with 3 if errors have
