@@ -107,9 +107,9 @@ func (d *Drainer) report() {
 	d.Changed(d.Progress())
 }
 
-// Undo ends the drain: readiness succeeds again, and waits return ErrUndone. It returns the
-// progress before the call. If there was no drain, the State of this progress is Serving. After
-// Shutdown it changes nothing and returns ErrStopping.
+// Undo ends the drain: readiness succeeds again, and running calls of Wait return ErrUndone. Undo
+// returns the progress before the call. If there was no drain, the State of this progress is
+// Serving. After Shutdown, Undo changes nothing and returns ErrStopping.
 func (d *Drainer) Undo() (before Progress, err error) {
 	before = d.Progress()
 	d.mu.Lock()
