@@ -121,8 +121,8 @@ func (a *adapted) without(ctx context.Context, annotation string) (names []strin
 	return names, nil
 }
 
-// wantOne returns the only name in names. It returns an error if there are more or less, or if the
-// name is not.
+// wantOne returns the only name in names. It returns an error if names does not contain exactly one
+// name, or if this name is the argument not.
 func wantOne(names []string, err error, not string) (string, error) {
 	if err == nil && (len(names) != 1 || names[0] == not) {
 		err = fmt.Errorf("free: %v", names)
@@ -204,8 +204,8 @@ func (a *adapted) sameFor(ctx context.Context, wait time.Duration, look func(con
 	return nil
 }
 
-// unblocked returns the nodes that kured may restart: the nodes without a pod in the answer to kured's
-// own query.
+// unblocked returns the nodes that kured may restart. It makes the same query for blocking pods as
+// kured, and leaves out the nodes of these pods.
 func (a *adapted) unblocked(ctx context.Context) (names []string, err error) {
 	for _, n := range a.c.Nodes() {
 		pods, err := a.c.Client.CoreV1().Pods("").List(ctx, metav1.ListOptions{
