@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// quiet is the time from an event of an API server until the Controller handles the event, as
-	// live.Watcher.Quiet.
+	// quiet is the time from an event of an API server until the Controller handles the event. It
+	// is the default of live.Watcher.Quiet.
 	quiet = 100 * time.Millisecond
 	// settle is the time from the first configuration to the first step of a drill. It is so long
 	// that no reload of the drill has to wait because of the reload of the first configuration.
