@@ -213,9 +213,10 @@ func (s *state) carry(config members) {
 	}
 }
 
-// copyTo adds a line for a new server fresh of the backend to the saved state. HAProxy then starts
-// fresh with the weight, the drain and the maintenance that the server old had. The weight is
-// scaled from the initial weight of old to the initial weight of fresh.
+// copyTo adds a line for the new server fresh, in the given backend, to the saved state. With this
+// line, HAProxy starts fresh with the weight, the drain and the maintenance of the server old. If
+// fresh and old have different initial weights, copyTo scales the weight. Example: old has the
+// initial weight 100 and the weight 50, fresh has the initial weight 10 → fresh gets the weight 5.
 func (s *state) copyTo(old stateServer, backend string, fresh member) {
 	fields := slices.Clone(old.fields)
 	initial, err1 := strconv.Atoi(s.get(fields, "srv_iweight"))
