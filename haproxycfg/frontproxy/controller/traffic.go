@@ -80,9 +80,10 @@ func (e *podEntry) set(pod, zone string) {
 	e.Pod, e.Zone = pod, zone
 }
 
-// Update reads the counters of the servers from the rows of "show stat". If a counter has risen,
-// Update adds the difference to the pod whose address the server had at the last Update. So call
-// Update also just before each change of the servers.
+// Update reads the counters of the servers from the rows of "show stat". If a counter has risen
+// since the last Update, the difference counts for the pod whose address the server had at the last
+// Update. So call Update also just before each change of the servers: otherwise the requests to the
+// old pod would count for another pod.
 func (t *Traffic) Update(rows []runtimeapi.Stat, now time.Time) {
 	for _, e := range t.pods {
 		e.InFlight, e.Up = 0, false
