@@ -19,7 +19,7 @@ type Cluster struct {
 	Name    string
 	Objects nodeselect.Objects
 	// Current are the subsets that are in use. nil means that no subsets are in use, or that they
-	// are unknown. Build may choose new subsets that are closer to Current: see
+	// are unknown. Build may choose new subsets so that they differ less from Current; see
 	// nodeselect.Pool.Pick.
 	Current nodeselect.Subsets
 	// Selection, if not nil, is an existing selection, for example from a watcher of the cluster or
