@@ -28,8 +28,8 @@ type Server struct {
 	Addr netip.AddrPort
 	// Weight is the weight that HAProxy shows, 0 to 256. With 0 the server gets no requests.
 	Weight int
-	// Maint is true if the server should be in maintenance, as an empty slot is. HAProxy then sends
-	// it no requests and makes no checks.
+	// Maint is true if the server should be in maintenance, for example because it is a slot
+	// without a pod. HAProxy then sends it no requests and makes no checks.
 	Maint bool
 	// Force makes a plan end a maintenance or drain that a person or an agent has begun. Without
 	// Force, such a server stays out of service, see [Actual.Plan].
