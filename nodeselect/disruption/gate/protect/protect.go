@@ -33,7 +33,7 @@ type Subject struct {
 type Settings struct {
 	// OnDemand is true if the tool shows which objects it wants to take, before it takes them:
 	// Subject.Wanted is then the time since which it wants an object. OnDemand is false if the tool
-	// shows nothing beforehand; Settings then ignore Subject.Wanted.
+	// shows nothing beforehand. Subject.Wanted then has no meaning.
 	OnDemand bool
 	// Free is the time within which the tool must take a free node. 0 means DefaultFree.
 	Free time.Duration
