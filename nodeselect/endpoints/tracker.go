@@ -272,8 +272,9 @@ func (t *Tracker) store(key string, svc *Service) {
 	t.services[key] = svc
 }
 
-// Answered tells the Tracker that the API server answers again after a failure. The five minutes
-// without a failure after which Confirm removes missing endpoints begin again at the time now.
+// Answered tells the Tracker that the API server answers again after a failure. Confirm removes an
+// endpoint that has been missing for five minutes without a failure. These five minutes begin again
+// at the time now.
 func (t *Tracker) Answered(now time.Time) {
 	for _, d := range t.doubts {
 		d.Answered(now)
