@@ -74,11 +74,11 @@
 //
 // # Envoy
 //
-// The resource names in a DiscoveryRequest are namespace/service/port, or namespace/service for the
-// only port. The answer leaves unknown services out; Envoy then keeps its present endpoints of
-// these services. If version_info is the current version, the answer is 304. A pod that is ready
-// and does not terminate has the health status HEALTHY. A pod that terminates and serves has
-// DRAINING. Any other pod has UNHEALTHY. The locality of a pod is its zone.
+// The resource name in a DiscoveryRequest is namespace/service/port. If the service has only one
+// port, namespace/service is enough. The answer leaves unknown services out; Envoy then keeps its
+// present endpoints of these services. If version_info is the current version, the answer is 304. A
+// pod that is ready and does not terminate has the health status HEALTHY. A pod that terminates and
+// serves has DRAINING. Any other pod has UNHEALTHY. The locality of a pod is its zone.
 //
 // # What it does not do
 //
