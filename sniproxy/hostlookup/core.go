@@ -83,8 +83,8 @@ func (e *entry) err() error {
 	return *e.failure
 }
 
-// packState packs into one word how a lookup must treat an entry: until the time until, on the
-// clock of the core, the entry has the given level. A reader without the lock reads both in one
+// packState packs two values into one word: the level of an entry, and the time until which lookups
+// get this level. The time is on the clock of the core. A reader without the lock reads both in one
 // word, so it never combines an old level with a new time.
 func packState(until int64, level Level) uint64 {
 	return uint64(min(max(until, 0), maxTime))<<3 | uint64(level)
@@ -108,8 +108,8 @@ func later(at int64, d time.Duration) int64 {
 	return at + int64(d)
 }
 
-// config has the settings of a Cache. A field that is 0 in the Cache has its default here. A time
-// that is negative in the Cache, which means that there is no such time, is 0 here.
+// config has the settings of a Cache. If a field is 0 in the Cache, it has its default here. A
+// negative time in the Cache means that there is no such time; here, this time is 0.
 type config struct {
 	source                                    Lookup
 	ttl, negativeTTL, errorTTL                time.Duration
@@ -258,8 +258,8 @@ func (k *core) staleUntil(e *item) int64 {
 // If the cache does not know this wildcard, inherit returns nil.
 //
 // The source may have another endpoint for host than for the wildcard. So call inherit only after
-// the source has failed to answer about host. The TTL of the new entry is already over, as for an
-// endpoint with the TTL Revalidate.
+// the source has failed to answer about host. The TTL of the new entry is already over, so the next
+// lookup asks the source again.
 func (k *core) inherit(host string, now int64) *item {
 	w := k.usable(wildcardOf(host), now)
 	if w == nil {
@@ -367,10 +367,10 @@ func (k *core) set(host string, ep Endpoint) {
 	k.keep(host, ep, k.clock.now())
 }
 
-// restore stores an endpoint that the cache file contains. expires is the end of its TTL; a TTL
-// that has not ended counts as ended now, so that the next lookup asks the source. restore does
-// nothing if the endpoint is too old to be served, or if the cache already has a usable entry for
-// the host.
+// restore stores an endpoint that the cache file contains. expires is the end of its TTL. If this
+// time is in the future, restore uses the present time instead, so that the next lookup asks the
+// source. restore does nothing if the endpoint is too old to be served, or if the cache already has
+// a usable entry for the host.
 func (k *core) restore(host string, ep Endpoint, expires time.Time) {
 	now, wall := k.clock.nowAndWall()
 	expired := now
