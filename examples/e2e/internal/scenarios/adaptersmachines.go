@@ -83,8 +83,8 @@ func (a *adapted) clusterAPI(ctx context.Context, t *traffic) (err error) {
 	if err != nil {
 		return err
 	}
-	// free are the Machines without the hook. Cluster API has deleted the other ones that the list
-	// does not have.
+	// are returns a check that the Machines without the hook are exactly those in want. The check
+	// looks only at Machines that still exist: Cluster API has deleted the others.
 	are := func(want ...string) func(context.Context) error {
 		return func(ctx context.Context) error {
 			list, err := machines.List(ctx, metav1.ListOptions{})

@@ -178,7 +178,8 @@ func replaced(before, now places, gone *lab.Node) error {
 // replacedOne returns nil in two cases only:
 //
 //   - The list before has no entry of the removed node, and the list now is the same.
-//   - The list before has an entry of the removed node. In the list now, this entry is missing, all other entries are still there, and exactly entering entries are new.
+//   - The list before has an entry of the removed node. The list now does not have this entry. It
+//     has all other entries, and as many new entries as the argument entering says.
 func replacedOne(before, now []string, gone func(string) bool, entering int) error {
 	left, entered := minus(before, now), minus(now, before)
 	if !slices.ContainsFunc(before, gone) {
