@@ -1,6 +1,6 @@
 // Disruption prints how many nodes may go away at the same time, and how many waves it takes to
 // replace all nodes of a cluster: with package disruption, and with random batches. It also prints
-// bounds: with high probability, no method is better than they are.
+// bounds: with high probability, no method reaches better numbers than these bounds.
 //
 //	cd internal/benchmarks && go run ./disruption
 //
