@@ -402,9 +402,10 @@ func (t *Table[T]) victimFor(src *source[T], exempt bool) T {
 	return t.exempt.lists[waiting].first
 }
 
-// maxClosing limits the evicted connections that the server has not closed yet, because their
-// descriptors are still in use. If there are more, the Table refuses a new connection of the
-// heaviest source, and evicts no older connection of this source for it.
+// maxClosing is a number of evicted connections that the server has not closed yet; their
+// descriptors are still in use. If there are more than maxClosing, the heaviest source gets no
+// further connection: the Table refuses the new connection, instead of evicting an older connection
+// of this source for it.
 const maxClosing = 16
 
 // mostWaiting returns the oldest waiting connection of the source that has the most waiting
