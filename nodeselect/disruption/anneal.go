@@ -43,8 +43,8 @@ func (w *search) anneal(steps int) {
 }
 
 // hot sets how often anneal accepts a step that removes two nodes: at the beginning, it accepts one
-// of hot such steps. Of several values from 5 to 50,000, this value led to the largest waves in
-// trials with 300 and 1,000 nodes and limits of 1, 2 and 4.
+// of 1,000 such steps. Of several values of hot from 5 to 50,000, this value led to the largest
+// waves in trials with 300 and 1,000 nodes and limits of 1, 2 and 4.
 const hot = 1000
 
 // displaced finds room for the node n in the wave. For each limit of n that the wave has used up,
