@@ -265,7 +265,7 @@ func check(taken []gate.Grant) error {
 }
 
 // again returns errAgain if another process has changed the same Lease at the same time, and err
-// otherwise. After errAgain, the caller decides anew.
+// otherwise. After errAgain, Decide starts again.
 func again(err error) error {
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) || apierrors.IsAlreadyExists(err) {
 		return errAgain
