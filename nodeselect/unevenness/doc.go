@@ -20,8 +20,8 @@
 // result with simulated connections.
 //
 // HAProxy reuses idle connections, and prefers the connection that it used last. So some
-// connections carry more load than others. For the model, [Effective] returns another number of
-// connections: as many as make the load of the pods equally uneven if they all carry the same load.
+// connections carry more load than others, but in the model all connections carry the same load. So
+// [Effective] returns the number of connections for which the model gives the same unevenness.
 //
 // # What it does not do
 //
