@@ -70,6 +70,8 @@ func newRouter(t *testing.T, e engine, l hostlookup.Lookup, set ...func(*sniprox
 	r.Server = &sniproxy.Server{
 		Lookup:         l,
 		AllowEndpoints: loopback,
+		// A busy machine exceeds the defaults.
+		HelloTimeout: time.Hour, LookupTimeout: patience, DialTimeout: patience,
 		Finished: func(s sniproxy.Stats) {
 			if phases := s.Peek + s.Lookup + s.Dial; phases > s.Total {
 				t.Errorf("the phases of %v sum to %v, more than the total of %v", s.ID, phases, s.Total)

@@ -50,6 +50,9 @@ func start(t *testing.T, args ...string) *process {
 	exited := make(chan int, 1)
 	// The port 0 in three spellings (0, 00 and 000) makes three listeners. The flags with the
 	// spelling 000 share one listener, because their addresses are equal.
+	//
+	// On a busy machine, a test and the router may need longer than the default timeouts.
+	args = append([]string{"-hello-timeout", "1h", "-lookup-timeout", "1m", "-dial-timeout", "1m"}, args...)
 	args = append(args, "-tls", "127.0.0.1:0", "-http", "127.0.0.1:00", "-tls", "127.0.0.1:000", "-http", "127.0.0.1:000",
 		"-admin", "127.0.0.1:0", "-admin-token-file", clitest.TokenFile(t), "-allow", "127.0.0.0/8")
 	go func() { exited <- run(ctx, cli.Invocation{Args: args, Stderr: p.stderr}) }()

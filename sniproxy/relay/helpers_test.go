@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -42,7 +43,10 @@ func forEach(t *testing.T, test func(t *testing.T, e *Engine)) {
 	}
 }
 
+// newEngine returns e, which must end with the test. If e has no HelloTimeout or no DialTimeout,
+// newEngine sets a long one, because a busy machine exceeds the default.
 func newEngine(t *testing.T, e *Engine) *Engine {
+	e.HelloTimeout, e.DialTimeout = cmp.Or(e.HelloTimeout, patience), cmp.Or(e.DialTimeout, patience)
 	t.Cleanup(func() {
 		require.NoError(t, e.Close())
 		require.Zero(t, e.Stats().Open)
