@@ -279,6 +279,9 @@ listen balancer
 `, dir, port)
 	for i, f := range fronts {
 		f.eventually(f.monitor+"/ready", 200, "")
+		// The delay of a drain begins although HAProxy learns of the drain only after its start.
+		f.eventually(f.admin+"/readyz", 200, "ok")
+		require.True(t, f.wait(func() bool { return strings.Contains(f.log.String(), "msg=applied") }))
 		_, monitorPort, _ := net.SplitHostPort(f.monitor)
 		balancer += fmt.Sprintf("    server f%d %s port %s\n", i, f.listen, monitorPort)
 	}
