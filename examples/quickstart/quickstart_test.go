@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +28,20 @@ func rows(table string) (ok, failed []string) {
 	return ok, failed
 }
 
+// claimNetwork returns a value for -network that no other test on this machine uses until this test
+// ends.
+func claimNetwork(t *testing.T) int {
+	t.Helper()
+	for n := 1; n <= 255; n++ {
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.%d.255.254:10999", n)); err == nil {
+			t.Cleanup(func() { _ = l.Close() })
+			return n
+		}
+	}
+	t.Fatal("no network is free")
+	return 0
+}
+
 // TestScenario runs quickstart without a fault and once with each fault. A fault must fail its
 // steps and no others.
 func TestScenario(t *testing.T) {
@@ -47,10 +62,10 @@ func TestScenario(t *testing.T) {
 	outcomes := make([]outcome, len(tests))
 	var running sync.WaitGroup
 	for i, tt := range tests {
-		o := &outcomes[i]
+		o, network := &outcomes[i], claimNetwork(t)
 		running.Go(func() {
 			o.code = run(t.Context(), cli.Invocation{
-				Args:   []string{"-break", tt.fault, "-network", fmt.Sprint(i + 1)},
+				Args:   []string{"-break", tt.fault, "-network", fmt.Sprint(network)},
 				Stdout: &o.stdout, Stderr: &o.stderr,
 			}, haproxyproc.Find)
 		})
@@ -69,7 +84,7 @@ func TestScenario(t *testing.T) {
 				return
 			}
 			require.Equal(t, cli.ExitFailed, code, "%s\n%s", stdout, stderr)
-			require.Len(t, failed, len(tt.failed), stdout.String())
+			require.Len(t, failed, len(tt.failed), "%s\n%s", stdout, stderr)
 			for i, want := range tt.failed {
 				require.Contains(t, failed[i], want)
 			}
