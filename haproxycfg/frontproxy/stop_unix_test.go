@@ -20,7 +20,7 @@ func TestStopping(t *testing.T) {
 	eachHAProxy(t, func(t *testing.T, h installed) {
 		t.Parallel()
 		own := servePods(t, 1, "a", false, nil)
-		f := h.start(t, frontproxy.Proxy{Settings: frontproxy.Settings{Grace: time.Minute, HardStop: 2 * time.Minute}}, own.pods, 1)
+		f := h.start(t, frontproxy.Proxy{Settings: frontproxy.Settings{Grace: time.Minute, HardStop: 2 * time.Minute, CloseOneIn: -1}}, own.pods, 1)
 		resp, _ := f.get(t, "/")
 		require.False(t, resp.Close)
 		require.NoError(t, syscall.Kill(f.process.Pid(), syscall.SIGUSR1))

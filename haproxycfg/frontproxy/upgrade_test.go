@@ -40,7 +40,7 @@ func TestUpgrade(t *testing.T) {
 		nc, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
 		require.NoError(t, err)
 		defer nc.Close()
-		require.NoError(t, nc.SetDeadline(time.Now().Add(20*time.Second)))
+		require.NoError(t, nc.SetDeadline(time.Now().Add(time.Minute)))
 		_, err = io.WriteString(nc, "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
 		require.NoError(t, err)
