@@ -36,8 +36,10 @@ func TestGRPCCheck(t *testing.T) {
 	w := newWorld(t)
 	startAgent(t, node(1).Addr, w.nodeAgent, "up ready 100%")
 	w.upstreams = append(w.upstreams, edge.Upstream{Ref: ref("eu-1", "api"), NodePort: at.Port(), Nodes: []edge.Node{node(1)}})
-	check := &routes.Check{GRPC: true, Interval: 100 * time.Millisecond, Rise: 1, Fall: 1}
-	config := w.start(edge.Edge{Defaults: haproxycfg.Defaults{Timeouts: haproxycfg.Timeouts{Check: 500 * time.Millisecond}}}, tableOf(t,
+	check := &routes.Check{GRPC: true, Interval: 500 * time.Millisecond, Rise: 1, Fall: 1}
+	// HAProxy waits this long for a message.
+	patience := haproxycfg.Defaults{Timeouts: haproxycfg.Timeouts{Check: 2 * time.Second}}
+	config := w.start(edge.Edge{Defaults: patience}, tableOf(t,
 		with(route("example.com", "/", weighted{ref("eu-1", "api"), 100}), func(r *routes.Route) { r.Protocol, r.Check = routes.GRPC, check })))
 	var backend *haproxycfg.Backend
 	for i := range config.Backends {

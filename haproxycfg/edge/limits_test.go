@@ -1,7 +1,6 @@
 package edge_test
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -9,6 +8,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -48,14 +48,23 @@ func limitedWorld(t *testing.T, global haproxycfg.Global, limits map[string]rout
 	return w, release, held
 }
 
-// clientFrom returns a client of w whose connections come from an address of loopback.
+// clientFrom returns a client of w whose connections come from an address of loopback. The client
+// connects when it sends a request, because HAProxy waits only 10 s for the first one.
 func (w *world) clientFrom(source string) *client {
 	c := newClient(w.t, w.frontend)
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
-	conn, err := d.DialContext(w.t.Context(), "tcp", w.frontend)
-	require.NoError(w.t, err)
-	c.conn, c.in = conn, bufio.NewReader(conn)
+	c.from.LocalAddr = &net.TCPAddr{IP: net.ParseIP(source)}
 	return c
+}
+
+// hold sends a request with the query "?hold" on a new connection.
+func (w *world) hold(source, path string) net.Conn {
+	w.t.Helper()
+	conn, err := w.clientFrom(source).from.Dial("tcp", w.frontend)
+	require.NoError(w.t, err)
+	w.t.Cleanup(func() { _ = conn.Close() })
+	_, err = io.WriteString(conn, "GET "+path+"?hold HTTP/1.1\r\nHost: example.com\r\n\r\n")
+	require.NoError(w.t, err)
+	return conn
 }
 
 // accepted sends n requests and returns how many of them HAProxy accepted. The answers to all
@@ -124,11 +133,23 @@ func TestConnectionLimits(t *testing.T) {
 		"/source": {Source: routes.Limit{Connections: 2}},
 		"/all":    {Limit: routes.Limit{Connections: 3}, Source: routes.Limit{Connections: 2}},
 	})
+	// HAProxy may still count an earlier request when its client has read the answer. HAProxy then
+	// refuses the request, and hold sends it again.
 	hold := func(source, path string) {
-		conn := w.clientFrom(source).conn
-		_, err := io.WriteString(conn, "GET "+path+"?hold HTTP/1.1\r\nHost: example.com\r\n\r\n")
-		require.NoError(t, err)
-		<-held
+		t.Helper()
+		poll(t, "HAProxy accepts "+path+" from "+source, func() bool {
+			conn := w.hold(source, path)
+			refused := make(chan struct{})
+			var reading sync.WaitGroup
+			reading.Go(func() { _, _ = conn.Read(make([]byte, 1)); close(refused) })
+			t.Cleanup(func() { _ = conn.Close(); reading.Wait() })
+			select {
+			case <-held:
+				return true
+			case <-refused:
+				return false
+			}
+		})
 	}
 	a, b := w.clientFrom("127.0.0.1"), w.clientFrom("127.0.0.9")
 	for range 2 {

@@ -3,7 +3,6 @@ package edge_test
 import (
 	"bufio"
 	"crypto/tls"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -119,8 +118,7 @@ func TestObserveConnectionLimit(t *testing.T) {
 	w, release, held := limitedWorld(t, haproxycfg.Global{Observe: true}, map[string]routes.Limits{"/": {Limit: routes.Limit{Connections: 1}}})
 	defer close(release)
 	for i := range 3 {
-		_, err := io.WriteString(w.clientFrom("127.0.0.1").conn, "GET /?hold HTTP/1.1\r\nHost: example.com\r\n\r\n")
-		require.NoError(t, err)
+		w.hold("127.0.0.1", "/")
 		<-held
 		require.Equal(t, uint64(i), w.observed()[haproxycfg.RefusedConnections])
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -113,13 +114,13 @@ func TestProtocols(t *testing.T) {
 			declared = append(declared, with(route("example.com", "/"+string(p)+"/"+name, api), func(r *routes.Route) {
 				r.Protocol = p
 				if r.Check = check; check != nil {
-					check.Interval = 100 * time.Millisecond
+					check.Interval = 10 * time.Second // a check that takes longer fails
 				}
 			}))
 		}
 	}
 	declared = append(declared, route("example.com", "/http1", api))
-	w, roots, config := protocolWorld(t, edge.Edge{CheckInterval: fast, AgentInterval: fast}, declared...)
+	w, roots, config := protocolWorld(t, edge.Edge{CheckInterval: 10 * time.Second, AgentInterval: fast}, declared...)
 	for _, b := range config.Backends {
 		if len(b.Servers) == 0 || strings.HasPrefix(b.Name, "nodes.") || b.Protocol == "" {
 			continue
@@ -210,6 +211,9 @@ func TestSilentGRPCStream(t *testing.T) {
 			require.NoError(t, err)
 			send(out, "before")
 			res, err := c.Do(req)
+			if err == nil && res.StatusCode != http.StatusOK {
+				err = errors.Join(errors.New(res.Status), out.Close(), res.Body.Close())
+			}
 			return out, res, err
 		}
 		out, res, err := open()

@@ -153,8 +153,9 @@ func newReloadFleet(t *testing.T) *reloadFleet {
 	table := tableOf(t, route("example.com", "/", weighted{web, 100}, weighted{zero, 0}), route("example.com", "/busy", weighted{busy, 100}))
 	e := edge.Edge{
 		HTTPS:         []haproxycfg.Bind{{Address: "127.0.0.1:" + strconv.Itoa(ports[4]), TLS: &haproxycfg.TLS{Certificates: certs}}},
-		AgentInterval: fast, CheckInterval: fast,
-		Defaults: haproxycfg.Defaults{Client: time.Hour, Timeouts: haproxycfg.Timeouts{Server: time.Hour}}, // streams may be silent
+		AgentInterval: fast, CheckInterval: time.Minute,
+		// Streams may be silent, and the test may answer a check late.
+		Defaults: haproxycfg.Defaults{Client: time.Hour, Timeouts: haproxycfg.Timeouts{Server: time.Hour, Check: time.Minute}},
 		Global:   haproxycfg.Global{Version: configtest.Version(t), StatsSocket: f.stats.Path, StateFile: filepath.Join(f.world.dir, "state")},
 	}
 	f.frontend, f.tlsAddress = "127.0.0.1:"+strconv.Itoa(ports[5]), e.HTTPS[0].Address

@@ -112,6 +112,22 @@ func (w *shiftWorld) newShare(c *client, host string, n int) float64 {
 	return 100 * float64(moved) / float64(n)
 }
 
+// requireShare requires that percent is a share that n random choices with the probability want can
+// have. Another share than these has a probability below 1e-10.
+func requireShare(t *testing.T, n int, want, percent float64) {
+	t.Helper()
+	// The Chernoff bound of the probability is 2*exp(-n*divergence).
+	term := func(x, y float64) float64 {
+		if x == 0 {
+			return 0
+		}
+		return x * math.Log(x/y)
+	}
+	p, q := want/100, percent/100
+	require.Less(t, float64(n)*(term(q, p)+term(1-q, 1-p)), 24.0, "%v%% of %d instead of %v%%", percent, n, want)
+	require.Equal(t, want > 0, percent > 0)
+}
+
 // TestShiftMovesRequests moves a route. The client keeps one connection, and its requests follow
 // each change of the share.
 func TestShiftMovesRequests(t *testing.T) {
@@ -121,14 +137,10 @@ func TestShiftMovesRequests(t *testing.T) {
 	for _, tt := range []struct {
 		percent  float64
 		requests int // many for small shares, because their relative error is large
-	}{{0, 200}, {1, 1600}, {5, 1200}, {25, 400}, {50, 400}, {100, 200}} {
+	}{{0, 200}, {1, 2400}, {5, 1200}, {25, 500}, {50, 500}, {100, 200}} {
 		w.set(edge.Share{Cluster: "new", Points: int(tt.percent * 100)})
 		n := testscale.Of(tt.requests)
-		// The margin is 4.5 standard deviations, so that a random run does not fail.
-		margin := 4.5 * 100 * math.Sqrt(tt.percent/100*(1-tt.percent/100)/float64(n))
-		share := w.newShare(c, "a.example.com", n)
-		require.InDelta(t, tt.percent, share, margin)
-		require.Equal(t, tt.percent > 0, share > 0)
+		requireShare(t, n, tt.percent, w.newShare(c, "a.example.com", n))
 		require.Zero(t, w.newShare(c, "b.example.com", 20), "a route without Shift")
 	}
 	w.set(edge.Share{Cluster: "elsewhere", Points: 10000})
@@ -219,7 +231,7 @@ func TestShiftUnderAgentWeights(t *testing.T) {
 	}, 30*time.Second, time.Millisecond, "the agent lowers the weight")
 	const n = 2000
 	moved, first, second := count(n)
-	require.InDelta(t, n/2, moved, 4.5*math.Sqrt(n/4))
+	requireShare(t, n, 50, 100*moved/n)
 	require.InDelta(t, 1.0/11, first/(first+second), 0.04)
 	light.set("up ready 100%")
 	require.Eventually(t, func() bool {
@@ -227,7 +239,7 @@ func TestShiftUnderAgentWeights(t *testing.T) {
 		return first > second/2
 	}, 30*time.Second, time.Millisecond, "the agent raises the weight")
 	moved, _, _ = count(n)
-	require.InDelta(t, n/2, moved, 4.5*math.Sqrt(n/4))
+	requireShare(t, n, 50, 100*moved/n)
 }
 
 // TestClose closes connections in steps, without a reload and without a failed request.
@@ -248,11 +260,8 @@ func TestClose(t *testing.T) {
 	require.Zero(t, closed(200))
 	for _, percent := range []int{5, 50, 100} {
 		w.do(fmt.Sprintf("set map %s %s %d", w.closeFile, edge.CloseKey, percent*100))
-		n := testscale.Of(300)
-		margin := 4.5 * 100 * math.Sqrt(float64(percent*(100-percent))/1e4/float64(n)) // 4.5 standard deviations
-		share := closed(n)
-		require.InDelta(t, percent, share, margin)
-		require.Positive(t, share)
+		n := testscale.Of(500)
+		requireShare(t, n, float64(percent), closed(n))
 	}
 }
 

@@ -3,6 +3,7 @@ package edge_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"net"
@@ -129,6 +130,8 @@ func (w *world) config(e edge.Edge, table routes.Table) *haproxycfg.Config {
 	e.NodeAgentPort = uint16(w.nodeAgent)
 	e.Global.StatsSocket = w.stats.Path
 	e.Global.Version = configtest.Version(w.t)
+	// If the test answers a check late, because the machine is busy, the server stays up.
+	e.Defaults.Check = cmp.Or(e.Defaults.Check, time.Minute)
 	config, problems := e.Config(table, w.upstreams)
 	require.Empty(w.t, problems)
 	return config
@@ -146,6 +149,7 @@ func (w *world) run(config *haproxycfg.Config) {
 type client struct {
 	t    testing.TB
 	addr string
+	from net.Dialer
 	conn net.Conn
 	in   *bufio.Reader
 }
@@ -174,7 +178,7 @@ func (c *client) do(method, host, path, extra string) *http.Response {
 func (c *client) raw(request string) *http.Response {
 	c.t.Helper()
 	if c.conn == nil {
-		conn, err := net.Dial("tcp", c.addr)
+		conn, err := c.from.Dial("tcp", c.addr)
 		require.NoError(c.t, err)
 		c.conn, c.in = conn, bufio.NewReader(conn)
 	}
@@ -210,7 +214,20 @@ func (w *world) stat(backend, server string) runtimeapi.Stat {
 // eventually waits until want accepts the row of a server.
 func (w *world) eventually(backend, server string, want func(runtimeapi.Stat) bool) {
 	w.t.Helper()
-	require.Eventually(w.t, func() bool { return want(w.stat(backend, server)) }, 30*time.Second, 10*time.Millisecond, "%s/%s", backend, server)
+	poll(w.t, backend+"/"+server, func() bool { return want(w.stat(backend, server)) })
+}
+
+// poll calls ok in the goroutine of the test until it returns true.
+func poll(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(time.Minute)
+	for tick := time.Tick(10 * time.Millisecond); !ok(); {
+		select {
+		case <-tick:
+		case <-deadline:
+			t.Fatalf("not within a minute: %s", what)
+		}
+	}
 }
 
 func mustRead(t testing.TB, r *http.Response) string {
