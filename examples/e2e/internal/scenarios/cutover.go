@@ -5,6 +5,7 @@ package scenarios
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"path/filepath"
 	"time"
@@ -47,9 +48,10 @@ func runCutover(ctx context.Context, s *System, t *traffic, report *scenario.Rep
 		}
 		// The share of the requests that go to eu-2 differs from percent by chance. With this
 		// number of requests, its standard deviation is at most 0.25 percentage points. So a
-		// difference of 1 point, four standard deviations, is practically never chance.
+		// difference of tolerance points, seven standard deviations, is never chance.
+		const tolerance = 1.75
 		p := float64(percent) / 100
-		enough := max(1000, int(160_000*p*(1-p)))
+		enough := max(2500, int(160_000*p*(1-p)))
 		from := time.Now()
 		if _, err := lab.Until(ctx, fmt.Sprintf("%d requests", enough), 90*time.Second, func(context.Context) error {
 			if n := load.Count(from, time.Time{}); n < enough {
@@ -66,8 +68,8 @@ func runCutover(ctx context.Context, s *System, t *traffic, report *scenario.Rep
 			What:     fmt.Sprintf("the route moves to eu-2 by %d%%: it gets %.2f%%", percent, share),
 			Requests: load.Count(from, to), Failed: len(load.Failures(from, to)), Err: load.Err(from, to),
 		}
-		if row.Err == nil && (share < float64(percent)-1 || share > float64(percent)+1) {
-			row.Err = fmt.Errorf("want %d%% ± 1 point", percent)
+		if row.Err == nil && (math.Abs(share-float64(percent)) > tolerance || (share > 0) != (percent > 0)) {
+			row.Err = fmt.Errorf("want %d%% ± %v points, and some if it is not 0%%", percent, tolerance)
 		}
 		report.Add(row)
 	}

@@ -180,12 +180,13 @@ func (f *Fronts) startOn(ctx context.Context, n *lab.Node, policy string, flags 
 // balance starts a TCP balancer in front of targets, and returns its address. The balancer checks
 // each target every second. After two failed checks, it sends no more connections to the target, as
 // the balancers of many clouds do. A check requests the path /ready on the check port of the
-// target. If the check port is 0, the check only connects to the target.
+// target. If the check port is 0, the check only connects to the target. A check fails if it cannot
+// connect within 1 s. The target may take longer for its answer, because the machine may be busy.
 func (f *Fronts) balance(ctx context.Context, algorithm string, targets []target) (string, error) {
 	addr := net.JoinHostPort(f.Balancer.Addr.String(), "80")
 	socket := filepath.Join(f.dir, "balancer.sock")
 	var text bytes.Buffer
-	fmt.Fprintf(&text, "global\n    stats socket %s level admin\ndefaults\n    mode tcp\n    timeout connect 1s\n    timeout client 1m\n    timeout server 1m\n    retries 0\nlisten balancer\n    bind %s\n    balance %s\n", socket, addr, algorithm)
+	fmt.Fprintf(&text, "global\n    stats socket %s level admin\ndefaults\n    mode tcp\n    timeout connect 1s\n    timeout check 5s\n    timeout client 1m\n    timeout server 1m\n    retries 0\nlisten balancer\n    bind %s\n    balance %s\n", socket, addr, algorithm)
 	if len(targets) > 0 && targets[0].check != 0 {
 		text.WriteString("    option httpchk GET /ready\n")
 	}

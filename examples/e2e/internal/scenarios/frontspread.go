@@ -163,6 +163,10 @@ func (f *Fronts) frontRequests(ctx context.Context) (map[string]int, error) {
 	return counts, nil
 }
 
+// With zoneRequests requests, zoneTolerance percentage points are at least seven standard deviations
+// of the share of a zone, so chance alone never causes a larger deviation.
+const zoneRequests, zoneTolerance = 5 * frontRate, 5
+
 // frontZones tests the shares of two zones.
 var frontZones = scenario.Scenario[*Env]{
 	Name:   "frontzones",
@@ -195,7 +199,12 @@ var frontZones = scenario.Scenario[*Env]{
 				return err
 			}
 			from := time.Now()
-			if err := pause(ctx, 4*time.Second); err != nil {
+			if _, err := lab.Until(ctx, "requests", patience, func(context.Context) error {
+				if n := load.Count(from, time.Time{}); n < zoneRequests {
+					return fmt.Errorf("%d so far", n)
+				}
+				return nil
+			}, f.fronts[0].Process); err != nil {
 				return err
 			}
 			to := time.Now()
@@ -206,7 +215,7 @@ var frontZones = scenario.Scenario[*Env]{
 }
 
 // zoneRow returns a row about the requests between from and to. The row fails unless want percent
-// of these requests went to the other zone, with a tolerance of 4 percentage points. It also fails
+// of these requests went to the other zone, with a tolerance of zoneTolerance. It also fails
 // if one of the local pods in up has got more than 1.6 times its usual requests. The usual requests
 // of a pod are its share while all local pods are up.
 func (f *Fronts) zoneRow(load *loadRun, from, to time.Time, up []*lab.Pod, want int) scenario.Row {
@@ -226,7 +235,7 @@ func (f *Fronts) zoneRow(load *loadRun, from, to time.Time, up []*lab.Pod, want 
 	row := f.row(load.Log, from, to, fmt.Sprintf("%d of %d local pods: %.1f%% go to the other zone, %.2f times the usual share to a local pod at most", len(up), frontPods, share, ratio))
 	switch {
 	case row.Err != nil:
-	case share < float64(want)-4 || share > float64(want)+4:
+	case share < float64(want)-zoneTolerance || share > float64(want)+zoneTolerance:
 		row.Err = fmt.Errorf("want %d%% to go to the other zone", want)
 	case ratio > 1.6:
 		row.Err = fmt.Errorf("a local pod gets too much: %v", counts)
