@@ -99,7 +99,7 @@ func (k Checker) Version(ctx context.Context) (haproxycfg.Version, error) {
 	out := &limitedBuffer{max: maxCheckOutput}
 	cmd := exec.CommandContext(ctx, binary, "-v")
 	cmd.Stdout = out
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = 5 * time.Second
 	err := cmd.Run()
 	if ctx.Err() != nil {
 		err = ctx.Err()
@@ -122,7 +122,7 @@ func (k Checker) checkFiles(ctx context.Context, dir string, files []haproxycfg.
 	out := &limitedBuffer{max: maxCheckOutput}
 	cmd := exec.CommandContext(ctx, binary, "-c", "-f", filepath.Join(dir, configFile))
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = 5 * time.Second
 	err := cmd.Run()
 	if ctx.Err() != nil {
 		return fmt.Errorf("deploy: check with %s: %w", binary, ctx.Err())

@@ -196,7 +196,7 @@ func TestCheckOfAConfig(t *testing.T) {
 
 func TestCheckEndsInTime(t *testing.T) {
 	slow := filepath.Join(t.TempDir(), "haproxy")
-	require.NoError(t, os.WriteFile(slow, []byte("#!/bin/sh\nexec sleep 60\n"), 0o700))
+	haproxytest.Script(t, slow, "#!/bin/sh\nexec sleep 60\n")
 	err := Checker{Haproxy: slow, Timeout: 50 * time.Millisecond}.Check(t.Context(), valid(t, &haproxycfg.Config{}))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
@@ -210,7 +210,7 @@ func TestCheckWithoutBinary(t *testing.T) {
 
 func TestCheckBoundsTheOutput(t *testing.T) {
 	loud := filepath.Join(t.TempDir(), "haproxy")
-	require.NoError(t, os.WriteFile(loud, []byte("#!/bin/sh\nhead -c 3000000 /dev/zero | tr '\\0' x\nexit 1\n"), 0o700))
+	haproxytest.Script(t, loud, "#!/bin/sh\nhead -c 3000000 /dev/zero | tr '\\0' x\nexit 1\n")
 	var refused *CheckError
 	require.ErrorAs(t, Checker{Haproxy: loud}.Check(t.Context(), valid(t, &haproxycfg.Config{})), &refused)
 	require.Equal(t, maxCheckOutput, len(refused.Output)) //nolint:testifylint // Len would print it
@@ -220,7 +220,7 @@ func TestCheckBoundsTheOutput(t *testing.T) {
 func TestVersionFollowsTheBinary(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "haproxy")
 	replace := func(script string) {
-		require.NoError(t, os.WriteFile(binary+".new", []byte("#!/bin/sh\n"+script+"\n"), 0o700))
+		haproxytest.Script(t, binary+".new", "#!/bin/sh\n"+script+"\n")
 		require.NoError(t, os.Rename(binary+".new", binary))
 	}
 	version := Checker{Haproxy: binary}.Version

@@ -51,7 +51,7 @@ func startSite(t *testing.T, first func(*site) *haproxycfg.Config) *site {
 			t.Logf("haproxy printed:\n%s", s.proc.Output())
 		}
 	})
-	s.conf.Reload = Reloader{Master: s.master(), StateFile: s.stateFile(), Timeout: 20 * time.Second}.Reload
+	s.conf.Reload = Reloader{Master: s.master(), StateFile: s.stateFile(), Timeout: time.Minute}.Reload
 	return s
 }
 

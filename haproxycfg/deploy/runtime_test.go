@@ -64,7 +64,7 @@ func eachLiveSite(t *testing.T, first []haproxycfg.Server, test func(*testing.T,
 			require.NoError(t, err)
 			t.Cleanup(s.proc.Stop)
 			s.conf.Reload = Reloader{
-				Master: master, StateFile: s.stateFile(), Config: filepath.Join(s.conf.Path, configFile), Timeout: 20 * time.Second,
+				Master: master, StateFile: s.stateFile(), Config: filepath.Join(s.conf.Path, configFile), Timeout: time.Minute,
 			}.Reload
 			s.conf.Runtime = &Runtime{Stats: s.stats, Master: master, Changed: func(c RuntimeChange) { s.changes = append(s.changes, c) }}
 			test(t, s)
@@ -141,7 +141,7 @@ func (s *liveSite) eventuallyServers(t *testing.T, names ...string) {
 		for _, name := range names {
 			require.True(c, got[name])
 		}
-	}, 20*time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 }
 
 func (s *liveSite) do(t *testing.T, format string, args ...any) string {
@@ -182,7 +182,7 @@ func TestRuntimeChangesServersWithoutAReload(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, plan.Reloads())
 		s.apply(t, true, other)
-		require.Eventually(t, func() bool { return s.worker(t) != worker }, 20*time.Second, 20*time.Millisecond)
+		require.Eventually(t, func() bool { return s.worker(t) != worker }, time.Minute, 20*time.Millisecond)
 		s.eventuallyServers(t, "a", "c")
 		require.Equal(t, "defaults has changed", s.changes[len(s.changes)-1].Reload)
 		s.apply(t, false, other)
@@ -350,7 +350,7 @@ func TestRuntimeReloads(t *testing.T) {
 			require.True(t, slices.ContainsFunc(s.changes, func(c RuntimeChange) bool {
 				return c.Reload == "server web/s4: HAProxy 2.6 cannot add and delete servers safely"
 			}), "%+v", s.changes)
-			require.Eventually(t, func() bool { return s.worker(t) != worker }, 20*time.Second, 20*time.Millisecond)
+			require.Eventually(t, func() bool { return s.worker(t) != worker }, time.Minute, 20*time.Millisecond)
 		}
 		s.eventuallyServers(t, names...)
 
@@ -362,7 +362,7 @@ func TestRuntimeReloads(t *testing.T) {
 		s.conf.Runtime.MaxReplaced = 2
 		worker = s.worker(t)
 		s.apply(t, true, s.config(checked...))
-		require.Eventually(t, func() bool { return s.worker(t) != worker }, 20*time.Second, 20*time.Millisecond)
+		require.Eventually(t, func() bool { return s.worker(t) != worker }, time.Minute, 20*time.Millisecond)
 		s.conf.Runtime.MaxReplaced = 0
 		worker = s.worker(t)
 		s.apply(t, true, s.config(servers...))
@@ -385,7 +385,7 @@ func TestRuntimeReloadsAfterAFailure(t *testing.T) {
 		worker := s.worker(t)
 		s.apply(t, true, c)
 		require.Contains(t, s.changes[0].Reload, `HAProxy answers "Permission denied"`)
-		require.Eventually(t, func() bool { return s.worker(t) != worker }, 20*time.Second, 20*time.Millisecond)
+		require.Eventually(t, func() bool { return s.worker(t) != worker }, time.Minute, 20*time.Millisecond)
 		s.eventuallyServers(t, "a", "b")
 	})
 }

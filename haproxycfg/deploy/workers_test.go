@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -165,7 +166,7 @@ func TestEndOldestWithAStuckWorker(t *testing.T) {
 	x.reload(t, 2)
 	old := x.old(t)
 	require.Len(t, old, 2)
-	require.NoError(t, syscall.Kill(old[0], syscall.SIGSTOP))
+	suspend(t, old[0])
 	x.workers.Timeout = 12 * time.Second // EndOldest spends a third of it on counting the streams
 	ended, err := x.workers.EndOldest(t.Context())
 	require.NoError(t, err)
@@ -180,6 +181,25 @@ func TestEndOldestWithAStuckWorker(t *testing.T) {
 	<-stuck // the commands that the worker reads now may end it
 }
 
+// suspend stops a process by a signal. On Linux, it waits until all threads of the process have
+// stopped: on a busy machine, some threads continue for a while after the signal.
+func suspend(t *testing.T, pid int) {
+	t.Helper()
+	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	require.Eventually(t, func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		require.NoError(t, err)
+		for _, file := range threads {
+			stat, err := os.ReadFile(file)
+			_, state, _ := strings.Cut(string(stat), ") ")
+			if err != nil || !strings.HasPrefix(state, "T") {
+				return false
+			}
+		}
+		return true
+	}, time.Minute, time.Millisecond)
+}
+
 // TestRefusedReloadLeavesTheServingWorker: after a refused reload, the master of HAProxy 2.6 lists
 // the serving worker as an old one. EndOldest must not end it.
 func TestRefusedReloadLeavesTheServingWorker(t *testing.T) {
@@ -190,7 +210,7 @@ func TestRefusedReloadLeavesTheServingWorker(t *testing.T) {
 	defer taken.Close()
 	bad := x.config(1)
 	bad.Frontends[0].Binds = append(bad.Frontends[0].Binds, haproxycfg.Bind{Address: taken.Addr().String()})
-	x.conf.Reload = Reloader{Master: x.workers.Master, Timeout: 20 * time.Second}.Reload
+	x.conf.Reload = Reloader{Master: x.workers.Master, Timeout: time.Minute}.Reload
 	reload := x.conf.Reload
 	refused := 0
 	x.conf.Reload = func(ctx context.Context) error {
@@ -223,7 +243,11 @@ func TestEndOldestReportsWhatHAProxyAnswers(t *testing.T) {
 	old, err := w.Old(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []int{11523, 11530}, old)
-	_, err = w.EndOldest(t.Context())
+	// On a busy machine, the answer may come after the time for one command, which is a third of Timeout.
+	require.Eventually(t, func() bool {
+		_, err = w.EndOldest(t.Context())
+		return strings.Contains(fmt.Sprint(err), "@!11523: HAProxy answers")
+	}, time.Minute, time.Millisecond)
 	require.ErrorContains(t, err, "old worker 11523 does not end: runtimeapi: end of worker @!11523: HAProxy answers \"Permission denied\"")
 	require.ErrorContains(t, err, "old worker 11530")
 

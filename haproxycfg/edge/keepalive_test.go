@@ -40,7 +40,7 @@ func TestReloadKeepsIdleConnections(t *testing.T) {
 	haproxytest.StartMaster(t, w.dir, string(files[len(files)-1].Data))
 	reload := deploy.Reloader{
 		Master:  runtimeapi.Socket{Path: filepath.Join(w.dir, haproxytest.MasterSocket)},
-		Timeout: 20 * time.Second,
+		Timeout: time.Minute,
 	}.Reload
 
 	var clients []*client

@@ -177,7 +177,7 @@ func newReloadFleet(t *testing.T) *reloadFleet {
 	haproxytest.StartMaster(t, f.world.dir, string(text))
 	f.workers.Master = runtimeapi.Socket{Path: filepath.Join(f.world.dir, haproxytest.MasterSocket)}
 	f.dir.Reload = deploy.Reloader{
-		Master: f.workers.Master, StateFile: e.Global.StateFile, Timeout: 20 * time.Second,
+		Master: f.workers.Master, StateFile: e.Global.StateFile, Timeout: time.Minute,
 		Config: filepath.Join(f.world.dir, haproxytest.ConfigFile), Warned: func(err error) { t.Errorf("redirect: %v", err) },
 	}.Reload
 

@@ -183,9 +183,9 @@ func (m *Machine) Run(ctx context.Context, argv ...string) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, m.lab.lookPath(argv[0]), argv[1:]...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	// After the end of the child, wait at most a second for the output pipes: a grandchild may keep
-	// them open.
-	cmd.WaitDelay = time.Second
+	// After the end of the child, wait at most 10 s for the output pipes: a grandchild may keep them
+	// open.
+	cmd.WaitDelay = 10 * time.Second
 	if err := m.Do(cmd.Start); err != nil {
 		return "", fmt.Errorf("lab: %s on %s: %w", argv[0], m.Name, err)
 	}
