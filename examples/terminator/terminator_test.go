@@ -111,7 +111,8 @@ func (w *world) report() kube.Report {
 func TestOnceWritesAllFiles(t *testing.T) {
 	w := newWorld(t)
 	code, stdout, stderr := w.run("-once", "-haproxy", w.haproxy(),
-		"-dns-origin", "example.com", "-dns-address", "192.0.2.1", "-cdn-origin", "edge.example.net", "-terminators", "3")
+		"-dns-origin", "example.com", "-dns-address", "192.0.2.1", "-cdn-origin", "edge.example.net", "-terminators", "3",
+		"-dns-endpoints", "dns/edge-eu", "-dns-set-id", "eu", "-dns-weight", "60")
 	require.Equal(t, cli.ExitOK, code, stderr)
 	require.Contains(t, stdout, "written")
 	require.Empty(t, stderr)
@@ -129,6 +130,10 @@ func TestOnceWritesAllFiles(t *testing.T) {
 	}
 	require.Contains(t, w.read("out/dns.zone"), "api.example.com.\t")
 	require.Contains(t, w.read("out/cdn.json"), `"edge.example.net"`)
+	endpoints := w.read("out/dns-endpoints.yaml")
+	require.Contains(t, endpoints, "  name: edge-eu\n  namespace: dns\n")
+	require.Contains(t, endpoints, "- dnsName: api.example.com\n")
+	require.Contains(t, endpoints, `[{name: aws/weight, value: "60"}]`)
 
 	report := w.report()
 	require.Len(t, report.Services, 2)
@@ -454,6 +459,10 @@ func TestFailures(t *testing.T) {
 		{"address of the zone", []string{"-once", "-dns-address", "here"}, cli.ExitUsage, "-dns-address"},
 		{"origin of the zone", []string{"-once", "-dns-origin", "*.example.com", "-dns-address", "192.0.2.1"}, cli.ExitUsage, `origin: "*.example.com"`},
 		{"zone of no addresses", []string{"-once", "-dns-origin", "example.com"}, cli.ExitUsage, "neither addresses nor a target name given"},
+		{"objects without a zone", []string{"-once", "-dns-endpoints", "dns/edge"}, cli.ExitUsage, "-dns-endpoints needs -dns-origin"},
+		{"name of the objects", []string{"-once", "-dns-endpoints", "edge", "-dns-origin", "example.com", "-dns-address", "192.0.2.1"}, cli.ExitUsage, `-dns-endpoints: "edge": want NAMESPACE/NAME`},
+		{"weight of no set", []string{"-once", "-dns-endpoints", "dns/edge", "-dns-weight", "1", "-dns-origin", "example.com", "-dns-address", "192.0.2.1"}, cli.ExitUsage, "a weight needs a set identifier"},
+		{"weight of no objects", []string{"-once", "-dns-weight", "1"}, cli.ExitUsage, "-dns-set-id and -dns-weight need -dns-endpoints"},
 		{"origin of the CDN", []string{"-once", "-cdn-origin", "https://edge.example.com"}, cli.ExitUsage, `-cdn-origin: routes: cdn: origin: "https://edge.example.com" is not a host name: slash (a host has neither a scheme nor a path)`},
 		{"certificates", []string{"-once", "-https", ":443"}, cli.ExitUsage, "-https needs -certificates"},
 		{"no file of certificates", []string{"-once", "-https", ":443", "-certificates", "/no/such.pem"}, cli.ExitFailed, "/no/such.pem"},

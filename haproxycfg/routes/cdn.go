@@ -60,7 +60,7 @@ type cdnBehaviour struct {
 // "exact" describe. In a pattern, "*" matches any bytes. If no behaviour matches a path, no service
 // serves the path, so the CDN need not forward such requests. The CDN must send the Host header of
 // the viewer to the origin, because the terminators route by this header. Equal input gives equal
-// bytes.
+// bytes. The file cdn.schema.json in the directory of this package is the JSON schema of the output.
 //
 // If the options are invalid, or if Origin is a host of the table, AppendCDN returns an error and
 // dst unchanged. CDNOptions.Publishable returns the table without the host Origin.

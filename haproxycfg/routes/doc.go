@@ -11,7 +11,7 @@
 //
 // Parse makes a Table from a file. Merge joins the tables of several files. New makes a Table from
 // Go values. Every Table is in normal form. Equal declarations give equal tables, and AppendYAML,
-// AppendZone and AppendCDN write equal bytes for equal tables.
+// AppendZone, AppendDNSEndpoints and AppendCDN write equal bytes for equal tables.
 //
 //	table, problems := routes.Parse("edge.yaml", data)
 //	for _, p := range problems {

@@ -59,28 +59,58 @@ func AppendZone(dst []byte, t Table, o ZoneOptions) ([]byte, error) {
 	if err != nil {
 		return dst, fmt.Errorf("routes: zone: %w", err)
 	}
-	out := dst
+	sets, err := z.recordSets(t)
+	if err != nil {
+		return dst, fmt.Errorf("routes: zone: %w", err)
+	}
+	for _, set := range sets {
+		for _, data := range set.data {
+			if set.kind == "CNAME" {
+				data += "."
+			}
+			dst = z.record(dst, set.host, set.kind, data)
+		}
+	}
+	return dst, nil
+}
+
+// recordSet contains the records of one name and type. The names in data have no final dot.
+type recordSet struct {
+	host, kind string
+	data       []string
+}
+
+// recordSets returns the records of the table's hosts in the zone, sorted by name. For each name, A
+// comes before AAAA.
+func (z zone) recordSets(t Table) (sets []recordSet, err error) {
 	for _, host := range z.hosts(t) {
 		switch {
 		case z.alias(host) && host == z.target:
-			return dst, fmt.Errorf("routes: zone: %s would be an alias of itself", host)
+			return nil, fmt.Errorf("%s would be an alias of itself", host)
 		case z.alias(host):
-			out = z.record(out, host, "CNAME", z.target+".")
+			sets = append(sets, recordSet{host, "CNAME", []string{z.target}})
 			continue
 		case len(z.addrs) == 0:
-			return dst, fmt.Errorf("routes: zone: %s is the origin, which cannot be an alias: give Addrs too", host)
+			return nil, fmt.Errorf("%s is the origin, which cannot be an alias: give Addrs too", host)
 		case hasUnderscore(host):
-			return dst, fmt.Errorf("routes: zone: %s: %s: give Target", host, errUnderscore)
+			return nil, fmt.Errorf("%s: %s: give Target", host, errUnderscore)
 		}
+		var v4, v6 []string
 		for _, a := range z.addrs {
-			kind := "A"
 			if a.Is6() {
-				kind = "AAAA"
+				v6 = append(v6, a.String())
+			} else {
+				v4 = append(v4, a.String())
 			}
-			out = z.record(out, host, kind, a.String())
+		}
+		if len(v4) > 0 {
+			sets = append(sets, recordSet{host, "A", v4})
+		}
+		if len(v6) > 0 {
+			sets = append(sets, recordSet{host, "AAAA", v6})
 		}
 	}
-	return out, nil
+	return sets, nil
 }
 
 // Publishable returns the table without the hosts for which AppendZone would fail, and a problem

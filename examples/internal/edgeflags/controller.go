@@ -35,13 +35,25 @@ func (s *Settings) Controller(dir *deploy.Dir, warned func([]deploy.Diagnostic))
 	return c
 }
 
-// files returns the additional output files: dns.zone if -dns-origin is set, and cdn.json if
-// -cdn-origin is set.
+// files returns the additional output files: dns.zone if -dns-origin is set, dns-endpoints.yaml if
+// -dns-endpoints is set too, and cdn.json if -cdn-origin is set.
 func (s *Settings) files() (files []controller.File) {
 	if s.Zone.Origin != "" {
 		files = append(files, controller.File{
 			Name: "dns.zone", Select: s.Zone.Publishable,
 			Append: func(dst []byte, t routes.Table) ([]byte, error) { return routes.AppendZone(dst, t, s.Zone) },
+		})
+	}
+	if s.DNSEndpoints.Name != "" {
+		files = append(files, controller.File{
+			// The problems of Select are already in the report, because dns.zone has the same records.
+			Name: "dns-endpoints.yaml", Select: func(t routes.Table) (routes.Table, []routes.Problem) {
+				t, _ = s.Zone.Publishable(t)
+				return t, nil
+			},
+			Append: func(dst []byte, t routes.Table) ([]byte, error) {
+				return routes.AppendDNSEndpoints(dst, t, s.Zone, s.DNSEndpoints)
+			},
 		})
 	}
 	if s.CDN.Origin != "" {

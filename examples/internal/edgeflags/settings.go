@@ -39,6 +39,8 @@ type Settings struct {
 	Builder kube.Builder
 	Zone    routes.ZoneOptions // without Origin there is no dns.Zone
 	CDN     routes.CDNOptions  // without Origin there is no cdn.json
+	// DNSEndpoints without a Name means no dns-endpoints.yaml.
+	DNSEndpoints routes.DNSEndpointOptions
 
 	// Values of Resolve.
 	Clusters  []kubeconn.Cluster
@@ -53,6 +55,7 @@ type texts struct {
 	excludeLabels, excludeTaints              cli.Strings
 	maxChange, fileShare                      string
 	identity, nodeHealth, certs, log          string
+	dnsEndpoints                              string
 	nodeAgentPort                             int
 	redirect                                  bool
 }
@@ -119,6 +122,10 @@ func (s *Settings) Register(fs *flag.FlagSet) {
 	fs.StringVar(&s.Zone.Origin, "dns-origin", "", "`zone` to write dns.Zone for, such as example.com")
 	fs.Var(&f.dnsAddrs, "dns-address", "`address` of a terminator for dns.Zone; may be given several times")
 	fs.StringVar(&s.Zone.Target, "dns-target", "", "`name` of the terminators that the records of dns.Zone point to, instead of addresses")
+	fs.StringVar(&f.dnsEndpoints, "dns-endpoints", "", "`NAMESPACE/NAME` of objects for external-dns, to write dns-endpoints.yaml with the records of dns.zone; needs -dns-origin")
+	fs.IntVar(&s.DNSEndpoints.Objects, "dns-objects", 1, "`number` of objects in dns-endpoints.yaml; an API server refuses an object with more than about 6,000 hosts")
+	fs.StringVar(&s.DNSEndpoints.SetIdentifier, "dns-set-id", "", "`name` of this edge among the edges that share the hosts; makes the records of dns-endpoints.yaml weighted records of Route 53")
+	fs.IntVar(&s.DNSEndpoints.Weight, "dns-weight", 0, "`weight` of the records of this edge, 0 to 255, relative to the other edges; 0 means no answers; needs -dns-set-id")
 	fs.StringVar(&s.CDN.Origin, "cdn-origin", "", "`name` of the terminators to write cdn.json with")
 }
 
@@ -227,10 +234,35 @@ func (s *Settings) resolveFiles() error {
 			return fmt.Errorf("-dns-origin, -dns-address and -dns-target: %w", err)
 		}
 	}
+	if err := s.resolveDNSEndpoints(); err != nil {
+		return err
+	}
 	if s.CDN.Origin != "" {
 		if _, err := routes.AppendCDN(nil, routes.Table{}, s.CDN); err != nil {
 			return fmt.Errorf("-cdn-origin: %w", err)
 		}
+	}
+	return nil
+}
+
+// resolveDNSEndpoints checks the flags for dns-endpoints.yaml.
+func (s *Settings) resolveDNSEndpoints() error {
+	o := &s.DNSEndpoints
+	if s.text.dnsEndpoints == "" {
+		if o.SetIdentifier != "" || o.Weight != 0 {
+			return errors.New("-dns-set-id and -dns-weight need -dns-endpoints")
+		}
+		return nil
+	}
+	if s.Zone.Origin == "" {
+		return errors.New("-dns-endpoints needs -dns-origin")
+	}
+	var ok bool
+	if o.Namespace, o.Name, ok = strings.Cut(s.text.dnsEndpoints, "/"); !ok {
+		return fmt.Errorf("-dns-endpoints: %q: want NAMESPACE/NAME", s.text.dnsEndpoints)
+	}
+	if _, err := routes.AppendDNSEndpoints(nil, routes.Table{}, s.Zone, *o); err != nil {
+		return fmt.Errorf("-dns-endpoints, -dns-objects, -dns-set-id and -dns-weight: %w", err)
 	}
 	return nil
 }

@@ -1,0 +1,160 @@
+package routes
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"regexp"
+	"strconv"
+)
+
+// MaxDNSWeight is the largest weight that Route 53 accepts.
+const MaxDNSWeight = 255
+
+// MaxDNSObjects is the largest DNSEndpointOptions.Objects.
+const MaxDNSObjects = 1000
+
+// DNSEndpointOptions are the settings of AppendDNSEndpoints.
+type DNSEndpointOptions struct {
+	// Namespace and Name are the namespace and the name of the object. If there are several objects,
+	// Name is the part of their names before the number.
+	Namespace, Name string
+	// Objects is the number of objects, at most MaxDNSObjects; 0 means 1. A host is always in the same
+	// object while Objects stays the same. An API server refuses an object that is larger than about
+	// 1.5 MiB, which has about 6,000 hosts.
+	Objects int
+	// SetIdentifier makes the records weighted: it names this edge among the edges that have records
+	// of the same hosts. It has at most 128
+	// printable ASCII characters, without spaces, double quotes and backslashes. If SetIdentifier is empty, the records are
+	// not weighted, and Weight must be 0.
+	SetIdentifier string
+	// Weight is the share of the answers that contain the records of this edge, from 0 to
+	// MaxDNSWeight, relative to the weights of the other edges. 0 means no answers. If the weights of
+	// all edges are 0, Route 53 uses all edges alike.
+	Weight int
+}
+
+// AppendDNSEndpoints appends DNSEndpoint objects of external-dns (externaldns.k8s.io/v1alpha1) as
+// YAML documents. The objects have the same records as AppendZone writes with the options zone:
+//
+//	---
+//	apiVersion: externaldns.k8s.io/v1alpha1
+//	kind: DNSEndpoint
+//	metadata:
+//	  name: edge-eu
+//	  namespace: dns
+//	  labels: {app.kubernetes.io/managed-by: headgate}
+//	spec:
+//	  endpoints:
+//	  - dnsName: api.example.com
+//	    recordType: A
+//	    recordTTL: 300
+//	    targets: [192.0.2.1]
+//	    setIdentifier: eu
+//	    providerSpecific: [{name: aws/weight, value: "60"}]
+//
+// With a SetIdentifier, the records are weighted records of Route 53: external-dns reads the weight
+// from the property aws/weight. Other providers of external-dns ignore this property. Each edge
+// writes objects of its own, with the same zone, its own SetIdentifier, Weight and addresses, and
+// another Name if the objects are in the same cluster.
+//
+// A weight decides only the answers to new lookups. Clients and proxies keep their connections, and
+// resolvers and clients keep an answer for the TTL and often longer. So traffic follows a new
+// weight slowly, and a weight of 0 does not end traffic.
+//
+// AppendDNSEndpoints writes all objects, also those without records, so that a removed host
+// disappears from its object. Equal input gives equal bytes. If the options are invalid, or if
+// AppendZone would fail, it returns an error and dst unchanged.
+func AppendDNSEndpoints(dst []byte, t Table, zone ZoneOptions, o DNSEndpointOptions) ([]byte, error) {
+	if err := o.validate(); err != nil {
+		return dst, fmt.Errorf("routes: dns endpoints: %w", err)
+	}
+	z, err := zone.resolve()
+	if err != nil {
+		return dst, fmt.Errorf("routes: dns endpoints: %w", err)
+	}
+	sets, err := z.recordSets(t)
+	if err != nil {
+		return dst, fmt.Errorf("routes: dns endpoints: %w", err)
+	}
+	objects := make([][]byte, max(o.Objects, 1))
+	for _, set := range sets {
+		i := bucket(set.host, len(objects))
+		objects[i] = o.appendRecord(objects[i], set, z.ttl)
+	}
+	for i, records := range objects {
+		dst = o.appendHead(dst, i, len(objects))
+		if len(records) == 0 {
+			dst = append(dst, "  endpoints: []\n"...)
+			continue
+		}
+		dst = append(append(dst, "  endpoints:\n"...), records...)
+	}
+	return dst, nil
+}
+
+// appendHead appends object i of n, as far as the key spec.
+func (o DNSEndpointOptions) appendHead(dst []byte, i, n int) []byte {
+	name := o.Name
+	if n > 1 {
+		name += "-" + strconv.Itoa(i)
+	}
+	dst = append(dst, "---\napiVersion: externaldns.k8s.io/v1alpha1\nkind: DNSEndpoint\nmetadata:\n"...)
+	dst = appendField(dst, "  name: ", name)
+	dst = appendField(dst, "  namespace: ", o.Namespace)
+	return append(dst, "  labels: {app.kubernetes.io/managed-by: headgate}\nspec:\n"...)
+}
+
+func (o DNSEndpointOptions) appendRecord(dst []byte, set recordSet, ttl int64) []byte {
+	dst = appendField(dst, "  - dnsName: ", set.host)
+	dst = append(append(dst, "    recordType: "...), set.kind...)
+	dst = strconv.AppendInt(append(dst, "\n    recordTTL: "...), ttl, 10)
+	dst = append(dst, "\n    targets: ["...)
+	for i, target := range set.data {
+		if i > 0 {
+			dst = append(dst, ", "...)
+		}
+		dst = appendScalar(dst, target)
+	}
+	dst = append(dst, "]\n"...)
+	if o.SetIdentifier != "" {
+		dst = appendField(dst, "    setIdentifier: ", o.SetIdentifier)
+		dst = strconv.AppendInt(append(dst, "    providerSpecific: [{name: aws/weight, value: \""...), int64(o.Weight), 10)
+		dst = append(dst, "\"}]\n"...)
+	}
+	return dst
+}
+
+// bucket returns the index of the object of a host. It does not depend on the other hosts. If it did,
+// a new host could move another host from one object to the next. While kubectl applies one object
+// after the other, the moved host would be in no object, and external-dns would delete its records.
+func bucket(host string, n int) int {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(host))
+	return int(h.Sum32() % uint32(n))
+}
+
+var (
+	dnsLabel     = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	dnsSubdomain = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+	// setIdentifier leaves out the characters that YAML needs to escape in quotes, and spaces.
+	setIdentifier = regexp.MustCompile(`^[!#-\[\]-~]{0,128}$`)
+)
+
+func (o DNSEndpointOptions) validate() error {
+	switch {
+	case !dnsLabel.MatchString(o.Namespace):
+		return fmt.Errorf("namespace: %q is not the name of a namespace", o.Namespace)
+	case !dnsSubdomain.MatchString(o.Name) || len(o.Name) > 240: // the number follows
+		return fmt.Errorf("name: %q is not the name of an object of at most 240 characters", o.Name)
+	case o.Objects < 0 || o.Objects > MaxDNSObjects:
+		return fmt.Errorf("the number of objects %d is not from 1 to %d", o.Objects, MaxDNSObjects)
+	case !setIdentifier.MatchString(o.SetIdentifier):
+		return fmt.Errorf("set identifier: %q is not 1 to 128 printable ASCII characters without spaces, quotes and backslashes", o.SetIdentifier)
+	case o.SetIdentifier == "" && o.Weight != 0:
+		return errors.New("a weight needs a set identifier")
+	case o.Weight < 0 || o.Weight > MaxDNSWeight:
+		return fmt.Errorf("the weight %d is not from 0 to %d", o.Weight, MaxDNSWeight)
+	}
+	return nil
+}
