@@ -127,6 +127,7 @@
 //	TLVs that are malformed       a close, and ErrProxyHeader; ignored after LOCAL and UNSPEC
 //
 // With ProxyOut 2, the upstream gets the TLVs of the incoming header, without its CRC32C.
+// ProxyAuthority and ProxyALPN add the host and the application protocol of the client as TLVs.
 //
 // # Empty lines before a request
 //

@@ -273,9 +273,9 @@ func (p *proxyInfo) passedThrough(id string) bool {
 }
 
 // formatProxy returns the PROXY header for an upstream. A header of version 2 also contains the
-// TLVs of the incoming header and the ID of this Server. The argument in is the incoming header, or
-// nil.
-func formatProxy(version int, source, destination netip.AddrPort, in *proxyInfo, id string) ([]byte, error) {
+// TLVs of the incoming header, the TLVs of the client and the ID of this Server. The argument in is
+// the incoming header, or nil.
+func formatProxy(version int, source, destination netip.AddrPort, in *proxyInfo, client clientTLVs, id string) ([]byte, error) {
 	h := proxyproto.HeaderProxyFromAddrs(byte(version), tcpAddr(source), tcpAddr(destination))
 	if version == 2 {
 		var tlvs []proxyproto.TLV
@@ -286,6 +286,7 @@ func formatProxy(version int, source, destination netip.AddrPort, in *proxyInfo,
 				}
 			}
 		}
+		tlvs = client.appendTo(tlvs)
 		tlvs = append(tlvs, proxyproto.TLV{Type: instanceTLV, Value: []byte(instanceMark + id)})
 		if err := h.SetTLVs(tlvs); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrProxyHeader, err)

@@ -166,7 +166,7 @@ func TestFormatProxy(t *testing.T) {
 		"none":  {netip.AddrPort{}, v4b, "PROXY UNKNOWN\r\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b, err := formatProxy(1, tt.source, tt.dst, nil, "me")
+			b, err := formatProxy(1, tt.source, tt.dst, nil, clientTLVs{}, "me")
 			require.NoError(t, err)
 			require.Equal(t, tt.want, string(b))
 
@@ -176,7 +176,7 @@ func TestFormatProxy(t *testing.T) {
 				{Type: proxyproto.PP2_TYPE_AUTHORITY, Value: []byte("a.example")},
 				{Type: proxyproto.PP2_TYPE_CRC32C, Value: []byte{1, 2, 3, 4}},
 			}}
-			b, err = formatProxy(2, tt.source, tt.dst, in, "me")
+			b, err = formatProxy(2, tt.source, tt.dst, in, clientTLVs{}, "me")
 			require.NoError(t, err)
 			n, err := proxyLen(b)
 			require.NoError(t, err)
@@ -196,7 +196,7 @@ func TestFormatProxy(t *testing.T) {
 	// header is too long.
 	in := &proxyInfo{}
 	for i := 0; ; i++ {
-		b, err := formatProxy(2, v4, v4b, in, strings.Repeat("x", 16))
+		b, err := formatProxy(2, v4, v4b, in, clientTLVs{authority: "a.example"}, strings.Repeat("x", 16))
 		if err != nil {
 			require.ErrorIs(t, err, ErrLoop)
 			require.Greater(t, i, 50)

@@ -110,6 +110,19 @@ type Server struct {
 	// version 2 has the TLVs of the incoming header and the ID of this Server. If the connection
 	// comes back to this Server, the Server recognises its ID.
 	ProxyOut int
+	// ProxyAuthority adds the TLV AUTHORITY to the PROXY header for upstreams: the host that the client
+	// named, in normal form, at most 253 bytes. A connection that names no host gets no such TLV.
+	// ProxyAuthority needs ProxyOut 2.
+	ProxyAuthority bool
+	// ProxyALPN adds the TLV ALPN to the PROXY header for upstreams, if the Server can determine the
+	// application protocol of the connection: "http/1.1" or "h2c" without TLS, or the protocol that a
+	// TLS client offers, if it offers exactly one and its name is printable ASCII. If a TLS client offers
+	// several protocols, as browsers do, there is no such TLV, because the upstream chooses the
+	// protocol. ProxyALPN needs ProxyOut 2.
+	//
+	// If the incoming PROXY header already has an AUTHORITY or ALPN, the upstream gets this one, and not
+	// a second one.
+	ProxyALPN bool
 
 	// AllowEndpoints, if not empty, are the only networks that the Server connects to.
 	//
@@ -238,6 +251,8 @@ func (s *Server) validate() error {
 		return errors.New("sniproxy: Lookup is required")
 	case s.ProxyOut < 0 || s.ProxyOut > 2:
 		return fmt.Errorf("sniproxy: ProxyOut %d is not 0, 1 or 2", s.ProxyOut)
+	case (s.ProxyAuthority || s.ProxyALPN) && s.ProxyOut != 2:
+		return errors.New("sniproxy: ProxyAuthority and ProxyALPN need ProxyOut 2: a header of version 1 has no TLVs")
 	case s.ProxyRequired && len(s.ProxyFrom) == 0:
 		return errors.New("sniproxy: ProxyRequired without ProxyFrom refuses every connection")
 	case s.HelloTimeout < 0 || s.LookupTimeout < 0 || s.DialTimeout < 0:

@@ -208,9 +208,24 @@ func (s *session) makeProxyHeader() error {
 	if !destination.IsValid() {
 		destination = s.conn.LocalAddr()
 	}
-	header, err := formatProxy(s.srv.ProxyOut, s.clientAddr(), destination, s.proxy(), s.srv.instanceID)
+	header, err := formatProxy(s.srv.ProxyOut, s.clientAddr(), destination, s.proxy(), s.clientTLVs(), s.srv.instanceID)
 	s.ensureRare().proxyHeader = header
 	return err
+}
+
+// clientTLVs returns the facts that Server.ProxyAuthority and Server.ProxyALPN add to the header.
+func (s *session) clientTLVs() (c clientTLVs) {
+	if s.srv.ProxyAuthority {
+		c.authority = s.name
+	}
+	if s.srv.ProxyALPN {
+		var offered []string
+		if s.alpn != nil {
+			offered = *s.alpn
+		}
+		c.alpn = applicationProtocol(s.client.protocol, offered)
+	}
+	return c
 }
 
 // refuse ends the session with an answer that tells the client the reason.

@@ -112,7 +112,8 @@ func newServer(s settings, h *hosts) (*sniproxy.Server, *notFoundPage, error) {
 		MaxHello: s.maxHello, MaxConns: s.maxConns, MaxConnsPerSource: s.perSource, MaxPeeking: s.peeking,
 		MaxConnsPerHost: s.perHost, MaxRatePerHost: s.hostRate,
 		ProxyRequired: s.proxyRequired, DrainSpread: s.drainSpread,
-		ProxyOut: map[string]int{"v1": 1, "v2": 2}[s.proxyOut],
+		ProxyOut:       map[string]int{"v1": 1, "v2": 2}[s.proxyOut],
+		ProxyAuthority: slices.Contains(s.proxyTLVs, "authority"), ProxyALPN: slices.Contains(s.proxyTLVs, "alpn"),
 	}
 	errs := make([]error, 8)
 	errs[0] = setUnknownTLS(srv, s.unknownTLS)

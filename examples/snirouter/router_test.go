@@ -445,6 +445,8 @@ func TestFailures(t *testing.T) {
 		{"bad network", with("-allow", "10.0.0.0/33"), cli.ExitUsage, "-allow: "},
 		{"IPv4 in IPv6", with("-deny", "::ffff:10.0.0.0/104"), cli.ExitUsage, "-deny: "},
 		{"bad version", with("-proxy-protocol-out", "v3"), cli.ExitUsage, "want v1 or v2"},
+		{"unknown TLV", with("-proxy-protocol-out", "v2", "-proxy-protocol-tlv", "unique-id"), cli.ExitUsage, "-proxy-protocol-tlv: want authority or alpn"},
+		{"TLV in version 1", with("-proxy-protocol-out", "v1", "-proxy-protocol-tlv", "alpn"), cli.ExitUsage, "-proxy-protocol-tlv needs -proxy-protocol-out v2"},
 		{"required without networks", with("-proxy-protocol-required"), cli.ExitUsage, "needs -proxy-protocol-in"},
 		{"negative faults", with("-log-faults", "-1"), cli.ExitUsage, "-log-faults must not be negative"},
 		{"bad share", with("-log-sample", "2"), cli.ExitUsage, "want a share"},

@@ -50,6 +50,7 @@ type settings struct {
 	perHost, hostRate                      int
 	proxyIn, trusted, allow, deny, nat64   cli.Strings
 	proxyRequired                          bool
+	proxyTLVs                              cli.Strings
 	proxyOut                               string
 
 	logSample float64
@@ -100,6 +101,7 @@ func register(fs *flag.FlagSet) *settings {
 
 	fs.Var(&s.proxyIn, "proxy-protocol-in", "`network` of proxies that may send a PROXY header, such as 10.0.0.0/8; may be given several times")
 	fs.BoolVar(&s.proxyRequired, "proxy-protocol-required", false, "refuse connections without a PROXY header")
+	fs.Var(&s.proxyTLVs, "proxy-protocol-tlv", "`fact` about the client that a v2 PROXY header for upstreams has: authority, the host that the client named, or alpn, the application protocol if snirouter can determine it; may be given several times")
 	fs.StringVar(&s.proxyOut, "proxy-protocol-out", "", "version of the PROXY header for upstreams, v1 or v2; none if empty")
 	fs.Var(&s.allow, "allow", "`network` that endpoints must be in; may be given several times. Loopback, link-local, documentation, benchmark and own addresses are only allowed by a network within their range")
 	fs.Var(&s.deny, "deny", "`network` that no endpoint may be in; may be given several times")
@@ -141,6 +143,10 @@ func (s *settings) check() error {
 		return errors.New("-log-format: want text or json")
 	case !slices.Contains([]string{"", "v1", "v2"}, s.proxyOut):
 		return errors.New("-proxy-protocol-out: want v1 or v2")
+	case slices.ContainsFunc(s.proxyTLVs, func(name string) bool { return name != "authority" && name != "alpn" }):
+		return errors.New("-proxy-protocol-tlv: want authority or alpn")
+	case len(s.proxyTLVs) > 0 && s.proxyOut != "v2":
+		return errors.New("-proxy-protocol-tlv needs -proxy-protocol-out v2")
 	case s.proxyRequired && len(s.proxyIn) == 0:
 		return errors.New("-proxy-protocol-required needs -proxy-protocol-in")
 	case min(s.drainDelay, s.drainTimeout, s.drainSpread) < 0:

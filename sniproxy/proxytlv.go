@@ -1,0 +1,57 @@
+package sniproxy
+
+import (
+	"slices"
+
+	"github.com/pires/go-proxyproto"
+
+	"github.com/headgate/headgate/sniproxy/peek"
+)
+
+// maxTLV is the greatest length of an AUTHORITY or ALPN TLV that a Server adds. HAProxy keeps at most
+// 255 bytes of an authority, and RFC 7301 gives the name of a protocol at most 255 bytes.
+const maxTLV = 255
+
+// clientTLVs are the facts about a client that a PROXY header of version 2 can contain. The zero
+// value adds nothing.
+type clientTLVs struct {
+	authority string // the host in normal form
+	alpn      string // the one application protocol that the connection can have
+}
+
+// appendTo appends the TLVs. If tlvs already has a TLV of a type, the other proxy that sent this TLV
+// was nearer to the client, so its value stays.
+func (c clientTLVs) appendTo(tlvs []proxyproto.TLV) []proxyproto.TLV {
+	add := func(kind proxyproto.PP2Type, value string) {
+		if value == "" || len(value) > maxTLV || slices.ContainsFunc(tlvs, func(t proxyproto.TLV) bool { return t.Type == kind }) {
+			return
+		}
+		tlvs = append(tlvs, proxyproto.TLV{Type: kind, Value: []byte(value)})
+	}
+	add(proxyproto.PP2_TYPE_AUTHORITY, c.authority)
+	add(proxyproto.PP2_TYPE_ALPN, c.alpn)
+	return tlvs
+}
+
+// applicationProtocol returns the application protocol of a connection, or "" if the Server cannot
+// determine it. Receivers read the ALPN TLV as the protocol in use. If a TLS client offers several
+// protocols, the upstream chooses one of them, so the result is "". The result is also "" if the name
+// contains other characters than printable ASCII: a client chooses the name, and receivers write it
+// to their logs.
+func applicationProtocol(p peek.Protocol, offered []string) string {
+	switch p {
+	case peek.HTTP1:
+		return "http/1.1"
+	case peek.HTTP2:
+		return "h2c" // RFC 9113 section 3.3: prior knowledge, without TLS
+	}
+	if len(offered) != 1 {
+		return ""
+	}
+	for _, c := range []byte(offered[0]) {
+		if c <= ' ' || c > '~' {
+			return ""
+		}
+	}
+	return offered[0]
+}
