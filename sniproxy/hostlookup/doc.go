@@ -18,6 +18,9 @@
 //		// the source cannot answer at the moment
 //	}
 //
+// LookupAll looks up many hosts. The README.md in the directory of this package compares the cache
+// with lua-resty-mlcache.
+//
 // # Three outcomes
 //
 // A lookup returns an endpoint, ErrNotFound, or another error. ErrNotFound means that the source is

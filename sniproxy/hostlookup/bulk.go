@@ -1,0 +1,55 @@
+package hostlookup
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+)
+
+// A Result is what LookupAll found for one host.
+type Result struct {
+	Host   string
+	Answer Answer // if Err is not nil, it has only a Level
+	Err    error
+}
+
+// LookupAll looks up hosts, and returns one Result for each of them, in the same order. It first asks
+// l for the answers that need no waiting, if l is a Peeker. It then makes the other lookups, at most
+// atOnce at the same time; 0 and negative values mean 64, the default of Cache.MaxCalls. If l is a
+// Cache and atOnce is greater than its MaxCalls, the rest of the lookups wait, and can fail with
+// ErrBusy.
+//
+// A failed lookup does not affect the others. When ctx ends, the lookups that wait end, and the
+// lookups that have not begun fail with the error of ctx. So a program can fill a Cache with the
+// hosts that it expects, before it accepts connections.
+func LookupAll(ctx context.Context, l Lookup, hosts []string, atOnce int) []Result {
+	results := make([]Result, len(hosts))
+	var waiting []int // indices of hosts
+	for i, host := range hosts {
+		answer, err := peek(l, host)
+		results[i] = Result{host, answer, err}
+		if errors.Is(err, ErrWouldWait) {
+			waiting = append(waiting, i)
+		}
+	}
+	if atOnce <= 0 {
+		atOnce = 64
+	}
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(atOnce, len(waiting)) {
+		workers.Go(func() {
+			for n := next.Add(1) - 1; n < int64(len(waiting)); n = next.Add(1) - 1 {
+				r := &results[waiting[n]]
+				if err := ctx.Err(); err != nil {
+					r.Answer, r.Err = Answer{}, context.Cause(ctx)
+					continue
+				}
+				r.Answer, r.Err = l.LookupHost(ctx, r.Host)
+			}
+		})
+	}
+	workers.Wait()
+	return results
+}
