@@ -106,9 +106,10 @@ func (l *scarceListener) Accept() (net.Conn, error) {
 	return c, err
 }
 
-// The process has no free descriptor when a client connects. The Server serves this client, because
-// another source has more connections, and loses one. The Server closes a connection whose source
-// has the most itself.
+// The process has no free descriptor when a client connects. Another source has more connections
+// than the source of this client. So the Server closes a connection of the other source, and serves
+// the client. If the source of a new client itself has the most connections, the Server closes the
+// new connection.
 func TestLastDescriptorGoesToTheSmallSource(t *testing.T) {
 	r := newRouter(t, portable, hosts{"a.example": newEcho(t).addr}, func(s *sniproxy.Server) { s.MaxConnsPerSource = 3 })
 	l := &scarceListener{Listener: listenLocal(t)}
