@@ -3,8 +3,8 @@
 // encrypted, but everybody who sees the first packet can derive the keys (RFC 9001 section 5.2).
 //
 // The package does not use sockets or clocks. It only turns bytes into values. A router keeps one
-// Reader for each connection whose hello is incomplete, and keeps the datagrams to pass them on
-// later:
+// Reader for each connection whose hello is incomplete, that is, for each address of a client and
+// destination ID of its first packet. It also keeps the datagrams, to pass them on later:
 //
 //	var r quic.Reader
 //	var held [][]byte
@@ -42,8 +42,8 @@
 // # Datagrams that a Reader ignores
 //
 // Anybody can send a datagram in the name of a client. So a datagram that does not belong to the
-// hello never ends the Reader. Read returns an *Ignored with the reason, and counts the packet.
-// These are the rules:
+// hello does not end the Reader. Read returns an *Ignored with the reason, and counts the packet. The
+// count ends the Reader at MaxPackets, so that nobody makes it work for ever. These are the rules:
 //
 //   - A datagram of less than 1,200 bytes with an Initial packet is ignored, because servers discard
 //     it (RFC 9000 section 14.1).

@@ -16,7 +16,7 @@ const MaxPackets = 64
 // Reader reads the ClientHello of one connection while its datagrams arrive. The zero value accepts
 // MaxPackets packets and a hello of peek.MaxBytes bytes. A Reader is not safe for concurrent use.
 //
-// While the hello is incomplete, a Reader uses at most 6 KiB of memory for keys and for the order of
+// While the hello is incomplete, a Reader uses at most 8 KiB of memory for keys and for the order of
 // pieces, and at most twice the number of bytes of the hello that have arrived.
 type Reader struct {
 	// MaxBytes is the greatest length of the ClientHello in bytes. 0 means peek.MaxBytes (64 KiB),

@@ -369,9 +369,14 @@ func TestMemory(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
+	const pieceLen = 3
 	var datagrams [][]byte
-	for i := range 50 {
-		datagrams = append(datagrams, datagram(v1(uint32(i), crypto(1+1300*i, []byte{1, 2, 3}))))
+	for i := range quic.MaxPieces / 8 {
+		var frames []byte
+		for j := range 8 {
+			frames = append(frames, crypto(1+200*(8*i+j), make([]byte, pieceLen))...)
+		}
+		datagrams = append(datagrams, datagram(v1(uint32(i), frames)))
 	}
 	readers := make([]quic.Reader, 300)
 	before := heap()
@@ -379,6 +384,6 @@ func TestMemory(t *testing.T) {
 		_, err := readAll(t, &readers[i], datagrams...)
 		require.ErrorIs(t, err, peek.ErrNeedMore)
 	}
-	require.Less(t, int(heap()-before)/len(readers), 6<<10)
+	require.Less(t, int(heap()-before)/len(readers), 8<<10+2*pieceLen*quic.MaxPieces)
 	runtime.KeepAlive(readers)
 }
