@@ -181,7 +181,7 @@ func reach(t *testing.T, normal string, table routes.Table, known *hostlookup.Ho
 	config, problems := edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}.Config(table, nil)
 	require.Len(t, problems, 1, "there is no Upstream")
 	require.NoError(t, config.Validate())
-	require.Contains(t, config.Maps[1].Entries, haproxycfg.MapEntry{Key: normal, Value: normal})
+	require.Contains(t, config.Maps[2].Entries, haproxycfg.MapEntry{Key: normal, Value: normal})
 }
 
 // declare returns the table of one declared host, and the normal form.

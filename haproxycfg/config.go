@@ -550,6 +550,13 @@ type Map struct {
 	// of the map then contains a hash of the keys alone, so a new value does not change
 	// haproxy.cfg.
 	Runtime bool
+	// Stable means that a program can replace the entries of the map while HAProxy runs. The file
+	// name of the map then contains a hash of the configuration without its servers, the values of
+	// its variables and the entries of its stable maps. So new entries alone do not change
+	// haproxy.cfg. If something else changes that needs a reload, the file gets another name. So the
+	// new entries come into force together with the new haproxy.cfg. A map is not both Stable and
+	// Runtime.
+	Stable bool
 }
 
 // MapEntry is a line of a map. Key and Value have 1 to 2,000 bytes each, without white space and
@@ -567,6 +574,9 @@ type RenderedFile struct {
 	// Runtime is true if the file belongs to a Map whose field Runtime is true. In the Name of such
 	// a file, HASH is a hash of the keys of the Map, without its values.
 	Runtime bool
+	// Stable is true if the file belongs to a Map whose field Stable is true. In the Name of such a
+	// file, HASH does not depend on Data.
+	Stable bool
 	// Private is true if Data contains a private key. Only HAProxy and the program that writes the
 	// file may read the file.
 	Private bool

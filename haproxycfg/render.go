@@ -17,8 +17,8 @@ const configFile = "haproxy.cfg"
 
 // Render returns the files of the configuration: first the maps, certificates and certificate
 // lists, then haproxy.cfg. Write them in this order. The name of each file but haproxy.cfg contains
-// a hash of its content, so a new file never overwrites a file in use; see Map.Runtime for the
-// exception. The new haproxy.cfg names all new maps and lists, so they come into force together.
+// a hash of its content, so a new file never overwrites a file in use; see Map.Runtime and
+// Map.Stable for the exceptions. The new haproxy.cfg names all new maps and lists, so they come into force together.
 //
 // dir is the directory of the files in the file system of HAProxy. haproxy.cfg contains dir in the
 // paths of the other files. Empty means HAProxy's working directory.
@@ -42,24 +42,70 @@ func (v Valid) Render(dir string) ([]RenderedFile, error) {
 	}
 	files := make([]RenderedFile, 0, len(c.Maps)+1)
 	paths := renderedPaths{maps: make(map[string]string, len(c.Maps))}
+	stable := false
 	for i := range c.Maps {
 		f := c.Maps[i].render()
-		paths.maps[c.Maps[i].Name] = path.Join(dir, f.Name)
+		stable = stable || f.Stable
+		paths.maps[c.Maps[i].Name] = f.Name
 		files = append(files, f)
 	}
 	for i := range c.CertificateLists {
 		l := &c.CertificateLists[i]
 		certs, list, names := l.render()
-		paths.certs = path.Join(dir, certsDir)
-		paths.maps[l.Name] = path.Join(dir, names.Name)
+		paths.certs = certsDir
+		paths.maps[l.Name] = names.Name
 		if paths.lists == nil {
 			paths.lists, paths.hasCertificate = map[string]string{}, map[string]bool{}
 		}
 		paths.hasCertificate[l.Name] = len(l.Certificates) > 0
-		paths.lists[l.Name] = path.Join(dir, list.Name)
+		paths.lists[l.Name] = list.Name
 		files = append(append(files, certs...), list, names)
 	}
+	if stable {
+		hash := c.skeletonHash(paths)
+		for i := range c.Maps { // the files of the maps come first
+			if m := &c.Maps[i]; m.Stable {
+				files[i].Name = mapFile(m.Name, hash)
+				paths.maps[m.Name] = files[i].Name
+			}
+		}
+	}
+	paths.join(dir)
 	return append(files, RenderedFile{Name: configFile, Data: c.appendText(paths)}), nil
+}
+
+// skeletonHash returns a hash of haproxy.cfg without servers, and without the values of variables.
+// If two configurations have the same hash, a program can turn the one into the other at run time,
+// except for some options of servers. In both, each stable map names only backends that exist.
+func (c *Config) skeletonHash(paths renderedPaths) [sha256.Size]byte {
+	s := *c
+	s.Global.Variables = slices.Clone(c.Global.Variables)
+	for i := range s.Global.Variables {
+		s.Global.Variables[i].Value = 0
+	}
+	s.Backends = slices.Clone(c.Backends)
+	for i := range s.Backends {
+		s.Backends[i].Servers = nil
+	}
+	return sha256.Sum256(s.appendText(paths))
+}
+
+// mapFile returns the name of the file of a map. 64 bits of the hash are enough to distinguish the
+// few maps of a directory.
+func mapFile(name string, hash [sha256.Size]byte) string {
+	return "maps/" + name + "-" + hex.EncodeToString(hash[:8]) + ".map"
+}
+
+// join makes all paths relative to dir.
+func (p *renderedPaths) join(dir string) {
+	for _, names := range []map[string]string{p.maps, p.lists} {
+		for name, file := range names {
+			names[name] = path.Join(dir, file)
+		}
+	}
+	if p.certs != "" {
+		p.certs = path.Join(dir, p.certs)
+	}
 }
 
 // renderedPaths are the paths of rendered files and directories in the file system of HAProxy.
@@ -98,6 +144,9 @@ func (m *Map) render() RenderedFile {
 		data = append(data, entries[i].Value...)
 		data = append(data, '\n')
 	}
+	if m.Stable { // Render replaces the hash in the name
+		return RenderedFile{Name: mapFile(m.Name, [sha256.Size]byte{}), Data: data, Stable: true}
+	}
 	hashed := data
 	if m.Runtime {
 		hashed = nil
@@ -105,9 +154,7 @@ func (m *Map) render() RenderedFile {
 			hashed = append(append(hashed, entries[i].Key...), '\n')
 		}
 	}
-	// 64 bits of the hash are enough to distinguish the few maps of a directory.
-	sum := sha256.Sum256(hashed)
-	return RenderedFile{Name: "maps/" + m.Name + "-" + hex.EncodeToString(sum[:8]) + ".map", Data: data, Runtime: m.Runtime}
+	return RenderedFile{Name: mapFile(m.Name, sha256.Sum256(hashed)), Data: data, Runtime: m.Runtime}
 }
 
 func compareEntries(a, b MapEntry) int { return strings.Compare(a.Key, b.Key) }

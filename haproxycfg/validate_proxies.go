@@ -439,6 +439,9 @@ func (v *validator) mapTable(m *Map) {
 	}
 	v.place = "map " + m.Name + ": "
 	v.fileName(m.Name)
+	if m.Stable && m.Runtime {
+		v.addf("Stable and Runtime exclude each other")
+	}
 	sorted := slices.IsSortedFunc(m.Entries, compareEntries) // then equal keys are neighbours
 	var keys map[string]struct{}
 	if !sorted {

@@ -168,7 +168,7 @@ func TestNodeLeavesWhileAReloadWaits(t *testing.T) {
 	require.NoError(t, err)
 	client := startClient(t, fmt.Sprintf("http://127.0.0.1:%d/", ports[0]), "www.example.com")
 	client.waitFor("node 2")
-	w.replace("routes.yaml", "routes:\n- host: '*.example.com'\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n  check: {interval: 100ms}\n")
+	w.replace("routes.yaml", "routes:\n- host: www.example.com\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n  check: {interval: 101ms}\n")
 	v.waitMetric("headgate_terminator_old_workers 1")
 	w.replace("eu-1/objects.yaml", manifests(1))
 	v.waitMetric("headgate_terminator_reload_waiting 1")

@@ -74,8 +74,11 @@ func (u *upgrades) install(b versioned) {
 // attempt would begin after up to 30 s.
 func (u *upgrades) addRoute(path string) {
 	u.t.Helper()
-	u.replace("routes.yaml", u.read("routes.yaml")+"- host: www.example.com\n  path: "+path+
-		"\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n  check: {interval: 100ms}\n")
+	routes := u.read("routes.yaml")
+	// No other route has this interval, so the route has a backend of its own, and needs a reload.
+	interval := 100 + strings.Count(routes, "- host")
+	u.replace("routes.yaml", routes+"- host: www.example.com\n  path: "+path+
+		fmt.Sprintf("\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n  check: {interval: %dms}\n", interval))
 }
 
 func (u *upgrades) start() *haproxyproc.Process {

@@ -51,7 +51,8 @@ func (s *settings) dir(warned func([]deploy.Diagnostic)) *deploy.Dir {
 				warned([]deploy.Diagnostic{{Severity: "WARNING", Text: "a replaced process may send requests to servers that are gone: " + err.Error()}})
 			},
 		}
-		dir.Reload, dir.Redirect, dir.SetMap = reloader.Reload, reloader.Redirect, reloader.SetMap
+		dir.Reload, dir.Redirect = reloader.Reload, reloader.Redirect
+		dir.SetMap, dir.ReplaceMaps = reloader.SetMap, reloader.ReplaceMaps
 	}
 	return dir
 }

@@ -30,6 +30,9 @@ type Attempt struct {
 	// Change is the change that the attempt wanted to make. It is nil if the attempt failed before
 	// it had computed the change.
 	Change *Change
+	// Effect says whether the attempt has changed HAProxy over its socket or by a reload, and why it
+	// needed a reload. An attempt that failed can have an effect too.
+	Effect deploy.Effect
 	// Begin is the time at which the attempt began. Duration is the time until it ended, including
 	// HAProxy's check and reload.
 	Begin    time.Time
@@ -83,6 +86,9 @@ func (a *applier) apply(ctx context.Context, in inputs, now time.Time, allowed p
 	t := Attempt{Begin: a.clock()}
 	t.Change, t.Outcome, t.Err = a.attempt(ctx, in, now, allowed)
 	t.Duration = a.clock().Sub(t.Begin)
+	if t.Change != nil && t.Change.plan != nil {
+		t.Effect = t.Change.plan.Effect()
+	}
 	var waiting *Waiting
 	if errors.As(t.Err, &waiting) {
 		t.retry = waiting.Until
@@ -146,6 +152,10 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 	}
 	err = a.commit(ctx, ch)
 	var refusedReload *deploy.ReloadError
+	if effect := ch.plan.Effect(); effect.Reload == deploy.ReloadSocket && !a.cutOff(ctx) {
+		reloads = true
+		a.log.Error("HAProxy was reloaded, because a change over its socket failed", "detail", effect.Detail)
+	}
 	if reloads && (err == nil || errors.As(err, &refusedReload)) {
 		a.reloads.reloaded(ctx, a.clock())
 		a.redirected, a.moved = "", false // the new worker has the addresses of its configuration
@@ -158,7 +168,7 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 	}
 	switch {
 	case !ch.Diff.Empty() || ch.late:
-		a.logApplied(ch.Report.Changes, begin)
+		a.logApplied(ch.Report.Changes, ch.plan.Effect(), begin)
 		return ch, Written, nil
 	case first:
 		a.log.Info("the configuration is in force already", "servers", ch.Diff.Servers.After)
@@ -299,9 +309,16 @@ func (a *applier) recordRefusal(ctx context.Context, ch *Change, why error) {
 	}
 }
 
-// logApplied logs the change c, which HAProxy runs now.
-func (a *applier) logApplied(c *kube.Changes, begin time.Time) {
-	a.log.Info("applied", "added", c.Servers.Added, "removed", c.Servers.Removed, "changed", c.Servers.Altered,
+// logApplied logs the change c, which HAProxy runs now, and how HAProxy got it.
+func (a *applier) logApplied(c *kube.Changes, effect deploy.Effect, begin time.Time) {
+	var how []any
+	switch {
+	case effect.Reload != "":
+		how = []any{"reload", effect.Reload, "because", effect.Detail}
+	case effect.Maps > 0:
+		how = []any{"without reload", true}
+	}
+	a.log.With(how...).Info("applied", "added", c.Servers.Added, "removed", c.Servers.Removed, "changed", c.Servers.Altered,
 		"servers", c.Servers.After, "services", len(c.Services), "causes", c.Summary(5), "took", a.clock().Sub(begin).Round(time.Millisecond))
 	for _, s := range c.Services {
 		a.log.Debug("service", "ref", s.Ref, "enter", s.Enter, "leave", s.Leave, "ports", s.Ports)

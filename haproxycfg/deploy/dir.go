@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/internal/atomicfile"
 	"github.com/headgate/headgate/internal/filelock"
 	"github.com/headgate/headgate/internal/inputfile"
@@ -55,6 +56,11 @@ type Dir struct {
 	// names it. [Reloader.SetMap] is such a function. If a new configuration changes only values of
 	// such maps, Apply calls SetMap and does not reload HAProxy.
 	SetMap func(ctx context.Context, file string, entries []haproxycfg.MapEntry) error
+	// ReplaceMaps, if not nil, gives maps of the running HAProxy other entries. Dir calls it only
+	// for maps whose field haproxycfg.Map.Stable is true. It must not return nil before HAProxy has
+	// exactly these entries. [Reloader.ReplaceMaps] is such a function. If a new configuration
+	// changes only entries of such maps, Apply calls ReplaceMaps and does not reload HAProxy.
+	ReplaceMaps func(ctx context.Context, maps []runtimeapi.MapContent) error
 	// Runtime, if not nil, changes servers of the running HAProxy without a reload, see [Runtime]. It
 	// needs Reload.
 	Runtime *Runtime
@@ -64,7 +70,8 @@ type Dir struct {
 	// Processes that share a directory use Guard so that only one of them writes.
 	Guard func() error
 
-	mu sync.Mutex
+	mu      sync.Mutex
+	changes changes // of the present Apply; mu guards it
 	// beforeStep, if not nil, is called before each effect. Tests let beforeStep return an error,
 	// so that Apply stops as if the process had ended before this effect.
 	beforeStep func(name string) error
@@ -116,8 +123,7 @@ func (d *Dir) render(c *haproxycfg.Config) (target, error) {
 //  2. It calls Check. If Check fails, the old configuration stays.
 //  3. It writes new maps, saves the old haproxy.cfg as the last good one, and replaces
 //     haproxy.cfg. Each file is synced and renamed.
-//  4. It calls Reload. If only values of maps differ whose field Runtime is true (see
-//     [haproxycfg.Map]), it calls SetMap instead, and calls Reload only if SetMap fails. If Reload
+//  4. It calls Reload. If Reload
 //     fails, Apply puts the last good configuration back, reloads again, and returns the error. In
 //     two cases the new configuration stays, and the next Apply reloads again: at the first Apply,
 //     because there is no last good configuration, and if Check has accepted the new configuration
@@ -130,6 +136,13 @@ func (d *Dir) render(c *haproxycfg.Config) (target, error) {
 //
 // If ctx ends during the reload, Apply cannot know whether HAProxy loaded the files. The new
 // configuration stays, and the next Apply reloads again.
+//
+// If only entries of maps differ, and HAProxy can change all of them at run time, Apply does not
+// reload HAProxy. It replaces the files of the maps, and then calls ReplaceMaps for maps whose field
+// Stable is true (see [haproxycfg.Map]), and SetMap for maps whose field Runtime is true. It calls
+// Reload only if one of these fails. Apply calls Check after ReplaceMaps, because a check of a large
+// configuration takes seconds. If Check then fails, Apply puts the old maps back, reloads HAProxy
+// and returns the error. [Plan.Effect] says which way Apply has chosen.
 //
 // With a Runtime, Apply changes servers without a reload where that is possible.
 func (d *Dir) Apply(ctx context.Context, c *haproxycfg.Config) (changed bool, err error) {
@@ -150,6 +163,7 @@ type Plan struct {
 
 	dir    *Dir
 	config *haproxycfg.Config
+	effect Effect
 	before []haproxycfg.RenderedFile // the files in the directory when the plan was made; haproxy.cfg comes last
 	after  target
 }
@@ -175,7 +189,7 @@ func (p *Plan) Reloads() bool {
 	if p.dir.Reload == nil || p.Diff.Empty() && !pending {
 		return false
 	}
-	if !pending && p.dir.SetMap != nil && p.onlyRuntimeMaps() {
+	if !pending && p.onlyMaps() {
 		return false
 	}
 	if p.dir.Runtime == nil {
@@ -269,10 +283,17 @@ func (d *Dir) plan(c *haproxycfg.Config) (*Plan, error) {
 }
 
 // ID identifies the configuration of the plan by its files: two plans for one directory have the
-// same ID if and only if their files are the same.
+// same ID if and only if their files are the same, except for the values of maps whose field Runtime
+// is true.
 func (p *Plan) ID() string {
-	sum := sha256.Sum256(p.after.text()) // the text contains the name of each map, and the name contains a hash of the content
-	return hex.EncodeToString(sum[:8])
+	h := sha256.New()
+	h.Write(p.after.text()) // the text contains the name of each file, and the name contains a hash of the content
+	for _, f := range p.after.files {
+		if f.Stable { // the name contains another hash
+			h.Write(f.Data)
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
 // First reports whether the directory contained no configuration when the plan was made.
@@ -311,6 +332,7 @@ func (p *Plan) Apply(ctx context.Context, auxiliary ...haproxycfg.RenderedFile) 
 			return false, fmt.Errorf("deploy: apply: %w", ErrStalePlan)
 		}
 		changed, err := p.dir.apply(ctx, p.after)
+		p.effect = p.effectOf(p.dir.changes)
 		if err != nil {
 			return changed, err
 		}
@@ -319,15 +341,32 @@ func (p *Plan) Apply(ctx context.Context, auxiliary ...haproxycfg.RenderedFile) 
 	})
 }
 
-// isStale reports whether somebody has changed haproxy.cfg since the plan was made. If the file
-// already has the content that the plan writes, the plan is not stale.
+// isStale reports whether somebody has changed haproxy.cfg, or a stable map, since the plan was
+// made. If a file already has the content that the plan writes, it does not make the plan stale.
 func (p *Plan) isStale() (bool, error) {
-	file := p.dir.file(configFile)
-	before := p.textBefore()
+	if stale, err := p.isOther(configFile, p.textBefore(), p.after.text()); stale || err != nil {
+		return stale, err
+	}
+	for _, now := range p.after.files {
+		i := slices.IndexFunc(p.before, func(f haproxycfg.RenderedFile) bool { return f.Name == now.Name })
+		if !now.Stable || i < 0 {
+			continue
+		}
+		if stale, err := p.isOther(now.Name, p.before[i].Data, now.Data); stale || err != nil {
+			return stale, err
+		}
+	}
+	return false, nil
+}
+
+// isOther reports whether the file has a content that is neither before nor after. nil means that
+// the file did not exist.
+func (p *Plan) isOther(name string, before, after []byte) (bool, error) {
+	file := p.dir.file(name)
 	if before == nil && !exists(file) {
 		return false, nil
 	}
-	for _, known := range [][]byte{before, p.after.text()} {
+	for _, known := range [][]byte{before, after} {
 		if known == nil {
 			continue
 		}
@@ -382,6 +421,7 @@ func (d *Dir) locked(ctx context.Context, f func() (bool, error)) (changed bool,
 		return false, fmt.Errorf("deploy: apply: %w", err)
 	}
 	d.removeLeftovers()
+	d.changes = changes{}
 	return f()
 }
 
@@ -392,8 +432,8 @@ func (d *Dir) apply(ctx context.Context, t target) (changed bool, err error) {
 	}
 	same := !slices.Contains(written, false)
 	pending := d.Reload != nil && exists(d.file(pendingFile))
-	if !same && !pending && d.SetMap != nil && onlyRuntimeMaps(t.files, written) {
-		return true, d.applyRuntimeMaps(ctx, t.files, written)
+	if !same && !pending && d.onlyMaps(t.files, written) {
+		return d.applyMaps(ctx, t, written)
 	}
 	if d.Runtime != nil && d.Reload != nil {
 		return d.applyLive(ctx, t, written, same, pending)
@@ -449,6 +489,7 @@ func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 	}
 	failed := d.Reload(ctx)
 	if failed == nil {
+		d.changes.reloaded = true
 		return false, d.clearPending()
 	}
 	if ctx.Err() != nil || d.Check != nil && errors.Is(failed, ErrNoMaster) {
@@ -475,7 +516,21 @@ func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 
 // restore puts the last good configuration back and returns true. It returns false if there is no
 // last good configuration, or if HAProxy has just failed to load this same configuration.
+//
+// If this Apply has replaced the content of maps, restore first puts their old content back. If it
+// has replaced nothing else, the present haproxy.cfg with the old maps is the last good
+// configuration.
 func (d *Dir) restore() (bool, error) {
+	for _, f := range d.changes.replaced {
+		if err := d.replace(f.Name, f.Data, d.mode()); err != nil {
+			return false, err
+		}
+	}
+	if len(d.changes.replaced) > 0 {
+		if err := atomicfile.SyncDir(d.file(mapsDir)); err != nil || d.changes.onlyMaps {
+			return err == nil, err
+		}
+	}
 	good, err := readOptional(d.file(lastGoodFile))
 	if err != nil || good == nil {
 		return false, err

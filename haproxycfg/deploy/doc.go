@@ -21,6 +21,9 @@
 //
 // # Changes without a reload
 //
+// With Dir.ReplaceMaps, a Dir changes the entries of stable maps (haproxycfg.Map.Stable) of the
+// running HAProxy without a reload, if nothing else changes.
+//
 // With a [Runtime], a Dir changes servers of the running HAProxy without a reload:
 //
 //	dir.Runtime = &deploy.Runtime{Stats: runtimeapi.Socket{Path: "/run/haproxy/stats.sock"}, Master: master}
@@ -34,11 +37,13 @@
 //	fewer servers                              at run time    at run time
 //	other options of up to 10 servers          reload         at run time
 //	servers that track others, or are hashed   reload         reload, unless only weight or address
-//	anything else, such as maps and time-outs  reload         reload
+//	entries of stable maps alone               at run time    at run time
+//	anything else, such as time-outs           reload         reload
 //
 // Before 3.0, a server that the files no longer contain stays in maintenance until the next reload.
 // So with HAProxy before 3.0, give the servers slots, see haproxycfg.Server.Slot. With and without
-// a Runtime, haproxy -c checks each configuration.
+// a Runtime, haproxy -c checks each configuration. If only entries of stable maps change, haproxy -c
+// checks the configuration after HAProxy has the entries.
 //
 // Servers that are ejected, drained or in maintenance stay in that state, with and without a
 // reload. A reload needs [Reloader.StateFile] for this.

@@ -34,6 +34,11 @@ func (d *Dir) compareOnDisk(files []haproxycfg.RenderedFile) (same []bool, err e
 // haproxy.cfg depends on the maps that it names, on the last good configuration and on pendingFile.
 // write syncs each of these files before it writes haproxy.cfg. So after a loss of power, the
 // directory contains either the old or the new configuration.
+//
+// The exceptions are stable maps and maps with Runtime that haproxy.cfg in the directory already
+// names: write replaces their content, see [haproxycfg.Map]. If the process ends before it has
+// written haproxy.cfg, the old haproxy.cfg has the new content of these maps. Before write replaces
+// one of these maps, it creates pendingFile, so that the next Apply reloads HAProxy.
 func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending bool) error {
 	last := len(files) - 1
 	dirs := map[string]bool{mapsDir: true}
@@ -44,6 +49,20 @@ func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending boo
 		if err := os.MkdirAll(d.file(dir), d.dirMode()); err != nil {
 			return err
 		}
+	}
+	replaced, err := d.readReplaced(files, written)
+	if err != nil {
+		return err
+	}
+	prepared := len(replaced) > 0
+	if prepared {
+		if err := d.prepare(!written[last], pending); err != nil {
+			return err
+		}
+		if err := atomicfile.SyncDir(d.Path); err != nil {
+			return err
+		}
+		d.changes.replaced, d.changes.onlyMaps = replaced, written[last]
 	}
 	for i, f := range files[:last] {
 		if !written[i] {
@@ -59,16 +78,8 @@ func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending boo
 			return err
 		}
 	}
-	// While a reload is pending, do not save haproxy.cfg as the last good configuration, because
-	// HAProxy may have refused haproxy.cfg. Write pendingFile after the last good configuration. So
-	// if pendingFile exists, the last good configuration is in place.
-	if !written[last] && !pending {
-		if err := d.saveLastGood(); err != nil {
-			return err
-		}
-	}
-	if d.Reload != nil && !pending {
-		if err := d.createEmpty(pendingFile); err != nil {
+	if !prepared {
+		if err := d.prepare(!written[last], pending); err != nil {
 			return err
 		}
 	}
@@ -85,6 +96,45 @@ func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending boo
 		}
 		return d.at("rename " + config.Name)
 	})
+}
+
+// prepare saves the last good configuration, if write is going to replace haproxy.cfg, and creates
+// pendingFile.
+//
+// While a reload is pending, prepare does not save haproxy.cfg as the last good configuration,
+// because HAProxy may have refused haproxy.cfg. It writes pendingFile after the last good
+// configuration. So if pendingFile exists, the last good configuration is in place.
+func (d *Dir) prepare(replacesConfig, pending bool) error {
+	if pending {
+		return nil
+	}
+	if replacesConfig {
+		if err := d.saveLastGood(); err != nil {
+			return err
+		}
+	}
+	if d.Reload == nil {
+		return nil
+	}
+	return d.createEmpty(pendingFile)
+}
+
+// readReplaced returns the present files of those maps whose content write is going to replace:
+// the maps that the directory contains under the same name with another content.
+func (d *Dir) readReplaced(files []haproxycfg.RenderedFile, written []bool) (all []haproxycfg.RenderedFile, err error) {
+	for i, f := range files {
+		if written[i] || !f.Stable && !f.Runtime {
+			continue
+		}
+		data, err := readOptional(d.file(f.Name))
+		if err != nil {
+			return nil, err
+		}
+		if data != nil {
+			all = append(all, haproxycfg.RenderedFile{Name: f.Name, Data: data, Stable: f.Stable, Runtime: f.Runtime})
+		}
+	}
+	return all, nil
 }
 
 // replace replaces the content of a file. The caller must call removeLeftovers first, once for all

@@ -115,7 +115,7 @@ func (d *Dir) liveChange(t target, pending bool) (liveChange, error) {
 	}
 	change := compareLive(good, disk, t)
 	for _, f := range t.files {
-		if !f.Runtime || change.reload != "" {
+		if !f.Runtime && !f.Stable || change.reload != "" {
 			continue
 		}
 		values, err := readOptional(d.file(f.Name))

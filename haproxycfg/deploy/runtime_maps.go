@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,23 +13,23 @@ import (
 	"strings"
 
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/internal/atomicfile"
 )
 
-// onlyRuntimeMaps reports whether all files that are not in the directory yet are maps whose field
-// Runtime is true (see [haproxycfg.Map]). same[i] is true if the directory contains files[i]. If
-// onlyRuntimeMaps returns true, HAProxy already runs the same haproxy.cfg, with the same maps and
-// the same keys.
-func onlyRuntimeMaps(files []haproxycfg.RenderedFile, same []bool) bool {
+// onlyMaps reports whether all files that are not in the directory yet are maps that HAProxy can
+// change at run time: see [haproxycfg.Map] for the fields Runtime and Stable. same[i] is true if the
+// directory contains files[i]. If onlyMaps returns true, HAProxy already runs the same haproxy.cfg.
+func (d *Dir) onlyMaps(files []haproxycfg.RenderedFile, same []bool) bool {
 	for i, f := range files {
-		if !same[i] && !f.Runtime {
+		if !same[i] && !(f.Runtime && d.SetMap != nil) && !(f.Stable && d.ReplaceMaps != nil) {
 			return false
 		}
 	}
 	return true
 }
 
-func (p *Plan) onlyRuntimeMaps() bool {
+func (p *Plan) onlyMaps() bool {
 	before := make(map[string][]byte, len(p.before))
 	for _, f := range p.before {
 		before[f.Name] = f.Data
@@ -38,57 +39,112 @@ func (p *Plan) onlyRuntimeMaps() bool {
 		data, ok := before[f.Name]
 		same[i] = f.Private || ok && bytes.Equal(data, f.Data) // if a private file differs, haproxy.cfg differs too
 	}
-	return onlyRuntimeMaps(p.after.files, same)
+	return p.dir.onlyMaps(p.after.files, same)
 }
 
-// applyRuntimeMaps writes the maps that are not in the directory yet, and changes their values in
-// the running HAProxy.
-func (d *Dir) applyRuntimeMaps(ctx context.Context, files []haproxycfg.RenderedFile, same []bool) error {
-	for i, f := range files {
-		if same[i] {
-			continue
-		}
-		old, err := readOptional(d.file(f.Name))
-		if err != nil {
-			return fmt.Errorf("deploy: apply: %w", err)
-		}
-		before := entries(old)
-		var changed []haproxycfg.MapEntry
-		for key, value := range entries(f.Data) {
-			if before[key] != value {
-				changed = append(changed, haproxycfg.MapEntry{Key: key, Value: value})
-			}
-		}
-		if err := d.replaceRuntimeMap(ctx, f, changed); err != nil {
-			return fmt.Errorf("deploy: apply: %w", err)
+// applyMaps writes the maps that are not in the directory yet, and changes them in the running
+// HAProxy. Then it lets HAProxy check the files, if entries of stable maps have changed.
+func (d *Dir) applyMaps(ctx context.Context, t target, same []bool) (changed bool, err error) {
+	var files []haproxycfg.RenderedFile
+	stable := false
+	for i, f := range t.files {
+		if !same[i] {
+			files = append(files, f)
+			stable = stable || f.Stable
 		}
 	}
-	return nil
+	check := func() error {
+		if !stable || d.Check == nil || t.checked {
+			return nil
+		}
+		return d.Check(ctx, t.config)
+	}
+	restored, err := d.changeMaps(ctx, files, check)
+	if err != nil {
+		return !restored, fmt.Errorf("deploy: apply: %w", err)
+	}
+	return true, nil
 }
 
-// replaceRuntimeMap replaces the file of a map, and then changes the entries in the running
-// HAProxy. While the values in HAProxy may differ from the file, pendingFile exists, so that the
-// next Apply reloads HAProxy, and HAProxy reads the file. If HAProxy refuses the change,
-// replaceRuntimeMap reloads HAProxy itself.
-func (d *Dir) replaceRuntimeMap(ctx context.Context, f haproxycfg.RenderedFile, changed []haproxycfg.MapEntry) error {
+// changeMaps replaces the files of maps, and then changes the entries in the running HAProxy. While
+// the entries in HAProxy may differ from the files, pendingFile exists, so that the next Apply
+// reloads HAProxy, and HAProxy reads the files. If HAProxy refuses the change, changeMaps reloads
+// HAProxy itself.
+//
+// Once HAProxy has the change, changeMaps calls check. If check returns an error, or if HAProxy
+// also refuses the reload, changeMaps puts the old maps back and reloads HAProxy. restored is then
+// true.
+func (d *Dir) changeMaps(ctx context.Context, files []haproxycfg.RenderedFile, check func() error) (restored bool, err error) {
+	old, err := d.readReplaced(files, make([]bool, len(files)))
+	if err != nil {
+		return true, err
+	}
+	send := d.SetMap != nil || d.ReplaceMaps != nil
 	pending := exists(d.file(pendingFile))
-	if d.SetMap != nil && d.Reload != nil && !pending {
-		if err := d.createEmpty(pendingFile); err != nil {
-			return err
+	if send && !pending {
+		if err := d.prepare(false, pending); err != nil {
+			return true, err
 		}
 		if err := atomicfile.SyncDir(d.Path); err != nil {
-			return err
+			return true, err
 		}
 	}
-	if err := d.replace(f.Name, f.Data, d.mode()); err != nil {
-		return err
+	d.changes.replaced, d.changes.onlyMaps = old, true
+	for _, f := range files {
+		if err := d.replace(f.Name, f.Data, d.mode()); err != nil {
+			return false, err
+		}
 	}
 	if err := atomicfile.SyncDir(d.file(mapsDir)); err != nil {
-		return err
+		return false, err
 	}
-	if d.SetMap == nil {
-		return nil
+	if !send {
+		return false, nil
 	}
+	err = d.sendMaps(ctx, files, old)
+	switch {
+	case err != nil && (d.Reload == nil || ctx.Err() != nil || pending):
+		return false, err
+	case err != nil:
+		d.changes.refused = err
+		if restored, reloadErr := d.reload(ctx); reloadErr != nil {
+			return restored, errors.Join(err, reloadErr)
+		}
+		return false, nil // the new worker has checked the files
+	}
+	d.changes.maps = len(files)
+	if err := check(); err != nil {
+		if d.Reload == nil || ctx.Err() != nil {
+			return false, err
+		}
+		return d.takeBack(ctx, err)
+	}
+	if pending || d.Reload == nil {
+		return false, nil
+	}
+	return false, d.clearPending()
+}
+
+// takeBack puts the old content of the maps back and reloads HAProxy. rejected is the reason. It is
+// in the error that takeBack returns.
+func (d *Dir) takeBack(ctx context.Context, rejected error) (restored bool, err error) {
+	rejected = fmt.Errorf("HAProxy had changed its maps at run time, but then rejected the files: %w", rejected)
+	if restored, err = d.restore(); err != nil {
+		return restored, errors.Join(rejected, fmt.Errorf("cannot restore the last good maps: %w", err))
+	}
+	if err := d.at("reload restored"); err != nil {
+		return restored, errors.Join(rejected, err)
+	}
+	if err := d.Reload(ctx); err != nil {
+		return restored, errors.Join(rejected, fmt.Errorf("the last good maps are restored on disk, but: %w", err))
+	}
+	d.changes.reloaded, d.changes.refused = true, rejected
+	return restored, cmp.Or(d.clearPending(), fmt.Errorf("%w\n(the last good maps are restored and in force)", rejected))
+}
+
+// sendMaps changes the maps of the running HAProxy. files are the new files, and old are the files
+// that they have replaced.
+func (d *Dir) sendMaps(ctx context.Context, files, old []haproxycfg.RenderedFile) error {
 	dir, err := filepath.Abs(d.Path)
 	if err != nil {
 		return err
@@ -96,20 +152,42 @@ func (d *Dir) replaceRuntimeMap(ctx context.Context, f haproxycfg.RenderedFile, 
 	if err := d.at("set map"); err != nil {
 		return err
 	}
-	slices.SortFunc(changed, func(a, b haproxycfg.MapEntry) int { return strings.Compare(a.Key, b.Key) })
-	err = d.SetMap(ctx, path.Join(filepath.ToSlash(dir), f.Name), changed)
-	switch {
-	case err != nil && (d.Reload == nil || ctx.Err() != nil || pending):
-		return err
-	case err != nil:
-		if _, reloadErr := d.reload(ctx); reloadErr != nil {
-			return errors.Join(err, reloadErr)
+	var replace []runtimeapi.MapContent
+	for _, f := range files {
+		file := path.Join(filepath.ToSlash(dir), f.Name)
+		if f.Stable {
+			replace = append(replace, runtimeapi.MapContent{Path: file, Entries: mapEntries(f.Data)})
+			continue
 		}
-		return nil
-	case pending || d.Reload == nil:
+		before := map[string]string{}
+		if i := slices.IndexFunc(old, func(o haproxycfg.RenderedFile) bool { return o.Name == f.Name }); i >= 0 {
+			before = entries(old[i].Data)
+		}
+		var changed []haproxycfg.MapEntry
+		for key, value := range entries(f.Data) {
+			if before[key] != value {
+				changed = append(changed, haproxycfg.MapEntry{Key: key, Value: value})
+			}
+		}
+		slices.SortFunc(changed, func(a, b haproxycfg.MapEntry) int { return strings.Compare(a.Key, b.Key) })
+		if err := d.SetMap(ctx, file, changed); err != nil {
+			return err
+		}
+	}
+	if len(replace) == 0 {
 		return nil
 	}
-	return d.clearPending()
+	return d.ReplaceMaps(ctx, replace)
+}
+
+// mapEntries returns the entries of a map file in their order.
+func mapEntries(data []byte) []runtimeapi.MapEntry {
+	all := make([]runtimeapi.MapEntry, 0, bytes.Count(data, []byte("\n")))
+	for line := range bytes.Lines(data) {
+		key, value, _ := strings.Cut(strings.TrimSuffix(string(line), "\n"), " ")
+		all = append(all, runtimeapi.MapEntry{Key: key, Value: value})
+	}
+	return all
 }
 
 // SetMapValues changes values of a map of the configuration in force. name is the name of the map.
@@ -128,21 +206,22 @@ func (d *Dir) SetMapValues(ctx context.Context, name string, values map[string]s
 			return false, nil
 		}
 		now := entries(f.Data)
-		var changed []haproxycfg.MapEntry
+		known := false
 		for key, value := range values {
 			if _, ok := now[key]; ok {
-				now[key] = value
-				changed = append(changed, haproxycfg.MapEntry{Key: key, Value: value})
+				now[key], known = value, true
 			}
 		}
-		if len(changed) == 0 {
+		if !known {
 			return false, nil
 		}
 		f.Data = nil
 		for _, key := range slices.Sorted(maps.Keys(now)) {
 			f.Data = fmt.Appendf(f.Data, "%s %s\n", key, now[key])
 		}
-		return true, d.replaceRuntimeMap(ctx, f, changed)
+		f.Runtime = true
+		_, err = d.changeMaps(ctx, []haproxycfg.RenderedFile{f}, func() error { return nil })
+		return true, err
 	})
 	if err != nil {
 		return fmt.Errorf("deploy: map %s: %w", name, err)
@@ -175,6 +254,20 @@ func (r Reloader) SetMap(ctx context.Context, file string, entries []haproxycfg.
 		if err := worker.SetMap(ctx, file, e.Key, e.Value); err != nil {
 			return fmt.Errorf("deploy: %w", err)
 		}
+	}
+	return nil
+}
+
+// ReplaceMaps gives maps of the worker that serves new connections other entries, and verifies them.
+// See [runtimeapi.Socket.ReplaceMaps]. If HAProxy cannot read an entry as a command, for example
+// because a path contains ";", ReplaceMaps returns an error, and a Dir reloads HAProxy instead.
+func (r Reloader) ReplaceMaps(ctx context.Context, maps []runtimeapi.MapContent) error {
+	worker, err := r.worker(ctx)
+	if err != nil {
+		return fmt.Errorf("deploy: replace maps: %w", err)
+	}
+	if err := worker.ReplaceMaps(ctx, maps); err != nil {
+		return fmt.Errorf("deploy: %w", err)
 	}
 	return nil
 }

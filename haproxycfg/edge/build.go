@@ -329,10 +329,13 @@ func (b *builder) config() *haproxycfg.Config {
 	for _, entries := range [][]haproxycfg.MapEntry{b.exact, b.prefix, b.clients, b.shares, b.parts} {
 		slices.SortFunc(entries, func(x, y haproxycfg.MapEntry) int { return strings.Compare(x.Key, y.Key) })
 	}
+	// A program that changes the maps of a running HAProxy adds entries in this order, and removes
+	// them in the reverse order. So a host is in the map of hosts only while its paths are in the
+	// other maps.
 	maps := []haproxycfg.Map{
-		{Name: exactMap, Entries: b.exact},
-		{Name: hostsMap, Entries: b.hosts},
-		{Name: prefixMap, Entries: b.prefix},
+		{Name: exactMap, Entries: b.exact, Stable: true},
+		{Name: prefixMap, Entries: b.prefix, Stable: true},
+		{Name: hostsMap, Entries: b.hosts, Stable: true},
 	}
 	if len(b.clients) > 0 {
 		maps = append(maps, haproxycfg.Map{Name: clientsMap, Entries: b.clients})

@@ -18,6 +18,9 @@
 // If a route has no servers, HAProxy answers 503. If no route matches a request, HAProxy answers
 // 404. Package edge reports a bad route, leaves it out, and renders all other routes.
 //
+// A program can change the routes of a running HAProxy without a reload, see README.md in this
+// directory.
+//
 // # Health of nodes
 //
 // HAProxy checks each node of a cluster once. For this, each cluster has a backend with one server

@@ -75,7 +75,7 @@ func TestEdgeProblems(t *testing.T) {
 			require.Equal(t, []string{tt.want}, got)
 			files, err := config.Render("")
 			require.NoError(t, err)
-			require.Contains(t, string(files[2].Data), "good.example.com/ eu-1.media.web.http\n")
+			require.Contains(t, string(files[1].Data), "good.example.com/ eu-1.media.web.http\n")
 		})
 	}
 }
@@ -205,7 +205,7 @@ func TestBackendNames(t *testing.T) {
 	require.NoError(t, config.Validate())
 	require.Len(t, config.Backends, 16+1)
 	byKey := map[string]string{}
-	for _, e := range config.Maps[2].Entries {
+	for _, e := range config.Maps[1].Entries {
 		byKey[e.Key] = e.Value
 	}
 	require.Equal(t, "eu-1.media.a.http", byKey["h0.x/"])
@@ -280,7 +280,7 @@ func TestBackendNamesOfOneHash(t *testing.T) {
 	require.Empty(t, problems)
 	require.NoError(t, config.Validate())
 	to := map[string]string{}
-	for _, e := range config.Maps[2].Entries {
+	for _, e := range config.Maps[1].Entries {
 		to[e.Key] = e.Value
 	}
 	require.Equal(t, to["a.example.com/"], to["c.example.com/"], "one backend")

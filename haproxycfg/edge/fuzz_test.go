@@ -47,7 +47,7 @@ func FuzzEdge(f *testing.F) {
 		files, err := config.Render("/etc/haproxy")
 		require.NoError(t, err, "a bad route makes the configuration invalid")
 		configtest.RequireAccounted(t, config, files)
-		require.Contains(t, string(files[2].Data), "good.example.com/ eu-1.media.good.http\n")
+		require.Contains(t, string(files[1].Data), "good.example.com/ eu-1.media.good.http\n")
 
 		// A valid declaration is rendered without a problem.
 		if table, faults := routes.New(r); len(faults) == 0 {

@@ -39,6 +39,7 @@ func eachVersion(t *testing.T, config func(dir string) string, test func(t *test
 func mapConfig(t *testing.T) func(dir string) string {
 	return func(dir string) string {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "x.map"), []byte("a 1\nb 2\n"), 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "y.map"), []byte("c 3\n"), 0o600))
 		return fmt.Sprintf(`
 global
     stats socket %[1]s/stats.sock level admin
@@ -50,6 +51,7 @@ defaults
 frontend f
     bind unix@%[1]s/http.sock
     http-request return status 200 content-type text/plain lf-string %%[path,map_str(%[1]s/x.map,none)]
+    http-request set-var(txn.y) path,map_str(%[1]s/y.map)
 `, dir)
 	}
 }
@@ -84,6 +86,16 @@ func TestMaps(t *testing.T) {
 			require.NoError(t, err)
 			require.Empty(t, got)
 
+			two := []runtimeapi.MapContent{{Path: path, Entries: []runtimeapi.MapEntry{{Key: "a", Value: "1"}}}, {Path: filepath.Join(dir, "y.map")}}
+			for range 2 { // the second call has nothing to do
+				require.NoError(t, s.ReplaceMaps(t.Context(), two))
+				for _, m := range two {
+					got, err = s.Map(t.Context(), m.Path)
+					require.NoError(t, err)
+					require.Equal(t, m.Entries, got)
+				}
+			}
+
 			err = s.SetMap(t.Context(), "/nope", "a", "1")
 			var refused *runtimeapi.AnswerError
 			require.ErrorAs(t, err, &refused)
@@ -92,6 +104,7 @@ func TestMaps(t *testing.T) {
 			require.Contains(t, refused.Answer, "Unknown map identifier")
 			require.ErrorAs(t, s.DeleteMapKey(t.Context(), "/nope", "a"), &refused)
 			require.ErrorAs(t, s.ReplaceMap(t.Context(), "/nope", nil), &refused)
+			require.ErrorAs(t, s.ReplaceMaps(t.Context(), []runtimeapi.MapContent{{Path: "/nope"}}), &refused)
 			_, err = s.Map(t.Context(), "/nope")
 			require.ErrorAs(t, err, &refused)
 		}
@@ -136,4 +149,46 @@ func TestReplaceMapFails(t *testing.T) {
 	require.Equal(t, "add map @4 /m <<", <-commands)
 	require.Equal(t, "clear map @4 /m", <-commands)
 	require.Empty(t, commands)
+}
+
+// TestReplaceMapsOrder moves a key from the first map to the second one, and another key back. New
+// entries come into force in the order of the maps, and old ones go in the reverse order, so that at
+// any time a map has the key.
+func TestReplaceMapsOrder(t *testing.T) {
+	for _, wrong := range []bool{false, true} {
+		maps := map[string]string{"/first": "0x1 k 1\n", "/second": "0x2 l 2\n", "/same": "0x3 s 3\n"}
+		after := map[string]string{"/first": "0x4 l 2\n", "/second": "0x5 k 1\n"}
+		commands := make(chan string, 100)
+		s := fakeSocket(t, "unix", func(c string) string {
+			words := strings.Fields(c)
+			path := words[len(words)-1]
+			switch words[0] {
+			case "show":
+				return maps[path] + "\n"
+			case "prepare":
+				return "New version created: 1\n\n"
+			case "commit":
+				commands <- path
+				if !wrong {
+					maps[path] = after[path]
+				}
+			}
+			return "\n"
+		})
+		entry := func(key, value string) []runtimeapi.MapEntry { return []runtimeapi.MapEntry{{Key: key, Value: value}} }
+		err := s.ReplaceMaps(t.Context(), []runtimeapi.MapContent{
+			{Path: "/first", Entries: entry("l", "2")}, {Path: "/second", Entries: entry("k", "1")}, {Path: "/same", Entries: entry("s", "3")},
+		})
+		if wrong {
+			require.ErrorContains(t, err, "map /first has 1 entries after the change, which are not the 1 wanted ones")
+			continue
+		}
+		require.NoError(t, err)
+		close(commands)
+		var order []string
+		for c := range commands {
+			order = append(order, c)
+		}
+		require.Equal(t, []string{"/first", "/second", "/second", "/first"}, order)
+	}
 }

@@ -42,7 +42,8 @@
 //
 // # Maps
 //
-// SetMap, DeleteMapKey and ReplaceMap change the entries of a map that the configuration uses.
+// SetMap, DeleteMapKey, ReplaceMap and ReplaceMaps change the entries of maps that the configuration
+// uses.
 //
 // # What it does not do
 //

@@ -19,6 +19,7 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/haproxycfg/certs"
 	"github.com/headgate/headgate/haproxycfg/controller"
+	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/haproxycfg/shift"
@@ -30,6 +31,7 @@ type Metrics struct {
 	*cli.Metrics
 	applies      *prometheus.CounterVec
 	duration     *prometheus.HistogramVec
+	changes      *prometheus.CounterVec
 	lastSuccess  prometheus.Gauge
 	services     prometheus.Gauge
 	problemsNow  prometheus.Gauge
@@ -47,6 +49,7 @@ func New(program string, status func() controller.Status) *Metrics {
 		Metrics:      c,
 		applies:      c.CounterVec("applies_total", "Attempts to bring a state into force, by outcome (written, unchanged, refused, waiting, failed).", "outcome"),
 		duration:     c.HistogramVec("apply_duration_seconds", "Time that attempts took by outcome, with HAProxy's check and reload.", prometheus.ExponentialBuckets(0.01, 2, 13), "outcome"),
+		changes:      c.CounterVec("haproxy_changes_total", "Changes that HAProxy got over its socket, and changes by a reload with the reason for the reload.", "way", "reason"),
 		lastSuccess:  c.Gauge("last_success_timestamp_seconds", "When the state of routes and clusters was last known to be in force."),
 		services:     c.Gauge("subsets", "Service ports that were resolved at the last attempt, each with its subset of nodes."),
 		problemsNow:  c.Gauge("problems", "Problems that were found at the last attempt, without warnings."),
@@ -72,6 +75,10 @@ func New(program string, status func() controller.Status) *Metrics {
 	)
 	for _, o := range []controller.Outcome{controller.Written, controller.Unchanged, controller.Refused, controller.Waits, controller.Failed} {
 		m.applies.WithLabelValues(string(o))
+	}
+	m.changes.WithLabelValues("socket", "")
+	for _, reason := range deploy.ReloadReasons() {
+		m.changes.WithLabelValues("reload", string(reason))
 	}
 	return m
 }
@@ -106,6 +113,12 @@ func (m *Metrics) Shifts(state func() (shift.State, error)) {
 func (m *Metrics) Attempted(a controller.Attempt) {
 	m.applies.WithLabelValues(string(a.Outcome)).Inc()
 	m.duration.WithLabelValues(string(a.Outcome)).Observe(a.Duration.Seconds())
+	switch {
+	case a.Effect.Reload != "":
+		m.changes.WithLabelValues("reload", string(a.Effect.Reload)).Inc()
+	case a.Effect.Maps > 0:
+		m.changes.WithLabelValues("socket", "").Inc()
+	}
 	if a.Outcome == controller.Written || a.Outcome == controller.Unchanged {
 		m.lastSuccess.Set(float64(a.Begin.Add(a.Duration).UnixMilli()) / 1000)
 	}

@@ -1,0 +1,127 @@
+package deploy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/headgate/headgate/haproxycfg"
+)
+
+// Effect says how an Apply has made HAProxy run a configuration. The zero Effect means that Apply
+// has changed nothing in HAProxy.
+type Effect struct {
+	// Maps is the number of maps that Apply has changed over the socket of HAProxy.
+	Maps int
+	// Reload is the reason why Apply has reloaded HAProxy, or "" if it has not.
+	Reload ReloadReason
+	// Detail describes the reason in words. It is "" if Reload is "".
+	Detail string
+}
+
+// ReloadReason is the kind of a change that HAProxy cannot make at run time.
+type ReloadReason string
+
+// The values of ReloadReason. If several reasons apply, the first one of this list counts.
+const (
+	ReloadFirst        ReloadReason = "first"        // HAProxy got its first configuration
+	ReloadSocket       ReloadReason = "socket"       // HAProxy refused the change over its socket, or did not answer
+	ReloadBackends     ReloadReason = "backends"     // backends were added or removed
+	ReloadCertificates ReloadReason = "certificates" // certificates changed
+	ReloadServers      ReloadReason = "servers"      // servers were added, removed or changed
+	ReloadSettings     ReloadReason = "settings"     // other lines of haproxy.cfg changed
+	ReloadMaps         ReloadReason = "maps"         // only maps changed, but the Dir cannot change them at run time
+	ReloadInterrupted  ReloadReason = "interrupted"  // no file changed, but an earlier Apply ended before HAProxy had loaded the files
+)
+
+// ReloadReasons returns all values of ReloadReason.
+func ReloadReasons() []ReloadReason {
+	return []ReloadReason{ReloadFirst, ReloadSocket, ReloadBackends, ReloadCertificates, ReloadServers, ReloadSettings, ReloadMaps, ReloadInterrupted}
+}
+
+// changes contains what an Apply has done so far.
+type changes struct {
+	replaced []haproxycfg.RenderedFile // maps that the Apply has replaced, with their old content
+	onlyMaps bool                      // haproxy.cfg stays the same, so only maps change
+	maps     int                       // see Effect.Maps
+	refused  error                     // why HAProxy did not change its maps, or had to load the old ones again
+	reloaded bool
+}
+
+// Effect returns the effect of the last call of Apply, also if Apply returned an error. Changes of a
+// [Runtime] are not part of it: see Runtime.Changed.
+func (p *Plan) Effect() Effect { return p.effect }
+
+func (p *Plan) effectOf(c changes) Effect {
+	e := Effect{Maps: c.maps}
+	switch {
+	case !c.reloaded:
+	case c.refused != nil:
+		e.Reload, e.Detail = ReloadSocket, c.refused.Error()
+	default:
+		e.Reload, e.Detail = p.reloadReason()
+	}
+	return e
+}
+
+// reloadReason returns the reason for a reload, from the differences of the files.
+func (p *Plan) reloadReason() (ReloadReason, string) {
+	d := &p.Diff
+	switch {
+	case p.First():
+		return ReloadFirst, "HAProxy gets its first configuration"
+	case d.Empty():
+		return ReloadInterrupted, "an earlier change was interrupted before HAProxy had loaded the files"
+	}
+	var backends, settings, servers []string
+	for i := range d.Backends {
+		switch b := &d.Backends[i]; {
+		case b.Added:
+			backends = append(backends, "backend "+b.Name+" is new")
+		case b.Removed:
+			backends = append(backends, "backend "+b.Name+" is gone")
+		case len(b.ServersAdded)+len(b.ServersRemoved)+len(b.ServersAltered) > 0:
+			servers = append(servers, "servers of backend "+b.Name+" have changed")
+		default:
+			settings = append(settings, "settings of backend "+b.Name+" have changed")
+		}
+	}
+	for _, s := range d.Sections {
+		settings = append(settings, s+" has changed")
+	}
+	switch {
+	case len(backends) > 0:
+		return ReloadBackends, few(backends)
+	case p.certificatesDiffer():
+		return ReloadCertificates, "certificates have changed"
+	case len(servers) > 0:
+		return ReloadServers, few(servers)
+	case len(settings) > 0:
+		return ReloadSettings, few(settings)
+	}
+	return ReloadMaps, "maps have changed"
+}
+
+// certificatesDiffer reports whether a list of certificates has changed. The list contains the names
+// of the certificates, and a name contains a hash of the content.
+func (p *Plan) certificatesDiffer() bool {
+	names := func(files []haproxycfg.RenderedFile) (all []string) {
+		for _, f := range files {
+			if !f.Private && strings.HasPrefix(f.Name, certsDir+"/") && strings.HasSuffix(f.Name, ".list") {
+				all = append(all, f.Name)
+			}
+		}
+		return all
+	}
+	return !slices.Equal(names(p.before), names(p.after.files))
+}
+
+// few joins the first three reasons.
+func few(reasons []string) string {
+	const most = 3
+	text := strings.Join(reasons[:min(most, len(reasons))], "; ")
+	if more := len(reasons) - most; more > 0 {
+		text += fmt.Sprintf("; %d further reasons", more)
+	}
+	return text
+}

@@ -1,0 +1,301 @@
+package edge_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/deploy"
+	"github.com/headgate/headgate/haproxycfg/edge"
+	"github.com/headgate/headgate/haproxycfg/internal/configtest"
+	"github.com/headgate/headgate/haproxycfg/routes"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
+)
+
+// runtimeEdge is an HAProxy in master-worker mode that a deploy.Dir configures.
+type runtimeEdge struct {
+	*world
+	edge    edge.Edge
+	deploy  *deploy.Dir
+	master  runtimeapi.Socket
+	process bool // HAProxy runs
+}
+
+func newRuntimeEdge(t testing.TB) *runtimeEdge {
+	w := newWorld(t)
+	w.frontend = "127.0.0.1:" + strconv.Itoa(haproxytest.Ports(t, 1)[0])
+	state := filepath.Join(w.dir, "state")
+	require.NoError(t, os.WriteFile(state, []byte("1\n"), 0o600))
+	f := &runtimeEdge{world: w, master: runtimeapi.Socket{Path: filepath.Join(w.dir, haproxytest.MasterSocket)}}
+	f.edge = edge.Edge{
+		HTTP: []haproxycfg.Bind{{Address: w.frontend}}, NodeAgentPort: uint16(w.nodeAgent), Closable: true,
+		Global: haproxycfg.Global{StatsSocket: w.stats.Path, StateFile: state, Version: configtest.Version(t), MaxConn: 100},
+	}
+	reloader := deploy.Reloader{Master: f.master, StateFile: state, Config: filepath.Join(w.dir, haproxytest.ConfigFile)}
+	f.deploy = &deploy.Dir{
+		Path: w.dir, Check: deploy.Checker{Haproxy: haproxytest.Binary(t)}.Check,
+		Reload: func(ctx context.Context) error {
+			if !f.process {
+				return nil // the first configuration, before HAProxy starts
+			}
+			return reloader.Reload(ctx)
+		},
+		Redirect: reloader.Redirect, SetMap: reloader.SetMap, ReplaceMaps: reloader.ReplaceMaps,
+	}
+	return f
+}
+
+// service is a Service that has servers on ports of 127.0.0.1. Nobody listens there.
+func runtimeService(name string, ports ...int) edge.Upstream {
+	u := edge.Upstream{Ref: routes.Ref{Cluster: "eu-1", Namespace: "media", Service: name, Port: "http"}, Servers: []netip.AddrPort{}}
+	for _, port := range ports {
+		u.Servers = append(u.Servers, netip.AddrPortFrom(node(1).Addr, uint16(port)))
+	}
+	return u
+}
+
+func runtimeRoute(host, path string, weights map[string]int) routes.Route {
+	r := routes.Route{Host: host, Path: path}
+	for _, name := range slices.Sorted(maps.Keys(weights)) {
+		r.Backends = append(r.Backends, routes.Backend{Ref: runtimeService(name).Ref, Weight: weights[name]})
+	}
+	return r
+}
+
+func to(name string) map[string]int { return map[string]int{name: 100} }
+
+// apply applies a configuration, and starts HAProxy after the first one.
+func (f *runtimeEdge) apply(upstreams []edge.Upstream, declared ...routes.Route) deploy.Effect {
+	f.t.Helper()
+	table, problems := routes.New(declared...)
+	require.Empty(f.t, problems)
+	config, faults := f.edge.Config(table, upstreams)
+	require.Empty(f.t, faults)
+	plan, err := f.deploy.Plan(config)
+	require.NoError(f.t, err)
+	reloads := plan.Reloads()
+	_, err = plan.Apply(f.t.Context())
+	require.NoError(f.t, err)
+	if plan.Effect().Reload != deploy.ReloadSocket {
+		require.Equal(f.t, reloads, plan.Effect().Reload != "")
+	}
+	if !f.process {
+		text, err := os.ReadFile(filepath.Join(f.dir, haproxytest.ConfigFile))
+		require.NoError(f.t, err)
+		haproxytest.StartMaster(f.t, f.dir, string(text))
+		f.process = true
+	}
+	return plan.Effect()
+}
+
+// worker returns the process ID of the worker that serves new connections.
+func (f *runtimeEdge) worker() string {
+	f.t.Helper()
+	socket, err := (&deploy.Runtime{Master: f.master}).Worker(f.t.Context())
+	require.NoError(f.t, err)
+	return socket.Worker
+}
+
+// agree requires that the running worker has the maps and servers of the files.
+func (f *runtimeEdge) agree() {
+	f.t.Helper()
+	worker, err := (&deploy.Runtime{Master: f.master}).Worker(f.t.Context())
+	require.NoError(f.t, err)
+	text, err := os.ReadFile(filepath.Join(f.dir, haproxytest.ConfigFile))
+	require.NoError(f.t, err)
+	files, err := filepath.Glob(filepath.Join(f.dir, "maps", "*.map"))
+	require.NoError(f.t, err)
+	checked := 0
+	for _, file := range files {
+		if !strings.Contains(string(text), file) {
+			continue // of the last good configuration
+		}
+		checked++
+		want, err := os.ReadFile(file)
+		require.NoError(f.t, err)
+		entries, err := worker.Map(f.t.Context(), file)
+		require.NoError(f.t, err)
+		var lines []string
+		for _, e := range entries {
+			lines = append(lines, e.Key+" "+e.Value)
+		}
+		slices.Sort(lines)
+		require.Equal(f.t, strings.Fields(string(want)), strings.Fields(strings.Join(lines, "\n")), file)
+	}
+	require.GreaterOrEqual(f.t, checked, 4, "exact, prefix, hosts and close")
+	var want, got []string
+	backend := ""
+	for line := range strings.Lines(string(text)) {
+		words := strings.Fields(line)
+		if len(words) > 1 && words[0] == "backend" {
+			backend = words[1]
+		}
+		if len(words) > 2 && words[0] == "server" {
+			weight := "1"
+			if i := slices.Index(words, "weight"); i > 0 {
+				weight = words[i+1]
+			}
+			want = append(want, backend+"/"+words[1]+" "+words[2]+" "+weight)
+		}
+	}
+	servers, err := worker.Servers(f.t.Context())
+	require.NoError(f.t, err)
+	for _, s := range servers {
+		got = append(got, fmt.Sprintf("%s/%s %s %d", s.Backend, s.Name, s.Addr, s.Weight))
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	require.Equal(f.t, want, got)
+}
+
+// TestRuntimeChanges contains a test for each cell of the table in README.md, for the haproxy on
+// PATH.
+func TestRuntimeChanges(t *testing.T) {
+	t.Parallel()
+	const socket = deploy.ReloadReason("")
+	ports := haproxytest.Ports(t, 4)
+	base := []edge.Upstream{runtimeService("web", ports[0], ports[3]), runtimeService("api", ports[1])}
+	web, api := runtimeRoute("www.example.com", "/", to("web")), runtimeRoute("api.example.com", "/v1", to("api"))
+	split := runtimeRoute("split.example.com", "/", map[string]int{"web": 90, "api": 10})
+	shared := newRuntimeEdge(t)
+	for _, tt := range []struct {
+		name      string
+		upstreams []edge.Upstream
+		declared  []routes.Route
+		want      deploy.ReloadReason
+	}{
+		{"new host", base, []routes.Route{web, api, split, runtimeRoute("new.example.com", "/", to("web"))}, socket},
+		{"new wildcard host", base, []routes.Route{web, api, split, runtimeRoute("*.example.com", "/", to("web"))}, socket},
+		{"new path", base, []routes.Route{web, api, split, runtimeRoute("www.example.com", "/v1", to("api"))}, socket},
+		{"route to another service", base, []routes.Route{runtimeRoute("www.example.com", "/", to("api")), api, split, runtimeRoute("old.example.com", "/", to("web"))}, socket},
+		{"exact instead of prefix", base, []routes.Route{web, {Host: api.Host, Path: api.Path, Exact: true, Backends: api.Backends}, split}, socket},
+		{"host gone", base, []routes.Route{web, split, runtimeRoute("other.example.com", "/", to("api"))}, socket},
+		{"path that is no word", base, []routes.Route{web, api, split, runtimeRoute("www.example.com", "/a;b", to("api"))}, deploy.ReloadSocket},
+		{"new service", append(slices.Clone(base), runtimeService("new", ports[2])), []routes.Route{web, api, split, runtimeRoute("new.example.com", "/", to("new"))}, deploy.ReloadBackends},
+		{"new server", []edge.Upstream{runtimeService("web", ports[0], ports[2], ports[3]), base[1]}, []routes.Route{web, api, split}, deploy.ReloadServers},
+		{"server gone", []edge.Upstream{runtimeService("web", ports[0]), base[1]}, []routes.Route{web, api, split}, deploy.ReloadServers},
+		{"new port of a server", []edge.Upstream{runtimeService("web", ports[0], ports[2]), base[1]}, []routes.Route{web, api, split}, deploy.ReloadServers},
+		{"new weight of a split", base, []routes.Route{web, api, runtimeRoute("split.example.com", "/", map[string]int{"web": 50, "api": 50})}, deploy.ReloadBackends},
+	} {
+		t.Run(strings.ReplaceAll(tt.name, " ", "-"), func(t *testing.T) {
+			f := shared
+			if tt.want != socket {
+				t.Parallel()
+				f = newRuntimeEdge(t)
+				f.deploy.Check = nil // to save time
+			}
+			f.apply(base, web, api, split)
+			before := f.worker()
+			e := f.apply(tt.upstreams, tt.declared...)
+			require.Equal(t, tt.want, e.Reload, e.Detail)
+			require.Equal(t, tt.want == socket, f.worker() == before, "the same worker")
+			f.agree()
+			if tt.want != socket {
+				return // an old worker may accept a connection just after a reload
+			}
+			for _, r := range tt.declared {
+				status, _ := newClient(t, f.frontend).get(strings.Replace(r.Host, "*", "any", 1), r.Path)
+				require.Equal(t, 503, status, "%s: no server listens, but the route exists", r.Name())
+			}
+			status, _ := newClient(t, f.frontend).get("unknown.example.org", "/")
+			require.Equal(t, 404, status)
+		})
+	}
+}
+
+// TestShiftWithoutAReload gives a route that may shift another share.
+func TestShiftWithoutAReload(t *testing.T) {
+	t.Parallel()
+	ports := haproxytest.Ports(t, 2)
+	east, west := runtimeService("web", ports[0]), runtimeService("web", ports[1])
+	west.Ref.Cluster = "eu-2"
+	r := routes.Route{Host: "www.example.com", Path: "/", Shift: true, Backends: []routes.Backend{{Ref: east.Ref, Weight: 100}, {Ref: west.Ref}}}
+	f := newRuntimeEdge(t)
+	f.apply([]edge.Upstream{east, west}, r)
+	before := f.worker()
+	f.edge.Shares = map[string]edge.Share{r.Name(): {Cluster: "eu-2", Points: 2500}}
+	require.Equal(t, deploy.Effect{Maps: 1}, f.apply([]edge.Upstream{east, west}, r))
+	require.Equal(t, before, f.worker())
+	f.agree()
+}
+
+// TestRandomChanges applies random changes of routes and servers. After each one, the worker has the
+// maps and servers of the files. Sometimes HAProxy loads its files again after a change: the worker
+// then has the same maps as before. HEADGATE_RELOADS makes the test longer: it makes four times as
+// many changes.
+func TestRandomChanges(t *testing.T) {
+	t.Parallel()
+	changes := 16
+	if text := os.Getenv("HEADGATE_RELOADS"); text != "" {
+		n, err := strconv.Atoi(text)
+		require.NoError(t, err)
+		changes = 4 * n
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	ports := haproxytest.Ports(t, 3)
+	services := []string{"web", "api", "img"}
+	upstreams := []edge.Upstream{runtimeService("web", ports[0]), runtimeService("api", ports[1]), runtimeService("img", ports[0], ports[1])}
+	declared := map[string]string{"h0.example.com": "web", "h1.example.com": "api", "h2.example.com": "img"}
+	f := newRuntimeEdge(t)
+	f.deploy.Check = nil // to save time
+	apply := func() deploy.Effect {
+		var all []routes.Route
+		for i, name := range services { // so that no backend disappears
+			all = append(all, runtimeRoute("fixed.example.com", "/"+strconv.Itoa(i), to(name)))
+		}
+		for host, name := range declared {
+			path := "/"
+			if strings.HasSuffix(host, "1.example.com") {
+				path = "/p"
+			}
+			r := runtimeRoute(host, path, to(name))
+			r.Exact = path != "/" && len(declared)%2 == 0
+			all = append(all, r)
+		}
+		return f.apply(upstreams, all...)
+	}
+	apply()
+	socket, reloads := 0, 0
+	for i := range changes {
+		want := deploy.ReloadReason("")
+		switch n := random.IntN(12); {
+		case n == 0: // servers of a service
+			k := random.IntN(len(upstreams))
+			upstreams[k] = runtimeService(services[k], ports[:1+random.IntN(len(ports))]...)
+			want = deploy.ReloadServers
+		case n < 5 && len(declared) > 1:
+			hosts := slices.Sorted(maps.Keys(declared))
+			delete(declared, hosts[random.IntN(len(hosts))])
+		default:
+			declared[fmt.Sprintf("h%d.example.com", random.IntN(30))] = services[random.IntN(len(services))]
+		}
+		before := f.worker()
+		e := apply()
+		require.Contains(t, []deploy.ReloadReason{"", want}, e.Reload, "change %d: %s", i, e.Detail)
+		require.Equal(t, e.Reload == "", f.worker() == before, "change %d", i)
+		f.agree()
+		if e.Reload != "" {
+			reloads++
+		} else if e.Maps > 0 {
+			socket++
+			if random.IntN(6) == 0 { // as after a crash of HAProxy
+				require.NoError(t, f.deploy.Reload(t.Context()))
+				f.agree()
+			}
+		}
+	}
+	require.NotZero(t, socket)
+	t.Logf("%d changes over the socket, %d by a reload", socket, reloads)
+}
