@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -45,7 +46,7 @@ func scenario(ctx context.Context, s *system, report func(step)) error {
 		return err
 	}
 	for _, part := range []func(context.Context, *system) ([]step, error){
-		stepRoutes, stepSubset, stepCordon, stepWeights, stepReplace, stepTenants, stepNoFailures,
+		stepRoutes, stepNewHost, stepSubset, stepCordon, stepWeights, stepReplace, stepTenants, stepNoFailures,
 	} {
 		steps, err := part(ctx, s)
 		for _, step := range steps {
@@ -90,6 +91,39 @@ func stepRoutes(ctx context.Context, s *system) ([]step, error) {
 		steps = append(steps, step{"route: " + t.url + t.note, t.expected, got.String(), got.String() == t.expected})
 	}
 	return steps, nil
+}
+
+// newHost is a host that the scenario declares for the service web while HAProxy runs.
+const newHost = "new.example.com"
+
+// stepNewHost declares a new host for a known service. HAProxy serves it without a reload.
+func stepNewHost(ctx context.Context, s *system) ([]step, error) {
+	before, err := s.worker(ctx)
+	if err != nil {
+		return nil, err
+	}
+	routes, err := readEmbedded("routes.yaml", s.network)
+	if err != nil {
+		return nil, err
+	}
+	routes = append(routes, "- host: "+newHost+"\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n"...)
+	if err := os.WriteFile(s.path("routes.yaml"), routes, 0o600); err != nil {
+		return nil, err
+	}
+	if _, err := s.apply(ctx); err != nil {
+		return nil, err
+	}
+	got, err := s.client.get(ctx, "http://"+newHost+"/")
+	if err != nil {
+		return nil, err
+	}
+	after, err := s.worker(ctx)
+	if err != nil {
+		return nil, err
+	}
+	seen := fmt.Sprintf("%s from worker %s", got, after)
+	expected := fmt.Sprintf("%s from worker %s", webService, before)
+	return []step{{"new host " + newHost + " without a reload", expected, seen, seen == expected}}, nil
 }
 
 // stepSubset checks that all selected nodes of a service answer its requests, and no other nodes.

@@ -142,6 +142,7 @@ func (s *system) configure(ctx context.Context) error {
 				}
 				return reloader.Reload(ctx)
 			},
+			ReplaceMaps: reloader.ReplaceMaps,
 		},
 	}
 	for _, name := range clusterNames {
@@ -207,7 +208,14 @@ func (s *system) faultOf(cluster, name string) string {
 	return ""
 }
 
-// apply writes the configuration for the present routes and manifests, and reloads HAProxy. If the
+// worker returns the process ID of the HAProxy worker that serves new connections.
+func (s *system) worker(ctx context.Context) (string, error) {
+	worker, err := (&deploy.Runtime{Master: runtimeapi.Socket{Path: s.path("master.sock")}}).Worker(ctx)
+	return strings.TrimPrefix(worker.Worker, "@!"), err
+}
+
+// apply writes the configuration for the present routes and manifests, and makes HAProxy use it: over
+// HAProxy's socket if only routes have changed, and by a reload otherwise. If the
 // report contains a problem, apply changes nothing and returns the problem.
 func (s *system) apply(ctx context.Context) (*controller.Change, error) {
 	change, err := s.terminator.Plan(ctx, program)
