@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/headgate/headgate/hashring"
 )
 
 // Why is the reason why the subset of a service contains a node, or does not contain it.
@@ -188,11 +186,18 @@ func (p *Pool) byNodeName() map[string]*member {
 // Spread, it is the position in the order in which Pick gives places.
 func (p *Pool) ranks(key string) map[string]int {
 	ranks := make(map[string]int, len(p.members))
-	var order []hashring.Node
 	for _, ring := range p.rings {
-		order = p.best(ring, order[:0], key, ring.Len())
-		for i, n := range order {
-			ranks[n.Name] = i + 1
+		i := 0
+		if p.spread {
+			for _, n := range ring.Spread(key, ring.Len()) {
+				i++
+				ranks[n.Name] = i
+			}
+			continue
+		}
+		for n := range ring.Ranked(key) {
+			i++
+			ranks[n.Name] = i
 		}
 	}
 	return ranks

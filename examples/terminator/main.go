@@ -9,6 +9,7 @@
 // in this directory describes the flags, the files and how to set up a machine. Package controller
 // does the work.
 //
+// The subcommand "terminator explain" says where the requests for a host and a path go, and why.
 // The subcommand "terminator shift" moves the requests of a route from one cluster to another, step
 // by step.
 //
@@ -38,12 +39,16 @@ import (
 
 const program = "terminator"
 
+var subcommands = map[string]cli.Run{"explain": runExplain, "shift": runShift}
+
 func main() { cli.Main(run) }
 
 func run(ctx context.Context, inv cli.Invocation) int {
-	if len(inv.Args) > 0 && inv.Args[0] == "shift" {
-		inv.Args = inv.Args[1:]
-		return runShift(ctx, inv)
+	if len(inv.Args) > 0 {
+		if command, ok := subcommands[inv.Args[0]]; ok {
+			inv.Args = inv.Args[1:]
+			return command(ctx, inv)
+		}
 	}
 	s, code, done := parseSettings(inv)
 	if done {
@@ -194,6 +199,7 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 		pages := http.NewServeMux()
 		pages.Handle("/force", c.ForceHandler())
 		pages.Handle("/report.json", c.ReportHandler())
+		pages.Handle("/explain", c.ExplainHandler(s.worker()))
 		pages.Handle("/traffic", controller.TrafficHandler(s.workerStats))
 		pages.Handle("/", shifts.Handler(routes.CanonicalName))
 		admin := cli.Admin{

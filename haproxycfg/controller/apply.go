@@ -78,6 +78,7 @@ func (a *applier) reset() {
 	a.firstCause, a.known, a.report, a.input, a.lastErr = "took the lead", false, kube.Report{}, nil, ""
 	a.redirected, a.moved = "", false
 	a.c.status.setRefused(nil)
+	a.c.explained.Store(nil)
 }
 
 // apply makes an attempt. It logs the error of the attempt, unless the previous attempt failed with
@@ -106,6 +107,7 @@ func (a *applier) apply(ctx context.Context, in inputs, now time.Time, allowed p
 		}
 		a.log.Error("the change is not in force", attrs...)
 	}
+	a.observe(t)
 	if a.c.Attempted != nil {
 		a.c.Attempted(t)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -103,6 +104,8 @@ type Controller struct {
 	forced  chan forceRequest
 	shifted chan shiftRequest
 	status  status
+
+	explained atomic.Pointer[explainable] // after the last attempt of Run
 
 	version    haproxycfg.Version // the last result of Version without an error; zero before
 	versionErr string             // the last error of Version, so that a repeated error is logged once

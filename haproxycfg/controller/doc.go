@@ -102,6 +102,12 @@
 // reads the report when it starts. If the report is missing, the Controller selects nodes for all
 // services again, and a cluster that does not answer has no servers.
 //
+// # Explanations
+//
+// Explain says where the requests for a host and a path go, and why each node serves them or does
+// not. ExplainHandler serves the answer over HTTP. ExplainChange explains a Change that Plan has
+// returned, without Run. Package explain describes the answer.
+//
 // # Several processes
 //
 // Several Controllers may share a directory if an Elector decides which of them writes. Package

@@ -23,3 +23,13 @@ func (s Socket) BackendStat(ctx context.Context, backend string) (Stat, error) {
 	}
 	return Stat{}, fmt.Errorf("runtimeapi: there is no backend %q", backend)
 }
+
+// ServerStats returns the rows of the servers of a backend, in HAProxy's order. HAProxy sends only
+// these rows, even if there are many backends.
+func (s Socket) ServerStats(ctx context.Context, backend string) ([]Stat, error) {
+	answer, err := s.Do(ctx, "show stat "+backend+" 4 -1") // 4 selects the rows of servers, -1 selects every server ID
+	if err != nil {
+		return nil, err
+	}
+	return parseStats(answer)
+}

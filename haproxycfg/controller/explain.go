@@ -1,0 +1,179 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/headgate/headgate/haproxycfg/controller/explain"
+	"github.com/headgate/headgate/haproxycfg/edge"
+	"github.com/headgate/headgate/haproxycfg/kube"
+	"github.com/headgate/headgate/haproxycfg/routes"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+)
+
+// explainable is what Explain needs to know about the last attempt. Nobody changes it.
+type explainable struct {
+	table   routes.Table // in force, or planned
+	latest  kube.Input   // of the last attempt
+	report  kube.Report  // of table, with the refused change
+	waiting *Waiting     // why the change of the last attempt waits
+	planned bool         // this process has not applied a configuration yet
+}
+
+// observe stores what Explain needs to know after an attempt.
+func (a *applier) observe(t Attempt) {
+	x := &explainable{report: a.report, waiting: waitingOf(t.Err)}
+	last := a.c.explained.Load()
+	switch {
+	case t.Change != nil:
+		x.latest = t.Change.input
+	case last != nil:
+		x.latest = last.latest
+	default:
+		return
+	}
+	if a.input != nil {
+		x.table = a.input.Table
+	} else {
+		x.table, x.planned = x.latest.Table, true
+		if t.Change != nil {
+			refused := a.report.Refused
+			x.report = t.Change.Report
+			x.report.Refused = refused
+		}
+	}
+	a.c.explained.Store(x)
+}
+
+func waitingOf(err error) (w *Waiting) {
+	errors.As(err, &w)
+	return w
+}
+
+// ErrNotExplained means that no attempt to apply a configuration has ended yet, so Explain knows no
+// routes.
+var ErrNotExplained = errors.New("controller: no attempt has ended yet")
+
+// Explain says where the requests for a target go: with the configuration in force, or, if this
+// process has not applied one yet, with the configuration that it wants to apply. Call Explain only
+// while Run is running. worker returns the socket of the HAProxy worker that Explain asks for the
+// states of servers; the method Worker of a deploy.Runtime can be the argument worker. If worker is
+// nil or HAProxy does not answer, the Explanation says so.
+//
+// If another process leads, this process does not know the routes in force. Explain then returns
+// ErrNotLeading.
+func (c *Controller) Explain(ctx context.Context, target explain.Target, worker func(context.Context) (runtimeapi.Socket, error)) (explain.Explanation, error) {
+	if status := c.Status(); !status.Leading {
+		if status.Leader != "" {
+			return explain.Explanation{}, fmt.Errorf("%w: %s", ErrNotLeading, status.Leader)
+		}
+		return explain.Explanation{}, ErrNotLeading
+	}
+	x := c.explained.Load()
+	if x == nil {
+		return explain.Explanation{}, ErrNotExplained
+	}
+	in := explain.Input{
+		Table: x.table, Clusters: x.latest.Clusters, Report: x.report, Planned: x.planned, Latest: &x.latest.Table,
+	}
+	return c.explain(ctx, in, target, x.waiting, worker)
+}
+
+// ExplainChange does the same as Explain for a Change that Plan returned. If the Change is empty,
+// its configuration is in force.
+func (c *Controller) ExplainChange(ctx context.Context, ch *Change, target explain.Target, worker func(context.Context) (runtimeapi.Socket, error)) (explain.Explanation, error) {
+	in := explain.Input{Table: ch.input.Table, Clusters: ch.input.Clusters, Report: ch.Report, Planned: !ch.Diff.Empty()}
+	return c.explain(ctx, in, target, nil, worker)
+}
+
+func (c *Controller) explain(ctx context.Context, in explain.Input, target explain.Target, waiting *Waiting, worker func(context.Context) (runtimeapi.Socket, error)) (explain.Explanation, error) {
+	in.Time, in.Builder, in.Allow = time.Now(), c.Builder, c.ForceHint
+	if err := c.addShifts(&in.Builder.Edge); err != nil {
+		return explain.Explanation{}, err
+	}
+	in.Backend = c.Dir.InForce(edge.Router).Backend
+	e := explain.Explain(in, target)
+	if waiting != nil {
+		e.Notes = append(e.Notes, "a change is not in force yet: "+waiting.Error())
+	}
+	if err := askServers(ctx, &e, worker); err != nil {
+		e.AddError(err.Error())
+	}
+	return e, nil
+}
+
+// askServers adds the states of the servers in the running HAProxy.
+func askServers(ctx context.Context, e *explain.Explanation, worker func(context.Context) (runtimeapi.Socket, error)) error {
+	if worker == nil {
+		return errors.New("there is no socket of HAProxy")
+	}
+	backends := e.AskBackends()
+	if len(backends) == 0 {
+		return nil
+	}
+	socket, err := worker(ctx)
+	if err != nil {
+		return err
+	}
+	var stats []runtimeapi.Stat
+	var failed error
+	for _, name := range backends {
+		rows, err := socket.ServerStats(ctx, name)
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("backend %s: %w", name, err))
+			continue
+		}
+		stats = append(stats, rows...)
+	}
+	e.AddStats(stats)
+	return failed
+}
+
+// ExplainHandler returns a handler of GET /explain?host=HOST&path=PATH. It answers with the
+// Explanation of the method Explain as text, or as JSON with the parameter format=json. A missing
+// path means "/". The status is 400 if host or path are wrong, and 503 if there is no Explanation.
+func (c *Controller) ExplainHandler(worker func(context.Context) (runtimeapi.Socket, error)) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /explain", func(w http.ResponseWriter, r *http.Request) {
+		query := r.URL.Query()
+		format := query.Get("format")
+		if format != "" && format != "text" && format != "json" {
+			http.Error(w, "format: want text or json", http.StatusBadRequest)
+			return
+		}
+		target, err := explain.NewTarget(query.Get("host"), query.Get("path"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		e, err := c.Explain(r.Context(), target, worker)
+		if err != nil {
+			w.Header().Set("Retry-After", "2")
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		writeExplanation(w, e, format)
+	})
+	return mux
+}
+
+func writeExplanation(w http.ResponseWriter, e explain.Explanation, format string) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if format != "json" {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Write(e.AppendText(nil))
+		return
+	}
+	data, err := json.MarshalIndent(e, "", "  ")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(append(data, '\n'))
+}
