@@ -42,7 +42,8 @@ type replica struct {
 func (r *replica) start() {
 	l, err := net.Listen("tcp", r.addr)
 	require.NoError(r.t, err)
-	// HAProxy needs 1.3 s to see the drain, and more on a busy machine.
+	// HAProxy needs up to 3 s to see the drain, and more on a busy machine. With a shorter interval, its
+	// checks of a ready server would time out on a busy machine.
 	r.drainer = &drain.Drainer{Settings: drain.Settings{Delay: 10 * time.Second, Timeout: patience}}
 	mux := http.NewServeMux()
 	mux.Handle("/readyz", r.drainer.ReadyHandler(nil))
@@ -100,7 +101,7 @@ listen l
  bind 127.0.0.1:%d
  %s
  option httpchk GET /readyz
- default-server inter 1s fastinter 300ms downinter 300ms fall 2 rise 1 check check-proto none %s
+ default-server inter 2s fastinter 300ms downinter 300ms fall 3 rise 1 check check-proto none %s
  server a %s
  server b %s
 `, dir, ports[0], test.mode, test.server, replicas[0].addr, replicas[1].addr))

@@ -275,7 +275,7 @@ listen balancer
     bind 127.0.0.1:%d
     balance roundrobin
     option httpchk GET /ready
-    default-server check inter 1s fastinter 300ms fall 2 rise 1
+    default-server check inter 2s fastinter 300ms fall 3 rise 1
 `, dir, port)
 	for i, f := range fronts {
 		f.eventually(f.monitor+"/ready", 200, "")
