@@ -138,10 +138,10 @@ func (r Reply) MostRestrictive(o Reply) Reply {
 }
 
 // severity returns a number that is higher if the answer keeps more traffic away from the server.
-// MostRestrictive takes the Reason of the answer with the higher severity. The severity of a
-// combination is the higher one of the two severities, because the severity of an answer is the
-// highest severity of its settings. So the Reason does not depend on the order in which answers are
-// combined in pairs: MostRestrictive is associative.
+// MostRestrictive combines two answers, and uses the Reason of the answer with the higher severity.
+// The severity of an answer is the highest severity of its settings. So the severity of the
+// combination is the higher one of the two severities. This makes MostRestrictive associative: the
+// Reason does not depend on the order in which a caller combines several answers.
 func (r Reply) severity() int64 {
 	const step = 1 << 34 // above every rank of a MaxConn
 	switch {
