@@ -60,8 +60,8 @@ type snapshot struct {
 	objects  nodeselect.Objects      // the Services, and the nodes if the source has all of them
 }
 
-// snapshot returns what the Tracker needs to know about the cluster, for a caller that has all
-// objects of the cluster. A Watcher has only a part of them.
+// snapshot makes the input of the Tracker from all objects of the cluster. A Watcher does not call
+// it, because a Watcher has only a part of these objects.
 func (r Rules) snapshot(objects nodeselect.Objects) snapshot {
 	signals := r.withDefaults().Signals
 	s := snapshot{complete: true, requests: map[string]DrainRequest{}, nodes: len(objects.Nodes), counted: true, objects: objects}
