@@ -14,7 +14,7 @@ import (
 	"github.com/headgate/headgate/examples/e2e/internal/scenario"
 )
 
-// movedHost is the host of the route that moves.
+// movedHost is the host of the route whose requests move.
 const movedHost = "moved.example.com"
 
 var cutover = scenario.Scenario[*Env]{

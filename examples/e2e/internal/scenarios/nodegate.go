@@ -54,8 +54,8 @@ const (
 	// gateHoldDown is longer than HAProxy needs to notice that a node is back.
 	gateHoldDown = 5 * time.Second
 	// restartTime is how long a machine is down. While the last machine restarts, nobody asks
-	// nodegate. So nodegate sees no reading in which the node is away, and must notice the restart
-	// afterwards, because the node has become Ready after the grant.
+	// nodegate, so nodegate does not read the cluster while the node is away. nodegate must notice
+	// the restart afterwards: the node has become Ready after the grant.
 	restartTime = 4 * time.Second
 	// grantPatience is how long a worker waits for its grant. Before it, each of the other workers
 	// may replace a node.

@@ -112,8 +112,8 @@ func (s *System) awaitPlaced(ctx context.Context, right func(places) error) (tim
 	}, s.Terminator.Process)
 }
 
-// tellsWhy returns an error unless report.json lists the changed services, and names as the only
-// cause of the last change that the node gone was removed.
+// tellsWhy returns an error unless report.json lists the changed services, and contains one cause
+// of the last change: that the node in the argument gone was removed.
 func (s *System) tellsWhy(gone *lab.Node, services int) error {
 	report, err := s.Terminator.Report()
 	if err != nil {
