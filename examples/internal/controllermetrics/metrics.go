@@ -93,8 +93,9 @@ func (m *Metrics) Observe(worker func(context.Context) (runtimeapi.Socket, error
 	m.Scraped(o.send, cli.Define("observed_total", "Requests that HAProxy would refuse, or change, without -observe. An HAProxy process begins with 0.", "reason"))
 }
 
-// Shifts adds metrics about the routes that a shift moves from one cluster to another. Each scrape
-// calls state, from any goroutine. If state returns an error, the scrape has no such metrics.
+// Shifts adds metrics about the routes whose requests a shift moves from one cluster to another.
+// Each scrape calls state, from any goroutine. If state returns an error, the scrape has no such
+// metrics.
 func (m *Metrics) Shifts(state func() (shift.State, error)) {
 	m.Scraped(func(send cli.Send) {
 		all, _ := state() // each attempt of the Controller returns the same error
