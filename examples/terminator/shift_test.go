@@ -21,8 +21,8 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// shiftWorld is a terminator and an HAProxy with a route that can move from eu-1 to eu-2. The
-// client keeps its connection.
+// shiftWorld is a terminator and an HAProxy with a route whose requests a shift can move from eu-1
+// to eu-2. The client keeps its connection.
 type shiftWorld struct {
 	*watcher
 	url    string
@@ -144,8 +144,8 @@ func (s *shiftWorld) worker() string {
 	return worker.Worker
 }
 
-// TestShift moves a route with the subcommand, reloads HAProxy and restarts the terminator in
-// between, pauses the shift by errors, and undoes it.
+// TestShift moves the requests of a route with the subcommand, reloads HAProxy and restarts the
+// terminator in between, pauses the shift by errors, and undoes it.
 func TestShift(t *testing.T) {
 	t.Parallel()
 	s := newShiftWorld(t)
