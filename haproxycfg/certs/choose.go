@@ -30,8 +30,8 @@ type File struct {
 type Files struct {
 	// Files are sorted by path.
 	Files []File
-	// Err says why the directory could not be read, or the file if the source is a single file. If
-	// Err is not nil, Files is empty.
+	// Err says why the source could not be read. The source is a directory or a single file. If Err
+	// is not nil, Files is empty.
 	Err error
 }
 
