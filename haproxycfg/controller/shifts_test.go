@@ -19,7 +19,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/shift"
 )
 
-// TestShiftsWhileAChangeIsRefused moves a route while another change is refused. The share is part
+// TestShiftsWhileAChangeIsRefused shifts a route while another change is refused. The share is part
 // of the next configuration too, also after a restart.
 func TestShiftsWhileAChangeIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

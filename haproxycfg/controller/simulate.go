@@ -70,9 +70,10 @@ type Simulation struct {
 	// InFlight is the mean number of requests of one service that are in flight from one balancer
 	// to one node. 0 means that each service has one connection from each balancer to each node.
 	InFlight float64
-	// Connections is the number of effective connections of each service, from all balancers to all
-	// nodes. 0 means that Simulate computes the number from InFlight. It has no effect on services
-	// with sessionAffinity ClientIP or externalTrafficPolicy Local.
+	// Connections is the effective number of connections of each service, from all balancers to all
+	// nodes; see package unevenness. 0 means that Simulate computes the number from InFlight.
+	// Connections has no effect on services with sessionAffinity ClientIP or externalTrafficPolicy
+	// Local.
 	Connections float64
 	// Target is the goal for Estimate.MorePods of package unevenness: the load of the busiest pod,
 	// as a multiple of the present mean load of the pods. MorePods is the number of further pods
