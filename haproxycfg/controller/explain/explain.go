@@ -85,7 +85,8 @@ type Route struct {
 	Line int    `json:"line,omitempty"`
 	// Protocol is "http1", "h2c" or "grpc".
 	Protocol string `json:"protocol"`
-	// Shift says to which cluster the route moves now, and how far. It is empty if it does not move.
+	// Shift says to which cluster the requests of the route move now, and how many of them. It is
+	// empty if there is no shift of the route.
 	Shift string `json:"shift,omitempty"`
 }
 
