@@ -27,8 +27,8 @@ import (
 	"github.com/headgate/headgate/internal/testscale"
 )
 
-// shiftWorld is a world with two routes to the same services. The first route can move between the
-// clusters "old" and "new". The second route cannot move.
+// shiftWorld is a world with two routes to the same services. A shift can move the requests of the
+// first route between the clusters "old" and "new". It cannot move requests of the second route.
 type shiftWorld struct {
 	*world
 	config    *haproxycfg.Config
@@ -128,7 +128,7 @@ func requireShare(t *testing.T, n int, want, percent float64) {
 	require.Equal(t, want > 0, percent > 0)
 }
 
-// TestShiftMovesRequests moves a route. The client keeps one connection, and its requests follow
+// TestShiftMovesRequests shifts a route. The client keeps one connection, and its requests follow
 // each change of the share.
 func TestShiftMovesRequests(t *testing.T) {
 	w := newShiftWorld(t, edge.Edge{}, nil)
@@ -174,8 +174,8 @@ func TestShiftStartsWithItsShare(t *testing.T) {
 	require.Equal(t, 2, strings.Count(answer, "# table:"), "the parts of the route have no table of their own: "+answer)
 }
 
-// TestShiftFollowsDrains drains a node while a route moves. The servers of the backend that gets
-// the requests track the node, so all requests go to the other node.
+// TestShiftFollowsDrains drains a node during a shift. The servers of the backend that gets the
+// requests track the node, so all requests go to the other node.
 func TestShiftFollowsDrains(t *testing.T) {
 	w := newShiftWorld(t, edge.Edge{
 		Shares:        map[string]edge.Share{"a.example.com/": {Cluster: "old", Points: 10000}},

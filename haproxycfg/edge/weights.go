@@ -30,9 +30,11 @@ const (
 // smallest error. If possible, no weight is 1: HAProxy rounds down, so an agent that answers with
 // less than 100% would make a weight of 1 zero.
 //
-// Each rounded weight is 1, or differs from the exact weight by at most 1/2. If all exact weights
-// are at least 1, a share is off by at most the factor (1+d)/(1-d). Here d is 1/(2x), and x is the
-// smallest exact weight. The smallest ratio that weights can express is 1 to 256.
+// Because of the rounding, the share of a service may differ from its declared share. Each rounded
+// weight is 1, or differs from the exact weight by at most 1/2. So if the smallest exact weight is
+// x, and x is at least 1, no weight is off by more than the fraction d = 1/(2x), and no share is
+// off by more than the factor (1+d)/(1-d). For example, if x is 50, a share is off by at most 2%.
+// The smallest ratio that weights can express is 1 to 256.
 func setWeights(weights []int, shares []share) {
 	var active []int
 	for i, s := range shares {
