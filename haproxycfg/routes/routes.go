@@ -67,7 +67,7 @@ type Route struct {
 	// Backends are the services of the route, at least one, sorted by Ref. Each Ref occurs once.
 	Backends []Backend
 	// Check is a health check of the service's own port on each server. If Check is nil, HAProxy
-	// checks only the node on which the server is.
+	// checks only the node of the server.
 	Check *Check
 	// Protocol is the protocol between HAProxy and the services of the route.
 	Protocol Protocol

@@ -205,8 +205,9 @@ func (s *salvaged) beginList(line int) {
 	root.Content = append(root.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: "routes", Line: line}, s.list)
 }
 
-// key parses piece, the lines of one key at the top level of the file and its value. It adds the
-// key and the value to the present document, or the syntax error to s.others.
+// key parses the lines of one top-level key of the file, with the value of the key. If the lines
+// are valid YAML, it adds the key and the value to the present document. Otherwise it adds the
+// syntax error to s.others.
 func (s *salvaged) key(piece []sourceLine) {
 	nodes, err := s.parse(keyPiece, textOf(piece), piece[0].number)
 	if err != nil {
