@@ -17,8 +17,8 @@ type Control interface {
 	// SetShifts stores the state, and changes HAProxy to this state without a reload. If SetShifts
 	// returns an error, the old or the new state may be in force.
 	SetShifts(context.Context, State) error
-	// CheckShift returns an error if HAProxy has no such route, or if the route cannot move to the
-	// cluster.
+	// CheckShift returns an error if HAProxy has no such route, or if no shift can move requests of
+	// the route to the cluster.
 	CheckShift(route, cluster string) error
 }
 

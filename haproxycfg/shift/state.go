@@ -53,8 +53,8 @@ func (s Shift) Points() (points int, ok bool) {
 	return s.Steps[s.Step], true
 }
 
-// Target returns the number of requests of 10,000 that go to Order.Cluster after the last step. It
-// is 0 if there is no step.
+// Target returns how many of 10,000 requests go to Order.Cluster after the last step: 2,500 means
+// 25%. It returns 0 if there is no step.
 func (s Shift) Target() int {
 	if len(s.Steps) == 0 {
 		return 0
