@@ -21,11 +21,12 @@ func keyDigest(key string) uint64   { return xxhash.Sum64String(key) ^ keySalt }
 func nodeDigest(name string) uint64 { return xxhash.Sum64String(name) ^ nodeSalt }
 func zoneDigest(name string) uint64 { return xxhash.Sum64String(name) ^ zoneSalt }
 
-// score returns the score of a node or zone for a key. key and digest are the digests of the two
-// names. score multiplies the two digests, and combines both halves of the 128-bit product. Do not
-// combine the digests by addition or xor instead: whole subsets would move together, and the number
-// of nodes that two subsets share would have 14 times the variance of a random draw. Tests that
-// only measure load do not find this fault.
+// score returns the score of a node or zone for a key. The argument key is the digest of the key,
+// and the argument digest is the digest of the name of the node or zone. score multiplies both
+// digests, and combines the two halves of the 128-bit product by xor. Do not combine the digests by
+// addition or xor instead: whole subsets would move together, and the number of nodes that two
+// subsets share would have 14 times the variance of a random draw. Tests that only measure load do
+// not find this fault.
 func score(key, digest uint64) uint64 {
 	hi, lo := bits.Mul64(key, digest)
 	return hi ^ lo
