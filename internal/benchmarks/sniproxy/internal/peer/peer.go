@@ -201,7 +201,8 @@ table hosts {
 	}}
 }
 
-// TCPProxy is tcpproxy with a map of names and 5 s to connect. It has no other timeouts.
+// TCPProxy is the router tcpproxy. It finds the backend of a name in a map, and has 5 s to connect
+// to the backend. It has no other timeouts.
 func TCPProxy(path, version string) Router {
 	return fromJSON("tcpproxy", Peer, version, path+" -listen {listen} -hosts {hosts}")
 }
