@@ -54,7 +54,7 @@ func KeyOf(ip netip.Addr) Key {
 	return 0
 }
 
-// Member is a connection in a Table, a pointer.
+// Member is the type of the connections in a Table. Use a pointer type.
 type Member[T Member[T]] interface {
 	comparable
 	// ShareEntry returns the field of the connection in which the Table keeps its links.
