@@ -267,7 +267,7 @@ func (s *Server) dial(ctx context.Context, network, addr string) (net.Conn, erro
 	return c, nil
 }
 
-// conn is the client's end of a connection. Freeze can stop it.
+// conn is the client's end of a connection. After Freeze, the client gets no more data from it.
 type conn struct {
 	net.Conn
 	server *Server
