@@ -55,11 +55,14 @@ func (p *Pool) best(r *hashring.Ring, dst []hashring.Node, key string, k int) []
 	return r.AppendTop(dst, key, k)
 }
 
-// keep returns the new nodes of a service, at most p.size. picked are the best Eligible nodes, and
-// current are the present nodes of the service. Without Sticky, keep ranks the avoided nodes of
-// current together with the picked nodes, and returns the best of both. With Sticky, keep first
-// gives places to the nodes of current that are Eligible or avoided. It then fills the remaining
-// places with picked nodes.
+// keep returns the new nodes of a service, at most p.size. The argument picked contains the best
+// Eligible nodes, and current contains the present nodes of the service. A node with the verdict
+// Avoid is not in picked, but may stay if it is in current:
+//
+//   - Without Sticky, keep returns the best of the picked nodes and the current nodes with the
+//     verdict Avoid.
+//   - With Sticky, the current nodes that are Eligible or have the verdict Avoid get the first
+//     places, and the picked nodes get the others.
 func (p *Pool) keep(picked []hashring.Node, key string, current []Node) []hashring.Node {
 	in := make(map[string]bool, len(picked)+len(current))
 	var stay []hashring.Node

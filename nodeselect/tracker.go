@@ -49,9 +49,9 @@ type resolution struct {
 type service struct {
 	key  string
 	refs []int32 // positions in Tracker.refs
-	// subset holds the nodes that the last pick chose for the service. It stays here while no ref
-	// of the service can be resolved, because the next pick gets these nodes as its argument
-	// current.
+	// subset holds the nodes that the last pick chose for the service. The next pick needs them as
+	// the current nodes. So they stay here even while the Tracker finds none of the service ports
+	// that the refs name.
 	subset
 	picked bool // the field subset has the result of a pick
 	local  bool // externalTrafficPolicy is Local
@@ -100,9 +100,9 @@ type Delta struct {
 	Nodes    map[string]*corev1.Node    // by name; nil if the node is deleted
 	Services map[string]*corev1.Service // by Ref.Key; nil if the service is deleted
 	// ReadyNodes are the services of Objects.ReadyNodes that have changed, each with its new list
-	// of nodes. An empty list means that the service has no ready pod. nil changes nothing. An
-	// empty map that is not nil changes no service either, but means that Objects.ReadyNodes is
-	// known from now on, and so not nil.
+	// of nodes. An empty list means that the service has no ready pod. A nil map changes nothing. A
+	// map without entries changes no service, but if Objects.ReadyNodes was nil (unknown), it
+	// becomes an empty map (known).
 	ReadyNodes map[string][]string
 	// Refs replace all refs of the Tracker. nil means no change.
 	Refs []Ref
