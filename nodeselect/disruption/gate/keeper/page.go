@@ -172,7 +172,8 @@ func (h *Handler) servePage(w http.ResponseWriter, r *http.Request, token string
 	writePage(w, status, v)
 }
 
-// login checks the token in a form and sets the cookie, or removes the cookie.
+// login answers the two forms of the page. For the path /login, it checks the token in the form,
+// and sets the cookie if the token is right. For the path /logout, it removes the cookie.
 func (h *Handler) login(w http.ResponseWriter, r *http.Request, token string, v overview) {
 	if err := http.NewCrossOriginProtection().Check(r); err != nil {
 		http.Error(w, err.Error(), http.StatusForbidden)
