@@ -132,8 +132,10 @@ func choose(candidates []candidate, preferIPv6 bool) []Pod {
 	return pods
 }
 
-// oneFamily removes the candidates of the other family whose pod also has an address of the
-// preferred family. A candidate without a name may be any pod, so oneFamily keeps it.
+// oneFamily leaves one address family of each pod. If the candidates contain a pod with an IPv4 and
+// an IPv6 address, oneFamily removes the address that is not of the preferred family. Two
+// candidates with the same name are the same pod. A candidate without a name may belong to any pod,
+// so oneFamily keeps it.
 func oneFamily(candidates []candidate, preferIPv6 bool) []candidate {
 	preferred := func(c candidate) bool { return c.addr.Addr().Is6() == preferIPv6 }
 	if !slices.ContainsFunc(candidates, preferred) || !slices.ContainsFunc(candidates, func(c candidate) bool { return !preferred(c) }) {

@@ -310,8 +310,8 @@ func (s *Service) addresses() map[netip.Addr]bool {
 	return addresses
 }
 
-// restrict returns copies of the slices. A copy has only the endpoints whose addresses are in the
-// argument to.
+// restrict returns copies of the slices that contain only the endpoints with one of the addresses
+// in the map to. It leaves out a slice without such an endpoint.
 func restrict(list []*slice, to map[netip.Addr]bool) []*slice {
 	var restricted []*slice
 	for _, s := range list {
