@@ -50,8 +50,9 @@ func yamlToJSON(text []byte) ([]byte, error) {
 }
 
 // asElement puts a dash before the value of a document, so that the value becomes the element of a
-// YAML sequence. It returns false if the dash is not necessary, because the parser reads the text
-// up to its end anyway: a block that begins in the first column ends only there.
+// YAML sequence. With the dash, the parser reads the text up to its end. asElement returns false if
+// the parser does so without the dash: a block that begins in the first column ends only at the end
+// of the text.
 func asElement(text []byte) ([]byte, bool) {
 	pos := 0
 	for pos < len(text) {
