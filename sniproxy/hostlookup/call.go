@@ -131,9 +131,13 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 		c = k.start(host)
 	}
 	// Normally a lookup waits for the source even if there is a stale endpoint, because the source
-	// may know a better endpoint. In three cases the lookup gets the stale endpoint without
-	// waiting: the running call has exceeded its timeout; StaleAfter is negative; or the TTL ended
-	// less than StaleWhileRevalidate ago, and was not Revalidate.
+	// may know a better endpoint. In these cases the lookup gets the stale endpoint without
+	// waiting:
+	//
+	//   - the running call has exceeded its timeout;
+	//   - StaleAfter is negative;
+	//   - the TTL ended less than StaleWhileRevalidate ago. This case excludes an endpoint with the
+	//     TTL Revalidate.
 	if e != nil && (c.overdue != nil || k.cfg.staleAfter == 0 || e.Value.ep.TTL != Revalidate && now < later(e.Value.expires, k.cfg.revalidate)) {
 		c.refresh = true
 		k.extendStale(e, now, k.cfg.recheck)
