@@ -429,9 +429,9 @@ func (ec *epollConn) onTimer() {
 		if now < ec.movedAt.Load()+int64(lingerTimeout) {
 			break
 		}
-		// End the connection if the client has received nothing for lingerTimeout, or if
-		// HalfCloseTimeout has passed since accept. Until then, a slow client may go on receiving
-		// the answer.
+		// A slow client may need a long time to receive the answer. So the connection stays open
+		// while the client receives bytes. It ends if the client has received nothing for
+		// lingerTimeout, or, at the latest, when HalfCloseTimeout has passed since accept.
 		if last := after(ec.openedAt, set.halfClose); ec.progress(lingerTimeout) == 0 || last != 0 && now >= last {
 			ec.finish(BySession, ec.handshake.step.Err)
 			return
