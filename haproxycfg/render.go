@@ -17,8 +17,9 @@ const configFile = "haproxy.cfg"
 
 // Render returns the files of the configuration: first the maps, certificates and certificate
 // lists, then haproxy.cfg. Write them in this order. The name of each file but haproxy.cfg contains
-// a hash of its content, so a new file never overwrites a file in use; see Map.Runtime and
-// Map.Stable for the exceptions. The new haproxy.cfg names all new maps and lists, so they come into force together.
+// a hash of its content, so a new file never overwrites a file in use. Map.Runtime and Map.Stable
+// describe the exceptions. The new haproxy.cfg names all new maps and lists, so they come into
+// force together.
 //
 // dir is the directory of the files in the file system of HAProxy. haproxy.cfg contains dir in the
 // paths of the other files. Empty means HAProxy's working directory.
@@ -75,8 +76,9 @@ func (v Valid) Render(dir string) ([]RenderedFile, error) {
 }
 
 // skeletonHash returns a hash of haproxy.cfg without servers, and without the values of variables.
-// If two configurations have the same hash, a program can turn the one into the other at run time,
-// except for some options of servers. In both, each stable map names only backends that exist.
+// If two configurations have the same hash, a program can change a running HAProxy from the one to
+// the other without a reload, except for some options of servers. In both configurations, each
+// stable map names only backends that exist.
 func (c *Config) skeletonHash(paths renderedPaths) [sha256.Size]byte {
 	s := *c
 	s.Global.Variables = slices.Clone(c.Global.Variables)
