@@ -19,14 +19,14 @@ type DNSEndpointOptions struct {
 	// Namespace and Name are the namespace and the name of the object. If there are several objects,
 	// Name is the part of their names before the number.
 	Namespace, Name string
-	// Objects is the number of objects, at most MaxDNSObjects; 0 means 1. A host is always in the same
-	// object while Objects stays the same. An API server refuses an object that is larger than about
-	// 1.5 MiB, which has about 6,000 hosts.
+	// Objects is the number of objects, at most MaxDNSObjects; 0 means 1. A host is always in the
+	// same object while Objects stays the same. An API server refuses an object of more than about
+	// 1.5 MiB. An object of this size has about 6,000 hosts.
 	Objects int
-	// SetIdentifier makes the records weighted: it names this edge among the edges that have records
-	// of the same hosts. It has at most 128
-	// printable ASCII characters, without spaces, double quotes and backslashes. If SetIdentifier is empty, the records are
-	// not weighted, and Weight must be 0.
+	// SetIdentifier makes the records weighted. It is a name for this edge, which differs from the
+	// names of all other edges with records of the same hosts. It has at most 128 printable ASCII
+	// characters, without spaces, double quotes and backslashes. If SetIdentifier is empty, the
+	// records are not weighted, and Weight must be 0.
 	SetIdentifier string
 	// Weight is the share of the answers that contain the records of this edge, from 0 to
 	// MaxDNSWeight, relative to the weights of the other edges. 0 means no answers. If the weights of
@@ -35,7 +35,8 @@ type DNSEndpointOptions struct {
 }
 
 // AppendDNSEndpoints appends DNSEndpoint objects of external-dns (externaldns.k8s.io/v1alpha1) as
-// YAML documents. The objects have the same records as AppendZone writes with the options zone:
+// YAML documents. The objects contain the same records that AppendZone writes for the same
+// ZoneOptions:
 //
 //	---
 //	apiVersion: externaldns.k8s.io/v1alpha1
@@ -62,7 +63,7 @@ type DNSEndpointOptions struct {
 // resolvers and clients keep an answer for the TTL and often longer. So traffic follows a new
 // weight slowly, and a weight of 0 does not end traffic.
 //
-// AppendDNSEndpoints writes all objects, also those without records, so that a removed host
+// AppendDNSEndpoints writes all objects, even those without records, so that a removed host
 // disappears from its object. Equal input gives equal bytes. If the options are invalid, or if
 // AppendZone would fail, it returns an error and dst unchanged.
 func AppendDNSEndpoints(dst []byte, t Table, zone ZoneOptions, o DNSEndpointOptions) ([]byte, error) {
@@ -93,7 +94,7 @@ func AppendDNSEndpoints(dst []byte, t Table, zone ZoneOptions, o DNSEndpointOpti
 	return dst, nil
 }
 
-// appendHead appends object i of n, as far as the key spec.
+// appendHead appends the beginning of object i of n, up to the line of the key "spec".
 func (o DNSEndpointOptions) appendHead(dst []byte, i, n int) []byte {
 	name := o.Name
 	if n > 1 {
@@ -125,9 +126,10 @@ func (o DNSEndpointOptions) appendRecord(dst []byte, set recordSet, ttl int64) [
 	return dst
 }
 
-// bucket returns the index of the object of a host. It does not depend on the other hosts. If it did,
-// a new host could move another host from one object to the next. While kubectl applies one object
-// after the other, the moved host would be in no object, and external-dns would delete its records.
+// bucket returns the index of the object that contains a host. The index does not depend on the
+// other hosts. If it did, a new host could move another host from one object to the next. While
+// kubectl applies one object after the other, the moved host would be in no object, and
+// external-dns would delete its records.
 func bucket(host string, n int) int {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(host))
