@@ -16,10 +16,11 @@ type MapContent struct {
 // [Socket.SetMap] for the rules for paths, keys and values. No two maps may have the same path.
 //
 // HAProxy replaces each map in one step, but it replaces one map after the other. So ReplaceMaps
-// first adds the new entries to the maps, in the order of the argument. Then it removes the
-// entries whose keys are no longer wanted, in the reverse order. Let each entry of a map depend
-// only on entries of maps before it. Then a request finds an entry only while it can also find the
-// entries on which the first one depends.
+// first adds the new entries to the maps, in the order of the argument. Then it removes the entries
+// whose keys are no longer wanted, in the reverse order. An entry may depend on entries of other
+// maps, for example if its value is a key of another map. Pass the maps in an order in which each
+// entry depends only on entries of earlier maps. Then a request that finds an entry also finds the
+// entries on which it depends.
 //
 // If ReplaceMaps returns an error, each map has its old entries, its new ones, or both.
 func (s Socket) ReplaceMaps(ctx context.Context, maps []MapContent) error {
