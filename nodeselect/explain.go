@@ -18,8 +18,9 @@ const (
 	// Kept means that the service uses the node already and keeps it, although other nodes rank
 	// better: see Avoid and Selector.Sticky.
 	Kept Why = "kept"
-	// Fallback means that the node fills a place because too few nodes are better: it is avoided
-	// and there are too few Eligible nodes, or it is excluded and there is no other node.
+	// Fallback means that the node has a place only because there are too few better nodes. Either
+	// the Verdict of the node is Avoid, and there are fewer Eligible nodes than places; or its
+	// Verdict is Excluded, and there is no better node.
 	Fallback Why = "fallback"
 	// Leaving means that Select would not choose the node any more. The subset is older than the
 	// objects, for example because a limit has refused the change.
@@ -64,8 +65,9 @@ type Choice struct {
 	Verdict Verdict `json:"verdict"`
 	// Detail is the reason of the Verdict. It is empty if the Verdict is Eligible.
 	Detail string `json:"detail,omitempty"`
-	// Marks name what an operator has done to the node, whatever the Verdict is: "cordoned", and
-	// the annotation that drains the node. The agent of the node drains such a node.
+	// Marks say how an operator has asked for a drain of the node: "cordoned", and the annotation
+	// that drains the node. Marks do not depend on the Verdict. The agent of the node drains a node
+	// with a mark.
 	Marks []string `json:"marks,omitempty"`
 }
 
@@ -86,7 +88,7 @@ type Choices struct {
 // Explain says, for each node of a cluster, why the subset of a service contains the node, or does
 // not contain it. ref names the service; Explain ignores its port. chosen is the subset that the
 // balancer uses. If chosen is older than objects, Explain also says which nodes Select would add
-// and remove. The predicates judge the nodes at the time now.
+// (Entering) and remove (Leaving, Gone). The predicates judge the nodes at the time now.
 func (s Selector) Explain(objects Objects, ref Ref, now time.Time, chosen []Node) Choices {
 	all := s.Pool(objects.Nodes, now)
 	svc, key := objects.Service(ref.Namespace, ref.Service), ref.Key()
@@ -182,8 +184,8 @@ func (p *Pool) byNodeName() map[string]*member {
 	return m
 }
 
-// ranks returns the rank of each member among the members with its verdict, by Node.Identity. With
-// Spread, it is the position in the order in which Pick gives places.
+// ranks returns the rank of each member among the members with the same verdict. The keys are
+// Node.Identity. With Spread, the rank is the position in the order in which Pick gives places.
 func (p *Pool) ranks(key string) map[string]int {
 	ranks := make(map[string]int, len(p.members))
 	for _, ring := range p.rings {
