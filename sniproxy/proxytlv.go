@@ -19,8 +19,9 @@ type clientTLVs struct {
 	alpn      string // the one application protocol that the connection can have
 }
 
-// appendTo appends the TLVs. If tlvs already has a TLV of a type, the other proxy that sent this TLV
-// was nearer to the client, so its value stays.
+// appendTo appends the TLVs for the facts in c to tlvs, the TLVs of the incoming PROXY header. If
+// tlvs already contains a TLV of the same type, appendTo keeps that one: a proxy nearer to the
+// client has sent it.
 func (c clientTLVs) appendTo(tlvs []proxyproto.TLV) []proxyproto.TLV {
 	add := func(kind proxyproto.PP2Type, value string) {
 		if value == "" || len(value) > maxTLV || slices.ContainsFunc(tlvs, func(t proxyproto.TLV) bool { return t.Type == kind }) {

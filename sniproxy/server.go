@@ -120,8 +120,8 @@ type Server struct {
 	// several protocols, as browsers do, there is no such TLV, because the upstream chooses the
 	// protocol. ProxyALPN needs ProxyOut 2.
 	//
-	// If the incoming PROXY header already has an AUTHORITY or ALPN, the upstream gets this one, and not
-	// a second one.
+	// If the incoming PROXY header already has an AUTHORITY or ALPN TLV, the Server passes it on to
+	// the upstream, and does not add a second one.
 	ProxyALPN bool
 
 	// AllowEndpoints, if not empty, are the only networks that the Server connects to.
