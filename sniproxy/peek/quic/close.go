@@ -2,8 +2,8 @@ package quic
 
 import "encoding/binary"
 
-// CryptoError returns the QUIC error code for a TLS alert (RFC 9001 section 4.8). For example, 112
-// (unrecognized_name) is 0x170.
+// CryptoError returns the QUIC error code for a TLS alert (RFC 9001 section 4.8): 112
+// (unrecognized_name) → 0x170.
 func CryptoError(alert uint8) uint64 { return 0x100 + uint64(alert) }
 
 // maxReason is the greatest length of the reason in a CONNECTION_CLOSE frame, in bytes.
@@ -32,10 +32,10 @@ func (h Hello) AppendClose(b []byte, code uint64, reason string) ([]byte, error)
 	return append(b, k.seal(packet, numberAt)...), nil
 }
 
-// AppendVersionNegotiation appends a Version Negotiation packet to b (RFC 8999 section 6). It is the
-// answer to a datagram of a client that begins with the header h, of a version that the server
-// behind the router does not speak. versions are the versions that the server speaks. A client
-// ignores the packet if versions has the version of the client.
+// AppendVersionNegotiation appends a Version Negotiation packet to b (RFC 8999 section 6). Send it
+// to a client if the header h of its datagram has a version that the server behind the router does
+// not speak. The argument versions contains the versions that the server speaks. If it also
+// contains the version of h, the client ignores the packet.
 //
 // Answer only datagrams of at least MinDatagram bytes, and no packets of the type VersionNegotiation
 // or Short (RFC 9000 section 6.1).

@@ -1,10 +1,12 @@
 // Package quic finds the server name in the first datagrams of a QUIC connection. These datagrams
-// have Initial packets, which carry the TLS ClientHello in CRYPTO frames. Initial packets are
-// encrypted, but everybody who sees the first packet can derive the keys (RFC 9001 section 5.2).
+// contain Initial packets, and the CRYPTO frames of these packets contain the TLS ClientHello (the
+// hello). Initial packets are encrypted, but everybody who sees the first packet can derive the
+// keys (RFC 9001 section 5.2).
 //
 // The package does not use sockets or clocks. It only turns bytes into values. A router keeps one
-// Reader for each connection whose hello is incomplete, that is, for each address of a client and
-// destination ID of its first packet. It also keeps the datagrams, to pass them on later:
+// Reader for each connection whose hello is incomplete. The client address and the destination ID
+// of the first packet identify the connection. The router also keeps the datagrams, and passes them
+// on after the hello is complete:
 //
 //	var r quic.Reader
 //	var held [][]byte
@@ -41,37 +43,45 @@
 //
 // # Datagrams that a Reader ignores
 //
-// Anybody can send a datagram in the name of a client. So a datagram that does not belong to the
-// hello does not end the Reader. Read returns an *Ignored with the reason, and counts the packet. The
-// count ends the Reader at MaxPackets, so that nobody makes it work for ever. These are the rules:
+// Anybody can send a datagram with the source address of a client. So a datagram that does not
+// belong to the hello does not end the Reader: Read returns an *Ignored with the reason. The Reader
+// counts such datagrams too, and ends after MaxPackets packets, so that nobody makes it work for
+// ever. These are the rules:
 //
 //   - A datagram of less than 1,200 bytes with an Initial packet is ignored, because servers discard
 //     it (RFC 9000 section 14.1).
 //   - A packet that does not authenticate is ignored.
 //   - The version of the first packet that authenticates is the version of the connection. If a
 //     datagram has an unknown version, the reason is ErrVersion.
-//   - A 0-RTT or Handshake packet is ignored, also if it arrives before the Initial packet. A router
-//     may hold such a datagram until the hello is complete.
+//   - A 0-RTT or Handshake packet is ignored, even if it arrives before the Initial packet. A
+//     router may keep such a datagram, and pass it on after the hello is complete.
 //   - After a Retry or a Version Negotiation packet, the client starts again with new keys. The
 //     program that has sent such a packet reads the new packets with a new Reader.
-//   - In one datagram, packets after the first one with another destination ID, packets with a short
-//     header, and bytes that are no packet are skipped.
+//   - A datagram may contain several packets. After its first packet, Read skips packets with
+//     another destination ID than that of the first packet, packets with a short header, and bytes
+//     that are no packet.
 //
 // # Strictness
 //
-// If CRYPTO frames disagree about a byte of the hello, servers could read different names. The error
-// is then peek.ErrMalformed. A frame that must not be in an Initial packet, reserved bits and a packet
-// without frames are also peek.ErrMalformed, as servers close the connection because of them. Bytes
-// of the stream after the hello are ignored.
+// Two CRYPTO frames may contain different values for the same byte of the hello. Two servers could
+// then read different names, so the error is peek.ErrMalformed.
+//
+// The error is also peek.ErrMalformed for a frame that must not be in an Initial packet, for
+// reserved bits that are set, and for a packet without frames: servers close a connection with such
+// a packet.
+//
+// Read ignores bytes of the CRYPTO stream after the hello.
 //
 // # Cost
 //
-// To derive the keys of a connection costs about 50 allocations, which the Read of its first packet
-// makes. A datagram that is no Initial packet costs no keys. The hello costs one copy of its bytes.
+// Read derives the keys of a connection when it reads the first Initial packet. This costs about 50
+// allocations. For a datagram without an Initial packet, Read derives no keys. Read copies the
+// bytes of the hello once.
 //
 // # What it does not do
 //
-// The package reads versions 1 and 2 of QUIC, and no drafts. It reads only the packets of the client
-// up to the end of its first ClientHello. It makes no Retry packets, does not check tokens, and does
-// not acknowledge packets. In an encrypted ClientHello it sees only the outer name.
+// The package reads versions 1 and 2 of QUIC, and no drafts. It reads only the packets of the
+// client up to the end of its first ClientHello. It makes no Retry packets, does not check tokens,
+// and does not acknowledge packets. If the client encrypts its ClientHello (ECH), the package sees
+// only the outer name.
 package quic

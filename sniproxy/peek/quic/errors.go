@@ -11,16 +11,16 @@ import (
 var (
 	// ErrNotQUIC means that the datagram does not begin with a QUIC packet.
 	ErrNotQUIC = errors.New("quic: not a QUIC packet")
-	// ErrVersion means that the first packet has a version that the package cannot read. A server
-	// would answer with a Version Negotiation packet.
+	// ErrVersion means that the first packet of the datagram has a version that the package cannot
+	// read. A server that does not know the version answers with a Version Negotiation packet.
 	ErrVersion = errors.New("quic: unknown version")
 	// ErrNotInitial means that the datagram has no Initial packet. For example, 0-RTT packets can
 	// arrive before the Initial packet.
 	ErrNotInitial = errors.New("quic: no Initial packet")
 	// ErrSmall means that the datagram has an Initial packet, but fewer than MinDatagram bytes.
 	ErrSmall = errors.New("quic: datagram too small for an Initial packet of a client")
-	// ErrOtherConnection means that the Initial packet belongs to another connection: its version or
-	// its source connection ID differ from those of the packets before.
+	// ErrOtherConnection means that the Initial packet belongs to another connection: its version
+	// or its source connection ID differs from that of the earlier packets.
 	ErrOtherConnection = errors.New("quic: Initial packet of another connection")
 	// ErrAuthentication means that the Initial packet does not authenticate: its bytes have changed,
 	// or its sender has not seen the first packet of the client.

@@ -27,8 +27,8 @@ const (
 )
 
 // keys protect the Initial packets that one side sends. Everybody who has seen the first packet of
-// the client can derive them, so they hide nothing. They only prove that the sender of a packet
-// has seen that packet too.
+// the client can derive the keys, so they hide nothing. They only prove that the sender of a packet
+// has seen the first packet of the client.
 type keys struct {
 	aead cipher.AEAD
 	iv   [12]byte
@@ -100,9 +100,9 @@ func (k *keys) mask(packet []byte, numberAt int) [sampleLen]byte {
 	return mask
 }
 
-// open removes the protection of a packet, and leaves the packet unchanged. It appends the header
-// and the payload to dst. largest is the largest number of the packets that were opened before, or
-// -1. ok is false if the packet does not authenticate.
+// open decrypts a packet. It appends the header and the payload to dst, and leaves packet
+// unchanged. The argument largest is the largest packet number that open has returned for this
+// connection, or -1 before the first packet. ok is false if the packet does not authenticate.
 func (k *keys) open(dst, packet []byte, numberAt int, largest int64) (header, payload []byte, number int64, ok bool) {
 	if len(packet) < numberAt+maxNumber+sampleLen {
 		return nil, nil, 0, false
@@ -128,7 +128,9 @@ func (k *keys) open(dst, packet []byte, numberAt int, largest int64) (header, pa
 	return out[len(dst)-end : len(dst)], out[len(dst):], number, true
 }
 
-// expandNumber returns the packet number whose last n bytes are truncated (RFC 9000 appendix A.3).
+// expandNumber returns the full packet number. A packet contains only the last n bytes of its
+// number, which the argument truncated contains. expandNumber chooses the number with these bytes
+// that is nearest to largest+1 (RFC 9000 appendix A.3).
 func expandNumber(truncated int64, n int, largest int64) int64 {
 	expected := largest + 1
 	window := int64(1) << (8 * n)

@@ -13,11 +13,13 @@ import (
 // hellos of crypto/tls, with 21.5 KB, need 20 packets.
 const MaxPackets = 64
 
-// Reader reads the ClientHello of one connection while its datagrams arrive. The zero value accepts
-// MaxPackets packets and a hello of peek.MaxBytes bytes. A Reader is not safe for concurrent use.
+// Reader reads the ClientHello of one connection while its datagrams arrive. The zero value reads
+// at most MaxPackets packets, and accepts a hello of at most peek.MaxBytes bytes. A Reader is not
+// safe for concurrent use.
 //
-// While the hello is incomplete, a Reader uses at most 8 KiB of memory for keys and for the order of
-// pieces, and at most twice the number of bytes of the hello that have arrived.
+// While the hello is incomplete, a Reader needs at most 8 KiB of memory for its keys and for the
+// order of the pieces. For the pieces themselves, it needs at most twice the number of the bytes
+// that have arrived.
 type Reader struct {
 	// MaxBytes is the greatest length of the ClientHello in bytes. 0 means peek.MaxBytes (64 KiB),
 	// which is also the largest allowed value.
@@ -57,9 +59,9 @@ type Hello struct {
 	ClientHello peek.ClientHello
 }
 
-// Read reads a datagram of the client. It neither changes nor keeps the datagram. The result is
-// complete if the error is nil, and complete except for the name if it is peek.ErrNoName. The other
-// errors are:
+// Read reads a datagram of the client. It does not change the datagram, and does not use it after
+// the return. If the error is nil, the result is complete. If the error is peek.ErrNoName, the
+// result is complete except for the name. The other errors are:
 //
 //	peek.NeedMore   the hello has begun; its value is the least number of missing bytes of the hello
 //	*Ignored        the datagram has no packet that belongs to the hello; read the next one
