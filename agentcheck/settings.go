@@ -56,7 +56,7 @@ type Admin uint8
 
 const (
 	KeepAdmin Admin = iota // HAProxy leaves the administrative state unchanged
-	Ready                  // ends drain and maintenance, also if an operator set them
+	Ready                  // ends drain and maintenance, even if an operator has set them
 	Drain                  // no new clients; clients bound by a cookie or a stick table stay
 	Maint                  // no clients and no health checks; bound clients move to other servers
 )
