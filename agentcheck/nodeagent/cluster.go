@@ -25,7 +25,7 @@ import (
 // regular count of all nodes.
 type cluster struct {
 	client        rest.Interface
-	rules         Rules // with the default in place of each zero
+	rules         Rules // the Rules of the Watcher, with the default in place of each zero
 	selectors     []selector
 	countInterval time.Duration
 	countNow      chan struct{}
@@ -37,7 +37,7 @@ type cluster struct {
 	contact  time.Time                 // when the API server last answered
 	node     *corev1.Node              // the own node, nil if it is missing
 	missing  time.Time                 // when the agent last noticed that the own node is missing
-	requests []map[string]DrainRequest // by node name, one map for each selector
+	requests []map[string]DrainRequest // the drain requests that each selector has found, by node name
 	services services
 	nodes    int       // number of all nodes, -1 before the first count
 	counted  time.Time // when the agent sent the request whose answer is the field nodes

@@ -144,7 +144,7 @@ func TestListenersShutdownIsBounded(t *testing.T) {
 	require.EqualValues(t, 2, finished.Load(), "Shutdown cuts off the checks and waits for their end")
 }
 
-// Finished may call methods of the Listeners, also while Shutdown or Close waits for the check.
+// Finished may call methods of the Listeners, even while Shutdown or Close waits for the check.
 func TestFinishedMayCallListenersWhileTheyEnd(t *testing.T) {
 	for name, end := range map[string]func(*nodeagent.Listeners, context.Context){
 		"shutdown": func(l *nodeagent.Listeners, ctx context.Context) { _ = l.Shutdown(ctx) },

@@ -93,9 +93,9 @@ func (w *Watcher) LastContact() time.Time {
 	return w.contact
 }
 
-// Run follows the cluster until ctx ends, and returns the error of ctx. It calls changed with each
-// State that differs from the previous State. The calls do not overlap. When Run returns, all its
-// goroutines have ended.
+// Run follows the cluster until ctx ends, and returns the error of ctx. It calls the function
+// changed with each State that differs from the previous State. The calls do not overlap. When Run
+// returns, all its goroutines have ended.
 //
 // A State has Answers after the Watcher has listed the whole cluster. While requests to the API
 // server fail, the Watcher keeps the Answers and sets Err. Nodes that drain continue to drain. But
@@ -147,8 +147,8 @@ func (w *Watcher) newSource() (source, error) {
 	return newCluster(w.Config, w.Rules, w.CountInterval)
 }
 
-// follow calls changed with new States until ctx ends. It returns an error only if the node does
-// not exist at the start.
+// follow calls the function changed with each new State until ctx ends. It returns an error only if
+// the node does not exist at the start.
 func (w *Watcher) follow(ctx context.Context, src source, changed func(State)) error {
 	tracker := Tracker{Rules: w.Rules}
 	next := time.NewTimer(time.Hour) // fires at the result of Tracker.Next
