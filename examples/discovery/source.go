@@ -32,10 +32,10 @@ type source struct {
 
 	// Only the goroutine of the method follow uses services and counts.
 	services endpoints.Services        // of the last publish
-	counts   map[string]serviceSummary // of services, by key
+	counts   map[string]serviceSummary // the summaries of services, by key
 
 	mu    sync.Mutex
-	ready bool           // after the first list
+	ready bool           // true after the first list
 	state httpapi.Source // of the last publish
 }
 
