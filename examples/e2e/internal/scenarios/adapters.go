@@ -33,7 +33,7 @@ var adapters = scenario.Scenario[*Env]{
 type adapted struct {
 	*System
 	c     *lab.Cluster
-	flags []string // of each command of nodegate
+	flags []string // the flags of each command of nodegate
 	made  int      // number of processes
 }
 
@@ -122,7 +122,7 @@ func (a *adapted) without(ctx context.Context, annotation string) (names []strin
 }
 
 // wantOne returns the only name in names. It returns an error if names does not contain exactly one
-// name, or if this name is the argument not.
+// name, or if this name is the one that the argument not excludes.
 func wantOne(names []string, err error, not string) (string, error) {
 	if err == nil && (len(names) != 1 || names[0] == not) {
 		err = fmt.Errorf("free: %v", names)
@@ -130,8 +130,9 @@ func wantOne(names []string, err error, not string) (string, error) {
 	return strings.Join(names, ""), err
 }
 
-// annotated lets a tool take a node that does not have its annotation, as the tool does: with a
-// taint. While the node is away, no other node may become free, also if nodegate is killed.
+// annotated does what a tool does: it takes a node that does not have the annotation of the tool,
+// and sets a taint on the node. While the node is away, no other node may become free, even if
+// nodegate is killed.
 func (a *adapted) annotated(ctx context.Context, t *traffic, tool, key, taint string) error {
 	start := time.Now()
 	p, err := a.protect(tool, "-free", "1h")

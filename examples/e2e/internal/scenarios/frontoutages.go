@@ -118,8 +118,8 @@ func (f *Fronts) nodeLost(ctx context.Context, report *scenario.Report, addr str
 	return err
 }
 
-// lossRow returns a row about requests after a loss. During the time in the argument within, at
-// most the number of requests in the argument most may fail. After that, no request may fail.
+// lossRow returns a row about requests after a loss. At most as many requests as the value of most
+// may fail during the time within after the loss. Later requests must not fail.
 func (f *Fronts) lossRow(log *httpload.Log[pod.Answer], from, end time.Time, within time.Duration, most int, what string) scenario.Row {
 	after := from.Add(within)
 	lost := len(log.Failures(from, after))

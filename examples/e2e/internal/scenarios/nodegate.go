@@ -146,7 +146,8 @@ func installNodegate(ctx context.Context, c *lab.Cluster) (kubeconfig string, er
 	return installAccount(ctx, c, "headgate-nodegate", "rbac.yaml")
 }
 
-// installProtect does the same for the account of `nodegate protect`.
+// installProtect applies the shipped manifest of the account of `nodegate protect`, and returns a
+// kubeconfig for the account.
 func installProtect(ctx context.Context, c *lab.Cluster) (kubeconfig string, err error) {
 	// The pods for kured need the ServiceAccount "default" of the namespace.
 	if err := c.EnsureNamespace(ctx, accountsNamespace); err != nil {

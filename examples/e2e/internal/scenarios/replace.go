@@ -112,8 +112,8 @@ func (s *System) awaitPlaced(ctx context.Context, right func(places) error) (tim
 	}, s.Terminator.Process)
 }
 
-// tellsWhy returns an error unless report.json lists the changed services, and contains one cause
-// of the last change: that the node in the argument gone was removed.
+// tellsWhy returns an error unless report.json lists the changed services, and names exactly one
+// cause of the last change: the removal of a node, which is the argument gone.
 func (s *System) tellsWhy(gone *lab.Node, services int) error {
 	report, err := s.Terminator.Report()
 	if err != nil {
@@ -144,10 +144,11 @@ func same(before, now places) error {
 	return nil
 }
 
-// replaced compares which nodes each service used before the node gone was removed (before), and
-// which nodes it uses after that (now). Each service that used the node must now use exactly one
-// other node instead, in the report and in HAProxy. If anything else has changed, replaced returns
-// an error.
+// replaced compares the nodes of each service before and after the removal of a node. The argument
+// gone is the removed node, before contains the nodes and servers before the removal, and now
+// contains those after it. Each service that used the removed node must now use exactly one other
+// node instead, in the report and in HAProxy. If anything else has changed, replaced returns an
+// error.
 func replaced(before, now places, gone *lab.Node) error {
 	if before.with(gone) == 0 {
 		return fmt.Errorf("no service used %s", gone.Name)
@@ -173,13 +174,13 @@ func replaced(before, now places, gone *lab.Node) error {
 	return nil
 }
 
-// replacedOne checks the replacement of one node. before and now are lists of servers or nodes from
-// the times before and after it, and gone reports whether an entry belongs to the removed node.
-// replacedOne returns nil in two cases only:
+// replacedOne checks the replacement of one node. The lists before and now contain the servers or
+// nodes before and after the replacement. The function gone reports whether an entry belongs to the
+// removed node. replacedOne returns nil in two cases only:
 //
-//   - The list before has no entry of the removed node, and the list now is the same.
-//   - The list before has an entry of the removed node. The list now does not have this entry. It
-//     has all other entries, and as many new entries as the argument entering says.
+//   - No entry of before belongs to the removed node, and now contains the same entries.
+//   - One entry of before belongs to the removed node, and is not in now. All other entries of
+//     before are in now, and now contains as many new entries as entering says.
 func replacedOne(before, now []string, gone func(string) bool, entering int) error {
 	left, entered := minus(before, now), minus(now, before)
 	if !slices.ContainsFunc(before, gone) {
