@@ -21,8 +21,8 @@ type settings struct {
 	hosts                       string
 	routes                      cli.Strings
 	endpointFlags, clusterFlags cli.Strings
-	endpoints                   map[string]string // of endpointFlags: the address, by cluster
-	clusters                    map[string]string // of clusterFlags: the directory, by cluster
+	endpoints                   map[string]string // the addresses in endpointFlags, by cluster
+	clusters                    map[string]string // the directories in clusterFlags, by cluster
 	prefix                      string
 	poll                        time.Duration
 

@@ -22,8 +22,8 @@ import (
 type sources struct {
 	hostsFile   *hostlookup.File  // nil without -hosts
 	routeFiles  *routefiles.Files // nil without -routes
-	clusterDirs map[string]string // of -cluster, by cluster
-	endpoints   map[string]string // of -endpoint, by cluster
+	clusterDirs map[string]string // the directories of -cluster, by cluster
+	endpoints   map[string]string // the addresses of -endpoint, by cluster
 
 	api     *httpapi.Handler
 	metrics *metrics
