@@ -108,9 +108,9 @@ type followed[T any] struct {
 
 	mu       sync.Mutex
 	good     T
-	content  string              // of good
-	versions []filewatch.Version // of the last reading
-	fault    string              // of the last reading, "" if it was good
+	content  string              // the content of the files from which good was read
+	versions []filewatch.Version // the versions of the files at the last reading
+	fault    string              // the fault of the last reading, or "" if it had none
 }
 
 func (f *followed[T]) current() T {

@@ -73,7 +73,7 @@ func TestServerTLSWithPartsOfFiles(t *testing.T) {
 	require.Empty(t, faults[clients])
 }
 
-// TestPairExpiry checks that the metric has the expiry of the pair in use, also after a change and
+// TestPairExpiry checks that the metric has the expiry of the pair in use, even after a change and
 // after a fault of the files.
 func TestPairExpiry(t *testing.T) {
 	dir := t.TempDir()
