@@ -39,7 +39,7 @@ type Metrics struct {
 	checks       prometheus.Gauge
 	certificates *prometheus.GaugeVec
 	faultyFiles  prometheus.Gauge
-	records      atomic.Pointer[[]certs.Record] // of the certificates in use
+	records      atomic.Pointer[[]certs.Record] // the records of the certificates in use
 }
 
 // New returns Metrics for a program. Each scrape calls status, from any goroutine.
