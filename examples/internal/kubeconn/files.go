@@ -123,7 +123,7 @@ type withToken struct {
 func (w withToken) RoundTrip(r *http.Request) (*http.Response, error) {
 	token, err := w.token.read()
 	if err != nil {
-		if r.Body != nil { // a RoundTripper must close it, also if it fails
+		if r.Body != nil { // a RoundTripper must close the body, even if the request fails
 			_ = r.Body.Close()
 		}
 		return nil, err
