@@ -27,7 +27,7 @@ type metrics struct {
 	cluster  []clusterGauge
 
 	mu         sync.RWMutex
-	services   map[string]bool // in the present state
+	services   map[string]bool // the services in the present state
 	lastReason string          // the value of the label reason
 }
 

@@ -19,7 +19,7 @@ var readme string // its table of flags groups the help
 // settings of an agent, from its flags.
 type settings struct {
 	rules      nodeagent.Rules
-	host       string // of all ports
+	host       string // the host of all ports
 	dir        string
 	kubeconfig string
 	files      []string
