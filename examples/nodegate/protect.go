@@ -34,7 +34,7 @@ type protectCommand struct {
 	dryRun, remove               bool
 	admin                        cli.AdminFlags
 
-	selectors map[string]string // by tool
+	selectors map[string]string // the selectors of -tool, by tool
 }
 
 // The tools of -tool.
@@ -214,7 +214,7 @@ type protectMetrics struct {
 	actions, failures                     *prometheus.CounterVec
 
 	mu   sync.Mutex
-	errs map[string]error // of the last step of each tool; without an entry, there was no step
+	errs map[string]error // the error of the last step of each tool; a tool without an entry has made no step
 }
 
 func newProtectMetrics() *protectMetrics {
