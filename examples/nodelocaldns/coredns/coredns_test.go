@@ -241,7 +241,7 @@ func (u *upstream) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	w.WriteMsg(a)
 }
 
-// While the upstream fails, known names get their last answer, also after their TTL, and unknown
+// While the upstream fails, known names get their last answer, even after their TTL, and unknown
 // names get SERVFAIL. When the upstream is back, its new records arrive.
 func TestUpstreamFails(t *testing.T) {
 	t.Parallel()
