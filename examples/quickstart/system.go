@@ -55,8 +55,8 @@ type options struct {
 type system struct {
 	options
 	tmp        string
-	addr       string // of HAProxy's HTTP listener
-	admin      string // of HAProxy's metrics
+	addr       string // the address of HAProxy's HTTP listener
+	admin      string // the address of HAProxy's metrics
 	clusters   map[string]*manifests
 	nodes      map[string]*node // by name
 	terminator *controller.Controller
