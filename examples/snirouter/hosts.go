@@ -30,7 +30,7 @@ type hosts struct {
 	lookup    hostlookup.Lookup
 	file      *hostlookup.File  // nil without -hosts
 	api       *httpapi.Client   // nil without -api
-	cache     *hostlookup.Cache // of api
+	cache     *hostlookup.Cache // the cache in front of api
 	feed      *httpapi.Feed     // nil without -changes
 	apiTLS    *tls.Config       // of api and feed
 	tlsFlags  cli.ClientTLS     // of api and feed
