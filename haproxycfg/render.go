@@ -112,10 +112,10 @@ func (p *renderedPaths) join(dir string) {
 
 // renderedPaths are the paths of rendered files and directories in the file system of HAProxy.
 type renderedPaths struct {
-	maps, lists map[string]string // by the name of the map or certificate list
+	maps, lists map[string]string // the paths of maps and of certificate lists, by their names
 	certs       string            // the directory of certificates, "" if there is no list
 
-	hasCertificate map[string]bool // by the name of a certificate list; true if the list is not empty
+	hasCertificate map[string]bool // true for the name of each certificate list that is not empty
 }
 
 // WriteTo calls Render("") and writes only the file haproxy.cfg of the result, none of the other

@@ -98,7 +98,7 @@ type validator struct {
 	backends map[string]int  // index by name
 	maps     map[string]int  // index by name
 	lists    map[string]bool // the names of certificate lists
-	checked  map[string]bool // by "backend/server", for the backends that a Server.Track names
+	checked  map[string]bool // whether HAProxy checks a server, by "backend/server"; only for backends that a Server.Track names
 	seen     serverSet       // the servers of the current backend
 }
 
