@@ -157,7 +157,7 @@ type chooser struct {
 	in       Input
 	pairs    []listed
 	covered  map[string]bool // names of the certificates in the list
-	listed   map[string]bool // by Record.Copy
+	listed   map[string]bool // the records in the list, by Record.Copy
 	problems []Problem
 }
 
