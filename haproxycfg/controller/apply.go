@@ -38,7 +38,7 @@ type Attempt struct {
 	Begin    time.Time
 	Duration time.Duration
 
-	retry time.Time // of the next attempt, if Outcome is Waits
+	retry time.Time // the time of the next attempt, if Outcome is Waits
 }
 
 // applier makes the attempts of Run to apply a configuration. Only one goroutine may use it.
@@ -54,13 +54,13 @@ type applier struct {
 	reloads     reloads
 	redirected  string                // ID of the waiting change for which redirect has succeeded; "" if there is none
 	moved       bool                  // redirect may have changed addresses of servers, so redirectBack must restore them
-	redirectErr string                // of the last redirection, so that a repeated error is logged once
+	redirectErr string                // the error of the last redirection, so that a repeated error is logged once
 	checked     string                // ID of the last change that HAProxy has accepted in a check, and the version of HAProxy
-	input       *kube.Input           // of the configuration in force; nil if another process wrote it
+	input       *kube.Input           // the input of the configuration in force; nil if another process wrote this configuration
 	version     haproxycfg.Version    // for which the configuration in force was rendered
 	logged      map[kube.Problem]bool // problems of the last attempt
-	lastErr     string                // of the last attempt, so that a repeated error is logged once
-	lastSaveErr string                // of the last recordRefusal, for the same reason
+	lastErr     string                // the error of the last attempt, so that a repeated error is logged once
+	lastSaveErr string                // the error of the last recordRefusal, so that a repeated error is logged once
 }
 
 func newApplier(c *Controller, log *slog.Logger) *applier {

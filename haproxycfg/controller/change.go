@@ -56,8 +56,8 @@ func (ch *Change) ID() string { return ch.plan.ID() }
 
 // MaxShare returns a function for Controller.Limit. The function computes which share of the hosts
 // in force a change takes away, and the same for the paths, the backends and the servers. It
-// accepts the change if none of the four shares is larger than the argument share, which is from 0
-// to 1. What the change adds does not matter. See Change.Losses.
+// accepts the change if none of these four shares is larger than the limit, which is the argument
+// share, from 0 to 1. What the change adds does not matter. See Change.Losses.
 func MaxShare(share float64) func(*Change) error {
 	return func(ch *Change) error {
 		if reason := ch.Losses.Over(share); reason != "" {
@@ -146,7 +146,7 @@ func (c *Controller) plan(ctx context.Context, in inputs, last kube.Report, caus
 }
 
 // build makes a Change with its Config, Report and files. last is the report in the directory. A
-// cluster that has not answered since the start keeps the servers that last lists.
+// cluster that has not answered since the start keeps the servers that this report lists.
 func (c *Controller) build(in inputs, last kube.Report, now time.Time) (*Change, error) {
 	table := in.routes.Table
 	ch := &Change{input: kube.Input{Table: table}, unread: len(in.routes.Unread) > 0}

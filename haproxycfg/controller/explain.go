@@ -15,16 +15,17 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// explainable is what Explain needs to know about the last attempt. Nobody changes it.
+// explainable holds the input of Explain: facts about the last attempt. It never changes after
+// observe has stored it.
 type explainable struct {
-	table   routes.Table // in force, or planned
-	latest  kube.Input   // of the last attempt
-	report  kube.Report  // of table, with the refused change
+	table   routes.Table // the routes in force, or the planned routes if planned is true
+	latest  kube.Input   // the input of the last attempt
+	report  kube.Report  // the report on table; its field Refused is the change that Limit has refused
 	waiting *Waiting     // why the change of the last attempt waits
 	planned bool         // this process has not applied a configuration yet
 }
 
-// observe stores what Explain needs to know after an attempt.
+// observe stores the input of Explain after an attempt.
 func (a *applier) observe(t Attempt) {
 	x := &explainable{report: a.report, waiting: waitingOf(t.Err)}
 	last := a.c.explained.Load()
@@ -58,11 +59,13 @@ func waitingOf(err error) (w *Waiting) {
 // routes.
 var ErrNotExplained = errors.New("controller: no attempt has ended yet")
 
-// Explain says where the requests for a target go: with the configuration in force, or, if this
-// process has not applied one yet, with the configuration that it wants to apply. Call Explain only
-// while Run is running. worker returns the socket of the HAProxy worker that Explain asks for the
-// states of servers; the method Worker of a deploy.Runtime can be the argument worker. If worker is
-// nil or HAProxy does not answer, the Explanation says so.
+// Explain says where the requests for a target go with the configuration in force. If this process
+// has not applied a configuration yet, Explain uses the configuration that the process wants to
+// apply. Call Explain only while Run is running.
+//
+// worker returns the socket of the HAProxy worker from which Explain reads the states of servers.
+// Pass the method Worker of a deploy.Runtime. If worker is nil or HAProxy does not answer, the
+// Explanation says so.
 //
 // If another process leads, this process does not know the routes in force. Explain then returns
 // ErrNotLeading.
@@ -133,9 +136,10 @@ func askServers(ctx context.Context, e *explain.Explanation, worker func(context
 	return failed
 }
 
-// ExplainHandler returns a handler of GET /explain?host=HOST&path=PATH. It answers with the
-// Explanation of the method Explain as text, or as JSON with the parameter format=json. A missing
-// path means "/". The status is 400 if host or path are wrong, and 503 if there is no Explanation.
+// ExplainHandler returns a handler of GET /explain?host=HOST&path=PATH. It calls Explain with
+// worker, and answers with the Explanation: as text, or as JSON if the query contains format=json.
+// A missing path means "/". The status is 400 if host or path are wrong, and 503 if there is no
+// Explanation.
 func (c *Controller) ExplainHandler(worker func(context.Context) (runtimeapi.Socket, error)) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /explain", func(w http.ResponseWriter, r *http.Request) {

@@ -41,7 +41,7 @@ type Live struct {
 
 	mu      sync.Mutex
 	refs    []nodeselect.Ref
-	watcher *live.Watcher // of the last Follow, nil before
+	watcher *live.Watcher // the watcher of the last Follow; nil before the first Follow
 }
 
 // SetRefs implements ClusterSource.

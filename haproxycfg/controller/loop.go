@@ -36,7 +36,7 @@ type loop struct {
 	shifted   chan shiftRequest
 	setShifts func(context.Context, shift.State) error
 
-	term Term // of this process; the zero Term while another process leads
+	term Term // the term of this process; the zero Term while another process leads
 
 	clock func() time.Time // nil means time.Now
 }

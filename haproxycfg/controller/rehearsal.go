@@ -25,7 +25,7 @@ type Rehearsal struct {
 	clusters []rehearsed
 	now      time.Time
 	rechecks time.Time // the next time at which the nodes are judged again
-	deadline time.Time // of the start, after StartTimeout
+	deadline time.Time // the end of StartTimeout, after which the start no longer waits
 }
 
 // rehearsed is a cluster of a Rehearsal.
@@ -91,12 +91,12 @@ func (r *Rehearsal) Watch(i int, objects nodeselect.Objects) { r.clusters[i].Wat
 // err. If err is nil, requests succeed again; see live.Replay.Fail.
 func (r *Rehearsal) Fail(i int, err error) { r.clusters[i].Fail(err, r.now) }
 
-// Advance moves the time to until, and makes the attempts to apply changes that Run would make in
-// the meantime. All answers that List, Watch and Fail have passed since the last Advance arrive
-// together, at the time before the move. There is one difference to Run: Run makes an attempt every
-// 30 s even without a change, because somebody could have changed the directory, and Advance does
-// not. The Controller calls Controller.Attempted after each attempt, with times of the Rehearsal.
-// If ctx ends, Advance stops and returns the error of ctx.
+// Advance sets the time of the Rehearsal to the argument until, and makes the attempts to apply
+// changes that Run would have made by then. All answers that List, Watch and Fail have passed since
+// the last Advance arrive together, at the time before the move. There is one difference to Run:
+// Run makes an attempt every 30 s even without a change, because somebody could have changed the
+// directory, and Advance does not. The Controller calls Controller.Attempted after each attempt,
+// with times of the Rehearsal. If ctx ends, Advance stops and returns the error of ctx.
 func (r *Rehearsal) Advance(ctx context.Context, until time.Time) error {
 	r.take()
 	for ctx.Err() == nil {

@@ -145,7 +145,7 @@ type pace struct {
 	least, most time.Duration // if most <= least, every pause is as long as least
 
 	last  time.Time     // end of the last reload
-	pause time.Duration // after the last reload
+	pause time.Duration // the length of the pause after the last reload
 }
 
 // next returns the earliest time of the next reload.

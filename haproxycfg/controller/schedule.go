@@ -85,7 +85,8 @@ func (s *schedule) failed(now time.Time) {
 
 // pause returns the length of the pause after the last attempt. After a success, the pause is
 // minInterval. After the first failure, the pause is backoff. Each further failure doubles the
-// pause, up to the argument longest. The pause is never shorter than minInterval.
+// pause, but no pause is longer than the argument longest. The pause is never shorter than
+// minInterval.
 func (s *schedule) pause(longest time.Duration) time.Duration {
 	if s.failures == 0 {
 		return s.minInterval
@@ -103,11 +104,11 @@ func never(string) bool { return false }
 // to wait, startForce permits this change again. After any other attempt, it permits nothing.
 type startForce struct {
 	active bool
-	id     string // of the permitted change; "" until Limit has rejected one
+	id     string // the ID of the permitted change; "" until Limit has rejected a change
 }
 
 // extend returns a function that decides whether a refused change may be applied: it permits the
-// one change that ForceFirst permits, and each change that the argument asked permits.
+// one change that ForceFirst permits, and each change for which the function asked returns true.
 func (f *startForce) extend(asked permit) permit {
 	if !f.active {
 		return asked

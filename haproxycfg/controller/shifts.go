@@ -149,8 +149,8 @@ func (c *Controller) partsInForce(route, cluster string) (target, rest string, e
 	return target, rest, nil
 }
 
-// CheckShift returns an error if the configuration in force has no such route, or if the route
-// cannot move to the cluster. It implements shift.Control.
+// CheckShift returns an error if the configuration in force has no such route, or if no shift can
+// move requests of the route to the cluster. It implements shift.Control.
 func (c *Controller) CheckShift(route, cluster string) error {
 	target, _, err := c.partsInForce(route, cluster)
 	if err == nil && c.Dir.InForce(edge.Router).Servers(target) == 0 {
@@ -160,8 +160,8 @@ func (c *Controller) CheckShift(route, cluster string) error {
 }
 
 // ShiftCounters returns a function for shift.Runner.Counters. The function calls worker, and reads
-// the counters of the HAProxy worker whose socket worker returns. The method Worker of a
-// deploy.Runtime can be the argument worker.
+// the counters of the HAProxy worker whose socket worker returns. Pass the method Worker of a
+// deploy.Runtime.
 func (c *Controller) ShiftCounters(worker func(context.Context) (runtimeapi.Socket, error)) func(ctx context.Context, route, cluster string) (target, rest shift.Counters, err error) {
 	return func(ctx context.Context, route, cluster string) (target, rest shift.Counters, err error) {
 		targetName, restName, err := c.partsInForce(route, cluster)

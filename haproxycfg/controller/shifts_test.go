@@ -20,7 +20,7 @@ import (
 )
 
 // TestShiftsWhileAChangeIsRefused shifts a route while another change is refused. The share is part
-// of the next configuration too, also after a restart.
+// of the next configuration too, even after a restart.
 func TestShiftsWhileAChangeIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const route = "www.example.com/"
