@@ -18,9 +18,9 @@ const maxLines = 1000
 // recorder collects what happens in a run, for the Result. Before the method begin, it stores only
 // the report in force.
 type recorder struct {
-	zero    time.Time // of the first step; zero before begin
+	zero    time.Time // the time of the first step; zero before begin
 	now     time.Time
-	report  *kube.Report // in force
+	report  *kube.Report // the report of the configuration in force
 	reloads int
 	changes int // servers that reloads have added, removed or altered
 	moved   int // the same, since the recovery

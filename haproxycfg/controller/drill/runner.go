@@ -85,14 +85,14 @@ type run struct {
 	Runner
 	drill Drill
 	dir   string
-	zero  time.Time // of the first step
+	zero  time.Time // the time of the first step
 
 	world     World
 	c         *controller.Controller
 	rehearsal *controller.Rehearsal
 	truth     truth
 	recorder  recorder
-	failure   error // of the last attempt, if it failed; nil otherwise
+	failure   error // the error of the last attempt; nil if it did not fail
 }
 
 // restart starts a new Controller in the directory of the drill, as a start of the terminator does.

@@ -22,7 +22,7 @@ type truth struct {
 	annotations nodeselect.Annotations
 
 	clusters map[string]*Cluster
-	drains   map[string]map[string]bool // by cluster, nodes that drain
+	drains   map[string]map[string]bool // the nodes that drain, by cluster
 	ports    map[routes.Ref]uint16      // node ports; filled by port
 }
 
