@@ -55,8 +55,8 @@ type Explanation struct {
 	// and NoRoute says why.
 	Route   *Route `json:"route,omitempty"`
 	NoRoute string `json:"noRoute,omitempty"`
-	// Backends are the backends of HAProxy that get the requests. It is usually one. While the route
-	// moves to another cluster, it is three.
+	// Backends are the backends of HAProxy for the requests. Usually there is one. During a shift
+	// of the route there are three, and the requests go to two of them.
 	Backends []Backend `json:"backends,omitempty"`
 	// Services are the services of the route, in the order of the declaration's normal form.
 	Services []Service `json:"services,omitempty"`
@@ -69,7 +69,8 @@ type Explanation struct {
 	// Refused is a later change that was refused, and Allow says how to allow it.
 	Refused *kube.Changes `json:"refused,omitempty"`
 	Allow   string        `json:"allow,omitempty"`
-	// HAProxy says why the states of servers are missing. It is empty if they are not.
+	// HAProxy says why the fields Now and TrackNow of the servers are missing. It is empty if
+	// HAProxy has answered.
 	HAProxy string `json:"haproxy,omitempty"`
 }
 
@@ -105,8 +106,8 @@ type Service struct {
 	// gets while all servers are healthy, from 0 to 100.
 	Weight  int     `json:"weight"`
 	Percent float64 `json:"percent"`
-	// ServiceWeight is the weight in percent in the annotation of the service. Its agents answer
-	// with it.
+	// ServiceWeight is the weight in the annotation of the service, in percent. The agents of the
+	// service answer HAProxy with this weight.
 	ServiceWeight int    `json:"serviceWeight,omitempty"`
 	NodePort      uint16 `json:"nodePort,omitempty"`
 	AgentPort     uint16 `json:"agentPort,omitempty"`
@@ -117,7 +118,8 @@ type Service struct {
 	// Nodes are the nodes that serve the service, and Unused all other nodes, both sorted by name.
 	Nodes  []Node `json:"nodes"`
 	Unused []Node `json:"unused"`
-	// Unknown is the number of further nodes of the cluster, which are unused for an unknown reason.
+	// Unknown is the number of nodes of the cluster that are neither in Nodes nor in Unused,
+	// because the reason why they do not serve the service is unknown.
 	Unknown int `json:"unknown,omitempty"`
 }
 
@@ -126,7 +128,7 @@ type Node struct {
 	nodeselect.Choice
 	// Text says in one sentence why the node serves the service, or does not.
 	Text string `json:"text"`
-	// Servers are the servers of HAProxy that stand for the service on this node.
+	// Servers are the servers of HAProxy that send requests to the service on this node.
 	Servers []Server `json:"servers,omitempty"`
 }
 
@@ -136,8 +138,8 @@ type Server struct {
 	Name    string `json:"name"`
 	// Weight is the weight in the configuration. It is 0 if the server gets no requests.
 	Weight int `json:"weight"`
-	// Track is the server whose health this server has, as "backend/server". It is empty if HAProxy
-	// checks this server itself.
+	// Track is the server that this server tracks, as "backend/server": HAProxy gives this server
+	// the health of the tracked one. It is empty if HAProxy checks this server itself.
 	Track string `json:"track,omitempty"`
 	// Now is the state of the server, and TrackNow the state of the server that it tracks. Nil means
 	// unknown.
@@ -200,8 +202,8 @@ func noRoute(table routes.Table, target Target) string {
 	return text
 }
 
-// noteLatest notes whether the latest declarations and the files in force differ from the
-// explanation. route is the route of the explanation, if ok.
+// noteLatest adds a note if the latest declarations differ from the explanation. If ok is true,
+// route is the route that the explanation describes. Otherwise the explanation has no route.
 func (e *Explanation) noteLatest(in Input, target Target, route routes.Route, ok bool) {
 	if in.Latest == nil {
 		return
@@ -260,8 +262,8 @@ func (e *Explanation) addRoute(in Input, route routes.Route) {
 	}
 }
 
-// rename gives the first backend the name that it has in HAProxy's files. It differs from the usual
-// name if another backend already has that one.
+// rename gives the first backend the name that it has in HAProxy's files. This name differs from
+// the usual name if another backend already has the usual one.
 func (e *Explanation) rename(name string) {
 	old := e.Backends[0].Name
 	e.Backends[0].Name = name
@@ -325,8 +327,9 @@ func (e *Explanation) addServers(in Input, route routes.Route, upstreams []edge.
 	}
 }
 
-// addServersOf adds the servers of a backend to their nodes. main says that the backend has the
-// servers of all services, from whose weights the shares of the services follow.
+// addServersOf adds the servers of a backend to their nodes. If main is true, the backend contains
+// the servers of all services of the route. addServersOf then also computes the share of each
+// service from the weights of these servers.
 func (e *Explanation) addServersOf(b haproxycfg.Backend, main bool) {
 	at := make(map[netip.AddrPort][]haproxycfg.Server, len(b.Servers))
 	total := 0

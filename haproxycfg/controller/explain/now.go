@@ -22,8 +22,8 @@ type Now struct {
 	Sessions uint64 `json:"sessions"`
 }
 
-// AskBackends returns the names of the backends whose servers the caller should ask HAProxy for:
-// those of the route, and those that contain the servers that they track.
+// AskBackends returns the names of the backends whose statistics AddStats needs: the backends of
+// the route, and the backends with the servers that the servers of the route track.
 func (e *Explanation) AskBackends() []string {
 	var names []string
 	seen := map[string]bool{}

@@ -10,8 +10,8 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// service returns a service of a route with its nodes, and the Upstream from which its servers
-// follow.
+// service returns a service of a route with its nodes, and the Upstream from which package edge
+// makes the servers of the service.
 func (in Input) service(b routes.Backend) (Service, edge.Upstream) {
 	s := Service{Ref: b.Ref, Weight: b.Weight, Nodes: []Node{}, Unused: []Node{}}
 	upstream := edge.Upstream{Ref: b.Ref, Unresolved: true}

@@ -114,8 +114,8 @@ func (t *text) service(s *Service) {
 	t.unused(s)
 }
 
-// unused appends the unused nodes. A large cluster has many nodes that only the hash has not
-// selected, so unused writes these in one paragraph.
+// unused appends the unused nodes. In a large cluster, many nodes are unused only because of their
+// rank by the hash, so unused writes these nodes in one paragraph.
 func (t *text) unused(s *Service) {
 	if len(s.Unused)+s.Unknown == 0 {
 		return
