@@ -196,7 +196,7 @@ func TestALeaderThatRenewsStaysTheLeader(t *testing.T) {
 	})
 }
 
-// TestALeaderThatCannotRenew: the term ends renewDeadline after the last renewal, also if nobody
+// TestALeaderThatCannotRenew: the term ends renewDeadline after the last renewal, even if nobody
 // calls Guard.
 func TestALeaderThatCannotRenew(t *testing.T) {
 	for name, fault := range map[string]func(context.Context) error{"refused": refuse, "no answer": hang} {
