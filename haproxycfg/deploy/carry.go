@@ -18,7 +18,7 @@ import (
 type member struct {
 	name      string
 	addr      netip.AddrPort
-	weight    int    // in the configuration
+	weight    int    // the weight in the configuration
 	agentPort string // "" without an agent
 }
 

@@ -30,7 +30,7 @@ type Diff struct {
 	// Text is a unified diff of all files.
 	Text string
 
-	differs bool // a file differs; set also if Text is left out
+	differs bool // true if a file differs, even if Text is left out
 }
 
 // ServerCounts counts the servers before and after a change, and how many servers the change adds,

@@ -56,10 +56,11 @@ type Dir struct {
 	// names it. [Reloader.SetMap] is such a function. If a new configuration changes only values of
 	// such maps, Apply calls SetMap and does not reload HAProxy.
 	SetMap func(ctx context.Context, file string, entries []haproxycfg.MapEntry) error
-	// ReplaceMaps, if not nil, gives maps of the running HAProxy other entries. Dir calls it only
-	// for maps whose field haproxycfg.Map.Stable is true. It must not return nil before HAProxy has
-	// exactly these entries. [Reloader.ReplaceMaps] is such a function. If a new configuration
-	// changes only entries of such maps, Apply calls ReplaceMaps and does not reload HAProxy.
+	// ReplaceMaps, if not nil, replaces the entries of maps in the running HAProxy. Dir calls it
+	// only for maps whose field haproxycfg.Map.Stable is true. It must return nil only after
+	// HAProxy has exactly these entries. [Reloader.ReplaceMaps] is such a function. If a new
+	// configuration changes only entries of such maps, Apply calls ReplaceMaps and does not reload
+	// HAProxy.
 	ReplaceMaps func(ctx context.Context, maps []runtimeapi.MapContent) error
 	// Runtime, if not nil, changes servers of the running HAProxy without a reload, see [Runtime]. It
 	// needs Reload.
@@ -71,7 +72,7 @@ type Dir struct {
 	Guard func() error
 
 	mu      sync.Mutex
-	changes changes // of the present Apply; mu guards it
+	changes changes // the changes that the present call of Apply has made so far; mu guards it
 	// beforeStep, if not nil, is called before each effect. Tests let beforeStep return an error,
 	// so that Apply stops as if the process had ended before this effect.
 	beforeStep func(name string) error
@@ -289,7 +290,7 @@ func (p *Plan) ID() string {
 	h := sha256.New()
 	h.Write(p.after.text()) // the text contains the name of each file, and the name contains a hash of the content
 	for _, f := range p.after.files {
-		if f.Stable { // the name contains another hash
+		if f.Stable { // the hash in the name does not depend on the content
 			h.Write(f.Data)
 		}
 	}
@@ -342,7 +343,7 @@ func (p *Plan) Apply(ctx context.Context, auxiliary ...haproxycfg.RenderedFile) 
 }
 
 // isStale reports whether somebody has changed haproxy.cfg, or a stable map, since the plan was
-// made. If a file already has the content that the plan writes, it does not make the plan stale.
+// made. A file that already has the content of the plan does not make the plan stale.
 func (p *Plan) isStale() (bool, error) {
 	if stale, err := p.isOther(configFile, p.textBefore(), p.after.text()); stale || err != nil {
 		return stale, err
@@ -359,8 +360,8 @@ func (p *Plan) isStale() (bool, error) {
 	return false, nil
 }
 
-// isOther reports whether the file has a content that is neither before nor after. nil means that
-// the file did not exist.
+// isOther reports whether the content of the file differs from both before and after, the contents
+// of the file before and after the change of the plan. If before is nil, the file did not exist.
 func (p *Plan) isOther(name string, before, after []byte) (bool, error) {
 	file := p.dir.file(name)
 	if before == nil && !exists(file) {

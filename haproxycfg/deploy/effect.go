@@ -19,7 +19,7 @@ type Effect struct {
 	Detail string
 }
 
-// ReloadReason is the kind of a change that HAProxy cannot make at run time.
+// ReloadReason says why Apply had to reload HAProxy.
 type ReloadReason string
 
 // The values of ReloadReason. If several reasons apply, the first one of this list counts.
@@ -44,12 +44,12 @@ type changes struct {
 	replaced []haproxycfg.RenderedFile // maps that the Apply has replaced, with their old content
 	onlyMaps bool                      // haproxy.cfg stays the same, so only maps change
 	maps     int                       // see Effect.Maps
-	refused  error                     // why HAProxy did not change its maps, or had to load the old ones again
+	refused  error                     // the error because of which Apply had to reload HAProxy after it had replaced maps
 	reloaded bool
 }
 
-// Effect returns the effect of the last call of Apply, also if Apply returned an error. Changes of a
-// [Runtime] are not part of it: see Runtime.Changed.
+// Effect returns the effect of the last call of Apply, even if Apply returned an error. It does not
+// contain the changes that a [Runtime] has made: see Runtime.Changed.
 func (p *Plan) Effect() Effect { return p.effect }
 
 func (p *Plan) effectOf(c changes) Effect {

@@ -13,7 +13,7 @@ import (
 )
 
 // TestApplyKeepsTheLastGood requires that the configuration in force becomes the last good one,
-// also if saveLastGood cannot add a second name to the file.
+// even if saveLastGood cannot add a second name to the file.
 func TestApplyKeepsTheLastGood(t *testing.T) {
 	one, two, three := testConfig("/run", 80, 1), testConfig("/run", 80, 2), testConfig("/run", 80, 3)
 	for name, change := range map[string]func(t *testing.T, dir string){

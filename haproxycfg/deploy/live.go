@@ -43,9 +43,9 @@ func variables(config []byte) []variable {
 	return all
 }
 
-// changedVariables returns the variables of the configuration after that a running HAProxy may not
-// have yet: those that are missing, or have another value, in at least one of the earlier
-// configurations.
+// changedVariables returns variables of a new configuration, the argument after: those that are
+// missing, or have another value, in at least one of the earlier configurations. A running HAProxy
+// may not have the new values of these variables yet.
 func changedVariables(after []byte, earlier ...[]byte) []variable {
 	var changed []variable
 	for _, v := range variables(after) {
@@ -218,12 +218,14 @@ func addCommands(config *haproxycfg.Config) map[string]string {
 // from every command, so a plan replaces the server.
 const otherWords = "the words of the server differ"
 
-// withCommands returns the servers in before with another field Add, so that
-// [runtimeapi.Actual.Plan] can use them. before and now come from textServers, which sets Add to
-// the settings of the server's line. before is the old configuration. now and wanted are the new
-// one; in wanted, Add is the command "add server". If a server has the same settings in before and
-// now, its Add becomes the command in wanted. Otherwise its Add becomes otherWords, so a plan
-// replaces the server.
+// withCommands returns the servers of the old configuration with another value of the field Add, so
+// that [runtimeapi.Actual.Plan] can use them. The arguments before and now contain the servers of
+// the old and of the new configuration, as textServers returns them: Add contains the settings in
+// the line of the server. The argument wanted contains the servers of the new configuration, and
+// Add is the command "add server".
+//
+// If a server has the same settings in the old and in the new configuration, its Add becomes this
+// command. Otherwise its Add becomes otherWords, so a plan replaces the server.
 func withCommands(before, now, wanted []runtimeapi.Backend) []runtimeapi.Backend {
 	texts, commands := map[string]string{}, map[string]string{}
 	for i, b := range now {

@@ -165,7 +165,8 @@ func (r Reloader) prepare(ctx context.Context, worker runtimeapi.Socket) error {
 }
 
 // confirm waits for the outcome of a reload of HAProxy before 2.7. It reads the master's list of
-// processes again and again until the list shows the outcome. before is the list before the reload.
+// processes again and again until the list shows the outcome. The argument before is the list from
+// the time before the reload.
 func (r Reloader) confirm(ctx context.Context, before []process) error {
 	tick := time.Tick(10 * time.Millisecond)
 	for {

@@ -88,7 +88,7 @@ const (
 type liveChange struct {
 	before, wanted []runtimeapi.Backend
 	variables      []variable
-	words          map[string]string // of the servers before the change, by "backend/server"
+	words          map[string]string // the words of the servers before the change, by "backend/server"
 	// reload is the reason why HAProxy must load its files, or "".
 	reload string
 }

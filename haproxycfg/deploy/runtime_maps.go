@@ -142,8 +142,8 @@ func (d *Dir) takeBack(ctx context.Context, rejected error) (restored bool, err 
 	return restored, cmp.Or(d.clearPending(), fmt.Errorf("%w\n(the last good maps are restored and in force)", rejected))
 }
 
-// sendMaps changes the maps of the running HAProxy. files are the new files, and old are the files
-// that they have replaced.
+// sendMaps changes the maps of the running HAProxy. The argument files contains the new files, and
+// old contains the files that they have replaced.
 func (d *Dir) sendMaps(ctx context.Context, files, old []haproxycfg.RenderedFile) error {
 	dir, err := filepath.Abs(d.Path)
 	if err != nil {
@@ -258,9 +258,10 @@ func (r Reloader) SetMap(ctx context.Context, file string, entries []haproxycfg.
 	return nil
 }
 
-// ReplaceMaps gives maps of the worker that serves new connections other entries, and verifies them.
-// See [runtimeapi.Socket.ReplaceMaps]. If HAProxy cannot read an entry as a command, for example
-// because a path contains ";", ReplaceMaps returns an error, and a Dir reloads HAProxy instead.
+// ReplaceMaps replaces the entries of maps in the worker that serves new connections, and verifies
+// the new entries. See [runtimeapi.Socket.ReplaceMaps]. If HAProxy cannot read an entry as a
+// command, for example because a path contains ";", ReplaceMaps returns an error, and a Dir reloads
+// HAProxy instead.
 func (r Reloader) ReplaceMaps(ctx context.Context, maps []runtimeapi.MapContent) error {
 	worker, err := r.worker(ctx)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 
 // section is a section of haproxy.cfg.
 type section struct {
-	text    []byte // with the head line
+	text    []byte // the text of the section, with its head line
 	servers int    // the number of server lines
 }
 

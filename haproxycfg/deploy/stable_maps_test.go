@@ -214,9 +214,9 @@ func TestStalePlanOfAMap(t *testing.T) {
 	f.inForce(t, hosts(1, "c.example"))
 }
 
-// TestStableMapsAfterACrash ends the process between each two effects, for a change of maps and for
-// a change of maps and servers. The directory is complete at any time, and after the next Apply
-// HAProxy runs what the files say.
+// TestStableMapsAfterACrash stops Apply after each of its steps, as a crash would, during a change
+// of maps, and during a change of maps and servers. The files in the directory are complete after
+// each step. After the next Apply, HAProxy runs the configuration in the files.
 func TestStableMapsAfterACrash(t *testing.T) {
 	crash := errors.New("crash")
 	for _, port := range []uint16{1, 2} {
@@ -249,8 +249,8 @@ func TestStableMapsAfterACrash(t *testing.T) {
 	}
 }
 
-// TestMapFilesOfManyChanges applies random changes, some of which need a reload, and some of which
-// fail. After each one, HAProxy runs what the files say.
+// TestMapFilesOfManyChanges applies random changes. Some need a reload, and some fail. After each
+// change, HAProxy runs the configuration in the files.
 func TestMapFilesOfManyChanges(t *testing.T) {
 	f := newStableMaps(t)
 	current := hosts(1, "a.example")
