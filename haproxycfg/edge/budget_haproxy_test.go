@@ -132,7 +132,8 @@ func TestCheckBudgetIsWhatHAProxyMakes(t *testing.T) {
 		}
 		if time.Since(begin.at) > time.Minute {
 			for i, rates := range begin.until(snapshot(fleets)) {
-				// Each server may have one check more than the intervals in a minute.
+				// The number of checks of a server may exceed the number of intervals in a minute
+				// by one.
 				require.LessOrEqual(t, rates.Health, 1.05*fleets[i].budget.Health, off)
 				require.LessOrEqual(t, rates.Agent, 1.05*fleets[i].budget.Agent, off)
 				require.GreaterOrEqual(t, rates.Total, fleets[i].budget.Total/10, off)

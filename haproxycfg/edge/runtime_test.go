@@ -57,7 +57,8 @@ func newRuntimeEdge(t testing.TB) *runtimeEdge {
 	return f
 }
 
-// service is a Service that has servers on ports of 127.0.0.1. Nobody listens there.
+// runtimeService returns an Upstream with servers on ports of 127.0.0.1. Nobody listens on these
+// ports.
 func runtimeService(name string, ports ...int) edge.Upstream {
 	u := edge.Upstream{Ref: routes.Ref{Cluster: "eu-1", Namespace: "media", Service: name, Port: "http"}, Servers: []netip.AddrPort{}}
 	for _, port := range ports {
@@ -120,7 +121,7 @@ func (f *runtimeEdge) agree() {
 	checked := 0
 	for _, file := range files {
 		if !strings.Contains(string(text), file) {
-			continue // of the last good configuration
+			continue // the file belongs to the last good configuration
 		}
 		checked++
 		want, err := os.ReadFile(file)
@@ -215,7 +216,7 @@ func TestRuntimeChanges(t *testing.T) {
 	}
 }
 
-// TestShiftWithoutAReload gives a route that may shift another share.
+// TestShiftWithoutAReload changes the share of a shift.
 func TestShiftWithoutAReload(t *testing.T) {
 	t.Parallel()
 	ports := haproxytest.Ports(t, 2)
@@ -231,10 +232,10 @@ func TestShiftWithoutAReload(t *testing.T) {
 	f.agree()
 }
 
-// TestRandomChanges applies random changes of routes and servers. After each one, the worker has the
-// maps and servers of the files. Sometimes HAProxy loads its files again after a change: the worker
-// then has the same maps as before. HEADGATE_RELOADS makes the test longer: it makes four times as
-// many changes.
+// TestRandomChanges applies random changes of routes and servers. After each one, the worker has
+// the maps and servers of the files. After some changes, the test also reloads HAProxy: the new
+// worker must then have the same maps as the old one. HEADGATE_RELOADS makes the test longer: it
+// makes four times as many changes.
 func TestRandomChanges(t *testing.T) {
 	t.Parallel()
 	changes := 16

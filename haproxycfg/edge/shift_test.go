@@ -112,11 +112,12 @@ func (w *shiftWorld) newShare(c *client, host string, n int) float64 {
 	return 100 * float64(moved) / float64(n)
 }
 
-// requireShare requires that percent is a share that n random choices with the probability want can
-// have. Another share than these has a probability below 1e-10.
+// requireShare checks a measured share: a cluster should get want percent of n requests, and has
+// got percent. If HAProxy chooses the cluster of each request at random, the share differs a little
+// from want. requireShare fails only if such a difference has a probability below 1e-10.
 func requireShare(t *testing.T, n int, want, percent float64) {
 	t.Helper()
-	// The Chernoff bound of the probability is 2*exp(-n*divergence).
+	// By the Chernoff bound, the probability of such a share is at most 2*exp(-n*divergence).
 	term := func(x, y float64) float64 {
 		if x == 0 {
 			return 0
