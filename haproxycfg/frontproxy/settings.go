@@ -140,7 +140,7 @@ type Settings struct {
 
 // FieldError is a fault of one field of Settings.
 type FieldError struct {
-	Field  string // of Settings, such as "EjectTime"
+	Field  string // the name of a field of Settings, such as "EjectTime"
 	Reason string
 }
 
