@@ -31,7 +31,7 @@ type PodTraffic struct {
 //
 // The zero value has no traffic. A Traffic is not safe for concurrent use.
 type Traffic struct {
-	servers map[string]serverCounters // by "backend/server"
+	servers map[string]serverCounters // the last counters of each server, by "backend/server"
 	pods    map[netip.AddrPort]*podEntry
 }
 
