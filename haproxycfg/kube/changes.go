@@ -209,7 +209,7 @@ type portOwners map[uint16][]portOwner
 
 type portOwner struct {
 	service    string // "namespace/name"
-	name, port string // of the service port
+	name, port string // the name and the number of the service port
 }
 
 // nodePorts returns the service ports to which the node ports of a cluster lead.

@@ -104,7 +104,7 @@ type limiter struct {
 	file, edge  Limits
 	descriptors int // the number of descriptors for checks; 0 for any number
 
-	files   map[string]*account // by name
+	files   map[string]*account // the accounts of the files, by name of the file
 	total   account
 	refused map[routes.Ref]bool // services whose new agent port exceeds a limit
 }
