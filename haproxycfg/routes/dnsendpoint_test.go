@@ -57,8 +57,8 @@ func TestAppendDNSEndpoints(t *testing.T) {
 	}
 }
 
-// TestDNSEndpointsKeepTheirHosts: a new host moves no other host to another object, and a removed
-// host leaves an object, which is then empty.
+// TestDNSEndpointsKeepTheirHosts: a new host moves no other host to another object. After the
+// removal of its only host, an object stays, without records.
 func TestDNSEndpointsKeepTheirHosts(t *testing.T) {
 	o := DNSEndpointOptions{Namespace: "dns", Name: "edge", Objects: 4}
 	zone := ZoneOptions{Origin: "example.com", Target: "edge.example.net"}
