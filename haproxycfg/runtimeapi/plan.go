@@ -119,18 +119,19 @@ func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 // Plan returns the commands after which HAProxy has the wanted servers. a is the present state of
 // HAProxy.
 //
-// before are the servers that HAProxy should have had before this change: the argument wanted of
-// the last plan whose commands HAProxy carried out completely. nil means unknown. Plan uses before
-// to decide two things:
+// The argument before contains the servers that HAProxy should have had before this change. Pass
+// the argument wanted of the last plan whose commands HAProxy carried out completely, or nil if it
+// is unknown. Plan uses before to decide two things:
 //
 //   - Whether a server has other words, that is, whether Server.Add has other settings that HAProxy
-//     cannot change at run time. With nil, Plan assumes that all servers have the same words as
-//     before.
-//   - Who has taken a server out of service. If the server was in service in before, Plan concludes
-//     that a person or an agent has set it to maintenance or drain. The server then stays out of
-//     service, unless Server.Force is true. With nil, the server stays out of service too.
+//     cannot change at run time. If before is nil, Plan assumes that no server has other words.
+//   - Who has taken a server out of service. If before contains the server in service, Plan
+//     concludes that a person or an agent has set it to maintenance or drain. The server then stays
+//     out of service, unless Server.Force is true. If before is nil, the server stays out of
+//     service too.
 //
-// If HAProxy may have carried out only a part of a plan, use the result of [Unsettled] as before.
+// If HAProxy may have carried out only a part of the last plan, pass the result of [Unsettled] as
+// the argument before.
 //
 // If a server is down, for example because HAProxy has observed errors, Plan leaves it down. An
 // agent or a person may have changed a weight, so Plan changes a weight only if the wanted weight
@@ -143,7 +144,7 @@ func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 // that is not wanted to maintenance, and a server that is missing is a reason for a reload.
 //
 // Plan does not change backends that are not in wanted. After HAProxy has carried out all commands,
-// a new plan with wanted as the argument before is empty.
+// a new plan with the same servers as before and wanted is empty.
 func (a Actual) Plan(before, wanted []Backend) Plan {
 	p := planner{dynamic: a.Version.DeletesServers(), version: a.Version, known: before != nil}
 	exists := make(map[string]bool, len(a.Backends))
@@ -175,10 +176,10 @@ func (a Actual) Plan(before, wanted []Backend) Plan {
 }
 
 // Unsettled returns the argument before for the next call of [Actual.Plan] after HAProxy carried
-// out only a part of a plan. The plan led from the servers before to the servers attempted. Each
-// server that the plan changes may be in the old state, in the new state, or between them. With the
-// result, the next plan brings these servers into the wanted state. It also treats a maintenance of
-// these servers as a change of the interrupted plan, and not of a person.
+// out only a part of a plan. The arguments before and attempted are the arguments before and wanted
+// of this plan. Each server that the plan changes may be in the old state, in the new state, or
+// between them. With the result, the next plan brings these servers into the wanted state. It also
+// treats a maintenance of these servers as a change of the interrupted plan, and not of a person.
 func Unsettled(before, attempted []Backend) []Backend {
 	type key struct{ backend, server string }
 	tried := map[key]*Server{}
@@ -274,9 +275,9 @@ func (p *planner) backend(b, before *Backend, rows []*ServerState) {
 	}
 }
 
-// server plans the commands that give HAProxy the wanted server s. was is the same server in the
-// old configuration, and row is its state in the running HAProxy. was and row are nil if there is
-// no such server.
+// server plans the commands that give HAProxy the wanted server s. The argument was is the same
+// server in the old configuration, and row is its state in the running HAProxy. Each of them is nil
+// if there is no such server.
 func (p *planner) server(b *Backend, s, was *Server, row *ServerState) {
 	at := b.Name + "/" + s.Name
 	switch cannot := p.cannotAdd(b, s); {

@@ -12,7 +12,7 @@ type MapContent struct {
 	Entries []MapEntry
 }
 
-// ReplaceMaps gives each of the maps its entries, and then reads the maps to verify them. See
+// ReplaceMaps replaces the entries of each map, and then reads the maps to verify them. See
 // [Socket.SetMap] for the rules for paths, keys and values. No two maps may have the same path.
 //
 // HAProxy replaces each map in one step, but it replaces one map after the other. So ReplaceMaps
@@ -34,14 +34,14 @@ func (s Socket) ReplaceMaps(ctx context.Context, maps []MapContent) error {
 		if sameEntries(old, wanted) {
 			continue
 		}
-		all := m.Entries[:len(m.Entries):len(m.Entries)] // the capacity makes append copy
+		all := m.Entries[:len(m.Entries):len(m.Entries)] // with this capacity, append copies instead of changing m.Entries
 		for _, e := range old {
 			if _, ok := wanted[e.Key]; !ok {
 				all, shrink[i] = append(all, e), true
 			}
 		}
 		if sameEntries(old, byKey(all)) {
-			continue // entries only go
+			continue // the change only removes entries, which happens below
 		}
 		if err := s.ReplaceMap(ctx, m.Path, all); err != nil {
 			return err
@@ -75,7 +75,7 @@ func byKey(entries []MapEntry) map[string]string {
 	return values
 }
 
-// sameEntries reports whether a map with the entries now has exactly the wanted keys and values.
+// sameEntries reports whether the entries in now are exactly the wanted keys and values.
 func sameEntries(now []MapEntry, wanted map[string]string) bool {
 	if len(now) != len(wanted) {
 		return false
