@@ -88,11 +88,12 @@ func (o Order) WithSteps(steps []int, target int) Order {
 	return o
 }
 
-// after returns the shift of this order for a route of which an earlier shift has already moved the
-// share points. Its steps are points, and then the steps of the order above points: if points are
-// 5%, the steps 1, 5, 25 and 100% become 5, 25 and 100%. The shift begins with the first step above
-// points. After errors, it returns to points. If the target of the order is not above points, the
-// target is the only step.
+// after returns the shift of this order for a route of which an earlier shift has already moved a
+// share of the requests: points, in hundredths of a percent. The first step of the new shift is
+// points, and the other steps are the steps of the order above points. For example, if points is
+// 500 (5%), the steps 1, 5, 25 and 100% become 5, 25 and 100%. The shift begins with the first step
+// above points, and returns to points after errors. If the last step of the order is not above
+// points, it is the only step.
 func (o Order) after(points int) Shift {
 	target := o.Steps[len(o.Steps)-1]
 	if target <= points {
@@ -214,8 +215,8 @@ func (c *Counters) add(last, now Counters) {
 }
 
 // Advance decides, at the time now, whether the shift s stays at its step, goes to the next step,
-// or pauses. It returns the resulting shift. changed is true if this shift differs from s. w counts
-// the responses since the current step began. Advance is a pure function.
+// or pauses. It returns the resulting shift; the result changed is true if this shift differs from
+// s. The argument w counts the responses since the current step began. Advance is a pure function.
 func (s Shift) Advance(now time.Time, w Window) (next Shift, changed bool) {
 	if s.Status != Moving {
 		return s, false
