@@ -21,7 +21,7 @@ import (
 // The index replaces the lowest bits of the score. Once in billions of comparisons, two scores
 // differ only in these lowest bits. The method order then corrects the order of the two nodes.
 type group struct {
-	nodes   []Node   // in the order of their weights; nodes of the same weight in the order of their names
+	nodes   []Node   // the nodes, ordered by weight, and by name if the weights are equal
 	digests []uint64 // the digests of nodes, in the same order
 	mask    uint64   // the bits of a candidate that contain its index
 	bands   []band   // nil if all weights are equal

@@ -5,11 +5,11 @@ import (
 	"slices"
 )
 
-// scan finds the digests in digests[from:to] whose score is at most limit, the last one first. It
-// writes a candidate for each of them to buf, from index n on. It stops when buf is full.
+// scan finds the digests in digests[from:to] whose score is at most limit, the last one first. For
+// each of them, it writes a candidate to buf[n], and increments n. It stops when buf is full.
 //
 // scan returns the new n, and the index of the last digest that it has read. If scan has read the
-// whole range, this index equals the argument from.
+// whole range, this index is from.
 func scan(digests []uint64, from, to int, key, limit, mask uint64, buf []uint64, n int) (int, int) {
 	rest := digests[from:to]
 	for n < len(buf) {

@@ -80,9 +80,11 @@ func (g *group) gatherWeighted(buf []uint64, key uint64, k int, bound float64) [
 	return buf[:n]
 }
 
-// costBound estimates a bound such that, on average, the costs of want nodes are below the bound.
-// It solves the equation want = sum of 1-exp(-bound*weight) over all nodes, approximated to the
-// second order. A wrong estimate makes the selection slower, but not wrong.
+// costBound returns a bound on the cost for gatherWeighted. With this bound, the scans find about
+// as many nodes as want says. The probability that the cost of a node is below a bound is
+// 1-exp(-bound*weight), so the sum of these probabilities over all nodes must be want. costBound
+// solves this equation approximately, to the second order. A wrong estimate makes the selection
+// slower, but not wrong.
 func (g *group) costBound(want float64) float64 {
 	first := want / g.total
 	rest := 1 - first*g.squares/(2*g.total)
@@ -95,10 +97,10 @@ func (g *group) costBound(want float64) float64 {
 // The method limit converts a bound on the cost into a limit on the score. Each node in the band
 // whose cost is at most bound has a score of at most this limit.
 //
-// With x = bound*weight, the exact limit is the fraction 1-exp(-x) of the range of scores. The
-// method uses x/(1+x/2), which is easier to compute and never less than that fraction. It makes the
-// limit a little larger still: by a relative margin because costs are rounded, and by an absolute
-// margin because 19 bits of a score do not affect the cost.
+// The exact limit is the fraction 1-exp(-x) of the range of scores, with x = bound*weight. The
+// method uses the fraction x/(1+x/2) instead: it is easier to compute, and never smaller. So no
+// node is lost. The method makes the limit a little larger still: by a relative margin because
+// costs are rounded, and by an absolute margin because 19 bits of a score do not affect the cost.
 func (b band) limit(bound float64) uint64 {
 	x := bound * b.weight * (1 + 1.0/(1<<40))
 	if x > 2 { // includes +Inf, which the division below cannot handle
