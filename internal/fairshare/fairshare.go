@@ -484,8 +484,8 @@ func (t *Table[T]) end(m T) {
 	e.source.lists[e.state].remove(m)
 }
 
-// sourceOf returns the source for a key, or the source exempt if the argument exempt is true. If
-// the Table has no source for the key, sourceOf makes one.
+// sourceOf returns the source for a key. If the argument exempt is true, it returns the source
+// t.exempt instead. If the Table has no source for the key, sourceOf makes one.
 func (t *Table[T]) sourceOf(key Key, exempt bool) *source[T] {
 	if exempt {
 		return &t.exempt
