@@ -125,7 +125,7 @@ func (w Watcher) Run(ctx context.Context, read func() error) {
 // watch is the state of one Run.
 type watch struct {
 	paths   []string
-	state   map[string]Version // of each path, and of each file in the directories among them
+	state   map[string]Version // the version of each path, and of each file in a path that is a directory
 	notify  *fsnotify.Watcher  // nil if the operating system offers none
 	watched map[string]os.FileInfo
 }
