@@ -25,12 +25,12 @@ type Request[A any] struct {
 	Kept, Repeated bool
 }
 
-// Log is the record of a load. Goroutines may call its methods concurrently, also while the load
-// runs. In its methods, the arguments from and to select requests by their Start: from is included,
-// to is excluded, and a zero time means no limit.
+// Log is the record of a load. Goroutines may call its methods concurrently, even while the load
+// runs. The arguments from and to of its methods select the requests whose Start is not before
+// from, and is before to. If one of them is the zero time, it sets no limit.
 type Log[A any] struct {
 	mu       sync.Mutex
-	requests []Request[A] // in the order of End
+	requests []Request[A] // the requests in the order of their End
 }
 
 func (l *Log[A]) add(r Request[A]) {
@@ -39,8 +39,7 @@ func (l *Log[A]) add(r Request[A]) {
 	l.requests = append(l.requests, r)
 }
 
-// Between returns the requests that started at the time from or later and before the time to, in
-// the order of their starts. A zero time means no limit.
+// Between returns the requests of the interval [from, to), in the order of their starts.
 func (l *Log[A]) Between(from, to time.Time) []Request[A] {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -75,7 +74,7 @@ func (l *Log[A]) Repeated(from, to time.Time) int {
 }
 
 // First returns the first answered request for which the function match returns true. It considers
-// only requests that started at the time from or later.
+// only requests that started at or after from.
 func (l *Log[A]) First(from time.Time, match func(Request[A]) bool) (Request[A], bool) {
 	for _, r := range l.Between(from, time.Time{}) {
 		if r.Err == nil && match(r) {
@@ -86,7 +85,7 @@ func (l *Log[A]) First(from time.Time, match func(Request[A]) bool) (Request[A],
 }
 
 // Last returns the last answered request for which the function match returns true. It considers
-// only requests that started at the time in the argument from, or later.
+// only requests that started at or after from.
 func (l *Log[A]) Last(from time.Time, match func(Request[A]) bool) (Request[A], bool) {
 	for _, r := range slices.Backward(l.Between(from, time.Time{})) {
 		if r.Err == nil && match(r) {
