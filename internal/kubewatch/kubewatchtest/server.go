@@ -51,7 +51,7 @@ type Server struct {
 	changed  chan struct{} // closed and replaced when anything below changes
 	version  int64
 	oldest   int64             // a watch from a version before oldest has expired
-	objects  map[string]Object // by resource, namespace and name
+	objects  map[string]Object // the objects by resource, namespace and name
 	history  []event
 	requests []Request
 	refused  map[string]int // HTTP status of refused requests, by verb or resource
