@@ -219,7 +219,7 @@ func TestHTTPLimiterWithHTTP2(t *testing.T) {
 	require.Eventually(t, func() bool { evicted, _ := limiter.Counts(); return evicted >= 4 }, 30*time.Second, time.Millisecond)
 }
 
-// With HTTP/2, a connection serves while at least one handler runs, also if the client has reset
+// With HTTP/2, a connection serves while at least one handler runs, even if the client has reset
 // the stream of a handler before the handler begins.
 func TestHTTPLimiterCountsHandlers(t *testing.T) {
 	enter, leave := make(chan struct{}), make(chan struct{})

@@ -87,9 +87,9 @@ type Group struct {
 // conn is a connection whose handler has not returned yet.
 type conn struct {
 	net.Conn
-	cancel  context.CancelFunc // of the handler's context
+	cancel  context.CancelFunc // cancels the handler's context
 	begin   time.Time          // when the Group accepted the connection
-	evicted atomic.Bool        // see Evicted
+	evicted atomic.Bool        // true if the Group closed the connection to make room; see Evicted
 	share   fairshare.Entry[*conn]
 }
 
