@@ -123,13 +123,13 @@ type occurrence struct{ inA, inB, atB int32 }
 // contain.
 type matcher struct {
 	a, b []string
-	runs []run // in order
+	runs []run // the runs in the order of the texts
 	// ids gives each line of text a number from 1, so that equal lines have equal numbers. A line
 	// gets its number only when the matcher needs it. Most lines never need one, because most of a
 	// configuration stays the same.
 	ids        map[string]int32
 	numA, numB []int32
-	seen       []occurrence // by number
+	seen       []occurrence // the occurrences of each line, by the number of the line
 }
 
 // maxMatchDepth bounds the recursion of match. The diff of real texts needs less; at the limit,
