@@ -29,7 +29,7 @@ func (u *update) markAffected(before *Pool) {
 type poolChange struct {
 	before, after *Pool
 	members       []memberChange
-	identities    []string       // of the members of before that have changed or left
+	identities    []string       // the identities of the members of the pool before that have changed or left
 	eligible      map[string]int // number of Eligible nodes in each zone of before; nil without Spread
 }
 
@@ -150,7 +150,7 @@ func (c *poolChange) mayEnter(s *service, change memberChange) bool {
 // them with the last rank for the service. Without Spread, all nodes count as one zone.
 type zoneLast struct {
 	zone  string
-	index int // of the node that ranks last, in service.nodes
+	index int // the index in service.nodes of the node that ranks last
 	count int // number of the subset's nodes in the zone
 }
 

@@ -100,9 +100,9 @@ func (p *agentPorts) replace(old, svc *corev1.Service, changed func(key string))
 }
 
 // edit changes the lists of Services by port for one Service: the list of each port that the
-// Service uses or requests. The argument edit is insert or remove, and changes one list. The result
-// is the argument ports with these ports appended. The caller must then call assign for each of
-// them.
+// Service uses or requests. The argument edit is the function insert or remove, which changes one
+// list. edit appends these ports to the slice ports, and returns it. The caller must then call
+// assign for each of the ports.
 func (p *agentPorts) edit(ports []uint16, svc *corev1.Service, edit func([]*corev1.Service, *corev1.Service) []*corev1.Service) []uint16 {
 	if !hasNodePorts(svc) {
 		return ports
@@ -162,7 +162,7 @@ func compareAge(a, b *corev1.Service) int {
 
 // assign decides which of the services that request an agent port gets it. Each other service gets
 // a problem instead. If the port is reserved, or is a node port, no service gets it. assign calls
-// changed for each service whose result is different from before.
+// the function changed for each service whose result differs from its earlier result.
 func (p *agentPorts) assign(port uint16, changed func(key string)) {
 	taken := ""
 	if users := p.nodePorts[port]; len(users) > 0 {

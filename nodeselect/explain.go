@@ -130,9 +130,9 @@ func (s Selector) Explain(objects Objects, ref Ref, now time.Time, chosen []Node
 // explainer contains the tables in which Selector.Explain looks up each node. The keys of the maps
 // are names of nodes.
 type explainer struct {
-	all, family, able map[string]*member // usable nodes; those with an address in the family of the service; those that can serve it
+	all, family, able map[string]*member // all usable nodes; usable nodes with an address of the IP family of the service; nodes that can serve it
 	chosen, picked    map[string]bool    // the subset in use, and the one that Pick would choose
-	ranks             map[string]int     // by Node.Identity
+	ranks             map[string]int     // the ranks by Node.Identity
 	places, eligible  int
 	findings          []Finding
 }

@@ -11,10 +11,10 @@ import (
 // "namespace/name". current are the nodes that the service uses now; nil if unknown. Pick reads
 // only the Identity of these nodes.
 //
-// Pick chooses the nodes of best rank among the Eligible nodes and the avoided nodes in current.
-// With Sticky, nodes in current keep their places even if other nodes rank better. If there are not
-// enough such nodes, Pick adds avoided nodes that are not in current. If there is still no node,
-// Pick chooses among the Excluded nodes.
+// Pick chooses the nodes of best rank among the Eligible nodes and those nodes in current whose
+// verdict is Avoid. With Sticky, nodes in current keep their places even if other nodes rank
+// better. If there are not enough such nodes, Pick adds other nodes with the verdict Avoid. If
+// there is still no node, Pick chooses among the Excluded nodes.
 func (p *Pool) Pick(key string, current []Node) []Node {
 	var scratch [64]hashring.Node
 	picked := p.best(p.rings[Eligible], scratch[:0], key, p.size)

@@ -101,7 +101,7 @@ func share(part, whole int) float64 {
 // DiffSubsets returns, for each service, the nodes that enter its subset and the nodes that leave
 // it. Two nodes are the same if their identities and their addresses are equal. A node with a new
 // address is another node here, because the balancer connects to another machine. If only one of
-// old and new contains a service, the service counts as having an empty subset in the other.
+// the arguments contains a service, the other counts as containing an empty subset of the service.
 func DiffSubsets(old, new Subsets) SubsetChanges {
 	keys := make([]string, 0, max(len(old), len(new)))
 	keys = slices.AppendSeq(keys, maps.Keys(new))
