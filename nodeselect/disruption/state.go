@@ -13,7 +13,7 @@ import (
 // State with New.
 type State struct {
 	budget   Budget
-	names    []string // of nodes, sorted
+	names    []string // the names of the nodes, sorted
 	index    map[string]int32
 	zoneOf   []int32 // index of the node's zone in zones, by node
 	zones    []string
