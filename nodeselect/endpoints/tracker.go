@@ -34,7 +34,7 @@ type Tracker struct {
 	policy   nodeselect.AddressPolicy
 	services Services
 	shared   bool                // Services has returned the map services, so the Tracker must not change this map
-	byName   map[string]string   // from "namespace/name" of a slice to the key of its service
+	byName   map[string]string   // the key of the service of each slice, by "namespace/name" of the slice
 	changed  map[string]bool     // services that have changed since the last call of Changed
 	doubts   map[string]*missing // services with missing endpoints
 }
