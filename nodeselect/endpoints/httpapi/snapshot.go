@@ -32,7 +32,7 @@ func (s Source) age() int64 {
 
 // snapshot is the content of one Publish. Only its caches change.
 type snapshot struct {
-	services map[string]*service // by Ref.Key
+	services map[string]*service // the services by Ref.Key
 	source   Source
 	changed  chan struct{} // closed when a service changes, appears or disappears
 
