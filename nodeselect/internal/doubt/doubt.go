@@ -32,11 +32,11 @@ type Doubt[K comparable] struct {
 	empty   bool      // the doubtful list was empty, so ConfirmAfter has not begun
 }
 
-// Begin records that a doubtful list has arrived. known is the number of objects before the list.
-// lacking are the objects that the list lacks. empty means that the list has no object at all.
-// While a doubt lasts, a further doubtful list does not start the time ConfirmAfter again, with one
-// exception: if all earlier lists were empty and this one is not, the time starts now. Begin keeps
-// the map lacking, so the caller must not change it.
+// Begin records that a doubtful list has arrived. The argument known is the number of objects
+// before the list, and lacking contains the objects that the list lacks. If empty is true, the list
+// contains no object at all. While a doubt lasts, a further doubtful list does not start the time
+// ConfirmAfter again, with one exception: if all earlier lists were empty and this one is not, the
+// time starts now. Begin keeps the map lacking, so the caller must not change it.
 func (d *Doubt[K]) Begin(known int, lacking map[K]bool, empty bool, now time.Time) {
 	if d.missing == nil || d.empty && !empty {
 		d.since = now
