@@ -20,11 +20,11 @@ func isLocal(svc *corev1.Service) bool {
 // Local, the nodes with a ready pod. The key of a service is "namespace/name".
 type pods struct {
 	changed func(key string, nodes []string)   // called when the nodes of a service change
-	count   bool                               // the list of a service has the name of a node once for each pod
-	listed  bool                               // all EndpointSlices are known; changed is not called before
+	count   bool                               // if true, the list of a service contains the name of a node once for each pod
+	listed  bool                               // true once all EndpointSlices are known; pods does not call changed before
 	local   map[string][]string                // services with externalTrafficPolicy Local, with the nodes of the last report
-	slices  map[string]slicePods               // by namespace and name of the EndpointSlice
-	family  map[string]discoveryv1.AddressType // of services with only one IP family
+	slices  map[string]slicePods               // the pods of each EndpointSlice, by its namespace and name
+	family  map[string]discoveryv1.AddressType // the IP family of each service that has only one
 	byKey   map[string]map[string]bool         // names of the EndpointSlices of each service
 }
 

@@ -107,8 +107,8 @@ func (r *Replay) Fail(err error, now time.Time) {
 }
 
 // Update handles all answers since the last Update, and computes the verdicts of the nodes at the
-// time now. If a Watcher would call its function changed now, Update returns the Snapshot and true.
-// A Watcher calls changed after each burst of changes, and every RecheckInterval.
+// time now. Update returns a Snapshot and true whenever a Watcher would call its function changed:
+// after each burst of changes, and every RecheckInterval.
 func (r *Replay) Update(now time.Time) (Snapshot, bool) {
 	r.queue.confirmDeletes(now)
 	r.latest = nil
@@ -119,9 +119,9 @@ func (r *Replay) Update(now time.Time) (Snapshot, bool) {
 	return *r.latest, true
 }
 
-// setReadyNodes compares ready, the nodes with a ready pod for each service, with the last ones,
-// and passes those that have changed to the Tracker. If ready is nil, setReadyNodes changes
-// nothing.
+// setReadyNodes passes to the Tracker the services whose nodes with a ready pod have changed. The
+// map ready contains the present nodes of each service; setReadyNodes compares it with the map of
+// the last call. If ready is nil, setReadyNodes changes nothing.
 func (q *queue) setReadyNodes(ready map[string][]string) {
 	if ready == nil {
 		return

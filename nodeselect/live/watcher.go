@@ -122,10 +122,9 @@ func (w *Watcher) SetRefs(refs []nodeselect.Ref) {
 //
 // All calls of the function changed come from the goroutine that calls Run. The first call comes
 // when the first lists have arrived. If the API server does not answer, the first call comes
-// earlier, with Err and without Synced. After that, Run calls changed after each change of the
-// Selection or the Objects, after each change of Err, and after each SetRefs. Run merges the
-// changes that arrive while changed runs. It also merges the changes that arrive within the times
-// Quiet and MaxWait.
+// earlier, with Err and without Synced. After that, a call follows each change of the Selection,
+// the Objects or Err, and each SetRefs. Run merges the changes that arrive during a call. It also
+// merges the changes that arrive within the times Quiet and MaxWait.
 //
 // If the API server does not answer, Run keeps the last good state and sets Err. Run does the same
 // for a doubtful list. A list is doubtful if it lacks more than half of the nodes, services or
