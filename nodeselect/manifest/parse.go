@@ -137,7 +137,7 @@ func distinct(batches []batch) (objects []object, problems []nodeselect.Problem)
 // document is one document of a file.
 type document struct {
 	text []byte
-	line int // of the first line of text
+	line int // the number of the first line of text in the file
 	want wanted
 }
 
