@@ -39,7 +39,7 @@ type guard struct {
 	nat64      []netip.Prefix      // the prefixes of the site's translators; see Server.NAT64Prefixes
 	localAddrs func() []netip.Addr // the addresses of this machine, sorted
 
-	listeners atomic.Pointer[[]netip.AddrPort] // of this process; 0.0.0.0 and :: mean all addresses
+	listeners atomic.Pointer[[]netip.AddrPort] // the addresses on which this process listens; 0.0.0.0 and :: mean all addresses
 	mu        sync.Mutex                       // serializes changes of listeners
 }
 

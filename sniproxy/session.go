@@ -23,7 +23,7 @@ import (
 type session struct {
 	*listener
 	conn  relay.Conn
-	share fairshare.Entry[*session] // see ShareEntry
+	share fairshare.Entry[*session] // the part of this session that belongs to a fairshare.Table
 
 	id        uint64
 	startedAt int64 // see Server.now
