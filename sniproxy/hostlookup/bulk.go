@@ -10,7 +10,7 @@ import (
 // A Result is what LookupAll found for one host.
 type Result struct {
 	Host   string
-	Answer Answer // if Err is not nil, it has only a Level
+	Answer Answer // if Err is not nil, Answer has only a Level
 	Err    error
 }
 

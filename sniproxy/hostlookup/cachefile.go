@@ -22,7 +22,7 @@ import (
 // file, because ParseHosts ignores the member "expires".
 type savedHost struct {
 	Endpoint
-	Expires time.Time `json:"expires,omitzero"` // as in Entry; whole seconds
+	Expires time.Time `json:"expires,omitzero"` // the same as Entry.Expires, in whole seconds
 }
 
 // maxCacheFile is the largest size of a cache file in bytes. 1,000,000 hosts have about half of this

@@ -34,9 +34,9 @@ type core struct {
 
 	mu       sync.Mutex
 	known    *lru             // entries with an endpoint, other than aliases
-	aliases  *lru             // see isAlias
+	aliases  *lru             // entries for which isAlias returns true
 	negative *lru             // entries without an endpoint
-	calls    map[string]*call // by host: the running calls whose answers the core will store
+	calls    map[string]*call // the running calls whose answers the core will store, by host
 	running  map[*call]struct{}
 	counted  Stats // the figures of events that the core counts under mu
 	ticking  bool  // the goroutine of clock.run runs
