@@ -71,7 +71,7 @@ type snapshot struct {
 type step struct {
 	from, to string
 	changes  []change
-	size     int // in bytes of JSON
+	size     int // the length of the changes as JSON, in bytes
 }
 
 func newHistory(maxAge time.Duration, maxRemoved float64) *history {
