@@ -14,7 +14,7 @@ const (
 type frame struct {
 	closed bool   // a CONNECTION_CLOSE frame
 	code   uint64 // the error code of a CONNECTION_CLOSE frame
-	offset uint64 // in the stream
+	offset uint64 // the offset of data in the stream of CRYPTO frames
 	data   []byte // shares the memory of the payload
 }
 

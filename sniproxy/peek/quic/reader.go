@@ -244,7 +244,7 @@ func (r *Reader) maxBytes() int {
 
 // parse parses the hello if it is complete.
 func (r *Reader) parse() error {
-	const header = 4 // of a handshake message
+	const header = 4 // the length of the header of a handshake message
 	have := r.stream.prefix()
 	_, err := peek.ParseClientHelloMessage(r.stream.first(min(have, header)))
 	missing, ok := err.(peek.NeedMore)

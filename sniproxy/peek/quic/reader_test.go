@@ -46,7 +46,7 @@ func TestAnyOrder(t *testing.T) {
 	}
 }
 
-// NeedMore counts the missing bytes, also if bytes after a gap have arrived.
+// NeedMore is the number of missing bytes, even if bytes after a gap have arrived.
 func TestNeedMore(t *testing.T) {
 	msg := message("a.example", 900)
 	var r quic.Reader

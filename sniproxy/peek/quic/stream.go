@@ -11,14 +11,14 @@ const maxPieces = 256
 
 // stream collects the bytes of the CRYPTO frames (RFC 9000 section 19.6), in any order.
 type stream struct {
-	data   []byte  // the bytes, in the order of their arrival, each byte of the stream once
+	data   []byte  // the bytes in the order in which they arrived, without repeated bytes
 	pieces []piece // ordered by their offset; no two of them overlap
 }
 
 // piece is a part of the stream.
 type piece struct {
-	offset int // in the stream
-	start  int // in stream.data
+	offset int // the offset of the first byte of the piece in the stream
+	start  int // the index of the first byte of the piece in stream.data
 	n      int
 }
 
