@@ -19,7 +19,7 @@ type acceptor struct {
 	fd         int32 // -1 after close
 	newSession func(Conn) Session
 	done       chan error // receives the result of Serve
-	index      int        // in epollLoop.acceptors; -1 before open
+	index      int        // the index of this acceptor in epollLoop.acceptors; -1 before open
 	spare      netserve.Spare
 	backoff    netserve.Backoff
 	pause      timer // while this timer is set, the acceptor does not accept
