@@ -23,12 +23,12 @@ import (
 // PodPort is the port of the server in every pod.
 const PodPort = 8080
 
-// AppLabel is the label of a pod that names its app.
+// AppLabel is a label of each pod. Its value is the name of the app of the pod.
 const AppLabel = "app.kubernetes.io/name"
 
 // Pod is an HTTP server (package pod) in its own network namespace on a node, together with the Pod
-// object in Kubernetes that stands for the server. The lab writes the status of the object, because
-// no kubelet runs.
+// object of the server in Kubernetes. The lab writes the status of the object, because no kubelet
+// runs.
 type Pod struct {
 	*Machine
 	Namespace string
