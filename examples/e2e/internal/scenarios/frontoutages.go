@@ -85,7 +85,7 @@ func (f *Fronts) scaleDown(ctx context.Context, report *scenario.Report, addr st
 	return nil
 }
 
-// nodeLost disconnects a node of the zone that has pods. The requests on which these pods work are
+// nodeLost disconnects a node with pods of the zone. The requests on which these pods work are
 // lost.
 func (f *Fronts) nodeLost(ctx context.Context, report *scenario.Report, addr string, second *lab.Node) error {
 	load := f.load(ctx, addr, nil)
