@@ -49,9 +49,9 @@ const defaultOverprovision = 140
 
 // appendRules renders the rules "http-request". They must precede all rules "use_backend".
 //
-// The first rules store the numbers of servers that are up, in the own zone and in other zones, in
-// variables, so that all later rules use the same numbers. The share of the own zone is in
-// thousandths, because HAProxy divides whole numbers.
+// The first rules store two numbers in variables: the number of servers in the own zone that are
+// up, and the number of servers in other zones that are up. So all later rules use the same
+// numbers. The share of the own zone is in thousandths, because HAProxy divides only whole numbers.
 func (z *Zones) appendRules(t *text, own string) {
 	t.line("http-request set-var(txn.own_up) nbsrv(" + own + ")")
 	t.line("http-request set-var(txn.other_up) nbsrv(" + z.Other + ")")
