@@ -18,8 +18,8 @@ import (
 )
 
 // echoEdge starts HAProxy with the host example.com. The service at /public answers with the
-// headers of the request, one header name and its values in each line. As in a CGI program, "_"
-// replaces each character of a name that is not a letter or digit. A line of a trailer begins with
+// headers of the request: one line for each name, with its values. In a name, "_" replaces each
+// character other than letters and digits, as in a CGI program. The line of a trailer begins with
 // "trailer".
 func echoEdge(t *testing.T, trusted ...netip.Prefix) *client {
 	w := newWorld(t)
