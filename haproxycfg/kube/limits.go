@@ -74,10 +74,10 @@ func (c *cost) add(o cost) {
 	c.descriptors += o.descriptors
 }
 
-// over returns the first limit that the cost c exceeds, as text for the operator, and the name of
-// the field of a route that has to change to reduce the cost. If c exceeds no limit, over returns
-// two empty strings. l are the limits of the operator. descriptors is the number of file
-// descriptors for checks; 0 means no limit.
+// over returns the first limit that the cost c exceeds, as text for the operator. It also returns
+// the name of a field of routes: to reduce the cost, the operator has to change this field. If c
+// exceeds no limit, over returns two empty strings. The argument l contains the limits of the
+// operator, and descriptors is the number of file descriptors for checks; 0 means no limit.
 func (c cost) over(l Limits, descriptors int) (field, limit string) {
 	switch {
 	case c.routes > l.Routes:
@@ -344,7 +344,7 @@ func (l *limiter) choose(table routes.Table) (routes.Table, []Problem) {
 
 // over checks whether the route c would exceed a limit of its file or of the whole edge. If so,
 // limit is a text with the limit, owner says whose limit it is ("its file" or "the edge"), and
-// field is the field of the route that needs too much. Otherwise limit is "".
+// field is the name of the field that causes the cost. Otherwise limit is "".
 func (l *limiter) over(file *account, c candidate) (field, owner, limit string) {
 	if field, limit = sum(file.cost, file.shared(l, c.Route, c.key)).over(l.file, 0); limit != "" {
 		return field, "its file", limit
