@@ -91,8 +91,8 @@ func (s State) index(route string) (int, bool) {
 	return slices.BinarySearchFunc(s.Shifts, route, func(x Shift, r string) int { return strings.Compare(x.Route, r) })
 }
 
-// With returns a copy of the state that contains the shift. It replaces the shift of the same
-// route.
+// With returns a copy of the state with the shift x. If the state already has a shift of the same
+// route, x replaces this shift in the copy.
 func (s State) With(x Shift) State {
 	i, ok := s.index(x.Route)
 	s.Shifts = slices.Clone(s.Shifts)
