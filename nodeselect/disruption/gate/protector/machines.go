@@ -22,7 +22,8 @@ const (
 	machineHook = "pre-drain.delete.hook.machine.cluster.x-k8s.io/headgate"
 	// machineOwner is the value of the annotation machineHook. Cluster API ignores the value.
 	machineOwner = "headgate-nodegate"
-	// machineCluster is the label of a Machine that contains the name of its cluster.
+	// machineCluster is a label of each Machine. Its value is the name of the cluster of the
+	// Machine.
 	machineCluster = "cluster.x-k8s.io/cluster-name"
 )
 
