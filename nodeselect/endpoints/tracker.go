@@ -310,8 +310,8 @@ func (s *Service) addresses() map[netip.Addr]bool {
 	return addresses
 }
 
-// restrict returns copies of the slices that contain only the endpoints with one of the addresses
-// in the map to. It leaves out a slice without such an endpoint.
+// restrict returns a copy of each slice. The copy contains only those endpoints whose address is in
+// the map to. If a slice has no such endpoint, restrict leaves it out.
 func restrict(list []*slice, to map[netip.Addr]bool) []*slice {
 	var restricted []*slice
 	for _, s := range list {
