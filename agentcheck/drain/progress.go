@@ -111,10 +111,10 @@ type Progress struct {
 
 // Progress computes the progress of a drain at the time now. It is a pure function.
 //
-// began is the time when the drain began. The zero time means that there is no drain. stopped is
-// the time of the call of Shutdown. The zero time means no such call. If the call came after the
-// end of Delay, Timeout starts with the call. So a server that somebody drained an hour ago still
-// waits for its connections.
+// The argument began is the time at which the drain began; the zero time means that there is no
+// drain. The argument stopped is the time at which somebody called Shutdown; the zero time means
+// that nobody has called it. If Shutdown was called after the end of Delay, Timeout begins at this
+// call. So a server that somebody drained an hour ago still waits for its connections.
 func (s Settings) Progress(began, stopped, now time.Time, load Load) Progress {
 	p := Progress{Stopping: !stopped.IsZero(), Since: began, Load: load}
 	if began.IsZero() {
