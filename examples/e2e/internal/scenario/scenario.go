@@ -104,8 +104,9 @@ func Select[E any](all []Scenario[E], names string) ([]Scenario[E], error) {
 // Run runs scenarios in order until ctx ends, and returns all rows. After each scenario it calls
 // check, which must return an error if the environment is broken.
 //
-// Run calls watch before each scenario. The function slowness must return how many times as long as
-// on an idle machine a computation has taken since then, and stop must end the measurement.
+// Run calls watch before each scenario. The function watch must begin to measure how slow the
+// machine is, and returns two functions. slowness returns a factor: 2 means that, since the call of
+// watch, a computation has taken twice as long as on an idle machine. stop ends the measurement.
 func Run[E any](ctx context.Context, env E, scenarios []Scenario[E], check func() error,
 	watch func(context.Context) (slowness func() float64, stop func()), logf func(format string, args ...any),
 ) []Row {
