@@ -258,7 +258,7 @@ func (e *election) says(ctx context.Context, c *candidate, leads float64, within
 	return err
 }
 
-// The method change changes the service, and waits until the terminator in the argument by has
+// The method change changes the service, and waits until the terminator of the candidate by has
 // written the change. It returns how long that took.
 func (e *election) change(ctx context.Context, by *candidate, within time.Duration) (time.Duration, error) {
 	e.port++

@@ -174,13 +174,15 @@ func replaced(before, now places, gone *lab.Node) error {
 	return nil
 }
 
-// replacedOne checks the replacement of one node. The lists before and now contain the servers or
-// nodes before and after the replacement. The function gone reports whether an entry belongs to the
-// removed node. replacedOne returns nil in two cases only:
+// replacedOne checks the replacement of one node. The arguments before and now are the old list and
+// the new list of servers or nodes: from the time before and after the replacement. The function
+// gone reports whether an entry belongs to the removed node. replacedOne returns nil in two cases
+// only:
 //
-//   - No entry of before belongs to the removed node, and now contains the same entries.
-//   - One entry of before belongs to the removed node, and is not in now. All other entries of
-//     before are in now, and now contains as many new entries as entering says.
+//   - No entry of the old list belongs to the removed node, and the new list has the same entries.
+//   - One entry of the old list belongs to the removed node, and is not in the new list. The new
+//     list contains all other entries of the old list, and further entries. The number of further
+//     entries is entering.
 func replacedOne(before, now []string, gone func(string) bool, entering int) error {
 	left, entered := minus(before, now), minus(now, before)
 	if !slices.ContainsFunc(before, gone) {

@@ -39,8 +39,8 @@ func runRoute(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 }
 
 // exactlySubset returns an error unless three sets of nodes are the same: the nodes through which
-// requests came since the time since, the servers in HAProxy, and the subset in the report of the
-// terminator.
+// requests came that began at or after since, the servers in HAProxy, and the subset in the report
+// of the terminator.
 func exactlySubset(ctx context.Context, s *System, t *traffic, c *lab.Cluster, since time.Time) error {
 	subset, err := s.Terminator.Subset(c.Name, tracks)
 	if err != nil {

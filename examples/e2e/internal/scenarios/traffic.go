@@ -72,8 +72,8 @@ func underLoad(f func(context.Context, *System, *traffic, *scenario.Report) erro
 // A scenario returns errShown if it has failed and a row of the table already shows why.
 var errShown = errors.New("a row has failed")
 
-// The method row adds a row to the report, with the number of requests that began after the time in
-// the argument since. It returns errShown if row.Err was set before the call.
+// The method row adds a row to the report. The row contains the number of requests that began at or
+// after since. It returns errShown if row.Err was set before the call.
 func (t *traffic) row(row scenario.Row, since time.Time) error {
 	failed := row.Err != nil
 	row.Requests = t.Count(since, time.Time{})
@@ -89,8 +89,7 @@ func (t *traffic) row(row scenario.Row, since time.Time) error {
 	return nil
 }
 
-// await waits until the load has got answers to n requests that it sent after the time in the
-// argument since.
+// await waits until the load has got answers to n requests that it sent at or after since.
 func (t *traffic) await(ctx context.Context, n int, since time.Time) error {
 	_, err := lab.Until(ctx, fmt.Sprintf("%d requests", n), patience, func(context.Context) error {
 		got := 0
@@ -163,8 +162,8 @@ func within(c *lab.Cluster) match {
 	return func(r request) bool { return r.Answer.Cluster == c.Name }
 }
 
-// entries returns, for each node of cluster c, how many requests came through the node after the
-// time in the argument since.
+// entries returns, for each node of cluster c, how many of the requests that began at or after
+// since came through the node.
 func (t *traffic) entries(c *lab.Cluster, since time.Time) map[string]int {
 	came := make(map[string]int)
 	for _, r := range t.Between(since, time.Time{}) {
