@@ -62,8 +62,9 @@ func ServerTLS(certificate, key, clientCA string, changed func(file string, err 
 // belong to the certificate, the function returns the last good pair. Any number of goroutines may
 // call it.
 //
-// The returned function calls changed with an error when the files become unusable or the error
-// changes. It calls changed with nil when there is a new good pair. changed must not block.
+// The returned function calls the function changed with an error when the files become unusable or
+// the error changes. It calls changed with nil when there is a new good pair. The function changed
+// must not block.
 func KeyPair(certificate, key string, changed func(error)) (func() *tls.Certificate, error) {
 	return follow([]string{certificate, key}, func() (*tls.Certificate, string, error) {
 		certificatePEM, err := inputfile.Read(certificate, maxPEM)
