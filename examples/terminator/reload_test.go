@@ -18,9 +18,10 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// TestOldWorkersAreBounded toggles an annotation while each HAProxy process has a stream that does
-// not end. At -max-old-workers, the terminator ends the oldest process, and only its stream is cut.
-// The bound also holds after a restart of the terminator.
+// TestOldWorkersAreBounded causes many reloads by changes of an annotation. Each HAProxy process
+// has a stream that does not end. When there are -max-old-workers old processes, the terminator
+// ends the oldest one, and cuts only the stream of this process. The limit also applies after a
+// restart of the terminator.
 func TestOldWorkersAreBounded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
