@@ -550,12 +550,14 @@ type Map struct {
 	// of the map then contains a hash of the keys alone, so a new value does not change
 	// haproxy.cfg.
 	Runtime bool
-	// Stable means that a program can replace the entries of the map while HAProxy runs. The file
-	// name of the map then contains a hash of the configuration without its servers, the values of
-	// its variables and the entries of its stable maps. So new entries alone do not change
-	// haproxy.cfg. If something else changes that needs a reload, the file gets another name. So the
-	// new entries come into force together with the new haproxy.cfg. A map is not both Stable and
-	// Runtime.
+	// Stable means that a program can replace the entries of the map while HAProxy runs. The name
+	// of the file of the map then contains a hash. The hash does not depend on servers, on the
+	// values of variables, and on the entries of stable maps. It depends on all other parts of the
+	// configuration.
+	//
+	// So if only entries change, haproxy.cfg stays the same, and no reload is necessary. If a part
+	// changes that needs a reload, the file gets another name, and its entries come into force
+	// together with the new haproxy.cfg. A map is not both Stable and Runtime.
 	Stable bool
 }
 
