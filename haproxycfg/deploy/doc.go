@@ -36,14 +36,18 @@
 //	more servers, and other names              reload         at run time
 //	fewer servers                              at run time    at run time
 //	other options of up to 10 servers          reload         at run time
-//	servers that track others, or are hashed   reload         reload, unless only weight or address
+//	servers of a fixed backend (see below)     reload         reload, unless only weight or address
 //	entries of stable maps alone               at run time    at run time
 //	anything else, such as time-outs           reload         reload
 //
+// A backend is fixed if its servers track other servers, if other servers track its servers, or if
+// its balance is source, uri or static-rr.
+//
 // Before 3.0, a server that the files no longer contain stays in maintenance until the next reload.
-// So with HAProxy before 3.0, give the servers slots, see haproxycfg.Server.Slot. With and without
-// a Runtime, haproxy -c checks each configuration. If only entries of stable maps change, haproxy -c
-// checks the configuration after HAProxy has the entries.
+// So with HAProxy before 3.0, give the servers slots, see haproxycfg.Server.Slot.
+//
+// With and without a Runtime, haproxy -c checks each configuration. If only entries of stable maps
+// change, haproxy -c checks the configuration after HAProxy has the entries.
 //
 // Servers that are ejected, drained or in maintenance stay in that state, with and without a
 // reload. A reload needs [Reloader.StateFile] for this.
