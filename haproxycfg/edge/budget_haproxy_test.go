@@ -83,9 +83,10 @@ func newCheckedFleet(t testing.TB, check *routes.Check) *checkedFleet {
 // TestCheckBudgetIsWhatHAProxyMakes compares CheckBudget with the checks that a real HAProxy makes.
 //
 // HAProxy counts an interval from the end of a check, so it makes fewer checks on a busy machine.
-// The intervals are long compared with such delays. If a measurement deviates, the test measures
-// again, for a minute. If the machine is busy all the time, no measurement agrees. Then the test
-// only requires that HAProxy made no more checks than the budget in all that time.
+// The intervals are long compared with such delays. If a measurement differs from CheckBudget, the
+// test measures again, for up to a minute. On a machine that is busy for the whole minute, no
+// measurement agrees. Then the test only requires that HAProxy has not made more checks than
+// CheckBudget in this minute.
 func TestCheckBudgetIsWhatHAProxyMakes(t *testing.T) {
 	t.Parallel()
 	tracking := newCheckedFleet(t, nil)
