@@ -50,8 +50,8 @@ type Settings struct {
 	RetriesPerSecond int
 
 	// EjectErrors (Envoy: consecutive_5xx) is the number of bad answers in a row after which
-	// HAProxy ejects a pod: HAProxy then sends the pod no requests for EjectTime. 0 means 10,
-	// negative never.
+	// HAProxy ejects a pod: HAProxy then sends the pod no requests for EjectTime. 0 means 10;
+	// negative means that HAProxy ejects no pod.
 	EjectErrors int
 	// EjectTime (Envoy: base_ejection_time) is how long a pod stays ejected; 0 means 30s. HAProxy
 	// makes three checks of the pod in this time, and takes the pod back after three good checks.
@@ -65,8 +65,8 @@ type Settings struct {
 	// Host header. HealthHost needs a HealthPath.
 	HealthHost string
 	// PanicBelow (Envoy: healthy_panic_threshold) is a percentage of the pods of all zones. If
-	// fewer pods are up, HAProxy sends requests to all pods of the zone, also to ejected ones. 0
-	// means 25, negative never.
+	// fewer pods are up, HAProxy sends requests to all pods of the zone, even to ejected ones. 0
+	// means 25; negative means that HAProxy never does this.
 	PanicBelow int
 
 	// Overprovision (Envoy: overprovisioning_factor) is the load that a pod can bear, as a

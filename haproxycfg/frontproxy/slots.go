@@ -38,9 +38,10 @@ func slotCount(pods int) int {
 // isSlotCount reports whether slotCount can return n.
 func isSlotCount(n int) bool { return n >= minSlots && n&(n-1) == 0 }
 
-// fill puts the servers of a backend into slots. s are the new slots of all backends, before are
-// the old ones. A server whose address had a slot in before keeps this slot. fill adds the slots of
-// the backend to s, and returns one server for each slot. The server of an empty slot is disabled.
+// fill puts the servers of a backend into slots. It adds the slots of the backend to s, and returns
+// one server for each slot. The argument before contains the slots of the old configuration. If the
+// address of a server already had a slot there, the server keeps this slot. The server of an empty
+// slot is disabled.
 func (s Slots) fill(before Slots, backend string, servers []haproxycfg.Server, checked bool) []haproxycfg.Server {
 	kept := before.of(backend)
 	n, needed := len(kept), slotCount(len(servers))
