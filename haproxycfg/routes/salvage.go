@@ -41,9 +41,9 @@ func salvage(data []byte) salvaged {
 }
 
 var (
-	// flowList and flowListInside match the key "routes" of a list that is written in brackets, up
-	// to the opening bracket. flowList matches it at the top level of the file, and flowListInside
-	// matches it inside braces.
+	// flowList and flowListInside match the beginning of a list of routes in brackets: the key
+	// "routes", the colon and the opening bracket. flowList matches a key at the top level of the
+	// file, and flowListInside a key inside braces.
 	flowList       = regexp.MustCompile(`(?m)^["']?routes["']?[ \t]*:[ \t]*(&\S+[ \t]+)?\[`)
 	flowListInside = regexp.MustCompile(`["']?routes["']?[ \t\r\n]*:[ \t\r\n]*\[`)
 	// blockList matches the line "routes:" above a list in which each entry begins with a hyphen.
