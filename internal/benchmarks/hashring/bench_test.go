@@ -5,9 +5,10 @@
 //	go test -run '^$' -bench . -count 10 ./hashring | tee new.txt
 //	benchstat -col /way new.txt
 //
-// Each benchmark also reports how even its choice is. load is the standard deviation of the load on
-// nodes, divided by the standard deviation of fair draws. overlap is the variance of the overlap of
-// two subsets, divided by the variance for independent draws. 1 is ideal for both.
+// Each benchmark also reports how even its choice is. "load" is the standard deviation of the load
+// on nodes, divided by the same value for random draws. "overlap" is the variance of the number of
+// nodes that two subsets share, divided by the same value for independent random draws. The ideal
+// value of both is 1.
 package hashring_test
 
 import (
