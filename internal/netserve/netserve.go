@@ -142,7 +142,7 @@ func (g *Group) Serve(l net.Listener, handle Handler) error {
 
 // Shutdown closes the listeners, and returns when the handlers of all accepted connections have
 // returned. If ctx ends first, Shutdown returns the error of ctx, and the connections stay open
-// until a call of Close. Also after Close, Shutdown waits for the handlers that still run.
+// until a call of Close. Even after Close, Shutdown waits for the handlers that still run.
 func (g *Group) Shutdown(ctx context.Context) error {
 	g.beginClosing()
 	for {
