@@ -10,8 +10,9 @@ import (
 
 // Tracker keeps a Selection up to date while a cluster changes. Each Update returns the same
 // Selection as Selector.Select would return for all objects that the Tracker has received so far.
-// The argument current of this Select would contain, for each service, the subset that the Tracker
-// picked last. The Tracker remembers this subset even while it cannot resolve the service.
+// In this call of Select, the argument current would be the subsets that the Tracker picked last.
+// The Tracker remembers the subset of a service even while it does not find the service in the
+// cluster.
 //
 // An Update is cheaper than a Select. It judges all nodes again, because verdicts depend on the
 // time. But it resolves and picks again only for services that the change may affect. A change of a
