@@ -151,9 +151,14 @@ func (c *Client) SetTLS(conf *tls.Config) {
 // Follow follows the pods of one service until ctx ends, and returns the error of ctx. If a field
 // of the Client or a name in ref is wrong, Follow returns another error immediately.
 //
-// Follow calls changed after the first answer, after each change of the pods, when the servers
-// begin or cease to fail, and when Age becomes 0 or stops being 0. All calls come from the
-// goroutine that calls Follow.
+// Follow calls the function changed in these cases:
+//
+//   - after the first answer;
+//   - after each change of the pods;
+//   - when the servers begin or cease to fail;
+//   - when Age becomes 0, or is no longer 0.
+//
+// All calls come from the goroutine that calls Follow.
 //
 // An answer is not usable if its status is 404, if a field is wrong, or if it is too large. If no
 // server sends a usable answer, the pods of the last good answer stay without a time limit. Follow
