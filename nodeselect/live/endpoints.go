@@ -79,9 +79,9 @@ func (s EndpointsSnapshot) Age(now time.Time) time.Duration {
 //
 // All calls of the function changed come from the goroutine that calls Run. The first call comes
 // when the first list has arrived. If the API server does not answer, the first call comes earlier,
-// with Err and without Synced. After that, Run calls changed after each change of the
-// EndpointSlices and each change of Err. Run merges the changes that arrive while changed runs. It
-// also merges the changes that arrive within the times Quiet and MaxWait.
+// with Err and without Synced. After that, a call follows each change of the EndpointSlices and
+// each change of Err. Run merges the changes that arrive during a call. It also merges the changes
+// that arrive within the times Quiet and MaxWait.
 //
 // If the API server does not answer, Run keeps the last good state and sets Err. Run does the same
 // for a doubtful list, and removes the missing pods after five minutes in which the API server
@@ -234,7 +234,7 @@ type endpointsFollower struct {
 	reason string // text of the last Err, "" for nil
 }
 
-// update calls changed if the snapshot differs from the previous one.
+// update calls the function changed if the snapshot differs from the previous one.
 func (f *endpointsFollower) update() {
 	s := f.inbox.take()
 	reason := ""
