@@ -78,9 +78,10 @@ func (s *Server) makeRoom() {
 	}
 }
 
-// makeRoomFor closes a connection for a new one, which has got the last descriptor of the process.
-// It returns false if the Server must close the new connection instead: its source has the most
-// connections, or more than the limit.
+// makeRoomFor makes room for a new connection, which has the last descriptor of the process: it
+// closes another connection. It returns false if the Server must close the new connection instead,
+// because the source of the new connection has the most connections, or more connections than the
+// limit.
 func (s *Server) makeRoomFor(client netip.AddrPort) bool {
 	peer := client.Addr().Unmap()
 	use, err := s.proxyUse(peer)
