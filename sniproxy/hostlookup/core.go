@@ -54,10 +54,9 @@ type lru = simplelru.LRU[*item, struct{}]
 // An item is an entry together with the name of its host.
 type item = nametable.Item[entry]
 
-// An entry is what a cache stores for one host. ep and failure never change while the entry is in
-// the table. The fields that a lookup needs if the cache has the answer come first. An item of the
-// table has 128 bytes, that is, two cache lines, because processors load two neighbouring cache
-// lines together.
+// An entry is what a cache stores for one host. The fields ep and failure never change while the
+// entry is in the table. The first fields are those that a hit needs. An item of the table has 128
+// bytes, that is, two cache lines, because processors load two neighbouring cache lines together.
 type entry struct {
 	state   atomic.Uint64 // see packState
 	touched atomic.Uint32 // see touchTick
