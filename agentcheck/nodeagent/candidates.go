@@ -20,11 +20,11 @@ type candidate struct {
 
 func (c candidate) heldDown() bool { return !c.ended.IsZero() }
 
-// nextCandidates returns the candidates at the time now. previous are the candidates that the last
-// call returned. requests are the present requests of all nodes, by node name. A node may begin to
-// drain only if at most limit nodes then drain. Nodes that drain already continue even above this
-// limit, but at most ceiling nodes drain in any case. So if a cluster has shrunk to its draining
-// nodes, some of these nodes get traffic again.
+// nextCandidates returns the candidates at the time now. The argument previous contains the
+// candidates that the last call returned, and requests contains the present requests of all nodes,
+// by node name. A node may begin to drain only if at most limit nodes then drain. Nodes that drain
+// already continue even above this limit, but at most ceiling nodes drain in any case. So if a
+// cluster has shrunk to its draining nodes, some of these nodes get traffic again.
 //
 // The result is sorted: first the uncounted nodes, because no limit applies to them, then the other
 // nodes by the time of their requests. So all agents that see the same objects compute the same
