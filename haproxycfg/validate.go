@@ -301,8 +301,8 @@ func (v *validator) names(c *Config) {
 }
 
 // index returns a map from the name of each element of all to the index of the element. It adds a
-// fault for each name that occurs twice. kind says in the fault what the elements are, such as
-// "backend".
+// fault for each name that occurs twice. In the text of the fault, kind says what the elements are,
+// such as "backend".
 func index[T any](v *validator, kind string, all []T, name func(*T) string) map[string]int {
 	found := make(map[string]int, len(all))
 	for i := range all {
