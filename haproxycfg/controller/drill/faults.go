@@ -38,9 +38,9 @@ func InZone(o nodeselect.Objects, zone string) (names []string) {
 	return names
 }
 
-// Share returns the names of a part of the nodes. share is the size of the part, from 0 to 1, and
-// the part has at least one node. Share takes the names at equal distances from the sorted list of
-// all nodes.
+// Share returns the names of some of the nodes. The argument share is the part of all nodes, from 0
+// to 1; the result has at least one node. Share chooses the names at equal distances in the sorted
+// list of all nodes.
 func Share(o nodeselect.Objects, share float64) (names []string) {
 	count := min(len(o.Nodes), max(1, int(float64(len(o.Nodes))*share)))
 	for i := range count {
