@@ -331,8 +331,8 @@ const (
 	reloadRefused
 )
 
-// compareProcesses returns how far a reload has got: whether it has succeeded, has failed or is
-// still in progress. before is the master's list of processes before the reload, and now is the
+// compareProcesses says whether a reload has succeeded, has failed or is still in progress. The
+// argument before is the master's list of processes from the time before the reload, and now is the
 // present list. In a reload the master restarts itself, and its count of reloads rises by one. The
 // master then answers commands only after it has started a worker, or has failed to start one.
 func compareProcesses(before, now []process) reloadState {
