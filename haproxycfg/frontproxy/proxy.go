@@ -74,8 +74,8 @@ func Backends(service string) (local, other, panicking string) {
 // documentation. If the zone has more pods than expected, Config uses the number of these pods
 // instead. So 0 means the number of pods in the zone.
 //
-// before are the slots that the last call returned; nil means that there was no last call. Config
-// does not change before. From HAProxy 3.0 on, Config returns nil slots.
+// The argument before contains the slots that the last call returned; nil means that there was no
+// last call. Config does not change this map. From HAProxy 3.0 on, Config returns nil slots.
 //
 // Config uses each address once. It ignores a pod if its address has no port, or has an IPv6 zone.
 // Without pods, HAProxy answers each request with 503. Config returns the errors of

@@ -34,24 +34,26 @@ type Settings struct {
 	KeepAlive time.Duration
 
 	// Retries (Envoy: num_retries) is the number of further attempts after a request has failed; 0
-	// means 2, negative none. HAProxy sends each attempt to another pod if there is one. If HAProxy
-	// could not connect, it repeats any method. Otherwise it repeats only GET, HEAD and OPTIONS.
+	// means 2; a negative value means no further attempt. HAProxy sends each attempt to another pod
+	// if there is one. If HAProxy could not connect, it repeats any method. Otherwise it repeats
+	// only GET, HEAD and OPTIONS.
 	Retries int
 	// RetryOn (Envoy: retry_on) lists the failures after which HAProxy repeats a request. Nil means
 	// conn-failure and empty-response.
 	RetryOn []haproxycfg.RetryEvent
 	// RetryPercent (Envoy: retry_budget, budget_percent) is the number of repeated requests that
-	// HAProxy allows for each 100 requests within a second, at most 100. 0 means 20, negative no
-	// limit. Repetitions after a failed connection do not count, because the pod has received nothing.
+	// HAProxy allows for each 100 requests within a second, at most 100. 0 means 20; a negative
+	// value means no limit. Repetitions after a failed connection do not count, because the pod has
+	// received nothing.
 	RetryPercent int
 	// RetriesPerSecond (Envoy: retry_budget, min_retry_concurrency) is the number of repeated
-	// requests that HAProxy allows in each second, however few requests there are. RetryPercent
-	// allows further ones. 0 means 3, negative none.
+	// requests that HAProxy allows in each second, even if there are only a few requests.
+	// RetryPercent allows further ones. 0 means 3; a negative value means none.
 	RetriesPerSecond int
 
 	// EjectErrors (Envoy: consecutive_5xx) is the number of bad answers in a row after which
-	// HAProxy ejects a pod: HAProxy then sends the pod no requests for EjectTime. 0 means 10;
-	// negative means that HAProxy ejects no pod.
+	// HAProxy ejects a pod: HAProxy then sends the pod no requests for EjectTime. 0 means 10; a
+	// negative value means that HAProxy ejects no pod.
 	EjectErrors int
 	// EjectTime (Envoy: base_ejection_time) is how long a pod stays ejected; 0 means 30s. HAProxy
 	// makes three checks of the pod in this time, and takes the pod back after three good checks.
@@ -66,7 +68,7 @@ type Settings struct {
 	HealthHost string
 	// PanicBelow (Envoy: healthy_panic_threshold) is a percentage of the pods of all zones. If
 	// fewer pods are up, HAProxy sends requests to all pods of the zone, even to ejected ones. 0
-	// means 25; negative means that HAProxy never does this.
+	// means 25; a negative value means that HAProxy never does this.
 	PanicBelow int
 
 	// Overprovision (Envoy: overprovisioning_factor) is the load that a pod can bear, as a
@@ -82,7 +84,7 @@ type Settings struct {
 	PerPod int
 	// Pending (Envoy: max_pending_requests) is the number of requests that may wait for a pod of a
 	// backend; HAProxy answers further requests at once with 503 and "Retry-After: 1". 0 means the
-	// number of pods of the backend, negative no limit. It needs PerPod.
+	// number of pods of the backend; a negative value means no limit. Pending needs PerPod.
 	Pending int
 	// QueueTime is the longest time that a request waits for a pod. After QueueTime, HAProxy
 	// answers 503. 0 means 200ms. It needs PerPod.
@@ -105,9 +107,10 @@ type Settings struct {
 	SlowStart time.Duration
 
 	// CloseOneIn (Envoy: max_requests_per_connection of the listener) is the average number of
-	// requests after which HAProxy closes a client's connection; 0 means 1,000, negative never. The
-	// client then connects again, perhaps to another front proxy. So the clients also use front
-	// proxies that start later. HAProxy closes no HTTP/2 connections for CloseOneIn.
+	// requests after which HAProxy closes a client's connection; 0 means 1,000; a negative value
+	// means that HAProxy closes no connection for this reason. The client then connects again,
+	// perhaps to another front proxy. So the clients also use front proxies that start later.
+	// HAProxy closes no HTTP/2 connections for CloseOneIn.
 	CloseOneIn int
 	// HTTP2Requests (Envoy: max_requests_per_connection of the listener) is the number of requests
 	// after which HAProxy 3.0 and later end a client's HTTP/2 connection; 0 means never. Set it
@@ -130,8 +133,8 @@ type Settings struct {
 	ReplaceForwarded bool
 
 	// Grace (Envoy: drain_time) is the time for which a stopping HAProxy still accepts connections,
-	// while its monitor already answers 503; 0 means 5s, negative none. Grace must be longer than
-	// the balancer in front needs to notice the 503.
+	// while its monitor already answers 503; 0 means 5s; a negative value means no such time. Grace
+	// must be longer than the balancer in front needs to notice the 503.
 	Grace time.Duration
 	// HardStop (Envoy: parent_shutdown_time) is the longest time that a stopping or replaced HAProxy
 	// process keeps its connections; 0 means 30s. It must be longer than Grace.
