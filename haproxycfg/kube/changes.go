@@ -113,8 +113,8 @@ func serviceChanges(old, new Report) []ServiceChange {
 }
 
 // walk compares two lists that are sorted by compare. It calls removed for each element that is
-// only in a, and added for each element that is only in b. For each pair of elements that compare
-// reports as equal, it calls the function both.
+// only in a, and added for each element that is only in b. It calls both for each pair of an
+// element of a and an element of b that are equal by the function compare.
 func walk[T any](a, b []T, compare func(x, y T) int, removed, added func(T), both func(was, is T)) {
 	for len(a) > 0 && len(b) > 0 {
 		switch order := compare(a[0], b[0]); {
