@@ -110,8 +110,8 @@ func subsets(t testing.TB, nodes []Node, fleet int) [][]int {
 
 // TestEvenness checks both ratios. Even with a perfect hash function, the ratios are not exactly 1.
 // By chance, loadRatio varies between fleets with a standard deviation of 1/sqrt(2*1000) = 0.022,
-// and overlapRatio with a standard deviation of about 0.002. We have not chosen the names for their
-// results.
+// and overlapRatio with a standard deviation of about 0.002. The names of the nodes and services
+// are arbitrary: nobody has selected names with good results.
 func TestEvenness(t *testing.T) {
 	for _, style := range namingStyles {
 		t.Run(style.name, func(t *testing.T) {
