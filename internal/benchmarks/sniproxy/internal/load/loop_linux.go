@@ -43,8 +43,8 @@ const longestWait = 100
 type file interface{ ready(l *Loop) }
 
 // New starts backends on free ports of 127.0.0.1. The clients of the Loop send a TLS hello with the
-// server name host. Another server name is written over host in the same bytes, so all names must
-// be as long as host.
+// server name host. For another server name, a client replaces the bytes of host in this hello, so
+// all names must be as long as host.
 func New(backends int, host string) (*Loop, error) {
 	hello, err := NewHello(host)
 	if err != nil {
