@@ -11,10 +11,10 @@ import (
 // internalIP is the default of AddressPolicy.Types.
 var internalIP = [...]corev1.NodeAddressType{corev1.NodeInternalIP}
 
-// alternatives returns the usable addresses of a node. addr is the address that Choose returns for
-// the node. same are the addresses with the family and the address type of addr, in the order of
-// the node's list. Choose prefers the first of them. other are the addresses of the other family,
-// in the order of Types.
+// alternatives returns the usable addresses of a node in two lists. The argument addr is the
+// address that Choose returns for the node. The list same contains the addresses of the same family
+// and address type as addr, in the order of the Node object. Choose prefers the first of them. The
+// list other contains the addresses of the other family, in the order of Types.
 func (p AddressPolicy) alternatives(node *corev1.Node, addr netip.Addr) (same, other []netip.Addr) {
 	types := p.Types
 	if len(types) == 0 {
