@@ -268,13 +268,15 @@ func (g *Gate) Take(holder string, ttl time.Duration, names ...string) (Answer, 
 
 // TakeEach decides about the nodes one after another, in their order, and makes a grant for each
 // node that may go. So it grants as many of the first nodes as the limits allow. The grants are
-// Manual. taken are the new grants, which the caller must store before it uses may.
+// Manual. The result taken contains the new grants. The caller must store them before anybody takes
+// a node away.
 //
-// may are the names of the nodes that the holder may take away now: nodes with a new grant, nodes
-// for which the holder has a grant that has not expired, and nodes that no applied configuration
-// contains. Nodes that no configuration contains need no grant.
+// The result may contains the names of the nodes that the holder may take away now: nodes with a
+// new grant, nodes for which the holder has a grant that has not expired, and nodes that no applied
+// configuration contains. Nodes that no configuration contains need no grant.
 //
-// most limits how many nodes have a grant of the holder and have not gone yet. 0 means no limit.
+// The argument most limits the number of nodes that have a grant of the holder and have not gone
+// yet. 0 means no limit.
 func (g *Gate) TakeEach(holder string, ttl time.Duration, most int, names ...string) (may []string, taken []Grant) {
 	waiting := 0
 	for _, grant := range g.grants {
