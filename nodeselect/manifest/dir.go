@@ -215,10 +215,11 @@ func sameText(a, b error) bool {
 
 var contentSeed = maphash.MakeSeed()
 
-// readAgain reads a file and returns the result. previous is the result of the last read, and zero
-// for the first read. If neither the content nor the error has changed, readAgain returns previous.
-// If the file has problems, the new result may lack objects for this reason. So readAgain then adds
-// the objects that previous contains and the new result does not.
+// readAgain reads a file and returns the result. The argument previous is the result of the last
+// read, or the zero file at the first read. If neither the content nor the error has changed,
+// readAgain returns previous. If the file has problems, some objects may be missing because of
+// these problems. So readAgain then adds the objects of previous that are missing in the new
+// result.
 func readAgain(path string, want wanted, previous file) file {
 	data, err := inputfile.Read(path, MaxFileBytes)
 	if err != nil {
