@@ -115,8 +115,8 @@ func (gc *goroutineConn) silent() bool {
 //
 // progress returns how much longer the connection may stay open. The result is silence if the
 // client or the backend has acknowledged bytes since the last call, and otherwise 0. The first call
-// has no earlier call to compare with. It returns the shorter one of ackTime and silence if the
-// client or the backend has not acknowledged all bytes, and otherwise 0.
+// cannot compare with an earlier call. If the client or the backend has not acknowledged all bytes,
+// the first call returns the shorter one of ackTime and silence. Otherwise it returns 0.
 func (gc *goroutineConn) progress(silence time.Duration) (more time.Duration) {
 	gc.mu.Lock()
 	defer gc.mu.Unlock()
