@@ -136,8 +136,8 @@ func (t *traffic) last(ctx context.Context, what string, since time.Time, match 
 	return took, err
 }
 
-// The method first waits for a request that matches and that began after the time in the argument
-// since. It returns how long after this time the request began.
+// The method first waits for a request that matches and that began at or after since. It returns
+// the time from since until the request began.
 func (t *traffic) first(ctx context.Context, what string, since time.Time, match match) (took time.Duration, err error) {
 	_, err = lab.Until(ctx, "a request "+what, patience, func(context.Context) error {
 		r, ok := t.First(since, match)
