@@ -250,10 +250,10 @@ func post(t *testing.T, url string) int {
 	return resp.StatusCode
 }
 
-// TestStopLosesNoRequest stops one of two front proxies behind a TCP balancer that checks their
-// monitors, and neither repeats nor redispatches. The clients keep their connections and repeat
-// nothing. A client of net/http keeps a connection that got GOAWAY while it was idle, so the drain
-// may last until its deadline.
+// TestStopLosesNoRequest stops one of two front proxies behind a TCP balancer. The balancer checks
+// the monitors of the front proxies. It neither repeats nor redispatches a connection. The clients
+// keep their connections and repeat nothing. A client of net/http keeps a connection that got
+// GOAWAY while it was idle, so the drain may last until its deadline.
 func TestStopLosesNoRequest(t *testing.T) {
 	a, b := pod(t), pod(t)
 	fronts := make([]*front, 2)
