@@ -192,9 +192,10 @@ func TestReloadBringsANewConfigurationIntoForce(t *testing.T) {
 	require.False(t, changed)
 }
 
-// TestReloadRefusedRestoresTheLastGood applies a configuration that HAProxy refuses. The last good
-// one is restored. The state of the servers survives the refused reload and the one that restores.
-// After the refused reload, the master may list the current worker as an old one.
+// TestReloadRefusedRestoresTheLastGood applies a configuration that HAProxy refuses. Apply restores
+// the last good one. The state of the servers survives two reloads: the refused one, and the one
+// with the restored configuration. After the refused reload, the master may list the current worker
+// as an old one.
 func TestReloadRefusedRestoresTheLastGood(t *testing.T) {
 	t.Parallel()
 	port, stop := startAgent(t, "up drain 100%")
