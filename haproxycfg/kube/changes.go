@@ -51,8 +51,9 @@ type ServiceChange struct {
 	Ports []string `json:"ports,omitempty"`
 }
 
-// NewChanges compares the reports old and new of two configurations. servers are the counts of
-// changed servers from [deploy.Diff]. causes are the differences of the inputs from [Causes].
+// NewChanges compares the reports of two configurations. The argument servers contains the counts
+// of changed servers from [deploy.Diff], and causes contains the differences of the inputs from
+// [Causes].
 func NewChanges(at time.Time, old, new Report, servers deploy.ServerCounts, causes []Cause) Changes {
 	c := Changes{Time: at, Servers: servers, Services: serviceChanges(old, new), Causes: causes}
 	if more := len(causes) - MaxCauses; more > 0 {
