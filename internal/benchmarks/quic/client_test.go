@@ -133,7 +133,8 @@ func TestClients(t *testing.T) {
 				check(hello)
 				require.GreaterOrEqual(t, len(datagrams), c.datagrams)
 
-				// The same datagrams, reordered and repeated, between datagrams of nobody.
+				// Read the same datagrams again, in random order and repeated, mixed with datagrams
+				// that the client has not sent.
 				for seed := range uint64(20) {
 					rng := rand.New(rand.NewPCG(seed, 1))
 					all := append(slices.Clone(datagrams), datagrams[rng.IntN(len(datagrams))], make([]byte, 1200), slices.Clone(datagrams[0]))
