@@ -9,13 +9,14 @@ func CryptoError(alert uint8) uint64 { return 0x100 + uint64(alert) }
 // maxReason is the greatest length of the reason in a CONNECTION_CLOSE frame, in bytes.
 const maxReason = 256
 
-// AppendClose appends a datagram to b that closes the connection of a client: an Initial packet of a
-// server, with a CONNECTION_CLOSE frame. The frame has an error code, such as CryptoError(112), and
-// a reason for the log of the client. AppendClose cuts the reason after 256 bytes. Version, DestID
-// and SrcID of h must be set. The datagram has at most 342 bytes, so it is smaller than the
-// client's own datagram (RFC 9000 section 8.1).
+// AppendClose appends a datagram to b that closes the connection of a client: an Initial packet of
+// a server, with a CONNECTION_CLOSE frame. The frame contains an error code, such as
+// CryptoError(112), and a reason for the log of the client. AppendClose cuts the reason after 256
+// bytes. Version, DestID and SrcID of h must be set. The datagram has at most 342 bytes, so it is
+// smaller than the client's own datagram (RFC 9000 section 8.1).
 //
-// The client closes its connection only if it has not got an Initial packet of a server before.
+// If the client has received an Initial packet of a server before, it does not close its
+// connection.
 func (h Hello) AppendClose(b []byte, code uint64, reason string) ([]byte, error) {
 	k, err := newKeys(h.Version, h.DestID, server)
 	if err != nil {

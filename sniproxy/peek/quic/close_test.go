@@ -9,7 +9,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek/quic"
 )
 
-// Both versions open the answer with the keys of the server. The reason is cut.
+// With both versions of QUIC, the keys of the server decrypt the datagram. AppendClose cuts a long
+// reason.
 func TestAppendClose(t *testing.T) {
 	for _, version := range []uint32{quic.Version1, quic.Version2} {
 		hello := quic.Hello{Version: version, DestID: destID, SrcID: srcID}
@@ -29,7 +30,7 @@ func TestAppendClose(t *testing.T) {
 	}
 }
 
-// The answer has the IDs of the client in reverse order.
+// The source ID of the client is the destination ID of the answer, and the other way round.
 func TestAppendVersionNegotiation(t *testing.T) {
 	client := append([]byte{0xc0, 0xff, 0, 0, 29, 21}, make([]byte, 21)...) // IDs of other versions have up to 255 bytes
 	client = append(client, 2, 'm', 'e')

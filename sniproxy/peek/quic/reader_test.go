@@ -153,7 +153,7 @@ func TestIgnored(t *testing.T) {
 	}
 }
 
-// What may stand beside the packet with the hello.
+// These packets and bytes may be in the same datagram as the packet with the hello.
 func TestAccepted(t *testing.T) {
 	msg := message("a.example", 300)
 	hello := packet(crypto(0, msg))
@@ -217,7 +217,7 @@ func reversed(b []byte) []byte {
 	return frames
 }
 
-// These hellos end the Reader.
+// Each of these hellos ends the Reader with an error.
 func TestFinal(t *testing.T) {
 	msg := message("a.example", 300)
 	hello := func(h hellotest.Hello) []byte { return datagram(packet(crypto(0, h.Message()))) }

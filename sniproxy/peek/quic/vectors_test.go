@@ -79,7 +79,8 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// The example of RFC 9000 appendix A.3, and the ends of a window.
+// The first case is the example of RFC 9000 appendix A.3. In the other cases, the packet number is
+// the first or the last one that its bytes can express.
 func TestExpandNumber(t *testing.T) {
 	for _, c := range []struct {
 		truncated int64
