@@ -27,9 +27,9 @@ type Tracker struct {
 	next       time.Time
 }
 
-// State returns the answers at the time now. objects are the present objects of the cluster. The
-// argument own has drain requests for the node that do not come from an object, such as a command
-// or a file on the node. The error is ErrNoNode in the same case as for [Rules.State].
+// State returns the answers at the time now. The argument objects contains the present objects of
+// the cluster, and own contains drain requests for the node that do not come from an object, such
+// as a command or a file on the node. The error is ErrNoNode in the same case as for [Rules.State].
 func (t *Tracker) State(now time.Time, objects nodeselect.Objects, own ...DrainRequest) (State, error) {
 	snapshot := t.Rules.snapshot(objects)
 	snapshot.own = own
