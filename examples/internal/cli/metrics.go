@@ -84,9 +84,9 @@ type Series struct {
 	labels     []string
 }
 
-// Define returns the description of a metric, for Scraped. name has no prefix. If name ends with
-// "_total", the metric is a counter, and otherwise it is a gauge. labels are the names of the
-// labels.
+// Define returns the description of a metric, for Scraped. The argument name has no prefix. If it
+// ends with "_total", the metric is a counter, and otherwise it is a gauge. The argument labels
+// contains the names of the labels.
 func Define(name, help string, labels ...string) Series { return Series{name, help, labels} }
 
 // scraped is the Prometheus collector that Scraped registers.
