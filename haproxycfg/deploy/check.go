@@ -114,7 +114,8 @@ func (k Checker) Version(ctx context.Context) (haproxycfg.Version, error) {
 	return v, nil
 }
 
-// checkFiles runs "haproxy -c" on the configuration in dir. files are the rendered files in dir.
+// checkFiles runs "haproxy -c" on the configuration in dir. The argument files contains the
+// rendered files in dir.
 func (k Checker) checkFiles(ctx context.Context, dir string, files []haproxycfg.RenderedFile) error {
 	binary := cmp.Or(k.Haproxy, "haproxy")
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(max(k.Timeout, 0), defaultCheckTimeout))
