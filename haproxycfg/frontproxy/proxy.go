@@ -68,11 +68,12 @@ func Backends(service string) (local, other, panicking string) {
 	return service + ":local", service + ":other", service + ":panic"
 }
 
-// Config returns the configuration of the proxy. pods are the pods of its service in all zones.
+// Config returns the configuration of the proxy. The argument pods contains the pods of its service
+// in all zones.
 //
-// expected is the number of pods that the zone has while no pod is missing; see the package
-// documentation. If the zone has more pods than expected, Config uses the number of these pods
-// instead. So 0 means the number of pods in the zone.
+// The argument expected is the number of pods that the zone has while no pod is missing; see the
+// package documentation. If the zone has more pods than expected, Config uses the number of these
+// pods instead. So 0 means the number of pods in the zone.
 //
 // The argument before contains the slots that the last call returned; nil means that there was no
 // last call. Config does not change this map. From HAProxy 3.0 on, Config returns nil slots.
