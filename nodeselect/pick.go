@@ -7,9 +7,9 @@ import (
 	"github.com/headgate/headgate/hashring"
 )
 
-// Pick returns the nodes for a service, sorted by name. key is the Ref.Key of the service,
-// "namespace/name". current are the nodes that the service uses now; nil if unknown. Pick reads
-// only the Identity of these nodes.
+// Pick returns the nodes for a service, sorted by name. The argument key is the Ref.Key of the
+// service, "namespace/name". The argument current contains the nodes that the service uses now; nil
+// means unknown. Pick reads only the Identity of these nodes.
 //
 // Pick chooses the nodes of best rank among the Eligible nodes and those nodes in current whose
 // verdict is Avoid. With Sticky, nodes in current keep their places even if other nodes rank

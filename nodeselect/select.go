@@ -31,9 +31,9 @@ func (s Selection) Subsets() Subsets {
 }
 
 // Select resolves refs, and picks the nodes of each service that they name. The predicates judge
-// nodes at the time now. current are the nodes that each service uses now; nil if unknown. current
-// affects the result only in two cases: with Selector.Sticky, or if it contains avoided nodes. See
-// Pool.Pick.
+// nodes at the time now. The argument current contains the nodes that each service uses now; nil
+// means unknown. It affects the result only in two cases: with Selector.Sticky, or if it contains
+// nodes with the verdict Avoid. See Pool.Pick.
 //
 // A ref that cannot be resolved gets a problem and no target. The other refs are not affected. In
 // four cases, a target comes with a warning:

@@ -76,8 +76,9 @@ type subset struct {
 	otherFamily bool
 }
 
-// NewTracker returns a Tracker without objects. current are the nodes that each service uses now,
-// as for Select; nil if unknown. The Tracker reads current when an Update sets the first refs.
+// NewTracker returns a Tracker without objects. The argument current contains the nodes that each
+// service uses now, as for Select; nil means unknown. The Tracker reads it when an Update sets the
+// first refs.
 func NewTracker(s Selector, current Subsets) *Tracker {
 	t := &Tracker{
 		selector: s, predicates: s.predicates(),
