@@ -193,9 +193,10 @@ func (w *search) choose(n int32, chose bool) {
 	}
 }
 
-// weight returns 1<<20 / spare², or 0 if spare is 0 or less. spare is the number of nodes that may
-// still enter the wave within one limit. Of several functions that were tried, this one led to the
-// largest waves.
+// weight says how scarce the places of one limit are, for the cost of a node. The argument spare is
+// the number of nodes that may still enter the wave within the limit. The result is 1<<20 / spare²,
+// or 0 if spare is 0 or less. Of several functions that were tried, this one led to the largest
+// waves.
 //
 // greedy uses weight for the cost of adding a node to the wave. A node is open while it may still
 // enter the wave. For each limit that applies to the node, the cost contains weight times the
