@@ -177,8 +177,8 @@ func (g *Gate) AwayNodes() (away []AwayNode) {
 }
 
 // Unused returns the nodes of the cluster that no applied configuration contains and that are not
-// away, sorted by name. The result since is the time from which on no applied configuration has
-// contained any of these nodes.
+// away, sorted by name. The result since is the time at which the newest applied configuration came
+// into force: since then, no applied configuration contains any of these nodes.
 func (g *Gate) Unused() (names []string, since time.Time) {
 	for _, name := range slices.Sorted(maps.Keys(g.nodes)) {
 		if !g.used[name] && !g.wasAway(name) {
