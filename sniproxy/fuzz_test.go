@@ -66,7 +66,8 @@ type decision struct {
 	stats  Stats
 }
 
-// decideOn passes b to a session in pieces. ends are the offsets at which the pieces end.
+// decideOn passes b to a session in pieces. The argument ends contains the offsets at which the
+// pieces end.
 func decideOn(t *testing.T, b []byte, ends []int, use proxyUse, accept peek.Protocol) decision {
 	asked := &askedFor{}
 	s := &Server{
