@@ -21,8 +21,8 @@ type certificateExpiry struct {
 
 // CertificateExpiry returns the metric headgate_PROGRAM_certificate_expiry_timestamp_seconds, which
 // says when each certificate expires. The function read returns the time at which each certificate
-// expires, by the name of the certificate's file. Each scrape calls read, from any goroutine. The
-// metric contains the 1,000 certificates that expire first.
+// expires, by the name of the certificate's file. Each scrape calls the function read, from any
+// goroutine. The metric contains the 1,000 certificates that expire first.
 func CertificateExpiry(program string, read func() map[string]time.Time) prometheus.Collector {
 	return certificateExpiry{prometheus.NewDesc("headgate_"+program+"_certificate_expiry_timestamp_seconds",
 		"When the certificate in use expires, by its file; only for the 1,000 certificates that expire first.", []string{"file"}, nil), read}
