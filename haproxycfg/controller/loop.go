@@ -191,7 +191,7 @@ func (l *loop) guard() error {
 const stopGrace = 5 * time.Second
 
 // graceful returns a context for an attempt. The context ends when over is closed, or stopGrace
-// after ctx has ended. The caller must call done after the attempt.
+// after ctx has ended. The caller must call the function done after the attempt.
 func graceful(ctx context.Context, over <-chan struct{}) (applying context.Context, done func()) {
 	applying, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var following sync.WaitGroup
