@@ -360,8 +360,9 @@ func (p *Plan) isStale() (bool, error) {
 	return false, nil
 }
 
-// isOther reports whether the content of the file differs from both before and after, the contents
-// of the file before and after the change of the plan. If before is nil, the file did not exist.
+// isOther reports whether the file has a third content: neither the one that it had when the plan
+// was made (before), nor the one that the plan writes (after). If before is nil, the file did not
+// exist when the plan was made.
 func (p *Plan) isOther(name string, before, after []byte) (bool, error) {
 	file := p.dir.file(name)
 	if before == nil && !exists(file) {

@@ -80,8 +80,9 @@ func (s *site) worker(t *testing.T) string {
 	return currentWorker(all)
 }
 
-// reloads calls change, which reloads HAProxy, and returns when the earlier worker accepts no more
-// connections. Without this wait, the earlier worker could answer the next request or command.
+// reloads calls the function change, which reloads HAProxy. It returns when the earlier worker
+// accepts no more connections. Without this wait, the earlier worker could answer the next request
+// or command.
 func (s *site) reloads(t *testing.T, change func()) {
 	t.Helper()
 	before := s.worker(t)

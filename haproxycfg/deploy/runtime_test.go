@@ -33,8 +33,8 @@ type liveSite struct {
 	changes []RuntimeChange
 }
 
-// eachLiveSite calls test with a site for the oldest and the newest HAProxy on the machine. Its
-// first configuration has the servers of first in the backend "web".
+// eachLiveSite calls the function test with a site for the oldest and for the newest HAProxy on the
+// machine. Its first configuration has the servers of first in the backend "web".
 func eachLiveSite(t *testing.T, first []haproxycfg.Server, test func(*testing.T, *liveSite)) {
 	t.Helper()
 	binaries := map[haproxycfg.Version]string{}
