@@ -24,18 +24,23 @@
 // all files. A short file can declare very many servers, because each route has a server for each
 // node of each of its services. So Build computes the numbers before it makes servers. If a new or
 // changed route exceeds a limit, Build reports a [Problem] and leaves out the route. Routes in
-// force stay, and other files lose nothing. If Descriptors in Edge.Global is set, health checks and
-// agent checks get at most half of the descriptors. The other half is for connections. Each
-// connection needs two descriptors, so maxconn is at least a quarter of the descriptors.
+// force stay, and other files lose nothing.
+//
+// If Descriptors in Edge.Global is set, health checks and agent checks get at most half of the
+// descriptors. The other half is for connections. Each connection needs two descriptors, so maxconn
+// is at least a quarter of the descriptors.
 //
 // # The cost of checks
 //
 // HAProxy checks servers at intervals, with or without traffic. So [Report.Budget] can compute the
 // checks a second. Two methods reduce the checks: each service uses a subset of the nodes, and
-// servers track the health of their node, so that HAProxy checks each node once. Let T be the
-// number of terminators. A cluster has N usable nodes, n nodes in use, and S services on k nodes
-// each. A of the S services have an agent of their own. HAProxy makes a health check every h
-// seconds and an agent check every a seconds. If no route declares a check, the checks a second are
+// servers track the health of their node, so that HAProxy checks each node once. The formulas below
+// show the effect of both methods.
+//
+// Let T be the number of terminators. A cluster has N usable nodes, n nodes in use, and S services
+// on k nodes each. A of the S services have an agent of their own. HAProxy makes a health check
+// every h seconds and an agent check every a seconds. If no route declares a check, the checks a
+// second are
 //
 //	                     health checks    agent checks
 //	as built             T/h * n          T/a * (n + A*k)
