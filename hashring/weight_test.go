@@ -62,9 +62,10 @@ func TestShares(t *testing.T) {
 }
 
 // TestSharesOfSubsets compares subsets of 20 of 1,000 nodes with theory. The nodes have two
-// different weights. In theory, a subset is the first 20 events of Poisson processes whose rates
-// are the weights. So the subset contains the share 1-exp(-t*weight) of the nodes of each weight.
-// Here t is the time at which the total is 20 nodes.
+// different weights. In theory, each node is a Poisson process whose rate is its weight, and the
+// subset contains the nodes of the first 20 processes that have an event. If this takes the time t,
+// the subset contains the share 1-exp(-t*weight) of the nodes of each weight. The test computes the
+// t for which the sum over both weights is 20 nodes.
 func TestSharesOfSubsets(t *testing.T) {
 	nodes := numbered(1000)
 	for i := range nodes {
