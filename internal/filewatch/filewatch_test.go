@@ -236,7 +236,8 @@ func TestVersion(t *testing.T) {
 	require.False(t, VersionOf(path).Same(before), "inode")
 }
 
-// Refresh calls read of all Watchers, although no file changes and no recheck is due.
+// Refresh makes every Watcher call its read function, although no file changes and no recheck is
+// due.
 func TestRefresh(t *testing.T) {
 	calls := make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
