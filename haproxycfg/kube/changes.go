@@ -113,9 +113,10 @@ func serviceChanges(old, new Report) []ServiceChange {
 	return changes
 }
 
-// walk compares the lists a and b, which the function compare sorts. It calls the function removed
-// for each element that is only in a, and added for each element that is only in b. If compare
-// treats an element of a and an element of b as equal, walk calls the function both with them.
+// walk compares the lists a and b. Both must be in the order of the function compare. It calls the
+// function removed for each element that is only in a, and added for each element that is only in
+// b. If compare treats an element of a and an element of b as equal, walk calls the function both
+// with them.
 func walk[T any](a, b []T, compare func(x, y T) int, removed, added func(T), both func(was, is T)) {
 	for len(a) > 0 && len(b) > 0 {
 		switch order := compare(a[0], b[0]); {
