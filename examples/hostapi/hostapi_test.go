@@ -522,7 +522,7 @@ func TestFailures(t *testing.T) {
 }
 
 // Idle connections and half requests hold all of -max-connections. A client still gets its answer
-// at once, also from the same address.
+// at once, even if it has the same address.
 func TestIdleConnectionsMakeRoom(t *testing.T) {
 	const limit = 100
 	dir := t.TempDir()
