@@ -86,7 +86,7 @@ func TestRehearsal(t *testing.T) {
 	require.NoError(t, r.Advance(t.Context(), start.Add(3*time.Hour)))
 	require.Equal(t, Unchanged, r.attempts[2].Outcome)
 
-	// An outage keeps the servers, also over a restart.
+	// An outage keeps the servers, even over a restart.
 	r.Fail(0, errors.New("refused"))
 	require.NoError(t, r.Advance(t.Context(), start.Add(4*time.Hour)))
 	require.Contains(t, r.c.Status().String(), "cluster eu-1: last-known since 2026-03-03T10:30:00Z: nodeselect/live: nodes: refused (since 2026-03-03T10:30:00Z)")
