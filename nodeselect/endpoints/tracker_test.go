@@ -26,7 +26,8 @@ func of(service string, s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice
 	return s
 }
 
-// pods returns n endpoints with the addresses 10.0.0.first and following.
+// pods returns n endpoints. Their addresses are consecutive and begin with 10.0.0.FIRST, where
+// FIRST is the argument first.
 func pods(first, n int) []discoveryv1.Endpoint {
 	var list []discoveryv1.Endpoint
 	for i := first; i < first+n; i++ {
