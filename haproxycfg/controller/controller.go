@@ -105,7 +105,7 @@ type Controller struct {
 	shifted chan shiftRequest
 	status  status
 
-	explained atomic.Pointer[explainable] // stored after each attempt of Run; nil before the first one ends
+	explained atomic.Pointer[explainable] // stored after each attempt of Run; nil before the first attempt ends, and after applier.reset
 
 	version    haproxycfg.Version // the last result of Version without an error; zero before
 	versionErr string             // the last error of Version, so that a repeated error is logged once

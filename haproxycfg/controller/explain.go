@@ -15,8 +15,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// explainable holds the input of Explain: facts about the last attempt. It never changes after
-// observe has stored it.
+// explainable holds the input of Explain: facts about the last attempt. An explainable never
+// changes; observe stores a new one.
 type explainable struct {
 	table   routes.Table // the routes in force, or the planned routes if planned is true
 	latest  kube.Input   // the input of the last attempt
