@@ -295,6 +295,12 @@ var directImports = map[string]map[string]string{
 	"sniproxy/peek/quic": {
 		module + "/sniproxy/peek": "the ClientHello, its errors and limits",
 	},
+	"sniproxy/quicrelay": {
+		module + "/internal/fairshare": "which path makes room for another one",
+		module + "/sniproxy/peek":      "a hello that is not complete",
+		module + "/sniproxy/peek/quic": "the server name of a connection, and the IDs of packets",
+		"golang.org/x/sys":             "bundles of datagrams",
+	},
 	"sniproxy/hostlookup": {
 		module + "/internal/inputfile":                     "files of hosts are read within limits",
 		module + "/internal/atomicfile":                    "a cache file is replaced as a whole",

@@ -1,0 +1,316 @@
+package quicrelay
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/headgate/headgate/internal/fairshare"
+	"github.com/headgate/headgate/sniproxy/peek"
+	"github.com/headgate/headgate/sniproxy/peek/quic"
+)
+
+const (
+	// maxHeld bounds the bytes of datagrams that a path holds until its backend has them.
+	maxHeld = 32 << 10
+	// heldUnit is how many held bytes count as one path for MaxPeeking.
+	heldUnit = 4 << 10
+	// maxFailures is how many receives in a row may fail. An ICMP error makes one receive fail.
+	maxFailures = 100
+)
+
+// state is what a path does now.
+type state uint8
+
+const (
+	peeking state = iota // the hello is incomplete
+	routing              // Route runs
+	opening              // the path sends the held datagrams
+	open                 // datagrams pass
+	ended
+)
+
+// path relays the datagrams between one client address and one backend. Relay.mu guards its fields,
+// except for those that have their own rule.
+type path struct {
+	relay  *Relay // does not change
+	client peer   // does not change
+	entry  fairshare.Entry[*path]
+
+	active    atomic.Int64 // the time of the last datagram, in nanoseconds since 1970
+	forwarded atomic.Int64 // the bytes that the backend got
+	sent      atomic.Int64 // the bytes that the client got
+	confirmed atomic.Bool  // the address of the client is confirmed
+
+	state         state
+	initial       string
+	reader        quic.Reader
+	hello         quic.Hello // does not change after peeking
+	held          [][]byte
+	heldBytes     int
+	timeout       *time.Timer // ends the path while it is peeking
+	cancel        func()      // ends the context of Route
+	backendAddr   netip.AddrPort
+	backend       socket // does not change after routing
+	ids           []string
+	backendShowed bool // a packet of the backend had an ID in its long header
+	received      int64
+	stats         Stats
+}
+
+// ShareEntry implements fairshare.Member.
+func (p *path) ShareEntry() *fairshare.Entry[*path] { return &p.entry }
+
+// Idle implements fairshare.Member.
+func (p *path) Idle() time.Duration { return time.Duration(time.Now().UnixNano() - p.active.Load()) }
+
+func (p *path) touch() { p.active.Store(time.Now().UnixNano()) }
+
+// hold keeps a copy of a datagram for the backend.
+func (p *path) hold(datagram []byte) {
+	if p.heldBytes+len(datagram) > maxHeld {
+		return
+	}
+	p.held = append(p.held, append([]byte(nil), datagram...))
+	p.heldBytes += len(datagram)
+	if p.state == opening {
+		return
+	}
+	if victim := p.relay.shares.Grow(p, uint8(1+p.heldBytes/heldUnit)); victim != nil {
+		p.relay.end(victim, fairshare.ErrEvicted)
+	}
+}
+
+// peek reads a datagram of a client whose hello is incomplete. If the hello has ended, peek starts
+// the goroutine of the path.
+func (p *path) peek(datagram []byte) {
+	r := p.relay
+	hello, err := p.reader.Read(datagram)
+	ignored, isIgnored := err.(*quic.Ignored)
+	switch {
+	case errors.Is(err, peek.ErrNeedMore) || isIgnored && errors.Is(ignored, quic.ErrNotInitial):
+		p.hold(datagram) // a part of the hello, or 0-RTT
+		return
+	case isIgnored:
+		if p.heldBytes == 0 {
+			r.end(p, err) // no part of a hello has arrived
+		}
+		return
+	}
+	p.hold(datagram)
+	if p.state == ended { // evicted
+		return
+	}
+	p.timeout.Stop()
+	p.hello, p.reader, p.state = hello, quic.Reader{}, routing
+	p.stats.Peek = time.Since(p.stats.Start)
+	p.stats.Name, p.stats.Version = hello.Name, hello.Version
+	ctx, cancel := context.WithDeadline(context.Background(), p.stats.Start.Add(r.helloTimeout()))
+	p.cancel = cancel
+	r.all.Go(func() {
+		if p.route(ctx, err) {
+			p.fromBackend()
+		}
+	})
+}
+
+// route asks for the backend, connects to it, and sends it the held datagrams. It reports whether
+// the path is open.
+func (p *path) route(ctx context.Context, helloErr error) bool {
+	r := p.relay
+	start := time.Now()
+	addr, err := r.Route(ctx, p.client.addr, p.hello, helloErr)
+	took := time.Since(start)
+	var backend socket
+	if err == nil {
+		if backend, err = r.connect(addr); err != nil {
+			err = &Refusal{Alert: internalError, Reason: "cannot connect", Err: err}
+		}
+	}
+	r.mu.Lock()
+	p.stats.Route = took
+	if err != nil || p.state == ended {
+		r.unlock()
+		if backend != nil {
+			backend.close()
+		}
+		p.refuse(err)
+		return false
+	}
+	p.state, p.backend, p.backendAddr, p.stats.Backend = opening, backend, addr, addr
+	victim, err := r.shares.Serve(p)
+	if victim != nil {
+		r.end(victim, fairshare.ErrEvicted)
+	}
+	if err != nil {
+		r.end(p, err)
+	}
+	// While the path sends the held datagrams, more can arrive. It holds these too, so that they do
+	// not overtake the others.
+	for len(p.held) > 0 && p.state == opening {
+		held := p.held
+		p.held, p.heldBytes = nil, 0
+		r.unlock()
+		for _, d := range held {
+			p.toBackend(d, len(d))
+		}
+		r.mu.Lock()
+	}
+	defer r.unlock()
+	if p.state != opening {
+		return false
+	}
+	p.state = open
+	return true
+}
+
+// refuse ends a path that has no backend. If err is a Refusal, the client gets its alert first.
+func (p *path) refuse(err error) {
+	r := p.relay
+	r.mu.Lock()
+	isEnded := p.state == ended
+	r.unlock()
+	if isEnded {
+		return
+	}
+	refusal, ok := errors.AsType[*Refusal](err)
+	answered := false
+	if ok {
+		answer, e := p.hello.AppendClose(nil, quic.CryptoError(refusal.Alert), refusal.Reason)
+		if e == nil && p.client.front.socket.send(answer, len(answer), p.client.addr) == nil {
+			answered = true
+			p.sent.Add(int64(len(answer)))
+		}
+	}
+	r.mu.Lock()
+	if answered {
+		p.stats.Alert = refusal.Alert
+	}
+	r.end(p, err)
+	r.unlock()
+}
+
+// toBackend sends a bundle to the backend. r.mu must not be locked.
+func (p *path) toBackend(b []byte, size int) {
+	switch err := p.backend.send(b, size, netip.AddrPort{}); {
+	case err == nil:
+		p.forwarded.Add(int64(len(b)))
+	case !errors.Is(err, errFull) && !errors.Is(err, net.ErrClosed):
+		p.failed(err)
+	}
+}
+
+// failed handles an error of the backend's socket. If the backend has sent nothing yet, the path
+// ends. Otherwise failed does nothing: the backend may come back before the client gives up.
+func (p *path) failed(err error) {
+	switch {
+	case p.sent.Load() > 0:
+	case p.stats.Moved: // the client has got packets on the old path
+		p.relay.endPath(p, err)
+	default:
+		p.refuse(&Refusal{Alert: internalError, Reason: "the backend is unreachable", Err: err})
+	}
+}
+
+// fromBackend relays the datagrams of the backend until the path ends.
+func (p *path) fromBackend() {
+	r := p.relay
+	failures := 0
+	_ = p.backend.setReadDeadline(time.Now().Add(r.idleTimeout()))
+	for {
+		b, err := p.backend.receive()
+		switch {
+		case err == nil:
+			failures = 0
+			p.touch()
+			p.toClient(b.buf[:b.n], b.size)
+			b.release()
+		case errors.Is(err, net.ErrClosed):
+			return
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			left := r.idleTimeout() - p.Idle()
+			if left <= 0 {
+				r.endPath(p, nil)
+				return
+			}
+			_ = p.backend.setReadDeadline(time.Now().Add(left))
+		default:
+			if failures++; failures == maxFailures {
+				r.endPath(p, err)
+				return
+			}
+			p.failed(err)
+		}
+	}
+}
+
+// toClient sends a bundle of the backend to the client.
+func (p *path) toClient(b []byte, size int) {
+	front := p.client.front.socket
+	if p.confirmed.Load() && !hasLongHeader(b, size) {
+		p.sent.Add(int64(len(b)))
+		_ = front.send(b, size, p.client.addr)
+		return
+	}
+	for len(b) > 0 {
+		var datagram []byte
+		datagram, b = cut(b, size)
+		if p.allow(datagram) {
+			_ = front.send(datagram, len(datagram), p.client.addr)
+		}
+	}
+}
+
+func hasLongHeader(b []byte, size int) bool {
+	for ; len(b) > 0; _, b = cut(b, size) {
+		if b[0]&0x80 != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// allow reports whether the limit of three times allows a datagram of the backend, and learns the
+// IDs in it.
+func (p *path) allow(datagram []byte) bool {
+	r := p.relay
+	r.mu.Lock()
+	defer r.unlock()
+	if p.state == ended {
+		return false
+	}
+	for b := datagram; len(b) > 0 && b[0]&0x80 != 0; {
+		h, err := quic.ParseHeader(b)
+		if err != nil {
+			break
+		}
+		switch h.Type {
+		case quic.Initial, quic.Handshake, quic.Retry:
+			p.backendShowed = true
+			r.table.learn(p, h.SrcID)
+		}
+		b = b[h.Len:]
+	}
+	n := int64(len(datagram))
+	if !p.confirmed.Load() && p.sent.Load()+n > 3*p.received {
+		p.stats.DroppedAmplification += n
+		return false
+	}
+	p.sent.Add(n)
+	return true
+}
+
+// confirm marks the address of the client as confirmed, if a packet with the header h shows that the
+// client has got a packet of the backend. id is the result of table.find. It can be the ID of another
+// path to the same backend. Such an ID confirms nothing, because somebody else can have seen it.
+func (p *path) confirm(h quic.Header, id []byte) {
+	isLater := h.Type == quic.Handshake || h.Type == quic.Short
+	if slices.Contains(p.ids, string(id)) || isLater && p.backendShowed && len(p.ids) == 0 {
+		p.confirmed.Store(true)
+	}
+}

@@ -1,0 +1,406 @@
+package quicrelay
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/headgate/headgate/internal/fairshare"
+	"github.com/headgate/headgate/sniproxy/peek/quic"
+)
+
+// Stats.Err can be one of these errors. Test with errors.Is.
+var (
+	// ErrClosed is the error of Serve after Close, and of the paths that Close has ended.
+	ErrClosed = errors.New("quicrelay: closed")
+	// ErrEvicted means that the path had to make room for another one.
+	ErrEvicted = fairshare.ErrEvicted
+	// ErrFull means that the Relay has MaxPaths paths, and that no other path had to make room.
+	ErrFull = fairshare.ErrFull
+	// ErrSourceFull means that the source of the client has MaxPathsPerSource paths.
+	ErrSourceFull = fairshare.ErrSourceFull
+	// ErrHelloTimeout means that the hello was not complete after HelloTimeout.
+	ErrHelloTimeout = os.ErrDeadlineExceeded
+)
+
+// internalError is the TLS alert for a failure of the Relay or the backend (RFC 8446 section 6.2).
+const internalError = 80
+
+// Refusal is an error of Route. The client gets it as a TLS alert. After other errors of Route, the
+// client gets no answer.
+type Refusal struct {
+	Alert  uint8  // such as 112, unrecognized_name
+	Reason string // for the log of the client, at most 256 bytes
+	Err    error  // the cause; may be nil
+}
+
+func (r *Refusal) Error() string {
+	if r.Err != nil {
+		return "quicrelay: " + r.Reason + ": " + r.Err.Error()
+	}
+	return "quicrelay: " + r.Reason
+}
+
+// Unwrap returns Err.
+func (r *Refusal) Unwrap() error { return r.Err }
+
+// Relay relays QUIC connections. All fields except Route may be zero. The fields must not change
+// after the first Serve. The methods may be called from several goroutines. A Relay cannot be used
+// again after Close.
+type Relay struct {
+	// Route returns the address of the backend. The argument err is nil, or the final error of
+	// quic.Reader.Read, such as peek.ErrNoName. Route may wait until ctx ends. Several goroutines may
+	// call it at the same time.
+	Route func(ctx context.Context, client netip.AddrPort, hello quic.Hello, err error) (netip.AddrPort, error)
+	// HelloTimeout bounds the time from the first datagram until Route has returned. 0 means 10 s.
+	HelloTimeout time.Duration
+	// IdleTimeout is the time without a datagram after which a path ends. 0 means 2 min. RFC 9308
+	// section 4.2 recommends at least 2 minutes, because a client behind the Relay cannot know it.
+	IdleTimeout time.Duration
+	// MaxPaths bounds the number of paths. 0 means 10,000.
+	MaxPaths int
+	// MaxPathsPerSource bounds the paths of a source: an IPv4 address or an IPv6 /64. 0 means no
+	// bound.
+	MaxPathsPerSource int
+	// MaxPeeking bounds the number of paths whose backend is not known yet. 0 means 1,000.
+	MaxPeeking int
+	// Finished, if not nil, is called once for each path that has ended, and for each path that could
+	// not begin because of a limit. It must not block, because the calling goroutine relays other
+	// datagrams too. It must not call Close.
+	Finished func(Stats)
+
+	once   sync.Once
+	all    sync.WaitGroup // goroutines, and calls of Finished that are still to come
+	shares fairshare.Table[*path]
+	// dial returns a socket that is connected to a backend.
+	dial func(netip.AddrPort) (socket, error)
+
+	mu     sync.Mutex
+	closed bool
+	fronts map[*front]struct{}
+	table  table
+	done   []Stats // for Finished; unlock calls it
+}
+
+// Stats describes a path that has ended.
+type Stats struct {
+	Client netip.AddrPort
+	// Backend is not valid if the path has not got a backend.
+	Backend netip.AddrPort
+	// Name is the server name in normal form; "" after a move, or without a valid name.
+	Name    string
+	Version uint32 // of QUIC; 0 after a move, or if the hello is incomplete
+	Moved   bool   // the path began because the client came from another address
+	// ToBackend and ToClient are the bytes of the datagrams that the Relay sent until the path ended,
+	// including an answer of the Relay.
+	ToBackend, ToClient int64
+	// Start is when the first datagram arrived. Peek is the time from Start until the hello was
+	// complete, Route is how long Route took, Total is the time from Start to the end.
+	Start              time.Time
+	Peek, Route, Total time.Duration
+	// DroppedAmplification is the number of bytes that the limit of three times kept back.
+	DroppedAmplification int64
+	Alert                uint8 // the TLS alert that the Relay sent to the client; 0 means none
+	Err                  error // nil if the path ended because it was idle
+}
+
+// front is a socket that clients send to.
+type front struct {
+	socket socket
+	runs   []run // memory of the goroutine of Serve
+}
+
+// run is a part of a bundle that goes to one backend.
+type run struct {
+	path *path
+	b    []byte
+}
+
+func (r *Relay) init() {
+	r.once.Do(func() {
+		r.shares.Max = cmp.Or(r.MaxPaths, 10_000)
+		r.shares.MaxWaiting = cmp.Or(r.MaxPeeking, 1_000)
+		r.shares.MaxPerSource = r.MaxPathsPerSource
+		r.table = newTable()
+		r.fronts = map[*front]struct{}{}
+		if r.dial == nil {
+			r.dial = dialUDP
+		}
+	})
+}
+
+func (r *Relay) helloTimeout() time.Duration { return cmp.Or(r.HelloTimeout, 10*time.Second) }
+func (r *Relay) idleTimeout() time.Duration  { return cmp.Or(r.IdleTimeout, 2*time.Minute) }
+
+func dialUDP(addr netip.AddrPort) (socket, error) {
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(addr))
+	if err != nil {
+		return nil, err
+	}
+	s, err := newSocket(conn, true)
+	if err != nil {
+		conn.Close()
+	}
+	return s, err
+}
+
+// connect returns a socket that is connected to a backend.
+func (r *Relay) connect(addr netip.AddrPort) (socket, error) {
+	if !addr.IsValid() || addr.Port() == 0 {
+		return nil, errors.New("quicrelay: Route returned an address that is not valid")
+	}
+	return r.dial(addr)
+}
+
+// Serve relays the datagrams that arrive at conn, until Close or an error. It closes conn when it
+// returns: then the paths of its clients get no more datagrams, and end after IdleTimeout. Serve may
+// be called for several sockets. Give conn a large receive buffer (SetReadBuffer).
+func (r *Relay) Serve(conn *net.UDPConn) error {
+	s, err := newSocket(conn, false)
+	if err != nil {
+		conn.Close()
+		return err
+	}
+	return r.serve(s)
+}
+
+func (r *Relay) serve(s socket) error {
+	r.init()
+	defer s.close()
+	f := &front{socket: s}
+	r.mu.Lock()
+	if r.closed {
+		r.unlock()
+		return ErrClosed
+	}
+	r.fronts[f] = struct{}{}
+	r.all.Add(1)
+	r.unlock()
+	defer r.all.Done()
+	defer func() {
+		r.mu.Lock()
+		defer r.unlock()
+		delete(r.fronts, f)
+	}()
+	failures := 0
+	for {
+		b, err := s.receive()
+		if err != nil {
+			if failures++; failures == maxFailures || errors.Is(err, net.ErrClosed) {
+				return r.serveError(err)
+			}
+			continue // such as an ICMP error of an earlier datagram
+		}
+		failures = 0
+		r.fromClient(f, b)
+		b.release()
+	}
+}
+
+func (r *Relay) serveError(err error) error {
+	r.mu.Lock()
+	defer r.unlock()
+	if r.closed {
+		return ErrClosed
+	}
+	return err
+}
+
+// Close ends all paths and all calls of Serve, and waits until Route and Finished have returned for
+// each path.
+func (r *Relay) Close() {
+	r.init()
+	r.mu.Lock()
+	r.closed = true
+	for f := range r.fronts {
+		f.socket.close()
+	}
+	for _, p := range r.shares.All() {
+		r.end(p, ErrClosed)
+	}
+	r.unlock()
+	r.all.Wait()
+}
+
+// Paths returns the number of paths, and the number of those whose backend is not known yet.
+func (r *Relay) Paths() (all, peeking int) {
+	r.init()
+	return r.shares.Counts()
+}
+
+// unlock unlocks r.mu, and calls Finished for the paths that have ended since the lock.
+func (r *Relay) unlock() {
+	done := r.done
+	r.done = nil
+	r.mu.Unlock()
+	for _, s := range done {
+		if r.Finished != nil {
+			r.Finished(s)
+		}
+		r.all.Done()
+	}
+}
+
+// fromClient relays a bundle of a client.
+func (r *Relay) fromClient(f *front, b *bundle) {
+	client := peer{f, netip.AddrPortFrom(b.from.Addr().Unmap(), b.from.Port())}
+	f.runs = f.runs[:0]
+	r.mu.Lock()
+	for data := b.buf[:b.n]; len(data) > 0; {
+		var datagram []byte
+		before := data
+		datagram, data = cut(data, b.size)
+		p := r.accept(client, datagram)
+		switch last := len(f.runs) - 1; {
+		case p == nil:
+			// A datagram that does not pass also ends the run.
+			f.runs = append(f.runs, run{})
+		case last >= 0 && f.runs[last].path == p:
+			n := len(f.runs[last].b)
+			f.runs[last].b = f.runs[last].b[:n+len(datagram)]
+		default:
+			f.runs = append(f.runs, run{p, before[:len(datagram)]})
+		}
+	}
+	r.unlock()
+	for _, run := range f.runs {
+		if run.path != nil {
+			run.path.toBackend(run.b, b.size)
+		}
+	}
+	clear(f.runs)
+}
+
+// accept finds the path of a client's datagram, or begins one. The result is the path if the
+// datagram can pass now. r.mu is locked.
+func (r *Relay) accept(client peer, datagram []byte) *path {
+	h, err := quic.ParseHeader(datagram)
+	if err != nil || r.closed {
+		return nil
+	}
+	switch h.Type {
+	case quic.VersionNegotiation, quic.Retry: // only servers send these
+		return nil
+	case quic.UnknownVersion:
+		if len(datagram) >= quic.MinDatagram {
+			answer := h.AppendVersionNegotiation(nil, quic.Version1, quic.Version2)
+			_ = client.front.socket.send(answer, len(answer), client.addr)
+		}
+		return nil
+	}
+	found := r.table.find(client, h, datagram)
+	p := found.path
+	switch {
+	case p != nil:
+	case found.id != nil:
+		p = r.move(client, found)
+	case h.Type == quic.Initial:
+		p = r.begin(client, h, datagram)
+	}
+	if p == nil {
+		return nil
+	}
+	p.touch()
+	p.received += int64(len(datagram))
+	if !p.confirmed.Load() {
+		p.confirm(h, found.id)
+	}
+	switch p.state {
+	case peeking:
+		p.peek(datagram)
+	case routing, opening:
+		p.hold(datagram)
+	case open:
+		return p
+	}
+	return nil
+}
+
+// begin begins a path with an Initial packet.
+func (r *Relay) begin(client peer, h quic.Header, datagram []byte) *path {
+	if len(datagram) < quic.MinDatagram || len(h.DestID) < quic.MinClientIDLen {
+		return nil
+	}
+	p := &path{relay: r, client: client, stats: Stats{Client: client.addr, Start: time.Now()}}
+	p.touch()
+	victim, err := r.shares.Add(p, fairshare.KeyOf(client.addr.Addr()), false)
+	if !r.admit(p, victim, err) {
+		return nil
+	}
+	r.table.add(p, string(h.DestID))
+	p.timeout = time.AfterFunc(r.helloTimeout(), func() {
+		r.mu.Lock()
+		defer r.unlock()
+		if p.state == peeking {
+			r.end(p, ErrHelloTimeout)
+		}
+	})
+	return p
+}
+
+// move begins a path of a client that has moved.
+func (r *Relay) move(client peer, f found) *path {
+	p := &path{relay: r, client: client, state: open, backendAddr: f.backend}
+	p.stats = Stats{Client: client.addr, Backend: f.backend, Moved: true, Start: time.Now()}
+	p.confirmed.Store(true)
+	p.touch()
+	victim, err := r.shares.AddServing(p, fairshare.KeyOf(client.addr.Addr()), false)
+	if !r.admit(p, victim, err) {
+		return nil
+	}
+	r.table.add(p, "")
+	r.table.learn(p, f.id)
+	if p.backend, err = r.dial(f.backend); err != nil {
+		r.end(p, err)
+		return nil
+	}
+	r.all.Go(p.fromBackend)
+	return p
+}
+
+// admit handles the result of adding a path to r.shares. It reports whether the path begins.
+func (r *Relay) admit(p, victim *path, err error) bool {
+	if victim != nil {
+		r.end(victim, ErrEvicted)
+	}
+	r.all.Add(1) // for Finished
+	if err != nil {
+		r.end(p, err)
+	}
+	return err == nil
+}
+
+func (r *Relay) endPath(p *path, err error) {
+	r.mu.Lock()
+	defer r.unlock()
+	r.end(p, err)
+}
+
+// end ends a path. The caller has locked r.mu, and calls r.unlock.
+func (r *Relay) end(p *path, err error) {
+	if p.state == ended {
+		return
+	}
+	p.state = ended
+	r.shares.Remove(p)
+	r.table.remove(p)
+	if p.timeout != nil {
+		p.timeout.Stop()
+	}
+	if p.cancel != nil {
+		p.cancel()
+	}
+	if p.backend != nil {
+		p.backend.close()
+	}
+	p.held, p.heldBytes, p.reader = nil, 0, quic.Reader{}
+	s := p.stats
+	s.ToBackend, s.ToClient = p.forwarded.Load(), p.sent.Load()
+	s.Total, s.Err = time.Since(s.Start), err
+	r.done = append(r.done, s)
+}

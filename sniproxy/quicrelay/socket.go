@@ -1,0 +1,43 @@
+package quicrelay
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// socket sends and receives bundles. Its methods may be called from several goroutines.
+type socket interface {
+	// receive waits for a bundle. The caller must release the bundle.
+	receive() (*bundle, error)
+	// send sends the datagrams in b. Each has size bytes, and the last one can be shorter. to is not
+	// valid if the socket is connected. On Linux, such a socket does not wait: if its buffer is full,
+	// it drops the datagrams and returns errFull.
+	send(b []byte, size int, to netip.AddrPort) error
+	setReadDeadline(t time.Time) error
+	close() error
+}
+
+// maxBundle is the greatest number of bytes in a bundle. A UDP datagram is not larger.
+const maxBundle = 1 << 16
+
+// bundle contains one or more datagrams that arrived together from one sender.
+type bundle struct {
+	buf  [maxBundle]byte
+	n    int            // the bytes in buf
+	size int            // the size of each datagram; the last one can be shorter
+	from netip.AddrPort // the sender; not valid if the socket is connected
+	oob  [64]byte       // memory for control messages
+}
+
+var bundles = sync.Pool{New: func() any { return new(bundle) }}
+
+func newBundle() *bundle { return bundles.Get().(*bundle) }
+
+func (b *bundle) release() { bundles.Put(b) }
+
+// cut returns the first datagram of a bundle's bytes, and the rest.
+func cut(b []byte, size int) (datagram, rest []byte) {
+	n := min(size, len(b))
+	return b[:n], b[n:]
+}
