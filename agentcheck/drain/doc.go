@@ -11,9 +11,9 @@
 // # The steps of a drain
 //
 //	serving    Readiness succeeds.
-//	draining   Readiness fails. The server still serves new requests, because balancers have not
-//	           noticed yet. With HTTP/1, each response has "Connection: close". With HTTP/2,
-//	           responses come with GOAWAY in the second half. This lasts for Settings.Delay.
+//	draining   Readiness fails, for the time Settings.Delay. The server still serves new requests,
+//	           because balancers have not noticed yet. With HTTP/1, each response has "Connection:
+//	           close". With HTTP/2, responses in the second half of Delay come with GOAWAY.
 //	waiting    Run has closed the listeners. It waits for requests and connections, at most for
 //	           Settings.Timeout.
 //	done       Nothing is open any more.
