@@ -22,13 +22,17 @@ func (c candidate) heldDown() bool { return !c.ended.IsZero() }
 
 // nextCandidates returns the candidates at the time now. The argument previous contains the
 // candidates that the last call returned, and requests contains the present requests of all nodes,
-// by node name. A node may begin to drain only if at most limit nodes then drain. Nodes that drain
-// already continue even above this limit, but at most ceiling nodes drain in any case. So if a
-// cluster has shrunk to its draining nodes, some of these nodes get traffic again.
+// by node name.
 //
-// The result is sorted: first the uncounted nodes, because no limit applies to them, then the other
-// nodes by the time of their requests. So all agents that see the same objects compute the same
-// order, no matter when they started.
+// An uncounted candidate (see DrainRequest.Uncounted) drains in any case. Of all other candidates,
+// at most as many drain as the argument limit says, and the rest wait. If limit becomes smaller,
+// the nodes that drain already continue to drain. But of the nodes with a request, at most as many
+// drain as the argument ceiling says, even if they drain already. So if a cluster has shrunk until
+// all its nodes drain, some of them get traffic again.
+//
+// The result is sorted: first the uncounted candidates, and then the others by the time of their
+// requests. So all agents that see the same objects compute the same order, no matter when they
+// started.
 func nextCandidates(previous []candidate, requests map[string]DrainRequest, limit, ceiling int, holdDown time.Duration, now time.Time) []candidate {
 	next := make([]candidate, 0, len(requests))
 	known := make(map[string]bool, len(previous))

@@ -104,7 +104,7 @@ func (l *Listeners) Serves(number uint16) bool {
 	return l.ports[number] != nil
 }
 
-// open starts to listen on the port of an answer. The caller holds l.mu.
+// open starts to listen on the port answer.Port. The caller holds l.mu.
 func (l *Listeners) open(answer Answer) error {
 	listen := l.Listen
 	if listen == nil {

@@ -143,9 +143,10 @@ func (s *State) addProblem(err error) {
 	}
 }
 
-// lastWeight is the last weight above 0 that the agent answered for a Service. It is zero if the
-// agent has not answered such a weight. When the annotated weight falls to 0, the agent continues
-// to answer lastWeight for Rules.ZeroWeightDelay, and then sets lastWeight to zero.
+// lastWeight is the last weight above 0 that the agent answered for a Service. It is the zero value
+// if there is no such weight. When the weight in the annotation falls to 0, the agent continues to
+// answer lastWeight for the time Rules.ZeroWeightDelay. After that, the agent answers 0, and
+// lastWeight is the zero value.
 type lastWeight struct {
 	weight agentcheck.Weight
 	until  time.Time // when the answer becomes 0; the zero time if the annotated weight is above 0
@@ -255,9 +256,9 @@ func countNodes(snap snapshot, requests map[string]DrainRequest, own string) int
 	return max(snap.nodes-uncounted, seen)
 }
 
-// errNoNode returns the error ErrNoNode: the cluster has no Node object with this name. The error
-// contains the names of up to ten other nodes. If the agent cannot see other nodes, it contains
-// their number.
+// errNoNode returns the error ErrNoNode: the cluster has no Node object with this name. The text of
+// the error lists up to ten other nodes. If the agent cannot see other nodes, the text contains
+// only their number.
 func (s snapshot) errNoNode(node string) error {
 	const most = 10
 	others := fmt.Sprintf("the cluster has %d others", s.nodes)
