@@ -119,9 +119,9 @@ const (
 // match selects requests.
 type match func(request) bool
 
-// The method last waits until no more requests of the load match, see quietRequests. It returns the
-// time from since to the start of the last request that matched. The argument what describes the
-// matching requests in the error.
+// The method last waits until no more requests of the load match; see quietRequests. took is the
+// time from the argument since until the start of the last request that matched. The argument what
+// describes the matching requests in the error.
 func (t *traffic) last(ctx context.Context, what string, since time.Time, match match) (took time.Duration, err error) {
 	_, err = lab.Until(ctx, "no more requests "+what, patience, func(context.Context) error {
 		from := since
