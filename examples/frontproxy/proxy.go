@@ -78,9 +78,9 @@ func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error)
 	reloader := deploy.Reloader{Master: master, StateFile: state, Config: config, Warned: func(err error) { log.Warn("reload", "err", err) }}
 	dir := &deploy.Dir{
 		Path: s.out, Check: checker.Check, Reload: reloader.Reload,
-		// Wait is the time for which a removed server may still have connections before Runtime
-		// deletes it. It is short, because it delays the next change. If a server still has
-		// requests, the controller deletes it later.
+		// Wait is how long Apply waits for the connections of removed servers to end. It is short,
+		// because the wait delays the next change. If a server still has connections after Wait, a
+		// later Apply deletes the server.
 		Runtime: &deploy.Runtime{Stats: stats, Master: master, Wait: 100 * time.Millisecond, Changed: p.runtimeChanged},
 	}
 	if p.supervisor != nil {
