@@ -240,8 +240,9 @@ func (r *Router) append(t *text, maps map[string]string, hostKnown bool) {
 	lookUp(t, "backend", "var(txn.vhost),concat(,txn.path,/)", "beg", maps[r.Prefix], " if { var(txn.path) -m found } !{ var(txn.backend) -m found }")
 	r.appendShift(t, maps)
 	if r.ClientTimeouts != "" {
-		// HAProxy 2.6 has no rule "set-timeout client", and does not need it: after a response has
-		// begun, HAProxy 2.6 never ends a request because the client is silent. HAProxy 3.0 does.
+		// Once a response has begun, HAProxy 3.0 ends the request if the client is silent for too
+		// long, so it needs this rule. HAProxy 2.6 never ends such a request, and has no rule
+		// "set-timeout client".
 		t.line(".if version_atleast(3.0)")
 		t.line(`http-request set-timeout client 'var(txn.backend),map_str_int("` + maps[r.ClientTimeouts] + `")' if { var(txn.backend) -m found }`)
 		t.line(".endif")
