@@ -65,7 +65,8 @@ type Start struct {
 // Controller, neither of them may change the values in it.
 type ClusterState struct {
 	// Synced is true if the cluster has answered. If Synced is false, the Controller uses only Err
-	// and keeps the last state that was Synced.
+	// of this ClusterState. For everything else, it keeps the last ClusterState whose Synced was
+	// true.
 	Synced bool
 	// Objects are the nodes and services of the cluster. While the cluster does not answer, they
 	// are the objects of its last answer.
