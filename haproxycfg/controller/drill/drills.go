@@ -29,7 +29,7 @@ type Drill struct {
 type Step struct {
 	// At is the time from the beginning of the drill.
 	At time.Duration
-	// What says in a few words what happens in this step.
+	// What describes the step in a few words, such as "no API server answers".
 	What string
 	// Change returns the World after the step. nil means that the World stays the same.
 	Change func(World) World

@@ -198,9 +198,10 @@ func (x *run) step(ctx context.Context, s Step) error {
 	return x.advance(ctx, x.now())
 }
 
-// change tells the Rehearsal how a step has changed the API server of cluster i: its objects, and
-// whether it answers. It does so for a client that already follows the API server. was is the state
-// of the API server before the step.
+// change tells the Rehearsal what the Controller notices of a step in cluster i: changed objects;
+// that the API server does not answer any more; or a complete list, if the API server answers
+// again, has lost its objects, or has them again. The Controller has followed this API server since
+// before the step. The argument was is the state of the API server before the step.
 func (x *run) change(i int, was API) {
 	k := x.world.Clusters[i]
 	switch {
