@@ -29,7 +29,7 @@ type Input struct {
 	Clusters []kube.Cluster
 	// Report describes the configuration: the nodes of each service, problems, and the last change.
 	Report kube.Report
-	// Planned means that the configuration is not in force.
+	// Planned means that Table and Report describe a configuration that is not in force.
 	Planned bool
 	// Latest, if not nil, are the latest declarations, which may not be in force yet.
 	Latest *routes.Table
@@ -62,7 +62,8 @@ type Explanation struct {
 	Services []Service `json:"services,omitempty"`
 	// Problems are the problems of the route, of its clusters and services, and of its nodes.
 	Problems []kube.Problem `json:"problems,omitempty"`
-	// Notes say what differs between the latest declarations, the explanation and HAProxy's files.
+	// Notes say how the latest declarations, and the files that HAProxy uses, differ from the
+	// configuration that the Explanation describes.
 	Notes []string `json:"notes,omitempty"`
 	// Change is the last change that was applied.
 	Change *kube.Changes `json:"change,omitempty"`

@@ -15,7 +15,7 @@ type Target struct {
 	// a final dot. It may be a wildcard such as "*.example.com", which stands for the declared
 	// wildcard itself.
 	Host string
-	// Path begins with a slash and has no query. It is as a client sends it.
+	// Path is the path that a client sends in a request, without the query. It begins with a slash.
 	Path string
 }
 
