@@ -302,9 +302,9 @@ func parseProcess(line string, reloads int) (process, error) {
 }
 
 // currentWorker returns the worker that serves new connections, as a value of
-// [runtimeapi.Socket.Worker] such as "@!1234". This is the worker with the fewest reloads. The
-// master may list it as an old worker after a refused reload. currentWorker returns "" if the list
-// contains no worker.
+// [runtimeapi.Socket.Worker] such as "@!1234". This is the worker that has lived through the fewest
+// reloads. After a refused reload, the master may list this worker as an old one, although it still
+// serves new connections. currentWorker returns "" if the list contains no worker.
 func currentWorker(all []process) string {
 	var best *process
 	for i, p := range all {

@@ -130,8 +130,8 @@ func (d *Dir) liveChange(t target, pending bool) (liveChange, error) {
 }
 
 // compareLive returns the change that makes the running HAProxy serve the configuration of t. good
-// is the configuration that HAProxy has loaded. disk is the configuration in the directory. It
-// differs from good if an earlier Apply was interrupted: HAProxy then has some or all of the
+// is the configuration that HAProxy has loaded, and disk is the configuration in the directory. If
+// an earlier Apply was interrupted, disk differs from good: HAProxy then has some or all of the
 // changes from good to disk.
 func compareLive(good, disk []byte, t target) liveChange {
 	after := t.text()
@@ -249,9 +249,9 @@ func (d *Dir) applyLive(ctx context.Context, t target, written []bool, same, pen
 	return changed, nil
 }
 
-// reloadLive reloads HAProxy. After that, it corrects the servers whose state still differs. If
-// HAProxy refuses the files and loads the last good files again, reloadLive changes the servers of
-// HAProxy back to the last good files.
+// reloadLive reloads HAProxy, and then changes the servers whose state in HAProxy still differs
+// from the files. If HAProxy refuses the files and loads the last good files again, restored is
+// true, and reloadLive changes the servers to the state that the last good files contain.
 func (d *Dir) reloadLive(ctx context.Context, t target, change liveChange) (restored bool, err error) {
 	if err := d.markPending(); err != nil {
 		return false, err
