@@ -126,11 +126,12 @@ type account struct {
 
 func newAccount() account { return account{backends: map[string]bool{}, agents: map[routes.Ref]bool{}} }
 
-// admit returns the routes of the table that stay below the limits, and a problem for each other
-// route. If HAProxy already serves a route, the route stays even above the limits.
+// admit returns the routes of the table that HAProxy can serve within the limits, and a problem for
+// each other route. If HAProxy already serves a route, the route stays even if it exceeds a limit.
 //
-// If such a route gets a new agent port that exceeds a limit, admit removes the port from the
-// upstream. The route then works without an agent.
+// If such a route exceeds a limit, and its servers in HAProxy have no agent checks yet, admit sets
+// AgentPort to 0 in the upstreams of the route, and returns a problem. HAProxy then continues to
+// serve the route without agent checks.
 func (b *Builder) admit(table routes.Table, upstreams []edge.Upstream) (routes.Table, []Problem) {
 	l := limiter{
 		builder: b, services: make(map[routes.Ref]service, len(upstreams)),
@@ -266,9 +267,10 @@ type candidate struct {
 // exceed the limit, choose adds one problem with their number.
 const maxLimitProblems = 20
 
-// choose decides which routes HAProxy serves within the limits. It accepts one route after the
-// other, until a limit is reached: first the routes in force, then the changed routes, and last the
-// new routes. Within each of these three groups, the order is that of file and line.
+// choose decides which routes HAProxy serves within the limits. It counts the routes one after the
+// other: first the routes in force, then the changed routes, and last the new routes. Within each
+// of these three groups, the order is that of file and line. Routes in force always stay. A changed
+// or new route is left out if, together with the routes already counted, it would exceed a limit.
 func (l *limiter) choose(table routes.Table) (routes.Table, []Problem) {
 	var inForce deploy.InForce
 	if l.builder.InForce != nil {

@@ -96,7 +96,8 @@ type ClusterReport struct {
 	Avoid    int `json:"avoid"`
 	Excluded int `json:"excluded"`
 	Unusable int `json:"unusable"`
-	// Findings contain the reason for every node whose verdict is not Eligible, sorted by name.
+	// Findings contain, for every node whose verdict is not Eligible, the verdict and the reason.
+	// They are sorted by the name of the node.
 	Findings []nodeselect.Finding `json:"findings"`
 	// Nodes are the nodes that are in the subset of at least one service, sorted by name.
 	Nodes []NodeReport `json:"nodes"`
