@@ -9,9 +9,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// decoder reads routes from the YAML nodes of one file. It reads only fields that it knows, so its
-// recursion is not deep. Aliases can expand a short file to very many nodes, so the field budget
-// limits the number of nodes that the decoder reads.
+// decoder reads routes from the YAML nodes of one file. It reads only known fields, and these are
+// not nested deeply, so the recursion of the decoder is not deep either. With aliases, a short file
+// can stand for very many YAML nodes. So decoder.budget limits the number of nodes that the decoder
+// reads.
 type decoder struct {
 	file         string
 	budget       int                   // the number of nodes that the decoder may still read
