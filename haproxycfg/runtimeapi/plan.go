@@ -295,9 +295,10 @@ func (p *planner) server(b *Backend, s, was *Server, row *ServerState) {
 	}
 }
 
-// replaceServer plans the commands that delete a server and add it again with the words in s.Add,
-// the settings of its server line. If a person or an agent has taken the old server out of service,
-// the new one is out of service too.
+// replaceServer plans the commands that delete a server and add it again with the settings in
+// s.Add. If the server is in service in the old configuration, but in maintenance or drain in
+// HAProxy, a person or an agent has taken it out of service. replaceServer then gives the new
+// server the same state, unless s.Force is true or the address changes.
 func (p *planner) replaceServer(backend, at string, s, was *Server, row *ServerState) {
 	if row.Admin&ForcedMaint == 0 {
 		p.replace = appendCommand(p.replace, SetMaint, backend, s.Name, "set server "+at+" state maint")
