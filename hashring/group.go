@@ -110,8 +110,9 @@ func (g *group) gather(buf []uint64, key uint64, k int, limit uint64) []uint64 {
 	}
 }
 
-// The method order sorts candidates into the final order of the nodes. If two candidates are equal
-// in the bits of their scores that the candidates contain, it compares the full scores.
+// The method order sorts the candidates c into the final order of their nodes. A candidate contains
+// only the upper bits of the score or cost of its node. If these bits are equal in two candidates,
+// the method compares the full scores or costs.
 func (g *group) order(c []uint64, key uint64) {
 	sortCandidates(c)
 	for i := 1; i < len(c); i++ {
@@ -163,8 +164,9 @@ const (
 
 var buffers = sync.Pool{New: func() any { return new([]uint64) }}
 
-// sized returns a part of *b as the buffer of [group.best]. If *b is too small, sized first replaces
-// *b by a larger slice. With a buffer of this size, best selects k of n nodes in its fastest way.
+// sized returns a buffer for [group.best], which is a part of *b. If *b is too small, sized first
+// replaces *b by a larger slice. The buffer is large enough for the fastest way in which best
+// selects k of n nodes.
 func sized(b *[]uint64, k, n int) []uint64 {
 	size := min(2*k+stackSlots, n)
 	if cap(*b) < size {

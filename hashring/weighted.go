@@ -30,11 +30,15 @@ func (g *group) weigh() {
 	}
 }
 
-// bestWeighted does the work of the method best for nodes of different weights. It chooses a bound
-// and uses only the nodes whose cost is at most this bound. On average, these are slightly more
-// than k nodes. Within a band, bestWeighted converts the bound on the cost into a limit on the
-// score, so scan finds these nodes without logarithms. bestWeighted computes the logarithm only for
-// the few nodes that scan finds.
+// bestWeighted does the work of the method best for nodes of different weights. The best nodes are
+// those with the lowest cost. The cost of a node is a logarithm that depends on its score,
+// divided by its weight.
+//
+// bestWeighted chooses a bound on the cost, and uses only the nodes whose cost is at most this
+// bound. On average, these are slightly more than k nodes. All weights of a band are nearly equal.
+// So for each band, bestWeighted converts the bound on the cost into a limit on the score. scan
+// then finds the nodes by their scores alone, and bestWeighted computes the logarithm only for the
+// few nodes that scan finds.
 func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 	want := wanted(k)
 	bound := g.costBound(want)
