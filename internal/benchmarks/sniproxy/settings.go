@@ -116,7 +116,8 @@ func (s settings) validate() error {
 }
 
 // sizes returns the sizes to measure. The size Idle has at most 2,000 connections: some routers
-// need six descriptors for each connection, and on many machines a process may have only 20,000.
+// need six file descriptors for each connection, and on many machines a process may have only
+// 20,000 descriptors.
 func (s settings) sizes() report.Sizes {
 	return report.Sizes{
 		Base:      s.few,
