@@ -84,8 +84,8 @@ func (h *Hello) For(host string, w want, size int64) []byte {
 // Len returns the size of a hello in bytes.
 func (h *Hello) Len() int { return len(h.wire) }
 
-// order decodes what For has written into hello: the action that the backend must take, and its
-// size in bytes.
+// order decodes what the method For has written into a hello: the action w that the backend must
+// take, and the number of bytes for the action wantBulk.
 func order(hello []byte) (w want, size int64, err error) {
 	random := hello[randomAt : randomAt+randomSize]
 	if !bytes.HasPrefix(random, mark) {
