@@ -164,8 +164,8 @@ func median(s Spread) string {
 	return number(s.Median)
 }
 
-// number rounds v to three digits. If v has more than three digits before the point, number rounds
-// it to an integer.
+// The function number formats v with three digits, of which at most two are after the point. If v
+// has more than three digits before the point, the function rounds v to an integer.
 func number(v float64) string {
 	if v == 0 || math.Abs(v) < 0.005 {
 		return "0"
