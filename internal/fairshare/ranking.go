@@ -28,9 +28,8 @@ func (r *ranking[T]) Less(i, j int) bool {
 	if first == none || second == none {
 		return first != none && second == none
 	}
-	// since counts up, and begins again at 0 after its largest value. The sign of the difference
-	// says which connection is older even if one value is from before this wrap and one from after
-	// it.
+	// The field since counts up, and begins again at 0 after its largest value. Even if this
+	// happened between two values, the sign of their difference says which connection is older.
 	return int32(first.ShareEntry().since-second.ShareEntry().since) < 0
 }
 
