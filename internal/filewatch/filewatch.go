@@ -130,9 +130,10 @@ type watch struct {
 	watched map[string]os.FileInfo
 }
 
-// concerns reports whether an event is about one of the paths, or about a file in one of them. The
-// operating system also sends events about other files in the directory of a path, such as the link
-// ..data of a ConfigMap. For such an event, concerns returns false.
+// concerns reports whether an event is about one of the paths, or about a file in a path that is a
+// directory. If a path is a file, the operating system also sends events about other files in the
+// directory of this file, such as the link ..data of a ConfigMap. For such an event, concerns
+// returns false.
 func (w *watch) concerns(event fsnotify.Event) bool {
 	name := filepath.Clean(event.Name)
 	for _, path := range w.paths {
