@@ -107,8 +107,9 @@ func (l *Log[A]) Shares(from, to time.Time, key func(Request[A]) string) map[str
 	return shares
 }
 
-// Quantile returns the time within which a share q of the answered requests ended, for example 0.99
-// of them. It returns 0 if no request was answered.
+// Quantile returns the time within which the share q of the answered requests ended, for example
+// 0.99 of them. It uses the requests that [Log.Between] returns for from and to. It returns 0 if
+// none of them was answered.
 func (l *Log[A]) Quantile(from, to time.Time, q float64) time.Duration {
 	var took []time.Duration
 	for _, r := range l.Between(from, to) {
