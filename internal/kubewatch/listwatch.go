@@ -204,8 +204,8 @@ func (l *listWatch) Watch(options metav1.ListOptions) (watch.Interface, error) {
 	return l.WatchWithContext(context.Background(), options)
 }
 
-// stream is a watch of an API server that reports its errors to health. If no event arrives for the
-// time silence, stream ends the watch.
+// stream is a watch of an API server. It reports the errors of the watch to listWatch.health. If no
+// event arrives for the time listWatch.silence, stream ends the watch.
 type stream struct {
 	inner      watch.Interface
 	events     chan watch.Event
