@@ -101,8 +101,8 @@ func (l *httpListener) Accept() (net.Conn, error) {
 	}
 }
 
-// shed closes some connections after the process has run out of descriptors. It returns false if no
-// connection has to make room.
+// shed closes some connections after the process has run out of descriptors. It returns false if it
+// has closed none.
 func (l *HTTPLimiter) shed() bool {
 	victims := l.conns.Shed()
 	for _, victim := range victims {
