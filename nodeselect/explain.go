@@ -18,9 +18,9 @@ const (
 	// Kept means that the service uses the node already and keeps it, although other nodes rank
 	// better: see Avoid and Selector.Sticky.
 	Kept Why = "kept"
-	// Fallback means that the node has a place only because there are too few better nodes. Either
-	// the Verdict of the node is Avoid, and there are fewer Eligible nodes than places; or its
-	// Verdict is Excluded, and there is no better node.
+	// Fallback means that the subset contains the node only because there are too few better nodes.
+	// Either the Verdict of the node is Avoid, and there are fewer Eligible nodes than the subset
+	// has places (Choices.Places); or its Verdict is Excluded, and there is no better node.
 	Fallback Why = "fallback"
 	// Leaving means that Select would not choose the node any more. The subset is older than the
 	// objects, for example because a limit has refused the change.
