@@ -24,9 +24,9 @@ type Budget struct {
 	// number of nodes that may be away is rounded down, but it is at least 1. A node that is in no
 	// subset counts as one of all nodes, but never as a node that is away.
 	Share float64
-	// Last lets the last node of a service go. If Last is false, one node of each service stays,
-	// even if Service allows more to be away. So if a service has a single node, this node may not
-	// go.
+	// Last permits that all nodes of a service are away at the same time. If Last is false, at
+	// least one node of each service stays, even if the field Service permits more nodes to be
+	// away. So if a service has a single node, this node may go only if Last is true.
 	Last bool
 }
 
