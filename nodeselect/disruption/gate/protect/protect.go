@@ -156,7 +156,8 @@ func Next(subjects []Subject, h Held, s Settings, now time.Time) Plan {
 	return p
 }
 
-// end returns the time at which the grant for an object with a protection ends.
+// end returns the time at which the grant g ends if x, the object of the node, is protected. wanted
+// is true if the tool may want to take the object away.
 func (s Settings) end(x Subject, g gate.Grant, wanted bool) time.Time {
 	settle := cmp.Or(s.Settle, DefaultSettle)
 	settled := x.Since.Add(settle)
