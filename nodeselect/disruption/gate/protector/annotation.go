@@ -92,7 +92,7 @@ func (a *Annotation) annotate(ctx context.Context, x protect.Subject, value, mar
 const manager = "headgate-nodegate-protect"
 
 // patch returns a merge patch for the annotations. The API server refuses the patch if the object
-// has changed since List.
+// has changed since the method List read it.
 func patch(x protect.Subject, annotations map[string]any) []byte {
 	data, _ := json.Marshal(map[string]any{"metadata": map[string]any{ // strings and nil always become JSON
 		"uid": x.UID, "resourceVersion": x.Version, "annotations": annotations,
