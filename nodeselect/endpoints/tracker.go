@@ -69,8 +69,9 @@ func (t *Tracker) Changed() []string {
 	return changed
 }
 
-// Err returns nil if no list is in doubt. Otherwise it names a service, the number of its missing
-// endpoints, and the time until which they stay.
+// Err returns nil if the Tracker keeps no missing endpoints, that is, endpoints that a doubtful
+// list lacks. Otherwise the error names a service, the number of its missing endpoints, and the
+// time until which they stay.
 func (t *Tracker) Err() error {
 	keys := slices.Sorted(maps.Keys(t.doubts))
 	if len(keys) == 0 {
@@ -83,8 +84,8 @@ func (t *Tracker) Err() error {
 	return err
 }
 
-// Since returns the time at which the oldest list in doubt arrived. The zero time means that no
-// list is in doubt.
+// Since returns the time since which the Tracker keeps missing endpoints: the arrival of the first
+// list that lacked one of them. The zero time means that the Tracker keeps no missing endpoints.
 func (t *Tracker) Since() time.Time {
 	var oldest time.Time
 	for _, d := range t.doubts {
