@@ -186,8 +186,9 @@ func (b *endpointsInbox) health(err error) {
 	})
 }
 
-// confirm removes each missing endpoint that the API server has not reported for the time
-// doubt.ConfirmAfter. While the API server does not answer, confirm does nothing.
+// confirm removes the endpoints that a doubtful list lacks (see package doubt), if the API server
+// has answered for the time doubt.ConfirmAfter without reporting these endpoints. While the API
+// server does not answer, confirm does nothing.
 func (b *endpointsInbox) confirm(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

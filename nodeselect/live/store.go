@@ -144,9 +144,10 @@ func (s *store[T]) answered(now time.Time) {
 	}
 }
 
-// confirmDeletes removes each object that the API server has not reported for the time
-// doubt.ConfirmAfter, in which it answered. After an empty list, confirmDeletes removes nothing
-// until the API server has an object again; see doubt.Doubt.Confirmed.
+// confirmDeletes removes the objects that a doubtful list lacks (see package doubt), if the API
+// server has answered for the time doubt.ConfirmAfter without reporting these objects. If the
+// doubtful list was empty, this time begins only when the API server has an object again; see
+// doubt.Doubt.Confirmed.
 func (s *store[T]) confirmDeletes(now time.Time) {
 	for _, key := range slices.Collect(maps.Keys(s.doubt.Confirmed(now))) {
 		s.remove(key)
