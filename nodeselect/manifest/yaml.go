@@ -50,9 +50,9 @@ func yamlToJSON(text []byte) ([]byte, error) {
 }
 
 // asElement puts a dash before the value of a document, so that the value becomes the element of a
-// YAML sequence. With the dash, the parser reads the text up to its end. asElement returns false if
-// the parser does so without the dash: a block that begins in the first column ends only at the end
-// of the text.
+// YAML sequence. The parser then reads the text up to its end. If a value begins in the first
+// column and has no braces or brackets around it, asElement adds no dash and returns false: even
+// without a dash, the parser reads up to the end of the text.
 func asElement(text []byte) ([]byte, bool) {
 	pos := 0
 	for pos < len(text) {
