@@ -47,8 +47,9 @@ type Service struct {
 	// InFlight is the mean number of requests of this service that are in flight from one balancer
 	// to one node; see Effective.
 	InFlight float64
-	// Connections is the number of connections of equal load that would load the pods as unevenly
-	// as the real ones; see Effective. 0 means that Estimate computes the number from InFlight.
+	// Connections stands for the real connections, which carry different loads: so many connections
+	// of the same load would load the pods as unevenly as the real ones. 0 means that Estimate
+	// computes the number from InFlight; see Effective.
 	Connections float64
 }
 
