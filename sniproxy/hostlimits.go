@@ -72,10 +72,10 @@ func (l *hostLimits) remove(host string, now int64) {
 // minSweep is the smallest number of hosts at which sweep removes unused hosts.
 const minSweep = 1024
 
-// sweep removes each host that has no open connection and that has used up none of its rate: its
-// time fullAt has passed. add calls sweep when the number of hosts has reached sweepAt. This is
-// twice the number of hosts that the last sweep kept, but at least minSweep. So add takes constant
-// time on average, and the table never has more than sweepAt hosts.
+// sweep removes each host that has no open connection and that again has its full allowance of new
+// connections (see hostUse.fullAt). add calls sweep when the number of hosts has reached the field
+// sweepAt. sweep then sets sweepAt to twice the number of hosts that it has kept, but at least to
+// minSweep. So add takes constant time on average, and the table never has more than sweepAt hosts.
 func (l *hostLimits) sweep(now int64) {
 	for host, use := range l.hosts {
 		if use.conns == 0 && use.fullAt <= now {

@@ -128,13 +128,13 @@ type Server struct {
 	//
 	// A loopback or link-local address needs a prefix in AllowEndpoints that contains the address
 	// and is not larger than the loopback or link-local range. The same holds for the ranges for
-	// documentation, such as 192.0.2.0/24, and for benchmarks, such as 198.18.0.0/15. A cloud metadata address, or an
-	// address of this machine, needs a prefix that contains only this address. So 0.0.0.0/0 does
-	// not allow 127.0.0.1. To allow 127.0.0.1 and everything else, list 0.0.0.0/0, ::/0 and
-	// 127.0.0.1/32. The Server never connects to unspecified, multicast and reserved addresses, nor
-	// to the addresses that it listens on. If an IPv6 address contains an IPv4 address, as
-	// 64:ff9b::7f00:1 does, the Server checks both addresses. The Server makes all checks after
-	// DNS.
+	// documentation, such as 192.0.2.0/24, and for benchmarks, such as 198.18.0.0/15. A cloud
+	// metadata address, or an address of this machine, needs a prefix that contains only this
+	// address. So 0.0.0.0/0 does not allow 127.0.0.1. To allow 127.0.0.1 and everything else, list
+	// 0.0.0.0/0, ::/0 and 127.0.0.1/32. The Server never connects to unspecified, multicast and
+	// reserved addresses, nor to the addresses that it listens on. If an IPv6 address contains an
+	// IPv4 address, as 64:ff9b::7f00:1 does, the Server checks both addresses. If an endpoint is a
+	// name, the Server checks the addresses that DNS returns.
 	AllowEndpoints []netip.Prefix
 	// DenyEndpoints are networks that the Server never connects to, even if AllowEndpoints has
 	// them. For example, list the virtual addresses of the balancers in front of the routers: such
