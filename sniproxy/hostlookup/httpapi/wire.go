@@ -12,8 +12,8 @@ import (
 
 // The body of GET /hosts/{host} is a hostlookup.Endpoint: {"app": …, "host": …, "endpoint": …}.
 
-// changes is the body of the answer to GET /changes. Its changes lead from the version in the
-// request to Version.
+// changes is the body of the answer to GET /changes. The field Changes contains the changes between
+// the version in the request and the field Version.
 type changes struct {
 	Version string `json:"version"`
 	// Reset means that any host may have changed.
