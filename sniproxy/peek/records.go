@@ -138,8 +138,9 @@ func join(b []byte, size int) []byte {
 	return msg
 }
 
-// wireOffset returns the offset in b of the byte with the offset at of the message. b contains the
-// message with its record headers. The offset at does not count these headers.
+// wireOffset converts an offset in the message into an offset in b. b contains the records of the
+// message with their headers. The argument at is the offset in the message alone, without these
+// headers. If b ends before this byte, wireOffset returns len(b).
 func wireOffset(b []byte, at int) int {
 	off := 0
 	for off+recordHeader <= len(b) {
