@@ -24,8 +24,9 @@ type Reader struct {
 	// MaxBytes is the greatest length of the ClientHello in bytes. 0 means peek.MaxBytes (64 KiB),
 	// which is also the largest allowed value.
 	MaxBytes int
-	// MaxPackets is the greatest number of packets. The Reader counts the Initial packets that it
-	// tries to decrypt, and the datagrams without such a packet. 0 means the constant MaxPackets.
+	// MaxPackets is the greatest number of packets that the Reader reads until the hello is
+	// complete. Each Initial packet that the Reader tries to decrypt counts, and so does each
+	// datagram without such a packet. 0 means the constant MaxPackets.
 	MaxPackets int
 
 	hello   Hello
@@ -123,7 +124,8 @@ func (r *Reader) read(datagram []byte) error {
 	used := false
 	firstID := h.DestID
 	for at := 0; ; {
-		// A receiver ignores further packets with another ID (RFC 9000 section 12.2).
+		// Skip a packet whose destination connection ID differs from that of the first packet in
+		// the datagram: every receiver ignores such a packet (RFC 9000 section 12.2).
 		if h.Type == Initial && bytes.Equal(h.DestID, firstID) {
 			if r.packets == r.maxPackets() {
 				break
