@@ -329,8 +329,8 @@ func (l *epollLoop) putHandshake(ec *epollConn) {
 	}
 }
 
-// smallHeld is a size in bytes. If a caller of getBuffer wants at most smallHeld bytes, getBuffer
-// makes a new buffer of this size, and lends no buffer of scratchSize.
+// smallHeld is a size in bytes. If the caller of getBuffer wants at most smallHeld bytes, getBuffer
+// makes a new buffer of the wanted size, instead of a buffer of scratchSize.
 const smallHeld = 4 << 10
 
 // getBuffer returns a buffer of n bytes.

@@ -182,9 +182,9 @@ type Result struct {
 	Hello, Dial, Total time.Duration
 }
 
-// isDefaultStep reports whether the Session has made no decision of its own: s is More, or Drop
-// without an error. If a Session returns such a Step after the hello has ended, the Err of the
-// Result is the reason why the hello ended.
+// isDefaultStep reports whether the Step decides nothing: its Action is More, or Drop with Err nil.
+// If Session.Hello returns such a Step after the hello has ended, the connection ends, and
+// Result.Err is the reason why the hello ended; nil if the client ended its direction.
 func isDefaultStep(s Step) bool {
 	return s.Action == More || s.Action == Drop && s.Err == nil
 }
