@@ -95,11 +95,11 @@ func private() error {
 	return errors.Join(privateOutsideChroot(), chrootIntoMount())
 }
 
-// privateOutsideChroot does for a process in a chroot what the function private does for others. In
-// a chroot "/" is not a mount, so the mount that contains the chroot must become private. To reach
+// privateOutsideChroot does the work of the function private if the process runs in a chroot. In a
+// chroot, "/" is not a mount, so the mount that contains the chroot must become private. To reach
 // this mount, the process leaves the chroot: it changes its root to a directory below its working
 // directory, and afterwards goes up through ".." (see chroot(2)). Before that, it opens the root of
-// the chroot, and through this descriptor it returns to the chroot at the end.
+// the chroot, and at the end it returns to the chroot through this descriptor.
 func privateOutsideChroot() error {
 	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
