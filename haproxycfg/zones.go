@@ -27,8 +27,8 @@ import (
 type Zones struct {
 	// Other is the name of the backend with the servers of all other zones.
 	Other string
-	// Overprovision is the load that one server can bear, in percent. 100 is the load of a server
-	// when all expected servers are up. Values are 100 to 1,000; 0 means 140.
+	// Overprovision is the load that one server can bear, in percent of the load that it has when
+	// all expected servers are up. Values are 100 to 1,000; 0 means 140.
 	Overprovision int
 	// Expected names a variable. Its value is the number of servers of the own zone when no server
 	// is missing. If the value is 0, all requests stay in the own zone.
