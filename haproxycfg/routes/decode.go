@@ -23,9 +23,9 @@ type decoder struct {
 	declarations []declaration
 }
 
-// fields are the known fields of a mapping, in the order of the package documentation. read stores
-// the value of the field: n is the YAML node of this value, and at is the path of the field for
-// error messages.
+// fields are the known fields of a mapping, in the order of the package documentation. The function
+// read stores the value of a field: n is the YAML node of this value, and at is the path of the
+// field for error messages.
 type fields []struct {
 	name string
 	read func(n *yaml.Node, at string)
