@@ -125,8 +125,9 @@ type DrainStatus struct {
 	// Since is the time of the request, rounded down to seconds. The zero time means that there is
 	// no request.
 	Since time.Time
-	// HeldUntil is the time when the hold-down ends: Rules.HoldDown after the last request to drain
-	// the node has ended. The zero time means that the node is not held down.
+	// HeldUntil is the time when the hold-down ends. The hold-down begins when the last request to
+	// drain the node ends, and lasts for Rules.HoldDown. The zero time means that the node is not
+	// held down.
 	HeldUntil time.Time
 	// Draining is the number of nodes that drain. Waiting is the number of nodes that have to wait
 	// before they may drain. Each number includes this node if it drains or waits. A node whose
