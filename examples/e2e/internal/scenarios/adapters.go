@@ -28,8 +28,10 @@ var adapters = scenario.Scenario[*Env]{
 	Run:    underLoad(runAdapters),
 }
 
-// adapted runs `nodegate protect` on the machine of the terminator, with the shipped account. The
-// scenario does what the tools do: it reads their annotations and pods, and takes nodes away.
+// adapted runs `nodegate protect` on the machine of the terminator, with the account from the
+// directory kubernetes of nodegate. The scenario takes the part of Karpenter, the cluster
+// autoscaler, kured and Cluster API: it reads the annotations and pods that these tools obey, and
+// takes nodes away.
 type adapted struct {
 	*System
 	c     *lab.Cluster
@@ -297,7 +299,9 @@ func (a *adapted) restartAsKured(ctx context.Context, p *lab.Process, n *lab.Nod
 	return errors.Join(n.Proxy.Restart(), agent.Start(), n.SetReady(ctx, true), n.Uncordon(ctx))
 }
 
-// shell runs a script that asks before it drains a node. The requests of "kubectl drain" follow.
+// shell runs a script that calls `nodegate may`, as an operator's script does before `kubectl
+// drain`. When nodegate has made a grant for the node, the test itself sends the requests that
+// `kubectl drain` sends.
 func (a *adapted) shell(ctx context.Context, t *traffic) error {
 	start := time.Now()
 	n := a.c.Nodes()[0]

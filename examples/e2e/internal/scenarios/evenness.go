@@ -105,7 +105,8 @@ func runEvenness(ctx context.Context, env *Env, report *scenario.Report) (err er
 
 type prediction struct{ p50, p99 float64 }
 
-// simulate runs `terminator -simulate` for the service, and returns its columns P50 and P99.
+// simulate runs `terminator -simulate`, and returns the columns P50 and P99 of the line for the
+// service.
 func (s *System) simulate(ctx context.Context, c *lab.Cluster, d *lab.Deployed) (p prediction, err error) {
 	dir := s.env.Lab.Dir("simulate")
 	routes, err := newRoutesFile(filepath.Join(dir, "routes.yaml"), []route{{host: "even.example.com", backends: []backend{{c.Name, d.App.Name, "http"}}}})

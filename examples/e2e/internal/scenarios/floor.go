@@ -51,8 +51,8 @@ func runFloor(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 		return err
 	}
 
-	// Uncordon the draining node, so that one of the two waiting nodes drains. Measure from here
-	// how long that takes.
+	// Uncordon the draining node, so that one of the two waiting nodes drains. Measure the time
+	// from here until this node drains.
 	start = time.Now()
 	if err := drains.Uncordon(ctx); err != nil {
 		return err

@@ -97,8 +97,9 @@ func (f *Fronts) nodeLost(ctx context.Context, report *scenario.Report, addr str
 	if err := second.Unplug(); err != nil {
 		return err
 	}
-	// HAProxy has no other way to notice that the pods are lost than failed connections: it counts
-	// each of them as a bad answer, and ejects a pod after several. Wait until this has happened.
+	// HAProxy notices the loss of the pods only because connections fail: it counts each failed
+	// connection as a bad answer, and ejects a pod after several bad answers. Wait until HAProxy
+	// has ejected the lost pods.
 	if err := pause(ctx, 8*time.Second); err != nil {
 		return err
 	}

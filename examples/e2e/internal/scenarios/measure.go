@@ -121,7 +121,8 @@ const (
 	// time to handle an event of a cluster.
 	sample      = 20 * time.Millisecond
 	sampleEvery = 300 * time.Millisecond
-	// seldom is the time between the samples of WatchSlowness, which measures in every scenario.
+	// seldom is the time between two samples of the function WatchSlowness. It is longer than
+	// sampleEvery, because WatchSlowness measures during every scenario.
 	seldom = time.Second
 )
 

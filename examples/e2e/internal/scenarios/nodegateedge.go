@@ -162,8 +162,8 @@ func (w *serverWatch) err(h *HAProxy, atLeast int) error {
 	return nil
 }
 
-// sharing returns the names of the nodes that share a backend of one of the HAProxies with the node
-// n. It returns an error if a server on one of them is not up.
+// sharing returns the names of the nodes that have a server in the same backend as the node n, in
+// at least one of the HAProxies. It returns an error if one of these servers is not up.
 func sharing(ctx context.Context, n *lab.Node, haproxies ...*HAProxy) (names []string, err error) {
 	for _, h := range haproxies {
 		backends, err := backendsOf(ctx, h, n.Cluster)

@@ -246,7 +246,8 @@ func (s *scaleLab) startAgent(ctx context.Context) (time.Duration, error) {
 	return time.Since(start), err
 }
 
-// agentAnswers checks that the agent is ready, and its answers for the node and for a service.
+// agentAnswers checks that the agent is ready, and that the agent answers "up ready" for the node
+// and for a service.
 func (s *scaleLab) agentAnswers(ctx context.Context) error {
 	addr := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(s.agentMachine.Addr, port) }
 	status, body, err := adminPage(ctx, s.agentMachine, addr(agentAdminPort), "/readyz")

@@ -53,9 +53,10 @@ func (s *System) moveWeight(ctx context.Context, t *traffic, from, to *lab.Clust
 	return s.weightGone(ctx, t, fmt.Sprintf("%s 100 to 0 and %s 0 to 100 at once", from.Name, to.Name), from, start)
 }
 
-// weightGone adds a row to the report about a cluster whose weight became 0 at the time since. The
-// agents publish a weight of 0 only after zeroWeightDelay. The row fails if the last request
-// reaches the cluster before the end of this delay, or more than 3 s after since.
+// weightGone adds a row with the text what to the report. The weight of the cluster c became 0 at
+// the time since. The agents publish a weight of 0 only after zeroWeightDelay. The row fails if the
+// last request reaches c more than 0.5 s before the end of this delay, or more than 3 s after the
+// time since.
 func (s *System) weightGone(ctx context.Context, t *traffic, what string, c *lab.Cluster, since time.Time) error {
 	took, err := t.last(ctx, "in "+c.Name, since, within(c))
 	if err == nil {
