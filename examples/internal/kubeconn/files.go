@@ -39,7 +39,7 @@ func readKubeconfig(file string) (*api.Config, error) {
 }
 
 // loadRules reads the kubeconfig files that kubectl uses. client-go reads the files without a limit
-// of their size, so loadRules checks them first.
+// of their size, so loadRules first checks that none of them is too large.
 func loadRules(rules *clientcmd.ClientConfigLoadingRules) (*api.Config, error) {
 	for _, file := range rules.GetLoadingPrecedence() {
 		if _, err := inputfile.Read(file, maxFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
