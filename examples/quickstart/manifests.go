@@ -97,7 +97,9 @@ func (m *manifests) annotate(namespace, service, key, value string) error {
 	return m.write()
 }
 
-// replace removes the node old, and adds a node with another name and address.
+// replace removes the node named old, and adds a node named name with the address addr. The new
+// node is schedulable, and its hostname label is its new name. Otherwise it equals the removed
+// node.
 func (m *manifests) replace(old, name, addr string) error {
 	nodes := make([]*corev1.Node, 0, len(m.objects.Nodes))
 	for _, n := range m.objects.Nodes {

@@ -129,7 +129,7 @@ func (a agent) checks() int {
 	return a.node.answers[a.service]
 }
 
-// states returns how often the agents of the node have read the manifests.
+// states returns how many times the node of this agent has read the manifests for its agents.
 func (a agent) states() int {
 	a.node.mu.Lock()
 	defer a.node.mu.Unlock()
