@@ -232,9 +232,9 @@ func (s *settings) workerStats(ctx context.Context) ([][]runtimeapi.Stat, error)
 	return [][]runtimeapi.Stat{stats}, err
 }
 
-// counters returns the sockets on which HAProxy shows its counters: the stats socket, and the
-// master socket if -reload is set. The master socket is the better choice, because only the user
-// that starts HAProxy may use the stats socket.
+// counters returns the sockets on which HAProxy shows its counters: the stats socket and, if
+// -reload is set, the master socket. With both, the program uses the master socket, because only
+// the user that starts HAProxy may use the stats socket.
 func (s *settings) counters() *deploy.Runtime {
 	return &deploy.Runtime{
 		Stats:  runtimeapi.Socket{Path: s.Builder.Edge.Global.StatsSocket, Timeout: time.Second},
