@@ -106,10 +106,12 @@ func observeServerName(t *text, names string) {
 	observe(t, RefusedServerName, "{ ssl_fc } !{ var(txn.sni_by_name) -m found } !{ var(txn.sni_by_wildcard) -m found }")
 }
 
-// lookUpCovered renders two look-ups in the map names. The variable key contains
-// "FINGERPRINT/HOST". The first look-up searches the map for this key, and stores the value that it
-// finds in the variable byName. The second look-up searches for the key with "*" in place of the
-// first label of the host, and stores the value in the variable byWildcard.
+// lookUpCovered renders two look-ups in one map. The argument names is the path of the map. The
+// other arguments are the names of variables. The variable key contains "FINGERPRINT/HOST". The
+// first look-up searches the map for this text, and stores the value that it finds in the variable
+// byName. The second look-up searches the map for the text with "*" in place of the first label of
+// the host ("FINGERPRINT/www.example.com" → "FINGERPRINT/*.example.com"), and stores the value in
+// the variable byWildcard.
 func lookUpCovered(t *text, names, key, byName, byWildcard string) {
 	lookUp := func(variable, convert string) {
 		t.line("http-request set-var(txn." + variable + ") 'var(txn." + key + ")" + convert + `,map_str("` + names + `")'`)

@@ -34,8 +34,10 @@ func (v Version) nativeRetryBudget() bool { return v.AtLeast(2, 9) }
 // frontend.
 func (f *Frontend) retryTable() string { return f.Name + ":retries" }
 
-// append renders the rules of a frontend. Rules of http-after-response add the repetitions of a
-// request to the counter, because these rules also apply to answers that HAProxy makes itself.
+// append renders the rules of the frontend f. For HAProxy 2.9 and later, these rules count the
+// requests and the repetitions of f in its table, and end the repetitions when the budget is used
+// up. The rule that counts repetitions is a rule of http-after-response, because HAProxy applies
+// such rules to all answers, also to those that it makes itself.
 func (r *RetryBudget) append(t *text, f *Frontend, version Version) {
 	if r.Switch != "" {
 		t.line("http-request disable-l7-retry if { var(proc." + r.Switch + ") -m int eq 0 }")
