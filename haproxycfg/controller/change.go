@@ -202,8 +202,8 @@ func (c *cluster) build(last kube.Report) kube.Cluster {
 	return k
 }
 
-// apply makes the change the configuration of the directory and of HAProxy. changed reports whether
-// apply wrote a file.
+// apply writes the configuration and the report of ch to the directory, and makes HAProxy run this
+// configuration. changed reports whether apply wrote a file.
 func (ch *Change) apply(ctx context.Context) (changed bool, err error) {
 	report, err := ch.Report.AppendJSON(nil)
 	if err != nil {

@@ -107,10 +107,11 @@ func (m Manifests) Read(_ context.Context, start Start) (ClusterState, error) {
 	return ClusterState{Synced: err == nil, Objects: objects, Problems: problems}, err
 }
 
-// readyNodes returns, for each service, the nodes with a ready pod, as Objects.ReadyNodes has them.
-// If list is empty, it returns nil, which means that nothing is known about pods: probably nobody
-// has put the EndpointSlices into the directory. If count is true, the result has the name of a node
-// once for each pod.
+// readyNodes returns the map for Objects.ReadyNodes: for each service, the names of the nodes with
+// a ready pod. If list is empty, readyNodes returns nil, which means that nothing is known about
+// pods: probably nobody has put the EndpointSlices into the directory. If count is false, the list
+// of a service contains each node once. If count is true, it contains each node once for each ready
+// pod on the node.
 func readyNodes(objects nodeselect.Objects, list []*discoveryv1.EndpointSlice, count bool) map[string][]string {
 	switch {
 	case len(list) == 0:

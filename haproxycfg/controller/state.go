@@ -56,8 +56,8 @@ func (in inputs) answered() bool {
 // inbox contains the latest inputs. Each source replaces its own part of the inputs. A source never
 // waits for the goroutine that reads the inputs.
 type inbox struct {
-	// wake gets an element when the inputs change, unless it already contains one. The reader of
-	// the inputs waits for this element.
+	// wake contains one element while there are changed inputs that the reader of the inputs has
+	// not noticed yet, and otherwise none. The reader waits for this element.
 	wake chan struct{}
 
 	mu     sync.Mutex
