@@ -72,7 +72,7 @@ func Cordon(o nodeselect.Objects, names []string, now time.Time) nodeselect.Obje
 	})
 }
 
-// Remove deletes the nodes. Their pods are gone.
+// Remove deletes the nodes with these names, and the pods on these nodes.
 func Remove(o nodeselect.Objects, names []string) nodeselect.Objects {
 	o.Nodes = slices.DeleteFunc(slices.Clone(o.Nodes), func(n *corev1.Node) bool { return slices.Contains(names, n.Name) })
 	return withoutPods(o, names)

@@ -147,8 +147,9 @@ func (h *history) summary() Service {
 	return s
 }
 
-// below returns the longest period without a break in which fewer than least servers were serving,
-// and the time since the first step at which this period began. end is the end of the drill.
+// below returns the longest uninterrupted period in which fewer than least servers were serving.
+// The result since is the beginning of this period, as the time after the first step of the drill.
+// The argument end is the end of the drill, also as the time after the first step.
 func (h *history) below(least int, end time.Duration) (longest, since time.Duration) {
 	began := time.Duration(-1)
 	close := func(at time.Duration) {
