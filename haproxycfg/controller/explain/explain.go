@@ -203,8 +203,9 @@ func noRoute(table routes.Table, target Target) string {
 	return text
 }
 
-// noteLatest adds a note if the latest declarations differ from the explanation. If ok is true,
-// route is the route that the explanation describes. Otherwise the explanation has no route.
+// noteLatest adds a note to e if the latest declarations, in.Latest, lead the target to another
+// route than the explanation says, or give the route other services or weights. If ok is true, the
+// argument route is the route in the explanation. If ok is false, the explanation has no route.
 func (e *Explanation) noteLatest(in Input, target Target, route routes.Route, ok bool) {
 	if in.Latest == nil {
 		return
@@ -263,8 +264,8 @@ func (e *Explanation) addRoute(in Input, route routes.Route) {
 	}
 }
 
-// rename gives the first backend the name that it has in HAProxy's files. This name differs from
-// the usual name if another backend already has the usual one.
+// rename gives the first backend the argument name: the name that this backend has in HAProxy's
+// files. It differs from the usual name if another backend already has the usual name.
 func (e *Explanation) rename(name string) {
 	old := e.Backends[0].Name
 	e.Backends[0].Name = name

@@ -60,7 +60,7 @@ func (e *Explanation) AppendText(dst []byte) []byte {
 	return t.b
 }
 
-// text is text that grows line by line.
+// text collects lines of text.
 type text struct{ b []byte }
 
 // line appends a line. It replaces control characters, which names from a cluster or an agent may
