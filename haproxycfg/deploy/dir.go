@@ -519,9 +519,9 @@ func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 // restore puts the last good configuration back and returns true. It returns false if there is no
 // last good configuration, or if HAProxy has just failed to load this same configuration.
 //
-// If this Apply has replaced the content of maps, restore first puts their old content back. If it
-// has replaced nothing else, the present haproxy.cfg with the old maps is the last good
-// configuration.
+// If this Apply has replaced the content of maps, restore first puts the old content of these maps
+// back. If this Apply has replaced nothing except maps, restore is then done: the present
+// haproxy.cfg with the old maps is the last good configuration.
 func (d *Dir) restore() (bool, error) {
 	for _, f := range d.changes.replaced {
 		if err := d.replace(f.Name, f.Data, d.mode()); err != nil {

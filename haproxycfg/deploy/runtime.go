@@ -302,9 +302,9 @@ func (d *Dir) markPending() error {
 	return nil
 }
 
-// change makes the change c at run time. If HAProxy must be reloaded instead, change returns the
-// reason in reload. An error means that change cannot reach HAProxy, that ctx has ended, or that
-// the Guard has returned an error.
+// change carries out c: it changes the servers and variables of the running HAProxy. If HAProxy
+// must be reloaded instead, change returns the reason in reload. change returns an error if it
+// cannot reach HAProxy, if ctx has ended, or if the Guard of d has returned an error.
 func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload string, err error) {
 	worker, err := r.Worker(ctx)
 	if err != nil {

@@ -259,9 +259,9 @@ func (r Reloader) SetMap(ctx context.Context, file string, entries []haproxycfg.
 }
 
 // ReplaceMaps replaces the entries of maps in the worker that serves new connections, and verifies
-// the new entries. See [runtimeapi.Socket.ReplaceMaps]. If HAProxy cannot read an entry as a
-// command, for example because a path contains ";", ReplaceMaps returns an error, and a Dir reloads
-// HAProxy instead.
+// the new entries. See [runtimeapi.Socket.ReplaceMaps]. If HAProxy has no command that can contain
+// an entry, for example because the key of the entry contains ";", ReplaceMaps returns an error. A
+// Dir then reloads HAProxy instead.
 func (r Reloader) ReplaceMaps(ctx context.Context, maps []runtimeapi.MapContent) error {
 	worker, err := r.worker(ctx)
 	if err != nil {
