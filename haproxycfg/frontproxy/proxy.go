@@ -72,11 +72,12 @@ func Backends(service string) (local, other, panicking string) {
 // in all zones.
 //
 // The argument expected is the number of pods that the zone has while no pod is missing; see the
-// package documentation. If the zone has more pods than expected, Config uses the number of these
-// pods instead. So 0 means the number of pods in the zone.
+// package documentation. If the zone now has more pods than this number, Config uses the present
+// number of pods instead. So if expected is 0, Config always uses the present number of pods.
 //
-// The argument before contains the slots that the last call returned; nil means that there was no
-// last call. Config does not change this map. From HAProxy 3.0 on, Config returns nil slots.
+// The argument before is the Slots that the last call of Config returned; nil means that there was
+// no last call. Config does not change this map. For HAProxy 3.0 and later, Config returns nil
+// instead of Slots.
 //
 // Config uses each address once. It ignores a pod if its address has no port, or has an IPv6 zone.
 // Without pods, HAProxy answers each request with 503. Config returns the errors of
