@@ -39,8 +39,8 @@ type Checks struct {
 	AllTerminators float64 `json:"checksPerSecondOfAllTerminators"`
 }
 
-// String returns a table of the checks a second that all terminators make. Its lines are: as built,
-// without subsets, without track, and without either.
+// String returns a table of the checks a second that all terminators make. Its four lines have the
+// numbers as built, without subsets, without track, and without both subsets and track.
 func (b Budget) String() string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "%-16s %10s %10s %10s\n", "checks/s", "health", "agent", "total")

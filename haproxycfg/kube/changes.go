@@ -151,8 +151,9 @@ func (r Report) nodes() map[nodeKey]NodeReport {
 	return nodes
 }
 
-// missing returns the names of the nodes of service a that service b does not have. A node with the
-// same name and another address counts as missing.
+// missing compares two versions of a service. It returns the names of the nodes that only version a
+// has, and of the nodes whose addresses differ. The address of a node of version a is in inA, and
+// that of a node of version b is in inB.
 func missing(a, b ServiceReport, inA, inB map[nodeKey]NodeReport) []string {
 	var names []string
 	for _, name := range a.Nodes {
@@ -206,7 +207,8 @@ func Misdirected(last Report, clusters []Cluster) func(server string) bool {
 	}
 }
 
-// portOwners contains, for each node port of a cluster, the service ports to which it leads.
+// portOwners contains, for each node port of a cluster, the service ports that get the connections
+// to this node port.
 type portOwners map[uint16][]portOwner
 
 type portOwner struct {
