@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Version is the version of a running HAProxy without its patch level: {3, 2} for HAProxy 3.2.26. A
-// haproxycfg.Version converts to it.
+// Version is the version of a running HAProxy without its patch level: {3, 2} for HAProxy 3.2.26.
+// To convert a haproxycfg.Version v, write runtimeapi.Version(v).
 type Version struct{ Major, Minor int }
 
 // AtLeast reports whether v is the version major.minor or a later one.

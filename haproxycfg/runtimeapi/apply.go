@@ -41,17 +41,18 @@ const (
 const maxErrors = 10
 
 // Apply sends the commands of a plan to HAProxy in three steps. First it sends, in their order, all
-// commands that HAProxy carries out immediately. Then it deletes the unwanted servers. HAProxy
+// commands that HAProxy carries out immediately. Second, it deletes the unwanted servers. HAProxy
 // refuses to delete a server that has connections, so Apply repeats the deletions until the
-// connections have ended, but not longer than Plan.Wait for all servers together. At last it
-// replaces, one after the other, the servers for which HAProxy has no command to change a setting.
+// connections have ended, but not longer than Plan.Wait for all servers together. Third, it
+// replaces, one after the other, the servers that need a change for which HAProxy has no command.
 // No other process may change servers during Apply.
 //
-// If HAProxy refuses a command, Apply sends no further command about this server, but continues
-// with the other servers. The error then contains an [*AnswerError] for each refused command, at
-// most 10. If Apply cannot reach HAProxy, or if ctx ends, Apply stops. After an error, HAProxy has
-// only a part of the changes. To make the rest, call [Socket.Actual] again, and make a new plan
-// with the same argument before.
+// If HAProxy refuses a command for a server, Apply sends no further command for this server, but
+// continues with the other servers. The error then contains an [*AnswerError] for each refused
+// command, at most 10. If Apply cannot reach HAProxy, or if ctx ends, Apply stops. After an error,
+// HAProxy has only a part of the changes. To make the other changes, call [Socket.Actual] again,
+// and make a new plan with [Actual.Plan]. Its argument before must be the same as for the first
+// plan.
 func (s Socket) Apply(ctx context.Context, p Plan) (Result, error) {
 	a := applier{socket: s, failed: map[string]bool{}}
 	wait := cmp.Or(p.Wait, defaultWait)
