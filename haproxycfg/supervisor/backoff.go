@@ -9,9 +9,9 @@ type backoff struct {
 	failures                   int
 }
 
-// failed records that HAProxy has ended after it ran for the duration ran. It returns the time
-// until the next start. random is a number from 0 to 1. It makes the time up to 20% shorter or
-// longer.
+// failed records that HAProxy has ended, and returns the time until the next start. The argument
+// ran is how long HAProxy was running. The argument random, a number from 0 to 1, makes the
+// returned time up to 20% shorter or longer.
 func (b *backoff) failed(ran time.Duration, random float64) time.Duration {
 	if ran >= b.stable {
 		b.failures = 0
