@@ -5,11 +5,12 @@ import (
 	"slices"
 )
 
-// scan finds the digests in digests[from:to] whose score is at most limit, the last one first. For
-// each of them, it writes a candidate to buf[n], and increments n. It stops when buf is full.
+// scan finds the digests in digests[from:to] whose score is at most limit. It begins at the end,
+// with digests[to-1]. For each digest that it finds, it writes a candidate to buf[n], and
+// increments n. It stops when buf is full.
 //
 // scan returns the new n, and the index of the last digest that it has read. If scan has read the
-// whole range, this index is from.
+// whole range, the returned index equals the argument from.
 func scan(digests []uint64, from, to int, key, limit, mask uint64, buf []uint64, n int) (int, int) {
 	rest := digests[from:to]
 	for n < len(buf) {

@@ -69,8 +69,9 @@ func (r *Ring) AppendSpread(dst []Node, key string, k int) []Node {
 	var zones [16]turn
 	turns := r.turns(zones[:0], digest, k)
 
-	// All zones share one buffer. The nodes that were selected in a zone stay at the front of its
-	// part of the buffer, and the next zone uses the rest.
+	// All zones share one buffer. The method best writes the candidates of a zone from buf[from]
+	// on. Only the first t.quota of them are part of the result. So the next zone may overwrite all
+	// later ones.
 	var stack [stackSlots + stackK]uint64
 	buf := stack[:]
 	if k > stackK {
