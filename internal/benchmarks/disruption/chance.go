@@ -2,8 +2,9 @@ package main
 
 import "math"
 
-// randomBatch returns the largest number of random nodes that may go at a time, if the expected
-// number of services that exceed the limit must be at most 0.01.
+// randomBatch returns the number of random nodes that may be taken away at a time. It is the
+// largest number for which the expected number of services that lose more than limit nodes is at
+// most 0.01.
 func randomBatch(s setting, limit int) int {
 	batch := 1
 	for batch < s.nodes && float64(s.services)*(1-atMost(s, batch+1, limit)) <= 0.01 {
