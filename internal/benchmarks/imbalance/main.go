@@ -199,8 +199,9 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// writeTable prints how unevenly each way loads the pods. It counts only the second half of the
-// time between the start of the last pod and the end of the run.
+// writeTable prints, for each way from the clients to the pods, how unevenly the requests load the
+// pods. It counts only the second half of the time between the start of the last pod and the end of
+// the run.
 func writeTable(out io.Writer, results []result) error {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(t, "way\trequests a second, CV\tmax/mean\tidle pods\trequests in flight, CV\tmax/mean\tfailed requests\t\n")
