@@ -61,8 +61,8 @@ func (l *listWatch) begin() bool {
 	return true
 }
 
-// wait makes the method begin refuse all further requests, and returns when all running requests
-// have ended.
+// wait makes l.begin return false from now on, so that no new request starts. wait returns when all
+// running requests have ended.
 func (l *listWatch) wait() {
 	l.mu.Lock()
 	l.ended = true
