@@ -184,8 +184,10 @@ func (p *Pool) byNodeName() map[string]*member {
 	return m
 }
 
-// ranks returns the rank of each member among the members with the same verdict. The keys are
-// Node.Identity. With Spread, the rank is the position in the order in which Pick gives places.
+// ranks returns the rank of each member for the service whose hash key is the argument key. A rank
+// counts from 1, among the members with the same verdict. The returned map contains the ranks by
+// Node.Identity. With Spread, the rank is the position in the order in which Pick adds nodes to a
+// subset.
 func (p *Pool) ranks(key string) map[string]int {
 	ranks := make(map[string]int, len(p.members))
 	for _, ring := range p.rings {

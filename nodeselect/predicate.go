@@ -15,7 +15,8 @@ const (
 	// Eligible means that a node may enter all subsets.
 	Eligible Verdict = iota
 	// Avoid means that a node stays in the subsets that contain it. It enters another subset only
-	// if there are fewer Eligible nodes than places. The documentation calls such nodes avoided.
+	// if there are fewer Eligible nodes than the subset needs. The documentation calls such nodes
+	// avoided.
 	Avoid
 	// Excluded means that a node is picked only if the cluster has no Eligible node and no avoided
 	// node. So even a Predicate that excludes all nodes leaves no subset empty.
