@@ -41,7 +41,7 @@ const (
 	RuleShare   Rule = "share"
 )
 
-// Remark is a fact about a named node that does not change the answer.
+// Remark is a fact about one of the nodes in the question. A Remark does not change the answer.
 type Remark struct {
 	Node string `json:"node"`
 	Kind Kind   `json:"kind"`

@@ -184,8 +184,8 @@ func (s *State) addLimit(service int32, members []int32) {
 	}
 }
 
-// invert returns n lists. l contains lists of numbers below n. List i of the result contains the
-// indexes of those lists in l in which the number i occurs.
+// invert returns n lists. Each list of l contains numbers below n. List i of the result contains
+// the indexes of the lists of l that contain i. For n = 3: [0 2] [2] → [0] [] [0 1].
 func (l *lists) invert(n int) lists {
 	inverse := lists{start: make([]int32, n+1), items: make([]int32, len(l.items))}
 	for _, item := range l.items {
