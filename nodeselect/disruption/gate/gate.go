@@ -267,17 +267,17 @@ func (g *Gate) Take(holder string, ttl time.Duration, names ...string) (Answer, 
 	return a, grants
 }
 
-// TakeEach decides about the nodes one after another, in their order, and makes a grant for each
-// node that may go. So it grants as many of the first nodes as the limits allow. The grants are
-// Manual. The result taken contains the new grants. The caller must store them before anybody takes
-// a node away.
+// TakeEach decides about the nodes in names one after another, in their order. It makes a grant for
+// each node that may be taken away. So the first nodes get grants, as many as the limits allow. The
+// grants are Manual. TakeEach returns the new grants in taken. The caller must store them before
+// anybody takes a node away.
 //
-// The result may contains the names of the nodes that the holder may take away now: nodes with a
+// TakeEach returns in may the names of the nodes that the holder may take away now: nodes with a
 // new grant, nodes for which the holder has a grant that has not expired, and nodes that no applied
 // configuration contains. Nodes that no configuration contains need no grant.
 //
-// The argument most limits the number of nodes that have a grant of the holder and have not gone
-// yet. 0 means no limit.
+// The argument most is the largest number of nodes that have a grant of the holder and have not
+// gone yet. 0 means no limit.
 func (g *Gate) TakeEach(holder string, ttl time.Duration, most int, names ...string) (may []string, taken []Grant) {
 	waiting := 0
 	for _, grant := range g.grants {
@@ -457,7 +457,7 @@ func (b Blocked) String() string {
 	return text
 }
 
-// String returns the name and why the node is away.
+// String returns the name of the node, why it is away, and since when, if this is known.
 func (n AwayNode) String() string {
 	if n.Since.IsZero() {
 		return n.Name + " (" + n.Why + ")"
