@@ -34,8 +34,8 @@ type Annotation struct {
 // Karpenter returns an Annotation for Karpenter 0.32 and later. It selects the nodes that Karpenter
 // has created.
 //
-// The annotation karpenter.sh/do-not-disrupt prevents consolidation and drift. It does not prevent
-// that Karpenter 1.0 or later replaces a node that has expired. With every version, it does not
+// The annotation karpenter.sh/do-not-disrupt prevents consolidation and drift. Karpenter 1.0 and
+// later can still replace a node that has expired. With every version, the annotation does not
 // protect a node that the cloud interrupts, that node repair replaces, or that somebody deletes.
 func Karpenter(c keeper.NodeClient) *Annotation {
 	return &Annotation{
@@ -45,9 +45,9 @@ func Karpenter(c keeper.NodeClient) *Annotation {
 
 // ClusterAutoscaler returns an Annotation for the cluster autoscaler. It selects all nodes.
 //
-// The annotation cluster-autoscaler.kubernetes.io/scale-down-disabled prevents that the autoscaler
-// removes a node with too few pods. It does not prevent that the cloud itself replaces an instance,
-// for example to balance a node group over zones.
+// The annotation cluster-autoscaler.kubernetes.io/scale-down-disabled stops the autoscaler from
+// removing a node with too few pods. The cloud itself can still replace an instance, for example to
+// balance a node group over zones.
 func ClusterAutoscaler(c keeper.NodeClient) *Annotation {
 	return &Annotation{
 		Client: c, Key: "cluster-autoscaler.kubernetes.io/scale-down-disabled", Mark: "headgate.dev/protected-from-cluster-autoscaler",

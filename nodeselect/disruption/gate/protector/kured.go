@@ -65,8 +65,8 @@ func NewPodClient(config *rest.Config, namespace string) (PodClient, error) {
 // longer than kured's flag --drain-delay, and protect.Settings.Free must be longer than --period.
 type Kured struct {
 	Nodes keeper.NodeClient
-	// Pods is the client of the namespace of the blocking pods. Only Kured should make pods there
-	// with the label of KuredSelector.
+	// Pods reads and writes the Pods of the namespace for the blocking pods. In this namespace,
+	// nothing except a Kured of this package should create pods with the label of KuredSelector.
 	Pods PodClient
 	// Image is the image of the blocking pods. Its program must run until it gets SIGTERM. "" means
 	// DefaultKuredImage.

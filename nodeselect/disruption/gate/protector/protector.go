@@ -43,7 +43,8 @@ type Event struct {
 	Action Action
 	// Object and Node are the names in protect.Subject. For Release, both are the name of the node.
 	Object, Node string
-	// Err is nil if the action succeeded. If the action failed, the next step tries it again.
+	// Err is nil if the action succeeded. If the action failed, the next call of Step tries the
+	// action again.
 	Err error
 }
 
