@@ -91,10 +91,10 @@ func compareCandidates(a, b candidate) int {
 	return cmp.Or(strings.Compare(b.zone, a.zone), strings.Compare(b.node, a.node))
 }
 
-// better reports whether a describes the pod better than b. Both have the same address and
-// different names. The better one has the better condition, or else comes from the newer
-// EndpointSlice. If both are equal, the greater name decides, so a candidate without a name is
-// worse.
+// better reports whether a describes a pod better than b. The two candidates have the same address
+// and different names. The one with the better condition is better. If the conditions are equal,
+// the candidate from the newer EndpointSlice is better. If the slices are equally new too, the
+// candidate with the greater name is better, so one without a name is worse.
 func better(a, b *candidate) bool {
 	return cmp.Or(
 		cmp.Compare(a.condition.rank(), b.condition.rank()),

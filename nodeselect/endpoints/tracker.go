@@ -274,8 +274,8 @@ func (t *Tracker) store(key string, svc *Service) {
 }
 
 // Answered tells the Tracker that the API server answers again after a failure. Confirm removes an
-// endpoint that has been missing for five minutes without a failure. These five minutes begin again
-// at the time now.
+// endpoint only after the API server has answered for five minutes without reporting it. Answered
+// makes these five minutes begin again, at the time now.
 func (t *Tracker) Answered(now time.Time) {
 	for _, d := range t.doubts {
 		d.Answered(now)
