@@ -91,8 +91,8 @@ func (d *Doubt[K]) Confirmed(now time.Time) map[K]bool {
 	return d.missing
 }
 
-// Missing returns the objects that the doubtful list lacks; nil if there is no doubt. The caller
-// must not change the map.
+// Missing returns the objects that the last doubtful list lacks and that the API server has not
+// reported since. It returns nil if there is no doubtful list. The caller must not change the map.
 func (d *Doubt[K]) Missing() map[K]bool { return d.missing }
 
 // Err returns an error whose text begins with the argument what, or nil if there is no doubt.
