@@ -154,8 +154,9 @@ func (b *batch) bad(line int, message string) {
 	b.problems = append(b.problems, nodeselect.Problem{Line: line, Message: message})
 }
 
-// decodeObject reads one JSON object, which must not be a list. The arguments apiVersion and kind
-// come from the object. If the object lacks them, they come from its list.
+// decodeObject reads one JSON object that is not a list itself. The arguments apiVersion and kind
+// are those of the object. If the object is an item of a list and has neither field, the caller
+// derives both arguments from the list.
 func (b *batch) decodeObject(data []byte, line int, apiVersion, kind string) {
 	if !b.want.has(apiVersion, kind) {
 		if !json.Valid(data) {

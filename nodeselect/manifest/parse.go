@@ -142,8 +142,8 @@ type document struct {
 }
 
 // splitDocuments cuts text at the document markers: lines that begin with "---" or "...". No value
-// can contain such a line. In YAML, it ends a scalar without quotes, and is forbidden in a scalar
-// with quotes (YAML 1.1 section 9.1.2). A JSON string has no line breaks.
+// can contain such a line. In YAML, such a line ends a scalar without quotes, and must not occur in
+// a scalar with quotes (YAML 1.1 section 9.1.2). A JSON string has no line breaks.
 func splitDocuments(data []byte) []document {
 	var docs []document
 	start, startLine, line := 0, 1, 0

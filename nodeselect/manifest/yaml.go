@@ -172,7 +172,8 @@ func (b *batch) decodeYAMLItem(text []byte, line int, list headDoc) bool {
 	return true
 }
 
-// listText is the text of a list, cut into its items, the text before them and the text after them.
+// listText is the text of a list in three parts: the text before the items, the items, and the text
+// after the items.
 type listText struct {
 	before, after []byte
 	items         []span
