@@ -272,9 +272,9 @@ func (p *proxyInfo) passedThrough(id string) bool {
 	return false
 }
 
-// formatProxy returns the PROXY header for an upstream. A header of version 2 also contains the
-// TLVs of the incoming header, the TLVs of the client and the ID of this Server. The argument in is
-// the incoming header, or nil.
+// formatProxy returns the PROXY header for an upstream. The argument in is the PROXY header that
+// the Server has received on the client's connection, or nil. A header of version 2 also contains
+// the TLVs of in, the TLVs of the client, and the ID of this Server.
 func formatProxy(version int, source, destination netip.AddrPort, in *proxyInfo, client clientTLVs, id string) ([]byte, error) {
 	h := proxyproto.HeaderProxyFromAddrs(byte(version), tcpAddr(source), tcpAddr(destination))
 	if version == 2 {

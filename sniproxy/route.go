@@ -59,7 +59,9 @@ func (s *session) runInBackground(query func(ctx context.Context) (use func() re
 	return relay.Step{Action: relay.Wait}
 }
 
-// useAnswer continues with the result of the lookup.
+// useAnswer decides about the connection by the result of the lookup of its host. It connects to
+// the endpoint in answer, or refuses the connection because of err. If the source does not know the
+// host and the client uses TLS, useAnswer connects to Server.Fallback, unless Fallback is empty.
 func (s *session) useAnswer(answer hostlookup.Answer, err error) relay.Step {
 	s.lookedUp, s.level = true, answer.Level
 	switch {
