@@ -282,8 +282,8 @@ func (c *Cache) Purge() {
 	k.purge()
 }
 
-// Expire ends the TTL of every endpoint. So the next lookup of each host asks the source. It gets
-// the stored endpoint only if the source fails or is slow.
+// Expire ends the TTL of every endpoint. So the next lookup of each host asks the source. This
+// lookup gets the stored endpoint only if the source fails or is slow.
 func (c *Cache) Expire() {
 	k := c.init()
 	k.mu.Lock()
