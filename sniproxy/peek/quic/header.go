@@ -54,7 +54,8 @@ type Header struct {
 	// client: the client chooses the ID in these packets. It is nil for Short, because only the
 	// receiver knows the length of the ID that begins at the second byte.
 	DestID []byte
-	// SrcID is the connection ID that the sender has chosen for itself. It is nil for Short.
+	// SrcID is the connection ID that the sender has chosen for itself. It is nil if Type is Short,
+	// because such packets have no SrcID.
 	SrcID []byte
 	// Token is the token of an Initial packet. It is nil for other types.
 	Token []byte
