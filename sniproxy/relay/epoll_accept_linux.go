@@ -141,7 +141,8 @@ func (a *acceptor) acceptFailed(e errno) {
 		case a.loop.engine.shared.settings.makeRoom(remote):
 			a.start(fd, remote)
 		default:
-			// Count before the close: when the client sees the end, the connection is counted.
+			// Count before the close, so that the connection is already counted when the client
+			// notices the close.
 			a.loop.engine.shared.shed.Add(1)
 			sysClose(fd)
 		}

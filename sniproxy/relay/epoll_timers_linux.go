@@ -51,8 +51,8 @@ func (h *timerHeap) stop(t *timer) {
 	}
 }
 
-// advance removes each timer whose time has come at the time now, and calls fire for it. fire may
-// set and stop any timer.
+// advance removes each timer that the loop must handle now or should have handled earlier (see
+// lookTime), and calls the argument fire for this timer. fire may set and stop any timer.
 func (h *timerHeap) advance(now int64, fire func(*timer)) {
 	for len(h.timers) > 0 && h.timers[0].look <= now {
 		t := h.timers[0]

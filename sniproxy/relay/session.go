@@ -83,7 +83,7 @@ const (
 type Step struct {
 	Action Action
 
-	// Addr is the address to which the Engine connects for Connect, if Dial is nil.
+	// Addr is the address to which the Engine connects if Action is Connect and Dial is nil.
 	Addr netip.AddrPort
 	// Dial, if not nil, makes the connection for Connect. The Engine then ignores Addr, and calls
 	// Dial in a new goroutine. ctx ends after DialTimeout or when the connection is closed.
@@ -99,8 +99,9 @@ type Step struct {
 	// Err is the reason for the actions Answer, Drop and Reset. It becomes Result.Err.
 	Err error
 
-	// DialTimeout and IdleTimeout replace the fields of the Engine for this connection. 0 means the
-	// Engine's value, less than 0 means no time-out.
+	// DialTimeout and IdleTimeout are the time-outs for this connection, instead of
+	// Engine.DialTimeout and Engine.IdleTimeout. 0 means the Engine's value, less than 0 means no
+	// time-out.
 	DialTimeout, IdleTimeout time.Duration
 }
 
