@@ -92,8 +92,8 @@ func (d *Drainer) Attach(srv *http.Server) {
 }
 
 // mayGoAway reports whether net/http may send GOAWAY with a response on the HTTP/2 connection e.
-// Two conditions must be true. First, half of Delay is over, so a balancer that checks readiness
-// has noticed the drain. Second, no other request is running on e.
+// Two conditions must be true. First, half of Delay has passed since the beginning of the drain, so
+// a balancer that checks readiness has noticed the drain. Second, e has no other running request.
 func (d *Drainer) mayGoAway(e *connEntry) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

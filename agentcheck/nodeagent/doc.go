@@ -133,7 +133,7 @@
 // # What happens without an agent
 //
 // If an agent does not answer, HAProxy keeps the last answer. So a drained node stays drained while
-// its agent restarts. If the annotation of a Service is removed, HAProxy keeps its last weight
+// its agent restarts. If the annotation of a Service is removed, HAProxy keeps the last weight
 // until HAProxy gets a configuration without this agent check.
 //
 // If the API server does not answer, the agent keeps the answers of the last State, and sets

@@ -32,10 +32,11 @@ type Signal struct {
 	// none. Request must be a pure function and must not change the node. In the nodes that a
 	// [Watcher] passes to Request, the lists of images and volumes are empty.
 	Request func(node *corev1.Node) (DrainRequest, bool)
-	// Fields is a field selector for nodes, and Labels is a label selector; "" means no selector.
-	// They say on which other nodes a [Watcher] must look for this Signal: the nodes that match
-	// both selectors. If both are "", there are no such nodes. A Watcher always watches its own
-	// node. It calls Request for every node that it watches for any Signal.
+	// Fields is a field selector for nodes, and Labels is a label selector. A [Watcher] always
+	// watches its own node. To find this Signal on other nodes, it also watches the nodes that
+	// match Fields and Labels. If one of the selectors is "", the other one selects alone. If both
+	// are "", the Watcher watches no other node for this Signal. The Watcher calls Request for
+	// every node that it watches, even if it watches the node only because of another Signal.
 	Fields, Labels string
 }
 
