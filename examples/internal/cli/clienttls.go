@@ -14,8 +14,9 @@ type ClientTLS struct {
 	name string
 }
 
-// Register defines the flags. name is the first word of their names. server is a name of the server
-// for the help of the flags, such as "the API".
+// Register defines the flags. Their names begin with the argument name: for example, "api" gives
+// the flags -api-ca, -api-certificate and -api-key. The argument server names the server in the
+// help of the flags, such as "the API".
 func (c *ClientTLS) Register(fs *flag.FlagSet, name, server string) {
 	c.name = name
 	fs.StringVar(&c.CA, name+"-ca", "", "PEM `file` with the authorities of the certificate of "+server+"; those of the system if empty")

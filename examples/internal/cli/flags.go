@@ -243,8 +243,9 @@ func fromNode(fs *flag.FlagSet, given map[string]bool, name string, value *yaml.
 }
 
 // CutArgument returns the first argument that is neither a flag of fs nor the value of a flag, and
-// the other arguments. A subcommand that calls CutArgument before Parse accepts its argument
-// before, between or after the flags.
+// the other arguments. Parse of package flag stops at the first argument that is not a flag. So a
+// subcommand calls CutArgument before Parse: its argument may then stand before, between or after
+// the flags.
 func CutArgument(fs *flag.FlagSet, args []string) (argument string, others []string) {
 	for i := 0; i < len(args); i++ {
 		if !strings.HasPrefix(args[i], "-") {

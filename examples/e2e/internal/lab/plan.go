@@ -21,7 +21,8 @@ const (
 	maxMachines = 200
 )
 
-// MachineAddr returns the address of machine i among the machines that belong to no cluster.
+// MachineAddr returns the address of a machine that belongs to no cluster. i is the number of the
+// machine among these machines, beginning with 0.
 func MachineAddr(i int) (netip.Addr, error) {
 	if i < 0 || i >= maxMachines {
 		return netip.Addr{}, fmt.Errorf("lab: machine %d: at most %d", i, maxMachines)

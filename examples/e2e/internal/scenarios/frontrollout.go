@@ -292,7 +292,7 @@ func (l *http2Load) add(err error) {
 	}
 }
 
-// stop ends the load. It returns the number of requests and the first failures.
+// stop ends the load. It returns the number of requests and the first failures, at most 10.
 func (l *http2Load) stop() (sent int, failures []error) {
 	l.cancel()
 	l.group.Wait()

@@ -258,8 +258,9 @@ func (e *election) says(ctx context.Context, c *candidate, leads float64, within
 	return err
 }
 
-// The method change changes the service, and waits until the terminator of the candidate by has
-// written the change. It returns how long that took.
+// The method change gives the service another agent port, and waits until a terminator has written
+// this port to its haproxy.cfg. The argument by is the candidate whose terminator must write it.
+// The result is the time from the change to the end of the wait.
 func (e *election) change(ctx context.Context, by *candidate, within time.Duration) (time.Duration, error) {
 	e.port++
 	start := time.Now()

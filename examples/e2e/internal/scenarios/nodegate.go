@@ -53,9 +53,10 @@ type gated struct {
 const (
 	// gateHoldDown is longer than HAProxy needs to notice that a node is back.
 	gateHoldDown = 5 * time.Second
-	// restartTime is how long a machine is down. While the last machine restarts, nobody asks
-	// nodegate, so nodegate does not read the cluster while the node is away. nodegate must notice
-	// the restart afterwards: the node has become Ready after the grant.
+	// restartTime is how long a machine is down. While the last machine is down, no worker sends a
+	// request for a grant to nodegate. So nodegate does not read the cluster during this time, and
+	// must find out afterwards that the machine has restarted: the node has become Ready after the
+	// grant.
 	restartTime = 4 * time.Second
 	// grantPatience is how long a worker waits for its grant. Before it, each of the other workers
 	// may replace a node.
@@ -149,7 +150,8 @@ func installNodegate(ctx context.Context, c *lab.Cluster) (kubeconfig string, er
 // installProtect applies the shipped manifest of the account of `nodegate protect`, and returns a
 // kubeconfig for the account.
 func installProtect(ctx context.Context, c *lab.Cluster) (kubeconfig string, err error) {
-	// The pods for kured need the ServiceAccount "default" of the namespace.
+	// `nodegate protect` creates pods for kured in this namespace. A pod needs the ServiceAccount
+	// "default" of its namespace, which EnsureNamespace creates.
 	if err := c.EnsureNamespace(ctx, accountsNamespace); err != nil {
 		return "", err
 	}

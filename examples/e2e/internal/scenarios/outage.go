@@ -184,8 +184,8 @@ func (s *System) catchesUp(ctx context.Context, t *traffic, c *lab.Cluster, cord
 	if err == nil {
 		err = s.isDrained(ctx, cordoned, "cordoned")
 	}
-	// The row allows for the time in which the agent connects again: an agent that has lost the API
-	// server tries to connect at least every few seconds.
+	// An agent that has lost the API server tries to connect again at least every few seconds. So
+	// the agent may need some seconds after the API server is back. Within contains 10 s for this.
 	if err := t.row(scenario.Row{What: fmt.Sprintf("API server back: %s, cordoned during the outage, gets no new request", cordoned.Name), Took: took, Within: booted.Round(time.Second) + 10*time.Second, Err: err}, start); err != nil {
 		return err
 	}
