@@ -52,7 +52,8 @@ func (c *Certificate) FileName() string {
 }
 
 // render returns the files of the list. certs are the certificates, and list is the crt-list. names
-// is a map that contains the names that each certificate covers.
+// is the file of a map with one entry for each name that each certificate covers. The key of an
+// entry is "FINGERPRINT/NAME", with the SHA-1 fingerprint of the certificate.
 func (l *CertificateList) render() (certs []RenderedFile, list, names RenderedFile) {
 	var text []byte
 	m := Map{Name: l.Name}

@@ -28,9 +28,9 @@ const proxyHeaders = "forwarded|forwarded-.*|x-forwarded|" +
 	"x-forwarded-([^,fp][^,]*|f|f[^,o][^,]*|fo|fo[^,r][^,]*|for[^,]+|p|p[^,r][^,]*|pr|pr[^,o][^,]*|pro|pro[^,t][^,]*|prot|prot[^,o][^,]*|proto[^,]+)?|" +
 	otherClientHeaders
 
-// trustedProxy is the name of an ACL of HAProxy. It is true for requests that come from a network
-// of Frontend.TrustedProxies. claimsTLS is a condition. It is true for requests with
-// "X-Forwarded-Proto: https": the sender says that it has received the request over TLS.
+// trustedProxy is the name of an ACL of HAProxy. The ACL is true for requests that come from a
+// network of Frontend.TrustedProxies. claimsTLS is a condition that is true for requests with
+// "X-Forwarded-Proto: https": the sender claims that it has received the request over TLS.
 const (
 	trustedProxy = "trusted-proxy"
 	claimsTLS    = "{ req.hdr(X-Forwarded-Proto) -i https }"

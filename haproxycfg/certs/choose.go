@@ -249,10 +249,11 @@ func newNeeds(hosts []string) needs {
 	return n
 }
 
-// host returns a declared host that needs a certificate with these names: one of the names covers
-// the host, but no key of the map covered does. Names and keys are DNS names or wildcards. If a
-// wildcard is declared, each DNS name below the wildcard counts as a declared host. ok is false if
-// there is no such host.
+// host returns a declared host that needs a certificate with the given names: one of the names
+// covers the host, and no key of the map covered covers it. For example, if "a.example.com" is
+// declared and covered is empty, the names "*.example.com" give the host "a.example.com". The names
+// and the keys are DNS names or wildcards. If a wildcard is declared, each DNS name below the
+// wildcard counts as a declared host. ok is false if there is no such host.
 func (n needs) host(names []string, covered map[string]bool) (host string, ok bool) {
 	free := func(host string) bool {
 		_, parent, _ := strings.Cut(host, ".")

@@ -18,8 +18,8 @@ type loop struct {
 	// The loop calls the function seen when new inputs arrive, before it tries to apply them.
 	// started is false while the loop still waits until each source has answered once.
 	seen func(in inputs, started bool)
-	// The loop calls the function applied after each attempt. There is one exception: it does not
-	// call it if the attempt failed because this process is no longer the leader.
+	// The loop calls the function applied after each attempt, except after an attempt that failed
+	// because this process is no longer the leader.
 	applied func(Attempt)
 	// The loop calls leads with true when the term of this process as the leader begins, and with
 	// false when the term ends.

@@ -75,9 +75,9 @@ type Simulation struct {
 	// Connections has no effect on services with sessionAffinity ClientIP or externalTrafficPolicy
 	// Local.
 	Connections float64
-	// Target is the goal for Estimate.MorePods of package unevenness: the load of the busiest pod,
-	// as a multiple of the present mean load of the pods. MorePods is the number of further pods
-	// that the service needs for this goal. 0 means unevenness.DefaultTarget.
+	// Target is the wanted load of the busiest pod, as a multiple of the present mean load of the
+	// pods. 0 means unevenness.DefaultTarget. In the result, Estimate.MorePods (package unevenness)
+	// is the number of further pods that the service needs to reach Target.
 	Target float64
 }
 

@@ -276,18 +276,18 @@ func (m move) command() string {
 }
 
 // moves returns changes of addresses for the servers in s. The changes keep HAProxy from sending
-// requests to addresses that the new configuration does not use. It uses an address if it has a
-// server with this address and a weight above 0: in the backend of the same name or, if there is
-// none, in a backend of the same service.
+// requests to addresses that the new configuration does not use. For a server of a backend, the new
+// configuration uses an address and port if one of its servers has them, with a weight above 0, in
+// the backend of the same name or, if there is none, in a backend of the same service.
 //
 // The name of a server contains an address and a port. moves applies the first rule that fits:
 //
-//   - If the new configuration uses the address and port in the name of a server, the server gets
+//   - If the new configuration uses the address and port in the name of the server, the server gets
 //     this address and port.
-//   - If the new configuration uses exactly one other port on the same node, and no server has this
-//     port in its name, the server gets the new port.
-//   - Otherwise the server gets the address of another server of its backend that takes requests.
-//     If no other server takes requests, the server keeps its address.
+//   - A port of the same node is new if the new configuration uses it, and no server of the backend
+//     has it in its name. If there is exactly one new port, the server gets it.
+//   - Otherwise the server gets the address and port of another server of its backend that takes
+//     requests. If no other server takes requests, the server keeps its address and port.
 //
 // moves does not change three kinds of servers: a server without an address in its name, all
 // servers of a backend of which the new configuration uses no address, and a server that other

@@ -124,8 +124,8 @@ func DiffFiles(before, after []haproxycfg.RenderedFile) Diff {
 	return d
 }
 
-// compareFiles returns a Diff without its Text. The maps a and b contain the files in before and in
-// after, with the keys of byLogicalName.
+// compareFiles returns the Diff between the files before and the files after a change, without the
+// Text of the Diff. a is byLogicalName(before), and b is byLogicalName(after).
 func compareFiles(before, after []haproxycfg.RenderedFile) (d Diff, a, b map[string]haproxycfg.RenderedFile) {
 	a, b = byLogicalName(before), byLogicalName(after)
 	for _, name := range fileNames(a, b) {

@@ -300,8 +300,9 @@ func (p *Plan) ID() string {
 // First reports whether the directory contained no configuration when the plan was made.
 func (p *Plan) First() bool { return p.textBefore() == nil }
 
-// ChangedAuxiliary returns the names of those auxiliary files, see [Plan.Apply], that the directory
-// does not contain, or contains with another content. It writes nothing.
+// ChangedAuxiliary compares auxiliary files (see [Plan.Apply]) with the directory. It returns the
+// names of those files that the directory does not contain, or contains with another content. It
+// writes nothing.
 func (p *Plan) ChangedAuxiliary(files ...haproxycfg.RenderedFile) (names []string, err error) {
 	for _, f := range files {
 		same, err := inputfile.Equal(p.dir.file(f.Name), f.Data)

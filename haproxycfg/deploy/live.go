@@ -215,8 +215,9 @@ func addCommands(config *haproxycfg.Config) map[string]string {
 	return commands
 }
 
-// otherWords stands in Server.Add for unknown words that differ from the wanted words. It differs
-// from every command, so a plan replaces the server.
+// otherWords is the value of Server.Add for a server whose settings differ between the old and the
+// new configuration. otherWords differs from every command "add server", so a plan replaces the
+// server.
 const otherWords = "the words of the server differ"
 
 // withCommands returns the servers of the old configuration with another value of the field Add, so

@@ -77,10 +77,11 @@ func (b *builder) addPart(main string, r *routes.Route, in func(routes.Backend) 
 	return name
 }
 
-// PartsPerServer returns how many times the shift of the route r makes HAProxy's configuration
-// contain each server of r again. A shift adds up to two backends for each cluster of the route.
-// PartsPerServer counts the added backends that contain the same server. It is 0 if the Shift of r
-// is false.
+// PartsPerServer returns the number of further backends that contain each server of the route r
+// because of its shift. The shift adds two backends for each cluster of r: one with the services of
+// this cluster, and one with all other services. So with n clusters, each server is in n further
+// backends. But with two clusters, the backend of one cluster is also the backend without the
+// other, so each server is in only 1 further backend. The result is 0 if the Shift of r is false.
 func PartsPerServer(r *routes.Route) int {
 	clusters := 0
 	for i, rb := range r.Backends {

@@ -78,9 +78,9 @@ func scale(weights []int, shares []share, active []int, top int) {
 		}
 	}
 	for _, i := range active {
-		// A server of service m gets top. A server of service i gets top * (weight per server of i)
-		// / (weight per server of m), rounded to the nearest integer (a half is rounded up), and at
-		// least 1.
+		// Each server of service m gets the weight top. Each server of service i gets the weight
+		// top * (weight per server of i) / (weight per server of m), rounded to the nearest integer
+		// (a half is rounded up), and at least 1.
 		num := top * shares[i].weight * shares[m].servers
 		den := shares[i].servers * shares[m].weight
 		weights[i] = max(1, (2*num+den)/(2*den))

@@ -47,8 +47,8 @@ type Settings struct {
 	// received nothing.
 	RetryPercent int
 	// RetriesPerSecond (Envoy: retry_budget, min_retry_concurrency) is the number of repeated
-	// requests that HAProxy allows in each second, even if there are only a few requests.
-	// RetryPercent allows further ones. 0 means 3; a negative value means none.
+	// requests that HAProxy allows in each second, even if there are only a few requests. 0 means
+	// 3; a negative value means 0 repeated requests. RetryPercent allows further repeated requests.
 	RetriesPerSecond int
 
 	// EjectErrors (Envoy: consecutive_5xx) is the number of bad answers in a row after which

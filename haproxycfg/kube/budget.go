@@ -106,8 +106,9 @@ func untrack(config *haproxycfg.Config, nodeAgents bool) {
 	config.Backends = slices.DeleteFunc(config.Backends, func(b haproxycfg.Backend) bool { return tracked[b.Name] })
 }
 
-// multiples says how many real servers each server on a stand-in node represents. A stand-in node
-// represents all nodes of a cluster.
+// multiples counts real servers for a variant of the configuration (see budget). In a variant, one
+// stand-in node takes the place of all nodes of a cluster, so each server on this node represents
+// several real servers.
 type multiples struct {
 	upstreams []edge.Upstream        // each Upstream is on the stand-in node of its cluster
 	nodes     map[netip.Addr]int     // the number of usable nodes of a cluster, by the address of its stand-in node

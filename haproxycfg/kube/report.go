@@ -124,8 +124,8 @@ type ServiceReport struct {
 	WeightPercent int `json:"weight"`
 	// Nodes are the names of the nodes in the service's subset, sorted.
 	Nodes []string `json:"nodes"`
-	// NodeWeights are the weights of these nodes, in the same order. Empty means that all nodes have
-	// the same weight; see nodeselect.Node.
+	// NodeWeights are the weights of the nodes in Nodes, in the order of Nodes. Empty means that
+	// all nodes have the same weight; see nodeselect.Node.
 	NodeWeights []int `json:"nodeWeights,omitempty"`
 }
 

@@ -28,9 +28,10 @@ type DNSEndpointOptions struct {
 	// characters, without spaces, double quotes and backslashes. If SetIdentifier is empty, the
 	// records are not weighted, and Weight must be 0.
 	SetIdentifier string
-	// Weight is the share of the answers that contain the records of this edge, from 0 to
-	// MaxDNSWeight, relative to the weights of the other edges. 0 means no answers. If the weights of
-	// all edges are 0, Route 53 uses all edges alike.
+	// Weight is the weight of this edge, from 0 to MaxDNSWeight. Route 53 divides its answers
+	// between the edges in proportion to their weights: with the weights 1 and 3, a quarter of the
+	// answers contain the records of the first edge. 0 means that no answer contains the records of
+	// this edge. But if the weights of all edges are 0, Route 53 uses all edges alike.
 	Weight int
 }
 

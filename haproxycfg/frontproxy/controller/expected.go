@@ -69,10 +69,10 @@ func (e *Expected) Next() (next time.Time) {
 	return next
 }
 
-// expectedIn returns the expected number of pods for a front proxy of a zone. An empty zone means
-// that all pods are local. If the other zones have lost pods too, expectedIn reduces the number in
-// the same proportion, because the other zones then have no room for more requests. So after a
-// scale-down of all zones, no request leaves its zone.
+// expectedIn returns the expected number of local pods for a front proxy of a zone. "" as the zone
+// means that the pods of all zones are local. If a part of the expected pods of the other zones is
+// not in service, the other zones have no room for more requests, so expectedIn reduces the result
+// by the same part. For example, after a scale-down of all zones, no request leaves its zone.
 func expectedIn(zones map[string]ZoneStatus, zone string) int {
 	own, otherExpected, otherInService := 0, 0, 0
 	for name, z := range zones {

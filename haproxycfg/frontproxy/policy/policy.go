@@ -136,8 +136,8 @@ func (d *decoder) faultf(line int, field, format string, args ...any) {
 	d.faults = append(d.faults, &Error{d.file, line, field, fmt.Sprintf(format, args...)})
 }
 
-// field describes one field of a mapping in the policy file. read parses the value n of the field.
-// It returns "" if the value is correct, and otherwise the reason why it is not.
+// field describes one field of a mapping in the policy file. The function read parses n, the value
+// of the field. Its result reason is "" if the value is correct, and otherwise says what is wrong.
 type field struct {
 	name   string
 	read   func(n *yaml.Node) (reason string)
