@@ -57,8 +57,8 @@ func (g *group) uniform() bool { return g.bands == nil }
 // faster.
 //
 // To sort only few candidates, best chooses a limit and uses only the nodes whose score is at most
-// this limit. On average, slightly more than k nodes are below the limit. If fewer than k nodes are
-// below the limit, best starts again with a higher limit.
+// this limit. On average, slightly more than k nodes have such a score. If fewer than k nodes have
+// one, best starts again with a higher limit.
 func (g *group) best(buf []uint64, key uint64, k int) []uint64 {
 	if k == 0 {
 		return nil
