@@ -9,9 +9,10 @@ import (
 )
 
 // Pattern is a regular expression that finds a path segment "." or "..". HAProxy and package regexp
-// can use it. They must ignore case. The dots and slashes may be percent-encoded up to four times.
-// Servers disagree about what a dot is and what ends a segment. So the expression also covers these
-// forms, which only some servers accept:
+// can use it. Case must not matter, so use it with "-i" in HAProxy and with "(?i)" in package
+// regexp. The dots and slashes may be percent-encoded up to four times. Servers disagree about what
+// a dot is and what ends a segment. So the expression also covers these forms, which only some
+// servers accept:
 //   - "\" (Windows),
 //   - ";" and parameters (servlets),
 //   - "?", "#" and NUL, which end a path for a server that decodes first,

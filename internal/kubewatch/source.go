@@ -87,7 +87,9 @@ func (s Source[T]) run(ctx context.Context, sink Sink[T], report func(error), si
 	reflector.RunWithContext(ctx)
 }
 
-// After a failure, Run waits before it tries again: 200 ms at first, later up to 5 s, with jitter.
+// After a failure, Run waits before it tries again: backoffFirst at first, then twice as long after
+// each further failure, up to backoffLongest. Jitter makes each pause up to a quarter longer, so
+// the longest pause is 5 s.
 const (
 	backoffFirst   = 200 * time.Millisecond
 	backoffLongest = 4 * time.Second

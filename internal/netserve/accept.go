@@ -74,9 +74,10 @@ type Loop struct {
 	// one connection with the Spare. Unless MakeRoom returns true, the Loop closes this connection
 	// and calls Shed. It does not pause.
 	Shed func()
-	// MakeRoom, if not nil, is called for a connection that the Loop has accepted with the Spare. If
-	// MakeRoom has closed another connection in its place, MakeRoom returns true, and Run calls
-	// handle.
+	// MakeRoom, if not nil, is called with a connection that the Loop has accepted with the Spare.
+	// MakeRoom may close another connection, so that the process can serve the accepted one. If it
+	// has closed one, it returns true, and Run calls handle with the accepted connection. If it
+	// returns false, Run calls Shed and closes the accepted connection.
 	MakeRoom func(net.Conn) bool
 }
 

@@ -64,8 +64,8 @@ func writeChart(file string, runs []result) error {
 	return os.WriteFile(file, b.Bytes(), 0o644)
 }
 
-// panel draws the load of each pod over time, as one line for each pod. load returns the loads of
-// all pods at one point in time. Lines of pods that started earlier are darker.
+// panel draws one line for each pod: the load of the pod over time. For one point in time, the
+// function load returns the loads of all pods. Lines of pods that started earlier are darker.
 func panel(run result, load func(point) []float64) (*plot.Plot, error) {
 	p := plot.New()
 	p.Add(plotter.NewGrid())

@@ -78,8 +78,10 @@ func (l *Loop) Release() {
 	l.held, l.nextHeld = nil, 0
 }
 
-// Pings makes round trips over the connections of Open, one connection after another, until the
-// duration d has passed. It keeps atOnce round trips in progress. It returns the time of each.
+// Pings makes round trips over the connections that Open has opened, and returns the time of each
+// round trip. It keeps atOnce round trips in progress, or fewer if fewer connections are open. When
+// a round trip ends, Pings begins another one on the connection that is next in turn. After the
+// duration d, Pings begins no round trip any more, and waits for the end of those in progress.
 func (l *Loop) Pings(ctx context.Context, atOnce int, d time.Duration) ([]time.Duration, error) {
 	end := time.Now().Add(d)
 	times := make([]time.Duration, 0, 1<<16)
