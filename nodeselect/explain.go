@@ -22,11 +22,12 @@ const (
 	// Either the Verdict of the node is Avoid, and there are fewer Eligible nodes than the subset
 	// has places (Choices.Places); or its Verdict is Excluded, and there is no better node.
 	Fallback Why = "fallback"
-	// Leaving means that Select would not choose the node any more. The subset is older than the
-	// objects, for example because a limit has refused the change.
+	// Leaving means that the node is in the subset that is in use, but Select would not choose the
+	// node any more. The subset in use is older than the objects, for example because a limit has
+	// refused the change to a newer subset.
 	Leaving Why = "leaving"
-	// Gone means that the cluster has no such Node object any more. The subset is older than the
-	// objects.
+	// Gone means that the node is in the subset that is in use, but the cluster has no such Node
+	// object any more. The subset in use is older than the objects.
 	Gone Why = "gone"
 )
 

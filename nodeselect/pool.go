@@ -318,10 +318,10 @@ func (c *candidate) judge(predicates []Predicate, now time.Time) bool {
 	return true
 }
 
-// comparePreference orders nodes with the same identity. Only the first of them can get traffic. It
-// prefers the better verdict, then the newer node, then the first by name. The newer node is the
-// right one in this case: a machine is removed, another machine gets its address, and the node
-// object of the removed machine still exists for a while.
+// comparePreference orders nodes with the same identity. Only the first of these nodes can get
+// traffic. A node with a better verdict comes first. Of nodes with equal verdicts, the newer node
+// comes first: if a machine is removed and another machine gets its address, the node object of the
+// removed machine still exists for a while. Of equally new nodes, the first by name comes first.
 func comparePreference(a, b *candidate) int {
 	return cmp.Or(
 		cmp.Compare(a.verdict, b.verdict),

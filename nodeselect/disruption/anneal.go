@@ -47,9 +47,10 @@ func (w *search) anneal(steps int) {
 // waves in trials with 300 and 1,000 nodes and limits of 1, 2 and 4.
 const hot = 1000
 
-// displaced finds room for the node n in the wave. For each limit of n that the wave has used up,
-// it chooses at random one node of the wave that counts for this limit and must leave. It appends
-// these nodes to out. If more than two nodes had to leave, displaced returns false.
+// displaced appends to out the nodes that must leave the wave before the node n can enter it. For
+// each limit of n that the wave has used up, one node of the wave that counts for this limit must
+// leave. If no such node is in out yet, displaced chooses one at random. If more than two nodes
+// would have to leave, displaced returns false.
 func (w *search) displaced(n int32, random *rand.Rand, out []int32) ([]int32, bool) {
 	for _, l := range w.limitsOf.of(n) {
 		if w.spare[l] > 0 {

@@ -179,8 +179,8 @@ func (w *search) free(n int32) bool {
 	return true
 }
 
-// choose adds node n to the wave if chose is true, and removes n from the wave otherwise. It
-// updates the numbers of nodes that the limits of n still allow.
+// choose adds the node n to the wave if the argument chose is true, and removes n from the wave
+// otherwise. For each limit of n, choose updates in w.spare how many further nodes may go.
 func (w *search) choose(n int32, chose bool) {
 	d := int32(1)
 	if chose {

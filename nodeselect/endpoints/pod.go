@@ -46,9 +46,9 @@ const (
 	terminating
 )
 
-// rank returns a number that is greater for a condition in which a pod can better serve requests.
-// Ready pods have the greatest ranks. Pods that serve while they terminate follow, as in
-// kube-proxy.
+// rank returns a number for a condition: the better a pod in this condition can serve requests, the
+// greater is the number. As in kube-proxy, ready pods come first, and pods that still serve while
+// they terminate come next.
 func (c condition) rank() int {
 	rank := 0
 	for _, better := range []bool{c&ready != 0, c&serving != 0, c&terminating == 0} {

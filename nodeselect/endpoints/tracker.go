@@ -244,8 +244,10 @@ func (t *Tracker) remove(key, namespace, name string) {
 	}
 }
 
-// settle removes the known endpoints from the missing endpoints of the service. An endpoint is
-// known if an EndpointSlice of the API server contains it again.
+// The Tracker calls settle when it learns what has become of endpoints that a doubtful list lacked:
+// an EndpointSlice contains them again, or their EndpointSlice has been deleted. The argument known
+// contains these endpoints. settle removes them from the missing endpoints of the service, and from
+// svc.kept.
 func (t *Tracker) settle(key string, svc *Service, known []endpoint) {
 	d := t.doubts[key]
 	if d == nil {

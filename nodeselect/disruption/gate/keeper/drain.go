@@ -95,8 +95,9 @@ func WaitDrained(ctx context.Context, addrs []netip.Addr, sources []TrafficSourc
 	}
 }
 
-// look asks each source once, and returns the Traffic of all sources. The error is nil only if the
-// node is drained; see WaitDrained.
+// look reads the Traffic of the node with these addresses once from each source. The error is nil
+// only if all sources have answered and the node is drained: no HAProxy sends new requests to the
+// node, and the number of requests and tunnels to the node is not larger than the argument most.
 func look(ctx context.Context, addrs []netip.Addr, sources []TrafficSource, most int) ([]Traffic, error) {
 	var all []Traffic
 	var errs []error

@@ -144,8 +144,9 @@ func Next(subjects []Subject, h Held, s Settings, now time.Time) Plan {
 			p.Release = append(p.Release, x.Node)
 		}
 	}
-	// These are grants for nodes whose object no longer exists. If the node has gone too, its grant
-	// continues while a configuration contains the node.
+	// End grants for nodes that have no object in subjects any more. Such a grant ends when no
+	// applied configuration contains the node, or when the node has been back for the hold-down.
+	// Until then it continues, even if the node has gone too.
 	unused := set(h.Unused)
 	for _, g := range h.Grants {
 		back := !g.Back.IsZero() && !now.Before(g.Back.Add(cmp.Or(s.HoldDown, gate.DefaultHoldDown)))
