@@ -36,10 +36,11 @@ type Cache struct {
 	// 100,000. When the cache has this many, it removes the least recently used host for each new
 	// one. A known host needs about 300 bytes of memory plus its strings.
 	//
-	// An alias is a host whose endpoint has another name in the field Host, such as a wildcard.
-	// Aliases do not count as known hosts. MaxHosts is also the limit of the number of aliases. So
-	// a flood of invented names below a wildcard evicts only aliases. The wildcard itself is one
-	// known host.
+	// An alias is a host whose endpoint has another name in the field Host. For example, the source
+	// answers a lookup of "a.example.com" with an endpoint whose Host is "*.example.com". Then
+	// "a.example.com" is an alias, and "*.example.com" is a known host. Aliases do not count as
+	// known hosts: the cache stores up to MaxHosts known hosts, and also up to MaxHosts aliases. So
+	// a flood of invented names below a wildcard evicts only aliases.
 	MaxHosts int
 
 	// MaxNegative limits the number of stored hosts without an endpoint. For each of them, the

@@ -280,7 +280,9 @@ func (k *core) evicted(e *item, _ struct{}) {
 	e.Value.state.Store(0) // so that a lookup that has found e already does not use it
 }
 
-// add inserts an entry into its LRU and the table. The host must not have an entry yet.
+// add inserts the entry e into the table, and into the LRU that k.order returns for e: the LRU of
+// known hosts, of aliases, or of hosts without an endpoint. The host of e must not have an entry
+// yet.
 func (k *core) add(e *item, now int64) {
 	e.Value.touched.Store(touchTick(now))
 	l := k.order(e)

@@ -22,13 +22,14 @@ const (
 	defaultPipes        = 64
 )
 
-// lingerTimeout is how long the Engine waits for the FIN of a client after the Engine has sent FIN
-// to it. The Engine sends FIN first after an Answer, and after a backend has failed. The time
-// begins when the client has acknowledged the last byte.
+// lingerTimeout is how long the Engine waits for the FIN of a client if the Engine has sent its own
+// FIN before. There are two such cases: the Engine has sent an Answer, or the backend has failed.
+// The time begins when the client has acknowledged the last byte.
 const lingerTimeout = 2 * time.Second
 
-// settleInterval is the pause between two checks after one side has failed: the Engine checks
-// whether the other side has acknowledged all bytes, so that the connection can end.
+// settleInterval is the pause between two checks of the Engine after one side has failed. Each
+// check finds out whether the other side has acknowledged all bytes. If it has, the connection can
+// end.
 const settleInterval = 250 * time.Millisecond
 
 // maxUnread is a number of bytes. Before the Engine closes a socket whose peer has not ended its

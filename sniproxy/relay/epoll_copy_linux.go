@@ -136,9 +136,10 @@ func (ec *epollConn) copyFrom(i int) (more bool) {
 	return !to.failed
 }
 
-// copyOnce reads once into the buffer of the loop, and writes these bytes to the other side. If the
-// other side does not accept all of them, copyOnce stores the rest in from.held. The result n is
-// the number of bytes written. The result ok is false if the read or the write has failed.
+// copyOnce reads once from the side "from" into the buffer of the loop, and writes the bytes to the
+// side "to". If "to" does not accept all bytes, copyOnce stores the rest in from.held. The result n
+// is the number of bytes written. The result ok is false if the write has failed, or if a failed
+// read has ended the connection. After another failed read, ok is true, and from.eof is set.
 func (ec *epollConn) copyOnce(from, to *side, src Party) (n int, ok bool) {
 	l := ec.loop
 	n, e := sysRead(from.fd, l.scratch)

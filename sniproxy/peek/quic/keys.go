@@ -93,7 +93,8 @@ func (k *keys) nonce(number int64) [12]byte {
 }
 
 // mask returns the bytes with which header protection changes the first byte and the packet number
-// (RFC 9001 section 5.4). packet is a whole packet.
+// (RFC 9001 section 5.4). packet is a whole packet, and numberAt is the offset of the packet number
+// in it.
 func (k *keys) mask(packet []byte, numberAt int) [sampleLen]byte {
 	var mask [sampleLen]byte
 	k.hp.Encrypt(mask[:], packet[numberAt+maxNumber:][:sampleLen])

@@ -49,9 +49,9 @@ func (i *Item[V]) Name() string {
 	return unsafe.String(&i.name[0], int(i.nameLen)) // the name never changes
 }
 
-// hasName reports whether the item has this name. It compares the lengths first, because to read a
-// long name the processor must access other memory than the item. So hasName rarely reads a long
-// name that differs.
+// hasName reports whether the item has this name. A long name lies outside the item, so to compare
+// it costs one more access to memory. hasName compares the lengths first, and so avoids most of
+// these accesses.
 func (i *Item[V]) hasName(name string) bool {
 	switch {
 	case len(name) != int(i.nameLen):
