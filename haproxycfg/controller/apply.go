@@ -61,6 +61,7 @@ type applier struct {
 	logged      map[kube.Problem]bool // problems of the last attempt
 	lastErr     string                // the error of the last attempt, so that a repeated error is logged once
 	lastSaveErr string                // the error of the last recordRefusal, so that a repeated error is logged once
+	recorder    recorder              // what record remembers between two attempts
 }
 
 func newApplier(c *Controller, log *slog.Logger) *applier {
@@ -77,6 +78,7 @@ func newApplier(c *Controller, log *slog.Logger) *applier {
 func (a *applier) reset() {
 	a.firstCause, a.known, a.report, a.input, a.lastErr = "took the lead", false, kube.Report{}, nil, ""
 	a.redirected, a.moved = "", false
+	a.recorder = recorder{} // another leader may have written to the journal
 	a.c.status.setRefused(nil)
 	a.c.explained.Store(nil)
 }

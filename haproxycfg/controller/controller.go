@@ -13,6 +13,7 @@ import (
 
 	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/certfiles"
+	"github.com/headgate/headgate/haproxycfg/controller/journal"
 	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
@@ -65,6 +66,13 @@ type Controller struct {
 	// example because it has to wait, and ignores both in each of them. For all later changes, both
 	// apply.
 	ForceFirst bool
+
+	// Journal, if not nil, gets an entry for each change that Run applies, and for each change that
+	// Limit or HAProxy rejects. Run appends the entry after the attempt, during the pause of
+	// MinInterval. If Run cannot append an entry, it logs the error and counts it in
+	// Status.JournalErrors, and the change stays in force. Only one process may append to a journal
+	// at a time. Apply appends nothing.
+	Journal *journal.Dir
 
 	// Elector decides whether this process may write. nil means that it always may.
 	Elector Elector
@@ -272,7 +280,8 @@ func (c *Controller) newLoop(in *inbox, clock func() time.Time) *loop {
 	a.clock = clock
 	connectivity := connectivityLog{}
 	l := &loop{
-		inbox: in, apply: a.apply, applied: c.status.applied, clock: clock,
+		inbox: in, apply: a.apply, clock: clock,
+		applied: func(t Attempt) { c.status.applied(t); a.record(t) },
 		leads: func(now bool) {
 			a.reset()
 			if !now {

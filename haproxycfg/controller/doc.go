@@ -108,6 +108,12 @@
 // not. ExplainHandler serves the answer over HTTP. ExplainChange explains a Change that Plan has
 // returned, without Run. Package explain describes the answer.
 //
+// # The journal
+//
+// If Journal is not nil, Run appends an entry for each change that it applies, and for each change
+// that Limit or HAProxy rejects. ExplainAt explains what was in force at an earlier time, and
+// JournalHandler lists the entries. An error of the journal has no effect on changes.
+//
 // # Several processes
 //
 // Several Controllers may share a directory if an Elector decides which of them writes. Package

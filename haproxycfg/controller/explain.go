@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg/controller/explain"
+	"github.com/headgate/headgate/haproxycfg/controller/journal"
 	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
@@ -138,8 +139,9 @@ func askServers(ctx context.Context, e *explain.Explanation, worker func(context
 
 // ExplainHandler returns a handler of GET /explain?host=HOST&path=PATH. It calls Explain with
 // worker, and answers with the Explanation: as text, or as JSON if the query contains format=json.
-// A missing path means "/". The status is 400 if host or path are wrong, and 503 if there is no
-// Explanation.
+// A missing path means "/". If the query contains at=TIME, the handler calls ExplainAt instead;
+// journal.ParseTime describes TIME. The status is 400 if host, path or TIME are wrong, 404 if the
+// journal does not reach back to TIME, and 503 if there is no other Explanation.
 func (c *Controller) ExplainHandler(worker func(context.Context) (runtimeapi.Socket, error)) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /explain", func(w http.ResponseWriter, r *http.Request) {
@@ -154,7 +156,21 @@ func (c *Controller) ExplainHandler(worker func(context.Context) (runtimeapi.Soc
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		e, err := c.Explain(r.Context(), target, worker)
+		var e explain.Explanation
+		if text := query.Get("at"); text != "" {
+			at, parseErr := journal.ParseTime(text, time.Now())
+			if parseErr != nil {
+				http.Error(w, "at: "+parseErr.Error(), http.StatusBadRequest)
+				return
+			}
+			e, err = c.ExplainAt(at, target)
+		} else {
+			e, err = c.Explain(r.Context(), target, worker)
+		}
+		if errors.Is(err, journal.ErrUnknown) {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
 		if err != nil {
 			w.Header().Set("Retry-After", "2")
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)

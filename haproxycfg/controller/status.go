@@ -38,6 +38,9 @@ type Status struct {
 	Waiting *Waiting
 	// Reloads describes the reloads of HAProxy.
 	Reloads ReloadCounts
+	// JournalErrors counts the attempts after which Run could not read Controller.Journal or append
+	// an entry to it.
+	JournalErrors int
 	// Outcome and Err are the result of the last attempt to apply a configuration. Before the first
 	// attempt, Outcome is "".
 	Outcome Outcome

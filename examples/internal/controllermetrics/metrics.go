@@ -68,6 +68,7 @@ func New(program string, status func() controller.Status) *Metrics {
 		cli.Define("old_workers", "Replaced HAProxy processes that still have connections, at the last attempt."),
 		cli.Define("old_workers_ended_total", "Replaced HAProxy processes that the terminator has ended, because a reload had waited for -max-reload-wait."),
 		cli.Define("streams_cut_total", "Requests and tunnels that were cut when the terminator ended a replaced HAProxy process."),
+		cli.Define("journal_errors_total", "Attempts after which the terminator could not write to the journal."),
 		cli.Define("leader", "1 while this terminator may write."),
 		cli.Define("cluster_up", "1 while the cluster answers.", "cluster"),
 		cli.Define("cluster_last_contact_timestamp_seconds", "When the cluster last answered; 0 if it never did.", "cluster"),
@@ -179,6 +180,7 @@ func sendStatus(s controller.Status, send cli.Send) {
 	send("servers", float64(s.Servers))
 	send("refused", cli.OneIf(s.Refused != nil))
 	send("refused_share", share)
+	send("journal_errors_total", float64(s.JournalErrors))
 	send("leader", cli.OneIf(s.Leading))
 	send("reload_waiting", cli.OneIf(s.Waiting != nil))
 	send("old_workers", float64(s.Reloads.OldWorkers))

@@ -1,0 +1,201 @@
+package controller
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/headgate/headgate/haproxycfg/controller/explain"
+	"github.com/headgate/headgate/haproxycfg/controller/journal"
+	"github.com/headgate/headgate/haproxycfg/kube"
+	"github.com/headgate/headgate/haproxycfg/routes"
+)
+
+// recorder is what record remembers between two attempts.
+type recorder struct {
+	known   bool   // whether the journal has been read
+	applied string // ID of the newest entry of an applied change
+	refused string // refusalKey of the newest entry, if its change was not applied
+	lastErr string // the last error, so that a repeated error is logged once
+}
+
+// refusalKey is the same for all attempts to apply one change that end in the same way. The reason
+// is not part of it: the text of an error may differ in each attempt, and would fill the journal.
+func refusalKey(e journal.Entry) string { return string(e.Result) + " " + e.ID }
+
+// record appends an entry to the journal if the attempt has applied a change, or if the attempt is
+// the first one that has failed to apply a change. It also records the configuration in force if the
+// journal does not contain it. An error has no effect on the change.
+func (a *applier) record(t Attempt) {
+	if a.c.Journal == nil || t.Change == nil || t.Change.plan == nil || a.guard() != nil {
+		return
+	}
+	err := a.recordAttempt(t)
+	if err != nil && a.guard() != nil {
+		return // the next leader writes to the journal
+	}
+	last := a.recorder.lastErr
+	if a.recorder.lastErr = ""; err != nil {
+		a.c.status.change(func(now *Status) { now.JournalErrors++ })
+		if a.recorder.lastErr = err.Error(); a.recorder.lastErr != last {
+			a.log.Error("the change is not in the journal", "err", err)
+		}
+	}
+}
+
+func (a *applier) recordAttempt(t Attempt) error {
+	r := &a.recorder
+	if !r.known {
+		latest, err := a.c.Journal.Latest()
+		if err != nil {
+			return err
+		}
+		for _, p := range latest.Problems {
+			a.log.Warn("an entry of the journal cannot be read", "err", p)
+		}
+		r.known, r.applied = true, latest.Applied.ID
+		if latest.Entry.Result != journal.Applied {
+			r.refused = refusalKey(latest.Entry)
+		}
+	}
+	e, state := a.journalEntry(t)
+	if e.Result != journal.Applied && r.refused == refusalKey(e) {
+		return nil
+	}
+	if e.Result != "" {
+		if err := a.c.Journal.Append(e, state, a.guard); err != nil {
+			return err
+		}
+	}
+	switch e.Result {
+	case journal.Applied:
+		r.applied, r.refused = e.ID, ""
+	case journal.Refused, journal.Failed:
+		r.refused = refusalKey(e)
+	default:
+		if t.Outcome == Unchanged {
+			r.refused = "" // the change has disappeared, and would be a new one
+		}
+	}
+	return nil
+}
+
+// journalEntry returns the entry for an attempt, and the state for an entry of an applied change. The
+// Result is "" if the attempt needs no entry.
+func (a *applier) journalEntry(t Attempt) (journal.Entry, *journal.State) {
+	ch := t.Change
+	e := journal.Entry{Time: t.Begin.Add(t.Duration), ID: ch.ID(), Took: t.Duration.Milliseconds()}
+	switch refused := a.report.Refused; {
+	case t.Outcome == Written || t.Outcome == Unchanged && a.recorder.applied != e.ID:
+		e.Result, e.Changes = journal.Applied, kube.Changes{Time: e.Time, Services: []kube.ServiceChange{}, Causes: []kube.Cause{{What: "found in force"}}}
+		if t.Outcome == Written && ch.Report.Changes != nil {
+			e.Changes, e.Diff = *ch.Report.Changes, ch.Diff.String()
+		}
+		return e, &journal.State{Routes: ch.input.Table.Routes(), Report: ch.Report}
+	case refused == nil || refused.ID != e.ID:
+	case t.Outcome == Refused:
+		e.Result, e.Changes, e.Diff = journal.Refused, *refused, ch.Diff.String()
+		if a.c.ForceHint != nil {
+			e.Allow = a.c.ForceHint(e.ID)
+		}
+	case t.Outcome == Failed:
+		e.Result, e.Changes, e.Diff = journal.Failed, *refused, ch.Diff.String()
+	}
+	return e, nil
+}
+
+// ExplainAt says where the requests for a target went at the time at, from the entries of Journal.
+// It names backends and servers as Builder does now, even if Builder was different at that time. It
+// does not ask HAProxy, and the journal does not contain the shifts of routes. ExplainAt returns an
+// error that wraps journal.ErrUnknown if the journal does not reach back so far.
+func (c *Controller) ExplainAt(at time.Time, target explain.Target) (explain.Explanation, error) {
+	if c.Journal == nil {
+		return explain.Explanation{}, fmt.Errorf("%w: there is no journal", journal.ErrUnknown)
+	}
+	past, err := c.Journal.At(at)
+	if err != nil {
+		return explain.Explanation{}, err
+	}
+	table, problems := routes.New(past.State.Routes...)
+	report := past.State.Report
+	report.Applied, report.Changes = &kube.Applied{ID: past.Entry.ID, Time: past.Entry.Time}, &past.Entry.Changes
+	if past.Refused != nil {
+		report.Refused = &past.Refused.Changes
+	}
+	e := explain.Explain(explain.Input{Builder: c.Builder, Table: table, Report: report}, target)
+	e.Time = at
+	note := fmt.Sprintf("this was in force at %s, after the change of %s", journal.FormatTime(at), journal.FormatTime(past.Entry.Time))
+	if past.Next != nil {
+		note += ", until the change of " + journal.FormatTime(past.Next.Time)
+	}
+	e.Notes = append(e.Notes, note)
+	for _, p := range past.Problems {
+		e.Notes = append(e.Notes, "an entry of the journal cannot be read, and may have changed this: "+p.Error())
+	}
+	for _, p := range problems {
+		e.Notes = append(e.Notes, "a route of the journal cannot be read: "+p.Error())
+	}
+	e.AddError("the journal does not contain them")
+	return e, nil
+}
+
+// JournalHandler returns a handler of GET /journal. It answers with one line for each entry of
+// Journal, the newest entry first, or with JSON if the parameter format is json. The status is 503
+// if the directory cannot be read.
+func (c *Controller) JournalHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /journal", func(w http.ResponseWriter, r *http.Request) {
+		format := r.URL.Query().Get("format")
+		if format != "" && format != "text" && format != "json" {
+			http.Error(w, "format: want text or json", http.StatusBadRequest)
+			return
+		}
+		data, err := AppendJournal(nil, c.Journal, format == "json")
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		if format == "json" {
+			w.Header().Set("Content-Type", "application/json")
+		}
+		w.Write(data)
+	})
+	return mux
+}
+
+// AppendJournal appends all entries of a journal to dst, the newest entry first: one line for each
+// entry and for each entry that cannot be read, or a JSON object with the lists "entries" and
+// "problems". A nil journal has no entries.
+func AppendJournal(dst []byte, j *journal.Dir, asJSON bool) ([]byte, error) {
+	list := struct {
+		Entries  []journal.Entry `json:"entries"`
+		Problems []string        `json:"problems"`
+	}{[]journal.Entry{}, []string{}}
+	if j != nil {
+		entries, problems, err := j.List()
+		if err != nil {
+			return dst, err
+		}
+		slices.Reverse(entries)
+		list.Entries = append(list.Entries, entries...)
+		for _, p := range problems {
+			list.Problems = append(list.Problems, p.Error())
+		}
+	}
+	if asJSON {
+		data, err := json.MarshalIndent(list, "", "  ")
+		return append(append(dst, data...), '\n'), err
+	}
+	for _, e := range list.Entries {
+		dst = append(append(dst, e.String()...), '\n')
+	}
+	for _, p := range list.Problems {
+		dst = fmt.Appendf(dst, "an entry cannot be read: %s\n", p)
+	}
+	return dst, nil
+}

@@ -1,0 +1,265 @@
+package journal
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/headgate/headgate/internal/atomicfile"
+	"github.com/headgate/headgate/internal/inputfile"
+)
+
+// Dir is a directory of entries. Set the fields before the first call of a method.
+type Dir struct {
+	// Path is the directory. Append creates it. The directory must contain no other files.
+	Path string
+	// MaxEntries is the largest number of entries; 0 means 100.
+	MaxEntries int
+	// MaxBytes is the largest size of all entries together in bytes; 0 means 64 MiB. The newest
+	// entry always stays.
+	MaxBytes int64
+
+	mu    sync.Mutex
+	clean bool // Append has removed the temporary files of killed processes
+}
+
+// layout is the time in the name of a file. All names have the same length, so their order is the
+// order of the times.
+const (
+	layout = "20060102T150405.000"
+	suffix = "Z.entry"
+)
+
+func fileName(t time.Time) string { return t.UTC().Format(layout) + suffix }
+
+// timeOf returns the time in the name of an entry. It returns false for the name of another file.
+func timeOf(name string) (time.Time, bool) {
+	text, ok := strings.CutSuffix(name, suffix)
+	if !ok {
+		return time.Time{}, false
+	}
+	t, err := time.Parse(layout, text)
+	return t, err == nil && fileName(t) == name
+}
+
+// Append writes an entry. state is what is in force after the change; nil means that nothing has
+// changed. If Append already has an entry of the same or of a later time, the new entry gets the
+// next millisecond. Append calls guard just before the entry becomes visible. If guard returns an
+// error, Append returns it and writes nothing. A nil guard always permits.
+func (d *Dir) Append(e Entry, state *State, guard func() error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := os.MkdirAll(d.Path, 0o755); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	if !d.clean {
+		atomicfile.RemoveLeftovers(d.Path, func(name string) bool { _, ok := timeOf(name); return ok })
+		d.clean = true
+	}
+	files, err := d.files()
+	if err != nil {
+		return err
+	}
+	e.Time = e.Time.UTC().Truncate(time.Millisecond)
+	if n := len(files); n > 0 && !files[n-1].time.Before(e.Time) {
+		e.Time = files[n-1].time.Add(time.Millisecond)
+	}
+	data, err := encode(e, state)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	if len(data) > maxEntryBytes {
+		return fmt.Errorf("journal: the entry has %d bytes, and at most %d are allowed", len(data), maxEntryBytes)
+	}
+	name := fileName(e.Time)
+	if err := atomicfile.WriteKeepingLeftovers(filepath.Join(d.Path, name), data, 0o600, guard); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	return d.prune(append(files, file{name, e.Time, int64(len(data))}))
+}
+
+// prune removes the oldest entries.
+func (d *Dir) prune(files []file) error {
+	total := int64(0)
+	for _, f := range files {
+		total += f.size
+	}
+	var failed error
+	for len(files) > 1 && (len(files) > cmp.Or(d.MaxEntries, 100) || total > cmp.Or(d.MaxBytes, 64<<20)) {
+		if err := os.Remove(filepath.Join(d.Path, files[0].name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			failed = fmt.Errorf("journal: %w", err)
+		}
+		total -= files[0].size
+		files = files[1:]
+	}
+	return failed
+}
+
+// file is the file of an entry.
+type file struct {
+	name string
+	time time.Time
+	size int64
+}
+
+// files returns the files of all entries, the oldest first.
+func (d *Dir) files() ([]file, error) {
+	list, err := inputfile.ReadDir(d.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	var files []file
+	for _, entry := range list {
+		t, ok := timeOf(entry.Name())
+		if !ok {
+			continue
+		}
+		size := int64(0)
+		if info, err := entry.Info(); err == nil {
+			size = info.Size()
+		}
+		files = append(files, file{entry.Name(), t, size})
+	}
+	slices.SortFunc(files, func(a, b file) int { return strings.Compare(a.name, b.name) })
+	return files, nil
+}
+
+// read reads the file of an entry.
+func (d *Dir) read(f file) (e Entry, rest []byte, err error) {
+	data, err := inputfile.Read(filepath.Join(d.Path, f.name), maxEntryBytes)
+	if err != nil {
+		return Entry{}, nil, err
+	}
+	if e, rest, err = ReadEntry(data); err != nil {
+		return Entry{}, nil, fmt.Errorf("%s: %w", filepath.Join(d.Path, f.name), err)
+	}
+	return e, rest, nil
+}
+
+// List returns all entries, the oldest first, and an error for each entry that cannot be read. If
+// the directory does not exist, there are no entries. err is not nil if the directory cannot be
+// read.
+func (d *Dir) List() (entries []Entry, problems []error, err error) {
+	files, err := d.files()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, f := range files {
+		e, _, err := d.read(f)
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // Append has removed it in the meantime
+		case err != nil:
+			problems = append(problems, err)
+		default:
+			entries = append(entries, e)
+		}
+	}
+	return entries, problems, nil
+}
+
+// Latest are the newest entries of a Dir. An entry is the zero Entry if there is none.
+type Latest struct {
+	Entry   Entry // the newest entry
+	Applied Entry // the newest entry of an applied change
+	// Problems name entries after Applied that cannot be read.
+	Problems []error
+}
+
+// Latest returns the newest entries. It reads no entry that is older than Latest.Applied.
+func (d *Dir) Latest() (l Latest, err error) {
+	files, err := d.files()
+	if err != nil {
+		return l, err
+	}
+	for _, f := range slices.Backward(files) {
+		e, _, err := d.read(f)
+		if err != nil {
+			l.Problems = append(l.Problems, err)
+			continue
+		}
+		if l.Entry.Time.IsZero() {
+			l.Entry = e
+		}
+		if e.Result == Applied {
+			l.Applied = e
+			return l, nil
+		}
+	}
+	return l, nil
+}
+
+// Past is what was in force at a time.
+type Past struct {
+	// Entry is the change that brought the State.
+	Entry Entry
+	State State
+	// Next is the first change after that time which was applied. It is nil if State is still in
+	// force, as far as the journal knows.
+	Next *Entry
+	// Refused is the last change before that time and after Entry which was not applied.
+	Refused *Entry
+	// Problems name entries between Entry and Next that cannot be read. One of them may have changed
+	// what was in force.
+	Problems []error
+}
+
+// ErrUnknown means that the journal does not reach back to a time.
+var ErrUnknown = errors.New("journal: what was in force then is unknown")
+
+// At returns what was in force at the time t. It returns ErrUnknown if no entry with a State that can
+// be read is as old as t.
+func (d *Dir) At(t time.Time) (Past, error) {
+	files, err := d.files()
+	if err != nil {
+		return Past{}, err
+	}
+	after, _ := slices.BinarySearchFunc(files, t, func(f file, t time.Time) int {
+		if f.time.After(t) {
+			return 1
+		}
+		return -1
+	})
+	var p Past
+	for i := after - 1; i >= 0; i-- {
+		e, rest, err := d.read(files[i])
+		if err == nil && e.Result == Applied {
+			p.State, err = ReadState(rest)
+		}
+		switch {
+		case err != nil:
+			p.Problems = append(p.Problems, fmt.Errorf("%s: %w", files[i].name, err))
+		case e.Result == Applied:
+			p.Entry = e
+			p.Next = d.nextApplied(files[after:], &p.Problems)
+			return p, nil
+		case p.Refused == nil:
+			p.Refused = &e
+		}
+	}
+	if len(files) == 0 {
+		return Past{}, fmt.Errorf("%w: there are no entries", ErrUnknown)
+	}
+	return Past{}, errors.Join(append([]error{fmt.Errorf("%w: the oldest entry is of %s", ErrUnknown, FormatTime(files[0].time))}, p.Problems...)...)
+}
+
+func (d *Dir) nextApplied(files []file, problems *[]error) *Entry {
+	for _, f := range files {
+		e, _, err := d.read(f)
+		if err != nil {
+			*problems = append(*problems, fmt.Errorf("%s: %w", f.name, err))
+		} else if e.Result == Applied {
+			return &e
+		}
+	}
+	return nil
+}
