@@ -8,24 +8,30 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/examples/internal/kubeconn"
 	"github.com/headgate/headgate/haproxycfg/controller/explain"
+	"github.com/headgate/headgate/haproxycfg/controller/journal"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
 // explainCommand is "terminator explain". With -admin, it asks a running terminator. Without -admin,
-// it reads the same inputs as -diff.
+// it reads the same inputs as -diff, or, with -at, the journal.
 type explainCommand struct {
 	settings
 	output string
+	at     string // "" means now
 	target explain.Target
+
+	time time.Time // value of check; zero means now
 }
 
 func (c *explainCommand) register(fs *flag.FlagSet) {
 	c.settings.register(fs)
 	fs.StringVar(&c.output, "o", "text", "`format` of the output: text or json")
+	fs.StringVar(&c.at, "at", "", "explain what was in force at this `time`, from the journal in -out: a time such as 2026-05-01T12:00:00Z, or how long ago, such as 90m")
 }
 
 // runExplain is the subcommand "terminator explain".
@@ -55,11 +61,19 @@ func (c *explainCommand) check(argument string) (err error) {
 	if c.target, err = explain.ParseTarget(argument); err != nil {
 		return err
 	}
+	if c.at != "" {
+		if c.time, err = journal.ParseTime(c.at, time.Now()); err != nil {
+			return fmt.Errorf("-at: %w", err)
+		}
+	}
 	if c.admin.Given() {
 		return c.admin.Check()
 	}
 	if c.once || c.simulate || c.force {
 		return errors.New("-once, -simulate and -force cannot be used here")
+	}
+	if c.at != "" && c.out != "" && len(c.Routes) == 0 { // the journal has the routes
+		return nil
 	}
 	c.diff = true // the inputs are read once, and nothing is written
 	return c.resolve()
@@ -68,15 +82,13 @@ func (c *explainCommand) check(argument string) (err error) {
 func (c *explainCommand) run(ctx context.Context, inv cli.Invocation) error {
 	if c.admin.Given() {
 		query := url.Values{"host": {c.target.Host}, "path": {c.target.Path}, "format": {c.output}}
+		if c.at != "" {
+			query.Set("at", c.at)
+		}
 		return c.admin.Ask(ctx, http.MethodGet, "/explain", query, inv.Stdout)
 	}
 	kubeconn.LogTo(nil) // the errors of Plan are enough
-	controller := c.controller(c.printWarnings(inv))
-	change, err := controller.Plan(ctx, program+" explain")
-	if err != nil {
-		return err
-	}
-	e, err := controller.ExplainChange(ctx, change, c.target, c.worker())
+	e, err := c.explain(ctx, inv)
 	if err != nil {
 		return err
 	}
@@ -89,6 +101,18 @@ func (c *explainCommand) run(ctx context.Context, inv cli.Invocation) error {
 	}
 	_, err = inv.Stdout.Write(text)
 	return err
+}
+
+func (c *explainCommand) explain(ctx context.Context, inv cli.Invocation) (explain.Explanation, error) {
+	controller := c.controller(c.printWarnings(inv))
+	if c.at != "" {
+		return controller.ExplainAt(c.time, c.target)
+	}
+	change, err := controller.Plan(ctx, program+" explain")
+	if err != nil {
+		return explain.Explanation{}, err
+	}
+	return controller.ExplainChange(ctx, change, c.target, c.worker())
 }
 
 // worker returns a function that finds the socket of HAProxy's worker. It returns nil if neither

@@ -10,6 +10,7 @@
 // does the work.
 //
 // The subcommand "terminator explain" says where the requests for a host and a path go, and why.
+// The subcommand "terminator journal" lists the last changes.
 // The subcommand "terminator shift" moves the requests of a route from one cluster to another, step
 // by step.
 //
@@ -39,7 +40,7 @@ import (
 
 const program = "terminator"
 
-var subcommands = map[string]cli.Run{"explain": runExplain, "shift": runShift}
+var subcommands = map[string]cli.Run{"explain": runExplain, "journal": runJournal, "shift": runShift}
 
 func main() { cli.Main(run) }
 
@@ -200,6 +201,7 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 		pages.Handle("/force", c.ForceHandler())
 		pages.Handle("/report.json", c.ReportHandler())
 		pages.Handle("/explain", c.ExplainHandler(s.worker()))
+		pages.Handle("/journal", c.JournalHandler())
 		pages.Handle("/traffic", controller.TrafficHandler(s.workerStats))
 		pages.Handle("/", shifts.Handler(routes.CanonicalName))
 		admin := cli.Admin{

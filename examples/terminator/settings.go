@@ -66,7 +66,7 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.DurationVar(&s.maxReloadWait, "max-reload-wait", 10*time.Minute, "longest `time` that a reload waits at -max-old-workers; then the terminator ends the oldest process, which cuts its streams; 0 means no wait")
 	fs.DurationVar(&s.quiet, "quiet", 100*time.Millisecond, "`time` without an event of a live cluster after which a burst of events is over")
 	fs.DurationVar(&s.maxWait, "max-wait", time.Second, "longest `time` to wait for the end of a burst")
-	s.admin.Register(fs, "/metrics, /healthz, /readyz, /report.json, /explain, /traffic and /shifts", "POST /force and /shift")
+	s.admin.Register(fs, "/metrics, /healthz, /readyz, /report.json, /explain, /journal, /traffic and /shifts", "POST /force and /shift")
 	fs.StringVar(&s.leaseName, "lease", "", "`NAMESPACE/NAME` of a Lease: of all terminators with this Lease, one writes; none if empty")
 	fs.StringVar(&s.leaseClusterName, "lease-cluster", "", "`name` of the cluster of the Lease; the first live one if empty")
 	fs.BoolVar(&s.verbose, "verbose", false, "log details too")

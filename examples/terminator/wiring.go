@@ -11,6 +11,7 @@ import (
 
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/haproxycfg/controller"
+	"github.com/headgate/headgate/haproxycfg/controller/journal"
 	"github.com/headgate/headgate/haproxycfg/controller/lease"
 	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
@@ -21,7 +22,7 @@ import (
 // and Elector. The Controller calls the function warned with all warnings about HAProxy.
 func (s *settings) controller(warned func([]deploy.Diagnostic)) *controller.Controller {
 	c := s.Controller(s.dir(warned), warned)
-	c.ForceFirst = s.force
+	c.ForceFirst, c.Journal = s.force, s.journal()
 	c.MaxOldWorkers, c.MaxReloadWait = cli.NoneIfZero(s.maxOldWorkers), cli.NoneIfZero(s.maxReloadWait)
 	if s.reload != "" {
 		c.OldWorkers = deploy.Workers{Master: runtimeapi.Socket{Path: s.reload}}
@@ -38,6 +39,11 @@ func (s *settings) controller(warned func([]deploy.Diagnostic)) *controller.Cont
 		c.Clusters = append(c.Clusters, controller.Cluster{Name: k.Name, Source: source})
 	}
 	return c
+}
+
+// journal returns the journal in the directory -out.
+func (s *settings) journal() *journal.Dir {
+	return &journal.Dir{Path: filepath.Join(s.out, "journal")}
 }
 
 func (s *settings) dir(warned func([]deploy.Diagnostic)) *deploy.Dir {

@@ -169,7 +169,7 @@ func (f *AdminFlags) Ask(ctx context.Context, method, path string, query url.Val
 }
 
 // maxAskAnswer is the largest size in bytes of a body that Ask reads.
-const maxAskAnswer = 4 << 20
+const maxAskAnswer = 64 << 20
 
 // Curl returns a shell command that sends a request to the admin listener. Programs show this
 // command to operators in messages. If no listener permits changes, Curl returns "". path may have

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/haproxycfg/controller"
+)
+
+// journalCommand is "terminator journal". With -admin, it asks a running terminator. Without -admin,
+// it reads the journal in -out.
+type journalCommand struct {
+	settings // only out and admin
+	output   string
+}
+
+func (c *journalCommand) register(fs *flag.FlagSet) {
+	c.admin.RegisterClient(fs)
+	fs.StringVar(&c.out, "out", "", "without -admin, `directory` to which the terminator writes")
+	fs.StringVar(&c.output, "o", "text", "`format` of the output: text or json")
+}
+
+// runJournal is the subcommand "terminator journal". It lists the last changes, the newest first.
+func runJournal(ctx context.Context, inv cli.Invocation) int {
+	name := program + " journal"
+	var c journalCommand
+	fs := cli.NewFlagSet(name, "terminator journal -admin unix:admin.sock")
+	c.register(fs)
+	if code, done := inv.Parse(fs); done {
+		return code
+	}
+	if err := c.check(); err != nil {
+		return inv.Fail(cli.ExitUsage, name, "%v (-h shows the flags)", err)
+	}
+	if err := c.run(ctx, inv); err != nil {
+		return inv.Fail(cli.ExitFailed, name, "%v", err)
+	}
+	return cli.ExitOK
+}
+
+func (c *journalCommand) check() error {
+	switch {
+	case c.output != "text" && c.output != "json":
+		return fmt.Errorf("-o: %q: want text or json", c.output)
+	case c.admin.Given() == (c.out != ""):
+		return errors.New("want either -admin or -out")
+	}
+	return c.admin.Check()
+}
+
+func (c *journalCommand) run(ctx context.Context, inv cli.Invocation) error {
+	if c.admin.Given() {
+		return c.admin.Ask(ctx, http.MethodGet, "/journal", url.Values{"format": {c.output}}, inv.Stdout)
+	}
+	text, err := controller.AppendJournal(nil, c.journal(), c.output == "json")
+	if err != nil {
+		return err
+	}
+	_, err = inv.Stdout.Write(text)
+	return err
+}
