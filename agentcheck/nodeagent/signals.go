@@ -116,9 +116,9 @@ func Labelled(key string) Signal {
 	}}
 }
 
-// Excluded drains a node with the label nodeselect.ExcludeLabel. As for Labelled, a value such as
-// "false" drains nothing. kubeadm puts this label on control planes. Load balancers send no traffic
-// to nodes with this label, so the requests are Uncounted.
+// Excluded drains a node with the label nodeselect.ExcludeLabel. A value such as "false" drains
+// nothing, as with Labelled. kubeadm puts this label on control planes. Load balancers send no
+// traffic to nodes with this label, so each DrainRequest of this Signal is Uncounted.
 func Excluded() Signal {
 	s := Labelled(nodeselect.ExcludeLabel)
 	labelled := s.Request

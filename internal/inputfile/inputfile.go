@@ -84,8 +84,8 @@ func Equal(path string, data []byte) (bool, error) {
 		case info.Mode().IsRegular() && info.Size() != int64(len(data)):
 			return false, nil
 		}
-		// Open the file without a limit of its size: a file that has grown since Stat is not equal
-		// to data, but this is no error.
+		// Open the file without a limit of its size. With a limit, open would return an error for a
+		// file that has grown since Stat. But such a file is only not equal to data.
 		f, _, err := open(path, math.MaxInt64)
 		if errors.Is(err, fs.ErrNotExist) { // the file has been removed since Stat
 			return false, nil

@@ -74,7 +74,7 @@ func (c *Controller) switchRetries(ctx context.Context) error {
 	}
 }
 
-// sumRetries adds up two numbers from rows of "show stat": the requests of the frontend, and the
+// sumRetries returns two totals from rows of "show stat": the requests of the frontend, and the
 // repeated requests of all backends.
 func sumRetries(rows []runtimeapi.Stat, frontend string) (s sample) {
 	for _, row := range rows {

@@ -51,7 +51,7 @@ type Picture struct {
 	Away    []string // nodes that are away
 	Named   []string // nodes that somebody asks about
 	Wave    []string // nodes that may go now
-	// Blocked are limits that keep nodes from going now; see disruption.State.Blocking and
+	// Blocked are the limits that forbid the removal of nodes now; see disruption.State.Blocking and
 	// disruption.Answer.Blocked.
 	Blocked []disruption.Blocked
 }

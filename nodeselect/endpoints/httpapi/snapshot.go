@@ -174,9 +174,8 @@ func (v *view) inZone(zone string) *view {
 	return newView(v.ref, pods)
 }
 
-// views returns the views of all services, sorted by service and port. A view is the answer for one
-// service port in JSON. Each service has one view for each name of a port. A service without ports
-// has one view with the port "".
+// views returns the views of all services, sorted by service and name of the port. A view is the JSON
+// answer for one port of one service. A service without ports has one view, for the port "".
 func (s *snapshot) views() []*view {
 	var views []*view
 	for _, key := range slices.Sorted(maps.Keys(s.services)) {

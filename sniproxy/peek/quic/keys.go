@@ -145,8 +145,10 @@ func expandNumber(truncated int64, n int, largest int64) int64 {
 	return candidate
 }
 
-// seal protects a packet: b holds its header, whose last 4 bytes are the packet number, and its
-// payload of at least 4 bytes. seal encrypts b in place, and appends the tag.
+// seal protects the packet in b: a header, and then a payload of at least 4 bytes. The last 4 bytes
+// of the header are the packet number, which begins at the offset numberAt. seal encrypts the
+// payload in place, appends the tag, and protects the header
+// (RFC 9001 section 5.4).
 func (k *keys) seal(b []byte, numberAt int) []byte {
 	end := numberAt + maxNumber
 	nonce := k.nonce(int64(binary.BigEndian.Uint32(b[numberAt:])))

@@ -92,7 +92,8 @@ func (a *adapted) until(ctx context.Context, what string, p *lab.Process, look f
 	return err
 }
 
-// end stops `nodegate protect`, and lets it remove all protection.
+// end stops p, a process of `nodegate protect`. Then it runs `nodegate protect -remove`, which removes
+// all protection for the tool, and checks that no grant is left.
 func (a *adapted) end(ctx context.Context, p *lab.Process, tool string, args ...string) error {
 	if err := p.Stop(); err != nil {
 		return err
