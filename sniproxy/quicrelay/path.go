@@ -172,27 +172,26 @@ func (p *path) route(ctx context.Context, helloErr error) bool {
 // refuse ends a path that has no backend. If err is a Refusal, the client gets its alert first.
 func (p *path) refuse(err error) {
 	r := p.relay
+	refusal, isRefusal := errors.AsType[*Refusal](err)
+	var answer []byte
+	if isRefusal {
+		answer, _ = p.hello.AppendClose(nil, quic.CryptoError(refusal.Alert), refusal.Reason)
+	}
 	r.mu.Lock()
-	isEnded := p.state == ended
-	r.unlock()
-	if isEnded {
+	if p.state == ended {
+		r.unlock()
 		return
 	}
-	refusal, ok := errors.AsType[*Refusal](err)
-	answered := false
-	if ok {
-		answer, e := p.hello.AppendClose(nil, quic.CryptoError(refusal.Alert), refusal.Reason)
-		if e == nil && p.client.front.socket.send(answer, len(answer), p.client.addr) == nil {
-			answered = true
-			p.sent.Add(int64(len(answer)))
-		}
-	}
-	r.mu.Lock()
-	if answered {
+	if answer != nil {
+		// Close can end the path after the client has got the answer, so record the answer first.
 		p.stats.Alert = refusal.Alert
+		p.sent.Add(int64(len(answer)))
 	}
-	r.end(p, err)
 	r.unlock()
+	if answer != nil {
+		_ = p.client.front.socket.send(answer, len(answer), p.client.addr)
+	}
+	r.endPath(p, err)
 }
 
 // toBackend sends a bundle to the backend. r.mu must not be locked.

@@ -107,15 +107,20 @@ func TestRelay(t *testing.T) {
 
 	relay.Close()
 	require.ErrorIs(t, <-served, quicrelay.ErrClosed)
-	alerts := 0
-	for range 4 {
-		s := <-finished
-		if s.Alert == 112 {
-			alerts++
+	close(finished)
+	relayed, alerts := 0, 0
+	for s := range finished {
+		if s.Name == "unknown.example" {
+			// A client that sends its hello again after the refusal begins another path.
+			if s.Alert == 112 {
+				alerts++
+			}
 			continue
 		}
+		relayed++
 		require.True(t, errors.Is(s.Err, quicrelay.ErrClosed), "%v", s.Err)
 		require.Greater(t, s.ToClient, int64(len(payload)))
 	}
-	require.Equal(t, 1, alerts)
+	require.Equal(t, 3, relayed)
+	require.GreaterOrEqual(t, alerts, 1)
 }
