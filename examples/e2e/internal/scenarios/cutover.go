@@ -20,7 +20,7 @@ const movedHost = "moved.example.com"
 var cutover = scenario.Scenario[*Env]{
 	Name:   "cutover",
 	About:  "a route moves from one cluster to another by request, in exact shares, without a reload",
-	Within: 4 * time.Minute,
+	Within: 8 * time.Minute,
 	Run:    underLoad(runCutover),
 }
 
@@ -47,13 +47,13 @@ func runCutover(ctx context.Context, s *System, t *traffic, report *scenario.Rep
 			return err
 		}
 		// The share of the requests that go to eu-2 differs from percent by chance. With this
-		// number of requests, its standard deviation is at most 0.25 percentage points. So a
-		// difference of tolerance points, seven standard deviations, is never chance.
-		const tolerance = 1.75
+		// number of requests, its standard deviation is at most 0.2 percentage points. So a
+		// difference of tolerance points, five standard deviations, is practically never chance.
+		const tolerance = 1
 		p := float64(percent) / 100
-		enough := max(2500, int(160_000*p*(1-p)))
+		enough := max(2500, int(250_000*p*(1-p)))
 		from := time.Now()
-		if _, err := lab.Until(ctx, fmt.Sprintf("%d requests", enough), 90*time.Second, func(context.Context) error {
+		if _, err := lab.Until(ctx, fmt.Sprintf("%d requests", enough), 3*time.Minute, func(context.Context) error {
 			if n := load.Count(from, time.Time{}); n < enough {
 				return fmt.Errorf("%d so far", n)
 			}

@@ -183,8 +183,8 @@ var frontOverload = scenario.Scenario[*Env]{
 		case other != nil:
 		case len(refused) == 0:
 			row.Err = fmt.Errorf("no request was refused")
-		case rate < 0.75*capacity || rate > 1.1*capacity: // on a busy machine, pods need more time for a request
-			row.Err = fmt.Errorf("want %.0f answers a second, or at most 25%% less", capacity)
+		case rate < 0.9*capacity || rate > 1.1*capacity:
+			row.Err = fmt.Errorf("want %.0f answers a second, ±10%%", capacity)
 		}
 		half := time.Duration(0)
 		if len(refused) > 0 {

@@ -165,7 +165,7 @@ func (f *Fronts) frontRequests(ctx context.Context) (map[string]int, error) {
 
 // With zoneRequests requests, zoneTolerance percentage points are at least seven standard deviations
 // of the share of a zone, so chance alone never causes a larger deviation.
-const zoneRequests, zoneTolerance = 5 * frontRate, 5
+const zoneRequests, zoneTolerance = 8 * frontRate, 4
 
 // frontZones tests the shares of two zones.
 var frontZones = scenario.Scenario[*Env]{

@@ -62,9 +62,7 @@ func (s *System) weightGone(ctx context.Context, t *traffic, what string, c *lab
 	if err == nil {
 		err = s.awaitWeight(ctx, c, 0)
 	}
-	// The last request before the effect may be earlier than the end of the delay, because the load
-	// may pause on a busy machine.
-	if err == nil && took < zeroWeightDelay-500*time.Millisecond {
+	if err == nil && took < zeroWeightDelay {
 		err = fmt.Errorf("the last request in %s came after %s, but the delay is %s", c.Name, took, zeroWeightDelay)
 	}
 	return t.row(scenario.Row{What: what, Took: took, Within: effect, Err: err}, since)
