@@ -26,8 +26,9 @@ type Client struct {
 // Check connects to addr ("host:port"), sends c.Send, reads one line, and returns the result of
 // [Parse]. Check ends at the latest when ctx ends or after Timeout.
 //
-// If the error wraps a [*WordError], HAProxy would reject this word of the answer, and the Reply
-// has the settings that HAProxy would apply. If there is any other error, the Reply is zero.
+// If the error wraps a [*WordError], HAProxy would reject WordError.Word and apply the other words
+// of the answer; the Reply has the settings of these other words. With any other error, the Reply
+// is zero.
 func (c *Client) Check(ctx context.Context, addr string) (Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(max(c.Timeout, 0), DefaultTimeout))
 	defer cancel()

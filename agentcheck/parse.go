@@ -43,8 +43,8 @@ var (
 	errRange      = errors.New("absolute weight outside 0 to 256")
 )
 
-// WordError is the error for one word of an answer that HAProxy rejects. HAProxy still applies the
-// other words of the answer.
+// WordError is the error for one word that HAProxy rejects. HAProxy still applies the other words
+// of the same answer.
 type WordError struct {
 	Word   string // the word as the answer spells it
 	Offset int    // position of the word's first byte in the answer

@@ -27,8 +27,9 @@ const (
 	// DefaultTimeout is HAProxy's default agent-inter, the time after which HAProxy stops waiting
 	// for an answer.
 	DefaultTimeout = 2 * time.Second
-	// DefaultMaxConns is far more than usually needed. For example, 5,000 checks per second that
-	// take 1 ms each need 5 connections at the same time.
+	// DefaultMaxConns is the limit of simultaneous exchanges if MaxConns is 0. It is far more than
+	// most agents need. For example, 5,000 checks per second that take 1 ms each need 5 connections
+	// at the same time.
 	DefaultMaxConns = 1024
 )
 

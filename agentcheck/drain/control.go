@@ -39,14 +39,15 @@ func (d *Drainer) ReadyHandler(check func(context.Context) error) http.Handler {
 //	GET, HEAD        reports the progress and changes nothing
 //	GET ?begin       works like POST, for httpGet of a preStop hook; needs AllowGET
 //
-// The answer is one line of text. POST answers 200 when nothing is open any more, 202 when wait
-// ends before the drain is over, 504 when Timeout is over and something is still open, and 409 when
-// the drain has been undone. DELETE answers 409 after Shutdown. With stream, the status is always
-// 200, because Control sends the status before it knows the result.
+// The answer is one line of text. POST answers 200 when no request or connection is open any more,
+// 202 when the time in wait ends before the drain, 504 when requests or connections are still open
+// after Settings.Timeout, and 409 when the drain has been undone. After Drainer.Shutdown a drain
+// cannot be undone, so DELETE answers 409. With stream, the status is always 200, because Control
+// sends the status before it knows the result.
 type Control struct {
 	Drainer *Drainer
 	// Allow decides whether a client may begin or undo a drain. nil means that only clients of a
-	// Unix socket may. See AllowFrom. Control always refuses requests that a web page sends.
+	// Unix socket may do so. See AllowFrom. Control always refuses requests that a web page sends.
 	Allow func(*http.Request) bool
 	// AllowGET permits "GET ?begin". Allow must permit the request too. A GET without the parameter
 	// begin never begins a drain, because links, crawlers and monitors send GET too.
@@ -172,8 +173,8 @@ func (c Control) begin(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// stream writes how many connections and requests are still open, each second if the numbers have
-// changed, until the drain is over or ctx ends.
+// stream writes the progress of the drain as lines of text, until the drain is over or ctx ends. It
+// looks at the progress once a second, and writes a line if the text has changed.
 func (c Control) stream(ctx context.Context, w http.ResponseWriter, control *http.ResponseController) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
@@ -196,19 +197,21 @@ func (c Control) stream(ctx context.Context, w http.ResponseWriter, control *htt
 	}
 }
 
-// countControl records that a request to Control begins (1) or ends (-1) on the connection.
+// countControl records that on the connection e a request to Control begins (change is 1) or ends
+// (change is -1).
 func (d *Drainer) countControl(e *connEntry, change int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	e.control += change
 }
 
-// Request sends a POST request to the Control in another process, which begins a drain or undoes
-// it, and returns the text of the answer. Call it in a subcommand of your program. Then a preStop
-// hook with "exec" can run this subcommand, even in a container without a shell and curl. address
-// is unix:PATH for a Unix socket, otherwise HOST:PORT. path is the path and query of Control, such
-// as "/drain" or "/drain?undo". If the status is not 200 or 202, Request returns an error with the
-// text. Give ctx a deadline: Request has no timeout of its own.
+// Request begins or undoes a drain in another process: it sends a POST request to the Control of
+// that process. Request returns the text of the answer. Call Request in a subcommand of your
+// program. Then a preStop hook with "exec" can run this subcommand, even in a container without a
+// shell and curl. address is unix:PATH for a Unix socket, otherwise HOST:PORT. path is the path and
+// query of Control, such as "/drain" or "/drain?undo". If the status of the answer is not 200 or
+// 202, Request returns an error with the text of the answer. Give ctx a deadline: Request has no
+// timeout of its own.
 func Request(ctx context.Context, address, path string) (string, error) {
 	network := "tcp"
 	host := address

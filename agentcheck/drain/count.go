@@ -110,8 +110,8 @@ func (d *Drainer) countRequest(e *connEntry, change int) {
 	}
 }
 
-// setState records the state of a connection of an http.Server. net/http reports StateActive when
-// the first byte of a request has arrived, so a new connection is idle.
+// setState records the state of a connection of an http.Server. A new connection counts as idle
+// until the first byte of a request arrives, because net/http reports StateActive only then.
 func (d *Drainer) setState(nc net.Conn, s http.ConnState) {
 	e := d.entryOf(nc)
 	d.mu.Lock()
@@ -183,7 +183,8 @@ type conn struct {
 // NetConn returns the connection of the inner listener.
 func (c *conn) NetConn() net.Conn { return c.Conn }
 
-// CloseWrite calls CloseWrite of the inner connection, if the inner connection has this method.
+// CloseWrite calls CloseWrite of the inner connection. If the inner connection does not have this
+// method, CloseWrite returns net.ErrClosed.
 func (c *conn) CloseWrite() error {
 	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return w.CloseWrite()

@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// answerTime bounds how long Serve, after the end of the drain, waits for Control to answer its
-// requests. A request to Control that waits notices the end of the drain within 100 ms.
+// answerTime bounds how long Serve, after the end of the drain, waits until Control has answered
+// the requests that wait for this end. One second is enough, because each of these requests notices
+// the end within 100 ms.
 const answerTime = time.Second
 
 // Run listens on srv.Addr, with TLS if srv.TLSConfig is set, and serves until ctx ends or the

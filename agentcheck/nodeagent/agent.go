@@ -206,7 +206,7 @@ func (a *Agent) progress(since time.Time) DrainProgress {
 	return p
 }
 
-// DrainProgress says how far a drain is that the command `nodeagent drain` has requested.
+// DrainProgress is the progress of the drain that the command `nodeagent drain` has requested.
 type DrainProgress struct {
 	Since  time.Time   // the time of the request
 	Status DrainStatus // the field Drain of the last State

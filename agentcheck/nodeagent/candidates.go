@@ -41,9 +41,9 @@ func nextCandidates(previous []candidate, requests map[string]DrainRequest, limi
 		request, requested := requests[c.node]
 		switch {
 		case requested:
-			// Keep the time of the first request, and so the place of the candidate in the order,
-			// even if there was no request for some time in between. This time was shorter than the
-			// hold-down, because otherwise the candidate would have been removed.
+			// If the node had a request earlier, keep the time of that request, and so the place of
+			// the candidate in the order. The node was without a request for less than holdDown,
+			// because otherwise the candidate would have been removed.
 			request.Since = earliest(c.request.Since, toSecond(request.Since))
 			c.request, c.ended = request, time.Time{}
 		case !c.heldDown():
@@ -113,7 +113,8 @@ func (c candidate) class() int {
 }
 
 // drainLimit returns how many nodes may drain at the same time in a cluster of total nodes. This
-// number is share * total, rounded down, but at least 1 and at most drainCeiling.
+// number is share * total, rounded down, but at least 1. It is never above drainCeiling, so it is 0
+// for a cluster with one node if share is below 1.
 func drainLimit(share float64, total int) int {
 	const rounding = 1e-9 // 0.29*100 is 28.999999999999996 in floating point
 	return min(max(1, int(share*float64(total)+rounding)), drainCeiling(share, total))

@@ -4,7 +4,7 @@
 // Every node runs one agent. On a fixed port, the agent gives the answer for the node:
 //
 //	up ready                   the node takes traffic
-//	up drain # cordoned        no new traffic; running connections may end
+//	up drain # cordoned        the node gets no new traffic; running connections continue
 //
 // For each Service with the annotation headgate.dev/agent-port, the agent also opens the port in
 // this annotation. The answer on this port combines the weight of the Service with the state of the

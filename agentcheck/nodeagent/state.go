@@ -11,15 +11,16 @@ import (
 
 // Defaults of Rules.
 const (
-	// DefaultPort is the port on which an agent answers for its node, unless its settings name
-	// another.
+	// DefaultPort is the port on which an agent answers for its node if Rules.Port is 0.
 	DefaultPort = 9707
 	// DefaultMaxDrain is 30% of the nodes.
 	DefaultMaxDrain = 0.3
 	// DefaultHoldDown is 10 s.
 	DefaultHoldDown = 10 * time.Second
 	// DefaultZeroWeightDelay is HAProxy's default agent-inter (2 s) plus a margin of 0.5 s. The
-	// margin is needed because nobody annotates two Services at exactly the same moment.
+	// margin covers the time between two annotations: to move a Service to another cluster, an
+	// operator annotates the weight 0 in one cluster, and a moment later a higher weight in the
+	// other.
 	DefaultZeroWeightDelay = 2500 * time.Millisecond
 )
 

@@ -22,9 +22,10 @@ import (
 // Set its fields, then call Run once.
 //
 // A Watcher watches its own node, the nodes that the Signals select, and the Services of the types
-// NodePort and LoadBalancer. It regularly reads the number of all nodes. So the load on the API
-// server does not grow with the number of nodes. For a Service without annotations, the Watcher
-// stores only the port numbers. The Watcher needs permission to list and watch nodes and services.
+// NodePort and LoadBalancer. It regularly reads the number of all nodes. So the load that one
+// Watcher puts on the API server does not grow with the number of nodes. For a Service without
+// annotations, the Watcher stores only the port numbers. The Watcher needs permission to list and
+// watch nodes and services.
 type Watcher struct {
 	Rules Rules
 	// Config describes how to reach the API server.
