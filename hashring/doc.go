@@ -20,9 +20,10 @@
 //
 //   - The order of the nodes that [New] receives does not matter.
 //   - As few nodes as possible move. When a node leaves the ring, each subset that contains this
-//     node gets one other node in its place, and all other subsets stay the same. When a node
-//     joins, it enters the subsets of about k/N of all keys, and replaces one node in each of them.
-//     A node with a new name counts as one node that leaves and one that joins.
+//     node gets one other node in its place, and all other subsets stay the same. When a node joins
+//     a ring that then has N nodes, it enters the subsets of about k/N of all keys, and replaces
+//     one node in each of them. A node with a new name counts as one node that leaves and one that
+//     joins.
 //   - Top(key, k) is the beginning of Top(key, k+1): a larger subset contains the smaller one.
 //   - Subsets of different keys are independent, even if the keys are similar. The number of
 //     subsets that contain a node has a binomial distribution, as if each subset were drawn at

@@ -14,9 +14,9 @@ import (
 //
 // A candidate is a uint64 that represents a node during a selection. Its lowest bits (see the field
 // mask) are the index of the node in nodes. Its other bits are the upper bits of the node's score
-// or, if weights differ, of its cost. So a selection sorts candidates as plain integers. In nodes,
-// the nodes of the same weight are in the order of their names. So nodes with equal scores are also
-// in this order.
+// or, if weights differ, of its cost. So a selection sorts candidates as plain integers. The field
+// nodes holds nodes of the same weight in the order of their names. So sorted candidates with equal
+// scores are in this order too.
 //
 // The index replaces the lowest bits of the score. Once in billions of comparisons, two scores
 // differ only in these lowest bits. The method order then corrects the order of the two nodes.
@@ -75,10 +75,10 @@ func (g *group) best(buf []uint64, key uint64, k int) []uint64 {
 }
 
 // wanted returns the size of the first sample in the search for the k best nodes: the method best
-// chooses a limit on the score so that this number of nodes is below the limit on average. The
-// actual number has nearly a Poisson distribution. With the returned size, fewer than k nodes are
-// below the limit for one key in thirty, and best needs a second round. With a larger size, best
-// would have to sort more candidates for every key.
+// chooses a limit on the score so that, on average, this number of nodes is below the limit. The
+// actual number has nearly a Poisson distribution. With the returned size, about one key in thirty
+// has fewer than k nodes below the limit; for such a key, best needs a second round. With a larger
+// size, best would have to sort more candidates for every key.
 func wanted(k int) float64 { return float64(k) + 1.7*math.Sqrt(float64(k)) + 1 }
 
 // quantile returns a limit such that the given share of all possible scores is below the limit. The

@@ -69,9 +69,9 @@ func (r *Ring) AppendSpread(dst []Node, key string, k int) []Node {
 	var zones [16]turn
 	turns := r.turns(zones[:0], digest, k)
 
-	// All zones share one buffer. The method best writes the candidates of a zone from buf[from]
-	// on. Only the first t.quota of them are part of the result. So the next zone may overwrite all
-	// later ones.
+	// All zones share one buffer. The method best writes the candidates of a zone to buf[from:].
+	// Only the first t.quota of these candidates are part of the result. So the candidates of the
+	// next zone may overwrite the others.
 	var stack [stackSlots + stackK]uint64
 	buf := stack[:]
 	if k > stackK {
@@ -121,8 +121,9 @@ func (r *Ring) turns(dst []turn, key uint64, k int) []turn {
 		return cmp.Or(cmp.Compare(a.score, b.score), strings.Compare(a.zone.name, b.zone.name))
 	})
 	// First raise all quotas by the same number. A zone with too few nodes gets a smaller quota,
-	// and the other zones share the remaining places in the next round. When fewer places remain
-	// than zones with further nodes, the first of these zones get one place each.
+	// and the other zones share the remaining places in the next round. In the end, fewer places
+	// are left than there are zones with further nodes. Then give one place each to the first of
+	// these zones.
 	for open := len(dst); k >= open && k > 0; {
 		level := k / open
 		open = 0

@@ -200,7 +200,8 @@ func (r refusal) message() string {
 	return "The request is malformed."
 }
 
-// maxPage bounds the output of the template in bytes. The Server holds a whole answer in memory.
+// maxPage bounds the output of the template in bytes, because the Server holds a whole answer in
+// memory.
 const maxPage = 1 << 20
 
 // renderPage returns the body of a page. If the template fails, the body is the status in plain

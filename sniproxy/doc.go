@@ -138,8 +138,8 @@
 // # What it does not do
 //
 // The Server sees only the first request of an HTTP connection. With keep-alive, later requests may
-// name other hosts, but reach the same upstream. Let the upstream answer a request for a host that
-// it does not serve with status 421. The Server sees only the outer name of an encrypted
-// ClientHello. It does not balance load, check health, or support QUIC. It logs only accept errors.
-// To log each connection, use Finished.
+// name other hosts, but reach the same upstream. If a later request names a host that the upstream
+// does not serve, let the upstream answer with status 421. The Server sees only the outer name of
+// an encrypted ClientHello. It does not balance load, check health, or support QUIC. It logs only
+// accept errors. To log each connection, use Finished.
 package sniproxy

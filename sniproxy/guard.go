@@ -24,8 +24,9 @@ const (
 // endpointRules protect this machine and its cloud from a wrong or malicious lookup. A key is a
 // kind of address, and the value says whether the Server may connect to such an address. The Server
 // may connect to addresses of all other kinds. Private addresses are no key, because upstreams have
-// private addresses. No upstream on the Internet has an address for documentation or for
-// measurements, but a laboratory may use such addresses.
+// private addresses. Addresses for documentation or for measurements need a prefix in
+// AllowEndpoints: no upstream on the Internet has such an address, but an upstream in a laboratory
+// can have one.
 var endpointRules = map[specialaddr.Kind]endpointRule{
 	specialaddr.Loopback: ifAllowed, specialaddr.LinkLocal: ifAllowed, specialaddr.Metadata: ifAllowed,
 	specialaddr.Documentation: ifAllowed, specialaddr.Benchmark: ifAllowed,

@@ -30,8 +30,9 @@ func (s *Server) isTrusted(client netip.Addr) bool {
 	return !client.IsValid()
 }
 
-// isExempt reports whether a new connection counts for no source. The source of a connection that
-// may begin with a PROXY header is not known yet.
+// isExempt reports whether a new connection belongs to no source at first. This is so if the peer
+// is trusted, and also if the connection may begin with a PROXY header: only this header names the
+// source.
 func (s *Server) isExempt(peer netip.Addr, use proxyUse) bool {
 	return use != proxyNone || s.isTrusted(peer)
 }
@@ -70,18 +71,19 @@ func (s *session) close() {
 }
 
 // makeRoom closes some connections after the process has run out of descriptors or memory. The
-// method Shed of package fairshare chooses them: an eighth of the waiting connections, or at most
-// one connection if none waits.
+// method Shed of package fairshare chooses them: an eighth of the connections whose clients have
+// not named a host yet, or at most one connection if all clients have named a host.
 func (s *Server) makeRoom() {
 	for _, victim := range s.conns.Shed() {
 		victim.close()
 	}
 }
 
-// makeRoomFor makes room for a new connection, which has the last descriptor of the process: it
-// closes another connection. It returns false if the Server must close the new connection instead,
-// because the source of the new connection has the most connections, or more connections than the
-// limit.
+// makeRoomFor closes another connection to make room for a new connection, which has got the last
+// descriptor of the process. It returns false if the Server must close the new connection instead.
+// This is so if the peer must not connect without a PROXY header, if the source of the new
+// connection has the most connections or has MaxConnsPerSource already, or if no other connection
+// may be closed.
 func (s *Server) makeRoomFor(client netip.AddrPort) bool {
 	peer := client.Addr().Unmap()
 	use, err := s.proxyUse(peer)

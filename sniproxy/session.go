@@ -29,8 +29,9 @@ type session struct {
 	startedAt int64 // see Server.now
 	peer      netip.AddrPort
 
-	// mu guards the fields below, because goroutines of the engine, background queries of hosts and
-	// Connections use them at the same time.
+	// mu guards the fields below. Three kinds of goroutines use them at the same time: the
+	// goroutines of the engine, the goroutines of runInBackground, and callers of
+	// Server.Connections.
 	mu              sync.Mutex
 	phase           Phase
 	outcome         Outcome

@@ -249,8 +249,9 @@ func (c *Cache) store(host string, ep Endpoint, put func(*core)) error {
 // answer. If Expires is zero or in the future, SetAll uses the present time instead. SetAll ignores
 // Level and Left.
 //
-// SetAll skips hosts that are too old, that have an Err, or that the cache already knows. It skips
-// malformed hosts too. The error is the error that Set returns for the first malformed host.
+// SetAll skips a host in four cases: the time Entry.Expires plus StaleFor has passed, the entry has
+// an Err, the cache already knows the host, or the host is malformed. The error is the error that
+// Set returns for the first malformed host.
 func (c *Cache) SetAll(entries iter.Seq2[string, Entry]) error {
 	var first error
 	for host, entry := range entries {

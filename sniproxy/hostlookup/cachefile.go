@@ -25,8 +25,8 @@ type savedHost struct {
 	Expires time.Time `json:"expires,omitzero"` // the same as Entry.Expires, in whole seconds
 }
 
-// maxCacheFile is the largest size of a cache file in bytes. 1,000,000 hosts have about half of this
-// size.
+// maxCacheFile is the largest size of a cache file in bytes. A file with 1,000,000 hosts has about
+// half of this size.
 const maxCacheFile = 256 << 20
 
 // Save writes the known hosts to a file, each with the end of its TTL. If a host has the endpoint

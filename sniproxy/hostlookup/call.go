@@ -266,7 +266,7 @@ func (k *core) acquire(c *call) error {
 	}
 }
 
-// askSource calls the source. It returns an error if the source panics, ends its goroutine, or
+// askSource calls the source. It returns an error if the source panics, calls runtime.Goexit, or
 // returns a malformed endpoint.
 func (k *core) askSource(ctx context.Context, c *call) (ep Endpoint, err error) {
 	returned := false
@@ -336,7 +336,8 @@ func (k *core) settle(c *call, ep Endpoint, err error) (r result, sourceFailed b
 	case errors.Is(err, ErrNotFound):
 		k.counted.NotFound++
 		if current {
-			// The source has no entry for this host, so it has no wildcard for it either.
+			// The source does not know the host, so it has no wildcard that covers the host. If the
+			// cache has stored this wildcard, remove it.
 			k.removeHost(wildcardOf(c.host))
 			k.keepError(c.host, Negative, err, cmp.Or(errorTTL(err), k.cfg.negativeTTL), now)
 		} else {

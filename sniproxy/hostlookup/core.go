@@ -188,9 +188,9 @@ func (k *core) hit(host string) (*item, Level) {
 	return e, level
 }
 
-// touch makes e the most recently used entry of its LRU list, which needs the lock of the core. If
-// another goroutine holds the lock, touch does not wait and does nothing: a later lookup calls
-// touch again.
+// touch makes e the most recently used entry of its LRU list. Only a goroutine that holds the lock
+// of the core may change the list. If another goroutine holds the lock, touch does not wait, and
+// does nothing: a later lookup calls touch again.
 func (k *core) touch(e *item, now int64) {
 	if !k.mu.TryLock() {
 		return
@@ -212,9 +212,9 @@ func (k *core) order(e *item) *lru {
 
 func (k *core) lrus() []*lru { return []*lru{k.known, k.aliases, k.negative} }
 
-// isAlias reports whether e was found under another name than its own: the Host of its endpoint is
-// usually a wildcard. Strangers can invent any number of names below a wildcard, so the cache keeps
-// such entries in an LRU of their own.
+// isAlias reports whether the endpoint of e has another Host than the name of e. Usually this Host
+// is a wildcard that covers the name. Strangers can invent any number of names below a wildcard, so
+// the cache keeps aliases in an LRU of their own.
 func isAlias(e *item) bool { return e.Value.ep.Host != "" && e.Value.ep.Host != e.Name() }
 
 // wildcardOf returns the wildcard that covers host: "*.example.com" for "a.example.com". If host

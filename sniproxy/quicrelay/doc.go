@@ -23,9 +23,10 @@
 //	relay  IdleTimeout, MaxPaths
 //
 // A path holds the client's datagrams until its backend is known, but at most 32 KiB. It drops
-// further datagrams, and the client sends them again. For MaxPeeking, a path counts once for each
-// 4 KiB that it holds or has begun to hold. Package fairshare decides which path ends if a limit is
-// reached: a path of the source that holds the most. A source is an IPv4 address or an IPv6 /64.
+// further datagrams, and the client sends them again. For MaxPeeking, a path counts as one path,
+// and as one more for each 4 KiB that it holds. A source is an IPv4 address or an IPv6 /64. If a
+// limit is reached, package fairshare chooses the path that ends: in general, a path of the source
+// with the most paths.
 //
 // A path needs one file descriptor. While it is open, it also needs one goroutine, but a buffer only
 // while a datagram passes (on Linux).
@@ -45,10 +46,10 @@
 //     8 bytes: the newest path of the client address.
 //
 // A client can use IDs that the Relay has not seen, because NEW_CONNECTION_ID frames are encrypted.
-// The clients of quic-go do so in their first Handshake packet. Rule 3 finds the path of such a client
-// if the client uses a port for each connection, as DialAddr of quic-go does. If a client uses one
-// port for several connections, and uses such IDs, the packets of an older connection can go to the
-// backend of the newest one, and the older connection fails.
+// The clients of quic-go do so in their first Handshake packet. Rule 3 finds the path of such a
+// client if the client uses a separate port for each connection, as DialAddr of quic-go does. If a
+// client uses one port for several connections, and uses such IDs, the packets of an older
+// connection can go to the backend of the newest one, and the older connection fails.
 //
 // # Clients that move
 //

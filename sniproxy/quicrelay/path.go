@@ -20,7 +20,8 @@ const (
 	maxHeld = 32 << 10
 	// heldUnit is how many held bytes count as one path for MaxPeeking.
 	heldUnit = 4 << 10
-	// maxFailures is how many receives in a row may fail. An ICMP error makes one receive fail.
+	// maxFailures is the number of failed receives in a row after which a path ends. Each ICMP
+	// error makes one receive fail.
 	maxFailures = 100
 )
 
@@ -194,7 +195,8 @@ func (p *path) refuse(err error) {
 	r.endPath(p, err)
 }
 
-// toBackend sends a bundle to the backend. r.mu must not be locked.
+// toBackend sends the datagrams in b to the backend. Each has size bytes, and the last one can be
+// shorter. r.mu must not be locked.
 func (p *path) toBackend(b []byte, size int) {
 	switch err := p.backend.send(b, size, netip.AddrPort{}); {
 	case err == nil:
@@ -248,7 +250,8 @@ func (p *path) fromBackend() {
 	}
 }
 
-// toClient sends a bundle of the backend to the client.
+// toClient sends the datagrams of the backend in b to the client. Each has size bytes, and the last
+// one can be shorter.
 func (p *path) toClient(b []byte, size int) {
 	front := p.client.front.socket
 	if p.confirmed.Load() && !hasLongHeader(b, size) {
@@ -274,8 +277,9 @@ func hasLongHeader(b []byte, size int) bool {
 	return false
 }
 
-// allow reports whether the limit of three times allows a datagram of the backend, and learns the
-// IDs in it.
+// allow reports whether the Relay may send a datagram of the backend to the client: it may not if
+// the address of the client is not confirmed, and the client would get more than three times the
+// bytes that came from it. allow also stores the IDs in the datagram in the table.
 func (p *path) allow(datagram []byte) bool {
 	r := p.relay
 	r.mu.Lock()

@@ -60,7 +60,8 @@ type Relay struct {
 	// HelloTimeout bounds the time from the first datagram until Route has returned. 0 means 10 s.
 	HelloTimeout time.Duration
 	// IdleTimeout is the time without a datagram after which a path ends. 0 means 2 min. RFC 9308
-	// section 4.2 recommends at least 2 minutes, because a client behind the Relay cannot know it.
+	// section 4.2 recommends at least 2 minutes, because a client behind the Relay cannot know this
+	// time.
 	IdleTimeout time.Duration
 	// MaxPaths bounds the number of paths. 0 means 10,000.
 	MaxPaths int
@@ -92,7 +93,8 @@ type Stats struct {
 	Client netip.AddrPort
 	// Backend is not valid if the path has not got a backend.
 	Backend netip.AddrPort
-	// Name is the server name in normal form; "" after a move, or without a valid name.
+	// Name is the server name in normal form. It is "" if the client named no valid host, and for
+	// the path of a client that has moved.
 	Name    string
 	Version uint32 // of QUIC; 0 after a move, or if the hello is incomplete
 	Moved   bool   // the path began because the client came from another address
@@ -100,10 +102,12 @@ type Stats struct {
 	// including an answer of the Relay.
 	ToBackend, ToClient int64
 	// Start is when the first datagram arrived. Peek is the time from Start until the hello was
-	// complete, Route is how long Route took, Total is the time from Start to the end.
+	// complete. Route is how long the call of Relay.Route took. Total is the time from Start to the
+	// end.
 	Start              time.Time
 	Peek, Route, Total time.Duration
-	// DroppedAmplification is the number of bytes that the limit of three times kept back.
+	// DroppedAmplification is the number of bytes that the Relay did not send to the client,
+	// because the client would have got more than three times the bytes that came from it.
 	DroppedAmplification int64
 	Alert                uint8 // the TLS alert that the Relay sent to the client; 0 means none
 	Err                  error // nil if the path ended because it was idle
@@ -258,7 +262,8 @@ func (r *Relay) fromClient(f *front, b *bundle) {
 		p := r.accept(client, datagram)
 		switch last := len(f.runs) - 1; {
 		case p == nil:
-			// A datagram that does not pass also ends the run.
+			// This datagram does not pass. The empty run makes sure that a later datagram begins a
+			// new run, and does not extend the run before this datagram.
 			f.runs = append(f.runs, run{})
 		case last >= 0 && f.runs[last].path == p:
 			n := len(f.runs[last].b)
@@ -276,8 +281,8 @@ func (r *Relay) fromClient(f *front, b *bundle) {
 	clear(f.runs)
 }
 
-// accept finds the path of a client's datagram, or begins one. The result is the path if the
-// datagram can pass now. r.mu is locked.
+// accept finds the path of a client's datagram, or begins one. If the caller can send the datagram
+// to the backend now, the result is the path, and otherwise nil. r.mu is locked.
 func (r *Relay) accept(client peer, datagram []byte) *path {
 	h, err := quic.ParseHeader(datagram)
 	if err != nil || r.closed {

@@ -10,9 +10,9 @@ import (
 type socket interface {
 	// receive waits for a bundle. The caller must release the bundle.
 	receive() (*bundle, error)
-	// send sends the datagrams in b. Each has size bytes, and the last one can be shorter. to is not
-	// valid if the socket is connected. On Linux, such a socket does not wait: if its buffer is full,
-	// it drops the datagrams and returns errFull.
+	// send sends the datagrams in b. Each has size bytes, and the last one can be shorter. If the
+	// socket is connected, to is the zero value. On Linux, send does not wait on a connected
+	// socket: if the send buffer of the socket is full, it drops the datagrams and returns errFull.
 	send(b []byte, size int, to netip.AddrPort) error
 	setReadDeadline(t time.Time) error
 	close() error

@@ -43,7 +43,7 @@ func newSocket(conn *net.UDPConn, connected bool) (socket, error) {
 	return &udpSocket{conn: conn, raw: raw, connected: connected}, err
 }
 
-// receive holds a buffer only while there is something to receive, if the socket is connected.
+// receive waits for a bundle. If the socket is connected, receive has no buffer while it waits.
 func (s *udpSocket) receive() (*bundle, error) {
 	if !s.connected {
 		b := newBundle()
@@ -119,7 +119,8 @@ func (s *udpSocket) send(b []byte, size int, to netip.AddrPort) error {
 		case errors.Is(err, unix.EIO) || errors.Is(err, unix.ENOPROTOOPT):
 			s.noSegment.Store(true) // the network device or the kernel cannot split
 		}
-		// EINVAL and EMSGSIZE: the datagrams are too large for the path, or the bundle has too many.
+		// The kernel has refused the whole bundle, with EINVAL or EMSGSIZE if the datagrams are too
+		// large for the network path, or if the bundle has too many. Send the datagrams one by one.
 	}
 	var first error
 	for len(b) > 0 {

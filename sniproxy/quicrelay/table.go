@@ -15,7 +15,7 @@ const minIDLen = 4
 // Retry packet, and one in its other packets.
 const maxIDs = 2
 
-// peer is a client address, at the socket that the client sends to.
+// peer is a client address, together with the socket that the client sends to.
 type peer struct {
 	front *front
 	addr  netip.AddrPort
@@ -95,8 +95,8 @@ func (t *table) remove(p *path) {
 // found is the result of find.
 type found struct {
 	path *path // nil if the table has none
-	// id is the ID in the packet that a backend has chosen, or nil. If id is set and path is nil, the
-	// client has moved.
+	// id is the destination ID of the datagram if a backend has chosen this ID, and otherwise nil.
+	// If id is set and path is nil, the client has moved.
 	id      []byte
 	backend netip.AddrPort // the backend that has chosen id
 }

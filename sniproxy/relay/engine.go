@@ -159,8 +159,8 @@ type Stats struct {
 // Stats returns the counters. It is cheap.
 func (e *Engine) Stats() Stats { return e.init().stats() }
 
-// settings are the fields of an Engine, with the default in place of each zero. Here a time-out of
-// 0 means no time-out.
+// settings are the fields of an Engine in another form. A field that is 0 in the Engine has its
+// default value here. A time-out that is negative in the Engine is 0 here, which means no time-out.
 type settings struct {
 	helloTimeout, dialTimeout, idleTimeout, halfClose, keepAlive time.Duration
 	helloLimit, loops, pipes                                     int

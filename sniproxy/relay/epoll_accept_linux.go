@@ -121,9 +121,10 @@ func (a *acceptor) start(fd int32, remote netip.AddrPort) {
 
 // acceptFailed handles a failed accept. If the process has no free descriptor, Engine.AcceptError
 // can close connections, so the acceptor tries again in the next round. If the next round finds no
-// free descriptor either, acceptFailed accepts one connection with the spare descriptor. Otherwise
-// the backlog would keep the loop busy. It keeps this connection if Engine.MakeRoom closes another
-// one for it. After any other error, or if there is no spare descriptor, the acceptor pauses.
+// free descriptor either, acceptFailed accepts one connection with the spare descriptor, because a
+// backlog that never becomes empty would keep the loop busy. acceptFailed closes this connection,
+// unless Engine.MakeRoom has closed another one in its place. After any other error, or if there is
+// no spare descriptor, the acceptor pauses.
 func (a *acceptor) acceptFailed(e errno) {
 	a.loop.engine.shared.settings.acceptError(fmt.Errorf("relay: accept: %w", e))
 	if a.fd < 0 {

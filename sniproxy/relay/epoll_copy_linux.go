@@ -219,10 +219,9 @@ func (ec *epollConn) spliceIn(from *side, src Party) bool {
 }
 
 // sideFailed handles an error of the socket of side i. If the other side has failed before, the
-// connection ends. Otherwise the loop still reads the socket of side i to its end, and writes these
-// bytes to the other side, because the kernel keeps the bytes that it received before the error.
-// The loop reads and drops the bytes that the other side sends. The method settled decides when the
-// connection ends.
+// connection ends. Otherwise the loop still reads the bytes that the kernel received on side i
+// before the error, and writes them to the other side. The loop reads and drops the bytes that the
+// other side sends. The method settled decides when the connection ends.
 func (ec *epollConn) sideFailed(i int, err error) {
 	s, other := &ec.side[i], &ec.side[1-i]
 	s.failed, s.readable = true, true

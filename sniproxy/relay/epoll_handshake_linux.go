@@ -132,8 +132,8 @@ func (ec *epollConn) connect() error {
 
 // trySendFirstBytes writes to a socket that may still be connecting. The result of the write shows
 // the state of the connect. EAGAIN means that the connect is not complete. If the connect has
-// failed, the write returns its error. Within one machine, the connect is complete when connect(2)
-// returns.
+// failed, the write returns its error. If the backend is on this machine, the connect is already
+// complete when connect(2) returns, so the first write succeeds.
 func (ec *epollConn) trySendFirstBytes() error {
 	if e := ec.sendFirstBytes(); e != noError && e != unix.EAGAIN {
 		return dialError(e)

@@ -330,7 +330,8 @@ func (gc *goroutineConn) connect(ctx context.Context, step Step) (net.Conn, erro
 
 // answer sends step.Data to the client and ends the direction to the client. After that, it reads
 // and drops bytes until the client ends its own direction, or has acknowledged no byte for
-// lingerTimeout. A slow client may continue to receive the answer, but not for ever.
+// lingerTimeout. A slow client may continue to receive the answer until HalfCloseTimeout has passed
+// since accept.
 func (gc *goroutineConn) answer(step Step) {
 	gc.phase = PhaseAnswer
 	gc.client.SetDeadline(time.Now().Add(lingerTimeout))

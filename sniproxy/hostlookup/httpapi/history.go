@@ -191,8 +191,10 @@ func (h *history) since(version string) (answer changes, changed <-chan struct{}
 	if version == h.current.version {
 		return changes{Version: version}, h.changed, true
 	}
-	// A set of hosts always has the same version, so a version can be in force more than once. If
-	// so, assume that the client got it the last time, and begin with the changes after that.
+	// Equal sets of hosts have the same version. So if an operator undoes a change, the steps can
+	// contain a version more than once, as v1 does in v1 → v2 → v1 → v3. Then assume that the
+	// client has the version because of its last occurrence, and begin with the changes after that
+	// occurrence.
 	first := len(h.steps) - 1
 	for first >= 0 && h.steps[first].from != version {
 		first--

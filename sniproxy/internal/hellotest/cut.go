@@ -57,9 +57,9 @@ func (c *cutConn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// WriteSegments writes b in pieces of n bytes. If n is 0, it writes b in one piece. Before piece
-// number i, from 0, it calls the function before with i, as a connection calls Cuts.Before. before
-// may be nil.
+// WriteSegments writes b in pieces of n bytes. If n is 0, it writes b in one piece. The argument
+// before is a function like Cuts.Before: WriteSegments calls it before each piece, with the number
+// of the piece, from 0. It may be nil.
 func WriteSegments(w io.Writer, b []byte, n int, before func(i int) error) error {
 	if n <= 0 {
 		n = len(b)

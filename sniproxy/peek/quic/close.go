@@ -15,8 +15,7 @@ const maxReason = 256
 // bytes. Version, DestID and SrcID of h must be set. The datagram has at most 342 bytes, so it is
 // smaller than the client's own datagram (RFC 9000 section 8.1).
 //
-// If the client has received an Initial packet of a server before, it does not close its
-// connection.
+// The datagram has no effect on a client that has already received an Initial packet of a server.
 func (h Hello) AppendClose(b []byte, code uint64, reason string) ([]byte, error) {
 	k, err := newKeys(h.Version, h.DestID, server)
 	if err != nil {

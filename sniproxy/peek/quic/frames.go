@@ -52,8 +52,9 @@ func nextFrame(c *cursor) (f frame, ok bool, what string) {
 	return f, false, ""
 }
 
-// skipACK skips the rest of an ACK frame (RFC 9000 section 19.3). The number of ranges has no bound
-// of its own: each range has at least two bytes, so the loop ends at the end of the packet.
+// skipACK skips the rest of an ACK frame (RFC 9000 section 19.3). The number of ranges needs no
+// check: each range has at least two bytes, so the loop stops at the end of the packet at the
+// latest.
 func skipACK(c *cursor, ecn bool) {
 	c.varint() // largest acknowledged
 	c.varint() // delay

@@ -33,10 +33,11 @@ func (t Type) String() string {
 
 // The lengths of connection IDs in bytes.
 const (
-	// MaxIDLen is the greatest length in versions 1 and 2 (RFC 9000 section 17.2).
+	// MaxIDLen is the greatest length of a connection ID in versions 1 and 2, in bytes (RFC 9000
+	// section 17.2).
 	MaxIDLen = 20
-	// MinClientIDLen is the least length of the destination ID that a client chooses for its first
-	// packet (RFC 9000 section 7.2).
+	// MinClientIDLen is the least length, in bytes, of the destination ID that a client chooses for
+	// its first packet (RFC 9000 section 7.2).
 	MinClientIDLen = 8
 )
 

@@ -35,8 +35,8 @@ type keys struct {
 	hp   cipher.Block
 }
 
-// newKeys derives the keys of a side. id is the destination connection ID of the first Initial packet
-// of the client, or of its first one after a Retry.
+// newKeys derives the keys of one side. id is the destination connection ID of the client's first
+// Initial packet. After a Retry, id is that of the client's first Initial packet after the Retry.
 func newKeys(version uint32, id []byte, side string) (*keys, error) {
 	salt, prefix := salt1, "quic "
 	if version == Version2 {
@@ -147,8 +147,7 @@ func expandNumber(truncated int64, n int, largest int64) int64 {
 
 // seal protects the packet in b: a header, and then a payload of at least 4 bytes. The last 4 bytes
 // of the header are the packet number, which begins at the offset numberAt. seal encrypts the
-// payload in place, appends the tag, and protects the header
-// (RFC 9001 section 5.4).
+// payload in place, appends the tag, and protects the header (RFC 9001 section 5.4).
 func (k *keys) seal(b []byte, numberAt int) []byte {
 	end := numberAt + maxNumber
 	nonce := k.nonce(int64(binary.BigEndian.Uint32(b[numberAt:])))

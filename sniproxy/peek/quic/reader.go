@@ -208,7 +208,8 @@ func (r *Reader) readInitial(datagram []byte, at int, h Header) error {
 }
 
 // readFrames reads the frames of a packet. at is the offset of the packet in the datagram. Errors
-// name this offset, because the frames are encrypted in the datagram.
+// of a frame state this offset too, because the frames are encrypted in the datagram and have no
+// visible offset of their own.
 func (r *Reader) readFrames(header, payload []byte, at int) error {
 	if header[0]&0x0c != 0 {
 		return malformed(at, "header: reserved bits")
