@@ -83,7 +83,8 @@ func serve(ctx context.Context, s settings, src *source, m *metrics, log *slog.L
 	}
 	group.Go(func() error { return src.follow(ctx) })
 	group.Go(func() error {
-		// Before the first list, requests get 503. A client that gets 503 asks the next server.
+		// Until discovery has its first list of EndpointSlices, it answers every request with 503.
+		// A client that gets 503 sends its request to the next server of discovery.
 		log.Info("listening", "addr", l.Addr())
 		return cli.ServeHTTP(ctx, srv, stopTimeout, cli.LimitConnections(srv, s.api.MaxConns, m, program)(l))
 	})

@@ -159,8 +159,8 @@ func summary(svc *endpoints.Service) serviceSummary {
 			}
 		}
 		for _, p := range problems {
-			// Ignore a port that only some EndpointSlices of the service have: no request can name
-			// it.
+			// Ignore the problem that some EndpointSlices of the service do not contain this port:
+			// it concerns only clients that request this port.
 			if !strings.HasPrefix(p.Object, "Service ") && !slices.Contains(sum.problems, p) {
 				sum.problems = append(sum.problems, p)
 			}
@@ -175,9 +175,9 @@ func (s *source) setState(ready bool, state httpapi.Source) {
 	s.ready, s.state = ready, state
 }
 
-// readiness returns an error that says why the API is not ready, or nil if it is ready. If a server
-// has read its first list, it stays ready while the API server does not answer: the other servers
-// of discovery have no newer pods either.
+// readiness returns an error that says why the API is not ready, or nil if it is ready. After its
+// first list of EndpointSlices, a server of discovery stays ready even while the API server does
+// not answer: the other servers of discovery have no newer pods either.
 func (s *source) readiness(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return errors.New("stopping")
@@ -203,7 +203,7 @@ func (s *source) detail() string {
 	return fmt.Sprintf("the pods are from %s: %v", s.state.LastContact.UTC().Format(time.RFC3339), s.state.Err)
 }
 
-// age returns how old the pods are; 0 while the source answers.
+// age returns the time since the source of the pods last answered; 0 while the source answers.
 func (s *source) age() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -121,7 +121,8 @@ func parse(args []string) (settings, error) {
 	return s, os.Setenv(binEnv, s.bin)
 }
 
-// missing returns an error that lists everything that this machine lacks.
+// missing returns an error that lists everything that the test needs and this machine does not
+// have.
 func missing(bin string) error {
 	// Debian installs some of these commands in directories that are not in the PATH of an ordinary
 	// user.

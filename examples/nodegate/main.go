@@ -1,5 +1,6 @@
-// Nodegate says which nodes of a Kubernetes cluster may go now, for a reboot or a replacement. It
-// grants nodes to the programs that replace them.
+// Nodegate says which nodes of a Kubernetes cluster may go now, that is, which nodes somebody may
+// take away for a reboot or a replacement. It grants nodes to the programs that replace them. A
+// granted node counts as away, so that nodegate does not let too many nodes go.
 //
 //	nodegate may worker-7 -cluster eu-1=kubeconfig:eu-1.kubeconfig -report http://edge-1:9709/report.json
 //	nodegate may worker-7 … -take -holder kured -ttl 1h -wait 10m
@@ -36,7 +37,7 @@ import (
 
 const program = "nodegate"
 
-// exitNotNow is the exit status if the nodes may not go now.
+// exitNotNow is the exit status if at least one of the named nodes must stay now.
 const exitNotNow = 3
 
 func main() { cli.Main(run) }
@@ -136,7 +137,8 @@ func (c *may) check(nodes []string) error {
 	return nil
 }
 
-// askEvery is how long "nodegate may -wait" waits after the answer "no" before it asks again.
+// askEvery is how long "nodegate may -wait" waits after the answer "no" before it reads the reports
+// again and decides again.
 const askEvery = 2 * time.Second
 
 func (c *may) run(ctx context.Context, inv cli.Invocation, s *settings, nodes []string) (int, error) {

@@ -268,8 +268,8 @@ func (m *protectMetrics) step(log *slog.Logger, tool string, status protector.St
 	m.unsafe.WithLabelValues(tool).Set(float64(status.Unprotected))
 }
 
-// ready returns an error if no step has ended yet, or if the last step of some tool could not
-// decide.
+// ready returns an error if no Protector has made its first step yet, or if the last step of a
+// Protector ended with an error. In each step, a Protector decides which nodes its tool may take.
 func (m *protectMetrics) ready() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

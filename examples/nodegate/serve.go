@@ -91,8 +91,9 @@ func (c *serve) run(ctx context.Context, inv cli.Invocation, s *settings, _ []st
 	return cli.ExitOK, nil
 }
 
-// observer calls Keeper.Refresh at regular times, so that a grant ends soon after its node has
-// returned. observer also serves the metrics of "nodegate serve".
+// observer calls Keeper.Refresh at regular times. Refresh ends the grants that are over, for
+// example because the node was away and is back. observer also serves the metrics of "nodegate
+// serve".
 type observer struct {
 	keeper   *keeper.Keeper
 	log      *slog.Logger
@@ -152,8 +153,8 @@ func (o *observer) observe(ctx context.Context) {
 	}
 }
 
-// ready returns the error of the last attempt to read the grants and the reports. nil means that
-// the attempt succeeded.
+// ready returns the error of the last Keeper.Refresh, which reads the grants and the reports of the
+// terminators. nil means that Refresh succeeded.
 func (o *observer) ready() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -124,7 +124,8 @@ func (s *settings) keeper() (*keeper.Keeper, error) {
 	return k, nil
 }
 
-// source returns the Report that the value report of a flag -report describes.
+// source returns the source of the reports of one terminator. report is a value of the flag
+// -report.
 func (s *settings) source(report string) keeper.Report {
 	if url, client := httpSource(report); url != "" {
 		return keeper.URL(url, s.name, client)

@@ -23,9 +23,9 @@ import (
 const (
 	tlsPort  = "8443"
 	httpPort = "8080"
-	// answerTTL is the time for which the router may use an answer of the API again without asking.
-	// After the API has failed, the scenario waits longer than answerTTL before it tests the
-	// router.
+	// answerTTL is how long the router may use an answer of the API before it must send a new
+	// request. After the API has failed, the scenario waits longer than answerTTL before it tests
+	// the router.
 	answerTTL = time.Second
 )
 

@@ -17,8 +17,9 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// explainCommand is "terminator explain". With -admin, it asks a running terminator. Without -admin,
-// it reads the same inputs as -diff, or, with -at, the journal.
+// explainCommand is "terminator explain". With -admin, it requests the explanation from a running
+// terminator. Without -admin, it makes the explanation itself: from the same inputs as -diff, or,
+// with -at, from the journal.
 type explainCommand struct {
 	settings
 	output string

@@ -12,8 +12,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/controller"
 )
 
-// journalCommand is "terminator journal". With -admin, it asks a running terminator. Without -admin,
-// it reads the journal in -out.
+// journalCommand is "terminator journal". With -admin, it requests the journal from a running
+// terminator. Without -admin, it reads the journal in -out.
 type journalCommand struct {
 	settings // only out and admin
 	output   string

@@ -4,11 +4,12 @@ import (
 	"math/rand/v2"
 )
 
-// anneal changes the wave in the given number of steps. Each step adds a random candidate to the
-// wave. If the wave would then exceed limits, the step also removes one node of the wave for each
-// of these limits. anneal always accepts a step that removes at most one node. It accepts a step
-// that removes two nodes only with a probability that falls from 1/hot in the first step to 0 in
-// the last one. All computations use integers, so every machine gets the same result.
+// anneal searches for a larger wave, that is, a larger set of nodes that may be away at the same
+// time. Each of the given number of steps adds a random candidate to the wave. If the wave would
+// then exceed limits, the step also removes one node of the wave for each of these limits. anneal
+// always makes a step that removes at most one node. It makes a step that removes two nodes only
+// with a probability that falls from 1/hot in the first step to 0 in the last one. It makes no step
+// that removes more nodes. All computations use integers, so every machine gets the same result.
 func (w *search) anneal(steps int) {
 	if steps <= 0 || len(w.nodes) == 0 || w.most <= 0 {
 		return

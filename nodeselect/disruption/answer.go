@@ -9,13 +9,13 @@ import (
 
 // Answer says whether somebody may take the named nodes away at the same time, and if not, why.
 type Answer struct {
-	// OK is true if all named nodes may go at the same time.
+	// OK is true if somebody may take all named nodes away at the same time.
 	OK bool `json:"ok"`
 	// Blocked are the limits that the named nodes would exceed, sorted by service and zone. Blocked
 	// is empty if OK is true.
 	Blocked []Blocked `json:"blocked,omitempty"`
-	// Remarks describe named nodes that count for no limit, and named nodes that were away before.
-	// They do not change OK.
+	// Remarks describe named nodes that count for no limit, and named nodes that counted as away
+	// before the question. Remarks do not change OK.
 	Remarks []Remark `json:"remarks,omitempty"`
 }
 
@@ -41,7 +41,7 @@ const (
 	RuleShare   Rule = "share"
 )
 
-// Remark is a fact about one of the nodes in the question. A Remark does not change the answer.
+// Remark is a fact about one of the named nodes. It does not change Answer.OK.
 type Remark struct {
 	Node string `json:"node"`
 	Kind Kind   `json:"kind"`

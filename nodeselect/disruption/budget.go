@@ -20,13 +20,13 @@ type Budget struct {
 	// If OneZone is true, all nodes that are away at the same time must be in the same zone. Nodes
 	// in no subset do not count.
 	OneZone bool
-	// Share is the largest share of all nodes that may be away, from 0 to 1. 0 means no limit. The
-	// number of nodes that may be away is rounded down, but it is at least 1. A node that is in no
-	// subset counts as one of all nodes, but never as a node that is away.
+	// Share limits how many nodes may be away, as a share of all nodes from 0 to 1. 0 means no
+	// limit. The number of nodes that may be away is rounded down, but it is at least 1. A node
+	// that is in no subset counts as one of all nodes, but never as a node that is away.
 	Share float64
 	// Last permits that all nodes of a service are away at the same time. If Last is false, at
 	// least one node of each service stays, even if the field Service permits more nodes to be
-	// away. So if a service has a single node, this node may go only if Last is true.
+	// away. So if a service has a single node, this node may be away only if Last is true.
 	Last bool
 }
 
@@ -56,8 +56,8 @@ func (b Budget) service(members int) int {
 	return limit
 }
 
-// nodes returns how many nodes of the cluster may be away at the same time, if the cluster has all
-// nodes in total.
+// nodes returns how many nodes of the cluster may be away at the same time. The argument all is the
+// number of all nodes of the cluster.
 func (b Budget) nodes(all int) int {
 	if b.Share == 0 {
 		return math.MaxInt

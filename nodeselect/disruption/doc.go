@@ -1,6 +1,7 @@
-// Package disruption decides which nodes of a cluster may go now: for a reboot, an upgrade or a
-// replacement. It gets the subset of nodes of every service, so it can keep enough nodes for each
-// service:
+// Package disruption decides which nodes of a cluster may go now, that is, which nodes somebody may
+// take away for a reboot, an upgrade or a replacement. The subset of a service is the set of nodes
+// to which balancers send the requests for the service. The package gets the subset of every
+// service, so it can keep enough nodes for each service:
 //
 //	state, err := disruption.New(disruption.Budget{}, nodes, selection.Subsets())
 //	…
@@ -18,11 +19,11 @@
 //
 // # Only the next wave
 //
-// [State.Wave] returns the nodes that may go now, and no plan for later. When the nodes of a wave
-// are replaced, other nodes enter the subsets in their place. A plan of all waves names these other
-// nodes in its later waves, but it was made for the old subsets. So its later waves are no longer
-// safe: with the numbers above, 27 of 30 waves of such a plan exceed the limit. [State.Estimate]
-// estimates how many waves it takes to replace all nodes.
+// [State.Wave] returns the nodes that may go now, and no plan for later. A plan of all waves would
+// be made for the present subsets. But when the nodes of a wave are replaced, other nodes enter the
+// subsets in their place, and the plan has these nodes in its later waves. So the later waves are no
+// longer safe: with the numbers above, 27 of 30 waves of such a plan exceed the limit.
+// [State.Estimate] estimates how many waves it takes to replace all nodes.
 //
 // # Where a deployment is cheap
 //

@@ -18,7 +18,8 @@ type Estimate struct {
 	// number of plans with fewer waves is below e^-5, which is 0.007. It is no proof for the
 	// present subsets.
 	Bound int `json:"bound"`
-	// Stuck is the number of candidates that may not go in any wave, even if no other node is away.
+	// Stuck is the number of candidates that are in no wave, because they would exceed a limit even
+	// if no other node were away.
 	Stuck int `json:"stuck,omitempty"`
 }
 
@@ -148,8 +149,9 @@ func (s *State) bound(nodes []int32) int {
 // ceil returns a/b, rounded up.
 func ceil(a, b int) int { return (a-1)/b + 1 }
 
-// logChance returns the logarithm of the probability that a random set of k of n nodes has at most
-// m nodes in each of t waves of equal size.
+// logChance returns the logarithm of a probability. The n nodes are divided into t waves of equal
+// size, and k of the n nodes are chosen at random. The result is for the event that each wave
+// contains at most m of the k nodes.
 func logChance(n, t, k, m int) float64 {
 	// The probability is the number of sets of k nodes with at most m nodes in each wave, divided
 	// by the number of all sets of k nodes. To count the former, make a polynomial for each wave:

@@ -204,9 +204,9 @@ func (l *lists) invert(n int) lists {
 	return inverse
 }
 
-// Away counts nodes as away. Call it for nodes that are gone, not ready or about to go. Away counts
-// a node even if a limit is then exceeded. It ignores nodes that are away already, and names that
-// the State does not have.
+// Away counts nodes as away. Call it for nodes that are not ready, that no longer exist, or that
+// somebody is about to take away. Away counts a node even if a limit is then exceeded. It ignores
+// nodes that are away already, and names that the State does not have.
 func (s *State) Away(names ...string) {
 	for _, name := range names {
 		if i, ok := s.index[name]; ok && !s.away[i] {
@@ -247,7 +247,7 @@ func (s *State) IsAway(name string) bool {
 	return ok && s.away[i]
 }
 
-// Take calls May. If the nodes may go, Take also calls Away for them.
+// Take calls May. If somebody may take the nodes away, Take also calls Away for them.
 func (s *State) Take(names ...string) Answer {
 	a := s.May(names...)
 	if a.OK {
@@ -256,10 +256,10 @@ func (s *State) Take(names ...string) Answer {
 	return a
 }
 
-// May reports whether all named nodes together may go now, in addition to the nodes that are away.
-// It changes nothing. May does not count a named node again if the node is away already. A node in
-// no subset may always go, and so may a node that the State does not have. In these three cases,
-// the answer has a remark about the node.
+// May reports whether somebody may take all named nodes away now, in addition to the nodes that are
+// away. It changes nothing. May does not count a named node again if the node is away already. It
+// permits a node in no subset, and a node that the State does not have. For a node that is away, in
+// no subset or not in the State, the answer has a remark.
 func (s *State) May(names ...string) Answer {
 	var a Answer
 	s.named = s.named[:0]
@@ -366,9 +366,9 @@ func (s *State) blocked(nodes []int32) []Blocked {
 	return sortBlocked(list)
 }
 
-// Blocking returns the limits that are reached now. No further node that counts for one of these
-// limits may go. The list is sorted by service and zone. A limit of 0 is in the list only if a node
-// of the service is away.
+// Blocking returns the limits that are reached now, so that no further node that counts for one of
+// them may be taken away. The list is sorted by service and zone. A limit of 0 is in the list only
+// if a node of the service is away.
 func (s *State) Blocking() []Blocked {
 	var list []Blocked
 	for _, l := range s.limits {
@@ -387,7 +387,9 @@ func (s *State) describe(l limit, named int) Blocked {
 	return b
 }
 
-// blockedZones returns the zones in which nodes are away or named, if there are several.
+// blockedZones returns the zones in which nodes are away or in the argument nodes. If there are
+// fewer than two such zones, the limit Budget.OneZone is not exceeded, and blockedZones returns
+// nil.
 func (s *State) blockedZones(nodes []int32) []Blocked {
 	named := make([]int, len(s.zones))
 	for _, n := range nodes {

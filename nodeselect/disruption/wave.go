@@ -45,8 +45,8 @@ func (s *State) Wave(candidates []string, steps int) []string {
 	return slices.Compact(wave)
 }
 
-// wave computes a wave: a set of the given nodes that may go away together. Each node in nodes must
-// be one that may go away alone.
+// wave computes a wave: a set of the given nodes that somebody may take away together. Each node in
+// nodes must be one that may be taken away alone.
 func (s *State) wave(nodes []int32, steps int) []int32 {
 	if !s.budget.OneZone {
 		w := s.greedy(nodes)
@@ -180,7 +180,8 @@ func (w *search) free(n int32) bool {
 }
 
 // choose adds the node n to the wave if the argument chose is true, and removes n from the wave
-// otherwise. For each limit of n, choose updates in w.spare how many further nodes may go.
+// otherwise. For each limit of n, choose updates w.spare, the number of nodes that may still enter
+// the wave.
 func (w *search) choose(n int32, chose bool) {
 	d := int32(1)
 	if chose {
@@ -193,15 +194,15 @@ func (w *search) choose(n int32, chose bool) {
 	}
 }
 
-// weight says how scarce the places of one limit are, for the cost of a node. The argument spare is
-// the number of nodes that may still enter the wave within the limit. The result is 1<<20 / spare²,
-// or 0 if spare is 0 or less. Of several functions that were tried, this one led to the largest
-// waves.
+// weight is a factor in the cost that greedy computes for each node, and grows as a limit comes
+// closer. The argument spare is the number of nodes that may still enter the wave without exceeding
+// the limit. The result is 1<<20 / spare², or 0 if spare is 0 or less. Of several functions that
+// were tried, this one led to the largest waves.
 //
-// greedy uses weight for the cost of adding a node to the wave. A node is open while it may still
-// enter the wave. For each limit that applies to the node, the cost contains weight times the
-// number of open nodes of the limit. So the cost is highest if spare is 1: the added node then
-// keeps all other open nodes of the limit out of the wave.
+// greedy adds the node with the lowest cost to the wave. A node is open while it may still enter
+// the wave. The cost of a node is a sum over the limits that apply to the node: weight times the
+// number of open nodes of the limit. So a limit costs most if spare is 1: the added node then keeps
+// all other open nodes of the limit out of the wave.
 func weight(spare int32) int64 {
 	if spare <= 0 {
 		return 0

@@ -84,7 +84,7 @@ type Series struct {
 	labels     []string
 }
 
-// Define returns the description of a metric, for Scraped. The argument name has no prefix. If it
+// Define returns the description of a metric, for Scraped. The argument name has no prefix. If name
 // ends with "_total", the metric is a counter, and otherwise it is a gauge. The argument labels
 // contains the names of the labels.
 func Define(name, help string, labels ...string) Series { return Series{name, help, labels} }

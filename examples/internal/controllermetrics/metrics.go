@@ -110,8 +110,8 @@ func (m *Metrics) Shifts(state func() (shift.State, error)) {
 		cli.Define("shift_paused", "1 while errors have paused the shift of a route.", "route", "cluster"))
 }
 
-// Attempted counts an attempt of the Controller, and sets the gauges that describe the last
-// attempt. Assign it to controller.Controller.Attempted.
+// Attempted counts an attempt of the Controller to apply the latest routes and clusters, and sets
+// the gauges that describe the last attempt. Assign Attempted to controller.Controller.Attempted.
 func (m *Metrics) Attempted(a controller.Attempt) {
 	m.applies.WithLabelValues(string(a.Outcome)).Inc()
 	m.duration.WithLabelValues(string(a.Outcome)).Observe(a.Duration.Seconds())

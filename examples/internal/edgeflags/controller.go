@@ -46,7 +46,9 @@ func (s *Settings) files() (files []controller.File) {
 	}
 	if s.DNSEndpoints.Name != "" {
 		files = append(files, controller.File{
-			// The problems of Select are already in the report, because dns.zone has the same records.
+			// dns-endpoints.yaml has the same records as dns.zone, which is written too, so
+			// Publishable finds the same problems for both files. They are already in the report
+			// because of dns.zone. So this Select returns no problems.
 			Name: "dns-endpoints.yaml", Select: func(t routes.Table) (routes.Table, []routes.Problem) {
 				t, _ = s.Zone.Publishable(t)
 				return t, nil

@@ -188,7 +188,8 @@ func (s *Settings) Resolve() error {
 	return s.resolveEdge()
 }
 
-// resolveLimits sets the limits of each file, and EdgeLimits, the limits of all files together.
+// resolveLimits sets FileLimits, the limits of each file of routes, and EdgeLimits, the limits of
+// all files together.
 func (s *Settings) resolveLimits() error {
 	l, b := &s.Builder.FileLimits, &s.Builder
 	if l.Routes < 0 || l.Servers < 0 || l.Checks < 0 || l.AgentPorts < 0 || l.Sources < 0 {
@@ -198,8 +199,8 @@ func (s *Settings) resolveLimits() error {
 	if err != nil {
 		return fmt.Errorf("-file-share: %q: %w", s.text.fileShare, err)
 	}
-	// A flag may permit more for one file than the default limit of all files together. Then the
-	// value of the flag is also the limit of all files together.
+	// A flag such as -max-routes may permit more routes in one file than the default limit of all
+	// files together. Then the value of the flag is also the limit of all files together.
 	edgeHas := kube.DefaultEdgeLimits
 	b.EdgeLimits = kube.Limits{
 		Routes: max(edgeHas.Routes, l.Routes), Servers: max(edgeHas.Servers, l.Servers),

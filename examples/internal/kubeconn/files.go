@@ -79,8 +79,8 @@ func checkFiles(kubeconfig *api.Config, name string) error {
 }
 
 // readTokenAgain changes config: each request then reads the token file again and uses its present
-// content. client-go could also read the file again by itself. But if its file system does not
-// answer, the requests of client-go would wait for ever.
+// content. client-go could also read the token file again by itself. But then requests would wait
+// for ever if the file system with the token file does not answer.
 func readTokenAgain(config *rest.Config) {
 	file := config.BearerTokenFile
 	if file == "" {

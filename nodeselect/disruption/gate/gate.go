@@ -48,7 +48,8 @@ var ErrNoSubsets = errors.New("gate: no applied configuration has a subset of th
 type Gate struct {
 	in    Input
 	state *disruption.State
-	// In this State, only granted nodes are away, and the last node of a service may go.
+	// In the State granted, only granted nodes count as away, and Budget.Last is true: all nodes of
+	// a service may be away at the same time.
 	granted *disruption.State
 	nodes   map[string]Node
 	grants  map[string]Grant
@@ -133,7 +134,8 @@ func (g *Gate) may(names ...string) (answer disruption.Answer, alone bool) {
 	return answer, false
 }
 
-// take does the same as may. If the nodes may go, take makes them count as away from now on.
+// take does the same as may. If the nodes may be taken away, take makes them count as away from now
+// on.
 func (g *Gate) take(names ...string) (answer disruption.Answer, alone bool) {
 	answer, alone = g.may(names...)
 	if answer.OK {
@@ -336,7 +338,8 @@ func (g *Gate) candidates(names []string) []string {
 	return names
 }
 
-// answer explains d. The argument alone is true if only the granted nodes count in d.
+// answer converts d, the answer of package disruption about the nodes in names, to an Answer with
+// reasons and notes. The argument alone is true if only granted nodes counted as away in d.
 func (g *Gate) answer(names []string, d disruption.Answer, alone bool) Answer {
 	a := Answer{OK: d.OK, Nodes: names}
 	for _, b := range d.Blocked {
@@ -360,7 +363,7 @@ func (g *Gate) answer(names []string, d disruption.Answer, alone bool) Answer {
 
 // explain adds nodes to b, which describes an exceeded limit: the nodes that are away and count for
 // this limit. If alone is true, only granted nodes count. explain leaves out the nodes in names,
-// because those are the nodes that want to go.
+// because the question is about them.
 func (g *Gate) explain(b disruption.Blocked, names []string, alone bool) Blocked {
 	away := map[string]bool{}
 	for _, a := range g.in.Applied {

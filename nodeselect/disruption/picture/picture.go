@@ -1,5 +1,5 @@
-// Package picture draws an SVG of a cluster: which services use which nodes, which nodes may go
-// now, and which limits keep the other nodes from going:
+// Package picture draws an SVG of a cluster: which services use which nodes, which nodes somebody
+// may take away now (the wave), and which limits forbid the removal of the other nodes:
 //
 //	p := picture.Picture{
 //		Title:   "eu-1",
@@ -16,9 +16,9 @@
 // of the rows show how many nodes of each service are away, asked for or in the wave. A node is
 // asked for if it is in Picture.Named. Columns of nodes in the same state are side by side.
 //
-// A service is blocked if one of its limits lets no further node go. The first rows are the blocked
-// services. In the rows after them, the services with the longest bars come first. So a reader sees
-// at a glance that no service loses more nodes than its limit.
+// A service is blocked if one of its limits permits no further node to be away. The first rows are
+// the blocked services. In the rows after them, the services with the longest bars come first. So a
+// reader sees at a glance that no service loses more nodes than its limit.
 //
 // With 1,000 nodes and 2,000 services, the columns of nodes that are away, asked for or in the wave
 // are wider than the others, which are about a pixel wide. The picture shows a name if there is
@@ -187,8 +187,9 @@ func (c *chart) summary() string {
 	return text
 }
 
-// blocked returns how many services are blocked, that is, have used up a limit, so that no further
-// node of them may go. These services are the first rows of the picture.
+// blocked returns how many services are blocked. A service is blocked if Picture.Blocked contains
+// one of its limits: no further node of the service may be taken away. The blocked services are the
+// first rows of the picture.
 func (c *chart) blocked() int {
 	n := 0
 	for n < len(c.services) && len(c.services[n].blocked) > 0 {

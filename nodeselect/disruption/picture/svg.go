@@ -40,8 +40,8 @@ type layout struct {
 	totalWidth float64
 }
 
-// SVG returns the picture. The result depends only on the fields of p. Its size is about 10 bytes
-// for each member of a service, and 150 for each node and each service.
+// SVG returns the picture. The result depends only on the fields of p. The SVG has about 10 bytes
+// for each member of a service, and 150 bytes for each node and each service.
 func (p Picture) SVG() []byte {
 	l := newLayout(p.chart())
 	height := max(l.bottom, l.top+float64(min(len(p.Blocked), maxListed)+3)*16) + 30
@@ -156,7 +156,7 @@ func (n node) describe() string {
 }
 
 // rows draws one row for each service: marks for its nodes, and a bar for the number of its nodes
-// that are gone or going.
+// that are away, asked for or in the wave.
 func (l *layout) rows() {
 	if n := l.blocked(); n > 0 {
 		l.printf(`<rect x="%d" y="%s" width="%s" height="%s" fill="#fdf0c4"/>`+"\n",
@@ -243,10 +243,10 @@ func (s *service) describe() string {
 	return text
 }
 
-// maxListed is how many limits the picture lists at most under the title "What blocks".
+// maxListed is the largest number of limits that the picture lists under the title "What blocks".
 const maxListed = 40
 
-// list writes, next to the picture, the limits that keep nodes from going now.
+// list writes, next to the picture, the limits that permit no further node to be away.
 func (l *layout) list(list []disruption.Blocked) {
 	x := l.right + gap + countsMost + 20
 	y := l.top + 8

@@ -32,8 +32,8 @@ type Cluster struct {
 	Name string
 	Plan ClusterPlan
 	// Control is the machine of the control plane. Etcd, API and Controllers are the processes on
-	// this machine. A scenario may stop, kill and start them again. They then still have the same
-	// addresses, data and keys.
+	// this machine. A scenario may stop, kill and start these processes again. A process that
+	// starts again has the same addresses, data and keys as before.
 	Control                *Machine
 	Etcd, API, Controllers *Process
 	// Config and Client have the rights of an administrator and no rate limit.
@@ -130,8 +130,8 @@ func (c *Cluster) start(ctx context.Context, spec ClusterSpec) (err error) {
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	for _, n := range spec.Nodes {
-		// Add nodes in order, so that each node has the same address in every run, and therefore
-		// the same place in every subset.
+		// Add one node after the other, so that each node has the same address in every run, and
+		// therefore the same place in every subset.
 		plan, err := c.nextNode()
 		if err != nil {
 			return err

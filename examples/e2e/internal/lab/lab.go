@@ -176,8 +176,8 @@ func Until(ctx context.Context, what string, within time.Duration, check func(co
 		if err == nil {
 			return time.Since(start), nil
 		}
-		// When the time is over, check may fail only for this reason. Then keep the earlier error,
-		// which says more.
+		// After the deadline, check may fail only because of the deadline. Then keep the error of
+		// the call before, which says more.
 		if last == nil || deadline.Err() == nil {
 			last = err
 		}

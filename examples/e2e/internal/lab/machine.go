@@ -104,8 +104,8 @@ func (m *Machine) remove() error {
 	m.lab.mu.Unlock()
 	m.killAll()
 	_ = m.ns.Close()
-	// The kernel deletes the end of the veth pair in the namespace. This also deletes the other
-	// end.
+	// The kernel deletes eth0 together with the namespace. With eth0, it also deletes the other end
+	// of the veth pair.
 	if out, err := exec.Command("ip", "netns", "del", m.Name).CombinedOutput(); err != nil {
 		return fmt.Errorf("lab: ip netns del %s: %w: %s", m.Name, err, out)
 	}

@@ -95,8 +95,8 @@ func (c *Cluster) addNode(ctx context.Context, spec NodeSpec, plan NodePlan) (n 
 	return n, nil
 }
 
-// route makes the node forward packets, and adds routes between its pods and the pods of its
-// neighbours.
+// route makes the node forward packets, and adds routes between the pods of this node and the pods
+// of all other nodes of the cluster.
 func (n *Node) route() error {
 	if err := n.Do(func() error {
 		for file, value := range map[string]string{

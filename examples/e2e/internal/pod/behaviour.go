@@ -25,8 +25,8 @@ type Behaviour struct {
 	Fail float64
 	// Status is 500 to 599. 0 means 500.
 	Status int
-	// Shortest and Longest bound the time of a request, which is random. A request that fails takes
-	// no time, as in a pod that has lost its database.
+	// The pod waits before its answer. The time is random, from Shortest to Longest. A request that
+	// fails gets its answer at once, as from a pod that has lost its database.
 	Shortest, Longest time.Duration
 }
 

@@ -60,8 +60,8 @@ func endWith(lifeline *bufio.Reader) {
 }
 
 func mounts() error {
-	// Do this before all other mounts. Otherwise they would also appear in the mount namespace of
-	// the computer.
+	// Do this before all other mounts. Otherwise the other mounts would also appear in the mount
+	// namespace of the computer.
 	if err := private(); err != nil {
 		return fmt.Errorf("sandbox: make mounts private: %w", err)
 	}
@@ -85,8 +85,9 @@ func mounts() error {
 	return nil
 }
 
-// private makes the mounts of this namespace independent of the mounts of the computer. Before
-// that, the kernel has copied them from the computer.
+// private makes the mounts of this namespace independent of the mounts of the computer. When the
+// kernel created the namespace, it copied the mounts of the computer. Until private is called, a
+// new mount in the sandbox may also appear outside.
 func private() error {
 	err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
 	if !errors.Is(err, unix.EINVAL) {

@@ -65,8 +65,8 @@ func take(env string) string {
 // Current returns the stage of this process.
 func Current() Stage { return Stage(current) }
 
-// HostPID returns the process id of Init outside the sandbox, which nsenter needs. It is 0 outside
-// the sandbox.
+// HostPID returns the process ID by which the computer, outside the sandbox, knows the process
+// Init. A user passes this ID to nsenter. HostPID returns 0 in a process outside the sandbox.
 func HostPID() int {
 	pid, _ := strconv.Atoi(hostPID)
 	return pid

@@ -29,9 +29,9 @@ var adapters = scenario.Scenario[*Env]{
 }
 
 // adapted runs `nodegate protect` on the machine of the terminator, with the account from the
-// directory kubernetes of nodegate. The scenario takes the part of Karpenter, the cluster
-// autoscaler, kured and Cluster API: it reads the annotations and pods that these tools obey, and
-// takes nodes away.
+// manifests in the directory kubernetes of nodegate. Karpenter, the cluster autoscaler, kured and
+// Cluster API do not run. The scenario does their work: it reads the annotations and pods that
+// these tools obey, and drains, restarts and deletes nodes as they do.
 type adapted struct {
 	*System
 	c     *lab.Cluster
@@ -92,8 +92,9 @@ func (a *adapted) until(ctx context.Context, what string, p *lab.Process, look f
 	return err
 }
 
-// end stops p, a process of `nodegate protect`. Then it runs `nodegate protect -remove`, which removes
-// all protection for the tool, and checks that no grant is left.
+// end stops p, a process of `nodegate protect`. Then it runs `nodegate protect -remove` with args,
+// which removes all protection of nodes from the tool. At last it checks that no node has a grant.
+// A grant is the permission of nodegate to drain one node.
 func (a *adapted) end(ctx context.Context, p *lab.Process, tool string, args ...string) error {
 	if err := p.Stop(); err != nil {
 		return err
@@ -133,9 +134,9 @@ func wantOne(names []string, err error, not string) (string, error) {
 	return strings.Join(names, ""), err
 }
 
-// annotated does what a tool does: it takes a node that does not have the annotation of the tool,
-// and sets a taint on the node. While the node is away, no other node may become free, even if
-// nodegate is killed.
+// annotated does what the tool does: it waits until exactly one node does not have the annotation
+// key, and sets the taint on this node. While the node has the taint, nodegate must not remove the
+// annotation from another node, even if nodegate is killed and starts again.
 func (a *adapted) annotated(ctx context.Context, t *traffic, tool, key, taint string) error {
 	start := time.Now()
 	p, err := a.protect(tool, "-free", "1h")
@@ -227,8 +228,8 @@ func (a *adapted) unblocked(ctx context.Context) (names []string, err error) {
 	return names, nil
 }
 
-// kured marks two nodes, as kured with --annotate-nodes does, and restarts them when their pods are
-// gone.
+// kured annotates two nodes as nodes that must restart, as kured with --annotate-nodes does. It
+// restarts each of the two nodes after nodegate has deleted the pod that blocks kured on the node.
 func (a *adapted) kured(ctx context.Context, t *traffic) error {
 	const wanted = "weave.works/kured-reboot-in-progress"
 	start := time.Now()

@@ -67,8 +67,9 @@ const (
 
 var machineResource = schema.GroupVersionResource{Group: "cluster.x-k8s.io", Version: "v1beta2", Resource: "machines"}
 
-// clusterAPI deletes two Machines at the same time. It deletes the node of a Machine when no hook is
-// left, as Cluster API does.
+// clusterAPI deletes two Machines at the same time. nodegate gives each Machine an annotation, the
+// pre-drain hook. As Cluster API does, clusterAPI drains and deletes the node of a Machine only
+// after nodegate has removed the hook from the Machine.
 func (a *adapted) clusterAPI(ctx context.Context, t *traffic) (err error) {
 	start := time.Now()
 	client, err := dynamic.NewForConfig(a.c.Config)
@@ -83,8 +84,8 @@ func (a *adapted) clusterAPI(ctx context.Context, t *traffic) (err error) {
 	if err != nil {
 		return err
 	}
-	// are returns a check that the Machines without the hook are exactly those in want. The check
-	// looks only at Machines that still exist: Cluster API has deleted the others.
+	// are returns a check that the Machines without the annotation machineHook are exactly those in
+	// want. The check looks only at Machines that still exist.
 	are := func(want ...string) func(context.Context) error {
 		return func(ctx context.Context) error {
 			list, err := machines.List(ctx, metav1.ListOptions{})

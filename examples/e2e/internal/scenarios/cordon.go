@@ -97,9 +97,9 @@ func (s *System) drainedInHAProxy(ctx context.Context, n *lab.Node) error {
 	return nil
 }
 
-// The method undrains calls the function do, which must end the drain of node n. It then checks
-// when HAProxy sends requests to n again: not before the hold-down is over, and at the latest 3 s
-// after its end. It adds the result as a row to the report.
+// The method undrains calls the function do, which must end the drain of node n. The node then
+// continues to drain for the time holdDown. undrains checks when HAProxy sends requests to n again:
+// not before holdDown is over, and at most 3 s later. It adds the result as a row to the report.
 func (s *System) undrains(ctx context.Context, t *traffic, n *lab.Node, what string, do func(context.Context) error) error {
 	start := time.Now()
 	if err := do(ctx); err != nil {

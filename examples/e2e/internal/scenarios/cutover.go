@@ -46,9 +46,10 @@ func runCutover(ctx context.Context, s *System, t *traffic, report *scenario.Rep
 		if err := s.shift(ctx, movedHost, "-to", fmt.Sprintf("eu-2:%d", percent), "-steps", fmt.Sprint(percent), "-hold", "1s"); err != nil {
 			return err
 		}
-		// The share of the requests that go to eu-2 differs from percent by chance. With this
-		// number of requests, its standard deviation is at most 0.2 percentage points. So a
-		// difference of tolerance points, five standard deviations, is practically never chance.
+		// eu-2 should get this percentage of the requests, but gets a few more or less by chance.
+		// With this number of requests, the standard deviation of its share is at most 0.2
+		// percentage points. So a deviation of 1 point, the tolerance, is five standard deviations,
+		// and practically never chance.
 		const tolerance = 1
 		p := float64(percent) / 100
 		enough := max(2500, int(250_000*p*(1-p)))
@@ -96,7 +97,7 @@ func (s *System) shift(ctx context.Context, route string, flags ...string) error
 	return err
 }
 
-// worker returns the process ID of HAProxy's worker, or "" if it does not answer.
+// worker returns the process ID of HAProxy's worker, or "" if HAProxy does not answer.
 func (h *HAProxy) worker(ctx context.Context) string {
 	pid, err := workerOf(ctx, h.stats)
 	if err != nil {

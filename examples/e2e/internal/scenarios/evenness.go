@@ -37,7 +37,8 @@ const (
 	// evenTrials is the number of trials. In each of them, evenConnections connections go to the
 	// service, spread evenly over the nodes of its subset as HAProxy does.
 	evenTrials, evenConnections = 24, 640
-	// evenError is the largest relative difference between prediction and trials.
+	// evenError is the largest allowed difference between the predicted and the measured value, as
+	// a share of the predicted value.
 	evenError = 0.1
 )
 

@@ -83,8 +83,8 @@ var frontPolicy = scenario.Scenario[*Env]{
 		}
 		load := f.load(ctx, front.Addr.String(), nil)
 		defer load.Stop()
-		// When a front proxy starts, it once sets the state of all servers. This could undo the
-		// drain below, so wait until it is done.
+		// When a front proxy starts, it sets the state of all servers once. This could undo the
+		// drain below, so wait until the front proxy has done so.
 		if err := pause(ctx, 2*time.Second); err != nil {
 			return err
 		}
@@ -105,8 +105,8 @@ var frontPolicy = scenario.Scenario[*Env]{
 		}, front.Process); err != nil {
 			return err
 		}
-		// Restore the usual behaviour of the ejected pod. If it got a request now, its answer would
-		// succeed and so would be visible in the row.
+		// Restore the usual behaviour of the ejected pod, so that it would answer a request without
+		// an error. Then the row shows by the name of the pod if the pod gets a request.
 		if err := behave(ctx, pods[:1], usual); err != nil {
 			return err
 		}

@@ -60,8 +60,8 @@ var frontStart = scenario.Scenario[*Env]{
 }
 
 // startOneByOne starts pods one after another while clients connect. Then it adds a row about the
-// requests of each pod in the last seconds of the load. The function check returns an error if
-// their coefficient of variation cv is not as expected.
+// requests of each pod in the last seconds of the load. The argument cv of check is the coefficient
+// of variation of these numbers of requests. check returns an error if cv is not as expected.
 func (f *Fronts) startOneByOne(ctx context.Context, report *scenario.Report, addr, way string, check func(cv float64) error) error {
 	load := f.load(ctx, addr, func(c *loadConfig) { c.StartOver = 4 * time.Second })
 	defer load.Stop()
@@ -99,8 +99,9 @@ var frontScale = scenario.Scenario[*Env]{
 			return err
 		}
 		// With leastconn, the balancer sends each new connection to the front proxy with the fewest
-		// connections. With roundrobin, the numbers of connections would be random, because the 50
-		// connections end at random times. Their coefficient of variation would be 0.2.
+		// connections. With roundrobin, the numbers of connections of the front proxies would be
+		// random, because the 50 connections end at random times. The coefficient of variation of
+		// these numbers would be 0.2.
 		addr, err := f.balanceFronts(ctx, "leastconn", 3)
 		if err != nil {
 			return err
@@ -117,7 +118,8 @@ var frontScale = scenario.Scenario[*Env]{
 		}
 		start := time.Now()
 		// A client connects again after about 100 requests, that is, after about 5 s. After 15 s,
-		// about 1 client in 20 still has its first connection.
+		// about 1 client in 20 still has its first connection. Wait longer, until hardly any client
+		// has it.
 		if err := pause(ctx, 20*time.Second); err != nil {
 			return err
 		}
@@ -215,9 +217,9 @@ var frontZones = scenario.Scenario[*Env]{
 }
 
 // zoneRow returns a row about the requests between from and to. The row fails unless want percent
-// of these requests went to the other zone, with a tolerance of zoneTolerance. It also fails
-// if one of the local pods in up has got more than 1.6 times its usual requests. The usual requests
-// of a pod are its share while all local pods are up.
+// of these requests went to the other zone, with a tolerance of zoneTolerance. It also fails if one
+// of the local pods in up has got more than 1.6 times its usual number of requests, which is all
+// requests divided by frontPods.
 func (f *Fronts) zoneRow(load *loadRun, from, to time.Time, up []*lab.Pod, want int) scenario.Row {
 	counts := byPod(load.Log, from, to, up)
 	all, remote, most := 0, 0, 0

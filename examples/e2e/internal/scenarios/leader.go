@@ -277,9 +277,10 @@ func (e *election) change(ctx context.Context, by *candidate, within time.Durati
 	return time.Since(start), err
 }
 
-// replaced measures how long the change of the leader takes. It calls the function leave, which
-// must stop the leader. Immediately after that, it changes the service, and waits until the other
-// terminator has written this change. It returns the time from the stop of the leader until then.
+// replaced measures how long it takes until another terminator leads. It calls the function leave,
+// which must stop the leader. Immediately after that, it changes the service, and waits until the
+// other terminator has written the new configuration. It returns the time from the stop of the
+// leader until then.
 func (e *election) replaced(ctx context.Context, leader, other *candidate, within time.Duration, leave func() error) (time.Duration, error) {
 	if err := e.leads(ctx, leader, handOver); err != nil {
 		return 0, err

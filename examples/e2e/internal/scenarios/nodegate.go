@@ -58,8 +58,8 @@ const (
 	// must find out afterwards that the machine has restarted: the node has become Ready after the
 	// grant.
 	restartTime = 4 * time.Second
-	// grantPatience is how long a worker waits for its grant. Before it, each of the other workers
-	// may replace a node.
+	// grantPatience is how long a worker waits for its grant. During this time, each of the other
+	// workers may replace a node.
 	grantPatience = 4 * time.Minute
 )
 
@@ -181,8 +181,8 @@ func (g *gated) release(ctx context.Context, node string) error {
 	return err
 }
 
-// wave checks the next wave of the cluster. It has one node: for any two of the nodes, there is a
-// service that uses both.
+// wave checks the command "nodegate wave", which prints a set of nodes that may be away at the same
+// time. For any two of the nodes, there is a service that uses both, so the set must have one node.
 func (g *gated) wave(ctx context.Context, t *traffic) error {
 	start := time.Now()
 	_, out, err := g.nodegate(ctx, "wave", "-estimate")
@@ -222,7 +222,8 @@ func (g *gated) oneOfThree(ctx context.Context, t *traffic) error {
 	return t.row(scenario.Row{What: "three processes ask for a node each at the same time: one gets it", Took: took, Err: err}, start)
 }
 
-// deadNode checks that no other node may go while the kubelet and the agent of a node are dead.
+// deadNode checks that nodegate permits no drain of another node while the kubelet and the agent of
+// a node are dead.
 func (g *gated) deadNode(ctx context.Context, t *traffic) error {
 	start := time.Now()
 	dead, other := g.c.Nodes()[0], g.c.Nodes()[1]
@@ -242,9 +243,10 @@ func (g *gated) deadNode(ctx context.Context, t *traffic) error {
 }
 
 // replaceAll replaces all nodes of the cluster under load. The workers share the nodes out among
-// them: each worker asks for a node, waits for its grant, drains the node, and stops and starts its
-// programs. In the middle the second terminator lags behind, the last node dies, and replaceAll
-// calls the function fault, unless it is nil. A worker replaces the dead node afterwards.
+// them: for each node, a worker requests a grant from nodegate, waits for it, drains the node, and
+// stops and starts its programs. The worker that is first deletes its node while the second
+// terminator is disconnected; see the method lag. After that, the last node dies, and a worker
+// replaces it too. If fault is not nil, replaceAll calls it after the first grant.
 func (g *gated) replaceAll(ctx context.Context, t *traffic, workers int, fault func(context.Context) error) error {
 	start := time.Now()
 	watches := map[*HAProxy]*serverWatch{}
@@ -324,7 +326,8 @@ func (g *gated) grants(ctx context.Context) (string, error) {
 	return out, err
 }
 
-// takeFromCommand runs `nodegate may -take` for the node, and waits until it has granted the node.
+// takeFromCommand runs `nodegate may -take` for the node, which waits until nodegate grants the
+// node.
 func (g *gated) takeFromCommand(ctx context.Context, n *lab.Node) error {
 	code, out, err := g.nodegate(ctx, "may", n.Name, "-take", "-holder", "worker-"+n.Name, "-ttl", "5m", "-wait", grantPatience.String())
 	if err != nil || code != 0 {
@@ -333,10 +336,10 @@ func (g *gated) takeFromCommand(ctx context.Context, n *lab.Node) error {
 	return nil
 }
 
-// die lets the kubelet, the agent and kube-proxy of a node die while both HAProxies use the node.
-// It waits until no other node that shares a service with this node is away: if another node were
-// away, a service would lose two servers, and nobody could prevent that. First, the node becomes
-// not Ready. From then on, nodegate does not let these other nodes go.
+// die simulates the death of a node that both HAProxies use. First, die sets the node to not Ready.
+// From then on, nodegate grants no other node that shares a service with this node. die waits until
+// the earlier grants of such other nodes have ended: otherwise a service would lose two servers,
+// which nodegate cannot prevent. Then die kills the agent and kube-proxy of the node.
 func (g *gated) die(ctx context.Context, n *lab.Node) error {
 	if err := n.SetReady(ctx, false); err != nil {
 		return err
@@ -361,8 +364,8 @@ func (g *gated) die(ctx context.Context, n *lab.Node) error {
 	return g.blocked(ctx, others[0], n.Name+" (not Ready since")
 }
 
-// blocked waits until nodegate answers that the node may not go, with this text in the answer.
-// While a terminator applies a change, nodegate cannot decide.
+// blocked waits until "nodegate may" refuses the node, with this text in the answer. The first
+// answers may be others: while a terminator applies a change, nodegate cannot decide.
 func (g *gated) blocked(ctx context.Context, node, text string) error {
 	_, err := lab.Until(ctx, "nodegate", patience, func(ctx context.Context) error {
 		code, out, err := g.nodegate(ctx, "may", node)
@@ -416,8 +419,8 @@ func (g *gated) replaceNode(ctx context.Context, n *lab.Node, dead bool) error {
 
 // lag disconnects the second terminator from the API servers and deletes the node, which has a
 // grant. The first terminator then chooses other nodes. But the second HAProxy still uses the node,
-// so the grant must continue, and no node that shares a service with this node may go. At the end,
-// lag creates the node again.
+// so nodegate must keep the grant, and must refuse every node that shares a service with this node.
+// At the end, lag creates the node again.
 func (g *gated) lag(ctx context.Context, n *lab.Node) error {
 	var others []string
 	if _, err := lab.Until(ctx, "the other nodes", patience, func(ctx context.Context) (err error) {

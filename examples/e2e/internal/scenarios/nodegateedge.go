@@ -151,7 +151,8 @@ func watchServers(ctx context.Context, h *HAProxy, c *lab.Cluster) *serverWatch 
 	return w
 }
 
-// The method err returns an error if a backend had fewer than atLeast servers. Call it after stop.
+// The method err returns an error if, at some time, fewer than atLeast servers of a backend were
+// up. Call it after stop.
 func (w *serverWatch) err(h *HAProxy, atLeast int) error {
 	if w.samples == 0 {
 		return fmt.Errorf("%s: no sample", h.machine.Name)

@@ -72,8 +72,8 @@ func grantBody(holder, node string) string {
 	return string(data)
 }
 
-// takeFromServer asks `nodegate serve` for a grant until it gets the grant. It asks again after
-// every other answer, also while nodegate does not run.
+// takeFromServer requests a grant from `nodegate serve`, again and again, until it gets the grant.
+// It also continues while nodegate does not run.
 func (g *gated) takeFromServer(ctx context.Context, n *lab.Node) error {
 	_, err := lab.Until(ctx, "a grant for "+n.Name, grantPatience, func(ctx context.Context) error {
 		return g.wantAnswer(ctx, http.MethodPost, "/v1/grants", grantBody("worker-"+n.Name, n.Name), http.StatusCreated, "")
@@ -81,8 +81,8 @@ func (g *gated) takeFromServer(ctx context.Context, n *lab.Node) error {
 	return err
 }
 
-// restart kills `nodegate serve` after a grant, starts it again, and checks that the grant still
-// counts.
+// restart kills `nodegate serve` after a grant and starts it again. It checks that nodegate still
+// lists the grant, and refuses another node because of it.
 func (g *gated) restart(ctx context.Context, t *traffic) error {
 	start := time.Now()
 	err := g.serve()

@@ -49,9 +49,11 @@ const (
 
 // These are the largest allowed results of the measurements. goalLatency is the time in which a
 // terminator must handle an event if no other program uses the processors. In the scenario, the API
-// server and other programs use them too. So the scenario measures how much slower a computation
-// is, and multiplies goalLatency by this factor. The 99th percentile (p99) of the latency may be
-// rareFactor times longer still, because the p99 of a hundred events is inaccurate.
+// server and other programs use them too. So the scenario measures the slowness: how many times as
+// long as on an idle machine a computation takes. The median of the latency may be goalLatency
+// times the median of the slowness. The 99th percentile (p99) of the latency may be goalLatency
+// times the p99 of the slowness, or goalLatency times rareFactor if this is more, because the p99
+// of a hundred events is inaccurate.
 const (
 	goalLatency          = 300 * time.Millisecond
 	rareFactor           = 3
@@ -282,9 +284,9 @@ func reportAgent(report *scenario.Report, few, many agentFigures) {
 	}
 	row := scenario.Row{What: fmt.Sprintf("nodeagent receives %.0f kB/min among %d nodes, %.0f kB/min among %d",
 		float64(few.traffic)/1e3, few.nodes, float64(many.traffic)/1e3, many.nodes)}
-	// Once a minute, the agent asks for the number of nodes and receives some data for this. One of
-	// the two measurements may contain one such request more than the other. slack is the number of
-	// bytes by which the measurements may therefore differ.
+	// Once a minute, the agent reads the number of nodes from the API server and receives some data
+	// for this. One of the two measurements may contain one such request more than the other. slack
+	// is the number of bytes by which the measurements may therefore differ.
 	const slack = 64_000
 	if many.traffic > few.traffic*3/2+slack {
 		row.Err = errors.New("the traffic grows with the number of nodes")

@@ -23,8 +23,8 @@ type fleet struct {
 	nodes  []*corev1.Node // made by package manifesttest
 }
 
-// atOnce is the number of concurrent requests. It keeps an API server busy and fits into the
-// streams of one connection.
+// atOnce is the number of concurrent requests. It is large enough to keep an API server busy, and
+// less than the number of HTTP/2 streams that one connection may have.
 const atOnce = 16
 
 // newFleet returns a fleet of nodes. Its client sends and receives protobuf, which is smaller than

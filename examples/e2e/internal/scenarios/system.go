@@ -32,8 +32,8 @@ const (
 	// has ended. It is shorter than the default, because many scenarios wait until a drain has
 	// ended.
 	holdDown = 2 * time.Second
-	// zeroWeightDelay is agentInterval plus a quarter. The default values of these two settings
-	// have the same ratio.
+	// zeroWeightDelay is how long an agent waits before it publishes a weight of 0. It is 1.25
+	// times agentInterval, as with the defaults of these two settings.
 	zeroWeightDelay = agentInterval + agentInterval/4
 	// tracksAgentPort is the agent port of the service tracks.
 	tracksAgentPort = 9801
@@ -131,7 +131,8 @@ func (s *System) terminatorFlags(h *HAProxy, admin string, size int) []string {
 	return slices.Concat(s.clusterFlags, h.TerminatorFlags(), []string{
 		"-admin", "unix:" + admin, "-routes", s.Routes.path, "-http", ":80",
 		"-nodes-per-service", fmt.Sprint(size),
-		// With this setting, HAProxy still uses a node if only its agent does not answer.
+		// With this setting, HAProxy still uses a node whose agent does not answer, as long as the
+		// kube-proxy of the node answers.
 		"-node-health", "agent+kube-proxy",
 		"-agent-inter", agentInterval.String(), "-check-inter", "1s", "-local-endpoints", "-local-weights",
 		// The scenario faults removes 6 of 14 hosts. The default limit of 30% would refuse this

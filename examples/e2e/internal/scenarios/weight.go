@@ -54,9 +54,9 @@ func (s *System) moveWeight(ctx context.Context, t *traffic, from, to *lab.Clust
 }
 
 // weightGone adds a row with the text what to the report. The weight of the cluster c became 0 at
-// the time since. The agents publish a weight of 0 only after zeroWeightDelay. The row fails if the
-// last request reaches c more than 0.5 s before the end of this delay, or more than 3 s after the
-// time since.
+// the time since. The agents publish a weight of 0 only after zeroWeightDelay. So the row fails if
+// c gets its last request earlier than zeroWeightDelay after since. It also fails if c gets its
+// last request more than 3 s (effect) after since.
 func (s *System) weightGone(ctx context.Context, t *traffic, what string, c *lab.Cluster, since time.Time) error {
 	took, err := t.last(ctx, "in "+c.Name, since, within(c))
 	if err == nil {

@@ -41,8 +41,9 @@ const (
 type Handler struct {
 	Keeper *Keeper // required
 	// Token returns the bearer token that a request must have. nil means that requests need no
-	// token. A browser sends the token once, in the form of the page, and gets a cookie. The cookie
-	// only shows the page, and is void when the token changes.
+	// token. A person types the token once into the form of the page, and the browser gets a
+	// cookie. The cookie gives access only to the page, not to the API, and is void when the token
+	// changes.
 	Token func(context.Context) (string, error)
 	// Title is the title of the page, for example the name of the cluster.
 	Title string

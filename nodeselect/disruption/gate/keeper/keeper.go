@@ -15,8 +15,8 @@ import (
 	"github.com/headgate/headgate/nodeselect/disruption/gate/protect"
 )
 
-// Keeper decides which nodes of one cluster may go, and grants them. Set the fields before the
-// first call. Any number of goroutines may call the methods.
+// Keeper decides which nodes of one cluster somebody may take away, and grants them. Set the fields
+// before the first call. Any number of goroutines may call the methods.
 type Keeper struct {
 	// Reports are the reports of all terminators that send requests to the cluster. Required.
 	Reports []Report
@@ -41,7 +41,7 @@ type Keeper struct {
 // errNoStore is the error of calls that need a Store.
 var errNoStore = errors.New("keeper: there is no store for grants")
 
-// May reports whether all of the nodes may go at the same time.
+// May reports whether somebody may take all of the nodes away at the same time.
 func (k *Keeper) May(ctx context.Context, nodes ...string) (answer gate.Answer, err error) {
 	err = k.decide(ctx, func(g *gate.Gate) []gate.Grant {
 		answer = g.May(nodes...)
@@ -50,8 +50,8 @@ func (k *Keeper) May(ctx context.Context, nodes ...string) (answer gate.Answer, 
 	return answer, err
 }
 
-// Take does the same as May. If the nodes may go, Take also stores grants for the holder before it
-// returns. The holder must take the nodes away within the time ttl.
+// Take does the same as May. If somebody may take the nodes away, Take also stores grants for the
+// holder before it returns. The holder must take the nodes away within the time ttl.
 func (k *Keeper) Take(ctx context.Context, holder string, ttl time.Duration, nodes ...string) (answer gate.Answer, err error) {
 	if k.Store == nil {
 		return answer, errNoStore
@@ -63,9 +63,9 @@ func (k *Keeper) Take(ctx context.Context, holder string, ttl time.Duration, nod
 	return answer, err
 }
 
-// TakeEach makes grants for as many of the nodes as the limits allow, in the order of nodes; see
-// [gate.Gate.TakeEach] for most. If try is true, TakeEach stores no grants, and the result shows
-// which grants the holder would get.
+// TakeEach makes grants for as many of the nodes as the limits allow, in the order of nodes. The
+// argument most limits the number of grants as in [gate.Gate.TakeEach]. If try is true, TakeEach
+// stores no grants, and the result shows which grants the holder would get.
 func (k *Keeper) TakeEach(ctx context.Context, holder string, ttl time.Duration, most int, try bool, nodes ...string) (held protect.Held, err error) {
 	if k.Store == nil {
 		return held, errNoStore
@@ -89,16 +89,16 @@ func (k *Keeper) TakeEach(ctx context.Context, holder string, ttl time.Duration,
 	return held, err
 }
 
-// Wave is a set of nodes that may go at the same time.
+// Wave is a set of nodes that somebody may take away at the same time.
 type Wave struct {
 	Nodes []string `json:"nodes"`
-	// Estimate says how many waves are needed until all candidates have gone. It is nil if the
-	// caller requested no estimate.
+	// Estimate says how many waves are needed until all candidates have been away once. It is nil
+	// if the caller requested no estimate.
 	Estimate *disruption.Estimate `json:"estimate,omitempty"`
 }
 
-// Wave returns a set of nodes that may go now, at the same time. The method chooses them from
-// candidates; nil means from all nodes. steps is the number of steps of the search; see
+// Wave returns a set of nodes that somebody may take away now, at the same time. The method chooses
+// them from candidates; nil means from all nodes. steps is the number of steps of the search; see
 // [disruption.State.Wave].
 func (k *Keeper) Wave(ctx context.Context, candidates []string, steps int, estimate bool) (w Wave, err error) {
 	err = k.decide(ctx, func(g *gate.Gate) []gate.Grant {

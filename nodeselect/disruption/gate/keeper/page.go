@@ -59,7 +59,8 @@ type overview struct {
 	Problem string
 
 	Picture template.HTML
-	// Wave are the nodes that may go at the same time now, except the nodes in Unused.
+	// Wave are the nodes in use that somebody may take away at the same time now. Unused are the
+	// nodes that no applied configuration contains: all of them may be taken away too.
 	Wave, Unused []string
 	UnusedSince  time.Time
 	Away         []gate.AwayNode
@@ -111,7 +112,7 @@ func cut[T any](list []T) ([]T, int) {
 	return list, 0
 }
 
-// limitText describes, in one line, a limit that keeps nodes from going.
+// limitText describes, in one line, a limit that permits no further node to be away.
 func limitText(b disruption.Blocked) string {
 	of := fmt.Sprintf("%d of at most %d nodes away", b.Away, b.Limit)
 	switch b.Rule {

@@ -8,8 +8,8 @@ import (
 	"github.com/headgate/headgate/nodeselect/disruption/gate"
 )
 
-// Picture returns an SVG of the services and nodes, the next wave, and the limits that keep nodes
-// from going; see package picture.
+// Picture returns an SVG of the services and nodes, the next wave, and the limits that permit no
+// further node to be away; see package picture.
 func (k *Keeper) Picture(ctx context.Context, title string) (svg []byte, err error) {
 	err = k.decide(ctx, func(g *gate.Gate) []gate.Grant {
 		svg = g.Picture(title, disruption.DefaultSteps).SVG()

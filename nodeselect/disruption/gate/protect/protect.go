@@ -87,7 +87,7 @@ type Plan struct {
 	// Release are the names of nodes.
 	Release []string
 	Free    []Subject
-	// Waiting is the number of objects that the tool wants to take and that it must leave alone.
+	// Waiting is the number of objects that the tool wants to take, but must still leave alone.
 	Waiting int
 }
 
@@ -101,7 +101,7 @@ type Held struct {
 	Unused []string
 }
 
-// Next returns what the caller has to do at the time now.
+// Next returns what the caller has to do next. The argument now is the present time.
 func Next(subjects []Subject, h Held, s Settings, now time.Time) Plan {
 	free := cmp.Or(s.Free, DefaultFree)
 	allowed := set(h.May)
@@ -145,8 +145,8 @@ func Next(subjects []Subject, h Held, s Settings, now time.Time) Plan {
 		}
 	}
 	// End grants for nodes that have no object in subjects any more. Such a grant ends when no
-	// applied configuration contains the node, or when the node has been back for the hold-down.
-	// Until then it continues, even if the node has gone too.
+	// applied configuration contains the node, or when the node has been back for HoldDown. Until
+	// then the grant continues, even if the node does not exist any more.
 	unused := set(h.Unused)
 	for _, g := range h.Grants {
 		back := !g.Back.IsZero() && !now.Before(g.Back.Add(cmp.Or(s.HoldDown, gate.DefaultHoldDown)))
@@ -157,8 +157,8 @@ func Next(subjects []Subject, h Held, s Settings, now time.Time) Plan {
 	return p
 }
 
-// end returns the time at which the grant g ends if x, the object of the node, is protected. wanted
-// is true if the tool may want to take the object away.
+// end returns the time at which the caller may end the grant g. x is the object of the node, and is
+// protected. wanted is true if the tool may want to take the object away.
 func (s Settings) end(x Subject, g gate.Grant, wanted bool) time.Time {
 	settle := cmp.Or(s.Settle, DefaultSettle)
 	settled := x.Since.Add(settle)

@@ -24,7 +24,7 @@ type Annotation struct {
 	Client keeper.NodeClient
 	// Key is the name of the annotation that the tool reads.
 	Key string
-	// Mark is the name of the annotation that shows that we have set Key.
+	// Mark is the name of the annotation which shows that Protect, and nobody else, has set Key.
 	Mark string
 	// Selector selects the nodes by their labels. "" means all nodes. Protect and Free never change
 	// the annotations of other nodes.
@@ -88,7 +88,7 @@ func (a *Annotation) annotate(ctx context.Context, x protect.Subject, value, mar
 	return err
 }
 
-// manager is the name of the field manager for our changes.
+// manager is the name of the field manager for the changes that this package makes.
 const manager = "headgate-nodegate-protect"
 
 // patch returns a merge patch for the annotations. The API server refuses the patch if the object

@@ -34,5 +34,5 @@
 //
 // A Protector does not cordon or drain nodes. It does not stop disruptions that ignore the
 // protection; the documentation of Karpenter, ClusterAutoscaler, Kured and Machines lists them. A
-// node that joins the cluster has no protection until the next step.
+// node that joins the cluster has no protection until the next Step of the Protector.
 package protector

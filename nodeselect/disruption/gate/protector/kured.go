@@ -53,8 +53,8 @@ func NewPodClient(config *rest.Config, namespace string) (PodClient, error) {
 // is bound to its node without the scheduler, tolerates all taints, and has the priority
 // system-node-critical, so no other pod evicts it. The owner of the pod is the Node, so "kubectl
 // drain" accepts the pod, and Kubernetes deletes the pod together with the Node. If the pod ends,
-// for example because the kubelet has no room for it, the node has no protection until the next
-// step has created another pod.
+// for example because the kubelet has no room for it, the node has no protection until the
+// next Step of the Protector has created another pod.
 //
 // Run kured 1.13 or later with these flags:
 //
@@ -165,7 +165,8 @@ func (k *Kured) pod(x protect.Subject) *corev1.Pod {
 		ObjectMeta: metav1.ObjectMeta{
 			Name:   kuredPod(x.Node),
 			Labels: map[string]string{"headgate.dev/blocks": "kured", "app.kubernetes.io/name": "headgate-nodegate-blocks-kured"},
-			// Otherwise the pod would keep the cluster autoscaler from removing the node.
+			// Without this annotation, the pod would keep the cluster autoscaler from removing the
+			// node.
 			Annotations:     map[string]string{"cluster-autoscaler.kubernetes.io/safe-to-evict": "true"},
 			OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: x.Node, UID: types.UID(x.UID), Controller: &yes}},
 		},

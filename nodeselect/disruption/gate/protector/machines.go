@@ -16,9 +16,9 @@ import (
 
 const (
 	machineGroup = "cluster.x-k8s.io"
-	// machineHook is the annotation of our pre-drain hook. While a Machine has an annotation that
-	// begins with the prefix of pre-drain hooks, Cluster API neither drains nor deletes the node of
-	// the Machine.
+	// machineHook is the annotation that Protect sets: a pre-drain hook. While a Machine has an
+	// annotation that begins with the prefix of pre-drain hooks, Cluster API neither drains nor
+	// deletes the node of the Machine.
 	machineHook = "pre-drain.delete.hook.machine.cluster.x-k8s.io/headgate"
 	// machineOwner is the value of the annotation machineHook. Cluster API ignores the value.
 	machineOwner = "headgate-nodegate"

@@ -51,7 +51,8 @@ type Event struct {
 // Status is the result of a step.
 type Status struct {
 	// Objects is the number of all objects. Free is the number of objects that the tool may take
-	// now. Waiting is the number of objects that the tool wants to take and must leave alone.
+	// now. Waiting is the number of objects that the tool wants to take, but must still leave
+	// alone.
 	Objects, Free, Waiting int
 	// Unprotected is the number of objects that have no protection although they must have one,
 	// because Protect failed.
@@ -80,7 +81,7 @@ const (
 	atOnce = 16
 	// endTimeout is how long the Protector tries to protect all nodes at the end of Run.
 	endTimeout = 20 * time.Second
-	// stepTimeout is the longest time of a step.
+	// stepTimeout is how long a call of Step may take.
 	stepTimeout = time.Minute
 )
 
