@@ -7,10 +7,11 @@ import (
 )
 
 // descriptorSlack is the number of descriptors that HAProxy needs for everything except
-// connections, listeners and checks. The estimate is an upper bound. Each thread needs 3: a poller,
-// and a pipe that wakes the thread. HAProxy before 2.9 runs at most 64 threads. Later versions can
-// run more, but an edge needs far fewer. The other 64 descriptors are for logs, the state file,
-// maps while HAProxy reads them, and the sockets of the command line.
+// connections, listeners and checks. The number is an upper bound. Each thread needs 3 descriptors:
+// one for its poller, and two for the pipe that wakes it. HAProxy before 2.9 runs at most 64
+// threads. Later versions can run more, but an edge needs far fewer. The other 64 descriptors are
+// for logs, the state file, the files of maps while HAProxy reads them, and the sockets of the
+// command line.
 const descriptorSlack = 64*3 + 64
 
 // MaxConn is the limit of client connections that Render writes. 0 means that Render writes no

@@ -96,10 +96,10 @@ func denyUncovered(t *text, names string, observing bool) {
 	t.line("http-request return status 421 content-type text/plain string '421 misdirected request' if " + uncovered)
 }
 
-// observeServerName renders rules for the connections that strict-sni would have refused. With
-// these rules, HAProxy counts and logs the requests of such a connection. HAProxy chooses the
-// certificate by the server name. If no certificate covers this name, HAProxy uses the first
-// certificate.
+// observeServerName renders rules that count and log the requests of certain connections over TLS:
+// those whose server name no certificate covers. HAProxy accepts such a connection and uses the
+// first certificate. With strict-sni, HAProxy would refuse the connection. The argument names is
+// the path of the map that CertificateList.render returns.
 func observeServerName(t *text, names string) {
 	t.line("http-request set-var(txn.sni) ssl_fc_sni,lower")
 	t.line("http-request set-var(txn.sni_covered) 'ssl_f_sha1,hex,concat(/,txn.sni)'")

@@ -91,8 +91,8 @@ type Global struct {
 	// Logs are the destinations to which HAProxy sends logs of requests and events. Nil means no
 	// log.
 	Logs []Log
-	// Variables are numbers that a controller can change at run time. Fields of Zones, RetryBudget,
-	// Frontend and Backend name them.
+	// Variables are numbers that a controller can change at run time. Zones, RetryBudget, Frontend
+	// and Backend have fields that contain the name of a Variable.
 	Variables []Variable
 }
 
@@ -157,8 +157,8 @@ const (
 type Timeouts struct {
 	// Connect bounds the opening of a connection; 0 means 3s.
 	Connect time.Duration
-	// Queue is the longest time that a request waits while all servers of its backend have as many
-	// requests as they may have; 0 means 5s.
+	// Queue is the longest time that a request waits for a server while each server of its backend
+	// already has as many requests as its limit allows; 0 means 5s.
 	Queue time.Duration
 	// Server is the longest time that HAProxy waits for data from a server; 0 means 60s.
 	Server time.Duration
@@ -402,13 +402,14 @@ type Backend struct {
 	Response *FixedResponse
 }
 
-// Limits bound the requests of a backend. HAProxy counts them in a table of the backend. If a
-// request exceeds a limit, HAProxy answers it with "Retry-After: 1" and does not count it. So a
-// client that keeps trying still gets as many answers as the limit allows.
+// Limits bound the requests of a frontend or a backend. HAProxy counts the requests in a table of
+// the frontend or backend. If a request exceeds a limit, HAProxy refuses it with "Retry-After: 1"
+// and does not count it. So if a client sends more requests than the limit allows, HAProxy still
+// serves as many of them as the limit allows.
 //
-// If the rate of requests exceeds a limit, the status is 429: clients should send fewer requests.
-// If the number of connections exceeds a limit, the status is 503: the backend is full, and another
-// proxy may have room.
+// If a request exceeds Limit.Requests, the status is 429: the client should send fewer requests. If
+// it exceeds Limit.Connections, the status is 503: this proxy is full, and another proxy may have
+// room.
 //
 // Each process counts for itself. After a reload the new process begins with 0.
 type Limits struct {

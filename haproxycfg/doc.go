@@ -14,14 +14,16 @@
 //
 // Each value becomes exactly one word of the text, or Validate rejects it. Names consist of
 // letters, digits and "-_.:". Render quotes other values where necessary. Validate rejects line
-// ends and NUL, because no quotes can contain them. Render copies no field to the text unchecked:
-// through such a field, the annotation of one tenant could change the configuration of another.
+// ends and NUL, because no quotes can contain them. No field reaches the text unchecked. Otherwise
+// a tenant could write HAProxy directives into an annotation, and so change the configuration of
+// other tenants.
 //
 // # Names of servers
 //
 // [Server.Name] makes the name of a server from its address, port and agent port. The reason is
-// HAProxy's state file. From this file, HAProxy restores the address and port of each server, which
-// it finds by the name of the server. So a server with a new address must have a new name.
+// HAProxy's state file: at a start, HAProxy gives each server the address and port that the state
+// file contains for the name of the server. If a server with a new address kept its name, HAProxy
+// would give it the old address again.
 //
 // # Other packages
 //

@@ -21,9 +21,9 @@ const otherClientHeaders = "x-forward-.*|x-original|x-original-.*|x-originating-
 
 // proxyHeaders is a regular expression for the names of the headers that ForwardedReplace removes
 // from the requests of Frontend.TrustedProxies: the names of clientHeaders except X-Forwarded-For
-// and X-Forwarded-Proto. observeHeaders searches the expression in a list of names with commas
-// between them. So the expression contains "[^,]", which matches each character of a name but no
-// comma.
+// and X-Forwarded-Proto. observeHeaders searches for the expression in a list of header names with
+// commas between them. The part for the names that begin with "x-forwarded-" contains "[^,]" in
+// place of ".", so that a match does not continue into the next name of the list.
 const proxyHeaders = "forwarded|forwarded-.*|x-forwarded|" +
 	"x-forwarded-([^,fp][^,]*|f|f[^,o][^,]*|fo|fo[^,r][^,]*|for[^,]+|p|p[^,r][^,]*|pr|pr[^,o][^,]*|pro|pro[^,t][^,]*|prot|prot[^,o][^,]*|proto[^,]+)?|" +
 	otherClientHeaders
@@ -97,8 +97,9 @@ func (f *Frontend) appendForwarded(t *text, observing bool) {
 			t.line("http-request del-header '^(" + clientHeaders + ")$' -m reg if !" + trustedProxy)
 			t.line("http-request del-header '^(" + proxyHeaders + ")$' -m reg if " + trustedProxy)
 		}
-		// ForwardedReplace has already removed the header of an untrusted client. So add-header
-		// sets the header for such a client.
+		// From a request of an untrusted client, ForwardedReplace has already removed
+		// X-Forwarded-For, so add-header writes the only address. To the header of a trusted proxy,
+		// add-header adds the address of the proxy.
 		t.line("http-request add-header X-Forwarded-For %[src]")
 		t.line(setProto + "https if { ssl_fc }" + keepProto)
 		t.line(setProto + "http if !{ ssl_fc }" + keepProto)

@@ -82,9 +82,9 @@ func beginObserving(t *text) {
 	t.line("http-request track-sc2 int(0) table " + observedTable)
 }
 
-// observe renders rules for the requests that meet the condition, which the refusal r would affect.
-// The rules do not refuse such a request: HAProxy only counts it, and writes the name of the
-// refusal to the log.
+// observe renders rules for the requests that meet the condition. Without Global.Observe, HAProxy
+// would refuse or change these requests because of the refusal r. With these rules, HAProxy only
+// counts such a request, and writes r to the log.
 func observe(t *text, r Refusal, condition string) {
 	count(t, r, condition)
 	t.line("http-request capture str(" + string(r) + ") len 24 if " + condition)
@@ -96,9 +96,9 @@ func count(t *text, r Refusal, condition string) {
 
 // observeHeaders renders the rules for headers if Global.Observe is true. If a [Refusal] would
 // remove a header from a request, HAProxy only counts and logs the request, and keeps the header.
-// But some headers are older than [Refusal]: earlier versions of this package already removed them.
-// HAProxy still removes these headers: HTTP2-Settings, an Upgrade to HTTP/2, and, with
-// ForwardedReplace, the best-known forwarding headers.
+// But HAProxy still removes the headers that this package already removed before it had
+// Global.Observe: HTTP2-Settings, an Upgrade to HTTP/2, and, with ForwardedReplace, the best-known
+// forwarding headers.
 func (f *Frontend) observeHeaders(t *text) {
 	t.line("http-request del-header HTTP2-Settings")
 	t.line("http-request del-header Upgrade if { req.hdr(Upgrade) -i h2c h2 }")

@@ -7,12 +7,12 @@ import "strconv"
 // after all events of Defaults.RetryOn except [RetryConnFailure]: if HAProxy could not connect, the
 // server has received nothing, so the repetition adds no load.
 //
-// Within each second HAProxy allows
+// The largest number of repetitions in one second is
 //
 //	requests × Percent / 100 + PerSecond
 //
-// repetitions, where requests is the number of requests of the frontend in this second. HAProxy
-// does not repeat a request that begins after this number is reached.
+// where requests is the number of requests of the frontend in this second. When HAProxy has made so
+// many repetitions, it does not repeat the requests that arrive later in this second.
 //
 // HAProxy 2.9 and later versions count the repetitions. For earlier versions, a controller reads
 // the fields req_tot and wretr of "show stat". It sets the variable Switch to 0 while there are too

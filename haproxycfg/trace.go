@@ -8,8 +8,8 @@ import "strconv"
 // HAProxy keeps a valid traceparent as it is. Otherwise it begins a new trace: it sets traceparent
 // and removes tracestate. HAProxy sends no spans to a collector.
 type Trace struct {
-	// Sampled is how many of 10,000 traces that HAProxy begins it marks as sampled, which means
-	// that the services record them. 0 means none, 10,000 means all.
+	// Sampled is the share of the new traces that HAProxy marks as sampled, so that the services
+	// record them. The share is a number out of 10,000: 0 means no trace, and 10,000 means all.
 	Sampled int
 }
 

@@ -161,7 +161,7 @@ func (s *Source) paths() ([]string, error) {
 	return paths, nil // the paths are sorted, because ReadDir sorts by name
 }
 
-// ignored reports whether Source ignores a file with this name, because it contains no certificate.
+// ignored reports whether Source ignores the files with this name.
 func ignored(name string) bool {
 	switch filepath.Ext(name) {
 	case ".key", ".ocsp", ".sctl", ".issuer":

@@ -59,8 +59,8 @@ type Record struct {
 	Names     []string  `json:"names"`
 	NotBefore time.Time `json:"notBefore"`
 	NotAfter  time.Time `json:"notAfter"`
-	// Kept is true if the certificate stays in the list although File no longer contains it, or has
-	// become faulty.
+	// Kept is true if the certificate stays in the list although it is no longer in File: somebody
+	// has removed File, or File now contains another certificate or a faulty one.
 	Kept bool `json:"kept,omitempty"`
 }
 
@@ -249,11 +249,11 @@ func newNeeds(hosts []string) needs {
 	return n
 }
 
-// host returns a declared host that needs a certificate with the given names: one of the names
-// covers the host, and no key of the map covered covers it. For example, if "a.example.com" is
-// declared and covered is empty, the names "*.example.com" give the host "a.example.com". The names
-// and the keys are DNS names or wildcards. If a wildcard is declared, each DNS name below the
-// wildcard counts as a declared host. ok is false if there is no such host.
+// host returns a declared host for which a certificate with the given names is needed: one of the
+// names covers the host, and no name in the map covered does. For example, if "a.example.com" is
+// declared and the map is empty, the names "*.example.com" give the host "a.example.com". The given
+// names and the keys of the map are DNS names or wildcards. If a wildcard is declared, each DNS
+// name below the wildcard counts as a declared host. ok is false if there is no such host.
 func (n needs) host(names []string, covered map[string]bool) (host string, ok bool) {
 	free := func(host string) bool {
 		_, parent, _ := strings.Cut(host, ".")

@@ -183,10 +183,12 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 }
 
 // check lets HAProxy check the configuration of the change. Call check before admit, which may end
-// an old worker, and before redirect, which takes requests away from servers, so that a rejected
-// change has no effect. check does nothing in two cases. First, the same version of HAProxy has
-// accepted the same change already. Second, the change must wait because HAProxy has reloaded
-// often, and redirect has nothing to do: this attempt then has no effect in any case.
+// an old worker, and before redirect, which takes requests away from servers. So if HAProxy rejects
+// the change, the change has no effect.
+//
+// check does nothing in two cases. First, the same version of HAProxy has accepted the same change
+// already. Second, the change must wait because HAProxy has reloaded often, and redirect has
+// nothing to do: then this attempt changes nothing, even if HAProxy accepts the change.
 func (a *applier) check(ctx context.Context, ch *Change, now time.Time) error {
 	if err := a.guard(); err != nil {
 		return err
@@ -237,9 +239,9 @@ func (a *applier) warnOfRedirect(what string, err error) {
 	a.redirectErr = text
 }
 
-// endWait is called when no change waits for a reload any more. It forgets when the wait began, so
-// that the limits of a later wait do not count this time. It also calls redirectBack, so that all
-// servers in force get requests again.
+// endWait is called when no change waits for a reload any more. It forgets when the last wait
+// began, so that the time limit of the next wait counts from the beginning of that next wait. It
+// also calls redirectBack, so that all servers in force get requests again.
 func (a *applier) endWait(ctx context.Context, ch *Change) {
 	a.reloads.since, a.reloads.paced = time.Time{}, time.Time{}
 	a.redirectBack(ctx, ch)
@@ -247,9 +249,9 @@ func (a *applier) endWait(ctx context.Context, ch *Change) {
 
 // redirectBack undoes the changes of redirect when no change waits any more: all servers in force
 // get requests again. If this process has not called redirect, redirectBack does nothing, with one
-// exception: until this process has applied a configuration, it restores the servers in any case,
-// because an earlier process may have called redirect. In this case it ignores an error, because
-// HAProxy may not be running yet.
+// exception: until this process has applied a configuration, redirectBack restores the servers in
+// any case, because an earlier process may have called redirect. It ignores an error in this
+// exceptional case, because HAProxy may not be running yet.
 func (a *applier) redirectBack(ctx context.Context, ch *Change) {
 	if !a.moved && a.input != nil {
 		return
@@ -285,9 +287,9 @@ func (a *applier) commit(ctx context.Context, ch *Change) error {
 	return nil
 }
 
-// recordRefusal adds a change that Limit or HAProxy has rejected to the report in the directory. It
-// also replaces the problems in the report by the problems of the change. The rest of the report
-// still describes the configuration in force.
+// recordRefusal writes a change that Limit or HAProxy has rejected into the report in the
+// directory. It also replaces the problems in the report by the problems of the change. The rest of
+// the report still describes the configuration in force.
 func (a *applier) recordRefusal(ctx context.Context, ch *Change, why error) {
 	refused := *ch.Report.Changes
 	refused.ID, refused.Reason, refused.Losses = ch.ID(), why.Error(), &ch.Losses

@@ -141,7 +141,7 @@ func askServers(ctx context.Context, e *explain.Explanation, worker func(context
 // worker, and answers with the Explanation: as text, or as JSON if the query contains format=json.
 // A missing path means "/". If the query contains at=TIME, the handler calls ExplainAt instead;
 // journal.ParseTime describes TIME. The status is 400 if host, path or TIME are wrong, 404 if the
-// journal does not reach back to TIME, and 503 if there is no other Explanation.
+// journal does not reach back to TIME, and 503 if Explain or ExplainAt returns another error.
 func (c *Controller) ExplainHandler(worker func(context.Context) (runtimeapi.Socket, error)) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /explain", func(w http.ResponseWriter, r *http.Request) {

@@ -13,7 +13,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// recorder is what record remembers between two attempts.
+// recorder contains the facts that the method record keeps from one attempt to the next.
 type recorder struct {
 	known   bool   // whether the journal has been read
 	applied string // ID of the newest entry of an applied change
@@ -21,13 +21,15 @@ type recorder struct {
 	lastErr string // the last error, so that a repeated error is logged once
 }
 
-// refusalKey is the same for all attempts to apply one change that end in the same way. The reason
-// is not part of it: the text of an error may differ in each attempt, and would fill the journal.
+// refusalKey returns the same key for all attempts to apply one change that end in the same way.
+// The key does not contain the reason of the refusal, because the text of an error may differ in
+// each attempt: then each attempt would add an entry to the journal.
 func refusalKey(e journal.Entry) string { return string(e.Result) + " " + e.ID }
 
-// record appends an entry to the journal if the attempt has applied a change, or if the attempt is
-// the first one that has failed to apply a change. It also records the configuration in force if the
-// journal does not contain it. An error has no effect on the change.
+// record appends an entry to the journal if the attempt has applied a change. If an attempt could
+// not apply a change, record appends an entry only after the first such attempt for this change.
+// record also records the configuration in force if the journal does not contain it. An error of
+// the journal has no effect on the change.
 func (a *applier) record(t Attempt) {
 	if a.c.Journal == nil || t.Change == nil || t.Change.plan == nil || a.guard() != nil {
 		return
@@ -106,10 +108,11 @@ func (a *applier) journalEntry(t Attempt) (journal.Entry, *journal.State) {
 	return e, nil
 }
 
-// ExplainAt says where the requests for a target went at the time at, from the entries of Journal.
-// It names backends and servers as Builder does now, even if Builder was different at that time. It
-// does not ask HAProxy, and the journal does not contain the shifts of routes. ExplainAt returns an
-// error that wraps journal.ErrUnknown if the journal does not reach back so far.
+// ExplainAt says where the requests for a target went at an earlier time, the argument at. It reads
+// the entries of Journal. It names backends and servers as Builder does now, even if Builder was
+// different at that time. It sends no command to HAProxy, and the journal does not contain the
+// shifts of routes. ExplainAt returns an error that wraps journal.ErrUnknown if the journal does
+// not reach back so far.
 func (c *Controller) ExplainAt(at time.Time, target explain.Target) (explain.Explanation, error) {
 	if c.Journal == nil {
 		return explain.Explanation{}, fmt.Errorf("%w: there is no journal", journal.ErrUnknown)

@@ -34,10 +34,11 @@ type rehearsed struct {
 	states liveStates
 }
 
-// Rehearse begins a Rehearsal at the time now. It reads the routes, the certificates, and the
-// report in the directory Dir, and returns an error if it cannot read one of them. As with Run, the
-// report decides what happens to clusters that do not answer. To rehearse a restart of the program,
-// begin a second Rehearsal with another Controller of the same directory.
+// Rehearse begins a Rehearsal. The argument now is the time at which the Rehearsal begins. Rehearse
+// reads the routes, the certificates, and the report in the directory Dir, and returns an error if
+// it cannot read one of them. As with Run, the report decides what happens to clusters that do not
+// answer. To rehearse a restart of the program, begin a second Rehearsal with another Controller of
+// the same directory.
 func (c *Controller) Rehearse(ctx context.Context, now time.Time) (*Rehearsal, error) {
 	c.init()
 	if err := c.check(); err != nil {
@@ -124,8 +125,8 @@ func (r *Rehearsal) Advance(ctx context.Context, until time.Time) error {
 	return ctx.Err()
 }
 
-// next returns the time of the next thing that Run would do. attempt is true if this is an attempt
-// to apply changes.
+// next returns the time of the next event at which Run would act: an attempt to apply changes, a
+// recheck of the clusters, or the end of StartTimeout. attempt is true if this event is an attempt.
 func (r *Rehearsal) next() (at time.Time, attempt bool) {
 	at = r.rechecks
 	if !r.loop.schedule.started && r.deadline.Before(at) {

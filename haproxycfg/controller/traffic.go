@@ -11,8 +11,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// Traffic says how many servers with one of the given IP addresses HAProxy has, and how many
-// requests it has sent to them that have no complete answer yet.
+// Traffic describes the load of servers with given IP addresses: how many such servers HAProxy has,
+// and how many requests to them are in flight.
 type Traffic struct {
 	// Servers is the number of servers with one of the addresses, in the worker that serves new
 	// connections. Accepting is how many of these servers get new requests.

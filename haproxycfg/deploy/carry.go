@@ -275,10 +275,11 @@ func (m move) command() string {
 	return fmt.Sprintf("set server %s/%s addr %s port %d", m.backend, m.name, m.to.Addr(), m.to.Port())
 }
 
-// moves returns changes of addresses for the servers in s. The changes keep HAProxy from sending
-// requests to addresses that the new configuration does not use. For a server of a backend, the new
-// configuration uses an address and port if one of its servers has them, with a weight above 0, in
-// the backend of the same name or, if there is none, in a backend of the same service.
+// moves returns changes of addresses for the servers in s. After these changes, HAProxy sends no
+// requests to an address that the new configuration does not use. For a server of a backend, the
+// new configuration uses an address and port if they belong to a server with a weight above 0 in
+// the new backend of the same name. If the new configuration has no such backend, the servers of
+// all backends of the same service count instead.
 //
 // The name of a server contains an address and a port. moves applies the first rule that fits:
 //
@@ -290,7 +291,7 @@ func (m move) command() string {
 //     requests. If no other server takes requests, the server keeps its address and port.
 //
 // moves does not change three kinds of servers: a server without an address in its name, all
-// servers of a backend of which the new configuration uses no address, and a server that other
+// servers of a backend for which the new configuration uses no address, and a server that other
 // servers track. HAProxy sends no requests to a server of the last kind.
 func (s state) moves(config members) []move {
 	groups := map[string][]stateServer{}

@@ -39,9 +39,10 @@ type ServerCounts struct {
 	// Before and After are the numbers of servers in all backends before and after the change.
 	Before int `json:"before"`
 	After  int `json:"after"`
-	// A server has the same backend and the same name before and after the change. Added counts the
-	// servers that exist only after the change. Removed counts the servers that exist only before
-	// the change. Altered counts the servers whose lines in haproxy.cfg differ.
+	// Added counts the servers that exist only after the change. Removed counts the servers that
+	// exist only before the change. Altered counts the servers that exist before and after the
+	// change, but with other lines in haproxy.cfg. Two servers are the same server if their
+	// backends and their names are the same.
 	Added   int `json:"added"`
 	Removed int `json:"removed"`
 	Altered int `json:"altered"`

@@ -36,9 +36,9 @@ type Dir struct {
 	// Path is the directory. Apply creates it.
 	Path string
 	// Mode is the permission of the files. A directory also gets the execute bits. 0 means 0644.
-	// Private files have the permission 0600 instead, and belong to the user of this process: HAProxy
-	// must start as this user or as root. The user that HAProxy switches to needs no permission,
-	// because HAProxy reads the files before.
+	// Private files have the permission 0600 instead, and belong to the user of this process:
+	// HAProxy must start as this user or as root. If HAProxy then switches to another user, this
+	// user needs no permission, because HAProxy reads the files before it switches.
 	Mode fs.FileMode
 	// Check, if not nil, returns an error if a configuration must not be written. [Checker.Check]
 	// is such a function. With nil, every valid configuration is written.
@@ -122,13 +122,12 @@ func (d *Dir) render(c *haproxycfg.Config) (target, error) {
 //  1. Apply renders c. If the directory already contains the same files, Apply writes nothing,
 //     reloads nothing and returns false.
 //  2. It calls Check. If Check fails, the old configuration stays.
-//  3. It writes new maps, saves the old haproxy.cfg as the last good one, and replaces
-//     haproxy.cfg. Each file is synced and renamed.
-//  4. It calls Reload. If Reload
-//     fails, Apply puts the last good configuration back, reloads again, and returns the error. In
-//     two cases the new configuration stays, and the next Apply reloads again: at the first Apply,
-//     because there is no last good configuration, and if Check has accepted the new configuration
-//     and no HAProxy runs.
+//  3. It writes new maps, saves the old haproxy.cfg as the last good one, and replaces haproxy.cfg.
+//     Each file is synced and renamed.
+//  4. It calls Reload. If Reload fails, Apply puts the last good configuration back, reloads again,
+//     and returns the error. In two cases the new configuration stays, and the next Apply reloads
+//     again: at the first Apply, because there is no last good configuration, and if Check has
+//     accepted the new configuration and no HAProxy runs.
 //  5. It removes the maps that no configuration names any more.
 //
 // changed reports whether Apply changed the configuration in the directory. If an earlier Apply
@@ -139,11 +138,12 @@ func (d *Dir) render(c *haproxycfg.Config) (target, error) {
 // configuration stays, and the next Apply reloads again.
 //
 // If only entries of maps differ, and HAProxy can change all of them at run time, Apply does not
-// reload HAProxy. It replaces the files of the maps, and then calls ReplaceMaps for maps whose field
+// reload HAProxy. It replaces the files of the maps. Then it calls ReplaceMaps for maps whose field
 // Stable is true (see [haproxycfg.Map]), and SetMap for maps whose field Runtime is true. It calls
-// Reload only if one of these fails. Apply calls Check after ReplaceMaps, because a check of a large
-// configuration takes seconds. If Check then fails, Apply puts the old maps back, reloads HAProxy
-// and returns the error. [Plan.Effect] says which way Apply has chosen.
+// Reload only if ReplaceMaps or SetMap fails. Apply calls Check after ReplaceMaps, because a check
+// of a large configuration takes seconds. If Check then fails, Apply puts the old maps back,
+// reloads HAProxy and returns the error. [Plan.Effect] says whether Apply has changed maps over the
+// socket or has reloaded HAProxy.
 //
 // With a Runtime, Apply changes servers without a reload where that is possible.
 func (d *Dir) Apply(ctx context.Context, c *haproxycfg.Config) (changed bool, err error) {

@@ -57,9 +57,9 @@ type Runtime struct {
 	Changed func(RuntimeChange)
 
 	// busy contains the removed servers that still had connections at the last change. A key has
-	// the form "backend/server", and the value is the command "add server" that made the server. If
-	// a later configuration contains a server with the same key and the same settings in this
-	// command, Apply only ends the maintenance of the server.
+	// the form "backend/server", and the value is the text that textServers returned for the server
+	// in the field Add: the options in the line of the server. If a later configuration contains a
+	// server with the same key and the same options, Apply only ends the maintenance of the server.
 	busy map[string]string
 }
 
@@ -149,9 +149,8 @@ func compareLive(good, disk []byte, t target) liveChange {
 	return change
 }
 
-// wordsOf returns, for each server, the text of its command "add server" (Server.Add). A key has
-// the form "backend/server". configs are results of textServers. If several of them contain a
-// server, the last one decides.
+// wordsOf returns the field Add of each server. A key has the form "backend/server". If several of
+// the arguments contain a server, the last one decides.
 func wordsOf(configs ...[]runtimeapi.Backend) map[string]string {
 	words := map[string]string{}
 	for _, config := range configs {
@@ -166,9 +165,10 @@ func wordsOf(configs ...[]runtimeapi.Backend) map[string]string {
 
 // wantAgain keeps Apply from a needless reload. busy contains servers that an earlier Apply took
 // out of use, but could not delete, because they still had connections. If the new configuration
-// contains such a server again with the same words, wantAgain adds it to the servers before the
-// change. The plan then only ends its maintenance. Otherwise the plan would replace the server,
-// and HAProxy cannot replace a server that still has connections.
+// contains such a server again with the same options, wantAgain adds the server to c.before, as a
+// server in maintenance. The plan then only ends the maintenance. Without this entry in c.before,
+// the plan would replace the server, and HAProxy cannot replace a server that still has
+// connections.
 func (c *liveChange) wantAgain(after []byte, busy map[string]string) {
 	if len(busy) == 0 {
 		return
@@ -403,9 +403,9 @@ func (r *Runtime) setVariable(ctx context.Context, worker runtimeapi.Socket, nam
 	}
 }
 
-// remember stores the servers in the argument busy in the field r.busy, each with its command "add
-// server". The servers are removed, but still have connections. words contains the commands of the
-// servers before the change.
+// remember stores the servers in the argument busy, which are removed but still have connections,
+// in the field r.busy. The argument words contains the options of the servers before the change;
+// see the comment of r.busy.
 func (r *Runtime) remember(busy []string, words map[string]string) {
 	before := r.busy
 	r.busy = map[string]string{}

@@ -13,9 +13,10 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// Budget is the number of checks a second that all terminators make. For comparison, it also
-// contains the numbers without subsets, where each service uses all nodes, and without track, where
-// HAProxy checks every server and not every node. The package comment contains the formula.
+// Budget is the number of checks a second that all terminators make. For comparison, Budget also
+// contains two other numbers: the checks without subsets (if each service used all nodes of its
+// cluster), and the checks without track (if HAProxy checked every server instead of every node).
+// The package comment contains the formula.
 type Budget struct {
 	// Terminators is Builder.Terminators, at least 1.
 	Terminators int `json:"terminators"`

@@ -18,9 +18,9 @@ type Cluster struct {
 	// Name is the name by which routes refer to the cluster.
 	Name    string
 	Objects nodeselect.Objects
-	// Current are the subsets that are in use. nil means that no subsets are in use, or that they
-	// are unknown. Build may choose new subsets so that they differ less from Current; see
-	// nodeselect.Pool.Pick.
+	// Current contains the nodes that each service uses now. In some cases Build keeps a node of
+	// Current although another node ranks better, so that fewer servers change; see
+	// nodeselect.Pool.Pick. nil means that no node is in use, or that the nodes in use are unknown.
 	Current nodeselect.Subsets
 	// Selection, if not nil, is an existing selection, for example from a watcher of the cluster or
 	// from an earlier report ([Report.Selection]). If Selection is nil, Build selects the nodes of

@@ -203,9 +203,9 @@ func podsMoved(before, after map[string][]string) (keys []string) {
 	return keys
 }
 
-// ready reports whether a node has the condition Ready at a given time, or has lost it less than a
-// grace period before. Callers pass the time farFuture to ignore the grace period: at this time,
-// every grace period is over.
+// ready is a predicate. It accepts a node that has the condition Ready, or that lost this condition
+// less than a grace period ago. Callers judge nodes at the time farFuture, so that every grace
+// period is over: then ready accepts only nodes that have the condition.
 var (
 	ready     = nodeselect.Ready(0)
 	farFuture = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)

@@ -20,7 +20,7 @@ type Changes struct {
 	Time time.Time `json:"time"`
 	// Servers counts the servers that were added, removed or altered, in all backends.
 	Servers deploy.ServerCounts `json:"servers"`
-	// Services are the services whose ports or nodes changed, sorted by reference.
+	// Services are the services whose ports or nodes changed, sorted by ServiceChange.Ref.
 	Services []ServiceChange `json:"services"`
 	// Causes are the first MaxCauses changes of routes and clusters. MoreCauses is the number of
 	// changes that Causes does not contain.
@@ -62,7 +62,8 @@ func NewChanges(at time.Time, old, new Report, servers deploy.ServerCounts, caus
 	return c
 }
 
-// Summary returns a line with at most limit causes, and the number of the other causes.
+// Summary returns one line with the first causes. The argument limit is the largest number of
+// causes in this line. If there are more, the line ends with the number of the others.
 func (c Changes) Summary(limit int) string {
 	var b strings.Builder
 	for i, cause := range c.Causes[:min(limit, len(c.Causes))] {
@@ -113,10 +114,10 @@ func serviceChanges(old, new Report) []ServiceChange {
 	return changes
 }
 
-// walk compares the lists a and b. Both must be in the order of the function compare. It calls the
-// function removed for each element that is only in a, and added for each element that is only in
-// b. If compare treats an element of a and an element of b as equal, walk calls the function both
-// with them.
+// walk compares the lists a and b, which must be in the order of the argument compare. If an
+// element is only in a, walk calls removed with it. If an element is only in b, walk calls added
+// with it. If compare returns 0 for an element of a and an element of b, walk calls the function
+// "both" with these two elements.
 func walk[T any](a, b []T, compare func(x, y T) int, removed, added func(T), both func(was, is T)) {
 	for len(a) > 0 && len(b) > 0 {
 		switch order := compare(a[0], b[0]); {

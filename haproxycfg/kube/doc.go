@@ -2,7 +2,8 @@
 // clusters.
 //
 // Routes (haproxycfg/routes) name the service ports that serve a host and path. nodeselect finds
-// the node port and the nodes of each service. haproxycfg/edge makes the configuration from both.
+// the node port and the nodes of each service. haproxycfg/edge makes the configuration from the
+// routes, the node ports and the nodes.
 //
 //	builder := kube.Builder{Edge: edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}}}
 //	config, report := builder.Build(table, []kube.Cluster{{Name: "eu-1", Objects: objects}}, time.Now())
@@ -50,6 +51,7 @@
 //
 // A service counts once for each backend that contains it. The line "as built" is the configuration
 // of Build. There, a further service on nodes that are already in use adds checks only if it has an
-// agent: each terminator then makes k/a more checks a second. So annotate only services whose
-// weight you plan to shift, or raise the interval of the agent checks.
+// agent: each terminator then makes k/a more checks a second. An annotation of a Service gives the
+// service an agent. So annotate only services whose weight you plan to shift, or raise the interval
+// of the agent checks.
 package kube

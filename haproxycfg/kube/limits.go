@@ -77,7 +77,7 @@ func (c *cost) add(o cost) {
 // over returns the first limit that the cost c exceeds, as text for the operator. It also returns
 // the name of a field of routes: to reduce the cost, the operator has to change this field. If c
 // exceeds no limit, over returns two empty strings. The argument l contains the limits of the
-// operator, and descriptors is the number of file descriptors for checks; 0 means no limit.
+// operator. The argument descriptors limits the file descriptors for checks; 0 means no limit.
 func (c cost) over(l Limits, descriptors int) (field, limit string) {
 	switch {
 	case c.routes > l.Routes:
@@ -263,8 +263,9 @@ type candidate struct {
 	rank         int
 }
 
-// maxLimitProblems is the largest number of problems for one file and one limit. If more routes
-// exceed the limit, choose adds one problem with their number.
+// maxLimitProblems is the largest number of problems for one file and one limit. If a file has more
+// routes that exceed the limit, choose adds one further problem, which contains the number of these
+// other routes.
 const maxLimitProblems = 20
 
 // choose decides which routes HAProxy serves within the limits. It counts the routes one after the

@@ -25,7 +25,7 @@ type Report struct {
 	// Clusters are sorted by name.
 	Clusters []ClusterReport `json:"clusters"`
 	// Services are the service ports that have a node port and to which at least one route refers.
-	// They are sorted by reference.
+	// They are sorted by ServiceReport.Ref.
 	Services []ServiceReport `json:"services"`
 	// Applied identifies the configuration in force. Build leaves it nil: the program that applies
 	// the configuration sets it.

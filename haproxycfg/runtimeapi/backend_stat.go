@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// BackendStat returns the row of a whole backend. HAProxy sends only this row, even if there are
-// many backends and servers.
+// BackendStat returns the row of a backend in the answer to "show stat". HAProxy sends only this
+// row, even if there are many backends and servers.
 func (s Socket) BackendStat(ctx context.Context, backend string) (Stat, error) {
 	answer, err := s.Do(ctx, "show stat "+backend+" 2 -1") // 2 selects the rows of backends, -1 selects every server ID
 	if err != nil {
@@ -24,8 +24,8 @@ func (s Socket) BackendStat(ctx context.Context, backend string) (Stat, error) {
 	return Stat{}, fmt.Errorf("runtimeapi: there is no backend %q", backend)
 }
 
-// ServerStats returns the rows of the servers of a backend, in HAProxy's order. HAProxy sends only
-// these rows, even if there are many backends.
+// ServerStats returns the rows of a backend's servers in the answer to "show stat", in HAProxy's
+// order. HAProxy sends only these rows, even if there are many backends.
 func (s Socket) ServerStats(ctx context.Context, backend string) ([]Stat, error) {
 	answer, err := s.Do(ctx, "show stat "+backend+" 4 -1") // 4 selects the rows of servers, -1 selects every server ID
 	if err != nil {

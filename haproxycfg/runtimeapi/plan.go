@@ -46,7 +46,8 @@ type Server struct {
 	Check, Agent bool
 }
 
-// Plan is a list of commands. After them, a running HAProxy has the wanted servers.
+// Plan is a list of commands. When a running HAProxy has carried them out, it has the wanted
+// servers.
 type Plan struct {
 	// Commands are in the order in which they must be sent. [Socket.Apply] sends them.
 	Commands []Command
@@ -119,32 +120,31 @@ func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 // Plan returns the commands after which HAProxy has the wanted servers. a is the present state of
 // HAProxy.
 //
-// The argument before contains the servers that HAProxy should have had before this change. Pass
-// the argument wanted of the last plan whose commands HAProxy carried out completely, or nil if it
-// is unknown. Plan uses before to decide two things:
+// The argument before contains the servers that HAProxy should have had before this change. If
+// HAProxy carried out all commands of the last plan, pass the argument wanted of that plan. If
+// HAProxy may have carried out only a part of them, pass the result of [Unsettled]. If the last
+// plan is unknown, pass nil. Plan uses before to decide two things:
 //
-//   - Whether a server has other words, that is, whether Server.Add has other settings that HAProxy
-//     cannot change at run time. If before is nil, Plan assumes that no server has other words.
+//   - Whether a server needs other words, that is, whether a setting in Server.Add that HAProxy
+//     cannot change at run time differs between before and wanted. If before is nil, Plan assumes
+//     that no server needs other words.
 //   - Who has taken a server out of service. If before contains the server in service, Plan
 //     concludes that a person or an agent has set it to maintenance or drain. The server then stays
 //     out of service, unless Server.Force is true. If before is nil, the server stays out of
 //     service too.
 //
-// If HAProxy may have carried out only a part of the last plan, pass the result of [Unsettled] as
-// the argument before.
-//
 // If a server is down, for example because HAProxy has observed errors, Plan leaves it down. An
 // agent or a person may have changed a weight, so Plan changes a weight only if the wanted weight
-// differs from the weight in before. If before is nil, Plan compares the wanted weight with the
-// initial weight.
+// differs from the weight in before. If before is nil, Plan changes a weight only if the wanted
+// weight differs from the initial weight of the server.
 //
 // From HAProxy 3.0 on, Plan adds the servers that are missing, and deletes the servers that are not
-// wanted, including servers of the configuration file. If a server has other words, Plan deletes
+// wanted, including servers of the configuration file. If a server needs other words, Plan deletes
 // the server and adds it again. Before 3.0, Plan never adds or deletes a server: it sets a server
 // that is not wanted to maintenance, and a server that is missing is a reason for a reload.
 //
-// Plan does not change backends that are not in wanted. After HAProxy has carried out all commands,
-// a new plan with the same servers as before and wanted is empty.
+// Plan does not change backends that are not in wanted. When HAProxy has carried out all commands,
+// a new plan is empty if its arguments before and wanted are both the servers in wanted.
 func (a Actual) Plan(before, wanted []Backend) Plan {
 	p := planner{dynamic: a.Version.DeletesServers(), version: a.Version, known: before != nil}
 	exists := make(map[string]bool, len(a.Backends))
@@ -175,11 +175,13 @@ func (a Actual) Plan(before, wanted []Backend) Plan {
 	}
 }
 
-// Unsettled returns the argument before for the next call of [Actual.Plan] after HAProxy carried
-// out only a part of a plan. The arguments before and attempted are the arguments before and wanted
-// of this plan. Each server that the plan changes may be in the old state, in the new state, or
-// between them. With the result, the next plan brings these servers into the wanted state. It also
-// treats a maintenance of these servers as a change of the interrupted plan, and not of a person.
+// Unsettled returns an argument for the next call of [Actual.Plan] after HAProxy carried out only a
+// part of a plan: pass the result of Unsettled as the argument before of Plan. The argument before
+// of Unsettled is the one that made the interrupted plan, and attempted is the argument wanted of
+// the interrupted plan. Each server that the interrupted plan changes may be in the old state, in
+// the new state, or between them. The next plan brings these servers into the wanted state. If one
+// of them is in maintenance, the next plan assumes that the interrupted plan caused this, and not a
+// person.
 func Unsettled(before, attempted []Backend) []Backend {
 	type key struct{ backend, server string }
 	tried := map[key]*Server{}

@@ -17,9 +17,10 @@
 //	}
 //	result, err := stats.Apply(ctx, plan)
 //
-// Apply never deletes a server that has connections, because HAProxy refuses such a deletion. Apply
-// does not use HAProxy's command "wait". Every Socket closes the sending side of its connection,
-// because a master before 2.7 needs this. HAProxy 3.0 to 3.4 then end "wait" after 1 ms.
+// Apply never deletes a server that has connections, because HAProxy refuses such a deletion. To
+// wait for the end of the connections, Apply repeats the deletion. It cannot use HAProxy's command
+// "wait": HAProxy 3.0 to 3.4 end this command after 1 ms if the client has closed the sending side
+// of its connection. Every Socket closes it, because a master before 2.7 needs this.
 //
 // [Actual.Plan] is a pure function: it sends nothing. What a plan can change depends on the
 // version:

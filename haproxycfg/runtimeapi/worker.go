@@ -38,10 +38,10 @@ func countStreams(answer string) int {
 	return n
 }
 
-// Exit makes the process Worker end immediately, without waiting for its connections. Path must be
-// the socket of a master, and Worker must have the form "@!1234". The process does not answer, so a
-// nil error does not mean that the process has ended: read the master's list of processes ("show
-// proc") to find out.
+// Exit ends the worker that the field Worker names, immediately, without waiting for the
+// connections of the worker. Path must be the socket of a master, and Worker must have the form
+// "@!1234". The worker does not answer, so a nil error does not mean that the worker has ended:
+// read the master's list of processes ("show proc") to find out.
 func (s Socket) Exit(ctx context.Context) error {
 	if !strings.HasPrefix(s.Worker, "@!") {
 		return fmt.Errorf("%w: %q is not the process ID of a worker", ErrCommand, s.Worker)

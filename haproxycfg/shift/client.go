@@ -40,8 +40,9 @@ func (c *Client) Resume(ctx context.Context, route string) (State, error) {
 	return c.ask(ctx, http.MethodPost, "/shift/resume", url.Values{"route": {route}})
 }
 
-// Close makes HAProxy close clients' connections after a share of all responses, in points of
-// 10,000, and returns the new state. See Runner.Close.
+// Close makes HAProxy close the client's connection after some responses, and returns the new
+// state. The argument points is how many of 10,000 responses these are, chosen at random. See
+// Runner.Close.
 func (c *Client) Close(ctx context.Context, points int) (State, error) {
 	return c.ask(ctx, http.MethodPost, "/shift/close", url.Values{"percent": {FormatPercent(points)}})
 }
@@ -52,8 +53,9 @@ func (c *Client) Close(ctx context.Context, points int) (State, error) {
 // whose String differs from the previous one.
 //
 // If ctx ends, Follow returns the error of ctx, and the Runner continues the shift. Follow also
-// returns an error if somebody undoes the shift or changes its target, because after a success, the
-// caller may switch the old cluster off.
+// returns an error if somebody undoes the shift or changes its target. So if the error is nil and
+// the shift is done, the caller may rely on the target of the shift, for example to switch the old
+// cluster off.
 func (c *Client) Follow(ctx context.Context, begun State, route string, changed func(Shift)) (Shift, error) {
 	first, _ := begun.Find(route)
 	last := ""

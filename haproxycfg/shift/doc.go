@@ -8,9 +8,9 @@
 //	err = runner.Start(ctx, order)
 //
 // HAProxy chooses the cluster for each request: it draws a random number and compares it with the
-// share of the route. So the requests on kept connections follow each step. Package edge renders
-// the rules. A [Control], such as the Controller of package controller, stores the [State] and
-// changes the running HAProxy without a reload.
+// share of the route. So each step also applies to the requests on connections that clients have
+// opened before. Package edge renders these rules of HAProxy. A [Control], such as the Controller
+// of package controller, stores the [State] and changes the running HAProxy without a reload.
 //
 // [Runner.Handler] serves a Runner over HTTP. A [Client] in another process sends requests to this
 // handler, and follows a shift to its end.

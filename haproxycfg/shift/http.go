@@ -68,7 +68,7 @@ const handlerTimeout = 25 * time.Second
 // badRequest is the error of a request that the Handler cannot parse.
 type badRequest struct{ error }
 
-// answer answers with the state, or with the error.
+// answer writes the response: the state as JSON if err is nil, and otherwise the error.
 func (r *Runner) answer(w http.ResponseWriter, err error) {
 	var bad badRequest
 	switch {

@@ -214,9 +214,10 @@ func (c *Counters) add(last, now Counters) {
 	c.Errors += now.Errors - last.Errors
 }
 
-// Advance decides, at the time now, whether the shift s stays at its step, goes to the next step,
-// or pauses. It returns the resulting shift; the result changed is true if this shift differs from
-// s. The argument w counts the responses since the current step began. Advance is a pure function.
+// Advance decides whether the shift s stays at its step, goes to the next step, or pauses. The
+// argument now is the time of the decision. Advance returns the resulting shift; the result changed
+// is true if this shift differs from s. The argument w counts the responses since the current step
+// began. Advance is a pure function.
 func (s Shift) Advance(now time.Time, w Window) (next Shift, changed bool) {
 	if s.Status != Moving {
 		return s, false

@@ -99,8 +99,9 @@ func (r *Runner) Tick(ctx context.Context, now time.Time) error {
 		w.Add(target, rest)
 		w.counted += now.Sub(w.read)
 		w.read = now
-		// A step must last for Hold, but only time in which the counters could be read counts. So
-		// compute the end of the step from this time, and not from the present time.
+		// A step must last for Hold, but only time in which the counters could be read counts:
+		// w.counted. So pass Advance the time w.counted after the begin of the step, and not the
+		// present time.
 		if x, changed := s.Advance(s.Since.Add(w.counted), w.Window); changed {
 			x.Since = now
 			next, moved = next.With(x), append(moved, x)
@@ -191,8 +192,8 @@ func (r *Runner) Resume(ctx context.Context, route string) error {
 	})
 }
 
-// Close makes HAProxy close clients' connections after a share of all responses. points is this
-// share: 10,000 points are all responses.
+// Close makes HAProxy close the client's connection after some responses. The argument points is
+// how many of 10,000 responses these are, chosen at random.
 func (r *Runner) Close(ctx context.Context, points int) error {
 	return r.change(ctx, func(state State) (State, error) {
 		state.ClosePoints = points

@@ -10,13 +10,13 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc"
 )
 
-// alertPatience is the longest time that addTo waits for an alert. HAProxy before 2.7 prints the
-// reason for a refused reload before it answers, but this process may read the pipe only after the
-// answer.
+// alertPatience is the longest time that addTo waits for an alert. When HAProxy before 2.7 refuses
+// a reload, it first prints the reason to its standard error, and then answers the reload command.
+// But this process may read the answer before it reads the printed reason.
 const alertPatience = 500 * time.Millisecond
 
 // alerts collects the messages with the severity ALERT that HAProxy prints. The method forget drops
-// the earlier ones.
+// the messages that alerts has collected so far.
 type alerts struct {
 	mu      sync.Mutex
 	output  strings.Builder

@@ -15,7 +15,8 @@ var openFiles = regexp.MustCompile(`(?m)^Max open files +[0-9]+ +([0-9]+) `)
 //
 // A connection needs two descriptors. MaxConnections leaves a quarter of the limit, at most 4,096,
 // for checks, idle connections to servers and listeners. The result does not depend on the number
-// of servers, because HAProxy needs a reload to change maxconn.
+// of servers. If it did, maxconn would change with each added or removed server, and HAProxy needs
+// a reload to change maxconn.
 func MaxConnections() (n int, ok bool) {
 	limits, err := inputfile.Read("/proc/self/limits", 64<<10)
 	if err != nil {

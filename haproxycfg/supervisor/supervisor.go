@@ -16,8 +16,8 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc"
 )
 
-// ErrStopped means that HAProxy does not run and that the Supervisor will not start it again: it
-// drains, or Run has ended.
+// ErrStopped means that HAProxy is stopping or has stopped, and that the Supervisor will not start
+// it again, because somebody has called Drain or because Run has ended.
 var ErrStopped = errors.New("supervisor: HAProxy is stopped")
 
 // ErrInUse means that another Supervisor runs an HAProxy in Options.RunDir.

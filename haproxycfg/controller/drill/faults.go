@@ -50,8 +50,8 @@ func Share(o nodeselect.Objects, share float64) (names []string) {
 }
 
 // NotReady makes the nodes unreachable, as the node controller of Kubernetes does when kubelets
-// stop answering: their condition Ready is Unknown since the time now, and they have the taint
-// node.kubernetes.io/unreachable. Their pods are not ready.
+// stop answering: from the time in the argument now on, their condition Ready is Unknown, and they
+// have the taint node.kubernetes.io/unreachable. Their pods are not ready.
 func NotReady(o nodeselect.Objects, names []string, now time.Time) nodeselect.Objects {
 	o = change(o, names, func(n *corev1.Node) {
 		n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{
@@ -62,7 +62,7 @@ func NotReady(o nodeselect.Objects, names []string, now time.Time) nodeselect.Ob
 	return withoutPods(o, names)
 }
 
-// Cordon cordons the nodes at the time now.
+// Cordon cordons the nodes. The argument now is the time at which it does so.
 func Cordon(o nodeselect.Objects, names []string, now time.Time) nodeselect.Objects {
 	return change(o, names, func(n *corev1.Node) {
 		n.Spec.Unschedulable = true
@@ -78,8 +78,9 @@ func Remove(o nodeselect.Objects, names []string) nodeselect.Objects {
 	return withoutPods(o, names)
 }
 
-// Register deletes the nodes and creates them again at the time now. Apart from the time of
-// creation, the UID and the condition Ready, the new nodes equal the old ones.
+// Register deletes the nodes and creates them again. The argument now is the time of the creation.
+// Apart from the time of creation, the UID and the condition Ready, the new nodes equal the old
+// ones.
 func Register(o nodeselect.Objects, names []string, now time.Time) nodeselect.Objects {
 	return change(o, names, func(n *corev1.Node) {
 		n.CreationTimestamp = metav1.Time{Time: now}
@@ -88,10 +89,10 @@ func Register(o nodeselect.Objects, names []string, now time.Time) nodeselect.Ob
 	})
 }
 
-// Join adds count nodes that are created at the time now and are not ready yet, and returns their
-// names. Each new node has the labels, and so the zone, of one of the nodes in o. Its addresses
-// follow the highest address of the same family in o, so no node in o has them. If o has no nodes,
-// Join adds none.
+// Join adds new nodes, which are not ready yet, and returns their names. The argument count is the
+// number of new nodes, and now is the time of their creation. Each new node has the labels, and so
+// the zone, of one of the nodes in o. Its addresses follow the highest address of the same family
+// in o, so no node in o has them. If o has no nodes, Join adds none.
 func Join(o nodeselect.Objects, count int, now time.Time) (_ nodeselect.Objects, names []string) {
 	if len(o.Nodes) == 0 {
 		return o, nil
@@ -140,7 +141,7 @@ func Join(o nodeselect.Objects, count int, now time.Time) (_ nodeselect.Objects,
 	return o, names
 }
 
-// Ready makes the nodes ready at the time now.
+// Ready makes the nodes ready from the time in the argument now on.
 func Ready(o nodeselect.Objects, names []string, now time.Time) nodeselect.Objects {
 	return change(o, names, func(n *corev1.Node) { setReady(n, corev1.ConditionTrue, now) })
 }

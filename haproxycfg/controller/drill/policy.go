@@ -15,7 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Limits are the results that a drill may have.
+// Limits say which results of a drill are acceptable.
 type Limits struct {
 	// MinServers is the share of its servers that each service must keep, from 0 to 1. The number
 	// of servers is rounded up: with 0.5, a service that had 3 servers before the drill must keep
@@ -119,8 +119,8 @@ func (p Policy) Judge(r Result) []Violation {
 	return violations
 }
 
-// least returns the number of servers that a service must keep if it had the number before of
-// servers before the drill.
+// least returns the number of servers that a service must keep. The argument before is the number
+// of servers that the service had before the drill.
 func (l Limits) least(before int) int {
 	return int(math.Ceil(l.MinServers*float64(before) - 1e-9))
 }

@@ -15,8 +15,8 @@ import (
 // maxLines bounds Result.Log.
 const maxLines = 1000
 
-// recorder collects what happens in a run, for the Result. Before the method begin, it stores only
-// the report in force.
+// recorder collects what happens in a run, for the Result. Until somebody calls the method begin,
+// it stores only the report in force.
 type recorder struct {
 	zero    time.Time // the time of the first step; zero before begin
 	now     time.Time
@@ -94,7 +94,8 @@ func (r *recorder) end() {
 	}
 }
 
-// look counts the servers of each service that serve at the time now.
+// look counts the serving servers of each service. The argument now is the present time of the
+// drill.
 func (r *recorder) look(now time.Time, t *truth) {
 	r.now = now
 	at := now.Sub(r.zero)

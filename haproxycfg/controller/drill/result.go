@@ -15,8 +15,8 @@ type Result struct {
 	Title string   `json:"title"`
 	Steps []Line   `json:"steps"`
 	Notes []string `json:"notes,omitempty"`
-	// Reloads is the number of reloads of HAProxy. Waits is the number of attempts to apply a
-	// change that ended because the reload of the change had to wait.
+	// Reloads is the number of reloads of HAProxy. Waits is the number of attempts that did not
+	// apply a change because the reload for the change had to wait.
 	Reloads int `json:"reloads"`
 	Waits   int `json:"waits"`
 	// Changed is the number of servers that all reloads have added, removed or altered. Moved is

@@ -198,10 +198,16 @@ func (x *run) step(ctx context.Context, s Step) error {
 	return x.advance(ctx, x.now())
 }
 
-// change tells the Rehearsal what the Controller notices of a step in cluster i: changed objects;
-// that the API server does not answer any more; or a complete list, if the API server answers
-// again, has lost its objects, or has them again. The Controller has followed this API server since
-// before the step. The argument was is the state of the API server before the step.
+// change tells the Rehearsal what the Controller notices of a step in cluster i. The argument was
+// is the state of the API server before the step. The Controller has followed this API server since
+// before the step, so it notices one of these:
+//
+//   - If the API server answers before and after the step, it notices the changed objects.
+//   - If the API server does not answer any more, it notices only this.
+//   - If the API server answers again, has lost its objects, or has its objects again, it receives
+//     complete lists of the objects.
+//   - If the API server is in another state than answering, and the step does not change this
+//     state, it notices nothing.
 func (x *run) change(i int, was API) {
 	k := x.world.Clusters[i]
 	switch {

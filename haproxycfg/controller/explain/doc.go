@@ -1,6 +1,7 @@
-// Package explain says where a request for a host and a path goes, and why: the declaration of its
-// route, the services of the route, the nodes that serve each service, the reason for every node
-// that does not, the names of the servers in HAProxy, and the state in which HAProxy has them now.
+// Package explain says where a request for a host and a path goes, and why. An explanation contains
+// the declaration of the route, the services of the route, the nodes that serve each service, the
+// reason why each other node does not serve it, and the names and present states of the servers in
+// HAProxy.
 //
 //	target, err := explain.ParseTarget("api.example.com/tracks")
 //	…
@@ -33,7 +34,7 @@
 //
 // # What it does not do
 //
-// Explain does not ask HAProxy: the caller asks, and passes the answer to AddStats or AddError. It
-// does not say which server HAProxy will choose for a request. It does not check whether DNS leads
-// a client to HAProxy.
+// Explain does not read the states of servers from HAProxy: the caller reads them, and passes them
+// to AddStats, or passes the reason of a failure to AddError. Explain does not say which server
+// HAProxy will choose for a request. It does not check whether DNS leads a client to HAProxy.
 package explain

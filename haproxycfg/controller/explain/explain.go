@@ -24,8 +24,9 @@ type Input struct {
 	Builder kube.Builder
 	// Table has the routes of the configuration.
 	Table routes.Table
-	// Clusters are the clusters with their latest objects. They may be newer than Report. A cluster
-	// that is missing, or that has no objects, has the nodes and the reasons of Report.
+	// Clusters are the clusters with their latest objects, which may be newer than Report. If a
+	// cluster is missing in Clusters, or has no objects there, Explain uses the nodes and the
+	// reasons that Report contains for this cluster.
 	Clusters []kube.Cluster
 	// Report describes the configuration: the nodes of each service, problems, and the last change.
 	Report kube.Report
@@ -129,7 +130,7 @@ type Node struct {
 	nodeselect.Choice
 	// Text says in one sentence why the node serves the service, or does not.
 	Text string `json:"text"`
-	// Servers are the servers of HAProxy that send requests to the service on this node.
+	// Servers are the servers in HAProxy through which requests for the service reach this node.
 	Servers []Server `json:"servers,omitempty"`
 }
 

@@ -30,8 +30,8 @@ type Dir struct {
 	clean bool // Append has removed the temporary files of killed processes
 }
 
-// layout is the time in the name of a file. All names have the same length, so their order is the
-// order of the times.
+// layout is the form of the time in the name of a file, and suffix is the rest of the name. All
+// names have the same length, so their order is the order of the times.
 const (
 	layout = "20060102T150405.000"
 	suffix = "Z.entry"
@@ -49,10 +49,11 @@ func timeOf(name string) (time.Time, bool) {
 	return t, err == nil && fileName(t) == name
 }
 
-// Append writes an entry. state is what is in force after the change; nil means that nothing has
-// changed. If Append already has an entry of the same or of a later time, the new entry gets the
-// next millisecond. Append calls guard just before the entry becomes visible. If guard returns an
-// error, Append returns it and writes nothing. A nil guard always permits.
+// Append writes an entry. state contains the routes and servers in force after the change; nil
+// means that the change has altered nothing. If the directory already contains an entry of the same
+// or a later time, the new entry gets the millisecond after the newest entry. Append calls guard
+// just before the entry becomes visible. If guard returns an error, Append returns this error and
+// writes nothing. A nil guard always permits the entry.
 func (d *Dir) Append(e Entry, state *State, guard func() error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -167,7 +168,8 @@ func (d *Dir) List() (entries []Entry, problems []error, err error) {
 	return entries, problems, nil
 }
 
-// Latest are the newest entries of a Dir. An entry is the zero Entry if there is none.
+// Latest contains the newest entries of a Dir. If the Dir has no entry for a field, the field is
+// the zero Entry.
 type Latest struct {
 	Entry   Entry // the newest entry
 	Applied Entry // the newest entry of an applied change
@@ -198,26 +200,27 @@ func (d *Dir) Latest() (l Latest, err error) {
 	return l, nil
 }
 
-// Past is what was in force at a time.
+// Past describes the configuration that was in force at a past time.
 type Past struct {
-	// Entry is the change that brought the State.
+	// Entry describes the change that put State into force.
 	Entry Entry
 	State State
-	// Next is the first change after that time which was applied. It is nil if State is still in
+	// Next is the first change that was applied after the past time. It is nil if State is still in
 	// force, as far as the journal knows.
 	Next *Entry
-	// Refused is the last change before that time and after Entry which was not applied.
+	// Refused is the last change between Entry and the past time that was not applied. It is nil if
+	// there is no such change.
 	Refused *Entry
-	// Problems name entries between Entry and Next that cannot be read. One of them may have changed
-	// what was in force.
+	// Problems name the entries between Entry and Next that cannot be read. One of them may have
+	// changed the configuration in force, so State may be wrong.
 	Problems []error
 }
 
-// ErrUnknown means that the journal does not reach back to a time.
+// ErrUnknown means that the journal has no entry that is old enough to answer the question.
 var ErrUnknown = errors.New("journal: what was in force then is unknown")
 
-// At returns what was in force at the time t. It returns ErrUnknown if no entry with a State that can
-// be read is as old as t.
+// At describes the configuration that was in force at the time t. It returns ErrUnknown if the
+// journal contains no readable State from t or earlier.
 func (d *Dir) At(t time.Time) (Past, error) {
 	files, err := d.files()
 	if err != nil {

@@ -53,7 +53,7 @@ const (
 	MaxServices = 100      // largest length of Entry.Changes.Services
 )
 
-// State is what was in force after a change.
+// State contains the routes and the servers in force after a change.
 type State struct {
 	Routes []routes.Route `json:"routes"`
 	// Report has the services with their nodes, the clusters and the problems. Append leaves out
@@ -112,8 +112,9 @@ func encode(e Entry, state *State) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// stored is a State in a file. Most of a State are the names of the nodes of each service. A file
-// contains each name once, because a compressed file would still be twice as large otherwise.
+// stored is a State in a file. The largest part of a State is the list of nodes of each service. In
+// a file, stored contains each name of a node only once. Otherwise, even the compressed file would
+// be twice as large.
 type stored struct {
 	Routes []routes.Route `json:"routes"`
 	Report kube.Report    `json:"report"` // without the nodes of the services
@@ -222,8 +223,9 @@ func readState(rest []byte, limit int64) (State, error) {
 	return decodeState(text)
 }
 
-// FormatTime returns a time in UTC with milliseconds, such as 2026-05-01T12:00:00.000Z. ParseTime reads
-// it, so that the time of an entry finds the State of this entry and not the one before.
+// FormatTime returns a time in UTC with milliseconds, such as 2026-05-01T12:00:00.000Z. ParseTime
+// can read this text. The milliseconds are necessary: with a time that is rounded down to seconds,
+// Dir.At would find the State before the entry, and not the State of the entry.
 func FormatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 
 // ParseTime parses a time in one of two forms: as in RFC 3339, such as 2026-05-01T12:00:00Z, or as a

@@ -95,7 +95,8 @@ func WriteFiles(t testing.TB, dir string, files []haproxycfg.RenderedFile) {
 	}
 }
 
-// versions returns the version of each haproxy of this machine by its path.
+// versions returns the version of each haproxy binary of this machine. The keys are the paths of
+// the binaries.
 func versions(t testing.TB) map[string]haproxycfg.Version {
 	t.Helper()
 	found := map[string]haproxycfg.Version{}
@@ -120,7 +121,8 @@ func versionOf(t testing.TB, binary string) haproxycfg.Version {
 	return v
 }
 
-// requireAccepted runs "haproxy -c" in dir and fails the test if it reports an error or a warning.
+// requireAccepted runs "haproxy -c" in dir and fails the test if haproxy reports an error or a
+// warning.
 func requireAccepted(t testing.TB, binary, dir string) {
 	t.Helper()
 	out, err := exec.Command(binary, "-c", "-f", filepath.Join(dir, "haproxy.cfg")).CombinedOutput()
