@@ -25,11 +25,11 @@
 //
 // # What changes without a reload
 //
-// If only the pods or the expected number change, the new configuration differs from the old one
-// only in its servers and in Global.Variables. A controller can then change a running HAProxy
-// without a reload. It changes servers with haproxycfg.Backend.AddServer and package runtimeapi,
-// and numbers with runtimeapi.Socket.SetVariable. It writes the new files as well, because HAProxy
-// reads them at its next start.
+// If only the pods or the expected number of pods change, the new configuration differs from the
+// old one only in its servers and in Global.Variables. A controller can then change a running
+// HAProxy without a reload. It changes servers with haproxycfg.Backend.AddServer and package
+// runtimeapi, and variables with runtimeapi.Socket.SetVariable. It writes the new files as well,
+// because HAProxy reads them at its next start.
 //
 // From HAProxy 3.0 on, the name of a server is its address. HAProxy before 3.0 can crash when it
 // deletes a server, so for such a version each backend has a fixed number of slots; see [Slots].
@@ -37,13 +37,13 @@
 // # The expected number
 //
 // The expected number is the number of pods that the zone has while no pod is missing. The share of
-// requests that stays in the zone depends on it. Config cannot compute this number from the pods. A
-// controller computes it as the sum of two numbers:
+// requests that stays in the zone depends on this number. Config cannot compute this number from
+// the pods. A controller computes it as the sum of two numbers:
 //
 //   - the pods of the zone that get requests now, and
 //   - the pods that the zone has lost for another reason than scaling down. If the controller reads
-//     the Deployment, this is the zone's part of the replicas that are missing. Otherwise the expected
-//     number is the largest number of pods that the zone had within the last 10 minutes.
+//     the Deployment, this is the zone's part of the replicas that are missing. Otherwise the
+//     expected number is the largest number of pods that the zone had within the last 10 minutes.
 //
 // So a zone that loses pods sends requests to other zones at once. If the other zones lose pods
 // too, the number should fall in the same proportion, because they have no room for more requests.

@@ -24,9 +24,9 @@ type sample struct {
 	requests, retries uint64
 }
 
-// budgetPoll is the time between two samples. fastBudgetPoll is the time between two samples while
-// HAProxy repeats requests. Between two samples HAProxy can exceed the budget. The next samples
-// then allow fewer repetitions.
+// budgetPoll is the time between two samples of HAProxy's counters while HAProxy repeats no
+// requests, and fastBudgetPoll is this time while it repeats some. Between two samples HAProxy can
+// exceed the retry budget. The next samples then allow fewer repetitions.
 const (
 	budgetPoll     = 50 * time.Millisecond
 	fastBudgetPoll = 10 * time.Millisecond
@@ -39,8 +39,8 @@ const (
 
 // allows adds a sample, and returns whether HAProxy may repeat requests until the next sample.
 // After a restart or reload, the counters of HAProxy begin at 0. So if a counter is smaller than in
-// the last sample, allows begins a new budget. HAProxy may already have exceeded the new budget
-// before the sample.
+// the last sample, allows begins a new budget. If HAProxy has already exceeded the new budget when
+// this sample is taken, allows subtracts the excess.
 func (b *retryBudget) allows(s sample) bool {
 	last := b.last
 	b.last = s

@@ -50,8 +50,9 @@ type Controller struct {
 	Version func(context.Context) (haproxycfg.Version, error)
 	// Override, if not nil, changes the settings of Policy, for example to apply flags.
 	Override func(*frontproxy.Settings)
-	// FirstPodsWait is how long the first attempt waits for the source; 0 means 1 s. If the source
-	// answers in this time, HAProxy starts with the pods.
+	// FirstPodsWait is how long the Controller waits for the first answer of Source before it writes
+	// the first configuration; 0 means 1 s. If Source answers in this time, the first configuration
+	// contains the pods.
 	FirstPodsWait time.Duration
 	// Changed, if not nil, receives each new status, one call at a time.
 	Changed func(Status)
@@ -357,7 +358,8 @@ func (c *Controller) apply(ctx context.Context, settings frontproxy.Settings, in
 	return applied, serversOf(&config, byAddr), nil
 }
 
-// serversOf returns the servers that have a pod.
+// serversOf returns the servers of config whose address is that of a pod in pods. Empty slots have
+// no pod.
 func serversOf(config *haproxycfg.Config, pods map[netip.AddrPort]endpoints.Pod) (servers []ServerStatus) {
 	for _, b := range config.Backends {
 		for _, s := range b.Servers {
@@ -395,8 +397,8 @@ func (c *Controller) hasFiles() bool {
 	return err == nil
 }
 
-// readSlots reads the slots from the directory, so that pods keep their slots after a restart of
-// this process.
+// readSlots reads from haproxy.cfg in the directory which pod is in which slot (see
+// frontproxy.Slots), so that pods keep their slots after a restart of this process.
 func (c *Controller) readSlots() frontproxy.Slots {
 	text, err := inputfile.Read(c.file(), maxConfig)
 	if err != nil {
@@ -410,7 +412,8 @@ const maxConfig = 256 << 20
 
 var slotLine = regexp.MustCompile(`^ *server (s[0-9]+) ([^ ]+) (.*)$`)
 
-// parseSlots returns the slots in a configuration of frontproxy.Proxy.
+// parseSlots reads from config, a haproxy.cfg of frontproxy.Proxy, which pod is in which slot. It
+// returns the address of the pod in each slot, and the zero address for an empty slot.
 func parseSlots(config []byte) frontproxy.Slots {
 	slots := frontproxy.Slots{}
 	backend := ""

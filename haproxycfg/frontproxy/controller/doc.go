@@ -19,21 +19,23 @@
 // only servers and variables differ, HAProxy needs no reload. If several changes come within
 // [MinInterval], the controller applies them together.
 //
-// The expected number is the largest number of pods that the zone had within the last 10 minutes;
-// see [Expected]. If the other zones have lost pods too, the controller reduces the number in the
-// same proportion. So after somebody has scaled down all zones, no request leaves its zone. The
-// file expected-pods.json in the directory keeps the numbers over a restart.
+// The expected number of pods of a zone is the largest number of pods that the zone had within the
+// last 10 minutes; see [Expected]. If the other zones have lost pods too, the controller reduces
+// the expected number in the same proportion. So after somebody has scaled down all zones, no
+// request leaves its zone. The file expected-pods.json in the directory keeps the expected numbers
+// over a restart.
 //
 // # What happens at a failure
 //
 //   - Before the source has answered, the controller keeps the configuration in the directory. If
 //     the directory is empty, HAProxy gets a configuration without pods and answers 503.
-//   - If the source stops answering, or doubts a list of pods, the controller keeps the pods.
+//   - If the source stops answering, or reports that its last list of pods is doubtful, the
+//     controller keeps the pods of the last good list.
 //   - If the policy file is wrong, the controller keeps the last good policy.
 //   - If HAProxy refuses a configuration, or if a change of HAProxy fails, the controller tries
 //     again after 1 s, then after longer pauses of up to 30 s. It also tries again at each change.
 //
-// [Status] shows all of these.
+// [Status] shows all of these failures.
 //
 // # The retry budget
 //

@@ -10,10 +10,11 @@ import (
 // Window is how long Expected remembers the number of pods of a zone.
 const Window = 10 * time.Minute
 
-// Expected computes how many pods each zone should have. This is the largest number of pods that
-// were in service at the same time within the last Window. While pods fail or a zone loses its
-// nodes, the number stays. After somebody has scaled a service down, it falls at the end of Window.
-// EndpointSlices alone do not show which of these cases is true.
+// Expected computes how many pods each zone should have: the largest number of pods that were in
+// service at the same time within the last Window. If pods fail or a zone loses its nodes, this
+// number stays the same. If somebody scales a service down, the number should fall, but
+// EndpointSlices alone do not show why a pod is missing. So in every case, the number falls when
+// Window has passed.
 //
 // A [Controller] saves the numbers in the file expected-pods.json beside haproxy.cfg at each change
 // and every minute, so that they survive a restart.
@@ -24,7 +25,7 @@ type Expected struct {
 	zones map[string]*history
 }
 
-// Update records that the given pods are in service from the time now on.
+// Update records that exactly the pods in inService are in service. now is the present time.
 func (e *Expected) Update(now time.Time, inService []endpoints.Pod) {
 	if e.zones == nil {
 		e.zones = map[string]*history{}
@@ -44,8 +45,8 @@ func (e *Expected) Update(now time.Time, inService []endpoints.Pod) {
 	e.forget(now)
 }
 
-// Zones returns the expected number of pods of each zone. It leaves out zones without pods within
-// the last Window.
+// Zones returns the expected number of pods of each zone. It leaves out zones that had no pod
+// within the last Window.
 func (e *Expected) Zones(now time.Time) map[string]int {
 	e.forget(now)
 	zones := make(map[string]int, len(e.zones))
@@ -69,10 +70,12 @@ func (e *Expected) Next() (next time.Time) {
 	return next
 }
 
-// expectedIn returns the expected number of local pods for a front proxy of a zone. "" as the zone
-// means that the pods of all zones are local. If a part of the expected pods of the other zones is
-// not in service, the other zones have no room for more requests, so expectedIn reduces the result
-// by the same part. For example, after a scale-down of all zones, no request leaves its zone.
+// expectedIn returns the expected number of local pods for a front proxy of a zone. If zone is "",
+// the pods of all zones are local. If some of the expected pods of the other zones are not in
+// service, these zones have less room for the requests of this zone, so expectedIn reduces the
+// result in the same proportion. For example, if the other zones have half of their expected pods,
+// expectedIn returns half of the expected number of this zone. So after a scale-down of all zones,
+// no request leaves its zone.
 func expectedIn(zones map[string]ZoneStatus, zone string) int {
 	own, otherExpected, otherInService := 0, 0, 0
 	for name, z := range zones {
@@ -118,7 +121,7 @@ func (h *history) update(now time.Time, count int) {
 	}
 }
 
-// forget removes each past number of pods that ended at the time oldest or earlier.
+// forget removes the elements of past whose time until is not after oldest.
 func (h *history) forget(oldest time.Time) {
 	for len(h.past) > 0 && !h.past[0].until.After(oldest) {
 		h.past = h.past[1:]

@@ -51,9 +51,9 @@ func (e *Expected) encode(now time.Time) []byte {
 }
 
 // decodeExpected parses data, the content of the file, and returns the numbers of pods by zone. It
-// leaves out each number whose time "until" is before now by Window or more. If somebody has set
-// the clock back, the file may contain times in the future: decodeExpected replaces them by the
-// present time. If the file has a fault, decodeExpected uses no part of it and returns an error.
+// leaves out each number whose time "until" is older than Window. If somebody has set the clock
+// back, the file may contain times in the future: decodeExpected replaces them by the present time.
+// If the file has a fault, decodeExpected uses no part of it and returns an error.
 func decodeExpected(data []byte, now time.Time) (Expected, error) {
 	var zones map[string][]savedCount
 	if err := json.Unmarshal(data, &zones); err != nil {

@@ -47,7 +47,8 @@ func (f PolicyFile) Read() (s frontproxy.Settings, ok bool, err error) {
 	return good, true, fmt.Errorf("the last good policy stays in use: %w", err)
 }
 
-// read reads Path, and copies it to LastGood if it is good.
+// read returns the settings in the file at Path. If the file has no fault, read copies it to
+// LastGood.
 func (f PolicyFile) read() (frontproxy.Settings, error) {
 	data, err := inputfile.Read(f.Path, maxPolicy)
 	if err != nil {

@@ -15,7 +15,7 @@ type Source interface {
 	Follow(ctx context.Context, changed func(Update)) error
 }
 
-// SourceFunc is a function that is a Source.
+// SourceFunc is a function that implements Source: its method Follow calls the function.
 type SourceFunc func(ctx context.Context, changed func(Update)) error
 
 // Follow calls f.

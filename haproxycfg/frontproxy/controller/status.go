@@ -32,8 +32,8 @@ type Status struct {
 	// force, and ApplyErr why the last change is not in force. nil means no fault.
 	SourceErr, PolicyErr, ApplyErr error
 	// ExpectedErr says why the controller could not read or save the expected numbers of pods; nil
-	// means no fault. In case of a fault, the controller counts only the pods in service after a
-	// restart.
+	// means no fault. If there is a fault and the controller restarts, the expected numbers begin with
+	// the pods in service at the restart.
 	ExpectedErr error
 	// Since is Update.Since.
 	Since time.Time

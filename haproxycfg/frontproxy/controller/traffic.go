@@ -119,8 +119,9 @@ func (t *Traffic) Update(rows []runtimeapi.Stat, now time.Time) {
 	t.forget(now)
 }
 
-// forget removes addresses that have had no server for forgetAfter. If the pod has a new address,
-// forget adds the counters of the old address to the new one, so that the sum does not fall.
+// forget removes addresses that have had no server for forgetAfter. If the pod of a removed address
+// has another address now, forget adds the old counters to the counters of the present address, so
+// that the sum of the pod's counters does not fall.
 func (t *Traffic) forget(now time.Time) {
 	var old []*podEntry
 	maps.DeleteFunc(t.pods, func(_ netip.AddrPort, e *podEntry) bool {
