@@ -27,7 +27,8 @@ const (
 // the Selector treats it as a virtual address that belongs to no node. Each of these nodes then
 // gets its next address of the same type and family. A node without such an address keeps the
 // shared address. Second, if a Service has only one IP family, the targets of this Service have
-// addresses of this family. The identity of a node is the same for all Services.
+// addresses of this family. In both cases, the Identity of the node, which decides its rank, does
+// not change.
 type AddressPolicy struct {
 	// Types are the address types to try, in this order. nil means InternalIP only. A type for
 	// names, such as Hostname, works only if the value is an IP address.

@@ -100,10 +100,11 @@ func (p *agentPorts) replace(old, svc *corev1.Service, changed func(key string))
 	}
 }
 
-// edit changes the lists of Services by port for one Service: the list of each port that the
-// Service uses or requests. The argument edit is the function insert or remove, which changes one
-// list. edit appends these ports to the slice ports, and returns it. The caller must then call
-// assign for each of the ports.
+// edit adds svc to the lists of Services by port, or removes svc from them: from the list of each
+// node port of svc, and from the list of the agent port that svc requests. The argument edit is the
+// function insert or remove, which changes one list. The method appends the ports of the changed
+// lists to the slice ports, and returns this slice. The caller must then call assign for each of
+// these ports.
 func (p *agentPorts) edit(ports []uint16, svc *corev1.Service, edit func([]*corev1.Service, *corev1.Service) []*corev1.Service) []uint16 {
 	if !hasNodePorts(svc) {
 		return ports

@@ -13,7 +13,7 @@ type Why string
 
 // The reasons for nodes in the subset.
 const (
-	// Ranked means that the hash ranks the node among the first ones, which get the places.
+	// Ranked means that the node is in the subset because the hash ranks it high enough.
 	Ranked Why = "ranked"
 	// Kept means that the service uses the node already and keeps it, although other nodes rank
 	// better: see Avoid and Selector.Sticky.
@@ -89,7 +89,7 @@ type Choices struct {
 // Explain says, for each node of a cluster, why the subset of a service contains the node, or does
 // not contain it. ref names the service; Explain ignores its port. chosen is the subset that the
 // balancer uses. If chosen is older than objects, Explain also says which nodes Select would add
-// (Entering) and remove (Leaving, Gone). The predicates judge the nodes at the time now.
+// (Entering) and remove (Leaving, Gone). now is the present time, which the predicates get.
 func (s Selector) Explain(objects Objects, ref Ref, now time.Time, chosen []Node) Choices {
 	all := s.Pool(objects.Nodes, now)
 	svc, key := objects.Service(ref.Namespace, ref.Service), ref.Key()

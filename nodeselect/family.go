@@ -43,7 +43,8 @@ func familyOf(svc *corev1.Service) ipFamily {
 }
 
 // findFamily sets p.family to the IP family that the addresses of all members share, or to
-// anyFamily. It also sets p.ofFamily, which makes the pool for a service with another family.
+// anyFamily. It also sets p.ofFamily, whose functions make the pool for services that have only
+// IPv4 or only IPv6.
 func (p *Pool) findFamily() {
 	p.family = anyFamily
 	for i := range p.members {

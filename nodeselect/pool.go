@@ -126,7 +126,8 @@ type member struct {
 	other   netip.Addr // an address of the family that Addr does not have; invalid if there is none
 }
 
-// Pool returns the nodes with their verdicts at the time now.
+// Pool computes the verdicts of the nodes, and returns the nodes with their verdicts. now is the
+// present time, on which a verdict may depend.
 func (s Selector) Pool(nodes []*corev1.Node, now time.Time) *Pool {
 	predicates := s.predicates()
 	all := make([]candidate, len(nodes))
@@ -307,8 +308,8 @@ func (s Selector) candidate(n *corev1.Node) candidate {
 	return c
 }
 
-// judge computes the verdict and the reason of the candidate at the time now. It reports whether
-// one of them has changed.
+// judge computes the verdict and the reason of the candidate, and reports whether one of the two has
+// changed. now is the present time, which the predicates get.
 func (c *candidate) judge(predicates []Predicate, now time.Time) bool {
 	verdict, reason := judge(predicates, c.source, now)
 	if verdict == c.verdict && reason == c.reason {

@@ -124,9 +124,10 @@ type Changed struct {
 // IsZero reports whether nothing has changed.
 func (c Changed) IsZero() bool { return len(c.Nodes)+len(c.Services) == 0 }
 
-// Update applies a change, and computes the verdict of each node at the time now. It returns the
-// new Selection, and which parts of it differ from the Selection before. The Tracker keeps the
-// objects in d; the caller must not change them later.
+// Update applies the change d, and computes the verdict of each node again. now is the present
+// time, which the predicates get. Update returns the new Selection, and which parts of it differ
+// from the Selection before. The Tracker keeps the objects in d; the caller must not change them
+// later.
 func (t *Tracker) Update(d Delta, now time.Time) (Selection, Changed) {
 	u := update{Tracker: t}
 	if d.Refs != nil {
@@ -185,7 +186,8 @@ func (t *Tracker) assemble() {
 
 // merge applies changes to a sorted list and returns a new list. An object in changes is added, or
 // replaces the object with the same key. nil removes the object. compareKey compares an object of
-// the list with a key. compareKeys compares two keys, and must give the same order.
+// the list with a key. compareKeys compares two keys, and must order them as compareKey orders
+// their objects.
 func merge[K comparable, T any](list []*T, changes map[K]*T, compareKey func(*T, K) int, compareKeys func(a, b K) int) []*T {
 	keys := make([]K, 0, len(changes))
 	for key := range changes {

@@ -34,9 +34,9 @@ type Settings struct {
 	KeepAlive time.Duration
 
 	// Retries (Envoy: num_retries) is the number of further attempts after a request has failed; 0
-	// means 2; a negative value means no further attempt. HAProxy sends each attempt to another pod
-	// if there is one. If HAProxy could not connect, it repeats any method. Otherwise it repeats
-	// only GET, HEAD and OPTIONS.
+	// means 2; a negative value means no further attempt. HAProxy sends each attempt to another pod if
+	// there is one. If HAProxy could not connect to the pod, it repeats a request with any method.
+	// After any other failure, it repeats only GET, HEAD and OPTIONS requests.
 	Retries int
 	// RetryOn (Envoy: retry_on) lists the failures after which HAProxy repeats a request. Nil means
 	// conn-failure and empty-response.
@@ -56,8 +56,9 @@ type Settings struct {
 	// negative value means that HAProxy ejects no pod.
 	EjectErrors int
 	// EjectTime (Envoy: base_ejection_time) is how long a pod stays ejected; 0 means 30s. HAProxy
-	// makes three checks of the pod in this time, and takes the pod back after three good checks.
-	// So the real time is between two thirds of EjectTime and EjectTime.
+	// checks an ejected pod every EjectTime/3, and takes the pod back after three good checks. The
+	// first check may come right after the ejection or up to EjectTime/3 later. So the real time is
+	// between two thirds of EjectTime and EjectTime.
 	EjectTime time.Duration
 	// HealthPath (Envoy: health_checks, path) is the path of the health check. HAProxy checks each
 	// pod every EjectTime/3. A pod that answers 2xx or 3xx is healthy. Empty means that HAProxy
@@ -66,13 +67,14 @@ type Settings struct {
 	// HealthHost (Envoy: health_checks, host) is the Host header of health checks; empty means no
 	// Host header. HealthHost needs a HealthPath.
 	HealthHost string
-	// PanicBelow (Envoy: healthy_panic_threshold) is a percentage of the pods of all zones. If
-	// fewer pods are up, HAProxy sends requests to all pods of the zone, even to ejected ones. 0
-	// means 25; a negative value means that HAProxy never does this.
+	// PanicBelow (Envoy: healthy_panic_threshold) is a percentage of the pods of all zones. If fewer
+	// pods than this percentage are up, HAProxy sends requests to all pods of the zone, even to
+	// ejected ones. 0 means 25; a negative value means that HAProxy never does this.
 	PanicBelow int
 
-	// Overprovision (Envoy: overprovisioning_factor) is the load that a pod can bear, as a
-	// percentage of its share of the load when no pod is missing: 100 to 1,000. 0 means 140.
+	// Overprovision (Envoy: overprovisioning_factor) is the load that a pod can bear, from 100 to
+	// 1,000 percent. 100 percent is the load of a pod while no pod is missing. 0 means 140: a pod can
+	// bear 1.4 times this load.
 	Overprovision int
 	// NoSpill keeps requests in the zone while they wait for a pod of the zone. If NoSpill is
 	// false, HAProxy sends these requests to other zones, unless requests also wait in the other
@@ -90,17 +92,17 @@ type Settings struct {
 	// answers 503. 0 means 200ms. It needs PerPod.
 	QueueTime time.Duration
 
-	// Reuse says which idle connections to pods a request may use; empty means
-	// haproxycfg.ReuseAlways. Envoy always reuses connections in this way.
+	// Reuse says which idle connections to pods a request may use; empty means haproxycfg.ReuseAlways.
+	// Envoy has no such setting, and reuses connections as HAProxy does with ReuseAlways.
 	Reuse haproxycfg.Reuse
 	// PoolPurge (Envoy: idle_timeout of the cluster) is the time after which HAProxy closes half of
 	// the idle connections that it did not need during this time; 0 means 1s. PoolPurge must be
 	// shorter than the time after which pods close idle connections.
 	PoolPurge time.Duration
-	// NoPool (Envoy: max_requests_per_connection of the cluster, 1) makes HAProxy close a
-	// connection to a pod when its request has ended and its client has gone. Set NoPool if pods
-	// close idle connections early: a request on such a connection fails, and HAProxy does not
-	// repeat a POST.
+	// NoPool (Envoy: max_requests_per_connection of the cluster, 1) makes HAProxy close a connection
+	// to a pod as soon as the request on it has ended and the client of that request has disconnected.
+	// Set NoPool if pods close idle connections early: a request on such a connection fails, and
+	// HAProxy does not repeat a POST.
 	NoPool bool
 	// SlowStart (Envoy: slow_start_window) is the time over which a new pod gets its full share of
 	// the requests; 0 means that a new pod gets its full share at once.
@@ -123,9 +125,9 @@ type Settings struct {
 	// address of the pod. Without Global.Logs, HAProxy writes the log to the standard output.
 	AccessLog bool
 	// TraceSample (Envoy: random_sampling) makes HAProxy create the header traceparent for requests
-	// without a valid traceparent; 0 means that HAProxy does not change the header. TraceSample is
-	// the number of new traces that HAProxy marks as sampled, out of 10,000. Negative means that it
-	// marks none.
+	// that have no valid traceparent. 0 means that HAProxy creates no such header. A number from 1 to
+	// 10,000 says how many of 10,000 new headers HAProxy marks as sampled; a negative number means
+	// none.
 	TraceSample int
 	// ReplaceForwarded (Envoy: use_remote_address) means that you do not trust the clients: HAProxy
 	// replaces their X-Forwarded headers, and removes headers that only a proxy may send. False
@@ -272,10 +274,10 @@ func (s *Settings) retryBudget() *haproxycfg.RetryBudget {
 	}
 }
 
-// health returns the health check. HAProxy takes an ejected pod back after three good checks. The
-// first check comes within one interval, so the three checks need two to three intervals. When
-// HAProxy ejects a pod, the next check is already scheduled, and HAProxy does not use "downinter"
-// for this check. So inter and fastinter have to be the same.
+// health returns the health check. After an ejection, the first check comes within one interval,
+// and HAProxy takes the pod back after three good checks. So an ejection lasts for two to three
+// intervals. inter and fastinter have to be the same: when HAProxy ejects a pod, the next check is
+// already scheduled, and HAProxy does not use "downinter" for this check.
 func (s *Settings) health() haproxycfg.Health {
 	every := (cmp.Or(s.EjectTime, 30*time.Second) / 3).Truncate(time.Millisecond)
 	return haproxycfg.Health{Path: s.HealthPath, Host: s.HealthHost, Interval: every, FastInterval: every, Rise: 3, Fall: 3}

@@ -122,9 +122,10 @@ func (d *decoder) route(n *yaml.Node, at string) {
 	}
 }
 
-// covered reports whether one of the paths in bad is field or a prefix of it, such as "check" for
-// "check.path". The decoder could not read the values at the paths in bad, and has reported them.
-// So it must not also report a field in such a value as missing.
+// covered reports whether bad contains the path field, or the path of a value that contains field:
+// with "check" in bad, covered returns true for "check.path". The decoder could not read the values
+// at the paths in bad, and has reported them. So it must not also report a field in such a value as
+// missing.
 func covered(bad []string, field string) bool {
 	for _, b := range bad {
 		if rest, ok := strings.CutPrefix(field, b); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {
@@ -411,8 +412,8 @@ func (fs fields) nearest(name string) string {
 	return best
 }
 
-// distance returns the Levenshtein distance: the smallest number of single bytes to insert, delete
-// or replace that turns a into b.
+// distance returns the Levenshtein distance: the smallest number of steps that turn a into b. A
+// step inserts, deletes or replaces one byte.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -140,7 +140,8 @@ func bucket(host string, n int) int {
 var (
 	dnsLabel     = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 	dnsSubdomain = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
-	// setIdentifier leaves out the characters that YAML needs to escape in quotes, and spaces.
+	// setIdentifier matches a valid SetIdentifier. It matches no spaces, and no characters that YAML
+	// would have to escape in quotes.
 	setIdentifier = regexp.MustCompile(`^[!#-\[\]-~]{0,128}$`)
 )
 

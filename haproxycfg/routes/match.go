@@ -84,10 +84,10 @@ func requestHost(dst []byte, host string) []byte {
 	return dst
 }
 
-// wildcardOf returns the wildcard that matches a name: "*.example.com" for "www.example.com". The
-// name begins at buf[2]. wildcardOf overwrites the last byte of the first label with "*", and
-// returns the part of buf that begins with this byte. It returns nil if the name has only one label
-// or its first label is empty.
+// wildcardOf returns the wildcard that matches a name. The name begins at buf[2]. wildcardOf
+// overwrites the last byte of the first label with "*", and returns the part of buf that begins
+// with this byte. For example, "www.example.com" becomes "ww*.example.com", and the result is
+// "*.example.com". The result is nil if the name has only one label or its first label is empty.
 func wildcardOf(buf []byte) []byte {
 	for i := 2; i < len(buf); i++ {
 		if buf[i] != '.' {

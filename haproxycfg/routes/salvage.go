@@ -189,7 +189,7 @@ func emptyRoot(line int) *yaml.Node {
 }
 
 // root returns the top-level mapping of the YAML document that is being read. If no document has
-// begun yet, root begins one at the argument line.
+// begun yet, root begins a document whose first line has the number line.
 func (s *salvaged) root(line int) *yaml.Node {
 	if len(s.roots) == 0 {
 		s.roots = append(s.roots, emptyRoot(line))
@@ -236,10 +236,10 @@ func (s *salvaged) blockEntry(piece []sourceLine) {
 		s.add(n)
 		return
 	}
-	// Find the line where the second entry begins. It begins with a hyphen. In YAML, all entries of
-	// one list have the same indentation. So of all lines with a hyphen and the same indentation,
-	// only the first can begin the second entry: the others begin later entries of the same list.
-	// This list is the list of routes, or a list within the first entry.
+	// Find the line where the second entry begins: a line with a hyphen. In YAML, all entries of one
+	// list have the same indentation. So of the lines with a hyphen at one indentation, only the first
+	// can begin the second entry. The later ones begin further entries of the same list: the list of
+	// routes, or a list inside an entry, such as its backends.
 	first := map[int]int{} // by indentation: the index of the first line with a hyphen
 	for i, l := range piece[1:] {
 		if _, ok := first[l.indent]; l.dash() && !ok {
@@ -268,7 +268,8 @@ func (s *salvaged) item(piece []sourceLine) (*yaml.Node, *syntaxError) {
 	return one(s.parse(form{before: l.text[:l.indent] + "- [%s]\n", lines: 1, skip: 1}, textOf(piece), l.number))
 }
 
-// flowEntry reads an entry of a list in brackets. The entry begins at the argument line.
+// flowEntry reads an entry of a list in brackets. text is the text of the entry, and line is the
+// number of its first line in the file.
 func (s *salvaged) flowEntry(text string, line int) {
 	if n, err := one(s.parse(flowPiece, text, line)); err == nil {
 		s.add(n)
@@ -377,8 +378,9 @@ var (
 	flowPiece = form{before: "[[%s], ", after: "\n]", skip: 1}
 )
 
-// one returns the YAML node of a cut-out piece of a file, which must contain exactly one entry of
-// the list of routes. If it contains none or several, one returns an error.
+// one returns the only element of nodes, the YAML nodes of a piece that salvage has cut out of a
+// file. Such a piece must contain exactly one entry of the list of routes. If it contains none or
+// several, one returns an error.
 func one(nodes []*yaml.Node, err *syntaxError) (*yaml.Node, *syntaxError) {
 	if err != nil {
 		return nil, err

@@ -172,7 +172,7 @@ var errCount = fmt.Errorf("must be from 1 to %d, or left out", maxCount)
 // normalPattern returns the normal form of a declared host, which may be a wildcard.
 func normalPattern(s string) (string, error) { return declaredHost(hostname.NormalizePattern(s)) }
 
-// normalHost returns the normal form of a host, and an error for a wildcard.
+// normalHost returns the normal form of a host. If s is a wildcard, normalHost returns an error.
 func normalHost(s string) (string, error) { return declaredHost(hostname.NormalizeHost(s)) }
 
 func declaredHost(name string, err error) (string, error) {
@@ -331,8 +331,8 @@ func checkDuration(d, least time.Duration) error {
 	return nil
 }
 
-// formatDuration writes d as a whole number of the largest possible unit. d must be in whole
-// milliseconds.
+// formatDuration writes d as a whole number of the largest possible unit: 90 s as "90s", and 120 s
+// as "2m". d must be in whole milliseconds.
 func formatDuration(d time.Duration) string {
 	for _, u := range []struct {
 		name string

@@ -43,11 +43,11 @@ type ZoneOptions struct {
 // add the line "$INCLUDE dns.zone". When the included lines change, raise the serial in your file.
 // Equal input gives equal bytes.
 //
-// A DNS wildcard covers names with one or more labels in its place, but a wildcard of a table
-// covers exactly one label. So names with more labels resolve too, and the terminators answer 404
-// for them. If a name has no records but a name below it has records, the DNS wildcard does not
-// cover the upper name (RFC 4592 section 2.2.2). If the table serves such an upper name, AppendZone
-// writes records for it.
+// In DNS, the wildcard "*.example.com" covers "a.example.com" and also "a.b.example.com", but a
+// wildcard of a table covers exactly one label. So "a.b.example.com" resolves too, and the
+// terminators answer 404 for it. If a name has no records but a name below it has records, the DNS
+// wildcard does not cover the upper name (RFC 4592 section 2.2.2). If the table serves such an
+// upper name, AppendZone writes records for it.
 //
 // AppendZone returns an error and dst unchanged if the options are invalid, or if a host of the
 // table cannot have records. Three hosts cannot have records: Target itself, Origin without Addrs,
@@ -74,7 +74,7 @@ func AppendZone(dst []byte, t Table, o ZoneOptions) ([]byte, error) {
 	return dst, nil
 }
 
-// recordSet contains the records of one name and type. The names in data have no final dot.
+// recordSet contains the records of one name and type. Names in the field data have no final dot.
 type recordSet struct {
 	host, kind string
 	data       []string

@@ -29,11 +29,11 @@ func (e *MemberError) Unwrap() error { return e.Err }
 
 var errTwice = errors.New("member comes twice")
 
-// Object decodes data, which must be one JSON object, into fields. It ignores members that fields
-// does not name. If a member is missing or null, Object does not change its value in fields. If an
-// object at any depth has two members with the same name, Object returns an error. If the error is
-// in one member of the object, it is a MemberError. After an error, some of the values may have
-// changed.
+// Object decodes data, which must be one JSON object, and stores the values of its members through
+// the pointers in fields. It ignores members whose names are not keys of fields. If a member is
+// missing or null, Object does not change the value of its pointer. If an object at any depth has
+// two members with the same name, Object returns an error. If the error is in one member of the
+// object, it is a MemberError. After an error, some of the values may have changed.
 func Object(data []byte, fields Fields) error {
 	var whole json.RawMessage
 	if err := json.Unmarshal(data, &whole); err != nil {

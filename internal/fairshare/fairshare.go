@@ -11,9 +11,10 @@
 // connection.
 //
 // If no connection of the heaviest source waits, the Table compares the number of its connections
-// with its share. The share is the number of all connections divided by the number of sources. All
-// exempt connections together count as one source in this division. If the source has more
-// connections than its share, it loses the serving connection that has been idle for longest.
+// with its share. The share is the number of all connections divided by the number of sources. An
+// exempt connection belongs to no source (see [Table.Add]), but in this division, all exempt
+// connections together count as one source. If the source has more connections than its share, it
+// loses the serving connection that has been idle for longest.
 //
 // If the new connection comes from the heaviest source, and no connection of this source waits, the
 // Table refuses the new connection. So a source with few connections always gets one more, whatever
@@ -54,7 +55,7 @@ func KeyOf(ip netip.Addr) Key {
 	return 0
 }
 
-// Member is the type of the connections in a Table. Use a pointer type.
+// Member is the interface that the connections in a Table implement. T must be a pointer type.
 type Member[T Member[T]] interface {
 	comparable
 	// ShareEntry returns the field of the connection in which the Table keeps its links.
@@ -320,9 +321,9 @@ func (t *Table[T]) Shed() (victims []T) {
 
 // MakeRoom evicts a connection for a new connection of the source key, although the Table is below
 // its limits: the process has no free descriptor, so the new connection needs the descriptor of
-// another one. It chooses the victim like Add of a full Table. The caller must close the victim,
-// and then call Add for the new connection. The error is nil, ErrFull or ErrSourceFull. After an
-// error, the caller must close the new connection.
+// another one. MakeRoom chooses the victim as Add does when the Table is full. The caller must
+// close the victim, and then call Add for the new connection. The error is nil, ErrFull or
+// ErrSourceFull. After an error, the caller must close the new connection.
 func (t *Table[T]) MakeRoom(key Key, exempt bool) (victim T, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -402,10 +403,10 @@ func (t *Table[T]) victimFor(src *source[T], exempt bool) T {
 	return t.exempt.lists[waiting].first
 }
 
-// maxClosing is a number of evicted connections that the server has not closed yet; their
-// descriptors are still in use. If there are more than maxClosing, the heaviest source gets no
-// further connection: the Table refuses the new connection, instead of evicting an older connection
-// of this source for it.
+// maxClosing bounds the evicted connections that the server has not closed yet, because their
+// descriptors are still in use. While there are more than maxClosing such connections, the Table
+// evicts no connection of the heaviest source for a new connection of the same source: it refuses
+// the new connection.
 const maxClosing = 16
 
 // mostWaiting returns the oldest waiting connection of the source that has the most waiting

@@ -1,7 +1,8 @@
 package fairshare
 
 // ranking is a heap of sources, with the heaviest first. Among sources of equal weight, the source
-// whose oldest waiting connection has waited for longest comes first. It implements heap.Interface.
+// whose oldest waiting connection has waited for longest comes first. A ranking implements
+// heap.Interface.
 type ranking[T Member[T]] struct {
 	which   int // the index in source.index
 	weight  func(*source[T]) int

@@ -186,8 +186,8 @@ func failed(path, format string, args ...any) error {
 }
 
 // steps reads a file in steps of at most 1 MiB, and counts the steps. Another function watches this
-// count and gives up after 3 s without a step. So a slow file system may need longer than 3 s for a
-// large file.
+// count and gives up after 3 s without a step. So reading a large file from a slow file system may
+// take longer than 3 s, if each step takes less.
 type steps struct {
 	f        *os.File
 	progress *atomic.Int64

@@ -66,13 +66,14 @@ type Loop struct {
 	Listener net.Listener
 	Stop     <-chan struct{} // to end Run, close Stop and then the Listener
 
-	// Failed, if not nil, is called after each failed accept. pause is the pause that follows. If
-	// the process has no free descriptor and Failed has closed connections, Failed returns true.
-	// Run then tries once more before it pauses.
+	// Failed, if not nil, is called after each failed accept. pause is the pause that follows. Failed
+	// may close connections if the process has no free descriptor. If it has closed some, it must
+	// return true: Run then calls Accept once more before it pauses.
 	Failed func(err error, pause time.Duration) (freed bool)
-	// Shed, if not nil, makes the Loop use a Spare when it runs out of descriptors. The Loop accepts
-	// one connection with the Spare. Unless MakeRoom returns true, the Loop closes this connection
-	// and calls Shed. It does not pause.
+	// Shed, if not nil, makes the Loop keep a Spare. When the Loop runs out of descriptors, it
+	// accepts one connection with the Spare and calls MakeRoom. If MakeRoom is nil or returns false,
+	// the Loop calls Shed, so that the caller can count the connection, and closes the connection.
+	// Then it accepts again, without a pause.
 	Shed func()
 	// MakeRoom, if not nil, is called with a connection that the Loop has accepted with the Spare.
 	// MakeRoom may close another connection, so that the process can serve the accepted one. If it

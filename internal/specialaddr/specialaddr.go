@@ -13,10 +13,10 @@
 //		}
 //	}
 //
-// The package contains a table of ranges. They come from the IANA registries of special-purpose
-// addresses for IPv4 and IPv6, of IPv6 address space and of multicast addresses, as they were in
-// 2025, and from the documentation of cloud providers. Ranges that the registries call globally
-// reachable are not in the table.
+// The package contains a table of ranges from two sources: the documentation of cloud providers,
+// and the IANA registries of 2025 (special-purpose IPv4 addresses, special-purpose IPv6 addresses,
+// IPv6 address space, multicast addresses). Ranges that the registries call globally reachable are
+// not in the table.
 package specialaddr
 
 import (
@@ -197,9 +197,9 @@ var (
 )
 
 // AppendForms appends every address at which packets for addr may arrive: addr itself without a
-// zone, and each IPv4 address inside addr. An IPv4-mapped address gives only the IPv4 address.
-// prefixes are the NAT64 prefixes of the site, of 32, 40, 48, 56, 64 or 96 bits (RFC 6052). The
-// caller need not pass 64:ff9b::/96 and 64:ff9b:1::/48.
+// zone, and each IPv4 address inside addr. For an IPv4-mapped address, it appends only the IPv4
+// address. prefixes are the NAT64 prefixes of the site, of 32, 40, 48, 56, 64 or 96 bits (RFC
+// 6052). The caller need not pass 64:ff9b::/96 and 64:ff9b:1::/48.
 func AppendForms(dst []netip.Addr, addr netip.Addr, prefixes ...netip.Prefix) []netip.Addr {
 	addr = addr.Unmap().WithZone("")
 	dst = append(dst, addr)

@@ -19,7 +19,7 @@ import (
 const Variable = "HEADGATE_TEST_SCALE"
 
 // Of returns n times the factor in HEADGATE_TEST_SCALE. Without this variable it returns n. It
-// panics if the variable has any other value.
+// panics if the value of the variable is not a whole number of at least 1.
 func Of(n int) int {
 	text := os.Getenv(Variable)
 	if text == "" {

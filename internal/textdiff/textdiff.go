@@ -115,8 +115,9 @@ func Changes(a, b []string) []Change {
 // other.
 type run struct{ a, b, n int }
 
-// occurrence counts one line in a part of text a and a part of text b. The line occurs inA times in
-// the part of a, and inB times in the part of b. atB is the index in text b of its last occurrence.
+// occurrence says how often one line occurs while match compares a part of text a with a part of
+// text b: inA times in the part of a, and inB times in the part of b. atB is the index in text b of
+// the last occurrence.
 type occurrence struct{ inA, inB, atB int32 }
 
 // matcher compares two texts and finds the runs, that is, the sequences of lines that both texts
@@ -248,8 +249,8 @@ func (m *matcher) uniquePairs(linesA, linesB []int) []run {
 }
 
 // number returns the number of a line: lines with the same text have the same number, and a new
-// text gets the next free number. *n is 0 at the first call for the line. number stores the result
-// there, so later calls for the line need no look-up.
+// text gets the next free number. n points to the place where number stores the result for this
+// line, so that later calls need no look-up. *n is 0 before the first call.
 func (m *matcher) number(n *int32, line string) int32 {
 	if *n == 0 {
 		id, ok := m.ids[line]

@@ -22,8 +22,9 @@ import (
 // if it lacks more than half of the service's endpoints. It is doubtful for all services if it
 // lacks more than half of the endpoints of all services together. It is also doubtful for all
 // services if it has no EndpointSlice, or only the EndpointSlice that each API server creates for
-// itself. The first list is never doubtful. Each new endpoint makes up for a missing endpoint,
-// because a rollout may have replaced every pod while the API server was away.
+// itself. The first list is never doubtful. In these comparisons, the number of new endpoints is
+// subtracted from the number of missing ones, because a rollout may have replaced every pod while
+// the API server was away.
 //
 // If a list is doubtful, the API server may have lost its store, or a proxy may have sent the
 // request to the wrong server. So the missing endpoints stay until they appear again, until a watch
@@ -277,7 +278,7 @@ func (t *Tracker) store(key string, svc *Service) {
 
 // Answered tells the Tracker that the API server answers again after a failure. Confirm removes an
 // endpoint only after the API server has answered for five minutes without reporting it. Answered
-// makes these five minutes begin again, at the time now.
+// makes these five minutes begin again. now is the present time.
 func (t *Tracker) Answered(now time.Time) {
 	for _, d := range t.doubts {
 		d.Answered(now)
@@ -313,8 +314,8 @@ func (s *Service) addresses() map[netip.Addr]bool {
 	return addresses
 }
 
-// restrict returns a copy of each slice. The copy contains only those endpoints whose address is in
-// the map to. If a slice has no such endpoint, restrict leaves it out.
+// restrict returns a copy of each slice with only those endpoints whose address is a key of the map
+// to. If a slice has no such endpoint, restrict leaves it out.
 func restrict(list []*slice, to map[netip.Addr]bool) []*slice {
 	var restricted []*slice
 	for _, s := range list {

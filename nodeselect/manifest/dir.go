@@ -241,9 +241,9 @@ func readAgain(path string, want wanted, previous file) file {
 	return now
 }
 
-// keep is for a file of which a part can no longer be read. before is what was read from the file
-// earlier. keep adds the objects of before that b does not contain, and a warning with their
-// number.
+// If only a part of a file can be read now, the caller calls keep. b is the result of this read,
+// and before the result of an earlier read. keep adds to b the objects of before that b does not
+// contain, and a warning with their number.
 func (b *batch) keep(path string, before batch) {
 	has := make(map[string]bool, len(b.objects))
 	for _, o := range b.objects {

@@ -35,12 +35,12 @@ type Service struct {
 	Pods int
 	// Nodes is the number of nodes to which the balancers send the traffic.
 	Nodes int
-	// LocalPods has the number of ready pods on each of these nodes. Estimate reads it only for the
-	// Policy Local. A node without pods gets no traffic, because the balancer's health checks of
-	// this node fail.
+	// LocalPods has the number of ready pods on each node to which the balancers send the traffic.
+	// Estimate reads it only for the Policy Local. A node without pods gets no traffic, because the
+	// balancer's health checks of this node fail.
 	LocalPods []int
-	// Weights are the weights that the balancers give to these nodes, in the same order. nil means
-	// that all nodes with pods have the same weight.
+	// Weights are the weights that the balancers give to the nodes, in the order of LocalPods. nil
+	// means that all nodes with pods have the same weight.
 	Weights []int
 	// Balancers is the number of balancers. 0 means 1.
 	Balancers int
@@ -79,11 +79,10 @@ const DefaultTarget = 1.5
 // less means DefaultTarget.
 //
 // With Local, each node of LocalPods that has pods gets a load in proportion to its weight, and
-// shares it out among its own pods. So with equal weights, the busiest pod is on the node with the
-// fewest pods. This result is exact if each
-// pod has many connections. Pods on nodes that are not in LocalPods get no traffic. MorePods
-// assumes that each new pod starts on a node of LocalPods that has too few pods, and that the
-// weights of the nodes stay the same.
+// spreads this load over its own pods. So with equal weights, the busiest pod is on the node with
+// the fewest pods. The result for Local is exact if each pod has many connections. Pods on nodes
+// that are not in LocalPods get no traffic. MorePods assumes that each new pod starts on a node of
+// LocalPods that has too few pods, and that the weights of the nodes stay the same.
 func (s Service) Estimate(target float64) Estimate {
 	if !(target > 0) {
 		target = DefaultTarget

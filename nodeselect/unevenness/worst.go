@@ -66,8 +66,8 @@ func whole(connections float64) int { return max(1, int(math.Round(connections))
 // busiest returns the smallest number for which this is true: with the given probability, no pod
 // has more connections than this number.
 func busiest(pods, connections int, probability float64) int {
-	// The result must hold for all pods at once with the given probability. So each pod by itself
-	// may exceed the result with the probability allowed at most.
+	// The result must hold for all pods at once with the given probability. allowed is the largest
+	// probability with which one pod by itself may exceed the result.
 	allowed := -math.Expm1(math.Log(probability) / float64(pods))
 	n, p := float64(connections), 1/float64(pods)
 	// Sum up the probabilities that a pod has exactly k connections, from large k to small k. Begin

@@ -13,11 +13,11 @@ func randomBatch(s setting, limit int) int {
 	return batch
 }
 
-// largestWave returns the largest number of nodes that can go together without exceeding the limit
-// for any service. It is an estimate, for random placement of the services. For each size, there is
-// an expected number of sets of nodes of this size that respect the limit. largestWave returns the
-// largest size whose expected number is at least e^-5 (0.7%). A larger set that respects the limit
-// is therefore improbable.
+// largestWave estimates the largest number of nodes that can go together without exceeding the
+// limit for any service. It assumes that each service has random nodes. For a number n of nodes, it
+// computes the expected number of sets of n nodes that respect the limit. The result is the largest
+// n for which this expected number is at least e^-5 (0.7%). So a larger set that respects the limit
+// is improbable.
 func largestWave(s setting, limit int) int {
 	for size := s.nodes; size > 1; size-- {
 		if logBinomial(s.nodes, size)+float64(s.services)*math.Log(atMost(s, size, limit)) > -5 {

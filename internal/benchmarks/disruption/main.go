@@ -120,7 +120,7 @@ func (w *writer) printf(format string, args ...any) {
 	}
 }
 
-// fastest returns the shortest time of several calls.
+// fastest calls f several times, and returns the duration of the fastest call.
 func fastest(calls int, f func()) time.Duration {
 	best := time.Duration(1<<63 - 1)
 	for range calls {

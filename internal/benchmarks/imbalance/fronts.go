@@ -81,7 +81,8 @@ func startFront(ctx context.Context, binary string, args ...string) (stop func()
 }
 
 // writeSlice replaces the file with the EndpointSlices of the pods. Each pod has a slice of its
-// own, because all pods have the same address, and a slice has one number for each port.
+// own, because all pods have the same address and different port numbers, and a slice has only one
+// port number for all its endpoints.
 func writeSlice(dir string, pods []*pod) error {
 	type object = map[string]any
 	items := []object{}

@@ -84,7 +84,7 @@ func spreadOf(loads []float64) spread {
 	return s
 }
 
-// means returns the mean load of each pod. It leaves out the points before from.
+// means returns the mean load of each pod. It leaves out the points whose time is before from.
 func means(points []point, from time.Duration, load func(point) []float64) []float64 {
 	var sums []float64
 	n := 0

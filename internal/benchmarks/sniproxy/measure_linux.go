@@ -294,9 +294,10 @@ func (b *bench) bulkTransfer(ctx context.Context, run *running, p *report.Point)
 	return nil
 }
 
-// left closes all connections, and measures whether the router leaks descriptors: how many
-// descriptors more than before the connections it still has open after two seconds, divided by the
-// number of the connections. It is 0 if the router has closed all descriptors.
+// left closes all connections, and measures whether the router leaks descriptors. After two
+// seconds, it counts the descriptors that the router has more than before the connections, and
+// divides this number by the number of connections. The result is 0 if the router has closed all
+// descriptors of the connections.
 func (b *bench) left(ctx context.Context, run *running, p *report.Point) error {
 	held := float64(b.loop.Held())
 	b.loop.Release()

@@ -56,10 +56,12 @@ type Client struct {
 	// Timeout is how long a whole request may take in addition to Wait. 0 means 10 s.
 	Timeout time.Duration
 
-	// MaxBody is the largest size of an answer's body in bytes. 0 means 8 MiB.
+	// MaxBody is the largest size of an answer's body in bytes. 0 means 8 MiB. A larger answer is not
+	// usable.
 	MaxBody int64
 
-	// MaxPods is the largest number of pods of a service. 0 means 10,000.
+	// MaxPods is the largest number of pods of a service. 0 means 10,000. An answer with more pods is
+	// not usable.
 	MaxPods int
 
 	once sync.Once

@@ -14,7 +14,8 @@ type Target struct {
 	Hosts []string // host i belongs to backend i modulo the number of backends
 }
 
-// client is the connection of a client. All kinds of clients share it.
+// client is the part that all kinds of clients embed: the connection, and what the client expects
+// on it.
 type client struct {
 	fd     int
 	id     byte // number of the expected backend

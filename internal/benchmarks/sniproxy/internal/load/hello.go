@@ -3,10 +3,10 @@
 // load keeps the router's processor busy. So the time of a round trip is mainly the time of the
 // router.
 //
-// A client sends the ClientHello of crypto/tls with another host name. After the hello, it sends
-// plain bytes instead of TLS. A router that passes the stream on cannot notice this. The random
-// field of the hello tells the backend what to do. Each backend answers with its number, so the
-// client notices a connection to the wrong backend.
+// A client sends the ClientHello of crypto/tls, in which it has replaced the host name. After the
+// hello, it sends plain bytes instead of TLS. A router that passes the stream on cannot notice
+// this. The random field of the hello tells the backend what to do. Each backend answers with its
+// number, so the client notices a connection to the wrong backend.
 package load
 
 import (
@@ -44,7 +44,7 @@ const (
 // mark in a hello, the router has changed the stream.
 var mark = []byte("headgate")
 
-// Hello is a ClientHello with a replaceable host name and random.
+// Hello is a ClientHello whose host name and field random the method For replaces.
 type Hello struct {
 	wire   []byte
 	nameAt int

@@ -11,8 +11,8 @@ const PingSize = 64
 
 // Answers keeps up to atOnce connections open. Each connection ends after it has got an answer, and
 // Answers then opens the next one. It stops opening connections after the duration d, or when it
-// has opened as many as limit says. Then it waits until all connections have ended, and returns
-// their number.
+// has opened limit connections. Then it waits until all connections have ended, and returns their
+// number.
 func (l *Loop) Answers(ctx context.Context, t Target, atOnce, limit int, d time.Duration) (int, error) {
 	end := time.Now().Add(d)
 	started, done := 0, 0
