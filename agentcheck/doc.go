@@ -13,8 +13,7 @@
 //
 //	server n1 10.0.0.1:31000 weight 100 check agent-check agent-inter 2s agent-port 9707
 //
-// The package has three layers. The values work without Handler and Server, and handlers work
-// without Server and Client.
+// The package has three layers. Each of them works without the layers below it in this list:
 //
 //   - Values: a [Reply] is an answer. [Parse] reads an answer, [Reply.AppendLine] writes it,
 //     [Reply.MostRestrictive] combines two answers for the same server, and [Lint] finds traps in
@@ -59,8 +58,8 @@
 //   - Static balance algorithms accept only the weights 0% and 100%. The static algorithms are
 //     static-rr, and source, uri, url_param, hdr and rdp-cookie without "hash-type consistent".
 //   - HAProxy speaks plain TCP to agents, even if it speaks TLS to the server. HAProxy waits for an
-//     answer for the time of "timeout check", or else of agent-inter. HAProxy makes a separate
-//     agent check for each server.
+//     answer for the time that "timeout check" sets, or, without this setting, for agent-inter.
+//     HAProxy makes a separate agent check for each server.
 //   - One port can answer for many services: configure agent-send "name\n" in HAProxy, and set
 //     Server.ReadName. The name must end with \n. Without agent-send, HAProxy sends nothing, so a
 //     Server with ReadName never answers.

@@ -69,7 +69,7 @@
 //	node   = XXH64(node name, seed 0) xor 0xbf58476d1ce4e5b9
 //	zone   = XXH64(zone name, seed 0) xor 0x94d049bb133111eb
 //	score  = hi xor lo, where hi:lo is the 128-bit product key * node
-//	zscore = the same of key * zone
+//	zscore = hi xor lo, where hi:lo is the 128-bit product key * zone
 //
 // The hash of a string is the hash of its bytes, without case folding or Unicode normalization. If
 // all weights are equal, the order of the nodes is: by score, then by the bytes of the name. If

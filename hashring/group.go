@@ -29,7 +29,7 @@ type group struct {
 	squares float64  // sum of squared weights
 }
 
-// newGroup returns a group of nodes, which must be sorted by name. The group keeps the slice.
+// newGroup returns a group of nodes. The nodes must be sorted by name. The group keeps the slice.
 func newGroup(nodes []Node, digest func(name string) uint64) group {
 	g := group{nodes: nodes}
 	if len(nodes) == 0 {
@@ -164,9 +164,9 @@ const (
 
 var buffers = sync.Pool{New: func() any { return new([]uint64) }}
 
-// sized returns a buffer for [group.best], which is a part of *b. If *b is too small, sized first
-// replaces *b by a larger slice. The buffer is large enough for the fastest way in which best
-// selects k of n nodes.
+// sized returns a part of *b as the buffer for [group.best]. If *b is too small, sized first
+// replaces *b by a larger slice. The returned buffer is large enough for the fastest way in which
+// best selects k of n nodes.
 func sized(b *[]uint64, k, n int) []uint64 {
 	size := min(2*k+stackSlots, n)
 	if cap(*b) < size {

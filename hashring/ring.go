@@ -82,7 +82,7 @@ func New(nodes ...Node) (*Ring, error) {
 	return newRing(sorted, nodeDigest), nil
 }
 
-// newRing returns a ring of nodes, which must be valid and sorted by name. The ring keeps the
+// newRing returns a ring of nodes. The nodes must be valid and sorted by name. The ring keeps the
 // slice. Tests pass their own digest function, to get nodes with equal scores.
 func newRing(sorted []Node, digest func(name string) uint64) *Ring {
 	r := &Ring{zones: newZones(sorted, digest)}

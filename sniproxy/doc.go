@@ -64,8 +64,10 @@
 //
 // # Answers to clients
 //
-// If the Server cannot relay a client, the client gets one of these answers. "A close" means that
-// the Server closes the connection without an answer:
+// If the Server cannot relay a client to the endpoint of its host, the client gets one of these
+// answers. "Fallback" and "NoName" mean that the Server relays the client to this endpoint instead,
+// if it is set. "A close" means that the Server closes the connection without an answer; "or a
+// close" applies if CloseUnknownTLS is set:
 //
 //	                    HTTP            TLS
 //	host not found      404             alert 112 unrecognized_name, or Fallback, or a close

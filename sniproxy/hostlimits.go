@@ -31,8 +31,8 @@ type hostUse struct {
 
 func (l *hostLimits) enabled() bool { return l.maxConns > 0 || l.maxRate > 0 }
 
-// add counts a new connection of a host at the time now. The error is nil, ErrTooManyForHost or
-// ErrHostRate. A connection that is refused does not count.
+// add counts a new connection of a host. The argument now is the present time. The error is nil,
+// ErrTooManyForHost or ErrHostRate. A connection that is refused does not count.
 func (l *hostLimits) add(host string, now int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 	"github.com/headgate/headgate/internal/fairshare"
 )
 
-// ShareEntry returns the entry of the session in the group Server.conns, which limits the
-// connections of each client. The method implements fairshare.Member.
+// ShareEntry implements fairshare.Member. It returns the field in which the table Server.conns
+// keeps its links for this session. The table limits the connections of each client.
 func (s *session) ShareEntry() *fairshare.Entry[*session] { return &s.share }
 
 // Idle implements fairshare.Member.

@@ -100,7 +100,8 @@ func (d *Drainer) mayGoAway(e *connEntry) bool {
 	return !d.began.IsZero() && time.Since(d.began) >= d.delay()/2 && (e == nil || e.requests == 1)
 }
 
-// countRequest records that a handler begins (change is 1) or ends (change is -1).
+// countRequest records that the handler of a request on the connection e begins (change is 1) or
+// ends (change is -1).
 func (d *Drainer) countRequest(e *connEntry, change int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -108,8 +108,8 @@ func (d *Drainer) report() {
 }
 
 // Undo ends the drain: readiness succeeds again, and running calls of Wait return ErrUndone. Undo
-// returns the progress before the call. If there was no drain, the State of this progress is
-// Serving. After Shutdown, Undo changes nothing and returns ErrStopping.
+// returns the progress that the drain had before the call. If there was no drain, the State of this
+// progress is Serving. After Shutdown, Undo changes nothing and returns ErrStopping.
 func (d *Drainer) Undo() (before Progress, err error) {
 	before = d.Progress()
 	d.mu.Lock()

@@ -16,8 +16,8 @@ import (
 
 const (
 	// reopenInterval is the pause before Run tries again to open a port that another process still
-	// uses. Usually this is the old agent, which this process replaces and which ends within a
-	// moment.
+	// uses. Usually the other process is the old agent, which ends a moment after the start of this
+	// process.
 	reopenInterval = time.Second
 	// activeTime decides for which HAProxies a drain by command waits: for those that have made a
 	// check within the last activeTime. It is several times the usual agent-inter.

@@ -20,9 +20,9 @@ type candidate struct {
 
 func (c candidate) heldDown() bool { return !c.ended.IsZero() }
 
-// nextCandidates returns the candidates at the time now. The argument previous contains the
-// candidates that the last call returned, and requests contains the present requests of all nodes,
-// by node name.
+// nextCandidates returns the present candidates. The argument previous contains the candidates that
+// the last call returned, requests contains the present requests of all nodes, by node name, and
+// now is the present time.
 //
 // An uncounted candidate (see DrainRequest.Uncounted) drains in any case. Of all other candidates,
 // at most as many drain as the argument limit says, and the rest wait. If limit becomes smaller,
@@ -112,7 +112,7 @@ func (c candidate) class() int {
 	return class
 }
 
-// drainLimit returns how many nodes may drain at the same time in a cluster of total nodes. This
+// drainLimit returns how many nodes may drain at the same time if the cluster has total nodes. This
 // number is share * total, rounded down, but at least 1. It is never above drainCeiling, so it is 0
 // for a cluster with one node if share is below 1.
 func drainLimit(share float64, total int) int {
@@ -120,8 +120,8 @@ func drainLimit(share float64, total int) int {
 	return min(max(1, int(share*float64(total)+rounding)), drainCeiling(share, total))
 }
 
-// drainCeiling returns the largest number of nodes that may ever drain at the same time in a
-// cluster with total nodes: all nodes if share is 1, otherwise all except one.
+// drainCeiling returns the largest number of nodes that may ever drain at the same time if the
+// cluster has total nodes: all nodes if share is 1, otherwise all except one.
 func drainCeiling(share float64, total int) int {
 	if share >= 1 {
 		return total

@@ -82,8 +82,8 @@
 //     or by a label. It does not see nodes that drain because of an annotation, a taint without a
 //     cordon, a file or a command, and does not count them. Such a node still waits for the nodes
 //     that its own agent sees. If many nodes may drain at the same time, use cordons or labels.
-//   - An agent that starts does not know which nodes are held down. While the API server does not
-//     answer or is slow, an agent uses the last state that it knows.
+//   - An agent that starts does not know which nodes are held down, so it does not count them.
+//     While the API server does not answer or is slow, an agent uses the last state that it knows.
 //   - MaxDrain is a share of the number of nodes, not of their capacity. Nodes that are not ready
 //     count too.
 //   - All agents of a cluster need the same Signals, MaxDrain and HoldDown.

@@ -27,9 +27,10 @@ type Tracker struct {
 	next       time.Time
 }
 
-// State returns the answers at the time now. The argument objects contains the present objects of
-// the cluster, and own contains drain requests for the node that do not come from an object, such
-// as a command or a file on the node. The error is ErrNoNode in the same case as for [Rules.State].
+// State returns the answers at the time that the argument now states. objects contains the present
+// objects of the cluster. own contains drain requests for the node that do not come from an object,
+// such as a command or a file on the node. The error is ErrNoNode in the same case as for
+// [Rules.State].
 func (t *Tracker) State(now time.Time, objects nodeselect.Objects, own ...DrainRequest) (State, error) {
 	snapshot := t.Rules.snapshot(objects)
 	snapshot.own = own
@@ -154,9 +155,9 @@ type lastWeight struct {
 
 func (l lastWeight) fallen() bool { return !l.until.IsZero() }
 
-// next returns the lastWeight of a Service at the time now. annotated is the weight that the
-// Service's annotation has now. If annotated is 0, the last weight above 0 stays in force
-// for the time in the argument delay.
+// The method next returns the lastWeight of a Service after the time has advanced to the argument
+// now. annotated is the weight that the Service's annotation has at this time. If annotated is 0,
+// the last weight above 0 stays in force for the time in the argument delay.
 func (l lastWeight) next(annotated agentcheck.Weight, delay time.Duration, now time.Time) lastWeight {
 	if percent, _ := annotated.Percent(); percent > 0 {
 		return lastWeight{weight: annotated}

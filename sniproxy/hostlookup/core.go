@@ -95,8 +95,8 @@ func unpackState(s uint64) (until int64, level Level) { return int64(s >> 3), Le
 const maxTime = 1<<60 - 1
 
 // touchTick divides the time into slices of 2^30 ns, about a second, and returns the number of the
-// slice that contains now. The core moves an entry to the front of its LRU at most once in each
-// slice.
+// slice that contains the time in the argument now. The core moves an entry to the front of its LRU
+// at most once in each slice.
 func touchTick(now int64) uint32 { return uint32(now >> 30) }
 
 // later returns the time d after the time at. If this time exceeds maxTime, it returns maxTime.

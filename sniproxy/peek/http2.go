@@ -35,9 +35,9 @@ const (
 )
 
 // ParseHTTP2 parses the beginning of a cleartext HTTP/2 connection with prior knowledge. It parses
-// up to the end of the header block of the first request, which must come within the first MaxBytes
-// bytes. The error is nil, NeedMore, ErrNoName (:authority and host are missing or empty), or an
-// *Error that wraps ErrNotHTTP, ErrTooLarge or ErrMalformed.
+// up to the end of the header block of the first request. This end must be within the first
+// MaxBytes bytes. The error is nil, NeedMore, ErrNoName (:authority and host are missing or empty),
+// or an *Error that wraps ErrNotHTTP, ErrTooLarge or ErrMalformed.
 //
 // The host is :authority, or else the host field (RFC 9113 section 8.3.1). The error wraps
 // ErrMalformed in these cases: two :authority fields; two host fields; a host field that differs

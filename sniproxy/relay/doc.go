@@ -25,7 +25,7 @@
 //
 // When one side ends its direction (FIN), the Engine ends the same direction to the other side. The
 // opposite direction stays open until it ends too, or until no byte has moved for HalfCloseTimeout.
-// For a connection that is not TCP, this needs a CloseWrite method. Without CloseWrite, the end of
+// A connection that is not TCP needs a method CloseWrite for this. Without CloseWrite, the end of
 // one direction ends both.
 //
 // A side fails when its system resets the connection, or no longer answers keep-alive probes of

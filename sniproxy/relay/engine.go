@@ -246,7 +246,8 @@ func (e *Engine) init() *engineState {
 	return s
 }
 
-// start starts the event loops at its first call. It returns ErrClosed when the Engine is stopping.
+// The method start starts the event loops at its first call. It returns ErrClosed when the Engine
+// is stopping.
 func (e *Engine) start() (*engineState, error) {
 	s := e.init()
 	s.mu.Lock()
@@ -310,8 +311,8 @@ func (s *engineState) signalEmpty() {
 	}
 }
 
-// listen registers a running Serve. stopServing will call stop to end it. If the Engine is stopping
-// already, listen returns nil.
+// listen registers a running call of Serve. To end this call of Serve, stopServing will call the
+// function stop. If the Engine is stopping already, listen returns nil.
 func (s *engineState) listen(stop func()) *runningServe {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -272,8 +272,8 @@ func (ec *epollConn) runStep(step Step) {
 	}
 }
 
-// The method since returns the time that has passed since start. It returns at least 1 ns, because
-// 0 in a Result means that the phase did not end.
+// The method since returns the time that has passed since the time in the argument start. It
+// returns at least 1 ns, because 0 in a Result means that the phase did not end.
 func (ec *epollConn) since(start int64) time.Duration {
 	return time.Duration(max(ec.loop.clock()-start, 1))
 }

@@ -97,8 +97,8 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
-// stop closes both connections, which unblocks the goroutines that read and write them. Any
-// goroutine may call it. The first call sets the reason for the Result.
+// The method stop closes both connections. This unblocks the goroutines that read from them or
+// write to them. Any goroutine may call stop. The first call sets the reason for the Result.
 func (gc *goroutineConn) stop(by Party, err error) {
 	gc.mu.Lock()
 	defer gc.mu.Unlock()
@@ -225,8 +225,9 @@ func (gc *goroutineConn) readHello(ctx context.Context) (Step, []byte) {
 	}
 }
 
-// elapsed returns the time since start. It returns at least 1 ns, because 0 in a Result means that
-// the phase did not end. On a system with a coarse clock, the measured time can be 0.
+// elapsed returns the time that has passed since the time in the argument start. It returns at
+// least 1 ns, because 0 in a Result means that the phase did not end. On a system with a coarse
+// clock, the measured time can be 0.
 func elapsed(start time.Time) time.Duration { return max(time.Since(start), 1) }
 
 // helloEnded runs when no more bytes of the hello will arrive: the client has ended its direction,

@@ -130,8 +130,8 @@ func (k *keys) open(dst, packet []byte, numberAt int, largest int64) (header, pa
 }
 
 // expandNumber returns the full packet number. A packet contains only the last n bytes of its
-// number, which the argument truncated contains. expandNumber chooses the number with these bytes
-// that is nearest to largest+1 (RFC 9000 appendix A.3).
+// number; they are the argument truncated. Of all numbers that end with these bytes, expandNumber
+// chooses the one that is nearest to largest+1 (RFC 9000 appendix A.3).
 func expandNumber(truncated int64, n int, largest int64) int64 {
 	expected := largest + 1
 	window := int64(1) << (8 * n)

@@ -77,7 +77,7 @@ func (s *stream) prefix() int {
 	return n
 }
 
-// missing returns how many of the first size bytes have not arrived.
+// missing returns how many bytes before the offset size have not arrived.
 func (s *stream) missing(size int) int {
 	left := size
 	for _, p := range s.pieces {
@@ -89,8 +89,8 @@ func (s *stream) missing(size int) int {
 	return left
 }
 
-// first returns the first n bytes of the stream, which must have arrived. If they arrived in order,
-// the result shares the memory of the stream.
+// The method named first returns the n bytes at the beginning of the stream. All of them must have
+// arrived. If they arrived in order, the result shares the memory of the stream.
 func (s *stream) first(n int) []byte {
 	if len(s.pieces) > 0 && s.pieces[0].n >= n {
 		return s.data[s.pieces[0].start:][:n:n]
