@@ -39,11 +39,13 @@ func (d *Drainer) ReadyHandler(check func(context.Context) error) http.Handler {
 //	GET, HEAD        reports the progress and changes nothing
 //	GET ?begin       works like POST, for httpGet of a preStop hook; needs AllowGET
 //
-// The answer is one line of text. POST answers 200 when no request or connection is open any more,
-// 202 when the time in wait ends before the drain, 504 when requests or connections are still open
-// after Settings.Timeout, and 409 when the drain has been undone. After Drainer.Shutdown a drain
-// cannot be undone, so DELETE answers 409. With stream, the status is always 200, because Control
-// sends the status before it knows the result.
+// The answer is one line of text. With stream, the status is always 200, because Control sends the
+// status before it knows the result. Otherwise the status means:
+//
+//	200  POST: no request or connection is open any more
+//	202  POST: the time in wait has passed, and the drain is not over yet
+//	409  POST: somebody has undone the drain; DELETE: it is too late, after Drainer.Shutdown
+//	504  POST: requests or connections are still open at the end of Settings.Timeout
 type Control struct {
 	Drainer *Drainer
 	// Allow decides whether a client may begin or undo a drain. nil means that only clients of a
