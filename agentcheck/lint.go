@@ -62,9 +62,9 @@ const (
 // Setup describes the HAProxy that reads an answer, and the server that the answer is about. A zero
 // field means "not known". Lint finds more traps if more fields are set.
 type Setup struct {
-	// Owns are the settings that the agent controls. If Owns is not 0, every answer must name
-	// exactly these settings. If Owns is 0, every answer must name the State, the Admin and the
-	// Weight, and may also name the MaxConn.
+	// Owns are the settings that the agent controls. If Owns is not 0, Lint reports an answer that
+	// does not name exactly these settings. If Owns is 0, Lint reports an answer that does not name
+	// the State, the Admin and the Weight; the answer may also name the MaxConn.
 	Owns Settings
 
 	// Balance is the argument of HAProxy's balance, such as "leastconn" or "hdr(x-user)".
@@ -312,8 +312,8 @@ func isStatic(balance, hashType string) bool {
 	return false
 }
 
-// olderThan reports whether an HAProxy version is older than major.minor. It returns true if the
-// text is not a version.
+// olderThan reports whether the HAProxy version in the argument version is older than major.minor.
+// For a text that is not a version, it returns true.
 func olderThan(version string, major, minor int) bool {
 	var a, b int
 	if _, err := fmt.Sscanf(version, "%d.%d", &a, &b); err != nil {

@@ -261,7 +261,7 @@ func parseMaxConn(b []byte) (MaxConn, error) {
 
 // cutInteger reads a decimal integer at the start of b. It works like C's strtol with a 64-bit
 // long: it skips white space, accepts a sign, and returns the largest or smallest int64 if the
-// number is out of range. ok is false if b has no digit there.
+// number is out of range. ok is false if no digit follows the white space and the sign.
 func cutInteger(b []byte) (n int64, rest []byte, ok bool) {
 	const maxInt64 = 1<<63 - 1
 	i := 0

@@ -44,8 +44,8 @@ const (
 // Values of Exchange.Err if the server sent no answer.
 var (
 	// ErrNoName means that the server waited for a name, but received no complete line within
-	// Timeout. Often the text of agent-send in HAProxy does not end in \n: HAProxy does not append
-	// a line end.
+	// Timeout. The usual cause: the text of agent-send in HAProxy's configuration does not end in
+	// \n, and HAProxy does not append a line end.
 	ErrNoName = errors.New("agentcheck: no name with a line end")
 	// ErrEvicted means that the server closed the connection to make room for a connection of
 	// another client address, before it had written the answer.

@@ -254,9 +254,9 @@ func Connections(n int) MaxConn {
 	return MaxConn{true, uint32(min(uint64(n), math.MaxUint32))}
 }
 
-// Connections returns the limit that m sets. n is 0 if m removes the limit, so that the number of
-// connections is unlimited. ok is false if m sets nothing: an answer with this MaxConn has no word
-// "maxconn:N".
+// Connections returns the limit that m sets. n is 0 if m removes the limit: the number of
+// connections is then unlimited. ok is false if m sets nothing: an answer with this MaxConn has no
+// word "maxconn:N".
 func (m MaxConn) Connections() (n int, ok bool) {
 	return int(min(uint64(m.n), math.MaxInt)), m.set
 }

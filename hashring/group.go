@@ -102,9 +102,9 @@ func (g *group) gather(buf []uint64, key uint64, k int, limit uint64) []uint64 {
 			return buf[:n]
 		}
 		// buf is full, and nodes are left. Keep only the k best candidates, and scan the remaining
-		// nodes with a lower limit: the worst score among the k. A node with exactly this score
-		// must still pass, because nodes of equal score are sorted by name, and its name may come
-		// first.
+		// nodes with a lower limit: the worst score of these k candidates. A node with exactly this
+		// score must still pass: among nodes with equal scores the name decides, and the name of
+		// this node may come first.
 		n = k
 		limit = min(limit, score(key, g.digests[buf[k-1]&g.mask]))
 	}

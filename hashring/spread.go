@@ -51,7 +51,7 @@ func newZones(nodes []Node, digest func(name string) uint64) []zone {
 // As few nodes as possible move. When a node leaves the ring, each key that had this node gets one
 // other node in its place, and all other keys keep their nodes. When a node joins, it replaces at
 // most one node of each key. These rules also apply when a zone has too few nodes, appears or
-// disappears. If a node changes its zone, it leaves one zone and joins another.
+// disappears. A node that changes its zone counts as one node that leaves and one that joins.
 func (r *Ring) Spread(key string, k int) []Node { return r.AppendSpread(r.room(k), key, k) }
 
 // AppendSpread appends the result of [Ring.Spread] to dst and returns the extended slice. It does

@@ -79,10 +79,10 @@ type Server struct {
 	// MaxConnsPerSource bounds the number of open connections of one source. The Server closes
 	// further connections immediately. 0 means no bound.
 	MaxConnsPerSource int
-	// MaxPeeking bounds the number of connections whose clients have not named a host yet. When a
-	// new connection exceeds the bound, the Server looks for the source with the most of these
-	// connections, and closes the oldest of these connections of this source. If a client has sent
-	// more than 4 KiB, its connection counts as one connection for each 4 KiB. 0 means no bound.
+	// MaxPeeking bounds the number of silent connections. A connection is silent until its client
+	// has named a host. When a new connection exceeds the bound, the Server closes the oldest
+	// silent connection of the source with the most silent connections. A silent connection whose
+	// client has sent more than 4 KiB counts as one connection for each 4 KiB. 0 means no bound.
 	MaxPeeking int
 	// MaxConnsPerHost bounds the number of open connections to one host. 0 means no bound. If a host
 	// has this number of connections, the Server looks up the name of a further connection, and then
@@ -114,11 +114,12 @@ type Server struct {
 	// named, in normal form, at most 253 bytes. A connection that names no host gets no such TLV.
 	// ProxyAuthority needs ProxyOut 2.
 	ProxyAuthority bool
-	// ProxyALPN adds the TLV ALPN to the PROXY header for upstreams, if the Server can determine the
-	// application protocol of the connection: "http/1.1" or "h2c" without TLS, or the protocol that a
-	// TLS client offers, if it offers exactly one and its name is printable ASCII. If a TLS client offers
-	// several protocols, as browsers do, there is no such TLV, because the upstream chooses the
-	// protocol. ProxyALPN needs ProxyOut 2.
+	// ProxyALPN adds the TLV ALPN, the application protocol of the connection, to the PROXY header
+	// for upstreams. Without TLS, the protocol is "http/1.1" or "h2c". With TLS, it is the protocol
+	// that the client offers. If the client offers several protocols, as browsers do, there is no
+	// such TLV, because the upstream chooses the protocol. There is none either if the client
+	// offers no protocol, or if the name of the protocol is not printable ASCII. ProxyALPN needs
+	// ProxyOut 2.
 	//
 	// If the incoming PROXY header already has an AUTHORITY or ALPN TLV, the Server passes it on to
 	// the upstream, and does not add a second one.

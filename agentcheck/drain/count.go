@@ -130,8 +130,8 @@ func (d *Drainer) setState(nc net.Conn, s http.ConnState) {
 	}
 }
 
-// entryOf returns the entry of a connection of an http.Server. If the listener of the connection is
-// not wrapped by the Drainer, entryOf adds an entry at the first call.
+// entryOf returns the entry of a connection of an http.Server. If the Drainer has not wrapped the
+// listener of the connection, entryOf adds an entry at its first call for this connection.
 func (d *Drainer) entryOf(nc net.Conn) *connEntry {
 	inner := nc
 	if t, ok := inner.(*tls.Conn); ok {

@@ -140,9 +140,12 @@ func (d *Drainer) Ready() error {
 	return nil
 }
 
-// Wait waits until the drain is over. It returns nil if nothing is open any more, an *ExpiredError
-// after Timeout, ErrUndone if there is no drain or if the drain is undone during the wait, and the
-// error of ctx if ctx ends first.
+// Wait waits until the drain is over. The error says how the wait has ended:
+//
+//   - nil: no connection or request is open any more
+//   - an *ExpiredError: connections or requests are still open at the end of Timeout
+//   - ErrUndone: there is no drain, or somebody has undone the drain during the wait
+//   - the error of ctx: ctx has ended first
 func (d *Drainer) Wait(ctx context.Context) (Progress, error) {
 	return d.waitFor(ctx, func(p Progress) bool { return p.State.Over() })
 }

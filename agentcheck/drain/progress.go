@@ -101,7 +101,7 @@ type Progress struct {
 	Since time.Time
 	// Stopping is true after Shutdown: the drain cannot be undone.
 	Stopping bool
-	// DelayLeft is the rest of Delay. It is 0 unless the State is Draining.
+	// DelayLeft is how much of Delay is still to come. It is 0 unless the State is Draining.
 	DelayLeft time.Duration
 	// Left is the longest time that the drain can still last. It is 0 if there is no drain, or if
 	// the drain is over.

@@ -161,8 +161,9 @@ func requestsOf(node *corev1.Node, signals []Signal) []DrainRequest {
 	return requests
 }
 
-// The function merge combines several requests for one node into one request. ok is false if there
-// are no requests.
+// The function merge combines several requests for one node into one request, with the reasons of
+// all of them and the earliest time. The result is Uncounted if one of the requests is. ok is false
+// if there are no requests.
 func merge(requests []DrainRequest) (DrainRequest, bool) {
 	var all DrainRequest
 	reasons := make([]string, 0, len(requests))

@@ -97,8 +97,8 @@ type State struct {
 	Problems []nodeselect.Problem
 	// Drain says whether the node drains and why, and how many nodes of its cluster drain.
 	Drain DrainStatus
-	// Err is not nil while a Watcher cannot read the cluster, so that the State may be out of date.
-	// Only a Watcher sets it.
+	// Err is the reason why a Watcher cannot read the cluster at the moment. The State may then be
+	// out of date. Otherwise Err is nil. Only a Watcher sets it.
 	Err error
 }
 

@@ -74,14 +74,14 @@ type Cache struct {
 	// 0 means 24 h; negative means that the cache serves no endpoint after its TTL.
 	StaleFor time.Duration
 
-	// Recheck is a time after a failure of the source. During this time, the cache serves a stale
-	// endpoint without asking the source again. 0 means 30 s (RFC 8767 section 5); negative means
-	// that each lookup asks the source.
+	// Recheck is how long, after a failure of the source, the cache serves a stale endpoint without
+	// asking the source again. 0 means 30 s (RFC 8767 section 5); negative means that each lookup
+	// asks the source.
 	Recheck time.Duration
 
-	// StaleWhileRevalidate is a time after the end of a TTL. During this time a lookup gets the
-	// stale endpoint without waiting, and the cache asks the source in the background. 0 means no
-	// such time: the first lookup after the TTL waits for the source.
+	// StaleWhileRevalidate is how long, after the end of a TTL, a lookup gets the stale endpoint
+	// without waiting, while the cache asks the source in the background. 0 means no such time: the
+	// first lookup after the TTL waits for the source.
 	StaleWhileRevalidate time.Duration
 
 	// StaleAfter is how long a lookup waits for a slow source if there is a stale endpoint. After

@@ -11,8 +11,8 @@ const clockTick = 10 * time.Millisecond
 
 // A clock measures the time since the cache's first use in nanoseconds. It never returns 0.
 //
-// A hit is a lookup that the cache can answer without its source. If it read the system's clock,
-// this would be more than half of its time: 56 ns of 94 ns, measured on a virtual machine. So hits
+// A hit is a lookup that the cache can answer without its source. Reading the system's clock would
+// take more than half of the time of a hit: 56 ns of 94 ns, measured on a virtual machine. So hits
 // use a coarse time, which a goroutine updates every clockTick. The goroutine ends when a whole
 // clockTick has passed without a lookup. A later lookup starts it again.
 type clock struct {

@@ -218,7 +218,8 @@ func (s *headScan) parseField(b []byte, line span) error {
 		return malformed(line.from, "Host: second one")
 	}
 	value := bytes.Trim(text[colon+1:], " \t")
-	// The white space before the value is needed to compute the offset of the value.
+	// skipped is the length of the white space before the value. The offset of the value depends on
+	// it.
 	skipped := len(text[colon+1:]) - len(bytes.TrimLeft(text[colon+1:], " \t"))
 	s.host.from = line.from + colon + 1 + skipped
 	s.host.to = s.host.from + len(value)

@@ -154,8 +154,8 @@ func wireOffset(b []byte, at int) int {
 	return len(b)
 }
 
-// sslv2Fields is the size in bytes of the fixed fields of an SSL 2.0 hello, including the length
-// before them.
+// sslv2Fields is the size in bytes of the fixed fields of an SSL 2.0 hello, including the header of
+// two bytes with the length of the record.
 const sslv2Fields = 11
 
 // detectSSLv2 reports whether b begins with a CLIENT-HELLO of SSL 2.0, in a record with a header of

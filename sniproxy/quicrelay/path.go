@@ -37,7 +37,7 @@ const (
 )
 
 // path relays the datagrams between one client address and one backend. Relay.mu guards its fields,
-// except for those that have their own rule.
+// except those that are atomic or whose comment states that they do not change.
 type path struct {
 	relay  *Relay // does not change
 	client peer   // does not change
@@ -87,8 +87,8 @@ func (p *path) hold(datagram []byte) {
 	}
 }
 
-// peek reads a datagram of a client whose hello is incomplete. If the hello has ended, peek starts
-// the goroutine of the path.
+// peek reads a datagram of a client whose hello is incomplete. If the hello is then complete, or
+// can never become complete, peek starts the goroutine of the path.
 func (p *path) peek(datagram []byte) {
 	r := p.relay
 	hello, err := p.reader.Read(datagram)

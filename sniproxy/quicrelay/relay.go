@@ -20,9 +20,11 @@ var (
 	ErrClosed = errors.New("quicrelay: closed")
 	// ErrEvicted means that the path had to make room for another one.
 	ErrEvicted = fairshare.ErrEvicted
-	// ErrFull means that the Relay has MaxPaths paths, and that no other path had to make room.
+	// ErrFull means that the path could not begin: the Relay had MaxPaths paths, and none of them
+	// had to make room.
 	ErrFull = fairshare.ErrFull
-	// ErrSourceFull means that the source of the client has MaxPathsPerSource paths.
+	// ErrSourceFull means that the path could not begin: the source of the client had
+	// MaxPathsPerSource paths.
 	ErrSourceFull = fairshare.ErrSourceFull
 	// ErrHelloTimeout means that the hello was not complete after HelloTimeout.
 	ErrHelloTimeout = os.ErrDeadlineExceeded

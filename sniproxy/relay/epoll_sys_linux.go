@@ -155,7 +155,7 @@ func count(n uintptr, e errno) int {
 	return int(n)
 }
 
-// putSockaddr fills sa with an IPv4 or IPv6 address and returns the length of that structure.
+// putSockaddr stores an IPv4 or IPv6 address in sa, and returns how many bytes of sa it occupies.
 func putSockaddr(sa *unix.RawSockaddrInet6, addr netip.AddrPort) uintptr {
 	if ip := addr.Addr(); ip.Is4() || ip.Is4In6() {
 		sa4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))

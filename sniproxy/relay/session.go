@@ -29,8 +29,8 @@ type Session interface {
 	// another Connect is safe.
 	DialFailed(err error) Step
 
-	// Done reports the end of the connection. It is the last call of the Engine, after the Engine
-	// has closed both sockets.
+	// Done reports the end of the connection. It is the last call for this Session, after the
+	// Engine has closed both sockets.
 	Done(Result)
 }
 

@@ -22,8 +22,8 @@ type frame struct {
 // last frame. what describes the error if a frame is malformed, or must not be in an Initial packet.
 func nextFrame(c *cursor) (f frame, ok bool, what string) {
 	for c.pos < len(c.b) {
-		// All types of frames in Initial packets have one byte. RFC 9000 section 12.4 requires the
-		// shortest encoding.
+		// RFC 9000 section 12.4 requires the shortest encoding of a type. All types of frames in
+		// Initial packets are below 64, so a type has one byte.
 		switch kind := c.byte(); kind {
 		case framePadding, framePing:
 		case frameACK, frameACKECN:

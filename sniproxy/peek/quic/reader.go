@@ -68,7 +68,8 @@ type Hello struct {
 //	*Ignored        the datagram has no packet that belongs to the hello; read the next one
 //	others          the hello cannot be read; see the package comment
 //
-// After a result that is neither a NeedMore nor an *Ignored, Read returns this result again.
+// If the error of a call is neither a NeedMore nor an *Ignored, every later call of Read returns
+// the same result again.
 func (r *Reader) Read(datagram []byte) (Hello, error) {
 	if r.done {
 		return r.hello, r.err
