@@ -11,8 +11,8 @@ import (
 	"github.com/headgate/headgate/nodeselect/endpoints/httpapi"
 )
 
-// metrics are the metrics of the server. The label route is "pods", "prometheus", "envoy" or
-// "other".
+// metrics are the metrics of the discovery API. The label route says which part of the API got a
+// request: "pods", "prometheus", "envoy" or "other".
 type metrics struct {
 	*cli.Metrics
 	requests *prometheus.CounterVec
@@ -40,7 +40,7 @@ func (m *metrics) instrument(route string, h http.Handler) http.Handler {
 }
 
 // watch adds the metric "waiting". Each scrape asks api for the value: the number of requests that
-// wait for a change.
+// wait for a change of the pods.
 func (m *metrics) watch(api *httpapi.Handler) {
 	m.GaugeFunc("waiting", "Requests that wait for a change.", func() float64 { return float64(api.Waiting()) })
 }

@@ -91,8 +91,8 @@ func (s *settings) newController() *controller.Controller {
 	return c
 }
 
-// readClusters reads the nodes and services of each cluster once. It prints the problems of
-// manifests.
+// readClusters reads the nodes and services of each cluster once. It prints the problems that it
+// finds in manifests.
 func (s *settings) readClusters(ctx context.Context, inv cli.Invocation) (clusters []drill.Cluster, err error) {
 	ctx, cancel := context.WithTimeout(ctx, max(s.StartTimeout, 1))
 	defer cancel()

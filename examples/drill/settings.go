@@ -29,7 +29,7 @@ type settings struct {
 	json, details bool
 	at, drainText string
 
-	// Values of resolve.
+	// The method resolve sets these fields from the flags.
 	policy   drill.Policy
 	start    time.Time // zero without -at
 	maxDrain float64

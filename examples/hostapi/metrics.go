@@ -45,7 +45,7 @@ func (m *metrics) instrument(route string, h http.Handler) http.Handler {
 }
 
 // watch adds the metric "followers". Each scrape asks api for the value: the number of requests
-// that wait for a change.
+// that wait for a change of the hosts.
 func (m *metrics) watch(api *httpapi.Handler) {
 	m.GaugeFunc("followers", "Requests that wait for a change.", func() float64 { return float64(api.Waiting()) })
 }

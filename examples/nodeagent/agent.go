@@ -103,8 +103,8 @@ func (a *agent) setHealth(notReady, portErr, stale error) {
 // ready returns the error for /readyz. It is nil while the agent answers for its node, even with
 // these two faults:
 //
-//   - The API server does not answer. If the agent stopped its answers to HAProxy, nothing would
-//     improve.
+//   - The API server does not answer. The agent then repeats its last answers to HAProxy. Nothing
+//     would improve if an unready agent stopped its answers.
 //   - Another process uses the agent port of a Service. If this fault made an agent unready, one
 //     annotation could make the agents of all nodes unready at the same time.
 func (a *agent) ready() error {

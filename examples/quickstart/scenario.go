@@ -40,8 +40,8 @@ const (
 // it cannot continue.
 func scenario(ctx context.Context, s *system, report func(step)) error {
 	s.startTraffic()
-	// HAProxy learns the weights from the answers of the agents, and treats all weights as equal
-	// before. So wait for the first answers.
+	// HAProxy learns the weights from the answers of the agents. Before the first answers, it
+	// treats all weights as equal. So wait for these answers.
 	if err := awaitChecks(ctx, s.agents(webService, tracksService, otherTracks)); err != nil {
 		return err
 	}

@@ -49,9 +49,9 @@ func (w *search) anneal(steps int) {
 const hot = 1000
 
 // displaced appends to out the nodes that must leave the wave before the node n can enter it. For
-// each limit of n that the wave has used up, one node of the wave that counts for this limit must
-// leave. If no such node is in out yet, displaced chooses one at random. If more than two nodes
-// would have to leave, displaced returns false.
+// each limit that applies to n and that the wave has used up, one node that counts for this limit
+// must leave. If out contains no such node yet, displaced adds one at random. If more than two
+// nodes would have to leave, displaced returns false.
 func (w *search) displaced(n int32, random *rand.Rand, out []int32) ([]int32, bool) {
 	for _, l := range w.limitsOf.of(n) {
 		if w.spare[l] > 0 {

@@ -9,9 +9,10 @@ import (
 
 // Estimate is an estimate of the number of waves until all candidates have gone and returned.
 type Estimate struct {
-	// Waves is the number of waves of a greedy plan in which all subsets stay as they are. It is an
-	// estimate and no plan: replaced nodes change the subsets, and then the waves of the plan are
-	// no longer safe. README.md compares estimates with simulated replacements.
+	// Waves is the number of waves that a greedy plan needs if all subsets stay as they are. The
+	// nodes of one wave are away at the same time. Waves is an estimate, and not the length of a
+	// plan to follow: replaced nodes change the subsets, and then the waves of the plan are no
+	// longer safe. README.md compares estimates with simulated replacements.
 	Waves int `json:"waves"`
 	// Bound is a lower bound of the number of waves: with high probability, no plan has fewer
 	// waves. It is the first-moment bound: if a hash chooses the subsets at random, the expected
@@ -32,9 +33,9 @@ func (e Estimate) String() string {
 	return text
 }
 
-// Estimate estimates how many waves the candidates need. It assumes that all nodes of a wave return
-// before the next wave goes, and that no other node is away. So it ignores which nodes are away
-// now. steps is the number of steps of simulated annealing for each wave; see Wave.
+// Estimate estimates how many waves the candidates need, if all nodes of a wave are back before the
+// nodes of the next wave go. It assumes that no other node is away, so it ignores which nodes are
+// away now. steps is the number of steps of simulated annealing for each wave; see Wave.
 func (s *State) Estimate(candidates []string, steps int) Estimate {
 	present := s.allPresent()
 	var e Estimate

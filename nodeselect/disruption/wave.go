@@ -70,7 +70,8 @@ func (s *State) wave(nodes []int32, steps int) []int32 {
 	return best.chosen()
 }
 
-// search is a search for a wave.
+// search is the state of a search for a large wave. A wave is a set of nodes that may be away at
+// the same time.
 type search struct {
 	*State
 	nodes  []int32 // candidates

@@ -42,7 +42,7 @@ type Settings struct {
 	// DNSEndpoints without a Name means no dns-endpoints.yaml.
 	DNSEndpoints routes.DNSEndpointOptions
 
-	// Values of Resolve.
+	// Resolve sets these fields from the flags.
 	Clusters  []kubeconn.Cluster
 	MaxChange float64 // share of the hosts, paths, backends and servers, from 0 to 1
 

@@ -111,17 +111,18 @@ func New(in Input) (*Gate, error) {
 	return g, nil
 }
 
-// away counts granted nodes as away.
+// away counts the named nodes as away, because they have grants.
 func (g *Gate) away(names ...string) {
 	g.state.Away(names...)
 	g.granted.Away(names...)
 }
 
-// may reports whether somebody may take all named nodes away at the same time. alone is true if the
-// answer counts only granted nodes as away. A named node that is away already may still serve: for
-// example, only its kubelet may have failed. So such a node and the granted nodes together must not
-// exceed a limit. Other nodes that are away do not keep it from going: otherwise nobody could
-// replace the nodes of a zone that has failed.
+// may reports whether somebody may take all named nodes away at the same time. A named node that is
+// away already does not count a second time. But it may still serve: for example, only its kubelet
+// may have failed. So there is a second condition: the named nodes and all granted nodes together
+// must not exceed a limit. Nodes that are away without a grant do not count here: otherwise nobody
+// could replace the nodes of a zone that has failed. alone is true if only the second condition
+// does not hold.
 func (g *Gate) may(names ...string) (answer disruption.Answer, alone bool) {
 	answer = g.state.May(names...)
 	if !answer.OK {

@@ -75,7 +75,7 @@ var labels = [classes]string{"away", "asked for", "may go together now", "blocke
 // Ito).
 var colours = [classes]string{"#d55e00", "#cc79a7", "#0072b2", "#e6b000", "#999999"}
 
-// node is a column.
+// node is a node of the cluster. The picture shows it as a column.
 type node struct {
 	name  string
 	zone  string
@@ -83,7 +83,7 @@ type node struct {
 	load  int // number of services
 }
 
-// service is a row.
+// service is a service of the cluster. The picture shows it as a row.
 type service struct {
 	name    string
 	members []int // columns, sorted
@@ -94,7 +94,7 @@ type service struct {
 // gone returns the number of nodes of the service that are away, asked for or in the wave.
 func (s *service) gone() int { return s.count[away] + s.count[named] + s.count[wave] }
 
-// chart has the sorted columns and rows.
+// chart has the nodes and services in the order of the columns and rows.
 type chart struct {
 	nodes    []node
 	services []service

@@ -49,8 +49,8 @@ type Cluster struct {
 	// routed are the nodes that addRoutes has connected: each node in this list has routes to the
 	// pods of every other node in the list.
 	routed []*Node
-	// made counts all nodes that the cluster has ever had. The addresses of a new node depend on
-	// it, so no earlier node had them.
+	// made is the number of nodes that the cluster has ever had. The addresses of a new node follow
+	// from made, so no earlier node had the same addresses.
 	made int
 }
 
@@ -92,7 +92,7 @@ func (l *Lab) StartClusters(ctx context.Context, specs ...ClusterSpec) ([]*Clust
 	return started, g.Wait()
 }
 
-// freeIndex returns the smallest index that no cluster has. The caller holds the lock.
+// freeIndex returns the smallest index that no cluster has. The caller holds the lock l.mu.
 func (l *Lab) freeIndex() int {
 	i := 0
 	for slices.ContainsFunc(l.clusters, func(c *Cluster) bool { return c.index == i }) {

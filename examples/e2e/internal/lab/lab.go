@@ -41,7 +41,8 @@ import (
 
 // Options are the directories of a lab.
 type Options struct {
-	// Bin contains etcd, kube-apiserver, kube-controller-manager, kube-proxy and e2e.
+	// Bin is the directory of the programs etcd, kube-apiserver, kube-controller-manager,
+	// kube-proxy and e2e.
 	Bin string
 	// Dir is the directory for certificates, kubeconfigs and the data of etcd. Logs is the
 	// directory with one log file for each process. The lab creates both if they are missing.

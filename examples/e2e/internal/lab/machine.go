@@ -69,7 +69,8 @@ func (l *Lab) machine(name string, addr netip.Addr) (*Machine, error) {
 
 // linkAddr derives the Ethernet address of a machine from its IP address. Neighbours cache the
 // Ethernet address of an IP address for most of a minute. If a new machine gets the IP address of a
-// removed machine, it gets the same Ethernet address too, so the caches are right.
+// removed machine, the new machine gets the Ethernet address of the removed machine too, so the
+// caches are right.
 func linkAddr(addr netip.Addr) net.HardwareAddr {
 	return append(net.HardwareAddr{0x02, 0}, addr.AsSlice()...)
 }
@@ -132,7 +133,8 @@ func (m *Machine) killAll() {
 }
 
 // Unplug disconnects the machine from the network. After that, packets to the machine get no
-// answer. This differs from a stopped process: a machine without the process refuses connections.
+// answer. If only a process stops, the machine still answers: it refuses connections to the
+// process.
 func (m *Machine) Unplug() error { return ipBatch(m.outside, "link set "+m.link+" down") }
 
 // Plug reverts Unplug.
@@ -160,9 +162,9 @@ func (m *Machine) enter(f func() error) error {
 	}
 	err = f()
 	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
-		// The thread is still in the network namespace of the machine. Do not unlock the goroutine
-		// from the thread. The Go runtime ends a thread together with the goroutine that is locked
-		// to it.
+		// The thread is still in the network namespace of the machine, so no other goroutine may
+		// use it. Do not unlock this goroutine from the thread: when the goroutine ends, the Go
+		// runtime ends the thread too.
 		return errors.Join(err, fmt.Errorf("lab: leave %s: %w", m.Name, back))
 	}
 	runtime.UnlockOSThread()

@@ -51,7 +51,7 @@ func (c *Cluster) AddNode(ctx context.Context, spec NodeSpec) (*Node, error) {
 	return c.addNode(ctx, spec, plan)
 }
 
-// nextNode returns addresses that no node has had.
+// nextNode returns the addresses for a new node. No earlier node of the cluster had them.
 func (c *Cluster) nextNode() (NodePlan, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -10,10 +10,11 @@ import (
 // these networks overlap.
 var Network = netip.MustParsePrefix("10.64.0.0/16")
 
-// Gateway is the address of the bridge in Network, which is the lab's own address.
+// Gateway is the address of the bridge: the address of the lab itself in Network.
 var Gateway = netip.MustParseAddr("10.64.0.1")
 
-// Limits of the plan.
+// The networks have room for this many clusters, nodes of each cluster, pods of each node, and
+// machines that belong to no cluster.
 const (
 	maxClusters = 8
 	maxNodes    = 200
@@ -35,7 +36,8 @@ type ClusterPlan struct {
 	index byte
 	// Control is the address of the machine with etcd and the API server.
 	Control netip.Addr
-	// Pods and Services are the cluster's own networks.
+	// Pods is the network of the cluster's pods. Services is the network of the cluster IPs of its
+	// Services.
 	Pods, Services netip.Prefix
 }
 

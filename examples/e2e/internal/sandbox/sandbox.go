@@ -73,7 +73,7 @@ func HostPID() int {
 }
 
 // RunOutside creates the sandbox, runs the program in it with the arguments of this process, and
-// returns its exit status. An error means that the sandbox could not be created.
+// returns the exit status of the program. An error means that the sandbox could not be created.
 func RunOutside() (int, error) {
 	// Stay on this thread: the kernel signals the child when the thread that created it ends, not
 	// when the process ends.
@@ -115,8 +115,8 @@ func RunOutside() (int, error) {
 	return status(cmd.ProcessState.Sys().(syscall.WaitStatus)), nil
 }
 
-// forward passes the first signal on to p. It kills the sandbox at the second signal, or if the
-// program still runs after the time grace.
+// forward sends SIGTERM to p at the first signal. It kills the sandbox at the second signal, or if
+// the program still runs 30 s (grace) after the first signal.
 func forward(p *os.Process, signals <-chan os.Signal, ended <-chan struct{}, done chan<- struct{}) {
 	defer close(done)
 	var late <-chan time.Time

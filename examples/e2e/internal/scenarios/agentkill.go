@@ -57,7 +57,7 @@ func runAgentKill(ctx context.Context, s *System, t *traffic, _ *scenario.Report
 		return err
 	}
 	took := time.Since(restart)
-	// Wait for several rounds of checks.
+	// Wait until HAProxy has sent several agent checks.
 	if err := t.await(ctx, 4*loadRate, time.Now()); err != nil {
 		return err
 	}

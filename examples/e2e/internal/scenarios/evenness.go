@@ -60,7 +60,7 @@ func runEvenness(ctx context.Context, env *Env, report *scenario.Report) (err er
 	if err != nil {
 		return err
 	}
-	// The subset of two of the three nodes.
+	// Send the connections to two of the three nodes, because subsets have nodesPerService nodes.
 	nodes := c.Nodes()[:nodesPerService]
 	for _, n := range nodes {
 		if _, err := lab.Until(ctx, "node port of "+n.Name, patience, func(ctx context.Context) error {

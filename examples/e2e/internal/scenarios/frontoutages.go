@@ -119,8 +119,9 @@ func (f *Fronts) nodeLost(ctx context.Context, report *scenario.Report, addr str
 	return err
 }
 
-// lossRow returns a row about requests after a loss. At most as many requests as the value of most
-// may fail during the time within after the loss. Later requests must not fail.
+// lossRow returns a row about the requests after a loss. The loss was at the time from. During the
+// time within after the loss, at most as many requests as the argument most may fail. After that,
+// until the time end, no request may fail.
 func (f *Fronts) lossRow(log *httpload.Log[pod.Answer], from, end time.Time, within time.Duration, most int, what string) scenario.Row {
 	after := from.Add(within)
 	lost := len(log.Failures(from, after))
@@ -131,8 +132,8 @@ func (f *Fronts) lossRow(log *httpload.Log[pod.Answer], from, end time.Time, wit
 	return row
 }
 
-// haproxyKilled kills the HAProxy process of one of two front proxies. The requests on its
-// connections are lost.
+// haproxyKilled kills the HAProxy process of one of two front proxies. The requests that this
+// HAProxy is handling are lost.
 func (f *Fronts) haproxyKilled(ctx context.Context, report *scenario.Report, addr string, _ *lab.Node) error {
 	load := f.load(ctx, addr, nil)
 	defer load.Stop()
@@ -177,8 +178,8 @@ func (f *Fronts) apiServerAway(ctx context.Context, report *scenario.Report, add
 	if err := pause(ctx, 30*time.Second); err != nil {
 		return err
 	}
-	// While the API server is down, it cannot report that the pod has ended. HAProxy notices it
-	// itself.
+	// While the API server is down, it cannot report that the pod has ended. HAProxy must notice
+	// the end of the pod by its own checks.
 	f.pods(f.Local)[0].Server.Kill()
 	if err := pause(ctx, 30*time.Second); err != nil {
 		return err

@@ -181,7 +181,8 @@ func (f *Fronts) startOn(ctx context.Context, n *lab.Node, policy string, flags 
 // each target every second. After two failed checks, it sends no more connections to the target, as
 // the balancers of many clouds do. A check requests the path /ready on the check port of the
 // target. If the check port is 0, the check only connects to the target. A check fails if it cannot
-// connect within 1 s. The target may take longer for its answer, because the machine may be busy.
+// connect within 1 s. The answer to /ready may take longer than 1 s, because the machine may be
+// busy.
 func (f *Fronts) balance(ctx context.Context, algorithm string, targets []target) (string, error) {
 	addr := net.JoinHostPort(f.Balancer.Addr.String(), "80")
 	socket := filepath.Join(f.dir, "balancer.sock")
@@ -322,8 +323,8 @@ func (f *Fronts) row(log *httpload.Log[pod.Answer], from, to time.Time, what str
 	return scenario.Row{What: what, Requests: log.Count(from, to), Failed: len(log.Failures(from, to)), Err: log.Err(from, to)}
 }
 
-// serversUp returns how many servers HAProxy sends requests to, in the backend whose name ends with
-// suffix.
+// serversUp returns the number of servers that get requests from HAProxy. It counts only the
+// servers of the backend whose name ends with suffix.
 func (f *Front) serversUp(ctx context.Context, suffix string) (int, error) {
 	stats, err := f.stats(ctx)
 	if err != nil {

@@ -116,8 +116,8 @@ func (s *System) nearbyIsAt(ctx context.Context, t *traffic, c *lab.Cluster, sin
 	return nil
 }
 
-// nearbyWeights runs two more pods on the node of the last pod, and one pod on another node. The
-// first node must then get three of four requests.
+// nearbyWeights begins with one pod. It runs two more pods on the node of this pod, and one pod on
+// another node. The node with three pods must then get three of four requests.
 func (s *System) nearbyWeights(ctx context.Context, t *traffic, d *lab.Deployed) error {
 	start := time.Now()
 	three := d.Pods[len(d.Pods)-1].Node
@@ -153,7 +153,8 @@ func (s *System) nearbyWeights(ctx context.Context, t *traffic, d *lab.Deployed)
 	came := t.entries(d.Cluster, since)
 	share := 100 * float64(came[three.Name]) / float64(came[three.Name]+came[one.Name])
 	var err error
-	// HAProxy selects servers in turn by weight, so a share differs by a few requests at most.
+	// HAProxy selects servers in turn, in proportion to their weights. So the share of a node
+	// differs from its share of the weights by a few requests at most.
 	if share < 72 || share > 78 {
 		err = fmt.Errorf("requests came through %v", came)
 	}

@@ -54,9 +54,9 @@ const (
 	// gateHoldDown is longer than HAProxy needs to notice that a node is back.
 	gateHoldDown = 5 * time.Second
 	// restartTime is how long a machine is down. While the last machine is down, no worker sends a
-	// request for a grant to nodegate. So nodegate does not read the cluster during this time, and
-	// must find out afterwards that the machine has restarted: the node has become Ready after the
-	// grant.
+	// request for a grant to nodegate. So nodegate does not read the cluster during this time. It
+	// must find out afterwards that the machine has restarted: the node became Ready later than it
+	// got its grant.
 	restartTime = 4 * time.Second
 	// grantPatience is how long a worker waits for its grant. During this time, each of the other
 	// workers may replace a node.

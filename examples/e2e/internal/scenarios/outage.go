@@ -185,7 +185,8 @@ func (s *System) catchesUp(ctx context.Context, t *traffic, c *lab.Cluster, cord
 		err = s.isDrained(ctx, cordoned, "cordoned")
 	}
 	// An agent that has lost the API server tries to connect again at least every few seconds. So
-	// the agent may need some seconds after the API server is back. Within contains 10 s for this.
+	// the agent may need some seconds after the API server is back. The limit Within allows 10 s
+	// for this.
 	if err := t.row(scenario.Row{What: fmt.Sprintf("API server back: %s, cordoned during the outage, gets no new request", cordoned.Name), Took: took, Within: booted.Round(time.Second) + 10*time.Second, Err: err}, start); err != nil {
 		return err
 	}

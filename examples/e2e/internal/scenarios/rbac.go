@@ -274,7 +274,7 @@ func (p *probe) rules(ctx context.Context, c *lab.Cluster) error {
 	return errors.Join(faults...)
 }
 
-// listed returns the set of rights that the API server says the account has in a namespace
+// listed returns the rights of the account in a namespace, as the API server lists them
 // (SelfSubjectRulesReview). Each key is one verb on one resource.
 func (p *probe) listed(ctx context.Context, namespace string) (map[string]bool, error) {
 	answer, err := p.client.AuthorizationV1().SelfSubjectRulesReviews().Create(ctx, &authorizationv1.SelfSubjectRulesReview{

@@ -101,7 +101,7 @@ func (s *System) placed(ctx context.Context) (places, error) {
 }
 
 // awaitPlaced waits until the function right returns nil. It calls right again and again with the
-// nodes that each service uses at that moment. It returns how long that took.
+// nodes that each service uses at that moment. It returns how long it has waited.
 func (s *System) awaitPlaced(ctx context.Context, right func(places) error) (time.Duration, error) {
 	return lab.Until(ctx, "nodes to be replaced", patience, func(ctx context.Context) error {
 		now, err := s.placed(ctx)

@@ -73,7 +73,7 @@ func underLoad(f func(context.Context, *System, *traffic, *scenario.Report) erro
 var errShown = errors.New("a row has failed")
 
 // The method row adds a row to the report. The row contains the number of requests that began at or
-// after since. It returns errShown if row.Err was set before the call.
+// after since. The method returns errShown if row.Err was set before the call.
 func (t *traffic) row(row scenario.Row, since time.Time) error {
 	failed := row.Err != nil
 	row.Requests = t.Count(since, time.Time{})
@@ -106,8 +106,8 @@ func (t *traffic) await(ctx context.Context, n int, since time.Time) error {
 	return err
 }
 
-// The method last decides by these limits that no more requests match: more than quietRequests
-// requests in a row did not match, over a time of at least quietTime.
+// The method last waits until no more requests match. It decides so when none of more than
+// quietRequests requests in a row has matched, over a time of at least quietTime.
 const (
 	quietRequests = 2 * loadRate
 	quietTime     = 2 * time.Second

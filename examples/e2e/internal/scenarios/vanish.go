@@ -98,7 +98,8 @@ func innerIsUp(p *lab.Process) error {
 }
 
 // traces lists everything in this sandbox that the inner test could leave behind: processes,
-// mounts, links and files. While the inner test runs, only its processes are visible here.
+// mounts, links and files. While the inner test runs, traces finds only its processes, because its
+// mounts, links and files are in namespaces of its own.
 func traces(m *lab.Machine) ([]string, error) {
 	found, err := markedProcesses()
 	if err != nil {

@@ -35,7 +35,8 @@ type Settings struct {
 	// Subject.Wanted is then the time since which it wants an object. OnDemand is false if the tool
 	// shows nothing beforehand. Subject.Wanted then has no meaning.
 	OnDemand bool
-	// Free is the time within which the tool must take a free node. 0 means DefaultFree.
+	// Free is how long a node stays free at most: the tool must take the node within this time. 0
+	// means DefaultFree.
 	Free time.Duration
 	// Settle is how long a node must have its protection before its grant ends. Settle must be
 	// longer than the tool needs from its decision until it cordons, taints or deletes the node. 0
@@ -44,8 +45,9 @@ type Settings struct {
 	// HoldDown is how long a node that has gone and returned must be back before its grant ends. 0
 	// means gate.DefaultHoldDown.
 	HoldDown time.Duration
-	// Most is the largest number of nodes that the tool may take and has not taken yet. 0 means no
-	// such limit. The limits on the nodes of each service always apply.
+	// Most is the largest number of nodes that have a grant and that the tool has not taken yet. 0
+	// means no such limit. Nodes that no applied configuration contains need no grant, so they do
+	// not count. The limits on the nodes of each service always apply.
 	Most int
 }
 

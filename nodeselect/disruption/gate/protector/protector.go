@@ -14,8 +14,8 @@ import (
 	"github.com/headgate/headgate/nodeselect/disruption/gate/protect"
 )
 
-// Tool is a program that takes nodes away. Several goroutines call Protect and Free at the same
-// time, for different objects.
+// Tool is the interface to a program that takes nodes away. Several goroutines call Protect and
+// Free at the same time, for different objects.
 type Tool interface {
 	// OnDemand reports whether List shows which objects the tool wants to take; see
 	// protect.Settings.OnDemand.
