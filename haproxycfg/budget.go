@@ -79,10 +79,11 @@ func (c *Config) checkSpread() time.Duration {
 // make twice as many checks. After a reload, the old process also makes its checks until it ends.
 type CheckBudget struct {
 	// HealthServers counts the server lines with a health check. AgentServers counts the server
-	// lines with an agent check. A line can count in both.
+	// lines with an agent check. A line with both checks counts in both numbers.
 	HealthServers int `json:"healthCheckedServers"`
 	AgentServers  int `json:"agentCheckedServers"`
-	// Health and Agent are health checks and agent checks per second. Total is their sum.
+	// Health is the number of health checks per second, and Agent is the number of agent checks per
+	// second. Total is their sum.
 	Health float64 `json:"healthChecksPerSecond"`
 	Agent  float64 `json:"agentChecksPerSecond"`
 	Total  float64 `json:"checksPerSecond"`

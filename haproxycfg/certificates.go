@@ -17,7 +17,7 @@ import (
 // several hosts, browsers send requests for all these hosts over one connection. After a 421, a
 // browser repeats the request on a new connection (RFC 9110, section 15.5.20).
 type CertificateList struct {
-	// Name consists of letters, digits and "-_.". No map has the same name.
+	// Name consists of letters, digits and "-_.". It must not be the Name of a Map.
 	Name string
 	// Certificates are in order of preference. If several certificates cover a name, HAProxy uses
 	// the first one whose kind of key (RSA or ECDSA) the client supports. An empty list is valid.

@@ -140,8 +140,9 @@ type Defaults struct {
 // RetryEvent is a failure after which HAProxy can try a request again.
 type RetryEvent string
 
-// The constants are failures of the server (manual, "retry-on"). Other values of HAProxy, such as
-// the status 404, have no constant, because a service may send such a response on purpose.
+// The constants are the failures of a server after which HAProxy can try a request again (manual,
+// "retry-on"). HAProxy's "retry-on" has other values too, such as the status 404. They have no
+// constant, because a service may send such a response on purpose.
 const (
 	RetryConnFailure     RetryEvent = "conn-failure"     // HAProxy could not connect
 	RetryEmptyResponse   RetryEvent = "empty-response"   // the server closed before any response
@@ -328,7 +329,7 @@ const (
 	//
 	// If a request comes from TrustedProxies, ForwardedReplace keeps the header X-Forwarded-For and
 	// adds the address of the proxy to it. It sets X-Forwarded-Proto only if the proxy did not send
-	// it. It removes all other such headers.
+	// it. It removes all other headers that describe the client or the original request.
 	ForwardedReplace Forwarded = iota
 	// ForwardedAppend adds the client's address to the header X-Forwarded-For that the client sent.
 	// It sets X-Forwarded-Proto only if the client did not send it. Use it only if all clients are
@@ -419,7 +420,7 @@ type Limits struct {
 	Source Limit
 }
 
-// Limit bounds the requests of one source, or of all clients. 0 means no limit.
+// Limit bounds the requests of one source, or of all clients. A field that is 0 sets no limit.
 type Limit struct {
 	// Requests is the largest number of requests a second.
 	Requests int
@@ -442,8 +443,8 @@ type Protocol string
 const (
 	HTTP1 Protocol = "http1" // HTTP/1.1
 	H2C   Protocol = "h2c"   // HTTP/2 without TLS; the servers must accept it with prior knowledge
-	// GRPC is H2C for servers that send single messages. HAProxy forwards each message without
-	// delay. By default the kernel may hold back a short message for up to 200 ms.
+	// GRPC is H2C, and HAProxy forwards each message without delay. With H2C, the kernel may hold
+	// back a short message for up to 200 ms, so use GRPC for servers that send single messages.
 	GRPC Protocol = "grpc"
 )
 
@@ -526,8 +527,8 @@ type Server struct {
 }
 
 const (
-	// DefaultWeight is the weight of a server whose Weight is 0. An agent can change the weight to
-	// 1% to 256% of DefaultWeight.
+	// DefaultWeight is the weight of a server whose Weight is 0. An agent can then set the weight
+	// to a percentage of DefaultWeight, from 1% to 256%.
 	DefaultWeight = 100
 	// NoTraffic is the value of Server.Weight for a server that must get no requests. In HAProxy's
 	// configuration it becomes weight 0. A Server.Weight of 0 means DefaultWeight instead.

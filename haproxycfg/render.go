@@ -76,10 +76,11 @@ func (v Valid) Render(dir string) ([]RenderedFile, error) {
 }
 
 // skeletonHash returns a hash of haproxy.cfg without servers, and without the values of variables.
-// If two configurations have the same hash, a program can change a running HAProxy from the one to
-// the other without a reload, except for some options of servers. Both configurations then have the
-// same backends. So each map whose field Stable is true names only backends that the running
-// HAProxy has, whichever of the two configurations the map comes from.
+// Suppose that HAProxy runs a configuration, and a new configuration has the same hash. Then a
+// program can change the running HAProxy to the new configuration without a reload, except for some
+// options of servers. A map whose field Stable is true has this hash in its file name. Both
+// configurations have the same backends, so the map names only backends that the running HAProxy
+// has.
 func (c *Config) skeletonHash(paths renderedPaths) [sha256.Size]byte {
 	s := *c
 	s.Global.Variables = slices.Clone(c.Global.Variables)

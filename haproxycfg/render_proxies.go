@@ -15,8 +15,9 @@ import (
 func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 	observing := g.Observe && f.Router != nil
 	certificates := f.certificateList()
-	// With Observe, HAProxy also accepts the TLS clients that strict-sni would refuse, and needs a
-	// certificate to show them. So this works only if the frontend has a certificate.
+	// With Observe, HAProxy also accepts the TLS clients that strict-sni would refuse. HAProxy has
+	// to send these clients some certificate. So the binds can leave out strict-sni only if the
+	// frontend has a certificate.
 	admitting := observing && paths.hasCertificate[certificates]
 	t.section("frontend", f.Name)
 	for i := range f.Binds {

@@ -79,7 +79,8 @@ type Input struct {
 	// Last are the Records that the last call of Choose returned: the certificates that HAProxy
 	// uses now.
 	Last []Record
-	// Load returns the content of the Copy of a Record in Last.
+	// Load returns the content of the file that the field Copy of a Record names. Choose calls Load
+	// with Records in Last.
 	Load func(Record) ([]byte, error)
 	// Hosts are the declared hosts in lower case, including wildcards such as "*.example.com".
 	Hosts []string

@@ -315,7 +315,8 @@ func (a *applier) recordRefusal(ctx context.Context, ch *Change, why error) {
 	}
 }
 
-// logApplied logs the change c, which HAProxy runs now, and how HAProxy got it.
+// logApplied logs the change c, which HAProxy runs now. It also logs whether HAProxy got the change
+// over its socket or by a reload.
 func (a *applier) logApplied(c *kube.Changes, effect deploy.Effect, begin time.Time) {
 	var how []any
 	switch {

@@ -31,8 +31,9 @@ type Change struct {
 	// Diff is the difference between the configuration in Controller.Dir and Config. Diff.Text is
 	// always empty.
 	Diff deploy.Diff
-	// Losses counts what the change takes away. If a node port now belongs to another Service, the
-	// servers that the old Service had on this port do not count as lost.
+	// Losses counts the hosts, paths, backends and servers that the change takes away. If a node
+	// port now belongs to another Service, the servers that the old Service had on this port do not
+	// count as lost.
 	Losses deploy.Losses
 	// Report describes Config. If Config differs from the configuration in force, Report.Changes
 	// describes this Change. If Config is in force already, Report.Changes describes the last
@@ -108,9 +109,9 @@ func (c *Controller) refusal(ch *Change, allowed permit) error {
 }
 
 // plan builds a Change from the inputs, which are routes and clusters, and compares the Change with
-// the configuration in the directory. last is the report in the directory. plan calls the function
-// causes to find the differences of the input that explain the change. If plan returns an error,
-// its Change has a Report but cannot be applied.
+// the configuration in the directory. The argument last is the report in the directory. plan calls
+// the argument causes, a function, to find the differences of the input that explain the change. If
+// plan returns an error, its Change has a Report but cannot be applied.
 func (c *Controller) plan(ctx context.Context, in inputs, last kube.Report, causes func(kube.Input) []kube.Cause, now time.Time) (*Change, error) {
 	c.readVersion(ctx)
 	ch, err := c.build(in, last, now)
@@ -145,8 +146,9 @@ func (c *Controller) plan(ctx context.Context, in inputs, last kube.Report, caus
 	return ch, nil
 }
 
-// build makes a Change with its Config, Report and files. last is the report in the directory. A
-// cluster that has not answered since the start keeps the servers that this report lists.
+// build makes a Change with its Config, Report and files. The argument last is the report in the
+// directory. A cluster that has not answered since the start keeps the servers that this report
+// lists.
 func (c *Controller) build(in inputs, last kube.Report, now time.Time) (*Change, error) {
 	table := in.routes.Table
 	ch := &Change{input: kube.Input{Table: table}, unread: len(in.routes.Unread) > 0}
@@ -185,8 +187,9 @@ func (c *Controller) build(in inputs, last kube.Report, now time.Time) (*Change,
 	return ch, nil
 }
 
-// build returns the cluster as input for kube.Builder. last is the report in the directory. If the
-// cluster has not answered since the start, the input contains the servers that last lists.
+// build returns the cluster as input for kube.Builder. The argument last is the report in the
+// directory. If the cluster has not answered since the start, the input contains the servers that
+// this report lists.
 func (c *cluster) build(last kube.Report) kube.Cluster {
 	connectivity := c.connectivity()
 	if !c.Synced {
@@ -216,9 +219,9 @@ func (ch *Change) apply(ctx context.Context) (changed bool, err error) {
 // maxReport is the largest size, in bytes, of a report.json that the Controller reads.
 const maxReport = 256 << 20
 
-// readCertificates reads Certificates at the start. last is the report in the directory. If the
-// files cannot be read, and last lists no certificate that could stay in use, readCertificates
-// returns an error.
+// readCertificates reads Certificates at the start. The argument last is the report in the
+// directory. If the files cannot be read, and the report lists no certificate that could stay in
+// use, readCertificates returns an error.
 func (c *Controller) readCertificates(ctx context.Context, last kube.Report) (certs.Files, error) {
 	files := c.Certificates.Read(ctx)
 	if files.Err != nil && len(last.Certificates) == 0 {
@@ -227,7 +230,8 @@ func (c *Controller) readCertificates(ctx context.Context, last kube.Report) (ce
 	return files, nil
 }
 
-// chooseCertificates returns the certificates for HAProxy. last is the report in the directory.
+// chooseCertificates returns the certificates for HAProxy. The argument last is the report in the
+// directory.
 func (c *Controller) chooseCertificates(in inputs, last kube.Report, now time.Time) certs.Choice {
 	if c.Certificates == nil {
 		return certs.Choice{}
@@ -324,8 +328,8 @@ func (c *Controller) Apply(ctx context.Context, ch *Change) (Outcome, error) {
 	return Unchanged, nil
 }
 
-// read reads first the routes, and afterwards all clusters in parallel. last is the report in the
-// directory.
+// read reads first the routes, and afterwards all clusters in parallel. The argument last is the
+// report in the directory.
 func (c *Controller) read(ctx context.Context, last kube.Report) (inputs, error) {
 	in := inputs{clusters: make([]cluster, len(c.Clusters))}
 	var err error

@@ -322,7 +322,7 @@ func (c *Controller) readVersion(ctx context.Context) {
 }
 
 // start returns the Start with which the Controller calls Read and Follow of c.Clusters[i].Source.
-// last is the report of the configuration in force.
+// The argument last is the report of the configuration in force.
 func (c *Controller) start(i int, last kube.Report) Start {
 	return Start{Selector: c.Builder.NodeSelector(), Current: last.Subsets(c.Clusters[i].Name)}
 }

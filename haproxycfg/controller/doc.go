@@ -23,8 +23,8 @@
 //	}
 //	err := terminator.Run(ctx)
 //
-// Controller.Run follows the sources until ctx ends. Controller.Plan reads them once and returns
-// the change that they would make, and Controller.Apply applies such a change.
+// Controller.Run follows the sources until ctx ends. Controller.Plan reads the sources once and
+// returns the change that the configuration needs, and Controller.Apply applies such a change.
 //
 // # Attempts
 //

@@ -13,11 +13,12 @@ import (
 // without a clock. The caller tells the Rehearsal how the API servers answer, and at which time. So
 // within seconds, a program can find out what a Controller would do in an outage of hours.
 //
-// A Rehearsal makes the same decisions as Run: which lists are doubtful, which nodes a service
-// gets, which changes the Controller refuses, and when a reload has to wait. A Rehearsal also
-// writes and reloads as Run does. So give it a directory of its own in Controller.Dir, with a
-// function Reload that reloads no HAProxy. A Rehearsal calls no source of Controller.Clusters, and
-// ignores the Elector. Only one goroutine at a time may use a Rehearsal.
+// A Rehearsal makes the same decisions as Run. For example, it decides whether an API server that
+// lists no nodes may have lost its store, which nodes a service gets, which changes the Controller
+// refuses, and when a reload has to wait. A Rehearsal also writes and reloads as Run does. So give
+// it a directory of its own in Controller.Dir, with a function Reload that reloads no HAProxy. A
+// Rehearsal calls no source of Controller.Clusters, and ignores the Elector. Only one goroutine at
+// a time may use a Rehearsal.
 type Rehearsal struct {
 	c        *Controller
 	in       *inbox

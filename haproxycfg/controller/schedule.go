@@ -66,8 +66,8 @@ func (s *schedule) succeeded(now time.Time) {
 }
 
 // waiting is called at the end of an attempt whose change has to wait. The next attempt is due at
-// the time retry. If an input changes before that time, the next attempt is due earlier, but not
-// before MinInterval has passed since this attempt.
+// the time in the argument retry. If an input changes before that time, the next attempt is due
+// earlier, but not before MinInterval has passed since this attempt.
 func (s *schedule) waiting(now, retry time.Time) {
 	s.failures, s.dirty = 0, true
 	s.last, s.notBefore = now, retry
@@ -84,9 +84,9 @@ func (s *schedule) failed(now time.Time) {
 }
 
 // pause returns the length of the pause after the last attempt. After a success, the pause is
-// minInterval. After the first failure, the pause is backoff. Each further failure doubles the
-// pause, but no pause is longer than the argument longest. The pause is never shorter than
-// minInterval.
+// minInterval. After the first failure, the pause is as long as the field backoff says. Each
+// further failure doubles the pause, but no pause is longer than the argument longest. The pause is
+// never shorter than minInterval.
 func (s *schedule) pause(longest time.Duration) time.Duration {
 	if s.failures == 0 {
 		return s.minInterval

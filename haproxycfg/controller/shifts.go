@@ -90,8 +90,8 @@ func (c *Controller) setShifts(ctx context.Context, state shift.State) error {
 	)
 }
 
-// shareOf returns the share that the step in force of s sends to the cluster of s. If no step is in
-// force, shareOf returns the zero Share.
+// shareOf returns the share of the requests that go to the cluster of the shift s in its present
+// step. If no step is in force, shareOf returns the zero Share.
 func shareOf(s shift.Shift) edge.Share {
 	if len(s.Steps) == 0 {
 		return edge.Share{}

@@ -53,8 +53,8 @@ type ClusterStatus struct {
 	// Connectivity says whether the API server of the cluster answers. It is kube.Never until the
 	// first answer.
 	Connectivity kube.Connectivity
-	// Nodes and Services are the numbers of nodes and services of the cluster that the Controller
-	// knows.
+	// Nodes and Services are the numbers of the cluster's nodes and services, as far as the
+	// Controller knows them.
 	Nodes, Services int
 }
 
@@ -165,7 +165,7 @@ func (s *status) forgetAttempt() {
 }
 
 // setChanging records that an attempt begins to change files or HAProxy. After the attempt, the
-// caller calls applied, which records that nothing changes any more.
+// caller calls the method applied, which records that the attempt changes nothing any more.
 func (s *status) setChanging() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

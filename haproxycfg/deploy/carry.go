@@ -158,9 +158,9 @@ func (s state) String() string {
 	return b.String()
 }
 
-// s is the state of the servers that the running HAProxy has saved for a reload. carry changes s,
-// so that it fits the new configuration, which HAProxy loads together with s. carry makes two
-// changes:
+// carry changes the saved state s before a reload. s is the state of the servers in the running
+// HAProxy, and HAProxy will load it together with the new configuration. carry makes two changes,
+// so that s fits the new configuration:
 //
 //   - HAProxy finds the state of a server by the names of its backend and of the server. If the
 //     port of a server changes, its name changes too. If the settings of a backend change, the name
@@ -213,10 +213,12 @@ func (s *state) carry(config members) {
 	}
 }
 
-// copyTo adds a line for the new server fresh, in the given backend, to the saved state. With this
-// line, HAProxy starts fresh with the weight, the drain and the maintenance of the server old. If
-// fresh and old have different initial weights, copyTo scales the weight. Example: old has the
-// initial weight 100 and the weight 50, fresh has the initial weight 10 → fresh gets the weight 5.
+// copyTo adds a line for a new server to the saved state. The argument fresh is the new server,
+// which is in the given backend, and old is the server that it replaces. With this line, HAProxy
+// starts the new server with the weight, the drain and the maintenance of the old one. If the two
+// servers have different initial weights, copyTo scales the weight. Example: the old server has the
+// initial weight 100 and the weight 50, and the new server has the initial weight 10 → the new
+// server gets the weight 5.
 func (s *state) copyTo(old stateServer, backend string, fresh member) {
 	fields := slices.Clone(old.fields)
 	initial, err1 := strconv.Atoi(s.get(fields, "srv_iweight"))

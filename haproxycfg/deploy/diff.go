@@ -125,8 +125,9 @@ func DiffFiles(before, after []haproxycfg.RenderedFile) Diff {
 	return d
 }
 
-// compareFiles returns the Diff between the files before and the files after a change, without the
-// Text of the Diff. a is byLogicalName(before), and b is byLogicalName(after).
+// compareFiles returns the Diff between two lists of files, without the Text of the Diff. The
+// argument before contains the files before a change, and after contains the files after the
+// change. The results a and b are byLogicalName(before) and byLogicalName(after).
 func compareFiles(before, after []haproxycfg.RenderedFile) (d Diff, a, b map[string]haproxycfg.RenderedFile) {
 	a, b = byLogicalName(before), byLogicalName(after)
 	for _, name := range fileNames(a, b) {

@@ -43,9 +43,9 @@ func variables(config []byte) []variable {
 	return all
 }
 
-// changedVariables returns variables of a new configuration, the argument after: those that are
-// missing, or have another value, in at least one of the earlier configurations. A running HAProxy
-// may not have the new values of these variables yet.
+// changedVariables returns the variables of a new configuration that are missing, or have another
+// value, in at least one of the earlier configurations. A running HAProxy may not have the new
+// values of these variables yet. The argument after is the text of the new configuration.
 func changedVariables(after []byte, earlier ...[]byte) []variable {
 	var changed []variable
 	for _, v := range variables(after) {
@@ -220,14 +220,15 @@ func addCommands(config *haproxycfg.Config) map[string]string {
 // server.
 const otherWords = "the words of the server differ"
 
-// withCommands returns the servers of the old configuration with another value of the field Add, so
-// that [runtimeapi.Actual.Plan] can use them. The arguments before and now contain the servers of
-// the old and of the new configuration, as textServers returns them: Add contains the settings in
-// the line of the server. The argument wanted contains the servers of the new configuration, and
-// Add is the command "add server".
+// withCommands returns the servers of the old configuration with a new value of the field Add, as
+// [runtimeapi.Actual.Plan] needs it in its argument before. The arguments before and now contain
+// the servers of the old and of the new configuration, as textServers returns them: Add contains
+// the options in the line of the server. The argument wanted also contains the servers of the new
+// configuration, but here Add contains the command "add server".
 //
-// If a server has the same settings in the old and in the new configuration, its Add becomes this
-// command. Otherwise its Add becomes otherWords, so a plan replaces the server.
+// If a server has the same options in the old and in the new configuration, its Add becomes the
+// command "add server" in wanted. Otherwise its Add becomes otherWords, so a plan replaces the
+// server.
 func withCommands(before, now, wanted []runtimeapi.Backend) []runtimeapi.Backend {
 	texts, commands := map[string]string{}, map[string]string{}
 	for i, b := range now {

@@ -111,7 +111,7 @@ func (p *Plan) Losses(wrong func(server string) bool) Losses {
 }
 
 // InForce contains the paths and backends of the configuration in a directory. HAProxy runs this
-// configuration. The zero InForce contains none.
+// configuration. The zero InForce contains no paths and no backends.
 type InForce struct {
 	exact, prefix map[string]string
 	servers       map[string]int

@@ -38,8 +38,8 @@ type Reloader struct {
 	// Config is the path of haproxy.cfg. If Config is set, Reload does two more things for each
 	// server that the file no longer contains. First, it makes the old worker send no more requests
 	// to this server, see [Reloader.Redirect]. Second, if a new server on the same node replaces
-	// it, the new server gets its saved state: weight, drain and maintenance. If Config is empty,
-	// Reload does neither.
+	// this server, the new server gets the saved state of the old one: weight, drain and
+	// maintenance. If Config is empty, Reload does neither.
 	Config string
 	// Warned, if not nil, is called with an error if the old worker may still send requests to a
 	// server that Config does not contain. Reload still reloads HAProxy.
@@ -332,9 +332,10 @@ const (
 )
 
 // compareProcesses says whether a reload has succeeded, has failed or is still in progress. The
-// argument before is the master's list of processes from the time before the reload, and now is the
-// present list. In a reload the master restarts itself, and its count of reloads rises by one. The
-// master then answers commands only after it has started a worker, or has failed to start one.
+// argument before is the master's list of processes from the time before the reload, and the
+// argument now is the present list. In a reload the master restarts itself, and its count of
+// reloads rises by one. The master then answers commands only after it has started a worker, or has
+// failed to start one.
 func compareProcesses(before, now []process) reloadState {
 	known := make(map[int]bool, len(before))
 	for _, p := range before {

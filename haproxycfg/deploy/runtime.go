@@ -129,10 +129,10 @@ func (d *Dir) liveChange(t target, pending bool) (liveChange, error) {
 	return change, nil
 }
 
-// compareLive returns the change that makes the running HAProxy serve the configuration of t. good
-// is the configuration that HAProxy has loaded, and disk is the configuration in the directory. If
-// an earlier Apply was interrupted, disk differs from good: HAProxy then has some or all of the
-// changes from good to disk.
+// compareLive returns the change that makes the running HAProxy serve the configuration of t. The
+// argument good is the configuration that HAProxy has certainly loaded, and disk is the
+// configuration in the directory. If an earlier Apply was interrupted, disk differs from good:
+// HAProxy then has some or all of the changes from good to disk.
 func compareLive(good, disk []byte, t target) liveChange {
 	after := t.text()
 	change := liveChange{
@@ -187,8 +187,8 @@ func (c *liveChange) wantAgain(after []byte, busy map[string]string) {
 }
 
 // afterReload returns the changes that are still necessary at run time after HAProxy has loaded the
-// wanted configuration. All servers then have the new words of their server lines. But some may
-// have an older address, weight or state from the state file.
+// wanted configuration. All servers then have the new options of their server lines. But some
+// servers may have an older address, weight or state from the state file.
 func (c liveChange) afterReload() liveChange {
 	loaded := liveChange{wanted: c.wanted}
 	earlier := map[string]runtimeapi.Server{}
@@ -370,7 +370,7 @@ func (r *Runtime) Worker(ctx context.Context) (runtimeapi.Socket, error) {
 
 // SetVariable sets a variable in the worker that serves new connections, as
 // [runtimeapi.Socket.SetVariable] does. It does not change the files. It is safe for concurrent
-// use, also with Apply.
+// use, also while Apply runs.
 func (r *Runtime) SetVariable(ctx context.Context, name string, value int) error {
 	worker, err := r.Worker(ctx)
 	if err != nil {
@@ -379,9 +379,9 @@ func (r *Runtime) SetVariable(ctx context.Context, name string, value int) error
 	return r.setVariable(ctx, worker, name, value)
 }
 
-// setVariable sets a variable. The command can only go to Stats, where an old worker may receive
-// it. So setVariable then reads the variable of the worker. If the value differs, setVariable
-// repeats the command, at most for 5 s.
+// setVariable sets a variable in the argument worker. It can send the command only to r.Stats,
+// where an old worker may receive it. So setVariable then reads the variable from worker. If worker
+// has another value, setVariable repeats the command, at most for 5 s.
 func (r *Runtime) setVariable(ctx context.Context, worker runtimeapi.Socket, name string, value int) error {
 	began := time.Now()
 	for {

@@ -143,8 +143,8 @@ func (d *Diff) addSection(head string, x BackendDiff) {
 	}
 }
 
-// compareSections compares one section before and after a change. head is the first line of the
-// section. The section may be missing in before or in after.
+// compareSections compares one section in the configurations before and after a change. head is the
+// first line of the section. One of the two configurations may lack the section.
 func compareSections(head string, before, after map[string]section) BackendDiff {
 	was, ok := before[head]
 	now, stays := after[head]

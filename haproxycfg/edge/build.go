@@ -176,8 +176,9 @@ func (b *builder) health(r *routes.Route) haproxycfg.Health {
 	return h
 }
 
-// distinctName returns the name of a backend. If no other backend has the argument name,
-// distinctName returns it. Otherwise it replaces the short hash in name by the whole hash of key.
+// distinctName returns the name of a backend. If no other backend has the wanted name, which is the
+// argument name, distinctName returns the wanted name. Otherwise it replaces the short hash in the
+// wanted name by the whole hash of key.
 //
 // Two backends with the same name would make the whole configuration invalid. The short hash does
 // not prevent this: within a second, anybody can find two routes of one service with the same short
@@ -362,7 +363,8 @@ func (b *builder) config() *haproxycfg.Config {
 }
 
 // nodeBackend returns a backend with one server for each node of a cluster. The backend gets no
-// requests. Servers of other backends track its servers, and get their health.
+// requests. Servers of other backends track the servers of this backend, and so get the health of
+// the nodes.
 func (b *builder) nodeBackend(nodes nodesOf) haproxycfg.Backend {
 	out := haproxycfg.Backend{
 		Name: nodes.backend,

@@ -67,9 +67,10 @@ func setWeights(weights []int, shares []share) {
 
 // scale sets weights[i], the weight of each server of service i, for each i in active. The weight
 // per server of a service is its declared weight divided by the number of its servers. The weights
-// are in proportion to it, and the largest weight is top. For example, if two services have the
-// declared weight 50, one with 2 servers and the other with 5, and top is 100, the weights are 100
-// and 40. scale uses only integers, so the result is the same on every machine.
+// that scale sets are in proportion to the weights per server. The largest weight is the argument
+// top. For example, suppose that two services have the declared weight 50, one with 2 servers and
+// the other with 5. If top is 100, the weights are 100 and 40. scale uses only integers, so the
+// result is the same on every machine.
 func scale(weights []int, shares []share, active []int, top int) {
 	m := active[0] // the service with the largest weight per server
 	for _, i := range active {
@@ -105,8 +106,8 @@ func deviation(weights []int, shares []share, active []int) (off float64, least 
 	return off, least
 }
 
-// weights returns the weights of the nodes by the addresses of their servers. It returns nil if all
-// nodes have the same weight.
+// weights returns the weights of the nodes. The keys are the addresses of the servers on the nodes.
+// It returns nil if all nodes have the same weight.
 func (u *Upstream) weights() map[netip.AddrPort]int {
 	same := true
 	for _, n := range u.Nodes {

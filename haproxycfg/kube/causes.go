@@ -112,7 +112,8 @@ func (f *fields) add(name string, same bool) {
 func (f fields) String() string { return strings.Join(f, ", ") }
 
 // objectCauses returns a Cause for each node and service of a cluster that was added, removed or
-// changed. before and after are the objects, sorted by name.
+// changed. The argument before contains the objects of the cluster before the change, and after
+// contains the objects after the change. In both, the objects must be sorted by name.
 func objectCauses(cluster string, before, after nodeselect.Objects) []Cause {
 	var causes []Cause
 	add := func(object, what string) {

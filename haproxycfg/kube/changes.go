@@ -152,9 +152,9 @@ func (r Report) nodes() map[nodeKey]NodeReport {
 	return nodes
 }
 
-// missing compares two versions of a service. It returns the names of the nodes that only version a
-// has, and of the nodes whose addresses differ. The address of a node of version a is in inA, and
-// that of a node of version b is in inB.
+// missing returns the names of two kinds of nodes in version a of a service: nodes that version b
+// does not contain, and nodes that have another address in version b. inA contains the addresses of
+// the nodes for version a, and inB those for version b.
 func missing(a, b ServiceReport, inA, inB map[nodeKey]NodeReport) []string {
 	var names []string
 	for _, name := range a.Nodes {
@@ -174,8 +174,8 @@ func (c *ServiceChange) port(name string, was, is uint16) {
 
 // Misdirected returns a function that reports whether the server with the given name leads to a
 // wrong service. A server leads to a wrong service if its node port now belongs only to other
-// Services, or only to other ports of its Service. last is the report on the servers in force. If a
-// cluster has no objects, the function returns false for its servers.
+// Services, or only to other ports of its Service. The argument last is the report on the servers
+// in force. If a cluster has no objects, the function returns false for its servers.
 func Misdirected(last Report, clusters []Cluster) func(server string) bool {
 	type address struct {
 		addr netip.Addr

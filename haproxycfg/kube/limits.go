@@ -38,7 +38,8 @@ type Limits struct {
 // is 0, the field of DefaultEdgeLimits applies.
 var DefaultEdgeLimits = Limits{Routes: 4 * routes.MaxRoutes, Servers: 250_000, Checks: 20_000, AgentPorts: 4_000, Sources: 256 * haproxycfg.TableSources}
 
-// Or returns the limits l. If a field of l is 0, Or returns the field of other instead.
+// Or returns the limits l. If a field of l is 0, Or takes the same field of the argument other
+// instead.
 func (l Limits) Or(other Limits) Limits {
 	return Limits{
 		Routes: cmp.Or(l.Routes, other.Routes), Servers: cmp.Or(l.Servers, other.Servers),
@@ -116,8 +117,8 @@ type service struct {
 	agent bool
 }
 
-// account contains what the admitted routes need. If several routes share a backend or agent port,
-// it counts once.
+// account contains what the admitted routes need together. If several routes share a backend or an
+// agent port, the shared backend or agent port counts once.
 type account struct {
 	cost
 	backends map[string]bool
@@ -345,9 +346,10 @@ func (l *limiter) choose(table routes.Table) (routes.Table, []Problem) {
 	return table.Without(func(r *routes.Route) bool { return out[r] }), problems
 }
 
-// over checks whether the route c would exceed a limit of its file or of the whole edge. If so,
-// limit is a text with the limit, owner says whose limit it is ("its file" or "the edge"), and
-// field is the name of the field that causes the cost. Otherwise limit is "".
+// over checks whether the route c would exceed a limit of its file or of the whole edge. If so, the
+// result limit is a text that describes the limit, owner says whose limit it is ("its file" or "the
+// edge"), and field is the name of the field of the route that causes the cost. If not, the result
+// limit is "".
 func (l *limiter) over(file *account, c candidate) (field, owner, limit string) {
 	if field, limit = sum(file.cost, file.shared(l, c.Route, c.key)).over(l.file, 0); limit != "" {
 		return field, "its file", limit

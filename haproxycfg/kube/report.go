@@ -54,7 +54,7 @@ type Applied struct {
 	Time time.Time `json:"time"`
 }
 
-// Problem is one fault and its place. It is an error.
+// Problem is one fault and its place. A Problem implements the interface error.
 type Problem struct {
 	// File and Line are the place of the fault in a declaration or a manifest. They are "" and 0 if
 	// the place is unknown.

@@ -27,8 +27,8 @@ type Actual struct {
 	Servers  []ServerState
 }
 
-// Actual reads the version, the backends and the servers of HAProxy. It changes nothing. The socket
-// must belong to a worker: set Socket.Worker for the socket of a master.
+// Actual reads the version, the backends and the servers of a worker of HAProxy. It changes
+// nothing. If the socket belongs to a master, set Socket.Worker to one of its workers.
 func (s Socket) Actual(ctx context.Context) (Actual, error) {
 	var a Actual
 	info, err := s.Do(ctx, "show info")

@@ -70,14 +70,16 @@ func (s Socket) ReplaceMap(ctx context.Context, path string, entries []MapEntry)
 	}
 	at := fmt.Sprintf("map @%d %s", version, path)
 	if err := s.addEntries(ctx, at, path, entries); err != nil {
-		// Free the memory of the entries that were added, even if ctx has ended.
+		// Remove the new version of the map, even if ctx has ended: HAProxy would keep the entries
+		// that addEntries has added to this version in memory.
 		_, _ = s.Do(context.WithoutCancel(ctx), "clear "+at)
 		return err
 	}
 	return s.change(ctx, "commit "+at, path, true)
 }
 
-// addEntries adds the entries to a version of a map. at is the text "map @VERSION PATH".
+// addEntries adds the entries to a version of a map. The argument at is the text "map @VERSION
+// PATH".
 func (s Socket) addEntries(ctx context.Context, at, path string, entries []MapEntry) error {
 	for len(entries) > 0 {
 		var b strings.Builder

@@ -26,7 +26,7 @@ type Server struct {
 	// Addr is the address and port. The zero AddrPort means that a plan does not change the
 	// address.
 	Addr netip.AddrPort
-	// Weight is the weight that HAProxy shows, 0 to 256. With 0 the server gets no requests.
+	// Weight is the wanted weight, from 0 to 256. With the weight 0 the server gets no requests.
 	Weight int
 	// Maint is true if the server should be in maintenance, for example because it is a slot
 	// without a pod. HAProxy then sends it no requests and makes no checks.
@@ -111,10 +111,10 @@ type Command struct {
 // target returns the server as "backend/server".
 func (c Command) target() string { return c.Backend + "/" + c.Server }
 
-// DeletesServers reports whether a plan deletes servers of this version. HAProxy 2.6 already has
-// the command, but 2.6.12 can crash when it deletes a server while it repeats requests of this
-// server (fixed in HAProxy's commit 95c4d2482). HAProxy 2.6 also refuses to delete a server that
-// has idle connections. HAProxy 3.0 closes the idle connections.
+// DeletesServers reports whether a plan deletes servers of an HAProxy of the version v. HAProxy 2.6
+// already has the command "del server", but 2.6.12 can crash when it deletes a server while it
+// repeats requests of this server (fixed in HAProxy's commit 95c4d2482). HAProxy 2.6 also refuses
+// to delete a server that has idle connections. HAProxy 3.0 closes the idle connections.
 func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 
 // Plan returns the commands after which HAProxy has the wanted servers. a is the present state of

@@ -87,7 +87,8 @@ func (s Socket) Servers(ctx context.Context) ([]ServerState, error) {
 	return ParseServersState(answer)
 }
 
-// stateColumns are the columns that ParseServersState reads, in the order of its constants.
+// stateColumns are the columns that ParseServersState reads. The constants below are the indexes of
+// the columns in stateColumns.
 var stateColumns = [...]string{
 	"be_id", "be_name", "srv_id", "srv_name", "srv_addr", "srv_op_state", "srv_admin_state", "srv_uweight", "srv_iweight",
 	"srv_time_since_last_change", "srv_check_status", "srv_check_result", "srv_check_health", "srv_check_state",
@@ -155,7 +156,8 @@ func ParseServersState(text string) ([]ServerState, error) {
 	return all, nil
 }
 
-// appendFields appends the words of a line. It allocates no memory if words has enough capacity.
+// appendFields appends the words of the line to the slice words. It allocates no memory if the
+// slice has enough capacity.
 func appendFields(words []string, line string) []string {
 	for {
 		word, rest := cutWord(line)

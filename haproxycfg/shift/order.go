@@ -194,10 +194,10 @@ type Window struct {
 	begun                bool
 }
 
-// Add adds to the Window the responses that HAProxy has counted since the last call of Add. target
-// and rest are the present counters. The first call only stores them and adds nothing. If a counter
-// is smaller than at the last call, HAProxy has been reloaded and its counters began with 0. In
-// this case Add adds the whole value.
+// Add adds to the Window the responses that HAProxy has counted since the last call of Add. The
+// arguments target and rest are the present counters. The first call only stores these counters and
+// adds nothing. If a counter is smaller than at the last call, HAProxy has been reloaded since, and
+// its counters began with 0. In this case Add adds the whole present counter.
 func (w *Window) Add(target, rest Counters) {
 	if w.begun {
 		w.Target.add(w.lastTarget, target)
@@ -248,8 +248,8 @@ func formatShare(points float64) string {
 	return strconv.FormatFloat(points/100, 'f', 2, 64) + "%"
 }
 
-// Resume returns the shift with the step that errors have stopped, so that this step begins once
-// more. If the shift is not paused, Resume returns an error.
+// Resume returns the shift s after a decision to continue it: the step that errors have ended
+// begins again at the time in the argument now. If s is not paused, Resume returns an error.
 func (s Shift) Resume(now time.Time) (Shift, error) {
 	if s.Status != Paused {
 		return s, fmt.Errorf("shift: %s is %s, not paused", s.Route, s.Status)

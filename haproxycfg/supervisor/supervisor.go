@@ -207,7 +207,7 @@ func (s *Supervisor) launch(ctx context.Context, config string) (*haproxyproc.Pr
 	}
 	if s.options.StateFile != "" {
 		// The state file must contain the version of its format ("1") even if it lists no server.
-		// HAProxy prints a warning about a file without it.
+		// HAProxy prints a warning about a file without this version.
 		if err := atomicfile.Write(s.options.StateFile, []byte("1\n"), 0o644, nil); err != nil {
 			return nil, fmt.Errorf("supervisor: empty the state file: %w", err)
 		}

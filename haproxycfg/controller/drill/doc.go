@@ -21,13 +21,13 @@
 //
 // # What is real
 //
-// A Runner uses controller.Rehearsal. So the Controller itself decides which lists are doubtful,
-// which nodes each service gets, which changes exceed the limit, when a reload waits, and what it
-// logs. The Controller renders, compares and writes each configuration as usual, but to a temporary
-// directory. If Controller.Dir.Check is set, HAProxy checks each configuration. Package nodeagent
-// decides which nodes drain. The Runner replaces only the clock, the API servers and the reload of
-// HAProxy. It treats each cluster as a live cluster, even if the objects of the cluster come from
-// manifests.
+// A Runner uses controller.Rehearsal. So the Controller itself decides whether an API server that
+// lists no nodes may have lost its store, which nodes each service gets, which changes exceed the
+// limit, when a reload waits, and what it logs. The Controller renders, compares and writes each
+// configuration as usual, but to a temporary directory. If Controller.Dir.Check is set, HAProxy
+// checks each configuration. Package nodeagent decides which nodes drain. The Runner replaces only
+// the clock, the API servers and the reload of HAProxy. It treats each cluster as a live cluster,
+// even if the objects of the cluster come from manifests.
 //
 // # When a server serves
 //
@@ -50,6 +50,6 @@
 // # What it does not do
 //
 // A drill starts no HAProxy and sends no traffic. It does not simulate faults of routes,
-// certificates or HAProxy. It does not know the load of a service, so it cannot say whether half of the servers
-// of the service are enough.
+// certificates or HAProxy. It does not know the load of a service, so it cannot say whether half of
+// the servers of the service are enough.
 package drill

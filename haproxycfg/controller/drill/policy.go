@@ -84,9 +84,9 @@ type Violation struct {
 	Text string `json:"text"`
 }
 
-// Judge returns the limits that the drill has exceeded. For min-servers, the text says how many
-// services have exceeded the limit, and names the one that was below MinServers for the longest
-// time.
+// Judge returns the limits that the drill has exceeded. For the limit min-servers, Violation.Text
+// says how many services have exceeded the limit, and names the service that was below MinServers
+// for the longest time.
 func (p Policy) Judge(r Result) []Violation {
 	l := p.Of(r.Kind, r.Drill)
 	violations := []Violation{}

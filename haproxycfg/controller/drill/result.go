@@ -26,8 +26,8 @@ type Result struct {
 	Moved   int `json:"moved"`
 	// Refusals are the changes that the Controller did not apply, in order.
 	Refusals []Refusal `json:"refusals"`
-	// Drained is the largest number of servers that drained at the same time. Only servers of
-	// services count.
+	// Drained is the largest number of servers that drained at the same time. Only the servers of
+	// services count, and not the servers that represent nodes.
 	Drained int `json:"drained"`
 	// Services is the number of services that had serving servers before the first step. Empty is
 	// the number of these services that had no serving server at some moment.
@@ -147,9 +147,10 @@ func (h *history) summary() Service {
 	return s
 }
 
-// below returns the longest uninterrupted period in which fewer than least servers were serving.
-// The result since is the beginning of this period, as the time after the first step of the drill.
-// The argument end is the end of the drill, also as the time after the first step.
+// below returns the longest uninterrupted period in which fewer servers were serving than the
+// argument least says. The result since is the beginning of this period, as the time after the
+// first step of the drill. The argument end is the end of the drill, also as the time after the
+// first step.
 func (h *history) below(least int, end time.Duration) (longest, since time.Duration) {
 	began := time.Duration(-1)
 	close := func(at time.Duration) {

@@ -17,8 +17,8 @@ import (
 
 // Input is the state from which Explain computes an Explanation.
 type Input struct {
-	// Time is the time at which the predicates judge nodes. The zero Time means that Explain does
-	// not judge nodes: it uses only the reasons in Report.
+	// Time is the time at which Explain judges whether nodes can be used. The zero Time means that
+	// Explain does not judge nodes: it uses only the reasons in Report.
 	Time time.Time
 	// Builder has made the configuration.
 	Builder kube.Builder
@@ -265,8 +265,9 @@ func (e *Explanation) addRoute(in Input, route routes.Route) {
 	}
 }
 
-// rename gives the first backend the argument name: the name that this backend has in HAProxy's
-// files. It differs from the usual name if another backend already has the usual name.
+// rename changes the name of the first backend to the argument name, which is the name of this
+// backend in HAProxy's files. It differs from the usual name if another backend already has the
+// usual name.
 func (e *Explanation) rename(name string) {
 	old := e.Backends[0].Name
 	e.Backends[0].Name = name

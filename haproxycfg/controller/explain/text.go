@@ -159,7 +159,8 @@ func nodeName(n *Node) string {
 	return name
 }
 
-// state returns what HAProxy says of a server now, or "".
+// state returns the state of a server in the running HAProxy as text. It returns "" if the state is
+// unknown.
 func state(n *Now) string {
 	if n == nil {
 		return ""

@@ -173,7 +173,7 @@ func (d *Dir) List() (entries []Entry, problems []error, err error) {
 type Latest struct {
 	Entry   Entry // the newest entry
 	Applied Entry // the newest entry of an applied change
-	// Problems name entries after Applied that cannot be read.
+	// Problems name the unreadable entries that are newer than Applied.
 	Problems []error
 }
 

@@ -18,9 +18,8 @@
 // an applied change has the State as JSON, compressed with gzip. The JSON contains the name of each
 // node once.
 //
-// Append writes an entry as a whole or not at all. So after a crash, all entries are complete that
-// Append had written. If a file is damaged, List and At report a problem for it and read all other
-// files.
+// Append writes an entry as a whole or not at all. So after a crash, each entry in the directory is
+// complete. If a file is damaged, List and At report a problem for it and read all other files.
 //
 // Append removes the oldest entries if there are more than MaxEntries, or if they have more than
 // MaxBytes together.

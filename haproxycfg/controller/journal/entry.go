@@ -186,8 +186,8 @@ func decodeState(text []byte) (State, error) {
 	return State{Routes: x.Routes, Report: x.Report}, nil
 }
 
-// ReadEntry reads the content of a file. rest is the part after the entry, for ReadState; it is
-// empty if the entry has no State.
+// ReadEntry reads the content of a file. The result rest is the content after the entry, for
+// ReadState. It is empty if the entry has no State.
 func ReadEntry(data []byte) (e Entry, rest []byte, err error) {
 	line, rest, complete := bytes.Cut(data, []byte("\n"))
 	if !complete {
@@ -228,8 +228,9 @@ func readState(rest []byte, limit int64) (State, error) {
 // Dir.At would find the State before the entry, and not the State of the entry.
 func FormatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 
-// ParseTime parses a time in one of two forms: as in RFC 3339, such as 2026-05-01T12:00:00Z, or as a
-// duration before now, such as 90m. The time must not be after now.
+// ParseTime parses a time in one of two forms: as in RFC 3339, such as 2026-05-01T12:00:00Z, or as
+// a duration before the present time, such as 90m. The argument now is the present time. ParseTime
+// rejects a time after now.
 func ParseTime(text string, now time.Time) (time.Time, error) {
 	if ago, err := time.ParseDuration(text); err == nil {
 		if ago < 0 {
