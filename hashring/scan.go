@@ -83,7 +83,7 @@ func next(d []uint64, key, limit uint64) ([]uint64, uint64) {
 }
 
 // distribute prepares candidates for sortCandidates: it puts each candidate into one of up to 64
-// buckets, so that their order is nearly right. The values of the candidates must be evenly
+// buckets, and the candidates are then nearly in order. The values of the candidates must be evenly
 // distributed between 0 and about limit. If there are more than stackSlots candidates, distribute
 // does nothing.
 //

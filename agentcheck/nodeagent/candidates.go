@@ -86,10 +86,10 @@ func nextCandidates(previous []candidate, requests map[string]DrainRequest, limi
 // toSecond rounds down to a whole second, the precision of times in Kubernetes.
 func toSecond(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
-// compareCandidates sorts by class, then by the time of the drain request in whole seconds, then by
-// the name of the node. Kubernetes keeps times in whole seconds. So an agent that starts later
-// cannot know which of two requests in the same second came first. With the name as the last key,
-// all agents compute the same order.
+// compareCandidates sorts by class (see candidate.class), then by the time of the drain request in
+// whole seconds, then by the name of the node. Kubernetes keeps times in whole seconds. So an agent
+// that starts later cannot know which of two requests in the same second came first. With the name
+// as the last key, all agents compute the same order.
 func compareCandidates(a, b candidate) int {
 	return cmp.Or(
 		cmp.Compare(a.class(), b.class()),

@@ -147,9 +147,9 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 	return c, result{}
 }
 
-// stopWaiting is for a lookup that has waited long enough for the call c. If c has ended in the
-// meantime, the lookup gets the result of c. Otherwise it gets the stale endpoint of the host. If
-// there is none either, stopWaiting returns false.
+// stopWaiting ends the wait of a lookup for the call c. If c has ended in the meantime, the lookup
+// gets the result of c. Otherwise the lookup gets the stale endpoint of the host. If the cache has
+// no stale endpoint, stopWaiting returns false.
 //
 // The argument slow is true if StaleAfter has passed, and false if the context of the lookup has
 // ended. If slow is true, later lookups get the stale endpoint immediately, until the source
@@ -315,9 +315,9 @@ func (k *core) finish(c *call, ep Endpoint, err error, returned bool) {
 	}
 }
 
-// The method settle stores the outcome of a call of the source, if the cache may still store it,
-// and returns the result for the lookups that wait for this call. sourceFailed reports whether the
-// source itself has failed. The caller must hold core.mu.
+// The method settle stores the outcome of a call of the source, unless detach has been called for
+// this call, and returns the result for the lookups that wait for it. sourceFailed reports whether
+// the source itself has failed. The caller must hold core.mu.
 func (k *core) settle(c *call, ep Endpoint, err error) (r result, sourceFailed bool) {
 	now := k.clock.now()
 	current := k.calls[c.host] == c

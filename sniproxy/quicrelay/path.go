@@ -120,8 +120,8 @@ func (p *path) peek(datagram []byte) {
 	})
 }
 
-// route asks for the backend, connects to it, and sends it the held datagrams. It reports whether
-// the path is open.
+// route gets the backend from Relay.Route, connects to the backend, and sends it the held
+// datagrams. The result is true if the path is then open.
 func (p *path) route(ctx context.Context, helloErr error) bool {
 	r := p.relay
 	start := time.Now()

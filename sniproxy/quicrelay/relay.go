@@ -121,7 +121,8 @@ type front struct {
 	runs   []run // memory of the goroutine of Serve
 }
 
-// run is a part of a bundle that goes to one backend.
+// run is a series of datagrams that follow each other in a bundle, and go to the backend of one
+// path.
 type run struct {
 	path *path
 	b    []byte
@@ -239,7 +240,7 @@ func (r *Relay) Paths() (all, peeking int) {
 	return r.shares.Counts()
 }
 
-// unlock unlocks r.mu, and calls Finished for the paths that have ended since the lock.
+// unlock unlocks r.mu, and calls Finished for the paths that have ended since r.mu was locked.
 func (r *Relay) unlock() {
 	done := r.done
 	r.done = nil
@@ -252,7 +253,7 @@ func (r *Relay) unlock() {
 	}
 }
 
-// fromClient relays a bundle of a client.
+// fromClient relays the datagrams of a bundle that a client has sent.
 func (r *Relay) fromClient(f *front, b *bundle) {
 	client := peer{f, netip.AddrPortFrom(b.from.Addr().Unmap(), b.from.Port())}
 	f.runs = f.runs[:0]
@@ -328,7 +329,8 @@ func (r *Relay) accept(client peer, datagram []byte) *path {
 	return nil
 }
 
-// begin begins a path with an Initial packet.
+// begin begins a path whose first datagram begins with an Initial packet. h is the header of this
+// packet.
 func (r *Relay) begin(client peer, h quic.Header, datagram []byte) *path {
 	if len(datagram) < quic.MinDatagram || len(h.DestID) < quic.MinClientIDLen {
 		return nil
@@ -388,7 +390,7 @@ func (r *Relay) endPath(p *path, err error) {
 	r.end(p, err)
 }
 
-// end ends a path. The caller has locked r.mu, and calls r.unlock.
+// end ends a path. The caller has locked r.mu, and must call r.unlock later, which calls Finished.
 func (r *Relay) end(p *path, err error) {
 	if p.state == ended {
 		return

@@ -6,9 +6,11 @@ import (
 	"time"
 )
 
-// socket sends and receives bundles. Its methods may be called from several goroutines.
+// socket sends and receives datagrams in bundles. Its methods may be called from several
+// goroutines.
 type socket interface {
-	// receive waits for a bundle. The caller must release the bundle.
+	// receive waits for datagrams, and returns them as a bundle. The caller must release the
+	// bundle.
 	receive() (*bundle, error)
 	// send sends the datagrams in b. Each has size bytes, and the last one can be shorter. If the
 	// socket is connected, to is the zero value. On Linux, send does not wait on a connected
@@ -18,7 +20,7 @@ type socket interface {
 	close() error
 }
 
-// maxBundle is the greatest number of bytes in a bundle. A UDP datagram is not larger.
+// maxBundle is the greatest number of bytes in a bundle. The largest UDP datagram fits into it.
 const maxBundle = 1 << 16
 
 // bundle contains one or more datagrams that arrived together from one sender.
@@ -36,7 +38,7 @@ func newBundle() *bundle { return bundles.Get().(*bundle) }
 
 func (b *bundle) release() { bundles.Put(b) }
 
-// cut returns the first datagram of a bundle's bytes, and the rest.
+// cut splits b, datagrams of size bytes each, into the first datagram and the rest.
 func cut(b []byte, size int) (datagram, rest []byte) {
 	n := min(size, len(b))
 	return b[:n], b[n:]
