@@ -15,7 +15,7 @@ type hostLimits struct {
 	sweepAt int // when hosts has this many entries, add calls sweep
 }
 
-// hostUse is what one host uses.
+// hostUse records the open connections of one host, and how soon further ones may arrive.
 type hostUse struct {
 	conns int
 	// fullAt is the time, on the clock Server.now, from which on the host again has its full

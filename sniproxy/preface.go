@@ -102,8 +102,8 @@ const (
 	maxNameLog = 256 // the greatest length of Stats.RawName in bytes
 )
 
-// usualALPN are the lists of application protocols that nearly all clients offer. Sessions share
-// these lists, which saves allocations.
+// usualALPN are the lists of application protocols that nearly all clients offer. All sessions
+// whose clients offer one of these lists share it. This saves allocations.
 var usualALPN = [][]string{{"h2", "http/1.1"}, {"http/1.1"}, {"h2"}}
 
 // alpnOf returns the first 8 application protocols that a client offers, or nil if the client

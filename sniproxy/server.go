@@ -314,7 +314,7 @@ func (s *Server) accept(l *listener, c relay.Conn) relay.Session {
 	p := prefaces.Get().(*preface)
 	*p = preface{proxyUse: use, parser: peek.Parser{Accept: l.protocols, MaxBytes: s.MaxHello}}
 	n.preface, n.phase = p, PhasePeek
-	// If Add succeeds, other goroutines use n.
+	// Set all fields of n before Add: after a successful Add, other goroutines use n.
 	victim, err := s.conns.Add(n, fairshare.KeyOf(peer.Addr()), s.isExempt(peer.Addr(), use))
 	if err != nil {
 		n.putPreface()

@@ -218,7 +218,7 @@ func (w *Watcher) ownRequests() []DrainRequest {
 	return requests
 }
 
-// drainFile is the last known state of one of Watcher.Files.
+// drainFile is the last known state of one file of Watcher.Files.
 type drainFile struct {
 	exists  bool
 	request DrainRequest

@@ -135,8 +135,9 @@ func (c *Cache) firstUse() *core {
 }
 
 // LookupHost returns the endpoint of host, and the Level that says where the answer comes from. The
-// error is nil, or it is or wraps ErrNotFound, an error of the source, the error of ctx, ErrBusy,
-// ErrClosed or a *PanicError. If host is empty or longer than 253 bytes, the error is ErrNotFound.
+// error is nil, or it matches one of these with errors.Is or errors.As: ErrNotFound, an error of
+// the source, the error of ctx, ErrBusy, ErrClosed, a *PanicError. If host is empty or longer than
+// 253 bytes, the error is ErrNotFound.
 //
 // If ctx ends while the lookup waits for the source, LookupHost returns the stale endpoint of the
 // host if the cache has one, and otherwise the error of ctx. The call of the source continues for

@@ -61,7 +61,7 @@ func (ee *epollEngine) pipes() int64 {
 	return n
 }
 
-// nextLoop returns the loops in turn.
+// nextLoop returns another loop at each call: the loops in turn.
 func (ee *epollEngine) nextLoop() *epollLoop {
 	return ee.loops[int(ee.lastLoop.Add(1))%len(ee.loops)]
 }

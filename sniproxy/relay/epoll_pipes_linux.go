@@ -16,7 +16,7 @@ const (
 	minPipeSize = 64 << 10
 )
 
-// pipe is a kernel buffer.
+// pipe is a pipe of the kernel. r and w are its descriptors for reading and writing.
 type pipe struct {
 	r, w int32
 	size int

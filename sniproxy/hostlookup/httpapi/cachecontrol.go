@@ -63,7 +63,8 @@ func parseCacheControl(s string) directives {
 		case "no-store":
 			d.noStore = true
 		case "no-cache":
-			// no-cache="field" concerns that header field only.
+			// A no-cache with a value concerns only the header fields that the value names, and not
+			// the answer.
 			d.noCache = d.noCache || value == ""
 		case "max-age":
 			smaller(&d.maxAge, value)
