@@ -7,7 +7,8 @@ import (
 	"sort"
 )
 
-// Estimate is an estimate of the number of waves until all candidates have gone and returned.
+// Estimate is an estimate of the number of waves until all candidates have been away once. The
+// nodes of one wave are away at the same time.
 type Estimate struct {
 	// Waves is the number of waves that a greedy plan needs if all subsets stay as they are. The
 	// nodes of one wave are away at the same time. Waves is an estimate, and not the length of a
@@ -33,9 +34,9 @@ func (e Estimate) String() string {
 	return text
 }
 
-// Estimate estimates how many waves the candidates need, if all nodes of a wave are back before the
-// nodes of the next wave go. It assumes that no other node is away, so it ignores which nodes are
-// away now. steps is the number of steps of simulated annealing for each wave; see Wave.
+// Estimate estimates how many waves the candidates need, if all nodes of a wave are back before
+// somebody takes the next wave away. It assumes that no other node is away, so it ignores which
+// nodes are away now. steps is the number of steps of simulated annealing for each wave; see Wave.
 func (s *State) Estimate(candidates []string, steps int) Estimate {
 	present := s.allPresent()
 	var e Estimate

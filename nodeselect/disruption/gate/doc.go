@@ -1,6 +1,6 @@
-// Package gate decides which nodes of a cluster may go now: which nodes somebody may cordon,
-// restart or delete. It decides from the configurations that balancers have in force, the states of
-// the nodes, and the grants that others hold.
+// Package gate decides which nodes of a cluster may go now, that is, which nodes somebody may take
+// away: cordon, restart or delete. It decides from the configurations that balancers have in force,
+// the states of the nodes, and the grants that others hold.
 //
 //	applied, err := gate.ParseReport("edge-1", data, "eu-1") // report.json of a terminator
 //	…

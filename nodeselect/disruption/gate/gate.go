@@ -230,10 +230,10 @@ func (g *Gate) May(names ...string) Answer {
 	return g.answer(names, d, alone)
 }
 
-// Take does the same as May. If the nodes may go, Take returns grants for the holder, and the nodes
-// count as away from now on. The caller must store the grants before it passes on the answer. Take
-// returns no grant for a node that no applied configuration contains, nor for a node for which the
-// holder has a grant already.
+// Take does the same as May. If somebody may take the nodes away, Take returns grants for the
+// holder, and the nodes count as away from now on. The caller must store the grants before it
+// passes on the answer. Take returns no grant for a node that no applied configuration contains,
+// nor for a node for which the holder has a grant already.
 //
 // Take refuses a node for which another holder has a grant. It also refuses a node for which the
 // same holder has a grant that expired before the node went away.
@@ -279,8 +279,8 @@ func (g *Gate) Take(holder string, ttl time.Duration, names ...string) (Answer, 
 // new grant, nodes for which the holder has a grant that has not expired, and nodes that no applied
 // configuration contains. Nodes that no configuration contains need no grant.
 //
-// The argument most is the largest number of nodes that have a grant of the holder and have not
-// gone yet. 0 means no limit.
+// The argument most is the largest number of nodes for which the holder has a grant and which it
+// has not taken away yet. 0 means no limit.
 func (g *Gate) TakeEach(holder string, ttl time.Duration, most int, names ...string) (may []string, taken []Grant) {
 	waiting := 0
 	for _, grant := range g.grants {

@@ -244,9 +244,9 @@ func (g *gated) deadNode(ctx context.Context, t *traffic) error {
 
 // replaceAll replaces all nodes of the cluster under load. The workers share the nodes out among
 // them: for each node, a worker requests a grant from nodegate, waits for it, drains the node, and
-// stops and starts its programs. The worker that is first deletes its node while the second
-// terminator is disconnected; see the method lag. After that, the last node dies, and a worker
-// replaces it too. If fault is not nil, replaceAll calls it after the first grant.
+// stops and starts its programs. For the first of these nodes, the worker also disconnects the
+// second terminator and deletes the node; see the method lag. After that, the last node dies, and a
+// worker replaces it too. If fault is not nil, replaceAll calls it after the first grant.
 func (g *gated) replaceAll(ctx context.Context, t *traffic, workers int, fault func(context.Context) error) error {
 	start := time.Now()
 	watches := map[*HAProxy]*serverWatch{}

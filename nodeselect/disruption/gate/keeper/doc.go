@@ -1,5 +1,5 @@
-// Package keeper answers which nodes of a live cluster may go now, and grants nodes to the programs
-// that replace them.
+// Package keeper answers which nodes of a live cluster somebody may take away now, and grants nodes
+// to the programs that replace them.
 //
 //	nodes, err := keeper.NewNodeClient(config)
 //	…
@@ -20,8 +20,8 @@
 //
 // # Errors
 //
-// An error of a Keeper means that it cannot decide. After an error, the caller must not let any
-// node go. If the Keeper cannot read the report of one terminator, it returns an error, because
+// An error of a Keeper means that it cannot decide. After an error, the caller must not take any
+// node away. If the Keeper cannot read the report of one terminator, it returns an error, because
 // this terminator may use any node.
 //
 // # What it does not do

@@ -26,7 +26,7 @@ type Keeper struct {
 	Store *leases.Store
 	// Budget limits how many nodes may be away.
 	Budget disruption.Budget
-	// HoldDown is how long a node that has gone must be back before its grant ends. 0 means
+	// HoldDown is how long a node that was away must be back before its grant ends. 0 means
 	// gate.DefaultHoldDown.
 	HoldDown time.Duration
 	// Up reports whether the agent of the node answers "up". A node is back when it is Ready in
@@ -113,7 +113,7 @@ func (k *Keeper) Wave(ctx context.Context, candidates []string, steps int, estim
 }
 
 // Refresh reads the states of all nodes with a grant, and ends the grants that are over. It returns
-// the other grants, sorted by node. Call Refresh every few seconds: if a node goes and returns
+// the other grants, sorted by node. Call Refresh every few seconds: if a node goes away and returns
 // between two calls, Refresh may not notice that the node was away.
 func (k *Keeper) Refresh(ctx context.Context) (grants []gate.Grant, err error) {
 	if k.Store == nil {

@@ -355,7 +355,7 @@ func annotate(l *coordinationv1.Lease, g gate.Grant) {
 
 // grant returns the grant in a Lease. If somebody has removed fields from the Lease, the node still
 // counts as granted. Without its fields, the grant has the holder "unknown", the creation time of
-// the Lease, the TTL 0, and no times at which the node went and returned.
+// the Lease and the TTL 0, and says neither when the node went away nor when it returned.
 func (s Store) grant(l *coordinationv1.Lease) gate.Grant {
 	g := gate.Grant{Node: l.Annotations[nodeAnnotation], Holder: "unknown", Taken: l.CreationTimestamp.Time}
 	if g.Node == "" {

@@ -42,8 +42,8 @@ type Settings struct {
 	// longer than the tool needs from its decision until it cordons, taints or deletes the node. 0
 	// means DefaultSettle.
 	Settle time.Duration
-	// HoldDown is how long a node that has gone and returned must be back before its grant ends. 0
-	// means gate.DefaultHoldDown.
+	// HoldDown is how long a node that was away must be back before its grant ends. 0 means
+	// gate.DefaultHoldDown.
 	HoldDown time.Duration
 	// Most is the largest number of nodes that have a grant and that the tool has not taken yet. 0
 	// means no such limit. Nodes that no applied configuration contains need no grant, so they do

@@ -1,7 +1,7 @@
-// Package protector keeps tools that replace nodes away from nodes that may not go now. The tools
-// are Karpenter, the cluster autoscaler, kured and Cluster API. These tools do not ask before they
-// take a node away. But each of them leaves a node alone if the node has a certain annotation or
-// pod: the protection of the node.
+// Package protector keeps tools that replace nodes from taking nodes away that must stay now. The
+// tools are Karpenter, the cluster autoscaler, kured and Cluster API. These tools do not ask before
+// they take a node away. But each of them leaves a node alone if the node has a certain annotation
+// or pod: the protection of the node.
 //
 //	p := &protector.Protector{
 //		Keeper: k, // of package keeper
