@@ -104,8 +104,8 @@ type Settings struct {
 	// Set NoPool if pods close idle connections early: a request on such a connection fails, and
 	// HAProxy does not repeat a POST.
 	NoPool bool
-	// SlowStart (Envoy: slow_start_window) is the time over which a new pod gets its full share of
-	// the requests; 0 means that a new pod gets its full share at once.
+	// SlowStart (Envoy: slow_start_window) is the time over which the share of a new pod in the
+	// requests rises to its full share; 0 means that a new pod gets its full share at once.
 	SlowStart time.Duration
 
 	// CloseOneIn (Envoy: max_requests_per_connection of the listener) is the average number of

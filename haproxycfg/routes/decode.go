@@ -256,7 +256,7 @@ func (d *decoder) boolean(to *bool) func(*yaml.Node, string) {
 }
 
 // integer returns a function that reads an integer in plain decimal digits. YAML also accepts 0x10,
-// 0b1, 010 and 1_000. In these fields, such numbers are usually mistakes, so the function reports
+// 0b1, 010 and 1_000. In a declaration, such numbers are usually mistakes, so the function reports
 // them.
 func (d *decoder) integer(to *int) func(*yaml.Node, string) {
 	return func(n *yaml.Node, at string) {

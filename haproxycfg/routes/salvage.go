@@ -391,7 +391,8 @@ func one(nodes []*yaml.Node, err *syntaxError) (*yaml.Node, *syntaxError) {
 	return nodes[0], nil
 }
 
-// parse parses one piece of a file. The piece begins at line number first.
+// parse parses one piece of a file, which it puts into the gap of f. The piece begins at line
+// number first.
 func (s *salvaged) parse(f form, text string, first int) ([]*yaml.Node, *syntaxError) {
 	if err := checkText([]byte(text)); err != nil {
 		return nil, &syntaxError{err.line + first - 1, err.message}

@@ -22,7 +22,8 @@ import (
 	"github.com/headgate/headgate/nodeselect/endpoints"
 )
 
-// MinInterval is the shortest time between the end of one change and the start of the next.
+// MinInterval is the shortest time between the end of one change of HAProxy and the start of the
+// next.
 const MinInterval = 50 * time.Millisecond
 
 const (

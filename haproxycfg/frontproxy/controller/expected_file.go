@@ -13,7 +13,7 @@ import (
 
 const (
 	expectedFile = "expected-pods.json" // a file in the directory of the configuration
-	// saveInterval is the longest time between two writes of the file. If somebody kills the
+	// saveInterval is the longest time between two writes of expected-pods.json. If somebody kills the
 	// process, the file may lack the changes of the last saveInterval.
 	saveInterval = time.Minute
 
@@ -23,13 +23,14 @@ const (
 	maxZonePods     = 1_000_000
 )
 
-// savedCount is a number of pods in the file, and the time until which the zone had this number.
+// savedCount is a number of pods in expected-pods.json, and the time until which a zone had this
+// number.
 type savedCount struct {
 	Pods  int       `json:"pods"`
 	Until time.Time `json:"until"`
 }
 
-// encode returns the content of the file, for example
+// encode returns the content of expected-pods.json, for example
 //
 //	{"eu-1a":[{"pods":12,"until":"2026-01-02T10:30:00Z"},{"pods":9,"until":"2026-01-02T10:34:00Z"}]}
 //
@@ -50,10 +51,10 @@ func (e *Expected) encode(now time.Time) []byte {
 	return append(data, '\n')
 }
 
-// decodeExpected parses data, the content of the file, and returns the numbers of pods by zone. It
-// leaves out each number whose time "until" is older than Window. If somebody has set the clock
-// back, the file may contain times in the future: decodeExpected replaces them by the present time.
-// If the file has a fault, decodeExpected uses no part of it and returns an error.
+// decodeExpected parses data, the content of expected-pods.json, and returns the numbers of pods by
+// zone. It leaves out each number whose time "until" is older than Window. If somebody has set the
+// clock back, the file may contain times in the future: decodeExpected replaces them by the present
+// time. If the file has a fault, decodeExpected uses no part of it and returns an error.
 func decodeExpected(data []byte, now time.Time) (Expected, error) {
 	var zones map[string][]savedCount
 	if err := json.Unmarshal(data, &zones); err != nil {

@@ -17,8 +17,8 @@ type PolicyFile struct {
 	// policy.Parse.
 	Path  string
 	Parse func(file string, data []byte) (frontproxy.Settings, error)
-	// LastGood is the path of a copy of the last good content of Path; empty means no copy. If Path
-	// is wrong when a process starts, the process uses LastGood.
+	// LastGood is the path of a copy of the last good content of Path; empty means no copy. If the
+	// file at Path has a fault when a process starts, the process uses the file at LastGood.
 	LastGood string
 }
 

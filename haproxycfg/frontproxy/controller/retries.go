@@ -20,7 +20,8 @@ func (c *Controller) setBudget(budget *haproxycfg.RetryBudget) {
 }
 
 // switchRetries runs until ctx ends. HAProxy before 2.9 cannot enforce the retry budget itself, so
-// switchRetries counts its repetitions, and switches them off and on again.
+// switchRetries counts the requests that HAProxy repeats. It forbids further repetitions while the
+// budget is exceeded, and permits them afterwards.
 func (c *Controller) switchRetries(ctx context.Context) error {
 	var counter retryBudget
 	on, set := true, false // set is true if the variable in HAProxy has the value of on
