@@ -109,8 +109,8 @@ func (c *poolChange) anyNamed(names []string) bool {
 	return len(names) > 0 && slices.ContainsFunc(c.members, func(m memberChange) bool { return named(m.before) || named(m.after) })
 }
 
-// change says how one node has changed that is not in the subset of the service s. mayEnter reports
-// whether this node may enter the subset now. If mayEnter is unsure, it returns true.
+// mayEnter reports whether a changed node may enter the subset of the service s. change says how
+// the node has changed; the node is not in the subset now. If mayEnter is unsure, it returns true.
 func (c *poolChange) mayEnter(s *service, change memberChange) bool {
 	if !s.described {
 		c.before.describe(s)

@@ -22,7 +22,7 @@
 // objects to Tracker.Update. Update returns the Selection that Select would return for all objects,
 // but takes less time. Update also judges all nodes again, because a verdict may depend on the
 // time. So a program should also call Update when nothing changes, for example every 30 s. Then a
-// verdict that changes with the time changes at most 30 s late.
+// verdict that depends on the time is at most 30 s late.
 //
 // # Verdicts
 //

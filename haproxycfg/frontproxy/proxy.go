@@ -30,13 +30,13 @@ type Proxy struct {
 	// Binds are the addresses for clients. With AcceptProxy, HAProxy reads the client's address
 	// from the PROXY protocol of the balancer in front.
 	Binds []haproxycfg.Bind
-	// Admin are the addresses of a frontend with HAProxy's metrics for Prometheus at "/metrics",
-	// and with a monitor at "/ready"; nil means no such frontend. The monitor is for a balancer in
-	// front of HAProxy. It answers 503 while HAProxy is stopping, drains, or has no pod that gets
+	// Admin are the addresses of a frontend with HAProxy's metrics for Prometheus at "/metrics", and
+	// with a monitor at "/ready"; nil means no such frontend. The monitor is for a balancer in front
+	// of HAProxy. The monitor answers 503 while HAProxy is stopping, drains, or has no pod that gets
 	// requests.
 	Admin []haproxycfg.Bind
-	// Monitor is a path of Binds. HAProxy answers requests for this path as it answers "/ready" of
-	// Admin. Empty means no such path.
+	// Monitor is a path. On the addresses of Binds, HAProxy answers requests for this path as it
+	// answers "/ready" on the addresses of Admin. Empty means no such path.
 	Monitor string
 	// Global contains the version of HAProxy, its sockets and its logs. Config sets the fields Grace,
 	// HardStopAfter, HTTP2Requests and Variables.
@@ -188,7 +188,9 @@ func (p *Proxy) sidecar(front *haproxycfg.Frontend, v *variables) []haproxycfg.B
 	return []haproxycfg.Backend{p.backend(local, pendingLocal, v, max(p.Settings.PerPod, 1), []haproxycfg.Server{{Addr: addr}}, false)}
 }
 
-// zones returns the backends of the pods.
+// zones returns the backends local, other and panic, which the package documentation describes.
+// There is no backend panic if HAProxy does not check the pods, or if Settings.PanicBelow is
+// negative. zones also sets how front chooses among the backends.
 func (p *Proxy) zones(front *haproxycfg.Frontend, v *variables, pods []Pod, expected int, before, slots Slots) []haproxycfg.Backend {
 	s := &p.Settings
 	local, other, panicking := Backends(p.Service)

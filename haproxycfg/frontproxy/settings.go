@@ -88,12 +88,12 @@ type Settings struct {
 	// backend; HAProxy answers further requests at once with 503 and "Retry-After: 1". 0 means the
 	// number of pods of the backend; a negative value means no limit. Pending needs PerPod.
 	Pending int
-	// QueueTime is the longest time that a request waits for a pod. After QueueTime, HAProxy
-	// answers 503. 0 means 200ms. It needs PerPod.
+	// QueueTime is the longest time that a request waits for a pod. After QueueTime, HAProxy answers
+	// 503. 0 means 200ms. QueueTime needs PerPod.
 	QueueTime time.Duration
 
 	// Reuse says which idle connections to pods a request may use; empty means haproxycfg.ReuseAlways.
-	// Envoy has no such setting, and reuses connections as HAProxy does with ReuseAlways.
+	// Envoy always does what ReuseAlways does.
 	Reuse haproxycfg.Reuse
 	// PoolPurge (Envoy: idle_timeout of the cluster) is the time after which HAProxy closes half of
 	// the idle connections that it did not need during this time; 0 means 1s. PoolPurge must be

@@ -55,12 +55,13 @@ type cdnBehaviour struct {
 //	  ]
 //	}
 //
-// The order of a host's behaviours matters: the first behaviour that matches a path is the route
-// that Table.Match returns. The patterns of a behaviour match the paths that the fields "path" and
-// "exact" describe. In a pattern, "*" matches any bytes. If no behaviour matches a path, no service
-// serves the path, so the CDN need not forward such requests. The CDN must send the Host header of
-// the viewer to the origin, because the terminators route by this header. Equal input gives equal
-// bytes. The file cdn.schema.json in the directory of this package is the JSON schema of the output.
+// The order of a host's behaviours matters: the first behaviour that matches a path stands for the
+// route that Table.Match returns. The patterns of a behaviour match the paths that the fields
+// "path" and "exact" describe. In a pattern, "*" matches any bytes. If no behaviour matches a path,
+// no service serves the path, so the CDN need not forward such requests. The CDN must send the Host
+// header of the viewer to the origin, because the terminators route by this header. Equal input
+// gives equal bytes. The file cdn.schema.json in the directory of this package is the JSON schema
+// of the output.
 //
 // If the options are invalid, or if Origin is a host of the table, AppendCDN returns an error and
 // dst unchanged. CDNOptions.Publishable returns the table without the host Origin.

@@ -177,7 +177,7 @@ func (p Position) problem(field, message string) Problem {
 	return Problem{File: p.File, Line: p.Line, Field: field, Message: message}
 }
 
-// Problem is one fault of a declaration. It is an error.
+// Problem is one fault of a declaration. A Problem implements error.
 type Problem struct {
 	File string `json:"file"`
 	Line int    `json:"line"` // from 1; 0 means unknown

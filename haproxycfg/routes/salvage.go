@@ -189,7 +189,7 @@ func emptyRoot(line int) *yaml.Node {
 }
 
 // root returns the top-level mapping of the YAML document that is being read. If no document has
-// begun yet, root begins a document whose first line has the number line.
+// begun yet, root begins a document; line is the number of its first line.
 func (s *salvaged) root(line int) *yaml.Node {
 	if len(s.roots) == 0 {
 		s.roots = append(s.roots, emptyRoot(line))

@@ -453,8 +453,8 @@ func (t *Table[T]) evict(m T) {
 	t.evicted.add(m)
 }
 
-// begin sets the state of a connection to the argument to, which is waiting or serving. It also
-// adds the connection to the list of its source for this state.
+// begin puts the connection m into the state to, which is waiting or serving, and adds m to the
+// list of its source for this state.
 func (t *Table[T]) begin(m T, to state) {
 	e := m.ShareEntry()
 	e.state = to

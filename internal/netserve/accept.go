@@ -32,8 +32,9 @@ func (b *Backoff) Reset() { b.pause = 0 }
 
 // Spare is a file descriptor in reserve, for a server that has run out of descriptors. The server
 // closes the Spare, and accepts one connection with the freed descriptor. Now the server knows the
-// source of this connection. It closes this connection, or a connection of another source. Without
-// a Spare, the client would wait in the backlog. The zero value is an empty Spare.
+// source of this connection, and so can decide whether to close this connection or a connection of
+// another source. Without a Spare, the client would wait in the backlog. The zero value is an empty
+// Spare.
 type Spare struct{ file *os.File }
 
 // Fill opens the descriptor if the Spare is empty. It reports whether the Spare has a descriptor

@@ -296,7 +296,8 @@ func (g *Group) init() {
 	g.served.Max = g.MaxConns
 }
 
-// addListener returns false after Shutdown or Close.
+// addListener records a listener, which Shutdown and Close close. After Shutdown or Close, it
+// records nothing and returns false.
 func (g *Group) addListener(l *net.Listener) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -314,7 +315,8 @@ func (g *Group) removeListener(l *net.Listener) {
 	delete(g.listeners, l)
 }
 
-// addConn returns false after Shutdown or Close.
+// addConn records a connection, for which Shutdown waits. After Shutdown or Close, it records
+// nothing and returns false.
 func (g *Group) addConn(c *conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

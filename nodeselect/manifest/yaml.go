@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// parseYAML parses one YAML document at once, and not object by object.
+// parseYAML parses one YAML document as a whole, and not object by object.
 func parseYAML(doc document) batch {
 	b := batch{want: doc.want}
 	text, err := yamlToJSON(doc.text)

@@ -18,7 +18,7 @@ type retryBudget struct {
 	exceeded time.Time // time of the first sample of an unbroken series in which credit is below 0
 }
 
-// sample contains the counters of HAProxy at one time.
+// sample contains HAProxy's numbers of requests and of repeated requests at one time.
 type sample struct {
 	at                time.Time
 	requests, retries uint64

@@ -34,8 +34,9 @@
 //
 // Processor time is the sum over all processes of the router. The benchmark reads it from the
 // scheduler's clock of each process, which has a resolution of 1 ns. It includes the work of the
-// kernel for these processes. For no router does it include the work of the kernel on the processor
-// of the load. Resident memory does not include the memory of the kernel for sockets and pipes.
+// kernel for these processes. It does not include the work that the kernel does for a router on the
+// processor of the load. Resident memory does not include the memory of the kernel for sockets and
+// pipes.
 //
 // # Settings of the routers
 //

@@ -115,8 +115,9 @@ func start(t testing.TB, dir, config, master string) *haproxyproc.Process {
 	return p
 }
 
-// AwaitOldWorkers waits until the old workers of an HAProxy of StartMaster accept no connections. An
-// old worker accepts connections after a reload, until it has noticed the reload.
+// AwaitOldWorkers waits until the old workers of an HAProxy that StartMaster has started accept no
+// more connections. An old worker accepts connections after a reload, until it has noticed the
+// reload.
 func AwaitOldWorkers(t testing.TB, dir string) {
 	t.Helper()
 	master := runtimeapi.Socket{Path: filepath.Join(dir, MasterSocket)}

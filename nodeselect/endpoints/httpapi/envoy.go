@@ -139,8 +139,8 @@ func (h *Handler) serveEnvoy(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, compresses(r, len(answer)), answer)
 }
 
-// respond makes the answer for Envoy. It contains the pods of each view, except of views that are
-// nil. names has the resource name of each view.
+// respond makes the answer for Envoy. The answer contains the pods of each view that is not nil.
+// names has the resource name of each view.
 func respond(version string, names []string, views []*view) discoveryResponse {
 	resp := discoveryResponse{VersionInfo: version, TypeURL: assignmentType, Resources: []assignment{}}
 	for i, v := range views {

@@ -15,8 +15,8 @@ var ErrStalled = errors.New("load: no byte moved for too long")
 
 // Loop runs clients and backends. One goroutine at a time may use it.
 type Loop struct {
-	// Stall is how long a phase waits for an event. If none comes in this time, the phase fails with
-	// ErrStalled. New sets Stall to 5 s.
+	// Stall is how long a phase goes on without progress: if no byte moves in this time, the phase
+	// fails with ErrStalled. New sets Stall to 5 s.
 	Stall time.Duration
 
 	epoll    int

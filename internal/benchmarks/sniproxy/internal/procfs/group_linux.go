@@ -53,7 +53,7 @@ func hasEnded(err error) bool {
 
 // CPU is processor time.
 type CPU struct {
-	// Total has a resolution of 1 ns.
+	// Total is the processor time inside and outside the kernel. Its resolution is 1 ns.
 	Total time.Duration
 	// User is the processor time outside the kernel. Its resolution is 10 ms for each process.
 	User time.Duration

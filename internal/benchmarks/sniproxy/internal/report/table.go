@@ -132,7 +132,8 @@ func (r Result) problems() string {
 	return strings.Join(lines, "")
 }
 
-// problems returns the problems of the router with the size s, in the order of the rounds.
+// problems returns the problems in the measurements of the router at the size s, in the order of
+// the rounds.
 func (r Router) problems(s Size) []string {
 	var problems []string
 	for _, p := range r.Points {
