@@ -52,6 +52,7 @@ type routeFile struct {
 	fault    string // why Files cannot read or parse the present content; "" if the present content is data
 	table    routes.Table
 	problems []routes.Problem
+	parser   routes.Parser // remembers the entries of data
 }
 
 // Read returns the routes of all files. If Read cannot read or parse a file, it returns an error.
@@ -119,11 +120,11 @@ func (f *routeFile) reread() (changed bool, err error) {
 	if f.fault == "" && f.data != nil && bytes.Equal(data, f.data) {
 		return false, nil
 	}
-	table, problems := routes.Parse(f.name, data)
+	table, problems := f.parser.Parse(f.name, data)
 	if p, bad := wholeFault(table, problems); bad {
 		return f.keepOld(p), p
 	}
-	*f = routeFile{name: f.name, data: data, table: table, problems: problems}
+	f.data, f.fault, f.table, f.problems = data, "", table, problems
 	return true, nil
 }
 

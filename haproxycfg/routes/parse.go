@@ -52,33 +52,45 @@ func Parse(file string, data []byte) (Table, []Problem) {
 	if len(roots) == 0 {
 		return whole(1, "the file is empty; an intended empty table says routes: []")
 	}
-	var problems []Problem
-	d := decoder{
-		file:   file,
-		budget: len(data) + aliasBudget,
-		limit:  MaxRoutes,
-		faults: rest.faults,
-		report: func(line int, field, message string) {
-			if len(problems) <= maxProblems {
-				problems = append(problems, Problem{file, max(line, 1), field, message})
-			}
-		},
-	}
+	c := newCollector(file, len(data))
+	c.faults = rest.faults
 	if syntax != nil && len(rest.faults) == 0 && len(rest.others) == 0 {
 		rest.others = []syntaxError{*syntax}
 	}
 	for _, fault := range rest.others {
-		d.report(fault.line, "routes", fault.message+"; the entries around it are used")
+		c.report(fault.line, "routes", fault.message+"; the entries around it are used")
 	}
 	for _, root := range roots {
-		d.document(root)
+		c.document(root)
 	}
-	t, conflicts := build(d.declarations, MaxRoutes)
-	problems = append(problems, conflicts...)
+	return c.table()
+}
+
+// collector is a decoder that collects the problems of a file.
+type collector struct {
+	decoder
+	problems []Problem
+}
+
+// newCollector returns a collector for a file with size bytes.
+func newCollector(file string, size int) *collector {
+	c := &collector{decoder: decoder{file: file, budget: size + aliasBudget, limit: MaxRoutes}}
+	c.report = func(line int, field, message string) {
+		if len(c.problems) <= maxProblems {
+			c.problems = append(c.problems, Problem{file, max(line, 1), field, message})
+		}
+	}
+	return c
+}
+
+// table returns the routes and the problems of the file.
+func (c *collector) table() (Table, []Problem) {
+	t, conflicts := build(c.declarations, MaxRoutes)
+	problems := append(c.problems, conflicts...)
 	slices.SortStableFunc(problems, func(a, b Problem) int { return a.Line - b.Line })
 	if len(problems) > maxProblems {
 		problems = problems[:maxProblems]
-		problems[maxProblems-1] = Problem{file, problems[maxProblems-1].Line, "routes", "there are further problems, which are not listed"}
+		problems[maxProblems-1] = Problem{c.file, problems[maxProblems-1].Line, "routes", "there are further problems, which are not listed"}
 	}
 	return t, problems
 }

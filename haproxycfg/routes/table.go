@@ -46,6 +46,9 @@ func New(routes ...Route) (Table, []Problem) {
 // routes. If two routes have the same host, path and exactness, Merge keeps the route of the
 // earlier argument, and returns a problem for the other route. The problem names both positions.
 func Merge(tables ...Table) (Table, []Problem) {
+	if len(tables) == 1 {
+		return tables[0], nil
+	}
 	var all []declaration
 	for _, t := range tables {
 		for _, r := range t.routes {
