@@ -100,8 +100,8 @@ type CheckBudget struct {
 // all. For a server in maintenance, HAProxy makes no health checks, but still makes agent checks.
 // After a result that contradicts the state of a server, HAProxy checks the server every
 // Health.FastInterval, until Rise or Fall equal results in a row have settled the state.
-// CheckBudget does not count these extra checks. HAProxy checks a server that is down at the same
-// interval as a healthy one.
+// CheckBudget does not count these extra checks. The interval for a server that is down is the same
+// as for a healthy one.
 func (c *Config) CheckBudget() CheckBudget {
 	var health, agent intervals
 	for i := range c.Backends {

@@ -163,8 +163,8 @@ type Timeouts struct {
 	Queue time.Duration
 	// Server is the longest time that HAProxy waits for data from a server; 0 means 60s.
 	Server time.Duration
-	// Tunnel is the longest time without data in both directions of an upgraded connection, such
-	// as a WebSocket; 0 means 1h.
+	// Tunnel is the longest time for which no data flows in either direction of an upgraded
+	// connection, such as a WebSocket; 0 means 1h.
 	Tunnel time.Duration
 	// Check is the longest time that HAProxy waits for the answer to a health check or agent check
 	// after it has connected; 0 means 2s.
@@ -190,9 +190,9 @@ type Frontend struct {
 	// does not redirect requests without a Host header, and requests for a host that is not in the
 	// map Hosts of Router.
 	//
-	// A request with "X-Forwarded-Proto: https" comes from a proxy in front of HAProxy that has
-	// ended TLS. A redirect would lead back to this proxy, and so on without end. So HAProxy serves
-	// such a request if it comes from TrustedProxies, and answers 421 otherwise.
+	// A request with "X-Forwarded-Proto: https" comes from a proxy that is in front of HAProxy and
+	// has ended TLS. A redirect would lead back to this proxy, and so on without end. So HAProxy
+	// serves such a request if it comes from TrustedProxies, and answers 421 otherwise.
 	RedirectHTTPS *HTTPSRedirect
 	// Forwarded chooses the X-Forwarded headers that tell servers the address and scheme of the
 	// client.
@@ -225,8 +225,8 @@ type Frontend struct {
 	NoLog bool
 	// RequestID makes HAProxy pass on the header X-Request-ID of a request. If the header is
 	// missing, longer than 128 bytes, or contains characters other than letters, digits and
-	// "-._:/+=", HAProxy sets it to a UUID. The log line of a request then ends with "id=ID
-	// server=ADDRESS:PORT".
+	// "-._:/+=", HAProxy sets it to a UUID. With RequestID, the log line of a request ends with
+	// "id=ID server=ADDRESS:PORT".
 	RequestID bool
 	// Trace, if not nil, makes HAProxy pass on or create the header traceparent.
 	Trace *Trace
@@ -259,8 +259,9 @@ type Frontend struct {
 	// Close names a map of the same Config; empty means no such map. The value of the key "all" is
 	// a share, in points: 10,000 points are all responses of servers. HAProxy chooses this share of
 	// the responses at random, sends "Connection: close" with them, and closes the client's
-	// connection. HAProxy does not close after the status 101, which begins a WebSocket. It also
-	// closes no HTTP/2 connection: HAProxy 2.6 to 3.4 send no GOAWAY for this header.
+	// connection. HAProxy does not close the connection after the status 101, which begins a
+	// WebSocket. It also closes no HTTP/2 connection: HAProxy 2.6 to 3.4 send no GOAWAY for this
+	// header.
 	Close string
 	// Router, if not nil, chooses a backend by host and path.
 	Router *Router
@@ -394,9 +395,10 @@ type Backend struct {
 	Options ServerOptions
 	// Reuse says which idle connections to servers a request may use; empty means [ReuseSafe].
 	Reuse Reuse
-	// QueueLimit names a variable. While at least as many requests wait for a server as the value
-	// of the variable, HAProxy answers further requests immediately with 503 and "Retry-After: 1".
-	// So with the value 0, HAProxy answers all requests with 503. Empty means no limit.
+	// QueueLimit names a variable. While the number of requests that wait for a server is at least
+	// the value of the variable, HAProxy answers further requests immediately with 503 and
+	// "Retry-After: 1". So with the value 0, HAProxy answers all requests with 503. Empty means no
+	// limit.
 	QueueLimit string
 	// Response, if not nil, is the answer to each request. A backend with a Response has no
 	// servers.

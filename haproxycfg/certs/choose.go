@@ -68,8 +68,8 @@ type Record struct {
 type Problem struct {
 	File    string // "" if no file is readable
 	Message string
-	// Warning is true if HAProxy uses the certificate nevertheless, for example one that has
-	// expired. It is false if HAProxy cannot use the certificate in the file.
+	// Warning is true if HAProxy uses the certificate in spite of the problem, for example because
+	// the certificate has expired. It is false if HAProxy cannot use the certificate in the file.
 	Warning bool
 }
 
@@ -212,8 +212,8 @@ func (c *chooser) keep(r Record) bool {
 }
 
 // choice sorts the usable certificates and returns the result. A valid certificate comes before an
-// expired one or one that is not yet valid. After that, the certificate that expires last comes
-// first.
+// expired one or one that is not yet valid. Within each of these two groups, the certificate that
+// expires last comes first.
 func (c *chooser) choice() Choice {
 	valid := func(p Pair) int {
 		if p.NotAfter.Before(c.in.Now) || p.NotBefore.After(c.in.Now) {

@@ -19,7 +19,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg"
 )
 
-// Pair is a certificate with its chain and its private key, which belongs to the certificate.
+// Pair is a certificate with its chain and the private key that belongs to the certificate.
 type Pair struct {
 	haproxycfg.Certificate
 	// NotBefore and NotAfter are the times between which clients accept the certificate.

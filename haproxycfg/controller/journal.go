@@ -172,7 +172,7 @@ func (c *Controller) JournalHandler() http.Handler {
 }
 
 // AppendJournal appends all entries of a journal to dst, the newest entry first: one line for each
-// entry and for each entry that cannot be read, or a JSON object with the lists "entries" and
+// entry, even for an entry that cannot be read, or a JSON object with the lists "entries" and
 // "problems". A nil journal has no entries.
 func AppendJournal(dst []byte, j *journal.Dir, asJSON bool) ([]byte, error) {
 	list := struct {

@@ -88,10 +88,10 @@ type ServiceLoad struct {
 	unevenness.Estimate
 }
 
-// Simulate computes how unevenly HAProxy loads the pods of each service with the configuration of a
-// Change. The services have the order of the Change's report. It reads the pods of all clusters,
-// and changes nothing. It returns an error if the pods of a cluster cannot be read within
-// StartTimeout.
+// Simulate computes how unevenly HAProxy would load the pods of each service if it ran the
+// configuration of a Change. The services have the order of the Change's report. It reads the pods
+// of all clusters, and changes nothing. It returns an error if the pods of a cluster cannot be read
+// within StartTimeout.
 func (c *Controller) Simulate(ctx context.Context, ch *Change, s Simulation) ([]ServiceLoad, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.startTimeout())
 	defer cancel()

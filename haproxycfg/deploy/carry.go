@@ -165,8 +165,8 @@ func (s state) String() string {
 //   - HAProxy finds the state of a server by the names of its backend and of the server. If the
 //     port of a server changes, its name changes too. If the settings of a backend change, the name
 //     of the backend changes. Without a state, a renamed server would have its full weight until
-//     its agent answers. So carry gives the renamed server the state of the server on the same node
-//     that it replaces.
+//     its agent answers. So carry gives the renamed server the state of the old server on the same
+//     node, which the renamed server replaces.
 //   - HAProxy also restores the addresses in the state. So carry sets the address of each server to
 //     its address in the new configuration.
 func (s *state) carry(config members) {

@@ -35,10 +35,11 @@ func (d *Dir) compareOnDisk(files []haproxycfg.RenderedFile) (same []bool, err e
 // write syncs each of these files before it writes haproxy.cfg. So after a loss of power, the
 // directory contains either the old or the new configuration.
 //
-// The exceptions are stable maps and maps with Runtime that haproxy.cfg in the directory already
-// names: write replaces their content, see [haproxycfg.Map]. If the process ends before it has
-// written haproxy.cfg, the old haproxy.cfg has the new content of these maps. Before write replaces
-// one of these maps, it creates pendingFile, so that the next Apply reloads HAProxy.
+// There is one exception: if a map is stable or has Runtime, and the old haproxy.cfg already names
+// its file, write replaces the content of this file (see [haproxycfg.Map]). If the process ends
+// before it has written the new haproxy.cfg, the old haproxy.cfg has the new content of the map.
+// Before write replaces such a file, it creates pendingFile, so that the next Apply reloads
+// HAProxy.
 func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending bool) error {
 	last := len(files) - 1
 	dirs := map[string]bool{mapsDir: true}
@@ -159,8 +160,8 @@ func (d *Dir) createEmpty(name string) error {
 	return f.Close()
 }
 
-// linkFile is the name of a second name (a hard link) of haproxy.cfg, which saveLastGood creates
-// and then renames. If the process ends in between, a later removeLeftovers removes it.
+// linkFile is the name of a hard link to haproxy.cfg. saveLastGood creates this link and then
+// renames it. If the process ends in between, a later removeLeftovers removes the link.
 const linkFile = "." + lastGoodFile + ".0"
 
 // saveLastGood makes the present haproxy.cfg, if it exists, the last good configuration. It adds a

@@ -19,8 +19,8 @@ type Losses struct {
 	// Paths counts the paths of all hosts. A path is lost if the change removes it or leads it to
 	// another backend, or if its backend loses all servers.
 	Paths Loss `json:"paths"`
-	// Backends counts those backends with servers to which a path leads. A backend is lost if the
-	// change removes it or all its servers.
+	// Backends counts the backends that have servers and to which a path leads. A backend is lost
+	// if the change removes it or all its servers.
 	Backends Loss `json:"backends"`
 	// Servers counts the servers of all backends. A server is lost if the change removes or alters
 	// it. If the configuration has paths, a server of a backend without a path does not count as

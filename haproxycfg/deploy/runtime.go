@@ -21,8 +21,8 @@ import (
 //
 // Apply first writes the files, then changes the running HAProxy. It reloads HAProxy if
 //
-//   - something other than a server or the value of a variable has changed, except a change of maps
-//     alone for which Dir.SetMap suffices;
+//   - something other than a server or the value of a variable has changed. But if only maps have
+//     changed, and Dir.SetMap can make the change, Apply does not reload HAProxy;
 //   - HAProxy cannot make the change at run time: before 3.0, a backend needs more slots, or the
 //     options in a server line have changed; servers track each other; the backend chooses servers
 //     by a hash;
@@ -403,9 +403,9 @@ func (r *Runtime) setVariable(ctx context.Context, worker runtimeapi.Socket, nam
 	}
 }
 
-// remember stores the servers in the argument busy, which are removed but still have connections,
-// in the field r.busy. The argument words contains the options of the servers before the change;
-// see the comment of r.busy.
+// remember stores in the field r.busy the servers in the argument busy: they are removed, but still
+// have connections. The argument words contains the options of the servers before the change; see
+// the comment of r.busy.
 func (r *Runtime) remember(busy []string, words map[string]string) {
 	before := r.busy
 	r.busy = map[string]string{}

@@ -13,7 +13,7 @@ import (
 // other requests between the other clusters of the route, by their declared weights. The zero Share
 // means that HAProxy divides all requests by the declared weights.
 type Share struct {
-	// Cluster is the name of the cluster of the route to which the shift moves requests. If it is
+	// Cluster is the name of the cluster to which the shift moves requests of the route. If it is
 	// empty, there is no shift, and the declared weights of the route apply.
 	Cluster string
 	// Points is the number of requests, out of 10,000, that go to Cluster.
@@ -77,9 +77,9 @@ func (b *builder) addPart(main string, r *routes.Route, in func(routes.Backend) 
 	return name
 }
 
-// PartsPerServer returns the number of further backends that contain each server of the route r
-// because of its shift. The shift adds two backends for each cluster of r: one with the services of
-// this cluster, and one with all other services. So with n clusters, each server is in n further
+// PartsPerServer returns in how many further backends each server of the route r is because of the
+// shift of r. The shift adds two backends for each cluster of r: one with the services of this
+// cluster, and one with all other services. So with n clusters, each server is in n further
 // backends. But with two clusters, the backend of one cluster is also the backend without the
 // other, so each server is in only 1 further backend. The result is 0 if the Shift of r is false.
 func PartsPerServer(r *routes.Route) int {

@@ -22,10 +22,10 @@ type Cluster struct {
 	// Current although another node ranks better, so that fewer servers change; see
 	// nodeselect.Pool.Pick. nil means that no node is in use, or that the nodes in use are unknown.
 	Current nodeselect.Subsets
-	// Selection, if not nil, is an existing selection, for example from a watcher of the cluster or
-	// from an earlier report ([Report.Selection]). If Selection is nil, Build selects the nodes of
-	// all services from Objects. Otherwise Build reads Objects only to report why a service is
-	// missing, and to select nodes for services that Selection does not contain.
+	// Selection, if not nil, is a selection of nodes for the services, for example from a watcher
+	// of the cluster or from an earlier report ([Report.Selection]). If Selection is nil, Build
+	// selects the nodes of all services from Objects. Otherwise Build reads Objects only to report
+	// why a service is missing, and to select nodes for services that Selection does not contain.
 	Selection *nodeselect.Selection
 	// Total is the number of nodes of the cluster. 0 means the number of nodes in Objects.
 	Total int

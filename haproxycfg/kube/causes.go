@@ -41,7 +41,8 @@ type Input struct {
 
 // Causes returns the differences between the inputs of two calls of Build: first routes, then
 // clusters with their nodes and services. It compares only fields that can change a configuration.
-// It skips an object if both inputs contain the same pointer.
+// If both inputs contain the same pointer to an object, Causes does not compare the fields of the
+// object.
 func Causes(before, after Input) []Cause {
 	causes := routeCauses(before.Table, after.Table)
 	byName := func(x, y Cluster) int { return cmp.Compare(x.Name, y.Name) }
@@ -111,8 +112,8 @@ func (f *fields) add(name string, same bool) {
 
 func (f fields) String() string { return strings.Join(f, ", ") }
 
-// objectCauses returns a Cause for each node and service of a cluster that was added, removed or
-// changed. The argument before contains the objects of the cluster before the change, and after
+// objectCauses returns a Cause for each node or service that was added, removed or changed in a
+// cluster. The argument before contains the objects of the cluster before the change, and after
 // contains the objects after the change. In both, the objects must be sorted by name.
 func objectCauses(cluster string, before, after nodeselect.Objects) []Cause {
 	var causes []Cause

@@ -7,7 +7,7 @@ import (
 )
 
 // Connectivity says whether the API server of a cluster answers. The zero Connectivity means that
-// it does.
+// the API server answers.
 type Connectivity struct {
 	State State `json:"state,omitempty"`
 	// Since is the time at which State last changed; the zero Time means unknown.

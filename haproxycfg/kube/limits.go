@@ -18,8 +18,8 @@ type Limits struct {
 	// Routes is the number of routes.
 	Routes int
 	// Servers is the number of servers in all backends. A backend has one server for each node of
-	// each of its services. Each route has a backend of its own, but routes with the same services
-	// and settings share a backend.
+	// each of its services. Routes with the same services and settings share a backend. Every other
+	// route has a backend of its own.
 	Servers int
 	// Checks is the number of checks a second that one HAProxy makes. It counts the health checks
 	// of routes that declare a check, and the agent checks of services. It does not count the
@@ -130,9 +130,9 @@ func newAccount() account { return account{backends: map[string]bool{}, agents: 
 // admit returns the routes of the table that HAProxy can serve within the limits, and a problem for
 // each other route. If HAProxy already serves a route, the route stays even if it exceeds a limit.
 //
-// If such a route exceeds a limit, and its servers in HAProxy have no agent checks yet, admit sets
-// AgentPort to 0 in the upstreams of the route, and returns a problem. HAProxy then continues to
-// serve the route without agent checks.
+// Suppose that a route that HAProxy already serves exceeds a limit, and that its servers in HAProxy
+// have no agent checks yet. Then admit sets AgentPort to 0 in the upstreams of the route, and
+// returns a problem. HAProxy then continues to serve the route without agent checks.
 func (b *Builder) admit(table routes.Table, upstreams []edge.Upstream) (routes.Table, []Problem) {
 	l := limiter{
 		builder: b, services: make(map[routes.Ref]service, len(upstreams)),
@@ -158,8 +158,9 @@ func (b *Builder) admit(table routes.Table, upstreams []edge.Upstream) (routes.T
 	return table, problems
 }
 
-// fixedDescriptors is the number of file descriptors that HAProxy needs apart from connections of
-// clients and declared checks, for example for listeners and for the checks of the nodes.
+// fixedDescriptors is the number of file descriptors that HAProxy needs for everything except
+// client connections and declared checks, for example for listeners and for the checks of the
+// nodes.
 func (b *Builder) fixedDescriptors(upstreams []edge.Upstream) int {
 	empty, _ := b.Edge.Config(routes.Table{}, nil)
 	nodes := map[edge.Node]bool{}

@@ -67,8 +67,7 @@ type Problem struct {
 	// Field is the path of the faulty field. It is "" if unknown.
 	Field   string `json:"field,omitempty"`
 	Message string `json:"message"`
-	// Warning is true if Build has left nothing out. It is false if Build has left out an entry
-	// because of the problem.
+	// Warning is false if Build has left out an entry because of the problem, and true otherwise.
 	Warning bool `json:"warning,omitempty"`
 }
 

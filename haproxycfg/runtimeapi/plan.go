@@ -125,9 +125,9 @@ func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 // HAProxy may have carried out only a part of them, pass the result of [Unsettled]. If the last
 // plan is unknown, pass nil. Plan uses before to decide two things:
 //
-//   - Whether a server needs other words, that is, whether a setting in Server.Add that HAProxy
-//     cannot change at run time differs between before and wanted. If before is nil, Plan assumes
-//     that no server needs other words.
+//   - Whether a server needs other words. Plan compares the settings in Server.Add that HAProxy
+//     cannot change at run time. If one of them differs between before and wanted, the server needs
+//     other words. If before is nil, Plan assumes that no server needs other words.
 //   - Who has taken a server out of service. If before contains the server in service, Plan
 //     concludes that a person or an agent has set it to maintenance or drain. The server then stays
 //     out of service, unless Server.Force is true. If before is nil, the server stays out of
@@ -140,8 +140,8 @@ func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 //
 // From HAProxy 3.0 on, Plan adds the servers that are missing, and deletes the servers that are not
 // wanted, including servers of the configuration file. If a server needs other words, Plan deletes
-// the server and adds it again. Before 3.0, Plan never adds or deletes a server: it sets a server
-// that is not wanted to maintenance, and a server that is missing is a reason for a reload.
+// the server and adds it again. Before 3.0, Plan never adds or deletes a server: it puts unwanted
+// servers into maintenance, and a missing server is a reason for a reload.
 //
 // Plan does not change backends that are not in wanted. When HAProxy has carried out all commands,
 // a new plan is empty if its arguments before and wanted are both the servers in wanted.
@@ -430,8 +430,8 @@ func appendEnable(list []Command, backend string, s *Server, row *ServerState) [
 	return list
 }
 
-// check returns an error if HAProxy would read a command with the name of the server in another
-// way, for example as two commands.
+// check returns an error if HAProxy would not read a command with the name of the server as
+// intended, but for example as two commands.
 func (s *Server) check(backend string) error {
 	if err := checkName("the backend", backend); err != nil {
 		return err

@@ -32,8 +32,8 @@ type Options struct {
 	// The path has at most 85 bytes, because the path of a Unix socket has at most 107.
 	RunDir string
 	// StateFile is the file that the configuration names as server-state-file; empty means none.
-	// The Supervisor empties the file before each start, because it contains the state from before
-	// the last reload, which may be old.
+	// The Supervisor empties the file before each start, because the state in the file is from the
+	// last reload, and may be old.
 	StateFile string
 	// MinDelay is the first wait before a restart; 0 means 100 ms. MaxDelay is the longest wait; 0
 	// means 30 s. Stable is how long HAProxy must run until the next wait is MinDelay again; 0

@@ -25,10 +25,10 @@ func (t Target) String() string { return t.Host + t.Path }
 // maxTarget is the largest length of the argument of ParseTarget in bytes.
 const maxTarget = 8 << 10
 
-// ParseTarget parses HOST/PATH. The text may also be a URL with http:// or https://, and a host
-// without a path, which means "/". ParseTarget removes a port, a query and a fragment. It returns an
-// error if the host is not a host name, or if no client can send the path: a path has only visible
-// ASCII characters.
+// ParseTarget parses HOST/PATH. The text may also be a URL with http:// or https://, or a host
+// without a path. A missing path means "/". ParseTarget removes a port, a query and a fragment. It
+// returns an error if the host is not a host name, or if no client can send the path: a path has
+// only visible ASCII characters.
 func ParseTarget(text string) (Target, error) {
 	if len(text) > maxTarget {
 		return Target{}, fmt.Errorf("explain: the text has more than %d bytes", maxTarget)

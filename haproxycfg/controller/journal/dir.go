@@ -208,8 +208,8 @@ type Past struct {
 	// Next is the first change that was applied after the past time. It is nil if State is still in
 	// force, as far as the journal knows.
 	Next *Entry
-	// Refused is the last change between Entry and the past time that was not applied. It is nil if
-	// there is no such change.
+	// Refused is the last change that was refused or failed between Entry and the past time. It is
+	// nil if there is no such change.
 	Refused *Entry
 	// Problems name the entries between Entry and Next that cannot be read. One of them may have
 	// changed the configuration in force, so State may be wrong.

@@ -19,7 +19,7 @@
 // Elector does not use package leaderelection, which has three faults. First, after a leader learns
 // that another process holds the Lease, it continues to lead until its renew deadline. Second,
 // after a suspension of the process or the machine, a leader does not notice that its time is over:
-// it first tries to renew the Lease. Third, a process that stops releases a Lease that it once
+// it first tries to renew the Lease. Third, when a process stops, it releases a Lease that it once
 // held, even if another process holds the Lease now. Package leaderelection also compiles the
 // client of every API group.
 package lease
