@@ -12,8 +12,8 @@ import (
 // a file of its own, and a crt-list that names these files.
 //
 // A frontend whose binds use a CertificateList answers 421 to a request over TLS if the certificate
-// of the connection does not cover the Host header. HAProxy compares the Host header with the
-// certificate, and not with the server name (SNI) of the connection: if a certificate covers
+// of the connection does not cover the Host header. HAProxy does not compare the Host header with
+// the server name (SNI) of the connection, because the two may differ: if a certificate covers
 // several hosts, browsers send requests for all these hosts over one connection. After a 421, a
 // browser repeats the request on a new connection (RFC 9110, section 15.5.20).
 type CertificateList struct {

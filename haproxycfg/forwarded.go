@@ -6,10 +6,10 @@ import (
 )
 
 // clientHeaders is a regular expression for the names, in lower case, of the headers that
-// ForwardedReplace removes. Some of these headers describe the client or the original request, for
-// proxies, CDNs and servers. Others replace the path or the method: with X-Original-URL, for
-// example, a client could reach a path that its route does not cover. The expression contains
-// Proxy, because CGI programs read the header Proxy as the variable HTTP_PROXY.
+// ForwardedReplace removes. Some of these headers tell proxies, CDNs and servers about the client
+// or the original request. Others replace the path or the method: with X-Original-URL, for example,
+// a client could reach a path that its route does not cover. The expression contains Proxy, because
+// CGI programs read the header Proxy as the variable HTTP_PROXY.
 const clientHeaders = "forwarded|forwarded-.*|x-forwarded|x-forwarded-.*|" + otherClientHeaders
 
 const otherClientHeaders = "x-forward-.*|x-original|x-original-.*|x-originating-.*|" +

@@ -156,12 +156,12 @@ func denyDotSegments(t *text) {
 func (f *Frontend) draining() string { return "{ var(proc." + f.DrainSwitch + ") -m int gt 0 }" }
 
 // cleanHeaders renders the rules that remove dangerous headers from every request to a server. If
-// keepNames is true, it keeps headers with unusual characters in their names.
+// keepNames is true, the rules keep headers with unusual characters in their names.
 func cleanHeaders(t *text, keepNames bool) {
 	// Servers with CGI, WSGI or PHP replace every character that is not a letter or digit in a
 	// header name by "_". They would read X_Forwarded_For or X.Forwarded.For as X-Forwarded-For.
-	// HAProxy compares names in lower case. "option http-restrict-req-hdr-names delete" has the
-	// same effect.
+	// HAProxy compares names in lower case. "option http-restrict-req-hdr-names delete" would have
+	// the same effect as this rule.
 	if !keepNames {
 		t.line("http-request del-header '[^a-z0-9-]' -m reg")
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // loop makes an attempt to apply the latest inputs whenever its schedule says that one is due. loop
-// calls all its functions from the goroutine of run.
+// calls the functions in its fields from the goroutine of run.
 type loop struct {
 	inbox *inbox
 	apply func(ctx context.Context, in inputs, now time.Time, allowed permit) Attempt
@@ -48,8 +48,8 @@ func (l *loop) now() time.Time {
 	return time.Now()
 }
 
-// forceRequest asks for an attempt that ignores Limit for the change with this ID. An empty id
-// permits no change. The loop sends the Attempt to reply, whose capacity is 1.
+// forceRequest is a request for an attempt that ignores Limit for the change with this ID. An empty
+// id permits no change. The loop sends the Attempt to reply, whose capacity is 1.
 type forceRequest struct {
 	id    string
 	reply chan Attempt

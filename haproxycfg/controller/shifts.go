@@ -36,8 +36,8 @@ func (c *Controller) Shifts() (shift.State, error) {
 	return state, nil
 }
 
-// shiftRequest asks the loop to put a state of shifts into force. The loop sends the error to
-// reply, whose capacity is 1.
+// shiftRequest is a request to the loop to put a state of shifts into force. The loop sends the
+// error to reply, whose capacity is 1.
 type shiftRequest struct {
 	state shift.State
 	reply chan error

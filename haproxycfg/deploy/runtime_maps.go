@@ -126,7 +126,7 @@ func (d *Dir) changeMaps(ctx context.Context, files []haproxycfg.RenderedFile, c
 }
 
 // takeBack puts the old content of the maps back and reloads HAProxy. The argument rejected is the
-// error because of which the new content cannot stay. The error that takeBack returns contains it.
+// error that prevents the new content. The error that takeBack returns contains it.
 func (d *Dir) takeBack(ctx context.Context, rejected error) (restored bool, err error) {
 	rejected = fmt.Errorf("HAProxy had changed its maps at run time, but then rejected the files: %w", rejected)
 	if restored, err = d.restore(); err != nil {

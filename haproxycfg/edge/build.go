@@ -56,8 +56,8 @@ type service struct {
 	unresolved bool
 }
 
-// nodesOf contains those nodes of one cluster that servers of services track. HAProxy checks the
-// node, and the servers get the health of the node.
+// nodesOf contains those nodes of one cluster that servers of services track. HAProxy checks each
+// of these nodes, and the servers get the health of their node.
 type nodesOf struct {
 	backend string                // the name of the backend that contains the nodes
 	track   map[netip.Addr]string // the value of Server.Track for each address of a node

@@ -14,9 +14,9 @@ import (
 )
 
 // Budget is the number of checks a second that all terminators make. For comparison, Budget also
-// contains two other numbers: the checks without subsets (if each service used all nodes of its
-// cluster), and the checks without track (if HAProxy checked every server instead of every node).
-// The package comment contains the formula.
+// contains the checks without subsets (if each service used all usable nodes of its cluster),
+// without track (if HAProxy checked every server instead of every node), and without both. The
+// package comment contains the formula.
 type Budget struct {
 	// Terminators is Builder.Terminators, at least 1.
 	Terminators int `json:"terminators"`

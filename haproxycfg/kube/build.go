@@ -43,11 +43,12 @@ type Builder struct {
 	// affects only Report.Budget.
 	Terminators int
 	// FileLimits limit what each file of declarations may add to the configuration. If a field is
-	// 0, the field of EdgeLimits applies.
+	// 0, the same field of EdgeLimits applies.
 	FileLimits Limits
-	// EdgeLimits limit what all files of declarations together may add. If a field is 0, the field
-	// of DefaultEdgeLimits applies. If Descriptors in Edge.Global is set and MaxConn is not, Build
-	// also limits declarations so that at least half of the descriptors are left for connections.
+	// EdgeLimits limit what all files of declarations together may add. If a field is 0, the same
+	// field of DefaultEdgeLimits applies. If Descriptors in Edge.Global is set and MaxConn is not,
+	// Build also limits declarations so that at least half of the descriptors are left for
+	// connections.
 	EdgeLimits Limits
 	// InForce, if not nil, returns the paths and backends of the configuration in force. Its
 	// argument names the maps that contain the paths. Build calls InForce only if the routes exceed

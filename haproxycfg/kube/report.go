@@ -119,7 +119,7 @@ type ServiceReport struct {
 	NodePort  uint16 `json:"nodePort"`
 	AgentPort uint16 `json:"agentPort,omitempty"`
 	// WeightPercent is the weight in the annotation of the service, from 0 to 256 percent. The
-	// agents of the service answer with it.
+	// agents of the service answer with this weight.
 	WeightPercent int `json:"weight"`
 	// Nodes are the names of the nodes in the service's subset, sorted.
 	Nodes []string `json:"nodes"`

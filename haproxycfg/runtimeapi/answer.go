@@ -58,7 +58,7 @@ func judge(command, target, answer string, silence bool, success []string) error
 // checkWord returns an error if HAProxy would not read s as exactly one word of a command. HAProxy
 // ends a word at white space, and ends a command at ';' or a line end. It removes backslashes.
 // After "<<", it waits for a payload (management guide, section 9.3). In the error, the argument
-// what says what s is.
+// "what" describes s.
 func checkWord(what, s string) error {
 	switch {
 	case s == "":

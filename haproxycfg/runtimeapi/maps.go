@@ -70,8 +70,8 @@ func (s Socket) ReplaceMap(ctx context.Context, path string, entries []MapEntry)
 	}
 	at := fmt.Sprintf("map @%d %s", version, path)
 	if err := s.addEntries(ctx, at, path, entries); err != nil {
-		// Remove the new version of the map, even if ctx has ended: HAProxy would keep the entries
-		// that addEntries has added to this version in memory.
+		// Remove the new version of the map, even if ctx has ended. Otherwise HAProxy would keep in
+		// memory the entries that addEntries has added to this version.
 		_, _ = s.Do(context.WithoutCancel(ctx), "clear "+at)
 		return err
 	}

@@ -175,13 +175,12 @@ func (a Actual) Plan(before, wanted []Backend) Plan {
 	}
 }
 
-// Unsettled returns an argument for the next call of [Actual.Plan] after HAProxy carried out only a
-// part of a plan: pass the result of Unsettled as the argument before of Plan. The argument before
-// of Unsettled is the one that made the interrupted plan, and attempted is the argument wanted of
-// the interrupted plan. Each server that the interrupted plan changes may be in the old state, in
-// the new state, or between them. The next plan brings these servers into the wanted state. If one
-// of them is in maintenance, the next plan assumes that the interrupted plan caused this, and not a
-// person.
+// Unsettled returns servers for the argument before of the next call of [Actual.Plan], after
+// HAProxy carried out only a part of a plan. The arguments before and attempted are the arguments
+// before and wanted with which Plan made the interrupted plan. Each server that the interrupted
+// plan changes may be in the old state, in the new state, or between them. The next plan brings
+// these servers into the wanted state. If one of them is in maintenance, the next plan assumes that
+// the interrupted plan caused this, and not a person.
 func Unsettled(before, attempted []Backend) []Backend {
 	type key struct{ backend, server string }
 	tried := map[key]*Server{}
@@ -277,7 +276,7 @@ func (p *planner) backend(b, before *Backend, rows []*ServerState) {
 	}
 }
 
-// server plans the commands that give HAProxy the wanted server s. The argument was is the same
+// server plans the commands that give HAProxy the wanted server s. The argument "was" is the same
 // server in the old configuration, and row is its state in the running HAProxy. Each of them is nil
 // if there is no such server.
 func (p *planner) server(b *Backend, s, was *Server, row *ServerState) {

@@ -248,7 +248,7 @@ func formatShare(points float64) string {
 	return strconv.FormatFloat(points/100, 'f', 2, 64) + "%"
 }
 
-// Resume returns the shift s after a decision to continue it: the step that errors have ended
+// Resume returns the paused shift s as a shift that moves again: the step that errors have ended
 // begins again at the time in the argument now. If s is not paused, Resume returns an error.
 func (s Shift) Resume(now time.Time) (Shift, error) {
 	if s.Status != Paused {

@@ -100,8 +100,8 @@ func (r *Runner) Tick(ctx context.Context, now time.Time) error {
 		w.counted += now.Sub(w.read)
 		w.read = now
 		// A step must last for Hold, but only time in which the counters could be read counts:
-		// w.counted. So pass Advance the time w.counted after the begin of the step, and not the
-		// present time.
+		// w.counted. So pass to Advance the time that is w.counted after the beginning of the step,
+		// and not the present time.
 		if x, changed := s.Advance(s.Since.Add(w.counted), w.Window); changed {
 			x.Since = now
 			next, moved = next.With(x), append(moved, x)

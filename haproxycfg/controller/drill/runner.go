@@ -198,7 +198,7 @@ func (x *run) step(ctx context.Context, s Step) error {
 	return x.advance(ctx, x.now())
 }
 
-// change tells the Rehearsal what the Controller notices of a step in cluster i. The argument was
+// change tells the Rehearsal what the Controller notices of a step in cluster i. The argument "was"
 // is the state of the API server before the step. The Controller has followed this API server since
 // before the step, so it notices one of these:
 //
