@@ -60,7 +60,7 @@
 //
 //   - for a cordon, the time of the taint that Kubernetes adds to a cordoned node
 //   - for a deletion, the time of the deletion
-//   - the last write of the field by its manager (metadata.managedFields)
+//   - the last write of the field that contains the request (metadata.managedFields)
 //   - the time when the agent first saw the request
 //
 // A node that drains continues until its requests end, even if a node with an earlier request
