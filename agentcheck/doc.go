@@ -35,9 +35,9 @@
 //	# disk full                   reason for the operator, up to the end of the line
 //
 // HAProxy keeps every setting until an answer names the same setting again. Only "up" ends "down",
-// and only "ready" ends "drain" and "maint". So every answer should name all settings that the
-// agent ever changes. If the agent does not answer (closed port, reset, timeout), HAProxy keeps the
-// agent's last answer.
+// "fail" and "stopped", and only "ready" ends "drain" and "maint". So every answer should name all
+// settings that the agent ever changes. If the agent does not answer (closed port, reset, timeout),
+// HAProxy keeps the agent's last answer.
 //
 // If an operator sets a drain or maintenance by hand, the agent's next answer with "ready" ends
 // this drain or maintenance. So an agent that never drains should not name the administrative

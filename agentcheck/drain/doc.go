@@ -53,8 +53,8 @@
 // at this moment. HTTP/2 allows clients to repeat these requests. But HAProxy 2.6 without retries
 // fails them, and so does a client of net/http if the request has a body and no GetBody. So the
 // Drainer sends GOAWAY only in the second half of Delay: at that time, a balancer that checks
-// readiness has stopped sending requests. The Drainer sends it with a response, and only if the
-// connection has no other running request. So make Delay twice as long for HTTP/2.
+// readiness has stopped sending requests. For this reason, make Delay twice as long for HTTP/2. The
+// Drainer sends GOAWAY with a response, and only if the connection has no other running request.
 //
 // One case can still fail: an HTTP/2 connection comes through a TCP balancer, and its client always
 // has several requests open. This connection gets GOAWAY only when Run closes the listeners. The

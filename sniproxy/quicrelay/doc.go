@@ -77,9 +77,10 @@
 // # Answers
 //
 // If Route returns a Refusal, the client gets an Initial packet with its TLS alert. The client also
-// gets alert 80 (internal_error) if the Relay can open no socket, or if the backend's system answers
-// the first datagrams with "port unreachable". The Relay answers a version of QUIC that package quic
-// cannot read with the versions 1 and 2. Other datagrams that belong to no path get no answer.
+// gets alert 80 (internal_error) if the Relay can open no socket, or if the backend's system
+// answers the first datagrams with "port unreachable". If a client uses a version of QUIC that
+// package quic cannot read, the Relay answers with the versions 1 and 2. Other datagrams that
+// belong to no path get no answer.
 //
 // # Batches
 //
