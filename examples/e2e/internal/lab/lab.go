@@ -177,8 +177,8 @@ func Until(ctx context.Context, what string, within time.Duration, check func(co
 		if err == nil {
 			return time.Since(start), nil
 		}
-		// After the deadline, check may fail only because of the deadline. Then keep the error of
-		// the call before, which says more.
+		// After the deadline, check may fail only because of the deadline. So keep the error of the
+		// last call before the deadline, which says more.
 		if last == nil || deadline.Err() == nil {
 			last = err
 		}

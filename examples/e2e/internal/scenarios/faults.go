@@ -87,7 +87,7 @@ func runFaults(ctx context.Context, s *System, t *traffic, _ *scenario.Report) (
 	if err := s.Routes.set(systemRoutes()); err != nil {
 		return err
 	}
-	// Wait until HAProxy sends no more requests to the services, and remove them then.
+	// Wait until HAProxy sends no more requests to the services. Then remove the services.
 	if _, err := lab.Until(ctx, "no more such routes", patience, func(ctx context.Context) error {
 		return s.wantStatus(ctx, host(clash), "/", http.StatusNotFound)
 	}, s.Terminator.Process); err != nil {

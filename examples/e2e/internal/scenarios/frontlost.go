@@ -48,8 +48,8 @@ var frontDiscovery = scenario.Scenario[*Env]{
 		}
 		report.Add(scenario.Row{What: "a new pod gets requests, through discovery", Took: took, Within: 10 * time.Second})
 		discovery.Kill()
-		// Wait until HAProxy itself has noticed that the pod is gone. It must do so by its checks,
-		// because discovery does not run any more.
+		// Below, a pod ends while discovery does not run. So HAProxy must notice the end of the pod
+		// by itself.
 		if err := pause(ctx, 5*time.Second); err != nil {
 			return err
 		}

@@ -179,7 +179,7 @@ func (f *Fronts) apiServerAway(ctx context.Context, report *scenario.Report, add
 		return err
 	}
 	// While the API server is down, it cannot report that the pod has ended. HAProxy must notice
-	// the end of the pod by its own checks.
+	// the end of the pod by itself.
 	f.pods(f.Local)[0].Server.Kill()
 	if err := pause(ctx, 30*time.Second); err != nil {
 		return err

@@ -19,7 +19,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// terminatorAdminPort is the admin port of every terminator. Each runs on its own machine.
+// terminatorAdminPort is the admin port of every terminator. All terminators can have the same
+// port, because each of them runs on its own machine.
 const terminatorAdminPort = 9709
 
 // Terminator is a running terminator.
