@@ -87,9 +87,10 @@ type Choices struct {
 }
 
 // Explain says, for each node of a cluster, why the subset of a service contains the node, or does
-// not contain it. ref names the service; Explain ignores its port. chosen is the subset that the
-// balancer uses. If chosen is older than objects, Explain also says which nodes Select would add
-// (Entering) and remove (Leaving, Gone). now is the present time, which the predicates get.
+// not contain it. ref names the service; Explain ignores its port. The argument chosen is the
+// subset that the balancer uses. If chosen is older than objects, Explain also says which nodes
+// Select would add (Entering) and remove (Leaving, Gone). The argument now is the present time,
+// which the predicates get.
 func (s Selector) Explain(objects Objects, ref Ref, now time.Time, chosen []Node) Choices {
 	all := s.Pool(objects.Nodes, now)
 	svc, key := objects.Service(ref.Namespace, ref.Service), ref.Key()

@@ -138,7 +138,7 @@ func (p *Pool) zone(n hashring.Node) string {
 	return n.Zone
 }
 
-// fillPlaces appends nodes from the list others to the list nodes, until nodes has the length size.
+// fillPlaces appends nodes from the list others to the list nodes, until this list has size nodes.
 // The list others must be sorted by rank, best first. With spread, each place goes to the zone that
 // has the fewest nodes so far.
 func fillPlaces(nodes, others []hashring.Node, size int, spread bool) []hashring.Node {

@@ -90,7 +90,7 @@ func isLocal(svc *corev1.Service) bool {
 }
 
 // pickFor picks the nodes of a service. If the service has one IP family, the nodes have addresses
-// of this family. ready is Objects.ReadyNodes.
+// of this family. The argument ready is Objects.ReadyNodes.
 func (p *Pool) pickFor(svc *corev1.Service, key string, current []Node, ready map[string][]string) subset {
 	family := familyOf(svc)
 	pool := p.withFamily(family)
@@ -106,9 +106,9 @@ func (p *Pool) pickFor(svc *corev1.Service, key string, current []Node, ready ma
 }
 
 // pickByPods picks the nodes of a service, whatever its IP families are. If the
-// externalTrafficPolicy of the service is Local, pickByPods picks only nodes with a ready pod;
-// ready lists these nodes by service. If none of them is in p, pickByPods picks from all nodes of
-// p, and adds a warning.
+// externalTrafficPolicy of the service is Local, pickByPods picks only nodes with a ready pod; the
+// argument ready lists these nodes by service. If none of them is in p, pickByPods picks from all
+// nodes of p, and adds a warning.
 func (p *Pool) pickByPods(svc *corev1.Service, key string, current []Node, ready map[string][]string) subset {
 	if !isLocal(svc) {
 		return subset{nodes: p.Pick(key, current)}

@@ -124,10 +124,10 @@ type Changed struct {
 // IsZero reports whether nothing has changed.
 func (c Changed) IsZero() bool { return len(c.Nodes)+len(c.Services) == 0 }
 
-// Update applies the change d, and computes the verdict of each node again. now is the present
-// time, which the predicates get. Update returns the new Selection, and which parts of it differ
-// from the Selection before. The Tracker keeps the objects in d; the caller must not change them
-// later.
+// Update applies the change d, and computes the verdict of each node again. The argument now is the
+// present time, which the predicates get. Update returns the new Selection, and which parts of it
+// differ from the Selection before. The Tracker keeps the objects in d; the caller must not change
+// them later.
 func (t *Tracker) Update(d Delta, now time.Time) (Selection, Changed) {
 	u := update{Tracker: t}
 	if d.Refs != nil {

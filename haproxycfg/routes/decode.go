@@ -279,7 +279,7 @@ func (d *decoder) limited(to *int) func(*yaml.Node, string) {
 }
 
 // positive returns a function that reads an integer from 1 to most. The function refuses 0, because
-// 0 in a Route means that the field is missing. fault is the error for other integers.
+// 0 in a Route means that the field is missing. The argument fault is the error for other integers.
 func (d *decoder) positive(to *int, most int, fault error) func(*yaml.Node, string) {
 	return func(n *yaml.Node, at string) {
 		v := 1

@@ -10,12 +10,12 @@ import (
 // meaning of a table. Whatever this module renders from a table, such as the maps of HAProxy, must
 // choose the same route.
 //
-// host is the Host header or :authority of the request. Match converts ASCII letters to lower case,
-// removes a port, and then removes one final dot. If the host is declared, Match ignores the
-// wildcard that covers it, even if no path of the host matches. path is the path as the client sent
-// it, without a query. Match compares paths byte by byte. If an exact path is equal to path, Match
-// chooses its route. Otherwise Match chooses the longest declared path that covers path by whole
-// segments.
+// The argument host is the Host header or :authority of the request. Match converts ASCII letters
+// to lower case, removes a port, and then removes one final dot. If the host is declared, Match
+// ignores the wildcard that covers it, even if no path of the host matches. The argument path is
+// the path as the client sent it, without a query. Match compares paths byte by byte. If an exact
+// path is equal to the path of the request, Match chooses its route. Otherwise Match chooses the
+// route with the longest path that covers the path of the request by whole segments.
 //
 // HAProxy refuses a path with a segment "." or ".." before it looks up the path. Match does not
 // check this.

@@ -189,7 +189,7 @@ func emptyRoot(line int) *yaml.Node {
 }
 
 // root returns the top-level mapping of the YAML document that is being read. If no document has
-// begun yet, root begins a document; line is the number of its first line.
+// begun yet, root begins a document; the argument line is the number of its first line.
 func (s *salvaged) root(line int) *yaml.Node {
 	if len(s.roots) == 0 {
 		s.roots = append(s.roots, emptyRoot(line))
@@ -197,8 +197,8 @@ func (s *salvaged) root(line int) *yaml.Node {
 	return s.roots[len(s.roots)-1]
 }
 
-// beginList adds the key "routes", with an empty list, to the YAML document that is being read.
-// line is the line of the key in the file.
+// beginList adds the key "routes", with an empty list, to the YAML document that is being read. The
+// argument line is the number of the line with this key.
 func (s *salvaged) beginList(line int) {
 	root := s.root(line)
 	s.list = &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Line: line}
@@ -268,8 +268,8 @@ func (s *salvaged) item(piece []sourceLine) (*yaml.Node, *syntaxError) {
 	return one(s.parse(form{before: l.text[:l.indent] + "- [%s]\n", lines: 1, skip: 1}, textOf(piece), l.number))
 }
 
-// flowEntry reads an entry of a list in brackets. text is the text of the entry, and line is the
-// number of its first line in the file.
+// flowEntry reads an entry of a list in brackets. The argument text is the text of the entry, and
+// line is the number of its first line in the file.
 func (s *salvaged) flowEntry(text string, line int) {
 	if n, err := one(s.parse(flowPiece, text, line)); err == nil {
 		s.add(n)
@@ -318,8 +318,8 @@ func (s *salvaged) flow(data []byte, at int) {
 	}
 }
 
-// cutFlowEntry returns the first entry of a list in brackets, and size, the number of bytes up to
-// the next entry. last is true if there is no next entry.
+// cutFlowEntry returns the first entry of a list in brackets, and as size the number of bytes up to
+// the next entry. The result last is true if there is no next entry.
 //
 // An entry ends at a comma outside of its brackets and quotes. If a closing bracket or quote is
 // missing, every later comma seems to be inside. So an entry also ends at a comma before "{host:".
@@ -391,8 +391,8 @@ func one(nodes []*yaml.Node, err *syntaxError) (*yaml.Node, *syntaxError) {
 	return nodes[0], nil
 }
 
-// parse parses one piece of a file, which it puts into the gap of f. The piece begins at line
-// number first.
+// parse parses one piece of a file, which it puts into the gap of f. The argument first is the
+// number of the first line of the piece.
 func (s *salvaged) parse(f form, text string, first int) ([]*yaml.Node, *syntaxError) {
 	if err := checkText([]byte(text)); err != nil {
 		return nil, &syntaxError{err.line + first - 1, err.message}

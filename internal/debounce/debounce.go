@@ -38,8 +38,9 @@ type Timer struct {
 	end      time.Time // the end of the burst if no further event arrives
 }
 
-// New returns a Timer. quiet is the quiet time of the Timer, and maxWait is its longest wait. If
-// maxWait is not greater than quiet, each burst ends maxWait after its first event.
+// New returns a Timer. The argument quiet is the quiet time of the Timer, and maxWait is its
+// longest wait. If maxWait is not greater than quiet, each burst ends maxWait after its first
+// event.
 func New(quiet, maxWait time.Duration) *Timer {
 	signal := make(chan struct{}, 1)
 	t := &Timer{C: signal, signal: signal, quiet: quiet, maxWait: maxWait}

@@ -143,8 +143,9 @@ const waitingWeight = 8
 
 func (s *source[T]) weight() int { return s.lists[serving].n + waitingWeight*s.units }
 
-// Add adds m, a waiting connection of the source key. If exempt is true, m counts for no source:
-// MaxPerSource does not apply to m, and m is evicted later only if no other connection can be.
+// Add adds m, a waiting connection of the source with this key. If exempt is true, m counts for no
+// source: MaxPerSource does not apply to m, and m is evicted later only if no other connection can
+// be.
 //
 // If Add has to evict another connection for m, it returns that connection as victim, and the
 // caller must close the victim. The error is nil, ErrFull or ErrSourceFull.
@@ -255,9 +256,10 @@ func (t *Table[T]) Grow(m T, units uint8) (victim T) {
 	return victim
 }
 
-// Move makes a connection count for the source key instead of its present source. If that source
-// already has MaxPerSource connections, Move returns ErrSourceFull, and the caller must close the
-// connection. Until the caller has done so, the connection counts for the new source.
+// Move makes a connection count for the source with this key, and no longer for its present source.
+// If the new source already has MaxPerSource connections, Move returns ErrSourceFull, and the
+// caller must close the connection. Until the caller has done so, the connection counts for the new
+// source.
 func (t *Table[T]) Move(m T, key Key, exempt bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -319,11 +321,11 @@ func (t *Table[T]) Shed() (victims []T) {
 	return victims
 }
 
-// MakeRoom evicts a connection for a new connection of the source key, although the Table is below
-// its limits: the process has no free descriptor, so the new connection needs the descriptor of
-// another one. MakeRoom chooses the victim as Add does when the Table is full. The caller must
-// close the victim, and then call Add for the new connection. The error is nil, ErrFull or
-// ErrSourceFull. After an error, the caller must close the new connection.
+// MakeRoom evicts a connection for a new connection of the source with this key, although the Table
+// is below its limits: the process has no free descriptor, so the new connection needs the
+// descriptor of another one. MakeRoom chooses the victim as Add does when the Table is full. The
+// caller must close the victim, and then call Add for the new connection. The error is nil, ErrFull
+// or ErrSourceFull. After an error, the caller must close the new connection.
 func (t *Table[T]) MakeRoom(key Key, exempt bool) (victim T, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

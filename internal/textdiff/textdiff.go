@@ -29,8 +29,7 @@ type Change struct{ A0, A1, B0, B1 int }
 
 const unifiedContext = 3
 
-// Unified returns a unified diff of one file. If before and after have the same text, it returns
-// "".
+// Unified returns a unified diff of one file. If both files have the same text, Unified returns "".
 func Unified(before, after File) string {
 	if before.Text == after.Text && (before.Name == "") == (after.Name == "") {
 		return ""

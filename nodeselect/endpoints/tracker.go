@@ -278,7 +278,7 @@ func (t *Tracker) store(key string, svc *Service) {
 
 // Answered tells the Tracker that the API server answers again after a failure. Confirm removes an
 // endpoint only after the API server has answered for five minutes without reporting it. Answered
-// makes these five minutes begin again. now is the present time.
+// makes these five minutes begin again. The argument now is the present time.
 func (t *Tracker) Answered(now time.Time) {
 	for _, d := range t.doubts {
 		d.Answered(now)

@@ -218,8 +218,8 @@ var contentSeed = maphash.MakeSeed()
 // readAgain reads a file and returns the result. The argument previous is the result of the last
 // read, or the zero file at the first read. If neither the content nor the error has changed,
 // readAgain returns previous. If the file has problems, some objects may be missing because of
-// these problems. So readAgain then adds the objects of previous that are missing in the new
-// result.
+// these problems. So readAgain then adds the objects of the previous result that are missing in the
+// new one.
 func readAgain(path string, want wanted, previous file) file {
 	data, err := inputfile.Read(path, MaxFileBytes)
 	if err != nil {
@@ -242,8 +242,8 @@ func readAgain(path string, want wanted, previous file) file {
 }
 
 // If only a part of a file can be read now, the caller calls keep. b is the result of this read,
-// and before the result of an earlier read. keep adds to b the objects of before that b does not
-// contain, and a warning with their number.
+// and the argument before is the result of an earlier read. keep adds to b the objects of the
+// earlier read that b does not contain, and a warning with their number.
 func (b *batch) keep(path string, before batch) {
 	has := make(map[string]bool, len(b.objects))
 	for _, o := range b.objects {

@@ -75,8 +75,8 @@ type Estimate struct {
 // DefaultTarget is the target load for Estimate.MorePods if the caller names none.
 const DefaultTarget = 1.5
 
-// Estimate computes the load of the pods. target is the target load for Estimate.MorePods; 0 or
-// less means DefaultTarget.
+// Estimate computes the load of the pods. The argument target is the target load for
+// Estimate.MorePods; 0 or less means DefaultTarget.
 //
 // With Local, each node of LocalPods that has pods gets a load in proportion to its weight, and
 // spreads this load over its own pods. So with equal weights, the busiest pod is on the node with

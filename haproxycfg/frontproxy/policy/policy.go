@@ -50,8 +50,8 @@ func Read(path string) (frontproxy.Settings, error) {
 	return Parse(path, data)
 }
 
-// Parse reads the settings in data. file is the name of the file in errors. If there are faults,
-// the error joins an *Error for each of the first 20 faults, and the Settings are zero.
+// Parse reads the settings in data. The argument file is the name of the file in errors. If there
+// are faults, the error joins an *Error for each of the first 20 faults, and the Settings are zero.
 func Parse(file string, data []byte) (frontproxy.Settings, error) {
 	d := decoder{file: file, lines: map[string]int{}}
 	root, err := document(data)

@@ -14,7 +14,7 @@ var errSilent = errors.New("the server is silent")
 
 // boundSilence returns a context for one request. The context ends with errSilent in two cases:
 //
-//   - The request has no connection when the time limit is over.
+//   - The request still has no connection after the time in the argument limit.
 //   - No byte of the answer arrives within the time wait + limit after net/http has sent the
 //     request.
 //

@@ -57,8 +57,8 @@ type view struct {
 	pods     []endpoints.Pod
 }
 
-// next returns a new snapshot with the given services. s is the present snapshot, or nil. replaced
-// contains the entries of s whose services have changed or are gone.
+// next returns a new snapshot with the given services. s is the present snapshot, or nil. The
+// result replaced contains the entries of s whose services have changed or are gone.
 func (s *snapshot) next(services endpoints.Services, source Source) (next *snapshot, replaced []*service) {
 	next = &snapshot{services: make(map[string]*service, len(services)), source: source, changed: make(chan struct{})}
 	next.all = sync.OnceValue(next.renderAll)
@@ -143,8 +143,8 @@ func (s *service) view(ref nodeselect.Ref) *view {
 	return v
 }
 
-// newView renders the answer in JSON for the pods of one service port. pods must be sorted by
-// address.
+// newView renders the answer in JSON for the pods of one service port. The argument pods must be
+// sorted by address.
 func newView(ref nodeselect.Ref, pods []endpoints.Pod) *view {
 	zones := []zoneJSON{}
 	byZone := endpoints.ByZone(pods)

@@ -44,8 +44,8 @@ const longestWait = 100
 type file interface{ ready(l *Loop) }
 
 // New starts backends on free ports of 127.0.0.1. The clients of the Loop send a TLS hello with the
-// server name host. For another server name, a client replaces the bytes of host in this hello, so
-// all names must be as long as host.
+// argument host as the server name. For another server name, a client replaces the bytes of this
+// name in the hello, so all names must be as long as host.
 func New(backends int, host string) (*Loop, error) {
 	hello, err := NewHello(host)
 	if err != nil {
@@ -107,8 +107,8 @@ func (l *Loop) Close() {
 	}
 }
 
-// run handles events until done returns true. It ends early after a failure, after Stall without
-// progress, and when ctx ends.
+// run handles events until the function done returns true. It ends early after a failure, after
+// Stall without progress, and when ctx ends.
 func (l *Loop) run(ctx context.Context, done func() bool) error {
 	last, since := l.progress, time.Now()
 	for !done() {

@@ -125,8 +125,8 @@ func (l *Loop) Bulk(ctx context.Context, t Target, streams int, total int64) err
 	return l.phase(ctx, func() bool { return left == 0 })
 }
 
-// phase runs one phase of the benchmark: it handles events until done returns true. After a failure
-// it closes all connections.
+// phase runs one phase of the benchmark: it handles events until the function done returns true.
+// After a failure it closes all connections.
 func (l *Loop) phase(ctx context.Context, done func() bool) error {
 	err := l.run(ctx, func() bool { return l.failure != nil || done() })
 	if err != nil {
