@@ -47,7 +47,7 @@ type AddressPolicy struct {
 
 // Choose returns the address of a node. It goes through Types in order, and stops at the first type
 // for which the node has a usable address. If the node has usable addresses of this type in both IP
-// families, Family decides between them. It returns an IPv4-mapped IPv6 address as IPv4. If the
+// families, Family decides between them. Choose returns an IPv4-mapped IPv6 address as IPv4. If the
 // node has no usable address, the error lists the addresses of the node, and says why each special
 // address is not usable.
 //
@@ -147,7 +147,7 @@ func (p AddressPolicy) usable(s string) (netip.Addr, error) {
 // Parse parses the address of a pod or of another machine. It returns an IPv4-mapped IPv6 address
 // as IPv4. It returns an error if the string is not an IP address, if the address has a zone, or if
 // Choose would ignore this address; see Choose. If the address is usable but suspicious, Parse also
-// returns the text of a warning. It does not use Types and Family.
+// returns the text of a warning. Parse does not use Types and Family.
 func (p AddressPolicy) Parse(s string) (addr netip.Addr, warning string, err error) {
 	if addr, err = p.usable(s); err != nil {
 		if errors.Is(err, errNoAddress) {

@@ -78,7 +78,7 @@ type subset struct {
 
 // NewTracker returns a Tracker without objects. The argument current contains the nodes that each
 // service uses now, as for Select; nil means unknown. The Tracker reads current only when an Update
-// brings the first refs. It does not copy current, so the caller must not change it.
+// brings the first refs. The Tracker does not copy current, so the caller must not change it.
 func NewTracker(s Selector, current Subsets) *Tracker {
 	t := &Tracker{
 		selector: s, predicates: s.predicates(),

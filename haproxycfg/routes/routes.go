@@ -132,7 +132,7 @@ type Check struct {
 	Rise, Fall int
 }
 
-// Limits bound the traffic of a route. HAProxy refuses the requests above a limit. It does not
+// Limits bound the traffic of a route. HAProxy refuses the requests above a limit. HAProxy does not
 // count the requests that it refuses, so a client above a limit still gets as many answers as the
 // limit allows.
 type Limits struct {

@@ -34,8 +34,8 @@ func (v Version) IsDir() bool { return v.info != nil && v.info.IsDir() }
 // both changes.
 const resolution = 2 * time.Second
 
-// Same compares two results of VersionOf for one path; earlier is the older result. It returns true
-// only if the file has certainly not changed in between. Same compares inode, size, mode and
+// Same compares two results of VersionOf for one path; earlier is the older result. Same returns
+// true only if the file has certainly not changed in between. Same compares inode, size, mode and
 // modification time. If the file was changed less than two seconds before the older result, Same
 // returns false: the file may have changed again with the same modification time.
 func (v Version) Same(earlier Version) bool {

@@ -85,8 +85,8 @@ func (h *health) listed() {
 }
 
 // watchPermitted notes that the server has accepted a watch. The argument healthy says whether this
-// proves that the server works. It is false for a streamed list, because only the complete list is
-// a proof.
+// proves that the server works. healthy is false for a streamed list, because only the complete
+// list is a proof.
 func (h *health) watchPermitted(healthy bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -21,8 +21,8 @@ const (
 	// listTimeout is the time limit of a list. An API server has the same default, in its flag
 	// request-timeout.
 	listTimeout = time.Minute
-	// silence is a time limit for a watch: after this time without an event, a new watch replaces
-	// the old one. It is also the time limit for the header of a response. An API server sends a
+	// silence is a time limit for a watch: after this time without an event, a new watch replaces the
+	// old one. silence is also the time limit for the header of a response. An API server sends a
 	// bookmark every minute.
 	silence = 2 * time.Minute
 	// maxAge is the largest age of the last response. If the last response is older when a watch
@@ -49,8 +49,8 @@ type listWatch struct {
 
 // begin must be called before each request. It counts the request, so that l.wait can wait for its
 // end, and returns true. After a call of l.wait, it returns false, and the caller must not send the
-// request. This can happen, because the Reflector lists in a goroutine that may run longer than the
-// Reflector.
+// request. A call of begin after l.wait is possible, because the Reflector lists in a goroutine
+// that may run longer than the Reflector.
 func (l *listWatch) begin() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

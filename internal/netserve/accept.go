@@ -133,7 +133,7 @@ func (l *Loop) Run(handle func(net.Conn)) error {
 
 // useSpare closes the spare descriptor, and then accepts one connection, if a client waits. If
 // MakeRoom makes room for this connection, useSpare passes it to handle. Otherwise it closes this
-// connection. It returns false if Accept fails again.
+// connection. useSpare returns false if Accept fails again.
 func (l *Loop) useSpare(spare *Spare, handle func(net.Conn)) bool {
 	if !spare.Fill() {
 		return false

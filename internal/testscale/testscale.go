@@ -18,7 +18,7 @@ import (
 // number, at least 1.
 const Variable = "HEADGATE_TEST_SCALE"
 
-// Of returns n times the factor in HEADGATE_TEST_SCALE. Without this variable it returns n. It
+// Of returns n times the factor in HEADGATE_TEST_SCALE. Without this variable, Of returns n. Of
 // panics if the value of the variable is not a whole number of at least 1.
 func Of(n int) int {
 	text := os.Getenv(Variable)

@@ -110,8 +110,8 @@ func compareVersions(a, b string) int {
 }
 
 // choose returns one Pod for each address, sorted by address. If a pod has addresses of both
-// families, choose leaves out the addresses that are not of the preferred family. It changes the
-// order of candidates.
+// families, choose leaves out the addresses that are not of the preferred family. choose also
+// changes the order of the elements of candidates.
 func choose(candidates []candidate, preferIPv6 bool) []Pod {
 	slices.SortFunc(candidates, compareCandidates)
 	candidates = slices.CompactFunc(candidates, func(a, b candidate) bool { return a.addr == b.addr && a.name == b.name })

@@ -151,8 +151,8 @@ func (q *queue) take(now time.Time) batch {
 const slicesWait = 10 * time.Second
 
 // complete reports whether the Watcher can make the first Snapshot: the lists of nodes, services
-// and, if it follows them, EndpointSlices have arrived. It does not wait for EndpointSlices any
-// longer if the API server refuses them, or if requests for them have failed for slicesWait.
+// and, if it follows them, EndpointSlices have arrived. complete does not wait for EndpointSlices
+// any longer if the API server refuses them, or if requests for them have failed for slicesWait.
 func (q *queue) complete(now time.Time) bool {
 	if !q.nodes.listed || !q.services.listed {
 		return false

@@ -16,8 +16,8 @@
 // C connections carry the same load, and each of them goes to one of p pods at random. Then the
 // number of connections of one pod has the binomial distribution B(C, 1/p). If the busiest pod has
 // q connections, its load is q·p/C times the mean. [Worst] returns the smallest such load that no
-// pod exceeds, with the given probability. It treats the pods as independent. The tests compare its
-// result with simulated connections.
+// pod exceeds, with the given probability. Worst treats the pods as independent. The tests compare
+// its result with simulated connections.
 //
 // HAProxy reuses idle connections, and prefers the connection that it used last. So some
 // connections carry more load than others, but in the model all connections carry the same load. So

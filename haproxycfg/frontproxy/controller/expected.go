@@ -58,8 +58,8 @@ func (e *Expected) Zones(now time.Time) map[string]int {
 }
 
 // Next returns the time at which the expected number of a zone falls next, because Window has
-// passed since the zone last had that many pods. The result is valid until the next Update. It is
-// the zero time if no number will fall.
+// passed since the zone last had that many pods. If no number will fall, the result is the zero
+// time. The result is valid until the next Update.
 func (e *Expected) Next() (next time.Time) {
 	for _, h := range e.zones {
 		if len(h.past) > 0 {

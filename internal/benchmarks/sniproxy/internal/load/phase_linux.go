@@ -10,9 +10,9 @@ import (
 const PingSize = 64
 
 // Answers keeps up to atOnce connections open. Each connection ends after it has got an answer, and
-// Answers then opens the next one. It stops opening connections after the duration d, or when it
-// has opened limit connections. Then it waits until all connections have ended, and returns their
-// number.
+// Answers then opens the next one. Answers stops opening connections after the duration d, or when
+// it has opened limit connections. Then Answers waits until all connections have ended, and returns
+// their number.
 func (l *Loop) Answers(ctx context.Context, t Target, atOnce, limit int, d time.Duration) (int, error) {
 	end := time.Now().Add(d)
 	started, done := 0, 0
