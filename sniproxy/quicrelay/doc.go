@@ -2,11 +2,11 @@
 // connections: the TLS handshake is between the client and the backend. The Relay reads the server
 // name of each connection with package quic, and asks a function for the backend.
 //
-//	relay := &quicrelay.Relay{Route: func(ctx context.Context, client netip.AddrPort, hello quic.Hello, err error) (netip.AddrPort, error) {
-//		if err == nil && hello.Name == "shop.example" {
-//			return netip.MustParseAddrPort("10.0.0.1:443"), nil
+//	relay := &quicrelay.Relay{Route: func(ctx context.Context, req quicrelay.Request) (quicrelay.Backend, error) {
+//		if req.Err == nil && req.Hello.Name == "shop.example" {
+//			return quicrelay.Backend{Addr: netip.MustParseAddrPort("10.0.0.1:443")}, nil
 //		}
-//		return netip.AddrPort{}, &quicrelay.Refusal{Alert: 112, Reason: "unknown host"}
+//		return quicrelay.Backend{}, &quicrelay.Refusal{Alert: 112, Reason: "unknown host"}
 //	}}
 //	go relay.Serve(conn) // a *net.UDPConn that clients send to
 //	…
@@ -19,7 +19,7 @@
 // server name in it chooses the backend. These are the phases of a path and their bounds:
 //
 //	peek   HelloTimeout, MaxPeeking, the limits of quic.Reader
-//	route  HelloTimeout, MaxPeeking
+//	route  RouteTimeout, MaxPeeking
 //	relay  IdleTimeout, MaxPaths
 //
 // A path holds the client's datagrams until its backend is known, but at most 32 KiB. It drops
@@ -32,7 +32,8 @@
 // while a datagram passes (on Linux).
 //
 // The Relay cannot see the end of a connection, because the packets that close it are encrypted. So
-// a path ends when no datagram has come for IdleTimeout.
+// a path ends when no datagram has come for IdleTimeout. While Shutdown waits, a path ends after 30 s
+// without a datagram: a client or server that waits longer for the other side is rare.
 //
 // # Which path a datagram belongs to
 //
@@ -78,9 +79,14 @@
 //
 // If Route returns a Refusal, the client gets an Initial packet with its TLS alert. The client also
 // gets alert 80 (internal_error) if the Relay can open no socket, or if the backend's system
-// answers the first datagrams with "port unreachable". If a client uses a version of QUIC that
-// package quic cannot read, the Relay answers with the versions 1 and 2. Other datagrams that
-// belong to no path get no answer.
+// answers the first datagrams with "port unreachable". If the client sends its first packet again,
+// it gets the answer again, and the Relay does not call Route: the Relay remembers the last 1,024
+// refused connections. If Route returns another error, the Relay drops the packets of the
+// connection in the same way.
+//
+// If a client uses a version of QUIC that package quic cannot read, the Relay answers with the
+// versions 1 and 2. Other datagrams that belong to no path get no answer. During Shutdown, the
+// client of a new connection gets the error CONNECTION_REFUSED.
 //
 // # Batches
 //

@@ -180,24 +180,25 @@ func (b *bench) sockets() []*fakeSocket {
 }
 
 var (
-	backendA = netip.MustParseAddrPort("192.0.2.1:443")
-	backendB = netip.MustParseAddrPort("192.0.2.2:443")
-	client1  = netip.MustParseAddrPort("198.51.100.1:1000")
-	client2  = netip.MustParseAddrPort("198.51.100.2:2000")
+	backendA   = netip.MustParseAddrPort("192.0.2.1:443")
+	backendB   = netip.MustParseAddrPort("192.0.2.2:443")
+	client1    = netip.MustParseAddrPort("198.51.100.1:1000")
+	routerAddr = netip.MustParseAddrPort("192.0.2.9:443")
+	client2    = netip.MustParseAddrPort("198.51.100.2:2000")
 )
 
 // routeByName sends the name "b.example" to backendB, refuses the name "unknown.example", and sends
 // other names to backendA.
-func routeByName(_ context.Context, _ netip.AddrPort, hello quic.Hello, err error) (netip.AddrPort, error) {
+func routeByName(_ context.Context, req Request) (Backend, error) {
 	switch {
-	case err != nil:
-		return netip.AddrPort{}, err
-	case hello.Name == "b.example":
-		return backendB, nil
-	case hello.Name == "unknown.example":
-		return netip.AddrPort{}, &Refusal{Alert: 112, Reason: "unknown host"}
+	case req.Err != nil:
+		return Backend{}, req.Err
+	case req.Hello.Name == "b.example":
+		return Backend{Addr: backendB, Tag: "b"}, nil
+	case req.Hello.Name == "unknown.example":
+		return Backend{Tag: "unknown"}, &Refusal{Alert: 112, Reason: "unknown host"}
 	}
-	return backendA, nil
+	return Backend{Addr: backendA}, nil
 }
 
 // start starts a Relay. The bubble of synctest.Test checks that Close ends every goroutine.
@@ -225,7 +226,7 @@ func start(t *testing.T, r *Relay) *bench {
 		return s, nil
 	}
 	t.Cleanup(r.Close)
-	go func() { b.served <- r.serve(b.front) }()
+	go func() { b.served <- r.serve(b.front, routerAddr) }()
 	synctest.Wait()
 	return b
 }

@@ -32,7 +32,7 @@ type state uint8
 const (
 	peeking state = iota // the hello is incomplete
 	routing              // Route runs
-	opening              // the path sends the held datagrams
+	opening              // the path sends the held datagrams, or a refusal
 	open                 // datagrams pass
 	ended
 )
@@ -63,6 +63,7 @@ type path struct {
 	backendShowed bool // a packet of the backend had an ID in its long header
 	received      int64
 	stats         Stats
+	last          *Stats // for Finished, if the path has ended while Route ran
 }
 
 // ShareEntry implements fairshare.Member.
@@ -70,6 +71,20 @@ func (p *path) ShareEntry() *fairshare.Entry[*path] { return &p.entry }
 
 // Idle implements fairshare.Member.
 func (p *path) Idle() time.Duration { return time.Duration(time.Now().UnixNano() - p.active.Load()) }
+
+// snapshot returns the Stats of this moment. Relay.mu is locked.
+func (p *path) snapshot() Stats {
+	s := p.stats
+	s.ToBackend, s.ToClient = p.forwarded.Load(), p.sent.Load()
+	s.Total = time.Since(s.Start)
+	switch {
+	case s.Backend.IsValid():
+		s.Phase = PhaseRelay
+	case p.state != peeking:
+		s.Phase = PhaseRoute
+	}
+	return s
+}
 
 func (p *path) touch() { p.active.Store(time.Now().UnixNano()) }
 
@@ -112,7 +127,7 @@ func (p *path) peek(datagram []byte) {
 	p.hello, p.reader, p.state = hello, quic.Reader{}, routing
 	p.stats.Peek = time.Since(p.stats.Start)
 	p.stats.Name, p.stats.Version = hello.Name, hello.Version
-	ctx, cancel := context.WithDeadline(context.Background(), p.stats.Start.Add(r.helloTimeout()))
+	ctx, cancel := context.WithTimeout(context.Background(), r.routeTimeout())
 	p.cancel = cancel
 	r.all.Go(func() {
 		if p.route(ctx, err) {
@@ -126,25 +141,32 @@ func (p *path) peek(datagram []byte) {
 func (p *path) route(ctx context.Context, helloErr error) bool {
 	r := p.relay
 	start := time.Now()
-	addr, err := r.Route(ctx, p.client.addr, p.hello, helloErr)
+	route, err := r.Route(ctx, Request{Client: p.client.addr, Local: p.client.front.local, Hello: p.hello, Err: helloErr})
 	took := time.Since(start)
 	var backend socket
 	if err == nil {
-		if backend, err = r.connect(addr); err != nil {
+		if backend, err = r.connect(route.Addr); err != nil {
 			err = &Refusal{Alert: internalError, Reason: "cannot connect", Err: err}
 		}
 	}
 	r.mu.Lock()
-	p.stats.Route = took
-	if err != nil || p.state == ended {
+	p.stats.Route, p.stats.Tag = took, route.Tag
+	if p.state == ended {
+		p.last.Tag = route.Tag
+		r.done = append(r.done, *p.last)
 		r.unlock()
 		if backend != nil {
 			backend.close()
 		}
+		return false
+	}
+	p.state = opening
+	if err != nil {
+		r.unlock()
 		p.refuse(err)
 		return false
 	}
-	p.state, p.backend, p.backendAddr, p.stats.Backend = opening, backend, addr, addr
+	p.backend, p.backendAddr, p.stats.Backend = backend, route.Addr, route.Addr
 	victim, err := r.shares.Serve(p)
 	if victim != nil {
 		r.end(victim, fairshare.ErrEvicted)
@@ -184,6 +206,7 @@ func (p *path) refuse(err error) {
 		r.unlock()
 		return
 	}
+	r.refused.add(initialKey{p.client, p.initial}, answer)
 	if answer != nil {
 		// Close can end the path after the client has got the answer, so record the answer first.
 		p.stats.Alert = refusal.Alert

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"iter"
 	"net"
 	"net/netip"
 	"os"
@@ -33,6 +34,25 @@ var (
 // internalError is the TLS alert for a failure of the Relay or the backend (RFC 8446 section 6.2).
 const internalError = 80
 
+// connectionRefused is the QUIC error CONNECTION_REFUSED (RFC 9000 section 20.1).
+const connectionRefused = 2
+
+// Request describes a connection that needs a backend.
+type Request struct {
+	Client netip.AddrPort // the address of the client
+	Local  netip.AddrPort // the address of the socket that the client sent to; see net.UDPConn.LocalAddr
+	Hello  quic.Hello
+	// Err is nil, or the final error of quic.Reader.Read, such as peek.ErrNoName.
+	Err error
+}
+
+// Backend is the result of Route.
+type Backend struct {
+	Addr netip.AddrPort
+	// Tag is any value. The Relay copies it to Stats.Tag, even if Route also returns an error.
+	Tag any
+}
+
 // Refusal is an error of Route. The client gets it as a TLS alert. After other errors of Route, the
 // client gets no answer.
 type Refusal struct {
@@ -55,16 +75,20 @@ func (r *Refusal) Unwrap() error { return r.Err }
 // after the first Serve. The methods may be called from several goroutines. A Relay cannot be used
 // again after Close.
 type Relay struct {
-	// Route returns the address of the backend. The argument err is nil, or the final error of
-	// quic.Reader.Read, such as peek.ErrNoName. Route may wait until ctx ends. Several goroutines may
+	// Route chooses the backend of a connection. It may wait until ctx ends. Several goroutines may
 	// call it at the same time.
-	Route func(ctx context.Context, client netip.AddrPort, hello quic.Hello, err error) (netip.AddrPort, error)
-	// HelloTimeout bounds the time from the first datagram until Route has returned. 0 means 10 s.
+	Route func(ctx context.Context, req Request) (Backend, error)
+	// HelloTimeout bounds the time from the first datagram until the hello is complete. 0 means 10 s.
 	HelloTimeout time.Duration
+	// RouteTimeout bounds the context of Route. 0 means 10 s.
+	RouteTimeout time.Duration
 	// IdleTimeout is the time without a datagram after which a path ends. 0 means 2 min. RFC 9308
 	// section 4.2 recommends at least 2 minutes, because a client behind the Relay cannot know this
 	// time.
 	IdleTimeout time.Duration
+	// MaxHello is the greatest length of a ClientHello in bytes. 0 means peek.MaxBytes (64 KiB), which
+	// is also the largest allowed value.
+	MaxHello int
 	// MaxPaths bounds the number of paths. 0 means 10,000.
 	MaxPaths int
 	// MaxPathsPerSource bounds the paths of a source: an IPv4 address or an IPv6 /64. 0 means no
@@ -72,8 +96,15 @@ type Relay struct {
 	MaxPathsPerSource int
 	// MaxPeeking bounds the number of paths whose backend is not known yet. 0 means 1,000.
 	MaxPeeking int
+	// Trusted, if not nil, reports whether the paths of a client address belong to no source.
+	// MaxPathsPerSource does not apply to these paths. Trusted must not call methods of the Relay.
+	Trusted func(netip.Addr) bool
+	// NewID, if not nil, returns a number for Stats.ID of a new path. nil means 1, 2, 3 and so on.
+	// NewID must not call methods of the Relay.
+	NewID func() uint64
 	// Finished, if not nil, is called once for each path that has ended, and for each path that could
-	// not begin because of a limit. It must not block, because the calling goroutine relays other
+	// not begin because of a limit. If a path ends while Route runs, the Relay ends the context of
+	// Route, and calls Finished after Route has returned. It must not block, because the calling goroutine relays other
 	// datagrams too. It must not call Close.
 	Finished func(Stats)
 
@@ -83,16 +114,32 @@ type Relay struct {
 	// dial returns a socket that is connected to a backend.
 	dial func(netip.AddrPort) (socket, error)
 
-	mu     sync.Mutex
-	closed bool
-	fronts map[*front]struct{}
-	table  table
-	done   []Stats // for Finished; unlock calls it
+	mu       sync.Mutex
+	closed   bool
+	draining bool // Shutdown was called
+	lastID   uint64
+	fronts   map[*front]struct{}
+	table    table
+	refused  refusedTable
+	done     []Stats // for Finished; unlock calls it
 }
 
-// Stats describes a path that has ended.
+// Phase is a part of the life of a path.
+type Phase uint8
+
+// The phases, in order.
+const (
+	PhasePeek  Phase = iota // the hello is incomplete
+	PhaseRoute              // Route runs
+	PhaseRelay              // the path has a backend
+)
+
+// Stats describes a path that has ended (Finished), or an open one (All).
 type Stats struct {
+	ID     uint64 // see Relay.NewID
 	Client netip.AddrPort
+	Local  netip.AddrPort // the address of the socket that the client sends to
+	Phase  Phase          // the phase in which the path ended, or is
 	// Backend is not valid if the path has not got a backend.
 	Backend netip.AddrPort
 	// Name is the server name in normal form. It is "" if the client named no valid host, and for
@@ -100,6 +147,9 @@ type Stats struct {
 	Name    string
 	Version uint32 // of QUIC; 0 after a move, or if the hello is incomplete
 	Moved   bool   // the path began because the client came from another address
+	// Tag is Backend.Tag. It is nil if Route has not returned. After a move, it is the Tag of the path
+	// whose backend has chosen the connection ID.
+	Tag any
 	// ToBackend and ToClient are the bytes of the datagrams that the Relay sent until the path ended,
 	// including an answer of the Relay.
 	ToBackend, ToClient int64
@@ -112,12 +162,13 @@ type Stats struct {
 	// because the client would have got more than three times the bytes that came from it.
 	DroppedAmplification int64
 	Alert                uint8 // the TLS alert that the Relay sent to the client; 0 means none
-	Err                  error // nil if the path ended because it was idle
+	Err                  error // nil if the path is open, or ended because it was idle
 }
 
 // front is a socket that clients send to.
 type front struct {
 	socket socket
+	local  netip.AddrPort
 	runs   []run // memory of the goroutine of Serve
 }
 
@@ -142,7 +193,19 @@ func (r *Relay) init() {
 }
 
 func (r *Relay) helloTimeout() time.Duration { return cmp.Or(r.HelloTimeout, 10*time.Second) }
+func (r *Relay) routeTimeout() time.Duration { return cmp.Or(r.RouteTimeout, 10*time.Second) }
 func (r *Relay) idleTimeout() time.Duration  { return cmp.Or(r.IdleTimeout, 2*time.Minute) }
+
+func (r *Relay) trusted(client netip.Addr) bool { return r.Trusted != nil && r.Trusted(client) }
+
+// newID returns the ID of a new path. r.mu is locked.
+func (r *Relay) newID() uint64 {
+	if r.NewID != nil {
+		return r.NewID()
+	}
+	r.lastID++
+	return r.lastID
+}
 
 func dialUDP(addr netip.AddrPort) (socket, error) {
 	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(addr))
@@ -173,13 +236,13 @@ func (r *Relay) Serve(conn *net.UDPConn) error {
 		conn.Close()
 		return err
 	}
-	return r.serve(s)
+	return r.serve(s, conn.LocalAddr().(*net.UDPAddr).AddrPort())
 }
 
-func (r *Relay) serve(s socket) error {
+func (r *Relay) serve(s socket, local netip.AddrPort) error {
 	r.init()
 	defer s.close()
-	f := &front{socket: s}
+	f := &front{socket: s, local: netip.AddrPortFrom(local.Addr().Unmap(), local.Port())}
 	r.mu.Lock()
 	if r.closed {
 		r.unlock()
@@ -218,6 +281,50 @@ func (r *Relay) serveError(err error) error {
 	return err
 }
 
+// drainIdle is the time without a datagram after which a path ends during Shutdown. Most clients and
+// servers end a connection that has been idle for 30 s.
+const drainIdle = 30 * time.Second
+
+// drainInterval is how often Shutdown looks for paths that have ended.
+const drainInterval = 100 * time.Millisecond
+
+// Shutdown refuses new connections, and waits until all paths have ended. The client of a new
+// connection gets the error CONNECTION_REFUSED. The Relay does not see the end of a connection, so
+// during Shutdown a path ends after 30 s without a datagram, or after IdleTimeout if it is shorter.
+// Shutdown then closes the Relay. If ctx ends earlier, Shutdown closes the Relay and returns the
+// error of ctx.
+func (r *Relay) Shutdown(ctx context.Context) error {
+	r.init()
+	r.mu.Lock()
+	r.draining = true
+	r.unlock()
+	ticker := time.NewTicker(drainInterval)
+	defer ticker.Stop()
+	defer r.Close()
+	for {
+		r.endIdle(min(r.idleTimeout(), drainIdle))
+		if all, _ := r.shares.Counts(); all == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+// endIdle ends the open paths without a datagram for a time.
+func (r *Relay) endIdle(limit time.Duration) {
+	r.mu.Lock()
+	defer r.unlock()
+	for _, p := range r.shares.All() {
+		if p.state == open && p.Idle() >= limit {
+			r.end(p, nil)
+		}
+	}
+}
+
 // Close ends all paths and all calls of Serve, and waits until Route and Finished have returned for
 // each path.
 func (r *Relay) Close() {
@@ -238,6 +345,21 @@ func (r *Relay) Close() {
 func (r *Relay) Paths() (all, peeking int) {
 	r.init()
 	return r.shares.Counts()
+}
+
+// All yields the Stats of the open paths, in no order.
+func (r *Relay) All() iter.Seq[Stats] {
+	r.init()
+	return func(yield func(Stats) bool) {
+		for _, p := range r.shares.All() {
+			r.mu.Lock()
+			s, isOpen := p.snapshot(), p.state != ended
+			r.unlock()
+			if isOpen && !yield(s) {
+				return
+			}
+		}
+	}
 }
 
 // unlock unlocks r.mu, and calls Finished for the paths that have ended since r.mu was locked.
@@ -301,12 +423,22 @@ func (r *Relay) accept(client peer, datagram []byte) *path {
 		}
 		return nil
 	}
+	if h.Type == quic.Initial {
+		if answer, ok := r.refused.answers[initialKey{client, string(h.DestID)}]; ok {
+			if answer != nil && len(datagram) >= quic.MinDatagram {
+				_ = client.front.socket.send(answer, len(answer), client.addr)
+			}
+			return nil
+		}
+	}
 	found := r.table.find(client, h, datagram)
 	p := found.path
 	switch {
 	case p != nil:
 	case found.id != nil:
 		p = r.move(client, found)
+	case h.Type == quic.Initial && r.draining:
+		refuseConnection(client, h, datagram)
 	case h.Type == quic.Initial:
 		p = r.begin(client, h, datagram)
 	}
@@ -329,15 +461,32 @@ func (r *Relay) accept(client peer, datagram []byte) *path {
 	return nil
 }
 
+// beginsConnection reports whether an Initial packet with the header h, at the start of a datagram,
+// can be the first packet of a client.
+func beginsConnection(h quic.Header, datagram []byte) bool {
+	return len(datagram) >= quic.MinDatagram && len(h.DestID) >= quic.MinClientIDLen
+}
+
+// refuseConnection answers the first packet of a client.
+func refuseConnection(client peer, h quic.Header, datagram []byte) {
+	if !beginsConnection(h, datagram) {
+		return
+	}
+	hello := quic.Hello{Version: h.Version, DestID: h.DestID, SrcID: h.SrcID}
+	if answer, err := hello.AppendClose(nil, connectionRefused, "the router shuts down"); err == nil {
+		_ = client.front.socket.send(answer, len(answer), client.addr)
+	}
+}
+
 // begin begins a path whose first datagram begins with an Initial packet. h is the header of this
 // packet.
 func (r *Relay) begin(client peer, h quic.Header, datagram []byte) *path {
-	if len(datagram) < quic.MinDatagram || len(h.DestID) < quic.MinClientIDLen {
+	if !beginsConnection(h, datagram) {
 		return nil
 	}
-	p := &path{relay: r, client: client, stats: Stats{Client: client.addr, Start: time.Now()}}
-	p.touch()
-	victim, err := r.shares.Add(p, fairshare.KeyOf(client.addr.Addr()), false)
+	p := r.newPath(client)
+	p.reader.MaxBytes = r.MaxHello
+	victim, err := r.shares.Add(p, fairshare.KeyOf(client.addr.Addr()), r.trusted(client.addr.Addr()))
 	if !r.admit(p, victim, err) {
 		return nil
 	}
@@ -352,13 +501,20 @@ func (r *Relay) begin(client peer, h quic.Header, datagram []byte) *path {
 	return p
 }
 
+func (r *Relay) newPath(client peer) *path {
+	p := &path{relay: r, client: client}
+	p.stats = Stats{ID: r.newID(), Client: client.addr, Local: client.front.local, Start: time.Now()}
+	p.touch()
+	return p
+}
+
 // move begins a path of a client that has moved.
 func (r *Relay) move(client peer, f found) *path {
-	p := &path{relay: r, client: client, state: open, backendAddr: f.backend}
-	p.stats = Stats{Client: client.addr, Backend: f.backend, Moved: true, Start: time.Now()}
+	p := r.newPath(client)
+	p.state, p.backendAddr = open, f.backend
+	p.stats.Backend, p.stats.Tag, p.stats.Moved = f.backend, f.tag, true
 	p.confirmed.Store(true)
-	p.touch()
-	victim, err := r.shares.AddServing(p, fairshare.KeyOf(client.addr.Addr()), false)
+	victim, err := r.shares.AddServing(p, fairshare.KeyOf(client.addr.Addr()), r.trusted(client.addr.Addr()))
 	if !r.admit(p, victim, err) {
 		return nil
 	}
@@ -395,6 +551,13 @@ func (r *Relay) end(p *path, err error) {
 	if p.state == ended {
 		return
 	}
+	s := p.snapshot()
+	s.Err = err
+	if p.state == routing {
+		p.last = &s // Route still runs; the method route calls Finished
+	} else {
+		r.done = append(r.done, s)
+	}
 	p.state = ended
 	r.shares.Remove(p)
 	r.table.remove(p)
@@ -408,8 +571,4 @@ func (r *Relay) end(p *path, err error) {
 		p.backend.close()
 	}
 	p.held, p.heldBytes, p.reader = nil, 0, quic.Reader{}
-	s := p.stats
-	s.ToBackend, s.ToClient = p.forwarded.Load(), p.sent.Load()
-	s.Total, s.Err = time.Since(s.Start), err
-	r.done = append(r.done, s)
 }

@@ -19,9 +19,9 @@ import (
 func TestHeldDatagramsKeepTheirOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		routed, gate := make(chan struct{}), make(chan struct{})
-		b := start(t, &Relay{Route: func(context.Context, netip.AddrPort, quic.Hello, error) (netip.AddrPort, error) {
+		b := start(t, &Relay{Route: func(context.Context, Request) (Backend, error) {
 			<-routed
-			return backendA, nil
+			return Backend{Addr: backendA}, nil
 		}})
 		b.prepare = func(s *fakeSocket) { s.gate = gate }
 		parts := helloOf("a.example", "one", 1500)
@@ -57,9 +57,9 @@ func TestHeldDatagramsKeepTheirOrder(t *testing.T) {
 
 func TestHeldBytesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := start(t, &Relay{Route: func(ctx context.Context, _ netip.AddrPort, _ quic.Hello, _ error) (netip.AddrPort, error) {
+		b := start(t, &Relay{Route: func(ctx context.Context, _ Request) (Backend, error) {
 			<-ctx.Done()
-			return netip.AddrPort{}, ctx.Err()
+			return Backend{}, ctx.Err()
 		}})
 		b.front.put(client1, hello("a.example", "one")...)
 		for range 100 {
@@ -200,6 +200,11 @@ func TestMove(t *testing.T) {
 		b.end()
 		require.True(t, b.ends()[1].Moved)
 		require.Equal(t, backendB, b.ends()[1].Backend)
+		for i, s := range b.ends() {
+			require.Equal(t, "b", s.Tag, "a path keeps the Tag after a move")
+			require.Equal(t, PhaseRelay, s.Phase)
+			require.Equal(t, routerAddr, s.Local, i)
+		}
 	})
 }
 
@@ -244,25 +249,27 @@ func TestTimeouts(t *testing.T) {
 			synctest.Wait()
 			require.Len(t, b.ends(), 1)
 			require.ErrorIs(t, b.ends()[0].Err, ErrHelloTimeout)
+			require.Equal(t, PhasePeek, b.ends()[0].Phase)
 			require.Equal(t, 3*time.Second, b.ends()[0].Total)
 			b.end()
 		})
 	})
 	t.Run("route", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			b := start(t, &Relay{HelloTimeout: 3 * time.Second, Route: func(ctx context.Context, _ netip.AddrPort, _ quic.Hello, _ error) (netip.AddrPort, error) {
+			b := start(t, &Relay{HelloTimeout: 3 * time.Second, RouteTimeout: 4 * time.Second, Route: func(ctx context.Context, _ Request) (Backend, error) {
 				<-ctx.Done()
-				return netip.AddrPort{}, ctx.Err()
+				return Backend{}, ctx.Err()
 			}})
 			b.front.put(client1, parts[0])
 			time.Sleep(2 * time.Second)
 			b.front.put(client1, parts[1])
-			time.Sleep(time.Second)
+			time.Sleep(4 * time.Second)
 			synctest.Wait()
 			require.Len(t, b.ends(), 1)
 			require.ErrorIs(t, b.ends()[0].Err, context.DeadlineExceeded)
 			require.Equal(t, 2*time.Second, b.ends()[0].Peek)
-			require.Equal(t, time.Second, b.ends()[0].Route)
+			require.Equal(t, 4*time.Second, b.ends()[0].Route)
+			require.Equal(t, PhaseRoute, b.ends()[0].Phase)
 			require.Empty(t, b.front.datagrams())
 			b.end()
 		})
@@ -330,6 +337,10 @@ func TestAnswers(t *testing.T) {
 				if c.paths > 0 {
 					require.Error(t, b.ends()[0].Err)
 					require.Equal(t, c.alert, b.ends()[0].Alert)
+					if name == "refused" {
+						require.Equal(t, "unknown", b.ends()[0].Tag)
+						require.Equal(t, PhaseRoute, b.ends()[0].Phase)
+					}
 					if c.err != nil {
 						require.ErrorIs(t, b.ends()[0].Err, c.err)
 					}
@@ -454,31 +465,39 @@ func TestLimits(t *testing.T) {
 func TestEvictionEndsRoute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cancelled := 0
-		b := start(t, &Relay{MaxPeeking: 1, Route: func(ctx context.Context, client netip.AddrPort, _ quic.Hello, _ error) (netip.AddrPort, error) {
-			if client == client1 {
+		b := start(t, &Relay{MaxPeeking: 1, Route: func(ctx context.Context, req Request) (Backend, error) {
+			if req.Client == client1 {
 				<-ctx.Done()
+				time.Sleep(time.Second)
 				cancelled++
-				return backendA, nil // too late
+				return Backend{Addr: backendA, Tag: "late"}, nil
 			}
-			return backendB, nil
+			return Backend{Addr: backendB}, nil
 		}})
 		b.front.put(client1, hello("a.example", "one")...)
 		b.front.put(client2, hello("a.example", "two")...)
+		require.Empty(t, b.ends(), "Finished waits for Route")
+		time.Sleep(time.Second)
+		synctest.Wait()
 		require.Equal(t, 1, cancelled)
 		require.Len(t, b.ends(), 1)
 		require.ErrorIs(t, b.ends()[0].Err, ErrEvicted)
+		require.Equal(t, PhaseRoute, b.ends()[0].Phase)
+		require.Equal(t, "late", b.ends()[0].Tag)
+		require.Zero(t, b.ends()[0].Total)
 		b.end()
+		require.Len(t, b.ends(), 2)
 	})
 }
 
 func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := start(t, &Relay{Route: func(ctx context.Context, client netip.AddrPort, _ quic.Hello, _ error) (netip.AddrPort, error) {
-			if client == client2 {
+		b := start(t, &Relay{Route: func(ctx context.Context, req Request) (Backend, error) {
+			if req.Client == client2 {
 				<-ctx.Done()
-				return netip.AddrPort{}, ctx.Err()
+				return Backend{}, ctx.Err()
 			}
-			return backendA, nil
+			return Backend{Addr: backendA}, nil
 		}})
 		b.front.put(client1, hello("a.example", "open")...)
 		b.front.put(client2, hello("a.example", "routing")...)
@@ -490,7 +509,7 @@ func TestClose(t *testing.T) {
 		}
 		b.Close()
 		s := newFakeSocket()
-		require.ErrorIs(t, b.serve(s), ErrClosed)
+		require.ErrorIs(t, b.serve(s, routerAddr), ErrClosed)
 		require.True(t, s.isClosed())
 	})
 }
@@ -511,7 +530,7 @@ func TestTwoFronts(t *testing.T) {
 		b := start(t, &Relay{})
 		second := newFakeSocket()
 		served := make(chan error, 1)
-		go func() { served <- b.serve(second) }()
+		go func() { served <- b.serve(second, routerAddr) }()
 		b.front.put(client1, hello("a.example", "one")...)
 		second.put(client1, hello("b.example", "two")...)
 		for i, front := range []*fakeSocket{b.front, second} {
@@ -521,5 +540,155 @@ func TestTwoFronts(t *testing.T) {
 		}
 		b.end()
 		require.ErrorIs(t, <-served, ErrClosed)
+	})
+}
+
+func TestShutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, &Relay{})
+		b.front.put(client1, hello("a.example", "open")...)
+		parts := helloOf("a.example", "peek", 1500)
+		b.front.put(client1, parts[0])
+		result := make(chan error, 1)
+		go func() { result <- b.Shutdown(t.Context()) }()
+		synctest.Wait()
+
+		b.front.put(client2, hello("a.example", "new")...)
+		answers := b.front.datagrams()
+		require.Len(t, answers, 1)
+		require.Equal(t, "c", string(header(t, answers[0]).DestID))
+		require.Less(t, len(answers[0]), quic.MinDatagram)
+		b.front.put(client2, long(0xc0, id("new"), []byte("c"), 1199))
+		b.front.put(client2, long(0xc0, []byte("short"), []byte("c"), 1200))
+		require.Empty(t, b.front.datagrams())
+		require.Empty(t, b.ends(), "a refused connection is no path")
+
+		b.front.put(client1, parts[1])
+		require.Len(t, b.dials(), 2, "the hello of an old path may arrive late")
+		time.Sleep(20 * time.Second)
+		last := short([]byte("last"), 60)
+		b.front.put(client1, last)
+		require.Contains(t, b.sockets()[1].datagrams(), last)
+		time.Sleep(29 * time.Second)
+		synctest.Wait()
+		require.Len(t, b.ends(), 1, "30 s without a datagram have passed on one path")
+		time.Sleep(2 * time.Second)
+		require.NoError(t, <-result)
+		require.ErrorIs(t, <-b.served, ErrClosed)
+		require.Len(t, b.ends(), 2)
+		for _, s := range b.ends() {
+			require.NoError(t, s.Err)
+		}
+	})
+}
+
+func TestShutdownDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, &Relay{IdleTimeout: 20 * time.Second})
+		b.front.put(client1, hello("a.example", "one")...)
+		ctx, cancel := context.WithTimeout(t.Context(), 19*time.Second)
+		defer cancel()
+		require.ErrorIs(t, b.Shutdown(ctx), context.DeadlineExceeded)
+		require.ErrorIs(t, b.ends()[0].Err, ErrClosed)
+		b.end()
+	})
+}
+
+func TestAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ids := uint64(40)
+		b := start(t, &Relay{
+			NewID: func() uint64 { ids++; return ids },
+			Route: func(ctx context.Context, req Request) (Backend, error) {
+				if req.Hello.Name == "slow.example" {
+					<-ctx.Done()
+				}
+				return Backend{Addr: backendA, Tag: req.Hello.Name}, nil
+			},
+		})
+		b.front.put(client1, hello("a.example", "open")...)
+		b.front.put(client2, hello("slow.example", "routing")...)
+		b.front.put(clientOf(3, 1), helloOf("a.example", "peeking", 1500)[0])
+		b.sockets()[0].put(netip.AddrPort{}, long(0xc0, []byte("c"), id("A"), 1200))
+		time.Sleep(time.Second)
+		got := map[uint64]Stats{}
+		for s := range b.All() {
+			require.Equal(t, routerAddr, s.Local)
+			require.Equal(t, time.Second, s.Total)
+			got[s.ID] = s
+		}
+		require.Len(t, got, 3)
+		require.Equal(t, PhaseRelay, got[41].Phase)
+		require.Equal(t, "a.example", got[41].Tag)
+		require.EqualValues(t, 1200, got[41].ToClient)
+		require.Equal(t, PhaseRoute, got[42].Phase)
+		require.Equal(t, "slow.example", got[42].Name)
+		require.Nil(t, got[42].Tag)
+		require.Equal(t, PhasePeek, got[43].Phase)
+		for range b.All() {
+			break
+		}
+		b.end()
+		for range b.All() {
+			t.Error("a path is open after Close")
+		}
+	})
+}
+
+func TestTrusted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, &Relay{MaxPathsPerSource: 1, Trusted: func(a netip.Addr) bool { return a == client1.Addr() }})
+		for _, c := range []netip.AddrPort{client1, client2} {
+			b.front.put(c, hello("a.example", "one")...)
+			b.front.put(c, hello("a.example", "two")...)
+		}
+		require.Len(t, b.ends(), 1)
+		require.Equal(t, client2, b.ends()[0].Client)
+		require.ErrorIs(t, b.ends()[0].Err, ErrSourceFull)
+		require.EqualValues(t, 4, b.ends()[0].ID)
+		b.end()
+	})
+}
+
+func TestMaxHello(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, &Relay{MaxHello: 1400})
+		b.front.put(client1, hello("a.example", "small")...)
+		require.Len(t, b.dials(), 1)
+		b.front.put(client1, helloOf("a.example", "large", 1500)...)
+		require.Len(t, b.ends(), 1)
+		require.ErrorIs(t, b.ends()[0].Err, peek.ErrTooLarge)
+		b.end()
+	})
+}
+
+// A client sends its hello again if the answer is lost, and a last packet after the answer.
+func TestRefusedConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, &Relay{})
+		refused, dropped := hello("unknown.example", "one")[0], hello("", "two")[0]
+		b.front.put(client1, refused)
+		b.front.put(client1, dropped)
+		first := b.front.datagrams()
+		require.Len(t, first, 1)
+		b.front.put(client1, refused)
+		require.Equal(t, first, b.front.datagrams())
+		b.front.put(client1, dropped)
+		b.front.put(client1, long(0xc0, id("one"), []byte("c"), 60))
+		require.Empty(t, b.front.datagrams())
+		require.Len(t, b.ends(), 2, "no further path has begun")
+		// The same ID from another address is another connection.
+		b.front.put(client2, refused)
+		require.Len(t, b.ends(), 3)
+
+		b.Relay.mu.Lock()
+		for i := range maxRefused {
+			b.refused.add(initialKey{peer{nil, clientOf(3, 1+i)}, "other"}, nil)
+		}
+		b.Relay.mu.Unlock()
+		require.Equal(t, maxRefused, len(b.refused.answers))
+		b.front.put(client1, refused)
+		require.Len(t, b.ends(), 4, "the Relay has forgotten the connection")
+		b.end()
 	})
 }

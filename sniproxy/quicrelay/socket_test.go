@@ -52,7 +52,7 @@ func read(t testing.TB, conn *net.UDPConn, n int) (datagrams [][]byte, from neti
 func serveUDP(t testing.TB, backend netip.AddrPort, finished chan<- Stats, addr, clientAddr string) *net.UDPConn {
 	t.Helper()
 	relay := &Relay{
-		Route: func(context.Context, netip.AddrPort, quic.Hello, error) (netip.AddrPort, error) { return backend, nil },
+		Route: func(context.Context, Request) (Backend, error) { return Backend{Addr: backend}, nil },
 	}
 	if finished != nil {
 		relay.Finished = func(s Stats) { finished <- s }

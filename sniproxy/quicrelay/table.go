@@ -31,6 +31,7 @@ type initialKey struct {
 // backendID is a connection ID that a backend has chosen.
 type backendID struct {
 	backend netip.AddrPort
+	tag     any // of the first path that remembers the ID
 	paths   int // how many paths remember the ID
 }
 
@@ -63,7 +64,7 @@ func (t *table) learn(p *path, id []byte) {
 	}
 	known := t.byID[string(id)]
 	if known == nil {
-		known = &backendID{backend: p.backendAddr}
+		known = &backendID{backend: p.backendAddr, tag: p.stats.Tag}
 		t.byID[string(id)] = known
 		t.lengths[len(id)]++
 	}
@@ -100,6 +101,7 @@ type found struct {
 	// If id is set and path is nil, the client has moved.
 	id      []byte
 	backend netip.AddrPort // the backend that has chosen id
+	tag     any            // see backendID
 }
 
 // find finds the path of a datagram that begins with the header h.
@@ -136,7 +138,7 @@ func (t *table) findID(paths []*path, id []byte) found {
 	if known == nil {
 		return found{}
 	}
-	f := found{id: id, backend: known.backend}
+	f := found{id: id, backend: known.backend, tag: known.tag}
 	for _, p := range slices.Backward(paths) {
 		switch {
 		case p.backendAddr != known.backend:

@@ -17,7 +17,6 @@ import (
 	xquic "golang.org/x/net/quic"
 
 	"github.com/headgate/headgate/internal/testcert"
-	"github.com/headgate/headgate/sniproxy/peek/quic"
 	"github.com/headgate/headgate/sniproxy/quicrelay"
 )
 
@@ -28,8 +27,8 @@ func relayTo(t *testing.T, backend netip.AddrPort) (net.Addr, func() []quicrelay
 	var mu sync.Mutex
 	var finished []quicrelay.Stats
 	relay := &quicrelay.Relay{
-		Route: func(_ context.Context, _ netip.AddrPort, _ quic.Hello, err error) (netip.AddrPort, error) {
-			return backend, err
+		Route: func(_ context.Context, req quicrelay.Request) (quicrelay.Backend, error) {
+			return quicrelay.Backend{Addr: backend}, req.Err
 		},
 		Finished: func(s quicrelay.Stats) {
 			mu.Lock()

@@ -15,7 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/internal/testcert"
-	"github.com/headgate/headgate/sniproxy/peek/quic"
 	"github.com/headgate/headgate/sniproxy/quicrelay"
 )
 
@@ -62,16 +61,16 @@ func TestRelay(t *testing.T) {
 	a, b := echo(t, ca.Issue("a.example")), echo(t, ca.Issue("b.example"))
 	finished := make(chan quicrelay.Stats, 100)
 	relay := &quicrelay.Relay{
-		Route: func(_ context.Context, _ netip.AddrPort, hello quic.Hello, err error) (netip.AddrPort, error) {
+		Route: func(_ context.Context, req quicrelay.Request) (quicrelay.Backend, error) {
 			switch {
-			case err != nil:
-				return netip.AddrPort{}, err
-			case hello.Name == "a.example":
-				return a, nil
-			case hello.Name == "b.example":
-				return b, nil
+			case req.Err != nil:
+				return quicrelay.Backend{}, req.Err
+			case req.Hello.Name == "a.example":
+				return quicrelay.Backend{Addr: a}, nil
+			case req.Hello.Name == "b.example":
+				return quicrelay.Backend{Addr: b}, nil
 			}
-			return netip.AddrPort{}, &quicrelay.Refusal{Alert: 112, Reason: "no such host"}
+			return quicrelay.Backend{}, &quicrelay.Refusal{Alert: 112, Reason: "no such host"}
 		},
 		Finished: func(s quicrelay.Stats) { finished <- s },
 	}
