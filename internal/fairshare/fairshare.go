@@ -143,6 +143,14 @@ const waitingWeight = 8
 
 func (s *source[T]) weight() int { return s.lists[serving].n + waitingWeight*s.units }
 
+// SetMaxFiles changes MaxFiles. It evicts no connection: the next calls of Add and Serve use the new
+// value.
+func (t *Table[T]) SetMaxFiles(n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.MaxFiles = n
+}
+
 // Add adds m, a waiting connection of the source with this key. If exempt is true, m counts for no
 // source: MaxPerSource does not apply to m, and m is evicted later only if no other connection can
 // be.

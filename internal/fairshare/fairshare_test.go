@@ -283,6 +283,9 @@ func TestMaxFiles(t *testing.T) {
 	alone.serve(1, honest)
 	_, err = alone.Serve(alone.wait(honest))
 	require.ErrorIs(t, err, fairshare.ErrFull)
+	alone.SetMaxFiles(6)
+	_, err = alone.Serve(alone.wait(honest))
+	require.NoError(t, err)
 }
 
 func TestMaxPerSource(t *testing.T) {
