@@ -284,6 +284,8 @@ var directImports = map[string]map[string]string{
 		module + "/internal/specialaddr": "addresses that an endpoint must not have",
 		module + "/sniproxy/hostlookup":  "where a host's connections go",
 		module + "/sniproxy/peek":        "which host it is",
+		module + "/sniproxy/peek/quic":   "which host it is, in QUIC",
+		module + "/sniproxy/quicrelay":   "carrying the datagrams of QUIC",
 		module + "/sniproxy/relay":       "carrying the bytes",
 		"github.com/pires/go-proxyproto": "the PROXY protocol",
 		"golang.org/x/net":               "answers in HTTP/2",

@@ -1,5 +1,5 @@
-// Package sniproxy routes TCP connections by host name. It reads the name from the first bytes of
-// the client: the server name in a TLS ClientHello, the Host of an HTTP/1 request, or the
+// Package sniproxy routes TCP and QUIC connections by host name. It reads the name from the first
+// bytes of the client: the server name in a TLS ClientHello, the Host of an HTTP/1 request, or the
 // :authority of an HTTP/2 request with prior knowledge. It terminates neither TLS nor HTTP and has
 // no certificate: the upstream gets exactly the bytes that the client sent. There are two
 // exceptions: the Server removes a PROXY header and empty lines before an HTTP/1 request, and it
@@ -9,6 +9,7 @@
 //	srv := &sniproxy.Server{Lookup: cache, MaxPeeking: 10_000}
 //	go srv.Serve(l443, peek.TLS)
 //	go srv.Serve(l80, peek.HTTP1|peek.HTTP2)
+//	go srv.ServeQUIC(udp443) // a *net.UDPConn, for HTTP/3
 //	…
 //	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 //	defer cancel()
@@ -137,11 +138,39 @@
 // ignores up to 16 of them, with CRLF or LF. The upstream does not get these lines, because some
 // servers close the connection after one.
 //
+// # QUIC
+//
+// ServeQUIC routes QUIC connections (HTTP/3) by the server name in their ClientHello, with the same
+// Lookup, checks of endpoints, limits and Finished. The endpoint of a host must be a server that
+// speaks QUIC at this address and port. Package quicrelay documents how the Server finds the connection
+// of a datagram, and which clients can move to another address. The Server treats QUIC connections
+// like TLS connections, with these differences:
+//
+//   - The upstream sees the address of the Server instead of the address of the client. The PROXY
+//     protocol has no form for QUIC, so ProxyOut has no effect, and ServeQUIC fails with ProxyRequired.
+//   - The Server does not see the end of a connection, because the packets that close it are encrypted.
+//     It keeps a connection until no datagram has come for QUICIdleTimeout (2 min). So a connection
+//     counts for the limits longer than for its client.
+//   - QUIC connections have limits of their own: MaxConns, MaxConnsPerSource and MaxPeeking apply to
+//     the QUIC connections of all sockets together, and do not count TCP connections. If MaxPeeking is
+//     0, the limit is 1,000. QUIC connections use at most a quarter of the descriptors, and at most
+//     10,000 if neither MaxConns nor the process has a limit. MaxConnsPerHost and MaxRatePerHost count
+//     the TCP and QUIC connections of a host together.
+//   - If an endpoint is a name with several addresses, the Server uses only the first address that the
+//     checks allow. DialTimeout, IdleTimeout, HalfCloseTimeout, KeepAlive, DialContext and Page have
+//     no effect.
+//   - An alert is the error code of a QUIC CONNECTION_CLOSE frame: 0x100 plus the number of the alert
+//     (RFC 9001 section 4.8). A browser shows it in its error page. If the port of the upstream is
+//     closed, the client gets alert 80. Where a TLS client gets a close, the Server drops the datagrams
+//     of the QUIC client, which then waits for its own time-out.
+//   - If a client moves to another address, the Server calls Finished for the old and the new address.
+//     The new connection has no lookup, and does not count for MaxConnsPerHost.
+//
 // # What it does not do
 //
 // The Server sees only the first request of an HTTP connection. With keep-alive, later requests may
 // name other hosts, but reach the same upstream. If a later request names a host that the upstream
 // does not serve, let the upstream answer with status 421. The Server sees only the outer name of
-// an encrypted ClientHello. It does not balance load, check health, or support QUIC. It logs only
-// accept errors. To log each connection, use Finished.
+// an encrypted ClientHello. It does not balance load or check health. It logs only accept errors.
+// To log each connection, use Finished.
 package sniproxy

@@ -19,11 +19,12 @@ import (
 	"github.com/headgate/headgate/internal/fairshare"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/headgate/headgate/sniproxy/peek"
+	"github.com/headgate/headgate/sniproxy/quicrelay"
 	"github.com/headgate/headgate/sniproxy/relay"
 )
 
 // Server routes connections by the host that the client names. See the package comment. All fields
-// except Lookup may be zero. The fields must not change after the first Serve. The methods may be
+// except Lookup may be zero. The fields must not change after the first Serve or ServeQUIC. The methods may be
 // called from several goroutines. A Server cannot be used again after Shutdown or Close.
 type Server struct {
 	// Lookup finds the endpoint of a host. It is required. If Lookup is a hostlookup.Peeker, such
@@ -64,6 +65,10 @@ type Server struct {
 	// IdleTimeout applies instead. A byte that moves in the open direction restarts
 	// HalfCloseTimeout. 0 means 1 min, less than 0 means that only IdleTimeout applies.
 	HalfCloseTimeout time.Duration
+	// QUICIdleTimeout replaces IdleTimeout for QUIC connections. The Server does not see the end of a
+	// QUIC connection, so it keeps each connection until no datagram has come for this time. 0 means
+	// 2 min, the least value that RFC 9308 section 4.2 recommends.
+	QUICIdleTimeout time.Duration
 	// KeepAlive is the time without a packet from a peer after which TCP sends it a keep-alive
 	// probe, and the interval between further probes. 0 means 15 s, less than 0 means no probes.
 	KeepAlive time.Duration
@@ -74,7 +79,7 @@ type Server struct {
 	// MaxConns bounds the number of open connections. When a new connection exceeds the bound, the
 	// Server closes a connection of the source with the most connections; see "Shares of the
 	// sources" in the package comment. 0 means that only the descriptors of the process bound the
-	// number.
+	// number. QUIC connections have a limit of their own; see "QUIC" in the package comment.
 	MaxConns int
 	// MaxConnsPerSource bounds the number of open connections of one source. The Server closes
 	// further connections immediately. 0 means no bound.
@@ -181,6 +186,8 @@ type Server struct {
 	instanceID    string    // the ID in PROXY headers of version 2
 	guard         guard
 	conns         fairshare.Table[*session]
+	quic          quicrelay.Relay
+	quicStart     sync.Once
 	hosts         hostLimits
 	lastID        atomic.Uint64
 	queries       sync.WaitGroup // background lookups and DNS queries
@@ -242,6 +249,7 @@ func (s *Server) init() error {
 		s.engine.Portable = s.portable
 		s.engine.AcceptError = s.acceptFailed
 		s.engine.MakeRoom = s.makeRoomFor
+		s.initQUIC()
 	})
 	return s.invalid
 }
@@ -256,6 +264,8 @@ func (s *Server) validate() error {
 		return errors.New("sniproxy: ProxyAuthority and ProxyALPN need ProxyOut 2: a header of version 1 has no TLVs")
 	case s.ProxyRequired && len(s.ProxyFrom) == 0:
 		return errors.New("sniproxy: ProxyRequired without ProxyFrom refuses every connection")
+	case s.QUICIdleTimeout < 0:
+		return errors.New("sniproxy: QUICIdleTimeout cannot be negative: the Server does not see the end of a QUIC connection")
 	case s.HelloTimeout < 0 || s.LookupTimeout < 0 || s.DialTimeout < 0:
 		return errors.New("sniproxy: HelloTimeout, LookupTimeout and DialTimeout cannot be negative: they bound what a stranger can hold")
 	case s.MaxHello < 0 || s.MaxHello > peek.MaxBytes:
@@ -376,7 +386,7 @@ func (s *Server) dialFunc(addr netip.AddrPort) func(context.Context) (net.Conn, 
 
 // Connections yields the Stats of the open connections. First come the connections whose clients
 // have named a host, in the order in which the clients named it. The other connections follow, in
-// the order of accept.
+// the order of accept. The QUIC connections come last, in the order of their IDs.
 func (s *Server) Connections() iter.Seq[Stats] {
 	return func(yield func(Stats) bool) {
 		for _, n := range s.inOrder() {
@@ -387,6 +397,11 @@ func (s *Server) Connections() iter.Seq[Stats] {
 				st.Phase = PhaseRelay // the engine does not report the end of the dial; see Stats.Phase
 			}
 			st.Total = time.Duration(s.now() - n.startedAt)
+			if !yield(st) {
+				return
+			}
+		}
+		for _, st := range s.quicConnections() {
 			if !yield(st) {
 				return
 			}
@@ -425,7 +440,8 @@ func (s *Server) inOrder() []*session {
 
 // Load is the load of a Server at one moment.
 type Load struct {
-	Conns    int   // open connections
+	Conns    int   // open connections, of TCP and QUIC
+	QUIC     int   // open connections of QUIC
 	Peeking  int   // open connections whose clients have not named a host
 	Pipes    int64 // pipes for bulk transfers; each holds two descriptors
 	Shed     int64 // connections closed since the start, because no descriptor was free at accept
@@ -436,13 +452,17 @@ type Load struct {
 func (s *Server) Load() Load {
 	_ = s.init()
 	all, peeking := s.conns.Counts()
+	quic, quicPeeking := s.quic.Paths()
 	e := s.engine.Stats()
-	return Load{Conns: all, Peeking: peeking, Pipes: e.Pipes, Shed: e.Shed, Draining: s.draining.Load()}
+	return Load{Conns: all + quic, QUIC: quic, Peeking: peeking + quicPeeking, Pipes: e.Pipes, Shed: e.Shed, Draining: s.draining.Load()}
 }
 
 // Shutdown stops accepting and waits until the open connections have ended. If ctx has a deadline,
 // Shutdown starts to close the remaining connections one by one before the deadline; see
 // DrainSpread. When ctx ends, Shutdown closes all connections and returns the error of ctx.
+//
+// For Shutdown, a QUIC connection has ended when no datagram has come for 30 s. The client of a new
+// QUIC connection gets the error CONNECTION_REFUSED.
 func (s *Server) Shutdown(ctx context.Context) error {
 	_ = s.init()
 	s.draining.Store(true)
@@ -452,7 +472,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		stop := time.AfterFunc(left-spread, func() { s.engine.CloseWithin(spread) })
 		defer stop.Stop()
 	}
-	if err := s.engine.Shutdown(ctx); err != nil {
+	quic := make(chan error, 1)
+	go func() { quic <- s.quic.Shutdown(ctx) }()
+	if err := cmp.Or(s.engine.Shutdown(ctx), <-quic); err != nil {
 		s.Close()
 		return err
 	}
@@ -466,6 +488,7 @@ func (s *Server) Close() error {
 	_ = s.init()
 	s.draining.Store(true)
 	err := s.engine.Close()
+	s.quic.Close()
 	s.queries.Wait()
 	return err
 }

@@ -22,10 +22,11 @@ type Stats struct {
 	// Peer is the address of the other end of the connection: the client, or a proxy in front of
 	// it. It is not valid if the connection has no IP address.
 	Peer netip.AddrPort
-	// Listener is the address that Serve listens on.
+	// Listener is the address that Serve or ServeQUIC listens on.
 	Listener string
 
-	// Protocol is the protocol of the client; 0 if the client did not send enough.
+	// Protocol is the protocol of the client; 0 if the client did not send enough. It is always QUIC
+	// for a connection of ServeQUIC.
 	Protocol peek.Protocol
 	// Name is the host that the client named, in normal form; "" if it named no valid host.
 	Name string
@@ -63,7 +64,8 @@ type Stats struct {
 
 	// ToUpstream is the number of the client's bytes that the Server wrote to the upstream, without
 	// a PROXY header. ToClient is the number of bytes that the Server wrote to the client,
-	// including an answer of the Server itself. Both are 0 while the connection is open.
+	// including an answer of the Server itself. Both are 0 while the connection is open. For QUIC, they
+	// are the bytes of datagrams, without the headers of UDP and IP.
 	ToUpstream, ToClient int64
 
 	// Start is the time of accept.
@@ -73,6 +75,8 @@ type Stats struct {
 	// of Lookup until the Server had connected to an upstream or had given up, so it contains all
 	// attempts. Total is the time from accept to close, or until now for an open connection. A
 	// value of 0 means that the phase did not end.
+	//
+	// For QUIC, Start is the arrival of the first datagram, and Dial is 0.
 	//
 	// All four are exact, because the Server reads the clock at the end of each phase. Peek, Lookup
 	// and Dial do not overlap, so their sum is at most Total.

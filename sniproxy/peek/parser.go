@@ -179,21 +179,23 @@ func nameError(err error) error {
 // value is the empty set.
 type Protocol uint8
 
-// The protocols that Detect recognises.
+// The protocols. Detect recognises all of them except QUIC: package quic reads the ClientHello of a
+// QUIC connection from datagrams.
 const (
 	TLS   Protocol = 1 << iota // a ClientHello, in records or in the format of SSL 2.0
 	HTTP1                      // a request of HTTP/1.0 or HTTP/1.1
 	HTTP2                      // HTTP/2 in clear with prior knowledge ("h2c")
+	QUIC                       // a ClientHello in the datagrams of a QUIC connection
 )
 
-// String returns "tls", "http/1" or "h2c". It joins the names of several protocols with "|". For
+// String returns "tls", "http/1", "h2c" or "quic". It joins the names of several protocols with "|". For
 // the empty set, it returns "unknown".
 func (p Protocol) String() string {
 	var names []string
 	for _, known := range []struct {
 		p    Protocol
 		name string
-	}{{TLS, "tls"}, {HTTP1, "http/1"}, {HTTP2, "h2c"}} {
+	}{{TLS, "tls"}, {HTTP1, "http/1"}, {HTTP2, "h2c"}, {QUIC, "quic"}} {
 		if p&known.p != 0 {
 			names = append(names, known.name)
 		}
