@@ -30,6 +30,9 @@ type Report struct {
 	// Applied identifies the configuration in force. Build leaves it nil: the program that applies
 	// the configuration sets it.
 	Applied *Applied `json:"applied,omitempty"`
+	// Held describes the hold with whose routes the configuration was made. It is nil without a hold.
+	// Build leaves it nil; see AddHeld.
+	Held *Held `json:"held,omitempty"`
 	// Changes contains the last change and its causes. Build leaves it nil: the program that
 	// applies the configuration sets it.
 	Changes *Changes `json:"changes,omitempty"`
@@ -52,6 +55,19 @@ type Applied struct {
 	ID string `json:"id"`
 	// Time is the time at which the program applied the configuration.
 	Time time.Time `json:"time"`
+}
+
+// Held describes the hold of declared routes from an earlier time, which somebody has ordered.
+type Held struct {
+	// ID is the ID of a configuration with the held routes, and Applied is the time at which a
+	// program applied that configuration.
+	ID      string    `json:"id"`
+	Applied time.Time `json:"applied"`
+	// Since is the time of the order. By says who has given it, and Reason says why. Both may be
+	// empty.
+	Since  time.Time `json:"since"`
+	By     string    `json:"by,omitempty"`
+	Reason string    `json:"reason,omitempty"`
 }
 
 // Problem is one fault and its place. A Problem implements the interface error.
@@ -150,6 +166,13 @@ func (r *Report) AddCertificates(c certs.Choice) {
 	for _, p := range c.Problems {
 		r.add(Problem{File: p.File, Object: CertificateObject, Message: p.Message, Warning: p.Warning})
 	}
+	r.sort()
+}
+
+// AddHeld sets Held, and adds a warning with this text to the report.
+func (r *Report) AddHeld(held Held, text string) {
+	r.Held = &held
+	r.add(Problem{Message: text, Warning: true})
 	r.sort()
 }
 
@@ -313,6 +336,7 @@ func (r Report) AppendJSON(dst []byte) ([]byte, error) {
 		{"clusters", r.Clusters, false},
 		{"services", r.Services, false},
 		{"applied", r.Applied, r.Applied == nil},
+		{"held", r.Held, r.Held == nil},
 		{"changes", r.Changes, r.Changes == nil},
 		{"refused", r.Refused, r.Refused == nil},
 		{"budget", r.Budget, false},

@@ -168,6 +168,24 @@ func (d *Dir) List() (entries []Entry, problems []error, err error) {
 	return entries, problems, nil
 }
 
+// State returns the State of an entry, which List or Latest has returned. It returns an error that
+// wraps fs.ErrNotExist if Append has removed the entry in the meantime.
+func (d *Dir) State(e Entry) (State, error) {
+	name := fileName(e.Time)
+	stored, rest, err := d.read(file{name: name})
+	if err == nil && stored.Result != Applied {
+		err = errors.New("the entry has no state")
+	}
+	if err != nil {
+		return State{}, fmt.Errorf("journal: %s: %w", name, err)
+	}
+	state, err := ReadState(rest)
+	if err != nil {
+		return State{}, fmt.Errorf("%s: %w", name, err)
+	}
+	return state, nil
+}
+
 // Latest contains the newest entries of a Dir. If the Dir has no entry for a field, the field is
 // the zero Entry.
 type Latest struct {

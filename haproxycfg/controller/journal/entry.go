@@ -3,6 +3,8 @@ package journal
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,6 +35,9 @@ type Entry struct {
 	Result Result    `json:"result"`
 	// ID identifies the configuration to which the change leads.
 	ID string `json:"id"`
+	// Declarations is the RoutesID of the declared routes after an applied change. It is "" if the
+	// change was not applied.
+	Declarations string `json:"declarations,omitempty"`
 	// Took is the duration of the attempt in milliseconds.
 	Took int64 `json:"tookMs"`
 	// Changes has the causes, the numbers of changed servers, and the nodes that services gain and
@@ -83,6 +88,18 @@ func (e Entry) String() string {
 		}
 		return r
 	}, line)
+}
+
+// RoutesID returns an ID of declared routes, for Entry.Declarations. Equal routes have equal IDs,
+// wherever they are declared.
+func RoutesID(list []routes.Route) string {
+	hash := sha256.New()
+	lines := json.NewEncoder(hash)
+	for _, r := range list {
+		r.Position = routes.Position{}
+		_ = lines.Encode(r) // JSON can contain each field of a Route
+	}
+	return hex.EncodeToString(hash.Sum(nil)[:8])
 }
 
 // encode returns the content of a file. state may be nil.

@@ -3,6 +3,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -90,6 +91,31 @@ func TestAppendAndList(t *testing.T) {
 	_, err = d.At(start.Add(-time.Second))
 	require.ErrorIs(t, err, ErrUnknown)
 	require.ErrorContains(t, err, "the oldest entry is of 2026-05-01T12:00:00.000Z")
+}
+
+func TestStateOfAnEntry(t *testing.T) {
+	d := newDir(t)
+	require.NoError(t, d.Append(entry(0, Applied), state(1), nil))
+	require.NoError(t, d.Append(entry(1, Refused), nil, nil))
+	entries, _, err := d.List()
+	require.NoError(t, err)
+	got, err := d.State(entries[0])
+	require.NoError(t, err)
+	require.Equal(t, state(1).Routes, got.Routes)
+	_, err = d.State(entries[1])
+	require.ErrorContains(t, err, "the entry has no state")
+	_, err = d.State(entry(5, Applied))
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}
+
+// TestRoutesID: only the place of a declaration does not matter.
+func TestRoutesID(t *testing.T) {
+	one, moved, other := state(1).Routes, state(1).Routes, state(2).Routes
+	moved[0].Position.Line = 7
+	require.Equal(t, RoutesID(one), RoutesID(moved))
+	require.NotEqual(t, RoutesID(one), RoutesID(other))
+	require.NotEqual(t, RoutesID(nil), RoutesID(one))
+	require.Len(t, RoutesID(one), 16)
 }
 
 func TestLatest(t *testing.T) {
