@@ -11,12 +11,14 @@
 //
 // The subcommand "terminator explain" says where the requests for a host and a path go, and why.
 // The subcommand "terminator journal" lists the last changes.
+// The subcommand "terminator rollback" puts the routes of an earlier change into force, and holds them
+// until "terminator release".
 // The subcommand "terminator shift" moves the requests of a route from one cluster to another, step
 // by step.
 //
 // The exit status is 0 after a clean stop, 1 after an error, and 2 if the flags cannot be used.
 // With -diff, it is 3 if there is a difference. "terminator shift" exits with 3 if errors have
-// paused it.
+// paused it, and "terminator rollback" and "terminator release" do so if the order is not in force yet.
 package main
 
 import (
@@ -40,7 +42,9 @@ import (
 
 const program = "terminator"
 
-var subcommands = map[string]cli.Run{"explain": runExplain, "journal": runJournal, "shift": runShift}
+var subcommands = map[string]cli.Run{
+	"explain": runExplain, "journal": runJournal, "release": runRelease, "rollback": runRollback, "shift": runShift,
+}
 
 func main() { cli.Main(run) }
 
@@ -199,6 +203,9 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 		group.Go(func() error { shifts.Run(ctx); return nil })
 		pages := http.NewServeMux()
 		pages.Handle("/force", c.ForceHandler())
+		for _, path := range []string{"/hold", "/rollback", "/release"} {
+			pages.Handle(path, c.HoldHandler())
+		}
 		pages.Handle("/report.json", c.ReportHandler())
 		pages.Handle("/explain", c.ExplainHandler(s.worker()))
 		pages.Handle("/journal", c.JournalHandler())

@@ -8,6 +8,7 @@ import (
 
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/examples/internal/edgeflags"
+	"github.com/headgate/headgate/examples/internal/fleetflags"
 	"github.com/headgate/headgate/haproxycfg/controller"
 	"github.com/headgate/headgate/haproxycfg/controller/lease"
 	"github.com/headgate/headgate/nodeselect/unevenness"
@@ -20,18 +21,18 @@ var readme string // its table of flags groups the help
 // them.
 type settings struct {
 	edgeflags.Settings
-	out                         string // directory
-	once, diff, simulate        bool   // none: follow changes
-	simulation                  controller.Simulation
-	strict                      bool // with once or diff
-	force                       bool
-	reload                      string // master socket; "" for none
-	quiet, maxWait              time.Duration
-	maxReloadWait               time.Duration
-	maxOldWorkers               int
-	verbose                     bool
-	admin                       cli.AdminFlags
-	leaseName, leaseClusterName string
+	out                  string // directory
+	once, diff, simulate bool   // none: follow changes
+	simulation           controller.Simulation
+	strict               bool // with once or diff
+	force                bool
+	reload               string // master socket; "" for none
+	quiet, maxWait       time.Duration
+	maxReloadWait        time.Duration
+	maxOldWorkers        int
+	verbose              bool
+	admin                cli.AdminFlags
+	fleet                fleetflags.Flags
 
 	lease *lease.Elector // value of resolve; nil without -lease
 }
@@ -66,9 +67,8 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.DurationVar(&s.maxReloadWait, "max-reload-wait", 10*time.Minute, "longest `time` that a reload waits at -max-old-workers; then the terminator ends the oldest process, which cuts its streams; 0 means no wait")
 	fs.DurationVar(&s.quiet, "quiet", 100*time.Millisecond, "`time` without an event of a live cluster after which a burst of events is over")
 	fs.DurationVar(&s.maxWait, "max-wait", time.Second, "longest `time` to wait for the end of a burst")
-	s.admin.Register(fs, "/metrics, /healthz, /readyz, /report.json, /explain, /journal, /traffic and /shifts", "POST /force and /shift")
-	fs.StringVar(&s.leaseName, "lease", "", "`NAMESPACE/NAME` of a Lease: of all terminators with this Lease, one writes; none if empty")
-	fs.StringVar(&s.leaseClusterName, "lease-cluster", "", "`name` of the cluster of the Lease; the first live one if empty")
+	s.admin.Register(fs, "/metrics, /healthz, /readyz, /report.json, /explain, /journal, /traffic, /hold and /shifts", "POST /force, /rollback, /release and /shift")
+	s.fleet.Register(fs)
 	fs.BoolVar(&s.verbose, "verbose", false, "log details too")
 }
 

@@ -2,17 +2,12 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"path/filepath"
-	"strings"
-
-	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/haproxycfg/controller"
 	"github.com/headgate/headgate/haproxycfg/controller/journal"
-	"github.com/headgate/headgate/haproxycfg/controller/lease"
 	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/haproxycfg/shift"
@@ -85,32 +80,16 @@ func (s *settings) shifts(c *controller.Controller, log *slog.Logger) *shift.Run
 	}
 }
 
-// resolveLease parses -lease and finds its cluster.
-func (s *settings) resolveLease() error {
-	if s.leaseName == "" {
-		if s.leaseClusterName != "" {
-			return errors.New("-lease-cluster needs -lease")
-		}
-		return nil
-	}
-	if s.once || s.diff {
+// resolveLease sets lease to the Elector of -lease.
+func (s *settings) resolveLease() (err error) {
+	s.lease, err = s.fleet.Elector(s.Clusters)
+	switch {
+	case err != nil || s.lease == nil:
+		return err
+	case s.once || s.diff:
 		return errors.New("-lease cannot be used with -once or -diff")
-	}
-	if s.force { // this terminator may begin to lead, and make its first change, long after the start
+	case s.force: // this terminator may begin to lead, and make its first change, long after the start
 		return errors.New("-force cannot be used with -lease: use POST /force of the terminator that leads")
 	}
-	namespace, name, _ := strings.Cut(s.leaseName, "/")
-	if validation.IsDNS1123Label(namespace) != nil || validation.IsDNS1123Subdomain(name) != nil {
-		return fmt.Errorf("-lease: %q: want NAMESPACE/NAME", s.leaseName)
-	}
-	for _, c := range s.Clusters {
-		if c.Live() && (s.leaseClusterName == "" || s.leaseClusterName == c.Name) {
-			s.lease = &lease.Elector{Config: c.Config, Namespace: namespace, Name: name}
-			return nil
-		}
-	}
-	if s.leaseClusterName == "" {
-		return errors.New("-lease needs a live cluster, which holds the Lease")
-	}
-	return fmt.Errorf("-lease-cluster: %q is no live cluster", s.leaseClusterName)
+	return nil
 }

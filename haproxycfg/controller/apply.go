@@ -62,6 +62,7 @@ type applier struct {
 	lastErr     string                // the error of the last attempt, so that a repeated error is logged once
 	lastSaveErr string                // the error of the last recordRefusal, so that a repeated error is logged once
 	recorder    recorder              // what record remembers between two attempts
+	reviewed    review                // the last result of reviewHeld
 }
 
 func newApplier(c *Controller, log *slog.Logger) *applier {
@@ -110,6 +111,7 @@ func (a *applier) apply(ctx context.Context, in inputs, now time.Time, allowed p
 		a.log.Error("the change is not in force", attrs...)
 	}
 	a.observe(t)
+	a.reviewHeld(ctx, in, t)
 	if a.c.Attempted != nil {
 		a.c.Attempted(t)
 	}
@@ -129,10 +131,17 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 		a.report, a.known = report, true
 	}
 	begin := a.clock()
-	ch, err := a.c.plan(ctx, in, a.report, a.causes, now)
+	by, err := a.c.orders()
+	if err != nil {
+		return nil, Failed, err
+	}
+	ch, err := a.c.plan(ctx, in, by, a.report, a.causes, now)
 	a.logProblems(ch.Report)
 	if err != nil {
 		return ch, Failed, err
+	}
+	if by.held.permits(a.report) {
+		allowed = always
 	}
 	if err := a.c.refusal(ch, allowed); err != nil {
 		a.endWait(ctx, ch)
@@ -264,11 +273,12 @@ func (a *applier) redirectBack(ctx context.Context, ch *Change) {
 	a.moved, a.redirectErr = false, ""
 }
 
-func (a *applier) causes(after kube.Input) []kube.Cause {
+func (a *applier) causes(after *Change) []kube.Cause {
+	causes := causesOfHold(a.report.Held, after.held)
 	if a.input == nil {
-		return []kube.Cause{{What: a.firstCause}}
+		return append(causes, kube.Cause{What: a.firstCause})
 	}
-	causes := kube.Causes(*a.input, after)
+	causes = append(causes, kube.Causes(*a.input, after.input)...)
 	if v := a.c.version; v != a.version {
 		causes = append(causes, kube.Cause{What: "HAProxy is version " + v.String()})
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/certs"
+	"github.com/headgate/headgate/haproxycfg/controller/fleet"
 	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
@@ -40,9 +41,11 @@ type Change struct {
 	// change that was applied.
 	Report kube.Report
 
-	plan  *deploy.Plan
-	input kube.Input
-	files []haproxycfg.RenderedFile // without the report
+	plan     *deploy.Plan
+	input    kube.Input
+	declared routes.Table              // the latest declarations; input.Table has other routes if there is a hold
+	held     *fleet.Hold               // nil without a hold
+	files    []haproxycfg.RenderedFile // without the report
 	// late is true if Config is already in the directory, but a later step of the same attempt
 	// failed: the reload, or the writing of the report.
 	late bool
@@ -90,14 +93,7 @@ func (ch *Change) ChangedFiles() ([]string, error) { return ch.plan.ChangedAuxil
 // Limit accepts it and withoutServers returns no error, or the function allowed returns true for
 // its ID, because somebody has forced the change.
 func (c *Controller) refusal(ch *Change, allowed permit) error {
-	if ch.Diff.Empty() {
-		return nil
-	}
-	limit := c.Limit
-	if limit == nil {
-		limit = MaxShare(0.3)
-	}
-	err := cmp.Or(ch.withoutServers(), limit(ch))
+	err := c.limit(ch)
 	if err == nil || allowed(ch.ID()) {
 		return nil
 	}
@@ -108,13 +104,26 @@ func (c *Controller) refusal(ch *Change, allowed permit) error {
 	return fmt.Errorf("%w (change %s)%s", err, ch.ID(), hint)
 }
 
-// plan builds a Change from the inputs, which are routes and clusters, and compares the Change with
-// the configuration in the directory. The argument last is the report in the directory. plan calls
-// the argument causes, a function, to find the differences of the input that explain the change. If
-// plan returns an error, its Change has a Report but cannot be applied.
-func (c *Controller) plan(ctx context.Context, in inputs, last kube.Report, causes func(kube.Input) []kube.Cause, now time.Time) (*Change, error) {
+// limit returns the reason why a change may be applied only with a permission. It returns nil if the
+// change is empty.
+func (c *Controller) limit(ch *Change) error {
+	if ch.Diff.Empty() {
+		return nil
+	}
+	limit := c.Limit
+	if limit == nil {
+		limit = MaxShare(0.3)
+	}
+	return cmp.Or(ch.withoutServers(), limit(ch))
+}
+
+// plan builds a Change from the inputs, which are routes and clusters, and from orders. It compares the
+// Change with the configuration in the directory. The argument last is the report in the directory.
+// plan calls the argument causes, a function, to find the differences of the input that explain the
+// change. If plan returns an error, its Change has a Report but cannot be applied.
+func (c *Controller) plan(ctx context.Context, in inputs, by *orders, last kube.Report, causes func(*Change) []kube.Cause, now time.Time) (*Change, error) {
 	c.readVersion(ctx)
-	ch, err := c.build(in, last, now)
+	ch, err := c.build(in, by, last, now)
 	if err != nil {
 		return ch, err
 	}
@@ -130,7 +139,7 @@ func (c *Controller) plan(ctx context.Context, in inputs, last kube.Report, caus
 	switch {
 	case !ch.Diff.Empty():
 		ch.Losses = ch.plan.Losses(kube.Misdirected(last, ch.input.Clusters))
-		why := causes(ch.input)
+		why := causes(ch)
 		for _, file := range certs.Changed(last.Certificates, ch.Report.Certificates) {
 			why = append(why, kube.Cause{Object: "Certificate " + file, What: "changed"})
 		}
@@ -149,23 +158,30 @@ func (c *Controller) plan(ctx context.Context, in inputs, last kube.Report, caus
 // build makes a Change with its Config, Report and files. The argument last is the report in the
 // directory. A cluster that has not answered since the start keeps the servers that this report
 // lists.
-func (c *Controller) build(in inputs, last kube.Report, now time.Time) (*Change, error) {
+func (c *Controller) build(in inputs, by *orders, last kube.Report, now time.Time) (*Change, error) {
 	table := in.routes.Table
-	ch := &Change{input: kube.Input{Table: table}, unread: len(in.routes.Unread) > 0}
+	ch := &Change{declared: table, unread: len(in.routes.Unread) > 0}
+	if by.held != nil {
+		ch.held, ch.unread = by.held.hold, false
+		table = by.held.table
+	}
+	ch.input.Table = table
 	for i := range in.clusters {
 		ch.input.Clusters = append(ch.input.Clusters, in.clusters[i].build(last))
 	}
 	builder := c.Builder
 	builder.InForce = c.Dir.InForce
 	builder.Edge.Global.Version = cmp.Or(c.version, builder.Edge.Global.Version)
-	chosen := c.chooseCertificates(in, last, now)
+	chosen := c.chooseCertificates(in, table, last, now)
 	builder.Edge.Certificates = chosen.Certificates
-	if err := c.addShifts(&builder.Edge); err != nil {
-		return ch, err
-	}
+	addShifts(&builder.Edge, by.state.Shifts)
 	ch.Config, ch.Report = builder.Build(table, ch.input.Clusters, now)
 	ch.Report.AddCertificates(chosen)
 	ch.Report.AddRoutes(in.routes.Problems)
+	if by.held != nil {
+		ch.Report.AddRoutes(by.held.problems)
+		ch.Report.AddHeld(by.held.describe(), by.held.hold.String())
+	}
 	for _, f := range c.Files {
 		selected := table
 		if f.Select != nil {
@@ -230,14 +246,14 @@ func (c *Controller) readCertificates(ctx context.Context, last kube.Report) (ce
 	return files, nil
 }
 
-// chooseCertificates returns the certificates for HAProxy. The argument last is the report in the
-// directory.
-func (c *Controller) chooseCertificates(in inputs, last kube.Report, now time.Time) certs.Choice {
+// chooseCertificates returns the certificates for the hosts of the table. The argument last is the
+// report in the directory.
+func (c *Controller) chooseCertificates(in inputs, table routes.Table, last kube.Report, now time.Time) certs.Choice {
 	if c.Certificates == nil {
 		return certs.Choice{}
 	}
 	var hosts []string
-	for _, r := range in.routes.Table.Routes() {
+	for _, r := range table.Routes() {
 		if n := len(hosts); n == 0 || hosts[n-1] != r.Host { // a table is sorted by host
 			hosts = append(hosts, r.Host)
 		}
@@ -288,7 +304,11 @@ func (c *Controller) Plan(ctx context.Context, cause string) (*Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.plan(ctx, in, last, func(kube.Input) []kube.Cause { return []kube.Cause{{What: cause}} }, now)
+	by, err := c.orders()
+	if err != nil {
+		return nil, err
+	}
+	return c.plan(ctx, in, by, last, func(*Change) []kube.Cause { return []kube.Cause{{What: cause}} }, now)
 }
 
 // Apply applies a Change that Plan returned. The error is nil if and only if the outcome is
@@ -301,7 +321,7 @@ func (c *Controller) Plan(ctx context.Context, cause string) (*Change, error) {
 func (c *Controller) Apply(ctx context.Context, ch *Change) (Outcome, error) {
 	allowed := never
 	if c.ForceFirst {
-		allowed = func(string) bool { return true }
+		allowed = always
 	}
 	if err := c.refusal(ch, allowed); err != nil {
 		return Refused, err

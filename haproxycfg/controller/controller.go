@@ -108,10 +108,13 @@ type Controller struct {
 	// attempts. The next attempt cannot begin before Attempted returns.
 	Attempted func(Attempt)
 
-	once    sync.Once
-	forced  chan forceRequest
-	shifted chan shiftRequest
-	status  status
+	once   sync.Once
+	forced chan forceRequest
+	calls  chan loopCall
+	status status
+
+	lastOrders atomic.Pointer[orders] // the result of the last call of orders
+	refs       refs
 
 	explained atomic.Pointer[explainable] // stored after each attempt of Run; nil before the first attempt ends, and after applier.reset
 
@@ -174,7 +177,7 @@ func (t Term) err() error {
 }
 
 func (c *Controller) init() {
-	c.once.Do(func() { c.forced, c.shifted = make(chan forceRequest), make(chan shiftRequest) })
+	c.once.Do(func() { c.forced, c.calls = make(chan forceRequest), make(chan loopCall) })
 }
 
 func (c *Controller) check() error {
@@ -295,7 +298,7 @@ func (c *Controller) newLoop(in *inbox, clock func() time.Time) *loop {
 		schedule:     schedule{minInterval: c.minInterval(), backoff: firstBackoff, maxBackoff: recheckInterval},
 		force:        startForce{active: c.ForceFirst},
 		startTimeout: c.startTimeout(), recheck: recheckInterval,
-		forced: c.forced, shifted: c.shifted, setShifts: c.setShifts,
+		forced: c.forced, calls: c.calls,
 	}
 	a.guard = l.guard
 	return l
@@ -325,14 +328,6 @@ func (c *Controller) readVersion(ctx context.Context) {
 // The argument last is the report of the configuration in force.
 func (c *Controller) start(i int, last kube.Report) Start {
 	return Start{Selector: c.Builder.NodeSelector(), Current: last.Subsets(c.Clusters[i].Name)}
-}
-
-// setRefs tells the source of each cluster which of the cluster's service ports the routes name.
-func (c *Controller) setRefs(table routes.Table) {
-	refs := kube.Refs(table)
-	for _, cluster := range c.Clusters {
-		cluster.Source.SetRefs(refs[cluster.Name])
-	}
 }
 
 // follow copies the states of c.Clusters[i] to the inbox until ctx ends.

@@ -114,6 +114,14 @@
 // that Limit or HAProxy rejects. ExplainAt explains what was in force at an earlier time, and
 // JournalHandler lists the entries. An error of the journal has no effect on changes.
 //
+// # Orders
+//
+// Rollback puts the declared routes of an earlier change into force, and holds them until Release;
+// package fleet describes a hold. SetShifts moves the requests of routes between clusters; see package
+// shift. FleetFile contains both. Each attempt reads this file, so both survive a restart, and Plan
+// follows them too. While a hold lasts, Status.Hold says what the latest declarations would change.
+// HoldHandler serves Rollback and Release over HTTP.
+//
 // # Several processes
 //
 // Several Controllers may share a directory if an Elector decides which of them writes. Package

@@ -19,11 +19,13 @@ import (
 // explainable holds the input of Explain: facts about the last attempt. An explainable never
 // changes; observe stores a new one.
 type explainable struct {
-	table   routes.Table // the routes in force, or the planned routes if planned is true
-	latest  kube.Input   // the input of the last attempt
-	report  kube.Report  // the report on table; its field Refused is the change that Limit has refused
-	waiting *Waiting     // why the change of the last attempt waits
-	planned bool         // this process has not applied a configuration yet
+	table  routes.Table // the routes in force, or the planned routes if planned is true
+	latest kube.Input   // the input of the last attempt
+	// declared are the latest declarations; latest.Table has other routes if there is a hold
+	declared routes.Table
+	report   kube.Report // the report on table; its field Refused is the change that Limit has refused
+	waiting  *Waiting    // why the change of the last attempt waits
+	planned  bool        // this process has not applied a configuration yet
 }
 
 // observe stores the input of Explain after an attempt.
@@ -32,9 +34,9 @@ func (a *applier) observe(t Attempt) {
 	last := a.c.explained.Load()
 	switch {
 	case t.Change != nil:
-		x.latest = t.Change.input
+		x.latest, x.declared = t.Change.input, t.Change.declared
 	case last != nil:
-		x.latest = last.latest
+		x.latest, x.declared = last.latest, last.declared
 	default:
 		return
 	}
@@ -82,7 +84,7 @@ func (c *Controller) Explain(ctx context.Context, target explain.Target, worker 
 		return explain.Explanation{}, ErrNotExplained
 	}
 	in := explain.Input{
-		Table: x.table, Clusters: x.latest.Clusters, Report: x.report, Planned: x.planned, Latest: &x.latest.Table,
+		Table: x.table, Clusters: x.latest.Clusters, Report: x.report, Planned: x.planned, Latest: &x.declared,
 	}
 	return c.explain(ctx, in, target, x.waiting, worker)
 }
@@ -96,11 +98,16 @@ func (c *Controller) ExplainChange(ctx context.Context, ch *Change, target expla
 
 func (c *Controller) explain(ctx context.Context, in explain.Input, target explain.Target, waiting *Waiting, worker func(context.Context) (runtimeapi.Socket, error)) (explain.Explanation, error) {
 	in.Time, in.Builder, in.Allow = time.Now(), c.Builder, c.ForceHint
-	if err := c.addShifts(&in.Builder.Edge); err != nil {
+	by, err := c.orders()
+	if err != nil {
 		return explain.Explanation{}, err
 	}
+	addShifts(&in.Builder.Edge, by.state.Shifts)
 	in.Backend = c.Dir.InForce(edge.Router).Backend
 	e := explain.Explain(in, target)
+	if by.held != nil {
+		e.Notes = append(e.Notes, by.held.hold.String())
+	}
 	if waiting != nil {
 		e.Notes = append(e.Notes, "a change is not in force yet: "+waiting.Error())
 	}

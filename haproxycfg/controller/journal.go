@@ -95,6 +95,7 @@ func (a *applier) journalEntry(t Attempt) (journal.Entry, *journal.State) {
 		if t.Outcome == Written && ch.Report.Changes != nil {
 			e.Changes, e.Diff = *ch.Report.Changes, ch.Diff.String()
 		}
+		e.Declarations = journal.RoutesID(ch.input.Table.Routes())
 		return e, &journal.State{Routes: ch.input.Table.Routes(), Report: ch.Report}
 	case refused == nil || refused.ID != e.ID:
 	case t.Outcome == Refused:

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"sync"
 	"time"
-
-	"github.com/headgate/headgate/haproxycfg/shift"
 )
 
 // loop makes an attempt to apply the latest inputs whenever its schedule says that one is due. loop
@@ -33,8 +31,7 @@ type loop struct {
 	terms  <-chan Term // nil: this process always leads
 	forced chan forceRequest
 
-	shifted   chan shiftRequest
-	setShifts func(context.Context, shift.State) error
+	calls chan loopCall
 
 	term Term // the term of this process; the zero Term while another process leads
 
@@ -92,27 +89,43 @@ func (l *loop) run(ctx context.Context) {
 			l.endTerm()
 		case request := <-l.forced:
 			request.reply <- l.forceNow(ctx, request.id)
-		case request := <-l.shifted:
-			request.reply <- l.shift(ctx, request.state)
+		case request := <-l.calls:
+			request.reply <- l.call(ctx, request.do)
 		}
 	}
 }
 
-func (l *loop) shift(ctx context.Context, state shift.State) error {
+// call calls do if this process leads. If do reports again, call makes an attempt.
+func (l *loop) call(ctx context.Context, do func(context.Context, inputs) (again bool, err error)) (r callResult) {
 	if !l.leading() {
-		return ErrNotLeading
+		return callResult{err: ErrNotLeading}
 	}
+	again, err := l.callGracefully(ctx, do)
+	switch {
+	case !again:
+	case l.schedule.started:
+		r.attempt = l.attempt(ctx, never)
+	default:
+		r.attempt = Attempt{Outcome: Failed, Err: errNotStarted}
+	}
+	r.err = err
+	return r
+}
+
+func (l *loop) callGracefully(ctx context.Context, do func(context.Context, inputs) (again bool, err error)) (again bool, err error) {
 	applying, done := graceful(ctx, l.term.Done)
 	defer done()
-	return l.setShifts(applying, state)
+	return do(applying, l.inbox.latest())
 }
+
+var errNotStarted = errors.New("not all clusters have answered, or not all routes have been read yet")
 
 func (l *loop) forceNow(ctx context.Context, id string) Attempt {
 	switch {
 	case !l.leading():
 		return Attempt{Outcome: Failed, Err: ErrNotLeading}
 	case !l.schedule.started:
-		return Attempt{Outcome: Failed, Err: errors.New("not all clusters have answered, or not all routes have been read yet")}
+		return Attempt{Outcome: Failed, Err: errNotStarted}
 	}
 	return l.attempt(ctx, func(change string) bool { return id == change })
 }

@@ -99,6 +99,8 @@ type permit func(id string) bool
 
 func never(string) bool { return false }
 
+func always(string) bool { return true }
+
 // startForce implements Controller.ForceFirst. It permits the first change that Limit rejects
 // after the start, and no other change. If an attempt at this change fails, or if the change has
 // to wait, startForce permits this change again. After any other attempt, it permits nothing.

@@ -4,89 +4,51 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/controller/fleet"
 	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/haproxycfg/shift"
-	"github.com/headgate/headgate/internal/inputfile"
 )
 
-// ShiftsFile is the name of the file with the shifts of routes, which is in the same directory as
-// the configuration. It contains a shift.State as JSON. Each attempt reads it, so a restarted
-// Controller and the next leader continue with the same shares.
-const ShiftsFile = "shifts.json"
-
-// Shifts reads the file ShiftsFile in Dir, and returns the shifts in it. A shift moves the requests
-// of a route from one cluster to another; see package shift. Shifts implements shift.Control.
+// Shifts returns the shifts in FleetFile. A shift moves the requests of a route from one cluster to
+// another; see package shift. Shifts implements shift.Control.
 func (c *Controller) Shifts() (shift.State, error) {
-	path := filepath.Join(c.Dir.Path, ShiftsFile)
-	data, err := inputfile.ReadOptional(path, shift.MaxStateBytes)
+	orders, err := c.orders()
 	if err != nil {
 		return shift.State{}, err
 	}
-	state, err := shift.ParseState(data)
-	if err != nil {
-		return shift.State{}, fmt.Errorf("%s: %w", path, err)
-	}
-	return state, nil
+	return orders.state.Shifts, nil
 }
 
-// shiftRequest is a request to the loop to put a state of shifts into force. The loop sends the
-// error to reply, whose capacity is 1.
-type shiftRequest struct {
-	state shift.State
-	reply chan error
-}
-
-// SetShifts writes the shifts of routes to Dir, and makes HAProxy follow them without a reload. It
-// changes only the configuration in force and needs no attempt. So it also works while the
+// SetShifts writes the shifts of routes to FleetFile, and makes HAProxy follow them without a
+// reload. It changes only the configuration in force and needs no attempt. So it also works while the
 // Controller refuses a change, or while a change waits for its reload. It implements shift.Control.
 // Call SetShifts only while Run is running.
 func (c *Controller) SetShifts(ctx context.Context, state shift.State) error {
-	c.init()
-	request := shiftRequest{state, make(chan error, 1)}
-	select {
-	case c.shifted <- request:
-	case <-ctx.Done():
-		return ErrBusy
-	}
-	select {
-	case err := <-request.reply:
-		return err
-	case <-ctx.Done():
-		return ErrUnderway
-	}
+	_, err := c.changeOrders(ctx, func(now fleet.State) (fleet.State, error) {
+		now.Shifts = state
+		return now, nil
+	})
+	return err
 }
 
-// setShifts writes the state to Dir, and changes the running HAProxy. The loop calls it between two
-// attempts.
-func (c *Controller) setShifts(ctx context.Context, state shift.State) error {
-	data, err := state.AppendJSON(nil)
-	if err != nil {
-		return err
-	}
-	last, err := c.Shifts()
-	if err != nil {
-		return err
-	}
-	if _, err := c.Dir.WriteAuxiliary(ctx, haproxycfg.RenderedFile{Name: ShiftsFile, Data: data}); err != nil {
-		return err
-	}
+// followShifts makes the running HAProxy use the shares of next. last are the shares before.
+func (c *Controller) followShifts(ctx context.Context, last, next shift.State) error {
 	values := map[string]string{}
-	for _, s := range append(last.Shifts, state.Shifts...) {
-		now, _ := state.Find(s.Route)
+	for _, s := range slices.Concat(last.Shifts, next.Shifts) {
+		now, _ := next.Find(s.Route)
 		if backend, err := c.backendInForce(s.Route); err == nil {
 			values[backend] = shareOf(now).Value()
 		}
 	}
 	return errors.Join(
 		c.Dir.SetMapValues(ctx, edge.ShiftMap, values),
-		c.Dir.SetMapValues(ctx, edge.CloseMap, map[string]string{edge.CloseKey: strconv.Itoa(state.ClosePoints)}),
+		c.Dir.SetMapValues(ctx, edge.CloseMap, map[string]string{edge.CloseKey: strconv.Itoa(next.ClosePoints)}),
 	)
 }
 
@@ -103,19 +65,13 @@ func shareOf(s shift.Shift) edge.Share {
 	return edge.Share{Cluster: s.Cluster, Points: points}
 }
 
-// addShifts reads the shifts of routes from Dir, and stores them in the edge: in the fields Shares
-// and ClosePoints.
-func (c *Controller) addShifts(e *edge.Edge) error {
-	state, err := c.Shifts()
-	if err != nil {
-		return err
-	}
+// addShifts stores the shifts of routes in the edge: in the fields Shares and ClosePoints.
+func addShifts(e *edge.Edge, state shift.State) {
 	e.ClosePoints = state.ClosePoints
 	e.Shares = make(map[string]edge.Share, len(state.Shifts))
 	for _, s := range state.Shifts {
 		e.Shares[s.Route] = shareOf(s)
 	}
-	return nil
 }
 
 // backendInForce returns the name of the backend to which HAProxy, with the configuration in force,

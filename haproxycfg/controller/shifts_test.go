@@ -103,8 +103,8 @@ func TestShiftsWhileAChangeIsRefused(t *testing.T) {
 
 		_, _, err = c.ShiftCounters((&deploy.Runtime{Stats: runtimeapi.Socket{Path: filepath.Join(c.Dir.Path, "nobody")}}).Worker)(t.Context(), route, "eu-2")
 		require.Error(t, err)
-		require.NoError(t, os.WriteFile(filepath.Join(c.Dir.Path, controller.ShiftsFile), []byte("{"), 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(c.Dir.Path, controller.FleetFile), []byte("{"), 0o600))
 		_, err = c.Shifts()
-		require.ErrorContains(t, err, controller.ShiftsFile)
+		require.ErrorContains(t, err, controller.FleetFile)
 	})
 }

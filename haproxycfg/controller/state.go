@@ -14,6 +14,7 @@ type inputs struct {
 	routes       Declarations
 	clusters     []cluster // in the order of Controller.Clusters
 	certificates certs.Files
+	declared     int // number of calls of inbox.setRoutes before
 }
 
 // cluster is the state of one cluster.
@@ -96,7 +97,7 @@ func (in *inbox) change(f func(*inputs)) {
 }
 
 func (in *inbox) setRoutes(d Declarations) {
-	in.change(func(latest *inputs) { latest.routes = d })
+	in.change(func(latest *inputs) { latest.routes, latest.declared = d, latest.declared+1 })
 }
 
 // setCertificates sets the certificates. If they are the same as before, setCertificates does not

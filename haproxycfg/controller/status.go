@@ -36,6 +36,8 @@ type Status struct {
 	// Waiting describes a change that Limit and HAProxy accept, but whose reload the Controller
 	// delays. It is nil if there is no such change.
 	Waiting *Waiting
+	// Hold describes the hold that keeps earlier routes in force. It is nil without a hold.
+	Hold *HoldStatus
 	// Reloads describes the reloads of HAProxy.
 	Reloads ReloadCounts
 	// JournalErrors counts the attempts after which Run could not read Controller.Journal or append
@@ -107,6 +109,9 @@ func (s Status) String() string {
 			line += ": " + c.Connectivity.Reason
 		}
 		lines = append(lines, line)
+	}
+	if s.Hold != nil {
+		lines = append(lines, s.Hold.String())
 	}
 	if s.Err != nil {
 		lines = append(lines, fmt.Sprintf("%s: %v", s.Outcome, s.Err))
@@ -186,4 +191,8 @@ func (s *status) setReloads(counts ReloadCounts) {
 
 func (s *status) setRefused(c *kube.Changes) {
 	s.change(func(now *Status) { now.Refused = c })
+}
+
+func (s *status) setHold(h *HoldStatus) {
+	s.change(func(now *Status) { now.Hold = h })
 }

@@ -69,6 +69,7 @@ func New(program string, status func() controller.Status) *Metrics {
 		cli.Define("old_workers_ended_total", "Replaced HAProxy processes that the terminator has ended, because a reload had waited for -max-reload-wait."),
 		cli.Define("streams_cut_total", "Requests and tunnels that were cut when the terminator ended a replaced HAProxy process."),
 		cli.Define("journal_errors_total", "Attempts after which the terminator could not write to the journal."),
+		cli.Define("hold_age_seconds", "Time since earlier routes are held by terminator rollback; 0 if none are held."),
 		cli.Define("leader", "1 while this terminator may write."),
 		cli.Define("cluster_up", "1 while the cluster answers.", "cluster"),
 		cli.Define("cluster_last_contact_timestamp_seconds", "When the cluster last answered; 0 if it never did.", "cluster"),
@@ -104,10 +105,12 @@ func (m *Metrics) Shifts(state func() (shift.State, error)) {
 			points, _ := x.Points()
 			send("shift_share", float64(points)/shift.AllPoints, x.Route, x.Cluster)
 			send("shift_paused", cli.OneIf(x.Status == shift.Paused), x.Route, x.Cluster)
+			send("shift_step_age_seconds", max(0, time.Since(x.Since).Seconds()), x.Route, x.Cluster)
 		}
 	},
 		cli.Define("shift_share", "Share of the requests of a route, from 0 to 1, that a shift sends to the cluster.", "route", "cluster"),
-		cli.Define("shift_paused", "1 while errors have paused the shift of a route.", "route", "cluster"))
+		cli.Define("shift_paused", "1 while errors have paused the shift of a route.", "route", "cluster"),
+		cli.Define("shift_step_age_seconds", "Time since the present step of the shift of a route began.", "route", "cluster"))
 }
 
 // Attempted counts an attempt of the Controller to apply the latest routes and clusters, and sets
@@ -181,6 +184,11 @@ func sendStatus(s controller.Status, send cli.Send) {
 	send("refused", cli.OneIf(s.Refused != nil))
 	send("refused_share", share)
 	send("journal_errors_total", float64(s.JournalErrors))
+	age := 0.0
+	if s.Hold != nil {
+		age = max(0, time.Since(s.Hold.Since).Seconds())
+	}
+	send("hold_age_seconds", age)
 	send("leader", cli.OneIf(s.Leading))
 	send("reload_waiting", cli.OneIf(s.Waiting != nil))
 	send("old_workers", float64(s.Reloads.OldWorkers))

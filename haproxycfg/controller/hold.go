@@ -1,0 +1,333 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/haproxycfg/controller/fleet"
+	"github.com/headgate/headgate/haproxycfg/controller/journal"
+	"github.com/headgate/headgate/haproxycfg/kube"
+	"github.com/headgate/headgate/haproxycfg/routes"
+)
+
+// Errors of Rollback and Release.
+var (
+	// ErrNoRollback means that the journal has no entry to which Rollback could return.
+	ErrNoRollback = errors.New("controller: no such entry of the journal")
+	// ErrRollbackRefused means that Limit or HAProxy rejects the change that Rollback would make.
+	ErrRollbackRefused = errors.New("controller: the rollback is refused")
+	// ErrNoHold means that there is no hold that Release could end.
+	ErrNoHold = errors.New("controller: no routes are held")
+)
+
+// HoldStatus describes a hold.
+type HoldStatus struct {
+	kube.Held
+	// Pending says what the latest declarations would change. It is "" if they declare the held
+	// routes.
+	Pending string
+}
+
+// String returns the hold in one line, for people.
+func (h HoldStatus) String() string {
+	text := (&fleet.Hold{ID: h.ID, Applied: h.Applied, Since: h.Since, By: h.By, Reason: h.Reason}).String()
+	if h.Pending != "" {
+		text += "; newer declarations " + h.Pending
+	}
+	return text
+}
+
+func (h *heldRoutes) describe() kube.Held {
+	return kube.Held{ID: h.hold.ID, Applied: h.hold.Applied, Since: h.hold.Since, By: h.hold.By, Reason: h.hold.Reason}
+}
+
+// permits reports whether the hold permits the next change, whatever Limit says. last is the report
+// on the configuration in force.
+func (h *heldRoutes) permits(last kube.Report) bool {
+	return h != nil && h.hold.Force && !sameHold(last.Held, h.hold)
+}
+
+func sameHold(reported *kube.Held, hold *fleet.Hold) bool {
+	if reported == nil || hold == nil {
+		return reported == nil && hold == nil
+	}
+	return reported.ID == hold.ID && reported.Since.Equal(hold.Since)
+}
+
+// causesOfHold returns the cause of a change if it follows a new hold, or the end of a hold. last is
+// the hold with which the configuration in force was made.
+func causesOfHold(last *kube.Held, hold *fleet.Hold) []kube.Cause {
+	switch {
+	case sameHold(last, hold):
+		return nil
+	case hold == nil:
+		return []kube.Cause{{What: "the hold of configuration " + last.ID + " has ended"}}
+	}
+	return []kube.Cause{{What: hold.String()}}
+}
+
+// RollbackOrder says to which routes Rollback returns.
+type RollbackOrder struct {
+	// ID is the ID of an applied change in the journal. If several changes have it, the newest
+	// counts. If ID is empty, Rollback returns to the newest change whose declared routes differ
+	// from those in force. If routes are held already, it returns to the newest change before the
+	// held one whose declared routes differ from the held ones.
+	ID string
+	// By is the name of the person or program that gives the order. Reason is its reason. Both may
+	// be empty.
+	By, Reason string
+	// Force permits the change to the earlier routes even if Limit rejects it.
+	Force bool
+}
+
+// Rollback puts the declared routes of an earlier change into force, and holds them: until Release,
+// the Controller applies no newer declarations. It reads and checks them, and Status.Hold says what
+// they would change. The Controller still follows the nodes, services and certificates; see package
+// fleet.
+//
+// Before it changes anything, Rollback lets Limit and HAProxy check the change. If one of them
+// rejects it, the error wraps ErrRollbackRefused. Then Rollback writes the hold to FleetFile and makes
+// an attempt. The Attempt says whether the routes are in force already. The error is nil as soon as
+// the hold is written.
+//
+// Call Rollback only while Run is running. It needs a Journal.
+func (c *Controller) Rollback(ctx context.Context, order RollbackOrder) (Attempt, error) {
+	if c.Journal == nil {
+		return Attempt{}, fmt.Errorf("%w: there is no journal", ErrNoRollback)
+	}
+	now, err := c.orders()
+	if err != nil {
+		return Attempt{}, err
+	}
+	hold, err := c.findHold(order, now.held)
+	if err != nil {
+		return Attempt{}, err
+	}
+	if err := c.rehearseHold(ctx, hold); err != nil {
+		return Attempt{}, err
+	}
+	return c.changeOrders(ctx, func(s fleet.State) (fleet.State, error) {
+		s.Hold = hold
+		c.logger().Warn("rollback", "hold", hold)
+		return s, nil
+	})
+}
+
+// Release ends the hold, and makes an attempt to apply the latest declarations. by is the name of the
+// person or program that ends it, for the log; it may be empty. The error wraps ErrNoHold if there is
+// no hold, and is nil as soon as the end of the hold is written. Limit applies to the change: if Limit
+// rejects it, the Attempt is Refused, and Force applies it. Call Release only while Run is running.
+func (c *Controller) Release(ctx context.Context, by string) (Attempt, error) {
+	return c.changeOrders(ctx, func(s fleet.State) (fleet.State, error) {
+		if s.Hold == nil {
+			return s, ErrNoHold
+		}
+		c.logger().Warn("release", "by", by, "hold", s.Hold)
+		s.Hold = nil
+		return s, nil
+	})
+}
+
+// findHold returns the hold for an order. held are the routes that are held already.
+func (c *Controller) findHold(order RollbackOrder, held *heldRoutes) (*fleet.Hold, error) {
+	entries, _, err := c.Journal.List()
+	if err != nil {
+		return nil, err
+	}
+	entry, err := chooseEntry(entries, order.ID, held)
+	if err != nil {
+		return nil, err
+	}
+	state, err := c.Journal.State(entry)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoRollback, err)
+	}
+	packed, err := fleet.Pack(state.Routes)
+	if err != nil {
+		return nil, err
+	}
+	hold := &fleet.Hold{
+		ID: entry.ID, Applied: entry.Time, Since: time.Now().UTC().Truncate(time.Millisecond),
+		By: order.By, Reason: order.Reason, Force: order.Force, Routes: packed,
+	}
+	if err := hold.Check(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRollbackRefused, err)
+	}
+	return hold, nil
+}
+
+// chooseEntry returns the entry to which a RollbackOrder with this ID returns. entries are all entries
+// of the journal, the oldest first. held are the held routes.
+func chooseEntry(entries []journal.Entry, id string, held *heldRoutes) (journal.Entry, error) {
+	applied := slices.DeleteFunc(slices.Clone(entries), func(e journal.Entry) bool { return e.Result != journal.Applied })
+	slices.Reverse(applied)
+	if id != "" {
+		for _, e := range applied {
+			if e.ID == id {
+				return e, nil
+			}
+		}
+		return journal.Entry{}, fmt.Errorf("%w: no applied change has the ID %.100q", ErrNoRollback, id)
+	}
+	if len(applied) == 0 {
+		return journal.Entry{}, fmt.Errorf("%w: there is no applied change", ErrNoRollback)
+	}
+	declared, older := applied[0].Declarations, applied[1:]
+	if held != nil {
+		declared = journal.RoutesID(held.table.Routes())
+		older = slices.DeleteFunc(applied, func(e journal.Entry) bool { return !e.Time.Before(held.hold.Applied) })
+	}
+	for _, e := range older {
+		if e.Declarations != declared {
+			return e, nil
+		}
+	}
+	return journal.Entry{}, fmt.Errorf("%w: no older change has other declared routes", ErrNoRollback)
+}
+
+// rehearseHold returns an error if Limit or HAProxy rejects the change to held routes.
+func (c *Controller) rehearseHold(ctx context.Context, hold *fleet.Hold) error {
+	table, problems, err := hold.Table()
+	if err != nil {
+		return err
+	}
+	if len(problems) > 0 {
+		return fmt.Errorf("%w: this version of the program cannot serve a route: %w", ErrRollbackRefused, problems[0])
+	}
+	_, err = c.inLoop(ctx, func(ctx context.Context, in inputs) (bool, error) {
+		now, err := c.orders()
+		if err != nil {
+			return false, err
+		}
+		by := &orders{state: now.state, held: &heldRoutes{hold: hold, table: table}}
+		if _, err := c.rehearse(ctx, in, by, hold.Force); err != nil {
+			return false, fmt.Errorf("%w: %w", ErrRollbackRefused, err)
+		}
+		return false, nil
+	})
+	return err
+}
+
+// rehearse returns the change that an attempt with these inputs and orders would make, and an error if
+// Limit or HAProxy rejects it. With force, it ignores Limit.
+func (c *Controller) rehearse(ctx context.Context, in inputs, by *orders, force bool) (*Change, error) {
+	last, err := c.readReport()
+	if err != nil {
+		return nil, err
+	}
+	ch, err := c.plan(ctx, in, by, last, func(*Change) []kube.Cause { return nil }, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if !force {
+		if err := c.limit(ch); err != nil {
+			return ch, err
+		}
+	}
+	if ch.Diff.Empty() {
+		return ch, nil
+	}
+	return ch, ch.plan.Check(ctx)
+}
+
+// review is the result of comparing the latest declarations with held routes.
+type review struct {
+	hold     *fleet.Hold
+	declared int // inputs.declared
+	pending  string
+}
+
+// reviewHeld sets Status.Hold after an attempt. If the declarations or the hold are new, it finds out
+// what the declarations would change.
+func (a *applier) reviewHeld(ctx context.Context, in inputs, t Attempt) {
+	if t.Change == nil || a.cutOff(ctx) {
+		return
+	}
+	by, err := a.c.orders()
+	if err != nil {
+		return // the next attempt fails with this error
+	}
+	if by.held == nil {
+		a.reviewed = review{}
+		a.c.status.setHold(nil)
+		return
+	}
+	if a.reviewed.hold != by.held.hold || a.reviewed.declared != in.declared {
+		pending := a.c.pending(ctx, in, by)
+		if a.cutOff(ctx) {
+			return // pending may be the error of an interrupted check
+		}
+		a.reviewed = review{hold: by.held.hold, declared: in.declared, pending: pending}
+		if a.reviewed.pending != "" {
+			a.log.Warn("newer declarations are not applied", "they", a.reviewed.pending, "hold", by.held.hold)
+		}
+	}
+	a.c.status.setHold(&HoldStatus{Held: by.held.describe(), Pending: a.reviewed.pending})
+}
+
+// pending says what the latest declarations would change without the hold. It is "" if they declare
+// the held routes.
+func (c *Controller) pending(ctx context.Context, in inputs, by *orders) string {
+	text := compareRoutes(by.held.table.Routes(), in.routes.Table.Routes())
+	if text == "" {
+		return ""
+	}
+	ch, err := c.rehearse(ctx, in, &orders{state: by.state}, false)
+	if ch != nil && ch.plan != nil {
+		s := ch.Diff.Servers
+		text += fmt.Sprintf("; and servers: %d added, %d removed, %d changed", s.Added, s.Removed, s.Altered)
+	}
+	if err != nil {
+		text += "; this would be refused: " + err.Error()
+	}
+	return "would change routes: " + text
+}
+
+// compareRoutes names the routes that differ. It returns "" if all are equal, wherever they are
+// declared. Both lists are sorted.
+func compareRoutes(before, after []routes.Route) string {
+	var added, removed, changed []string
+	for len(before) > 0 || len(after) > 0 {
+		order := 0
+		switch {
+		case len(before) == 0:
+			order = 1
+		case len(after) == 0:
+			order = -1
+		default:
+			order = before[0].Compare(after[0])
+		}
+		switch {
+		case order < 0:
+			removed = append(removed, before[0].Name())
+		case order > 0:
+			added = append(added, after[0].Name())
+		case journal.RoutesID(before[:1]) != journal.RoutesID(after[:1]):
+			changed = append(changed, after[0].Name())
+		}
+		if order <= 0 {
+			before = before[1:]
+		}
+		if order >= 0 {
+			after = after[1:]
+		}
+	}
+	var parts []string
+	for _, p := range []struct {
+		what  string
+		names []string
+	}{{"added", added}, {"removed", removed}, {"changed", changed}} {
+		if n := len(p.names); n > 0 {
+			names := strings.Join(p.names[:min(n, 3)], ", ")
+			if n > 3 {
+				names += " and others"
+			}
+			parts = append(parts, fmt.Sprintf("%d %s (%s)", n, p.what, names))
+		}
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,175 @@
+package controller
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/controller/fleet"
+	"github.com/headgate/headgate/haproxycfg/kube"
+	"github.com/headgate/headgate/haproxycfg/routes"
+	"github.com/headgate/headgate/haproxycfg/shift"
+	"github.com/headgate/headgate/internal/inputfile"
+	"github.com/headgate/headgate/nodeselect"
+)
+
+// FleetFile is the name of the file with the orders of operators: the hold and the shifts of routes.
+// It is in the same directory as the configuration, and contains a fleet.State as JSON. Each attempt
+// reads it, so a restarted Controller and the next leader follow the same orders.
+const FleetFile = "fleet.json"
+
+// orders is the content of FleetFile. Nobody changes an orders.
+type orders struct {
+	data  []byte // of the file
+	state fleet.State
+	held  *heldRoutes // the routes of state.Hold; nil without a hold
+}
+
+// heldRoutes are the routes of a hold.
+type heldRoutes struct {
+	hold     *fleet.Hold
+	table    routes.Table
+	problems []routes.Problem // routes that this version of the program cannot serve
+}
+
+// orders reads FleetFile. It parses the file only if the file has changed since the last call.
+func (c *Controller) orders() (*orders, error) {
+	path := filepath.Join(c.Dir.Path, FleetFile)
+	data, err := inputfile.ReadOptional(path, fleet.MaxBytes)
+	if err != nil {
+		return nil, err
+	}
+	last := c.lastOrders.Load()
+	if last != nil && bytes.Equal(data, last.data) {
+		return last, nil
+	}
+	state, err := fleet.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	o := &orders{data: data, state: state}
+	switch {
+	case state.Hold == nil:
+	case last != nil && last.held != nil && last.held.hold.Is(state.Hold):
+		o.held = last.held
+	default:
+		o.held = &heldRoutes{hold: state.Hold}
+		if o.held.table, o.held.problems, err = state.Hold.Table(); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	c.lastOrders.Store(o)
+	return o, nil
+}
+
+// loopCall asks the loop to call the function do between two attempts, with the latest inputs. If do
+// reports again, the loop makes an attempt at once. The loop sends the result to reply, whose capacity
+// is 1.
+type loopCall struct {
+	do    func(ctx context.Context, in inputs) (again bool, err error)
+	reply chan callResult
+}
+
+// callResult is the result of a loopCall.
+type callResult struct {
+	err     error   // of do
+	attempt Attempt // the zero Attempt if the loop has made none
+}
+
+// inLoop calls do in the goroutine of Run, while this process leads. The error is ErrNotLeading if
+// another process leads.
+func (c *Controller) inLoop(ctx context.Context, do func(context.Context, inputs) (again bool, err error)) (Attempt, error) {
+	c.init()
+	request := loopCall{do, make(chan callResult, 1)}
+	select {
+	case c.calls <- request:
+	case <-ctx.Done():
+		return Attempt{}, ErrBusy
+	}
+	select {
+	case result := <-request.reply:
+		return result.attempt, result.err
+	case <-ctx.Done():
+		return Attempt{}, ErrUnderway
+	}
+}
+
+// changeOrders replaces the state in FleetFile by the result of change, and follows it. If the hold
+// has changed, it returns the attempt to follow it.
+func (c *Controller) changeOrders(ctx context.Context, change func(fleet.State) (fleet.State, error)) (Attempt, error) {
+	return c.inLoop(ctx, func(ctx context.Context, _ inputs) (bool, error) {
+		last, err := c.orders()
+		if err != nil {
+			return false, err
+		}
+		next, err := change(last.state)
+		if err != nil {
+			return false, err
+		}
+		return c.followOrders(ctx, last.state, next)
+	})
+}
+
+// followOrders writes the state next to FleetFile, and makes HAProxy use its shifts. last is the state
+// before. If the hold has changed, again is true, because only an attempt can follow it.
+func (c *Controller) followOrders(ctx context.Context, last, next fleet.State) (again bool, err error) {
+	data, err := next.AppendJSON(nil)
+	if err != nil {
+		return false, err
+	}
+	if _, err := c.Dir.WriteAuxiliary(ctx, haproxycfg.RenderedFile{Name: FleetFile, Data: data}); err != nil {
+		return false, err
+	}
+	if again = !next.Hold.Is(last.Hold); again {
+		c.updateRefs()
+		if sameShifts(last.Shifts, next.Shifts) {
+			return again, nil
+		}
+	}
+	return again, c.followShifts(ctx, last.Shifts, next.Shifts)
+}
+
+func sameShifts(a, b shift.State) bool {
+	x, errX := a.AppendJSON(nil)
+	y, errY := b.AppendJSON(nil)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}
+
+// refs tells the sources of clusters which service ports the routes name.
+type refs struct {
+	mu       sync.Mutex
+	declared routes.Table // the latest declarations
+}
+
+// setRefs stores the latest declarations for updateRefs, and calls updateRefs.
+func (c *Controller) setRefs(declared routes.Table) {
+	c.refs.mu.Lock()
+	c.refs.declared = declared
+	c.refs.mu.Unlock()
+	c.updateRefs()
+}
+
+// updateRefs tells the source of each cluster which of the cluster's service ports are named by the
+// latest declarations or by held routes.
+func (c *Controller) updateRefs() {
+	c.refs.mu.Lock()
+	defer c.refs.mu.Unlock()
+	refs := kube.Refs(c.refs.declared)
+	// If FleetFile cannot be read, each attempt fails with this error.
+	if now, err := c.orders(); err == nil && now.held != nil {
+		for cluster, held := range kube.Refs(now.held.table) {
+			known := map[nodeselect.Ref]bool{}
+			for _, ref := range refs[cluster] {
+				known[ref] = true
+			}
+			refs[cluster] = append(refs[cluster], slices.DeleteFunc(held, func(r nodeselect.Ref) bool { return known[r] })...)
+		}
+	}
+	for _, cluster := range c.Clusters {
+		cluster.Source.SetRefs(refs[cluster.Name])
+	}
+}
