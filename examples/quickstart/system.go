@@ -143,6 +143,7 @@ func (s *system) configure(ctx context.Context) error {
 				return reloader.Reload(ctx)
 			},
 			ReplaceMaps: reloader.ReplaceMaps,
+			CompareMaps: reloader.CompareMaps,
 		},
 	}
 	for _, name := range clusterNames {

@@ -53,7 +53,7 @@ func (s *settings) dir(warned func([]deploy.Diagnostic)) *deploy.Dir {
 			},
 		}
 		dir.Reload, dir.Redirect = reloader.Reload, reloader.Redirect
-		dir.SetMap, dir.ReplaceMaps = reloader.SetMap, reloader.ReplaceMaps
+		dir.SetMap, dir.ReplaceMaps, dir.CompareMaps = reloader.SetMap, reloader.ReplaceMaps, reloader.CompareMaps
 	}
 	return dir
 }

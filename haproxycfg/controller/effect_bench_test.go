@@ -134,9 +134,7 @@ func newBenchFleet(b *testing.B, check bool) *benchFleet {
 				}
 				return reloader.Reload(ctx)
 			},
-			ReplaceMaps: func(ctx context.Context, maps []runtimeapi.MapContent) error {
-				return reloader.ReplaceMaps(ctx, maps)
-			},
+			ReplaceMaps: reloader.ReplaceMaps, CompareMaps: reloader.CompareMaps,
 		},
 		Limit:       func(*Change) error { return nil },
 		MinInterval: time.Millisecond, MaxInterval: time.Millisecond, MaxOldWorkers: -1,

@@ -58,10 +58,15 @@ type Dir struct {
 	SetMap func(ctx context.Context, file string, entries []haproxycfg.MapEntry) error
 	// ReplaceMaps, if not nil, replaces the entries of maps in the running HAProxy. Dir calls it
 	// only for maps whose field haproxycfg.Map.Stable is true. It must return nil only after
-	// HAProxy has exactly these entries. [Reloader.ReplaceMaps] is such a function. If a new
+	// HAProxy has the new entries. [Reloader.ReplaceMaps] is such a function. If a new
 	// configuration changes only entries of such maps, Apply calls ReplaceMaps and does not reload
 	// HAProxy.
 	ReplaceMaps func(ctx context.Context, maps []runtimeapi.MapContent) error
+	// CompareMaps, if not nil, returns an error if the running HAProxy has other entries in the maps
+	// than the wanted ones. Apply calls it after ReplaceMaps, and reloads HAProxy if it returns an
+	// error. [Reloader.CompareMaps] is such a function: it reads all entries, while
+	// [Reloader.ReplaceMaps] may read only the entries that the change concerns.
+	CompareMaps func(ctx context.Context, maps []runtimeapi.MapContent) error
 	// Runtime, if not nil, changes servers of the running HAProxy without a reload, see [Runtime]. It
 	// needs Reload.
 	Runtime *Runtime

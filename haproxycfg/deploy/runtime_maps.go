@@ -71,8 +71,8 @@ func (d *Dir) applyMaps(ctx context.Context, t target, same []bool) (changed boo
 // reloads HAProxy, and HAProxy reads the files. If HAProxy refuses the change, changeMaps reloads
 // HAProxy itself.
 //
-// Once HAProxy has the change, changeMaps calls check. If check returns an error, or if HAProxy
-// also refuses the reload, changeMaps puts the old maps back and reloads HAProxy. restored is then
+// Once HAProxy has the change, changeMaps compares all entries of stable maps with HAProxy, and
+// calls check. If check returns an error, or if HAProxy also refuses the reload, changeMaps puts the old maps back and reloads HAProxy. restored is then
 // true.
 func (d *Dir) changeMaps(ctx context.Context, files []haproxycfg.RenderedFile, check func() error) (restored bool, err error) {
 	old, err := d.readReplaced(files, make([]bool, len(files)))
@@ -101,7 +101,7 @@ func (d *Dir) changeMaps(ctx context.Context, files []haproxycfg.RenderedFile, c
 	if !send {
 		return false, nil
 	}
-	err = d.sendMaps(ctx, files, old)
+	err = d.sendMaps(ctx, files, old, pending)
 	switch {
 	case err != nil && (d.Reload == nil || ctx.Err() != nil || pending):
 		return false, err
@@ -142,9 +142,10 @@ func (d *Dir) takeBack(ctx context.Context, rejected error) (restored bool, err 
 	return restored, cmp.Or(d.clearPending(), fmt.Errorf("%w\n(the last good maps are restored and in force)", rejected))
 }
 
-// sendMaps changes the maps of the running HAProxy. The argument files contains the new files, and
-// old contains the files that they have replaced.
-func (d *Dir) sendMaps(ctx context.Context, files, old []haproxycfg.RenderedFile) error {
+// sendMaps changes the maps of the running HAProxy, and compares them. The argument files contains
+// the new files, and old contains the files that they have replaced. pending says that HAProxy may
+// not have the content of old.
+func (d *Dir) sendMaps(ctx context.Context, files, old []haproxycfg.RenderedFile, pending bool) error {
 	dir, err := filepath.Abs(d.Path)
 	if err != nil {
 		return err
@@ -155,13 +156,18 @@ func (d *Dir) sendMaps(ctx context.Context, files, old []haproxycfg.RenderedFile
 	var replace []runtimeapi.MapContent
 	for _, f := range files {
 		file := path.Join(filepath.ToSlash(dir), f.Name)
+		was := slices.IndexFunc(old, func(o haproxycfg.RenderedFile) bool { return o.Name == f.Name })
 		if f.Stable {
-			replace = append(replace, runtimeapi.MapContent{Path: file, Entries: mapEntries(f.Data)})
+			m := runtimeapi.MapContent{Path: file, Entries: mapEntries(f.Data)}
+			if was >= 0 && !pending {
+				m.Before = mapEntries(old[was].Data)
+			}
+			replace = append(replace, m)
 			continue
 		}
 		before := map[string]string{}
-		if i := slices.IndexFunc(old, func(o haproxycfg.RenderedFile) bool { return o.Name == f.Name }); i >= 0 {
-			before = entries(old[i].Data)
+		if was >= 0 {
+			before = entries(old[was].Data)
 		}
 		var changed []haproxycfg.MapEntry
 		for key, value := range entries(f.Data) {
@@ -177,14 +183,17 @@ func (d *Dir) sendMaps(ctx context.Context, files, old []haproxycfg.RenderedFile
 	if len(replace) == 0 {
 		return nil
 	}
-	return d.ReplaceMaps(ctx, replace)
+	if err := d.ReplaceMaps(ctx, replace); err != nil || d.CompareMaps == nil {
+		return err
+	}
+	return d.CompareMaps(ctx, replace)
 }
 
-// mapEntries returns the entries of a map file in their order.
+// mapEntries returns the entries of a map file in their order. The result is not nil.
 func mapEntries(data []byte) []runtimeapi.MapEntry {
 	all := make([]runtimeapi.MapEntry, 0, bytes.Count(data, []byte("\n")))
-	for line := range bytes.Lines(data) {
-		key, value, _ := strings.Cut(strings.TrimSuffix(string(line), "\n"), " ")
+	for line := range strings.Lines(string(data)) {
+		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		all = append(all, runtimeapi.MapEntry{Key: key, Value: value})
 	}
 	return all
@@ -258,16 +267,26 @@ func (r Reloader) SetMap(ctx context.Context, file string, entries []haproxycfg.
 	return nil
 }
 
-// ReplaceMaps replaces the entries of maps in the worker that serves new connections, and verifies
-// the new entries. See [runtimeapi.Socket.ReplaceMaps]. If HAProxy has no command that can contain
-// an entry, for example because the key of the entry contains ";", ReplaceMaps returns an error. A
-// Dir then reloads HAProxy instead.
+// ReplaceMaps replaces the entries of maps in the worker that serves new connections. See
+// [runtimeapi.Socket.ReplaceMaps]. If HAProxy has no command that can contain an entry, for example
+// because the key of the entry contains ";", ReplaceMaps returns an error. A Dir then reloads HAProxy
+// instead.
 func (r Reloader) ReplaceMaps(ctx context.Context, maps []runtimeapi.MapContent) error {
+	return r.withMaps(ctx, maps, runtimeapi.Socket.ReplaceMaps)
+}
+
+// CompareMaps returns an error if the worker that serves new connections has other entries in the
+// maps than the wanted ones. See [runtimeapi.Socket.CompareMaps].
+func (r Reloader) CompareMaps(ctx context.Context, maps []runtimeapi.MapContent) error {
+	return r.withMaps(ctx, maps, runtimeapi.Socket.CompareMaps)
+}
+
+func (r Reloader) withMaps(ctx context.Context, maps []runtimeapi.MapContent, do func(runtimeapi.Socket, context.Context, []runtimeapi.MapContent) error) error {
 	worker, err := r.worker(ctx)
 	if err != nil {
 		return fmt.Errorf("deploy: replace maps: %w", err)
 	}
-	if err := worker.ReplaceMaps(ctx, maps); err != nil {
+	if err := do(worker, ctx, maps); err != nil {
 		return fmt.Errorf("deploy: %w", err)
 	}
 	return nil

@@ -173,6 +173,45 @@ func TestRefusedMapsAreLoadedFromTheFiles(t *testing.T) {
 	f.inForce(t, hosts(1, "b.example"))
 }
 
+// TestMapsThatDiffer: after a change, CompareMaps finds that HAProxy has other entries. HAProxy then
+// reads them from the files.
+func TestMapsThatDiffer(t *testing.T) {
+	f := newStableMaps(t)
+	f.apply(t, hosts(1, "a.example"))
+	replace := f.ReplaceMaps
+	f.ReplaceMaps = func(ctx context.Context, maps []runtimeapi.MapContent) error {
+		for _, m := range maps {
+			text := ""
+			for _, e := range m.Before {
+				text += e.Key + " " + e.Value + "\n"
+			}
+			require.Equal(t, text, f.running[m.Path], "Before is what HAProxy has")
+		}
+		return replace(ctx, maps)
+	}
+	compared := 0
+	f.CompareMaps = func(_ context.Context, maps []runtimeapi.MapContent) error {
+		compared++
+		require.Len(t, maps, 2)
+		for _, m := range maps {
+			require.Equal(t, onDisk(t, "", m.Path), f.running[m.Path], "the change is in force before the comparison")
+		}
+		if compared == 2 {
+			return errors.New("another entry")
+		}
+		return nil
+	}
+	require.Equal(t, Effect{Maps: 2}, f.apply(t, hosts(1, "b.example")))
+	p, err := f.Plan(hosts(1, "c.example"))
+	require.NoError(t, err)
+	_, err = p.Apply(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, Effect{Reload: ReloadSocket, Detail: "another entry"}, p.Effect())
+	f.inForce(t, hosts(1, "c.example"))
+	require.Equal(t, Effect{Maps: 2}, f.apply(t, hosts(1, "d.example")))
+	require.Equal(t, 3, compared)
+}
+
 // TestMapsThatTheCheckRejects: the check runs after HAProxy has the maps.
 func TestMapsThatTheCheckRejects(t *testing.T) {
 	f := newStableMaps(t)

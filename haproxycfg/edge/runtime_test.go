@@ -52,7 +52,7 @@ func newRuntimeEdge(t testing.TB) *runtimeEdge {
 			}
 			return reloader.Reload(ctx)
 		},
-		Redirect: reloader.Redirect, SetMap: reloader.SetMap, ReplaceMaps: reloader.ReplaceMaps,
+		Redirect: reloader.Redirect, SetMap: reloader.SetMap, ReplaceMaps: reloader.ReplaceMaps, CompareMaps: reloader.CompareMaps,
 	}
 	return f
 }

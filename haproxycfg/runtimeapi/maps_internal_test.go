@@ -19,6 +19,16 @@ func FuzzParseMap(f *testing.F) {
 	})
 }
 
+func FuzzParseMapCounts(f *testing.F) {
+	f.Fuzz(func(t *testing.T, answer string) {
+		for path, n := range parseMapCounts(answer) {
+			if n < 0 || !strings.Contains(answer, " ("+path+") ") {
+				t.Fatalf("%q: %d", path, n)
+			}
+		}
+	})
+}
+
 func TestParseVersion(t *testing.T) {
 	for info, want := range map[string]Version{
 		"Name: HAProxy\nVersion: 2.6.12-1+deb12u4\nUptime: 1\n": {2, 6},

@@ -96,6 +96,8 @@ func TestMaps(t *testing.T) {
 				}
 			}
 
+			testSmallChanges(t, s, path, filepath.Join(dir, "y.map"))
+
 			err = s.SetMap(t.Context(), "/nope", "a", "1")
 			var refused *runtimeapi.AnswerError
 			require.ErrorAs(t, err, &refused)
@@ -109,6 +111,104 @@ func TestMaps(t *testing.T) {
 			require.ErrorAs(t, err, &refused)
 		}
 	})
+}
+
+// testSmallChanges changes few entries of the maps x and y, which the caller may have changed behind
+// the back of ReplaceMaps.
+func testSmallChanges(t *testing.T, s runtimeapi.Socket, x, y string) {
+	entries := func(pairs ...string) (list []runtimeapi.MapEntry) {
+		for i := 0; i < len(pairs); i += 2 {
+			list = append(list, runtimeapi.MapEntry{Key: pairs[i], Value: pairs[i+1]})
+		}
+		return list
+	}
+	requireMaps := func(maps []runtimeapi.MapContent) {
+		t.Helper()
+		require.NoError(t, s.CompareMaps(t.Context(), maps))
+		for _, m := range maps {
+			got, err := s.Map(t.Context(), m.Path)
+			require.NoError(t, err)
+			require.ElementsMatch(t, m.Entries, got)
+		}
+	}
+	before := []runtimeapi.MapContent{{Path: x, Entries: entries("a", "1", "b", "2", "c", "3")}, {Path: y, Entries: entries("d", "4")}}
+	after := []runtimeapi.MapContent{{Path: x, Entries: entries("a", "1", "b", "5", "n", "6")}, {Path: y, Entries: entries("d", "4", "e", "7")}}
+	for i := range after {
+		after[i].Before = before[i].Entries
+	}
+	require.NoError(t, s.ReplaceMaps(t.Context(), before))
+	require.Error(t, s.CompareMaps(t.Context(), after))
+	for range 2 { // the second time, HAProxy has the entries already
+		require.NoError(t, s.ReplaceMaps(t.Context(), after))
+		requireMaps(after)
+	}
+	for name, change := range map[string]func() error{
+		"an entry more":  func() error { return s.SetMap(t.Context(), x, "z", "1") },
+		"an entry less":  func() error { return s.DeleteMapKey(t.Context(), x, "a") },
+		"no old entry":   func() error { return s.DeleteMapKey(t.Context(), x, "c") },
+		"an entry twice": func() error { _, err := s.Do(t.Context(), "add map "+y+" e 8"); return err },
+		"empty":          func() error { return s.ReplaceMap(t.Context(), y, nil) },
+	} {
+		require.NoError(t, s.ReplaceMaps(t.Context(), before))
+		require.NoError(t, change())
+		require.NoError(t, s.ReplaceMaps(t.Context(), after), name)
+		requireMaps(after)
+	}
+	require.NoError(t, s.ReplaceMaps(t.Context(), before))
+	require.NoError(t, s.SetMap(t.Context(), x, "a", "9"))
+	require.NoError(t, s.ReplaceMaps(t.Context(), after), "the change does not concern this entry")
+	require.ErrorContains(t, s.CompareMaps(t.Context(), after), "which are not the 3 wanted ones")
+	require.NoError(t, s.ReplaceMaps(t.Context(), []runtimeapi.MapContent{{Path: x}, {Path: y}}))
+}
+
+// TestSmallChangesOrder: each request finds its old value or its new one, because longer keys come
+// before shorter ones, values change after that, and shorter keys go before longer ones. The values
+// in HAProxy are verified at the end.
+func TestSmallChangesOrder(t *testing.T) {
+	var commands []string
+	forged := ""
+	s := fakeSocket(t, "unix", func(c string) string {
+		commands = append(commands, c)
+		switch words := strings.Fields(c); {
+		case c == "show map":
+			return "# id (file) description\n0 (/p) pattern loaded from file '/p' curr_ver=0 next_ver=0 entry_cnt=4\n1 (/h) pattern entry_cnt=1\n\n"
+		case words[0] == "show" && words[2] == "/p": // the fake has the wanted entries
+			return "0x1 a/ 1\n0x2 a/b/ 2\n0x3 a/b/c/ 3\n0x4 s/ 5\n\n"
+		case words[0] == "show":
+			return "0x1 a a\n\n"
+		case words[0] == "get" && words[3] == forged:
+			return `type=beg, case=sensitive, found=yes, idx=tree, key="` + words[3] + `", value="forged", type="str"` + "\n\n"
+		case words[0] == "get":
+			value, ok := map[string]string{"a/": "1", "a/b/": "2", "a/b/c/": "3", "s/": "5", "a": "a"}[words[3]]
+			if !ok {
+				return "type=beg, case=sensitive, found=no\n\n"
+			}
+			return `type=beg, case=sensitive, found=yes, idx=tree, key="` + words[3] + `", value="` + value + `", type="str"` + "\n\n"
+		}
+		return "\n"
+	})
+	maps := []runtimeapi.MapContent{
+		{
+			Path:    "/p",
+			Before:  []runtimeapi.MapEntry{{Key: "g/", Value: "1"}, {Key: "g/b/", Value: "2"}, {Key: "s/", Value: "4"}},
+			Entries: []runtimeapi.MapEntry{{Key: "a/", Value: "1"}, {Key: "a/b/", Value: "2"}, {Key: "a/b/c/", Value: "3"}, {Key: "s/", Value: "5"}},
+		},
+		{Path: "/h", Before: []runtimeapi.MapEntry{{Key: "g", Value: "g"}}, Entries: []runtimeapi.MapEntry{{Key: "a", Value: "a"}}},
+	}
+	require.NoError(t, s.ReplaceMaps(t.Context(), maps))
+	require.Equal(t, []string{
+		"add map /p a/b/c/ 3", "add map /p a/b/ 2", "add map /p a/ 1", "add map /h a a", "set map /p s/ 5",
+		"del map /h g", "del map /p g/", "del map /p g/b/", "show map",
+	}, commands[:9])
+	require.Equal(t, []string{
+		"get map /p a/", "get map /p a/b/", "get map /p a/b/c/", "get map /p s/", "get map /p g/", "get map /p g/b/",
+		"get map /h a", "get map /h g",
+	}, commands[9:])
+	for _, forged = range []string{"a/", "s/", "g/b/"} {
+		commands = nil
+		require.NoError(t, s.ReplaceMaps(t.Context(), maps))
+		require.Contains(t, commands, "show map /p", "the values differ, so ReplaceMaps compares all entries")
+	}
 }
 
 func TestMapsRefuseWords(t *testing.T) {
