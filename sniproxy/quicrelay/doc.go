@@ -95,6 +95,12 @@
 // the datagrams one by one. The goroutine of Serve never waits for a backend: if the send buffer of a
 // backend's socket is full, the Relay drops the datagram.
 //
+// # Several addresses
+//
+// If a socket is bound to 0.0.0.0 or ::, and the machine has several addresses, an answer must come
+// from the address that the client has sent to: the client ignores other answers. The Relay sends from
+// this address on Linux. On other systems, call Serve with a socket for each address.
+//
 // # What it does not do
 //
 // The Relay does not tell the backend the address of the client, does not balance load, does not

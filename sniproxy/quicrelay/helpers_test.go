@@ -69,7 +69,7 @@ func (s *fakeSocket) receive() (*bundle, error) {
 	}
 }
 
-func (s *fakeSocket) send(b []byte, size int, to netip.AddrPort) error {
+func (s *fakeSocket) send(b []byte, size int, _ netip.Addr, to netip.AddrPort) error {
 	if s.gate != nil {
 		<-s.gate
 	}

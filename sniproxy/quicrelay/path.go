@@ -214,7 +214,7 @@ func (p *path) refuse(err error) {
 	}
 	r.unlock()
 	if answer != nil {
-		_ = p.client.front.socket.send(answer, len(answer), p.client.addr)
+		_ = p.client.send(answer, len(answer))
 	}
 	r.endPath(p, err)
 }
@@ -222,7 +222,7 @@ func (p *path) refuse(err error) {
 // toBackend sends the datagrams in b to the backend. Each has size bytes, and the last one can be
 // shorter. r.mu must not be locked.
 func (p *path) toBackend(b []byte, size int) {
-	switch err := p.backend.send(b, size, netip.AddrPort{}); {
+	switch err := p.backend.send(b, size, netip.Addr{}, netip.AddrPort{}); {
 	case err == nil:
 		p.forwarded.Add(int64(len(b)))
 	case !errors.Is(err, errFull) && !errors.Is(err, net.ErrClosed):
@@ -277,17 +277,16 @@ func (p *path) fromBackend() {
 // toClient sends the datagrams of the backend in b to the client. Each has size bytes, and the last
 // one can be shorter.
 func (p *path) toClient(b []byte, size int) {
-	front := p.client.front.socket
 	if p.confirmed.Load() && !hasLongHeader(b, size) {
 		p.sent.Add(int64(len(b)))
-		_ = front.send(b, size, p.client.addr)
+		_ = p.client.send(b, size)
 		return
 	}
 	for len(b) > 0 {
 		var datagram []byte
 		datagram, b = cut(b, size)
 		if p.allow(datagram) {
-			_ = front.send(datagram, len(datagram), p.client.addr)
+			_ = p.client.send(datagram, len(datagram))
 		}
 	}
 }

@@ -377,7 +377,7 @@ func (r *Relay) unlock() {
 
 // fromClient relays the datagrams of a bundle that a client has sent.
 func (r *Relay) fromClient(f *front, b *bundle) {
-	client := peer{f, netip.AddrPortFrom(b.from.Addr().Unmap(), b.from.Port())}
+	client := peer{f, netip.AddrPortFrom(b.from.Addr().Unmap(), b.from.Port()), b.to}
 	f.runs = f.runs[:0]
 	r.mu.Lock()
 	for data := b.buf[:b.n]; len(data) > 0; {
@@ -419,14 +419,14 @@ func (r *Relay) accept(client peer, datagram []byte) *path {
 	case quic.UnknownVersion:
 		if len(datagram) >= quic.MinDatagram {
 			answer := h.AppendVersionNegotiation(nil, quic.Version1, quic.Version2)
-			_ = client.front.socket.send(answer, len(answer), client.addr)
+			_ = client.send(answer, len(answer))
 		}
 		return nil
 	}
 	if h.Type == quic.Initial {
 		if answer, ok := r.refused.answers[initialKey{client, string(h.DestID)}]; ok {
 			if answer != nil && len(datagram) >= quic.MinDatagram {
-				_ = client.front.socket.send(answer, len(answer), client.addr)
+				_ = client.send(answer, len(answer))
 			}
 			return nil
 		}
@@ -474,7 +474,7 @@ func refuseConnection(client peer, h quic.Header, datagram []byte) {
 	}
 	hello := quic.Hello{Version: h.Version, DestID: h.DestID, SrcID: h.SrcID}
 	if answer, err := hello.AppendClose(nil, connectionRefused, "the router shuts down"); err == nil {
-		_ = client.front.socket.send(answer, len(answer), client.addr)
+		_ = client.send(answer, len(answer))
 	}
 }
 

@@ -683,7 +683,7 @@ func TestRefusedConnection(t *testing.T) {
 
 		b.Relay.mu.Lock()
 		for i := range maxRefused {
-			b.refused.add(initialKey{peer{nil, clientOf(3, 1+i)}, "other"}, nil)
+			b.refused.add(initialKey{peer{front: nil, addr: clientOf(3, 1+i)}, "other"}, nil)
 		}
 		b.Relay.mu.Unlock()
 		require.Equal(t, maxRefused, len(b.refused.answers))

@@ -13,9 +13,10 @@ type socket interface {
 	// bundle.
 	receive() (*bundle, error)
 	// send sends the datagrams in b. Each has size bytes, and the last one can be shorter. If the
-	// socket is connected, to is the zero value. On Linux, send does not wait on a connected
+	// socket is connected, to is the zero value. from is the source address. If from is the zero
+	// value, the system chooses the source address. On Linux, send does not wait on a connected
 	// socket: if the send buffer of the socket is full, it drops the datagrams and returns errFull.
-	send(b []byte, size int, to netip.AddrPort) error
+	send(b []byte, size int, from netip.Addr, to netip.AddrPort) error
 	setReadDeadline(t time.Time) error
 	close() error
 }
@@ -29,7 +30,10 @@ type bundle struct {
 	n    int            // the bytes in buf
 	size int            // the size of each datagram; the last one can be shorter
 	from netip.AddrPort // the sender; not valid if the socket is connected
-	oob  [64]byte       // memory for control messages
+	// to is the destination address of the datagrams. It is only valid if the socket receives the
+	// datagrams for several addresses, on Linux.
+	to  netip.Addr
+	oob [128]byte // memory for control messages
 }
 
 var bundles = sync.Pool{New: func() any { return new(bundle) }}

@@ -22,6 +22,7 @@ type udpSocket struct {
 	conn      *net.UDPConn
 	raw       syscall.RawConn
 	connected bool
+	anyLocal  bool        // the socket receives the datagrams for all addresses of this machine
 	noSegment atomic.Bool // the kernel cannot split bundles
 }
 
@@ -31,6 +32,8 @@ func newSocket(conn *net.UDPConn, connected bool) (socket, error) {
 	if err != nil {
 		return nil, err
 	}
+	local, _ := conn.LocalAddr().(*net.UDPAddr)
+	anyLocal := !connected && local != nil && local.IP.IsUnspecified()
 	err = raw.Control(func(fd uintptr) {
 		// Kernels before 5.0 lack UDP_GRO: then each bundle has one datagram.
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_GRO, 1)
@@ -39,8 +42,13 @@ func newSocket(conn *net.UDPConn, connected bool) (socket, error) {
 		// depending on the family of the socket.
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE)
+		if anyLocal {
+			// A client ignores answers from another address than the one that it sends to.
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+		}
 	})
-	return &udpSocket{conn: conn, raw: raw, connected: connected}, err
+	return &udpSocket{conn: conn, raw: raw, connected: connected, anyLocal: anyLocal}, err
 }
 
 // receive waits for a bundle. If the socket is connected, receive has no buffer while it waits.
@@ -52,7 +60,8 @@ func (s *udpSocket) receive() (*bundle, error) {
 			b.release()
 			return nil, err
 		}
-		b.n, b.from, b.size = n, from, segmentSize(b.oob[:oobn], n)
+		b.n, b.from = n, from
+		b.readControl(oobn)
 		return b, nil
 	}
 	var b *bundle
@@ -78,41 +87,61 @@ func (s *udpSocket) receive() (*bundle, error) {
 	case failure != nil:
 		return nil, os.NewSyscallError("recvmsg", failure)
 	}
-	b.n, b.from, b.size = n, netip.AddrPort{}, segmentSize(b.oob[:oobn], n)
+	b.n, b.from = n, netip.AddrPort{}
+	b.readControl(oobn)
 	return b, nil
 }
 
-// segmentSize returns the size of the datagrams in a bundle of n bytes, from the control message
-// UDP_GRO. Without this message, the bundle is one datagram.
-func segmentSize(oob []byte, n int) int {
-	for len(oob) >= unix.CmsgLen(0) {
+// readControl sets size and to from the first n bytes of oob. Without the control message UDP_GRO,
+// the bundle is one datagram.
+func (b *bundle) readControl(n int) {
+	b.size, b.to = b.n, netip.Addr{}
+	for oob := b.oob[:n]; len(oob) >= unix.CmsgLen(0); {
 		h, data, rest, err := unix.ParseOneSocketControlMessage(oob)
 		if err != nil {
-			break
+			return
 		}
-		if h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(data) >= 4 {
+		switch {
+		case h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(data) >= 4:
 			if size := int(binary.NativeEndian.Uint32(data)); size > 0 {
-				return size
+				b.size = size
 			}
+		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
+			b.to = netip.AddrFrom4([4]byte(data[8:12])) // ipi_addr
+		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
+			b.to = netip.AddrFrom16([16]byte(data[:16])).Unmap()
 		}
 		oob = rest
 	}
-	return n
 }
 
-// segmentMessage returns the control message UDP_SEGMENT.
-func segmentMessage(size int) []byte {
-	b := make([]byte, unix.CmsgSpace(2))
-	h := (*unix.Cmsghdr)(unsafe.Pointer(unsafe.SliceData(b)))
+// sourceMessage returns the control message for the source address of datagrams, or nil if the system
+// chooses the address.
+func sourceMessage(from netip.Addr) []byte {
+	switch {
+	case from.Is4():
+		return unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: from.As4()})
+	case from.Is6():
+		return unix.PktInfo6(&unix.Inet6Pktinfo{Addr: from.As16()})
+	}
+	return nil
+}
+
+// appendSegmentMessage appends the control message UDP_SEGMENT.
+func appendSegmentMessage(oob []byte, size int) []byte {
+	at := len(oob)
+	oob = append(oob, make([]byte, unix.CmsgSpace(2))...)
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&oob[at]))
 	h.Level, h.Type = unix.IPPROTO_UDP, unix.UDP_SEGMENT
 	h.SetLen(unix.CmsgLen(2))
-	binary.NativeEndian.PutUint16(b[unix.CmsgLen(0):], uint16(size))
-	return b
+	binary.NativeEndian.PutUint16(oob[at+unix.CmsgLen(0):], uint16(size))
+	return oob
 }
 
-func (s *udpSocket) send(b []byte, size int, to netip.AddrPort) error {
+func (s *udpSocket) send(b []byte, size int, from netip.Addr, to netip.AddrPort) error {
+	source := sourceMessage(from)
 	if len(b) > size && !s.noSegment.Load() {
-		err := s.sendOne(b, segmentMessage(size), to)
+		err := s.sendOne(b, appendSegmentMessage(source, size), to)
 		switch {
 		case err == nil || errors.Is(err, net.ErrClosed) || errors.Is(err, errFull) || errors.Is(err, unix.ECONNREFUSED):
 			return err
@@ -126,7 +155,7 @@ func (s *udpSocket) send(b []byte, size int, to netip.AddrPort) error {
 	for len(b) > 0 {
 		var datagram []byte
 		datagram, b = cut(b, size)
-		if err := s.sendOne(datagram, nil, to); err != nil && first == nil {
+		if err := s.sendOne(datagram, source, to); err != nil && first == nil {
 			first = err
 		}
 	}

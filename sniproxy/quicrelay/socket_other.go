@@ -31,7 +31,7 @@ func (s *udpSocket) receive() (*bundle, error) {
 	return b, nil
 }
 
-func (s *udpSocket) send(b []byte, size int, to netip.AddrPort) error {
+func (s *udpSocket) send(b []byte, size int, _ netip.Addr, to netip.AddrPort) error {
 	for len(b) > 0 {
 		var datagram []byte
 		datagram, b = cut(b, size)

@@ -81,6 +81,10 @@ func TestSockets(t *testing.T) {
 		"IPv4":                           {"127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"},
 		"IPv4 client, unspecified, IPv6": {":0", "127.0.0.1:0", "[::1]:0"},
 		"IPv6":                           {"[::1]:0", "[::1]:0", "127.0.0.1:0"},
+		"IPv6 client, unspecified":       {":0", "[::1]:0", "127.0.0.1:0"},
+		// The client is connected, so it gets only datagrams from the address that it sends to.
+		"second address":              {"0.0.0.0:0", "127.0.0.2:0", "127.0.0.1:0"},
+		"second address, both stacks": {":0", "127.0.0.2:0", "127.0.0.1:0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			backend, backendAddr := listenUDP(t, c.backend)
@@ -119,7 +123,7 @@ func sendBundle(t testing.TB, conn *net.UDPConn, connected bool, datagrams [][]b
 	t.Helper()
 	raw, err := newSocket(conn, connected)
 	require.NoError(t, err)
-	require.NoError(t, raw.send(bytes.Join(datagrams, nil), len(datagrams[0]), to))
+	require.NoError(t, raw.send(bytes.Join(datagrams, nil), len(datagrams[0]), netip.Addr{}, to))
 }
 
 // TestLargeDatagrams checks datagrams that are larger than any network allows, and a bundle that the
@@ -131,9 +135,9 @@ func TestLargeDatagrams(t *testing.T) {
 	defer conn.Close()
 	s, err := newSocket(conn, true)
 	require.NoError(t, err)
-	require.Error(t, s.send(make([]byte, maxBundle), maxBundle, netip.AddrPort{}))
+	require.Error(t, s.send(make([]byte, maxBundle), maxBundle, netip.Addr{}, netip.AddrPort{}))
 	many := bytes.Repeat([]byte("x"), 200)
-	require.NoError(t, s.send(many, 1, netip.AddrPort{}), "more datagrams than UDP_SEGMENT allows")
+	require.NoError(t, s.send(many, 1, netip.Addr{}, netip.AddrPort{}), "more datagrams than UDP_SEGMENT allows")
 	got, _ := read(t, receiver, len(many))
 	require.Equal(t, many, bytes.Join(got, nil))
 }
@@ -154,7 +158,7 @@ func TestReceiveDeadlineAndClose(t *testing.T) {
 	}()
 	require.NoError(t, s.close())
 	require.ErrorIs(t, <-received, net.ErrClosed)
-	require.ErrorIs(t, s.send([]byte("x"), 1, netip.AddrPort{}), net.ErrClosed)
+	require.ErrorIs(t, s.send([]byte("x"), 1, netip.Addr{}, netip.AddrPort{}), net.ErrClosed)
 }
 
 func TestPortUnreachable(t *testing.T) {
@@ -206,7 +210,7 @@ func BenchmarkRelay(b *testing.B) {
 			b.SetBytes(int64(len(bundle)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := out.send(bundle, 1200, relay); err != nil {
+				if err := out.send(bundle, 1200, netip.Addr{}, relay); err != nil {
 					b.Fatal(err)
 				}
 				for got := 0; got < len(bundle); {

@@ -16,10 +16,16 @@ const minIDLen = 4
 // Retry packet, and one in its other packets.
 const maxIDs = 2
 
-// peer is a client address, together with the socket that the client sends to.
+// peer is a client address, together with the socket and the address that the client sends to.
 type peer struct {
 	front *front
 	addr  netip.AddrPort
+	local netip.Addr // see bundle.to
+}
+
+// send sends datagrams to the client. See socket.send.
+func (c peer) send(b []byte, size int) error {
+	return c.front.socket.send(b, size, c.local, c.addr)
 }
 
 // initialKey identifies a connection before the client has seen an ID of the backend.

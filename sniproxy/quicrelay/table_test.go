@@ -18,7 +18,7 @@ func header(t testing.TB, datagram []byte) quic.Header {
 
 func TestTable(t *testing.T) {
 	f := &front{}
-	one, two := peer{f, client1}, peer{f, client2}
+	one, two := peer{front: f, addr: client1}, peer{front: f, addr: client2}
 	first := &path{client: one, backendAddr: backendA}
 	second := &path{client: one, backendAddr: backendB}
 	twin := &path{client: one, backendAddr: backendA}
@@ -55,8 +55,8 @@ func TestTable(t *testing.T) {
 		"unknown ID in 0-RTT":                   {one, long(0xd0, []byte("unknown!"), nil, 1200), nil, ""},
 		"unknown ID of an unknown client":       {two, short([]byte("unknown!"), 60), nil, ""},
 		"short header, 1 byte":                  {two, []byte{0x40}, nil, ""},
-		"same address at another front":         {peer{&front{}, client1}, long(0xc0, []byte("initial1"), nil, 1200), nil, ""},
-		"same address at another front, has ID": {peer{&front{}, client1}, short([]byte("2nd!"), 60), nil, "2nd!"},
+		"same address at another front":         {peer{front: &front{}, addr: client1}, long(0xc0, []byte("initial1"), nil, 1200), nil, ""},
+		"same address at another front, has ID": {peer{front: &front{}, addr: client1}, short([]byte("2nd!"), 60), nil, "2nd!"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := tab.find(c.client, header(t, c.datagram), c.datagram)
@@ -101,7 +101,7 @@ func BenchmarkFind(b *testing.B) {
 		var clients []peer
 		var datagrams [][]byte
 		for i := range n {
-			p := &path{client: peer{f, clientOf(i/50_000, 1+i%50_000)}, backendAddr: backendA}
+			p := &path{client: peer{front: f, addr: clientOf(i/50_000, 1+i%50_000)}, backendAddr: backendA}
 			id := fmt.Sprintf("%08d", i)
 			tab.add(p, "initial1")
 			tab.learn(p, []byte(id))
