@@ -342,19 +342,23 @@ func TestQUICLimits(t *testing.T) {
 		require.Equal(t, sniproxy.Limited, s.Outcome)
 	}
 	t.Run("MaxConnsPerHost", func(t *testing.T) {
-		r := newRouter(t, native, h, func(s *sniproxy.Server) {
-			s.MaxConnsPerHost = 1
-			s.QUICIdleTimeout = 500 * time.Millisecond
-		})
+		r := newRouter(t, native, hosts{"a.example": backend, "closed.example": "127.0.0.1:1"}, func(s *sniproxy.Server) { s.MaxConnsPerHost = 1 })
 		addr := r.serveQUIC()
-		c, err := dialQUIC(t, addr, "a.example")
+		_, err := dialQUIC(t, addr, "a.example")
 		require.NoError(t, err)
 		refused(t, r, addr, sniproxy.ErrTooManyForHost)
-		c.conn.Abort(nil)
+		for range 2 { // a connection that has ended does not count
+			send(t, addr, quicHello(t, "closed.example")...)
+			require.Equal(t, sniproxy.DialFailed, r.next().Outcome)
+		}
+	})
+	t.Run("QUICIdleTimeout", func(t *testing.T) {
+		r := newRouter(t, native, h, func(s *sniproxy.Server) { s.QUICIdleTimeout = time.Millisecond })
+		send(t, r.serveQUIC(), quicHello(t, "a.example")...)
 		s := r.next()
-		require.NoError(t, s.Err, "the connection is idle")
+		require.NoError(t, s.Err)
 		require.Equal(t, sniproxy.Relayed, s.Outcome)
-		require.Equal(t, "a.example: hi", quicTalk(t, addr, "a.example", "hi"))
+		require.Equal(t, sniproxy.PhaseRelay, s.Phase)
 	})
 	t.Run("MaxRatePerHost", func(t *testing.T) {
 		r := newRouter(t, native, h, func(s *sniproxy.Server) { s.MaxRatePerHost = 1 })

@@ -1,5 +1,5 @@
-// Snirouter routes a TCP connection by the host that the client names at its start: the server name
-// of TLS, or the host of an HTTP request. It does not decrypt TLS.
+// Snirouter routes a TCP or QUIC connection by the host that the client names at its start: the
+// server name of TLS, or the host of an HTTP request. It does not decrypt TLS.
 //
 //	snirouter -tls :443 -http :80 -api 'http://127.0.0.1:9000/hosts/{host}' -admin 127.0.0.1:9801 -admin unix:/run/headgate/snirouter.sock
 //	snirouter drain -admin unix:/run/headgate/snirouter.sock -wait 10s
@@ -109,7 +109,8 @@ func newServer(s settings, h *hosts) (*sniproxy.Server, *notFoundPage, error) {
 	srv := &sniproxy.Server{
 		Lookup:       h.lookup,
 		HelloTimeout: s.hello, LookupTimeout: s.lookup, DialTimeout: s.dial, IdleTimeout: s.idle, HalfCloseTimeout: s.halfClose, KeepAlive: s.keepAlive,
-		MaxHello: s.maxHello, MaxConns: s.maxConns, MaxConnsPerSource: s.perSource, MaxPeeking: s.peeking,
+		QUICIdleTimeout: s.quicIdle,
+		MaxHello:        s.maxHello, MaxConns: s.maxConns, MaxConnsPerSource: s.perSource, MaxPeeking: s.peeking,
 		MaxConnsPerHost: s.perHost, MaxRatePerHost: s.hostRate,
 		ProxyRequired: s.proxyRequired, DrainSpread: s.drainSpread,
 		ProxyOut:       map[string]int{"v1": 1, "v2": 2}[s.proxyOut],
@@ -149,6 +150,26 @@ func (r *router) listen() (list []listening, err error) {
 	return list, nil
 }
 
+// quicBuffer is the size of the receive buffer of a QUIC socket in bytes: all clients share the
+// socket. Linux limits the size to net.core.rmem_max.
+const quicBuffer = 4 << 20
+
+func (r *router) listenQUIC() (list []*net.UDPConn, err error) {
+	for _, addr := range r.settings.quic {
+		c, err := net.ListenPacket("udp", addr)
+		if err != nil {
+			for _, c := range list {
+				c.Close()
+			}
+			return nil, err
+		}
+		conn := c.(*net.UDPConn)
+		_ = conn.SetReadBuffer(quicBuffer) // a smaller buffer works too
+		list = append(list, conn)
+	}
+	return list, nil
+}
+
 // serve runs the router until ctx ends. When ctx ends, serve drains the router, and returns when
 // all connections and goroutines have ended. If a part of the router fails, serve stops without a
 // drain.
@@ -172,6 +193,13 @@ func (r *router) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	quicConns, err := r.listenQUIC()
+	if err != nil {
+		for _, l := range listeners {
+			l.Close()
+		}
+		return err
+	}
 	// When ctx ends, the drain begins. The hosts, the log and the admin pages have to work until
 	// the drain is over. So they do not use ctx, but the context working, which ends later.
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
@@ -181,15 +209,21 @@ func (r *router) serve(ctx context.Context) error {
 	logging.Go(r.access.write)
 	workers, working := errgroup.WithContext(working)
 	workers.Go(func() error { return r.hosts.run(working) })
-	for _, l := range listeners {
-		page.listeners = append(page.listeners, fmt.Sprintf("%v (%v)", l.Addr(), l.protocol))
-		r.log.Info("listening", "addr", l.Addr(), "protocol", l.protocol)
+	serve := func(addr net.Addr, protocol peek.Protocol, serve func() error) {
+		page.listeners = append(page.listeners, fmt.Sprintf("%v (%v)", addr, protocol))
+		r.log.Info("listening", "addr", addr, "protocol", protocol)
 		workers.Go(func() error {
-			if err := r.srv.Serve(l.Listener, l.protocol); !errors.Is(err, sniproxy.ErrServerClosed) {
+			if err := serve(); !errors.Is(err, sniproxy.ErrServerClosed) {
 				return err
 			}
 			return nil
 		})
+	}
+	for _, l := range listeners {
+		serve(l.Addr(), l.protocol, func() error { return r.srv.Serve(l.Listener, l.protocol) })
+	}
+	for _, c := range quicConns {
+		serve(c.LocalAddr(), peek.QUIC, func() error { return r.srv.ServeQUIC(c) })
 	}
 	if len(adminListeners) > 0 {
 		for _, l := range adminListeners {

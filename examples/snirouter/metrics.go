@@ -36,7 +36,7 @@ func newMetrics() *metrics {
 	c := cli.NewMetrics("router", nil)
 	m := &metrics{
 		Metrics:     c,
-		connections: c.CounterVec("connections_total", "Connections that have ended, by protocol (tls, http/1, h2c, unknown) and outcome.", "protocol", "outcome"),
+		connections: c.CounterVec("connections_total", "Connections that have ended, by protocol (tls, http/1, h2c, quic, unknown) and outcome.", "protocol", "outcome"),
 		limited:     c.CounterVec("limited_total", "Connections that were refused or closed because of a limit, by reason (full, source, silent, idle, host, host_rate).", "reason"),
 		answers:     c.CounterVec("answers_total", "Answers of the router itself, by protocol and code: a status of HTTP or a TLS alert.", "protocol", "code"),
 		lookups:     c.CounterVec("lookups_total", "Lookups by where their answer came from (hit, miss, negative, stale, failed).", "level"),
@@ -48,7 +48,7 @@ func newMetrics() *metrics {
 	m.sent, m.received = m.bytes.WithLabelValues("sent"), m.bytes.WithLabelValues("received")
 	m.peek, m.lookup = m.phases.WithLabelValues("peek"), m.phases.WithLabelValues("lookup")
 	m.dial, m.total = m.phases.WithLabelValues("dial"), m.phases.WithLabelValues("total")
-	for _, p := range []peek.Protocol{peek.TLS, peek.HTTP1, peek.HTTP2} {
+	for _, p := range []peek.Protocol{peek.TLS, peek.HTTP1, peek.HTTP2, peek.QUIC} {
 		m.connections.WithLabelValues(p.String(), sniproxy.Relayed.String())
 	}
 	for level := hostlookup.Miss; level <= hostlookup.Failed; level++ {
@@ -104,7 +104,8 @@ func (m *metrics) finished(s sniproxy.Stats) {
 // watchServer adds the metrics whose values each scrape reads from the server and the drainer.
 func (m *metrics) watchServer(srv *sniproxy.Server, d *drain.Drainer) {
 	m.GaugeFunc("connections", "Connections that are open.", func() float64 { return float64(srv.Load().Conns) })
-	m.GaugeFunc("connections_peeking", "Those of them that have not named a host.", func() float64 { return float64(srv.Load().Peeking) })
+	m.GaugeFunc("connections_quic", "Those of them that use QUIC.", func() float64 { return float64(srv.Load().QUIC) })
+	m.GaugeFunc("connections_peeking", "Open connections that have not named a host.", func() float64 { return float64(srv.Load().Peeking) })
 	m.GaugeFunc("pipes", "Pipes for bulk transfers that exist.", func() float64 { return float64(srv.Load().Pipes) })
 	m.CounterFunc("shed_total", "Connections closed right after accept, because no descriptor was free.", nil, func() float64 { return float64(srv.Load().Shed) })
 	m.GaugeFunc("draining", "1 from /drain or SIGTERM on.", func() float64 { return cli.OneIf(d.Ready() != nil) })

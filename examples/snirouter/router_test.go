@@ -419,6 +419,9 @@ func TestFailures(t *testing.T) {
 	hosts, broken := write("hosts.json", "[]"), write("broken.json", "{")
 	page, missing := write("page.html", "{{.Nothing}}"), filepath.Join(dir, "missing")
 	long := write("long.html", strings.Repeat("x", maxPage+1))
+	takenUDP, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer takenUDP.Close()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()
@@ -432,7 +435,7 @@ func TestFailures(t *testing.T) {
 		want string
 	}
 	tests := []testCase{
-		{"nothing given", nil, cli.ExitUsage, "-tls or -http is needed"},
+		{"nothing given", nil, cli.ExitUsage, "-tls, -http or -quic is needed"},
 		{"no source", []string{"-tls", ":443"}, cli.ExitUsage, "-api, -hosts or -default is needed"},
 		{"bad API", []string{"-tls", ":443", "-api", "http://api/hosts"}, cli.ExitUsage, "no {host}"},
 		{"bad changes", []string{"-tls", ":443", "-api", "http://api/{host}", "-changes", "api"}, cli.ExitUsage, "-changes: "},
@@ -447,6 +450,10 @@ func TestFailures(t *testing.T) {
 		{"bad version", with("-proxy-protocol-out", "v3"), cli.ExitUsage, "want v1 or v2"},
 		{"unknown TLV", with("-proxy-protocol-out", "v2", "-proxy-protocol-tlv", "unique-id"), cli.ExitUsage, "-proxy-protocol-tlv: want authority or alpn"},
 		{"TLV in version 1", with("-proxy-protocol-out", "v1", "-proxy-protocol-tlv", "alpn"), cli.ExitUsage, "-proxy-protocol-tlv needs -proxy-protocol-out v2"},
+		{"QUIC with required PROXY headers", with("-quic", ":0", "-proxy-protocol-in", "10.0.0.0/8", "-proxy-protocol-required"), cli.ExitUsage, "QUIC has no PROXY header"},
+		{"bad QUIC address", with("-quic", "443"), cli.ExitUsage, "-quic: address 443: missing port"},
+		{"no QUIC time", with("-quic", ":0", "-quic-idle-timeout", "0"), cli.ExitUsage, "-quic-idle-timeout must be more than 0"},
+		{"taken QUIC port", with("-quic", takenUDP.LocalAddr().String()), cli.ExitFailed, "address already in use"},
 		{"required without networks", with("-proxy-protocol-required"), cli.ExitUsage, "needs -proxy-protocol-in"},
 		{"negative faults", with("-log-faults", "-1"), cli.ExitUsage, "-log-faults must not be negative"},
 		{"bad share", with("-log-sample", "2"), cli.ExitUsage, "want a share"},

@@ -28,6 +28,7 @@ var readme string // its table of flags groups the help
 // settings are the values of the flags.
 type settings struct {
 	tls, http    cli.Strings
+	quic         cli.Strings
 	admin        cli.AdminFlags
 	drainDelay   time.Duration
 	drainTimeout time.Duration
@@ -45,7 +46,7 @@ type settings struct {
 
 	unknownTLS, notFoundPage               string
 	hello, lookup, dial, idle, keepAlive   time.Duration
-	halfClose                              time.Duration
+	halfClose, quicIdle                    time.Duration
 	maxHello, maxConns, perSource, peeking int
 	perHost, hostRate                      int
 	proxyIn, trusted, allow, deny, nat64   cli.Strings
@@ -62,6 +63,7 @@ func register(fs *flag.FlagSet) *settings {
 	s := &settings{}
 	fs.Var(&s.tls, "tls", "`address` for TLS; may be given several times")
 	fs.Var(&s.http, "http", "`address` for plain HTTP/1 and HTTP/2, may be one of -tls; may be given several times")
+	fs.Var(&s.quic, "quic", "UDP `address` for QUIC (HTTP/3); may be given several times")
 	s.admin.Register(fs, "the status page, /metrics, /healthz and /readyz", "the drain command")
 
 	fs.StringVar(&s.api, "api", "", "`URL` of the host API, with {host} in place of the host")
@@ -89,6 +91,7 @@ func register(fs *flag.FlagSet) *settings {
 	fs.DurationVar(&s.lookup, "lookup-timeout", 5*time.Second, "how long a lookup may take, and after it a DNS query if the endpoint is a name")
 	fs.DurationVar(&s.dial, "dial-timeout", 10*time.Second, "how long connecting to an endpoint may take")
 	fs.DurationVar(&s.idle, "idle-timeout", 10*time.Minute, "a connection ends after this time without a byte in either direction; negative means never")
+	fs.DurationVar(&s.quicIdle, "quic-idle-timeout", 2*time.Minute, "a QUIC connection ends after this time without a datagram; snirouter does not see its end otherwise")
 	fs.DurationVar(&s.halfClose, "half-close-timeout", time.Minute, "a connection ends after this time without a byte when one side has ended or reset its direction; negative means that only -idle-timeout applies")
 	fs.DurationVar(&s.keepAlive, "keep-alive", 15*time.Second, "TCP probes a silent peer after this time; negative means never")
 	fs.IntVar(&s.maxHello, "max-hello", peek.MaxBytes, "largest ClientHello or request head in `bytes`")
@@ -121,8 +124,10 @@ func register(fs *flag.FlagSet) *settings {
 // checks: the parse functions and the imported packages check the others.
 func (s *settings) check() error {
 	switch {
-	case len(s.tls)+len(s.http) == 0:
-		return errors.New("-tls or -http is needed")
+	case len(s.tls)+len(s.http)+len(s.quic) == 0:
+		return errors.New("-tls, -http or -quic is needed")
+	case s.proxyRequired && len(s.quic) > 0:
+		return errors.New("-proxy-protocol-required cannot be used with -quic: QUIC has no PROXY header")
 	case s.api == "" && s.hosts == "" && s.defaultTo == "":
 		return errors.New("-api, -hosts or -default is needed")
 	case s.api == "" && (s.changes != "" || s.cacheFile != ""):
@@ -161,13 +166,13 @@ func (s *settings) check() error {
 	}
 	for name, d := range map[string]time.Duration{
 		"-hello-timeout": s.hello, "-lookup-timeout": s.lookup, "-dial-timeout": s.dial, "-api-timeout": s.apiTimeout,
-		"-cache-ttl": s.ttl, "-cache-negative-ttl": s.negativeTTL,
+		"-cache-ttl": s.ttl, "-cache-negative-ttl": s.negativeTTL, "-quic-idle-timeout": s.quicIdle,
 	} {
 		if d <= 0 {
 			return fmt.Errorf("%s must be more than 0", name)
 		}
 	}
-	for name, addrs := range map[string][]string{"-tls": s.tls, "-http": s.http} {
+	for name, addrs := range map[string][]string{"-tls": s.tls, "-http": s.http, "-quic": s.quic} {
 		for _, addr := range addrs {
 			if _, _, err := net.SplitHostPort(addr); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
