@@ -86,9 +86,9 @@ func (g *group) gatherWeighted(buf []uint64, key uint64, k int, bound float64) [
 
 // costBound returns a bound on the cost for gatherWeighted. With this bound, the scans find about
 // as many nodes as the argument want says. The probability that the cost of a node is below a bound
-// is 1-exp(-bound*weight), so the sum of these probabilities over all nodes must be want. costBound
-// solves this equation approximately, to the second order. A wrong estimate makes the selection
-// slower, but not wrong.
+// is 1-exp(-bound*weight), so the sum of these probabilities over all nodes must equal the argument
+// want. costBound solves this equation approximately, to the second order. A wrong estimate makes
+// the selection slower, but not wrong.
 func (g *group) costBound(want float64) float64 {
 	first := want / g.total
 	rest := 1 - first*g.squares/(2*g.total)

@@ -126,7 +126,7 @@ func (g *guard) isListener(ip netip.Addr, port uint16) bool {
 }
 
 // addListener adds a listener of the Server to the addresses to which the Server must not connect,
-// because it would connect to itself. The function remove removes the listener again.
+// because it would connect to itself. The returned function removes the listener again.
 func (g *guard) addListener(l netip.AddrPort) (remove func()) {
 	if !l.IsValid() {
 		return func() {}

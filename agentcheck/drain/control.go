@@ -199,8 +199,8 @@ func (c Control) stream(ctx context.Context, w http.ResponseWriter, control *htt
 	}
 }
 
-// countControl records that on the connection e a request to Control begins (change is 1) or ends
-// (change is -1).
+// countControl records that a request to Control begins (change is 1) or ends (change is -1) on the
+// connection e.
 func (d *Drainer) countControl(e *connEntry, change int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

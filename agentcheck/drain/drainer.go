@@ -73,8 +73,8 @@ func (d *Drainer) progressLocked(outside Load) Progress {
 	return d.Settings.Progress(d.began, d.stopped, now, d.loadLocked(now).add(outside))
 }
 
-// Begin begins a drain, unless a drain has begun already. The result first is true if this call has
-// begun the drain.
+// Begin begins a drain, unless a drain has begun already. The second result reports whether this
+// call has begun the drain.
 func (d *Drainer) Begin() (p Progress, first bool) { return d.begin(false) }
 
 func (d *Drainer) begin(stop bool) (Progress, bool) {

@@ -109,8 +109,7 @@ type Progress struct {
 	Load
 }
 
-// Progress computes the progress of a drain at the time that the argument now states. It is a pure
-// function.
+// Progress computes the progress of a drain at one moment, the argument now. It is a pure function.
 //
 // The argument began is the time at which the drain began; the zero time means that there is no
 // drain. The argument stopped is the time at which somebody called Shutdown; the zero time means

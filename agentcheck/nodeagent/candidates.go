@@ -21,14 +21,14 @@ type candidate struct {
 func (c candidate) heldDown() bool { return !c.ended.IsZero() }
 
 // nextCandidates returns the present candidates. The argument previous contains the candidates that
-// the last call returned, requests contains the present requests of all nodes, by node name, and
-// now is the present time.
+// the last call returned, and requests contains the present requests of all nodes, by node name.
+// The argument now is the present time.
 //
-// An uncounted candidate (see DrainRequest.Uncounted) drains in any case. Of all other candidates,
-// at most as many drain as the argument limit says, and the rest wait. If limit becomes smaller,
-// the nodes that drain already continue to drain. But of the nodes with a request, at most as many
-// drain as the argument ceiling says, even if they drain already. So if a cluster has shrunk until
-// all its nodes drain, some of them get traffic again.
+// An uncounted candidate (see DrainRequest.Uncounted) drains in any case. The argument limit is the
+// largest number of other candidates that drain; the rest wait. If this limit becomes smaller, the
+// nodes that drain already continue to drain. But the argument ceiling limits the number of nodes
+// with a request that drain, even if more of these nodes drained before. So if a cluster has shrunk
+// until all its nodes drain, some of them get traffic again.
 //
 // The result is sorted: first the uncounted candidates, and then the others by the time of their
 // requests. So all agents that see the same objects compute the same order, no matter when they

@@ -27,10 +27,9 @@ type Tracker struct {
 	next       time.Time
 }
 
-// State returns the answers at the time that the argument now states. objects contains the present
-// objects of the cluster. own contains drain requests for the node that do not come from an object,
-// such as a command or a file on the node. The error is ErrNoNode in the same case as for
-// [Rules.State].
+// State returns the answers at one moment, the argument now. objects contains the present objects
+// of the cluster. own contains drain requests for the node that do not come from an object, such as
+// a command or a file on the node. The error is ErrNoNode in the same case as for [Rules.State].
 func (t *Tracker) State(now time.Time, objects nodeselect.Objects, own ...DrainRequest) (State, error) {
 	snapshot := t.Rules.snapshot(objects)
 	snapshot.own = own
@@ -171,8 +170,8 @@ func (l lastWeight) next(annotated agentcheck.Weight, delay time.Duration, now t
 	return l
 }
 
-// updateDrain updates t.candidates, and returns the status of the node's drain. If the node waits
-// to drain, the result waits says why.
+// updateDrain updates t.candidates. It returns the status of the node's drain and, if the node
+// waits to drain, the reason why it waits.
 func (t *Tracker) updateDrain(now time.Time, snap snapshot, rules Rules) (d DrainStatus, waits string) {
 	requests := maps.Clone(snap.requests)
 	if requests == nil {

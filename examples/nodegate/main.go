@@ -269,7 +269,7 @@ func noArguments(nodes []string) error {
 	return nil
 }
 
-// print writes the value v as JSON, or else the text.
+// print writes the value v as JSON if asJSON is true, and otherwise the text.
 func print(w io.Writer, asJSON bool, v any, text string) error {
 	if asJSON {
 		e := json.NewEncoder(w)

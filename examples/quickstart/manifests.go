@@ -31,7 +31,7 @@ type manifests struct {
 }
 
 // readEmbedded reads a file of system/. In all addresses 127.0.x.y of the file, it replaces the
-// second byte by network.
+// second byte by the argument network.
 func readEmbedded(name string, network int) ([]byte, error) {
 	data, err := embedded.ReadFile("system/" + name)
 	return bytes.ReplaceAll(data, []byte("127.0."), fmt.Appendf(nil, "127.%d.", network)), err
@@ -97,9 +97,9 @@ func (m *manifests) annotate(namespace, service, key, value string) error {
 	return m.write()
 }
 
-// replace removes the node named old, and adds a node named name with the address addr. The new
-// node is schedulable, and its hostname label is its new name. Otherwise it equals the removed
-// node.
+// replace removes a node, whose name is the argument old, and adds a node with another name and
+// address. The added node is schedulable, and its hostname label is its name. Otherwise it equals
+// the removed node.
 func (m *manifests) replace(old, name, addr string) error {
 	nodes := make([]*corev1.Node, 0, len(m.objects.Nodes))
 	for _, n := range m.objects.Nodes {

@@ -41,8 +41,9 @@ func (j *journal) failed(why string) {
 	j.failures = append(j.failures, why)
 }
 
-// since returns the visits whose requests began at or after start. If the caller passes services
-// ("cluster/namespace/name"), since returns only the visits to these services.
+// The method since returns the visits whose requests began at the time start or later. If the
+// caller passes services ("cluster/namespace/name"), the method returns only the visits to these
+// services.
 func (j *journal) since(start time.Time, services ...string) []visit {
 	j.mu.Lock()
 	defer j.mu.Unlock()

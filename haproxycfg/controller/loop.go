@@ -204,8 +204,7 @@ func (l *loop) guard() error {
 const stopGrace = 5 * time.Second
 
 // graceful returns a context for an attempt. The context ends when the channel over is closed, or
-// at the time stopGrace after the end of ctx. The caller must call the function done after the
-// attempt.
+// stopGrace (5 s) after ctx has ended. The caller must call the function done after the attempt.
 func graceful(ctx context.Context, over <-chan struct{}) (applying context.Context, done func()) {
 	applying, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var following sync.WaitGroup

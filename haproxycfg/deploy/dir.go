@@ -489,8 +489,8 @@ func (d *Dir) checkAndWrite(ctx context.Context, t target, written []bool, pendi
 //
 // If no HAProxy runs and Check has accepted the files, reload keeps the files and returns an error.
 // HAProxy will start with these files. reload does not put the last good files back in this case,
-// because HAProxy might refuse them: another version of HAProxy may be installed since it loaded
-// them.
+// because HAProxy might refuse them: since HAProxy loaded them, somebody may have installed another
+// version of HAProxy.
 func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 	if err := d.at("reload"); err != nil {
 		return false, err

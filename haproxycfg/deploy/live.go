@@ -221,9 +221,9 @@ func addCommands(config *haproxycfg.Config) map[string]string {
 const otherWords = "the words of the server differ"
 
 // withCommands returns the servers of the old configuration with a new value of the field Add, as
-// [runtimeapi.Actual.Plan] needs it in its argument before. The arguments before and now contain
-// the servers of the old and of the new configuration, as textServers returns them: Add contains
-// the options in the line of the server. The argument wanted also contains the servers of the new
+// [runtimeapi.Actual.Plan] needs it for the old servers. The arguments before and now contain the
+// servers of the old and of the new configuration, as textServers returns them: Add contains the
+// options in the line of the server. The argument wanted also contains the servers of the new
 // configuration, but here Add contains the command "add server".
 //
 // If a server has the same options in the old and in the new configuration, its Add becomes the

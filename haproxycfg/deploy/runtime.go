@@ -94,8 +94,8 @@ type liveChange struct {
 }
 
 // liveChange returns the difference between the files in the directory and the new configuration t.
-// Call it before you replace the files. pending says that HAProxy may not have loaded the files in
-// the directory yet; HAProxy then runs these files or the last good configuration.
+// Call it before you replace the files. If pending is true, HAProxy may not have loaded the files
+// in the directory yet: it runs these files or the last good configuration.
 func (d *Dir) liveChange(t target, pending bool) (liveChange, error) {
 	disk, err := readOptional(d.file(configFile))
 	if err != nil {
@@ -379,9 +379,10 @@ func (r *Runtime) SetVariable(ctx context.Context, name string, value int) error
 	return r.setVariable(ctx, worker, name, value)
 }
 
-// setVariable sets a variable in the argument worker. It can send the command only to r.Stats,
-// where an old worker may receive it. So setVariable then reads the variable from worker. If worker
-// has another value, setVariable repeats the command, at most for 5 s.
+// setVariable sets a variable in one worker of HAProxy, the argument worker. It can send the
+// command only to r.Stats, where an old worker may receive it. So setVariable then reads the
+// variable from the right worker. If this worker has another value, setVariable repeats the
+// command, at most for 5 s.
 func (r *Runtime) setVariable(ctx context.Context, worker runtimeapi.Socket, name string, value int) error {
 	began := time.Now()
 	for {

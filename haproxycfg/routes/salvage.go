@@ -318,8 +318,8 @@ func (s *salvaged) flow(data []byte, at int) {
 	}
 }
 
-// cutFlowEntry returns the first entry of a list in brackets, and as size the number of bytes up to
-// the next entry. The result last is true if there is no next entry.
+// cutFlowEntry returns three results: the first entry of a list in brackets, the number of bytes up
+// to the next entry, and true if there is no next entry.
 //
 // An entry ends at a comma outside of its brackets and quotes. If a closing bracket or quote is
 // missing, every later comma seems to be inside. So an entry also ends at a comma before "{host:".
@@ -391,8 +391,8 @@ func one(nodes []*yaml.Node, err *syntaxError) (*yaml.Node, *syntaxError) {
 	return nodes[0], nil
 }
 
-// parse parses one piece of a file, which it puts into the gap of f. The argument first is the
-// number of the first line of the piece.
+// parse puts one piece of a file into the gap of the form f, and parses the result. The argument
+// first is the number of the piece's first line in the file.
 func (s *salvaged) parse(f form, text string, first int) ([]*yaml.Node, *syntaxError) {
 	if err := checkText([]byte(text)); err != nil {
 		return nil, &syntaxError{err.line + first - 1, err.message}

@@ -51,7 +51,7 @@ const maxErrors = 10
 // continues with the other servers. The error then contains an [*AnswerError] for each refused
 // command, at most 10. If Apply cannot reach HAProxy, or if ctx ends, Apply stops. After an error,
 // HAProxy has only a part of the changes. To make the other changes, call [Socket.Actual] again,
-// and make a new plan: call [Actual.Plan] with the result of [Unsettled] as the argument before.
+// and make a new plan: call [Actual.Plan] with the result of [Unsettled] as its first argument.
 func (s Socket) Apply(ctx context.Context, p Plan) (Result, error) {
 	a := applier{socket: s, failed: map[string]bool{}}
 	wait := cmp.Or(p.Wait, defaultWait)

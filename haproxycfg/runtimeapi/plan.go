@@ -120,31 +120,32 @@ func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 // Plan returns the commands after which HAProxy has the wanted servers. a is the present state of
 // HAProxy.
 //
-// The argument before contains the servers that HAProxy should have had before this change. If
-// HAProxy carried out all commands of the last plan, pass the argument wanted of that plan. If
-// HAProxy may have carried out only a part of them, pass the result of [Unsettled]. If the last
-// plan is unknown, pass nil. Plan uses before to decide two things:
+// The first argument contains the old servers: those that HAProxy should have had before this
+// change. If HAProxy carried out all commands of the last plan, pass the wanted servers of that
+// plan. If HAProxy may have carried out only a part of them, pass the result of [Unsettled]. If the
+// last plan is unknown, pass nil. Plan uses the old servers to decide two things:
 //
-//   - Whether a server needs other words. Plan compares the settings in Server.Add that HAProxy
-//     cannot change at run time. If one of them differs between before and wanted, the server needs
-//     other words. If before is nil, Plan assumes that no server needs other words.
-//   - Who has taken a server out of service. If before contains the server in service, Plan
-//     concludes that a person or an agent has set it to maintenance or drain. The server then stays
-//     out of service, unless Server.Force is true. If before is nil, the server stays out of
-//     service too.
+//   - Whether a server needs other words in the command "add server". Plan compares the settings in
+//     Server.Add that HAProxy cannot change at run time. If one of them differs between the old and
+//     the wanted server, the server needs other words. If the first argument is nil, Plan assumes
+//     that no server needs other words.
+//   - Who has taken a server out of service. If the old server is in service, Plan concludes that a
+//     person or an agent has set the running server to maintenance or drain. The server then stays
+//     out of service, unless Server.Force is true. If the first argument is nil, the server stays
+//     out of service too.
 //
 // If a server is down, for example because HAProxy has observed errors, Plan leaves it down. An
 // agent or a person may have changed a weight, so Plan changes a weight only if the wanted weight
-// differs from the weight in before. If before is nil, Plan changes a weight only if the wanted
-// weight differs from the initial weight of the server.
+// differs from the old server's weight. If the first argument is nil, Plan changes a weight only if
+// the wanted weight differs from the initial weight of the server.
 //
 // From HAProxy 3.0 on, Plan adds the servers that are missing, and deletes the servers that are not
 // wanted, including servers of the configuration file. If a server needs other words, Plan deletes
 // the server and adds it again. Before 3.0, Plan never adds or deletes a server: it puts unwanted
 // servers into maintenance, and a missing server is a reason for a reload.
 //
-// Plan does not change backends that are not in wanted. When HAProxy has carried out all commands,
-// a new plan is empty if its arguments before and wanted are both the servers in wanted.
+// Plan does not change backends that are not in the argument wanted. After HAProxy has carried out
+// all commands, a new plan is empty if the caller passes the wanted servers as both arguments.
 func (a Actual) Plan(before, wanted []Backend) Plan {
 	p := planner{dynamic: a.Version.DeletesServers(), version: a.Version, known: before != nil}
 	exists := make(map[string]bool, len(a.Backends))
@@ -175,12 +176,11 @@ func (a Actual) Plan(before, wanted []Backend) Plan {
 	}
 }
 
-// Unsettled returns servers for the argument before of the next call of [Actual.Plan], after
-// HAProxy carried out only a part of a plan. The arguments before and attempted are the arguments
-// before and wanted with which Plan made the interrupted plan. Each server that the interrupted
-// plan changes may be in the old state, in the new state, or between them. The next plan brings
-// these servers into the wanted state. If one of them is in maintenance, the next plan assumes that
-// the interrupted plan caused this, and not a person.
+// Unsettled returns the first argument for the next call of [Actual.Plan], after HAProxy carried
+// out only a part of a plan. Pass the two arguments with which Plan made the interrupted plan. Each
+// server that the interrupted plan changes may be in the old state, in the new state, or between
+// them. The next plan brings these servers into the wanted state. If one of them is in maintenance,
+// the next plan assumes that the interrupted plan caused this, and not a person.
 func Unsettled(before, attempted []Backend) []Backend {
 	type key struct{ backend, server string }
 	tried := map[key]*Server{}

@@ -88,12 +88,13 @@ func (o Order) WithSteps(steps []int, target int) Order {
 	return o
 }
 
-// after returns the shift of this order for a route of which an earlier shift has already moved a
-// share of the requests: points, in hundredths of a percent. The first step of the new shift is
-// points, and the other steps are the steps of the order above points. For example, if points is
-// 500 (5%), the steps 1, 5, 25 and 100% become 5, 25 and 100%. The shift begins with the first step
-// above points, and returns to points after errors. If the last step of the order is not above
-// points, it is the only step.
+// The method after returns the shift of this order for a route of which an earlier shift has
+// already moved a share of the requests. The argument points is this share, in hundredths of a
+// percent. The first step of the new shift is this share, and the other steps are the larger steps
+// of the order. For example, if the share is 5% (500 points), the steps 1, 5, 25 and 100% become 5,
+// 25 and 100%. The shift begins with its second step, here 25%, and returns to the first step after
+// errors. If no step of the order is larger than the share, the last step of the order becomes the
+// only step.
 func (o Order) after(points int) Shift {
 	target := o.Steps[len(o.Steps)-1]
 	if target <= points {

@@ -104,7 +104,8 @@ func isAt(f *os.File, path string) bool {
 	return err == nil && os.SameFile(opened, there)
 }
 
-// removeUnlocked calls remove for a path, unless another process has locked the file there.
+// removeUnlocked calls the function remove for a path, unless another process has locked the file
+// there.
 func removeUnlocked(path string, flags int, remove func(string) error) {
 	f, err := os.OpenFile(path, flags|syscall.O_NONBLOCK, 0)
 	if err != nil {

@@ -75,7 +75,7 @@ func (l *Log[A]) Repeated(from, to time.Time) int {
 }
 
 // First returns the first answered request for which the function match returns true. It considers
-// only requests that started at or after the time from.
+// only requests that started at the time in the argument from or later.
 func (l *Log[A]) First(from time.Time, match func(Request[A]) bool) (Request[A], bool) {
 	for _, r := range l.Between(from, time.Time{}) {
 		if r.Err == nil && match(r) {
@@ -86,7 +86,7 @@ func (l *Log[A]) First(from time.Time, match func(Request[A]) bool) (Request[A],
 }
 
 // Last returns the last answered request for which the function match returns true. It considers
-// only requests that started at or after the time from.
+// only requests that started at the time in the argument from or later.
 func (l *Log[A]) Last(from time.Time, match func(Request[A]) bool) (Request[A], bool) {
 	for _, r := range slices.Backward(l.Between(from, time.Time{})) {
 		if r.Err == nil && match(r) {
@@ -109,8 +109,8 @@ func (l *Log[A]) Shares(from, to time.Time, key func(Request[A]) string) map[str
 }
 
 // Quantile returns the time within which the share q of the answered requests ended, for example
-// 0.99 of them. It uses the requests that [Log.Between] returns for from and to. It returns 0 if
-// none of them was answered.
+// 0.99 of them. It uses the requests that [Log.Between] returns for the same two times. It returns
+// 0 if none of them was answered.
 func (l *Log[A]) Quantile(from, to time.Time, q float64) time.Duration {
 	var took []time.Duration
 	for _, r := range l.Between(from, to) {

@@ -83,9 +83,9 @@ type Loop struct {
 	MakeRoom func(net.Conn) bool
 }
 
-// Run accepts connections and calls handle for each of them. If Stop is closed, Run returns
-// ErrClosed. If somebody else has closed the listener, Run returns the error of Accept. Run does
-// not close the listener.
+// Run accepts connections and calls the function handle for each of them. If Stop is closed, Run
+// returns ErrClosed. If somebody else has closed the listener, Run returns the error of Accept. Run
+// does not close the listener.
 func (l *Loop) Run(handle func(net.Conn)) error {
 	var backoff Backoff
 	var spare Spare
@@ -132,8 +132,8 @@ func (l *Loop) Run(handle func(net.Conn)) error {
 }
 
 // useSpare closes the spare descriptor, and then accepts one connection, if a client waits. If
-// MakeRoom makes room for this connection, useSpare passes it to handle. Otherwise it closes this
-// connection. useSpare returns false if Accept fails again.
+// MakeRoom makes room for this connection, useSpare passes it to the function handle. Otherwise it
+// closes this connection. useSpare returns false if Accept fails again.
 func (l *Loop) useSpare(spare *Spare, handle func(net.Conn)) bool {
 	if !spare.Fill() {
 		return false

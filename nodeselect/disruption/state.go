@@ -52,10 +52,11 @@ type lists struct {
 
 func (l *lists) of(i int32) []int32 { return l.items[l.start[i]:l.start[i+1]] }
 
-// New returns a State in which all nodes are present. nodes are all nodes of the cluster. subsets
-// are the subsets of each configuration that balancers use at present. If a subset contains a node
-// that nodes does not contain, this node counts as away, because the cluster no longer has it. If
-// nodes is nil, all nodes in the subsets are nodes of the cluster.
+// New returns a State in which all nodes are present. The argument nodes contains all nodes of the
+// cluster. The argument subsets contains the subsets of each configuration that balancers use at
+// present. If a subset contains a node that is not in the argument nodes, this node counts as away,
+// because the cluster no longer has it. If nodes is nil, all nodes in the subsets are nodes of the
+// cluster.
 //
 // New returns an error if the budget is not valid, if a node has no name, or if two nodes have the
 // same name.
@@ -147,9 +148,9 @@ func (s *State) addLimits(subsets []nodeselect.Subsets) {
 	s.limitsOf = s.nodesOf.invert(len(s.names))
 }
 
-// hasLimit reports whether s.limits already contains, at the index first or later, a limit for
-// exactly these members. In most cases, all balancers use the same subset of a service, so
-// addLimits needs only one limit for all of them.
+// hasLimit reports whether s.limits already contains a limit for exactly these members. The
+// argument first is the first index at which hasLimit searches. In most cases, all balancers use
+// the same subset of a service, so addLimits needs only one limit for all of them.
 func (s *State) hasLimit(first int, members []int32) bool {
 	for i := first; i < len(s.limits); i++ {
 		if s.limits[i].zone == noZone && slices.Equal(s.nodesOf.of(int32(i)), members) {

@@ -31,11 +31,11 @@ func Idle(pods int, connections float64) float64 {
 // has at present.
 const MaxPods = 60
 
-// PodsFor returns the smallest number of pods with which the busiest pod has at most the load
-// target, with the given probability. The argument target is a multiple of the mean load of the
-// present pods. The argument pods is the present number of pods, and the result is never smaller.
-// PodsFor returns false if the service would need more than MaxPods times as many pods. Then more
-// pods do not help, but more connections do.
+// PodsFor returns the smallest number of pods with which the busiest pod has at most the target
+// load, with the given probability. The target load is a multiple of the mean load of the present
+// pods. The argument pods is the present number of pods, and the result is never smaller. PodsFor
+// returns false if the service would need more than MaxPods times as many pods. Then more pods do
+// not help, but more connections do.
 func PodsFor(target float64, pods int, connections, probability float64) (int, bool) {
 	pods = max(pods, 1)
 	c := whole(connections)

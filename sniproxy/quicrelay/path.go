@@ -219,8 +219,8 @@ func (p *path) refuse(err error) {
 	r.endPath(p, err)
 }
 
-// toBackend sends the datagrams in b to the backend. Each has size bytes, and the last one can be
-// shorter. r.mu must not be locked.
+// toBackend sends the datagrams in b to the backend. Each datagram has the given size, and the last
+// one can be shorter. r.mu must not be locked.
 func (p *path) toBackend(b []byte, size int) {
 	switch err := p.backend.send(b, size, netip.Addr{}, netip.AddrPort{}); {
 	case err == nil:
@@ -274,8 +274,8 @@ func (p *path) fromBackend() {
 	}
 }
 
-// toClient sends the datagrams of the backend in b to the client. Each has size bytes, and the last
-// one can be shorter.
+// toClient sends the datagrams of the backend in b to the client. Each datagram has the given size,
+// and the last one can be shorter.
 func (p *path) toClient(b []byte, size int) {
 	if p.confirmed.Load() && !hasLongHeader(b, size) {
 		p.sent.Add(int64(len(b)))

@@ -42,7 +42,7 @@ func newBundle() *bundle { return bundles.Get().(*bundle) }
 
 func (b *bundle) release() { bundles.Put(b) }
 
-// cut splits b, datagrams of size bytes each, into the first datagram and the rest.
+// cut splits b, which contains datagrams of the given size, into the first datagram and the rest.
 func cut(b []byte, size int) (datagram, rest []byte) {
 	n := min(size, len(b))
 	return b[:n], b[n:]

@@ -93,9 +93,9 @@ type Engine struct {
 	shared engineState
 }
 
-// Serve accepts connections from l and calls accept to make the Session of each. If accept returns
-// nil, the Engine closes the connection. Like the methods of a Session, accept must not block.
-// Several goroutines may call accept at the same time.
+// Serve accepts connections from l, and calls the function accept to make the Session of each
+// connection. If this function returns nil, the Engine closes the connection. Like the methods of a
+// Session, the function must not block. Several goroutines may call it at the same time.
 //
 // Serve closes l, at the latest when it returns. If l is a TCP listener, Serve may close it
 // immediately and use a duplicate of its descriptor, so the caller cannot end Serve by closing l.
@@ -111,11 +111,11 @@ func (e *Engine) Serve(l net.Listener, accept func(Conn) Session) error {
 }
 
 // Relay relays between two connections that exist already. Relay returns without waiting for the
-// end of the connections. The backend receives prefix before the bytes of the client. If done is
-// not nil, the Engine calls it when both connections are closed, like Session.Done. The caller must
-// not use the two connections any more: the Engine may close them and use duplicates of their
-// descriptors. After Shutdown or Close, Relay closes both connections and calls done with
-// ErrClosed.
+// end of the connections. The backend receives the bytes in the argument prefix before the bytes of
+// the client. If done is not nil, the Engine calls the function done when both connections are
+// closed, like Session.Done. The caller must not use the two connections any more: the Engine may
+// close them and use duplicates of their descriptors. After Shutdown or Close, Relay closes both
+// connections and calls the function done with ErrClosed.
 func (e *Engine) Relay(client, backend net.Conn, prefix []byte, done func(Result)) {
 	s, err := e.start()
 	if err != nil {

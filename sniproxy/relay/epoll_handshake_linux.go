@@ -141,9 +141,8 @@ func (ec *epollConn) trySendFirstBytes() error {
 	return nil
 }
 
-// firstBytes returns the bytes that the backend gets first. The backend gets header first, which is
-// Step.Data. After that it gets data: the bytes that the client has sent so far, without the first
-// Step.Skip bytes.
+// firstBytes returns the bytes that the backend gets first, in two parts: Step.Data, and then the
+// bytes that the client has sent so far, without the first Step.Skip bytes.
 func (h *handshake) firstBytes() (header, data []byte) {
 	return h.step.Data, h.data[min(max(h.step.Skip, 0), len(h.data)):]
 }

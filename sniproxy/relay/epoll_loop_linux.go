@@ -136,7 +136,7 @@ func (l *epollLoop) close() {
 	l.pipesMade.Store(0)
 }
 
-// post makes the goroutine of the loop call task soon. Any goroutine may call post.
+// post makes the goroutine of the loop call the function task soon. Any goroutine may call post.
 func (l *epollLoop) post(task func()) {
 	l.mu.Lock()
 	l.tasks = append(l.tasks, task)

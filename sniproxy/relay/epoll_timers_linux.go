@@ -25,8 +25,8 @@ type timer struct {
 // new place.
 type timerHeap struct{ timers []*timer }
 
-// The method set makes t fire at the time due. t may fire later, by at most timerPrecision plus the
-// length of one round of the loop.
+// The method set makes t fire at the time in the argument due. t may fire later, by at most
+// timerPrecision plus the length of one round of the loop.
 func (h *timerHeap) set(t *timer, due int64) {
 	t.due = due
 	look := lookTime(due)
@@ -40,9 +40,9 @@ func (h *timerHeap) set(t *timer, due int64) {
 	}
 }
 
-// lookTime returns the time at which the loop handles a timer that should fire at the time due.
-// The result is due, rounded up to a multiple of timerPrecision. So the loop handles many timers at
-// the same time.
+// lookTime returns the time at which the loop handles a timer. The argument due is the time at
+// which the timer should fire. The result is this time, rounded up to a multiple of timerPrecision.
+// So the loop handles many timers at the same time.
 func lookTime(due int64) int64 { return (due + timerPrecision - 1) &^ (timerPrecision - 1) }
 
 // stop removes t. It does nothing if t is not set.

@@ -173,8 +173,8 @@ func (gc *goroutineConn) closeBackend() {
 	}
 }
 
-// run calls body, which serves the connection until its end. After that, run closes both sockets
-// and reports the Result.
+// run calls the function body, which serves the connection until its end. After that, run closes
+// both sockets and reports the Result.
 func (gc *goroutineConn) run(body func()) {
 	gc.setKeepAlive(gc.client)
 	body()

@@ -82,7 +82,8 @@ func (a Admin) gatherer() prometheus.Gatherer {
 	return a.Gatherer
 }
 
-// guard returns a handler that passes permitted requests to next and refuses all others.
+// guard returns a handler that passes permitted requests to the next handler and refuses all
+// others.
 //
 // Over TCP, the header Host must name this machine. Without this check, a web page in an operator's
 // browser could read the admin pages by DNS rebinding: the owner of the page changes the address of

@@ -42,7 +42,7 @@ type Metrics struct {
 	records      atomic.Pointer[[]certs.Record] // the records of the certificates in use
 }
 
-// New returns Metrics for a program. Each scrape calls status, from any goroutine.
+// New returns Metrics for a program. Each scrape calls the function status, from any goroutine.
 func New(program string, status func() controller.Status) *Metrics {
 	c := cli.NewMetrics(program, nil)
 	m := &Metrics{
@@ -86,18 +86,18 @@ func New(program string, status func() controller.Status) *Metrics {
 }
 
 // Observe adds the metric "observed_total": how many requests HAProxy would refuse or change
-// without the setting haproxycfg.Global.Observe. worker returns the socket of the worker that
-// serves new connections; the method Worker of a deploy.Runtime is such a function. If a scrape
-// cannot read the counters of HAProxy, observed_total is missing in this scrape. The first such
-// scrape logs the error, and the scrapes immediately after it do not.
+// without the setting haproxycfg.Global.Observe. The function worker returns the socket of the
+// HAProxy worker that serves new connections, such as the method Worker of a deploy.Runtime. If a
+// scrape cannot read the counters of HAProxy, observed_total is missing in this scrape. The first
+// such scrape logs the error, and the scrapes immediately after it do not.
 func (m *Metrics) Observe(worker func(context.Context) (runtimeapi.Socket, error), log *slog.Logger) {
 	o := &observed{worker: worker, log: log}
 	m.Scraped(o.send, cli.Define("observed_total", "Requests that HAProxy would refuse, or change, without -observe. An HAProxy process begins with 0.", "reason"))
 }
 
 // Shifts adds metrics about the routes whose requests a shift moves from one cluster to another.
-// Each scrape calls state, from any goroutine. If state returns an error, the scrape has no such
-// metrics.
+// Each scrape calls the function state, from any goroutine. If this function returns an error, the
+// scrape has no such metrics.
 func (m *Metrics) Shifts(state func() (shift.State, error)) {
 	m.Scraped(func(send cli.Send) {
 		all, _ := state() // each attempt of the Controller returns the same error

@@ -203,7 +203,7 @@ func decodeState(text []byte) (State, error) {
 	return State{Routes: x.Routes, Report: x.Report}, nil
 }
 
-// ReadEntry reads the content of a file. The result rest is the content after the entry, for
+// ReadEntry reads the content of a file. The second result is the content after the entry, for
 // ReadState. It is empty if the entry has no State.
 func ReadEntry(data []byte) (e Entry, rest []byte, err error) {
 	line, rest, complete := bytes.Cut(data, []byte("\n"))
@@ -247,7 +247,7 @@ func FormatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05
 
 // ParseTime parses a time in one of two forms: as in RFC 3339, such as 2026-05-01T12:00:00Z, or as
 // a duration before the present time, such as 90m. The argument now is the present time. ParseTime
-// rejects a time after now.
+// rejects a time in the future.
 func ParseTime(text string, now time.Time) (time.Time, error) {
 	if ago, err := time.ParseDuration(text); err == nil {
 		if ago < 0 {

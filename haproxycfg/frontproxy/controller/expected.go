@@ -122,7 +122,8 @@ func (h *history) update(now time.Time, count int) {
 	}
 }
 
-// forget removes the elements of past whose field until is not after oldest.
+// forget removes the elements of h.past whose field until is not after the time in the argument
+// oldest.
 func (h *history) forget(oldest time.Time) {
 	for len(h.past) > 0 && !h.past[0].until.After(oldest) {
 		h.past = h.past[1:]

@@ -27,8 +27,8 @@ func largestWave(s setting, limit int) int {
 	return 1
 }
 
-// atMost returns the probability that at most limit members of a service are among the given number
-// of random nodes.
+// atMost returns a probability for a given number of random nodes: that the number of members of a
+// service among them is not larger than the argument limit.
 func atMost(s setting, nodes, limit int) float64 {
 	p := 0.0
 	for j := 0; j <= min(limit, nodes, s.size); j++ {

@@ -180,8 +180,8 @@ func (g *Gate) AwayNodes() (away []AwayNode) {
 }
 
 // Unused returns the nodes of the cluster that no applied configuration contains and that are not
-// away, sorted by name. The result since is the time at which the newest applied configuration came
-// into force: since then, no applied configuration contains any of these nodes.
+// away, sorted by name. The second result is the time at which the newest applied configuration
+// came into force: since then, no applied configuration contains any of these nodes.
 func (g *Gate) Unused() (names []string, since time.Time) {
 	for _, name := range slices.Sorted(maps.Keys(g.nodes)) {
 		if !g.used[name] && !g.wasAway(name) {
@@ -272,10 +272,10 @@ func (g *Gate) Take(holder string, ttl time.Duration, names ...string) (Answer, 
 
 // TakeEach decides about the nodes in names one after another, in their order. It makes a grant for
 // each node that may be taken away. So the first nodes get grants, as many as the limits allow. The
-// grants are Manual. TakeEach returns the new grants in taken. The caller must store them before
+// grants are Manual. The second result contains the new grants. The caller must store them before
 // anybody takes a node away.
 //
-// TakeEach returns in may the names of the nodes that the holder may take away now: nodes with a
+// The first result contains the names of the nodes that the holder may take away now: nodes with a
 // new grant, nodes for which the holder has a grant that has not expired, and nodes that no applied
 // configuration contains. Nodes that no configuration contains need no grant.
 //

@@ -40,8 +40,8 @@ func etag(revision string, compressed bool) string {
 	return `"` + revision + `"`
 }
 
-// compresses reports whether the answer to a request should be compressed if its body has size
-// bytes: it is large enough, and the client accepts gzip.
+// compresses reports whether an answer whose body has the given size should be compressed: the body
+// is large enough, and the client accepts gzip.
 func compresses(r *http.Request, size int) bool { return size >= minGzip && acceptsGzip(r) }
 
 // writeJSON writes an answer with status 200.

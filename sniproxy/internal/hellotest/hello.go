@@ -97,7 +97,8 @@ func (h Hello) extensions(before int) []byte {
 	return b
 }
 
-// vector returns the length of b in a field of size bytes, followed by b.
+// vector returns b with its length before it, in a field of as many bytes as the argument size
+// says.
 func vector(size int, b []byte) []byte {
 	var length [8]byte
 	binary.BigEndian.PutUint64(length[:], uint64(len(b)))

@@ -18,8 +18,9 @@ type frame struct {
 	data   []byte // shares the memory of the payload
 }
 
-// nextFrame reads frames until it has read a CRYPTO or CONNECTION_CLOSE frame. ok is false after the
-// last frame. what describes the error if a frame is malformed, or must not be in an Initial packet.
+// nextFrame reads frames until it has read a CRYPTO or CONNECTION_CLOSE frame. ok is false after
+// the last frame. The result what describes the error if a frame is malformed, or must not be in an
+// Initial packet.
 func nextFrame(c *cursor) (f frame, ok bool, what string) {
 	for c.pos < len(c.b) {
 		// RFC 9000 section 12.4 requires the shortest encoding of a type. All types of frames in

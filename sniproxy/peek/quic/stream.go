@@ -24,9 +24,9 @@ type piece struct {
 
 func (p piece) end() int { return p.offset + p.n }
 
-// add adds the bytes at an offset of the stream. If it cannot add the bytes, what says why: they
-// differ from bytes that arrived earlier for the same part of the stream, or the stream has too
-// many pieces (tooMany is true).
+// add adds the bytes at an offset of the stream. If it cannot add the bytes, the first result says
+// why: they differ from bytes that arrived earlier for the same part of the stream, or the stream
+// has too many pieces (tooMany is true).
 func (s *stream) add(offset int, b []byte) (what string, tooMany bool) {
 	i, _ := slices.BinarySearchFunc(s.pieces, offset, func(p piece, offset int) int {
 		if p.end() <= offset {

@@ -165,7 +165,8 @@ func executable(path string) bool {
 
 // Until calls the function check again and again until check returns nil. It returns how long this
 // took. The argument within is the time limit. If check still fails after this time, Until returns
-// an error that contains the text what, the last error of check, and the last lines of each log.
+// an error that contains the argument what (a text that says what Until waits for), the last error
+// of check, and the last lines of each log.
 func Until(ctx context.Context, what string, within time.Duration, check func(context.Context) error, logs ...*Process) (time.Duration, error) {
 	const every = 20 * time.Millisecond
 	start := time.Now()
@@ -199,7 +200,8 @@ func Until(ctx context.Context, what string, within time.Duration, check func(co
 	}
 }
 
-// ipBatch runs lines of ip(8) in the network namespace netns. "" means the lab's own namespace.
+// ipBatch runs commands of ip(8), one in each line, in a network namespace. The argument netns is
+// the name of the namespace; "" means the lab's own namespace.
 func ipBatch(netns string, lines ...string) error {
 	args := []string{"-batch", "-"}
 	if netns != "" {

@@ -86,15 +86,15 @@ func (a *adapted) protect(tool string, args ...string) (*lab.Process, error) {
 		slices.Concat([]string{"nodegate", "protect"}, a.flags, []string{"-tool", tool, "-refresh", "500ms", "-settle", "2s"}, args)...)
 }
 
-// until waits until look returns no error.
+// The method until waits until the function look returns no error.
 func (a *adapted) until(ctx context.Context, what string, p *lab.Process, look func(context.Context) error) error {
 	_, err := lab.Until(ctx, what, 2*patience, look, p)
 	return err
 }
 
-// end stops p, a process of `nodegate protect`. Then it runs `nodegate protect -remove` with args,
-// which removes all protection of nodes from the tool. At last it checks that no node has a grant.
-// A grant is the permission of nodegate to drain one node.
+// end stops p, a process of `nodegate protect`. Then it runs `nodegate protect -remove` with args:
+// this command ends the protection of all nodes against the tool. At last it checks that no node
+// has a grant. A grant is the permission of nodegate to drain one node.
 func (a *adapted) end(ctx context.Context, p *lab.Process, tool string, args ...string) error {
 	if err := p.Stop(); err != nil {
 		return err
@@ -111,7 +111,8 @@ func (a *adapted) noGrants(ctx context.Context) error {
 	return err
 }
 
-// without returns the names of the nodes that do not have the annotation with the value "true".
+// The method without returns the names of the nodes that do not have the annotation with the value
+// "true".
 func (a *adapted) without(ctx context.Context, annotation string) (names []string, err error) {
 	list, err := a.c.Client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -126,7 +127,7 @@ func (a *adapted) without(ctx context.Context, annotation string) (names []strin
 }
 
 // wantOne returns the only name in names. It returns an error if names does not contain exactly one
-// name, or if this name is the one that the argument not excludes.
+// name, or if this name equals the argument "not".
 func wantOne(names []string, err error, not string) (string, error) {
 	if err == nil && (len(names) != 1 || names[0] == not) {
 		err = fmt.Errorf("free: %v", names)
@@ -135,8 +136,9 @@ func wantOne(names []string, err error, not string) (string, error) {
 }
 
 // annotated does what the tool does: it waits until exactly one node does not have the annotation
-// key, and sets the taint on this node. While the node has the taint, nodegate must not remove the
-// annotation from another node, even if nodegate is killed and starts again.
+// that the argument key names, and sets the taint on this node. While the node has the taint,
+// nodegate must not remove the annotation from another node, even if nodegate is killed and starts
+// again.
 func (a *adapted) annotated(ctx context.Context, t *traffic, tool, key, taint string) error {
 	start := time.Now()
 	p, err := a.protect(tool, "-free", "1h")
@@ -192,7 +194,7 @@ func (a *adapted) annotated(ctx context.Context, t *traffic, tool, key, taint st
 	return t.row(scenario.Row{What: "nodegate protect ends: no node is free; with -remove, no protection is left", Err: err}, start)
 }
 
-// sameFor checks several times, for about the given time, that look returns no error.
+// sameFor checks several times, for about the given time, that the function look returns no error.
 func (a *adapted) sameFor(ctx context.Context, wait time.Duration, look func(context.Context) error) error {
 	tick := time.NewTicker(wait / 10)
 	defer tick.Stop()

@@ -51,10 +51,10 @@ func (a *Agent) socket() string {
 	return "unix:" + filepath.Join(filepath.Dir(a.DrainFile), "admin-"+a.Node.Name)
 }
 
-// Answer makes the machine from connect to a port of the agent, as HAProxy does, and returns the
-// reply of the agent. Pass the machine of HAProxy: `nodeagent drain` waits until each client
-// address with a recent check has got the new answer. Another machine would make no further check,
-// so `nodeagent drain` would wait for it in vain.
+// Answer connects to a port of the agent, as HAProxy does, and returns the reply of the agent. The
+// connection comes from a machine, the argument from. Pass the machine of HAProxy: `nodeagent
+// drain` waits until each client address with a recent check has got the new answer. Another
+// machine would make no further check, so `nodeagent drain` would wait for it in vain.
 func (a *Agent) Answer(ctx context.Context, from *lab.Machine, port uint16) (reply agentcheck.Reply, err error) {
 	client := agentcheck.Client{Timeout: 2 * time.Second}
 	err = from.Do(func() error {
@@ -64,8 +64,8 @@ func (a *Agent) Answer(ctx context.Context, from *lab.Machine, port uint16) (rep
 	return reply, err
 }
 
-// Admin makes the machine from request a page of the agent's admin listener. A bad HTTP status is
-// not an error.
+// Admin requests a page of the agent's admin listener. The request comes from a machine, the
+// argument from. A bad HTTP status is not an error.
 func (a *Agent) Admin(ctx context.Context, from *lab.Machine, path string) (status int, body string, err error) {
 	return adminPage(ctx, from, netip.AddrPortFrom(a.Node.Addr, agentAdminPort), path)
 }

@@ -130,7 +130,7 @@ func (s *System) expectedProblems(c *lab.Cluster, port int32) ([]kube.Problem, e
 	return want, nil
 }
 
-// reportsProblems returns an error if report.json does not contain exactly the problems in want, or
+// reportsProblems returns an error if report.json does not contain exactly the wanted problems, or
 // if the metrics of the agents do not count the problems that concern agents.
 func (s *System) reportsProblems(ctx context.Context, c *lab.Cluster, want []kube.Problem) error {
 	report, err := s.Terminator.Report()

@@ -110,8 +110,8 @@ func forEachNode(ctx context.Context, c *lab.Cluster, do func(*lab.Node, context
 
 // onlyOneDrains returns the node that drains. It returns an error unless exactly one node of the
 // cluster drains, both in the answers of the agents and in HAProxy. It also returns an error unless
-// the agents of all other nodes report that their nodes wait. The nodes in the list uncordoned need
-// not wait.
+// the agents of all other nodes report that their nodes wait. The list uncordoned contains nodes
+// that need not wait.
 func (s *System) onlyOneDrains(ctx context.Context, c *lab.Cluster, uncordoned ...*lab.Node) (drains *lab.Node, err error) {
 	for _, n := range c.Nodes() {
 		a := s.Agents[n.Name]
@@ -143,8 +143,8 @@ func (s *System) onlyOneDrains(ctx context.Context, c *lab.Cluster, uncordoned .
 	return drains, nil
 }
 
-// floorHolds returns an error unless three conditions hold. First, the node in the argument
-// draining is still the only node that drains. Second, no request after the time since came through
+// floorHolds returns an error unless three conditions hold. First, the given node is still the only
+// node that drains. Second, no request that began after the time in the argument since came through
 // this node. Third, the cluster gets its half of the requests.
 func (s *System) floorHolds(ctx context.Context, t *traffic, c *lab.Cluster, draining *lab.Node, since time.Time) error {
 	now, err := s.onlyOneDrains(ctx, c)

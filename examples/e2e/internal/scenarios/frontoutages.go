@@ -119,9 +119,9 @@ func (f *Fronts) nodeLost(ctx context.Context, report *scenario.Report, addr str
 	return err
 }
 
-// lossRow returns a row about the requests after a loss. The loss was at the time from. During the
-// time within after the loss, at most as many requests as the argument most may fail. After that,
-// until the time end, no request may fail.
+// lossRow returns a row about the requests from the time of a loss (the argument from) to a later
+// time (the argument end). Requests may fail only in the first part of this time, and their number
+// may be at most the argument most. The length of the first part is the argument within.
 func (f *Fronts) lossRow(log *httpload.Log[pod.Answer], from, end time.Time, within time.Duration, most int, what string) scenario.Row {
 	after := from.Add(within)
 	lost := len(log.Failures(from, after))

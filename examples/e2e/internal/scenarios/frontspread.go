@@ -216,10 +216,10 @@ var frontZones = scenario.Scenario[*Env]{
 	}),
 }
 
-// zoneRow returns a row about the requests between from and to. The row fails unless want percent
-// of these requests went to the other zone, with a tolerance of zoneTolerance. It also fails if one
-// of the local pods in up has got more than 1.6 times its usual number of requests, which is all
-// requests divided by frontPods.
+// zoneRow returns a row about the requests between two times. The row fails unless the wanted
+// percentage of these requests went to the other zone, with a tolerance of zoneTolerance. It also
+// fails if one of the local pods in the list up has got more than 1.6 times its usual number of
+// requests, which is all requests divided by frontPods.
 func (f *Fronts) zoneRow(load *loadRun, from, to time.Time, up []*lab.Pod, want int) scenario.Row {
 	counts := byPod(load.Log, from, to, up)
 	all, remote, most := 0, 0, 0

@@ -131,8 +131,9 @@ func (s *System) restartsWithout(ctx context.Context, t *traffic, away *lab.Clus
 	return errors.Join(err, s.Routes.set(systemRoutes()))
 }
 
-// keepsServers returns an error unless HAProxy and report.json still have the services of before
-// with the same servers and nodes, and the report shows that the cluster away does not answer.
+// keepsServers returns an error unless HAProxy and report.json still have the services that they
+// had before the outage, with the same servers and nodes, and the report shows that a cluster, the
+// argument away, does not answer.
 func (s *System) keepsServers(ctx context.Context, before places, away *lab.Cluster) error {
 	now, err := s.placed(ctx)
 	if err != nil {

@@ -145,10 +145,10 @@ func same(before, now places) error {
 }
 
 // replaced compares the nodes of each service before and after the removal of a node. The argument
-// gone is the removed node, before contains the nodes and servers before the removal, and now
-// contains those after it. Each service that used the removed node must now use exactly one other
-// node instead, in the report and in HAProxy. If anything else has changed, replaced returns an
-// error.
+// gone is the removed node. The first argument contains the nodes and servers before the removal,
+// and the second argument those after it. Each service that used the removed node must now use
+// exactly one other node instead, in the report and in HAProxy. If anything else has changed,
+// replaced returns an error.
 func replaced(before, now places, gone *lab.Node) error {
 	if before.with(gone) == 0 {
 		return fmt.Errorf("no service used %s", gone.Name)
@@ -181,8 +181,8 @@ func replaced(before, now places, gone *lab.Node) error {
 //
 //   - No entry of the old list belongs to the removed node, and the new list has the same entries.
 //   - One entry of the old list belongs to the removed node, and is not in the new list. The new
-//     list contains all other entries of the old list, and further entries. The number of further
-//     entries is entering.
+//     list contains all other entries of the old list, and further entries. The argument entering
+//     is the number of further entries.
 func replacedOne(before, now []string, gone func(string) bool, entering int) error {
 	left, entered := minus(before, now), minus(now, before)
 	if !slices.ContainsFunc(before, gone) {

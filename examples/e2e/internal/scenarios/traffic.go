@@ -72,8 +72,9 @@ func underLoad(f func(context.Context, *System, *traffic, *scenario.Report) erro
 // A scenario returns errShown if it has failed and a row of the table already shows why.
 var errShown = errors.New("a row has failed")
 
-// The method row adds a row to the report. The row contains the number of requests that began at or
-// after since. The method returns errShown if row.Err was set before the call.
+// The method row adds a row to the report. The row contains the number of requests that began at
+// the time in the argument since or later. The method returns errShown if row.Err was set before
+// the call.
 func (t *traffic) row(row scenario.Row, since time.Time) error {
 	failed := row.Err != nil
 	row.Requests = t.Count(since, time.Time{})
@@ -89,7 +90,8 @@ func (t *traffic) row(row scenario.Row, since time.Time) error {
 	return nil
 }
 
-// await waits until the load has got answers to n requests that it sent at or after since.
+// await waits until the load has got answers to n requests that it sent at the time in the argument
+// since or later.
 func (t *traffic) await(ctx context.Context, n int, since time.Time) error {
 	_, err := lab.Until(ctx, fmt.Sprintf("%d requests", n), patience, func(context.Context) error {
 		got := 0
@@ -119,8 +121,8 @@ const (
 // match selects requests.
 type match func(request) bool
 
-// The method last waits until no more requests of the load match; see quietRequests. took is the
-// time from the argument since until the start of the last request that matched. The argument what
+// The method last waits until no more requests of the load match; see quietRequests. It returns how
+// long after the time in the argument since the last matching request began. The argument what
 // describes the matching requests in the error.
 func (t *traffic) last(ctx context.Context, what string, since time.Time, match match) (took time.Duration, err error) {
 	_, err = lab.Until(ctx, "no more requests "+what, patience, func(context.Context) error {
@@ -136,8 +138,8 @@ func (t *traffic) last(ctx context.Context, what string, since time.Time, match 
 	return took, err
 }
 
-// The method first waits for a request that matches and that began at or after since. It returns
-// the time from since until the request began.
+// The method first waits for a request that matches and that began at the time in the argument
+// since or later. It returns how long after this time the request began.
 func (t *traffic) first(ctx context.Context, what string, since time.Time, match match) (took time.Duration, err error) {
 	_, err = lab.Until(ctx, "a request "+what, patience, func(context.Context) error {
 		r, ok := t.First(since, match)
@@ -162,8 +164,8 @@ func within(c *lab.Cluster) match {
 	return func(r request) bool { return r.Answer.Cluster == c.Name }
 }
 
-// entries returns, for each node of cluster c, how many of the requests that began at or after
-// since came through the node.
+// entries returns, for each node of cluster c, how many requests came through the node. It counts
+// only requests that began at the time in the argument since or later.
 func (t *traffic) entries(c *lab.Cluster, since time.Time) map[string]int {
 	came := make(map[string]int)
 	for _, r := range t.Between(since, time.Time{}) {

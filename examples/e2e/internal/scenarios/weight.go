@@ -40,8 +40,8 @@ func runWeight(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 
 // moveWeight moves all traffic of the service from one cluster to the other. It sets two
 // annotations, one immediately after the other. First it sets the weight of the old cluster to 0.
-// In this order, all servers would have the weight 0 for a moment, if the agents did not delay a
-// weight of 0.
+// If the agents did not delay a weight of 0, all servers would have the weight 0 between these two
+// steps.
 func (s *System) moveWeight(ctx context.Context, t *traffic, from, to *lab.Cluster) error {
 	start := time.Now()
 	if err := s.setWeight(ctx, from, 0); err != nil {
@@ -53,10 +53,11 @@ func (s *System) moveWeight(ctx context.Context, t *traffic, from, to *lab.Clust
 	return s.weightGone(ctx, t, fmt.Sprintf("%s 100 to 0 and %s 0 to 100 at once", from.Name, to.Name), from, start)
 }
 
-// weightGone adds a row with the text what to the report. The weight of the cluster c became 0 at
-// the time since. The agents publish a weight of 0 only after zeroWeightDelay. So the row fails if
-// c gets its last request earlier than zeroWeightDelay after since. It also fails if c gets its
-// last request more than 3 s (effect) after since.
+// weightGone adds a row to the report. The argument what is the text of the row, and since is the
+// time at which the weight of the cluster c became 0. The agents publish a weight of 0 only after
+// zeroWeightDelay. So the row fails if c gets its last request earlier than zeroWeightDelay after
+// its weight became 0. The row also fails if c gets its last request more than 3 s (effect) after
+// its weight became 0.
 func (s *System) weightGone(ctx context.Context, t *traffic, what string, c *lab.Cluster, since time.Time) error {
 	took, err := t.last(ctx, "in "+c.Name, since, within(c))
 	if err == nil {

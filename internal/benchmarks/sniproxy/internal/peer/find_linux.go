@@ -72,5 +72,5 @@ func find(name, packages string) (string, error) {
 
 var versionNumber = regexp.MustCompile(`[0-9]+\.[0-9]+[0-9.]*[0-9]`)
 
-// number returns the first version number in about, the output of a program.
+// number returns the first version number in the output of a program.
 func number(about []byte) string { return versionNumber.FindString(string(about)) }
