@@ -263,7 +263,7 @@ func http2Headers(t *testing.T, authority string) []byte {
 // clientHello returns a ClientHello with one extension, the server name. Package crypto/tls would
 // change the name.
 func clientHello(name string) []byte {
-	sized := func(size int, b []byte) []byte { // b after its length in size bytes
+	sized := func(size int, b []byte) []byte { // b, and before it the length of b in a field of the given size
 		return append(binary.BigEndian.AppendUint32(nil, uint32(len(b)))[4-size:], b...)
 	}
 	entry := append([]byte{0}, sized(2, []byte(name))...) // host_name

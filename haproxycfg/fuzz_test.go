@@ -154,7 +154,8 @@ func FuzzConfig(f *testing.F) {
 	})
 }
 
-// sameWords compares two texts. The first text contains mark where the second contains s.
+// sameWords compares two texts. Where the second text contains s, the first text contains the
+// constant mark.
 func sameWords(want, got []configtest.Section, field, s string) error {
 	switch field {
 	case "Health.Host":

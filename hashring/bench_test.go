@@ -33,7 +33,7 @@ func benchKeys() []string {
 	return keys
 }
 
-// bench runs op for each size. op returns the number of nodes that it picked.
+// bench runs the function op for each size. op returns the number of nodes that it picked.
 func bench(b *testing.B, weight func(i int) float64, op func(r *Ring) func(key string, k int) int) {
 	keys := benchKeys()
 	for _, size := range benchSizes {

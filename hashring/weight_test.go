@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// chiSquare returns the chi-square statistic of counts, compared with the shares that weights
-// predict.
+// chiSquare returns the chi-square statistic of the counts, compared with the shares that the
+// weights predict.
 func chiSquare(counts []int, weights []float64) float64 {
 	var total, sum, x float64
 	for i := range counts {

@@ -49,11 +49,11 @@ func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 			bound = g.costBound(want)
 			continue
 		}
-		// got contains the k nodes with the lowest cost that scan has found. scan finds all nodes
-		// whose cost is at most bound, and in some bands also nodes whose cost is above it. If the
-		// k-th node in got costs more than bound, a cheaper node may exist that scan did not find.
-		// So scan again with the cost of the k-th node as the bound. At least k nodes cost no more
-		// than this bound, so the next round is exact.
+		// got contains the k nodes with the lowest cost that the function scan has found. scan
+		// finds all nodes whose cost is not above the bound, and in some bands also nodes whose
+		// cost is above it. If the k-th node in got costs more than the bound, a cheaper node may
+		// exist that scan did not find. So scan again with the cost of the k-th node as the bound.
+		// At least k nodes cost no more than this bound, so the next round is exact.
 		last := g.cost(key, int(got[k-1]&g.mask))
 		if last <= bound {
 			return got[:k]

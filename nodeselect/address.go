@@ -160,7 +160,7 @@ func (p AddressPolicy) Parse(s string) (addr netip.Addr, warning string, err err
 
 var errNotIP = errors.New("not an IP address without a zone")
 
-// never reports whether k is a kind of address that no machine can have.
+// The function never reports whether k is a kind of address that no machine can have.
 func never(k specialaddr.Kind) bool {
 	return k == specialaddr.Unspecified || k == specialaddr.Multicast || k == specialaddr.Broadcast
 }

@@ -82,7 +82,7 @@ func FuzzProxyTLVs(f *testing.F) {
 		if len(body) > 5000 {
 			return
 		}
-		// The incoming header is for IPv4, with the TLVs body.
+		// The incoming header is for IPv4, and contains the TLVs in body.
 		header := append([]byte{}, proxyproto.SIGV2...)
 		header = append(header, 0x21, 0x11, byte((12+len(body))>>8), byte(12+len(body)), 192, 0, 2, 1, 192, 0, 2, 2, 4, 0, 1, 187)
 		header = append(header, body...)

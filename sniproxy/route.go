@@ -52,7 +52,7 @@ func (s *session) runInBackground(query func(ctx context.Context) (use func() re
 			step = use()
 		}
 		s.mu.Unlock()
-		if step.Action != relay.Wait { // use may have started another query
+		if step.Action != relay.Wait { // the function use may have started another query
 			s.conn.Resume(step)
 		}
 	})

@@ -79,7 +79,7 @@ func (d *Drainer) Serve(ctx context.Context, srv *http.Server, listeners ...net.
 		_, err = d.Shutdown(working, func() {
 			go func() {
 				defer close(shut)
-				_ = srv.Shutdown(working) // ends with working, or when nothing is open
+				_ = srv.Shutdown(working) // returns when the context working ends, or when nothing is open
 			}()
 		})
 		select { // requests to Control get their answer now

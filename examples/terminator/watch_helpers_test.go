@@ -84,8 +84,8 @@ func (w *watcher) waitConfig(parts ...string) {
 	})
 }
 
-// waitReport waits until ok returns true for the report. The terminator replaces the file by a
-// rename, so a reader always gets a complete report.
+// waitReport waits until the function ok returns true for the report. The terminator replaces the
+// file by a rename, so a reader always gets a complete report.
 func (w *watcher) waitReport(what string, ok func(kube.Report) bool) kube.Report {
 	w.t.Helper()
 	return w.waitReportIn(w.path("out"), what, ok)
@@ -132,8 +132,8 @@ func (w *watcher) waitReady() {
 	w.eventually("ready", func() bool { code, _ := w.do("GET", "/readyz"); return code == http.StatusOK })
 }
 
-// waitDetail waits until /readyz has this status and contains part. The page changes a moment after
-// the report, the metrics and the log.
+// waitDetail waits until /readyz has this status and contains the given text. The page changes a
+// moment after the report, the metrics and the log.
 func (w *watcher) waitDetail(status int, part string) {
 	w.t.Helper()
 	w.eventually(part, func() bool {
@@ -234,7 +234,7 @@ func (c *client) waitFor(answer string) {
 	require.Eventually(c.t, func() bool { a := c.answer.Load(); return a != nil && *a == answer }, time.Minute, time.Millisecond, answer)
 }
 
-// more waits for n more requests.
+// The method more waits for n more requests.
 func (c *client) more(n int64) {
 	c.t.Helper()
 	want := c.requests.Load() + n

@@ -66,8 +66,8 @@ func (f *fakeApply) times() (at []time.Duration) {
 	return at
 }
 
-// loopTest runs a loop with clusters a and b in a bubble with its own time. It calls set, if that
-// is not nil, before the loop starts.
+// loopTest runs a loop with clusters a and b in a bubble with its own time. If set is not nil, it
+// calls the function set before the loop starts.
 func loopTest(t *testing.T, set func(*loop, *fakeApply), test func(t *testing.T, l *loop, f *fakeApply, in *inbox)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

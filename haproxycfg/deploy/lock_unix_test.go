@@ -27,8 +27,8 @@ func TestLockChild(t *testing.T) {
 	require.True(t, changed)
 }
 
-// applyInChild runs TestLockChild for the directory path, with the umask 077. The child runs as
-// user, or as the user of this process if user is nil.
+// applyInChild runs TestLockChild for the directory path, with the umask 077. The child runs as the
+// user in the argument. If the argument is nil, it runs as the user of this process.
 func applyInChild(t *testing.T, path string, user *syscall.Credential) {
 	t.Helper()
 	self := filepath.Join(t.TempDir(), "test") // the directory of os.Args[0] is private, so the child needs a copy

@@ -148,10 +148,10 @@ func fakeMaster(t *testing.T, answer func(command string) string) runtimeapi.Soc
 	return runtimeapi.Socket{Path: haproxytest.FakeSocket(t, "unix", answer)}
 }
 
-// startAgent sends a line to each connection until stop is called.
+// startAgent sends a line to each connection until somebody calls the returned function.
 func startAgent(t *testing.T, line string) (port uint16, stop func()) {
 	t.Helper()
-	listened := haproxytest.Ports(t, 1)[0] // no other test uses the port after stop
+	listened := haproxytest.Ports(t, 1)[0] // no other test uses the port after a call of stop
 	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", listened))
 	require.NoError(t, err)
 	var wg sync.WaitGroup

@@ -34,7 +34,8 @@ type liveSite struct {
 }
 
 // eachLiveSite calls the function test with a site for the oldest and for the newest HAProxy on the
-// machine. Its first configuration has the servers of first in the backend "web".
+// machine. In the first configuration of the site, the backend "web" has the servers in the
+// argument first.
 func eachLiveSite(t *testing.T, first []haproxycfg.Server, test func(*testing.T, *liveSite)) {
 	t.Helper()
 	binaries := map[haproxycfg.Version]string{}

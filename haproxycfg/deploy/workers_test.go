@@ -58,8 +58,9 @@ func startSlowSite(t *testing.T) *slowSite {
 	return x
 }
 
-// hold sends a request that gets its answer only after release. The channel receives the status of
-// the answer, or 0 if the connection ended without an answer.
+// hold sends a request. The server answers the request when the channel x.release is closed. The
+// returned channel receives the status of the answer, or 0 if the connection ended without an
+// answer.
 func (x *slowSite) hold(t *testing.T) <-chan int {
 	t.Helper()
 	before := x.server(t, x.config(0).Backends[0].Servers[0].Name()).Sessions

@@ -29,7 +29,8 @@ type checkedFleet struct {
 	budget        haproxycfg.CheckBudget
 }
 
-// count listens on a new port of all addresses, counts connections in n, and sends answer to each.
+// count listens on a new port of all addresses, counts connections in n, and sends the answer to
+// each connection.
 func (f *checkedFleet) count(n *atomic.Int64, answer string) uint16 {
 	port := haproxytest.Ports(f.t, 1)[0]
 	listen(f.t, "0.0.0.0:"+strconv.Itoa(port), func(c net.Conn) {
@@ -165,7 +166,7 @@ func snapshot(fleets []*checkedFleet) (c counts) {
 	return c
 }
 
-// until returns the checks per second of each fleet between c and a later snapshot.
+// The method until returns the checks per second of each fleet between c and a later snapshot.
 func (c counts) until(end counts) []haproxycfg.CheckBudget {
 	rates := make([]haproxycfg.CheckBudget, len(c.health))
 	seconds := end.at.Sub(c.at).Seconds()

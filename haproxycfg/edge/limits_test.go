@@ -67,8 +67,8 @@ func (w *world) hold(source, path string) net.Conn {
 	return conn
 }
 
-// accepted sends n requests and returns how many of them HAProxy accepted. The answers to all
-// others must have the status refusal.
+// accepted sends n requests and returns how many of them HAProxy accepted. The answers to all other
+// requests must have the status in the argument refusal.
 func accepted(c *client, path string, n, refusal int) (ok int) {
 	for range n {
 		switch r := c.do("GET", "example.com", path, ""); r.StatusCode {
@@ -134,7 +134,7 @@ func TestConnectionLimits(t *testing.T) {
 		"/all":    {Limit: routes.Limit{Connections: 3}, Source: routes.Limit{Connections: 2}},
 	})
 	// HAProxy may still count an earlier request when its client has read the answer. HAProxy then
-	// refuses the request, and hold sends it again.
+	// refuses the request, and the function hold sends it again.
 	hold := func(source, path string) {
 		t.Helper()
 		poll(t, "HAProxy accepts "+path+" from "+source, func() bool {

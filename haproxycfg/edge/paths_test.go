@@ -22,7 +22,7 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// oddName returns all printable ASCII characters except "/" and the characters of without.
+// oddName returns all printable ASCII characters except "/" and the characters in the argument.
 func oddName(without string) string {
 	var b strings.Builder
 	for c := rune(' '); c < 0x7f; c++ {

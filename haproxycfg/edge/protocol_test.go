@@ -72,7 +72,7 @@ func grpcHandler(rw http.ResponseWriter, r *http.Request) {
 }
 
 // h2Client returns a client that speaks only HTTP/2: with TLS if roots is not nil, otherwise
-// without. It sends every request to address.
+// without. It sends every request to the given address.
 func h2Client(t testing.TB, address string, roots *x509.CertPool) *http.Client {
 	tr := &http.Transport{Protocols: new(http.Protocols)}
 	tr.Protocols.SetHTTP2(roots != nil)
@@ -171,8 +171,9 @@ func TestProtocols(t *testing.T) {
 	}
 }
 
-// silent sends a request to a route that does not answer, and returns the status, or 0 if HAProxy
-// closes the connection. On a slow machine, HAProxy may give up earlier, and answers 408.
+// The method silent sends a request to a route that does not answer, and returns the status, or 0
+// if HAProxy closes the connection. On a slow machine, HAProxy may give up earlier, and answers
+// 408.
 func (w *world) silent() int {
 	req, err := http.NewRequestWithContext(w.t.Context(), "GET", "http://"+w.frontend+"/silent", http.NoBody)
 	if err != nil {

@@ -112,9 +112,9 @@ func (w *shiftWorld) newShare(c *client, host string, n int) float64 {
 	return 100 * float64(moved) / float64(n)
 }
 
-// requireShare checks a measured share: a cluster should get want percent of n requests, and has
-// got percent. If HAProxy chooses the cluster of each request at random, the share differs a little
-// from want. requireShare fails only if such a difference has a probability below 1e-10.
+// requireShare compares the wanted share of a cluster with the measured share, both in percent of n
+// requests. If HAProxy chooses the cluster of each request at random, the two shares differ a
+// little. requireShare fails only if such a difference has a probability below 1e-10.
 func requireShare(t *testing.T, n int, want, percent float64) {
 	t.Helper()
 	// By the Chernoff bound, the probability of such a share is at most 2*exp(-n*divergence).

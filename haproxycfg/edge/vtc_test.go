@@ -63,7 +63,7 @@ func startControlledAgent(t *testing.T, host string, port int) (control string) 
 	t.Helper()
 	var mu sync.Mutex
 	var reply agentcheck.Reply
-	asked := 0 // the number of agent checks since reply was set
+	asked := 0 // the number of agent checks since somebody set the variable reply
 	changed := sync.NewCond(&mu)
 	s := &agentcheck.Server{Handler: agentcheck.HandlerFunc(func(context.Context, *agentcheck.Request) agentcheck.Reply {
 		mu.Lock()

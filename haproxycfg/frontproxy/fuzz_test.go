@@ -30,7 +30,7 @@ func (b *bits) next() int {
 	return n
 }
 
-// of returns one of the values. It returns the first one most often.
+// The function of returns one of the values. It returns the first one most often.
 func of[T any](b *bits, values ...T) T { return values[b.next()%len(values)] }
 
 func fuzzedProxy(b *bits, service, zone, text string) *frontproxy.Proxy {

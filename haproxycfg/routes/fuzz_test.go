@@ -126,7 +126,8 @@ func requireNormal(t testing.TB, table Table) {
 	}
 }
 
-// has reports whether a table declares the host by which requireNormal replaces a wildcard.
+// The method has reports whether a table declares the host by which requireNormal replaces a
+// wildcard.
 func (t Table) has(host string) bool {
 	return strings.HasPrefix(host, "any-label-of-nobody.") && slices.Contains(t.Hosts(), host)
 }

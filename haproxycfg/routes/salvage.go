@@ -378,9 +378,9 @@ var (
 	flowPiece = form{before: "[[%s], ", after: "\n]", skip: 1}
 )
 
-// one returns the only element of nodes, the YAML nodes of a piece that salvage has cut out of a
-// file. Such a piece must contain exactly one entry of the list of routes. If it contains none or
-// several, one returns an error.
+// The function one returns the only element of nodes, the YAML nodes of a piece that salvage has
+// cut out of a file. Such a piece must contain exactly one entry of the list of routes. If it
+// contains none or several, the function returns an error.
 func one(nodes []*yaml.Node, err *syntaxError) (*yaml.Node, *syntaxError) {
 	if err != nil {
 		return nil, err

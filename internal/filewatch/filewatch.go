@@ -88,7 +88,7 @@ func (w Watcher) Run(ctx context.Context, read func() error) {
 	refresh := nextRefresh()
 	r.changed()
 	failed := read() != nil
-	touched := false // an event named one of the paths; call read even if stat shows no change
+	touched := false // an event named one of the paths; call the function read even if stat shows no change
 	for {
 		select {
 		case <-ctx.Done():

@@ -61,7 +61,8 @@ func put(t *testing.T, path, text string) {
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 }
 
-// both runs a test twice: with events and a recheck that comes too late, and with rechecks only.
+// The function both runs a test twice: with events and a recheck that comes too late, and with
+// rechecks only.
 func both(t *testing.T, test func(t *testing.T, w Watcher)) {
 	t.Run("events", func(t *testing.T) {
 		test(t, Watcher{Quiet: 10 * time.Millisecond, Recheck: time.Hour})
@@ -158,8 +159,8 @@ func TestChangesThatNeverEnd(t *testing.T) {
 	expect(t, contents, "changed")
 }
 
-// counted runs w until there are enough calls, at most for the time within, and returns the number of
-// calls.
+// counted runs w until the number of calls has reached the argument enough, at most for the time in
+// the argument within. It returns the number of calls.
 func counted(t *testing.T, w Watcher, within time.Duration, enough int, during func(), err error) int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)

@@ -46,7 +46,7 @@ func newSender(cfg Config[answer], fresh bool) *sender[answer] {
 	return &sender[answer]{cfg: cfg.withDefaults(), fresh: fresh, opened: new(atomic.Int64)}
 }
 
-// one sends n requests to a server with one sender and returns the record.
+// The function one sends n requests to a server with one sender and returns the record.
 func one(t *testing.T, address string, n int, fresh bool) []Request[answer] {
 	t.Helper()
 	s := newSender(Config[answer]{Address: address, Host: "api.example.com", Path: "/a?b=c", Repeat: true}, fresh)

@@ -20,7 +20,7 @@ const confirmAfter = 5 * time.Minute
 
 type objects = []*discoveryv1.EndpointSlice
 
-// of makes an EndpointSlice of another service in the namespace ns.
+// The function "of" makes an EndpointSlice of another service in the namespace ns.
 func of(service string, s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 	s.Labels = map[string]string{discoveryv1.LabelServiceName: service}
 	return s

@@ -25,7 +25,8 @@ func watched(t testing.TB, w *live.Watcher) <-chan live.Snapshot {
 	return running(t, w.Run)
 }
 
-// running calls run until the test ends, and returns the snapshots that run passes to its callback.
+// The function running calls the function run until the test ends, and returns the snapshots that
+// run passes to its callback.
 func running[S any](t testing.TB, run func(context.Context, func(S)) error) <-chan S {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -44,7 +45,7 @@ func running[S any](t testing.TB, run func(context.Context, func(S)) error) <-ch
 	return snapshots
 }
 
-// until returns the first Snapshot for which the function is returns true.
+// The function until returns the first Snapshot for which the function is returns true.
 func until[S any](t testing.TB, snapshots <-chan S, what string, is func(S) bool) S {
 	t.Helper()
 	deadline := time.After(time.Minute)

@@ -69,8 +69,8 @@ const (
 	endpointSlices
 )
 
-// has reports whether the caller wants the objects of a kind. It compares apiVersion too: other API
-// groups also have kinds named Node or Service.
+// The method has reports whether the caller wants the objects of a kind. It compares apiVersion
+// too: other API groups also have kinds named Node or Service.
 func (w wanted) has(apiVersion, kind string) bool {
 	if w == endpointSlices {
 		return apiVersion == "discovery.k8s.io/v1" && kind == "EndpointSlice"

@@ -99,7 +99,7 @@ const maxTime = 1<<60 - 1
 // at most once in each slice.
 func touchTick(now int64) uint32 { return uint32(now >> 30) }
 
-// later returns the time at+d, but at most maxTime.
+// The function later returns the time at+d, but at most maxTime.
 func later(at int64, d time.Duration) int64 {
 	if int64(d) > maxTime-at {
 		return maxTime

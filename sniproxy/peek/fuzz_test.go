@@ -31,7 +31,7 @@ func addCaptures(f *testing.F, protocol peek.Protocol, more ...any) {
 }
 
 // prefixesNear returns lengths of prefixes to test. A short input gets all lengths. A long input
-// gets the lengths near both ends, and some that cuts selects.
+// gets the lengths near both ends, and some lengths that the bytes in cuts select.
 func prefixesNear(b, cuts []byte) []int {
 	if len(b) <= 120 {
 		return nil

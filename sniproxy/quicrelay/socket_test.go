@@ -48,7 +48,8 @@ func read(t testing.TB, conn *net.UDPConn, n int) (datagrams [][]byte, from neti
 	return datagrams, from
 }
 
-// serveUDP starts a Relay that sends every client to backend, and returns a client of the Relay.
+// serveUDP starts a Relay that sends every client to the backend, and returns a client of the
+// Relay.
 func serveUDP(t testing.TB, backend netip.AddrPort, finished chan<- Stats, addr, clientAddr string) *net.UDPConn {
 	t.Helper()
 	relay := &Relay{

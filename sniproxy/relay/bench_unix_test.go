@@ -141,8 +141,9 @@ func (p *relayProcess) used(b *testing.B) (us, mallocs float64) {
 	return us, mallocs
 }
 
-// compare runs loop with each kind of relay. handle serves the connections of the backend. compare
-// reports the processor time of the relay for each unit of work.
+// compare runs the function loop with each kind of relay. The function handle serves the
+// connections of the backend. compare reports the processor time of the relay for each unit of
+// work.
 func compare(b *testing.B, unit string, perOp float64, handle func(*net.TCPConn), loop func(b *testing.B, addr string)) {
 	for _, mode := range []string{"epoll", "goroutines", "io.Copy"} {
 		b.Run("relay="+strings.ToLower(mode), func(b *testing.B) {

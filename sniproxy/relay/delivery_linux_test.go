@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// forEachWay runs test with new Engines of each implementation, and with an Engine that must copy
-// through buffers because it has no pipes.
+// forEachWay runs the function test with new Engines of each implementation, and with an Engine
+// that must copy through buffers because it has no pipes.
 func forEachWay(t *testing.T, test func(t *testing.T, e *Engine)) {
 	forEach(t, test)
 	t.Run("epoll without pipes", func(t *testing.T) {
@@ -31,8 +31,8 @@ func reset(t *testing.T, c *net.TCPConn) {
 	require.NoError(t, c.Close())
 }
 
-// slowly reads size bytes of a pattern, in small pieces with pauses. It returns the error that
-// follows these bytes.
+// The function slowly reads the given number of bytes of a pattern, in small pieces with pauses. It
+// returns the error that follows these bytes.
 func slowly(c *net.TCPConn, size int64, seed uint64) error {
 	p := pattern{seed: seed}
 	buf, want := make([]byte, 16<<10), make([]byte, 16<<10)

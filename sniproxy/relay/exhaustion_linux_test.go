@@ -136,7 +136,7 @@ func TestMakeRoom(t *testing.T) {
 }
 
 // scarceDescriptors makes sockets for clients, and then leaves the process only few further
-// descriptors until restore is called.
+// descriptors, until somebody calls the returned function.
 func scarceDescriptors(t *testing.T, clients int) (fds []int, restore func()) {
 	t.Helper()
 	for range clients {

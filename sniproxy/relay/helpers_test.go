@@ -32,8 +32,8 @@ var implementations = []struct {
 	{"goroutines", true, 0},
 }
 
-// forEach runs test with a new Engine of each implementation. It checks that Close leaves no
-// goroutine and no descriptor.
+// forEach runs the function test with a new Engine of each implementation. It checks that Close
+// leaves no goroutine and no descriptor.
 func forEach(t *testing.T, test func(t *testing.T, e *Engine)) {
 	for _, i := range implementations {
 		t.Run(i.name, func(t *testing.T) {
@@ -87,8 +87,8 @@ func openFiles() int {
 	return len(names)
 }
 
-// poll waits until done returns true. If this takes too long, the test fails with the text of the
-// argument what.
+// poll waits until the function done returns true. If this takes too long, the test fails with the
+// text of the argument what.
 func poll(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	pace := time.Tick(time.Millisecond)
@@ -179,8 +179,8 @@ func listen(t *testing.T) *net.TCPListener {
 	return l.(*net.TCPListener)
 }
 
-// backend accepts connections and calls handle for each, which need not close it. At the end of the
-// test, backend waits for the last handle.
+// backend accepts connections and calls the function handle for each of them. This function need
+// not close the connection. At the end of the test, backend waits until the last call has returned.
 func backend(t *testing.T, handle func(c *net.TCPConn)) netip.AddrPort {
 	t.Helper()
 	l := listen(t)
@@ -188,8 +188,8 @@ func backend(t *testing.T, handle func(c *net.TCPConn)) netip.AddrPort {
 	return l.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// serveEach calls handle for each connection of a listener until the test ends. handle need not
-// close the connection.
+// serveEach calls the function handle for each connection of a listener until the test ends. This
+// function need not close the connection.
 func serveEach(t testing.TB, l *net.TCPListener, handle func(c *net.TCPConn)) {
 	var wg sync.WaitGroup
 	wg.Go(func() {

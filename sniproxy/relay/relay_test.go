@@ -157,7 +157,7 @@ func amount(rnd *rand.Rand, run int) int64 {
 	return rnd.Int64N(4 << 20)
 }
 
-// send writes size bytes of a pattern in random pieces.
+// send writes the given number of bytes of a pattern, in random pieces.
 func send(c *net.TCPConn, size int64, seed uint64, rnd *rand.Rand) error {
 	p := pattern{seed: seed}
 	buf := make([]byte, 256<<10)

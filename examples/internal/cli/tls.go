@@ -96,7 +96,7 @@ func KeyPair(certificate, key string, changed func(error)) (func() *tls.Certific
 // there is a new good value.
 func follow[T any](files []string, read func() (value T, content string, err error), changed func(error)) (func() T, error) {
 	f := followed[T]{files: files, read: read, changed: changed}
-	f.versions = f.versionsNow() // before read, so that follow does not miss a change during read
+	f.versions = f.versionsNow() // before the call of read, so that follow does not miss a change during this call
 	var err error
 	f.good, f.content, err = read()
 	return f.current, err

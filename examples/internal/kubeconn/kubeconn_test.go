@@ -36,7 +36,8 @@ func write(t *testing.T, path, text string) string {
 	return path
 }
 
-// outside sets the environment of a process that runs outside a pod and has no kubeconfig.
+// The function outside sets the environment of a process that runs outside a pod and has no
+// kubeconfig.
 func outside(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()

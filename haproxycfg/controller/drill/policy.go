@@ -119,8 +119,8 @@ func (p Policy) Judge(r Result) []Violation {
 	return violations
 }
 
-// least returns the number of servers that a service must keep. The argument before is the number
-// of servers that the service had before the drill.
+// The method least returns the number of servers that a service must keep. The argument before is
+// the number of servers that the service had before the drill.
 func (l Limits) least(before int) int {
 	return int(math.Ceil(l.MinServers*float64(before) - 1e-9))
 }

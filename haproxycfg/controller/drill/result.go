@@ -73,7 +73,7 @@ type Refusal struct {
 	Failed bool `json:"failed,omitempty"`
 }
 
-// same reports whether r and o describe the same change with the same reason.
+// The method same reports whether r and o describe the same change with the same reason.
 func (r Refusal) same(o Refusal) bool {
 	return r.ID == o.ID && r.Failed == o.Failed && r.Reason == o.Reason
 }
@@ -147,9 +147,9 @@ func (h *history) summary() Service {
 	return s
 }
 
-// below returns the longest uninterrupted period in which fewer servers were serving than the
-// argument least says. The result since is the beginning of this period, as the time after the
-// first step of the drill. The argument end is the end of the drill, also as the time after the
+// The method below returns the longest uninterrupted period in which fewer servers were serving
+// than the argument least says. The result since is the beginning of this period, as the time after
+// the first step of the drill. The argument end is the end of the drill, also as the time after the
 // first step.
 func (h *history) below(least int, end time.Duration) (longest, since time.Duration) {
 	began := time.Duration(-1)

@@ -123,8 +123,9 @@ func (f *fixture) get(path string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-// connection waits until HAProxy answers 200 and closes, or keeps, the connection of a client that
-// could send further requests. Until the old worker has noticed a reload, it answers too.
+// connection waits until HAProxy answers 200, and closes the connection if the argument is true, or
+// keeps it otherwise. The client could send further requests on the connection. Until the old
+// worker has noticed a reload, it answers too.
 func (f *fixture) connection(closes bool) {
 	f.t.Helper()
 	transport := &http.Transport{}

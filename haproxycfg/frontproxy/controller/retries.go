@@ -24,7 +24,7 @@ func (c *Controller) setBudget(budget *haproxycfg.RetryBudget) {
 // budget is exceeded, and permits them afterwards.
 func (c *Controller) switchRetries(ctx context.Context) error {
 	var counter retryBudget
-	on, set := true, false // set is true if the variable in HAProxy has the value of on
+	on, set := true, false // set is true if the variable in HAProxy has the same value as the variable on
 	tick := time.NewTicker(budgetPoll)
 	defer tick.Stop()
 	fast := false // fast is true while HAProxy repeats requests, or may begin to repeat them again

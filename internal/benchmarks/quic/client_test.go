@@ -62,8 +62,8 @@ var dialers = map[string]dialer{
 	"golang.org/x/net/quic": xNet,
 }
 
-// start starts a client, and returns a socket that gets its datagrams. ended receives the error of
-// the client.
+// start starts a client, and returns a socket that gets its datagrams. The channel ended receives
+// the error of the client.
 func start(t *testing.T, dial dialer, config *tls.Config) (server *net.UDPConn, ended <-chan error) {
 	t.Helper()
 	server, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})

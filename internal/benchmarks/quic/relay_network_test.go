@@ -20,8 +20,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/quicrelay"
 )
 
-// relayTo starts a Relay that sends every client to backend. It returns the address of the Relay, and
-// a function that closes the Relay and returns the Stats of its paths.
+// relayTo starts a Relay that sends every client to the backend. It returns the address of the
+// Relay, and a function that closes the Relay and returns the Stats of its paths.
 func relayTo(t *testing.T, backend netip.AddrPort) (net.Addr, func() []quicrelay.Stats) {
 	t.Helper()
 	var mu sync.Mutex

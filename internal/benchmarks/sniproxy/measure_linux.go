@@ -196,8 +196,8 @@ func (b *bench) point(ctx context.Context, run *running, s stage, p *report.Poin
 	return nil
 }
 
-// others returns for how long the processor core of the router was busy with other programs than
-// the router.
+// The method others returns for how long the processor core of the router was busy with other
+// programs than the router.
 func (b *bench) others(run *running) (time.Duration, error) {
 	busy, err := procfs.Busy(b.routerCore)
 	if err != nil {
@@ -294,8 +294,8 @@ func (b *bench) bulkTransfer(ctx context.Context, run *running, p *report.Point)
 	return nil
 }
 
-// left closes all connections, and measures whether the router leaks descriptors. After two
-// seconds, it counts the descriptors that the router has more than before the connections, and
+// The method left closes all connections, and measures whether the router leaks descriptors. After
+// two seconds, it counts the descriptors that the router has more than before the connections, and
 // divides this number by the number of connections. The result is 0 if the router has closed all
 // descriptors of the connections.
 func (b *bench) left(ctx context.Context, run *running, p *report.Point) error {

@@ -117,12 +117,12 @@ func (g *Gate) away(names ...string) {
 	g.granted.Away(names...)
 }
 
-// may reports whether somebody may take all named nodes away at the same time. A named node that is
-// away already does not count a second time. But it may still serve: for example, only its kubelet
-// may have failed. So there is a second condition: the named nodes and all granted nodes together
-// must not exceed a limit. Nodes that are away without a grant do not count here: otherwise nobody
-// could replace the nodes of a zone that has failed. alone is true if only the second condition
-// does not hold.
+// The method may reports whether somebody may take all named nodes away at the same time. A named
+// node that is away already does not count a second time. But it may still serve: for example, only
+// its kubelet may have failed. So there is a second condition: the named nodes and all granted
+// nodes together must not exceed a limit. Nodes that are away without a grant do not count here:
+// otherwise nobody could replace the nodes of a zone that has failed. alone is true if only the
+// second condition does not hold.
 func (g *Gate) may(names ...string) (answer disruption.Answer, alone bool) {
 	answer = g.state.May(names...)
 	if !answer.OK {
@@ -406,7 +406,8 @@ func (g *Gate) wasAway(name string) bool {
 	return !known || n.Away != "" || granted
 }
 
-// why returns the node with the reason why it is away. The node is in an applied configuration.
+// The method why returns the node with the reason why it is away. The node is in an applied
+// configuration.
 func (g *Gate) why(name string) AwayNode {
 	n, known := g.nodes[name]
 	grant, granted := g.grants[name]

@@ -91,7 +91,8 @@ type service struct {
 	blocked []disruption.Blocked
 }
 
-// gone returns the number of nodes of the service that are away, asked for or in the wave.
+// The method gone returns the number of nodes of the service that are away, asked for or in the
+// wave.
 func (s *service) gone() int { return s.count[away] + s.count[named] + s.count[wave] }
 
 // chart has the nodes and services in the order of the columns and rows.

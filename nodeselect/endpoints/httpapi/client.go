@@ -225,8 +225,9 @@ func (f *follower) poll(ctx context.Context) (received, error) {
 	return received{}, fmt.Errorf("httpapi: %w", errors.Join(failures...))
 }
 
-// younger asks the other servers. It returns the answer with the smallest age: the argument best,
-// or the answer of another server. The next request goes to the server that has sent this answer.
+// The method younger asks the other servers. It returns the answer with the smallest age: the
+// argument best, or the answer of another server. The next request goes to the server that has sent
+// this answer.
 func (f *follower) younger(ctx context.Context, best received) received {
 	present := f.server
 	for i := range f.client.urls {

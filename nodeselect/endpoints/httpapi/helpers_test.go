@@ -53,7 +53,7 @@ func some() endpoints.Services {
 	return group(tracks, slice("idle"), slice("users", "10.0.1.1 eu-1a ready"))
 }
 
-// many returns services with pods in three zones, with names as long as usual.
+// The function many returns services with pods in three zones, with names as long as usual.
 func many(services, pods int) []*discoveryv1.EndpointSlice {
 	var list []*discoveryv1.EndpointSlice
 	for i := range services {

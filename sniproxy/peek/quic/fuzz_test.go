@@ -151,7 +151,8 @@ func naive(payloads ...[]byte) (hello []byte, kind error, known bool) {
 	return hello, nil, true
 }
 
-// FuzzFrames reads two packets with these frames, and compares the result with naive.
+// FuzzFrames reads two packets with these frames, and compares the result with that of the function
+// naive.
 func FuzzFrames(f *testing.F) {
 	f.Fuzz(func(t *testing.T, one, two []byte) {
 		if len(one) > 3000 || len(two) > 3000 {

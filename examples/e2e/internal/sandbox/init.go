@@ -85,9 +85,9 @@ func mounts() error {
 	return nil
 }
 
-// private makes the mounts of this namespace independent of the mounts of the computer. When the
-// kernel created the namespace, it copied the mounts of the computer. Until private is called, a
-// new mount in the sandbox may also appear outside.
+// The function private makes the mounts of this namespace independent of the mounts of the
+// computer. When the kernel created the namespace, it copied the mounts of the computer. Until
+// private is called, a new mount in the sandbox may also appear outside.
 func private() error {
 	err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
 	if !errors.Is(err, unix.EINVAL) {

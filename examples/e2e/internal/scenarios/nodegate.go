@@ -458,8 +458,8 @@ func (g *gated) lag(ctx context.Context, n *lab.Node) error {
 	return n.Create(ctx)
 }
 
-// idle returns an error while HAProxy sends new requests to a server of the node, or has requests
-// there.
+// The function idle returns an error while HAProxy sends new requests to a server of the node, or
+// has requests there.
 func idle(ctx context.Context, h *HAProxy, n *lab.Node) error {
 	stats, err := h.Stats(ctx)
 	if err != nil {

@@ -22,8 +22,8 @@ import (
 // change, the kubelet writes it every five minutes, and renews a Lease in between.
 const heartbeatInterval = 10 * time.Second
 
-// heartbeats writes the status of each node once in every heartbeatInterval, until stop is called.
-// The writes of all nodes are spread evenly over the interval.
+// heartbeats writes the status of each node once in every heartbeatInterval, until somebody calls
+// its function stop. The writes of all nodes are spread evenly over the interval.
 type heartbeats struct {
 	client rest.Interface
 	start  time.Time

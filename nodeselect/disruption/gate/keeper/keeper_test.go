@@ -348,7 +348,7 @@ func TestAgentUp(t *testing.T) {
 		{agentcheck.Reply{State: agentcheck.Down}, false},
 	} {
 		reply.Store(&tt.reply)
-		// On a busy machine, the agent may answer after the time-out of up.
+		// On a busy machine, the agent may answer after the time-out of the function up.
 		require.Eventually(t, func() bool { return up(t.Context(), n) == tt.want }, time.Minute, time.Millisecond, tt.reply)
 	}
 	require.NoError(t, server.Close())
