@@ -173,7 +173,7 @@ type scanner struct {
 	line   []byte
 	pos    int
 	word   word
-	reason []byte // set when next returns false
+	reason []byte // the method next sets it when it returns false
 }
 
 func (s *scanner) next() bool {

@@ -321,8 +321,8 @@ func (v *validator) serversOf(c *Config, b *Backend) {
 
 // serverOK reports whether a server has no fault. If serverOK returns false, the caller calls
 // serverFaults, which adds the faults. Two functions save time: serverOK runs for tens of thousands
-// of servers and does not need the name of the server. Only serverFaults builds the name, which
-// takes time.
+// of servers and does not need the name of the server. Only serverFaults builds the name, because
+// this takes time.
 func (v *validator) serverOK(c *Config, s *Server) bool {
 	return s.Addr.IsValid() && s.Addr.Port() != 0 && s.Addr.Addr().Zone() == "" && !s.Addr.Addr().Is4In6() &&
 		s.Weight >= NoTraffic && s.Weight <= 256 && (s.Track == "" || !s.Check && v.isChecked(c, s.Track)) &&

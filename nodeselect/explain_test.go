@@ -178,8 +178,8 @@ func TestExplainAgreesWithSelect(t *testing.T) {
 	}
 }
 
-// avoidedIn returns the number of avoided nodes in the subset, which have taken places of eligible
-// ones.
+// avoidedIn returns the number of avoided nodes that are in the subset, and so have taken the
+// places of eligible nodes.
 func avoidedIn(c nodeselect.Choices) (n int) {
 	for _, choice := range c.Nodes {
 		if choice.Chosen && choice.Verdict != nodeselect.Eligible {

@@ -110,7 +110,7 @@ func TestPickKeepsAvoided(t *testing.T) {
 					allowed = append(allowed, hashring.Node{Name: node.Name, Zone: node.Labels[corev1.LabelTopologyZone]})
 				}
 				if eligible < s.Size {
-					continue // further avoided nodes fill the subset, which the oracle does not do
+					continue // Pick fills the subset with further avoided nodes, and the oracle does not
 				}
 				ring, err := hashring.New(allowed...)
 				require.NoError(t, err)

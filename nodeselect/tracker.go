@@ -60,7 +60,7 @@ type service struct {
 	stale  bool // the refs must be resolved again
 	repick bool // the subset must be picked again, too
 
-	described bool       // the fields below are set; see describe
+	described bool       // the fields below are set; see the method describe
 	excluded  bool       // the subset has Excluded nodes, because there were no others
 	last      []zoneLast // the node that ranks last in each zone
 }

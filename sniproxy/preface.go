@@ -32,7 +32,7 @@ const (
 type preface struct {
 	parser    peek.Parser
 	proxyUse  proxyUse
-	proxyDone bool       // parse has parsed the header, or the connection has none
+	proxyDone bool       // the method parse has parsed the header, or the connection has none
 	proxy     *proxyInfo // nil if there is no header
 	proxyLen  int        // the length of the header in bytes
 }

@@ -180,7 +180,7 @@ type Server struct {
 	portable bool // for tests: use the relay without event loops
 
 	once          sync.Once
-	invalid       error // the error of validate
+	invalid       error // the error of the method validate
 	engine        relay.Engine
 	epoch         time.Time // the zero of the clock of the method now
 	instanceID    string    // the ID in PROXY headers of version 2

@@ -301,7 +301,7 @@ func (s *session) Done(r relay.Result) {
 		s.rare.cancelQuery()
 	}
 	switch {
-	case s.outcome != Open: // refuse or drop has set it
+	case s.outcome != Open: // the method refuse or drop has set it
 	case r.Phase == relay.PhaseRelay:
 		s.phase, s.outcome, s.err = PhaseRelay, Relayed, serverClosed(r.Err)
 		if s.err == nil && s.srv.conns.Evicted(s) {

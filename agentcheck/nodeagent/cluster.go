@@ -29,7 +29,7 @@ type cluster struct {
 	selectors     []selector
 	countInterval time.Duration
 	countNow      chan struct{}
-	notify        func() // set by run
+	notify        func() // the method run sets it
 
 	mu       sync.Mutex
 	pending  map[string]bool           // feeds without a first result

@@ -45,7 +45,7 @@ type proxy struct {
 	readAuthorities func() // reads the file of -discovery-ca again
 
 	mu   sync.Mutex
-	load drain.Load // what count has read last
+	load drain.Load // the last numbers that the method count has read
 }
 
 func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error) {

@@ -71,7 +71,7 @@ type system struct {
 }
 
 // startSystem starts all parts, and returns when HAProxy answers requests. If it returns no error,
-// the caller must call stop.
+// the caller must call the method stop.
 func startSystem(ctx context.Context, o options) (_ *system, err error) {
 	s := &system{options: o, clusters: map[string]*manifests{}, nodes: map[string]*node{}, journal: &journal{}}
 	defer func() {

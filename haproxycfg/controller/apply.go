@@ -52,8 +52,8 @@ type applier struct {
 	known       bool        // whether report has been read from the directory
 	report      kube.Report // report in the directory, with the refused change
 	reloads     reloads
-	redirected  string                // ID of the waiting change for which redirect has succeeded; "" if there is none
-	moved       bool                  // redirect may have changed addresses of servers, so redirectBack must restore them
+	redirected  string                // ID of the waiting change for which the method redirect has succeeded; "" if there is none
+	moved       bool                  // the method redirect may have changed addresses of servers, so redirectBack must restore them
 	redirectErr string                // the error of the last redirection, so that a repeated error is logged once
 	checked     string                // ID of the last change that HAProxy has accepted in a check, and the version of HAProxy
 	input       *kube.Input           // the input of the configuration in force; nil if another process wrote this configuration
@@ -191,13 +191,13 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 	return ch, Unchanged, nil
 }
 
-// check lets HAProxy check the configuration of the change. Call check before admit, which may end
-// an old worker, and before redirect, which takes requests away from servers. So if HAProxy rejects
-// the change, the change has no effect.
+// check lets HAProxy check the configuration of the change. Call check before the method admit,
+// which may end an old worker, and before the method redirect, which takes requests away from
+// servers. So if HAProxy rejects the change, the change has no effect.
 //
 // check does nothing in two cases. First, the same version of HAProxy has accepted the same change
-// already. Second, the change must wait because HAProxy has reloaded often, and redirect has
-// nothing to do: then this attempt changes nothing, even if HAProxy accepts the change.
+// already. Second, the change must wait because HAProxy has reloaded often, and the method redirect
+// has nothing to do: then this attempt changes nothing, even if HAProxy accepts the change.
 func (a *applier) check(ctx context.Context, ch *Change, now time.Time) error {
 	if err := a.guard(); err != nil {
 		return err
@@ -213,8 +213,8 @@ func (a *applier) check(ctx context.Context, ch *Change, now time.Time) error {
 	return a.guard() // the check can take seconds
 }
 
-// redirects reports whether redirect has something to do for the change: the change removes or
-// alters servers, or redirect has run for an earlier change.
+// The method redirects reports whether the method redirect has something to do for the change: the
+// change removes or alters servers, or redirect has run for an earlier change.
 func (a *applier) redirects(ch *Change) bool {
 	servers := ch.Diff.Servers
 	return a.redirected != ch.ID() && (a.moved || servers.Removed+servers.Altered > 0)

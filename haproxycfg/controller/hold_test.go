@@ -131,7 +131,8 @@ func TestRollback(t *testing.T) {
 			require.Len(t, w.entries(t), 3)
 			require.True(t, w.serves(t, newRoute))
 
-			// The default skips the change of nodes, which has the same declarations.
+			// Rollback skips the change of nodes by default, because this change has the same
+			// declarations.
 			a, err := w.Rollback(t.Context(), controller.RollbackOrder{By: "ada", Reason: "500s"})
 			require.NoError(t, err)
 			require.Equal(t, controller.Written, a.Outcome)

@@ -95,7 +95,8 @@ func (l *loop) run(ctx context.Context) {
 	}
 }
 
-// call calls do if this process leads. If do reports again, call makes an attempt.
+// The method call calls the function do if this process leads. If the result again of this function
+// is true, the method then makes an attempt.
 func (l *loop) call(ctx context.Context, do func(context.Context, inputs) (again bool, err error)) (r callResult) {
 	if !l.leading() {
 		return callResult{err: ErrNotLeading}

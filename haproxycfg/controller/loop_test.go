@@ -16,7 +16,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// fakeApply records the calls of its method apply, and returns the result that set has set.
+// fakeApply records the calls of its method apply, and returns the result that the method set has
+// stored.
 type fakeApply struct {
 	start   time.Time
 	pending string // ID of the change, which Limit rejects

@@ -165,8 +165,8 @@ func (s state) String() string {
 //   - HAProxy finds the state of a server by the names of its backend and of the server. If the
 //     port of a server changes, its name changes too. If the settings of a backend change, the name
 //     of the backend changes. Without a state, a renamed server would have its full weight until
-//     its agent answers. So carry gives the renamed server the state of the old server on the same
-//     node, which the renamed server replaces.
+//     its agent answers. So carry gives the renamed server the state of the server that it
+//     replaces: the old server on the same node.
 //   - HAProxy also restores the addresses in the state. So carry sets the address of each server to
 //     its address in the new configuration.
 func (s *state) carry(config members) {
@@ -355,8 +355,7 @@ func (s state) takesRequests(server stateServer) bool {
 	return is("srv_admin_state", "0") && !is("srv_op_state", "0") && !is("srv_uweight", "0")
 }
 
-// maxMovesTime limits how long makeMoves may take. The limit leaves time for the reload, which
-// follows.
+// maxMovesTime limits how long makeMoves may take. The limit leaves time for the reload after it.
 const maxMovesTime = 15 * time.Second
 
 // makeMoves sends the moves to the worker. Agents and operators do not change addresses, so they

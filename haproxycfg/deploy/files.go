@@ -99,8 +99,8 @@ func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending boo
 	})
 }
 
-// prepare saves the last good configuration, if write is going to replace haproxy.cfg, and creates
-// pendingFile.
+// prepare saves the last good configuration, if the method write is going to replace haproxy.cfg,
+// and creates pendingFile.
 //
 // While a reload is pending, prepare does not save haproxy.cfg as the last good configuration,
 // because HAProxy may have refused haproxy.cfg. It writes pendingFile after the last good

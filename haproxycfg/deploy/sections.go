@@ -104,7 +104,7 @@ func (s section) lines() sectionLines {
 }
 
 // compareConfigs compares two texts of haproxy.cfg, and sets all fields of d except Maps and Text.
-// It parses only sections whose text has changed, which are few in a large configuration.
+// It parses only sections whose text has changed. In a large configuration, these are few.
 func (d *Diff) compareConfigs(before, after []byte) {
 	a, b := cutSections(before), cutSections(after)
 	var heads []string

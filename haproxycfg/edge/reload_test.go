@@ -336,7 +336,7 @@ func (c *reloadClient) send() (port string, err error) {
 type lateConn struct {
 	net.Conn
 	mu     sync.Mutex
-	hidden chan struct{} // closed by look; nil if nothing is hidden
+	hidden chan struct{} // the method look closes it; nil if nothing is hidden
 }
 
 func (c *lateConn) hide() {

@@ -20,7 +20,7 @@ type salvaged struct {
 
 	anchors map[string]*yaml.Node
 	list    *yaml.Node // the list "routes"; nil outside of this list
-	again   int        // the number of bytes that parse may still read a second time
+	again   int        // the number of bytes that the method parse may still read a second time
 }
 
 // salvage cuts a file into pieces and parses each piece alone. A piece is an entry of the list
@@ -378,9 +378,9 @@ var (
 	flowPiece = form{before: "[[%s], ", after: "\n]", skip: 1}
 )
 
-// The function one returns the only element of nodes, the YAML nodes of a piece that salvage has
-// cut out of a file. Such a piece must contain exactly one entry of the list of routes. If it
-// contains none or several, the function returns an error.
+// The function one returns the only element of nodes, the YAML nodes of a piece that the function
+// salvage has cut out of a file. Such a piece must contain exactly one entry of the list of routes.
+// If it contains none or several, the function returns an error.
 func one(nodes []*yaml.Node, err *syntaxError) (*yaml.Node, *syntaxError) {
 	if err != nil {
 		return nil, err

@@ -481,9 +481,9 @@ func (t *Table[T]) begin(m T, to state) {
 	t.rank(e.source)
 }
 
-// end removes a connection from the list of its source and its state. The caller then calls begin
-// if the source keeps the connection in another state. Otherwise, the connection has ended or gets
-// another source, and the caller calls the method leave for the old source.
+// end removes a connection from the list of its source and its state. The caller then calls the
+// method begin if the source keeps the connection in another state. Otherwise, the connection has
+// ended or gets another source, and the caller calls the method leave for the old source.
 func (t *Table[T]) end(m T) {
 	e := m.ShareEntry()
 	if e.state == waiting {

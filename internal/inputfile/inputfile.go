@@ -134,7 +134,7 @@ func ReadDir(path string) ([]fs.DirEntry, error) {
 // the file at path may be replaced by a FIFO. So open does not wait for a writer of a FIFO, and
 // checks the opened file again.
 func open(path string, limit int64) (f *os.File, size int64, err error) {
-	info, err := os.Stat(path) // before open, because to open some devices has effects
+	info, err := os.Stat(path) // before the file is opened, because to open some devices has effects
 	if err == nil {
 		err = check(path, info, limit)
 	}

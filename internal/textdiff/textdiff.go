@@ -167,7 +167,7 @@ func (m *matcher) match(a0, a1, b0, b1, depth int) {
 	m.add(a1, b1, tail)
 }
 
-// add appends a run of n equal lines, which begins at index a of one text and at index b of the
+// add appends a run of n equal lines. The run begins at index a of one text and at index b of the
 // other. If this run directly follows the last one in both texts, add makes the last run longer
 // instead.
 func (m *matcher) add(a, b, n int) {

@@ -160,7 +160,7 @@ func logChance(n, t, k, m int) float64 {
 	// sum_{j<=m} C(size, j) x^j. Its coefficient of x^j is the number of ways to choose j nodes of
 	// the wave. In the product of the polynomials of all waves, the coefficient of x^k is the
 	// number of sets with at most m nodes in each wave. The coefficients of the product may be too
-	// large for a float64. So compute with x*scale in place of x, which makes them smaller.
+	// large for a float64. So compute with x*scale in place of x, to make the coefficients smaller.
 	scale := float64(k) / float64(n)
 	polynomial := make([]float64, k+1)
 	polynomial[0] = 1

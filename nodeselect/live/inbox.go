@@ -7,7 +7,7 @@ type inbox struct {
 	arrived chan struct{} // receives a value after a change
 
 	mu      sync.Mutex
-	changed bool // set by a change in progress: arrived must receive a value
+	changed bool // the change in progress has set it: the channel arrived must receive a value
 }
 
 // edit calls f under the lock. If f sets changed, edit wakes the Watcher. f must not set changed

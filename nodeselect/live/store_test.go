@@ -167,7 +167,7 @@ func TestDoubtfulLists(t *testing.T) {
 }
 
 // An empty list of EndpointSlices removes nothing either. Otherwise a service with
-// externalTrafficPolicy Local would get nodes without pods, which drop its traffic.
+// externalTrafficPolicy Local would get nodes without pods, and these nodes drop its traffic.
 func TestDoubtfulListsOfSlices(t *testing.T) {
 	for name, list := range map[string][]*discoveryv1.EndpointSlice{
 		"empty": nil,

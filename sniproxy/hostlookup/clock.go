@@ -16,7 +16,7 @@ const clockTick = 10 * time.Millisecond
 // use a coarse time, which a goroutine updates every clockTick. The goroutine ends when a whole
 // clockTick has passed without a lookup. A later lookup starts it again.
 type clock struct {
-	coarse atomic.Int64 // the time of the last tick; 0 while run does not run
+	coarse atomic.Int64 // the time of the last tick; 0 while the method run is not running
 	base   time.Time
 	custom func() time.Time // Cache.Clock, or nil
 }

@@ -43,8 +43,8 @@ type core struct {
 	closed   bool
 
 	semaphore chan struct{}  // one element for each running call of the source
-	closing   chan struct{}  // closed by close
-	wg        sync.WaitGroup // the goroutines of calls and of clock.run
+	closing   chan struct{}  // the method close closes it
+	wg        sync.WaitGroup // counts the goroutines of calls and of clock.run
 }
 
 // An lru holds items in the order of their last use, up to its capacity. Its keys are the items
@@ -162,9 +162,9 @@ func newLRU(size int, evicted func(*item, struct{})) *lru {
 }
 
 // hit returns the entry of host and its Level if the lookup needs no call of the source. The caller
-// then counts the lookup. Otherwise hit returns nil, and the caller calls miss. hit holds no lock,
-// so it may overlook an entry while another goroutine changes the table. miss holds the lock and
-// finds such an entry.
+// then counts the lookup. Otherwise hit returns nil, and the caller calls the method miss. hit
+// holds no lock, so it may overlook an entry while another goroutine changes the table. The method
+// miss holds the lock and finds such an entry.
 func (k *core) hit(host string) (*item, Level) {
 	e := k.table.Find(k.table.Hash(host), host)
 	if e == nil {
@@ -326,13 +326,13 @@ func (k *core) keep(host string, ep Endpoint, now int64) {
 	if isNew {
 		e = newItem(host, ep)
 	} else {
-		k.order(e).Get(e) // this lookup was no hit, so hit has not moved e to the front of the LRU
+		k.order(e).Get(e) // this lookup was no hit, so the method hit has not moved e to the front of the LRU
 	}
 	if ttl == Revalidate {
 		e.Value.expires = now
 		// The TTL Revalidate means that each lookup asks the source, so the method hit must never
-		// return this entry. The time until which hit may return it is 0, and not the present time:
-		// hit uses the coarse clock, which may be up to clockTick behind.
+		// return this entry. The time until which this method may return it is 0, and not the
+		// present time: the method uses the coarse clock, which may be up to clockTick behind.
 		e.Value.state.Store(packState(0, Hit))
 	} else {
 		e.Value.expires = later(now, k.jittered(ttl))

@@ -145,7 +145,7 @@ func TestPeekAndAll(t *testing.T) {
 		}
 		require.Equal(t, want, got)
 
-		synctest.Wait() // until the goroutines of the calls have ended, which Stats counts
+		synctest.Wait() // until the goroutines of the calls have ended, because Stats counts these calls
 		before := c.Stats()
 		time.Sleep(time.Minute)
 		e, held := c.Entry("a.com")

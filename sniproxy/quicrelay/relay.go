@@ -121,7 +121,7 @@ type Relay struct {
 	fronts   map[*front]struct{}
 	table    table
 	refused  refusedTable
-	done     []Stats // for Finished; unlock calls it
+	done     []Stats // for Finished; the method unlock calls Finished
 }
 
 // Phase is a part of the life of a path.

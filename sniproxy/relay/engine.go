@@ -152,7 +152,7 @@ func (e *Engine) Close() error {
 type Stats struct {
 	Open     int64 // connections that are open now; a client and its backend count as one
 	Accepted int64 // connections accepted since the start, without Shed
-	Shed     int64 // connections closed right after accept, because no descriptor was free
+	Shed     int64 // connections that the Engine has closed right after it accepted them, because no descriptor was free
 	Pipes    int64 // pipes that exist now
 }
 
@@ -211,8 +211,8 @@ func (s *pairSession) Done(r Result) {
 }
 
 // engineState is the state of an Engine. Both implementations count their connections here. They
-// call begin for each new connection and end for each connection that has ended. Shutdown waits
-// until the count is 0.
+// call the method begin for each new connection, and the method end for each connection that has
+// ended. Shutdown waits until the count is 0.
 type engineState struct {
 	once     sync.Once
 	settings settings
@@ -229,7 +229,7 @@ type engineState struct {
 	emptied    bool          // the channel empty is closed
 	goroutines goroutineEngine
 	started    bool
-	epoll      atomic.Pointer[epollEngine] // nil before start, and on systems without it
+	epoll      atomic.Pointer[epollEngine] // nil before the call of start, and on systems without epoll
 }
 
 // runningServe is one call of Serve.
@@ -285,8 +285,8 @@ func (s *engineState) relay(client, backend net.Conn, prefix []byte, session Ses
 	s.goroutines.relay(client, backend, prefix, session)
 }
 
-// begin counts a new connection of the Engine. If the Engine is stopping, begin returns false, and
-// the caller must close the connection.
+// begin counts a new connection of the Engine. If the Engine is stopping, the method begin returns
+// false, and the caller must close the connection.
 func (s *engineState) begin() bool {
 	s.open.Add(1)
 	if s.stopping.Load() {

@@ -16,10 +16,10 @@ import (
 // a connection with its spare descriptor. After any other failure, it pauses.
 type acceptor struct {
 	loop       *epollLoop
-	fd         int32 // -1 after close
+	fd         int32 // -1 after a call of the method close
 	newSession func(Conn) Session
 	done       chan error // receives the result of Serve
-	index      int        // the index of this acceptor in epollLoop.acceptors; -1 before open
+	index      int        // the index of this acceptor in epollLoop.acceptors; -1 before a call of the method open
 	spare      netserve.Spare
 	backoff    netserve.Backoff
 	pause      timer // while this timer is set, the acceptor does not accept
@@ -33,11 +33,11 @@ type acceptor struct {
 // connections.
 const maxAccepts = 32
 
-// open registers the listener with epoll. The registration is level-triggered: if accept does not
-// empty the backlog, the next poll reports the listener again.
+// open registers the listener with epoll. The registration is level-triggered: if the acceptor does
+// not empty the backlog, the next poll reports the listener again.
 func (a *acceptor) open() {
 	if a.fd < 0 {
-		return // close came before open
+		return // the method close ran before the method open
 	}
 	l := a.loop
 	a.index, a.batch = len(l.acceptors), maxAccepts

@@ -72,8 +72,8 @@ type closing struct {
 	closeAt  int64 // when CloseWithin ends the connection; 0 means never
 	failure  error // the error of failedBy, the party that failed first; the other party still gets its bytes
 	failedBy Party
-	unsent   [2]int // the results of sysUnsent for both sides at the last call of progress
-	looked   bool   // progress has stored unsent
+	unsent   [2]int // the results of sysUnsent for both sides at the last call of the method progress
+	looked   bool   // the method progress has stored unsent
 }
 
 // ensureClosing returns ec.closing. It allocates ec.closing at the first call.

@@ -152,8 +152,8 @@ func (ee *epollEngine) closeWithin(d time.Duration) {
 }
 
 // detach duplicates the descriptor of a connection or listener. The duplicate is not in Go's
-// poller. The caller must close c, which removes the original descriptor from Go's poller. If
-// detach returns an error, the descriptor is -1.
+// poller. The caller must close c. This removes the original descriptor from Go's poller. If detach
+// returns an error, the descriptor is -1.
 func detach(c syscall.Conn) (int32, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -59,7 +59,7 @@ type epollLoop struct {
 	rounds     int64 // the number of rounds so far
 	lastEvents int   // the number of events in the last round
 	pollAgain  bool  // poll once more before parking, because epoll does not report some events again
-	now        int64 // the clock at the start of the round; see tick
+	now        int64 // the clock at the start of the round; see the method tick
 	parkedAt   int64 // when the loop last parked
 	resumedAt  int64 // when the loop last resumed after being parked
 	timers     timerHeap
@@ -81,8 +81,8 @@ type epollLoop struct {
 	pipesMade atomic.Int64 // for any goroutine
 
 	mu     sync.Mutex  // guards tasks
-	tasks  []func()    // the arguments of post
-	parked atomic.Bool // the loop is parked, so post must wake it; for any goroutine
+	tasks  []func()    // the arguments of the calls of the method post
+	parked atomic.Bool // the loop is parked, so the method post must wake it; for any goroutine
 }
 
 // entry is the connection that a token belongs to. Each use of the token has another generation. If
@@ -146,10 +146,10 @@ func (l *epollLoop) post(task func()) {
 	}
 }
 
-// run runs the loop until it is stopped. RawConn.Read calls round. When round returns false, Read
-// parks the goroutine until the epoll descriptor is readable. After that, Read calls round again.
-// The read deadline is the time of the next timer. When it passes, Read returns, and run calls Read
-// again.
+// run runs the loop until it is stopped. RawConn.Read calls the method round. When this method
+// returns false, Read parks the goroutine until the epoll descriptor is readable. After that, Read
+// calls the method round again. The read deadline is the time of the next timer. When it passes,
+// Read returns, and run calls Read again.
 func (l *epollLoop) run() {
 	defer l.close()
 	for round := l.round; !l.stopped; {

@@ -33,7 +33,7 @@ type pipePool struct {
 	free    []*pipe
 	made    int // pipes that exist, free or lent
 	limit   int // the largest value of made
-	skip    int // this many further calls of get do not try to make a pipe
+	skip    int // this many further calls of the method get do not try to make a pipe
 	newPipe func() (*pipe, bool)
 }
 

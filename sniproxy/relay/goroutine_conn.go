@@ -13,29 +13,30 @@ import (
 )
 
 // goroutineConn is one connection of the implementation with goroutines. The goroutine that calls
-// run owns it. Other goroutines use only the atomic fields and the fields that mu guards.
+// the method run owns it. Other goroutines use only the atomic fields and the fields that mu
+// guards.
 type goroutineConn struct {
 	engine       *goroutineEngine
 	client       net.Conn
 	session      Session
-	cancel       context.CancelFunc // stop calls it
+	cancel       context.CancelFunc // the method stop calls it
 	resume       chan Step
 	givenBackend net.Conn // a backend that was connected before Connect; nil after its use
 
 	mu       sync.Mutex
 	backend  net.Conn
 	stopped  bool
-	by       Party // the reason of stop
-	err      error // the error of stop
+	by       Party // the party that has ended the connection; the method stop sets it
+	err      error // the error of the connection; the method stop sets it
 	reset    bool  // close with RST
 	firstEnd Party // the side whose direction ended first
 	failedBy Party
 	failure  error  // the error of failedBy, the party that failed first; the other party still gets its bytes
-	unsent   [2]int // the results of unsentBytes for client and backend at the last call of progress
-	looked   bool   // progress has stored unsent
+	unsent   [2]int // the results of unsentBytes for client and backend at the last call of the method progress
+	looked   bool   // the method progress has stored unsent
 
-	done     <-chan struct{} // closed by stop
-	settling sync.WaitGroup  // counts the goroutine of settle
+	done     <-chan struct{} // closed when the method stop cancels the context
+	settling sync.WaitGroup  // counts the goroutine of the method settle
 
 	phase               Phase
 	openedAt            time.Time

@@ -90,9 +90,9 @@ func Register(o nodeselect.Objects, names []string, now time.Time) nodeselect.Ob
 }
 
 // Join adds new nodes, which are not ready yet, and returns their names. The argument count is the
-// number of new nodes, and now is the time of their creation. Each new node has the labels, and so
-// the zone, of one of the nodes in o. Its addresses follow the highest address of the same family
-// in o, so no node in o has them. If o has no nodes, Join adds none.
+// number of new nodes, and the argument now is the time of their creation. Each new node has the
+// labels, and so the zone, of one of the nodes in o. Its addresses follow the highest address of
+// the same family in o, so no node in o has them. If o has no nodes, Join adds none.
 func Join(o nodeselect.Objects, count int, now time.Time) (_ nodeselect.Objects, names []string) {
 	if len(o.Nodes) == 0 {
 		return o, nil

@@ -18,7 +18,7 @@ const maxLines = 1000
 // recorder collects what happens in a run, for the Result. Until somebody calls the method begin,
 // it stores only the report in force.
 type recorder struct {
-	zero    time.Time // the time of the first step; zero before begin
+	zero    time.Time // the time of the first step; zero before the call of begin
 	now     time.Time
 	report  *kube.Report // the report of the configuration in force
 	reloads int

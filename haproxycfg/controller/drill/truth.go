@@ -23,7 +23,7 @@ type truth struct {
 
 	clusters map[string]*Cluster
 	drains   map[string]map[string]bool // the nodes that drain, by cluster
-	ports    map[routes.Ref]uint16      // node ports; filled by port
+	ports    map[routes.Ref]uint16      // the node ports that the method port has found so far
 }
 
 func (t *truth) set(w World) {

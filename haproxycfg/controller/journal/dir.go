@@ -168,7 +168,7 @@ func (d *Dir) List() (entries []Entry, problems []error, err error) {
 	return entries, problems, nil
 }
 
-// State returns the State of an entry, which List or Latest has returned. It returns an error that
+// State returns the State of an entry that List or Latest has returned. It returns an error that
 // wraps fs.ErrNotExist if Append has removed the entry in the meantime.
 func (d *Dir) State(e Entry) (State, error) {
 	name := fileName(e.Time)

@@ -16,7 +16,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/controller"
 )
 
-// leaseServer is an API server with one Lease, which does not check versions.
+// leaseServer is an API server with one Lease. It does not check versions.
 type leaseServer struct {
 	mu    sync.Mutex
 	lease *coordinationv1.Lease

@@ -19,8 +19,8 @@ type term struct {
 }
 
 // newTerm returns a term that begins with a write of the Lease. written is a time just before the
-// write. Other processes measure the age of the Lease from the moment at which they see the write,
-// which is later. So the term ends before they consider the Lease expired.
+// write. Other processes measure the age of the Lease from a later moment: the moment at which they
+// see the write. So the term ends before they consider the Lease expired.
 func newTerm(written time.Time) *term {
 	return &term{done: make(chan struct{}), renewed: written}
 }

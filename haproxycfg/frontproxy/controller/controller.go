@@ -40,8 +40,8 @@ type Controller struct {
 	Proxy frontproxy.Proxy
 	// Source follows the pods. nil means that there are no pods: use this with Proxy.LocalPort.
 	Source Source
-	// Policy names a file with the settings, which the Controller reads again when it changes. nil
-	// means that Proxy.Settings always apply.
+	// Policy names a file with the settings. When the file changes, the Controller reads it again.
+	// nil means that Proxy.Settings always apply.
 	Policy *PolicyFile
 	// Dir is the directory of the configuration. Its fields say how to check the configuration, and
 	// how to change the running HAProxy. Dir and its field Runtime must not be nil.
@@ -59,7 +59,7 @@ type Controller struct {
 	Changed func(Status)
 
 	mu        sync.Mutex
-	wake      chan struct{} // made by init
+	wake      chan struct{} // the method init makes it
 	update    Update
 	settings  frontproxy.Settings
 	policyErr error
@@ -219,9 +219,9 @@ func (c *Controller) setStatus(change func(*Status)) {
 	}
 }
 
-// loop calls attempt until ctx ends. attempt applies the present inputs to HAProxy. loop calls it
-// after each change of an input, when the expected number of pods falls, soon after an error, and
-// at the latest after recheckInterval.
+// loop calls the method attempt until ctx ends. This method applies the present inputs to HAProxy.
+// loop calls it after each change of an input, when the expected number of pods falls, soon after
+// an error, and at the latest after recheckInterval.
 func (c *Controller) loop(ctx context.Context) error {
 	c.slots = c.readSlots()
 	if c.Source != nil {

@@ -41,7 +41,8 @@ func BenchmarkRender(b *testing.B) {
 	}
 }
 
-// BenchmarkServe answers requests for one service of 200, which has been rendered before.
+// BenchmarkServe answers requests for one of 200 services. An earlier request has already rendered
+// the answer.
 func BenchmarkServe(b *testing.B) {
 	h := &Handler{}
 	h.Publish(group(many(200, 75)...), Source{})

@@ -88,7 +88,7 @@ func newSnapshot(hosts *hostlookup.Hosts) *snapshot {
 	return &snapshot{hosts, hex.EncodeToString(hash.Sum(nil)[:8])}
 }
 
-// snapshot returns the hosts of the last publish, or nil if publish has not been called yet.
+// snapshot returns the hosts of the last call of publish, or nil before the first call.
 func (h *history) snapshot() *snapshot {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -179,7 +179,7 @@ func Until(ctx context.Context, what string, within time.Duration, check func(co
 			return time.Since(start), nil
 		}
 		// After the deadline, the function check may fail only because of the deadline. So keep the
-		// error of the last call before the deadline, which says more.
+		// error of the last call before the deadline: this error says more.
 		if last == nil || deadline.Err() == nil {
 			last = err
 		}

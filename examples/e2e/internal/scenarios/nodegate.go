@@ -110,8 +110,9 @@ func runNodegateLong(ctx context.Context, s *System, t *traffic, report *scenari
 	})
 }
 
-// gated starts the second terminator and HAProxy, which have size nodes for each service, and calls
-// the function run. Then it stops them, and adds a row about the requests to the second HAProxy.
+// gated starts the second terminator and the second HAProxy, and calls the function run. The
+// argument size is the number of nodes that this terminator selects for each service. Then gated
+// stops the terminator and HAProxy, and adds a row about the requests to the second HAProxy.
 func (s *System) gated(ctx context.Context, t *traffic, size int, run func(*gated) error) error {
 	c := s.Clusters[0]
 	account, err := installNodegate(ctx, c)
@@ -326,8 +327,8 @@ func (g *gated) grants(ctx context.Context) (string, error) {
 	return out, err
 }
 
-// takeFromCommand runs `nodegate may -take` for the node, which waits until nodegate grants the
-// node.
+// takeFromCommand runs `nodegate may -take` for the node. This command waits until nodegate grants
+// the node.
 func (g *gated) takeFromCommand(ctx context.Context, n *lab.Node) error {
 	code, out, err := g.nodegate(ctx, "may", n.Name, "-take", "-holder", "worker-"+n.Name, "-ttl", "5m", "-wait", grantPatience.String())
 	if err != nil || code != 0 {
@@ -339,7 +340,7 @@ func (g *gated) takeFromCommand(ctx context.Context, n *lab.Node) error {
 // die simulates the death of a node that both HAProxies use. First, die sets the node to not Ready.
 // From then on, nodegate grants no other node that shares a service with this node. die waits until
 // the earlier grants of such other nodes have ended: otherwise a service would lose two servers,
-// which nodegate cannot prevent. Then die kills the agent and kube-proxy of the node.
+// and nodegate cannot prevent this. Then die kills the agent and kube-proxy of the node.
 func (g *gated) die(ctx context.Context, n *lab.Node) error {
 	if err := n.SetReady(ctx, false); err != nil {
 		return err

@@ -112,7 +112,7 @@ func backendsOf(ctx context.Context, h *HAProxy, c *lab.Cluster) (map[string]map
 // serverWatch counts the servers of a cluster that are up in one HAProxy.
 type serverWatch struct {
 	stop    func()
-	lowest  int    // fewest servers of a backend that were up. Read it only after stop
+	lowest  int    // fewest servers of a backend that were up. Read it only after a call of stop
 	where   string // the backend with lowest, and the time
 	samples int
 }
@@ -152,7 +152,7 @@ func watchServers(ctx context.Context, h *HAProxy, c *lab.Cluster) *serverWatch 
 }
 
 // The method err returns an error if, at some time, fewer than atLeast servers of a backend were
-// up. Call it after stop.
+// up. Call it after a call of w.stop.
 func (w *serverWatch) err(h *HAProxy, atLeast int) error {
 	if w.samples == 0 {
 		return fmt.Errorf("%s: no sample", h.machine.Name)

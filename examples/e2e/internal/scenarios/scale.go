@@ -160,8 +160,8 @@ type agentFigures struct {
 	memory   memory
 	traffic  int64         // bytes received a minute
 	used     time.Duration // processor time a minute
-	ready    time.Duration // from start to ready
-	received int64         // bytes received until ready
+	ready    time.Duration // from the start of the agent until it is ready
+	received int64         // bytes that the agent receives until it is ready
 }
 
 // measureAgent creates the nodes with the indices from first to end-1 and starts heartbeats of all

@@ -243,7 +243,7 @@ func TestAProcessThatIsSuspended(t *testing.T) {
 	})
 }
 
-// slowLeases calls update before each Update.
+// slowLeases calls the function update before each Update.
 type slowLeases struct {
 	leases.Client
 	update func()

@@ -30,17 +30,17 @@ type Loop struct {
 	failure  error  // the first failure
 	held     []*echoClient
 	nextHeld int
-	wait     int // time in ms after which run calls the function done, even without an event
+	wait     int // time in ms after which the method run calls the function done, even without an event
 }
 
 // longestWait is the longest time, in ms, that the method run waits for events. When the context
 // ends, run notices this within longestWait.
 const longestWait = 100
 
-// file is the owner of a descriptor in the loop. The loop calls ready when epoll reports an event
-// of the descriptor. ready must tolerate a call without an event: after the loop has closed a
-// descriptor, a new file may get the same number, and a late event of the closed descriptor then
-// calls ready of the new file.
+// file is the owner of a descriptor in the loop. The loop calls the method ready when epoll reports
+// an event of the descriptor. This method must tolerate a call without an event: after the loop has
+// closed a descriptor, a new file may get the same number, and at a late event of the closed
+// descriptor the loop then calls the method ready of the new file.
 type file interface{ ready(l *Loop) }
 
 // New starts backends on free ports of 127.0.0.1. The clients of the Loop send a TLS hello with the
@@ -165,7 +165,7 @@ func (l *Loop) watch(fd int, events uint32) {
 	}
 }
 
-// close closes a descriptor, which also removes it from the epoll.
+// close closes a descriptor. This also removes the descriptor from the epoll.
 func (l *Loop) close(fd int) {
 	if fd < len(l.files) {
 		l.files[fd] = nil

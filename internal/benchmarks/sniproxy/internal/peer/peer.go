@@ -168,9 +168,10 @@ frontend tls
 	}}
 }
 
-// SNIProxy is dlundquist's sniproxy. Its table is a list of regular expressions, which it tries in
-// order. The benchmark anchors the expressions and escapes their dots, because otherwise they would
-// match other names too. sniproxy has no settings for timeouts, and its backlog is fixed.
+// SNIProxy is dlundquist's sniproxy. Its table is a list of regular expressions, and sniproxy tries
+// them in order. The benchmark anchors the expressions and escapes their dots, because otherwise
+// they would match other names too. sniproxy has no settings for timeouts, and its backlog is
+// fixed.
 func SNIProxy(path, version string) Router {
 	return Router{Name: "sniproxy", Role: Peer, Version: version, Plan: func(s Setup) Plan {
 		var conf bytes.Buffer
