@@ -111,6 +111,12 @@ var directImports = map[string]map[string]string{
 		"k8s.io/apimachinery":  "their metadata, and the rules for names",
 		"sigs.k8s.io/yaml":     "printing them as kubectl does",
 	},
+	"nodeselect/kubeapp/change": {
+		module + "/nodeselect": "the name of a service port, and problems of manifests",
+		"k8s.io/api":           "the objects that it compares",
+		"k8s.io/apimachinery":  "their labels, and their JSON",
+		"sigs.k8s.io/yaml":     "manifests with the tags of those types",
+	},
 	"nodeselect/manifest": {
 		module + "/internal/inputfile": "manifests are read within limits",
 		module + "/internal/filewatch": "manifests are read again when they change",
@@ -456,6 +462,7 @@ var forbidden = []struct{ in, what, why string }{
 	{"nodeselect/endpoints", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"nodeselect/manifest", "k8s.io/client-go", "a tool that reads manifests talks to no API server"},
 	{"nodeselect/kubeapp", "k8s.io/client-go", "making objects needs no API server"},
+	{"nodeselect/kubeapp/change", "k8s.io/client-go", "comparing objects needs no API server"},
 	{"nodeselect/endpoints/httpapi", "k8s.io/client-go", "front proxies that ask a server for pods talk to no API server"},
 	{"nodeselect/endpoints/httpapi", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"nodeselect/live", "k8s.io/client-go/kubernetes", "the clientset holds every API group, tens of megabytes of them"},
