@@ -4,13 +4,13 @@
 #   make drill  replays faults against the inputs of the demo, and prints a table (DRILLFLAGS=-details prints more)
 #   make demo-imbalance   shows how evenly requests spread over pods that start one after another, behind a TCP balancer
 #               and behind front proxies; prints a table and writes a chart (SVG=imbalance.svg)
-#   make test   vet and all tests, with the race detector, in random order; 6 minutes on 2 cores, 8 with an empty build cache
+#   make test   all tests, with the race detector, in random order; 6 minutes on 2 cores, 8 with an empty build cache
 #   make e2e    tests on clusters with a real control plane and real node ports, in namespaces that end with the run
 #               (needs root; E2EFLAGS='-only cordon' runs one scenario)
 #   make bench  runs every benchmark, of the packages and of the comparisons (BENCH=regexp, BENCHTIME=1s, COUNT=1)
 #   make bench-peers   compares the SNI router with nginx, HAProxy, sniproxy and tcpproxy in one run (PEERFLAGS)
 #   make fuzz   runs every fuzz target for FUZZTIME
-#   make lint   staticcheck, gofumpt, govulncheck, and builds for other systems
+#   make lint   vet, staticcheck, gofumpt, govulncheck, and builds for other systems
 #   make haproxies   fetches the haproxy of each Debian suite in HAPROXY_SUITES: HAPROXY_DIR/2.6/haproxy, HAPROXY_DIR/3.0/haproxy ...
 #   make test-haproxies   runs the tests with each of them (VERSIONS='2.6 newest', PACKAGES=./haproxycfg/edge)
 #   make ci     all of these, fuzz and benchmarks in short; about 40 minutes on 2 cores, longer with empty caches; .ci/run calls it.
@@ -18,10 +18,10 @@
 #   make test-coredns   runs the Corefile of examples/nodelocaldns in a real CoreDNS, and tests its alerts; the first build
 #               takes minutes, so make ci does not run it
 #   make test-rules   tests the recording rules and alerts of examples/frontproxy
-#   make ci-full   make ci, and all that takes longer; run it before a release:
-#               all tests with every haproxy, every test REPEAT times, long fuzzing, benchmarks of 1 s,
-#               the comparison of all routers in 7 rounds, the end-to-end test REPEAT times, its long scenarios, and its scenarios of
-#               front proxies with the newest haproxy
+#   make ci-full   make ci, and all that takes longer, in about 2.5 hours; run it before a release:
+#               all tests with every haproxy, every test REPEAT times, longer fuzzing, benchmarks of 1 s, the comparison of
+#               all routers in 7 rounds, the end-to-end test once more, its long scenarios, and its scenarios of front
+#               proxies with the newest haproxy. On the same commit, a second call continues where the first one ended
 
 GO          ?= go
 BENCH       ?= .
@@ -30,7 +30,7 @@ BENCHTIME   ?= 1s
 BENCHSKIP   ?=
 COUNT       ?= 1
 FUZZTIME    ?= 10s
-REPEAT      ?= 3
+REPEAT      ?= 2
 # How often the test of reloads reloads each of the haproxies while clients are connected. make test has few reloads.
 RELOADS     ?= 50
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -57,7 +57,7 @@ SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 # Debian installs haproxy in a directory that the PATH of an ordinary user lacks.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: demo drill demo-imbalance test test-packages test-comparisons compile e2e e2e-long bench bench-peers fuzz lint ci ci-oldest ci-newest ci-full test-repeated haproxies test-haproxies test-versions e2e-repeated e2e-newest \
+.PHONY: demo drill demo-imbalance test test-packages test-comparisons compile e2e e2e-build e2e-long bench bench-peers bench-rounds fuzz fuzz-long vet lint ci ci-oldest ci-newest ci-full test-repeated haproxies test-haproxies test-versions e2e-repeated e2e-newest \
 	haproxy cc test-tools network peers test-coredns test-rules promtool
 
 demo: haproxy
@@ -77,16 +77,16 @@ demo-imbalance: haproxy
 	cd $(BENCHMODULE) && $(GO) build -o "$$dir" ./imbalance && cd $(CURDIR) && "$$dir/imbalance" -frontproxy "$$dir/frontproxy" -svg $(SVG)
 
 # All tests use the same flags, so that Go compiles each package once: for the race detector, and without the data that
-# only debuggers read. The tests start go build themselves, so the flags are in GOFLAGS. One go test vets, compiles and
-# tests, so that tests wait while Go compiles the next ones. Most tests wait more than they compute, so more packages run
+# only debuggers read. The tests start go build themselves, so the flags are in GOFLAGS. One go test compiles and tests,
+# so that tests wait while Go compiles the next ones. Most tests wait more than they compute, so more packages run
 # at once than there are processors.
 #
-# With GOGC=400 the compiler, the linker, vet and the tests collect garbage less often, which saves about a fifth of their
+# With GOGC=400 the compiler, the linker and the tests collect garbage less often, which saves about a fifth of their
 # CPU time.
 TESTFLAGS = -race -gcflags=all=-dwarf=false -ldflags=-w
 PARALLEL := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3)))
-test test-repeated test-versions: export GOFLAGS := $(GOFLAGS) $(TESTFLAGS)
-test test-repeated test-versions: export GOGC := 400
+test test-repeated test-versions vet: export GOFLAGS := $(GOFLAGS) $(TESTFLAGS)
+test test-repeated test-versions vet: export GOGC := 400
 test:
 	$(MAKE) --no-print-directory -j 2 test-tools compile
 	$(MAKE) --no-print-directory -j 2 --output-sync=target test-packages test-comparisons
@@ -98,16 +98,16 @@ compile: cc
 # The packages whose tests wait longest come first. At the end, they would keep one processor idle. Go compiles little for
 # the first ones, so their tests wait while it compiles the client of Kubernetes.
 test-packages:
-	.ci/again $(GO) test -shuffle=on -vet=all -p $(PARALLEL) ./sniproxy/relay ./haproxycfg/edge ./haproxycfg/deploy ./haproxycfg/frontproxy ./examples/terminator ./haproxycfg/... ./...
+	.ci/again $(GO) test -shuffle=on -vet=off -p $(PARALLEL) ./sniproxy/relay ./haproxycfg/edge ./haproxycfg/deploy ./haproxycfg/frontproxy ./examples/terminator ./haproxycfg/... ./...
 
 test-comparisons:
-	cd $(BENCHMODULE) && $(CURDIR)/.ci/again $(GO) test -shuffle=on -vet=all ./...
+	cd $(BENCHMODULE) && $(CURDIR)/.ci/again $(GO) test -shuffle=on -vet=off ./...
 
 # Random and statistical tests make SCALE times as many rounds as in make test.
 SCALE ?= 4
 test-repeated: export HEADGATE_TEST_SCALE := $(SCALE)
-test-repeated: test
-	$(GO) test -count=$(REPEAT) -shuffle=on -vet=off ./...
+test-repeated: test-tools
+	$(GO) test -count=$(REPEAT) -shuffle=on -vet=off -timeout 30m -p $(PARALLEL) ./...
 
 haproxies:
 	@.ci/haproxies $(HAPROXY_DIR) $(HAPROXY_SUITES)
@@ -123,22 +123,24 @@ test-versions:
 	for version in $${versions:-$$all}; do \
 		[ $$version != newest ] || version=$$(echo "$$all" | tail -n 1); \
 		echo "== tests with HAProxy $$version"; \
-		PATH="$(HAPROXY_DIR)/$$version:$$PATH" .ci/again $(GO) test -vet=off -p $(PARALLEL) $(PACKAGES); \
+		PATH="$(HAPROXY_DIR)/$$version:$$PATH" .ci/again $(GO) test -vet=off -timeout 20m -p $(PARALLEL) $(PACKAGES); \
 	done
 
 # The first build of Kubernetes takes minutes, later ones take seconds. Without cgo the tests share what build.sh has
 # compiled.
-e2e: haproxy network
-	$(E2EMODULE)/build.sh
-	cd $(E2EMODULE) && export CGO_ENABLED=0 && $(GO) vet ./... && $(GO) test ./...
+e2e: e2e-build
 	.ci/again $(SUDO) $(E2EMODULE)/bin/e2e $(E2EFLAGS)
 
-e2e-repeated: e2e
+e2e-build: haproxy network
+	$(E2EMODULE)/build.sh
+	cd $(E2EMODULE) && export CGO_ENABLED=0 && $(GO) vet ./... && $(GO) test ./...
+
+e2e-repeated: e2e-build
 	@set -e; for i in $$(seq 2 $(REPEAT)); do $(SUDO) $(E2EMODULE)/bin/e2e $(E2EFLAGS); done
 
 # The scenarios that are too slow for make ci.
 LONGSCENARIOS = nodegatelong
-e2e-long: e2e
+e2e-long: e2e-build
 	$(SUDO) $(E2EMODULE)/bin/e2e -only $(LONGSCENARIOS)
 
 # Without cgo the linker of Go is enough, and no C compiler is needed.
@@ -152,7 +154,7 @@ test-rules: promtool
 
 # The scenarios of front proxies with the newest HAProxy, which changes servers in another way than 2.6.
 FRONTSCENARIOS = frontstart,frontscale,frontrollout,frontpolicy,frontrestart,fronteject,frontretry,frontoverload,frontkilled,frontzones,frontdiscovery,frontoutages,frontzonelost,cutover
-e2e-newest: e2e haproxies
+e2e-newest: e2e-build haproxies
 	newest=$$(cd $(HAPROXY_DIR) && ls -d [0-9]*.[0-9]* | sort -V | tail -n 1); \
 	$(SUDO) env PATH="$(HAPROXY_DIR)/$$newest:$$PATH" $(E2EMODULE)/bin/e2e -only $(FRONTSCENARIOS)
 
@@ -166,7 +168,12 @@ bench-peers: peers
 fuzz:
 	@GO='$(GO)' .ci/fuzz $(FUZZTIME)
 
-lint:
+# It has the flags of make test, because Go has compiled all packages with them.
+vet: cc
+	$(GO) vet ./...
+	cd $(BENCHMODULE) && $(GO) vet ./...
+
+lint: vet
 	$(GO) run $(STATICCHECK) ./...
 	cd $(BENCHMODULE) && $(GO) run $(STATICCHECK) ./...
 	cd $(E2EMODULE) && $(GO) run $(STATICCHECK) ./...
@@ -198,14 +205,16 @@ ci-oldest:
 ci-newest:
 	$(MAKE) test-versions VERSIONS=newest PACKAGES='$(VERSIONTESTS) ./haproxycfg/frontproxy/... ./haproxycfg/runtimeapi ./agentcheck/drain'
 
-ci-full: ci
-	$(MAKE) test-repeated
-	$(MAKE) test-haproxies
-	$(MAKE) test-coredns test-rules
-	$(MAKE) e2e-repeated e2e-long e2e-newest
-	$(MAKE) fuzz FUZZTIME=60s
-	$(MAKE) bench
-	$(MAKE) bench-peers PEERFLAGS='-rounds 7'
+# make ci repeats a failed test. The later parts repeat nothing: there each failure counts.
+FULLPARTS = ci test-repeated test-haproxies test-coredns test-rules e2e-repeated e2e-long e2e-newest fuzz-long bench bench-rounds
+ci-full:
+	@MAKE='$(MAKE)' .ci/full $(FULLPARTS)
+
+fuzz-long:
+	@GO='$(GO)' .ci/fuzz 30s
+
+bench-rounds: peers
+	cd $(BENCHMODULE) && $(GO) run ./sniproxy -rounds 7
 
 # .ci/install COMMANDS PACKAGES installs the packages if one of the commands is missing.
 haproxy:
