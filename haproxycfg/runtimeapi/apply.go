@@ -76,7 +76,7 @@ func (s Socket) Apply(ctx context.Context, p Plan) (Result, error) {
 	}
 	for _, group := range replacements {
 		for _, rest := range a.runUntil(ctx, [][]Command{group}, time.Now().Add(wait)) {
-			a.notReplaced(ctx, rest[0], group[0].Kind == SetMaint)
+			a.notReplaced(ctx, rest[0], group)
 		}
 	}
 	return a.result, a.err()
@@ -144,6 +144,14 @@ func (a *applier) run(ctx context.Context, group []Command) (rest []Command) {
 			a.broken = true
 			return nil
 		}
+		if c.Kind == DeleteServer && strings.Contains(answer, notInMaintenance) {
+			// The answer to an agent check that began before the maintenance has ended it.
+			if err := a.socket.change(ctx, "set server "+c.target()+" state maint", c.target(), true); err != nil {
+				a.fail(c, err)
+				return nil
+			}
+			return group[i:]
+		}
 		if c.Kind == DeleteServer && strings.Contains(answer, stillConnected) {
 			return group[i:]
 		}
@@ -159,6 +167,9 @@ func (a *applier) run(ctx context.Context, group []Command) (rest []Command) {
 // stillConnected is HAProxy's answer to the deletion of a server that has connections or requests.
 const stillConnected = "Server still has connections attached to it"
 
+// notInMaintenance is HAProxy's answer to the deletion of a server that is not in maintenance.
+const notInMaintenance = "Only servers in maintenance mode can be deleted"
+
 // successTexts contains the texts with which HAProxy reports that a command has succeeded, by the
 // kind of the command. For kinds that are not in the map, an empty line reports success.
 var successTexts = map[Kind][]string{
@@ -170,12 +181,16 @@ var successTexts = map[Kind][]string{
 func silent(k Kind) bool { return successTexts[k] == nil }
 
 // notReplaced records that Apply could not replace the server of the command c, because the server
-// still has connections. If inService is true, notReplaced puts the server into service again.
-func (a *applier) notReplaced(ctx context.Context, c Command, inService bool) {
+// still has connections. group contains the commands that replace the server. If they have begun a
+// maintenance, or ended the agent checks, notReplaced undoes this.
+func (a *applier) notReplaced(ctx context.Context, c Command, group []Command) {
 	err := error(&BusyError{Backend: c.Backend, Server: c.Server})
-	if inService {
-		if ready := a.socket.change(ctx, "set server "+c.target()+" state ready", c.target(), true); ready != nil {
-			err = errors.Join(err, ready)
+	for _, done := range group {
+		switch done.Kind {
+		case DisableAgent:
+			err = errors.Join(err, a.socket.change(ctx, "enable agent "+c.target(), c.target(), true))
+		case SetMaint:
+			err = errors.Join(err, a.socket.change(ctx, "set server "+c.target()+" state ready", c.target(), true))
 		}
 	}
 	a.fail(c, err)

@@ -3,6 +3,7 @@ package runtimeapi
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,9 +15,13 @@ type Backend struct {
 	// Servers are in any order. No two have the same name.
 	Servers []Server
 	// Fixed is the reason why HAProxy can add and delete no server of the backend at run time, for
-	// example that other servers track them. A plan then only changes the servers that exist. Empty
-	// means that there is no such reason.
+	// example its algorithm. A plan then only changes the servers that exist. Empty means that there
+	// is no such reason.
 	Fixed string
+	// Tracked means that servers of other backends track servers of this one. HAProxy does not
+	// delete a tracked server, and a server cannot track a server that was added at run time. So a
+	// plan adds no server to the backend, and leaves unwanted servers in maintenance.
+	Tracked bool
 }
 
 // Server is a server that a running HAProxy should have.
@@ -55,8 +60,15 @@ type Plan struct {
 	// that the commands suffice. If it is not empty, the commands still make all changes that
 	// HAProxy can make without a reload.
 	Reload []Reason
+	// First is the number of commands at the beginning of Commands that add servers to backends
+	// without a server in service. If other changes send requests to such a backend, make these
+	// changes after the first commands and before the others.
+	First int
 	// Replaced is the number of servers that the commands delete and add again.
 	Replaced int
+	// Kept contains the unwanted servers, as "backend/server", that HAProxy cannot delete at run
+	// time. They stay in maintenance until the next reload.
+	Kept []string
 	// Wait is the longest time that [Socket.Apply] waits for the connections of all unwanted
 	// servers to end. 0 means 10 s, and less than 0 means no wait. For each server that Apply
 	// replaces, it waits again, at most for this time. [Actual.Plan] leaves Wait 0.
@@ -98,6 +110,7 @@ const (
 	SetDrain                 // set server state drain
 	EnableHealth             // enable health
 	EnableAgent              // enable agent
+	DisableAgent             // disable agent
 )
 
 // Command is a command of a plan. It changes one server.
@@ -139,15 +152,22 @@ func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 // differs from the old server's weight. If the first argument is nil, Plan changes a weight only if
 // the wanted weight differs from the initial weight of the server.
 //
-// From HAProxy 3.0 on, Plan adds the servers that are missing, and deletes the servers that are not
-// wanted, including servers of the configuration file. If a server needs other words, Plan deletes
-// the server and adds it again. Before 3.0, Plan never adds or deletes a server: it puts unwanted
-// servers into maintenance, and a missing server is a reason for a reload.
+// Plan adds the servers that are missing, if their Add is not empty. From HAProxy 3.0 on, it deletes
+// the servers that are not wanted, including servers of the configuration file. If a server has
+// other words, Plan deletes the server and adds it again. Before 3.0, Plan never deletes a server:
+// it sets a server that is not wanted to maintenance, see Plan.Kept. Other words are then a reason
+// for a reload.
+//
+// A new server with an agent would get its full weight until the agent answers. If HAProxy already
+// has a server with an agent at the same address and port, or at the same address in the same
+// backend, Plan gives its share of the initial weight, its drain and its maintenance to the new
+// server. An agent may answer "ready", which ends every maintenance. So Plan disables the agent
+// checks of a server that is not wanted.
 //
 // Plan does not change backends that are not in the argument wanted. After HAProxy has carried out
 // all commands, a new plan is empty if the caller passes the wanted servers as both arguments.
 func (a Actual) Plan(before, wanted []Backend) Plan {
-	p := planner{dynamic: a.Version.DeletesServers(), version: a.Version, known: before != nil}
+	p := planner{dynamic: a.Version.DeletesServers(), version: a.Version, known: before != nil, actual: a.Servers, before: before}
 	exists := make(map[string]bool, len(a.Backends))
 	for _, name := range a.Backends {
 		exists[name] = true
@@ -170,9 +190,11 @@ func (a Actual) Plan(before, wanted []Backend) Plan {
 		p.backend(b, earlier[b.Name], rows[b.Name])
 	}
 	return Plan{
-		Commands: append(append(append(p.fill, p.maint...), p.remove...), p.replace...),
+		Commands: slices.Concat(p.first, p.fill, p.maint, p.remove, p.replace),
 		Reload:   p.reasons,
+		First:    len(p.first),
 		Replaced: p.replaced,
+		Kept:     p.kept,
 	}
 }
 
@@ -193,7 +215,7 @@ func Unsettled(before, attempted []Backend) []Backend {
 	var all []Backend
 	for _, b := range before {
 		at[b.Name] = len(all)
-		kept := Backend{Name: b.Name, Fixed: b.Fixed}
+		kept := Backend{Name: b.Name, Fixed: b.Fixed, Tracked: b.Tracked}
 		for _, s := range b.Servers {
 			now := tried[key{b.Name, s.Name}]
 			delete(tried, key{b.Name, s.Name})
@@ -225,17 +247,22 @@ func Unsettled(before, attempted []Backend) []Backend {
 	return all
 }
 
-// planner collects the commands of a plan. The commands in fill bring servers into service. HAProxy
-// gets them first, so that the new servers of a backend get requests before its old servers stop.
-// The commands in maint take servers out of service. The commands in remove delete servers, and the
+// planner collects the commands of a plan. The commands in first and fill bring servers into
+// service. HAProxy gets them first, so that the new servers of a backend get requests before its
+// old servers stop. The commands in first are about backends without a server in service. The
+// commands in maint take servers out of service. The commands in remove delete servers, and the
 // commands in replace delete servers and add them again. HAProxy refuses to delete a server that
 // still has connections.
 type planner struct {
-	dynamic, known               bool
-	version                      Version
-	fill, maint, remove, replace []Command
-	reasons                      []Reason
-	replaced                     int
+	dynamic, known                      bool
+	version                             Version
+	actual                              []ServerState
+	before                              []Backend
+	donors                              map[donorKey]*ServerState // see donor
+	first, fill, maint, remove, replace []Command
+	reasons                             []Reason
+	replaced                            int
+	kept                                []string
 }
 
 func (p *planner) reload(backend, server, text string) {
@@ -244,8 +271,14 @@ func (p *planner) reload(backend, server, text string) {
 
 func (p *planner) backend(b, before *Backend, rows []*ServerState) {
 	byName := make(map[string]*ServerState, len(rows))
+	idle := true // no server of the backend is in service
 	for _, row := range rows {
 		byName[row.Name] = row
+		idle = idle && row.Admin&ForcedMaint != 0
+	}
+	fill := p.fill
+	if idle {
+		p.fill = p.first
 	}
 	var earlier map[string]*Server
 	if before != nil {
@@ -274,6 +307,9 @@ func (p *planner) backend(b, before *Backend, rows []*ServerState) {
 			p.unwanted(b, row)
 		}
 	}
+	if idle {
+		p.first, p.fill = p.fill, fill
+	}
 }
 
 // server plans the commands that give HAProxy the wanted server s. The argument "was" is the same
@@ -285,11 +321,13 @@ func (p *planner) server(b *Backend, s, was *Server, row *ServerState) {
 	case row == nil && cannot != "":
 		p.reload(b.Name, s.Name, cannot)
 	case row == nil:
-		p.fill = appendAdd(p.fill, b.Name, s)
+		p.add(b.Name, at, s)
 	case !p.known || was != nil && sameWords(was.Add, s.Add):
 		p.alter(b.Name, at, s, was, row)
 	case cannot != "":
 		p.reload(b.Name, s.Name, "its words have changed; "+cannot)
+	case !p.dynamic:
+		p.reload(b.Name, s.Name, "its words have changed; HAProxy "+p.version.String()+" cannot delete servers safely")
 	default:
 		p.replaced++
 		p.replaceServer(b.Name, at, s, was, row)
@@ -301,6 +339,7 @@ func (p *planner) server(b *Backend, s, was *Server, row *ServerState) {
 // HAProxy, a person or an agent has taken it out of service. replaceServer then gives the new
 // server the same state, unless s.Force is true or the address changes.
 func (p *planner) replaceServer(backend, at string, s, was *Server, row *ServerState) {
+	p.replace = appendDisable(p.replace, backend, row)
 	if row.Admin&ForcedMaint == 0 {
 		p.replace = appendCommand(p.replace, SetMaint, backend, s.Name, "set server "+at+" state maint")
 	}
@@ -320,10 +359,10 @@ func (p *planner) replaceServer(backend, at string, s, was *Server, row *ServerS
 // cannotAdd returns the reason why a server cannot be added or replaced at run time, or "".
 func (p *planner) cannotAdd(b *Backend, s *Server) string {
 	switch {
-	case !p.dynamic:
-		return "HAProxy " + p.version.String() + " cannot add and delete servers safely"
 	case b.Fixed != "":
 		return b.Fixed
+	case b.Tracked:
+		return "other servers track the servers of the backend"
 	case s.Add == "":
 		return "HAProxy cannot add this server at run time"
 	}
@@ -391,11 +430,13 @@ func (p *planner) unwanted(b *Backend, row *ServerState) {
 	if checkWord("the server", at) != nil {
 		return // HAProxy allows no such name, so this row does not come from HAProxy
 	}
+	p.maint = appendDisable(p.maint, b.Name, row)
 	if row.Admin&ForcedMaint == 0 {
 		p.maint = appendCommand(p.maint, SetMaint, b.Name, row.Name, "set server "+at+" state maint")
 	}
 	switch {
-	case !p.dynamic:
+	case !p.dynamic || b.Tracked:
+		p.kept = append(p.kept, at)
 	case b.Fixed != "":
 		p.reload(b.Name, row.Name, b.Fixed)
 	default:
@@ -407,13 +448,76 @@ func appendCommand(list []Command, kind Kind, backend, server, text string) []Co
 	return append(list, Command{Kind: kind, Backend: backend, Server: server, Text: text})
 }
 
-func appendAdd(list []Command, backend string, s *Server) []Command {
-	list = appendCommand(list, AddServer, backend, s.Name, s.Add)
-	list = appendEnable(list, backend, s, nil)
-	if !s.Maint {
-		list = appendCommand(list, SetReady, backend, s.Name, "set server "+backend+"/"+s.Name+" state ready")
+// add plans the commands that add the server s.
+func (p *planner) add(backend, at string, s *Server) {
+	p.fill = appendCommand(p.fill, AddServer, backend, s.Name, s.Add)
+	p.fill = appendEnable(p.fill, backend, s, nil)
+	donor := p.donor(backend, s)
+	if donor != nil {
+		weight := min(256, donor.Weight*s.Weight/donor.InitialWeight)
+		if donor.Weight > 0 && s.Weight > 0 {
+			weight = max(1, weight)
+		}
+		if weight != s.Weight {
+			p.fill = appendCommand(p.fill, SetWeight, backend, s.Name, "set server "+at+" weight "+strconv.Itoa(weight))
+		}
 	}
-	return list
+	switch {
+	case s.Maint || donor != nil && donor.Admin&ForcedMaint != 0:
+	case donor != nil && donor.Admin&ForcedDrain != 0:
+		p.fill = appendCommand(p.fill, SetDrain, backend, s.Name, "set server "+at+" state drain")
+	default:
+		p.fill = appendCommand(p.fill, SetReady, backend, s.Name, "set server "+at+" state ready")
+	}
+}
+
+// donor returns a server of the running HAProxy whose agent probably gives the same answers as the
+// agent of the new server s, or nil. It ignores servers that an earlier plan has taken out of
+// service.
+func (p *planner) donor(backend string, s *Server) *ServerState {
+	if !s.Agent || !s.Addr.IsValid() || !p.known {
+		return nil
+	}
+	if p.donors == nil {
+		p.findDonors()
+	}
+	if row := p.donors[donorKey{"", s.Addr}]; row != nil {
+		return row
+	}
+	return p.donors[donorKey{backend, netip.AddrPortFrom(s.Addr.Addr(), 0)}]
+}
+
+// donorKey is either an address and port, or a backend and an address with the port 0.
+type donorKey struct {
+	backend string
+	addr    netip.AddrPort
+}
+
+func (p *planner) findDonors() {
+	inService := map[string]bool{}
+	for i := range p.before {
+		for j := range p.before[i].Servers {
+			if s := &p.before[i].Servers[j]; !s.Maint {
+				inService[p.before[i].Name+"/"+s.Name] = true
+			}
+		}
+	}
+	p.donors = map[donorKey]*ServerState{}
+	for i := range p.actual {
+		row := &p.actual[i]
+		if row.Agent&CheckConfigured != 0 && row.InitialWeight > 0 && inService[row.Backend+"/"+row.Name] {
+			p.donors[donorKey{"", row.Addr}] = row
+			p.donors[donorKey{row.Backend, netip.AddrPortFrom(row.Addr.Addr(), 0)}] = row
+		}
+	}
+}
+
+// appendDisable appends the command that ends the agent checks of a server.
+func appendDisable(list []Command, backend string, row *ServerState) []Command {
+	if row.Agent&CheckConfigured == 0 || row.Agent&CheckEnabled == 0 {
+		return list
+	}
+	return appendCommand(list, DisableAgent, backend, row.Name, "disable agent "+backend+"/"+row.Name)
 }
 
 // appendEnable appends the commands that enable the checks of a server. row is nil for a server

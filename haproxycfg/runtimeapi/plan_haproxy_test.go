@@ -154,7 +154,7 @@ func TestBusyServers(t *testing.T) {
 		if !actual.Version.DeletesServers() {
 			require.NoError(t, err)
 			require.Empty(t, plan.Commands)
-			require.Equal(t, "server a/s: its words have changed; HAProxy 2.6 cannot add and delete servers safely", plan.Reload[0].String())
+			require.Equal(t, "server a/s: its words have changed; HAProxy 2.6 cannot delete servers safely", plan.Reload[0].String())
 			plan, result, err := apply(before, []runtimeapi.Backend{{Name: "a"}}, -1)
 			require.NoError(t, err)
 			require.Equal(t, runtimeapi.Result{Done: 1}, result)
@@ -212,14 +212,95 @@ backend b
 		plan := actual.Plan(nil, wanted)
 		require.Contains(t, plan.Reload, runtimeapi.Reason{Backend: "missing", Text: "the running HAProxy has no such backend"})
 		result, err := socket.Apply(t.Context(), plan)
+		require.ErrorContains(t, err, `runtimeapi: a/n: "add server a/n 127.0.0.1:1 weight 1": HAProxy answers "Backend `)
 		if !actual.Version.DeletesServers() {
-			require.NoError(t, err)
-			require.Len(t, plan.Reload, 2)
+			require.Equal(t, []string{"b/tracked"}, plan.Kept)
 			require.Equal(t, runtimeapi.Result{Done: 1}, result)
 			return
 		}
-		require.ErrorContains(t, err, `runtimeapi: a/n: "add server a/n 127.0.0.1:1 weight 1": HAProxy answers "Backend `)
 		require.ErrorContains(t, err, `"del server b/tracked": HAProxy answers "This server cannot be removed`)
 		require.Equal(t, runtimeapi.Result{Done: 1}, result, "the maintenance of b/tracked")
+	})
+}
+
+// TestPlanReplacesServersWithAgents replaces a server by a server with another name on the same
+// node. Both track the server of the node. The new server begins with the percentage that the agent
+// has answered, and the agent, which answers "ready", does not end the maintenance of the old
+// server.
+func TestPlanReplacesServersWithAgents(t *testing.T) {
+	agent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = agent.Close() })
+	go func() {
+		for {
+			conn, err := agent.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(conn, "up ready 40%\n")
+			_ = conn.Close()
+		}
+	}()
+	port := agent.Addr().(*net.TCPAddr).Port
+	server := func(backend, name string, weight int) runtimeapi.Server {
+		addr := netip.MustParseAddrPort("127.0.0.1:1")
+		return runtimeapi.Server{
+			Name: name, Addr: addr, Weight: weight, Agent: true,
+			Add: fmt.Sprintf("add server %s/%s %s track nodes/n weight %d agent-check agent-port %d agent-inter 1h", backend, name, addr, weight, port),
+		}
+	}
+	nodes := runtimeapi.Backend{Name: "nodes", Tracked: true, Servers: []runtimeapi.Server{
+		{Name: "n", Addr: netip.MustParseAddrPort("127.0.0.1:1"), Weight: 1, Check: true, Add: "add server nodes/n 127.0.0.1:1 weight 1 check inter 1h"},
+	}}
+	before := []runtimeapi.Backend{{Name: "a", Servers: []runtimeapi.Server{server("a", "old", 100)}}, {Name: "empty"}, nodes}
+	config := func(dir string) string {
+		return strings.ReplaceAll(planConfig(dir, before), "agent-inter 1h", "agent-inter 100ms")
+	}
+	eachVersion(t, config, func(t *testing.T, dir string) {
+		socket := runtimeapi.Socket{Path: filepath.Join(dir, haproxytest.StatsSocket)}
+		var actual runtimeapi.Actual
+		find := func(name string) (row runtimeapi.ServerState) {
+			actual, err = socket.Actual(t.Context())
+			require.NoError(t, err)
+			for _, row := range actual.Servers {
+				if row.Backend+"/"+row.Name == name {
+					return row
+				}
+			}
+			return runtimeapi.ServerState{Weight: -1}
+		}
+		require.Eventually(t, func() bool { return find("a/old").Weight == 40 }, 30*time.Second, 5*time.Millisecond)
+		wanted := []runtimeapi.Backend{
+			{Name: "a", Servers: []runtimeapi.Server{server("a", "new", 50)}},
+			{Name: "empty", Servers: []runtimeapi.Server{server("empty", "first", 10)}},
+			nodes,
+		}
+		plan := actual.Plan(before, wanted)
+		require.Empty(t, plan.Reload)
+		require.Equal(t, "empty", plan.Commands[plan.First-1].Backend)
+		require.Equal(t, "a", plan.Commands[plan.First].Backend)
+		_, err := socket.Apply(t.Context(), plan)
+		require.NoError(t, err)
+		for name, weight := range map[string]int{"a/new": 20, "empty/first": 4} {
+			row := find(name)
+			require.Equal(t, weight, row.Weight, "%s: before the first answer of its agent, which comes after an hour", name)
+			require.Zero(t, row.Admin)
+		}
+		old := find("a/old")
+		require.Eventually(t, func() bool { // the answer to an earlier agent check may end the maintenance
+			again := actual.Plan(wanted, wanted)
+			_, err := socket.Apply(t.Context(), again)
+			require.NoError(t, err)
+			old = find("a/old")
+			return again.Empty()
+		}, 30*time.Second, 5*time.Millisecond)
+		if actual.Version.DeletesServers() {
+			require.Equal(t, -1, old.Weight, "deleted")
+			require.Empty(t, plan.Kept)
+		} else {
+			require.Equal(t, []string{"a/old"}, plan.Kept)
+			require.Equal(t, runtimeapi.ForcedMaint, old.Admin)
+			require.Zero(t, old.Agent&runtimeapi.CheckEnabled)
+		}
 	})
 }
