@@ -158,6 +158,26 @@ func (s state) String() string {
 	return b.String()
 }
 
+// dropLeftovers removes the servers in maintenance that the configuration in force, the argument
+// before, does not contain. A [Runtime] has taken them out of service, but HAProxy could not delete
+// them. If a new configuration contains such a server again, the server must not be in maintenance.
+func (s *state) dropLeftovers(before members) {
+	known := map[string]bool{}
+	for backend, all := range before.backends {
+		for _, m := range all {
+			known[backend+"/"+m.name] = true
+		}
+	}
+	admin, ok := s.columns["srv_admin_state"]
+	s.servers = slices.DeleteFunc(s.servers, func(server stateServer) bool {
+		if !ok || known[server.backend+"/"+server.name] {
+			return false
+		}
+		flags, err := strconv.Atoi(server.fields[admin])
+		return err == nil && runtimeapi.AdminState(flags)&runtimeapi.ForcedMaint != 0
+	})
+}
+
 // carry changes the saved state s before a reload. s is the state of the servers in the running
 // HAProxy, and HAProxy will load it together with the new configuration. carry makes two changes,
 // so that s fits the new configuration:

@@ -86,10 +86,11 @@ type Dir struct {
 // Names of the files in the directory. The names configFile and mapsDir come from package
 // haproxycfg.
 const (
-	configFile   = "haproxy.cfg"
-	mapsDir      = "maps"
-	certsDir     = "certs-in-use"
-	lastGoodFile = configFile + ".last-good"
+	configFile     = "haproxy.cfg"
+	mapsDir        = "maps"
+	certsDir       = "certs-in-use"
+	lastGoodFile   = configFile + lastGoodSuffix
+	lastGoodSuffix = ".last-good"
 	// Apply creates pendingFile before it replaces haproxy.cfg, and removes pendingFile when
 	// HAProxy has loaded the new haproxy.cfg. If the process ends in between, the next Apply finds
 	// pendingFile and reloads HAProxy.
@@ -201,6 +202,8 @@ func (p *Plan) Reloads() bool {
 	if p.dir.Runtime == nil {
 		return true
 	}
+	p.dir.mu.Lock()
+	defer p.dir.mu.Unlock()
 	change, err := p.dir.liveChange(p.after, pending)
 	return err != nil || change.reload != ""
 }

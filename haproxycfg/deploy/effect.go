@@ -13,6 +13,9 @@ import (
 type Effect struct {
 	// Maps is the number of maps that Apply has changed over the socket of HAProxy.
 	Maps int
+	// Servers is the number of commands with which Apply has changed servers and variables over the
+	// socket of HAProxy.
+	Servers int
 	// Reload is the reason why Apply has reloaded HAProxy, or "" if it has not.
 	Reload ReloadReason
 	// Detail describes the reason in words. It is "" if Reload is "".
@@ -44,16 +47,16 @@ type changes struct {
 	replaced []haproxycfg.RenderedFile // maps that the Apply has replaced, with their old content
 	onlyMaps bool                      // haproxy.cfg stays the same, so only maps change
 	maps     int                       // see Effect.Maps
+	servers  int                       // see Effect.Servers
 	refused  error                     // the error because of which Apply had to reload HAProxy after it had replaced maps
 	reloaded bool
 }
 
-// Effect returns the effect of the last call of Apply, even if Apply returned an error. It does not
-// contain the changes that a [Runtime] has made: see Runtime.Changed.
+// Effect returns the effect of the last call of Apply, even if Apply returned an error.
 func (p *Plan) Effect() Effect { return p.effect }
 
 func (p *Plan) effectOf(c changes) Effect {
-	e := Effect{Maps: c.maps}
+	e := Effect{Maps: c.maps, Servers: c.servers}
 	switch {
 	case !c.reloaded:
 	case c.refused != nil:

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -105,7 +106,6 @@ func otherLines(head string, s section) []string {
 func textServers(config []byte) []runtimeapi.Backend {
 	var all []runtimeapi.Backend
 	tracked := map[string]bool{} // keys are names of backends
-	fixed := map[string]string{}
 	for head, section := range cutSections(config) {
 		name, ok := strings.CutPrefix(head, "backend ")
 		if !ok {
@@ -117,7 +117,7 @@ func textServers(config []byte) []runtimeapi.Backend {
 			word, rest := cutWord(line)
 			algorithm, _ := cutWord(rest)
 			if word == "balance" && (algorithm == "source" || algorithm == "uri" || algorithm == "static-rr") {
-				fixed[name] = "the backend has balance " + algorithm
+				b.Fixed = "the backend has balance " + algorithm
 			}
 		}
 		for _, server := range lines.servers {
@@ -125,17 +125,13 @@ func textServers(config []byte) []runtimeapi.Backend {
 			if track != "" {
 				at, _, _ := strings.Cut(track, "/")
 				tracked[at] = true
-				fixed[name] = "its servers track others"
 			}
 			b.Servers = append(b.Servers, s)
 		}
 		all = append(all, b)
 	}
 	for i, b := range all {
-		if tracked[b.Name] {
-			fixed[b.Name] = "other servers track its servers"
-		}
-		all[i].Fixed = fixed[b.Name]
+		all[i].Tracked = tracked[b.Name]
 	}
 	slices.SortFunc(all, func(a, b runtimeapi.Backend) int { return strings.Compare(a.Name, b.Name) })
 	return all
@@ -196,17 +192,21 @@ func wantedServers(text []byte, config *haproxycfg.Config) []runtimeapi.Backend 
 	return all
 }
 
-// addCommands returns the command "add server" for each server of a configuration. The first key is
-// the name of the backend, the second is the name of the server. It leaves out servers that HAProxy
-// cannot add at run time.
+// addCommands returns the command "add server" for each server of a configuration. The keys have the
+// form "backend/server". It leaves out servers that HAProxy cannot add at run time. HAProxy before
+// 3.0 keeps each server until the next reload, so there it also leaves out slots, which a program
+// reuses instead.
 func addCommands(config *haproxycfg.Config) map[string]string {
 	commands := map[string]string{}
-	if config == nil || !config.Global.Version.AtLeast(3, 0) {
+	if config == nil || !config.Global.Version.AtLeast(2, 6) {
 		return commands
 	}
 	for i := range config.Backends {
 		b := &config.Backends[i]
 		for _, s := range b.Servers {
+			if s.Slot != "" && !config.Global.Version.AtLeast(3, 0) {
+				continue
+			}
 			if command, err := b.AddServer(s); err == nil {
 				commands[b.Name+"/"+s.Name()] = command
 			}
@@ -251,4 +251,67 @@ func withCommands(before, now, wanted []runtimeapi.Backend) []runtimeapi.Backend
 		}
 	}
 	return all
+}
+
+// trackOf returns the server that a server tracks, as "backend/server", or "". words is the Add of
+// the server, as textServers returns it.
+func trackOf(words string) string {
+	for word, rest := cutWord(words); word != ""; word, rest = cutWord(rest) {
+		if word == "track" {
+			track, _ := cutWord(rest)
+			return track
+		}
+	}
+	return ""
+}
+
+// cannotChange returns the reason why no HAProxy that runs the servers in before can change to the
+// servers in wanted at run time, or "". It does not ask the running HAProxy, which may refuse the
+// change for another reason. The arguments now and wanted contain the same servers, as textServers
+// and wantedServers return them, and before is a result of textServers too. kept contains servers that HAProxy still has, by "backend/server",
+// with their words. If HAProxy can replace servers, most is the largest number of servers that it
+// may replace; otherwise most is 0.
+func cannotChange(before, now, wanted []runtimeapi.Backend, kept map[string]string, most int) string {
+	was := wordsOf(before)
+	replaced := 0
+	for i, b := range now {
+		fixed := b.Fixed
+		if b.Tracked {
+			fixed = "other servers track its servers"
+		}
+		stays := make(map[string]bool, len(b.Servers))
+		for j, s := range b.Servers {
+			name := b.Name + "/" + s.Name
+			stays[s.Name] = true
+			words, ok := was[name]
+			if !ok {
+				words, ok = kept[name]
+			}
+			if ok && words == s.Add {
+				continue
+			}
+			if ok {
+				replaced++
+			}
+			_, loaded := was[trackOf(s.Add)]
+			switch {
+			case fixed != "":
+				return "server " + name + " is new or has other words, and " + fixed
+			case wanted[i].Servers[j].Add == "":
+				return "HAProxy cannot add server " + name + " at run time"
+			case trackOf(s.Add) != "" && !loaded:
+				return "server " + name + " tracks a new server"
+			case replaced > most:
+				return fmt.Sprintf("more than %d servers have other words", most)
+			}
+		}
+		if b.Fixed == "" {
+			continue
+		}
+		at, found := slices.BinarySearchFunc(before, b.Name, func(x runtimeapi.Backend, name string) int { return strings.Compare(x.Name, name) })
+		if found && slices.ContainsFunc(before[at].Servers, func(s runtimeapi.Server) bool { return !stays[s.Name] }) {
+			return "a server of backend " + b.Name + " is gone, and " + b.Fixed
+		}
+	}
+	return ""
 }

@@ -39,7 +39,9 @@ type Reloader struct {
 	// server that the file no longer contains. First, it makes the old worker send no more requests
 	// to this server, see [Reloader.Redirect]. Second, if a new server on the same node replaces
 	// this server, the new server gets the saved state of the old one: weight, drain and
-	// maintenance. If Config is empty, Reload does neither.
+	// maintenance. If Config is empty, Reload does neither. If the directory also contains the last
+	// good configuration of a Dir, Reload saves no state of servers in maintenance that this
+	// configuration does not contain.
 	Config string
 	// Warned, if not nil, is called with an error if the old worker may still send requests to a
 	// server that Config does not contain. Reload still reloads HAProxy.
@@ -147,6 +149,13 @@ func (r Reloader) prepare(ctx context.Context, worker runtimeapi.Socket) error {
 		servers, err := parseState(text)
 		if err != nil {
 			return err
+		}
+		good, err := inputfile.ReadOptional(r.Config+lastGoodSuffix, maxFile)
+		if err != nil {
+			return err
+		}
+		if good != nil {
+			servers.dropLeftovers(readMembers(good))
 		}
 		to := readMembers(config)
 		moves = servers.moves(to)

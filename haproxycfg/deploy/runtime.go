@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -16,16 +17,18 @@ import (
 )
 
 // Runtime changes a running HAProxy without a reload, if a change of the configuration consists
-// only of servers and of variables (haproxycfg.Global.Variables). Use it as Dir.Runtime. The [Dir]
-// also needs a Reload, for all other changes.
+// only of servers, of entries of maps, and of variables (haproxycfg.Global.Variables). Use it as
+// Dir.Runtime. The [Dir] also needs a Reload, for all other changes.
 //
-// Apply first writes the files, then changes the running HAProxy. It reloads HAProxy if
+// Apply first writes the files, then changes the running HAProxy: first it adds servers to backends
+// without a server in service, then it changes the maps, and then it makes all other changes of
+// servers. It reloads HAProxy if
 //
-//   - something other than a server or the value of a variable has changed. But if only maps have
-//     changed, and Dir.SetMap can make the change, Apply does not reload HAProxy;
+//   - something other than a server, the value of a variable, or an entry of a map that Dir can
+//     change at run time has changed;
 //   - HAProxy cannot make the change at run time: before 3.0, a backend needs more slots, or the
-//     options in a server line have changed; servers track each other; the backend chooses servers
-//     by a hash;
+//     options in a server line have changed; a new server tracks a new server; the backend chooses
+//     servers by a hash;
 //   - the options have changed in the lines of more than MaxReplaced servers;
 //   - a command has failed.
 //
@@ -52,14 +55,21 @@ type Runtime struct {
 	// the options in their lines have changed; 0 means 10. Apply needs up to Wait for each of them.
 	// If the options of more servers have changed, Apply reloads HAProxy instead.
 	MaxReplaced int
+	// ChangedOnly makes Apply compare the running HAProxy with the files only in backends whose
+	// server lines differ between the old and the new files. Use it if a configuration has thousands
+	// of servers. If no file differs, Apply then does not ask HAProxy, and corrects no servers that
+	// somebody has changed by hand. After a reload, Apply trusts that HAProxy has the servers of the
+	// files, so the Reload must restore the states of servers: see Reloader.Config.
+	ChangedOnly bool
 	// Changed, if not nil, receives the result of each Apply that has changed the running HAProxy,
 	// or has found that HAProxy needs a reload.
 	Changed func(RuntimeChange)
 
-	// busy contains the removed servers that still had connections at the last change. A key has
-	// the form "backend/server", and the value is the text that textServers returned for the server
-	// in the field Add: the options in the line of the server. If a later configuration contains a
-	// server with the same key and the same options, Apply only ends the maintenance of the server.
+	// busy contains the removed servers that HAProxy still has in maintenance: they had connections
+	// at the last change, or HAProxy cannot delete them. mu of the Dir guards busy. A key has the form
+	// "backend/server", and the value is the text that textServers returned for the server in the
+	// field Add: the options in the line of the server. If a later configuration contains a server
+	// with the same key and the same options, Apply only ends the maintenance of the server.
 	busy map[string]string
 }
 
@@ -68,6 +78,8 @@ type RuntimeChange struct {
 	// Commands is the number of commands that HAProxy has carried out. Each command changes one
 	// server or one variable.
 	Commands int
+	// Maps is the number of maps that have changed.
+	Maps int
 	// Busy names the removed servers that still have connections. Each name is "backend/server".
 	Busy []string
 	// Reload is the reason for a reload, or "".
@@ -88,7 +100,8 @@ const (
 type liveChange struct {
 	before, wanted []runtimeapi.Backend
 	variables      []variable
-	words          map[string]string // the words of the servers before the change, by "backend/server"
+	words          map[string]string         // the words of the servers before the change, by "backend/server"
+	maps, oldMaps  []haproxycfg.RenderedFile // the maps whose entries differ, and their old content
 	// reload is the reason why HAProxy must load its files, or "".
 	reload string
 }
@@ -113,7 +126,7 @@ func (d *Dir) liveChange(t target, pending bool) (liveChange, error) {
 			return liveChange{wanted: wantedServers(t.text(), t.source), reload: "HAProxy may not have loaded its first configuration"}, nil
 		}
 	}
-	change := compareLive(good, disk, t)
+	change := d.Runtime.compareLive(good, disk, t)
 	for _, f := range t.files {
 		if !f.Runtime && !f.Stable || change.reload != "" {
 			continue
@@ -122,8 +135,17 @@ func (d *Dir) liveChange(t target, pending bool) (liveChange, error) {
 		if err != nil {
 			return liveChange{}, err
 		}
-		if !bytes.Equal(values, f.Data) {
-			change.reload = f.Name + " has changed"
+		switch {
+		case bytes.Equal(values, f.Data) && !pending:
+		case f.Stable && d.ReplaceMaps == nil || f.Runtime && d.SetMap == nil:
+			if !bytes.Equal(values, f.Data) {
+				change.reload = f.Name + " has changed"
+			}
+		default:
+			change.maps = append(change.maps, f)
+			if !pending { // otherwise HAProxy may have other entries than the file
+				change.oldMaps = append(change.oldMaps, haproxycfg.RenderedFile{Name: f.Name, Data: values})
+			}
 		}
 	}
 	return change, nil
@@ -133,21 +155,32 @@ func (d *Dir) liveChange(t target, pending bool) (liveChange, error) {
 // argument good is the configuration that HAProxy has certainly loaded, and disk is the
 // configuration in the directory. If an earlier Apply was interrupted, disk differs from good:
 // HAProxy then has some or all of the changes from good to disk.
-func compareLive(good, disk []byte, t target) liveChange {
+func (r *Runtime) compareLive(good, disk []byte, t target) liveChange {
 	after := t.text()
 	change := liveChange{
 		wanted:    wantedServers(after, t.source),
 		variables: changedVariables(after, good, disk),
 		reload:    cmp.Or(otherChange(good, after), otherChange(disk, after)),
 	}
-	before := textServers(good)
-	if !bytes.Equal(good, disk) {
-		before = runtimeapi.Unsettled(before, textServers(disk))
+	now, before := textServers(after), textServers(good)
+	change.words = wordsOf(before)
+	most := 0
+	if t.source != nil && t.source.Global.Version.AtLeast(3, 0) {
+		most = r.maxReplaced()
 	}
-	change.before = withCommands(before, textServers(after), change.wanted)
-	change.words = wordsOf(textServers(disk), textServers(good))
+	reason := cannotChange(before, now, change.wanted, r.busy, most)
+	if !bytes.Equal(good, disk) {
+		written := textServers(disk)
+		change.words = wordsOf(written, before)
+		reason = cmp.Or(reason, cannotChange(written, now, change.wanted, r.busy, most))
+		before = runtimeapi.Unsettled(before, written)
+	}
+	change.reload = cmp.Or(change.reload, reason)
+	change.before = withCommands(before, now, change.wanted)
 	return change
 }
+
+func (r *Runtime) maxReplaced() int { return cmp.Or(max(r.MaxReplaced, 0), defaultMaxReplaced) }
 
 // wordsOf returns the field Add of each server. A key has the form "backend/server". If several of
 // the arguments contain a server, the last one decides.
@@ -212,6 +245,60 @@ func (c liveChange) afterReload() liveChange {
 	return loaded
 }
 
+// afterReloadChangedOnly is afterReload for a Runtime with ChangedOnly. It returns only changes of
+// servers that were in maintenance because HAProxy could not delete them, and that the new
+// configuration contains again: the state file may have the maintenance.
+func (c liveChange) afterReloadChangedOnly(busy map[string]string) liveChange {
+	again := liveChange{}
+	for _, b := range c.wanted {
+		now := b
+		now.Servers = slices.Clone(b.Servers)
+		found := false
+		for i, s := range b.Servers {
+			if _, ok := busy[b.Name+"/"+s.Name]; ok {
+				now.Servers[i].Maint, found = true, true
+			}
+		}
+		if found {
+			again.before, again.wanted = append(again.before, now), append(again.wanted, b)
+		}
+	}
+	return again
+}
+
+// changedOnly removes the backends whose servers do not differ, except those with a server in busy.
+func (c *liveChange) changedOnly(busy map[string]string) {
+	earlier := make(map[string]runtimeapi.Backend, len(c.before))
+	for _, b := range c.before {
+		earlier[b.Name] = b
+	}
+	touched := map[string]bool{}
+	for name := range busy {
+		backend, _, _ := strings.Cut(name, "/")
+		touched[backend] = true
+	}
+	var before, wanted []runtimeapi.Backend
+	for _, b := range c.wanted {
+		was := earlier[b.Name]
+		if touched[b.Name] || !sameServers(was.Servers, b.Servers) {
+			before, wanted = append(before, was), append(wanted, b)
+		}
+	}
+	c.before, c.wanted = before, wanted
+}
+
+// sameServers reports whether both lists contain the same servers, in any order.
+func sameServers(a, b []runtimeapi.Server) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	if slices.Equal(a, b) {
+		return true
+	}
+	byName := func(x, y runtimeapi.Server) int { return strings.Compare(x.Name, y.Name) }
+	return slices.Equal(slices.SortedFunc(slices.Values(a), byName), slices.SortedFunc(slices.Values(b), byName))
+}
+
 // applyLive is [Dir.apply] for a Dir with a Runtime.
 func (d *Dir) applyLive(ctx context.Context, t target, written []bool, same, pending bool) (changed bool, err error) {
 	change, err := d.liveChange(t, pending)
@@ -219,6 +306,9 @@ func (d *Dir) applyLive(ctx context.Context, t target, written []bool, same, pen
 		return false, fmt.Errorf("deploy: apply: %w", err)
 	}
 	change.wantAgain(t.text(), d.Runtime.busy)
+	if d.Runtime.ChangedOnly && same && !pending && len(d.Runtime.busy) == 0 {
+		return false, nil
+	}
 	if !same {
 		if changed, err = d.checkAndWrite(ctx, t, written, pending); err != nil {
 			return changed, err
@@ -227,6 +317,9 @@ func (d *Dir) applyLive(ctx context.Context, t target, written []bool, same, pen
 	if change.reload == "" {
 		if change.reload, err = d.Runtime.change(ctx, d, change); err != nil {
 			return changed, fmt.Errorf("deploy: apply: the files are written, but: %w", err)
+		}
+		if change.reload != "" {
+			d.changes.refused = errors.New(change.reload)
 		}
 	} else if !same || pending {
 		d.Runtime.changed(RuntimeChange{Reload: change.reload})
@@ -256,23 +349,30 @@ func (d *Dir) reloadLive(ctx context.Context, t target, change liveChange) (rest
 	if err := d.markPending(); err != nil {
 		return false, err
 	}
+	busy := d.Runtime.busy
 	d.Runtime.busy = nil
 	restored, err = d.reload(ctx)
+	loaded := func(c liveChange) liveChange {
+		if d.Runtime.ChangedOnly {
+			return c.afterReloadChangedOnly(busy)
+		}
+		return c.afterReload()
+	}
 	switch {
 	case restored:
 		good, readErr := readOptional(d.file(configFile))
 		if readErr != nil || good == nil {
 			return true, err
 		}
-		back := compareLive(good, t.text(), target{files: []haproxycfg.RenderedFile{{Name: configFile, Data: good}}})
-		if reason, backErr := d.Runtime.change(ctx, d, back.afterReload()); reason != "" || backErr != nil {
+		back := d.Runtime.compareLive(good, t.text(), target{files: []haproxycfg.RenderedFile{{Name: configFile, Data: good}}})
+		if reason, backErr := d.Runtime.change(ctx, d, loaded(back)); reason != "" || backErr != nil {
 			err = errors.Join(err, backErr, notInForce(reason))
 		}
 		return true, err
 	case err != nil:
 		return false, err
 	}
-	reason, err := d.Runtime.change(ctx, d, change.afterReload())
+	reason, err := d.Runtime.change(ctx, d, loaded(change))
 	if err == nil {
 		err = notInForce(reason)
 	}
@@ -306,17 +406,22 @@ func (d *Dir) markPending() error {
 // must be reloaded instead, change returns the reason in reload. change returns an error if it
 // cannot reach HAProxy, if ctx has ended, or if the Guard of d has returned an error.
 func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload string, err error) {
+	if r.ChangedOnly {
+		if c.changedOnly(r.busy); len(c.wanted)+len(c.variables)+len(c.maps) == 0 {
+			return "", nil
+		}
+	}
 	worker, err := r.Worker(ctx)
 	if err != nil {
 		return "", err
 	}
-	actual, err := worker.Actual(ctx)
+	actual, err := r.actual(ctx, worker, c.wanted)
 	if err != nil {
 		return "", unreachable(err)
 	}
 	plan := actual.Plan(c.before, c.wanted)
 	plan.Wait = cmp.Or(max(r.Wait, 0), defaultRuntimeWait)
-	if n := cmp.Or(max(r.MaxReplaced, 0), defaultMaxReplaced); plan.Replaced > n {
+	if n := r.maxReplaced(); plan.Replaced > n {
 		plan.Reload = append(plan.Reload, runtimeapi.Reason{Text: fmt.Sprintf("%d servers have other words, more than %d", plan.Replaced, n)})
 	}
 	if len(plan.Reload) > 0 {
@@ -324,7 +429,8 @@ func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload stri
 		r.changed(RuntimeChange{Reload: reload})
 		return reload, nil
 	}
-	if len(plan.Commands)+len(c.variables) == 0 {
+	if len(plan.Commands)+len(c.variables)+len(c.maps) == 0 {
+		r.remember(plan.Kept, c.words)
 		return "", nil
 	}
 	if err := d.at("change servers"); err != nil {
@@ -337,13 +443,26 @@ func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload stri
 		}
 		done.Commands++
 	}
-	if err == nil {
+	first, rest := plan, plan
+	first.Commands, rest.Commands = plan.Commands[:plan.First], plan.Commands[plan.First:]
+	apply := func(p runtimeapi.Plan) {
+		if err != nil || len(p.Commands) == 0 {
+			return
+		}
 		var result runtimeapi.Result
-		result, err = worker.Apply(ctx, plan)
+		result, err = worker.Apply(ctx, p)
 		done.Commands += result.Done
-		done.Busy = result.Busy
+		done.Busy = append(done.Busy, result.Busy...)
 	}
-	r.remember(done.Busy, c.words)
+	apply(first)
+	if err == nil && len(c.maps) > 0 {
+		if err = d.sendMaps(ctx, c.maps, c.oldMaps, false); err == nil {
+			done.Maps = len(c.maps)
+		}
+	}
+	apply(rest)
+	r.remember(slices.Concat(done.Busy, plan.Kept), c.words)
+	d.changes.maps, d.changes.servers = done.Maps, done.Commands
 	if ctx.Err() != nil {
 		return "", err
 	}
@@ -352,6 +471,22 @@ func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload stri
 	}
 	r.changed(done)
 	return done.Reload, nil
+}
+
+// manyBackends is the number of backends from which on one command for the servers of all backends
+// takes less time than a command for each backend.
+const manyBackends = 50
+
+// actual returns the state of the running HAProxy, with at least the servers of the wanted backends.
+func (r *Runtime) actual(ctx context.Context, worker runtimeapi.Socket, wanted []runtimeapi.Backend) (runtimeapi.Actual, error) {
+	if !r.ChangedOnly || len(wanted) > manyBackends {
+		return worker.Actual(ctx)
+	}
+	names := make([]string, len(wanted))
+	for i, b := range wanted {
+		names[i] = b.Name
+	}
+	return worker.ActualOf(ctx, names...)
 }
 
 // Worker returns the socket of the worker that serves new connections. If Master is set, Worker

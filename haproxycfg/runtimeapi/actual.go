@@ -49,6 +49,39 @@ func (s Socket) Actual(ctx context.Context) (Actual, error) {
 	return a, err
 }
 
+// ActualOf reads the version, and the servers of the named backends. A backend that HAProxy does not
+// have is missing in the result. ActualOf sends a command for each backend, so use [Socket.Actual]
+// for many backends.
+func (s Socket) ActualOf(ctx context.Context, backends ...string) (Actual, error) {
+	var a Actual
+	info, err := s.Do(ctx, "show info")
+	if err != nil {
+		return Actual{}, err
+	}
+	if a.Version, err = parseVersion(info); err != nil {
+		return Actual{}, err
+	}
+	for _, name := range backends {
+		if err := checkName("the backend", name); err != nil {
+			return Actual{}, err
+		}
+		answer, err := s.Do(ctx, "show servers state "+name)
+		if err != nil {
+			return Actual{}, err
+		}
+		if strings.Contains(answer, "Can't find backend") {
+			continue
+		}
+		servers, err := ParseServersState(answer)
+		if err != nil {
+			return Actual{}, err
+		}
+		a.Backends = append(a.Backends, name)
+		a.Servers = append(a.Servers, servers...)
+	}
+	return a, nil
+}
+
 // parseVersion finds the version in the answer to "show info", in a line "Version: 2.6.12-1".
 func parseVersion(info string) (Version, error) {
 	for line := range strings.Lines(info) {

@@ -190,7 +190,7 @@ func (a Actual) Plan(before, wanted []Backend) Plan {
 		p.backend(b, earlier[b.Name], rows[b.Name])
 	}
 	return Plan{
-		Commands: slices.Concat(p.first, p.fill, p.maint, p.remove, p.replace),
+		Commands: slices.Concat(p.first, p.disable, p.fill, p.maint, p.remove, p.replace),
 		Reload:   p.reasons,
 		First:    len(p.first),
 		Replaced: p.replaced,
@@ -250,19 +250,22 @@ func Unsettled(before, attempted []Backend) []Backend {
 // planner collects the commands of a plan. The commands in first and fill bring servers into
 // service. HAProxy gets them first, so that the new servers of a backend get requests before its
 // old servers stop. The commands in first are about backends without a server in service. The
-// commands in maint take servers out of service. The commands in remove delete servers, and the
+// commands in disable end the agent checks of servers that the commands in maint take out of
+// service later: the answer to a check that is under way may end a maintenance. The commands in
+// maint take servers out of service. The commands in remove delete servers, and the
 // commands in replace delete servers and add them again. HAProxy refuses to delete a server that
 // still has connections.
 type planner struct {
-	dynamic, known                      bool
-	version                             Version
-	actual                              []ServerState
-	before                              []Backend
-	donors                              map[donorKey]*ServerState // see donor
-	first, fill, maint, remove, replace []Command
-	reasons                             []Reason
-	replaced                            int
-	kept                                []string
+	dynamic, known         bool
+	version                Version
+	actual                 []ServerState
+	before                 []Backend
+	donors                 map[donorKey]*ServerState // see donor
+	first, disable, fill   []Command
+	maint, remove, replace []Command
+	reasons                []Reason
+	replaced               int
+	kept                   []string
 }
 
 func (p *planner) reload(backend, server, text string) {
@@ -411,7 +414,8 @@ func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
 	if was != nil {
 		reweigh = was.Weight != s.Weight
 	}
-	if (reweigh || own) && row.Weight != s.Weight {
+	answered := s.Agent && !moved && row.InitialWeight == s.Weight // row.Weight is an answer of the agent
+	if (reweigh || own && !answered) && row.Weight != s.Weight {
 		set(&p.fill, SetWeight, "weight "+strconv.Itoa(s.Weight))
 	}
 	if own {
@@ -430,7 +434,7 @@ func (p *planner) unwanted(b *Backend, row *ServerState) {
 	if checkWord("the server", at) != nil {
 		return // HAProxy allows no such name, so this row does not come from HAProxy
 	}
-	p.maint = appendDisable(p.maint, b.Name, row)
+	p.disable = appendDisable(p.disable, b.Name, row)
 	if row.Admin&ForcedMaint == 0 {
 		p.maint = appendCommand(p.maint, SetMaint, b.Name, row.Name, "set server "+at+" state maint")
 	}
