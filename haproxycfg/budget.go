@@ -17,12 +17,19 @@ const descriptorSlack = 64*3 + 64
 // MaxConn is the limit of client connections that Render writes. 0 means that Render writes no
 // limit. If Global.MaxConn is not 0, MaxConn returns it. Otherwise MaxConn computes the limit from
 // Global.Descriptors: it subtracts the descriptors that listeners, checks and agent checks need,
-// and divides the rest by two, because each connection needs two descriptors.
+// and divides the rest by two, because each connection needs two descriptors. It then rounds the
+// limit down, by less than a sixteenth: HAProxy needs a reload for another limit, and with the
+// rounded limit a few more servers rarely need one.
 func (c *Config) MaxConn() int {
 	if c.Global.MaxConn > 0 || c.Global.Descriptors <= 0 {
 		return c.Global.MaxConn
 	}
-	return max(0, (c.Global.Descriptors-c.ReservedDescriptors())/2)
+	limit := max(0, (c.Global.Descriptors-c.ReservedDescriptors())/2)
+	step := 1
+	for step*2 <= limit/16 {
+		step *= 2
+	}
+	return limit / step * step
 }
 
 // ReservedDescriptors returns how many descriptors HAProxy needs for everything except client

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/haproxycfg/controller"
@@ -54,6 +55,10 @@ func (s *settings) dir(warned func([]deploy.Diagnostic)) *deploy.Dir {
 		}
 		dir.Reload, dir.Redirect = reloader.Reload, reloader.Redirect
 		dir.SetMap, dir.ReplaceMaps, dir.CompareMaps = reloader.SetMap, reloader.ReplaceMaps, reloader.CompareMaps
+		dir.Runtime = &deploy.Runtime{
+			Stats: runtimeapi.Socket{Path: s.Builder.Edge.Global.StatsSocket}, Master: reloader.Master,
+			ChangedOnly: true, Wait: 100 * time.Millisecond,
+		}
 	}
 	return dir
 }

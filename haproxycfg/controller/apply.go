@@ -165,8 +165,9 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 	}
 	err = a.commit(ctx, ch)
 	var refusedReload *deploy.ReloadError
-	if effect := ch.plan.Effect(); effect.Reload == deploy.ReloadSocket && !a.cutOff(ctx) {
-		reloads = true
+	effect := ch.plan.Effect()
+	reloads = reloads || effect.Reload != ""
+	if effect.Reload == deploy.ReloadSocket && !a.cutOff(ctx) {
 		a.log.Error("HAProxy was reloaded, because a change over its socket failed", "detail", effect.Detail)
 	}
 	if reloads && (err == nil || errors.As(err, &refusedReload)) {
@@ -332,7 +333,7 @@ func (a *applier) logApplied(c *kube.Changes, effect deploy.Effect, begin time.T
 	switch {
 	case effect.Reload != "":
 		how = []any{"reload", effect.Reload, "because", effect.Detail}
-	case effect.Maps > 0:
+	case effect.Maps+effect.Servers > 0:
 		how = []any{"without reload", true}
 	}
 	a.log.With(how...).Info("applied", "added", c.Servers.Added, "removed", c.Servers.Removed, "changed", c.Servers.Altered,

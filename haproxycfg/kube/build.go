@@ -116,7 +116,7 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 	for _, p := range problems {
 		report.add(Problem{File: p.File, Line: p.Line, Field: p.Field, Message: p.Message})
 	}
-	if g := b.Edge.Global; g.MaxConn == 0 && g.Descriptors > 0 && config.MaxConn() < g.Descriptors/4 {
+	if g := b.Edge.Global; g.MaxConn == 0 && g.Descriptors > 0 && g.Descriptors-config.ReservedDescriptors() < g.Descriptors/2 {
 		report.add(Problem{Warning: true, Message: fmt.Sprintf(
 			"maxconn is %d, which is less than a quarter of %d descriptors: nodes and checks in force need the others", config.MaxConn(), g.Descriptors)})
 	}
