@@ -18,7 +18,7 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// TestOldWorkersAreBounded causes many reloads by changes of an annotation. Each HAProxy process
+// TestOldWorkersAreBounded causes many reloads by changes of a declared check. Each HAProxy process
 // has a stream that does not end. When there are -max-old-workers old processes, the terminator
 // ends the oldest one, and cuts only the stream of this process. The limit also applies after a
 // restart of the terminator.
@@ -26,7 +26,7 @@ func TestOldWorkersAreBounded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	dir := haproxytest.Dir(t)
-	ports := haproxytest.Ports(t, 4)
+	ports := haproxytest.Ports(t, 2)
 	echo, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ports[1]))
 	require.NoError(t, err)
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -46,13 +46,13 @@ func TestOldWorkersAreBounded(t *testing.T) {
 	go func() { _ = server.Serve(echo) }()
 	t.Cleanup(func() { _ = server.Close() })
 
-	manifests := func(agentPort int) string {
-		return "apiVersion: v1\nkind: List\nitems:\n" +
-			fmt.Sprintf("- {apiVersion: v1, kind: Service, metadata: {namespace: media, name: web, annotations: {headgate.dev/agent-port: %q}}, spec: {type: NodePort, ports: [{name: http, port: 80, nodePort: %d}]}}\n", fmt.Sprint(agentPort), ports[1]) +
-			"- {apiVersion: v1, kind: Node, metadata: {name: n0}, status: {addresses: [{type: InternalIP, address: 127.0.0.1}]}}\n"
+	declarations := func(interval int) string {
+		return fmt.Sprintf("routes:\n- host: www.example.com\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n  check: {interval: %dms}\n", interval)
 	}
-	w.write("routes.yaml", "routes:\n- host: www.example.com\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n  check: {interval: 100ms}\n")
-	w.write("eu-1/objects.yaml", manifests(ports[2]))
+	w.write("routes.yaml", declarations(100))
+	w.write("eu-1/objects.yaml", "apiVersion: v1\nkind: List\nitems:\n"+
+		fmt.Sprintf("- {apiVersion: v1, kind: Service, metadata: {namespace: media, name: web}, spec: {type: NodePort, ports: [{name: http, port: 80, nodePort: %d}]}}\n", ports[1])+
+		"- {apiVersion: v1, kind: Node, metadata: {name: n0}, status: {addresses: [{type: InternalIP, address: 127.0.0.1}]}}\n")
 	args := []string{
 		"-http", fmt.Sprintf("127.0.0.1:%d", ports[0]), "-haproxy", w.haproxy(), "-max-change", "100%", "-hard-stop-after", "0",
 		"-stats-socket", filepath.Join(dir, haproxytest.StatsSocket), "-reload", filepath.Join(dir, haproxytest.MasterSocket),
@@ -70,7 +70,7 @@ func TestOldWorkersAreBounded(t *testing.T) {
 	toggle := func() {
 		held = append(held, openStream(t, fmt.Sprintf("127.0.0.1:%d", ports[0])))
 		before := applied()
-		w.replace("eu-1/objects.yaml", manifests(ports[2+(len(held)%2)]))
+		w.replace("routes.yaml", declarations(100+len(held)%2))
 		v.eventually("the change is applied", func() bool { return applied() > before })
 		haproxytest.AwaitOldWorkers(t, dir)
 	}
@@ -149,7 +149,10 @@ func TestNodeLeavesWhileAReloadWaits(t *testing.T) {
 		}
 		return text
 	}
-	w.write("routes.yaml", "routes:\n- host: www.example.com\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n  check: {interval: 100ms}\n")
+	declarations := func(interval int) string {
+		return fmt.Sprintf("routes:\n- host: www.example.com\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n  check: {interval: %dms}\n", interval)
+	}
+	w.write("routes.yaml", declarations(100))
 	w.write("eu-1/objects.yaml", manifests(1, 2))
 	v := w.watchIn(dir,
 		"-http", fmt.Sprintf("127.0.0.1:%d", ports[0]), "-haproxy", w.haproxy(), "-max-change", "100%",
@@ -169,17 +172,24 @@ func TestNodeLeavesWhileAReloadWaits(t *testing.T) {
 	require.NoError(t, err)
 	client := startClient(t, fmt.Sprintf("http://127.0.0.1:%d/", ports[0]), "www.example.com")
 	client.waitFor("node 2")
-	w.replace("routes.yaml", "routes:\n- host: www.example.com\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n  check: {interval: 101ms}\n")
+	w.replace("routes.yaml", declarations(101))
 	v.waitMetric("headgate_terminator_old_workers 1")
-	w.replace("eu-1/objects.yaml", manifests(1))
+	w.replace("routes.yaml", declarations(102))
 	v.waitMetric("headgate_terminator_reload_waiting 1")
+	w.replace("eu-1/objects.yaml", manifests(1))
 	v.waitDetail(http.StatusOK, "waiting: the reload waits for the end of one of 1 old workers")
-	client.more(1) // the present request may have begun before
-	for range 20 {
-		client.more(1)
-		require.Equal(t, "node 1", *client.answer.Load())
-	}
+	v.eventually("no request reaches the node", func() bool {
+		for range 20 {
+			client.more(1)
+			if *client.answer.Load() != "node 1" {
+				return false
+			}
+		}
+		return true
+	})
 	w.replace("eu-1/objects.yaml", manifests(1, 2))
+	client.waitFor("node 2")
+	w.replace("routes.yaml", declarations(101))
 	v.waitMetric("headgate_terminator_reload_waiting 0")
 	client.waitFor("node 2")
 	require.Zero(t, client.stop(), "failed requests")
