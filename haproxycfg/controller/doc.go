@@ -62,7 +62,7 @@
 // An attempt whose reload waits has the outcome Waits. The answers of agents do not need a reload:
 // HAProxy drains a server, or changes its weight, while a reload waits. The Controller calls
 // Dir.Redirect, so HAProxy also stops sending requests to servers that the waiting change removes.
-// New servers, new routes and new weights in declarations wait for the reload.
+// The rest of the change waits for the reload. A change that needs no reload waits for nothing.
 //
 // # Limits and refusals
 //
@@ -132,7 +132,6 @@
 //
 // # What it does not do
 //
-// The package does not start HAProxy. It changes a running HAProxy only by a reload and by
-// Dir.Redirect. It exports no metrics: a program can make them from Controller.Attempted and
+// The package does not start HAProxy. It changes a running HAProxy only through Dir. It exports no metrics: a program can make them from Controller.Attempted and
 // Controller.Status.
 package controller

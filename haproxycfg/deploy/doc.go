@@ -33,18 +33,24 @@
 //	change                                     before 3.0     3.0 and later
 //	weight, address, "disabled" of a server    at run time    at run time
 //	the value of a variable                    at run time    at run time
-//	more servers, and other names              reload         at run time
+//	more servers, and other names              at run time    at run time
+//	more slots (haproxycfg.Server.Slot)        reload         at run time
 //	fewer servers                              at run time    at run time
 //	other options of up to 10 servers          reload         at run time
-//	servers of a fixed backend (see below)     reload         reload, unless only weight or address
-//	entries of stable maps alone               at run time    at run time
+//	a server that tracks a new server          reload         reload
+//	more servers that others track             reload         reload
+//	servers, with balance source, uri or       reload         reload, unless only weight or address
+//	static-rr
+//	entries of stable maps                     at run time    at run time
 //	anything else, such as time-outs           reload         reload
 //
-// A backend is fixed if its servers track other servers, if other servers track its servers, or if
-// its balance is source, uri or static-rr.
-//
 // Before 3.0, a server that the files no longer contain stays in maintenance until the next reload.
-// So with HAProxy before 3.0, give the servers slots, see haproxycfg.Server.Slot.
+// So if servers change often, for example because they are pods, give them slots with HAProxy before
+// 3.0. With every version, a server that other servers have tracked stays in maintenance too.
+//
+// A change of servers and maps together needs no reload. If an entry leads to a backend that had no
+// server in service, HAProxy has the servers before the entry. It loses servers only after the
+// change of the maps.
 //
 // With and without a Runtime, haproxy -c checks each configuration. If only entries of stable maps
 // change, haproxy -c checks the configuration after HAProxy has the entries.
