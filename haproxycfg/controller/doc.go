@@ -132,6 +132,6 @@
 //
 // # What it does not do
 //
-// The package does not start HAProxy. It changes a running HAProxy only through Dir. It exports no metrics: a program can make them from Controller.Attempted and
-// Controller.Status.
+// The package does not start HAProxy. It changes a running HAProxy only through Dir. It exports no
+// metrics: a program can make them from Controller.Attempted and Controller.Status.
 package controller

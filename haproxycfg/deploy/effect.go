@@ -49,6 +49,7 @@ type changes struct {
 	maps     int                       // see Effect.Maps
 	servers  int                       // see Effect.Servers
 	refused  error                     // the error because of which Apply had to reload HAProxy after it had replaced maps
+	reason   string                    // why a Runtime could not change servers, or ""
 	reloaded bool
 }
 
@@ -63,6 +64,9 @@ func (p *Plan) effectOf(c changes) Effect {
 		e.Reload, e.Detail = ReloadSocket, c.refused.Error()
 	default:
 		e.Reload, e.Detail = p.reloadReason()
+		if c.reason != "" && e.Reload == ReloadServers {
+			e.Detail = c.reason
+		}
 	}
 	return e
 }

@@ -293,13 +293,17 @@ func cannotChange(before, now, wanted []runtimeapi.Backend, kept map[string]stri
 			if ok {
 				replaced++
 			}
-			_, loaded := was[trackOf(s.Add)]
+			track := trackOf(s.Add)
+			_, loaded := was[track]
+			if !loaded {
+				_, loaded = kept[track]
+			}
 			switch {
 			case fixed != "":
 				return "server " + name + " is new or has other words, and " + fixed
 			case wanted[i].Servers[j].Add == "":
 				return "HAProxy cannot add server " + name + " at run time"
-			case trackOf(s.Add) != "" && !loaded:
+			case track != "" && !loaded:
 				return "server " + name + " tracks a new server"
 			case replaced > most:
 				return fmt.Sprintf("more than %d servers have other words", most)

@@ -322,6 +322,7 @@ func (d *Dir) applyLive(ctx context.Context, t target, written []bool, same, pen
 			d.changes.refused = errors.New(change.reload)
 		}
 	} else if !same || pending {
+		d.changes.reason = change.reload
 		d.Runtime.changed(RuntimeChange{Reload: change.reload})
 	}
 	if change.reload == "" {

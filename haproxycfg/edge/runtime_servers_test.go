@@ -1,6 +1,7 @@
 package edge_test
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/netip"
@@ -27,7 +28,7 @@ func onNodes(name string, port, agentPort int, nodes ...int) edge.Upstream {
 
 // TestServersOfNodesAtRunTime changes the node port and the nodes of a service that has an agent.
 // The agent of the service answers "ready 40%". A new server begins with 40% of its weight, and no
-// answer brings an old server back.
+// answer brings an old server back. Requests during a change without a reload do not fail.
 func TestServersOfNodesAtRunTime(t *testing.T) {
 	t.Parallel()
 	ports := haproxytest.Ports(t, 4)
@@ -73,12 +74,15 @@ func TestServersOfNodesAtRunTime(t *testing.T) {
 		{"new port after a reload", ports[1], []int{1, 2, 4}, []routes.Route{web, api}, ""},
 	} {
 		before := f.worker()
+		stop := f.requests("www.example.com")
 		upstreams := []edge.Upstream{onNodes("web", tt.port, agentPort, tt.nodes...), api3}
 		e := f.apply(upstreams, tt.declared...)
+		failed := stop()
 		require.Equal(t, tt.want, e.Reload, "%s: %s", tt.name, e.Detail)
 		require.Equal(t, tt.want == "", f.worker() == before, tt.name)
 		if tt.want == "" {
 			require.Positive(t, e.Servers, tt.name)
+			require.Empty(t, failed, tt.name)
 		}
 		// An agent check that began before the change may bring an old server back. The next apply
 		// corrects this.
@@ -102,6 +106,33 @@ func TestServersOfNodesAtRunTime(t *testing.T) {
 			return len(got) == len(want)
 		})
 	}
+}
+
+// requests sends requests until somebody calls stop. The result of stop are the requests that failed.
+func (f *runtimeEdge) requests(host string) (stop func() (failed []string)) {
+	ctx, cancel := context.WithCancel(f.t.Context())
+	done := make(chan []string)
+	go func() {
+		var failed []string
+		for ctx.Err() == nil {
+			request, err := http.NewRequestWithContext(f.t.Context(), http.MethodGet, "http://"+f.frontend+"/", http.NoBody)
+			if err != nil {
+				panic(err)
+			}
+			request.Host = host
+			response, err := http.DefaultTransport.RoundTrip(request)
+			if err != nil {
+				failed = append(failed, err.Error())
+				continue
+			}
+			_ = response.Body.Close()
+			if response.StatusCode != http.StatusOK {
+				failed = append(failed, response.Status)
+			}
+		}
+		done <- failed
+	}()
+	return func() []string { cancel(); return <-done }
 }
 
 // oldServersAreAway reports whether HAProxy has no server with an agent in service that the files do

@@ -348,7 +348,7 @@ func (p *planner) replaceServer(backend, at string, s, was *Server, row *ServerS
 	}
 	p.replace = appendCommand(p.replace, DeleteServer, backend, s.Name, "del server "+at)
 	p.replace = appendCommand(p.replace, AddServer, backend, s.Name, s.Add)
-	p.replace = appendEnable(p.replace, backend, s, nil)
+	p.replace = appendEnableHealth(p.replace, backend, s, nil)
 	byHand := !s.Force && was != nil && !was.Maint && was.Addr == s.Addr
 	switch {
 	case s.Maint || byHand && row.Admin&ForcedMaint != 0:
@@ -357,6 +357,7 @@ func (p *planner) replaceServer(backend, at string, s, was *Server, row *ServerS
 	default:
 		p.replace = appendCommand(p.replace, SetReady, backend, s.Name, "set server "+at+" state ready")
 	}
+	p.replace = appendEnableAgent(p.replace, backend, s, nil)
 }
 
 // cannotAdd returns the reason why a server cannot be added or replaced at run time, or "".
@@ -419,10 +420,13 @@ func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
 		set(&p.fill, SetWeight, "weight "+strconv.Itoa(s.Weight))
 	}
 	if own {
-		p.fill = appendEnable(p.fill, backend, s, row)
+		p.fill = appendEnableHealth(p.fill, backend, s, row)
 	}
 	if moved || down || own && blocked {
 		set(&p.fill, SetReady, "state ready")
+	}
+	if own {
+		p.fill = appendEnableAgent(p.fill, backend, s, row)
 	}
 }
 
@@ -455,7 +459,7 @@ func appendCommand(list []Command, kind Kind, backend, server, text string) []Co
 // add plans the commands that add the server s.
 func (p *planner) add(backend, at string, s *Server) {
 	p.fill = appendCommand(p.fill, AddServer, backend, s.Name, s.Add)
-	p.fill = appendEnable(p.fill, backend, s, nil)
+	p.fill = appendEnableHealth(p.fill, backend, s, nil)
 	donor := p.donor(backend, s)
 	if donor != nil {
 		weight := min(256, donor.Weight*s.Weight/donor.InitialWeight)
@@ -473,6 +477,7 @@ func (p *planner) add(backend, at string, s *Server) {
 	default:
 		p.fill = appendCommand(p.fill, SetReady, backend, s.Name, "set server "+at+" state ready")
 	}
+	p.fill = appendEnableAgent(p.fill, backend, s, nil)
 }
 
 // donor returns a server of the running HAProxy whose agent probably gives the same answers as the
@@ -524,18 +529,27 @@ func appendDisable(list []Command, backend string, row *ServerState) []Command {
 	return appendCommand(list, DisableAgent, backend, row.Name, "disable agent "+backend+"/"+row.Name)
 }
 
-// appendEnable appends the commands that enable the checks of a server. row is nil for a server
-// that the plan has just added.
-func appendEnable(list []Command, backend string, s *Server, row *ServerState) []Command {
-	disabled := func(state CheckState) bool { return state&CheckConfigured != 0 && state&CheckEnabled == 0 }
-	if s.Check && (row == nil || disabled(row.Check)) {
+// appendEnableHealth appends the command that enables the health check of a server. row is nil for a
+// server that the plan has just added.
+func appendEnableHealth(list []Command, backend string, s *Server, row *ServerState) []Command {
+	if s.Check && (row == nil || row.Check.disabled()) {
 		list = appendCommand(list, EnableHealth, backend, s.Name, "enable health "+backend+"/"+s.Name)
 	}
-	if s.Agent && (row == nil || disabled(row.Agent)) {
+	return list
+}
+
+// appendEnableAgent appends the command that enables the agent check of a server. The command must
+// follow the end of the maintenance: a new server with an enabled agent check is down until the
+// first answer of its agent.
+func appendEnableAgent(list []Command, backend string, s *Server, row *ServerState) []Command {
+	if s.Agent && (row == nil || row.Agent.disabled()) {
 		list = appendCommand(list, EnableAgent, backend, s.Name, "enable agent "+backend+"/"+s.Name)
 	}
 	return list
 }
+
+// disabled reports whether the server has such a check, and HAProxy does not make it.
+func (c CheckState) disabled() bool { return c&CheckConfigured != 0 && c&CheckEnabled == 0 }
 
 // check returns an error if HAProxy would not read a command with the name of the server as
 // intended, but for example as two commands.

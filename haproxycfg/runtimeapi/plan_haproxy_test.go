@@ -285,6 +285,7 @@ func TestPlanReplacesServersWithAgents(t *testing.T) {
 			row := find(name)
 			require.Equal(t, weight, row.Weight, "%s: before the first answer of its agent, which comes after an hour", name)
 			require.Zero(t, row.Admin)
+			require.Equal(t, runtimeapi.Running, row.Op, "%s: it gets requests before this answer", name)
 		}
 		old := find("a/old")
 		require.Eventually(t, func() bool { // the answer to an earlier agent check may end the maintenance
