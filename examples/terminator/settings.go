@@ -34,7 +34,7 @@ type settings struct {
 	admin                cli.AdminFlags
 	fleet                fleetflags.Flags
 
-	lease *lease.Elector // value of resolve; nil without -lease
+	lease *lease.Elector // the method resolveLease sets it; nil without -lease
 }
 
 func parseSettings(inv cli.Invocation) (s *settings, code int, done bool) {
