@@ -86,13 +86,18 @@ func newCollector(file string, size int) *collector {
 // table returns the routes and the problems of the file.
 func (c *collector) table() (Table, []Problem) {
 	t, conflicts := build(c.declarations, MaxRoutes)
+	return t, c.sortedProblems(conflicts)
+}
+
+// sortedProblems returns the problems of the file and the conflicts between its routes, by line.
+func (c *collector) sortedProblems(conflicts []Problem) []Problem {
 	problems := append(c.problems, conflicts...)
 	slices.SortStableFunc(problems, func(a, b Problem) int { return a.Line - b.Line })
 	if len(problems) > maxProblems {
 		problems = problems[:maxProblems]
 		problems[maxProblems-1] = Problem{c.file, problems[maxProblems-1].Line, "routes", "there are further problems, which are not listed"}
 	}
-	return t, problems
+	return problems
 }
 
 // documents returns the root of each YAML document of a file, without empty documents. If the file

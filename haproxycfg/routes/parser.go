@@ -1,6 +1,7 @@
 package routes
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,13 +15,16 @@ import (
 //
 // The zero Parser is ready. Only one goroutine may use a Parser at a time.
 type Parser struct {
-	known map[string]knownEntry // the entries without problems of the last version, by their text
+	known []knownEntry // the entries of the last version, in their order; nil if Parse must start over
+	size  int          // the number of routes of the last table
 }
 
-// knownEntry is a route, and the number of lines from the start of its entry to its position.
+// knownEntry is an entry of the last version of a file.
 type knownEntry struct {
-	route Route
-	line  int
+	text  string
+	route *Route // nil if the entry has a problem
+	line  int    // the number of lines from the start of the entry to the position of the route
+	rank  int    // the index of the route in the last table; -1 if it is not known
 }
 
 // Parse returns the same as the function [Parse].
@@ -30,39 +34,137 @@ type knownEntry struct {
 // files from the start, and also files that are not well-formed or contain anchors.
 func (p *Parser) Parse(file string, data []byte) (Table, []Problem) {
 	entries := splitEntries(data)
-	known := p.known
-	p.known = nil
-	if len(entries) == 0 || !parseEntries(entries, known) {
+	findKnown(entries, p.known)
+	size := p.size
+	p.known, p.size = nil, 0
+	if len(entries) == 0 || !parseEntries(entries) {
 		return Parse(file, data)
 	}
-	next := make(map[string]knownEntry, len(entries))
 	c := newCollector(file, len(data))
+	known := make([]knownEntry, len(entries))
 	for i := range entries {
 		e := &entries[i]
-		at := "routes[" + strconv.Itoa(i) + "]"
-		if old, ok := known[e.text]; ok {
-			old.route.Position = Position{file, e.line + old.line}
-			c.declarations = append(c.declarations, declaration{old.route, at})
-			next[e.text] = old
+		known[i] = knownEntry{text: e.text, rank: -1}
+		if e.known != nil {
+			known[i].route, known[i].line, known[i].rank = e.known.route, e.known.line, e.known.rank
 			continue
 		}
-		problems, routes := len(c.problems), len(c.declarations)
-		c.route(e.node, at)
-		if len(c.problems) == problems && len(c.declarations) > routes {
-			route := c.declarations[routes].Route
-			next[e.text] = knownEntry{route, route.Position.Line - e.line}
+		n := len(c.declarations)
+		c.route(e.node, fieldOf(i))
+		if len(c.declarations) > n {
+			route := c.declarations[n].Route
+			known[i].route, known[i].line = &route, route.Position.Line-e.line
 		}
 	}
-	p.known = next
+	p.known = known
+	position := func(i int) Position { return Position{file, entries[i].line + known[i].line} }
+	if table, ok := mergeRanked(known, size, position); ok {
+		p.size = len(table.routes)
+		return table, c.sortedProblems(nil)
+	}
+	c.declarations = c.declarations[:0]
+	for i := range known {
+		if known[i].rank = -1; known[i].route != nil {
+			route := *known[i].route
+			route.Position = position(i)
+			c.declarations = append(c.declarations, declaration{route, fieldOf(i)})
+		}
+	}
 	return c.table()
+}
+
+func fieldOf(i int) string { return "routes[" + strconv.Itoa(i) + "]" }
+
+// findKnown finds the entries that the last version of the file contained too, and sets their field
+// known.
+func findKnown(entries []fileEntry, known []knownEntry) {
+	take := func(e *fileEntry, k *knownEntry) {
+		if k.route != nil {
+			e.known = k
+		}
+	}
+	// Most entries are the same at the same place, counted from the start or from the end.
+	for len(entries) > 0 && len(known) > 0 && entries[0].text == known[0].text {
+		take(&entries[0], &known[0])
+		entries, known = entries[1:], known[1:]
+	}
+	for len(entries) > 0 && len(known) > 0 && entries[len(entries)-1].text == known[len(known)-1].text {
+		take(&entries[len(entries)-1], &known[len(known)-1])
+		entries, known = entries[:len(entries)-1], known[:len(known)-1]
+	}
+	byText := make(map[string]*knownEntry, len(known))
+	for i := range known {
+		byText[known[i].text] = &known[i]
+	}
+	for i := range entries {
+		if k := byText[entries[i].text]; k != nil {
+			take(&entries[i], k)
+		}
+	}
+}
+
+// mergeRanked returns the table of the entries, and sets their ranks. position returns the position
+// of a route, by the index of its entry. size is the number of routes of the last table. ok is false
+// if two routes have the same host, path and exactness.
+//
+// The ranks say in which order most routes are, so mergeRanked sorts only the others.
+func mergeRanked(known []knownEntry, size int, position func(i int) Position) (t Table, ok bool) {
+	ranked := make([]int, size) // by rank: the index of the entry plus 1; 0 if the file does not contain the route any more
+	var fresh []int
+	missing := 0
+	for i := range known {
+		switch k := &known[i]; {
+		case k.route == nil:
+			missing++
+		case k.rank < 0:
+			fresh = append(fresh, i)
+		case ranked[k.rank] != 0:
+			return t, false
+		default:
+			ranked[k.rank] = i + 1
+		}
+	}
+	slices.SortFunc(fresh, func(i, j int) int { return known[i].route.Compare(*known[j].route) })
+	t.routes = slices.Grow(t.routes, len(known)-missing)
+	add := func(i int) bool {
+		r := *known[i].route
+		if n := len(t.routes); n > 0 && t.routes[n-1].key() == r.key() {
+			return false
+		}
+		r.Position = position(i)
+		known[i].rank = len(t.routes)
+		t.routes = append(t.routes, r)
+		return true
+	}
+	for _, index := range ranked {
+		if index == 0 {
+			continue
+		}
+		for len(fresh) > 0 && known[fresh[0]].route.Compare(*known[index-1].route) <= 0 {
+			if !add(fresh[0]) {
+				return t, false
+			}
+			fresh = fresh[1:]
+		}
+		if !add(index - 1) {
+			return t, false
+		}
+	}
+	for _, i := range fresh {
+		if !add(i) {
+			return t, false
+		}
+	}
+	return t, true
 }
 
 // fileEntry is an entry of the list "routes": its text with the lines up to the next entry, and the
 // number of its first line.
 type fileEntry struct {
-	text string
-	line int
-	node *yaml.Node // nil if the Parser knows the entry
+	text  string
+	line  int
+	known *knownEntry // the same entry in the last version; nil if it must be parsed
+	node  *yaml.Node  // set if known is nil
 }
 
 // splitEntries cuts a file in block style into the entries of the list "routes". It returns nil if
@@ -117,14 +219,13 @@ func splitEntries(data []byte) []fileEntry {
 	return entries
 }
 
-// parseEntries parses the entries that are not in known, and sets their nodes. It returns false if
-// the entries are not well-formed, or if one of them contains an anchor or an alias.
-func parseEntries(entries []fileEntry, known map[string]knownEntry) bool {
+// parseEntries parses the entries that are not known, and sets their nodes. It returns false if the
+// entries are not well-formed, or if one of them contains an anchor or an alias.
+func parseEntries(entries []fileEntry) bool {
 	var text strings.Builder
 	var fresh []*fileEntry
 	for i := range entries {
-		e := &entries[i]
-		if _, ok := known[e.text]; !ok {
+		if e := &entries[i]; e.known == nil {
 			text.WriteString(e.text)
 			fresh = append(fresh, e)
 		}

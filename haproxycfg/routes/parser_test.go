@@ -2,8 +2,10 @@ package routes
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,14 +49,41 @@ func TestParserKeepsEntries(t *testing.T) {
 
 	var p Parser
 	p.Parse("f.yaml", file(entry(1), bad, entry(2)))
-	require.Len(t, p.known, 2, "an entry with a problem is parsed again")
-	entries := splitEntries(file(entry(3), entry(2), entry(1)))
-	require.True(t, parseEntries(entries, p.known))
-	require.NotNil(t, entries[0].node)
-	require.Nil(t, entries[1].node)
-	require.Nil(t, entries[2].node)
-	p.Parse("f.yaml", file(entry(3)))
-	require.Len(t, p.known, 1, "the Parser forgets entries that the file does not contain")
+	entries := splitEntries(file(entry(3), bad, entry(2), entry(1)))
+	findKnown(entries, p.known)
+	require.True(t, parseEntries(entries))
+	var parsed []bool
+	for _, e := range entries {
+		parsed = append(parsed, e.node != nil)
+	}
+	require.Equal(t, []bool{true, true, false, false}, parsed, "only new entries and entries with a problem are parsed")
+}
+
+// TestParserFollowsManyVersions makes random changes of a file, with conflicts and problems.
+func TestParserFollowsManyVersions(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	entry := func() string {
+		if r.IntN(20) == 0 {
+			return "- host: bad\n"
+		}
+		return fmt.Sprintf("- host: h%d.example\n  path: /p%d\n  backends: [{cluster: c, namespace: n, service: s%d, port: http}]\n", r.IntN(60), r.IntN(4), r.IntN(2))
+	}
+	var entries []string
+	var versions [][]byte
+	for range 100 {
+		for range r.IntN(4) {
+			switch i := r.IntN(len(entries) + 1); {
+			case i == len(entries) || r.IntN(2) == 0 && len(entries) < 20:
+				entries = slices.Insert(entries, i, entry())
+			case r.IntN(2) == 0:
+				entries = slices.Delete(entries, i, i+1)
+			default:
+				entries[i] = entry()
+			}
+		}
+		versions = append(versions, []byte("routes:\n"+strings.Join(entries, "")))
+	}
+	requireSameParse(t, versions...)
 }
 
 // TestParserSplitsFiles uses the examples of FuzzParse as files.

@@ -65,13 +65,17 @@ func (t Table) Routes() []Route { return t.routes }
 // Refs returns every service port that the table names, sorted and without duplicates.
 func (t Table) Refs() []Ref {
 	var refs []Ref
-	for _, r := range t.routes {
-		for _, b := range r.Backends {
-			refs = append(refs, b.Ref)
+	seen := map[Ref]bool{} // usually many routes name one port, so sort only after removing duplicates
+	for i := range t.routes {
+		for _, b := range t.routes[i].Backends {
+			if !seen[b.Ref] {
+				seen[b.Ref] = true
+				refs = append(refs, b.Ref)
+			}
 		}
 	}
 	slices.SortFunc(refs, Ref.Compare)
-	return slices.Compact(refs)
+	return refs
 }
 
 // Hosts returns every host of the table, sorted and without duplicates.
@@ -88,7 +92,7 @@ func (t Table) Hosts() []string {
 // Without returns the table without those routes for which the function drop returns true. It does
 // not change t.
 func (t Table) Without(drop func(*Route) bool) Table {
-	kept := make([]Route, 0, len(t.routes))
+	var kept []Route
 	for i := range t.routes {
 		if !drop(&t.routes[i]) {
 			kept = append(kept, t.routes[i])
