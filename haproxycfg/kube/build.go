@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg"
@@ -66,7 +67,8 @@ type Builder struct {
 // uses the first and reports the second.
 func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*haproxycfg.Config, Report) {
 	report := Report{Problems: []Problem{}, Clusters: []ClusterReport{}, Services: []ServiceReport{}}
-	refs, named := Refs(table), placesOf(table)
+	refs, declared := Refs(table), table
+	named := sync.OnceValue(func() places { return placesOf(declared) }) // only problems need places
 	selector := b.NodeSelector()
 	var upstreams, unresolved []edge.Upstream
 	appProtocols := map[routes.Ref]string{} // only ports that have an appProtocol
@@ -87,7 +89,7 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 		}
 		switch c.Connectivity.State {
 		case Never:
-			report.add(named.clusters[c.Name].locate(c.Connectivity.problem(c.Name)))
+			report.add(named().clusters[c.Name].locate(c.Connectivity.problem(c.Name)))
 		case LastKnown:
 			report.add(c.Connectivity.problem(c.Name))
 		}
@@ -95,7 +97,7 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 			ref := routeRef(c.Name, u.ref)
 			unresolved = append(unresolved, edge.Upstream{Ref: ref, Unresolved: true})
 			if c.Connectivity.State != Never { // the problem of the cluster covers all its services
-				report.add(named.refs[ref].locate(problemOf(c.Name, u.problem)))
+				report.add(named().refs[ref].locate(problemOf(c.Name, u.problem)))
 			}
 		}
 	}
@@ -103,7 +105,7 @@ func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*
 		if given[name] {
 			continue
 		}
-		report.add(named.clusters[name].locate(Problem{Cluster: name, Message: "the cluster is not given"}))
+		report.add(named().clusters[name].locate(Problem{Cluster: name, Message: "the cluster is not given"}))
 		for _, r := range missing {
 			unresolved = append(unresolved, edge.Upstream{Ref: routeRef(name, r), Unresolved: true})
 		}
