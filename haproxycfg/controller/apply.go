@@ -151,7 +151,6 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 	first, refused := a.input == nil, a.report.Refused
 	reloads := ch.plan.Reloads()
 	if !reloads {
-		a.reloads.count(ctx)
 		a.endWait(ctx, ch)
 	} else if err := a.check(ctx, ch, now); err != nil {
 		if !a.cutOff(ctx) {
@@ -173,6 +172,8 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 	if reloads && (err == nil || errors.As(err, &refusedReload)) {
 		a.reloads.reloaded(ctx, a.clock())
 		a.redirected, a.moved = "", false // the new worker has the addresses of its configuration
+	} else if !reloads {
+		a.reloads.count(ctx) // after the change, which need not wait for the number
 	}
 	if err != nil {
 		if !ch.Diff.Empty() && !a.cutOff(ctx) {

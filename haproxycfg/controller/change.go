@@ -224,12 +224,11 @@ func (c *cluster) build(last kube.Report) kube.Cluster {
 // apply writes the configuration and the report of ch to the directory, and makes HAProxy run this
 // configuration. changed reports whether apply wrote a file.
 func (ch *Change) apply(ctx context.Context) (changed bool, err error) {
-	report, err := ch.Report.AppendJSON(nil)
-	if err != nil {
-		return false, err
-	}
-	// Apply writes the report last. So a report on disk describes only files that are in force.
-	return ch.plan.Apply(ctx, append(ch.files, haproxycfg.RenderedFile{Name: ReportFile, Data: report})...)
+	// ApplyWith writes the report last. So a report on disk describes only files that are in force.
+	return ch.plan.ApplyWith(ctx, func() ([]haproxycfg.RenderedFile, error) {
+		report, err := ch.Report.AppendJSON(nil)
+		return append(ch.files, haproxycfg.RenderedFile{Name: ReportFile, Data: report}), err
+	})
 }
 
 // maxReport is the largest size, in bytes, of a report.json that the Controller reads.

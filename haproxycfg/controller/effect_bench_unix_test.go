@@ -1,3 +1,5 @@
+//go:build unix
+
 package controller
 
 import (
@@ -13,6 +15,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,6 +28,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/internal/configtest"
 	"github.com/headgate/headgate/haproxycfg/kube"
+	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/internal/haproxyproc"
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
@@ -51,12 +56,14 @@ type benchFleet struct {
 	sources     []*benchCluster
 	attempts    chan Attempt
 	client      http.Client
+	stop        func() // ends Controller.Run
 }
 
 // benchCluster is a ClusterSource that publishes the states that it gets from its channel.
 type benchCluster struct {
 	tracker *nodeselect.Tracker
 	nodes   []*corev1.Node
+	state   ClusterState // the first one
 	states  chan ClusterState
 }
 
@@ -157,7 +164,8 @@ func newBenchFleet(b *testing.B, check bool) *benchFleet {
 		for _, svc := range services {
 			delta.Services[svc.Namespace+"/"+svc.Name] = svc
 		}
-		s.states <- s.update(delta)
+		s.state = s.update(delta)
+		s.states <- s.state
 		f.sources = append(f.sources, s)
 		f.c.Clusters = append(f.c.Clusters, Cluster{Name: name, Source: s})
 	}
@@ -165,7 +173,8 @@ func newBenchFleet(b *testing.B, check bool) *benchFleet {
 	ctx, cancel := context.WithCancel(b.Context())
 	done := make(chan error, 1)
 	go func() { done <- f.c.Run(ctx) }()
-	b.Cleanup(func() { cancel(); require.NoError(b, <-done) })
+	f.stop = sync.OnceFunc(func() { cancel(); require.NoError(b, <-done) })
+	b.Cleanup(f.stop)
 	require.Equal(b, Written, f.next(b).Outcome)
 	haproxytest.StartMaster(b, dir, f.config(b))
 	running = true
@@ -332,4 +341,87 @@ func BenchmarkTimeToEffect(b *testing.B) {
 		}
 		times.report(b)
 	})
+}
+
+// BenchmarkStagesOfAChange measures the processor time that this process needs for each stage of a
+// change of one route of 10,000. The stage "rest" is everything that the Controller does after the
+// effect, without haproxy -c.
+func BenchmarkStagesOfAChange(b *testing.B) {
+	f := newBenchFleet(b, false)
+	f.stop()
+	stages := map[string]time.Duration{}
+	var last time.Duration
+	begin := func() { last = cpuTime(b) }
+	end := func(stage string) {
+		now := cpuTime(b)
+		stages[stage] += now - last
+		last = now
+	}
+	replace := f.c.Dir.ReplaceMaps
+	f.c.Dir.ReplaceMaps = func(ctx context.Context, maps []runtimeapi.MapContent) error {
+		end("files")
+		err := replace(ctx, maps)
+		end("socket")
+		return err
+	}
+	in := inputs{clusters: make([]cluster, len(f.sources))}
+	for i, s := range f.sources {
+		in.clusters[i] = cluster{name: f.c.Clusters[i].Name, ClusterState: s.state}
+	}
+	var parser routes.Parser
+	a := newApplier(f.c, f.c.logger())
+	change := func(i int) Attempt {
+		entries := f.entries
+		if i%2 == 0 {
+			entries = slices.Insert(slices.Clone(entries), benchRoutes/2, benchEntry("new.example.com", f.here, ""))
+		}
+		f.write(b, entries)
+		begin()
+		data, err := os.ReadFile(f.file)
+		require.NoError(b, err)
+		table, problems := parser.Parse(f.file, data)
+		require.Empty(b, problems)
+		in.routes = Declarations{Table: table}
+		f.c.setRefs(table)
+		end("parse")
+		by, err := f.c.orders()
+		require.NoError(b, err)
+		built, err := f.c.build(in, by, a.report, time.Now())
+		require.NoError(b, err)
+		end("build")
+		plan, err := f.c.Dir.Plan(built.Config)
+		require.NoError(b, err)
+		end("render")
+		plan.Losses(nil)
+		end("losses")
+		attempt := a.apply(b.Context(), in, time.Now(), never)
+		end("rest")
+		require.NoError(b, attempt.Err)
+		require.Empty(b, attempt.Effect.Reload)
+		return attempt
+	}
+	change(0)
+	change(1)
+	clear(stages)
+	for i := 0; b.Loop(); i++ {
+		require.Equal(b, Written, change(i).Outcome)
+	}
+	// "files" contains the stages of the plan too, because apply plans again.
+	stages["files"] -= stages["build"] + stages["render"] + stages["losses"]
+	total := time.Duration(0)
+	for stage, d := range stages {
+		b.ReportMetric(float64(d.Microseconds())/1000/float64(b.N), stage+"-cpu-ms")
+		if stage != "rest" {
+			total += d
+		}
+	}
+	b.ReportMetric(float64(total.Microseconds())/1000/float64(b.N), "effect-cpu-ms")
+	b.ReportMetric(0, "ns/op")
+}
+
+// cpuTime returns the processor time that this process has used so far.
+func cpuTime(b *testing.B) time.Duration {
+	var use syscall.Rusage
+	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &use))
+	return time.Duration(use.Utime.Nano() + use.Stime.Nano())
 }

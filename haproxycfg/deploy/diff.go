@@ -115,7 +115,8 @@ func namesFiles(line []byte) bool {
 // each change of them: the name of a private file contains a hash of its content, and a certificate
 // list contains this name. So the certificate list differs.
 func DiffFiles(before, after []haproxycfg.RenderedFile) Diff {
-	d, a, b := compareFiles(before, after)
+	a, b := byLogicalName(before), byLogicalName(after)
+	d := compareFiles(a, b)
 	var text strings.Builder
 	for _, name := range fileNames(a, b) {
 		fa, fb := a[name], b[name]
@@ -126,23 +127,21 @@ func DiffFiles(before, after []haproxycfg.RenderedFile) Diff {
 }
 
 // compareFiles returns the Diff between two lists of files, without the Text of the Diff. The
-// argument before contains the files before a change, and after contains the files after the
-// change. The results a and b are byLogicalName(before) and byLogicalName(after).
-func compareFiles(before, after []haproxycfg.RenderedFile) (d Diff, a, b map[string]haproxycfg.RenderedFile) {
-	a, b = byLogicalName(before), byLogicalName(after)
+// arguments are the results of byLogicalName for the files before and after a change.
+func compareFiles(a, b map[string]haproxycfg.RenderedFile) (d Diff) {
 	for _, name := range fileNames(a, b) {
 		fa, fb := a[name], b[name]
 		same := fa.Name == fb.Name && bytes.Equal(fa.Data, fb.Data)
 		d.differs = d.differs || !same
 		if name == configFile {
-			d.compareConfigs(fa.Data, fb.Data)
+			d.compareConfigs(cutBoth(fa.Data, fb.Data))
 		} else if !same && !strings.HasPrefix(name, certsDir+"/") {
 			if m := compareMaps(name, string(fa.Data), string(fb.Data)); m.Added != nil || m.Removed != nil {
 				d.Maps = append(d.Maps, m)
 			}
 		}
 	}
-	return d, a, b
+	return d
 }
 
 func fileNames(a, b map[string]haproxycfg.RenderedFile) []string {

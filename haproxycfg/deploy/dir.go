@@ -170,6 +170,7 @@ type Plan struct {
 
 	dir    *Dir
 	config *haproxycfg.Config
+	id     func() string // computes the result of ID once
 	effect Effect
 	before []haproxycfg.RenderedFile // the files in the directory when the plan was made; haproxy.cfg comes last
 	after  target
@@ -262,7 +263,7 @@ func (d *Dir) Plan(c *haproxycfg.Config) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.Diff, _, _ = compareFiles(p.before, p.after.files)
+	p.Diff = compareFiles(byLogicalName(p.before), byLogicalName(p.after.files))
 	return p, nil
 }
 
@@ -288,16 +289,18 @@ func (d *Dir) plan(c *haproxycfg.Config) (*Plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("deploy: plan: %w", err)
 	}
-	return &Plan{dir: d, config: c, before: before, after: after}, nil
+	return &Plan{dir: d, config: c, before: before, after: after, id: sync.OnceValue(after.id)}, nil
 }
 
 // ID identifies the configuration of the plan by its files: two plans for one directory have the
 // same ID if and only if their files are the same, except for the values of maps whose field Runtime
 // is true.
-func (p *Plan) ID() string {
+func (p *Plan) ID() string { return p.id() }
+
+func (t target) id() string {
 	h := sha256.New()
-	h.Write(p.after.text()) // the text contains the name of each file, and the name contains a hash of the content
-	for _, f := range p.after.files {
+	h.Write(t.text()) // the text contains the name of each file, and the name contains a hash of the content
+	for _, f := range t.files {
 		if f.Stable { // the hash in the name does not depend on the content
 			h.Write(f.Data)
 		}
@@ -333,6 +336,13 @@ func (p *Plan) ChangedAuxiliary(files ...haproxycfg.RenderedFile) (names []strin
 // changed reports whether Apply changed the configuration or an auxiliary file. A caller may apply
 // a plan several times.
 func (p *Plan) Apply(ctx context.Context, auxiliary ...haproxycfg.RenderedFile) (changed bool, err error) {
+	return p.ApplyWith(ctx, func() ([]haproxycfg.RenderedFile, error) { return auxiliary, nil })
+}
+
+// ApplyWith is Apply, but it gets the auxiliary files from a function. It calls the function after
+// the configuration is in force, so a large file does not delay the configuration. If the function
+// returns an error, ApplyWith writes no auxiliary file, and returns the error.
+func (p *Plan) ApplyWith(ctx context.Context, auxiliary func() ([]haproxycfg.RenderedFile, error)) (changed bool, err error) {
 	return p.dir.locked(ctx, func() (bool, error) {
 		stale, err := p.isStale()
 		if err != nil {
@@ -346,7 +356,11 @@ func (p *Plan) Apply(ctx context.Context, auxiliary ...haproxycfg.RenderedFile) 
 		if err != nil {
 			return changed, err
 		}
-		wrote, err := p.dir.writeAuxiliary(auxiliary)
+		files, err := auxiliary()
+		if err != nil {
+			return changed, fmt.Errorf("deploy: apply: the configuration is in force, but: %w", err)
+		}
+		wrote, err := p.dir.writeAuxiliary(files)
 		return changed || wrote, err
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -187,10 +188,10 @@ func largest(lost []named) (names []string) {
 
 // backends compares the backends of haproxy.cfg.
 func (c *lossCounter) backends(router haproxycfg.Router) {
-	before, after := cutSections(c.before[configFile].Data), cutSections(c.after[configFile].Data)
+	before, after := cutBoth(c.before[configFile].Data, c.after[configFile].Data)
 	serves := map[string]bool{} // the backends of paths; the others contain nodes that servers track
 	for _, name := range []string{router.Exact, router.Prefix} {
-		for _, backend := range entries(c.before[name].Data) {
+		for _, backend := range eachEntry(c.before[name].Data) {
 			serves[backend] = true
 		}
 	}
@@ -246,45 +247,110 @@ func countIf[T any](list []T, f func(T) bool) (n int) {
 
 // routes compares the maps of the router.
 func (c *lossCounter) routes(router haproxycfg.Router) {
-	left := map[string]bool{}    // hosts that have at least one path after the change
-	paths := map[string]int{}    // lost paths by host
-	hadPath := map[string]bool{} // hosts with a path
+	lost := map[string]int{} // lost paths by host
 	var lostPaths []named
 	for _, name := range []string{router.Exact, router.Prefix} {
-		after := entries(c.after[name].Data)
-		for key, backend := range entries(c.before[name].Data) {
+		before, after := c.before[name].Data, c.after[name].Data
+		for range eachEntry(before) {
 			c.losses.Paths.Before++
-			host, _, _ := strings.Cut(key, "/")
-			hadPath[host] = true
-			now, ok := after[key]
-			if ok && !c.emptied[backend] && (now == backend || c.serversAfter[now] > 0) {
-				left[host] = true
-			}
-			if !ok || now != backend || c.emptied[backend] {
-				paths[host]++
+		}
+		if len(c.emptied) == 0 {
+			before, after = differentLines(before, after) // the paths in all other lines are not lost
+		}
+		now := entries(after)
+		for key, backend := range entries(before) {
+			if leads, ok := now[key]; !ok || leads != backend || c.emptied[backend] {
+				host, _, _ := strings.Cut(key, "/")
+				lost[host]++
 				lostPaths = append(lostPaths, named{key, 0})
 			}
 		}
 	}
 	var lostHosts []named
-	after := entries(c.after[router.Hosts].Data)
-	for host := range entries(c.before[router.Hosts].Data) {
+	left := c.hostsLeft(router, lost)
+	before, after := c.before[router.Hosts].Data, c.after[router.Hosts].Data
+	for host := range eachEntry(before) {
 		c.losses.Hosts.Before++
-		if _, ok := after[host]; !ok || hadPath[host] && !left[host] {
-			lostHosts = append(lostHosts, named{host, paths[host]})
+		if lost[host] > 0 && !left[host] {
+			lostHosts = append(lostHosts, named{host, lost[host]})
+		}
+	}
+	before, after = differentLines(before, after)
+	now := entries(after)
+	for host := range entries(before) {
+		if _, ok := now[host]; !ok && (lost[host] == 0 || left[host]) {
+			lostHosts = append(lostHosts, named{host, lost[host]})
 		}
 	}
 	c.losses.Paths.Lost, c.losses.Paths.Names = len(lostPaths), largest(lostPaths)
 	c.losses.Hosts.Lost, c.losses.Hosts.Names = len(lostHosts), largest(lostHosts)
 }
 
+// hostsLeft returns those hosts of the argument lost that have a path with servers before and after
+// the change. Each host that is not in lost keeps all its paths.
+func (c *lossCounter) hostsLeft(router haproxycfg.Router, lost map[string]int) map[string]bool {
+	left := map[string]bool{}
+	if len(lost) == 0 {
+		return left
+	}
+	for _, name := range []string{router.Exact, router.Prefix} {
+		after := map[string]string{} // the paths of the hosts in lost
+		for key, backend := range eachEntry(c.after[name].Data) {
+			if host, _, _ := strings.Cut(key, "/"); lost[host] > 0 {
+				after[key] = backend
+			}
+		}
+		for key, backend := range eachEntry(c.before[name].Data) {
+			now, ok := after[key]
+			if ok && !c.emptied[backend] && (now == backend || c.serversAfter[now] > 0) {
+				host, _, _ := strings.Cut(key, "/")
+				left[host] = true
+			}
+		}
+	}
+	return left
+}
+
+// differentLines returns the texts without the lines that both have at their start, and without
+// the lines that both have at their end.
+func differentLines(a, b []byte) (restA, restB []byte) {
+	start, line := 0, 0
+	for start < len(a) && start < len(b) && a[start] == b[start] {
+		if start++; a[start-1] == '\n' {
+			line = start
+		}
+	}
+	a, b = a[line:], b[line:]
+	end, line := 0, 0
+	for end < len(a) && end < len(b) && a[len(a)-1-end] == b[len(b)-1-end] {
+		if a[len(a)-1-end] == '\n' {
+			line = end // the line after this line end is the same in both
+		}
+		end++
+	}
+	if end == len(a) && (end == len(b) || b[len(b)-1-end] == '\n') || end == len(b) && (end == len(a) || a[len(a)-1-end] == '\n') {
+		line = end
+	}
+	return a[:len(a)-line], b[:len(b)-line]
+}
+
 // entries returns the values of a map file by their keys.
 func entries(data []byte) map[string]string {
 	m := make(map[string]string, bytes.Count(data, []byte("\n")))
-	for line := range strings.Lines(string(data)) {
-		if key, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " "); ok && key != "#" {
-			m[key] = value
-		}
+	for key, value := range eachEntry(data) {
+		m[key] = value
 	}
 	return m
+}
+
+// eachEntry returns the keys and values of a map file in their order.
+func eachEntry(data []byte) iter.Seq2[string, string] {
+	return func(yield func(key, value string) bool) {
+		for line := range strings.Lines(string(data)) {
+			key, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+			if ok && key != "#" && !yield(key, value) {
+				return
+			}
+		}
+	}
 }

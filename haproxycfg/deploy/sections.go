@@ -103,10 +103,18 @@ func (s section) lines() sectionLines {
 	return l
 }
 
-// compareConfigs compares two texts of haproxy.cfg, and sets all fields of d except Maps and Text.
-// It parses only sections whose text has changed. In a large configuration, these are few.
-func (d *Diff) compareConfigs(before, after []byte) {
-	a, b := cutSections(before), cutSections(after)
+// cutBoth cuts two texts of haproxy.cfg into sections. If the texts are the same, so are the results.
+func cutBoth(before, after []byte) (a, b map[string]section) {
+	a = cutSections(before)
+	if bytes.Equal(before, after) {
+		return a, a
+	}
+	return a, cutSections(after)
+}
+
+// compareConfigs compares the sections of two configurations, and sets all fields of d except Maps
+// and Text. It parses only sections whose text has changed. In a large configuration, these are few.
+func (d *Diff) compareConfigs(a, b map[string]section) {
 	var heads []string
 	for head, now := range b {
 		d.Servers.After += now.servers

@@ -1,0 +1,118 @@
+package deploy
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/haproxycfg"
+)
+
+// countRoutes does the same as lossCounter.routes, and compares all lines of the maps.
+func (c *lossCounter) countRoutes(router haproxycfg.Router) {
+	left, paths, hadPath := map[string]bool{}, map[string]int{}, map[string]bool{}
+	var lostPaths, lostHosts []named
+	for _, name := range []string{router.Exact, router.Prefix} {
+		after := entries(c.after[name].Data)
+		for key, backend := range entries(c.before[name].Data) {
+			c.losses.Paths.Before++
+			host, _, _ := strings.Cut(key, "/")
+			hadPath[host] = true
+			now, ok := after[key]
+			if ok && !c.emptied[backend] && (now == backend || c.serversAfter[now] > 0) {
+				left[host] = true
+			}
+			if !ok || now != backend || c.emptied[backend] {
+				paths[host]++
+				lostPaths = append(lostPaths, named{key, 0})
+			}
+		}
+	}
+	after := entries(c.after[router.Hosts].Data)
+	for host := range entries(c.before[router.Hosts].Data) {
+		c.losses.Hosts.Before++
+		if _, ok := after[host]; !ok || hadPath[host] && !left[host] {
+			lostHosts = append(lostHosts, named{host, paths[host]})
+		}
+	}
+	c.losses.Paths.Lost, c.losses.Paths.Names = len(lostPaths), largest(lostPaths)
+	c.losses.Hosts.Lost, c.losses.Hosts.Names = len(lostHosts), largest(lostHosts)
+}
+
+// TestLossesOfRoutes makes random changes of maps. Skipping the lines that are the same before and
+// after a change does not change the losses.
+func TestLossesOfRoutes(t *testing.T) {
+	router := haproxycfg.Router{Hosts: "hosts", Exact: "exact", Prefix: "prefix"}
+	r := rand.New(rand.NewPCG(1, 2))
+	maps := func(keep int) map[string]haproxycfg.RenderedFile {
+		lines := map[string][]string{}
+		for host := range 6 {
+			if r.IntN(10) < keep {
+				lines["hosts"] = append(lines["hosts"], fmt.Sprintf("h%d h%d\n", host, host))
+			}
+			for path := range 3 {
+				if r.IntN(10) < keep {
+					name := []string{"exact", "prefix"}[r.IntN(2)]
+					lines[name] = append(lines[name], fmt.Sprintf("h%d/%d/ b%d\n", host, path, min(r.IntN(6), 3)))
+				}
+			}
+		}
+		files := map[string]haproxycfg.RenderedFile{}
+		for name, all := range lines {
+			files[name] = haproxycfg.RenderedFile{Data: []byte(strings.Join(all, ""))}
+		}
+		return files
+	}
+	lost := 0
+	for range 2000 {
+		before := maps(8)
+		after := map[string]haproxycfg.RenderedFile{}
+		for name, f := range before { // some lines change
+			all := slices.Collect(strings.Lines(string(f.Data)))
+			for range r.IntN(3) {
+				if i := r.IntN(len(all) + 1); i < len(all) && r.IntN(2) == 0 {
+					all = slices.Delete(all, i, i+1)
+				} else if r.IntN(2) == 0 {
+					all = slices.Insert(all, i, fmt.Sprintf("new%d/ b0\n", r.IntN(100)))
+				} else if i < len(all) {
+					all[i] = all[i][:len(all[i])-2] + "9\n"
+				}
+			}
+			after[name] = haproxycfg.RenderedFile{Data: []byte(strings.Join(all, ""))}
+		}
+		counter := func() lossCounter {
+			return lossCounter{before: before, after: after, serversAfter: map[string]int{"b0": 1, "b1": 2}, emptied: map[string]bool{}}
+		}
+		want, got := counter(), counter()
+		if r.IntN(3) == 0 {
+			want.emptied["b1"], got.emptied["b1"] = true, true
+		}
+		want.countRoutes(router)
+		got.routes(router)
+		require.Equal(t, want.losses, got.losses, "%s\n%s", before, after)
+		lost += got.losses.Hosts.Lost
+	}
+	require.Greater(t, lost, 500)
+}
+
+func TestDifferentLines(t *testing.T) {
+	for _, x := range [][4]string{
+		{"", "", "", ""},
+		{"a\nb\nc\n", "a\nb\nc\n", "", ""},
+		{"a\nb\nc\n", "a\nc\n", "b\n", ""},
+		{"a\nc\n", "a\nb\nc\n", "", "b\n"},
+		{"ab\nc\n", "b\nc\n", "ab\n", "b\n"},
+		{"a\nab\n", "a\nac\n", "ab\n", "ac\n"},
+		{"a\n", "a", "a\n", "a"},
+		{"b\n", "a\nb\n", "", "a\n"},
+		{"a\na\n", "a\n", "a\n", ""},
+		{"xa\n", "a\n", "xa\n", "a\n"},
+	} {
+		a, b := differentLines([]byte(x[0]), []byte(x[1]))
+		require.Equal(t, [2]string{x[2], x[3]}, [2]string{string(a), string(b)}, "%q %q", x[0], x[1])
+	}
+}
