@@ -26,7 +26,7 @@ type explainCommand struct {
 	at     string // "" means now
 	target explain.Target
 
-	time time.Time // value of check; zero means now
+	time time.Time // the parsed text of the field at; zero means now
 }
 
 func (c *explainCommand) register(fs *flag.FlagSet) {

@@ -15,7 +15,7 @@ import (
 // journalCommand is "terminator journal". With -admin, it requests the journal from a running
 // terminator. Without -admin, it reads the journal in -out.
 type journalCommand struct {
-	settings // only out and admin
+	settings // the command has only -out and -admin of these flags
 	output   string
 }
 

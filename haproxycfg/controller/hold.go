@@ -74,8 +74,8 @@ func causesOfHold(last *kube.Held, hold *fleet.Hold) []kube.Cause {
 type RollbackOrder struct {
 	// ID is the ID of an applied change in the journal. If several changes have it, the newest
 	// counts. If ID is empty, Rollback returns to the newest change whose declared routes differ
-	// from those in force. If routes are held already, it returns to the newest change before the
-	// held one whose declared routes differ from the held ones.
+	// from those in force. If routes are held already, Rollback goes further back: to the newest
+	// change that is older than the held one and has other declared routes.
 	ID string
 	// By is the name of the person or program that gives the order. Reason is its reason. Both may
 	// be empty.
@@ -117,10 +117,11 @@ func (c *Controller) Rollback(ctx context.Context, order RollbackOrder) (Attempt
 	})
 }
 
-// Release ends the hold, and makes an attempt to apply the latest declarations. by is the name of the
-// person or program that ends it, for the log; it may be empty. The error wraps ErrNoHold if there is
-// no hold, and is nil as soon as the end of the hold is written. Limit applies to the change: if Limit
-// rejects it, the Attempt is Refused, and Force applies it. Call Release only while Run is running.
+// Release ends the hold, and makes an attempt to apply the latest declarations. The argument by is
+// the name of the person or program that ends the hold, for the log; it may be empty. The error
+// wraps ErrNoHold if there is no hold, and is nil as soon as the end of the hold is written. Limit
+// applies to the change: if Limit rejects it, the Attempt is Refused, and Force applies it. Call
+// Release only while Run is running.
 func (c *Controller) Release(ctx context.Context, by string) (Attempt, error) {
 	return c.changeOrders(ctx, func(s fleet.State) (fleet.State, error) {
 		if s.Hold == nil {
@@ -132,7 +133,8 @@ func (c *Controller) Release(ctx context.Context, by string) (Attempt, error) {
 	})
 }
 
-// findHold returns the hold for an order. held are the routes that are held already.
+// findHold returns the hold for an order. The argument held contains the routes that are held
+// already.
 func (c *Controller) findHold(order RollbackOrder, held *heldRoutes) (*fleet.Hold, error) {
 	entries, _, err := c.Journal.List()
 	if err != nil {
@@ -160,8 +162,8 @@ func (c *Controller) findHold(order RollbackOrder, held *heldRoutes) (*fleet.Hol
 	return hold, nil
 }
 
-// chooseEntry returns the entry to which a RollbackOrder with this ID returns. entries are all entries
-// of the journal, the oldest first. held are the held routes.
+// chooseEntry returns the entry to which a RollbackOrder with this ID returns. entries are all
+// entries of the journal, the oldest first. The argument held contains the held routes.
 func chooseEntry(entries []journal.Entry, id string, held *heldRoutes) (journal.Entry, error) {
 	applied := slices.DeleteFunc(slices.Clone(entries), func(e journal.Entry) bool { return e.Result != journal.Applied })
 	slices.Reverse(applied)
@@ -259,7 +261,7 @@ func (a *applier) reviewHeld(ctx context.Context, in inputs, t Attempt) {
 	if a.reviewed.hold != by.held.hold || a.reviewed.declared != in.declared {
 		pending := a.c.pending(ctx, in, by)
 		if a.cutOff(ctx) {
-			return // pending may be the error of an interrupted check
+			return // the text in pending may be the error of an interrupted check
 		}
 		a.reviewed = review{hold: by.held.hold, declared: in.declared, pending: pending}
 		if a.reviewed.pending != "" {

@@ -22,7 +22,7 @@ import (
 // reads it, so a restarted Controller and the next leader follow the same orders.
 const FleetFile = "fleet.json"
 
-// orders is the content of FleetFile. Nobody changes an orders.
+// orders is the content of FleetFile. Nobody changes a value of this type.
 type orders struct {
 	data  []byte // of the file
 	state fleet.State
@@ -66,9 +66,9 @@ func (c *Controller) orders() (*orders, error) {
 	return o, nil
 }
 
-// loopCall asks the loop to call the function do between two attempts, with the latest inputs. If do
-// reports again, the loop makes an attempt at once. The loop sends the result to reply, whose capacity
-// is 1.
+// loopCall asks the loop to call the function do between two attempts, with the latest inputs. If
+// the result again of this function is true, the loop makes an attempt at once. The loop sends the
+// result to reply, whose capacity is 1.
 type loopCall struct {
 	do    func(ctx context.Context, in inputs) (again bool, err error)
 	reply chan callResult
@@ -76,12 +76,12 @@ type loopCall struct {
 
 // callResult is the result of a loopCall.
 type callResult struct {
-	err     error   // of do
+	err     error   // the error of the function do
 	attempt Attempt // the zero Attempt if the loop has made none
 }
 
-// inLoop calls do in the goroutine of Run, while this process leads. The error is ErrNotLeading if
-// another process leads.
+// inLoop calls the function do in the goroutine of Run, while this process leads. The error is
+// ErrNotLeading if another process leads.
 func (c *Controller) inLoop(ctx context.Context, do func(context.Context, inputs) (again bool, err error)) (Attempt, error) {
 	c.init()
 	request := loopCall{do, make(chan callResult, 1)}
@@ -98,8 +98,8 @@ func (c *Controller) inLoop(ctx context.Context, do func(context.Context, inputs
 	}
 }
 
-// changeOrders replaces the state in FleetFile by the result of change, and follows it. If the hold
-// has changed, it returns the attempt to follow it.
+// changeOrders replaces the state in FleetFile by the result of the function change, and follows
+// the new state. If the hold has changed, it returns the attempt that follows the new hold.
 func (c *Controller) changeOrders(ctx context.Context, change func(fleet.State) (fleet.State, error)) (Attempt, error) {
 	return c.inLoop(ctx, func(ctx context.Context, _ inputs) (bool, error) {
 		last, err := c.orders()
@@ -114,8 +114,9 @@ func (c *Controller) changeOrders(ctx context.Context, change func(fleet.State) 
 	})
 }
 
-// followOrders writes the state next to FleetFile, and makes HAProxy use its shifts. last is the state
-// before. If the hold has changed, again is true, because only an attempt can follow it.
+// followOrders replaces the state in FleetFile by a new one, the argument next, and makes HAProxy
+// use the shifts of the new state. The argument last is the old state. If the hold has changed, the
+// result is true, because only an attempt can follow the new hold.
 func (c *Controller) followOrders(ctx context.Context, last, next fleet.State) (again bool, err error) {
 	data, err := next.AppendJSON(nil)
 	if err != nil {

@@ -176,9 +176,9 @@ func (s Socket) verifyEntries(ctx context.Context, maps []MapContent, changes []
 	return nil
 }
 
-// verifyEntry looks up a key in a map. It returns an error if HAProxy finds the entry although found
-// is false, or finds another one although found is true. HAProxy answers with a line for each place
-// of the configuration that uses the map in its own way:
+// verifyEntry looks up a key in a map. If the argument found is true, HAProxy must find the given
+// entry; otherwise it must not find this entry. If the answer of HAProxy differs, verifyEntry
+// returns an error. The answer has one line for each way in which the configuration uses the map:
 //
 //	type=beg, case=sensitive, found=yes, idx=tree, key="a.example/", value="web", type="str"
 //	type=beg, case=sensitive, found=no
@@ -263,7 +263,8 @@ func byKey(entries []MapEntry) map[string]string {
 	return values
 }
 
-// sameEntries reports whether the entries in now are exactly the wanted keys and values.
+// sameEntries reports whether the entries in the argument now are exactly the wanted keys and
+// values.
 func sameEntries(now []MapEntry, wanted map[string]string) bool {
 	if len(now) != len(wanted) {
 		return false

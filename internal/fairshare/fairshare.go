@@ -463,8 +463,8 @@ func (t *Table[T]) evict(m T) {
 	t.evicted.add(m)
 }
 
-// begin puts the connection m into the state to, which is waiting or serving, and adds m to the
-// list of its source for this state.
+// begin changes the state of the connection m to waiting or serving, as the argument "to" says, and
+// adds m to the list of its source for this state.
 func (t *Table[T]) begin(m T, to state) {
 	e := m.ShareEntry()
 	e.state = to

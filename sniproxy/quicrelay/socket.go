@@ -12,10 +12,11 @@ type socket interface {
 	// receive waits for datagrams, and returns them as a bundle. The caller must release the
 	// bundle.
 	receive() (*bundle, error)
-	// send sends the datagrams in b. Each has size bytes, and the last one can be shorter. If the
-	// socket is connected, to is the zero value. from is the source address. If from is the zero
-	// value, the system chooses the source address. On Linux, send does not wait on a connected
-	// socket: if the send buffer of the socket is full, it drops the datagrams and returns errFull.
+	// send sends the datagrams in b. Each datagram has the given size, and the last one can be
+	// shorter. If the socket is connected, the argument "to" is the zero value. The argument "from"
+	// is the source address. If it is the zero value, the system chooses the source address. On
+	// Linux, send does not wait on a connected socket: if the send buffer of the socket is full, it
+	// drops the datagrams and returns errFull.
 	send(b []byte, size int, from netip.Addr, to netip.AddrPort) error
 	setReadDeadline(t time.Time) error
 	close() error
@@ -30,8 +31,8 @@ type bundle struct {
 	n    int            // the bytes in buf
 	size int            // the size of each datagram; the last one can be shorter
 	from netip.AddrPort // the sender; not valid if the socket is connected
-	// to is the destination address of the datagrams. It is only valid if the socket receives the
-	// datagrams for several addresses, on Linux.
+	// The field "to" is the destination address of the datagrams. It is only valid if the socket
+	// receives the datagrams for several addresses, on Linux.
 	to  netip.Addr
 	oob [128]byte // memory for control messages
 }

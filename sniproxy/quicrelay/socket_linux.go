@@ -92,8 +92,8 @@ func (s *udpSocket) receive() (*bundle, error) {
 	return b, nil
 }
 
-// readControl sets size and to from the first n bytes of oob. Without the control message UDP_GRO,
-// the bundle is one datagram.
+// readControl sets the fields size and to. It finds their values in the first n bytes of b.oob.
+// Without the control message UDP_GRO, the bundle is one datagram.
 func (b *bundle) readControl(n int) {
 	b.size, b.to = b.n, netip.Addr{}
 	for oob := b.oob[:n]; len(oob) >= unix.CmsgLen(0); {

@@ -39,7 +39,7 @@ type Hold struct {
 	Routes []byte `json:"routes"`
 }
 
-// Is reports whether both are the same order. Either may be nil.
+// Is reports whether h and other are the same order. Either may be nil.
 func (h *Hold) Is(other *Hold) bool {
 	if h == nil || other == nil {
 		return h == other
