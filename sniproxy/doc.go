@@ -160,7 +160,7 @@
 //     checks allow. DialTimeout, IdleTimeout, HalfCloseTimeout, KeepAlive, DialContext and Page have
 //     no effect.
 //   - An alert is the error code of a QUIC CONNECTION_CLOSE frame: 0x100 plus the number of the alert
-//     (RFC 9001 section 4.8). A browser shows it in its error page. If the port of the upstream is
+//     (RFC 9001 section 4.8). For every such error, Chromium shows ERR_QUIC_PROTOCOL_ERROR. If the port of the upstream is
 //     closed, the client gets alert 80. Where a TLS client gets a close, the Server drops the datagrams
 //     of the QUIC client, which then waits for its own time-out.
 //   - If a client moves to another address, the Server calls Finished for the old and the new address.

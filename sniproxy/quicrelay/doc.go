@@ -65,12 +65,16 @@
 // # Amplification
 //
 // Until the address of a client is confirmed, the Relay sends it at most three times the bytes that
-// came from it (RFC 9000 section 8.1). A packet confirms the address if its destination ID is an ID of
-// at least 4 bytes that the backend has sent on this path, because only a client that gets these
-// packets sees the ID. RFC 9000 asks for 8 bytes, but the IDs of quic-go have 4. The backend has the same
-// limit of three times, so a sender that guesses a short ID gains nothing from a backend that keeps
-// to RFC 9000. If the backend chooses IDs of fewer than 4 bytes, a Handshake packet or a packet with a
-// short header confirms the address, and only the limit of the backend protects a third party.
+// came from it (RFC 9000 section 8.1). These packets of a client confirm its address:
+//
+//   - a packet whose destination ID is an ID of at least 4 bytes that the backend has sent on this
+//     path: only a client that gets the packets of the backend sees this ID
+//   - after the first packet of the backend, a Handshake packet or a packet with a short header whose
+//     ID the Relay does not know: it can come from a NEW_CONNECTION_ID frame
+//
+// RFC 9000 asks for an ID of 8 bytes, but the IDs of quic-go have 4. A sender with a forged address can
+// invent a packet of the second kind. It gains nothing from a backend that keeps to RFC 9000, because
+// the backend has the same limit of three times until a packet with the keys of the handshake arrives.
 //
 // A path of a client that has moved has no limit in the Relay: the backend must not send more than
 // three times the received bytes before it has validated the path (RFC 9000 section 9.3).

@@ -334,9 +334,12 @@ func (p *path) allow(datagram []byte) bool {
 // confirm marks the address of the client as confirmed, if a packet with the header h shows that the
 // client has got a packet of the backend. id is the result of table.find. It can be the ID of another
 // path to the same backend. Such an ID confirms nothing, because somebody else can have seen it.
+//
+// An unknown ID can come from a NEW_CONNECTION_ID frame. The first packet of a client with such an ID
+// must confirm the address too: if the packet with the first ID was lost, no other packet has it.
 func (p *path) confirm(h quic.Header, id []byte) {
 	isLater := h.Type == quic.Handshake || h.Type == quic.Short
-	if slices.Contains(p.ids, string(id)) || isLater && p.backendShowed && len(p.ids) == 0 {
+	if slices.Contains(p.ids, string(id)) || isLater && p.backendShowed && id == nil {
 		p.confirmed.Store(true)
 	}
 }

@@ -110,13 +110,16 @@ func TestAmplification(t *testing.T) {
 	}{
 		"8 bytes": {
 			id("A"), short(id("A"), 60),
-			[][]byte{short(id("other"), 60), long(0xe0, id("other"), []byte("c"), 60), long(0xd0, id("one"), []byte("c"), 60)},
+			[][]byte{long(0xd0, id("one"), []byte("c"), 60), long(0xd0, id("one"), []byte("c"), 70)},
 		},
-		"4 bytes":           {[]byte("AAAA"), long(0xe0, []byte("AAAA"), []byte("c"), 60), [][]byte{short(id("other"), 60)}},
-		"Initial":           {id("A"), long(0xc0, id("A"), []byte("c"), 60), nil},
-		"3 bytes":           {[]byte("AAA"), long(0xe0, []byte("AAA"), []byte("c"), 60), [][]byte{long(0xc0, []byte("AAA"), []byte("c"), 60)}},
-		"empty":             {nil, short(nil, 60), nil},
-		"empty, in Initial": {nil, long(0xe0, nil, []byte("c"), 60), [][]byte{long(0xc0, nil, []byte("c"), 60)}},
+		"4 bytes": {[]byte("AAAA"), long(0xe0, []byte("AAAA"), []byte("c"), 60), nil},
+		// The packet with the first ID of the backend was lost.
+		"unknown ID":               {id("A"), short(id("other"), 60), nil},
+		"unknown ID, in Handshake": {id("A"), long(0xe0, id("other"), []byte("c"), 60), nil},
+		"Initial":                  {id("A"), long(0xc0, id("A"), []byte("c"), 60), nil},
+		"3 bytes":                  {[]byte("AAA"), long(0xe0, []byte("AAA"), []byte("c"), 60), [][]byte{long(0xc0, []byte("AAA"), []byte("c"), 60)}},
+		"empty":                    {nil, short(nil, 60), nil},
+		"empty, in Initial":        {nil, long(0xe0, nil, []byte("c"), 60), [][]byte{long(0xc0, nil, []byte("c"), 60)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
