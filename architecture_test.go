@@ -345,6 +345,11 @@ var directImports = map[string]map[string]string{
 		module + "/sniproxy/hostlookup": "the endpoints and changes that it carries",
 		module + "/internal/hostname":   "the normal form of a host name",
 	},
+	"internal/chromiumtest": {
+		module + "/internal/inputfile": "the port of Chromium is in a file",
+		"github.com/stretchr/testify":  "its checks",
+		"golang.org/x/net":             "WebSockets, for the DevTools protocol",
+	},
 	"internal/bearer": {
 		module + "/internal/inputfile": "a token file is read within limits",
 	},
