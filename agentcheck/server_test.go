@@ -279,8 +279,8 @@ func TestServerNeverResets(t *testing.T) {
 	}
 }
 
-// gatedListener accepts one connection for each value in open. So a test can send all its data
-// before the server accepts.
+// gatedListener accepts one connection for each value that the channel open receives. So a test can
+// send all its data before the server accepts.
 type gatedListener struct {
 	net.Listener
 	open chan struct{}

@@ -41,8 +41,8 @@ func openFrom(t *testing.T, source, front, name string) *net.TCPConn {
 	return c
 }
 
-// fill opens n connections from one source. On each connection, it sends the bytes in first, and
-// nothing else. nil means that the connection sends nothing.
+// fill opens n connections from one source. On each connection, it sends the bytes in the argument
+// first, and nothing else. nil means that the connection sends nothing.
 func (r *router) fill(n int, source, front string, first []byte) (list []*net.TCPConn) {
 	r.t.Helper()
 	for range n {

@@ -34,7 +34,7 @@ type Watcher struct {
 	// objects of the cluster, once at the start and after each change, always from the same
 	// goroutine. It must return when ctx ends. For example, a function that calls manifest.WatchDir
 	// with a directory does this. State.Problems begins with the problems that Objects passes to
-	// changed.
+	// the function changed.
 	Objects func(ctx context.Context, changed func(nodeselect.Objects, []nodeselect.Problem)) error
 	// Files are paths on the node. While a file exists at one of these paths, the Watcher has a
 	// drain request for the node. The Watcher notices a change within about a second.

@@ -214,8 +214,8 @@ func (c *Controller) rehearseHold(ctx context.Context, hold *fleet.Hold) error {
 	return err
 }
 
-// rehearse returns the change that an attempt with these inputs and orders would make, and an error if
-// Limit or HAProxy rejects it. With force, it ignores Limit.
+// rehearse returns the change that an attempt with these inputs and orders would make, and an error
+// if Limit or HAProxy rejects it. If force is true, it ignores Limit.
 func (c *Controller) rehearse(ctx context.Context, in inputs, by *orders, force bool) (*Change, error) {
 	last, err := c.readReport()
 	if err != nil {

@@ -37,7 +37,8 @@ func (c *Controller) SetShifts(ctx context.Context, state shift.State) error {
 	return err
 }
 
-// followShifts makes the running HAProxy use the shares of next. last are the shares before.
+// followShifts makes the running HAProxy use the shares in the argument next. The argument last
+// contains the shares so far.
 func (c *Controller) followShifts(ctx context.Context, last, next shift.State) error {
 	values := map[string]string{}
 	for _, s := range slices.Concat(last.Shifts, next.Shifts) {

@@ -265,11 +265,12 @@ func trackOf(words string) string {
 	return ""
 }
 
-// cannotChange returns the reason why no HAProxy that runs the servers in before can change to the
-// servers in wanted at run time, or "". It does not ask the running HAProxy, which may refuse the
-// change for another reason. The arguments now and wanted contain the same servers, as textServers
-// and wantedServers return them, and before is a result of textServers too. kept contains servers that HAProxy still has, by "backend/server",
-// with their words. If HAProxy can replace servers, most is the largest number of servers that it
+// cannotChange returns the reason why no HAProxy that runs the old servers can change to the wanted
+// servers at run time, or "". It does not ask the running HAProxy, which may refuse the change for
+// another reason. The argument before contains the old servers, as textServers returns them. The
+// arguments now and wanted contain the wanted servers, as textServers and as wantedServers return
+// them. The argument kept contains servers that HAProxy still has, by "backend/server", with their
+// words. If HAProxy can replace servers, the argument most is the largest number of servers that it
 // may replace; otherwise most is 0.
 func cannotChange(before, now, wanted []runtimeapi.Backend, kept map[string]string, most int) string {
 	was := wordsOf(before)

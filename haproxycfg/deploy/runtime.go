@@ -266,7 +266,8 @@ func (c liveChange) afterReloadChangedOnly(busy map[string]string) liveChange {
 	return again
 }
 
-// changedOnly removes the backends whose servers do not differ, except those with a server in busy.
+// changedOnly removes the backends whose servers do not differ, except those with a server in the
+// map busy.
 func (c *liveChange) changedOnly(busy map[string]string) {
 	earlier := make(map[string]runtimeapi.Backend, len(c.before))
 	for _, b := range c.before {

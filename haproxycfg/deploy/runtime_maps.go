@@ -143,8 +143,8 @@ func (d *Dir) takeBack(ctx context.Context, rejected error) (restored bool, err 
 }
 
 // sendMaps changes the maps of the running HAProxy, and compares them. The argument files contains
-// the new files, and old contains the files that they have replaced. pending says that HAProxy may
-// not have the content of old.
+// the new files, and old contains the files that they have replaced. If pending is true, HAProxy
+// may not have the content of the replaced files.
 func (d *Dir) sendMaps(ctx context.Context, files, old []haproxycfg.RenderedFile, pending bool) error {
 	dir, err := filepath.Abs(d.Path)
 	if err != nil {

@@ -108,7 +108,8 @@ func TestServersOfNodesAtRunTime(t *testing.T) {
 	}
 }
 
-// requests sends requests until somebody calls stop. The result of stop are the requests that failed.
+// requests sends requests until somebody calls the returned function. This function returns the
+// requests that failed.
 func (f *runtimeEdge) requests(host string) (stop func() (failed []string)) {
 	ctx, cancel := context.WithCancel(f.t.Context())
 	done := make(chan []string)

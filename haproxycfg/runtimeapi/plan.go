@@ -247,14 +247,14 @@ func Unsettled(before, attempted []Backend) []Backend {
 	return all
 }
 
-// planner collects the commands of a plan. The commands in first and fill bring servers into
-// service. HAProxy gets them first, so that the new servers of a backend get requests before its
-// old servers stop. The commands in first are about backends without a server in service. The
-// commands in disable end the agent checks of servers that the commands in maint take out of
-// service later: the answer to a check that is under way may end a maintenance. The commands in
-// maint take servers out of service. The commands in remove delete servers, and the
-// commands in replace delete servers and add them again. HAProxy refuses to delete a server that
-// still has connections.
+// planner collects the commands of a plan. The commands in the lists first and fill bring servers
+// into service. HAProxy gets these commands before all others, so that the new servers of a backend
+// get requests before its old servers stop. The commands in the list first are about backends
+// without a server in service. The commands in disable end the agent checks of servers that the
+// commands in maint take out of service later: the answer to a check that is under way may end a
+// maintenance. The commands in maint take servers out of service. The commands in remove delete
+// servers, and the commands in replace delete servers and add them again. HAProxy refuses to delete
+// a server that still has connections.
 type planner struct {
 	dynamic, known         bool
 	version                Version

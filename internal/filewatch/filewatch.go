@@ -62,12 +62,12 @@ func nextRefresh() <-chan struct{} {
 }
 
 // Run calls the function read at the start, because the files may have changed since the caller
-// read them. After that, Run calls read after each change and each Refresh. If read returns an
-// error, Run calls read again at each recheck until read returns nil. Run returns when ctx ends.
-// All calls of read come from the goroutine of Run.
+// read them. After that, Run calls the function after each change and each Refresh. If the function
+// returns an error, Run calls it again at each recheck until it returns nil. Run returns when ctx
+// ends. All calls of the function come from the goroutine of Run.
 //
-// Run may call read although the content of all files is the same. If this matters, read must
-// compare the content.
+// Run may call the function although the content of all files is the same. If this matters, the
+// function must compare the content.
 func (w Watcher) Run(ctx context.Context, read func() error) {
 	r := watch{state: map[string]Version{}, watched: map[string]os.FileInfo{}}
 	for _, path := range w.Paths {

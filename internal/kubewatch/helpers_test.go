@@ -118,7 +118,8 @@ func run(t *testing.T, source Source[*corev1.Node], silence time.Duration) *reco
 	return s
 }
 
-// begin runs a Source until somebody calls end. The function end returns when the Source has ended.
+// begin runs a Source until somebody calls the function end. The function end returns when the
+// Source has ended.
 func begin(source Source[*corev1.Node], silence time.Duration) (s *recorder, end func(*testing.T)) {
 	s = &recorder{}
 	ctx, cancel := context.WithCancel(context.Background())

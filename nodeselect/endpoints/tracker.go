@@ -314,8 +314,8 @@ func (s *Service) addresses() map[netip.Addr]bool {
 	return addresses
 }
 
-// restrict returns a copy of each slice with only those endpoints whose address is a key of the map
-// to. If a slice has no such endpoint, restrict leaves it out.
+// restrict returns a copy of each slice with only those endpoints whose address is a key of the
+// given map. If a slice has no such endpoint, restrict leaves it out.
 func restrict(list []*slice, to map[netip.Addr]bool) []*slice {
 	var restricted []*slice
 	for _, s := range list {

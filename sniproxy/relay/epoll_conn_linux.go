@@ -232,9 +232,9 @@ func (ec *epollConn) onEvent(i int, events uint32) {
 	}
 }
 
-// runStep carries out step. A step may fail immediately, for example because the backend refuses
-// the dial. In this case, the Session returns another step, and runStep carries out that step in
-// the same for loop, without recursion.
+// runStep carries out a Step of the Session. A Step may fail immediately, for example because the
+// backend refuses the dial. In this case, the Session returns another Step, and runStep carries out
+// that Step in the same for loop, without recursion.
 func (ec *epollConn) runStep(step Step) {
 	for again := true; again; {
 		if step.Action != More && ec.hello == 0 {

@@ -253,8 +253,8 @@ func (gc *goroutineConn) helloEnded(data []byte, err error) Step {
 	return Step{Action: Drop}
 }
 
-// runSteps carries out step and the steps that follow it. The argument data holds the bytes that
-// the client has sent so far.
+// runSteps carries out a Step of the Session, and the Steps that follow it. The argument data holds
+// the bytes that the client has sent so far.
 func (gc *goroutineConn) runSteps(ctx context.Context, step Step, data []byte) {
 	for {
 		switch step.Action {

@@ -50,9 +50,9 @@ type Invocation struct {
 // Run is the body of a binary. It returns the exit code. Soon after ctx ends, Run must return.
 type Run func(ctx context.Context, inv Invocation) int
 
-// Main calls run with the arguments, environment and streams of the process. Then it exits with the
-// code that run returns. The context of run ends at the first SIGINT or SIGTERM. A second signal
-// kills the process, even if run has not returned.
+// Main calls the function run with the arguments, environment and streams of the process. Then it
+// exits with the code that run returns. The context of run ends at the first SIGINT or SIGTERM. A
+// second signal kills the process, even if run has not returned.
 func Main(run Run) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)

@@ -3,8 +3,8 @@ package main
 import "math"
 
 // randomBatch returns the number of random nodes that may be taken away at a time. It is the
-// largest number for which the expected number of services that lose more than limit nodes is at
-// most 0.01.
+// largest number for which the expected number of services that lose more nodes than the limit is
+// at most 0.01.
 func randomBatch(s setting, limit int) int {
 	batch := 1
 	for batch < s.nodes && float64(s.services)*(1-atMost(s, batch+1, limit)) <= 0.01 {

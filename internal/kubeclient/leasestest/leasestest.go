@@ -24,7 +24,7 @@ import (
 // its methods.
 type Leases struct {
 	// Fail, if not nil, decides whether a request fails. Leases calls Fail for each request. If the
-	// error before is not nil, the request has no effect and returns this error. If the error after
+	// first error is not nil, the request has no effect and returns this error. If the second error
 	// is not nil, the request has its effect and then returns this error. Set Fail while no request
 	// is running.
 	Fail func(verb, name string) (before, after error)

@@ -77,7 +77,8 @@ func (s *stream) prefix() int {
 	return n
 }
 
-// missing returns how many bytes before the offset size have not arrived.
+// missing returns how many bytes before an offset have not arrived. The argument size is this
+// offset.
 func (s *stream) missing(size int) int {
 	left := size
 	for _, p := range s.pieces {

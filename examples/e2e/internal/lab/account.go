@@ -55,8 +55,8 @@ func (c *Cluster) Validate(ctx context.Context, files ...string) error {
 	})
 }
 
-// eachObject calls do with each object in the manifest files, and with a client for the objects of
-// this kind and namespace.
+// eachObject calls the function do with each object in the manifest files, and with a client for
+// the objects of this kind and namespace.
 func (c *Cluster) eachObject(files []string, do func(dynamic.ResourceInterface, *unstructured.Unstructured) error) error {
 	dyn, err := dynamic.NewForConfig(c.Config)
 	if err != nil {

@@ -116,7 +116,7 @@ func (s *System) undrains(ctx context.Context, t *traffic, n *lab.Node, what str
 	return err
 }
 
-// readyz returns an error unless the page /readyz has the status 200 and contains the text want.
+// readyz returns an error unless the page /readyz has the status 200 and contains the wanted text.
 // status, body and err are the result of the request.
 func readyz(status int, body string, err error, want string) error {
 	if err != nil {

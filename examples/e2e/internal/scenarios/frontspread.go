@@ -61,7 +61,8 @@ var frontStart = scenario.Scenario[*Env]{
 
 // startOneByOne starts pods one after another while clients connect. Then it adds a row about the
 // requests of each pod in the last seconds of the load. The argument cv of check is the coefficient
-// of variation of these numbers of requests. check returns an error if cv is not as expected.
+// of variation of these numbers of requests. The function check returns an error if cv is not as
+// expected.
 func (f *Fronts) startOneByOne(ctx context.Context, report *scenario.Report, addr, way string, check func(cv float64) error) error {
 	load := f.load(ctx, addr, func(c *loadConfig) { c.StartOver = 4 * time.Second })
 	defer load.Stop()
