@@ -610,8 +610,9 @@ var readers = []string{
 	"clientcmd.BuildConfigFromFlags", "template.ParseFiles", "template.ParseGlob",
 }
 
-// mayOpenFiles lists the places that may call readers. For each place, it has the reason why the
-// path there never comes from a user. All other places must read files with package inputfile.
+// mayOpenFiles lists the places that may call the functions in readers. For each place, it has the
+// reason why the path there never comes from a user. All other places must read files with package
+// inputfile.
 var mayOpenFiles = map[string]string{
 	"internal/inputfile":             "it sets the limits",
 	"internal/atomicfile":            "it syncs directories, and locks its own temporary files",
@@ -625,9 +626,9 @@ var mayOpenFiles = map[string]string{
 	"sniproxy/peek/testdata":         "it writes test data",
 }
 
-// TestUserFilesAreReadWithLimits checks that only the places in mayOpenFiles call readers. A path
-// that a user names can be a FIFO, a file without an end, or a file on a file system that does not
-// answer. Only package inputfile handles these cases.
+// TestUserFilesAreReadWithLimits checks that only the places in mayOpenFiles call the functions in
+// readers. A path that a user names can be a FIFO, a file without an end, or a file on a file
+// system that does not answer. Only package inputfile handles these cases.
 func TestUserFilesAreReadWithLimits(t *testing.T) {
 	used := map[string]bool{}
 	place := func(file string) string {

@@ -48,7 +48,8 @@ func isFault(s sniproxy.Stats) bool {
 }
 
 // finished records a connection that has ended. It does not wait until the method write has written
-// the line: the goroutines that serve connections call finished, and must not wait for the log.
+// the line: the goroutines that serve connections call the method finished, and must not wait for
+// the log.
 func (a *accessLog) finished(s sniproxy.Stats) {
 	if isFault(s) {
 		if !a.addFault(s) {

@@ -19,8 +19,8 @@ type loop struct {
 	// The loop calls the function applied after each attempt, except after an attempt that failed
 	// because this process is no longer the leader.
 	applied func(Attempt)
-	// The loop calls leads with true when the term of this process as the leader begins, and with
-	// false when the term ends.
+	// The loop calls the function leads with true when the term of this process as the leader
+	// begins, and with false when the term ends.
 	leads func(bool)
 
 	schedule     schedule

@@ -117,9 +117,9 @@ func (c *Controller) CheckShift(route, cluster string) error {
 	return err
 }
 
-// ShiftCounters returns a function for shift.Runner.Counters. The function calls worker, and reads
-// the counters of the HAProxy worker whose socket worker returns. Pass the method Worker of a
-// deploy.Runtime.
+// ShiftCounters returns a function for shift.Runner.Counters. This function calls the function
+// worker, and reads the counters of the HAProxy worker whose socket worker returns. Pass the method
+// Worker of a deploy.Runtime.
 func (c *Controller) ShiftCounters(worker func(context.Context) (runtimeapi.Socket, error)) func(ctx context.Context, route, cluster string) (target, rest shift.Counters, err error) {
 	return func(ctx context.Context, route, cluster string) (target, rest shift.Counters, err error) {
 		targetName, restName, err := c.partsInForce(route, cluster)

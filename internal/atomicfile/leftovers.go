@@ -118,11 +118,11 @@ func removeUnlocked(path string, flags int, remove func(string) error) {
 }
 
 // MkdirTemp creates a temporary directory below the directory parent. Its name is prefix + some
-// digits. The caller must call remove when it no longer needs the directory.
+// digits. The caller must call the function remove when it no longer needs the directory.
 //
 // MkdirTemp also removes old directories with such names that killed processes of this user have
-// left. The new directory is locked until the caller calls remove. So MkdirTemp in another process
-// does not remove it earlier.
+// left. The new directory is locked until the caller does so. So MkdirTemp in another process does
+// not remove it earlier.
 func MkdirTemp(parent, prefix string) (dir string, remove func(), err error) {
 	entries, _ := inputfile.ReadDir(parent)
 	for _, e := range entries {

@@ -49,7 +49,8 @@ func expect(t *testing.T, contents <-chan string, want string) {
 			if got == want {
 				return
 			}
-			// One step of a test may be several changes, and Run may call read in between.
+			// One step of a test may be several changes, and Run may call the function read in
+			// between.
 		case <-time.After(time.Minute):
 			t.Fatalf("no call with content %q", want)
 		}

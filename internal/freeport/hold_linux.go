@@ -10,9 +10,9 @@ import (
 // Hold reserves a TCP port on an IPv4 address and returns its number. Port 0 means any free port.
 // Host "" means all addresses. If a program uses the port, Hold returns an error.
 //
-// The reservation lasts until the caller calls release. During this time, the kernel does not
-// choose the port for a program that asks for any free port, and no other Hold gets it. But a
-// program that asks for this number and sets SO_REUSEADDR, as servers do, can listen on it.
+// The reservation lasts until the caller calls the function release. During this time, the kernel
+// does not choose the port for a program that asks for any free port, and no other Hold gets it.
+// But a program that asks for this number and sets SO_REUSEADDR, as servers do, can listen on it.
 //
 // Hold works in this way: on Linux, two sockets can be bound to the same address if both have
 // SO_REUSEADDR and neither of them listens yet. Later, one of the two can listen. Hold binds a

@@ -10,9 +10,9 @@ type inbox struct {
 	changed bool // the change in progress has set it: the channel arrived must receive a value
 }
 
-// edit calls f under the lock. If f sets changed, edit wakes the Watcher. f must not set changed
-// for the heartbeats of nodes: heartbeats never stop, and each wake-up makes the Watcher wait for
-// another quiet time.
+// edit calls f under the lock. If f sets the field changed, edit wakes the Watcher. f must not set
+// this field for the heartbeats of nodes: heartbeats never stop, and each wake-up makes the Watcher
+// wait for another quiet time.
 func (b *inbox) edit(f func()) {
 	b.mu.Lock()
 	f()
