@@ -559,9 +559,9 @@ type Map struct {
 	// values of variables, and on the entries of stable maps. It depends on all other parts of the
 	// configuration.
 	//
-	// So if only entries change, haproxy.cfg stays the same, and no reload is necessary. If a part
-	// changes that needs a reload, the file gets another name, and its entries come into force
-	// together with the new haproxy.cfg. A map is not both Stable and Runtime.
+	// So if only entries change, haproxy.cfg stays the same, and no reload is necessary. If another
+	// part of the configuration changes, the file gets another name, and its entries come into
+	// force together with the new haproxy.cfg. A map is not both Stable and Runtime.
 	Stable bool
 }
 

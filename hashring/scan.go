@@ -10,7 +10,7 @@ import (
 // increments n. It stops when buf is full.
 //
 // scan returns the new n, and the index of the last digest that it has read. If scan has read the
-// whole range, the returned index equals the argument from.
+// whole range, the returned index equals the argument "from".
 func scan(digests []uint64, from, to int, key, limit, mask uint64, buf []uint64, n int) (int, int) {
 	rest := digests[from:to]
 	for n < len(buf) {

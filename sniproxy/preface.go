@@ -271,7 +271,7 @@ func (p *proxyInfo) passedThrough(id string) bool {
 	return false
 }
 
-// formatProxy returns the PROXY header for an upstream. The argument in is the PROXY header that
+// formatProxy returns the PROXY header for an upstream. The argument "in" is the PROXY header that
 // the Server has received on the client's connection, or nil. A header of version 2 also contains
 // the TLVs of the received header, the TLVs of the client, and the ID of this Server.
 func formatProxy(version int, source, destination netip.AddrPort, in *proxyInfo, client clientTLVs, id string) ([]byte, error) {

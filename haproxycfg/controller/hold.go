@@ -117,8 +117,8 @@ func (c *Controller) Rollback(ctx context.Context, order RollbackOrder) (Attempt
 	})
 }
 
-// Release ends the hold, and makes an attempt to apply the latest declarations. The argument by is
-// the name of the person or program that ends the hold, for the log; it may be empty. The error
+// Release ends the hold, and makes an attempt to apply the latest declarations. The argument "by"
+// is the name of the person or program that ends the hold, for the log; it may be empty. The error
 // wraps ErrNoHold if there is no hold, and is nil as soon as the end of the hold is written. Limit
 // applies to the change: if Limit rejects it, the Attempt is Refused, and Force applies it. Call
 // Release only while Run is running.

@@ -109,9 +109,9 @@ func (a *applier) journalEntry(t Attempt) (journal.Entry, *journal.State) {
 	return e, nil
 }
 
-// ExplainAt says where the requests for a target went at an earlier time, the argument at. It reads
-// the entries of Journal. It names backends and servers as Builder does now, even if Builder was
-// different at that time. It sends no command to HAProxy, and the journal does not contain the
+// ExplainAt says where the requests for a target went at an earlier time, the argument "at". It
+// reads the entries of Journal. It names backends and servers as Builder does now, even if Builder
+// was different at that time. It sends no command to HAProxy, and the journal does not contain the
 // shifts of routes. ExplainAt returns an error that wraps journal.ErrUnknown if the journal does
 // not reach back so far.
 func (c *Controller) ExplainAt(at time.Time, target explain.Target) (explain.Explanation, error) {

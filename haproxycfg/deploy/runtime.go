@@ -247,7 +247,7 @@ func (c liveChange) afterReload() liveChange {
 
 // afterReloadChangedOnly is afterReload for a Runtime with ChangedOnly. It returns only changes of
 // servers that were in maintenance because HAProxy could not delete them, and that the new
-// configuration contains again: the state file may have the maintenance.
+// configuration contains again: the state file may say that these servers are in maintenance.
 func (c liveChange) afterReloadChangedOnly(busy map[string]string) liveChange {
 	again := liveChange{}
 	for _, b := range c.wanted {

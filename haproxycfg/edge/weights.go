@@ -28,7 +28,7 @@ const (
 // answers with more than 100% can then raise the weight. If the error of some share is more than 1%
 // with this constant, setWeights tries 101 to 256 as the largest weight, and uses the one with the
 // smallest error. If possible, no weight is 1: HAProxy rounds down, so an agent that answers with
-// less than 100% would make a weight of 1 zero.
+// less than 100% would turn a weight of 1 into 0.
 //
 // Because of the rounding, the share of a service may differ from its declared share. Each rounded
 // weight is 1, or differs from the exact weight by at most 1/2. So if the smallest exact weight is

@@ -30,7 +30,7 @@ type Report struct {
 	// Applied identifies the configuration in force. Build leaves it nil: the program that applies
 	// the configuration sets it.
 	Applied *Applied `json:"applied,omitempty"`
-	// Held describes the hold with whose routes the configuration was made. It is nil without a hold.
+	// Held describes the hold whose routes the configuration contains. It is nil without a hold.
 	// Build leaves it nil; see AddHeld.
 	Held *Held `json:"held,omitempty"`
 	// Changes contains the last change and its causes. Build leaves it nil: the program that
@@ -57,7 +57,8 @@ type Applied struct {
 	Time time.Time `json:"time"`
 }
 
-// Held describes the hold of declared routes from an earlier time, which somebody has ordered.
+// Held describes a hold: somebody has ordered that the declared routes of an earlier time stay in
+// force.
 type Held struct {
 	// ID is the ID of a configuration with the held routes, and Applied is the time at which a
 	// program applied that configuration.

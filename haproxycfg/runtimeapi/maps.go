@@ -78,7 +78,7 @@ func (s Socket) ReplaceMap(ctx context.Context, path string, entries []MapEntry)
 	return s.change(ctx, "commit "+at, path, true)
 }
 
-// addEntries adds the entries to a version of a map. The argument at is the text "map @VERSION
+// addEntries adds the entries to a version of a map. The argument "at" is the text "map @VERSION
 // PATH".
 func (s Socket) addEntries(ctx context.Context, at, path string, entries []MapEntry) error {
 	for len(entries) > 0 {

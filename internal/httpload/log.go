@@ -75,7 +75,7 @@ func (l *Log[A]) Repeated(from, to time.Time) int {
 }
 
 // First returns the first answered request for which the function match returns true. It considers
-// only requests that started at the time in the argument from or later.
+// only requests that started at the time "from" or later.
 func (l *Log[A]) First(from time.Time, match func(Request[A]) bool) (Request[A], bool) {
 	for _, r := range l.Between(from, time.Time{}) {
 		if r.Err == nil && match(r) {
@@ -86,7 +86,7 @@ func (l *Log[A]) First(from time.Time, match func(Request[A]) bool) (Request[A],
 }
 
 // Last returns the last answered request for which the function match returns true. It considers
-// only requests that started at the time in the argument from or later.
+// only requests that started at the time "from" or later.
 func (l *Log[A]) Last(from time.Time, match func(Request[A]) bool) (Request[A], bool) {
 	for _, r := range slices.Backward(l.Between(from, time.Time{})) {
 		if r.Err == nil && match(r) {

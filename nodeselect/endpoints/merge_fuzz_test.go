@@ -48,9 +48,9 @@ func FuzzMerge(f *testing.F) {
 	})
 }
 
-// slicesFrom makes up to five EndpointSlices. Four bytes describe an endpoint: slice and family,
-// address, name, conditions with node and zone. The first five bytes are the versions and ports of
-// the slices.
+// slicesFrom makes up to five EndpointSlices. The first five bytes of the data are the versions and
+// ports of the slices. After them, each group of four bytes describes an endpoint: slice and
+// family, address, name, conditions with node and zone.
 func slicesFrom(data []byte) []*discoveryv1.EndpointSlice {
 	if len(data) < 5 {
 		return nil

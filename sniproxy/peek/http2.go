@@ -219,8 +219,8 @@ type fieldScan struct {
 	what                    string
 }
 
-// parseFields decodes a header block. The argument at is the offset of the block. Errors state this
-// offset.
+// parseFields decodes a header block. The argument "at" is the offset of the block. Errors state
+// this offset.
 func parseFields(block []byte, at int) (Request, error) {
 	var s fieldScan
 	var d *hpack.Decoder

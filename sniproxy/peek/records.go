@@ -139,7 +139,7 @@ func join(b []byte, size int) []byte {
 }
 
 // wireOffset converts an offset in the message into an offset in b. b contains the records of the
-// message with their headers. The argument at is the offset in the message alone, without these
+// message with their headers. The argument "at" is the offset in the message alone, without these
 // headers. If b ends before this byte, wireOffset returns len(b).
 func wireOffset(b []byte, at int) int {
 	off := 0

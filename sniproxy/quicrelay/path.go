@@ -174,8 +174,8 @@ func (p *path) route(ctx context.Context, helloErr error) bool {
 	if err != nil {
 		r.end(p, err)
 	}
-	// While the path sends the held datagrams, more can arrive. It holds these too, so that they do
-	// not overtake the others.
+	// While the path sends the held datagrams, more can arrive. The path holds these too, so that
+	// they do not overtake the others.
 	for len(p.held) > 0 && p.state == opening {
 		held := p.held
 		p.held, p.heldBytes = nil, 0

@@ -85,7 +85,7 @@ func spreadOf(loads []float64) spread {
 }
 
 // means returns the mean load of each pod. It leaves out the points whose time is before the
-// argument from.
+// argument "from".
 func means(points []point, from time.Duration, load func(point) []float64) []float64 {
 	var sums []float64
 	n := 0

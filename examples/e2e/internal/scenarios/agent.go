@@ -52,9 +52,9 @@ func (a *Agent) socket() string {
 }
 
 // Answer connects to a port of the agent, as HAProxy does, and returns the reply of the agent. The
-// connection comes from a machine, the argument from. Pass the machine of HAProxy: `nodeagent
-// drain` waits until each client address with a recent check has got the new answer. Another
-// machine would make no further check, so `nodeagent drain` would wait for it in vain.
+// argument "from" is the machine that connects. Pass the machine of HAProxy: `nodeagent drain`
+// waits until each client address with a recent check has got the new answer. Another machine would
+// make no further check, so `nodeagent drain` would wait for it in vain.
 func (a *Agent) Answer(ctx context.Context, from *lab.Machine, port uint16) (reply agentcheck.Reply, err error) {
 	client := agentcheck.Client{Timeout: 2 * time.Second}
 	err = from.Do(func() error {
@@ -64,8 +64,8 @@ func (a *Agent) Answer(ctx context.Context, from *lab.Machine, port uint16) (rep
 	return reply, err
 }
 
-// Admin requests a page of the agent's admin listener. The request comes from a machine, the
-// argument from. A bad HTTP status is not an error.
+// Admin requests a page of the agent's admin listener. The argument "from" is the machine that
+// sends the request. A bad HTTP status is not an error.
 func (a *Agent) Admin(ctx context.Context, from *lab.Machine, path string) (status int, body string, err error) {
 	return adminPage(ctx, from, netip.AddrPortFrom(a.Node.Addr, agentAdminPort), path)
 }

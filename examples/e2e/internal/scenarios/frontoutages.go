@@ -16,8 +16,8 @@ import (
 	"github.com/headgate/headgate/internal/httpload"
 )
 
-// These are times after the loss of a pod, a front proxy or a zone. In this time, requests may fail
-// on which the lost part was working. No other request may fail.
+// These are times after the loss of a pod, a front proxy or a zone. During these times, a request
+// may fail if the lost part was working on it. No other request may fail.
 const (
 	lossTime = 3 * time.Second
 	// zoneLossTime is how long requests may fail after a zone is lost. The balancer stops using the
@@ -119,9 +119,10 @@ func (f *Fronts) nodeLost(ctx context.Context, report *scenario.Report, addr str
 	return err
 }
 
-// lossRow returns a row about the requests from the time of a loss (the argument from) to a later
-// time (the argument end). Requests may fail only in the first part of this time, and their number
-// may be at most the argument most. The length of the first part is the argument within.
+// lossRow returns a row about the requests between two times: the time of a loss (the argument
+// "from"), and a later time (the argument end). Requests may fail only in the first part of this
+// time, and their number may be at most the argument most. The length of the first part is the
+// argument within.
 func (f *Fronts) lossRow(log *httpload.Log[pod.Answer], from, end time.Time, within time.Duration, most int, what string) scenario.Row {
 	after := from.Add(within)
 	lost := len(log.Failures(from, after))

@@ -259,7 +259,7 @@ func (e *election) says(ctx context.Context, c *candidate, leads float64, within
 }
 
 // The method change gives the service another agent port, and waits until a terminator has written
-// this port to its haproxy.cfg. The argument by is the candidate whose terminator must write it.
+// this port to its haproxy.cfg. The argument "by" is the candidate whose terminator must write it.
 // The result is the time from the change to the end of the wait.
 func (e *election) change(ctx context.Context, by *candidate, within time.Duration) (time.Duration, error) {
 	e.port++

@@ -29,7 +29,8 @@ type secondEdge struct {
 	load       *loadRun
 }
 
-// startSecondEdge starts a secondEdge whose terminator selects size nodes for each service.
+// startSecondEdge starts a secondEdge. The argument size is the number of nodes that its terminator
+// selects for each service.
 func (s *System) startSecondEdge(ctx context.Context, size int) (*secondEdge, error) {
 	machine, err := s.env.Lab.Machine("edge-2")
 	if err != nil {

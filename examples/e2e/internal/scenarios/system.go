@@ -57,7 +57,7 @@ type System struct {
 }
 
 // These are the names of services. Both clusters have tracks, with a pod on each node. Only eu-1
-// has web. The services in fillers have no pods, but take part in the selection of nodes.
+// has web. The services in the list fillers have no pods, but take part in the selection of nodes.
 const (
 	tracks = "tracks"
 	web    = "web"
@@ -125,8 +125,9 @@ func (e *Env) startSystem(ctx context.Context, clusters []*lab.Cluster) (*System
 	return s, s.waitSound(ctx, time.Minute)
 }
 
-// terminatorFlags returns the flags of a terminator for the HAProxy h. The terminator selects size
-// nodes for each service, and has a second admin listener on the Unix socket admin.
+// terminatorFlags returns the flags of a terminator for the HAProxy h. The argument size is the
+// number of nodes that the terminator selects for each service. The terminator has a second admin
+// listener on the Unix socket in the argument admin.
 func (s *System) terminatorFlags(h *HAProxy, admin string, size int) []string {
 	return slices.Concat(s.clusterFlags, h.TerminatorFlags(), []string{
 		"-admin", "unix:" + admin, "-routes", s.Routes.path, "-http", ":80",

@@ -62,8 +62,8 @@ func (t *Terminator) Subset(cluster, service string) ([]string, error) {
 	return nil, fmt.Errorf("report.json does not contain the service %s of %s", service, cluster)
 }
 
-// Admin requests a page of the terminator's admin listener. The request comes from a machine, the
-// argument from. A bad HTTP status is not an error.
+// Admin requests a page of the terminator's admin listener. The argument "from" is the machine that
+// sends the request. A bad HTTP status is not an error.
 func (t *Terminator) Admin(ctx context.Context, from *lab.Machine, path string) (status int, body string, err error) {
 	return adminPage(ctx, from, netip.AddrPortFrom(t.Machine.Addr, terminatorAdminPort), path)
 }
