@@ -283,6 +283,14 @@ var directImports = map[string]map[string]string{
 		module + "/haproxycfg/routes": "the routes that are held",
 		module + "/haproxycfg/shift":  "the routes that move",
 	},
+	"haproxycfg/controller/fleet/configmap": {
+		module + "/haproxycfg/controller/fleet": "the orders that it stores",
+		module + "/internal/kubeclient":         "the client of ConfigMaps",
+		module + "/internal/kubewatch":          "a change is noticed at once",
+		"k8s.io/api":                            "the ConfigMap",
+		"k8s.io/apimachinery":                   "its metadata, and conflicts",
+		"k8s.io/client-go":                      "how to reach an API server",
+	},
 	"haproxycfg/controller/journal": {
 		module + "/haproxycfg/kube":     "the causes of a change, and the report",
 		module + "/haproxycfg/routes":   "what is declared",
@@ -491,6 +499,7 @@ var forbidden = []struct{ in, what, why string }{
 	{"haproxycfg/controller/explain", "k8s.io/client-go", "an explanation reads no cluster"},
 	{"haproxycfg/controller/fleet", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"haproxycfg/controller/fleet", "k8s.io/client-go", "an order reads no cluster"},
+	{"haproxycfg/controller/fleet/configmap", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"haproxycfg/controller/journal", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"haproxycfg/controller/journal", "k8s.io/client-go", "a journal reads no cluster"},
 	{"haproxycfg/controller/lease", "github.com/prometheus/", "metrics are the binary's choice"},

@@ -82,10 +82,14 @@ func TestRolesAllowExactlyWhatIsUsed(t *testing.T) {
 	w := newWorld(t)
 	api := w.live("eu-2")
 	api.Set(&discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: "media", Name: "web-1", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}}})
-	args := []string{"-cluster", "eu-2=" + api.config, "-lease", "headgate/headgate-terminator", "-local-endpoints"}
+	args := []string{"-cluster", "eu-2=" + api.config, "-lease", "headgate/headgate-terminator", "-fleet", "headgate/headgate-terminator", "-local-endpoints"}
 	v := w.watch(args...)
 	v.waitReady()
 	v.eventually("the Lease is renewed", func() bool { return slices.Contains(api.leases.seen(), "update headgate/headgate-terminator") })
+	for _, percent := range []string{"1", "0"} { // the first order creates the ConfigMap, and the second one updates it
+		code, text := v.do("POST", "/shift/close?percent="+percent)
+		require.Equal(t, 200, code, text)
+	}
 	v.stop()
 	api.NoStreamedLists() // an older server, which needs the verb list
 	v = w.watch(args...)
@@ -98,7 +102,7 @@ func TestRolesAllowExactlyWhatIsUsed(t *testing.T) {
 		if request.Resource == "endpointslices" {
 			group = discoveryv1.GroupName
 		}
-		used[group+" "+request.Resource+" "+request.Verb] = true
+		used[strings.TrimSuffix(group+" "+request.Resource+" "+request.Verb+" "+request.Object, " ")] = true
 	}
 	for _, request := range api.leases.seen() {
 		verb, name, _ := strings.Cut(request, " ")
@@ -181,4 +185,5 @@ func TestUnitsFitTogether(t *testing.T) {
 		require.Contains(t, string(readme), name)
 	}
 	require.Contains(t, string(readme), "-lease headgate/headgate-terminator")
+	require.Contains(t, string(readme), "-fleet headgate/headgate-terminator")
 }

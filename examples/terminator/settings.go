@@ -10,6 +10,7 @@ import (
 	"github.com/headgate/headgate/examples/internal/edgeflags"
 	"github.com/headgate/headgate/examples/internal/fleetflags"
 	"github.com/headgate/headgate/haproxycfg/controller"
+	"github.com/headgate/headgate/haproxycfg/controller/fleet/configmap"
 	"github.com/headgate/headgate/haproxycfg/controller/lease"
 	"github.com/headgate/headgate/nodeselect/unevenness"
 )
@@ -34,7 +35,9 @@ type settings struct {
 	admin                cli.AdminFlags
 	fleet                fleetflags.Flags
 
-	lease *lease.Elector // the method resolveLease sets it; nil without -lease
+	// The method resolveFleet sets these fields.
+	lease  *lease.Elector   // nil without -lease
+	orders *configmap.Store // nil without -fleet
 }
 
 func parseSettings(inv cli.Invocation) (s *settings, code int, done bool) {
@@ -97,5 +100,5 @@ func (s *settings) resolve() error {
 	if err := s.Resolve(); err != nil {
 		return err
 	}
-	return s.resolveLease()
+	return s.resolveFleet()
 }

@@ -19,6 +19,9 @@ import (
 func (s *settings) controller(warned func([]deploy.Diagnostic)) *controller.Controller {
 	c := s.Controller(s.dir(warned), warned)
 	c.ForceFirst, c.Journal = s.force, s.journal()
+	if s.orders != nil {
+		c.Fleet = s.orders
+	}
 	c.MaxOldWorkers, c.MaxReloadWait = cli.NoneIfZero(s.maxOldWorkers), cli.NoneIfZero(s.maxReloadWait)
 	if s.reload != "" {
 		c.OldWorkers = deploy.Workers{Master: runtimeapi.Socket{Path: s.reload}}
@@ -85,8 +88,11 @@ func (s *settings) shifts(c *controller.Controller, log *slog.Logger) *shift.Run
 	}
 }
 
-// resolveLease sets lease to the Elector of -lease.
-func (s *settings) resolveLease() (err error) {
+// resolveFleet sets lease to the Elector of -lease, and orders to the Store of -fleet.
+func (s *settings) resolveFleet() (err error) {
+	if s.orders, err = s.fleet.Store(s.Clusters); err != nil {
+		return err
+	}
 	s.lease, err = s.fleet.Elector(s.Clusters)
 	switch {
 	case err != nil || s.lease == nil:

@@ -80,6 +80,7 @@ func (a *applier) reset() {
 	a.firstCause, a.known, a.report, a.input, a.lastErr = "took the lead", false, kube.Report{}, nil, ""
 	a.redirected, a.moved = "", false
 	a.recorder = recorder{} // another leader may have written to the journal
+	a.c.adopted = ""        // another leader may have written to FleetFile
 	a.c.status.setRefused(nil)
 	a.c.explained.Store(nil)
 }
@@ -131,6 +132,9 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 		a.report, a.known = report, true
 	}
 	begin := a.clock()
+	if _, err := a.c.adopt(ctx, in); err != nil {
+		return nil, Failed, err
+	}
 	by, err := a.c.orders()
 	if err != nil {
 		return nil, Failed, err

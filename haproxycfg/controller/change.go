@@ -303,7 +303,7 @@ func (c *Controller) Plan(ctx context.Context, cause string) (*Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	by, err := c.orders()
+	by, err := c.readOrders(ctx)
 	if err != nil {
 		return nil, err
 	}

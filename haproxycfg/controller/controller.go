@@ -13,6 +13,7 @@ import (
 
 	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/certfiles"
+	"github.com/headgate/headgate/haproxycfg/controller/fleet"
 	"github.com/headgate/headgate/haproxycfg/controller/journal"
 	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/kube"
@@ -74,6 +75,13 @@ type Controller struct {
 	// at a time. Apply appends nothing.
 	Journal *journal.Dir
 
+	// Fleet, if not nil, stores the orders of operators for several Controllers, each with its own
+	// Dir: a hold, and the shifts of routes. Run follows it, and keeps a copy in FleetFile. Rollback,
+	// Release and SetShifts write to it, so the other Controllers follow them too. While Fleet cannot
+	// be read, the copy stays in force, even after a restart. All these Controllers must have the same
+	// declarations. If Fleet is nil, the orders are only in FleetFile.
+	Fleet fleet.Store
+
 	// Elector decides whether this process may write. nil means that it always may.
 	Elector Elector
 	// MinInterval is the shortest pause between two attempts to apply a change, from the end of one
@@ -115,6 +123,10 @@ type Controller struct {
 
 	lastOrders atomic.Pointer[orders] // the result of the last call of orders
 	refs       refs
+
+	// Only the goroutine of the loop uses these two fields.
+	adopted  string // version of the last state of Fleet that was copied to FleetFile
+	diverged bool   // FleetFile has a change that Fleet lacks
 
 	explained atomic.Pointer[explainable] // stored after each attempt of Run; nil before the first attempt ends, and after applier.reset
 
@@ -238,6 +250,9 @@ func (c *Controller) Run(ctx context.Context) error {
 		}
 		in.setCertificates(files)
 	}
+	if c.Fleet != nil {
+		in.inputs.shared = &sharedOrders{since: toSeconds(time.Now())}
+	}
 	l := c.newLoop(in, time.Now)
 
 	group, ctx := errgroup.WithContext(ctx)
@@ -263,6 +278,12 @@ func (c *Controller) Run(ctx context.Context) error {
 	group.Go(func() error { return c.Routes.Follow(ctx, publish) })
 	if c.Certificates != nil {
 		group.Go(func() error { c.Certificates.Follow(ctx, in.setCertificates); return nil })
+	}
+	if c.Fleet != nil {
+		group.Go(func() error {
+			c.Fleet.Follow(ctx, func(s fleet.Snapshot, err error) { in.setShared(time.Now(), s, err) })
+			return nil
+		})
 	}
 	for i := range c.Clusters {
 		group.Go(func() error {
@@ -298,7 +319,7 @@ func (c *Controller) newLoop(in *inbox, clock func() time.Time) *loop {
 		schedule:     schedule{minInterval: c.minInterval(), backoff: firstBackoff, maxBackoff: recheckInterval},
 		force:        startForce{active: c.ForceFirst},
 		startTimeout: c.startTimeout(), recheck: recheckInterval,
-		forced: c.forced, calls: c.calls,
+		forced: c.forced, calls: c.calls, adopt: c.adopt,
 	}
 	a.guard = l.guard
 	return l

@@ -120,7 +120,8 @@
 // package fleet describes a hold. SetShifts moves the requests of routes between clusters; see package
 // shift. FleetFile contains both. Each attempt reads this file, so both survive a restart, and Plan
 // follows them too. While a hold lasts, Status.Hold says what the latest declarations would change.
-// HoldHandler serves Rollback and Release over HTTP.
+// HoldHandler serves Rollback and Release over HTTP. With Fleet, several Controllers follow the same
+// orders.
 //
 // # Several processes
 //

@@ -33,6 +33,10 @@ type loop struct {
 
 	calls chan loopCall
 
+	// The loop calls adopt while this process leads, before each attempt and when new inputs arrive.
+	// adopt follows the orders in the inputs. nil means that there are none.
+	adopt func(context.Context, inputs) (again bool, err error)
+
 	term Term // the term of this process; the zero Term while another process leads
 
 	clock func() time.Time // nil means time.Now
@@ -78,6 +82,11 @@ func (l *loop) run(ctx context.Context) {
 			in := l.inbox.latest()
 			l.schedule.changed(in.answered())
 			l.seen(in, l.schedule.started)
+			if in.shared != nil && l.leading() {
+				// Follow new shares of shifts even if no attempt is due. If this fails, the attempt
+				// that follows fails too.
+				_, _ = l.callGracefully(ctx, l.adopt)
+			}
 		case <-start.C:
 			l.schedule.startTimeoutOver()
 			l.seen(l.inbox.latest(), true)

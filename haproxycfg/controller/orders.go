@@ -12,14 +12,14 @@ import (
 	"github.com/headgate/headgate/haproxycfg/controller/fleet"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
-	"github.com/headgate/headgate/haproxycfg/shift"
 	"github.com/headgate/headgate/internal/inputfile"
 	"github.com/headgate/headgate/nodeselect"
 )
 
 // FleetFile is the name of the file with the orders of operators: the hold and the shifts of routes.
 // It is in the same directory as the configuration, and contains a fleet.State as JSON. Each attempt
-// reads it, so a restarted Controller and the next leader follow the same orders.
+// reads it, so a restarted Controller and the next leader follow the same orders. If there is a
+// Controller.Fleet, the file is a copy of the last state that this process has seen there.
 const FleetFile = "fleet.json"
 
 // orders is the content of FleetFile. Nobody changes a value of this type.
@@ -52,18 +52,28 @@ func (c *Controller) orders() (*orders, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	o := &orders{data: data, state: state}
-	switch {
-	case state.Hold == nil:
-	case last != nil && last.held != nil && last.held.hold.Is(state.Hold):
+	if last != nil && last.held != nil && last.held.hold.Is(state.Hold) {
 		o.held = last.held
-	default:
-		o.held = &heldRoutes{hold: state.Hold}
-		if o.held.table, o.held.problems, err = state.Hold.Table(); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
+	} else if o.held, err = unpack(state.Hold); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	c.lastOrders.Store(o)
 	return o, nil
+}
+
+// ordersOf returns the orders in a state.
+func ordersOf(state fleet.State) (*orders, error) {
+	held, err := unpack(state.Hold)
+	return &orders{state: state, held: held}, err
+}
+
+// unpack returns the routes of a hold, which may be nil.
+func unpack(hold *fleet.Hold) (*heldRoutes, error) {
+	if hold == nil {
+		return nil, nil
+	}
+	table, problems, err := hold.Table()
+	return &heldRoutes{hold, table, problems}, err
 }
 
 // loopCall asks the loop to call the function do between two attempts, with the latest inputs. If
@@ -98,9 +108,9 @@ func (c *Controller) inLoop(ctx context.Context, do func(context.Context, inputs
 	}
 }
 
-// changeOrders replaces the state in FleetFile by the result of the function change, and follows
-// the new state. If the hold has changed, it returns the attempt that follows the new hold.
-func (c *Controller) changeOrders(ctx context.Context, change func(fleet.State) (fleet.State, error)) (Attempt, error) {
+// changeCopy replaces the state in FleetFile by the result of the function change, and follows the
+// new state. If the hold has changed, it returns the attempt that follows the new hold.
+func (c *Controller) changeCopy(ctx context.Context, change func(fleet.State) (fleet.State, error)) (Attempt, error) {
 	return c.inLoop(ctx, func(ctx context.Context, _ inputs) (bool, error) {
 		last, err := c.orders()
 		if err != nil {
@@ -110,14 +120,21 @@ func (c *Controller) changeOrders(ctx context.Context, change func(fleet.State) 
 		if err != nil {
 			return false, err
 		}
-		return c.followOrders(ctx, last.state, next)
+		if c.Fleet != nil {
+			c.diverged = true
+		}
+		again, err := c.writeCopy(ctx, last.state, next)
+		if err != nil || again && last.state.Shifts.Equal(next.Shifts) {
+			return again, err
+		}
+		return again, c.followShifts(ctx, last.state.Shifts, next.Shifts)
 	})
 }
 
-// followOrders replaces the state in FleetFile by a new one, the argument next, and makes HAProxy
-// use the shifts of the new state. The argument last is the old state. If the hold has changed, the
-// result is true, because only an attempt can follow the new hold.
-func (c *Controller) followOrders(ctx context.Context, last, next fleet.State) (again bool, err error) {
+// writeCopy replaces the state in FleetFile by a new one, the argument next. The argument last is the
+// old state. If the hold has changed, the result again is true, because only an attempt can follow the
+// new hold.
+func (c *Controller) writeCopy(ctx context.Context, last, next fleet.State) (again bool, err error) {
 	data, err := next.AppendJSON(nil)
 	if err != nil {
 		return false, err
@@ -127,17 +144,8 @@ func (c *Controller) followOrders(ctx context.Context, last, next fleet.State) (
 	}
 	if again = !next.Hold.Is(last.Hold); again {
 		c.updateRefs()
-		if sameShifts(last.Shifts, next.Shifts) {
-			return again, nil
-		}
 	}
-	return again, c.followShifts(ctx, last.Shifts, next.Shifts)
-}
-
-func sameShifts(a, b shift.State) bool {
-	x, errX := a.AppendJSON(nil)
-	y, errY := b.AppendJSON(nil)
-	return errX == nil && errY == nil && bytes.Equal(x, y)
+	return again, nil
 }
 
 // refs tells the sources of clusters which service ports the routes name.

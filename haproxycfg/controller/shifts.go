@@ -25,16 +25,37 @@ func (c *Controller) Shifts() (shift.State, error) {
 	return orders.state.Shifts, nil
 }
 
-// SetShifts writes the shifts of routes to FleetFile, and makes HAProxy follow them without a
-// reload. It changes only the configuration in force and needs no attempt. So it also works while the
-// Controller refuses a change, or while a change waits for its reload. It implements shift.Control.
-// Call SetShifts only while Run is running.
-func (c *Controller) SetShifts(ctx context.Context, state shift.State) error {
-	_, err := c.changeOrders(ctx, func(now fleet.State) (fleet.State, error) {
-		now.Shifts = state
+// SetShifts writes the shifts next to Fleet and FleetFile, if the present shifts are last. It makes
+// HAProxy follow them without a reload. It changes only the configuration in force and needs no
+// attempt. So it also works while the Controller refuses a change, or while a change waits for its
+// reload. It implements shift.Control. Call SetShifts only while Run is running.
+//
+// If Fleet cannot be written, SetShifts changes nothing, with one exception: if next only pauses
+// shifts, because of errors, it takes effect in this process.
+func (c *Controller) SetShifts(ctx context.Context, last, next shift.State) error {
+	change := func(now fleet.State) (fleet.State, error) {
+		if !now.Shifts.Equal(last) {
+			return now, shift.ErrConflict
+		}
+		now.Shifts = next
 		return now, nil
-	})
+	}
+	_, err := c.changeOrders(ctx, change)
+	if away := (*awayError)(nil); errors.As(err, &away) && onlyPauses(last, next) {
+		c.logger().Warn("a shift is paused only here", "err", err)
+		_, err = c.changeCopy(ctx, change)
+	}
 	return err
+}
+
+// onlyPauses reports whether each shift that differs in next is paused there.
+func onlyPauses(last, next shift.State) bool {
+	for _, s := range next.Shifts {
+		if s.Status == shift.Paused {
+			last = last.With(s)
+		}
+	}
+	return last.Equal(next)
 }
 
 // followShifts makes the running HAProxy use the shares in the argument next. The argument last

@@ -68,7 +68,7 @@ func TestShiftsWhileAChangeIsRefused(t *testing.T) {
 			old.set(t, 30090, "10.0.0.1", "10.0.0.2") // alters most servers
 			wait()
 			require.Equal(t, controller.Refused, c.Status().Outcome)
-			require.NoError(t, c.SetShifts(t.Context(), moved(2500)))
+			require.NoError(t, c.SetShifts(t.Context(), shift.State{}, moved(2500)))
 			require.Equal(t, "2500/eu-2", share())
 			require.Len(t, sets, 1)
 			got, err := c.Shifts()
@@ -83,13 +83,14 @@ func TestShiftsWhileAChangeIsRefused(t *testing.T) {
 			require.Equal(t, 2, reloads)
 			require.Equal(t, "2500/eu-2", share(), "a reload keeps the share")
 			require.Len(t, sets, 1)
-			require.NoError(t, c.SetShifts(t.Context(), state))
+			require.ErrorIs(t, c.SetShifts(t.Context(), state, state), shift.ErrConflict)
+			require.NoError(t, c.SetShifts(t.Context(), moved(2500), state))
 			require.Equal(t, "0/-", share())
-			require.NoError(t, c.SetShifts(t.Context(), moved(5000)))
+			require.NoError(t, c.SetShifts(t.Context(), state, moved(5000)))
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		require.ErrorIs(t, c.SetShifts(ctx, state), controller.ErrBusy, "it does not run any more")
+		require.ErrorIs(t, c.SetShifts(ctx, moved(5000), state), controller.ErrBusy, "it does not run any more")
 
 		// Another process, such as "terminator -once", renders the same share.
 		require.NoError(t, os.Remove(filepath.Join(c.Dir.Path, "haproxy.cfg")))

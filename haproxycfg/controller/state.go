@@ -14,7 +14,8 @@ type inputs struct {
 	routes       Declarations
 	clusters     []cluster // in the order of Controller.Clusters
 	certificates certs.Files
-	declared     int // number of calls of inbox.setRoutes before
+	declared     int           // number of calls of inbox.setRoutes before
+	shared       *sharedOrders // nil without Controller.Fleet
 }
 
 // cluster is the state of one cluster.
@@ -40,10 +41,10 @@ func (c *cluster) connectivity() kube.Connectivity {
 	return connectivity
 }
 
-// answered reports whether every cluster has answered and all routes have been read since the
-// start.
+// answered reports whether every cluster has answered, and all routes and the orders of the fleet
+// have been read, since the start.
 func (in inputs) answered() bool {
-	if len(in.routes.Unread) > 0 {
+	if len(in.routes.Unread) > 0 || in.shared != nil && !in.shared.read {
 		return false
 	}
 	for i := range in.clusters {

@@ -38,6 +38,8 @@ type Status struct {
 	Waiting *Waiting
 	// Hold describes the hold that keeps earlier routes in force. It is nil without a hold.
 	Hold *HoldStatus
+	// Fleet describes Controller.Fleet. It is nil without a Fleet.
+	Fleet *FleetStatus
 	// Reloads describes the reloads of HAProxy.
 	Reloads ReloadCounts
 	// JournalErrors counts the attempts after which Run could not read Controller.Journal or append
@@ -110,6 +112,13 @@ func (s Status) String() string {
 		}
 		lines = append(lines, line)
 	}
+	switch {
+	case s.Fleet == nil:
+	case s.Fleet.Err != nil:
+		lines = append(lines, s.Fleet.String())
+	case s.Fleet.Version == "" && s.Hold != nil:
+		lines = append(lines, "the orders of the fleet: there are none, so this terminator keeps the last known ones")
+	}
 	if s.Hold != nil {
 		lines = append(lines, s.Hold.String())
 	}
@@ -147,7 +156,13 @@ func (s *status) seen(in inputs, started bool) {
 		c := &in.clusters[i]
 		clusters[i] = ClusterStatus{Name: c.name, Connectivity: c.connectivity(), Nodes: len(c.Objects.Nodes), Services: len(c.Objects.Services)}
 	}
-	s.change(func(now *Status) { now.Clusters, now.Unread, now.Started = clusters, in.routes.Unread, started })
+	var shared *FleetStatus
+	if x := in.shared; x != nil {
+		shared = &FleetStatus{Version: x.snapshot.Version, Err: x.err, Since: x.since}
+	}
+	s.change(func(now *Status) {
+		now.Clusters, now.Unread, now.Started, now.Fleet = clusters, in.routes.Unread, started, shared
+	})
 }
 
 func (s *status) applied(a Attempt) {

@@ -31,9 +31,15 @@
 // works when a counter begins again. After a restart of the program, the Runner holds the current
 // step for the whole of Order.Hold again.
 //
+// # Several Runners
+//
+// Several Runners may share one State, for example one for each HAProxy of a fleet. Each Runner reads
+// the counters of its own HAProxy. The first one that has held a step for Order.Hold begins the next
+// step for all of them, and the first one that finds too many errors pauses the shift for all of them.
+//
 // # What it does not do
 //
-// The package moves only the requests of one HAProxy. It does not move the requests that an old
+// A Runner moves only the requests of one HAProxy. It does not move the requests that an old
 // process still serves after a reload. It changes no DNS records and no declared weights: when a
 // shift is done, change the declared weights, and undo the shift. It reads only the status of
 // responses: if a service answers 200 with a wrong body, the Runner does not pause the shift.

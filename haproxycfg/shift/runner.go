@@ -14,9 +14,10 @@ import (
 type Control interface {
 	// Shifts returns the current state.
 	Shifts() (State, error)
-	// SetShifts stores the state, and changes HAProxy to this state without a reload. If SetShifts
-	// returns an error, the old or the new state may be in force.
-	SetShifts(context.Context, State) error
+	// SetShifts replaces the state last, a result of Shifts, by the state next, and changes HAProxy
+	// without a reload. If the current state is not last any more, it changes nothing, and the error
+	// wraps ErrConflict. After any other error, the old or the new state may be in force.
+	SetShifts(ctx context.Context, last, next State) error
 	// CheckShift returns an error if HAProxy has no such route, or if no shift can move requests of
 	// the route to the cluster.
 	CheckShift(route, cluster string) error
@@ -109,7 +110,11 @@ func (r *Runner) Tick(ctx context.Context, now time.Time) error {
 	}
 	r.windows = moving
 	if len(moved) > 0 {
-		if err := r.Control.SetShifts(ctx, next); err != nil {
+		err := r.Control.SetShifts(ctx, state, next)
+		if errors.Is(err, ErrConflict) {
+			return errors.Join(errs...) // the next Tick decides by the new state
+		}
+		if err != nil {
 			return errors.Join(append(errs, err)...)
 		}
 		for _, x := range moved {
@@ -125,21 +130,38 @@ func (r *Runner) Tick(ctx context.Context, now time.Time) error {
 // example the request to continue a shift that does not exist.
 var ErrRefused = errors.New("shift: refused")
 
-// change replaces the state by the result of f.
+// ErrConflict is in the error of Control.SetShifts if somebody else has changed the shifts.
+var ErrConflict = errors.New("shift: somebody else has changed the shifts")
+
+// change replaces the state by the result of f. If somebody else changes the state at the same time,
+// change calls f again with the new state.
 func (r *Runner) change(ctx context.Context, f func(State) (State, error)) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	state, err := r.Control.Shifts()
+	for tries := 1; ; tries++ {
+		err := r.tryChange(ctx, f)
+		if tries == maxTries || !errors.Is(err, ErrConflict) {
+			return err
+		}
+	}
+}
+
+// maxTries is how often change tries to replace the state.
+const maxTries = 5
+
+func (r *Runner) tryChange(ctx context.Context, f func(State) (State, error)) error {
+	last, err := r.Control.Shifts()
 	if err != nil {
 		return err
 	}
-	if state, err = f(state); err == nil {
-		_, err = state.AppendJSON(nil) // refuse a state that nobody could read again, before a Control stores it
+	next, err := f(last)
+	if err == nil {
+		_, err = next.AppendJSON(nil) // refuse a state that nobody could read again, before a Control stores it
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	return r.Control.SetShifts(ctx, state)
+	return r.Control.SetShifts(ctx, last, next)
 }
 
 // Start stores the order as a shift, and begins its first step. If an earlier shift has already

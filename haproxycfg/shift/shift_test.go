@@ -148,6 +148,7 @@ type fakeControl struct {
 	state shift.State
 	err   error
 	set   int
+	raced func() // called once, just before the next SetShifts
 }
 
 func (f *fakeControl) Shifts() (shift.State, error) {
@@ -156,11 +157,18 @@ func (f *fakeControl) Shifts() (shift.State, error) {
 	return f.state, nil
 }
 
-func (f *fakeControl) SetShifts(_ context.Context, s shift.State) error {
+func (f *fakeControl) SetShifts(_ context.Context, last, next shift.State) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.raced != nil {
+		f.raced()
+		f.raced = nil
+	}
+	if !last.Equal(f.state) {
+		return shift.ErrConflict
+	}
 	if f.err == nil {
-		f.state = s
+		f.state = next
 		f.set++
 	}
 	return f.err
@@ -447,4 +455,24 @@ func TestClient(t *testing.T) {
 		_, err = client.State(t.Context())
 		require.Error(t, err)
 	})
+}
+
+// TestRunnerWithAnotherRunner: another Runner changes the state between a read and a write.
+func TestRunnerWithAnotherRunner(t *testing.T) {
+	w := newFakeWorld()
+	order, err := shift.ParseOrder(route, "eu-2:100")
+	require.NoError(t, err)
+	order.Hold = 0 // each Tick begins a step
+	w.control.raced = func() { w.control.state.ClosePoints = 5 }
+	require.NoError(t, w.runner.Start(t.Context(), order))
+	require.Equal(t, 5, w.control.state.ClosePoints, "the other change stays")
+	require.Len(t, w.control.state.Shifts, 1)
+
+	// A step that another Runner begins at the same time: this Runner reports no step of its own.
+	now := time.Now()
+	w.control.raced = func() { w.control.state.ClosePoints = 6 }
+	require.NoError(t, w.runner.Tick(t.Context(), now))
+	require.Empty(t, w.changed)
+	require.NoError(t, w.runner.Tick(t.Context(), now))
+	require.Len(t, w.changed, 1)
 }

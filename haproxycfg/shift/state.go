@@ -1,6 +1,7 @@
 package shift
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -131,6 +132,13 @@ func ParseState(data []byte) (State, error) {
 		return State{}, fmt.Errorf("shift: state: %w", err)
 	}
 	return s, nil
+}
+
+// Equal reports whether both states have the same JSON.
+func (s State) Equal(other State) bool {
+	a, errA := s.AppendJSON(nil)
+	b, errB := other.AppendJSON(nil)
+	return errA == nil && errB == nil && bytes.Equal(a, b)
 }
 
 func (s State) check() error {

@@ -1,4 +1,5 @@
-// Package kubeclient reads and writes the Nodes, the Pods and the Leases of a cluster.
+// Package kubeclient reads and writes the Nodes, the Pods, the Leases and the ConfigMaps of a
+// cluster.
 //
 //	leases, err := kubeclient.NewLeases(config, "headgate")
 //	…
@@ -27,6 +28,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 )
+
+// ConfigMapClient is a client of the ConfigMaps of a namespace.
+type ConfigMapClient = Client[*corev1.ConfigMap, *corev1.ConfigMapList]
 
 // LeaseClient is a client of the Leases of a namespace.
 type LeaseClient = Client[*coordinationv1.Lease, *coordinationv1.LeaseList]
@@ -79,6 +83,22 @@ func NewPods(config *rest.Config, namespace string) (*PodClient, error) {
 		client: client, resource: "pods", namespace: namespace,
 		newObject: func() *corev1.Pod { return &corev1.Pod{} },
 		newList:   func() *corev1.PodList { return &corev1.PodList{} },
+	}, nil
+}
+
+// NewConfigMaps returns a client of the ConfigMaps of a namespace. NewConfigMaps does not connect to
+// the API server, and does not change config. The client sends JSON.
+func NewConfigMaps(config *rest.Config, namespace string) (*ConfigMapClient, error) {
+	config = rest.CopyConfig(config)
+	config.ContentType, config.AcceptContentTypes = runtime.ContentTypeJSON, ""
+	client, err := connect(config, "/api", corev1.SchemeGroupVersion, corev1.AddToScheme)
+	if err != nil {
+		return nil, err
+	}
+	return &ConfigMapClient{
+		client: client, resource: "configmaps", namespace: namespace,
+		newObject: func() *corev1.ConfigMap { return &corev1.ConfigMap{} },
+		newList:   func() *corev1.ConfigMapList { return &corev1.ConfigMapList{} },
 	}, nil
 }
 

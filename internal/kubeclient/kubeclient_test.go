@@ -113,6 +113,20 @@ func TestRequestsForPods(t *testing.T) {
 	require.Equal(t, "p", list.Items[0].Name)
 }
 
+func TestRequestsForConfigMaps(t *testing.T) {
+	const object = `{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a","resourceVersion":"7"},"data":{"k":"v"}}`
+	config, seen := answers(t, http.StatusOK, object)
+	c, err := kubeclient.NewConfigMaps(config, "ns")
+	require.NoError(t, err)
+	got, err := c.Get(t.Context(), "a", metav1.GetOptions{})
+	require.NoError(t, err)
+	require.Equal(t, "GET /api/v1/namespaces/ns/configmaps/a", seen())
+	require.Equal(t, map[string]string{"k": "v"}, got.Data)
+	_, err = c.Update(t.Context(), got, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	require.Equal(t, "PUT /api/v1/namespaces/ns/configmaps/a application/json "+object, seen())
+}
+
 // TestErrorsKeepTheirReason: the callers decide by the reason of an error whether another process
 // has changed an object.
 func TestErrorsKeepTheirReason(t *testing.T) {

@@ -70,6 +70,7 @@ func New(program string, status func() controller.Status) *Metrics {
 		cli.Define("streams_cut_total", "Requests and tunnels that were cut when the terminator ended a replaced HAProxy process."),
 		cli.Define("journal_errors_total", "Attempts after which the terminator could not write to the journal."),
 		cli.Define("hold_age_seconds", "Time since earlier routes are held by terminator rollback; 0 if none are held."),
+		cli.Define("fleet_up", "1 while the orders of -fleet can be read; missing without -fleet."),
 		cli.Define("leader", "1 while this terminator may write."),
 		cli.Define("cluster_up", "1 while the cluster answers.", "cluster"),
 		cli.Define("cluster_last_contact_timestamp_seconds", "When the cluster last answered; 0 if it never did.", "cluster"),
@@ -184,6 +185,9 @@ func sendStatus(s controller.Status, send cli.Send) {
 	send("refused", cli.OneIf(s.Refused != nil))
 	send("refused_share", share)
 	send("journal_errors_total", float64(s.JournalErrors))
+	if s.Fleet != nil {
+		send("fleet_up", cli.OneIf(s.Fleet.Err == nil))
+	}
 	age := 0.0
 	if s.Hold != nil {
 		age = max(0, time.Since(s.Hold.Since).Seconds())

@@ -10,25 +10,27 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/headgate/headgate/examples/internal/kubeconn"
+	"github.com/headgate/headgate/haproxycfg/controller/fleet/configmap"
 	"github.com/headgate/headgate/haproxycfg/controller/lease"
 )
 
-// Flags are the values of the flags. Call Register, parse the flags, and call Elector.
+// Flags are the values of the flags. Call Register, parse the flags, and call Elector and Store.
 type Flags struct {
-	lease, leaseCluster string
+	lease, leaseCluster, orders string
 }
 
 // Register adds the flags to fs.
 func (f *Flags) Register(fs *flag.FlagSet) {
 	fs.StringVar(&f.lease, "lease", "", "`NAMESPACE/NAME` of a Lease: of all terminators with this Lease, one writes; none if empty")
-	fs.StringVar(&f.leaseCluster, "lease-cluster", "", "`name` of the cluster of the Lease; the first live one if empty")
+	fs.StringVar(&f.leaseCluster, "lease-cluster", "", "`name` of the cluster of the Lease and of the ConfigMap of -fleet; the first live one if empty")
+	fs.StringVar(&f.orders, "fleet", "", "`NAMESPACE/NAME` of a ConfigMap with the orders of operators, rollbacks and shifts, which all terminators with this ConfigMap follow; if empty, only this terminator follows its orders")
 }
 
 // Elector returns the Elector of -lease. It returns nil without -lease.
 func (f *Flags) Elector(clusters []kubeconn.Cluster) (*lease.Elector, error) {
 	if f.lease == "" {
-		if f.leaseCluster != "" {
-			return nil, errors.New("-lease-cluster needs -lease")
+		if f.leaseCluster != "" && f.orders == "" {
+			return nil, errors.New("-lease-cluster needs -lease or -fleet")
 		}
 		return nil, nil
 	}
@@ -41,6 +43,22 @@ func (f *Flags) Elector(clusters []kubeconn.Cluster) (*lease.Elector, error) {
 		return nil, err
 	}
 	return &lease.Elector{Config: cluster.Config, Namespace: namespace, Name: name}, nil
+}
+
+// Store returns the Store of -fleet. It returns nil without -fleet.
+func (f *Flags) Store(clusters []kubeconn.Cluster) (*configmap.Store, error) {
+	if f.orders == "" {
+		return nil, nil
+	}
+	namespace, name, err := object("-fleet", f.orders)
+	if err != nil {
+		return nil, err
+	}
+	cluster, err := f.cluster(clusters, "-fleet", "the ConfigMap")
+	if err != nil {
+		return nil, err
+	}
+	return &configmap.Store{Config: cluster.Config, Namespace: namespace, Name: name}, nil
 }
 
 // object parses the namespace and the name of an object.

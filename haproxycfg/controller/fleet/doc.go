@@ -8,7 +8,8 @@
 //	}
 //	data, err = state.AppendJSON(nil)
 //
-// Package controller stores the [State] in a file of its directory, and follows it.
+// Package controller stores the [State] in a file of its directory, and follows it. A [Store] stores
+// one State for several Controllers, each with its own directory; package configmap contains one.
 //
 // # A hold
 //
@@ -26,6 +27,6 @@
 //
 // # What it does not do
 //
-// The package stores nothing. A hold does not contain the flags of a program, the manifests of
+// The package contains no Store. A hold does not contain the flags of a program, the manifests of
 // clusters or certificates, so a rollback does not bring back their earlier values.
 package fleet

@@ -18,6 +18,7 @@ import (
 )
 
 var kindsOf = map[string]metav1.TypeMeta{
+	"configmaps":     {Kind: "ConfigMap", APIVersion: "v1"},
 	"nodes":          {Kind: "Node", APIVersion: "v1"},
 	"services":       {Kind: "Service", APIVersion: "v1"},
 	"endpointslices": {Kind: "EndpointSlice", APIVersion: "discovery.k8s.io/v1"},
@@ -45,6 +46,9 @@ func (sel selection) matches(o Object) bool {
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.serveConfigMap(w, r) {
+		return
+	}
 	path := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	query := r.URL.Query()
 	sel := selection{resource: path[len(path)-1]}
@@ -67,7 +71,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.mu.Unlock()
 		panic(http.ErrAbortHandler)
 	}
-	s.requests = append(s.requests, Request{verb, sel.resource, query})
+	object := ""
+	if sel.resource == "configmaps" {
+		name, _ := sel.fields.RequiresExactMatch("metadata.name")
+		object = sel.namespace + "/" + name
+	}
+	s.requests = append(s.requests, Request{verb, sel.resource, query, object})
 	// s.cut is the number of times that the Server has ended all watches. Read it and s.refused
 	// under one lock: if a test calls Refuse later, s.cut changes, and this watch ends.
 	refused, noStream, silent, cut := cmp.Or(s.refused[verb], s.refused[sel.resource]), s.noStream, s.silent, s.cut
@@ -218,6 +227,8 @@ func withKind(raw []byte, kind metav1.TypeMeta) []byte {
 func bookmark(resource string, version int64) Object {
 	var o Object
 	switch resource {
+	case "configmaps":
+		o = &corev1.ConfigMap{}
 	case "nodes":
 		o = &corev1.Node{}
 	case "services":

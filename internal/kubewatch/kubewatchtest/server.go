@@ -1,8 +1,9 @@
 // Package kubewatchtest provides an API server for tests. The server answers lists, watches and
 // streamed lists in JSON. It can fail in the ways of a real API server.
 //
-// It serves nodes, services and endpointslices, with label selectors and with the field selectors
-// of real API servers. It supports only the verbs list and watch.
+// It serves nodes, services, endpointslices and configmaps, with label selectors and with the field
+// selectors of real API servers. It supports the verbs list and watch, and for configmaps also get,
+// create and update.
 package kubewatchtest
 
 import (
@@ -38,9 +39,10 @@ type Object interface {
 
 // Request is a request that the server received.
 type Request struct {
-	Verb     string // "list" or "watch"
+	Verb     string // "list" or "watch"; for configmaps also "get", "create" or "update"
 	Resource string
 	Query    map[string][]string
+	Object   string // for configmaps, the namespace and, if the request names one object, the name: "ns/name"
 }
 
 // Server is the API server. Any goroutine may call its methods at any time.
@@ -118,15 +120,20 @@ func (s *Server) do(f func()) {
 func (s *Server) Set(objects ...Object) {
 	s.do(func() {
 		for _, o := range objects {
-			o = o.DeepCopyObject().(Object)
-			s.version++
-			o.SetResourceVersion(strconv.FormatInt(s.version, 10))
-			resource := resourceOf(o)
-			key := resource + "/" + o.GetNamespace() + "/" + o.GetName()
-			s.history = append(s.history, event{s.version, resource, s.objects[key], o})
-			s.objects[key] = o
+			s.set(o)
 		}
 	})
+}
+
+// set creates or replaces an object. The caller holds mu.
+func (s *Server) set(o Object) {
+	o = o.DeepCopyObject().(Object)
+	s.version++
+	o.SetResourceVersion(strconv.FormatInt(s.version, 10))
+	resource := resourceOf(o)
+	key := resource + "/" + o.GetNamespace() + "/" + o.GetName()
+	s.history = append(s.history, event{s.version, resource, s.objects[key], o})
+	s.objects[key] = o
 }
 
 // Delete removes objects.
@@ -308,6 +315,8 @@ func (c *conn) Close() error {
 
 func resourceOf(o Object) string {
 	switch o.(type) {
+	case *corev1.ConfigMap:
+		return "configmaps"
 	case *corev1.Node:
 		return "nodes"
 	case *corev1.Service:

@@ -71,6 +71,11 @@ var (
 		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "create"},
 		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "get", name: leaseName},
 		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "update", name: leaseName},
+		{namespace: accountsNamespace, resource: "configmaps", verb: "create"},
+		{namespace: accountsNamespace, resource: "configmaps", verb: "get", name: ordersName},
+		{namespace: accountsNamespace, resource: "configmaps", verb: "list", name: ordersName},
+		{namespace: accountsNamespace, resource: "configmaps", verb: "watch", name: ordersName},
+		{namespace: accountsNamespace, resource: "configmaps", verb: "update", name: ordersName},
 	}, readNodesAndServices...)
 	nodegateRights = []right{
 		{resource: "nodes", verb: "list"},
@@ -105,8 +110,11 @@ var (
 	}
 )
 
-// leaseName is the name of the Lease in the shipped role.
-const leaseName = "headgate-terminator"
+// leaseName and ordersName are the names of the Lease and of the ConfigMap in the shipped role.
+const (
+	leaseName  = "headgate-terminator"
+	ordersName = "headgate-terminator"
+)
 
 func runRBAC(ctx context.Context, env *Env, report *scenario.Report) error {
 	clusters, err := env.Clusters(ctx)

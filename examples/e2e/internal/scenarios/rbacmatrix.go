@@ -42,6 +42,9 @@ func attempts(k kind) (all []attempt) {
 	if k.resource == "leases" {
 		names = append(names, leaseName)
 	}
+	if k.resource == "configmaps" {
+		names = append(names, ordersName)
+	}
 	namespaces := []string{""}
 	if k.namespaced {
 		namespaces = append(namespaces, accountsNamespace, metav1.NamespaceSystem)

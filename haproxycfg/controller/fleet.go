@@ -1,0 +1,173 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/headgate/headgate/haproxycfg/controller/fleet"
+)
+
+// sharedOrders is what a Controller knows of its Fleet.
+type sharedOrders struct {
+	snapshot fleet.Snapshot // the last one that could be read
+	read     bool           // Fleet has been read since the start
+	err      error          // why it cannot be read now
+	since    time.Time      // when err last began or ended
+}
+
+// FleetStatus describes Controller.Fleet.
+type FleetStatus struct {
+	// Version is the version of the last state that this process has read. It is "" before the first
+	// read, and if Fleet has no state.
+	Version string
+	// Err is the reason why the state cannot be read now. The last known state stays in force.
+	Err error
+	// Since is the time at which Err last became nil or not nil.
+	Since time.Time
+}
+
+// String returns the fault of Fleet in one line. It returns "" if there is no fault.
+func (s FleetStatus) String() string {
+	if s.Err == nil {
+		return ""
+	}
+	return fmt.Sprintf("the orders of the fleet: not read since %s, so the last known ones stay: %v", s.Since.UTC().Format(time.RFC3339), s.Err)
+}
+
+// awayError is the error of a request to Fleet that is not a conflict.
+type awayError struct{ err error }
+
+func (e *awayError) Error() string {
+	return "the orders of the fleet cannot be changed: " + e.err.Error()
+}
+
+func (e *awayError) Unwrap() error { return e.err }
+
+// changeOrders replaces the present orders by the result of change, and follows them. If the hold has
+// changed, it returns the attempt to follow it. Without Fleet, the orders are in FleetFile.
+func (c *Controller) changeOrders(ctx context.Context, change func(fleet.State) (fleet.State, error)) (Attempt, error) {
+	if c.Fleet == nil {
+		return c.changeCopy(ctx, change)
+	}
+	if !c.Status().Leading {
+		return Attempt{}, ErrNotLeading
+	}
+	const maxTries = 5
+	for tries := 1; ; tries++ {
+		newHold, err := c.writeFleet(ctx, change)
+		if errors.Is(err, fleet.ErrConflict) && tries < maxTries {
+			continue
+		}
+		// The loop may have adopted the state already, because Follow has published it. This call waits
+		// until it has done so.
+		a, adoptErr := c.inLoop(ctx, func(ctx context.Context, in inputs) (bool, error) {
+			again, err := c.adopt(ctx, in)
+			return again || newHold, err
+		})
+		if err != nil {
+			return Attempt{}, err
+		}
+		return a, adoptErr
+	}
+}
+
+// writeFleet makes one attempt to replace the state in Fleet. newHold reports whether the hold has
+// changed.
+func (c *Controller) writeFleet(ctx context.Context, change func(fleet.State) (fleet.State, error)) (newHold bool, err error) {
+	now, err := c.Fleet.Read(ctx)
+	if err != nil {
+		return false, &awayError{err}
+	}
+	if now.Version == "" { // this process may have orders from the time before it had a Fleet
+		last, err := c.orders()
+		if err != nil {
+			return false, err
+		}
+		now.State = last.state
+	}
+	next, err := change(now.State)
+	if err != nil {
+		return false, err
+	}
+	switch _, err := c.Fleet.Write(ctx, next, now.Version); {
+	case errors.Is(err, fleet.ErrConflict):
+		return false, err
+	case err != nil:
+		return false, &awayError{err}
+	}
+	return !next.Hold.Is(now.State.Hold), nil
+}
+
+// adopt copies the state of Fleet to FleetFile and follows it, if the state is new. again reports
+// whether an attempt must follow. Only the goroutine of the loop calls adopt.
+//
+// Fleet may have no state, because nobody has given an order yet, or because somebody has deleted it.
+// The latter must not end a hold, so adopt then keeps the copy.
+func (c *Controller) adopt(ctx context.Context, in inputs) (again bool, err error) {
+	shared := in.shared
+	if shared == nil || !shared.read || shared.snapshot.Version == "" {
+		return false, nil
+	}
+	if c.adopted == shared.snapshot.Version && (!c.diverged || shared.err != nil) {
+		return false, nil
+	}
+	last, err := c.orders()
+	if err != nil {
+		return false, err
+	}
+	next := shared.snapshot.State
+	if again, err = c.writeCopy(ctx, last.state, next); err != nil {
+		return again, err
+	}
+	c.adopted, c.diverged = shared.snapshot.Version, false
+	if last.state.Shifts.Equal(next.Shifts) {
+		return again, nil
+	}
+	if err := c.followShifts(ctx, last.state.Shifts, next.Shifts); err != nil {
+		// The next attempt writes the shares to the configuration, so it does not fail.
+		c.logger().Warn("HAProxy may not follow a shift yet", "err", err)
+	}
+	return again, nil
+}
+
+// readOrders returns the present orders, for a process without a loop. If Fleet does not answer within
+// StartTimeout, or has no state, they are those in FleetFile.
+func (c *Controller) readOrders(ctx context.Context) (*orders, error) {
+	copied, err := c.orders()
+	if err != nil || c.Fleet == nil {
+		return copied, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.startTimeout())
+	defer cancel()
+	now, err := c.Fleet.Read(ctx)
+	if err != nil {
+		c.logger().Warn("the orders of the fleet cannot be read, so the last known ones count", "err", err)
+		return copied, nil
+	}
+	if now.Version == "" {
+		return copied, nil
+	}
+	return ordersOf(now.State)
+}
+
+// setShared stores the result of reading Fleet. Only a change wakes the reader of the inputs.
+func (in *inbox) setShared(now time.Time, s fleet.Snapshot, err error) {
+	in.mu.Lock()
+	last := in.inputs.shared
+	in.mu.Unlock()
+	next := &sharedOrders{since: last.since, err: err}
+	if next.snapshot, next.read = last.snapshot, last.read; err == nil {
+		next.snapshot, next.read = s, true
+	}
+	failing := err != nil
+	if failing == (last.err != nil) && next.read == last.read && next.snapshot.Version == last.snapshot.Version &&
+		(!failing || err.Error() == last.err.Error()) {
+		return
+	}
+	if failing != (last.err != nil) {
+		next.since = toSeconds(now)
+	}
+	in.change(func(latest *inputs) { latest.shared = next })
+}

@@ -1,0 +1,33 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+)
+
+// ErrConflict is in the error of Store.Write if somebody else has changed the state.
+var ErrConflict = errors.New("fleet: somebody else has changed the state")
+
+// Snapshot is a State in a Store.
+type Snapshot struct {
+	State State
+	// Version differs from the versions of all other states of the Store. It is "" if the Store has
+	// no state.
+	Version string
+}
+
+// Store stores one State for all terminators of a fleet. Any number of goroutines may call its
+// methods. Package configmap contains a Store.
+type Store interface {
+	// Read returns the present state.
+	Read(ctx context.Context) (Snapshot, error)
+	// Write stores a state if the present state has this version, and returns the new Snapshot.
+	// Otherwise it changes nothing, and the error wraps ErrConflict.
+	Write(ctx context.Context, state State, version string) (Snapshot, error)
+	// Follow calls publish with the present state, and again after each change, until ctx ends. If the
+	// state cannot be read, Follow calls publish with the reason; the Snapshot then has no meaning. If
+	// Read or Write of the same Store returns a Snapshot while Follow runs, Follow has called publish
+	// with it before. So publish never receives a state that is older than such a Snapshot. Calls of
+	// publish never overlap.
+	Follow(ctx context.Context, publish func(Snapshot, error))
+}
