@@ -15,10 +15,6 @@ import (
 	"github.com/headgate/headgate/haproxycfg/controller"
 )
 
-// exitNotInForce is the exit status of "terminator rollback" and "terminator release" if the order is
-// written, but the change has to wait or is refused.
-const exitNotInForce = 3
-
 // runRollback is the subcommand "terminator rollback".
 func runRollback(ctx context.Context, inv cli.Invocation) int { return runOrder(ctx, inv, "rollback") }
 
@@ -60,7 +56,7 @@ func runOrder(ctx context.Context, inv cli.Invocation, command string) int {
 	}
 	fmt.Fprintln(inv.Stdout, answer)
 	if answer.Detail != "" {
-		return exitNotInForce
+		return cli.ExitDiffer // the order is written, but the change has to wait or is refused
 	}
 	return cli.ExitOK
 }
