@@ -12,6 +12,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +31,10 @@ type Watcher struct {
 	Paths []string
 	// Quiet is the time without a change after which Run calls the function read. 0 means 100 ms.
 	// One write of a file causes several events, and Quiet merges them into one call.
+	//
+	// Run does not wait if a rename within a directory replaces the only path, or the symbolic link
+	// through which all paths lead, as kubelet replaces the files of a ConfigMap. The new content is
+	// complete then. But if Run has called read within the last 100 ms, it waits.
 	Quiet time.Duration
 	// MaxWait is the longest time from a change to the call of Run's function, if other changes
 	// keep coming. 0 means 2 s.
@@ -87,7 +92,8 @@ func (w Watcher) Run(ctx context.Context, read func() error) {
 
 	refresh := nextRefresh()
 	r.changed()
-	failed := read() != nil
+	failed, last := read() != nil, time.Now() // the time of the last call of read
+	var previous fsnotify.Event
 	touched := false // an event named one of the paths; call the function read even if stat shows no change
 	for {
 		select {
@@ -96,7 +102,12 @@ func (w Watcher) Run(ctx context.Context, read func() error) {
 		case event := <-events:
 			touched = touched || r.concerns(event)
 			burst.Notify()
-			continue
+			complete := r.replacedBy(previous, event)
+			previous = event
+			if !complete || time.Since(last) < rest || !r.changed() {
+				continue
+			}
+			touched = false // the end of the burst needs no call, unless there are further changes
 		case <-lost:
 			touched = true
 			burst.Notify()
@@ -118,9 +129,12 @@ func (w Watcher) Run(ctx context.Context, read func() error) {
 		if ctx.Err() != nil {
 			return
 		}
-		failed = read() != nil
+		failed, last = read() != nil, time.Now()
 	}
 }
+
+// rest is the time after a call of read in which Run waits for the end of a burst in any case.
+const rest = 100 * time.Millisecond
 
 // watch is the state of one Run.
 type watch struct {
@@ -142,6 +156,27 @@ func (w *watch) concerns(event fsnotify.Event) bool {
 		}
 	}
 	return false
+}
+
+// replacedBy reports whether two consecutive events show a rename that replaced all paths at once. The
+// rename moves a file or a symbolic link, whose content is complete, from another name in the same
+// directory to the place of the only path, or to the place of a symbolic link through which all paths
+// lead. The operating system reports such a rename with two events, the old name first.
+func (w *watch) replacedBy(previous, event fsnotify.Event) bool {
+	name := filepath.Clean(event.Name)
+	if !previous.Has(fsnotify.Rename) || !event.Has(fsnotify.Create) || filepath.Dir(previous.Name) != filepath.Dir(name) || filepath.Clean(previous.Name) == name {
+		return false
+	}
+	if len(w.paths) == 1 && name == w.paths[0] {
+		return !w.state[name].IsDir()
+	}
+	for _, path := range w.paths {
+		target, err := os.Readlink(path)
+		if err != nil || filepath.Dir(path) != filepath.Dir(name) || !strings.HasPrefix(target, filepath.Base(name)+string(filepath.Separator)) {
+			return false
+		}
+	}
+	return true
 }
 
 // changed calls stat for all files. It reports whether a file has changed, or may have changed,

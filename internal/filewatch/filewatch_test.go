@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"github.com/stretchr/testify/require"
 )
 
@@ -268,4 +269,63 @@ func TestRefresh(t *testing.T) {
 	cancel()
 	<-done
 	<-done
+}
+
+// TestRenameIsReadAtOnce: a rename that replaces the only path does not wait for the end of a burst.
+func TestRenameIsReadAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "routes.yaml")
+	require.NoError(t, os.WriteFile(path, []byte("first"), 0o600))
+	contents := start(t, Watcher{Paths: []string{path}, Quiet: time.Hour, MaxWait: time.Hour, Recheck: time.Hour}, path)
+	expect(t, contents, "first")
+	// Run waits after its first call, so repeat the rename until Run does not wait.
+	tick, deadline := time.Tick(20*time.Millisecond), time.After(time.Minute)
+	for {
+		select {
+		case <-contents:
+			return
+		case <-tick:
+			require.NoError(t, os.WriteFile(path+".new", []byte("second"), 0o600))
+			require.NoError(t, os.Rename(path+".new", path))
+		case <-deadline:
+			t.Fatal("no call after a rename")
+		}
+	}
+}
+
+func TestReplacedBy(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	require.NoError(t, os.MkdirAll(at("..1"), 0o700))
+	require.NoError(t, os.Symlink("..1", at("..data")))
+	for _, name := range []string{"a", "b"} {
+		require.NoError(t, os.WriteFile(at("..1/"+name), nil, 0o600))
+		require.NoError(t, os.Symlink("..data/"+name, at(name)))
+	}
+	require.NoError(t, os.WriteFile(at("plain"), nil, 0o600))
+	event := func(op fsnotify.Op, name string) fsnotify.Event { return fsnotify.Event{Name: at(name), Op: op} }
+	for _, x := range []struct {
+		what            string
+		paths           []string
+		previous, event fsnotify.Event
+		want            bool
+	}{
+		{"a file", []string{"plain"}, event(fsnotify.Rename, "plain.new"), event(fsnotify.Create, "plain"), true},
+		{"the files of a ConfigMap", []string{"a", "b"}, event(fsnotify.Rename, "..data_tmp"), event(fsnotify.Create, "..data"), true},
+		{"written in place", []string{"plain"}, event(fsnotify.Create, "plain.new"), event(fsnotify.Write, "plain"), false},
+		{"made after another event", []string{"plain"}, event(fsnotify.Write, "plain.new"), event(fsnotify.Create, "plain"), false},
+		{"moved away and made again", []string{"plain"}, event(fsnotify.Rename, "plain"), event(fsnotify.Create, "plain"), false},
+		{"from another directory", []string{"plain"}, event(fsnotify.Rename, "..1/plain"), event(fsnotify.Create, "plain"), false},
+		{"another file", []string{"plain"}, event(fsnotify.Rename, "x.new"), event(fsnotify.Create, "x"), false},
+		{"one of two files", []string{"plain", "other"}, event(fsnotify.Rename, "plain.new"), event(fsnotify.Create, "plain"), false},
+		{"one of two paths is no link", []string{"a", "plain"}, event(fsnotify.Rename, "..data_tmp"), event(fsnotify.Create, "..data"), false},
+		{"a directory", []string{"..1"}, event(fsnotify.Rename, "..2"), event(fsnotify.Create, "..1"), false},
+	} {
+		w := watch{state: map[string]Version{}, watched: map[string]os.FileInfo{}}
+		for _, path := range x.paths {
+			w.paths = append(w.paths, at(path))
+		}
+		w.changed()
+		require.Equal(t, x.want, w.replacedBy(x.previous, x.event), x.what)
+	}
 }
