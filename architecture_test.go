@@ -117,6 +117,13 @@ var directImports = map[string]map[string]string{
 		"k8s.io/apimachinery":  "their labels, and their JSON",
 		"sigs.k8s.io/yaml":     "manifests with the tags of those types",
 	},
+	"nodeselect/kubeapp/apply": {
+		module + "/nodeselect/kubeapp":        "the objects that it applies",
+		module + "/nodeselect/kubeapp/change": "the objects that it reads",
+		"k8s.io/api":                          "Services and Deployments",
+		"k8s.io/apimachinery":                 "their metadata, and conflicts",
+		"k8s.io/client-go":                    "how to reach an API server, and a client of all kinds",
+	},
 	"nodeselect/manifest": {
 		module + "/internal/inputfile": "manifests are read within limits",
 		module + "/internal/filewatch": "manifests are read again when they change",
@@ -475,6 +482,7 @@ var forbidden = []struct{ in, what, why string }{
 	{"nodeselect/endpoints", "github.com/prometheus/", "metrics are the binary's choice"},
 	{"nodeselect/manifest", "k8s.io/client-go", "a tool that reads manifests talks to no API server"},
 	{"nodeselect/kubeapp", "k8s.io/client-go", "making objects needs no API server"},
+	{"nodeselect/kubeapp/apply", "k8s.io/client-go/kubernetes", "the clients of all API groups take a third of the time of make test"},
 	{"nodeselect/kubeapp/change", "k8s.io/client-go", "comparing objects needs no API server"},
 	{"nodeselect/endpoints/httpapi", "k8s.io/client-go", "front proxies that ask a server for pods talk to no API server"},
 	{"nodeselect/endpoints/httpapi", "github.com/prometheus/", "metrics are the binary's choice"},

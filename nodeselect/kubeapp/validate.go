@@ -212,7 +212,7 @@ func (a *App) checkProbe(c *checker, field string, p Probe) {
 }
 
 func wholeSeconds(c *checker, field string, d time.Duration) {
-	if d%time.Second != 0 {
+	if d > 0 && d%time.Second != 0 {
 		c.add(field, "%v: want whole seconds", d)
 	}
 	if d > time.Hour {
