@@ -36,9 +36,9 @@ func (g *group) weigh() {
 //
 // bestWeighted chooses a bound on the cost, and uses only the nodes whose cost is at most this
 // bound. On average, these are slightly more than k nodes. All weights of a band are nearly equal.
-// So for each band, bestWeighted converts the bound on the cost into a limit on the score. scan
-// then finds the nodes by their scores alone, and bestWeighted computes the logarithm only for the
-// few nodes that scan finds.
+// So for each band, bestWeighted converts the bound on the cost into a limit on the score. The
+// function scan then finds the nodes by their scores alone, and bestWeighted computes the logarithm
+// only for these few nodes.
 func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 	want := wanted(k)
 	bound := g.costBound(want)

@@ -386,7 +386,8 @@ func (s *Server) dialFunc(addr netip.AddrPort) func(context.Context) (net.Conn, 
 
 // Connections yields the Stats of the open connections. First come the connections whose clients
 // have named a host, in the order in which the clients named it. The other connections follow, in
-// the order of accept. The QUIC connections come last, in the order of their IDs.
+// the order in which the Server has accepted them. The QUIC connections come last, in the order of
+// their IDs.
 func (s *Server) Connections() iter.Seq[Stats] {
 	return func(yield func(Stats) bool) {
 		for _, n := range s.inOrder() {

@@ -22,8 +22,9 @@ func (w *world) journal(args ...string) (code int, lines []string) {
 	return code, strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
 }
 
-// TestJournal adds a route in front of a real HAProxy. The running terminator and the commands
-// without one list both changes, and explain what was in force between them.
+// TestJournal adds a route while a real HAProxy runs. The running terminator lists both changes,
+// and explains what was in force between them. The commands that need no running terminator do the
+// same.
 func TestJournal(t *testing.T) {
 	w := newShiftWorld(t)
 	const target = "new.example.com/x"

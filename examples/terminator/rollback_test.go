@@ -36,7 +36,7 @@ func (s *shiftWorld) status(host string) int {
 	return response.StatusCode
 }
 
-// TestRollback adds a route in front of a real HAProxy, and rolls it back. The terminator holds the
+// TestRollback adds a route while a real HAProxy runs, and rolls it back. The terminator holds the
 // earlier routes over a restart, and applies the latest ones after the release.
 func TestRollback(t *testing.T) {
 	w := newShiftWorld(t)

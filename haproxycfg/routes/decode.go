@@ -122,10 +122,10 @@ func (d *decoder) route(n *yaml.Node, at string) {
 	}
 }
 
-// covered reports whether bad contains the path field, or the path of a value that contains field:
-// with "check" in bad, covered returns true for "check.path". The decoder could not read the values
-// at the paths in bad, and has reported them. So it must not also report a field in such a value as
-// missing.
+// covered reports whether the list bad contains the path of a field, or the path of a value that
+// contains this field: with "check" in the list, covered returns true for "check.path". The decoder
+// could not read the values at the paths in the list, and has reported them. So it must not also
+// report a field in such a value as missing.
 func covered(bad []string, field string) bool {
 	for _, b := range bad {
 		if rest, ok := strings.CutPrefix(field, b); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {

@@ -18,7 +18,7 @@ type Backend struct {
 	// example its algorithm. A plan then only changes the servers that exist. Empty means that there
 	// is no such reason.
 	Fixed string
-	// Tracked means that servers of other backends track servers of this one. HAProxy does not
+	// Tracked means that servers of other backends track servers of this backend. HAProxy does not
 	// delete a tracked server, and a server cannot track a server that was added at run time. So a
 	// plan adds no server to the backend, and leaves unwanted servers in maintenance.
 	Tracked bool

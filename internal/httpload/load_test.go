@@ -89,8 +89,9 @@ func TestConnectionsAreKeptOrFresh(t *testing.T) {
 	}
 }
 
-// script runs a server. On each connection it reads one request for every response, and then closes
-// the connection.
+// script runs a server. The argument connections contains the responses for each connection. For
+// each response, the server reads one request and then sends the response. After the last response,
+// it closes the connection.
 func script(t *testing.T, connections ...[]string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

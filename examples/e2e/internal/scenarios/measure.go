@@ -107,8 +107,8 @@ func quantile[T cmp.Ordered](values []T, q float64) T {
 	return sorted[max(0, int(math.Ceil(q*float64(len(sorted))))-1)]
 }
 
-// slowness measures how busy the machine is: how many times as long as on an idle machine a
-// computation takes. 1 means that the machine is idle.
+// slowness measures how busy the machine is: the time that a computation takes now, divided by the
+// time that it takes on an idle machine. 1 means that the machine is idle.
 type slowness struct {
 	stop func()
 

@@ -156,7 +156,7 @@ func Cores() ([]int, error) {
 	return cores, nil
 }
 
-// PinSelf binds every thread of this process to the processors in cores. A new thread inherits the
+// PinSelf binds every thread of this process to the given processors. A new thread inherits the
 // processors of the thread that starts it. Threads may start while PinSelf runs, so it repeats
 // until it finds no new thread.
 func PinSelf(cores ...int) error {
