@@ -136,7 +136,8 @@ func compareFiles(a, b map[string]haproxycfg.RenderedFile) (d Diff) {
 		if name == configFile {
 			d.compareConfigs(cutBoth(fa.Data, fb.Data))
 		} else if !same && !strings.HasPrefix(name, certsDir+"/") {
-			if m := compareMaps(name, string(fa.Data), string(fb.Data)); m.Added != nil || m.Removed != nil {
+			linesA, linesB := differentLines(fa.Data, fb.Data)
+			if m := compareMaps(name, string(linesA), string(linesB)); m.Added != nil || m.Removed != nil {
 				d.Maps = append(d.Maps, m)
 			}
 		}

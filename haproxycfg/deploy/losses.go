@@ -192,7 +192,9 @@ func (c *lossCounter) backends(router haproxycfg.Router) {
 	serves := map[string]bool{} // the backends of paths; the others contain nodes that servers track
 	for _, name := range []string{router.Exact, router.Prefix} {
 		for _, backend := range eachEntry(c.before[name].Data) {
-			serves[backend] = true
+			if !serves[string(backend)] {
+				serves[string(backend)] = true
+			}
 		}
 	}
 	for head, now := range after {
@@ -271,7 +273,10 @@ func (c *lossCounter) routes(router haproxycfg.Router) {
 	before, after := c.before[router.Hosts].Data, c.after[router.Hosts].Data
 	for host := range eachEntry(before) {
 		c.losses.Hosts.Before++
-		if lost[host] > 0 && !left[host] {
+		if len(lost) == 0 {
+			continue
+		}
+		if host := string(host); lost[host] > 0 && !left[host] {
 			lostHosts = append(lostHosts, named{host, lost[host]})
 		}
 	}
@@ -296,15 +301,15 @@ func (c *lossCounter) hostsLeft(router haproxycfg.Router, lost map[string]int) m
 	for _, name := range []string{router.Exact, router.Prefix} {
 		after := map[string]string{} // the paths of the hosts in lost
 		for key, backend := range eachEntry(c.after[name].Data) {
-			if host, _, _ := strings.Cut(key, "/"); lost[host] > 0 {
-				after[key] = backend
+			if host, _, _ := bytes.Cut(key, []byte("/")); lost[string(host)] > 0 {
+				after[string(key)] = string(backend)
 			}
 		}
 		for key, backend := range eachEntry(c.before[name].Data) {
-			now, ok := after[key]
-			if ok && !c.emptied[backend] && (now == backend || c.serversAfter[now] > 0) {
-				host, _, _ := strings.Cut(key, "/")
-				left[host] = true
+			now, ok := after[string(key)]
+			if ok && !c.emptied[string(backend)] && (now == string(backend) || c.serversAfter[now] > 0) {
+				host, _, _ := bytes.Cut(key, []byte("/"))
+				left[string(host)] = true
 			}
 		}
 	}
@@ -338,17 +343,17 @@ func differentLines(a, b []byte) (restA, restB []byte) {
 func entries(data []byte) map[string]string {
 	m := make(map[string]string, bytes.Count(data, []byte("\n")))
 	for key, value := range eachEntry(data) {
-		m[key] = value
+		m[string(key)] = string(value)
 	}
 	return m
 }
 
 // eachEntry returns the keys and values of a map file in their order.
-func eachEntry(data []byte) iter.Seq2[string, string] {
-	return func(yield func(key, value string) bool) {
-		for line := range strings.Lines(string(data)) {
-			key, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
-			if ok && key != "#" && !yield(key, value) {
+func eachEntry(data []byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func(key, value []byte) bool) {
+		for line := range bytes.Lines(data) {
+			key, value, ok := bytes.Cut(bytes.TrimSuffix(line, []byte("\n")), []byte(" "))
+			if ok && string(key) != "#" && !yield(key, value) {
 				return
 			}
 		}

@@ -159,6 +159,21 @@ func BackendOf(r *routes.Route) (name, key string) {
 	return backendName(r, key), key
 }
 
+// OneRouteOfEachBackend returns a table with only one of the routes that share a backend. Config makes
+// the same backends for both tables.
+func OneRouteOfEachBackend(table routes.Table) routes.Table {
+	seen := map[string]struct{}{}
+	var key []byte
+	return table.Without(func(r *routes.Route) bool {
+		key = appendBackendKey(key[:0], r)
+		if _, ok := seen[string(key)]; ok {
+			return true
+		}
+		seen[string(key)] = struct{}{}
+		return false
+	})
+}
+
 // Upstream describes the servers of one service port. Either the field Servers is set, or the
 // fields NodePort and Nodes are.
 type Upstream struct {
@@ -222,13 +237,14 @@ type Node struct {
 // this.
 func (e Edge) Config(table routes.Table, upstreams []Upstream) (*haproxycfg.Config, []routes.Problem) {
 	declared := table.Routes()
+	backends := min(len(declared), len(upstreams)) + 8 // usually; routes with limits or weights need more
 	b := builder{
 		edge:     &e,
 		services: make(map[routes.Ref]*service, len(upstreams)),
 		hosts:    make([]haproxycfg.MapEntry, 0, len(declared)),
 		prefix:   make([]haproxycfg.MapEntry, 0, len(declared)),
-		backends: make(map[string]string, len(declared)),
-		rendered: make([]haproxycfg.Backend, 0, len(declared)+8),
+		backends: make(map[string]string, backends),
+		rendered: make([]haproxycfg.Backend, 0, backends),
 		nodes:    make(map[string]nodesOf),
 		taken:    make(map[serverKey]struct{}),
 	}

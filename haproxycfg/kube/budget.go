@@ -67,7 +67,7 @@ func (b Budget) String() string {
 func (b Builder) budget(config *haproxycfg.Config, table routes.Table, upstreams []edge.Upstream, report *Report) Budget {
 	var m multiples
 	m.count(upstreams, report)
-	other, _ := b.Edge.Config(oneRouteOfEachBackend(table), m.upstreams)
+	other, _ := b.Edge.Config(edge.OneRouteOfEachBackend(table), m.upstreams)
 
 	terminators := max(1, b.Terminators)
 	checks := func(n haproxycfg.CheckBudget) Checks {
@@ -82,18 +82,6 @@ func (b Builder) budget(config *haproxycfg.Config, table routes.Table, upstreams
 	budget.WithoutTrack = checks(multiplied(other, m.subset))
 	budget.WithoutSubsetsAndTrack = checks(multiplied(other, m.usable))
 	return budget
-}
-
-// oneRouteOfEachBackend returns a table that gives the same backends as the argument, with fewer
-// routes.
-func oneRouteOfEachBackend(table routes.Table) routes.Table {
-	seen := map[string]bool{} // keys of backends
-	return table.Without(func(r *routes.Route) bool {
-		_, key := edge.BackendOf(r)
-		repeated := seen[key]
-		seen[key] = true
-		return repeated
-	})
 }
 
 // untrack changes a configuration as if every route declared a check: HAProxy checks each server,
