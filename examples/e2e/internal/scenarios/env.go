@@ -34,6 +34,7 @@ func All() []scenario.Scenario[*Env] {
 		evenness,
 		rbac,
 		leader,
+		orders,
 		outage,
 		cutover,
 		frontStart,

@@ -3,7 +3,7 @@
 //
 //	terminator.Fleet = &configmap.Store{Config: config, Namespace: "headgate", Name: "headgate-terminator"}
 //
-// Each terminator follows the ConfigMap by a watch, and usually has a change within a second. After
+// Each terminator follows the ConfigMap by a watch, and has a change within a few seconds. After
 // each event of the watch, the Store reads the ConfigMap again, because an event may be older than a
 // change that the same process has written. It also reads the ConfigMap every 30 s, and every 2 s
 // while it cannot read or watch it.
