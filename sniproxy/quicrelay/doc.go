@@ -95,7 +95,8 @@
 // # Batches
 //
 // On Linux, the kernel joins datagrams of one sender that arrive together (UDP_GRO), and the Relay
-// passes them on in one system call (UDP_SEGMENT). If the kernel refuses the call, the Relay sends
+// passes them on in one system call (UDP_SEGMENT). If the datagrams of a backend arrive one by one, and
+// several have arrived before the Relay reads them, the Relay joins them itself. If the kernel refuses the call, the Relay sends
 // the datagrams one by one. The goroutine of Serve never waits for a backend: if the send buffer of a
 // backend's socket is full, the Relay drops the datagram.
 //

@@ -9,8 +9,8 @@ import (
 // socket sends and receives datagrams in bundles. Its methods may be called from several
 // goroutines.
 type socket interface {
-	// receive waits for datagrams, and returns them as a bundle. The caller must release the
-	// bundle.
+	// receive waits for datagrams, and returns them as a bundle. One goroutine at a time may call
+	// receive. The caller must release the bundle.
 	receive() (*bundle, error)
 	// send sends the datagrams in b. Each datagram has the given size, and the last one can be
 	// shorter. If the socket is connected, the argument "to" is the zero value. The argument "from"

@@ -22,6 +22,7 @@ type udpSocket struct {
 	conn      *net.UDPConn
 	raw       syscall.RawConn
 	connected bool
+	next      *bundle     // the result of the next receive, or nil
 	anyLocal  bool        // the socket receives the datagrams for all addresses of this machine
 	noSegment atomic.Bool // the kernel cannot split bundles
 }
@@ -64,18 +65,18 @@ func (s *udpSocket) receive() (*bundle, error) {
 		b.readControl(oobn)
 		return b, nil
 	}
+	if b := s.next; b != nil {
+		s.next = nil
+		return b, nil
+	}
 	var b *bundle
-	var n, oobn int
 	var failure error
 	err := s.raw.Read(func(fd uintptr) bool {
 		b = newBundle()
-		for {
-			n, oobn, _, _, failure = unix.Recvmsg(int(fd), b.buf[:], b.oob[:], unix.MSG_DONTWAIT)
-			if failure != unix.EINTR {
-				break
+		if failure = b.receive(int(fd), b.buf[:]); failure == nil {
+			if b.size == b.n {
+				s.next = b.join(int(fd))
 			}
-		}
-		if failure == nil {
 			return true
 		}
 		b.release()
@@ -87,9 +88,58 @@ func (s *udpSocket) receive() (*bundle, error) {
 	case failure != nil:
 		return nil, os.NewSyscallError("recvmsg", failure)
 	}
-	b.n, b.from = n, netip.AddrPort{}
-	b.readControl(oobn)
 	return b, nil
+}
+
+// receive receives datagrams from a connected socket without waiting. The datagrams fill buffers, and
+// the fields of b describe them.
+func (b *bundle) receive(fd int, buffers ...[]byte) error {
+	for {
+		n, oobn, _, _, err := unix.RecvmsgBuffers(fd, buffers, b.oob[:], unix.MSG_DONTWAIT)
+		if err == unix.EINTR {
+			continue
+		}
+		if err == nil {
+			b.n, b.from = n, netip.AddrPort{}
+			b.readControl(oobn)
+		}
+		return err
+	}
+}
+
+// maxJoined is how many datagrams join puts into a bundle.
+const maxJoined = 32
+
+// join appends datagrams that have already arrived to b, which has one datagram. The Relay then sends
+// all of them with one system call. The kernel does not join them on loopback if their sender has used
+// a system call for each. Only the last datagram of a bundle can be shorter than the others. If join
+// receives datagrams that do not fit into b, it returns them as another bundle.
+//
+// With such a sender on loopback, join saves half of the processor time for a GiB (the page
+// internal/benchmarks/README.md).
+func (b *bundle) join(fd int) (next *bundle) {
+	size := b.n
+	next = newBundle()
+	for count := 1; count < maxJoined && b.n+size <= len(b.buf); count++ {
+		rest := b.buf[b.n : b.n+size]
+		switch err := next.receive(fd, rest, next.buf[:]); {
+		case err != nil: // mostly EAGAIN; the Relay ignores an error after a datagram
+			next.release()
+			return nil
+		case next.n <= size && next.size == next.n:
+			b.n += next.n
+			if next.n < size {
+				next.release()
+				return nil
+			}
+		default:
+			copy(next.buf[size:], next.buf[:max(next.n-size, 0)])
+			copy(next.buf[:], rest)
+			return next
+		}
+	}
+	next.release()
+	return nil
 }
 
 // readControl sets the fields size and to. It finds their values in the first n bytes of b.oob.
