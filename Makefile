@@ -8,6 +8,7 @@
 #   make e2e    tests on clusters with a real control plane and real node ports, in namespaces that end with the run
 #               (needs root; E2EFLAGS='-only cordon' runs one scenario)
 #   make bench  runs every benchmark, of the packages and of the comparisons (BENCH=regexp, BENCHTIME=1s, COUNT=1)
+#   make bench-quic    compares the SNI router with nginx as relays of QUIC (QUICFLAGS)
 #   make bench-peers   compares the SNI router with nginx, HAProxy, sniproxy and tcpproxy in one run (PEERFLAGS)
 #   make fuzz   runs every fuzz target for FUZZTIME
 #   make lint   vet, staticcheck, gofumpt, govulncheck, and builds for other systems
@@ -57,7 +58,7 @@ SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 # Debian installs haproxy in a directory that the PATH of an ordinary user lacks.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: demo drill demo-imbalance test test-packages test-comparisons compile e2e e2e-build e2e-long bench bench-peers bench-rounds fuzz fuzz-long vet lint ci ci-oldest ci-newest ci-full test-repeated haproxies test-haproxies test-versions e2e-repeated e2e-newest \
+.PHONY: demo drill demo-imbalance test test-packages test-comparisons compile e2e e2e-build e2e-long bench bench-peers bench-quic bench-rounds fuzz fuzz-long vet lint ci ci-oldest ci-newest ci-full test-repeated haproxies test-haproxies test-versions e2e-repeated e2e-newest \
 	haproxy cc test-tools network peers test-coredns test-rules promtool
 
 demo: haproxy
@@ -165,6 +166,9 @@ bench: haproxy
 bench-peers: peers
 	cd $(BENCHMODULE) && $(GO) run ./sniproxy $(PEERFLAGS)
 
+bench-quic: peers
+	cd $(BENCHMODULE) && $(GO) run ./sniproxy/quic $(QUICFLAGS)
+
 fuzz:
 	@GO='$(GO)' .ci/fuzz $(FUZZTIME)
 
@@ -197,6 +201,7 @@ ci: test lint demo e2e
 	$(MAKE) fuzz FUZZTIME=5s
 	$(MAKE) bench BENCHTIME=1x BENCHSKIP='BenchmarkPick/nodes=5000/k=10/way=buraksezer' # its ring takes half a minute
 	$(MAKE) bench-peers PEERFLAGS='-quick -peers nginx,haproxy,snirouter'
+	$(MAKE) bench-quic QUICFLAGS=-quick
 
 # Their tests wait more than they compute, so both versions run side by side.
 ci-oldest:

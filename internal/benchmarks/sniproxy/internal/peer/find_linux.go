@@ -11,15 +11,25 @@ import (
 
 // FindNginx returns the nginx of this machine.
 func FindNginx() (Router, error) {
-	path, err := find("nginx", "nginx libnginx-mod-stream")
+	path, module, version, err := findNginx()
+	return Nginx(path, module, version), err
+}
+
+// FindNginxUDP returns the nginx of this machine as a proxy for UDP.
+func FindNginxUDP() (Router, error) {
+	path, module, version, err := findNginx()
+	return NginxUDP(path, module, version), err
+}
+
+func findNginx() (path, module, version string, err error) {
+	path, err = find("nginx", "nginx libnginx-mod-stream")
 	if err != nil {
-		return Router{}, err
+		return "", "", "", err
 	}
 	about, err := exec.Command(path, "-V").CombinedOutput()
 	if err != nil {
-		return Router{}, fmt.Errorf("peer: %s -V: %w", path, err)
+		return "", "", "", fmt.Errorf("peer: %s -V: %w", path, err)
 	}
-	module := ""
 	switch {
 	case strings.Contains(string(about), "--with-stream=dynamic"):
 		for _, dir := range []string{"/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/etc/nginx/modules"} {
@@ -28,12 +38,12 @@ func FindNginx() (Router, error) {
 			}
 		}
 		if module == "" {
-			return Router{}, errors.New("peer: nginx has no stream module: apt-get install libnginx-mod-stream")
+			return "", "", "", errors.New("peer: nginx has no stream module: apt-get install libnginx-mod-stream")
 		}
 	case !strings.Contains(string(about), "--with-stream"):
-		return Router{}, errors.New("peer: nginx is built without its stream module")
+		return "", "", "", errors.New("peer: nginx is built without its stream module")
 	}
-	return Nginx(path, module, number(about)), nil
+	return path, module, number(about), nil
 }
 
 // FindHAProxy returns the HAProxy of this machine.

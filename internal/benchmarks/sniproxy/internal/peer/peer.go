@@ -128,6 +128,42 @@ stream {
 	}}
 }
 
+// NginxUDP is nginx's stream module as a proxy for UDP. It sends all clients to the first backend,
+// because ssl_preread does not read QUIC. A session ends after 10 s without a datagram.
+func NginxUDP(path, module, version string) Router {
+	return Router{Name: "nginx, UDP without routing", Role: Peer, Version: version, Plan: func(s Setup) Plan {
+		var conf bytes.Buffer
+		if module != "" {
+			fmt.Fprintf(&conf, "load_module %s;\n", module)
+		}
+		if s.Root {
+			conf.WriteString("user root;\n") // as in Nginx
+		}
+		fmt.Fprintf(&conf, `daemon off;
+worker_processes 1;
+pid %s/nginx.pid;
+error_log stderr crit;
+worker_rlimit_nofile %d;
+events {
+	worker_connections %d;
+}
+stream {
+	access_log off;
+	server {
+		listen %s udp;
+		proxy_timeout 10s;
+		proxy_pass %s;
+	}
+}
+`, s.Dir, s.Descriptors, 2*s.Connections+64, s.Listen, s.Backend(0))
+		return Plan{
+			Files:        map[string][]byte{"nginx.conf": conf.Bytes()},
+			Args:         []string{path, "-p", s.Dir, "-e", "stderr", "-c", s.Dir + "/nginx.conf"},
+			ForwardsTerm: true,
+		}
+	}}
+}
+
 // HAProxy is HAProxy in TCP mode with a map and splice.
 //
 // splice-auto lets HAProxy choose when to splice, as its manual recommends. The two other splice
