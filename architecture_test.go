@@ -492,6 +492,7 @@ var forbidden = []struct{ in, what, why string }{
 	{"haproxycfg/controller", module + "/internal/kubeclient", "only an election writes to a cluster, and package lease has it"},
 	{"internal/kubeclient", "k8s.io/client-go/gentype", "it compiles the schemas of OpenAPI"},
 	{"examples/nodeagent", "k8s.io/client-go/kubernetes", "an agent on every node has to be small"},
+	{"examples/kubeapp", "k8s.io/client-go/kubernetes", "the clients of all API groups take a third of the time of make test"},
 	{"examples/nodegate", "k8s.io/client-go/kubernetes", "the clients of all API groups take a third of the time of make test"},
 	{"examples/terminator", "k8s.io/client-go/kubernetes", "the clients of all API groups take a third of the time of make test"},
 	{"examples/snirouter", "k8s.io/", "a router for any upstream"},
