@@ -40,8 +40,8 @@ func peer(t *testing.T, f func(net.Conn)) (addr string) {
 	return l.Addr().String()
 }
 
-// write returns a function for peer that writes text. If stay is true, it then waits until the
-// client closes the connection.
+// write returns a function for the argument f of peer. The function writes the text to the
+// connection. If stay is true, it then waits until the client closes the connection.
 func write(text string, stay bool) func(net.Conn) {
 	return func(c net.Conn) {
 		io.WriteString(c, text)

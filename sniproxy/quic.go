@@ -15,7 +15,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/quicrelay"
 )
 
-// quicClient holds the facts about every QUIC client on which an answer depends: QUIC needs TLS 1.3
+// quicClient is the clientInfo of all QUIC clients. They all use TLS 1.3, because QUIC needs it
 // (RFC 9001 section 4.2).
 var quicClient = clientInfo{protocol: peek.QUIC, version: tls.VersionTLS13}
 

@@ -13,7 +13,7 @@ import (
 )
 
 // journalCommand is "terminator journal". With -admin, it requests the journal from a running
-// terminator. Without -admin, it reads the journal in -out.
+// terminator. Without -admin, it reads the journal in the directory that -out names.
 type journalCommand struct {
 	settings // the command has only -out and -admin of these flags
 	output   string

@@ -24,8 +24,9 @@ func newEdge(t *testing.T, hosts ...string) *edge {
 	return &edge{t: t, hosts: hosts, copies: map[string][]byte{}}
 }
 
-// choose returns the files of the list in order, and all problems as text. If a certificate comes
-// from an earlier content of its file, its file has the prefix "kept ".
+// choose returns the names of the files whose certificates are in the list, in the order of the
+// list, and all problems as text. If a certificate comes from an earlier content of its file, the
+// name of the file gets the prefix "kept ".
 func (e *edge) choose(files certs.Files) (list, problems []string) {
 	e.t.Helper()
 	c := certs.Choose(certs.Input{

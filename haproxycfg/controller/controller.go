@@ -371,7 +371,7 @@ func (c *Controller) Status() Status { return c.status.get() }
 // connectivityLog contains, for each cluster name, the line that was last logged about the cluster.
 type connectivityLog map[string]string
 
-// log logs when a cluster begins or stops to answer. The reason why a cluster does not answer may
+// log logs when a cluster begins or stops answering. The reason why a cluster does not answer may
 // change often. So a new reason alone is logged at debug level.
 func (last connectivityLog) log(log *slog.Logger, in inputs, started bool) {
 	for i := range in.clusters {

@@ -60,8 +60,8 @@ func (c *Controller) changeOrders(ctx context.Context, change func(fleet.State) 
 		if errors.Is(err, fleet.ErrConflict) && tries < maxTries {
 			continue
 		}
-		// The loop may have adopted the state already, because Follow has published it. This call waits
-		// until it has done so.
+		// The loop may already be adopting the state, because Follow has published it. This call
+		// waits until the loop has adopted the state.
 		a, adoptErr := c.inLoop(ctx, func(ctx context.Context, in inputs) (bool, error) {
 			again, err := c.adopt(ctx, in)
 			return again || newHold, err
@@ -100,8 +100,9 @@ func (c *Controller) writeFleet(ctx context.Context, change func(fleet.State) (f
 	return !next.Hold.Is(now.State.Hold), nil
 }
 
-// adopt copies the state of Fleet to FleetFile and follows it, if the state is new. again reports
-// whether an attempt must follow. Only the goroutine of the loop calls adopt.
+// adopt copies the state of Fleet to FleetFile and follows it, if the state is new. The result
+// again reports whether the loop must then make an attempt. Only the goroutine of the loop calls
+// adopt.
 //
 // Fleet may have no state, because nobody has given an order yet, or because somebody has deleted it.
 // The latter must not end a hold, so adopt then keeps the copy.

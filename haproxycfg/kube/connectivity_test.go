@@ -45,8 +45,8 @@ func kept(t *testing.T, report kube.Report) (again kube.Report) {
 	return again
 }
 
-// TestUnreachableClusterKeepsItsServers: a cluster stops to answer, or does not answer a process
-// that has just started. In both cases the configuration and all counts stay the same.
+// TestUnreachableClusterKeepsItsServers: a cluster stops answering, or has never answered since the
+// process started. In both cases the configuration and all counts stay the same.
 func TestUnreachableClusterKeepsItsServers(t *testing.T) {
 	table := parseRoutes(t, twoClusters)
 	b := kube.Builder{Selector: nodeselect.Selector{Size: 2}}
@@ -111,8 +111,9 @@ func TestServiceThatTheLastReportDoesNotContain(t *testing.T) {
 	require.Equal(t, "routes.yaml:12: eu-1: Service media/new: its last known state does not have it", report.Problems[1].Error())
 }
 
-// TestExistingSelection: Build uses the selection of a watcher. It adds services that routes name
-// only since the watcher made the selection, and leaves out services that routes no longer name.
+// TestExistingSelection: Build uses a selection that a watcher has made. The routes may have
+// changed since then. Build adds the services that only the new routes name, and leaves out the
+// services that the new routes do not name.
 func TestExistingSelection(t *testing.T) {
 	b := kube.Builder{Selector: nodeselect.Selector{Size: 2}}
 	table := parseRoutes(t, twoClusters)

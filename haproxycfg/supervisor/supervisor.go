@@ -229,9 +229,9 @@ func (s *Supervisor) line(line string) {
 	}
 }
 
-// link makes the configuration file of the command line a symbolic link to config. HAProxy reads
-// this file at a start and at each reload. At a reload, the master reads the file that its command
-// line names. So only a link lets the master read another file at the next reload.
+// The command line of HAProxy names a configuration file, which HAProxy reads at the start and at
+// each reload. link makes this file a symbolic link to the file config. The command line of a
+// master never changes, so only with a link can the master read another file at the next reload.
 func (s *Supervisor) link(config string) error {
 	name := filepath.Join(s.options.RunDir, configLink)
 	if target, err := os.Readlink(name); err == nil && target == config {

@@ -72,8 +72,8 @@ func (w *Waiters) Wait(r *http.Request, changed <-chan struct{}, d time.Duration
 	w.init()
 	client, _ := netip.ParseAddrPort(r.RemoteAddr)
 	one := &waiter{began: time.Now(), evicted: make(chan struct{})}
-	// Package fairshare distinguishes waiting and serving connections. Here all requests are alike,
-	// so all are serving.
+	// Package fairshare distinguishes waiting and serving connections. Waiters do not need this
+	// distinction, so they add each request as a serving connection.
 	victim, err := w.table.AddServing(one, fairshare.KeyOf(client.Addr()), false)
 	if err != nil {
 		return false

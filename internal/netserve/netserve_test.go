@@ -394,8 +394,8 @@ func TestOneSourceCannotTakeAllPlaces(t *testing.T) {
 	require.Equal(t, ErrClosed, <-done)
 }
 
-// When the process has no free descriptor, the source with the most connections loses one, and the
-// next client does not wait for a pause.
+// When the process has no free descriptor, the Group closes a connection of the source with the
+// most connections. It then accepts the next client immediately, without a pause.
 func TestGroupWithoutDescriptors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newFakeListener()

@@ -396,8 +396,8 @@ func TestMoreClientsThanABatch(t *testing.T) {
 	poll(t, "not accepted", func() bool { return e.Stats().Accepted == n+1 })
 }
 
-// A backend has answered and ended its direction long ago. When a write to this backend fails, the
-// client gets the full time to receive the rest of the answer, counted from this failure.
+// A backend answered and ended its direction a minute ago. Now a write to this backend fails. From
+// this failure on, the client still gets the full time to receive the rest of the answer.
 func TestTimeForAnOldAnswer(t *testing.T) {
 	noLeak(t)
 	e := newEngine(t, &Engine{Loops: 1})
@@ -424,8 +424,8 @@ func TestTimeForAnOldAnswer(t *testing.T) {
 	require.Equal(t, ByBackend, receive(t, done).By)
 }
 
-// An idle connection costs an epollConn, an entry and the Session. The next size class of Go's
-// allocator is 352 bytes.
+// An idle connection needs memory for an epollConn, an entry and the Session. If an epollConn is
+// larger than 320 bytes, Go's allocator uses 352 bytes for it.
 func TestEpollConnIsSmall(t *testing.T) {
 	require.LessOrEqual(t, unsafe.Sizeof(epollConn{}), uintptr(320))
 }
