@@ -271,7 +271,7 @@ func stepReplace(ctx context.Context, s *system) ([]step, error) {
 		})
 	}
 	// The old process of HAProxy may still send requests to the old node. So repeat the measurement
-	// until exactly the nodes of the subset answer, at most for the time of patience.
+	// until exactly the nodes of the subset answer, but not for longer than a minute.
 	var seen []string
 	for deadline := time.Now().Add(patience); ; {
 		from := time.Now()

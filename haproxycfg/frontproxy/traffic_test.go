@@ -170,7 +170,7 @@ func TestRetriesOnlyOfSafeMethods(t *testing.T) {
 	})
 }
 
-// TestRetryBudget: all pods fail half of the requests.
+// TestRetryBudget: the pods answer half of the requests with an error.
 func TestRetryBudget(t *testing.T) {
 	t.Parallel()
 	eachHAProxy(t, func(t *testing.T, h installed) {

@@ -241,8 +241,8 @@ func TestMaxWaitingWhileFull(t *testing.T) {
 	}
 }
 
-// A connection that AddServing adds never waits. So it makes no room for a connection of another
-// source while its own source has few connections.
+// A connection that AddServing adds counts as serving from the start. So while its source has few
+// connections, it is not closed to make room for a connection of another source.
 func TestAddServing(t *testing.T) {
 	tab := newTable(t, 10)
 	tab.MaxWaiting = 1

@@ -84,8 +84,8 @@ func TestTransform(t *testing.T) {
 	})
 }
 
-// After an interrupted watch, the sink gets the changes in between. They come from the next watch.
-// If the server does not have the old versions any more, they come from a list.
+// After an interruption of the watch, the sink gets the changes that it has missed. They come from
+// the next watch. If the server does not have the old versions any more, they come from a list.
 func TestInterruptedWatch(t *testing.T) {
 	t.Parallel()
 	kindsOfServer(t, func(t *testing.T, server *kubewatchtest.Server) {

@@ -85,8 +85,8 @@ func filled(c contender, w *world) cache {
 }
 
 // BenchmarkHit reads from as many goroutines as there are processors, while another goroutine
-// inserts hosts at a rate. Each insert evicts a host. After a miss, the reader puts the host back.
-// The read-only map gets no inserts.
+// inserts hosts at a fixed rate. Each insert evicts a host. After a miss, the reader puts the host
+// back. The read-only map gets no inserts.
 func BenchmarkHit(b *testing.B) {
 	for _, n := range []int{1_000, 100_000} {
 		for _, inserts := range []int{0, 10_000} {

@@ -11,18 +11,19 @@
 //
 // # Method
 //
-// The router has one processor to itself and one thread of work. The client and the backend are one
-// process on another processor. All traffic is on loopback. In each round, the command runs every
-// router once, and measures:
+// The router has one processor for itself, and works with one thread. The client and the backend
+// are one process on another processor. All traffic is on loopback. In each round, the command runs
+// every router once, and measures:
 //
 //   - handshakes: a client with a new port sends the two datagrams of a hello with a post-quantum key
 //     share, made by quic-go. The backend answers with three datagrams of 1,200 bytes, and the client
 //     sends a datagram of 60 bytes;
 //   - round trips: 64 bytes to the backend and back, one at a time;
 //   - bulk: the backend sends datagrams of 1,200 bytes on 4 connections. It sends 16 datagrams on a
-//     connection, and the next 16 when the client has got them. In bundles, one system call sends 16
-//     datagrams (UDP_SEGMENT), as servers such as quic-go do. Singly, each datagram has its own system
-//     call.
+//     connection, and the next 16 when the client has got them. The command measures this twice.
+//     For the figures "bundles", the backend sends 16 datagrams with one system call (UDP_SEGMENT),
+//     as servers such as quic-go do. For the figures "singly", it makes a system call for each
+//     datagram.
 //
 // After the hello, the datagrams only look like QUIC: their contents are not encrypted. A router cannot
 // notice that. Processor time is the time of all processes of the router, from the clock of the
