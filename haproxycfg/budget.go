@@ -18,8 +18,8 @@ const descriptorSlack = 64*3 + 64
 // limit. If Global.MaxConn is not 0, MaxConn returns it. Otherwise MaxConn computes the limit from
 // Global.Descriptors: it subtracts the descriptors that listeners, checks and agent checks need,
 // and divides the rest by two, because each connection needs two descriptors. It then rounds the
-// limit down, by less than a sixteenth: HAProxy needs a reload for another limit, and with the
-// rounded limit a few more servers rarely need one.
+// limit down, by less than a sixteenth, so that a few more servers rarely change the limit. HAProxy
+// needs a reload for each new limit.
 func (c *Config) MaxConn() int {
 	if c.Global.MaxConn > 0 || c.Global.Descriptors <= 0 {
 		return c.Global.MaxConn

@@ -60,7 +60,8 @@ type Global struct {
 	// MaxReloads is the number of reloads after which the master ends an old worker, even if the
 	// worker still has connections; 0 means no limit. The master counts all reloads since the start
 	// of the worker, so a worker with one long connection reaches any small limit. HAProxy 3.3 and
-	// later have a default of 50, so Render always writes a limit, and for 0 a very large one.
+	// later have a default of 50, so Render always writes a limit. For 0, it writes a very large
+	// limit.
 	MaxReloads int
 	// Grace is the time for which a stopping process still accepts connections. During this time,
 	// the Monitor pages already answer 503. 0 means no such time.
@@ -186,9 +187,9 @@ type Frontend struct {
 	// MaxConn is the largest number of connections of this frontend at the same time; 0 means the
 	// limit of the process.
 	MaxConn int
-	// RedirectHTTPS, if not nil, redirects each request without TLS to the same URL over TLS. HAProxy
-	// does not redirect requests without a Host header, and requests for a host that is not in the
-	// map Hosts of Router.
+	// RedirectHTTPS, if not nil, redirects each request without TLS to the same URL over TLS.
+	// HAProxy does not redirect a request without a Host header, nor a request for a host that is
+	// not in the map Hosts of Router.
 	//
 	// A request with "X-Forwarded-Proto: https" comes from a proxy that is in front of HAProxy and
 	// has ended TLS. A redirect would lead back to this proxy, and so on without end. So HAProxy
@@ -245,8 +246,8 @@ type Frontend struct {
 	CloseStopping bool
 	// DrainSwitch names a variable. While its value is not 0, HAProxy drains and still serves every
 	// request: the Monitor page answers 503, and HAProxy closes each client's connection after the
-	// next answer. When the value is 0 again, the drain ends. A stopping HAProxy cannot return to
-	// service. Empty means no such variable.
+	// next answer. When the value is 0 again, the drain ends and HAProxy is in service again. A
+	// stopping HAProxy, in contrast, cannot return to service. Empty means no such variable.
 	DrainSwitch string
 	// Limits bound the requests of the frontend. If they are set, the backends of the frontend must
 	// not have Limits.

@@ -48,7 +48,7 @@ type Zones struct {
 const defaultOverprovision = 140
 
 // appendRules renders the rules "http-request". They must precede all rules "use_backend". The
-// argument own is the name of the backend with the servers of the own zone.
+// argument "own" is the name of the backend with the servers of the own zone.
 //
 // The first rules store two numbers in variables: the number of servers in the own zone that are
 // up, and the number of servers in other zones that are up. So all later rules use the same

@@ -251,10 +251,11 @@ func newNeeds(hosts []string) needs {
 }
 
 // host returns a declared host for which a certificate with the given names is needed: one of the
-// names covers the host, and no name in the map covered does. For example, if "a.example.com" is
-// declared and the map is empty, the names "*.example.com" give the host "a.example.com". The given
-// names and the keys of the map are DNS names or wildcards. If a wildcard is declared, each DNS
-// name below the wildcard counts as a declared host. ok is false if there is no such host.
+// given names covers the host, and no key of the map (the argument "covered") covers it. For
+// example, if the host "a.example.com" is declared and the map is empty, the name "*.example.com"
+// gives the host "a.example.com". The given names and the keys of the map are DNS names or
+// wildcards. If a wildcard is declared, each DNS name below the wildcard counts as a declared host.
+// ok is false if there is no such host.
 func (n needs) host(names []string, covered map[string]bool) (host string, ok bool) {
 	free := func(host string) bool {
 		_, parent, _ := strings.Cut(host, ".")

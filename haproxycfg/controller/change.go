@@ -104,8 +104,8 @@ func (c *Controller) refusal(ch *Change, allowed permit) error {
 	return fmt.Errorf("%w (change %s)%s", err, ch.ID(), hint)
 }
 
-// limit returns the reason why a change may be applied only with a permission. It returns nil if the
-// change is empty.
+// limit returns the reason why a change may be applied only with a permission. It returns nil if
+// the change needs no permission, for example if it is empty.
 func (c *Controller) limit(ch *Change) error {
 	if ch.Diff.Empty() {
 		return nil

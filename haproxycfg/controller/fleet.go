@@ -36,7 +36,7 @@ func (s FleetStatus) String() string {
 	return fmt.Sprintf("the orders of the fleet: not read since %s, so the last known ones stay: %v", s.Since.UTC().Format(time.RFC3339), s.Err)
 }
 
-// awayError is the error of a request to Fleet that is not a conflict.
+// awayError is any error of a request to Fleet except a conflict.
 type awayError struct{ err error }
 
 func (e *awayError) Error() string {
@@ -45,8 +45,9 @@ func (e *awayError) Error() string {
 
 func (e *awayError) Unwrap() error { return e.err }
 
-// changeOrders replaces the present orders by the result of change, and follows them. If the hold has
-// changed, it returns the attempt to follow it. Without Fleet, the orders are in FleetFile.
+// changeOrders calls the function change with the present orders, replaces them by its result, and
+// follows the new orders. If the hold has changed, changeOrders returns the attempt that follows
+// the new hold. Without Fleet, the orders are in FleetFile.
 func (c *Controller) changeOrders(ctx context.Context, change func(fleet.State) (fleet.State, error)) (Attempt, error) {
 	if c.Fleet == nil {
 		return c.changeCopy(ctx, change)
@@ -100,12 +101,11 @@ func (c *Controller) writeFleet(ctx context.Context, change func(fleet.State) (f
 	return !next.Hold.Is(now.State.Hold), nil
 }
 
-// adopt copies the state of Fleet to FleetFile and follows it, if the state is new. The result
-// again reports whether the loop must then make an attempt. Only the goroutine of the loop calls
-// adopt.
+// If the state of Fleet is new, adopt copies it to FleetFile and follows it. The first result is
+// true if the loop must then make an attempt. Only the goroutine of the loop calls adopt.
 //
-// Fleet may have no state, because nobody has given an order yet, or because somebody has deleted it.
-// The latter must not end a hold, so adopt then keeps the copy.
+// If Fleet has no state, adopt keeps the copy in FleetFile: somebody may have deleted the state of
+// Fleet, and that must not end a hold.
 func (c *Controller) adopt(ctx context.Context, in inputs) (again bool, err error) {
 	shared := in.shared
 	if shared == nil || !shared.read || shared.snapshot.Version == "" {
@@ -127,14 +127,15 @@ func (c *Controller) adopt(ctx context.Context, in inputs) (again bool, err erro
 		return again, nil
 	}
 	if err := c.followShifts(ctx, last.state.Shifts, next.Shifts); err != nil {
-		// The next attempt writes the shares to the configuration, so it does not fail.
+		// The next attempt writes the new shares to the configuration, so this error is no error of
+		// adopt.
 		c.logger().Warn("HAProxy may not follow a shift yet", "err", err)
 	}
 	return again, nil
 }
 
-// readOrders returns the present orders, for a process without a loop. If Fleet does not answer within
-// StartTimeout, or has no state, they are those in FleetFile.
+// readOrders returns the present orders, for a process without a loop. If Fleet does not answer
+// within StartTimeout, or has no state, readOrders returns the orders in FleetFile.
 func (c *Controller) readOrders(ctx context.Context) (*orders, error) {
 	copied, err := c.orders()
 	if err != nil || c.Fleet == nil {

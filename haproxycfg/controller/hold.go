@@ -58,8 +58,9 @@ func sameHold(reported *kube.Held, hold *fleet.Hold) bool {
 	return reported.ID == hold.ID && reported.Since.Equal(hold.Since)
 }
 
-// causesOfHold returns the cause of a change if it follows a new hold, or the end of a hold. last is
-// the hold with which the configuration in force was made.
+// If a new hold, or the end of a hold, causes a change, causesOfHold returns this cause. The
+// argument "last" is the hold with which the configuration in force was made, and the argument
+// "hold" is the present one.
 func causesOfHold(last *kube.Held, hold *fleet.Hold) []kube.Cause {
 	switch {
 	case sameHold(last, hold):
@@ -72,10 +73,10 @@ func causesOfHold(last *kube.Held, hold *fleet.Hold) []kube.Cause {
 
 // RollbackOrder says to which routes Rollback returns.
 type RollbackOrder struct {
-	// ID is the ID of an applied change in the journal. If several changes have it, the newest
-	// counts. If ID is empty, Rollback returns to the newest change whose declared routes differ
-	// from those in force. If routes are held already, Rollback goes further back: to the newest
-	// change that is older than the held one and has other declared routes.
+	// ID is the ID of an applied change in the journal. If several changes have this ID, Rollback
+	// returns to the newest of them. If ID is empty, Rollback returns to the newest change whose
+	// declared routes differ from those in force. If routes are held already, Rollback goes further
+	// back: to the newest change that is older than the held one and has other declared routes.
 	ID string
 	// By is the name of the person or program that gives the order. Reason is its reason. Both may
 	// be empty.
@@ -162,8 +163,9 @@ func (c *Controller) findHold(order RollbackOrder, held *heldRoutes) (*fleet.Hol
 	return hold, nil
 }
 
-// chooseEntry returns the entry to which a RollbackOrder with this ID returns. entries are all
-// entries of the journal, the oldest first. The argument held contains the held routes.
+// chooseEntry returns the journal entry of the change to which Rollback goes back, for a
+// RollbackOrder with this ID. entries are all entries of the journal, the oldest first. The
+// argument held contains the held routes.
 func chooseEntry(entries []journal.Entry, id string, held *heldRoutes) (journal.Entry, error) {
 	applied := slices.DeleteFunc(slices.Clone(entries), func(e journal.Entry) bool { return e.Result != journal.Applied })
 	slices.Reverse(applied)

@@ -22,8 +22,8 @@ type recorder struct {
 }
 
 // refusalKey returns the same key for all attempts to apply one change that end in the same way.
-// The key does not contain the reason of the refusal, because the text of an error may differ in
-// each attempt: then each attempt would add an entry to the journal.
+// The key does not contain the reason of the refusal: the text of an error may differ in each
+// attempt, so with the reason in the key, each attempt would add an entry to the journal.
 func refusalKey(e journal.Entry) string { return string(e.Result) + " " + e.ID }
 
 // record appends an entry to the journal if the attempt has applied a change. If an attempt could
@@ -84,8 +84,8 @@ func (a *applier) recordAttempt(t Attempt) error {
 	return nil
 }
 
-// journalEntry returns the entry for an attempt, and the state for an entry of an applied change. The
-// Result is "" if the attempt needs no entry.
+// journalEntry returns the entry for an attempt. If the attempt has applied a change, journalEntry
+// also returns the State that belongs to the entry. The Result is "" if the attempt needs no entry.
 func (a *applier) journalEntry(t Attempt) (journal.Entry, *journal.State) {
 	ch := t.Change
 	e := journal.Entry{Time: t.Begin.Add(t.Duration), ID: ch.ID(), Took: t.Duration.Milliseconds()}

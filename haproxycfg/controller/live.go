@@ -19,8 +19,8 @@ import (
 //
 // When the Controller starts, a cluster may list no nodes or no services, although report.json of
 // the previous run lists servers for this cluster. An API server whose store is empty by mistake
-// gives the same lists. So Live reports that the cluster does not answer, and HAProxy keeps the
-// servers of the cluster.
+// gives the same lists. So in this case Live reports that the cluster does not answer, and HAProxy
+// keeps the servers of the cluster.
 type Live struct {
 	// Config is a function that returns the address and credentials of the API server. If it
 	// returns an error, Live calls it again later. Required.

@@ -33,8 +33,8 @@ type loop struct {
 
 	calls chan loopCall
 
-	// The loop calls adopt while this process leads, before each attempt and when new inputs arrive.
-	// adopt follows the orders in the inputs. nil means that there are none.
+	// The loop calls adopt while this process leads, before each attempt and when new inputs
+	// arrive. adopt follows the orders in the inputs. If adopt is nil, there are no orders.
 	adopt func(context.Context, inputs) (again bool, err error)
 
 	term Term // the term of this process; the zero Term while another process leads
@@ -104,8 +104,8 @@ func (l *loop) run(ctx context.Context) {
 	}
 }
 
-// The method call calls the function do if this process leads. If the result again of this function
-// is true, the method then makes an attempt.
+// If this process leads, the method call runs the function in the argument "do". If the first
+// result of this function is true, the method then makes an attempt.
 func (l *loop) call(ctx context.Context, do func(context.Context, inputs) (again bool, err error)) (r callResult) {
 	if !l.leading() {
 		return callResult{err: ErrNotLeading}

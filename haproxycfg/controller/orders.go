@@ -77,7 +77,7 @@ func unpack(hold *fleet.Hold) (*heldRoutes, error) {
 }
 
 // loopCall asks the loop to call the function do between two attempts, with the latest inputs. If
-// the result again of this function is true, the loop makes an attempt at once. The loop sends the
+// the first result of this function is true, the loop makes an attempt at once. The loop sends the
 // result to reply, whose capacity is 1.
 type loopCall struct {
 	do    func(ctx context.Context, in inputs) (again bool, err error)
@@ -131,9 +131,9 @@ func (c *Controller) changeCopy(ctx context.Context, change func(fleet.State) (f
 	})
 }
 
-// writeCopy replaces the state in FleetFile by a new one, the argument next. The argument last is the
-// old state. If the hold has changed, the result again is true, because only an attempt can follow the
-// new hold.
+// writeCopy replaces the state in FleetFile. The argument "last" is the old state, and the argument
+// "next" is the new one. If the hold has changed, the first result is true: only an attempt can
+// follow the new hold.
 func (c *Controller) writeCopy(ctx context.Context, last, next fleet.State) (again bool, err error) {
 	data, err := next.AppendJSON(nil)
 	if err != nil {

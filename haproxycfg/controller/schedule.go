@@ -110,7 +110,7 @@ type startForce struct {
 }
 
 // extend returns a function that decides whether a refused change may be applied: it permits the
-// one change that ForceFirst permits, and each change for which the function asked returns true.
+// one change that ForceFirst permits, and each change that the argument "asked" permits.
 func (f *startForce) extend(asked permit) permit {
 	if !f.active {
 		return asked

@@ -25,13 +25,14 @@ func (c *Controller) Shifts() (shift.State, error) {
 	return orders.state.Shifts, nil
 }
 
-// SetShifts writes the shifts next to Fleet and FleetFile, if the present shifts are last. It makes
-// HAProxy follow them without a reload. It changes only the configuration in force and needs no
-// attempt. So it also works while the Controller refuses a change, or while a change waits for its
-// reload. It implements shift.Control. Call SetShifts only while Run is running.
+// SetShifts replaces the shifts in Fleet and FleetFile by new ones (the argument "next"), if the
+// present shifts are equal to the argument "last". It makes HAProxy follow the new shifts without a
+// reload. It changes only the configuration in force and needs no attempt. So it also works while
+// the Controller refuses a change, or while a change waits for its reload. It implements
+// shift.Control. Call SetShifts only while Run is running.
 //
-// If Fleet cannot be written, SetShifts changes nothing, with one exception: if next only pauses
-// shifts, because of errors, it takes effect in this process.
+// If Fleet cannot be written, SetShifts changes nothing, with one exception: if the only change is
+// that shifts pause because of errors, the new shifts take effect in this process.
 func (c *Controller) SetShifts(ctx context.Context, last, next shift.State) error {
 	change := func(now fleet.State) (fleet.State, error) {
 		if !now.Shifts.Equal(last) {
@@ -58,8 +59,8 @@ func onlyPauses(last, next shift.State) bool {
 	return last.Equal(next)
 }
 
-// followShifts makes the running HAProxy use the shares in the argument next. The argument last
-// contains the shares so far.
+// followShifts makes the running HAProxy use the shares of the new shifts, the argument "next". The
+// argument "last" contains the shifts so far.
 func (c *Controller) followShifts(ctx context.Context, last, next shift.State) error {
 	values := map[string]string{}
 	for _, s := range slices.Concat(last.Shifts, next.Shifts) {
@@ -138,9 +139,9 @@ func (c *Controller) CheckShift(route, cluster string) error {
 	return err
 }
 
-// ShiftCounters returns a function for shift.Runner.Counters. This function calls the function
-// worker, and reads the counters of the HAProxy worker whose socket worker returns. Pass the method
-// Worker of a deploy.Runtime.
+// ShiftCounters returns a function for shift.Runner.Counters. This function gets the socket of the
+// present HAProxy worker from the argument "worker", and reads the counters of this HAProxy worker.
+// Pass the method Worker of a deploy.Runtime.
 func (c *Controller) ShiftCounters(worker func(context.Context) (runtimeapi.Socket, error)) func(ctx context.Context, route, cluster string) (target, rest shift.Counters, err error) {
 	return func(ctx context.Context, route, cluster string) (target, rest shift.Counters, err error) {
 		targetName, restName, err := c.partsInForce(route, cluster)

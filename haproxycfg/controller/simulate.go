@@ -37,8 +37,8 @@ func (m Manifests) Pods(context.Context) (endpoints.Services, error) {
 	return endpoints.Group(list, nodeselect.AddressPolicy{}), err
 }
 
-// Pods implements PodSource. Its account needs permission to list and watch endpointslices of
-// discovery.k8s.io.
+// Pods implements PodSource. The account of the Live needs permission to list and watch
+// endpointslices of discovery.k8s.io.
 func (l *Live) Pods(ctx context.Context) (services endpoints.Services, err error) {
 	config, err := l.Config()
 	if err != nil {

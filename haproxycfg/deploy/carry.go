@@ -158,9 +158,10 @@ func (s state) String() string {
 	return b.String()
 }
 
-// dropLeftovers removes the servers in maintenance that the configuration in force, the argument
-// before, does not contain. A [Runtime] has taken them out of service, but HAProxy could not delete
-// them. If a new configuration contains such a server again, the server must not be in maintenance.
+// dropLeftovers removes from the state the servers in maintenance that the configuration in force
+// does not contain. The argument "before" contains the servers of the configuration in force. A
+// [Runtime] has taken them out of service, but HAProxy could not delete them. If a new
+// configuration contains such a server again, the server must not be in maintenance.
 func (s *state) dropLeftovers(before members) {
 	known := map[string]bool{}
 	for backend, all := range before.backends {

@@ -329,9 +329,10 @@ func (p *Plan) ChangedAuxiliary(files ...haproxycfg.RenderedFile) (names []strin
 
 // Apply does the same as [Dir.Apply], and also writes the auxiliary files, such as a report about
 // the configuration. It writes them under the same lock, after the configuration is in force. It
-// writes them even if the configuration has not changed, but not if a file already has the same
-// content. If the process ends before it has written them, the next Apply writes them. The names of
-// auxiliary files are relative to the directory, and must not be names that Dir itself uses.
+// does this even if the configuration has not changed, but leaves out each auxiliary file that
+// already has the same content in the directory. If the process ends before it has written them,
+// the next Apply writes them. The names of auxiliary files are relative to the directory, and must
+// not be names that Dir itself uses.
 //
 // changed reports whether Apply changed the configuration or an auxiliary file. A caller may apply
 // a plan several times.

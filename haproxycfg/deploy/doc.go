@@ -45,12 +45,13 @@
 //	anything else, such as time-outs           reload         reload
 //
 // Before 3.0, a server that the files no longer contain stays in maintenance until the next reload.
-// So if servers change often, for example because they are pods, give them slots with HAProxy before
-// 3.0. With every version, a server that other servers have tracked stays in maintenance too.
+// So if servers change often, for example because they are pods, give them slots with HAProxy
+// before 3.0. With every version of HAProxy, a removed server that other servers have tracked stays
+// in maintenance until the next reload.
 //
-// A change of servers and maps together needs no reload. If an entry leads to a backend that had no
-// server in service, HAProxy has the servers before the entry. It loses servers only after the
-// change of the maps.
+// A change of servers and maps together needs no reload. The Dir first adds servers to backends
+// that have no server in service, then changes the maps, and removes servers only then. So no new
+// entry leads to a backend without servers.
 //
 // With and without a Runtime, haproxy -c checks each configuration. If only entries of stable maps
 // change, haproxy -c checks the configuration after HAProxy has the entries.

@@ -224,8 +224,8 @@ func (d *Dir) removeLeftovers() {
 }
 
 // removeUnused removes maps, certificates and lists of certificates that are not in use. Two kinds
-// of files are in use: those in the argument files, which contains the configuration that HAProxy
-// runs, and those that the last good configuration names.
+// of files are in use: the files of the configuration that HAProxy runs (the argument "files"), and
+// the files that the last good configuration names.
 func (d *Dir) removeUnused(files []haproxycfg.RenderedFile) error {
 	if err := d.at("remove unused"); err != nil {
 		return err

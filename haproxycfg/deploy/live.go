@@ -221,13 +221,13 @@ func addCommands(config *haproxycfg.Config) map[string]string {
 const otherWords = "the words of the server differ"
 
 // withCommands returns the servers of the old configuration with a new value of the field Add, as
-// [runtimeapi.Actual.Plan] needs it for the old servers. The arguments before and now contain the
-// servers of the old and of the new configuration, as textServers returns them: Add contains the
-// options in the line of the server. The argument wanted also contains the servers of the new
-// configuration, but here Add contains the command "add server".
+// [runtimeapi.Actual.Plan] needs it for the old servers. The argument "before" contains the servers
+// of the old configuration, and "now" those of the new one, as textServers returns them: Add
+// contains the options in the line of the server. The argument "wanted" also contains the servers
+// of the new configuration, but with the command "add server" in Add.
 //
 // If a server has the same options in the old and in the new configuration, its Add becomes the
-// command "add server" in wanted. Otherwise its Add becomes otherWords, so a plan replaces the
+// command "add server" of this server. Otherwise its Add becomes otherWords, so a plan replaces the
 // server.
 func withCommands(before, now, wanted []runtimeapi.Backend) []runtimeapi.Backend {
 	texts, commands := map[string]string{}, map[string]string{}
@@ -267,11 +267,15 @@ func trackOf(words string) string {
 
 // cannotChange returns the reason why no HAProxy that runs the old servers can change to the wanted
 // servers at run time, or "". It does not ask the running HAProxy, which may refuse the change for
-// another reason. The argument before contains the old servers, as textServers returns them. The
-// arguments now and wanted contain the wanted servers, as textServers and as wantedServers return
-// them. The argument kept contains servers that HAProxy still has, by "backend/server", with their
-// words. If HAProxy can replace servers, the argument most is the largest number of servers that it
-// may replace; otherwise most is 0.
+// another reason. The arguments:
+//
+//   - before: the old servers, as textServers returns them;
+//   - now: the wanted servers, as textServers returns them;
+//   - wanted: the wanted servers, as wantedServers returns them;
+//   - kept: removed servers that HAProxy still has; a key is "backend/server", and its value is the
+//     options in the line of the server;
+//   - most: the largest number of servers that may be replaced at run time; 0 if HAProxy cannot
+//     replace servers.
 func cannotChange(before, now, wanted []runtimeapi.Backend, kept map[string]string, most int) string {
 	was := wordsOf(before)
 	replaced := 0

@@ -291,8 +291,8 @@ func (c *lossCounter) routes(router haproxycfg.Router) {
 	c.losses.Hosts.Lost, c.losses.Hosts.Names = len(lostHosts), largest(lostHosts)
 }
 
-// hostsLeft returns those hosts in the map lost that have a path with servers before and after the
-// change. A host that is not in this map keeps all its paths.
+// hostsLeft returns the hosts that have lost paths, but still have a path whose backend has servers
+// before and after the change. The keys of the argument "lost" are the hosts that have lost paths.
 func (c *lossCounter) hostsLeft(router haproxycfg.Router, lost map[string]int) map[string]bool {
 	left := map[string]bool{}
 	if len(lost) == 0 {

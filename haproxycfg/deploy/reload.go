@@ -40,8 +40,8 @@ type Reloader struct {
 	// to this server, see [Reloader.Redirect]. Second, if a new server on the same node replaces
 	// this server, the new server gets the saved state of the old one: weight, drain and
 	// maintenance. If Config is empty, Reload does neither. If the directory also contains the last
-	// good configuration of a Dir, Reload saves no state of servers in maintenance that this
-	// configuration does not contain.
+	// good configuration of a Dir, Reload saves no state of a server that is in maintenance and
+	// missing in the last good configuration.
 	Config string
 	// Warned, if not nil, is called with an error if the old worker may still send requests to a
 	// server that Config does not contain. Reload still reloads HAProxy.

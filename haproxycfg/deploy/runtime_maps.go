@@ -142,9 +142,10 @@ func (d *Dir) takeBack(ctx context.Context, rejected error) (restored bool, err 
 	return restored, cmp.Or(d.clearPending(), fmt.Errorf("%w\n(the last good maps are restored and in force)", rejected))
 }
 
-// sendMaps changes the maps of the running HAProxy, and compares them. The argument files contains
-// the new files, and old contains the files that they have replaced. If pending is true, HAProxy
-// may not have the content of the replaced files.
+// sendMaps changes the maps of the running HAProxy. If it has changed stable maps, it then calls
+// Dir.CompareMaps for them. The argument "files" contains the new files of the maps, and the
+// argument "old" contains the files that they have replaced. If pending is true, HAProxy may not
+// have the content of the replaced files.
 func (d *Dir) sendMaps(ctx context.Context, files, old []haproxycfg.RenderedFile, pending bool) error {
 	dir, err := filepath.Abs(d.Path)
 	if err != nil {

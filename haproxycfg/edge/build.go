@@ -176,9 +176,9 @@ func (b *builder) health(r *routes.Route) haproxycfg.Health {
 	return h
 }
 
-// distinctName returns the name of a backend. If no other backend has the wanted name, which is the
-// argument name, distinctName returns the wanted name. Otherwise it replaces the short hash in the
-// wanted name by the whole hash of key.
+// distinctName returns the name of a backend. If no other backend has the wanted name (the argument
+// "name"), distinctName returns the wanted name. Otherwise it replaces the short hash in the wanted
+// name by the whole hash of key.
 //
 // Two backends with the same name would make the whole configuration invalid. The short hash does
 // not prevent this: within a second, anybody can find two routes of one service with the same short

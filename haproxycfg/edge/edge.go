@@ -219,16 +219,18 @@ type Node struct {
 //
 // The backend "nodes.CLUSTER" has one server for each node in use: the node's server. HAProxy
 // checks this server. The servers of services on the node track the node's server, and get its
-// health. If the route declares a check, its servers track no node. HAProxy then checks each of
-// these servers itself, and makes agent checks of the agent of the service. If the service has no
-// agent, HAProxy makes agent checks of the agent of the node.
+// health. If a service has an agent, HAProxy also makes agent checks of this agent for each server
+// of the service. If the route declares a check, its servers track no node. HAProxy then makes the
+// declared check of each of these servers, and agent checks: of the agent of the service, or of the
+// agent of the node if the service has no agent.
 //
 // A route with limits has a backend of its own, because HAProxy counts the requests of a backend.
 //
 // A route whose Shift is true has a backend of its own, and two further backends for each cluster:
-// one with the services of this cluster, and one with all other services. Their servers track nodes
-// too, so HAProxy makes no further checks of nodes. But for each of these backends, HAProxy repeats
-// the agent checks of services and the check that the route declares.
+// one with the services of this cluster, and one with all other services. If the route declares no
+// check, the servers of these backends track nodes too, so HAProxy makes no further checks of
+// nodes. But HAProxy repeats the check that the route declares, and the agent checks of services,
+// in each of these backends.
 //
 // Config reports and leaves out services without Upstream, without port or without servers. It also
 // reports and leaves out addresses to which nobody can connect, and a second server with the same

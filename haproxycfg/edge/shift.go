@@ -47,10 +47,10 @@ func (b *builder) addParts(name string, r *routes.Route) {
 	}
 }
 
-// addPart returns the name of a backend with those services of the route r for which the function
-// in returns true. It adds the backend if it does not exist yet. If all these services have the
-// weight 0, as the services of a new cluster usually do, addPart gives them equal weights in the
-// backend.
+// addPart returns the name of a backend with some services of the route r: those for which the
+// argument "in", a function, returns true. It adds the backend if it does not exist yet. If all
+// these services have the weight 0, as the services of a new cluster usually do, addPart gives them
+// equal weights in the backend.
 func (b *builder) addPart(main string, r *routes.Route, in func(routes.Backend) bool) string {
 	part := *r
 	part.Backends = slices.DeleteFunc(slices.Clone(r.Backends), func(rb routes.Backend) bool { return !in(rb) })

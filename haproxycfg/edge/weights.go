@@ -129,8 +129,9 @@ func (u *Upstream) weights() map[netip.AddrPort]int {
 //
 // spreadWeights divides the sum of the weights of a service's servers among them in proportion to
 // the weights of their nodes. If a server would get more than 256, spreadWeights makes the weights
-// of all servers smaller, in the same proportion. It rounds weights. No weight becomes less than 2,
-// unless setWeights made it so: see setWeights.
+// of all servers of all services smaller, in the same proportion, so each service keeps its share
+// of the requests. It rounds weights. No weight becomes less than 2, unless setWeights made it so:
+// see setWeights.
 func spreadWeights(weights []int, services []*service) [][]int {
 	weighted := false
 	for _, svc := range services {

@@ -145,7 +145,8 @@ func (m *multiples) usable(a netip.AddrPort) int { return m.nodes[a.Addr()] }
 func (m *multiples) subset(a netip.AddrPort) int { return m.subsets[a] }
 
 // multiplied returns the check budget of a configuration in which each server represents several
-// servers. The function times returns how many servers the server with this address represents.
+// servers. The argument "times" is a function that returns, for the address of a server, how many
+// servers it represents.
 func multiplied(config *haproxycfg.Config, times func(netip.AddrPort) int) haproxycfg.CheckBudget {
 	type pair struct{ health, agent time.Duration }
 	once := map[pair]haproxycfg.CheckBudget{} // of one server with both checks, by their intervals

@@ -114,10 +114,10 @@ func serviceChanges(old, new Report) []ServiceChange {
 	return changes
 }
 
-// walk compares the lists a and b, which must be in the order of the argument compare. If an
-// element is only in a, walk calls the function removed with it. If an element is only in b, walk
-// calls the function added with it. If compare returns 0 for an element of a and an element of b,
-// walk calls the function "both" with these two elements.
+// walk compares the lists a and b, which must be sorted by the function compare. For each element
+// that only a contains, walk calls the function "removed". For each element that only b contains,
+// walk calls the function "added". For each element of a that is equal to an element of b (compare
+// returns 0), walk calls the function "both" with the two elements.
 func walk[T any](a, b []T, compare func(x, y T) int, removed, added func(T), both func(was, is T)) {
 	for len(a) > 0 && len(b) > 0 {
 		switch order := compare(a[0], b[0]); {

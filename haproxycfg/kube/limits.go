@@ -349,9 +349,9 @@ func (l *limiter) choose(table routes.Table) (routes.Table, []Problem) {
 }
 
 // The method over checks whether the route c would exceed a limit of its file or of the whole edge.
-// If so, the result limit is a text that describes the limit, owner says whose limit it is ("its
-// file" or "the edge"), and field is the name of the field of the route that causes the cost. If
-// not, the result limit is "".
+// If so, the result "limit" is a text that describes the limit, "owner" says whose limit it is
+// ("its file" or "the edge"), and "field" is the name of the field of the route that causes the
+// cost. If not, "limit" is empty.
 func (l *limiter) over(file *account, c candidate) (field, owner, limit string) {
 	if field, limit = sum(file.cost, file.shared(l, c.Route, c.key)).over(l.file, 0); limit != "" {
 		return field, "its file", limit

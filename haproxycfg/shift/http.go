@@ -112,9 +112,9 @@ func (o Order) Query() url.Values {
 	}
 }
 
-// ParseQuery parses the query of POST /shift as an Order. Order.Route is the argument route;
-// ParseQuery ignores the parameter "route" of the query. The query must contain "to". Every other
-// parameter may be missing, and then has the default of ParseOrder.
+// ParseQuery parses the query of POST /shift as an Order. The field Route of the Order gets the
+// value of the argument "route". ParseQuery ignores a parameter "route" in the query. The query
+// must contain "to". Every other parameter may be missing, and then has the default of ParseOrder.
 func ParseQuery(route string, q url.Values) (Order, error) {
 	o, err := ParseOrder(route, q.Get("to"))
 	if err != nil {

@@ -58,7 +58,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 
 // ParseOrder parses a target such as "eu-2:100" or "eu-2:2.5%". The steps of the order are the
 // DefaultSteps that are below the target, and then the target. The Hold, MaxErrors and MinRequests
-// are the defaults. The Route is the argument route.
+// are the defaults. The field Route of the order gets the value of the argument "route".
 func ParseOrder(route, target string) (Order, error) {
 	cluster, text, ok := strings.Cut(target, ":")
 	if !ok || cluster == "" {
@@ -216,9 +216,9 @@ func (c *Counters) add(last, now Counters) {
 }
 
 // Advance decides whether the shift s stays at its step, goes to the next step, or pauses. The
-// argument now is the time of the decision. Advance returns the resulting shift; the result changed
-// is true if this shift differs from s. The argument w counts the responses since the current step
-// began. Advance is a pure function.
+// argument now is the time of the decision. Advance returns the resulting shift, and whether this
+// shift differs from s. The argument w counts the responses since the current step began. Advance
+// is a pure function.
 func (s Shift) Advance(now time.Time, w Window) (next Shift, changed bool) {
 	if s.Status != Moving {
 		return s, false
@@ -250,7 +250,8 @@ func formatShare(points float64) string {
 }
 
 // Resume returns the paused shift s as a shift that moves again: the step that errors have ended
-// begins again at the time in the argument now. If s is not paused, Resume returns an error.
+// begins again. The argument now is the time of this beginning. If s is not paused, Resume returns
+// an error.
 func (s Shift) Resume(now time.Time) (Shift, error) {
 	if s.Status != Paused {
 		return s, fmt.Errorf("shift: %s is %s, not paused", s.Route, s.Status)

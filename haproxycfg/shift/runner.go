@@ -14,8 +14,9 @@ import (
 type Control interface {
 	// Shifts returns the current state.
 	Shifts() (State, error)
-	// SetShifts replaces the state last, a result of Shifts, by the state next, and changes HAProxy
-	// without a reload. If the current state is not last any more, it changes nothing, and the error
+	// SetShifts replaces the state of all shifts, and changes HAProxy without a reload. The
+	// argument "last" is the old state, a result of Shifts, and the argument "next" is the new
+	// state. If the current state differs from "last", SetShifts changes nothing, and the error
 	// wraps ErrConflict. After any other error, the old or the new state may be in force.
 	SetShifts(ctx context.Context, last, next State) error
 	// CheckShift returns an error if HAProxy has no such route, or if no shift can move requests of
@@ -100,9 +101,9 @@ func (r *Runner) Tick(ctx context.Context, now time.Time) error {
 		w.Add(target, rest)
 		w.counted += now.Sub(w.read)
 		w.read = now
-		// A step must last for Hold, but only time in which the counters could be read counts:
-		// w.counted. So pass to Advance the time that is w.counted after the beginning of the step,
-		// and not the present time.
+		// The step must last for Hold, but times in which the counters cannot be read do not count.
+		// w.counted is the part of the step that counts. So pass to Advance the time that is
+		// w.counted after the beginning of the step, and not the present time.
 		if x, changed := s.Advance(s.Since.Add(w.counted), w.Window); changed {
 			x.Since = now
 			next, moved = next.With(x), append(moved, x)

@@ -10,8 +10,8 @@ type backoff struct {
 }
 
 // failed records that HAProxy has ended, and returns the time until the next start. The argument
-// ran is how long HAProxy was running. The argument random, a number from 0 to 1, makes the
-// returned time up to 20% shorter or longer.
+// "ran" is the time for which HAProxy was running. The argument "random", a number from 0 to 1,
+// makes the returned time up to 20% shorter or longer.
 func (b *backoff) failed(ran time.Duration, random float64) time.Duration {
 	if ran >= b.stable {
 		b.failures = 0

@@ -50,8 +50,9 @@ func Share(o nodeselect.Objects, share float64) (names []string) {
 }
 
 // NotReady makes the nodes unreachable, as the node controller of Kubernetes does when kubelets
-// stop answering: from the time in the argument now on, their condition Ready is Unknown, and they
-// have the taint node.kubernetes.io/unreachable. Their pods are not ready.
+// stop answering: the condition Ready of the nodes becomes Unknown, they get the taint
+// node.kubernetes.io/unreachable, and their pods are not ready. The argument now is the time of the
+// changed condition.
 func NotReady(o nodeselect.Objects, names []string, now time.Time) nodeselect.Objects {
 	o = change(o, names, func(n *corev1.Node) {
 		n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{
@@ -62,7 +63,7 @@ func NotReady(o nodeselect.Objects, names []string, now time.Time) nodeselect.Ob
 	return withoutPods(o, names)
 }
 
-// Cordon cordons the nodes. The argument now is the time at which it does so.
+// Cordon cordons the nodes. The argument now is the time of the cordon.
 func Cordon(o nodeselect.Objects, names []string, now time.Time) nodeselect.Objects {
 	return change(o, names, func(n *corev1.Node) {
 		n.Spec.Unschedulable = true
@@ -141,7 +142,7 @@ func Join(o nodeselect.Objects, count int, now time.Time) (_ nodeselect.Objects,
 	return o, names
 }
 
-// Ready makes the nodes ready from the time in the argument now on.
+// Ready makes the nodes ready. The argument now is the time at which they become ready.
 func Ready(o nodeselect.Objects, names []string, now time.Time) nodeselect.Objects {
 	return change(o, names, func(n *corev1.Node) { setReady(n, corev1.ConditionTrue, now) })
 }

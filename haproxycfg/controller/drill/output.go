@@ -162,8 +162,8 @@ func shorten(text string, limit int) string {
 }
 
 // wrap writes a text in lines of at most maxColumns characters. A line ends between two words; only
-// a word that is longer than a line is cut. The first line begins with the text in the argument
-// first, and each other line begins with the text in the argument further.
+// a word that is longer than a line is cut. The argument "first" is the prefix of the first line,
+// and the argument "further" is the prefix of each other line.
 func wrap(w *bytes.Buffer, text, first, further string) {
 	indent := first
 	runes := []rune(text)

@@ -119,7 +119,7 @@ func (p Policy) Judge(r Result) []Violation {
 	return violations
 }
 
-// The method least returns the number of servers that a service must keep. The argument before is
+// The method least returns the number of servers that a service must keep. The argument "before" is
 // the number of servers that the service had before the drill.
 func (l Limits) least(before int) int {
 	return int(math.Ceil(l.MinServers*float64(before) - 1e-9))
@@ -158,10 +158,10 @@ func (e *Error) Error() string {
 //	  api-away: {max-reloads: 0}
 //	  zone eu-1a: {min-servers: 25%, max-refusals: 1}
 //
-// Each field is optional. If a field is missing under the name of a drill, its value is the one
-// under all. If it is missing there too, its value is the one in base. So an empty file means base
-// for all drills. If any field is faulty, ParsePolicy rejects the whole file, and its error joins
-// an Error for each fault.
+// Each field is optional. If a field is missing under the name of a drill, the drill gets the value
+// of this field under "all". If the field is missing there too, the drill gets the value in the
+// argument base. So with an empty file, the limits of all drills are those in base. If any field is
+// faulty, ParsePolicy rejects the whole file, and its error joins an Error for each fault.
 func ParsePolicy(file string, data []byte, base Limits) (Policy, error) {
 	p := Policy{All: base, Drills: map[string]Limits{}}
 	f := policyFile{file: file}

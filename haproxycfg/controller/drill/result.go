@@ -147,10 +147,10 @@ func (h *history) summary() Service {
 	return s
 }
 
-// The method below returns the longest uninterrupted period in which fewer servers were serving
-// than the argument least says. The result since is the beginning of this period, as the time after
-// the first step of the drill. The argument end is the end of the drill, also as the time after the
-// first step.
+// The method below finds the longest uninterrupted period in which the number of serving servers
+// was lower than the limit (the argument "least"). The first result is the length of this period,
+// and the second is its beginning, as the time after the first step of the drill. The argument
+// "end" is the end of the drill, also as the time after the first step.
 func (h *history) below(least int, end time.Duration) (longest, since time.Duration) {
 	began := time.Duration(-1)
 	close := func(at time.Duration) {

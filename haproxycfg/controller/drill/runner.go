@@ -45,8 +45,8 @@ type Runner struct {
 // errAway is the error of each request to an API server that is away.
 var errAway = errors.New("connection refused")
 
-// Standard calls the function Standard with the routes and clusters of the Runner. It returns an
-// error if the Runner cannot read the routes.
+// Standard returns the standard drills for the routes and clusters of the Runner: the result of the
+// function [Standard]. It returns an error if the Runner cannot read the routes.
 func (r Runner) Standard() ([]Drill, error) {
 	c := r.Controller()
 	declared, err := c.Routes.Read()
@@ -200,14 +200,15 @@ func (x *run) step(ctx context.Context, s Step) error {
 
 // change tells the Rehearsal what the Controller notices of a step in cluster i. The argument "was"
 // is the state of the API server before the step. The Controller has followed this API server since
-// before the step, so it notices one of these:
+// before the step. What the Controller notices depends on the API server:
 //
-//   - If the API server answers before and after the step, it notices the changed objects.
-//   - If the API server does not answer any more, it notices only this.
-//   - If the API server answers again, has lost its objects, or has its objects again, it receives
-//     complete lists of the objects.
-//   - If the API server is in another state than answering, and the step does not change this
-//     state, it notices nothing.
+//   - The API server answers before and after the step, and has its objects: the Controller notices
+//     the changed objects.
+//   - The API server does not answer any more: the Controller notices only this.
+//   - The API server answers again, has lost its objects, or has its objects again: the Controller
+//     receives complete lists of the objects.
+//   - The API server is in another state (it does not answer, or has lost its objects), and the
+//     step does not change this state: the Controller notices nothing.
 func (x *run) change(i int, was API) {
 	k := x.world.Clusters[i]
 	switch {

@@ -34,8 +34,9 @@ type Input struct {
 	Planned bool
 	// Latest, if not nil, are the latest declarations, which may not be in force yet.
 	Latest *routes.Table
-	// Backend, if not nil, returns the backend to which the files in force lead the path of a host.
-	// The method Backend of a deploy.InForce is such a function.
+	// Backend, if not nil, returns the name of the backend to which HAProxy, with the files in
+	// force, sends the requests for a host and a path. The method Backend of a deploy.InForce is
+	// such a function.
 	Backend func(host, path string, exact bool) (name string, ok bool)
 	// Allow, if not nil, returns a text that says how to allow the refused change with this ID.
 	Allow func(id string) string
@@ -266,8 +267,8 @@ func (e *Explanation) addRoute(in Input, route routes.Route) {
 }
 
 // rename changes the name of the first backend to the argument name, which is the name of this
-// backend in HAProxy's files. It differs from the usual name if another backend already has the
-// usual name.
+// backend in HAProxy's files. This name differs from the usual name if another backend already has
+// the usual name.
 func (e *Explanation) rename(name string) {
 	old := e.Backends[0].Name
 	e.Backends[0].Name = name

@@ -18,7 +18,7 @@
 // routes themselves, because a terminator whose journal does not reach back so far must follow the
 // hold too.
 //
-// Everything else is followed as usual:
+// The Controller follows everything else as usual:
 //
 //   - Nodes, services, their node ports and their annotations: if a node port now belongs to another
 //     service, or a node is gone, the old server would fail or lead clients to the wrong service.

@@ -44,7 +44,7 @@ type Entry struct {
 	// lose. For a change that was not applied, it also has the reason and the losses.
 	Changes kube.Changes `json:"changes"`
 	// MoreServices is the number of changed services that are missing in Changes, because Append
-	// writes the first MaxServices.
+	// writes only the first MaxServices.
 	MoreServices int `json:"moreServices,omitempty"`
 	// Diff lists the changed backends, maps and sections, one line for each. Append cuts it after
 	// MaxDiff bytes.

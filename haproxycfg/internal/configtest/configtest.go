@@ -35,10 +35,10 @@ var update = flag.Bool("update", false, "write the golden files instead of compa
 const GoldenDir = "/etc/haproxy"
 
 // Golden renders each configuration and compares the files with those in the directory
-// testdata/TestGolden/VERSION/NAME. VERSION is Global.Version, the version of HAProxy for which the
-// files are. Golden also requires that each haproxy of this version or a later one accepts the
-// files without a warning; see [haproxytest.Binaries]. With the flag -update, Golden writes the
-// files below testdata instead of comparing them.
+// testdata/TestGolden/VERSION/NAME. VERSION is the version of HAProxy in the field Global.Version
+// of the configuration. Golden also requires that each haproxy of this version or a later one
+// accepts the files without a warning; see [haproxytest.Binaries]. With the flag -update, Golden
+// writes the files below testdata instead of comparing them.
 func Golden(t *testing.T, configs map[string]*haproxycfg.Config) {
 	binaries := versions(t)
 	for name, c := range configs {

@@ -151,7 +151,8 @@ func (s *Store) get(ctx context.Context) (*corev1.ConfigMap, fleet.Snapshot, err
 	}
 	text, ok := object.Data[Key]
 	if !ok {
-		// The version of the object is needed for a write, but there is no state.
+		// The ConfigMap exists, but contains no state. A write needs the version of the ConfigMap,
+		// so return the object.
 		return object, fleet.Snapshot{}, nil
 	}
 	state, err := fleet.Parse([]byte(text))
@@ -203,7 +204,8 @@ func (s *Store) setPublish(publish func(fleet.Snapshot, error)) {
 	s.publish = publish
 }
 
-// refresh reads the state, and publishes it or the error. It reports whether there is no error.
+// refresh reads the state, and publishes the state or the error. It returns true if there is no
+// error.
 func (s *Store) refresh(ctx context.Context) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
