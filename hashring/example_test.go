@@ -47,8 +47,8 @@ func ExampleRing_Top() {
 	// media/playlists [10.0.0.8 10.0.0.77 10.0.0.31]
 }
 
-// A new node replaces an old one. The services of the old node get another node, some services get
-// the new node, and no other node moves.
+// A new node replaces an old one. Each service of the old node gets another node in its place. Some
+// services get the new node in place of another one. All other nodes of the services stay.
 func Example_replaceNode() {
 	nodes := cluster(100)
 	before := mustNew(nodes...)

@@ -10,8 +10,8 @@ import (
 	"github.com/headgate/headgate/agentcheck"
 )
 
-// The metric limited_total counts each connection that an agent port closed because there were too
-// many, also if the client had its answer already.
+// The metric limited_total counts each connection that an agent port closed because it had too many
+// connections, even if the client already had its answer.
 func TestLimitedConnections(t *testing.T) {
 	m := newMetrics(func() time.Time { return time.Time{} })
 	m.finished("", agentcheck.Exchange{})

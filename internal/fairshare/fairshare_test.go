@@ -144,8 +144,8 @@ func TestIdleFloodMakesRoom(t *testing.T) {
 	require.InDelta(t, 50, count, 7)
 }
 
-// The connections of a few silent peers make room before the connections of an office with many
-// users. The connections of an idle flood make room before the connection of one slow user.
+// The Table closes connections of a few silent peers, and not connections of an office with many
+// users. It closes connections of an idle flood, and not the connection of one slow user.
 func TestWaitingConnectionsCountMore(t *testing.T) {
 	t.Run("silent peers of several sources", func(t *testing.T) {
 		tab := newTable(t, 100)

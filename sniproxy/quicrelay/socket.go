@@ -31,8 +31,8 @@ type bundle struct {
 	n    int            // the bytes in buf
 	size int            // the size of each datagram; the last one can be shorter
 	from netip.AddrPort // the sender; not valid if the socket is connected
-	// The field "to" is the destination address of the datagrams. It is only valid if the socket
-	// receives the datagrams for several addresses, on Linux.
+	// The field "to" is the destination address of the datagrams. It is valid only on Linux, and
+	// only if the socket receives the datagrams for several addresses.
 	to  netip.Addr
 	oob [128]byte // memory for control messages
 }

@@ -98,8 +98,8 @@ func TestAdmin(t *testing.T) {
 	require.NoError(t, <-served)
 }
 
-// Only the token or a Unix socket permits changes, and only from a request that names this machine.
-// It does not matter where the client is.
+// A request for a change must contain the token or come through a Unix socket. Over TCP, each
+// request must name this machine as its host. The address of the client does not matter.
 func TestAdminPermission(t *testing.T) {
 	token := func() (string, error) { return "secret", nil }
 	header := func(pairs ...string) (h http.Header) {

@@ -252,8 +252,8 @@ func TestDamagedEntries(t *testing.T) {
 	}
 }
 
-// TestCrash: a process that is killed while it writes an entry leaves the other entries, and the
-// next process removes its temporary file.
+// TestCrash: a process is killed while it writes an entry. The other entries remain, and the next
+// process removes the temporary file.
 func TestCrash(t *testing.T) {
 	d := newDir(t)
 	require.NoError(t, d.Append(entry(0, Applied), state(1), nil))

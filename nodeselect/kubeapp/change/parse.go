@@ -30,9 +30,10 @@ const maxDepth = 4
 // file name for problems; Parse does not open it.
 //
 // If Parse cannot read a document or an object, it leaves out this document or object and returns a
-// Problem. The line of the Problem is the line of the mistake, or the first line of the document. An unknown field is a Problem, because a mistyped
-// "nodeport" means that the Service drops its node port. An object without a namespace is in the
-// namespace "default". If two objects of a kind have the same name, the second one is a Problem.
+// Problem. The line of the Problem is the line of the mistake, or the first line of the document.
+// An unknown field is a Problem, because a mistyped "nodeport" means that the Service drops its
+// node port. An object without a namespace is in the namespace "default". If two objects of a kind
+// have the same name, the second one is a Problem.
 func Parse(file string, data []byte) (Objects, []nodeselect.Problem) {
 	p := &parser{file: file, seen: map[string]bool{}}
 	if len(data) > MaxFileBytes {

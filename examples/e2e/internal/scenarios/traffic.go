@@ -108,8 +108,8 @@ func (t *traffic) await(ctx context.Context, n int, since time.Time) error {
 	return err
 }
 
-// The method last waits until no more requests match. It decides so when none of more than
-// quietRequests requests in a row has matched, over a time of at least quietTime.
+// The method last waits until no more requests match: until more than quietRequests requests in a
+// row have not matched, and these requests have taken at least quietTime.
 const (
 	quietRequests = 2 * loadRate
 	quietTime     = 2 * time.Second
