@@ -13,10 +13,10 @@ import (
 // a key.
 //
 // A candidate is a uint64 that represents a node during a selection. Its lowest bits (see the field
-// mask) are the index of the node in nodes. Its other bits are the upper bits of the node's score
-// or, if weights differ, of its cost. So a selection sorts candidates as plain integers. The field
-// nodes holds nodes of the same weight in the order of their names. So sorted candidates with equal
-// scores are in this order too.
+// mask) are the index of the node in the field nodes. Its other bits are the upper bits of the
+// node's score or, if weights differ, of its cost. So a selection sorts candidates as plain
+// integers. The field nodes holds nodes of the same weight in the order of their names. So sorted
+// candidates with equal scores are in this order too.
 //
 // The index replaces the lowest bits of the score. Once in billions of comparisons, two scores
 // differ only in these lowest bits. The method order then corrects the order of the two nodes.
@@ -53,8 +53,8 @@ func newGroup(nodes []Node, digest func(name string) uint64) group {
 func (g *group) uniform() bool { return g.bands == nil }
 
 // best returns candidates for the k best nodes, best first. k is at least 0 and at most
-// len(g.nodes). buf must have room for min(2*k, len(g.nodes)) candidates. A larger buf makes best
-// faster.
+// len(g.nodes). buf must have room for min(2*k, len(g.nodes)) candidates. With a larger buf, this
+// method is faster.
 //
 // To sort only few candidates, best chooses a limit and uses only the nodes whose score is at most
 // this limit. On average, slightly more than k nodes have such a score. If fewer than k nodes have

@@ -45,8 +45,8 @@ func (n Node) validate() error {
 	if n.Name == "" {
 		return errors.New("hashring: node with an empty name")
 	}
-	// NaN is an error too. It fails this comparison, but it would pass the comparison
-	// w < minWeight || w > maxWeight.
+	// NaN is an error too. Every comparison with NaN is false. So the shorter condition w <
+	// minWeight || w > maxWeight would accept NaN.
 	if w := n.weight(); !(w >= minWeight && w <= maxWeight) {
 		return fmt.Errorf("hashring: node %q: weight %v is neither 0 nor between %g and %g", n.Name, w, minWeight, maxWeight)
 	}

@@ -148,9 +148,9 @@
 //
 //   - The upstream sees the address of the Server instead of the address of the client. The PROXY
 //     protocol has no form for QUIC, so ProxyOut has no effect, and ServeQUIC fails with ProxyRequired.
-//   - The Server does not see the end of a connection, because the packets that close it are encrypted.
-//     It keeps a connection until no datagram has come for QUICIdleTimeout (2 min). So a connection
-//     counts for the limits longer than for its client.
+//   - The Server does not see the end of a connection, because the packets that close it are
+//     encrypted. It keeps a connection until no datagram has come for QUICIdleTimeout (2 min). So a
+//     connection still counts for the limits after its client has closed it.
 //   - QUIC connections have limits of their own: MaxConns, MaxConnsPerSource and MaxPeeking apply to
 //     the QUIC connections of all sockets together, and do not count TCP connections. If MaxPeeking is
 //     0, the limit is 1,000. QUIC connections use at most a quarter of the descriptors, and at most
@@ -159,12 +159,14 @@
 //   - If an endpoint is a name with several addresses, the Server uses only the first address that the
 //     checks allow. DialTimeout, IdleTimeout, HalfCloseTimeout, KeepAlive, DialContext and Page have
 //     no effect.
-//   - An alert is the error code of a QUIC CONNECTION_CLOSE frame: 0x100 plus the number of the alert
-//     (RFC 9001 section 4.8). For every such error, Chromium shows ERR_QUIC_PROTOCOL_ERROR. If the port of the upstream is
-//     closed, the client gets alert 80. Where a TLS client gets a close, the Server drops the datagrams
-//     of the QUIC client, which then waits for its own time-out.
-//   - If a client moves to another address, the Server calls Finished for the old and the new address.
-//     The new connection has no lookup, and does not count for MaxConnsPerHost.
+//   - An alert is the error code of a QUIC CONNECTION_CLOSE frame: 0x100 plus the number of the
+//     alert (RFC 9001 section 4.8). For every such error, Chromium shows ERR_QUIC_PROTOCOL_ERROR.
+//     If the port of the upstream is closed, the client gets alert 80. Where a TLS client gets a
+//     close, the Server drops the datagrams of the QUIC client, which then waits for its own
+//     time-out.
+//   - If a client moves to another address, the Server treats this as a new connection: it calls
+//     Finished once for the old address and once for the new one. The new connection has no lookup,
+//     and does not count for MaxConnsPerHost.
 //
 // # What it does not do
 //

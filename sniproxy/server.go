@@ -24,8 +24,9 @@ import (
 )
 
 // Server routes connections by the host that the client names. See the package comment. All fields
-// except Lookup may be zero. The fields must not change after the first Serve or ServeQUIC. The methods may be
-// called from several goroutines. A Server cannot be used again after Shutdown or Close.
+// except Lookup may be zero. The fields must not change after the first Serve or ServeQUIC. The
+// methods may be called from several goroutines. A Server cannot be used again after Shutdown or
+// Close.
 type Server struct {
 	// Lookup finds the endpoint of a host. It is required. If Lookup is a hostlookup.Peeker, such
 	// as a Cache, the Server calls its method Peek first. If Peek returns ErrWouldWait, the Server

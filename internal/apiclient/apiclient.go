@@ -107,8 +107,9 @@ func ParseSeconds(s string) (int64, bool) {
 }
 
 // RetryAfter returns the pause that the server requests in Retry-After (RFC 9110 section 10.2.3). 0
-// means that the server requests no pause. If Retry-After is a date, the pause is the difference
-// between this date and the header Date, or, without Date, the argument now.
+// means that the server requests no pause. If Retry-After is a date, the pause is the time from the
+// date in the header Date until this date. Without a header Date, the pause begins at the argument
+// now.
 func RetryAfter(h http.Header, now time.Time) time.Duration {
 	s := strings.TrimSpace(h.Get("Retry-After"))
 	if n, ok := ParseSeconds(s); ok {

@@ -70,10 +70,11 @@ func createTemp(dir, base string) (t *os.File, err error) {
 	return t, err
 }
 
-// maxTries is how many temporary files one call creates at most. It creates another one if a
-// different process has removed the file before this process could lock it. This is rare. But on
-// some file systems every new file seems to be removed, because stat of the open file and stat of
-// its path give different results. Without a limit, the call would then never return.
+// maxTries is how many temporary files one call of createTemp or MkdirTemp creates at most. The
+// call creates another file if a different process has removed the first one before this process
+// could lock it. This is rare. But on some file systems every new file seems to be removed, because
+// stat of the open file and stat of its path give different results. Without a limit, the call
+// would then never return.
 const maxTries = 100
 
 // retry calls the function try until its result done is true, and then returns its result err.
@@ -121,8 +122,8 @@ func removeUnlocked(path string, flags int, remove func(string) error) {
 // digits. The caller must call the function remove when it no longer needs the directory.
 //
 // MkdirTemp also removes old directories with such names that killed processes of this user have
-// left. The new directory is locked until the caller does so. So MkdirTemp in another process does
-// not remove it earlier.
+// left. The new directory is locked until the caller calls the function remove. So MkdirTemp in
+// another process does not remove the directory earlier.
 func MkdirTemp(parent, prefix string) (dir string, remove func(), err error) {
 	entries, _ := inputfile.ReadDir(parent)
 	for _, e := range entries {

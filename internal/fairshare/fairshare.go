@@ -13,8 +13,8 @@
 // If no connection of the heaviest source waits, the Table compares the number of its connections
 // with its share. The share is the number of all connections divided by the number of sources. An
 // exempt connection belongs to no source (see [Table.Add]), but in this division, all exempt
-// connections together count as one source. If the source has more connections than its share, it
-// loses the serving connection that has been idle for longest.
+// connections together count as one source. If the heaviest source has more connections than its
+// share, it loses the serving connection that has been idle for longest.
 //
 // If the new connection comes from the heaviest source, and no connection of this source waits, the
 // Table refuses the new connection. So a source with few connections always gets one more, whatever
@@ -162,8 +162,8 @@ func (t *Table[T]) Add(m T, key Key, exempt bool) (victim T, err error) {
 }
 
 // AddServing adds a serving connection. It does the same as Add followed by Serve, but in one step.
-// With two calls, another goroutine could evict the connection in between, because it would still
-// wait. Do not use AddServing with a Table that has MaxFiles.
+// With two calls, another goroutine could evict the connection between Add and Serve, because the
+// connection would wait until Serve. Do not use AddServing with a Table that has MaxFiles.
 func (t *Table[T]) AddServing(m T, key Key, exempt bool) (victim T, err error) {
 	return t.add(m, key, exempt, serving)
 }
@@ -183,8 +183,8 @@ func (t *Table[T]) add(m T, key Key, exempt bool, to state) (victim T, err error
 	}
 	if to == waiting && t.MaxWaiting > 0 && t.units >= t.MaxWaiting &&
 		(victim == none || victim.ShareEntry().state != waiting) {
-		// Close the connection of the source with the most waiting connections. The end of a
-		// waiting connection makes room under every limit.
+		// Close the oldest waiting connection of the source that has the most waiting connections.
+		// The end of a waiting connection makes room under every limit.
 		victim = t.mostWaiting()
 	}
 	t.evict(victim)
@@ -241,10 +241,10 @@ func (t *Table[T]) Wait(m T) {
 }
 
 // Grow makes the waiting connection m count as several connections for MaxWaiting, because m holds
-// more memory than others. The argument units is how many m counts as. If m already counts as that
-// many or more, Grow does nothing. If the waiting connections now exceed MaxWaiting, Grow evicts
-// one of them and returns it as victim. The victim can be m itself. The caller must close the
-// victim.
+// more memory than others. The argument units is the number of these connections. If m already
+// counts as this number of connections or more, Grow does nothing. If the waiting connections now
+// exceed MaxWaiting, Grow evicts one of them and returns it as victim. The victim can be m itself.
+// The caller must close the victim.
 func (t *Table[T]) Grow(m T, units uint8) (victim T) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

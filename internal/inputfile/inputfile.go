@@ -85,7 +85,7 @@ func Equal(path string, data []byte) (bool, error) {
 			return false, nil
 		}
 		// Open the file without a limit of its size. With a limit, open would return an error for a
-		// file that has grown since Stat. But such a file is only not equal to data.
+		// file that has grown since Stat. For such a file, Equal must return false and no error.
 		f, _, err := open(path, math.MaxInt64)
 		if errors.Is(err, fs.ErrNotExist) { // the file has been removed since Stat
 			return false, nil
@@ -214,9 +214,9 @@ type outcome[T any] struct {
 	err    error
 }
 
-// answer returns the result of the function call. This function makes system calls for the file at
-// path. If it makes no progress for 3 s, answer returns ErrNoAnswer. The goroutine of the function
-// then remains until the operating system answers.
+// answer runs a function, the argument named call, and returns its result. The function makes
+// system calls for the file at path. If the function makes no progress for 3 s, answer returns
+// ErrNoAnswer. The goroutine of the function then remains until the operating system answers.
 func answer[T any](op, path string, call func(progress *atomic.Int64) (T, error)) (result T, err error) {
 	noAnswer := &fs.PathError{Op: op, Path: path, Err: ErrNoAnswer}
 	if _, waiting := unanswered.Load(path); waiting {

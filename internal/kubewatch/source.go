@@ -186,8 +186,8 @@ func newClock(ctx context.Context) runClock {
 	return runClock{afterEnd: func(f func()) func() bool { return context.AfterFunc(ctx, f) }}
 }
 
-// After returns a channel that receives a value after the time d. If Run ends earlier, it receives
-// the value then.
+// After returns a channel. The channel receives a value after the time d. If Run ends earlier, the
+// channel receives the value at the end of Run.
 func (c runClock) After(d time.Duration) <-chan time.Time {
 	fired := make(chan time.Time, 1)
 	fire := func() {

@@ -29,7 +29,8 @@ type Change struct{ A0, A1, B0, B1 int }
 
 const unifiedContext = 3
 
-// Unified returns a unified diff of one file. If both files have the same text, Unified returns "".
+// Unified returns a unified diff of one file: its state before a change and its state after. If
+// both states have the same text, Unified returns "".
 func Unified(before, after File) string {
 	if before.Text == after.Text && (before.Name == "") == (after.Name == "") {
 		return ""

@@ -108,7 +108,7 @@ func later(at int64, d time.Duration) int64 {
 }
 
 // config has the settings of a Cache. If a field is 0 in the Cache, it has its default here. A
-// negative time in the Cache means that there is no such time; here, this time is 0.
+// negative time in the Cache is 0 here: the rule with this time does not apply.
 type config struct {
 	source                                    Lookup
 	ttl, negativeTTL, errorTTL                time.Duration

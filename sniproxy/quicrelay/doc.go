@@ -69,8 +69,8 @@
 //
 //   - a packet whose destination ID is an ID of at least 4 bytes that the backend has sent on this
 //     path: only a client that gets the packets of the backend sees this ID
-//   - after the first packet of the backend, a Handshake packet or a packet with a short header whose
-//     ID the Relay does not know: it can come from a NEW_CONNECTION_ID frame
+//   - after the first packet of the backend, a Handshake packet or a packet with a short header
+//     whose ID the Relay does not know: the ID can come from a NEW_CONNECTION_ID frame
 //
 // RFC 9000 asks for an ID of 8 bytes, but the IDs of quic-go have 4. A sender with a forged address can
 // invent a packet of the second kind. It gains nothing from a backend that keeps to RFC 9000, because
@@ -85,8 +85,8 @@
 // gets alert 80 (internal_error) if the Relay can open no socket, or if the backend's system
 // answers the first datagrams with "port unreachable". If the client sends its first packet again,
 // it gets the answer again, and the Relay does not call Route: the Relay remembers the last 1,024
-// refused connections. If Route returns another error, the Relay drops the packets of the
-// connection in the same way.
+// refused connections. If Route returns another error, the client gets no answer: the Relay
+// remembers this connection too, and drops its packets.
 //
 // If a client uses a version of QUIC that package quic cannot read, the Relay answers with the
 // versions 1 and 2. Other datagrams that belong to no path get no answer. During Shutdown, the

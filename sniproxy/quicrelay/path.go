@@ -230,8 +230,9 @@ func (p *path) toBackend(b []byte, size int) {
 	}
 }
 
-// failed handles an error of the backend's socket. If the backend has sent nothing yet, the path
-// ends. Otherwise failed does nothing: the backend may come back before the client gives up.
+// The method failed handles an error of the backend's socket. If the backend has sent nothing yet,
+// the path ends. Otherwise the method does nothing: the backend may come back before the client
+// gives up.
 func (p *path) failed(err error) {
 	switch {
 	case p.sent.Load() > 0:
@@ -331,12 +332,14 @@ func (p *path) allow(datagram []byte) bool {
 	return true
 }
 
-// confirm marks the address of the client as confirmed, if a packet with the header h shows that the
-// client has got a packet of the backend. id is the result of table.find. It can be the ID of another
-// path to the same backend. Such an ID confirms nothing, because somebody else can have seen it.
+// confirm marks the address of the client as confirmed, if a packet with the header h shows that
+// the client has got a packet of the backend. id is the result of table.find. This result can be
+// the ID of another path to the same backend. Such an ID confirms nothing, because somebody else
+// can have seen it.
 //
-// An unknown ID can come from a NEW_CONNECTION_ID frame. The first packet of a client with such an ID
-// must confirm the address too: if the packet with the first ID was lost, no other packet has it.
+// An unknown ID can come from a NEW_CONNECTION_ID frame. A packet with an unknown ID must confirm
+// the address too: if the client has sent only one packet with the ID of the backend that the Relay
+// knows, and this packet was lost, all later packets have unknown IDs.
 func (p *path) confirm(h quic.Header, id []byte) {
 	isLater := h.Type == quic.Handshake || h.Type == quic.Short
 	if slices.Contains(p.ids, string(id)) || isLater && p.backendShowed && id == nil {

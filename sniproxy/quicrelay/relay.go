@@ -102,10 +102,10 @@ type Relay struct {
 	// NewID, if not nil, returns a number for Stats.ID of a new path. nil means 1, 2, 3 and so on.
 	// NewID must not call methods of the Relay.
 	NewID func() uint64
-	// Finished, if not nil, is called once for each path that has ended, and for each path that could
-	// not begin because of a limit. If a path ends while Route runs, the Relay ends the context of
-	// Route, and calls Finished after Route has returned. It must not block, because the calling goroutine relays other
-	// datagrams too. It must not call Close.
+	// Finished, if not nil, is called once for each path that has ended, and for each path that
+	// could not begin because of a limit. If a path ends while Route runs, the Relay ends the
+	// context of Route, and calls Finished after Route has returned. Finished must not block,
+	// because the calling goroutine relays other datagrams too. Finished must not call Close.
 	Finished func(Stats)
 
 	once   sync.Once

@@ -68,10 +68,11 @@ func (a *acceptor) close(err error) {
 	a.done <- err
 }
 
-// accept accepts up to a.batch connections. When the backlog is smaller than a.batch, accept
-// reduces a.batch to the size of the backlog. When two rounds in a row accept a full batch, accept
-// doubles a.batch. So while few connections arrive, accept seldom calls accept4(2) in vain
-// (EAGAIN). While many arrive, it accepts many of them in each round of the loop.
+// The method accept accepts up to a.batch connections. When the backlog is smaller than a.batch,
+// the method reduces a.batch to the size of the backlog. After two rounds in a row with a full
+// batch, the method doubles a.batch. So while few connections arrive, the method seldom calls
+// accept4(2) in vain (EAGAIN). While many connections arrive, the method accepts many of them in
+// each round of the loop.
 func (a *acceptor) accept() {
 	a.spare.Fill() // before accept4(2) uses the descriptors that have become free
 	for i := 0; i < a.batch; i++ {

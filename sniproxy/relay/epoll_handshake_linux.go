@@ -77,9 +77,9 @@ func (ec *epollConn) saveHello() {
 // helloEnded runs when no more bytes of the hello will arrive: the client has ended its direction,
 // the time-out or the limit is reached, or a read has failed. The argument "by" is the party that
 // ended the hello, and err is the reason. helloEnded passes the reason to Session.Hello. If Hello
-// returns a default step (see isDefaultStep), the connection ends, and the Result has by and err.
-// If err is io.EOF, the error in the Result is nil. After a read error, the connection ends
-// whatever Hello returns.
+// returns a default step (see isDefaultStep), the connection ends, and the Result contains the
+// arguments "by" and err. If err is io.EOF, the error in the Result is nil. After a read error, the
+// connection ends whatever Hello returns.
 func (ec *epollConn) helloEnded(by Party, err error) {
 	reason := helloError(err)
 	step := ec.session.Hello(ec.handshake.data, reason)

@@ -37,8 +37,8 @@ type pipePool struct {
 	newPipe func() (*pipe, bool)
 }
 
-// When get could not make a pipe, its next skipAfterFailure calls do not try to make one. So while
-// the process has no free descriptor, not every read costs a failed system call.
+// After get has failed to make a pipe, the next skipAfterFailure calls of get do not try to make
+// one. So while the process has no free descriptor, only few reads cost a failed system call.
 const skipAfterFailure = 256
 
 // get returns an empty pipe. It returns nil if no pipe is free and no further pipe can be made.

@@ -80,9 +80,9 @@ func startFront(ctx context.Context, binary string, args ...string) (stop func()
 	}, nil
 }
 
-// writeSlice replaces the file with the EndpointSlices of the pods. Each pod has a slice of its
-// own, because all pods have the same address and different port numbers, and a slice has only one
-// port number for all its endpoints.
+// writeSlice writes the EndpointSlices of the pods to the file slices.json, and replaces the old
+// content of the file. Each pod has a slice of its own, because all pods have the same address and
+// different port numbers, and a slice has only one port number for all its endpoints.
 func writeSlice(dir string, pods []*pod) error {
 	type object = map[string]any
 	items := []object{}

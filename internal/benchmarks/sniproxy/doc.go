@@ -4,17 +4,17 @@
 //	cd internal/benchmarks && go run ./sniproxy            # about five minutes
 //	cd internal/benchmarks && go run ./sniproxy -quick     # half a minute, to check that it works
 //
-// It needs Linux, two processors, no root, and the routers. It leaves out missing routers with a
-// note. It writes tables in Markdown to standard output, progress to standard error, and all
-// figures of all rounds to the file of -json.
+// It needs Linux, two processors, no root, and the routers. If a router is missing, it leaves the
+// router out and prints a note. It writes tables in Markdown to standard output, progress to
+// standard error, and all figures of all rounds to the file of -json.
 //
 // # Method
 //
 // The router has one processor to itself and one thread of work. The load (clients and backends,
 // one thread) has another processor. All traffic is on loopback. A client sends the ClientHello of
 // crypto/tls, including the post-quantum key share, with one of the known names. The router passes
-// the stream to one of two backends, and the client checks that it is the right one. After the
-// hello, the client sends plain bytes instead of TLS. The router cannot notice that, because it
+// the stream to one of two backends, and the client checks that this is the right backend. After
+// the hello, the client sends plain bytes instead of TLS. The router cannot notice that, because it
 // passes the stream on.
 //
 // In each round, the benchmark runs every router once, one after another (A, B, C, A, B, C), so a
@@ -28,9 +28,10 @@
 //     has its turn;
 //   - memory and descriptors: the growth since the router had no open connection, divided by the
 //     number of open connections. Each of these connections has carried round trips;
-//   - bulk, once a round: a transfer from the backend to the client, over 4 connections;
-//   - descriptors that the router still has open two seconds after the clients have closed all
-//     connections.
+//   - bulk, only in the first measurement of a round: a transfer from the backend to the client,
+//     over 4 connections;
+//   - leaks, only before the router ends: the descriptors that the router still has open two
+//     seconds after the clients have closed all connections.
 //
 // Processor time is the sum over all processes of the router. The benchmark reads it from the
 // scheduler's clock of each process, which has a resolution of 1 ns. It includes the work of the

@@ -70,8 +70,8 @@ func Sites(n int) []string {
 	return names
 }
 
-// Nginx is nginx's stream module with ssl_preread. module is the file of the stream module, or ""
-// if the module is built into nginx.
+// Nginx is nginx's stream module with ssl_preread. The argument module is the path of the stream
+// module, or "" if the module is built into nginx.
 //
 // nginx runs one worker under a master, as in production. proxy_timeout has its default of 10
 // minutes. tcp_nodelay is on by default.
@@ -249,8 +249,9 @@ func Plain(path, version string) Router {
 	return fromJSON("plain Go", Baseline, version, path+" -listen {listen} -hosts {hosts}")
 }
 
-// SNIRouter is headgate's router. command is its command line, split at spaces. In it, {listen} is
-// replaced by the address to listen on, and {hosts} by the path of the file of hosts.
+// SNIRouter is headgate's router. The argument command is its command line, split at spaces.
+// SNIRouter replaces {listen} in the command line by the address to listen on, and {hosts} by the
+// path of the file of hosts.
 func SNIRouter(command, version string) Router {
 	return fromJSON("snirouter", Ours, version, command)
 }

@@ -144,8 +144,9 @@ func (r Router) problems(s Size) []string {
 	return problems
 }
 
-// The method others returns how much of the busy time of the router's processor other processes
-// than the router used. The result is the median and the range of this share over all measurements.
+// The method others returns the share of the time, in percent, during which other programs than the
+// router used the router's processor. The result is the median and the range of this share over all
+// measurements.
 func (r Result) others() Spread {
 	var all []float64
 	for _, router := range r.Routers {
