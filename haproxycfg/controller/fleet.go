@@ -19,6 +19,8 @@ type sharedOrders struct {
 
 // FleetStatus describes Controller.Fleet.
 type FleetStatus struct {
+	// Read is true once this process has read the state, or has learnt that there is none.
+	Read bool
 	// Version is the version of the last state that this process has read. It is "" before the first
 	// read, and if Fleet has no state.
 	Version string

@@ -301,12 +301,14 @@ func TestFleetAtTheStart(t *testing.T) {
 			time.Sleep(5 * time.Second)
 			synctest.Wait()
 			require.NoFileExists(t, filepath.Join(w.Dir.Path, "haproxy.cfg"))
+			require.False(t, w.Status().Fleet.Read)
 			m.setAway(nil)
 			time.Sleep(time.Second)
 			synctest.Wait()
 			require.True(t, w.serves(t, wwwRoute))
 			require.False(t, w.serves(t, newRoute))
 			require.FileExists(t, filepath.Join(w.Dir.Path, controller.FleetFile))
+			require.True(t, w.Status().Fleet.Read)
 		})
 
 		// "terminator -once" reads the store too, and otherwise uses the copy.

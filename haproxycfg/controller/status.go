@@ -158,7 +158,7 @@ func (s *status) seen(in inputs, started bool) {
 	}
 	var shared *FleetStatus
 	if x := in.shared; x != nil {
-		shared = &FleetStatus{Version: x.snapshot.Version, Err: x.err, Since: x.since}
+		shared = &FleetStatus{Read: x.read, Version: x.snapshot.Version, Err: x.err, Since: x.since}
 	}
 	s.change(func(now *Status) {
 		now.Clusters, now.Unread, now.Started, now.Fleet = clusters, in.routes.Unread, started, shared

@@ -186,7 +186,7 @@ func sendStatus(s controller.Status, send cli.Send) {
 	send("refused_share", share)
 	send("journal_errors_total", float64(s.JournalErrors))
 	if s.Fleet != nil {
-		send("fleet_up", cli.OneIf(s.Fleet.Err == nil))
+		send("fleet_up", cli.OneIf(s.Fleet.Read && s.Fleet.Err == nil))
 	}
 	age := 0.0
 	if s.Hold != nil {
