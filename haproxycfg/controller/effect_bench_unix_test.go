@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -53,6 +54,7 @@ type benchFleet struct {
 	entries     []string
 	here, there int // the indexes of the services with a program
 	c           *Controller
+	checks      atomic.Bool // whether haproxy -c checks configurations
 	sources     []*benchCluster
 	attempts    chan Attempt
 	client      http.Client
@@ -95,14 +97,14 @@ func benchEntry(host string, n int, more string) string {
 		host, n%benchClusters+1, namespace, name, more)
 }
 
-func newBenchFleet(b *testing.B, check bool) *benchFleet {
+func newBenchFleet(b *testing.B) *benchFleet {
 	dir := haproxytest.Dir(b)
 	f := &benchFleet{
 		dir: dir, file: filepath.Join(b.TempDir(), "routes.yaml"), here: 0, there: benchClusters,
 		address:  fmt.Sprintf("127.0.0.1:%d", haproxytest.Ports(b, 1)[0]),
 		attempts: make(chan Attempt, 100),
 	}
-	transport := &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute}
+	transport := &http.Transport{DisableKeepAlives: true} // the old worker may serve a kept connection after a reload
 	b.Cleanup(transport.CloseIdleConnections)
 	f.client = http.Client{Transport: transport, Timeout: time.Minute}
 
@@ -147,8 +149,12 @@ func newBenchFleet(b *testing.B, check bool) *benchFleet {
 		MinInterval: time.Millisecond, MaxInterval: time.Millisecond, MaxOldWorkers: -1,
 		Attempted: func(a Attempt) { f.attempts <- a },
 	}
-	if check {
-		f.c.Dir.Check = deploy.Checker{Haproxy: haproxytest.Binary(b)}.Check
+	check := deploy.Checker{Haproxy: haproxytest.Binary(b)}.Check
+	f.c.Dir.Check = func(ctx context.Context, config haproxycfg.Valid) error {
+		if !f.checks.Load() {
+			return nil
+		}
+		return check(ctx, config)
 	}
 	declared, err := f.c.Routes.Read()
 	require.NoError(b, err)
@@ -258,7 +264,7 @@ func (t benchTimes) report(b *testing.B) {
 
 // BenchmarkTimeToEffect measures the time from an event to its effect. The event is a rename that
 // replaces the file with 10,000 routes. The effect is the answer to a request: a client sends one
-// request each millisecond until it gets the new answer.
+// request each millisecond, on a new connection, until it gets the new answer.
 //
 // way=socket changes one route: it adds a host, leads the host to another service, and removes it.
 // HAProxy gets these changes over its socket. way=reload changes the time-out of one route, so
@@ -266,8 +272,8 @@ func (t benchTimes) report(b *testing.B) {
 // configuration until its socket answers, and way=haproxy-c lets haproxy -c check the configuration.
 func BenchmarkTimeToEffect(b *testing.B) {
 	const absent = "404 not found"
+	f := newBenchFleet(b)
 	b.Run("routes=10000/way=socket", func(b *testing.B) {
-		f := newBenchFleet(b, false)
 		middle, host := benchRoutes/2, "new.example.com"
 		var times benchTimes
 		for i := 0; b.Loop(); i++ {
@@ -290,7 +296,7 @@ func BenchmarkTimeToEffect(b *testing.B) {
 		times.report(b)
 	})
 	b.Run("routes=10000/way=reload", func(b *testing.B) {
-		f := newBenchFleet(b, true)
+		f.checks.Store(true)
 		var times benchTimes
 		for i := 0; b.Loop(); i++ {
 			time.Sleep(200 * time.Millisecond)
@@ -312,7 +318,6 @@ func BenchmarkTimeToEffect(b *testing.B) {
 		times.report(b)
 	})
 	b.Run("routes=10000/way=haproxy-start", func(b *testing.B) {
-		f := newBenchFleet(b, false)
 		dir := haproxytest.Dir(b)
 		config := strings.ReplaceAll(f.config(b), f.address, fmt.Sprintf("127.0.0.1:%d", haproxytest.Ports(b, 1)[0]))
 		config = strings.ReplaceAll(config, filepath.Join(f.dir, haproxytest.StatsSocket), filepath.Join(dir, haproxytest.StatsSocket))
@@ -331,7 +336,6 @@ func BenchmarkTimeToEffect(b *testing.B) {
 		times.report(b)
 	})
 	b.Run("routes=10000/way=haproxy-c", func(b *testing.B) {
-		f := newBenchFleet(b, false)
 		var times benchTimes
 		for b.Loop() {
 			begin := time.Now()
@@ -347,7 +351,7 @@ func BenchmarkTimeToEffect(b *testing.B) {
 // change of one route of 10,000. The stage "rest" is everything that the Controller does after the
 // effect, without haproxy -c.
 func BenchmarkStagesOfAChange(b *testing.B) {
-	f := newBenchFleet(b, false)
+	f := newBenchFleet(b)
 	f.stop()
 	stages := map[string]time.Duration{}
 	var last time.Duration
