@@ -145,10 +145,10 @@ func (d *Dir) render(c *haproxycfg.Config) (target, error) {
 //
 // If only entries of maps differ, and HAProxy can change all of them at run time, Apply does not
 // reload HAProxy. It replaces the files of the maps. Then it calls ReplaceMaps for maps whose field
-// Stable is true (see [haproxycfg.Map]), and SetMap for maps whose field Runtime is true. It calls
-// Reload only if ReplaceMaps or SetMap fails. Apply calls Check after ReplaceMaps, because a check
-// of a large configuration takes seconds. If Check then fails, Apply puts the old maps back,
-// reloads HAProxy and returns the error. [Plan.Effect] says whether Apply has changed maps over the
+// Stable is true (see [haproxycfg.Map]), and SetMap for maps whose field Runtime is true. Then it
+// calls CompareMaps. It calls Reload only if one of these three fails. Apply calls Check after
+// that, because a check of a large configuration takes seconds. If Check then fails, Apply puts the
+// old maps back, reloads HAProxy and returns the error. [Plan.Effect] says whether Apply has changed maps over the
 // socket or has reloaded HAProxy.
 //
 // With a Runtime, Apply changes servers without a reload where that is possible.
