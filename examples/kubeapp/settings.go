@@ -268,8 +268,9 @@ func (s *settings) resolveIngress() error {
 	return nil
 }
 
-// flagOf has the flag that sets a field of App. The key of a field of an element is the path without
-// the index.
+// flagOf contains, for each field of App, the flag that sets the field. The key is the path of the
+// field. If the field belongs to an element of a list, the key has no index: "Ports.Name" stands
+// for the names of all ports.
 var flagOf = map[string]string{
 	"Name": "name", "Namespace": "namespace", "Image": "image", "Replicas": "replicas",
 	"Ports": "port", "Ports.Name": "port", "Ports.Number": "port", "Ports.AppProtocol": "port", "Ports.NodePort": "node-port",

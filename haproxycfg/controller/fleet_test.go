@@ -201,7 +201,7 @@ func TestFleet(t *testing.T) {
 				_, err = a.Release(t.Context(), "ada")
 				require.ErrorIs(t, err, controller.ErrNoHold)
 
-				// Another terminator gives an order at the same time: both stay.
+				// Another terminator writes an order at the same time. Both orders stay.
 				a.Fleet.(*memoryStore).raced = func() {
 					m.change(func() {
 						m.writes++

@@ -33,8 +33,9 @@ type loop struct {
 
 	calls chan loopCall
 
-	// The loop calls adopt while this process leads, before each attempt and when new inputs
-	// arrive. adopt follows the orders in the inputs. If adopt is nil, there are no orders.
+	// The loop calls the function adopt while this process leads, before each attempt and when new
+	// inputs arrive. The function follows the orders in the inputs. If adopt is nil, there are no
+	// orders.
 	adopt func(context.Context, inputs) (again bool, err error)
 
 	term Term // the term of this process; the zero Term while another process leads

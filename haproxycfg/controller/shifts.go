@@ -49,7 +49,7 @@ func (c *Controller) SetShifts(ctx context.Context, last, next shift.State) erro
 	return err
 }
 
-// onlyPauses reports whether each shift that differs in next is paused there.
+// onlyPauses reports whether the states differ only in shifts that are paused in the state "next".
 func onlyPauses(last, next shift.State) bool {
 	for _, s := range next.Shifts {
 		if s.Status == shift.Paused {

@@ -131,7 +131,8 @@ func (r *Runner) Tick(ctx context.Context, now time.Time) error {
 // example the request to continue a shift that does not exist.
 var ErrRefused = errors.New("shift: refused")
 
-// ErrConflict is in the error of Control.SetShifts if somebody else has changed the shifts.
+// Control.SetShifts returns an error that wraps ErrConflict if somebody else has changed the
+// shifts.
 var ErrConflict = errors.New("shift: somebody else has changed the shifts")
 
 // change replaces the state by the result of f. If somebody else changes the state at the same time,

@@ -468,7 +468,8 @@ func TestRunnerWithAnotherRunner(t *testing.T) {
 	require.Equal(t, 5, w.control.state.ClosePoints, "the other change stays")
 	require.Len(t, w.control.state.Shifts, 1)
 
-	// A step that another Runner begins at the same time: this Runner reports no step of its own.
+	// Another Runner changes the state at the same time. So this Runner cannot begin a step in this
+	// Tick, and reports none.
 	now := time.Now()
 	w.control.raced = func() { w.control.state.ClosePoints = 6 }
 	require.NoError(t, w.runner.Tick(t.Context(), now))

@@ -33,8 +33,8 @@ type Watcher struct {
 	// One write of a file causes several events, and Quiet merges them into one call.
 	//
 	// Run does not wait if a rename within a directory replaces the only path, or the symbolic link
-	// through which all paths lead, as kubelet replaces the files of a ConfigMap. The new content is
-	// complete then. But if Run has called read within the last 100 ms, it waits.
+	// through which all paths lead, as kubelet replaces the files of a ConfigMap. The new content
+	// is complete then. But if Run has called its function within the last 100 ms, it waits.
 	Quiet time.Duration
 	// MaxWait is the longest time from a change to the call of Run's function, if other changes
 	// keep coming. 0 means 2 s.
@@ -133,7 +133,8 @@ func (w Watcher) Run(ctx context.Context, read func() error) {
 	}
 }
 
-// rest is the time after a call of read in which Run waits for the end of a burst in any case.
+// Within the duration rest after a call of the function read, Run always waits for the end of a
+// burst.
 const rest = 100 * time.Millisecond
 
 // watch is the state of one Run.

@@ -5,7 +5,7 @@ import (
 	"errors"
 )
 
-// ErrConflict is in the error of Store.Write if somebody else has changed the state.
+// Store.Write returns an error that wraps ErrConflict if somebody else has changed the state.
 var ErrConflict = errors.New("fleet: somebody else has changed the state")
 
 // Snapshot is a State in a Store.
@@ -24,10 +24,10 @@ type Store interface {
 	// Write stores a state if the present state has this version, and returns the new Snapshot.
 	// Otherwise it changes nothing, and the error wraps ErrConflict.
 	Write(ctx context.Context, state State, version string) (Snapshot, error)
-	// Follow calls publish with the present state, and again after each change, until ctx ends. If
-	// the state cannot be read, Follow calls publish with the reason; the Snapshot then has no
-	// meaning. If Read or Write of the same Store returns a Snapshot while Follow runs, Follow has
-	// already called publish with this Snapshot. So publish never receives a state that is older
-	// than such a Snapshot. Calls of publish never overlap.
+	// Follow calls the function publish with the present state, and again after each change, until
+	// ctx ends. If the state cannot be read, Follow calls the function with the reason; the
+	// Snapshot then has no meaning. If Read or Write of the same Store returns a Snapshot while
+	// Follow runs, Follow has already called the function with this Snapshot. So the function never
+	// receives a state that is older than such a Snapshot. Calls of the function never overlap.
 	Follow(ctx context.Context, publish func(Snapshot, error))
 }

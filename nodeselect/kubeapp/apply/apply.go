@@ -218,8 +218,9 @@ func (a *Applier) apply(ctx context.Context, i item, dryRun bool) (Result, error
 	return Result{i.label, Changed}, nil
 }
 
-// content returns an object without the fields of its metadata that the API server maintains. The
-// answer to a dry run has the old resource version.
+// content returns an object without the fields of its metadata that the API server maintains. Apply
+// compares the content before and after a request: if only these fields have changed, the result is
+// Unchanged.
 func content(o *unstructured.Unstructured) map[string]any {
 	o = o.DeepCopy()
 	for _, field := range []string{"managedFields", "resourceVersion", "generation"} {

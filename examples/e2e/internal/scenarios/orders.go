@@ -199,8 +199,8 @@ func (f *members) declared(hosts ...string) []route {
 	return routes
 }
 
-// end stops the terminators, and removes the services and the ConfigMap. It returns an error if a
-// terminator lacked a permission.
+// The method end stops the terminators, and removes the services and the ConfigMap. It returns an
+// error if a terminator lacked a permission.
 func (f *members) end() error {
 	var errs []error
 	for _, m := range f.all {
@@ -231,14 +231,16 @@ func (f *members) end() error {
 	return errors.Join(errs...)
 }
 
-// order runs a subcommand of the terminator on the machine of a member.
+// The method order gives an order: it runs a subcommand of the terminator on the machine of a
+// member.
 func (f *members) order(ctx context.Context, m *member, args ...string) error {
 	argv := append([]string{filepath.Join(f.clusters[0].Bin(), "terminator")}, args...)
 	_, err := m.machine.Run(ctx, append(argv, "-admin", "unix:"+m.socket)...)
 	return err
 }
 
-// serves waits until a terminator has a route for the host in force, or none.
+// The method serves waits until a terminator has a route for the host in force. If want is false,
+// it waits until the terminator has no such route.
 func (f *members) serves(ctx context.Context, m *member, host string, want bool) (time.Duration, error) {
 	return lab.Until(ctx, fmt.Sprintf("%s with a route for %s: %t", m.Name, host, want), patience, func(ctx context.Context) error {
 		status, body, err := m.Admin(ctx, f.client, "/explain?host="+host)
@@ -249,7 +251,7 @@ func (f *members) serves(ctx context.Context, m *member, host string, want bool)
 	}, m.Process)
 }
 
-// page waits until a page of a terminator has status 200 and contains a text.
+// The method page waits until a page of a terminator has status 200 and contains a text.
 func (f *members) page(ctx context.Context, m *member, path, text string) error {
 	_, err := lab.Until(ctx, fmt.Sprintf("%s of %s with %q", path, m.Name, text), patience, func(ctx context.Context) error {
 		status, body, err := m.Admin(ctx, f.client, path)

@@ -3,10 +3,10 @@
 //
 //	terminator.Fleet = &configmap.Store{Config: config, Namespace: "headgate", Name: "headgate-terminator"}
 //
-// Each terminator follows the ConfigMap by a watch, and has a change within a few seconds. After
-// each event of the watch, the Store reads the ConfigMap again, because an event may be older than a
-// change that the same process has written. It also reads the ConfigMap every 30 s, and every 2 s
-// while it cannot read or watch it.
+// Each terminator follows the ConfigMap by a watch, and learns of a change within a few seconds.
+// After each event of the watch, the Store reads the ConfigMap again, because an event may be older
+// than a change that the same process has written. It also reads the ConfigMap every 30 s, and
+// every 2 s while it cannot read or watch it.
 //
 // The account of each process needs permission to get, list, watch and update this ConfigMap, and to
 // create ConfigMaps in its namespace.
@@ -14,7 +14,8 @@
 // # The ConfigMap
 //
 // The key fleet.json contains a fleet.State as JSON. The Store keeps all other keys, labels and
-// annotations. The API server accepts at most 1 MiB. 10,000 held routes need about 0.1 MB.
+// annotations. The API server accepts a ConfigMap of at most 1 MiB. 10,000 held routes need about
+// 0.1 MB.
 //
 // If the ConfigMap or the key is missing, there is no state. This does not end a hold: a Controller
 // then keeps the last state that it has seen. To end all orders by hand, set the key to "{}".

@@ -129,7 +129,8 @@ func TestFollow(t *testing.T) {
 	require.NoError(t, err)
 	until("the first state", func(r result) bool { return r.now.Version == first.Version && r.now.State.Shifts.ClosePoints == 1 })
 
-	// The Store publishes its own state before Write returns, and no older state after it.
+	// The Store publishes the state that it writes before Write returns. After that, it publishes
+	// no older state.
 	second, err := b.Write(t.Context(), closing(2), first.Version)
 	require.NoError(t, err)
 	until("the second state", func(r result) bool { return r.now.Version == second.Version })
