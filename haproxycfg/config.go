@@ -521,6 +521,11 @@ type Server struct {
 	// health, the drain and the maintenance state of the other server, and must not have Check
 	// itself.
 	Track string
+	// WeightInName adds Weight to the name of the server. HAProxy multiplies the answer of an agent
+	// by the initial weight of a server, and no command changes the initial weight. So set
+	// WeightInName for a server with an agent whose Weight may change: another Weight then makes
+	// another server, which HAProxy can add at run time.
+	WeightInName bool
 	// AgentPort is the port of the server's agent, at the address of the server. The agent answers
 	// with the weight and state of the server. 0 means no agent.
 	AgentPort uint16

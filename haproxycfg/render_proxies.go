@@ -488,8 +488,8 @@ func (h *Health) appendWords(t *text, agentInterval time.Duration) {
 }
 
 // Name returns the name of the server in HAProxy. If Slot is not empty, the name is Slot. Otherwise
-// it is "ADDRESS:PORT", or "ADDRESS:PORT-AGENTPORT" if the server has an agent. IPv6 addresses have
-// no brackets.
+// it is "ADDRESS:PORT", or "ADDRESS:PORT-AGENTPORT" if the server has an agent. With WeightInName,
+// "-wWEIGHT" follows. IPv6 addresses have no brackets.
 //
 // The reason for such names is HAProxy's state file. From this file, HAProxy restores the weight,
 // the drain, the address and the port of each server by the name of the server. Suppose that the
@@ -511,6 +511,9 @@ func (s *Server) appendName(b []byte) []byte {
 	if s.AgentPort != 0 {
 		b = append(b, '-')
 		b = strconv.AppendUint(b, uint64(s.AgentPort), 10)
+	}
+	if s.WeightInName {
+		b = strconv.AppendInt(append(b, "-w"...), int64(s.weight()), 10)
 	}
 	return b
 }

@@ -179,6 +179,34 @@ func (s *state) dropLeftovers(before members) {
 	})
 }
 
+// reweigh gives servers without agents their new weights. before is the configuration in force, and
+// now is the new one. HAProxy restores a saved weight if the initial weight of the server is the
+// saved one. But a Runtime may have changed the weight since HAProxy started, so the saved weight may
+// be the one of before. reweigh keeps a weight that is not the one of before: a person has set it.
+func (s *state) reweigh(before, now members) {
+	weights := func(m members) map[string]string {
+		all := map[string]string{}
+		for backend, servers := range m.backends {
+			for _, server := range servers {
+				if server.agentPort == "" {
+					all[backend+"/"+server.name] = strconv.Itoa(server.weight)
+				}
+			}
+		}
+		return all
+	}
+	old, wanted := weights(before), weights(now)
+	for _, server := range s.servers {
+		name := server.backend + "/" + server.name
+		was, ok := old[name]
+		weight, stays := wanted[name]
+		if ok && stays && was != weight && s.get(server.fields, "srv_uweight") == was {
+			s.set(server.fields, "srv_uweight", weight)
+			s.set(server.fields, "srv_iweight", weight)
+		}
+	}
+}
+
 // carry changes the saved state s before a reload. s is the state of the servers in the running
 // HAProxy, and HAProxy will load it together with the new configuration. carry makes two changes,
 // so that s fits the new configuration:

@@ -219,3 +219,27 @@ func TestMovesDoNotStop(t *testing.T) {
 	require.ErrorContains(t, err, "b/first")
 	require.Len(t, commands, 3)
 }
+
+// TestSavedStateAfterRuntimeChanges: the saved state contains what a Runtime has changed since
+// HAProxy started. It must not bring back an old weight or the maintenance of a removed server.
+func TestSavedStateAfterRuntimeChanges(t *testing.T) {
+	const head = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight srv_port\n"
+	before := readMembers([]byte("backend b\n server 10.0.0.1:80 10.0.0.1:80 weight 50\n server 10.0.0.2:80 10.0.0.2:80 weight 50\n" +
+		" server 10.0.0.3:80-81 10.0.0.3:80 weight 50 agent-check agent-port 81\n server 10.0.0.4:80 10.0.0.4:80 weight 50\n"))
+	now := readMembers([]byte("backend b\n server 10.0.0.1:80 10.0.0.1:80 weight 100\n server 10.0.0.2:80 10.0.0.2:80 weight 100\n" +
+		" server 10.0.0.3:80-81 10.0.0.3:80 weight 100 agent-check agent-port 81\n server 10.0.0.4:80 10.0.0.4:80 weight 50\n server 10.0.0.5:80 10.0.0.5:80 weight 9\n"))
+	s, err := parseState(head +
+		"1 b 1 10.0.0.1:80 10.0.0.1 2 0 50 100 80\n" + // HAProxy got the weight 50 at run time
+		"1 b 2 10.0.0.2:80 10.0.0.2 2 0 7 100 80\n" + // a person has set the weight 7
+		"1 b 3 10.0.0.3:80-81 10.0.0.3 2 0 50 100 80\n" + // the agent answers 50%
+		"1 b 4 10.0.0.4:80 10.0.0.4 0 1 50 50 80\n" + // a person has set the maintenance
+		"1 b 5 10.0.0.5:80 10.0.0.5 0 1 9 9 80\n") // the server was removed earlier, and returns
+	require.NoError(t, err)
+	s.dropLeftovers(before)
+	s.reweigh(before, now)
+	require.Equal(t, head+
+		"1 b 1 10.0.0.1:80 10.0.0.1 2 0 100 100 80\n"+
+		"1 b 2 10.0.0.2:80 10.0.0.2 2 0 7 100 80\n"+
+		"1 b 3 10.0.0.3:80-81 10.0.0.3 2 0 50 100 80\n"+
+		"1 b 4 10.0.0.4:80 10.0.0.4 0 1 50 50 80\n", s.String())
+}

@@ -154,10 +154,12 @@ func (r Reloader) prepare(ctx context.Context, worker runtimeapi.Socket) error {
 		if err != nil {
 			return err
 		}
-		if good != nil {
-			servers.dropLeftovers(readMembers(good))
-		}
 		to := readMembers(config)
+		if good != nil {
+			before := readMembers(good)
+			servers.dropLeftovers(before)
+			servers.reweigh(before, to)
+		}
 		moves = servers.moves(to)
 		servers.carry(to)
 		text = servers.String()

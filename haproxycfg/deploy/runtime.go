@@ -319,9 +319,7 @@ func (d *Dir) applyLive(ctx context.Context, t target, written []bool, same, pen
 		if change.reload, err = d.Runtime.change(ctx, d, change); err != nil {
 			return changed, fmt.Errorf("deploy: apply: the files are written, but: %w", err)
 		}
-		if change.reload != "" {
-			d.changes.refused = errors.New(change.reload)
-		}
+		d.changes.reason = change.reload
 	} else if !same || pending {
 		d.changes.reason = change.reload
 		d.Runtime.changed(RuntimeChange{Reload: change.reload})
@@ -469,7 +467,7 @@ func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload stri
 		return "", err
 	}
 	if err != nil {
-		done.Reload = err.Error()
+		done.Reload, d.changes.refused = err.Error(), err
 	}
 	r.changed(done)
 	return done.Reload, nil

@@ -28,6 +28,7 @@ type builder struct {
 	shares, parts                 []haproxycfg.MapEntry // entries about routes whose Shift is true
 
 	backends map[string]string    // the name of each backend by its key, see appendBackendKey
+	families map[string]*family   // by the key that appendFamilyKey returns
 	hashed   map[string]struct{}  // those names of backends that contain a hash
 	rendered []haproxycfg.Backend // all backends
 	nodes    map[string]nodesOf   // the nodes in use by cluster
@@ -145,9 +146,8 @@ func (b *builder) addRoute(r *routes.Route) {
 	b.key = appendBackendKey(b.key[:0], r)
 	name, ok := b.backends[string(b.key)]
 	if !ok {
-		backendKey := string(b.key)
-		name = b.distinctName(backendName(r, backendKey), backendKey)
-		b.backends[backendKey] = name
+		name = b.nameOf(r)
+		b.backends[string(b.key)] = name
 		b.addBackend(name, b.found, r)
 		if r.Shift {
 			b.addParts(name, r)
@@ -242,6 +242,8 @@ func (b *builder) addBackend(name string, services []*service, r *routes.Route) 
 			if spread != nil {
 				s.Weight = spread[i][j]
 			}
+			// No command changes the initial weight, by which HAProxy multiplies the answer of an agent.
+			s.WeightInName = s.AgentPort != 0 && s.Weight != haproxycfg.DefaultWeight
 			servers = append(servers, s)
 		}
 	}
@@ -322,6 +324,7 @@ func (e *Edge) nodeServer(a netip.Addr) haproxycfg.Server {
 
 // config returns the Config of all routes that addRoute has added.
 func (b *builder) config() *haproxycfg.Config {
+	b.addSpares()
 	for _, nodes := range b.nodes {
 		b.rendered = append(b.rendered, b.nodeBackend(nodes))
 	}

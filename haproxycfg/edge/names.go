@@ -12,10 +12,29 @@ import (
 // that changes the backend. Routes with the same key share a backend. Weights in the same ratio,
 // such as 1:2 and 50:100, give the same key.
 func appendBackendKey(k []byte, r *routes.Route) []byte {
+	k = appendFamilyKey(k, r)
+	if len(r.Backends) > 1 {
+		k = appendWeights(append(k, "weights"...), r)
+	}
+	return k
+}
+
+// appendWeights appends the ratio of the weights of r.
+func appendWeights(k []byte, r *routes.Route) []byte {
 	divisor := 0
 	for _, b := range r.Backends {
 		divisor = gcd(divisor, b.Weight)
 	}
+	for _, b := range r.Backends {
+		k = append(strconv.AppendInt(k, int64(b.Weight/max(divisor, 1)), 10), ';')
+	}
+	return k
+}
+
+// appendFamilyKey appends the key of the family of the route r. The routes of a family differ only in
+// their hosts, paths and weights. The key contains everything that determines the settings of the
+// backend, and the services.
+func appendFamilyKey(k []byte, r *routes.Route) []byte {
 	field := func(s string) { // field writes the length of s first, so that different lists of fields give different keys
 		k = strconv.AppendInt(k, int64(len(s)), 10)
 		k = append(k, ':')
@@ -30,7 +49,9 @@ func appendBackendKey(k []byte, r *routes.Route) []byte {
 		field(b.Namespace)
 		field(b.Service)
 		field(b.Port)
-		number(int64(b.Weight / max(divisor, 1)))
+		if len(r.Backends) == 1 {
+			number(int64(min(b.Weight, 1)))
+		}
 	}
 	number(int64(r.Timeouts.Server))
 	number(int64(r.Timeouts.Tunnel))
@@ -78,9 +99,8 @@ func gcd(a, b int) int {
 // follow. Kubernetes labels contain neither "." nor ":". If a part is not a Kubernetes label, "_"
 // replaces each byte that no label contains, and the hash makes the name unique.
 //
-// The hash depends on the weights, so a new weight makes a new backend. The state file of HAProxy
-// has no lines for the servers of the new backend. Nothing is lost: HAProxy ignores a saved weight
-// if the initial weight has changed.
+// The key of a backend with several services does not contain their weights. So HAProxy needs no
+// new backend for new weights.
 func backendName(r *routes.Route, key string) string {
 	first := r.Backends[0]
 	var n []byte

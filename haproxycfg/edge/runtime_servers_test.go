@@ -2,9 +2,13 @@ package edge_test
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/netip"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -115,7 +119,7 @@ func (f *runtimeEdge) requests(host string) (stop func() (failed []string)) {
 	done := make(chan []string)
 	go func() {
 		var failed []string
-		for ctx.Err() == nil {
+		for tick := time.Tick(5 * time.Millisecond); ctx.Err() == nil; <-tick {
 			request, err := http.NewRequestWithContext(f.t.Context(), http.MethodGet, "http://"+f.frontend+"/", http.NoBody)
 			if err != nil {
 				panic(err)
@@ -160,4 +164,62 @@ func serveText(t testing.TB, addr netip.AddrPort) {
 		rw.Header().Set("X-Server", addr.String())
 		_, _ = io.WriteString(rw, "ok")
 	})
+}
+
+// TestWeightsAtRunTime changes the weights of a route to two services whose agents answer "ready
+// 40%" and "ready 80%". The agents still change the shares, and no request fails. A second route
+// with the same services keeps its weights.
+func TestWeightsAtRunTime(t *testing.T) {
+	t.Parallel()
+	ports := haproxytest.Ports(t, 4)
+	f := newRuntimeEdge(t)
+	f.edge.AgentInterval, f.edge.CheckInterval = 100*time.Millisecond, 100*time.Millisecond
+	f.edge.Defaults.Check = time.Minute
+	upstreams := []edge.Upstream{onNodes("web", ports[0], ports[2], 1, 2), onNodes("api", ports[1], ports[3], 1, 2)}
+	for i := 1; i <= 2; i++ {
+		startAgent(t, node(i).Addr, f.nodeAgent, "up ready 100%")
+		startAgent(t, node(i).Addr, ports[2], "up ready 40%")
+		startAgent(t, node(i).Addr, ports[3], "up ready 80%")
+		for _, port := range ports[:2] {
+			serveText(t, netip.AddrPortFrom(node(i).Addr, uint16(port)))
+		}
+	}
+	split := func(host string, web, api int) routes.Route {
+		return runtimeRoute(host, "/", map[string]int{"web": web, "api": api})
+	}
+	fixed := split("fixed.example.com", 0, 100)
+	f.apply(upstreams, split("www.example.com", 50, 50), fixed)
+	apiShare := func(host string) float64 {
+		const n = 120
+		api, c := 0, newClient(t, f.frontend)
+		for range n {
+			r := c.do("GET", host, "/", "")
+			require.Equal(t, http.StatusOK, r.StatusCode)
+			if strings.HasSuffix(r.Header.Get("X-Server"), ":"+strconv.Itoa(ports[1])) {
+				api++
+			}
+		}
+		return float64(api) / n
+	}
+	for _, tt := range []struct{ web, api int }{{100, 50}, {0, 50}, {90, 10}, {0, 100}, {50, 50}} {
+		name := fmt.Sprintf("%d:%d", tt.web, tt.api)
+		before := f.worker()
+		stop := f.requests("fixed.example.com")
+		stopOwn := f.requests("www.example.com")
+		e := f.apply(upstreams, split("www.example.com", tt.web, tt.api), fixed)
+		failed := append(stop(), stopOwn()...)
+		require.Empty(t, e.Reload, "%s: %s", name, e.Detail)
+		require.Equal(t, before, f.worker())
+		require.Empty(t, failed, name)
+		poll(t, name, func() bool {
+			f.apply(upstreams, split("www.example.com", tt.web, tt.api), fixed)
+			return f.oldServersAreAway()
+		})
+		want := float64(tt.api*80) / float64(tt.web*40+tt.api*80)
+		poll(t, name, func() bool { // until the agents have answered
+			return math.Abs(apiShare("www.example.com")-want) < 0.03
+		})
+		f.agree()
+		require.Equal(t, 1.0, apiShare("fixed.example.com"), name)
+	}
 }

@@ -180,6 +180,9 @@ func TestRuntimeChanges(t *testing.T) {
 	base := []edge.Upstream{runtimeService("web", ports[0], ports[3]), runtimeService("api", ports[1])}
 	web, api := runtimeRoute("www.example.com", "/", to("web")), runtimeRoute("api.example.com", "/v1", to("api"))
 	split := runtimeRoute("split.example.com", "/", map[string]int{"web": 90, "api": 10})
+	weighted := func(host string, web, api int) routes.Route {
+		return runtimeRoute(host, "/", map[string]int{"web": web, "api": api})
+	}
 	shared := newRuntimeEdge(t)
 	for _, tt := range []struct {
 		name      string
@@ -198,7 +201,10 @@ func TestRuntimeChanges(t *testing.T) {
 		{"new server", []edge.Upstream{runtimeService("web", ports[0], ports[2], ports[3]), base[1]}, []routes.Route{web, api, split}, socket},
 		{"server gone", []edge.Upstream{runtimeService("web", ports[0]), base[1]}, []routes.Route{web, api, split}, socket},
 		{"new port of a server", []edge.Upstream{runtimeService("web", ports[0], ports[2]), base[1]}, []routes.Route{web, api, split}, socket},
-		{"new weight of a split", base, []routes.Route{web, api, runtimeRoute("split.example.com", "/", map[string]int{"web": 50, "api": 50})}, deploy.ReloadBackends},
+		{"new weight of a split", base, []routes.Route{web, api, runtimeRoute("split.example.com", "/", map[string]int{"web": 50, "api": 50})}, socket},
+		{"a weight becomes 0", base, []routes.Route{web, api, weighted("split.example.com", 100, 0)}, socket},
+		{"second ratio of weights", base, []routes.Route{web, api, split, weighted("other.example.com", 50, 50)}, socket},
+		{"third ratio of weights", base, []routes.Route{web, api, split, weighted("other.example.com", 50, 50), weighted("more.example.com", 30, 70)}, deploy.ReloadBackends},
 	} {
 		t.Run(strings.ReplaceAll(tt.name, " ", "-"), func(t *testing.T) {
 			f := shared
@@ -258,6 +264,7 @@ func TestRandomChanges(t *testing.T) {
 	ports := haproxytest.Ports(t, 3)
 	services := []string{"web", "api", "img"}
 	upstreams := []edge.Upstream{runtimeService("web", ports[0]), runtimeService("api", ports[1]), onNodes("img", ports[0], ports[1], 1, 2)}
+	weights := [2]int{100, 10} // of two routes to the services web and img
 	declared := map[string]string{"h0.example.com": "web", "h1.example.com": "api", "h2.example.com": "img"}
 	f := newRuntimeEdge(t)
 	f.deploy.Check = nil // to save time
@@ -265,6 +272,9 @@ func TestRandomChanges(t *testing.T) {
 		var all []routes.Route
 		for i, name := range services { // so that no backend disappears
 			all = append(all, runtimeRoute("fixed.example.com", "/"+strconv.Itoa(i), to(name)))
+		}
+		for i, weight := range weights {
+			all = append(all, runtimeRoute("split.example.com", "/"+strconv.Itoa(i), map[string]int{"web": 100, "img": weight}))
 		}
 		for host, name := range declared {
 			path := "/"
@@ -295,7 +305,9 @@ func TestRandomChanges(t *testing.T) {
 			}
 			upstreams[2] = onNodes("img", ports[random.IntN(2)], ports[1], nodes...)
 			want = deploy.ReloadServers // for a new node
-		case n < 7 && len(declared) > 1:
+		case n == 4: // the weights of a route
+			weights[random.IntN(2)] = []int{0, 10, 50, 100}[random.IntN(4)]
+		case n < 8 && len(declared) > 1:
 			hosts := slices.Sorted(maps.Keys(declared))
 			delete(declared, hosts[random.IntN(len(hosts))])
 		default:

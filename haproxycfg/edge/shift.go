@@ -59,7 +59,7 @@ func (b *builder) addPart(main string, r *routes.Route, in func(routes.Backend) 
 			part.Backends[i].Weight = routes.DefaultWeight
 		}
 	}
-	key := fmt.Sprintf("part %s", appendBackendKey(nil, &part))
+	key := fmt.Sprintf("part %s", appendFamilyKey(nil, &part))
 	if name, ok := b.backends[key]; ok {
 		return name
 	}

@@ -262,7 +262,7 @@ func (a *account) admit(l *limiter, r *routes.Route, key string) {
 // 2 if the route is new.
 type candidate struct {
 	*routes.Route
-	backend, key string // the name of the route's backend, and the key that all routes of the backend have
+	backend, key string // the name of the backend in force, or "", and the key that all routes of the backend have
 	rank         int
 }
 
@@ -284,9 +284,10 @@ func (l *limiter) choose(table routes.Table) (routes.Table, []Problem) {
 	candidates := make([]candidate, len(declared))
 	for i := range declared {
 		c := candidate{Route: &declared[i], rank: 2}
-		c.backend, c.key = edge.BackendOf(c.Route)
+		_, c.key = edge.BackendOf(c.Route)
 		if backend, ok := inForce.Backend(c.Host, c.Path, c.Exact); ok {
-			if c.rank = 1; backend == c.backend && inForce.Servers(backend) > 0 {
+			c.backend = backend
+			if c.rank = 1; edge.IsBackendOf(c.Route, backend) && inForce.Servers(backend) > 0 {
 				c.rank = 0
 			}
 		}

@@ -1,0 +1,139 @@
+package edge
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/headgate/headgate/haproxycfg/routes"
+)
+
+// family is a set of routes with the same services and settings. Only their hosts, paths and weights
+// differ. HAProxy needs a backend for each ratio of weights, and it cannot add a backend at run time.
+// So a family has spare backends without servers. A new ratio of weights gets a spare backend, and a
+// program fills it with servers at run time.
+type family struct {
+	route    *routes.Route  // one route of the family
+	slots    map[string]int // the index of the backend for each ratio of weights, see appendWeights
+	names    []string       // the names of the backends
+	rendered []bool         // true for the backends that are not spare
+}
+
+// canSplit reports whether the backend of the route r has a family. A route with one service has no
+// ratio. The backend of a route with limits or with Shift belongs to this route alone, so new weights
+// replace the old ones in the same backend.
+func canSplit(r *routes.Route) bool {
+	return len(r.Backends) > 1 && !r.Shift && r.Limits == (routes.Limits{})
+}
+
+// minSlots is the smallest number of backends of a family. It leaves room for a second ratio of
+// weights. Backends without servers are cheap: HAProxy makes no checks for them.
+const minSlots = 4
+
+// findFamilies finds the families of the routes, and assigns a backend to each ratio of weights.
+func (b *builder) findFamilies(declared []routes.Route) {
+	var key []byte
+	for i := range declared {
+		r := &declared[i]
+		if !canSplit(r) {
+			continue
+		}
+		key = appendFamilyKey(key[:0], r)
+		f := b.families[string(key)]
+		if f == nil {
+			if b.families == nil {
+				b.families = make(map[string]*family)
+			}
+			f = &family{route: r, slots: make(map[string]int, 1)}
+			b.families[string(key)] = f
+		}
+		key = appendWeights(key[:0], r)
+		if _, ok := f.slots[string(key)]; !ok {
+			f.slots[string(key)] = 0
+		}
+	}
+	for _, f := range b.families {
+		f.assign()
+	}
+}
+
+// assign chooses the backend of each ratio. A single ratio has the first backend, so its backend
+// keeps its name when the weights change. With several ratios, a hash of a ratio chooses its backend.
+// So if one ratio changes, most other ratios keep their backends.
+func (f *family) assign() {
+	size := minSlots
+	for size < 2*len(f.slots) {
+		size *= 2
+	}
+	f.names, f.rendered = make([]string, size), make([]bool, size)
+	if len(f.slots) == 1 {
+		return // the slot is 0
+	}
+	hash := func(ratio string) uint64 {
+		sum := sha256.Sum256([]byte(ratio))
+		return binary.BigEndian.Uint64(sum[:])
+	}
+	ratios := slices.SortedFunc(maps.Keys(f.slots), func(x, y string) int { return cmp.Compare(hash(x), hash(y)) })
+	taken := make([]bool, size)
+	for _, ratio := range ratios {
+		slot := int(hash(ratio) % uint64(size))
+		for taken[slot] {
+			slot = (slot + 1) % size
+		}
+		taken[slot], f.slots[ratio] = true, slot
+	}
+}
+
+// nameOf returns the name of the backend of the route r. Call it once for each key of a backend.
+func (b *builder) nameOf(r *routes.Route) string {
+	key := string(appendFamilyKey(nil, r))
+	name := backendName(r, key)
+	f := b.families[key]
+	if f == nil || !canSplit(r) {
+		return b.distinctName(name, key)
+	}
+	if f.names[0] == "" {
+		for i := range f.names {
+			f.names[i] = b.distinctName(slotName(name, i), key+slotName("", i))
+		}
+	}
+	slot := f.slots[string(appendWeights(nil, r))]
+	f.rendered[slot] = true
+	return f.names[slot]
+}
+
+// slotName returns the name of a backend of a family. The first backend has the name of the family.
+func slotName(family string, slot int) string {
+	if slot == 0 {
+		return family
+	}
+	return family + "-" + strconv.Itoa(slot)
+}
+
+// addSpares adds the spare backends of all families.
+func (b *builder) addSpares() {
+	for _, f := range b.families {
+		for i, name := range f.names {
+			if !f.rendered[i] {
+				b.addBackend(name, make([]*service, len(f.route.Backends)), f.route)
+			}
+		}
+	}
+}
+
+// IsBackendOf reports whether a backend with this name can be the backend of the route r. If r has
+// several services, the backend of r may have one of several names: see [Edge.Config].
+func IsBackendOf(r *routes.Route, name string) bool {
+	own, _ := BackendOf(r)
+	rest, ok := strings.CutPrefix(name, own)
+	if !ok || rest == "" || !canSplit(r) {
+		return ok && rest == ""
+	}
+	slot, ok := strings.CutPrefix(rest, "-")
+	_, err := strconv.ParseUint(slot, 10, 16)
+	return ok && err == nil
+}
