@@ -204,6 +204,7 @@ func TestRuntimeChanges(t *testing.T) {
 		{"new weight of a split", base, []routes.Route{web, api, runtimeRoute("split.example.com", "/", map[string]int{"web": 50, "api": 50})}, socket},
 		{"a weight becomes 0", base, []routes.Route{web, api, weighted("split.example.com", 100, 0)}, socket},
 		{"second ratio of weights", base, []routes.Route{web, api, split, weighted("other.example.com", 50, 50)}, socket},
+		{"weight of the only service", base, []routes.Route{runtimeRoute("www.example.com", "/", map[string]int{"web": 0}), api, split}, deploy.ReloadBackends},
 		{"third ratio of weights", base, []routes.Route{web, api, split, weighted("other.example.com", 50, 50), weighted("more.example.com", 30, 70)}, deploy.ReloadBackends},
 	} {
 		t.Run(strings.ReplaceAll(tt.name, " ", "-"), func(t *testing.T) {
