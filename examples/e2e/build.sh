@@ -22,4 +22,4 @@ go build $lean -ldflags "-s -w" -o "$bin/etcd" go.etcd.io/etcd/server/v3
 cd ..
 go build -buildvcs=false -o "$bin/e2e" .
 cd ../..
-go build -buildvcs=false -o "$bin/" ./examples/discovery ./examples/frontproxy ./examples/nodeagent ./examples/nodegate ./examples/terminator
+go build -buildvcs=false -o "$bin/" ./examples/discovery ./examples/frontproxy ./examples/kubeapp ./examples/nodeagent ./examples/nodegate ./examples/terminator

@@ -138,7 +138,7 @@ func missing(bin string) error {
 			lacks = append(lacks, fmt.Sprintf("the command %s (Debian: apt-get install %s)", c.command, c.pkg))
 		}
 	}
-	for _, b := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-proxy", "discovery", "e2e", "frontproxy", "nodeagent", "nodegate", "terminator"} {
+	for _, b := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-proxy", "discovery", "e2e", "frontproxy", "kubeapp", "nodeagent", "nodegate", "terminator"} {
 		if !executable(filepath.Join(bin, b)) {
 			lacks = append(lacks, fmt.Sprintf("%s (run build.sh)", filepath.Join(bin, b)))
 		}

@@ -222,18 +222,23 @@ func (c *Cluster) startControlPlane(ctx context.Context) (err error) {
 	if _, err = c.WaitReady(ctx); err != nil {
 		return err
 	}
-	c.Controllers, err = c.Control.Start(c.Name+"-kube-controller-manager", "kube-controller-manager",
+	// The lab needs only the controller that makes endpoint slices from pods.
+	c.Controllers, err = c.StartControllers("", "endpointslice-controller")
+	return err
+}
+
+// StartControllers starts a kube-controller-manager that runs only the named controllers. The
+// argument suffix makes the name of the process unique. The caller must stop the process.
+func (c *Cluster) StartControllers(suffix, controllers string) (*Process, error) {
+	return c.Control.Start(c.Name+"-kube-controller-manager"+suffix, "kube-controller-manager",
 		"--kubeconfig", c.file("kube-controller-manager.kubeconfig"),
 		"--authentication-kubeconfig", "", "--authorization-kubeconfig", "",
 		"--secure-port", "0",
 		"--leader-elect=false",
 		// Each controller gets its own account and role.
 		"--use-service-account-credentials",
-		// Run only the controller that makes endpoint slices from pods. The lab needs no other
-		// controller.
-		"--controllers", "endpointslice-controller",
+		"--controllers", controllers,
 	)
-	return err
 }
 
 // startAPI starts an API server that uses the etcd of the cluster.

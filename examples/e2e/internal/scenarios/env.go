@@ -33,6 +33,7 @@ func All() []scenario.Scenario[*Env] {
 		local,
 		evenness,
 		rbac,
+		published,
 		leader,
 		orders,
 		outage,
