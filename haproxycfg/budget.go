@@ -97,10 +97,10 @@ type CheckBudget struct {
 }
 
 // CheckBudget counts the checks of the rendered servers. A server line with Check adds
-// 1/Health.Interval unless it is Disabled, and a server line with AgentPort adds 1/AgentInterval. A
-// server that tracks another server makes no health check. HAProxy makes agent checks for each
-// server line on its own: if ten backends contain a server with the same agent port on the same
-// node, HAProxy sends ten agent checks to that agent in each interval.
+// 1/Health.Interval unless it is Disabled, and a server line with AgentPort adds 1/AgentInterval.
+// For a server that tracks another server, HAProxy makes no health check. HAProxy makes agent
+// checks for each server line on its own: if ten backends contain a server with the same agent port
+// on the same node, HAProxy sends ten agent checks to that agent in each interval.
 //
 // The numbers assume that each server answers a check without delay. HAProxy counts an interval
 // from the end of a check, so it checks a server less often if the server answers slowly or not at

@@ -84,7 +84,7 @@ func (l *CertificateList) render() (certs []RenderedFile, list, names RenderedFi
 
 // denyUncovered renders the rules that answer 421 to a request over TLS if the certificate of the
 // connection does not cover the Host header. If observing is true, HAProxy only counts and logs the
-// request. The argument names is the path of the map that CertificateList.render returns.
+// request. The argument "names" is the path of the map that CertificateList.render returns.
 func denyUncovered(t *text, names string, observing bool) {
 	t.line("http-request set-var(txn.covered) 'ssl_f_sha1,hex,concat(/,txn.host)'")
 	lookUpCovered(t, names, "covered", "by_name", "by_wildcard")
@@ -98,7 +98,7 @@ func denyUncovered(t *text, names string, observing bool) {
 
 // observeServerName renders rules that count and log the requests of certain connections over TLS:
 // those whose server name no certificate covers. HAProxy accepts such a connection and uses the
-// first certificate. With strict-sni, HAProxy would refuse the connection. The argument names is
+// first certificate. With strict-sni, HAProxy would refuse the connection. The argument "names" is
 // the path of the map that CertificateList.render returns.
 func observeServerName(t *text, names string) {
 	t.line("http-request set-var(txn.sni) ssl_fc_sni,lower")
@@ -107,7 +107,7 @@ func observeServerName(t *text, names string) {
 	observe(t, RefusedServerName, "{ ssl_fc } !{ var(txn.sni_by_name) -m found } !{ var(txn.sni_by_wildcard) -m found }")
 }
 
-// lookUpCovered renders two look-ups in one map. The argument names is the path of the map. The
+// lookUpCovered renders two look-ups in one map. The argument "names" is the path of the map. The
 // other arguments are the names of variables. The variable key contains "FINGERPRINT/HOST". The
 // first look-up searches the map for this text, and stores the value that it finds in the variable
 // byName. The second look-up searches the map for the text with "*" in place of the first label of

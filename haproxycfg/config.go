@@ -64,7 +64,7 @@ type Global struct {
 	// limit.
 	MaxReloads int
 	// Grace is the time for which a stopping process still accepts connections. During this time,
-	// the Monitor pages already answer 503. 0 means no such time.
+	// the Monitor pages already answer 503. 0 means that a stopping process accepts no connections.
 	Grace time.Duration
 	// CloseSpread is the time over which a stopping process closes its idle connections, so that
 	// clients do not all reconnect at the same moment; 0 means that it closes all immediately.

@@ -180,7 +180,7 @@ func cleanHeaders(t *text, keepNames bool) {
 	t.line("http-request set-header Connection Upgrade if { req.hdr(Upgrade) -m found }")
 }
 
-// append renders the listener. The argument admitting is true if [Global.Observe] is true and the
+// append renders the listener. The argument "admitting" is true if [Global.Observe] is true and the
 // frontend has a certificate. HAProxy must then accept and count the clients that strict-sni would
 // refuse. So append leaves out strict-sni, even if TLS.StrictSNI is true.
 func (b *Bind) append(t *text, paths renderedPaths, admitting bool) {

@@ -35,10 +35,10 @@ type Source struct {
 	// Path is the file or directory. Required.
 	Path string
 	// Check, if not nil, lets HAProxy judge each of the certificates. verdicts[i] is nil if HAProxy
-	// accepts certificate i, or the reason why HAProxy rejects it. If noVerdict is not nil, HAProxy
-	// has not judged some of the certificates whose verdict is nil. Read treats such a certificate
-	// as accepted, unless HAProxy has rejected it earlier. Source calls Check only for certificates
-	// that HAProxy has not judged yet, or has rejected 10 minutes ago or earlier.
+	// accepts certificate i, or the reason why HAProxy rejects it. If noVerdict is not nil, a nil
+	// verdict can also mean that HAProxy has not judged the certificate. Read then treats the
+	// certificate as accepted, unless HAProxy has rejected it earlier. Source calls Check only for
+	// certificates that HAProxy has not judged yet, or has rejected 10 minutes ago or earlier.
 	// [deploy.Checker.CheckCertificates] is such a function.
 	Check func(context.Context, []haproxycfg.Certificate) (verdicts []error, noVerdict error)
 	// Haproxy is the path of the HAProxy binary that Check runs, or its name on PATH. When the

@@ -61,7 +61,7 @@ func (ch *Change) ID() string { return ch.plan.ID() }
 // MaxShare returns a function for Controller.Limit. The function computes which share of the hosts
 // in force a change takes away, and the same for the paths, the backends and the servers. It
 // accepts the change if none of these four shares is larger than the limit, which is the argument
-// share, from 0 to 1. What the change adds does not matter. See Change.Losses.
+// "share", from 0 to 1. What the change adds does not matter. See Change.Losses.
 func MaxShare(share float64) func(*Change) error {
 	return func(ch *Change) error {
 		if reason := ch.Losses.Over(share); reason != "" {
@@ -117,10 +117,10 @@ func (c *Controller) limit(ch *Change) error {
 	return cmp.Or(ch.withoutServers(), limit(ch))
 }
 
-// plan builds a Change from the inputs, which are routes and clusters, and from orders. It compares the
-// Change with the configuration in the directory. The argument last is the report in the directory.
-// plan calls the argument causes, a function, to find the differences of the input that explain the
-// change. If plan returns an error, its Change has a Report but cannot be applied.
+// plan builds a Change from the inputs, which are routes and clusters, and from orders. It compares
+// the Change with the configuration in the directory. The argument "last" is the report in the
+// directory. plan calls the argument "causes", a function, to find the differences of the input
+// that explain the change. If plan returns an error, its Change has a Report but cannot be applied.
 func (c *Controller) plan(ctx context.Context, in inputs, by *orders, last kube.Report, causes func(*Change) []kube.Cause, now time.Time) (*Change, error) {
 	c.readVersion(ctx)
 	ch, err := c.build(in, by, last, now)
@@ -155,7 +155,7 @@ func (c *Controller) plan(ctx context.Context, in inputs, by *orders, last kube.
 	return ch, nil
 }
 
-// build makes a Change with its Config, Report and files. The argument last is the report in the
+// build makes a Change with its Config, Report and files. The argument "last" is the report in the
 // directory. A cluster that has not answered since the start keeps the servers that this report
 // lists.
 func (c *Controller) build(in inputs, by *orders, last kube.Report, now time.Time) (*Change, error) {
@@ -203,7 +203,7 @@ func (c *Controller) build(in inputs, by *orders, last kube.Report, now time.Tim
 	return ch, nil
 }
 
-// build returns the cluster as input for kube.Builder. The argument last is the report in the
+// build returns the cluster as input for kube.Builder. The argument "last" is the report in the
 // directory. If the cluster has not answered since the start, the input contains the servers that
 // this report lists.
 func (c *cluster) build(last kube.Report) kube.Cluster {
@@ -234,7 +234,7 @@ func (ch *Change) apply(ctx context.Context) (changed bool, err error) {
 // maxReport is the largest size, in bytes, of a report.json that the Controller reads.
 const maxReport = 256 << 20
 
-// readCertificates reads Certificates at the start. The argument last is the report in the
+// readCertificates reads Certificates at the start. The argument "last" is the report in the
 // directory. If the files cannot be read, and the report lists no certificate that could stay in
 // use, readCertificates returns an error.
 func (c *Controller) readCertificates(ctx context.Context, last kube.Report) (certs.Files, error) {
@@ -245,8 +245,8 @@ func (c *Controller) readCertificates(ctx context.Context, last kube.Report) (ce
 	return files, nil
 }
 
-// chooseCertificates returns the certificates for the hosts of the table. The argument last is the
-// report in the directory.
+// chooseCertificates returns the certificates for the hosts of the table. The argument "last" is
+// the report in the directory.
 func (c *Controller) chooseCertificates(in inputs, table routes.Table, last kube.Report, now time.Time) certs.Choice {
 	if c.Certificates == nil {
 		return certs.Choice{}
@@ -283,7 +283,7 @@ func (c *Controller) readReport() (kube.Report, error) {
 }
 
 // Plan reads the sources once, and returns the change from the configuration in Dir to the one for
-// these sources. Plan writes nothing. The report of the Change names the argument cause as the
+// these sources. Plan writes nothing. The report of the Change names the argument "cause" as the
 // cause of the change. cause is, for example, the name of a command.
 //
 // A cluster that does not answer keeps the servers that the report lists for it. If the report
@@ -347,7 +347,7 @@ func (c *Controller) Apply(ctx context.Context, ch *Change) (Outcome, error) {
 	return Unchanged, nil
 }
 
-// read reads first the routes, and afterwards all clusters in parallel. The argument last is the
+// read reads first the routes, and afterwards all clusters in parallel. The argument "last" is the
 // report in the directory.
 func (c *Controller) read(ctx context.Context, last kube.Report) (inputs, error) {
 	in := inputs{clusters: make([]cluster, len(c.Clusters))}

@@ -62,10 +62,10 @@ type Controller struct {
 	// ForceHint, if not nil, returns a text that says how to force the change with this ID. The
 	// error of a refused change ends with the text.
 	ForceHint func(id string) string
-	// ForceFirst makes Apply ignore Limit and ErrNoServers. It makes Run ignore both for one
-	// change: the first one that they reject. Run may need several attempts for this change, for
-	// example because it has to wait, and ignores both in each of them. For all later changes, both
-	// apply.
+	// ForceFirst makes Apply ignore Limit and ErrNoServers. It makes Run ignore Limit and
+	// ErrNoServers for one change: the first one that they reject. Run may need several attempts
+	// for this change, for example because the change has to wait, and ignores Limit and
+	// ErrNoServers in each of these attempts. Limit applies again to all later changes.
 	ForceFirst bool
 
 	// Journal, if not nil, gets an entry for each change that Run applies, and for each change that
@@ -158,8 +158,8 @@ type Elector interface {
 	//
 	// Run calls the function begin when this process begins to lead. This function may block until
 	// the end of the term. Run calls the function leader whenever the leader changes. Its argument
-	// name is the name of the leader, or "" if no leader is known, and self reports whether the
-	// leader is this process. Run may call both functions from any goroutine.
+	// "name" is the name of the leader, or "" if no leader is known, and its argument "self"
+	// reports whether the leader is this process. Run may call both functions from any goroutine.
 	Run(ctx context.Context, begin func(Term), leader func(name string, self bool))
 }
 
@@ -346,7 +346,7 @@ func (c *Controller) readVersion(ctx context.Context) {
 }
 
 // start returns the Start with which the Controller calls Read and Follow of c.Clusters[i].Source.
-// The argument last is the report of the configuration in force.
+// The argument "last" is the report of the configuration in force.
 func (c *Controller) start(i int, last kube.Report) Start {
 	return Start{Selector: c.Builder.NodeSelector(), Current: last.Subsets(c.Clusters[i].Name)}
 }

@@ -19,10 +19,10 @@ var (
 )
 
 // Force makes an attempt to apply the latest routes and clusters. If the change of this attempt has
-// the ID in the argument id, Force applies the change even if Limit rejects it. The ID of a refused
-// change is in the field Refused.ID of the report. If id is empty, Force applies a change only if
-// Limit accepts it. When the attempt has ended, Force returns the error of the attempt. Call Force
-// only while Run is running.
+// the ID in the argument "id", Force applies the change even if Limit rejects it. The ID of a
+// refused change is in the field Refused.ID of the report. If id is empty, Force applies a change
+// only if Limit accepts it. When the attempt has ended, Force returns the error of the attempt.
+// Call Force only while Run is running.
 func (c *Controller) Force(ctx context.Context, id string) (Attempt, error) {
 	c.init()
 	request := forceRequest{id: id, reply: make(chan Attempt, 1)}

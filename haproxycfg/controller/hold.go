@@ -86,14 +86,14 @@ type RollbackOrder struct {
 }
 
 // Rollback puts the declared routes of an earlier change into force, and holds them: until Release,
-// the Controller applies no newer declarations. It reads and checks them, and Status.Hold says what
-// they would change. The Controller still follows the nodes, services and certificates; see package
-// fleet.
+// the Controller applies no newer declarations. The Controller still reads and checks newer
+// declarations, and Status.Hold says what they would change. The Controller still follows the
+// nodes, services and certificates; see package fleet.
 //
-// Before it changes anything, Rollback lets Limit and HAProxy check the change. If one of them
-// rejects it, the error wraps ErrRollbackRefused. Then Rollback writes the hold to FleetFile and makes
-// an attempt. The Attempt says whether the routes are in force already. The error is nil as soon as
-// the hold is written.
+// Before it changes anything, Rollback lets Limit and HAProxy check the change. If Limit or HAProxy
+// rejects the change, the error wraps ErrRollbackRefused. Then Rollback writes the hold to
+// FleetFile and makes an attempt. The Attempt says whether the routes are in force already. The
+// error is nil as soon as the hold is written.
 //
 // Call Rollback only while Run is running. It needs a Journal.
 func (c *Controller) Rollback(ctx context.Context, order RollbackOrder) (Attempt, error) {
@@ -134,7 +134,7 @@ func (c *Controller) Release(ctx context.Context, by string) (Attempt, error) {
 	})
 }
 
-// findHold returns the hold for an order. The argument held contains the routes that are held
+// findHold returns the hold for an order. The argument "held" contains the routes that are held
 // already.
 func (c *Controller) findHold(order RollbackOrder, held *heldRoutes) (*fleet.Hold, error) {
 	entries, _, err := c.Journal.List()
@@ -165,7 +165,7 @@ func (c *Controller) findHold(order RollbackOrder, held *heldRoutes) (*fleet.Hol
 
 // chooseEntry returns the journal entry of the change to which Rollback goes back, for a
 // RollbackOrder with this ID. entries are all entries of the journal, the oldest first. The
-// argument held contains the held routes.
+// argument "held" contains the held routes.
 func chooseEntry(entries []journal.Entry, id string, held *heldRoutes) (journal.Entry, error) {
 	applied := slices.DeleteFunc(slices.Clone(entries), func(e journal.Entry) bool { return e.Result != journal.Applied })
 	slices.Reverse(applied)

@@ -35,11 +35,11 @@ type rehearsed struct {
 	states liveStates
 }
 
-// Rehearse begins a Rehearsal. The argument now is the time at which the Rehearsal begins. Rehearse
-// reads the routes, the certificates, and the report in the directory Dir, and returns an error if
-// it cannot read one of them. As with Run, the report decides what happens to clusters that do not
-// answer. To rehearse a restart of the program, begin a second Rehearsal with another Controller of
-// the same directory.
+// Rehearse begins a Rehearsal. The argument "now" is the time at which the Rehearsal begins.
+// Rehearse reads the routes, the certificates, and the report in the directory Dir, and returns an
+// error if it cannot read one of them. As with Run, the report decides what happens to clusters
+// that do not answer. To rehearse a restart of the program, begin a second Rehearsal with another
+// Controller of the same directory.
 func (c *Controller) Rehearse(ctx context.Context, now time.Time) (*Rehearsal, error) {
 	c.init()
 	if err := c.check(); err != nil {

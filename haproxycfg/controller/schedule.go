@@ -28,7 +28,7 @@ func (s *schedule) due(now time.Time) (wait time.Duration, ok bool) {
 	return max(0, s.notBefore.Sub(now)), s.started && s.dirty
 }
 
-// changed is called when an input of the configuration has changed. The argument answered is true
+// changed is called when an input of the configuration has changed. The argument "answered" is true
 // if each source of input has answered at least once since the start of the program. A change
 // shortens the pause after a failed attempt.
 func (s *schedule) changed(answered bool) {
@@ -66,7 +66,7 @@ func (s *schedule) succeeded(now time.Time) {
 }
 
 // waiting is called at the end of an attempt whose change has to wait. The next attempt is due at
-// the time in the argument retry. If an input changes before that time, the next attempt is due
+// the time in the argument "retry". If an input changes before that time, the next attempt is due
 // earlier, but not before MinInterval has passed since this attempt.
 func (s *schedule) waiting(now, retry time.Time) {
 	s.failures, s.dirty = 0, true
@@ -85,8 +85,8 @@ func (s *schedule) failed(now time.Time) {
 
 // pause returns the length of the pause after the last attempt. After a success, the pause is
 // minInterval. After the first failure, the pause is as long as the field backoff says. Each
-// further failure doubles the pause, but no pause is longer than the argument longest. The pause is
-// never shorter than minInterval.
+// further failure doubles the pause, but no pause is longer than the argument "longest". The pause
+// is never shorter than minInterval.
 func (s *schedule) pause(longest time.Duration) time.Duration {
 	if s.failures == 0 {
 		return s.minInterval

@@ -262,7 +262,7 @@ func (s *state) carry(config members) {
 	}
 }
 
-// copyTo adds a line for a new server to the saved state. The argument fresh is the new server,
+// copyTo adds a line for a new server to the saved state. The argument "fresh" is the new server,
 // which is in the given backend, and old is the server that it replaces. With this line, HAProxy
 // starts the new server with the weight, the drain and the maintenance of the old one. If the two
 // servers have different initial weights, copyTo scales the weight. Example: the old server has the

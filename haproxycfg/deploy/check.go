@@ -114,7 +114,7 @@ func (k Checker) Version(ctx context.Context) (haproxycfg.Version, error) {
 	return v, nil
 }
 
-// checkFiles runs "haproxy -c" on the configuration in dir. The argument files contains the
+// checkFiles runs "haproxy -c" on the configuration in dir. The argument "files" contains the
 // rendered files in dir.
 func (k Checker) checkFiles(ctx context.Context, dir string, files []haproxycfg.RenderedFile) error {
 	binary := cmp.Or(k.Haproxy, "haproxy")

@@ -33,14 +33,14 @@
 //	change                                     before 3.0     3.0 and later
 //	weight, address, "disabled" of a server    at run time    at run time
 //	the value of a variable                    at run time    at run time
-//	more servers, and other names              at run time    at run time
+//	new servers, and servers with new names    at run time    at run time
 //	more slots (haproxycfg.Server.Slot)        reload         at run time
 //	fewer servers                              at run time    at run time
-//	other options of up to 10 servers          reload         at run time
+//	changed options of up to 10 servers        reload         at run time
 //	a server that tracks a new server          reload         reload
-//	more servers that others track             reload         reload
-//	servers, with balance source, uri or       reload         reload, unless only weight or address
-//	static-rr
+//	more servers that other servers track      reload         reload
+//	any change of servers with balance source, reload         reload, unless only a weight or an
+//	uri or static-rr                                          address changes
 //	entries of stable maps                     at run time    at run time
 //	anything else, such as time-outs           reload         reload
 //

@@ -35,11 +35,11 @@ func (d *Dir) compareOnDisk(files []haproxycfg.RenderedFile) (same []bool, err e
 // write syncs each of these files before it writes haproxy.cfg. So after a loss of power, the
 // directory contains either the old or the new configuration.
 //
-// There is one exception: if a map is stable or has Runtime, and the old haproxy.cfg already names
-// its file, write replaces the content of this file (see [haproxycfg.Map]). If the process ends
-// before it has written the new haproxy.cfg, the old haproxy.cfg has the new content of the map.
-// Before write replaces such a file, it creates pendingFile, so that the next Apply reloads
-// HAProxy.
+// There is one exception: if the field Stable or Runtime of a map is true (see [haproxycfg.Map]),
+// and the old haproxy.cfg already names the file of the map, write replaces the content of this
+// file. If the process ends before it has written the new haproxy.cfg, the old haproxy.cfg has the
+// new content of the map. Before write replaces such a file, it creates pendingFile, so that the
+// next Apply reloads HAProxy.
 func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending bool) error {
 	last := len(files) - 1
 	dirs := map[string]bool{mapsDir: true}

@@ -137,8 +137,8 @@ func textServers(config []byte) []runtimeapi.Backend {
 	return all
 }
 
-// textServer parses a line "server NAME ADDRESS WORD…". The result track is the word after "track",
-// or "" if the line does not contain "track".
+// textServer parses a line "server NAME ADDRESS WORD…". The result "track" is the word after
+// "track", or "" if the line does not contain "track".
 func textServer(line string) (s runtimeapi.Server, track string) {
 	words := strings.Fields(line)
 	s.Name, s.Weight = words[1], 1

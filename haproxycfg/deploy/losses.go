@@ -57,7 +57,7 @@ func (l Losses) Share() float64 {
 	return max(l.Hosts.Share(), l.Paths.Share(), l.Backends.Share(), l.Servers.Share())
 }
 
-// Over compares the four losses with a limit: the argument share is the largest permitted share,
+// Over compares the four losses with a limit: the argument "share" is the largest permitted share,
 // from 0 to 1. If the lost share of the hosts, paths, backends or servers is larger, Over returns a
 // sentence about this loss. Otherwise Over returns "".
 func (l Losses) Over(share float64) string {

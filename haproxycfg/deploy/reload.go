@@ -176,8 +176,8 @@ func (r Reloader) prepare(ctx context.Context, worker runtimeapi.Socket) error {
 }
 
 // confirm waits for the outcome of a reload of HAProxy before 2.7. It reads the master's list of
-// processes again and again until the list shows the outcome. The argument before is the list from
-// the time before the reload.
+// processes again and again until the list shows the outcome. The argument "before" is the list
+// from the time before the reload.
 func (r Reloader) confirm(ctx context.Context, before []process) error {
 	tick := time.Tick(10 * time.Millisecond)
 	for {
@@ -343,8 +343,8 @@ const (
 )
 
 // compareProcesses says whether a reload has succeeded, has failed or is still in progress. The
-// argument before is the master's list of processes from the time before the reload, and the
-// argument now is the present list. In a reload the master restarts itself, and its count of
+// argument "before" is the master's list of processes from the time before the reload, and the
+// argument "now" is the present list. In a reload the master restarts itself, and its count of
 // reloads rises by one. The master then answers commands only after it has started a worker, or has
 // failed to start one.
 func compareProcesses(before, now []process) reloadState {

@@ -152,9 +152,9 @@ func (d *Dir) liveChange(t target, pending bool) (liveChange, error) {
 }
 
 // compareLive returns the change that makes the running HAProxy serve the configuration of t. The
-// argument good is the configuration that HAProxy has certainly loaded, and disk is the
-// configuration in the directory. If an earlier Apply was interrupted, disk differs from good:
-// HAProxy then has some or all of the changes from good to disk.
+// argument "good" is the configuration that HAProxy has certainly loaded, and "disk" is the
+// configuration in the directory. If an earlier Apply was interrupted, the two differ: HAProxy may
+// then have none, some or all of the changes from "good" to "disk".
 func (r *Runtime) compareLive(good, disk []byte, t target) liveChange {
 	after := t.text()
 	change := liveChange{
@@ -514,7 +514,7 @@ func (r *Runtime) SetVariable(ctx context.Context, name string, value int) error
 	return r.setVariable(ctx, worker, name, value)
 }
 
-// setVariable sets a variable in one worker of HAProxy, the argument worker. It can send the
+// setVariable sets a variable in one worker of HAProxy, the argument "worker". It can send the
 // command only to r.Stats, where an old worker may receive it. So setVariable then reads the
 // variable from the right worker. If this worker has another value, setVariable repeats the
 // command, at most for 5 s.
@@ -539,9 +539,9 @@ func (r *Runtime) setVariable(ctx context.Context, worker runtimeapi.Socket, nam
 	}
 }
 
-// remember stores in the field r.busy the servers in the argument busy: they are removed, but still
-// have connections. The argument words contains the options of the servers before the change; see
-// the comment of r.busy.
+// remember stores in the field r.busy the servers in the argument "busy": they are removed, but
+// still have connections. The argument "words" contains the options of the servers before the
+// change; see the comment of r.busy.
 func (r *Runtime) remember(busy []string, words map[string]string) {
 	before := r.busy
 	r.busy = map[string]string{}

@@ -125,8 +125,8 @@ func (d *Dir) changeMaps(ctx context.Context, files []haproxycfg.RenderedFile, c
 	return false, d.clearPending()
 }
 
-// takeBack puts the old content of the maps back and reloads HAProxy. The argument rejected is the
-// error that prevents the new content. The error that takeBack returns contains it.
+// takeBack puts the old content of the maps back and reloads HAProxy. The argument "rejected" is
+// the error that prevents the new content. The error that takeBack returns contains it.
 func (d *Dir) takeBack(ctx context.Context, rejected error) (restored bool, err error) {
 	rejected = fmt.Errorf("HAProxy had changed its maps at run time, but then rejected the files: %w", rejected)
 	if restored, err = d.restore(); err != nil {

@@ -26,9 +26,9 @@ const (
 // The exact weight of a server is weight/servers times a constant. HAProxy needs integers up to
 // 256. setWeights first chooses the constant so that the largest weight is 100. An agent that
 // answers with more than 100% can then raise the weight. If the error of some share is more than 1%
-// with this constant, setWeights tries 101 to 256 as the largest weight, and uses the one with the
-// smallest error. If possible, no weight is 1: HAProxy rounds down, so an agent that answers with
-// less than 100% would turn a weight of 1 into 0.
+// with this constant, setWeights tries 101 to 256 as the largest weight, and uses the value with
+// the smallest error. If possible, no weight is 1: HAProxy rounds down, so an agent that answers
+// with less than 100% would turn a weight of 1 into 0.
 //
 // Because of the rounding, the share of a service may differ from its declared share. Each rounded
 // weight is 1, or differs from the exact weight by at most 1/2. So if the smallest exact weight is
@@ -68,7 +68,7 @@ func setWeights(weights []int, shares []share) {
 // scale sets weights[i], the weight of each server of service i, for each i in active. The weight
 // per server of a service is its declared weight divided by the number of its servers. The weights
 // that scale sets are in proportion to the weights per server. The largest weight is the argument
-// top. For example, suppose that two services have the declared weight 50, one with 2 servers and
+// "top". For example, suppose that two services have the declared weight 50, one with 2 servers and
 // the other with 5. If top is 100, the weights are 100 and 40. scale uses only integers, so the
 // result is the same on every machine.
 func scale(weights []int, shares []share, active []int, top int) {
@@ -124,7 +124,7 @@ func (u *Upstream) weights() map[netip.AddrPort]int {
 }
 
 // spreadWeights returns the weight of each server of each service, if the nodes of some service
-// have different weights. Otherwise it returns nil. The argument weights is the result of
+// have different weights. Otherwise it returns nil. The argument "weights" is the result of
 // setWeights: it has one weight for each service, the same for all servers of the service.
 //
 // spreadWeights divides the sum of the weights of a service's servers among them in proportion to

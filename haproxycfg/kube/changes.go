@@ -51,7 +51,7 @@ type ServiceChange struct {
 	Ports []string `json:"ports,omitempty"`
 }
 
-// NewChanges compares the reports of two configurations. The argument servers contains the counts
+// NewChanges compares the reports of two configurations. The argument "servers" contains the counts
 // of changed servers from [deploy.Diff], and causes contains the differences of the inputs from
 // [Causes].
 func NewChanges(at time.Time, old, new Report, servers deploy.ServerCounts, causes []Cause) Changes {
@@ -62,7 +62,7 @@ func NewChanges(at time.Time, old, new Report, servers deploy.ServerCounts, caus
 	return c
 }
 
-// Summary returns one line with the first causes. The argument limit is the largest number of
+// Summary returns one line with the first causes. The argument "limit" is the largest number of
 // causes in this line. If there are more, the line ends with the number of the others.
 func (c Changes) Summary(limit int) string {
 	var b strings.Builder
@@ -174,7 +174,7 @@ func (c *ServiceChange) port(name string, was, is uint16) {
 
 // Misdirected returns a function that reports whether the server with the given name leads to a
 // wrong service. A server leads to a wrong service if its node port now belongs only to other
-// Services, or only to other ports of its Service. The argument last is the report on the servers
+// Services, or only to other ports of its Service. The argument "last" is the report on the servers
 // in force. If a cluster has no objects, the function returns false for its servers.
 func Misdirected(last Report, clusters []Cluster) func(server string) bool {
 	type address struct {

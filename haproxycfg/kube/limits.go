@@ -78,7 +78,7 @@ func (c *cost) add(o cost) {
 // The method over returns the first limit that the cost c exceeds, as text for the operator. It
 // also returns the name of a field of routes: to reduce the cost, the operator has to change this
 // field. If c exceeds no limit, over returns two empty strings. The argument l contains the limits
-// of the operator. The argument descriptors limits the file descriptors for checks; 0 means no
+// of the operator. The argument "descriptors" limits the file descriptors for checks; 0 means no
 // limit.
 func (c cost) over(l Limits, descriptors int) (field, limit string) {
 	switch {

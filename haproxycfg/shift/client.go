@@ -41,14 +41,14 @@ func (c *Client) Resume(ctx context.Context, route string) (State, error) {
 }
 
 // Close makes HAProxy close the client's connection after some responses, and returns the new
-// state. The argument points is how many of 10,000 responses these are, chosen at random. See
+// state. The argument "points" is how many of 10,000 responses these are, chosen at random. See
 // Runner.Close.
 func (c *Client) Close(ctx context.Context, points int) (State, error) {
 	return c.ask(ctx, http.MethodPost, "/shift/close", url.Values{"percent": {FormatPercent(points)}})
 }
 
 // Follow requests the state again and again until the shift of a route is done or paused, and
-// returns this shift. The argument begun is the state that Start or Resume returned. Follow calls
+// returns this shift. The argument "begun" is the state that Start or Resume returned. Follow calls
 // the function changed with the first state of the shift, and then with each state of the shift
 // whose String differs from the previous one.
 //

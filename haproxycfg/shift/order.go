@@ -89,7 +89,7 @@ func (o Order) WithSteps(steps []int, target int) Order {
 }
 
 // The method after returns the shift of this order for a route of which an earlier shift has
-// already moved a share of the requests. The argument points is this share, in hundredths of a
+// already moved a share of the requests. The argument "points" is this share, in hundredths of a
 // percent. The first step of the new shift is this share, and the other steps are the larger steps
 // of the order. For example, if the share is 5% (500 points), the steps 1, 5, 25 and 100% become 5,
 // 25 and 100%. The shift begins with its second step, here 25%, and returns to the first step after
@@ -216,7 +216,7 @@ func (c *Counters) add(last, now Counters) {
 }
 
 // Advance decides whether the shift s stays at its step, goes to the next step, or pauses. The
-// argument now is the time of the decision. Advance returns the resulting shift, and whether this
+// argument "now" is the time of the decision. Advance returns the resulting shift, and whether this
 // shift differs from s. The argument w counts the responses since the current step began. Advance
 // is a pure function.
 func (s Shift) Advance(now time.Time, w Window) (next Shift, changed bool) {
@@ -250,8 +250,8 @@ func formatShare(points float64) string {
 }
 
 // Resume returns the paused shift s as a shift that moves again: the step that errors have ended
-// begins again. The argument now is the time of this beginning. If s is not paused, Resume returns
-// an error.
+// begins again. The argument "now" is the time of this beginning. If s is not paused, Resume
+// returns an error.
 func (s Shift) Resume(now time.Time) (Shift, error) {
 	if s.Status != Paused {
 		return s, fmt.Errorf("shift: %s is %s, not paused", s.Route, s.Status)

@@ -216,7 +216,7 @@ func (r *Runner) Resume(ctx context.Context, route string) error {
 	})
 }
 
-// Close makes HAProxy close the client's connection after some responses. The argument points is
+// Close makes HAProxy close the client's connection after some responses. The argument "points" is
 // how many of 10,000 responses these are, chosen at random.
 func (r *Runner) Close(ctx context.Context, points int) error {
 	return r.change(ctx, func(state State) (State, error) {

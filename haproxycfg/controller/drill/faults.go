@@ -38,9 +38,9 @@ func InZone(o nodeselect.Objects, zone string) (names []string) {
 	return names
 }
 
-// Share returns the names of some of the nodes. The argument share is the part of all nodes, from 0
-// to 1; the result has at least one node. Share chooses the names at equal distances in the sorted
-// list of all nodes.
+// Share returns the names of some of the nodes. The argument "share" is the part of all nodes, from
+// 0 to 1; the result has at least one node. Share chooses the names at equal distances in the
+// sorted list of all nodes.
 func Share(o nodeselect.Objects, share float64) (names []string) {
 	count := min(len(o.Nodes), max(1, int(float64(len(o.Nodes))*share)))
 	for i := range count {
@@ -51,8 +51,8 @@ func Share(o nodeselect.Objects, share float64) (names []string) {
 
 // NotReady makes the nodes unreachable, as the node controller of Kubernetes does when kubelets
 // stop answering: the condition Ready of the nodes becomes Unknown, they get the taint
-// node.kubernetes.io/unreachable, and their pods are not ready. The argument now is the time of the
-// changed condition.
+// node.kubernetes.io/unreachable, and their pods are not ready. The argument "now" is the time of
+// the changed condition.
 func NotReady(o nodeselect.Objects, names []string, now time.Time) nodeselect.Objects {
 	o = change(o, names, func(n *corev1.Node) {
 		n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{
@@ -63,7 +63,7 @@ func NotReady(o nodeselect.Objects, names []string, now time.Time) nodeselect.Ob
 	return withoutPods(o, names)
 }
 
-// Cordon cordons the nodes. The argument now is the time of the cordon.
+// Cordon cordons the nodes. The argument "now" is the time of the cordon.
 func Cordon(o nodeselect.Objects, names []string, now time.Time) nodeselect.Objects {
 	return change(o, names, func(n *corev1.Node) {
 		n.Spec.Unschedulable = true
@@ -79,9 +79,9 @@ func Remove(o nodeselect.Objects, names []string) nodeselect.Objects {
 	return withoutPods(o, names)
 }
 
-// Register deletes the nodes and creates them again. The argument now is the time of the creation.
-// Apart from the time of creation, the UID and the condition Ready, the new nodes equal the old
-// ones.
+// Register deletes the nodes and creates them again. The argument "now" is the time of the
+// creation. Apart from the time of creation, the UID and the condition Ready, the new nodes equal
+// the old ones.
 func Register(o nodeselect.Objects, names []string, now time.Time) nodeselect.Objects {
 	return change(o, names, func(n *corev1.Node) {
 		n.CreationTimestamp = metav1.Time{Time: now}
@@ -90,10 +90,10 @@ func Register(o nodeselect.Objects, names []string, now time.Time) nodeselect.Ob
 	})
 }
 
-// Join adds new nodes, which are not ready yet, and returns their names. The argument count is the
-// number of new nodes, and the argument now is the time of their creation. Each new node has the
-// labels, and so the zone, of one of the nodes in o. Its addresses follow the highest address of
-// the same family in o, so no node in o has them. If o has no nodes, Join adds none.
+// Join adds new nodes, which are not ready yet, and returns their names. The argument "count" is
+// the number of new nodes, and the argument "now" is the time of their creation. Each new node has
+// the labels, and so the zone, of one of the nodes in o. Its addresses follow the highest address
+// of the same family in o, so no node in o has them. If o has no nodes, Join adds none.
 func Join(o nodeselect.Objects, count int, now time.Time) (_ nodeselect.Objects, names []string) {
 	if len(o.Nodes) == 0 {
 		return o, nil
@@ -142,7 +142,7 @@ func Join(o nodeselect.Objects, count int, now time.Time) (_ nodeselect.Objects,
 	return o, names
 }
 
-// Ready makes the nodes ready. The argument now is the time at which they become ready.
+// Ready makes the nodes ready. The argument "now" is the time at which they become ready.
 func Ready(o nodeselect.Objects, names []string, now time.Time) nodeselect.Objects {
 	return change(o, names, func(n *corev1.Node) { setReady(n, corev1.ConditionTrue, now) })
 }

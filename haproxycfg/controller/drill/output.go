@@ -152,8 +152,8 @@ func (x *Result) details(w *bytes.Buffer) {
 	}
 }
 
-// shorten returns the text, with at most as many characters as the argument limit says. If it cuts
-// the text, the last character is "…".
+// shorten returns the text, with at most as many characters as the argument "limit" says. If it
+// cuts the text, the last character is "…".
 func shorten(text string, limit int) string {
 	if utf8.RuneCountInString(text) <= limit {
 		return text

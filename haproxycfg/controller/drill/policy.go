@@ -160,8 +160,8 @@ func (e *Error) Error() string {
 //
 // Each field is optional. If a field is missing under the name of a drill, the drill gets the value
 // of this field under "all". If the field is missing there too, the drill gets the value in the
-// argument base. So with an empty file, the limits of all drills are those in base. If any field is
-// faulty, ParsePolicy rejects the whole file, and its error joins an Error for each fault.
+// argument "base". So with an empty file, the limits of all drills are those in base. If any field
+// is faulty, ParsePolicy rejects the whole file, and its error joins an Error for each fault.
 func ParsePolicy(file string, data []byte, base Limits) (Policy, error) {
 	p := Policy{All: base, Drills: map[string]Limits{}}
 	f := policyFile{file: file}

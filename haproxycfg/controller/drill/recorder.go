@@ -94,7 +94,7 @@ func (r *recorder) end() {
 	}
 }
 
-// look counts the serving servers of each service. The argument now is the present time of the
+// look counts the serving servers of each service. The argument "now" is the present time of the
 // drill.
 func (r *recorder) look(now time.Time, t *truth) {
 	r.now = now
@@ -129,7 +129,7 @@ func (r *recorder) look(now time.Time, t *truth) {
 }
 
 // logger returns a logger that adds each line to the recorder, with the time since the first step.
-// The argument now is a function that returns the present time of the drill.
+// The argument "now" is a function that returns the present time of the drill.
 func (r *recorder) logger(now func() time.Time) *slog.Logger {
 	return slog.New(&lineHandler{r: r, now: now})
 }

@@ -207,7 +207,7 @@ func noRoute(table routes.Table, target Target) string {
 
 // noteLatest adds a note to e if the latest declarations, in.Latest, lead the target to another
 // route than the explanation says, or give the route other services or weights. If ok is true, the
-// argument route is the route in the explanation. If ok is false, the explanation has no route.
+// argument "route" is the route in the explanation. If ok is false, the explanation has no route.
 func (e *Explanation) noteLatest(in Input, target Target, route routes.Route, ok bool) {
 	if in.Latest == nil {
 		return
@@ -266,7 +266,7 @@ func (e *Explanation) addRoute(in Input, route routes.Route) {
 	}
 }
 
-// rename changes the name of the first backend to the argument name, which is the name of this
+// rename changes the name of the first backend to the argument "name", which is the name of this
 // backend in HAProxy's files. This name differs from the usual name if another backend already has
 // the usual name.
 func (e *Explanation) rename(name string) {

@@ -98,9 +98,9 @@ func nodesOf(c kube.ClusterReport, s kube.ServiceReport) []nodeselect.Node {
 	return nodes
 }
 
-// addChoices adds all nodes of the cluster. The argument chosen contains the nodes in use. For
-// these nodes, addChoices adds the addresses in chosen, because HAProxy connects to these addresses
-// even if a node has another address now.
+// addChoices adds all nodes of the cluster. The argument "chosen" contains the nodes in use. For
+// these nodes, addChoices adds the addresses in "chosen", because HAProxy connects to these
+// addresses even if a node has another address now.
 func (s *Service) addChoices(c nodeselect.Choices, chosen []nodeselect.Node) {
 	addrs := make(map[string]nodeselect.Node, len(chosen))
 	for _, n := range chosen {

@@ -246,8 +246,8 @@ func readState(rest []byte, limit int64) (State, error) {
 func FormatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 
 // ParseTime parses a time in one of two forms: as in RFC 3339, such as 2026-05-01T12:00:00Z, or as
-// a duration before the present time, such as 90m. The argument now is the present time. ParseTime
-// rejects a time in the future.
+// a duration before the present time, such as 90m. The argument "now" is the present time.
+// ParseTime rejects a time in the future.
 func ParseTime(text string, now time.Time) (time.Time, error) {
 	if ago, err := time.ParseDuration(text); err == nil {
 		if ago < 0 {

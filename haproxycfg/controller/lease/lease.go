@@ -15,13 +15,13 @@
 // # The elector of client-go
 //
 // An Elector writes the same fields of the Lease as package leaderelection of client-go, and
-// follows the same rules, so processes with either of them may take part in one election. An
-// Elector does not use package leaderelection, which has three faults. First, after a leader learns
-// that another process holds the Lease, it continues to lead until its renew deadline. Second,
-// after a suspension of the process or the machine, a leader does not notice that its time is over:
-// it first tries to renew the Lease. Third, when a process stops, it releases a Lease that it once
-// held, even if another process holds the Lease now. Package leaderelection also compiles the
-// client of every API group.
+// follows the same rules, so a process with an Elector and a process with package leaderelection
+// may take part in the same election. An Elector does not use package leaderelection, which has
+// three faults. First, after a leader learns that another process holds the Lease, it continues to
+// lead until its renew deadline. Second, after a suspension of the process or the machine, a leader
+// does not notice that its time is over: it first tries to renew the Lease. Third, when a process
+// stops, it releases a Lease that it once held, even if another process holds the Lease now.
+// Package leaderelection also compiles the client of every API group.
 package lease
 
 import (
