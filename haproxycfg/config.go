@@ -191,9 +191,9 @@ type Frontend struct {
 	// HAProxy does not redirect a request without a Host header, nor a request for a host that is
 	// not in the map Hosts of Router.
 	//
-	// A request with "X-Forwarded-Proto: https" comes from a proxy that is in front of HAProxy and
-	// has ended TLS. A redirect would lead back to this proxy, and so on without end. So HAProxy
-	// serves such a request if it comes from TrustedProxies, and answers 421 otherwise.
+	// The header "X-Forwarded-Proto: https" says that a proxy in front of HAProxy has ended TLS. A
+	// redirect of such a request would lead back to this proxy, and so on without end. So HAProxy
+	// serves the request if it comes from TrustedProxies, and answers 421 otherwise.
 	RedirectHTTPS *HTTPSRedirect
 	// Forwarded chooses the X-Forwarded headers that tell servers the address and scheme of the
 	// client.
@@ -561,9 +561,8 @@ type Map struct {
 	// haproxy.cfg.
 	Runtime bool
 	// Stable means that a program can replace the entries of the map while HAProxy runs. The name
-	// of the file of the map then contains a hash. The hash does not depend on servers, on the
-	// values of variables, and on the entries of stable maps. It depends on all other parts of the
-	// configuration.
+	// of the file of the map then contains a hash. The hash depends on all parts of the
+	// configuration except servers, values of variables and entries of stable maps.
 	//
 	// So if only entries change, haproxy.cfg stays the same, and no reload is necessary. If another
 	// part of the configuration changes, the file gets another name, and its entries come into

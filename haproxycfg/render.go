@@ -16,10 +16,10 @@ import (
 const configFile = "haproxy.cfg"
 
 // Render returns the files of the configuration: first the maps, certificates and certificate
-// lists, then haproxy.cfg. Write them in this order. The name of each file but haproxy.cfg contains
-// a hash of its content, so a new file never overwrites a file in use. Map.Runtime and Map.Stable
-// describe the exceptions. The new haproxy.cfg names all new maps and lists, so they come into
-// force together.
+// lists, then haproxy.cfg. Write them in this order. The name of each file except haproxy.cfg
+// contains a hash of its content, so a new file never overwrites a file in use. Map.Runtime and
+// Map.Stable describe the exceptions. The new haproxy.cfg names all new maps and lists, so they
+// come into force together.
 //
 // dir is the directory of the files in the file system of HAProxy. haproxy.cfg contains dir in the
 // paths of the other files. Empty means HAProxy's working directory.

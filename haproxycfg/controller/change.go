@@ -90,7 +90,7 @@ func (ch *Change) ChangedFiles() ([]string, error) { return ch.plan.ChangedAuxil
 
 // refusal returns nil if the change may be applied, and otherwise the reason together with the ID
 // of the change. An empty change may be applied. Any other change may be applied in two cases:
-// Limit accepts it and withoutServers returns no error, or the function allowed returns true for
+// Limit accepts it and withoutServers returns no error, or the function "allowed" returns true for
 // its ID, because somebody has forced the change.
 func (c *Controller) refusal(ch *Change, allowed permit) error {
 	err := c.limit(ch)

@@ -13,13 +13,13 @@ import (
 type loop struct {
 	inbox *inbox
 	apply func(ctx context.Context, in inputs, now time.Time, allowed permit) Attempt
-	// The loop calls the function seen when new inputs arrive, before it tries to apply them.
+	// The loop calls the function "seen" when new inputs arrive, before it tries to apply them.
 	// started is false while the loop still waits until each source has answered once.
 	seen func(in inputs, started bool)
-	// The loop calls the function applied after each attempt, except after an attempt that failed
+	// The loop calls the function "applied" after each attempt, except after an attempt that failed
 	// because this process is no longer the leader.
 	applied func(Attempt)
-	// The loop calls the function leads with true when the term of this process as the leader
+	// The loop calls the function "leads" with true when the term of this process as the leader
 	// begins, and with false when the term ends.
 	leads func(bool)
 

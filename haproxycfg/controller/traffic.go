@@ -53,9 +53,9 @@ func NewTraffic(workers [][]runtimeapi.Stat, addrs []netip.Addr) Traffic {
 const maxTrafficAddrs = 16
 
 // TrafficHandler returns a handler of GET /traffic?addr=ADDR, in which addr may occur several
-// times. It answers with the Traffic of these addresses in JSON. The function stats returns the
-// rows of "show stat" of each worker; see NewTraffic. If stats returns an error, for example
-// because HAProxy does not answer, the status is 503.
+// times. It answers with the Traffic of these addresses in JSON. The argument "stats" is a function
+// that returns the rows of "show stat" of each worker; see NewTraffic. If this function returns an
+// error, for example because HAProxy does not answer, the status is 503.
 func TrafficHandler(stats func(context.Context) ([][]runtimeapi.Stat, error)) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /traffic", func(w http.ResponseWriter, r *http.Request) {

@@ -159,9 +159,9 @@ func (s state) String() string {
 }
 
 // dropLeftovers removes from the state the servers in maintenance that the configuration in force
-// does not contain. The argument "before" contains the servers of the configuration in force. A
-// [Runtime] has taken them out of service, but HAProxy could not delete them. If a new
-// configuration contains such a server again, the server must not be in maintenance.
+// does not contain. A [Runtime] has taken these servers out of service, but HAProxy could not
+// delete them. If a new configuration contains such a server again, the server must not be in
+// maintenance. The argument "before" contains the servers of the configuration in force.
 func (s *state) dropLeftovers(before members) {
 	known := map[string]bool{}
 	for backend, all := range before.backends {

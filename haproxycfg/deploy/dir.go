@@ -584,9 +584,9 @@ func (d *Dir) clearPending() error {
 	return nil
 }
 
-// The method at is called just before each step of Dir that has an effect, such as a write or a
-// reload. step names it. If at returns an error, usually the error of d.Guard, the caller must not
-// take the step.
+// The caller calls the method "at" just before each step of Dir that has an effect, such as a write
+// or a reload. The argument "step" is the name of the step. If the method returns an error, usually
+// the error of d.Guard, the caller must not take the step.
 func (d *Dir) at(step string) error {
 	if d.Guard != nil {
 		if err := d.Guard(); err != nil {

@@ -46,7 +46,7 @@ func variables(config []byte) []variable {
 
 // changedVariables returns the variables of a new configuration that are missing, or have another
 // value, in at least one of the earlier configurations. A running HAProxy may not have the new
-// values of these variables yet. The argument after is the text of the new configuration.
+// values of these variables yet. The argument "after" is the text of the new configuration.
 func changedVariables(after []byte, earlier ...[]byte) []variable {
 	var changed []variable
 	for _, v := range variables(after) {

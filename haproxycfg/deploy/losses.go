@@ -93,10 +93,10 @@ func (l Losses) Over(share float64) string {
 	return fmt.Sprintf("%s would go or change, and the limit is %.1f%%; the largest losses are %s", list, 100*share, strings.Join(names, "; "))
 }
 
-// Losses counts what the plan takes away from the configuration in force. The function wrong, if
-// not nil, reports whether a server leads to a wrong service. Its argument is the name of the
-// server, as [haproxycfg.Server.Name] returns it. If wrong returns true, Losses does not count the
-// removal of the server.
+// Losses counts what the plan takes away from the configuration in force. The argument "wrong", if
+// not nil, is a function that reports whether a server leads to a wrong service. The argument of
+// this function is the name of the server, as [haproxycfg.Server.Name] returns it. If the function
+// returns true, Losses does not count the removal of the server.
 func (p *Plan) Losses(wrong func(server string) bool) Losses {
 	c := lossCounter{
 		before: byLogicalName(p.before), after: byLogicalName(p.after.files), wrong: wrong,

@@ -86,8 +86,8 @@ func (b Builder) budget(config *haproxycfg.Config, table routes.Table, upstreams
 
 // untrack changes a configuration as if every route declared a check: HAProxy checks each server,
 // and no server tracks another. If nodeAgents is true, HAProxy also makes an agent check of each
-// server. It checks the agent of the service or, if the service has no agent, the agent of the
-// node.
+// server. This check connects to the agent of the service or, if the service has no agent, to the
+// agent of the node.
 func untrack(config *haproxycfg.Config, nodeAgents bool) {
 	tracked := map[string]bool{} // keys are names of backends
 	for i := range config.Backends {

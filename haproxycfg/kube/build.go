@@ -222,9 +222,9 @@ func targetsByRef(targets []nodeselect.Target) map[nodeselect.Ref]nodeselect.Tar
 	return m
 }
 
-// findUnresolved finds the refs for which the cluster has no nodes. It moves the problem of each
-// such ref from s.Problems to s.unresolved, because Build reports this problem at the routes that
-// name the service.
+// findUnresolved finds the refs for which the cluster has no nodes. It adds each such ref with its
+// problem to s.unresolved. It removes the problem from s.Problems, because Build reports the
+// problem at the routes that name the service.
 func (s *selection) findUnresolved(annotations nodeselect.Annotations, c Cluster, refs []nodeselect.Ref) {
 	resolved := targetsByRef(s.Targets)
 	moved := map[nodeselect.Problem]bool{}

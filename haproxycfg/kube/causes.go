@@ -113,8 +113,9 @@ func (f *fields) add(name string, same bool) {
 func (f fields) String() string { return strings.Join(f, ", ") }
 
 // objectCauses returns a Cause for each node or service that was added, removed or changed in a
-// cluster. The argument "before" contains the objects of the cluster before the change, and after
-// contains the objects after the change. In both, the objects must be sorted by name.
+// cluster. The argument "before" contains the objects of the cluster before the change, and the
+// argument "after" contains the objects after the change. In both arguments, the objects must be
+// sorted by name.
 func objectCauses(cluster string, before, after nodeselect.Objects) []Cause {
 	var causes []Cause
 	add := func(object, what string) {

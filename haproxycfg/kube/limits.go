@@ -75,11 +75,10 @@ func (c *cost) add(o cost) {
 	c.descriptors += o.descriptors
 }
 
-// The method over returns the first limit that the cost c exceeds, as text for the operator. It
+// The method "over" returns the first limit that the cost c exceeds, as text for the operator. It
 // also returns the name of a field of routes: to reduce the cost, the operator has to change this
-// field. If c exceeds no limit, over returns two empty strings. The argument l contains the limits
-// of the operator. The argument "descriptors" limits the file descriptors for checks; 0 means no
-// limit.
+// field. If c exceeds no limit, both results are empty. The argument l contains the limits of the
+// operator. The argument "descriptors" limits the file descriptors for checks; 0 means no limit.
 func (c cost) over(l Limits, descriptors int) (field, limit string) {
 	switch {
 	case c.routes > l.Routes:
@@ -349,9 +348,9 @@ func (l *limiter) choose(table routes.Table) (routes.Table, []Problem) {
 	return table.Without(func(r *routes.Route) bool { return out[r] }), problems
 }
 
-// The method over checks whether the route c would exceed a limit of its file or of the whole edge.
-// If so, the result "limit" is a text that describes the limit, "owner" says whose limit it is
-// ("its file" or "the edge"), and "field" is the name of the field of the route that causes the
+// The method "over" checks whether the route c would exceed a limit of its file or of the whole
+// edge. If so, the result "limit" is a text that describes the limit, "owner" says whose limit it
+// is ("its file" or "the edge"), and "field" is the name of the field of the route that causes the
 // cost. If not, "limit" is empty.
 func (l *limiter) over(file *account, c candidate) (field, owner, limit string) {
 	if field, limit = sum(file.cost, file.shared(l, c.Route, c.key)).over(l.file, 0); limit != "" {

@@ -49,7 +49,7 @@ func (c *Client) Close(ctx context.Context, points int) (State, error) {
 
 // Follow requests the state again and again until the shift of a route is done or paused, and
 // returns this shift. The argument "begun" is the state that Start or Resume returned. Follow calls
-// the function changed with the first state of the shift, and then with each state of the shift
+// the function "changed" with the first state of the shift, and then with each state of the shift
 // whose String differs from the previous one.
 //
 // If ctx ends, Follow returns the error of ctx, and the Runner continues the shift. Follow also

@@ -88,7 +88,7 @@ func (o Order) WithSteps(steps []int, target int) Order {
 	return o
 }
 
-// The method after returns the shift of this order for a route of which an earlier shift has
+// The method "after" returns the shift of this order for a route of which an earlier shift has
 // already moved a share of the requests. The argument "points" is this share, in hundredths of a
 // percent. The first step of the new shift is this share, and the other steps are the larger steps
 // of the order. For example, if the share is 5% (500 points), the steps 1, 5, 25 and 100% become 5,

@@ -119,8 +119,8 @@ func (p Policy) Judge(r Result) []Violation {
 	return violations
 }
 
-// The method least returns the number of servers that a service must keep. The argument "before" is
-// the number of servers that the service had before the drill.
+// The method "least" returns the number of servers that a service must keep. The argument "before"
+// is the number of servers that the service had before the drill.
 func (l Limits) least(before int) int {
 	return int(math.Ceil(l.MinServers*float64(before) - 1e-9))
 }
@@ -212,9 +212,9 @@ func (f *policyFile) fault(n *yaml.Node, path, message string) {
 	f.errs = append(f.errs, &Error{File: f.file, Line: n.Line, Field: path, Message: message})
 }
 
-// fields calls the function read with the name, path and value of each field of the mapping n. The
-// function read returns false if there is no field with this name. The value of n may also be null,
-// which means a mapping without fields.
+// fields calls the function "read" with the name, path and value of each field of the mapping n.
+// The function "read" returns false if there is no field with this name. The value of n may also be
+// null, which means a mapping without fields.
 func (f *policyFile) fields(path string, n *yaml.Node, read func(name, path string, n *yaml.Node) bool) {
 	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" {
 		return

@@ -73,7 +73,7 @@ type Refusal struct {
 	Failed bool `json:"failed,omitempty"`
 }
 
-// The method same reports whether r and o describe the same change with the same reason.
+// The method "same" reports whether r and o describe the same change with the same reason.
 func (r Refusal) same(o Refusal) bool {
 	return r.ID == o.ID && r.Failed == o.Failed && r.Reason == o.Reason
 }
@@ -147,7 +147,7 @@ func (h *history) summary() Service {
 	return s
 }
 
-// The method below finds the longest uninterrupted period in which the number of serving servers
+// The method "below" finds the longest uninterrupted period in which the number of serving servers
 // was lower than the limit (the argument "least"). The first result is the length of this period,
 // and the second is its beginning, as the time after the first step of the drill. The argument
 // "end" is the end of the drill, also as the time after the first step.

@@ -21,8 +21,8 @@
 //
 // Each node has a [nodeselect.Why], such as Ranked, Outranked, Avoided or NoPod, and a text. The
 // subset of a service in the Report may be older than the Objects of its cluster, because a limit
-// has refused a change or because a reload waits. For each node that would enter or leave the
-// subset, Explain then says that the change is not in force yet.
+// has refused a change or because a reload waits. In this case Explain says, for each node that
+// would enter or leave the subset, that the change is not in force yet.
 //
 // If a cluster does not answer and its objects are unknown, Explain knows only the reasons in the
 // Report. Service.Unknown is the number of nodes whose reason is unknown.
