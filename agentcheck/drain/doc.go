@@ -50,11 +50,12 @@
 // # HTTP/2
 //
 // When a server of net/http sends GOAWAY, it drops the requests that are on their way to the server
-// at this moment. HTTP/2 allows clients to repeat these requests. But HAProxy 2.6 without retries
-// fails them, and so does a client of net/http if the request has a body and no GetBody. So the
-// Drainer sends GOAWAY only in the second half of Delay: at that time, a balancer that checks
-// readiness has stopped sending requests. For this reason, make Delay twice as long for HTTP/2. The
-// Drainer sends GOAWAY with a response, and only if the connection has no other running request.
+// at this moment. HTTP/2 allows clients to repeat these requests. But two clients do not repeat
+// them, so the requests fail: HAProxy 2.6 without retries, and net/http if the request has a body
+// and no GetBody. So the Drainer sends GOAWAY only in the second half of Delay: at that time, a
+// balancer that checks readiness has stopped sending requests. For this reason, make Delay twice as
+// long for HTTP/2. The Drainer sends GOAWAY with a response, and only if the connection has no
+// other running request.
 //
 // One case can still fail: an HTTP/2 connection comes through a TCP balancer, and its client always
 // has several requests open. This connection gets GOAWAY only when Run closes the listeners. The

@@ -18,7 +18,8 @@
 //
 // The exit status is 0 after a clean stop, 1 after an error, and 2 if the flags cannot be used.
 // With -diff, it is 3 if there is a difference. "terminator shift" exits with 3 if errors have
-// paused it, and "terminator rollback" and "terminator release" do so if the order is not in force yet.
+// paused the shift. "terminator rollback" and "terminator release" exit with 3 if the order is not
+// in force yet.
 package main
 
 import (

@@ -53,7 +53,8 @@ func TestObjectsInThePlaceOfTheWantedOnes(t *testing.T) {
 	}
 }
 
-// A file with EndpointSlices is no mistake for a reader of nodes and services, and the reverse.
+// Parse, which reads nodes and services, ignores EndpointSlices without a problem.
+// ParseEndpointSlices ignores nodes without a problem.
 func TestFileOfTheOtherReader(t *testing.T) {
 	t.Parallel()
 	_, problems := manifest.Parse("f", []byte("apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: a}\n"))

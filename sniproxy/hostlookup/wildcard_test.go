@@ -274,8 +274,9 @@ func TestWildcardChanges(t *testing.T) {
 	})
 }
 
-// The file has the wildcard in place of the names below it. After a restart, the cache serves the
-// endpoint of the wildcard for each name below it while the source fails.
+// The cache saves the wildcard, and not the names below it that have the same endpoint. After a
+// restart, while the source fails, the cache serves the endpoint of the wildcard for each name
+// below it.
 func TestSaveAndLoadWildcards(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "cache.json")
 	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {

@@ -28,7 +28,8 @@ func h2() *stream {
 	return s
 }
 
-// block encodes fields. The arguments are names and values in turn.
+// block encodes fields. The argument contains the name of a field, its value, the next name, and so
+// on.
 func block(fields ...string) []byte {
 	var b bytes.Buffer
 	e := hpack.NewEncoder(&b)

@@ -305,8 +305,9 @@ func initial(destID []byte, number uint16, payload []byte) []byte {
 	return b
 }
 
-// The function long returns a packet with a long header, whose payload is not encrypted. The Relay
-// cannot see this. kind is the first byte: 0xc0 is Initial, 0xd0 is 0-RTT, 0xe0 is Handshake.
+// The function long returns a packet with a long header. Its payload is not encrypted, but the
+// Relay cannot notice this. kind is the first byte: 0xc0 is Initial, 0xd0 is 0-RTT, 0xe0 is
+// Handshake.
 func long(kind byte, destID, srcID []byte, size int) []byte {
 	b := append([]byte{kind, 0, 0, 0, 1, byte(len(destID))}, destID...)
 	b = append(append(b, byte(len(srcID))), srcID...)

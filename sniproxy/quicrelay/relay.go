@@ -478,8 +478,9 @@ func refuseConnection(client peer, h quic.Header, datagram []byte) {
 	}
 }
 
-// begin begins a path whose first datagram begins with an Initial packet. h is the header of this
-// packet.
+// The method begin makes a new path for a client. The argument datagram begins with an Initial
+// packet, and h is the header of this packet. If the packet cannot be the first packet of a client,
+// or if the limits allow no further path, begin returns nil.
 func (r *Relay) begin(client peer, h quic.Header, datagram []byte) *path {
 	if !beginsConnection(h, datagram) {
 		return nil
@@ -508,7 +509,7 @@ func (r *Relay) newPath(client peer) *path {
 	return p
 }
 
-// move begins a path of a client that has moved.
+// The method move makes a new path for a client that has moved.
 func (r *Relay) move(client peer, f found) *path {
 	p := r.newPath(client)
 	p.state, p.backendAddr = open, f.backend
