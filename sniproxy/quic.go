@@ -244,6 +244,7 @@ func quicEnd(phase Phase, p quicrelay.Stats) (Phase, Outcome, error) {
 
 // quicConnections returns the Stats of the open QUIC connections, in the order of their IDs.
 func (s *Server) quicConnections() []Stats {
+	_ = s.init() // before the first use of s.quic
 	var list []Stats
 	for p := range s.quic.All() {
 		list = append(list, quicStats(p))

@@ -352,6 +352,15 @@ func TestQUICLimits(t *testing.T) {
 			require.Equal(t, sniproxy.DialFailed, r.next().Outcome)
 		}
 	})
+	t.Run("MaxConns, Connections before ServeQUIC", func(t *testing.T) {
+		r := newRouter(t, native, h, func(s *sniproxy.Server) { s.MaxConns = 1 })
+		for range r.Connections() {
+			t.Error("no connection is open")
+		}
+		addr := r.serveQUIC()
+		quicTalk(t, addr, "a.example", "hi")
+		refused(t, r, addr, sniproxy.ErrTooManyConns)
+	})
 	t.Run("QUICIdleTimeout", func(t *testing.T) {
 		r := newRouter(t, native, h, func(s *sniproxy.Server) { s.QUICIdleTimeout = time.Millisecond })
 		send(t, r.serveQUIC(), quicHello(t, "a.example")...)
