@@ -133,6 +133,9 @@ func refused(err error) error {
 	if apierrors.IsForbidden(err) && strings.Contains(err.Error(), "set the annotation "+change.Annotation+`: "`) {
 		return nil
 	}
+	if err == nil {
+		return errors.New("the policy does not refuse it")
+	}
 	return fmt.Errorf("want a refusal by the policy: %w", err)
 }
 
