@@ -103,7 +103,7 @@ const (
 )
 
 // usualALPN are the lists of application protocols that nearly all clients offer. All sessions
-// whose clients offer one of these lists share it. This saves allocations.
+// whose clients offer the same one of these lists share this list, which saves allocations.
 var usualALPN = [][]string{{"h2", "http/1.1"}, {"http/1.1"}, {"h2"}}
 
 // alpnOf returns the first 8 application protocols that a client offers, or nil if the client

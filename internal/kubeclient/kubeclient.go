@@ -6,9 +6,10 @@
 //	lease, err := leases.Get(ctx, "terminator", metav1.GetOptions{})
 //
 // The clients of this package have the same methods as the typed clients of client-go, so an
-// interface with some of these methods fits both. The typed clients of client-go also compile the
-// objects of all API groups. These are about 340 packages: they take minutes of processor time with
-// the race detector, and add tens of megabytes to a program.
+// interface with some of these methods fits both. A program that imports the typed clients of
+// client-go also compiles the objects of all API groups. These are about 340 packages: to compile
+// them with the race detector takes minutes of processor time, and they make the program tens of
+// megabytes larger.
 //
 // # What it does not do
 //

@@ -63,6 +63,6 @@
 //
 // The package does not decrypt: in an encrypted ClientHello it sees only the outer name. It sees
 // only the first request of an HTTP connection. With keep-alive, later requests may name other
-// hosts, but a router sends them to the same upstream. It does not parse the PROXY protocol.
-// Package quic, in a subdirectory, reads the ClientHello of QUIC.
+// hosts, but a router sends them to the same upstream. The package does not parse the PROXY
+// protocol. Package quic, in a subdirectory, reads the ClientHello of QUIC.
 package peek

@@ -32,8 +32,8 @@
 // while a datagram passes (on Linux).
 //
 // The Relay cannot see the end of a connection, because the packets that close it are encrypted. So
-// a path ends when no datagram has come for IdleTimeout. While Shutdown waits, a path ends after 30 s
-// without a datagram: a client or server that waits longer for the other side is rare.
+// a path ends when no datagram has come for IdleTimeout. While Shutdown waits, a path ends after 30
+// s without a datagram, because few clients and servers wait longer than 30 s for the other side.
 //
 // # Which path a datagram belongs to
 //
@@ -110,6 +110,6 @@
 //
 // The Relay does not tell the backend the address of the client, does not balance load, does not
 // follow clients to new connection IDs, and does not pass on ECN marks. The endpoints find out by
-// themselves that ECN does not work (RFC 9000 section 13.4.2). It does not check which addresses Route
-// returns.
+// themselves that ECN does not work (RFC 9000 section 13.4.2). The Relay does not check which
+// addresses Route returns.
 package quicrelay

@@ -172,8 +172,8 @@ type front struct {
 	runs   []run // memory of the goroutine of Serve
 }
 
-// run is a series of datagrams that follow each other in a bundle, and go to the backend of one
-// path.
+// run is a series of datagrams that follow each other in a bundle (datagrams that arrived
+// together), and go to the backend of one path.
 type run struct {
 	path *path
 	b    []byte
@@ -387,8 +387,8 @@ func (r *Relay) fromClient(f *front, b *bundle) {
 		p := r.accept(client, datagram)
 		switch last := len(f.runs) - 1; {
 		case p == nil:
-			// This datagram does not pass. The empty run makes sure that a later datagram begins a
-			// new run, and does not extend the run before this datagram.
+			// This datagram does not go to a backend, so the next datagram does not follow the last
+			// run. The empty run makes sure that the next datagram begins a new run.
 			f.runs = append(f.runs, run{})
 		case last >= 0 && f.runs[last].path == p:
 			n := len(f.runs[last].b)
@@ -529,7 +529,8 @@ func (r *Relay) move(client peer, f found) *path {
 	return p
 }
 
-// admit handles the result of adding a path to r.shares. It reports whether the path begins.
+// admit handles the result of adding the path p to r.shares: the path that has to end to make room
+// (victim), and the error. admit reports whether p begins.
 func (r *Relay) admit(p, victim *path, err error) bool {
 	if victim != nil {
 		r.end(victim, ErrEvicted)

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// socket sends and receives datagrams in bundles. Its methods may be called from several
-// goroutines.
+// socket sends and receives datagrams in bundles: several datagrams in one system call. Its methods
+// may be called from several goroutines.
 type socket interface {
 	// receive waits for datagrams, and returns them as a bundle. One goroutine at a time may call
 	// receive. The caller must release the bundle.

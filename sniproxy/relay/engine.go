@@ -81,7 +81,8 @@ type Engine struct {
 	// AcceptError, if not nil, reports the error of a failed accept. The Engine calls it after each
 	// failure. If accept failed because the process has no free descriptor, the Engine accepts one
 	// connection with a descriptor that it holds in reserve, and calls MakeRoom. After any other
-	// failure, or if it cannot do this, the Engine accepts no connection for 5 ms to 1 s.
+	// failure, or if the Engine has no descriptor in reserve, it accepts no connection for 5 ms to
+	// 1 s.
 	AcceptError func(error)
 	// MakeRoom, if not nil, decides about a connection that the Engine has accepted with its
 	// descriptor in reserve. The argument is the address of the client. MakeRoom returns true if it

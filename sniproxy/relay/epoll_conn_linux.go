@@ -66,8 +66,9 @@ type handshake struct {
 	earlyResume *Step     // the argument of a Resume that came before its Wait
 }
 
-// closing holds the state that a connection needs only near its end: when one party has failed, or
-// when CloseWithin has set a time limit. Most connections never allocate it.
+// closing holds the state that a connection needs only near its end: when one party (client or
+// backend) has failed, or when CloseWithin has set a time limit. Most connections never allocate
+// it.
 type closing struct {
 	closeAt  int64 // when CloseWithin ends the connection; 0 means never
 	failure  error // the error of failedBy, the party that failed first; the other party still gets its bytes

@@ -34,8 +34,8 @@
 //     seconds after the clients have closed all connections.
 //
 // Processor time is the sum over all processes of the router. The benchmark reads it from the
-// scheduler's clock of each process, which has a resolution of 1 ns. It includes the work of the
-// kernel for these processes. It does not include the work that the kernel does for a router on the
+// scheduler's clock of each process, which has a resolution of 1 ns. Processor time includes the
+// work of the kernel for these processes, but not the work that the kernel does for a router on the
 // processor of the load. Resident memory does not include the memory of the kernel for sockets and
 // pipes.
 //

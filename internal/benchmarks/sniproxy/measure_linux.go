@@ -45,9 +45,10 @@ type stage struct {
 
 type step func(context.Context, *running, *report.Point) error
 
-// round runs one round of measurements for a router: it measures the router once at every size. If
-// the router itself fails, the returned points contain the reason, and the error is nil. If round
-// returns an error, the whole benchmark ends.
+// round runs one round of measurements for a router: it measures the router once with each number
+// of open connections and of known host names (report.Sizes). If the router itself fails, the
+// returned points contain the reason, and the error is nil. If round returns an error, the whole
+// benchmark ends.
 func (b *bench) round(ctx context.Context, n int, r peer.Router) ([]report.Point, error) {
 	s := b.sizes()
 	few := []stage{{Size: s.Base, steps: []step{b.roundTrips, b.idle, b.connections, b.bulkTransfer}}}
@@ -64,7 +65,8 @@ func (b *bench) round(ctx context.Context, n int, r peer.Router) ([]report.Point
 	return points, nil
 }
 
-// process starts a router as one process and measures it at several sizes, one after the other.
+// process starts a router once, and measures it in all stages, one after the other. Each stage has
+// another number of open connections.
 func (b *bench) process(ctx context.Context, n int, r peer.Router, stages []stage) []report.Point {
 	points := make([]report.Point, len(stages))
 	defer b.loop.Reset()

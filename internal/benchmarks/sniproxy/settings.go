@@ -115,9 +115,9 @@ func (s settings) validate() error {
 	return nil
 }
 
-// sizes returns the sizes to measure. The size Idle has at most 2,000 connections: some routers
-// need six file descriptors for each connection, and on many machines a process may have only
-// 20,000 descriptors.
+// sizes returns the sizes to measure. A size is a number of open connections and a number of known
+// host names. The size Idle has at most 2,000 connections: some routers need six file descriptors
+// for each connection, and on many machines a process may have only 20,000 descriptors.
 func (s settings) sizes() report.Sizes {
 	return report.Sizes{
 		Base:      s.few,

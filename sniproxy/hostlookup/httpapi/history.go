@@ -163,11 +163,12 @@ func (h *history) newStep(to string, set []hostlookup.Endpoint, removed []string
 	return s
 }
 
-// remember appends s to the steps. If the steps then exceed a limit, it drops the oldest steps.
+// remember adds the step s, the changes of one publish, to the history. If the steps of the history
+// then exceed a limit, remember drops the oldest ones.
 func (h *history) remember(s step) {
 	if s.size > h.limits.step {
-		// s is too large to be stored. Without s, the older steps do not lead to the present
-		// version any more, so drop them all.
+		// The step s alone exceeds the limit, so the history cannot store it. Without s, the older
+		// steps do not lead to the present version any more, so drop them all.
 		h.steps, h.size = nil, 0
 		return
 	}

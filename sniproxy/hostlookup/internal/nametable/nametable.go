@@ -169,8 +169,9 @@ func (t *Table[V]) remove(hash uint64, item *Item[V]) {
 		if hash == 0 {
 			break
 		}
-		// Move an item into the hole only if the hole is at or after the slot of the item's hash.
-		// Get searches forward from that slot, so it would not find an item in an earlier slot.
+		// Move an item into the hole (the free slot) only if the hole is at or after the slot of
+		// the item's hash. Get searches forward from the slot of the hash, so it would not find an
+		// item in an earlier slot.
 		if (next-hash)&mask < (next-hole)&mask {
 			continue
 		}

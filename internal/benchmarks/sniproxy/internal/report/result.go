@@ -9,8 +9,8 @@ import (
 // Metric names one figure of a point.
 type Metric string
 
-// These are the figures of a point. Processor times and memory are totals of all processes of the
-// router.
+// These are the names of the figures in a Point. Processor times and memory are totals of all
+// processes of the router.
 const (
 	Ready         Metric = "ready_ms"                   // start of the process to the first right answer
 	Memory        Metric = "pss_mib"                    // after the first connections have ended
