@@ -74,11 +74,11 @@ func (g *group) best(buf []uint64, key uint64, k int) []uint64 {
 	}
 }
 
-// wanted returns the size of the first sample in the search for the k best nodes: the method best
-// chooses a limit on the score so that, on average, this number of nodes is below the limit. The
-// actual number has nearly a Poisson distribution. With the returned size, about one key in thirty
-// has fewer than k nodes below the limit; for such a key, best needs a second round. With a larger
-// size, best would have to sort more candidates for every key.
+// wanted returns a number of nodes, somewhat larger than k. To find the k best nodes, the method
+// best chooses a limit on the score so that, on average, this number of nodes is below the limit.
+// The actual number of nodes below the limit has nearly a Poisson distribution. For about one key
+// in thirty, it is smaller than k, and best needs a second round. If wanted returned a larger
+// number, best would have to sort more candidates for every key.
 func wanted(k int) float64 { return float64(k) + 1.7*math.Sqrt(float64(k)) + 1 }
 
 // quantile returns a limit such that the given share of all possible scores is below the limit. The

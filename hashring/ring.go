@@ -30,7 +30,8 @@ const (
 	maxWeight = 1e6
 
 	// maxNodes limits the number of nodes. The index of a node replaces the lowest bits of a 64-bit
-	// score (see type group). So the index may have only a few bits, here 30.
+	// score (see type group). With at most 30 bits for the index, at least 34 bits of the score
+	// remain.
 	maxNodes = 1 << 30
 )
 

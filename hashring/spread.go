@@ -120,10 +120,10 @@ func (r *Ring) turns(dst []turn, key uint64, k int) []turn {
 	slices.SortFunc(dst, func(a, b turn) int {
 		return cmp.Or(cmp.Compare(a.score, b.score), strings.Compare(a.zone.name, b.zone.name))
 	})
-	// First raise all quotas by the same number. A zone with too few nodes gets a smaller quota,
-	// and the other zones share the remaining places in the next round. In the end, fewer places
-	// are left than there are zones with further nodes. Then give one place each to the first of
-	// these zones.
+	// Give the places to the zones in rounds. In each round, every zone that still has nodes gets
+	// the same number of places, but no more places than it has nodes. In the end, fewer places are
+	// left than there are zones with further nodes. Then give one place each to the first of these
+	// zones.
 	for open := len(dst); k >= open && k > 0; {
 		level := k / open
 		open = 0

@@ -90,11 +90,11 @@ type Server struct {
 	// silent connection of the source with the most silent connections. A silent connection whose
 	// client has sent more than 4 KiB counts as one connection for each 4 KiB. 0 means no bound.
 	MaxPeeking int
-	// MaxConnsPerHost bounds the number of open connections to one host. 0 means no bound. If a host
-	// has this number of connections, the Server looks up the name of a further connection, and then
-	// refuses this connection with an answer to the client. All names that one wildcard covers count
-	// as one host, because they have the same Endpoint.Host. The connections to NoName and the
-	// connections to Fallback count together as one host.
+	// MaxConnsPerHost bounds the number of open connections to one host. 0 means no bound. If a
+	// host has this number of connections, the Server still looks up the host of a further
+	// connection, and then refuses the connection with an answer to the client. All names that one
+	// wildcard covers count as one host, because they have the same Endpoint.Host. The connections
+	// to NoName and the connections to Fallback count together as one host.
 	MaxConnsPerHost int
 	// MaxRatePerHost bounds the number of new connections to one host in a second. After a second
 	// without a new connection, MaxRatePerHost connections may arrive at the same moment. The

@@ -131,8 +131,8 @@ func (b *Browser) Navigate(t testing.TB, url string) {
 	b.Call(t, "Page.navigate", map[string]any{"url": url}, nil)
 }
 
-// Text returns the text of the page. A part of an error page is visible only after a click on its
-// details.
+// Text returns the visible text of the page. An error page shows a part of its text only after a
+// click on "Details", and Text does not click.
 func (b *Browser) Text(t testing.TB) string {
 	t.Helper()
 	var answer struct{ Result struct{ Value string } }

@@ -65,8 +65,8 @@ type Member[T Member[T]] interface {
 	Idle() time.Duration
 }
 
-// Entry is the part of a connection that belongs to the Table. The zero value is a connection in no
-// Table. The Table guards its fields.
+// Entry is the part of a connection that belongs to the Table. The zero value is the Entry of a
+// connection that is in no Table. The Table guards its fields.
 type Entry[T Member[T]] struct {
 	prev, next T
 	source     *source[T]
@@ -116,7 +116,7 @@ type Table[T Member[T]] struct {
 	exempt  source[T] // holds the connections that count for no source
 	unused  *source[T]
 	// byWeight ranks the sources that have connections by their weight, and byWaiting by the number
-	// of their waiting connections. The source exempt is in neither.
+	// of their waiting connections. The source in the field exempt is in neither ranking.
 	byWeight, byWaiting ranking[T]
 	clock               uint32 // counts how often a connection began to wait
 	waiting, serving    int
@@ -481,9 +481,10 @@ func (t *Table[T]) begin(m T, to state) {
 	t.rank(e.source)
 }
 
-// end removes a connection from the list of its source and its state. The caller then calls the
-// method begin if the source keeps the connection in another state. Otherwise, the connection has
-// ended or gets another source, and the caller calls the method leave for the old source.
+// end removes a connection from the list that its source has for the present state of the
+// connection. The caller then calls the method begin if the source keeps the connection in another
+// state. Otherwise, the connection has ended or gets another source, and the caller calls the
+// method leave for the old source.
 func (t *Table[T]) end(m T) {
 	e := m.ShareEntry()
 	if e.state == waiting {

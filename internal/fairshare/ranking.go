@@ -29,8 +29,9 @@ func (r *ranking[T]) Less(i, j int) bool {
 	if first == none || second == none {
 		return first != none && second == none
 	}
-	// The field since counts up, and begins again at 0 after its largest value. Even if this
-	// happened between two values, the sign of their difference says which connection is older.
+	// The value of the field since comes from a counter that begins again at 0 after its largest
+	// value. Even if the counter has begun again between two values, the sign of their difference
+	// says which connection is older.
 	return int32(first.ShareEntry().since-second.ShareEntry().since) < 0
 }
 

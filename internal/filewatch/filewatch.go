@@ -133,8 +133,8 @@ func (w Watcher) Run(ctx context.Context, read func() error) {
 	}
 }
 
-// Within the duration rest after a call of the function read, Run always waits for the end of a
-// burst.
+// rest is a duration. Within this duration after a call of the function read, Run waits for the end
+// of a burst even after a rename that completes the new content (see Watcher.Quiet).
 const rest = 100 * time.Millisecond
 
 // watch is the state of one Run.
@@ -159,10 +159,10 @@ func (w *watch) concerns(event fsnotify.Event) bool {
 	return false
 }
 
-// replacedBy reports whether two consecutive events show a rename that replaced all paths at once. The
-// rename moves a file or a symbolic link, whose content is complete, from another name in the same
-// directory to the place of the only path, or to the place of a symbolic link through which all paths
-// lead. The operating system reports such a rename with two events, the old name first.
+// replacedBy reports whether two consecutive events show a rename that replaced all paths at once.
+// The rename moves a file or a symbolic link that has another name in the same directory, and whose
+// content is complete. It takes the place of the only path, or of a symbolic link through which all
+// paths lead. The operating system reports such a rename with two events, the old name first.
 func (w *watch) replacedBy(previous, event fsnotify.Event) bool {
 	name := filepath.Clean(event.Name)
 	if !previous.Has(fsnotify.Rename) || !event.Has(fsnotify.Create) || filepath.Dir(previous.Name) != filepath.Dir(name) || filepath.Clean(previous.Name) == name {

@@ -144,10 +144,10 @@ func byFamily(is4 bool) (list []Range) {
 	return list
 }
 
-// ordinary lists the exceptions: prefixes within a special range whose addresses are not special.
-// The registries of IANA call all of them globally reachable, except the prefix of Teredo. A Teredo
-// address contains IPv4 addresses. The Teredo address is special if one of these IPv4 addresses is;
-// see AppendForms.
+// ordinary lists the exceptions: prefixes within special ranges. The addresses in these prefixes
+// are not special. The registries of IANA call all of these prefixes globally reachable, except the
+// prefix of Teredo. A Teredo address contains IPv4 addresses. The Teredo address is special if one
+// of these IPv4 addresses is; see AppendForms.
 var ordinary = []netip.Prefix{
 	netip.MustParsePrefix("192.0.0.9/32"),    // RFC 7723
 	netip.MustParsePrefix("192.0.0.10/32"),   // RFC 8155

@@ -248,9 +248,10 @@ func (m *matcher) uniquePairs(linesA, linesB []int) []run {
 	return increasing(both)
 }
 
-// number returns the number of a line: lines with the same text have the same number, and a new
-// text gets the next free number. n points to the place where number stores the result for this
-// line, so that later calls need no look-up. *n is 0 before the first call.
+// The method number returns the number of a line: lines with the same text have the same number,
+// and a new text gets the next free number. The argument n points to the place where the method
+// stores the result for this line, so that later calls need no look-up. *n is 0 before the first
+// call.
 func (m *matcher) number(n *int32, line string) int32 {
 	if *n == 0 {
 		id, ok := m.ids[line]

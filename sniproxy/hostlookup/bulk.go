@@ -20,8 +20,8 @@ type Result struct {
 // default of Cache.MaxCalls. If l is a Cache and atOnce is greater than its MaxCalls, the lookups
 // beyond MaxCalls wait in the Cache, and can fail with ErrBusy.
 //
-// A failed lookup does not affect the others. When ctx ends, the lookups that wait end, and the
-// lookups that have not begun fail with the cause of ctx (context.Cause).
+// A failed lookup does not affect the others. When ctx ends, the running lookups return soon, and
+// the lookups that have not begun fail with the cause of ctx (context.Cause).
 //
 // A program can use LookupAll to fill a Cache with the hosts that it expects, before it accepts
 // connections.

@@ -315,9 +315,10 @@ func (k *core) finish(c *call, ep Endpoint, err error, returned bool) {
 	}
 }
 
-// The method settle stores the outcome of a call of the source, unless the core has called the
-// method detach for this call, and returns the result for the lookups that wait for it.
-// sourceFailed reports whether the source itself has failed. The caller must hold core.mu.
+// The method settle runs when a call of the source has ended, or at its time-out. It stores the
+// outcome of the call, and returns the result r for the lookups that wait for the call. If the core
+// has called the method detach for this call, settle does not store the outcome. sourceFailed
+// reports whether the source itself has failed. The caller must hold core.mu.
 func (k *core) settle(c *call, ep Endpoint, err error) (r result, sourceFailed bool) {
 	now := k.clock.now()
 	current := k.calls[c.host] == c

@@ -155,7 +155,7 @@ type Stats struct {
 	ToBackend, ToClient int64
 	// Start is when the first datagram arrived. Peek is the time from Start until the hello was
 	// complete. Route is how long the call of Relay.Route took. Total is the time from Start to the
-	// end.
+	// end of the path.
 	Start              time.Time
 	Peek, Route, Total time.Duration
 	// DroppedAmplification is the number of bytes that the Relay did not send to the client,

@@ -32,7 +32,7 @@ const interest = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET
 // epollConn is the connection of a client together with the connection to its backend. README.md
 // describes its states. Only the goroutine of its loop uses it, except the atomic fields. An idle
 // connection costs only the memory of this struct. So the fields that an idle connection does not
-// need are in two other structs: handshake and closing point to them.
+// need are in two other structs. The fields handshake and closing point to these structs.
 type epollConn struct {
 	timer     timer
 	loop      *epollLoop

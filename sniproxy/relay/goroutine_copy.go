@@ -88,8 +88,8 @@ func (gc *goroutineConn) markEnd(by Party) {
 	gc.boundSilence()
 }
 
-// boundSilence shortens the idle time-out to HalfCloseTimeout, unless it is shorter already. In any
-// case, the time-out begins again at the present moment.
+// boundSilence shortens the idle time-out to HalfCloseTimeout, unless the idle time-out is shorter
+// already. In any case, the time-out begins again at the present moment.
 func (gc *goroutineConn) boundSilence() {
 	idle := time.Duration(gc.idle.Load())
 	gc.idle.Store(int64(shorter(idle, gc.engine.shared.settings.halfClose)))

@@ -3,8 +3,8 @@ package main
 import "math"
 
 // randomBatch returns the number of random nodes that may be taken away at a time. It is the
-// largest number for which the expected number of services that lose more nodes than the limit is
-// at most 0.01.
+// largest number with which, on average, at most 0.01 services lose more nodes than the limit
+// allows.
 func randomBatch(s setting, limit int) int {
 	batch := 1
 	for batch < s.nodes && float64(s.services)*(1-atMost(s, batch+1, limit)) <= 0.01 {
@@ -13,11 +13,11 @@ func randomBatch(s setting, limit int) int {
 	return batch
 }
 
-// largestWave estimates the largest number of nodes that can go together without exceeding the
-// limit for any service. It assumes that each service has random nodes. For a number n of nodes, it
-// computes the expected number of sets of n nodes that respect the limit. The result is the largest
-// n for which this expected number is at least e^-5 (0.7%). So a larger set that respects the limit
-// is improbable.
+// largestWave estimates the largest number of nodes that can go away at the same time without
+// exceeding the limit for any service. It assumes that each service has random nodes. For a number
+// n of nodes, it computes the expected number of sets of n nodes that respect the limit. The result
+// is the largest n for which this expected number is at least e^-5 (0.7%). So a larger set that
+// respects the limit is improbable.
 func largestWave(s setting, limit int) int {
 	for size := s.nodes; size > 1; size-- {
 		if logBinomial(s.nodes, size)+float64(s.services)*math.Log(atMost(s, size, limit)) > -5 {

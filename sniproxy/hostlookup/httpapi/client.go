@@ -169,8 +169,8 @@ const userAgent = "headgate-hostlookup"
 // A urlTemplate is the URL of a Client, split after each {host}.
 type urlTemplate []urlPart
 
-// A urlPart is a piece of a urlTemplate: literal text, followed by the place of one host. The last
-// part has only text.
+// A urlPart is a piece of a urlTemplate: literal text, followed by a placeholder for the host name.
+// The last part has only text.
 type urlPart struct {
 	text   string
 	escape func(string) string // escapes the host after text; nil in the last part

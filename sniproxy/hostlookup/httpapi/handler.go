@@ -52,8 +52,8 @@ type Handler struct {
 	// 1,024. When a further request arrives, the Handler finds the client address that has the most
 	// waiting requests. The share of an address is the number of all waiting requests divided by
 	// the number of addresses that have waiting requests. If the found address has more waiting
-	// requests than its share, and the new request comes from another address, the Handler ends the
-	// wait of the oldest request of the found address and answers it. So the new request can wait.
+	// requests than its share, and the new request comes from another address, the Handler answers
+	// the oldest waiting request of the found address at once. So the new request can wait.
 	// Otherwise the Handler answers the new request with 503.
 	MaxWaiting int
 

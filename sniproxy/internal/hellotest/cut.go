@@ -59,7 +59,7 @@ func (c *cutConn) Write(b []byte) (int, error) {
 
 // WriteSegments writes b in pieces of n bytes. If n is 0, it writes b in one piece. The argument
 // before is a function like Cuts.Before: WriteSegments calls it before each piece, with the number
-// of the piece, from 0. It may be nil.
+// of the piece, from 0. This function may be nil.
 func WriteSegments(w io.Writer, b []byte, n int, before func(i int) error) error {
 	if n <= 0 {
 		n = len(b)

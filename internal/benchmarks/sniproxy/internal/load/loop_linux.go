@@ -38,9 +38,9 @@ type Loop struct {
 const longestWait = 100
 
 // file is the owner of a descriptor in the loop. The loop calls the method ready when epoll reports
-// an event of the descriptor. This method must tolerate a call without an event: after the loop has
-// closed a descriptor, a new file may get the same number, and at a late event of the closed
-// descriptor the loop then calls the method ready of the new file.
+// an event of the descriptor. This method must tolerate a call without an event. The reason: after
+// the loop has closed a descriptor, a new file may get the same number. If a late event of the
+// closed descriptor arrives, the loop calls the method ready of the new file.
 type file interface{ ready(l *Loop) }
 
 // New starts backends on free ports of 127.0.0.1. The clients of the Loop send a TLS hello with the

@@ -21,8 +21,8 @@ type Stat struct {
 	Command string
 	State   byte
 	Group   int
-	// User and System are the times that the threads of the process, also those that have ended,
-	// have used a processor in user mode and in the kernel. They are multiples of 10 ms.
+	// User is the processor time of the process in user mode, and System its processor time in the
+	// kernel. Both include the threads that have ended. Both are multiples of 10 ms.
 	User, System time.Duration
 }
 
