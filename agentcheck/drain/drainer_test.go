@@ -136,8 +136,8 @@ func TestChangedReportsTheLastState(t *testing.T) {
 func TestShutdown(t *testing.T) {
 	for name, test := range map[string]struct {
 		before time.Duration // how long the drain lasts before Shutdown
-		ends   time.Duration // when the connection ends after Shutdown
-		closes time.Duration // when the listeners close after Shutdown
+		ends   time.Duration // how long after Shutdown the connection ends
+		closes time.Duration // how long after Shutdown the listeners close
 		total  time.Duration
 		err    bool
 	}{

@@ -30,7 +30,7 @@ func (d *Drainer) Run(ctx context.Context, srv *http.Server) error {
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	context.AfterFunc(ctx, stop) // restores the default action of a second signal
+	context.AfterFunc(ctx, stop) // so that a second signal has its default action
 	return d.Serve(ctx, srv, l)
 }
 

@@ -35,7 +35,7 @@ const program = "kubeapp"
 func main() { cli.Main(run) }
 
 func run(ctx context.Context, inv cli.Invocation) int {
-	kubeconn.LogTo(nil) // the errors of the requests are enough
+	kubeconn.LogTo(nil) // log nothing: the errors of the requests are enough
 	if len(inv.Args) > 0 && inv.Args[0] == "check" {
 		inv.Args = inv.Args[1:]
 		return runCheck(ctx, inv)
@@ -61,7 +61,7 @@ func run(ctx context.Context, inv cli.Invocation) int {
 	return code
 }
 
-// applyObjects checks the change, and applies the objects if the change does not hurt.
+// applyObjects checks the change, and applies the objects if the change would not hurt traffic.
 func (s *settings) applyObjects(ctx context.Context, inv cli.Invocation) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()

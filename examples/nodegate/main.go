@@ -102,7 +102,7 @@ func run(ctx context.Context, inv cli.Invocation) int {
 	if err != nil {
 		return inv.Fail(cli.ExitUsage, program+" "+name, "%v (-h shows the flags)", err)
 	}
-	kubeconn.LogTo(nil) // the errors of the requests are enough
+	kubeconn.LogTo(nil) // log nothing: the errors of the requests are enough
 	code, err := cmd.run(ctx, inv, s, nodes)
 	if err != nil {
 		return inv.Fail(cli.ExitFailed, program+" "+name, "%v", err)

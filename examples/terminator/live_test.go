@@ -161,8 +161,8 @@ func TestAnEmptyClusterAtTheStartIsNotTrusted(t *testing.T) {
 	require.Equal(t, before, first.config())
 	first.waitDetail(http.StatusOK, "it lists no nodes")
 	first.waitLog("it lists no nodes")
-	// After the API server has listed a node, the terminator believes it, even if it lists no nodes
-	// later.
+	// After the API server has listed a node, the terminator trusts this API server, even if its
+	// later lists contain no nodes.
 	empty.Set(liveNode("a", "10.0.2.9"))
 	first.waitConfig("10.0.2.9:30080")
 	require.NotContains(t, first.config(), "10.0.2.1:")

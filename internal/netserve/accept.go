@@ -90,7 +90,7 @@ func (l *Loop) Run(handle func(net.Conn)) error {
 	var backoff Backoff
 	var spare Spare
 	defer spare.Close()
-	tried := false // Failed has freed descriptors since the last success or pause
+	tried := false // true if Failed has freed descriptors since the last success or pause
 	for {
 		if l.Shed != nil {
 			spare.Fill()

@@ -102,7 +102,7 @@ func TestTrackerDoubts(t *testing.T) {
 			require.Equal(t, start, tracker.Since())
 			tracker.Confirm(start.Add(confirmAfter - 1))
 			has(t, tracker, "s", 9)
-			tracker.Replace(objects{slice("x", "2", pods(1, 4)...), u}, start.Add(time.Minute)) // does not start the five minutes again
+			tracker.Replace(objects{slice("x", "2", pods(1, 4)...), u}, start.Add(time.Minute)) // this does not start the five minutes again
 			tracker.Changed()
 			tracker.Confirm(start.Add(confirmAfter))
 			require.Equal(t, []string{"ns/s"}, tracker.Changed())

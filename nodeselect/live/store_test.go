@@ -124,7 +124,7 @@ func TestDoubtfulLists(t *testing.T) {
 			pass(doubt.ConfirmAfter / 2)
 			require.Len(t, last(calls).Objects.Nodes, 9)
 			require.ErrorContains(t, last(calls).Err, "a list lacks 5 of 9")
-			w.queue.nodes.Replace(testNodes(1, 3)) // does not start the five minutes again
+			w.queue.nodes.Replace(testNodes(1, 3)) // this does not start the five minutes again
 			pass(doubt.ConfirmAfter/2 + RecheckInterval)
 			require.Len(t, last(calls).Objects.Nodes, 3)
 			require.NoError(t, last(calls).Err)

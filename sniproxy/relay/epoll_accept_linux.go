@@ -24,7 +24,7 @@ type acceptor struct {
 	backoff    netserve.Backoff
 	pause      timer // while this timer is set, the acceptor does not accept
 	batch      int   // the most connections to accept in one round
-	round      int64 // the last round of the loop that accepted a full batch
+	round      int64 // the last round of the loop in which the acceptor accepted a full batch
 	drained    bool  // the backlog was empty once, so all further sockets inherit the listener's options
 	exhausted  bool  // the last accept found no free descriptor
 }

@@ -33,7 +33,7 @@ type goroutineConn struct {
 	failedBy Party
 	failure  error  // the error of failedBy, the party that failed first; the other party still gets its bytes
 	unsent   [2]int // the results of unsentBytes for client and backend at the last call of the method progress
-	looked   bool   // the method progress has stored unsent
+	looked   bool   // the method progress has set the field unsent
 
 	done     <-chan struct{} // closed when the method stop cancels the context
 	settling sync.WaitGroup  // counts the goroutine of the method settle

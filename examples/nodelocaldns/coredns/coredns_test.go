@@ -24,7 +24,7 @@ import (
 
 const (
 	corefile = "../kubernetes/base/Corefile"
-	port     = "5300"           // of every server; each server has its own loopback address
+	port     = "5300"           // the port of every server; each server has its own loopback address
 	patience = 60 * time.Second // bounds the waits of a test on a busy machine
 )
 

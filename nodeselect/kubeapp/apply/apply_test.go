@@ -25,7 +25,7 @@ type api struct {
 	objects  map[string]map[string]any
 	requests []string // method, path and query of each request that changes something, also of dry runs
 	refuse   map[string]string
-	expire   bool // answer 410 to the next page of a list
+	expire   bool // the next request for a further page of a list gets 410
 }
 
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -76,7 +76,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// list answers with one object for each page.
+// The method list answers with one page of a list. A page has one object.
 func (a *api) list(r *http.Request, answer func(int, any), status func(int, string, any)) {
 	kind, group := "Service", "v1"
 	if strings.HasSuffix(r.URL.Path, "/deployments") {

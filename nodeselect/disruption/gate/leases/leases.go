@@ -119,7 +119,7 @@ var ErrBusy = errors.New("leases: other processes keep deciding")
 // errAgain means that another process has changed a Lease, and that Decide must start again.
 var errAgain = errors.New("changed by another process")
 
-// maxTries is how often Decide tries at most.
+// maxTries is the largest number of tries of one Decide.
 const maxTries = 50
 
 // Decide calls the function decide with all grants, sorted by node, and stores what decide returns.

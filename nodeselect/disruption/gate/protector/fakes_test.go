@@ -36,7 +36,7 @@ type cluster struct {
 	version int
 	node    map[string]*corev1.Node
 	pod     map[string]*corev1.Pod
-	fail    error // of every request for nodes and pods, if not nil
+	fail    error // the error of every request for nodes and pods, if not nil
 	report  error // of the report, if not nil
 	applied gate.Applied
 	store   *leasestest.Leases

@@ -12,11 +12,11 @@ type Metric string
 // These are the names of the figures in a Point. Processor times and memory are totals of all
 // processes of the router.
 const (
-	Ready         Metric = "ready_ms"                   // start of the process to the first right answer
+	Ready         Metric = "ready_ms"                   // from the start of the process to the first right answer
 	Memory        Metric = "pss_mib"                    // after the first connections have ended
 	ConnCPU       Metric = "cpu_us_per_connection"      // each connection gets an answer of 1 KiB, and the backend closes it
 	ConnUser      Metric = "user_us_per_connection"     // the part of ConnCPU outside the kernel
-	ConnRate      Metric = "connections_per_second"     // of this load; the router may be able to do more
+	ConnRate      Metric = "connections_per_second"     // the rate of this load; the router may be able to do more
 	ConnCount     Metric = "connections"                // number of measured connections
 	RoundTripCPU  Metric = "cpu_us_per_round_trip"      // 64 bytes in each direction
 	RoundTripP50  Metric = "round_trip_p50_us"          //
@@ -82,8 +82,8 @@ func (r Router) At(s Size, m Metric) Spread {
 	return SpreadOf(values)
 }
 
-// Best returns the lowest median of figure m at size s among the peers. ok is false if no peer has
-// the figure.
+// Best returns the lowest median of the metric m at the size s among the peers. ok is false if no
+// peer has a value for this metric.
 func (r Result) Best(s Size, m Metric) (best float64, ok bool) {
 	for _, router := range r.Routers {
 		at := router.At(s, m)
