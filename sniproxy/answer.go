@@ -272,7 +272,7 @@ func http2Request(b []byte) (stream, window uint32) {
 		switch http2.FrameType(b[3]) {
 		case http2.FrameHeaders:
 			// The client's SETTINGS change the window of the stream, but not that of the
-			// connection. An answer must fit into both.
+			// connection. An answer must fit into both windows.
 			return binary.BigEndian.Uint32(b[5:]) & (1<<31 - 1), min(window, h2Window)
 		case http2.FrameSettings:
 			for ; len(body) >= 6; body = body[6:] {

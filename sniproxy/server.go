@@ -44,8 +44,8 @@ type Server struct {
 	// Fallback, if its Addr is not empty, is the endpoint of TLS connections whose host is not
 	// found. An example is a server that has a certificate and shows a page about the unknown host.
 	Fallback hostlookup.Endpoint
-	// CloseUnknownTLS makes the Server close TLS connections that name an unknown host, or no
-	// host, without an alert.
+	// CloseUnknownTLS makes the Server send no alert to a TLS client that names an unknown host, or
+	// no host: it only closes the connection.
 	CloseUnknownTLS bool
 	// Page is the template of the pages for HTTP clients. The Server executes it with a value of
 	// type Page. Its output must be HTML of at most 1 MiB. nil means a plain page.

@@ -106,7 +106,7 @@ func isAt(f *os.File, path string) bool {
 }
 
 // removeUnlocked calls the function remove for a path, unless another process has locked the file
-// there.
+// at this path.
 func removeUnlocked(path string, flags int, remove func(string) error) {
 	f, err := os.OpenFile(path, flags|syscall.O_NONBLOCK, 0)
 	if err != nil {

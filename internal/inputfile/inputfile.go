@@ -33,7 +33,8 @@ import (
 // whose server is away gives no answer.
 var ErrNoAnswer = errors.New("the file system does not answer")
 
-// openFlags opens a file for reading, and does not wait for a writer of a FIFO.
+// openFlags are the flags that open a file for reading. With these flags, open(2) of a FIFO does
+// not wait for a writer.
 const openFlags = os.O_RDONLY | syscall.O_NONBLOCK
 
 // Read returns the content of the file at path. It returns an error if the file has more than limit

@@ -11,8 +11,8 @@ type Request struct {
 	// perhaps invalid. See NormalizeHost. It is "" if the error is ErrNoName.
 	Host string
 
-	// Method is the method of the request. A router that answers needs it: the answer to HEAD has
-	// no body.
+	// Method is the method of the request. A router needs the method to send an answer of its own:
+	// the answer to HEAD has no body.
 	Method string
 
 	// Blank is the length in bytes of the empty lines before a request of HTTP/1. A server should

@@ -44,7 +44,8 @@ func newSocket(conn *net.UDPConn, connected bool) (socket, error) {
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE)
 		if anyLocal {
-			// A client ignores answers from another address than the one that it sends to.
+			// Receive the destination address of each datagram. The answers need this address as
+			// their source, because a client ignores answers from another address.
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
 		}

@@ -64,7 +64,7 @@ func (p *pipePool) get() *pipe {
 	return got
 }
 
-// put returns a pipe to the pool. If the pipe is not empty, put closes it.
+// put returns an empty pipe to the pool. If the pipe is not empty, put closes the pipe instead.
 func (p *pipePool) put(got *pipe) {
 	if got.n > 0 {
 		got.close()

@@ -77,8 +77,8 @@ func (s *stream) prefix() int {
 	return n
 }
 
-// missing returns how many bytes before an offset have not arrived. The argument size is this
-// offset.
+// missing looks at the first bytes of the stream, as many as the argument size says, and returns
+// how many of them have not arrived.
 func (s *stream) missing(size int) int {
 	left := size
 	for _, p := range s.pieces {
