@@ -49,9 +49,10 @@
 //
 // If the largest source has no silent connection, the Server compares the number of its connections
 // with its share. The share is the number of all connections divided by the number of sources. If
-// the source has more than its share, the Server closes one of its connections: the connection on
-// which no byte has moved for the longest time. If the source has no more than its share, or if the
-// new connection itself comes from this source, the Server closes the new connection instead.
+// the largest source has more connections than its share, the Server closes one of its connections:
+// the connection on which no byte has moved for the longest time. If the largest source has no more
+// connections than its share, or if the new connection itself comes from the largest source, the
+// Server closes the new connection instead.
 //
 // MaxPeeking limits the number of silent connections. When a new connection exceeds this limit, the
 // Server closes the oldest silent connection of the source that has the most silent connections. So
@@ -141,13 +142,14 @@
 // # QUIC
 //
 // ServeQUIC routes QUIC connections (HTTP/3) by the server name in their ClientHello, with the same
-// Lookup, checks of endpoints, limits and Finished. The endpoint of a host must be a server that
-// speaks QUIC at this address and port. Package quicrelay documents how the Server finds the connection
-// of a datagram, and which clients can move to another address. The Server treats QUIC connections
+// Lookup, checks of endpoints and Finished. The endpoint of a host must be a server that speaks
+// QUIC at this address and port. Package quicrelay documents how the Server finds the connection of
+// a datagram, and which clients can move to another address. The Server treats QUIC connections
 // like TLS connections, with these differences:
 //
 //   - The upstream sees the address of the Server instead of the address of the client. The PROXY
-//     protocol has no form for QUIC, so ProxyOut has no effect, and ServeQUIC fails with ProxyRequired.
+//     protocol has no form for QUIC, so ProxyOut has no effect, and ServeQUIC fails if
+//     ProxyRequired is set.
 //   - The Server does not see the end of a connection, because the packets that close it are
 //     encrypted. It keeps a connection until no datagram has come for QUICIdleTimeout (2 min). So a
 //     connection still counts for the limits after its client has closed it.
@@ -159,11 +161,11 @@
 //   - If an endpoint is a name with several addresses, the Server uses only the first address that the
 //     checks allow. DialTimeout, IdleTimeout, HalfCloseTimeout, KeepAlive, DialContext and Page have
 //     no effect.
-//   - An alert is the error code of a QUIC CONNECTION_CLOSE frame: 0x100 plus the number of the
-//     alert (RFC 9001 section 4.8). For every such error, Chromium shows ERR_QUIC_PROTOCOL_ERROR.
-//     If the port of the upstream is closed, the client gets alert 80. Where a TLS client gets a
-//     close, the Server drops the datagrams of the QUIC client, which then waits for its own
-//     time-out.
+//   - The client gets an alert as the error code of a QUIC CONNECTION_CLOSE frame: 0x100 plus the
+//     number of the alert (RFC 9001 section 4.8). For every such error, Chromium shows
+//     ERR_QUIC_PROTOCOL_ERROR. If the port of the upstream is closed, the client gets alert 80.
+//     Where a TLS client gets a close, the Server drops the datagrams of the QUIC client, which
+//     then waits for its own time-out.
 //   - If a client moves to another address, the Server treats this as a new connection: it calls
 //     Finished once for the old address and once for the new one. The new connection has no lookup,
 //     and does not count for MaxConnsPerHost.

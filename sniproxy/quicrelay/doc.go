@@ -64,8 +64,9 @@
 //
 // # Amplification
 //
-// Until the address of a client is confirmed, the Relay sends it at most three times the bytes that
-// came from it (RFC 9000 section 8.1). These packets of a client confirm its address:
+// Until the address of a client is confirmed, the Relay sends to this address at most three times
+// the bytes that came from it (RFC 9000 section 8.1). These packets of a client confirm its
+// address:
 //
 //   - a packet whose destination ID is an ID of at least 4 bytes that the backend has sent on this
 //     path: only a client that gets the packets of the backend sees this ID
@@ -95,10 +96,11 @@
 // # Batches
 //
 // On Linux, the kernel joins datagrams of one sender that arrive together (UDP_GRO), and the Relay
-// passes them on in one system call (UDP_SEGMENT). If the datagrams of a backend arrive one by one, and
-// several have arrived before the Relay reads them, the Relay joins them itself. If the kernel refuses the call, the Relay sends
-// the datagrams one by one. The goroutine of Serve never waits for a backend: if the send buffer of a
-// backend's socket is full, the Relay drops the datagram.
+// passes them on in one system call (UDP_SEGMENT). If the datagrams of a backend arrive one by one,
+// and several have arrived before the Relay reads them, the Relay joins them itself. If the kernel
+// refuses to send several datagrams in one system call, the Relay sends them one by one. The
+// goroutine of Serve never waits for a backend: if the send buffer of a backend's socket is full,
+// the Relay drops the datagram.
 //
 // # Several addresses
 //
