@@ -37,8 +37,8 @@
 //     RST, because a RST could destroy bytes that the client has not read. It closes the client's
 //     connection when the client ends its direction, or 2 s after the client's system has
 //     acknowledged the last byte.
-//   - After a client has failed, the Engine resets the backend's connection. It waits until the
-//     backend's system has acknowledged every byte of the client.
+//   - After a client has failed, the Engine waits until the backend's system has acknowledged every
+//     byte of the client, and then resets the backend's connection (RST).
 //
 // If the other side acknowledges no byte for HalfCloseTimeout, the Engine closes both connections.
 // These rules also apply to a server that answers in the middle of an upload and then closes: it

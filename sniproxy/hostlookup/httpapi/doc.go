@@ -41,10 +41,10 @@
 // Clients follow changes by long polling. A request may have two parameters: since is a version,
 // and wait is a number of seconds. If the request has no since, the server answers immediately with
 // its present version. Otherwise, the server answers as soon as its version differs from the
-// version in since. If it does not differ within the time in wait, the server answers with the same
-// version and no changes. The changes in an answer may end at an older version than the present
-// one. In this case, the client asks again. If the server does not know the changes after the
-// version in since, it answers with "reset": true, which means that any host may have changed.
+// version in since. If its version does not differ within the time in wait, the server answers with
+// the same version and no changes. The changes in an answer may end at an older version than the
+// present one. In this case, the client asks again. If the server does not know the changes after
+// the version in since, it answers with "reset": true, which means that any host may have changed.
 //
 // If a change has an endpoint, the client replaces its answer for this host by this endpoint. If a
 // change has no endpoint, the client has to ask about this host again. The host of a change may be
