@@ -16,8 +16,8 @@ import (
 	"github.com/headgate/headgate/internal/manifesttest"
 )
 
-// BenchmarkOnce runs the binary with -once on manifests as kubectl prints them, without haproxy -c.
-// Each service has 20 of 1,000 nodes. peak-MB is the largest memory of a run.
+// BenchmarkOnce runs the binary with -once on manifests as kubectl prints them. It does not run
+// haproxy -c. Each service has 20 of 1,000 nodes. peak-MB is the largest memory of a run.
 func BenchmarkOnce(b *testing.B) {
 	binary := filepath.Join(b.TempDir(), "terminator")
 	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {

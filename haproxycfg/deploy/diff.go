@@ -97,7 +97,7 @@ func (d *Dir) current() ([]haproxycfg.RenderedFile, error) {
 func namedFiles(config []byte) []string {
 	found := map[string]bool{}
 	for line := range bytes.Lines(config) {
-		if namesFiles(line) { // few lines; the regular expression is slow
+		if namesFiles(line) { // true only for few lines, so the slow regular expression runs rarely
 			for _, name := range namedFile.FindAll(line, -1) {
 				found[string(name)] = true
 			}

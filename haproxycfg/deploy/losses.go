@@ -329,7 +329,7 @@ func differentLines(a, b []byte) (restA, restB []byte) {
 	end, line := 0, 0
 	for end < len(a) && end < len(b) && a[len(a)-1-end] == b[len(b)-1-end] {
 		if a[len(a)-1-end] == '\n' {
-			line = end // the line after this line end is the same in both
+			line = end // the line after this line end is the same in both texts
 		}
 		end++
 	}

@@ -114,8 +114,8 @@ func TestRuntimeMapsWithARuntime(t *testing.T) {
 	}
 }
 
-// TestRuntimeMapsAfterACrash ends the process between each two effects. The next Apply makes
-// HAProxy read the file, if the file may be newer than the map in HAProxy.
+// TestRuntimeMapsAfterACrash ends the process between each two consecutive effects of a change. The
+// next Apply makes HAProxy read the file, if the file may be newer than the map in HAProxy.
 func TestRuntimeMapsAfterACrash(t *testing.T) {
 	crash := errors.New("crash")
 	for stop := 0; ; stop++ {

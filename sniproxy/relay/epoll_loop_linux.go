@@ -69,7 +69,7 @@ type epollLoop struct {
 	freeTokens  []int32
 	acceptors   []*acceptor
 	queue       []*epollConn // connections that have used up their quantum or their reads
-	queueBefore []*epollConn // the queue of the round before; only for runQueue
+	queueBefore []*epollConn // the queue of the previous round; only the method runQueue uses it
 	scratch     []byte
 	vectors     [2]unix.Iovec
 	pipes       pipePool

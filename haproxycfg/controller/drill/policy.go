@@ -38,7 +38,7 @@ var DefaultLimits = Limits{MinServers: 0.5, MaxBelow: 10 * time.Second, MaxRefus
 // Policy contains the Limits of all drills. Create a Policy with ParsePolicy, or start with a copy
 // of DefaultPolicy.
 type Policy struct {
-	// All are the limits of drills without an entry in Drills.
+	// The field All contains the limits of drills without an entry in Drills.
 	All Limits
 	// Drills are the limits of drills by Drill.Kind or Drill.Name. An entry for the name takes
 	// precedence over an entry for the kind.

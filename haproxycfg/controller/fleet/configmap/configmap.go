@@ -63,7 +63,7 @@ type Store struct {
 	// Namespace and Name name the ConfigMap. Write creates it if it is missing. Required.
 	Namespace, Name string
 
-	mu      sync.Mutex // held during a request and the call of publish after it
+	mu      sync.Mutex // held during a request, and during the call of the function publish after the request
 	client  client     // nil before the first request, and after an error
 	publish func(fleet.Snapshot, error)
 }
