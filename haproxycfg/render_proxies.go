@@ -116,7 +116,8 @@ func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 	}
 	// RFC 9110, section 9.2.2, lets a proxy repeat only idempotent methods. PUT and DELETE are
 	// idempotent too, but HAProxy does not repeat them. A second PUT can undo the write of another
-	// client in between. A second DELETE gets the answer 404 although the first one worked.
+	// client that came between the two PUTs. A second DELETE gets the answer 404 although the first
+	// one worked.
 	t.line("http-request disable-l7-retry unless { method GET HEAD OPTIONS }")
 	if f.RetryBudget != nil {
 		f.RetryBudget.append(t, f, g.Version)

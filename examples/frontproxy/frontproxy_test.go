@@ -279,7 +279,8 @@ listen balancer
 `, dir, port)
 	for i, f := range fronts {
 		f.eventually(f.monitor+"/ready", 200, "")
-		// The delay of a drain begins although HAProxy learns of the drain only after its start.
+		// Wait until HAProxy runs and the configuration is applied. Otherwise the delay of the
+		// drain could begin before HAProxy has started and learned of the drain.
 		f.eventually(f.admin+"/readyz", 200, "ok")
 		require.True(t, f.wait(func() bool { return strings.Contains(f.log.String(), "msg=applied") }))
 		_, monitorPort, _ := net.SplitHostPort(f.monitor)

@@ -133,8 +133,9 @@ func TestConnectionLimits(t *testing.T) {
 		"/source": {Source: routes.Limit{Connections: 2}},
 		"/all":    {Limit: routes.Limit{Connections: 3}, Source: routes.Limit{Connections: 2}},
 	})
-	// HAProxy may still count an earlier request when its client has read the answer. HAProxy then
-	// refuses the request, and the function hold sends it again.
+	// HAProxy may still count an earlier request when the client of that request has read the
+	// answer. HAProxy then refuses the new request, and the function hold sends the new request
+	// again.
 	hold := func(source, path string) {
 		t.Helper()
 		poll(t, "HAProxy accepts "+path+" from "+source, func() bool {
