@@ -278,9 +278,9 @@ func (d *decoder) limited(to *int) func(*yaml.Node, string) {
 	return d.positive(to, maxLimit, errLimit)
 }
 
-// positive returns a function that reads an integer from 1 to the argument most. The function
-// refuses 0, because 0 in a Route means that the field is missing. The argument fault is the error
-// for other integers.
+// positive returns a function that reads an integer of at least 1. The argument "most" is the
+// largest integer that the function accepts. The function refuses 0, because 0 in a Route means that
+// the field is missing. The argument "fault" is the error for other integers.
 func (d *decoder) positive(to *int, most int, fault error) func(*yaml.Node, string) {
 	return func(n *yaml.Node, at string) {
 		v := 1

@@ -75,8 +75,8 @@ func (p *Parser) Parse(file string, data []byte) (Table, []Problem) {
 
 func fieldOf(i int) string { return "routes[" + strconv.Itoa(i) + "]" }
 
-// findKnown finds the entries that the last version of the file contained too, and sets their field
-// known.
+// If the last version of the file contained an entry too, and the entry has a route, findKnown sets
+// the field "known" of the entry to the entry of the last version.
 func findKnown(entries []fileEntry, known []knownEntry) {
 	take := func(e *fileEntry, k *knownEntry) {
 		if k.route != nil {
@@ -103,11 +103,12 @@ func findKnown(entries []fileEntry, known []knownEntry) {
 	}
 }
 
-// mergeRanked returns the table of the entries, and sets their ranks. position returns the position
+// mergeRanked returns the table of the entries, and sets their ranks. The rank of a route is its
+// index in the last table, or -1 if the last table does not contain it. position returns the position
 // of a route, by the index of its entry. size is the number of routes of the last table. ok is false
 // if two routes have the same host, path and exactness.
 //
-// The ranks say in which order most routes are, so mergeRanked sorts only the others.
+// mergeRanked keeps the order of the routes that the last table contained, and sorts only the others.
 func mergeRanked(known []knownEntry, size int, position func(i int) Position) (t Table, ok bool) {
 	ranked := make([]int, size) // by rank: the index of the entry plus 1; 0 if the file does not contain the route any more
 	var fresh []int

@@ -145,7 +145,8 @@ func (a *applier) run(ctx context.Context, group []Command) (rest []Command) {
 			return nil
 		}
 		if c.Kind == DeleteServer && strings.Contains(answer, notInMaintenance) {
-			// The answer to an agent check that began before the maintenance has ended it.
+			// The server is no longer in maintenance: an agent check began before the maintenance,
+			// and its answer ended the maintenance.
 			if err := a.socket.change(ctx, "set server "+c.target()+" state maint", c.target(), true); err != nil {
 				a.fail(c, err)
 				return nil

@@ -39,8 +39,8 @@ const (
 
 // allows adds a sample, and returns whether HAProxy may repeat requests until the next sample.
 // After a restart or reload, the counters of HAProxy begin at 0. So if a counter is smaller than in
-// the last sample, allows begins a new budget. If HAProxy has already exceeded the new budget when
-// this sample is taken, allows subtracts the excess.
+// the last sample, allows begins a new budget. If HAProxy has already exceeded the new budget at
+// this sample, the new budget begins smaller by the excess.
 func (b *retryBudget) allows(s sample) bool {
 	last := b.last
 	b.last = s

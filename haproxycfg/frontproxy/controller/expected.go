@@ -122,8 +122,8 @@ func (h *history) update(now time.Time, count int) {
 	}
 }
 
-// forget removes the elements of h.past whose field until is not after the time in the argument
-// oldest.
+// forget removes from h.past each number of pods that the zone had only until the time oldest, or
+// only until an earlier time.
 func (h *history) forget(oldest time.Time) {
 	for len(h.past) > 0 && !h.past[0].until.After(oldest) {
 		h.past = h.past[1:]

@@ -207,10 +207,11 @@ type Answer struct {
 // Blocked is a limit that would be exceeded if the named nodes were away.
 type Blocked struct {
 	disruption.Blocked
-	// Nodes are nodes that are away and count for the limit, at most maxAway of them.
+	// Nodes are nodes that are away and count for the limit, sorted by name. The list has at most
+	// maxAway nodes. More nodes may be away.
 	Nodes []AwayNode `json:"nodes,omitempty"`
-	// Since is the time at which the last of the nodes in Nodes went away. The zero time means
-	// unknown.
+	// Since is the time at which the last of the nodes that are away and count for the limit went
+	// away. Nodes may not contain this node. The zero time means unknown.
 	Since time.Time `json:"since,omitzero"`
 }
 
@@ -279,8 +280,9 @@ func (g *Gate) Take(holder string, ttl time.Duration, names ...string) (Answer, 
 // new grant, nodes for which the holder has a grant that has not expired, and nodes that no applied
 // configuration contains. Nodes that no configuration contains need no grant.
 //
-// The argument most is the largest number of nodes for which the holder has a grant and which it
-// has not taken away yet. 0 means no limit.
+// An untaken node is a node for which the holder has a grant, and which has not gone away since the
+// grant. TakeEach makes no new grant while the holder has as many untaken nodes as the argument
+// "most" allows. 0 means no limit.
 func (g *Gate) TakeEach(holder string, ttl time.Duration, most int, names ...string) (may []string, taken []Grant) {
 	waiting := 0
 	for _, grant := range g.grants {

@@ -205,9 +205,9 @@ type follower struct {
 	changed func(Answer)
 }
 
-// poll asks the servers, beginning with the current one, until one of them answers. If the pods of
-// this server are old, poll also asks the other servers, and returns the answer with the smallest
-// age. If no server answers, it returns the errors of all servers.
+// poll sends the request to one server after the other, beginning with the current one, until a
+// server answers. If the age of the answer is at least staleAge, poll also sends the request to the
+// other servers, and returns the answer with the smallest age. If no server answers, it returns the errors of all servers.
 func (f *follower) poll(ctx context.Context) (received, error) {
 	wait := cmp.Or(max(f.client.Wait, 0), 5*time.Second)
 	var failures []error
@@ -225,7 +225,7 @@ func (f *follower) poll(ctx context.Context) (received, error) {
 	return received{}, fmt.Errorf("httpapi: %w", errors.Join(failures...))
 }
 
-// The method younger asks the other servers. It returns the answer with the smallest age: the
+// The method younger sends the request to the other servers. It returns the answer with the smallest age: the
 // argument best, or the answer of another server. The next request goes to the server that has sent
 // this answer.
 func (f *follower) younger(ctx context.Context, best received) received {

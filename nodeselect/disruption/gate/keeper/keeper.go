@@ -64,8 +64,8 @@ func (k *Keeper) Take(ctx context.Context, holder string, ttl time.Duration, nod
 }
 
 // TakeEach makes grants for as many of the nodes as the limits allow, in the order of the
-// arguments. The argument most limits the number of grants as in [gate.Gate.TakeEach]. If try is
-// true, TakeEach stores no grants, and the result shows which grants the holder would get.
+// arguments. It makes no more grants than the argument "most" allows, as [gate.Gate.TakeEach] does.
+// If try is true, TakeEach stores no grants, and the result shows which grants the holder would get.
 func (k *Keeper) TakeEach(ctx context.Context, holder string, ttl time.Duration, most int, try bool, nodes ...string) (held protect.Held, err error) {
 	if k.Store == nil {
 		return held, errNoStore

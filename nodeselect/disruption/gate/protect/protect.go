@@ -146,9 +146,9 @@ func Next(subjects []Subject, h Held, s Settings, now time.Time) Plan {
 			p.Release = append(p.Release, x.Node)
 		}
 	}
-	// End grants for nodes that have no object in subjects any more. Such a grant ends when no
-	// applied configuration contains the node, or when the node has been back for HoldDown. Until
-	// then the grant continues, even if the node does not exist any more.
+	// Some granted nodes have no object in subjects any more. End their grants only if no applied
+	// configuration contains the node, or if the node has been back for HoldDown. Every other grant
+	// continues, even if its node does not exist any more. Pending grants continue too.
 	unused := set(h.Unused)
 	for _, g := range h.Grants {
 		back := !g.Back.IsZero() && !now.Before(g.Back.Add(cmp.Or(s.HoldDown, gate.DefaultHoldDown)))
