@@ -131,7 +131,7 @@ func (r *Runner) Tick(ctx context.Context, now time.Time) error {
 // example the request to continue a shift that does not exist.
 var ErrRefused = errors.New("shift: refused")
 
-// Control.SetShifts returns an error that wraps ErrConflict if somebody else has changed the
+// ErrConflict is wrapped by the errors of Control.SetShifts if somebody else has changed the
 // shifts.
 var ErrConflict = errors.New("shift: somebody else has changed the shifts")
 

@@ -5,7 +5,7 @@ import (
 	"errors"
 )
 
-// Store.Write returns an error that wraps ErrConflict if somebody else has changed the state.
+// ErrConflict is wrapped by the errors of Store.Write if somebody else has changed the state.
 var ErrConflict = errors.New("fleet: somebody else has changed the state")
 
 // Snapshot is a State in a Store.
