@@ -83,8 +83,7 @@ func (s *System) drainedInHAProxy(ctx context.Context, n *lab.Node) error {
 	}
 	servers := 0
 	for _, stat := range stats {
-		// HAProxy before 3.0 keeps servers that are gone in maintenance until its next reload.
-		if !at(stat, n) || strings.HasPrefix(stat.Status, "MAINT") {
+		if !at(stat, n) {
 			continue
 		}
 		servers++

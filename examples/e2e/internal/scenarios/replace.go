@@ -83,8 +83,7 @@ func (s *System) placed(ctx context.Context) (places, error) {
 		return p, err
 	}
 	for _, stat := range stats {
-		// HAProxy before 3.0 keeps servers that are gone in maintenance until its next reload.
-		if stat.Addr != "" && !strings.HasPrefix(stat.Status, "MAINT") {
+		if stat.Addr != "" {
 			p.servers[stat.Proxy] = append(p.servers[stat.Proxy], stat.Addr)
 		}
 	}

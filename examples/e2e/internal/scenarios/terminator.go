@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -115,9 +116,14 @@ func (h *HAProxy) StartWhenConfigured(ctx context.Context, logs ...*lab.Process)
 	return err
 }
 
-// Stats returns the answer of HAProxy to "show stat".
+// Stats returns the answer of HAProxy to "show stat", without the servers in maintenance. Only a
+// terminator puts servers into maintenance here: HAProxy before 3.0 keeps removed servers in
+// maintenance until its next reload.
 func (h *HAProxy) Stats(ctx context.Context) ([]runtimeapi.Stat, error) {
-	return runtimeapi.Socket{Path: h.stats, Timeout: 5 * time.Second}.Stats(ctx)
+	stats, err := runtimeapi.Socket{Path: h.stats, Timeout: 5 * time.Second}.Stats(ctx)
+	return slices.DeleteFunc(stats, func(s runtimeapi.Stat) bool {
+		return s.Addr != "" && strings.HasPrefix(s.Status, "MAINT")
+	}), err
 }
 
 // nodesProxy is the prefix of the names of backends in which HAProxy checks the nodes of a cluster.
