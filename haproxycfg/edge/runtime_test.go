@@ -90,8 +90,11 @@ func (f *runtimeEdge) apply(upstreams []edge.Upstream, declared ...routes.Route)
 	reloads := plan.Reloads()
 	_, err = plan.Apply(f.t.Context())
 	require.NoError(f.t, err)
-	if plan.Effect().Reload != deploy.ReloadSocket {
-		require.Equal(f.t, reloads, plan.Effect().Reload != "")
+	switch reason := plan.Effect().Reload; {
+	case reason == deploy.ReloadSocket:
+	case reason == deploy.ReloadServers && !reloads: // a reload or a crash has removed a server that Reloads expects in HAProxy
+	default:
+		require.Equal(f.t, reloads, reason != "", "%+v", plan.Effect())
 	}
 	if !f.process {
 		text, err := os.ReadFile(filepath.Join(f.dir, haproxytest.ConfigFile))

@@ -260,8 +260,9 @@ func TestPlanReplacesServersWithAgents(t *testing.T) {
 		socket := runtimeapi.Socket{Path: filepath.Join(dir, haproxytest.StatsSocket)}
 		var actual runtimeapi.Actual
 		find := func(name string) (row runtimeapi.ServerState) {
-			actual, err = socket.Actual(t.Context())
+			present, err := socket.Actual(t.Context())
 			require.NoError(t, err)
+			actual = present
 			for _, row := range actual.Servers {
 				if row.Backend+"/"+row.Name == name {
 					return row
