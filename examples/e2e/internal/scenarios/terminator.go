@@ -116,14 +116,35 @@ func (h *HAProxy) StartWhenConfigured(ctx context.Context, logs ...*lab.Process)
 	return err
 }
 
-// Stats returns the answer of HAProxy to "show stat", without the servers in maintenance. Only a
-// terminator puts servers into maintenance here: HAProxy before 3.0 keeps removed servers in
-// maintenance until its next reload.
+// Stats returns the answer of HAProxy to "show stat", without removed servers: HAProxy before 3.0
+// keeps a removed server in maintenance until its next reload. A server in maintenance that the
+// configuration contains is in the answer.
 func (h *HAProxy) Stats(ctx context.Context) ([]runtimeapi.Stat, error) {
 	stats, err := runtimeapi.Socket{Path: h.stats, Timeout: 5 * time.Second}.Stats(ctx)
+	if err != nil || !slices.ContainsFunc(stats, inMaintenance) {
+		return stats, err
+	}
+	config, err := os.ReadFile(filepath.Join(h.Out, "haproxy.cfg"))
+	if err != nil {
+		return nil, err
+	}
+	configured := map[string]bool{} // keys have the form "backend/server"
+	backend := ""
+	for line := range strings.Lines(string(config)) {
+		switch words := strings.Fields(line); {
+		case len(words) > 1 && words[0] == "backend":
+			backend = words[1]
+		case len(words) > 1 && words[0] == "server":
+			configured[backend+"/"+words[1]] = true
+		}
+	}
 	return slices.DeleteFunc(stats, func(s runtimeapi.Stat) bool {
-		return s.Addr != "" && strings.HasPrefix(s.Status, "MAINT")
-	}), err
+		return inMaintenance(s) && !configured[s.Proxy+"/"+s.Server]
+	}), nil
+}
+
+func inMaintenance(s runtimeapi.Stat) bool {
+	return s.Addr != "" && strings.HasPrefix(s.Status, "MAINT")
 }
 
 // nodesProxy is the prefix of the names of backends in which HAProxy checks the nodes of a cluster.
