@@ -34,11 +34,7 @@ func (f *Flags) Elector(clusters []kubeconn.Cluster) (*lease.Elector, error) {
 		}
 		return nil, nil
 	}
-	namespace, name, err := object("-lease", f.lease)
-	if err != nil {
-		return nil, err
-	}
-	cluster, err := f.cluster(clusters, "-lease", "the Lease")
+	cluster, namespace, name, err := f.object(clusters, "-lease", f.lease, "the Lease")
 	if err != nil {
 		return nil, err
 	}
@@ -50,35 +46,27 @@ func (f *Flags) Store(clusters []kubeconn.Cluster) (*configmap.Store, error) {
 	if f.orders == "" {
 		return nil, nil
 	}
-	namespace, name, err := object("-fleet", f.orders)
-	if err != nil {
-		return nil, err
-	}
-	cluster, err := f.cluster(clusters, "-fleet", "the ConfigMap")
+	cluster, namespace, name, err := f.object(clusters, "-fleet", f.orders, "the ConfigMap")
 	if err != nil {
 		return nil, err
 	}
 	return &configmap.Store{Config: cluster.Config, Namespace: namespace, Name: name}, nil
 }
 
-// object parses the namespace and the name of an object.
-func object(flag, text string) (namespace, name string, err error) {
-	namespace, name, _ = strings.Cut(text, "/")
+// object parses the value of a flag, NAMESPACE/NAME, and returns the cluster that holds this object.
+// kind names the object in an error.
+func (f *Flags) object(clusters []kubeconn.Cluster, flag, value, kind string) (cluster kubeconn.Cluster, namespace, name string, err error) {
+	namespace, name, _ = strings.Cut(value, "/")
 	if validation.IsDNS1123Label(namespace) != nil || validation.IsDNS1123Subdomain(name) != nil {
-		return "", "", fmt.Errorf("%s: %q: want NAMESPACE/NAME", flag, text)
+		return cluster, "", "", fmt.Errorf("%s: %q: want NAMESPACE/NAME", flag, value)
 	}
-	return namespace, name, nil
-}
-
-// cluster returns the cluster that holds an object.
-func (f *Flags) cluster(clusters []kubeconn.Cluster, flag, object string) (kubeconn.Cluster, error) {
 	for _, c := range clusters {
 		if c.Live() && (f.leaseCluster == "" || f.leaseCluster == c.Name) {
-			return c, nil
+			return c, namespace, name, nil
 		}
 	}
 	if f.leaseCluster == "" {
-		return kubeconn.Cluster{}, fmt.Errorf("%s needs a live cluster, which holds %s", flag, object)
+		return cluster, "", "", fmt.Errorf("%s needs a live cluster, which holds %s", flag, kind)
 	}
-	return kubeconn.Cluster{}, fmt.Errorf("-lease-cluster: %q is no live cluster", f.leaseCluster)
+	return cluster, "", "", fmt.Errorf("-lease-cluster: %q is no live cluster", f.leaseCluster)
 }
