@@ -39,7 +39,7 @@ type AddressPolicy struct {
 	// Each prefix must lie within one special range: a wider prefix such as 0.0.0.0/0 allows no
 	// special address.
 	Allow []netip.Prefix
-	// Observe makes Choose accept special addresses that are not in Allow. It still ignores
+	// Observe makes Choose accept special addresses that are not in Allow. Choose still ignores
 	// unspecified, multicast and broadcast addresses, which no node can have. A Selection has a
 	// warning for each node whose address Choose would ignore without Observe.
 	Observe bool
@@ -160,7 +160,7 @@ func (p AddressPolicy) Parse(s string) (addr netip.Addr, warning string, err err
 
 var errNotIP = errors.New("not an IP address without a zone")
 
-// The function never reports whether k is a kind of address that no machine can have.
+// never(k) is true if no machine can have an address of the kind k.
 func never(k specialaddr.Kind) bool {
 	return k == specialaddr.Unspecified || k == specialaddr.Multicast || k == specialaddr.Broadcast
 }

@@ -16,7 +16,7 @@ const manyChanges = 64
 // becomes wrong.
 //
 // Without markAffected, each change of a node would cost a pick for every service. With 2,000
-// services on 1,000 nodes, it makes an update take about 1 ms instead of 30 ms.
+// services on 1,000 nodes, an update takes about 1 ms with markAffected, and 30 ms without.
 func (u *update) markAffected(before *Pool) {
 	change := newPoolChange(before, u.pool)
 	for _, s := range u.order {

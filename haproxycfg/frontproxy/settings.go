@@ -89,7 +89,8 @@ type Settings struct {
 	// number of pods of the backend; a negative value means no limit. Pending needs PerPod.
 	Pending int
 	// QueueTime is the longest time that a request waits for a pod. After QueueTime, HAProxy answers
-	// 503. 0 means 200ms. QueueTime needs PerPod.
+	// 503. 0 means 200ms. If PerPod is 0, another QueueTime than 0 is an error, because no request
+	// waits.
 	QueueTime time.Duration
 
 	// Reuse says which idle connections to pods a request may use; empty means haproxycfg.ReuseAlways.

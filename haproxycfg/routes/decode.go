@@ -198,8 +198,8 @@ func (d *decoder) mapping(n *yaml.Node, at string, known fields) bool {
 	return true
 }
 
-// sequence calls the function each for every item of a list. It stops when the function each
-// returns false.
+// sequence calls a function for every item of a list, in order. It stops when the function returns
+// false.
 func (d *decoder) sequence(n *yaml.Node, at string, each func(n *yaml.Node, at string) bool) {
 	s := deref(n)
 	if s.Kind != yaml.SequenceNode {

@@ -231,8 +231,8 @@ type syntaxError struct {
 
 // yamlError returns an error of the YAML parser with the line of the fault. It corrects the line in
 // the parser's own error:
-//   - For a fault at a token, the parser names the line of the token. It names no line if that is
-//     the first line of the file.
+//   - For a fault at a token, the parser names the line of the token. If the token is in the first
+//     line of the file, the parser names no line.
 //   - For a fault in a flow collection, the parser names the line of the opening bracket. Here it
 //     counts lines from 0.
 //   - For a fault in a block, the parser names the line where the block begins. The fault may be

@@ -228,7 +228,7 @@ const misplaced = "is indented differently from other entries"
 func (s *salvaged) misplaced(piece []sourceLine) { s.bad(piece[0].number, misplaced) }
 
 // blockEntry reads a piece: the lines from the beginning of one entry of the list of routes to the
-// beginning of the next. If the next entry has by mistake a deeper indentation than the first, the
+// next line with the same indentation. If the next entry has by mistake a deeper indentation, the
 // piece contains both entries. blockEntry then keeps the first entry and reports the second.
 func (s *salvaged) blockEntry(piece []sourceLine) {
 	n, err := s.item(piece)

@@ -61,8 +61,8 @@ type Plan struct {
 	// HAProxy can make without a reload.
 	Reload []Reason
 	// First is the number of commands at the beginning of Commands that add servers to backends
-	// without a server in service. If other changes send requests to such a backend, make these
-	// changes after the first commands and before the others.
+	// without a server in service. If a change of a map sends requests to such a backend, make this
+	// change after the first First commands and before the remaining ones.
 	First int
 	// Replaced is the number of servers that the commands delete and add again.
 	Replaced int
@@ -548,7 +548,8 @@ func appendEnableAgent(list []Command, backend string, s *Server, row *ServerSta
 	return list
 }
 
-// disabled reports whether the server has such a check, and HAProxy does not make it.
+// disabled reports whether the server has a check of this kind (health check or agent check), but
+// HAProxy does not make the check.
 func (c CheckState) disabled() bool { return c&CheckConfigured != 0 && c&CheckEnabled == 0 }
 
 // check returns an error if HAProxy would not read a command with the name of the server as

@@ -263,8 +263,7 @@ func byKey(entries []MapEntry) map[string]string {
 	return values
 }
 
-// sameEntries reports whether the entries in the argument now are exactly the wanted keys and
-// values.
+// sameEntries reports whether the entries of a map are exactly the wanted keys and values.
 func sameEntries(now []MapEntry, wanted map[string]string) bool {
 	if len(now) != len(wanted) {
 		return false

@@ -25,8 +25,8 @@ type PodTraffic struct {
 	Up bool
 }
 
-// Traffic adds up, for each pod, HAProxy's counters of servers. The counters of a server are not
-// those of a pod: a slot can contain several pods one after another, one pod can be a server of
+// Traffic adds up HAProxy's counters of servers for each pod. The counters of one server are not
+// enough for this: a slot can contain several pods one after another, one pod can be a server of
 // several backends, and after a reload all counters begin at 0.
 //
 // The zero value has no traffic. A Traffic is not safe for concurrent use.

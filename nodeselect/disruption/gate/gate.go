@@ -48,8 +48,8 @@ var ErrNoSubsets = errors.New("gate: no applied configuration has a subset of th
 type Gate struct {
 	in    Input
 	state *disruption.State
-	// In the State granted, only granted nodes count as away, and Budget.Last is true: all nodes of
-	// a service may be away at the same time.
+	// granted is a second State. In it, only nodes with a grant count as away, and Budget.Last is
+	// true: all nodes of a service may be away at the same time.
 	granted *disruption.State
 	nodes   map[string]Node
 	grants  map[string]Grant
@@ -135,8 +135,8 @@ func (g *Gate) may(names ...string) (answer disruption.Answer, alone bool) {
 	return answer, false
 }
 
-// take does the same as may. If the nodes may be taken away, take makes them count as away from now
-// on.
+// take returns what the method may returns. If the nodes may be taken away, take also makes them
+// count as away from then on.
 func (g *Gate) take(names ...string) (answer disruption.Answer, alone bool) {
 	answer, alone = g.may(names...)
 	if answer.OK {

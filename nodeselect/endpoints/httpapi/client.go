@@ -70,8 +70,8 @@ type Client struct {
 	http atomic.Pointer[http.Client]
 }
 
-// Answer is what a call of Client.Follow knows at one moment: the last good pods of a service, and
-// whether the servers answer.
+// Answer contains the last good pods of a service, and whether the servers answer. Client.Follow
+// passes an Answer to its caller.
 type Answer struct {
 	// Known means that a server has answered at least once. Until then, Pods is empty and means
 	// nothing.

@@ -151,8 +151,8 @@ func (k *Keeper) decide(ctx context.Context, ask func(*gate.Gate) []gate.Grant) 
 }
 
 // observe reads the state of the nodes and the stored grants, and ends the grants that are over. It
-// passes the state and the remaining grants to the function use. use returns the new grants, and
-// observe stores them.
+// passes the state and the remaining grants to a function, and stores the grants that this function
+// returns.
 func (k *Keeper) observe(ctx context.Context, use func(gate.Input, []gate.Grant) ([]gate.Grant, error)) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
