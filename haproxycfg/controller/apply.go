@@ -264,8 +264,8 @@ func (a *applier) endWait(ctx context.Context, ch *Change) {
 
 // redirectBack undoes the changes of redirect when no change waits any more: all servers in force
 // get requests again. If this process has not called redirect, redirectBack does nothing, with one
-// exception: until this process has applied a configuration, redirectBack restores the servers in
-// any case, because an earlier process may have called redirect. It ignores an error in this
+// exception: until this process has applied a configuration, redirectBack restores the servers even
+// so, because an earlier process may have called redirect. It ignores an error in this
 // exceptional case, because HAProxy may not be running yet.
 func (a *applier) redirectBack(ctx context.Context, ch *Change) {
 	if !a.moved && a.input != nil {

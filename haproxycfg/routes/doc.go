@@ -71,7 +71,7 @@
 // paths, and "/a" and "/A" are two. Parse refuses a query, a fragment, "*", empty segments, and the
 // segments "." and "..": clients never send them, or proxies change them in different ways. Parse
 // also refuses a segment that some servers read as "." or "..", such as "..;x" or "%252e%252e",
-// because HAProxy answers 400.
+// because HAProxy answers requests for such paths with 400.
 //
 // A path covers itself and all paths below it, by whole segments. If the path ends with a slash,
 // Parse removes the slash: "/api" and "/api/" both cover "/api", "/api/" and "/api/v1", but not

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// ConfirmAfter is how long an API server must answer before the objects that a doubtful list lacks
-// are removed.
+// ConfirmAfter is the time for which an API server must keep answering before the objects that a
+// doubtful list lacks are removed.
 const ConfirmAfter = 5 * time.Minute
 
 // Lossy reports whether a new list is doubtful, because it lacks more than half of the known

@@ -218,8 +218,8 @@ func ipBatch(netns string, lines ...string) error {
 // EntryNode returns the node whose port received a request. It finds the node by the source address
 // that the pod states in its answer. Usually kube-proxy masquerades, so this address belongs to the
 // node that received the request. With externalTrafficPolicy Local, kube-proxy does not masquerade,
-// and the request enters through the node of the pod. EntryNode returns nil if the node is not in
-// the cluster.
+// and the request enters through the node of the pod. Then EntryNode returns the node of the pod. It
+// returns nil if this node is not in the cluster.
 func (c *Cluster) EntryNode(answer pod.Answer) *Node {
 	source, err := netip.ParseAddr(answer.Source)
 	if err == nil {
