@@ -46,6 +46,12 @@
 // SetMap, DeleteMapKey, ReplaceMap and ReplaceMaps change the entries of maps that the configuration
 // uses.
 //
+// # Certificates
+//
+// SetCertificate replaces a certificate, and AddCertificate adds one to a crt-list, since HAProxy
+// 2.2. HAProxy keeps the certificate in memory, and does not write it to a file. No error of this
+// package contains a private key.
+//
 // # What it does not do
 //
 // The package does not start or reload HAProxy, writes no files, and adds no backends.
@@ -136,6 +142,7 @@ func (s Socket) send(ctx context.Context, command string) (string, error) {
 		if cause := ctx.Err(); cause != nil {
 			err = cause
 		}
+		command, _, _ = strings.Cut(command, "\n") // a payload may contain a private key
 		return answer, fmt.Errorf("runtimeapi: socket %s: %q: %w", s.Path, command, err)
 	}
 	return answer, nil
