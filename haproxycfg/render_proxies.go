@@ -159,10 +159,11 @@ func (f *Frontend) draining() string { return "{ var(proc." + f.DrainSwitch + ")
 // cleanHeaders renders the rules that remove dangerous headers from every request to a server. If
 // keepNames is true, the rules keep headers with unusual characters in their names.
 func cleanHeaders(t *text, keepNames bool) {
-	// Servers with CGI, WSGI or PHP replace every character that is not a letter or digit in a
-	// header name by "_". They would read X_Forwarded_For or X.Forwarded.For as X-Forwarded-For.
-	// HAProxy compares names in lower case. "option http-restrict-req-hdr-names delete" would have
-	// the same effect as this rule.
+	// This rule deletes each header whose name has a character other than a letter, a digit or "-".
+	// Servers with CGI, WSGI or PHP replace such a character by "_", and they replace "-" by "_"
+	// too. So they would read X_Forwarded_For or X.Forwarded.For as X-Forwarded-For. The pattern
+	// has only lower-case letters, because HAProxy matches it against the name in lower case.
+	// "option http-restrict-req-hdr-names delete" would delete the same headers.
 	if !keepNames {
 		t.line("http-request del-header '[^a-z0-9-]' -m reg")
 	}

@@ -55,10 +55,11 @@ func (v *Verdict) UnmarshalText(text []byte) error {
 // must not change the node.
 type Predicate func(node *corev1.Node, now time.Time) (Verdict, string)
 
-// DefaultGrace is how long a node may be not ready before DefaultPredicates avoid it. Kubernetes
-// evicts the pods of the node after the same time. The time has no effect on the traffic to a dead
-// node, because health checks stop this traffic within seconds. The node keeps its places in the
-// subsets until somebody deletes the Node object.
+// DefaultGrace is how long a node may be not ready before DefaultPredicates return [Avoid] for it.
+// Then the node enters no further subset, unless there are too few Eligible nodes. It stays in the
+// subsets that contain it until somebody deletes the Node object. The traffic to a dead node does
+// not depend on DefaultGrace: health checks stop this traffic within seconds. Kubernetes evicts the
+// pods of a node that is not ready after the same time as DefaultGrace.
 const DefaultGrace = 5 * time.Minute
 
 // ExcludeLabel is the Kubernetes label on nodes that external load balancers must not use. kubeadm

@@ -257,8 +257,8 @@ func countNodes(snap snapshot, requests map[string]DrainRequest, own string) int
 }
 
 // errNoNode returns the error ErrNoNode: the cluster has no Node object with this name. The text of
-// the error lists up to ten other nodes. If the agent cannot see other nodes, the text contains
-// only their number.
+// the error lists the names of up to ten other nodes. A Watcher only counts the other nodes, and
+// does not read their names. In this case, the text contains their number.
 func (s snapshot) errNoNode(node string) error {
 	const most = 10
 	others := fmt.Sprintf("the cluster has %d others", s.nodes)

@@ -5,9 +5,10 @@
 //
 //	drill -routes routes.yaml -cluster eu-1=dir:manifests/eu-1 -cluster eu-2=kubeconfig:eu-2.kubeconfig
 //
-// The faults are: each zone is lost, the API servers stop answering or lose their store, nodes flap,
-// 30% new nodes join, a node port changes, all node agents are gone, and half of the nodes are
-// cordoned. README.md in this directory describes the drills, the output and the policy. Package
+// The faults are: the zones are lost, one after the other; the API servers stop answering, or lose
+// their store; nodes flap; the number of nodes grows by 30%; a node port changes; all node agents
+// are gone; and half of the nodes are cordoned. Each of these faults is simulated alone. README.md
+// in this directory describes the drills, the output and the policy. Package
 // haproxycfg/controller/drill does the work.
 //
 // The exit status is 0 if all drills meet the policy, 3 if a drill exceeds a limit of the policy, 1

@@ -245,9 +245,11 @@ func (c liveChange) afterReload() liveChange {
 	return loaded
 }
 
-// afterReloadChangedOnly is afterReload for a Runtime with ChangedOnly. It returns only changes of
-// servers that were in maintenance because HAProxy could not delete them, and that the new
-// configuration contains again: the state file may say that these servers are in maintenance.
+// afterReloadChangedOnly is afterReload for a Runtime with ChangedOnly. An earlier Apply has put the
+// servers in busy into maintenance instead of deleting them. If the new configuration contains such
+// a server again, HAProxy may have read its maintenance from the state file at the reload. So
+// afterReloadChangedOnly returns the changes that end the maintenance of these servers, and no
+// other changes.
 func (c liveChange) afterReloadChangedOnly(busy map[string]string) liveChange {
 	again := liveChange{}
 	for _, b := range c.wanted {

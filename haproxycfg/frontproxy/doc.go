@@ -38,17 +38,19 @@
 //
 // The expected number is the number of pods that the zone has while no pod is missing. The share of
 // requests that stays in the zone depends on this number. Config cannot compute this number from
-// the pods. A controller computes it as the sum of two numbers:
+// the pods that are in service. A controller computes it in one of two ways:
 //
-//   - the pods of the zone that get requests now, and
-//   - the pods that the zone has lost for another reason than scaling down. If the controller reads
-//     the Deployment, this is the zone's part of the replicas that are missing. Otherwise the
-//     expected number is the largest number of pods that the zone had within the last 10 minutes.
+//   - A controller that reads the Deployment adds two numbers: the pods of the zone that get
+//     requests now, and the zone's part of the replicas that are missing.
+//   - A controller that does not read the Deployment uses the largest number of pods that the zone
+//     had within the last 10 minutes. So if an autoscaler removes pods of one zone only, some
+//     requests of this zone go to other zones for at most 10 minutes.
 //
-// So a zone that loses pods sends requests to other zones at once. If the other zones lose pods
-// too, the number should fall in the same proportion, because they have no room for more requests.
-// If an autoscaler removes pods of one zone only, requests go to other zones for at most 10
-// minutes.
+// If a zone loses pods, its expected number stays the same, so the front proxy sends requests to
+// other zones at once. If the other zones have lost pods too, they have no room for these requests.
+// So the controller should then lower the expected number in the same proportion. For example, if
+// the other zones have only half of their expected pods, it should halve the expected number of
+// this zone.
 //
 // # What it does not do
 //

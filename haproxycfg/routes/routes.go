@@ -140,10 +140,11 @@ type Limits struct {
 	Source Limit // of each source: an IPv4 address, or the first 64 bits of an IPv6 address
 }
 
-// Limit bounds requests from one source, or from all clients. 0 means no limit.
+// Limit bounds the rate of requests and the number of simultaneous requests, of one source or of
+// all clients together. 0 means no limit.
 type Limit struct {
 	Requests    int // requests a second
-	Connections int // requests that wait for their answers, and open WebSockets and streams
+	Connections int // requests whose answers are not complete, and open WebSockets and streams
 }
 
 // Timeouts are time limits for connections to the services of a route, in whole milliseconds. 0

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// AllPoints is the number of points of all requests: 10,000 points are 100%, and 100 points are 1%.
+// AllPoints is the number of points that stands for all requests: 10,000 points are 100%, and 100
+// points are 1%.
 const AllPoints = 10_000
 
 // State contains all shifts of an HAProxy, and the share of responses after which HAProxy closes

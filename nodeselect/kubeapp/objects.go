@@ -240,7 +240,8 @@ func (a *App) container() corev1.Container {
 	return c
 }
 
-// probe returns a probe without its numbers, or nil for no check.
+// probe returns a Kubernetes probe with the check that p declares. The caller sets the period and
+// the thresholds. If p declares no check, probe returns nil.
 func (a *App) probe(p Probe) *corev1.Probe {
 	port := p.Port
 	if port == "" {

@@ -330,10 +330,10 @@ func (gc *goroutineConn) connect(ctx context.Context, step Step) (net.Conn, erro
 	return c, dialError(err)
 }
 
-// answer sends step.Data to the client and ends the direction to the client. After that, it reads
-// and drops bytes until the client ends its own direction, or has acknowledged no byte for
-// lingerTimeout. A slow client may continue to receive the answer until HalfCloseTimeout has passed
-// since accept.
+// answer sends step.Data to the client and then a FIN. After that, it reads and drops the client's
+// bytes until the client sends a FIN too. If the client acknowledges no byte for lingerTimeout,
+// answer gives up. A slow client that acknowledges bytes more often may receive the answer until
+// HalfCloseTimeout has passed since accept; then answer gives up too.
 func (gc *goroutineConn) answer(step Step) {
 	gc.phase = PhaseAnswer
 	gc.client.SetDeadline(time.Now().Add(lingerTimeout))

@@ -117,11 +117,11 @@ type slowness struct {
 }
 
 const (
-	// sample is the processor time of one sample of watchSlowness. A terminator needs about this
-	// time to handle an event of a cluster.
+	// sample is the processor time that watchSlowness uses to measure the slowness once. It is about
+	// the processor time that a terminator needs to handle one event of a cluster.
 	sample      = 20 * time.Millisecond
 	sampleEvery = 300 * time.Millisecond
-	// seldom is the time between two samples of the function WatchSlowness. It is longer than
+	// seldom is the time between two measurements of the function WatchSlowness. It is longer than
 	// sampleEvery, because WatchSlowness measures during every scenario.
 	seldom = time.Second
 )
