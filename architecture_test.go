@@ -60,6 +60,7 @@ var directImports = map[string]map[string]string{
 		module + "/internal/bearer":                    "the token of a request",
 		module + "/internal/inputfile":                 "reports are read within limits",
 		module + "/internal/kubeclient":                "the client of nodes",
+		module + "/internal/webpage":                   "the look of its page",
 		module + "/nodeselect":                         "the address of a node",
 		module + "/nodeselect/disruption":              "the limits",
 		module + "/nodeselect/disruption/gate":         "the decision",
@@ -365,6 +366,7 @@ var directImports = map[string]map[string]string{
 		"github.com/stretchr/testify":  "its checks",
 		"golang.org/x/net":             "WebSockets, for the DevTools protocol",
 	},
+	"internal/webpage": {},
 	"internal/bearer": {
 		module + "/internal/inputfile": "a token file is read within limits",
 	},

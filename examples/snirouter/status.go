@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	_ "embed"
-	"html/template"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -12,6 +10,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/agentcheck/drain"
+	"github.com/headgate/headgate/internal/webpage"
 	"github.com/headgate/headgate/sniproxy"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
@@ -22,7 +21,7 @@ const maxRows = 200
 //go:embed status.html
 var statusText string
 
-var statusTemplate = template.Must(template.New("status").Parse(statusText))
+var statusPage = webpage.New(statusText, nil)
 
 // status serves the status page, and the requests POST and DELETE for /drain. It does not check the
 // permission for /drain: cli.Admin checks it before it passes the request to status.
@@ -38,6 +37,7 @@ type status struct {
 
 // statusData is the data of the template status.html.
 type statusData struct {
+	Bar         webpage.Bar
 	Query       string
 	MaxRows     int
 	Uptime      time.Duration
@@ -72,17 +72,10 @@ func (s *status) handler() http.Handler {
 }
 
 func (s *status) page(w http.ResponseWriter, r *http.Request) {
-	var b bytes.Buffer
-	if err := statusTemplate.Execute(&b, s.data(r.URL.Query().Get("q"), time.Now())); err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'")
-	h.Set("X-Content-Type-Options", "nosniff")
-	_, _ = w.Write(b.Bytes())
+	now := time.Now()
+	d := s.data(r.URL.Query().Get("q"), now)
+	d.Bar = webpage.NewBar(r, now)
+	statusPage.Write(w, http.StatusOK, webpage.Head{Title: program, Refresh: d.Bar.Refresh}, d)
 }
 
 func (s *status) data(query string, now time.Time) statusData {

@@ -1,12 +1,10 @@
 package keeper
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	_ "embed"
-	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"html/template"
@@ -15,6 +13,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/internal/bearer"
+	"github.com/headgate/headgate/internal/webpage"
 	"github.com/headgate/headgate/nodeselect/disruption"
 	"github.com/headgate/headgate/nodeselect/disruption/gate"
 )
@@ -22,21 +21,7 @@ import (
 //go:embed page.html
 var pageText string
 
-//go:embed page.css
-var pageStyle string
-
-var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-	"limit": limitText,
-	"clock": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
-}).Parse(pageText))
-
-// pagePolicy is the Content-Security-Policy of the page. It permits the page's own style and its
-// forms, and no scripts. The page loads nothing.
-var pagePolicy = func() string {
-	sum := sha256.Sum256([]byte(pageStyle))
-	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
-		"'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-}()
+var page = webpage.New(pageText, template.FuncMap{"limit": limitText})
 
 const (
 	cookieName = "nodegate-page"
@@ -48,9 +33,7 @@ const (
 // overview is the content of the page.
 type overview struct {
 	Title string
-	// Now is the time of the answer.
-	Now   time.Time
-	Style template.CSS
+	Bar   webpage.Bar
 	// Locked is true if the page shows only the form for the token. Wrong is true after a wrong token.
 	Locked, Wrong bool
 	// Logout is true if the page has a button to log out.
@@ -72,7 +55,6 @@ type overview struct {
 // pageGrant is a row of the table of grants.
 type pageGrant struct {
 	gate.Grant
-	Age   time.Duration
 	State string
 }
 
@@ -97,7 +79,7 @@ func (k *Keeper) overview(ctx context.Context, v *overview) error {
 		v.Blocked, v.More.Blocked = cut(p.Blocked)
 		v.Grants = nil
 		for _, grant := range live {
-			v.Grants = append(v.Grants, pageGrant{grant, in.Now.Sub(grant.Taken).Round(time.Second), grantState(grant, in.Now)})
+			v.Grants = append(v.Grants, pageGrant{grant, grantState(grant, in.Now)})
 		}
 		return nil, nil
 	})
@@ -149,7 +131,7 @@ func isPage(r *http.Request) bool {
 
 // servePage answers the requests of the page. token is "" if requests need no token.
 func (h *Handler) servePage(w http.ResponseWriter, r *http.Request, token string) {
-	v := overview{Title: h.Title, Now: time.Now(), Style: template.CSS(pageStyle), Logout: token != ""}
+	v := overview{Title: h.Title, Bar: webpage.NewBar(r, time.Now()), Logout: token != ""}
 	switch r.Method + " " + r.URL.Path {
 	case "GET /":
 	case "POST /login", "POST /logout":
@@ -212,16 +194,9 @@ func pageAllowed(r *http.Request, token string) bool {
 }
 
 func writePage(w http.ResponseWriter, status int, v overview) {
-	var b bytes.Buffer
-	if err := pageTemplate.Execute(&b, v); err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+	title := "which nodes may go now"
+	if v.Title != "" {
+		title = v.Title + ": " + title
 	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", pagePolicy)
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Referrer-Policy", "no-referrer")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	w.Write(b.Bytes())
+	page.Write(w, status, webpage.Head{Title: title, Refresh: v.Bar.Refresh && !v.Locked}, v)
 }
