@@ -14,7 +14,8 @@ const grpcServing = "00000000020801"
 
 // appendGRPC renders the check. HAProxy cannot send a gRPC message with "http-check send": the
 // message begins with a zero byte, and HAProxy ends the body there (tried with 2.6, 3.0 and 3.4).
-// So HAProxy sends the frames of HTTP/2 as bytes, and waits until the answer contains the message.
+// So HAProxy sends the frames of HTTP/2 as bytes, and waits until the bytes of the answer contain
+// the gRPC message SERVING (grpcServing).
 func (h *Health) appendGRPC(t *text) {
 	t.line("option tcp-check")
 	t.line("tcp-check connect")

@@ -35,9 +35,9 @@ const poll = 100 * time.Millisecond
 type Drainer struct {
 	Settings
 	// Count, if not nil, counts connections and requests that the Drainer does not see, for example
-	// of a child process. The Drainer adds the result to its own counts. Each wait calls Count
-	// about 10 times a second, so Count must answer from memory. Several goroutines may call it at
-	// the same time.
+	// of a child process. The Drainer adds the result to its own counts. Each running call of Wait
+	// or Shutdown calls Count about 10 times a second, so Count must answer from memory. Several
+	// goroutines may call it at the same time.
 	Count func() Load
 	// Changed, if not nil, receives the progress. The Drainer calls it after a drain has begun, and
 	// after a drain has been undone. The calls do not overlap, and each call has the progress at

@@ -113,8 +113,8 @@ func (c candidate) class() int {
 }
 
 // drainLimit returns how many nodes may drain at the same time if the cluster has total nodes. This
-// number is share * total, rounded down, but at least 1. It is never above drainCeiling, so it is 0
-// for a cluster with one node if share is below 1.
+// number is share * total, rounded down, but at least 1. There is one exception: if share is below
+// 1, the only node of a cluster may not drain, so the number is 0 (see drainCeiling).
 func drainLimit(share float64, total int) int {
 	const rounding = 1e-9 // 0.29*100 is 28.999999999999996 in floating point
 	return min(max(1, int(share*float64(total)+rounding)), drainCeiling(share, total))

@@ -61,10 +61,11 @@ func Cordoned() Signal {
 				return DrainRequest{}, false
 			}
 			since := managedSince(node, "f:spec", "f:unschedulable")
-			// The node controller adds this taint about a second after the cordon. If the taint
-			// states its time, this time is a better estimate of the time of the cordon than a time
-			// in the managed fields. A time in the managed fields changes when the manager that
-			// wrote the cordon writes other fields later.
+			// About a second after a cordon, the node controller adds the taint
+			// node.kubernetes.io/unschedulable to the node. If the taint states the time at which
+			// it was added, use this time if it is earlier than the time in the managed fields. The
+			// time in the managed fields can be too late: it changes when the manager that wrote
+			// the cordon writes other fields later.
 			for _, t := range node.Spec.Taints {
 				if t.Key == corev1.TaintNodeUnschedulable && t.TimeAdded != nil {
 					since = earliest(since, t.TimeAdded.Time)

@@ -215,9 +215,9 @@ func (s *system) worker(ctx context.Context) (string, error) {
 	return strings.TrimPrefix(worker.Worker, "@!"), err
 }
 
-// apply writes the configuration for the present routes and manifests, and makes HAProxy use it: over
-// HAProxy's socket if only routes have changed, and by a reload otherwise. If the
-// report contains a problem, apply changes nothing and returns the problem.
+// apply writes the configuration for the present routes and manifests, and makes HAProxy use it:
+// over HAProxy's socket if only routes have changed, and by a reload otherwise. If the routes or
+// manifests cause a problem in the report, apply changes nothing and returns the problem.
 func (s *system) apply(ctx context.Context) (*controller.Change, error) {
 	change, err := s.terminator.Plan(ctx, program)
 	if err != nil {

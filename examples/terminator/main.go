@@ -243,8 +243,8 @@ func (s *settings) workerStats(ctx context.Context) ([][]runtimeapi.Stat, error)
 }
 
 // counters returns the sockets on which HAProxy shows its counters: the stats socket and, if
-// -reload is set, the master socket. With both, the program uses the master socket, because only
-// the user that starts HAProxy may use the stats socket.
+// -reload is set, the master socket. With both, the program uses the master socket: only the user
+// that starts HAProxy may use the stats socket, and the terminator may run as another user.
 func (s *settings) counters() *deploy.Runtime {
 	return &deploy.Runtime{
 		Stats:  runtimeapi.Socket{Path: s.Builder.Edge.Global.StatsSocket, Timeout: time.Second},

@@ -250,12 +250,12 @@ func newNeeds(hosts []string) needs {
 	return n
 }
 
-// host returns a declared host for which a certificate with the given names is needed: one of the
-// given names covers the host, and no key of the map (the argument "covered") covers it. For
-// example, if the host "a.example.com" is declared and the map is empty, the name "*.example.com"
-// gives the host "a.example.com". The given names and the keys of the map are DNS names or
-// wildcards. If a wildcard is declared, each DNS name below the wildcard counts as a declared host.
-// ok is false if there is no such host.
+// host reports whether some declared host needs a certificate with the given names: one of these
+// names covers the host, and no key of the map in the argument "covered" covers it. host returns
+// such a declared host, or false. For example, the host "a.example.com" is declared. Then the name
+// "*.example.com" gives "a.example.com", true if the map is empty, and false if the map has the key
+// "a.example.com" or "*.example.com". If a wildcard is declared, each DNS name below the wildcard
+// counts as a declared host.
 func (n needs) host(names []string, covered map[string]bool) (host string, ok bool) {
 	free := func(host string) bool {
 		_, parent, _ := strings.Cut(host, ".")

@@ -100,8 +100,8 @@ type Controller struct {
 	// means 16. A negative value means that a reload never waits for old workers.
 	MaxOldWorkers int
 	// MaxReloadWait is the longest time that a reload waits because HAProxy has MaxOldWorkers old
-	// workers or more. Then the Controller ends the oldest ones and reloads. 0 means 10 minutes.
-	// With a negative value, a reload does not wait for old workers.
+	// workers or more. After this time, the Controller ends the oldest workers and reloads HAProxy.
+	// 0 means 10 minutes. With a negative value, a reload does not wait for old workers.
 	MaxReloadWait time.Duration
 	// StartTimeout limits how long Run delays its first attempt. Run waits until every cluster has
 	// answered and all declarations can be read, or until StartTimeout is over. It also limits how

@@ -103,8 +103,9 @@ func (c *Controller) writeFleet(ctx context.Context, change func(fleet.State) (f
 	return !next.Hold.Is(now.State.Hold), nil
 }
 
-// If the state of Fleet is new, adopt copies it to FleetFile and follows it. The first result is
-// true if the loop must then make an attempt. Only the goroutine of the loop calls adopt.
+// If this process has not followed the present state of Fleet yet, adopt copies the state to
+// FleetFile and follows it. The first result is true if the loop must then make an attempt. Only
+// the goroutine of the loop calls adopt.
 //
 // If Fleet has no state, adopt keeps the copy in FleetFile: somebody may have deleted the state of
 // Fleet, and that must not end a hold.

@@ -111,9 +111,9 @@ func (a *applier) journalEntry(t Attempt) (journal.Entry, *journal.State) {
 
 // ExplainAt says where the requests for a target went at an earlier time, the argument "at". It
 // reads the entries of Journal. It names backends and servers as Builder does now, even if Builder
-// was different at that time. It sends no command to HAProxy, and the journal does not contain the
-// shifts of routes. ExplainAt returns an error that wraps journal.ErrUnknown if the journal does
-// not reach back so far.
+// was different at that time. The Explanation contains neither states of servers nor the shifts of
+// routes, because the journal records neither. ExplainAt returns an error that wraps
+// journal.ErrUnknown if the journal does not reach back so far.
 func (c *Controller) ExplainAt(at time.Time, target explain.Target) (explain.Explanation, error) {
 	if c.Journal == nil {
 		return explain.Explanation{}, fmt.Errorf("%w: there is no journal", journal.ErrUnknown)

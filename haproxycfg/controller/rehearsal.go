@@ -94,12 +94,12 @@ func (r *Rehearsal) Watch(i int, objects nodeselect.Objects) { r.clusters[i].Wat
 func (r *Rehearsal) Fail(i int, err error) { r.clusters[i].Fail(err, r.now) }
 
 // Advance sets the time of the Rehearsal to a later time (the argument "until"), and makes the
-// attempts to apply changes that Run would have made by that time. All answers that List, Watch and
-// Fail have passed since the last Advance arrive together, before Advance changes the time. There
-// is one difference from Run: Run makes an attempt every 30 s even without a change, because
-// somebody could have changed the directory, and Advance does not. The Controller calls
-// Controller.Attempted after each attempt, with times of the Rehearsal. If ctx ends, Advance stops
-// and returns the error of ctx.
+// attempts to apply changes that Run would have made by that time. All answers of API servers that
+// the methods List, Watch and Fail have passed to the Rehearsal since the last Advance arrive
+// together, before Advance changes the time. There is one difference from Run: Run makes an attempt
+// every 30 s even without a change, because somebody could have changed the directory, and Advance
+// does not. The Controller calls Controller.Attempted after each attempt, with times of the
+// Rehearsal. If ctx ends, Advance stops and returns the error of ctx.
 func (r *Rehearsal) Advance(ctx context.Context, until time.Time) error {
 	r.take()
 	for ctx.Err() == nil {

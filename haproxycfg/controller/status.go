@@ -172,9 +172,10 @@ func (s *status) applied(a Attempt) {
 		s.torn = a.Outcome != Written && a.Outcome != Unchanged && (s.torn || s.changing && a.Outcome == Failed)
 		s.changing = false
 		s.unsure = s.unsure || a.Outcome == Failed
-		// After a refusal, and while a change waits, the configuration on disk is normally still in
-		// force. But if an earlier attempt failed, HAProxy may not have loaded the configuration on
-		// disk. If the first configuration is refused, there is no configuration on disk.
+		// A refusal, and a change that waits, show that the configuration on disk is in force, with
+		// two exceptions. If an earlier attempt failed (unsure), HAProxy may not have loaded the
+		// configuration on disk. If the first configuration is refused (ErrNoServers), there is no
+		// configuration on disk.
 		now.InForce = now.InForce || a.Outcome == Written || a.Outcome == Unchanged ||
 			(a.Outcome == Refused || a.Outcome == Waits) && !s.unsure && !errors.Is(a.Err, ErrNoServers)
 	})

@@ -79,8 +79,8 @@ func readMembers(config []byte) members {
 }
 
 // successors returns the servers of the new configuration m that replace the servers of a backend
-// of the old configuration. If m has a backend with the same name, these are its servers. Otherwise
-// they are the servers of all backends of the same service.
+// of the old configuration. If m has a backend with the same name, the result is the servers of
+// this backend. Otherwise the result is the servers of all backends of the same service in m.
 func (m members) successors(backend string) []member {
 	if all, ok := m.backends[backend]; ok {
 		return all
@@ -180,9 +180,10 @@ func (s *state) dropLeftovers(before members) {
 }
 
 // reweigh gives servers without agents their new weights. before is the configuration in force, and
-// now is the new one. HAProxy restores a saved weight if the initial weight of the server is the
-// saved one. But a Runtime may have changed the weight since HAProxy started, so the saved weight may
-// be the one of before. reweigh keeps a weight that is not the one of before: a person has set it.
+// now is the new one. If the server in the new configuration has the initial weight of the state
+// file, HAProxy restores the saved weight at its start. This weight may come from the configuration
+// before: a Runtime has set it. Then reweigh replaces it by the weight of the new configuration. If
+// the saved weight is any other weight, a person has set it, and reweigh keeps it.
 func (s *state) reweigh(before, now members) {
 	weights := func(m members) map[string]string {
 		all := map[string]string{}
@@ -407,9 +408,8 @@ func (s state) takesRequests(server stateServer) bool {
 // maxMovesTime limits how long makeMoves may take. The limit leaves time for the reload after it.
 const maxMovesTime = 15 * time.Second
 
-// makeMoves sends the moves to the worker. Agents and operators do not change addresses, so they
-// undo no move. If a move fails, makeMoves still tries the others. Its error contains the error of
-// the first failed move, and the number of failed moves.
+// makeMoves sends the moves to the worker. If a move fails, makeMoves still tries the others. Its
+// error contains the error of the first failed move, and the number of failed moves.
 func makeMoves(ctx context.Context, worker runtimeapi.Socket, moves []move) error {
 	ctx, cancel := context.WithTimeout(ctx, maxMovesTime)
 	defer cancel()

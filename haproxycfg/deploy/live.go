@@ -220,15 +220,15 @@ func addCommands(config *haproxycfg.Config) map[string]string {
 // server.
 const otherWords = "the words of the server differ"
 
-// withCommands returns the servers of the old configuration with a new value of the field Add, as
-// [runtimeapi.Actual.Plan] needs it for the old servers. The argument "before" contains the servers
-// of the old configuration, and "now" those of the new one, as textServers returns them: Add
-// contains the options in the line of the server. The argument "wanted" also contains the servers
-// of the new configuration, but with the command "add server" in Add.
+// withCommands makes the first argument of [runtimeapi.Actual.Plan]: the servers of the old
+// configuration, with another value of the field Add. If a server has the same options in the old
+// and in the new configuration, Add becomes the command "add server" of this server. Otherwise Add
+// becomes otherWords, so the plan replaces the server.
 //
-// If a server has the same options in the old and in the new configuration, its Add becomes the
-// command "add server" of this server. Otherwise its Add becomes otherWords, so a plan replaces the
-// server.
+// The argument "before" contains the servers of the old configuration, and "now" those of the new
+// configuration, both as textServers returns them: Add contains the options in the line of the
+// server. "wanted" contains the servers of the new configuration once more, in the same order as
+// "now", but with the command "add server" in Add.
 func withCommands(before, now, wanted []runtimeapi.Backend) []runtimeapi.Backend {
 	texts, commands := map[string]string{}, map[string]string{}
 	for i, b := range now {

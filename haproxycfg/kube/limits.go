@@ -130,9 +130,10 @@ func newAccount() account { return account{backends: map[string]bool{}, agents: 
 // admit returns the routes of the table that HAProxy can serve within the limits, and a problem for
 // each other route. If HAProxy already serves a route, the route stays even if it exceeds a limit.
 //
-// Suppose that a route that HAProxy already serves exceeds a limit, and that its servers in HAProxy
-// have no agent checks yet. Then admit sets AgentPort to 0 in the upstreams of the route, and
-// returns a problem. HAProxy then continues to serve the route without agent checks.
+// A route that HAProxy already serves can exceed a limit because its services have got an agent
+// port. If its servers in HAProxy have no agent checks yet, admit sets AgentPort to 0 in the
+// upstreams of the route, and returns a problem. HAProxy then continues to serve the route without
+// agent checks.
 func (b *Builder) admit(table routes.Table, upstreams []edge.Upstream) (routes.Table, []Problem) {
 	l := limiter{
 		builder: b, services: make(map[routes.Ref]service, len(upstreams)),

@@ -37,8 +37,8 @@ type Files struct {
 	// Names are the paths of the files. Required.
 	Names []string
 
-	// Recheck is the time between two checks with stat whether a file has changed. 0 means 10 s.
-	// Follow reads a file after each change that the operating system reports. The checks find the
+	// Recheck is the time between two calls of stat for each file; 0 means 10 s. Follow reads a
+	// file after each change that the operating system reports. With stat, it also finds the
 	// changes that the operating system has not reported.
 	Recheck time.Duration
 

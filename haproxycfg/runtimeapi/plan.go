@@ -160,9 +160,10 @@ func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 //
 // A new server with an agent would get its full weight until the agent answers. If HAProxy already
 // has a server with an agent at the same address and port, or at the same address in the same
-// backend, Plan gives its share of the initial weight, its drain and its maintenance to the new
-// server. An agent may answer "ready", which ends every maintenance. So Plan disables the agent
-// checks of a server that is not wanted.
+// backend, Plan gives the drain and the maintenance of this server to the new server, and also its
+// weight as a share of the initial weight: if the old server has 50 of 100, a new server with the
+// initial weight 10 gets 5. An agent may answer "ready", which ends every maintenance. So Plan
+// disables the agent checks of a server that is not wanted.
 //
 // Plan does not change backends that are not in the argument wanted. After HAProxy has carried out
 // all commands, a new plan is empty if the caller passes the wanted servers as both arguments.
@@ -431,8 +432,10 @@ func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
 }
 
 // unwanted plans the commands for a server that HAProxy has and the new configuration does not:
-// HAProxy first puts it into maintenance and then deletes it. If HAProxy cannot delete it at run
-// time, the plan contains the reason for a reload.
+// HAProxy first puts the server into maintenance and then deletes it. HAProxy before 3.0 only puts
+// it into maintenance (see Plan.Kept), and so does every version if other servers track the server.
+// If HAProxy must not delete it for another reason (Backend.Fixed), the plan contains this reason
+// for a reload.
 func (p *planner) unwanted(b *Backend, row *ServerState) {
 	at := b.Name + "/" + row.Name
 	if checkWord("the server", at) != nil {

@@ -35,10 +35,10 @@
 // # Rules
 //
 // A node that is away counts for each service whose subset contains it. [Budget] limits the number
-// of such nodes of a service, and optionally of a service and zone. A node may go if no service
-// that it serves exceeds a limit. Nodes may fail, so that more nodes of a service are away than its
-// limit permits. Then no further node of this service may go. Nodes that serve only other services
-// may still go. A node in no subset may always go, and counts for no limit.
+// of such nodes of a service, and optionally of a service and zone. A node may go if its removal
+// makes no service exceed a limit. Nodes may fail, so that more nodes of a service are away than
+// its limit permits. Then no further node of this service may go. Nodes that serve only other
+// services may still go. A node in no subset may always go, and counts for no limit.
 //
 // A fleet of balancers may use several configurations at the same time, for example while one of
 // them lags behind. Pass the subsets of each to [New]: a node may go only if all of them allow it.

@@ -78,11 +78,11 @@ const DefaultTarget = 1.5
 // Estimate computes the load of the pods. The argument target is the target load for
 // Estimate.MorePods; 0 or less means DefaultTarget.
 //
-// With Local, each node of LocalPods that has pods gets a load in proportion to its weight, and
-// spreads this load over its own pods. So with equal weights, the busiest pod is on the node with
-// the fewest pods. The result for Local is exact if each pod has many connections. Pods on nodes
-// that are not in LocalPods get no traffic. MorePods assumes that each new pod starts on a node of
-// LocalPods that has too few pods, and that the weights of the nodes stay the same.
+// With the Policy Local, each node of LocalPods that has pods gets a load in proportion to its
+// weight, and spreads this load over its own pods. So with equal weights, the busiest pod is on the
+// node with the fewest pods. For this Policy, the result is exact if each pod has many connections.
+// Pods on nodes that are not in LocalPods get no traffic. MorePods assumes that each new pod starts
+// on a node of LocalPods that has too few pods, and that the weights of the nodes stay the same.
 func (s Service) Estimate(target float64) Estimate {
 	if !(target > 0) {
 		target = DefaultTarget

@@ -13,10 +13,10 @@ import (
 )
 
 // LimitConnections limits the connections of srv to maxConns. It returns a function that wraps a
-// listener. srv must serve only wrapped listeners. If a further client connects, srv closes a
-// connection of the client address that has the most connections; see netserve.HTTPLimiter.
-// LimitConnections also adds the metric headgate_PROGRAM_limited_total to r: the number of
-// connections that srv has closed for this reason.
+// listener. srv must serve only wrapped listeners. If a client connects while srv has maxConns
+// connections, srv closes a connection of the client address that has the most connections; see
+// netserve.HTTPLimiter. LimitConnections also adds the metric headgate_PROGRAM_limited_total to r:
+// the number of connections that srv has closed for this reason.
 func LimitConnections(srv *http.Server, maxConns int, r prometheus.Registerer, program string) func(net.Listener) net.Listener {
 	limiter := netserve.NewHTTPLimiter(srv, maxConns)
 	for reason, count := range map[string]func() int64{

@@ -26,8 +26,8 @@ type Store interface {
 	Write(ctx context.Context, state State, version string) (Snapshot, error)
 	// Follow calls the function publish with the present state, and again after each change, until
 	// ctx ends. If the state cannot be read, Follow calls the function with the reason; the
-	// Snapshot then has no meaning. If Read or Write of the same Store returns a Snapshot while
-	// Follow runs, Follow has already called the function with this Snapshot. So the function never
-	// receives a state that is older than such a Snapshot. Calls of the function never overlap.
+	// Snapshot then has no meaning. While Follow runs, Read and Write of the same Store return a
+	// Snapshot only after Follow has called the function with this Snapshot. So after the return of
+	// Read or Write, the function receives no older state. Calls of the function never overlap.
 	Follow(ctx context.Context, publish func(Snapshot, error))
 }

@@ -31,6 +31,7 @@
 //
 // # What it does not do
 //
-// The package does not undo a change; Controller.Rollback of package controller does. It does not record the states of servers in HAProxy, or the
-// shifts of routes between clusters. It does not follow the directory.
+// The package does not undo a change; Controller.Rollback of package controller does. It records
+// neither the states of servers in HAProxy nor the shifts of routes between clusters. It does not
+// follow the directory.
 package journal

@@ -66,9 +66,11 @@ func portsOf(s *corev1.Service) []port {
 	return ports
 }
 
-// portsAfter returns the ports of a Service after the change. Where the new Service leaves the node
-// port open, the API server keeps the old one: for the same number in a server-side apply, and for
-// the same name in an update.
+// portsAfter returns the ports of a Service after the change. If a port of the new Service states
+// no node port, the API server keeps the node port of the old port: in a server-side apply, of the
+// old port with the same number, and in an update, of the old port with the same name. portsAfter
+// cannot know which of the two follows. So it looks for the same number first, and then for the
+// same name.
 func portsAfter(p pair[corev1.Service]) []port {
 	ports := portsOf(p.new)
 	if !hasNodePorts(p.old) || !hasNodePorts(p.new) {

@@ -59,10 +59,10 @@ var frontStart = scenario.Scenario[*Env]{
 	},
 }
 
-// startOneByOne starts pods one after another while clients connect. Then it adds a row about the
-// requests of each pod in the last seconds of the load. The argument cv of check is the coefficient
-// of variation of these numbers of requests. The function check returns an error if cv is not as
-// expected.
+// startOneByOne starts pods one after another while clients connect. Then it counts the requests of
+// each pod in the last seconds of the load, and adds a row with the coefficient of variation of
+// these counts. It calls the function check with this coefficient, and the row fails if check
+// returns an error.
 func (f *Fronts) startOneByOne(ctx context.Context, report *scenario.Report, addr, way string, check func(cv float64) error) error {
 	load := f.load(ctx, addr, func(c *loadConfig) { c.StartOver = 4 * time.Second })
 	defer load.Stop()
@@ -99,10 +99,10 @@ var frontScale = scenario.Scenario[*Env]{
 		if _, err := f.start(ctx, policy); err != nil {
 			return err
 		}
-		// With leastconn, the balancer sends each new connection to the front proxy with the fewest
-		// connections. With roundrobin, the numbers of connections of the front proxies would be
-		// random, because the 50 connections end at random times. The coefficient of variation of
-		// these numbers would be 0.2.
+		// Use leastconn: the balancer sends each new connection to the front proxy with the fewest
+		// connections, so all front proxies get about the same number. With roundrobin, these
+		// numbers would be random, because the 50 connections end at random times. Their
+		// coefficient of variation would be 0.2, and the row below allows only 0.1.
 		addr, err := f.balanceFronts(ctx, "leastconn", 3)
 		if err != nil {
 			return err

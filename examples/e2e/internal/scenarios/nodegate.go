@@ -243,11 +243,12 @@ func (g *gated) deadNode(ctx context.Context, t *traffic) error {
 	return t.row(scenario.Row{What: fmt.Sprintf("%s dies: %s may not go, and the answer names %s", dead.Name, other.Name, dead.Name), Err: err}, start)
 }
 
-// replaceAll replaces all nodes of the cluster under load. The workers share the nodes out among
-// them: for each node, a worker requests a grant from nodegate, waits for it, drains the node, and
-// stops and starts its programs. For the first of these nodes, the worker also disconnects the
-// second terminator and deletes the node; see the method lag. After that, the last node dies, and a
-// worker replaces it too. If fault is not nil, replaceAll calls it after the first grant.
+// replaceAll replaces all nodes of the cluster under load. The workers share all nodes but the last
+// one out among them: for each node, a worker requests a grant from nodegate, waits for it, drains
+// the node, and stops and starts its programs. For the first of these nodes, the worker also
+// disconnects the second terminator and deletes the node; see the method lag. After that,
+// replaceAll lets the last node die (see the method die), and a worker replaces this node too. If
+// fault is not nil, replaceAll calls fault after the first grant.
 func (g *gated) replaceAll(ctx context.Context, t *traffic, workers int, fault func(context.Context) error) error {
 	start := time.Now()
 	watches := map[*HAProxy]*serverWatch{}

@@ -284,9 +284,9 @@ func reportAgent(report *scenario.Report, few, many agentFigures) {
 	}
 	row := scenario.Row{What: fmt.Sprintf("nodeagent receives %.0f kB/min among %d nodes, %.0f kB/min among %d",
 		float64(few.traffic)/1e3, few.nodes, float64(many.traffic)/1e3, many.nodes)}
-	// Once a minute, the agent reads the number of nodes from the API server and receives some data
-	// for this. One of the two measurements may contain one such request more than the other. slack
-	// is the number of bytes by which the measurements may therefore differ.
+	// Once a minute, the agent reads the number of nodes from the API server. The measurement with
+	// many nodes may contain one such request more than the measurement with few nodes. slack is
+	// the number of bytes that the comparison allows for the answer to this request.
 	const slack = 64_000
 	if many.traffic > few.traffic*3/2+slack {
 		row.Err = errors.New("the traffic grows with the number of nodes")

@@ -38,10 +38,10 @@ func runWeight(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 	return s.shareWeight(ctx, t, one, other)
 }
 
-// moveWeight moves all traffic of the service from one cluster to the other. It sets two
-// annotations, one immediately after the other. First it sets the weight of the old cluster to 0.
-// If the agents did not delay a weight of 0, all servers would have the weight 0 between these two
-// steps.
+// moveWeight moves all traffic of the service from one cluster to the other. It annotates the
+// Service in the old cluster with the weight 0, and immediately after that, the Service in the new
+// cluster with the weight 100. If the agents did not delay a weight of 0, all servers would have
+// the weight 0 between these two steps.
 func (s *System) moveWeight(ctx context.Context, t *traffic, from, to *lab.Cluster) error {
 	start := time.Now()
 	if err := s.setWeight(ctx, from, 0); err != nil {
