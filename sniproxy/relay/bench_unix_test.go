@@ -116,7 +116,7 @@ type relayProcess struct {
 	out  *bufio.Scanner
 }
 
-func startProcess(b *testing.B, mode string, backend net.Addr) *relayProcess {
+func startProcess(b testing.TB, mode string, backend net.Addr) *relayProcess {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), benchMode+"="+mode, benchBackend+"="+backend.String())
 	in, err := cmd.StdinPipe()
@@ -133,7 +133,7 @@ func startProcess(b *testing.B, mode string, backend net.Addr) *relayProcess {
 }
 
 // used returns the processor time of the relay in microseconds, and the number of its allocations.
-func (p *relayProcess) used(b *testing.B) (us, mallocs float64) {
+func (p *relayProcess) used(b testing.TB) (us, mallocs float64) {
 	io.WriteString(p.in, "\n")
 	require.True(b, p.out.Scan())
 	_, err := fmt.Sscan(p.out.Text(), &us, &mallocs)
