@@ -10,7 +10,7 @@
 #   make bench  runs every benchmark, of the packages and of the comparisons (BENCH=regexp, BENCHTIME=1s, COUNT=1)
 #   make bench-quic    compares the SNI router with nginx as relays of QUIC (QUICFLAGS)
 #   make bench-peers   compares the SNI router with nginx, HAProxy, sniproxy and tcpproxy in one run (PEERFLAGS)
-#   make fuzz   runs every fuzz target for FUZZTIME
+#   make fuzz   runs every fuzz target for FUZZTIME, and keeps inputs that fail in testdata/fuzz of the package and in out/crashers
 #   make lint   vet, staticcheck, gofumpt, govulncheck, and builds for other systems
 #   make haproxies   fetches the haproxy of each Debian suite in HAPROXY_SUITES: HAPROXY_DIR/2.6/haproxy, HAPROXY_DIR/3.0/haproxy ...
 #   make test-haproxies   runs the tests with each of them (VERSIONS='2.6 newest', PACKAGES=./haproxycfg/edge)
@@ -58,7 +58,7 @@ SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 # Debian installs haproxy in a directory that the PATH of an ordinary user lacks.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: demo drill demo-imbalance test test-packages test-comparisons compile e2e e2e-build e2e-long bench bench-peers bench-quic bench-rounds fuzz fuzz-long vet lint ci ci-oldest ci-newest ci-full test-repeated haproxies test-haproxies test-versions e2e-repeated e2e-newest \
+.PHONY: demo drill demo-imbalance test test-packages test-comparisons compile e2e e2e-build e2e-long bench bench-peers bench-quic bench-rounds fuzz fuzz-long test-fuzz vet lint ci ci-oldest ci-newest ci-full test-repeated haproxies test-haproxies test-versions e2e-repeated e2e-newest \
 	haproxy cc test-tools network peers test-coredns test-rules promtool
 
 demo: haproxy
@@ -172,6 +172,10 @@ bench-quic: peers
 fuzz:
 	@GO='$(GO)' .ci/fuzz $(FUZZTIME)
 
+# Tests .ci/fuzz itself.
+test-fuzz:
+	@GO='$(GO)' .ci/test-fuzz
+
 # It has the flags of make test, because Go has compiled all packages with them.
 vet: cc
 	$(GO) vet ./...
@@ -211,7 +215,7 @@ ci-newest:
 	$(MAKE) test-versions VERSIONS=newest PACKAGES='$(VERSIONTESTS) ./haproxycfg/frontproxy/... ./haproxycfg/runtimeapi ./agentcheck/drain'
 
 # make ci repeats a failed test. The later parts repeat nothing: there each failure counts.
-FULLPARTS = ci test-repeated test-haproxies test-coredns test-rules e2e-repeated e2e-long e2e-newest fuzz-long bench bench-rounds
+FULLPARTS = ci test-repeated test-haproxies test-coredns test-rules e2e-repeated e2e-long e2e-newest test-fuzz fuzz-long bench bench-rounds
 ci-full:
 	@MAKE='$(MAKE)' .ci/full $(FULLPARTS)
 
