@@ -79,8 +79,8 @@ type Server struct {
 
 	// MaxConns limits the exchanges that run at the same time. 0 means DefaultMaxConns, a negative
 	// number means no limit. At the limit, a new connection usually waits until an exchange ends.
-	// As many connections as MaxConns can wait, but never fewer than 128. The server closes each
-	// further connection, and Finished receives ErrTooManyConns.
+	// At most MaxConns connections wait, or at most 128 if MaxConns is less than 128. The server
+	// closes each further connection, and Finished receives ErrTooManyConns.
 	//
 	// A client that opens connections without end cannot keep HAProxy out. Each client address has
 	// a share of the exchanges: MaxConns divided by the number of client addresses. At the limit,

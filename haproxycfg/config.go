@@ -331,7 +331,7 @@ const (
 	//
 	// If a request comes from TrustedProxies, ForwardedReplace keeps the header X-Forwarded-For and
 	// adds the address of the proxy to it. It sets X-Forwarded-Proto only if the proxy did not send
-	// it. It removes all other headers that describe the client or the original request.
+	// it. It removes all the other headers, as for any other client.
 	ForwardedReplace Forwarded = iota
 	// ForwardedAppend adds the client's address to the header X-Forwarded-For that the client sent.
 	// It sets X-Forwarded-Proto only if the client did not send it. Use it only if all clients are
@@ -363,9 +363,11 @@ const (
 // With Shift and ShiftParts, HAProxy moves requests from one backend to other backends at random.
 // Shift maps the name of a backend to "POINTS/NAME". ShiftParts maps "BACKEND/NAME" to
 // "FIRST/SECOND", the names of two backends. Of 10,000 requests for BACKEND, HAProxy sends POINTS
-// to FIRST, and all others to SECOND. If a map has no entry for a backend, the backend itself gets
-// its requests. Set both maps or neither. Usually the field Runtime of the map Shift is true (see
-// [Map]), so that a program can change the points without a reload.
+// to FIRST, and all others to SECOND. For example, Shift has "b" → "2500/eu-2", and ShiftParts has
+// "b/eu-2" → "b1/b2": of the requests for b, b1 gets 25%, and b2 gets 75%. If a map has no entry
+// for a backend, the backend itself gets its requests. Set both maps or neither. Usually the field
+// Runtime of the map Shift is true (see [Map]), so that a program can change the points without a
+// reload.
 type Router struct {
 	Hosts, Exact, Prefix, ClientTimeouts, Shift, ShiftParts string
 }

@@ -41,6 +41,7 @@ const (
 // Validate reports values that HAProxy would refuse, and values that HAProxy would read with
 // another meaning. It returns one error that joins the first 20 faults. The text of each fault
 // names its place.
+//
 // Validate reads no files. So only HAProxy's own check of the configuration finds, for example, a
 // missing certificate. A Config without frontends is valid, although HAProxy does not start with
 // it.

@@ -42,7 +42,8 @@ func (s Selection) Subsets() Subsets {
 //     target has no agent port.
 //   - If a service with externalTrafficPolicy Local has ready pods on more nodes than the target
 //     has, the pods on the remaining nodes get no traffic; see Selector.AllLocal.
-//   - If sessionAffinity of the service is ClientIP, most of its pods may get no traffic.
+//   - If sessionAffinity of the service is ClientIP, most of its pods may get no traffic, because
+//     each node sends all requests of one balancer to one pod.
 //   - If a service with externalTrafficPolicy Local has no ready pod on a node of the cluster, the
 //     target has nodes without such a pod; see Objects.ReadyNodes.
 func (s Selector) Select(objects Objects, refs []Ref, now time.Time, current Subsets) Selection {

@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// ReadyHandler serves a readiness endpoint such as /readyz. It answers 200 while there is no drain,
-// and 503 with the progress during a drain. If check is not nil and returns an error, it answers
-// 503 with the text of the error.
+// ReadyHandler serves a readiness endpoint such as /readyz. The endpoint answers 200 while there is
+// no drain, and 503 with the progress during a drain. If check is not nil and returns an error, the
+// endpoint answers 503 with the text of the error.
 func (d *Drainer) ReadyHandler(check func(context.Context) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		err := d.Ready()

@@ -61,8 +61,8 @@ func (d *Drainer) loadLocked(now time.Time) Load {
 //
 // The Drainer adds no "Connection: close" to the response to a request with the header Upgrade. If
 // a handler hijacks a connection, for example for a WebSocket, the Drainer counts the connection
-// until the handler returns. If srv uses a listener of [Drainer.Listener], the Drainer counts the
-// connection until it is closed.
+// until the handler returns. If srv uses a listener of [Drainer.Listener], the Drainer counts such
+// a hijacked connection until somebody closes the connection.
 func (d *Drainer) Attach(srv *http.Server) {
 	handler, connState, connContext := srv.Handler, srv.ConnState, srv.ConnContext
 	if handler == nil {

@@ -24,11 +24,11 @@ func (c candidate) heldDown() bool { return !c.ended.IsZero() }
 // the last call returned, and requests contains the present requests of all nodes, by node name.
 // The argument now is the present time.
 //
-// An uncounted candidate (see DrainRequest.Uncounted) drains in any case. The argument limit is the
-// largest number of other candidates that drain; the rest wait. If this limit becomes smaller, the
-// nodes that drain already continue to drain. But the argument ceiling limits the number of nodes
-// with a request that drain, even if more of these nodes drained before. So if a cluster has shrunk
-// until all its nodes drain, some of them get traffic again.
+// An uncounted candidate (see DrainRequest.Uncounted) drains in any case. Of all other candidates,
+// at most limit drain, and the rest wait. If limit becomes smaller, the candidates that drain
+// already continue to drain. The argument ceiling is a second, higher limit, for the candidates
+// that still have a request. If ceiling becomes smaller, some of the candidates that drain already
+// stop, and get traffic again. This happens when a cluster has shrunk until all its nodes drain.
 //
 // The result is sorted: first the uncounted candidates, and then the others by the time of their
 // requests. So all agents that see the same objects compute the same order, no matter when they

@@ -1,5 +1,5 @@
-// Hostapi is a host API: an SNI router asks it to which endpoint the router must connect the
-// clients of a host.
+// Hostapi is a host API: an SNI router asks hostapi for the endpoint of a host, and connects the
+// clients of the host to this endpoint.
 //
 //	hostapi -hosts hosts.json -listen 127.0.0.1:9000 -admin 127.0.0.1:9001
 //	hostapi -routes routes.yaml -endpoint eu-1=10.0.0.24 -endpoint eu-2=10.0.1.24 -cluster eu-1=dir:manifests/eu-1

@@ -91,9 +91,9 @@ type RollbackOrder struct {
 // nodes, services and certificates; see package fleet.
 //
 // Before it changes anything, Rollback lets Limit and HAProxy check the change. If Limit or HAProxy
-// rejects the change, the error wraps ErrRollbackRefused. Then Rollback writes the hold to
-// FleetFile and makes an attempt. The Attempt says whether the routes are in force already. The
-// error is nil as soon as the hold is written.
+// rejects the change, Rollback writes nothing, and the error wraps ErrRollbackRefused. If both
+// accept it, Rollback writes the hold to FleetFile and makes an attempt. The Attempt says whether
+// the routes are in force already. The error is nil as soon as the hold is written.
 //
 // Call Rollback only while Run is running. It needs a Journal.
 func (c *Controller) Rollback(ctx context.Context, order RollbackOrder) (Attempt, error) {
@@ -121,8 +121,8 @@ func (c *Controller) Rollback(ctx context.Context, order RollbackOrder) (Attempt
 // Release ends the hold, and makes an attempt to apply the latest declarations. The argument "by"
 // is the name of the person or program that ends the hold, for the log; it may be empty. The error
 // wraps ErrNoHold if there is no hold, and is nil as soon as the end of the hold is written. Limit
-// applies to the change: if Limit rejects it, the Attempt is Refused, and Force applies it. Call
-// Release only while Run is running.
+// applies to the change back to the latest declarations: if Limit rejects this change, the Attempt
+// is Refused, and a call of Force can apply the change. Call Release only while Run is running.
 func (c *Controller) Release(ctx context.Context, by string) (Attempt, error) {
 	return c.changeOrders(ctx, func(s fleet.State) (fleet.State, error) {
 		if s.Hold == nil {

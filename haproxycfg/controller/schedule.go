@@ -102,9 +102,10 @@ func never(string) bool { return false }
 
 func always(string) bool { return true }
 
-// startForce implements Controller.ForceFirst. It permits the first change that Limit rejects
-// after the start, and no other change. If an attempt at this change fails, or if the change has
-// to wait, startForce permits this change again. After any other attempt, it permits nothing.
+// startForce implements Controller.ForceFirst. It permits the first change that Limit rejects after
+// the start, and no other change. While attempts to apply this change fail or have to wait,
+// startForce permits this change again. As soon as an attempt ends with any other outcome,
+// startForce permits nothing any more.
 type startForce struct {
 	active bool
 	id     string // the ID of the permitted change; "" until Limit has rejected a change

@@ -148,8 +148,8 @@ func (d *Dir) render(c *haproxycfg.Config) (target, error) {
 // Stable is true (see [haproxycfg.Map]), and SetMap for maps whose field Runtime is true. Then it
 // calls CompareMaps. It calls Reload only if one of these three fails. Apply calls Check after
 // that, because a check of a large configuration takes seconds. If Check then fails, Apply puts the
-// old maps back, reloads HAProxy and returns the error. [Plan.Effect] says whether Apply has changed maps over the
-// socket or has reloaded HAProxy.
+// old maps back, reloads HAProxy and returns the error. [Plan.Effect] says whether Apply has
+// changed maps over the socket, or has reloaded HAProxy.
 //
 // With a Runtime, Apply changes servers without a reload where that is possible.
 func (d *Dir) Apply(ctx context.Context, c *haproxycfg.Config) (changed bool, err error) {

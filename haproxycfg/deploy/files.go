@@ -103,8 +103,8 @@ func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending boo
 // and creates pendingFile.
 //
 // While a reload is pending, prepare does not save haproxy.cfg as the last good configuration,
-// because HAProxy may have refused haproxy.cfg. It writes pendingFile after the last good
-// configuration. So if pendingFile exists, the last good configuration is in place.
+// because HAProxy may have refused haproxy.cfg. prepare saves the last good configuration first,
+// and creates pendingFile last. So if pendingFile exists, the last good configuration is in place.
 func (d *Dir) prepare(replacesConfig, pending bool) error {
 	if pending {
 		return nil

@@ -145,7 +145,8 @@ func (d *Dir) takeBack(ctx context.Context, rejected error) (restored bool, err 
 // sendMaps changes the maps of the running HAProxy. If it has changed stable maps, it then calls
 // Dir.CompareMaps for them. The argument "files" contains the new files of the maps, and the
 // argument "old" contains the files that they have replaced. If pending is true, HAProxy may not
-// have the content of the replaced files.
+// have the content of the replaced files. sendMaps then does not tell Dir.ReplaceMaps which entries
+// HAProxy has.
 func (d *Dir) sendMaps(ctx context.Context, files, old []haproxycfg.RenderedFile, pending bool) error {
 	dir, err := filepath.Abs(d.Path)
 	if err != nil {

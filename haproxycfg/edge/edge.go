@@ -210,15 +210,16 @@ type Node struct {
 // Routes with the same services, weights, check, protocol and time-outs share a backend. The name
 // of the backend is "CLUSTER.NAMESPACE.SERVICE.PORT" of its first service. If the backend has
 // several services, weight 0, a check, a protocol, limits, or time-outs, or if one of the four
-// parts is longer than 60 bytes, the name ends with ":" and a hash of all these settings. The hash of
-// several services does not depend on their weights.
+// parts is longer than 60 bytes, the name ends with ":" and a hash of all these settings. If there
+// are several services, the hash does not depend on their weights.
 //
 // If routes have the same several services and the same settings, but different weights, each ratio
-// of weights has a backend of its own. Config adds spare backends without servers: there are 4
-// backends for 1 or 2 ratios, 8 for 3 or 4 ratios, and twice the next power of two for more. The
-// names of these backends end with "-1", "-2" and so on, except the first one. So a program can
-// serve a new ratio of weights without a reload. A route with limits, or whose Shift is true, needs
-// no spare backends: its new weights replace the old ones in the same backend.
+// of weights has a backend of its own. Config adds spare backends without servers: together with
+// the spare ones, there are 4 backends for 1 or 2 ratios, 8 for 3 or 4 ratios, and twice the next
+// power of two for more. The names of these backends end with "-1", "-2" and so on, except the
+// first one. So a program can serve a new ratio of weights without a reload. A route with limits,
+// or whose Shift is true, needs no spare backends: its new weights replace the old ones in the same
+// backend.
 //
 // The declared weight of a service is its share of the requests, whatever its number of servers. So
 // the weight of a server is the declared weight of its service divided by the number of the

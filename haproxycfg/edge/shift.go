@@ -78,11 +78,11 @@ func (b *builder) addPart(main string, r *routes.Route, in func(routes.Backend) 
 	return name
 }
 
-// PartsPerServer returns in how many further backends each server of the route r is because of the
-// shift of r. The shift adds two backends for each cluster of r: one with the services of this
-// cluster, and one with all other services. So with n clusters, each server is in n further
-// backends. But with two clusters, the backend of one cluster is also the backend without the
-// other, so each server is in only 1 further backend. The result is 0 if the Shift of r is false.
+// PartsPerServer returns how many backends contain a server of the route r, besides the backend of
+// r itself. If the Shift of r is false, the result is 0. If Shift is true, there are two backends
+// for each cluster of r: one with the services of this cluster, and one with all other services. So
+// with n clusters, n of these backends contain a given server. But with two clusters, the backend
+// of one cluster is also the backend without the other cluster, so the result is 1.
 func PartsPerServer(r *routes.Route) int {
 	clusters := 0
 	for i, rb := range r.Backends {

@@ -159,9 +159,9 @@ func (w *watch) concerns(event fsnotify.Event) bool {
 	return false
 }
 
-// replacedBy reports whether two consecutive events show a rename that replaced all paths at once.
-// The rename moves a file or a symbolic link that has another name in the same directory, and whose
-// content is complete. It takes the place of the only path, or of a symbolic link through which all
+// replacedBy reports whether two consecutive events show a rename that replaced all paths at once:
+// somebody has written the new content under another name in the same directory, and then has
+// renamed it. The new name is that of the only path, or that of a symbolic link through which all
 // paths lead. The operating system reports such a rename with two events, the old name first.
 func (w *watch) replacedBy(previous, event fsnotify.Event) bool {
 	name := filepath.Clean(event.Name)

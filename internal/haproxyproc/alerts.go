@@ -14,8 +14,8 @@ const maxAlerts = 5
 var alertLine = regexp.MustCompile(`(?m)^\[ALERT\][ \t]+(?:[0-9]+/[0-9]+[ \t]+)?\([0-9]+\)[ \t]*:[ \t]*(?:config : )?(.*\S)`)
 
 // Alerts returns the messages with the severity ALERT in the output of HAProxy, each one once, and
-// at most 5. They are the reasons why HAProxy does not start, or refuses a reload. A message has no
-// process ID, so the same fault has the same text each time.
+// at most 5. They are the reasons why HAProxy does not start, or refuses a reload. Alerts removes
+// the process ID from each message, so the same fault has the same text each time.
 func Alerts(output string) (alerts []string) {
 	for _, m := range alertLine.FindAllStringSubmatch(output, -1) {
 		if text := strings.TrimSpace(m[1]); len(alerts) < maxAlerts && !slices.Contains(alerts, text) {

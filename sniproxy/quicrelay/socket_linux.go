@@ -111,10 +111,11 @@ func (b *bundle) receive(fd int, buffers ...[]byte) error {
 // maxJoined is how many datagrams join puts into a bundle.
 const maxJoined = 32
 
-// join appends datagrams that have already arrived to b, which has one datagram. The Relay then sends
-// all of them with one system call. The kernel does not join them on loopback if their sender has used
-// a system call for each. Only the last datagram of a bundle can be shorter than the others. If join
-// receives datagrams that do not fit into b, it returns them as another bundle.
+// b has one datagram. join appends to b the further datagrams that have arrived already, so that
+// the Relay sends all of them with one system call. On loopback, the kernel does not join datagrams
+// that their sender has sent with a system call each. Only the last datagram of a bundle can be
+// shorter than the others. If join receives datagrams that do not fit into b, it returns them as
+// another bundle.
 //
 // With such a sender on loopback, join saves half of the processor time for a GiB (the page
 // internal/benchmarks/README.md).

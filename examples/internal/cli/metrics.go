@@ -8,9 +8,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Metrics creates the metrics of a binary and registers them. Each name begins with the same
-// prefix, such as "headgate_terminator_". The argument name of each method is the rest of the name,
-// without this prefix. The Registry also has the metrics of NewRegistry.
+// Metrics creates the metrics of a binary, and registers them in its Registry, which also has the
+// metrics of NewRegistry. The name of each metric begins with the same prefix, such as
+// "headgate_terminator_". The argument name of each method is the rest of this name, without the
+// prefix.
 type Metrics struct {
 	*prometheus.Registry
 	prefix  string

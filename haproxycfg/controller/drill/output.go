@@ -46,10 +46,10 @@ func (r Report) WriteJSON(w io.Writer) error {
 
 // WriteTable writes a table with one row for each drill, at most 100 columns wide, and then the
 // violations. The column CHANGED is Result.Changed, the number of servers that the reloads changed.
-// BACK is Result.Moved, the part of CHANGED since the recovery. LOWEST describes the service with
-// the lowest share of serving servers: the share, and the numbers of serving servers at the worst
-// moment and before the drill, such as "50%, 2 of 4". AFTER is the number of serving servers of
-// this service at the end.
+// BACK is Result.Moved: how many of these servers the reloads changed after the end of the fault.
+// LOWEST describes the service with the lowest share of serving servers: the share, and the numbers
+// of serving servers at the worst moment and before the drill, such as "50%, 2 of 4". AFTER is the
+// number of serving servers of this service at the end.
 func (r Report) WriteTable(w io.Writer) error {
 	var text bytes.Buffer
 	t := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)

@@ -111,9 +111,8 @@ func (s *settings) run(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-// try starts the pods and one of the ways that the benchmark compares, such as a front proxy. It
-// sends the load through this way to the pods, and returns the measured result. Each way has pods
-// of its own.
+// try measures one way from the clients to the pods, such as a front proxy. It starts new pods and
+// this way, sends the load through it, and returns the measured result.
 func (s *settings) try(ctx context.Context, w way) (r result, err error) {
 	dir, err := os.MkdirTemp("", "headgate-imbalance-")
 	if err != nil {

@@ -365,9 +365,9 @@ func (g *Gate) answer(names []string, d disruption.Answer, alone bool) Answer {
 	return a
 }
 
-// explain adds nodes to b, which describes an exceeded limit: the nodes that are away and count for
-// this limit. If alone is true, only granted nodes count. explain leaves out the nodes in names,
-// because the question is about them.
+// The argument b describes an exceeded limit. explain adds the nodes to b that are away and count
+// for this limit. If alone is true, only granted nodes count. explain leaves out the nodes in
+// names, because somebody asks whether these nodes may go.
 func (g *Gate) explain(b disruption.Blocked, names []string, alone bool) Blocked {
 	away := map[string]bool{}
 	for _, a := range g.in.Applied {

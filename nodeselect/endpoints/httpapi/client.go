@@ -206,8 +206,9 @@ type follower struct {
 }
 
 // poll sends the request to one server after the other, beginning with the current one, until a
-// server answers. If the age of the answer is at least staleAge, poll also sends the request to the
-// other servers, and returns the answer with the smallest age. If no server answers, it returns the errors of all servers.
+// server answers. If the age in the answer is at least staleAge, poll also sends the request to the
+// other servers, and returns the answer with the smallest age. If no server answers, it returns the
+// errors of all servers.
 func (f *follower) poll(ctx context.Context) (received, error) {
 	wait := cmp.Or(max(f.client.Wait, 0), 5*time.Second)
 	var failures []error

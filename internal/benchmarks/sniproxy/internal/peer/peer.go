@@ -166,10 +166,11 @@ stream {
 
 // HAProxy is HAProxy in TCP mode with a map and splice.
 //
-// splice-auto lets HAProxy choose when to splice, as its manual recommends. The two other splice
-// options force splicing for every transfer. maxpipes is low, because HAProxy reserves two
-// descriptors for each pipe, and the bulk phase uses only a few pipes. maxconn is the number of
-// connections in the benchmark, because HAProxy allocates memory in proportion to maxconn.
+// The configuration has splice-auto, with which HAProxy chooses when to splice, as its manual
+// recommends. It does not have the other two splice options, which force splicing for every
+// transfer. maxpipes is low, because HAProxy reserves two descriptors for each pipe, and the bulk
+// phase uses only a few pipes. maxconn is the number of connections in the benchmark, because
+// HAProxy allocates memory in proportion to maxconn.
 func HAProxy(path, version string) Router {
 	return Router{Name: "HAProxy", Role: Peer, Version: version, Plan: func(s Setup) Plan {
 		var conf, hosts bytes.Buffer
