@@ -221,6 +221,7 @@ func TestAPIServerAway(t *testing.T) {
 	tag := header.Get("ETag")
 	require.Equal(t, "0", header.Get("Age"))
 	require.Contains(t, p.metrics(), "headgate_discovery_age_seconds 0\n")
+	clitest.Scrape(t, p.metrics())
 
 	server.Down()
 	p.eventually(func() bool { _, _, header := p.get("/v1/pods/media/tracks/http"); return header.Get("Age") != "0" })

@@ -42,7 +42,7 @@ func (m *metrics) instrument(route string, h http.Handler) http.Handler {
 // watch adds the metric "waiting". Each scrape asks api for the value: the number of requests that
 // wait for a change of the pods.
 func (m *metrics) watch(api *httpapi.Handler) {
-	m.GaugeFunc("waiting", "Requests that wait for a change.", func() float64 { return float64(api.Waiting()) })
+	m.GaugeFunc("waiting", "Requests that wait for a change of the pods.", func() float64 { return float64(api.Waiting()) })
 }
 
 // watchAge adds the metric "age_seconds". Each scrape calls the function age for the value; see the

@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/cli/clitest"
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 	"github.com/headgate/headgate/internal/httpload"
 )
@@ -192,6 +193,8 @@ func TestPodsOfADirectory(t *testing.T) {
 	f.eventually(f.admin+"/readyz", 200, "ok")
 	f.eventually(f.monitor+"/ready", 200, "")
 	f.eventually(f.admin+"/metrics", 200, fmt.Sprintf(`headgate_frontproxy_pod_up{pod="pod-%d",proxy_zone="a",service="ns.web.http",zone="a"} 1`, a.Port()))
+	_, metrics := get(f.admin + "/metrics")
+	clitest.Scrape(t, metrics)
 	f.eventually(f.monitor+"/metrics", 200, "haproxy_server_")
 
 	f.policy("serverr: 5s\n")

@@ -90,6 +90,7 @@ func TestHosts(t *testing.T) {
 
 	require.Contains(t, p.metrics(), `headgate_hostapi_requests_total{code="200",method="head",route="hosts"} 1`)
 	require.Contains(t, p.metrics(), "headgate_hostapi_hosts 3")
+	clitest.Scrape(t, p.metrics())
 
 	// hostapi follows a change. It ignores a file that is not JSON, and leaves out a malformed
 	// entry.

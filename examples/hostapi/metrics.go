@@ -26,11 +26,11 @@ func newMetrics() *metrics {
 	return &metrics{
 		Metrics:  c,
 		requests: c.CounterVec("requests_total", "Requests by route (hosts, changes, other), status code and method.", "route", "code", "method"),
-		duration: c.HistogramVec("host_duration_seconds", "Time that a request about a host took.", prometheus.ExponentialBuckets(20e-6, 4, 8)),
-		hosts:    c.Gauge("hosts", "Hosts that are known, wildcards as one."),
+		duration: c.HistogramVec("host_duration_seconds", "Time from a request about a host to its answer.", prometheus.ExponentialBuckets(20e-6, 4, 8)),
+		hosts:    c.Gauge("hosts", "Hosts that the API has. A wildcard counts as one host."),
 		changes:  c.Counter("host_changes_total", "Hosts that were added, changed or removed."),
-		refused:  c.Gauge("change_refused", "1 while a change is refused because too many hosts would go at once."),
-		problems: c.GaugeVec("problems", "What could not be read or followed, by source.", "source"),
+		refused:  c.Gauge("change_refused", "1 while -max-removed refuses a change."),
+		problems: c.GaugeVec("problems", "Entries and files that cannot be used, by source (hosts, routes, cluster NAME).", "source"),
 	}
 }
 
@@ -47,5 +47,5 @@ func (m *metrics) instrument(route string, h http.Handler) http.Handler {
 // watch adds the metric "followers". Each scrape asks api for the value: the number of requests
 // that wait for a change of the hosts.
 func (m *metrics) watch(api *httpapi.Handler) {
-	m.GaugeFunc("followers", "Requests that wait for a change.", func() float64 { return float64(api.Waiting()) })
+	m.GaugeFunc("followers", "Requests that wait for a change of the hosts.", func() float64 { return float64(api.Waiting()) })
 }

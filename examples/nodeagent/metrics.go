@@ -45,11 +45,11 @@ func newMetrics(lastContact func() time.Time) *metrics {
 		checks:   c.CounterVec("checks_total", "Agent checks by service and outcome (answered, failed).", "service", "outcome"),
 		duration: c.HistogramVec("check_duration_seconds", "Time from accepting an agent check to its answer.", prometheus.ExponentialBuckets(20e-6, 4, 8)).WithLabelValues(),
 		limited:  c.CounterVec("limited_total", "Connections to agent ports that were closed because there were too many, by reason (evicted, full).", "reason"),
-		weight:   c.GaugeVec("weight_percent", "Weight that is answered for a service.", "service"),
-		drain:    c.GaugeVec("draining", "1 where the answer is to drain.", "service"),
-		problems: c.Gauge("problems", "Manifests and annotations that could not be followed, ports that could not be opened among them."),
+		weight:   c.GaugeVec("weight_percent", "Weight that the agent answers for a service.", "service"),
+		drain:    c.GaugeVec("draining", "1 if the answer for the service is drain, or a stronger state.", "service"),
+		problems: c.Gauge("problems", "Manifests and annotations that the agent cannot use, and ports that it cannot open."),
 		ports:    c.Gauge("ports", "Ports that are open for agent checks."),
-		reason:   c.GaugeVec("drain_reason", "1 for what asks for the node's drain, or did until its hold-down ends.", "reason"),
+		reason:   c.GaugeVec("drain_reason", "1 for the reason of the node's drain. During the hold-down, this is the last reason.", "reason"),
 	}
 	m.limited.WithLabelValues(limitEvicted)
 	m.limited.WithLabelValues(limitFull)
@@ -57,25 +57,25 @@ func newMetrics(lastContact func() time.Time) *metrics {
 		m.cluster = append(m.cluster, clusterGauge{c.Gauge(name, help), value})
 	}
 	type state = nodeagent.State
-	add("drain_wanted", "1 while something asks for the node's drain.",
+	add("drain_wanted", "1 while the node has a reason to drain.",
 		func(s state) float64 { return cli.OneIf(s.Drain.Requested) })
 	add("drain_effective", "1 while the node drains.",
 		func(s state) float64 { return cli.OneIf(s.Drain.Effective) })
-	add("drain_waiting", "1 while the node's drain is asked for and waits, since as many nodes drain as may.",
+	add("drain_waiting", "1 while the node has a reason to drain, and must wait because the limit of draining nodes is reached.",
 		func(s state) float64 { return cli.OneIf(s.Drain.Requested && !s.Drain.Effective) })
-	add("drain_held_down", "1 while the node drains and nothing asks for it any more.",
+	add("drain_held_down", "1 while the node drains without a reason, until the hold-down ends.",
 		func(s state) float64 { return cli.OneIf(s.Drain.Effective && !s.Drain.Requested) })
 	add("drain_limit", "Nodes that may drain at once.",
 		func(s state) float64 { return float64(s.Drain.Limit) })
 	add("nodes", "Nodes that share the cluster's load.",
 		func(s state) float64 { return float64(s.Drain.Total) })
-	add("nodes_draining", "Nodes that drain, as far as the agent sees.",
+	add("nodes_draining", "Nodes that drain, as this agent sees the cluster.",
 		func(s state) float64 { return float64(s.Drain.Draining) })
-	add("nodes_waiting", "Nodes whose drain waits, as far as the agent sees.",
+	add("nodes_waiting", "Nodes that wait to drain, as this agent sees the cluster.",
 		func(s state) float64 { return float64(s.Drain.Waiting) })
 	add("api_up", "1 while the API server answers.",
 		func(s state) float64 { return cli.OneIf(s.Err == nil) })
-	m.GaugeFunc("api_last_contact_timestamp_seconds", "When the API server, or the directory, was last heard; 0 if never.", func() float64 {
+	m.GaugeFunc("api_last_contact_timestamp_seconds", "Time of the last answer of the API server, or of the last reading of the directory; 0 if there was none.", func() float64 {
 		if last := lastContact(); !last.IsZero() {
 			return float64(last.UnixMilli()) / 1000
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/agentcheck"
+	"github.com/headgate/headgate/examples/internal/cli/clitest"
 )
 
 // The metric limited_total counts each connection that an agent port closed because it had too many
@@ -29,4 +30,8 @@ func TestLimitedConnections(t *testing.T) {
 		}
 	}
 	require.Equal(t, map[string]float64{"evicted": 2, "full": 1}, got)
+}
+
+func TestMetricsPage(t *testing.T) {
+	clitest.MetricsPage(t, "nodeagent", newMetrics(nil))
 }

@@ -107,6 +107,7 @@ func TestAnswersFollowTheManifests(t *testing.T) {
 		time.Minute, 10*time.Millisecond)
 	shows("/metrics", "headgate_agent_problems 1")
 	shows("/metrics", `headgate_agent_checks_total{outcome="answered",service="media/tracks"}`)
+	clitest.Scrape(t, get("/metrics"))
 
 	write(manifests(false, "70", admin)) // no Service may have the port of the metrics
 	require.Eventually(t, func() bool { return strings.Contains(stderr.String(), "it is reserved") }, time.Minute, 10*time.Millisecond)

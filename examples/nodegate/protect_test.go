@@ -79,7 +79,11 @@ func TestProtect(t *testing.T) {
 			}
 			defer resp.Body.Close()
 			data, _ := io.ReadAll(resp.Body)
-			return bytes.Contains(data, []byte(line+"\n"))
+			if !bytes.Contains(data, []byte(line+"\n")) {
+				return false
+			}
+			clitest.Scrape(t, string(data))
+			return true
 		}
 	}
 	until("b is protected", func() bool { return l.api.annotation("b", key) == "true" })

@@ -105,14 +105,14 @@ type observer struct {
 	err    error
 }
 
-var grantAge = prometheus.NewDesc("headgate_nodegate_grant_age_seconds", "Age of each grant. away is 1 if the node has gone.", []string{"node", "holder", "away"}, nil)
+var grantAge = prometheus.NewDesc("headgate_nodegate_grant_age_seconds", "Age of each grant. The label away is 1 while the node is away.", []string{"node", "holder", "away"}, nil)
 
 func newObserver(k *keeper.Keeper, log *slog.Logger) *observer {
 	o := &observer{
 		keeper: k, log: log, registry: cli.NewRegistry(), err: errors.New("no report and no node has been read yet"),
 		failed: prometheus.NewCounter(prometheus.CounterOpts{Name: "headgate_nodegate_refresh_failures_total", Help: "Observations of the granted nodes that failed."}),
 	}
-	up := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "headgate_nodegate_can_tell", Help: "1 if the last observation succeeded, so that nodegate can answer."}, func() float64 {
+	up := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "headgate_nodegate_can_tell", Help: "1 if the last observation succeeded, so that nodegate can decide."}, func() float64 {
 		if o.ready() != nil {
 			return 0
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/cli/clitest"
 	"github.com/headgate/headgate/internal/testcert"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
@@ -47,6 +48,7 @@ func TestAPIDownAndBack(t *testing.T) {
 	require.Contains(t, p.stderr.String(), "the API fails")
 	p.metric(`headgate_router_connections_total{outcome="lookup_failed",protocol="tls"} 5`)
 	_, metrics := p.ask("GET", "/metrics")
+	clitest.Scrape(t, metrics)
 	require.Regexp(t, `headgate_router_lookups_total\{level="stale"\} [1-9]`, metrics)
 	require.Regexp(t, `headgate_router_api_errors_total [1-9]`, metrics)
 	code, _ = p.ask("GET", "/readyz")

@@ -38,12 +38,12 @@ func newMetrics() *metrics {
 		Metrics:     c,
 		connections: c.CounterVec("connections_total", "Connections that have ended, by protocol (tls, http/1, h2c, quic, unknown) and outcome.", "protocol", "outcome"),
 		limited:     c.CounterVec("limited_total", "Connections that were refused or closed because of a limit, by reason (full, source, silent, idle, host, host_rate).", "reason"),
-		answers:     c.CounterVec("answers_total", "Answers of the router itself, by protocol and code: a status of HTTP or a TLS alert.", "protocol", "code"),
-		lookups:     c.CounterVec("lookups_total", "Lookups by where their answer came from (hit, miss, negative, stale, failed).", "level"),
-		bytes:       c.CounterVec("bytes_total", "Bytes of connections that have ended, sent to and received from upstreams.", "direction"),
-		phases:      c.HistogramVec("phase_duration_seconds", "How long connections took to name a host, to look it up, to connect, and in total.", prometheus.ExponentialBuckets(50e-6, 4, 14), "phase"),
-		logDropped:  c.Counter("log_dropped_total", "Lines of the access log that were dropped since it could not be written fast enough."),
-		logOmitted:  c.Counter("log_omitted_total", "Connections with a fault that the access log only counts, because of -log-faults."),
+		answers:     c.CounterVec("answers_total", "Answers of the router itself, by protocol and code: an HTTP status or a TLS alert.", "protocol", "code"),
+		lookups:     c.CounterVec("lookups_total", "Lookups of a host, by the source of the answer (hit, miss, negative, stale, failed).", "level"),
+		bytes:       c.CounterVec("bytes_total", "Bytes of connections that have ended, by direction (sent to upstreams, received from upstreams).", "direction"),
+		phases:      c.HistogramVec("phase_duration_seconds", "Time that a connection spent in each phase: until it named a host (peek), in the lookup, in the dial, and in total.", prometheus.ExponentialBuckets(50e-6, 4, 14), "phase"),
+		logDropped:  c.Counter("log_dropped_total", "Lines of the access log that were dropped, because the router could not write them fast enough."),
+		logOmitted:  c.Counter("log_omitted_total", "Connections with a fault that have no line in the access log, because of -log-faults."),
 	}
 	m.sent, m.received = m.bytes.WithLabelValues("sent"), m.bytes.WithLabelValues("received")
 	m.peek, m.lookup = m.phases.WithLabelValues("peek"), m.phases.WithLabelValues("lookup")
@@ -104,19 +104,19 @@ func (m *metrics) finished(s sniproxy.Stats) {
 // watchServer adds the metrics whose values each scrape reads from the server and the drainer.
 func (m *metrics) watchServer(srv *sniproxy.Server, d *drain.Drainer) {
 	m.GaugeFunc("connections", "Connections that are open.", func() float64 { return float64(srv.Load().Conns) })
-	m.GaugeFunc("connections_quic", "Those of them that use QUIC.", func() float64 { return float64(srv.Load().QUIC) })
-	m.GaugeFunc("connections_peeking", "Open connections that have not named a host.", func() float64 { return float64(srv.Load().Peeking) })
-	m.GaugeFunc("pipes", "Pipes for bulk transfers that exist.", func() float64 { return float64(srv.Load().Pipes) })
-	m.CounterFunc("shed_total", "Connections closed right after accept, because no descriptor was free.", nil, func() float64 { return float64(srv.Load().Shed) })
-	m.GaugeFunc("draining", "1 from /drain or SIGTERM on.", func() float64 { return cli.OneIf(d.Ready() != nil) })
+	m.GaugeFunc("connections_quic", "Open connections that use QUIC.", func() float64 { return float64(srv.Load().QUIC) })
+	m.GaugeFunc("connections_peeking", "Open connections that have not named a host yet.", func() float64 { return float64(srv.Load().Peeking) })
+	m.GaugeFunc("pipes", "Pipes that the router holds for bulk transfers.", func() float64 { return float64(srv.Load().Pipes) })
+	m.CounterFunc("shed_total", "Connections that were closed right after accept, because no file descriptor was free.", nil, func() float64 { return float64(srv.Load().Shed) })
+	m.GaugeFunc("draining", "1 while the router drains, from /drain or SIGTERM on.", func() float64 { return cli.OneIf(d.Ready() != nil) })
 }
 
 // watchHosts adds the metrics whose values each scrape reads from the hosts file, the cache and the
 // feed.
 func (m *metrics) watchHosts(h *hosts) {
 	if h.file != nil {
-		m.GaugeFunc("file_hosts", "Hosts of -hosts.", func() float64 { return float64(h.file.Hosts().Len()) })
-		m.GaugeFunc("file_problems", "What of -hosts could not be used.", func() float64 { return float64(h.fileProblems.Load()) })
+		m.GaugeFunc("file_hosts", "Hosts in the file of -hosts.", func() float64 { return float64(h.file.Hosts().Len()) })
+		m.GaugeFunc("file_problems", "Entries in the file of -hosts that the router cannot use.", func() float64 { return float64(h.fileProblems.Load()) })
 	}
 	if h.cache == nil {
 		return
@@ -129,15 +129,15 @@ func (m *metrics) watchHosts(h *hosts) {
 	}
 	m.GaugeFunc("cache_hosts", "Known hosts in the cache.", func() float64 { return float64(h.cache.Stats().Hosts) })
 	m.GaugeFunc("cache_aliases", "Hosts in the cache that share the endpoint of another name, such as a wildcard.", func() float64 { return float64(h.cache.Stats().Aliases) })
-	m.GaugeFunc("cache_negative", "Hosts in the cache that are not found, or failed a moment ago.", func() float64 { return float64(h.cache.Stats().Negative) })
-	m.GaugeFunc("api_calls_in_flight", "Calls of the API under way or waiting for their turn.", func() float64 { return float64(h.cache.Stats().InFlight) })
+	m.GaugeFunc("cache_negative", "Hosts in the cache that the API does not have, or whose last call failed.", func() float64 { return float64(h.cache.Stats().Negative) })
+	m.GaugeFunc("api_calls_in_flight", "Calls of the API that run, or wait for their turn.", func() float64 { return float64(h.cache.Stats().InFlight) })
 	m.CounterFunc("api_calls_total", "Calls of the API.", nil, stat(func(s hostlookup.Stats) uint64 { return s.Calls }))
-	m.CounterFunc("api_not_found_total", "Those of them that ended with a host not found.", nil, stat(func(s hostlookup.Stats) uint64 { return s.NotFound }))
-	m.CounterFunc("api_errors_total", "Those of them that failed.", nil, stat(func(s hostlookup.Stats) uint64 { return s.Errors }))
-	m.CounterFunc("cache_evicted_total", "Hosts that made room for others.", prometheus.Labels{"kind": "known"}, stat(func(s hostlookup.Stats) uint64 { return s.Evicted }))
-	m.CounterFunc("cache_evicted_total", "Hosts that made room for others.", prometheus.Labels{"kind": "alias"}, stat(func(s hostlookup.Stats) uint64 { return s.EvictedAliases }))
-	m.CounterFunc("cache_evicted_total", "Hosts that made room for others.", prometheus.Labels{"kind": "negative"}, stat(func(s hostlookup.Stats) uint64 { return s.EvictedNegative }))
+	m.CounterFunc("api_not_found_total", "Calls of the API whose host was not found.", nil, stat(func(s hostlookup.Stats) uint64 { return s.NotFound }))
+	m.CounterFunc("api_errors_total", "Calls of the API that failed.", nil, stat(func(s hostlookup.Stats) uint64 { return s.Errors }))
+	m.CounterFunc("cache_evicted_total", "Hosts that left the cache to make room for others, by kind (known, alias, negative).", prometheus.Labels{"kind": "known"}, stat(func(s hostlookup.Stats) uint64 { return s.Evicted }))
+	m.CounterFunc("cache_evicted_total", "Hosts that left the cache to make room for others, by kind (known, alias, negative).", prometheus.Labels{"kind": "alias"}, stat(func(s hostlookup.Stats) uint64 { return s.EvictedAliases }))
+	m.CounterFunc("cache_evicted_total", "Hosts that left the cache to make room for others, by kind (known, alias, negative).", prometheus.Labels{"kind": "negative"}, stat(func(s hostlookup.Stats) uint64 { return s.EvictedNegative }))
 	if h.feed != nil {
-		m.CounterFunc("feed_errors_total", "Times that following the changes of the API broke off.", nil, func() float64 { return float64(h.feedErrors.Load()) })
+		m.CounterFunc("feed_errors_total", "Failures of the feed of -changes.", nil, func() float64 { return float64(h.feedErrors.Load()) })
 	}
 }

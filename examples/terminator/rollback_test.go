@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/cli/clitest"
 )
 
 // order runs "terminator rollback" or "terminator release" for the running terminator.
@@ -60,6 +61,7 @@ func TestRollback(t *testing.T) {
 			strings.Contains(text, "newer declarations would change routes: 1 added (new.example.com/)")
 	})
 	_, metrics := w.do("GET", "/metrics")
+	clitest.Scrape(t, metrics)
 	require.NotContains(t, metrics, "headgate_terminator_hold_age_seconds 0\n")
 
 	// A change of declarations is not applied, and a restart does not end the hold.

@@ -25,7 +25,7 @@ type certificateExpiry struct {
 // goroutine. The metric contains the 1,000 certificates that expire first.
 func CertificateExpiry(program string, read func() map[string]time.Time) prometheus.Collector {
 	return certificateExpiry{prometheus.NewDesc("headgate_"+program+"_certificate_expiry_timestamp_seconds",
-		"When the certificate in use expires, by its file; only for the 1,000 certificates that expire first.", []string{"file"}, nil), read}
+		"Time at which the certificate in use of each file expires, for the 1,000 certificates that expire first.", []string{"file"}, nil), read}
 }
 
 // Describe implements prometheus.Collector.

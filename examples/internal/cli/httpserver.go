@@ -25,7 +25,7 @@ func LimitConnections(srv *http.Server, maxConns int, r prometheus.Registerer, p
 	} {
 		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "headgate_" + program + "_limited_total", ConstLabels: prometheus.Labels{"reason": reason},
-			Help: "Connections that were closed because there were too many, by reason (idle, full).",
+			Help: "Connections that were closed because there were too many, by reason: idle (an old connection, to make room) or full (the new connection).",
 		}, func() float64 { return float64(count()) }))
 	}
 	return limiter.Listener

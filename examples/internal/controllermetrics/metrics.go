@@ -47,13 +47,13 @@ func New(program string, status func() controller.Status) *Metrics {
 	c := cli.NewMetrics(program, nil)
 	m := &Metrics{
 		Metrics:      c,
-		applies:      c.CounterVec("applies_total", "Attempts to bring a state into force, by outcome (written, unchanged, refused, waiting, failed).", "outcome"),
-		duration:     c.HistogramVec("apply_duration_seconds", "Time that attempts took by outcome, with HAProxy's check and reload.", prometheus.ExponentialBuckets(0.01, 2, 13), "outcome"),
-		changes:      c.CounterVec("haproxy_changes_total", "Changes that HAProxy got over its socket, and changes by a reload with the reason for the reload.", "way", "reason"),
-		lastSuccess:  c.Gauge("last_success_timestamp_seconds", "When the state of routes and clusters was last known to be in force."),
-		services:     c.Gauge("subsets", "Service ports that were resolved at the last attempt, each with its subset of nodes."),
-		problemsNow:  c.Gauge("problems", "Problems that were found at the last attempt, without warnings."),
-		special:      c.Gauge("special_nodes", "Nodes with special addresses that are used with a warning, at the last attempt."),
+		applies:      c.CounterVec("applies_total", "Attempts to apply the latest routes and clusters, by outcome (written, unchanged, refused, waiting, failed).", "outcome"),
+		duration:     c.HistogramVec("apply_duration_seconds", "Duration of the attempts by outcome, with HAProxy's check and reload.", prometheus.ExponentialBuckets(0.01, 2, 13), "outcome"),
+		changes:      c.CounterVec("haproxy_changes_total", "Changes of the running HAProxy, by way (socket, reload) and the reason for the reload.", "way", "reason"),
+		lastSuccess:  c.Gauge("last_success_timestamp_seconds", "Time of the last attempt after which HAProxy served the latest routes and clusters."),
+		services:     c.Gauge("subsets", "Service ports that had a subset of nodes at the last attempt."),
+		problemsNow:  c.Gauge("problems", "Problems of the last attempt, without warnings."),
+		special:      c.Gauge("special_nodes", "Nodes with special addresses that the last attempt used with a warning."),
 		checks:       c.Gauge("checks_per_second", "Health and agent checks that one HAProxy makes with the configuration of the last attempt."),
 		certificates: c.GaugeVec("certificates", "Certificates that HAProxy can use, by source: file, or kept if the file no longer contains the certificate.", "source"),
 		faultyFiles:  c.Gauge("certificate_problems", "Certificate files that could not be used at the last attempt."),
@@ -62,19 +62,19 @@ func New(program string, status func() controller.Status) *Metrics {
 	m.Scraped(
 		func(send cli.Send) { sendStatus(status(), send) },
 		cli.Define("servers", "Servers of the configuration in force."),
-		cli.Define("refused", "1 while a change is not in force: it is larger than -max-change, or HAProxy does not take it."),
-		cli.Define("refused_share", "Largest of the shares of hosts, paths, backends and servers in force that the change which is not in force takes away or alters."),
-		cli.Define("reload_waiting", "1 while a change waits for its reload: HAProxy has reloaded often, or has -max-old-workers old processes."),
+		cli.Define("refused", "1 while a change is not in force, because it is larger than -max-change, or HAProxy refuses it."),
+		cli.Define("refused_share", "Size of the refused change: the largest of the shares of hosts, paths, backends and servers that it removes or alters."),
+		cli.Define("reload_waiting", "1 while a change waits for its reload, because HAProxy has reloaded often, or has -max-old-workers old processes."),
 		cli.Define("old_workers", "Replaced HAProxy processes that still have connections, at the last attempt."),
 		cli.Define("old_workers_ended_total", "Replaced HAProxy processes that the terminator has ended, because a reload had waited for -max-reload-wait."),
 		cli.Define("streams_cut_total", "Requests and tunnels that were cut when the terminator ended a replaced HAProxy process."),
 		cli.Define("journal_errors_total", "Attempts after which the terminator could not write to the journal."),
 		cli.Define("hold_age_seconds", "Time since earlier routes are held by terminator rollback; 0 if none are held."),
-		cli.Define("fleet_up", "1 while the orders of -fleet can be read; missing without -fleet."),
+		cli.Define("fleet_up", "1 while the terminator can read the orders of -fleet. Without -fleet, the metric is missing."),
 		cli.Define("leader", "1 while this terminator may write."),
 		cli.Define("cluster_up", "1 while the cluster answers.", "cluster"),
-		cli.Define("cluster_last_contact_timestamp_seconds", "When the cluster last answered; 0 if it never did.", "cluster"),
-		cli.Define("cluster_objects", "Objects that are known of the cluster, by kind.", "cluster", "kind"),
+		cli.Define("cluster_last_contact_timestamp_seconds", "Time of the last answer of the cluster; 0 if it has never answered.", "cluster"),
+		cli.Define("cluster_objects", "Objects of the cluster that the terminator has read, by kind (node, service).", "cluster", "kind"),
 	)
 	for _, o := range []controller.Outcome{controller.Written, controller.Unchanged, controller.Refused, controller.Waits, controller.Failed} {
 		m.applies.WithLabelValues(string(o))
@@ -93,7 +93,7 @@ func New(program string, status func() controller.Status) *Metrics {
 // scrapes in a row fail, only the first of them logs the error.
 func (m *Metrics) Observe(worker func(context.Context) (runtimeapi.Socket, error), log *slog.Logger) {
 	o := &observed{worker: worker, log: log}
-	m.Scraped(o.send, cli.Define("observed_total", "Requests that HAProxy would refuse, or change, without -observe. An HAProxy process begins with 0.", "reason"))
+	m.Scraped(o.send, cli.Define("observed_total", "Requests that HAProxy would refuse or change without -observe, by reason. A reload of HAProxy begins with 0.", "reason"))
 }
 
 // Shifts adds metrics about the routes whose requests a shift moves from one cluster to another.
@@ -111,7 +111,7 @@ func (m *Metrics) Shifts(state func() (shift.State, error)) {
 	},
 		cli.Define("shift_share", "Share of the requests of a route, from 0 to 1, that a shift sends to the cluster.", "route", "cluster"),
 		cli.Define("shift_paused", "1 while errors have paused the shift of a route.", "route", "cluster"),
-		cli.Define("shift_step_age_seconds", "Time since the present step of the shift of a route began.", "route", "cluster"))
+		cli.Define("shift_step_age_seconds", "Time since the present step of the shift began.", "route", "cluster"))
 }
 
 // Attempted counts an attempt of the Controller to apply the latest routes and clusters, and sets

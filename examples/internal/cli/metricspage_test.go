@@ -1,0 +1,17 @@
+package cli_test
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/cli/clitest"
+)
+
+func TestMetricsPage(t *testing.T) {
+	r := prometheus.NewRegistry()
+	cli.LimitConnections(&http.Server{}, 1, r, "admin")
+	clitest.MetricsPage(t, "All binaries", r)
+}
