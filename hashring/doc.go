@@ -16,14 +16,15 @@
 // # Contract
 //
 // Every node has a score for every key. The subset of a key is the k nodes with the smallest
-// scores. Nothing else affects it. Therefore:
+// scores. (With weights, it is the k nodes with the lowest costs, see below.) Nothing else affects
+// the subset. Therefore:
 //
 //   - The order of the nodes that [New] receives does not matter.
 //   - As few nodes as possible move. When a node leaves the ring, each subset that contains this
-//     node gets one other node in its place, and all other subsets stay the same. When a node joins
-//     a ring that then has N nodes, it enters the subsets of about k/N of all keys, and replaces
-//     one node in each of them. A node with a new name counts as one node that leaves and one that
-//     joins.
+//     node gets one other node in its place, and all other subsets stay the same. When a node
+//     joins, and the ring then has N nodes, the new node enters the subsets of about k/N of all
+//     keys, and replaces one node in each of them. A node with a new name counts as one node that
+//     leaves and one that joins.
 //   - Top(key, k) is the beginning of Top(key, k+1): a larger subset contains the smaller one.
 //   - Subsets of different keys are independent, even if the keys are similar. The number of
 //     subsets that contain a node has a binomial distribution, as if each subset were drawn at

@@ -76,6 +76,6 @@
 // # What it does not do
 //
 // It does not decide which nodes may be replaced at the same time; package disruption does. The
-// package does not check the health of nodes or pods. Nodes have no weights: the balancer must find
-// out which node is faster.
+// package does not check the health of nodes or pods. Except with Selector.LocalWeights, nodes have
+// no weights: the balancer must find out which node is faster.
 package nodeselect

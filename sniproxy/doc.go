@@ -62,7 +62,7 @@
 // the rest of the process, but at least 24 and at most 512. If descriptors run out nevertheless,
 // the Server closes an eighth of the silent connections, in the same order as for MaxPeeking. The
 // connections of TrustedSources belong to no source. The Server closes one of them to make room
-// only if it can close no other connection.
+// only if it can close no other connection, and only if the client has not named a host yet.
 //
 // # Answers to clients
 //

@@ -63,10 +63,10 @@
 //   - the last write of the field that contains the request (metadata.managedFields)
 //   - the time when the agent first saw the request
 //
-// A node that drains continues until its requests end, even if a node with an earlier request
-// appears, or if the cluster shrinks. There is one exception: if the cluster shrinks until all its
-// remaining nodes drain, the node that is last in the order gets traffic again. For the limit, a
-// node that is held down counts as a node that drains.
+// A node that drains continues until its requests end, even if the cluster shrinks. There are two
+// exceptions. If the cluster shrinks until all its remaining nodes drain, the node that is last in
+// the order gets traffic again. And a node stops draining if an earlier request appears late: see
+// the limitations. For the limit, a node that is held down counts as a node that drains.
 //
 // A node that is excluded from load balancers, such as a control plane, does not count for the
 // limit and drains immediately. But if all nodes of a cluster are excluded, all of them count.
@@ -75,9 +75,9 @@
 //
 //   - Kubernetes keeps times in whole seconds. If the requests of two nodes have the same second,
 //     their names decide. So a node can begin to drain and stop again within this second, because a
-//     node with an earlier name gets a request and drains instead. After this second, a node stops
-//     early only if an earlier request appears late: from a node that the agent saw late, or from a
-//     node that did not count before, such as a cordoned node that was excluded until now.
+//     node with an earlier name gets a request and drains instead. After this second, an earlier
+//     request can appear in two cases only: an agent saw its node late, or its node did not count
+//     before, such as a cordoned node that was excluded until now.
 //   - A Watcher sees other nodes only if the API server can select them by a field (cordoned nodes)
 //     or by a label. It does not see nodes that drain because of an annotation, a taint without a
 //     cordon, a file or a command, and does not count them. Such a node still waits for the nodes

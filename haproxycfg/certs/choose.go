@@ -252,10 +252,10 @@ func newNeeds(hosts []string) needs {
 
 // host reports whether some declared host needs a certificate with the given names: one of these
 // names covers the host, and no key of the map in the argument "covered" covers it. host returns
-// such a declared host, or false. For example, the host "a.example.com" is declared. Then the name
-// "*.example.com" gives "a.example.com", true if the map is empty, and false if the map has the key
-// "a.example.com" or "*.example.com". If a wildcard is declared, each DNS name below the wildcard
-// counts as a declared host.
+// such a declared host, or false. Example: if the host "a.example.com" is declared, the name
+// "*.example.com" gives "a.example.com" and true with an empty map, but false if the map has the
+// key "a.example.com" or "*.example.com". If a wildcard is declared, each DNS name below the
+// wildcard counts as a declared host.
 func (n needs) host(names []string, covered map[string]bool) (host string, ok bool) {
 	free := func(host string) bool {
 		_, parent, _ := strings.Cut(host, ".")

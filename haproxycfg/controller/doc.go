@@ -77,7 +77,7 @@
 // the report, with its causes, losses and ID. Each later attempt compares the latest routes and
 // clusters with the configuration in force. So if the routes and clusters return to their old
 // state, the Controller has no change to refuse any more. Controller.Force applies a refused
-// change. With ForceFirst, Run applies the first change after its start, whatever its size.
+// change. With ForceFirst, Run applies the first change that it would refuse after its start.
 //
 // # Sources that fail
 //

@@ -22,7 +22,7 @@
 // # Changes without a reload
 //
 // With Dir.ReplaceMaps, a Dir changes the entries of stable maps (haproxycfg.Map.Stable) of the
-// running HAProxy without a reload, if nothing else changes.
+// running HAProxy without a reload. Without a Runtime, this works only if nothing else changes.
 //
 // With a [Runtime], a Dir changes servers of the running HAProxy without a reload:
 //
@@ -49,9 +49,9 @@
 // before 3.0. With every version of HAProxy, a removed server that other servers have tracked stays
 // in maintenance until the next reload.
 //
-// A change of servers and maps together needs no reload. The Dir first adds servers to backends
-// that have no server in service, then changes the maps, and removes servers only then. So no new
-// entry leads to a backend without servers.
+// With a Runtime, a change of servers and maps together needs no reload either. The Dir first adds
+// servers to backends that have no server in service, then changes the maps, and removes servers
+// only then. So no new entry leads to a backend without servers.
 //
 // With and without a Runtime, haproxy -c checks each configuration. If only entries of stable maps
 // change, haproxy -c checks the configuration after HAProxy has the entries.

@@ -39,9 +39,9 @@
 // show the effect of both methods.
 //
 // Let T be the number of terminators. A cluster has N usable nodes, n nodes in use, and S services
-// on k nodes each. A of the S services have an agent of their own. HAProxy makes a health check
-// every h seconds and an agent check every a seconds. If no route declares a check, the checks a
-// second are
+// on k nodes each. The number of services with an agent of their own is A. HAProxy makes a health
+// check every h seconds and an agent check every a seconds. If no route declares a check, the
+// checks a second are
 //
 //	                     health checks    agent checks
 //	as built             T/h * n          T/a * (n + A*k)

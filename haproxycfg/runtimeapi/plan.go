@@ -40,7 +40,8 @@ type Server struct {
 	// Force, such a server stays out of service, see [Actual.Plan].
 	Force bool
 	// Add is the whole command that adds the server: "add server BACKEND/NAME ADDRESS WORD…".
-	// haproxycfg.Backend.AddServer renders it. HAProxy before 3.0 does not need it.
+	// haproxycfg.Backend.AddServer renders it. If Add is empty, HAProxy must reload to add the
+	// server. A slot that HAProxy already has needs no Add.
 	//
 	// HAProxy can change the address, the weight and "disabled" of a running server, but not the
 	// other words of Add. If one of the other words changes, a plan deletes the server and adds it

@@ -27,16 +27,16 @@
 //
 //	change                                   before 3.0          3.0 and later
 //	weight, address, into maintenance, back  at run time         at run time
-//	one more server                          reload (or a slot)  at run time
+//	one more server, with Server.Add         at run time         at run time
 //	one server less                          maintenance         at run time: maintenance, then delete
 //	other options of a server                reload              at run time: delete and add again
 //	a new backend, its algorithm             reload              reload
 //
 // A slot is a server of the configuration in maintenance, whose address a plan can change. Before
-// 3.0 a plan deletes no server, because HAProxy 2.6.12 can crash then. From 3.0 on, HAProxy adds
-// servers to backends with leastconn, roundrobin, random, first and consistent hashing. It refuses
-// backends with static-rr and map-based hashing. It does not delete servers that other servers
-// track, or that a rule use-server names.
+// 3.0 a plan deletes no server, because HAProxy 2.6.12 can crash then. HAProxy adds servers to
+// backends with leastconn, roundrobin, random, first and consistent hashing. It refuses backends
+// with static-rr and map-based hashing. It does not delete servers that other servers track, or
+// that a rule use-server names.
 //
 // Commands change only the running process: write the same servers to the configuration file, or
 // the next reload undoes the changes. Package deploy does both.

@@ -206,9 +206,9 @@ func Duration(d time.Duration) string {
 	return "0s"
 }
 
-// Text returns a text that a stranger may have chosen in a form that is safe to show: it has at
-// most n characters, and an ellipsis if it was longer. Characters that are invisible or change the
-// direction of the text, and bytes that are not UTF-8, become U+FFFD.
+// Text makes a text safe to show. Use it for a text that a stranger may have chosen. The result has
+// at most n characters, and ends with an ellipsis if the text was longer. Characters that are
+// invisible or change the direction of the text, and bytes that are not UTF-8, become U+FFFD.
 func Text(n int, text string) string {
 	// A character has at most 4 bytes. So the work does not grow with the length of the text.
 	long := len(text) > 4*n

@@ -73,9 +73,10 @@
 //   - after the first packet of the backend, a Handshake packet or a packet with a short header
 //     whose ID the Relay does not know: the ID can come from a NEW_CONNECTION_ID frame
 //
-// RFC 9000 asks for an ID of 8 bytes, but the IDs of quic-go have 4. A sender with a forged address can
-// invent a packet of the second kind. It gains nothing from a backend that keeps to RFC 9000, because
-// the backend has the same limit of three times until a packet with the keys of the handshake arrives.
+// For the first kind of packet, RFC 9000 asks for an ID of at least 8 bytes. The Relay accepts 4
+// bytes, because the IDs of quic-go have 4. A sender with a forged address can invent a packet of
+// the second kind. It gains nothing from a backend that keeps to RFC 9000, because the backend has
+// the same limit of three times until a packet with the keys of the handshake arrives.
 //
 // A path of a client that has moved has no limit in the Relay: the backend must not send more than
 // three times the received bytes before it has validated the path (RFC 9000 section 9.3).

@@ -15,11 +15,12 @@
 //
 // # Which nodes are away
 //
-// A node counts as away while it is cordoned, drained, not Ready, deleted, or granted. A node that
-// is away without a grant may still serve, for example if only its kubelet has failed. So such a
-// node may go only if this node and all granted nodes together exceed no limit. This rule does not
-// count the other nodes that are away without a grant. Otherwise nobody could replace the nodes of
-// a failed zone, which are all away without a grant.
+// A node counts as away while it is cordoned, drained, not Ready, deleted, or granted. A node may
+// go if this node and all nodes that are away together exceed no limit. A node that is away already
+// does not count twice. But a node that is away without a grant may still serve, for example if
+// only its kubelet has failed. So there is a second rule: the node and all granted nodes together
+// must exceed no limit. This rule does not count the other nodes that are away without a grant.
+// Otherwise nobody could replace the nodes of a failed zone, which are all away without a grant.
 //
 // A node that no applied configuration contains may go at any time. So if the balancers use a new
 // configuration within seconds, exclude nodes from the configuration first, and remove the nodes
