@@ -18,7 +18,7 @@
 #               Of the haproxies it runs the oldest and the newest, and only the tests of agents, reloads, refusals and front proxies
 #   make test-coredns   runs the Corefile of examples/nodelocaldns in a real CoreDNS, and tests its alerts; the first build
 #               takes minutes, so make ci does not run it
-#   make test-rules   tests the recording rules and alerts of examples/frontproxy
+#   make test-rules   tests the recording rules and alerts of the binaries
 #   make ci-full   make ci, and all that takes longer, in about 2.5 hours; run it before a release:
 #               all tests with every haproxy, every test REPEAT times, longer fuzzing, benchmarks of 1 s, the comparison of
 #               all routers in 7 rounds, the end-to-end test once more, its long scenarios, and its scenarios of front
@@ -151,7 +151,7 @@ test-coredns: promtool
 	cd examples/nodelocaldns/kubernetes && promtool check rules alerts.yaml && promtool test rules alerts_test.yaml
 
 test-rules: promtool
-	for binary in frontproxy nodegate; do (cd examples/$$binary/kubernetes && promtool check rules rules.yaml && promtool test rules rules_test.yaml) || exit; done
+	for binary in terminator snirouter nodeagent frontproxy nodegate; do (cd examples/$$binary/kubernetes && promtool check rules rules.yaml && promtool test rules rules_test.yaml) || exit; done
 
 # The scenarios of front proxies with the newest HAProxy, which changes servers in another way than 2.6.
 FRONTSCENARIOS = frontstart,frontscale,frontrollout,frontpolicy,frontrestart,fronteject,frontretry,frontoverload,frontkilled,frontzones,frontdiscovery,frontoutages,frontzonelost,cutover
