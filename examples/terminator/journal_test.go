@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -52,6 +53,17 @@ func TestJournal(t *testing.T) {
 	added, started := journal.FormatTime(list.Entries[0].Time), journal.FormatTime(list.Entries[1+before].Time)
 	failed := journal.FormatTime(list.Entries[len(online)-1].Time)
 	require.True(t, strings.HasPrefix(online[0], added+" "))
+
+	// The status page shows the same change, and HAProxy's states of the servers.
+	code, page := w.do("GET", "/")
+	require.Equal(t, http.StatusOK, code)
+	require.Contains(t, page, "Route new.example.com/: added")
+	require.Contains(t, page, "<code>"+list.Entries[0].ID+"</code>")
+	require.NotEmpty(t, list.Entries[0].Reload)
+	code, page = w.do("GET", "/?host=new.example.com")
+	require.Equal(t, http.StatusOK, code)
+	require.Contains(t, page, "eu-1/media/tracks:http")
+	require.NotContains(t, page, "The states of the servers in HAProxy are unknown")
 
 	for _, source := range [][]string{{"-admin", w.admin}, {"-out", w.dir}} {
 		at := func(time string, more ...string) (code int, text string) {

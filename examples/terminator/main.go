@@ -210,6 +210,7 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 		pages.Handle("/report.json", c.ReportHandler())
 		pages.Handle("/explain", c.ExplainHandler(s.worker()))
 		pages.Handle("/journal", c.JournalHandler())
+		pages.Handle("/{$}", c.StatusHandler("", s.worker(), s.admin.Curl))
 		pages.Handle("/traffic", controller.TrafficHandler(s.workerStats))
 		pages.Handle("/", shifts.Handler(routes.CanonicalName))
 		admin := cli.Admin{

@@ -26,6 +26,8 @@ type explainable struct {
 	report   kube.Report // the report on table; its field Refused is the change that Limit has refused
 	waiting  *Waiting    // why the change of the last attempt waits
 	planned  bool        // this process has not applied a configuration yet
+	// problems are the problems of the input of the last attempt, which may not be in force.
+	problems []kube.Problem
 }
 
 // observe stores the input of Explain after an attempt.
@@ -34,9 +36,9 @@ func (a *applier) observe(t Attempt) {
 	last := a.c.explained.Load()
 	switch {
 	case t.Change != nil:
-		x.latest, x.declared = t.Change.input, t.Change.declared
+		x.latest, x.declared, x.problems = t.Change.input, t.Change.declared, t.Change.Report.Problems
 	case last != nil:
-		x.latest, x.declared = last.latest, last.declared
+		x.latest, x.declared, x.problems = last.latest, last.declared, last.problems
 	default:
 		return
 	}

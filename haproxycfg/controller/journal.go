@@ -95,6 +95,10 @@ func (a *applier) journalEntry(t Attempt) (journal.Entry, *journal.State) {
 		if t.Outcome == Written && ch.Report.Changes != nil {
 			e.Changes, e.Diff = *ch.Report.Changes, ch.Diff.String()
 		}
+		e.Reload, e.ReloadDetail = string(t.Effect.Reload), t.Effect.Detail
+		if e.Reload == "" && t.Outcome == Written && a.c.Dir.Reload != nil {
+			e.Reload = journal.NoReload
+		}
 		e.Declarations = journal.RoutesID(ch.input.Table.Routes())
 		return e, &journal.State{Routes: ch.input.Table.Routes(), Report: ch.Report}
 	case refused == nil || refused.ID != e.ID:

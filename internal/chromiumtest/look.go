@@ -107,7 +107,7 @@ const inspect = `(() => {
 })()`
 
 // maxStops is the largest number of elements that checkKeyboard visits.
-const maxStops = 40
+const maxStops = 30
 
 func (b *Browser) checkKeyboard(t testing.TB) {
 	t.Helper()

@@ -144,6 +144,13 @@ func First[T any](list []T, n int) List[T] {
 	return List[T]{list[:min(n, len(list))], len(list)}
 }
 
+// Add appends an element if the List has less than n rows, and counts the element.
+func (l *List[T]) Add(n int, element T) {
+	if l.Total++; len(l.Rows) < n {
+		l.Rows = append(l.Rows, element)
+	}
+}
+
 // Note says how many elements the List lacks. It is "" if the List lacks none.
 func (l List[T]) Note() template.HTML {
 	if len(l.Rows) == l.Total {

@@ -28,6 +28,9 @@ type Dir struct {
 
 	mu    sync.Mutex
 	clean bool // Append has removed the temporary files of killed processes
+
+	recentMu sync.Mutex
+	recent   map[string]Entry // the result of the last call of Recent, by the names of the files
 }
 
 // layout is the form of the time in the name of a file, and suffix is the rest of the name. All
@@ -166,6 +169,36 @@ func (d *Dir) List() (entries []Entry, problems []error, err error) {
 		}
 	}
 	return entries, problems, nil
+}
+
+// Recent returns the newest entries, the newest first. It reads at most n files, and only files that
+// the last call of Recent has not read. problems has an error for each of these files that cannot be
+// read, and total is the number of all entries. The caller must not change the entries.
+func (d *Dir) Recent(n int) (entries []Entry, problems []error, total int, err error) {
+	files, err := d.files()
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	total = len(files)
+	d.recentMu.Lock()
+	defer d.recentMu.Unlock()
+	recent := map[string]Entry{}
+	for _, f := range slices.Backward(files[max(0, total-n):]) {
+		e, known := d.recent[f.name]
+		if !known {
+			e, _, err = d.read(f)
+		}
+		switch {
+		case known || err == nil:
+			recent[f.name] = e
+			entries = append(entries, e)
+		case errors.Is(err, fs.ErrNotExist): // Append has removed it in the meantime
+		default:
+			problems = append(problems, err)
+		}
+	}
+	d.recent = recent
+	return entries, problems, total, nil
 }
 
 // State returns the State of an entry that List or Latest has returned. It returns an error that

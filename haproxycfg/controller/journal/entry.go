@@ -40,6 +40,11 @@ type Entry struct {
 	Declarations string `json:"declarations,omitempty"`
 	// Took is the duration of the attempt in milliseconds.
 	Took int64 `json:"tookMs"`
+	// Reload says why HAProxy was reloaded for the change, such as "backends"; see
+	// deploy.ReloadReason. It is NoReload if HAProxy got the change without a reload, and "" if the
+	// change was not applied or if this is unknown. ReloadDetail is the reason in words.
+	Reload       string `json:"reload,omitempty"`
+	ReloadDetail string `json:"reloadDetail,omitempty"`
 	// Changes has the causes, the numbers of changed servers, and the nodes that services gain and
 	// lose. For a change that was not applied, it also has the reason and the losses.
 	Changes kube.Changes `json:"changes"`
@@ -52,6 +57,9 @@ type Entry struct {
 	// Allow says how to allow a refused change. It is empty for other changes.
 	Allow string `json:"allow,omitempty"`
 }
+
+// NoReload is the value of Entry.Reload if HAProxy got the change without a reload.
+const NoReload = "none"
 
 const (
 	MaxDiff     = 64 << 10 // largest length of Entry.Diff in bytes

@@ -141,6 +141,39 @@ func TestLatest(t *testing.T) {
 	require.ErrorContains(t, latest.Problems[0], "20260501T120300.000Z.entry")
 }
 
+func TestRecent(t *testing.T) {
+	d := newDir(t)
+	ids := func(n int) (list []string, problems, total int) {
+		entries, failed, total, err := d.Recent(n)
+		require.NoError(t, err)
+		for _, e := range entries {
+			list = append(list, e.ID)
+		}
+		return list, len(failed), total
+	}
+	list, _, total := ids(3)
+	require.Empty(t, list)
+	require.Zero(t, total)
+	for i := range 5 {
+		require.NoError(t, d.Append(entry(i, Refused), nil, nil))
+	}
+	list, problems, total := ids(3)
+	require.Equal(t, []string{"id4", "id3", "id2"}, list)
+	require.Equal(t, [2]int{0, 5}, [2]int{problems, total})
+
+	// Recent does not read these files again. It reads a new file, and forgets the oldest one.
+	for i := range 5 {
+		require.NoError(t, os.WriteFile(filepath.Join(d.Path, fileName(entry(i, Refused).Time)), []byte("damaged\n"), 0o600))
+	}
+	require.NoError(t, d.Append(entry(5, Refused), nil, nil))
+	list, problems, total = ids(3)
+	require.Equal(t, []string{"id5", "id4", "id3"}, list)
+	require.Equal(t, [2]int{0, 6}, [2]int{problems, total})
+	list, problems, _ = ids(4)
+	require.Equal(t, []string{"id5", "id4", "id3"}, list)
+	require.Equal(t, 1, problems)
+}
+
 func TestParseTime(t *testing.T) {
 	for text, want := range map[string]time.Time{
 		"0s": start, "90m": start.Add(-90 * time.Minute),
