@@ -90,10 +90,10 @@
 // The score does not change within a major version. If there is ever another score, a program must
 // choose it explicitly, with a second constructor.
 //
-// The reason: with another score, every key gets another subset. Of 20 nodes out of 1,000, hardly
-// any stays. In a fleet of load balancers, nearly every server of every service would change at the
-// same time. Connections to the old nodes would drain, and caches and health states would be lost.
-// While old and new versions run together, they would send the same service to different nodes.
+// The reason: with another score, hardly any of the 20 nodes of a subset stays. In a fleet of load
+// balancers, nearly every server of every service would change at the same time. Connections to the
+// old nodes would drain, and caches and health states would be lost. Old and new versions would
+// send the same service to different nodes.
 //
 // # What it does not do
 //

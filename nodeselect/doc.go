@@ -21,8 +21,7 @@
 // A [Tracker] does the same as a Selector, for objects that change. A program passes the changed
 // objects to Tracker.Update. Update returns the Selection that Select would return for all objects,
 // but takes less time. Update also judges all nodes again, because a verdict may depend on the
-// time. So a program should also call Update when nothing changes, for example every 30 s. Then a
-// verdict that depends on the time is at most 30 s late.
+// time. So a program should also call Update when nothing changes, for example every 30 s.
 //
 // # Verdicts
 //

@@ -42,17 +42,16 @@
 // source is the client that the header names. While no limit is reached, a source may hold any
 // number of connections. A connection is silent until its client has named a host.
 //
-// When MaxConns or the descriptors of the process are used up, the Server makes room for a new
-// connection: it closes a connection of the largest source. The largest source is the source with
-// the most connections. In this count, each silent connection counts as 8 connections. The Server
-// closes the oldest silent connection of this source.
+// When MaxConns or the descriptors of the process are used up, the largest source makes room for a
+// new connection. The largest source is the source with the most connections, where a silent
+// connection counts as 8 connections. The Server closes the oldest silent connection of this
+// source.
 //
-// If the largest source has no silent connection, the Server compares the number of its connections
-// with its share. The share is the number of all connections divided by the number of sources. If
-// the largest source has more connections than its share, the Server closes one of its connections:
-// the connection on which no byte has moved for the longest time. If the largest source has no more
-// connections than its share, or if the new connection itself comes from the largest source, the
-// Server closes the new connection instead.
+// If the largest source has no silent connection, but more connections than its share, the Server
+// closes its connection on which no byte has moved for the longest time. The share is the number of
+// all connections divided by the number of sources. If the largest source has no more connections
+// than its share, or if the new connection itself comes from the largest source, the Server closes
+// the new connection instead.
 //
 // MaxPeeking limits the number of silent connections. When a new connection exceeds this limit, the
 // Server closes the oldest silent connection of the source that has the most silent connections. So

@@ -173,7 +173,8 @@ type fileEntry struct {
 //
 // All lines that begin an entry have the same indentation, and all other lines of an entry have a
 // deeper one. So if the YAML parser finds an item of the list at each line that begins an entry, no
-// item depends on the text of another item, except through anchors.
+// item depends on the text of another item, except through anchors. A Parser then need not parse an
+// item again while the text of this item stays the same.
 func splitEntries(data []byte) []fileEntry {
 	if len(data) > MaxFileBytes || checkText(data) != nil {
 		return nil

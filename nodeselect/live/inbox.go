@@ -12,7 +12,7 @@ type inbox struct {
 
 // edit calls f under the lock. If f sets the field changed, edit wakes the Watcher. f must not set
 // this field for the heartbeats of nodes: heartbeats never stop, and each wake-up makes the Watcher
-// wait for another quiet time.
+// wait for another quiet time. So the Watcher would handle all other changes later.
 func (b *inbox) edit(f func()) {
 	b.mu.Lock()
 	f()

@@ -55,8 +55,9 @@ type lru = simplelru.LRU[*item, struct{}]
 type item = nametable.Item[entry]
 
 // An entry is what a cache stores for one host. The fields ep and failure never change while the
-// entry is in the table. The first fields are those that a hit needs. An item of the table has 128
-// bytes, that is, two cache lines, because processors load two neighbouring cache lines together.
+// entry is in the table. The first fields are those that a hit needs. Keep the entry small:
+// together with its name (see item), it has 128 bytes. These are two cache lines, and processors
+// load two neighbouring cache lines together.
 type entry struct {
 	state   atomic.Uint64 // see packState
 	touched atomic.Uint32 // see touchTick
