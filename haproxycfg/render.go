@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
+	"maps"
 	"math"
 	"path"
 	"slices"
@@ -75,7 +76,8 @@ func (v Valid) Render(dir string) ([]RenderedFile, error) {
 	return append(files, RenderedFile{Name: configFile, Data: c.appendText(paths)}), nil
 }
 
-// skeletonHash returns a hash of haproxy.cfg without servers, and without the values of variables.
+// skeletonHash returns a hash of haproxy.cfg without servers, without certificates, and without the
+// values of variables.
 // Suppose that HAProxy runs a configuration, and a new configuration has the same hash. Then a
 // program can change the running HAProxy to the new configuration without a reload, except for some
 // options of servers. A map whose field Stable is true has this hash in its file name. Both
@@ -90,6 +92,11 @@ func (c *Config) skeletonHash(paths renderedPaths) [sha256.Size]byte {
 	s.Backends = slices.Clone(c.Backends)
 	for i := range s.Backends {
 		s.Backends[i].Servers = nil
+	}
+	paths.maps, paths.lists = maps.Clone(paths.maps), maps.Clone(paths.lists)
+	for i := range c.CertificateLists {
+		name := c.CertificateLists[i].Name
+		paths.maps[name], paths.lists[name] = name, name
 	}
 	return sha256.Sum256(s.appendText(paths))
 }

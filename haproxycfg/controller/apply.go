@@ -338,7 +338,7 @@ func (a *applier) logApplied(c *kube.Changes, effect deploy.Effect, begin time.T
 	switch {
 	case effect.Reload != "":
 		how = []any{"reload", effect.Reload, "because", effect.Detail}
-	case effect.Maps+effect.Servers > 0:
+	case effect.OverSocket():
 		how = []any{"without reload", true}
 	}
 	a.log.With(how...).Info("applied", "added", c.Servers.Added, "removed", c.Servers.Removed, "changed", c.Servers.Altered,

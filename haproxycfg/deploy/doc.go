@@ -24,7 +24,7 @@
 // With Dir.ReplaceMaps, a Dir changes the entries of stable maps (haproxycfg.Map.Stable) of the
 // running HAProxy without a reload. Without a Runtime, this works only if nothing else changes.
 //
-// With a [Runtime], a Dir changes servers of the running HAProxy without a reload:
+// With a [Runtime], a Dir changes servers and certificates of the running HAProxy without a reload:
 //
 //	dir.Runtime = &deploy.Runtime{Stats: runtimeapi.Socket{Path: "/run/haproxy/stats.sock"}, Master: master}
 //
@@ -42,6 +42,8 @@
 //	any change of servers with balance source, reload         reload, unless only a weight or an
 //	uri or static-rr                                          address changes
 //	entries of stable maps                     at run time    at run time
+//	new and renewed certificates               at run time    at run time
+//	a certificate without a successor          reload         reload
 //	anything else, such as time-outs           reload         reload
 //
 // Before 3.0, a server that the files no longer contain stays in maintenance until the next reload.

@@ -16,6 +16,9 @@ type Effect struct {
 	// Servers is the number of commands with which Apply has changed servers and variables over the
 	// socket of HAProxy.
 	Servers int
+	// Certificates is the number of certificates that Apply has replaced or added over the socket of
+	// HAProxy.
+	Certificates int
 	// Reload is the reason why Apply has reloaded HAProxy, or "" if it has not.
 	Reload ReloadReason
 	// Detail describes the reason in words. It is "" if Reload is "".
@@ -30,7 +33,7 @@ const (
 	ReloadFirst        ReloadReason = "first"        // HAProxy got its first configuration
 	ReloadSocket       ReloadReason = "socket"       // HAProxy refused the change over its socket, or did not answer
 	ReloadBackends     ReloadReason = "backends"     // backends were added or removed
-	ReloadCertificates ReloadReason = "certificates" // certificates changed
+	ReloadCertificates ReloadReason = "certificates" // certificates changed, and HAProxy cannot change them over its socket
 	ReloadServers      ReloadReason = "servers"      // servers were added, removed or changed
 	ReloadSettings     ReloadReason = "settings"     // other lines of haproxy.cfg changed
 	ReloadMaps         ReloadReason = "maps"         // only maps changed, but the Dir cannot change them at run time
@@ -44,35 +47,41 @@ func ReloadReasons() []ReloadReason {
 
 // changes contains what an Apply has done so far.
 type changes struct {
-	replaced []haproxycfg.RenderedFile // maps that the Apply has replaced, with their old content
-	onlyMaps bool                      // haproxy.cfg stays the same, so only maps change
-	maps     int                       // see Effect.Maps
-	servers  int                       // see Effect.Servers
-	refused  error                     // the error because of which Apply had to reload HAProxy after it had replaced maps
-	reason   string                    // why a Runtime could not change servers, or ""
-	reloaded bool
+	replaced          []haproxycfg.RenderedFile // maps that the Apply has replaced, with their old content
+	onlyMaps          bool                      // haproxy.cfg stays the same, so only maps change
+	maps              int                       // see Effect.Maps
+	servers           int                       // see Effect.Servers
+	certificates      int                       // see Effect.Certificates
+	keepsCertificates bool                      // a Runtime can make all changes of certificates over the socket
+	refused           error                     // the error because of which Apply had to reload HAProxy after it had replaced maps
+	reason            string                    // why a Runtime could not change servers, or ""
+	reloaded          bool
 }
+
+// OverSocket reports whether Apply has changed HAProxy over its socket.
+func (e Effect) OverSocket() bool { return e.Maps+e.Servers+e.Certificates > 0 }
 
 // Effect returns the effect of the last call of Apply, even if Apply returned an error.
 func (p *Plan) Effect() Effect { return p.effect }
 
 func (p *Plan) effectOf(c changes) Effect {
-	e := Effect{Maps: c.maps, Servers: c.servers}
+	e := Effect{Maps: c.maps, Servers: c.servers, Certificates: c.certificates}
 	switch {
 	case !c.reloaded:
 	case c.refused != nil:
 		e.Reload, e.Detail = ReloadSocket, c.refused.Error()
 	default:
-		e.Reload, e.Detail = p.reloadReason()
-		if c.reason != "" && e.Reload == ReloadServers {
+		e.Reload, e.Detail = p.reloadReason(c.keepsCertificates)
+		if c.reason != "" && (e.Reload == ReloadServers || e.Reload == ReloadCertificates) {
 			e.Detail = c.reason
 		}
 	}
 	return e
 }
 
-// reloadReason returns the reason for a reload, from the differences of the files.
-func (p *Plan) reloadReason() (ReloadReason, string) {
+// reloadReason returns the reason for a reload, from the differences of the files. If
+// keepsCertificates is true, certificates are no reason.
+func (p *Plan) reloadReason(keepsCertificates bool) (ReloadReason, string) {
 	d := &p.Diff
 	switch {
 	case p.First():
@@ -99,7 +108,7 @@ func (p *Plan) reloadReason() (ReloadReason, string) {
 	switch {
 	case len(backends) > 0:
 		return ReloadBackends, few(backends)
-	case p.certificatesDiffer():
+	case !keepsCertificates && p.certificatesDiffer():
 		return ReloadCertificates, "certificates have changed"
 	case len(servers) > 0:
 		return ReloadServers, few(servers)

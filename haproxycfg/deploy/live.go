@@ -60,10 +60,12 @@ func changedVariables(after []byte, earlier ...[]byte) []variable {
 	return changed
 }
 
-// otherChange compares two configurations, except for servers and values of variables. It returns
-// the name of one section that differs, or "". HAProxy needs a reload to make such a change.
+// otherChange compares two configurations, except for servers, certificates and values of variables.
+// It returns the name of one section that differs, or "". HAProxy needs a reload to make such a
+// change.
 func otherChange(before, after []byte) string {
 	a, b := cutSections(before), cutSections(after)
+	lists := certificateLists(after)
 	for head := range a {
 		if _, ok := b[head]; !ok {
 			return head + " is gone"
@@ -75,15 +77,17 @@ func otherChange(before, after []byte) string {
 		case !ok:
 			return head + " is new"
 		case bytes.Equal(was.text, now.text):
-		case !slices.Equal(otherLines(head, was), otherLines(head, now)):
+		case !slices.Equal(otherLines(head, was, lists), otherLines(head, now, lists)):
 			return head + " has changed"
 		}
 	}
 	return ""
 }
 
-// otherLines returns the lines of a section, except server lines and the values of variables.
-func otherLines(head string, s section) []string {
+// otherLines returns the lines of a section, except server lines, the values of variables, and the
+// hashes in the file names of certificate lists. The keys of the argument "lists" are the names of
+// these lists.
+func otherLines(head string, s section, lists map[string]string) []string {
 	backend := strings.HasPrefix(head, "backend ")
 	var others []string
 	for line := range bytes.Lines(s.text) {
@@ -93,6 +97,9 @@ func otherLines(head string, s section) []string {
 		}
 		if v, ok := parseVariable(line); ok && head == "global" {
 			line = "set-var proc." + v.name
+		}
+		if len(lists) > 0 && namesFiles([]byte(line)) {
+			line = withoutListHashes(line, lists)
 		}
 		others = append(others, line)
 	}

@@ -17,15 +17,18 @@ import (
 )
 
 // Runtime changes a running HAProxy without a reload, if a change of the configuration consists
-// only of servers, of entries of maps, and of variables (haproxycfg.Global.Variables). Use it as
-// Dir.Runtime. The [Dir] also needs a Reload, for all other changes.
+// only of servers, of entries of maps, of certificates (haproxycfg.CertificateList), and of variables
+// (haproxycfg.Global.Variables). Use it as Dir.Runtime. The [Dir] also needs a Reload, for all other
+// changes.
 //
-// Apply first writes the files, then changes the running HAProxy: first it adds servers to backends
-// without a server in service, then it changes the maps, and then it makes all other changes of
-// servers. It reloads HAProxy if
+// Apply first writes the files, then changes the running HAProxy: first it changes the certificates,
+// then it adds servers to backends without a server in service, then it changes the maps, and then
+// it makes all other changes of servers. It reloads HAProxy if
 //
-//   - something other than a server, the value of a variable, or an entry of a map that Dir can
-//     change at run time has changed;
+//   - something other than a server, a certificate, the value of a variable, or an entry of a map
+//     that Dir can change at run time has changed;
+//   - a certificate is gone and no other one replaces it, or a certificate with its chain and key
+//     is larger than runtimeapi.MaxCertificate;
 //   - HAProxy cannot make the change at run time: before 3.0, a backend needs more slots, or the
 //     options in a server line have changed; a new server tracks a new server; the backend chooses
 //     servers by a hash;
@@ -80,6 +83,8 @@ type RuntimeChange struct {
 	Commands int
 	// Maps is the number of maps that have changed.
 	Maps int
+	// Certificates is the number of certificates that are new or replace others.
+	Certificates int
 	// Busy names the removed servers that still have connections. Each name is "backend/server".
 	Busy []string
 	// Reload is the reason for a reload, or "".
@@ -95,13 +100,14 @@ const (
 )
 
 // liveChange is a change from the configuration that HAProxy runs to the wanted one: the servers of
-// both, and the variables that differ. If HAProxy cannot make the change at run time, the field
+// both, and the variables and certificates that differ. If HAProxy cannot make the change at run time, the field
 // reload contains the reason.
 type liveChange struct {
 	before, wanted []runtimeapi.Backend
 	variables      []variable
 	words          map[string]string         // the words of the servers before the change, by "backend/server"
 	maps, oldMaps  []haproxycfg.RenderedFile // the maps whose entries differ, and their old content
+	certificates   []certificateChange
 	// reload is the reason why HAProxy must load its files, or "".
 	reload string
 }
@@ -127,6 +133,11 @@ func (d *Dir) liveChange(t target, pending bool) (liveChange, error) {
 		}
 	}
 	change := d.Runtime.compareLive(good, disk, t)
+	var reason string
+	if change.certificates, reason, err = d.certificateChanges(good, disk, t); err != nil {
+		return liveChange{}, err
+	}
+	change.reload = cmp.Or(reason, change.reload)
 	for _, f := range t.files {
 		if !f.Runtime && !f.Stable || change.reload != "" {
 			continue
@@ -409,7 +420,7 @@ func (d *Dir) markPending() error {
 // cannot reach HAProxy, if ctx has ended, or if the Guard of d has returned an error.
 func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload string, err error) {
 	if r.ChangedOnly {
-		if c.changedOnly(r.busy); len(c.wanted)+len(c.variables)+len(c.maps) == 0 {
+		if c.changedOnly(r.busy); len(c.wanted)+len(c.variables)+len(c.maps)+len(c.certificates) == 0 {
 			return "", nil
 		}
 	}
@@ -431,7 +442,7 @@ func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload stri
 		r.changed(RuntimeChange{Reload: reload})
 		return reload, nil
 	}
-	if len(plan.Commands)+len(c.variables)+len(c.maps) == 0 {
+	if len(plan.Commands)+len(c.variables)+len(c.maps)+len(c.certificates) == 0 {
 		r.remember(plan.Kept, c.words)
 		return "", nil
 	}
@@ -439,7 +450,16 @@ func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload stri
 		return "", err
 	}
 	var done RuntimeChange
+	for _, change := range c.certificates { // before the maps, which may contain a new host
+		if err = change.send(ctx, worker); err != nil {
+			break
+		}
+		done.Certificates += change.count()
+	}
 	for _, v := range c.variables {
+		if err != nil {
+			break
+		}
 		if err = r.setVariable(ctx, worker, v.name, v.value); err != nil {
 			break
 		}
@@ -464,7 +484,7 @@ func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload stri
 	}
 	apply(rest)
 	r.remember(slices.Concat(done.Busy, plan.Kept), c.words)
-	d.changes.maps, d.changes.servers = done.Maps, done.Commands
+	d.changes.maps, d.changes.servers, d.changes.certificates = done.Maps, done.Commands, done.Certificates
 	if ctx.Err() != nil {
 		return "", err
 	}

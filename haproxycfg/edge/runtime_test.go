@@ -116,7 +116,7 @@ func (f *runtimeEdge) worker() string {
 	return socket.Worker
 }
 
-// agree requires that the running worker has the maps and servers of the files.
+// agree requires that the running worker has the maps, servers and certificates of the files.
 func (f *runtimeEdge) agree() {
 	f.t.Helper()
 	worker, err := (&deploy.Runtime{Master: f.master}).Worker(f.t.Context())
@@ -127,8 +127,8 @@ func (f *runtimeEdge) agree() {
 	require.NoError(f.t, err)
 	checked := 0
 	for _, file := range files {
-		if !strings.Contains(string(text), file) {
-			continue // the file belongs to the last good configuration
+		if !strings.Contains(string(text), file) || strings.HasPrefix(filepath.Base(file), edge.CertificateList+"-") {
+			continue // the file belongs to the last good configuration, or to agreeCertificates
 		}
 		checked++
 		want, err := os.ReadFile(file)
@@ -143,6 +143,7 @@ func (f *runtimeEdge) agree() {
 		require.Equal(f.t, strings.Fields(string(want)), strings.Fields(strings.Join(lines, "\n")), file)
 	}
 	require.GreaterOrEqual(f.t, checked, 4, "exact, prefix, hosts and close")
+	f.agreeCertificates(worker, string(text))
 	var want, got []string
 	backend := ""
 	for line := range strings.Lines(string(text)) {
@@ -254,9 +255,9 @@ func TestShiftWithoutAReload(t *testing.T) {
 	f.agree()
 }
 
-// TestRandomChanges applies random changes of routes and servers, also of both together. After each one, the worker has
-// the maps and servers of the files. After some changes, the test also reloads HAProxy: the new
-// worker must then have the same maps as the old one. HEADGATE_RELOADS makes the test longer: it
+// TestRandomChanges applies random changes of routes, servers and certificates, also of several kinds
+// together. After each one, the worker has the maps, servers and certificates of the files. After
+// some changes, the test also reloads HAProxy: the new worker must then have the same ones. HEADGATE_RELOADS makes the test longer: it
 // makes four times as many changes.
 func TestRandomChanges(t *testing.T) {
 	t.Parallel()
@@ -274,6 +275,8 @@ func TestRandomChanges(t *testing.T) {
 	declared := map[string]string{"h0.example.com": "web", "h1.example.com": "api", "h2.example.com": "img"}
 	f := newRuntimeEdge(t)
 	f.deploy.Check = nil // to save time
+	f.withHTTPS()
+	f.edge.Certificates = []haproxycfg.Certificate{renewed(t, 0, "fixed.example.com"), renewed(t, 0, "*.example.com")}
 	apply := func() deploy.Effect {
 		var all []routes.Route
 		for i, name := range services { // so that no backend disappears
@@ -294,10 +297,11 @@ func TestRandomChanges(t *testing.T) {
 		return f.apply(upstreams, all...)
 	}
 	apply()
-	socket, reloads := 0, 0
+	socket, reloads, changed := 0, 0, 0
 	for i := range changes {
 		want := deploy.ReloadReason("")
-		switch n := random.IntN(12); {
+		certificates := slices.Clone(f.edge.Certificates)
+		switch n := random.IntN(16); {
 		case n < 2: // servers of a service, sometimes together with the next kind of change
 			k := random.IntN(2)
 			upstreams[k] = runtimeService(services[k], ports[:1+random.IntN(len(ports))]...)
@@ -313,6 +317,16 @@ func TestRandomChanges(t *testing.T) {
 			want = deploy.ReloadServers // for a new node
 		case n == 4: // the weights of a route
 			weights[random.IntN(2)] = []int{0, 10, 50, 100}[random.IntN(4)]
+		case n >= 12: // a new certificate, or a renewed one, sometimes together with a new host
+			if k := random.IntN(len(certificates) + 1); k < len(certificates) {
+				certificates[k] = renewed(t, 5000*random.IntN(2), certificates[k].Names...)
+			} else {
+				certificates = append(certificates, renewed(t, 0, fmt.Sprintf("c%d.example.com", k)))
+			}
+			if n == 15 {
+				declared[fmt.Sprintf("c%d.example.com", random.IntN(10))] = services[random.IntN(len(services))]
+			}
+			f.edge.Certificates = certificates
 		case n < 8 && len(declared) > 1:
 			hosts := slices.Sorted(maps.Keys(declared))
 			delete(declared, hosts[random.IntN(len(hosts))])
@@ -326,8 +340,9 @@ func TestRandomChanges(t *testing.T) {
 		f.agree()
 		if e.Reload != "" {
 			reloads++
-		} else if e.Maps+e.Servers > 0 {
+		} else if e.OverSocket() {
 			socket++
+			changed += e.Certificates
 			if random.IntN(6) == 0 { // as after a crash of HAProxy
 				require.NoError(t, f.deploy.Reload(t.Context()))
 				f.crashed = true
@@ -336,5 +351,6 @@ func TestRandomChanges(t *testing.T) {
 		}
 	}
 	require.NotZero(t, socket)
-	t.Logf("%d changes over the socket, %d by a reload", socket, reloads)
+	require.NotZero(t, changed)
+	t.Logf("%d changes over the socket, with %d certificates, and %d by a reload", socket, changed, reloads)
 }

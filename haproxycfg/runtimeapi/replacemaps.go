@@ -153,11 +153,10 @@ func (s Socket) verifyEntries(ctx context.Context, maps []MapContent, changes []
 	if countChanges(changes) == 0 {
 		return nil
 	}
-	answer, err := s.Do(ctx, "show map")
+	counts, err := s.MapCounts(ctx)
 	if err != nil {
 		return err
 	}
-	counts := parseMapCounts(answer)
 	for i, m := range maps {
 		if n, ok := counts[m.Path]; !ok || n != len(m.Entries) {
 			return fmt.Errorf("runtimeapi: map %s has %d entries after the change, and not %d", m.Path, n, len(m.Entries))
@@ -195,6 +194,16 @@ func (s Socket) verifyEntry(ctx context.Context, path, key, entry string, found 
 		}
 	}
 	return nil
+}
+
+// MapCounts returns the number of entries of each map that HAProxy uses. The keys are the paths of
+// the maps.
+func (s Socket) MapCounts(ctx context.Context) (map[string]int, error) {
+	answer, err := s.Do(ctx, "show map")
+	if err != nil {
+		return nil, err
+	}
+	return parseMapCounts(answer), nil
 }
 
 // parseMapCounts parses the answer to "show map", and returns the number of entries of each map by

@@ -122,7 +122,7 @@ func (m *Metrics) Attempted(a controller.Attempt) {
 	switch {
 	case a.Effect.Reload != "":
 		m.changes.WithLabelValues("reload", string(a.Effect.Reload)).Inc()
-	case a.Effect.Maps+a.Effect.Servers > 0:
+	case a.Effect.OverSocket():
 		m.changes.WithLabelValues("socket", "").Inc()
 	}
 	if a.Outcome == controller.Written || a.Outcome == controller.Unchanged {

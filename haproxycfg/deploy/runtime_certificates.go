@@ -1,0 +1,463 @@
+package deploy
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+)
+
+// certificateChange is a change of one certificate list.
+//
+// Each file of a certificate has a hash in its name, so Apply never overwrites a file that HAProxy,
+// or the last good configuration, needs. HAProxy names a certificate by the file from which it has
+// read the certificate, and keeps this name until the next reload. So after a renewal, the running
+// HAProxy has the new certificate under the name of the old file: the content counts, and not the
+// name. The same holds for the list and for the map of the names that the certificates cover. So
+// send asks HAProxy for the names.
+type certificateChange struct {
+	dir  string // the absolute path of the directory
+	list string // the name of the CertificateList
+	// before are the certificates that HAProxy has, in the order of the old list.
+	before []listedCertificate
+	// renewed are the certificates that replace others. The keys are the names of the old files.
+	renewed map[string]*haproxycfg.Certificate
+	added   []*haproxycfg.Certificate
+	covered []runtimeapi.MapEntry // all entries of the new map of the names that the certificates cover
+}
+
+// listedCertificate is a certificate of the old list.
+type listedCertificate struct {
+	file  string   // the name of the file without its directory
+	sha1  [20]byte // zero if the certificate covers no name
+	names []string
+}
+
+var listFile = regexp.MustCompile(`\bcerts-in-use/([^/\s,()'"]+)-[0-9a-f]{16}\.list\b`)
+
+// certificateLists returns the names of the files of the certificate lists in the text of a
+// haproxy.cfg. The keys are the names of the lists.
+func certificateLists(config []byte) map[string]string {
+	lists := map[string]string{}
+	for line := range bytes.Lines(config) {
+		if !bytes.Contains(line, []byte(certsDir+"/")) {
+			continue
+		}
+		for _, m := range listFile.FindAllSubmatch(line, -1) {
+			lists[string(m[1])] = string(m[0])
+		}
+	}
+	return lists
+}
+
+// withoutListHashes removes the hashes from the file names of certificate lists, and of their maps,
+// in a line of haproxy.cfg.
+func withoutListHashes(line string, lists map[string]string) string {
+	return namedFile.ReplaceAllStringFunc(line, func(file string) string {
+		for _, pattern := range []*regexp.Regexp{listFileName, mapFileName} {
+			if m := pattern.FindStringSubmatch(path.Base(file)); m != nil && lists[m[1]] != "" {
+				return m[1]
+			}
+		}
+		return file
+	})
+}
+
+// certificateChanges returns the changes of the certificate lists. The argument "good" is the text
+// of the haproxy.cfg that HAProxy has certainly loaded, and disk is the one in the directory. If
+// HAProxy cannot make a change at run time, reload contains the reason.
+func (d *Dir) certificateChanges(good, disk []byte, t target) (changes []certificateChange, reload string, err error) {
+	if t.source == nil {
+		return nil, "", nil
+	}
+	loaded, written, wanted := certificateLists(good), certificateLists(disk), certificateLists(t.text())
+	for i := range t.source.CertificateLists {
+		list := &t.source.CertificateLists[i]
+		before, after := written[list.Name], wanted[list.Name]
+		switch {
+		case loaded[list.Name] != before:
+			return nil, "certificates have changed, and an earlier change was interrupted", nil
+		case before == after || before == "" || after == "": // if there was no list, another line differs too
+			continue
+		}
+		change, reason, err := d.certificateChange(list, before, disk)
+		if reason == "" && err == nil {
+			reason = change.cannotSend(t.source, list)
+		}
+		if reason != "" || err != nil {
+			return nil, reason, err
+		}
+		changes = append(changes, change)
+	}
+	d.changes.keepsCertificates = true
+	return changes, "", nil
+}
+
+// certificateChange compares a list with the file of the old list, whose name is "before". disk is
+// the text of the old haproxy.cfg.
+func (d *Dir) certificateChange(list *haproxycfg.CertificateList, before string, disk []byte) (c certificateChange, reload string, err error) {
+	dir, err := filepath.Abs(d.Path)
+	if err != nil {
+		return c, "", err
+	}
+	c = certificateChange{dir: filepath.ToSlash(dir), list: list.Name, renewed: map[string]*haproxycfg.Certificate{}}
+	if c.before, err = d.listedCertificates(list.Name, before, disk); err != nil {
+		return c, "", err
+	}
+	var fresh []*haproxycfg.Certificate
+	wanted := map[string]bool{}
+	for i := range list.Certificates {
+		cert := &list.Certificates[i]
+		file := path.Base(cert.FileName())
+		if wanted[file] {
+			continue
+		}
+		wanted[file] = true
+		if !slices.ContainsFunc(c.before, func(l listedCertificate) bool { return l.file == file }) {
+			fresh = append(fresh, cert)
+		}
+		for _, name := range cert.Names {
+			c.covered = append(c.covered, runtimeapi.MapEntry{Key: coveredKey(cert.SHA1, name), Value: file})
+		}
+	}
+	var gone []listedCertificate
+	for _, l := range c.before {
+		if !wanted[l.file] {
+			gone = append(gone, l)
+		}
+	}
+	for _, fits := range []func(old, now []string) bool{slices.Equal[[]string], containsAll, overlap} {
+		gone = slices.DeleteFunc(gone, func(old listedCertificate) bool {
+			kind := d.keyKind(old.file)
+			i := slices.IndexFunc(fresh, func(now *haproxycfg.Certificate) bool {
+				return fits(slices.Sorted(slices.Values(old.names)), slices.Sorted(slices.Values(now.Names))) && keyKind(now.PEM) == kind
+			})
+			if i < 0 {
+				return false
+			}
+			c.renewed[old.file] = fresh[i]
+			fresh = slices.Delete(fresh, i, i+1)
+			return true
+		})
+	}
+	if len(gone) > 0 {
+		return c, fmt.Sprintf("%d certificates are gone, for example the one for %s", len(gone), strings.Join(gone[0].names, ", ")), nil
+	}
+	c.added = fresh
+	return c, "", nil
+}
+
+func containsAll(old, now []string) bool {
+	return !slices.ContainsFunc(old, func(name string) bool { return !slices.Contains(now, name) })
+}
+
+func overlap(old, now []string) bool {
+	return slices.ContainsFunc(old, func(name string) bool { return slices.Contains(now, name) })
+}
+
+// listedCertificates reads the certificates of the old list from the file of the list, and from the
+// map of the names that they cover.
+func (d *Dir) listedCertificates(list, file string, disk []byte) ([]listedCertificate, error) {
+	text, err := readOptional(d.file(file))
+	if err != nil {
+		return nil, err
+	}
+	var all []listedCertificate
+	at := map[string]int{}
+	for line := range strings.Lines(string(text)) {
+		name := strings.TrimSpace(line)
+		at[name] = len(all)
+		all = append(all, listedCertificate{file: name})
+	}
+	for _, name := range namedFiles(disk) {
+		m := mapFileName.FindStringSubmatch(path.Base(name))
+		if m == nil || m[1] != list {
+			continue
+		}
+		data, err := readOptional(d.file(name))
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range mapEntries(data) {
+			i, ok := at[e.Value]
+			sum, host, _ := strings.Cut(e.Key, "/")
+			if raw, err := hex.DecodeString(sum); ok && err == nil && len(raw) == len(all[i].sha1) {
+				all[i].sha1 = [20]byte(raw)
+				all[i].names = append(all[i].names, host)
+			}
+		}
+	}
+	return all, nil
+}
+
+// coveredKey returns the key of an entry in the map of the names that certificates cover.
+func coveredKey(sha1 [20]byte, name string) string {
+	return strings.ToUpper(hex.EncodeToString(sha1[:])) + "/" + name
+}
+
+// keyKind returns the kind of the key of a certificate in the directory.
+func (d *Dir) keyKind(file string) x509.PublicKeyAlgorithm {
+	text, err := readOptional(d.file(path.Join(certsDir, file)))
+	if err != nil {
+		return x509.UnknownPublicKeyAlgorithm
+	}
+	return keyKind(text)
+}
+
+// keyKind returns the kind of the key of the first certificate in a PEM text.
+func keyKind(text []byte) x509.PublicKeyAlgorithm {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return x509.UnknownPublicKeyAlgorithm
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return x509.UnknownPublicKeyAlgorithm
+	}
+	return cert.PublicKeyAlgorithm
+}
+
+// cannotSend returns the reason why HAProxy cannot make the change at run time, or "".
+func (c *certificateChange) cannotSend(config *haproxycfg.Config, list *haproxycfg.CertificateList) string {
+	for _, cert := range slices.Concat(slices.Collect(maps.Values(c.renewed)), c.added) {
+		const command = 300 // the command, and the path of the file
+		if len(cert.PEM)+command > runtimeapi.MaxCertificate {
+			return fmt.Sprintf("the certificate for %s has %d bytes", strings.Join(cert.Names, ", "), len(cert.PEM))
+		}
+		if cert.SHA1 == [20]byte{} {
+			return "the fingerprint of a certificate is not known"
+		}
+	}
+	names := map[string][]string{}
+	var wanted []string
+	for i := range list.Certificates {
+		cert := &list.Certificates[i]
+		file := path.Base(cert.FileName())
+		if _, ok := names[file]; !ok {
+			names[file] = cert.Names
+			wanted = append(wanted, file)
+		}
+	}
+	var got []string
+	for _, l := range c.before {
+		if cert := c.renewed[l.file]; cert != nil {
+			got = append(got, path.Base(cert.FileName()))
+		} else {
+			got = append(got, l.file)
+		}
+	}
+	for _, cert := range c.added {
+		got = append(got, path.Base(cert.FileName()))
+	}
+	if usesFirst(config, list.Name) && got[0] != wanted[0] {
+		return "another certificate is the first one, which HAProxy uses for unknown names"
+	}
+	if name := otherOrder(got, wanted, names); name != "" {
+		return "the order of the certificates for " + name + " has changed"
+	}
+	return ""
+}
+
+// usesFirst reports whether HAProxy uses the first certificate of a list for clients without a
+// server name, or with a name that no certificate covers.
+func usesFirst(config *haproxycfg.Config, list string) bool {
+	for i := range config.Frontends {
+		for _, b := range config.Frontends[i].Binds {
+			if b.TLS != nil && b.TLS.List == list && (config.Global.Observe || !b.TLS.StrictSNI) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// otherOrder compares two orders of the same certificates. It returns a name for which HAProxy may
+// choose another certificate, or "". HAProxy chooses the first certificate that covers a name, so
+// the order of two certificates counts only if both cover the same name.
+func otherOrder(got, wanted []string, names map[string][]string) string {
+	byName := func(files []string) map[string][]string {
+		all := map[string][]string{}
+		for _, file := range files {
+			for _, name := range names[file] {
+				all[name] = append(all[name], file)
+			}
+		}
+		return all
+	}
+	a, b := byName(got), byName(wanted)
+	for _, file := range wanted {
+		for _, name := range names[file] {
+			if !slices.Equal(a[name], b[name]) {
+				return name
+			}
+		}
+	}
+	return ""
+}
+
+// count returns the number of certificates that differ.
+func (c *certificateChange) count() int { return len(c.renewed) + len(c.added) }
+
+// send changes the certificates of a worker. First it adds the names that the new certificates
+// cover. It does not remove the names of the old certificates: connections with an old certificate
+// may last, and their requests need these names. Then it adds certificates, and at last it replaces
+// certificates. So a name that some certificate covers before and after the change is covered at any
+// time. Then send asks HAProxy which certificates it has. If HAProxy has others, send returns an
+// error.
+func (c *certificateChange) send(ctx context.Context, worker runtimeapi.Socket) error {
+	at, err := c.locate(ctx, worker)
+	if err != nil {
+		return fmt.Errorf("deploy: certificates: %w", err)
+	}
+	if err := worker.AddMapEntries(ctx, at.names, c.covered); err != nil {
+		return fmt.Errorf("deploy: certificates: %w", err)
+	}
+	changed := map[string][20]byte{}
+	for _, cert := range c.added {
+		file := path.Join(c.dir, cert.FileName())
+		if err := worker.AddCertificate(ctx, at.list, file, cert.PEM); err != nil {
+			return fmt.Errorf("deploy: certificates: %w", err)
+		}
+		changed[file] = cert.SHA1
+	}
+	for _, l := range c.before {
+		cert := c.renewed[l.file]
+		if cert == nil {
+			continue
+		}
+		if err := worker.SetCertificate(ctx, at.files[l.file], cert.PEM); err != nil {
+			return fmt.Errorf("deploy: certificates: %w", err)
+		}
+		changed[at.files[l.file]] = cert.SHA1
+	}
+	return c.compare(ctx, worker, at, changed)
+}
+
+// compare returns an error if the worker has other certificates than the wanted ones.
+func (c *certificateChange) compare(ctx context.Context, worker runtimeapi.Socket, at located, changed map[string][20]byte) error {
+	for file, want := range changed {
+		got, err := worker.CertificateSHA1(ctx, file)
+		if err != nil {
+			return fmt.Errorf("deploy: certificates: %w", err)
+		}
+		if got != want {
+			return fmt.Errorf("deploy: certificates: %s has the fingerprint %x and not %x after the change", file, got, want)
+		}
+	}
+	files, err := worker.CertificateFiles(ctx, at.list)
+	if err != nil {
+		return fmt.Errorf("deploy: certificates: %w", err)
+	}
+	if want := len(c.before) + len(c.added); len(files) != want {
+		return fmt.Errorf("deploy: certificates: HAProxy has %d certificates after the change, and not %d", len(files), want)
+	}
+	pending, err := worker.PendingCertificate(ctx)
+	if err == nil && pending != "" {
+		err = fmt.Errorf("another program changes %s", pending)
+	}
+	if err != nil {
+		return fmt.Errorf("deploy: certificates: %w", err)
+	}
+	return nil
+}
+
+// located contains the names that a worker uses: of the list, of the map of the names that the
+// certificates cover, and of each certificate. The keys of files are the names of the files on disk.
+type located struct {
+	list, names string
+	files       map[string]string
+}
+
+// locate asks a worker for the names that it uses. It returns an error unless the worker has exactly
+// the certificates of the old list.
+func (c *certificateChange) locate(ctx context.Context, worker runtimeapi.Socket) (at located, err error) {
+	lists, err := worker.CertificateLists(ctx)
+	if err != nil {
+		return at, err
+	}
+	if at.list, err = c.only(lists, certsDir, listFileName); err != nil {
+		return at, err
+	}
+	counts, err := worker.MapCounts(ctx)
+	if err != nil {
+		return at, err
+	}
+	if at.names, err = c.only(slices.Collect(maps.Keys(counts)), mapsDir, mapFileName); err != nil {
+		return at, err
+	}
+	files, err := worker.CertificateFiles(ctx, at.list)
+	if err != nil {
+		return at, err
+	}
+	at.files = make(map[string]string, len(files))
+	left := make(map[string]listedCertificate, len(c.before))
+	for _, l := range c.before {
+		left[l.file] = l
+	}
+	var renamed []string // HAProxy has another certificate under this name than the file on disk
+	for _, file := range files {
+		name := path.Base(file)
+		l, ok := left[name]
+		if ok && c.renewed[name] != nil {
+			got, err := worker.CertificateSHA1(ctx, file)
+			if err != nil {
+				return at, err
+			}
+			ok = got == l.sha1
+		}
+		if !ok {
+			renamed = append(renamed, file)
+			continue
+		}
+		at.files[name] = file
+		delete(left, name)
+	}
+	for _, file := range renamed {
+		got, err := worker.CertificateSHA1(ctx, file)
+		if err != nil {
+			return at, err
+		}
+		var found []string
+		for name, l := range left {
+			if l.sha1 == got {
+				found = append(found, name)
+			}
+		}
+		if len(found) != 1 {
+			return at, fmt.Errorf("%s has the fingerprint %x, which %d files have", file, got, len(found))
+		}
+		at.files[found[0]] = file
+		delete(left, found[0])
+	}
+	if len(left) > 0 {
+		return at, fmt.Errorf("HAProxy lacks %d of %d certificates", len(left), len(c.before))
+	}
+	return at, nil
+}
+
+// only returns the path of the file of the list c.list among the given paths: it is in the directory
+// sub, and its name matches the pattern.
+func (c *certificateChange) only(paths []string, sub string, pattern *regexp.Regexp) (string, error) {
+	var found []string
+	for _, p := range paths {
+		if m := pattern.FindStringSubmatch(path.Base(p)); m != nil && m[1] == c.list && path.Dir(p) == path.Join(c.dir, sub) {
+			found = append(found, p)
+		}
+	}
+	if len(found) != 1 {
+		return "", errors.New("HAProxy does not have exactly one file of the list " + c.list)
+	}
+	return found[0], nil
+}

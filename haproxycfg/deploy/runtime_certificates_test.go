@@ -1,0 +1,95 @@
+package deploy
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/internal/configtest"
+)
+
+// renewedCertificate returns a certificate with the same names as c, and with another content.
+func renewedCertificate(t *testing.T, c haproxycfg.Certificate) haproxycfg.Certificate {
+	t.Helper()
+	now := configtest.Certificate(t, append(slices.Clone(c.Names), "other.example")...)
+	now.Names = c.Names
+	return now
+}
+
+// TestCertificateChanges compares lists of certificates. The package haproxycfg/edge tests the same
+// changes with HAProxy.
+func TestCertificateChanges(t *testing.T) {
+	a, b, c := configtest.Certificate(t, "a.example"), configtest.Certificate(t, "b.example"), configtest.Certificate(t, "c.example")
+	a2, both := renewedCertificate(t, a), configtest.Certificate(t, "a.example", "b.example")
+	large := a2
+	large.PEM = append(slices.Clone(a2.PEM), strings.Repeat("# a long comment\n", 1000)...)
+	list := func(certs ...haproxycfg.Certificate) []haproxycfg.Certificate { return certs }
+	for _, tt := range []struct {
+		name           string
+		before, after  []haproxycfg.Certificate
+		lax            bool // without StrictSNI
+		renewed, added int
+		reload         string
+	}{
+		{name: "renewed", before: list(a, b), after: list(a2, b), renewed: 1},
+		{name: "other order", before: list(a, b), after: list(b, a)},
+		{name: "other order without strict SNI", before: list(a, b), after: list(b, a), lax: true, reload: "unknown names"},
+		{name: "renewed and in another order", before: list(a, b), after: list(b, a2), renewed: 1},
+		{name: "new", before: list(a), after: list(b, a), added: 1},
+		{name: "new and first without strict SNI", before: list(a), after: list(b, a), lax: true, reload: "unknown names"},
+		{name: "one more name", before: list(a, c), after: list(both, c), renewed: 1},
+		{name: "one name less", before: list(both, c), after: list(a, c), renewed: 1},
+		{name: "one for two", before: list(a, b), after: list(both), reload: "1 certificates are gone"},
+		{name: "two for one", before: list(both), after: list(a, b), renewed: 1, added: 1},
+		{name: "gone", before: list(a, b), after: list(a), reload: "1 certificates are gone, for example the one for b.example"},
+		{name: "other names", before: list(a), after: list(b), reload: "certificates are gone"},
+		{name: "preferred to another one", before: list(a), after: list(a2, a), reload: "the order of the certificates for a.example"},
+		{name: "less preferred than another one", before: list(a), after: list(a, a2), added: 1},
+		{name: "twice in the list", before: list(a), after: list(a2, a2), renewed: 1},
+		{name: "too large", before: list(a), after: list(large), reload: "has 17"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := &Dir{Path: t.TempDir(), Runtime: &Runtime{}}
+			config := func(list []haproxycfg.Certificate) *haproxycfg.Config {
+				c := withCertificates(testConfig(d.Path, 80, 1), list...)
+				c.Frontends[len(c.Frontends)-1].Binds[0].TLS.StrictSNI = !tt.lax
+				return c
+			}
+			_, err := d.Apply(t.Context(), config(tt.before))
+			require.NoError(t, err)
+			after, err := d.render(config(tt.after))
+			require.NoError(t, err)
+			change, err := d.liveChange(after, false)
+			require.NoError(t, err)
+			if tt.reload != "" {
+				require.Contains(t, change.reload, tt.reload)
+				return
+			}
+			require.Empty(t, change.reload)
+			require.Len(t, change.certificates, 1)
+			require.Len(t, change.certificates[0].renewed, tt.renewed)
+			require.Len(t, change.certificates[0].added, tt.added)
+
+			// HAProxy may have loaded an older configuration.
+			old, err := d.render(config(list(c)))
+			require.NoError(t, err)
+			_, reload, err := d.certificateChanges(old.text(), []byte(onDisk(t, d.Path, configFile)), after)
+			require.NoError(t, err)
+			require.Contains(t, reload, "an earlier change was interrupted")
+		})
+	}
+}
+
+// TestStableMapNamesWithoutCertificates: new certificates do not change the names of stable maps.
+func TestStableMapNamesWithoutCertificates(t *testing.T) {
+	name := func(list ...haproxycfg.Certificate) string {
+		c := withCertificates(hosts(1, "a.example"), list...)
+		files, err := c.Render("")
+		require.NoError(t, err)
+		return files[0].Name
+	}
+	require.Equal(t, name(configtest.Certificate(t, "a.example")), name(configtest.Certificate(t, "b.example"), configtest.Certificate(t, "c.example")))
+}
