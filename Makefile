@@ -11,6 +11,8 @@
 #   make bench-quic    compares the SNI router with nginx as relays of QUIC (QUICFLAGS)
 #   make bench-peers   compares the SNI router with nginx, HAProxy, sniproxy and tcpproxy in one run (PEERFLAGS)
 #   make fuzz   runs every fuzz target for FUZZTIME, and keeps inputs that fail in testdata/fuzz of the package and in out/crashers
+#   make binaries   builds the static binaries of a release, as out/linux-ARCH/NAME (ARCHS='amd64 arm64', BINARIES='terminator')
+#   make test-reproducible   builds them twice, in two directories and with two empty build caches, and compares the bytes
 #   make lint   vet, staticcheck, gofumpt, govulncheck, and builds for other systems
 #   make haproxies   fetches the haproxy of each Debian suite in HAPROXY_SUITES: HAPROXY_DIR/2.6/haproxy, HAPROXY_DIR/3.0/haproxy ...
 #   make test-haproxies   runs the tests with each of them (VERSIONS='2.6 newest', PACKAGES=./haproxycfg/edge)
@@ -43,6 +45,14 @@ BENCHMODULE  = internal/benchmarks
 E2EMODULE    = examples/e2e
 # CoreDNS is a module of its own too.
 DNSMODULE    = examples/nodelocaldns/coredns
+# The binaries that users get, and their architectures.
+BINARIES    ?= $(filter-out quickstart e2e,$(notdir $(patsubst %/main.go,%,$(wildcard examples/*/main.go))))
+ARCHS       ?= amd64 arm64
+# With these flags and without cgo, the same commit and the same version of Go give the same bytes in every directory. The
+# binaries need no library, and keep their build information: go version -m NAME prints the commit and all modules.
+BUILDFLAGS   = -trimpath -buildvcs=$(BUILDVCS) '-ldflags=-s -w'
+# false where git cannot read the repository, for example in an archive of the sources.
+BUILDVCS    ?= $(if $(shell git rev-parse HEAD 2>/dev/null),true,false)
 PLATFORMS    = linux/arm64 darwin/arm64 windows/amd64
 # The suites of Debian whose haproxy make haproxies fetches. bookworm has 2.6 and trixie has 3.0, which must be there. The
 # others have later versions, or fail with one line of output. To add a version, add a suite that has it, or put a haproxy
@@ -58,7 +68,7 @@ SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 # Debian installs haproxy in a directory that the PATH of an ordinary user lacks.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: demo drill demo-imbalance test test-packages test-comparisons compile e2e e2e-build e2e-long bench bench-peers bench-quic bench-rounds fuzz fuzz-long test-fuzz vet lint ci ci-oldest ci-newest ci-full test-repeated haproxies test-haproxies test-versions e2e-repeated e2e-newest \
+.PHONY: demo drill demo-imbalance test test-packages test-comparisons compile e2e e2e-build e2e-long bench bench-peers bench-quic bench-rounds fuzz fuzz-long test-fuzz binaries test-reproducible vet lint ci ci-oldest ci-newest ci-full test-repeated haproxies test-haproxies test-versions e2e-repeated e2e-newest \
 	haproxy cc test-tools network peers test-coredns test-rules promtool
 
 demo: haproxy
@@ -169,6 +179,22 @@ bench-peers: peers
 bench-quic: peers
 	cd $(BENCHMODULE) && $(GO) run ./sniproxy/quic $(QUICFLAGS)
 
+# No variable of the environment may change the bytes.
+binaries: export GOFLAGS :=
+binaries: export GOEXPERIMENT :=
+binaries: export CGO_ENABLED := 0
+binaries: export GOAMD64 := v1
+binaries: export GOARM64 := v8.0
+binaries:
+	@set -e; for arch in $(ARCHS); do \
+		echo "build linux/$$arch: $(BINARIES)"; \
+		rm -rf out/linux-$$arch; \
+		GOOS=linux GOARCH=$$arch $(GO) build $(BUILDFLAGS) -o out/linux-$$arch/ $(addprefix ./examples/,$(BINARIES)); \
+	done
+
+test-reproducible:
+	@MAKE='$(MAKE)' BINARIES='$(BINARIES)' ARCHS='$(ARCHS)' BUILDVCS='$(BUILDVCS)' .ci/reproducible
+
 fuzz:
 	@GO='$(GO)' .ci/fuzz $(FUZZTIME)
 
@@ -215,7 +241,7 @@ ci-newest:
 	$(MAKE) test-versions VERSIONS=newest PACKAGES='$(VERSIONTESTS) ./haproxycfg/frontproxy/... ./haproxycfg/runtimeapi ./agentcheck/drain'
 
 # make ci repeats a failed test. The later parts repeat nothing: there each failure counts.
-FULLPARTS = ci test-repeated test-haproxies test-coredns test-rules e2e-repeated e2e-long e2e-newest test-fuzz fuzz-long bench bench-rounds
+FULLPARTS = ci test-repeated test-haproxies test-coredns test-rules e2e-repeated e2e-long e2e-newest test-fuzz test-reproducible fuzz-long bench bench-rounds
 ci-full:
 	@MAKE='$(MAKE)' .ci/full $(FULLPARTS)
 
