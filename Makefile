@@ -13,7 +13,8 @@
 #   make fuzz   runs every fuzz target for FUZZTIME, and keeps inputs that fail in testdata/fuzz of the package and in out/crashers
 #   make binaries   builds the static binaries of a release, as out/linux-ARCH/NAME (ARCHS='amd64 arm64', BINARIES='terminator')
 #   make test-reproducible   builds them twice, in two directories and with two empty build caches, and compares the bytes
-#   make lint   vet, staticcheck, gofumpt, govulncheck, and builds for other systems
+#   make lint   vet, staticcheck, gofumpt, govulncheck, actionlint, licences of other modules, and builds for other systems
+#   make licences   writes the tables of licences in THIRD-PARTY.md
 #   make haproxies   fetches the haproxy of each Debian suite in HAPROXY_SUITES: HAPROXY_DIR/2.6/haproxy, HAPROXY_DIR/3.0/haproxy ...
 #   make test-haproxies   runs the tests with each of them (VERSIONS='2.6 newest', PACKAGES=./haproxycfg/edge)
 #   make ci     all of these, fuzz and benchmarks in short; about 40 minutes on 2 cores, longer with empty caches; .ci/run calls it.
@@ -39,6 +40,8 @@ RELOADS     ?= 50
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOFUMPT      = mvdan.cc/gofumpt@v0.12.0
 GOVULNCHECK  = golang.org/x/vuln/cmd/govulncheck@v1.9.0
+ACTIONLINT   = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+CYCLONEDX    = github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 # The comparisons are a module of their own, so that importers of headgate do not inherit the libraries they compare.
 BENCHMODULE  = internal/benchmarks
 # The end-to-end test is a module of its own. It contains another module that pins the version of Kubernetes it builds.
@@ -68,7 +71,7 @@ SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 # Debian installs haproxy in a directory that the PATH of an ordinary user lacks.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: demo drill demo-imbalance test test-packages test-comparisons compile e2e e2e-build e2e-long bench bench-peers bench-quic bench-rounds fuzz fuzz-long test-fuzz binaries test-reproducible vet lint ci ci-oldest ci-newest ci-full test-repeated haproxies test-haproxies test-versions e2e-repeated e2e-newest \
+.PHONY: demo drill demo-imbalance test test-packages test-comparisons compile e2e e2e-build e2e-long bench bench-peers bench-quic bench-rounds fuzz fuzz-long test-fuzz binaries test-reproducible licences test-licences vet lint ci ci-oldest ci-newest ci-full test-repeated haproxies test-haproxies test-versions e2e-repeated e2e-newest \
 	haproxy cc test-tools network peers test-coredns test-rules promtool
 
 demo: haproxy
@@ -216,9 +219,18 @@ lint: vet
 		echo "build $$platform"; \
 		GOOS=$${platform%/*} GOARCH=$${platform#*/} CGO_ENABLED=0 $(GO) build -gcflags=all=-dwarf=false -ldflags=-w ./...; \
 	done
-# govulncheck exits 3 for findings. Any other failure means that it cannot reach its database.
-	@if out=$$($(GO) run $(GOVULNCHECK) ./... 2>&1); then echo "$$out" | tail -n 1; else \
-		case "$$out" in *"exit status 3"*) echo "$$out"; exit 1;; *) echo "govulncheck: not checked: $$(echo "$$out" | grep -v downloading | head -n 1)";; esac; fi
+	.ci/vulnerabilities $(GO) run $(GOVULNCHECK) ./...
+	$(GO) run $(ACTIONLINT) .github/workflows/*.yml
+	cd .ci/licences && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./... && $(GO) test ./...
+	$(LICENCES) -check THIRD-PARTY.md .
+
+# Only this command needs the modules of CoreDNS.
+LICENCES = $(GO) run -C .ci/licences . -C '$(CURDIR)'
+licences:
+	$(LICENCES) -write THIRD-PARTY.md . $(DNSMODULE)
+
+test-licences:
+	$(LICENCES) -check THIRD-PARTY.md . $(DNSMODULE)
 
 # The tests that depend most on the version of HAProxy. make test has just run them with the haproxy on PATH. If this is
 # HAProxy 2.6, only the tests of reloads run with 2.6 again, because here they reload more often.
@@ -241,7 +253,7 @@ ci-newest:
 	$(MAKE) test-versions VERSIONS=newest PACKAGES='$(VERSIONTESTS) ./haproxycfg/frontproxy/... ./haproxycfg/runtimeapi ./agentcheck/drain'
 
 # make ci repeats a failed test. The later parts repeat nothing: there each failure counts.
-FULLPARTS = ci test-repeated test-haproxies test-coredns test-rules e2e-repeated e2e-long e2e-newest test-fuzz test-reproducible fuzz-long bench bench-rounds
+FULLPARTS = ci test-repeated test-haproxies test-coredns test-rules e2e-repeated e2e-long e2e-newest test-fuzz test-reproducible test-licences fuzz-long bench bench-rounds
 ci-full:
 	@MAKE='$(MAKE)' .ci/full $(FULLPARTS)
 
