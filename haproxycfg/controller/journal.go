@@ -176,9 +176,10 @@ func (c *Controller) JournalHandler() http.Handler {
 	return mux
 }
 
-// AppendJournal appends all entries of a journal to dst, the newest entry first: one line for each
-// entry, even for an entry that cannot be read, or a JSON object with the lists "entries" and
-// "problems". A nil journal has no entries.
+// AppendJournal appends all entries of a journal to dst, the newest entry first. If asJSON is
+// false, it appends one line for each entry, and then one line for each entry that cannot be read.
+// If asJSON is true, it appends a JSON object with the lists "entries" and "problems". A nil
+// journal has no entries.
 func AppendJournal(dst []byte, j *journal.Dir, asJSON bool) ([]byte, error) {
 	list := struct {
 		Entries  []journal.Entry `json:"entries"`

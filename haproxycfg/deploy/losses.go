@@ -24,9 +24,9 @@ type Losses struct {
 	// if the change removes it or all its servers.
 	Backends Loss `json:"backends"`
 	// Servers counts the servers of all backends. A server is lost if the change removes or alters
-	// it. If the configuration has paths, a server of a backend without a path does not count as
-	// lost. Such a backend gets no requests: it contains the nodes that servers of other backends
-	// track.
+	// it. There is one exception: if paths lead to some backends, the servers of all other backends
+	// do not count as lost. No request goes to these other backends: they contain the nodes that
+	// servers of the first backends track.
 	Servers Loss `json:"servers"`
 }
 

@@ -152,9 +152,9 @@ const PartsMap = "shift-parts"
 var Router = haproxycfg.Router{Hosts: hostsMap, Exact: exactMap, Prefix: prefixMap}
 
 // BackendOf returns the name of the backend of a route, and the key of the backend. Routes with the
-// same key share a backend. Config gives a backend another name in two cases. First, the backend of
-// a route with several services may be a spare backend, see IsBackendOf. Second, if two backends
-// with different keys would have the same name, Config gives the second one a longer name.
+// same key share a backend. Config gives a backend another name in two cases. First, if the route
+// has several services, a number may follow the name, such as "-1"; see IsBackendOf. Second, if two
+// backends with different keys would have the same name, Config gives the second one a longer name.
 func BackendOf(r *routes.Route) (name, key string) {
 	return backendName(r, string(appendFamilyKey(nil, r))), string(appendBackendKey(nil, r))
 }

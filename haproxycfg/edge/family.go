@@ -23,9 +23,10 @@ type family struct {
 	rendered []bool         // true for the backends that are not spare
 }
 
-// canSplit reports whether the backend of the route r has a family. A route with one service has no
-// ratio. The backend of a route with limits or with Shift belongs to this route alone, so new weights
-// replace the old ones in the same backend.
+// canSplit reports whether the route r belongs to a family. There are two kinds of routes that need
+// only one backend. A route with one service has no ratio of weights. The backend of a route with
+// limits or with Shift belongs to this route alone, so new weights replace the old ones in the same
+// backend.
 func canSplit(r *routes.Route) bool {
 	return len(r.Backends) > 1 && !r.Shift && r.Limits == (routes.Limits{})
 }
@@ -61,9 +62,10 @@ func (b *builder) findFamilies(declared []routes.Route) {
 	}
 }
 
-// assign chooses the backend of each ratio. A single ratio has the first backend, so its backend
-// keeps its name when the weights change. With several ratios, a hash of a ratio chooses its backend.
-// So if one ratio changes, most other ratios keep their backends.
+// assign chooses a backend for each ratio of weights in the family. If there is only one ratio, it
+// gets the first backend. So when the weights change, the backend keeps its name. If there are
+// several ratios, a hash of a ratio chooses its backend. So if one ratio changes, most other ratios
+// keep their backends.
 func (f *family) assign() {
 	size := minSlots
 	for size < 2*len(f.slots) {

@@ -29,9 +29,10 @@ type knownEntry struct {
 
 // Parse returns the same as the function [Parse].
 //
-// Parse remembers entries only of files in block style, as [AppendYAML] writes them: a line
-// "routes:", and below it only entries that begin with a hyphen, and comments. It parses all other
-// files from the start, and also files that are not well-formed or contain anchors.
+// A Parser remembers the entries only of files in block style, as [AppendYAML] writes them: a line
+// "routes:", and below it only entries that begin with a hyphen, and comments. Parse parses all
+// entries of any other file again, and also those of a file that is not well-formed or contains
+// anchors.
 func (p *Parser) Parse(file string, data []byte) (Table, []Problem) {
 	entries := splitEntries(data)
 	findKnown(entries, p.known)

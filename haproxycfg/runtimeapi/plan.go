@@ -401,9 +401,9 @@ func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
 	fresh := moved || was != nil && (was.Maint || was.Addr.IsValid() && was.Addr != s.Addr)
 	own := fresh || s.Force
 	blocked := row.Admin&(ForcedMaint|ForcedDrain) != 0
-	// Sometimes a new server is down although nobody has taken it out of service: after a reload of
-	// HAProxy 2.6, a slot stays down if the state file says that it was in maintenance and the new
-	// configuration does not disable it.
+	// down means that a new server is down although nobody has taken it out of service. This
+	// happens after a reload of HAProxy 2.6: a slot stays down if the state file says that it was
+	// in maintenance and the new configuration does not disable it.
 	down := fresh && row.Op == Stopped && row.Admin&^ConfiguredMaint == 0
 	if (moved || down) && row.Admin&ForcedMaint == 0 {
 		// The result of the health checks so far belongs to the old address. HAProxy resets this

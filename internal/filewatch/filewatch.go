@@ -34,9 +34,9 @@ type Watcher struct {
 	//
 	// Run does not wait if a rename within a directory replaces the only path, or the symbolic link
 	// through which all paths lead, as kubelet replaces the files of a ConfigMap. The new content
-	// is complete then. But if Run has called its function within the last 100 ms, it waits.
+	// is complete then. But if Run has called the function read within the last 100 ms, it waits.
 	Quiet time.Duration
-	// MaxWait is the longest time from a change to the call of Run's function, if other changes
+	// MaxWait is the longest time from a change to the call of the function read, if other changes
 	// keep coming. 0 means 2 s.
 	MaxWait time.Duration
 	// Recheck is the time between two calls of stat for the same file. 0 means 10 s.

@@ -28,9 +28,10 @@ const (
 // Runner runs drills. Set the fields before the first call of a method, and do not change them
 // later. Several goroutines may call Run at the same time.
 type Runner struct {
-	// Controller returns a new Controller with the settings of the terminator. Run sets the fields
-	// Clusters, Dir, Logger, Attempted, Elector and OldWorkers. If Dir is set, Run keeps Dir.Check.
-	// It must be possible to read the source of the routes several times. Required.
+	// Controller returns a new Controller with the settings of the terminator. Run replaces the
+	// fields Clusters, Dir, Logger, Attempted, Elector and OldWorkers of this Controller. If the
+	// Controller has a Dir, Run keeps its field Check. Run may read the source of the routes
+	// several times. Required.
 	Controller func() *controller.Controller
 	// Clusters are the clusters as they are before each drill.
 	Clusters []Cluster

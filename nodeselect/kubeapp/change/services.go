@@ -69,8 +69,8 @@ func portsOf(s *corev1.Service) []port {
 // portsAfter returns the ports of a Service after the change. If a port of the new Service states
 // no node port, the API server keeps the node port of the old port: in a server-side apply, of the
 // old port with the same number, and in an update, of the old port with the same name. portsAfter
-// cannot know which of the two follows. So it looks for the same number first, and then for the
-// same name.
+// cannot know whether an apply or an update will send the new Service. So it looks for the same
+// number first, and then for the same name.
 func portsAfter(p pair[corev1.Service]) []port {
 	ports := portsOf(p.new)
 	if !hasNodePorts(p.old) || !hasNodePorts(p.new) {

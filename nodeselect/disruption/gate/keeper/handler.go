@@ -23,7 +23,8 @@ const (
 	retryAfter = 10
 )
 
-// Handler serves a Keeper over HTTP, in JSON; the picture is an SVG, and / is a page for people:
+// Handler serves a Keeper over HTTP. It answers in JSON, but /v1/picture is an SVG of the cluster,
+// and / is a page for people:
 //
 //	GET    /                       200
 //	GET    /v1/may?node=a&node=b   200 yes, 409 not now
@@ -32,7 +33,7 @@ const (
 //	POST   /v1/grants              {"nodes": ["a"], "holder": "kured", "ttl": "1h"}: 201 yes, 409 not now
 //	GET    /v1/grants              200
 //	DELETE /v1/grants/a?holder=b   204; 404 without a grant, 409 if another holder has it
-//	POST   /login, /logout         303; the form of the page
+//	POST   /login, /logout         303; for the forms on the page /
 //
 // /v1/may and POST /v1/grants answer with a gate.Answer, /v1/wave with a Wave, and GET /v1/grants
 // with a list of Listed. An answer with status 409 has the header Retry-After. The status is 503 if
