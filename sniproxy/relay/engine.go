@@ -212,21 +212,23 @@ func (s *pairSession) Done(r Result) {
 }
 
 // engineState is the state of an Engine. Both implementations count their connections here. They
-// call the method begin for each new connection, and the method end for each connection that has
-// ended. Shutdown waits until the count is 0.
+// call the method begin or beginAccepted for each new connection, and the method end for each
+// connection that has ended. Shutdown waits until all connections and all calls of Serve have
+// ended.
 type engineState struct {
 	once     sync.Once
 	settings settings
 
-	open     atomic.Int64
+	open     atomic.Int64 // connections
+	active   atomic.Int64 // connections and running calls of Serve
 	accepted atomic.Int64
 	shed     atomic.Int64
-	stopping atomic.Bool // begin returns false
+	stopping atomic.Bool // begin returns false, and no call of Serve can begin
 	closing  atomic.Bool // a connection that has begun ends at once
 
 	mu         sync.Mutex
 	listeners  map[*runningServe]struct{}
-	empty      chan struct{} // closed when stopping is set and the last connection has ended
+	empty      chan struct{} // closed when stopping is set and active is 0
 	emptied    bool          // the channel empty is closed
 	goroutines goroutineEngine
 	started    bool
@@ -289,7 +291,7 @@ func (s *engineState) relay(client, backend net.Conn, prefix []byte, session Ses
 // begin counts a new connection of the Engine. If the Engine is stopping, the method begin returns
 // false, and the caller must close the connection.
 func (s *engineState) begin() bool {
-	s.open.Add(1)
+	s.beginAccepted()
 	if s.stopping.Load() {
 		s.end()
 		return false
@@ -297,8 +299,21 @@ func (s *engineState) begin() bool {
 	return true
 }
 
+// beginAccepted counts a connection that a running call of Serve has accepted. It succeeds even if
+// the Engine is stopping: the client is connected, and no other process can accept this connection
+// any more. The Engine waits for this connection, because it also waits for the call of Serve.
+func (s *engineState) beginAccepted() {
+	s.open.Add(1)
+	s.active.Add(1)
+}
+
 func (s *engineState) end() {
-	if s.open.Add(-1) == 0 && s.stopping.Load() {
+	s.open.Add(-1)
+	s.release()
+}
+
+func (s *engineState) release() {
+	if s.active.Add(-1) == 0 && s.stopping.Load() {
 		s.signalEmpty()
 	}
 }
@@ -322,13 +337,15 @@ func (s *engineState) listen(stop func()) *runningServe {
 	}
 	l := &runningServe{stop}
 	s.listeners[l] = struct{}{}
+	s.active.Add(1)
 	return l
 }
 
 func (s *engineState) unlisten(l *runningServe) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	delete(s.listeners, l)
+	s.mu.Unlock()
+	s.release()
 }
 
 // stopServing ends every Serve and makes begin fail.
@@ -345,7 +362,7 @@ func (s *engineState) stopServing() {
 
 func (s *engineState) shutdown(ctx context.Context) error {
 	s.stopServing()
-	if s.open.Load() == 0 {
+	if s.active.Load() == 0 {
 		s.signalEmpty()
 	}
 	select {

@@ -105,10 +105,7 @@ func (a *acceptor) accept() {
 // start gives a new connection to the loop of this acceptor, or to a loop that has far less to do.
 func (a *acceptor) start(fd int32, remote netip.AddrPort) {
 	s := a.loop.engine.shared
-	if !s.begin() {
-		sysClose(fd)
-		return
-	}
+	s.beginAccepted()
 	s.accepted.Add(1)
 	l := a.loop.engine.chooseLoop(a.loop)
 	l.load.Add(1)

@@ -377,6 +377,37 @@ func TestConnectionThatArrivesAfterClose(t *testing.T) {
 	require.NoError(t, e.Close())
 }
 
+// TestShutdownServesAcceptedConnections makes a loop accept a connection after Shutdown has begun,
+// and before the loop has closed its listener. The Engine must serve this connection: if another
+// process shares the socket, it cannot accept the connection any more.
+func TestShutdownServesAcceptedConnections(t *testing.T) {
+	noLeak(t)
+	e := newEngine(t, &Engine{Loops: 1})
+	addr, results := serve(t, e, script{hello: func(*script, []byte, error) Step {
+		return Step{Action: Answer, Data: []byte("served")}
+	}})
+	poll(t, "not listening", func() (listens bool) {
+		onLoops(t, e, func(l *epollLoop) { listens = len(l.acceptors) > 0 })
+		return listens
+	})
+	s := e.init()
+	busy, release := make(chan struct{}), make(chan struct{})
+	s.epoll.Load().loops[0].post(func() { close(busy); <-release })
+	receive(t, busy)
+	c, err := net.Dial("tcp", addr) // it waits in the backlog
+	require.NoError(t, err)
+	defer c.Close()
+	shutdown := make(chan error, 1)
+	go func() { shutdown <- e.Shutdown(t.Context()) }()
+	poll(t, "not stopping", s.stopping.Load)
+	close(release)
+	write(t, c, "hello")
+	expect(t, c, "served")
+	require.NoError(t, c.Close())
+	require.NoError(t, receive(t, results).Err)
+	require.NoError(t, receive(t, shutdown))
+}
+
 // More clients wait than one batch accepts, and no other event happens.
 func TestMoreClientsThanABatch(t *testing.T) {
 	const n = 5*maxAccepts + 1

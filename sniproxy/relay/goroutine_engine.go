@@ -55,10 +55,7 @@ func (ge *goroutineEngine) serve(l net.Listener, accept func(Conn) Session) erro
 }
 
 func (ge *goroutineEngine) accept(c net.Conn, accept func(Conn) Session) {
-	if !ge.shared.begin() {
-		c.Close()
-		return
-	}
+	ge.shared.beginAccepted()
 	gc, ctx := newGoroutineConn(ge, c)
 	ge.shared.accepted.Add(1)
 	if gc.session = accept(gc); gc.session == nil {
