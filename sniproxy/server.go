@@ -459,6 +459,14 @@ func (s *Server) Load() Load {
 	return Load{Conns: all + quic, QUIC: quic, Peeking: peeking + quicPeeking, Pipes: e.Pipes, Shed: e.Shed, Draining: s.draining.Load()}
 }
 
+// Alive returns nil if the Server makes progress: each event loop of the relay has handled an event
+// that Alive sends, and the tables of connections answer. Otherwise it returns the error of ctx when
+// ctx ends, or does not return.
+func (s *Server) Alive(ctx context.Context) error {
+	s.Load()
+	return s.engine.Alive(ctx)
+}
+
 // Shutdown stops accepting and waits until the open connections have ended. If ctx has a deadline,
 // Shutdown starts to close the remaining connections one by one before the deadline; see
 // DrainSpread. When ctx ends, Shutdown closes all connections and returns the error of ctx.

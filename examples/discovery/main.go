@@ -13,7 +13,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -64,15 +63,15 @@ func serve(ctx context.Context, s settings, src *source, m *metrics, log *slog.L
 	if err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp", s.api.Listen)
+	l, err := s.api.Open(ctx)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
 	group, ctx := errgroup.WithContext(ctx)
-	if s.admin.Given() {
+	if s.admin.Wanted(ctx) {
 		admin := cli.Admin{Gatherer: m, Ready: func() error { return src.readiness(ctx) }, Detail: src.detail}
-		adminListeners, err := s.admin.Listen(&admin)
+		adminListeners, err := s.admin.Listen(ctx, &admin)
 		if err != nil {
 			return err
 		}

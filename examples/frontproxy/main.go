@@ -91,7 +91,7 @@ func serve(ctx context.Context, s settings, p *proxy, log *slog.Logger) error {
 	defer stop()
 	group, running := errgroup.WithContext(running)
 	admin := cli.Admin{Gatherer: p.metrics, Ready: p.ready, Detail: p.detail, Extra: p.adminPages(running)}
-	listeners, err := s.admin.Listen(&admin)
+	listeners, err := s.admin.Listen(ctx, &admin)
 	if err != nil {
 		return err
 	}

@@ -51,9 +51,9 @@ func run(ctx context.Context, inv cli.Invocation) int {
 		return inv.Fail(cli.ExitUsage, program, "%v", err)
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	if s.admin.Given() {
+	if s.admin.Wanted(ctx) {
 		admin := cli.Admin{Gatherer: a.metrics, Ready: a.ready, Detail: a.detail, Extra: drainHandler(ctx, a, log)}
-		listeners, err := s.admin.Listen(&admin)
+		listeners, err := s.admin.Listen(ctx, &admin)
 		if err != nil {
 			return inv.Fail(cli.ExitFailed, program, "%v", err)
 		}

@@ -170,9 +170,9 @@ func (c *protectCommand) run(ctx context.Context, inv cli.Invocation, s *setting
 		return cli.ExitOK, errors.Join(errs...)
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	if c.admin.Given() {
+	if c.admin.Wanted(ctx) {
 		admin := cli.Admin{Gatherer: m.registry, Ready: m.ready}
-		listeners, err := c.admin.Listen(&admin)
+		listeners, err := c.admin.Listen(ctx, &admin)
 		if err != nil {
 			return 0, err
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"log/slog"
-	"net"
 	"sync"
 	"time"
 
@@ -66,15 +65,15 @@ func (c *serve) run(ctx context.Context, inv cli.Invocation, s *settings, _ []st
 	if err != nil {
 		return 0, err
 	}
-	l, err := net.Listen("tcp", c.api.Listen)
+	l, err := c.api.Open(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer l.Close()
 	group, ctx := errgroup.WithContext(ctx)
-	if c.admin.Given() {
+	if c.admin.Wanted(ctx) {
 		admin := cli.Admin{Gatherer: o.registry, Ready: o.ready}
-		listeners, err := c.admin.Listen(&admin)
+		listeners, err := c.admin.Listen(ctx, &admin)
 		if err != nil {
 			return 0, err
 		}

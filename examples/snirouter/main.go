@@ -135,17 +135,19 @@ type listening struct {
 	protocol peek.Protocol
 }
 
-func (r *router) listen() (list []listening, err error) {
+func (r *router) listen(ctx context.Context) (list []listening, err error) {
 	protocols := r.settings.protocols()
 	for _, addr := range slices.Sorted(maps.Keys(protocols)) {
-		l, err := net.Listen("tcp", addr)
+		opened, err := cli.Listen(ctx, addr)
 		if err != nil {
 			for _, l := range list {
 				l.Close()
 			}
 			return nil, err
 		}
-		list = append(list, listening{l, protocols[addr]})
+		for _, l := range opened {
+			list = append(list, listening{l, protocols[addr]})
+		}
 	}
 	return list, nil
 }
@@ -154,18 +156,19 @@ func (r *router) listen() (list []listening, err error) {
 // socket. Linux limits the size to net.core.rmem_max.
 const quicBuffer = 4 << 20
 
-func (r *router) listenQUIC() (list []*net.UDPConn, err error) {
+func (r *router) listenQUIC(ctx context.Context) (list []*net.UDPConn, err error) {
 	for _, addr := range r.settings.quic {
-		c, err := net.ListenPacket("udp", addr)
+		opened, err := cli.ListenUDP(ctx, addr)
 		if err != nil {
 			for _, c := range list {
 				c.Close()
 			}
 			return nil, err
 		}
-		conn := c.(*net.UDPConn)
+		list = append(list, opened...)
+	}
+	for _, conn := range list {
 		_ = conn.SetReadBuffer(quicBuffer) // a smaller buffer works too
-		list = append(list, conn)
 	}
 	return list, nil
 }
@@ -178,8 +181,8 @@ func (r *router) serve(ctx context.Context) error {
 		return err
 	}
 	page := &status{started: time.Now(), srv: r.srv, hosts: r.hosts, log: r.access, drain: r.drain, logger: r.log}
-	admin := cli.Admin{Gatherer: r.metrics, Ready: r.ready, Extra: page.handler()}
-	adminListeners, err := r.settings.admin.Listen(&admin)
+	admin := cli.Admin{Gatherer: r.metrics, Ready: r.ready, Alive: r.srv.Alive, Extra: page.handler()}
+	adminListeners, err := r.settings.admin.Listen(ctx, &admin)
 	if err != nil {
 		return err
 	}
@@ -189,11 +192,11 @@ func (r *router) serve(ctx context.Context) error {
 		}
 	}()
 	r.srv.OwnListeners = cli.TCPAddrs(adminListeners)
-	listeners, err := r.listen()
+	listeners, err := r.listen(ctx)
 	if err != nil {
 		return err
 	}
-	quicConns, err := r.listenQUIC()
+	quicConns, err := r.listenQUIC(ctx)
 	if err != nil {
 		for _, l := range listeners {
 			l.Close()
@@ -225,12 +228,10 @@ func (r *router) serve(ctx context.Context) error {
 	for _, c := range quicConns {
 		serve(c.LocalAddr(), peek.QUIC, func() error { return r.srv.ServeQUIC(c) })
 	}
-	if len(adminListeners) > 0 {
-		for _, l := range adminListeners {
-			r.log.Info("admin", "addr", l.Addr())
-		}
-		workers.Go(func() error { return admin.Serve(working, adminListeners...) })
+	for _, l := range adminListeners {
+		r.log.Info("admin", "addr", l.Addr())
 	}
+	workers.Go(func() error { return admin.Serve(working, adminListeners...) })
 
 	select {
 	case <-ctx.Done():

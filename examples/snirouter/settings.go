@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"html/template"
-	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -61,9 +60,9 @@ type settings struct {
 
 func register(fs *flag.FlagSet) *settings {
 	s := &settings{}
-	fs.Var(&s.tls, "tls", "`address` for TLS; may be given several times")
-	fs.Var(&s.http, "http", "`address` for plain HTTP/1 and HTTP/2, may be one of -tls; may be given several times")
-	fs.Var(&s.quic, "quic", "UDP `address` for QUIC (HTTP/3); may be given several times")
+	fs.Var(&s.tls, "tls", "`address` for TLS; systemd:NAME is a socket that systemd passes; may be given several times")
+	fs.Var(&s.http, "http", "`address` for plain HTTP/1 and HTTP/2, may be one of -tls; systemd:NAME is a socket that systemd passes; may be given several times")
+	fs.Var(&s.quic, "quic", "UDP `address` for QUIC (HTTP/3); systemd:NAME is a socket that systemd passes; may be given several times")
 	s.admin.Register(fs, "the status page, /metrics, /healthz and /readyz", "the drain command")
 
 	fs.StringVar(&s.api, "api", "", "`URL` of the host API, with {host} in place of the host")
@@ -174,7 +173,7 @@ func (s *settings) check() error {
 	}
 	for name, addrs := range map[string][]string{"-tls": s.tls, "-http": s.http, "-quic": s.quic} {
 		for _, addr := range addrs {
-			if _, _, err := net.SplitHostPort(addr); err != nil {
+			if err := cli.CheckAddress(addr); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
 		}

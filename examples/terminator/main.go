@@ -199,7 +199,7 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 	c.ForceHint = s.forceHint
 
 	group, ctx := errgroup.WithContext(ctx)
-	if s.admin.Given() {
+	if s.admin.Wanted(ctx) {
 		shifts := s.shifts(c, log)
 		group.Go(func() error { shifts.Run(ctx); return nil })
 		pages := http.NewServeMux()
@@ -218,7 +218,7 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 			Ready:  func() error { return c.Status().Ready() },
 			Detail: func() string { return c.Status().String() },
 		}
-		listeners, err := s.admin.Listen(&admin)
+		listeners, err := s.admin.Listen(ctx, &admin)
 		if err != nil {
 			return err
 		}

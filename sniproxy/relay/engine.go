@@ -3,6 +3,7 @@ package relay
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"runtime"
@@ -147,6 +148,27 @@ func (e *Engine) CloseWithin(d time.Duration) {
 // Session.
 func (e *Engine) Close() error {
 	return e.init().close()
+}
+
+// Alive returns nil when each event loop has handled an event that Alive sends it. If a loop is
+// stuck, Alive returns the error of ctx when ctx ends. Without event loops, and after the end of the
+// Engine, Alive returns nil.
+func (e *Engine) Alive(ctx context.Context) error {
+	s := e.init()
+	ee := s.epoll.Load()
+	if ee == nil {
+		return nil
+	}
+	for i, answered := range ee.ping() {
+		select {
+		case <-answered:
+		case <-s.empty: // the loops end
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("relay: event loop %d does not answer: %w", i, ctx.Err())
+		}
+	}
+	return nil
 }
 
 // Stats are counters of an Engine.

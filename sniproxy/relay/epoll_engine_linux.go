@@ -151,6 +151,16 @@ func (ee *epollEngine) closeWithin(d time.Duration) {
 	}
 }
 
+// ping sends an event to each loop. The loop closes the channel when it handles the event.
+func (ee *epollEngine) ping() (answered []chan struct{}) {
+	for _, l := range ee.loops {
+		c := make(chan struct{})
+		answered = append(answered, c)
+		l.post(func() { close(c) })
+	}
+	return answered
+}
+
 // detach duplicates the descriptor of a connection or listener. The duplicate is not in Go's
 // poller. The caller must close c. This removes the original descriptor from Go's poller. If detach
 // returns an error, the descriptor is -1.

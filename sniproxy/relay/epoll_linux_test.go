@@ -408,6 +408,27 @@ func TestShutdownServesAcceptedConnections(t *testing.T) {
 	require.NoError(t, receive(t, shutdown))
 }
 
+func TestAliveFindsALoopThatIsStuck(t *testing.T) {
+	noLeak(t)
+	e := newEngine(t, &Engine{Loops: 2})
+	require.NoError(t, e.Alive(t.Context()), "no loops yet")
+	serve(t, e, script{})
+	poll(t, "no loops", func() bool { return e.init().epoll.Load() != nil })
+	require.NoError(t, e.Alive(t.Context()))
+	busy, release := make(chan struct{}), make(chan struct{})
+	e.init().epoll.Load().loops[1].post(func() { close(busy); <-release })
+	receive(t, busy)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	err := e.Alive(ctx)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorContains(t, err, "event loop 1")
+	close(release)
+	require.NoError(t, e.Alive(t.Context()))
+	require.NoError(t, e.Close())
+	require.NoError(t, e.Alive(t.Context()), "the loops have ended")
+}
+
 // More clients wait than one batch accepts, and no other event happens.
 func TestMoreClientsThanABatch(t *testing.T) {
 	const n = 5*maxAccepts + 1

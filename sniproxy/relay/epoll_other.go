@@ -16,5 +16,6 @@ func newEpollEngine(*engineState) *epollEngine { return nil }
 func (*epollEngine) serve(*net.TCPListener, func(Conn) Session) error        { return ErrClosed }
 func (*epollEngine) relay(client, backend *net.TCPConn, _ []byte, _ Session) {}
 func (*epollEngine) closeWithin(time.Duration)                               {}
+func (*epollEngine) ping() []chan struct{}                                   { return nil }
 func (*epollEngine) stop()                                                   {}
 func (*epollEngine) pipes() int64                                            { return 0 }

@@ -10,15 +10,19 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/headgate/headgate/examples/internal/systemd"
 )
 
 // Admin serves pages about a long-running binary. /metrics has its metrics. /healthz answers 200
-// while the process runs. /readyz answers 200 if the binary can do its work, and 503 otherwise.
+// while the binary makes progress. /readyz answers 200 if the binary can do its work, and 503
+// otherwise.
 type Admin struct {
 	// Gatherer collects the metrics for /metrics. If it is nil, /metrics has the metrics of
 	// NewRegistry.
@@ -27,6 +31,11 @@ type Admin struct {
 	// 503 with the text of the error. If Ready is nil, the binary is always ready. Several
 	// goroutines may call Ready at the same time.
 	Ready func() error
+	// Alive returns nil if the binary makes progress. Otherwise it returns an error, at the latest
+	// soon after ctx has ended, or does not return. /healthz then answers 503, and the watchdog of
+	// systemd restarts the binary. If Alive is nil, the binary makes progress if Ready returns,
+	// with or without an error. Several goroutines may call Alive at the same time.
+	Alive func(ctx context.Context) error
 	// Detail returns text that /readyz shows below "ok", such as problems that the binary
 	// tolerates. If Detail is nil or returns "", /readyz shows only "ok". Several goroutines may
 	// call Detail at the same time.
@@ -54,7 +63,15 @@ func NewRegistry() *prometheus.Registry {
 func (a Admin) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.gatherer(), promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), aliveTimeout)
+		defer cancel()
+		if err := a.alive(ctx); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if a.Ready != nil {
 			if err := a.Ready(); err != nil {
@@ -151,7 +168,24 @@ const maxAdminConns = 256
 // netserve.HTTPLimiter. /metrics also has the metric headgate_admin_limited_total, the number of
 // connections that Serve has closed for this reason. When ctx ends, Serve closes the listeners, and
 // waits up to 2 s for requests that are still running.
+//
+// Serve also tells systemd whether the binary is ready and makes progress. For this, call Serve even
+// if there are no listeners. If systemd has passed a socket that nothing has used, Serve returns an
+// error.
 func (a Admin) Serve(ctx context.Context, listeners ...net.Listener) error {
+	service := systemd.FromContext(ctx)
+	if err := service.Unused(); err != nil {
+		for _, l := range listeners {
+			l.Close()
+		}
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var notifying sync.WaitGroup
+	notify := a.notify // with the fields as they are now
+	notifying.Go(func() { notify(ctx, service) })
+	defer notifying.Wait()
+	defer cancel()
 	listeners = slices.Clone(listeners)
 	srv := &http.Server{
 		ReadHeaderTimeout: 5 * time.Second,

@@ -13,9 +13,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/headgate/headgate/examples/internal/systemd"
 	"github.com/headgate/headgate/internal/atomicfile"
 	"github.com/headgate/headgate/internal/inputfile"
 )
@@ -37,7 +39,7 @@ func (f *AdminFlags) Register(flags *flag.FlagSet, pages, changes string) {
 		help += ", and of " + changes + " with the token of -admin-token-file. unix:PATH is a Unix socket for this user, where " + changes + " needs no token"
 		flags.StringVar(&f.tokenFile, "admin-token-file", "", "`file` with the bearer token that permits "+changes+" over TCP; nothing permits it if empty")
 	}
-	flags.Var(&f.addrs, "admin", help+"; none if empty; may be given several times")
+	flags.Var(&f.addrs, "admin", help+"; systemd:NAME is a socket that systemd passes; none if empty; may be given several times")
 	flags.Var(&f.hosts, "admin-host", "further `name` that the header Host of requests to -admin may have; IP addresses, localhost, the names in -admin and the name of the machine always may; may be given several times")
 }
 
@@ -50,6 +52,12 @@ func (f *AdminFlags) RegisterClient(flags *flag.FlagSet) {
 
 // Given reports whether there is an address.
 func (f *AdminFlags) Given() bool { return len(f.addresses()) > 0 }
+
+// Wanted reports whether the program must call Admin.Serve: there is an address, or systemd wants
+// notifications.
+func (f *AdminFlags) Wanted(ctx context.Context) bool {
+	return f.Given() || systemd.FromContext(ctx).Notified()
+}
 
 // addresses returns the values of -admin, without empty ones.
 func (f *AdminFlags) addresses() (list []string) {
@@ -68,17 +76,18 @@ func (f *AdminFlags) Check() error {
 			if path == "" || path[0] == '@' { // an abstract socket has no owner
 				return fmt.Errorf("-admin: %q: want unix:PATH", addr)
 			}
-		} else if _, _, err := net.SplitHostPort(addr); err != nil {
+		} else if err := CheckAddress(addr); err != nil {
 			return fmt.Errorf("-admin: %w", err)
 		}
 	}
 	return nil
 }
 
-// Listen opens a listener for each address, and sets the fields Token and Hosts of admin. If the
+// Listen opens the listeners of each address, and sets the fields Token and Hosts of admin. If the
 // file of -admin-token-file contains no token, Listen returns an error. The server reads this file
-// again for each request that needs the token.
-func (f *AdminFlags) Listen(admin *Admin) (listeners []net.Listener, err error) {
+// again for each request that needs the token. For an address systemd:NAME, the argument ctx
+// contains the sockets.
+func (f *AdminFlags) Listen(ctx context.Context, admin *Admin) (listeners []net.Listener, err error) {
 	if f.tokenFile != "" {
 		admin.Token = func() (string, error) { return readToken(f.tokenFile) }
 		if _, err := admin.Token(); err != nil {
@@ -90,22 +99,22 @@ func (f *AdminFlags) Listen(admin *Admin) (listeners []net.Listener, err error) 
 		admin.Hosts = append(admin.Hosts, name)
 	}
 	for _, addr := range f.addresses() {
-		var l net.Listener
+		var opened []net.Listener
 		if path, unix := strings.CutPrefix(addr, "unix:"); unix {
+			var l net.Listener
 			l, err = listenUnix(path)
+			opened = []net.Listener{l}
 		} else {
-			l, err = net.Listen("tcp", addr)
-			if host, _, err := net.SplitHostPort(addr); err == nil && host != "" {
+			opened, err = listenAdmin(ctx, addr)
+			if host, _, err := net.SplitHostPort(addr); err == nil && host != "" && !strings.HasPrefix(addr, systemdPrefix) {
 				admin.Hosts = append(admin.Hosts, host)
 			}
 		}
 		if err != nil {
-			for _, l := range listeners {
-				l.Close()
-			}
+			closeAll(listeners)
 			return nil, fmt.Errorf("-admin: %w", err)
 		}
-		listeners = append(listeners, l)
+		listeners = append(listeners, opened...)
 	}
 	return listeners, nil
 }
@@ -186,7 +195,8 @@ func (f *AdminFlags) Curl(method, path string) string {
 }
 
 // target returns the address to which Ask connects: the first Unix socket of -admin. If -admin has
-// no Unix socket, target returns its first TCP address.
+// no Unix socket, target returns its first TCP address. The address of a socket of systemd is
+// unknown here.
 func (f *AdminFlags) target() (network, address string, err error) {
 	if !f.Given() {
 		return "", "", errors.New("-admin is needed")
@@ -197,7 +207,11 @@ func (f *AdminFlags) target() (network, address string, err error) {
 			return "unix", path, nil
 		}
 	}
-	address, err = localAddress(addrs[0])
+	i := slices.IndexFunc(addrs, func(addr string) bool { return !strings.HasPrefix(addr, systemdPrefix) })
+	if i < 0 {
+		return "", "", errors.New("-admin: want an address or unix:PATH: only the process that systemd starts can use systemd:NAME")
+	}
+	address, err = localAddress(addrs[i])
 	return "tcp", address, err
 }
 

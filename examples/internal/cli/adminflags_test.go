@@ -35,7 +35,7 @@ func serveAdmin(t *testing.T, f *AdminFlags) []net.Listener {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /drain", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "draining ", r.URL.Query().Get("wait")) })
 	admin := Admin{Extra: mux}
-	listeners, err := f.Listen(&admin)
+	listeners, err := f.Listen(t.Context(), &admin)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
@@ -148,7 +148,7 @@ func TestAdminFlagFaults(t *testing.T) {
 	large := filepath.Join(dir, "large")
 	require.NoError(t, os.WriteFile(large, []byte(strings.Repeat("x", maxToken+1)), 0o600))
 	for _, file := range []string{empty, fifo, large, dir, filepath.Join(dir, "none")} {
-		_, err := adminFlags(t, "-admin", "127.0.0.1:0", "-admin-token-file", file).Listen(&Admin{})
+		_, err := adminFlags(t, "-admin", "127.0.0.1:0", "-admin-token-file", file).Listen(t.Context(), &Admin{})
 		require.ErrorContains(t, err, "-admin-token-file", file)
 	}
 }

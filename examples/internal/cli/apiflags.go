@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
@@ -24,7 +26,7 @@ type APIFlags struct {
 
 // Register defines the flags. listen and maxConns are the defaults of -listen and -max-connections.
 func (f *APIFlags) Register(fs *flag.FlagSet, listen string, maxConns int) {
-	fs.StringVar(&f.Listen, "listen", listen, "`address` of the API")
+	fs.StringVar(&f.Listen, "listen", listen, "`address` of the API; systemd:NAME is a socket that systemd passes")
 	fs.StringVar(&f.tokenFile, "token-file", "", "`file` with the bearer token that requests must have; without it, requests need no token")
 	fs.StringVar(&f.certificate, "certificate", "", "PEM `file` with the certificate for HTTPS; plain HTTP if empty")
 	fs.StringVar(&f.key, "key", "", "PEM `file` with the key of the certificate")
@@ -41,6 +43,19 @@ func (f *APIFlags) Check() error {
 		return errors.New("-max-connections must be 1 or more")
 	}
 	return nil
+}
+
+// Open opens the listener of -listen. For systemd:NAME, it must be a single socket.
+func (f *APIFlags) Open(ctx context.Context) (net.Listener, error) {
+	list, err := Listen(ctx, f.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("-listen: %w", err)
+	}
+	if len(list) > 1 {
+		closeAll(list)
+		return nil, fmt.Errorf("-listen: %s: systemd has passed %d sockets with this name, and the API uses one", f.Listen, len(list))
+	}
+	return list[0], nil
 }
 
 // Token returns a function that reads the token of -token-file, or nil without the flag. If the

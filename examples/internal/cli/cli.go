@@ -1,6 +1,7 @@
 // Package cli has the parts that the example binaries share. It reads settings from flags, the
 // environment and a YAML file. It defines exit codes. It serves an admin listener with metrics and
-// health pages. It ends the context of a binary on SIGTERM, so that the binary can stop cleanly.
+// health pages. It ends the context of a binary on SIGTERM, so that the binary can stop cleanly. It
+// listens on the sockets that systemd passes, and notifies systemd.
 //
 // The body of a binary is one function of type [Run]. A test can call this function with its own
 // arguments, environment and output, and check the exit code:
@@ -29,6 +30,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/headgate/headgate/examples/internal/systemd"
 )
 
 // Exit codes of every binary.
@@ -53,9 +56,17 @@ type Run func(ctx context.Context, inv Invocation) int
 // Main calls the function run with the arguments, environment and streams of the process. Then it
 // exits with the code that run returns. The context of run ends at the first SIGINT or SIGTERM. A
 // second signal kills the process, even if run has not returned.
+//
+// If systemd has started the process, the context contains the sockets of systemd, for Listen and
+// AdminFlags.Listen. Main, ReadAgainOnHangup and Admin.Serve then tell systemd the state of the
+// process.
 func Main(run Run) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
+	service := systemd.Take(func(err error) { fmt.Fprintln(os.Stderr, err) })
+	ctx, stop := signal.NotifyContext(systemd.NewContext(context.Background(), service), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, func() {
+		stop()
+		service.Stopping()
+	})
 	os.Exit(run(ctx, Invocation{
 		Args:      os.Args[1:],
 		LookupEnv: os.LookupEnv,

@@ -1,0 +1,109 @@
+package systemd
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"time"
+)
+
+// notifyTimeout bounds how long a notification may wait for room in systemd's queue.
+const notifyTimeout = 5 * time.Second
+
+// Notified reports whether systemd wants notifications (Type=notify or WatchdogSec=).
+func (s *Service) Notified() bool { return s != nil && s.address != "" }
+
+// Watchdog returns the time within which systemd wants each WATCHDOG=1 (WatchdogSec=), or 0 if it
+// wants none.
+func (s *Service) Watchdog() time.Duration {
+	if !s.Notified() {
+		return 0
+	}
+	return s.watchdog
+}
+
+// Ready tells systemd that the service has started, and reports whether it could tell systemd. From
+// then on, Reload notifies systemd.
+func (s *Service) Ready(status string) bool {
+	sent := true
+	s.locked(func() {
+		sent = s.send("READY=1", "STATUS="+status)
+		s.ready = s.ready || sent
+	})
+	return sent
+}
+
+// Status sets the text that systemctl status shows.
+func (s *Service) Status(text string) { s.locked(func() { s.send("STATUS=" + text) }) }
+
+// Alive tells the watchdog of systemd that the service makes progress.
+func (s *Service) Alive() { s.locked(func() { s.send("WATCHDOG=1") }) }
+
+// Stopping tells systemd that the service stops.
+func (s *Service) Stopping() { s.locked(func() { s.send("STOPPING=1") }) }
+
+// Reload calls the function f, and tells systemd before and afterwards. Before the first call of
+// Ready, Reload only calls f: READY=1 would tell systemd that the service has started.
+func (s *Service) Reload(f func()) {
+	if !s.Notified() {
+		f()
+		return
+	}
+	s.locked(func() {
+		if !s.ready {
+			f()
+			return
+		}
+		// Type=notify-reload needs the time. systemd 252 ignores it.
+		s.send("RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", monotonic().Microseconds()))
+		f()
+		s.send("READY=1")
+	})
+}
+
+// locked calls the function f if systemd wants notifications. Only one f runs at a time, so that
+// RELOADING=1 and READY=1 enclose nothing else.
+func (s *Service) locked(f func()) {
+	if s.Notified() {
+		s.notifying.Lock()
+		defer s.notifying.Unlock()
+		f()
+	}
+}
+
+// send sends one notification, and reports whether it succeeded. The lines are assignments, such as
+// "READY=1".
+func (s *Service) send(lines ...string) bool {
+	err := s.write(lines)
+	if err == nil {
+		s.lastErr = ""
+		return true
+	}
+	if err = fmt.Errorf("systemd: NOTIFY_SOCKET: %w", err); s.failed != nil && err.Error() != s.lastErr {
+		s.lastErr = err.Error()
+		s.failed(err)
+	}
+	return false
+}
+
+func (s *Service) write(lines []string) error {
+	for i, line := range lines {
+		lines[i] = strings.Map(func(r rune) rune {
+			if r < ' ' {
+				return ' ' // a line feed would begin another assignment
+			}
+			return r
+		}, line)
+	}
+	// A name that begins with "@" is an abstract socket, for systemd as for package net.
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: s.address, Net: "unixgram"})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SetWriteDeadline(time.Now().Add(notifyTimeout)); err != nil {
+		return err
+	}
+	_, err = c.Write([]byte(strings.Join(lines, "\n")))
+	return err
+}
