@@ -271,10 +271,11 @@ haproxy:
 cc:
 	@.ci/install "$$($(GO) env CC)" 'gcc libc6-dev'
 
-# The tests of the SNI router start real clients. Some tests of HAProxy are in the language of varnishtest.
-TESTTOOLS = haproxy varnishtest curl openssl chromium
+# The tests of the SNI router start real clients. Some tests of HAProxy are in the language of varnishtest. The tests of
+# systemd units need its tools, and no running systemd; chromium depends on the package systemd anyway.
+TESTTOOLS = haproxy varnishtest curl openssl chromium systemd-analyze systemd-socket-activate
 test-tools:
-	@.ci/install '$(TESTTOOLS)' 'haproxy varnish curl openssl chromium'
+	@.ci/install '$(TESTTOOLS)' 'haproxy varnish curl openssl chromium systemd'
 
 # A node of the end-to-end test needs network namespaces, and the kernel's packet filter for kube-proxy.
 network:
