@@ -6,7 +6,8 @@
 //	licences -write PAGE MODULE...   writes the tables in PAGE
 //	licences -texts FILE MODULE      writes all licence texts of the module into one file, for a release
 //
-// MODULE is the directory of a module. PAGE has a heading "## MODULE" for each module, and after the heading a table.
+// MODULE is the directory of a module. PAGE has a heading "## MODULE" for each module, and after
+// the heading a table.
 package main
 
 import (
@@ -28,8 +29,9 @@ import (
 	"github.com/google/licensecheck"
 )
 
-// allowed has the licences that a program under the licence of headgate may contain. MPL-2.0 requires
-// that the source of the file itself stays available, which Go's module proxy does.
+// allowed lists the licences that the modules in a program under the licence of headgate may have.
+// MPL-2.0 requires that the source of each file under MPL-2.0 stays available; Go's module proxy
+// keeps it available.
 var allowed = []string{"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSD-4-Clause-UC", "ISC", "MIT", "MPL-2.0"}
 
 // minPercent is the least part of a licence file that must be the text of known licences. The rest
@@ -96,8 +98,9 @@ type dependency struct {
 	texts map[string][]byte // from the path of a licence file, relative to the module, to its text
 }
 
-// compiled returns the modules that the packages of the module in dir compile for Linux, with the
-// licence files in their root and in the directories of the compiled packages.
+// compiled returns the modules whose packages become a part of the programs when somebody compiles
+// the module in dir for Linux. Each module has the licence files in its root and in the directories
+// of the compiled packages.
 func compiled(dir string) ([]dependency, error) {
 	cmd := exec.Command("go", "list", "-deps", "-json=Dir,Module,Standard", "./...")
 	cmd.Dir = dir

@@ -14,13 +14,15 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// statusChanges is the number of changes on the status page.
+// statusChanges is the largest number of changes in the journal that the status page shows.
 const statusChanges = 20
 
-// StatusHandler returns a handler of GET /, the status page; see package statuspage. title is the
-// name of the terminator on the page; "" means "terminator" and the name of the machine. worker returns the socket of the HAProxy worker, as for Explain.
-// command returns a command that sends a request with this method and path to the handlers of the
-// Controller, or "" if there is none. Both may be nil.
+// StatusHandler returns a handler of GET /, the status page; see package statuspage. The argument
+// title is the name of the terminator on the page; "" means "terminator" and the name of the
+// machine. The function worker returns the socket of the HAProxy worker, as for Explain. The
+// function command returns a command, such as a call of curl, with which an operator sends a
+// request with this method and path to the handlers of the Controller; "" means that there is no
+// command. Both functions may be nil.
 func (c *Controller) StatusHandler(title string, worker func(context.Context) (runtimeapi.Socket, error), command func(method, path string) string) http.Handler {
 	if title == "" {
 		name, _ := os.Hostname() // an error leaves the name empty

@@ -43,7 +43,8 @@
 //	uri or static-rr                                          address changes
 //	entries of stable maps                     at run time    at run time
 //	new and renewed certificates               at run time    at run time
-//	a certificate without a successor          reload         reload
+//	a certificate that is gone, and no new     reload         reload
+//	one replaces it
 //	anything else, such as time-outs           reload         reload
 //
 // Before 3.0, a server that the files no longer contain stays in maintenance until the next reload.

@@ -80,7 +80,8 @@ func (p *Plan) effectOf(c changes) Effect {
 }
 
 // reloadReason returns the reason for a reload, from the differences of the files. If
-// keepsCertificates is true, certificates are no reason.
+// keepsCertificates is true, a Runtime can change the certificates without a reload, so they are
+// not the reason.
 func (p *Plan) reloadReason(keepsCertificates bool) (ReloadReason, string) {
 	d := &p.Diff
 	switch {

@@ -60,9 +60,9 @@ func changedVariables(after []byte, earlier ...[]byte) []variable {
 	return changed
 }
 
-// otherChange compares two configurations, except for servers, certificates and values of variables.
-// It returns the name of one section that differs, or "". HAProxy needs a reload to make such a
-// change.
+// otherChange describes a difference between two configurations that HAProxy can follow only with a
+// reload, such as "backend shop is new". It ignores the differences of servers, certificates and
+// values of variables. If there is no other difference, it returns "".
 func otherChange(before, after []byte) string {
 	a, b := cutSections(before), cutSections(after)
 	lists := certificateLists(after)

@@ -21,14 +21,16 @@ import (
 // (haproxycfg.Global.Variables). Use it as Dir.Runtime. The [Dir] also needs a Reload, for all other
 // changes.
 //
-// Apply first writes the files, then changes the running HAProxy: first it changes the certificates,
-// then it adds servers to backends without a server in service, then it changes the maps, and then
-// it makes all other changes of servers. It reloads HAProxy if
+// Apply first writes the files. Then it changes the running HAProxy in this order: first it changes
+// the certificates, then it adds servers to backends without a server in service, then it changes
+// the maps, and at last it makes all other changes of servers. It reloads HAProxy if
 //
 //   - something other than a server, a certificate, the value of a variable, or an entry of a map
 //     that Dir can change at run time has changed;
-//   - a certificate is gone and no other one replaces it, or a certificate with its chain and key
-//     is larger than runtimeapi.MaxCertificate;
+//   - HAProxy cannot make the change of the certificates at run time: no new certificate replaces a
+//     certificate that is gone, HAProxy would choose another certificate for some name because the
+//     order of the certificates has changed, or a new certificate with its chain and key is larger
+//     than runtimeapi.MaxCertificate;
 //   - HAProxy cannot make the change at run time: before 3.0, a backend needs more slots, or the
 //     options in a server line have changed; a new server tracks a new server; the backend chooses
 //     servers by a hash;
@@ -100,8 +102,8 @@ const (
 )
 
 // liveChange is a change from the configuration that HAProxy runs to the wanted one: the servers of
-// both, and the variables and certificates that differ. If HAProxy cannot make the change at run time, the field
-// reload contains the reason.
+// both, and the variables, maps and certificates that differ. If HAProxy cannot make the change at
+// run time, the field reload contains the reason.
 type liveChange struct {
 	before, wanted []runtimeapi.Backend
 	variables      []variable
@@ -415,9 +417,10 @@ func (d *Dir) markPending() error {
 	return nil
 }
 
-// change carries out c: it changes the servers and variables of the running HAProxy. If HAProxy
-// must be reloaded instead, change returns the reason in reload. change returns an error if it
-// cannot reach HAProxy, if ctx has ended, or if the Guard of d has returned an error.
+// change carries out c: it changes the certificates, variables, servers and maps of the running
+// HAProxy. If HAProxy must be reloaded instead, change returns the reason in reload. change returns
+// an error if it cannot reach HAProxy, if ctx has ended, or if the Guard of d has returned an
+// error.
 func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload string, err error) {
 	if r.ChangedOnly {
 		if c.changedOnly(r.busy); len(c.wanted)+len(c.variables)+len(c.maps)+len(c.certificates) == 0 {

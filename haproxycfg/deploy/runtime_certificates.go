@@ -21,18 +21,19 @@ import (
 
 // certificateChange is a change of one certificate list.
 //
-// Each file of a certificate has a hash in its name, so Apply never overwrites a file that HAProxy,
-// or the last good configuration, needs. HAProxy names a certificate by the file from which it has
-// read the certificate, and keeps this name until the next reload. So after a renewal, the running
-// HAProxy has the new certificate under the name of the old file: the content counts, and not the
-// name. The same holds for the list and for the map of the names that the certificates cover. So
-// send asks HAProxy for the names.
+// The name of a certificate's file contains a hash of the certificate, so Apply never overwrites a
+// file that HAProxy, or the last good configuration, needs. HAProxy names a certificate by the file
+// from which it has read the certificate, and keeps this name until the next reload. So after a
+// renewal, the running HAProxy has the new certificate under the name of the old file. HAProxy also
+// keeps the names of two other files: of the certificate list, and of the map of the names that the
+// certificates cover. So the method send first asks HAProxy for the names that it uses.
 type certificateChange struct {
 	dir  string // the absolute path of the directory
 	list string // the name of the CertificateList
 	// before are the certificates that HAProxy has, in the order of the old list.
 	before []listedCertificate
-	// renewed are the certificates that replace others. The keys are the names of the old files.
+	// renewed contains the new certificates that replace old ones. A key is the name of the file of
+	// the old certificate.
 	renewed map[string]*haproxycfg.Certificate
 	added   []*haproxycfg.Certificate
 	covered []runtimeapi.MapEntry // all entries of the new map of the names that the certificates cover
@@ -75,9 +76,10 @@ func withoutListHashes(line string, lists map[string]string) string {
 	})
 }
 
-// certificateChanges returns the changes of the certificate lists. The argument "good" is the text
-// of the haproxy.cfg that HAProxy has certainly loaded, and disk is the one in the directory. If
-// HAProxy cannot make a change at run time, reload contains the reason.
+// certificateChanges returns the changes from the certificate lists in the directory to those of
+// the new configuration t. The argument "good" is the text of the haproxy.cfg that HAProxy has
+// certainly loaded, and disk is the text of the haproxy.cfg in the directory. If HAProxy cannot
+// make a change at run time, reload contains the reason.
 func (d *Dir) certificateChanges(good, disk []byte, t target) (changes []certificateChange, reload string, err error) {
 	if t.source == nil {
 		return nil, "", nil
@@ -105,8 +107,14 @@ func (d *Dir) certificateChanges(good, disk []byte, t target) (changes []certifi
 	return changes, "", nil
 }
 
-// certificateChange compares a list with the file of the old list, whose name is "before". disk is
-// the text of the old haproxy.cfg.
+// certificateChange returns the change from the old certificate list, which is in the file with the
+// name before, to the new list. disk is the text of the old haproxy.cfg.
+//
+// For each old certificate that is not in the new list, the method searches for a new certificate
+// with a key of the same kind: first for one with the same names, then for one that covers all
+// names of the old certificate, and then for one that covers at least one of them. The found
+// certificate replaces the old one. If there is none, HAProxy needs a reload, and the result reload
+// contains the reason.
 func (d *Dir) certificateChange(list *haproxycfg.CertificateList, before string, disk []byte) (c certificateChange, reload string, err error) {
 	dir, err := filepath.Abs(d.Path)
 	if err != nil {
@@ -283,9 +291,10 @@ func usesFirst(config *haproxycfg.Config, list string) bool {
 	return false
 }
 
-// otherOrder compares two orders of the same certificates. It returns a name for which HAProxy may
-// choose another certificate, or "". HAProxy chooses the first certificate that covers a name, so
-// the order of two certificates counts only if both cover the same name.
+// otherOrder compares two orders of the same certificates, got and wanted. If HAProxy may choose
+// one certificate for a name in the first order and another one in the second order, otherOrder
+// returns such a name. Otherwise it returns "". HAProxy chooses the first certificate that covers a
+// name, so the order of two certificates counts only if both cover the same name.
 func otherOrder(got, wanted []string, names map[string][]string) string {
 	byName := func(files []string) map[string][]string {
 		all := map[string][]string{}
@@ -311,11 +320,12 @@ func otherOrder(got, wanted []string, names map[string][]string) string {
 func (c *certificateChange) count() int { return len(c.renewed) + len(c.added) }
 
 // send changes the certificates of a worker. First it adds the names that the new certificates
-// cover. It does not remove the names of the old certificates: connections with an old certificate
-// may last, and their requests need these names. Then it adds certificates, and at last it replaces
-// certificates. So a name that some certificate covers before and after the change is covered at any
-// time. Then send asks HAProxy which certificates it has. If HAProxy has others, send returns an
-// error.
+// cover to the map of these names. It does not remove the names of the old certificates from the
+// map: connections with an old certificate may last, and HAProxy answers their requests only if the
+// map has the names of this certificate. Then send adds certificates, and after that it replaces
+// certificates. So if some certificate covers a name before the change, and some certificate covers
+// it after the change, the name is covered all the time. At last send asks HAProxy which
+// certificates it has, and returns an error if they are not the wanted ones.
 func (c *certificateChange) send(ctx context.Context, worker runtimeapi.Socket) error {
 	at, err := c.locate(ctx, worker)
 	if err != nil {
@@ -373,14 +383,16 @@ func (c *certificateChange) compare(ctx context.Context, worker runtimeapi.Socke
 	return nil
 }
 
-// located contains the names that a worker uses: of the list, of the map of the names that the
-// certificates cover, and of each certificate. The keys of files are the names of the files on disk.
+// located contains the names that a worker uses for the files of a certificate list. list is the
+// name of the list, and names is the name of the map of the names that the certificates cover.
+// files contains the name that the worker uses for each certificate, by the name of the file of the
+// certificate in the directory.
 type located struct {
 	list, names string
 	files       map[string]string
 }
 
-// locate asks a worker for the names that it uses. It returns an error unless the worker has exactly
+// locate asks a worker for the names in located. It returns an error unless the worker has exactly
 // the certificates of the old list.
 func (c *certificateChange) locate(ctx context.Context, worker runtimeapi.Socket) (at located, err error) {
 	lists, err := worker.CertificateLists(ctx)
@@ -447,8 +459,9 @@ func (c *certificateChange) locate(ctx context.Context, worker runtimeapi.Socket
 	return at, nil
 }
 
-// only returns the path of the file of the list c.list among the given paths: it is in the directory
-// sub, and its name matches the pattern.
+// The method only returns the one of the given paths that is a file of the certificate list c.list:
+// the file is in the directory sub, and its name matches the pattern. If there is no such path, or
+// more than one, the method returns an error.
 func (c *certificateChange) only(paths []string, sub string, pattern *regexp.Regexp) (string, error) {
 	var found []string
 	for _, p := range paths {

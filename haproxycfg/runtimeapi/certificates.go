@@ -19,10 +19,11 @@ const MaxCertificate = 16_000
 var ErrCertificateTooLarge = errors.New("runtimeapi: the certificate is too large for a command")
 
 // SetCertificate replaces a certificate, its chain and its key in one step: each TLS handshake uses
-// either the old certificate or the new one. The certificate then serves the names that it covers,
-// at the same place in each crt-list. The argument "file" is the name of the certificate in HAProxy,
-// one of the results of [Socket.CertificateFiles]. HAProxy does not read or write this file. The
-// argument "pem" contains the certificate, its chain and its private key.
+// either the old certificate or the new one. The new certificate takes the place of the old one in
+// each crt-list, and serves the names that the new certificate covers. The argument "file" is the
+// name of the certificate in HAProxy, one of the results of [Socket.CertificateFiles]. HAProxy does
+// not read or write this file. The argument "pem" contains the certificate, its chain and its
+// private key.
 //
 // If SetCertificate returns an error, HAProxy uses either the old certificate or the new one. The
 // error contains nothing of pem.
@@ -111,8 +112,9 @@ func (s Socket) abortCertificate(ctx context.Context, file string) {
 	_, _ = s.Do(context.WithoutCancel(ctx), "abort ssl cert "+file)
 }
 
-// withoutSecrets returns an answer of HAProxy without the lines that contain a line of pem, or a part
-// of such a line. HAProxy repeats a command that it does not know.
+// withoutSecrets returns an answer of HAProxy without the lines that contain a line of pem, or a
+// part of such a line. HAProxy repeats a command that it does not know, so an answer may contain a
+// part of the private key.
 func withoutSecrets(answer string, pem []byte) string {
 	var b strings.Builder
 lines:
@@ -233,9 +235,9 @@ func parsePendingCertificate(answer string) string {
 	return ""
 }
 
-// AddMapEntries adds entries to a map, and changes the values of entries that the map has with
-// another value. All other entries of the map stay. See [Socket.SetMap] for the rules for path, keys
-// and values.
+// AddMapEntries adds entries to a map. If the map already has the key of an entry with another
+// value, AddMapEntries changes this value. All other entries of the map stay. See [Socket.SetMap]
+// for the rules for path, keys and values.
 func (s Socket) AddMapEntries(ctx context.Context, path string, entries []MapEntry) error {
 	for _, e := range entries {
 		if err := checkEntry(path, e.Key, e.Value); err != nil {

@@ -75,7 +75,7 @@ func New(text string, funcs template.FuncMap) *Page {
 // Head describes a page for its browser.
 type Head struct {
 	Title string
-	// Refresh is true if the browser loads the page again every RefreshSeconds.
+	// Refresh makes the browser load the page again every RefreshSeconds.
 	Refresh bool
 }
 
@@ -109,8 +109,8 @@ func (p *Page) Write(w http.ResponseWriter, status int, head Head, data any) {
 // Bar is the data of the template "bar".
 type Bar struct {
 	Now time.Time
-	// Here is the address of the page, and Other is the address of the same page with Refresh
-	// switched on or off.
+	// Here is the address of the page. Other is the address of the same page with the opposite
+	// value of Refresh.
 	Here, Other string
 	Refresh     bool
 	Seconds     int

@@ -27,9 +27,10 @@ import (
 const (
 	// MaxRows is the largest number of rows of a list.
 	MaxRows = 100
-	// ExpiresSoon is the time before the end of a certificate from which on the page warns.
+	// ExpiresSoon is a duration: the page warns of each certificate that expires within this time.
 	ExpiresSoon = 21 * 24 * time.Hour
-	// MaxQuery is the largest length of a parameter in bytes. The page ignores the rest.
+	// MaxQuery is a number of bytes. If a parameter of the query is longer, the page ignores the
+	// rest.
 	MaxQuery = 1000
 )
 
@@ -48,11 +49,11 @@ type Handler struct {
 	// View returns the state of the terminator. Required. Several goroutines may call View at the
 	// same time.
 	View func(context.Context) View
-	// Explain says where the requests for a target go. If Explain is nil, the page has no nodes of
-	// services.
+	// Explain says where the requests for a target go, and lists the nodes of their services. If
+	// Explain is nil, the page cannot show these.
 	Explain func(context.Context, explain.Target) (explain.Explanation, error)
 	// Command returns a command that sends a request with this method and path to the admin
-	// listener, or "" if there is none. If Command is nil, the page shows only the path.
+	// listener. If Command returns "" or is nil, the page shows the method and the path instead.
 	Command func(method, path string) string
 }
 
@@ -99,7 +100,7 @@ type clusterRow struct {
 	Report *kube.ClusterReport // nil if unknown
 }
 
-// service is a service of the Explanation, with bounded lists.
+// service is a service of the Explanation. Each of its lists has at most MaxRows rows.
 type service struct {
 	*explain.Service
 	Nodes, Unused webpage.List[explain.Node]
@@ -234,7 +235,8 @@ func (h *Handler) answerQuery(r *http.Request, d *data) int {
 	return http.StatusOK
 }
 
-// explain fills the Explanation of a target. If ref is not empty, explain keeps only this service.
+// explain stores the Explanation of a target in d, and returns the HTTP status. If ref is not
+// empty, the page shows only the service ref.
 func (h *Handler) explain(ctx context.Context, d *data, target explain.Target, ref string) int {
 	if h.Explain == nil {
 		d.Trouble = "this page has no explanations"
@@ -251,7 +253,8 @@ func (h *Handler) explain(ctx context.Context, d *data, target explain.Target, r
 		if ref != "" && s.Ref.String() != ref {
 			continue
 		}
-		// Nodes that only have a worse rank come last: a large cluster has thousands of them.
+		// Put those nodes last that are unused only because other nodes rank better: a large
+		// cluster has thousands of them.
 		unused := slices.Clone(s.Unused)
 		slices.SortStableFunc(unused, func(a, b explain.Node) int { return cmp.Compare(ranked(a), ranked(b)) })
 		d.Services = append(d.Services, service{s, findNodes(s.Nodes, d.Node), findNodes(unused, d.Node)})
@@ -310,7 +313,7 @@ func routeMatches(r *routes.Route, text string) bool {
 	return strings.Contains(r.Name(), text) || slices.ContainsFunc(r.Backends, func(b routes.Backend) bool { return strings.Contains(b.Ref.String(), text) })
 }
 
-// routeOf returns the first route with the service.
+// routeOf returns the first route that sends requests to the service ref.
 func routeOf(all []routes.Route, ref string) (routes.Route, bool) {
 	for i := range all {
 		for j := range all[i].Backends {
@@ -344,8 +347,8 @@ func reloadText(e journal.Entry) string {
 	return ""
 }
 
-// reasonText returns why a change was not applied, without the hint how to allow it: the change may
-// have disappeared.
+// reasonText returns why a change was not applied. It leaves out the hint how to allow the change:
+// the entry may be old, and then nobody can allow the change any more.
 func reasonText(e journal.Entry) string {
 	return strings.TrimSuffix(e.Changes.Reason, "; "+e.Allow)
 }

@@ -35,8 +35,8 @@ type View struct {
 	MayForce bool
 	// Allow says how to allow the refused change if Handler.Command returns no command.
 	Allow string
-	// Hold keeps earlier routes in force; nil if nothing does. Pending says what the latest
-	// declarations would change, or is "".
+	// Hold describes the hold, which keeps earlier routes in force; nil means that there is no
+	// hold. Pending says what the latest declarations would change; "" means nothing.
 	Hold    *kube.Held
 	Pending string
 	// Shifts are the routes whose requests move from one cluster to another.
