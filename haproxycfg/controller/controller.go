@@ -121,6 +121,10 @@ type Controller struct {
 	calls  chan loopCall
 	status status
 
+	// following contains a value while the loop replaces the orders in FleetFile and HAProxy does
+	// not follow the new shifts yet. Its capacity is 1.
+	following chan struct{}
+
 	lastOrders atomic.Pointer[orders] // the result of the last call of orders
 	refs       refs
 
@@ -189,7 +193,9 @@ func (t Term) err() error {
 }
 
 func (c *Controller) init() {
-	c.once.Do(func() { c.forced, c.calls = make(chan forceRequest), make(chan loopCall) })
+	c.once.Do(func() {
+		c.forced, c.calls, c.following = make(chan forceRequest), make(chan loopCall), make(chan struct{}, 1)
+	})
 }
 
 func (c *Controller) check() error {

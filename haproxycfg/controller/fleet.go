@@ -123,6 +123,8 @@ func (c *Controller) adopt(ctx context.Context, in inputs) (again bool, err erro
 		return false, err
 	}
 	next := shared.snapshot.State
+	c.following <- struct{}{}
+	defer func() { <-c.following }()
 	if again, err = c.writeCopy(ctx, last.state, next); err != nil {
 		return again, err
 	}

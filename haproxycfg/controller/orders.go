@@ -123,6 +123,8 @@ func (c *Controller) changeCopy(ctx context.Context, change func(fleet.State) (f
 		if c.Fleet != nil {
 			c.diverged = true
 		}
+		c.following <- struct{}{}
+		defer func() { <-c.following }()
 		again, err := c.writeCopy(ctx, last.state, next)
 		if err != nil || again && last.state.Shifts.Equal(next.Shifts) {
 			return again, err

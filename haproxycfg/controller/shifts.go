@@ -16,8 +16,13 @@ import (
 )
 
 // Shifts returns the shifts in FleetFile. A shift moves the requests of a route from one cluster to
-// another; see package shift. Shifts implements shift.Control.
+// another; see package shift. While SetShifts replaces the shifts, Shifts waits until HAProxy follows
+// the new ones or has failed to. So a client that reads a share here can count on it. Shifts
+// implements shift.Control.
 func (c *Controller) Shifts() (shift.State, error) {
+	c.init()
+	c.following <- struct{}{}
+	defer func() { <-c.following }()
 	orders, err := c.orders()
 	if err != nil {
 		return shift.State{}, err

@@ -86,7 +86,20 @@ func TestShiftsWhileAChangeIsRefused(t *testing.T) {
 			require.ErrorIs(t, c.SetShifts(t.Context(), state, state), shift.ErrConflict)
 			require.NoError(t, c.SetShifts(t.Context(), moved(2500), state))
 			require.Equal(t, "0/-", share())
-			require.NoError(t, c.SetShifts(t.Context(), state, moved(5000)))
+
+			// Nobody sees a share before HAProxy follows it, even if HAProxy answers slowly.
+			c.Dir.SetMap = func(context.Context, string, []haproxycfg.MapEntry) error {
+				time.Sleep(3 * time.Second)
+				return nil
+			}
+			begin, result := time.Now(), make(chan error, 1)
+			go func() { result <- c.SetShifts(t.Context(), state, moved(5000)) }()
+			time.Sleep(time.Second)
+			got, err = c.Shifts()
+			require.NoError(t, err)
+			require.Equal(t, 5000, got.Shifts[0].Steps[0])
+			require.Equal(t, 3*time.Second, time.Since(begin))
+			require.NoError(t, <-result)
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
