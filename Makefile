@@ -22,6 +22,8 @@
 #   make test-coredns   runs the Corefile of examples/nodelocaldns in a real CoreDNS, and tests its alerts; the first build
 #               takes minutes, so make ci does not run it
 #   make test-rules   tests the recording rules and alerts of the binaries
+#   make test-dashboards   runs the edge, the router and front proxies with a real Prometheus, and checks each query of the
+#               dashboards for Grafana
 #   make ci-full   make ci, and all that takes longer, in about 2.5 hours; run it before a release:
 #               all tests with every haproxy, every test REPEAT times, longer fuzzing, benchmarks of 1 s, the comparison of
 #               all routers in 7 rounds, the end-to-end test once more, its long scenarios, and its scenarios of front
@@ -72,7 +74,7 @@ SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
 .PHONY: demo drill demo-imbalance test test-packages test-comparisons compile e2e e2e-build e2e-long bench bench-peers bench-quic bench-rounds fuzz fuzz-long test-fuzz binaries test-reproducible licences test-licences vet lint ci ci-oldest ci-newest ci-full test-repeated haproxies test-haproxies test-versions e2e-repeated e2e-newest \
-	haproxy cc test-tools network peers test-coredns test-rules promtool
+	haproxy cc test-tools network peers test-coredns test-rules test-dashboards promtool
 
 demo: haproxy
 	$(GO) run ./examples/quickstart
@@ -166,6 +168,11 @@ test-coredns: promtool
 test-rules: promtool
 	for binary in terminator snirouter nodeagent frontproxy nodegate; do (cd examples/$$binary/kubernetes && promtool check rules rules.yaml && promtool test rules rules_test.yaml) || exit; done
 
+test-dashboards: haproxy promtool
+	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	$(GO) build -o "$$dir" ./examples/terminator ./examples/nodeagent ./examples/snirouter ./examples/hostapi ./examples/frontproxy; \
+	cd $(BENCHMODULE) && $(GO) build -o "$$dir" ./dashboards && cd $(CURDIR) && "$$dir/dashboards" -bin "$$dir" $(DASHBOARDFLAGS)
+
 # The scenarios of front proxies with the newest HAProxy, which changes servers in another way than 2.6.
 FRONTSCENARIOS = frontstart,frontscale,frontrollout,frontpolicy,frontrestart,fronteject,frontretry,frontoverload,frontkilled,frontzones,frontdiscovery,frontoutages,frontzonelost,cutover
 e2e-newest: e2e-build haproxies
@@ -253,7 +260,7 @@ ci-newest:
 	$(MAKE) test-versions VERSIONS=newest PACKAGES='$(VERSIONTESTS) ./haproxycfg/frontproxy/... ./haproxycfg/runtimeapi ./agentcheck/drain'
 
 # make ci repeats a failed test. The later parts repeat nothing: there each failure counts.
-FULLPARTS = ci test-repeated test-haproxies test-coredns test-rules e2e-repeated e2e-long e2e-newest test-fuzz test-reproducible test-licences fuzz-long bench bench-rounds
+FULLPARTS = ci test-repeated test-haproxies test-coredns test-rules test-dashboards e2e-repeated e2e-long e2e-newest test-fuzz test-reproducible test-licences fuzz-long bench bench-rounds
 ci-full:
 	@MAKE='$(MAKE)' .ci/full $(FULLPARTS)
 

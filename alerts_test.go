@@ -42,9 +42,9 @@ func readYAML(t *testing.T, file string, value any) {
 	require.NoError(t, yaml.Unmarshal(text, value), file)
 }
 
-// ownMetrics returns the names of our metrics in a text.
-func ownMetrics(text string) []string {
-	return regexp.MustCompile(`\bheadgate_\w+`).FindAllString(text, -1)
+// metricsIn returns the names of the metrics of headgate and of HAProxy in a text.
+func metricsIn(text string) []string {
+	return regexp.MustCompile(`\b(headgate|haproxy)_\w+`).FindAllString(text, -1)
 }
 
 // requireMetric fails if a metric is not on the page of all metrics.
@@ -91,7 +91,7 @@ func TestAlerts(t *testing.T) {
 		for _, group := range rules.Groups {
 			for _, rule := range group.Rules {
 				if rule.Record != "" {
-					for _, name := range ownMetrics(rule.Record) {
+					for _, name := range metricsIn(rule.Record) {
 						recorded[name] = true
 					}
 				}
@@ -100,7 +100,7 @@ func TestAlerts(t *testing.T) {
 		for _, group := range rules.Groups {
 			for _, rule := range group.Rules {
 				where := fmt.Sprintf("%s: %s%s", file, rule.Record, rule.Alert)
-				for _, name := range ownMetrics(rule.Expr) {
+				for _, name := range metricsIn(rule.Expr) {
 					if !recorded[name] {
 						requireMetric(t, string(metrics), name, where)
 					}
