@@ -459,8 +459,8 @@ func (c *certificateChange) locate(ctx context.Context, worker runtimeapi.Socket
 	return at, nil
 }
 
-// The method only returns the one of the given paths that is a file of the certificate list c.list:
-// the file is in the directory sub, and its name matches the pattern. If there is no such path, or
+// The method "only" searches the given paths for a file of the certificate list c.list, in the
+// directory sub, whose name matches the pattern. It returns this path. If there is no such path, or
 // more than one, the method returns an error.
 func (c *certificateChange) only(paths []string, sub string, pattern *regexp.Regexp) (string, error) {
 	var found []string
