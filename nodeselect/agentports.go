@@ -81,8 +81,9 @@ func (p *agentPorts) addAll(services []*corev1.Service) {
 // replace applies the change of one service. The argument old is the previous state, nil if the
 // service is new. svc is the new state, nil if the service is deleted. One service can gain or lose
 // its agent port because another service changes. So replace calls the function changed with the
-// Ref.Key of each service that gets an agent port, of each service that loses its agent port, and
-// of each service that still does not get the port that it requests, but now for another reason.
+// Ref.Key of each affected service: a service that gets an agent port, a service that loses its
+// agent port, or a service that still does not get the port that it requests, but now for another
+// reason.
 func (p *agentPorts) replace(old, svc *corev1.Service, changed func(key string)) {
 	var ports []uint16
 	if old != nil {

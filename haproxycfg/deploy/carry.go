@@ -329,10 +329,10 @@ func (m move) command() string {
 }
 
 // moves returns changes of addresses for the servers in s. After these changes, HAProxy sends no
-// requests to an address that the new configuration does not use. For a server of a backend, the
-// new configuration uses an address and port if they belong to a server with a weight above 0 in
-// the new backend of the same name. If the new configuration has no such backend, the servers of
-// all backends of the same service count instead.
+// requests to an address that the new configuration does not use. For the servers of a backend, the
+// new configuration uses the addresses and ports of those servers of its backend of the same name
+// whose weight is above 0. If the new configuration has no backend of this name, it uses those of
+// the servers of all backends of the same service instead.
 //
 // The name of a server contains an address and a port. moves applies the first rule that fits:
 //

@@ -208,10 +208,11 @@ type Node struct {
 // Config returns the configuration that serves a table of routes.
 //
 // Routes with the same services, weights, check, protocol and time-outs share a backend. The name
-// of the backend is "CLUSTER.NAMESPACE.SERVICE.PORT" of its first service. If the backend has
-// several services, weight 0, a check, a protocol, limits, or time-outs, or if one of the four
-// parts is longer than 60 bytes, the name ends with ":" and a hash of all these settings. If there
-// are several services, the hash does not depend on their weights.
+// of the backend is "CLUSTER.NAMESPACE.SERVICE.PORT" of its first service. In two cases, the name
+// ends with ":" and a hash of all settings of the backend. First, if the backend has several
+// services, weight 0, a check, a protocol, limits, time-outs or Shift. Second, if one of the four
+// parts of the name is longer than 60 bytes. If there are several services, the hash does not
+// depend on their weights.
 //
 // If routes have the same several services and the same settings, but different weights, each ratio
 // of weights has a backend of its own. Config adds spare backends without servers: together with

@@ -130,8 +130,9 @@ func (u *Upstream) weights() map[netip.AddrPort]int {
 // spreadWeights divides the sum of the weights of a service's servers among them in proportion to
 // the weights of their nodes. If a server would get more than 256, spreadWeights makes the weights
 // of all servers of all services smaller, in the same proportion, so each service keeps its share
-// of the requests. It rounds weights. No weight becomes less than 2, unless setWeights made it so:
-// see setWeights.
+// of the requests. It rounds the weights. No weight becomes less than 2, with two exceptions: if
+// setWeights has returned 1 or NoTraffic for a service, the weights of its servers may be 1 or are
+// NoTraffic. The comment of setWeights explains why 1 is too small.
 func spreadWeights(weights []int, services []*service) [][]int {
 	weighted := false
 	for _, svc := range services {

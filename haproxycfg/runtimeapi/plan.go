@@ -139,10 +139,9 @@ func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 // plan. If HAProxy may have carried out only a part of them, pass the result of [Unsettled]. If the
 // last plan is unknown, pass nil. Plan uses the old servers to decide two things:
 //
-//   - Whether a server needs other words in the command "add server". Plan compares the settings in
-//     Server.Add that HAProxy cannot change at run time. If one of them differs between the old and
-//     the wanted server, the server needs other words. If the first argument is nil, Plan assumes
-//     that no server needs other words.
+//   - Whether a fixed setting of a server has changed. A fixed setting is a setting in Server.Add
+//     that HAProxy cannot change at run time. Plan compares the fixed settings of the old and the
+//     wanted server. If the first argument is nil, Plan assumes that no fixed setting has changed.
 //   - Who has taken a server out of service. If the old server is in service, Plan concludes that a
 //     person or an agent has set the running server to maintenance or drain. The server then stays
 //     out of service, unless Server.Force is true. If the first argument is nil, the server stays
@@ -153,18 +152,20 @@ func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 // differs from the old server's weight. If the first argument is nil, Plan changes a weight only if
 // the wanted weight differs from the initial weight of the server.
 //
-// Plan adds the servers that are missing, if their Add is not empty. From HAProxy 3.0 on, it deletes
-// the servers that are not wanted, including servers of the configuration file. If a server has
-// other words, Plan deletes the server and adds it again. Before 3.0, Plan never deletes a server:
-// it sets a server that is not wanted to maintenance, see Plan.Kept. Other words are then a reason
-// for a reload.
+// Plan adds the servers that are missing, if their Add is not empty. From HAProxy 3.0 on, it
+// deletes the servers that are not wanted, including servers of the configuration file. If a fixed
+// setting of a server has changed, Plan deletes the server and adds it again. Before 3.0, Plan
+// never deletes a server: it sets a server that is not wanted to maintenance, see Plan.Kept. Before
+// 3.0, a changed fixed setting is a reason for a reload.
 //
-// A new server with an agent would get its full weight until the agent answers. If HAProxy already
-// has a server with an agent at the same address and port, or at the same address in the same
-// backend, Plan gives the drain and the maintenance of this server to the new server, and also its
-// weight as a share of the initial weight: if the old server has 50 of 100, a new server with the
-// initial weight 10 gets 5. An agent may answer "ready", which ends every maintenance. So Plan
-// disables the agent checks of a server that is not wanted.
+// A new server with an agent would get its full weight until the agent answers. So Plan searches
+// HAProxy for an old server with an agent at the same address and port, or at the same address in
+// the same backend. The new server gets the drain and the maintenance of this old server. It also
+// gets the weight of the old server as a share of the initial weight: if the old server has 50 of
+// 100, a new server with the initial weight 10 gets 5.
+//
+// An agent may answer "ready", which ends every maintenance. So Plan disables the agent checks of a
+// server that is not wanted.
 //
 // Plan does not change backends that are not in the argument wanted. After HAProxy has carried out
 // all commands, a new plan is empty if the caller passes the wanted servers as both arguments.

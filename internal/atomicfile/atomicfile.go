@@ -97,9 +97,9 @@ func SyncDir(dir string) error {
 }
 
 // named replaces the name of the temporary file in an error by the name of the file that the caller
-// wants to write. Each attempt uses a temporary file with a new name. So without the function
-// named, the text of the error would change at each attempt, and a caller that logs an error only
-// when its text changes would log it at each attempt.
+// wants to write. Each attempt uses a temporary file with a new name. If the error contained the
+// name of the temporary file, its text would change at each attempt. A caller that logs an error
+// only when its text changes would then log it at each attempt.
 func named(file string, err error) error {
 	var path *fs.PathError
 	var link *os.LinkError
