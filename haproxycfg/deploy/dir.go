@@ -151,7 +151,7 @@ func (d *Dir) render(c *haproxycfg.Config) (target, error) {
 // old maps back, reloads HAProxy and returns the error. [Plan.Effect] says whether Apply has
 // changed maps over the socket, or has reloaded HAProxy.
 //
-// With a Runtime, Apply changes servers without a reload where that is possible.
+// With a Runtime, Apply changes servers and certificates without a reload where that is possible.
 func (d *Dir) Apply(ctx context.Context, c *haproxycfg.Config) (changed bool, err error) {
 	t, err := d.render(c)
 	if err != nil {

@@ -107,8 +107,8 @@ func (d *Dir) certificateChanges(good, disk []byte, t target) (changes []certifi
 	return changes, "", nil
 }
 
-// certificateChange returns the change from the old certificate list, which is in the file with the
-// name before, to the new list. disk is the text of the old haproxy.cfg.
+// certificateChange returns the change from the old certificate list to the new one. The argument
+// "before" is the file name of the old list. disk is the text of the old haproxy.cfg.
 //
 // For each old certificate that is not in the new list, the method searches for a new certificate
 // with a key of the same kind: first for one with the same names, then for one that covers all

@@ -1,5 +1,5 @@
 // Package webpage makes the status pages of the binaries. All pages have the same style sheet, the
-// same small templates, and the same headers:
+// same small templates, and the same HTTP headers:
 //
 //	var page = webpage.New(`<header><h1>{{.Name}}</h1></header>
 //	<main><h2 id="nodes">Nodes</h2>
@@ -26,7 +26,7 @@
 //
 // # What it does not do
 //
-// It checks no permission and decides no content.
+// The package checks no permission, and does not decide what a page shows.
 package webpage
 
 import (

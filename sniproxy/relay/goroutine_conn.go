@@ -330,10 +330,11 @@ func (gc *goroutineConn) connect(ctx context.Context, step Step) (net.Conn, erro
 	return c, dialError(err)
 }
 
-// answer sends step.Data to the client and then a FIN. After that, it reads and drops the client's
-// bytes until the client sends a FIN too. If the client acknowledges no byte for lingerTimeout,
-// answer gives up. A slow client that acknowledges bytes more often may receive the answer until
-// HalfCloseTimeout has passed since accept; then answer gives up too.
+// The method answer sends step.Data to the client and then a FIN. After that, it reads and drops
+// the client's bytes until the client sends a FIN too. The method gives up if the client
+// acknowledges no byte for lingerTimeout. So a slow client that acknowledges bytes more often may
+// continue to receive the answer. But when HalfCloseTimeout has passed since accept, the method
+// gives up in any case.
 func (gc *goroutineConn) answer(step Step) {
 	gc.phase = PhaseAnswer
 	gc.client.SetDeadline(time.Now().Add(lingerTimeout))

@@ -65,8 +65,8 @@ func (m *Metrics) HistogramVec(name, help string, buckets []float64, labels ...s
 }
 
 // Scraped creates one metric for each argument in series. Make these arguments with Define. At each
-// scrape, Scraped calls the function read, and read must call its argument send once for each value
-// of the metrics. Several goroutines may call read at the same time.
+// scrape, Scraped calls the function read. This function must call its argument send once for each
+// value of the metrics. Several goroutines may call the function read at the same time.
 func (m *Metrics) Scraped(read func(send Send), series ...Series) {
 	descs := make(map[string]*prometheus.Desc, len(series))
 	for _, s := range series {

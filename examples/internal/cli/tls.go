@@ -22,8 +22,8 @@ import (
 // At each handshake, the server reads the files again if they may have changed. While the server
 // cannot use the content of a file, it uses the last good content. The server calls the function
 // changed with the name of a file and an error when the file becomes unusable, and when the error
-// changes. It calls changed with the name and nil when the file has new good content. changed must
-// not block.
+// changes. It calls this function with the name and nil when the file has new good content. The
+// function changed must not block.
 func ServerTLS(certificate, key, clientCA string, changed func(file string, err error)) (*tls.Config, error) {
 	if certificate == "" {
 		return nil, nil
@@ -63,8 +63,8 @@ func ServerTLS(certificate, key, clientCA string, changed func(file string, err 
 // call it.
 //
 // The returned function calls the function changed with an error when the files become unusable or
-// the error changes. It calls changed with nil when there is a new good pair. The function changed
-// must not block.
+// the error changes. It calls the function changed with nil when there is a new good pair. The
+// function changed must not block.
 func KeyPair(certificate, key string, changed func(error)) (func() *tls.Certificate, error) {
 	return follow([]string{certificate, key}, func() (*tls.Certificate, string, error) {
 		certificatePEM, err := inputfile.Read(certificate, maxPEM)
@@ -87,13 +87,13 @@ func KeyPair(certificate, key string, changed func(error)) (func() *tls.Certific
 }
 
 // follow returns a function that returns the last good value of the function read. At each call,
-// the returned function first calls read again if one of the files may have changed. follow itself
-// calls read once. If this call fails, follow returns the error.
+// the returned function first calls the function read again if one of the files may have changed.
+// follow itself calls the function read once. If this call fails, follow returns the error.
 //
-// read reads the files, and returns a value and the content from which it has made the value. If
-// the content is the same as before, the old value stays in use. The returned function calls
-// changed with an error when the files become unusable or the error changes, and with nil when
-// there is a new good value.
+// The function read must read the files, and return a value and the content from which it has made
+// the value. If the content is the same as before, the old value stays in use. The returned
+// function calls the function changed with an error when the files become unusable or the error
+// changes, and with nil when there is a new good value.
 func follow[T any](files []string, read func() (value T, content string, err error), changed func(error)) (func() T, error) {
 	f := followed[T]{files: files, read: read, changed: changed}
 	f.versions = f.versionsNow() // before the call of read, so that follow does not miss a change during this call

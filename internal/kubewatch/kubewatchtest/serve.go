@@ -104,8 +104,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// wait blocks until the function done returns true, and then returns true. If the request r ends
-// before, wait returns false.
+// The method wait blocks until the function done returns true, and then returns true. If the
+// request r ends earlier, the method returns false.
 func (s *Server) wait(r *http.Request, done func() bool) bool {
 	for {
 		s.mu.Lock()

@@ -253,7 +253,7 @@ func (h *Handler) servePods(w http.ResponseWriter, r *http.Request) {
 }
 
 // answer returns the pods that a request asks for, as the view v, and a channel. The channel is
-// closed when the pods may have changed. If the service is unknown, answer returns the reason.
+// closed when the pods may have changed. If the service is unknown, the method returns the reason.
 func (s *snapshot) answer(req podsRequest) (v *view, changed <-chan struct{}, reason string) {
 	if req.ref == (nodeselect.Ref{}) {
 		return s.all(), s.changed, ""
