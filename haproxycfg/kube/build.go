@@ -28,7 +28,8 @@ type Cluster struct {
 	// selects the nodes of all services from Objects. Otherwise Build reads Objects only to report
 	// why a service is missing, and to select nodes for services that Selection does not contain.
 	Selection *nodeselect.Selection
-	// Total is the number of nodes of the cluster. 0 means the number of nodes in Objects.
+	// Total is the number of nodes of the cluster for the report. Build uses it only if Objects
+	// contains no nodes. Otherwise Build counts the nodes in Objects.
 	Total int
 	// Connectivity says whether the cluster answers. Build writes it to the report. If its State is
 	// Never, Build ignores Objects and Selection.
