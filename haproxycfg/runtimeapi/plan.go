@@ -256,8 +256,9 @@ func Unsettled(before, attempted []Backend) []Backend {
 // without a server in service. The commands in disable end the agent checks of servers that the
 // commands in maint take out of service later: the answer to a check that is under way may end a
 // maintenance. The commands in maint take servers out of service. The commands in remove delete
-// servers, and the commands in replace delete servers and add them again. HAProxy refuses to delete
-// a server that still has connections.
+// servers, and the commands in replace delete servers and add them again. These two lists come
+// last: HAProxy refuses to delete a server that still has connections, so Apply may have to wait
+// for the end of the connections.
 type planner struct {
 	dynamic, known         bool
 	version                Version

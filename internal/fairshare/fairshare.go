@@ -152,8 +152,8 @@ func (t *Table[T]) SetMaxFiles(n int) {
 }
 
 // Add adds m, a waiting connection of the source with this key. If exempt is true, m counts for no
-// source: MaxPerSource does not apply to m, and m is evicted later only if no other connection can
-// be.
+// source: MaxPerSource does not apply to m, and the Table evicts m later only if it can evict no
+// other connection.
 //
 // If Add has to evict another connection for m, it returns that connection as victim, and the
 // caller must close the victim. The error is nil, ErrFull or ErrSourceFull.

@@ -274,8 +274,8 @@ func (g *Gate) Take(holder string, ttl time.Duration, names ...string) (Answer, 
 
 // TakeEach decides about the nodes in names one after another, in their order. It makes a grant for
 // each node that may be taken away. So the first nodes get grants, as many as the limits allow. The
-// grants are Manual. The second result contains the new grants. The caller must store them before
-// anybody takes a node away.
+// field Manual of these grants is true: only the holder ends them. The second result contains the
+// new grants. The caller must store them before anybody takes a node away.
 //
 // The first result contains the names of the nodes that the holder may take away now: nodes with a
 // new grant, nodes for which the holder has a grant that has not expired, and nodes that no applied
