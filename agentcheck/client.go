@@ -19,7 +19,8 @@ type Client struct {
 	// nothing.
 	Send string
 
-	// Timeout limits one Check. 0 and negative values mean DefaultTimeout.
+	// Timeout is the longest time that one call of Check may last. 0 and negative values mean
+	// DefaultTimeout.
 	Timeout time.Duration
 }
 

@@ -100,8 +100,8 @@ type answer struct {
 	reply           Reply
 	errs            []error // a *WordError for each rejected word
 	weight, maxConn word    // the last weight and the last maxconn; HAProxy ignores earlier ones
-	// weightErr is the reason why HAProxy rejects the word in weight. maxConnErr is the reason why
-	// it rejects the word in maxConn. nil means that HAProxy accepts the word.
+	// weightErr is the reason why HAProxy rejects the word in the field weight. maxConnErr is the
+	// reason why it rejects the word in the field maxConn. nil means that HAProxy accepts the word.
 	weightErr, maxConnErr error
 }
 
@@ -297,8 +297,9 @@ func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 // isSpace is C's isspace.
 func isSpace(c byte) bool { return c == ' ' || '\t' <= c && c <= '\r' }
 
-// equalFold reports whether b equals lower. It ignores the case of ASCII letters. lower must be in
-// lower case. bytes.EqualFold does not fit: it treats the Kelvin sign as a k, and HAProxy does not.
+// equalFold reports whether b equals the argument "lower", which must be in lower case. It ignores
+// the case of ASCII letters in b. bytes.EqualFold does not fit: it treats the Kelvin sign as a k,
+// and HAProxy does not.
 func equalFold(b []byte, lower string) bool {
 	if len(b) != len(lower) {
 		return false

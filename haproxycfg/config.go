@@ -126,9 +126,9 @@ type Defaults struct {
 	// 60s. A reload does not close idle connections before this time: the old process answers one
 	// more request on each idle connection, with "Connection: close".
 	KeepAlive time.Duration
-	// Retries is the number of further attempts after a request has failed. 0 means 3 attempts, and
-	// a negative number means no further attempt. HAProxy makes each further attempt on another
-	// server if there is one.
+	// Retries is the number of further attempts after a request has failed. 0 means 3 further
+	// attempts, and a negative number means no further attempt. HAProxy makes each further attempt
+	// on another server if there is one.
 	Retries int
 	// RetryOn lists the failures after which HAProxy tries a request again. Nil means
 	// [RetryConnFailure] and [RetryEmptyResponse].
@@ -218,8 +218,8 @@ type Frontend struct {
 	// the host of the request is. HAProxy must have been built with the Prometheus exporter, as the
 	// packages of distributions are. Empty means no such path.
 	Exporter string
-	// ExporterNoMaint makes the Exporter leave out the servers in maintenance, unless the URL has a
-	// query.
+	// ExporterNoMaint makes the Exporter leave out the servers in maintenance, except in the answer
+	// to a request whose URL has a query.
 	ExporterNoMaint bool
 	// NoLog leaves the requests of this frontend out of the logs. HAProxy still logs requests that it
 	// cannot parse.
@@ -283,7 +283,7 @@ type Bind struct {
 	// socket for IPv6, so the addresses of IPv4 clients keep their usual form. With Address
 	// "[::]:80" instead, HAProxy would forward the address 192.0.2.1 as ::ffff:192.0.2.1.
 	IPv6 bool
-	// TLS, if not nil, makes HAProxy end TLS here.
+	// TLS, if not nil, makes HAProxy accept TLS connections on this Bind, and decrypt them.
 	TLS *TLS
 	// AcceptProxy makes HAProxy require a PROXY protocol header on each connection. HAProxy
 	// believes the client's address in this header. So set AcceptProxy only if nobody except a
@@ -492,8 +492,9 @@ type Health struct {
 	GRPC bool
 	// Interval is the time between two checks; 0 means 2s.
 	Interval time.Duration
-	// FastInterval replaces Interval after a result that contradicts the server's state, until
-	// enough equal results in a row (Rise or Fall) have settled the state. 0 means Interval.
+	// FastInterval is the time between two checks while the last result contradicts the server's
+	// state. Interval applies again when enough equal results in a row (Rise or Fall) have settled
+	// the state. 0 means Interval.
 	FastInterval time.Duration
 	// Rise is the number of good results in a row after which a server is healthy; 0 means 2. Fall
 	// is the number of bad results in a row after which it is unhealthy; 0 means 3.

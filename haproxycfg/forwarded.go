@@ -97,9 +97,9 @@ func (f *Frontend) appendForwarded(t *text, observing bool) {
 			t.line("http-request del-header '^(" + clientHeaders + ")$' -m reg if !" + trustedProxy)
 			t.line("http-request del-header '^(" + proxyHeaders + ")$' -m reg if " + trustedProxy)
 		}
-		// From a request of an untrusted client, ForwardedReplace has already removed
-		// X-Forwarded-For, so add-header writes the only address. To the header of a trusted proxy,
-		// add-header adds the address of the proxy.
+		// The rules above have removed X-Forwarded-For from the requests of untrusted clients, so
+		// in these requests add-header writes the only address. In the request of a trusted proxy,
+		// add-header adds the address of the proxy to the header.
 		t.line("http-request add-header X-Forwarded-For %[src]")
 		t.line(setProto + "https if { ssl_fc }" + keepProto)
 		t.line(setProto + "http if !{ ssl_fc }" + keepProto)

@@ -19,8 +19,8 @@ const (
 	// uses. Usually the other process is the old agent, which ends a moment after the start of this
 	// process.
 	reopenInterval = time.Second
-	// activeTime decides for which HAProxies a drain by command waits: for those that have made a
-	// check within the last activeTime. It is several times the usual agent-inter.
+	// A drain that a command has begun waits only for the HAProxies that have made a check within
+	// the last activeTime. activeTime is several times the usual agent-inter.
 	activeTime = 30 * time.Second
 	// progressInterval is how often Drain checks which HAProxies have received the answer "drain".
 	progressInterval = 20 * time.Millisecond

@@ -120,8 +120,9 @@ func drainLimit(share float64, total int) int {
 	return min(max(1, int(share*float64(total)+rounding)), drainCeiling(share, total))
 }
 
-// drainCeiling returns the largest number of nodes that may ever drain at the same time if the
-// cluster has total nodes: all nodes if share is 1, otherwise all except one.
+// drainCeiling returns the largest number of nodes that may ever drain at the same time. The
+// argument "total" is the number of nodes of the cluster. If share is 1, the result is total;
+// otherwise it is total-1.
 func drainCeiling(share float64, total int) int {
 	if share >= 1 {
 		return total

@@ -209,9 +209,9 @@ func (c *cluster) watchSelected(ctx context.Context, i int) {
 	}, c.health(by.feed()))
 }
 
-// dropLists removes large lists that no signal reads. It keeps the managed fields, because signals
-// read the times of requests there. So it does not use nodeselect.TrimNode, which removes the
-// managed fields.
+// dropLists removes the large lists of a Node object that no Signal reads. It keeps the managed
+// fields, because Signals read the times of drain requests there. So it does not use
+// nodeselect.TrimNode, which removes the managed fields.
 func dropLists(n *corev1.Node) (*corev1.Node, bool) {
 	n.Status.Images, n.Status.VolumesInUse, n.Status.VolumesAttached = nil, nil, nil
 	return n, true
@@ -272,7 +272,7 @@ func (c *cluster) countNodes(ctx context.Context) {
 		health(nil)
 
 		sleep(ctx, minRecount, nil)
-		// The random part makes the agents of a cluster count at different moments.
+		// The random part makes the agents of a cluster count the nodes at different moments.
 		sleep(ctx, c.countInterval*3/4+rand.N(c.countInterval/2), c.countNow)
 	}
 }

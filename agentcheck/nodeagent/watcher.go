@@ -149,8 +149,8 @@ func (w *Watcher) newSource() (source, error) {
 	return newCluster(w.Config, w.Rules, w.CountInterval)
 }
 
-// follow calls the function changed with each new State until ctx ends. It returns an error only if
-// the node does not exist at the start.
+// follow passes each new State to the function "changed", until ctx ends. It returns an error only
+// if the node does not exist at the start.
 func (w *Watcher) follow(ctx context.Context, src source, changed func(State)) error {
 	tracker := Tracker{Rules: w.Rules}
 	next := time.NewTimer(time.Hour) // fires at the result of Tracker.Next

@@ -154,7 +154,7 @@ func executable(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
-// The function inside runs the scenarios and returns the exit status.
+// The function "inside" runs the scenarios and returns the exit status.
 func inside(s settings, selected []scenario.Scenario[*scenarios.Env]) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -41,7 +41,8 @@ type settings struct {
 	admin                    cli.AdminFlags
 }
 
-// parseSettings reads the flags. If done is true, the program must exit with code.
+// parseSettings reads the flags. If done is true, the program must exit with the exit status in
+// code.
 func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	fs := cli.NewGroupedFlagSet(program, "frontproxy -service media/tracks:http -zone eu-1a -listen :8080 -admin :9710 -policy policy.yaml\n  frontproxy drain -admin unix:/run/headgate/frontproxy.sock", readme)
 	fs.StringVar(&s.service, "service", "", "`NAMESPACE/NAME[:PORT]` of the service; PORT is the name of a port, or the port number of the pods, and may be left out if there is only one")

@@ -26,7 +26,8 @@ type settings struct {
 	admin      cli.AdminFlags
 }
 
-// parseSettings reads the flags. If done is true, the program must exit with code.
+// parseSettings reads the flags. If done is true, the program must exit with the exit status in
+// code.
 func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	fs := cli.NewGroupedFlagSet(program, "nodeagent -node node-a -listen :9707 -admin :9708 -admin unix:/run/headgate/nodeagent.sock\n  nodeagent drain -admin unix:/run/headgate/nodeagent.sock -wait 10s", readme)
 	fs.StringVar(&s.rules.Node, "node", "", "`name` of the node to answer for")

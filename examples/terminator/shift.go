@@ -141,7 +141,7 @@ func (c *shiftCommand) run(ctx context.Context, inv cli.Invocation) (code int, e
 	return cli.ExitOK, nil
 }
 
-// follow prints a line for each step of the route, until the shift is done or paused.
+// follow prints a line for each step of the route's shift, until the shift is done or paused.
 func (c *shiftCommand) follow(ctx context.Context, inv cli.Invocation, client shift.Client, state shift.State) (code int, err error) {
 	s, err := client.Follow(ctx, state, c.route, func(s shift.Shift) {
 		fmt.Fprintf(inv.Stdout, "%s %s\n", time.Now().Format(time.TimeOnly), s)

@@ -45,8 +45,9 @@ func (h *heldRoutes) describe() kube.Held {
 	return kube.Held{ID: h.hold.ID, Applied: h.hold.Applied, Since: h.hold.Since, By: h.hold.By, Reason: h.hold.Reason}
 }
 
-// permits reports whether the hold permits the next change, whatever Limit says. last is the report
-// on the configuration in force.
+// permits reports whether the hold permits the next change, whatever Limit says: the order of the
+// hold has Force, and the configuration in force was made without this hold. The argument "last" is
+// the report on the configuration in force.
 func (h *heldRoutes) permits(last kube.Report) bool {
 	return h != nil && h.hold.Force && !sameHold(last.Held, h.hold)
 }

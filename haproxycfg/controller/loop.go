@@ -214,8 +214,9 @@ func (l *loop) guard() error {
 // again.
 const stopGrace = 5 * time.Second
 
-// graceful returns a context for an attempt. The context ends when the channel over is closed, or
-// stopGrace (5 s) after ctx has ended. The caller must call the function done after the attempt.
+// graceful returns a context for an attempt. The context ends when the channel in the argument
+// "over" is closed, or stopGrace (5 s) after ctx has ended. The caller must call the function done
+// after the attempt.
 func graceful(ctx context.Context, over <-chan struct{}) (applying context.Context, done func()) {
 	applying, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var following sync.WaitGroup

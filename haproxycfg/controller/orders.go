@@ -170,7 +170,8 @@ func (c *Controller) updateRefs() {
 	c.refs.mu.Lock()
 	defer c.refs.mu.Unlock()
 	refs := kube.Refs(c.refs.declared)
-	// If FleetFile cannot be read, each attempt fails with this error.
+	// Ignore an error of FleetFile here: each attempt to apply the routes fails with the same
+	// error.
 	if now, err := c.orders(); err == nil && now.held != nil {
 		for cluster, held := range kube.Refs(now.held.table) {
 			known := map[nodeselect.Ref]bool{}

@@ -146,7 +146,7 @@ func (m Manifests) Follow(ctx context.Context, start Start, publish func(Cluster
 }
 
 // followWithSlices follows the directory with two watchers: one for nodes and services, and one for
-// EndpointSlices. count is the argument of readyNodes.
+// EndpointSlices. It passes the argument "count" to readyNodes.
 func (m Manifests) followWithSlices(ctx context.Context, count bool, publish func(ClusterState)) error {
 	var mu sync.Mutex
 	var objects nodeselect.Objects

@@ -78,8 +78,8 @@ type Dir struct {
 
 	mu      sync.Mutex
 	changes changes // the changes that the present call of Apply has made so far; mu guards it
-	// beforeStep, if not nil, is called before each effect. Tests let beforeStep return an error,
-	// so that Apply stops as if the process had ended before this effect.
+	// beforeStep, if not nil, is called before each step that changes a file or HAProxy. Tests let
+	// beforeStep return an error, so that Apply stops as if the process had ended before this step.
 	beforeStep func(name string) error
 }
 
@@ -209,8 +209,8 @@ func (p *Plan) Reloads() bool {
 	return err != nil || change.reload != ""
 }
 
-// Check calls Dir.Check, if it is not nil, with the configuration of the plan, unless the plan
-// changes no file. After a success, Apply of this plan does not call Dir.Check again.
+// Check calls Dir.Check with the configuration of the plan. It does nothing if Dir.Check is nil, or
+// if the plan changes no file. After a success, Apply of this plan does not call Dir.Check again.
 func (p *Plan) Check(ctx context.Context) error {
 	if p.after.checked || p.dir.Check == nil || p.Diff.Empty() {
 		return nil

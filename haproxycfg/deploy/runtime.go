@@ -196,7 +196,7 @@ func (r *Runtime) compareLive(good, disk []byte, t target) liveChange {
 func (r *Runtime) maxReplaced() int { return cmp.Or(max(r.MaxReplaced, 0), defaultMaxReplaced) }
 
 // wordsOf returns the field Add of each server. A key has the form "backend/server". If several of
-// the arguments contain a server, the last one decides.
+// the arguments contain a server, the result has the field Add from the last of these arguments.
 func wordsOf(configs ...[]runtimeapi.Backend) map[string]string {
 	words := map[string]string{}
 	for _, config := range configs {
@@ -281,8 +281,8 @@ func (c liveChange) afterReloadChangedOnly(busy map[string]string) liveChange {
 	return again
 }
 
-// changedOnly removes the backends whose servers do not differ, except those with a server in the
-// map busy.
+// changedOnly removes from c the backends whose servers are the same before and after the change,
+// except those with a server in the map busy.
 func (c *liveChange) changedOnly(busy map[string]string) {
 	earlier := make(map[string]runtimeapi.Backend, len(c.before))
 	for _, b := range c.before {

@@ -242,7 +242,9 @@ func (b *builder) addBackend(name string, services []*service, r *routes.Route) 
 			if spread != nil {
 				s.Weight = spread[i][j]
 			}
-			// No command changes the initial weight, by which HAProxy multiplies the answer of an agent.
+			// HAProxy multiplies the percentage that an agent answers by the initial weight of the
+			// server, and no command changes the initial weight. So the name of the server contains
+			// the weight: with another weight, the server is a new one.
 			s.WeightInName = s.AgentPort != 0 && s.Weight != haproxycfg.DefaultWeight
 			servers = append(servers, s)
 		}

@@ -159,8 +159,8 @@ func BackendOf(r *routes.Route) (name, key string) {
 	return backendName(r, string(appendFamilyKey(nil, r))), string(appendBackendKey(nil, r))
 }
 
-// OneRouteOfEachBackend returns a table with only one of the routes that share a backend. Config makes
-// the same backends for both tables.
+// OneRouteOfEachBackend returns a table with only one of the routes that share a backend. Config
+// makes the same backends for the returned table as for the argument.
 func OneRouteOfEachBackend(table routes.Table) routes.Table {
 	seen := map[string]struct{}{}
 	var key []byte

@@ -31,11 +31,13 @@ func canSplit(r *routes.Route) bool {
 	return len(r.Backends) > 1 && !r.Shift && r.Limits == (routes.Limits{})
 }
 
-// minSlots is the smallest number of backends of a family. It leaves room for a second ratio of
-// weights. Backends without servers are cheap: HAProxy makes no checks for them.
+// minSlots is the smallest number of backends of a family: also a family with only one ratio of
+// weights has spare backends for a second ratio. Backends without servers are cheap: HAProxy makes
+// no checks for them.
 const minSlots = 4
 
-// findFamilies finds the families of the routes, and assigns a backend to each ratio of weights.
+// findFamilies finds the families of the declared routes (see the type family), and assigns a
+// backend of its family to each ratio of weights.
 func (b *builder) findFamilies(declared []routes.Route) {
 	var key []byte
 	for i := range declared {
@@ -116,7 +118,7 @@ func slotName(family string, slot int) string {
 	return family + "-" + strconv.Itoa(slot)
 }
 
-// addSpares adds the spare backends of all families.
+// addSpares adds the spare backends of all families: the backends without servers.
 func (b *builder) addSpares() {
 	for _, f := range b.families {
 		for i, name := range f.names {

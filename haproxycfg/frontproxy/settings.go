@@ -13,7 +13,8 @@ import (
 )
 
 // Settings are the policy of a front proxy. The zero Settings are valid: each zero field means a
-// default. If Envoy has the same setting, the comment of a field begins with Envoy's name.
+// default. If Envoy has the same setting, the comment of the field contains Envoy's name of the
+// setting.
 type Settings struct {
 	// Protocol is the protocol of the pods (Envoy: http2_protocol_options of the cluster); empty means
 	// HTTP/1.1. Clients can use HTTP/1.1 and HTTP/2 in any case.
@@ -119,7 +120,8 @@ type Settings struct {
 	// after which HAProxy 3.0 and later end a client's HTTP/2 connection; 0 means never. Set it
 	// only if all HTTP/2 clients can repeat requests; see haproxycfg.Global.
 	HTTP2Requests int
-	// Limits (Envoy: local_ratelimit) bound the requests of each front proxy; zero means none.
+	// Limits (Envoy: local_ratelimit) bound the requests of each front proxy. A zero limit means no
+	// limit.
 	Limits haproxycfg.Limits
 
 	// AccessLog (Envoy: access_log) makes HAProxy log each request, with its request ID and the

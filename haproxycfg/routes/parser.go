@@ -84,7 +84,8 @@ func findKnown(entries []fileEntry, known []knownEntry) {
 			e.known = k
 		}
 	}
-	// Most entries are the same at the same place, counted from the start or from the end.
+	// Most entries are the same as the entry at the same place in the last version of the file. The
+	// place is counted from the start or from the end.
 	for len(entries) > 0 && len(known) > 0 && entries[0].text == known[0].text {
 		take(&entries[0], &known[0])
 		entries, known = entries[1:], known[1:]

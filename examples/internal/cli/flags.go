@@ -116,7 +116,7 @@ func isList(v flag.Value) bool {
 
 // Parse sets the flags of fs from the arguments, the environment and the file that -config names.
 // If done is true, Parse has printed an error or the help text of -h, and the binary must exit with
-// code.
+// the exit status in code.
 func (inv Invocation) Parse(fs *flag.FlagSet) (code int, done bool) {
 	fs.SetOutput(inv.Stderr)
 	err := parse(fs, inv.Args, inv.LookupEnv)

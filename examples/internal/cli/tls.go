@@ -39,8 +39,8 @@ func ServerTLS(certificate, key, clientCA string, changed func(file string, err 
 	base.ClientAuth = tls.RequireAndVerifyClientCert
 	base.NextProtos = []string{"h2", "http/1.1"} // net/http sets them only in the configuration that it gets
 	// Make a new tls.Config for each new content of the file. A new tls.Config has new session
-	// keys. So if somebody has removed an authority from the file, its clients cannot resume their
-	// sessions.
+	// keys. So if somebody has removed an authority from the file, the clients with a certificate
+	// of this authority cannot resume their sessions.
 	conf, err := follow([]string{clientCA}, func() (*tls.Config, string, error) {
 		pem, pool, err := authorities(clientCA)
 		conf := base.Clone()
@@ -172,8 +172,8 @@ func completePEM(text []byte) error {
 	return nil
 }
 
-// LogCertificates returns a function that logs its arguments. Pass it to ServerTLS as the argument
-// changed.
+// LogCertificates returns a function that logs its arguments. It fits the parameter "changed" of
+// ServerTLS.
 func LogCertificates(log *slog.Logger) func(file string, err error) {
 	return func(file string, err error) {
 		if err != nil {

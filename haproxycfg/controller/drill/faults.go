@@ -14,8 +14,9 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Faults are pure functions: they return new Objects, and do not change their arguments. They
-// ignore names of nodes that the Objects do not contain.
+// The functions in this file that return Objects describe a cluster after a fault. They are pure:
+// they return new Objects, and do not change their arguments. They ignore names of nodes that the
+// Objects do not contain.
 
 // Zones returns the zones of the nodes, sorted. It leaves out nodes without the zone label.
 func Zones(o nodeselect.Objects) []string {

@@ -68,8 +68,8 @@ type Refusal struct {
 	ID string `json:"id,omitempty"`
 	// Reason is the error of the attempt, with the text of Controller.ForceHint.
 	Reason string `json:"reason"`
-	// Failed is true if HAProxy or another error prevented the change, and false if the limit of
-	// the Controller (Limit) did.
+	// Failed is true if HAProxy rejected the change, or another error prevented it. Failed is false
+	// if the limit of the Controller (Limit) prevented the change.
 	Failed bool `json:"failed,omitempty"`
 }
 

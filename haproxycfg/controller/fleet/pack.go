@@ -34,7 +34,7 @@ func Pack(list []routes.Route) ([]byte, error) {
 }
 
 // Table returns the routes of the hold. If this version of the program cannot serve a route, the
-// table lacks the route, and there is a problem.
+// table lacks the route, and the second result contains a problem for it.
 func (h *Hold) Table() (routes.Table, []routes.Problem, error) {
 	list, err := unpack(h.Routes, maxUnpacked)
 	if err != nil {

@@ -268,7 +268,7 @@ type Past struct {
 	Problems []error
 }
 
-// ErrUnknown means that the journal has no entry that is old enough to answer the question.
+// ErrUnknown means that the journal has no entry from the time t of Dir.At or from an earlier time.
 var ErrUnknown = errors.New("journal: what was in force then is unknown")
 
 // At describes the configuration that was in force at the time t. It returns ErrUnknown if the

@@ -359,8 +359,8 @@ func (c *Controller) apply(ctx context.Context, settings frontproxy.Settings, in
 	return applied, serversOf(&config, byAddr), nil
 }
 
-// serversOf returns the servers of config whose address is that of a pod in pods. It leaves out
-// empty slots, because they have no pod.
+// serversOf returns the servers of config whose address is that of a pod in pods. It leaves out the
+// empty slots: server lines without a pod.
 func serversOf(config *haproxycfg.Config, pods map[netip.AddrPort]endpoints.Pod) (servers []ServerStatus) {
 	for _, b := range config.Backends {
 		for _, s := range b.Servers {

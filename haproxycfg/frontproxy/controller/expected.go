@@ -100,8 +100,9 @@ func (e *Expected) forget(now time.Time) {
 	maps.DeleteFunc(e.zones, func(_ string, h *history) bool { return h.max() == 0 })
 }
 
-// history remembers how many pods one zone has had. present is the number now. past contains each
-// earlier number that was greater than all numbers after it, the greatest first.
+// history remembers how many pods one zone has had. The field present is the present number. The
+// field past contains each earlier number that was greater than all numbers after it, the greatest
+// first.
 type history struct {
 	present int
 	past    []pastCount
@@ -122,8 +123,7 @@ func (h *history) update(now time.Time, count int) {
 	}
 }
 
-// forget removes from h.past each number of pods that the zone had only until the time oldest, or
-// only until an earlier time.
+// forget removes from h.past the numbers that the zone last had at the time "oldest" or earlier.
 func (h *history) forget(oldest time.Time) {
 	for len(h.past) > 0 && !h.past[0].until.After(oldest) {
 		h.past = h.past[1:]

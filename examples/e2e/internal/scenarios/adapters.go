@@ -86,7 +86,8 @@ func (a *adapted) protect(tool string, args ...string) (*lab.Process, error) {
 		slices.Concat([]string{"nodegate", "protect"}, a.flags, []string{"-tool", tool, "-refresh", "500ms", "-settle", "2s"}, args)...)
 }
 
-// The method until waits until the function look returns no error.
+// The method "until" calls the function look again and again, and returns when look returns no
+// error.
 func (a *adapted) until(ctx context.Context, what string, p *lab.Process, look func(context.Context) error) error {
 	_, err := lab.Until(ctx, what, 2*patience, look, p)
 	return err
@@ -111,8 +112,8 @@ func (a *adapted) noGrants(ctx context.Context) error {
 	return err
 }
 
-// The method without returns the names of the nodes that do not have the annotation with the value
-// "true".
+// The method "without" returns the names of the nodes that do not have the annotation with the
+// value "true".
 func (a *adapted) without(ctx context.Context, annotation string) (names []string, err error) {
 	list, err := a.c.Client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {

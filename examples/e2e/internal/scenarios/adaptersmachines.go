@@ -84,7 +84,7 @@ func (a *adapted) clusterAPI(ctx context.Context, t *traffic) (err error) {
 	if err != nil {
 		return err
 	}
-	// The function are returns a check: the Machines without the annotation machineHook must be
+	// The function "are" returns a check: the Machines without the annotation machineHook must be
 	// exactly the wanted ones. The check looks only at Machines that still exist.
 	are := func(want ...string) func(context.Context) error {
 		return func(ctx context.Context) error {

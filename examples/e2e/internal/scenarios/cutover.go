@@ -14,7 +14,7 @@ import (
 	"github.com/headgate/headgate/examples/e2e/internal/scenario"
 )
 
-// movedHost is the host of the route whose requests move.
+// movedHost is the host of the route whose requests the scenario moves from eu-1 to eu-2.
 const movedHost = "moved.example.com"
 
 var cutover = scenario.Scenario[*Env]{

@@ -60,7 +60,8 @@ func runEvenness(ctx context.Context, env *Env, report *scenario.Report) (err er
 	if err != nil {
 		return err
 	}
-	// Send the connections to two of the three nodes, because subsets have nodesPerService nodes.
+	// Send the connections to two of the three nodes, because the terminator selects two nodes
+	// (nodesPerService) for each service.
 	nodes := c.Nodes()[:nodesPerService]
 	for _, n := range nodes {
 		if _, err := lab.Until(ctx, "node port of "+n.Name, patience, func(ctx context.Context) error {

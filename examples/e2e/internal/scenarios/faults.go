@@ -171,8 +171,8 @@ func isProblem(p, want kube.Problem) bool {
 		strings.Contains(p.Field, want.Field) && strings.Contains(p.Message, want.Message)
 }
 
-// servesTheRest checks that HAProxy serves all services without a fault, and answers with an error
-// for all services with a fault.
+// servesTheRest checks the answers of HAProxy: requests for a service that has no fault must
+// succeed, and requests for a service that has a fault must get an error.
 func (s *System) servesTheRest(ctx context.Context) error {
 	var errs []error
 	for name, status := range map[string]int{

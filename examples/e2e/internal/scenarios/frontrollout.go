@@ -106,7 +106,8 @@ var frontPolicy = scenario.Scenario[*Env]{
 			return err
 		}
 		// Restore the usual behaviour of the ejected pod, so that it would answer a request without
-		// an error. Then the row shows by the name of the pod if the pod gets a request.
+		// an error. byPod counts only answered requests, so byPod then shows whether the pod gets
+		// requests.
 		if err := behave(ctx, pods[:1], usual); err != nil {
 			return err
 		}

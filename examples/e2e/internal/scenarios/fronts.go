@@ -86,7 +86,8 @@ func newFronts(ctx context.Context, env *Env, service string, local, other int) 
 	if err := os.MkdirAll(f.dir, 0o755); err != nil {
 		return nil, err
 	}
-	// This account may read the EndpointSlices of all namespaces.
+	// These manifests contain the account of discovery, which may read the EndpointSlices of all
+	// namespaces.
 	files, err := shippedManifests(c.Bin(), "discovery")
 	if err != nil {
 		return nil, err

@@ -153,8 +153,8 @@ func (s *System) nearbyWeights(ctx context.Context, t *traffic, d *lab.Deployed)
 	came := t.entries(d.Cluster, since)
 	share := 100 * float64(came[three.Name]) / float64(came[three.Name]+came[one.Name])
 	var err error
-	// HAProxy selects servers in turn, in proportion to their weights. So the share of a node
-	// differs from its share of the weights by a few requests at most.
+	// HAProxy selects servers in turn, in proportion to their weights. So the measured share of the
+	// requests differs from the node's share of the weights by a few requests at most.
 	if share < 72 || share > 78 {
 		err = fmt.Errorf("requests came through %v", came)
 	}

@@ -37,8 +37,8 @@ var nodegateLong = scenario.Scenario[*Env]{
 	Run:    underLoad(runNodegateLong),
 }
 
-// gated runs nodegate on the machine of the terminator. A second terminator and HAProxy send
-// requests to the same clusters.
+// gated runs nodegate on the machine of the terminator. Besides this terminator and its HAProxy, a
+// second terminator with a HAProxy of its own uses the same clusters.
 type gated struct {
 	*System
 	c      *lab.Cluster

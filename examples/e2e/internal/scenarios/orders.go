@@ -239,8 +239,8 @@ func (f *members) order(ctx context.Context, m *member, args ...string) error {
 	return err
 }
 
-// The method serves waits until a terminator has a route for the host in force. If want is false,
-// it waits until the terminator has no such route.
+// The method serves waits until a terminator has a route for the host, and this route is in force.
+// If want is false, the method waits until the terminator has no such route.
 func (f *members) serves(ctx context.Context, m *member, host string, want bool) (time.Duration, error) {
 	return lab.Until(ctx, fmt.Sprintf("%s with a route for %s: %t", m.Name, host, want), patience, func(ctx context.Context) error {
 		status, body, err := m.Admin(ctx, f.client, "/explain?host="+host)

@@ -95,7 +95,7 @@ func (p *publishedApp) apply(ctx context.Context) error {
 	return nil
 }
 
-// conflict changes the number of replicas under the name of another program.
+// conflict changes the number of replicas as another program does: with another field manager.
 func (p *publishedApp) conflict(ctx context.Context) error {
 	deployments := p.c.Client.AppsV1().Deployments(publishedNamespace)
 	if _, err := deployments.Patch(ctx, publishedName, types.MergePatchType, []byte(`{"spec":{"replicas":5}}`), metav1.PatchOptions{FieldManager: "kubectl-scale"}); err != nil {
@@ -230,7 +230,8 @@ func (p *publishedApp) exceptions(ctx context.Context) error {
 	return p.c.AnnotateService(ctx, publishedNamespace, publishedName, change.Annotation, "0")
 }
 
-// controllers deletes the Service with the names of controllers, which the policy must allow.
+// controllers deletes the Service as the namespace controller and as the garbage collector. The
+// policy must allow both deletions.
 func (p *publishedApp) controllers(ctx context.Context) error {
 	var errs []error
 	for _, user := range []string{"system:serviceaccount:kube-system:namespace-controller", "system:serviceaccount:kube-system:generic-garbage-collector"} {

@@ -65,7 +65,7 @@ type places struct {
 	nodes   map[string][]string
 }
 
-// The method with returns how many services use the node n.
+// The method "with" returns how many services use the node n.
 func (p places) with(n *lab.Node) int {
 	count := 0
 	for _, nodes := range p.nodes {

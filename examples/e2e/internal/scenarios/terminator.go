@@ -181,7 +181,7 @@ func (h *HAProxy) Servers(ctx context.Context, c *lab.Cluster, port int32) ([]ru
 	return found, nil
 }
 
-// The function at reports whether a server has the address of a node.
+// The function "at" reports whether a server has the address of a node.
 func at(s runtimeapi.Stat, n *lab.Node) bool {
 	addr, err := netip.ParseAddrPort(s.Addr)
 	return err == nil && addr.Addr() == n.Addr

@@ -108,7 +108,7 @@ func (t *traffic) await(ctx context.Context, n int, since time.Time) error {
 	return err
 }
 
-// The method last waits until no more requests match: until more than quietRequests requests in a
+// The method "last" waits until no more requests match: until more than quietRequests requests in a
 // row have not matched, and these requests have taken at least quietTime.
 const (
 	quietRequests = 2 * loadRate
@@ -138,7 +138,7 @@ func (t *traffic) last(ctx context.Context, what string, since time.Time, match 
 	return took, err
 }
 
-// The method first waits for a request that matches and that began at the time in the argument
+// The method "first" waits for a request that matches and that began at the time in the argument
 // since or later. It returns how long after this time the request began.
 func (t *traffic) first(ctx context.Context, what string, since time.Time, match match) (took time.Duration, err error) {
 	_, err = lab.Until(ctx, "a request "+what, patience, func(context.Context) error {
@@ -152,14 +152,14 @@ func (t *traffic) first(ctx context.Context, what string, since time.Time, match
 	return took, err
 }
 
-// The function through selects the requests that came through the port of a node.
+// The function "through" selects the requests that came through the port of a node.
 func through(n *lab.Node) match {
 	return func(r request) bool {
 		return r.Answer.Cluster == n.Cluster.Name && n.Cluster.EntryNode(r.Answer) == n
 	}
 }
 
-// The function within selects the requests that a cluster answered.
+// The function "within" selects the requests that a cluster answered.
 func within(c *lab.Cluster) match {
 	return func(r request) bool { return r.Answer.Cluster == c.Name }
 }

@@ -100,8 +100,8 @@ func (s *System) shareWeight(ctx context.Context, t *traffic, heavy, light *lab.
 	}
 	share := 100 * float64(to) / float64(all)
 	var err error
-	// HAProxy selects servers in turn, in proportion to their weights. So the share of a cluster
-	// differs from its share of the weights by a few requests at most.
+	// HAProxy selects servers in turn, in proportion to their weights. So the measured share of the
+	// requests differs from the cluster's share of the weights by a few requests at most.
 	if share < percent-3 || share > percent+3 {
 		err = fmt.Errorf("%s got %.1f%% of %d requests", heavy.Name, share, all)
 	}
