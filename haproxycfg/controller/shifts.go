@@ -16,9 +16,9 @@ import (
 )
 
 // Shifts returns the shifts in FleetFile. A shift moves the requests of a route from one cluster to
-// another; see package shift. While SetShifts replaces the shifts, Shifts waits until HAProxy follows
-// the new ones or has failed to. So a client that reads a share here can count on it. Shifts
-// implements shift.Control.
+// another; see package shift. While SetShifts replaces the shifts, Shifts waits until HAProxy
+// follows the new shifts, or until the change of HAProxy has failed. So a client sees a new share
+// only when HAProxy follows it, unless this change has failed. Shifts implements shift.Control.
 func (c *Controller) Shifts() (shift.State, error) {
 	c.init()
 	c.following <- struct{}{}

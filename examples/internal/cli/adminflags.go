@@ -85,8 +85,8 @@ func (f *AdminFlags) Check() error {
 
 // Listen opens the listeners of each address, and sets the fields Token and Hosts of admin. If the
 // file of -admin-token-file contains no token, Listen returns an error. The server reads this file
-// again for each request that needs the token. For an address systemd:NAME, the argument ctx
-// contains the sockets.
+// again for each request that needs the token. For an address systemd:NAME, Listen uses the sockets
+// that systemd has passed under this name; the argument ctx contains them.
 func (f *AdminFlags) Listen(ctx context.Context, admin *Admin) (listeners []net.Listener, err error) {
 	if f.tokenFile != "" {
 		admin.Token = func() (string, error) { return readToken(f.tokenFile) }

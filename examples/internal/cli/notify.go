@@ -7,14 +7,14 @@ import (
 	"github.com/headgate/headgate/examples/internal/systemd"
 )
 
-// aliveTimeout bounds Admin.Alive for /healthz.
+// aliveTimeout is the longest time that /healthz waits for Admin.Alive.
 const aliveTimeout = 10 * time.Second
 
 const (
 	// startInterval is the pause between two checks whether the binary is ready, until it is ready
 	// for the first time.
 	startInterval = 100 * time.Millisecond
-	// statusInterval is the pause between two checks of the status for systemctl status.
+	// statusInterval is the pause between two checks of the text that "systemctl status" shows.
 	statusInterval = 5 * time.Second
 )
 
@@ -23,7 +23,7 @@ func (a Admin) alive(ctx context.Context) error {
 	if a.Alive != nil {
 		return a.Alive(ctx)
 	}
-	_ = a.ready() // only a lock that nobody releases matters
+	_ = a.ready() // the error does not matter, but a call that never returns does
 	return nil
 }
 
@@ -34,9 +34,10 @@ func (a Admin) ready() error {
 	return a.Ready()
 }
 
-// notify tells systemd when the binary is ready for the first time, the text of /readyz as status,
-// and that the binary makes progress. notify calls Alive in its own goroutine, and tells the
-// watchdog only afterwards. So if Alive fails or does not return, systemd restarts the binary.
+// The method notify tells systemd three things: when the binary is ready for the first time; the
+// text of /readyz, as the status of the service; and, again and again, that the binary makes
+// progress. The method itself calls Alive, and tells the watchdog only after Alive has returned
+// nil. So if Alive fails or does not return, systemd restarts the binary.
 func (a Admin) notify(ctx context.Context, service *systemd.Service) {
 	if !service.Notified() {
 		return

@@ -13,8 +13,8 @@ const notifyTimeout = 5 * time.Second
 // Notified reports whether systemd wants notifications (Type=notify or WatchdogSec=).
 func (s *Service) Notified() bool { return s != nil && s.address != "" }
 
-// Watchdog returns the time within which systemd wants each WATCHDOG=1 (WatchdogSec=), or 0 if it
-// wants none.
+// Watchdog returns the longest time that systemd waits for the next WATCHDOG=1 (WatchdogSec=). 0
+// means that systemd wants no WATCHDOG=1.
 func (s *Service) Watchdog() time.Duration {
 	if !s.Notified() {
 		return 0
@@ -42,8 +42,9 @@ func (s *Service) Alive() { s.locked(func() { s.send("WATCHDOG=1") }) }
 // Stopping tells systemd that the service stops.
 func (s *Service) Stopping() { s.locked(func() { s.send("STOPPING=1") }) }
 
-// Reload calls the function f, and tells systemd before and afterwards. Before the first call of
-// Ready, Reload only calls f: READY=1 would tell systemd that the service has started.
+// Reload calls the function f. It tells systemd before the call that a reload begins (RELOADING=1),
+// and after the call that it has ended (READY=1). Before the first call of Ready, Reload only calls
+// f, because READY=1 would tell systemd that the service has started.
 func (s *Service) Reload(f func()) {
 	if !s.Notified() {
 		f()
@@ -61,8 +62,8 @@ func (s *Service) Reload(f func()) {
 	})
 }
 
-// locked calls the function f if systemd wants notifications. Only one f runs at a time, so that
-// RELOADING=1 and READY=1 enclose nothing else.
+// locked calls the function f if systemd wants notifications. Only one such function runs at a
+// time, so that no other notification comes between RELOADING=1 and READY=1.
 func (s *Service) locked(f func()) {
 	if s.Notified() {
 		s.notifying.Lock()

@@ -8,8 +8,9 @@
 //
 // A nil *Service is ready to use: it has no sockets, and its notifications do nothing.
 //
-// The package is own code because the protocols are small, and because go-systemd ignores a faulty
-// value of LISTEN_FDS, and leaves the address of systemd in the environment of child processes.
+// The package does not use go-systemd, because the two protocols are small. Besides, go-systemd
+// ignores a faulty value of LISTEN_FDS, and leaves the address of systemd in the environment of
+// child processes.
 package systemd
 
 import (
@@ -72,8 +73,8 @@ func Take(failed func(error)) *Service {
 	return s
 }
 
-// parse reads the variables. pid is the ID of this process: variables for another process do not
-// count, because a parent process has forgotten to remove them.
+// parse reads the variables. pid is the ID of this process. parse ignores variables that name
+// another process: they are for a parent process, which has not removed them from the environment.
 func parse(getenv func(string) string, pid int) *Service {
 	s := &Service{address: getenv("NOTIFY_SOCKET")}
 	if isFor(getenv("WATCHDOG_PID"), pid, true) {

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// lab contains everything that runs. All of it listens on addresses that begin with 127 and the
-// same second byte.
+// lab contains everything that runs. All servers of a lab listen on addresses that begin with the
+// same two bytes, 127 and lab.network.
 type lab struct {
 	bin, dir string
 	network  int
