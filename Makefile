@@ -21,11 +21,13 @@
 #               Of the haproxies it runs the oldest and the newest, and only the tests of agents, reloads, refusals and front proxies
 #   make test-coredns   runs the Corefile of examples/nodelocaldns in a real CoreDNS, and tests its alerts; the first build
 #               takes minutes, so make ci does not run it
+#   make test-oldest-go   runs all tests with the oldest version of Go that go.mod permits
+#   make test-qemu   runs the tests of hashring on emulated machines: arm64, and the big-endian s390x
 #   make test-rules   tests the recording rules and alerts of the binaries
 #   make test-dashboards   runs the edge, the router and front proxies with a real Prometheus, and checks each query of the
 #               dashboards for Grafana
-#   make ci-full   make ci, and all that takes longer, in about 2.5 hours; run it before a release:
-#               all tests with every haproxy, every test REPEAT times, longer fuzzing, benchmarks of 1 s, the comparison of
+#   make ci-full   make ci, and all that takes longer, in about 3 hours; run it before a release:
+#               all tests with every haproxy and with the oldest Go, every test REPEAT times, longer fuzzing, benchmarks of 1 s, the comparison of
 #               all routers in 7 rounds, the end-to-end test once more, its long scenarios, and its scenarios of front
 #               proxies with the newest haproxy. On the same commit, a second call continues where the first one ended
 
@@ -36,7 +38,9 @@ BENCHTIME   ?= 1s
 BENCHSKIP   ?=
 COUNT       ?= 1
 FUZZTIME    ?= 10s
-REPEAT      ?= 2
+REPEAT      ?= 3
+# How often make ci-full runs the end-to-end test, including the run of make ci.
+E2EREPEAT   ?= 2
 # How often the test of reloads reloads each of the haproxies while clients are connected. make test has few reloads.
 RELOADS     ?= 50
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -73,7 +77,7 @@ SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 # Debian installs haproxy in a directory that the PATH of an ordinary user lacks.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: demo drill demo-imbalance test test-packages test-comparisons compile e2e e2e-build e2e-long bench bench-peers bench-quic bench-rounds fuzz fuzz-long test-fuzz binaries test-reproducible licences test-licences vet lint ci ci-oldest ci-newest ci-full test-repeated haproxies test-haproxies test-versions e2e-repeated e2e-newest \
+.PHONY: demo drill demo-imbalance test test-packages test-comparisons compile e2e e2e-build e2e-long bench bench-peers bench-quic bench-rounds fuzz fuzz-long test-fuzz binaries test-reproducible test-oldest-go test-qemu licences test-licences vet lint ci ci-oldest ci-newest ci-full test-repeated haproxies test-haproxies test-versions e2e-repeated e2e-newest \
 	haproxy cc test-tools network peers test-coredns test-rules test-dashboards promtool
 
 demo: haproxy
@@ -125,6 +129,27 @@ test-repeated: export HEADGATE_TEST_SCALE := $(SCALE)
 test-repeated: test-tools
 	$(GO) test -count=$(REPEAT) -shuffle=on -vet=off -timeout 30m -p $(PARALLEL) ./...
 
+# The oldest version of Go that go.mod permits. Go fetches it from the module proxy. The race detector has run before.
+OLDESTGO = go$(shell sed -n 's/^go //p' go.mod)
+test-oldest-go: export GOTOOLCHAIN = $(OLDESTGO)
+test-oldest-go: export CGO_ENABLED = 0
+test-oldest-go: test-tools
+	$(GO) version
+	$(GO) vet ./...
+	$(GO) test -count=1 -shuffle=on -vet=off -timeout 20m -p $(PARALLEL) ./...
+
+# The score of hashring must be the same on every machine: arm64 may fuse a product with a sum, and s390x is big-endian.
+# Each test binary runs in an emulator.
+QEMU = arm64:aarch64 s390x:s390x
+test-qemu:
+	@.ci/install '$(foreach machine,$(QEMU),qemu-$(lastword $(subst :, ,$(machine)))-static)' qemu-user-static
+	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	for machine in $(QEMU); do \
+		echo "== hashring on $${machine%:*}"; \
+		GOOS=linux GOARCH=$${machine%:*} CGO_ENABLED=0 $(GO) test -c -vet=off -o "$$dir/test" ./hashring; \
+		(cd hashring && qemu-$${machine#*:}-static "$$dir/test" -test.shuffle=on -test.timeout 20m); \
+	done
+
 haproxies:
 	@.ci/haproxies $(HAPROXY_DIR) $(HAPROXY_SUITES)
 
@@ -152,7 +177,7 @@ e2e-build: haproxy network
 	cd $(E2EMODULE) && export CGO_ENABLED=0 && $(GO) vet ./... && $(GO) test ./...
 
 e2e-repeated: e2e-build
-	@set -e; for i in $$(seq 2 $(REPEAT)); do $(SUDO) $(E2EMODULE)/bin/e2e $(E2EFLAGS); done
+	@set -e; for i in $$(seq 2 $(E2EREPEAT)); do $(SUDO) $(E2EMODULE)/bin/e2e $(E2EFLAGS); done
 
 # The scenarios that are too slow for make ci.
 LONGSCENARIOS = nodegatelong
@@ -260,7 +285,7 @@ ci-newest:
 	$(MAKE) test-versions VERSIONS=newest PACKAGES='$(VERSIONTESTS) ./haproxycfg/frontproxy/... ./haproxycfg/runtimeapi ./agentcheck/drain'
 
 # make ci repeats a failed test. The later parts repeat nothing: there each failure counts.
-FULLPARTS = ci test-repeated test-haproxies test-coredns test-rules test-dashboards e2e-repeated e2e-long e2e-newest test-fuzz test-reproducible test-licences fuzz-long bench bench-rounds
+FULLPARTS = ci test-repeated test-oldest-go test-qemu test-haproxies test-coredns test-rules test-dashboards e2e-repeated e2e-long e2e-newest test-fuzz test-reproducible test-licences fuzz-long bench bench-rounds
 ci-full:
 	@MAKE='$(MAKE)' .ci/full $(FULLPARTS)
 
