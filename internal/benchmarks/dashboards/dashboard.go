@@ -13,8 +13,11 @@ type dashboard struct {
 	file   string
 	Title  string
 	Panels []struct {
-		Title   string
-		Targets []struct{ Expr string }
+		Title       string
+		Targets     []struct{ Expr, LegendFormat string }
+		FieldConfig struct {
+			Defaults struct{ Unit string }
+		}
 	}
 	Templating struct {
 		List []struct{ Name, Type, Definition string }

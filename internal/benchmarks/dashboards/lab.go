@@ -22,6 +22,7 @@ type lab struct {
 	network  int
 	jobs     []job
 	stops    []func() error // in the order of the starts
+	hostAPI  func() error   // stops the host API
 
 	cancel  context.CancelFunc // ends the clients
 	running sync.WaitGroup     // the clients and the servers

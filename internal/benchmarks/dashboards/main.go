@@ -4,6 +4,10 @@
 // metrics", and the rules for Prometheus.
 //
 //	make test-dashboards
+//	make test-dashboards DASHBOARDFLAGS='-svg examples/dashboards'
+//
+// With -svg, it changes the systems for a minute and a half, and draws charts from the results of
+// some queries.
 package main
 
 import (
@@ -21,14 +25,15 @@ import (
 
 // settings are the values of the flags.
 type settings struct {
-	bin, examples string
-	patience      time.Duration
+	bin, examples, svg string
+	patience           time.Duration
 }
 
 func main() {
 	var s settings
 	flag.StringVar(&s.bin, "bin", "", "`directory` with the binaries terminator, nodeagent, snirouter, hostapi and frontproxy")
 	flag.StringVar(&s.examples, "examples", "examples", "`directory` with the dashboards and the rules")
+	flag.StringVar(&s.svg, "svg", "", "`directory` for the charts; empty means no charts")
 	flag.DurationVar(&s.patience, "patience", 5*time.Minute, "longest `time` for all checks")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -64,6 +69,15 @@ func (s *settings) run(ctx context.Context) (err error) {
 	p, err := l.startPrometheus(ctx, s.examples)
 	if err != nil {
 		return err
+	}
+	if s.svg != "" {
+		begin := time.Now()
+		if err := l.scenario(ctx); err != nil {
+			return err
+		}
+		if err := drawCharts(ctx, p, dashboards, s.svg, begin, time.Now()); err != nil {
+			return err
+		}
 	}
 	if err := s.checkQueries(ctx, p, dashboards); err != nil {
 		return err

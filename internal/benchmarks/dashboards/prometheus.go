@@ -72,6 +72,12 @@ func (p point) value() float64 {
 	return v
 }
 
+// seconds returns the Unix time of the point.
+func (p point) seconds() float64 {
+	s, _ := p[0].(float64)
+	return s
+}
+
 // get sends a request to the HTTP API of Prometheus, and decodes the data of the answer into value.
 func (p *prometheus) get(ctx context.Context, path string, values url.Values, value any) error {
 	text, err := fetch(ctx, p.url+path+"?"+values.Encode())

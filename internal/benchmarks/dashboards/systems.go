@@ -141,7 +141,7 @@ func (l *lab) startRouter(ctx context.Context) error {
 	if err := l.write("hosts.json", hosts); err != nil {
 		return err
 	}
-	if _, err := l.startHostAPI(ctx); err != nil {
+	if err := l.startHostAPI(ctx); err != nil {
 		return err
 	}
 	api := "http://" + l.address(9000)
@@ -153,31 +153,37 @@ func (l *lab) startRouter(ctx context.Context) error {
 	return l.wait(ctx, "http://"+l.address(9808)+"/readyz")
 }
 
-// startHostAPI starts the host API, and returns a function that stops it.
-func (l *lab) startHostAPI(ctx context.Context) (stop func() error, err error) {
-	stop, err = l.startProcess("hostapi", "-hosts", "hosts.json", "-listen", l.address(9000), "-admin", l.address(9001), "-max-age", "1s", "-negative-max-age", "1s")
+// startHostAPI starts the host API.
+func (l *lab) startHostAPI(ctx context.Context) (err error) {
+	l.hostAPI, err = l.startProcess("hostapi", "-hosts", "hosts.json", "-listen", l.address(9000), "-admin", l.address(9001), "-max-age", "1s", "-negative-max-age", "1s")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return stop, l.wait(ctx, "http://"+l.address(9001)+"/readyz")
+	return l.wait(ctx, "http://"+l.address(9001)+"/readyz")
+}
+
+// pods is the number of pods behind the front proxies.
+const pods = 6
+
+// writeSlice writes the EndpointSlice of the pods, in two zones. The first ready pods are ready.
+func (l *lab) writeSlice(ready int) error {
+	var b strings.Builder
+	b.WriteString("apiVersion: v1\nkind: List\nitems:\n- apiVersion: discovery.k8s.io/v1\n  kind: EndpointSlice\n  metadata: {namespace: demo, name: web-1, labels: {kubernetes.io/service-name: web}}\n  addressType: IPv4\n  ports: [{name: http, port: 8000}]\n  endpoints:\n")
+	for i := range pods {
+		fmt.Fprintf(&b, "  - {addresses: [%s], zone: %c, conditions: {ready: %t}, nodeName: n%d, targetRef: {kind: Pod, namespace: demo, name: web-%d}}\n", l.node(101+i), 'a'+i%2, i < ready, i+1, i+1)
+	}
+	return l.write("pods/slices.yaml", b.String())
 }
 
 // startFronts starts pods in two zones, and a front proxy for each zone.
 func (l *lab) startFronts(ctx context.Context) error {
-	const pods = 6
-	var b strings.Builder
-	b.WriteString("apiVersion: v1\nkind: List\nitems:\n")
 	for i := range pods {
 		address := net.JoinHostPort(l.node(101+i), "8000")
 		if err := l.serve(address, &http.Server{Handler: pod(0.01)}); err != nil {
 			return err
 		}
 	}
-	b.WriteString("- apiVersion: discovery.k8s.io/v1\n  kind: EndpointSlice\n  metadata: {namespace: demo, name: web-1, labels: {kubernetes.io/service-name: web}}\n  addressType: IPv4\n  ports: [{name: http, port: 8000}]\n  endpoints:\n")
-	for i := range pods {
-		fmt.Fprintf(&b, "  - {addresses: [%s], zone: %c, conditions: {ready: true}, nodeName: n%d, targetRef: {kind: Pod, namespace: demo, name: web-%d}}\n", l.node(101+i), 'a'+i%2, i, i)
-	}
-	if err := l.write("pods/slices.yaml", b.String()); err != nil {
+	if err := l.writeSlice(pods); err != nil {
 		return err
 	}
 	fronts, haproxies := job{name: "frontproxy"}, job{name: "front-haproxy"}

@@ -1,18 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
-	"image/color"
-	"os"
 	"time"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/palette/moreland"
 	"gonum.org/v1/plot/plotter"
-	"gonum.org/v1/plot/vg"
-	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgsvg"
+
+	"github.com/headgate/headgate/internal/benchmarks/chart"
 )
 
 // writeChart writes an SVG file with two rows: requests a second, and requests in flight. Each run
@@ -47,21 +43,7 @@ func writeChart(file string, runs []result) error {
 			p.Y.Min, p.Y.Max = 0, most
 		}
 	}
-	width, height := vg.Length(len(runs))*8*vg.Centimeter, vg.Length(len(rows))*6*vg.Centimeter
-	canvas := vgsvg.New(width, height)
-	dc := draw.New(canvas)
-	dc.FillPolygon(color.White, []vg.Point{{}, {X: width}, {X: width, Y: height}, {Y: height}})
-	tiles := draw.Tiles{Rows: len(rows), Cols: len(runs), PadX: vg.Points(12), PadY: vg.Points(12), PadTop: vg.Points(8), PadBottom: vg.Points(8), PadLeft: vg.Points(8), PadRight: vg.Points(8)}
-	for row, canvases := range plot.Align(panels, tiles, dc) {
-		for col := range canvases {
-			panels[row][col].Draw(canvases[col])
-		}
-	}
-	var b bytes.Buffer
-	if _, err := canvas.WriteTo(&b); err != nil {
-		return fmt.Errorf("draw the chart: %w", err)
-	}
-	return os.WriteFile(file, b.Bytes(), 0o644)
+	return chart.Write(file, panels)
 }
 
 // panel draws one line for each pod: the load of the pod over time. For one point in time, the
@@ -77,16 +59,9 @@ func panel(run result, load func(point) []float64) (*plot.Plot, error) {
 				line = append(line, plotter.XY{X: at.at.Seconds(), Y: load(at)[i]})
 			}
 		}
-		if len(line) == 0 {
-			continue
-		}
-		l, err := plotter.NewLine(line)
-		if err != nil {
+		if _, err := chart.AddLine(p, line, colors[i+1]); err != nil {
 			return nil, fmt.Errorf("draw %s: %w", run.pods[i].name, err)
 		}
-		l.Color = colors[i+1]
-		l.Width = vg.Points(1)
-		p.Add(l)
 	}
 	p.X.Min, p.X.Max = 0, run.took.Round(time.Second).Seconds()
 	return p, nil
