@@ -24,6 +24,8 @@
 #               takes minutes, so make ci does not run it
 #   make test-oldest-go   runs all tests with the oldest version of Go that go.mod permits
 #   make test-qemu   runs the tests of hashring on emulated machines: arm64, and the big-endian s390x
+#   make image  builds an OCI image layout of these binaries, without Docker, in IMAGE_DIR (ARCHS='amd64 arm64')
+#   make test-image   builds the image for one architecture, and runs each binary in a chroot; make ci does not run it
 #   make test-rules   tests the recording rules and alerts of the binaries
 #   make test-dashboards   runs the edge, the router and front proxies with a real Prometheus, and checks each query of the
 #               dashboards for Grafana
@@ -63,6 +65,12 @@ ARCHS       ?= amd64 arm64
 BUILDFLAGS   = -trimpath -buildvcs=$(BUILDVCS) '-ldflags=-s -w'
 # false where git cannot read the repository, for example in an archive of the sources.
 BUILDVCS    ?= $(if $(shell git rev-parse HEAD 2>/dev/null),true,false)
+# The image has a module of its own, because of the library that writes it.
+IMAGEMODULE  = internal/image
+IMAGE_DIR   ?= out/image
+IMAGE_TAG   ?= $(shell git describe --tags --always --dirty)
+# The time of the image.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 PLATFORMS    = linux/arm64 darwin/arm64 windows/amd64
 # The suites of Debian whose haproxy make haproxies fetches. bookworm has 2.6 and trixie has 3.0, which must be there. The
 # others have later versions, or fail with one line of output. To add a version, add a suite that has it, or put a haproxy
@@ -79,7 +87,7 @@ SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
 .PHONY: demo drill demo-imbalance test test-packages test-comparisons compile e2e e2e-build e2e-long bench bench-peers bench-quic bench-rounds fuzz fuzz-long test-fuzz binaries test-reproducible test-oldest-go test-qemu licences test-licences vet lint ci ci-oldest ci-newest ci-full test-repeated haproxies test-haproxies test-versions e2e-repeated e2e-newest \
-	haproxy cc test-tools network peers test-coredns test-rules test-dashboards promtool
+	haproxy cc test-tools network peers test-coredns test-rules test-dashboards promtool image test-image
 
 demo: haproxy
 	$(GO) run ./examples/quickstart
@@ -206,6 +214,14 @@ test-dashboards: haproxy promtool
 	$(GO) build -o "$$dir" ./examples/terminator ./examples/nodeagent ./examples/snirouter ./examples/hostapi ./examples/frontproxy; \
 	cd $(BENCHMODULE) && $(GO) build -o "$$dir" ./dashboards && cd $(CURDIR) && "$$dir/dashboards" -bin "$$dir" $(DASHBOARDFLAGS)
 
+image: binaries
+	cd $(IMAGEMODULE) && CGO_ENABLED=0 $(GO) run -buildvcs=false . -out '$(abspath $(IMAGE_DIR))' -tag '$(IMAGE_TAG)' -created $(SOURCE_DATE_EPOCH) \
+		-revision '$(shell git rev-parse HEAD)' $(foreach arch,$(ARCHS),linux/$(arch)='$(CURDIR)/out/linux-$(arch)')
+
+test-image: export CGO_ENABLED = 0
+test-image:
+	cd $(IMAGEMODULE) && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./... && $(GO) test -count=1 ./...
+
 # The scenarios of front proxies with the newest HAProxy, which changes servers in another way than 2.6.
 FRONTSCENARIOS = frontstart,frontscale,frontrollout,frontpolicy,frontrestart,fronteject,frontretry,frontoverload,frontkilled,frontzones,frontdiscovery,frontoutages,frontzonelost,cutover
 e2e-newest: e2e-build haproxies
@@ -293,7 +309,7 @@ ci-newest:
 	$(MAKE) test-versions VERSIONS=newest PACKAGES='$(VERSIONTESTS) ./haproxycfg/frontproxy/... ./haproxycfg/runtimeapi ./agentcheck/drain'
 
 # make ci repeats a failed test. The later parts repeat nothing: there each failure counts.
-FULLPARTS = ci test-repeated test-oldest-go test-qemu test-haproxies test-coredns test-rules test-dashboards e2e-repeated e2e-long e2e-newest test-fuzz test-reproducible test-licences fuzz-long bench bench-rounds
+FULLPARTS = ci test-repeated test-oldest-go test-qemu test-haproxies test-coredns test-rules test-image test-dashboards e2e-repeated e2e-long e2e-newest test-fuzz test-reproducible test-licences fuzz-long bench bench-rounds
 ci-full:
 	@MAKE='$(MAKE)' .ci/full $(FULLPARTS)
 
