@@ -42,7 +42,8 @@ func TestDaemonSetRunsTheAgent(t *testing.T) {
 	var set appsv1.DaemonSet
 	clitest.Manifest(t, "kubernetes/daemonset.yaml", &set)
 	require.Equal(t, set.Spec.Selector.MatchLabels, set.Spec.Template.Labels)
-	require.Equal(t, "headgate", set.Namespace)
+	require.Equal(t, "headgate-nodeagent", set.Namespace)
+	require.Equal(t, []string{program}, set.Spec.Template.Spec.Containers[0].Command)
 	pod := set.Spec.Template.Spec
 	require.Equal(t, "headgate-nodeagent", pod.ServiceAccountName)
 	require.True(t, pod.HostNetwork)

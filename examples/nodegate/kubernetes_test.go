@@ -28,7 +28,8 @@ func parse(t *testing.T, dir string) (corev1.PodTemplateSpec, command, *settings
 	template := deployment.Spec.Template
 	require.Equal(t, deployment.Spec.Selector.MatchLabels, template.Labels)
 	c := template.Spec.Containers[0]
-	require.Equal(t, []string{dir}, c.Args)
+	require.Equal(t, []string{program, dir}, c.Command)
+	require.Empty(t, c.Args)
 	require.Equal(t, config.Name, c.EnvFrom[0].ConfigMapRef.Name)
 	environment := config.Data
 	for _, e := range c.Env {

@@ -215,7 +215,7 @@ func TestManifestsGrantNoMoreThanIsUsed(t *testing.T) {
 	var clusterBinding rbacv1.ClusterRoleBinding
 	var role rbacv1.Role
 	var binding rbacv1.RoleBinding
-	clitest.Manifest(t, "kubernetes/rbac.yaml", &account, &cluster, &clusterBinding, &role, &binding)
+	clitest.Manifest(t, "kubernetes/account/rbac.yaml", &account, &cluster, &clusterBinding, &role, &binding)
 	require.Equal(t, []rbacv1.PolicyRule{
 		{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"list"}},
 		{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"get", "patch"}}, // for drain

@@ -145,7 +145,7 @@ func (s *System) gated(ctx context.Context, t *traffic, size int, run func(*gate
 // installNodegate applies the shipped manifest of nodegate's account, and returns a kubeconfig for
 // the account.
 func installNodegate(ctx context.Context, c *lab.Cluster) (kubeconfig string, err error) {
-	return installAccount(ctx, c, "headgate-nodegate", "rbac.yaml")
+	return installAccount(ctx, c, "headgate-nodegate", filepath.Join("account", "rbac.yaml"))
 }
 
 // installProtect applies the shipped manifest of the account of `nodegate protect`, and returns a

@@ -193,18 +193,22 @@ const (
 // Accounts are paths of kubeconfigs for the ServiceAccounts in headgate's manifests.
 type Accounts struct{ Agent, Terminator string }
 
-// accountsNamespace is the namespace of both ServiceAccounts.
-const accountsNamespace = "headgate"
+// accountsNamespace is the namespace of the ServiceAccounts of the terminator and of nodegate, and
+// agentNamespace is the namespace of the ServiceAccount of the node agent.
+const (
+	accountsNamespace = "headgate"
+	agentNamespace    = "headgate-nodeagent"
+)
 
 // InstallAccounts applies all shipped manifests to a cluster. It returns a kubeconfig for each of
 // the two ServiceAccounts in the manifests. It may be called more than once.
 func InstallAccounts(ctx context.Context, c *lab.Cluster) (a Accounts, err error) {
 	for _, part := range []struct {
-		dir, account string
-		kubeconfig   *string
+		dir, namespace, account string
+		kubeconfig              *string
 	}{
-		{"nodeagent", "headgate-nodeagent", &a.Agent},
-		{"terminator", "headgate-terminator", &a.Terminator},
+		{"nodeagent", agentNamespace, "headgate-nodeagent", &a.Agent},
+		{"terminator", accountsNamespace, "headgate-terminator", &a.Terminator},
 	} {
 		files, err := shippedManifests(c.Bin(), part.dir)
 		if err != nil {
@@ -213,7 +217,7 @@ func InstallAccounts(ctx context.Context, c *lab.Cluster) (a Accounts, err error
 		if err := c.Apply(ctx, files...); err != nil {
 			return a, err
 		}
-		if *part.kubeconfig, err = c.AccountKubeconfig(ctx, accountsNamespace, part.account); err != nil {
+		if *part.kubeconfig, err = c.AccountKubeconfig(ctx, part.namespace, part.account); err != nil {
 			return a, err
 		}
 	}

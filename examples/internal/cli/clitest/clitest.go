@@ -3,12 +3,14 @@ package clitest
 
 import (
 	"bytes"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -117,3 +119,33 @@ func (l *PipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 type loopbackConn struct{ net.Conn }
 
 func (loopbackConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
+
+// Environment returns a function for cli.Invocation.LookupEnv with the environment of a container:
+// the values of its manifest, and data, which is the content of its ConfigMap. A variable whose value
+// comes from a field has the name of the field as its value. At the end of the test, the test fails
+// if the program has not looked up a variable: then the variable is no setting of the program.
+func Environment(t testing.TB, c *corev1.Container, data map[string]string) func(string) (string, bool) {
+	environment := maps.Clone(data)
+	if environment == nil {
+		environment = map[string]string{}
+	}
+	for _, e := range c.Env {
+		environment[e.Name] = e.Value
+		if e.ValueFrom != nil {
+			environment[e.Name] = e.ValueFrom.FieldRef.FieldPath
+		}
+	}
+	used := map[string]bool{}
+	t.Cleanup(func() {
+		for name := range environment {
+			if !used[name] {
+				t.Errorf("%s is not a setting", name)
+			}
+		}
+	})
+	return func(name string) (string, bool) {
+		value, ok := environment[name]
+		used[name] = ok
+		return value, ok
+	}
+}

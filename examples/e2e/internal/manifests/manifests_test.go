@@ -1,0 +1,399 @@
+package manifests
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+const examples = "../../.."
+
+// noWorkload lists the programs whose kustomizations run no pods, with the reasons.
+var noWorkload = map[string]string{
+	"drill":      "a command that operators run",
+	"e2e":        "a test",
+	"kubeapp":    "a command that operators run",
+	"quickstart": "a demonstration on one machine",
+	"terminator": "it reloads the HAProxy of an edge machine; a new pod would end the connections of that HAProxy",
+}
+
+// exceptions lists the properties that a workload may lack, with the reasons. A workload that lacks
+// another property fails the test, and so does an exception without need.
+var exceptions = map[string]map[string]string{
+	"DaemonSet headgate-nodeagent": {
+		"budget":     "kubectl drain ignores the pods of a DaemonSet",
+		"spread":     "a DaemonSet runs one pod on each node",
+		"policy":     "a NetworkPolicy does not apply to pods with hostNetwork",
+		"restricted": "HAProxy asks the agent at the address of the node, so the agent needs hostNetwork; it reads one directory of the node",
+	},
+	"DaemonSet node-dns": {
+		"budget":     "kubectl drain ignores the pods of a DaemonSet",
+		"spread":     "a DaemonSet runs one pod on each node",
+		"policy":     "a NetworkPolicy does not apply to pods with hostNetwork",
+		"restricted": "pods ask at the address of the node, so CoreDNS needs hostNetwork, and port 53 needs root",
+		"probes":     "CoreDNS has no listener with the name admin",
+		"command":    "the image of CoreDNS has an entry point",
+		"image":      "the image of CoreDNS is published",
+		"monitoring": "its metrics have no port with a name, because a declared port would block the second pod of an update",
+	},
+	"Deployment headgate-nodegate-protect": {
+		"budget": "it has one replica; a budget would block the drain of its node",
+		"spread": "it has one replica",
+	},
+	"Deployment frontproxy-tracks-eu-1a": {
+		"zones":     "its proxies serve one zone",
+		"namespace": "the namespace is that of the service",
+	},
+}
+
+// workload is a Deployment or a DaemonSet with the objects of its kustomization.
+type workload struct {
+	program, name, namespace string
+	meta                     metav1.ObjectMeta
+	daemon                   bool
+	replicas                 int32
+	pod                      corev1.PodTemplateSpec
+	others                   objects
+	monitored                objects // with the component monitoring
+}
+
+type objects []*unstructured.Unstructured
+
+// all returns the objects of a kind in a namespace. It fails for fields that the type does not have.
+func all[T any](t *testing.T, list objects, kind, namespace string) (typed []T) {
+	t.Helper()
+	for _, o := range list {
+		if o.GetKind() != kind || o.GetNamespace() != namespace {
+			continue
+		}
+		var v T
+		require.NoError(t, runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(o.Object, &v, true), o.GetName())
+		typed = append(typed, v)
+	}
+	return typed
+}
+
+func selects(t *testing.T, selector *metav1.LabelSelector, set map[string]string) bool {
+	t.Helper()
+	s, err := metav1.LabelSelectorAsSelector(selector)
+	require.NoError(t, err)
+	return !s.Empty() && s.Matches(labels.Set(set))
+}
+
+func ports(c corev1.Container) map[string]corev1.ContainerPort {
+	named := map[string]corev1.ContainerPort{}
+	for _, p := range c.Ports {
+		named[p.Name] = p
+	}
+	return named
+}
+
+// properties are what each workload must have. A property that holds returns nil.
+var properties = map[string]func(*testing.T, *workload) error{
+	"budget": func(t *testing.T, w *workload) error {
+		for _, b := range all[policyv1.PodDisruptionBudget](t, w.others, "PodDisruptionBudget", w.namespace) {
+			if selects(t, b.Spec.Selector, w.pod.Labels) {
+				if w.replicas < 2 || b.Spec.MaxUnavailable == nil || *b.Spec.MaxUnavailable != intstr.FromInt32(1) || b.Spec.UnhealthyPodEvictionPolicy == nil {
+					return errors.New("the budget can block the drain of a node")
+				}
+				return nil
+			}
+		}
+		return errors.New("no PodDisruptionBudget")
+	},
+	"spread": func(t *testing.T, w *workload) error { return spread(t, w, corev1.LabelHostname) },
+	"zones": func(t *testing.T, w *workload) error {
+		if w.replicas < 2 || w.daemon {
+			return nil // see spread
+		}
+		return spread(t, w, corev1.LabelTopologyZone)
+	},
+	"policy": func(t *testing.T, w *workload) error {
+		if w.pod.Spec.HostNetwork {
+			return errors.New("hostNetwork")
+		}
+		declared := ports(w.pod.Spec.Containers[0])
+		open := map[string]bool{}
+		for _, p := range all[networkingv1.NetworkPolicy](t, w.others, "NetworkPolicy", w.namespace) {
+			if !selects(t, &p.Spec.PodSelector, w.pod.Labels) {
+				continue
+			}
+			for _, rule := range p.Spec.Ingress {
+				for _, port := range rule.Ports {
+					name := port.Port.StrVal
+					if declared[name].ContainerPort == 0 {
+						return fmt.Errorf("the NetworkPolicy names the port %q", name)
+					}
+					if name == "admin" && len(rule.From) == 0 {
+						return errors.New("everybody can reach the admin listener")
+					}
+					open[name] = true
+				}
+			}
+		}
+		if len(open) != len(declared) {
+			return fmt.Errorf("the NetworkPolicies open %v, and the container has %v", open, declared)
+		}
+		return nil
+	},
+	// The scenario "manifests" lets the API server check the whole standard.
+	"restricted": func(_ *testing.T, w *workload) error {
+		s := w.pod.Spec
+		for _, v := range s.Volumes {
+			if v.HostPath != nil {
+				return errors.New("hostPath")
+			}
+		}
+		if c := s.SecurityContext; s.HostNetwork || c == nil || c.RunAsNonRoot == nil || !*c.RunAsNonRoot || c.RunAsUser == nil || *c.RunAsUser == 0 {
+			return errors.New("root, or hostNetwork")
+		}
+		return nil
+	},
+	"container": func(_ *testing.T, w *workload) error {
+		for _, c := range slices.Concat(w.pod.Spec.InitContainers, w.pod.Spec.Containers) {
+			s := c.SecurityContext
+			if s == nil || s.AllowPrivilegeEscalation == nil || *s.AllowPrivilegeEscalation || s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem ||
+				s.Capabilities == nil || !slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) {
+				return fmt.Errorf("container %s: allowPrivilegeEscalation, readOnlyRootFilesystem or capabilities", c.Name)
+			}
+		}
+		if s := w.pod.Spec.SecurityContext; s == nil || s.SeccompProfile == nil || s.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
+			return errors.New("seccompProfile")
+		}
+		return nil
+	},
+	"namespace": func(t *testing.T, w *workload) error {
+		level := "restricted"
+		if exceptions[w.name]["restricted"] != "" {
+			level = "privileged"
+		}
+		for _, n := range all[corev1.Namespace](t, w.others, "Namespace", "") {
+			if n.Name == w.namespace && n.Labels["pod-security.kubernetes.io/enforce"] == level {
+				return nil
+			}
+		}
+		return fmt.Errorf("no Namespace %s with the level %s", w.namespace, level)
+	},
+	"probes": func(_ *testing.T, w *workload) error {
+		c := w.pod.Spec.Containers[0]
+		for path, probes := range map[string][]*corev1.Probe{"/healthz": {c.StartupProbe, c.LivenessProbe}, "/readyz": {c.ReadinessProbe}} {
+			for _, p := range probes {
+				if p == nil || p.HTTPGet == nil || p.HTTPGet.Path != path || p.HTTPGet.Port != intstr.FromString("admin") {
+					return fmt.Errorf("no probe of %s at the port admin", path)
+				}
+			}
+		}
+		if ports(c)["admin"].ContainerPort == 0 {
+			return errors.New("no port admin")
+		}
+		return nil
+	},
+	// The test of each binary compares this time with the time that its drain needs.
+	"grace": func(_ *testing.T, w *workload) error {
+		if s := w.pod.Spec.TerminationGracePeriodSeconds; s == nil || *s == 0 {
+			return errors.New("no terminationGracePeriodSeconds")
+		}
+		return nil
+	},
+	"resources": func(_ *testing.T, w *workload) error {
+		for _, c := range slices.Concat(w.pod.Spec.InitContainers, w.pod.Spec.Containers) {
+			r := c.Resources
+			if r.Requests.Cpu().IsZero() || r.Requests.Memory().IsZero() || r.Limits.Memory().IsZero() {
+				return fmt.Errorf("container %s: requests or the limit of memory", c.Name)
+			}
+			if !r.Limits.Cpu().IsZero() {
+				return fmt.Errorf("container %s: a limit of CPU stops a program in the middle of a request", c.Name)
+			}
+		}
+		return nil
+	},
+	"update": func(_ *testing.T, w *workload) error {
+		if w.pod.Spec.EnableServiceLinks == nil || *w.pod.Spec.EnableServiceLinks {
+			return errors.New("a Service could set a variable HEADGATE_...")
+		}
+		return nil
+	},
+	"command": func(_ *testing.T, w *workload) error {
+		if c := w.pod.Spec.Containers[0]; len(c.Command) == 0 || c.Command[0] != w.program {
+			return fmt.Errorf("the command is %q; the image has no entry point", c.Command)
+		}
+		return nil
+	},
+	"image": func(_ *testing.T, w *workload) error {
+		if image := w.pod.Spec.Containers[0].Image; !strings.HasPrefix(image, "registry.invalid/headgate") || !strings.HasSuffix(image, ":set-me") {
+			return fmt.Errorf("the kustomization does not set the image %s", image)
+		}
+		return nil
+	},
+	// Prometheus finds each pod through one Service.
+	"monitoring": func(t *testing.T, w *workload) error {
+		if w.monitored == nil {
+			return errors.New("no component monitoring")
+		}
+		found := 0
+		for _, o := range w.monitored {
+			if o.GetKind() != "ServiceMonitor" || o.GetNamespace() != w.namespace {
+				continue
+			}
+			var m serviceMonitor
+			require.NoError(t, runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(o.Object, &m, true))
+			require.Equal(t, "app.kubernetes.io/name", m.Spec.JobLabel)
+			for _, s := range all[corev1.Service](t, w.monitored, "Service", w.namespace) {
+				if selects(t, &m.Spec.Selector, s.Labels) && labels.SelectorFromSet(s.Spec.Selector).Matches(labels.Set(w.pod.Labels)) {
+					require.True(t, s.Spec.PublishNotReadyAddresses)
+					require.Equal(t, corev1.ClusterIPNone, s.Spec.ClusterIP)
+					require.Len(t, s.Spec.Ports, 1)
+					require.Equal(t, m.Spec.Endpoints[0].Port, s.Spec.Ports[0].Name)
+					require.Equal(t, intstr.FromString("admin"), s.Spec.Ports[0].TargetPort)
+					require.Equal(t, ports(w.pod.Spec.Containers[0])["admin"].ContainerPort, s.Spec.Ports[0].Port)
+					require.Equal(t, w.pod.Labels["app.kubernetes.io/name"], s.Labels[m.Spec.JobLabel])
+					found++
+				}
+			}
+		}
+		if found != 1 {
+			return fmt.Errorf("%d Services with a ServiceMonitor select the pods", found)
+		}
+		return nil
+	},
+}
+
+// serviceMonitor has the fields of a ServiceMonitor that the components use.
+type serviceMonitor struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Spec              struct {
+		JobLabel  string               `json:"jobLabel"`
+		Selector  metav1.LabelSelector `json:"selector"`
+		Endpoints []struct {
+			Port string `json:"port"`
+		} `json:"endpoints"`
+	} `json:"spec"`
+}
+
+func spread(t *testing.T, w *workload, key string) error {
+	for _, c := range w.pod.Spec.TopologySpreadConstraints {
+		if c.TopologyKey == key && selects(t, c.LabelSelector, w.pod.Labels) {
+			return nil
+		}
+	}
+	return fmt.Errorf("no topologySpreadConstraint for %s", key)
+}
+
+// workloads renders a kustomization.
+func workloads(t *testing.T, b Base) (list []*workload) {
+	t.Helper()
+	render := func(components ...string) objects {
+		rendered, err := b.Render(components...)
+		require.NoError(t, err)
+		return rendered
+	}
+	base := render()
+	var monitored objects
+	for _, c := range b.Components {
+		require.NotEmpty(t, render(c))
+		if filepath.Base(c) == "monitoring" {
+			monitored = render(c)
+		}
+	}
+	render(b.Components...)
+	for _, o := range base {
+		namespace := o.GetNamespace()
+		for _, d := range all[appsv1.Deployment](t, objects{o}, "Deployment", namespace) {
+			require.True(t, selects(t, d.Spec.Selector, d.Spec.Template.Labels), d.Name)
+			list = append(list, &workload{meta: d.ObjectMeta, name: "Deployment " + d.Name, replicas: *d.Spec.Replicas, pod: d.Spec.Template})
+		}
+		for _, d := range all[appsv1.DaemonSet](t, objects{o}, "DaemonSet", namespace) {
+			require.True(t, selects(t, d.Spec.Selector, d.Spec.Template.Labels), d.Name)
+			list = append(list, &workload{meta: d.ObjectMeta, name: "DaemonSet " + d.Name, daemon: true, pod: d.Spec.Template})
+		}
+	}
+	for _, w := range list {
+		w.program, w.namespace, w.others, w.monitored = b.Program, w.meta.Namespace, base, monitored
+	}
+	return list
+}
+
+// TestWorkloads checks every Deployment and DaemonSet of the examples. A new program needs
+// manifests, or an entry in noWorkload.
+func TestWorkloads(t *testing.T) {
+	bases, err := Find(examples)
+	require.NoError(t, err)
+	// The Namespace headgate is in the account of nodegate, and not in the base of protect, so that an
+	// overlay can have both serve and protect.
+	var shared objects
+	runs := map[string]bool{}
+	var seen []*workload
+	for _, b := range bases {
+		rendered, err := b.Render()
+		require.NoError(t, err)
+		for _, o := range rendered {
+			if o.GetKind() == "Namespace" && b.Program == "nodegate" {
+				shared = append(shared, o)
+			}
+		}
+	}
+	for _, b := range bases {
+		for _, w := range workloads(t, b) {
+			if w.program == "nodegate" {
+				w.others = slices.Concat(w.others, shared)
+			}
+			runs[w.program] = true
+			seen = append(seen, w)
+		}
+	}
+	lacking := map[string]map[string]bool{}
+	for _, w := range seen {
+		for name, check := range properties {
+			err := check(t, w)
+			if err == nil {
+				continue
+			}
+			if lacking[w.name] == nil {
+				lacking[w.name] = map[string]bool{}
+			}
+			lacking[w.name][name] = true
+			if exceptions[w.name][name] == "" {
+				t.Errorf("%s of %s: %s: %v", w.name, w.program, name, err)
+			}
+		}
+	}
+	for name, list := range exceptions {
+		for property := range list {
+			if !lacking[name][property] {
+				t.Errorf("%s needs no exception for %q", name, property)
+			}
+		}
+	}
+	mains, err := filepath.Glob(examples + "/*/main.go")
+	require.NoError(t, err)
+	for _, file := range mains {
+		program := filepath.Base(filepath.Dir(file))
+		require.NotEqual(t, noWorkload[program] != "", runs[program], "%s needs manifests or an entry in noWorkload, not both", program)
+		delete(noWorkload, program)
+	}
+	require.Empty(t, slices.Collect(maps.Keys(noWorkload)))
+}
+
+func TestFindAndRenderErrors(t *testing.T) {
+	found, err := Find(t.TempDir())
+	require.NoError(t, err)
+	require.Empty(t, found)
+	_, err = Base{Dir: filepath.Join(t.TempDir(), "missing")}.Render()
+	require.ErrorContains(t, err, "missing")
+}
