@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
@@ -55,18 +57,66 @@ func (c *Cluster) Validate(ctx context.Context, files ...string) error {
 	})
 }
 
-// eachObject calls the function do with each object in the manifest files, and with a client for
-// the objects of this kind and namespace.
-func (c *Cluster) eachObject(files []string, do func(dynamic.ResourceInterface, *unstructured.Unstructured) error) error {
+// ApplyObjects applies objects, as `kubectl apply --server-side --validate=strict` does. If dry is
+// true, the API server does everything but store them: the namespaces of the objects must exist.
+func (c *Cluster) ApplyObjects(ctx context.Context, objects []*unstructured.Unstructured, dry bool) error {
+	dyn, mapper, err := c.dynamic()
+	if err != nil {
+		return err
+	}
+	force := true
+	options := metav1.PatchOptions{FieldManager: "e2e", Force: &force, FieldValidation: metav1.FieldValidationStrict}
+	if dry {
+		options.DryRun = []string{metav1.DryRunAll}
+	}
+	for _, o := range objects {
+		resource, err := clientOf(o, dyn, mapper)
+		if err == nil {
+			var text []byte
+			if text, err = o.MarshalJSON(); err == nil {
+				_, err = resource.Patch(ctx, o.GetName(), types.ApplyPatchType, text, options)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("lab: %s %s: %w", o.GetKind(), o.GetName(), err)
+		}
+	}
+	return nil
+}
+
+// dynamic returns clients for objects of any kind.
+func (c *Cluster) dynamic() (dynamic.Interface, meta.RESTMapper, error) {
 	dyn, err := dynamic.NewForConfig(c.Config)
 	if err != nil {
-		return fmt.Errorf("lab: %w", err)
+		return nil, nil, fmt.Errorf("lab: %w", err)
 	}
 	disco, err := discovery.NewDiscoveryClientForConfig(c.Config)
 	if err != nil {
-		return fmt.Errorf("lab: %w", err)
+		return nil, nil, fmt.Errorf("lab: %w", err)
 	}
-	mapper := restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disco))
+	return dyn, restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disco)), nil
+}
+
+// clientOf returns a client for the objects of the kind and namespace of an object.
+func clientOf(object *unstructured.Unstructured, dyn dynamic.Interface, mapper meta.RESTMapper) (dynamic.ResourceInterface, error) {
+	kind := object.GroupVersionKind()
+	mapping, err := mapper.RESTMapping(kind.GroupKind(), kind.Version)
+	if err != nil {
+		return nil, err
+	}
+	if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
+		return dyn.Resource(mapping.Resource).Namespace(cmp.Or(object.GetNamespace(), metav1.NamespaceDefault)), nil
+	}
+	return dyn.Resource(mapping.Resource), nil
+}
+
+// eachObject calls the function do with each object in the manifest files, and with a client for
+// the objects of this kind and namespace.
+func (c *Cluster) eachObject(files []string, do func(dynamic.ResourceInterface, *unstructured.Unstructured) error) error {
+	dyn, mapper, err := c.dynamic()
+	if err != nil {
+		return err
+	}
 	for _, file := range files {
 		if err := eachObjectOf(file, dyn, mapper, do); err != nil {
 			return fmt.Errorf("lab: %s: %w", file, err)
@@ -91,21 +141,12 @@ func eachObjectOf(file string, dyn dynamic.Interface, mapper meta.RESTMapper, do
 		case len(object.Object) == 0:
 			continue
 		}
-		kind := object.GroupVersionKind()
-		mapping, err := mapper.RESTMapping(kind.GroupKind(), kind.Version)
+		resource, err := clientOf(&object, dyn, mapper)
 		if err != nil {
 			return err
 		}
-		var resource dynamic.ResourceInterface = dyn.Resource(mapping.Resource)
-		if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
-			namespace := object.GetNamespace()
-			if namespace == "" {
-				namespace = metav1.NamespaceDefault
-			}
-			resource = dyn.Resource(mapping.Resource).Namespace(namespace)
-		}
 		if err := do(resource, &object); err != nil {
-			return fmt.Errorf("%s %s: %w", kind.Kind, object.GetName(), err)
+			return fmt.Errorf("%s %s: %w", object.GetKind(), object.GetName(), err)
 		}
 	}
 }

@@ -1,9 +1,11 @@
 package manifests
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/yaml"
 )
 
 const examples = "../../.."
@@ -388,6 +391,59 @@ func TestWorkloads(t *testing.T) {
 		delete(noWorkload, program)
 	}
 	require.Empty(t, slices.Collect(maps.Keys(noWorkload)))
+}
+
+// TestEveryFileIsUsed checks that kustomizations name every manifest in their directories.
+func TestEveryFileIsUsed(t *testing.T) {
+	bases, err := Find(examples)
+	require.NoError(t, err)
+	for _, b := range bases {
+		for _, dir := range append([]string{b.Dir}, b.Components...) {
+			var k struct {
+				Resources []string
+				Patches   []struct{ Path string }
+			}
+			text, err := os.ReadFile(filepath.Join(dir, "kustomization.yaml"))
+			require.NoError(t, err)
+			require.NoError(t, yaml.Unmarshal(text, &k))
+			named := map[string]bool{"kustomization.yaml": true}
+			for _, name := range k.Resources {
+				named[name] = true
+			}
+			for _, p := range k.Patches {
+				named[p.Path] = true
+			}
+			files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
+			require.NoError(t, err)
+			for _, file := range files {
+				var object metav1.TypeMeta
+				text, err := os.ReadFile(file)
+				require.NoError(t, err)
+				first, _, _ := bytes.Cut(text, []byte("\n---\n"))
+				require.NoError(t, yaml.Unmarshal(first, &object), file)
+				if object.Kind != "" { // otherwise it is a file of Prometheus rules
+					require.True(t, named[filepath.Base(file)], "no kustomization names %s", file)
+				}
+			}
+		}
+	}
+}
+
+// TestSettingsAreTested checks that a test of each program parses the settings of its manifests, as
+// clitest.Environment does. So each variable of a manifest is a flag of the program.
+func TestSettingsAreTested(t *testing.T) {
+	bases, err := Find(examples)
+	require.NoError(t, err)
+	for _, b := range bases {
+		for _, w := range workloads(t, b) {
+			if exceptions[w.name]["command"] != "" {
+				continue // not one of our programs
+			}
+			text, err := os.ReadFile(filepath.Join(examples, w.program, "kubernetes_test.go"))
+			require.NoError(t, err)
+			require.Contains(t, string(text), "LookupEnv: ")
+		}
+	}
 }
 
 func TestFindAndRenderErrors(t *testing.T) {

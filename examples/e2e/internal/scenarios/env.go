@@ -34,6 +34,7 @@ func All() []scenario.Scenario[*Env] {
 		evenness,
 		rbac,
 		published,
+		shipped,
 		leader,
 		orders,
 		outage,

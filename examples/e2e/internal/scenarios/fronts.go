@@ -88,11 +88,7 @@ func newFronts(ctx context.Context, env *Env, service string, local, other int) 
 	}
 	// These manifests contain the account of discovery, which may read the EndpointSlices of all
 	// namespaces.
-	files, err := shippedManifests(c.Bin(), "discovery")
-	if err != nil {
-		return nil, err
-	}
-	if err := c.Apply(ctx, files...); err != nil {
+	if err := applyShipped(ctx, c, "discovery"); err != nil {
 		return nil, err
 	}
 	if f.kubeconfig, err = c.AccountKubeconfig(ctx, "headgate-discovery", "headgate-discovery"); err != nil {

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/headgate/headgate/examples/e2e/internal/lab"
+	"github.com/headgate/headgate/examples/e2e/internal/manifests"
 	"github.com/headgate/headgate/nodeselect"
 )
 
@@ -204,17 +205,13 @@ const (
 // the two ServiceAccounts in the manifests. It may be called more than once.
 func InstallAccounts(ctx context.Context, c *lab.Cluster) (a Accounts, err error) {
 	for _, part := range []struct {
-		dir, namespace, account string
-		kubeconfig              *string
+		program, namespace, account string
+		kubeconfig                  *string
 	}{
 		{"nodeagent", agentNamespace, "headgate-nodeagent", &a.Agent},
 		{"terminator", accountsNamespace, "headgate-terminator", &a.Terminator},
 	} {
-		files, err := shippedManifests(c.Bin(), part.dir)
-		if err != nil {
-			return a, err
-		}
-		if err := c.Apply(ctx, files...); err != nil {
+		if err := applyShipped(ctx, c, part.program); err != nil {
 			return a, err
 		}
 		if *part.kubeconfig, err = c.AccountKubeconfig(ctx, part.namespace, part.account); err != nil {
@@ -224,29 +221,13 @@ func InstallAccounts(ctx context.Context, c *lab.Cluster) (a Accounts, err error
 	return a, nil
 }
 
-// shippedManifests returns the paths of the manifests of a binary. bin is the directory of the
-// built programs, inside the source tree.
-func shippedManifests(bin, binary string) ([]string, error) {
-	dir := filepath.Join(bin, "..", "..", binary, "kubernetes")
-	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
+// applyShipped applies the kustomization of a program.
+func applyShipped(ctx context.Context, c *lab.Cluster, program string) error {
+	objects, err := manifests.Base{Dir: filepath.Join(c.Bin(), "..", "..", program, "kubernetes")}.Render()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	// Leave out kustomization.yaml: it lists manifests, but is not a manifest.
-	files = slices.DeleteFunc(files, func(f string) bool { return filepath.Base(f) == "kustomization.yaml" })
-	if len(files) == 0 {
-		return nil, fmt.Errorf("no manifests in %s", dir)
-	}
-	// Apply a namespace before the objects in it.
-	slices.SortStableFunc(files, func(a, b string) int { return manifestRank(a) - manifestRank(b) })
-	return files, nil
-}
-
-func manifestRank(file string) int {
-	if rank := slices.Index([]string{"namespace.yaml", "rbac.yaml"}, filepath.Base(file)); rank >= 0 {
-		return rank
-	}
-	return 10
+	return c.ApplyObjects(ctx, objects, false)
 }
 
 // Restore undoes the changes that an interrupted scenario has left behind: it sets the whole system
