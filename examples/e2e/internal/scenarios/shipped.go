@@ -97,7 +97,7 @@ func runShipped(ctx context.Context, env *Env, report *scenario.Report) error {
 				name += " + " + filepath.Base(component)
 			}
 			pods, err := checkShipped(ctx, c, b, components)
-			report.Add(scenario.Row{What: fmt.Sprintf("%s: accepted, and %d pods admitted", name, pods), Err: err})
+			report.Add(scenario.Row{What: fmt.Sprintf("%s: accepted, pods admitted: %d", name, pods), Err: err})
 			if len(b.Components) < 2 && len(components) == len(b.Components) {
 				break // all components are the same as this one
 			}
