@@ -210,14 +210,17 @@ func (s *state) reweigh(before, now members) {
 }
 
 // carry changes the saved state s before a reload. s is the state of the servers in the running
-// HAProxy, and HAProxy will load it together with the new configuration. carry makes two changes,
-// so that s fits the new configuration:
+// HAProxy, and HAProxy will load it together with the new configuration. carry makes three
+// changes, so that s fits the new configuration:
 //
 //   - HAProxy finds the state of a server by the names of its backend and of the server. If the
 //     port of a server changes, its name changes too. If the settings of a backend change, the name
 //     of the backend changes. Without a state, a renamed server would have its full weight until
 //     its agent answers. So carry gives the renamed server the state of the server that it
 //     replaces: the old server on the same node.
+//   - If a node had a spare server (haproxycfg.Server.Spare), the server with its own name gets the
+//     state of the spare server. carry removes the states of spare servers, because a spare server
+//     may belong to another node when HAProxy reads the state.
 //   - HAProxy also restores the addresses in the state. So carry sets the address of each server to
 //     its address in the new configuration.
 func (s *state) carry(config members) {
@@ -238,7 +241,7 @@ func (s *state) carry(config members) {
 				best, rank := -1, 0
 				for _, i := range donors[service(backend)] {
 					was := s.servers[i]
-					own, ok := addrOfName(was.name)
+					own, ok := was.ownAddr()
 					if !ok || own.Addr() != now.addr.Addr() {
 						continue
 					}
@@ -262,6 +265,7 @@ func (s *state) carry(config members) {
 			}
 		}
 	}
+	s.dropSpares()
 }
 
 // copyTo adds a line for a new server to the saved state. The argument "fresh" is the new server,
@@ -286,6 +290,11 @@ func (s *state) copyTo(old stateServer, backend string, fresh member) {
 	s.set(fields, "srv_uweight", strconv.Itoa(scaled))
 	s.set(fields, "srv_iweight", strconv.Itoa(fresh.weight))
 	s.place(fields, fresh)
+	if i, ok := s.columns["srv_admin_state"]; ok {
+		if admin, err := strconv.Atoi(fields[i]); err == nil { // a spare server is disabled in the configuration
+			fields[i] = strconv.Itoa(admin &^ int(runtimeapi.ConfiguredMaint))
+		}
+	}
 	// Keep the weight, the drain and the maintenance, because they belong to the node or the
 	// service. Reset the result of the health checks, because the checks of the old port prove
 	// nothing about the new port: the server is up, as every new server is.

@@ -157,7 +157,12 @@ func (d *Dir) Apply(ctx context.Context, c *haproxycfg.Config) (changed bool, er
 	if err != nil {
 		return false, err
 	}
-	return d.locked(ctx, func() (bool, error) { return d.apply(ctx, t) })
+	return d.locked(ctx, func() (bool, error) {
+		if t, err = d.renderLive(c, t); err != nil {
+			return false, fmt.Errorf("deploy: apply: %w", err)
+		}
+		return d.apply(ctx, t)
+	})
 }
 
 // Plan is a configuration that Dir has rendered for its directory, and the difference from the
@@ -285,6 +290,9 @@ func (d *Dir) plan(c *haproxycfg.Config) (*Plan, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if after, err = d.renderLive(c, after); err != nil {
+		return nil, fmt.Errorf("deploy: plan: %w", err)
+	}
 	before, err := d.current()
 	if err != nil {
 		return nil, fmt.Errorf("deploy: plan: %w", err)

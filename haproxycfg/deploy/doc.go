@@ -37,8 +37,8 @@
 //	more slots (haproxycfg.Server.Slot)        reload         at run time
 //	fewer servers                              at run time    at run time
 //	changed options of up to 10 servers        reload         at run time
-//	a server that tracks a new server          reload         reload
-//	more servers that other servers track      reload         reload
+//	a server that tracks a new server          reload, unless a spare server is free
+//	more servers that other servers track      reload, unless spare servers are free
 //	any change of servers with balance source, reload         reload, unless only a weight or an
 //	uri or static-rr                                          address changes
 //	entries of stable maps                     at run time    at run time

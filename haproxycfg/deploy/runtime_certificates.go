@@ -81,6 +81,7 @@ func withoutListHashes(line string, lists map[string]string) string {
 // certainly loaded, and disk is the text of the haproxy.cfg in the directory. If HAProxy cannot
 // make a change at run time, reload contains the reason.
 func (d *Dir) certificateChanges(good, disk []byte, t target) (changes []certificateChange, reload string, err error) {
+	d.changes.keepsCertificates = false
 	if t.source == nil {
 		return nil, "", nil
 	}

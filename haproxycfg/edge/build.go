@@ -378,7 +378,7 @@ func (b *builder) nodeBackend(nodes nodesOf) haproxycfg.Backend {
 		Balance:       haproxycfg.LeastConn,
 		Health:        haproxycfg.Health{Interval: b.edge.CheckInterval},
 		AgentInterval: b.edge.AgentInterval,
-		Servers:       make([]haproxycfg.Server, 0, len(nodes.track)),
+		Servers:       make([]haproxycfg.Server, 0, len(nodes.track)+max(b.edge.SpareNodes, 0)),
 	}
 	if b.edge.NodeHealth != NodeAgent {
 		out.Health.Path = kubeProxyPath
@@ -387,6 +387,15 @@ func (b *builder) nodeBackend(nodes nodesOf) haproxycfg.Backend {
 		out.Servers = append(out.Servers, b.edge.nodeServer(a))
 	}
 	slices.SortFunc(out.Servers, func(x, y haproxycfg.Server) int { return x.Addr.Compare(y.Addr) })
+	if b.edge.SpareNodes > 0 {
+		for i := range out.Servers { // a backend with a slot has only slots
+			out.Servers[i].Slot = out.Servers[i].Name()
+		}
+		model := b.edge.nodeServer(haproxycfg.SpareAddr)
+		for i := range b.edge.SpareNodes {
+			out.Servers = append(out.Servers, model.Spare(i+1))
+		}
+	}
 	return out
 }
 

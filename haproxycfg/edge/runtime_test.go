@@ -151,7 +151,7 @@ func (f *runtimeEdge) agree() {
 		if len(words) > 1 && words[0] == "backend" {
 			backend = words[1]
 		}
-		if len(words) > 2 && words[0] == "server" {
+		if len(words) > 2 && words[0] == "server" && words[len(words)-1] != "disabled" {
 			weight := "1"
 			if i := slices.Index(words, "weight"); i > 0 {
 				weight = words[i+1]
@@ -276,6 +276,7 @@ func TestRandomChanges(t *testing.T) {
 	f := newRuntimeEdge(t)
 	f.deploy.Check = nil // to save time
 	f.withHTTPS()
+	f.edge.SpareNodes = 1
 	f.edge.Certificates = []haproxycfg.Certificate{renewed(t, 0, "fixed.example.com"), renewed(t, 0, "*.example.com")}
 	apply := func() deploy.Effect {
 		var all []routes.Route
@@ -309,12 +310,12 @@ func TestRandomChanges(t *testing.T) {
 				declared[fmt.Sprintf("h%d.example.com", random.IntN(30))] = services[k]
 			}
 		case n < 4: // the node port or the nodes of a service
-			nodes := random.Perm(3)[:1+random.IntN(2)]
+			nodes := random.Perm(6)[:1+random.IntN(2)]
 			for i := range nodes {
 				nodes[i]++
 			}
 			upstreams[2] = onNodes("img", ports[random.IntN(2)], ports[1], nodes...)
-			want = deploy.ReloadServers // for a new node
+			want = deploy.ReloadServers // for a new node, if there is no spare server
 		case n == 4: // the weights of a route
 			weights[random.IntN(2)] = []int{0, 10, 50, 100}[random.IntN(4)]
 		case n >= 12: // a new certificate, or a renewed one, sometimes together with a new host

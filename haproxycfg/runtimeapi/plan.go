@@ -61,8 +61,8 @@ type Plan struct {
 	// that the commands suffice. If it is not empty, the commands still make all changes that
 	// HAProxy can make without a reload.
 	Reload []Reason
-	// First is the number of commands at the beginning of Commands that add servers to backends
-	// without a server in service. If a change of a map sends requests to such a backend, make this
+	// First is the number of commands at the beginning of Commands that bring servers into service
+	// that other servers track, or that add servers to backends without a server in service. If a change of a map sends requests to such a backend, make this
 	// change after the first First commands and before the remaining ones.
 	First int
 	// Replaced is the number of servers that the commands delete and add again.
@@ -283,8 +283,10 @@ func (p *planner) backend(b, before *Backend, rows []*ServerState) {
 		byName[row.Name] = row
 		idle = idle && row.Admin&ForcedMaint != 0
 	}
+	// A server tracks a server of a tracked backend, and is down while this server is down.
+	early := idle || b.Tracked
 	fill := p.fill
-	if idle {
+	if early {
 		p.fill = p.first
 	}
 	var earlier map[string]*Server
@@ -314,7 +316,7 @@ func (p *planner) backend(b, before *Backend, rows []*ServerState) {
 			p.unwanted(b, row)
 		}
 	}
-	if idle {
+	if early {
 		p.first, p.fill = p.fill, fill
 	}
 }
@@ -390,6 +392,7 @@ func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
 	}
 	if s.Maint {
 		if row.Admin&ForcedMaint == 0 {
+			p.disable = appendDisable(p.disable, backend, row)
 			set(&p.maint, SetMaint, "state maint")
 		}
 		if moved {

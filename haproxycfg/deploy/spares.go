@@ -1,0 +1,188 @@
+package deploy
+
+import (
+	"bytes"
+	"net/netip"
+	"slices"
+
+	"github.com/headgate/headgate/haproxycfg"
+)
+
+// renderLive returns the target with which HAProxy needs no reload, if there is one: the
+// configuration c with its new nodes in spare servers. Otherwise it returns the argument own, which
+// is the result of d.render(c). The caller must hold d.mu.
+//
+// HAProxy lets no server track a server that was added at run time. So if a new server tracks a new
+// node, HAProxy needs a reload, unless the node gets a spare server (haproxycfg.Server.Spare) that
+// the running HAProxy has. The file says which spare server has the address of the node. The node
+// keeps the spare server as long as it is in use and HAProxy needs no reload. With the next change
+// that needs a reload anyway, the node gets a server with its own name, and the spare server is free
+// again.
+func (d *Dir) renderLive(c *haproxycfg.Config, own target) (target, error) {
+	if d.Runtime == nil || d.Reload == nil {
+		return own, nil
+	}
+	disk, err := readOptional(d.file(configFile))
+	if err != nil {
+		return target{}, err
+	}
+	inSpares := useSpares(c, disk, d.Runtime.busy)
+	if inSpares == nil {
+		return own, nil
+	}
+	live, err := d.render(inSpares)
+	if err != nil {
+		return target{}, err
+	}
+	change, err := d.liveChange(live, exists(d.file(pendingFile)))
+	if err != nil {
+		return target{}, err
+	}
+	if change.reload != "" {
+		return own, nil
+	}
+	return live, nil
+}
+
+// useSpares returns a copy of c in which new nodes have spare servers. disk is the text of the
+// present haproxy.cfg. The keys of busy are the removed servers that HAProxy still has. The result
+// is nil if no node needs a spare server, or if there are too few of them.
+func useSpares(c *haproxycfg.Config, disk []byte, busy map[string]string) *haproxycfg.Config {
+	var changed *haproxycfg.Config
+	renamed := map[string]string{} // values of Server.Track
+	for i := range c.Backends {
+		b := &c.Backends[i]
+		if len(b.Servers) == 0 || !haproxycfg.IsSpare(b.Servers[len(b.Servers)-1].Slot) {
+			continue
+		}
+		servers, ok := inSpares(b, sectionOf(disk, "backend "+b.Name), busy, renamed)
+		if !ok {
+			return nil
+		}
+		if servers != nil {
+			if changed == nil {
+				clone := *c
+				clone.Backends = slices.Clone(c.Backends)
+				changed = &clone
+			}
+			changed.Backends[i].Servers = servers
+		}
+	}
+	if changed == nil {
+		return nil
+	}
+	for i := range changed.Backends {
+		b := &changed.Backends[i]
+		cloned := false
+		for j := range b.Servers {
+			if to := renamed[b.Servers[j].Track]; to != "" {
+				if !cloned {
+					b.Servers, cloned = slices.Clone(b.Servers), true
+				}
+				b.Servers[j].Track = to
+			}
+		}
+	}
+	return changed
+}
+
+// inSpares returns the servers of a backend, with those nodes in spare servers that the present
+// section of the backend does not contain under their own names. It adds the new names of these
+// nodes to renamed. The result is nil if there is no such node. ok is false if there are too few
+// spare servers.
+func inSpares(b *haproxycfg.Backend, section []byte, busy, renamed map[string]string) (servers []haproxycfg.Server, ok bool) {
+	present, spares := presentServers(section)
+	byAddr := map[netip.Addr]string{}
+	for name, addr := range spares {
+		byAddr[addr] = name
+	}
+	var own []haproxycfg.Server
+	inUse := map[string]haproxycfg.Server{} // by the name of the spare server
+	var waiting []haproxycfg.Server
+	known := map[string]bool{} // spare servers of the new configuration
+	for _, s := range b.Servers {
+		_, kept := busy[b.Name+"/"+s.Slot]
+		switch spare := byAddr[s.Addr.Addr()]; {
+		case haproxycfg.IsSpare(s.Slot):
+			known[s.Slot] = true
+		case present[s.Slot] || kept:
+			own = append(own, s)
+		case spare != "":
+			inUse[spare] = s
+		default:
+			waiting = append(waiting, s)
+		}
+	}
+	if len(inUse)+len(waiting) == 0 {
+		return nil, true
+	}
+	for i, s := range b.Servers {
+		_, taken := inUse[s.Slot]
+		if _, there := spares[s.Slot]; known[s.Slot] && there && !taken && len(waiting) > 0 {
+			inUse[s.Slot], waiting = waiting[0], waiting[1:]
+		}
+		if node, taken := inUse[s.Slot]; taken && known[s.Slot] {
+			delete(inUse, s.Slot)
+			renamed[b.Name+"/"+node.Slot] = b.Name + "/" + s.Slot
+			node.Slot = s.Slot
+			own = append(own, node)
+		} else if known[s.Slot] {
+			own = append(own, b.Servers[i])
+		}
+	}
+	return own, len(inUse)+len(waiting) == 0
+}
+
+// presentServers returns the names of the servers in a section of haproxy.cfg, and the addresses of
+// its spare servers.
+func presentServers(section []byte) (present map[string]bool, spares map[string]netip.Addr) {
+	present, spares = map[string]bool{}, map[string]netip.Addr{}
+	for line := range bytes.Lines(section) {
+		word, rest := cutWord(line)
+		if string(word) != "server" {
+			continue
+		}
+		name, rest := cutWord(rest)
+		address, _ := cutWord(rest)
+		present[string(name)] = true
+		if haproxycfg.IsSpare(string(name)) {
+			addr, _ := netip.ParseAddrPort(string(address))
+			spares[string(name)] = addr.Addr()
+		}
+	}
+	return present, spares
+}
+
+// sectionOf returns the text of one section of haproxy.cfg. head is the first line of the section.
+// In contrast to cutSections, it does not read the other sections.
+func sectionOf(config []byte, head string) []byte {
+	begin := bytes.Index(config, []byte("\n"+head+"\n"))
+	if begin < 0 {
+		return nil
+	}
+	rest := config[begin+1:]
+	at := 0
+	for line := range bytes.Lines(rest) {
+		if word, _ := cutWord(line); at > 0 && sectionWords[string(word)] {
+			break
+		}
+		at += len(line)
+	}
+	return rest[:at]
+}
+
+// dropSpares removes the spare servers from a saved state. HAProxy restores the address and the
+// state of a server by its name, and a spare server may belong to another node by the time when
+// HAProxy reads the saved state.
+func (s *state) dropSpares() {
+	s.servers = slices.DeleteFunc(s.servers, func(server stateServer) bool { return haproxycfg.IsSpare(server.name) })
+}
+
+// ownAddr returns the address and port in the name of a server, or the present address of a spare
+// server.
+func (server *stateServer) ownAddr() (netip.AddrPort, bool) {
+	if haproxycfg.IsSpare(server.name) {
+		return server.addr, server.addr.IsValid()
+	}
+	return addrOfName(server.name)
+}
