@@ -6,8 +6,8 @@ import (
 	"github.com/headgate/headgate/hashring"
 )
 
-// manyChanges is a number of changed nodes. If more nodes change, it is cheaper to pick again for
-// every service than to find the affected services.
+// manyChanges is a number of changed nodes. If more nodes change, it is cheaper to pick the subset
+// of every service again than to find the affected services.
 const manyChanges = 64
 
 // markAffected marks each service whose subset may differ between two pools: the argument before,

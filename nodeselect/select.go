@@ -133,7 +133,7 @@ func DiffSubsets(old, new Subsets) SubsetChanges {
 	return changes
 }
 
-// The function without returns the nodes of a that are not in b. It compares all pairs of nodes:
+// The function "without" returns the nodes of a that are not in b. It compares all pairs of nodes:
 // subsets are small, so this costs less than a map.
 func without(a, b []Node) []Node {
 	var nodes []Node

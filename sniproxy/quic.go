@@ -64,7 +64,8 @@ func (s *Server) ServeQUIC(conn *net.UDPConn) error {
 		}
 	})
 	local := conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	// The guard refuses TCP connections to this address too.
+	// The guard then refuses this address as an endpoint: for QUIC connections, and also for TCP
+	// connections.
 	defer s.guard.addListener(netip.AddrPortFrom(local.Addr().Unmap(), local.Port()))()
 	if err := s.quic.Serve(conn); !errors.Is(err, quicrelay.ErrClosed) {
 		return err

@@ -147,8 +147,8 @@ var (
 	ErrServerClosed = errors.New("sniproxy: server closed")
 
 	// ErrTooManyConns means that the connection exceeded MaxConns or the descriptors of the
-	// process, and that the Server could close no other connection for it: its own source was the
-	// largest source, or no source had more than its share.
+	// process, and that the Server could not close another connection to make room: the source of
+	// this connection was the largest source, or no source had more than its share.
 	ErrTooManyConns = errors.New("sniproxy: too many connections")
 	// ErrTooManyFromSource means that the connection exceeded MaxConnsPerSource.
 	ErrTooManyFromSource = errors.New("sniproxy: too many connections from this source")

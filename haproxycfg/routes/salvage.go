@@ -392,7 +392,7 @@ func one(nodes []*yaml.Node, err *syntaxError) (*yaml.Node, *syntaxError) {
 }
 
 // parse puts one piece of a file into the gap of the form f, and parses the result. The argument
-// first is the number of the piece's first line in the file.
+// "first" is the number of the piece's first line in the file.
 func (s *salvaged) parse(f form, text string, first int) ([]*yaml.Node, *syntaxError) {
 	if err := checkText([]byte(text)); err != nil {
 		return nil, &syntaxError{err.line + first - 1, err.message}

@@ -241,7 +241,8 @@ func countChanges(changes []mapChange) (n int) {
 // compareEntries returns the difference between the entries of a map before and after a change. The
 // order of the entries does not matter.
 func compareEntries(before, after []MapEntry) (c mapChange) {
-	// Most entries are the same at the same place, counted from the start or from the end.
+	// Most entries of the map are the same before and after the change, and stand at the same
+	// place, counted from the start or from the end.
 	for len(before) > 0 && len(after) > 0 && before[0] == after[0] {
 		before, after = before[1:], after[1:]
 	}

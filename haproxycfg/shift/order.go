@@ -76,7 +76,8 @@ func ParseOrder(route, target string) (Order, error) {
 }
 
 // WithSteps returns the order with other steps: the given steps that are below target, and then
-// target itself.
+// target itself. For example, the steps 1, 5, 25 and 50% and the target 10% give the steps 1, 5 and
+// 10%.
 func (o Order) WithSteps(steps []int, target int) Order {
 	o.Steps = nil
 	for _, s := range steps {

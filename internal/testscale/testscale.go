@@ -14,8 +14,8 @@ import (
 	"strconv"
 )
 
-// Variable is the name of the environment variable that has the factor. The factor is a whole
-// number, at least 1.
+// Variable is the name of the environment variable with the factor by which the function Of
+// multiplies. The factor is a whole number, at least 1.
 const Variable = "HEADGATE_TEST_SCALE"
 
 // Of returns n times the factor in HEADGATE_TEST_SCALE. Without this variable, Of returns n. Of

@@ -295,8 +295,8 @@ func (a *Answer) remark(node string, kind Kind) {
 	}
 }
 
-// fits reports whether the nodes may go at the same time without exceeding a limit. Each of them must
-// be present and in a subset.
+// fits reports whether somebody may take the nodes away at the same time without exceeding a limit.
+// Each of them must be present and in a subset.
 func (s *State) fits(nodes []int32) bool {
 	if len(nodes) == 0 {
 		return true
@@ -388,9 +388,9 @@ func (s *State) describe(l limit, named int) Blocked {
 	return b
 }
 
-// blockedZones returns the zones in which nodes are away or in the argument nodes. If there are
-// fewer than two such zones, the limit Budget.OneZone is not exceeded, and blockedZones returns
-// nil.
+// blockedZones returns the zones of the nodes that are away and of the nodes in the argument
+// "nodes". If these are fewer than two zones, the limit Budget.OneZone is not exceeded, and
+// blockedZones returns nil.
 func (s *State) blockedZones(nodes []int32) []Blocked {
 	named := make([]int, len(s.zones))
 	for _, n := range nodes {

@@ -91,7 +91,8 @@ type Port struct {
 	// Name is the name of the port of the container and of the Service. It has at most 15
 	// characters: lower-case letters, digits and hyphens. Required.
 	Name string
-	// Number is the number of both ports, from 1 to 65535. Required.
+	// Number is the number of the port of the container and of the port of the Service, from 1 to
+	// 65535. Required.
 	Number int32
 	// NodePort is the port on each node: 0 for none, or AutoNodePort. If one port has a node port,
 	// the type of the Service is NodePort, and Kubernetes gives a node port to each public port. A
@@ -113,7 +114,8 @@ type Resources struct {
 
 // Probe is a check of the container by the kubelet.
 type Probe struct {
-	// Kind is how the kubelet checks. "" means the default of the field of App.
+	// Kind is how the kubelet checks. "" means the default in the comment of App.Readiness or
+	// App.Liveness.
 	Kind ProbeKind
 	// Port is the name of a port. "" means the first public port.
 	Port string

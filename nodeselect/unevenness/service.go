@@ -47,8 +47,8 @@ type Service struct {
 	// InFlight is the mean number of requests of this service that are in flight from one balancer
 	// to one node; see Effective.
 	InFlight float64
-	// Connections stands for the real connections, which carry different loads: so many connections
-	// of the same load would load the pods as unevenly as the real ones. 0 means that Estimate
+	// Connections is a number of connections with equal loads: with so many of them, the pods would
+	// be loaded as unevenly as with the real connections, whose loads differ. 0 means that Estimate
 	// computes the number from InFlight; see Effective.
 	Connections float64
 }

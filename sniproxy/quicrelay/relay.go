@@ -147,8 +147,9 @@ type Stats struct {
 	Name    string
 	Version uint32 // of QUIC; 0 after a move, or if the hello is incomplete
 	Moved   bool   // the path began because the client came from another address
-	// Tag is Backend.Tag. It is nil if Route has not returned. After a move, it is the Tag of the path
-	// whose backend has chosen the connection ID.
+	// Tag is Backend.Tag. It is nil if Route has not returned. If the client has moved, the path
+	// has the Tag of the earlier path whose backend has chosen the connection ID of the client's
+	// datagrams.
 	Tag any
 	// ToBackend and ToClient are the bytes of the datagrams that the Relay sent until the path ended,
 	// including an answer of the Relay.
@@ -314,7 +315,7 @@ func (r *Relay) Shutdown(ctx context.Context) error {
 	}
 }
 
-// endIdle ends the open paths without a datagram for a time.
+// endIdle ends the open paths that have had no datagram for the duration in the argument limit.
 func (r *Relay) endIdle(limit time.Duration) {
 	r.mu.Lock()
 	defer r.unlock()

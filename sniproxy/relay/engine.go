@@ -370,7 +370,7 @@ func (s *engineState) unlisten(l *runningServe) {
 	s.release()
 }
 
-// stopServing ends every Serve and makes begin fail.
+// stopServing ends every call of Serve, and makes all later calls of the method begin return false.
 func (s *engineState) stopServing() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -369,7 +369,7 @@ func (ec *epollConn) progress(silence time.Duration) (more time.Duration) {
 	return more
 }
 
-// The function after returns the time start+d. If d is not positive, it returns 0, which means
+// The function "after" returns the time start+d. If d is not positive, it returns 0, which means
 // never.
 func after(start int64, d time.Duration) int64 {
 	if d <= 0 {

@@ -214,12 +214,12 @@ func (s *Server) Backup() (restore func()) {
 func (s *Server) NoStreamedLists() { s.do(func() { s.noStream = true }) }
 
 // Silence makes the server send nothing in watches, but keep them open. For a new watch, it does
-// not even send the header of the response.
+// not even send the header of the response. If "on" is false, the server sends again.
 func (s *Server) Silence(on bool) { s.do(func() { s.silent = on }) }
 
-// Down closes all connections. Until Up, clients that use Config cannot connect: they get
-// "connection refused". Clients that do not use Config can still connect, but the server closes the
-// connection at the first request.
+// Down closes all connections. Until a call of the method Up, clients that use Config cannot
+// connect: they get "connection refused". Clients that do not use Config can still connect, but the
+// server closes the connection at the first request.
 func (s *Server) Down() {
 	s.do(func() {
 		s.down = true

@@ -212,7 +212,7 @@ type Blocked struct {
 	// maxAway nodes. More nodes may be away.
 	Nodes []AwayNode `json:"nodes,omitempty"`
 	// Since is the time at which the last of the nodes that are away and count for the limit went
-	// away. Nodes may not contain this node. The zero time means unknown.
+	// away. This node may be missing in the list Nodes. The zero time means unknown.
 	Since time.Time `json:"since,omitzero"`
 }
 

@@ -100,7 +100,8 @@ const (
 	minPollInterval = time.Second
 	// The pause after all servers have failed grows from minPause to maxPause.
 	minPause, maxPause = 500 * time.Millisecond, 10 * time.Second
-	// staleAge is the Age from which a Client also asks the other servers.
+	// If the pods in an answer are at least staleAge old, a Client also sends its request to the
+	// other servers.
 	staleAge = 10 * time.Second
 )
 
@@ -226,9 +227,9 @@ func (f *follower) poll(ctx context.Context) (received, error) {
 	return received{}, fmt.Errorf("httpapi: %w", errors.Join(failures...))
 }
 
-// The method younger sends the request to the other servers. It returns the answer with the smallest age: the
-// argument best, or the answer of another server. The next request goes to the server that has sent
-// this answer.
+// The method younger sends the request to the other servers. It returns the answer with the
+// smallest age: the answer in the argument best, or the answer of another server. The next request
+// goes to the server that has sent the returned answer.
 func (f *follower) younger(ctx context.Context, best received) received {
 	present := f.server
 	for i := range f.client.urls {

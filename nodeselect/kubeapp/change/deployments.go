@@ -94,8 +94,8 @@ func portNamed(s *corev1.Service, like corev1.ServicePort) *corev1.ServicePort {
 	return nil
 }
 
-// The function without returns the first Deployment whose containers lack the named target port, or
-// nil.
+// The function "without" returns the first Deployment whose containers lack the named target port,
+// or nil.
 func without(deployments []*appsv1.Deployment, p corev1.ServicePort) *appsv1.Deployment {
 	if p.TargetPort.Type != intstr.String {
 		return nil

@@ -10,7 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// What to do instead, and what happens otherwise.
+// These texts of findings say what happens to the traffic, and what the user should do instead of
+// the change.
 const (
 	loseEffect = "Load balancers send requests to the node port until somebody has deployed a configuration without it to all of them. These requests fail."
 

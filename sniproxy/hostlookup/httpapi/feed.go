@@ -125,8 +125,8 @@ func (f *Feed) Changes(ctx context.Context) iter.Seq2[hostlookup.Change, error] 
 	}
 }
 
-// poll requests the changes after a version, the argument since. If since is "", poll requests only
-// the present version.
+// poll requests the changes after the version in the argument "since". If this argument is "", poll
+// requests only the present version.
 func (f *Feed) poll(ctx context.Context, since string) (changes, error) {
 	if err := f.init(); err != nil {
 		return changes{}, err

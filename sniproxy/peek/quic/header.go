@@ -60,8 +60,9 @@ type Header struct {
 	SrcID []byte
 	// Token is the token of an Initial packet. It is nil for other types.
 	Token []byte
-	// Len is the length of the packet in bytes. Another packet can follow in the datagram after
-	// Initial, ZeroRTT and Handshake. Packets of the other types extend to the end of the datagram.
+	// Len is the length of the packet in bytes. After a packet of the type Initial, ZeroRTT or
+	// Handshake, another packet can follow in the datagram. Packets of the other types extend to
+	// the end of the datagram.
 	Len int
 
 	numberAt int // the offset of the packet number of Initial, ZeroRTT and Handshake
@@ -128,7 +129,7 @@ func typeOf(first byte, version uint32) Type {
 }
 
 // cursor reads the fields of a header or of a frame. If a field extends beyond the end, the cursor
-// sets short, and reads all later fields as empty.
+// sets its field "short", and reads all later fields as empty.
 type cursor struct {
 	b     []byte
 	pos   int

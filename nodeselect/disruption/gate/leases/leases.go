@@ -273,7 +273,8 @@ func again(err error) error {
 	return err
 }
 
-// decisionLease returns the decision Lease. If it is missing, decisionLease creates it.
+// decisionLease returns the decision Lease of the cluster, which every new decision writes (see the
+// package documentation). If this Lease is missing, decisionLease creates it.
 func (s Store) decisionLease(ctx context.Context) (*coordinationv1.Lease, error) {
 	name := "nodegate-decision." + s.Cluster
 	lease, err := s.Client.Get(ctx, name, metav1.GetOptions{})

@@ -170,8 +170,8 @@ func (p *Protector) Remove(ctx context.Context) error {
 	return err
 }
 
-// The method each protects or frees every subject, as action says. It returns the number of subjects
-// with which this failed.
+// The method "each" protects or frees every subject, as the argument "action" says. It returns the
+// number of subjects with which this failed.
 func (p *Protector) each(ctx context.Context, action Action, subjects []protect.Subject) (failed int) {
 	do := p.Tool.Protect
 	if action == Free {

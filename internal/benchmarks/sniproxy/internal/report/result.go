@@ -29,8 +29,9 @@ const (
 	OthersPercent Metric = "others_percent"             // share of the router's processor that other programs used
 )
 
-// Point contains the measurements of one router in one round, while the router has Open open
-// connections and knows Hosts host names.
+// Point contains the measurements of one router in one round. During these measurements, the router
+// has as many open connections as the field Open says, and knows as many host names as the field
+// Hosts says.
 type Point struct {
 	Round   int                `json:"round"`
 	Open    int                `json:"open"`
@@ -82,8 +83,8 @@ func (r Router) At(s Size, m Metric) Spread {
 	return SpreadOf(values)
 }
 
-// Best returns the lowest median of the metric m at the size s among the peers. ok is false if no
-// peer has a value for this metric.
+// Best returns the lowest median of the figure m at the size s among the peers. ok is false if no
+// peer has a value for this figure.
 func (r Result) Best(s Size, m Metric) (best float64, ok bool) {
 	for _, router := range r.Routers {
 		at := router.At(s, m)
