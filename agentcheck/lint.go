@@ -120,7 +120,7 @@ func (l *linter) add(t Trap, word, format string, args ...any) {
 	l.findings = append(l.findings, Finding{t, word, fmt.Sprintf(format, args...)})
 }
 
-// The method words adds findings about single words: unknown words, wrong numbers, and words that
+// The method "words" adds findings about single words: unknown words, wrong numbers, and words that
 // have no effect because a later word names the same setting.
 func (l *linter) words(line []byte, a answer, s Setup) {
 	var last [SettingMaxConn + 1]word
@@ -224,7 +224,7 @@ func (l *linter) maxConn(word []byte, m MaxConn) {
 	}
 }
 
-// The method settings adds a finding for each setting that the agent owns but the answer does not
+// The method "settings" adds a finding for each setting that the agent owns but the answer does not
 // name. It also adds one for each setting that the answer names but the agent does not own (see
 // Setup.Owns).
 func (l *linter) settings(r Reply, s Setup) {

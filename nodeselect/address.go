@@ -165,8 +165,8 @@ func never(k specialaddr.Kind) bool {
 	return k == specialaddr.Unspecified || k == specialaddr.Multicast || k == specialaddr.Broadcast
 }
 
-// refusal returns a *specialError if the policy refuses addr. The argument given is the address as
-// the node states it.
+// refusal returns a *specialError if the policy refuses addr. The argument "given" is the address
+// as the node states it.
 func (p AddressPolicy) refusal(given string, addr netip.Addr) error {
 	var buf [specialaddr.MaxForms]netip.Addr
 	for i, form := range specialaddr.AppendForms(buf[:0], addr) {

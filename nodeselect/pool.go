@@ -127,7 +127,7 @@ type member struct {
 }
 
 // Pool computes the verdicts of the nodes, and returns the nodes with their verdicts. The argument
-// now is the present time, on which a verdict may depend.
+// "now" is the present time, on which a verdict may depend.
 func (s Selector) Pool(nodes []*corev1.Node, now time.Time) *Pool {
 	predicates := s.predicates()
 	all := make([]candidate, len(nodes))
@@ -228,8 +228,9 @@ func (p *Pool) arrange() {
 	p.findFamily()
 }
 
-// The method among returns a pool that has only the members with these names. If no member has such
-// a name, it returns nil. The argument names must be sorted, and may contain a name several times.
+// The method "among" returns a pool that has only the members with these names. If no member has
+// such a name, it returns nil. The argument names must be sorted, and may contain a name several
+// times.
 func (p *Pool) among(names []string) *Pool {
 	some := &Pool{size: p.size, spread: p.spread, sticky: p.sticky, index: make(map[string]int32, len(names))}
 	for k, name := range names {
@@ -309,7 +310,7 @@ func (s Selector) candidate(n *corev1.Node) candidate {
 }
 
 // judge computes the verdict and the reason of the candidate, and reports whether one of the two
-// has changed. The argument now is the present time, which the predicates get.
+// has changed. The argument "now" is the present time, which the predicates get.
 func (c *candidate) judge(predicates []Predicate, now time.Time) bool {
 	verdict, reason := judge(predicates, c.source, now)
 	if verdict == c.verdict && reason == c.reason {

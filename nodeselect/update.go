@@ -163,8 +163,8 @@ func (u *update) setNodes(changes map[string]*corev1.Node, now time.Time) []stri
 	return slices.Compact(changed)
 }
 
-// The method same reports whether c and other have the same values in all fields that a pool reads,
-// except verdict and reason.
+// The method "same" reports whether c and other have the same values in all fields that a pool
+// reads, except verdict and reason.
 func (c *candidate) same(other *candidate) bool {
 	return c.Node == other.Node && c.other == other.other && c.unreachable == other.unreachable && c.shared == other.shared &&
 		c.source.CreationTimestamp.Equal(&other.source.CreationTimestamp)

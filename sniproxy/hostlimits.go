@@ -31,7 +31,7 @@ type hostUse struct {
 
 func (l *hostLimits) enabled() bool { return l.maxConns > 0 || l.maxRate > 0 }
 
-// add counts a new connection of a host. The argument now is the present time. The error is nil,
+// add counts a new connection of a host. The argument "now" is the present time. The error is nil,
 // ErrTooManyForHost or ErrHostRate. A connection that is refused does not count.
 func (l *hostLimits) add(host string, now int64) error {
 	l.mu.Lock()

@@ -157,8 +157,8 @@ func isHelloEnd(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, relay.ErrHelloTooLong)
 }
 
-// refuseIncomplete refuses a client whose hello ended too early. The argument silent is true if the
-// client sent nothing, except perhaps a PROXY header.
+// refuseIncomplete refuses a client whose hello ended too early. The argument "silent" is true if
+// the client sent nothing, except perhaps a PROXY header.
 func (s *session) refuseIncomplete(end error, silent bool) relay.Step {
 	eof := errors.Is(end, io.EOF)
 	switch {

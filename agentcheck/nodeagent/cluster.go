@@ -102,7 +102,7 @@ func (c *cluster) run(ctx context.Context, notify func()) error {
 	return ctx.Err()
 }
 
-// The method change calls the function update while it holds the lock of the cluster, and then
+// The method "change" calls the function update while it holds the lock of the cluster, and then
 // calls the function c.notify.
 func (c *cluster) change(update func()) {
 	c.mu.Lock()

@@ -109,7 +109,7 @@ func (m *metrics) finished(service string, x agentcheck.Exchange) {
 	}
 }
 
-// The method state updates the metrics to a new state. It changes each value without deleting the
+// The method "state" updates the metrics to a new state. It changes each value without deleting the
 // series first, so a scrape at the same moment misses no series.
 func (m *metrics) state(s nodeagent.State, ports int) {
 	m.mu.Lock()

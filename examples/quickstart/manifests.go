@@ -97,7 +97,7 @@ func (m *manifests) annotate(namespace, service, key, value string) error {
 	return m.write()
 }
 
-// replace removes a node, whose name is the argument old, and adds a node with another name and
+// replace removes a node, whose name is the argument "old", and adds a node with another name and
 // address. The added node is schedulable, and its hostname label is its name. Otherwise it equals
 // the removed node.
 func (m *manifests) replace(old, name, addr string) error {

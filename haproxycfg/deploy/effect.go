@@ -133,7 +133,7 @@ func (p *Plan) certificatesDiffer() bool {
 	return !slices.Equal(names(p.before), names(p.after.files))
 }
 
-// The function few joins the first three reasons.
+// The function "few" joins the first three reasons.
 func few(reasons []string) string {
 	const most = 3
 	text := strings.Join(reasons[:min(most, len(reasons))], "; ")

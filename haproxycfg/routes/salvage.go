@@ -268,7 +268,7 @@ func (s *salvaged) item(piece []sourceLine) (*yaml.Node, *syntaxError) {
 	return one(s.parse(form{before: l.text[:l.indent] + "- [%s]\n", lines: 1, skip: 1}, textOf(piece), l.number))
 }
 
-// flowEntry reads an entry of a list in brackets. The argument text is the text of the entry, and
+// flowEntry reads an entry of a list in brackets. The argument "text" is the text of the entry, and
 // line is the number of its first line in the file.
 func (s *salvaged) flowEntry(text string, line int) {
 	if n, err := one(s.parse(flowPiece, text, line)); err == nil {

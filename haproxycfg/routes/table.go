@@ -102,7 +102,7 @@ func (t Table) Without(drop func(*Route) bool) Table {
 }
 
 // withoutHost returns the table without the routes of a host. If the table has such routes,
-// withoutHost also returns a problem. The argument reason is the message of this problem.
+// withoutHost also returns a problem. The argument "reason" is the message of this problem.
 func (t Table) withoutHost(host, reason string) (Table, []Problem) {
 	hasHost := func(r Route) bool { return r.Host == host }
 	i := slices.IndexFunc(t.routes, hasHost)

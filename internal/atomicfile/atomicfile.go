@@ -67,7 +67,7 @@ func WriteKeepingLeftovers(file string, data []byte, mode fs.FileMode, beforeRen
 }
 
 // Update writes data to a file in the same way as [Write]. If the file already has this content,
-// Update does not write. The result changed reports whether Update has written the file.
+// Update does not write. The result "changed" reports whether Update has written the file.
 func Update(file string, data []byte, mode fs.FileMode) (changed bool, err error) {
 	same, err := inputfile.Equal(file, data)
 	if same {

@@ -116,7 +116,7 @@ type Table[T Member[T]] struct {
 	exempt  source[T] // holds the connections that count for no source
 	unused  *source[T]
 	// byWeight ranks the sources that have connections by their weight, and byWaiting by the number
-	// of their waiting connections. The source in the field exempt is in neither ranking.
+	// of their waiting connections. The source in the field "exempt" is in neither ranking.
 	byWeight, byWaiting ranking[T]
 	clock               uint32 // counts how often a connection began to wait
 	waiting, serving    int
@@ -497,7 +497,7 @@ func (t *Table[T]) end(m T) {
 	e.source.lists[e.state].remove(m)
 }
 
-// sourceOf returns the source for a key. If the argument exempt is true, it returns the source
+// sourceOf returns the source for a key. If the argument "exempt" is true, it returns the source
 // t.exempt instead. If the Table has no source for the key, sourceOf makes one.
 func (t *Table[T]) sourceOf(key Key, exempt bool) *source[T] {
 	if exempt {

@@ -29,7 +29,7 @@ func (r *ranking[T]) Less(i, j int) bool {
 	if first == none || second == none {
 		return first != none && second == none
 	}
-	// The value of the field since comes from a counter that begins again at 0 after its largest
+	// The value of the field "since" comes from a counter that begins again at 0 after its largest
 	// value. Even if the counter has begun again between two values, the sign of their difference
 	// says which connection is older.
 	return int32(first.ShareEntry().since-second.ShareEntry().since) < 0

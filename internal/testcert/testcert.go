@@ -91,8 +91,8 @@ func (p Pair) KeyPEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
 }
 
-// The function must panics if err is not nil. The only possible cause is a name that a certificate
-// cannot contain.
+// The function "must" panics if err is not nil. The only possible cause is a name that a
+// certificate cannot contain.
 func must(err error) {
 	if err != nil {
 		panic("testcert: " + err.Error())

@@ -56,8 +56,8 @@ func (b Budget) service(members int) int {
 	return limit
 }
 
-// nodes returns how many nodes of the cluster may be away at the same time. The argument all is the
-// number of all nodes of the cluster.
+// nodes returns how many nodes of the cluster may be away at the same time. The argument "all" is
+// the number of all nodes of the cluster.
 func (b Budget) nodes(all int) int {
 	if b.Share == 0 {
 		return math.MaxInt

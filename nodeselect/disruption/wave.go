@@ -169,8 +169,8 @@ func (s *State) greedy(nodes []int32) *search {
 	return w
 }
 
-// The method free reports whether node n may still be added to the wave: each limit that applies to
-// n allows at least one more node.
+// The method "free" reports whether node n may still be added to the wave: each limit that applies
+// to n allows at least one more node.
 func (w *search) free(n int32) bool {
 	for _, l := range w.limitsOf.of(n) {
 		if w.spare[l] <= 0 {

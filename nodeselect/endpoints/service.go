@@ -85,7 +85,7 @@ func (s *Service) put(added *slice) {
 	s.slices = slices.Insert(s.slices, i, added)
 }
 
-// The method all returns all known slices of the service: those that the API server has now, and
+// The method "all" returns all known slices of the service: those that the API server has now, and
 // those in s.kept, which keep the endpoints that a doubtful list lacks.
 func (s *Service) all() []*slice {
 	if len(s.kept) == 0 {

@@ -76,7 +76,7 @@ func (q *queue) followSlices() {
 	q.stores[kindSlices] = q.slices
 }
 
-// The function set sets an element of a map. If the map is nil, set first makes it.
+// The function "set" sets an element of a map. If the map is nil, set first makes it.
 func set[V any](m *map[string]V, key string, v V) {
 	if *m == nil {
 		*m = map[string]V{}

@@ -127,7 +127,7 @@ func (s *store[T]) remove(key string) {
 	s.seen(key)
 }
 
-// The method seen notes that the API server has reported an object, so the object is not missing.
+// The method "seen" notes that the API server has reported an object, so the object is not missing.
 func (s *store[T]) seen(key string) {
 	if s.doubt.Seen(key) {
 		s.queue.changed = true
@@ -136,8 +136,9 @@ func (s *store[T]) seen(key string) {
 
 func (s *store[T]) err() error { return s.doubt.Err(s.resource) }
 
-// The method answered notes that the API server answers again after a failure. The time after which
-// the store removes a missing object (doubt.ConfirmAfter) starts again for every missing object.
+// The method "answered" notes that the API server answers again after a failure. The time after
+// which the store removes a missing object (doubt.ConfirmAfter) starts again for every missing
+// object.
 func (s *store[T]) answered(now time.Time) {
 	if s.doubt.Answered(now) {
 		s.queue.changed = true

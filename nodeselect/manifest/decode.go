@@ -69,7 +69,7 @@ const (
 	endpointSlices
 )
 
-// The method has reports whether the caller wants the objects of a kind. It compares apiVersion
+// The method "has" reports whether the caller wants the objects of a kind. It compares apiVersion
 // too: other API groups also have kinds named Node or Service.
 func (w wanted) has(apiVersion, kind string) bool {
 	if w == endpointSlices {

@@ -270,8 +270,8 @@ func (w *dirWatch) result() (nodeselect.Objects, []nodeselect.Problem) {
 	return objects, w.withError(problems)
 }
 
-// The method slices returns all EndpointSlices in the files, sorted by namespace and name, and the
-// problems of all files.
+// The method "slices" returns all EndpointSlices in the files, sorted by namespace and name, and
+// the problems of all files.
 func (w *dirWatch) slices() ([]*discoveryv1.EndpointSlice, []nodeselect.Problem) {
 	list, problems := collectSlices(w.batches())
 	return list, w.withError(problems)

@@ -100,7 +100,7 @@ const maxTime = 1<<60 - 1
 // at most once in each slice.
 func touchTick(now int64) uint32 { return uint32(now >> 30) }
 
-// The function later returns the time at+d, but at most maxTime.
+// The function "later" returns the time at+d, but at most maxTime.
 func later(at int64, d time.Duration) int64 {
 	if int64(d) > maxTime-at {
 		return maxTime
@@ -308,8 +308,8 @@ func (k *core) removeHost(host string) {
 	}
 }
 
-// The method keep stores an endpoint that the source has just returned for host. If the Host of the
-// endpoint is the wildcard that covers host, keep also stores the wildcard.
+// The method "keep" stores an endpoint that the source has just returned for host. If the Host of
+// the endpoint is the wildcard that covers host, keep also stores the wildcard.
 func (k *core) keep(host string, ep Endpoint, now int64) {
 	if covers(ep.Host, host) {
 		k.keep(ep.Host, ep, now)

@@ -93,7 +93,7 @@ func needMoreOf(end int, b []byte, limit int) error {
 	return NeedMore(end - len(b))
 }
 
-// parseFrame parses the frame at s.off. The result again is true if the request is not complete
+// parseFrame parses the frame at s.off. The result "again" is true if the request is not complete
 // after this frame, so that the caller must parse the next frame too.
 func (s *frameScan) parseFrame(b []byte, limit int) (r Request, again bool, err error) {
 	body := s.off + frameHeader

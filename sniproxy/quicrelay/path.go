@@ -230,9 +230,9 @@ func (p *path) toBackend(b []byte, size int) {
 	}
 }
 
-// The method failed handles an error of the backend's socket. If the backend has sent nothing yet,
-// the path ends. Otherwise the method does nothing: the backend may come back before the client
-// gives up.
+// The method "failed" handles an error of the backend's socket. If the backend has sent nothing
+// yet, the path ends. Otherwise the method does nothing: the backend may come back before the
+// client gives up.
 func (p *path) failed(err error) {
 	switch {
 	case p.sent.Load() > 0:

@@ -510,7 +510,7 @@ func (r *Relay) newPath(client peer) *path {
 	return p
 }
 
-// The method move makes a new path for a client that has moved.
+// The method "move" makes a new path for a client that has moved.
 func (r *Relay) move(client peer, f found) *path {
 	p := r.newPath(client)
 	p.state, p.backendAddr = open, f.backend

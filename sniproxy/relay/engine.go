@@ -271,7 +271,7 @@ func (e *Engine) init() *engineState {
 	return s
 }
 
-// The method start starts the event loops at its first call. It returns ErrClosed when the Engine
+// The method "start" starts the event loops at its first call. It returns ErrClosed when the Engine
 // is stopping.
 func (e *Engine) start() (*engineState, error) {
 	s := e.init()

@@ -273,7 +273,7 @@ func (ec *epollConn) runStep(step Step) {
 	}
 }
 
-// The method since returns the time that has passed since the time in the argument start. It
+// The method "since" returns the time that has passed since the time in the argument "start". It
 // returns at least 1 ns, because 0 in a Result means that the phase did not end.
 func (ec *epollConn) since(start int64) time.Duration {
 	return time.Duration(max(ec.loop.clock()-start, 1))
@@ -332,7 +332,7 @@ func (ec *epollConn) setTimer() {
 	ec.loop.timers.set(&ec.timer, at)
 }
 
-// The method silence returns the idle time-out of a connection in PhaseRelay: the connection ends
+// The method "silence" returns the idle time-out of a connection in PhaseRelay: the connection ends
 // if no byte moves for this time. 0 means that there is no idle time-out.
 func (ec *epollConn) silence() time.Duration {
 	if ec.firstEnd != 0 || ec.closing != nil && ec.closing.failure != nil {

@@ -41,7 +41,7 @@ const (
 	endStreak = 4
 )
 
-// The method hold stores bytes that the other side did not accept.
+// The method "hold" stores bytes that the other side did not accept.
 func (s *side) hold(l *epollLoop, parts ...[]byte) {
 	n := 0
 	for _, p := range parts {
@@ -272,7 +272,7 @@ func (ec *epollConn) finishBothFailed() {
 	ec.finishFirstFailure(0, nil)
 }
 
-// flush writes the bytes in from.held or from.pipe to the other side. The result moved is the
+// flush writes the bytes in from.held or from.pipe to the other side. The result "moved" is the
 // number of bytes written. The result ok is false if some bytes are left.
 func (ec *epollConn) flush(from, to *side, src Party) (moved int, ok bool) {
 	if from.empty() {

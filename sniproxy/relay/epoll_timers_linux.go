@@ -25,7 +25,7 @@ type timer struct {
 // moves the timer to its new place.
 type timerHeap struct{ timers []*timer }
 
-// The method set makes t fire at the time in the argument due. t may fire later, by at most
+// The method "set" makes t fire at the time in the argument "due". t may fire later, by at most
 // timerPrecision plus the length of one round of the loop.
 func (h *timerHeap) set(t *timer, due int64) {
 	t.due = due
@@ -52,7 +52,7 @@ func (h *timerHeap) stop(t *timer) {
 	}
 }
 
-// advance removes each timer that the loop must handle at or before the time in the argument now
+// advance removes each timer that the loop must handle at or before the time in the argument "now"
 // (see lookTime), and calls the function fire for this timer. fire may set and stop any timer.
 func (h *timerHeap) advance(now int64, fire func(*timer)) {
 	for len(h.timers) > 0 && h.timers[0].look <= now {
@@ -67,8 +67,8 @@ func (h *timerHeap) advance(now int64, fire func(*timer)) {
 	}
 }
 
-// The method next returns the time at which the loop must call advance again. 0 means that no timer
-// is set.
+// The method "next" returns the time at which the loop must call advance again. 0 means that no
+// timer is set.
 func (h *timerHeap) next() int64 {
 	if len(h.timers) == 0 {
 		return 0

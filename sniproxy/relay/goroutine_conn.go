@@ -98,7 +98,7 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
-// The method stop closes both connections. This unblocks the goroutines that read from them or
+// The method "stop" closes both connections. This unblocks the goroutines that read from them or
 // write to them. Any goroutine may call stop. The first call sets the reason for the Result.
 func (gc *goroutineConn) stop(by Party, err error) {
 	gc.mu.Lock()

@@ -99,7 +99,7 @@ func (gc *goroutineConn) boundSilence() {
 	gc.backend.SetDeadline(until)
 }
 
-// The method silent reports whether the idle time-out has expired and no peer has acknowledged
+// The method "silent" reports whether the idle time-out has expired and no peer has acknowledged
 // bytes during this time.
 func (gc *goroutineConn) silent() bool {
 	until := gc.idleUntil()

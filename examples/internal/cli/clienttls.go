@@ -62,9 +62,9 @@ func (c *ClientTLS) Config(log *slog.Logger) (*tls.Config, error) {
 	return conf, nil
 }
 
-// ReadAuthorities reads the file of -NAME-ca again, and calls the function set with a copy of conf
-// that has the new authorities. If ReadAuthorities cannot use the file, it logs the reason and does
-// not call the function set.
+// ReadAuthorities reads the file of -NAME-ca again, and calls the function "set" with a copy of
+// conf that has the new authorities. If ReadAuthorities cannot use the file, it logs the reason and
+// does not call the function set.
 func (c *ClientTLS) ReadAuthorities(conf *tls.Config, log *slog.Logger, set func(*tls.Config)) {
 	if c.CA == "" {
 		return

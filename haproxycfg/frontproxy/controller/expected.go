@@ -25,8 +25,8 @@ type Expected struct {
 	zones map[string]*history
 }
 
-// Update records that exactly the pods in inService are in service. The argument now is the present
-// time.
+// Update records that exactly the pods in inService are in service. The argument "now" is the
+// present time.
 func (e *Expected) Update(now time.Time, inService []endpoints.Pod) {
 	if e.zones == nil {
 		e.zones = map[string]*history{}

@@ -62,7 +62,7 @@ func startFronts(ctx context.Context, dir string, s *settings, pods []*pod) (r r
 	return r, nil
 }
 
-// startFront starts a front proxy. The function stop ends it.
+// startFront starts a front proxy. The function "stop" ends it.
 func startFront(ctx context.Context, binary string, args ...string) (stop func(), err error) {
 	var output bytes.Buffer
 	cmd := exec.CommandContext(ctx, binary, args...)

@@ -198,7 +198,7 @@ func (b *bench) point(ctx context.Context, run *running, s stage, p *report.Poin
 	return nil
 }
 
-// The method others returns for how long the processor core of the router was busy with other
+// The method "others" returns for how long the processor core of the router was busy with other
 // programs than the router.
 func (b *bench) others(run *running) (time.Duration, error) {
 	busy, err := procfs.Busy(b.routerCore)

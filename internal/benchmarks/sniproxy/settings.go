@@ -79,8 +79,8 @@ func parse(args []string, out io.Writer) (settings, error) {
 	return s, s.validate()
 }
 
-// The function short reduces the settings for -quick. It does not change settings that the user has
-// set by a flag.
+// The function "short" reduces the settings for -quick. It does not change settings that the user
+// has set by a flag.
 func short(s *settings, bulk *int64, set map[string]bool) {
 	for name, shorten := range map[string]func(){
 		"rounds":      func() { s.rounds = 1 },

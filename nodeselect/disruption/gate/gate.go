@@ -136,8 +136,8 @@ func (g *Gate) may(names ...string) (answer disruption.Answer, alone bool) {
 	return answer, false
 }
 
-// The method take returns the results of the method "may". If the nodes may be taken away, it also
-// makes them count as away from then on.
+// The method "take" returns the results of the method "may". If the nodes may be taken away, it
+// also makes them count as away from then on.
 func (g *Gate) take(names ...string) (answer disruption.Answer, alone bool) {
 	answer, alone = g.may(names...)
 	if answer.OK {
@@ -343,7 +343,7 @@ func (g *Gate) candidates(names []string) []string {
 }
 
 // answer converts d, the answer of package disruption about the nodes in names, to an Answer with
-// reasons and notes. The argument alone is true if only granted nodes counted as away in d.
+// reasons and notes. The argument "alone" is true if only granted nodes counted as away in d.
 func (g *Gate) answer(names []string, d disruption.Answer, alone bool) Answer {
 	a := Answer{OK: d.OK, Nodes: names}
 	for _, b := range d.Blocked {
@@ -409,7 +409,7 @@ func (g *Gate) wasAway(name string) bool {
 	return !known || n.Away != "" || granted
 }
 
-// The method why returns the node with the reason why it is away. The node is in an applied
+// The method "why" returns the node with the reason why it is away. The node is in an applied
 // configuration.
 func (g *Gate) why(name string) AwayNode {
 	n, known := g.nodes[name]

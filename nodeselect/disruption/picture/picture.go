@@ -91,8 +91,8 @@ type service struct {
 	blocked []disruption.Blocked
 }
 
-// The method gone returns how many nodes of the service are in one of three classes: away, named in
-// the question of the operator ("asked for"), or in the wave.
+// The method "gone" returns how many nodes of the service are in one of three classes: away, named
+// in the question of the operator ("asked for"), or in the wave.
 func (s *service) gone() int { return s.count[away] + s.count[named] + s.count[wave] }
 
 // chart has the nodes and services in the order of the columns and rows.

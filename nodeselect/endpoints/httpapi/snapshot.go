@@ -58,7 +58,7 @@ type view struct {
 }
 
 // next returns a new snapshot with the given services. s is the present snapshot, or nil. The
-// result replaced contains the entries of s whose services have changed or are gone.
+// result "replaced" contains the entries of s whose services have changed or are gone.
 func (s *snapshot) next(services endpoints.Services, source Source) (next *snapshot, replaced []*service) {
 	next = &snapshot{services: make(map[string]*service, len(services)), source: source, changed: make(chan struct{})}
 	next.all = sync.OnceValue(next.renderAll)

@@ -162,7 +162,8 @@ func newChecker(c *Change) *checker {
 }
 
 // pairs joins the objects before and after a change by their names. If an object is missing after
-// the change, and the function gone returns true for its namespace, the change deletes the object.
+// the change, and the function "gone" returns true for its namespace, the change deletes the
+// object.
 func pairs[T any](before, after []*T, gone func(namespace string) bool, nameOf func(*T) (namespace, name string)) []pair[T] {
 	type key struct{ namespace, name string }
 	m := map[key]*pair[T]{}

@@ -75,7 +75,7 @@ func parseCacheControl(s string) directives {
 	return d
 }
 
-// The function smaller reads a number of seconds from value. It stores the number in *age if *age
+// The function "smaller" reads a number of seconds from value. It stores the number in *age if *age
 // is unset or larger. If value is not a number, *age does not change.
 func smaller(age *int64, value string) {
 	if n, ok := apiclient.ParseSeconds(value); ok && (*age == unset || n < *age) {

@@ -97,8 +97,8 @@ func (h Hello) extensions(before int) []byte {
 	return b
 }
 
-// vector returns a length field with the length of b, followed by b. The argument size is the size
-// of the length field in bytes.
+// vector returns a length field with the length of b, followed by b. The argument "size" is the
+// size of the length field in bytes.
 func vector(size int, b []byte) []byte {
 	var length [8]byte
 	binary.BigEndian.PutUint64(length[:], uint64(len(b)))

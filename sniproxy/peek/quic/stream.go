@@ -77,7 +77,7 @@ func (s *stream) prefix() int {
 	return n
 }
 
-// missing looks at the first bytes of the stream, as many as the argument size says, and returns
+// missing looks at the first bytes of the stream, as many as the argument "size" says, and returns
 // how many of them have not arrived.
 func (s *stream) missing(size int) int {
 	left := size

@@ -150,7 +150,7 @@ func (p *Process) Restart() error {
 	return p.Start()
 }
 
-// The method end sends the signal s to the process group. The returned channel is closed when the
+// The method "end" sends the signal s to the process group. The returned channel is closed when the
 // process has ended.
 func (p *Process) end(s syscall.Signal) <-chan struct{} {
 	p.mu.Lock()

@@ -71,8 +71,8 @@ type behaving struct {
 	counts    Counts
 }
 
-// The method around returns a handler that answers some requests with an error. It passes all other
-// requests to h, after a random delay. b decides about the errors and the delay.
+// The method "around" returns a handler that answers some requests with an error. It passes all
+// other requests to h, after a random delay. b decides about the errors and the delay.
 func (b *behaving) around(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		behaviour, fails := b.begin()

@@ -86,7 +86,7 @@ func (s *System) awaitAgentGone(ctx context.Context, nodes []*lab.Node) error {
 }
 
 // stillDrained returns an error if a request came through node n after the time in the argument
-// since, or if HAProxy does not drain the node.
+// "since", or if HAProxy does not drain the node.
 func (s *System) stillDrained(ctx context.Context, t *traffic, n *lab.Node, since time.Time) error {
 	if r, ok := t.First(since, through(n)); ok {
 		return fmt.Errorf("a request came through %s after %s", n.Name, r.Start.Sub(since).Round(time.Millisecond))

@@ -314,7 +314,7 @@ func variation(counts map[string]int) float64 {
 	return math.Sqrt(squares/float64(len(counts))) / mean
 }
 
-// The method row returns a row of the report about the requests between two times: their number,
+// The method "row" returns a row of the report about the requests between two times: their number,
 // and how many of them failed. One failed request makes the row fail.
 func (f *Fronts) row(log *httpload.Log[pod.Answer], from, to time.Time, what string) scenario.Row {
 	return scenario.Row{What: what, Requests: log.Count(from, to), Failed: len(log.Failures(from, to)), Err: log.Err(from, to)}

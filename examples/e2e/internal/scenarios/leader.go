@@ -187,7 +187,7 @@ func newElection(ctx context.Context, env *Env, c *lab.Cluster) (*election, erro
 	return e, err
 }
 
-// The method end stops the terminators, and returns an error if one of them lacked a permission.
+// The method "end" stops the terminators, and returns an error if one of them lacked a permission.
 func (e *election) end() error {
 	var errs []error
 	for _, c := range e.candidates {
@@ -219,7 +219,7 @@ func (e *election) start(c *candidate) (err error) {
 	return err
 }
 
-// The method leads waits until a terminator reports that it leads, and until it has written its
+// The method "leads" waits until a terminator reports that it leads, and until it has written its
 // configuration.
 func (e *election) leads(ctx context.Context, c *candidate, within time.Duration) error {
 	return e.says(ctx, c, 1, within, func() error {

@@ -460,7 +460,7 @@ func (g *gated) lag(ctx context.Context, n *lab.Node) error {
 	return n.Create(ctx)
 }
 
-// The function idle returns an error while HAProxy sends new requests to a server of the node, or
+// The function "idle" returns an error while HAProxy sends new requests to a server of the node, or
 // has requests there.
 func idle(ctx context.Context, h *HAProxy, n *lab.Node) error {
 	stats, err := h.Stats(ctx)

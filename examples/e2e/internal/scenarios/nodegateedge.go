@@ -29,8 +29,8 @@ type secondEdge struct {
 	load       *loadRun
 }
 
-// startSecondEdge starts a secondEdge. The argument size is the number of nodes that its terminator
-// selects for each service.
+// startSecondEdge starts a secondEdge. The argument "size" is the number of nodes that its
+// terminator selects for each service.
 func (s *System) startSecondEdge(ctx context.Context, size int) (*secondEdge, error) {
 	machine, err := s.env.Lab.Machine("edge-2")
 	if err != nil {
@@ -152,7 +152,7 @@ func watchServers(ctx context.Context, h *HAProxy, c *lab.Cluster) *serverWatch 
 	return w
 }
 
-// The method err returns an error if, at some time, fewer than atLeast servers of a backend were
+// The method "err" returns an error if, at some time, fewer than atLeast servers of a backend were
 // up. Call it after a call of w.stop.
 func (w *serverWatch) err(h *HAProxy, atLeast int) error {
 	if w.samples == 0 {

@@ -199,7 +199,7 @@ func (f *members) declared(hosts ...string) []route {
 	return routes
 }
 
-// The method end stops the terminators, and removes the services and the ConfigMap. It returns an
+// The method "end" stops the terminators, and removes the services and the ConfigMap. It returns an
 // error if a terminator lacked a permission.
 func (f *members) end() error {
 	var errs []error
@@ -231,7 +231,7 @@ func (f *members) end() error {
 	return errors.Join(errs...)
 }
 
-// The method order gives an order: it runs a subcommand of the terminator on the machine of a
+// The method "order" gives an order: it runs a subcommand of the terminator on the machine of a
 // member.
 func (f *members) order(ctx context.Context, m *member, args ...string) error {
 	argv := append([]string{filepath.Join(f.clusters[0].Bin(), "terminator")}, args...)
@@ -239,8 +239,8 @@ func (f *members) order(ctx context.Context, m *member, args ...string) error {
 	return err
 }
 
-// The method serves waits until a terminator has a route for the host, and this route is in force.
-// If want is false, the method waits until the terminator has no such route.
+// The method "serves" waits until a terminator has a route for the host, and this route is in
+// force. If want is false, the method waits until the terminator has no such route.
 func (f *members) serves(ctx context.Context, m *member, host string, want bool) (time.Duration, error) {
 	return lab.Until(ctx, fmt.Sprintf("%s with a route for %s: %t", m.Name, host, want), patience, func(ctx context.Context) error {
 		status, body, err := m.Admin(ctx, f.client, "/explain?host="+host)
@@ -251,7 +251,7 @@ func (f *members) serves(ctx context.Context, m *member, host string, want bool)
 	}, m.Process)
 }
 
-// The method page waits until a page of a terminator has status 200 and contains a text.
+// The method "page" waits until a page of a terminator has status 200 and contains a text.
 func (f *members) page(ctx context.Context, m *member, path, text string) error {
 	_, err := lab.Until(ctx, fmt.Sprintf("%s of %s with %q", path, m.Name, text), patience, func(ctx context.Context) error {
 		status, body, err := m.Admin(ctx, f.client, path)

@@ -66,7 +66,7 @@ func runPublished(ctx context.Context, env *Env, report *scenario.Report) (err e
 }
 
 // kubeapp runs kubeapp with the flags of the application. It returns an error if the output lacks
-// the text in the argument want, or if the API server warns of an object.
+// the text in the argument "want", or if the API server warns of an object.
 func (p *publishedApp) kubeapp(ctx context.Context, want string, flags ...string) error {
 	argv := slices.Concat([]string{"sh", "-c", `exec "$0" "$@" 2>&1`, filepath.Join(p.c.Bin(), "kubeapp")}, p.flags, flags)
 	out, err := p.c.Control.Run(ctx, argv...)

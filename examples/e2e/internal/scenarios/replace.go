@@ -100,7 +100,7 @@ func (s *System) placed(ctx context.Context) (places, error) {
 	return p, nil
 }
 
-// awaitPlaced calls the function right again and again, with the nodes that each service uses at
+// awaitPlaced calls the function "right" again and again, with the nodes that each service uses at
 // that moment, until this function returns nil. awaitPlaced returns how long it has waited.
 func (s *System) awaitPlaced(ctx context.Context, right func(places) error) (time.Duration, error) {
 	return lab.Until(ctx, "nodes to be replaced", patience, func(ctx context.Context) error {
@@ -113,7 +113,7 @@ func (s *System) awaitPlaced(ctx context.Context, right func(places) error) (tim
 }
 
 // tellsWhy returns an error unless report.json lists the changed services, and names exactly one
-// cause of the last change: the removal of a node, which is the argument gone.
+// cause of the last change: the removal of a node, which is the argument "gone".
 func (s *System) tellsWhy(gone *lab.Node, services int) error {
 	report, err := s.Terminator.Report()
 	if err != nil {

@@ -129,7 +129,7 @@ func startScale(ctx context.Context, env *Env, report *scenario.Report) (*scaleL
 	return s, nil
 }
 
-// The method end stops the cluster, because later scenarios do not use it.
+// The method "end" stops the cluster, because later scenarios do not use it.
 func (s *scaleLab) end() error {
 	err := s.quiet()
 	for _, p := range []*lab.Process{s.terminator, s.agent} {

@@ -40,8 +40,8 @@ func newFleet(config *rest.Config, nodes int) (*fleet, error) {
 	return &fleet{client: client, nodes: manifesttest.Nodes(nodes)}, nil
 }
 
-// The function each calls f for the indices from first to end-1. Up to atOnce calls of f run at the
-// same time.
+// The function "each" calls f for the indices from first to end-1. Up to atOnce calls of f run at
+// the same time.
 func each(ctx context.Context, first, end int, f func(ctx context.Context, i int) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(atOnce)

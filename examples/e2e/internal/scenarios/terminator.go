@@ -239,7 +239,7 @@ func (f *routesFile) set(now []route) error {
 	return errors.Join(os.WriteFile(temporary, []byte(b.String()), 0o600), os.Rename(temporary, f.path))
 }
 
-// The method line returns the number of the line on which the declaration of a host begins.
+// The method "line" returns the number of the line on which the declaration of a host begins.
 func (f *routesFile) line(host string) (int, error) {
 	b, err := os.ReadFile(f.path)
 	if err != nil {

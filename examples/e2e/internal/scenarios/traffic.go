@@ -72,8 +72,8 @@ func underLoad(f func(context.Context, *System, *traffic, *scenario.Report) erro
 // A scenario returns errShown if it has failed and a row of the table already shows why.
 var errShown = errors.New("a row has failed")
 
-// The method row adds a row to the report. The row contains the number of requests that began at
-// the time in the argument since or later. The method returns errShown if row.Err was set before
+// The method "row" adds a row to the report. The row contains the number of requests that began at
+// the time in the argument "since" or later. The method returns errShown if row.Err was set before
 // the call.
 func (t *traffic) row(row scenario.Row, since time.Time) error {
 	failed := row.Err != nil
@@ -91,7 +91,7 @@ func (t *traffic) row(row scenario.Row, since time.Time) error {
 }
 
 // await waits until the load has got answers to n requests that it sent at the time in the argument
-// since or later.
+// "since" or later.
 func (t *traffic) await(ctx context.Context, n int, since time.Time) error {
 	_, err := lab.Until(ctx, fmt.Sprintf("%d requests", n), patience, func(context.Context) error {
 		got := 0
@@ -139,7 +139,7 @@ func (t *traffic) last(ctx context.Context, what string, since time.Time, match 
 }
 
 // The method "first" waits for a request that matches and that began at the time in the argument
-// since or later. It returns how long after this time the request began.
+// "since" or later. It returns how long after this time the request began.
 func (t *traffic) first(ctx context.Context, what string, since time.Time, match match) (took time.Duration, err error) {
 	_, err = lab.Until(ctx, "a request "+what, patience, func(context.Context) error {
 		r, ok := t.First(since, match)
@@ -165,7 +165,7 @@ func within(c *lab.Cluster) match {
 }
 
 // entries returns, for each node of cluster c, how many requests came through the node. It counts
-// only requests that began at the time in the argument since or later.
+// only requests that began at the time in the argument "since" or later.
 func (t *traffic) entries(c *lab.Cluster, since time.Time) map[string]int {
 	came := make(map[string]int)
 	for _, r := range t.Between(since, time.Time{}) {

@@ -103,7 +103,7 @@ type Held struct {
 	Unused []string
 }
 
-// Next returns what the caller has to do next. The argument now is the present time.
+// Next returns what the caller has to do next. The argument "now" is the present time.
 func Next(subjects []Subject, h Held, s Settings, now time.Time) Plan {
 	free := cmp.Or(s.Free, DefaultFree)
 	allowed := set(h.May)

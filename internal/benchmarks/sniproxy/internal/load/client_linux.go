@@ -94,7 +94,7 @@ func (c *client) receive(l *Loop, buf []byte) (n int, ok bool) {
 	return n, true
 }
 
-// The method right reports whether id is the number of the expected backend.
+// The method "right" reports whether id is the number of the expected backend.
 func (c *client) right(l *Loop, id byte) bool {
 	if id == c.id {
 		return true

@@ -144,9 +144,9 @@ func (r Router) problems(s Size) []string {
 	return problems
 }
 
-// The method others returns the share of the time, in percent, during which other programs than the
-// router used the router's processor. The result is the median and the range of this share over all
-// measurements.
+// The method "others" returns the share of the time, in percent, during which other programs than
+// the router used the router's processor. The result is the median and the range of this share over
+// all measurements.
 func (r Result) others() Spread {
 	var all []float64
 	for _, router := range r.Routers {
@@ -166,7 +166,7 @@ func median(s Spread) string {
 	return number(s.Median)
 }
 
-// The function number formats v with three digits, of which at most two are after the point. If v
+// The function "number" formats v with three digits, of which at most two are after the point. If v
 // has more than three digits before the point, the function rounds v to an integer.
 func number(v float64) string {
 	if v == 0 || math.Abs(v) < 0.005 {
