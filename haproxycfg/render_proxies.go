@@ -244,8 +244,8 @@ func (r *Router) append(t *text, maps map[string]string, hostKnown bool) {
 	r.appendShift(t, maps)
 	if r.ClientTimeouts != "" {
 		// Once a response has begun, HAProxy 3.0 ends the request if the client is silent for too
-		// long, so it needs this rule. HAProxy 2.6 never ends such a request, and has no rule
-		// "set-timeout client".
+		// long, so HAProxy 3.0 needs this rule. HAProxy 2.6 never ends such a request, and has no
+		// rule "set-timeout client".
 		t.line(".if version_atleast(3.0)")
 		t.line(`http-request set-timeout client 'var(txn.backend),map_str_int("` + maps[r.ClientTimeouts] + `")' if { var(txn.backend) -m found }`)
 		t.line(".endif")

@@ -41,7 +41,7 @@ type Listeners struct {
 	serving sync.WaitGroup
 }
 
-// port is one open port of the agent. Its server gives HAProxy the answer in the field answer.
+// port is one open port of the agent. Its server gives HAProxy the answer in its field "answer".
 // Update can change this field while the server runs.
 type port struct {
 	answer   atomic.Pointer[Answer]

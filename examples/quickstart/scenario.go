@@ -307,7 +307,7 @@ func stepNoFailures(_ context.Context, s *system) ([]step, error) {
 
 // await calls the function done every 20 ms, and returns nil as soon as done returns true. If this
 // takes longer than patience, await returns an error that contains the text of the argument
-// problem.
+// "problem".
 func await(ctx context.Context, problem string, done func() bool) error {
 	for deadline := time.Now().Add(patience); !done(); {
 		if time.Now().After(deadline) {

@@ -292,8 +292,8 @@ func (c *Controller) pending(ctx context.Context, in inputs, by *orders) string 
 	return "would change routes: " + text
 }
 
-// compareRoutes names the routes that differ. It returns "" if all are equal, wherever they are
-// declared. Both lists are sorted.
+// compareRoutes names the routes that differ between the two lists. Both lists must be sorted. It
+// returns "" if all routes are equal, even if they are declared in other places.
 func compareRoutes(before, after []routes.Route) string {
 	var added, removed, changed []string
 	for len(before) > 0 || len(after) > 0 {

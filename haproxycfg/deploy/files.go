@@ -191,8 +191,8 @@ func (d *Dir) saveLastGood() error {
 		}
 		return d.replace(lastGoodFile, old, d.mode())
 	}
-	// Remove the link even after the rename: if both names already belong to the same file, rename
-	// does nothing and the link stays.
+	// Remove the link even after the rename: if the link and the last good file are already the
+	// same file, rename does nothing and the link stays.
 	defer os.Remove(link)
 	if err := d.at("rename " + lastGoodFile); err != nil {
 		return err

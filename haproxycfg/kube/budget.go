@@ -41,7 +41,8 @@ type Checks struct {
 }
 
 // String returns a table of the checks a second that all terminators make. Its four lines have the
-// numbers as built, without subsets, without track, and without both subsets and track.
+// numbers with subsets and track (as built), without subsets, without track, and with neither of
+// the two.
 func (b Budget) String() string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "%-16s %10s %10s %10s\n", "checks/s", "health", "agent", "total")

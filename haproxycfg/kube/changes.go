@@ -63,7 +63,7 @@ func NewChanges(at time.Time, old, new Report, servers deploy.ServerCounts, caus
 }
 
 // Summary returns one line with the first causes. The argument "limit" is the largest number of
-// causes in this line. If there are more, the line ends with the number of the others.
+// causes in this line. If there are more causes, the line ends with the number of the other causes.
 func (c Changes) Summary(limit int) string {
 	var b strings.Builder
 	for i, cause := range c.Causes[:min(limit, len(c.Causes))] {

@@ -152,8 +152,8 @@ type Limit struct {
 type Timeouts struct {
 	// Server is the longest time without data from the service while HAProxy waits for its answer.
 	Server time.Duration
-	// Tunnel is the longest time without data in both directions of an upgraded connection, such as
-	// a WebSocket.
+	// Tunnel is the longest time without data in either direction of an upgraded connection, such
+	// as a WebSocket.
 	Tunnel time.Duration
 }
 

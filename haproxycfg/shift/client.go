@@ -24,18 +24,19 @@ func (c *Client) State(ctx context.Context) (State, error) {
 	return c.ask(ctx, http.MethodGet, "/shifts", nil)
 }
 
-// Start sends an order, and returns the new state. See Runner.Start.
+// Start sends an order, and returns the new state of all shifts. See Runner.Start.
 func (c *Client) Start(ctx context.Context, o Order) (State, error) {
 	return c.ask(ctx, http.MethodPost, "/shift", o.Query())
 }
 
-// Undo gives a route its declared weights again, and returns the new state. See Runner.Undo.
+// Undo gives a route its declared weights again, and returns the new state of all shifts. See
+// Runner.Undo.
 func (c *Client) Undo(ctx context.Context, route string) (State, error) {
 	return c.ask(ctx, http.MethodPost, "/shift/undo", url.Values{"route": {route}})
 }
 
-// Resume begins the failed step of a paused shift again, and returns the new state. See
-// Runner.Resume.
+// Resume begins the failed step of a paused shift again, and returns the new state of all shifts.
+// See Runner.Resume.
 func (c *Client) Resume(ctx context.Context, route string) (State, error) {
 	return c.ask(ctx, http.MethodPost, "/shift/resume", url.Values{"route": {route}})
 }

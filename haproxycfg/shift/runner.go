@@ -12,7 +12,7 @@ import (
 // Control stores the state of all shifts, and makes HAProxy divide the requests by the shares in
 // this state.
 type Control interface {
-	// Shifts returns the current state.
+	// Shifts returns the current state of all shifts.
 	Shifts() (State, error)
 	// SetShifts replaces the state of all shifts, and changes HAProxy without a reload. The
 	// argument "last" is the old state, a result of Shifts, and the argument "next" is the new
@@ -27,7 +27,7 @@ type Control interface {
 // Runner carries out the steps of all shifts. Set the fields before the first call of a method, and
 // do not change them later. Methods are safe for concurrent use.
 type Runner struct {
-	// Control stores the state. Required.
+	// Control stores the state of all shifts. Required.
 	Control Control
 	// Counters returns the counters of the cluster (target), and the sum of the counters of all
 	// other clusters of the route (rest). Required.
@@ -148,7 +148,7 @@ func (r *Runner) change(ctx context.Context, f func(State) (State, error)) error
 	}
 }
 
-// maxTries is how often change tries to replace the state.
+// maxTries is how often the method change tries to replace the state of all shifts.
 const maxTries = 5
 
 func (r *Runner) tryChange(ctx context.Context, f func(State) (State, error)) error {

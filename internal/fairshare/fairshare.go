@@ -535,8 +535,8 @@ func (t *Table[T]) leave(s *source[T]) {
 	s.next, t.unused = t.unused, s
 }
 
-// rank restores the order of both rankings after the number of connections of the source s has
-// changed.
+// rank restores the order of the rankings byWeight and byWaiting after the number of connections of
+// the source s has changed.
 func (t *Table[T]) rank(s *source[T]) {
 	switch {
 	case s == &t.exempt:

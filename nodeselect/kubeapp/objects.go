@@ -198,8 +198,8 @@ func (a *App) spread(key string) corev1.TopologySpreadConstraint {
 	return corev1.TopologySpreadConstraint{
 		MaxSkew: 1, TopologyKey: key, WhenUnsatisfiable: corev1.ScheduleAnyway,
 		LabelSelector: &metav1.LabelSelector{MatchLabels: a.selector()},
-		// Without this, the pods of the old version would push the new pods away during a rollout,
-		// and the new pods would be uneven after it.
+		// Without MatchLabelKeys, the pods of the old version would push the new pods away during a
+		// rollout, and the new pods would be uneven after it.
 		MatchLabelKeys: []string{appsv1.DefaultDeploymentUniqueLabelKey},
 	}
 }

@@ -61,8 +61,8 @@ func statusMessage(data []byte) string {
 	return text
 }
 
-// mergeMisfits merges problems that follow each other and differ only in their line. Without it, a
-// list of a wrong kind would give thousands of problems.
+// mergeMisfits merges problems that follow each other and differ only in their line. Without
+// mergeMisfits, a list of a wrong kind would give thousands of problems.
 func mergeMisfits(problems []nodeselect.Problem) []nodeselect.Problem {
 	var merged []nodeselect.Problem
 	more := 0

@@ -443,7 +443,8 @@ func (ec *epollConn) onTimer() {
 	ec.setTimer()
 }
 
-// finish closes both connections and reports the Result. Only the first call has an effect.
+// finish closes the connections to the client and to the backend, and reports the Result. Only the
+// first call has an effect.
 func (ec *epollConn) finish(by Party, err error) {
 	if ec.phase == phaseClosed {
 		return

@@ -67,7 +67,7 @@ func (s *side) releaseBuffers(l *epollLoop) {
 
 func (s *side) empty() bool { return s.held == nil && s.pipe == nil }
 
-// copyBoth copies in both directions until both have to wait for an event.
+// copyBoth copies in both directions until both directions have to wait for an event.
 func (ec *epollConn) copyBoth() {
 	more := false
 	for i := range ec.side {

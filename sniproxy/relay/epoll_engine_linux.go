@@ -103,7 +103,7 @@ func (ee *epollEngine) serve(l *net.TCPListener, accept func(Conn) Session) erro
 	return <-a.done
 }
 
-// relay moves the sockets of both connections from Go's poller to a loop.
+// relay moves the sockets of the client and of the backend from Go's poller to a loop.
 func (ee *epollEngine) relay(client, backend *net.TCPConn, prefix []byte, session Session) {
 	remote := addrPort(client.RemoteAddr())
 	c, err := detach(client)

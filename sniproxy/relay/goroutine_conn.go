@@ -98,8 +98,9 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
-// The method "stop" closes both connections. This unblocks the goroutines that read from them or
-// write to them. Any goroutine may call stop. The first call sets the reason for the Result.
+// The method "stop" closes the connections to the client and to the backend. This unblocks the
+// goroutines that read from them or write to them. Any goroutine may call stop. The first call sets
+// the reason for the Result.
 func (gc *goroutineConn) stop(by Party, err error) {
 	gc.mu.Lock()
 	defer gc.mu.Unlock()
@@ -127,7 +128,7 @@ func (gc *goroutineConn) stop(by Party, err error) {
 	}
 }
 
-// abort does the same as stop, but closes both connections with RST.
+// abort does the same as stop, but closes the two connections with RST.
 func (gc *goroutineConn) abort(by Party, err error) {
 	gc.mu.Lock()
 	gc.reset = true
@@ -175,7 +176,7 @@ func (gc *goroutineConn) closeBackend() {
 }
 
 // run calls the function body, which serves the connection until its end. After that, run closes
-// both sockets and reports the Result.
+// the sockets of the client and of the backend, and reports the Result.
 func (gc *goroutineConn) run(body func()) {
 	gc.setKeepAlive(gc.client)
 	body()

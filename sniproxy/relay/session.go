@@ -30,7 +30,7 @@ type Session interface {
 	DialFailed(err error) Step
 
 	// Done reports the end of the connection. It is the last call for this Session, after the
-	// Engine has closed both sockets.
+	// Engine has closed the sockets of the client and of the backend.
 	Done(Result)
 }
 

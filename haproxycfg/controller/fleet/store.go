@@ -5,7 +5,8 @@ import (
 	"errors"
 )
 
-// ErrConflict is wrapped by the errors of Store.Write if somebody else has changed the state.
+// ErrConflict is wrapped by the errors of Store.Write if somebody else has changed the State in the
+// Store.
 var ErrConflict = errors.New("fleet: somebody else has changed the state")
 
 // Snapshot is a State in a Store.
@@ -19,7 +20,7 @@ type Snapshot struct {
 // Store stores one State for all terminators of a fleet. Any number of goroutines may call its
 // methods. Package configmap contains a Store.
 type Store interface {
-	// Read returns the present state.
+	// Read returns the State that the Store has now.
 	Read(ctx context.Context) (Snapshot, error)
 	// Write stores a state if the present state has this version, and returns the new Snapshot.
 	// Otherwise it changes nothing, and the error wraps ErrConflict.

@@ -136,8 +136,9 @@ func (d *decoder) faultf(line int, field, format string, args ...any) {
 	d.faults = append(d.faults, &Error{d.file, line, field, fmt.Sprintf(format, args...)})
 }
 
-// field describes one field of a mapping in the policy file. The function read parses n, the value
-// of the field. Its result reason is "" if the value is correct, and otherwise says what is wrong.
+// field describes one field of a mapping in the policy file. The function in its field "read"
+// parses n, the value of the field. The result "reason" of this function is "" if the value is
+// correct, and otherwise says what is wrong.
 type field struct {
 	name   string
 	read   func(n *yaml.Node) (reason string)

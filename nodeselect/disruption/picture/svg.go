@@ -156,7 +156,7 @@ func (n node) describe() string {
 }
 
 // rows draws one row for each service: marks for its nodes, and a bar for the number of its nodes
-// that are away, asked for or in the wave.
+// that are away, named in the question of the operator ("asked for"), or in the wave.
 func (l *layout) rows() {
 	if n := l.blocked(); n > 0 {
 		l.printf(`<rect x="%d" y="%s" width="%s" height="%s" fill="#fdf0c4"/>`+"\n",

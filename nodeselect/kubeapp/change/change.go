@@ -12,7 +12,8 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Annotation is the annotation of a Service that permits findings.
+// Annotation is the annotation of a Service with which an operator permits findings: parts of a
+// change that would hurt traffic.
 const Annotation = "headgate.dev/allow-change"
 
 // Objects are objects of one cluster.
@@ -84,7 +85,8 @@ type Finding struct {
 	Field  string `json:"field"`  // such as "spec.ports[http].nodePort"
 	// Change says what changes, such as "30080 → 30090".
 	Change string `json:"change"`
-	// Effect says what happens to the traffic, and Instead what to do instead.
+	// Effect says what happens to the traffic, and Instead says what the user should do instead of
+	// the change.
 	Effect  string `json:"effect"`
 	Instead string `json:"instead"`
 	// Routes are the declarations that the finding affects, sorted.

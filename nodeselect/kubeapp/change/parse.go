@@ -54,8 +54,9 @@ func Parse(file string, data []byte) (Objects, []nodeselect.Problem) {
 	return p.objects, p.problems
 }
 
-// Add appends the objects of another file. If both have an object of the same kind and name, Add
-// leaves out the second one and returns its name, such as "Service media/tracks".
+// Add appends the objects of another file. If o already has an object of the same kind and name,
+// Add leaves out the object of the other file, and returns its name, such as "Service
+// media/tracks".
 func (o *Objects) Add(more Objects) (duplicates []string) {
 	has := func(kind, namespace, name string, found bool) bool {
 		if found {

@@ -120,8 +120,8 @@ func (h *history) publish(hosts *hostlookup.Hosts) (Update, error) {
 	return update, nil
 }
 
-// diff compares the hosts before a change (old) and after it (now). The result set has the
-// endpoints that are new or changed, sorted by host. The result removed has the hosts that are
+// diff compares the hosts before a change (old) and after it (now). The result "set" has the
+// endpoints that are new or changed, sorted by host. The result "removed" has the hosts that are
 // missing after the change, sorted.
 func diff(old, now *hostlookup.Hosts) (set []hostlookup.Endpoint, removed []string) {
 	oldByHost, nowByHost := maps.Collect(old.All()), maps.Collect(now.All())

@@ -120,7 +120,7 @@ var frontScale = scenario.Scenario[*Env]{
 		start := time.Now()
 		// A client connects again after about 100 requests, that is, after about 5 s. After 15 s,
 		// about 1 client in 20 still has its first connection. Wait longer, until hardly any client
-		// has it.
+		// still has its first connection.
 		if err := pause(ctx, 20*time.Second); err != nil {
 			return err
 		}

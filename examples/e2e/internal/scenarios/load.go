@@ -10,7 +10,7 @@ import (
 	"github.com/headgate/headgate/internal/httpload"
 )
 
-// These types are for HTTP load against the test pods: pod.Answer is the type of an answer.
+// These are the types of an HTTP load on the test pods, whose answers have the type pod.Answer.
 type (
 	loadConfig = httpload.Config[pod.Answer]
 	loadRun    = httpload.Run[pod.Answer]

@@ -367,7 +367,7 @@ func (g *gated) die(ctx context.Context, n *lab.Node) error {
 }
 
 // blocked waits until "nodegate may" refuses the node, with this text in the answer. The first
-// answers may be others: while a terminator applies a change, nodegate cannot decide.
+// answers may have another text: while a terminator applies a change, nodegate cannot decide.
 func (g *gated) blocked(ctx context.Context, node, text string) error {
 	_, err := lab.Until(ctx, "nodegate", patience, func(ctx context.Context) error {
 		code, out, err := g.nodegate(ctx, "may", node)

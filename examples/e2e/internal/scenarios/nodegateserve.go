@@ -82,7 +82,7 @@ func (g *gated) takeFromServer(ctx context.Context, n *lab.Node) error {
 }
 
 // restart kills `nodegate serve` after a grant and starts it again. It checks that nodegate still
-// lists the grant, and refuses another node because of it.
+// lists the grant, and refuses another node because of this grant.
 func (g *gated) restart(ctx context.Context, t *traffic) error {
 	start := time.Now()
 	err := g.serve()

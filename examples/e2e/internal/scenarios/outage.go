@@ -171,7 +171,8 @@ func behindItsBack(ctx context.Context, c *lab.Cluster, n *lab.Node) error {
 	return err
 }
 
-// catchesUp starts the API server again. The cordon that no program has seen must take effect.
+// catchesUp starts the API server again. The cordon that headgate's programs could not see during
+// the outage must then take effect.
 func (s *System) catchesUp(ctx context.Context, t *traffic, c *lab.Cluster, cordoned *lab.Node) error {
 	start := time.Now()
 	if err := c.API.Start(); err != nil {

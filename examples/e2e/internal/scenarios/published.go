@@ -204,7 +204,8 @@ func (p *publishedApp) policy(ctx context.Context) error {
 	return nil
 }
 
-// exceptions checks that the annotation permits the node ports in it, and no others.
+// exceptions checks that the annotation permits the loss of the node ports that it lists, and of no
+// other node ports.
 func (p *publishedApp) exceptions(ctx context.Context) error {
 	svc, err := p.service(ctx)
 	if err != nil {

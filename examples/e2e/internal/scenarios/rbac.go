@@ -101,8 +101,8 @@ var (
 		{namespace: accountsNamespace, resource: "pods", verb: "create"},
 		{namespace: accountsNamespace, resource: "pods", verb: "delete"},
 	}
-	// everybodysRights are the rights that every account has: it may ask the API server who it is,
-	// and which rights it has.
+	// everybodysRights are the rights that every account has: an account may request from the API
+	// server its own name, and the list of its rights.
 	everybodysRights = []right{
 		{group: "authentication.k8s.io", resource: "selfsubjectreviews", verb: "create"},
 		{group: "authorization.k8s.io", resource: "selfsubjectaccessreviews", verb: "create"},

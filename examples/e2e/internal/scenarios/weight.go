@@ -114,7 +114,7 @@ func (s *System) setWeight(ctx context.Context, c *lab.Cluster, percent int) err
 
 // awaitWeight waits until each server of tracks in the cluster has the given weight in HAProxy, in
 // percent of its configured weight. The configured weight is 100, and an agent answers a percentage
-// of it.
+// of this configured weight.
 func (s *System) awaitWeight(ctx context.Context, c *lab.Cluster, percent int) error {
 	port, err := s.nodePort(ctx, c, tracks)
 	if err != nil {

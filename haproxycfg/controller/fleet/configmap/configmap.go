@@ -42,7 +42,7 @@ import (
 	"github.com/headgate/headgate/internal/kubewatch"
 )
 
-// Key is the key of the ConfigMap that contains the state.
+// Key is the key in the ConfigMap under which the Store keeps the fleet.State as JSON.
 const Key = "fleet.json"
 
 // maxBytes is the largest size of a ConfigMap that an API server accepts.

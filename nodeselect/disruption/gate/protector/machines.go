@@ -28,7 +28,7 @@ const (
 )
 
 // machineVersions are the versions of Machines, in the order in which List tries them. The fields
-// that List reads are the same in both.
+// that List reads are the same in both versions.
 var machineVersions = []string{"v1beta2", "v1beta1"}
 
 // Machines is the tool Cluster API, for the Machines of one cluster. The type Machines implements

@@ -49,7 +49,8 @@ type Router struct {
 	Points  []Point `json:"points"`
 }
 
-// Size is the number of open connections, and the number of names that the router knows.
+// Size is the number of open connections of a router, and the number of host names that the router
+// knows.
 type Size struct {
 	Open  int `json:"open"`
 	Hosts int `json:"hosts"`
