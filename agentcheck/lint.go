@@ -312,8 +312,8 @@ func isStatic(balance, hashType string) bool {
 	return false
 }
 
-// olderThan reports whether the HAProxy version in the argument version is older than major.minor.
-// For a text that is not a version, it returns true.
+// olderThan reports whether the HAProxy version in the argument "version" is older than
+// major.minor. For a text that is not a version, it returns true.
 func olderThan(version string, major, minor int) bool {
 	var a, b int
 	if _, err := fmt.Sscanf(version, "%d.%d", &a, &b); err != nil {

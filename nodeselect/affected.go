@@ -98,8 +98,8 @@ func (c *poolChange) affects(s *service, ready []string) bool {
 	})
 }
 
-// anyNamed reports whether a node with one of the given names has changed. The argument names must
-// be sorted.
+// anyNamed reports whether a node with one of the given names has changed. The argument "names"
+// must be sorted.
 func (c *poolChange) anyNamed(names []string) bool {
 	named := func(m *member) bool {
 		if m == nil {
@@ -112,7 +112,7 @@ func (c *poolChange) anyNamed(names []string) bool {
 }
 
 // mayEnter reports whether a changed node may enter the subset of the service s. The argument
-// change says how the node has changed; the node is not in the subset now. If mayEnter is unsure,
+// "change" says how the node has changed; the node is not in the subset now. If mayEnter is unsure,
 // it returns true.
 func (c *poolChange) mayEnter(s *service, change memberChange) bool {
 	if !s.described {

@@ -229,7 +229,7 @@ func (p *Pool) arrange() {
 }
 
 // The method "among" returns a pool that has only the members with these names. If no member has
-// such a name, it returns nil. The argument names must be sorted, and may contain a name several
+// such a name, it returns nil. The argument "names" must be sorted, and may contain a name several
 // times.
 func (p *Pool) among(names []string) *Pool {
 	some := &Pool{size: p.size, spread: p.spread, sticky: p.sticky, index: make(map[string]int32, len(names))}

@@ -90,7 +90,7 @@ func isLocal(svc *corev1.Service) bool {
 }
 
 // pickFor picks the nodes of a service. If the service has one IP family, the nodes have addresses
-// of this family. The argument ready is Objects.ReadyNodes.
+// of this family. The argument "ready" is Objects.ReadyNodes.
 func (p *Pool) pickFor(svc *corev1.Service, key string, current []Node, ready map[string][]string) subset {
 	family := familyOf(svc)
 	pool := p.withFamily(family)

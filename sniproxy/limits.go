@@ -118,7 +118,7 @@ const (
 	maxSpareFiles = 512
 )
 
-// maxFiles returns how many descriptors the connections may use. The argument limit is how many
+// maxFiles returns how many descriptors the connections may use. The argument "limit" is how many
 // descriptors the process may have. A limit of 0 and a result of 0 mean no bound.
 func maxFiles(limit uint64) int {
 	const unlimited = 1 << 30

@@ -57,9 +57,9 @@ type checker struct {
 
 func (c checker) String() string { return fmt.Sprintf("%s (%s)", c.addr, cmp.Or(c.service, "node")) }
 
-// lastCheck contains two times for one HAProxy that checks the agent. The field any is the time of
-// its last check, and the field drain is the time of its last check that the agent answered with
-// "drain".
+// lastCheck contains two times for one HAProxy that checks the agent. The field "any" is the time
+// of its last check, and the field "drain" is the time of its last check that the agent answered
+// with "drain".
 type lastCheck struct{ any, drain time.Time }
 
 // Run answers HAProxy until ctx ends or Watcher.Run fails, and returns the error of Watcher.Run.

@@ -102,7 +102,7 @@ func (c *cluster) run(ctx context.Context, notify func()) error {
 	return ctx.Err()
 }
 
-// The method "change" calls the function update while it holds the lock of the cluster, and then
+// The method "change" calls the function "update" while it holds the lock of the cluster, and then
 // calls the function c.notify.
 func (c *cluster) change(update func()) {
 	c.mu.Lock()
@@ -277,7 +277,7 @@ func (c *cluster) countNodes(ctx context.Context) {
 	}
 }
 
-// sleep waits for d. It returns earlier if ctx ends, or if the channel early receives a value.
+// sleep waits for d. It returns earlier if ctx ends, or if the channel "early" receives a value.
 func sleep(ctx context.Context, d time.Duration, early <-chan struct{}) {
 	select {
 	case <-ctx.Done():

@@ -120,9 +120,9 @@ func (s *sources) hostsLoaded(hosts *hostlookup.Hosts, problems []hostlookup.Pro
 	}
 }
 
-// update calls the function change, which must store the new content of one source of hosts. After
-// that, update publishes the hosts of all sources together. It publishes nothing until each source
-// has been read once.
+// update calls the function "change", which must store the new content of one source of hosts.
+// After that, update publishes the hosts of all sources together. It publishes nothing until each
+// source has been read once.
 func (s *sources) update(change func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -31,7 +31,7 @@ type metrics struct {
 	lastReason string          // the value of the label reason
 }
 
-// clusterGauge is a gauge about the node or its cluster. The function in the field value computes
+// clusterGauge is a gauge about the node or its cluster. The function in the field "value" computes
 // the value of the gauge from a State.
 type clusterGauge struct {
 	prometheus.Gauge

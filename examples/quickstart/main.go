@@ -33,7 +33,7 @@ func main() {
 	cli.Main(func(ctx context.Context, inv cli.Invocation) int { return run(ctx, inv, haproxyproc.Find) })
 }
 
-// run runs quickstart. The function find returns the path of the haproxy binary.
+// run runs quickstart. The function "find" returns the path of the haproxy binary.
 func run(ctx context.Context, inv cli.Invocation, find func() (string, error)) int {
 	fs := cli.NewFlagSet(program, "quickstart")
 	stay := fs.Bool("stay", false, "keep the system running afterwards, and print commands to try")

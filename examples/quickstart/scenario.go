@@ -36,7 +36,7 @@ const (
 	patience = time.Minute
 )
 
-// scenario changes the system step by step, and calls the function report after each step. If the
+// scenario changes the system step by step, and calls the function "report" after each step. If the
 // system behaves unexpectedly, the field ok of the step is false. scenario returns an error only if
 // it cannot continue.
 func scenario(ctx context.Context, s *system, report func(step)) error {
@@ -305,8 +305,8 @@ func stepNoFailures(_ context.Context, s *system) ([]step, error) {
 	return []step{{"whole run: failed requests", "0", seen, len(failures) == 0 && sent > 0}}, nil
 }
 
-// await calls the function done every 20 ms, and returns nil as soon as done returns true. If this
-// takes longer than patience, await returns an error that contains the text of the argument
+// await calls the function "done" every 20 ms, and returns nil as soon as done returns true. If
+// this takes longer than patience, await returns an error that contains the text of the argument
 // "problem".
 func await(ctx context.Context, problem string, done func() bool) error {
 	for deadline := time.Now().Add(patience); !done(); {

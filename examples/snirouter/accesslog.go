@@ -92,7 +92,7 @@ func (a *accessLog) lastFaults() []sniproxy.Stats {
 	return list
 }
 
-// write writes the lines to the log, until the channel lines is closed.
+// write writes the lines to the log, until the channel "lines" is closed.
 func (a *accessLog) write() {
 	second := time.Tick(time.Second)
 	defer a.writeOmitted()

@@ -33,9 +33,9 @@ type loop struct {
 
 	calls chan loopCall
 
-	// The loop calls the function adopt while this process leads, before each attempt and when new
-	// inputs arrive. The function follows the orders in the inputs. If adopt is nil, there are no
-	// orders.
+	// The loop calls the function "adopt" while this process leads, before each attempt and when
+	// new inputs arrive. The function follows the orders in the inputs. If adopt is nil, there are
+	// no orders.
 	adopt func(context.Context, inputs) (again bool, err error)
 
 	term Term // the term of this process; the zero Term while another process leads
@@ -215,8 +215,8 @@ func (l *loop) guard() error {
 const stopGrace = 5 * time.Second
 
 // graceful returns a context for an attempt. The context ends when the channel in the argument
-// "over" is closed, or stopGrace (5 s) after ctx has ended. The caller must call the function done
-// after the attempt.
+// "over" is closed, or stopGrace (5 s) after ctx has ended. The caller must call the function
+// "done" after the attempt.
 func graceful(ctx context.Context, over <-chan struct{}) (applying context.Context, done func()) {
 	applying, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var following sync.WaitGroup

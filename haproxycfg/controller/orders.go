@@ -108,8 +108,8 @@ func (c *Controller) inLoop(ctx context.Context, do func(context.Context, inputs
 	}
 }
 
-// changeCopy replaces the state in FleetFile by the result of the function change, and follows the
-// new state. If the hold has changed, it returns the attempt that follows the new hold.
+// changeCopy replaces the state in FleetFile by the result of the function "change", and follows
+// the new state. If the hold has changed, it returns the attempt that follows the new hold.
 func (c *Controller) changeCopy(ctx context.Context, change func(fleet.State) (fleet.State, error)) (Attempt, error) {
 	return c.inLoop(ctx, func(ctx context.Context, _ inputs) (bool, error) {
 		last, err := c.orders()

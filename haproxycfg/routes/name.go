@@ -35,7 +35,7 @@ func ParseName(name string) (host, path string, exact bool, err error) {
 	return host, path, exact, nil
 }
 
-// CanonicalName returns the name of a route as Route.Name returns it. The argument name may have
+// CanonicalName returns the name of a route as Route.Name returns it. The argument "name" may have
 // any spelling that ParseName accepts: "API.example.com" → "api.example.com/".
 func CanonicalName(name string) (string, error) {
 	host, path, exact, err := ParseName(name)

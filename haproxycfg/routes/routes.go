@@ -200,7 +200,7 @@ func (p Problem) Error() string {
 	return s
 }
 
-// join returns the path of a field. The argument path is the path of the value that contains the
+// join returns the path of a field. The argument "path" is the path of the value that contains the
 // field, and field is the name of the field.
 func join(path, field string) string {
 	if path == "" || field == "" || strings.HasPrefix(field, "[") {

@@ -189,7 +189,7 @@ func emptyRoot(line int) *yaml.Node {
 }
 
 // root returns the top-level mapping of the YAML document that is being read. If no document has
-// begun yet, root begins a document; the argument line is the number of its first line.
+// begun yet, root begins a document; the argument "line" is the number of its first line.
 func (s *salvaged) root(line int) *yaml.Node {
 	if len(s.roots) == 0 {
 		s.roots = append(s.roots, emptyRoot(line))
@@ -198,7 +198,7 @@ func (s *salvaged) root(line int) *yaml.Node {
 }
 
 // beginList adds the key "routes", with an empty list, to the YAML document that is being read. The
-// argument line is the number of the line with this key.
+// argument "line" is the number of the line with this key.
 func (s *salvaged) beginList(line int) {
 	root := s.root(line)
 	s.list = &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Line: line}

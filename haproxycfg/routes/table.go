@@ -89,8 +89,8 @@ func (t Table) Hosts() []string {
 	return hosts
 }
 
-// Without returns the table without those routes for which the function drop returns true. It does
-// not change t.
+// Without returns the table without those routes for which the function "drop" returns true. It
+// does not change t.
 func (t Table) Without(drop func(*Route) bool) Table {
 	var kept []Route
 	for i := range t.routes {

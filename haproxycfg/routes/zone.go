@@ -74,7 +74,7 @@ func AppendZone(dst []byte, t Table, o ZoneOptions) ([]byte, error) {
 	return dst, nil
 }
 
-// recordSet contains the records of one name and type. Names in the field data have no final dot.
+// recordSet contains the records of one name and type. Names in the field "data" have no final dot.
 type recordSet struct {
 	host, kind string
 	data       []string

@@ -148,7 +148,7 @@ func (r *Runner) change(ctx context.Context, f func(State) (State, error)) error
 	}
 }
 
-// maxTries is how often the method change tries to replace the state of all shifts.
+// maxTries is how often the method "change" tries to replace the state of all shifts.
 const maxTries = 5
 
 func (r *Runner) tryChange(ctx context.Context, f func(State) (State, error)) error {

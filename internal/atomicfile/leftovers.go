@@ -77,7 +77,7 @@ func createTemp(dir, base string) (t *os.File, err error) {
 // would then never return.
 const maxTries = 100
 
-// retry calls the function try until its result done is true, and then returns its result err.
+// retry calls the function "try" until its result done is true, and then returns its result err.
 // After maxTries calls, retry returns an error with the path.
 func retry(path string, try func() (done bool, err error)) error {
 	for range maxTries {
@@ -105,7 +105,7 @@ func isAt(f *os.File, path string) bool {
 	return err == nil && os.SameFile(opened, there)
 }
 
-// removeUnlocked calls the function remove for a path, unless another process has locked the file
+// removeUnlocked calls the function "remove" for a path, unless another process has locked the file
 // at this path.
 func removeUnlocked(path string, flags int, remove func(string) error) {
 	f, err := os.OpenFile(path, flags|syscall.O_NONBLOCK, 0)

@@ -38,7 +38,7 @@ type Timer struct {
 	end      time.Time // the end of the burst if no further event arrives
 }
 
-// New returns a Timer. The argument quiet is the quiet time of the Timer, and maxWait is its
+// New returns a Timer. The argument "quiet" is the quiet time of the Timer, and maxWait is its
 // longest wait. If maxWait is not greater than quiet, each burst ends maxWait after its first
 // event.
 func New(quiet, maxWait time.Duration) *Timer {

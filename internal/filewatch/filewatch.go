@@ -36,8 +36,8 @@ type Watcher struct {
 	// through which all paths lead, as kubelet replaces the files of a ConfigMap. The new content
 	// is complete then. But if Run has called the function read within the last 100 ms, it waits.
 	Quiet time.Duration
-	// MaxWait is the longest time from a change to the call of the function read, if other changes
-	// keep coming. 0 means 2 s.
+	// MaxWait is the longest time from a change to the call of the function "read", if other
+	// changes keep coming. 0 means 2 s.
 	MaxWait time.Duration
 	// Recheck is the time between two calls of stat for the same file. 0 means 10 s.
 	Recheck time.Duration
@@ -133,8 +133,8 @@ func (w Watcher) Run(ctx context.Context, read func() error) {
 	}
 }
 
-// rest is a duration. Within this duration after a call of the function read, Run waits for the end
-// of a burst even after a rename that completes the new content (see Watcher.Quiet).
+// rest is a duration. Within this duration after a call of the function "read", Run waits for the
+// end of a burst even after a rename that completes the new content (see Watcher.Quiet).
 const rest = 100 * time.Millisecond
 
 // watch is the state of one Run.

@@ -79,7 +79,7 @@ func (f *Fleet) Replace(names []string) {
 }
 
 // ReplaceAll replaces all nodes, one wave after another, and returns the number of waves. After
-// each wave, it chooses the subset of each service again. ReplaceAll passes the argument steps to
+// each wave, it chooses the subset of each service again. ReplaceAll passes the argument "steps" to
 // disruption.State.Wave.
 func (f *Fleet) ReplaceAll(b disruption.Budget, steps int) (waves int, err error) {
 	old := map[string]bool{}

@@ -74,8 +74,8 @@ func (l *Log[A]) Repeated(from, to time.Time) int {
 	return repeated
 }
 
-// First returns the first answered request for which the function match returns true. It considers
-// only requests that started at the time "from" or later.
+// First returns the first answered request for which the function "match" returns true. It
+// considers only requests that started at the time "from" or later.
 func (l *Log[A]) First(from time.Time, match func(Request[A]) bool) (Request[A], bool) {
 	for _, r := range l.Between(from, time.Time{}) {
 		if r.Err == nil && match(r) {
@@ -85,7 +85,7 @@ func (l *Log[A]) First(from time.Time, match func(Request[A]) bool) (Request[A],
 	return Request[A]{}, false
 }
 
-// Last returns the last answered request for which the function match returns true. It considers
+// Last returns the last answered request for which the function "match" returns true. It considers
 // only requests that started at the time "from" or later.
 func (l *Log[A]) Last(from time.Time, match func(Request[A]) bool) (Request[A], bool) {
 	for _, r := range slices.Backward(l.Between(from, time.Time{})) {

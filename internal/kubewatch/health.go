@@ -25,7 +25,7 @@ func (e *Error) Error() string {
 // Unwrap returns the reason.
 func (e *Error) Unwrap() error { return e.Err }
 
-// health reports the state of an API server: it calls the function report with an error when the
+// health reports the state of an API server: it calls the function "report" with an error when the
 // server stops answering, and with nil when it answers again.
 type health struct {
 	done     <-chan struct{} // closed when Run ends; failures after that are not reported
@@ -84,9 +84,9 @@ func (h *health) listed() {
 	}
 }
 
-// watchPermitted notes that the server has accepted a watch. The argument healthy says whether this
-// proves that the server works. healthy is false for a streamed list, because only the complete
-// list is a proof.
+// watchPermitted notes that the server has accepted a watch. The argument "healthy" says whether
+// this proves that the server works. healthy is false for a streamed list, because only the
+// complete list is a proof.
 func (h *health) watchPermitted(healthy bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -83,7 +83,7 @@ type Loop struct {
 	MakeRoom func(net.Conn) bool
 }
 
-// Run accepts connections and calls the function handle for each of them. If Stop is closed, Run
+// Run accepts connections and calls the function "handle" for each of them. If Stop is closed, Run
 // returns ErrClosed. If somebody else has closed the listener, Run returns the error of Accept. Run
 // does not close the listener.
 func (l *Loop) Run(handle func(net.Conn)) error {

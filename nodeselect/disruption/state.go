@@ -79,7 +79,7 @@ func New(b Budget, nodes []nodeselect.Node, subsets ...nodeselect.Subsets) (*Sta
 }
 
 // addNodes stores the nodes and their zones in the State. The result "missing" contains the names
-// of the nodes that are in a subset, but not in the argument nodes.
+// of the nodes that are in a subset, but not in the argument "nodes".
 func (s *State) addNodes(nodes []nodeselect.Node, subsets []nodeselect.Subsets) (missing []string, err error) {
 	zones := make(map[string]string, len(nodes))
 	for _, n := range nodes {

@@ -180,7 +180,7 @@ func (w *search) free(n int32) bool {
 	return true
 }
 
-// choose adds the node n to the wave if the argument chose is true, and removes n from the wave
+// choose adds the node n to the wave if the argument "chose" is true, and removes n from the wave
 // otherwise. For each limit of n, choose updates w.spare, the number of nodes that may still enter
 // the wave.
 func (w *search) choose(n int32, chose bool) {

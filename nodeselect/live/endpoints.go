@@ -225,7 +225,7 @@ func (b *endpointsInbox) take() EndpointsSnapshot {
 }
 
 // endpointsFollower compares each snapshot with the previous one. If they differ, it passes the new
-// snapshot to the function changed.
+// snapshot to the function "changed".
 type endpointsFollower struct {
 	inbox   *endpointsInbox
 	changed func(EndpointsSnapshot)
@@ -235,7 +235,7 @@ type endpointsFollower struct {
 	reason string // text of the last Err, "" for nil
 }
 
-// update calls the function changed if the snapshot differs from the previous one.
+// update calls the function "changed" if the snapshot differs from the previous one.
 func (f *endpointsFollower) update() {
 	s := f.inbox.take()
 	reason := ""

@@ -99,7 +99,7 @@ func (p *pods) setSlice(name string, slice *discoveryv1.EndpointSlice) {
 	p.report(now.service)
 }
 
-// report calls the function changed if the nodes with a ready pod of a service have changed since
+// report calls the function "changed" if the nodes with a ready pod of a service have changed since
 // the last call of report. It ignores services without externalTrafficPolicy Local.
 func (p *pods) report(key string) {
 	before, local := p.local[key]

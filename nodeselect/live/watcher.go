@@ -39,7 +39,7 @@ type Watcher struct {
 	// returns, with only some of their fields.
 	Selector nodeselect.Selector
 	// Current are the nodes that each service uses when Run starts; nil if unknown. The Watcher
-	// passes them to Selector.Select as the argument current.
+	// passes them to Selector.Select as the argument "current".
 	Current nodeselect.Subsets
 	// Quiet is how long the Watcher waits after a change for further changes, before it makes a
 	// Snapshot of all of them. 0 means 100 ms.
@@ -177,7 +177,7 @@ func (w *Watcher) trimService(s *corev1.Service) (*corev1.Service, bool) {
 }
 
 // follow makes a Snapshot after each burst of changes in the queue, and passes it to the function
-// changed, until ctx ends.
+// "changed", until ctx ends.
 func (w *Watcher) follow(ctx context.Context, changed func(Snapshot)) error {
 	f := follower{
 		queue: w.queue, tracker: nodeselect.NewTracker(w.Selector, w.Current),

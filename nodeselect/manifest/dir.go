@@ -157,7 +157,8 @@ func (w *dirWatch) run(ctx context.Context, f func(nodeselect.Objects, []nodesel
 }
 
 // follow reads the directory at the start, and again after each change of the directory. It calls
-// the function report after the first reading, and after each reading that has changed the result.
+// the function "report" after the first reading, and after each reading that has changed the
+// result.
 func (w *dirWatch) follow(ctx context.Context, report func()) error {
 	if w.read(); w.err != nil {
 		return w.err

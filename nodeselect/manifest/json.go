@@ -113,8 +113,8 @@ func (b *batch) decodeItems(head headDoc, lineAt func(int) int, depth int) {
 	})
 }
 
-// parallel calls the function work for each i from 0 to n-1, on all processors. It adds the results
-// to b in the order of i.
+// parallel calls the function "work" for each i from 0 to n-1, on all processors. It adds the
+// results to b in the order of i.
 func (b *batch) parallel(n int, work func(i int, out *batch)) {
 	results := newBatches(n, b.want)
 	parallel(n, func(i int) { work(i, &results[i]) })
@@ -123,8 +123,8 @@ func (b *batch) parallel(n int, work func(i int, out *batch)) {
 	}
 }
 
-// parallel calls the function work for each i from 0 to n-1, on all processors. It returns when all
-// calls have returned.
+// parallel calls the function "work" for each i from 0 to n-1, on all processors. It returns when
+// all calls have returned.
 func parallel(n int, work func(i int)) {
 	var next atomic.Int64
 	run := func() {

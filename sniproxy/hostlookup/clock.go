@@ -42,7 +42,7 @@ func (c *clock) nowAndWall() (now int64, wall time.Time) {
 }
 
 // run updates the coarse time every tick. It returns after a tick in which nobody looked up a host,
-// or when the channel closing is closed.
+// or when the channel "closing" is closed.
 func (c *clock) run(closing <-chan struct{}, lookups func() uint64) {
 	defer c.coarse.Store(0)
 	ticker := time.Tick(clockTick)

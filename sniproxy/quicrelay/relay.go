@@ -315,7 +315,7 @@ func (r *Relay) Shutdown(ctx context.Context) error {
 	}
 }
 
-// endIdle ends the open paths that have had no datagram for the duration in the argument limit.
+// endIdle ends the open paths that have had no datagram for the duration in the argument "limit".
 func (r *Relay) endIdle(limit time.Duration) {
 	r.mu.Lock()
 	defer r.unlock()

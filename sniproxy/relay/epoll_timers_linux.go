@@ -53,7 +53,7 @@ func (h *timerHeap) stop(t *timer) {
 }
 
 // advance removes each timer that the loop must handle at or before the time in the argument "now"
-// (see lookTime), and calls the function fire for this timer. fire may set and stop any timer.
+// (see lookTime), and calls the function "fire" for this timer. fire may set and stop any timer.
 func (h *timerHeap) advance(now int64, fire func(*timer)) {
 	for len(h.timers) > 0 && h.timers[0].look <= now {
 		t := h.timers[0]

@@ -175,7 +175,7 @@ func (gc *goroutineConn) closeBackend() {
 	}
 }
 
-// run calls the function body, which serves the connection until its end. After that, run closes
+// run calls the function "body", which serves the connection until its end. After that, run closes
 // the sockets of the client and of the backend, and reports the Result.
 func (gc *goroutineConn) run(body func()) {
 	gc.setKeepAlive(gc.client)
@@ -254,8 +254,8 @@ func (gc *goroutineConn) helloEnded(data []byte, err error) Step {
 	return Step{Action: Drop}
 }
 
-// runSteps carries out a Step of the Session, and the Steps that follow it. The argument data holds
-// the bytes that the client has sent so far.
+// runSteps carries out a Step of the Session, and the Steps that follow it. The argument "data"
+// holds the bytes that the client has sent so far.
 func (gc *goroutineConn) runSteps(ctx context.Context, step Step, data []byte) {
 	for {
 		switch step.Action {

@@ -83,7 +83,7 @@ func (ge *goroutineEngine) relay(client, backend net.Conn, prefix []byte, sessio
 }
 
 // startRelay starts to relay between the client and a backend that is connected already. The
-// argument data holds the bytes that the client has sent.
+// argument "data" holds the bytes that the client has sent.
 func (ge *goroutineEngine) startRelay(ctx context.Context, gc *goroutineConn, backend net.Conn, step Step, data []byte, session Session) {
 	gc.session, gc.givenBackend = session, backend
 	step.Action = Connect

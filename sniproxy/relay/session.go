@@ -151,8 +151,8 @@ func (p Phase) String() string {
 	return name(p, "none", "hello", "wait", "dial", "relay", "answer")
 }
 
-// name returns the name of v, a value of an enumerated type. The argument names contains the names
-// of all values of the type, in order, beginning with the value 0.
+// name returns the name of v, a value of an enumerated type. The argument "names" contains the
+// names of all values of the type, in order, beginning with the value 0.
 func name[T ~uint8](v T, names ...string) string {
 	if int(v) < len(names) {
 		return names[v]

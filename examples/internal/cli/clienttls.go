@@ -14,8 +14,8 @@ type ClientTLS struct {
 	name string
 }
 
-// Register defines the flags. Their names begin with the argument name: for example, "api" gives
-// the flags -api-ca, -api-certificate and -api-key. The argument server names the server in the
+// Register defines the flags. Their names begin with the argument "name": for example, "api" gives
+// the flags -api-ca, -api-certificate and -api-key. The argument "server" names the server in the
 // help of the flags, such as "the API".
 func (c *ClientTLS) Register(fs *flag.FlagSet, name, server string) {
 	c.name = name

@@ -59,7 +59,7 @@ func (m *Metrics) GaugeFunc(name, help string, f func() float64) {
 	m.factory.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 }
 
-// HistogramVec creates a histogram. It has no labels if the argument labels is empty.
+// HistogramVec creates a histogram. It has no labels if the argument "labels" is empty.
 func (m *Metrics) HistogramVec(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
 	return m.factory.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
 }

@@ -184,7 +184,7 @@ func (s *Service) UDPConns(name string) (list []*net.UDPConn, err error) {
 	return list, nil
 }
 
-// use calls the function open with each socket of this name. open must not keep the file.
+// use calls the function "open" with each socket of this name. open must not keep the file.
 func (s *Service) use(name string, open func(*os.File) error) error {
 	if s == nil {
 		s = &Service{}

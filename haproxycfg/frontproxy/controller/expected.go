@@ -100,9 +100,9 @@ func (e *Expected) forget(now time.Time) {
 	maps.DeleteFunc(e.zones, func(_ string, h *history) bool { return h.max() == 0 })
 }
 
-// history remembers how many pods one zone has had. The field present is the present number. The
-// field past contains each earlier number that was greater than all numbers after it, the greatest
-// first.
+// history remembers how many pods one zone has had. The field "present" is the present number. The
+// field "past" contains each earlier number that was greater than all numbers after it, the
+// greatest first.
 type history struct {
 	present int
 	past    []pastCount

@@ -65,7 +65,7 @@ func (f PolicyFile) read() (frontproxy.Settings, error) {
 }
 
 // Follow reads the file at Path, at once and after each change of the file, until ctx ends. It
-// passes the settings in the file, or the error of the file, to the function changed.
+// passes the settings in the file, or the error of the file, to the function "changed".
 func (f PolicyFile) Follow(ctx context.Context, changed func(frontproxy.Settings, error)) {
 	filewatch.Watcher{Paths: []string{f.Path}}.Run(ctx, func() error {
 		s, err := f.read()

@@ -55,7 +55,7 @@ func (l *lab) writeCluster(cordoned, weight int) error {
 	return l.write("eu-1/objects.yaml", b.String())
 }
 
-// writeRoutes writes the declarations. The argument hosts is the number of hosts of the service
+// writeRoutes writes the declarations. The argument "hosts" is the number of hosts of the service
 // "web".
 func (l *lab) writeRoutes(hosts int) error {
 	var b strings.Builder

@@ -27,9 +27,9 @@ func largestWave(s setting, limit int) int {
 	return 1
 }
 
-// atMost returns a probability. A service has s.size random nodes. The argument nodes is the number
-// of nodes that are away. The result is the probability that the service has not lost more nodes
-// than the argument limit allows.
+// atMost returns a probability. A service has s.size random nodes. The argument "nodes" is the
+// number of nodes that are away. The result is the probability that the service has not lost more
+// nodes than the argument "limit" allows.
 func atMost(s setting, nodes, limit int) float64 {
 	p := 0.0
 	for j := 0; j <= min(limit, nodes, s.size); j++ {

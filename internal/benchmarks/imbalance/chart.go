@@ -47,7 +47,7 @@ func writeChart(file string, runs []result) error {
 }
 
 // panel draws one line for each pod: the load of the pod over time. For one point in time, the
-// function load returns the loads of all pods. Lines of pods that started earlier are darker.
+// function "load" returns the loads of all pods. Lines of pods that started earlier are darker.
 func panel(run result, load func(point) []float64) (*plot.Plot, error) {
 	p := plot.New()
 	p.Add(plotter.NewGrid())

@@ -104,7 +104,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// The method "wait" blocks until the function done returns true, and then returns true. If the
+// The method "wait" blocks until the function "done" returns true, and then returns true. If the
 // request r ends earlier, the method returns false.
 func (s *Server) wait(r *http.Request, done func() bool) bool {
 	for {

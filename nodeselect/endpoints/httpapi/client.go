@@ -286,7 +286,7 @@ func (f *follower) ask(ctx context.Context, server int, wait time.Duration) (rec
 }
 
 // answered stores an answer, and passes it to the caller of Follow if it differs from the last
-// answer. The result news is true if the pods have changed.
+// answer. The result "news" is true if the pods have changed.
 func (f *follower) answered(fresh received) (news bool) {
 	before := f.last
 	f.last = Answer{Known: true, Pods: fresh.pods, Revision: fresh.revision, Age: fresh.age}
@@ -300,7 +300,7 @@ func (f *follower) answered(fresh received) (news bool) {
 	return news
 }
 
-// failed stores a failure of the request. It calls the function changed with the failure, unless
+// failed stores a failure of the request. It calls the function "changed" with the failure, unless
 // the last failure had the same text.
 func (f *follower) failed(err error, began time.Time) {
 	before := f.last.Err

@@ -140,7 +140,7 @@ func (h *Handler) serveEnvoy(w http.ResponseWriter, r *http.Request) {
 }
 
 // respond makes the answer for Envoy. The answer contains the pods of each view that is not nil.
-// The argument names has the resource name of each view.
+// The argument "names" has the resource name of each view.
 func respond(version string, names []string, views []*view) discoveryResponse {
 	resp := discoveryResponse{VersionInfo: version, TypeURL: assignmentType, Resources: []assignment{}}
 	for i, v := range views {

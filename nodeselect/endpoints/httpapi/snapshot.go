@@ -143,7 +143,7 @@ func (s *service) view(ref nodeselect.Ref) *view {
 	return v
 }
 
-// newView renders the answer in JSON for the pods of one service port. The argument pods must be
+// newView renders the answer in JSON for the pods of one service port. The argument "pods" must be
 // sorted by address.
 func newView(ref nodeselect.Ref, pods []endpoints.Pod) *view {
 	zones := []zoneJSON{}

@@ -97,7 +97,7 @@ func (d *Doubt[K]) Confirmed(now time.Time) map[K]bool {
 // reported since. It returns nil if there is no doubtful list. The caller must not change the map.
 func (d *Doubt[K]) Missing() map[K]bool { return d.missing }
 
-// Err returns an error whose text begins with the argument what, or nil if there is no doubt.
+// Err returns an error whose text begins with the argument "what", or nil if there is no doubt.
 func (d *Doubt[K]) Err(what string) error {
 	if d.missing == nil {
 		return nil

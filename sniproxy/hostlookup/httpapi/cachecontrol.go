@@ -105,7 +105,7 @@ func nextDirective(s string) (name, value, rest string) {
 }
 
 // unquote reads a quoted string (RFC 9110 section 5.6.4). The argument s begins after the opening
-// quote. The result rest is the text after the closing quote.
+// quote. The result "rest" is the text after the closing quote.
 func unquote(s string) (value, rest string) {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {

@@ -95,7 +95,7 @@ func (h *history) snapshot() *snapshot {
 	return h.current
 }
 
-// publish replaces the present hosts by those in the argument hosts. If too many of the present
+// publish replaces the present hosts by those in the argument "hosts". If too many of the present
 // hosts are missing in the argument, publish changes nothing and returns a *RemovalError.
 func (h *history) publish(hosts *hostlookup.Hosts) (Update, error) {
 	next := newSnapshot(hosts)

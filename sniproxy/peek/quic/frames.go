@@ -19,7 +19,7 @@ type frame struct {
 }
 
 // nextFrame reads frames until it has read a CRYPTO or CONNECTION_CLOSE frame. ok is false after
-// the last frame. If a frame is malformed, or must not be in an Initial packet, the result named
+// the last frame. If a frame is malformed, or must not be in an Initial packet, the result "named"
 // what describes this error.
 func nextFrame(c *cursor) (f frame, ok bool, what string) {
 	for c.pos < len(c.b) {

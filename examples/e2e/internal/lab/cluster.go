@@ -228,7 +228,7 @@ func (c *Cluster) startControlPlane(ctx context.Context) (err error) {
 }
 
 // StartControllers starts a kube-controller-manager that runs only the named controllers. The
-// argument suffix makes the name of the process unique. The caller must stop the process.
+// argument "suffix" makes the name of the process unique. The caller must stop the process.
 func (c *Cluster) StartControllers(suffix, controllers string) (*Process, error) {
 	return c.Control.Start(c.Name+"-kube-controller-manager"+suffix, "kube-controller-manager",
 		"--kubeconfig", c.file("kube-controller-manager.kubeconfig"),

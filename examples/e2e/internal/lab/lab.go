@@ -178,8 +178,8 @@ func Until(ctx context.Context, what string, within time.Duration, check func(co
 		if err == nil {
 			return time.Since(start), nil
 		}
-		// After the deadline, the function check may fail only because of the deadline. So keep the
-		// error of the last call before the deadline: this error says more.
+		// After the deadline, the function "check" may fail only because of the deadline. So keep
+		// the error of the last call before the deadline: this error says more.
 		if last == nil || deadline.Err() == nil {
 			last = err
 		}

@@ -86,7 +86,7 @@ func (a *adapted) protect(tool string, args ...string) (*lab.Process, error) {
 		slices.Concat([]string{"nodegate", "protect"}, a.flags, []string{"-tool", tool, "-refresh", "500ms", "-settle", "2s"}, args)...)
 }
 
-// The method "until" calls the function look again and again, and returns when look returns no
+// The method "until" calls the function "look" again and again, and returns when look returns no
 // error.
 func (a *adapted) until(ctx context.Context, what string, p *lab.Process, look func(context.Context) error) error {
 	_, err := lab.Until(ctx, what, 2*patience, look, p)
@@ -195,7 +195,8 @@ func (a *adapted) annotated(ctx context.Context, t *traffic, tool, key, taint st
 	return t.row(scenario.Row{What: "nodegate protect ends: no node is free; with -remove, no protection is left", Err: err}, start)
 }
 
-// sameFor checks several times, for about the given time, that the function look returns no error.
+// sameFor checks several times, for about the given time, that the function "look" returns no
+// error.
 func (a *adapted) sameFor(ctx context.Context, wait time.Duration, look func(context.Context) error) error {
 	tick := time.NewTicker(wait / 10)
 	defer tick.Stop()

@@ -127,7 +127,7 @@ const (
 )
 
 // WatchSlowness measures the slowness of the machine until somebody calls the function stop. The
-// function slow returns the median of the samples so far, or 1 without samples.
+// function "slow" returns the median of the samples so far, or 1 without samples.
 func WatchSlowness(ctx context.Context) (slow func() float64, stop func()) {
 	s := watchSlowness(ctx, seldom)
 	return func() float64 { return s.at(0.5) }, s.stop

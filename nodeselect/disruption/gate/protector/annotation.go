@@ -103,7 +103,7 @@ func patch(x protect.Subject, annotations map[string]any) []byte {
 // pageSize is the largest number of objects in one answer of the API server.
 const pageSize = 500
 
-// eachNode calls the function use with each node that the selector selects.
+// eachNode calls the function "use" with each node that the selector selects.
 func eachNode(ctx context.Context, c keeper.NodeClient, selector string, use func(*corev1.Node)) error {
 	options := metav1.ListOptions{LabelSelector: selector, Limit: pageSize}
 	for {

@@ -31,7 +31,7 @@ const (
 // AnswerSize is the size of an answer in bytes.
 const AnswerSize = 1024
 
-// These are sizes and offsets in bytes. In a ClientHello, the field random follows the header of
+// These are sizes and offsets in bytes. In a ClientHello, the field "random" follows the header of
 // the record, the header of the message and the version (RFC 8446, 4.1.2).
 const (
 	recordHeader = 5

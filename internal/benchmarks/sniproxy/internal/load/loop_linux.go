@@ -107,7 +107,7 @@ func (l *Loop) Close() {
 	}
 }
 
-// run handles events until the function done returns true. It ends early after a failure, after
+// run handles events until the function "done" returns true. It ends early after a failure, after
 // Stall without progress, and when ctx ends.
 func (l *Loop) run(ctx context.Context, done func() bool) error {
 	last, since := l.progress, time.Now()

@@ -109,7 +109,7 @@ func (l *Loop) Pings(ctx context.Context, atOnce int, d time.Duration) ([]time.D
 	return times, err
 }
 
-// Bulk makes the backends send data to the clients. The parameter streams is the number of
+// Bulk makes the backends send data to the clients. The parameter "streams" is the number of
 // connections, and total is the number of bytes over all connections together. Each connection has
 // an equal share.
 func (l *Loop) Bulk(ctx context.Context, t Target, streams int, total int64) error {
@@ -125,7 +125,7 @@ func (l *Loop) Bulk(ctx context.Context, t Target, streams int, total int64) err
 	return l.phase(ctx, func() bool { return left == 0 })
 }
 
-// phase runs one phase of the benchmark: it handles events until the function done returns true.
+// phase runs one phase of the benchmark: it handles events until the function "done" returns true.
 // After a failure it closes all connections.
 func (l *Loop) phase(ctx context.Context, done func() bool) error {
 	err := l.run(ctx, func() bool { return l.failure != nil || done() })

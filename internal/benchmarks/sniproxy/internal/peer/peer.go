@@ -250,7 +250,7 @@ func Plain(path, version string) Router {
 	return fromJSON("plain Go", Baseline, version, path+" -listen {listen} -hosts {hosts}")
 }
 
-// SNIRouter is headgate's router. The argument command is its command line, split at spaces.
+// SNIRouter is headgate's router. The argument "command" is its command line, split at spaces.
 // SNIRouter replaces {listen} in the command line by the address to listen on, and {hosts} by the
 // path of the file of hosts.
 func SNIRouter(command, version string) Router {
