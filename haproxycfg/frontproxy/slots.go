@@ -23,6 +23,9 @@ type Slots map[string]netip.AddrPort
 // disabled. If somebody enables the slot by hand, connections fail at once.
 var emptySlot = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 1)
 
+// IsEmptySlot reports whether addr is the address of an empty slot, so that the server has no pod.
+func IsEmptySlot(addr netip.AddrPort) bool { return addr == emptySlot }
+
 const minSlots = 8
 
 // slotCount returns how many slots a new backend gets if it has the given number of pods. A slot is

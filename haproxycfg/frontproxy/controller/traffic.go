@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/headgate/headgate/haproxycfg/frontproxy"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
@@ -83,7 +84,8 @@ func (e *podEntry) set(pod, zone string) {
 // Update reads the counters of the servers from the rows of "show stat". If a counter has risen
 // since the last Update, the difference counts for the pod whose address the server had at the last
 // Update. So call Update also just before each change of the servers: otherwise the requests to the
-// old pod would count for another pod.
+// old pod would count for another pod. If the server was an empty slot at the last Update, the
+// difference counts for its present pod.
 func (t *Traffic) Update(rows []runtimeapi.Stat, now time.Time) {
 	for _, e := range t.pods {
 		e.InFlight, e.Up = 0, false
@@ -105,11 +107,18 @@ func (t *Traffic) Update(rows []runtimeapi.Stat, now time.Time) {
 		if maintenance && present == before {
 			continue // an empty slot
 		}
-		if old, err := netip.ParseAddrPort(before.addr); err == nil {
-			e := t.entry(old, now)
+		from, err := netip.ParseAddrPort(before.addr)
+		if err == nil && frontproxy.IsEmptySlot(from) {
+			from = addr // an empty slot gets no requests, so the present pod has got them
+		}
+		if err == nil && !frontproxy.IsEmptySlot(from) {
+			e := t.entry(from, now)
 			e.Requests += present.requests - before.requests
 			e.Errors += present.errors - min(before.errors, present.errors)
 			e.Failures += present.failures - before.failures
+		}
+		if frontproxy.IsEmptySlot(addr) {
+			continue
 		}
 		e := t.entry(addr, now)
 		e.InFlight += row.Sessions

@@ -59,6 +59,23 @@ func TestTraffic(t *testing.T) {
 	require.Equal(t, []PodTraffic{{Pod: "pod-3", Zone: "a"}}, traffic.Pods())
 }
 
+// An empty slot is not a pod. The requests since a pod got an empty slot count for this pod, and the
+// requests until a pod lost its slot count for the pod that was there.
+func TestTrafficOfEmptySlots(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	var traffic Traffic
+	update := func(addr, status string, total uint64) []PodTraffic {
+		traffic.Update([]runtimeapi.Stat{{Proxy: "local", Server: "s1", Addr: addr, Status: status, Total: total}}, now)
+		return traffic.Pods()
+	}
+	const empty, one, two = "127.0.0.1:1", "10.0.0.1:80", "10.0.0.2:80"
+	require.Empty(t, update(empty, "MAINT", 0))
+	require.Equal(t, []PodTraffic{{Pod: one, Requests: 5, Up: true}}, update(one, "UP", 5))
+	require.Equal(t, []PodTraffic{{Pod: one, Requests: 7}}, update(empty, "MAINT", 7))
+	require.Equal(t, []PodTraffic{{Pod: one, Requests: 7}}, update(empty, "MAINT", 7))
+	require.Equal(t, []PodTraffic{{Pod: one, Requests: 7}, {Pod: two, Requests: 3, Up: true}}, update(two, "UP", 10))
+}
+
 // A pod of a StatefulSet starts again with the same name and another address.
 func TestTrafficOfAPodWithAnotherAddress(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
