@@ -13,6 +13,8 @@
 #   make bench-peers   compares the SNI router with nginx, HAProxy, sniproxy and tcpproxy in one run (PEERFLAGS)
 #   make fuzz   runs every fuzz target for FUZZTIME, and keeps inputs that fail in testdata/fuzz of the package and in out/crashers
 #   make binaries   builds the static binaries of a release, as out/linux-ARCH/NAME (ARCHS='amd64 arm64', BINARIES='terminator')
+#   make sbom   also lists the modules of each binary, in CycloneDX JSON, as out/sbom/linux-ARCH/NAME.cdx.json, and checks the lists
+#   make release   also packs all, with checksums, in out/release; .github/workflows/release.yml signs and publishes them
 #   make test-reproducible   builds them twice, in two directories and with two empty build caches, and compares the bytes
 #   make lint   vet, staticcheck, gofumpt, govulncheck, actionlint, licences of other modules, and builds for other systems
 #   make licences   writes the tables of licences in THIRD-PARTY.md
@@ -86,7 +88,7 @@ SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 # Debian installs haproxy in a directory that the PATH of an ordinary user lacks.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: demo drill demo-imbalance test test-packages test-comparisons compile e2e e2e-build e2e-long bench bench-peers bench-quic bench-rounds fuzz fuzz-long test-fuzz binaries test-reproducible test-oldest-go test-qemu licences test-licences vet lint ci ci-oldest ci-newest ci-full test-repeated haproxies test-haproxies test-versions e2e-repeated e2e-newest \
+.PHONY: demo drill demo-imbalance test test-packages test-comparisons compile e2e e2e-build e2e-long bench bench-peers bench-quic bench-rounds fuzz fuzz-long test-fuzz binaries sbom release vulnerabilities test-reproducible test-oldest-go test-qemu licences test-licences vet lint ci ci-oldest ci-newest ci-full test-repeated haproxies test-haproxies test-versions e2e-repeated e2e-newest \
 	haproxy cc test-tools network peers test-coredns test-rules test-dashboards promtool image test-image
 
 demo: haproxy
@@ -251,6 +253,19 @@ binaries:
 		GOOS=linux GOARCH=$$arch $(GO) build $(BUILDFLAGS) -o out/linux-$$arch/ $(addprefix ./examples/,$(BINARIES)); \
 	done
 
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+sbom: binaries
+	@rm -rf out/sbom; set -e; for arch in $(ARCHS); do for name in $(BINARIES); do \
+		mkdir -p out/sbom/linux-$$arch; \
+		list=out/sbom/linux-$$arch/$$name.cdx.json; \
+		$(GO) run $(CYCLONEDX) bin -json -std -noserial -notimestamp -version '$(VERSION)' -output $$list out/linux-$$arch/$$name; \
+		$(GO) run -C .ci/sbom . $(CURDIR)/$$list $(CURDIR)/out/linux-$$arch/$$name; \
+		echo "$$list: valid, names the modules of the binary"; \
+	done; done
+
+release: sbom image
+	@GO='$(GO)' .ci/release '$(VERSION)' '$(ARCHS)'
+
 test-reproducible:
 	@MAKE='$(MAKE)' BINARIES='$(BINARIES)' ARCHS='$(ARCHS)' BUILDVCS='$(BUILDVCS)' .ci/reproducible
 
@@ -275,10 +290,13 @@ lint: vet
 		echo "build $$platform"; \
 		GOOS=$${platform%/*} GOARCH=$${platform#*/} CGO_ENABLED=0 $(GO) build -gcflags=all=-dwarf=false -ldflags=-w ./...; \
 	done
-	.ci/vulnerabilities $(GO) run $(GOVULNCHECK) ./...
+	$(MAKE) --no-print-directory vulnerabilities
 	$(GO) run $(ACTIONLINT) .github/workflows/*.yml
 	cd .ci/licences && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./... && $(GO) test ./...
 	$(LICENCES) -check THIRD-PARTY.md .
+
+vulnerabilities:
+	.ci/vulnerabilities $(GO) run $(GOVULNCHECK) ./...
 
 # Only this command needs the modules of CoreDNS.
 LICENCES = $(GO) run -C .ci/licences . -C '$(CURDIR)'
