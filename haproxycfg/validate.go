@@ -109,7 +109,8 @@ func (v *validator) addf(format string, args ...any) {
 	}
 }
 
-// word adds a fault if s contains a byte that no quotes can hold, such as a line end.
+// word adds a fault if haproxy.cfg cannot contain s as one word, even in quotes: s is too long, or
+// contains a line end or NUL. The argument what names the setting in the fault.
 func (v *validator) word(what, s string) {
 	switch {
 	case len(s) > maxWord:

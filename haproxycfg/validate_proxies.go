@@ -65,7 +65,8 @@ func (v *validator) frontend(c *Config, f *Frontend) {
 	}
 }
 
-// points adds a fault if text is not a number from 0 to MaxPoints as strconv.Itoa writes it.
+// points adds a fault if text is not a number from 0 to MaxPoints in the form that strconv.Itoa
+// writes: "5" is allowed, but "+5" and "05" are not.
 func (v *validator) points(what string, e MapEntry, text string) {
 	if n, err := strconv.Atoi(text); err != nil || n < 0 || n > MaxPoints || strconv.Itoa(n) != text {
 		v.addf("%s: key %q: %q is not from 0 to %d", what, e.Key, text, MaxPoints)
@@ -356,8 +357,8 @@ func (s *serverSet) reset() {
 	}
 }
 
-// add adds the key of a server. earlier contains the servers of the backend that come before this
-// server. twice is true if one of them has the same key.
+// add adds the key of a server to the set. The argument earlier contains the servers of the backend
+// that come before this server. The result twice is true if one of them has the same key.
 func (s *serverSet) add(earlier []Server, key serverKey) (twice bool) {
 	if !s.unsorted {
 		if len(earlier) == 0 || s.last.compare(key) < 0 {

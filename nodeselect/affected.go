@@ -157,7 +157,7 @@ type zoneLast struct {
 	count int // number of the subset's nodes in the zone
 }
 
-// describe sets the fields of s that the method affects reads: whether the subset has Excluded
+// describe sets the fields of s that the method "affects" reads: whether the subset has Excluded
 // nodes, and the last node of each zone. The caller must have picked the subset of s from the pool
 // p.
 func (p *Pool) describe(s *service) {

@@ -212,8 +212,8 @@ func (p *agentPorts) nodePortProblems() (problems []Problem) {
 	return slices.Compact(problems)
 }
 
-// conflicts returns a warning for each TCP node port of a service that is a port of the agents or
-// of Kubernetes. kube-proxy redirects the connections before they reach the agent.
+// conflicts returns a warning for each TCP node port of a service that is also a port of the agents
+// or of Kubernetes. kube-proxy redirects connections to such a port before they reach the agent.
 func (p *agentPorts) conflicts(svc *corev1.Service) (problems []Problem) {
 	if svc == nil || !hasNodePorts(svc) {
 		return nil

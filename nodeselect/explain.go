@@ -46,7 +46,8 @@ const (
 	// OtherFamily means that the service has only one IP family, and that the node has no address
 	// of this family.
 	OtherFamily Why = "other IP family"
-	// Entering means that Select would choose the node now. The subset is older than the objects.
+	// Entering means that the subset does not contain the node, but that Select would choose the
+	// node now, because the objects are newer than the subset.
 	Entering Why = "entering"
 )
 

@@ -355,7 +355,7 @@ func newRing(nodes []hashring.Node) *hashring.Ring {
 }
 
 // warnOfFallback adds a problem if no service gets a node. It adds a warning if subsets contain
-// nodes that are not Eligible, because too few nodes are.
+// nodes that are not Eligible, because too few nodes are Eligible.
 func (p *Pool) warnOfFallback() {
 	eligible, avoid, excluded := p.rings[Eligible].Len(), p.rings[Avoid].Len(), p.rings[Excluded].Len()
 	message := ""

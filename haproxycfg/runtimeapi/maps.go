@@ -110,7 +110,8 @@ func (s Socket) addEntries(ctx context.Context, at, path string, entries []MapEn
 // buffer. A command fits, because the smallest buffer that package haproxycfg allows has 16 KiB.
 const maxPayload = 8 << 10
 
-// Map returns the entries of a map in HAProxy's order. See [Socket.SetMap] for path.
+// Map returns the entries of a map in HAProxy's order. The rules for path are those of
+// [Socket.SetMap].
 func (s Socket) Map(ctx context.Context, path string) ([]MapEntry, error) {
 	if err := checkEntry(path, "x", "x"); err != nil {
 		return nil, err

@@ -33,8 +33,8 @@ type Server struct {
 	Addr netip.AddrPort
 	// Weight is the wanted weight, from 0 to 256. With the weight 0 the server gets no requests.
 	Weight int
-	// Maint is true if the server should be in maintenance, for example because it is a slot
-	// without a pod. HAProxy then sends it no requests and makes no checks.
+	// Maint is true if the server should be in maintenance, for example because it is a spare
+	// server that has no pod. HAProxy then sends it no requests and makes no checks.
 	Maint bool
 	// Force makes a plan end a maintenance or drain that a person or an agent has begun. Without
 	// Force, such a server stays out of service, see [Actual.Plan].
@@ -505,7 +505,8 @@ func (p *planner) donor(backend string, s *Server) *ServerState {
 	return p.donors[donorKey{backend, netip.AddrPortFrom(s.Addr.Addr(), 0)}]
 }
 
-// donorKey is either an address and port, or a backend and an address with the port 0.
+// donorKey is the key of the map of donors. A donor is in this map under two keys: its address and
+// port without a backend, and its backend and address with the port 0.
 type donorKey struct {
 	backend string
 	addr    netip.AddrPort
@@ -561,8 +562,8 @@ func appendEnableAgent(list []Command, backend string, s *Server, row *ServerSta
 // HAProxy does not make the check.
 func (c CheckState) disabled() bool { return c&CheckConfigured != 0 && c&CheckEnabled == 0 }
 
-// check returns an error if HAProxy would not read a command with the name of the server as
-// intended, but for example as two commands.
+// check returns an error if HAProxy would misread a command about the server s, for example as two
+// commands.
 func (s *Server) check(backend string) error {
 	if err := checkName("the backend", backend); err != nil {
 		return err

@@ -28,8 +28,8 @@ type Order struct {
 	// the share of Cluster minus the share of the other clusters of the route. 0 means that Cluster
 	// may not have a larger share. AllPoints means that errors never pause the shift.
 	MaxErrors int `json:"maxErrors"`
-	// MinRequests is the smallest number of requests to Cluster in one step for which errors count;
-	// 0 means that errors count from the first request.
+	// MinRequests is the number of requests that Cluster must have got in a step before errors in
+	// this step can pause the shift; 0 means that errors count from the first request.
 	MinRequests int `json:"minRequests"`
 }
 

@@ -61,7 +61,8 @@ type State struct {
 	PID int
 	// Starts is the number of times that HAProxy has become ready.
 	Starts int
-	// OnLastGood is true if HAProxy runs LastGood because it did not start with Config.
+	// OnLastGood is true if HAProxy runs with the file Options.LastGood because it did not start
+	// with Config.
 	OnLastGood bool
 	// Err is not nil in two cases. In the phase Waiting, it says why HAProxy ended or did not
 	// start. In the phase Running with OnLastGood, it says why HAProxy did not start with Config.

@@ -119,8 +119,8 @@ func RetryAfter(h http.Header, now time.Time) time.Duration {
 	if err != nil {
 		return 0
 	}
-	// Subtract the server's own time in the header Date, because the clock of this machine may
-	// differ.
+	// Subtract the time in the header Date from the time in Retry-After. Both are from the clock of
+	// the server, and the clock of this machine may differ from it.
 	if date, err := http.ParseTime(h.Get("Date")); err == nil {
 		now = date
 	}

@@ -66,7 +66,7 @@ type Member[T Member[T]] interface {
 }
 
 // Entry is the part of a connection that belongs to the Table. The zero value is the Entry of a
-// connection that is in no Table. The Table guards its fields.
+// connection that is in no Table. The lock of the Table guards the fields of the Entry.
 type Entry[T Member[T]] struct {
 	prev, next T
 	source     *source[T]

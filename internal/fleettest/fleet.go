@@ -31,8 +31,8 @@ func New(nodes, services, size int) *Fleet {
 	return f
 }
 
-// InZones puts the nodes into three zones, and returns the cluster. The services then have equally
-// many nodes in each zone.
+// InZones puts the nodes into three zones, and returns f. Each service then has the same number of
+// nodes in each zone.
 func (f *Fleet) InZones() *Fleet {
 	for i := range f.Nodes {
 		f.Nodes[i].Zone = manifesttest.Zones[i%len(manifesttest.Zones)]

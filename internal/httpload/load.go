@@ -148,7 +148,8 @@ func (s *sender[A]) close() {
 	}
 }
 
-// errStale means that the server had closed a kept connection.
+// errStale means that the server had closed a connection that the sender had kept open for its next
+// request.
 var errStale = errors.New("httpload: the server closed a kept connection")
 
 // request sends one request.

@@ -140,8 +140,8 @@ func (l *Loop) useSpare(spare *Spare, handle func(net.Conn)) bool {
 	}
 	spare.Close()
 	// accept(2) allocates a descriptor before it looks for a connection. So accept can fail for
-	// lack of a descriptor although no client waits. Set a deadline, because the following Accept
-	// would then wait for a client without end.
+	// lack of a descriptor although no client waits. Set a deadline. Without it, the following
+	// Accept could wait for a client without end.
 	if d, ok := l.Listener.(interface{ SetDeadline(time.Time) error }); ok {
 		d.SetDeadline(time.Now().Add(minPause))
 		defer d.SetDeadline(time.Time{})

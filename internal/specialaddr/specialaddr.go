@@ -183,8 +183,9 @@ func Find(addr netip.Addr) (Range, bool) {
 // prefixes. Each prefix adds at most one address.
 const MaxForms = 8
 
-// NAT64 is the prefix that every NAT64 translator may use (RFC 6052 section 2.1). Packets for an
-// address in it arrive at the IPv4 address in its last 4 bytes.
+// NAT64 is the prefix that every NAT64 translator may use (RFC 6052 section 2.1). The last 4 bytes
+// of an IPv6 address with this prefix are an IPv4 address. Packets to the IPv6 address arrive at
+// this IPv4 address.
 var NAT64 = netip.MustParsePrefix("64:ff9b::/96")
 
 // These prefixes, and NAT64, contain the IPv6 addresses that embed an IPv4 address.

@@ -15,7 +15,7 @@ type Answer struct {
 	// is empty if OK is true.
 	Blocked []Blocked `json:"blocked,omitempty"`
 	// Remarks describe named nodes that count for no limit, and named nodes that counted as away
-	// before the question. Remarks do not change OK.
+	// before the call of May. Remarks do not change OK.
 	Remarks []Remark `json:"remarks,omitempty"`
 }
 

@@ -40,8 +40,8 @@ type Tracker struct {
 	doubts   map[string]*missing // services with missing endpoints
 }
 
-// missing are endpoints of one service that a doubtful list lacks. The Tracker keeps them for the
-// time being.
+// missing are endpoints of one service that a doubtful list of the API server lacks; see package
+// doubt. The Tracker keeps them for the time being.
 type missing struct {
 	doubt.Doubt[netip.Addr]
 	began time.Time // when the first list that lacks them arrived
@@ -71,8 +71,8 @@ func (t *Tracker) Changed() []string {
 }
 
 // Err returns nil if the Tracker keeps no missing endpoints, that is, endpoints that a doubtful
-// list lacks. Otherwise the error names a service, the number of its missing endpoints, and the
-// time until which they stay.
+// list of the API server lacks (see package doubt). Otherwise the error names a service, the number
+// of its missing endpoints, and the time until which they stay.
 func (t *Tracker) Err() error {
 	keys := slices.Sorted(maps.Keys(t.doubts))
 	if len(keys) == 0 {
@@ -185,7 +185,7 @@ func (t *Tracker) begin(key string, l loss, empty bool, now time.Time) {
 	t.doubts[key].Begin(l.known, l.lacking, empty, now)
 }
 
-// Set applies an EndpointSlice that a watch has reported as new or changed.
+// Set adds or replaces an EndpointSlice after a watch has reported it as new or changed.
 func (t *Tracker) Set(added *discoveryv1.EndpointSlice, now time.Time) {
 	name := sliceKey(added.Namespace, added.Name)
 	if name != ownSlice {
@@ -214,7 +214,7 @@ func (t *Tracker) Set(added *discoveryv1.EndpointSlice, now time.Time) {
 	t.store(key, svc)
 }
 
-// Delete applies the deletion of an EndpointSlice that a watch has reported.
+// Delete removes an EndpointSlice after a watch has reported its deletion.
 func (t *Tracker) Delete(namespace, name string) {
 	if key, found := t.byName[sliceKey(namespace, name)]; found {
 		t.remove(key, namespace, name)

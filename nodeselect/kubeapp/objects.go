@@ -193,13 +193,15 @@ func (a *App) pod() corev1.PodSpec {
 
 const tmpVolume = "tmp"
 
-// spread returns a constraint that is a wish: a zone without room must not stop a rollout.
+// spread returns a constraint that the scheduler satisfies only if it can. A zone without room must
+// not stop a rollout.
 func (a *App) spread(key string) corev1.TopologySpreadConstraint {
 	return corev1.TopologySpreadConstraint{
 		MaxSkew: 1, TopologyKey: key, WhenUnsatisfiable: corev1.ScheduleAnyway,
 		LabelSelector: &metav1.LabelSelector{MatchLabels: a.selector()},
-		// Without MatchLabelKeys, the pods of the old version would push the new pods away during a
-		// rollout, and the new pods would be uneven after it.
+		// Without MatchLabelKeys, the constraint would also count the pods of the old version during a
+		// rollout. The new pods would then go to places with few old pods, and be uneven after the
+		// rollout.
 		MatchLabelKeys: []string{appsv1.DefaultDeploymentUniqueLabelKey},
 	}
 }

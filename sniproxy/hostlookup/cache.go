@@ -181,8 +181,8 @@ type Entry struct {
 	// Left is how long the entry keeps this Level, if the cache does not replace the entry before.
 	// It is 0 if Level is Miss.
 	Left time.Duration
-	// Expires is the end of the TTL of the source's last answer, past or future. A later failure of
-	// the source does not change it. After Expires, an endpoint may still be served for
+	// Expires is the time at which the TTL of the source's last answer ends or ended. A later
+	// failure of the source does not change it. After Expires, an endpoint may still be served for
 	// Cache.StaleFor.
 	Expires time.Time
 }

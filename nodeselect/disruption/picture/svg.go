@@ -97,8 +97,7 @@ func newLayout(c *chart) *layout {
 	return l
 }
 
-// longestName returns how much height the longest name of a node needs. The names are written
-// upwards.
+// longestName returns the height that the longest name of a node needs. The names are vertical.
 func (l *layout) longestName() float64 {
 	longest := 0
 	for _, n := range l.nodes {

@@ -31,8 +31,8 @@ func acceptsGzip(r *http.Request) bool {
 	return false
 }
 
-// etag returns the ETag of a revision. Two encodings of one content need two strong ETags (RFC 9110
-// section 8.8.3.3).
+// etag returns the ETag of a revision. The compressed answer has another ETag than the uncompressed
+// one, because two encodings of one content need two strong ETags (RFC 9110 section 8.8.3.3).
 func etag(revision string, compressed bool) string {
 	if compressed {
 		return `"` + revision + `-gzip"`

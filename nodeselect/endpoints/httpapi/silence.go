@@ -32,8 +32,9 @@ func boundSilence(ctx context.Context, wait, limit time.Duration) (bounded conte
 	return ctx, func() { s.end(); cancelCause(nil) }
 }
 
-// silence is the timer of boundSilence. net/http calls the functions of a trace from several
-// goroutines: WroteRequest may come after GotFirstResponseByte.
+// silence is the timer of boundSilence. The field mu guards the other fields, because net/http
+// calls the functions of a trace from several goroutines: WroteRequest may come after
+// GotFirstResponseByte. The timer must then not start again.
 type silence struct {
 	mu    sync.Mutex
 	timer *time.Timer

@@ -229,7 +229,8 @@ func content(o *unstructured.Unstructured) map[string]any {
 	return o.Object
 }
 
-// wrap makes a ConflictError of a conflict. Other errors get the name of the object.
+// wrap converts a conflict from the API server to a ConflictError. To any other error, wrap adds
+// the name of the object.
 func wrap(label string, err error) error {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) || !apierrors.IsConflict(err) || status.Status().Details == nil {

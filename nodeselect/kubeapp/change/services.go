@@ -42,8 +42,9 @@ func (p *port) isSame(o *port) bool {
 	return p.protocol == o.protocol && (p.name == o.name || p.number == o.number)
 }
 
-// isNamed reports whether a declaration with this name or number uses the port. An empty name means
-// the only port of a Service. Load balancers use only TCP.
+// isNamed reports whether a declaration uses the port. The argument name is the name or number of
+// the port in the declaration; an empty name means the only port of the Service. Declarations use
+// only TCP ports.
 func (p *port) isNamed(name string) bool {
 	return p.protocol == corev1.ProtocolTCP && (name == "" || name == p.name || name == strconv.Itoa(int(p.number)))
 }
@@ -52,7 +53,8 @@ func hasNodePorts(s *corev1.Service) bool {
 	return s != nil && (s.Spec.Type == corev1.ServiceTypeNodePort || s.Spec.Type == corev1.ServiceTypeLoadBalancer)
 }
 
-// portsOf returns the ports of a Service. Services of a type without node ports have none.
+// portsOf returns the ports of a Service. If the type of the Service has no node ports, the field
+// nodePort of each port is 0.
 func portsOf(s *corev1.Service) []port {
 	if s == nil {
 		return nil
@@ -232,7 +234,8 @@ func (k *checker) nodePort(p pair[corev1.Service], old *port, after []port) {
 }
 
 // names adds the findings about ports that declarations use by a name or number that no port has
-// after the change. If the port also loses its node port, there is a finding already.
+// after the change. If the port is removed and also loses its published node port, the method
+// nodePort has already added a finding, so names adds none.
 func (k *checker) names(p pair[corev1.Service], published, after []port) {
 	for _, u := range k.usesOf(p.old) {
 		named := func(x *port) bool { return x.isNamed(u.Port) }

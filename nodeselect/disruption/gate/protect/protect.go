@@ -35,8 +35,8 @@ type Settings struct {
 	// Subject.Wanted is then the time since which it wants an object. OnDemand is false if the tool
 	// shows nothing beforehand. Subject.Wanted then has no meaning.
 	OnDemand bool
-	// Free is how long a node stays free at most: the tool must take the node within this time. 0
-	// means DefaultFree.
+	// Free is the longest time for which a node stays free, that is, without a protection. The tool
+	// must take the node within this time. 0 means DefaultFree.
 	Free time.Duration
 	// Settle is how long a node must have its protection before its grant ends. Settle must be
 	// longer than the tool needs from its decision until it cordons, taints or deletes the node. 0
@@ -57,8 +57,9 @@ const (
 	DefaultSettle = 2 * time.Minute
 )
 
-// Ask returns the names of the nodes that should become or stay free, the most urgent first. The
-// caller gets grants for as many of these nodes as possible.
+// Ask returns the names of the nodes that should become or stay free, that is, without a
+// protection, so that the tool can take them. The most urgent node is the first. The caller gets
+// grants for as many of these nodes as possible.
 func Ask(subjects []Subject, s Settings) []string {
 	order := func(x Subject) time.Time {
 		if s.OnDemand {
