@@ -218,8 +218,8 @@ func (s *Server) finishedQUIC(p quicrelay.Stats) {
 	s.Finished(st)
 }
 
-// quicEnd returns the phase, the outcome and the error of a path that has ended without a decision of
-// the Server.
+// quicEnd returns the phase, the outcome and the error of a path that has ended for another reason
+// than a refusal by the Server.
 func quicEnd(phase Phase, p quicrelay.Stats) (Phase, Outcome, error) {
 	_, refused := errors.AsType[*quicrelay.Refusal](p.Err)
 	switch {

@@ -82,8 +82,9 @@ type Server struct {
 	// sources" in the package comment. 0 means that only the descriptors of the process bound the
 	// number. QUIC connections have a limit of their own; see "QUIC" in the package comment.
 	MaxConns int
-	// MaxConnsPerSource bounds the number of open connections of one source. The Server closes
-	// further connections immediately. 0 means no bound.
+	// MaxConnsPerSource bounds the number of open connections of one source: an IPv4 address, or
+	// the first 64 bits of an IPv6 address. The Server closes further connections immediately. 0
+	// means no bound.
 	MaxConnsPerSource int
 	// MaxPeeking bounds the number of silent connections. A connection is silent until its client
 	// has named a host. When a new connection exceeds the bound, the Server closes the oldest

@@ -146,7 +146,7 @@ func (a *applier) run(ctx context.Context, group []Command) (rest []Command) {
 		}
 		if c.Kind == DeleteServer && strings.Contains(answer, notInMaintenance) {
 			// The server is no longer in maintenance: an agent check began before the maintenance,
-			// and its answer ended the maintenance.
+			// and its answer ended the maintenance. So begin the maintenance again.
 			if err := a.socket.change(ctx, "set server "+c.target()+" state maint", c.target(), true); err != nil {
 				a.fail(c, err)
 				return nil

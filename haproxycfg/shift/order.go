@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Order says to which cluster the requests of a route move, in which steps, and when errors pause
-// the shift.
+// Order is an order to shift requests of a route to one of its clusters. It says in which steps the
+// share of this cluster changes, and when errors pause the shift.
 type Order struct {
 	// Route is the name of the route: its host and path, with "=" before an exact path (see
 	// routes.Route.Name).

@@ -274,7 +274,7 @@ func (s *Supervisor) wait(ctx context.Context, p *haproxyproc.Process) error {
 }
 
 // AwaitFirstStart waits until Run has tried once to start HAProxy, or until Run or ctx ends. Before
-// the first try, no process listens at Master.
+// the first try, no process listens at the socket that the method Master returns.
 func (s *Supervisor) AwaitFirstStart(ctx context.Context) {
 	for {
 		state, changed := s.watch()

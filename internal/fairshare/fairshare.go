@@ -90,9 +90,10 @@ var (
 	// ErrFull means that the Table refuses the new connection: the Table is full, and by the rules
 	// of the package no open connection has to make room.
 	ErrFull = errors.New("fairshare: full")
-	// ErrSourceFull means that the source has MaxPerSource connections.
+	// ErrSourceFull means that the source of the new connection (see KeyOf) already has
+	// MaxPerSource connections.
 	ErrSourceFull = errors.New("fairshare: the source has too many connections")
-	// ErrEvicted means that the connection had to make room for another one.
+	// ErrEvicted means that the Table has chosen this connection to make room for another one.
 	ErrEvicted = errors.New("fairshare: evicted")
 )
 
@@ -108,7 +109,8 @@ type Table[T Member[T]] struct {
 	// MaxWaiting bounds the number of waiting connections. Grow can make one of them count as
 	// several. 0 means no bound.
 	MaxWaiting int
-	// MaxPerSource is the largest number of connections of one source. 0 means no bound.
+	// MaxPerSource is the largest number of connections of one source (see KeyOf). 0 means no
+	// bound.
 	MaxPerSource int
 
 	mu      sync.Mutex

@@ -133,8 +133,9 @@ func (w Watcher) Run(ctx context.Context, read func() error) {
 	}
 }
 
-// rest is a duration. Within this duration after a call of the function "read", Run waits for the
-// end of a burst even after a rename that completes the new content (see Watcher.Quiet).
+// rest is a duration. If Run has called the function "read" within the last 100 ms, and the files
+// change again, Run waits for the end of the burst, even after a rename that completes the new
+// content (see Watcher.Quiet).
 const rest = 100 * time.Millisecond
 
 // watch is the state of one Run.

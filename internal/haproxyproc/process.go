@@ -264,7 +264,8 @@ func (e *StartError) Unwrap() error { return e.Err }
 
 const tailSize = 64 << 10
 
-// tail is a Writer that keeps the last tailSize bytes, and passes all bytes on to the Writer next.
+// tail is a Writer that keeps the last tailSize bytes, and passes all bytes on to another Writer,
+// the field next.
 type tail struct {
 	mu   sync.Mutex
 	buf  []byte

@@ -25,7 +25,7 @@ import (
 	"slices"
 )
 
-// Kind is the meaning of a range. The zero Kind is no kind.
+// Kind is the special meaning of a range of IP addresses. The zero Kind means no special meaning.
 type Kind uint8
 
 // The kinds.

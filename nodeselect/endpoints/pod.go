@@ -86,8 +86,8 @@ func compareCandidates(a, b candidate) int {
 	if c := cmp.Or(compareVersions(b.version, a.version), cmp.Compare(b.condition.rank(), a.condition.rank())); c != 0 {
 		return c
 	}
-	// Compare the remaining fields too. Otherwise the order in which the slices arrive would
-	// decide.
+	// Compare the remaining fields too. Otherwise, of two candidates that are equal so far, the
+	// first one would be the one whose slice has arrived first.
 	return cmp.Or(strings.Compare(b.zone, a.zone), strings.Compare(b.node, a.node))
 }
 

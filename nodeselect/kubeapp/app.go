@@ -114,7 +114,7 @@ type Resources struct {
 
 // Probe is a check of the container by the kubelet.
 type Probe struct {
-	// Kind is how the kubelet checks. "" means the default in the comment of App.Readiness or
+	// Kind is how the kubelet checks the container. "" means the default: see App.Readiness and
 	// App.Liveness.
 	Kind ProbeKind
 	// Port is the name of a port. "" means the first public port.

@@ -50,9 +50,9 @@ func ParseClientHello(b []byte) (ClientHello, error) {
 	return h, err
 }
 
-// ParseClientHelloMessage parses a ClientHello that is not in TLS records. QUIC carries ClientHellos
-// in this way; see package quic. It follows the same rules as ParseClientHello. If b does not begin
-// with a ClientHello, the error wraps ErrMalformed.
+// ParseClientHelloMessage parses a ClientHello that is not in TLS records. QUIC carries
+// ClientHellos in this way; see package quic. ParseClientHelloMessage follows the same rules as
+// ParseClientHello. If b does not begin with a ClientHello, the error wraps ErrMalformed.
 func ParseClientHelloMessage(b []byte) (ClientHello, error) {
 	var header [handshakeHeader]byte
 	size, wrong := messageSize(header, copy(header[:], b))

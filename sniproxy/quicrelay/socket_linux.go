@@ -144,7 +144,7 @@ func (b *bundle) join(fd int) (next *bundle) {
 	return nil
 }
 
-// readControl sets the fields size and to. It finds their values in the first n bytes of b.oob.
+// readControl sets the fields "size" and "to". It finds their values in the first n bytes of b.oob.
 // Without the control message UDP_GRO, the bundle is one datagram.
 func (b *bundle) readControl(n int) {
 	b.size, b.to = b.n, netip.Addr{}

@@ -9,7 +9,7 @@ import (
 )
 
 // These are the sizes of buffers in bytes. Each direction of a connection owns a small buffer.
-// While it moves much data, it uses a large buffer from a pool instead.
+// While a direction moves much data, it uses a large buffer from a pool instead.
 const (
 	smallBuffer = 512
 	largeBuffer = 64 << 10

@@ -312,7 +312,7 @@ func (g *Gate) TakeEach(holder string, ttl time.Duration, most int, names ...str
 	return may, taken
 }
 
-// Grants returns all grants of a holder, including the new ones, sorted by node.
+// Grants returns all grants of a holder, including those that this Gate has made, sorted by node.
 func (g *Gate) Grants(holder string) (grants []Grant) {
 	for _, grant := range g.grants {
 		if grant.Holder == holder {

@@ -23,7 +23,7 @@ const (
 	takeInstead = "Choose another node port, or wait until all load balancers have a configuration without the old service."
 )
 
-// port is a port of a Service after a change.
+// port is a port of a Service, before or after a change.
 type port struct {
 	name     string
 	number   int32
@@ -157,7 +157,8 @@ func isLocal(s *corev1.Service) bool {
 	return s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }
 
-// published returns the ports of a Service whose node ports are published.
+// published returns the ports of a Service whose node ports are published, so that load balancers
+// may use them. The package documentation says which node ports count as published.
 func (k *checker) published(s *corev1.Service) []port {
 	if !hasNodePorts(s) || s.Spec.Type != corev1.ServiceTypeNodePort && len(k.usesOf(s)) == 0 {
 		return nil

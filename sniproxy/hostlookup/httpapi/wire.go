@@ -10,7 +10,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
-// The body of GET /hosts/{host} is a hostlookup.Endpoint: {"app": …, "host": …, "endpoint": …}.
+// The body of the answer to GET /hosts/{host} is a hostlookup.Endpoint: {"app": …, "host": …,
+// "endpoint": …}.
 
 // changes is the body of the answer to GET /changes. The field Changes contains the changes between
 // the version in the request and the field Version.

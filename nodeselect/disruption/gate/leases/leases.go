@@ -273,8 +273,9 @@ func again(err error) error {
 	return err
 }
 
-// decisionLease returns the decision Lease of the cluster, which every new decision writes (see the
-// package documentation). If this Lease is missing, decisionLease creates it.
+// decisionLease returns the decision Lease of the cluster. Every decision that makes a grant writes
+// this Lease, so that two processes cannot decide at the same time. If the Lease is missing,
+// decisionLease creates it.
 func (s Store) decisionLease(ctx context.Context) (*coordinationv1.Lease, error) {
 	name := "nodegate-decision." + s.Cluster
 	lease, err := s.Client.Get(ctx, name, metav1.GetOptions{})

@@ -29,8 +29,8 @@ type client struct {
 // dial opens a connection for the next host. Consecutive hosts are far apart in t.Hosts, so that no
 // router gains from their order.
 func (l *Loop) dial(t Target, w want, size int64, kind func(client) file) error {
-	// 2,147,483,647 is a prime number, and greater than the number of hosts. So the index visits
-	// all hosts before it visits one again.
+	// The index i of the next host is nextHost modulo the number of hosts. The increment is a prime
+	// number greater than the number of hosts, so i visits all hosts before it visits one again.
 	l.nextHost += 2_147_483_647
 	i := int(l.nextHost % uint64(len(t.Hosts)))
 	c := client{id: byte('0' + i%len(l.backends)), host: t.Hosts[i], want: w, size: size}
