@@ -43,8 +43,9 @@ func weighByPods(nodes, current []Node, pods []string) []Node {
 	return nodes
 }
 
-// weightsOf returns the weight of each node in the list current. It returns nil if current contains
-// other nodes than the list nodes, or if a node has no weight. Both lists are sorted by name.
+// weightsOf returns the weight of each node in the list "current". It returns nil if the list
+// "current" contains other nodes than the list "nodes", or if a node has no weight. Both lists are
+// sorted by name.
 func weightsOf(nodes, current []Node) []int {
 	if len(nodes) != len(current) {
 		return nil

@@ -99,8 +99,8 @@ type dependency struct {
 }
 
 // compiled returns the modules whose packages become a part of the programs when somebody compiles
-// the module in dir for Linux. Each module has the licence files in its root and in the directories
-// of the compiled packages.
+// the module in dir for Linux. The result for each module contains the licence files in the root of
+// the module and in the directories of the compiled packages.
 func compiled(dir string) ([]dependency, error) {
 	cmd := exec.Command("go", "list", "-deps", "-json=Dir,Module,Standard", "./...")
 	cmd.Dir = dir

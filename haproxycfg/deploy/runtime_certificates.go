@@ -393,8 +393,8 @@ type located struct {
 	files       map[string]string
 }
 
-// locate asks a worker for the names in located. It returns an error unless the worker has exactly
-// the certificates of the old list.
+// locate reads the names for the type located from a worker. It returns an error unless the worker
+// has exactly the certificates of the old list.
 func (c *certificateChange) locate(ctx context.Context, worker runtimeapi.Socket) (at located, err error) {
 	lists, err := worker.CertificateLists(ctx)
 	if err != nil {

@@ -103,7 +103,8 @@ func (s section) lines() sectionLines {
 	return l
 }
 
-// cutBoth cuts two texts of haproxy.cfg into sections. If the texts are the same, so are the results.
+// cutBoth cuts two texts of haproxy.cfg into sections. If the texts are the same, the results are
+// the same.
 func cutBoth(before, after []byte) (a, b map[string]section) {
 	a = cutSections(before)
 	if bytes.Equal(before, after) {

@@ -283,7 +283,8 @@ func (p *planner) backend(b, before *Backend, rows []*ServerState) {
 		byName[row.Name] = row
 		idle = idle && row.Admin&ForcedMaint != 0
 	}
-	// A server tracks a server of a tracked backend, and is down while this server is down.
+	// Servers of other backends track the servers of a backend with Tracked, and are down while the
+	// tracked server is down. So the commands for a tracked backend come first.
 	early := idle || b.Tracked
 	fill := p.fill
 	if early {

@@ -45,7 +45,7 @@ func (b *Browser) Resize(t testing.TB, width int) {
 	b.Call(t, "Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 700}, nil)
 }
 
-// Dark makes the browser prefer dark pages, or light ones.
+// Dark makes the browser prefer dark pages, or light ones if dark is false.
 func (b *Browser) Dark(t testing.TB, dark bool) {
 	t.Helper()
 	value := map[bool]string{false: "light", true: "dark"}[dark]

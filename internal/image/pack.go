@@ -22,8 +22,8 @@ import (
 
 const (
 	binDir = "usr/local/bin"
-	// user is numeric, because the image has no /etc/passwd, and because Kubernetes can compare only a
-	// number with runAsNonRoot.
+	// user is numeric for two reasons: the image has no /etc/passwd, and Kubernetes can check
+	// runAsNonRoot only for a numeric user.
 	user = "65532:65532"
 )
 

@@ -217,7 +217,8 @@ func Duration(d time.Duration) string {
 // at most n characters, and ends with an ellipsis if the text was longer. Characters that are
 // invisible or change the direction of the text, and bytes that are not UTF-8, become U+FFFD.
 func Text(n int, text string) string {
-	// A character has at most 4 bytes. So the work does not grow with the length of the text.
+	// A character has at most 4 bytes, so the first n characters are in the first 4*n bytes. Cut
+	// the text there, so that the work does not grow with the length of the text.
 	long := len(text) > 4*n
 	if long {
 		text = text[:4*n]

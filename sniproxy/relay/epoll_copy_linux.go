@@ -10,7 +10,7 @@ type side struct {
 	fd int32 // -1 means none
 
 	// The loop registers the socket with epoll once, edge-triggered. An epoll event sets the field
-	// readable or the field writable. EAGAIN or a short read clears readable. EAGAIN or a short
+	// "readable" or the field "writable". EAGAIN or a short read clears readable. EAGAIN or a short
 	// write clears writable.
 	readable, writable bool
 	registered         bool

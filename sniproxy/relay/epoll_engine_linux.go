@@ -151,7 +151,8 @@ func (ee *epollEngine) closeWithin(d time.Duration) {
 	}
 }
 
-// ping sends an event to each loop. The loop closes the channel when it handles the event.
+// ping sends an event to each loop, and returns one channel for each loop. A loop closes its
+// channel when it handles the event.
 func (ee *epollEngine) ping() (answered []chan struct{}) {
 	for _, l := range ee.loops {
 		c := make(chan struct{})

@@ -31,7 +31,8 @@ const firstFD = 3
 // maxSockets bounds LISTEN_FDS. systemd passes a few sockets.
 const maxSockets = 1024
 
-// variables are the environment variables of both protocols.
+// variables are the environment variables of the two protocols: the passing of sockets (LISTEN_…),
+// and the notifications (NOTIFY_SOCKET, WATCHDOG_…).
 var variables = []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"}
 
 // Service is what systemd has passed to this process. Several goroutines may call its methods.

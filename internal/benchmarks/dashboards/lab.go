@@ -76,7 +76,8 @@ func (l *lab) stop() error {
 	return errors.Join(errs...)
 }
 
-// start starts a program. The program is one of ours if the directory of -bin has it.
+// start starts a program. If the directory of -bin contains a program with this name, start uses
+// it; otherwise it uses the program on PATH.
 func (l *lab) start(name string, args ...string) error {
 	_, err := l.startProcess(name, args...)
 	return err

@@ -165,7 +165,8 @@ func (l *lab) startHostAPI(ctx context.Context) (err error) {
 // pods is the number of pods behind the front proxies.
 const pods = 6
 
-// writeSlice writes the EndpointSlice of the pods, in two zones. The first ready pods are ready.
+// writeSlice writes the EndpointSlice of the pods, in two zones. The argument "ready" is the number
+// of ready pods.
 func (l *lab) writeSlice(ready int) error {
 	var b strings.Builder
 	b.WriteString("apiVersion: v1\nkind: List\nitems:\n- apiVersion: discovery.k8s.io/v1\n  kind: EndpointSlice\n  metadata: {namespace: demo, name: web-1, labels: {kubernetes.io/service-name: web}}\n  addressType: IPv4\n  ports: [{name: http, port: 8000}]\n  endpoints:\n")
@@ -227,7 +228,8 @@ func (l *lab) startTraffic() {
 	}
 }
 
-// send sends a request every so often. A client of the router opens a connection for each request.
+// send sends one request in each interval of the length "every". A client of the router opens a
+// connection for each request.
 func send(ctx context.Context, url, host, address string, every time.Duration) {
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: address != ""}
 	if address != "" {

@@ -58,7 +58,7 @@ func (c *Cluster) Validate(ctx context.Context, files ...string) error {
 }
 
 // ApplyObjects applies objects, as `kubectl apply --server-side --validate=strict` does. If dry is
-// true, the API server does everything but store them: the namespaces of the objects must exist.
+// true, the API server only checks the objects, and their namespaces must exist.
 func (c *Cluster) ApplyObjects(ctx context.Context, objects []*unstructured.Unstructured, dry bool) error {
 	dyn, mapper, err := c.dynamic()
 	if err != nil {

@@ -48,8 +48,8 @@ var frontDiscovery = scenario.Scenario[*Env]{
 		}
 		report.Add(scenario.Row{What: "a new pod gets requests, through discovery", Took: took, Within: 10 * time.Second})
 		discovery.Kill()
-		// Below, a pod ends while discovery does not run. So HAProxy must notice the end of the pod
-		// by itself.
+		// From here on, discovery does not run. So HAProxy must notice by itself that the pod below
+		// ends.
 		if err := pause(ctx, 5*time.Second); err != nil {
 			return err
 		}

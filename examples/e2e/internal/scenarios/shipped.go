@@ -106,8 +106,8 @@ func runShipped(ctx context.Context, env *Env, report *scenario.Report) error {
 	return nil
 }
 
-// applyAccounts creates the namespaces and the accounts of objects. Without them, the API server
-// could not check the others.
+// applyAccounts creates the Namespaces and the ServiceAccounts among the objects. The API server
+// cannot check objects in a missing namespace, nor pods with a missing account.
 func applyAccounts(ctx context.Context, c *lab.Cluster, objects []*unstructured.Unstructured) error {
 	for _, kind := range []string{"Namespace", "ServiceAccount"} {
 		for _, o := range objects {
@@ -127,7 +127,8 @@ func applyAccounts(ctx context.Context, c *lab.Cluster, objects []*unstructured.
 	return nil
 }
 
-// moved returns the object in the namespace of this scenario, if it is in that of the front proxy.
+// moved returns the object with the namespace of this scenario in place of the namespace of the
+// front proxy. An object in another namespace stays the same.
 func moved(o *unstructured.Unstructured) *unstructured.Unstructured {
 	if o.GetNamespace() == frontProxyNamespace {
 		o = o.DeepCopy()
@@ -189,8 +190,9 @@ func shippedPod(o *unstructured.Unstructured) (*corev1.Pod, error) {
 	return pod, nil
 }
 
-// admit lets the API server check a pod in its namespace and, if this namespace is not restricted,
-// in a restricted one. There it must refuse the pod, or the namespace could be restricted.
+// admit returns an error if the API server refuses the pod in the pod's own namespace. If this
+// namespace is not restricted (Pod Security Standards), it also returns an error if the API server
+// admits the pod in a restricted namespace: then the pod's own namespace could be restricted too.
 func admit(ctx context.Context, c *lab.Cluster, pod *corev1.Pod) error {
 	options := metav1.CreateOptions{DryRun: dryRun, FieldValidation: metav1.FieldValidationStrict}
 	if _, err := c.Client.CoreV1().Pods(pod.Namespace).Create(ctx, pod, options); err != nil {

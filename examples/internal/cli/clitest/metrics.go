@@ -247,8 +247,8 @@ func sectionOf(page, title string) (begin, end int, ok bool) {
 	return begin, len(page), true
 }
 
-// tableOf finds the table whose head begins with the argument head, and returns where its rows
-// begin and end. If there is no such table, tableOf returns 0, 0.
+// tableOf finds the table whose head begins with the text in the argument "head", and returns where
+// its rows begin and end. If there is no such table, tableOf returns 0, 0.
 func tableOf(text, head string) (begin, end int) {
 	begin = strings.Index(text, "\n"+head)
 	if begin < 0 {
