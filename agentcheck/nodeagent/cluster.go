@@ -43,8 +43,8 @@ type cluster struct {
 	counted  time.Time // when the agent sent the request whose answer is the field nodes
 }
 
-// selector has the two selectors of a Signal: the field selector in fields, and the label selector
-// in labels.
+// selector has the two selectors of a Signal: its field "fields" is the field selector, and its
+// field "labels" is the label selector.
 type selector struct{ fields, labels string }
 
 // Names of feeds, also in errors.

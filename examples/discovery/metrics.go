@@ -45,8 +45,8 @@ func (m *metrics) watch(api *httpapi.Handler) {
 	m.GaugeFunc("waiting", "Requests that wait for a change of the pods.", func() float64 { return float64(api.Waiting()) })
 }
 
-// watchAge adds the metric "age_seconds". Each scrape calls the function age for the value; see the
-// method source.age.
+// watchAge adds the metric "age_seconds". Each scrape calls the function "age" for the value; see
+// the method source.age.
 func (m *metrics) watchAge(age func() time.Duration) {
 	m.GaugeFunc("age_seconds", "Age of the pods: 0 while the API server answers, otherwise the time since its last good answer.",
 		func() float64 { return age().Seconds() })

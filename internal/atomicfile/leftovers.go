@@ -77,8 +77,8 @@ func createTemp(dir, base string) (t *os.File, err error) {
 // would then never return.
 const maxTries = 100
 
-// retry calls the function "try" until its result done is true, and then returns its result err.
-// After maxTries calls, retry returns an error with the path.
+// retry calls the function "try" until its result "done" is true, and then returns its result
+// "err". After maxTries calls, retry returns an error with the path.
 func retry(path string, try func() (done bool, err error)) error {
 	for range maxTries {
 		if done, err := try(); done {

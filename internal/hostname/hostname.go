@@ -75,9 +75,9 @@ type Error struct {
 
 func (e *Error) Error() string { return e.What + " at byte " + strconv.Itoa(e.Offset) }
 
-// profile maps names with characters outside ASCII in the way of browsers. It does not apply IDNA's
-// rules for ASCII characters and hyphens: browsers do not apply them either, and
-// NormalizeServerName checks the result.
+// profile maps names with characters outside ASCII as browsers do. It does not apply IDNA's rules
+// for ASCII characters and hyphens: browsers do not apply them either, and NormalizeServerName
+// checks the result.
 var profile = idna.New(
 	idna.MapForLookup(),
 	idna.BidiRule(),

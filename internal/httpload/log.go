@@ -96,8 +96,8 @@ func (l *Log[A]) Last(from time.Time, match func(Request[A]) bool) (Request[A], 
 	return Request[A]{}, false
 }
 
-// Shares counts the answered requests by the result of the function key, such as the name of a pod,
-// node or cluster.
+// Shares counts the answered requests by the result of the function "key", such as the name of a
+// pod, node or cluster.
 func (l *Log[A]) Shares(from, to time.Time, key func(Request[A]) string) map[string]int {
 	shares := make(map[string]int)
 	for _, r := range l.Between(from, to) {

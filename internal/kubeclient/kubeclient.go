@@ -103,8 +103,8 @@ func NewConfigMaps(config *rest.Config, namespace string) (*ConfigMapClient, err
 	}, nil
 }
 
-// connect returns a client for an API group. The argument add is a function that adds the types of
-// the objects to a scheme. connect changes config, so pass a copy.
+// connect returns a client for an API group. The argument "add" is a function that adds the types
+// of the objects to a scheme. connect changes config, so pass a copy.
 func connect(config *rest.Config, apiPath string, group schema.GroupVersion, add func(*runtime.Scheme) error) (rest.Interface, error) {
 	scheme := runtime.NewScheme()
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"}) // the errors of an API server

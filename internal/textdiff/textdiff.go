@@ -265,8 +265,8 @@ func (m *matcher) number(n *int32, line string) int32 {
 	return *n
 }
 
-// increasing returns a longest subsequence of runs in which the field b increases. In the argument
-// runs, the field a must increase.
+// increasing returns a longest subsequence of runs in which the field b increases from run to run.
+// In the argument "runs", the field a must increase from run to run.
 func increasing(runs []run) []run {
 	ends := make([]int, 0, len(runs)) // ends[l] is the run with the smallest b that ends a subsequence of length l+1
 	prev := make([]int, len(runs))

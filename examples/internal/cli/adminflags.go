@@ -216,8 +216,8 @@ func (f *AdminFlags) target() (network, address string, err error) {
 }
 
 // localAddress returns the address to which a client on this machine must connect, if the program
-// listens on the address listen. For an unspecified address, such as ":80", it returns a loopback
-// address.
+// listens on the address in the argument "listen". For an unspecified address, such as ":80", it
+// returns a loopback address.
 func localAddress(listen string) (string, error) {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {

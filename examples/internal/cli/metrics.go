@@ -103,7 +103,7 @@ func (s scraped) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. If the function in the field read sends a value with a
+// Collect implements prometheus.Collector. If the function in the field "read" sends a value with a
 // name that no Series has, the scrape fails.
 func (s scraped) Collect(ch chan<- prometheus.Metric) {
 	s.read(func(name string, value float64, labels ...string) {

@@ -50,7 +50,7 @@ func Read(path string) (frontproxy.Settings, error) {
 	return Parse(path, data)
 }
 
-// Parse reads the settings in data. The argument file is the name of the file in errors. If there
+// Parse reads the settings in data. The argument "file" is the name of the file in errors. If there
 // are faults, the error joins an *Error for each of the first 20 faults, and the Settings are zero.
 func Parse(file string, data []byte) (frontproxy.Settings, error) {
 	d := decoder{file: file, lines: map[string]int{}}

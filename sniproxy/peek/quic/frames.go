@@ -19,8 +19,8 @@ type frame struct {
 }
 
 // nextFrame reads frames until it has read a CRYPTO or CONNECTION_CLOSE frame. ok is false after
-// the last frame. If a frame is malformed, or must not be in an Initial packet, the result "named"
-// what describes this error.
+// the last frame. If a frame is malformed, or must not be in an Initial packet, the result "what"
+// describes this error.
 func nextFrame(c *cursor) (f frame, ok bool, what string) {
 	for c.pos < len(c.b) {
 		// RFC 9000 section 12.4 requires the shortest encoding of a type. All types of frames in

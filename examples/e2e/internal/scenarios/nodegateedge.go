@@ -118,8 +118,8 @@ type serverWatch struct {
 	samples int
 }
 
-// watchServers counts the servers that are up in each backend with servers of the cluster, again and
-// again, until somebody calls the function in the field stop.
+// watchServers counts the servers that are up in each backend with servers of the cluster, again
+// and again, until somebody calls the function in the field "stop".
 func watchServers(ctx context.Context, h *HAProxy, c *lab.Cluster) *serverWatch {
 	ctx, cancel := context.WithCancel(ctx)
 	w := &serverWatch{lowest: 1 << 30}

@@ -80,7 +80,7 @@ func (w *fileWatch) forget() {
 	}
 }
 
-// The method "until" waits for a replacement of the file after which the function holds returns
+// The method "until" waits for a replacement of the file after which the function "holds" returns
 // true for the content of the file. It returns the time of this replacement.
 func (w *fileWatch) until(ctx context.Context, what string, within time.Duration, holds func(content []byte) bool) (time.Time, error) {
 	late := time.After(within)

@@ -188,8 +188,8 @@ func (k *Keeper) observe(ctx context.Context, use func(gate.Input, []gate.Grant)
 }
 
 // next compares each grant with the present state of its node, and returns the grants that
-// continue. It puts the changed grants and the ended grants into changes, and the reason for each
-// end into ended.
+// continue. It adds the changed grants and the ended grants to the argument "changes", and the
+// reason for each end to the argument "ended".
 func (k *Keeper) next(ctx context.Context, in gate.Input, grants []gate.Grant, changes *leases.Changes, ended map[gate.Grant]string) (live []gate.Grant, err error) {
 	if len(grants) == 0 {
 		return nil, nil
