@@ -201,7 +201,7 @@ func managedSince(node *corev1.Node, path ...string) time.Time {
 	return since
 }
 
-// containsField reports whether a fieldsV1 document contains the field "at" the path.
+// containsField reports whether a fieldsV1 document contains the field at this path.
 func containsField(fields []byte, path []string) bool {
 	var set map[string]json.RawMessage
 	for _, key := range path {

@@ -321,7 +321,7 @@ func await(ctx context.Context, problem string, done func() bool) error {
 }
 
 // awaitVisits returns when the services together have answered observedRequests requests that
-// clients sent at the time start or later.
+// clients sent at the time "start" or later.
 func (s *system) awaitVisits(ctx context.Context, start time.Time, services ...string) error {
 	err := await(ctx, fmt.Sprintf("%q answer too few requests", services), func() bool {
 		return len(s.journal.since(start, services...)) >= observedRequests

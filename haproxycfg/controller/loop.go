@@ -51,7 +51,7 @@ func (l *loop) now() time.Time {
 }
 
 // forceRequest is a request for an attempt that ignores Limit for the change with this ID. An empty
-// id permits no change. The loop sends the Attempt to reply, whose capacity is 1.
+// id permits no change. The loop sends the Attempt to the channel "reply", whose capacity is 1.
 type forceRequest struct {
 	id    string
 	reply chan Attempt

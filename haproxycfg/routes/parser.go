@@ -253,8 +253,8 @@ func parseEntries(entries []fileEntry) bool {
 	return true
 }
 
-// moveLines adds shift to the lines of the node and of the nodes in it. It returns false if the node
-// contains an anchor or an alias.
+// moveLines adds the argument "shift" to the line numbers of the node and of the nodes in it. It
+// returns false if the node contains an anchor or an alias.
 func moveLines(n *yaml.Node, shift int) bool {
 	if n.Kind == yaml.AliasNode || n.Anchor != "" {
 		return false

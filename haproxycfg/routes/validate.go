@@ -40,7 +40,7 @@ const (
 type faultFunc func(field, value string, err error)
 
 // normalRoute returns r in normal form. No other function checks the values of a route. normalRoute
-// calls the function "report" for each fault, with the path of the field "within" the route. The
+// calls the function "report" for each fault, with the path of the faulty field in the route. The
 // result shares no memory with r.
 func normalRoute(r Route, report func(field, message string)) Route {
 	fault := faultFunc(func(field, value string, err error) {

@@ -258,7 +258,7 @@ func (ec *epollConn) settled() bool {
 }
 
 // finishFirstFailure ends the connection. If a side has failed before, the Result names this side
-// and its error. Otherwise the Result has the arguments "by" and err.
+// and its error. Otherwise the Result has the arguments "by" and "err".
 func (ec *epollConn) finishFirstFailure(by Party, err error) {
 	if c := ec.closing; c != nil && c.failure != nil {
 		by, err = c.failedBy, c.failure

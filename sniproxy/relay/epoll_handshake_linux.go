@@ -256,8 +256,8 @@ func (ec *epollConn) dialReturned(call *dialCall, c net.Conn, err error) {
 	ec.awaitEvents()
 }
 
-// handOver gives the client's connection to the implementation with goroutines. This is needed if
-// Step.Dial returns a backend that is not a TCP connection.
+// handOver gives the client's connection to the implementation with goroutines. The loop must do
+// this if Step.Dial returns a backend that is not a TCP connection.
 func (ec *epollConn) handOver(backend net.Conn) {
 	l, s := ec.loop, &ec.side[clientSide]
 	if s.registered {

@@ -89,8 +89,8 @@ func parse(getenv func(string) string, pid int) *Service {
 	return s
 }
 
-// isFor reports whether a variable with the ID of a process names this process. missing is the
-// result if the variable is not set.
+// isFor reports whether a variable with the ID of a process names this process. The argument
+// "missing" is the result if the variable is not set.
 func isFor(value string, pid int, missing bool) bool {
 	if value == "" {
 		return missing

@@ -44,8 +44,8 @@ var frontRollout = scenario.Scenario[*Env]{
 			if err := f.addPod(ctx, f.Local); err != nil {
 				return err
 			}
-			// The preStop hook of the pod takes 2 s. So HAProxy learns that the pod terminates
-			// before the pod stops its server.
+			// The preStop hook of the pod takes 2 s. So HAProxy learns early enough that the pod
+			// terminates, that is, before the pod stops its server.
 			group.Go(func() error { return p.Terminate(gctx, 2*time.Second) })
 			if err := pause(ctx, startEvery); err != nil {
 				return err

@@ -122,7 +122,8 @@ const (
 	sample      = 20 * time.Millisecond
 	sampleEvery = 300 * time.Millisecond
 	// seldom is the time between two measurements of the function WatchSlowness. It is longer than
-	// sampleEvery, because WatchSlowness measures during every scenario.
+	// sampleEvery, the time between two measurements of watchSlowness, because WatchSlowness
+	// measures during every scenario.
 	seldom = time.Second
 )
 
