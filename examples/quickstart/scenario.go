@@ -37,7 +37,7 @@ const (
 )
 
 // scenario changes the system step by step, and calls the function "report" after each step. If the
-// system behaves unexpectedly, the field ok of the step is false. scenario returns an error only if
+// system behaves unexpectedly, the field "ok" of the step is false. scenario returns an error only if
 // it cannot continue.
 func scenario(ctx context.Context, s *system, report func(step)) error {
 	s.startTraffic()

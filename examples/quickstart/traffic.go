@@ -41,7 +41,7 @@ func (j *journal) failed(why string) {
 	j.failures = append(j.failures, why)
 }
 
-// The method "since" returns the visits whose requests began at the time start or later. If the
+// The method "since" returns the visits whose requests began at the time "start" or later. If the
 // caller passes services ("cluster/namespace/name"), the method returns only the visits to these
 // services.
 func (j *journal) since(start time.Time, services ...string) []visit {

@@ -52,7 +52,7 @@ func runInit() (int, error) {
 	return reap(cmd.Process.Pid)
 }
 
-// endWith ends process 1 when the other end of the pipe lifeline closes. The end of process 1 ends
+// endWith ends process 1 when the other end of the pipe "lifeline" closes. The end of process 1 ends
 // the whole sandbox.
 func endWith(lifeline *bufio.Reader) {
 	_, _ = lifeline.ReadByte()

@@ -79,7 +79,7 @@ func (r *Report) Logf(format string, args ...any) {
 }
 
 // Select returns the scenarios that are listed in names, separated by commas. The result has the
-// order of the list all. If names is "", Select returns all scenarios that are not Long.
+// order of the list "all". If names is "", Select returns all scenarios that are not Long.
 func Select[E any](all []Scenario[E], names string) ([]Scenario[E], error) {
 	if names == "" {
 		return slices.DeleteFunc(slices.Clone(all), func(s Scenario[E]) bool { return s.Long }), nil
