@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -73,6 +74,7 @@ type workload struct {
 	pod                      corev1.PodTemplateSpec
 	others                   objects
 	monitored                objects // with the component monitoring
+	job                      string  // the job of Prometheus that scrapes it
 }
 
 type objects []*unstructured.Unstructured
@@ -255,7 +257,6 @@ var properties = map[string]func(*testing.T, *workload) error{
 			}
 			var m serviceMonitor
 			require.NoError(t, runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(o.Object, &m, true))
-			require.Equal(t, "app.kubernetes.io/name", m.Spec.JobLabel)
 			for _, s := range all[corev1.Service](t, w.monitored, "Service", w.namespace) {
 				if selects(t, &m.Spec.Selector, s.Labels) && labels.SelectorFromSet(s.Spec.Selector).Matches(labels.Set(w.pod.Labels)) {
 					require.True(t, s.Spec.PublishNotReadyAddresses)
@@ -264,7 +265,9 @@ var properties = map[string]func(*testing.T, *workload) error{
 					require.Equal(t, m.Spec.Endpoints[0].Port, s.Spec.Ports[0].Name)
 					require.Equal(t, intstr.FromString("admin"), s.Spec.Ports[0].TargetPort)
 					require.Equal(t, ports(w.pod.Spec.Containers[0])["admin"].ContainerPort, s.Spec.Ports[0].Port)
-					require.Equal(t, w.pod.Labels["app.kubernetes.io/name"], s.Labels[m.Spec.JobLabel])
+					job := s.Labels[m.Spec.JobLabel]
+					require.True(t, job == w.program || strings.HasPrefix(job, w.program+"-"), job)
+					w.job = job
 					found++
 				}
 			}
@@ -381,6 +384,20 @@ func TestWorkloads(t *testing.T) {
 			if !lacking[name][property] {
 				t.Errorf("%s needs no exception for %q", name, property)
 			}
+		}
+	}
+	jobs := map[string]bool{"terminator": true, "edge-haproxy": true} // they run on edge machines
+	for _, w := range seen {
+		jobs[w.job] = true
+	}
+	rules, err := filepath.Glob(examples + "/*/kubernetes/rules.yaml")
+	require.NoError(t, err)
+	require.NotEmpty(t, rules)
+	for _, file := range rules {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, m := range regexp.MustCompile(`job="([^"]*)"`).FindAllStringSubmatch(string(text), -1) {
+			require.True(t, jobs[m[1]], "%s: no component makes the job %s", file, m[1])
 		}
 	}
 	mains, err := filepath.Glob(examples + "/*/main.go")
