@@ -2,6 +2,7 @@ package manifests
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -68,7 +69,6 @@ var exceptions = map[string]map[string]string{
 // workload is a Deployment or a DaemonSet with the objects of its kustomization.
 type workload struct {
 	program, name, namespace string
-	meta                     metav1.ObjectMeta
 	daemon                   bool
 	replicas                 int32
 	pod                      corev1.PodTemplateSpec
@@ -108,6 +108,15 @@ func ports(c corev1.Container) map[string]corev1.ContainerPort {
 	return named
 }
 
+func deref(p *corev1.Protocol) corev1.Protocol {
+	if p == nil {
+		return ""
+	}
+	return *p
+}
+
+func protocol(p corev1.Protocol) corev1.Protocol { return cmp.Or(p, corev1.ProtocolTCP) }
+
 // properties are what each workload must have. A property that holds returns nil.
 var properties = map[string]func(*testing.T, *workload) error{
 	"budget": func(t *testing.T, w *workload) error {
@@ -141,7 +150,7 @@ var properties = map[string]func(*testing.T, *workload) error{
 			for _, rule := range p.Spec.Ingress {
 				for _, port := range rule.Ports {
 					name := port.Port.StrVal
-					if declared[name].ContainerPort == 0 {
+					if d := declared[name]; d.ContainerPort == 0 || protocol(d.Protocol) != protocol(deref(port.Protocol)) {
 						return fmt.Errorf("the NetworkPolicy names the port %q", name)
 					}
 					if name == "admin" && len(rule.From) == 0 {
@@ -153,6 +162,30 @@ var properties = map[string]func(*testing.T, *workload) error{
 		}
 		if len(open) != len(declared) {
 			return fmt.Errorf("the NetworkPolicies open %v, and the container has %v", open, declared)
+		}
+		return nil
+	},
+	// A Service offers each port except those for operators and balancers.
+	"service": func(t *testing.T, w *workload) error {
+		if w.pod.Spec.HostNetwork {
+			return nil // clients connect to the node
+		}
+		declared := ports(w.pod.Spec.Containers[0])
+		delete(declared, "admin")
+		delete(declared, "monitor")
+		for _, s := range all[corev1.Service](t, w.others, "Service", w.namespace) {
+			if !labels.SelectorFromSet(s.Spec.Selector).Matches(labels.Set(w.pod.Labels)) || s.Spec.ClusterIP == corev1.ClusterIPNone {
+				continue
+			}
+			for _, p := range s.Spec.Ports {
+				if d := declared[p.TargetPort.StrVal]; d.ContainerPort == 0 || protocol(d.Protocol) != protocol(p.Protocol) {
+					return fmt.Errorf("the Service %s names the port %q", s.Name, p.TargetPort.StrVal)
+				}
+				delete(declared, p.TargetPort.StrVal)
+			}
+		}
+		if len(declared) > 0 {
+			return fmt.Errorf("no Service offers the ports %v", declared)
 		}
 		return nil
 	},
@@ -301,7 +334,7 @@ func spread(t *testing.T, w *workload, key string) error {
 	return fmt.Errorf("no topologySpreadConstraint for %s", key)
 }
 
-// workloads renders a kustomization.
+// workloads renders a kustomization: without components, and with all of them.
 func workloads(t *testing.T, b Base) (list []*workload) {
 	t.Helper()
 	render := func(components ...string) objects {
@@ -309,28 +342,28 @@ func workloads(t *testing.T, b Base) (list []*workload) {
 		require.NoError(t, err)
 		return rendered
 	}
-	base := render()
 	var monitored objects
 	for _, c := range b.Components {
-		require.NotEmpty(t, render(c))
 		if filepath.Base(c) == "monitoring" {
 			monitored = render(c)
 		}
 	}
-	render(b.Components...)
-	for _, o := range base {
-		namespace := o.GetNamespace()
-		for _, d := range all[appsv1.Deployment](t, objects{o}, "Deployment", namespace) {
-			require.True(t, selects(t, d.Spec.Selector, d.Spec.Template.Labels), d.Name)
-			list = append(list, &workload{meta: d.ObjectMeta, name: "Deployment " + d.Name, replicas: *d.Spec.Replicas, pod: d.Spec.Template})
+	for _, others := range []objects{render(), render(b.Components...)} {
+		for _, o := range others {
+			w := &workload{program: b.Program, namespace: o.GetNamespace(), others: others, monitored: monitored}
+			w.name = o.GetKind() + " " + o.GetName()
+			var selector *metav1.LabelSelector
+			for _, d := range all[appsv1.Deployment](t, objects{o}, "Deployment", w.namespace) {
+				w.replicas, w.pod, selector = *d.Spec.Replicas, d.Spec.Template, d.Spec.Selector
+			}
+			for _, d := range all[appsv1.DaemonSet](t, objects{o}, "DaemonSet", w.namespace) {
+				w.daemon, w.pod, selector = true, d.Spec.Template, d.Spec.Selector
+			}
+			if selector != nil {
+				require.True(t, selects(t, selector, w.pod.Labels), w.name)
+				list = append(list, w)
+			}
 		}
-		for _, d := range all[appsv1.DaemonSet](t, objects{o}, "DaemonSet", namespace) {
-			require.True(t, selects(t, d.Spec.Selector, d.Spec.Template.Labels), d.Name)
-			list = append(list, &workload{meta: d.ObjectMeta, name: "DaemonSet " + d.Name, daemon: true, pod: d.Spec.Template})
-		}
-	}
-	for _, w := range list {
-		w.program, w.namespace, w.others, w.monitored = b.Program, w.meta.Namespace, base, monitored
 	}
 	return list
 }
