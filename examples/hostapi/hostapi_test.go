@@ -559,3 +559,19 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 		})
 	}
 }
+
+// TestUnits checks that hostapi accepts the command in its systemd unit.
+func TestUnits(t *testing.T) {
+	clitest.CheckUnits(t)
+	unit, socket := clitest.ReadUnit(t, "headgate-hostapi.service"), clitest.ReadUnit(t, "headgate-hostapi.socket")
+	fs := cli.NewFlagSet(program, "")
+	s := register(fs)
+	stderr := &clitest.Output{}
+	code, done := cli.Invocation{Args: unit.Command(t)[1:], Stderr: stderr}.Parse(fs)
+	require.False(t, done, "%d: %s", code, stderr)
+	require.NoError(t, s.check())
+	require.Equal(t, "systemd:"+socket.Get(t, "FileDescriptorName"), s.api.Listen)
+	require.Equal(t, "headgate-hostapi.socket", unit.Get(t, "Sockets"))
+	require.Equal(t, "notify", unit.Get(t, "Type"))
+	require.Less(t, stopTimeout, unit.Duration(t, "TimeoutStopSec"))
+}

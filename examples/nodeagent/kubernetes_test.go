@@ -152,3 +152,18 @@ func TestKustomizations(t *testing.T) {
 	require.NoError(t, err)
 	require.Less(t, int64(wait.Seconds()), *patch.Spec.Template.Spec.TerminationGracePeriodSeconds)
 }
+
+// TestUnits checks that the agent accepts the command in its systemd unit.
+func TestUnits(t *testing.T) {
+	clitest.CheckUnits(t)
+	unit := clitest.ReadUnit(t, "headgate-nodeagent.service")
+	command := unit.Command(t)
+	stderr := &clitest.Output{}
+	s, code, done := parseSettings(cli.Invocation{Args: command[1:], Stderr: stderr})
+	require.False(t, done, "%d: %s", code, stderr)
+	require.Equal(t, "notify", unit.Get(t, "Type"))
+	dir := "/run/" + unit.Get(t, "RuntimeDirectory")
+	require.Equal(t, []string{dir + "/drain"}, s.files)
+	require.Equal(t, "unix:"+dir+"/admin.sock", command[len(command)-1])
+	require.Equal(t, "true", unit.Get(t, "RuntimeDirectoryPreserve"), "the drain file must survive a restart")
+}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -310,4 +311,34 @@ func TestSocketErrors(t *testing.T) {
 	var stderr bytes.Buffer
 	require.Equal(t, cli.ExitUsage, run(t.Context(), cli.Invocation{Args: []string{"-default", "10.0.0.1:80", "-tls", "systemd:"}, Stderr: &stderr}))
 	require.Contains(t, stderr.String(), `-tls: "systemd:": want systemd:NAME`)
+}
+
+// TestUnits checks that the router accepts the command in its systemd unit, and that the unit fits
+// its sockets and its drain.
+func TestUnits(t *testing.T) {
+	clitest.CheckUnits(t)
+	unit := clitest.ReadUnit(t, "headgate-snirouter@.service")
+	command := unit.Command(t)
+	for i := range command {
+		command[i] = strings.ReplaceAll(command[i], "%i", "1")
+	}
+	fs := cli.NewFlagSet(program, "")
+	s := register(fs)
+	stderr := &clitest.Output{}
+	code, done := cli.Invocation{Args: command[1:], Stderr: stderr}.Parse(fs)
+	require.False(t, done, "%d: %s", code, stderr)
+	require.NoError(t, s.check())
+	require.Less(t, s.drainDelay+s.drainTimeout, unit.Duration(t, "TimeoutStopSec"))
+	var names []string
+	for _, name := range strings.Fields(unit.Get(t, "Sockets")) {
+		socket := clitest.ReadUnit(t, name)
+		names = append(names, "systemd:"+socket.Get(t, "FileDescriptorName"))
+		require.Equal(t, "headgate-snirouter@1.service", socket.Get(t, "Service"))
+	}
+	require.ElementsMatch(t, names, append(append([]string{}, s.tls...), s.http...))
+	require.Equal(t, "true", unit.Get(t, "NonBlocking"), "systemd would make the sockets of the other instance blocking")
+	require.Equal(t, "notify", unit.Get(t, "Type"))
+	require.Equal(t, "/var/cache/"+unit.Get(t, "CacheDirectory"), filepath.Dir(s.cacheFile))
+	require.Equal(t, "unix:/run/"+strings.ReplaceAll(unit.Get(t, "RuntimeDirectory"), "%i", "1")+"/admin.sock", command[len(command)-1])
+	require.Contains(t, unit.Get(t, "RestrictAddressFamilies"), "AF_NETLINK", "the router lists the addresses of the machine")
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -135,50 +134,52 @@ func pairs(rule rbacv1.PolicyRule) (all []string) {
 }
 
 // TestUnitsFitTogether checks that the terminator accepts the command in its systemd unit, and that
-// the unit of HAProxy uses the same files and sockets as this command.
+// the unit of HAProxy uses the same files, sockets and group as this command.
 func TestUnitsFitTogether(t *testing.T) {
-	unit := func(name string) string {
-		text, err := os.ReadFile(filepath.Join("systemd", name))
-		require.NoError(t, err)
-		return strings.ReplaceAll(string(text), "\\\n", " ")
-	}
-	setting := func(text, name string) string {
-		found := regexp.MustCompile(`(?m)^` + name + `=(.*)$`).FindStringSubmatch(text)
-		require.NotNil(t, found, name)
-		return found[1]
-	}
-	terminator, haproxy, path := unit("headgate-terminator.service"), unit("headgate-haproxy.service"), unit("headgate-haproxy.path")
-	command := strings.Fields(setting(terminator, "ExecStart"))
+	clitest.CheckUnits(t)
+	terminator, haproxy, path := clitest.ReadUnit(t, "headgate-terminator.service"), clitest.ReadUnit(t, "headgate-haproxy.service"), clitest.ReadUnit(t, "headgate-haproxy.path")
+	command := terminator.Command(t)
 	stderr := &clitest.Output{}
 	s, code, done := parseSettings(cli.Invocation{Args: command[1:], Stderr: stderr})
 	require.False(t, done, "%d: %s", code, stderr)
 	require.False(t, s.once || s.diff)
 	require.Equal(t, "terminator", filepath.Base(command[0]))
-	require.Equal(t, "/var/lib/"+setting(terminator, "StateDirectory"), s.out)
-	require.Equal(t, filepath.Join(s.out, "haproxy.cfg"), setting(path, "PathExists"))
-	run := strings.Fields(setting(haproxy, "ExecStart"))
+	require.Equal(t, "/var/lib/"+terminator.Get(t, "StateDirectory"), s.out)
+	require.Equal(t, filepath.Join(s.out, "haproxy.cfg"), path.Get(t, "PathExists"))
+	run := haproxy.Command(t)
 	require.Equal(t, s.Haproxy, run[0])
 	require.Equal(t, filepath.Join(s.out, "haproxy.cfg"), run[slices.Index(run, "-f")+1])
 	socket, options, _ := strings.Cut(run[slices.Index(run, "-S")+1], ",")
 	require.Equal(t, s.reload, socket)
-	require.Equal(t, "mode,660,group,"+setting(terminator, "Group"), options)
-	require.Equal(t, "/run/"+setting(haproxy, "RuntimeDirectory"), filepath.Dir(s.reload))
-	require.Contains(t, setting(haproxy, "ExecStartPre"), " "+s.Builder.Edge.Global.StateFile)
+	require.Equal(t, "/run/"+haproxy.Get(t, "RuntimeDirectory"), filepath.Dir(s.reload))
+	require.Contains(t, haproxy.Get(t, "ExecStartPre"), " "+s.Builder.Edge.Global.StateFile)
 	require.Equal(t, s.out, filepath.Dir(s.Builder.Edge.Global.StateFile))
-	for _, text := range []string{terminator, haproxy} {
-		require.Equal(t, "65536", setting(text, "LimitNOFILE"))
-		require.Equal(t, 65536, s.Builder.Edge.Global.Descriptors)
-		require.Equal(t, "true", setting(text, "NoNewPrivileges"))
-		require.Equal(t, "strict", setting(text, "ProtectSystem"))
-		require.Equal(t, "always", setting(text, "Restart"))
-	}
-	require.Equal(t, "", setting(terminator, "CapabilityBoundingSet"))
 
-	tcp, socket := command[slices.Index(command, "-admin")+1], command[len(command)-1]
-	require.Equal(t, "unix:/run/"+setting(terminator, "RuntimeDirectory"), filepath.Dir(socket))
+	// HAProxy is not root. It reads the files of the terminator, and the terminator uses its socket,
+	// because both are in one group.
+	require.Equal(t, "haproxy", haproxy.Get(t, "User"))
+	require.Equal(t, terminator.Get(t, "Group"), haproxy.Get(t, "Group"))
+	require.NotEqual(t, terminator.Get(t, "User"), haproxy.Get(t, "User"))
+	require.True(t, s.groupReadsKeys)
+	require.Equal(t, "mode,660", options)
+	require.Empty(t, s.Builder.Edge.Global.User+s.Builder.Edge.Global.Group, "only root can change to another user")
+	require.Equal(t, "CAP_NET_BIND_SERVICE", haproxy.Get(t, "CapabilityBoundingSet"))
+	require.Equal(t, "CAP_NET_BIND_SERVICE", haproxy.Get(t, "AmbientCapabilities"))
+	for _, unit := range []clitest.Unit{terminator, haproxy} {
+		require.Equal(t, "notify", unit.Get(t, "Type"))
+		require.Equal(t, "65536", unit.Get(t, "LimitNOFILE"))
+		require.Equal(t, 65536, s.Builder.Edge.Global.Descriptors)
+		require.Equal(t, "true", unit.Get(t, "NoNewPrivileges"))
+		require.Equal(t, "strict", unit.Get(t, "ProtectSystem"))
+		require.Equal(t, "always", unit.Get(t, "Restart"))
+	}
+	require.Equal(t, "", terminator.Get(t, "CapabilityBoundingSet"))
+
+	tcp, admin := command[slices.Index(command, "-admin")+1], command[len(command)-1]
+	require.Equal(t, "unix:/run/"+terminator.Get(t, "RuntimeDirectory"), filepath.Dir(admin))
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
-	for _, name := range []string{"headgate-terminator.service", "headgate-haproxy.path", tcp, strings.TrimPrefix(socket, "unix:"), s.out + "/report.json", filepath.Dir(s.Routes[0])} {
+	for _, name := range []string{"headgate-terminator.service", "headgate-haproxy.path", tcp, strings.TrimPrefix(admin, "unix:"), s.out + "/report.json", filepath.Dir(s.Routes[0])} {
 		require.Contains(t, string(readme), name)
 	}
 	require.Contains(t, string(readme), "-lease headgate/headgate-terminator")

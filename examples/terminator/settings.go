@@ -28,6 +28,7 @@ type settings struct {
 	strict               bool // with once or diff
 	force                bool
 	reload               string // master socket; "" for none
+	groupReadsKeys       bool
 	quiet, maxWait       time.Duration
 	maxReloadWait        time.Duration
 	maxOldWorkers        int
@@ -66,6 +67,7 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.BoolVar(&s.force, "force", false, "ignore -max-change: with -once for this run, otherwise for the first change; not with -lease")
 	fs.StringVar(&s.reload, "reload", "", "master `socket` of the HAProxy to reload when the configuration changes; if empty, nothing is reloaded")
 
+	fs.BoolVar(&s.groupReadsKeys, "group-reads-keys", false, "let the group of the terminator read new files with private keys, for an HAProxy that starts as another user of this group; without it, HAProxy must start as the user of the terminator or as root")
 	fs.IntVar(&s.maxOldWorkers, "max-old-workers", 16, "`number` of replaced HAProxy processes that still have connections, from which on a reload waits until one of them ends; 0 means no limit")
 	fs.DurationVar(&s.maxReloadWait, "max-reload-wait", 10*time.Minute, "longest `time` that a reload waits at -max-old-workers; then the terminator ends the oldest process, which cuts its streams; 0 means no wait")
 	fs.DurationVar(&s.quiet, "quiet", 100*time.Millisecond, "`time` without an event of a live cluster after which a burst of events is over")

@@ -47,6 +47,9 @@ func (s *settings) journal() *journal.Dir {
 
 func (s *settings) dir(warned func([]deploy.Diagnostic)) *deploy.Dir {
 	dir := &deploy.Dir{Path: s.out}
+	if s.groupReadsKeys {
+		dir.PrivateMode = 0o640
+	}
 	if s.reload != "" {
 		reloader := deploy.Reloader{
 			Master:    runtimeapi.Socket{Path: s.reload},

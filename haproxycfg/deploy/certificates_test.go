@@ -59,6 +59,12 @@ func TestPrivateFiles(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, os.FileMode(0o600), info.Mode())
 	}
+	other := &Dir{Path: t.TempDir(), PrivateMode: 0o640}
+	_, err := other.Apply(t.Context(), withCertificates(testConfig(other.Path, 80, 1), a))
+	require.NoError(t, err)
+	info, err := os.Stat(filepath.Join(other.Path, filepath.FromSlash(a.FileName())))
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o640), info.Mode())
 	temporary := filepath.Join(dir, certsDir, "."+filepath.Base(a.FileName())+"123") // left by a process that ended early
 	require.NoError(t, os.WriteFile(temporary, nil, 0o600))
 	apply(a, c)
@@ -67,7 +73,7 @@ func TestPrivateFiles(t *testing.T) {
 
 	before := snapshot(t, dir)
 	d.Reload = func(context.Context) error { return errors.New("no") }
-	_, err := d.Apply(t.Context(), withCertificates(testConfig(dir, 80, 1), c))
+	_, err = d.Apply(t.Context(), withCertificates(testConfig(dir, 80, 1), c))
 	require.Error(t, err)
 	require.FileExists(t, copyOf(a))
 	require.Contains(t, before, copyOf(a))

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -36,10 +37,14 @@ type Dir struct {
 	// Path is the directory. Apply creates it.
 	Path string
 	// Mode is the permission of the files. A directory also gets the execute bits. 0 means 0644.
-	// Private files have the permission 0600 instead, and belong to the user of this process:
-	// HAProxy must start as this user or as root. If HAProxy then switches to another user, this
-	// user needs no permission, because HAProxy reads the files before it switches.
+	// Private files have the permission PrivateMode instead.
 	Mode fs.FileMode
+	// PrivateMode is the permission of new files with private keys. 0 means 0600: HAProxy must start
+	// as the user of this process or as root. If HAProxy then switches to another user, this user
+	// needs no permission, because HAProxy reads the files before it switches. With 0640, HAProxy
+	// may start as another user that is in the group of this process. Existing files keep their
+	// permission.
+	PrivateMode fs.FileMode
 	// Check, if not nil, returns an error if a configuration must not be written. [Checker.Check]
 	// is such a function. With nil, every valid configuration is written.
 	Check func(context.Context, haproxycfg.Valid) error
@@ -612,7 +617,7 @@ func (d *Dir) file(name string) string { return filepath.Join(d.Path, filepath.F
 // modeOf returns the mode of a rendered file.
 func (d *Dir) modeOf(f haproxycfg.RenderedFile) fs.FileMode {
 	if f.Private {
-		return 0o600
+		return cmp.Or(d.PrivateMode.Perm(), 0o600)
 	}
 	return d.mode()
 }
