@@ -766,6 +766,31 @@ func TestReadmeNamesEveryPackage(t *testing.T) {
 	}
 }
 
+// TestStabilityNamesEveryPackage checks that STABILITY.md promises something for each package that
+// users can import, and for no other.
+func TestStabilityNamesEveryPackage(t *testing.T) {
+	text, err := os.ReadFile("STABILITY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	promised := map[string]string{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z0-9/]+)` \\| (stable|may change) \\|$").FindAllStringSubmatch(string(text), -1) {
+		promised[row[1]] = row[2]
+	}
+	for _, p := range listPackages(t) {
+		if name := "/" + p.short() + "/"; strings.Contains(name, "/internal/") || strings.HasPrefix(name, "/examples/") {
+			continue
+		}
+		if promised[p.short()] == "" {
+			t.Errorf("STABILITY.md has no promise for %s", p.short())
+		}
+		delete(promised, p.short())
+	}
+	for name := range promised {
+		t.Errorf("STABILITY.md has a promise for %s, which users cannot import", name)
+	}
+}
+
 // TestBinariesBuild builds the binaries whose package has no test. If a package has tests, go test
 // compiles and links all code of the binary, so a second build would find no further error.
 func TestBinariesBuild(t *testing.T) {
