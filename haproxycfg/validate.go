@@ -110,7 +110,7 @@ func (v *validator) addf(format string, args ...any) {
 }
 
 // word adds a fault if haproxy.cfg cannot contain s as one word, even in quotes: s is too long, or
-// contains a line end or NUL. The argument what names the setting in the fault.
+// contains a line end or NUL. The argument "what" names the setting in the fault.
 func (v *validator) word(what, s string) {
 	switch {
 	case len(s) > maxWord:

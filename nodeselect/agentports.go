@@ -78,9 +78,9 @@ func (p *agentPorts) addAll(services []*corev1.Service) {
 	}
 }
 
-// replace applies the change of one service. The argument old is the previous state, nil if the
+// replace applies the change of one service. The argument "old" is the previous state, nil if the
 // service is new. svc is the new state, nil if the service is deleted. One service can gain or lose
-// its agent port because another service changes. So replace calls the function changed with the
+// its agent port because another service changes. So replace calls the function "changed" with the
 // Ref.Key of each affected service: a service that gets an agent port, a service that loses its
 // agent port, or a service that still does not get the port that it requests, but now for another
 // reason.

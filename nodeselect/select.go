@@ -30,9 +30,9 @@ func (s Selection) Subsets() Subsets {
 	return subsets
 }
 
-// Select resolves refs, and picks the nodes of each service that they name. The argument now is the
-// present time, which the predicates get. The argument current contains the nodes that each service
-// uses now; nil means unknown. This argument affects the result only in two cases: with
+// Select resolves refs, and picks the nodes of each service that they name. The argument "now" is
+// the present time, which the predicates get. The argument "current" contains the nodes that each
+// service uses now; nil means unknown. This argument affects the result only in two cases: with
 // Selector.Sticky, or if it contains nodes with the verdict Avoid. See Pool.Pick.
 //
 // A ref that cannot be resolved gets a problem and no target. The other refs are not affected. In

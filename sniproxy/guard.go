@@ -44,11 +44,12 @@ type guard struct {
 	mu        sync.Mutex                       // serializes changes of listeners
 }
 
-// check returns an error if the Server must not connect to target. target is an address of the
-// endpoint, after DNS. proxyDestination is the destination address in the PROXY header of the
-// connection, or the zero value without a header. The method refuses a target that is equal to
-// proxyDestination, because this can be the address of a balancer that leads back to this Server.
-// If target is an IPv6 address that contains an IPv4 address, the method checks both addresses.
+// check returns an error if the Server must not connect to the address in the argument "target".
+// target is an address of the endpoint, after DNS. proxyDestination is the destination address in
+// the PROXY header of the connection, or the zero value without a header. The method refuses a
+// target that is equal to proxyDestination, because this can be the address of a balancer that
+// leads back to this Server. If target is an IPv6 address that contains an IPv4 address, the method
+// checks both addresses.
 func (g *guard) check(target, proxyDestination netip.AddrPort) error {
 	var buf [specialaddr.MaxForms]netip.Addr
 	forms := specialaddr.AppendForms(buf[:0], target.Addr(), g.nat64...)

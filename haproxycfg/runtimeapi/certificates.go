@@ -45,7 +45,7 @@ func (s Socket) SetCertificate(ctx context.Context, file string, pem []byte) err
 // AddCertificate adds a new certificate to HAProxy, and then adds it at the end of a crt-list. The
 // argument "list" is the path of the crt-list in HAProxy, one of the results of
 // [Socket.CertificateLists]. The argument "file" is the name of the certificate, and must be new to
-// HAProxy. See [Socket.SetCertificate] for pem.
+// HAProxy. The argument "pem" is that of [Socket.SetCertificate].
 //
 // If AddCertificate returns an error, HAProxy may have the new certificate. The error contains
 // nothing of pem.
@@ -82,7 +82,8 @@ func (s Socket) certificateCommand(file string, pem []byte) (string, error) {
 	}
 	b.WriteString("set ssl cert " + file + " <<\n")
 	for line := range bytes.Lines(pem) {
-		// An empty line would end the payload, and HAProxy would read the rest as commands.
+		// Leave out empty lines: an empty line would end the payload, and HAProxy would read the
+		// rest as commands.
 		if line = bytes.TrimSpace(line); len(line) > 0 {
 			b.Write(line)
 			b.WriteByte('\n')

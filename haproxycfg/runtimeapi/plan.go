@@ -41,7 +41,8 @@ type Server struct {
 	Force bool
 	// Add is the whole command that adds the server: "add server BACKEND/NAME ADDRESS WORD…".
 	// haproxycfg.Backend.AddServer renders it. If Add is empty, HAProxy must reload to add the
-	// server. A slot that HAProxy already has needs no Add.
+	// server. A slot (a server in maintenance whose address a plan can change) that HAProxy already
+	// has needs no Add.
 	//
 	// HAProxy can change the address, the weight and "disabled" of a running server, but not the
 	// other words of Add. If one of the other words changes, a plan deletes the server and adds it
@@ -61,9 +62,10 @@ type Plan struct {
 	// that the commands suffice. If it is not empty, the commands still make all changes that
 	// HAProxy can make without a reload.
 	Reload []Reason
-	// First is the number of commands at the beginning of Commands that bring servers into service
-	// that other servers track, or that add servers to backends without a server in service. If a change of a map sends requests to such a backend, make this
-	// change after the first First commands and before the remaining ones.
+	// First is the number of the commands at the beginning of Commands that prepare backends for
+	// requests: they bring servers into service that other servers track, and they fill backends
+	// that have no server in service. If a change of a map sends requests to such a backend, make
+	// this change after these commands and before the remaining ones.
 	First int
 	// Replaced is the number of servers that the commands delete and add again.
 	Replaced int
@@ -250,15 +252,15 @@ func Unsettled(before, attempted []Backend) []Backend {
 	return all
 }
 
-// planner collects the commands of a plan. The commands in the lists first and fill bring servers
-// into service. HAProxy gets these commands before all others, so that the new servers of a backend
-// get requests before its old servers stop. The commands in the list first are about backends
-// without a server in service. The commands in disable end the agent checks of servers that the
-// commands in maint take out of service later: the answer to a check that is under way may end a
-// maintenance. The commands in maint take servers out of service. The commands in remove delete
-// servers, and the commands in replace delete servers and add them again. These two lists come
-// last: HAProxy refuses to delete a server that still has connections, so Apply may have to wait
-// for the end of the connections.
+// planner collects the commands of a plan. The commands in the lists "first" and "fill" bring
+// servers into service. HAProxy gets these commands before all others, so that the new servers of a
+// backend get requests before its old servers stop. The commands in the list "first" are about
+// backends without a server in service. The commands in disable end the agent checks of servers
+// that the commands in maint take out of service later: the answer to a check that is under way may
+// end a maintenance. The commands in maint take servers out of service. The commands in remove
+// delete servers, and the commands in replace delete servers and add them again. These two lists
+// come last: HAProxy refuses to delete a server that still has connections, so Apply may have to
+// wait for the end of the connections.
 type planner struct {
 	dynamic, known         bool
 	version                Version
@@ -408,8 +410,9 @@ func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
 	own := fresh || s.Force
 	blocked := row.Admin&(ForcedMaint|ForcedDrain) != 0
 	// down means that a new server is down although nobody has taken it out of service. This
-	// happens after a reload of HAProxy 2.6: a slot stays down if the state file says that it was
-	// in maintenance and the new configuration does not disable it.
+	// happens after a reload of HAProxy 2.6: a slot (a server whose address a plan can change)
+	// stays down if the state file says that it was in maintenance and the new configuration does
+	// not disable it.
 	down := fresh && row.Op == Stopped && row.Admin&^ConfiguredMaint == 0
 	if (moved || down) && row.Admin&ForcedMaint == 0 {
 		// The result of the health checks so far belongs to the old address. HAProxy resets this

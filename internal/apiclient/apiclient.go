@@ -109,7 +109,7 @@ func ParseSeconds(s string) (int64, bool) {
 // RetryAfter returns the pause that the server requests in Retry-After (RFC 9110 section 10.2.3). 0
 // means that the server requests no pause. Retry-After may contain a number of seconds or a date.
 // If it contains a date, the pause ends at this date, and begins at the date in the header Date or,
-// without such a header, at the time in the argument now.
+// without such a header, at the time in the argument "now".
 func RetryAfter(h http.Header, now time.Time) time.Duration {
 	s := strings.TrimSpace(h.Get("Retry-After"))
 	if n, ok := ParseSeconds(s); ok {

@@ -54,11 +54,11 @@ func open(file string) (*os.File, error) {
 	return f, nil
 }
 
-// The function share gives the lock file the group and the mode that the comment of the function
-// open describes. If root runs this process, it also gives the file the owner of the directory. It
-// leaves a file unchanged if this is perhaps not the lock file: a file of another user, a file with
-// several hard links, or a file with content. It ignores errors, because the users who can open the
-// file now can still lock it.
+// The function "share" gives the lock file the group and the mode that the comment of the function
+// "open" describes. If root runs this process, it also gives the file the owner of the directory.
+// It leaves a file unchanged if this is perhaps not the lock file: a file of another user, a file
+// with several hard links, or a file with content. It ignores errors, because the users who can
+// open the file now can still lock it.
 func share(f *os.File, info, dir fs.FileInfo) {
 	is, ok := info.Sys().(*syscall.Stat_t)
 	want, alsoOK := dir.Sys().(*syscall.Stat_t)

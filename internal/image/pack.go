@@ -77,8 +77,8 @@ func pack(platform v1.Platform, dir string, created time.Time, revision string) 
 	return image, nil
 }
 
-// layerOf returns a layer with one file, and with the directories above it. Root owns them, so the
-// user of the image cannot change them.
+// layerOf returns a layer with one file, and with the directories above it. Root owns the file and
+// the directories, so the user of the image cannot change them.
 func layerOf(file string) (v1.Layer, error) {
 	info, err := os.Lstat(file)
 	if err != nil {
@@ -116,9 +116,10 @@ func layerOf(file string) (v1.Layer, error) {
 	return tarball.LayerFromOpener(open, tarball.WithMediaType(types.OCILayer), tarball.WithCompressionLevel(gzip.DefaultCompression), tarball.WithCompressedCaching)
 }
 
-// write writes the images to an image layout, and returns the digest. Several images become one index
-// with an image for each platform. A single image needs no index, and some tools read none. write
-// replaces an old layout in dir, but no other directory.
+// write writes the images to an image layout in dir, and returns the digest of the index or of the
+// single image. Several images become one index with an image for each platform. A single image
+// needs no index, and some tools cannot read an index. If dir contains an old layout, write
+// replaces it. If dir contains anything else, write returns an error.
 func write(dir, tag string, images []v1.Image) (v1.Hash, error) {
 	if err := replaceable(dir); err != nil {
 		return v1.Hash{}, err
@@ -162,7 +163,8 @@ func add(path layout.Path, images []v1.Image, tag layout.Option) (v1.Hash, error
 	return index.Digest()
 }
 
-// replaceable returns an error if dir contains anything but an image layout.
+// replaceable returns an error if dir contains anything that is not an image layout. dir may be
+// empty or missing.
 func replaceable(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {

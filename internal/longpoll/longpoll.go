@@ -64,10 +64,10 @@ func (w *waiter) ShareEntry() *fairshare.Entry[*waiter] { return &w.share }
 // Idle implements fairshare.Member.
 func (w *waiter) Idle() time.Duration { return time.Since(w.began) }
 
-// Wait makes a request wait until somebody closes the channel in the argument changed, for at most
-// d. The wait ends earlier if the request ends, if Wait needs the place of this request for the
-// request of another client, or after Stop. If no place is free, and none can be made free, Wait
-// returns false immediately.
+// Wait makes a request wait until somebody closes the channel in the argument "changed", for at
+// most d. The wait ends earlier if the request ends, if Wait needs the place of this request for
+// the request of another client, or after Stop. If no place is free, and none can be made free,
+// Wait returns false immediately.
 func (w *Waiters) Wait(r *http.Request, changed <-chan struct{}, d time.Duration) bool {
 	w.init()
 	client, _ := netip.ParseAddrPort(r.RemoteAddr)

@@ -144,7 +144,8 @@ func First[T any](list []T, n int) List[T] {
 	return List[T]{list[:min(n, len(list))], len(list)}
 }
 
-// Add appends an element if the List has less than n rows, and counts the element.
+// Add appends an element if the List has fewer than n rows. Add counts the element in Total even if
+// it does not append it.
 func (l *List[T]) Add(n int, element T) {
 	if l.Total++; len(l.Rows) < n {
 		l.Rows = append(l.Rows, element)

@@ -242,8 +242,8 @@ func readAgain(path string, want wanted, previous file) file {
 	return now
 }
 
-// If only a part of a file can be read now, the caller calls the method keep. b is the result of
-// this read, and the argument before is the result of an earlier read. The method adds to b the
+// If only a part of a file can be read now, the caller calls the method "keep". b is the result of
+// this read, and the argument "before" is the result of an earlier read. The method adds to b the
 // objects of the earlier read that b does not contain, and a warning with their number.
 func (b *batch) keep(path string, before batch) {
 	has := make(map[string]bool, len(b.objects))

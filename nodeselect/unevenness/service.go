@@ -75,7 +75,7 @@ type Estimate struct {
 // DefaultTarget is the target load for Estimate.MorePods if the caller names none.
 const DefaultTarget = 1.5
 
-// Estimate computes the load of the pods. The argument target is the target load for
+// Estimate computes the load of the pods. The argument "target" is the target load for
 // Estimate.MorePods; 0 or less means DefaultTarget.
 //
 // With the Policy Local, each node of LocalPods that has pods gets a load in proportion to its

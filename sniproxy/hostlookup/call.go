@@ -55,7 +55,7 @@ type call struct {
 	cancel   context.CancelFunc
 }
 
-// The method "miss" answers a lookup that the method hit could not answer. miss calls the source,
+// The method "miss" answers a lookup that the method "hit" could not answer. miss calls the source,
 // or waits for a call that runs already. If hit has only overlooked an entry, miss returns that
 // entry.
 func (k *core) miss(ctx context.Context, host string) result {

@@ -21,8 +21,8 @@ func (c chain) Peek(host string) (Answer, error) {
 	return c.first(func(l Lookup) (Answer, error) { return peek(l, host) })
 }
 
-// The method named first passes the lookups of the chain to the function "ask", one after the
-// other, until the result of ask is not ErrNotFound. It returns the result of the last call of ask.
+// The method "first" passes the lookups of the chain to the function "ask", one after the other,
+// until the result of ask is not ErrNotFound. It returns the result of the last call of ask.
 func (c chain) first(ask func(Lookup) (Answer, error)) (answer Answer, err error) {
 	err = ErrNotFound
 	for _, l := range c {

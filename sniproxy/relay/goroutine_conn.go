@@ -331,7 +331,7 @@ func (gc *goroutineConn) connect(ctx context.Context, step Step) (net.Conn, erro
 	return c, dialError(err)
 }
 
-// The method answer sends step.Data to the client and then a FIN. After that, it reads and drops
+// The method "answer" sends step.Data to the client and then a FIN. After that, it reads and drops
 // the client's bytes until the client sends a FIN too. The method gives up if the client
 // acknowledges no byte for lingerTimeout. So a slow client that acknowledges bytes more often may
 // continue to receive the answer. But when HalfCloseTimeout has passed since accept, the method

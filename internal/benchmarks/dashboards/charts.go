@@ -29,7 +29,7 @@ var charts = map[string][]string{
 // units are the texts for Grafana's names of units.
 var units = map[string]string{"reqps": "requests/s", "cps": "1/s", "percent": "%"}
 
-// scenario changes the systems one after another, so that the charts show something.
+// scenario changes the systems one after another, so that the charts show these changes.
 func (l *lab) scenario(ctx context.Context) error {
 	steps := []struct {
 		text   string

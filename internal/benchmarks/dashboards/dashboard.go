@@ -25,7 +25,7 @@ type dashboard struct {
 }
 
 // emptyPanels are the titles of panels whose queries return data only after an order of an
-// operator.
+// operator. The check does not require data from these queries.
 var emptyPanels = map[string]bool{
 	"Shifts": true, // needs a running shift of a route
 }

@@ -59,7 +59,7 @@ func newLab(bin string) (*lab, error) {
 
 func (l *lab) path(name string) string { return filepath.Join(l.dir, name) }
 
-// address returns an address for a server that serves no node.
+// address returns the address, with this port, of all servers that are not on a node or in a pod.
 func (l *lab) address(port int) string { return fmt.Sprintf("127.%d.0.1:%d", l.network, port) }
 
 // node returns the IP address of a node or a pod.
@@ -83,8 +83,8 @@ func (l *lab) start(name string, args ...string) error {
 	return err
 }
 
-// startProcess starts a program, and returns a function that stops it. The lab calls this function
-// too, if nobody has called it before.
+// startProcess starts a program, and returns a function that stops the program. If the caller does
+// not call this function, the method stop does.
 func (l *lab) startProcess(name string, args ...string) (stop func() error, err error) {
 	path := filepath.Join(l.bin, name)
 	if _, err := os.Stat(path); err != nil {
@@ -116,7 +116,7 @@ func (l *lab) startProcess(name string, args ...string) (stop func() error, err 
 	return stop, nil
 }
 
-// serve starts an HTTP server that the lab stops.
+// serve starts an HTTP server. The method stop ends it.
 func (l *lab) serve(address string, server *http.Server) error {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {

@@ -78,7 +78,8 @@ func (p point) seconds() float64 {
 	return s
 }
 
-// get sends a request to the HTTP API of Prometheus, and decodes the data of the answer into value.
+// get sends a request to the HTTP API of Prometheus, and decodes the data of the answer into the
+// argument "value".
 func (p *prometheus) get(ctx context.Context, path string, values url.Values, value any) error {
 	text, err := fetch(ctx, p.url+path+"?"+values.Encode())
 	var answer struct {
@@ -141,7 +142,7 @@ func (p *prometheus) checkRules(ctx context.Context) error {
 var errNotEvaluated = errors.New("the rule is not evaluated yet")
 
 // evaluated returns the number of rules, and an error for the first rule that Prometheus has not
-// evaluated without an error.
+// evaluated yet or could not evaluate.
 func (p *prometheus) evaluated(ctx context.Context) (n int, err error) {
 	var data struct {
 		Groups []struct {

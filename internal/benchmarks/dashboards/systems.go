@@ -37,7 +37,9 @@ func pod(failing float64) http.Handler {
 	})
 }
 
-// writeCluster writes the objects of the cluster. If cordoned is not 0, this node is cordoned.
+// writeCluster writes the objects of the cluster. If the argument "cordoned" is not 0, the node
+// with this number is cordoned. The argument "weight" is the weight of the service "tracks" in
+// percent.
 func (l *lab) writeCluster(cordoned, weight int) error {
 	var b strings.Builder
 	b.WriteString("apiVersion: v1\nkind: List\nitems:\n")

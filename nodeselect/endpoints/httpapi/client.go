@@ -227,9 +227,9 @@ func (f *follower) poll(ctx context.Context) (received, error) {
 	return received{}, fmt.Errorf("httpapi: %w", errors.Join(failures...))
 }
 
-// The method younger sends the request to the other servers. It returns the answer with the
-// smallest age: the answer in the argument best, or the answer of another server. The next request
-// goes to the server that has sent the returned answer.
+// The method "younger" sends the request to the other servers. It returns the answer with the
+// smallest age: the answer in the argument "best", or the answer of another server. The next
+// request goes to the server that has sent the returned answer.
 func (f *follower) younger(ctx context.Context, best received) received {
 	present := f.server
 	for i := range f.client.urls {

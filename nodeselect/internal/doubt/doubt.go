@@ -33,12 +33,12 @@ type Doubt[K comparable] struct {
 	empty   bool      // the doubtful list was empty, so ConfirmAfter has not begun
 }
 
-// Begin records that a doubtful list has arrived. The argument known is the number of objects
-// before the list, and lacking contains the objects that the list lacks. If empty is true, the list
-// contains no object at all. If objects are missing already because of an earlier doubtful list,
-// this list does not start the time ConfirmAfter again, with one exception: if all earlier doubtful
-// lists were empty and this one is not, the time starts now. Begin keeps the map lacking, so the
-// caller must not change it.
+// Begin records that a doubtful list has arrived. The argument "known" is the number of objects
+// before the list, and the argument "lacking" contains the objects that the list lacks. If empty is
+// true, the list contains no object at all. If objects are missing already because of an earlier
+// doubtful list, this list does not start the time ConfirmAfter again, with one exception: if all
+// earlier doubtful lists were empty and this one is not, the time starts now. Begin keeps the map
+// "lacking", so the caller must not change it.
 func (d *Doubt[K]) Begin(known int, lacking map[K]bool, empty bool, now time.Time) {
 	if d.missing == nil || d.empty && !empty {
 		d.since = now

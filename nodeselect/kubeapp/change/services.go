@@ -42,7 +42,7 @@ func (p *port) isSame(o *port) bool {
 	return p.protocol == o.protocol && (p.name == o.name || p.number == o.number)
 }
 
-// isNamed reports whether a declaration uses the port. The argument name is the name or number of
+// isNamed reports whether a declaration uses the port. The argument "name" is the name or number of
 // the port in the declaration; an empty name means the only port of the Service. Declarations use
 // only TCP ports.
 func (p *port) isNamed(name string) bool {

@@ -90,7 +90,7 @@ func (s *stream) missing(size int) int {
 	return left
 }
 
-// The method named first returns the n bytes at the beginning of the stream. All of them must have
+// The method "first" returns the n bytes at the beginning of the stream. All of them must have
 // arrived. If they arrived in order, the result shares the memory of the stream.
 func (s *stream) first(n int) []byte {
 	if len(s.pieces) > 0 && s.pieces[0].n >= n {
