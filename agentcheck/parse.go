@@ -100,8 +100,9 @@ type answer struct {
 	reply           Reply
 	errs            []error // a *WordError for each rejected word
 	weight, maxConn word    // the last weight and the last maxconn; HAProxy ignores earlier ones
-	// weightErr is the reason why HAProxy rejects the word in the field weight. maxConnErr is the
-	// reason why it rejects the word in the field maxConn. nil means that HAProxy accepts the word.
+	// weightErr is the reason why HAProxy rejects the word in the field "weight". maxConnErr is the
+	// reason why it rejects the word in the field "maxConn". nil means that HAProxy accepts the
+	// word.
 	weightErr, maxConnErr error
 }
 

@@ -55,7 +55,7 @@ func (t *text) section(keyword, name string) {
 	}
 }
 
-// The method raw appends a keyword or a validated name without quotes.
+// The method "raw" appends a keyword or a validated name without quotes.
 func (t *text) raw(s string) { *t = append(*t, s...) }
 
 // word appends a space and, after it, the text s as exactly one word, in single quotes if

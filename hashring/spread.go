@@ -69,7 +69,7 @@ func (r *Ring) AppendSpread(dst []Node, key string, k int) []Node {
 	var zones [16]turn
 	turns := r.turns(zones[:0], digest, k)
 
-	// All zones share one buffer. The method best writes the candidates of a zone to buf[from:].
+	// All zones share one buffer. The method "best" writes the candidates of a zone to buf[from:].
 	// Only the first t.quota of these candidates are part of the result. So the candidates of the
 	// next zone may overwrite the others.
 	var stack [stackSlots + stackK]uint64

@@ -14,8 +14,8 @@ type band struct {
 // to a sixteenth more nodes than necessary.
 const bandWidth = 1 + 1.0/16
 
-// weigh computes the fields bands, total and squares of the group. Only groups whose nodes have
-// different weights need these fields.
+// weigh computes the fields "bands", "total" and "squares" of the group. Only groups whose nodes
+// have different weights need these fields.
 func (g *group) weigh() {
 	least := 0.0
 	for i, n := range g.nodes {

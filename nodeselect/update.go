@@ -170,8 +170,8 @@ func (c *candidate) same(other *candidate) bool {
 		c.source.CreationTimestamp.Equal(&other.source.CreationTimestamp)
 }
 
-// resolve resolves the refs of all services that the method mark has marked, and chooses new nodes
-// for those services that need it.
+// resolve resolves the refs of all services that the method "mark" has marked, and chooses new
+// nodes for those services that need it.
 func (u *update) resolve() {
 	var results []resolution
 	for _, s := range u.stale {

@@ -69,7 +69,7 @@ func (l *hostLimits) remove(host string, now int64) {
 	l.hosts[host] = use
 }
 
-// minSweep is the smallest number of hosts at which the method sweep removes unused hosts.
+// minSweep is the smallest number of hosts at which the method "sweep" removes unused hosts.
 const minSweep = 1024
 
 // sweep removes each host that has no open connection and that again has its full allowance of new

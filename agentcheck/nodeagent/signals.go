@@ -99,8 +99,8 @@ func Annotated(a nodeselect.Annotations) Signal {
 	}}
 }
 
-// Labelled drains a node that has the label key with any value, except values such as "false" or
-// "0" that strconv.ParseBool reads as false.
+// Labelled drains a node that has a label with this key, whatever the value. Only values such as
+// "false" or "0", which strconv.ParseBool reads as false, do not drain the node.
 func Labelled(key string) Signal {
 	return Signal{Labels: key, Request: func(node *corev1.Node) (DrainRequest, bool) {
 		value, ok := node.Labels[key]

@@ -60,8 +60,8 @@ const settleTime = 50 * time.Millisecond
 
 // source is where a Watcher reads its cluster: an API server, or the function Watcher.Objects.
 type source interface {
-	// run follows the cluster until ctx ends, and calls the function notify after each change. When
-	// run returns, all its goroutines have ended.
+	// run follows the cluster until ctx ends, and calls the function "notify" after each change.
+	// When run returns, all its goroutines have ended.
 	run(ctx context.Context, notify func()) error
 	// snapshot returns what the source knows about the cluster now.
 	snapshot() snapshot

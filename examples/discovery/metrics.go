@@ -11,7 +11,7 @@ import (
 	"github.com/headgate/headgate/nodeselect/endpoints/httpapi"
 )
 
-// metrics are the metrics of the discovery API. The label route says which part of the API got a
+// metrics are the metrics of the discovery API. The label "route" says which part of the API got a
 // request: "pods", "prometheus", "envoy" or "other".
 type metrics struct {
 	*cli.Metrics

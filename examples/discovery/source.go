@@ -30,7 +30,7 @@ type source struct {
 	metrics  *metrics
 	log      *slog.Logger
 
-	// Only the goroutine of the method follow uses the fields services and counts.
+	// Only the goroutine of the method "follow" uses the fields "services" and "counts".
 	services endpoints.Services        // of the last publish
 	counts   map[string]serviceSummary // the summaries of services, by key
 

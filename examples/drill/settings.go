@@ -19,7 +19,7 @@ var readme string // its table of flags groups the help
 // maxPolicy is the largest size, in bytes, of a policy file.
 const maxPolicy = 1 << 20
 
-// settings are the values of the flags. The method resolve checks the values, and parses some of
+// settings are the values of the flags. The method "resolve" checks the values, and parses some of
 // them.
 type settings struct {
 	edgeflags.Settings
@@ -29,7 +29,7 @@ type settings struct {
 	json, details bool
 	at, drainText string
 
-	// The method resolve sets these fields from the flags.
+	// The method "resolve" sets these fields from the flags.
 	policy   drill.Policy
 	start    time.Time // zero without -at
 	maxDrain float64

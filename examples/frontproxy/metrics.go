@@ -12,7 +12,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/supervisor"
 )
 
-// metrics are the metrics of a front proxy. All of them have the labels service and proxy_zone.
+// metrics are the metrics of a front proxy. All of them have the labels "service" and "proxy_zone".
 type metrics struct {
 	*cli.Metrics
 	proxy    *proxy

@@ -10,7 +10,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup/httpapi"
 )
 
-// metrics are the metrics of the API. The label route is "hosts", "changes" or "other".
+// metrics are the metrics of the API. The label "route" is "hosts", "changes" or "other".
 type metrics struct {
 	*cli.Metrics
 	requests *prometheus.CounterVec

@@ -21,7 +21,7 @@ import (
 //go:embed README.md
 var readme string // its table of flags groups the help
 
-// settings are the values of the flags. The method resolve makes the objects from them.
+// settings are the values of the flags. The method "resolve" makes the objects from them.
 type settings struct {
 	target
 	app                         kubeapp.App

@@ -12,7 +12,7 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli"
 )
 
-// metrics are the metrics of an agent. The label service is "" for the node itself, and otherwise
+// metrics are the metrics of an agent. The label "service" is "" for the node itself, and otherwise
 // the name of a Service in the present state. If a Service is gone, metrics deletes its series.
 type metrics struct {
 	*cli.Metrics
@@ -84,7 +84,7 @@ func newMetrics(lastContact func() time.Time) *metrics {
 	return m
 }
 
-// Values of the label reason of limited_total.
+// Values of the label "reason" of limited_total.
 const (
 	limitEvicted = "evicted" // the connection made room for a client of another address
 	limitFull    = "full"    // the connection was new, and too many connections waited

@@ -31,7 +31,7 @@ type manifests struct {
 }
 
 // readEmbedded reads a file of system/. In all addresses 127.0.x.y of the file, it replaces the
-// second byte by the argument network.
+// second byte by the argument "network".
 func readEmbedded(name string, network int) ([]byte, error) {
 	data, err := embedded.ReadFile("system/" + name)
 	return bytes.ReplaceAll(data, []byte("127.0."), fmt.Appendf(nil, "127.%d.", network)), err

@@ -32,7 +32,7 @@ const (
 	// observedRequests is the number of requests that a step needs to see. It is large enough that
 	// each selected node answers some of them.
 	observedRequests = 75
-	// patience is the time limit of the function await. After this time, await returns an error.
+	// patience is the time limit of the function "await". After this time, await returns an error.
 	patience = time.Minute
 )
 
@@ -348,8 +348,8 @@ func awaitChecks(ctx context.Context, agents []agent) error {
 	})
 }
 
-// change calls the function apply, which must change the manifests of the clusters. After that, it
-// waits until all agents have read the changed manifests, and until HAProxy uses the agents' new
+// change calls the function "apply", which must change the manifests of the clusters. After that,
+// it waits until all agents have read the changed manifests, and until HAProxy uses the agents' new
 // answers.
 func change(ctx context.Context, agents []agent, apply func() error) error {
 	before := make([]int, len(agents))

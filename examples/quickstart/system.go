@@ -71,7 +71,7 @@ type system struct {
 }
 
 // startSystem starts all parts, and returns when HAProxy answers requests. If it returns no error,
-// the caller must call the method stop.
+// the caller must call the method "stop".
 func startSystem(ctx context.Context, o options) (_ *system, err error) {
 	s := &system{options: o, clusters: map[string]*manifests{}, nodes: map[string]*node{}, journal: &journal{}}
 	defer func() {
@@ -158,7 +158,7 @@ func (s *system) configure(ctx context.Context) error {
 // config is the path of the configuration.
 func (s *system) config() string { return filepath.Join(s.terminator.Dir.Path, "haproxy.cfg") }
 
-// startHAProxy starts HAProxy with the present configuration. Before this call, the method apply
+// startHAProxy starts HAProxy with the present configuration. Before this call, the method "apply"
 // only writes the configuration; afterwards it also reloads HAProxy.
 func (s *system) startHAProxy(ctx context.Context) (err error) {
 	s.process, err = haproxyproc.Start(ctx, haproxyproc.Options{

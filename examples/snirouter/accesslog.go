@@ -47,9 +47,9 @@ func isFault(s sniproxy.Stats) bool {
 	return s.Err != nil && s.Outcome != sniproxy.Gone && !(s.ToClient > 0 && sniproxy.IsClientReset(s.Err))
 }
 
-// finished records a connection that has ended. It does not wait until the method write has written
-// the line: the goroutines that serve connections call the method finished, and must not wait for
-// the log.
+// finished records a connection that has ended. It does not wait until the method "write" has
+// written the line: the goroutines that serve connections call the method "finished", and must not
+// wait for the log.
 func (a *accessLog) finished(s sniproxy.Stats) {
 	if isFault(s) {
 		if !a.addFault(s) {

@@ -9,7 +9,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
-// probeHost is the host about which the method probe asks the API. No such host exists (RFC 6761
+// probeHost is the host about which the method "probe" asks the API. No such host exists (RFC 6761
 // section 6.4). If the API answers "not found" about probeHost, the API works.
 const probeHost = "headgate-readiness.invalid"
 

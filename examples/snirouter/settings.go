@@ -248,7 +248,7 @@ const pages = `{{define "other"}}<!doctype html>
 </html>
 {{end}}{{if eq .Status 404}}{{template "unknown" .}}{{else}}{{template "other" .}}{{end}}`
 
-// notFoundPage is the page of -not-found-page. Its method read reads the file again.
+// notFoundPage is the page of -not-found-page. Its method "read" reads the file again.
 type notFoundPage struct {
 	file string
 	now  atomic.Pointer[template.Template]

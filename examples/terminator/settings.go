@@ -18,7 +18,7 @@ import (
 //go:embed README.md
 var readme string // its table of flags groups the help
 
-// settings are the values of the flags. The method resolve checks the values, and parses some of
+// settings are the values of the flags. The method "resolve" checks the values, and parses some of
 // them.
 type settings struct {
 	edgeflags.Settings

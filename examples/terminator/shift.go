@@ -28,7 +28,7 @@ type shiftCommand struct {
 	closePercent           string
 	route                  string // "" means all routes
 
-	// The method check sets these fields from the flags.
+	// The method "check" sets these fields from the flags.
 	order       shift.Order
 	closePoints int
 }

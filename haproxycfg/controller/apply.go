@@ -219,7 +219,7 @@ func (a *applier) check(ctx context.Context, ch *Change, now time.Time) error {
 	return a.guard() // the check can take seconds
 }
 
-// The method "redirects" reports whether the method redirect has something to do for the change:
+// The method "redirects" reports whether the method "redirect" has something to do for the change:
 // the change removes or alters servers, or redirect has run for an earlier change.
 func (a *applier) redirects(ch *Change) bool {
 	servers := ch.Diff.Servers

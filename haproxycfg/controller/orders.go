@@ -90,7 +90,7 @@ type callResult struct {
 	attempt Attempt // the zero Attempt if the loop has made none
 }
 
-// inLoop calls the function do in the goroutine of Run, while this process leads. The error is
+// inLoop calls the function "do" in the goroutine of Run, while this process leads. The error is
 // ErrNotLeading if another process leads.
 func (c *Controller) inLoop(ctx context.Context, do func(context.Context, inputs) (again bool, err error)) (Attempt, error) {
 	c.init()

@@ -186,7 +186,7 @@ func (s *status) forgetAttempt() {
 }
 
 // setChanging records that an attempt begins to change files or HAProxy. After the attempt, the
-// caller calls the method applied, which records that the attempt changes nothing any more.
+// caller calls the method "applied", which records that the attempt changes nothing any more.
 func (s *status) setChanging() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

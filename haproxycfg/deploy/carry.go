@@ -140,8 +140,8 @@ func parseState(text string) (state, error) {
 
 func (s state) get(fields []string, column string) string { return fields[s.columns[column]] }
 
-// set sets the column of a line to value. It does nothing if this version of HAProxy does not have
-// the column.
+// set sets the column of a line to "value". It does nothing if this version of HAProxy does not
+// have the column.
 func (s state) set(fields []string, column, value string) {
 	if i, ok := s.columns[column]; ok {
 		fields[i] = value

@@ -80,8 +80,8 @@ func (s Slots) fill(before Slots, backend string, servers []haproxycfg.Server, c
 	return filled
 }
 
-// The method "of" returns the slots of one backend. The key is the name of the slot without the
-// backend, such as "s1".
+// The method "of" returns the slots of one backend. The key in the result is the name of the slot
+// without the backend, such as "s1".
 func (s Slots) of(backend string) map[string]netip.AddrPort {
 	own := map[string]netip.AddrPort{}
 	for key, addr := range s {

@@ -366,8 +366,8 @@ func cutFlowEntry(list string) (entry string, size int, last bool) {
 	return list, len(list), true
 }
 
-// form is a text with a gap. The method parse puts a piece of a file into the gap, so that the YAML
-// parser can read the piece without the rest of the file.
+// form is a text with a gap. The method "parse" puts a piece of a file into the gap, so that the
+// YAML parser can read the piece without the rest of the file.
 type form struct {
 	before, after string // "%s" in before stands for the anchors of earlier pieces
 	lines, skip   int    // the number of lines in before, and the number of nodes that before adds

@@ -15,8 +15,8 @@ import (
 // But this process may read the answer before it reads the printed reason.
 const alertPatience = 500 * time.Millisecond
 
-// alerts collects the messages with the severity ALERT that HAProxy prints. The method forget drops
-// the messages that alerts has collected so far.
+// alerts collects the messages with the severity ALERT that HAProxy prints. The method "forget"
+// drops the messages that alerts has collected so far.
 type alerts struct {
 	mu      sync.Mutex
 	output  strings.Builder

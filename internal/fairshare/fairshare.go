@@ -103,8 +103,8 @@ type Table[T Member[T]] struct {
 	// Max is the largest number of connections. 0 means no bound.
 	Max int
 	// MaxFiles bounds the number of file descriptors of all connections together. A connection in
-	// the state waiting needs one descriptor, and a connection in the state serving needs two. 0
-	// means no bound.
+	// the state "waiting" needs one descriptor, and a connection in the state "serving" needs two.
+	// 0 means no bound.
 	MaxFiles int
 	// MaxWaiting bounds the number of waiting connections. Grow can make one of them count as
 	// several. 0 means no bound.

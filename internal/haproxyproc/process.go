@@ -265,7 +265,7 @@ func (e *StartError) Unwrap() error { return e.Err }
 const tailSize = 64 << 10
 
 // tail is a Writer that keeps the last tailSize bytes, and passes all bytes on to another Writer,
-// the field next.
+// the field "next".
 type tail struct {
 	mu   sync.Mutex
 	buf  []byte

@@ -33,7 +33,7 @@ const (
 )
 
 // listWatch sends the requests of a Reflector. It reports failures of these requests to the field
-// health.
+// "health".
 type listWatch struct {
 	client                              rest.Interface
 	resource, namespace, fields, labels string

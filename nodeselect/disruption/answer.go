@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// Answer says whether somebody may take the named nodes away at the same time, and if not, why.
+// Answer is the result of State.May and State.Take. It says whether somebody may take the named
+// nodes (the arguments of the call) away at the same time, and if not, why.
 type Answer struct {
 	// OK is true if somebody may take all named nodes away at the same time.
 	OK bool `json:"ok"`

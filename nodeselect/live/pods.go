@@ -160,8 +160,8 @@ const (
 	podReady
 )
 
-// podStateOf returns the state of a pod from the conditions of its endpoint. If the condition ready
-// is missing, the pod is ready: the API defines it so.
+// podStateOf returns the state of a pod from the conditions of its endpoint. If the condition
+// "ready" is missing, the pod is ready: the API defines it so.
 func podStateOf(e *discoveryv1.Endpoint) podState {
 	c := &e.Conditions
 	switch {

@@ -79,7 +79,7 @@ func (w wanted) has(apiVersion, kind string) bool {
 }
 
 // headDoc holds those fields of a JSON object that say how to decode the rest: its type, and the
-// items of a list. An object with the field items is a list.
+// items of a list. An object with the field "items" is a list.
 type headDoc struct {
 	APIVersion, Kind string
 	Items            value // text is nil if the object has no items
@@ -105,7 +105,7 @@ func (h headDoc) itemKind() (apiVersion, kind string) {
 }
 
 // object is a decoded object, and the place in the file from which it was read. Exactly one of the
-// fields node, service and slice is not nil.
+// fields "node", "service" and "slice" is not nil.
 type object struct {
 	node    *corev1.Node
 	service *corev1.Service

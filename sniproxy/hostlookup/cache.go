@@ -225,7 +225,7 @@ func (c *Cache) Set(host string, ep Endpoint) error {
 }
 
 // store checks a host and its endpoint. If both are valid, store locks the core and calls the
-// function put, which stores the endpoint.
+// function "put", which stores the endpoint.
 func (c *Cache) store(host string, ep Endpoint, put func(*core)) error {
 	if !isHost(host) {
 		return fmt.Errorf("hostlookup: set %s: not the name of a host", quote(host))

@@ -108,7 +108,7 @@ func (b *bundle) receive(fd int, buffers ...[]byte) error {
 	}
 }
 
-// maxJoined is the largest number of datagrams that the method join puts into a bundle.
+// maxJoined is the largest number of datagrams that the method "join" puts into a bundle.
 const maxJoined = 32
 
 // b has one datagram. The method join appends to b the further datagrams that have arrived already,

@@ -310,8 +310,8 @@ func (s *engineState) relay(client, backend net.Conn, prefix []byte, session Ses
 	s.goroutines.relay(client, backend, prefix, session)
 }
 
-// begin counts a new connection of the Engine. If the Engine is stopping, the method begin returns
-// false, and the caller must close the connection.
+// begin counts a new connection of the Engine. If the Engine is stopping, the method "begin"
+// returns false, and the caller must close the connection.
 func (s *engineState) begin() bool {
 	s.beginAccepted()
 	if s.stopping.Load() {
@@ -350,7 +350,7 @@ func (s *engineState) signalEmpty() {
 }
 
 // listen registers a running call of Serve. To end this call of Serve, stopServing will call the
-// function stop. If the Engine is stopping already, listen returns nil.
+// function "stop". If the Engine is stopping already, listen returns nil.
 func (s *engineState) listen(stop func()) *runningServe {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -370,7 +370,8 @@ func (s *engineState) unlisten(l *runningServe) {
 	s.release()
 }
 
-// stopServing ends every call of Serve, and makes all later calls of the method begin return false.
+// stopServing ends every call of Serve, and makes all later calls of the method "begin" return
+// false.
 func (s *engineState) stopServing() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -273,7 +273,7 @@ func (ec *epollConn) finishBothFailed() {
 }
 
 // flush writes the bytes in from.held or from.pipe to the other side. The result "moved" is the
-// number of bytes written. The result ok is false if some bytes are left.
+// number of bytes written. The result "ok" is false if some bytes are left.
 func (ec *epollConn) flush(from, to *side, src Party) (moved int, ok bool) {
 	if from.empty() {
 		return 0, true
@@ -310,8 +310,8 @@ func (ec *epollConn) flush(from, to *side, src Party) (moved int, ok bool) {
 	return moved, true
 }
 
-// write writes as many bytes of b as the socket accepts. The result n is the number of bytes
-// written, which may be 0. The result ok is false if the write has failed.
+// write writes as many bytes of b as the socket accepts. The result "n" is the number of bytes
+// written, which may be 0. The result "ok" is false if the write has failed.
 func (ec *epollConn) write(to *side, b []byte, dst Party) (n int, ok bool) {
 	ec.beforeWrite(to)
 	n, e := sysWrite(to.fd, b)

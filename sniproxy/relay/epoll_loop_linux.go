@@ -136,7 +136,7 @@ func (l *epollLoop) close() {
 	l.pipesMade.Store(0)
 }
 
-// post makes the goroutine of the loop call the function task soon. Any goroutine may call post.
+// post makes the goroutine of the loop call the function "task" soon. Any goroutine may call post.
 func (l *epollLoop) post(task func()) {
 	l.mu.Lock()
 	l.tasks = append(l.tasks, task)
@@ -220,7 +220,7 @@ func (l *epollLoop) tick() {
 }
 
 // clock returns the time in nanoseconds since the start of the engine. The times in a Result come
-// from the method clock. All other times come from the field "now" of the loop.
+// from the method "clock". All other times come from the field "now" of the loop.
 func (l *epollLoop) clock() int64 { return int64(time.Since(l.engine.base)) }
 
 func (l *epollLoop) dispatch(e *unix.EpollEvent) {

@@ -13,7 +13,7 @@ import (
 )
 
 // goroutineConn is one connection of the implementation with goroutines. The goroutine that calls
-// the method run owns it. Other goroutines use only the atomic fields and the fields that mu
+// the method "run" owns it. Other goroutines use only the atomic fields and the fields that mu
 // guards.
 type goroutineConn struct {
 	engine       *goroutineEngine

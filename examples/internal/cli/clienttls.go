@@ -64,7 +64,7 @@ func (c *ClientTLS) Config(log *slog.Logger) (*tls.Config, error) {
 
 // ReadAuthorities reads the file of -NAME-ca again, and calls the function "set" with a copy of
 // conf that has the new authorities. If ReadAuthorities cannot use the file, it logs the reason and
-// does not call the function set.
+// does not call the function "set".
 func (c *ClientTLS) ReadAuthorities(conf *tls.Config, log *slog.Logger, set func(*tls.Config)) {
 	if c.CA == "" {
 		return

@@ -42,7 +42,7 @@ type Metrics struct {
 	records      atomic.Pointer[[]certs.Record] // the records of the certificates in use
 }
 
-// New returns Metrics for a program. Each scrape calls the function status, from any goroutine.
+// New returns Metrics for a program. Each scrape calls the function "status", from any goroutine.
 func New(program string, status func() controller.Status) *Metrics {
 	c := cli.NewMetrics(program, nil)
 	m := &Metrics{
@@ -97,8 +97,8 @@ func (m *Metrics) Observe(worker func(context.Context) (runtimeapi.Socket, error
 }
 
 // Shifts adds metrics about the routes whose requests a shift moves from one cluster to another.
-// Each scrape calls the function state, from any goroutine. If this function returns an error, the
-// scrape has no such metrics.
+// Each scrape calls the function "state", from any goroutine. If this function returns an error,
+// the scrape has no such metrics.
 func (m *Metrics) Shifts(state func() (shift.State, error)) {
 	m.Scraped(func(send cli.Send) {
 		all, _ := state() // each attempt of the Controller returns the same error

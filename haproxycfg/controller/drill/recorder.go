@@ -15,7 +15,7 @@ import (
 // maxLines bounds Result.Log.
 const maxLines = 1000
 
-// recorder collects what happens in a run, for the Result. Until somebody calls the method begin,
+// recorder collects what happens in a run, for the Result. Until somebody calls the method "begin",
 // it stores only the report in force.
 type recorder struct {
 	zero    time.Time // the time of the first step; zero before the call of begin

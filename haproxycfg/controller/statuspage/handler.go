@@ -235,8 +235,8 @@ func (h *Handler) answerQuery(r *http.Request, d *data) int {
 	return http.StatusOK
 }
 
-// explain stores the Explanation of a target in d, and returns the HTTP status. If ref is not
-// empty, the page shows only the service ref.
+// explain stores the Explanation of a target in d, and returns the HTTP status. If "ref" is not
+// empty, the page shows only the service that "ref" names.
 func (h *Handler) explain(ctx context.Context, d *data, target explain.Target, ref string) int {
 	if h.Explain == nil {
 		d.Trouble = "this page has no explanations"

@@ -75,8 +75,9 @@ func orOff[T int | time.Duration](to *T, read func(*T) reader) reader {
 	}
 }
 
-// aboveZeroOrOff returns a reader for a number above 0, or off. off means no limit. The reader
-// refuses 0, because a person who reads the file would understand 0 as the strictest limit.
+// aboveZeroOrOff returns a reader for a number above 0, or for the word "off", which means no
+// limit. The reader refuses 0, because a person who reads the file would understand 0 as the
+// strictest limit.
 func aboveZeroOrOff(to *int, read func(*int) reader) reader {
 	return func(n *yaml.Node) string {
 		reason := orOff(to, read)(n)

@@ -18,7 +18,7 @@ import (
 
 const loopback = "127.0.0.1"
 
-// reserve chooses n free ports. Until the caller calls the function release, the operating system
+// reserve chooses n free ports. Until the caller calls the function "release", the operating system
 // gives none of these ports to another program. Only a program that requests one of these ports by
 // its number can listen on it.
 func reserve(n int) (ports []int, release func(), err error) {

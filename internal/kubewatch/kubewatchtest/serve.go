@@ -216,8 +216,8 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, sel selection, cu
 	}
 }
 
-// withKind adds the fields kind and apiVersion to an object in JSON. client-go's types of objects
-// leave both fields empty.
+// withKind adds the fields "kind" and "apiVersion" to an object in JSON. client-go's types of
+// objects leave both fields empty.
 func withKind(raw []byte, kind metav1.TypeMeta) []byte {
 	head, _ := json.Marshal(kind)
 	return append(append(head[:len(head)-1], ','), raw[1:]...)

@@ -192,7 +192,8 @@ func (g *Gate) Unused() (names []string, since time.Time) {
 	return names, g.since
 }
 
-// Answer says whether somebody may take all named nodes away at the same time, and if not, why.
+// Answer is the result of Gate.May and Gate.Take. It says whether somebody may take all named nodes
+// (the argument "names") away at the same time, and if not, why.
 type Answer struct {
 	OK    bool     `json:"ok"`
 	Nodes []string `json:"nodes"`

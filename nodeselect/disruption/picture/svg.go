@@ -154,8 +154,9 @@ func (n node) describe() string {
 	return text
 }
 
-// rows draws one row for each service: marks for its nodes, and a bar for the number of its nodes
-// that are away, named in the question of the operator ("asked for"), or in the wave.
+// rows draws one row for each service. A row has a mark for each node of the service, and a bar.
+// The length of the bar is the number of nodes of the service that are away, that the operator's
+// question names ("asked for"), or that are in the wave.
 func (l *layout) rows() {
 	if n := l.blocked(); n > 0 {
 		l.printf(`<rect x="%d" y="%s" width="%s" height="%s" fill="#fdf0c4"/>`+"\n",

@@ -128,7 +128,7 @@ func portNames(ports []endpoints.Port) []string {
 	return slices.Compact(names) // they are sorted
 }
 
-// view returns the pods of the port of ref. The method find must have accepted ref before.
+// view returns the pods of the port of ref. The method "find" must have accepted ref before.
 func (s *service) view(ref nodeselect.Ref) *view {
 	s.mu.Lock()
 	defer s.mu.Unlock()

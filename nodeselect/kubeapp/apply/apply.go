@@ -33,8 +33,9 @@ type Applier struct {
 	DryRun bool
 }
 
-// New returns an Applier. New connects to no server, and does not change config. Warnings of the API
-// server go to the function warn; nil ignores them. The goroutine that calls Apply also calls warn.
+// New returns an Applier. New connects to no server, and does not change config. Warnings of the
+// API server go to the function "warn"; nil ignores them. The goroutine that calls Apply also calls
+// warn.
 func New(config *rest.Config, warn func(text string)) (*Applier, error) {
 	config = rest.CopyConfig(config)
 	config.WarningHandler = warnings(warn)

@@ -34,8 +34,8 @@ type Feed struct {
 	TLS        *tls.Config
 	Token      func(context.Context) (string, error)
 
-	// Wait is the parameter wait of each request, in whole seconds: the API answers after this time
-	// even if nothing has changed. 0 means 30 s.
+	// Wait is the parameter "wait" of each request, in whole seconds: the API answers after this
+	// time even if nothing has changed. 0 means 30 s.
 	Wait time.Duration
 
 	// Timeout is how long a request may take in addition to Wait. 0 means 10 s.

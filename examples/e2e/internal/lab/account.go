@@ -110,7 +110,7 @@ func clientOf(object *unstructured.Unstructured, dyn dynamic.Interface, mapper m
 	return dyn.Resource(mapping.Resource), nil
 }
 
-// eachObject calls the function do with each object in the manifest files, and with a client for
+// eachObject calls the function "do" with each object in the manifest files, and with a client for
 // the objects of this kind and namespace.
 func (c *Cluster) eachObject(files []string, do func(dynamic.ResourceInterface, *unstructured.Unstructured) error) error {
 	dyn, mapper, err := c.dynamic()

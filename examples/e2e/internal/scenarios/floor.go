@@ -71,7 +71,7 @@ func runFloor(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 }
 
 // countDraining counts the nodes of a cluster that HAProxy drains, again and again in the
-// background. The returned function stop ends this, and returns the largest count.
+// background. The returned function "stop" ends the counting, and returns the largest count.
 func (s *System) countDraining(ctx context.Context, c *lab.Cluster) (stop func() int) {
 	ctx, cancel := context.WithCancel(ctx)
 	seen := 0

@@ -127,7 +127,7 @@ const (
 	seldom = time.Second
 )
 
-// WatchSlowness measures the slowness of the machine until somebody calls the function stop. The
+// WatchSlowness measures the slowness of the machine until somebody calls the function "stop". The
 // function "slow" returns the median of the samples so far, or 1 without samples.
 func WatchSlowness(ctx context.Context) (slow func() float64, stop func()) {
 	s := watchSlowness(ctx, seldom)

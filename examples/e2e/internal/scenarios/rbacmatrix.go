@@ -192,7 +192,7 @@ func (p *probe) request(ctx context.Context, client *http.Client, method, path s
 	return res.StatusCode, string(b), err
 }
 
-// The method specials sends requests for paths that belong to no object and no kind.
+// The method "specials" sends requests for paths that belong to no object and no kind.
 func (p *probe) specials(ctx context.Context) error {
 	client, err := rest.HTTPClientFor(p.config)
 	if err != nil {

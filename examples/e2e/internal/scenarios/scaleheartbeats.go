@@ -23,7 +23,7 @@ import (
 const heartbeatInterval = 10 * time.Second
 
 // heartbeats writes the status of each node once in every heartbeatInterval, until somebody calls
-// its function stop. The writes of all nodes are spread evenly over the interval.
+// its function "stop". The writes of all nodes are spread evenly over the interval.
 type heartbeats struct {
 	client rest.Interface
 	start  time.Time

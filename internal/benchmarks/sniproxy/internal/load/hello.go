@@ -44,7 +44,7 @@ const (
 // mark in a hello, the router has changed the stream.
 var mark = []byte("headgate")
 
-// Hello is a ClientHello. The method For replaces its host name and its field random.
+// Hello is a ClientHello. The method For replaces its host name and its field "random".
 type Hello struct {
 	wire   []byte
 	nameAt int

@@ -33,7 +33,7 @@ type Loop struct {
 	wait     int // time in ms after which the method run calls the function done, even without an event
 }
 
-// longestWait is the longest time, in ms, that the method run waits for events. When the context
+// longestWait is the longest time, in ms, that the method "run" waits for events. When the context
 // ends, run notices this within longestWait.
 const longestWait = 100
 
