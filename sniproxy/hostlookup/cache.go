@@ -185,6 +185,10 @@ type Entry struct {
 	// failure of the source does not change it. After Expires, an endpoint may still be served for
 	// Cache.StaleFor.
 	Expires time.Time
+	// Answered is the time at which the source last answered with this endpoint or error, or at
+	// which Set stored it, rounded down by up to a second. It is zero if this is unknown: the endpoint comes from
+	// SetAll or Load, or from a wildcard.
+	Answered time.Time
 }
 
 // Entry returns what the cache stores for host, and false if it stores nothing. Entry is not a
@@ -248,7 +252,7 @@ func (c *Cache) store(host string, ep Endpoint, put func(*core)) error {
 // waits for the source, unless the TTL ended less than StaleWhileRevalidate ago. The cache serves
 // the host at most until Entry.Expires plus StaleFor, so a restart does not extend the life of an
 // answer. If Expires is zero or in the future, SetAll uses the present time instead. SetAll ignores
-// Level and Left.
+// Level, Left and Answered.
 //
 // SetAll skips a host in four cases: the time Entry.Expires plus StaleFor has passed, the entry has
 // an Err, the cache already knows the host, or the host is malformed. The error is the error that

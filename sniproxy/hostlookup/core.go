@@ -61,9 +61,12 @@ type item = nametable.Item[entry]
 type entry struct {
 	state   atomic.Uint64 // see packState
 	touched atomic.Uint32 // see touchTick
-	ep      Endpoint      // zero if failure is not nil
-	failure *error        // ErrNotFound or an error of the source; nil if the entry has an endpoint
-	expires int64         // guarded by core.mu: the end of the TTL
+	// answered is guarded by core.mu: the second of the source's last answer, see toSecond; 0 if
+	// unknown. It fills a gap before ep, so it does not make an item larger.
+	answered uint32
+	ep       Endpoint // zero if failure is not nil
+	failure  *error   // ErrNotFound or an error of the source; nil if the entry has an endpoint
+	expires  int64    // guarded by core.mu: the end of the TTL
 }
 
 func newItem(host string, ep Endpoint) *item {
@@ -99,6 +102,10 @@ const maxTime = 1<<60 - 1
 // slice that contains the time in the argument now. The core moves an entry to the front of its LRU
 // at most once in each slice.
 func touchTick(now int64) uint32 { return uint32(now >> 30) }
+
+// toSecond returns the number of the second that contains the time in the argument now. The first
+// second of the clock, which begins at 1 ns, has the number 1.
+func toSecond(now int64) uint32 { return uint32((now-1)/int64(time.Second)) + 1 }
 
 // The function "later" returns the time at+d, but at most maxTime.
 func later(at int64, d time.Duration) int64 {
@@ -329,6 +336,7 @@ func (k *core) keep(host string, ep Endpoint, now int64) {
 	} else {
 		k.order(e).Get(e) // this lookup was no hit, so the method hit has not moved e to the front of the LRU
 	}
+	e.Value.answered = toSecond(now)
 	if ttl == Revalidate {
 		e.Value.expires = now
 		// The TTL Revalidate means that each lookup asks the source, so the method hit must never
@@ -352,7 +360,7 @@ func (k *core) keepError(host string, level Level, err error, ttl time.Duration,
 		return
 	}
 	e := newItem(host, Endpoint{})
-	e.Value.failure = &err
+	e.Value.failure, e.Value.answered = &err, toSecond(now)
 	e.Value.expires = later(now, k.jittered(ttl))
 	e.Value.state.Store(packState(e.Value.expires, level))
 	k.add(e, now)
@@ -456,6 +464,9 @@ func isHost(host string) bool { return host != "" && len(host) <= hostname.MaxNa
 // more.
 func (k *core) entry(e *item, now int64, wall time.Time) (Entry, bool) {
 	entry := Entry{Endpoint: e.Value.ep, Err: e.Value.err(), Expires: wall.Add(time.Duration(e.Value.expires - now))}
+	if a := e.Value.answered; a != 0 {
+		entry.Answered = wall.Add(time.Duration(a-1)*time.Second - time.Duration(now-1))
+	}
 	until, level := unpackState(e.Value.state.Load())
 	if now >= until {
 		return entry, now < k.staleUntil(e)

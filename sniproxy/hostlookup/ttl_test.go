@@ -1,9 +1,11 @@
 package hostlookup
 
 import (
+	"maps"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 )
@@ -120,6 +122,30 @@ func TestSameAnswerIsRefreshedInPlace(t *testing.T) {
 	})
 }
 
+// Entry.Answered is the time of the last answer: a new answer changes it, and a failure does not.
+func TestAnswered(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
+		answered := func(host string) time.Time {
+			e, ok := c.Entry(host)
+			require.True(t, ok)
+			return e.Answered
+		}
+		start := time.Now()
+		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
+		time.Sleep(90*time.Second + 600*time.Millisecond)
+		require.Equal(t, start, answered("a.com"))
+		wantEndpoint(t, c, "a.com", "10.0.0.1", Miss)
+		require.Equal(t, start.Add(90*time.Second), answered("a.com"), "rounded down")
+		time.Sleep(time.Minute)
+		src.answer(failing(errDown))
+		wantEndpoint(t, c, "a.com", "10.0.0.1", Stale)
+		require.Equal(t, start.Add(90*time.Second), answered("a.com"))
+		require.NoError(t, c.SetAll(maps.All(map[string]Entry{"b.com": {Endpoint: Endpoint{Addr: "10.0.0.2"}, Answered: start}})))
+		require.Zero(t, answered("b.com"), "unknown")
+		require.EqualValues(t, 128, unsafe.Sizeof(item{}), "two cache lines")
+	})
+}
+
 func TestPeekAndAll(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, c *Cache, src *fake) {
 		_, held := c.Entry("a.com")
@@ -132,9 +158,9 @@ func TestPeekAndAll(t *testing.T) {
 
 		start := time.Now()
 		want := map[string]Entry{
-			"a.com": {Endpoint{App: "app", Host: "a.com", Addr: "10.0.0.1"}, nil, Hit, 30 * time.Second, start.Add(30 * time.Second)},
-			"b.com": {Endpoint{}, ErrNotFound, Negative, 5 * time.Second, start.Add(5 * time.Second)},
-			"c.com": {Endpoint{}, errDown, Failed, time.Second, start.Add(time.Second)},
+			"a.com": {Endpoint{App: "app", Host: "a.com", Addr: "10.0.0.1"}, nil, Hit, 30 * time.Second, start.Add(30 * time.Second), start},
+			"b.com": {Endpoint{}, ErrNotFound, Negative, 5 * time.Second, start.Add(5 * time.Second), start},
+			"c.com": {Endpoint{}, errDown, Failed, time.Second, start.Add(time.Second), start},
 		}
 		got := map[string]Entry{}
 		for host, e := range c.All() {
@@ -150,7 +176,7 @@ func TestPeekAndAll(t *testing.T) {
 		time.Sleep(time.Minute)
 		e, held := c.Entry("a.com")
 		require.True(t, held, "the endpoint may still be served as stale")
-		require.Equal(t, Entry{Endpoint{App: "app", Host: "a.com", Addr: "10.0.0.1"}, nil, Miss, 0, start.Add(30 * time.Second)}, e)
+		require.Equal(t, Entry{Endpoint{App: "app", Host: "a.com", Addr: "10.0.0.1"}, nil, Miss, 0, start.Add(30 * time.Second), start}, e)
 		_, held = c.Entry("b.com")
 		require.False(t, held, "ErrNotFound ends with its TTL")
 		require.Equal(t, before, c.Stats(), "Entry does not count as a lookup")
