@@ -365,6 +365,7 @@ var directImports = map[string]map[string]string{
 		module + "/sniproxy/hostlookup/internal/striped":   "counting hits without contention",
 		"github.com/hashicorp/golang-lru/v2":               "order and capacity of the cache",
 	},
+	"sniproxy/tophosts": {},
 	"sniproxy/hostlookup/httpapi": {
 		module + "/internal/apiclient":  "requests within limits",
 		module + "/internal/bearer":     "the token of a request",
