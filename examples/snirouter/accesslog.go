@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -13,8 +14,28 @@ import (
 	"github.com/headgate/headgate/sniproxy"
 )
 
-// keptFaults is the number of faults that accessLog keeps for the status page.
+// keptFaults is the number of refusals, and also of other faults, that accessLog keeps for the status
+// page.
 const keptFaults = 50
+
+// ring contains the latest keptFaults connections of one kind.
+type ring struct {
+	list [keptFaults]sniproxy.Stats // connection n is at n % keptFaults
+	seen int                        // connections so far
+}
+
+func (r *ring) add(s sniproxy.Stats) {
+	r.list[r.seen%keptFaults] = s
+	r.seen++
+}
+
+// latest returns the connections, the newest first.
+func (r *ring) latest() (list []sniproxy.Stats) {
+	for i := r.seen - 1; i >= max(r.seen-keptFaults, 0); i-- {
+		list = append(list, r.list[i%keptFaults])
+	}
+	return list
+}
 
 // accessLog writes one line for each connection. It also keeps the latest connections with a fault,
 // for the status page.
@@ -25,11 +46,11 @@ type accessLog struct {
 	metrics   *metrics
 	lines     chan sniproxy.Stats
 
-	mu      sync.Mutex
-	faults  [keptFaults]sniproxy.Stats // a ring: fault n is at n % keptFaults
-	seen    int                        // faults so far
-	written map[sniproxy.Outcome]int   // faults with a line, since writeOmitted
-	omitted map[sniproxy.Outcome]int   // faults without a line, since writeOmitted
+	mu       sync.Mutex
+	refusals ring                     // the faults for which isRefusal returns true
+	faults   ring                     // all other faults
+	written  map[sniproxy.Outcome]int // faults with a line, since writeOmitted
+	omitted  map[sniproxy.Outcome]int // faults without a line, since writeOmitted
 }
 
 func newAccessLog(log *slog.Logger, sample float64, maxFaults int, m *metrics) *accessLog {
@@ -69,8 +90,11 @@ func (a *accessLog) finished(s sniproxy.Stats) {
 func (a *accessLog) addFault(s sniproxy.Stats) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.faults[a.seen%keptFaults] = s
-	a.seen++
+	if isRefusal(s) {
+		a.refusals.add(s)
+	} else {
+		a.faults.add(s)
+	}
 	if a.written[s.Outcome] < a.maxFaults {
 		a.written[s.Outcome]++
 		return true
@@ -80,16 +104,23 @@ func (a *accessLog) addFault(s sniproxy.Stats) bool {
 	return false
 }
 
-// lastFaults returns the latest connections that ended with a fault, the newest first, and at most
-// keptFaults of them.
-func (a *accessLog) lastFaults() []sniproxy.Stats {
+// isRefusal reports whether the router has refused a connection with a fault. Otherwise a lookup, an
+// upstream or the client has failed.
+func isRefusal(s sniproxy.Stats) bool {
+	switch s.Outcome {
+	case sniproxy.NotFound, sniproxy.Rejected, sniproxy.Limited, sniproxy.TimedOut:
+		return true
+	}
+	return errors.Is(s.Err, sniproxy.ErrForbidden) || errors.Is(s.Err, sniproxy.ErrLoop)
+}
+
+// lastFaults returns the latest connections that the router has refused, and the latest ones with
+// another fault, the newest first, and at most keptFaults of each. So a flood of refused connections
+// hides no other fault.
+func (a *accessLog) lastFaults() (refusals, others []sniproxy.Stats) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var list []sniproxy.Stats
-	for i := a.seen - 1; i >= max(a.seen-keptFaults, 0); i-- {
-		list = append(list, a.faults[i%keptFaults])
-	}
-	return list
+	return a.refusals.latest(), a.faults.latest()
 }
 
 // write writes the lines to the log, until the channel "lines" is closed.

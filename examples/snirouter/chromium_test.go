@@ -83,7 +83,7 @@ func TestStatusPageOnAPhone(t *testing.T) {
 	require.EqualValues(t, 390, answer.Result.Value.Window)
 	require.LessOrEqual(t, answer.Result.Value.Page, 390.0)
 	require.Zero(t, answer.Result.Value.Broken, "cells with several lines")
-	b.Look(t, "status", "http://"+p.admin+"/")
+	b.Look(t, "status", "http://"+p.admin+"/?host=down.test")
 }
 
 func port(addr string) string {

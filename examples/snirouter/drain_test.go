@@ -82,7 +82,7 @@ func TestWebSocketOutlivesTimeouts(t *testing.T) {
 	require.Error(t, websocket.Message.Receive(ws, &back), "nobody says anything any more")
 	p.eventually(func() bool {
 		_, body := p.ask("GET", "/?q=a.test")
-		return bytes.Contains([]byte(body), []byte("<td>relayed<td>relay<td"))
+		return bytes.Contains([]byte(body), []byte("<td>relayed<td>a.test<td"))
 	})
 }
 

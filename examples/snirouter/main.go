@@ -29,6 +29,7 @@ import (
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/sniproxy"
 	"github.com/headgate/headgate/sniproxy/peek"
+	"github.com/headgate/headgate/sniproxy/tophosts"
 )
 
 const program = "snirouter"
@@ -79,6 +80,7 @@ type router struct {
 	hosts    *hosts
 	metrics  *metrics
 	access   *accessLog
+	top      tophosts.Counter
 	drain    *drain.Drainer
 	page     *notFoundPage // nil for none
 }
@@ -98,6 +100,7 @@ func newRouter(s settings, log *slog.Logger) (*router, error) {
 	r.srv.Finished = func(st sniproxy.Stats) {
 		r.metrics.finished(st)
 		r.access.finished(st)
+		r.top.Add(sampleOf(st))
 	}
 	r.drain = newDrainer(s, r.srv)
 	r.metrics.watchServer(r.srv, r.drain)
@@ -180,7 +183,7 @@ func (r *router) serve(ctx context.Context) error {
 	if err := r.hosts.load(); err != nil {
 		return err
 	}
-	page := &status{started: time.Now(), srv: r.srv, hosts: r.hosts, log: r.access, drain: r.drain, logger: r.log}
+	page := &status{started: time.Now(), srv: r.srv, hosts: r.hosts, log: r.access, drain: r.drain, top: &r.top, logger: r.log}
 	admin := cli.Admin{Gatherer: r.metrics, Ready: r.ready, Alive: r.srv.Alive, Extra: page.handler()}
 	adminListeners, err := r.settings.admin.Listen(ctx, &admin)
 	if err != nil {

@@ -13,10 +13,14 @@ import (
 	"github.com/headgate/headgate/internal/webpage"
 	"github.com/headgate/headgate/sniproxy"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
+	"github.com/headgate/headgate/sniproxy/tophosts"
 )
 
 // maxRows is the largest number of hosts, and also of open connections, on the status page.
 const maxRows = 200
+
+// maxQuery is the largest number of characters of a parameter.
+const maxQuery = 300
 
 //go:embed status.html
 var statusText string
@@ -32,6 +36,8 @@ type status struct {
 	hosts     *hosts
 	log       *accessLog
 	drain     *drain.Drainer
+	top       *tophosts.Counter
+	asker     asker
 	logger    *slog.Logger
 }
 
@@ -48,12 +54,18 @@ type statusData struct {
 	FileHosts   int               // -1 without a file
 	Hosts       []hostRow
 	Connections []connectionRow
+	Refusals    []connectionRow
 	Faults      []connectionRow
+	Host        *hostView // nil if the request names no host
+	Top         []topTable
+	TopSince    time.Time // zero before the first connection has ended
 }
 
 type hostRow struct {
 	Name, App, Endpoint, Source, Err string
 	Left                             time.Duration
+	Answered                         time.Time // see hostlookup.Entry
+	Link                             string
 }
 
 type connectionRow struct {
@@ -73,8 +85,19 @@ func (s *status) handler() http.Handler {
 
 func (s *status) page(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
-	d := s.data(r.URL.Query().Get("q"), now)
+	q := r.URL.Query()
+	d := s.data(webpage.Text(maxQuery, q.Get("q")), now)
 	d.Bar = webpage.NewBar(r, now)
+	if name := q.Get("host"); name != "" {
+		d.Host = s.view(webpage.Text(maxQuery, name))
+		if q.Get("ask") == "api" && d.Host.HasAPI {
+			if mayAsk(r) {
+				d.Host.Asked = s.asker.ask(r.Context(), s.hosts.api, d.Host.Name)
+			} else {
+				d.Host.Asked = &apiAnswer{Err: "a page of another site has sent this request"}
+			}
+		}
+	}
 	statusPage.Write(w, http.StatusOK, webpage.Head{Title: program, Refresh: d.Bar.Refresh}, d)
 }
 
@@ -99,11 +122,18 @@ func (s *status) data(query string, now time.Time) statusData {
 			}
 		}
 	}
-	for _, c := range s.log.lastFaults() {
+	refusals, others := s.log.lastFaults()
+	for _, c := range refusals {
+		if row := connectionOf(c, now); row.matches(query) {
+			d.Refusals = append(d.Refusals, row)
+		}
+	}
+	for _, c := range others {
 		if row := connectionOf(c, now); row.matches(query) {
 			d.Faults = append(d.Faults, row)
 		}
 	}
+	d.Top, d.TopSince = topTables(s.top, query), s.top.Since()
 	return d
 }
 
@@ -112,6 +142,7 @@ func (s *status) hostRows(query string) []hostRow {
 	var rows []hostRow
 	add := func(row hostRow) bool {
 		if matches(query, row.Name, row.App, row.Endpoint) {
+			row.Link = hostLink(row.Name, false)
 			rows = append(rows, row)
 		}
 		return len(rows) < maxRows
@@ -125,7 +156,7 @@ func (s *status) hostRows(query string) []hostRow {
 	}
 	if s.hosts.cache != nil && len(rows) < maxRows {
 		for host, entry := range s.hosts.cache.All() {
-			row := hostRow{Name: host, App: entry.Endpoint.App, Endpoint: entry.Endpoint.Addr, Source: entry.Level.String(), Left: entry.Left.Round(time.Second)}
+			row := hostRow{Name: host, App: entry.Endpoint.App, Endpoint: entry.Endpoint.Addr, Source: entry.Level.String(), Left: entry.Left.Round(time.Second), Answered: entry.Answered}
 			if entry.Level == hostlookup.Miss {
 				row.Source = "expired"
 			}

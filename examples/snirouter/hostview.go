@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/headgate/headgate/internal/hostname"
+	"github.com/headgate/headgate/internal/webpage"
+	"github.com/headgate/headgate/sniproxy"
+	"github.com/headgate/headgate/sniproxy/hostlookup"
+	"github.com/headgate/headgate/sniproxy/tophosts"
+)
+
+// The names under which the router counts connections that named no valid host. No host can have
+// such a name.
+const (
+	noName      = "(no name)"
+	invalidName = "(invalid name)"
+)
+
+// sampleOf returns what the router counts of a connection that has ended.
+func sampleOf(s sniproxy.Stats) tophosts.Sample {
+	sample := tophosts.Sample{Host: s.Name, At: s.Start.Add(s.Total), Failed: isFault(s)}
+	switch {
+	case s.RawName != "":
+		sample.Host = invalidName
+	case s.Name == "":
+		sample.Host = noName
+	}
+	// A refused connection costs no more: only hosts that have an endpoint count for these two.
+	if s.Outcome == sniproxy.Relayed {
+		sample.Bytes = s.ToUpstream + s.ToClient
+	}
+	if s.Dials > 0 {
+		sample.Wait = s.Lookup + s.Dial
+	}
+	return sample
+}
+
+// topTable is a table of the hosts with the largest values of one metric.
+type topTable struct {
+	ID, Title string
+	Rows      []topRow
+}
+
+type topRow struct {
+	Name, Value string
+	Link        string // to the page about the host; "" for noName and invalidName
+}
+
+// topRows is the largest number of hosts in a topTable.
+const topRows = 10
+
+// topTables returns the tables with the hosts whose names contain the query.
+func topTables(c *tophosts.Counter, query string) (tables []topTable) {
+	for _, m := range topMetrics {
+		t := topTable{ID: "top-" + m.id, Title: m.title}
+		for _, h := range c.Top(m.metric, math.MaxInt) {
+			if !matches(query, h.Name) {
+				continue
+			}
+			if len(t.Rows) == topRows {
+				break
+			}
+			row := topRow{Name: h.Name, Value: m.text(h)}
+			if h.Name != noName && h.Name != invalidName {
+				row.Link = hostLink(h.Name, false)
+			}
+			t.Rows = append(t.Rows, row)
+		}
+		tables = append(tables, t)
+	}
+	return tables
+}
+
+type topMetric struct {
+	metric    tophosts.Metric
+	id, title string
+	format    func(uint64) string
+}
+
+var topMetrics = []topMetric{
+	{tophosts.Connections, "connections", "Connections", func(n uint64) string { return strconv.FormatUint(n, 10) }},
+	{tophosts.Failures, "failures", "Failed connections", func(n uint64) string { return strconv.FormatUint(n, 10) }},
+	{tophosts.Bytes, "bytes", "Bytes in both directions", byteText},
+	{tophosts.Wait, "wait", "Time to look up and connect, in total", waitText},
+}
+
+func (m topMetric) text(h tophosts.Host) string {
+	if h.Exact() {
+		return m.format(h.Most)
+	}
+	return m.format(h.Least) + " to " + m.format(h.Most)
+}
+
+func waitText(n uint64) string {
+	d := time.Duration(min(n, math.MaxInt64))
+	if d < time.Second {
+		return d.Round(time.Microsecond).String()
+	}
+	return d.Round(time.Millisecond).String()
+}
+
+func byteText(n uint64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
+	value, i := float64(n), 0
+	for value >= 1024 && i < len(units)-1 {
+		value, i = value/1024, i+1
+	}
+	if i == 0 {
+		return strconv.FormatUint(n, 10) + " B"
+	}
+	return strconv.FormatFloat(value, 'f', 1, 64) + " " + units[i]
+}
+
+// hostLink returns the link to the part of the page about a host. If ask is true, the page also asks
+// the API.
+func hostLink(host string, ask bool) string {
+	query := url.Values{"host": {host}}
+	if ask {
+		query.Set("ask", "api")
+	}
+	return "?" + query.Encode() + "#host"
+}
+
+// hostView is the part of the page about one host.
+type hostView struct {
+	Name  string // in normal form, or as given if Wrong is not ""
+	Wrong string // why Name is no host
+	// HasFile, HasCache and HasAPI say which sources the router has.
+	HasFile, HasCache, HasAPI bool
+	File                      *hostlookup.Endpoint // nil if the file does not have the host
+	Entry                     *hostlookup.Entry    // nil if the cache stores nothing
+	Asked                     *apiAnswer           // nil if the request does not ask the API
+	Ask                       string               // the link that asks the API
+	Values                    []topRow             // the values of the host
+}
+
+// view returns what is known of a host. It changes neither the cache nor its statistics, and asks
+// nobody.
+func (s *status) view(name string) *hostView {
+	host, err := hostname.NormalizeHost(name)
+	if err != nil {
+		return &hostView{Name: name, Wrong: err.Error()}
+	}
+	v := &hostView{Name: host, HasFile: s.hosts.file != nil, HasCache: s.hosts.cache != nil, HasAPI: s.hosts.api != nil, Ask: hostLink(host, true)}
+	if v.HasFile {
+		if a, err := s.hosts.file.Peek(host); err == nil {
+			v.File = &a.Endpoint
+		}
+	}
+	if v.HasCache {
+		if e, ok := s.hosts.cache.Entry(host); ok {
+			v.Entry = &e
+		}
+	}
+	for _, m := range topMetrics {
+		v.Values = append(v.Values, topRow{Name: m.title, Value: m.text(s.top.Value(m.metric, host))})
+	}
+	return v
+}
+
+// apiAnswer is what the API says about a host.
+type apiAnswer struct {
+	Endpoint hostlookup.Endpoint
+	NotFound bool
+	Err      string // why there is no answer
+	Took     time.Duration
+}
+
+// asker asks the API for the status page, past the cache. A page cannot load the API: there is at most
+// one request at a time, and at most one in each askPause.
+type asker struct {
+	mu   sync.Mutex
+	next time.Time
+}
+
+const (
+	askPause   = time.Second
+	askTimeout = 3 * time.Second
+)
+
+// mayAsk reports whether a request comes from this page or from an address that a person typed. A page
+// of another site could otherwise make the browser of an operator ask.
+func mayAsk(r *http.Request) bool {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "", "none", "same-origin":
+		return true
+	}
+	return false
+}
+
+func (a *asker) ask(ctx context.Context, api hostlookup.Lookup, host string) *apiAnswer {
+	if !a.mu.TryLock() {
+		return &apiAnswer{Err: "another request to the API is running; try again"}
+	}
+	defer a.mu.Unlock()
+	begin := time.Now()
+	if begin.Before(a.next) {
+		return &apiAnswer{Err: "the page asks the API at most once in " + askPause.String() + "; try again"}
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	answer, err := api.LookupHost(ctx, host)
+	a.next = time.Now().Add(askPause)
+	result := &apiAnswer{Endpoint: answer.Endpoint, Took: time.Since(begin).Round(time.Millisecond)}
+	switch {
+	case errors.Is(err, hostlookup.ErrNotFound):
+		result.NotFound = true
+	case err != nil:
+		result.Err = webpage.Text(500, err.Error())
+	}
+	return result
+}
