@@ -292,7 +292,7 @@ lint: vet
 	done
 	$(MAKE) --no-print-directory vulnerabilities
 	$(GO) run $(ACTIONLINT) .github/workflows/*.yml
-	cd .ci/licences && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./... && $(GO) test ./...
+	for module in .ci/licences .ci/sbom; do (cd $$module && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./... && $(GO) test ./...) || exit; done
 	$(LICENCES) -check THIRD-PARTY.md .
 
 vulnerabilities:
@@ -327,7 +327,7 @@ ci-newest:
 	$(MAKE) test-versions VERSIONS=newest PACKAGES='$(VERSIONTESTS) ./haproxycfg/frontproxy/... ./haproxycfg/runtimeapi ./agentcheck/drain'
 
 # make ci repeats a failed test. The later parts repeat nothing: there each failure counts.
-FULLPARTS = ci test-repeated test-oldest-go test-qemu test-haproxies test-coredns test-rules test-image test-dashboards e2e-repeated e2e-long e2e-newest test-fuzz test-reproducible test-licences fuzz-long bench bench-rounds
+FULLPARTS = ci test-repeated test-oldest-go test-qemu test-haproxies test-coredns test-rules test-image test-dashboards e2e-repeated e2e-long e2e-newest test-fuzz test-reproducible release test-licences fuzz-long bench bench-rounds
 ci-full:
 	@MAKE='$(MAKE)' .ci/full $(FULLPARTS)
 
