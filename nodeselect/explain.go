@@ -76,7 +76,7 @@ type Choice struct {
 // Choices says, for each node of a cluster, why the subset of a service contains the node, or does
 // not contain it.
 type Choices struct {
-	// Places is the largest number of nodes in the subset.
+	// Places is the largest number of nodes that the subset can have.
 	Places int `json:"places"`
 	// Ranked is the number of Eligible nodes that can serve the service. The hash ranks them.
 	Ranked int `json:"ranked"`

@@ -202,7 +202,8 @@ func (s *session) DialFailed(err error) relay.Step {
 	return s.refuse(refuseDial, err)
 }
 
-// retryConnect connects to the same address again. After Done it has no effect.
+// retryConnect connects to the same address again. It has no effect on a session whose method Done
+// has been called.
 func (s *session) retryConnect() {
 	s.mu.Lock()
 	s.addDialTime()

@@ -34,8 +34,9 @@ func (p *proxy) adminPages(ctx context.Context) http.Handler {
 	return mux
 }
 
-// runDrain is the subcommand drain. It makes the running program drain, prints the progress, and
-// returns at the end of the drain. It works in a container that has no shell and no curl.
+// runDrain is the subcommand "frontproxy drain". It makes the running program drain, prints the
+// progress, and returns at the end of the drain. It works in a container that has no shell and no
+// curl.
 func runDrain(ctx context.Context, inv cli.Invocation) int {
 	fs := cli.NewFlagSet(drainProgram, "frontproxy drain -admin unix:/run/headgate/frontproxy.sock")
 	var admin cli.AdminFlags

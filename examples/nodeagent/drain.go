@@ -72,8 +72,9 @@ func beginDrain(stop context.Context, d drainer, log *slog.Logger, w http.Respon
 	}
 }
 
-// runDrain is the subcommand drain. It sends a request to the running agent, which then begins or
-// ends a drain of the node. The subcommand works in a container that has no shell and no curl.
+// runDrain is the subcommand "nodeagent drain". It sends a request to the running agent, which then
+// begins or ends a drain of the node. The subcommand works in a container that has no shell and no
+// curl.
 func runDrain(ctx context.Context, inv cli.Invocation) int {
 	fs := cli.NewFlagSet(drainProgram, "nodeagent drain -admin unix:/run/headgate/nodeagent.sock -wait 10s")
 	var admin cli.AdminFlags

@@ -94,7 +94,7 @@ func stepRoutes(ctx context.Context, s *system) ([]step, error) {
 	return steps, nil
 }
 
-// newHost is a host that the scenario declares for the service web while HAProxy runs.
+// newHost is a host that the scenario declares for the service "web" while HAProxy runs.
 const newHost = "new.example.com"
 
 // stepNewHost declares a new host for a known service. HAProxy serves it without a reload.

@@ -70,9 +70,9 @@ func (s *status) endDrain(w http.ResponseWriter, r *http.Request) {
 
 const drainProgram = program + " drain"
 
-// runDrain is the subcommand drain. It sends a request to a running router, which then begins or
-// ends its drain. If the drain begins, the subcommand exits only after the duration in -wait. So it
-// can be the preStop hook of a container without a shell.
+// runDrain is the subcommand "snirouter drain". It sends a request to a running router, which then
+// begins or ends its drain. If the drain begins, the subcommand exits only after the duration in
+// -wait. So it can be the preStop hook of a container without a shell.
 func runDrain(ctx context.Context, inv cli.Invocation) int {
 	fs := cli.NewFlagSet(drainProgram, "snirouter drain -admin unix:/run/headgate/snirouter.sock -wait 10s")
 	var admin cli.AdminFlags

@@ -85,7 +85,7 @@ type router struct {
 	page     *notFoundPage // nil for none
 }
 
-// newRouter returns a router. The caller starts it with the method serve.
+// newRouter returns a router. The caller starts it with the method "serve".
 func newRouter(s settings, log *slog.Logger) (*router, error) {
 	r := &router{settings: s, log: log, metrics: newMetrics()}
 	r.access = newAccessLog(log, s.logSample, s.logFaults, r.metrics)

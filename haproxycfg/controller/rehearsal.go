@@ -154,7 +154,7 @@ func (r *Rehearsal) take() {
 	}
 }
 
-// seen tells the loop that some input has changed, in the same way as loop.run.
+// seen tells the loop that some input has changed. In a real Controller, loop.run does this.
 func (r *Rehearsal) seen() {
 	in := r.in.latest()
 	r.loop.schedule.changed(in.answered())

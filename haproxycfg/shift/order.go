@@ -148,7 +148,8 @@ func ParsePercent(text string) (points int, err error) {
 	return points, nil
 }
 
-// FormatPercent returns points as a percentage, such as "2.5%".
+// FormatPercent returns a number of points, of which AllPoints are 100%, as a percentage: "2.5%"
+// for 250.
 func FormatPercent(points int) string {
 	return strconv.FormatFloat(float64(points)/100, 'f', -1, 64) + "%"
 }

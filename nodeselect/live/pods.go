@@ -175,7 +175,8 @@ func podStateOf(e *discoveryv1.Endpoint) podState {
 	return podUnusable
 }
 
-// trimCountedSlice returns a slice with one endpoint for each pod that is ready or serves.
+// trimCountedSlice returns an EndpointSlice with an endpoint, without an address, for each pod of
+// the argument "slice" that is ready or serves.
 func trimCountedSlice(slice *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, bool) {
 	trimmed := emptySlice(slice)
 	for i := range slice.Endpoints {

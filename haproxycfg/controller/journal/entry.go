@@ -179,7 +179,8 @@ func encodeState(s State) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// An estimate of the size, so that append rarely copies what it has written.
+	// The capacity is an estimate of the final size, so that append rarely copies what it has
+	// written.
 	out := make([]byte, 0, 4<<10+192*len(s.Report.Services)+len(nodes)+len(list)+len(declared))
 	out = append(append(out, `{"routes": `...), declared...)
 	if out, err = s.Report.AppendJSON(append(out, `, "report": `...)); err != nil {

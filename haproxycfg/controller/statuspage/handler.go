@@ -313,7 +313,7 @@ func routeMatches(r *routes.Route, text string) bool {
 	return strings.Contains(r.Name(), text) || slices.ContainsFunc(r.Backends, func(b routes.Backend) bool { return strings.Contains(b.Ref.String(), text) })
 }
 
-// routeOf returns the first route that sends requests to the service ref.
+// routeOf returns the first route that sends requests to the service with this reference.
 func routeOf(all []routes.Route, ref string) (routes.Route, bool) {
 	for i := range all {
 		for j := range all[i].Backends {

@@ -68,7 +68,7 @@ type Controller struct {
 	traffic   Traffic
 	budget    *haproxycfg.RetryBudget // nil if HAProxy itself counts repetitions, or if there is no budget
 
-	// Only the goroutine of loop uses the fields below.
+	// Only the goroutine of the method "loop" uses the fields below.
 	expected Expected
 	saved    map[string]int // the numbers of pods that the file contains
 	savedAt  time.Time

@@ -81,7 +81,7 @@ func selects(s *corev1.Service, d *appsv1.Deployment) bool {
 		labels.SelectorFromSet(s.Spec.Selector).Matches(labels.Set(d.Spec.Template.Labels))
 }
 
-// portNamed returns the port of s that has the same name as the argument "like", or nil.
+// portNamed returns the port of s that has the same name as the port "like", or nil.
 func portNamed(s *corev1.Service, like corev1.ServicePort) *corev1.ServicePort {
 	if s == nil {
 		return nil

@@ -28,7 +28,8 @@ var nodegate = scenario.Scenario[*Env]{
 	Run:    underLoad(runNodegate),
 }
 
-// nodegateLong is too slow for every run: make ci-full runs it.
+// nodegateLong is a scenario that takes too long for every run of the test. Only `make ci-full`
+// runs it.
 var nodegateLong = scenario.Scenario[*Env]{
 	Name:   "nodegatelong",
 	About:  "four workers ask `nodegate serve` at the same time and replace five nodes, a node dies, a terminator lags behind, and nodegate restarts",

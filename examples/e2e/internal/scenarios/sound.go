@@ -93,7 +93,7 @@ func (s *System) nodeSound(ctx context.Context, n *lab.Node) error {
 	return err
 }
 
-// tracksSound sends requests to the service tracks. It returns an error if a request fails, or if
+// tracksSound sends requests to the service "tracks". It returns an error if a request fails, or if
 // some server of the service answers none of the requests.
 func (s *System) tracksSound(ctx context.Context) error {
 	seen := make(map[*lab.Node]bool)

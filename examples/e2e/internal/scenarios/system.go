@@ -36,7 +36,7 @@ const (
 	// zeroWeightDelay is how long an agent waits before it publishes a weight of 0. It is 1.25
 	// times agentInterval, as with the defaults of these two settings.
 	zeroWeightDelay = agentInterval + agentInterval/4
-	// tracksAgentPort is the agent port of the service tracks.
+	// tracksAgentPort is the agent port of the service "tracks".
 	tracksAgentPort = 9801
 	appNamespace    = "media"
 )
@@ -57,9 +57,9 @@ type System struct {
 	clusterFlags []string // the values of -cluster of each terminator
 }
 
-// These are the names of services. Both clusters have the service tracks, with a pod on each node.
-// Only eu-1 has the service web. The services in the list fillers have no pods, but take part in
-// the selection of nodes.
+// These are the names of services. Both clusters have the service "tracks", with a pod on each
+// node. Only eu-1 has the service "web". The services in the list "fillers" have no pods, but take
+// part in the selection of nodes.
 const (
 	tracks = "tracks"
 	web    = "web"
@@ -138,7 +138,7 @@ func (s *System) terminatorFlags(h *HAProxy, admin string, size int) []string {
 		// kube-proxy of the node answers.
 		"-node-health", "agent+kube-proxy",
 		"-agent-inter", agentInterval.String(), "-check-inter", "1s", "-local-endpoints", "-local-weights",
-		// The scenario faults removes 6 of 14 hosts. The default limit of 30% would refuse this
+		// The scenario "faults" removes 6 of 14 hosts. The default limit of 30% would refuse this
 		// change.
 		"-max-change", "50%",
 	})

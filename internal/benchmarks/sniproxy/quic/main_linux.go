@@ -197,7 +197,7 @@ func measure(ctx context.Context, s settings, starter *peer.Starter, load *load,
 
 func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
 
-// write writes the median, the lowest and the highest round of each figure.
+// For each figure, write writes three values: the median of all rounds, the lowest and the highest.
 func write(out io.Writer, routers []peer.Router, results [][]figures) {
 	fmt.Fprintf(out, "| router | %s |\n|---|%s\n", strings.Join(columns[:], " | "), strings.Repeat("---:|", len(columns)))
 	for i, r := range routers {
