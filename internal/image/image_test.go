@@ -30,8 +30,8 @@ var noImage = map[string]string{
 	"quickstart": "it is a demonstration on one machine, and runs HAProxy",
 }
 
-// descriptor, index, manifest and config are the parts of the OCI image specification that the tests
-// read. They do not use the library that writes the layout.
+// descriptor, index, manifest and config are the parts of the OCI image specification that the
+// tests read. They do not use the library that writes the layout.
 type descriptor struct {
 	MediaType   string
 	Digest      string
@@ -292,8 +292,8 @@ func chroot(dir string) *syscall.SysProcAttr {
 	return attr
 }
 
-// An index has the image of each platform. The same binaries, time and tag give the same bytes. "make
-// test-reproducible" compares the binaries of two builds.
+// An index has the image of each platform. The same binaries, time and tag give the same bytes.
+// "make test-reproducible" compares the binaries of two builds.
 func TestPlatforms(t *testing.T) {
 	dir := t.TempDir()
 	binaries := filepath.Join(dir, "binaries")

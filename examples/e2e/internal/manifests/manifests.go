@@ -83,8 +83,8 @@ func Find(examples string) ([]Base, error) {
 	return found, nil
 }
 
-// Render returns the objects of a kustomization with some of its components. It writes an overlay to
-// a temporary directory.
+// Render returns the objects of a kustomization with some of its components. It writes an overlay
+// to a temporary directory.
 func (b Base) Render(components ...string) ([]*unstructured.Unstructured, error) {
 	overlay, err := os.MkdirTemp("", "overlay")
 	if err != nil {

@@ -79,7 +79,8 @@ type workload struct {
 
 type objects []*unstructured.Unstructured
 
-// all returns the objects of a kind in a namespace. It fails for fields that the type does not have.
+// all returns the objects of a kind in a namespace. It fails for fields that the type does not
+// have.
 func all[T any](t *testing.T, list objects, kind, namespace string) (typed []T) {
 	t.Helper()
 	for _, o := range list {
@@ -260,7 +261,7 @@ var properties = map[string]func(*testing.T, *workload) error{
 		}
 		return nil
 	},
-	"update": func(_ *testing.T, w *workload) error {
+	"links": func(_ *testing.T, w *workload) error {
 		if w.pod.Spec.EnableServiceLinks == nil || *w.pod.Spec.EnableServiceLinks {
 			return errors.New("a Service could set a variable HEADGATE_...")
 		}
@@ -373,8 +374,8 @@ func workloads(t *testing.T, b Base) (list []*workload) {
 func TestWorkloads(t *testing.T) {
 	bases, err := Find(examples)
 	require.NoError(t, err)
-	// The Namespace headgate is in the account of nodegate, and not in the base of protect, so that an
-	// overlay can have both serve and protect.
+	// The Namespace headgate is in the account of nodegate, and not in the base of protect, so that
+	// an overlay can have both serve and protect.
 	var shared objects
 	runs := map[string]bool{}
 	var seen []*workload

@@ -30,8 +30,8 @@ var shipped = scenario.Scenario[*Env]{
 	Run:   runShipped,
 }
 
-// frontProxyNamespace is the namespace in the kustomization of the front proxy, which is the namespace
-// of its service. Other scenarios may run pods there, so this scenario uses another one.
+// frontProxyNamespace is the namespace in the kustomization of the front proxy, which is the
+// namespace of its service. Other scenarios may run pods there, so this scenario uses another one.
 const (
 	frontProxyNamespace = "media"
 	ownNamespace        = "manifests"
