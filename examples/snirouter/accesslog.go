@@ -14,14 +14,14 @@ import (
 	"github.com/headgate/headgate/sniproxy"
 )
 
-// keptFaults is the number of refusals, and also of other faults, that accessLog keeps for the status
-// page.
+// accessLog keeps the last keptFaults refused connections for the status page, and as many
+// connections with another fault.
 const keptFaults = 50
 
 // ring contains the latest keptFaults connections of one kind.
 type ring struct {
 	list [keptFaults]sniproxy.Stats // connection n is at n % keptFaults
-	seen int                        // connections so far
+	seen int                        // number of connections so far
 }
 
 func (r *ring) add(s sniproxy.Stats) {
@@ -104,8 +104,8 @@ func (a *accessLog) addFault(s sniproxy.Stats) bool {
 	return false
 }
 
-// isRefusal reports whether the router has refused a connection with a fault. Otherwise a lookup, an
-// upstream or the client has failed.
+// isRefusal reports whether a connection with a fault failed because the router refused it.
+// Otherwise it failed because of a lookup, an upstream or the client.
 func isRefusal(s sniproxy.Stats) bool {
 	switch s.Outcome {
 	case sniproxy.NotFound, sniproxy.Rejected, sniproxy.Limited, sniproxy.TimedOut:
@@ -114,9 +114,9 @@ func isRefusal(s sniproxy.Stats) bool {
 	return errors.Is(s.Err, sniproxy.ErrForbidden) || errors.Is(s.Err, sniproxy.ErrLoop)
 }
 
-// lastFaults returns the latest connections that the router has refused, and the latest ones with
-// another fault, the newest first, and at most keptFaults of each. So a flood of refused connections
-// hides no other fault.
+// lastFaults returns two lists: the latest connections that the router has refused, and the latest
+// connections with another fault. Each list has at most keptFaults connections, the newest first.
+// Because the lists are separate, a flood of refused connections hides no other fault.
 func (a *accessLog) lastFaults() (refusals, others []sniproxy.Stats) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

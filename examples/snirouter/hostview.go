@@ -33,7 +33,9 @@ func sampleOf(s sniproxy.Stats) tophosts.Sample {
 	case s.Name == "":
 		sample.Host = noName
 	}
-	// A refused connection costs no more: only hosts that have an endpoint count for these two.
+	// The Counter counts bytes only of relayed connections, and waiting time only of connections
+	// for which the router tried an upstream. So a flood of refused connections adds nothing to
+	// these two values.
 	if s.Outcome == sniproxy.Relayed {
 		sample.Bytes = s.ToUpstream + s.ToClient
 	}
@@ -119,8 +121,8 @@ func byteText(n uint64) string {
 	return strconv.FormatFloat(value, 'f', 1, 64) + " " + units[i]
 }
 
-// hostLink returns the link to the part of the page about a host. If ask is true, the page also asks
-// the API.
+// hostLink returns the link to the part of the status page about a host. If the argument "ask" is
+// true, the page also asks the API about the host.
 func hostLink(host string, ask bool) string {
 	query := url.Values{"host": {host}}
 	if ask {
@@ -142,8 +144,8 @@ type hostView struct {
 	Values                    []topRow             // the values of the host
 }
 
-// view returns what is known of a host. It changes neither the cache nor its statistics, and asks
-// nobody.
+// view returns what the router knows about a host. It does not ask the API, and changes neither the
+// cache nor the statistics of the cache.
 func (s *status) view(name string) *hostView {
 	host, err := hostname.NormalizeHost(name)
 	if err != nil {
@@ -174,8 +176,9 @@ type apiAnswer struct {
 	Took     time.Duration
 }
 
-// asker asks the API for the status page, past the cache. A page cannot load the API: there is at most
-// one request at a time, and at most one in each askPause.
+// asker sends the requests of the status page to the API, without the cache. So that the page
+// cannot overload the API, only one request runs at a time, and the next one may begin askPause
+// after its end.
 type asker struct {
 	mu   sync.Mutex
 	next time.Time
@@ -186,8 +189,9 @@ const (
 	askTimeout = 3 * time.Second
 )
 
-// mayAsk reports whether a request comes from this page or from an address that a person typed. A page
-// of another site could otherwise make the browser of an operator ask.
+// mayAsk reports whether a request for the page comes from the page itself, from an address that a
+// person typed, or from a program that is no browser. A page of another site must not make the
+// browser of an operator ask the API.
 func mayAsk(r *http.Request) bool {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "", "none", "same-origin":

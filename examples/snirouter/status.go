@@ -19,7 +19,7 @@ import (
 // maxRows is the largest number of hosts, and also of open connections, on the status page.
 const maxRows = 200
 
-// maxQuery is the largest number of characters of a parameter.
+// maxQuery is the largest number of characters that the page uses of a parameter of its URL.
 const maxQuery = 300
 
 //go:embed status.html

@@ -186,8 +186,8 @@ type Entry struct {
 	// Cache.StaleFor.
 	Expires time.Time
 	// Answered is the time at which the source last answered with this endpoint or error, or at
-	// which Set stored it, rounded down by up to a second. It is zero if this is unknown: the endpoint comes from
-	// SetAll or Load, or from a wildcard.
+	// which Set stored the endpoint, rounded down by up to a second. It is zero if the time is
+	// unknown, because the endpoint comes from SetAll, Load or a wildcard.
 	Answered time.Time
 }
 

@@ -61,8 +61,9 @@ type item = nametable.Item[entry]
 type entry struct {
 	state   atomic.Uint64 // see packState
 	touched atomic.Uint32 // see touchTick
-	// answered is guarded by core.mu: the second of the source's last answer, see toSecond; 0 if
-	// unknown. It fills a gap before ep, so it does not make an item larger.
+	// answered is the number of the second (see toSecond) in which the source last answered; 0
+	// means unknown. core.mu guards it. The field fills a gap in the memory before ep, so it does
+	// not make an item larger.
 	answered uint32
 	ep       Endpoint // zero if failure is not nil
 	failure  *error   // ErrNotFound or an error of the source; nil if the entry has an endpoint
@@ -103,7 +104,7 @@ const maxTime = 1<<60 - 1
 // at most once in each slice.
 func touchTick(now int64) uint32 { return uint32(now >> 30) }
 
-// toSecond returns the number of the second that contains the time in the argument now. The first
+// toSecond returns the number of the second that contains the time in the argument "now". The first
 // second of the clock, which begins at 1 ns, has the number 1.
 func toSecond(now int64) uint32 { return uint32((now-1)/int64(time.Second)) + 1 }
 

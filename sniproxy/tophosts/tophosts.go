@@ -32,14 +32,15 @@ type Counter struct {
 
 	mu            sync.Mutex
 	current, last *generation
-	since         time.Time // when last began, or current if last is empty
-	begun         time.Time // when current began
+	since         time.Time // start of the generation "last", or of "current" if "last" is empty
+	begun         time.Time // start of the generation "current"
 }
 
 // Sample describes a connection that has ended.
 type Sample struct {
 	Host string
-	// At is the time of the sample. It decides about the generation.
+	// At is the time of the sample. Counter.Add begins a new generation if At is at least a Window
+	// after the start of the present generation.
 	At     time.Time
 	Failed bool
 	// Bytes and Wait are added to the values of the host. Negative values count as 0.
@@ -74,8 +75,8 @@ func (c *Counter) Add(s Sample) {
 
 func (c *Counter) window() time.Duration { return cmp.Or(c.Window, 5*time.Minute) }
 
-// rotate begins a generation at the time "now". If the last generation ended more than a Window ago,
-// rotate forgets it too.
+// rotate replaces the older generation by a new one that begins at the time "now". If the other
+// generation began two Windows ago or earlier, rotate clears it too.
 func (c *Counter) rotate(now time.Time) {
 	if c.current == nil {
 		size := cmp.Or(max(c.Size, 0), 128)
@@ -157,16 +158,17 @@ type generation struct {
 	records    map[string]*record
 	subtracted [metrics]uint64 // the sum of what reduce has subtracted from each value
 	free       []*record
-	list       []*record // of reduce
-	values     []uint64  // of reduce
+	list       []*record // a buffer of reduce
+	values     []uint64  // a buffer of reduce
 }
 
 // record contains the values of a host since the record exists.
 type record struct {
 	host  string
 	value [metrics]uint64
-	// missed is an upper bound for what the host had before, in records that reduce has removed. The
-	// algorithm's value of the host is value + missed - generation.subtracted.
+	// missed is an upper bound of the values that the host had in earlier records, which reduce has
+	// removed. In the algorithm (see the package documentation), the value of the host is value +
+	// missed - generation.subtracted.
 	missed [metrics]uint64
 }
 
@@ -199,8 +201,9 @@ func (g *generation) record(host string) *record {
 	return r
 }
 
-// reduce subtracts the Size-th largest value of each Metric from all values, and removes the records
-// without a positive value. Fewer than Size records have a positive value of one Metric.
+// reduce subtracts the Size-th largest value of each Metric from all values of this Metric, and
+// removes the records without a positive value. After the subtraction, fewer than Size records have
+// a positive value of the same Metric.
 func (g *generation) reduce() {
 	g.list = g.list[:0]
 	for _, r := range g.records {
@@ -223,7 +226,8 @@ func (g *generation) reduce() {
 	}
 }
 
-// rest returns the algorithm's value of a record.
+// rest returns the value that the algorithm has for a record and a Metric: value + missed -
+// subtracted, but at least 0.
 func (g *generation) rest(r *record, m int) uint64 {
 	if all := r.value[m] + r.missed[m]; all > g.subtracted[m] {
 		return all - g.subtracted[m]

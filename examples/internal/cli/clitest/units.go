@@ -15,7 +15,7 @@ import (
 // Unit is the text of a systemd unit.
 type Unit string
 
-// ReadUnit reads a unit from the directory systemd, and joins its continued lines.
+// ReadUnit reads a unit from the directory "systemd", and joins its continued lines.
 func ReadUnit(t testing.TB, name string) Unit {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("systemd", name))
@@ -25,7 +25,7 @@ func ReadUnit(t testing.TB, name string) Unit {
 	return Unit(strings.ReplaceAll(string(text), "\\\n", " "))
 }
 
-// All returns the values of a setting.
+// All returns all values of a setting, in the order of the unit.
 func (u Unit) All(name string) (values []string) {
 	for _, found := range regexp.MustCompile(`(?m)^`+name+`=(.*)$`).FindAllStringSubmatch(string(u), -1) {
 		values = append(values, found[1])
@@ -77,7 +77,8 @@ func CheckUnits(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatal("no units", err)
 	}
-	// systemd-analyze checks that the command of a unit exists. The binaries are not installed here.
+	// systemd-analyze requires that the command of a unit exists. The binaries are not installed
+	// here, so replace their paths by the path of the program "true".
 	dir := t.TempDir()
 	binary, err := exec.LookPath("true")
 	if err != nil {
