@@ -9,7 +9,7 @@ import (
 // section is a section of haproxy.cfg.
 type section struct {
 	text    []byte // the text of the section, with its head line
-	servers int    // the number of server lines
+	servers int    // the number of server lines, without free spare servers
 }
 
 // sectionWords are the words that begin a section (configuration manual, 2.1 and 3 to 12). Render
@@ -43,7 +43,7 @@ func cutSections(text []byte) map[string]section {
 	for line := range bytes.Lines(text) {
 		switch word, rest := cutWord(line); {
 		case string(word) == "server":
-			if bytes.ContainsFunc(rest, isWordRune) {
+			if bytes.ContainsFunc(rest, isWordRune) && !isFreeSpare(rest) {
 				servers++
 			}
 		case sectionWords[string(word)]:

@@ -153,6 +153,18 @@ func presentServers(section []byte) (present map[string]bool, spares map[string]
 	return present, spares
 }
 
+// isFreeSpare reports whether a server line is about a spare server that no node uses. The argument
+// is the line after the word "server".
+func isFreeSpare(line []byte) bool {
+	name, rest := cutWord(line)
+	if len(name) == 0 || name[0] != 's' || !haproxycfg.IsSpare(string(name)) {
+		return false
+	}
+	address, _ := cutWord(rest)
+	addr, err := netip.ParseAddrPort(string(address))
+	return err == nil && addr.Addr() == haproxycfg.SpareAddr
+}
+
 // sectionOf returns the text of one section of haproxy.cfg. head is the first line of the section.
 // In contrast to cutSections, it does not read the other sections.
 func sectionOf(config []byte, head string) []byte {

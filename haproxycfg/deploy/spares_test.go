@@ -64,6 +64,13 @@ func TestUseSpares(t *testing.T) {
 			require.NoError(t, got.Validate())
 			_, spares := presentServers(sectionOf(disk.Bytes(), "backend nodes"))
 			require.NotEmpty(t, spares)
+			free := 0
+			for _, n := range tt.before {
+				if n.Disabled {
+					free++
+				}
+			}
+			require.Equal(t, len(tt.before)-free, cutSections(disk.Bytes())["backend nodes"].servers, "a share of lost servers ignores free spare servers")
 			require.Empty(t, sectionOf(disk.Bytes(), "backend node"))
 		})
 	}
