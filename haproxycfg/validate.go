@@ -148,8 +148,8 @@ func (v *validator) path(what, s string) {
 	v.target(what, s, "?")
 }
 
-// target adds a fault if s cannot be a path with a query, or if s contains one of the bytes in
-// forbidden.
+// target adds a fault if s cannot be a path with a query, or if s contains one of the bytes in the
+// argument "forbidden".
 func (v *validator) target(what, s, forbidden string) {
 	v.word(what, s)
 	if s == "" {

@@ -25,7 +25,7 @@ import (
 // more servers are up, 93% with 8, 70% with 6 and 46% with 4. HAProxy uses Other and Panic only if
 // they have a server that is up.
 type Zones struct {
-	// Other is the name of the backend with the servers of all other zones.
+	// Other is the name of the backend with the servers of all zones except the own zone.
 	Other string
 	// Overprovision is the load that one server can bear, in percent of the load that it has when
 	// all expected servers are up. Values are 100 to 1,000; 0 means 140.

@@ -9,7 +9,7 @@ const (
 	// maxNodeWeight is the largest Node.Weight.
 	maxNodeWeight = 256
 	// weightTolerance is the largest relative difference between the load of a pod and the mean
-	// load of all pods. Within it, weighByPods keeps the present weights.
+	// load of all pods with which weighByPods keeps the present weights.
 	weightTolerance = 0.25
 )
 

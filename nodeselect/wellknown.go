@@ -164,7 +164,8 @@ type Match struct {
 	Value string // "" matches every value
 }
 
-// ParseMatch parses "KEY" or "KEY=VALUE". Both must be valid for a label in Kubernetes.
+// ParseMatch parses "KEY" or "KEY=VALUE". KEY and VALUE must be a valid key and a valid value of a
+// Kubernetes label.
 func ParseMatch(s string) (Match, error) {
 	key, value, _ := strings.Cut(s, "=")
 	if faults := validation.IsQualifiedName(key); faults != nil {
@@ -208,7 +209,8 @@ func ExcludeLabels(list ...Match) Predicate {
 	}
 }
 
-// ExcludeTaints excludes nodes with a taint that matches. The effect of the taint does not matter.
+// ExcludeTaints excludes nodes with a taint that one of the Matches in list matches. The effect of
+// the taint does not matter.
 func ExcludeTaints(list ...Match) Predicate {
 	return func(node *corev1.Node, _ time.Time) (Verdict, string) {
 		for i := range node.Spec.Taints {

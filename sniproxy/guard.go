@@ -71,7 +71,7 @@ func (g *guard) check(target, proxyDestination netip.AddrPort) error {
 
 // checkForm checks ip, which is the address of target, or an IPv4 address that the address of
 // target contains. It checks the special ranges, the addresses of this machine, and the denied
-// networks. The method check checks the listeners and AllowEndpoints.
+// networks. The method "check" checks the listeners and AllowEndpoints.
 func (g *guard) checkForm(ip netip.Addr, target netip.AddrPort) error {
 	if r, ok := specialaddr.Find(ip); ok {
 		rule := endpointRules[r.Kind]

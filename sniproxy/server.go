@@ -461,8 +461,8 @@ func (s *Server) Load() Load {
 }
 
 // Alive returns nil if the Server makes progress: each event loop of the relay has handled an event
-// that Alive sends, and the tables of connections answer. Otherwise it returns the error of ctx when
-// ctx ends, or does not return.
+// that Alive sends, and the tables of connections answer. If an event loop is stuck, Alive returns
+// the error of ctx when ctx ends. If a table is stuck, Alive does not return.
 func (s *Server) Alive(ctx context.Context) error {
 	s.Load()
 	return s.engine.Alive(ctx)

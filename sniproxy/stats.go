@@ -11,8 +11,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/relay"
 )
 
-// Stats describes one connection: a connection that has ended (Finished), or an open one
-// (Connections).
+// Stats describes one connection. Server.Finished gets the Stats of a connection that has ended,
+// and Server.Connections returns the Stats of the open connections.
 type Stats struct {
 	// ID numbers the connections of a Server from 1.
 	ID uint64

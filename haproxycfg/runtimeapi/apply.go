@@ -182,8 +182,8 @@ var successTexts = map[Kind][]string{
 func silent(k Kind) bool { return successTexts[k] == nil }
 
 // notReplaced records that Apply could not replace the server of the command c, because the server
-// still has connections. group contains the commands that replace the server. If they have begun a
-// maintenance, or ended the agent checks, notReplaced undoes this.
+// still has connections. The argument "group" contains the commands that replace the server. If
+// they have begun a maintenance, or ended the agent checks, notReplaced undoes this.
 func (a *applier) notReplaced(ctx context.Context, c Command, group []Command) {
 	err := error(&BusyError{Backend: c.Backend, Server: c.Server})
 	for _, done := range group {

@@ -148,7 +148,7 @@ func (s Socket) changeEntries(ctx context.Context, maps []MapContent, changes []
 }
 
 // verifyEntries returns an error if a map has another number of entries than the wanted one, or if
-// an entry of the changes has another value.
+// HAProxy has not added, altered or removed an entry as the argument "changes" says.
 func (s Socket) verifyEntries(ctx context.Context, maps []MapContent, changes []mapChange) error {
 	if countChanges(changes) == 0 {
 		return nil
@@ -242,7 +242,7 @@ func countChanges(changes []mapChange) (n int) {
 // order of the entries does not matter.
 func compareEntries(before, after []MapEntry) (c mapChange) {
 	// Most entries of the map are the same before and after the change, and stand at the same
-	// place, counted from the start or from the end.
+	// place, counted from the start or from the end. Leave them out.
 	for len(before) > 0 && len(after) > 0 && before[0] == after[0] {
 		before, after = before[1:], after[1:]
 	}

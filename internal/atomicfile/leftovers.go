@@ -54,9 +54,8 @@ func isTemp(name string, isTarget func(string) bool) bool {
 	return false
 }
 
-// createTemp creates and locks a temporary file for the file base in dir. Before the temporary file
-// is locked, RemoveLeftovers in another process may remove it. In that case, createTemp tries
-// again.
+// createTemp creates and locks a temporary file for the file dir/base. Before the temporary file is
+// locked, RemoveLeftovers in another process may remove it. In that case, createTemp tries again.
 func createTemp(dir, base string) (t *os.File, err error) {
 	err = retry(filepath.Join(dir, base), func() (bool, error) {
 		t, err = os.CreateTemp(dir, "."+base+"*")

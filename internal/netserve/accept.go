@@ -132,8 +132,8 @@ func (l *Loop) Run(handle func(net.Conn)) error {
 }
 
 // useSpare closes the spare descriptor, and then accepts one connection, if a client waits. If
-// MakeRoom makes room for this connection, useSpare passes it to the function handle. Otherwise it
-// closes this connection. useSpare returns false if Accept fails again.
+// MakeRoom makes room for this connection, useSpare passes the connection to the function "handle".
+// Otherwise useSpare closes the connection. useSpare returns false if Accept fails again.
 func (l *Loop) useSpare(spare *Spare, handle func(net.Conn)) bool {
 	if !spare.Fill() {
 		return false

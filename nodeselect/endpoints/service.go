@@ -86,7 +86,7 @@ func (s *Service) put(added *slice) {
 }
 
 // The method "all" returns all known slices of the service: those that the API server has now, and
-// those in s.kept, which keep the endpoints that a doubtful list lacks.
+// those in s.kept, which keep the endpoints that a doubtful list lacks (see package doubt).
 func (s *Service) all() []*slice {
 	if len(s.kept) == 0 {
 		return s.slices

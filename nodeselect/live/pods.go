@@ -202,8 +202,8 @@ func endpointOn(node string, state podState) discoveryv1.Endpoint {
 	}
 }
 
-// trimSlice returns a slice with one endpoint for each node. This endpoint has the best state among
-// the node's pods.
+// trimSlice returns a small copy of an EndpointSlice. The copy has one endpoint for each node. This
+// endpoint has the best state among the node's pods.
 func trimSlice(slice *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, bool) {
 	best := map[string]podState{}
 	for i := range slice.Endpoints {

@@ -97,8 +97,8 @@ func (q *queue) setRefs(refs []nodeselect.Ref) {
 // wakes the reader of the queue; see inbox.edit.
 func (q *queue) edit(f func(*queue)) { q.inbox.edit(func() { f(q) }) }
 
-// health returns the health function for one kind of object: it stores the error with which the API
-// server fails for this kind. See kubewatch.Source.Run.
+// health returns the health function for one kind of object. The returned function stores the error
+// with which the API server fails for this kind. See kubewatch.Source.Run.
 func (q *queue) health(kind int) func(error) {
 	return func(err error) {
 		q.edit(func(q *queue) {

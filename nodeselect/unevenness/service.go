@@ -72,7 +72,8 @@ type Estimate struct {
 	MorePods int `json:"morePods"`
 }
 
-// DefaultTarget is the target load for Estimate.MorePods if the caller names none.
+// DefaultTarget is the target load for Estimate.MorePods if the caller names none. It is a multiple
+// of the present mean load of the pods.
 const DefaultTarget = 1.5
 
 // Estimate computes the load of the pods. The argument "target" is the target load for

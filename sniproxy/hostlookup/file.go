@@ -114,7 +114,7 @@ func (f *File) Load() error {
 func (f *File) Hosts() *Hosts { return f.hosts.Load() }
 
 // Watch reads the file now and after each change, until ctx ends. It returns the error of ctx.
-// Errors of the file go to Loaded.
+// Watch passes errors of the file to the function File.Loaded.
 func (f *File) Watch(ctx context.Context) error {
 	w := filewatch.Watcher{Paths: []string{f.Path}, Recheck: cmp.Or(max(f.Interval, 0), time.Second)}
 	w.Run(ctx, f.Load)

@@ -214,7 +214,7 @@ func (c *cursor) vector16() cursor {
 	return c.vector(start, n)
 }
 
-// The method vector returns a cursor for the content of a vector, the next n bytes. The argument
+// The method "vector" returns a cursor for the content of a vector, the next n bytes. The argument
 // "start" is the offset of the length field of the vector. If bytes are missing, the error states
 // this offset.
 func (c *cursor) vector(start, n int) cursor {

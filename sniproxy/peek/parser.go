@@ -35,8 +35,8 @@ type Result struct {
 	// Protocol even if it returns an error.
 	Protocol Protocol
 
-	// Name is the host in the normal form of NormalizeHost: lower case, without a port and a final
-	// dot. It is "" if Parse returns an error.
+	// Name is the host in the normal form of NormalizeHost: lower case, without a port and without
+	// a final dot. It is "" if Parse returns an error.
 	Name string
 
 	// RawName is the name as the client sent it, with its port. Parse also sets RawName if it

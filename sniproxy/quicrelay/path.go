@@ -208,7 +208,8 @@ func (p *path) refuse(err error) {
 	}
 	r.refused.add(initialKey{p.client, p.initial}, answer)
 	if answer != nil {
-		// Close can end the path after the client has got the answer, so record the answer first.
+		// Close can end the path as soon as the client has got the answer, so record the alert
+		// before the answer is sent.
 		p.stats.Alert = refusal.Alert
 		p.sent.Add(int64(len(answer)))
 	}

@@ -21,8 +21,8 @@ var (
 	ErrClosed = errors.New("quicrelay: closed")
 	// ErrEvicted means that the path had to make room for another one.
 	ErrEvicted = fairshare.ErrEvicted
-	// ErrFull means that the path could not begin: the Relay had MaxPaths paths, and none of them
-	// had to make room.
+	// ErrFull means that the path could not begin: the Relay had MaxPaths paths, and by the rules
+	// of package fairshare, none of them had to make room.
 	ErrFull = fairshare.ErrFull
 	// ErrSourceFull means that the path could not begin: the source of the client had
 	// MaxPathsPerSource paths.
@@ -134,7 +134,8 @@ const (
 	PhaseRelay              // the path has a backend
 )
 
-// Stats describes a path that has ended (Finished), or an open one (All).
+// Stats describes a path. Relay.Finished gets the Stats of a path that has ended, and Relay.All
+// yields the Stats of the open paths.
 type Stats struct {
 	ID     uint64 // see Relay.NewID
 	Client netip.AddrPort

@@ -114,7 +114,7 @@ func (ec *epollConn) start(newSession func(Conn) Session, noDelay bool) {
 }
 
 // startRelay starts to relay between the client and a backend that is connected already. The Engine
-// sends the bytes in prefix to the backend first.
+// sends the bytes in the argument "prefix" to the backend first.
 func (ec *epollConn) startRelay(backend int32, prefix []byte) {
 	ec.side[backendSide].fd = backend
 	ec.phase = PhaseRelay

@@ -13,8 +13,8 @@ import (
 )
 
 // goroutineConn is one connection of the implementation with goroutines. The goroutine that calls
-// the method "run" owns it. Other goroutines use only the atomic fields and the fields that mu
-// guards.
+// the method "run" owns the connection. Other goroutines use only the atomic fields and the fields
+// that mu guards.
 type goroutineConn struct {
 	engine       *goroutineEngine
 	client       net.Conn

@@ -133,7 +133,7 @@ func (d *dashboard) draw(ctx context.Context, prom *prometheus, title string, be
 	return p, nil
 }
 
-// legend replaces the names of labels in a legend by their values.
+// legend replaces the names of labels in a legend by the values of these labels.
 func legend(format string, labels map[string]string) string {
 	return regexp.MustCompile(`\{\{\w+\}\}`).ReplaceAllStringFunc(format, func(name string) string { return labels[strings.Trim(name, "{}")] })
 }

@@ -167,8 +167,8 @@ func (p Picture) chart() *chart {
 }
 
 // compareServices puts blocked services first. After them, it puts the services with the most nodes
-// that are away, asked for or in the wave. If two services have equally many such nodes, it
-// compares the columns of all their nodes.
+// that are away, named in the question of the operator ("asked for"), or in the wave. If two
+// services have equally many such nodes, it compares the columns of all their nodes.
 func compareServices(a, b service) int {
 	rank := func(s service) int {
 		if len(s.blocked) > 0 {
@@ -199,7 +199,7 @@ func (c *chart) blocked() int {
 	return n
 }
 
-// count returns a number with a noun.
+// count returns a number with a noun, such as "2 nodes".
 func count(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun

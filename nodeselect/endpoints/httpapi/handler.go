@@ -141,7 +141,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.init()
 	longpoll.BoundBody(w, r)
 	if r.ContentLength != 0 && r.Method != http.MethodPost {
-		// The body stays unread, so the connection cannot be used for another request.
+		// The body stays unread, so the connection cannot be used for another request. Close it
+		// after the answer.
 		w.Header().Set("Connection", "close")
 		fail(w, http.StatusRequestEntityTooLarge, errors.New("only a POST may have a body"))
 		return

@@ -16,8 +16,8 @@ type targetGroup struct {
 	Labels  targetLabels `json:"labels"`
 }
 
-// targetLabels are the labels of a pod. Prometheus removes labels that begin with "__" after
-// relabelling. A label that is "" is the same as no label.
+// targetLabels are the labels of a pod. After relabelling, Prometheus removes the labels that begin
+// with "__". A label that is "" is the same as no label.
 type targetLabels struct {
 	Namespace   string `json:"__meta_headgate_namespace"`
 	Service     string `json:"__meta_headgate_service"`

@@ -111,7 +111,7 @@ func checkRef(ref nodeselect.Ref) error {
 	return nil
 }
 
-// maxName is the longest name in bytes, as for most objects of Kubernetes.
+// maxName is the largest length of a name in bytes, as for most objects of Kubernetes.
 const maxName = 253
 
 // checkName returns an error if name can be neither the name of a Kubernetes object nor the value

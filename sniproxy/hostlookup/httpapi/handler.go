@@ -31,8 +31,9 @@ const MaxWait = time.Minute
 // Set the fields before the first use, and do not change them afterwards. A Handler is safe for
 // concurrent use.
 type Handler struct {
-	// Token, if not nil, returns the bearer token that each request must have. A request without it
-	// gets 401. If Token returns an error, all requests get 500. TokenFile makes such a function.
+	// Token, if not nil, returns the bearer token that each request must have. A request without
+	// this token gets 401. If Token returns an error, all requests get 500. TokenFile makes such a
+	// function.
 	Token func(context.Context) (string, error)
 
 	// MaxAge is how long clients may keep the endpoint of a host, in whole seconds. 0 means 30 s;

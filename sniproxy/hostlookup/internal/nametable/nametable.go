@@ -29,7 +29,8 @@ type Item[V any] struct {
 	Value V
 }
 
-// NewItem returns an item with a copy of name and the zero value. name has at most 255 bytes.
+// NewItem returns an item with a copy of the name and with the zero value of V. The name has at
+// most 255 bytes.
 func NewItem[V any](name string) *Item[V] {
 	i := &Item[V]{nameLen: uint8(len(name))}
 	if len(name) <= maxInline {

@@ -107,8 +107,8 @@ func (l *Loop) Close() {
 	}
 }
 
-// run handles events until the function "done" returns true. It ends early after a failure, after
-// Stall without progress, and when ctx ends.
+// run handles events until the function "done" returns true. It ends early after a failure, when no
+// byte has moved for the duration Stall, and when ctx ends.
 func (l *Loop) run(ctx context.Context, done func() bool) error {
 	last, since := l.progress, time.Now()
 	for !done() {

@@ -110,8 +110,8 @@ func (l *Loop) Pings(ctx context.Context, atOnce int, d time.Duration) ([]time.D
 }
 
 // Bulk makes the backends send data to the clients. The parameter "streams" is the number of
-// connections, and total is the number of bytes over all connections together. Each connection has
-// an equal share.
+// connections, and the parameter "total" is the number of bytes over all connections together. Each
+// connection has an equal share.
 func (l *Loop) Bulk(ctx context.Context, t Target, streams int, total int64) error {
 	left := streams
 	for range streams {
