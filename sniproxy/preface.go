@@ -200,7 +200,7 @@ func parseProxy(b []byte) (*proxyInfo, error) {
 	header := b
 	if len(b) >= 16 {
 		// go-proxyproto refuses the command PROXY with the family UNSPEC, but accepts LOCAL with
-		// UNSPEC. So parse such a header as LOCAL.
+		// UNSPEC. So parse a header with PROXY and UNSPEC as if it had the command LOCAL.
 		if command, family := b[12], b[13]; b[0] == '\r' && command == byte(proxyproto.PROXY) && family == byte(proxyproto.UNSPEC) {
 			header = slices.Clone(b)
 			header[12] = byte(proxyproto.LOCAL)

@@ -51,7 +51,7 @@ func ParseClientHello(b []byte) (ClientHello, error) {
 }
 
 // ParseClientHelloMessage parses a ClientHello that is not in TLS records. QUIC carries
-// ClientHellos in this way; see package quic. ParseClientHelloMessage follows the same rules as
+// ClientHellos without records; see package quic. ParseClientHelloMessage follows the same rules as
 // ParseClientHello. If b does not begin with a ClientHello, the error wraps ErrMalformed.
 func ParseClientHelloMessage(b []byte) (ClientHello, error) {
 	var header [handshakeHeader]byte

@@ -140,8 +140,8 @@ func (s *frameScan) parseFrame(b []byte, limit int) (r Request, again bool, err 
 }
 
 // joinBlock returns a copy of a header block that consists of several frames. parseFrame has
-// checked the argument frames, which holds all frames of the block. parseFrame calls joinBlock only
-// for a complete block, so it never copies an incomplete one.
+// checked the argument "frames", which holds all frames of the block. parseFrame calls joinBlock
+// only for a complete block, so it never copies an incomplete one.
 func joinBlock(frames []byte) []byte {
 	block := make([]byte, 0, len(frames))
 	for len(frames) > 0 {

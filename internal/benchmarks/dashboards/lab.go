@@ -84,7 +84,7 @@ func (l *lab) start(name string, args ...string) error {
 }
 
 // startProcess starts a program, and returns a function that stops the program. If the caller does
-// not call this function, the method stop does.
+// not call this function, the method "stop" of the lab does.
 func (l *lab) startProcess(name string, args ...string) (stop func() error, err error) {
 	path := filepath.Join(l.bin, name)
 	if _, err := os.Stat(path); err != nil {
