@@ -24,8 +24,9 @@ const (
 // Counter counts the samples of hosts. The zero Counter is ready for use. Set the fields before the
 // first use. All methods are safe for concurrent use.
 type Counter struct {
-	// Size bounds the error and the memory; see the package documentation. 0 means 128. Each of the
-	// two generations has at most 8*Size records, of about 150 bytes and the name of the host.
+	// Size bounds the error and the memory; see the package documentation. 0 means 128. The Counter
+	// has two generations of at most 8*Size records each. A record has about 150 bytes, and the
+	// name of its host.
 	Size int
 	// Window is the time after which a new generation begins; 0 means 5 minutes.
 	Window time.Duration
@@ -43,12 +44,13 @@ type Sample struct {
 	// after the start of the present generation.
 	At     time.Time
 	Failed bool
-	// Bytes and Wait are added to the values of the host. Negative values count as 0.
+	// Add adds Bytes and Wait to the values of the host. Negative values count as 0.
 	Bytes int64
 	Wait  time.Duration
 }
 
-// Host is the value of a Metric for one host. The true value is between Least and Most.
+// Host is the value of a Metric for one host. The Counter knows only bounds of this value: the true
+// value is at least Least and at most Most.
 type Host struct {
 	Name        string
 	Least, Most uint64
@@ -94,15 +96,16 @@ func (c *Counter) rotate(now time.Time) {
 	c.begun = now
 }
 
-// Since returns the time since which the Counter counts. It is the zero time before the first sample.
+// Since returns the start of the time that the results cover. It is the zero time before the first
+// sample.
 func (c *Counter) Since() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.since
 }
 
-// Top returns the n hosts with the largest values of Least, the largest first. It returns no hosts
-// whose Least is 0.
+// Top returns the n hosts with the largest values of Host.Least, the largest first. It leaves out
+// hosts whose Least is 0.
 func (c *Counter) Top(m Metric, n int) []Host {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -152,7 +155,7 @@ func (c *Counter) value(m Metric, host string) Host {
 	return h
 }
 
-// generation has the records of one Window.
+// generation has the records for the samples of one Window.
 type generation struct {
 	size       int
 	records    map[string]*record
@@ -162,7 +165,7 @@ type generation struct {
 	values     []uint64  // a buffer of reduce
 }
 
-// record contains the values of a host since the record exists.
+// record contains what the samples of a host have added since the record was made.
 type record struct {
 	host  string
 	value [metrics]uint64
@@ -195,7 +198,8 @@ func (g *generation) record(host string) *record {
 	} else {
 		r = new(record)
 	}
-	// The name may be a part of a longer string, such as the first bytes of a connection.
+	// Copy the name: it may be a part of a longer string, such as the first bytes of a connection,
+	// which the record would keep in memory.
 	*r = record{host: strings.Clone(host), missed: g.subtracted}
 	g.records[r.host] = r
 	return r
@@ -235,8 +239,8 @@ func (g *generation) rest(r *record, m int) uint64 {
 	return 0
 }
 
-// nthLargest returns the n-th largest value, where n is from 1 to the number of values. It changes the
-// order of the values. The name of the method in textbooks is quickselect.
+// nthLargest returns the n-th largest value, where n is from 1 to the number of values. It changes
+// the order of the values. The algorithm is quickselect.
 func nthLargest(values []uint64, n int) uint64 {
 	for {
 		pivot := values[len(values)/2]
