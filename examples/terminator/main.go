@@ -211,7 +211,7 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 		pages.Handle("/explain", c.ExplainHandler(s.worker()))
 		pages.Handle("/journal", c.JournalHandler())
 		pages.Handle("/{$}", c.StatusHandler("", s.worker(), s.admin.Curl))
-		pages.Handle("/traffic", controller.TrafficHandler(s.workerStats))
+		pages.Handle("/traffic", controller.TrafficHandler(s.counters().WorkerStats))
 		pages.Handle("/", shifts.Handler(routes.CanonicalName))
 		admin := cli.Admin{
 			Gatherer: m, Extra: pages,
@@ -231,16 +231,6 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 	}
 	log.Info("stopped; the configuration stays in force")
 	return nil
-}
-
-// workerStats returns the statistics of each worker of HAProxy. Without -reload, it returns only
-// the statistics of the worker that serves new connections.
-func (s *settings) workerStats(ctx context.Context) ([][]runtimeapi.Stat, error) {
-	if s.reload != "" {
-		return deploy.Workers{Master: runtimeapi.Socket{Path: s.reload}}.Stats(ctx)
-	}
-	stats, err := runtimeapi.Socket{Path: s.Builder.Edge.Global.StatsSocket, Timeout: time.Second}.Stats(ctx)
-	return [][]runtimeapi.Stat{stats}, err
 }
 
 // counters returns the sockets on which HAProxy shows its counters: the stats socket and, if

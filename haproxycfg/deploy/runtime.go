@@ -529,6 +529,17 @@ func (r *Runtime) Worker(ctx context.Context) (runtimeapi.Socket, error) {
 	return worker, nil
 }
 
+// WorkerStats returns the statistics of each worker, as Workers.Stats does. If Master is not set,
+// WorkerStats returns only the statistics of the worker behind Stats. WorkerStats is safe for
+// concurrent use.
+func (r *Runtime) WorkerStats(ctx context.Context) ([][]runtimeapi.Stat, error) {
+	if r.Master.Path != "" {
+		return Workers{Master: r.Master}.Stats(ctx)
+	}
+	stats, err := r.Stats.Stats(ctx)
+	return [][]runtimeapi.Stat{stats}, err
+}
+
 // SetVariable sets a variable in the worker that serves new connections, as
 // [runtimeapi.Socket.SetVariable] does. It does not change the files. It is safe for concurrent
 // use, also while Apply runs.
