@@ -121,17 +121,3 @@ func TestAlerts(t *testing.T) {
 	slices.Sort(sections)
 	require.Equal(t, alerts, sections)
 }
-
-// TestJobs checks that the alerts "up == 0" name jobs that the ServiceMonitors make: the value of
-// the Service's label "app.kubernetes.io/name".
-func TestJobs(t *testing.T) {
-	for binary, rules := range map[string]string{"snirouter": "snirouter", "hostapi": "snirouter", "nodeagent": "nodeagent"} {
-		var service struct {
-			Metadata struct{ Labels map[string]string }
-		}
-		readYAML(t, "examples/"+binary+"/kubernetes/monitoring/service.yaml", &service)
-		text, err := os.ReadFile("examples/" + rules + "/kubernetes/rules.yaml")
-		require.NoError(t, err)
-		require.Contains(t, string(text), fmt.Sprintf("up{job=%q} == 0", service.Metadata.Labels["app.kubernetes.io/name"]))
-	}
-}

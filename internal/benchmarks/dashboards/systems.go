@@ -79,7 +79,7 @@ func (l *lab) startEdge(ctx context.Context) error {
 	if err := l.writeRoutes(2); err != nil {
 		return err
 	}
-	agents := job{name: "headgate-nodeagent"}
+	agents := job{name: "nodeagent"}
 	for i := 1; i <= nodes; i++ {
 		for service, port := range edgeServices {
 			failing := 0.0
@@ -126,7 +126,7 @@ func (l *lab) startEdge(ctx context.Context) error {
 		return err
 	}
 	l.stops = append(l.stops, func() error { p.Stop(); return nil })
-	l.jobs = append(l.jobs, agents, job{"headgate-terminator", []string{l.address(9709)}}, job{"edge-haproxy", []string{l.address(8404)}})
+	l.jobs = append(l.jobs, agents, job{"terminator", []string{l.address(9709)}}, job{"edge-haproxy", []string{l.address(8404)}})
 	return l.wait(ctx, "http://"+l.address(9709)+"/readyz")
 }
 
@@ -151,7 +151,7 @@ func (l *lab) startRouter(ctx context.Context) error {
 		"-api", api+"/hosts/{host}", "-changes", api+"/changes", "-log-sample", "0"); err != nil {
 		return err
 	}
-	l.jobs = append(l.jobs, job{"headgate-snirouter", []string{l.address(9808)}}, job{"headgate-hostapi", []string{l.address(9001)}})
+	l.jobs = append(l.jobs, job{"snirouter", []string{l.address(9808)}}, job{"hostapi", []string{l.address(9001)}})
 	return l.wait(ctx, "http://"+l.address(9808)+"/readyz")
 }
 
@@ -189,7 +189,7 @@ func (l *lab) startFronts(ctx context.Context) error {
 	if err := l.writeSlice(pods); err != nil {
 		return err
 	}
-	fronts, haproxies := job{name: "headgate-frontproxy"}, job{name: "front-haproxy"}
+	fronts, haproxies := job{name: "frontproxy"}, job{name: "front-haproxy"}
 	for i, zone := range []string{"a", "b"} {
 		admin, monitor := l.address(9710+i), l.address(9720+i)
 		if err := l.start("frontproxy", "-service", "demo/web:http", "-zone", zone, "-dir", "pods", "-listen", l.address(8090+i), "-admin", admin, "-monitor", monitor,
