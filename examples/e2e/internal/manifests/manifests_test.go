@@ -300,8 +300,7 @@ var properties = map[string]func(*testing.T, *workload) error{
 					require.Equal(t, intstr.FromString("admin"), s.Spec.Ports[0].TargetPort)
 					require.Equal(t, ports(w.pod.Spec.Containers[0])["admin"].ContainerPort, s.Spec.Ports[0].Port)
 					job := s.Labels[m.Spec.JobLabel]
-					name := "headgate-" + w.program
-					require.True(t, job == name || strings.HasPrefix(job, name+"-"), job)
+					require.True(t, job == w.program || strings.HasPrefix(job, w.program+"-"), job)
 					w.job = job
 					found++
 				}
@@ -421,7 +420,7 @@ func TestWorkloads(t *testing.T) {
 			}
 		}
 	}
-	jobs := map[string]bool{"headgate-terminator": true, "edge-haproxy": true} // they run on edge machines
+	jobs := map[string]bool{"terminator": true, "edge-haproxy": true} // they run on edge machines
 	for _, w := range seen {
 		jobs[w.job] = true
 	}
