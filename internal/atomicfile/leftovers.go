@@ -13,7 +13,7 @@ import (
 )
 
 // maxDigits is the largest number of digits with which the name of a temporary file ends.
-// os.CreateTemp appends the digits of a number of 32 bits.
+// os.CreateTemp appends a number of 32 bits, which has at most 10 digits.
 const maxDigits = 10
 
 // RemoveLeftovers removes the temporary files that killed processes have left in a directory.

@@ -32,8 +32,9 @@ type discoveryRequest struct {
 	refs    []nodeselect.Ref // the parsed names
 }
 
-// parseDiscoveryRequest reads a DiscoveryRequest. Its members may have their names in the proto
-// file, which Envoy sends, or the names in camel case that the JSON form of protobuf prefers.
+// parseDiscoveryRequest reads a DiscoveryRequest. The names of its members may be those of the
+// proto file, which Envoy sends ("resource_names"), or those of the JSON form of protobuf, in camel
+// case ("resourceNames").
 func parseDiscoveryRequest(body []byte) (discoveryRequest, error) {
 	var req discoveryRequest
 	var versionCamel, typeURL, typeCamel string
