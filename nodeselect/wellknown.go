@@ -158,7 +158,7 @@ func WithoutTaints(keys ...string) Predicate {
 	}
 }
 
-// Match matches labels or taints with the key Key.
+// Match matches labels or taints with the key Key, and with the value Value if Value is not empty.
 type Match struct {
 	Key   string
 	Value string // "" matches every value

@@ -73,8 +73,8 @@ func (s Socket) CompareMaps(ctx context.Context, maps []MapContent) error {
 	return nil
 }
 
-// replaceAll is [Socket.ReplaceMaps] for maps whose entries in HAProxy are not known. HAProxy
-// replaces each map in one step.
+// replaceAll does the work of [Socket.ReplaceMaps] if the present entries of the maps in HAProxy
+// are not known. HAProxy replaces each map in one step.
 func (s Socket) replaceAll(ctx context.Context, maps []MapContent) error {
 	changes, present := make([]mapChange, len(maps)), make([][]MapEntry, len(maps))
 	repeated := make([]bool, len(maps)) // HAProxy has several entries with the same key
@@ -114,7 +114,7 @@ func (s Socket) replaceAll(ctx context.Context, maps []MapContent) error {
 	return s.CompareMaps(ctx, maps)
 }
 
-// changeEntries is [Socket.ReplaceMaps] with a command for each entry that differs.
+// changeEntries does the work of [Socket.ReplaceMaps] with one command for each entry that differs.
 func (s Socket) changeEntries(ctx context.Context, maps []MapContent, changes []mapChange) error {
 	longerFirst := func(a, b MapEntry) int { return cmp.Or(len(b.Key)-len(a.Key), strings.Compare(a.Key, b.Key)) }
 	send := func(path, key, value, command string) error {

@@ -47,7 +47,7 @@ type missing struct {
 	began time.Time // when the first list that lacks them arrived
 }
 
-// NewTracker returns a Tracker without services. See Group for policy.
+// NewTracker returns a Tracker without services. The argument "policy" means the same as in Group.
 func NewTracker(policy nodeselect.AddressPolicy) *Tracker {
 	return &Tracker{
 		policy: policy, services: Services{}, byName: map[string]string{}, changed: map[string]bool{},

@@ -40,7 +40,7 @@ type queue struct {
 	readyNodes map[string][]string // the last argument of setReadyNodes; only a Replay calls it
 }
 
-// confirmer is a store of any kind.
+// confirmer is a store of any kind of object.
 type confirmer interface {
 	err() error
 	answered(now time.Time)

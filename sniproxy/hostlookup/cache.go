@@ -325,7 +325,7 @@ type Stats struct {
 	EvictedAliases  uint64 // aliases that made room for others
 	EvictedNegative uint64 // hosts not found or failed that made room for others
 
-	// Figures of this moment.
+	// The figures below describe the present moment.
 	Hosts    int // known hosts, without aliases
 	Aliases  int // hosts that share the endpoint of another name, such as a wildcard; see MaxHosts
 	Negative int // hosts that are stored as not found or failed

@@ -84,7 +84,7 @@ func (f Func) LookupHost(ctx context.Context, host string) (Answer, error) {
 // An Error is an error of a source, with the time for which a Cache stores it. A source may also
 // return errors of other types. For those, the Cache decides about the time.
 type Error struct {
-	// Err is ErrNotFound, or the failure.
+	// Err is ErrNotFound, or the failure of the source.
 	Err error
 
 	// TTL is a time whose meaning depends on Err.

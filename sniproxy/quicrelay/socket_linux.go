@@ -214,7 +214,7 @@ func (s *udpSocket) send(b []byte, size int, from netip.Addr, to netip.AddrPort)
 	return first
 }
 
-// sendOne makes one system call.
+// sendOne sends the datagrams in b with one system call.
 func (s *udpSocket) sendOne(b, oob []byte, to netip.AddrPort) error {
 	if !s.connected {
 		_, _, err := s.conn.WriteMsgUDPAddrPort(b, oob, to)

@@ -36,7 +36,7 @@ type running struct {
 	files  int
 }
 
-// stage is a measurement at a size.
+// stage is a measurement with a given number of open connections and of host names.
 type stage struct {
 	report.Size
 	steps []step

@@ -244,7 +244,7 @@ func (s *Server) Freeze() {
 	})
 }
 
-// Thaw makes new connections work again.
+// Thaw makes new connections work again after Freeze.
 func (s *Server) Thaw() { s.do(func() { s.frozen = false }) }
 
 // Requests returns all requests so far.

@@ -275,7 +275,7 @@ func (p *receivedPod) check() (endpoints.Pod, error) {
 	}, nil
 }
 
-// checkLabel accepts "" and all names.
+// checkLabel returns an error if s is neither "" nor a name that checkName accepts.
 func checkLabel(s string) error {
 	if s == "" {
 		return nil

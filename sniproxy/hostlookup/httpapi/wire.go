@@ -54,7 +54,7 @@ func (c change) change() hostlookup.Change {
 	return hostlookup.Change{Host: c.Host, Endpoint: hostlookup.Endpoint{App: c.App, Host: c.Host, Addr: c.Endpoint, TTL: ttl}}
 }
 
-// parseChanges reads the body of GET /changes.
+// parseChanges reads the body of the answer to GET /changes.
 func parseChanges(body []byte) (changes, error) {
 	var answer changes
 	var list []json.RawMessage

@@ -87,7 +87,7 @@ func Ask(subjects []Subject, s Settings) []string {
 // Protect, end the grants for the nodes in Release, remove the protection of the objects in Free.
 type Plan struct {
 	Protect []Subject
-	// Release are the names of nodes.
+	// Release contains the names of the nodes whose grants the caller must end.
 	Release []string
 	Free    []Subject
 	// Waiting is the number of objects that the tool wants to take, but must still leave alone.

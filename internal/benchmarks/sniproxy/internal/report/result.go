@@ -56,7 +56,7 @@ type Size struct {
 	Hosts int `json:"hosts"`
 }
 
-// Sizes are the points of a run.
+// Sizes are the sizes at which a run measures each router.
 type Sizes struct {
 	Base      Size `json:"base"`       // few connections, few names
 	Idle      Size `json:"idle"`       // enough connections to measure the memory of one
