@@ -61,7 +61,7 @@ type way struct {
 	start func(ctx context.Context, dir string, s *settings, pods []*pod) (running, error)
 }
 
-// running is a way (see there) whose programs have been started.
+// running is a way from the clients to the pods whose programs have been started.
 type running struct {
 	address string
 	entries []string // all addresses that must answer before the clients start
