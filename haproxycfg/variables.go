@@ -35,7 +35,7 @@ func (v *validator) variables(all []Variable) {
 	}
 }
 
-// The method variable adds a fault if g has no variable with this name. The argument "what" is a
+// The method "variable" adds a fault if g has no variable with this name. The argument "what" is a
 // part of the text of the fault: it says which setting contains the name of the variable.
 func (v *validator) variable(g *Global, what, name string) {
 	if !slices.ContainsFunc(g.Variables, func(o Variable) bool { return o.Name == name }) {

@@ -219,7 +219,7 @@ func namesOf(nodes []Node) map[string]bool {
 }
 
 // Text says in one sentence why the subset contains the node, or does not contain it. The argument
-// c must contain n.
+// "c" must contain n.
 func (n Choice) Text(c Choices) string {
 	rank := fmt.Sprintf("rank %d of %d by hash", n.Rank, c.Ranked)
 	places := fmt.Sprintf("the service has %d places", c.Places)

@@ -128,8 +128,8 @@ func (c *cluster) health(feed string) func(error) {
 }
 
 // sink is the kubewatch.Sink of one watch: kubewatch calls it with each object that the watch
-// receives. It passes the objects to the functions replace, set and delete, and holds the lock of
-// the cluster during these calls.
+// receives. It passes the objects to the functions "replace", "set" and "delete", and holds the
+// lock of the cluster during these calls.
 type sink[T any] struct {
 	c       *cluster
 	feed    string
@@ -245,7 +245,7 @@ func (c *cluster) watchServices(ctx context.Context) {
 }
 
 // countNodes reads the number of nodes from the API server, about once in each countInterval, at
-// random times. It also reads the number soon after each call of the method recount.
+// random times. It also reads the number soon after each call of the method "recount".
 func (c *cluster) countNodes(ctx context.Context) {
 	const firstRetry, longestRetry = 200 * time.Millisecond, 5 * time.Second
 	health := c.health(feedCount)

@@ -86,7 +86,7 @@ func Deleted() Signal {
 	}}
 }
 
-// Annotated drains a node with the annotation headgate.dev/drain: "true". If the argument a sets
+// Annotated drains a node with the annotation headgate.dev/drain: "true". If the argument "a" sets
 // another prefix, this prefix replaces headgate.dev. A node with another value does not drain.
 // State.Problems reports a value that is not a boolean.
 func Annotated(a nodeselect.Annotations) Signal {

@@ -13,7 +13,8 @@ import (
 )
 
 // metrics are the metrics of an agent. The label "service" is "" for the node itself, and otherwise
-// the name of a Service in the present state. If a Service is gone, metrics deletes its series.
+// the name of a Service. If the present state of the agent does not contain the Service any more,
+// metrics deletes the series of this Service.
 type metrics struct {
 	*cli.Metrics
 	checks   *prometheus.CounterVec

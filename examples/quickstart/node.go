@@ -86,8 +86,8 @@ func (n *node) serve(service string, port int32) error {
 }
 
 // follow updates the node's agents whenever the manifests change. It returns when ctx ends. It
-// sends one value to the channel opened: the error of the first update, or nil if the first update
-// succeeded.
+// sends one value to the channel "opened": the error of the first update, or nil if the first
+// update succeeded.
 func (n *node) follow(ctx context.Context, opened chan<- error) {
 	var once sync.Once
 	report := func(err error) { once.Do(func() { opened <- err }) }

@@ -41,9 +41,9 @@ type Source struct {
 	// certificates that HAProxy has not judged yet, or has rejected 10 minutes ago or earlier.
 	// [deploy.Checker.CheckCertificates] is such a function.
 	Check func(context.Context, []haproxycfg.Certificate) (verdicts []error, noVerdict error)
-	// Haproxy is the path of the HAProxy binary that Check runs, or its name on PATH. When the
-	// binary changes, Check judges all certificates again. If Haproxy is empty, Check does not
-	// judge an accepted certificate again.
+	// Haproxy is the path of the HAProxy binary that Check runs, or its name on PATH. When this
+	// binary changes, Check judges all certificates again. If Haproxy is empty, the Source does not
+	// notice a new binary, so Check does not judge an accepted certificate again.
 	Haproxy string
 	// Recheck is the time between two readings of the files by Follow. Follow also reads a file
 	// when the operating system reports a change, but such a report may be missing. 0 means 10 s.

@@ -105,7 +105,7 @@ func (l *loop) run(ctx context.Context) {
 	}
 }
 
-// If this process leads, the method call runs the function in the argument "do". If the first
+// If this process leads, the method "call" runs the function in the argument "do". If the first
 // result of this function is true, the method then makes an attempt.
 func (l *loop) call(ctx context.Context, do func(context.Context, inputs) (again bool, err error)) (r callResult) {
 	if !l.leading() {

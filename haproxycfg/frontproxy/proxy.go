@@ -188,9 +188,9 @@ func (p *Proxy) sidecar(front *haproxycfg.Frontend, v *variables) []haproxycfg.B
 	return []haproxycfg.Backend{p.backend(local, pendingLocal, v, max(p.Settings.PerPod, 1), []haproxycfg.Server{{Addr: addr}}, false)}
 }
 
-// zones returns the backends local, other and panic, which the package documentation describes.
-// There is no backend panic if HAProxy does not check the pods, or if Settings.PanicBelow is
-// negative. zones also sets how front chooses among the backends.
+// zones returns the backends "local", "other" and "panic", which the package documentation
+// describes. There is no backend "panic" if HAProxy does not check the pods, or if
+// Settings.PanicBelow is negative. zones also sets how front chooses among the backends.
 func (p *Proxy) zones(front *haproxycfg.Frontend, v *variables, pods []Pod, expected int, before, slots Slots) []haproxycfg.Backend {
 	s := &p.Settings
 	local, other, panicking := Backends(p.Service)

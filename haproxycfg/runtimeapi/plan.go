@@ -48,8 +48,9 @@ type Server struct {
 	// other words of Add. If one of the other words changes, a plan deletes the server and adds it
 	// again.
 	Add string
-	// Check and Agent are true if the server has a health check, or an agent check. After HAProxy
-	// has added a server at run time, it makes no checks until a command enables them.
+	// Check is true if the server has a health check, and Agent is true if it has an agent check.
+	// If HAProxy has added the server at run time, it begins these checks only after commands that
+	// enable them.
 	Check, Agent bool
 }
 

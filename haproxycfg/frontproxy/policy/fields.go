@@ -59,7 +59,7 @@ type reader = func(*yaml.Node) string
 // off as a boolean.
 func isOff(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Value == "off" }
 
-// orOff returns a reader for a setting that the policy file can switch off with the word off or
+// orOff returns a reader for a setting that the policy file can switch off with the word "off" or
 // with zero. For both, the reader stores -1, because 0 in Settings means the default.
 func orOff[T int | time.Duration](to *T, read func(*T) reader) reader {
 	return func(n *yaml.Node) string {

@@ -8,7 +8,7 @@ import (
 )
 
 // Kubeconfig renders a kubeconfig with one context that has the name of the cluster. The client
-// verifies the server with the authorities in the argument ca (PEM), and authenticates with the
+// verifies the server with the authorities in the argument "ca" (PEM), and authenticates with the
 // given token.
 func Kubeconfig(cluster, server string, ca []byte, user, token string) ([]byte, error) {
 	b, err := clientcmd.Write(api.Config{

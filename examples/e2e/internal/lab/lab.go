@@ -200,7 +200,7 @@ func Until(ctx context.Context, what string, within time.Duration, check func(co
 	}
 }
 
-// ipBatch runs commands of ip(8), one in each line, in a network namespace. The argument netns is
+// ipBatch runs commands of ip(8), one in each line, in a network namespace. The argument "netns" is
 // the name of the namespace; "" means the lab's own namespace.
 func ipBatch(netns string, lines ...string) error {
 	args := []string{"-batch", "-"}

@@ -131,8 +131,8 @@ func requestsOf(ctx context.Context, pods []*lab.Pod) (n int, err error) {
 	return n, nil
 }
 
-// The scenario frontoverload uses these values. perPod is the number of requests on which a pod may
-// work at the same time. slow is the time that a pod needs for a request.
+// The scenario "frontoverload" uses these values. perPod is the number of requests on which a pod
+// may work at the same time. slow is the time that a pod needs for a request.
 const (
 	perPod = 4
 	slow   = 100 * time.Millisecond

@@ -171,7 +171,7 @@ func (s *slowness) add(x float64) {
 	s.seen = append(s.seen, x)
 }
 
-// The method "at" returns the q-quantile of the measured slowness; see the function quantile. If
+// The method "at" returns the q-quantile of the measured slowness; see the function "quantile". If
 // nothing has been measured, it returns 1: not slower than usual.
 func (s *slowness) at(q float64) float64 {
 	s.mu.Lock()

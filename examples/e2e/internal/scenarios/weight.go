@@ -112,9 +112,9 @@ func (s *System) setWeight(ctx context.Context, c *lab.Cluster, percent int) err
 	return c.AnnotateService(ctx, appNamespace, tracks, weightKey, fmt.Sprint(percent))
 }
 
-// awaitWeight waits until each server of tracks in the cluster has the given weight in HAProxy, in
-// percent of its configured weight. The configured weight is 100, and an agent answers a percentage
-// of this configured weight.
+// awaitWeight waits until each server of the service "tracks" in the cluster has the given weight
+// in HAProxy, in percent of its configured weight. The configured weight is 100, and an agent
+// answers a percentage of this configured weight.
 func (s *System) awaitWeight(ctx context.Context, c *lab.Cluster, percent int) error {
 	port, err := s.nodePort(ctx, c, tracks)
 	if err != nil {

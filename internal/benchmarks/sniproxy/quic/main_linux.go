@@ -58,7 +58,7 @@ func main() {
 	}
 }
 
-// figures are the results of one router in one round, in the order of the variable columns.
+// figures are the results of one router in one round, in the order of the variable "columns".
 type figures [8]float64
 
 var columns = [8]string{
