@@ -39,8 +39,8 @@ func (m *metrics) instrument(route string, h http.Handler) http.Handler {
 	return promhttp.InstrumentHandlerCounter(m.requests.MustCurryWith(prometheus.Labels{"route": route}), h)
 }
 
-// watch adds the metric "waiting". Each scrape asks api for the value: the number of requests that
-// wait for a change of the pods.
+// watch adds the metric "waiting". Each scrape gets the value from "api": the number of requests
+// that wait for a change of the pods.
 func (m *metrics) watch(api *httpapi.Handler) {
 	m.GaugeFunc("waiting", "Requests that wait for a change of the pods.", func() float64 { return float64(api.Waiting()) })
 }

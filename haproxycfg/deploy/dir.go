@@ -498,7 +498,7 @@ func (d *Dir) apply(ctx context.Context, t target) (changed bool, err error) {
 }
 
 // checkAndWrite calls Check, and then writes the files that are not yet in the directory. The
-// comment of write describes the arguments.
+// comment of the method "write" describes the arguments.
 func (d *Dir) checkAndWrite(ctx context.Context, t target, written []bool, pending bool) (changed bool, err error) {
 	if d.Check != nil && !t.checked {
 		if err := d.Check(ctx, t.config); err != nil {

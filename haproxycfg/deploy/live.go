@@ -13,14 +13,14 @@ import (
 )
 
 // variable holds the name and the value of a variable of HAProxy, from a line "set-var proc.NAME
-// int(VALUE)" in the section global.
+// int(VALUE)" in the section "global".
 type variable struct {
 	name  string
 	value int
 }
 
-// parseVariable parses a line "set-var proc.NAME int(VALUE)" of the section global. ok is false if
-// the line has another form.
+// parseVariable parses a line "set-var proc.NAME int(VALUE)" of the section "global". ok is false
+// if the line has another form.
 func parseVariable(line string) (v variable, ok bool) {
 	words := strings.Fields(line)
 	if len(words) != 3 || words[0] != "set-var" {

@@ -283,7 +283,7 @@ func (c liveChange) afterReloadChangedOnly(busy map[string]string) liveChange {
 }
 
 // changedOnly removes from c the backends whose servers are the same before and after the change,
-// except those with a server in the map busy.
+// except those with a server in the map "busy".
 func (c *liveChange) changedOnly(busy map[string]string) {
 	earlier := make(map[string]runtimeapi.Backend, len(c.before))
 	for _, b := range c.before {

@@ -44,9 +44,9 @@ func (d *Dir) renderLive(c *haproxycfg.Config, own target) (target, error) {
 	return live, nil
 }
 
-// useSpares returns a copy of c in which new nodes have spare servers. disk is the text of the
-// present haproxy.cfg. The keys of busy are the removed servers that HAProxy still has. The result
-// is nil if no node needs a spare server, or if there are too few of them.
+// useSpares returns a copy of c in which new nodes use spare servers. The argument "disk" is the
+// text of the present haproxy.cfg. The keys of "busy" are the removed servers that HAProxy still
+// has. The result is nil if no node needs a spare server, or if there are too few spare servers.
 func useSpares(c *haproxycfg.Config, disk []byte, busy map[string]string) *haproxycfg.Config {
 	var changed *haproxycfg.Config
 	renamed := map[string]string{} // values of Server.Track
@@ -86,10 +86,11 @@ func useSpares(c *haproxycfg.Config, disk []byte, busy map[string]string) *hapro
 	return changed
 }
 
-// inSpares returns the servers of a backend, with those nodes in spare servers that the present
-// section of the backend does not contain under their own names. It adds the new names of these
-// nodes to renamed. The result is nil if there is no such node. ok is false if there are too few
-// spare servers.
+// inSpares returns the servers of the backend b. The argument "section" is the section of b in the
+// present haproxy.cfg. A node gets a spare server in the result if neither "section" nor "busy"
+// contains a server with the node's own name. For each such node, inSpares stores the name of the
+// spare server in "renamed", under the own name of the node's server. The result is nil if there is
+// no such node. ok is false if there are too few spare servers.
 func inSpares(b *haproxycfg.Backend, section []byte, busy, renamed map[string]string) (servers []haproxycfg.Server, ok bool) {
 	present, spares := presentServers(section)
 	byAddr := map[netip.Addr]string{}

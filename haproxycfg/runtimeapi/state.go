@@ -156,7 +156,7 @@ func ParseServersState(text string) ([]ServerState, error) {
 	return all, nil
 }
 
-// appendFields appends the words of the line to the slice words. It allocates no memory if the
+// appendFields appends the words of the line to the slice "words". It allocates no memory if the
 // slice has enough capacity.
 func appendFields(words []string, line string) []string {
 	for {

@@ -63,8 +63,8 @@ func (r *Replay) Watch(objects nodeselect.Objects, now time.Time) {
 	})
 }
 
-// watch changes the objects of s to those of list, as the events of a watch would: it sets each
-// object of list, and removes the objects of s that list lacks.
+// watch changes the objects of s to those of the argument "list", as the events of a watch would:
+// it sets each object of "list", and removes the objects of s that "list" lacks.
 func watch[T object](s *store[T], list []T, now time.Time) {
 	gone := make(map[string]bool, len(s.objects))
 	for key := range s.objects {

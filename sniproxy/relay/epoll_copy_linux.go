@@ -104,7 +104,7 @@ func (ec *epollConn) requeue() {
 }
 
 // copyFrom copies from side i to the other side. It returns false if it has to wait for an epoll
-// event. It returns true if it stopped because it has moved as many bytes as the constant quantum
+// event. It returns true if it stopped because it has moved as many bytes as the constant "quantum"
 // allows.
 func (ec *epollConn) copyFrom(i int) (more bool) {
 	from, to := &ec.side[i], &ec.side[1-i]

@@ -24,7 +24,7 @@ type pod struct {
 	ended              chan error
 }
 
-// The pod works on each request for a random time between the constants shortest and longest. A
+// The pod works on each request for a random time between the constants "shortest" and "longest". A
 // request may also wait for other requests.
 const (
 	concurrency = 4

@@ -139,8 +139,9 @@ func refused(err error) error {
 	return fmt.Errorf("want a refusal by the policy: %w", err)
 }
 
-// publishedChanges are changes of a Service with the ports http and grpc. The policy must refuse
-// those, and only those, for which package change has findings without a declaration.
+// publishedChanges are changes of a Service with the ports "http" and "grpc". The policy must
+// refuse a change if and only if package change has a finding about it. For this comparison,
+// package change gets no declarations of routes.
 var publishedChanges = []struct {
 	what   string
 	change func(*corev1.Service)

@@ -114,7 +114,7 @@ func (l *load) ready(router netip.AddrPort) error {
 		}
 	}
 	// The other datagrams of these hellos may still arrive. Read and drop them, until no datagram
-	// has arrived for ten times the duration retry.
+	// has arrived for ten times the duration "retry".
 	for {
 		_ = l.backend.SetReadDeadline(time.Now().Add(10 * retry))
 		if _, err := l.backend.Read(l.buf[:]); err != nil {
