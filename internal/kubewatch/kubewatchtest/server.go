@@ -183,7 +183,7 @@ func (s *Server) Disconnect() { s.do(func() { s.cut++ }) }
 func (s *Server) Refuse(verb string, status int) { s.do(func() { s.refused[verb] = status; s.cut++ }) }
 
 // Forbid makes the server refuse all requests for a resource, as it does for an account that lacks
-// a permission. With forbidden false, the server serves the resource again.
+// a permission. If the argument "forbidden" is false, the server serves the resource again.
 func (s *Server) Forbid(resource string, forbidden bool) {
 	s.do(func() {
 		s.refused[resource] = 0
