@@ -357,8 +357,9 @@ func (s *serverSet) reset() {
 	}
 }
 
-// add adds the key of a server to the set. The argument "earlier" contains the servers of the
-// backend that come before this server. The result "twice" is true if one of them has the same key.
+// add adds the key of one server of a backend to the set. The argument "earlier" contains the
+// servers that come before this server in the backend. The result "twice" is true if one of these
+// earlier servers has the same key.
 func (s *serverSet) add(earlier []Server, key serverKey) (twice bool) {
 	if !s.unsorted {
 		if len(earlier) == 0 || s.last.compare(key) < 0 {

@@ -77,11 +77,12 @@ type Selector struct {
 	// outside the subset get no traffic, and a Selection has a warning.
 	AllLocal bool
 	// LocalWeights makes Select set Node.Weight for a service with externalTrafficPolicy Local, in
-	// proportion to the ready pods of the node: such a node sends its requests only to its own pods,
-	// so with equal weights a pod on a node with few pods gets more requests than others. If the
-	// argument current of Select has weights for the same nodes, Select keeps them until some pod
-	// would get over 25% more or less than its share. So most changes of the number of pods change
-	// no weight. LocalWeights needs the number of pods: see Objects.ReadyNodes.
+	// proportion to the ready pods of the node: such a node sends its requests only to its own
+	// pods, so with equal weights a pod on a node with few pods gets more requests than others. If
+	// the argument "current" of Select contains weights for the same nodes, Select keeps these
+	// weights until some pod would get over 25% more or less than its share. So most changes of the
+	// number of pods change no weight. LocalWeights needs the number of pods: see
+	// Objects.ReadyNodes.
 	LocalWeights bool
 	// Sticky makes Select keep the present nodes of a service while they are Eligible or avoided,
 	// even if a node of better rank joins the cluster. So a node that joins changes no subset.

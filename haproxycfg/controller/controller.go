@@ -121,8 +121,9 @@ type Controller struct {
 	calls  chan loopCall
 	status status
 
-	// following contains a value while the loop replaces the orders in FleetFile and HAProxy does
-	// not follow the new shifts yet. Its capacity is 1.
+	// following is a lock: a goroutine that sends a value to it has the lock until it receives the
+	// value. The loop has the lock from before it replaces the orders in FleetFile until HAProxy
+	// follows the new shifts. So Shifts waits until then. The capacity of following is 1.
 	following chan struct{}
 
 	lastOrders atomic.Pointer[orders] // the result of the last call of orders

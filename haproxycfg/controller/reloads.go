@@ -161,10 +161,10 @@ func (p *pace) reloaded(now time.Time) {
 	p.last = now
 }
 
-// pollInterval returns the pause between two attempts of a change that waits for an old worker.
-// took is the duration of the last attempt. The pause is ten times as long as the last attempt, but
-// at least 1 s and at most 30 s. So repeated planning of a large configuration uses at most a tenth
-// of a processor.
+// pollInterval returns the pause between two attempts to apply a change that waits for the end of
+// an old worker. The argument "took" is the duration of the last attempt. The pause is ten times as
+// long as the last attempt, but at least 1 s and at most 30 s. So repeated planning of a large
+// configuration uses at most a tenth of a processor.
 func pollInterval(took time.Duration) time.Duration {
 	return min(max(time.Second, 10*took), 30*time.Second)
 }

@@ -17,7 +17,8 @@ type Status struct {
 	// Unread are the names of the declarations that have not been read since the start.
 	Unread []string
 	// Started is true once every cluster has answered and all declarations have been read, or once
-	// StartTimeout is over. While Started is false, the Controller makes no attempt.
+	// StartTimeout is over. While Started is false, the Controller does not try to apply a
+	// configuration.
 	Started bool
 	// Leading is true while this process may write to the directory. Without an Elector, Leading is
 	// always true.
@@ -25,8 +26,8 @@ type Status struct {
 	// Leader is the name of the process that leads. It is "" if there is no Elector, or if the
 	// Elector knows no leader.
 	Leader string
-	// InForce is true once an attempt has shown that HAProxy runs the configuration in the
-	// directory.
+	// InForce is true once an attempt to apply a configuration has shown that HAProxy runs the
+	// configuration in the directory.
 	InForce bool
 	// Servers is the number of servers in the configuration that was last applied.
 	Servers int

@@ -213,7 +213,8 @@ func isHashed(name string) bool {
 }
 
 // removeLeftovers removes files that processes left in the directory when they were killed:
-// temporary files, and linkFile. The caller must hold the lock file.
+// temporary files, and the hard link with the name linkFile. The caller must hold the lock of the
+// directory.
 func (d *Dir) removeLeftovers() {
 	atomicfile.RemoveLeftovers(d.Path, func(name string) bool {
 		return name == configFile || name == lastGoodFile || "."+name+"0" == linkFile

@@ -499,8 +499,8 @@ func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload stri
 	return done.Reload, nil
 }
 
-// manyBackends is a number of backends: for more backends, one command for the servers of all
-// backends takes less time than one command for each backend.
+// If there are more than manyBackends backends, one command for the servers of all backends takes
+// less time than one command for each backend.
 const manyBackends = 50
 
 // actual returns the state of the running HAProxy, with at least the servers of the wanted backends.

@@ -107,12 +107,12 @@ func (r Report) Subsets(cluster string) nodeselect.Subsets {
 
 // LastKnown returns the Cluster that the caller must pass to Build while a cluster does not answer.
 // The Cluster contains no objects. Instead it contains the Selection and Total that the report
-// lists for the cluster, so the cluster keeps its servers. If the report lists no selection for the
-// cluster, the State is Never.
+// lists for the cluster, so the cluster keeps its servers, and Connectivity.State is LastKnown. If
+// the report lists no selection for the cluster, Connectivity.State is Never.
 //
-// now is the time when the cluster stopped answering. If the report already shows the cluster in
-// the same State, LastKnown uses the time in the report instead. reason says why the cluster does
-// not answer.
+// The argument "now" is the time when the cluster stopped answering. If the report already shows
+// the cluster with the same Connectivity.State, LastKnown uses the time in the report instead. The
+// argument "reason" says why the cluster does not answer.
 func (r Report) LastKnown(cluster string, now time.Time, reason string) Cluster {
 	c := Cluster{Name: cluster, Connectivity: Connectivity{State: Never, Since: now, Reason: reason}}
 	was, _ := r.cluster(cluster)

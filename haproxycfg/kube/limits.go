@@ -232,8 +232,8 @@ func (l *limiter) cost(r *routes.Route) cost {
 	return c
 }
 
-// shared returns what a route adds to an account. If the account already contains a backend or
-// agent port of the route, this backend or agent port adds nothing.
+// shared returns what a route adds to the costs in an account. A backend or an agent port that the
+// route shares with a route of the account adds nothing, because it is in the account already.
 func (a *account) shared(l *limiter, r *routes.Route, key string) cost {
 	c := cost{routes: 1}
 	if !a.backends[key] {

@@ -64,8 +64,8 @@ type Held struct {
 	// program applied that configuration.
 	ID      string    `json:"id"`
 	Applied time.Time `json:"applied"`
-	// Since is the time of the order. By says who has given it, and Reason says why. Both may be
-	// empty.
+	// Since is the time at which somebody ordered the hold. By is the name of this person or
+	// program, and Reason is the reason for the hold. By and Reason may be empty.
 	Since  time.Time `json:"since"`
 	By     string    `json:"by,omitempty"`
 	Reason string    `json:"reason,omitempty"`

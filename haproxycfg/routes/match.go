@@ -52,9 +52,10 @@ func (t Table) matchIndex(host, path string) int {
 }
 
 // requestHost appends the host of a Host header to dst: in lower case, without a port and without a
-// final dot. It appends at most hostname.MaxName bytes. If no table can serve the host, it appends
-// nothing. The host need not be a valid host name: HAProxy routes hosts with any bytes, and a
-// wildcard matches a first label with any bytes.
+// final dot. The host need not be a valid host name: HAProxy routes hosts with any bytes, and a
+// wildcard matches a first label with any bytes. If the host is longer than hostname.MaxName, only
+// a wildcard can match it, so requestHost replaces the first label by "-". If the host is still too
+// long, no table can serve it, and requestHost returns nil.
 func requestHost(dst []byte, host string) []byte {
 	end := len(host)
 	for end > 0 && '0' <= host[end-1] && host[end-1] <= '9' {

@@ -251,9 +251,9 @@ func formatShare(points float64) string {
 	return strconv.FormatFloat(points/100, 'f', 2, 64) + "%"
 }
 
-// Resume returns the paused shift s as a shift that moves again: the step that errors have ended
-// begins again. The argument "now" is the time of this beginning. If s is not paused, Resume
-// returns an error.
+// Resume returns the paused shift s as a shift that moves again: it repeats the step that errors
+// interrupted. The argument "now" is the time at which the step begins again. If s is not paused,
+// Resume returns an error.
 func (s Shift) Resume(now time.Time) (Shift, error) {
 	if s.Status != Paused {
 		return s, fmt.Errorf("shift: %s is %s, not paused", s.Route, s.Status)

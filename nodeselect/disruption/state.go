@@ -248,7 +248,8 @@ func (s *State) IsAway(name string) bool {
 	return ok && s.away[i]
 }
 
-// Take calls May. If somebody may take the nodes away, Take also calls Away for them.
+// Take returns the answer of May for the named nodes. If somebody may take these nodes away, Take
+// also marks them as away, by calling Away.
 func (s *State) Take(names ...string) Answer {
 	a := s.May(names...)
 	if a.OK {

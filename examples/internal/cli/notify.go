@@ -14,7 +14,8 @@ const (
 	// startInterval is the pause between two checks whether the binary is ready, until it is ready
 	// for the first time.
 	startInterval = 100 * time.Millisecond
-	// statusInterval is the pause between two checks of the text that "systemctl status" shows.
+	// statusInterval is the longest pause between two updates of the text that "systemctl status"
+	// shows, after the binary has been ready for the first time.
 	statusInterval = 5 * time.Second
 )
 

@@ -224,7 +224,8 @@ var nodeHealths = map[string]edge.NodeHealth{
 	"agent": edge.NodeAgent, "agent+kube-proxy": edge.NodeAgentAndKubeProxy, "kube-proxy": edge.KubeProxyOnly,
 }
 
-// resolveFiles checks the flags for dns.Zone and cdn.json.
+// resolveFiles checks the flags that determine the content of three files: the DNS zone,
+// dns-endpoints.yaml and cdn.json.
 func (s *Settings) resolveFiles() error {
 	for _, text := range s.text.dnsAddrs {
 		addr, err := netip.ParseAddr(text)
@@ -249,7 +250,7 @@ func (s *Settings) resolveFiles() error {
 	return nil
 }
 
-// resolveDNSEndpoints checks the flags for dns-endpoints.yaml.
+// resolveDNSEndpoints checks the flags that determine the content of the file dns-endpoints.yaml.
 func (s *Settings) resolveDNSEndpoints() error {
 	o := &s.DNSEndpoints
 	if s.text.dnsEndpoints == "" {

@@ -17,7 +17,7 @@ type World struct {
 
 // Cluster is a cluster at one moment of a drill.
 type Cluster struct {
-	// Name is the name of the cluster in routes.
+	// Name is the name by which routes refer to the cluster.
 	Name string
 	// Objects are the nodes and services. Objects.ReadyNodes are the nodes with ready pods, as
 	// controller.Manifests reads them; nil means that the pods are not known.

@@ -27,8 +27,8 @@ type Hold struct {
 	// time at which the terminator applied it; see journal.Entry.
 	ID      string    `json:"id"`
 	Applied time.Time `json:"applied"`
-	// Since is the time of the order, By is the name of the person or program that gave it, and
-	// Reason is the reason. By and Reason may be empty.
+	// Since is the time at which somebody ordered the hold, By is the name of this person or
+	// program, and Reason is the reason for the hold. By and Reason may be empty.
 	Since  time.Time `json:"since"`
 	By     string    `json:"by,omitempty"`
 	Reason string    `json:"reason,omitempty"`
@@ -39,7 +39,8 @@ type Hold struct {
 	Routes []byte `json:"routes"`
 }
 
-// Is reports whether h and other are the same order. Either may be nil.
+// Is reports whether h and other are the same hold: somebody ordered both at the same time, and for
+// the same configuration (ID). nil means that there is no hold, so nil is the same as nil.
 func (h *Hold) Is(other *Hold) bool {
 	if h == nil || other == nil {
 		return h == other

@@ -76,8 +76,8 @@ func (e *election) pause() time.Duration {
 	return pause
 }
 
-// acquire makes one attempt to acquire the Lease. It returns nil if another process holds the
-// Lease.
+// acquire makes one attempt to acquire the Lease. If another process holds the Lease, acquire
+// returns a nil term and no error.
 func (e *election) acquire(ctx context.Context) (*term, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()

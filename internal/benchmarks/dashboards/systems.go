@@ -167,8 +167,8 @@ func (l *lab) startHostAPI(ctx context.Context) (err error) {
 // pods is the number of pods behind the front proxies.
 const pods = 6
 
-// writeSlice writes the EndpointSlice of the pods, in two zones. The argument "ready" is the number
-// of ready pods.
+// writeSlice writes the EndpointSlice of the pods, which are in two zones. The argument "ready" is
+// the number of pods that are ready.
 func (l *lab) writeSlice(ready int) error {
 	var b strings.Builder
 	b.WriteString("apiVersion: v1\nkind: List\nitems:\n- apiVersion: discovery.k8s.io/v1\n  kind: EndpointSlice\n  metadata: {namespace: demo, name: web-1, labels: {kubernetes.io/service-name: web}}\n  addressType: IPv4\n  ports: [{name: http, port: 8000}]\n  endpoints:\n")

@@ -14,7 +14,7 @@ import (
 	"github.com/headgate/headgate/nodeselect/endpoints"
 )
 
-// Source is the condition of the source of the pods, such as an API server.
+// Source says whether the source of the pods, such as an API server, answers.
 type Source struct {
 	// Err says why the source does not answer. nil means that it answers.
 	Err error

@@ -94,7 +94,8 @@ type Finding struct {
 	// Allow has the words that the annotation must contain to permit the finding. It is empty if
 	// nothing permits the finding, because the API server refuses the change anyway.
 	Allow []string `json:"allow,omitempty"`
-	// Allowed means that the annotation permits the finding.
+	// Allowed means that the annotation of the Service contains the words in Allow, so kubeapp does
+	// not refuse the change because of the finding.
 	Allowed bool `json:"allowed"`
 }
 

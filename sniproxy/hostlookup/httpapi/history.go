@@ -180,9 +180,9 @@ func (h *history) remember(s step) {
 	}
 }
 
-// The method since returns the changes after the version in the argument. The changes may end at an
-// older version than the present one. The result changed is a channel. The next publish that
-// changes hosts closes this channel. The result ok is false before the first publish.
+// The method "since" returns the changes from the version in the argument to a later version, which
+// may be older than the present one. The result "changed" is a channel, which the next publish that
+// changes hosts closes. Before the first publish, the result "ok" is false.
 func (h *history) since(version string) (answer changes, changed <-chan struct{}, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -126,8 +126,8 @@ func Records(msg []byte, sizes ...int) []byte {
 	return wire
 }
 
-// Message returns the first handshake message without its records. rest is the part of wire after
-// the last record of that message.
+// Message returns the first handshake message, without the headers of its TLS records. The result
+// "rest" is the part of wire after the last record of this message.
 func Message(wire []byte) (msg, rest []byte, err error) {
 	for {
 		if len(wire) < recordHeader || wire[0] != 22 {

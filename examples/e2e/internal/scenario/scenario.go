@@ -101,13 +101,15 @@ func Select[E any](all []Scenario[E], names string) ([]Scenario[E], error) {
 	return selected, nil
 }
 
-// Run runs scenarios in order until ctx ends, and returns all rows. After each scenario it calls
-// the function check, which must return an error if the environment is broken.
+// Run runs scenarios in order, and returns the rows of all their reports. After each scenario, Run
+// calls the function "check", which must return an error if the environment is broken. Run adds a
+// failed row for this error, and goes on with the next scenario. When ctx has ended, each remaining
+// scenario gets one failed row, "not run".
 //
-// Run calls the function watch before each scenario. This function must begin to measure how slow
-// the machine is, and returns two functions. slowness returns a factor: 2 means that, since the
-// call of watch, a computation has taken twice as long as on an idle machine. stop ends the
-// measurement.
+// Run calls the function "watch" before each scenario. The function "watch" must begin to measure
+// how slow the machine is, and must return two functions. The first one, "slowness", returns a
+// factor: 2 means that, since the call of "watch", a computation has taken twice as long as on an
+// idle machine. The second one, "stop", ends the measurement.
 func Run[E any](ctx context.Context, env E, scenarios []Scenario[E], check func() error,
 	watch func(context.Context) (slowness func() float64, stop func()), logf func(format string, args ...any),
 ) []Row {

@@ -218,9 +218,9 @@ var frontZones = scenario.Scenario[*Env]{
 }
 
 // zoneRow returns a row about the requests between two times. The row fails unless the wanted
-// percentage of these requests went to the other zone, with a tolerance of zoneTolerance. It also
-// fails if one of the local pods in the list up has got more than 1.6 times its usual number of
-// requests, which is all requests divided by frontPods.
+// percentage of these requests went to the other zone, with a tolerance of zoneTolerance. The row
+// also fails if a pod in the list "up", which contains local pods, has got more than 1.6 times the
+// usual number of requests. This usual number is the number of all requests divided by frontPods.
 func (f *Fronts) zoneRow(load *loadRun, from, to time.Time, up []*lab.Pod, want int) scenario.Row {
 	counts := byPod(load.Log, from, to, up)
 	all, remote, most := 0, 0, 0

@@ -38,8 +38,8 @@ var nodegateLong = scenario.Scenario[*Env]{
 	Run:    underLoad(runNodegateLong),
 }
 
-// gated runs nodegate on the machine of the terminator. Besides this terminator and its HAProxy, a
-// second terminator with a HAProxy of its own uses the same clusters.
+// gated is a System with nodegate, which runs on the machine of the System's terminator. A second
+// terminator, with a HAProxy of its own, uses the same clusters as the first one.
 type gated struct {
 	*System
 	c      *lab.Cluster

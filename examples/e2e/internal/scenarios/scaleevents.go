@@ -109,11 +109,12 @@ func ready(ctx context.Context, f *fleet, i int) error {
 	}}}, "status")
 }
 
-// eventTook has the measured times of one event. total is the time from the beginning of the
-// request to the API server until the event has its effect on the configuration.
+// eventTook has the measured times of one event. The field "total" is the time from the beginning
+// of the request to the API server until the event has its effect on the configuration.
 type eventTook struct {
 	name string
-	// request is the duration of the request to the API server. It is a part of total.
+	// The field "request" is the duration of the request to the API server. The field "total"
+	// includes this duration.
 	request, total time.Duration
 }
 

@@ -30,8 +30,9 @@ var shipped = scenario.Scenario[*Env]{
 	Run:   runShipped,
 }
 
-// frontProxyNamespace is the namespace in the kustomization of the front proxy, which is the
-// namespace of its service. Other scenarios may run pods there, so this scenario uses another one.
+// frontProxyNamespace is the namespace in the kustomization of the front proxy. It is also the
+// namespace of the service behind the front proxy. Other scenarios may run pods in this namespace,
+// so this scenario applies the kustomization to ownNamespace instead.
 const (
 	frontProxyNamespace = "media"
 	ownNamespace        = "manifests"

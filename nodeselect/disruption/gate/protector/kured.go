@@ -29,7 +29,8 @@ const (
 	kuredPrefix = "nodegate-blocks-kured-"
 )
 
-// DefaultKuredImage is the image of a blocking pod if Kured.Image is empty.
+// DefaultKuredImage is the image of a blocking pod if Kured.Image is empty. A blocking pod is a pod
+// that keeps kured from restarting its node; see Kured.
 const DefaultKuredImage = "registry.k8s.io/pause:3.10"
 
 // PodClient is a client of the pods of one namespace. A PodInterface of client-go's clientset is a
