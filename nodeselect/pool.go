@@ -273,9 +273,10 @@ type candidate struct {
 	shared      string // a warning about addresses that other nodes have too; "" if there is none
 	special     string // the problem of an address in a special range; "" if there is none
 	source      *corev1.Node
-	// addrs are the usable addresses of the node that have the family and the type of Addr. others are
-	// those of the other family. If several nodes have the same address, separate chooses another one
-	// from these lists. addrs and others are nil if neither list would have more than one address.
+	// The field "addrs" contains the usable addresses of the node that have the same family and
+	// type as Addr. The field "others" contains the usable addresses of the other family. If
+	// several nodes have the same address, the method "separate" chooses another address from these
+	// two lists. Both fields are nil if neither list would have more than one address.
 	addrs, others []netip.Addr
 }
 

@@ -88,7 +88,7 @@ type Stats struct {
 	Phase Phase
 	// Outcome is the result in one word. It is Open for an open connection.
 	Outcome Outcome
-	// Err is nil if both sides ended cleanly.
+	// Err says why the connection failed or was refused. It is nil if both sides ended cleanly.
 	Err error
 }
 

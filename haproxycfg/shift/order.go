@@ -19,14 +19,16 @@ type Order struct {
 	Route string `json:"route"`
 	// Cluster is the cluster that gets the requests.
 	Cluster string `json:"cluster"`
-	// Steps are the shares of Cluster, in points of 10,000, in the order in which they take effect.
-	// The last share is the target. There is at least one share.
+	// Steps are the shares of the requests that Cluster gets, in the order in which they take
+	// effect. Their unit is a point: 10,000 points are all requests. The last share is the target.
+	// There is at least one share.
 	Steps []int `json:"steps"`
 	// Hold is the time for which each step is in force; 0 means that the next step follows at once.
 	Hold Duration `json:"hold"`
 	// MaxErrors is the largest allowed difference, in points, between two shares of 5xx responses:
-	// the share of Cluster minus the share of the other clusters of the route. 0 means that Cluster
-	// may not have a larger share. AllPoints means that errors never pause the shift.
+	// the share of Cluster minus the share of the other clusters of the route. 0 means that the
+	// share of 5xx responses of Cluster may not be larger than that of the other clusters.
+	// AllPoints means that errors never pause the shift.
 	MaxErrors int `json:"maxErrors"`
 	// MinRequests is the number of requests that Cluster must have got in a step before errors in
 	// this step can pause the shift; 0 means that errors count from the first request.
@@ -198,9 +200,10 @@ type Window struct {
 }
 
 // Add adds to the Window the responses that HAProxy has counted since the last call of Add. The
-// arguments target and rest are the present counters. The first call only stores these counters and
-// adds nothing. If a counter is smaller than at the last call, HAProxy has been reloaded since, and
-// its counters began with 0. In this case Add adds the whole present counter.
+// argument "target" contains the present counters of the cluster that gets the requests, and "rest"
+// those of the other clusters. The first call only stores these counters and adds nothing. If a
+// counter is smaller than at the last call, HAProxy has been reloaded since, and its counters began
+// with 0. In this case Add adds the whole present counter.
 func (w *Window) Add(target, rest Counters) {
 	if w.begun {
 		w.Target.add(w.lastTarget, target)

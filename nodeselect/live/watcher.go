@@ -213,8 +213,8 @@ type follower struct {
 }
 
 // update passes the changes in the queue to the Tracker. The Tracker computes the verdict of each
-// node; the argument now is the present time. If the Selection, the objects or the error have
-// changed, update calls the function changed with a new Snapshot.
+// node; the argument "now" is the present time. If the Selection, the objects or the error have
+// changed, update passes a new Snapshot to the function in the field "changed".
 func (f *follower) update(now time.Time) {
 	b := f.queue.take(now)
 	reason := ""

@@ -85,10 +85,11 @@ type epollLoop struct {
 	parked atomic.Bool // the loop is parked, so the method post must wake it; for any goroutine
 }
 
-// entry is the connection that a token belongs to. Each use of the token has another generation. If
-// the generation of an event differs from the field gen, the event is for an earlier connection:
-// between two events of one poll, the loop may have closed this earlier connection and given its
-// token to a new one.
+// A token is the number by which epoll events name a connection, and entry is the connection to
+// which a token belongs. Each time the loop gives a token to a connection, the token gets another
+// generation. If the generation of an event differs from the field gen, the event is for an earlier
+// connection: between two events of one poll, the loop may have closed this earlier connection and
+// given its token to a new one.
 type entry struct {
 	conn *epollConn
 	gen  uint32

@@ -52,7 +52,7 @@ type history struct {
 
 // limits bound the size of the changes that a history stores, in bytes of JSON. A step contains the
 // changes of one publish. When the steps exceed a limit, the history drops its oldest steps. A
-// client that needs a dropped step gets a reset.
+// client that needs a dropped step gets an answer with Reset, and must then fetch all hosts again.
 type limits struct {
 	step    int // for the changes of one publish; the history does not keep a larger step
 	answer  int // for the changes in one answer; at least the limit step

@@ -39,7 +39,8 @@ type Hello struct {
 	Pad        int // the least length of the message, by a padding extension; about 64 KiB at most
 }
 
-// Message returns the handshake message with its header and without records.
+// Message returns the handshake message, including its own header of four bytes, but without the
+// headers of TLS records.
 func (h Hello) Message() []byte {
 	msg := []byte{1, 0, 0, 0, 3, 3}
 	msg = append(msg, make([]byte, 32)...) // random

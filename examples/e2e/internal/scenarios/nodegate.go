@@ -55,9 +55,9 @@ const (
 	// gateHoldDown is longer than HAProxy needs to notice that a node is back.
 	gateHoldDown = 5 * time.Second
 	// restartTime is how long a machine is down. While the last machine is down, no worker sends a
-	// request for a grant to nodegate. So nodegate does not read the cluster during this time. It
-	// must find out afterwards that the machine has restarted: the node became Ready later than it
-	// got its grant.
+	// request for a grant to nodegate. So nodegate does not read the cluster during this time.
+	// nodegate must find out afterwards that the machine has restarted: the node became Ready later
+	// than nodegate granted it.
 	restartTime = 4 * time.Second
 	// grantPatience is how long a worker waits for its grant. During this time, each of the other
 	// workers may replace a node.
@@ -111,9 +111,10 @@ func runNodegateLong(ctx context.Context, s *System, t *traffic, report *scenari
 	})
 }
 
-// gated starts the second terminator and the second HAProxy, and calls the function run. The
-// argument size is the number of nodes that this terminator selects for each service. Then gated
-// stops the terminator and HAProxy, and adds a row about the requests to the second HAProxy.
+// The method "gated" starts the second terminator and the second HAProxy, and calls the function
+// "run". The argument "size" is the number of nodes that the second terminator selects for each
+// service. At the end, the method stops the second terminator and the second HAProxy, and adds a
+// row about the requests to the second HAProxy.
 func (s *System) gated(ctx context.Context, t *traffic, size int, run func(*gated) error) error {
 	c := s.Clusters[0]
 	account, err := installNodegate(ctx, c)
@@ -194,9 +195,9 @@ func (g *gated) wave(ctx context.Context, t *traffic) error {
 	return t.row(scenario.Row{What: "nodegate wave names one node", Err: err}, start)
 }
 
-// oneOfThree starts three processes at the same time. Each of them asks for a grant for a different
-// node of three. Exactly one process may get a grant: for any two of the nodes, there is a service
-// that uses both.
+// oneOfThree starts three processes at the same time. The cluster has three nodes, and each process
+// asks for a grant for another one of these nodes. Exactly one process may get a grant: for any two
+// of the nodes, there is a service that uses both.
 func (g *gated) oneOfThree(ctx context.Context, t *traffic) error {
 	start := time.Now()
 	var mu sync.Mutex

@@ -100,8 +100,9 @@ func NewClient(config *rest.Config, namespace string) (Client, error) {
 type Store struct {
 	// Client reads and writes the Leases in their namespace. Required.
 	Client Client
-	// Cluster is the name of the cluster whose nodes the grants are for. It is a DNS label.
-	// Clusters that share a namespace must have different names. Required.
+	// Cluster is the name of the cluster whose nodes the grants are for. It is a DNS label. If the
+	// Leases of several clusters are in the same namespace, these clusters must have different
+	// names. Required.
 	Cluster string
 }
 

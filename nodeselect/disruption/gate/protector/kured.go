@@ -80,8 +80,8 @@ type Kured struct {
 func (k *Kured) OnDemand() bool { return true }
 
 // List returns the selected nodes. If kured has marked a node with a time that List cannot read,
-// List sets Wanted to a time in 1970. The node then seems to have waited for longest, so it becomes
-// free first.
+// List sets Wanted to a time in 1970. This node then seems to have waited longer than all others,
+// so its protection ends first.
 func (k *Kured) List(ctx context.Context) (subjects []protect.Subject, err error) {
 	pods := map[string]*corev1.Pod{} // by node
 	options := metav1.ListOptions{LabelSelector: KuredSelector, Limit: pageSize}
