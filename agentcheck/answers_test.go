@@ -235,7 +235,7 @@ func newerAnswers() []answer {
 	}
 }
 
-// The function long returns "50% #xxx…\n" with a length of n bytes.
+// The function "long" returns "50% #xxx…\n" with a length of n bytes.
 func long(n int) string {
 	return "50% #" + strings.Repeat("x", n-6) + "\n"
 }

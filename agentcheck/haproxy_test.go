@@ -145,7 +145,7 @@ func (r *rig) answer(t *testing.T, answers map[string][]byte) {
 	require.True(t, r.survives(t, answers), "HAProxy has ended")
 }
 
-// survives does the same as the method answer, for answers that may crash HAProxy. It reports
+// survives does the same as the method "answer", for answers that may crash HAProxy. It reports
 // whether HAProxy still runs.
 func (r *rig) survives(t *testing.T, answers map[string][]byte) bool {
 	t.Helper()
@@ -180,8 +180,8 @@ func (r *rig) survives(t *testing.T, answers map[string][]byte) bool {
 	}
 }
 
-// insist calls the method answer until each server has the wanted weight. One call is not enough if
-// the time-out is short, because an answer may come too late.
+// insist calls the method "answer" until each server has the wanted weight. One call is not enough
+// if the time-out is short, because an answer may come too late.
 func (r *rig) insist(t *testing.T, answers map[string][]byte, want model) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; {

@@ -52,7 +52,7 @@ func startOn(t testing.TB, s *agentcheck.Server, l net.Listener) (addr string) {
 	return l.Addr().String()
 }
 
-// The function raw connects, sends text, and returns all bytes that the server sends.
+// The function "raw" connects, sends text, and returns all bytes that the server sends.
 func raw(t testing.TB, addr, text string) (string, error) {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
@@ -188,7 +188,7 @@ type halfPipe struct{ net.Conn }
 
 func (halfPipe) CloseWrite() error { return nil }
 
-// onePipe serves one connection in a synctest bubble, and calls the function client with the
+// onePipe serves one connection in a synctest bubble, and calls the function "client" with the
 // client's end. It returns the exchange and its duration.
 func onePipe(t *testing.T, s *agentcheck.Server, client func(net.Conn)) (agentcheck.Exchange, time.Duration) {
 	t.Helper()

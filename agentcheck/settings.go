@@ -161,9 +161,9 @@ func (w Weight) Absolute() (n int, ok bool) { return int(w.n), w.kind == absolut
 // IsZero reports whether w sets no weight.
 func (w Weight) IsZero() bool { return w == Weight{} }
 
-// Effective returns the weight that the server has after an answer with w. The argument initial is
-// the weight in HAProxy's configuration. The argument current is the server's weight before the
-// answer. If w is zero, the result is current. If w is a percentage, HAProxy computes this
+// Effective returns the weight that the server has after an answer with w. The argument "initial"
+// is the weight in HAProxy's configuration. The argument "current" is the server's weight before
+// the answer. If w is zero, the result is current. If w is a percentage, HAProxy computes this
 // percentage of initial, rounds it down to a whole number, and limits it to [MaxWeight].
 //
 // For static balance algorithms, the result is wrong: they ignore all weights except 0 and initial

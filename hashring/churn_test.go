@@ -30,9 +30,9 @@ func picks(r *Ring, n int, pick func(r *Ring, key string) []Node) [][]Node {
 }
 
 // requireLeastChurn compares the subsets of all services before and after a change of nodes. The
-// argument removed is the node that left, and the argument added is the node that joined; "" means
-// no such node. No other node may move. requireLeastChurn returns the number of services whose
-// subset changed.
+// argument "removed" is the node that left, and the argument "added" is the node that joined; ""
+// means no such node. No other node may move. requireLeastChurn returns the number of services
+// whose subset changed.
 func requireLeastChurn(t *testing.T, before, after [][]Node, removed, added string) (changed int) {
 	t.Helper()
 	for i := range before {

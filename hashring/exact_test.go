@@ -88,7 +88,7 @@ func TestExactlyASort(t *testing.T) {
 	}
 }
 
-// TestTightBuffers selects with the smallest buffers that the method best allows. During a
+// TestTightBuffers selects with the smallest buffers that the method "best" allows. During a
 // selection, such a buffer becomes full many times.
 func TestTightBuffers(t *testing.T) {
 	for _, mixed := range []bool{false, true} {

@@ -64,8 +64,8 @@ func FuzzTop(f *testing.F) {
 }
 
 // sortedSpread sorts nodes into the order of Spread: first the best node of each zone, then the
-// second best of each zone, and so on. The argument order contains the names of all nodes in their
-// order for key.
+// second best of each zone, and so on. The argument "order" contains the names of all nodes in
+// their order for key.
 func sortedSpread(nodes []Node, order []string, key string) []string {
 	zoneOf := map[string]string{}
 	for _, n := range nodes {

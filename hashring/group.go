@@ -13,13 +13,13 @@ import (
 // a key.
 //
 // A candidate is a uint64 that represents a node during a selection. Its lowest bits (see the field
-// mask) are the index of the node in the field nodes. Its other bits are the upper bits of the
+// "mask") are the index of the node in the field "nodes". Its other bits are the upper bits of the
 // node's score or, if weights differ, of its cost. So a selection sorts candidates as plain
-// integers. The field nodes holds nodes of the same weight in the order of their names. So sorted
+// integers. The field "nodes" holds nodes of the same weight in the order of their names. So sorted
 // candidates with equal scores are in this order too.
 //
 // The index replaces the lowest bits of the score. Once in billions of comparisons, two scores
-// differ only in these lowest bits. The method order then corrects the order of the two nodes.
+// differ only in these lowest bits. The method "order" then corrects the order of the two nodes.
 type group struct {
 	nodes   []Node   // the nodes, ordered by weight, and by name if the weights are equal
 	digests []uint64 // the digests of nodes, in the same order
@@ -75,7 +75,7 @@ func (g *group) best(buf []uint64, key uint64, k int) []uint64 {
 }
 
 // wanted returns a number of nodes, somewhat larger than k. To find the k best nodes, the method
-// best chooses a limit on the score so that, on average, this number of nodes is below the limit.
+// "best" chooses a limit on the score so that, on average, this number of nodes is below the limit.
 // The actual number of nodes below the limit has nearly a Poisson distribution. For about one key
 // in thirty, it is smaller than k, and best needs a second round. If wanted returned a larger
 // number, best would have to sort more candidates for every key.
@@ -111,9 +111,9 @@ func (g *group) gather(buf []uint64, key uint64, k int, limit uint64) []uint64 {
 	}
 }
 
-// The method order sorts the candidates c into the final order of their nodes. A candidate contains
-// only the upper bits of the score or cost of its node. If these bits are equal in two candidates,
-// the method compares the full scores or costs.
+// The method "order" sorts the candidates c into the final order of their nodes. A candidate
+// contains only the upper bits of the score or cost of its node. If these bits are equal in two
+// candidates, the method compares the full scores or costs.
 func (g *group) order(c []uint64, key uint64) {
 	sortCandidates(c)
 	for i := 1; i < len(c); i++ {

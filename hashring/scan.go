@@ -24,9 +24,9 @@ func scan(digests []uint64, from, to int, key, limit, mask uint64, buf []uint64,
 	return n, from + len(rest)
 }
 
-// The function next finds the last digest in d whose score is at most limit. It returns the score,
-// and the part of d before this digest. If no digest has such a score, this part is nil. If the
-// found digest is the first one of d, this part is empty but not nil.
+// The function "next" finds the last digest in d whose score is at most limit. It returns the
+// score, and the part of d before this digest. If no digest has such a score, this part is nil. If
+// the found digest is the first one of d, this part is empty but not nil.
 //
 // A selection spends most of its time here, so the loop is unrolled. For each digest, the loop has
 // a load, a multiplication and a branch, without bounds checks. The loop processes nearly one

@@ -21,8 +21,8 @@ func keyDigest(key string) uint64   { return xxhash.Sum64String(key) ^ keySalt }
 func nodeDigest(name string) uint64 { return xxhash.Sum64String(name) ^ nodeSalt }
 func zoneDigest(name string) uint64 { return xxhash.Sum64String(name) ^ zoneSalt }
 
-// score returns the score of a node or zone for a key. The argument key is the digest of the key,
-// and the argument digest is the digest of the name of the node or zone. score multiplies both
+// score returns the score of a node or zone for a key. The argument "key" is the digest of the key,
+// and the argument "digest" is the digest of the name of the node or zone. score multiplies both
 // digests, and combines the two halves of the 128-bit product by xor. Do not combine the digests by
 // addition or xor instead: whole subsets would move together, and the number of nodes that two
 // subsets share would have 14 times the variance of a random draw. Tests that only measure load do

@@ -30,15 +30,15 @@ func (g *group) weigh() {
 	}
 }
 
-// bestWeighted does the work of the method best for nodes of different weights. The best nodes are
-// those with the lowest cost. The cost of a node is a logarithm that depends on its score,
+// bestWeighted does the work of the method "best" for nodes of different weights. The best nodes
+// are those with the lowest cost. The cost of a node is a logarithm that depends on its score,
 // divided by its weight.
 //
 // bestWeighted chooses a bound on the cost, and uses only the nodes whose cost is at most this
 // bound. On average, these are slightly more than k nodes. All weights of a band are nearly equal.
 // So for each band, bestWeighted converts the bound on the cost into a limit on the score. The
-// function scan then finds the nodes by their scores alone, and bestWeighted computes the logarithm
-// only for these few nodes.
+// function "scan" then finds the nodes by their scores alone, and bestWeighted computes the
+// logarithm only for these few nodes.
 func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 	want := wanted(k)
 	bound := g.costBound(want)
@@ -49,7 +49,7 @@ func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 			bound = g.costBound(want)
 			continue
 		}
-		// got contains the k nodes with the lowest cost that the function scan has found. scan
+		// got contains the k nodes with the lowest cost that the function "scan" has found. scan
 		// finds all nodes whose cost is not above the bound, and in some bands also nodes whose
 		// cost is above it. If the k-th node in got costs more than the bound, a cheaper node may
 		// exist that scan did not find. So scan again with the cost of the k-th node as the bound.
@@ -85,10 +85,10 @@ func (g *group) gatherWeighted(buf []uint64, key uint64, k int, bound float64) [
 }
 
 // costBound returns a bound on the cost for gatherWeighted. With this bound, the scans find about
-// as many nodes as the argument want says. The probability that the cost of a node is below a bound
-// is 1-exp(-bound*weight), so the sum of these probabilities over all nodes must equal the argument
-// want. costBound solves this equation approximately, to the second order. A wrong estimate makes
-// the selection slower, but not wrong.
+// as many nodes as the argument "want" says. The probability that the cost of a node is below a
+// bound is 1-exp(-bound*weight), so the sum of these probabilities over all nodes must equal the
+// argument "want". costBound solves this equation approximately, to the second order. A wrong
+// estimate makes the selection slower, but not wrong.
 func (g *group) costBound(want float64) float64 {
 	first := want / g.total
 	rest := 1 - first*g.squares/(2*g.total)
@@ -98,7 +98,7 @@ func (g *group) costBound(want float64) float64 {
 	return first / rest
 }
 
-// The method limit converts a bound on the cost into a limit on the score. Each node in the band
+// The method "limit" converts a bound on the cost into a limit on the score. Each node in the band
 // whose cost is at most bound has a score of at most this limit.
 //
 // The exact limit is the fraction 1-exp(-x) of the range of scores, with x = bound*weight. The

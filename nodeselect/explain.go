@@ -88,9 +88,9 @@ type Choices struct {
 }
 
 // Explain says, for each node of a cluster, why the subset of a service contains the node, or does
-// not contain it. ref names the service; Explain ignores its port. The argument chosen is the
+// not contain it. ref names the service; Explain ignores its port. The argument "chosen" is the
 // subset that the balancer uses. If chosen is older than objects, Explain also says which nodes
-// Select would add (Entering) and remove (Leaving, Gone). The argument now is the present time,
+// Select would add (Entering) and remove (Leaving, Gone). The argument "now" is the present time,
 // which the predicates get.
 func (s Selector) Explain(objects Objects, ref Ref, now time.Time, chosen []Node) Choices {
 	all := s.Pool(objects.Nodes, now)
@@ -187,10 +187,10 @@ func (p *Pool) byNodeName() map[string]*member {
 	return m
 }
 
-// ranks returns the rank of each member for the service whose hash key is the argument key. A rank
-// counts from 1, among the members with the same verdict. The returned map contains the ranks by
-// Node.Identity. With Spread, the rank is the position in the order in which Pick adds nodes to a
-// subset.
+// ranks returns the rank of each member for the service whose hash key is the argument "key". A
+// rank counts from 1, among the members with the same verdict. The returned map contains the ranks
+// by Node.Identity. With Spread, the rank is the position in the order in which Pick adds nodes to
+// a subset.
 func (p *Pool) ranks(key string) map[string]int {
 	ranks := make(map[string]int, len(p.members))
 	for _, ring := range p.rings {

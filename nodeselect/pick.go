@@ -7,9 +7,9 @@ import (
 	"github.com/headgate/headgate/hashring"
 )
 
-// Pick returns the nodes for a service, sorted by name. The argument key is the Ref.Key of the
-// service, "namespace/name". The argument current contains the nodes that the service uses now; nil
-// means unknown. Pick reads only the Identity of these nodes.
+// Pick returns the nodes for a service, sorted by name. The argument "key" is the Ref.Key of the
+// service, "namespace/name". The argument "current" contains the nodes that the service uses now;
+// nil means unknown. Pick reads only the Identity of these nodes.
 //
 // Pick chooses the nodes of best rank among the Eligible nodes and those nodes in current whose
 // verdict is Avoid. With Sticky, nodes in current keep their places even if other nodes rank
@@ -55,7 +55,7 @@ func (p *Pool) best(r *hashring.Ring, dst []hashring.Node, key string, k int) []
 	return r.AppendTop(dst, key, k)
 }
 
-// keep returns the new nodes of a service, at most p.size. The argument picked contains the best
+// keep returns the new nodes of a service, at most p.size. The argument "picked" contains the best
 // Eligible nodes, and current contains the present nodes of the service. A node with the verdict
 // Avoid is not in picked, but may stay if it is in current:
 //
@@ -139,8 +139,8 @@ func (p *Pool) zone(n hashring.Node) string {
 }
 
 // fillPlaces appends nodes from the list others to the list nodes, until this list has as many
-// nodes as the argument size says. The list others must be sorted by rank, best first. With spread,
-// each place goes to the zone that has the fewest nodes so far.
+// nodes as the argument "size" says. The list others must be sorted by rank, best first. With
+// spread, each place goes to the zone that has the fewest nodes so far.
 func fillPlaces(nodes, others []hashring.Node, size int, spread bool) []hashring.Node {
 	if !spread {
 		return append(nodes, others[:min(len(others), size-len(nodes))]...)

@@ -13,7 +13,7 @@ import (
 	"github.com/headgate/headgate/internal/manifesttest"
 )
 
-// The method fill ranks only as many avoided nodes as it needs. The result must be the same as if
+// The method "fill" ranks only as many avoided nodes as it needs. The result must be the same as if
 // it ranked all avoided nodes.
 func TestFillEqualsFullRanking(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))

@@ -107,7 +107,7 @@ func (p *Pool) pickFor(svc *corev1.Service, key string, current []Node, ready ma
 
 // pickByPods picks the nodes of a service, whatever its IP families are. If the
 // externalTrafficPolicy of the service is Local, pickByPods picks only nodes with a ready pod; the
-// argument ready lists these nodes by service. If none of them is in p, pickByPods picks from all
+// argument "ready" lists these nodes by service. If none of them is in p, pickByPods picks from all
 // nodes of p, and adds a warning.
 func (p *Pool) pickByPods(svc *corev1.Service, key string, current []Node, ready map[string][]string) subset {
 	if !isLocal(svc) {

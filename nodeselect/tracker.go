@@ -10,7 +10,7 @@ import (
 
 // Tracker keeps a Selection up to date while a cluster changes. Each Update returns the same
 // Selection as Selector.Select would return for all objects that the Tracker has received so far.
-// In this call of Select, the argument current would be the subsets that the Tracker picked last.
+// In this call of Select, the argument "current" would be the subsets that the Tracker picked last.
 // The Tracker remembers the subset of a service even while it does not find the service in the
 // cluster.
 //
@@ -76,7 +76,7 @@ type subset struct {
 	otherFamily bool
 }
 
-// NewTracker returns a Tracker without objects. The argument current contains the nodes that each
+// NewTracker returns a Tracker without objects. The argument "current" contains the nodes that each
 // service uses now, as for Select; nil means unknown. The Tracker reads current only when an Update
 // brings the first refs. The Tracker does not copy current, so the caller must not change it.
 func NewTracker(s Selector, current Subsets) *Tracker {
@@ -124,10 +124,10 @@ type Changed struct {
 // IsZero reports whether nothing has changed.
 func (c Changed) IsZero() bool { return len(c.Nodes)+len(c.Services) == 0 }
 
-// Update applies the change d, and computes the verdict of each node again. The argument now is the
-// present time, which the predicates get. Update returns the new Selection, and which parts of it
-// differ from the Selection before. The Tracker keeps the objects in d; the caller must not change
-// them later.
+// Update applies the change d, and computes the verdict of each node again. The argument "now" is
+// the present time, which the predicates get. Update returns the new Selection, and which parts of
+// it differ from the Selection before. The Tracker keeps the objects in d; the caller must not
+// change them later.
 func (t *Tracker) Update(d Delta, now time.Time) (Selection, Changed) {
 	u := update{Tracker: t}
 	if d.Refs != nil {

@@ -102,10 +102,10 @@ func NetworkAvailable(grace time.Duration) Predicate {
 	return condition(corev1.NodeNetworkUnavailable, grace, "network unavailable", func(s corev1.ConditionStatus) bool { return s == corev1.ConditionTrue })
 }
 
-// condition returns a Predicate about one condition of a node. The argument kind is the type of the
-// condition. The function bad reports whether a status of the condition is bad. The Predicate
+// condition returns a Predicate about one condition of a node. The argument "kind" is the type of
+// the condition. The function "bad" reports whether a status of the condition is bad. The Predicate
 // avoids a node whose condition has had a bad status for longer than grace. In the report, the
-// argument words describes the bad status, such as "not ready".
+// argument "words" describes the bad status, such as "not ready".
 func condition(kind corev1.NodeConditionType, grace time.Duration, words string, bad func(corev1.ConditionStatus) bool) Predicate {
 	return func(node *corev1.Node, now time.Time) (Verdict, string) {
 		for i := range node.Status.Conditions {

@@ -159,7 +159,7 @@ func startChild(t *testing.T, conf childConfig) *child {
 	return c
 }
 
-// The method ask sends a line to the child, and returns the state that the child prints.
+// The method "ask" sends a line to the child, and returns the state that the child prints.
 func (c *child) ask(line string) (s childState) {
 	c.t.Helper()
 	_, err := io.WriteString(c.in, line+"\n")
@@ -170,8 +170,8 @@ func (c *child) ask(line string) (s childState) {
 	return s
 }
 
-// The method until waits until the function done returns true for the state of the child. If this
-// takes too long, the test fails with the text of the argument what.
+// The method until waits until the function "done" returns true for the state of the child. If this
+// takes too long, the test fails with the text of the argument "what".
 func (c *child) until(what string, done func(childState) bool) {
 	c.t.Helper()
 	require.Eventually(c.t, func() bool { return done(c.ask("")) }, patience, 10*time.Millisecond, what)

@@ -32,7 +32,7 @@ func TestWrongLengthsNeverReachAnotherBackend(t *testing.T) {
 	})
 	front := r.serve(0)
 	hello := hellotest.Hello{Name: "a.example", ALPN: []string{"h2"}, Versions: []uint16{0x0304}}.Wire()
-	// The loop changes each byte after the field random, because a parser could read it as a
+	// The loop changes each byte after the field "random", because a parser could read it as a
 	// length.
 	for i := 43; i < len(hello); i++ {
 		for _, by := range []byte{1, 0x80, 0xff} {

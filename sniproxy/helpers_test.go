@@ -120,7 +120,7 @@ var ca = sync.OnceValue(func() testcert.Pair { return testcert.New("test CA") })
 // backend is a server behind the router.
 type backend struct{ addr string }
 
-// newBackend returns a backend that calls the function handle for each connection.
+// newBackend returns a backend that calls the function "handle" for each connection.
 func newBackend(t *testing.T, handle func(net.Conn)) *backend {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -21,8 +21,8 @@ type hostUse struct {
 	// fullAt is the time, on the clock Server.now, from which on the host again has its full
 	// allowance: maxRate new connections may then arrive at the same moment. Each new connection
 	// moves fullAt 1/maxRate of a second into the future, counted from now if fullAt has passed.
-	// The method add refuses a connection that would move fullAt to more than one second from now.
-	// This is the generic cell rate algorithm (ITU-T I.371).
+	// The method "add" refuses a connection that would move fullAt to more than one second from
+	// now. This is the generic cell rate algorithm (ITU-T I.371).
 	//
 	// Example: with maxRate 10, each connection moves fullAt by 100 ms. If 11 connections arrive at
 	// once, add accepts 10, and refuses the last one, because fullAt would be 1.1 s from now.
@@ -73,10 +73,10 @@ func (l *hostLimits) remove(host string, now int64) {
 const minSweep = 1024
 
 // sweep removes each host that has no open connection and that again has its full allowance of new
-// connections (see hostUse.fullAt). The method add calls sweep when the number of hosts has reached
-// the field sweepAt. sweep then sets sweepAt to twice the number of hosts that it has kept, but at
-// least to minSweep. So the method add takes constant time on average, and the table never has more
-// than sweepAt hosts.
+// connections (see hostUse.fullAt). The method "add" calls sweep when the number of hosts has
+// reached the field sweepAt. sweep then sets sweepAt to twice the number of hosts that it has kept,
+// but at least to minSweep. So the method "add" takes constant time on average, and the table never
+// has more than sweepAt hosts.
 func (l *hostLimits) sweep(now int64) {
 	for host, use := range l.hosts {
 		if use.conns == 0 && use.fullAt <= now {

@@ -36,10 +36,10 @@ func (s *session) lookUpHost() relay.Step {
 	})
 }
 
-// runInBackground calls the function query in a new goroutine, without s.mu, because query may take
-// long. The result of query is another function, named use. The goroutine then locks s.mu, calls
-// the function use, and resumes the connection with the Step that this function returns. The
-// context of query ends after LookupTimeout, or when the connection ends.
+// runInBackground calls the function "query" in a new goroutine, without s.mu, because query may
+// take long. The result of query is another function, named use. The goroutine then locks s.mu,
+// calls the function "use", and resumes the connection with the Step that this function returns.
+// The context of query ends after LookupTimeout, or when the connection ends.
 func (s *session) runInBackground(query func(ctx context.Context) (use func() relay.Step)) relay.Step {
 	ctx, cancel := context.WithTimeout(context.Background(), s.srv.lookupTimeout())
 	s.ensureRare().cancelQuery = cancel
@@ -288,9 +288,9 @@ func (t target) resolve(ctx context.Context, r Resolver) ([]netip.AddrPort, erro
 // the attempt gets only this rest.
 const minAttemptTimeout = 2 * time.Second
 
-// attemptTimeout returns the time-out of the next attempt to connect. The argument left is the rest
-// of DialTimeout, and n is the number of addresses that the Server has not tried yet. The result is
-// left/n, but at least minAttemptTimeout, and never more than left.
+// attemptTimeout returns the time-out of the next attempt to connect. The argument "left" is the
+// rest of DialTimeout, and n is the number of addresses that the Server has not tried yet. The
+// result is left/n, but at least minAttemptTimeout, and never more than left.
 func attemptTimeout(left time.Duration, n int) time.Duration {
 	return max(min(left, max(left/time.Duration(n), minAttemptTimeout)), time.Millisecond)
 }

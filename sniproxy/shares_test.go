@@ -42,7 +42,7 @@ func openFrom(t *testing.T, source, front, name string) *net.TCPConn {
 }
 
 // fill opens n connections from one source. On each connection, it sends the bytes in the argument
-// first, and nothing else. nil means that the connection sends nothing.
+// "first", and nothing else. nil means that the connection sends nothing.
 func (r *router) fill(n int, source, front string, first []byte) (list []*net.TCPConn) {
 	r.t.Helper()
 	for range n {

@@ -109,10 +109,11 @@ type Progress struct {
 	Load
 }
 
-// Progress computes the progress of a drain at one moment, the argument now. It is a pure function.
+// Progress computes the progress of a drain at one moment, the argument "now". It is a pure
+// function.
 //
-// The argument began is the time at which the drain began; the zero time means that there is no
-// drain. The argument stopped is the time at which somebody called Shutdown; the zero time means
+// The argument "began" is the time at which the drain began; the zero time means that there is no
+// drain. The argument "stopped" is the time at which somebody called Shutdown; the zero time means
 // that nobody has called it. If Shutdown was called after the end of Delay, Timeout begins at this
 // call. So a server that somebody drained an hour ago still waits for its connections.
 func (s Settings) Progress(began, stopped, now time.Time, load Load) Progress {

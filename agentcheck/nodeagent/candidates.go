@@ -20,13 +20,13 @@ type candidate struct {
 
 func (c candidate) heldDown() bool { return !c.ended.IsZero() }
 
-// nextCandidates returns the present candidates. The argument previous contains the candidates that
-// the last call returned, and requests contains the present requests of all nodes, by node name.
-// The argument now is the present time.
+// nextCandidates returns the present candidates. The argument "previous" contains the candidates
+// that the last call returned, and requests contains the present requests of all nodes, by node
+// name. The argument "now" is the present time.
 //
 // An uncounted candidate (see DrainRequest.Uncounted) drains in any case. Of all other candidates,
 // at most limit drain, and the rest wait. If limit becomes smaller, the candidates that drain
-// already continue to drain. The argument ceiling is a second, higher limit, for the candidates
+// already continue to drain. The argument "ceiling" is a second, higher limit, for the candidates
 // that still have a request. If ceiling becomes smaller, some of the candidates that drain already
 // stop, and get traffic again. This happens when a cluster has shrunk until all its nodes drain.
 //
@@ -145,7 +145,7 @@ type deletionGuard struct {
 }
 
 // check updates the guard with the snapshot s. If the node is missing but does not count as
-// deleted, the result doubt says why. Otherwise doubt is "". The argument drains is true if the
+// deleted, the result "doubt" says why. Otherwise doubt is "". The argument "drains" is true if the
 // node drained before. Such a node continues to drain.
 func (g *deletionGuard) check(now time.Time, s snapshot, drains bool, share float64) (doubt string) {
 	if s.node != nil {

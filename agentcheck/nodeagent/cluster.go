@@ -111,7 +111,7 @@ func (c *cluster) change(update func()) {
 	c.notify()
 }
 
-// The method health returns the function that one feed calls to report its errors. A feed is a
+// The method "health" returns the function that one feed calls to report its errors. A feed is a
 // watch, or the count of the nodes. The feed calls the function with each error, and with nil when
 // the feed works again. c.failing keeps the last error of each feed that does not work.
 func (c *cluster) health(feed string) func(error) {

@@ -27,7 +27,7 @@ type Tracker struct {
 	next       time.Time
 }
 
-// State returns the answers at one moment, the argument now. objects contains the present objects
+// State returns the answers at one moment, the argument "now". objects contains the present objects
 // of the cluster. own contains drain requests for the node that do not come from an object, such as
 // a command or a file on the node. The error is ErrNoNode in the same case as for [Rules.State].
 func (t *Tracker) State(now time.Time, objects nodeselect.Objects, own ...DrainRequest) (State, error) {
@@ -154,9 +154,9 @@ type lastWeight struct {
 
 func (l lastWeight) fallen() bool { return !l.until.IsZero() }
 
-// The method next returns the new lastWeight of a Service. l is the previous one. annotated is the
-// weight that the Service's annotation has at the time in the argument now. If annotated is 0, the
-// last weight above 0 stays in force for the time in the argument delay.
+// The method "next" returns the new lastWeight of a Service. l is the previous one. annotated is
+// the weight that the Service's annotation has at the time in the argument "now". If annotated is
+// 0, the last weight above 0 stays in force for the time in the argument delay.
 func (l lastWeight) next(annotated agentcheck.Weight, delay time.Duration, now time.Time) lastWeight {
 	if percent, _ := annotated.Percent(); percent > 0 {
 		return lastWeight{weight: annotated}

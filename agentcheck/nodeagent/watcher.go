@@ -30,11 +30,11 @@ type Watcher struct {
 	Rules Rules
 	// Config describes how to reach the API server.
 	Config *rest.Config
-	// Objects, if not nil, replaces the API server. It must call the function changed with all
+	// Objects, if not nil, replaces the API server. It must call the function "changed" with all
 	// objects of the cluster, once at the start and after each change, always from the same
 	// goroutine. It must return when ctx ends. For example, a function that calls manifest.WatchDir
 	// with a directory does this. State.Problems begins with the problems that Objects passes to
-	// the function changed.
+	// the function "changed".
 	Objects func(ctx context.Context, changed func(nodeselect.Objects, []nodeselect.Problem)) error
 	// Files are paths on the node. While a file exists at one of these paths, the Watcher has a
 	// drain request for the node. The Watcher notices a change within about a second.
@@ -96,8 +96,8 @@ func (w *Watcher) LastContact() time.Time {
 }
 
 // Run follows the cluster until ctx ends, and returns the error of ctx. It calls the function
-// changed with each State that differs from the previous State. The calls do not overlap. When Run
-// returns, all its goroutines have ended.
+// "changed" with each State that differs from the previous State. The calls do not overlap. When
+// Run returns, all its goroutines have ended.
 //
 // A State has Answers after the Watcher has listed the whole cluster. While requests to the API
 // server fail, the Watcher keeps the Answers and sets Err. Nodes that drain continue to drain. But

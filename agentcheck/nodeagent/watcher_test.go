@@ -76,7 +76,7 @@ func (r *watching) eventually(what string, is func(nodeagent.State) bool) nodeag
 	return s
 }
 
-// answers waits until the port gives the answer in the argument want. If this answer is "", it
+// answers waits until the port gives the answer in the argument "want". If this answer is "", it
 // waits until there is no such port.
 func (r *watching) answers(port uint16, want string) nodeagent.State {
 	r.t.Helper()

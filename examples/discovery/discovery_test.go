@@ -72,7 +72,7 @@ func (p *process) eventually(f func() bool) {
 }
 
 // get sends a request, and returns the status, the body and the header of the answer. The argument
-// header contains request headers: a name, its value, the next name, and so on.
+// "header" contains request headers: a name, its value, the next name, and so on.
 func (p *process) get(path string, header ...string) (int, string, http.Header) {
 	p.t.Helper()
 	return get(p.t, "http://"+p.addr+path, header...)

@@ -71,7 +71,7 @@ func (p *process) eventually(f func() bool) {
 	require.Eventually(p.t, f, time.Minute, 20*time.Millisecond, "%s", p.stderr)
 }
 
-// get sends a request, and returns the answer and its body. The argument header contains request
+// get sends a request, and returns the answer and its body. The argument "header" contains request
 // headers: a name, its value, the next name, and so on.
 func (p *process) get(path string, header ...string) (*http.Response, string) {
 	p.t.Helper()

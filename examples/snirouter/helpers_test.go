@@ -233,8 +233,8 @@ type api struct {
 	hosts map[string]string
 }
 
-// newAPI returns an API of hosts. The argument pairs contains the name of a host, its address, the
-// next name, and so on.
+// newAPI returns an API of hosts. The argument "pairs" contains the name of a host, its address,
+// the next name, and so on.
 func newAPI(t *testing.T, pairs ...string) *api {
 	t.Helper()
 	a := &api{hosts: map[string]string{}}
@@ -271,7 +271,7 @@ func (a *api) set(host, addr string) {
 
 func (a *api) template() string { return a.URL + "/hosts/{host}" }
 
-// hostsFile writes a hosts file. The argument pairs contains the name of a host, its address, the
+// hostsFile writes a hosts file. The argument "pairs" contains the name of a host, its address, the
 // next name, and so on.
 func hostsFile(t *testing.T, pairs ...string) string {
 	t.Helper()

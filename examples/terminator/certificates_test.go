@@ -246,7 +246,7 @@ func weakSecret(t *testing.T) string {
 		string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}))
 }
 
-// waitTLSReport waits until the function ok returns true for the report.
+// waitTLSReport waits until the function "ok" returns true for the report.
 func (w *tlsWorld) waitTLSReport(what string, ok func(kube.Report) bool) kube.Report {
 	w.t.Helper()
 	return w.waitReportIn(w.dir, what, ok)

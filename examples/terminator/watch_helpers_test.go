@@ -84,7 +84,7 @@ func (w *watcher) waitConfig(parts ...string) {
 	})
 }
 
-// waitReport waits until the function ok returns true for the report. The terminator replaces the
+// waitReport waits until the function "ok" returns true for the report. The terminator replaces the
 // file by a rename, so a reader always gets a complete report.
 func (w *watcher) waitReport(what string, ok func(kube.Report) bool) kube.Report {
 	w.t.Helper()
@@ -234,7 +234,7 @@ func (c *client) waitFor(answer string) {
 	require.Eventually(c.t, func() bool { a := c.answer.Load(); return a != nil && *a == answer }, time.Minute, time.Millisecond, answer)
 }
 
-// The method more waits for n more requests.
+// The method "more" waits for n more requests.
 func (c *client) more(n int64) {
 	c.t.Helper()
 	want := c.requests.Load() + n

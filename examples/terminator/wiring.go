@@ -91,8 +91,8 @@ func (s *settings) shifts(c *controller.Controller, log *slog.Logger) *shift.Run
 	}
 }
 
-// resolveFleet sets the field lease to the Elector of -lease, and the field orders to the Store of
-// -fleet.
+// resolveFleet sets the field "lease" to the Elector of -lease, and the field "orders" to the Store
+// of -fleet.
 func (s *settings) resolveFleet() (err error) {
 	if s.orders, err = s.fleet.Store(s.Clusters); err != nil {
 		return err

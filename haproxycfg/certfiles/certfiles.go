@@ -101,7 +101,7 @@ func (s *Source) Read(ctx context.Context) certs.Files {
 	return out
 }
 
-// Follow calls the function publish after each change of the files, until ctx ends. If a file has
+// Follow calls the function "publish" after each change of the files, until ctx ends. If a file has
 // changed since the last Read, the first call comes at once. Calls of publish never overlap. Follow
 // may also call publish without a change.
 func (s *Source) Follow(ctx context.Context, publish func(certs.Files)) {

@@ -197,13 +197,14 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 	return ch, Unchanged, nil
 }
 
-// check lets HAProxy check the configuration of the change. Call check before the method admit,
-// which may end an old worker, and before the method redirect, which takes requests away from
+// check lets HAProxy check the configuration of the change. Call check before the method "admit",
+// which may end an old worker, and before the method "redirect", which takes requests away from
 // servers. So if HAProxy rejects the change, the change has no effect.
 //
 // check does nothing in two cases. First, the same version of HAProxy has accepted the same change
-// already. Second, the change must wait because HAProxy has reloaded often, and the method redirect
-// has nothing to do: then this attempt changes nothing, even if HAProxy accepts the change.
+// already. Second, the change must wait because HAProxy has reloaded often, and the method
+// "redirect" has nothing to do: then this attempt changes nothing, even if HAProxy accepts the
+// change.
 func (a *applier) check(ctx context.Context, ch *Change, now time.Time) error {
 	if err := a.guard(); err != nil {
 		return err

@@ -161,10 +161,11 @@ type File struct {
 type Elector interface {
 	// Run takes part in the election until ctx ends. Then it gives up leadership and returns.
 	//
-	// Run calls the function begin when this process begins to lead. This function may block until
-	// the end of the term. Run calls the function leader whenever the leader changes. Its argument
-	// "name" is the name of the leader, or "" if no leader is known, and its argument "self"
-	// reports whether the leader is this process. Run may call both functions from any goroutine.
+	// Run calls the function "begin" when this process begins to lead. This function may block
+	// until the end of the term. Run calls the function "leader" whenever the leader changes. Its
+	// argument "name" is the name of the leader, or "" if no leader is known, and its argument
+	// "self" reports whether the leader is this process. Run may call both functions from any
+	// goroutine.
 	Run(ctx context.Context, begin func(Term), leader func(name string, self bool))
 }
 

@@ -107,7 +107,7 @@ func report(t *testing.T, c *controller.Controller) (r kube.Report) {
 	return r
 }
 
-// follow runs a Controller in a bubble with its own time, until the function test returns.
+// follow runs a Controller in a bubble with its own time, until the function "test" returns.
 func follow(t *testing.T, c *controller.Controller, test func()) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())

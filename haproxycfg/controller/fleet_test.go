@@ -122,8 +122,8 @@ func (s *memoryStore) Follow(ctx context.Context, publish func(fleet.Snapshot, e
 
 func newMemory() *sharedMemory { return &sharedMemory{readers: map[*memoryStore]chan struct{}{}} }
 
-// The method join sets w.Fleet to a new memoryStore. All stores with the same sharedMemory have the
-// same state.
+// The method "join" sets w.Fleet to a new memoryStore. All stores with the same sharedMemory have
+// the same state.
 func (w *holdWorld) join(m *sharedMemory) *memoryStore {
 	s := &memoryStore{memory: m}
 	w.Fleet = s

@@ -16,8 +16,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// fakeApply records the calls of its method apply, and returns the result that the method set has
-// stored.
+// fakeApply records the calls of its method "apply", and returns the result that the method "set"
+// has stored.
 type fakeApply struct {
 	start   time.Time
 	pending string // ID of the change, which Limit rejects
@@ -68,7 +68,7 @@ func (f *fakeApply) times() (at []time.Duration) {
 }
 
 // loopTest runs a loop with clusters a and b in a bubble with its own time. If set is not nil, it
-// calls the function set before the loop starts.
+// calls the function "set" before the loop starts.
 func loopTest(t *testing.T, set func(*loop, *fakeApply), test func(t *testing.T, l *loop, f *fakeApply, in *inbox)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

@@ -28,10 +28,10 @@ func (s *schedule) due(now time.Time) (wait time.Duration, ok bool) {
 	return max(0, s.notBefore.Sub(now)), s.started && s.dirty
 }
 
-// The caller calls the method changed when an input of the configuration has changed. The argument
-// "answered" is true if each source of input has answered at least once since the start of the
-// program. Then the first attempt no longer waits. If the last attempt failed, the method shortens
-// the pause before the next one, because the new input may fix the failure.
+// The caller calls the method "changed" when an input of the configuration has changed. The
+// argument "answered" is true if each source of input has answered at least once since the start of
+// the program. Then the first attempt no longer waits. If the last attempt failed, the method
+// shortens the pause before the next one, because the new input may fix the failure.
 func (s *schedule) changed(answered bool) {
 	s.started = s.started || answered
 	s.dirty = true
@@ -85,7 +85,7 @@ func (s *schedule) failed(now time.Time) {
 }
 
 // pause returns the length of the pause after the last attempt. After a success, the pause is
-// minInterval. After the first failure, the pause is as long as the field backoff says. Each
+// minInterval. After the first failure, the pause is as long as the field "backoff" says. Each
 // further failure doubles the pause, but no pause is longer than the argument "longest". The pause
 // is never shorter than minInterval.
 func (s *schedule) pause(longest time.Duration) time.Duration {

@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestSchedule calls methods of a schedule at given seconds. The field wait is the wanted result of
-// the method due, in seconds; -1 means that the schedule wants no attempt.
+// TestSchedule calls methods of a schedule at given seconds. The field "wait" is the wanted result
+// of the method "due", in seconds; -1 means that the schedule wants no attempt.
 func TestSchedule(t *testing.T) {
 	begin := time.Unix(1000, 0)
 	at := func(s float64) time.Time { return begin.Add(time.Duration(s * float64(time.Second))) }

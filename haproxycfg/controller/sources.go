@@ -30,7 +30,7 @@ type RouteSource interface {
 	// is empty, Run fails too. Otherwise Run uses the Declarations, and Follow must publish the
 	// missing routes as soon as they can be read.
 	Read() (Declarations, error)
-	// Follow calls the function publish after each change of the routes, until ctx ends. If the
+	// Follow calls the function "publish" after each change of the routes, until ctx ends. If the
 	// routes have changed since Read, the first call comes at once. Calls of publish never overlap.
 	// If Follow returns an error before ctx ends, the Controller stops. A source that never changes
 	// may return nil immediately.
@@ -46,9 +46,9 @@ type ClusterSource interface {
 	// state that is not Synced, and Controller.Plan uses the servers that the report lists. If Read
 	// returns an error, Controller.Plan fails even if the report lists servers.
 	Read(ctx context.Context, start Start) (ClusterState, error)
-	// Follow calls the function publish with the present state of the cluster, and again after each
-	// change, until ctx ends. Calls of publish never overlap. If Follow returns an error before ctx
-	// ends, the Controller keeps the last state and calls Follow again after a second.
+	// Follow calls the function "publish" with the present state of the cluster, and again after
+	// each change, until ctx ends. Calls of publish never overlap. If Follow returns an error
+	// before ctx ends, the Controller keeps the last state and calls Follow again after a second.
 	Follow(ctx context.Context, start Start, publish func(ClusterState)) error
 }
 

@@ -134,7 +134,7 @@ func TestConnectionLimits(t *testing.T) {
 		"/all":    {Limit: routes.Limit{Connections: 3}, Source: routes.Limit{Connections: 2}},
 	})
 	// HAProxy may still count an earlier request when the client of that request has read the
-	// answer. HAProxy then refuses the new request, and the function hold sends the new request
+	// answer. HAProxy then refuses the new request, and the function "hold" sends the new request
 	// again.
 	hold := func(source, path string) {
 		t.Helper()

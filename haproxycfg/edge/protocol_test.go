@@ -171,7 +171,7 @@ func TestProtocols(t *testing.T) {
 	}
 }
 
-// The method silent sends a request to a route that does not answer, and returns the status, or 0
+// The method "silent" sends a request to a route that does not answer, and returns the status, or 0
 // if HAProxy closes the connection. On a slow machine, HAProxy may give up earlier, and answers
 // 408.
 func (w *world) silent() int {

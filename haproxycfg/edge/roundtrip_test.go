@@ -61,7 +61,7 @@ func match(table routes.Table, host, path string) (routes.Route, bool) {
 	return best, found
 }
 
-// ask sends a request. The service of the route that the function match returns must answer the
+// ask sends a request. The service of the route that the function "match" returns must answer the
 // request.
 func ask(t testing.TB, c *client, table routes.Table, host, path string) {
 	t.Helper()

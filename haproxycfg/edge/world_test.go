@@ -56,7 +56,7 @@ type agent struct{ answer atomic.Value }
 
 func (a *agent) set(line string) { a.answer.Store(line) }
 
-// listen calls the function serve for each connection to an address, until the test ends.
+// listen calls the function "serve" for each connection to an address, until the test ends.
 func listen(t testing.TB, address string, serve func(net.Conn)) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", address)
@@ -211,13 +211,13 @@ func (w *world) stat(backend, server string) runtimeapi.Stat {
 	return runtimeapi.Stat{}
 }
 
-// eventually waits until the function want returns true for the row of a server.
+// eventually waits until the function "want" returns true for the row of a server.
 func (w *world) eventually(backend, server string, want func(runtimeapi.Stat) bool) {
 	w.t.Helper()
 	poll(w.t, backend+"/"+server, func() bool { return want(w.stat(backend, server)) })
 }
 
-// poll calls the function ok in the goroutine of the test, until ok returns true.
+// poll calls the function "ok" in the goroutine of the test, until ok returns true.
 func poll(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.After(time.Minute)

@@ -61,7 +61,7 @@ type podSet struct {
 	got  map[string]*atomic.Int64 // the number of requests by address, without health checks
 }
 
-// servePods starts n pods. The function handler gets the index of the pod. A request for /healthz
+// servePods starts n pods. The function "handler" gets the index of the pod. A request for /healthz
 // counts as a health check.
 func servePods(t *testing.T, n int, zone string, http2 bool, handler func(pod int, w http.ResponseWriter, r *http.Request)) *podSet {
 	t.Helper()

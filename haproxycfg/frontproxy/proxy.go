@@ -68,10 +68,10 @@ func Backends(service string) (local, other, panicking string) {
 	return service + ":local", service + ":other", service + ":panic"
 }
 
-// Config returns the configuration of the proxy. The argument pods contains the pods of its service
-// in all zones.
+// Config returns the configuration of the proxy. The argument "pods" contains the pods of its
+// service in all zones.
 //
-// The argument expected is the number of pods that the zone has while no pod is missing; see the
+// The argument "expected" is the number of pods that the zone has while no pod is missing; see the
 // package documentation. If the zone now has more pods than this number, Config uses the present
 // number of pods instead. So if expected is 0, Config always uses the present number of pods.
 //

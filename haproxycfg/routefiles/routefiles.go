@@ -71,7 +71,7 @@ func (f *Files) Read() (Declarations, error) {
 	return f.merged(), errors.Join(errs...)
 }
 
-// Follow calls the function publish after each change of a file, until ctx ends. If a file has
+// Follow calls the function "publish" after each change of a file, until ctx ends. If a file has
 // changed since the last Read, the first call comes at once. Calls of publish never overlap. The
 // error of Follow is always nil.
 func (f *Files) Follow(ctx context.Context, publish func(Declarations)) error {

@@ -10,9 +10,9 @@ import (
 // meaning of a table. Whatever this module renders from a table, such as the maps of HAProxy, must
 // choose the same route.
 //
-// The argument host is the Host header or :authority of the request. Match converts ASCII letters
+// The argument "host" is the Host header or :authority of the request. Match converts ASCII letters
 // to lower case, removes a port, and then removes one final dot. If the host is declared, Match
-// ignores the wildcard that covers it, even if no path of the host matches. The argument path is
+// ignores the wildcard that covers it, even if no path of the host matches. The argument "path" is
 // the path as the client sent it, without a query. Match compares paths byte by byte. If an exact
 // path is equal to the path of the request, Match chooses its route. Otherwise Match chooses the
 // route with the longest path that covers the path of the request by whole segments.

@@ -26,7 +26,7 @@ const (
 	maxProblems = 10_000
 )
 
-// Parse reads a declaration file, YAML or JSON. The argument file is its name in problems.
+// Parse reads a declaration file, YAML or JSON. The argument "file" is its name in problems.
 //
 // Parse leaves out each route that has a problem, and keeps the others. If a file is not
 // well-formed, Parse leaves out only the entry that contains the fault. The table is empty if Parse

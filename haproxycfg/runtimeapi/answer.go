@@ -28,8 +28,8 @@ func (e *AnswerError) Error() string {
 	return fmt.Sprintf("runtimeapi: %s: %.200q: HAProxy answers %.500q", e.Target, e.Command, answer)
 }
 
-// change sends a command that changes an object: a server or a map. The argument target is the name
-// of the object for the error. HAProxy reports success with one of the texts in the argument
+// change sends a command that changes an object: a server or a map. The argument "target" is the
+// name of the object for the error. HAProxy reports success with one of the texts in the argument
 // success. If silence is true, an empty line means success too.
 func (s Socket) change(ctx context.Context, command, target string, silence bool, success ...string) error {
 	answer, err := s.Do(ctx, command)

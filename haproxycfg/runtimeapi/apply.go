@@ -108,7 +108,7 @@ type applier struct {
 
 // runUntil sends groups of commands; the commands of a group concern one server. If HAProxy refuses
 // to delete a server because the server has connections, runUntil repeats the deletion until the
-// time in the argument end. The result busy contains the groups of the servers that still have
+// time in the argument "end". The result "busy" contains the groups of the servers that still have
 // connections at this time, each without the commands that HAProxy has already carried out.
 func (a *applier) runUntil(ctx context.Context, groups [][]Command, end time.Time) (busy [][]Command) {
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {

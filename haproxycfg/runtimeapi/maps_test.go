@@ -14,8 +14,8 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
-// eachVersion calls the function test once for each version of HAProxy on the machine. During each
-// call, an HAProxy runs in dir. The function config returns its configuration.
+// eachVersion calls the function "test" once for each version of HAProxy on the machine. During
+// each call, an HAProxy runs in dir. The function "config" returns its configuration.
 func eachVersion(t *testing.T, config func(dir string) string, test func(t *testing.T, dir string)) {
 	t.Helper()
 	for _, binary := range haproxytest.Binaries(t) {

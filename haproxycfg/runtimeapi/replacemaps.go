@@ -175,7 +175,7 @@ func (s Socket) verifyEntries(ctx context.Context, maps []MapContent, changes []
 	return nil
 }
 
-// verifyEntry looks up a key in a map. If the argument found is true, HAProxy must find the given
+// verifyEntry looks up a key in a map. If the argument "found" is true, HAProxy must find the given
 // entry; otherwise it must not find this entry. If the answer of HAProxy differs, verifyEntry
 // returns an error. The answer has one line for each way in which the configuration uses the map:
 //

@@ -401,7 +401,7 @@ func TestClient(t *testing.T) {
 			return r.Body.Bytes(), nil
 		}}
 		ctx, cancel := context.WithCancel(t.Context())
-		// follow returns the lines of a shift while the function during runs.
+		// follow returns the lines of a shift while the function "during" runs.
 		follow := func(begun shift.State, during func()) (lines []string, last shift.Shift, err error) {
 			ended := make(chan struct{})
 			go func() {

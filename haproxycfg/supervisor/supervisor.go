@@ -330,11 +330,11 @@ func (s *Supervisor) Drain(ctx context.Context) error {
 }
 
 // Reload makes HAProxy load Config, and returns nil if HAProxy runs with it. If HAProxy runs,
-// Reload calls the function reload, for example the method Reload of a deploy.Reloader for Master.
-// If this function fails, the error also contains the alerts that HAProxy has printed meanwhile. If
-// HAProxy does not run, Reload waits until the Supervisor has tried to start it with the current
-// files. The Supervisor makes this attempt immediately, because the new files may have removed the
-// cause of the failure.
+// Reload calls the function "reload", for example the method Reload of a deploy.Reloader for
+// Master. If this function fails, the error also contains the alerts that HAProxy has printed
+// meanwhile. If HAProxy does not run, Reload waits until the Supervisor has tried to start it with
+// the current files. The Supervisor makes this attempt immediately, because the new files may have
+// removed the cause of the failure.
 //
 // After a Drain, and after the end of Run, Reload returns [ErrStopped]. Before Run, it waits.
 func (s *Supervisor) Reload(ctx context.Context, reload func(context.Context) error) error {

@@ -118,10 +118,10 @@ func removeUnlocked(path string, flags int, remove func(string) error) {
 }
 
 // MkdirTemp creates a temporary directory below the directory parent. Its name is prefix + some
-// digits. The caller must call the function remove when it no longer needs the directory.
+// digits. The caller must call the function "remove" when it no longer needs the directory.
 //
 // MkdirTemp also removes old directories with such names that killed processes of this user have
-// left. The new directory is locked until the caller calls the function remove. So MkdirTemp in
+// left. The new directory is locked until the caller calls the function "remove". So MkdirTemp in
 // another process does not remove the directory earlier.
 func MkdirTemp(parent, prefix string) (dir string, remove func(), err error) {
 	entries, _ := inputfile.ReadDir(parent)

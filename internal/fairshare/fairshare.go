@@ -243,7 +243,7 @@ func (t *Table[T]) Wait(m T) {
 }
 
 // Grow makes the waiting connection m count as several connections for MaxWaiting, because m holds
-// more memory than others. The argument units is the number of these connections. If m already
+// more memory than others. The argument "units" is the number of these connections. If m already
 // counts as this number of connections or more, Grow does nothing. If the waiting connections now
 // exceed MaxWaiting, Grow evicts one of them and returns it as victim. The victim can be m itself.
 // The caller must close the victim.
@@ -484,9 +484,9 @@ func (t *Table[T]) begin(m T, to state) {
 }
 
 // end removes a connection from the list that its source has for the present state of the
-// connection. The caller then calls the method begin if the source keeps the connection in another
-// state. Otherwise, the connection has ended or gets another source, and the caller calls the
-// method leave for the old source.
+// connection. The caller then calls the method "begin" if the source keeps the connection in
+// another state. Otherwise, the connection has ended or gets another source, and the caller calls
+// the method "leave" for the old source.
 func (t *Table[T]) end(m T) {
 	e := m.ShareEntry()
 	if e.state == waiting {

@@ -29,12 +29,12 @@ type Watcher struct {
 	// file. A path may be a symbolic link whose target changes, like the files of a mounted
 	// ConfigMap.
 	Paths []string
-	// Quiet is the time without a change after which Run calls the function read. 0 means 100 ms.
+	// Quiet is the time without a change after which Run calls the function "read". 0 means 100 ms.
 	// One write of a file causes several events, and Quiet merges them into one call.
 	//
 	// Run does not wait if a rename within a directory replaces the only path, or the symbolic link
 	// through which all paths lead, as kubelet replaces the files of a ConfigMap. The new content
-	// is complete then. But if Run has called the function read within the last 100 ms, it waits.
+	// is complete then. But if Run has called the function "read" within the last 100 ms, it waits.
 	Quiet time.Duration
 	// MaxWait is the longest time from a change to the call of the function "read", if other
 	// changes keep coming. 0 means 2 s.
@@ -66,7 +66,7 @@ func nextRefresh() <-chan struct{} {
 	return hangup.next
 }
 
-// Run calls the function read at the start, because the files may have changed since the caller
+// Run calls the function "read" at the start, because the files may have changed since the caller
 // read them. After that, Run calls the function after each change and each Refresh. If the function
 // returns an error, Run calls it again at each recheck until it returns nil. Run returns when ctx
 // ends. All calls of the function come from the goroutine of Run.

@@ -50,7 +50,7 @@ func expect(t *testing.T, contents <-chan string, want string) {
 			if got == want {
 				return
 			}
-			// One step of a test may be several changes, and Run may call the function read in
+			// One step of a test may be several changes, and Run may call the function "read" in
 			// between.
 		case <-time.After(time.Minute):
 			t.Fatalf("no call with content %q", want)
@@ -63,7 +63,7 @@ func put(t *testing.T, path, text string) {
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 }
 
-// The function both runs a test twice: with events and a recheck that comes too late, and with
+// The function "both" runs a test twice: with events and a recheck that comes too late, and with
 // rechecks only.
 func both(t *testing.T, test func(t *testing.T, w Watcher)) {
 	t.Run("events", func(t *testing.T) {
@@ -161,8 +161,8 @@ func TestChangesThatNeverEnd(t *testing.T) {
 	expect(t, contents, "changed")
 }
 
-// counted runs w until the number of calls has reached the argument enough, at most for the time in
-// the argument within. It returns the number of calls.
+// counted runs w until the number of calls has reached the argument "enough", at most for the time
+// in the argument "within". It returns the number of calls.
 func counted(t *testing.T, w Watcher, within time.Duration, enough int, during func(), err error) int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)

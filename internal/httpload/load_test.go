@@ -89,7 +89,7 @@ func TestConnectionsAreKeptOrFresh(t *testing.T) {
 	}
 }
 
-// script runs a server. The argument connections contains the responses for each connection. For
+// script runs a server. The argument "connections" contains the responses for each connection. For
 // each response, the server reads one request and then sends the response. After the last response,
 // it closes the connection.
 func script(t *testing.T, connections ...[]string) string {

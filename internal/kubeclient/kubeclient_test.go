@@ -21,7 +21,7 @@ import (
 )
 
 // answers starts an API server that gives the same answer to each request, and returns the
-// configuration of a client for it. The function seen returns the last request as text.
+// configuration of a client for it. The function "seen" returns the last request as text.
 func answers(t *testing.T, code int, body string) (config *rest.Config, seen func() string) {
 	t.Helper()
 	requests := make(chan string, 1)

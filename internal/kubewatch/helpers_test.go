@@ -60,7 +60,7 @@ func (s *recorder) names() []string {
 	return slices.Sorted(maps.Keys(s.nodes))
 }
 
-// eventually waits until the function is returns true. The argument what describes the awaited
+// eventually waits until the function is returns true. The argument "what" describes the awaited
 // state in the failure message.
 func (s *recorder) eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
@@ -118,7 +118,7 @@ func run(t *testing.T, source Source[*corev1.Node], silence time.Duration) *reco
 	return s
 }
 
-// begin runs a Source until somebody calls the function end. The function end returns when the
+// begin runs a Source until somebody calls the function "end". The function "end" returns when the
 // Source has ended.
 func begin(source Source[*corev1.Node], silence time.Duration) (s *recorder, end func(*testing.T)) {
 	s = &recorder{}

@@ -50,8 +50,8 @@ type Sink[T any] interface {
 
 // Run lists and watches until ctx ends. Before it returns, all its goroutines have ended.
 //
-// If health is not nil, Run calls the function health with an *Error when the server cannot be
-// reached or refuses a request, and again when the reason changes. Run calls the function health
+// If health is not nil, Run calls the function "health" with an *Error when the server cannot be
+// reached or refuses a request, and again when the reason changes. Run calls the function "health"
 // with nil when the server works again: when the sink has received a list, or when a watch is open.
 // Two calls of this function never overlap. The calls may come from any goroutine, even during a
 // call of the sink. So the function must not wait for the sink.

@@ -213,7 +213,7 @@ func TestWatchExpired(t *testing.T) {
 }
 
 // Run replaces a silent watch by a new one. If the API server does not answer the new watch, the
-// function health gets an error.
+// function "health" gets an error.
 func TestSilentWatch(t *testing.T) {
 	t.Parallel()
 	kindsOfServer(t, func(t *testing.T, server *kubewatchtest.Server) {

@@ -78,7 +78,7 @@ type Loop struct {
 	Shed func()
 	// MakeRoom, if not nil, is called with a connection that the Loop has accepted with the Spare.
 	// MakeRoom may close another connection, so that the process can serve the accepted one. If it
-	// has closed one, it returns true, and Run calls the function handle with the accepted
+	// has closed one, it returns true, and Run calls the function "handle" with the accepted
 	// connection. If it returns false, Run calls Shed and closes the accepted connection.
 	MakeRoom func(net.Conn) bool
 }

@@ -100,7 +100,7 @@ func (c *conn) ShareEntry() *fairshare.Entry[*conn] { return &c.share }
 // counts as the one that has been idle for longest.
 func (c *conn) Idle() time.Duration { return time.Since(c.begin) }
 
-// Serve accepts the connections of l, and calls the function handle for each of them in a new
+// Serve accepts the connections of l, and calls the function "handle" for each of them in a new
 // goroutine. Serve returns ErrClosed after Shutdown or Close. If somebody else closes l, Serve
 // returns the error of Accept. In both cases, Serve closes l. Handlers may still run when Serve
 // returns; Shutdown waits for them.

@@ -183,7 +183,7 @@ func (m *matcher) add(a, b, n int) {
 }
 
 // anchors returns pairs of equal lines, one line in a[a0:a1] and one in b[b0:b1]. The function
-// match compares the lines between two such pairs on their own. The comment of uniquePairs says
+// "match" compares the lines between two such pairs on their own. The comment of uniquePairs says
 // which lines become pairs. If heads is true, anchors first looks only at lines that begin a
 // paragraph. If it finds pairs of such lines, it returns only these pairs. Then match later
 // compares only the few lines within each paragraph.

@@ -52,11 +52,11 @@ type lists struct {
 
 func (l *lists) of(i int32) []int32 { return l.items[l.start[i]:l.start[i+1]] }
 
-// New returns a State in which all nodes are present. The argument nodes contains all nodes of the
-// cluster. The argument subsets contains the subsets of each configuration that balancers use at
-// present. If a subset contains a node that is not in the argument nodes, this node counts as away,
-// because the cluster no longer has it. If nodes is nil, all nodes in the subsets are nodes of the
-// cluster.
+// New returns a State in which all nodes are present. The argument "nodes" contains all nodes of
+// the cluster. The argument "subsets" contains the subsets of each configuration that balancers use
+// at present. If a subset contains a node that is not in the argument "nodes", this node counts as
+// away, because the cluster no longer has it. If nodes is nil, all nodes in the subsets are nodes
+// of the cluster.
 //
 // New returns an error if the budget is not valid, if a node has no name, or if two nodes have the
 // same name.
@@ -149,7 +149,7 @@ func (s *State) addLimits(subsets []nodeselect.Subsets) {
 }
 
 // hasLimit reports whether s.limits already contains a limit for exactly these members. The
-// argument first is the first index at which hasLimit searches. In most cases, all balancers use
+// argument "first" is the first index at which hasLimit searches. In most cases, all balancers use
 // the same subset of a service, so addLimits needs only one limit for all of them.
 func (s *State) hasLimit(first int, members []int32) bool {
 	for i := first; i < len(s.limits); i++ {

@@ -129,7 +129,7 @@ func comparePorts(a, b Port) int {
 // Pods returns the pods of a service port, sorted by address, each address once. The result does
 // not depend on the order of the EndpointSlices.
 //
-// The argument port is the name of a port of the Service, which is also the name of this port in
+// The argument "port" is the name of a port of the Service, which is also the name of this port in
 // the EndpointSlices. If no port of a slice has this name, Pods reads the argument as a decimal
 // number: the number of the port on which the pods listen. The number of the port in the Service
 // may be another one. "" means the only TCP port of the slice. If a slice does not have the port,

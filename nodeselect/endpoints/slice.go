@@ -158,7 +158,7 @@ func (s *slice) equal(other *slice) bool {
 		slices.Equal(s.ports, other.ports) && slices.Equal(s.endpoints, other.endpoints) && slices.Equal(s.problems, other.problems)
 }
 
-// find returns the number of the port on which the pods listen. The argument port is the name or
+// find returns the number of the port on which the pods listen. The argument "port" is the name or
 // the number of a port in the slice, or "" if the slice has only one port. The result is 0 if the
 // slice has no such port; see Service.Pods.
 func (s *slice) find(port string) uint16 {

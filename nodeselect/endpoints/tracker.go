@@ -246,9 +246,9 @@ func (t *Tracker) remove(key, namespace, name string) {
 }
 
 // The Tracker calls settle when it learns what has become of endpoints that a doubtful list lacked:
-// an EndpointSlice contains them again, or their EndpointSlice has been deleted. The argument known
-// contains these endpoints. settle removes them from the missing endpoints of the service, and from
-// svc.kept.
+// an EndpointSlice contains them again, or their EndpointSlice has been deleted. The argument
+// "known" contains these endpoints. settle removes them from the missing endpoints of the service,
+// and from svc.kept.
 func (t *Tracker) settle(key string, svc *Service, known []endpoint) {
 	d := t.doubts[key]
 	if d == nil {
@@ -278,7 +278,7 @@ func (t *Tracker) store(key string, svc *Service) {
 
 // Answered tells the Tracker that the API server answers again after a failure. Confirm removes an
 // endpoint only after the API server has answered for five minutes without reporting it. Answered
-// makes these five minutes begin again. The argument now is the present time.
+// makes these five minutes begin again. The argument "now" is the present time.
 func (t *Tracker) Answered(now time.Time) {
 	for _, d := range t.doubts {
 		d.Answered(now)

@@ -27,7 +27,7 @@ func of(service string, s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice
 }
 
 // pods returns n endpoints. Their addresses are consecutive and begin with 10.0.0.FIRST, where
-// FIRST is the argument first.
+// FIRST is the argument "first".
 func pods(first, n int) []discoveryv1.Endpoint {
 	var list []discoveryv1.Endpoint
 	for i := first; i < first+n; i++ {

@@ -77,7 +77,7 @@ func (s EndpointsSnapshot) Age(now time.Time) time.Duration {
 // its goroutines have ended. If a field of w is unusable, Run immediately returns another error. A
 // program may call Run several times.
 //
-// All calls of the function changed come from the goroutine that calls Run. The first call comes
+// All calls of the function "changed" come from the goroutine that calls Run. The first call comes
 // when the first list has arrived. If the API server does not answer, the first call comes earlier,
 // with Err and without Synced. After that, a call follows each change of the EndpointSlices and
 // each change of Err. Run merges the changes that arrive during a call. It also merges the changes

@@ -55,7 +55,7 @@ type called struct {
 	at time.Duration
 }
 
-// calls records the calls of the function changed.
+// calls records the calls of the function "changed".
 type calls struct {
 	made chan called
 	list []called

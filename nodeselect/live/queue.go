@@ -117,9 +117,9 @@ type batch struct {
 	err    error // for Snapshot.Err
 }
 
-// The method take removes the collected changes from the queue and returns them. If the API server
-// has not yet sent a first complete list of each kind of object, take returns no changes, and they
-// stay in the queue.
+// The method "take" removes the collected changes from the queue and returns them. If the API
+// server has not yet sent a first complete list of each kind of object, take returns no changes,
+// and they stay in the queue.
 func (q *queue) take(now time.Time) batch {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -107,8 +107,8 @@ func (r *Replay) Fail(err error, now time.Time) {
 }
 
 // Update handles all answers since the last Update, and computes the verdicts of the nodes. The
-// argument now is the present time, on which a verdict may depend. Update returns a Snapshot and
-// true whenever a Watcher would call its function changed: after each burst of changes, and every
+// argument "now" is the present time, on which a verdict may depend. Update returns a Snapshot and
+// true whenever a Watcher would call its function "changed": after each burst of changes, and every
 // RecheckInterval.
 func (r *Replay) Update(now time.Time) (Snapshot, bool) {
 	r.queue.confirmDeletes(now)

@@ -120,7 +120,7 @@ func (w *Watcher) SetRefs(refs []nodeselect.Ref) {
 // goroutines have ended. If Config is unusable, or if Run is called a second time, Run immediately
 // returns another error.
 //
-// All calls of the function changed come from the goroutine that calls Run. The first call comes
+// All calls of the function "changed" come from the goroutine that calls Run. The first call comes
 // when the first lists have arrived. If the API server does not answer, the first call comes
 // earlier, with Err and without Synced. After that, a call follows each change of the Selection,
 // the Objects or Err, and each SetRefs. Run merges the changes that arrive during a call. It also

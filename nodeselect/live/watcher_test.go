@@ -25,8 +25,8 @@ func watched(t testing.TB, w *live.Watcher) <-chan live.Snapshot {
 	return running(t, w.Run)
 }
 
-// The function running calls the function run until the test ends, and returns the snapshots that
-// run passes to its callback.
+// The function "running" calls the function "run" until the test ends, and returns the snapshots
+// that run passes to its callback.
 func running[S any](t testing.TB, run func(context.Context, func(S)) error) <-chan S {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())

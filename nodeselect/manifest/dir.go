@@ -216,7 +216,7 @@ func sameText(a, b error) bool {
 
 var contentSeed = maphash.MakeSeed()
 
-// readAgain reads a file and returns the result. The argument previous is the result of the last
+// readAgain reads a file and returns the result. The argument "previous" is the result of the last
 // read, or the zero file at the first read. If neither the content nor the error has changed,
 // readAgain returns previous. If the file has problems, some objects may be missing because of
 // these problems. So readAgain then adds the objects of the previous result that are missing in the

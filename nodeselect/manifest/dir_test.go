@@ -247,7 +247,7 @@ func TestWatchDirErrors(t *testing.T) {
 	require.Equal(t, 1, calls)
 }
 
-// If a file cannot be read, the method read reports a change once, and not at every reading.
+// If a file cannot be read, the method "read" reports a change once, and not at every reading.
 func TestReadAgain(t *testing.T) {
 	dir := t.TempDir()
 	put(t, filepath.Join(dir, "a.yaml"), nodeYAML("a"))

@@ -16,7 +16,7 @@ import (
 
 // Parse reads the Nodes and Services in data, in the form that "kubectl get -o yaml" or "-o json"
 // prints. data has one or more YAML documents or JSON values. Each of them is an object or a list
-// (List, NodeList, ServiceList). The argument file is the file name for problems; Parse does not
+// (List, NodeList, ServiceList). The argument "file" is the file name for problems; Parse does not
 // open it.
 //
 // If Parse cannot read a document or an object, it leaves out this document or object and returns a

@@ -7,10 +7,10 @@ import (
 )
 
 // Worst returns the smallest load for which this is true: with the given probability, no pod has a
-// higher load. The load is a multiple of the mean load of the pods. The argument connections is the
-// number of connections, all with the same load. Worst rounds connections, and treats less than 1
-// as 1. With one pod or none, Worst returns 1. The argument probability must be above 0 and below
-// 1.
+// higher load. The load is a multiple of the mean load of the pods. The argument "connections" is
+// the number of connections, all with the same load. Worst rounds connections, and treats less than
+// 1 as 1. With one pod or none, Worst returns 1. The argument "probability" must be above 0 and
+// below 1.
 func Worst(pods int, connections, probability float64) float64 {
 	if pods <= 1 {
 		return 1
@@ -33,7 +33,7 @@ const MaxPods = 60
 
 // PodsFor returns the smallest number of pods with which the busiest pod has at most the target
 // load, with the given probability. The target load is a multiple of the mean load of the present
-// pods. The argument pods is the present number of pods, and the result is never smaller. PodsFor
+// pods. The argument "pods" is the present number of pods, and the result is never smaller. PodsFor
 // returns false if the service would need more than MaxPods times as many pods. Then more pods do
 // not help, but more connections do.
 func PodsFor(target float64, pods int, connections, probability float64) (int, bool) {

@@ -20,7 +20,7 @@ func (e Endpoint) Validate() error {
 }
 
 // DialAddr returns e.Addr in the form that net.Dial expects. If Addr has no port, DialAddr adds the
-// argument port, which is usually the port that the client connected to. If Addr is a name,
+// argument "port", which is usually the port that the client connected to. If Addr is a name,
 // DialAddr returns it in normal form, except that it keeps a final dot.
 func (e Endpoint) DialAddr(port uint16) (string, error) {
 	a, err := parseAddr(e.Addr)

@@ -97,7 +97,7 @@ func (k *core) resolve(ctx context.Context, host string) result {
 	}
 }
 
-// The method join returns the call whose result a lookup of host has to wait for, and counts the
+// The method "join" returns the call whose result a lookup of host has to wait for, and counts the
 // lookup as a waiter of this call. If the lookup does not have to wait, join returns nil and the
 // result of the lookup.
 func (k *core) join(ctx context.Context, host string) (*call, result) {
@@ -152,7 +152,7 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 // gets the result of c. Otherwise the lookup gets the stale endpoint of the host. If the cache has
 // no stale endpoint, stopWaiting returns false.
 //
-// The argument slow is true if StaleAfter has passed, and false if the context of the lookup has
+// The argument "slow" is true if StaleAfter has passed, and false if the context of the lookup has
 // ended. If slow is true, later lookups get the stale endpoint immediately, until the source
 // answers. If slow is true and stopWaiting returns false, the lookup continues to wait.
 func (k *core) stopWaiting(c *call, slow bool) (result, bool) {
@@ -316,9 +316,9 @@ func (k *core) finish(c *call, ep Endpoint, err error, returned bool) {
 	}
 }
 
-// The method settle runs when a call of the source has ended, or at its time-out. It stores the
+// The method "settle" runs when a call of the source has ended, or at its time-out. It stores the
 // outcome of the call, and returns the result r for the lookups that wait for the call. If the core
-// has called the method detach for this call, settle does not store the outcome. sourceFailed
+// has called the method "detach" for this call, settle does not store the outcome. sourceFailed
 // reports whether the source itself has failed. The caller must hold core.mu.
 func (k *core) settle(c *call, ep Endpoint, err error) (r result, sourceFailed bool) {
 	now := k.clock.now()

@@ -100,8 +100,8 @@ func unpackState(s uint64) (until int64, level Level) { return int64(s >> 3), Le
 const maxTime = 1<<60 - 1
 
 // touchTick divides the time into slices of 2^30 ns, about a second, and returns the number of the
-// slice that contains the time in the argument now. The core moves an entry to the front of its LRU
-// at most once in each slice.
+// slice that contains the time in the argument "now". The core moves an entry to the front of its
+// LRU at most once in each slice.
 func touchTick(now int64) uint32 { return uint32(now >> 30) }
 
 // toSecond returns the number of the second that contains the time in the argument "now". The first
@@ -171,9 +171,9 @@ func newLRU(size int, evicted func(*item, struct{})) *lru {
 }
 
 // hit returns the entry of host and its Level if the lookup needs no call of the source. The caller
-// then counts the lookup. Otherwise hit returns nil, and the caller calls the method miss. hit
+// then counts the lookup. Otherwise hit returns nil, and the caller calls the method "miss". hit
 // holds no lock, so it may overlook an entry while another goroutine changes the table. The method
-// miss holds the lock and finds such an entry.
+// "miss" holds the lock and finds such an entry.
 func (k *core) hit(host string) (*item, Level) {
 	e := k.table.Find(k.table.Hash(host), host)
 	if e == nil {
@@ -340,7 +340,7 @@ func (k *core) keep(host string, ep Endpoint, now int64) {
 	e.Value.answered = toSecond(now)
 	if ttl == Revalidate {
 		e.Value.expires = now
-		// The TTL Revalidate means that each lookup asks the source, so the method hit must never
+		// The TTL Revalidate means that each lookup asks the source, so the method "hit" must never
 		// return this entry. The time until which this method may return it is 0, and not the
 		// present time: the method uses the coarse clock, which may be up to clockTick behind.
 		e.Value.state.Store(packState(0, Hit))

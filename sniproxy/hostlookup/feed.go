@@ -47,7 +47,7 @@ func (c *Cache) Apply(change Change) error {
 // feed.Changes ends, Follow pauses for a random time from 0.5 to 1 s, and then calls feed.Changes
 // again. Each time that feed.Changes ends again without a change, the pause doubles, up to a random
 // time from 15 to 30 s. A change makes the next pause short again. If failed is not nil, Follow
-// calls the function failed with each error of the feed and of Apply.
+// calls the function "failed" with each error of the feed and of Apply.
 func (c *Cache) Follow(ctx context.Context, feed Feed, failed func(error)) error {
 	const shortest, longest = time.Second, 30 * time.Second
 	for wait := shortest; ; {

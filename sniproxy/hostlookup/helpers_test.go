@@ -67,7 +67,7 @@ func failing(err error) func(context.Context, string) (Endpoint, error) {
 	return func(context.Context, string) (Endpoint, error) { return Endpoint{}, err }
 }
 
-// The function silent is a source that returns only when its context ends.
+// The function "silent" is a source that returns only when its context ends.
 func silent(ctx context.Context, _ string) (Endpoint, error) {
 	<-ctx.Done()
 	return Endpoint{}, ctx.Err()

@@ -43,7 +43,7 @@ type Answer struct {
 
 // A Lookup finds the endpoint of a host.
 //
-// The argument host is in normal form, as package peek returns it: lower case, IDNA A-labels, no
+// The argument "host" is in normal form, as package peek returns it: lower case, IDNA A-labels, no
 // port, no final dot. If LookupHost returns an error, the Answer has only a Level.
 //
 // A Lookup must be safe for concurrent use. LookupHost should return soon after ctx ends.

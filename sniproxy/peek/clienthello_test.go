@@ -24,8 +24,8 @@ func with(name string, kind uint16, body ...byte) []byte {
 	return hellotest.Hello{Name: name, Extensions: []hellotest.Extension{{Type: kind, Body: body}}}.Wire()
 }
 
-// edit returns the record of a hello. The argument change is a function that changes the message of
-// the hello first.
+// edit returns the record of a hello. The argument "change" is a function that changes the message
+// of the hello first.
 func edit(change func(msg []byte) []byte) []byte {
 	return hellotest.Records(change(hellotest.Hello{Name: "a.example"}.Message()))
 }

@@ -60,7 +60,7 @@ func (s *helloScan) parseRecords(h *ClientHello, b []byte, limit int) error {
 }
 
 // messageSize returns the length of a ClientHello whose first n bytes have arrived. The argument
-// header contains the first 4 of these bytes. While fewer than 4 bytes have arrived, messageSize
+// "header" contains the first 4 of these bytes. While fewer than 4 bytes have arrived, messageSize
 // returns the least length that a ClientHello can have. If the bytes cannot begin a ClientHello,
 // the second result says why; otherwise it is "".
 func messageSize(header [handshakeHeader]byte, n int) (size int, what string) {

@@ -305,7 +305,7 @@ func initial(destID []byte, number uint16, payload []byte) []byte {
 	return b
 }
 
-// The function long returns a packet with a long header. Its payload is not encrypted, but the
+// The function "long" returns a packet with a long header. Its payload is not encrypted, but the
 // Relay cannot notice this. kind is the first byte: 0xc0 is Initial, 0xd0 is 0-RTT, 0xe0 is
 // Handshake.
 func long(kind byte, destID, srcID []byte, size int) []byte {
@@ -319,7 +319,7 @@ func long(kind byte, destID, srcID []byte, size int) []byte {
 	return append(b, make([]byte, rest)...)
 }
 
-// The function short returns a packet with a short header.
+// The function "short" returns a packet with a short header.
 func short(destID []byte, size int) []byte {
 	b := append([]byte{0x40}, destID...)
 	return append(b, make([]byte, size-len(b))...)

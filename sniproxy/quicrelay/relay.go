@@ -480,7 +480,7 @@ func refuseConnection(client peer, h quic.Header, datagram []byte) {
 	}
 }
 
-// The method begin makes a new path for a client. The argument datagram begins with an Initial
+// The method "begin" makes a new path for a client. The argument "datagram" begins with an Initial
 // packet, and h is the header of this packet. If the packet cannot be the first packet of a client,
 // or if the limits allow no further path, begin returns nil.
 func (r *Relay) begin(client peer, h quic.Header, datagram []byte) *path {

@@ -111,11 +111,11 @@ func (b *bundle) receive(fd int, buffers ...[]byte) error {
 // maxJoined is the largest number of datagrams that the method "join" puts into a bundle.
 const maxJoined = 32
 
-// b has one datagram. The method join appends to b the further datagrams that have arrived already,
-// so that the Relay sends all of them with one system call. On loopback, the kernel does not join
-// datagrams that their sender has sent with a system call each. Only the last datagram of a bundle
-// can be shorter than the others. If the method receives datagrams that do not fit into b, it
-// returns them as another bundle.
+// b has one datagram. The method "join" appends to b the further datagrams that have arrived
+// already, so that the Relay sends all of them with one system call. On loopback, the kernel does
+// not join datagrams that their sender has sent with a system call each. Only the last datagram of
+// a bundle can be shorter than the others. If the method receives datagrams that do not fit into b,
+// it returns them as another bundle.
 //
 // With such a sender on loopback, this method saves half of the processor time for a GiB (the page
 // internal/benchmarks/README.md).

@@ -53,7 +53,7 @@ type Invocation struct {
 // Run is the body of a binary. It returns the exit code. Soon after ctx ends, Run must return.
 type Run func(ctx context.Context, inv Invocation) int
 
-// Main calls the function run with the arguments, environment and streams of the process. Then it
+// Main calls the function "run" with the arguments, environment and streams of the process. Then it
 // exits with the code that run returns. The context of run ends at the first SIGINT or SIGTERM. A
 // second signal kills the process, even if run has not returned.
 //

@@ -43,9 +43,9 @@ func printExample(fs *flag.FlagSet, example string) {
 }
 
 // NewGroupedFlagSet does the same as NewFlagSet, but -h prints the flags in groups. The argument
-// readme is the text of a page with a table whose header is "| purpose | flags |". Each row of the
-// table is a group. A flag belongs to the first row that contains its name, such as `-out`. Flags
-// that are in no row come last.
+// "readme" is the text of a page with a table whose header is "| purpose | flags |". Each row of
+// the table is a group. A flag belongs to the first row that contains its name, such as `-out`.
+// Flags that are in no row come last.
 func NewGroupedFlagSet(program, example, readme string) *flag.FlagSet {
 	fs := NewFlagSet(program, example)
 	fs.Usage = func() {

@@ -10,7 +10,7 @@ import (
 
 // Metrics creates the metrics of a binary, and registers them in its Registry, which also has the
 // metrics of NewRegistry. The name of each metric begins with the same prefix, such as
-// "headgate_terminator_". The argument name of each method is the rest of this name, without the
+// "headgate_terminator_". The argument "name" of each method is the rest of this name, without the
 // prefix.
 type Metrics struct {
 	*prometheus.Registry
@@ -65,8 +65,8 @@ func (m *Metrics) HistogramVec(name, help string, buckets []float64, labels ...s
 }
 
 // Scraped creates one metric for each argument in series. Make these arguments with Define. At each
-// scrape, Scraped calls the function read. This function must call its argument send once for each
-// value of the metrics. Several goroutines may call the function read at the same time.
+// scrape, Scraped calls the function "read". This function must call its argument "send" once for
+// each value of the metrics. Several goroutines may call the function "read" at the same time.
 func (m *Metrics) Scraped(read func(send Send), series ...Series) {
 	descs := make(map[string]*prometheus.Desc, len(series))
 	for _, s := range series {
@@ -85,9 +85,9 @@ type Series struct {
 	labels     []string
 }
 
-// Define returns the description of a metric, for Scraped. The argument name has no prefix. If name
-// ends with "_total", the metric is a counter, and otherwise it is a gauge. The argument labels
-// contains the names of the labels.
+// Define returns the description of a metric, for Scraped. The argument "name" has no prefix. If
+// name ends with "_total", the metric is a counter, and otherwise it is a gauge. The argument
+// "labels" contains the names of the labels.
 func Define(name, help string, labels ...string) Series { return Series{name, help, labels} }
 
 // scraped is the Prometheus collector that Scraped registers.

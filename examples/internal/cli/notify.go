@@ -35,7 +35,7 @@ func (a Admin) ready() error {
 	return a.Ready()
 }
 
-// The method notify tells systemd three things: when the binary is ready for the first time; the
+// The method "notify" tells systemd three things: when the binary is ready for the first time; the
 // text of /readyz, as the status of the service; and, again and again, that the binary makes
 // progress. The method itself calls Alive, and tells the watchdog only after Alive has returned
 // nil. So if Alive fails or does not return, systemd restarts the binary.

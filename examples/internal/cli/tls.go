@@ -21,9 +21,9 @@ import (
 //
 // At each handshake, the server reads the files again if they may have changed. While the server
 // cannot use the content of a file, it uses the last good content. The server calls the function
-// changed with the name of a file and an error when the file becomes unusable, and when the error
+// "changed" with the name of a file and an error when the file becomes unusable, and when the error
 // changes. It calls this function with the name and nil when the file has new good content. The
-// function changed must not block.
+// function "changed" must not block.
 func ServerTLS(certificate, key, clientCA string, changed func(file string, err error)) (*tls.Config, error) {
 	if certificate == "" {
 		return nil, nil
@@ -62,9 +62,9 @@ func ServerTLS(certificate, key, clientCA string, changed func(file string, err 
 // belong to the certificate, the function returns the last good pair. Any number of goroutines may
 // call it.
 //
-// The returned function calls the function changed with an error when the files become unusable or
-// the error changes. It calls the function changed with nil when there is a new good pair. The
-// function changed must not block.
+// The returned function calls the function "changed" with an error when the files become unusable
+// or the error changes. It calls the function "changed" with nil when there is a new good pair. The
+// function "changed" must not block.
 func KeyPair(certificate, key string, changed func(error)) (func() *tls.Certificate, error) {
 	return follow([]string{certificate, key}, func() (*tls.Certificate, string, error) {
 		certificatePEM, err := inputfile.Read(certificate, maxPEM)
@@ -86,13 +86,13 @@ func KeyPair(certificate, key string, changed func(error)) (func() *tls.Certific
 	}, changed)
 }
 
-// follow returns a function that returns the last good value of the function read. At each call,
-// the returned function first calls the function read again if one of the files may have changed.
-// follow itself calls the function read once. If this call fails, follow returns the error.
+// follow returns a function that returns the last good value of the function "read". At each call,
+// the returned function first calls the function "read" again if one of the files may have changed.
+// follow itself calls the function "read" once. If this call fails, follow returns the error.
 //
-// The function read must read the files, and return a value and the content from which it has made
-// the value. If the content is the same as before, the old value stays in use. The returned
-// function calls the function changed with an error when the files become unusable or the error
+// The function "read" must read the files, and return a value and the content from which it has
+// made the value. If the content is the same as before, the old value stays in use. The returned
+// function calls the function "changed" with an error when the files become unusable or the error
 // changes, and with nil when there is a new good value.
 func follow[T any](files []string, read func() (value T, content string, err error), changed func(error)) (func() T, error) {
 	f := followed[T]{files: files, read: read, changed: changed}

@@ -87,7 +87,7 @@ func New(program string, status func() controller.Status) *Metrics {
 }
 
 // Observe adds the metric "observed_total": how many requests HAProxy would refuse or change
-// without the setting haproxycfg.Global.Observe. The function worker returns the socket of the
+// without the setting haproxycfg.Global.Observe. The function "worker" returns the socket of the
 // HAProxy worker that serves new connections, such as the method Worker of a deploy.Runtime. If a
 // scrape cannot read the counters of HAProxy, observed_total is missing in this scrape. If several
 // scrapes in a row fail, only the first of them logs the error.

@@ -9,7 +9,7 @@ import (
 
 // Controller returns a Controller with the values of the flags, but without clusters. The
 // Controller writes to dir, and lets the HAProxy of -haproxy check each configuration. It calls the
-// function warned with all warnings of HAProxy. The caller must set all other fields of the
+// function "warned" with all warnings of HAProxy. The caller must set all other fields of the
 // Controller.
 func (s *Settings) Controller(dir *deploy.Dir, warned func([]deploy.Diagnostic)) *controller.Controller {
 	c := &controller.Controller{

@@ -36,7 +36,7 @@ func write(t *testing.T, path, text string) string {
 	return path
 }
 
-// The function outside sets the environment of a process that runs outside a pod and has no
+// The function "outside" sets the environment of a process that runs outside a pod and has no
 // kubeconfig.
 func outside(t *testing.T) (dir string) {
 	t.Helper()

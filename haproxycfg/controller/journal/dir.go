@@ -55,7 +55,7 @@ func timeOf(name string) (time.Time, bool) {
 // Append writes an entry. state contains the routes and servers in force after the change; nil
 // means that the change has altered nothing. If the directory already contains an entry of the same
 // or a later time, the time of the new entry becomes the millisecond after the newest entry. Append
-// calls the function guard just before the entry becomes visible. If this function returns an
+// calls the function "guard" just before the entry becomes visible. If this function returns an
 // error, Append returns the error and writes nothing. If guard is nil, Append always writes the
 // entry.
 func (d *Dir) Append(e Entry, state *State, guard func() error) error {

@@ -219,9 +219,9 @@ func (c *Controller) setStatus(change func(*Status)) {
 	}
 }
 
-// loop calls the method attempt until ctx ends. This method applies the present inputs to HAProxy.
-// loop calls it after each change of an input, when the expected number of pods falls, soon after
-// an error, and at the latest after recheckInterval.
+// loop calls the method "attempt" until ctx ends. This method applies the present inputs to
+// HAProxy. loop calls it after each change of an input, when the expected number of pods falls,
+// soon after an error, and at the latest after recheckInterval.
 func (c *Controller) loop(ctx context.Context) error {
 	c.slots = c.readSlots()
 	if c.Source != nil {

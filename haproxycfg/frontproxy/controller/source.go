@@ -9,9 +9,9 @@ import (
 
 // Source follows the pods of one service.
 type Source interface {
-	// Follow passes the current pods to the function changed, at once and after each change, until
-	// ctx ends. All calls of the function changed come from one goroutine. If Follow returns before
-	// ctx ends, the controller calls Follow again after 1 s.
+	// Follow passes the current pods to the function "changed", at once and after each change,
+	// until ctx ends. All calls of the function "changed" come from one goroutine. If Follow
+	// returns before ctx ends, the controller calls Follow again after 1 s.
 	Follow(ctx context.Context, changed func(Update)) error
 }
 

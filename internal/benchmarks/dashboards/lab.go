@@ -116,7 +116,7 @@ func (l *lab) startProcess(name string, args ...string) (stop func() error, err 
 	return stop, nil
 }
 
-// serve starts an HTTP server. The method stop ends it.
+// serve starts an HTTP server. The method "stop" ends it.
 func (l *lab) serve(address string, server *http.Server) error {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {

@@ -131,8 +131,8 @@ func run(b *testing.B, name string, c contender, n int, f func(*testing.B, cache
 	}
 }
 
-// read is the measured loop. If the argument every is above 0, the loop inserts one host after each
-// group of that many reads.
+// read is the measured loop. If the argument "every" is above 0, the loop inserts one host after
+// each group of that many reads.
 func read(b *testing.B, it cache, w *world, every int) {
 	var misses atomic.Int64
 	procs := runtime.GOMAXPROCS(0)

@@ -296,10 +296,10 @@ func (b *bench) bulkTransfer(ctx context.Context, run *running, p *report.Point)
 	return nil
 }
 
-// The method left closes all connections, and measures whether the router leaks descriptors. After
-// two seconds, it counts how many more descriptors the router has than before the connections, and
-// divides this number by the number of connections. The result is 0 if the router has closed all
-// descriptors of the connections.
+// The method "left" closes all connections, and measures whether the router leaks descriptors.
+// After two seconds, it counts how many more descriptors the router has than before the
+// connections, and divides this number by the number of connections. The result is 0 if the router
+// has closed all descriptors of the connections.
 func (b *bench) left(ctx context.Context, run *running, p *report.Point) error {
 	held := float64(b.loop.Held())
 	b.loop.Release()

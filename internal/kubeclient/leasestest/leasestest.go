@@ -46,9 +46,9 @@ func (f *Leases) Len() int {
 
 var resource = schema.GroupResource{Group: "coordination.k8s.io", Resource: "leases"}
 
-// do makes one request: it holds the lock and calls the function run. If the first result of the
-// field Fail is an error, do returns this error and does not call the function run. If the second
-// result is an error and the function run succeeds, do returns this error: the request has taken
+// do makes one request: it holds the lock and calls the function "run". If the first result of the
+// field Fail is an error, do returns this error and does not call the function "run". If the second
+// result is an error and the function "run" succeeds, do returns this error: the request has taken
 // effect, but its answer is lost.
 func (f *Leases) do(verb, name string, run func() error) error {
 	f.mu.Lock()

@@ -55,7 +55,7 @@ type wireReport struct {
 
 // ParseReport reads the configuration in force from a terminator's report.json: the subsets of the
 // services of one cluster. It returns an error if the report leaves open which nodes the
-// configuration uses. The text of each error begins with the argument source.
+// configuration uses. The text of each error begins with the argument "source".
 func ParseReport(source string, data []byte, cluster string) (Applied, error) {
 	a, err := parseReport(data, cluster)
 	if err != nil {

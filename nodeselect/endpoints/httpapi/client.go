@@ -154,7 +154,7 @@ func (c *Client) SetTLS(conf *tls.Config) {
 // Follow follows the pods of one service until ctx ends, and returns the error of ctx. If a field
 // of the Client or a name in ref is wrong, Follow returns another error immediately.
 //
-// Follow calls the function changed in these cases:
+// Follow calls the function "changed" in these cases:
 //
 //   - after the first answer;
 //   - after each change of the pods;

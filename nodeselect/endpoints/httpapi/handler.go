@@ -99,7 +99,7 @@ var allowed = map[string]string{"GET": "GET, HEAD", "POST": "POST"}
 
 // Publish replaces the pods that h serves, and answers the requests that wait for a change of these
 // pods. If the *endpoints.Service of a service is the same as in the last Publish, Publish does no
-// work for this service. The argument source is the condition of the source of the pods. If the
+// work for this service. The argument "source" is the condition of the source of the pods. If the
 // source does not answer, pass its last good services.
 func (h *Handler) Publish(services endpoints.Services, source Source) {
 	h.mu.Lock()

@@ -53,7 +53,7 @@ func some() endpoints.Services {
 	return group(tracks, slice("idle"), slice("users", "10.0.1.1 eu-1a ready"))
 }
 
-// The function many returns services with pods in three zones, with names as long as usual.
+// The function "many" returns services with pods in three zones, with names as long as usual.
 func many(services, pods int) []*discoveryv1.EndpointSlice {
 	var list []*discoveryv1.EndpointSlice
 	for i := range services {
@@ -72,8 +72,8 @@ func many(services, pods int) []*discoveryv1.EndpointSlice {
 	return list
 }
 
-// get returns the status, the body and the header of the answer to GET target. The argument header
-// has request headers: a name, its value, the next name, and so on.
+// get returns the status, the body and the header of the answer to GET target. The argument
+// "header" has request headers: a name, its value, the next name, and so on.
 func get(h http.Handler, target string, header ...string) (int, string, http.Header) {
 	r := httptest.NewRequest(http.MethodGet, target, nil)
 	for i := 0; i < len(header); i += 2 {

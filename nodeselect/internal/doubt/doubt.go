@@ -17,10 +17,10 @@ import (
 const ConfirmAfter = 5 * time.Minute
 
 // Lossy reports whether a new list is doubtful, because it lacks more than half of the known
-// objects. The argument known is the number of objects before the list. The argument lacks is the
-// number of these objects that are missing in the list. The argument gains is the number of new
-// objects in the list that may have replaced missing ones, as new pods replace old pods. If objects
-// cannot replace each other, gains is 0.
+// objects. The argument "known" is the number of objects before the list. The argument "lacks" is
+// the number of these objects that are missing in the list. The argument "gains" is the number of
+// new objects in the list that may have replaced missing ones, as new pods replace old pods. If
+// objects cannot replace each other, gains is 0.
 func Lossy(known, lacks, gains int) bool { return 2*(lacks-gains) > known }
 
 // Doubt holds the objects that a doubtful list lacks. The zero value has no objects. A Doubt uses

@@ -76,7 +76,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// The method list answers with one page of a list. A page has one object.
+// The method "list" answers with one page of a list. A page has one object.
 func (a *api) list(r *http.Request, answer func(int, any), status func(int, string, any)) {
 	kind, group := "Service", "v1"
 	if strings.HasSuffix(r.URL.Path, "/deployments") {

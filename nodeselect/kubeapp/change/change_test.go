@@ -11,8 +11,8 @@ import (
 	"github.com/headgate/headgate/nodeselect/kubeapp/change"
 )
 
-// service returns a Service of the namespace media as YAML. The argument ports has entries such as
-// "http:80:30080": name, number and node port.
+// service returns a Service of the namespace media as YAML. The argument "ports" has entries such
+// as "http:80:30080": name, number and node port.
 func service(name, kind, ports string, extra ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "---\napiVersion: v1\nkind: Service\nmetadata: {name: %s, namespace: media%s}\nspec:\n  type: %s\n", name, strings.Join(extra, ""), kind)

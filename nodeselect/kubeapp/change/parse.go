@@ -26,8 +26,8 @@ const MaxFileBytes = 16 << 20
 const maxDepth = 4
 
 // Parse reads the Namespaces, Services and Deployments in data: YAML documents or one JSON value,
-// each of them an object or a List. Parse ignores objects of other kinds. The argument file is the
-// file name for problems; Parse does not open it.
+// each of them an object or a List. Parse ignores objects of other kinds. The argument "file" is
+// the file name for problems; Parse does not open it.
 //
 // If Parse cannot read a document or an object, it leaves out this document or object and returns a
 // Problem. The line of the Problem is the line of the mistake, or the first line of the document.

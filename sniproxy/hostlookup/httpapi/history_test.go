@@ -94,7 +94,7 @@ func TestHistoryWithoutLifetime(t *testing.T) {
 	require.JSONEq(t, `{"host":"a.com"}`, string(encode(n.Changes[0])))
 }
 
-// The function many returns n hosts with long names.
+// The function "many" returns n hosts with long names.
 func many(n int, addr string) string {
 	var b strings.Builder
 	for i := range n {

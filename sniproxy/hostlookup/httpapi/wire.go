@@ -35,7 +35,7 @@ type change struct {
 // isWildcard reports whether host is a wildcard such as "*.example.com".
 func isWildcard(host string) bool { return len(host) > 0 && host[0] == '*' }
 
-// The method change converts c into a hostlookup.Change for a cache. The result has the host in
+// The method "change" converts c into a hostlookup.Change for a cache. The result has the host in
 // normal form, because a cache stores hosts in normal form. If the host has no normal form, the
 // result has the host of c; no cache has an entry for such a host.
 //

@@ -34,7 +34,7 @@ func (h Hello) AppendClose(b []byte, code uint64, reason string) ([]byte, error)
 
 // AppendVersionNegotiation appends a Version Negotiation packet to b (RFC 8999 section 6). Send it
 // to a client if the header h of its datagram has a version that the server behind the router does
-// not speak. The argument versions contains the versions that the server speaks. If the argument
+// not speak. The argument "versions" contains the versions that the server speaks. If the argument
 // also contains the version of h, the client ignores the packet.
 //
 // Answer only datagrams of at least MinDatagram bytes, and no packets of the type VersionNegotiation

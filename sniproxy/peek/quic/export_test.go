@@ -60,8 +60,8 @@ func Open(packet, keyID []byte, side string) (payload []byte, number int64, ok b
 	return payload, number, ok
 }
 
-// ExpandNumber returns the full packet number, of which the argument truncated contains the last n
-// bytes.
+// ExpandNumber returns the full packet number, of which the argument "truncated" contains the last
+// n bytes.
 func ExpandNumber(truncated int64, n int, largest int64) int64 {
 	return expandNumber(truncated, n, largest)
 }

@@ -102,7 +102,7 @@ func (k *keys) mask(packet []byte, numberAt int) [sampleLen]byte {
 }
 
 // open decrypts a packet. It appends the header and the payload to dst, and leaves packet
-// unchanged. The argument largest is the largest packet number that open has returned for this
+// unchanged. The argument "largest" is the largest packet number that open has returned for this
 // connection, or -1 before the first packet. ok is false if the packet does not authenticate.
 func (k *keys) open(dst, packet []byte, numberAt int, largest int64) (header, payload []byte, number int64, ok bool) {
 	if len(packet) < numberAt+maxNumber+sampleLen {
@@ -130,7 +130,7 @@ func (k *keys) open(dst, packet []byte, numberAt int, largest int64) (header, pa
 }
 
 // expandNumber returns the full packet number. A packet contains only the last n bytes of its
-// number; they are the argument truncated. Of all numbers that end with these bytes, expandNumber
+// number; they are the argument "truncated". Of all numbers that end with these bytes, expandNumber
 // chooses the one that is nearest to largest+1 (RFC 9000 appendix A.3).
 func expandNumber(truncated int64, n int, largest int64) int64 {
 	expected := largest + 1

@@ -163,10 +163,10 @@ func executable(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
-// Until calls the function check again and again until check returns nil. It returns how long this
-// took. The argument within is the time limit. If check still fails after this time, Until returns
-// an error that contains the argument what (a text that says what Until waits for), the last error
-// of check, and the last lines of each log.
+// Until calls the function "check" again and again until check returns nil. It returns how long
+// this took. The argument "within" is the time limit. If check still fails after this time, Until
+// returns an error that contains the argument "what" (a text that says what Until waits for), the
+// last error of check, and the last lines of each log.
 func Until(ctx context.Context, what string, within time.Duration, check func(context.Context) error, logs ...*Process) (time.Duration, error) {
 	const every = 20 * time.Millisecond
 	start := time.Now()

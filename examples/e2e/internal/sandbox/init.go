@@ -85,7 +85,7 @@ func mounts() error {
 	return nil
 }
 
-// The function private makes the mounts of this namespace independent of the mounts of the
+// The function "private" makes the mounts of this namespace independent of the mounts of the
 // computer. When the kernel created the namespace, it copied the mounts of the computer. Until
 // private is called, a new mount in the sandbox may also appear outside.
 func private() error {
@@ -96,8 +96,8 @@ func private() error {
 	return errors.Join(privateOutsideChroot(), chrootIntoMount())
 }
 
-// privateOutsideChroot does the work of the function private if the process runs in a chroot. In a
-// chroot, "/" is not a mount, so the mount that contains the chroot must become private. To reach
+// privateOutsideChroot does the work of the function "private" if the process runs in a chroot. In
+// a chroot, "/" is not a mount, so the mount that contains the chroot must become private. To reach
 // this mount, the process leaves the chroot: it changes its root to a directory below its working
 // directory, and afterwards goes up through ".." (see chroot(2)). Before that, it opens the root of
 // the chroot, and at the end it returns to the chroot through this descriptor.

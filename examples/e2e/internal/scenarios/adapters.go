@@ -137,7 +137,7 @@ func wantOne(names []string, err error, not string) (string, error) {
 }
 
 // annotated does what the tool does: it waits until exactly one node does not have the annotation
-// that the argument key names, and sets the taint on this node. While the node has the taint,
+// that the argument "key" names, and sets the taint on this node. While the node has the taint,
 // nodegate must not remove the annotation from another node, even if nodegate is killed and starts
 // again.
 func (a *adapted) annotated(ctx context.Context, t *traffic, tool, key, taint string) error {

@@ -246,7 +246,7 @@ type http2Load struct {
 }
 
 // startHTTP2 starts clients. Each client has one connection. Again and again, it pauses for the
-// time in the argument every, and then sends a request. No request is repeated: the transport of
+// time in the argument "every", and then sends a request. No request is repeated: the transport of
 // net/http cannot send the body of these requests twice. (It would repeat other requests if the
 // server says that it has not processed them.)
 func startHTTP2(ctx context.Context, from *lab.Machine, addr string, clients int, every time.Duration) *http2Load {

@@ -61,7 +61,7 @@ var frontStart = scenario.Scenario[*Env]{
 
 // startOneByOne starts pods one after another while clients connect. Then it counts the requests of
 // each pod in the last seconds of the load, and adds a row with the coefficient of variation of
-// these counts. It calls the function check with this coefficient, and the row fails if check
+// these counts. It calls the function "check" with this coefficient, and the row fails if check
 // returns an error.
 func (f *Fronts) startOneByOne(ctx context.Context, report *scenario.Report, addr, way string, check func(cv float64) error) error {
 	load := f.load(ctx, addr, func(c *loadConfig) { c.StartOver = 4 * time.Second })

@@ -258,9 +258,9 @@ func (e *election) says(ctx context.Context, c *candidate, leads float64, within
 	return err
 }
 
-// The method change gives the service another agent port, and waits until a terminator has written
-// this port to its haproxy.cfg. The argument "by" is the candidate whose terminator must write it.
-// The result is the time from the change to the end of the wait.
+// The method "change" gives the service another agent port, and waits until a terminator has
+// written this port to its haproxy.cfg. The argument "by" is the candidate whose terminator must
+// write it. The result is the time from the change to the end of the wait.
 func (e *election) change(ctx context.Context, by *candidate, within time.Duration) (time.Duration, error) {
 	e.port++
 	start := time.Now()
@@ -277,10 +277,10 @@ func (e *election) change(ctx context.Context, by *candidate, within time.Durati
 	return time.Since(start), err
 }
 
-// replaced measures how long it takes until another terminator leads. It calls the function leave,
-// which must stop the leader. Immediately after that, it changes the service, and waits until the
-// other terminator has written the new configuration. It returns the time from the stop of the
-// leader until then.
+// replaced measures how long it takes until another terminator leads. It calls the function
+// "leave", which must stop the leader. Immediately after that, it changes the service, and waits
+// until the other terminator has written the new configuration. It returns the time from the stop
+// of the leader until then.
 func (e *election) replaced(ctx context.Context, leader, other *candidate, within time.Duration, leave func() error) (time.Duration, error) {
 	if err := e.leads(ctx, leader, handOver); err != nil {
 		return 0, err

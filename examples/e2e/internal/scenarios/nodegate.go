@@ -249,7 +249,7 @@ func (g *gated) deadNode(ctx context.Context, t *traffic) error {
 // one out among them: for each node, a worker requests a grant from nodegate, waits for it, drains
 // the node, and stops and starts its programs. For the first of these nodes, the worker also
 // disconnects the second terminator and deletes the node; see the method lag. After that,
-// replaceAll lets the last node die (see the method die), and a worker replaces this node too. If
+// replaceAll lets the last node die (see the method "die"), and a worker replaces this node too. If
 // fault is not nil, replaceAll calls fault after the first grant.
 func (g *gated) replaceAll(ctx context.Context, t *traffic, workers int, fault func(context.Context) error) error {
 	start := time.Now()

@@ -133,7 +133,7 @@ func (s *System) restartsWithout(ctx context.Context, t *traffic, away *lab.Clus
 
 // keepsServers returns an error unless HAProxy and report.json still have the services that they
 // had before the outage, with the same servers and nodes. It also returns an error unless
-// report.json shows that the cluster in the argument away does not answer.
+// report.json shows that the cluster in the argument "away" does not answer.
 func (s *System) keepsServers(ctx context.Context, before places, away *lab.Cluster) error {
 	now, err := s.placed(ctx)
 	if err != nil {

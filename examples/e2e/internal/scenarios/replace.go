@@ -145,8 +145,8 @@ func same(before, now places) error {
 }
 
 // replaced compares the nodes of each service before and after the removal of a node. The argument
-// gone is the removed node. The first argument contains the nodes and servers before the removal,
-// and the second argument those after it. Each service that used the removed node must now use
+// "gone" is the removed node. The first argument contains the nodes and servers before the removal,
+// and the second argument "those" after it. Each service that used the removed node must now use
 // exactly one other node instead, in the report and in HAProxy. If anything else has changed,
 // replaced returns an error.
 func replaced(before, now places, gone *lab.Node) error {
@@ -176,7 +176,7 @@ func replaced(before, now places, gone *lab.Node) error {
 
 // replacedOne checks the replacement of one node. The arguments before and now are the old list and
 // the new list of servers or nodes: from the time before and after the replacement. The function
-// gone reports whether an entry belongs to the removed node. replacedOne returns nil in two cases
+// "gone" reports whether an entry belongs to the removed node. replacedOne returns nil in two cases
 // only:
 //
 //   - No entry of the old list belongs to the removed node, and the new list has the same entries.

@@ -127,7 +127,7 @@ func (e *Env) startSystem(ctx context.Context, clusters []*lab.Cluster) (*System
 	return s, s.waitSound(ctx, time.Minute)
 }
 
-// terminatorFlags returns the flags of a terminator for the HAProxy h. The argument size is the
+// terminatorFlags returns the flags of a terminator for the HAProxy h. The argument "size" is the
 // number of nodes that the terminator selects for each service. The terminator has a second admin
 // listener on the Unix socket in the argument admin.
 func (s *System) terminatorFlags(h *HAProxy, admin string, size int) []string {

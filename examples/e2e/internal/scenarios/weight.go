@@ -53,7 +53,7 @@ func (s *System) moveWeight(ctx context.Context, t *traffic, from, to *lab.Clust
 	return s.weightGone(ctx, t, fmt.Sprintf("%s 100 to 0 and %s 0 to 100 at once", from.Name, to.Name), from, start)
 }
 
-// weightGone adds a row to the report. The argument what is the text of the row, and the argument
+// weightGone adds a row to the report. The argument "what" is the text of the row, and the argument
 // since is the time at which the weight of the cluster c became 0. The agents publish a weight of 0
 // only after zeroWeightDelay. So the row fails if c gets its last request earlier than
 // zeroWeightDelay after its weight became 0. The row also fails if c gets its last request more

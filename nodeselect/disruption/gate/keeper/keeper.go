@@ -136,7 +136,7 @@ func (k *Keeper) Release(ctx context.Context, node, holder string) (found bool, 
 	return k.Store.Release(ctx, node, holder)
 }
 
-// decide calls the function ask with a Gate for the present state, and stores the grants that ask
+// decide calls the function "ask" with a Gate for the present state, and stores the grants that ask
 // returns. If another process decides at the same time, decide calls ask again with the new state.
 // Only the result of the last call counts.
 func (k *Keeper) decide(ctx context.Context, ask func(*gate.Gate) []gate.Grant) error {

@@ -123,11 +123,11 @@ var errAgain = errors.New("changed by another process")
 // maxTries is the largest number of tries of one Decide.
 const maxTries = 50
 
-// Decide calls the function decide with all grants, sorted by node, and stores what decide returns.
-// If another process changes a grant or makes a decision in between, Decide calls decide again with
-// the new grants. So decide must only compute its result, and change nothing else. If Decide
-// returns an error, the caller must not use the result of decide, although Decide may have stored a
-// part of the changes.
+// Decide calls the function "decide" with all grants, sorted by node, and stores what decide
+// returns. If another process changes a grant or makes a decision in between, Decide calls decide
+// again with the new grants. So decide must only compute its result, and change nothing else. If
+// Decide returns an error, the caller must not use the result of decide, although Decide may have
+// stored a part of the changes.
 func (s Store) Decide(ctx context.Context, decide func([]gate.Grant) (Changes, error)) error {
 	for try := range maxTries {
 		err := s.decideOnce(ctx, decide)

@@ -115,7 +115,7 @@ func TestGrantsThatCannotBeStored(t *testing.T) {
 	require.ErrorContains(t, leases.Store{Client: s.Client, Cluster: "EU 1"}.Decide(t.Context(), nil), "no name of a cluster")
 }
 
-// TestManyProcessesDecide: each of 16 processes wants a grant, and the function decide allows 3
+// TestManyProcessesDecide: each of 16 processes wants a grant, and the function "decide" allows 3
 // grants at a time. A process releases its grant, and then takes another one. There are never more
 // than 3 grants, although all processes read and write at the same time.
 func TestManyProcessesDecide(t *testing.T) {
@@ -243,7 +243,7 @@ func TestAProcessThatIsSuspended(t *testing.T) {
 	})
 }
 
-// slowLeases calls the function update before each Update.
+// slowLeases calls the function "update" before each Update.
 type slowLeases struct {
 	leases.Client
 	update func()

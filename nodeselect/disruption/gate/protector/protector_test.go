@@ -23,7 +23,7 @@ const (
 	kuredWanted   = "weave.works/kured-reboot-in-progress"
 )
 
-// The method free returns the nodes without the annotation that keeps Karpenter away.
+// The method "free" returns the nodes without the annotation that keeps Karpenter away.
 func (c *cluster) free() (names []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

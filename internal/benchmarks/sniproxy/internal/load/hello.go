@@ -66,9 +66,9 @@ func NewHello(host string) (*Hello, error) {
 	return h, nil
 }
 
-// For returns the hello with the argument host as its server name. The hello also tells the backend
-// what to do: w is the action, and size is the number of bytes for the action wantBulk. The result
-// is valid until the next call of For.
+// For returns the hello with the argument "host" as its server name. The hello also tells the
+// backend what to do: w is the action, and size is the number of bytes for the action wantBulk. The
+// result is valid until the next call of For.
 func (h *Hello) For(host string, w want, size int64) []byte {
 	if len(host) != h.size {
 		panic("load: names of different lengths")

@@ -11,7 +11,7 @@ const PingSize = 64
 
 // Answers keeps up to atOnce connections open. Each connection ends after it has got an answer, and
 // Answers then opens the next one. Answers stops opening connections after the duration d, or when
-// it has opened as many connections as the argument limit says. Then Answers waits until all
+// it has opened as many connections as the argument "limit" says. Then Answers waits until all
 // connections have ended, and returns the number of all connections that have ended.
 func (l *Loop) Answers(ctx context.Context, t Target, atOnce, limit int, d time.Duration) (int, error) {
 	end := time.Now().Add(d)

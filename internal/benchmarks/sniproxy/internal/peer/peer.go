@@ -70,7 +70,7 @@ func Sites(n int) []string {
 	return names
 }
 
-// Nginx is nginx's stream module with ssl_preread. The argument module is the path of the stream
+// Nginx is nginx's stream module with ssl_preread. The argument "module" is the path of the stream
 // module, or "" if the module is built into nginx.
 //
 // nginx runs one worker under a master, as in production. proxy_timeout has its default of 10
