@@ -32,7 +32,8 @@
 // because HAProxy reads them at its next start.
 //
 // From HAProxy 3.0 on, the name of a server is its address. HAProxy before 3.0 can crash when it
-// deletes a server, so for such a version each backend has a fixed number of slots; see [Slots].
+// deletes a server. So for such a version, each backend has servers named s1, s2 and so on, the
+// slots, some of which are empty. The number of slots changes only at a reload; see [Slots].
 //
 // # The expected number
 //

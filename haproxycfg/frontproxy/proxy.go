@@ -73,11 +73,11 @@ func Backends(service string) (local, other, panicking string) {
 //
 // The argument "expected" is the number of pods that the zone has while no pod is missing; see the
 // package documentation. If the zone now has more pods than this number, Config uses the present
-// number of pods instead. So if expected is 0, Config always uses the present number of pods.
+// number of pods instead. So if "expected" is 0, Config always uses the present number of pods.
 //
-// The argument before is the Slots that the last call of Config returned; nil means that there was
-// no last call. Config does not change this map. For HAProxy 3.0 and later, Config returns nil
-// instead of Slots.
+// The argument "before" is the Slots that the last call of Config returned; nil means that Config
+// has not been called before. Config does not change this map. For HAProxy 3.0 and later, Config
+// returns nil instead of Slots.
 //
 // Config uses each address once. It ignores a pod if its address has no port, or has an IPv6 zone.
 // Without pods, HAProxy answers each request with 503. Config returns the errors of

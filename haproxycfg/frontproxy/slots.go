@@ -42,9 +42,9 @@ func slotCount(pods int) int {
 func isSlotCount(n int) bool { return n >= minSlots && n&(n-1) == 0 }
 
 // fill puts the servers of a backend into slots. It adds the slots of the backend to s, and returns
-// one server for each slot. The argument before contains the slots of the old configuration. If the
-// address of a server already had a slot there, the server keeps this slot. The server of an empty
-// slot is disabled.
+// one server for each slot. The argument "before" contains the slots of the old configuration. If
+// the address of a server had a slot in the old configuration, the server keeps this slot. The
+// server of an empty slot is disabled.
 func (s Slots) fill(before Slots, backend string, servers []haproxycfg.Server, checked bool) []haproxycfg.Server {
 	kept := before.of(backend)
 	n, needed := len(kept), slotCount(len(servers))
