@@ -189,7 +189,7 @@ func (s *Server) serveConn(ctx context.Context, c net.Conn) {
 }
 
 // exchange reads the name if ReadName is set, calls the handler, and writes the answer. buf is an
-// empty slice. exchange uses its capacity for the name and the answer.
+// empty slice. exchange uses the capacity of buf for the name and the answer.
 func (s *Server) exchange(ctx context.Context, c net.Conn, q *Request, buf []byte) (Reply, error) {
 	if s.ReadName {
 		name, err := readName(c, buf)

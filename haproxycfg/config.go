@@ -117,7 +117,8 @@ type Defaults struct {
 	// Client is the longest time that HAProxy waits for data from a client; 0 means 60s.
 	Client time.Duration
 	// ClientFin is the longest time that HAProxy waits for data from a client after one side has
-	// closed its direction of the connection; it then applies instead of Client. 0 means 30s.
+	// closed its direction of the connection; ClientFin then applies instead of Client. 0 means
+	// 30s.
 	ClientFin time.Duration
 	// HTTPRequest is the longest time that a client may need to send the request line and all
 	// headers of a request; 0 means 10s.

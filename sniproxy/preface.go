@@ -233,7 +233,7 @@ func parseProxy(b []byte) (*proxyInfo, error) {
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // checksumMatches returns true if a header of version 2 has no checksum, or if its checksum is
-// correct. The argument tlvs contains the TLVs of this header. The sender computes the checksum
+// correct. The argument "tlvs" contains the TLVs of this header. The sender computes the checksum
 // over the header with four bytes of 0 in the place of the checksum (PROXY protocol section 2.2.3).
 func checksumMatches(header []byte, tlvs []proxyproto.TLV) bool {
 	if !slices.ContainsFunc(tlvs, func(t proxyproto.TLV) bool { return t.Type == proxyproto.PP2_TYPE_CRC32C }) {

@@ -37,7 +37,7 @@ func (s *session) lookUpHost() relay.Step {
 }
 
 // runInBackground calls the function "query" in a new goroutine, without s.mu, because query may
-// take long. The result of query is another function, named use. The goroutine then locks s.mu,
+// take long. The result of query is another function, named "use". The goroutine then locks s.mu,
 // calls the function "use", and resumes the connection with the Step that this function returns.
 // The context of query ends after LookupTimeout, or when the connection ends.
 func (s *session) runInBackground(query func(ctx context.Context) (use func() relay.Step)) relay.Step {

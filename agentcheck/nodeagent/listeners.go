@@ -41,8 +41,8 @@ type Listeners struct {
 	serving sync.WaitGroup
 }
 
-// port is one open port of the agent. Its server gives HAProxy the answer in its field "answer".
-// Update can change this field while the server runs.
+// port is one open port of the agent. The server of the port gives HAProxy the answer in the field
+// "answer" of the port. Update can change this field while the server runs.
 type port struct {
 	answer   atomic.Pointer[Answer]
 	server   *agentcheck.Server

@@ -68,8 +68,8 @@ func (c Chooser) Choose(table routes.Table) (choices []Choice, problems []routes
 }
 
 // candidate is a cluster that has a service of a host, or of one route. In a candidate for a host,
-// live, weight and known are sums over all routes of the host. In a candidate for a route, they are
-// the numbers of this route.
+// the fields "live", "weight" and "known" are sums over all routes of the host. In a candidate for
+// one route, they are the numbers of this route.
 type candidate struct {
 	cluster string
 	live    int // the number of routes with a weight above 0

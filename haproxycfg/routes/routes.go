@@ -201,7 +201,7 @@ func (p Problem) Error() string {
 }
 
 // join returns the path of a field. The argument "path" is the path of the value that contains the
-// field, and field is the name of the field.
+// field, and the argument "field" is the name of the field.
 func join(path, field string) string {
 	if path == "" || field == "" || strings.HasPrefix(field, "[") {
 		return path + field

@@ -30,7 +30,7 @@ func (e *AnswerError) Error() string {
 
 // change sends a command that changes an object: a server or a map. The argument "target" is the
 // name of the object for the error. HAProxy reports success with one of the texts in the argument
-// success. If silence is true, an empty line means success too.
+// "success". If the argument "silence" is true, an empty line means success too.
 func (s Socket) change(ctx context.Context, command, target string, silence bool, success ...string) error {
 	answer, err := s.Do(ctx, command)
 	if err != nil {

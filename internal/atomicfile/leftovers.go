@@ -117,8 +117,9 @@ func removeUnlocked(path string, flags int, remove func(string) error) {
 	}
 }
 
-// MkdirTemp creates a temporary directory below the directory parent. Its name is prefix + some
-// digits. The caller must call the function "remove" when it no longer needs the directory.
+// MkdirTemp creates a temporary directory below the directory in the argument "parent". The name of
+// the new directory is the argument "prefix" + some digits. The caller must call the function
+// "remove" when it no longer needs the directory.
 //
 // MkdirTemp also removes old directories with such names that killed processes of this user have
 // left. The new directory is locked until the caller calls the function "remove". So MkdirTemp in

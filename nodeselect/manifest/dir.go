@@ -218,9 +218,9 @@ var contentSeed = maphash.MakeSeed()
 
 // readAgain reads a file and returns the result. The argument "previous" is the result of the last
 // read, or the zero file at the first read. If neither the content nor the error has changed,
-// readAgain returns previous. If the file has problems, some objects may be missing because of
-// these problems. So readAgain then adds the objects of the previous result that are missing in the
-// new one.
+// readAgain returns the previous result. If the file has problems, some objects may be missing
+// because of these problems. So readAgain then adds the objects of the previous result that are
+// missing in the new one.
 func readAgain(path string, want wanted, previous file) file {
 	data, err := inputfile.Read(path, MaxFileBytes)
 	if err != nil {

@@ -42,9 +42,9 @@ func (c certificateExpiry) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// PairExpiry returns the metric of CertificateExpiry for one certificate. The argument get returns
-// this certificate: get is the GetCertificate or the GetClientCertificate of a [tls.Config] that
-// KeyPair or ServerTLS has made. The argument "file" is the name of the certificate's file. It
+// PairExpiry returns the metric of CertificateExpiry for one certificate. The function "get"
+// returns this certificate: it is the GetCertificate or the GetClientCertificate of a [tls.Config]
+// that KeyPair or ServerTLS has made. The argument "file" is the name of the certificate's file. It
 // becomes the label "file" of the metric.
 func PairExpiry[Info any](program, file string, get func(*Info) (*tls.Certificate, error)) prometheus.Collector {
 	return CertificateExpiry(program, func() map[string]time.Time {

@@ -61,7 +61,8 @@ type socket struct {
 // the environment, so that child processes do not use them. It marks the descriptors of systemd
 // close-on-exec, so that child processes do not inherit them.
 //
-// failed, if not nil, is called when a notification fails, and not again for the same error.
+// If the function "failed" is not nil, the Service calls it when a notification fails, but not
+// again for the same error.
 func Take(failed func(error)) *Service {
 	s := parse(os.Getenv, os.Getpid())
 	s.failed = failed

@@ -14,11 +14,11 @@ var errSilent = errors.New("the server is silent")
 
 // boundSilence returns a context for one request. The context ends with errSilent in two cases:
 //
-//   - The request still has no connection after the time in the argument limit.
+//   - The request still has no connection after the time in the argument "limit".
 //   - No byte of the answer arrives within the time wait + limit after net/http has sent the
 //     request.
 //
-// A slow body does not end the context. The caller must call the function cancel.
+// A slow body does not end the context. The caller must call the function "cancel".
 func boundSilence(ctx context.Context, wait, limit time.Duration) (bounded context.Context, cancel func()) {
 	ctx, cancelCause := context.WithCancelCause(ctx)
 	s := &silence{timer: time.AfterFunc(wait+limit, func() {

@@ -129,7 +129,7 @@ func (e *Env) startSystem(ctx context.Context, clusters []*lab.Cluster) (*System
 
 // terminatorFlags returns the flags of a terminator for the HAProxy h. The argument "size" is the
 // number of nodes that the terminator selects for each service. The terminator has a second admin
-// listener on the Unix socket in the argument admin.
+// listener on the Unix socket in the argument "admin".
 func (s *System) terminatorFlags(h *HAProxy, admin string, size int) []string {
 	return slices.Concat(s.clusterFlags, h.TerminatorFlags(), []string{
 		"-admin", "unix:" + admin, "-routes", s.Routes.path, "-http", ":80",
