@@ -155,7 +155,7 @@ func FuzzConfig(f *testing.F) {
 }
 
 // sameWords compares two texts. Where the second text contains s, the first text contains the
-// constant mark.
+// constant "mark".
 func sameWords(want, got []configtest.Section, field, s string) error {
 	switch field {
 	case "Health.Host":

@@ -302,7 +302,7 @@ func (v *validator) names(c *Config) {
 	}
 }
 
-// index returns the index of each element of the slice all, by the name of the element. It adds a
+// index returns the index of each element of the slice "all", by the name of the element. It adds a
 // fault for each name that occurs twice. In the text of the fault, kind says what the elements are,
 // such as "backend".
 func index[T any](v *validator, kind string, all []T, name func(*T) string) map[string]int {

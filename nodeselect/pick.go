@@ -138,7 +138,7 @@ func (p *Pool) zone(n hashring.Node) string {
 	return n.Zone
 }
 
-// fillPlaces appends nodes from the list others to the list nodes, until this list has as many
+// fillPlaces appends nodes from the list "others" to the list "nodes", until this list has as many
 // nodes as the argument "size" says. The list others must be sorted by rank, best first. With
 // spread, each place goes to the zone that has the fewest nodes so far.
 func fillPlaces(nodes, others []hashring.Node, size int, spread bool) []hashring.Node {

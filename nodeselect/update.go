@@ -112,7 +112,7 @@ func (u *update) setReadyNodes(changes map[string][]string) {
 	}
 }
 
-// setNodes stores the changed nodes in u. If the value of a node in the map changes is nil,
+// setNodes stores the changed nodes in u. If the value of a node in the map "changes" is nil,
 // setNodes removes this node. Then setNodes computes the verdict of each node in u; the argument
 // "now" is the present time. setNodes returns the sorted names of the nodes that have changed.
 func (u *update) setNodes(changes map[string]*corev1.Node, now time.Time) []string {

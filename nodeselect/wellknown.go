@@ -139,7 +139,7 @@ func condition(kind corev1.NodeConditionType, grace time.Duration, words string,
 // created. The argument since is the time at which the condition got this status. The API server
 // sets the time of the creation, and the node or the node controller sets the other time, with
 // another clock. So the result is true if the condition got the status less than a minute (the
-// constant startup) after the creation.
+// constant "startup") after the creation.
 func isNever(node *corev1.Node, since time.Time) bool {
 	created := node.CreationTimestamp.Time
 	return !created.IsZero() && since.Sub(created) < startup

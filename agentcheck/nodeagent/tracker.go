@@ -156,7 +156,7 @@ func (l lastWeight) fallen() bool { return !l.until.IsZero() }
 
 // The method "next" returns the new lastWeight of a Service. l is the previous one. annotated is
 // the weight that the Service's annotation has at the time in the argument "now". If annotated is
-// 0, the last weight above 0 stays in force for the time in the argument delay.
+// 0, the last weight above 0 stays in force for the time in the argument "delay".
 func (l lastWeight) next(annotated agentcheck.Weight, delay time.Duration, now time.Time) lastWeight {
 	if percent, _ := annotated.Percent(); percent > 0 {
 		return lastWeight{weight: annotated}

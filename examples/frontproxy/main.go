@@ -86,7 +86,7 @@ func lockDir(dir string) (unlock func(), err error) {
 func serve(ctx context.Context, s settings, p *proxy, log *slog.Logger) error {
 	cli.ReadAgainOnHangup(ctx, log, p.readAuthorities)
 	// ctx ends when the drain begins. All parts that must work during the drain use a second
-	// context, named running. It ends later: serve cancels it after the drain.
+	// context, named "running". This context ends later: serve cancels it after the drain.
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, running := errgroup.WithContext(running)

@@ -86,7 +86,7 @@ func (f *fakeWorkers) reloads() int {
 
 // reloadTest runs a Controller whose HAProxy is a fakeWorkers. The function "toggle" changes the
 // node port of the service, so that HAProxy needs a reload, and then waits for the time in the
-// argument pause.
+// argument "pause".
 func reloadTest(t *testing.T, set func(*controller.Controller, *fakeWorkers), test func(t *testing.T, c *controller.Controller, f *fakeWorkers, log *logText, toggle func(pause time.Duration))) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

@@ -23,7 +23,7 @@ import (
 
 // limitedWorld returns a world in which the route "example.com/PATH" has the limits of PATH. The
 // server answers with status 200. But if a request has the query "?hold", the server sends to the
-// channel held, and answers only after somebody has closed the channel release.
+// channel "held", and answers only after somebody has closed the channel "release".
 func limitedWorld(t *testing.T, global haproxycfg.Global, limits map[string]routes.Limits) (w *world, release, held chan struct{}) {
 	w = newWorld(t)
 	release, held = make(chan struct{}), make(chan struct{}, 100)

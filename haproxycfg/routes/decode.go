@@ -122,7 +122,7 @@ func (d *decoder) route(n *yaml.Node, at string) {
 	}
 }
 
-// covered reports whether the list bad contains the path of a field, or the path of a value that
+// covered reports whether the list "bad" contains the path of a field, or the path of a value that
 // contains this field: with "check" in the list, covered returns true for "check.path". The decoder
 // could not read the values at the paths in the list, and has reported them. So it must not also
 // report a field in such a value as missing.

@@ -283,7 +283,7 @@ func TestTooFewFileDescriptors(t *testing.T) {
 }
 
 // slow sends a request that HAProxy forwards to a server. The server answers when the channel
-// answer is closed.
+// "answer" is closed.
 func (f *fixture) slow() (answer chan struct{}, result chan error) {
 	arrived := make(chan struct{})
 	answer = make(chan struct{})

@@ -215,8 +215,8 @@ type outcome[T any] struct {
 	err    error
 }
 
-// answer runs a function, the argument named call, and returns its result. The function makes
-// system calls for the file at path. If the function makes no progress for 3 s, answer returns
+// answer runs a function, the argument "call", and returns its result. The function makes system
+// calls for the file at path. If the function makes no progress for 3 s, answer returns
 // ErrNoAnswer. The goroutine of the function then remains until the operating system answers.
 func answer[T any](op, path string, call func(progress *atomic.Int64) (T, error)) (result T, err error) {
 	noAnswer := &fs.PathError{Op: op, Path: path, Err: ErrNoAnswer}

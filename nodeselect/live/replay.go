@@ -121,7 +121,7 @@ func (r *Replay) Update(now time.Time) (Snapshot, bool) {
 }
 
 // setReadyNodes passes to the Tracker the services whose nodes with a ready pod have changed. The
-// map ready contains the present nodes of each service; setReadyNodes compares it with the map of
+// map "ready" contains the present nodes of each service; setReadyNodes compares it with the map of
 // the last call. If ready is nil, setReadyNodes changes nothing.
 func (q *queue) setReadyNodes(ready map[string][]string) {
 	if ready == nil {

@@ -195,9 +195,9 @@ func (b *batch) decodeObject(data []byte, line int, apiVersion, kind string) {
 	b.problems = append(b.problems, problem)
 }
 
-// decode sets one of the fields node, service and slice of o, by the kind of the object. It returns
-// the metadata of the object. The namespace is never empty: for a Node, it is "default", and has no
-// meaning.
+// decode sets one of the fields "node", "service" and "slice" of o, by the kind of the object. It
+// returns the metadata of the object. The namespace is never empty: for a Node, it is "default",
+// and has no meaning.
 func (o *object) decode(data []byte, kind metav1.TypeMeta) (metaDoc, error) {
 	var meta *metaDoc
 	var err error

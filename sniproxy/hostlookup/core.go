@@ -54,8 +54,8 @@ type lru = simplelru.LRU[*item, struct{}]
 // An item is an entry together with the name of its host.
 type item = nametable.Item[entry]
 
-// An entry is what a cache stores for one host. The fields ep and failure never change while the
-// entry is in the table. The first fields are those that a hit needs. Keep the entry small:
+// An entry is what a cache stores for one host. The fields "ep" and "failure" never change while
+// the entry is in the table. The first fields are those that a hit needs. Keep the entry small:
 // together with its name (see item), it has 128 bytes. These are two cache lines, and processors
 // load two neighbouring cache lines together.
 type entry struct {

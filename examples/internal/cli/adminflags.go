@@ -29,10 +29,10 @@ type AdminFlags struct {
 	tokenFile string
 }
 
-// Register defines the flags -admin and -admin-host. The arguments pages and changes are texts for
-// the help of these flags. In pages, the caller names the pages that only read, such as "/metrics
-// and /healthz". In changes, the caller names the requests that change something, such as "POST
-// /force". If changes is not empty, Register also defines -admin-token-file.
+// Register defines the flags -admin and -admin-host. The arguments "pages" and "changes" are texts
+// for the help of these flags. In pages, the caller names the pages that only read, such as
+// "/metrics and /healthz". In changes, the caller names the requests that change something, such as
+// "POST /force". If changes is not empty, Register also defines -admin-token-file.
 func (f *AdminFlags) Register(flags *flag.FlagSet, pages, changes string) {
 	help := "`address` of " + pages
 	if changes != "" {

@@ -33,8 +33,8 @@ func LimitConnections(srv *http.Server, maxConns int, r prometheus.Registerer, p
 
 // ServeHTTP runs srv on the listeners until ctx ends or a listener fails. If srv has a TLSConfig,
 // the listeners accept TLS. When ctx ends, ServeHTTP closes the listeners and waits for running
-// requests, at most for the time in the argument grace. If requests still run then, it closes their
-// connections and returns an error.
+// requests, at most for the time in the argument "grace". If requests still run then, it closes
+// their connections and returns an error.
 func ServeHTTP(ctx context.Context, srv *http.Server, grace time.Duration, listeners ...net.Listener) error {
 	serve := srv.Serve
 	if srv.TLSConfig != nil { // decide now: Serve sets a TLSConfig for HTTP/2

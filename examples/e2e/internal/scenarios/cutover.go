@@ -46,7 +46,7 @@ func runCutover(ctx context.Context, s *System, t *traffic, report *scenario.Rep
 		if err := s.shift(ctx, movedHost, "-to", fmt.Sprintf("eu-2:%d", percent), "-steps", fmt.Sprint(percent), "-hold", "1s"); err != nil {
 			return err
 		}
-		// eu-2 should get the percentage in the variable percent, but by chance its share is a
+		// eu-2 should get the percentage in the variable "percent", but by chance its share is a
 		// little larger or smaller. So the scenario measures the share over a number of requests
 		// (enough) that makes the standard deviation of the share at most 0.2 percentage points.
 		// The tolerance of 1 point is five standard deviations. A larger deviation is practically

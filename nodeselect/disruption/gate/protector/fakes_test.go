@@ -30,7 +30,7 @@ import (
 )
 
 // cluster simulates an API server with nodes and pods, their versions and preconditions, and a
-// terminator. The fields nodes and pods are clients of this API server.
+// terminator. The fields "nodes" and "pods" are clients of this API server.
 type cluster struct {
 	mu      sync.Mutex
 	version int
