@@ -136,7 +136,7 @@ func condition(kind corev1.NodeConditionType, grace time.Duration, words string,
 }
 
 // isNever reports whether a condition of a node has had its present status since the node was
-// created. The argument since is the time at which the condition got this status. The API server
+// created. The argument "since" is the time at which the condition got this status. The API server
 // sets the time of the creation, and the node or the node controller sets the other time, with
 // another clock. So the result is true if the condition got the status less than a minute (the
 // constant "startup") after the creation.

@@ -113,11 +113,11 @@ func (e *Engine) Serve(l net.Listener, accept func(Conn) Session) error {
 }
 
 // Relay relays between two connections that exist already. Relay returns without waiting for the
-// end of the connections. The backend receives the bytes in the argument prefix before the bytes of
-// the client. If done is not nil, the Engine calls the function done when both connections are
+// end of the connections. The backend receives the bytes in the argument "prefix" before the bytes
+// of the client. If the function "done" is not nil, the Engine calls it when both connections are
 // closed, like Session.Done. The caller must not use the two connections any more: the Engine may
 // close them and use duplicates of their descriptors. After Shutdown or Close, Relay closes both
-// connections and calls the function done with ErrClosed.
+// connections and calls the function "done" with ErrClosed.
 func (e *Engine) Relay(client, backend net.Conn, prefix []byte, done func(Result)) {
 	s, err := e.start()
 	if err != nil {
@@ -234,7 +234,7 @@ func (s *pairSession) Done(r Result) {
 }
 
 // engineState is the state of an Engine. Both implementations count their connections here. They
-// call the method begin or beginAccepted for each new connection, and the method end for each
+// call the method begin or beginAccepted for each new connection, and the method "end" for each
 // connection that has ended. Shutdown waits until all connections and all calls of Serve have
 // ended.
 type engineState struct {

@@ -20,7 +20,7 @@ type timer struct {
 // timerHeap holds the timers that are set. They form a heap, ordered by the field look.
 //
 // Each byte that moves postpones the idle time-out of its connection, so a postponement must be
-// cheap. To postpone a timer, the method set only stores the new time in the field due. The timer
+// cheap. To postpone a timer, the method "set" only stores the new time in the field due. The timer
 // keeps its place in the heap until the time in the field look. At this time, the method advance
 // moves the timer to its new place.
 type timerHeap struct{ timers []*timer }

@@ -8,8 +8,8 @@ import (
 )
 
 // unsentBytes returns the number n of bytes in the send queue of c that the peer has not
-// acknowledged. A FIN that is not acknowledged counts as one byte. The result known is false, and n
-// has no meaning, if c is neither a TCP connection nor TLS over a TCP connection.
+// acknowledged. A FIN that is not acknowledged counts as one byte. The result "known" is false, and
+// n has no meaning, if c is neither a TCP connection nor TLS over a TCP connection.
 func unsentBytes(c net.Conn) (n int, known bool) {
 	err := controlTCP(c, func(fd int) (err error) {
 		n, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ)

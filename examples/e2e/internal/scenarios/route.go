@@ -40,7 +40,7 @@ func runRoute(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 
 // exactlySubset returns an error unless three sets of nodes are the same: the subset in the report
 // of the terminator, the nodes with servers in HAProxy, and the nodes through which requests came.
-// It considers only the requests that began at the time in the argument since or later.
+// It considers only the requests that began at the time in the argument "since" or later.
 func exactlySubset(ctx context.Context, s *System, t *traffic, c *lab.Cluster, since time.Time) error {
 	subset, err := s.Terminator.Subset(c.Name, tracks)
 	if err != nil {

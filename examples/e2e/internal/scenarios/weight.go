@@ -54,8 +54,8 @@ func (s *System) moveWeight(ctx context.Context, t *traffic, from, to *lab.Clust
 }
 
 // weightGone adds a row to the report. The argument "what" is the text of the row, and the argument
-// since is the time at which the weight of the cluster c became 0. The agents publish a weight of 0
-// only after zeroWeightDelay. So the row fails if c gets its last request earlier than
+// "since" is the time at which the weight of the cluster c became 0. The agents publish a weight of
+// 0 only after zeroWeightDelay. So the row fails if c gets its last request earlier than
 // zeroWeightDelay after its weight became 0. The row also fails if c gets its last request more
 // than 3 s (effect) after its weight became 0.
 func (s *System) weightGone(ctx context.Context, t *traffic, what string, c *lab.Cluster, since time.Time) error {

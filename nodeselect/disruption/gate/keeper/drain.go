@@ -81,7 +81,7 @@ const drainEvery = 500 * time.Millisecond
 
 // WaitDrained waits until the node with these addresses is drained: no HAProxy sends new requests
 // to the node, and the number of requests and tunnels of all HAProxy processes to the node is not
-// larger than the argument most. It returns the last Traffic of each source. If ctx ends first,
+// larger than the argument "most". It returns the last Traffic of each source. If ctx ends first,
 // WaitDrained returns an error that says how many servers and requests are left.
 func WaitDrained(ctx context.Context, addrs []netip.Addr, sources []TrafficSource, most int) ([]Traffic, error) {
 	if len(addrs) == 0 || len(sources) == 0 {
@@ -97,7 +97,7 @@ func WaitDrained(ctx context.Context, addrs []netip.Addr, sources []TrafficSourc
 
 // look reads the Traffic of the node with these addresses once from each source. The error is nil
 // only if all sources have answered and the node is drained: no HAProxy sends new requests to the
-// node, and the number of requests and tunnels to the node is not larger than the argument most.
+// node, and the number of requests and tunnels to the node is not larger than the argument "most".
 func look(ctx context.Context, addrs []netip.Addr, sources []TrafficSource, most int) ([]Traffic, error) {
 	var all []Traffic
 	var errs []error
