@@ -103,9 +103,9 @@ func (p *agentPorts) replace(old, svc *corev1.Service, changed func(key string))
 
 // edit adds svc to the lists of Services by port, or removes svc from them: from the list of each
 // node port of svc, and from the list of the agent port that svc requests. The argument, which is
-// also named "edit", is the function "insert" or remove, which changes one list. The method appends
-// the ports of the changed lists to the slice "ports", and returns this slice. The caller must then
-// call the method "assign" for each of these ports.
+// also named "edit", is one of the functions "insert" and "remove", which change one list. The
+// method appends the ports of the changed lists to the slice "ports", and returns this slice. The
+// caller must then call the method "assign" for each of these ports.
 func (p *agentPorts) edit(ports []uint16, svc *corev1.Service, edit func([]*corev1.Service, *corev1.Service) []*corev1.Service) []uint16 {
 	if !hasNodePorts(svc) {
 		return ports

@@ -11,10 +11,10 @@ import (
 // service, "namespace/name". The argument "current" contains the nodes that the service uses now;
 // nil means unknown. Pick reads only the Identity of these nodes.
 //
-// Pick chooses the nodes of best rank among the Eligible nodes and those nodes in current whose
-// verdict is Avoid. With Sticky, nodes in current keep their places even if other nodes rank
-// better. If there are not enough such nodes, Pick adds other nodes with the verdict Avoid. If
-// there is still no node, Pick chooses among the Excluded nodes.
+// Pick chooses the nodes of best rank among two kinds of nodes: the Eligible nodes, and those nodes
+// in "current" whose verdict is Avoid. With Sticky, nodes in "current" keep their places even if
+// other nodes rank better. If there are not enough such nodes, Pick adds other nodes with the
+// verdict Avoid. If there is still no node, Pick chooses among the Excluded nodes.
 func (p *Pool) Pick(key string, current []Node) []Node {
 	var scratch [64]hashring.Node
 	picked := p.best(p.rings[Eligible], scratch[:0], key, p.size)
@@ -56,8 +56,8 @@ func (p *Pool) best(r *hashring.Ring, dst []hashring.Node, key string, k int) []
 }
 
 // keep returns the new nodes of a service, at most p.size. The argument "picked" contains the best
-// Eligible nodes, and current contains the present nodes of the service. A node with the verdict
-// Avoid is not in picked, but may stay if it is in current:
+// Eligible nodes, and the argument "current" contains the present nodes of the service. A node with
+// the verdict Avoid is not in "picked", but may stay if it is in "current":
 //
 //   - Without Sticky, keep returns the best of the picked nodes and the current nodes with the
 //     verdict Avoid.
@@ -139,7 +139,7 @@ func (p *Pool) zone(n hashring.Node) string {
 }
 
 // fillPlaces appends nodes from the list "others" to the list "nodes", until this list has as many
-// nodes as the argument "size" says. The list others must be sorted by rank, best first. With
+// nodes as the argument "size" says. The list "others" must be sorted by rank, best first. With
 // spread, each place goes to the zone that has the fewest nodes so far.
 func fillPlaces(nodes, others []hashring.Node, size int, spread bool) []hashring.Node {
 	if !spread {

@@ -11,7 +11,7 @@ import (
 // internalIP is the default of AddressPolicy.Types.
 var internalIP = [...]corev1.NodeAddressType{corev1.NodeInternalIP}
 
-// alternatives returns the usable addresses of a node in two lists. The argument addr is the
+// alternatives returns the usable addresses of a node in two lists. The argument "addr" is the
 // address that Choose returns for the node. The list "same" contains the addresses of the same
 // family and address type as addr, in the order of the Node object. Choose prefers the first of
 // them. The list "other" contains the addresses of the other family, in the order of Types.

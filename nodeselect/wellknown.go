@@ -190,7 +190,7 @@ func ParseMatches(texts []string) ([]Match, error) {
 	return list, nil
 }
 
-// ExcludeLabels excludes nodes with a label that one of the Matches in list matches. A Match
+// ExcludeLabels excludes nodes that have a label to which one of the given Matches applies. A Match
 // without a value matches every value of the label, except values such as "false" or "0" that
 // strconv.ParseBool reads as false.
 func ExcludeLabels(list ...Match) Predicate {
@@ -209,8 +209,8 @@ func ExcludeLabels(list ...Match) Predicate {
 	}
 }
 
-// ExcludeTaints excludes nodes with a taint that one of the Matches in list matches. The effect of
-// the taint does not matter.
+// ExcludeTaints excludes nodes that have a taint to which one of the given Matches applies. The
+// effect of the taint does not matter.
 func ExcludeTaints(list ...Match) Predicate {
 	return func(node *corev1.Node, _ time.Time) (Verdict, string) {
 		for i := range node.Spec.Taints {

@@ -95,7 +95,7 @@ type Engine struct {
 	shared engineState
 }
 
-// Serve accepts connections from l, and calls the function accept to make the Session of each
+// Serve accepts connections from l, and calls the function "accept" to make the Session of each
 // connection. If this function returns nil, the Engine closes the connection. Like the methods of a
 // Session, the function must not block. Several goroutines may call it at the same time.
 //
@@ -234,9 +234,9 @@ func (s *pairSession) Done(r Result) {
 }
 
 // engineState is the state of an Engine. Both implementations count their connections here. They
-// call the method begin or beginAccepted for each new connection, and the method "end" for each
-// connection that has ended. Shutdown waits until all connections and all calls of Serve have
-// ended.
+// call the method "begin" or the method beginAccepted for each new connection, and the method "end"
+// for each connection that has ended. Shutdown waits until all connections and all calls of Serve
+// have ended.
 type engineState struct {
 	once     sync.Once
 	settings settings

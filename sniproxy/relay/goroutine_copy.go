@@ -113,11 +113,11 @@ func (gc *goroutineConn) silent() bool {
 // queue of a socket, which holds up to some MB. So a peer may receive bytes for a long time after
 // the last write.
 //
-// progress returns how much longer the connection may stay open. It returns the argument silence if
-// the client or the backend has acknowledged bytes since the last call, and otherwise 0. The first
-// call cannot compare with an earlier call. If the client or the backend has not acknowledged all
-// bytes, the first call returns the shorter one of ackTime and the argument silence. Otherwise it
-// returns 0.
+// progress returns how much longer the connection may stay open. It returns the argument "silence"
+// if the client or the backend has acknowledged bytes since the last call, and otherwise 0. The
+// first call cannot compare with an earlier call. If the client or the backend has not acknowledged
+// all bytes, the first call returns the shorter one of ackTime and the argument "silence".
+// Otherwise it returns 0.
 func (gc *goroutineConn) progress(silence time.Duration) (more time.Duration) {
 	gc.mu.Lock()
 	defer gc.mu.Unlock()
@@ -290,8 +290,8 @@ func (gc *goroutineConn) hasFailed(p Party) bool {
 	return gc.failedBy == p
 }
 
-// The method settle runs after d.src has failed. It ends the connection when d.dst has received all
-// bytes of d.src.
+// The method "settle" runs after d.src has failed. It ends the connection when d.dst has received
+// all bytes of d.src.
 //
 // If d.dst is the backend, it must have acknowledged these bytes. It then gets a RST, and a RST
 // destroys all bytes that are not acknowledged. If d.dst is the client, it must get all bytes and
