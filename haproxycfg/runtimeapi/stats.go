@@ -80,10 +80,10 @@ var statColumns = map[string]func(*Stat, string) error{
 	"status":       str(func(s *Stat) *string { return &s.Status }),
 	"addr":         str(func(s *Stat) *string { return &s.Addr }),
 	"tracked":      str(func(s *Stat) *string { return &s.Tracked }),
-	"check_status": str(func(s *Stat) *string { return &s.CheckStatus }),
+	"check_status": result(func(s *Stat) *string { return &s.CheckStatus }),
 	"check_desc":   str(func(s *Stat) *string { return &s.CheckDesc }),
 	"last_chk":     str(func(s *Stat) *string { return &s.LastCheck }),
-	"agent_status": str(func(s *Stat) *string { return &s.AgentStatus }),
+	"agent_status": result(func(s *Stat) *string { return &s.AgentStatus }),
 	"agent_desc":   str(func(s *Stat) *string { return &s.AgentDesc }),
 	"last_agt":     str(func(s *Stat) *string { return &s.LastAgent }),
 	"weight":       number(func(s *Stat) *int { return &s.Weight }),
@@ -106,6 +106,12 @@ var statColumns = map[string]func(*Stat, string) error{
 
 func str(field func(*Stat) *string) func(*Stat, string) error {
 	return func(s *Stat, v string) error { *field(s) = v; return nil }
+}
+
+// result removes the prefix "* ", which HAProxy writes before the last result while the next check
+// runs.
+func result(field func(*Stat) *string) func(*Stat, string) error {
+	return func(s *Stat, v string) error { *field(s) = strings.TrimPrefix(v, "* "); return nil }
 }
 
 func number(field func(*Stat) *int) func(*Stat, string) (err error) {

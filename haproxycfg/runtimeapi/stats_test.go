@@ -22,6 +22,11 @@ func TestParseStats(t *testing.T) {
 		{Proxy: "web", Server: "BACKEND", Limit: 200, Status: "UP"},
 	}, got)
 
+	// HAProxy marks the last result while the next check runs.
+	got, err = parseStats("# pxname,svname,check_status,agent_status,\nweb,s1,* L4OK,* L7OK,\n")
+	require.NoError(t, err)
+	require.Equal(t, []Stat{{Proxy: "web", Server: "s1", CheckStatus: "L4OK", AgentStatus: "L7OK"}}, got)
+
 	for _, text := range []string{"", "Unknown command.\n\n", "# \n", "# pxname,stot\nweb,many\n"} {
 		_, err := parseStats(text)
 		require.Error(t, err, "%q", text)
