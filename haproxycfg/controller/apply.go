@@ -81,7 +81,7 @@ func (a *applier) reset() {
 	a.redirected, a.moved = "", false
 	a.recorder = recorder{} // another leader may have written to the journal
 	a.c.adopted = ""        // another leader may have written to FleetFile
-	a.c.status.setRefused(nil)
+	a.c.status.setRefused(nil, false)
 	a.c.explained.Store(nil)
 }
 
@@ -149,7 +149,7 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 	}
 	if err := a.c.refusal(ch, allowed); err != nil {
 		a.endWait(ctx, ch)
-		a.recordRefusal(ctx, ch, err)
+		a.recordRefusal(ctx, ch, err, true)
 		return ch, Refused, err
 	}
 	first, refused := a.input == nil, a.report.Refused
@@ -159,7 +159,7 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 	} else if err := a.check(ctx, ch, now); err != nil {
 		if !a.cutOff(ctx) {
 			a.endWait(ctx, ch)
-			a.recordRefusal(ctx, ch, err)
+			a.recordRefusal(ctx, ch, err, false)
 		}
 		return ch, Failed, err
 	} else if waiting := a.reloads.admit(ctx, now); waiting != nil {
@@ -181,7 +181,7 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 	}
 	if err != nil {
 		if !ch.Diff.Empty() && !a.cutOff(ctx) {
-			a.recordRefusal(ctx, ch, err)
+			a.recordRefusal(ctx, ch, err, false)
 		}
 		return ch, Failed, err
 	}
@@ -304,10 +304,11 @@ func (a *applier) commit(ctx context.Context, ch *Change) error {
 	return nil
 }
 
-// recordRefusal writes a change that Limit or HAProxy has rejected into the report in the
-// directory. It also replaces the problems in the report by the problems of the change. The rest of
-// the report still describes the configuration in force.
-func (a *applier) recordRefusal(ctx context.Context, ch *Change, why error) {
+// recordRefusal writes a change that is not in force into the report in the directory. Limit has
+// refused this change (the argument "byLimit" is true), or it could not be applied. recordRefusal
+// also replaces the problems in the report by the problems of the change. The rest of the report
+// still describes the configuration in force.
+func (a *applier) recordRefusal(ctx context.Context, ch *Change, why error, byLimit bool) {
 	refused := *ch.Report.Changes
 	refused.ID, refused.Reason, refused.Losses = ch.ID(), why.Error(), &ch.Losses
 	if last := a.report.Refused; last != nil && last.ID == refused.ID && last.Reason == refused.Reason {
@@ -319,7 +320,7 @@ func (a *applier) recordRefusal(ctx context.Context, ch *Change, why error) {
 		r.Clusters, r.Services = []kube.ClusterReport{}, []kube.ServiceReport{}
 	}
 	a.report = r
-	a.c.status.setRefused(&refused)
+	a.c.status.setRefused(&refused, byLimit)
 	data, err := r.AppendJSON(nil)
 	if err == nil {
 		_, err = a.c.Dir.WriteAuxiliary(ctx, haproxycfg.RenderedFile{Name: ReportFile, Data: data})

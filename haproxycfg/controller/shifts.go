@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/headgate/headgate/haproxycfg/controller/fleet"
 	"github.com/headgate/headgate/haproxycfg/edge"
@@ -16,13 +17,18 @@ import (
 )
 
 // Shifts returns the shifts in FleetFile. A shift moves the requests of a route from one cluster to
-// another; see package shift. While SetShifts replaces the shifts, Shifts waits until HAProxy
-// follows the new shifts, or until the change of HAProxy has failed. So a client sees a new share
-// only when HAProxy follows it, unless this change has failed. Shifts implements shift.Control.
+// another; see package shift. While SetShifts replaces the shifts, Shifts waits until HAProxy follows
+// the new ones or has failed to, but at most 5 s. So a client that reads a share here can count on
+// it, unless HAProxy does not answer. Shifts implements shift.Control.
 func (c *Controller) Shifts() (shift.State, error) {
 	c.init()
-	c.following <- struct{}{}
-	defer func() { <-c.following }()
+	timeout := time.NewTimer(5 * time.Second)
+	defer timeout.Stop()
+	select {
+	case c.following <- struct{}{}:
+		<-c.following
+	case <-timeout.C: // the pages and metrics that show shifts must answer even now
+	}
 	orders, err := c.orders()
 	if err != nil {
 		return shift.State{}, err

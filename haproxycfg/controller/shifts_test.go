@@ -100,6 +100,21 @@ func TestShiftsWhileAChangeIsRefused(t *testing.T) {
 			require.Equal(t, 5000, got.Shifts[0].Steps[0])
 			require.Equal(t, 3*time.Second, time.Since(begin))
 			require.NoError(t, <-result)
+
+			// If HAProxy does not answer, Shifts returns the new shifts after 5 s.
+			c.Dir.SetMap = func(context.Context, string, []haproxycfg.MapEntry) error {
+				time.Sleep(10 * time.Second)
+				return nil
+			}
+			begin = time.Now()
+			go func() { result <- c.SetShifts(t.Context(), moved(5000), moved(4000)) }()
+			time.Sleep(time.Second)
+			got, err = c.Shifts()
+			require.NoError(t, err)
+			require.Equal(t, 4000, got.Shifts[0].Steps[0])
+			require.Equal(t, 6*time.Second, time.Since(begin))
+			require.NoError(t, <-result)
+			require.NoError(t, c.SetShifts(t.Context(), moved(4000), moved(5000)))
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

@@ -31,9 +31,11 @@ type Status struct {
 	InForce bool
 	// Servers is the number of servers in the configuration that was last applied.
 	Servers int
-	// Refused describes the latest change, if Limit or HAProxy has rejected it. It is nil if the
-	// latest change is in force.
+	// Refused describes the latest change, if Limit has refused it or if it could not be applied. It
+	// is nil if the latest change is in force.
 	Refused *kube.Changes
+	// MayForce is true if Limit has refused the change in Refused. Then Force can apply this change.
+	MayForce bool
 	// Waiting describes a change that Limit and HAProxy accept, but whose reload the Controller
 	// delays. It is nil if there is no such change.
 	Waiting *Waiting
@@ -199,15 +201,15 @@ func (s *status) setLeader(name string, self bool) {
 }
 
 func (s *status) setInForce(servers int) {
-	s.change(func(now *Status) { now.Servers, now.Refused = servers, nil })
+	s.change(func(now *Status) { now.Servers, now.Refused, now.MayForce = servers, nil, false })
 }
 
 func (s *status) setReloads(counts ReloadCounts) {
 	s.change(func(now *Status) { now.Reloads = counts })
 }
 
-func (s *status) setRefused(c *kube.Changes) {
-	s.change(func(now *Status) { now.Refused = c })
+func (s *status) setRefused(c *kube.Changes, mayForce bool) {
+	s.change(func(now *Status) { now.Refused, now.MayForce = c, mayForce })
 }
 
 func (s *status) setHold(h *HoldStatus) {

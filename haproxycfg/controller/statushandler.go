@@ -45,7 +45,7 @@ func (c *Controller) StatusHandler(title string, worker func(context.Context) (r
 func (c *Controller) view(now time.Time) statuspage.View {
 	status := c.Status()
 	v := statuspage.View{
-		Now: now, Servers: status.Servers, Refused: status.Refused, MayForce: status.Outcome == Refused,
+		Now: now, Servers: status.Servers, Refused: status.Refused, MayForce: status.MayForce,
 		HasJournal: c.Journal != nil,
 	}
 	// If the last attempt was refused, or its reload waits, the page says so elsewhere.
@@ -65,6 +65,7 @@ func (c *Controller) view(now time.Time) statuspage.View {
 		v.Notes = append(v.Notes, strings.TrimSuffix("Another process leads: "+status.Leader, ": "))
 	}
 	if w := status.Waiting; w != nil {
+		v.Refused = nil // somebody has allowed this change, or it has disappeared
 		v.Notes = append(v.Notes, fmt.Sprintf("A change is not in force yet, since %s: %v.", toSeconds(w.Since).Format(time.RFC3339), w))
 	}
 	if n := status.JournalErrors; n > 0 {

@@ -59,12 +59,21 @@ func TestStatusHandler(t *testing.T) {
 			require.NotContains(t, text, "force "+entries[1].ID+"<", "the hint is there twice")
 			require.Contains(t, text, "with 4 servers") // the configuration in force
 
+			// An attempt that fails before the limit is asked does not hide how to allow the change.
+			fleetFile := filepath.Join(w.Dir.Path, controller.FleetFile)
+			require.NoError(t, os.WriteFile(fleetFile, []byte("{"), 0o600))
+			w.eu1.set(t, 30090, "10.0.0.1", "10.0.0.2")
+			w.wait()
+			require.Equal(t, controller.Failed, w.Status().Outcome)
+			contains("", "Refused change", "POST /force?id="+entries[1].ID)
+			require.NoError(t, os.Remove(fleetFile))
+
 			w.eu1.set(t, 30080, "10.0.0.1", "10.0.0.2", "10.0.0.3")
 			w.broken.Store(true)
 			w.wait()
 			text = statusPage(t, w.Controller, "")
 			require.Contains(t, text, "The last attempt to apply the latest routes and clusters has failed: ")
-			require.Contains(t, text, "Change that HAProxy rejects")
+			require.Contains(t, text, "Change that could not be applied")
 			require.NotContains(t, text, "POST /force")
 
 			require.NoError(t, os.WriteFile(filepath.Join(w.Dir.Path, controller.FleetFile), []byte("{"), 0o600))

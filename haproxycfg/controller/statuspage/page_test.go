@@ -157,7 +157,7 @@ func TestPage(t *testing.T) {
 	h.View = func(context.Context) statuspage.View { return v }
 	_, text = get(t, h, "")
 	require.NotContains(t, text, "/force")
-	require.Contains(t, text, "Change that HAProxy rejects")
+	require.Contains(t, text, "Change that could not be applied")
 	require.Contains(t, text, "knows no routes in force")
 	require.NotContains(t, text, `id="routes"`)
 
