@@ -43,8 +43,11 @@ func Parse(file string, data []byte) (Objects, []nodeselect.Problem) {
 	for _, d := range documents(data) {
 		text, err := yaml.YAMLToJSONStrict(d.text)
 		if err != nil {
-			line, message := lineOf(err)
-			p.problem(d.line+line, "", "%s", message)
+			before, message := lineOf(err)
+			// The YAML parser also counts a carriage return alone as the end of a line, which most
+			// editors do not. So never name a line after the document.
+			before = min(before, bytes.Count(d.text, []byte("\n")))
+			p.problem(d.line+before, "", "%s", message)
 			continue
 		}
 		if !bytes.Equal(text, []byte("null")) { // only comments
