@@ -41,9 +41,10 @@ func nextCandidates(previous []candidate, requests map[string]DrainRequest, limi
 		request, requested := requests[c.node]
 		switch {
 		case requested:
-			// If the node had a request earlier, keep the time of that request, and so the place of
-			// the candidate in the order. The node was without a request for less than holdDown,
-			// because otherwise the candidate would have been removed.
+			// If somebody has already requested earlier that the node drains, keep the time of that
+			// request, so that the candidate keeps its place among the candidates. Since then, the
+			// node was without a request for less than holdDown: after holdDown without a request,
+			// the candidate is removed.
 			request.Since = earliest(c.request.Since, toSecond(request.Since))
 			c.request, c.ended = request, time.Time{}
 		case !c.heldDown():

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// maxHeld bounds the bytes of datagrams that a path holds until its backend has them.
+	// maxHeld bounds the bytes of datagrams that a path holds until it can send them to its backend.
 	maxHeld = 32 << 10
 	// heldUnit is a number of bytes. For MaxPeeking, a path counts as one more path for each
 	// heldUnit bytes that it holds.

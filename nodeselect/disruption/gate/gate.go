@@ -117,13 +117,13 @@ func (g *Gate) away(names ...string) {
 	g.granted.Away(names...)
 }
 
-// The method "may" reports whether somebody may take all named nodes away at the same time. Two
-// sets of nodes must not exceed a limit. The first set is all nodes that are away, and the named
-// nodes. In this set, a named node that is away already does not count a second time. But such a
-// node may still serve: for example, only its kubelet may have failed. So the second set is only
-// the granted nodes and the named nodes. It does not contain the nodes that are away without a
-// grant: otherwise nobody could replace the nodes of a zone that has failed. alone is true if only
-// the second set exceeds a limit.
+// The method "may" reports whether somebody may take all named nodes away at the same time. It
+// checks two sets of nodes against the limits. The first set is all nodes that are away, and the
+// named nodes. A named node that is away already adds nothing to this set. But such a node may
+// still serve: for example, only its kubelet may have failed. So with the first set alone, somebody
+// could take any number of such nodes. The second set prevents this: it is the granted nodes and the
+// named nodes. It does not contain the nodes that are away without a grant, so that the nodes of a
+// failed zone can be replaced, a few at a time. alone is true if only the second set exceeds a limit.
 func (g *Gate) may(names ...string) (answer disruption.Answer, alone bool) {
 	answer = g.state.May(names...)
 	if !answer.OK {

@@ -115,7 +115,7 @@ func (p *Process) Err() error {
 // Output returns the last part of the text that the router has written to its output.
 func (p *Process) Output() string { return p.output.String() }
 
-// Stop kills all processes of the router and waits for the first one to end.
+// Stop kills all processes of the router, and waits until the process that Start started has ended.
 func (p *Process) Stop() {
 	_ = syscall.Kill(-int(p.Group), syscall.SIGKILL)
 	<-p.ended
