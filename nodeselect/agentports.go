@@ -136,8 +136,8 @@ func (p *agentPorts) edit(ports []uint16, svc *corev1.Service, edit func([]*core
 	return ports
 }
 
-// insert adds a service to a list that is sorted by age. If the service names a port twice, insert
-// adds it once.
+// insert adds a service to the list of the services that name one port, sorted by age. A service
+// that names the port twice is in the list once.
 func insert(list []*corev1.Service, svc *corev1.Service) []*corev1.Service {
 	i, found := slices.BinarySearchFunc(list, svc, compareAge)
 	if found {

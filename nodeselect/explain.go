@@ -51,7 +51,7 @@ const (
 	Entering Why = "entering"
 )
 
-// Choice says why the subset of a service contains one node, or does not contain it.
+// Choice says why the subset of a service contains a certain node, or does not contain it.
 type Choice struct {
 	Node string `json:"node"`
 	// Addr is the address of the node to which the balancer connects for this service. It is the

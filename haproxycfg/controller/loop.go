@@ -84,8 +84,8 @@ func (l *loop) run(ctx context.Context) {
 			l.schedule.changed(in.answered())
 			l.seen(in, l.schedule.started)
 			if in.shared != nil && l.leading() {
-				// Follow new shares of shifts even if no attempt is due. If this fails, the attempt
-				// that follows fails too.
+				// Follow new shares of shifts even if it is not time to apply a configuration. Ignore
+				// an error here: the next attempt to apply a configuration reports the same error.
 				_, _ = l.callGracefully(ctx, l.adopt)
 			}
 		case <-start.C:

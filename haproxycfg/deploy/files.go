@@ -99,12 +99,10 @@ func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending boo
 	})
 }
 
-// prepare saves the last good configuration, if the method write is going to replace haproxy.cfg,
-// and creates pendingFile.
-//
-// While a reload is pending, prepare does not save haproxy.cfg as the last good configuration,
-// because HAProxy may have refused haproxy.cfg. prepare saves the last good configuration first,
-// and creates pendingFile last. So if pendingFile exists, the last good configuration is in place.
+// prepare creates pendingFile. Before that, if the method write is going to replace haproxy.cfg,
+// prepare copies haproxy.cfg as the last good configuration. Because of this order, the last good
+// configuration is in place if pendingFile exists. While a reload is pending, prepare does nothing,
+// because HAProxy may have refused haproxy.cfg.
 func (d *Dir) prepare(replacesConfig, pending bool) error {
 	if pending {
 		return nil

@@ -97,8 +97,8 @@ func (c cost) over(l Limits, descriptors int) (field, limit string) {
 	return "", ""
 }
 
-// limiter decides which routes of a table fit into the limits. It computes what a route needs from
-// the numbers of routes, services and nodes, so Build need not make servers first.
+// limiter decides which routes of a table fit into the limits. From the numbers of routes, services
+// and nodes, it computes what a route needs, so Build need not make servers first.
 type limiter struct {
 	builder     *Builder
 	services    map[routes.Ref]service

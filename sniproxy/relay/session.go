@@ -79,7 +79,8 @@ const (
 	Reset
 )
 
-// Step is the decision of a Session. The zero Step is More.
+// Step says what the Engine does next with a connection. A Session returns it. The zero Step is
+// More.
 type Step struct {
 	Action Action
 

@@ -57,8 +57,9 @@ type Explanation struct {
 	// and NoRoute says why.
 	Route   *Route `json:"route,omitempty"`
 	NoRoute string `json:"noRoute,omitempty"`
-	// Backends are the backends of HAProxy for the requests. Usually there is one. During a shift
-	// of the route there are three, and the requests go to two of them.
+	// Backends are the backends of HAProxy for the requests. Usually there is one, the backend of
+	// the route. During a shift of the route, two more follow, and HAProxy divides all requests
+	// between these two.
 	Backends []Backend `json:"backends,omitempty"`
 	// Services are the services of the route, in the order of the declaration's normal form.
 	Services []Service `json:"services,omitempty"`
