@@ -302,6 +302,9 @@ var properties = map[string]func(*testing.T, *workload) error{
 					job := s.Labels[m.Spec.JobLabel]
 					require.True(t, job == w.program || strings.HasPrefix(job, w.program+"-"), job)
 					w.job = job
+					drops, err := m.dropped()
+					require.NoError(t, err)
+					require.Equal(t, colliding(t, w.program), drops, "%s: the labels that labeldrop must remove", m.Name)
 					found++
 				}
 			}
@@ -321,9 +324,54 @@ type serviceMonitor struct {
 		JobLabel  string               `json:"jobLabel"`
 		Selector  metav1.LabelSelector `json:"selector"`
 		Endpoints []struct {
-			Port string `json:"port"`
+			Port        string `json:"port"`
+			Relabelings []struct {
+				Action string `json:"action"`
+				Regex  string `json:"regex"`
+			} `json:"relabelings"`
 		} `json:"endpoints"`
 	} `json:"spec"`
+}
+
+// targetLabels are the labels that the Prometheus Operator gives every series of a pod. If a metric
+// has a label of the same name, Prometheus renames the label of the metric to exported_*.
+var targetLabels = []string{"container", "endpoint", "namespace", "pod", "service"}
+
+// dropped returns those of the targetLabels that the ServiceMonitor removes.
+func (m serviceMonitor) dropped() (names []string, err error) {
+	for _, r := range m.Spec.Endpoints[0].Relabelings {
+		if r.Action != "labeldrop" {
+			return nil, fmt.Errorf("the test does not know the action %q", r.Action)
+		}
+		expr, err := regexp.Compile("^(?:" + r.Regex + ")$")
+		if err != nil {
+			return nil, err
+		}
+		for _, label := range targetLabels {
+			if expr.MatchString(label) {
+				names = append(names, label)
+			}
+		}
+	}
+	return names, nil
+}
+
+// colliding returns those of the targetLabels that metrics of a program have, as METRICS.md says.
+func colliding(t *testing.T, program string) (names []string) {
+	t.Helper()
+	page, err := os.ReadFile(filepath.Join(examples, "METRICS.md"))
+	require.NoError(t, err)
+	_, section, found := strings.Cut(string(page), "\n## "+program+"\n")
+	require.True(t, found, program)
+	section, _, _ = strings.Cut(section, "\n## ")
+	rows := regexp.MustCompile("(?m)^\\| `headgate_\\w+` \\|[^|]*\\|[^|]*\\|([^|]*)\\|").FindAllStringSubmatch(section, -1)
+	require.NotEmpty(t, rows, program)
+	for _, label := range targetLabels {
+		if slices.ContainsFunc(rows, func(row []string) bool { return strings.Contains(row[1], "`"+label+"`") }) {
+			names = append(names, label)
+		}
+	}
+	return names
 }
 
 func spread(t *testing.T, w *workload, key string) error {
