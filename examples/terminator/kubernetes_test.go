@@ -43,7 +43,7 @@ func TestManifestsFitTogether(t *testing.T) {
 		require.Equal(t, kind, o.APIVersion+" "+o.Kind)
 	}
 	require.Equal(t, "headgate-terminator", r.account.Name)
-	require.Equal(t, "headgate", r.account.Namespace)
+	require.Equal(t, "headgate-terminator", r.account.Namespace)
 	subjects := []rbacv1.Subject{{Kind: "ServiceAccount", Name: r.account.Name, Namespace: r.account.Namespace}}
 	require.Equal(t, subjects, r.clusterBinding.Subjects)
 	require.Equal(t, subjects, r.binding.Subjects)
@@ -78,10 +78,12 @@ func TestRolesAllowExactlyWhatIsUsed(t *testing.T) {
 	w := newWorld(t)
 	api := w.live("eu-2")
 	api.Set(&discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: "media", Name: "web-1", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}}})
-	args := []string{"-cluster", "eu-2=" + api.config, "-lease", "headgate/headgate-terminator", "-fleet", "headgate/headgate-terminator", "-local-endpoints"}
+	args := []string{"-cluster", "eu-2=" + api.config, "-lease", "headgate-terminator/headgate-terminator", "-fleet", "headgate-terminator/headgate-terminator", "-local-endpoints"}
 	v := w.watch(args...)
 	v.waitReady()
-	v.eventually("the Lease is renewed", func() bool { return slices.Contains(api.leases.seen(), "update headgate/headgate-terminator") })
+	v.eventually("the Lease is renewed", func() bool {
+		return slices.Contains(api.leases.seen(), "update headgate-terminator/headgate-terminator")
+	})
 	for _, percent := range []string{"1", "0"} { // the first order creates the ConfigMap, and the second one updates it
 		code, text := v.do("POST", "/shift/close?percent="+percent)
 		require.Equal(t, 200, code, text)
@@ -103,8 +105,8 @@ func TestRolesAllowExactlyWhatIsUsed(t *testing.T) {
 	for _, request := range api.leases.seen() {
 		verb, name, _ := strings.Cut(request, " ")
 		if verb == "create" {
-			require.Equal(t, "headgate/headgate-terminator", name)
-			name = "headgate/"
+			require.Equal(t, "headgate-terminator/headgate-terminator", name)
+			name = r.account.Namespace + "/"
 		}
 		used[coordinationv1.GroupName+" leases "+verb+" "+name] = true
 	}
@@ -182,6 +184,6 @@ func TestUnitsFitTogether(t *testing.T) {
 	for _, name := range []string{"headgate-terminator.service", "headgate-haproxy.path", tcp, strings.TrimPrefix(admin, "unix:"), s.out + "/report.json", filepath.Dir(s.Routes[0])} {
 		require.Contains(t, string(readme), name)
 	}
-	require.Contains(t, string(readme), "-lease headgate/headgate-terminator")
-	require.Contains(t, string(readme), "-fleet headgate/headgate-terminator")
+	require.Contains(t, string(readme), "-lease headgate-terminator/headgate-terminator")
+	require.Contains(t, string(readme), "-fleet headgate-terminator/headgate-terminator")
 }

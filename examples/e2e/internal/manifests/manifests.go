@@ -83,9 +83,14 @@ func Find(examples string) ([]Base, error) {
 	return found, nil
 }
 
-// Render returns the objects of a kustomization with some of its components. It writes an overlay
-// to a temporary directory.
+// Render returns the objects of a kustomization with some of its components.
 func (b Base) Render(components ...string) ([]*unstructured.Unstructured, error) {
+	return Render([]string{b.Dir}, components)
+}
+
+// Render returns the objects of an overlay with the kustomizations in dirs and with components. It
+// writes the overlay to a temporary directory.
+func Render(dirs, components []string) ([]*unstructured.Unstructured, error) {
 	overlay, err := os.MkdirTemp("", "overlay")
 	if err != nil {
 		return nil, err
@@ -96,12 +101,12 @@ func (b Base) Render(components ...string) ([]*unstructured.Unstructured, error)
 	}
 	var text strings.Builder
 	text.WriteString("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n")
-	for field, dirs := range map[string][]string{"resources": {b.Dir}, "components": components} {
-		if len(dirs) > 0 {
+	for field, paths := range map[string][]string{"resources": dirs, "components": components} {
+		if len(paths) > 0 {
 			fmt.Fprintf(&text, "%s:\n", field)
 		}
-		for _, dir := range dirs {
-			relative, err := filepath.Rel(overlay, dir)
+		for _, path := range paths {
+			relative, err := filepath.Rel(overlay, path)
 			if err != nil {
 				return nil, err
 			}
@@ -113,7 +118,7 @@ func (b Base) Render(components ...string) ([]*unstructured.Unstructured, error)
 	}
 	rendered, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), overlay)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", b.Dir, err)
+		return nil, fmt.Errorf("%s: %w", strings.Join(dirs, ", "), err)
 	}
 	var objects []*unstructured.Unstructured
 	for _, r := range rendered.Resources() {
@@ -123,7 +128,7 @@ func (b Base) Render(components ...string) ([]*unstructured.Unstructured, error)
 		}
 		o := &unstructured.Unstructured{}
 		if err := o.UnmarshalJSON(text); err != nil {
-			return nil, fmt.Errorf("%s: %w", b.Dir, err)
+			return nil, fmt.Errorf("%s: %w", strings.Join(dirs, ", "), err)
 		}
 		objects = append(objects, o)
 	}

@@ -492,6 +492,47 @@ func TestWorkloads(t *testing.T) {
 	require.Empty(t, slices.Collect(maps.Keys(noWorkload)))
 }
 
+// TestOneOverlayHasAllPrograms checks that one overlay can have the kustomizations and components of
+// all programs: no two of them may have the same object, such as a Namespace.
+func TestOneOverlayHasAllPrograms(t *testing.T) {
+	alternatives := map[string]bool{"nodelocaldns/kubernetes/link-local": true} // to node-address
+	bases, err := Find(examples)
+	require.NoError(t, err)
+	included := map[string]bool{}
+	for _, b := range bases {
+		var k struct{ Resources []string }
+		text, err := os.ReadFile(filepath.Join(b.Dir, "kustomization.yaml"))
+		require.NoError(t, err)
+		require.NoError(t, yaml.Unmarshal(text, &k))
+		for _, name := range k.Resources {
+			included[filepath.Join(b.Dir, name)] = true
+		}
+	}
+	root, err := filepath.Abs(examples)
+	require.NoError(t, err)
+	var dirs, components []string
+	for _, b := range bases {
+		name, err := filepath.Rel(root, b.Dir)
+		require.NoError(t, err)
+		if included[b.Dir] || alternatives[name] {
+			continue
+		}
+		dirs = append(dirs, b.Dir)
+		components = append(components, b.Components...)
+	}
+	rendered, err := Render(dirs, components)
+	require.NoError(t, err)
+	namespaces := map[string]bool{}
+	for _, o := range rendered {
+		if o.GetKind() == "Namespace" {
+			namespaces[o.GetName()] = true
+		}
+	}
+	for _, name := range []string{"headgate", "headgate-terminator", "headgate-nodeagent"} {
+		require.True(t, namespaces[name], name)
+	}
+}
+
 // TestEveryFileIsUsed checks that kustomizations name every manifest in their directories.
 func TestEveryFileIsUsed(t *testing.T) {
 	bases, err := Find(examples)

@@ -212,7 +212,7 @@ func (e *election) start(c *candidate) (err error) {
 	}
 	c.Terminator, err = StartTerminator(c.machine, c.machine.Name, filepath.Dir(c.config),
 		"-routes", e.routes.path, "-cluster", e.cluster.Name+"=kubeconfig:"+e.kubeconfig, "-http", ":80",
-		"-lease", accountsNamespace+"/"+leaseName,
+		"-lease", terminatorNamespace+"/"+leaseName,
 		// There is only one service, so each change alters all servers. The default limit would
 		// refuse it.
 		"-max-change", "100%")

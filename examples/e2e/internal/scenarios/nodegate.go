@@ -153,19 +153,23 @@ func installNodegate(ctx context.Context, c *lab.Cluster) (kubeconfig string, er
 // installProtect applies the shipped manifest of the account of `nodegate protect`, and returns a
 // kubeconfig for the account.
 func installProtect(ctx context.Context, c *lab.Cluster) (kubeconfig string, err error) {
-	// `nodegate protect` creates pods for kured in this namespace. A pod needs the ServiceAccount
-	// "default" of its namespace, which EnsureNamespace creates.
-	if err := c.EnsureNamespace(ctx, accountsNamespace); err != nil {
-		return "", err
-	}
 	return installAccount(ctx, c, "headgate-nodegate-protect", filepath.Join("protect", "rbac.yaml"))
 }
 
 func installAccount(ctx context.Context, c *lab.Cluster, account, manifest string) (kubeconfig string, err error) {
-	if err := c.Apply(ctx, filepath.Join(c.Bin(), "..", "..", "nodegate", "kubernetes", manifest)); err != nil {
+	shipped := filepath.Join(c.Bin(), "..", "..", "nodegate", "kubernetes")
+	if err := c.Apply(ctx, filepath.Join(shipped, "account", "namespace.yaml")); err != nil {
 		return "", err
 	}
-	return c.AccountKubeconfig(ctx, accountsNamespace, account)
+	// `nodegate protect` creates pods for kured in this namespace. A pod needs the ServiceAccount
+	// "default" of its namespace, which EnsureNamespace creates.
+	if err := c.EnsureNamespace(ctx, nodegateNamespace); err != nil {
+		return "", err
+	}
+	if err := c.Apply(ctx, filepath.Join(shipped, manifest)); err != nil {
+		return "", err
+	}
+	return c.AccountKubeconfig(ctx, nodegateNamespace, account)
 }
 
 // nodegate runs a command and returns its exit status and output.

@@ -178,7 +178,7 @@ func startFleet(ctx context.Context, env *Env, clusters []*lab.Cluster) (*member
 			return nil, err
 		}
 		m.Terminator, err = StartTerminator(m.machine, name, filepath.Join(env.Lab.Dir(name), "out"), append(flags,
-			"-routes", f.routes.path, "-http", ":80", "-admin", "unix:"+m.socket, "-fleet", accountsNamespace+"/"+ordersName,
+			"-routes", f.routes.path, "-http", ":80", "-admin", "unix:"+m.socket, "-fleet", terminatorNamespace+"/"+ordersName,
 			"-max-change", "100%")...)
 		if err != nil {
 			return nil, err
@@ -224,7 +224,7 @@ func (f *members) end() error {
 		}
 		errs = append(errs, c.DeleteService(ctx, appNamespace, fleetApp))
 	}
-	err := f.clusters[0].Client.CoreV1().ConfigMaps(accountsNamespace).Delete(ctx, ordersName, metav1.DeleteOptions{})
+	err := f.clusters[0].Client.CoreV1().ConfigMaps(terminatorNamespace).Delete(ctx, ordersName, metav1.DeleteOptions{})
 	if !apierrors.IsNotFound(err) {
 		errs = append(errs, err)
 	}

@@ -68,38 +68,38 @@ var (
 	terminatorRights = append([]right{
 		{group: "discovery.k8s.io", resource: "endpointslices", verb: "list"},
 		{group: "discovery.k8s.io", resource: "endpointslices", verb: "watch"},
-		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "create"},
-		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "get", name: leaseName},
-		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "update", name: leaseName},
-		{namespace: accountsNamespace, resource: "configmaps", verb: "create"},
-		{namespace: accountsNamespace, resource: "configmaps", verb: "get", name: ordersName},
-		{namespace: accountsNamespace, resource: "configmaps", verb: "list", name: ordersName},
-		{namespace: accountsNamespace, resource: "configmaps", verb: "watch", name: ordersName},
-		{namespace: accountsNamespace, resource: "configmaps", verb: "update", name: ordersName},
+		{namespace: terminatorNamespace, group: "coordination.k8s.io", resource: "leases", verb: "create"},
+		{namespace: terminatorNamespace, group: "coordination.k8s.io", resource: "leases", verb: "get", name: leaseName},
+		{namespace: terminatorNamespace, group: "coordination.k8s.io", resource: "leases", verb: "update", name: leaseName},
+		{namespace: terminatorNamespace, resource: "configmaps", verb: "create"},
+		{namespace: terminatorNamespace, resource: "configmaps", verb: "get", name: ordersName},
+		{namespace: terminatorNamespace, resource: "configmaps", verb: "list", name: ordersName},
+		{namespace: terminatorNamespace, resource: "configmaps", verb: "watch", name: ordersName},
+		{namespace: terminatorNamespace, resource: "configmaps", verb: "update", name: ordersName},
 	}, readNodesAndServices...)
 	nodegateRights = []right{
 		{resource: "nodes", verb: "list"},
 		{resource: "nodes", verb: "get"},
 		{resource: "nodes", verb: "patch"},
-		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "get"},
-		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "list"},
-		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "create"},
-		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "update"},
-		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "delete"},
+		{namespace: nodegateNamespace, group: "coordination.k8s.io", resource: "leases", verb: "get"},
+		{namespace: nodegateNamespace, group: "coordination.k8s.io", resource: "leases", verb: "list"},
+		{namespace: nodegateNamespace, group: "coordination.k8s.io", resource: "leases", verb: "create"},
+		{namespace: nodegateNamespace, group: "coordination.k8s.io", resource: "leases", verb: "update"},
+		{namespace: nodegateNamespace, group: "coordination.k8s.io", resource: "leases", verb: "delete"},
 	}
 	protectRights = []right{
 		{resource: "nodes", verb: "list"},
 		{resource: "nodes", verb: "patch"},
 		{group: "cluster.x-k8s.io", resource: "machines", verb: "list"},
 		{group: "cluster.x-k8s.io", resource: "machines", verb: "patch"},
-		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "get"},
-		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "list"},
-		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "create"},
-		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "update"},
-		{namespace: accountsNamespace, group: "coordination.k8s.io", resource: "leases", verb: "delete"},
-		{namespace: accountsNamespace, resource: "pods", verb: "list"},
-		{namespace: accountsNamespace, resource: "pods", verb: "create"},
-		{namespace: accountsNamespace, resource: "pods", verb: "delete"},
+		{namespace: nodegateNamespace, group: "coordination.k8s.io", resource: "leases", verb: "get"},
+		{namespace: nodegateNamespace, group: "coordination.k8s.io", resource: "leases", verb: "list"},
+		{namespace: nodegateNamespace, group: "coordination.k8s.io", resource: "leases", verb: "create"},
+		{namespace: nodegateNamespace, group: "coordination.k8s.io", resource: "leases", verb: "update"},
+		{namespace: nodegateNamespace, group: "coordination.k8s.io", resource: "leases", verb: "delete"},
+		{namespace: nodegateNamespace, resource: "pods", verb: "list"},
+		{namespace: nodegateNamespace, resource: "pods", verb: "create"},
+		{namespace: nodegateNamespace, resource: "pods", verb: "delete"},
 	}
 	// everybodysRights are the rights that every account has: an account may request from the API
 	// server its own name, and the list of its rights.
@@ -255,7 +255,7 @@ func (p *probe) rules(ctx context.Context, c *lab.Cluster) error {
 		return err
 	}
 	var faults []error
-	for _, namespace := range []string{accountsNamespace, plainNamespace, metav1.NamespaceSystem, metav1.NamespaceDefault} {
+	for _, namespace := range []string{terminatorNamespace, nodegateNamespace, plainNamespace, metav1.NamespaceSystem, metav1.NamespaceDefault} {
 		has, err := p.listed(ctx, namespace)
 		if err != nil {
 			return err

@@ -47,7 +47,7 @@ func attempts(k kind) (all []attempt) {
 	}
 	namespaces := []string{""}
 	if k.namespaced {
-		namespaces = append(namespaces, accountsNamespace, metav1.NamespaceSystem)
+		namespaces = append(namespaces, terminatorNamespace, nodegateNamespace, metav1.NamespaceSystem)
 	}
 	for _, namespace := range namespaces {
 		for _, verb := range verbs {
@@ -220,7 +220,8 @@ func (p *probe) specials(ctx context.Context) error {
 	for _, a := range []right{
 		{group: "rbac.authorization.k8s.io", resource: "clusterroles", verb: "escalate"},
 		{group: "rbac.authorization.k8s.io", resource: "clusterroles", verb: "bind"},
-		{group: "rbac.authorization.k8s.io", resource: "roles", verb: "bind", namespace: accountsNamespace},
+		{group: "rbac.authorization.k8s.io", resource: "roles", verb: "bind", namespace: terminatorNamespace},
+		{group: "rbac.authorization.k8s.io", resource: "roles", verb: "bind", namespace: nodegateNamespace},
 		{resource: "users", verb: "impersonate"},
 		{resource: "groups", verb: "impersonate"},
 		{resource: "serviceaccounts", verb: "impersonate"},

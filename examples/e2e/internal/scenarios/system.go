@@ -194,11 +194,11 @@ const (
 // Accounts are paths of kubeconfigs for the ServiceAccounts in headgate's manifests.
 type Accounts struct{ Agent, Terminator string }
 
-// accountsNamespace is the namespace of the ServiceAccounts of the terminator and of nodegate, and
-// agentNamespace is the namespace of the ServiceAccount of the node agent.
+// These are the namespaces in the shipped manifests.
 const (
-	accountsNamespace = "headgate"
-	agentNamespace    = "headgate-nodeagent"
+	agentNamespace      = "headgate-nodeagent"
+	terminatorNamespace = "headgate-terminator"
+	nodegateNamespace   = "headgate"
 )
 
 // InstallAccounts applies all shipped manifests to a cluster. It returns a kubeconfig for each of
@@ -209,7 +209,7 @@ func InstallAccounts(ctx context.Context, c *lab.Cluster) (a Accounts, err error
 		kubeconfig                  *string
 	}{
 		{"nodeagent", agentNamespace, "headgate-nodeagent", &a.Agent},
-		{"terminator", accountsNamespace, "headgate-terminator", &a.Terminator},
+		{"terminator", terminatorNamespace, "headgate-terminator", &a.Terminator},
 	} {
 		if err := applyShipped(ctx, c, part.program); err != nil {
 			return a, err

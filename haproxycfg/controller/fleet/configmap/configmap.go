@@ -1,7 +1,7 @@
 // Package configmap stores the orders of operators in a ConfigMap of Kubernetes, for all terminators
 // of a fleet.
 //
-//	terminator.Fleet = &configmap.Store{Config: config, Namespace: "headgate", Name: "headgate-terminator"}
+//	terminator.Fleet = &configmap.Store{Config: config, Namespace: "headgate-terminator", Name: "headgate-terminator"}
 //
 // Each terminator follows the ConfigMap by a watch, and learns of a change within a few seconds.
 // After each event of the watch, the Store reads the ConfigMap again, because an event may be older
