@@ -311,7 +311,7 @@ test-licences:
 VERSIONTESTS = ./agentcheck ./haproxycfg ./haproxycfg/edge ./haproxycfg/deploy ./examples/terminator
 # See .ci/again.
 ci: export AGAIN := 3
-ci: test-race lint demo e2e
+ci: test-race lint test-rules demo e2e
 	$(MAKE) haproxies
 	$(MAKE) -j 2 --output-sync=target ci-oldest ci-newest
 	$(MAKE) fuzz FUZZTIME=5s
@@ -327,7 +327,7 @@ ci-newest:
 	$(MAKE) test-versions VERSIONS=newest PACKAGES='$(VERSIONTESTS) ./haproxycfg/frontproxy/... ./haproxycfg/runtimeapi ./agentcheck/drain'
 
 # make ci repeats a failed test. The later parts repeat nothing: there each failure counts.
-FULLPARTS = ci test-repeated test-oldest-go test-qemu test-haproxies test-coredns test-rules test-image test-dashboards e2e-repeated e2e-long e2e-newest test-fuzz test-reproducible release test-licences fuzz-long bench bench-rounds
+FULLPARTS = ci test-repeated test-oldest-go test-qemu test-haproxies test-coredns test-image test-dashboards e2e-repeated e2e-long e2e-newest test-fuzz test-reproducible release test-licences fuzz-long bench bench-rounds
 ci-full:
 	@MAKE='$(MAKE)' .ci/full $(FULLPARTS)
 
