@@ -45,6 +45,8 @@
 //	new and renewed certificates               at run time    at run time
 //	a certificate that is gone, and no new     reload         reload
 //	one replaces it
+//	a renewed certificate that is preferred    reload         reload
+//	to another one for the same name
 //	anything else, such as time-outs           reload         reload
 //
 // Before 3.0, a server that the files no longer contain stays in maintenance until the next reload.

@@ -28,9 +28,10 @@ import (
 //   - something other than a server, a certificate, the value of a variable, or an entry of a map
 //     that Dir can change at run time has changed;
 //   - HAProxy cannot make the change of the certificates at run time: no new certificate replaces a
-//     certificate that is gone, HAProxy would choose another certificate for some name because the
-//     order of the certificates has changed, or a new certificate with its chain and key is larger
-//     than runtimeapi.MaxCertificate;
+//     certificate that is gone, a new certificate with its chain and key is larger than
+//     runtimeapi.MaxCertificate, or HAProxy would choose a certificate for some name that is not the
+//     first one of the list. The last reason applies if the order of the certificates has changed,
+//     and if a renewed certificate comes before another one with the same kind of key for the name;
 //   - HAProxy cannot make the change at run time: before 3.0, a backend needs more slots, or the
 //     options in a server line have changed; a new server tracks a new server; the backend chooses
 //     servers by a hash;

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/hex"
@@ -249,31 +250,42 @@ func (c *certificateChange) cannotSend(config *haproxycfg.Config, list *haproxyc
 			return "the fingerprint of a certificate is not known"
 		}
 	}
-	names := map[string][]string{}
+	certs := map[string]*haproxycfg.Certificate{} // by the name of the file
 	var wanted []string
 	for i := range list.Certificates {
 		cert := &list.Certificates[i]
 		file := path.Base(cert.FileName())
-		if _, ok := names[file]; !ok {
-			names[file] = cert.Names
+		if certs[file] == nil {
+			certs[file] = cert
 			wanted = append(wanted, file)
 		}
 	}
-	var got []string
-	for _, l := range c.before {
+	// HAProxy commits a renewed certificate in two steps: it adds the names of the new certificate
+	// after those of all other certificates, and then it removes the names of the old certificate.
+	// So for each name, HAProxy prefers all other certificates to a renewed one. Only the first
+	// certificate of the list keeps its place as the one for unknown names.
+	var first string
+	var order, renewed []string
+	for i, l := range c.before {
+		file := l.file
 		if cert := c.renewed[l.file]; cert != nil {
-			got = append(got, path.Base(cert.FileName()))
+			file = path.Base(cert.FileName())
+			renewed = append(renewed, file)
 		} else {
-			got = append(got, l.file)
+			order = append(order, file)
+		}
+		if i == 0 {
+			first = file
 		}
 	}
 	for _, cert := range c.added {
-		got = append(got, path.Base(cert.FileName()))
+		order = append(order, path.Base(cert.FileName()))
 	}
-	if usesFirst(config, list.Name) && got[0] != wanted[0] {
+	order = append(order, renewed...)
+	if usesFirst(config, list.Name) && cmp.Or(first, order[0]) != wanted[0] {
 		return "another certificate is the first one, which HAProxy uses for unknown names"
 	}
-	if name := otherOrder(got, wanted, names); name != "" {
+	if name := otherOrder(order, wanted, certs); name != "" {
 		return "the order of the certificates for " + name + " has changed"
 	}
 	return ""
@@ -294,22 +306,32 @@ func usesFirst(config *haproxycfg.Config, list string) bool {
 
 // otherOrder compares two orders of the same certificates, got and wanted. If HAProxy may choose
 // one certificate for a name in the first order and another one in the second order, otherOrder
-// returns such a name. Otherwise it returns "". HAProxy chooses the first certificate that covers a
-// name, so the order of two certificates counts only if both cover the same name.
-func otherOrder(got, wanted []string, names map[string][]string) string {
+// returns such a name. Otherwise it returns "". The keys of certs are the names of the files.
+//
+// HAProxy first chooses the kind of key that the client supports, and then the first certificate
+// with such a key that covers the name. So the order of two certificates counts only if both cover
+// the same name, and not if one has an RSA key and the other one an ECDSA key.
+func otherOrder(got, wanted []string, certs map[string]*haproxycfg.Certificate) string {
 	byName := func(files []string) map[string][]string {
 		all := map[string][]string{}
 		for _, file := range files {
-			for _, name := range names[file] {
+			for _, name := range certs[file].Names {
 				all[name] = append(all[name], file)
 			}
 		}
 		return all
 	}
+	sameWithout := func(kind x509.PublicKeyAlgorithm, a, b []string) bool {
+		if slices.Equal(a, b) { // most names, so keyKind parses only few certificates
+			return true
+		}
+		ofKind := func(file string) bool { return keyKind(certs[file].PEM) == kind }
+		return slices.Equal(slices.DeleteFunc(slices.Clone(a), ofKind), slices.DeleteFunc(slices.Clone(b), ofKind))
+	}
 	a, b := byName(got), byName(wanted)
 	for _, file := range wanted {
-		for _, name := range names[file] {
-			if !slices.Equal(a[name], b[name]) {
+		for _, name := range certs[file].Names {
+			if !sameWithout(x509.RSA, a[name], b[name]) || !sameWithout(x509.ECDSA, a[name], b[name]) {
 				return name
 			}
 		}

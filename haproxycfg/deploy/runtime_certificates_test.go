@@ -1,6 +1,15 @@
 package deploy
 
 import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
 	"slices"
 	"strings"
 	"testing"
@@ -19,11 +28,40 @@ func renewedCertificate(t *testing.T, c haproxycfg.Certificate) haproxycfg.Certi
 	return now
 }
 
+// withKey returns a certificate with the given key.
+func withKey(t *testing.T, key crypto.Signer, names ...string) haproxycfg.Certificate {
+	t.Helper()
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: names}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	return haproxycfg.Certificate{
+		PEM: append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+			pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})...),
+		SHA1: sha1.Sum(der), Names: names,
+	}
+}
+
+func newECDSA(t *testing.T) crypto.Signer {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	return key
+}
+
+func newRSA(t *testing.T) crypto.Signer {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	return key
+}
+
 // TestCertificateChanges compares lists of certificates. The package haproxycfg/edge tests the same
 // changes with HAProxy.
 func TestCertificateChanges(t *testing.T) {
 	a, b, c := configtest.Certificate(t, "a.example"), configtest.Certificate(t, "b.example"), configtest.Certificate(t, "c.example")
 	a2, both := renewedCertificate(t, a), configtest.Certificate(t, "a.example", "b.example")
+	b2, both2 := renewedCertificate(t, b), renewedCertificate(t, both)
+	ec, ec2, other := withKey(t, newECDSA(t), "a.example"), withKey(t, newECDSA(t), "a.example"), withKey(t, newRSA(t), "a.example")
 	large := a2
 	large.PEM = append(slices.Clone(a2.PEM), strings.Repeat("# a long comment\n", 1000)...)
 	list := func(certs ...haproxycfg.Certificate) []haproxycfg.Certificate { return certs }
@@ -48,6 +86,15 @@ func TestCertificateChanges(t *testing.T) {
 		{name: "other names", before: list(a), after: list(b), reload: "certificates are gone"},
 		{name: "preferred to another one", before: list(a), after: list(a2, a), reload: "the order of the certificates for a.example"},
 		{name: "less preferred than another one", before: list(a), after: list(a, a2), added: 1},
+		{name: "renewed and preferred to another one", before: list(both, b), after: list(both2, b), reload: "the order of the certificates for b.example"},
+		{name: "renewed and less preferred than another one", before: list(b, both), after: list(b, both2), renewed: 1},
+		{name: "renewed as another one for the same name", before: list(both, b), after: list(both2, b2), renewed: 2},
+		{name: "renewed as another one for the same name in another order", before: list(both, b), after: list(b2, both2), reload: "the order of the certificates for b.example"},
+		{name: "renewed and preferred to a new one", before: list(a), after: list(a2, both), reload: "the order of the certificates for a.example"},
+		{name: "renewed and less preferred than a new one", before: list(a), after: list(both, a2), renewed: 1, added: 1},
+		{name: "renewed and first without strict SNI", before: list(a, b), after: list(a2, b), lax: true, renewed: 1},
+		{name: "renewed and preferred to one with another kind of key", before: list(ec, other), after: list(ec2, other), renewed: 1},
+		{name: "renewed and preferred to one of two with another kind of key", before: list(ec, other, a), after: list(ec2, other, a), reload: "the order of the certificates for a.example"},
 		{name: "twice in the list", before: list(a), after: list(a2, a2), renewed: 1},
 		{name: "too large", before: list(a), after: list(large), reload: "has 17"},
 	} {

@@ -2,9 +2,11 @@ package edge_test
 
 import (
 	"bufio"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha1"
 	"crypto/tls"
 	"crypto/x509"
@@ -49,6 +51,12 @@ func renewed(t testing.TB, chain int, names ...string) haproxycfg.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
+	return withKey(t, key, chain, names...)
+}
+
+// withKey returns a certificate with the given key. Its chain has at least the given number of bytes.
+func withKey(t testing.TB, key crypto.Signer, chain int, names ...string) haproxycfg.Certificate {
+	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: names[0]}, DNSNames: names,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
@@ -214,6 +222,10 @@ func TestCertificateChanges(t *testing.T) {
 	t.Parallel()
 	const www, wild, fresh = "www.example.com", "*.example.org", "new.example.com"
 	base := []haproxycfg.Certificate{renewed(t, 0, www), renewed(t, 0, wild, "example.org")}
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	two := []haproxycfg.Certificate{renewed(t, 0, www, "api.example.com"), renewed(t, 0, www)}
+	kinds := []haproxycfg.Certificate{two[0], withKey(t, key, 0, www)}
 	declared := []routes.Route{runtimeRoute(www, "/", to("web")), runtimeRoute(wild, "/", to("web"))}
 	more := append(slices.Clone(declared), runtimeRoute(fresh, "/", to("web")))
 	upstreams := []edge.Upstream{runtimeService("web", haproxytest.Ports(t, 1)[0])}
@@ -221,29 +233,31 @@ func TestCertificateChanges(t *testing.T) {
 	shared.withHTTPS()
 	shared.deploy.Check = nil // to save time
 	for _, tt := range []struct {
-		name     string
-		list     []haproxycfg.Certificate
-		declared []routes.Route
-		want     deploy.ReloadReason
-		changed  int // certificates
+		name         string
+		before, list []haproxycfg.Certificate
+		declared     []routes.Route
+		want         deploy.ReloadReason
+		changed      int // certificates
 	}{
-		{"renewed certificate", []haproxycfg.Certificate{renewed(t, 0, www), base[1]}, declared, "", 1},
-		{"two renewed certificates in another order", []haproxycfg.Certificate{renewed(t, 0, wild, "example.org"), renewed(t, 0, www)}, declared, "", 2},
-		{"renewed certificate with a chain of 10 KB", []haproxycfg.Certificate{renewed(t, 10_000, www), base[1]}, declared, "", 1},
-		{"certificate covers one more host", []haproxycfg.Certificate{renewed(t, 0, www, fresh), base[1]}, more, "", 1},
-		{"new certificate and new host", []haproxycfg.Certificate{base[0], base[1], renewed(t, 0, fresh)}, more, "", 1},
-		{"new and renewed certificate", []haproxycfg.Certificate{renewed(t, 0, fresh), renewed(t, 0, www), base[1]}, more, "", 2},
-		{"certificate gone", base[:1], declared[:1], deploy.ReloadCertificates, 0},
-		{"certificate of 20 KB", []haproxycfg.Certificate{renewed(t, 20_000, www), base[1]}, declared, deploy.ReloadCertificates, 0},
-		{"new certificate before another one for the same host", []haproxycfg.Certificate{renewed(t, 0, www, fresh), base[0], base[1]}, more, deploy.ReloadCertificates, 0},
-		{"renewed certificate and new service", []haproxycfg.Certificate{renewed(t, 0, www), base[1]}, append(slices.Clone(declared), runtimeRoute(www, "/api", to("api"))), deploy.ReloadBackends, 0},
+		{"renewed certificate", base, []haproxycfg.Certificate{renewed(t, 0, www), base[1]}, declared, "", 1},
+		{"two renewed certificates in another order", base, []haproxycfg.Certificate{renewed(t, 0, wild, "example.org"), renewed(t, 0, www)}, declared, "", 2},
+		{"renewed certificate with a chain of 10 KB", base, []haproxycfg.Certificate{renewed(t, 10_000, www), base[1]}, declared, "", 1},
+		{"certificate covers one more host", base, []haproxycfg.Certificate{renewed(t, 0, www, fresh), base[1]}, more, "", 1},
+		{"new certificate and new host", base, []haproxycfg.Certificate{base[0], base[1], renewed(t, 0, fresh)}, more, "", 1},
+		{"new and renewed certificate", base, []haproxycfg.Certificate{renewed(t, 0, fresh), renewed(t, 0, www), base[1]}, more, "", 2},
+		{"certificate gone", base, base[:1], declared[:1], deploy.ReloadCertificates, 0},
+		{"certificate of 20 KB", base, []haproxycfg.Certificate{renewed(t, 20_000, www), base[1]}, declared, deploy.ReloadCertificates, 0},
+		{"new certificate before another one for the same host", base, []haproxycfg.Certificate{renewed(t, 0, www, fresh), base[0], base[1]}, more, deploy.ReloadCertificates, 0},
+		{"renewed certificate and new service", base, []haproxycfg.Certificate{renewed(t, 0, www), base[1]}, append(slices.Clone(declared), runtimeRoute(www, "/api", to("api"))), deploy.ReloadBackends, 0},
+		{"renewed certificate before another one for the same host", two, []haproxycfg.Certificate{renewed(t, 0, two[0].Names...), two[1]}, declared, deploy.ReloadCertificates, 0},
+		{"renewed certificate before one with another kind of key", kinds, []haproxycfg.Certificate{renewed(t, 0, kinds[0].Names...), kinds[1]}, declared, "", 1},
 	} {
 		t.Run(strings.ReplaceAll(tt.name, " ", "-"), func(t *testing.T) {
 			f := shared
-			f.edge.Certificates = base
+			f.edge.Certificates = tt.before
 			f.apply(upstreams, declared...)
 			before := f.worker()
-			for _, list := range [][]haproxycfg.Certificate{tt.list, base} { // there, and back to the old certificates
+			for _, list := range [][]haproxycfg.Certificate{tt.list, tt.before} { // there, and back to the old certificates
 				all := upstreams
 				if tt.want == deploy.ReloadBackends {
 					all = append(slices.Clone(upstreams), runtimeService("api", 1))
@@ -258,19 +272,28 @@ func TestCertificateChanges(t *testing.T) {
 				require.Equal(t, tt.want, e.Reload, e.Detail)
 				require.Equal(t, tt.want == "", f.worker() == before, "the same worker")
 				f.agree()
-				if tt.want != "" {
-					break // an old worker may accept a connection just after a reload
+				if tt.want != "" { // an old worker may accept a connection just after a reload
+					poll(t, "the new worker has the first certificate for the host", func() bool {
+						conn, got, err := f.connect(www)
+						if err == nil {
+							_ = conn.Close()
+						}
+						return err == nil && got == list[0].SHA1
+					})
+					break
 				}
 				require.Empty(t, failed)
 				require.Equal(t, tt.changed, e.Certificates)
+				checked := map[string]bool{}
 				for _, c := range list {
 					for _, name := range c.Names {
-						if name == www || name == fresh {
+						if (name == www || name == fresh) && !checked[name] {
+							checked[name] = true
 							f.requireCertificate(name, c)
 						}
 					}
 				}
-				if len(list) > len(base) {
+				if len(list) > len(tt.before) {
 					break // without the new certificate, HAProxy needs a reload
 				}
 			}

@@ -19,11 +19,12 @@ const MaxCertificate = 16_000
 var ErrCertificateTooLarge = errors.New("runtimeapi: the certificate is too large for a command")
 
 // SetCertificate replaces a certificate, its chain and its key in one step: each TLS handshake uses
-// either the old certificate or the new one. The new certificate takes the place of the old one in
-// each crt-list, and serves the names that the new certificate covers. The argument "file" is the
-// name of the certificate in HAProxy, one of the results of [Socket.CertificateFiles]. HAProxy does
-// not read or write this file. The argument "pem" contains the certificate, its chain and its
-// private key.
+// either the old certificate or the new one. The new certificate serves the names that it covers. In
+// the results of [Socket.CertificateFiles], it has the place of the old one. But if several
+// certificates with the same kind of key cover a name, HAProxy prefers the others to the new one,
+// until the next reload. The argument "file" is the name of the certificate in HAProxy, one of the
+// results of [Socket.CertificateFiles]. HAProxy does not read or write this file. The argument "pem"
+// contains the certificate, its chain and its private key.
 //
 // If SetCertificate returns an error, HAProxy uses either the old certificate or the new one. The
 // error contains nothing of pem.
