@@ -43,7 +43,7 @@ type certificateChange struct {
 // listedCertificate is a certificate of the old list.
 type listedCertificate struct {
 	file  string   // the name of the file without its directory
-	sha1  [20]byte // zero if the certificate covers no name
+	sha1  [20]byte // zero if the certificate covers no name, or if an earlier file contains it too
 	names []string
 }
 
@@ -127,7 +127,7 @@ func (d *Dir) certificateChange(list *haproxycfg.CertificateList, before string,
 		return c, "", err
 	}
 	var fresh []*haproxycfg.Certificate
-	wanted := map[string]bool{}
+	wanted, covered := map[string]bool{}, map[string]bool{}
 	for i := range list.Certificates {
 		cert := &list.Certificates[i]
 		file := path.Base(cert.FileName())
@@ -139,14 +139,21 @@ func (d *Dir) certificateChange(list *haproxycfg.CertificateList, before string,
 			fresh = append(fresh, cert)
 		}
 		for _, name := range cert.Names {
-			c.covered = append(c.covered, runtimeapi.MapEntry{Key: coveredKey(cert.SHA1, name), Value: file})
+			if key := coveredKey(cert.SHA1, name); !covered[key] {
+				covered[key] = true
+				c.covered = append(c.covered, runtimeapi.MapEntry{Key: key, Value: file})
+			}
 		}
 	}
 	var gone []listedCertificate
 	for _, l := range c.before {
-		if !wanted[l.file] {
-			gone = append(gone, l)
+		if wanted[l.file] {
+			continue
 		}
+		if l.sha1 == [20]byte{} {
+			return c, "a certificate is gone, and its fingerprint is not known", nil
+		}
+		gone = append(gone, l)
 	}
 	for _, fits := range []func(old, now []string) bool{slices.Equal[[]string], containsAll, overlap} {
 		gone = slices.DeleteFunc(gone, func(old listedCertificate) bool {
@@ -170,7 +177,7 @@ func (d *Dir) certificateChange(list *haproxycfg.CertificateList, before string,
 }
 
 func containsAll(old, now []string) bool {
-	return !slices.ContainsFunc(old, func(name string) bool { return !slices.Contains(now, name) })
+	return len(old) > 0 && !slices.ContainsFunc(old, func(name string) bool { return !slices.Contains(now, name) })
 }
 
 func overlap(old, now []string) bool {

@@ -62,6 +62,8 @@ func TestCertificateChanges(t *testing.T) {
 	a2, both := renewedCertificate(t, a), configtest.Certificate(t, "a.example", "b.example")
 	b2, both2 := renewedCertificate(t, b), renewedCertificate(t, both)
 	ec, ec2, other := withKey(t, newECDSA(t), "a.example"), withKey(t, newECDSA(t), "a.example"), withKey(t, newRSA(t), "a.example")
+	again := a // the same certificate in another file
+	again.PEM = append(slices.Clone(a.PEM), "# a comment\n"...)
 	large := a2
 	large.PEM = append(slices.Clone(a2.PEM), strings.Repeat("# a long comment\n", 1000)...)
 	list := func(certs ...haproxycfg.Certificate) []haproxycfg.Certificate { return certs }
@@ -96,6 +98,11 @@ func TestCertificateChanges(t *testing.T) {
 		{name: "renewed and preferred to one with another kind of key", before: list(ec, other), after: list(ec2, other), renewed: 1},
 		{name: "renewed and preferred to one of two with another kind of key", before: list(ec, other, a), after: list(ec2, other, a), reload: "the order of the certificates for a.example"},
 		{name: "twice in the list", before: list(a), after: list(a2, a2), renewed: 1},
+		{name: "in a second file", before: list(a), after: list(a, again), added: 1},
+		{name: "in another file", before: list(a), after: list(again), renewed: 1},
+		{name: "in two files and the second one is gone", before: list(a, again), after: list(a, b), reload: "fingerprint is not known"},
+		{name: "in two files and the first one is gone", before: list(again, a, b), after: list(a, b), reload: "1 certificates are gone, for example the one for a.example"},
+		{name: "in two files and renewed", before: list(a, again), after: list(a2), reload: "fingerprint is not known"},
 		{name: "too large", before: list(a), after: list(large), reload: "has 17"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
