@@ -1,6 +1,7 @@
 package runtimeapi_test
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha1"
 	"crypto/tls"
@@ -8,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"os"
@@ -169,14 +171,35 @@ func requireNoKey(t *testing.T, text string, pem []byte) {
 	}
 }
 
-// TestNoKeyInErrors: HAProxy does not answer, and the error does not contain the command.
+// TestNoKeyInErrors: HAProxy has read the command and does not answer. The error does not contain
+// the key.
 func TestNoKeyInErrors(t *testing.T) {
 	path := filepath.Join(haproxytest.Dir(t), "fake.sock")
 	listener, err := net.Listen("unix", path)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = listener.Close() })
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var fake sync.WaitGroup
+	fake.Go(func() {
+		first, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer first.Close()
+		_, _ = io.Copy(io.Discard, first) // the whole command, so the dial is over
+		cancel()
+		for { // the command that ends the transaction
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.Close()
+		}
+	})
+	t.Cleanup(func() { _ = listener.Close(); fake.Wait() })
 	text := pemOf(testcert.New("a.example"))
-	err = runtimeapi.Socket{Path: path, Timeout: 20 * time.Millisecond}.SetCertificate(t.Context(), "/a.pem", text)
+	err = runtimeapi.Socket{Path: path, Timeout: time.Minute}.SetCertificate(ctx, "/a.pem", text)
+	require.ErrorIs(t, err, context.Canceled)
 	require.ErrorContains(t, err, "set ssl cert /a.pem <<")
 	requireNoKey(t, err.Error(), text)
 }
