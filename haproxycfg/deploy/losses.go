@@ -24,9 +24,11 @@ type Losses struct {
 	// if the change removes it or all its servers.
 	Backends Loss `json:"backends"`
 	// Servers counts the servers of all backends. A server is lost if the change removes or alters
-	// it. There is one exception: if paths lead to some backends, the servers of all other backends
-	// do not count as lost. No request goes to these other backends: they contain the nodes that
-	// servers of the first backends track.
+	// it. There are two exceptions. First, if paths lead to some backends, the servers of all other
+	// backends do not count as lost. No request goes to these other backends: they contain the nodes
+	// that servers of the first backends track. Second, a server does not count as lost if only the
+	// name of its node's server changes, for example from a spare server (haproxycfg.Server.Spare) to
+	// the own name of the node: the tracked servers before and after the change have one address.
 	Servers Loss `json:"servers"`
 }
 
@@ -202,6 +204,7 @@ func (c *lossCounter) backends(router haproxycfg.Router) {
 			c.serversAfter[name] = now.servers
 		}
 	}
+	nodes := trackedServers{before, after, map[string][2]map[string]string{}}
 	var lostServers, lostBackends []named
 	for head, was := range before {
 		name, ok := strings.CutPrefix(head, "backend ")
@@ -224,7 +227,12 @@ func (c *lossCounter) backends(router haproxycfg.Router) {
 			right -= countIf(x.ServersRemoved, c.wrong)
 		}
 		wrong := len(x.ServersRemoved) - right
-		if lost := right + len(x.ServersAltered); lost > 0 {
+		altered := len(x.ServersAltered)
+		if altered > 0 {
+			a, b := was.lines().byName, after[head].lines().byName
+			altered -= countIf(x.ServersAltered, func(server string) bool { return nodes.same(a[server], b[server]) })
+		}
+		if lost := right + altered; lost > 0 {
 			c.losses.Servers.Lost += lost
 			lostServers = append(lostServers, named{name, lost})
 		}
@@ -236,6 +244,42 @@ func (c *lossCounter) backends(router haproxycfg.Router) {
 	c.losses.Backends.Lost = len(lostBackends)
 	c.losses.Backends.Names = largest(lostBackends)
 	c.losses.Servers.Names = largest(lostServers)
+}
+
+// trackedServers compares the servers that other servers track. before and after are the sections of
+// haproxy.cfg before and after a change.
+type trackedServers struct {
+	before, after map[string]section
+	lines         map[string][2]map[string]string // by backend: the lines of its servers, before and after
+}
+
+// same reports whether two lines of a server differ only in the name of the server that it tracks,
+// and the tracked servers have the same address. "a" is the line before the change, and b is the
+// line after it.
+func (t trackedServers) same(a, b string) bool {
+	from, to := trackOf(a), trackOf(b)
+	if from == "" || to == "" || strings.Replace(a, " track "+from, " track "+to, 1) != b {
+		return false
+	}
+	address := t.address(0, from)
+	return address != "" && address == t.address(1, to)
+}
+
+// address returns the address and port of a server, with the name "backend/server", or "". i is 0
+// for the time before the change, and 1 for the time after it.
+func (t trackedServers) address(i int, name string) string {
+	backend, server, _ := strings.Cut(name, "/")
+	lines, ok := t.lines[backend]
+	if !ok {
+		head := "backend " + backend
+		lines = [2]map[string]string{t.before[head].lines().byName, t.after[head].lines().byName}
+		t.lines[backend] = lines
+	}
+	words := strings.Fields(lines[i][server]) // "server NAME ADDRESS"
+	if len(words) < 3 {
+		return ""
+	}
+	return words[2]
 }
 
 func countIf[T any](list []T, f func(T) bool) (n int) {

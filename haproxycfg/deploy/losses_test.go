@@ -116,3 +116,38 @@ func TestDifferentLines(t *testing.T) {
 		require.Equal(t, [2]string{x[2], x[3]}, [2]string{string(a), string(b)}, "%q %q", x[0], x[1])
 	}
 }
+
+// TestLossesOfTrackingServers: a server is not lost if only the name of its node's server changes.
+func TestLossesOfTrackingServers(t *testing.T) {
+	const before = "backend nodes\n  server spare1 10.0.0.1:80 check\n  server 10.0.0.2:80 10.0.0.2:80 check\n" +
+		"backend web\n  server a 10.0.0.1:30000 track nodes/spare1 weight 5\n  server b 10.0.0.2:30000 track nodes/10.0.0.2:80\n"
+	for _, tt := range []struct {
+		name, from, to string
+		lost           int
+	}{
+		{"the name of the node's server", "", "", 0},
+		{"another node", "server 10.0.0.1:80 10.0.0.1:80", "server 10.0.0.1:80 10.0.0.9:80", 1},
+		{"another port of the node", "server 10.0.0.1:80 10.0.0.1:80", "server 10.0.0.1:80 10.0.0.1:81", 1},
+		{"another weight too", "weight 5", "weight 6", 1},
+		{"no tracked server", "server 10.0.0.1:80 10.0.0.1:80 check\n", "", 1},
+		{"tracks nothing", "track nodes/10.0.0.1:80 ", "", 1},
+		{"both servers", "track nodes/10.0.0.2:80", "track nodes/10.0.0.1:80", 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			after := strings.ReplaceAll(strings.ReplaceAll(before, "nodes/spare1", "nodes/10.0.0.1:80"), "spare1", "10.0.0.1:80")
+			require.Contains(t, after, tt.from)
+			after = strings.Replace(after, tt.from, tt.to, 1)
+			files := func(text string) map[string]haproxycfg.RenderedFile {
+				return map[string]haproxycfg.RenderedFile{configFile: {Data: []byte(text)}, "prefix": {Data: []byte("v/ web\n")}}
+			}
+			c := lossCounter{before: files(before), after: files(after), serversAfter: map[string]int{}, emptied: map[string]bool{}}
+			c.backends(haproxycfg.Router{Hosts: "hosts", Exact: "exact", Prefix: "prefix"})
+			want := Loss{Before: 4, Lost: tt.lost}
+			if tt.lost > 0 {
+				want.Names = []string{"web"}
+			}
+			require.Equal(t, want, c.losses.Servers)
+			require.Zero(t, c.losses.Backends.Lost)
+		})
+	}
+}
