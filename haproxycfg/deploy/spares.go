@@ -90,7 +90,8 @@ func useSpares(c *haproxycfg.Config, disk []byte, busy map[string]string) *hapro
 // present haproxy.cfg. A node gets a spare server in the result if neither "section" nor "busy"
 // contains a server with the node's own name. For each such node, inSpares stores the name of the
 // spare server in "renamed", under the own name of the node's server. The result is nil if there is
-// no such node. ok is false if there are too few spare servers.
+// no such node. ok is false if there are too few free spare servers. A spare server is free only if
+// it is free in "section": if its node leaves with this change, servers still track it for a while.
 func inSpares(b *haproxycfg.Backend, section []byte, busy, renamed map[string]string) (servers []haproxycfg.Server, ok bool) {
 	present, spares := presentServers(section)
 	byAddr := map[netip.Addr]string{}
@@ -119,7 +120,7 @@ func inSpares(b *haproxycfg.Backend, section []byte, busy, renamed map[string]st
 	}
 	for i, s := range b.Servers {
 		_, taken := inUse[s.Slot]
-		if _, there := spares[s.Slot]; known[s.Slot] && there && !taken && len(waiting) > 0 {
+		if free := spares[s.Slot] == haproxycfg.SpareAddr; known[s.Slot] && free && !taken && len(waiting) > 0 {
 			inUse[s.Slot], waiting = waiting[0], waiting[1:]
 		}
 		if node, taken := inUse[s.Slot]; taken && known[s.Slot] {
