@@ -90,8 +90,9 @@ func useSpares(c *haproxycfg.Config, disk []byte, busy map[string]string) *hapro
 // present haproxy.cfg. A node gets a spare server in the result if neither "section" nor "busy"
 // contains a server with the node's own name. For each such node, inSpares stores the name of the
 // spare server in "renamed", under the own name of the node's server. The result is nil if there is
-// no such node. ok is false if there are too few free spare servers. A spare server is free only if
-// it is free in "section": if its node leaves with this change, servers still track it for a while.
+// no such node. ok is false if there are too few free spare servers, or if two servers of b have the
+// same IP address. A spare server is free only if it is free in "section": if its node leaves with
+// this change, servers still track it for a while.
 func inSpares(b *haproxycfg.Backend, section []byte, busy, renamed map[string]string) (servers []haproxycfg.Server, ok bool) {
 	present, spares := presentServers(section)
 	byAddr := map[netip.Addr]string{}
@@ -117,6 +118,16 @@ func inSpares(b *haproxycfg.Backend, section []byte, busy, renamed map[string]st
 	}
 	if len(inUse)+len(waiting) == 0 {
 		return nil, true
+	}
+	seen := map[netip.Addr]bool{}
+	for _, s := range b.Servers {
+		if haproxycfg.IsSpare(s.Slot) {
+			continue
+		}
+		if seen[s.Addr.Addr()] { // byAddr would confuse the two servers
+			return nil, false
+		}
+		seen[s.Addr.Addr()] = true
 	}
 	for i, s := range b.Servers {
 		_, taken := inUse[s.Slot]

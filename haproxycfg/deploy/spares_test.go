@@ -13,11 +13,12 @@ import (
 // TestUseSpares gives new nodes spare servers. The package haproxycfg/edge tests the same with
 // HAProxy.
 func TestUseSpares(t *testing.T) {
-	own := func(ip string) haproxycfg.Server {
-		s := haproxycfg.Server{Addr: netip.MustParseAddrPort(ip + ":9707"), Check: true, AgentPort: 9707}
+	port := func(ip string, port uint16) haproxycfg.Server {
+		s := haproxycfg.Server{Addr: netip.AddrPortFrom(netip.MustParseAddr(ip), port), Check: true, AgentPort: 9707}
 		s.Slot = s.Name()
 		return s
 	}
+	own := func(ip string) haproxycfg.Server { return port(ip, 9707) }
 	in := func(spare, ip string) haproxycfg.Server { s := own(ip); s.Slot = spare; return s }
 	spare := func(i int) haproxycfg.Server { return own("10.0.0.1").Spare(i) }
 	config := func(nodes ...haproxycfg.Server) *haproxycfg.Config {
@@ -47,6 +48,8 @@ func TestUseSpares(t *testing.T) {
 		{"more spare servers than before", list{own(a), spare(1)}, list{own(a), own(b), own(c), spare(1), spare(2)}, nil, nil},
 		{"fewer spare servers than before", list{own(a), spare(1), in("spare2", b)}, list{own(a), own(b), spare(1)}, nil, nil},
 		{"HAProxy still has the node", list{own(a), spare(1)}, list{own(a), own(b), spare(1)}, nil, map[string]string{"nodes/10.0.0.2:9707-9707": "x"}},
+		{"two new servers with one IP address", list{own(a), spare(1), spare(2)}, list{own(a), own(b), port(b, 9708), spare(1), spare(2)}, nil, nil},
+		{"a second server with the IP address of a spare server", list{own(a), in("spare1", b), spare(2)}, list{own(a), own(b), port(b, 9708), spare(1), spare(2)}, nil, nil},
 		{"no spare servers", list{own(a)}, list{own(a), own(b)}, nil, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
