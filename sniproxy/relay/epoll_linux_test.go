@@ -408,6 +408,43 @@ func TestShutdownServesAcceptedConnections(t *testing.T) {
 	require.NoError(t, receive(t, shutdown))
 }
 
+// TestClosedListenerReportsNoClient keeps a descriptor of a listener, as systemd does. After the
+// acceptor has closed its own descriptor, its loop must get no event of a further client.
+func TestClosedListenerReportsNoClient(t *testing.T) {
+	noLeak(t)
+	e := newEngine(t, &Engine{Loops: 1})
+	l := listen(t)
+	kept, err := detach(l) // a duplicate
+	require.NoError(t, err)
+	defer unix.Close(int(kept))
+	addr := l.Addr().String()
+	served := make(chan error, 1)
+	go func() { served <- e.Serve(l, func(Conn) Session { return &script{} }) }()
+	poll(t, "not listening", func() (listens bool) {
+		onLoops(t, e, func(l *epollLoop) { listens = len(l.acceptors) > 0 })
+		return listens
+	})
+	onLoops(t, e, func(l *epollLoop) { l.acceptors[0].close(ErrClosed) })
+	require.ErrorIs(t, receive(t, served), ErrClosed)
+	held, release := make(chan struct{}), make(chan struct{})
+	loop := e.shared.epoll.Load().loops[0]
+	loop.post(func() { close(held); <-release })
+	receive(t, held)
+	defer close(release)
+	c, err := net.Dial("tcp", addr)
+	require.NoError(t, err)
+	defer c.Close()
+	ready := []unix.PollFd{{Fd: kept, Events: unix.POLLIN}}
+	poll(t, "the client is not in the backlog", func() bool {
+		n, err := unix.Poll(ready, 0)
+		return err == nil && n == 1
+	})
+	events := make([]unix.EpollEvent, maxEvents)
+	for _, event := range events[:sysEpollPoll(loop.ep, events)] {
+		require.EqualValues(t, wakeToken, event.Fd, "an event of the closed listener")
+	}
+}
+
 func TestAliveFindsALoopThatIsStuck(t *testing.T) {
 	noLeak(t)
 	e := newEngine(t, &Engine{Loops: 2})
