@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/subtle"
 	"errors"
 	"math"
-	"net/http"
 	"net/url"
 	"strconv"
 	"sync"
@@ -72,7 +72,7 @@ func topTables(c *tophosts.Counter, query string) (tables []topTable) {
 			}
 			row := topRow{Name: h.Name, Value: m.text(h)}
 			if h.Name != noName && h.Name != invalidName {
-				row.Link = hostLink(h.Name, false)
+				row.Link = hostLink(h.Name, "")
 			}
 			t.Rows = append(t.Rows, row)
 		}
@@ -121,12 +121,12 @@ func byteText(n uint64) string {
 	return strconv.FormatFloat(value, 'f', 1, 64) + " " + units[i]
 }
 
-// hostLink returns the link to the part of the status page about a host. If the argument "ask" is
-// true, the page also asks the API about the host.
-func hostLink(host string, ask bool) string {
+// hostLink returns the link to the part of the status page about a host. If secret is the secret of
+// the asker, the page also asks the API about the host. If secret is "", it does not.
+func hostLink(host, secret string) string {
 	query := url.Values{"host": {host}}
-	if ask {
-		query.Set("ask", "api")
+	if secret != "" {
+		query.Set("ask", secret)
 	}
 	return "?" + query.Encode() + "#host"
 }
@@ -151,7 +151,7 @@ func (s *status) view(name string) *hostView {
 	if err != nil {
 		return &hostView{Name: name, Wrong: err.Error()}
 	}
-	v := &hostView{Name: host, HasFile: s.hosts.file != nil, HasCache: s.hosts.cache != nil, HasAPI: s.hosts.api != nil, Ask: hostLink(host, true)}
+	v := &hostView{Name: host, HasFile: s.hosts.file != nil, HasCache: s.hosts.cache != nil, HasAPI: s.hosts.api != nil, Ask: hostLink(host, s.asker.secret)}
 	if v.HasFile {
 		if a, err := s.hosts.file.Peek(host); err == nil {
 			v.File = &a.Endpoint
@@ -180,8 +180,9 @@ type apiAnswer struct {
 // cannot overload the API, only one request runs at a time, and the next one may begin askPause
 // after its end.
 type asker struct {
-	mu   sync.Mutex
-	next time.Time
+	secret string // see mayAsk
+	mu     sync.Mutex
+	next   time.Time
 }
 
 const (
@@ -189,15 +190,13 @@ const (
 	askTimeout = 3 * time.Second
 )
 
-// mayAsk reports whether a request for the page comes from the page itself, from an address that a
-// person typed, or from a program that is no browser. A page of another site must not make the
-// browser of an operator ask the API.
-func mayAsk(r *http.Request) bool {
-	switch r.Header.Get("Sec-Fetch-Site") {
-	case "", "none", "same-origin":
-		return true
-	}
-	return false
+// mayAsk reports whether the parameter "ask" of a request is the secret of the links on the page. A
+// page of another site can make the browser of an operator send requests, but it cannot read the
+// status page, so it does not find the secret. mayAsk does not use the header Sec-Fetch-Site:
+// browsers do not send it over HTTP to another machine, and when a page refreshes itself, the
+// header is "same-origin", although a page of another site may have opened the page.
+func (a *asker) mayAsk(ask string) bool {
+	return a.secret != "" && subtle.ConstantTimeCompare([]byte(ask), []byte(a.secret)) == 1
 }
 
 func (a *asker) ask(ctx context.Context, api hostlookup.Lookup, host string) *apiAnswer {

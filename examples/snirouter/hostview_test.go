@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -20,8 +21,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/tophosts"
 )
 
-// The page about a host shows what the file, the cache and the API say. Only a request with ask=api
-// asks the API, and no request changes the cache.
+// The page about a host shows what the file, the cache and the API say. Only the link "Ask the API
+// now" asks the API, and no request changes the cache.
 func TestPageAboutAHost(t *testing.T) {
 	a := newSite(t, "site a", "a.test")
 	api := newAPI(t, "a.test", a.http, "new.test", a.http)
@@ -59,11 +60,29 @@ func TestPageAboutAHost(t *testing.T) {
 	shows("?host=file.test", "127.0.0.1:3 (app App of file.test", "the cache stores nothing of the host", "Ask the API now")
 	shows("?host=gone.test", "hostlookup: host not found", "Connections: 1; Failed connections: 1")
 	shows("?host=%3Cscript%3E", "This is no host name: ", "&lt;script&gt;")
-	shows("?host=new.test&ask=api", a.http+" (app App of new.test, under the name new.test)</td><td>now, answered in ", "the cache stores nothing of the host")
-	shows("?host=none.test&ask=api", "the API does not have the host")
+	_, body := p.ask("GET", "/?host=new.test")
+	link := regexp.MustCompile(`<a href="\?ask=([A-Z2-7]{26})&amp;host=new\.test#host">Ask the API now</a>`).FindStringSubmatch(body)
+	require.NotNil(t, link, body)
+	secret := link[1]
+	shows("?host=new.test&ask="+secret, a.http+" (app App of new.test, under the name new.test)</td><td>now, answered in ", "the cache stores nothing of the host")
+	shows("?host=none.test&ask="+secret, "the API does not have the host")
 	require.Equal(t, before, stats(), "the page changes neither the cache nor its statistics")
-	_, body := p.ask("GET", "/?host=new.test&ask=api", "Sec-Fetch-Site", "cross-site")
-	require.Contains(t, body, "a page of another site has sent this request")
+
+	// A page of another site does not know the secret. If an operator has a link with the secret
+	// and turns refresh on, the page must not ask the API again and again.
+	calls := api.calls.Load()
+	for _, query := range []string{"ask=api", "ask=api&refresh=on", "ask=&refresh=on", "ask=" + secret + "x", "refresh=on&ask=" + secret} {
+		for _, header := range [][]string{nil, {"Sec-Fetch-Site", "same-origin"}} {
+			_, body := p.ask("GET", "/?host=new.test&"+query, header...)
+			require.Contains(t, body, "Ask the API now", query)
+			require.NotContains(t, body, `href="/?ask=`, "%s: a link of the bar", query)
+			require.Equal(t, strings.Contains(query, "refresh=on"), strings.Contains(body, `http-equiv="refresh"`), query)
+		}
+	}
+	require.Equal(t, calls, api.calls.Load())
+	_, body = p.ask("GET", "/?host=new.test&ask="+secret)
+	require.Contains(t, body, `<a href="/?host=new.test&amp;refresh=on">`)
+	require.NotContains(t, body, secret)
 	_, body = p.ask("GET", "/")
 	require.Contains(t, body, `<a href="?host=a.test#host">a.test</a>`)
 	require.NotContains(t, body, "Ask the API")

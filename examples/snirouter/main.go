@@ -12,6 +12,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -183,7 +184,7 @@ func (r *router) serve(ctx context.Context) error {
 	if err := r.hosts.load(); err != nil {
 		return err
 	}
-	page := &status{started: time.Now(), srv: r.srv, hosts: r.hosts, log: r.access, drain: r.drain, top: &r.top, logger: r.log}
+	page := &status{started: time.Now(), srv: r.srv, hosts: r.hosts, log: r.access, drain: r.drain, top: &r.top, asker: asker{secret: rand.Text()}, logger: r.log}
 	admin := cli.Admin{Gatherer: r.metrics, Ready: r.ready, Alive: r.srv.Alive, Extra: page.handler()}
 	adminListeners, err := r.settings.admin.Listen(ctx, &admin)
 	if err != nil {

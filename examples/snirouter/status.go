@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -87,15 +88,15 @@ func (s *status) page(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
 	q := r.URL.Query()
 	d := s.data(webpage.Text(maxQuery, q.Get("q")), now)
-	d.Bar = webpage.NewBar(r, now)
+	// The links of the bar lack the parameter "ask", and a page that refreshes itself does not ask
+	// the API. So one visit asks the API only once.
+	ask := q.Get("ask")
+	q.Del("ask")
+	d.Bar = webpage.NewBar(&http.Request{URL: &url.URL{Path: r.URL.Path, RawQuery: q.Encode()}}, now)
 	if name := q.Get("host"); name != "" {
 		d.Host = s.view(webpage.Text(maxQuery, name))
-		if q.Get("ask") == "api" && d.Host.HasAPI {
-			if mayAsk(r) {
-				d.Host.Asked = s.asker.ask(r.Context(), s.hosts.api, d.Host.Name)
-			} else {
-				d.Host.Asked = &apiAnswer{Err: "a page of another site has sent this request"}
-			}
+		if d.Host.HasAPI && !d.Bar.Refresh && s.asker.mayAsk(ask) {
+			d.Host.Asked = s.asker.ask(r.Context(), s.hosts.api, d.Host.Name)
 		}
 	}
 	statusPage.Write(w, http.StatusOK, webpage.Head{Title: program, Refresh: d.Bar.Refresh}, d)
@@ -142,7 +143,7 @@ func (s *status) hostRows(query string) []hostRow {
 	var rows []hostRow
 	add := func(row hostRow) bool {
 		if matches(query, row.Name, row.App, row.Endpoint) {
-			row.Link = hostLink(row.Name, false)
+			row.Link = hostLink(row.Name, "")
 			rows = append(rows, row)
 		}
 		return len(rows) < maxRows
