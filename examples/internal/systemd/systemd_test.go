@@ -5,7 +5,7 @@ package systemd
 import (
 	"context"
 	"errors"
-	"io"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 const self = 4711 // the ID of the process in the tests of parse
@@ -318,17 +319,19 @@ func TestWithoutSystemd(t *testing.T) {
 // TestTake runs this test as a process that systemd starts, and a child of it.
 func TestTake(t *testing.T) {
 	if os.Getenv("TEST_OF_TAKE") != "" {
+		before, errBefore := unix.FcntlInt(firstFD, unix.F_GETFD, 0)
 		s := Take(nil)
+		after, errAfter := unix.FcntlInt(firstFD, unix.F_GETFD, 0)
 		list, err := s.Listeners("web")
-		if err := errors.Join(err, s.Unused()); err != nil {
-			io.WriteString(os.Stdout, "error: "+err.Error()+"\n")
+		if err := errors.Join(errBefore, errAfter, err, s.Unused()); err != nil {
+			fmt.Printf("error: %v\n", err)
 			os.Exit(1)
 		}
 		env := slices.DeleteFunc(os.Environ(), func(v string) bool {
 			name, _, _ := strings.Cut(v, "=")
 			return !slices.Contains(variables, name)
 		})
-		io.WriteString(os.Stdout, "address "+list[0].Addr().String()+" environment "+strings.Join(env, " ")+" watchdog "+s.Watchdog().String()+" descriptor open "+strconv.FormatBool(err == nil)+"\n")
+		fmt.Printf("address %s environment %s watchdog %s close-on-exec %d, then %d\n", list[0].Addr(), strings.Join(env, " "), s.Watchdog(), before&unix.FD_CLOEXEC, after&unix.FD_CLOEXEC)
 		os.Exit(0)
 	}
 	l := listenTCP(t)
@@ -340,7 +343,7 @@ func TestTake(t *testing.T) {
 	cmd.Env = append(os.Environ(), "TEST_OF_TAKE=1", "LISTEN_FDS=1", "LISTEN_FDNAMES=web", "NOTIFY_SOCKET=/run/none", "WATCHDOG_USEC=5000000")
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	require.Contains(t, string(out), "address "+l.Addr().String()+" environment  watchdog 5s ")
+	require.Contains(t, string(out), "address "+l.Addr().String()+" environment  watchdog 5s close-on-exec 0, then 1\n")
 }
 
 func command(t *testing.T, script string, args ...string) *exec.Cmd {
