@@ -13,12 +13,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/headgate/headgate/sniproxy/hostlookup/httpapi"
 )
 
@@ -67,7 +69,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	defer l.Close()
 	group, ctx := errgroup.WithContext(ctx)
 	if s.admin.Wanted(ctx) {
-		admin := cli.Admin{Gatherer: m, Ready: func() error { return readiness(ctx, sources.ready) }}
+		admin := newAdmin(ctx, m, sources.ready, api)
 		adminListeners, err := s.admin.Listen(ctx, &admin)
 		if err != nil {
 			return err
@@ -101,6 +103,39 @@ func newAPI(ctx context.Context, s settings, m *metrics, log *slog.Logger) (*htt
 	var err error
 	api.Token, err = s.api.Token(ctx, log)
 	return api, err
+}
+
+// newAdmin returns the admin pages of an API, which stops when ctx ends.
+func newAdmin(ctx context.Context, m *metrics, ready <-chan struct{}, api locks) cli.Admin {
+	return cli.Admin{
+		Gatherer: m,
+		Ready:    func() error { return readiness(ctx, ready) },
+		Alive:    func(ctx context.Context) error { return alive(ctx, api) },
+	}
+}
+
+// locks are the methods of httpapi.Handler that need the locks of the hosts and of the waiting
+// requests. The requests and the updates of the hosts need the same locks.
+type locks interface {
+	Hosts() *hostlookup.Hosts
+	Waiting() int
+}
+
+// alive returns nil when it has had both locks. If one of them is not released, alive returns an
+// error when ctx ends, and its goroutine waits until the process ends.
+func alive(ctx context.Context, api locks) error {
+	released := make(chan struct{})
+	go func() {
+		defer close(released)
+		api.Hosts()
+		api.Waiting()
+	}()
+	select {
+	case <-released:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("a lock of the API is not released: %w", ctx.Err())
+	}
 }
 
 // readiness returns an error that says why the API is not ready, or nil if it is ready.
