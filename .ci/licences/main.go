@@ -4,7 +4,7 @@
 //
 //	licences -check PAGE MODULE...   compares the licences with the tables in PAGE, and with the allowed licences
 //	licences -write PAGE MODULE...   writes the tables in PAGE
-//	licences -texts FILE MODULE      writes all licence texts of the module into one file, for a release
+//	licences -texts FILE MODULE      writes all licence texts and notices of the module into one file, for a release
 //
 // MODULE is the directory of a module. PAGE has a heading "## MODULE" for each module, and after
 // the heading a table.
@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,7 +44,7 @@ func main() {
 	log.SetPrefix("licences: ")
 	check := flag.String("check", "", "compare with the tables in this `page`")
 	write := flag.String("write", "", "write the tables in this `page`")
-	texts := flag.String("texts", "", "write all licence texts to this `file`")
+	texts := flag.String("texts", "", "write all licence texts and notices to this `file`")
 	work := flag.String("C", ".", "work in this `directory`")
 	flag.Parse()
 	if err := os.Chdir(*work); err != nil {
@@ -94,13 +95,14 @@ func run(check, write, texts string, dirs []string) error {
 
 // dependency is a module of which at least one package is compiled.
 type dependency struct {
-	path  string
-	texts map[string][]byte // from the path of a licence file, relative to the module, to its text
+	path    string
+	texts   map[string][]byte // from the path of a licence file, relative to the module, to its text
+	notices map[string][]byte // the same for the files NOTICE
 }
 
 // compiled returns the modules whose packages become a part of the programs when somebody compiles
-// the module in dir for Linux. The result for each module contains the licence files in the root of
-// the module and in the directories of the compiled packages.
+// the module in dir for Linux. The result for each module contains the licence files and the
+// notices in the root of the module and in the directories of the compiled packages.
 func compiled(dir string) ([]dependency, error) {
 	cmd := exec.Command("go", "list", "-deps", "-json=Dir,Module,Standard", "./...")
 	cmd.Dir = dir
@@ -143,7 +145,7 @@ func compiled(dir string) ([]dependency, error) {
 		}
 		d := found[name]
 		if d == nil {
-			d = &dependency{path: name, texts: map[string][]byte{}}
+			d = &dependency{path: name, texts: map[string][]byte{}, notices: map[string][]byte{}}
 			found[name] = d
 		}
 		if err := d.read(root, p.Dir); err != nil {
@@ -158,10 +160,16 @@ func compiled(dir string) ([]dependency, error) {
 	return deps, nil
 }
 
-// isLicence matches the names of licence files, but not the names of Go files.
-var isLicence = regexp.MustCompile(`(?i)^(licen[cs]e|copying|unlicense)([-._](md|txt|[a-z0-9-]+))?$`)
+// isLicence matches the names of licence files. isNotice matches the names of files with notices
+// that a copy of the module must contain (Apache-2.0, section 4(d)). Both also match names of Go
+// files.
+var (
+	isLicence = regexp.MustCompile(`(?i)^(licen[cs]e|copying|unlicense)([-._](md|txt|[a-z0-9-]+))?$`)
+	isNotice  = regexp.MustCompile(`(?i)^notices?([-._](md|txt|[a-z0-9-]+))?$`)
+)
 
-// read adds the licence files from the directory of a package up to the root of its module.
+// read adds the licence files and notices from the directory of a package up to the root of its
+// module.
 func (d *dependency) read(root, dir string) error {
 	for {
 		entries, err := os.ReadDir(dir)
@@ -169,7 +177,14 @@ func (d *dependency) read(root, dir string) error {
 			return err
 		}
 		for _, e := range entries {
-			if !isLicence.MatchString(e.Name()) || filepath.Ext(e.Name()) == ".go" || e.IsDir() {
+			files := d.texts
+			switch {
+			case filepath.Ext(e.Name()) == ".go" || e.IsDir():
+				continue
+			case isLicence.MatchString(e.Name()):
+			case isNotice.MatchString(e.Name()):
+				files = d.notices
+			default:
 				continue
 			}
 			file := filepath.Join(dir, e.Name())
@@ -177,7 +192,7 @@ func (d *dependency) read(root, dir string) error {
 			if err != nil {
 				return err
 			}
-			if d.texts[name], err = os.ReadFile(file); err != nil {
+			if files[name], err = os.ReadFile(file); err != nil {
 				return err
 			}
 		}
@@ -193,7 +208,7 @@ func (d dependency) judge() error {
 	if len(d.texts) == 0 {
 		return fmt.Errorf("%s has no licence file", d.path)
 	}
-	for _, name := range d.names() {
+	for _, name := range sortedNames(d.texts) {
 		found := licensecheck.Scan(d.texts[name])
 		if found.Percent < minPercent {
 			return fmt.Errorf("%s: only %.0f%% of %s is the text of known licences", d.path, found.Percent, name)
@@ -207,14 +222,7 @@ func (d dependency) judge() error {
 	return nil
 }
 
-func (d dependency) names() []string {
-	var names []string
-	for name := range d.texts {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
+func sortedNames(files map[string][]byte) []string { return slices.Sorted(maps.Keys(files)) }
 
 // licences returns the names of all licences of the module.
 func (d dependency) licences() string {
@@ -253,13 +261,15 @@ func replaceTable(page []byte, module, table string) ([]byte, error) {
 	return slices.Concat(before, heading, []byte("\n"), text, []byte(table), rest), nil
 }
 
-// allTexts returns the licence texts of the modules, each with its module.
+// allTexts returns the licence texts and the notices of the modules, each with its module.
 func allTexts(deps []dependency) []byte {
 	var b bytes.Buffer
 	for _, d := range deps {
-		for _, name := range d.names() {
-			fmt.Fprintf(&b, "==== %s: %s ====\n\n%s\n", d.path, name, bytes.TrimSpace(d.texts[name]))
-			b.WriteByte('\n')
+		for _, files := range []map[string][]byte{d.texts, d.notices} {
+			for _, name := range sortedNames(files) {
+				fmt.Fprintf(&b, "==== %s: %s ====\n\n%s\n", d.path, name, bytes.TrimSpace(files[name]))
+				b.WriteByte('\n')
+			}
 		}
 	}
 	return b.Bytes()

@@ -43,12 +43,13 @@ func TestRun(t *testing.T) {
 		licences map[string]string // files of the other module
 		err      string            // "" means that the licence is allowed
 	}{
-		"allowed":             {map[string]string{"LICENSE": mit}, ""},
+		"allowed":             {map[string]string{"LICENSE": mit, "NOTICE": "Other\nCopyright 2026 Somebody\n", "third/notice.txt": "Third\n", "unused/NOTICE": "Unused\n", "third/notice.go": "package third\n"}, ""},
 		"British spelling":    {map[string]string{"LICENCE.md": mit}, ""},
 		"beside the package":  {map[string]string{"LICENSE": mit, "third/COPYING": gplNotice}, "third/COPYING contains the licence GPL-3.0"},
 		"of another package":  {map[string]string{"LICENSE": mit, "unused/LICENSE": gplNotice}, ""},
 		"not allowed":         {map[string]string{"LICENSE": gplNotice}, "which is not allowed"},
 		"none":                {map[string]string{"README": mit}, "other.example/other has no licence file"},
+		"only a notice":       {map[string]string{"NOTICE": mit}, "other.example/other has no licence file"},
 		"unknown":             {map[string]string{"LICENSE": "Use this code only on Sundays.\n"}, "only 0% of LICENSE"},
 		"more than a licence": {map[string]string{"LICENSE": mit + strings.Repeat("Pay one euro for each day of use. ", 30)}, "of LICENSE is the text of known licences"},
 	} {
@@ -98,8 +99,13 @@ func TestRun(t *testing.T) {
 			if err := run("", "", "texts", []string{"main"}); err != nil {
 				t.Fatal(err)
 			}
-			if texts, _ := os.ReadFile("texts"); !strings.Contains(string(texts), "==== other.example/other: ") {
-				t.Errorf("texts: %s", texts)
+			texts, _ := os.ReadFile("texts")
+			want := "==== other.example/other: LICENSE ====\n\n" + mit + "\n" +
+				"==== other.example/other: NOTICE ====\n\nOther\nCopyright 2026 Somebody\n\n" +
+				"==== other.example/other: third/notice.txt ====\n\nThird\n\n" +
+				"==== the standard library of Go: "
+			if !strings.HasPrefix(string(texts), want) {
+				t.Errorf("texts: %s, want %s", texts, want)
 			}
 		})
 	}
