@@ -10,11 +10,12 @@
 // times the number of its waiting connections. The heaviest source loses its oldest waiting
 // connection.
 //
-// If no connection of the heaviest source waits, the Table compares the number of its connections
-// with its share. The share is the number of all connections divided by the number of sources. An
-// exempt connection belongs to no source (see [Table.Add]), but in this division, all exempt
-// connections together count as one source. If the heaviest source has more connections than its
-// share, it loses the serving connection that has been idle for longest.
+// If no connection of the heaviest source waits, and the new connection comes from another source,
+// the Table compares the number of the heaviest source's connections with its share. The share is
+// the number of all connections divided by the number of sources. An exempt connection belongs to
+// no source (see [Table.Add]), but in this division, all exempt connections together count as one
+// source. If the heaviest source has more connections than its share, it loses the serving
+// connection on which no bytes have passed for longest.
 //
 // If the new connection comes from the heaviest source, and no connection of this source waits, the
 // Table refuses the new connection. So a source with few connections always gets one more, whatever

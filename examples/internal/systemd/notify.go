@@ -55,7 +55,8 @@ func (s *Service) Reload(f func()) {
 			f()
 			return
 		}
-		// Type=notify-reload needs the time. systemd 252 ignores it.
+		// A unit with Type=notify-reload (systemd 253 and later) needs the time of this message.
+		// systemd 252 ignores the time.
 		s.send("RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", monotonic().Microseconds()))
 		f()
 		s.send("READY=1")

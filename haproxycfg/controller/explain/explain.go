@@ -25,8 +25,8 @@ type Input struct {
 	// Table has the routes of the configuration.
 	Table routes.Table
 	// Clusters are the clusters with their latest objects, which may be newer than Report. If a
-	// cluster is missing in Clusters, or has no objects there, Explain uses the nodes and the
-	// reasons that Report contains for this cluster.
+	// cluster is missing in Clusters, or has no objects there, Explain uses the nodes that Report
+	// contains for this cluster, and Report's reasons why nodes are unused.
 	Clusters []kube.Cluster
 	// Report describes the configuration: the nodes of each service, problems, and the last change.
 	Report kube.Report

@@ -100,8 +100,8 @@ const (
 	minPollInterval = time.Second
 	// The pause after all servers have failed grows from minPause to maxPause.
 	minPause, maxPause = 500 * time.Millisecond, 10 * time.Second
-	// If the pods in an answer are at least staleAge old, a Client also sends its request to the
-	// other servers.
+	// If an answer says that its list of pods is at least staleAge old, a Client also sends its
+	// request to the other servers.
 	staleAge = 10 * time.Second
 )
 
