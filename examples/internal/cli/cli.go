@@ -63,16 +63,25 @@ type Run func(ctx context.Context, inv Invocation) int
 func Main(run Run) {
 	service := systemd.Take(func(err error) { fmt.Fprintln(os.Stderr, err) })
 	ctx, stop := signal.NotifyContext(systemd.NewContext(context.Background(), service), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, func() {
+	told := make(chan struct{})
+	forget := context.AfterFunc(ctx, func() {
+		defer close(told)
 		stop()
 		service.Stopping()
 	})
-	os.Exit(run(ctx, Invocation{
+	code := run(ctx, Invocation{
 		Args:      os.Args[1:],
 		LookupEnv: os.LookupEnv,
 		Stdout:    os.Stdout,
 		Stderr:    os.Stderr,
-	}))
+	})
+	if !forget() { // a signal has come, and the process must not exit before systemd hears of it
+		select {
+		case <-told:
+		case <-time.After(time.Second): // a reload is stuck, or systemd does not read
+		}
+	}
+	os.Exit(code)
 }
 
 // Logger returns a logger that writes lines of text to standard error.
