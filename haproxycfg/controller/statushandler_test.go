@@ -66,10 +66,10 @@ func TestStatusHandler(t *testing.T) {
 			w.wait()
 			require.Equal(t, controller.Failed, w.Status().Outcome)
 			contains("", "Refused change", "POST /force?id="+entries[1].ID)
-			require.NoError(t, os.Remove(fleetFile))
 
+			w.broken.Store(true) // first, because the next attempt may begin at once
+			require.NoError(t, os.Remove(fleetFile))
 			w.eu1.set(t, 30080, "10.0.0.1", "10.0.0.2", "10.0.0.3")
-			w.broken.Store(true)
 			w.wait()
 			text = statusPage(t, w.Controller, "")
 			require.Contains(t, text, "The last attempt to apply the latest routes and clusters has failed: ")
