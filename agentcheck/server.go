@@ -77,10 +77,11 @@ type Server struct {
 	// DefaultTimeout.
 	Timeout time.Duration
 
-	// MaxConns limits the exchanges that run at the same time. 0 means DefaultMaxConns, a negative
-	// number means no limit. At the limit, a new connection usually waits until an exchange ends.
-	// At most MaxConns connections wait, or at most 128 if MaxConns is less than 128. The server
-	// closes each further connection, and Finished receives ErrTooManyConns.
+	// MaxConns limits the exchanges that run at the same time. An exchange is one connection, from
+	// Accept until the server closes it. 0 means DefaultMaxConns, a negative number means no limit.
+	// At the limit, a new connection usually waits until an exchange ends. At most MaxConns
+	// connections wait, or at most 128 if MaxConns is less than 128. The server closes each further
+	// connection, and Finished receives ErrTooManyConns.
 	//
 	// A client that opens connections without end cannot keep HAProxy out. Each client address has
 	// a share of the exchanges: MaxConns divided by the number of client addresses. At the limit,

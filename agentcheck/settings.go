@@ -236,9 +236,9 @@ func (w Weight) lower(v Weight) Weight {
 	return v
 }
 
-// MaxConn is the limit of simultaneous connections to the server in an answer. The zero MaxConn
-// means that the answer does not name a limit. [Connections] makes a MaxConn. Two MaxConns are
-// equal (==) if they set the same limit.
+// MaxConn is the limit that an answer sets for simultaneous connections to the server. The zero
+// MaxConn means that the answer does not name a limit. [Connections] makes a MaxConn. Two MaxConns
+// are equal (==) if they set the same limit.
 type MaxConn struct {
 	set bool
 	n   uint32

@@ -85,9 +85,9 @@ type Global struct {
 	HTTP2Requests int
 	// Observe makes HAProxy only count the requests that it would otherwise refuse or change for
 	// one of the reasons in [Refusal]. HAProxy serves these requests, and keeps their headers; see
-	// [ObservedCommand]. The log line of a request contains the reasons between braces. HAProxy
-	// still removes these headers: HTTP2-Settings, Upgrade with h2c or h2, and, with
-	// [ForwardedReplace], Forwarded, X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto.
+	// [ObservedCommand]. The log line of a request contains the reasons between braces. Even with
+	// Observe, HAProxy removes the following headers: HTTP2-Settings, Upgrade with h2c or h2, and,
+	// with [ForwardedReplace], Forwarded, X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto.
 	Observe bool
 	// Logs are the destinations to which HAProxy sends logs of requests and events. Nil means no
 	// log.
@@ -306,9 +306,9 @@ type TLS struct {
 	ALPN []string
 	// StrictSNI makes HAProxy refuse a client that sends no server name, or a name that no
 	// certificate covers. Without StrictSNI, such a client gets the first certificate. A
-	// CertificateList without certificates needs StrictSNI. If Global.Observe is true and a List
-	// has certificates, StrictSNI has no effect: HAProxy counts the requests of such clients as
-	// [RefusedServerName].
+	// CertificateList without certificates needs StrictSNI. If Global.Observe is true and the
+	// CertificateList has certificates, StrictSNI has no effect: HAProxy counts the requests of
+	// such clients as [RefusedServerName].
 	StrictSNI bool
 }
 
@@ -525,10 +525,10 @@ type Server struct {
 	// health, the drain and the maintenance state of the other server, and must not have Check
 	// itself.
 	Track string
-	// WeightInName adds Weight to the name of the server. HAProxy multiplies the answer of an agent
-	// by the initial weight of a server, and no command changes the initial weight. So set
-	// WeightInName for a server with an agent whose Weight may change: another Weight then makes
-	// another server, which HAProxy can add at run time.
+	// WeightInName adds Weight to the name of the server. HAProxy multiplies the percentage in an
+	// agent's answer by the initial weight of the server, and no command changes the initial
+	// weight. So set WeightInName for a server with an agent whose Weight may change: another
+	// Weight then makes another server, which HAProxy can add at run time.
 	WeightInName bool
 	// AgentPort is the port of the server's agent, at the address of the server. The agent answers
 	// with the weight and state of the server. 0 means no agent.

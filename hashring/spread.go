@@ -109,9 +109,9 @@ type turn struct {
 	from  int // index of its first candidate in the buffer
 }
 
-// turns divides the k places of a result between the zones. It appends one turn for each zone to
-// dst, in the order of the zones for key. The quota of a turn is the number of places of its zone.
-// k must not exceed the number of nodes.
+// turns divides the k places of a result between the zones. For each zone, it appends a turn to
+// dst, in the order of the zones for key. The field quota of the turn is the number of places that
+// the zone gets. k must not exceed the number of nodes.
 func (r *Ring) turns(dst []turn, key uint64, k int) []turn {
 	for i := range r.zones {
 		z := &r.zones[i]

@@ -9,9 +9,10 @@ type band struct {
 	weight float64 // the largest weight in the band
 }
 
-// bandWidth is the largest ratio of two weights in a band. A scan uses one limit for the whole
-// band: the limit for the largest weight. So among the nodes of smaller weights, the scan finds up
-// to a sixteenth more nodes than necessary.
+// A band is a set of nodes with nearly equal weights: the largest weight in a band is at most
+// bandWidth times the smallest one. A scan uses one limit for the whole band: the limit for the
+// largest weight. So among the nodes of smaller weights, the scan finds up to a sixteenth more
+// nodes than necessary.
 const bandWidth = 1 + 1.0/16
 
 // weigh computes the fields "bands", "total" and "squares" of the group. Only groups whose nodes

@@ -76,8 +76,8 @@ func memberChanges(before, after *Pool) []memberChange {
 	return changes
 }
 
-// affects reports whether the subset of a service may differ between the two pools. The argument
-// "ready" has the names of the nodes with a ready pod of the service; nil means unknown.
+// affects reports whether the change may alter the subset of a service. The argument "ready" has
+// the names of the nodes with a ready pod of the service; nil means unknown.
 //
 // A service is affected if a node of its subset has changed. A change of a node outside the subset
 // affects the service only if this node can enter the subset. In each zone, Pick chooses the nodes

@@ -99,9 +99,9 @@ func (p *Pool) keep(picked []hashring.Node, key string, current []Node) []hashri
 	return p.best(newRing(append(stay, others...)), nil, key, p.size)
 }
 
-// fill adds avoided nodes until the subset is full. It ranks only as many avoided nodes as can get
-// a place, because it must be fast: if a cluster loses its control plane, all nodes become avoided,
-// and Pick calls fill for every service.
+// fill adds avoided nodes until the subset is full. It reads the avoided nodes in their order for
+// key, best first, and stops when it has as many as can get a place. So it is fast: if a cluster
+// loses its control plane, all nodes become avoided, and Pick calls fill for every service.
 func (p *Pool) fill(picked []hashring.Node, key string) []hashring.Node {
 	places := p.size - len(picked)
 	in := make(map[string]bool, len(picked))

@@ -20,15 +20,16 @@ type candidate struct {
 
 func (c candidate) heldDown() bool { return !c.ended.IsZero() }
 
-// nextCandidates returns the present candidates. The argument "previous" contains the candidates
-// that the last call returned, and requests contains the present requests of all nodes, by node
-// name. The argument "now" is the present time.
+// nextCandidates returns the present candidates: the nodes that have a drain request, or had one
+// until less than holdDown ago. The argument "previous" contains the candidates that the last call
+// returned, and requests contains the present drain requests of all nodes, by node name. The
+// argument "now" is the present time.
 //
 // An uncounted candidate (see DrainRequest.Uncounted) drains in any case. Of all other candidates,
 // at most limit drain, and the rest wait. If limit becomes smaller, the candidates that drain
-// already continue to drain. The argument "ceiling" is a second, higher limit, for the candidates
-// that still have a request. If ceiling becomes smaller, some of the candidates that drain already
-// stop, and get traffic again. This happens when a cluster has shrunk until all its nodes drain.
+// already continue to drain. The argument "ceiling" is a second, higher limit. It bounds the number
+// of draining candidates that still have a request. If the cluster shrinks until all its nodes
+// drain, more than ceiling candidates drain; the last of them stop, and get traffic again.
 //
 // The result is sorted: first the uncounted candidates, and then the others by the time of their
 // requests. So all agents that see the same objects compute the same order, no matter when they

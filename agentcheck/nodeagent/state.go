@@ -68,8 +68,10 @@ func (r Rules) withDefaults() Rules {
 	return r
 }
 
-// State returns the answers of a node's agent that sees the cluster for the first time. So no node
-// is held down, and no weight is delayed. To follow a cluster over time, use a [Tracker].
+// State returns the answers of a node's agent that sees the cluster for the first time. So the
+// agent knows no earlier drain request and no earlier weight: a node drains only if it has a
+// request now, and a Service with the weight 0 gets the weight 0 without delay. To follow a cluster
+// over time, use a [Tracker].
 //
 // If the objects do not include the node, the error is ErrNoNode. Even with this error, the State
 // is usable: it drains the node, for callers that have seen the node before.

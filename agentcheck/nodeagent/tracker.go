@@ -41,8 +41,8 @@ func (t *Tracker) State(now time.Time, objects nodeselect.Objects, own ...DrainR
 }
 
 // Next returns the next time at which the result of State changes although the cluster does not
-// change. This is the end of a hold-down, or the end of the delay of a weight that falls to 0. The
-// zero time means never.
+// change. This is the end of Rules.HoldDown after a drain request has ended, or the end of
+// Rules.ZeroWeightDelay after a weight has fallen to 0. The zero time means never.
 func (t *Tracker) Next() time.Time { return t.next }
 
 // snapshot is what one agent knows about its cluster at one moment.
@@ -238,8 +238,8 @@ func (t *Tracker) updateDrain(now time.Time, snap snapshot, rules Rules) (d Drai
 
 // countNodes returns the number of nodes that get traffic from load balancers; the limit of drains
 // is a share of this number. snap.nodes, the result of the last count, can be out of date or
-// unknown. So the result is at least the number of such nodes that the agent sees. If the result is
-// too low, drains only wait longer.
+// unknown. So countNodes returns at least the number of such nodes that the agent sees. If the
+// returned number is too low, drains only wait longer.
 func countNodes(snap snapshot, requests map[string]DrainRequest, own string) int {
 	uncounted, seen := 0, 0
 	for name, request := range requests {

@@ -24,8 +24,8 @@ const (
 
 	// checksUntilInForce is a number of agent checks. When an agent has given a changed answer to
 	// this many checks, HAProxy uses the changed answer. One check is not enough: HAProxy may not
-	// have read its answer yet. Two checks are enough: HAProxy begins the second check only after
-	// it has read the answer to the first check and has changed the server.
+	// have read the answer to this check yet. Two checks are enough: HAProxy begins the second
+	// check only after it has read the answer to the first check and has changed the server.
 	checksUntilInForce = 2
 	// observed is the time for which the scenario watches the requests after a change.
 	observed = time.Second

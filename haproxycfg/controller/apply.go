@@ -263,11 +263,12 @@ func (a *applier) endWait(ctx context.Context, ch *Change) {
 	a.redirectBack(ctx, ch)
 }
 
-// redirectBack undoes the changes of redirect when no change waits any more: all servers in force
-// get requests again. If this process has not called redirect, redirectBack does nothing, with one
-// exception: until this process has applied a configuration, redirectBack restores the servers even
-// so, because an earlier process may have called redirect. It ignores an error in this
-// exceptional case, because HAProxy may not be running yet.
+// redirectBack is called when no change waits any more. It undoes what the method "redirect" has
+// done: that method takes requests away from the servers that a waiting change removes, and
+// redirectBack lets all servers in force get requests again. If this process has not called
+// redirect, redirectBack does nothing. There is one exception: until this process has applied a
+// configuration, redirectBack restores the servers in any case, because an earlier process may have
+// called redirect. It then ignores an error, because HAProxy may not be running yet.
 func (a *applier) redirectBack(ctx context.Context, ch *Change) {
 	if !a.moved && a.input != nil {
 		return

@@ -117,10 +117,11 @@ func (c *Controller) limit(ch *Change) error {
 	return cmp.Or(ch.withoutServers(), limit(ch))
 }
 
-// plan builds a Change from the inputs, which are routes and clusters, and from orders. It compares
-// the Change with the configuration in the directory. The argument "last" is the report in the
-// directory. plan calls the argument "causes", a function, to find the differences of the input
-// that explain the change. If plan returns an error, its Change has a Report but cannot be applied.
+// plan builds a Change from the inputs (routes and clusters) and from the orders of operators (a
+// hold, and shifts). It compares the Change with the configuration in the directory. The argument
+// "last" is the report in the directory. plan calls the argument "causes", a function, to find the
+// differences of the input that explain the change. If plan returns an error, its Change has a
+// Report but cannot be applied.
 func (c *Controller) plan(ctx context.Context, in inputs, by *orders, last kube.Report, causes func(*Change) []kube.Cause, now time.Time) (*Change, error) {
 	c.readVersion(ctx)
 	ch, err := c.build(in, by, last, now)

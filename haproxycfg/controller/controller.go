@@ -76,10 +76,12 @@ type Controller struct {
 	Journal *journal.Dir
 
 	// Fleet, if not nil, stores the orders of operators for several Controllers, each with its own
-	// Dir: a hold, and the shifts of routes. Run follows it, and keeps a copy in FleetFile. Rollback,
-	// Release and SetShifts write to it, so the other Controllers follow them too. While Fleet cannot
-	// be read, the copy stays in force, even after a restart. All these Controllers must have the same
-	// declarations. If Fleet is nil, the orders are only in FleetFile.
+	// Dir. The orders are a hold (routes of an earlier time that stay in force) and the shifts of
+	// routes. Run follows the orders in Fleet, and keeps a copy of them in FleetFile. Rollback,
+	// Release and SetShifts write an order to Fleet, so the other Controllers follow the order too.
+	// While Fleet cannot be read, the copy stays in force, even after a restart. All Controllers
+	// with the same Fleet must have the same declarations. If Fleet is nil, the orders are only in
+	// FleetFile.
 	Fleet fleet.Store
 
 	// Elector decides whether this process may write. nil means that it always may.

@@ -47,10 +47,10 @@ func (e *awayError) Error() string {
 
 func (e *awayError) Unwrap() error { return e.err }
 
-// changeOrders calls the function "change" with the present orders, replaces them by its result,
-// and follows the new orders. If the hold has changed, it makes an attempt and returns the result:
-// the attempt applies the routes of the new hold or, if there is no hold any more, the declared
-// routes. Without Fleet, the orders are in FleetFile.
+// changeOrders calls the function "change" with the present orders, replaces them by the orders
+// that this function returns, and follows the new orders. If the hold has changed, changeOrders
+// also makes and returns an Attempt, which applies the routes of the new hold or, if there is no
+// hold any more, the declared routes. Without Fleet, the orders are in FleetFile.
 func (c *Controller) changeOrders(ctx context.Context, change func(fleet.State) (fleet.State, error)) (Attempt, error) {
 	if c.Fleet == nil {
 		return c.changeCopy(ctx, change)

@@ -30,8 +30,9 @@ func (s *schedule) due(now time.Time) (wait time.Duration, ok bool) {
 
 // The caller calls the method "changed" when an input of the configuration has changed. The
 // argument "answered" is true if each source of input has answered at least once since the start of
-// the program. Then the first attempt no longer waits. If the last attempt failed, the method
-// shortens the pause before the next one, because the new input may fix the failure.
+// the program. If answered is true, the first attempt no longer waits for sources. If the last
+// attempt failed, the method shortens the pause before the next one, because the new input may fix
+// the failure.
 func (s *schedule) changed(answered bool) {
 	s.started = s.started || answered
 	s.dirty = true

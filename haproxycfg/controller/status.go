@@ -65,9 +65,9 @@ type ClusterStatus struct {
 	Nodes, Services int
 }
 
-// Ready returns nil if a configuration is in force. If another process leads, Ready returns nil if
-// this process could take over. Otherwise the error names the clusters that have not answered, and
-// the declarations that have not been read.
+// Ready returns nil if a configuration is in force. If another process leads, and this process
+// could take over, Ready returns nil too. In all other cases it returns an error, which names the
+// clusters that have not answered, and the declarations that have not been read.
 func (s Status) Ready() error {
 	switch {
 	case s.InForce || !s.Leading && s.Started:

@@ -24,11 +24,12 @@ type Losses struct {
 	// if the change removes it or all its servers.
 	Backends Loss `json:"backends"`
 	// Servers counts the servers of all backends. A server is lost if the change removes or alters
-	// it. There are two exceptions. First, if paths lead to some backends, the servers of all other
-	// backends do not count as lost. No request goes to these other backends: they contain the nodes
-	// that servers of the first backends track. Second, a server does not count as lost if only the
-	// name of its node's server changes, for example from a spare server (haproxycfg.Server.Spare) to
-	// the own name of the node: the tracked servers before and after the change have one address.
+	// it. There are two exceptions. First, if the configuration has paths, a server of a backend to
+	// which no path leads does not count as lost: no request goes to such a backend. Its servers
+	// stand for the nodes, and the servers of other backends track them. Second, a server does not
+	// count as lost if only the name of its node's server changes, for example from a spare server
+	// (haproxycfg.Server.Spare) to the own name of the node: the tracked servers before and after
+	// the change have one address.
 	Servers Loss `json:"servers"`
 }
 

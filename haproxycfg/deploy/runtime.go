@@ -29,9 +29,10 @@ import (
 //     that Dir can change at run time has changed;
 //   - HAProxy cannot make the change of the certificates at run time: no new certificate replaces a
 //     certificate that is gone, a new certificate with its chain and key is larger than
-//     runtimeapi.MaxCertificate, or HAProxy would choose a certificate for some name that is not the
-//     first one of the list. The last reason applies if the order of the certificates has changed,
-//     and if a renewed certificate comes before another one with the same kind of key for the name;
+//     runtimeapi.MaxCertificate, or HAProxy would choose for some name another certificate than the
+//     first one in the list that covers the name. The last reason applies if the order of the
+//     certificates has changed, or if the list has a renewed certificate before another one with
+//     the same kind of key that covers the same name;
 //   - HAProxy cannot make the change at run time: before 3.0, a backend needs more slots, or the
 //     options in a server line have changed; a new server tracks a new server; the backend chooses
 //     servers by a hash;

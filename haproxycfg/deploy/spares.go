@@ -12,12 +12,13 @@ import (
 // configuration c with its new nodes in spare servers. Otherwise it returns the argument own, which
 // is the result of d.render(c). The caller must hold d.mu.
 //
-// HAProxy lets no server track a server that was added at run time. So if a new server tracks a new
-// node, HAProxy needs a reload, unless the node gets a spare server (haproxycfg.Server.Spare) that
-// the running HAProxy has. The file says which spare server has the address of the node. The node
-// keeps the spare server as long as it is in use and HAProxy needs no reload. With the next change
-// that needs a reload anyway, the node gets a server with its own name, and the spare server is free
-// again.
+// HAProxy lets no server track a server that was added at run time. For each node, HAProxy has a
+// server that the servers of services on the node track. So a new node needs a reload, unless it
+// gets a spare server (haproxycfg.Server.Spare), which HAProxy has loaded at its start: then the
+// servers of services track the spare server. haproxy.cfg shows which spare server has the address
+// of the node. The node keeps the spare server as long as the node is in use and HAProxy needs no
+// reload. With the next change that needs a reload anyway, the node gets a server with its own
+// name, and the spare server is free again.
 func (d *Dir) renderLive(c *haproxycfg.Config, own target) (target, error) {
 	if d.Runtime == nil || d.Reload == nil {
 		return own, nil
@@ -90,9 +91,10 @@ func useSpares(c *haproxycfg.Config, disk []byte, busy map[string]string) *hapro
 // present haproxy.cfg. A node gets a spare server in the result if neither "section" nor "busy"
 // contains a server with the node's own name. For each such node, inSpares stores the name of the
 // spare server in "renamed", under the own name of the node's server. The result is nil if there is
-// no such node. ok is false if there are too few free spare servers, or if two servers of b have the
-// same IP address. A spare server is free only if it is free in "section": if its node leaves with
-// this change, servers still track it for a while.
+// no such node. ok is false if there are too few free spare servers, or if two servers of b have
+// the same IP address. A spare server is free only if no node uses it in "section". If a node
+// leaves its spare server with this change, the spare server is not free yet, because servers still
+// track it for a while.
 func inSpares(b *haproxycfg.Backend, section []byte, busy, renamed map[string]string) (servers []haproxycfg.Server, ok bool) {
 	present, spares := presentServers(section)
 	byAddr := map[netip.Addr]string{}

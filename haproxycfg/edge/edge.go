@@ -95,10 +95,11 @@ type Edge struct {
 	CheckInterval time.Duration
 	// AgentInterval is the time between two agent checks of a server; 0 means 2s.
 	AgentInterval time.Duration
-	// SpareNodes is the number of spare servers in the backend of the nodes of each cluster; 0 means
-	// none. With spare servers, a [deploy.Dir] with a Runtime can let services use new nodes without
-	// a reload. Each spare server needs a file descriptor of HAProxy. HAProxy makes agent checks of
-	// spare servers too, but their address cannot be reached, so they send no packets.
+	// SpareNodes is the number of spare servers in the backend of the nodes of each cluster; 0
+	// means none. With spare servers, a [deploy.Dir] with a Runtime can let services use new nodes
+	// without a reload. Each spare server needs a file descriptor of HAProxy. HAProxy makes agent
+	// checks of spare servers too, but the address of a spare server cannot be reached, so these
+	// checks send no packets.
 	//
 	// [deploy.Dir]: https://pkg.go.dev/github.com/headgate/headgate/haproxycfg/deploy#Dir
 	SpareNodes int

@@ -43,9 +43,9 @@ type Settings struct {
 	// conn-failure and empty-response.
 	RetryOn []haproxycfg.RetryEvent
 	// RetryPercent (Envoy: retry_budget, budget_percent) is the number of repeated requests that
-	// HAProxy allows for each 100 requests within a second, at most 100. 0 means 20; a negative
-	// value means no limit. Repetitions after a failed connection do not count, because the pod has
-	// received nothing.
+	// HAProxy allows for each 100 requests within a second. 0 means 20; a negative value means no
+	// limit. The largest value is 100. Repetitions after a failed connection do not count, because
+	// the pod has received nothing.
 	RetryPercent int
 	// RetriesPerSecond (Envoy: retry_budget, min_retry_concurrency) is the number of repeated
 	// requests that HAProxy allows in each second, even if there are only a few requests. 0 means
@@ -97,9 +97,9 @@ type Settings struct {
 	// Reuse says which idle connections to pods a request may use; empty means haproxycfg.ReuseAlways.
 	// Envoy always does what ReuseAlways does.
 	Reuse haproxycfg.Reuse
-	// PoolPurge (Envoy: idle_timeout of the cluster) is the time after which HAProxy closes half of
-	// the idle connections that it did not need during this time; 0 means 1s. PoolPurge must be
-	// shorter than the time after which pods close idle connections.
+	// PoolPurge (Envoy: idle_timeout of the cluster) is a period; 0 means 1s. At the end of each
+	// period, HAProxy closes half of the idle connections to pods that it did not need during the
+	// period. PoolPurge must be shorter than the time after which pods close idle connections.
 	PoolPurge time.Duration
 	// NoPool (Envoy: max_requests_per_connection of the cluster, 1) makes HAProxy close a connection
 	// to a pod as soon as the request on it has ended and the client of that request has disconnected.

@@ -248,8 +248,8 @@ func (m *matcher) uniquePairs(linesA, linesB []int) []run {
 	return increasing(both)
 }
 
-// The method number returns the number of a line: lines with the same text have the same number,
-// and a new text gets the next free number. The argument n points to the place where the method
+// The method "number" returns the number of a line: lines with the same text have the same number,
+// and a new text gets the next free number. The argument "n" points to the place where the method
 // stores the result for this line, so that later calls need no look-up. *n is 0 before the first
 // call.
 func (m *matcher) number(n *int32, line string) int32 {

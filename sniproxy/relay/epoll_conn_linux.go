@@ -345,11 +345,11 @@ func (ec *epollConn) silence() time.Duration {
 // queue of a socket, which holds up to some MB. So a peer may receive bytes for a long time after
 // the last write.
 //
-// progress returns how much longer the connection may stay open. It returns the argument silence if
-// the client or the backend has acknowledged bytes since the last call, and otherwise 0. The first
-// call cannot compare with an earlier call. If the client or the backend has not acknowledged all
-// bytes, the first call returns the shorter one of ackTime and the argument silence. Otherwise it
-// returns 0.
+// progress returns how much longer the connection may stay open. It returns the argument "silence"
+// if the client or the backend has acknowledged bytes since the last call, and otherwise 0. The
+// first call cannot compare with an earlier call. If the client or the backend has not acknowledged
+// all bytes, the first call returns the shorter one of ackTime and the argument "silence".
+// Otherwise it returns 0.
 func (ec *epollConn) progress(silence time.Duration) (more time.Duration) {
 	for i := range ec.side {
 		if s := &ec.side[i]; s.fd >= 0 && !s.failed {

@@ -327,7 +327,7 @@ func (ec *epollConn) linger() {
 
 // discard reads and drops the bytes that side i sends. If the loop closed a socket with unread
 // bytes, the kernel would send RST, and the peer could lose bytes that it has not read yet. The
-// result more is true if the socket may have further bytes to read now.
+// result "more" is true if the socket may have further bytes to read now.
 func (ec *epollConn) discard(i int) (more bool) {
 	s := &ec.side[i]
 	for range maxLingerReads {

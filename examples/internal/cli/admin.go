@@ -33,9 +33,9 @@ type Admin struct {
 	Ready func() error
 	// Alive returns nil if the binary makes progress. If Alive returns an error, /healthz answers
 	// 503, and the watchdog of systemd restarts the binary. The watchdog also does so if Alive does
-	// not return. Alive should return soon after ctx has ended, if it can. If Alive is nil, the
-	// binary makes progress if Ready returns, with or without an error. Several goroutines may call
-	// Alive at the same time.
+	// not return. Alive should return soon after ctx has ended, if it can. If Alive is nil, a call
+	// of Ready replaces it: the binary makes progress if Ready returns, with or without an error.
+	// Several goroutines may call Alive at the same time.
 	Alive func(ctx context.Context) error
 	// Detail returns text that /readyz shows below "ok", such as problems that the binary
 	// tolerates. If Detail is nil or returns "", /readyz shows only "ok". Several goroutines may

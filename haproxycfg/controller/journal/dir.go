@@ -172,9 +172,10 @@ func (d *Dir) List() (entries []Entry, problems []error, err error) {
 	return entries, problems, nil
 }
 
-// Recent returns the n newest entries, the newest first. It keeps these entries until the next
-// call, and so reads only the files of newer entries. problems has an error for each file that it
-// could not read, and total is the number of all entries. The caller must not change the entries.
+// Recent returns the n newest entries, the newest first. It keeps the n entries in memory, so that
+// the next call reads only the files of entries that are newer. problems has an error for each file
+// that it could not read, and total is the number of all entries. The caller must not change the
+// entries.
 func (d *Dir) Recent(n int) (entries []Entry, problems []error, total int, err error) {
 	files, err := d.files()
 	if err != nil {

@@ -6,8 +6,8 @@
 //	make test-dashboards
 //	make test-dashboards DASHBOARDFLAGS='-svg examples/dashboards'
 //
-// With -svg, it changes the systems for a minute and a half, and draws charts from the results of
-// some queries.
+// With -svg, it first changes the systems for a minute and a half: for example, it cordons a node
+// and ends the host API. Then it draws charts of this time from the results of some queries.
 package main
 
 import (

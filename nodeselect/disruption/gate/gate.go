@@ -119,11 +119,16 @@ func (g *Gate) away(names ...string) {
 
 // The method "may" reports whether somebody may take all named nodes away at the same time. It
 // checks two sets of nodes against the limits. The first set is all nodes that are away, and the
-// named nodes. A named node that is away already adds nothing to this set. But such a node may
-// still serve: for example, only its kubelet may have failed. So with the first set alone, somebody
-// could take any number of such nodes. The second set prevents this: it is the granted nodes and the
-// named nodes. It does not contain the nodes that are away without a grant, so that the nodes of a
-// failed zone can be replaced, a few at a time. alone is true if only the second set exceeds a limit.
+// named nodes. The method "may" refuses the named nodes if they make the first set exceed a limit.
+// A named node that is away already adds nothing to the first set, so a call that names only such
+// nodes passes this check.
+//
+// But a node that is away may still serve: for example, only its kubelet may have failed. With the
+// first check alone, somebody could take any number of such nodes. So there is a second check: the
+// granted nodes and the named nodes together must exceed no limit. The second set does not contain
+// the nodes that are away without a grant, so that the nodes of a failed zone can be replaced, a
+// few at a time. alone is true if the first check allows the named nodes and the second one refuses
+// them.
 func (g *Gate) may(names ...string) (answer disruption.Answer, alone bool) {
 	answer = g.state.May(names...)
 	if !answer.OK {

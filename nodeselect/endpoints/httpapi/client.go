@@ -167,8 +167,8 @@ func (c *Client) SetTLS(conf *tls.Config) {
 // server sends a usable answer, the pods of the last good answer stay without a time limit. Follow
 // then tries again after 0.25 to 0.5 s. The pause doubles with each failure, to at most 5 to 10 s.
 //
-// Follow passes on every correct answer, even one without pods: the server decides which lists of
-// its source are doubtful.
+// Follow passes on every correct answer, even one without pods. It need not protect its caller from
+// a list that has lost pods by mistake: the server checks the lists of its source.
 func (c *Client) Follow(ctx context.Context, ref nodeselect.Ref, changed func(Answer)) error {
 	if err := c.init(); err != nil {
 		return err

@@ -19,7 +19,7 @@ type Cuts struct {
 }
 
 // Cut returns a connection that writes to conn. It cuts the first handshake message into records
-// and segments, as the argument cuts says. It writes later bytes unchanged. If conn is a TCP
+// and segments, as the argument "cuts" says. It writes later bytes unchanged. If conn is a TCP
 // connection, the system sends each write as one segment, unless the receiver is slow.
 func Cut(conn net.Conn, cuts Cuts) net.Conn { return &cutConn{Conn: conn, cuts: cuts} }
 
@@ -58,8 +58,8 @@ func (c *cutConn) Write(b []byte) (int, error) {
 }
 
 // WriteSegments writes b in pieces of n bytes. If n is 0, it writes b in one piece. The argument
-// before is a function like Cuts.Before: WriteSegments calls it before each piece, with the number
-// of the piece, from 0. This function may be nil.
+// "before" is a function like Cuts.Before: WriteSegments calls it with the number of each piece,
+// from 0, before it writes the piece. The function may be nil.
 func WriteSegments(w io.Writer, b []byte, n int, before func(i int) error) error {
 	if n <= 0 {
 		n = len(b)

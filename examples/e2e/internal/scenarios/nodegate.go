@@ -249,9 +249,9 @@ func (g *gated) deadNode(ctx context.Context, t *traffic) error {
 	return t.row(scenario.Row{What: fmt.Sprintf("%s dies: %s may not go, and the answer names %s", dead.Name, other.Name, dead.Name), Err: err}, start)
 }
 
-// replaceAll replaces all nodes of the cluster under load. The workers share all nodes but the last
-// one out among them: for each node, a worker requests a grant from nodegate, waits for it, drains
-// the node, and stops and starts its programs. For the first of these nodes, the worker also
+// replaceAll replaces all nodes of the cluster under load. The workers replace all nodes but the
+// last one. For each of them, a worker requests a grant from nodegate, waits for it, drains the
+// node, and stops and starts its programs. For the first of these nodes, the worker also
 // disconnects the second terminator and deletes the node; see the method lag. After that,
 // replaceAll lets the last node die (see the method "die"), and a worker replaces this node too. If
 // fault is not nil, replaceAll calls fault after the first grant.
