@@ -51,9 +51,10 @@ func (c *Certificate) FileName() string {
 	return certsDir + "/" + hex.EncodeToString(sum[:16]) + ".pem"
 }
 
-// render returns the files of the list. certs are the certificates, and list is the crt-list. names
-// is the file of a map with one entry for each name that each certificate covers. The key of an
-// entry is "FINGERPRINT/NAME", with the SHA-1 fingerprint of the certificate.
+// render returns the files of the list. The result "certs" contains the certificates, and the
+// result "list" is the crt-list. The result "names" is the file of a map with one entry for each
+// name that each certificate covers. The key of an entry is "FINGERPRINT/NAME", with the SHA-1
+// fingerprint of the certificate.
 func (l *CertificateList) render() (certs []RenderedFile, list, names RenderedFile) {
 	var text []byte
 	m := Map{Name: l.Name}

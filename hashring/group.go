@@ -52,9 +52,9 @@ func newGroup(nodes []Node, digest func(name string) uint64) group {
 
 func (g *group) uniform() bool { return g.bands == nil }
 
-// best returns candidates for the k best nodes, best first. k is at least 0 and at most
-// len(g.nodes). buf must have room for min(2*k, len(g.nodes)) candidates. With a larger buf, this
-// method is faster.
+// best returns candidates (see the comment of group) for the k best nodes, best first. k is at
+// least 0 and at most len(g.nodes). buf must have room for min(2*k, len(g.nodes)) candidates. With
+// a larger buf, this method is faster.
 //
 // To sort only few candidates, best chooses a limit and uses only the nodes whose score is at most
 // this limit. On average, slightly more than k nodes have such a score. If fewer than k nodes have

@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// scan finds the digests in digests[from:to] whose score is at most limit. It begins at the end,
-// with digests[to-1]. For each digest that it finds, it writes a candidate to buf[n], and
-// increments n. It stops when buf is full.
+// A digest is the hash of the name of a node. scan finds the digests in digests[from:to] whose
+// score for the key is at most limit. It begins at the end, with digests[to-1]. For each digest
+// that it finds, it writes a candidate to buf[n], and increments n. It stops when buf is full.
 //
 // scan returns the new n, and the index of the last digest that it has read. If scan has read the
 // whole range, the returned index equals the argument "from".

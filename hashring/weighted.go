@@ -63,9 +63,9 @@ func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 	}
 }
 
-// gatherWeighted returns candidates, best first. Its scans find every node with a cost of at most
-// bound, and some nodes with a higher cost. If all of these nodes fit into buf, the result has all
-// of them. Otherwise it has some of them, including the k best.
+// gatherWeighted returns candidates (see the comment of group), best first. Its scans find every
+// node with a cost of at most bound, and some nodes with a higher cost. If all of these nodes fit
+// into buf, the result has all of them. Otherwise it has some of them, including the k best.
 func (g *group) gatherWeighted(buf []uint64, key uint64, k int, bound float64) []uint64 {
 	n, done, left := 0, 0, len(g.digests)
 	for b := len(g.bands) - 1; b >= 0; {

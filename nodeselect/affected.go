@@ -10,7 +10,7 @@ import (
 // of every service again than to find the affected services.
 const manyChanges = 64
 
-// markAffected marks each service whose subset may differ between two pools: the argument before,
+// markAffected marks each service whose subset may differ between two pools: the argument "before",
 // which is the pool before the update, and u.pool, the new pool. If it marks too many services, the
 // update only takes longer. If it does not mark an affected service, the subset of this service
 // becomes wrong.

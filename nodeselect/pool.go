@@ -322,10 +322,11 @@ func (c *candidate) judge(predicates []Predicate, now time.Time) bool {
 	return true
 }
 
-// comparePreference orders nodes with the same identity. Only the first of these nodes can get
-// traffic. A node with a better verdict comes first. Of nodes with equal verdicts, the newer node
-// comes first: if a machine is removed and another machine gets its address, the node object of the
-// removed machine still exists for a while. Of equally new nodes, the first by name comes first.
+// comparePreference orders nodes with the same identity, which is by default the address of a node.
+// Only the first of these nodes can get traffic. A node with a better verdict comes first. Of nodes
+// with equal verdicts, the newer node comes first: if a machine is removed and another machine gets
+// its address, the node object of the removed machine still exists for a while. Of equally new
+// nodes, the first by name comes first.
 func comparePreference(a, b *candidate) int {
 	return cmp.Or(
 		cmp.Compare(a.verdict, b.verdict),
@@ -380,6 +381,6 @@ func (p *Pool) warnOfFallback() {
 func (p *Pool) Findings() []Finding { return p.findings }
 
 // Problems returns a problem for each node that the Pool does not use because another node has the
-// same identity. It also returns a warning if subsets contain nodes that are not Eligible. The
-// caller must not change the slice.
+// same identity (by default, the same address). It also returns a warning if subsets contain nodes
+// that are not Eligible. The caller must not change the slice.
 func (p *Pool) Problems() []Problem { return p.problems }

@@ -50,9 +50,9 @@ func (v *Verdict) UnmarshalText(text []byte) error {
 	return fmt.Errorf("nodeselect: no verdict has the name %q", text)
 }
 
-// Predicate returns the verdict of a node. now is the present time. Unless the node is Eligible, it
-// also returns the reason in a few words. The result must depend only on the arguments. A Predicate
-// must not change the node.
+// Predicate returns the verdict of a node. The argument "now" is the present time. Unless the node
+// is Eligible, it also returns the reason in a few words. The result must depend only on the
+// arguments. A Predicate must not change the node.
 type Predicate func(node *corev1.Node, now time.Time) (Verdict, string)
 
 // DefaultGrace is how long a node may be not ready before DefaultPredicates return [Avoid] for it.

@@ -46,11 +46,11 @@ func (s *session) countForSource() error {
 	return limitError(s.srv.conns.Move(s, fairshare.KeyOf(client), s.srv.isTrusted(client)))
 }
 
-// countHello runs when a client has sent only a part of its hello. The argument "length" is the
-// size of this part in bytes. For MaxPeeking, the connection counts as one connection for each
-// helloUnit bytes of the hello. If the sum for all connections now exceeds MaxPeeking, countHello
-// closes one of them. The error is ErrEvicted if the closed connection is the connection of s, and
-// otherwise nil.
+// countHello runs when a client has sent only a part of its hello: of the ClientHello or the
+// request that names the host. The argument "length" is the size of this part in bytes. For
+// MaxPeeking, the connection counts as one connection for each helloUnit bytes of the hello. If the
+// sum for all connections now exceeds MaxPeeking, countHello closes one of them. The error is
+// ErrEvicted if the closed connection is the connection of s, and otherwise nil.
 func (s *session) countHello(length int) error {
 	units := (length + helloUnit - 1) / helloUnit
 	if units <= 1 {

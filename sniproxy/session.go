@@ -150,9 +150,10 @@ func (s *session) Hello(data []byte, end error) relay.Step {
 	return s.refuse(refusalOf(err), err)
 }
 
-// isHelloEnd reports whether the hello has ended because the client has ended its direction, or
-// because of HelloTimeout or MaxHello. In these cases, the Server can still send an answer to the
-// client. err is the reason why the Server reads no more of the hello.
+// isHelloEnd reports whether the hello (the first bytes of the client, which name the host) has
+// ended because the client has ended its direction, or because of HelloTimeout or MaxHello. In
+// these cases, the Server can still send an answer to the client. err is the reason why the Server
+// reads no more of the hello.
 func isHelloEnd(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, relay.ErrHelloTooLong)
 }

@@ -104,9 +104,10 @@ func (c *Controller) writeFleet(ctx context.Context, change func(fleet.State) (f
 	return !next.Hold.Is(now.State.Hold), nil
 }
 
-// If this process has not followed the present state of Fleet yet, adopt copies the state to
-// FleetFile and follows it. The first result is true if the loop must then make an attempt. Only
-// the goroutine of the loop calls adopt.
+// The state of Fleet contains the orders of operators: a hold of routes, and shifts. If this
+// process has not followed the present state yet, adopt copies the state to FleetFile and follows
+// it. The result "again" is true if the loop must then make an attempt to apply a configuration.
+// Only the goroutine of the loop calls adopt.
 //
 // If Fleet has no state, adopt keeps the copy in FleetFile: somebody may have deleted the state of
 // Fleet, and that must not end a hold.

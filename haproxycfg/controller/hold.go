@@ -45,9 +45,10 @@ func (h *heldRoutes) describe() kube.Held {
 	return kube.Held{ID: h.hold.ID, Applied: h.hold.Applied, Since: h.hold.Since, By: h.hold.By, Reason: h.hold.Reason}
 }
 
-// permits reports whether the hold permits the next change, whatever Limit says: the order of the
-// hold has Force, and the configuration in force was made without this hold. The argument "last" is
-// the report on the configuration in force.
+// permits reports whether the next change may be applied even if Limit rejects it. This is so if
+// the operator ordered the hold of the routes with Force (see RollbackOrder), and the configuration
+// in force was made without this hold. The argument "last" is the report on the configuration in
+// force.
 func (h *heldRoutes) permits(last kube.Report) bool {
 	return h != nil && h.hold.Force && !sameHold(last.Held, h.hold)
 }
@@ -119,11 +120,12 @@ func (c *Controller) Rollback(ctx context.Context, order RollbackOrder) (Attempt
 	})
 }
 
-// Release ends the hold, and makes an attempt to apply the latest declarations. The argument "by"
-// is the name of the person or program that ends the hold, for the log; it may be empty. The error
-// wraps ErrNoHold if there is no hold, and is nil as soon as the end of the hold is written. Limit
-// applies to the change back to the latest declarations: if Limit rejects this change, the Attempt
-// is Refused, and a call of Force can apply the change. Call Release only while Run is running.
+// Release ends the hold, which keeps the routes of an earlier time in force (see Rollback), and
+// makes an attempt to apply the latest declarations. The argument "by" is the name of the person or
+// program that ends the hold, for the log; it may be empty. The error wraps ErrNoHold if there is
+// no hold, and is nil as soon as the end of the hold is written. Limit applies to the change back
+// to the latest declarations: if Limit rejects this change, the Attempt is Refused, and a call of
+// Force can apply the change. Call Release only while Run is running.
 func (c *Controller) Release(ctx context.Context, by string) (Attempt, error) {
 	return c.changeOrders(ctx, func(s fleet.State) (fleet.State, error) {
 		if s.Hold == nil {

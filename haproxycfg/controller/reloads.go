@@ -71,10 +71,10 @@ func (c *Controller) newReloads(log *slog.Logger) reloads {
 	}
 }
 
-// admit decides whether an attempt may reload HAProxy. The argument "now" is the time of the
-// attempt. admit returns nil if the attempt may reload HAProxy, and otherwise why the reload has to
-// wait. If a reload has waited for the end of an old worker as long as maxWait, admit ends the
-// oldest workers and returns nil.
+// admit decides whether an attempt to apply a change may reload HAProxy now. The argument "now" is
+// the present time. admit returns nil if the attempt may reload HAProxy, and otherwise the reason
+// why the reload has to wait. If a reload has waited for the end of an old worker as long as
+// maxWait, admit ends the oldest workers and returns nil.
 func (r *reloads) admit(ctx context.Context, now time.Time) *Waiting {
 	if until := r.pace.next(); until.After(now) {
 		if r.paced.IsZero() {

@@ -30,9 +30,9 @@ func (s *schedule) due(now time.Time) (wait time.Duration, ok bool) {
 
 // The caller calls the method "changed" when an input of the configuration has changed. The
 // argument "answered" is true if each source of input has answered at least once since the start of
-// the program. If answered is true, the first attempt no longer waits for sources. If the last
-// attempt failed, the method shortens the pause before the next one, because the new input may fix
-// the failure.
+// the program. If answered is true, the first attempt to apply a configuration no longer waits for
+// sources. If the last attempt failed, the method shortens the pause before the next one, because
+// the new input may fix the failure.
 func (s *schedule) changed(answered bool) {
 	s.started = s.started || answered
 	s.dirty = true
@@ -67,9 +67,9 @@ func (s *schedule) succeeded(now time.Time) {
 	s.last, s.notBefore = now, now.Add(s.minInterval)
 }
 
-// waiting is called at the end of an attempt whose change has to wait. The next attempt is due at
-// the time in the argument "retry". If an input changes before that time, the next attempt is due
-// earlier, but not before MinInterval has passed since this attempt.
+// waiting is called at the end of an attempt to apply a change, if the change has to wait. The next
+// attempt is due at the time in the argument "retry". If an input changes before that time, the
+// next attempt is due earlier, but not before MinInterval has passed since this attempt.
 func (s *schedule) waiting(now, retry time.Time) {
 	s.failures, s.dirty = 0, true
 	s.last, s.notBefore = now, retry

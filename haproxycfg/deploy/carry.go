@@ -179,12 +179,12 @@ func (s *state) dropLeftovers(before members) {
 	})
 }
 
-// reweigh gives servers without agents their new weights. before is the configuration in force, and
-// now is the new one. HAProxy restores the weight in the state file at its start, if the initial
-// weight in the state file equals that of the new configuration. If the saved weight is the weight
-// of the configuration in force, nobody has changed it, so reweigh replaces it by the weight of the
-// new configuration. If the saved weight is any other weight, a person has set it, and reweigh
-// keeps it.
+// reweigh gives servers without agents their new weights. The argument "before" is the
+// configuration in force, and the argument "now" is the new one. HAProxy restores the weight in the
+// state file at its start, if the initial weight in the state file equals that of the new
+// configuration. If the saved weight is the weight of the configuration in force, nobody has
+// changed it, so reweigh replaces it by the weight of the new configuration. If the saved weight is
+// any other weight, a person has set it, and reweigh keeps it.
 func (s *state) reweigh(before, now members) {
 	weights := func(m members) map[string]string {
 		all := map[string]string{}

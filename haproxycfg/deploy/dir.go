@@ -141,9 +141,9 @@ func (d *Dir) render(c *haproxycfg.Config) (target, error) {
 //     accepted the new configuration and no HAProxy runs.
 //  5. It removes the maps that no configuration names any more.
 //
-// changed reports whether Apply changed the configuration in the directory. If an earlier Apply
-// ended before HAProxy had loaded the files, Apply reloads HAProxy even if it changes no file. In
-// that case changed is false.
+// The result "changed" is true if Apply has changed the configuration in the directory. If an
+// earlier Apply ended before HAProxy had loaded the files, Apply reloads HAProxy even if it changes
+// no file. In that case changed is false.
 //
 // If ctx ends during the reload, Apply cannot know whether HAProxy loaded the files. The new
 // configuration stays, and the next Apply reloads again.
@@ -347,8 +347,8 @@ func (p *Plan) ChangedAuxiliary(files ...haproxycfg.RenderedFile) (names []strin
 // the next Apply writes them. The names of auxiliary files are relative to the directory, and must
 // not be names that Dir itself uses.
 //
-// changed reports whether Apply changed the configuration or an auxiliary file. A caller may apply
-// a plan several times.
+// The result "changed" is true if Apply has changed the configuration or an auxiliary file. A
+// caller may apply a plan several times.
 func (p *Plan) Apply(ctx context.Context, auxiliary ...haproxycfg.RenderedFile) (changed bool, err error) {
 	return p.ApplyWith(ctx, func() ([]haproxycfg.RenderedFile, error) { return auxiliary, nil })
 }
@@ -515,8 +515,8 @@ func (d *Dir) checkAndWrite(ctx context.Context, t target, written []bool, pendi
 }
 
 // reload makes HAProxy load the files. If HAProxy does not load them, reload puts the last good
-// configuration back, reloads again and returns an error. restored is true if reload has put the
-// last good configuration back.
+// configuration back, reloads again and returns an error. The result "restored" is true if reload
+// has put the last good configuration back.
 //
 // If no HAProxy runs and Check has accepted the files, reload keeps the files and returns an error.
 // HAProxy will start with these files. reload does not put the last good files back in this case,

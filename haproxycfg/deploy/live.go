@@ -202,7 +202,8 @@ func wantedServers(text []byte, config *haproxycfg.Config) []runtimeapi.Backend 
 // addCommands returns the command "add server" for each server of a configuration. The keys have
 // the form "backend/server". It leaves out servers that HAProxy cannot add at run time. HAProxy
 // before 3.0 keeps each server until the next reload. So for these versions, addCommands also
-// leaves out slots, because a program reuses them instead.
+// leaves out slots (servers with fixed names): a program gives a slot that HAProxy has already the
+// address of the new server.
 func addCommands(config *haproxycfg.Config) map[string]string {
 	commands := map[string]string{}
 	if config == nil || !config.Global.Version.AtLeast(2, 6) {

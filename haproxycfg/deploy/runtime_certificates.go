@@ -413,10 +413,10 @@ func (c *certificateChange) compare(ctx context.Context, worker runtimeapi.Socke
 	return nil
 }
 
-// located contains the names that a worker uses for the files of a certificate list. list is the
-// name of the list, and names is the name of the map of the names that the certificates cover.
-// files contains the name that the worker uses for each certificate, by the name of the file of the
-// certificate in the directory.
+// located contains the names that a worker uses for the files of a certificate list. The field
+// "list" is the name of the list, and the field "names" is the name of the map of the names that
+// the certificates cover. The field "files" contains the name that the worker uses for each
+// certificate, by the name of the file of the certificate in the directory.
 type located struct {
 	list, names string
 	files       map[string]string

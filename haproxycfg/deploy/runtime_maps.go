@@ -72,8 +72,9 @@ func (d *Dir) applyMaps(ctx context.Context, t target, same []bool) (changed boo
 // HAProxy itself.
 //
 // Once HAProxy has the change, changeMaps compares all entries of stable maps with HAProxy, and
-// calls the function check. If this function returns an error, or if HAProxy also refuses the
-// reload, changeMaps puts the old maps back and reloads HAProxy. restored is then true.
+// calls the function "check". If this function returns an error, or if HAProxy also refuses the
+// reload, changeMaps puts the old maps back and reloads HAProxy. The result "restored" is then
+// true.
 func (d *Dir) changeMaps(ctx context.Context, files []haproxycfg.RenderedFile, check func() error) (restored bool, err error) {
 	old, err := d.readReplaced(files, make([]bool, len(files)))
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 )
 
 // renderLive returns the target with which HAProxy needs no reload, if there is one: the
-// configuration c with its new nodes in spare servers. Otherwise it returns the argument own, which
-// is the result of d.render(c). The caller must hold d.mu.
+// configuration c with its new nodes in spare servers. Otherwise it returns the argument "own",
+// which is the result of d.render(c). The caller must hold d.mu.
 //
 // HAProxy lets no server track a server that was added at run time. For each node, HAProxy has a
 // server that the servers of services on the node track. So a new node needs a reload, unless it
@@ -45,9 +45,10 @@ func (d *Dir) renderLive(c *haproxycfg.Config, own target) (target, error) {
 	return live, nil
 }
 
-// useSpares returns a copy of c in which new nodes use spare servers. The argument "disk" is the
-// text of the present haproxy.cfg. The keys of "busy" are the removed servers that HAProxy still
-// has. The result is nil if no node needs a spare server, or if there are too few spare servers.
+// useSpares returns a copy of c in which new nodes use spare servers: servers in maintenance that
+// HAProxy has loaded, and that servers of services can track. The argument "disk" is the text of
+// the present haproxy.cfg. The keys of "busy" are the removed servers that HAProxy still has. The
+// result is nil if no node needs a spare server, or if there are too few spare servers.
 func useSpares(c *haproxycfg.Config, disk []byte, busy map[string]string) *haproxycfg.Config {
 	var changed *haproxycfg.Config
 	renamed := map[string]string{} // values of Server.Track

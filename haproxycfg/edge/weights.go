@@ -89,8 +89,8 @@ func scale(weights []int, shares []share, active []int, top int) {
 }
 
 // deviation measures how well the rounded weights match the declared ones. The share of a service
-// is its part of all requests. off is the largest relative difference between the real share and
-// the declared share of a service. least is the smallest weight of a server.
+// is its part of all requests. The result "off" is the largest relative difference between the real
+// share and the declared share of a service. The result "least" is the smallest weight of a server.
 func deviation(weights []int, shares []share, active []int) (off float64, least int) {
 	declared, got := 0, 0
 	least = maxWeight

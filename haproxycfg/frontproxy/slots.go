@@ -41,7 +41,8 @@ func slotCount(pods int) int {
 // isSlotCount reports whether slotCount can return n.
 func isSlotCount(n int) bool { return n >= minSlots && n&(n-1) == 0 }
 
-// fill puts the servers of a backend into slots. It adds the slots of the backend to s, and returns
+// fill puts the servers of a backend into slots: a slot is a server with a fixed name such as "s1",
+// which gets the address of a pod or is empty. fill adds the slots of the backend to s, and returns
 // one server for each slot. The argument "before" contains the slots of the old configuration. If
 // the address of a server had a slot in the old configuration, the server keeps this slot. The
 // server of an empty slot is disabled.

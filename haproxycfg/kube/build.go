@@ -59,8 +59,8 @@ type Builder struct {
 	InForce func(haproxycfg.Router) deploy.InForce
 }
 
-// Build returns the configuration that serves a table of routes from clusters, and a report. now is
-// the time at which nodeselect decides whether a node can be used.
+// Build returns the configuration that serves a table of routes from clusters, and a report. The
+// argument "now" is the time at which nodeselect decides whether a node can be used.
 //
 // If Build cannot find the node port and the nodes of a service, it reports one problem, at the
 // first route that names the service. If a cluster that routes name is missing or has never

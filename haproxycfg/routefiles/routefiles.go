@@ -129,8 +129,8 @@ func (f *routeFile) reread() (changed bool, err error) {
 }
 
 // The caller calls keepOld if it cannot use the present content of the file. keepOld keeps the
-// routes that Files last read from the file, and makes p the only problem of the file. changed is
-// false if the file already had this problem.
+// routes that Files last read from the file, and makes p the only problem of the file. The result
+// "changed" is false if the file already had this problem.
 func (f *routeFile) keepOld(p routes.Problem) (changed bool) {
 	if f.fault == p.Error() {
 		return false

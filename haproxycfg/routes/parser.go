@@ -106,9 +106,9 @@ func findKnown(entries []fileEntry, known []knownEntry) {
 }
 
 // mergeRanked returns the table of the entries, and sets their ranks. The rank of a route is its
-// index in the last table, or -1 if the last table does not contain it. position returns the
-// Position (file and line) of the entry with index i. size is the number of routes of the last
-// table. ok is false if two routes have the same host, path and exactness.
+// index in the last table, or -1 if the last table does not contain it. The function "position"
+// returns the Position (file and line) of the entry with index i. The argument "size" is the number
+// of routes of the last table. ok is false if two routes have the same host, path and exactness.
 //
 // mergeRanked keeps the order of the routes that the last table contained, and sorts only the others.
 func mergeRanked(known []knownEntry, size int, position func(i int) Position) (t Table, ok bool) {

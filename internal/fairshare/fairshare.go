@@ -204,9 +204,9 @@ func (t *Table[T]) sourceFull(src *source[T], exempt bool) bool {
 
 func (t *Table[T]) files() int { return t.waiting + 2*t.serving }
 
-// Serve makes a waiting connection a serving one. A serving connection needs one more descriptor.
-// If another connection has to give up its descriptors, Serve returns that connection as victim,
-// and the caller must close the victim.
+// Serve makes a waiting connection a serving one: call it when the client has sent a complete
+// request. A serving connection needs one more descriptor. If another connection has to give up its
+// descriptors, Serve returns that connection as victim, and the caller must close the victim.
 //
 // The error is nil, ErrEvicted if the connection was evicted before, or ErrFull if there are not
 // enough descriptors. After ErrFull, the caller should answer that the server is busy.
@@ -312,8 +312,9 @@ func (t *Table[T]) Remove(m T) {
 // Shed evicts connections after the process has run out of descriptors or memory, and returns them.
 // The caller must close them. Shed evicts an eighth of the waiting connections. Each of them is the
 // oldest of the source that has the most waiting connections at that moment. If no connection
-// waits, and the heaviest source has more connections than its share, Shed evicts the serving
-// connection of this source that has been idle for longest.
+// waits, the source with the most connections is the heaviest one. If it has more than its share
+// (the number of all connections divided by the number of sources), Shed evicts the connection of
+// this source that has been idle for longest.
 func (t *Table[T]) Shed() (victims []T) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -388,7 +389,7 @@ func (t *Table[T]) All() []T {
 
 // victimFor returns the connection that must make room for a new connection of src, or nil if the
 // Table must refuse the new connection. src is nil if the source has no connection yet, or if the
-// new connection is exempt.
+// new connection is exempt (it belongs to no source, see Add).
 func (t *Table[T]) victimFor(src *source[T], exempt bool) T {
 	var none T
 	top, sources := t.byWeight.top(), len(t.byWeight.sources)

@@ -67,9 +67,9 @@ type Loop struct {
 	Listener net.Listener
 	Stop     <-chan struct{} // to end Run, close Stop and then the Listener
 
-	// Failed, if not nil, is called after each failed accept. pause is the pause that follows. Failed
-	// may close connections if the process has no free descriptor. If it has closed some, it must
-	// return true: Run then calls Accept once more before it pauses.
+	// Failed, if not nil, is called after each failed accept. The argument "pause" is the length of
+	// the pause that follows. Failed may close connections if the process has no free descriptor.
+	// If it has closed some, it must return true: Run then calls Accept once more before it pauses.
 	Failed func(err error, pause time.Duration) (freed bool)
 	// Shed, if not nil, makes the Loop keep a Spare. When the Loop runs out of descriptors, it
 	// accepts one connection with the Spare and calls MakeRoom. If MakeRoom is nil or returns false,

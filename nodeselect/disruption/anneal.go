@@ -48,10 +48,11 @@ func (w *search) anneal(steps int) {
 // waves in trials with 300 and 1,000 nodes and limits of 1, 2 and 4.
 const hot = 1000
 
-// displaced appends to the list in the argument "out" those nodes that must leave the wave before
-// the node n can enter it. For each limit that applies to n and that the wave has used up, one node
-// that counts for this limit must leave. If the list contains no such node yet, displaced adds one
-// at random. If more than two nodes would have to leave, displaced returns false.
+// displaced appends to the list in the argument "out" those nodes that must leave the wave (the set
+// of nodes that may be away at the same time) before the node n can enter it. For each limit that
+// applies to n and that the wave has used up, one node that counts for this limit must leave. If
+// the list contains no such node yet, displaced adds one at random. If more than two nodes would
+// have to leave, displaced returns false.
 func (w *search) displaced(n int32, random *rand.Rand, out []int32) ([]int32, bool) {
 	for _, l := range w.limitsOf.of(n) {
 		if w.spare[l] > 0 {

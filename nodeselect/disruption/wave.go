@@ -196,9 +196,10 @@ func (w *search) choose(n int32, chose bool) {
 }
 
 // weight is a factor in the cost that greedy computes for each node. The argument "spare" is the
-// number of nodes that may still enter the wave without exceeding a limit. The smaller it is, the
-// larger is the result. The result is 1<<20 / spare², or 0 if spare is 0 or less. Of several
-// functions that were tried, this one led to the largest waves.
+// number of nodes that may still enter the wave (the set of nodes that may be away at the same
+// time) without exceeding one limit. The smaller it is, the larger is the result. The result is
+// 1<<20 / spare², or 0 if spare is 0 or less. Of several functions that were tried, this one led to
+// the largest waves.
 //
 // greedy adds the node with the lowest cost to the wave. A node is open while it may still enter
 // the wave. The cost of a node is a sum over the limits that apply to the node: weight times the

@@ -76,9 +76,10 @@ func (c *candidate) pod() Pod {
 	}
 }
 
-// compareCandidates orders candidates by address, and then by name. Several candidates with the
-// same address and the same name describe the same pod. The one from the newest EndpointSlice comes
-// first. If several slices are equally new, the one with the best condition comes first.
+// A candidate is what one EndpointSlice states about a pod. compareCandidates orders candidates by
+// address, and then by name. Several candidates with the same address and the same name describe
+// the same pod. The one from the newest EndpointSlice comes first. If several slices are equally
+// new, the one with the best condition comes first.
 func compareCandidates(a, b candidate) int {
 	if c := cmp.Or(a.addr.Compare(b.addr), strings.Compare(a.name, b.name)); c != 0 {
 		return c
@@ -91,9 +92,10 @@ func compareCandidates(a, b candidate) int {
 	return cmp.Or(strings.Compare(b.zone, a.zone), strings.Compare(b.node, a.node))
 }
 
-// better reports whether a describes a pod better than b. The two candidates have the same address
-// and different names. The one with the better condition is better. If the conditions are equal,
-// the candidate from the newer EndpointSlice is better. If the slices are equally new too, the
+// better reports whether the candidate a describes a pod better than the candidate b. A candidate
+// is what one EndpointSlice states about a pod. The two candidates have the same address and
+// different names. The one with the better condition is better. If the conditions are equal, the
+// candidate from the newer EndpointSlice is better. If the slices are equally new too, the
 // candidate with the greater name is better, so one without a name is worse.
 func better(a, b *candidate) bool {
 	return cmp.Or(

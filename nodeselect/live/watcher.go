@@ -24,9 +24,10 @@ const (
 	watcherMaxWait = time.Second
 )
 
-// RecheckInterval is the longest time between two computations of the verdicts of all nodes. A
-// Watcher also computes the verdicts without an event, because time alone can change a verdict: the
-// predicate Ready avoids a node that is not ready as soon as the predicate's grace time has passed.
+// RecheckInterval is the longest time between two computations of the verdicts of all nodes. The
+// verdict of a node says whether the subsets of services may contain it. A Watcher also computes
+// the verdicts without an event, because time alone can change a verdict: the predicate Ready
+// avoids a node that is not ready as soon as the predicate's grace time has passed.
 const RecheckInterval = 30 * time.Second
 
 // Watcher follows a live cluster and chooses the nodes for a list of service ports. Set the fields

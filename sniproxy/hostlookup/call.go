@@ -290,7 +290,7 @@ func (k *core) askSource(ctx context.Context, c *call) (ep Endpoint, err error) 
 
 // finish stores the outcome of a call of the source, and wakes the lookups that wait for this
 // outcome. The goroutine of the call may run finish twice: at the timeout, and when the source
-// returns. Only the first run of finish stores an outcome. The argument returned is true if the
+// returns. Only the first run of finish stores an outcome. The argument "returned" is true if the
 // source has returned. Only then may a later lookup of the host start another call of the source.
 func (k *core) finish(c *call, ep Endpoint, err error, returned bool) {
 	k.mu.Lock()

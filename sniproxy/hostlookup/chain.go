@@ -7,8 +7,9 @@ import (
 
 // Chain returns a Lookup that asks the lookups in order until one knows the host. It asks the next
 // lookup only after ErrNotFound. After another error it stops with this error: the failed lookup
-// may know the host, and a later lookup could return a wrong endpoint for the host. The answer has
-// the Level of the last lookup that Chain asked. A Chain without lookups finds no host.
+// may know the host, and a later lookup could return a wrong endpoint for the host. The Level in
+// the answer, which says where the answer comes from, is that of the last lookup that Chain asked.
+// A Chain without lookups finds no host.
 func Chain(lookups ...Lookup) Peeker { return chain(lookups) }
 
 type chain []Lookup
@@ -36,7 +37,7 @@ func (c chain) first(ask func(Lookup) (Answer, error)) (answer Answer, err error
 // Default returns a Lookup that asks l. If l returns ErrNotFound, the answer is the endpoint ep. If
 // l returns another error, the result is this error: while l fails, a host that l knows must not
 // get the default endpoint. If ep.Host is "", the Host in the answer is the host of the lookup. The
-// Level comes from l.
+// Level in the answer is the one that l returns.
 //
 // Put Default around a Cache, and not a Cache around Default. Otherwise a client that invents host
 // names would fill the Cache, with one entry for each name. As a safeguard, each answer with ep has a

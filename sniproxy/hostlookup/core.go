@@ -170,10 +170,10 @@ func newLRU(size int, evicted func(*item, struct{})) *lru {
 	return l
 }
 
-// hit returns the entry of host and its Level if the lookup needs no call of the source. The caller
-// then counts the lookup. Otherwise hit returns nil, and the caller calls the method "miss". hit
-// holds no lock, so it may overlook an entry while another goroutine changes the table. The method
-// "miss" holds the lock and finds such an entry.
+// hit returns the entry of host and its Level (such as Hit or Stale) if the lookup needs no call of
+// the source. The caller then counts the lookup. Otherwise hit returns nil, and the caller calls
+// the method "miss". hit holds no lock, so it may overlook an entry while another goroutine changes
+// the table. The method "miss" holds the lock and finds such an entry.
 func (k *core) hit(host string) (*item, Level) {
 	e := k.table.Find(k.table.Hash(host), host)
 	if e == nil {
@@ -379,10 +379,10 @@ func (k *core) set(host string, ep Endpoint) {
 	k.keep(host, ep, k.clock.now())
 }
 
-// restore stores an endpoint that the cache file contains. expires is the end of its TTL. If this
-// time is in the future, restore uses the present time instead, so that the next lookup asks the
-// source. restore does nothing if the endpoint is too old to be served, or if the cache already has
-// a usable entry for the host.
+// restore stores an endpoint that the cache file contains. The argument "expires" is the end of the
+// endpoint's TTL. If this time is in the future, restore uses the present time instead, so that the
+// next lookup asks the source. restore does nothing if the endpoint is too old to be served, or if
+// the cache already has a usable entry for the host.
 func (k *core) restore(host string, ep Endpoint, expires time.Time) {
 	now, wall := k.clock.nowAndWall()
 	expired := now

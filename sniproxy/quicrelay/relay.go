@@ -103,9 +103,10 @@ type Relay struct {
 	// NewID must not call methods of the Relay.
 	NewID func() uint64
 	// Finished, if not nil, is called once for each path that has ended, and for each path that
-	// could not begin because of a limit. If a path ends while Route runs, the Relay ends the
-	// context of Route, and calls Finished after Route has returned. Finished must not block,
-	// because the calling goroutine relays other datagrams too. Finished must not call Close.
+	// could not begin because of a limit. A path relays the datagrams between one client address
+	// and one backend. If a path ends while Route runs, the Relay ends the context of Route, and
+	// calls Finished after Route has returned. Finished must not block, because the calling
+	// goroutine relays other datagrams too. Finished must not call Close.
 	Finished func(Stats)
 
 	once   sync.Once
@@ -290,11 +291,11 @@ const drainIdle = 30 * time.Second
 // drainInterval is how often Shutdown looks for paths that have ended.
 const drainInterval = 100 * time.Millisecond
 
-// Shutdown refuses new connections, and waits until all paths have ended. The client of a new
-// connection gets the error CONNECTION_REFUSED. The Relay does not see the end of a connection, so
-// during Shutdown a path ends after 30 s without a datagram, or after IdleTimeout if it is shorter.
-// Shutdown then closes the Relay. If ctx ends earlier, Shutdown closes the Relay and returns the
-// error of ctx.
+// Shutdown refuses new connections, and waits until all paths have ended. A path relays the
+// datagrams between one client address and one backend. The client of a new connection gets the
+// error CONNECTION_REFUSED. The Relay does not see the end of a connection, so during Shutdown a
+// path ends after 30 s without a datagram, or after IdleTimeout if it is shorter. Shutdown then
+// closes the Relay. If ctx ends earlier, Shutdown closes the Relay and returns the error of ctx.
 func (r *Relay) Shutdown(ctx context.Context) error {
 	r.init()
 	r.mu.Lock()

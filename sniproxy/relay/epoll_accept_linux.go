@@ -74,7 +74,7 @@ func (a *acceptor) close(err error) {
 	a.done <- err
 }
 
-// The method accept accepts up to a.batch connections. When the backlog is smaller than a.batch,
+// The method "accept" accepts up to a.batch connections. When the backlog is smaller than a.batch,
 // the method reduces a.batch to the size of the backlog. After two rounds in a row with a full
 // batch, the method doubles a.batch. So while few connections arrive, the method seldom calls
 // accept4(2) in vain (EAGAIN). While many connections arrive, the method accepts many of them in

@@ -139,7 +139,7 @@ func (ec *epollConn) copyFrom(i int) (more bool) {
 
 // copyOnce reads once from the side "from" into the buffer of the loop, and writes the bytes to the
 // side "to". If "to" does not accept all bytes, copyOnce stores the rest in from.held. The result n
-// is the number of bytes written. The result ok is false if the write has failed, or if a failed
+// is the number of bytes written. The result "ok" is false if the write has failed, or if a failed
 // read has ended the connection. After another failed read, ok is true, and from.eof is set.
 func (ec *epollConn) copyOnce(from, to *side, src Party) (n int, ok bool) {
 	l := ec.loop
@@ -222,7 +222,7 @@ func (ec *epollConn) spliceIn(from *side, src Party) bool {
 // sideFailed handles an error of the socket of side i. If the other side has failed before, the
 // connection ends. Otherwise the loop still reads the bytes that the kernel received on side i
 // before the error, and writes them to the other side. The loop reads and drops the bytes that the
-// other side sends. The method settled decides when the connection ends.
+// other side sends. The method "settled" decides when the connection ends.
 func (ec *epollConn) sideFailed(i int, err error) {
 	s, other := &ec.side[i], &ec.side[1-i]
 	s.failed, s.readable = true, true
@@ -241,8 +241,8 @@ func (ec *epollConn) sideFailed(i int, err error) {
 	ec.requeue()
 }
 
-// The method settled reports whether the connection can end. The loop calls it after one of the two
-// sides has failed.
+// The method "settled" reports whether the connection can end. The loop calls it after one of the
+// two sides has failed.
 //
 // If the client has failed, the backend must have acknowledged all bytes of the client. The loop
 // then sends a RST to the backend, and a RST destroys all bytes that are not acknowledged. If the

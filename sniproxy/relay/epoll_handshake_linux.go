@@ -51,8 +51,9 @@ func (ec *epollConn) readHello() {
 	ec.awaitEvents()
 }
 
-// helloBuffer returns the buffer for the next bytes of the hello. The first read uses the buffer of
-// the loop, because most hellos arrive in one piece and need no buffer later. Further reads use a
+// helloBuffer returns the buffer for the next bytes of the hello, which is the beginning of the
+// client's bytes that the Session needs for its decision. The first read uses the buffer of the
+// loop, because most hellos arrive in one piece and need no buffer later. Further reads use a
 // buffer of the connection, which grows to at most limit bytes.
 func (ec *epollConn) helloBuffer(limit int) []byte {
 	h := ec.handshake
@@ -74,12 +75,12 @@ func (ec *epollConn) saveHello() {
 	}
 }
 
-// helloEnded runs when no more bytes of the hello will arrive: the client has ended its direction,
-// the time-out or the limit is reached, or a read has failed. The argument "by" is the party that
-// ended the hello, and err is the reason. helloEnded passes the reason to Session.Hello. If Hello
-// returns a default step (see isDefaultStep), the connection ends, and the Result contains the
-// arguments "by" and err. If err is io.EOF, the error in the Result is nil. After a read error, the
-// connection ends whatever Hello returns.
+// helloEnded runs when no more bytes of the hello (the first bytes of the client) will arrive: the
+// client has ended its direction, the time-out or the limit is reached, or a read has failed. The
+// argument "by" is the party that ended the hello, and err is the reason. helloEnded passes the
+// reason to Session.Hello. If Hello returns a default step (see isDefaultStep), the connection
+// ends, and the Result contains the arguments "by" and err. If err is io.EOF, the error in the
+// Result is nil. After a read error, the connection ends whatever Hello returns.
 func (ec *epollConn) helloEnded(by Party, err error) {
 	reason := helloError(err)
 	step := ec.session.Hello(ec.handshake.data, reason)

@@ -147,9 +147,9 @@ func (l *epollLoop) post(task func()) {
 	}
 }
 
-// run runs the loop until it is stopped. RawConn.Read calls the method round. When this method
+// run runs the loop until it is stopped. RawConn.Read calls the method "round". When this method
 // returns false, Read parks the goroutine until the epoll descriptor is readable. After that, Read
-// calls the method round again. The read deadline is the time of the next timer. When it passes,
+// calls the method "round" again. The read deadline is the time of the next timer. When it passes,
 // Read returns, and run calls Read again.
 func (l *epollLoop) run() {
 	defer l.close()

@@ -232,10 +232,10 @@ func (gc *goroutineConn) readHello(ctx context.Context) (Step, []byte) {
 // clock, the measured time can be 0.
 func elapsed(start time.Time) time.Duration { return max(time.Since(start), 1) }
 
-// helloEnded runs when no more bytes of the hello will arrive: the client has ended its direction,
-// the time-out or the limit is reached, or a read has failed. It calls Session.Hello with err and
-// returns the decision of the Session. After a read error, the connection ends no matter what the
-// Session decides.
+// helloEnded runs when no more bytes of the hello (the first bytes of the client) will arrive: the
+// client has ended its direction, the time-out or the limit is reached, or a read has failed. It
+// calls Session.Hello with err and returns the decision of the Session. After a read error, the
+// connection ends no matter what the Session decides.
 func (gc *goroutineConn) helloEnded(data []byte, err error) Step {
 	reason := helloError(err)
 	step := gc.session.Hello(data, reason)

@@ -25,10 +25,11 @@ type Store interface {
 	// Write stores a state if the present state has this version, and returns the new Snapshot.
 	// Otherwise it changes nothing, and the error wraps ErrConflict.
 	Write(ctx context.Context, state State, version string) (Snapshot, error)
-	// Follow calls the function "publish" with the present state, and again after each change,
-	// until ctx ends. If the state cannot be read, Follow calls the function with the reason; the
-	// Snapshot then has no meaning. While Follow runs, Read and Write of the same Store return a
-	// Snapshot only after Follow has called the function with this Snapshot. So after the return of
-	// Read or Write, the function receives no older state. Calls of the function never overlap.
+	// Follow calls the function "publish" with the present State (the orders of operators), and
+	// again after each change, until ctx ends. If the State cannot be read, Follow calls the
+	// function with the reason; the Snapshot then has no meaning. While Follow runs, Read and Write
+	// of the same Store return a Snapshot only after Follow has called the function with this
+	// Snapshot. So after the return of Read or Write, the function receives no older state. Calls
+	// of the function never overlap.
 	Follow(ctx context.Context, publish func(Snapshot, error))
 }

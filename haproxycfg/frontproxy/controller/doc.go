@@ -29,8 +29,8 @@
 //
 //   - Before the source has answered, the controller keeps the configuration in the directory. If
 //     the directory is empty, HAProxy gets a configuration without pods and answers 503.
-//   - If the source stops answering, or reports that its last list of pods is doubtful, the
-//     controller keeps the pods of the last good list.
+//   - If the source stops answering, or reports that its last list of pods may have lost pods by
+//     mistake, the controller keeps the pods of the last good list.
 //   - If the policy file is wrong, the controller keeps the last good policy.
 //   - If HAProxy refuses a configuration, or if a change of HAProxy fails, the controller tries
 //     again after 1 s, then after longer pauses of up to 30 s. It also tries again at each change.

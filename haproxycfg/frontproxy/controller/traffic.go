@@ -27,8 +27,8 @@ type PodTraffic struct {
 }
 
 // Traffic adds up HAProxy's counters of servers for each pod. The counters of one server are not
-// enough for this: a slot can contain several pods one after another, one pod can be a server of
-// several backends, and after a reload all counters begin at 0.
+// enough for this: a slot (a server with a fixed name) can contain several pods one after another,
+// one pod can be a server of several backends, and after a reload all counters begin at 0.
 //
 // The zero value has no traffic. A Traffic is not safe for concurrent use.
 type Traffic struct {

@@ -127,8 +127,8 @@ func (g *Gate) away(names ...string) {
 // first check alone, somebody could take any number of such nodes. So there is a second check: the
 // granted nodes and the named nodes together must exceed no limit. The second set does not contain
 // the nodes that are away without a grant, so that the nodes of a failed zone can be replaced, a
-// few at a time. alone is true if the first check allows the named nodes and the second one refuses
-// them.
+// few at a time. The result "alone" is true if the first check allows the named nodes and the
+// second one refuses them.
 func (g *Gate) may(names ...string) (answer disruption.Answer, alone bool) {
 	answer = g.state.May(names...)
 	if !answer.OK {
@@ -372,8 +372,8 @@ func (g *Gate) answer(names []string, d disruption.Answer, alone bool) Answer {
 }
 
 // The argument b describes an exceeded limit. explain adds the nodes to b that are away and count
-// for this limit. If alone is true, only granted nodes count. explain leaves out the nodes in
-// names, because somebody asks whether these nodes may go.
+// for this limit. If the argument "alone" is true, only granted nodes count. explain leaves out the
+// nodes in names, because somebody asks whether these nodes may go.
 func (g *Gate) explain(b disruption.Blocked, names []string, alone bool) Blocked {
 	away := map[string]bool{}
 	for _, a := range g.in.Applied {

@@ -24,8 +24,9 @@
 //
 // # Exceptions
 //
-// The annotation headgate.dev/allow-change of a Service permits findings about this Service. Its
-// value is a list of what may change, separated by commas: numbers of node ports ("30080"), names or
+// A [Finding] is a part of a change that would hurt traffic, or that nobody can undo. The
+// annotation headgate.dev/allow-change of a Service permits findings about this Service. Its value
+// is a list of what may change, separated by commas: numbers of node ports ("30080"), names or
 // numbers of service ports ("http"), and kinds of findings ("no-pods"). Finding.Allow has the words
 // that permit a finding. The annotation may be on the Service before or after the change. A number
 // in the annotation permits nothing for other node ports, so a forgotten annotation does little

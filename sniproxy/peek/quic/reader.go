@@ -208,9 +208,9 @@ func (r *Reader) readInitial(datagram []byte, at int, h Header) error {
 	return r.readFrames(header, payload, at)
 }
 
-// readFrames reads the frames of a packet. at is the offset of the packet in the datagram. Errors
-// of a frame state this offset too, because the frames are encrypted in the datagram and have no
-// visible offset of their own.
+// readFrames reads the frames of a packet. The argument "at" is the offset of the packet in the
+// datagram. Errors of a frame state this offset too, because the frames are encrypted in the
+// datagram and have no visible offset of their own.
 func (r *Reader) readFrames(header, payload []byte, at int) error {
 	if header[0]&0x0c != 0 {
 		return malformed(at, "header: reserved bits")

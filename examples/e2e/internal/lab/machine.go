@@ -25,9 +25,9 @@ type Machine struct {
 
 	lab *Lab
 	ns  *os.File
-	// eth0 of the machine is one end of a veth pair. link is the name of the other end. outside is
-	// the network namespace that contains the other end: the name of a node, or "" for the
-	// namespace of the lab.
+	// eth0 of the machine is one end of a veth pair. The field "link" is the name of the other end.
+	// The field "outside" is the network namespace that contains the other end: the name of a node,
+	// or "" for the namespace of the lab.
 	link, outside string
 }
 

@@ -45,9 +45,10 @@ func runLocal(ctx context.Context, s *System, all *traffic, report *scenario.Rep
 	t := s.startTraffic(ctx, report, host(nearby), "/")
 	defer t.Stop()
 
-	// Move the pod to one node after the other. The subset must contain only the node of the pod.
-	// If the terminator ignored the pod and selected nodes by their hash, the subset would contain
-	// the same two of the three nodes all the time. This loop detects such a fault.
+	// Move the pod to one node after the other. The subset (the nodes that the terminator selects
+	// for the service) must contain only the node of the pod. If the terminator ignored the pod and
+	// selected nodes by their hash, the subset would contain the same two of the three nodes all
+	// the time. This loop detects such a fault.
 	for i := range nodes {
 		start := time.Now()
 		if i > 0 {

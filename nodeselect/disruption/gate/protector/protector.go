@@ -87,7 +87,8 @@ const (
 
 // Run calls Step until ctx ends. The argument "every" is the pause between two steps. If the
 // function "done" is not nil, Run passes the result of each step to it. When ctx ends, Run protects
-// all nodes, and returns an error if it cannot protect all of them.
+// all nodes, so that the tool takes none of them away, and returns an error if it cannot protect
+// all of them.
 func (p *Protector) Run(ctx context.Context, every time.Duration, done func(Status, error)) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
