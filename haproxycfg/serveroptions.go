@@ -116,7 +116,7 @@ func (b *Backend) AddServer(s Server) (string, error) {
 	t.raw("/")
 	t = s.appendWords(t)
 	// HAProxy refuses check-proto at run time unless the check is an HTTP request. A check that
-	// only connects works without it.
+	// only connects works without check-proto.
 	b.appendSharedWords(&t, b.Health.Path != "")
 	return string(t), nil
 }

@@ -108,8 +108,8 @@ func str(field func(*Stat) *string) func(*Stat, string) error {
 	return func(s *Stat, v string) error { *field(s) = v; return nil }
 }
 
-// result removes the prefix "* ", which HAProxy writes before the last result while the next check
-// runs.
+// result returns a function that stores a value without the prefix "* ". HAProxy writes this prefix
+// before the last result of a check while the next check runs.
 func result(field func(*Stat) *string) func(*Stat, string) error {
 	return func(s *Stat, v string) error { *field(s) = strings.TrimPrefix(v, "* "); return nil }
 }

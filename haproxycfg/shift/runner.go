@@ -201,7 +201,7 @@ func (r *Runner) Undo(ctx context.Context, route string) error {
 	})
 }
 
-// Resume repeats the step that errors have ended.
+// Resume begins the failed step of a paused shift again.
 func (r *Runner) Resume(ctx context.Context, route string) error {
 	return r.change(ctx, func(state State) (State, error) {
 		s, ok := state.Find(route)

@@ -30,7 +30,8 @@ type Config[A any] struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Address is an IP address and a port.
 	Address string
-	// Host is the Host header. Path may have a query. "" means "/".
+	// Host is the Host header. Path is the path of the requests, and may have a query; an empty
+	// Path means "/".
 	Host, Path string
 	// Rate is the total number of requests a second. 0 means 200.
 	Rate float64

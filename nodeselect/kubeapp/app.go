@@ -58,8 +58,9 @@ type App struct {
 	// default memory request is 128Mi, and the default memory limit is the memory request. There is
 	// no default CPU limit: a limit would slow a pod down even if its node is idle.
 	Resources Resources
-	// RunAsUser is the numeric user of the container. 0 means the user of the image. This user must
-	// be a number other than 0: for a name, the kubelet does not start the container.
+	// RunAsUser is the numeric user of the container. 0 means the user that the image names. The
+	// image must then name its user by a number other than 0: if it names the user by a name, the
+	// kubelet does not start the container.
 	RunAsUser int64
 	// WritableRoot allows the container to write to its root file system.
 	WritableRoot bool

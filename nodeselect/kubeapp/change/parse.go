@@ -45,7 +45,9 @@ func Parse(file string, data []byte) (Objects, []nodeselect.Problem) {
 		if err != nil {
 			before, message := lineOf(err)
 			// The YAML parser also counts a carriage return alone as the end of a line, which most
-			// editors do not. So never name a line after the document.
+			// editors do not. So the number of lines that the parser counts can be too large. Limit
+			// it to the number of line feeds, so that the problem never names a line after the
+			// document.
 			before = min(before, bytes.Count(d.text, []byte("\n")))
 			p.problem(d.line+before, "", "%s", message)
 			continue

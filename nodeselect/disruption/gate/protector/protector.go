@@ -172,7 +172,7 @@ func (p *Protector) Remove(ctx context.Context) error {
 }
 
 // The method "each" protects or frees every subject, as the argument "action" says. It returns the
-// number of subjects with which this failed.
+// number of subjects for which the action failed.
 func (p *Protector) each(ctx context.Context, action Action, subjects []protect.Subject) (failed int) {
 	do := p.Tool.Protect
 	if action == Free {
