@@ -76,6 +76,10 @@ func run(ctx context.Context, inv cli.Invocation) int {
 		fmt.Fprintln(inv.Stdout, usage)
 		return cli.ExitOK
 	}
+	if name == "-version" || name == "--version" {
+		fmt.Fprintln(inv.Stdout, program, cli.ThisBuild())
+		return cli.ExitOK
+	}
 	c, ok := commands[name]
 	if !ok {
 		return inv.Fail(cli.ExitUsage, program, "%s", usage)

@@ -167,7 +167,7 @@ const maxAdminConns = 256
 // Serve serves the pages on the listeners until ctx ends. If there are more than 256 connections,
 // Serve closes a connection of the client address with the most connections; see
 // netserve.HTTPLimiter. /metrics also has the metric headgate_admin_limited_total, the number of
-// connections that Serve has closed for this reason. When ctx ends, Serve closes the listeners, and
+// connections that Serve has closed for this reason, and headgate_build_info. When ctx ends, Serve closes the listeners, and
 // waits up to 2 s for requests that are still running.
 //
 // Serve also tells systemd whether the binary is ready and makes progress. For this, call Serve even
@@ -194,9 +194,10 @@ func (a Admin) Serve(ctx context.Context, listeners ...net.Listener) error {
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       time.Minute,
 	}
-	limits := prometheus.NewRegistry()
-	limit := LimitConnections(srv, maxAdminConns, limits, "admin")
-	a.Gatherer = prometheus.Gatherers{a.gatherer(), limits}
+	own := prometheus.NewRegistry()
+	own.MustRegister(ThisBuild().Metric())
+	limit := LimitConnections(srv, maxAdminConns, own, "admin")
+	a.Gatherer = prometheus.Gatherers{a.gatherer(), own}
 	srv.Handler = a.Handler()
 	for i, l := range listeners {
 		listeners[i] = limit(l)

@@ -26,11 +26,12 @@ import (
 // HEADGATE_NODES_PER_SERVICE sets the flag -nodes-per-service.
 const EnvPrefix = "HEADGATE_"
 
-// NewFlagSet returns a flag set with the flag -config. With -h, the binary prints the example, and
+// NewFlagSet returns a flag set with the flags -config and -version. With -h, the binary prints the example, and
 // then the flags.
 func NewFlagSet(program, example string) *flag.FlagSet {
 	fs := flag.NewFlagSet(program, flag.ContinueOnError)
 	fs.String("config", "", "YAML `file` of flag names and values; flags and environment override it")
+	fs.Bool("version", false, "print the version, and exit")
 	fs.Usage = func() {
 		printExample(fs, example)
 		fs.PrintDefaults()
@@ -39,7 +40,7 @@ func NewFlagSet(program, example string) *flag.FlagSet {
 }
 
 func printExample(fs *flag.FlagSet, example string) {
-	fmt.Fprintf(fs.Output(), "Example:\n  %s\n\nFlags (also as %s<FLAG> in the environment):\n", example, EnvPrefix)
+	fmt.Fprintf(fs.Output(), "Example:\n  %s\n\n-version prints the version.\n\nFlags (also as %s<FLAG> in the environment):\n", example, EnvPrefix)
 }
 
 // NewGroupedFlagSet does the same as NewFlagSet, but -h prints the flags in groups. The argument
@@ -53,6 +54,7 @@ func NewGroupedFlagSet(program, example, readme string) *flag.FlagSet {
 		printExample(fs, example)
 		left := map[string]*flag.Flag{}
 		fs.VisitAll(func(f *flag.Flag) { left[f.Name] = f })
+		delete(left, "version") // printExample names it
 		for _, row := range flagTable.FindAllStringSubmatch(purposes(readme), -1) {
 			title := "\n" + row[1] + ":\n"
 			for _, name := range flagName.FindAllStringSubmatch(row[2], -1) {
@@ -125,10 +127,20 @@ func (inv Invocation) Parse(fs *flag.FlagSet) (code int, done bool) {
 		return ExitOK, false
 	case errors.Is(err, flag.ErrHelp):
 		return ExitOK, true
+	case errors.Is(err, errVersion):
+		fmt.Fprintln(inv.Stdout, fs.Name(), ThisBuild())
+		return ExitOK, true
 	default:
 		return inv.Fail(ExitUsage, fs.Name(), "%v (-h shows the flags)", err), true
 	}
 }
+
+// errVersion is the error of parse for -version.
+var errVersion = errors.New("the version is wanted")
+
+// onlyArgument reports whether a flag can be set only by an argument: not in the environment, and not
+// in the file of -config.
+func onlyArgument(name string) bool { return name == "version" }
 
 // parse sets the flags of fs. If the arguments set a flag, parse uses their value. Otherwise it
 // uses the value in the environment, and if there is none, the value in the file that -config
@@ -148,6 +160,9 @@ func parse(fs *flag.FlagSet, args []string, lookupEnv func(string) (string, bool
 			usage()
 		}
 		return err
+	}
+	if version := fs.Lookup("version"); version != nil && version.Value.String() == "true" {
+		return errVersion
 	}
 	if fs.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
@@ -171,7 +186,7 @@ func fromEnvironment(fs *flag.FlagSet, given map[string]bool, lookupEnv func(str
 	fs.VisitAll(func(f *flag.Flag) {
 		name := EnvPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 		v, ok := lookupEnv(name)
-		if !ok || given[f.Name] {
+		if !ok || given[f.Name] || onlyArgument(f.Name) {
 			return
 		}
 		given[f.Name] = true
@@ -218,7 +233,7 @@ func fromFile(fs *flag.FlagSet, given map[string]bool, file string) error {
 
 func fromNode(fs *flag.FlagSet, given map[string]bool, name string, value *yaml.Node) error {
 	f := fs.Lookup(name)
-	if f == nil || name == "config" {
+	if f == nil || name == "config" || onlyArgument(name) {
 		return errors.New("no such flag")
 	}
 	if given[name] {

@@ -13,5 +13,6 @@ import (
 func TestMetricsPage(t *testing.T) {
 	r := prometheus.NewRegistry()
 	cli.LimitConnections(&http.Server{}, 1, r, "admin")
+	r.MustRegister(cli.ThisBuild().Metric())
 	clitest.MetricsPage(t, "All binaries", r)
 }

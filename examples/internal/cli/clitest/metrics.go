@@ -192,6 +192,8 @@ func unitOf(m metric) string {
 		return "%"
 	case strings.HasSuffix(name, "_share"):
 		return "share, 0 to 1"
+	case strings.HasSuffix(name, "_info"):
+		return "always 1"
 	case regexp.MustCompile(`^1 (if|while|for|from)\b`).MatchString(m.help):
 		return "0 or 1"
 	}
