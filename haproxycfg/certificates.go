@@ -109,11 +109,11 @@ func observeServerName(t *text, names string) {
 }
 
 // lookUpCovered renders two look-ups in one map. The argument "names" is the path of the map. The
-// other arguments are the names of variables. The variable key contains "FINGERPRINT/HOST". The
-// first look-up searches the map for this text, and stores the value that it finds in the variable
-// byName. The second look-up searches the map for the text with "*" in place of the first label of
-// the host ("FINGERPRINT/www.example.com" → "FINGERPRINT/*.example.com"), and stores the value in
-// the variable byWildcard.
+// other arguments are the names of variables. The variable in the argument "key" contains
+// "FINGERPRINT/HOST". The first look-up searches the map for this text, and stores the value that
+// it finds in the variable of the argument byName. The second look-up searches the map for the text
+// with "*" in place of the first label of the host ("FINGERPRINT/www.example.com" →
+// "FINGERPRINT/*.example.com"), and stores the value in the variable of the argument byWildcard.
 func lookUpCovered(t *text, names, key, byName, byWildcard string) {
 	lookUp := func(variable, convert string) {
 		t.line("http-request set-var(txn." + variable + ") 'var(txn." + key + ")" + convert + `,map_str("` + names + `")'`)

@@ -97,9 +97,8 @@ func count(t *text, r Refusal, condition string) {
 
 // observeHeaders renders the rules for headers if Global.Observe is true. If a [Refusal] would
 // remove a header from a request, HAProxy only counts and logs the request, and keeps the header.
-// But HAProxy still removes the headers that this package already removed before it had
-// Global.Observe: HTTP2-Settings, an Upgrade to HTTP/2, and, with ForwardedReplace, the best-known
-// forwarding headers.
+// But HAProxy removes some headers even if Global.Observe is true: HTTP2-Settings, an Upgrade to
+// HTTP/2, and, with ForwardedReplace, the best-known forwarding headers.
 func (f *Frontend) observeHeaders(t *text) {
 	t.line("http-request del-header HTTP2-Settings")
 	t.line("http-request del-header Upgrade if { req.hdr(Upgrade) -i h2c h2 }")

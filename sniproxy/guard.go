@@ -70,8 +70,9 @@ func (g *guard) check(target, proxyDestination netip.AddrPort) error {
 }
 
 // checkForm checks ip, which is the address of target, or an IPv4 address that the address of
-// target contains. It checks the special ranges, the addresses of this machine, and the denied
-// networks. The method "check" checks the listeners and AllowEndpoints.
+// target contains. It returns an error if ip is in a special range or a denied network, or is an
+// address of this machine. It does not compare ip with the listeners and with AllowEndpoints: the
+// method "check" does that.
 func (g *guard) checkForm(ip netip.Addr, target netip.AddrPort) error {
 	if r, ok := specialaddr.Find(ip); ok {
 		rule := endpointRules[r.Kind]

@@ -148,7 +148,8 @@ var (
 
 	// ErrTooManyConns means that the connection exceeded MaxConns or the descriptors of the
 	// process, and that the Server could not close another connection to make room: the source of
-	// this connection was the largest source, or no source had more than its share.
+	// this connection was the one with the most connections, or no source had more connections than
+	// its share (the number of all connections divided by the number of sources).
 	ErrTooManyConns = errors.New("sniproxy: too many connections")
 	// ErrTooManyFromSource means that the connection exceeded MaxConnsPerSource.
 	ErrTooManyFromSource = errors.New("sniproxy: too many connections from this source")
@@ -157,7 +158,8 @@ var (
 	ErrEvicted = errors.New("sniproxy: evicted before it named a host")
 	// ErrEvictedIdle means that the Server closed the connection to make room for newer ones,
 	// because of MaxConns or a lack of descriptors. Its source held more connections than its
-	// share. Of these connections, this was the one on which no byte had moved for longest.
+	// share, which is the number of all connections divided by the number of sources. Of the
+	// connections of this source, this was the one on which no byte had moved for longest.
 	ErrEvictedIdle = errors.New("sniproxy: evicted as the longest idle connection of its source")
 
 	// ErrTooManyForHost means that the connection exceeded MaxConnsPerHost.

@@ -100,9 +100,9 @@ func compareCandidates(a, b candidate) int {
 	)
 }
 
-// class is the first sort key of the candidates for a drain: lower classes come first. 0 and 1 are
-// requests that are Uncounted, 2 and 3 all other requests. In each pair, the lower class has a
-// known time Since.
+// class is the first sort key of the candidates for a drain: lower classes come first. The classes
+// 0 and 1 contain the candidates whose request is Uncounted, and the classes 2 and 3 all others. In
+// the classes 0 and 2, the time Since of the request is known; in the classes 1 and 3, it is not.
 func (c candidate) class() int {
 	class := 0
 	if !c.request.Uncounted {
@@ -137,9 +137,10 @@ func percent(share float64) string { return strconv.FormatFloat(share*100, 'f', 
 const reasonGone = "node is gone"
 
 // deletionGuard decides what a missing Node object of the agent's own node means. Normally the node
-// counts as deleted, and drains. But if more nodes than drainLimit are missing at the same time,
-// somebody has probably deleted Node objects by mistake, or has restored a store of the API server
-// without them. In this case the nodes still serve, so the node must not drain.
+// counts as deleted, and drains. But if more nodes are missing at the same time than the function
+// drainLimit returns, somebody has probably deleted Node objects by mistake, or has restored a
+// store of the API server without them. In this case the nodes still serve, so the node must not
+// drain.
 type deletionGuard struct {
 	total     int       // number of counted nodes when the node last existed; 0 if it never existed
 	since     time.Time // when the agent noticed that the node is missing; zero while it exists

@@ -28,8 +28,9 @@ type Tracker struct {
 }
 
 // State returns the answers at one moment, the argument "now". objects contains the present objects
-// of the cluster. own contains drain requests for the node that do not come from an object, such as
-// a command or a file on the node. The error is ErrNoNode in the same case as for [Rules.State].
+// of the cluster. The argument "own" contains drain requests for the node that do not come from an
+// object, such as a command or a file on the node. The error is ErrNoNode in the same case as for
+// [Rules.State].
 func (t *Tracker) State(now time.Time, objects nodeselect.Objects, own ...DrainRequest) (State, error) {
 	snapshot := t.Rules.snapshot(objects)
 	snapshot.own = own

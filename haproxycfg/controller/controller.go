@@ -45,11 +45,12 @@ type Controller struct {
 	// configuration and reload HAProxy. Required. Run sets Dir.Guard if there is an Elector.
 	Dir *deploy.Dir
 	// Version, if not nil, returns the version of the HAProxy that reads the configuration.
-	// [deploy.Checker.Version] is such a function. The Controller calls Version before each
-	// attempt, and renders the configuration for this version. So if somebody upgrades HAProxy and
-	// the new version needs other lines, the next attempt changes the configuration. If Version
-	// fails, the Controller renders for the last version that Version returned. If Version has
-	// never returned one, the Controller renders for Builder.Edge.Global.Version.
+	// [deploy.Checker.Version] is such a function. The Controller calls Version before each attempt
+	// to apply a configuration, and renders the configuration for this version. So if somebody
+	// upgrades HAProxy and the new version needs other lines, the next attempt changes the
+	// configuration. If Version fails, the Controller renders for the last version that Version
+	// returned. If Version has never returned one, the Controller renders for
+	// Builder.Edge.Global.Version.
 	Version func(context.Context) (haproxycfg.Version, error)
 	// Files are further files that are made from the routes. With each applied change, the
 	// Controller also writes these files to Dir.
@@ -69,8 +70,8 @@ type Controller struct {
 	ForceFirst bool
 
 	// Journal, if not nil, gets an entry for each change that Run applies, and for each change that
-	// Limit or HAProxy rejects. Run appends the entry after the attempt, during the pause of
-	// MinInterval. If Run cannot append an entry, it logs the error and counts it in
+	// Limit or HAProxy rejects. Run appends the entry after the attempt to apply the change, during
+	// the pause of MinInterval. If Run cannot append an entry, it logs the error and counts it in
 	// Status.JournalErrors, and the change stays in force. Only one process may append to a journal
 	// at a time. Apply appends nothing.
 	Journal *journal.Dir
@@ -105,9 +106,9 @@ type Controller struct {
 	// workers or more. After this time, the Controller ends the oldest workers and reloads HAProxy.
 	// 0 means 10 minutes. With a negative value, a reload does not wait for old workers.
 	MaxReloadWait time.Duration
-	// StartTimeout limits how long Run delays its first attempt. Run waits until every cluster has
-	// answered and all declarations can be read, or until StartTimeout is over. It also limits how
-	// long Plan waits for each cluster. 0 means 10 s.
+	// StartTimeout limits how long Run delays its first attempt to apply a configuration. Run waits
+	// until every cluster has answered and all declarations can be read, or until StartTimeout is
+	// over. It also limits how long Plan waits for each cluster. 0 means 10 s.
 	StartTimeout time.Duration
 
 	// Logger gets the log lines of Run: changes with their causes, problems, clusters that do not

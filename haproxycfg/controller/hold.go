@@ -78,7 +78,8 @@ type RollbackOrder struct {
 	// ID is the ID of an applied change in the journal. If several changes have this ID, Rollback
 	// returns to the newest of them. If ID is empty, Rollback returns to the newest change whose
 	// declared routes differ from those in force. If routes are held already, Rollback goes further
-	// back: to the newest change that is older than the held one and has other declared routes.
+	// back than the change whose routes are held: to the newest change before it that has other
+	// declared routes.
 	ID string
 	// By is the name of the person or program that gives the order. Reason is its reason. Both may
 	// be empty.

@@ -26,10 +26,10 @@ type recorder struct {
 // attempt, so with the reason in the key, each attempt would add an entry to the journal.
 func refusalKey(e journal.Entry) string { return string(e.Result) + " " + e.ID }
 
-// record appends an entry to the journal if the attempt has applied a change. If an attempt could
-// not apply a change, record appends an entry only after the first such attempt for this change.
-// record also records the configuration in force if the journal does not contain it. An error of
-// the journal has no effect on the change.
+// record appends an entry to the journal if the attempt t has applied a change. If attempts could
+// not apply a change, record appends an entry only after the first of these attempts. record also
+// records the configuration in force if the journal does not contain it. An error of the journal
+// has no effect on the change.
 func (a *applier) record(t Attempt) {
 	if a.c.Journal == nil || t.Change == nil || t.Change.plan == nil || a.guard() != nil {
 		return

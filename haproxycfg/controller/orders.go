@@ -16,10 +16,11 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// FleetFile is the name of the file with the orders of operators: the hold and the shifts of routes.
-// It is in the same directory as the configuration, and contains a fleet.State as JSON. Each attempt
-// reads it, so a restarted Controller and the next leader follow the same orders. If there is a
-// Controller.Fleet, the file is a copy of the last state that this process has seen there.
+// FleetFile is the name of the file with the orders of operators: the hold and the shifts of
+// routes. It is in the same directory as the configuration, and contains a fleet.State as JSON.
+// Each attempt to apply a configuration reads it, so a restarted Controller and the next leader
+// follow the same orders. If there is a Controller.Fleet, the file is a copy of the last state that
+// this process has seen there.
 const FleetFile = "fleet.json"
 
 // orders is the content of FleetFile. Nobody changes a value of this type.

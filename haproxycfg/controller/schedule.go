@@ -85,10 +85,10 @@ func (s *schedule) failed(now time.Time) {
 	s.last, s.notBefore = now, now.Add(s.pause(s.maxBackoff))
 }
 
-// pause returns the length of the pause after the last attempt. After a success, the pause is
-// minInterval. After the first failure, the pause is as long as the field "backoff" says. Each
-// further failure doubles the pause, but no pause is longer than the argument "longest". The pause
-// is never shorter than minInterval.
+// pause returns the length of the pause after the last attempt to apply a configuration. After a
+// success, the pause is minInterval. After the first failure, the pause is as long as the field
+// "backoff" says. Each further failure doubles the pause, but no pause is longer than the argument
+// "longest". The pause is never shorter than minInterval.
 func (s *schedule) pause(longest time.Duration) time.Duration {
 	if s.failures == 0 {
 		return s.minInterval

@@ -17,9 +17,10 @@ import (
 )
 
 // Shifts returns the shifts in FleetFile. A shift moves the requests of a route from one cluster to
-// another; see package shift. While SetShifts replaces the shifts, Shifts waits until HAProxy follows
-// the new ones or has failed to, but at most 5 s. So a client that reads a share here can count on
-// it, unless HAProxy does not answer. Shifts implements shift.Control.
+// another; see package shift. While SetShifts replaces the shifts, Shifts waits until HAProxy
+// follows the new ones, or until the attempt to make HAProxy follow them has failed, but at most 5
+// s. So HAProxy uses the shares that Shifts returns, unless HAProxy does not answer. Shifts
+// implements shift.Control.
 func (c *Controller) Shifts() (shift.State, error) {
 	c.init()
 	timeout := time.NewTimer(5 * time.Second)

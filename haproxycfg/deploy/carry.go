@@ -269,11 +269,11 @@ func (s *state) carry(config members) {
 }
 
 // copyTo adds a line for a new server to the saved state. The argument "fresh" is the new server,
-// which is in the given backend, and old is the server that it replaces. With this line, HAProxy
-// starts the new server with the weight, the drain and the maintenance of the old one. If the two
-// servers have different initial weights, copyTo scales the weight. Example: the old server has the
-// initial weight 100 and the weight 50, and the new server has the initial weight 10 → the new
-// server gets the weight 5.
+// which is in the given backend, and the argument "old" is the server that it replaces. With this
+// line, HAProxy starts the new server with the weight, the drain and the maintenance of the old
+// one. If the two servers have different initial weights, copyTo scales the weight. Example: the
+// old server has the initial weight 100 and the weight 50, and the new server has the initial
+// weight 10 → the new server gets the weight 5.
 func (s *state) copyTo(old stateServer, backend string, fresh member) {
 	fields := slices.Clone(old.fields)
 	initial, err1 := strconv.Atoi(s.get(fields, "srv_iweight"))

@@ -99,7 +99,7 @@ func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending boo
 	})
 }
 
-// prepare creates pendingFile. Before that, if the method write is going to replace haproxy.cfg,
+// prepare creates pendingFile. Before that, if the method "write" is going to replace haproxy.cfg,
 // prepare copies haproxy.cfg as the last good configuration. Because of this order, the last good
 // configuration is in place if pendingFile exists. While a reload is pending, prepare does nothing,
 // because HAProxy may have refused haproxy.cfg.

@@ -63,10 +63,10 @@ type Runtime struct {
 	// If the options of more servers have changed, Apply reloads HAProxy instead.
 	MaxReplaced int
 	// ChangedOnly makes Apply compare the running HAProxy with the files only in backends whose
-	// server lines differ between the old and the new files. Use it if a configuration has thousands
-	// of servers. If no file differs, Apply then does not ask HAProxy, and corrects no servers that
-	// somebody has changed by hand. After a reload, Apply trusts that HAProxy has the servers of the
-	// files, so the Reload must restore the states of servers: see Reloader.Config.
+	// server lines differ between the old and the new files. Use it if a configuration has
+	// thousands of servers. If no file differs, Apply then does not ask HAProxy, and corrects no
+	// servers that somebody has changed by hand. After a reload, Apply trusts that HAProxy has the
+	// servers of the files, so Dir.Reload must restore the states of servers: see Reloader.Config.
 	ChangedOnly bool
 	// Changed, if not nil, receives the result of each Apply that has changed the running HAProxy,
 	// or has found that HAProxy needs a reload.
@@ -105,7 +105,7 @@ const (
 
 // liveChange is a change from the configuration that HAProxy runs to the wanted one: the servers of
 // both, and the variables, maps and certificates that differ. If HAProxy cannot make the change at
-// run time, the field reload contains the reason.
+// run time, the field "reload" contains the reason.
 type liveChange struct {
 	before, wanted []runtimeapi.Backend
 	variables      []variable
@@ -361,8 +361,9 @@ func (d *Dir) applyLive(ctx context.Context, t target, written []bool, same, pen
 }
 
 // reloadLive reloads HAProxy, and then changes the servers whose state in HAProxy still differs
-// from the files. If HAProxy refuses the files and loads the last good files again, restored is
-// true, and reloadLive changes the servers to the state that the last good files contain.
+// from the files. If HAProxy refuses the files and loads the last good files again, the result
+// "restored" is true, and reloadLive changes the servers to the state that the last good files
+// contain.
 func (d *Dir) reloadLive(ctx context.Context, t target, change liveChange) (restored bool, err error) {
 	if err := d.markPending(); err != nil {
 		return false, err
@@ -421,9 +422,9 @@ func (d *Dir) markPending() error {
 }
 
 // change carries out c: it changes the certificates, variables, servers and maps of the running
-// HAProxy. If HAProxy must be reloaded instead, change returns the reason in reload. change returns
-// an error if it cannot reach HAProxy, if ctx has ended, or if the Guard of d has returned an
-// error.
+// HAProxy. If HAProxy must be reloaded instead, the result "reload" contains the reason. The method
+// "change" returns an error if it cannot reach HAProxy, if ctx has ended, or if the Guard of d has
+// returned an error.
 func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload string, err error) {
 	if r.ChangedOnly {
 		if c.changedOnly(r.busy); len(c.wanted)+len(c.variables)+len(c.maps)+len(c.certificates) == 0 {

@@ -23,10 +23,11 @@ type family struct {
 	rendered []bool         // true for the backends that are not spare
 }
 
-// canSplit reports whether the route r belongs to a family. There are two kinds of routes that need
-// only one backend. A route with one service has no ratio of weights. The backend of a route with
-// limits or with Shift belongs to this route alone, so new weights replace the old ones in the same
-// backend.
+// canSplit reports whether the route r belongs to a family: a set of routes that may need several
+// backends because their weights differ. Two kinds of routes need only one backend, and belong to
+// no family. First, a route with one service has no ratio of weights. Second, the backend of a
+// route with limits or with Shift belongs to this route alone, so new weights replace the old ones
+// in the same backend.
 func canSplit(r *routes.Route) bool {
 	return len(r.Backends) > 1 && !r.Shift && r.Limits == (routes.Limits{})
 }
@@ -64,10 +65,10 @@ func (b *builder) findFamilies(declared []routes.Route) {
 	}
 }
 
-// assign chooses a backend for each ratio of weights in the family. If there is only one ratio, it
-// gets the first backend. So when the weights change, the backend keeps its name. If there are
-// several ratios, a hash of a ratio chooses its backend. So if one ratio changes, most other ratios
-// keep their backends.
+// assign chooses a backend for each ratio of weights in the family, a set of routes that differ
+// only in their hosts, paths and weights. If there is only one ratio, it gets the first backend. So
+// when the weights change, the backend keeps its name. If there are several ratios, a hash of a
+// ratio chooses its backend. So if one ratio changes, most other ratios keep their backends.
 func (f *family) assign() {
 	size := minSlots
 	for size < 2*len(f.slots) {

@@ -30,8 +30,9 @@ func (s Share) Value() string {
 }
 
 // addParts adds two backends for each cluster of the route r: one with the servers in the cluster,
-// and one with all other servers. During a shift, HAProxy divides the requests between these two.
-// name is the backend that contains all servers of the route.
+// and one with all other servers. While a shift moves requests from one cluster to another, HAProxy
+// divides the requests between these two. The argument "name" is the name of the backend that
+// contains all servers of the route.
 func (b *builder) addParts(name string, r *routes.Route) {
 	b.shares = append(b.shares, haproxycfg.MapEntry{Key: name, Value: b.edge.Shares[r.Name()].Value()})
 	for i, rb := range r.Backends {

@@ -62,9 +62,10 @@ func (b Budget) String() string {
 }
 
 // budget counts the checks of the configuration, and the checks of three variants of it: without
-// subsets, without track, and without both. A variant may have millions of servers. So budget
-// builds each variant with only one node per cluster, the stand-in node. It multiplies the checks
-// of the stand-in node by the number of nodes in the cluster.
+// subsets (each service uses all usable nodes), without track (HAProxy checks every server instead
+// of every node), and without both. A variant may have millions of servers. So budget builds each
+// variant with only one node per cluster, the stand-in node. It multiplies the checks of the
+// stand-in node by the number of nodes in the cluster.
 func (b Builder) budget(config *haproxycfg.Config, table routes.Table, upstreams []edge.Upstream, report *Report) Budget {
 	var m multiples
 	m.count(upstreams, report)

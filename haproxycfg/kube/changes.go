@@ -114,7 +114,7 @@ func serviceChanges(old, new Report) []ServiceChange {
 	return changes
 }
 
-// walk compares the lists a and b, which must be sorted by the function compare. For each element
+// walk compares the lists a and b, which must be sorted by the function "compare". For each element
 // that only a contains, walk calls the function "removed". For each element that only b contains,
 // walk calls the function "added". For each element of a that is equal to an element of b (compare
 // returns 0), walk calls the function "both" with the two elements.
@@ -152,9 +152,9 @@ func (r Report) nodes() map[nodeKey]NodeReport {
 	return nodes
 }
 
-// missing returns the names of two kinds of nodes in version a of a service: nodes that version b
-// does not contain, and nodes that have another address in version b. inA contains the addresses of
-// the nodes for version a, and inB those for version b.
+// missing compares two reports on one service, a and b. It returns the names of two kinds of nodes
+// in a: nodes that b does not contain, and nodes that have another address in b. inA contains the
+// addresses of the nodes for the report a, and inB those for the report b.
 func missing(a, b ServiceReport, inA, inB map[nodeKey]NodeReport) []string {
 	var names []string
 	for _, name := range a.Nodes {

@@ -24,8 +24,8 @@ type decoder struct {
 }
 
 // fields are the known fields of a mapping, in the order of the package documentation. The function
-// "read" stores the value of a field: n is the YAML node of this value, and at is the path of the
-// field for error messages.
+// "read" stores the value of a field: n is the YAML node of this value, and the argument "at" is
+// the path of the field for error messages.
 type fields []struct {
 	name string
 	read func(n *yaml.Node, at string)

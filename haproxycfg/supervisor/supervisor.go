@@ -230,8 +230,9 @@ func (s *Supervisor) line(line string) {
 }
 
 // The command line of HAProxy names a configuration file, which HAProxy reads at the start and at
-// each reload. link makes this file a symbolic link to the file config. The command line of a
-// master never changes, so only with a link can the master read another file at the next reload.
+// each reload. link makes this file a symbolic link to the file in the argument "config". The
+// command line of a master never changes, so only with a link can the master read another file at
+// the next reload.
 func (s *Supervisor) link(config string) error {
 	name := filepath.Join(s.options.RunDir, configLink)
 	if target, err := os.Readlink(name); err == nil && target == config {

@@ -417,10 +417,10 @@ func (t *Table[T]) victimFor(src *source[T], exempt bool) T {
 	return t.exempt.lists[waiting].first
 }
 
-// maxClosing bounds the evicted connections that the server has not closed yet, because their
-// descriptors are still in use. While there are more than maxClosing such connections, the Table
-// evicts no connection of the heaviest source for a new connection of the same source: it refuses
-// the new connection.
+// maxClosing bounds the number of evicted connections that the server has not closed yet: their
+// descriptors are still in use. While there are more than maxClosing such connections, the heaviest
+// source (see the package comment) gets no new connection in place of one of its own: the Table
+// refuses the new connection.
 const maxClosing = 16
 
 // mostWaiting returns the oldest waiting connection of the source that has the most waiting

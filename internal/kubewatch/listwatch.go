@@ -133,10 +133,10 @@ var (
 	errBroken = errors.New("a streamed list ended before it was complete")
 )
 
-// listInstead converts an error of a streamed list that requests the most recent state. The request
-// names no resource version, but a server may still answer that the resource version has expired or
-// does not exist yet. After such an error, the Reflector would repeat the streamed list forever
-// without a pause. After the converted error, the Reflector sends a normal list.
+// listInstead converts an error of a streamed list into an error after which the Reflector sends a
+// normal list. The request of the streamed list wants the most recent state. It names no resource
+// version, but a server may still answer that the resource version has expired or does not exist
+// yet. After such an error, the Reflector would repeat the streamed list forever without a pause.
 func listInstead(err error) error {
 	if utilnet.IsConnectionRefused(err) || apierrors.IsTooManyRequests(err) {
 		return err // the Reflector pauses after these errors

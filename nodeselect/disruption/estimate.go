@@ -10,15 +10,15 @@ import (
 // Estimate is an estimate of the number of waves until all candidates have been away once. The
 // nodes of one wave are away at the same time.
 type Estimate struct {
-	// Waves is the number of waves that a greedy plan needs if all subsets stay as they are. The
-	// nodes of one wave are away at the same time. Waves is an estimate, and not the length of a
-	// plan to follow: replaced nodes change the subsets, and then the waves of the plan are no
-	// longer safe. README.md compares estimates with simulated replacements.
+	// Waves is the number of waves in which a greedy plan replaces all candidates if all subsets
+	// stay as they are. The nodes of one wave are away at the same time. Waves is an estimate, and
+	// not the length of a plan to follow: replaced nodes change the subsets, and then the waves of
+	// the plan are no longer safe. README.md compares estimates with simulated replacements.
 	Waves int `json:"waves"`
-	// Bound is a lower bound of the number of waves: with high probability, no plan has fewer
-	// waves. It is the first-moment bound: if a hash chooses the subsets at random, the expected
-	// number of plans with fewer waves is below e^-5, which is 0.007. It is no proof for the
-	// present subsets.
+	// Bound is a lower bound of the number of waves in which all candidates can be replaced: with
+	// high probability, no plan has fewer waves. It is the first-moment bound: if a hash chooses
+	// the subsets at random, the expected number of plans with fewer waves is below e^-5, which is
+	// 0.007. It is no proof for the present subsets.
 	Bound int `json:"bound"`
 	// Stuck is the number of candidates that are in no wave, because they would exceed a limit even
 	// if no other node were away.
@@ -34,9 +34,10 @@ func (e Estimate) String() string {
 	return text
 }
 
-// Estimate estimates how many waves the candidates need, if all nodes of a wave are back before
-// somebody takes the next wave away. It assumes that no other node is away, so it ignores which
-// nodes are away now. steps is the number of steps of simulated annealing for each wave; see Wave.
+// Estimate estimates in how many waves somebody can replace all candidates. A wave is a set of
+// nodes that are away at the same time, and all nodes of a wave are back before somebody takes the
+// next wave away. It assumes that no other node is away, so it ignores which nodes are away now.
+// steps is the number of steps of simulated annealing for each wave; see Wave.
 func (s *State) Estimate(candidates []string, steps int) Estimate {
 	present := s.allPresent()
 	var e Estimate
@@ -151,9 +152,8 @@ func (s *State) bound(nodes []int32) int {
 // ceil returns a/b, rounded up.
 func ceil(a, b int) int { return (a-1)/b + 1 }
 
-// logChance returns the logarithm of a probability. The n nodes are divided into t waves of equal
-// size, and k of the n nodes are chosen at random. The result is for the event that each wave
-// contains at most m of the k nodes.
+// logChance returns the logarithm of this probability: if n nodes are divided into t waves of equal
+// size, and k of the n nodes are chosen at random, each wave contains at most m of the k nodes.
 func logChance(n, t, k, m int) float64 {
 	// The probability is the number of sets of k nodes with at most m nodes in each wave, divided
 	// by the number of all sets of k nodes. To count the sets with at most m nodes in each wave,

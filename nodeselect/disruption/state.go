@@ -148,9 +148,9 @@ func (s *State) addLimits(subsets []nodeselect.Subsets) {
 	s.limitsOf = s.nodesOf.invert(len(s.names))
 }
 
-// hasLimit reports whether s.limits already contains a limit for exactly these members. The
-// argument "first" is the first index at which hasLimit searches. In most cases, all balancers use
-// the same subset of a service, so addLimits needs only one limit for all of them.
+// hasLimit reports whether s.limits already contains a limit for exactly the nodes in the argument
+// "members". The argument "first" is the first index at which hasLimit searches. In most cases, all
+// balancers use the same subset of a service, so addLimits needs only one limit for all of them.
 func (s *State) hasLimit(first int, members []int32) bool {
 	for i := first; i < len(s.limits); i++ {
 		if s.limits[i].zone == noZone && slices.Equal(s.nodesOf.of(int32(i)), members) {

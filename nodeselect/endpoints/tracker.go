@@ -285,9 +285,9 @@ func (t *Tracker) Answered(now time.Time) {
 	}
 }
 
-// Confirm removes the endpoints that have been missing for five minutes. Call it while the API
-// server answers, for example every 30 s. After a list without any EndpointSlice, the five minutes
-// begin when the API server has a slice again.
+// Confirm removes the endpoints that a doubtful list has lacked, and that have been missing for
+// five minutes since. Call it while the API server answers, for example every 30 s. After a list
+// without any EndpointSlice, the five minutes begin when the API server has a slice again.
 func (t *Tracker) Confirm(now time.Time) {
 	for key, d := range t.doubts {
 		if d.Confirmed(now) == nil {

@@ -63,9 +63,10 @@ type EndpointsSnapshot struct {
 	Since time.Time
 }
 
-// Age returns the age of Services. It is 0 if Err is nil, and otherwise the time since Err began.
-// The true age can be up to two minutes longer: if the connection to the API server is dead but
-// nobody has closed it, Run needs up to two minutes to detect this.
+// Age says how old the information in the field Services is. It returns 0 if Err is nil, and
+// otherwise the time since Err began. The true age can be up to two minutes longer: if the
+// connection to the API server is dead but nobody has closed it, Run needs up to two minutes to
+// detect this.
 func (s EndpointsSnapshot) Age(now time.Time) time.Duration {
 	if s.Err == nil {
 		return 0

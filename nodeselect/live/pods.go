@@ -219,10 +219,11 @@ func trimSlice(slice *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, bo
 	return trimmed, true
 }
 
-// ReadyNodes returns nodeselect.Objects.ReadyNodes for services and all their EndpointSlices. It is
-// for a program that reads both from elsewhere, for example with package manifest. It ignores
-// EndpointSlices of headless services, those with the addressType FQDN, and those with an IP family
-// that the service does not have.
+// ReadyNodes returns the map for the field nodeselect.Objects.ReadyNodes: the nodes with a ready
+// pod of each service. Use it in a program that reads the services and all their EndpointSlices
+// without a Watcher, for example with package manifest. It ignores EndpointSlices of headless
+// services, those with the addressType FQDN, and those with an IP family that the service does not
+// have.
 func ReadyNodes(services []*corev1.Service, list []*discoveryv1.EndpointSlice) map[string][]string {
 	return readyNodes(services, list, false)
 }

@@ -40,8 +40,9 @@ func (r *Replay) SetRefs(refs []nodeselect.Ref) { r.queue.setRefs(refs) }
 
 // List tells the Replay that the API server has sent complete lists of its nodes and services, as
 // it does at the start and after an outage. If the lists lack more than half of the known objects,
-// the Replay doubts them; see Watcher.Run. objects.ReadyNodes are the nodes with a ready pod, by
-// service. nil means that the Watcher has no LocalEndpoints, and does not read pods.
+// the Replay keeps the missing objects for some minutes, because the API server may have lost its
+// store; see Watcher.Run. objects.ReadyNodes are the nodes with a ready pod, by service. nil means
+// that the Watcher has no LocalEndpoints, and does not read pods.
 func (r *Replay) List(objects nodeselect.Objects, now time.Time) {
 	nodes, services := r.trim(objects)
 	r.queue.edit(func(q *queue) {

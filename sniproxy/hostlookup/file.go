@@ -36,10 +36,10 @@ type File struct {
 	// MaxSize is the largest size of the file in bytes. 0 means 64 MiB.
 	MaxSize int64
 
-	// Loaded, if not nil, reports a reading of the file. hosts are the new hosts, and problems has
-	// one element for each entry that the File left out. If err is not nil, the File keeps the old
-	// hosts. The File does not call Loaded if the content or the error is the same as at the last
-	// reading. Calls do not overlap.
+	// Loaded, if not nil, reports a reading of the file. The argument "hosts" contains the new
+	// hosts, and the argument "problems" has one element for each entry that the File left out. If
+	// err is not nil, the File keeps the old hosts. The File does not call Loaded if the content or
+	// the error is the same as at the last reading. Calls do not overlap.
 	Loaded func(hosts *Hosts, problems []Problem, err error)
 
 	hosts atomic.Pointer[Hosts]

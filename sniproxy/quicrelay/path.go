@@ -304,7 +304,8 @@ func hasLongHeader(b []byte, size int) bool {
 
 // allow reports whether the Relay may send a datagram of the backend to the client: it may not if
 // the address of the client is not confirmed, and the client would get more than three times the
-// bytes that came from it. allow also stores the IDs in the datagram in the table.
+// bytes that came from it. allow also reads the connection IDs of the backend in the datagram, and
+// stores them in the Relay's table.
 func (p *path) allow(datagram []byte) bool {
 	r := p.relay
 	r.mu.Lock()

@@ -231,8 +231,9 @@ func (r *Relay) connect(addr netip.AddrPort) (socket, error) {
 }
 
 // Serve relays the datagrams that arrive at conn, until Close or an error. It closes conn when it
-// returns: then the paths of its clients get no more datagrams, and end after IdleTimeout. Serve may
-// be called for several sockets. Give conn a large receive buffer (SetReadBuffer).
+// returns: then the connections of the clients of conn get no more datagrams, and the Relay forgets
+// them after IdleTimeout. Serve may be called for several sockets. Give conn a large receive buffer
+// (SetReadBuffer).
 func (r *Relay) Serve(conn *net.UDPConn) error {
 	s, err := newSocket(conn, false)
 	if err != nil {
@@ -481,9 +482,10 @@ func refuseConnection(client peer, h quic.Header, datagram []byte) {
 	}
 }
 
-// The method "begin" makes a new path for a client. The argument "datagram" begins with an Initial
-// packet, and h is the header of this packet. If the packet cannot be the first packet of a client,
-// or if the limits allow no further path, begin returns nil.
+// The method "begin" makes a new path for a client. The path relays the datagrams between the
+// client's address and one backend. The argument "datagram" begins with an Initial packet, and h is
+// the header of this packet. If the packet cannot be the first packet of a client, or if the limits
+// allow no further path, begin returns nil.
 func (r *Relay) begin(client peer, h quic.Header, datagram []byte) *path {
 	if !beginsConnection(h, datagram) {
 		return nil

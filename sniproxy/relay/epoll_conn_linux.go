@@ -280,8 +280,8 @@ func (ec *epollConn) since(start int64) time.Duration {
 }
 
 // awaitEvents prepares the connection to wait for epoll events. It registers the sockets that are
-// not registered yet. It also copies the hello out of the buffer of the loop, because other
-// connections use this buffer while the connection waits.
+// not registered yet. It also copies the hello (the first bytes of the client) out of the buffer of
+// the loop, because other connections use this buffer while the connection waits.
 func (ec *epollConn) awaitEvents() {
 	ec.saveHello()
 	for i := range ec.side {

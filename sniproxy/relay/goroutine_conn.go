@@ -227,7 +227,7 @@ func (gc *goroutineConn) readHello(ctx context.Context) (Step, []byte) {
 	}
 }
 
-// elapsed returns the time that has passed since the time in the argument start. It returns at
+// elapsed returns the time that has passed since the time in the argument "start". It returns at
 // least 1 ns, because 0 in a Result means that the phase did not end. On a system with a coarse
 // clock, the measured time can be 0.
 func elapsed(start time.Time) time.Duration { return max(time.Since(start), 1) }

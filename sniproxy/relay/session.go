@@ -40,8 +40,8 @@ type Conn interface {
 	// address.
 	RemoteAddr() netip.AddrPort
 	// LocalAddr returns the address that the client connected to. It may make a system call on the
-	// socket, so call it only while the socket is certainly open: in the accept function of the
-	// Engine, or in a method of the Session.
+	// socket, so call it only while the socket is certainly open: in the function "accept" of
+	// Engine.Serve, or in a method of the Session.
 	LocalAddr() netip.AddrPort
 	// Resume makes the Engine carry out a Step after a Wait. This Step must not be Wait or More.
 	// Any goroutine may call Resume, even before the method that returns Wait has returned. A

@@ -80,7 +80,8 @@ func checkFiles(kubeconfig *api.Config, name string) error {
 
 // readTokenAgain changes config: each request then reads the token file again and uses its present
 // content. client-go could also read the token file again by itself. But then requests would wait
-// for ever if the file system with the token file does not answer.
+// for ever if the file system with the token file does not answer. Package inputfile, with which
+// fileToken reads the file, gives up after 3 s.
 func readTokenAgain(config *rest.Config) {
 	file := config.BearerTokenFile
 	if file == "" {

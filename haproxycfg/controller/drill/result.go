@@ -19,9 +19,10 @@ type Result struct {
 	// apply a change because the reload for the change had to wait.
 	Reloads int `json:"reloads"`
 	Waits   int `json:"waits"`
-	// Changed is the number of servers that all reloads have added, removed or altered. Moved is
-	// the number of servers that the reloads after the end of the fault (Step.Recovery) have added,
-	// removed or altered. A server that several backends contain counts once for each of them.
+	// Changed is the number of servers that the reloads during the whole drill have added, removed
+	// or altered. Moved is the number of servers that the reloads after the end of the fault
+	// (Step.Recovery) have added, removed or altered. A server that several backends contain counts
+	// once for each of them.
 	Changed int `json:"changed"`
 	Moved   int `json:"moved"`
 	// Refusals are the changes that the Controller did not apply, in order.

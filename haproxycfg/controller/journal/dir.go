@@ -52,12 +52,12 @@ func timeOf(name string) (time.Time, bool) {
 	return t, err == nil && fileName(t) == name
 }
 
-// Append writes an entry. state contains the routes and servers in force after the change; nil
-// means that the change has altered nothing. If the directory already contains an entry of the same
-// or a later time, the time of the new entry becomes the millisecond after the newest entry. Append
-// calls the function "guard" just before the entry becomes visible. If this function returns an
-// error, Append returns the error and writes nothing. If guard is nil, Append always writes the
-// entry.
+// Append writes an entry. The argument "state" contains the routes and servers in force after the
+// change; nil means that the change has altered nothing. If the directory already contains an entry
+// of the same or a later time, the time of the new entry becomes the millisecond after the newest
+// entry. Append calls the function "guard" just before the entry becomes visible. If this function
+// returns an error, Append returns the error and writes nothing. If guard is nil, Append always
+// writes the entry.
 func (d *Dir) Append(e Entry, state *State, guard func() error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -84,8 +84,8 @@ func (e *podEntry) set(pod, zone string) {
 // Update reads the counters of the servers from the rows of "show stat". If a counter has risen
 // since the last Update, the difference counts for the pod whose address the server had at the last
 // Update. So call Update also just before each change of the servers: otherwise the requests to the
-// old pod would count for another pod. If the server was an empty slot at the last Update, the
-// difference counts for its present pod.
+// old pod would count for another pod. If the server had no pod at the last Update (it was an empty
+// slot), the difference counts for its present pod.
 func (t *Traffic) Update(rows []runtimeapi.Stat, now time.Time) {
 	for _, e := range t.pods {
 		e.InFlight, e.Up = 0, false

@@ -192,9 +192,9 @@ func claim(t testing.TB, port int) bool {
 }
 
 // FakeSocket starts a fake of HAProxy's command line and returns its address, in the form of a
-// runtimeapi.Socket. network is "unix" or "tcp". A client sends one command on each connection, and
-// gets the result of the function "answer" for this command. After the command "hang", the
-// connection stays open until the test ends.
+// runtimeapi.Socket. The argument "network" is "unix" or "tcp". A client sends one command on each
+// connection, and gets the result of the function "answer" for this command. After the command
+// "hang", the connection stays open until the test ends.
 func FakeSocket(t testing.TB, network string, answer func(command string) string) (path string) {
 	t.Helper()
 	addr, prefix := filepath.Join(Dir(t), "s"), ""

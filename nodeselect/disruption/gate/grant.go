@@ -14,9 +14,9 @@ type Grant struct {
 	// Went is the time at which an observation first showed, after the start of the grant, that the
 	// node was away. The zero time means that no observation has shown this.
 	Went time.Time `json:"went,omitzero"`
-	// Back is the time at which an observation first showed, after Went, that the node was up
-	// again. The zero time means that the node is not up again. If the node goes away once more,
-	// Back becomes the zero time.
+	// Back is the time at which an observation first showed that the node was up again, after the
+	// node had gone away (Went). The zero time means that the node is not up again. If the node
+	// goes away once more, Back becomes the zero time.
 	Back time.Time `json:"back,omitzero"`
 	// Pending is true until package leases has stored the decision about the grant. A pending grant
 	// counts as a grant, but its holder may not take the node away yet.

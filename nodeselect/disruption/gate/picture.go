@@ -9,9 +9,10 @@ import (
 )
 
 // Picture returns a picture of the cluster. It shows the nodes that are away or granted, the next
-// wave, and the limits that permit no further node to be away. If configurations differ, the row of
-// a service has the nodes of all of them. steps is the number of steps of the search for the wave;
-// see [disruption.State.Wave].
+// wave, and the limits that permit no further node to be away. If several terminators have
+// different configurations in force, the row of a service has its nodes in all of these
+// configurations. steps is the number of steps of the search for the wave; see
+// [disruption.State.Wave].
 func (g *Gate) Picture(title string, steps int) picture.Picture {
 	p := picture.Picture{Title: title, Subsets: nodeselect.Subsets{}, Wave: g.Wave(nil, steps), Blocked: g.state.Blocking()}
 	for _, n := range g.in.Nodes {

@@ -72,9 +72,9 @@ func (d *Doubt[K]) Appeared(now time.Time) bool {
 	return true
 }
 
-// Answered tells the Doubt that the API server answers again after a failure. If objects are missing
-// and the doubtful list was not empty, the missing objects stay for ConfirmAfter from now on, and
-// Answered returns true. Otherwise Answered changes nothing and returns false.
+// Answered tells the Doubt that the API server answers again after a failure. If a doubtful list
+// lacked some objects, and was not empty, the missing objects stay for ConfirmAfter from now on,
+// and Answered returns true. Otherwise Answered changes nothing and returns false.
 func (d *Doubt[K]) Answered(now time.Time) bool {
 	if d.missing == nil || d.empty {
 		return false

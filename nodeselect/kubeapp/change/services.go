@@ -234,9 +234,10 @@ func (k *checker) nodePort(p pair[corev1.Service], old *port, after []port) {
 	k.add(p, f)
 }
 
-// names adds the findings about ports that declarations use by a name or number that no port has
-// after the change. If the port is removed and also loses its published node port, the method
-// nodePort has already added a finding, so names adds none.
+// The method "names" adds findings about ports that declarations use by a name or number, if no
+// port has this name or number after the change. If the port is removed and also loses its
+// published node port, the method nodePort has already added a finding, so the method "names" adds
+// none.
 func (k *checker) names(p pair[corev1.Service], published, after []port) {
 	for _, u := range k.usesOf(p.old) {
 		named := func(x *port) bool { return x.isNamed(u.Port) }

@@ -192,10 +192,10 @@ func (h *history) since(version string) (answer changes, changed <-chan struct{}
 	if version == h.current.version {
 		return changes{Version: version}, h.changed, true
 	}
-	// Equal sets of hosts have the same version. So if an operator undoes a change, the steps can
-	// contain a version more than once, as v1 does in v1 → v2 → v1 → v3. Then assume that the
-	// client has the version because of its last occurrence, and begin with the changes after that
-	// occurrence.
+	// A step contains the changes of one publish. Equal sets of hosts have the same version. So if
+	// an operator undoes a change, the steps can contain a version more than once, as v1 does in v1
+	// → v2 → v1 → v3. Then assume that the client has the version because of its last occurrence,
+	// and begin with the changes after that occurrence.
 	first := len(h.steps) - 1
 	for first >= 0 && h.steps[first].from != version {
 		first--

@@ -136,10 +136,10 @@ func wantOne(names []string, err error, not string) (string, error) {
 	return strings.Join(names, ""), err
 }
 
-// annotated does what the tool does: it waits until exactly one node does not have the annotation
-// that the argument "key" names, and sets the taint on this node. While the node has the taint,
-// nodegate must not remove the annotation from another node, even if nodegate is killed and starts
-// again.
+// annotated does what a tool such as Karpenter does: it waits until exactly one node does not have
+// the annotation that the argument "key" names, and sets the taint on this node. While the node has
+// the taint, nodegate must not remove the annotation from another node, even if nodegate is killed
+// and starts again.
 func (a *adapted) annotated(ctx context.Context, t *traffic, tool, key, taint string) error {
 	start := time.Now()
 	p, err := a.protect(tool, "-free", "1h")

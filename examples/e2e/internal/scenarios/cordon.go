@@ -37,10 +37,10 @@ func runCordon(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 	return nil
 }
 
-// The method "drains" calls the function do, which must drain the node n, and adds a row to the
-// report. The row fails if a request comes through the node later than 3 s after the call of do.
-// The row also fails if the agent of the node does not report a drain with the given reason, or if
-// HAProxy does not drain the node.
+// The method "drains" calls the function "do", which must drain the node n, and adds a row to the
+// report. The row fails if a request comes through the node later than 3 s after this call. The row
+// also fails if the agent of the node does not report a drain with the given reason, or if HAProxy
+// does not drain the node.
 func (s *System) drains(ctx context.Context, t *traffic, n *lab.Node, what, reason string, do func(context.Context) error) error {
 	if _, err := t.first(ctx, "by "+n.Name, time.Now(), through(n)); err != nil {
 		return err
@@ -97,7 +97,7 @@ func (s *System) drainedInHAProxy(ctx context.Context, n *lab.Node) error {
 	return nil
 }
 
-// The method "undrains" calls the function do, which must end the drain of node n. The node then
+// The method "undrains" calls the function "do", which must end the drain of node n. The node then
 // continues to drain for the time holdDown. undrains checks when HAProxy sends requests to n again:
 // not before holdDown is over, and at most 3 s later. It adds the result as a row to the report.
 func (s *System) undrains(ctx context.Context, t *traffic, n *lab.Node, what string, do func(context.Context) error) error {

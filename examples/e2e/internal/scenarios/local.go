@@ -96,8 +96,8 @@ func (s *System) moveNearby(ctx context.Context, t *traffic, d *lab.Deployed, to
 }
 
 // nearbyIsAt returns an error unless three conditions hold. The given node is the only node in the
-// subset. It is the only node with servers in HAProxy. It is the only node that got requests that
-// began at the time in the argument "since" or later.
+// subset of the service, which the terminator selects. It is the only node with servers in HAProxy.
+// It is the only node that got requests that began at the time in the argument "since" or later.
 func (s *System) nearbyIsAt(ctx context.Context, t *traffic, c *lab.Cluster, since time.Time, node string) error {
 	subset, err := s.Terminator.Subset(c.Name, nearby)
 	if err != nil {

@@ -38,9 +38,10 @@ func runRoute(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 	return routeComesAndGoes(ctx, s, t)
 }
 
-// exactlySubset returns an error unless three sets of nodes are the same: the subset in the report
-// of the terminator, the nodes with servers in HAProxy, and the nodes through which requests came.
-// It considers only the requests that began at the time in the argument "since" or later.
+// exactlySubset returns an error unless three sets of nodes are the same: the subset of the service
+// (the nodes that the terminator has selected, according to its report), the nodes with servers in
+// HAProxy, and the nodes through which requests came. It considers only the requests that began at
+// the time in the argument "since" or later.
 func exactlySubset(ctx context.Context, s *System, t *traffic, c *lab.Cluster, since time.Time) error {
 	subset, err := s.Terminator.Subset(c.Name, tracks)
 	if err != nil {

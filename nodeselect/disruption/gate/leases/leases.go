@@ -207,8 +207,9 @@ func (s Store) decideOnce(ctx context.Context, decide func([]gate.Grant) (Change
 }
 
 // take stores the grants in three steps. First it creates a pending Lease for each grant. Then it
-// writes the decision Lease; if another process has written it in the meantime, take fails. Last it
-// removes the mark "pending" from the Leases of the grants.
+// writes the decision Lease, which every process writes when it makes grants; if another process
+// has written it in the meantime, take fails. Last it removes the mark "pending" from the Leases of
+// the grants.
 func (s Store) take(ctx context.Context, decision *coordinationv1.Lease, grants []gate.Grant) (err error) {
 	var made []*coordinationv1.Lease
 	defer func() {

@@ -32,8 +32,8 @@ type Subject struct {
 // Settings are the rules for a tool.
 type Settings struct {
 	// OnDemand is true if the tool shows which objects it wants to take, before it takes them:
-	// Subject.Wanted is then the time since which it wants an object. OnDemand is false if the tool
-	// shows nothing beforehand. Subject.Wanted then has no meaning.
+	// Subject.Wanted is then the time since which the tool has wanted to take this object. OnDemand
+	// is false if the tool shows nothing beforehand. Subject.Wanted then has no meaning.
 	OnDemand bool
 	// Free is the longest time for which a node stays free, that is, without a protection. The tool
 	// must take the node within this time. 0 means DefaultFree.
