@@ -210,8 +210,8 @@ func (w *watch) changed() bool {
 }
 
 // follow asks the operating system for the events of the directory dir. If dir is a symbolic link
-// whose target has changed, follow replaces the old watch. If this fails, the next call of follow
-// tries again.
+// whose target has changed, follow replaces the old watch. If follow cannot set the new watch, the
+// next call of follow tries again.
 func (w *watch) follow(dir string) {
 	if w.notify == nil {
 		return

@@ -76,7 +76,7 @@ type Engine struct {
 	// needs a pipe and all of them are in use, it copies the bytes through a buffer instead. 0
 	// means 64, less than 0 means no pipes.
 	Pipes int
-	// Portable selects the implementation with goroutines on Linux too.
+	// Portable makes the Engine use the implementation with goroutines even on Linux.
 	Portable bool
 
 	// AcceptError, if not nil, reports the error of a failed accept. The Engine calls it after each

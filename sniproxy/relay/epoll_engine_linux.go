@@ -61,7 +61,8 @@ func (ee *epollEngine) pipes() int64 {
 	return n
 }
 
-// nextLoop returns another loop at each call: the loops in turn.
+// nextLoop returns the loops one after another, one at each call, and begins again after the last
+// one.
 func (ee *epollEngine) nextLoop() *epollLoop {
 	return ee.loops[int(ee.lastLoop.Add(1))%len(ee.loops)]
 }
