@@ -28,6 +28,8 @@
 #   make test-qemu   runs the tests of hashring on emulated machines: arm64, and the big-endian s390x
 #   make image  builds an OCI image layout of these binaries, without Docker, in IMAGE_DIR (ARCHS='amd64 arm64')
 #   make test-image   builds the image for one architecture, and runs each binary in a chroot; make ci does not run it
+#   make test-pages   runs the commands of the pages "From zero to running", and compares their output (needs root;
+#               PAGEFLAGS=-v prints all, PAGES=examples/START-ROUTER.md runs one page). The pages clone and build the last commit
 #   make test-rules   tests the recording rules and alerts of the binaries
 #   make test-dashboards   runs the edge, the router and front proxies with a real Prometheus, and checks each query of the
 #               dashboards for Grafana
@@ -89,7 +91,7 @@ SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
 .PHONY: demo drill demo-imbalance test test-packages test-comparisons compile e2e e2e-build e2e-long bench bench-peers bench-quic bench-rounds fuzz fuzz-long test-fuzz binaries sbom release vulnerabilities test-reproducible test-oldest-go test-qemu licences test-licences vet lint ci ci-oldest ci-newest ci-full test-repeated haproxies test-haproxies test-versions e2e-repeated e2e-newest \
-	haproxy cc test-tools network peers test-coredns test-rules test-dashboards promtool image test-image
+	haproxy cc test-tools network peers test-coredns test-rules test-dashboards promtool image test-image test-pages
 
 demo: haproxy
 	$(GO) run ./examples/quickstart
@@ -224,6 +226,16 @@ test-image: export CGO_ENABLED = 0
 test-image:
 	cd $(IMAGEMODULE) && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./... && $(GO) test -count=1 ./...
 
+# The program that runs the pages is a module of its own.
+PAGES ?= $(wildcard examples/START-*.md)
+test-pages: export CGO_ENABLED = 0
+test-pages: network
+	cd .ci/pages && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...
+	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	(cd .ci/pages && $(GO) build -buildvcs=false -o "$$dir/pages" . && $(GO) test -c -vet=off -o "$$dir/test" .); \
+	(cd .ci/pages && $(SUDO) env PATH="$$PATH" "$$dir/test" -test.shuffle=on); \
+	unset CGO_ENABLED; $(SUDO) env PATH="$$PATH" "$$dir/pages" $(PAGEFLAGS) . $(PAGES)
+
 # The scenarios of front proxies with the newest HAProxy, which changes servers in another way than 2.6.
 FRONTSCENARIOS = frontstart,frontscale,frontrollout,frontpolicy,frontrestart,fronteject,frontretry,frontoverload,frontkilled,frontzones,frontdiscovery,frontoutages,frontzonelost,cutover
 e2e-newest: e2e-build haproxies
@@ -327,7 +339,7 @@ ci-newest:
 	$(MAKE) test-versions VERSIONS=newest PACKAGES='$(VERSIONTESTS) ./haproxycfg/frontproxy/... ./haproxycfg/runtimeapi ./agentcheck/drain'
 
 # make ci repeats a failed test. The later parts repeat nothing: there each failure counts.
-FULLPARTS = ci test-repeated test-oldest-go test-qemu test-haproxies test-coredns test-image test-dashboards e2e-repeated e2e-long e2e-newest test-fuzz test-reproducible release test-licences fuzz-long bench bench-rounds
+FULLPARTS = ci test-repeated test-oldest-go test-qemu test-haproxies test-coredns test-image test-dashboards test-pages e2e-repeated e2e-long e2e-newest test-fuzz test-reproducible release test-licences fuzz-long bench bench-rounds
 ci-full:
 	@MAKE='$(MAKE)' .ci/full $(FULLPARTS)
 

@@ -659,6 +659,7 @@ var mayOpenFiles = map[string]string{
 	"examples/e2e":                   "it is a test",
 	"internal/benchmarks":            "it reads only files that it has written, and /proc",
 	".ci/licences":                   "it reads only pages of the repository, and files of Go modules",
+	".ci/pages":                      "it reads only pages of the repository",
 	".ci/sbom":                       "it reads only what make has built, and files of a Go module",
 	"internal/image":                 "it reads only binaries that make has built",
 	"sniproxy/peek/testdata":         "it writes test data",
