@@ -70,9 +70,10 @@ func (g *guard) check(target, proxyDestination netip.AddrPort) error {
 }
 
 // checkForm checks ip, which is the address of target, or an IPv4 address that the address of
-// target contains. It returns an error if ip is in a special range or a denied network, or is an
-// address of this machine. It does not compare ip with the listeners and with AllowEndpoints: the
-// method "check" does that.
+// target contains. It returns an error if ip is in a denied network, in a special range, or an
+// address of this machine. AllowEndpoints can permit addresses of this machine, and the special
+// ranges that endpointRules marks with ifAllowed. The method "check" itself checks the listeners,
+// and whether AllowEndpoints permits target.
 func (g *guard) checkForm(ip netip.Addr, target netip.AddrPort) error {
 	if r, ok := specialaddr.Find(ip); ok {
 		rule := endpointRules[r.Kind]
