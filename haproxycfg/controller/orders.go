@@ -77,10 +77,11 @@ func unpack(hold *fleet.Hold) (*heldRoutes, error) {
 	return &heldRoutes{hold, table, problems}, err
 }
 
-// loopCall asks the loop to call the function do between two attempts, with the latest inputs. If
-// the first result of this function is true, the loop makes an attempt to apply a configuration at
-// once. The loop sends a callResult to the channel in the field reply: the error of this function,
-// and the attempt if the loop has made one. The capacity of the channel is 1.
+// loopCall asks the loop to call the function in the field "do" between two attempts to apply a
+// configuration, with the latest inputs. If the first result of this function is true, the loop
+// makes such an attempt at once. The loop sends a callResult to the channel in the field "reply":
+// the error of this function, and the attempt if the loop has made one. The capacity of the channel
+// is 1.
 type loopCall struct {
 	do    func(ctx context.Context, in inputs) (again bool, err error)
 	reply chan callResult

@@ -27,7 +27,7 @@ import (
 // from which it has read the certificate, and keeps this name until the next reload. So after a
 // renewal, the running HAProxy has the new certificate under the name of the old file. HAProxy also
 // keeps the names of two other files: of the certificate list, and of the map of the names that the
-// certificates cover. So the method send first asks HAProxy for the names that it uses.
+// certificates cover. So the method "send" first asks HAProxy for the names that HAProxy uses.
 type certificateChange struct {
 	dir  string // the absolute path of the directory
 	list string // the name of the CertificateList
@@ -115,8 +115,8 @@ func (d *Dir) certificateChanges(good, disk []byte, t target) (changes []certifi
 // For each old certificate that is not in the new list, the method searches for a new certificate
 // with a key of the same kind: first for one with the same names, then for one that covers all
 // names of the old certificate, and then for one that covers at least one of them. The found
-// certificate replaces the old one. If there is none, HAProxy needs a reload, and the result reload
-// contains the reason.
+// certificate replaces the old one. If there is none, HAProxy needs a reload, and the result
+// "reload" contains the reason.
 func (d *Dir) certificateChange(list *haproxycfg.CertificateList, before string, disk []byte) (c certificateChange, reload string, err error) {
 	dir, err := filepath.Abs(d.Path)
 	if err != nil {

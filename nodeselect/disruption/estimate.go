@@ -36,8 +36,8 @@ func (e Estimate) String() string {
 
 // Estimate estimates in how many waves somebody can replace all candidates. A wave is a set of
 // nodes that are away at the same time, and all nodes of a wave are back before somebody takes the
-// next wave away. It assumes that no other node is away, so it ignores which nodes are away now.
-// steps is the number of steps of simulated annealing for each wave; see Wave.
+// next wave away. Estimate assumes that no other node is away, so it ignores which nodes are away
+// now. steps is the number of steps of simulated annealing for each wave; see Wave.
 func (s *State) Estimate(candidates []string, steps int) Estimate {
 	present := s.allPresent()
 	var e Estimate

@@ -197,7 +197,7 @@ func (w *search) choose(n int32, chose bool) {
 
 // weight is a factor in the cost that greedy computes for each node. The argument "spare" is the
 // number of nodes that may still enter the wave (the set of nodes that may be away at the same
-// time) without exceeding one limit. The smaller it is, the larger is the result. The result is
+// time) without exceeding one limit. The smaller spare is, the larger is the result. The result is
 // 1<<20 / spare², or 0 if spare is 0 or less. Of several functions that were tried, this one led to
 // the largest waves.
 //

@@ -221,9 +221,9 @@ func trimSlice(slice *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, bo
 
 // ReadyNodes returns the map for the field nodeselect.Objects.ReadyNodes: the nodes with a ready
 // pod of each service. Use it in a program that reads the services and all their EndpointSlices
-// without a Watcher, for example with package manifest. It ignores EndpointSlices of headless
-// services, those with the addressType FQDN, and those with an IP family that the service does not
-// have.
+// without a Watcher, for example with package manifest. ReadyNodes ignores EndpointSlices of
+// headless services, those with the addressType FQDN, and those with an IP family that the service
+// does not have.
 func ReadyNodes(services []*corev1.Service, list []*discoveryv1.EndpointSlice) map[string][]string {
 	return readyNodes(services, list, false)
 }

@@ -167,8 +167,8 @@ const maxAdminConns = 256
 // Serve serves the pages on the listeners until ctx ends. If there are more than 256 connections,
 // Serve closes a connection of the client address with the most connections; see
 // netserve.HTTPLimiter. /metrics also has the metric headgate_admin_limited_total, the number of
-// connections that Serve has closed for this reason, and headgate_build_info. When ctx ends, Serve closes the listeners, and
-// waits up to 2 s for requests that are still running.
+// connections that Serve has closed for this reason, and headgate_build_info. When ctx ends, Serve
+// closes the listeners, and waits up to 2 s for requests that are still running.
 //
 // Serve also tells systemd whether the binary is ready and makes progress. For this, call Serve even
 // if there are no listeners. If systemd has passed a socket that nothing has used, Serve returns an

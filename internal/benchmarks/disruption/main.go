@@ -82,8 +82,8 @@ func run(out io.Writer, settings []setting, limits []int, long int) error {
 }
 
 // zones compares three rules for the zones of the nodes: no rule, disruption.Budget{OneZone: true},
-// and disruption.Budget{Zone: 1}. For each rule it prints how many waves all nodes of a cluster
-// with three zones need. Each service has equally many nodes in each zone.
+// and disruption.Budget{Zone: 1}. For each rule it prints in how many waves all nodes of a cluster
+// with three zones can be replaced. Each service has equally many nodes in each zone.
 func zones(w *writer, settings []setting) error {
 	w.printf("\nWaves for all nodes in three zones, limit 2, %d steps:\n\n", disruption.DefaultSteps)
 	w.printf("| nodes / services / nodes of a service | no rule for zones | one zone at a time | 1 of a service and zone |\n|---|---:|---:|---:|\n")
