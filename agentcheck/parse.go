@@ -174,7 +174,7 @@ type scanner struct {
 	line   []byte
 	pos    int
 	word   word
-	reason []byte // the method next sets it when it returns false
+	reason []byte // the method "next" sets it when it returns false
 }
 
 func (s *scanner) next() bool {

@@ -12,7 +12,7 @@ type hostLimits struct {
 
 	mu      sync.Mutex
 	hosts   map[string]hostUse
-	sweepAt int // when hosts has this many entries, the method add calls the method sweep
+	sweepAt int // when hosts has this many entries, the method "add" calls the method "sweep"
 }
 
 // hostUse records the open connections of one host, and how soon further ones may arrive.

@@ -184,7 +184,7 @@ type Server struct {
 	once          sync.Once
 	invalid       error // the error of the method validate
 	engine        relay.Engine
-	epoch         time.Time // the zero of the clock of the method now
+	epoch         time.Time // the zero of the clock of the method "now"
 	instanceID    string    // the ID in PROXY headers of version 2
 	guard         guard
 	conns         fairshare.Table[*session]
@@ -195,7 +195,7 @@ type Server struct {
 	queries       sync.WaitGroup // background lookups and DNS queries
 	draining      atomic.Bool
 	acceptErrors  atomic.Int64 // the number of errors since the last log line
-	acceptErrorAt atomic.Int64 // the time of the last log line, on the clock of the method now
+	acceptErrorAt atomic.Int64 // the time of the last log line, on the clock of the method "now"
 }
 
 // Resolver finds the addresses of a name. *net.Resolver is one.

@@ -327,7 +327,7 @@ func (c *Controller) Apply(ctx context.Context, ch *Change) (Outcome, error) {
 		return Refused, err
 	}
 	if ch.plan.Reloads() {
-		if err := ch.plan.Check(ctx); err != nil { // before the method admit ends an old worker
+		if err := ch.plan.Check(ctx); err != nil { // before the method "admit" ends an old worker
 			return Failed, err
 		}
 		r := c.newReloads(c.logger())

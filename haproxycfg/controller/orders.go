@@ -89,7 +89,7 @@ type loopCall struct {
 
 // callResult is the result of a loopCall.
 type callResult struct {
-	err     error   // the error of the function do
+	err     error   // the error of the function in the field "do"
 	attempt Attempt // the zero Attempt if the loop has made none
 }
 

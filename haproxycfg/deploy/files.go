@@ -233,7 +233,7 @@ func (d *Dir) removeUnused(files []haproxycfg.RenderedFile) error {
 	for _, f := range files {
 		inForce[f.Name] = true
 	}
-	var good []byte // read when the loop finds the first file that is not in the argument files
+	var good []byte // read when the loop finds the first file that is not in the argument "files"
 	for _, sub := range []string{mapsDir, certsDir} {
 		entries, err := inputfile.ReadDir(d.file(sub))
 		if sub == certsDir && errors.Is(err, fs.ErrNotExist) {

@@ -170,7 +170,7 @@ func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 // An agent may answer "ready", which ends every maintenance. So Plan disables the agent checks of a
 // server that is not wanted.
 //
-// Plan does not change backends that are not in the argument wanted. After HAProxy has carried out
+// Plan does not change backends that are not in the argument "wanted". After HAProxy has carried out
 // all commands, a new plan is empty if the caller passes the wanted servers as both arguments.
 func (a Actual) Plan(before, wanted []Backend) Plan {
 	p := planner{dynamic: a.Version.DeletesServers(), version: a.Version, known: before != nil, actual: a.Servers, before: before}

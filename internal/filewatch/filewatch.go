@@ -94,7 +94,7 @@ func (w Watcher) Run(ctx context.Context, read func() error) {
 	r.changed()
 	failed, last := read() != nil, time.Now() // the time of the last call of read
 	var previous fsnotify.Event
-	touched := false // an event named one of the paths; call the function read even if stat shows no change
+	touched := false // an event named one of the paths; call the function "read" even if stat shows no change
 	for {
 		select {
 		case <-ctx.Done():

@@ -22,7 +22,7 @@ type epollEngine struct {
 	lastLoop atomic.Uint32 // the number of calls of nextLoop
 	wg       sync.WaitGroup
 	dials    sync.WaitGroup // running calls of Step.Dial
-	once     sync.Once      // for the method stop
+	once     sync.Once      // for the method "stop"
 }
 
 // newEpollEngine starts the event loops. It returns nil if the system cannot make the descriptors

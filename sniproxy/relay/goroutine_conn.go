@@ -19,15 +19,15 @@ type goroutineConn struct {
 	engine       *goroutineEngine
 	client       net.Conn
 	session      Session
-	cancel       context.CancelFunc // the method stop calls it
+	cancel       context.CancelFunc // the method "stop" calls it
 	resume       chan Step
 	givenBackend net.Conn // a backend that was connected before Connect; nil after its use
 
 	mu       sync.Mutex
 	backend  net.Conn
 	stopped  bool
-	by       Party // the party that has ended the connection; the method stop sets it
-	err      error // the error of the connection; the method stop sets it
+	by       Party // the party that has ended the connection; the method "stop" sets it
+	err      error // the error of the connection; the method "stop" sets it
 	reset    bool  // close with RST
 	firstEnd Party // the side whose direction ended first
 	failedBy Party
@@ -35,7 +35,7 @@ type goroutineConn struct {
 	unsent   [2]int // the results of unsentBytes for client and backend at the last call of the method progress
 	looked   bool   // the method progress has set the field unsent
 
-	done     <-chan struct{} // closed when the method stop cancels the context
+	done     <-chan struct{} // closed when the method "stop" cancels the context
 	settling sync.WaitGroup  // counts the goroutine of the method settle
 
 	phase               Phase

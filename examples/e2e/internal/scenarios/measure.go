@@ -135,7 +135,7 @@ func WatchSlowness(ctx context.Context) (slow func() float64, stop func()) {
 }
 
 // watchSlowness takes samples of the slowness of the machine, until somebody calls the function in
-// the field stop. For each sample, it computes until its thread has used a fixed processor time
+// the field "stop". For each sample, it computes until its thread has used a fixed processor time
 // (the constant "sample"). The slowness is the time that this computation takes, divided by its
 // processor time.
 func watchSlowness(ctx context.Context, every time.Duration) *slowness {
