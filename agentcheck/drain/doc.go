@@ -12,16 +12,18 @@
 //
 //	serving    Readiness succeeds.
 //	draining   Readiness fails, for the time Settings.Delay. The server still serves new requests,
-//	           because balancers have not noticed yet. With HTTP/1, each response has "Connection:
-//	           close". With HTTP/2, responses in the second half of Delay come with GOAWAY.
+//	           because balancers may not have noticed the failing readiness yet. With HTTP/1, each
+//	           response has "Connection: close". With HTTP/2, responses in the second half of Delay
+//	           come with GOAWAY.
 //	waiting    Run has closed the listeners. It waits for requests and connections, at most for
 //	           Settings.Timeout.
 //	done       Nothing is open any more.
 //	expired    Timeout is over, and something is still open.
 //
 // A drain begins with [Drainer.Begin], with a request to [Control], or with SIGTERM under
-// [Drainer.Run]. [Drainer.Undo] ends it, unless the server already stops. Without Run, the
-// listeners stay open in the steps waiting and done, and the program still serves every request.
+// [Drainer.Run]. [Drainer.Undo] ends it, unless [Drainer.Shutdown] has been called; Run calls it on
+// SIGTERM. Without Run, the listeners stay open in the steps waiting and done, and the program
+// still serves every request.
 //
 // An idle HTTP connection does not delay the end of the drain, because Run closes it. A client that
 // has sent a request during Delay has no idle connection any more: the response has told the client

@@ -76,8 +76,8 @@
 //   - Kubernetes keeps times in whole seconds. If the requests of two nodes have the same second,
 //     their names decide. So a node can begin to drain and stop again within this second, because a
 //     node with an earlier name gets a request and drains instead. After this second, an earlier
-//     request can appear in two cases only: an agent saw its node late, or its node did not count
-//     before, such as a cordoned node that was excluded until now.
+//     request can appear in two cases only: an agent saw the node with this request late, or this
+//     node did not count before, such as a cordoned node that was excluded until now.
 //   - A Watcher sees other nodes only if the API server can select them by a field (cordoned nodes)
 //     or by a label. It does not see nodes that drain because of an annotation, a taint without a
 //     cordon, a file or a command, and does not count them. Such a node still waits for the nodes

@@ -16,9 +16,10 @@
 //
 // The page shows, in this order: why nothing or something old is in force; the refused change with
 // its largest losses, and the command that allows it; holds and shifts, and the commands that end
-// them; clusters with the age of what is known of them; problems with file, line and field;
-// certificates that were refused or expire soon; the last changes with their causes, and whether
-// they needed a reload; and routes. The parameters of the request choose what else the page shows:
+// them; clusters, and how old the information about each of them is; problems with file, line and
+// field; certificates that were refused or expire soon; the last changes with their causes, and
+// whether they needed a reload; and routes. The parameters of the request choose what else the page
+// shows:
 //
 //	?q=TEXT                  routes whose host, path or services contain TEXT
 //	?host=HOST&path=PATH     where the requests for HOST and PATH go, and why
@@ -31,8 +32,8 @@
 //
 // # What it does not do
 //
-// The page changes nothing, and has no form that does. It shows commands with which an operator can
-// allow a change, or end a hold or a shift. The reason: the admin listener of a terminator accepts
-// no change from a browser, because otherwise every web page in the operator's browser could try to
-// make one. The package checks no permission, and reads no cluster.
+// The page changes nothing, and has no form that changes anything. It shows commands with which an
+// operator can allow a change, or end a hold or a shift. The reason: the admin listener of a
+// terminator accepts no change from a browser, because otherwise every web page in the operator's
+// browser could try to make one. The package checks no permission, and reads no cluster.
 package statuspage
