@@ -55,6 +55,9 @@
 //	           to another at run time; default false. The route needs backends in at
 //	           least two clusters
 //
+// routes.schema.json, in the directory of this package, is a JSON Schema of the file for editors.
+// It does not express all rules.
+//
 // Durations have units: "500ms", "30s", "1h30m", "2d".
 //
 // # Normal form

@@ -79,6 +79,8 @@ func (p Problem) Error() string {
 // ParseHosts leaves out an entry that is malformed or that repeats the host of an earlier entry,
 // and returns a Problem for it. ParseHosts returns an error if data is not exactly one JSON array.
 // file is the name of the file in the problems and in the error.
+//
+// hosts.schema.json, in the directory of this package, is a JSON Schema of the file for editors.
 func ParseHosts(file string, data []byte) (*Hosts, []Problem, error) {
 	h := &Hosts{exact: map[string]Endpoint{}, wildcard: map[string]Endpoint{}}
 	lines := lineCounter{data: data, line: 1}

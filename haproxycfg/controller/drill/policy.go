@@ -162,6 +162,8 @@ func (e *Error) Error() string {
 // of this field under "all". If the field is missing there too, the drill gets the value in the
 // argument "base". So with an empty file, the limits of all drills are those in base. If any field
 // is faulty, ParsePolicy rejects the whole file, and its error joins an Error for each fault.
+//
+// policy.schema.json, in the directory of this package, is a JSON Schema of the file for editors.
 func ParsePolicy(file string, data []byte, base Limits) (Policy, error) {
 	p := Policy{All: base, Drills: map[string]Limits{}}
 	f := policyFile{file: file}

@@ -23,6 +23,9 @@
 // Settings. The fields pending and retryBudget refuse 0; in these two fields, off means no limit.
 // To get the default of a field, leave the field out: 0 does not mean the default.
 //
+// policy.schema.json, in the directory of this package, is a JSON Schema of the file for editors.
+// It does not express all rules.
+//
 // # Faults
 //
 // If one field is faulty, Parse and Read reject the whole file, because half of a policy could be
