@@ -98,6 +98,7 @@ type CheckBudget struct {
 
 // CheckBudget counts the checks of the rendered servers. A server line with Check adds
 // 1/Health.Interval unless it is Disabled, and a server line with AgentPort adds 1/AgentInterval.
+// A server at SpareAddr adds nothing: HAProxy cannot connect to this address, and sends no packet.
 // For a server that tracks another server, HAProxy makes no health check. HAProxy makes agent
 // checks for each server line on its own: if ten backends contain a server with the same agent port
 // on the same node, HAProxy sends ten agent checks to that agent in each interval.
@@ -118,7 +119,7 @@ func (c *Config) CheckBudget() CheckBudget {
 			if b.Servers[j].Check && !b.Servers[j].Disabled {
 				checked++
 			}
-			if b.Servers[j].AgentPort != 0 {
+			if b.Servers[j].AgentPort != 0 && b.Servers[j].Addr.Addr() != SpareAddr {
 				asked++
 			}
 		}

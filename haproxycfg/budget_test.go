@@ -34,6 +34,7 @@ func TestCheckBudget(t *testing.T) {
 		{"their own", backends{every(time.Second, 250*time.Millisecond, both)}, haproxycfg.CheckBudget{HealthServers: 1, AgentServers: 1, Health: 1, Agent: 4, Total: 5}},
 		{"tracked servers are not checked, their agents are", backends{every(0, 0, tracks, tracks, agent)}, haproxycfg.CheckBudget{AgentServers: 1, Agent: 0.5, Total: 0.5}},
 		{"an agent is asked for each line", backends{every(0, 0, agent), every(0, 0, agent), every(0, 0, agent)}, haproxycfg.CheckBudget{AgentServers: 3, Agent: 1.5, Total: 1.5}},
+		{"nobody answers a spare server", backends{every(0, 0, both, both.Spare(1), both.Spare(2))}, haproxycfg.CheckBudget{HealthServers: 1, AgentServers: 1, Health: 0.5, Agent: 0.5, Total: 1}},
 		{"weight says nothing", backends{every(0, 0, server{Addr: addr, Check: true, Weight: haproxycfg.NoTraffic})}, haproxycfg.CheckBudget{HealthServers: 1, Health: 0.5, Total: 0.5}},
 		{"fast intervals are of doubt", backends{{Health: haproxycfg.Health{FastInterval: time.Millisecond}, Servers: []server{checked}}}, haproxycfg.CheckBudget{HealthServers: 1, Health: 0.5, Total: 0.5}},
 		{

@@ -165,7 +165,7 @@ func TestRollback(t *testing.T) {
 			w.eu1.set(t, 30090, "10.0.0.4", "10.0.0.5")
 			w.wait()
 			require.Contains(t, config(t, w.Controller), "10.0.0.4:30090")
-			require.NotContains(t, config(t, w.Controller), "30080")
+			require.NotContains(t, config(t, w.Controller), ":30080")
 			require.Contains(t, w.log.String(), "newer declarations are not applied")
 		})
 

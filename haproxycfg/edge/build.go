@@ -310,6 +310,14 @@ func (b *builder) reportMissing(services []*service, r *routes.Route) {
 
 func (e *Edge) nodeAgentPort() uint16 { return cmp.Or(e.NodeAgentPort, DefaultNodeAgentPort) }
 
+// Spares returns the number of spare servers of each cluster, see Edge.SpareNodes.
+func (e *Edge) Spares() int {
+	if e.SpareNodes == 0 && e.Global.Version.AtLeast(3, 0) {
+		return DefaultSpareNodes
+	}
+	return max(e.SpareNodes, 0)
+}
+
 // nodeServer returns the server that represents the node with address a. HAProxy checks the health
 // of this server, and the servers of services on the node track it.
 func (e *Edge) nodeServer(a netip.Addr) haproxycfg.Server {
@@ -371,6 +379,7 @@ func (b *builder) config() *haproxycfg.Config {
 // requests. Servers of other backends track the servers of this backend, and so get the health of
 // the nodes.
 func (b *builder) nodeBackend(nodes nodesOf) haproxycfg.Backend {
+	spares := b.edge.Spares()
 	out := haproxycfg.Backend{
 		Name: nodes.backend,
 		// Choose a server by leastconn. This needs the least memory and time, and does not limit
@@ -378,7 +387,7 @@ func (b *builder) nodeBackend(nodes nodesOf) haproxycfg.Backend {
 		Balance:       haproxycfg.LeastConn,
 		Health:        haproxycfg.Health{Interval: b.edge.CheckInterval},
 		AgentInterval: b.edge.AgentInterval,
-		Servers:       make([]haproxycfg.Server, 0, len(nodes.track)+max(b.edge.SpareNodes, 0)),
+		Servers:       make([]haproxycfg.Server, 0, len(nodes.track)+spares),
 	}
 	if b.edge.NodeHealth != NodeAgent {
 		out.Health.Path = kubeProxyPath
@@ -387,12 +396,12 @@ func (b *builder) nodeBackend(nodes nodesOf) haproxycfg.Backend {
 		out.Servers = append(out.Servers, b.edge.nodeServer(a))
 	}
 	slices.SortFunc(out.Servers, func(x, y haproxycfg.Server) int { return x.Addr.Compare(y.Addr) })
-	if b.edge.SpareNodes > 0 {
+	if spares > 0 {
 		for i := range out.Servers { // a backend with a slot has only slots
 			out.Servers[i].Slot = out.Servers[i].Name()
 		}
 		model := b.edge.nodeServer(haproxycfg.SpareAddr)
-		for i := range b.edge.SpareNodes {
+		for i := range spares {
 			out.Servers = append(out.Servers, model.Spare(i+1))
 		}
 	}

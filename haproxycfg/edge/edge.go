@@ -95,7 +95,8 @@ type Edge struct {
 	CheckInterval time.Duration
 	// AgentInterval is the time between two agent checks of a server; 0 means 2s.
 	AgentInterval time.Duration
-	// SpareNodes is the number of spare servers in the backend of the nodes of each cluster; 0
+	// SpareNodes is the number of spare servers in the backend of the nodes of each cluster. 0 means
+	// DefaultSpareNodes if Global.Version is 3.0 or later, and none for earlier versions. Less than 0
 	// means none. With spare servers, a [deploy.Dir] with a Runtime can let services use new nodes
 	// without a reload. Each spare server needs a file descriptor of HAProxy. HAProxy makes agent
 	// checks of spare servers too, but the address of a spare server cannot be reached, so these
@@ -127,6 +128,10 @@ const (
 // CertificateList is the name of the certificate list with Edge.Certificates. A bind uses these
 // certificates if its TLS.List has this name.
 const CertificateList = "certificates"
+
+// DefaultSpareNodes is the number of spare servers of a cluster if Edge.SpareNodes is 0 and the
+// version of HAProxy is 3.0 or later.
+const DefaultSpareNodes = 2
 
 // DefaultNodeAgentPort is the port of the node agents if Edge.NodeAgentPort is 0.
 const DefaultNodeAgentPort = 9707

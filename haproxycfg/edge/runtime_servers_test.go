@@ -40,6 +40,7 @@ func TestServersOfNodesAtRunTime(t *testing.T) {
 	f := newRuntimeEdge(t)
 	f.edge.AgentInterval, f.edge.CheckInterval = 100*time.Millisecond, 100*time.Millisecond
 	f.edge.Defaults.Check = time.Minute
+	f.edge.SpareNodes = -1
 	for i := 1; i <= 4; i++ {
 		startAgent(t, node(i).Addr, f.nodeAgent, "up ready 100%")
 		startAgent(t, node(i).Addr, agentPort, "up ready 40%")

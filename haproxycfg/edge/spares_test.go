@@ -18,6 +18,40 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
+// TestSpares requires 2 spare servers for each cluster from HAProxy 3.0 on, and none before.
+func TestSpares(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		version   haproxycfg.Version
+		set, want int
+	}{
+		{haproxycfg.Version{}, 0, 0},
+		{haproxycfg.Version{Major: 2, Minor: 6}, 0, 0},
+		{haproxycfg.Version{Major: 3}, 0, 2},
+		{haproxycfg.Version{Major: 3, Minor: 4}, 0, 2},
+		{haproxycfg.Version{Major: 3, Minor: 4}, -1, 0},
+		{haproxycfg.Version{Major: 3, Minor: 4}, 5, 5},
+		{haproxycfg.Version{Major: 2, Minor: 6}, 5, 5},
+	} {
+		e := edge.Edge{Global: haproxycfg.Global{Version: tt.version}, SpareNodes: tt.set}
+		require.Equal(t, tt.want, e.Spares(), "%+v", tt)
+		config, problems := e.Config(tableOf(t, runtimeRoute("www.example.com", "/", to("web"))), []edge.Upstream{onNodes("web", 30080, 0, 1, 2)})
+		require.Empty(t, problems)
+		spares, nodes := 0, 0
+		for _, b := range config.Backends {
+			for _, s := range b.Servers {
+				if haproxycfg.IsSpare(s.Slot) {
+					spares++
+				} else if b.Name == "nodes.eu-1" {
+					nodes++
+				}
+			}
+		}
+		require.Equal(t, tt.want, spares, "%+v", tt)
+		require.Equal(t, 2, nodes, "%+v", tt)
+	}
+}
+
 // TestNewNodesAtRunTime lets a service use nodes that no service has used. As long as there are spare
 // servers, this needs no reload, no request fails, and the agent of the new node can drain the node.
 func TestNewNodesAtRunTime(t *testing.T) {
@@ -27,7 +61,9 @@ func TestNewNodesAtRunTime(t *testing.T) {
 	f := newRuntimeEdge(t)
 	f.edge.AgentInterval, f.edge.CheckInterval = 100*time.Millisecond, 100*time.Millisecond
 	f.edge.Defaults.Check = time.Minute
-	f.edge.SpareNodes = 2
+	if !f.edge.Global.Version.AtLeast(3, 0) {
+		f.edge.SpareNodes = edge.DefaultSpareNodes // later versions have these by default
+	}
 	f.deploy.Check = nil // to save time
 	agents := map[int]*agent{}
 	for i := 1; i <= 6; i++ {

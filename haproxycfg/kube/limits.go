@@ -164,13 +164,13 @@ func (b *Builder) admit(table routes.Table, upstreams []edge.Upstream) (routes.T
 // nodes.
 func (b *Builder) fixedDescriptors(upstreams []edge.Upstream) int {
 	empty, _ := b.Edge.Config(routes.Table{}, nil)
-	nodes := map[edge.Node]bool{}
+	nodes, clusters := map[edge.Node]bool{}, map[string]bool{}
 	for i := range upstreams {
 		for _, n := range upstreams[i].Nodes {
-			nodes[n] = true
+			nodes[n], clusters[upstreams[i].Ref.Cluster] = true, true
 		}
 	}
-	return empty.ReservedDescriptors() + 3*len(nodes) // one for a health check and two for an agent check, see ReservedDescriptors
+	return empty.ReservedDescriptors() + 3*(len(nodes)+len(clusters)*b.Edge.Spares()) // one for a health check and two for an agent check, see ReservedDescriptors
 }
 
 // fits reports whether all routes of the table fit into the limits. It counts the servers of each

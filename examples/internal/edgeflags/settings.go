@@ -102,7 +102,7 @@ func (s *Settings) Register(fs *flag.FlagSet) {
 	fs.StringVar((*string)(&e.Balance), "balance", string(haproxycfg.RoundRobin), "`algorithm` by which HAProxy selects a server: roundrobin, leastconn, random, source or uri; the last three suit up to some thousand servers, see package haproxycfg")
 	fs.StringVar(&f.nodeHealth, "node-health", "agent", "what decides whether a node is healthy: `checks` agent, agent+kube-proxy or kube-proxy")
 	fs.IntVar(&f.nodeAgentPort, "node-agent-port", edge.DefaultNodeAgentPort, "`port` of the node agents")
-	fs.IntVar(&e.SpareNodes, "spare-nodes", 0, "`number` of spare servers for each cluster. Until the next reload, as many nodes that no service has used can come into use without a reload. 0 means none")
+	fs.IntVar(&e.SpareNodes, "spare-nodes", 0, "`number` of spare servers for each cluster. Until the next reload, as many nodes that no service has used can come into use without a reload. 0 means 2 with HAProxy 3.0 and later, and none with earlier versions or without -haproxy; -1 means none")
 	fs.DurationVar(&e.AgentInterval, "agent-inter", 2*time.Second, "`time` between two agent checks; must be shorter than -zero-weight-delay of the agents")
 	fs.DurationVar(&e.CheckInterval, "check-inter", 2*time.Second, "`time` between two health checks")
 
@@ -153,8 +153,8 @@ func (s *Settings) Resolve() error {
 		return errors.New("-min-interval, -max-interval and -start-timeout must not be negative")
 	case b.Terminators < 1:
 		return errors.New("-terminators must be 1 or more")
-	case s.Builder.Edge.SpareNodes < 0 || s.Builder.Edge.SpareNodes > 1000:
-		return errors.New("-spare-nodes: want a number of servers, 0 to 1000")
+	case s.Builder.Edge.SpareNodes < -1 || s.Builder.Edge.SpareNodes > 1000:
+		return errors.New("-spare-nodes: want a number of servers, 0 to 1000, or -1 for none")
 	case f.nodeAgentPort < 1 || f.nodeAgentPort > 65535:
 		return errors.New("-node-agent-port: want a port, 1 to 65535")
 	}
