@@ -26,6 +26,7 @@
 #               takes minutes, so make ci does not run it
 #   make test-oldest-go   runs all tests with the oldest version of Go that go.mod permits
 #   make test-qemu   runs the tests of hashring on emulated machines: arm64, and the big-endian s390x
+#   make test-coming-from   runs the example of the page about nginx with a real nginx; make ci does not run it
 #   make image  builds an OCI image layout of these binaries, without Docker, in IMAGE_DIR (ARCHS='amd64 arm64')
 #   make test-image   builds the image for one architecture, and runs each binary in a chroot; make ci does not run it
 #   make test-pages   runs the commands of the pages "From zero to running", and compares their output (needs root;
@@ -339,7 +340,7 @@ ci-newest:
 	$(MAKE) test-versions VERSIONS=newest PACKAGES='$(VERSIONTESTS) ./haproxycfg/frontproxy/... ./haproxycfg/runtimeapi ./agentcheck/drain'
 
 # make ci repeats a failed test. The later parts repeat nothing: there each failure counts.
-FULLPARTS = ci test-repeated test-oldest-go test-qemu test-haproxies test-coredns test-image test-dashboards test-pages e2e-repeated e2e-long e2e-newest test-fuzz test-reproducible release test-licences fuzz-long bench bench-rounds
+FULLPARTS = ci test-repeated test-oldest-go test-qemu test-haproxies test-coredns test-image test-dashboards test-pages test-coming-from e2e-repeated e2e-long e2e-newest test-fuzz test-reproducible release test-licences fuzz-long bench bench-rounds
 ci-full:
 	@MAKE='$(MAKE)' .ci/full $(FULLPARTS)
 
@@ -369,6 +370,11 @@ network:
 
 peers: haproxy
 	@.ci/install 'nginx sniproxy' 'nginx-light libnginx-mod-stream sniproxy'
+
+# Runs the example of the page about nginx with a real nginx too. make test runs it with snirouter only.
+.PHONY: test-coming-from
+test-coming-from: peers
+	HEADGATE_PEERS=1 $(GO) test -count=1 -run ComingFrom ./examples/snirouter
 
 promtool:
 	@.ci/install promtool prometheus
