@@ -108,7 +108,7 @@ type Exchange struct {
 	Reply    Reply         // zero if the server did not call the handler, or the handler panicked
 	Duration time.Duration // from accept until the kernel has the answer or the exchange failed
 	// Err is nil if the server has written the answer. If Err is not nil, HAProxy got no answer and
-	// keeps the last one.
+	// keeps the settings of the last answer.
 	Err error
 	// Evicted is true if the server closed the connection to make room for a connection of another
 	// client address; see Server.MaxConns. If the answer was written before, Err is nil.

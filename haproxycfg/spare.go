@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// SpareAddr is the address of a spare server: nobody can connect to it, and the kernel sends no
-// packet for an attempt.
+// SpareAddr is the address of a spare server. Nobody can connect to this address: if a program
+// tries, the kernel sends no packet.
 var SpareAddr = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 const sparePrefix = "spare"

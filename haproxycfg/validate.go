@@ -30,7 +30,8 @@ const (
 	// into a buffer, and a line with several words of this length still fits.
 	maxWord = 1024
 	// maxMapText is the largest length in bytes of a key or value of a map. If two keys have the
-	// same first 2,048 bytes (2^14 bits), HAProxy 2.6 does not find the longest prefix.
+	// same first 2,048 bytes (2^14 bits), HAProxy 2.6 may not find the longer of the two when it
+	// looks for the longest prefix of a text.
 	maxMapText = 2000
 	// maxSocketPath is the largest length, in bytes, of the path of a Unix socket. The system
 	// allows ten bytes more. But HAProxy first binds the socket to a temporary name, which is up to

@@ -52,7 +52,7 @@ type Stats struct {
 	// Fallback reports whether Endpoint is Server.Fallback or Server.NoName.
 	Fallback bool
 	// Upstream is the address to which the Server last tried to connect. It is not valid if the
-	// Server has made no attempt.
+	// Server has not tried to connect.
 	Upstream netip.AddrPort
 	// Dials is the number of times that the Server has tried to connect to an upstream for this
 	// connection.

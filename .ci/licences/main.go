@@ -35,8 +35,8 @@ import (
 // keeps it available.
 var allowed = []string{"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSD-4-Clause-UC", "ISC", "MIT", "MPL-2.0"}
 
-// minPercent is the least part of a licence file that must be the text of known licences. The rest
-// are names and titles.
+// minPercent is the least percentage of a licence file's text that must be the text of known
+// licences. The rest of the file is names and titles.
 const minPercent = 75
 
 func main() {
@@ -93,7 +93,8 @@ func run(check, write, texts string, dirs []string) error {
 	return errors.Join(failures...)
 }
 
-// dependency is a module of which at least one package is compiled.
+// dependency is a module that becomes a part of a program: at least one of its packages is
+// compiled.
 type dependency struct {
 	path    string
 	texts   map[string][]byte // from the path of a licence file, relative to the module, to its text
@@ -161,15 +162,15 @@ func compiled(dir string) ([]dependency, error) {
 }
 
 // isLicence matches the names of licence files. isNotice matches the names of files with notices
-// that a copy of the module must contain (Apache-2.0, section 4(d)). Both also match names of Go
-// files.
+// that a copy of the module must contain (Apache-2.0, section 4(d)). Both patterns also match names
+// of Go files, such as "license.go".
 var (
 	isLicence = regexp.MustCompile(`(?i)^(licen[cs]e|copying|unlicense)([-._](md|txt|[a-z0-9-]+))?$`)
 	isNotice  = regexp.MustCompile(`(?i)^notices?([-._](md|txt|[a-z0-9-]+))?$`)
 )
 
-// read adds the licence files and notices from the directory of a package up to the root of its
-// module.
+// read adds licence files to d.texts, and files with notices to d.notices. It reads the directory
+// dir of a package and the directories above dir, up to the root of the module.
 func (d *dependency) read(root, dir string) error {
 	for {
 		entries, err := os.ReadDir(dir)
@@ -245,7 +246,8 @@ func table(deps []dependency) string {
 	return b.String()
 }
 
-// replaceTable replaces the table after the heading of a module.
+// replaceTable returns the text of page with another table: in the section with the name of the
+// module as its heading, the argument "table" replaces the old table.
 func replaceTable(page []byte, module, table string) ([]byte, error) {
 	heading := []byte("\n## `" + module + "`\n")
 	before, after, ok := bytes.Cut(page, heading)

@@ -35,7 +35,8 @@ func main() {
 	}
 }
 
-// compile reads the schemas from the module of cyclonedx-go.
+// compile returns the JSON schema of CycloneDX 1.6. It reads the files of the schema in the Go
+// module cyclonedx-go.
 func compile() (*jsonschema.Schema, error) {
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/CycloneDX/cyclonedx-go").Output()
 	if err != nil {

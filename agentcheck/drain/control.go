@@ -51,9 +51,9 @@ type Control struct {
 	// Allow decides whether a client may begin or undo a drain. nil means that only clients of a
 	// Unix socket may do so. See AllowFrom. Control always refuses requests that a web page sends.
 	Allow func(*http.Request) bool
-	// AllowGET makes a GET request with the parameter "begin" ("GET ?begin") begin a drain, if
-	// Allow permits the request too. A GET without this parameter never begins a drain, because
-	// links, crawlers and monitors send GET too.
+	// AllowGET lets clients begin a drain with a GET request that has the parameter "begin" ("GET
+	// ?begin"). Allow must permit this request too. A GET without this parameter never begins a
+	// drain, because links, crawlers and monitors send GET too.
 	AllowGET bool
 }
 

@@ -19,8 +19,9 @@ const (
 	// uses. Usually the other process is the old agent, which ends a moment after the start of this
 	// process.
 	reopenInterval = time.Second
-	// A drain that a command has begun waits only for the HAProxies that have made a check within
-	// the last activeTime. activeTime is several times the usual agent-inter.
+	// A drain that a command has begun waits until HAProxies have received the answer "drain". It
+	// waits only for those HAProxies that have made a check within the last activeTime. activeTime
+	// is several times the usual agent-inter.
 	activeTime = 30 * time.Second
 	// progressInterval is how often Drain checks which HAProxies have received the answer "drain".
 	progressInterval = 20 * time.Millisecond

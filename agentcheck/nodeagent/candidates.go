@@ -122,9 +122,10 @@ func drainLimit(share float64, total int) int {
 	return min(max(1, int(share*float64(total)+rounding)), drainCeiling(share, total))
 }
 
-// drainCeiling returns the largest number of nodes that may ever drain at the same time. The
-// argument "total" is the number of nodes of the cluster. If share is 1, the result is total;
-// otherwise it is total-1.
+// drainCeiling returns the largest number of nodes that may drain at the same time, whatever other
+// limits say. The argument "share" is the largest share of the nodes that may drain, and total is
+// the number of nodes of the cluster. If share is 1, the result is total. Otherwise it is total-1,
+// so that one node always stays.
 func drainCeiling(share float64, total int) int {
 	if share >= 1 {
 		return total

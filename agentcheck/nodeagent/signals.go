@@ -21,8 +21,9 @@ type DrainRequest struct {
 	Reason string
 	// Since is the time of the request. The zero time means unknown.
 	Since time.Time
-	// Uncounted is true for a node that gets no traffic from load balancers, such as a control
-	// plane. The node does not count for Rules.MaxDrain, and its drain never waits for other nodes.
+	// Uncounted is true for a node that gets no traffic from load balancers, such as a node of the
+	// control plane. The node does not count for Rules.MaxDrain, and its drain never waits for
+	// other nodes.
 	Uncounted bool
 }
 

@@ -251,7 +251,8 @@ func (p *proxy) ready() error {
 	ready := p.controller.Status().Ready()
 	if p.supervisor != nil && p.supervisor.State().Phase != supervisor.Running {
 		// If the controller cannot make or check the configuration, HAProxy has no file to start
-		// with. So the error of the controller may be the cause.
+		// with. So also return the error of the controller: it may be the reason why HAProxy does
+		// not run.
 		return errors.Join(errors.New("haproxy: "+p.supervisor.State().String()), ready)
 	}
 	return ready

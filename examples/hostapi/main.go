@@ -105,7 +105,7 @@ func newAPI(ctx context.Context, s settings, m *metrics, log *slog.Logger) (*htt
 	return api, err
 }
 
-// newAdmin returns the admin pages of an API, which stops when ctx ends.
+// newAdmin returns the admin pages of an API. ctx ends when the API stops.
 func newAdmin(ctx context.Context, m *metrics, ready <-chan struct{}, api locks) cli.Admin {
 	return cli.Admin{
 		Gatherer: m,
@@ -121,8 +121,9 @@ type locks interface {
 	Waiting() int
 }
 
-// alive returns nil when it has had both locks. If one of them is not released, alive returns an
-// error when ctx ends, and its goroutine waits until the process ends.
+// alive returns nil as soon as it has got and released both locks. If another goroutine still holds
+// one of the locks when ctx ends, alive returns an error. The goroutine that alive has started then
+// continues to wait for this lock.
 func alive(ctx context.Context, api locks) error {
 	released := make(chan struct{})
 	go func() {

@@ -87,7 +87,7 @@ func (s *checkSettings) run(ctx context.Context, inv cli.Invocation) (code int, 
 	return code, err
 }
 
-// before returns the objects of the cluster before the change.
+// The method "before" returns the objects of the cluster before the change.
 func (s *checkSettings) before(ctx context.Context, inv cli.Invocation, namespaces []string) (objects change.Objects, err error) {
 	if !s.where.Live() {
 		err = addFiles(&objects, s.where.Dir)
@@ -100,8 +100,9 @@ func (s *checkSettings) before(ctx context.Context, inv cli.Invocation, namespac
 	return a.Read(ctx, namespaces...)
 }
 
-// addFiles adds the objects of a file, or of all manifests in a directory. A problem is an error: a
-// check of half of the objects would promise too much.
+// addFiles adds the objects of a file, or of all manifests in a directory. If a manifest has a
+// problem, addFiles returns an error: a check that knows only a part of the objects would promise
+// too much.
 func addFiles(objects *change.Objects, name string) error {
 	names := []string{name}
 	if info, err := inputfile.Stat(name); err != nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/headgate/headgate/sniproxy/tophosts"
 )
 
-// The names under which the router counts connections that named no valid host. No host can have
-// such a name.
+// These are the names under which the router counts connections that named no valid host. No host
+// can have such a name.
 const (
 	noName      = "(no name)"
 	invalidName = "(invalid name)"
@@ -121,8 +121,9 @@ func byteText(n uint64) string {
 	return strconv.FormatFloat(value, 'f', 1, 64) + " " + units[i]
 }
 
-// hostLink returns the link to the part of the status page about a host. If secret is the secret of
-// the asker, the page also asks the API about the host. If secret is "", it does not.
+// hostLink returns the link to the part of the status page about a host. If the argument "secret"
+// is the field asker.secret of this process, the page also asks the API about the host. If secret
+// is "", the page does not ask the API.
 func hostLink(host, secret string) string {
 	query := url.Values{"host": {host}}
 	if secret != "" {

@@ -156,8 +156,8 @@ func (r *router) listen(ctx context.Context) (list []listening, err error) {
 	return list, nil
 }
 
-// quicBuffer is the size of the receive buffer of a QUIC socket in bytes: all clients share the
-// socket. Linux limits the size to net.core.rmem_max.
+// quicBuffer is the size of the receive buffer of a QUIC socket in bytes. It is large because all
+// clients share the socket. Linux limits the size to net.core.rmem_max.
 const quicBuffer = 4 << 20
 
 func (r *router) listenQUIC(ctx context.Context) (list []*net.UDPConn, err error) {

@@ -112,7 +112,7 @@ func (m *metrics) watchServer(srv *sniproxy.Server, d *drain.Drainer) {
 }
 
 // watchHosts adds the metrics whose values each scrape reads from the hosts file, the cache and the
-// feed.
+// feed, which reads the changes of the API.
 func (m *metrics) watchHosts(h *hosts) {
 	if h.file != nil {
 		m.GaugeFunc("file_hosts", "Hosts in the file of -hosts.", func() float64 { return float64(h.file.Hosts().Len()) })

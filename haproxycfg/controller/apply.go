@@ -27,14 +27,14 @@ type Attempt struct {
 	Outcome Outcome
 	// Err is the reason for every Outcome except Unchanged and Written, for which it is nil.
 	Err error
-	// Change is the change that the attempt wanted to make. It is nil if the attempt failed before
-	// it had computed the change.
+	// Change is the change that this attempt to apply a configuration wanted to make. It is nil if
+	// the attempt failed before it had computed the change.
 	Change *Change
-	// Effect says whether the attempt has changed HAProxy over its socket or by a reload, and why it
-	// needed a reload. An attempt that failed can have an effect too.
+	// Effect says whether this attempt to apply a configuration has changed HAProxy over its socket
+	// or by a reload, and why it needed a reload. An attempt that failed can have an effect too.
 	Effect deploy.Effect
-	// Begin is the time at which the attempt began. Duration is the time until it ended, including
-	// HAProxy's check and reload.
+	// Begin is the time at which the attempt to apply a configuration began. Duration is the time
+	// from Begin until the attempt ended, including HAProxy's check and reload.
 	Begin    time.Time
 	Duration time.Duration
 
@@ -85,8 +85,8 @@ func (a *applier) reset() {
 	a.c.explained.Store(nil)
 }
 
-// apply makes an attempt. It logs the error of the attempt, unless the previous attempt failed with
-// the same error.
+// apply makes one attempt to apply the configuration of the inputs in. It logs the error of the
+// attempt, unless the previous attempt failed with the same error.
 func (a *applier) apply(ctx context.Context, in inputs, now time.Time, allowed permit) Attempt {
 	t := Attempt{Begin: a.clock()}
 	t.Change, t.Outcome, t.Err = a.attempt(ctx, in, now, allowed)
@@ -119,8 +119,9 @@ func (a *applier) apply(ctx context.Context, in inputs, now time.Time, allowed p
 	return t
 }
 
-// cutOff reports whether the attempt was interrupted because ctx has ended or because this process
-// may no longer write. The error of an interrupted attempt does not mean that the change is faulty.
+// cutOff reports whether an attempt to apply a change was interrupted, because ctx has ended or
+// because this process may no longer write. The error of an interrupted attempt does not mean that
+// the change is faulty.
 func (a *applier) cutOff(ctx context.Context) bool { return ctx.Err() != nil || a.guard() != nil }
 
 func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed permit) (*Change, Outcome, error) {
@@ -351,12 +352,12 @@ func (a *applier) logApplied(c *kube.Changes, effect deploy.Effect, begin time.T
 	}
 }
 
-// maxLoggedProblems is the largest number of new problems that one attempt logs. The report
-// contains all problems.
+// maxLoggedProblems is the largest number of new problems that one attempt to apply a configuration
+// logs. The report contains all problems.
 const maxLoggedProblems = 20
 
-// logProblems logs the problems that the previous attempt did not have. It leaves out clusters that
-// do not answer, because connectivityLog logs them.
+// logProblems logs the problems in the report that the previous attempt to apply a configuration
+// did not have. It leaves out clusters that do not answer, because connectivityLog logs them.
 func (a *applier) logProblems(report kube.Report) {
 	away := map[string]bool{}
 	for _, c := range report.Clusters {

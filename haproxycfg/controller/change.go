@@ -46,8 +46,8 @@ type Change struct {
 	declared routes.Table              // the latest declarations; input.Table has other routes if there is a hold
 	held     *fleet.Hold               // nil without a hold
 	files    []haproxycfg.RenderedFile // without the report
-	// late is true if Config is already in the directory, but a later step of the same attempt
-	// failed: the reload, or the writing of the report.
+	// late is true if an earlier attempt to apply this change has written Config to the directory,
+	// but failed afterwards: at the reload, or when it wrote the report.
 	late bool
 	// unread is true if the routes of some declaration file are unknown, because no attempt to read
 	// or parse this file has succeeded since the start of the program.

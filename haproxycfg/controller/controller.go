@@ -115,8 +115,9 @@ type Controller struct {
 	// answer, and old workers that end. Apply logs only lines about reloads that wait and old
 	// workers that end. nil means no log.
 	Logger *slog.Logger
-	// Attempted, if not nil, is called after each attempt of Run, from the goroutine that makes
-	// attempts. The next attempt cannot begin before Attempted returns.
+	// Attempted, if not nil, receives the result of each attempt of Run to apply a configuration.
+	// The goroutine that makes the attempts calls Attempted, so the next attempt cannot begin before
+	// Attempted returns.
 	Attempted func(Attempt)
 
 	once   sync.Once

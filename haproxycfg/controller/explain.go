@@ -16,8 +16,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// explainable holds the input of Explain: facts about the last attempt. An explainable never
-// changes; observe stores a new one.
+// explainable holds the input of Explain: facts about the last attempt to apply a configuration.
+// Nobody changes an explainable: the method "observe" stores a new one.
 type explainable struct {
 	table  routes.Table // the routes in force, or the planned routes if planned is true
 	latest kube.Input   // the input of the last attempt
@@ -27,11 +27,12 @@ type explainable struct {
 	report   kube.Report // the report on table; its field Refused is the change that Limit has refused
 	waiting  *Waiting    // why the change of the last attempt waits
 	planned  bool        // this process has not applied a configuration yet
-	// problems are the problems of the input of the last attempt, which may not be in force.
+	// problems are the problems in the input of the last attempt to apply a configuration. The
+	// configuration of this attempt may not be in force.
 	problems []kube.Problem
 }
 
-// observe stores the input of Explain after an attempt.
+// observe stores the input of Explain after an attempt to apply a configuration.
 func (a *applier) observe(t Attempt) {
 	x := &explainable{report: a.report, waiting: waitingOf(t.Err)}
 	last := a.c.explained.Load()

@@ -134,15 +134,16 @@ func (c *Controller) adopt(ctx context.Context, in inputs) (again bool, err erro
 		return again, nil
 	}
 	if err := c.followShifts(ctx, last.state.Shifts, next.Shifts); err != nil {
-		// The next attempt writes the new shares to the configuration, so this error is no error of
-		// adopt.
+		// Do not return this error from adopt: the next attempt to apply a configuration writes the
+		// new shares to the configuration anyway.
 		c.logger().Warn("HAProxy may not follow a shift yet", "err", err)
 	}
 	return again, nil
 }
 
-// readOrders returns the present orders, for a process without a loop. If Fleet does not answer
-// within StartTimeout, or has no state, readOrders returns the orders in FleetFile.
+// readOrders returns the present orders of operators, for a process in which Run does not run. If
+// Fleet does not answer within StartTimeout, or has no state, readOrders returns the orders in
+// FleetFile.
 func (c *Controller) readOrders(ctx context.Context) (*orders, error) {
 	copied, err := c.orders()
 	if err != nil || c.Fleet == nil {

@@ -11,10 +11,11 @@ import (
 // Errors of Force when its context ends.
 var (
 	// ErrBusy means that the forced change was not applied and will not be applied: Run is not
-	// running, or another attempt took so long that the time for the forced one was over.
+	// running, or another attempt to apply a configuration took so long that no time was left for
+	// the forced attempt.
 	ErrBusy = errors.New("controller: busy with another attempt")
-	// ErrUnderway means that the forced attempt has begun but not ended. It continues, and Status
-	// shows its outcome later.
+	// ErrUnderway means that the attempt to apply the forced change has begun but not ended. The
+	// attempt continues, and Status shows its outcome later.
 	ErrUnderway = errors.New("controller: the attempt is not over yet")
 )
 
@@ -39,8 +40,8 @@ func (c *Controller) Force(ctx context.Context, id string) (Attempt, error) {
 	}
 }
 
-// forceTimeout limits how long ForceHandler waits for an attempt. It is shorter than the usual
-// write timeout of a server, so that the client gets an answer.
+// forceTimeout limits how long ForceHandler waits for the attempt to apply the forced change. It is
+// shorter than the usual write timeout of a server, so that the client gets an answer.
 const forceTimeout = 25 * time.Second
 
 // ForceHandler returns a handler of POST /force?id=ID. It calls Force with this ID, and answers

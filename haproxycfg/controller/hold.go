@@ -81,8 +81,8 @@ type RollbackOrder struct {
 	// back than the change whose routes are held: to the newest change before it that has other
 	// declared routes.
 	ID string
-	// By is the name of the person or program that gives the order. Reason is its reason. Both may
-	// be empty.
+	// By is the name of the person or program that orders the rollback. Reason is the reason for
+	// this order. Both may be empty.
 	By, Reason string
 	// Force permits the change to the earlier routes even if Limit rejects it.
 	Force bool
@@ -138,8 +138,8 @@ func (c *Controller) Release(ctx context.Context, by string) (Attempt, error) {
 	})
 }
 
-// findHold returns the hold for an order. The argument "held" contains the routes that are held
-// already.
+// findHold returns the hold that a RollbackOrder creates. The argument "held" contains the routes
+// that are held already.
 func (c *Controller) findHold(order RollbackOrder, held *heldRoutes) (*fleet.Hold, error) {
 	entries, _, err := c.Journal.List()
 	if err != nil {
@@ -220,8 +220,8 @@ func (c *Controller) rehearseHold(ctx context.Context, hold *fleet.Hold) error {
 	return err
 }
 
-// rehearse returns the change that an attempt with these inputs and orders would make, and an error
-// if Limit or HAProxy rejects it. If force is true, it ignores Limit.
+// rehearse returns the change that the Controller would make with these inputs and orders, and an
+// error if Limit or HAProxy rejects the change. If force is true, rehearse ignores Limit.
 func (c *Controller) rehearse(ctx context.Context, in inputs, by *orders, force bool) (*Change, error) {
 	last, err := c.readReport()
 	if err != nil {
@@ -249,8 +249,8 @@ type review struct {
 	pending  string
 }
 
-// reviewHeld sets Status.Hold after an attempt. If the declarations or the hold are new, it finds out
-// what the declarations would change.
+// reviewHeld sets Status.Hold after an attempt to apply a configuration. If the declarations or the
+// hold are new, reviewHeld finds out what the declarations would change.
 func (a *applier) reviewHeld(ctx context.Context, in inputs, t Attempt) {
 	if t.Change == nil || a.cutOff(ctx) {
 		return

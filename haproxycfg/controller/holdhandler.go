@@ -21,10 +21,10 @@ type holdAnswer struct {
 }
 
 // OrderAnswer is the answer to POST /rollback and POST /release as JSON. When a client gets an
-// OrderAnswer, its order is stored, and all later attempts follow the order.
+// OrderAnswer, its order is stored, and all later configurations follow the order.
 type OrderAnswer struct {
-	// Outcome is the outcome of the first attempt. If it is Written or Unchanged, the order is in
-	// force.
+	// Outcome is the outcome of the first attempt to apply a configuration that follows the order.
+	// If it is Written or Unchanged, the order is in force.
 	Outcome Outcome `json:"outcome"`
 	// Detail says why the order is not in force yet. It is "" if the order is in force.
 	Detail string `json:"detail,omitempty"`

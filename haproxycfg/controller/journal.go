@@ -84,8 +84,9 @@ func (a *applier) recordAttempt(t Attempt) error {
 	return nil
 }
 
-// journalEntry returns the entry for an attempt. If the attempt has applied a change, journalEntry
-// also returns the State that belongs to the entry. The Result is "" if the attempt needs no entry.
+// journalEntry returns the journal entry for an attempt to apply a configuration. If the attempt
+// has applied a change, journalEntry also returns the State that belongs to the entry. If the
+// attempt needs no entry, the Result of the returned entry is "".
 func (a *applier) journalEntry(t Attempt) (journal.Entry, *journal.State) {
 	ch := t.Change
 	e := journal.Entry{Time: t.Begin.Add(t.Duration), ID: ch.ID(), Took: t.Duration.Milliseconds()}

@@ -16,8 +16,8 @@ type loop struct {
 	// The loop calls the function "seen" when new inputs arrive, before it tries to apply them.
 	// started is false while the loop still waits until each source has answered once.
 	seen func(in inputs, started bool)
-	// The loop calls the function "applied" after each attempt, except after an attempt that failed
-	// because this process is no longer the leader.
+	// The loop calls the function "applied" after each attempt to apply a configuration, except
+	// after an attempt that failed because this process is no longer the leader.
 	applied func(Attempt)
 	// The loop calls the function "leads" with true when the term of this process as the leader
 	// begins, and with false when the term ends.
@@ -33,9 +33,9 @@ type loop struct {
 
 	calls chan loopCall
 
-	// The loop calls the function "adopt" while this process leads, before each attempt and when
-	// new inputs arrive. The function follows the orders in the inputs. If adopt is nil, there are
-	// no orders.
+	// The loop calls the function "adopt" while this process leads: before each attempt to apply a
+	// configuration, and when new inputs arrive. The function follows the orders of operators in
+	// the inputs. If adopt is nil, there are no orders.
 	adopt func(context.Context, inputs) (again bool, err error)
 
 	term Term // the term of this process; the zero Term while another process leads
@@ -50,8 +50,9 @@ func (l *loop) now() time.Time {
 	return time.Now()
 }
 
-// forceRequest is a request for an attempt that ignores Limit for the change with this ID. An empty
-// id permits no change. The loop sends the Attempt to the channel "reply", whose capacity is 1.
+// forceRequest is a request for an attempt to apply a configuration that ignores Limit for the
+// change with this ID. If id is empty, the attempt ignores Limit for no change. The loop sends the
+// Attempt to the channel "reply", whose capacity is 1.
 type forceRequest struct {
 	id    string
 	reply chan Attempt
@@ -106,7 +107,7 @@ func (l *loop) run(ctx context.Context) {
 }
 
 // If this process leads, the method "call" runs the function in the argument "do". If the first
-// result of this function is true, the method then makes an attempt.
+// result of this function is true, the method then makes an attempt to apply a configuration.
 func (l *loop) call(ctx context.Context, do func(context.Context, inputs) (again bool, err error)) (r callResult) {
 	if !l.leading() {
 		return callResult{err: ErrNotLeading}
@@ -209,14 +210,14 @@ func (l *loop) guard() error {
 	return l.term.err()
 }
 
-// stopGrace is how long a running attempt may continue after the context of Run has ended. If a
-// reload is interrupted, nobody knows its outcome, and the next process has to reload HAProxy
-// again.
+// stopGrace is how long a running attempt to apply a configuration may continue after the context
+// of Run has ended. If a reload is interrupted, nobody knows its outcome, and the next process has
+// to reload HAProxy again.
 const stopGrace = 5 * time.Second
 
-// graceful returns a context for an attempt. The context ends when the channel in the argument
-// "over" is closed, or stopGrace (5 s) after ctx has ended. The caller must call the function
-// "done" after the attempt.
+// graceful returns a context for an attempt to apply a configuration. The context ends when the
+// channel in the argument "over" is closed, or stopGrace (5 s) after ctx has ended. The caller must
+// call the function "done" after the attempt.
 func graceful(ctx context.Context, over <-chan struct{}) (applying context.Context, done func()) {
 	applying, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var following sync.WaitGroup

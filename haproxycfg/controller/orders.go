@@ -111,8 +111,9 @@ func (c *Controller) inLoop(ctx context.Context, do func(context.Context, inputs
 	}
 }
 
-// changeCopy replaces the state in FleetFile by the result of the function "change", and follows
-// the new state. If the hold has changed, it returns the attempt that follows the new hold.
+// changeCopy replaces the state in FleetFile by the result of the function "change", and makes
+// HAProxy use the new state. If the hold has changed, this needs an attempt to apply a
+// configuration, and changeCopy returns the Attempt.
 func (c *Controller) changeCopy(ctx context.Context, change func(fleet.State) (fleet.State, error)) (Attempt, error) {
 	return c.inLoop(ctx, func(ctx context.Context, _ inputs) (bool, error) {
 		last, err := c.orders()
@@ -137,8 +138,8 @@ func (c *Controller) changeCopy(ctx context.Context, change func(fleet.State) (f
 }
 
 // writeCopy replaces the state in FleetFile. The argument "last" is the old state, and the argument
-// "next" is the new one. If the hold has changed, the first result is true: only an attempt can
-// follow the new hold.
+// "next" is the new one. If the hold has changed, the first result is true: only an attempt to
+// apply a configuration can put the routes of the new hold into force.
 func (c *Controller) writeCopy(ctx context.Context, last, next fleet.State) (again bool, err error) {
 	data, err := next.AppendJSON(nil)
 	if err != nil {

@@ -40,8 +40,8 @@ func (w *Waiting) Error() string {
 
 // ReloadCounts contains numbers about HAProxy's old workers.
 type ReloadCounts struct {
-	// OldWorkers is the number of old workers after the last attempt. It is 0 without
-	// Controller.OldWorkers.
+	// OldWorkers is the number of old workers after the last attempt to apply a configuration. It
+	// is 0 without Controller.OldWorkers.
 	OldWorkers int
 	// WorkersEnded is the number of old workers that the Controller has ended since its start.
 	// StreamsCut is the number of streams that these workers still had.
@@ -129,8 +129,9 @@ func (r *reloads) count(ctx context.Context) int {
 	return r.counts.OldWorkers
 }
 
-// reloaded records that an attempt has reloaded HAProxy: it starts the pause before the next
-// reload, and counts the old workers again. It is called at the end of the attempt.
+// reloaded records that an attempt to apply a configuration has reloaded HAProxy: it starts the
+// pause before the next reload, and counts the old workers again. It is called at the end of the
+// attempt.
 func (r *reloads) reloaded(ctx context.Context, now time.Time) {
 	r.pace.reloaded(now)
 	r.count(ctx)

@@ -5,11 +5,13 @@ import (
 	"time"
 )
 
-// maxRetryAfterChange is the longest pause after a failed attempt if routes or clusters have
-// changed since the attempt. Such a change may remove the reason of the failure.
+// maxRetryAfterChange is the longest pause after a failed attempt to apply a configuration, if
+// routes or clusters have changed since the attempt. Such a change may remove the reason of the
+// failure.
 const maxRetryAfterChange = 5 * time.Second
 
-// schedule decides when the next attempt is due. It does not read the clock: callers pass the time.
+// schedule decides when the next attempt to apply a configuration is due. It does not read the
+// clock: callers pass the time.
 type schedule struct {
 	minInterval time.Duration // shortest pause after an attempt
 	backoff     time.Duration // pause after the first failure; each further failure doubles it
@@ -22,8 +24,8 @@ type schedule struct {
 	failures  int       // number of failed attempts since the last attempt that did not fail
 }
 
-// due returns the time until the next attempt; 0 means that it is due now. ok is false if no
-// attempt is wanted.
+// due returns the time until the next attempt to apply a configuration; 0 means that the attempt is
+// due now. ok is false if no attempt is wanted.
 func (s *schedule) due(now time.Time) (wait time.Duration, ok bool) {
 	return max(0, s.notBefore.Sub(now)), s.started && s.dirty
 }
@@ -41,19 +43,20 @@ func (s *schedule) changed(answered bool) {
 	}
 }
 
-// startTimeoutOver is called after StartTimeout. From now on, sources without an answer do not
-// delay the first attempt.
+// startTimeoutOver is called after StartTimeout. From now on, the first attempt to apply a
+// configuration no longer waits for sources that have not answered.
 func (s *schedule) startTimeoutOver() {
 	s.dirty = s.dirty || !s.started
 	s.started = true
 }
 
-// recheck schedules an attempt although no input has changed: a node may have become eligible
-// because time has passed, and another program may have written to the directory.
+// recheck schedules an attempt to apply a configuration although no input has changed. The attempt
+// may still find a change: a node may have become eligible because time has passed, and another
+// program may have written to the directory.
 func (s *schedule) recheck() { s.dirty = true }
 
-// restart is called when a term begins. It schedules an attempt without a pause, and forgets
-// earlier failures.
+// restart is called when the term of this process as the leader begins. It schedules an attempt to
+// apply a configuration without a pause, and forgets earlier failures.
 func (s *schedule) restart() {
 	s.dirty, s.notBefore, s.failures = true, time.Time{}, 0
 }
@@ -61,7 +64,8 @@ func (s *schedule) restart() {
 // begin is called when an attempt begins.
 func (s *schedule) begin() { s.dirty = false }
 
-// succeeded is called when an attempt has ended with any outcome except Failed.
+// succeeded is called when an attempt to apply a configuration has ended with any outcome except
+// Failed.
 func (s *schedule) succeeded(now time.Time) {
 	s.failures = 0
 	s.last, s.notBefore = now, now.Add(s.minInterval)
@@ -78,7 +82,8 @@ func (s *schedule) waiting(now, retry time.Time) {
 	}
 }
 
-// failed is called when an attempt has failed. It schedules another attempt.
+// failed is called when an attempt to apply a configuration has failed. It schedules another
+// attempt.
 func (s *schedule) failed(now time.Time) {
 	s.failures++
 	s.dirty = true

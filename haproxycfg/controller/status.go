@@ -45,8 +45,8 @@ type Status struct {
 	Fleet *FleetStatus
 	// Reloads describes the reloads of HAProxy.
 	Reloads ReloadCounts
-	// JournalErrors counts the attempts after which Run could not read Controller.Journal or append
-	// an entry to it.
+	// JournalErrors counts the attempts to apply a configuration after which Run could not read
+	// Controller.Journal or append an entry to it.
 	JournalErrors int
 	// Outcome and Err are the result of the last attempt to apply a configuration. Before the first
 	// attempt, Outcome is "".
@@ -136,8 +136,9 @@ type status struct {
 	mu     sync.Mutex
 	now    Status
 	unsure bool // an attempt has failed, so HAProxy may not run the configuration on disk
-	// changing is true while an attempt changes files or HAProxy. torn is true if such an attempt
-	// has failed and no later attempt has succeeded. Then the files and HAProxy may differ.
+	// changing is true while an attempt to apply a configuration changes files or HAProxy. torn is
+	// true if such an attempt has failed and no later attempt has succeeded. Then the files and
+	// HAProxy may differ.
 	changing, torn bool
 }
 
@@ -188,8 +189,9 @@ func (s *status) forgetAttempt() {
 	s.change(func(now *Status) { now.Outcome, now.Err, now.Waiting = "", nil, nil })
 }
 
-// setChanging records that an attempt begins to change files or HAProxy. After the attempt, the
-// caller calls the method "applied", which records that the attempt changes nothing any more.
+// setChanging records that an attempt to apply a configuration begins to change files or HAProxy.
+// After the attempt, the caller calls the method "applied", which records that the attempt changes
+// nothing any more.
 func (s *status) setChanging() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -48,7 +48,8 @@ func (c *Controller) view(now time.Time) statuspage.View {
 		Now: now, Servers: status.Servers, Refused: status.Refused, MayForce: status.MayForce,
 		HasJournal: c.Journal != nil,
 	}
-	// If the last attempt was refused, or its reload waits, the page says so elsewhere.
+	// Show the error here only if the last attempt to apply a configuration failed. If it was
+	// refused, or if its reload waits, another part of the page says so.
 	if status.Err != nil && status.Outcome == Failed {
 		v.Faults = append(v.Faults, "The last attempt to apply the latest routes and clusters has failed: "+status.Err.Error())
 	}

@@ -175,7 +175,8 @@ func (d *Dir) Apply(ctx context.Context, c *haproxycfg.Config) (changed bool, er
 // this configuration. [Dir.Plan] and [Plan.Apply] together take less time than [Dir.Diff] and
 // [Dir.Apply].
 type Plan struct {
-	// Diff is the difference that Dir.Diff would return. Its Text is empty.
+	// Diff is the difference between the configuration in the directory when the plan was made, and
+	// the configuration of the plan. It has the values that Dir.Diff returns, but its Text is empty.
 	Diff Diff
 
 	dir    *Dir

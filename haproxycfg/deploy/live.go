@@ -224,8 +224,8 @@ func addCommands(config *haproxycfg.Config) map[string]string {
 }
 
 // otherWords is the value of Server.Add for a server whose settings differ between the old and the
-// new configuration. otherWords differs from every command "add server", so a plan replaces the
-// server.
+// new configuration. A plan replaces a server whose Add is not the wanted command "add server", and
+// otherWords differs from every such command.
 const otherWords = "the words of the server differ"
 
 // withCommands makes the first argument of [runtimeapi.Actual.Plan]: the servers of the old

@@ -266,8 +266,9 @@ func (t trackedServers) same(a, b string) bool {
 	return address != "" && address == t.address(1, to)
 }
 
-// address returns the address and port of a server, with the name "backend/server", or "". i is 0
-// for the time before the change, and 1 for the time after it.
+// address returns the address and port of the server that the argument "name" names
+// ("backend/server"). It returns "" if there is no such server. i is 0 for the time before the
+// change, and 1 for the time after it.
 func (t trackedServers) address(i int, name string) string {
 	backend, server, _ := strings.Cut(name, "/")
 	lines, ok := t.lines[backend]

@@ -206,7 +206,8 @@ func (r Reloader) processes(ctx context.Context) ([]process, error) {
 	return parseProcesses(answer)
 }
 
-// worker returns the command line of the worker that serves new connections.
+// worker returns the Socket of the worker that serves new connections. Commands to this Socket go
+// through the socket of the master.
 func (r Reloader) worker(ctx context.Context) (runtimeapi.Socket, error) {
 	all, err := r.processes(ctx)
 	if err != nil {

@@ -31,7 +31,7 @@ import (
 type certificateChange struct {
 	dir  string // the absolute path of the directory
 	list string // the name of the CertificateList
-	// before are the certificates that HAProxy has, in the order of the old list.
+	// The field "before" contains the certificates that HAProxy has, in the order of the old list.
 	before []listedCertificate
 	// renewed contains the new certificates that replace old ones. A key is the name of the file of
 	// the old certificate.
@@ -346,7 +346,7 @@ func otherOrder(got, wanted []string, certs map[string]*haproxycfg.Certificate) 
 	return ""
 }
 
-// count returns the number of certificates that differ.
+// count returns the number of certificates that the change replaces or adds.
 func (c *certificateChange) count() int { return len(c.renewed) + len(c.added) }
 
 // send changes the certificates of a worker. First it adds the names that the new certificates
@@ -422,7 +422,7 @@ type located struct {
 	files       map[string]string
 }
 
-// locate reads the names for the type located from a worker. It returns an error unless the worker
+// locate asks a worker for the values of the type "located". It returns an error unless the worker
 // has exactly the certificates of the old list.
 func (c *certificateChange) locate(ctx context.Context, worker runtimeapi.Socket) (at located, err error) {
 	lists, err := worker.CertificateLists(ctx)

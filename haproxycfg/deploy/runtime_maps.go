@@ -127,7 +127,8 @@ func (d *Dir) changeMaps(ctx context.Context, files []haproxycfg.RenderedFile, c
 }
 
 // takeBack puts the old content of the maps back and reloads HAProxy. The argument "rejected" is
-// the error that prevents the new content. The error that takeBack returns contains it.
+// the error that prevents the new content. takeBack returns an error that contains the text of
+// rejected.
 func (d *Dir) takeBack(ctx context.Context, rejected error) (restored bool, err error) {
 	rejected = fmt.Errorf("HAProxy had changed its maps at run time, but then rejected the files: %w", rejected)
 	if restored, err = d.restore(); err != nil {

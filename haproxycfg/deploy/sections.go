@@ -103,8 +103,8 @@ func (s section) lines() sectionLines {
 	return l
 }
 
-// cutBoth cuts two texts of haproxy.cfg into sections. If the texts are the same, the results are
-// the same.
+// cutBoth cuts two texts of haproxy.cfg into sections. If the texts are the same, cutBoth cuts the
+// text once and returns the same map twice.
 func cutBoth(before, after []byte) (a, b map[string]section) {
 	a = cutSections(before)
 	if bytes.Equal(before, after) {

@@ -32,9 +32,9 @@ func canSplit(r *routes.Route) bool {
 	return len(r.Backends) > 1 && !r.Shift && r.Limits == (routes.Limits{})
 }
 
-// minSlots is the smallest number of backends of a family: also a family with only one ratio of
-// weights has spare backends for a second ratio. Backends without servers are cheap: HAProxy makes
-// no checks for them.
+// minSlots is the smallest number of backends of a family (see the type family). Even if all routes
+// of a family have the same ratio of weights, the family has spare backends for a second ratio.
+// Spare backends are cheap: they have no servers, so HAProxy makes no checks for them.
 const minSlots = 4
 
 // findFamilies finds the families of the declared routes (see the type family), and assigns a

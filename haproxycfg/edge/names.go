@@ -19,7 +19,8 @@ func appendBackendKey(k []byte, r *routes.Route) []byte {
 	return k
 }
 
-// appendWeights appends the ratio of the weights of r.
+// appendWeights appends the weights of the backends of r, divided by their greatest common divisor:
+// "1;2;" for the weights 50 and 100. Routes whose weights have the same ratio get the same text.
 func appendWeights(k []byte, r *routes.Route) []byte {
 	divisor := 0
 	for _, b := range r.Backends {

@@ -265,7 +265,7 @@ func (s *Settings) checks() bool { return s.EjectErrors >= 0 || s.HealthPath != 
 func (s *Settings) grace() time.Duration    { return max(cmp.Or(s.Grace, 5*time.Second), 0) }
 func (s *Settings) hardStop() time.Duration { return cmp.Or(s.HardStop, 30*time.Second) }
 
-// orDefault returns 0 if n is negative, and def if n is 0.
+// orDefault returns n, with two exceptions: def if n is 0, and 0 if n is negative.
 func orDefault(n, def int) int { return max(cmp.Or(n, def), 0) }
 
 func (s *Settings) retryBudget() *haproxycfg.RetryBudget {

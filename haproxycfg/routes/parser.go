@@ -76,16 +76,17 @@ func (p *Parser) Parse(file string, data []byte) (Table, []Problem) {
 
 func fieldOf(i int) string { return "routes[" + strconv.Itoa(i) + "]" }
 
-// If the last version of the file contained an entry too, and the entry has a route, findKnown sets
-// the field "known" of the entry to the entry of the last version.
+// findKnown finds each entry of a file in the last version of the file. If the last version
+// contained the same entry, and this old entry has a route, findKnown stores the old entry in the
+// field "known" of the new entry.
 func findKnown(entries []fileEntry, known []knownEntry) {
 	take := func(e *fileEntry, k *knownEntry) {
 		if k.route != nil {
 			e.known = k
 		}
 	}
-	// Most entries are the same as the entry at the same place in the last version of the file. The
-	// place is counted from the start or from the end.
+	// Most entries are the same as in the last version of the file, and at the same place, counted
+	// from the start or from the end of the list. Find these first.
 	for len(entries) > 0 && len(known) > 0 && entries[0].text == known[0].text {
 		take(&entries[0], &known[0])
 		entries, known = entries[1:], known[1:]

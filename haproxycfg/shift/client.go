@@ -24,7 +24,8 @@ func (c *Client) State(ctx context.Context) (State, error) {
 	return c.ask(ctx, http.MethodGet, "/shifts", nil)
 }
 
-// Start sends an order, and returns the new state of all shifts. See Runner.Start.
+// Start sends an order to shift requests, and returns the new state of all shifts. See
+// Runner.Start.
 func (c *Client) Start(ctx context.Context, o Order) (State, error) {
 	return c.ask(ctx, http.MethodPost, "/shift", o.Query())
 }

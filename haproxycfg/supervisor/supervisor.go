@@ -119,7 +119,8 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		return fmt.Errorf("supervisor: %w", err)
 	}
 	defer unlock()
-	// Both the start of HAProxy and the wait before a start end when somebody calls Drain.
+	// A call of Drain ends this context. Then the start of HAProxy ends, or the wait before a
+	// start.
 	untilDrain, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {

@@ -27,7 +27,7 @@ import (
 // ErrLocked means that another open file holds the lock.
 var ErrLocked = errors.New("locked by another process")
 
-// retryInterval is the time between two attempts of Lock.
+// retryInterval is the time between two attempts of Lock to lock the file.
 const retryInterval = 20 * time.Millisecond
 
 // Lock locks a file, and creates the file if it is missing. It waits until nobody else holds the

@@ -248,8 +248,8 @@ func await[T any](done <-chan outcome[T], tick <-chan time.Time, progress *atomi
 			return o, true
 		case <-tick:
 		}
-		// The outcome and the tick may both have arrived. The outcome counts, even if it comes
-		// after the tick.
+		// The outcome may have arrived together with the tick, or shortly after it. It counts in
+		// both cases.
 		select {
 		case o := <-done:
 			return o, true

@@ -109,8 +109,8 @@ func (p *Page) Write(w http.ResponseWriter, status int, head Head, data any) {
 // Bar is the data of the template "bar".
 type Bar struct {
 	Now time.Time
-	// Here is the address of the page. Other is the address of the same page with the opposite
-	// value of Refresh.
+	// Here and Other are two addresses of the page. The address in Here has the present value of
+	// Refresh, and the address in Other has the opposite value.
 	Here, Other string
 	Refresh     bool
 	Seconds     int

@@ -216,7 +216,7 @@ func (s *State) Away(names ...string) {
 	}
 }
 
-// Return counts nodes as present again. It ignores nodes that are not away.
+// Return marks nodes as present again. It ignores nodes that are not away.
 func (s *State) Return(names ...string) {
 	for _, name := range names {
 		if i, ok := s.index[name]; ok && s.away[i] {

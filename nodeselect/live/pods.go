@@ -175,8 +175,8 @@ func podStateOf(e *discoveryv1.Endpoint) podState {
 	return podUnusable
 }
 
-// trimCountedSlice returns an EndpointSlice with an endpoint, without an address, for each pod of
-// the argument "slice" that is ready or serves.
+// trimCountedSlice returns a small copy of an EndpointSlice. The copy has one endpoint for each pod
+// of the slice that is ready or serves. These endpoints have no addresses.
 func trimCountedSlice(slice *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, bool) {
 	trimmed := emptySlice(slice)
 	for i := range slice.Endpoints {

@@ -53,8 +53,8 @@ func (f *AdminFlags) RegisterClient(flags *flag.FlagSet) {
 // Given reports whether there is an address.
 func (f *AdminFlags) Given() bool { return len(f.addresses()) > 0 }
 
-// Wanted reports whether the program must call Admin.Serve: there is an address, or systemd wants
-// notifications.
+// Wanted reports whether the program must call Admin.Serve. This is so if there is an address, or
+// if systemd wants notifications.
 func (f *AdminFlags) Wanted(ctx context.Context) bool {
 	return f.Given() || systemd.FromContext(ctx).Notified()
 }
@@ -195,8 +195,8 @@ func (f *AdminFlags) Curl(method, path string) string {
 }
 
 // target returns the address to which Ask connects: the first Unix socket of -admin. If -admin has
-// no Unix socket, target returns its first TCP address. The address of a socket of systemd is
-// unknown here.
+// no Unix socket, target returns its first TCP address. It skips each value systemd:NAME, because
+// only the process that systemd starts knows the address of such a socket.
 func (f *AdminFlags) target() (network, address string, err error) {
 	if !f.Given() {
 		return "", "", errors.New("-admin is needed")

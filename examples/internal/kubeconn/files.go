@@ -135,5 +135,6 @@ func (w withToken) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // WrappedRoundTripper implements net.RoundTripperWrapper of package
-// k8s.io/apimachinery/pkg/util/net. With it, client-go finds the transport below.
+// k8s.io/apimachinery/pkg/util/net. With this method, client-go finds the transport that a
+// withToken wraps.
 func (w withToken) WrappedRoundTripper() http.RoundTripper { return w.next }

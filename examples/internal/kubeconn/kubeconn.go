@@ -78,8 +78,8 @@ func split(spec string) (file, context string) {
 			return spec[:end], strings.TrimPrefix(spec[end:], ":")
 		}
 	}
-	// This part of the function runs if no prefix of spec is the name of an existing file. The
-	// caller uses the result only in an error message.
+	// No prefix of spec is the name of an existing file, so the caller cannot read the file either.
+	// The caller then uses this result only in an error message.
 	volume := len(filepath.VolumeName(spec))
 	file, context, _ = strings.Cut(spec[volume:], ":")
 	return spec[:volume] + file, context

@@ -15,8 +15,8 @@ type Result struct {
 	Title string   `json:"title"`
 	Steps []Line   `json:"steps"`
 	Notes []string `json:"notes,omitempty"`
-	// Reloads is the number of reloads of HAProxy. Waits is the number of attempts that did not
-	// apply a change because the reload for the change had to wait.
+	// Reloads is the number of reloads of HAProxy. Waits is the number of attempts to apply a
+	// change that did not apply it, because the reload for the change had to wait.
 	Reloads int `json:"reloads"`
 	Waits   int `json:"waits"`
 	// Changed is the number of servers that the reloads during the whole drill have added, removed
@@ -60,14 +60,16 @@ type Line struct {
 // Refusal is a change that the Controller did not apply.
 type Refusal struct {
 	At Offset `json:"at"`
-	// Until is the time at which the refused change no longer existed, or at which another change
-	// replaced it. nil means that the Controller still refused the change at the end of the drill.
+	// Until is the time from which on the Controller no longer refused this change: the change was
+	// gone, or another change had replaced it. nil means that the Controller still refused the
+	// change at the end of the drill.
 	Until *Offset `json:"until,omitempty"`
 	// ID identifies the change: an operator forces the change with this ID. "" means that the
 	// attempt failed before there was a change. The same change has another ID in a terminator,
 	// because the ID depends on the path of the directory.
 	ID string `json:"id,omitempty"`
-	// Reason is the error of the attempt, with the text of Controller.ForceHint.
+	// Reason is the error of the attempt to apply the change, with the text of
+	// Controller.ForceHint.
 	Reason string `json:"reason"`
 	// Failed is true if HAProxy rejected the change, or another error prevented it. Failed is false
 	// if the limit of the Controller (Limit) prevented the change.

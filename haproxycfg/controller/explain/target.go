@@ -83,7 +83,8 @@ func NewTarget(host, path string) (Target, error) {
 	return Target{name, path}, nil
 }
 
-// refused returns why HAProxy answers the request before it looks for a route, or "".
+// refused returns the reason why HAProxy refuses the request before it looks for a route. It
+// returns "" if HAProxy does not refuse the request.
 func (t Target) refused() string {
 	if dotsegment.In(t.Path) {
 		return "HAProxy answers 400: the path has a segment that some servers read as \".\" or \"..\""

@@ -20,8 +20,8 @@ type State struct {
 	Shifts shift.State `json:"shifts"`
 }
 
-// Hold keeps the routes of an earlier time in force. Nobody changes a Hold: a new order is a new
-// Hold.
+// Hold keeps the routes of an earlier time in force. Nobody changes a Hold: each new order to hold
+// routes makes a new Hold.
 type Hold struct {
 	// ID is the ID of the configuration that a terminator ran with these routes, and Applied is the
 	// time at which the terminator applied it; see journal.Entry.
@@ -63,7 +63,7 @@ func (h *Hold) String() string {
 	return text + fmt.Sprintf(": the routes of %s, configuration %s", h.Applied.UTC().Format(time.RFC3339), h.ID)
 }
 
-// The largest lengths of texts in a Hold, in bytes.
+// These are the largest lengths, in bytes, of the texts in a Hold.
 const (
 	maxID     = 200
 	maxBy     = 200

@@ -38,7 +38,7 @@ type Entry struct {
 	// Declarations is the RoutesID of the declared routes after an applied change. It is "" if the
 	// change was not applied.
 	Declarations string `json:"declarations,omitempty"`
-	// Took is the duration of the attempt in milliseconds.
+	// Took is the duration, in milliseconds, of the attempt to apply the change.
 	Took int64 `json:"tookMs"`
 	// Reload says why HAProxy was reloaded for the change, such as "backends"; see
 	// deploy.ReloadReason. It is NoReload if HAProxy got the change without a reload, and "" if the

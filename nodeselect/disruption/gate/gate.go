@@ -48,8 +48,8 @@ var ErrNoSubsets = errors.New("gate: no applied configuration has a subset of th
 type Gate struct {
 	in    Input
 	state *disruption.State
-	// granted is a second State. In it, only nodes with a grant count as away, and Budget.Last is
-	// true: all nodes of a service may be away at the same time.
+	// granted is a second State, in which only nodes with a grant count as away. Its Budget.Last is
+	// true, so it permits that all nodes of a service are away at the same time.
 	granted *disruption.State
 	nodes   map[string]Node
 	grants  map[string]Grant

@@ -62,8 +62,8 @@ func (d *Doubt[K]) Seen(key K) bool {
 }
 
 // Appeared tells the Doubt that the API server has some object again. If the doubtful list was
-// empty, the time ConfirmAfter, after which missing objects are removed, begins only now. Appeared
-// returns true if it begins now.
+// empty, the time after which missing objects are removed (ConfirmAfter) begins with this call, and
+// Appeared returns true. Otherwise Appeared changes nothing and returns false.
 func (d *Doubt[K]) Appeared(now time.Time) bool {
 	if !d.empty {
 		return false

@@ -75,8 +75,8 @@ func HostPID() int {
 // RunOutside creates the sandbox, runs the program in it with the arguments of this process, and
 // returns the exit status of the program. An error means that the sandbox could not be created.
 func RunOutside() (int, error) {
-	// Stay on this thread: the kernel signals the child when the thread that created it ends, not
-	// when the process ends.
+	// Stay on this thread. The kernel kills the child (Pdeathsig) when the thread that created the
+	// child ends, even if this process continues.
 	runtime.LockOSThread()
 	lifeline, hold, err := os.Pipe()
 	if err != nil {

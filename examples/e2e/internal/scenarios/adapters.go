@@ -320,8 +320,9 @@ func (a *adapted) shell(ctx context.Context, t *traffic) error {
 	pods, listed := a.c.Client.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + n.Name})
 	if err = errors.Join(err, listed); err == nil {
 		for _, pod := range pods.Items {
-			// Evict the pods with a dry run only: in the lab, the process of a pod does not end
-			// when somebody deletes the Pod object.
+			// Evict the pods with a dry run only. In the lab, no kubelet ends the process of a pod
+			// after somebody deletes the Pod object, so after a real eviction the process would
+			// continue.
 			eviction := &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace}, DeleteOptions: &metav1.DeleteOptions{DryRun: []string{metav1.DryRunAll}}}
 			err = errors.Join(err, a.c.Client.CoreV1().Pods(pod.Namespace).EvictV1(ctx, eviction))
 		}

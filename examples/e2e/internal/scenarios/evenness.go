@@ -135,8 +135,9 @@ func (s *System) simulate(ctx context.Context, c *lab.Cluster, d *lab.Deployed) 
 	return p, fmt.Errorf("no line for %s: %s", d.App.Name, out)
 }
 
-// connections opens evenConnections connections to the node ports of the service, the same number
-// to each node, with one request each. It returns the number of connections of each pod.
+// The method "connections" opens evenConnections connections to the node ports of the service, the
+// same number to each node, and sends one request over each connection. It returns the number of
+// connections of each pod.
 func (s *System) connections(ctx context.Context, d *lab.Deployed, nodes []*lab.Node) (map[string]int, error) {
 	var mu sync.Mutex
 	counts := map[string]int{}

@@ -105,9 +105,9 @@ var frontPolicy = scenario.Scenario[*Env]{
 		}, front.Process); err != nil {
 			return err
 		}
-		// Restore the usual behaviour of the ejected pod, so that it would answer a request without
-		// an error. byPod counts only answered requests, so byPod then shows whether the pod gets
-		// requests.
+		// Restore the usual behaviour of the ejected pod. If HAProxy sent it a request now, the pod
+		// would answer without an error. byPod counts such answers, so it then shows whether the
+		// pod gets requests.
 		if err := behave(ctx, pods[:1], usual); err != nil {
 			return err
 		}

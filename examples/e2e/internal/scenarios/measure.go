@@ -122,8 +122,8 @@ const (
 	sample      = 20 * time.Millisecond
 	sampleEvery = 300 * time.Millisecond
 	// seldom is the time between two measurements of the function WatchSlowness. It is longer than
-	// sampleEvery, the time between two measurements of watchSlowness, because WatchSlowness
-	// measures during every scenario.
+	// sampleEvery, the usual time between two measurements: WatchSlowness measures during every
+	// scenario, and each measurement uses processor time.
 	seldom = time.Second
 )
 

@@ -52,15 +52,16 @@ type gated struct {
 }
 
 const (
-	// gateHoldDown is longer than HAProxy needs to notice that a node is back.
+	// gateHoldDown is the value of nodegate's flag -hold-down. It is longer than the time that
+	// HAProxy needs to notice that a node is back.
 	gateHoldDown = 5 * time.Second
 	// restartTime is how long a machine is down. While the last machine is down, no worker sends a
 	// request for a grant to nodegate. So nodegate does not read the cluster during this time.
 	// nodegate must find out afterwards that the machine has restarted: the node became Ready later
 	// than nodegate granted it.
 	restartTime = 4 * time.Second
-	// grantPatience is how long a worker waits for its grant. During this time, each of the other
-	// workers may replace a node.
+	// grantPatience is how long a worker waits for its grant. It is long enough for each of the
+	// other workers to replace a node first.
 	grantPatience = 4 * time.Minute
 )
 

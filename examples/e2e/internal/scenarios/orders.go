@@ -26,8 +26,8 @@ var orders = scenario.Scenario[*Env]{
 }
 
 const (
-	// followed is the longest allowed time from an order to one terminator until another one has
-	// applied it.
+	// followed is the longest allowed time for an order of an operator to spread: from the order to
+	// one terminator until another terminator has applied the order.
 	followed  = 5 * time.Second
 	firstHost = "first.fleet.example.com"
 	newHost   = "new.fleet.example.com"
@@ -105,7 +105,8 @@ func runOrders(ctx context.Context, env *Env, report *scenario.Report) (err erro
 	return nil
 }
 
-// outage stops the API server that holds the ConfigMap, and restarts a terminator meanwhile.
+// The method "outage" stops the API server that holds the ConfigMap, and restarts a terminator
+// meanwhile.
 func (f *members) outage(ctx context.Context, report *scenario.Report) error {
 	a, b := f.all[0], f.all[1]
 	c := f.clusters[0]

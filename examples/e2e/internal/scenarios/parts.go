@@ -19,7 +19,8 @@ import (
 	"github.com/headgate/headgate/examples/e2e/internal/scenario"
 )
 
-// parts checks those operations of package lab on which the other scenarios rely.
+// parts is the scenario that checks those operations of package lab on which the other scenarios
+// rely.
 var parts = scenario.Scenario[*Env]{
 	Name:  "parts",
 	About: "API servers, accounts, pods and nodes appear and disappear as in a real cluster",

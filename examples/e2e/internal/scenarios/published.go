@@ -26,7 +26,8 @@ import (
 	"github.com/headgate/headgate/nodeselect/kubeapp/change"
 )
 
-// published checks kubeapp and its ValidatingAdmissionPolicy on a real API server.
+// published is the scenario that checks kubeapp and its ValidatingAdmissionPolicy on a real API
+// server.
 var published = scenario.Scenario[*Env]{
 	Name:  "kubeapp",
 	About: "kubeapp applies an application, and neither kubeapp nor kubectl can drop its node port without an exception",
@@ -95,7 +96,8 @@ func (p *publishedApp) apply(ctx context.Context) error {
 	return nil
 }
 
-// conflict changes the number of replicas as another program does: with another field manager.
+// The method "conflict" changes the number of replicas with another field manager, as another
+// program does.
 func (p *publishedApp) conflict(ctx context.Context) error {
 	deployments := p.c.Client.AppsV1().Deployments(publishedNamespace)
 	if _, err := deployments.Patch(ctx, publishedName, types.MergePatchType, []byte(`{"spec":{"replicas":5}}`), metav1.PatchOptions{FieldManager: "kubectl-scale"}); err != nil {
@@ -140,8 +142,8 @@ func refused(err error) error {
 }
 
 // publishedChanges are changes of a Service with the ports "http" and "grpc". The policy must
-// refuse a change if and only if package change has a finding about it. For this comparison,
-// package change gets no declarations of routes.
+// refuse exactly those of these changes that package change also finds harmful (at least one
+// Finding). For this comparison, package change gets no declarations of routes.
 var publishedChanges = []struct {
 	what   string
 	change func(*corev1.Service)
@@ -167,7 +169,8 @@ var publishedChanges = []struct {
 	{"a port that is replaced", func(s *corev1.Service) { s.Spec.Ports[0].Name, s.Spec.Ports[0].Port = "www", 80 }},
 }
 
-// policy installs the policy, and compares its answers with package change.
+// The method "policy" installs the ValidatingAdmissionPolicy, and compares its answers with those
+// of package change.
 func (p *publishedApp) policy(ctx context.Context) error {
 	if err := p.c.Apply(ctx, filepath.Join(p.c.Bin(), "..", "..", "kubeapp", "kubernetes", "policy.yaml")); err != nil {
 		return err
@@ -205,8 +208,8 @@ func (p *publishedApp) policy(ctx context.Context) error {
 	return nil
 }
 
-// exceptions checks that the annotation permits the loss of the node ports that it lists, and of no
-// other node ports.
+// The method "exceptions" checks that the annotation permits the loss of the node ports that it
+// lists, and of no other node ports.
 func (p *publishedApp) exceptions(ctx context.Context) error {
 	svc, err := p.service(ctx)
 	if err != nil {
@@ -232,8 +235,8 @@ func (p *publishedApp) exceptions(ctx context.Context) error {
 	return p.c.AnnotateService(ctx, publishedNamespace, publishedName, change.Annotation, "0")
 }
 
-// controllers deletes the Service as the namespace controller and as the garbage collector. The
-// policy must allow both deletions.
+// The method "controllers" deletes the Service twice, with a dry run: as the user of the namespace
+// controller, and as the user of the garbage collector. The policy must allow both deletions.
 func (p *publishedApp) controllers(ctx context.Context) error {
 	var errs []error
 	for _, user := range []string{"system:serviceaccount:kube-system:namespace-controller", "system:serviceaccount:kube-system:generic-garbage-collector"} {

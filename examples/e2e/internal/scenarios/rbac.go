@@ -239,8 +239,8 @@ func (p *probe) inForce(ctx context.Context, rights []right) error {
 	return err
 }
 
-// rules checks, in several namespaces, that the API server lists exactly the rights that the
-// account must have. It ignores the rights that every account has.
+// The method "rules" checks, in several namespaces, that the API server lists exactly the rights
+// that the account must have. It ignores the rights that every account has.
 func (p *probe) rules(ctx context.Context, c *lab.Cluster) error {
 	const plainNamespace = "rbac"
 	if err := c.EnsureNamespace(ctx, plainNamespace); err != nil {

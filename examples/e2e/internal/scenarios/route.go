@@ -15,7 +15,8 @@ import (
 	"github.com/headgate/headgate/examples/e2e/internal/scenario"
 )
 
-// routed checks that HAProxy serves the declared routes, through the chosen nodes only.
+// routed is the scenario that checks that HAProxy serves the declared routes, through the chosen
+// nodes only.
 var routed = scenario.Scenario[*Env]{
 	Name:  "route",
 	About: "a declared route answers through the node ports of exactly the chosen nodes, in both clusters",

@@ -18,8 +18,9 @@ import (
 	"github.com/headgate/headgate/internal/manifesttest"
 )
 
-// scale measures the cost of a large cluster. It needs its own API server, but no kube-proxy and no
-// HAProxy. It runs first, because the clusters of other scenarios would compete for the processors.
+// scale is the scenario that measures the cost of a large cluster. It needs its own API server, but
+// no kube-proxy and no HAProxy. It runs first, because the clusters of other scenarios would
+// compete for the processors.
 var scale = scenario.Scenario[*Env]{
 	Name:   "scale",
 	About:  fmt.Sprintf("%d nodes with a heartbeat every %s and %d services: latency, memory, traffic", scaleNodes, heartbeatInterval, scaleServices),

@@ -110,7 +110,7 @@ func (h *heartbeats) midway(ctx context.Context) error {
 	return pause(ctx, (heartbeatInterval/2-since+heartbeatInterval)%heartbeatInterval)
 }
 
-// pause waits for d, or until ctx ends. A measurement that must last for a fixed time calls pause.
+// pause waits for d, or until ctx ends. Measurements that must last for a fixed time call pause.
 func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():

@@ -23,7 +23,7 @@ import (
 	"github.com/headgate/headgate/examples/e2e/internal/scenario"
 )
 
-// shipped checks all kustomizations of the examples on a real API server.
+// shipped is the scenario that checks all kustomizations of the examples on a real API server.
 var shipped = scenario.Scenario[*Env]{
 	Name:  "manifests",
 	About: "the API server accepts every kustomization with each of its components, and admits the pods to their namespaces",

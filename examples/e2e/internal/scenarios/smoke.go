@@ -14,7 +14,8 @@ import (
 	"github.com/headgate/headgate/examples/e2e/internal/scenario"
 )
 
-// smoke checks that the lab has the properties that the other scenarios assume.
+// smoke is the scenario that checks that the lab has the properties that the other scenarios
+// assume.
 var smoke = scenario.Scenario[*Env]{
 	Name:  "smoke",
 	About: "two clusters of three nodes, whose node ports reach the pods of their own cluster",
@@ -85,7 +86,7 @@ func get(ctx context.Context, from *lab.Machine, url string) (answer pod.Answer,
 	return answer, json.NewDecoder(res.Body).Decode(&answer)
 }
 
-// steady sends requests to one node port for some time.
+// The function "steady" sends requests to one node port for some time.
 func steady(ctx context.Context, client *lab.Machine, n *lab.Node, app *lab.Deployed, report *scenario.Report) error {
 	const seconds = 2
 	run := startLoad(ctx, loadConfig{

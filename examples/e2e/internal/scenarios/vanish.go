@@ -18,8 +18,8 @@ import (
 	"github.com/headgate/headgate/examples/e2e/internal/scenario"
 )
 
-// vanish runs a second e2e test inside this one, kills the second test, and searches for its
-// traces.
+// vanish is the scenario that runs a second end-to-end test inside this one, kills the second test,
+// and searches for its traces.
 var vanish = scenario.Scenario[*Env]{
 	Name:  "vanish",
 	About: "a test that is ended by SIGKILL or SIGTERM leaves no process, link, mount or file behind",

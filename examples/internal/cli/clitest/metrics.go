@@ -122,8 +122,8 @@ func lint(t testing.TB, text string) {
 
 var descPattern = regexp.MustCompile(`^Desc\{fqName: ("(?:[^"\\]|\\.)*"), help: ("(?:[^"\\]|\\.)*"), .*constLabels: \{(.*)\}, variableLabels: \{(.*)\}\}$`)
 
-// defined returns our metrics of the collectors, sorted by name. The values of constant labels must
-// contain no comma.
+// defined returns our metrics that the collectors define, sorted by name. The values of constant
+// labels must contain no comma.
 func defined(t testing.TB, collectors []prometheus.Collector) (metrics []metric) {
 	descs := make(chan *prometheus.Desc)
 	go func() {
@@ -133,7 +133,8 @@ func defined(t testing.TB, collectors []prometheus.Collector) (metrics []metric)
 		}
 	}()
 	for d := range descs {
-		// A prometheus.Desc shows its parts only in this text.
+		// A prometheus.Desc has no methods that return its name, its help text and its labels. Only
+		// the text of its method String contains them.
 		parts := descPattern.FindStringSubmatch(d.String())
 		if parts == nil {
 			t.Errorf("the text %q has another form than this test expects", d)

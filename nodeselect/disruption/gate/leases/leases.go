@@ -113,8 +113,8 @@ type Changes struct {
 	Taken   []gate.Grant // new grants
 }
 
-// ErrBusy means that Decide has given up, because other processes made decisions during each of its
-// attempts.
+// ErrBusy means that Decide has given up, because other processes made decisions each time when
+// Decide tried to make one.
 var ErrBusy = errors.New("leases: other processes keep deciding")
 
 // errAgain means that another process has changed a Lease, and that Decide must start again.
