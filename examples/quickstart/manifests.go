@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -46,11 +47,30 @@ func newManifests(dir, cluster string, network int) (*manifests, error) {
 	for _, p := range problems {
 		return nil, p
 	}
+	objects = nodeselect.NewObjects(objects.Nodes, append(slices.Clone(objects.Services), radio(cluster)))
 	if err := os.MkdirAll(filepath.Join(dir, cluster), 0o755); err != nil {
 		return nil, err
 	}
 	m := &manifests{filepath.Join(dir, cluster, "objects.yaml"), objects}
 	return m, m.write()
+}
+
+// shiftRoute is a route whose requests the scenario shifts from eu-1 to eu-2.
+const shiftRoute = `- host: radio.example.com
+  shift: true
+  backends:
+  - {cluster: eu-1, namespace: media, service: radio, port: http}
+  - {cluster: eu-2, namespace: media, service: radio, port: http, weight: 0}
+`
+
+// radio returns the service of shiftRoute in a cluster.
+func radio(cluster string) *corev1.Service {
+	s := &corev1.Service{}
+	s.APIVersion, s.Kind = "v1", "Service"
+	s.Namespace, s.Name = "media", "radio"
+	s.Spec.Type = corev1.ServiceTypeNodePort
+	s.Spec.Ports = []corev1.ServicePort{{Name: "http", Port: 80, NodePort: 30100 + int32(slices.Index(clusterNames, cluster))}}
+	return s
 }
 
 func (m *manifests) dir() string { return filepath.Dir(m.file) }

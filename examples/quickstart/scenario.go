@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg/deploy"
+	"github.com/headgate/headgate/haproxycfg/shift"
 )
 
 const (
@@ -47,7 +47,7 @@ func scenario(ctx context.Context, s *system, report func(step)) error {
 		return err
 	}
 	for _, part := range []func(context.Context, *system) ([]step, error){
-		stepRoutes, stepNewHost, stepSubset, stepCordon, stepWeights, stepReplace, stepTenants, stepNoFailures,
+		stepRoutes, stepNewHost, stepSubset, stepCordon, stepWeights, stepShift, stepReplace, stepTenants, stepNoFailures,
 	} {
 		steps, err := part(ctx, s)
 		for _, step := range steps {
@@ -99,22 +99,59 @@ const newHost = "new.example.com"
 
 // stepNewHost declares a new host for a known service. HAProxy serves it without a reload.
 func stepNewHost(ctx context.Context, s *system) ([]step, error) {
+	return withoutReload(ctx, s, "new host "+newHost, webService, func() (string, error) {
+		if err := s.declare("- host: " + newHost + "\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n"); err != nil {
+			return "", err
+		}
+		if _, err := s.apply(ctx); err != nil {
+			return "", err
+		}
+		got, err := s.client.get(ctx, "http://"+newHost+"/")
+		return got.String(), err
+	})
+}
+
+// stepShift shifts all requests of a route to the other cluster, and back. HAProxy needs no reload
+// for this.
+func stepShift(ctx context.Context, s *system) (steps []step, err error) {
+	order := shift.Order{Route: "radio.example.com/", Cluster: "eu-2", Steps: []int{shift.AllPoints}}
+	all := shift.State{Shifts: []shift.Shift{{Order: order, Status: shift.Moving, Since: time.Now()}}}
+	for _, c := range []struct {
+		name, expected string
+		shifts         shift.State
+	}{
+		{"shift radio.example.com to eu-2", "eu-2/media/radio", all},
+		{"end the shift of radio.example.com", "eu-1/media/radio", shift.State{}},
+	} {
+		more, err := withoutReload(ctx, s, c.name, c.expected, func() (string, error) {
+			if err := s.shift(ctx, c.shifts); err != nil {
+				return "", err
+			}
+			services := map[string]int{}
+			for range 20 {
+				got, err := s.client.get(ctx, "http://radio.example.com/")
+				if err != nil {
+					return "", err
+				}
+				services[got.String()]++
+			}
+			return strings.Join(slices.Sorted(maps.Keys(services)), " "), nil
+		})
+		if steps = append(steps, more...); err != nil {
+			return steps, err
+		}
+	}
+	return steps, nil
+}
+
+// withoutReload calls the function "change", which returns the services that answer after a change.
+// These must be the argument "expected", and the worker process of HAProxy must stay the same.
+func withoutReload(ctx context.Context, s *system, name, expected string, change func() (string, error)) ([]step, error) {
 	before, err := s.worker(ctx)
 	if err != nil {
 		return nil, err
 	}
-	routes, err := readEmbedded("routes.yaml", s.network)
-	if err != nil {
-		return nil, err
-	}
-	routes = append(routes, "- host: "+newHost+"\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n"...)
-	if err := os.WriteFile(s.path("routes.yaml"), routes, 0o600); err != nil {
-		return nil, err
-	}
-	if _, err := s.apply(ctx); err != nil {
-		return nil, err
-	}
-	got, err := s.client.get(ctx, "http://"+newHost+"/")
+	got, err := change()
 	if err != nil {
 		return nil, err
 	}
@@ -123,8 +160,8 @@ func stepNewHost(ctx context.Context, s *system) ([]step, error) {
 		return nil, err
 	}
 	seen := fmt.Sprintf("%s from worker %s", got, after)
-	expected := fmt.Sprintf("%s from worker %s", webService, before)
-	return []step{{"new host " + newHost + " without a reload", expected, seen, seen == expected}}, nil
+	expected += " from worker " + before
+	return []step{{name + " without a reload", expected, seen, seen == expected}}, nil
 }
 
 // stepSubset checks that all selected nodes of a service answer its requests, and no other nodes.
@@ -233,8 +270,8 @@ func stepWeights(ctx context.Context, s *system) ([]step, error) {
 }
 
 // stepReplace replaces a node as an upgrade of the cluster does. It first cordons the old node.
-// Then it starts a new node, and loads the new configuration into HAProxy. At the end, it stops the
-// old node.
+// Then it starts a new node, and applies the new configuration. HAProxy needs no reload: the new node
+// gets a spare server. At the end, stepReplace stops the old node.
 func stepReplace(ctx context.Context, s *system) ([]step, error) {
 	m := s.clusters["eu-1"]
 	old := s.subset(tracksService)[0]
@@ -255,12 +292,19 @@ func stepReplace(ctx context.Context, s *system) ([]step, error) {
 	if err := s.startNode("eu-1", name); err != nil {
 		return nil, err
 	}
+	before, err := s.worker(ctx)
+	if err != nil {
+		return nil, err
+	}
 	change, err := s.apply(ctx)
 	if err != nil {
 		return nil, err
 	}
-
-	var steps []step
+	after, err := s.worker(ctx)
+	if err != nil {
+		return nil, err
+	}
+	steps := []step{{"replace " + old + " by " + name + " without a reload", "worker " + before, "worker " + after, before == after}}
 	for _, service := range slices.Sorted(maps.Keys(services)) {
 		left, entered := difference(services[service], s.subset(service)), difference(s.subset(service), services[service])
 		removed, added := changedServers(change.Diff, service)
@@ -271,10 +315,14 @@ func stepReplace(ctx context.Context, s *system) ([]step, error) {
 			ok:       removed == 1 && added == 1 && slices.Equal(left, []string{old}),
 		})
 	}
-	// The old process of HAProxy may still send requests to the old node. So repeat the measurement
-	// until exactly the nodes of the subset answer, but not for longer than a minute.
+	// HAProxy may still send requests to the old node: the answer to an agent check that began before
+	// the change may end the maintenance of the old server. The next call of apply corrects this. So
+	// repeat both until exactly the nodes of the subset answer, but not for longer than a minute.
 	var seen []string
 	for deadline := time.Now().Add(patience); ; {
+		if _, err := s.apply(ctx); err != nil {
+			return steps, err
+		}
 		from := time.Now()
 		if err := s.awaitVisits(ctx, from, tracksService); err != nil {
 			return steps, err

@@ -16,10 +16,12 @@ import (
 
 	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/controller"
+	"github.com/headgate/headgate/haproxycfg/controller/fleet"
 	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+	"github.com/headgate/headgate/haproxycfg/shift"
 	"github.com/headgate/headgate/internal/freeport"
 	"github.com/headgate/headgate/internal/haproxyproc"
 	"github.com/headgate/headgate/nodeselect"
@@ -82,11 +84,7 @@ func startSystem(ctx context.Context, o options) (_ *system, err error) {
 	if s.tmp, err = os.MkdirTemp("", "headgate-"); err != nil {
 		return nil, err
 	}
-	text, err := readEmbedded("routes.yaml", o.network)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(s.path("routes.yaml"), text, 0o600); err != nil {
+	if err := s.declare(""); err != nil {
 		return nil, err
 	}
 	for _, name := range clusterNames {
@@ -107,6 +105,15 @@ func startSystem(ctx context.Context, o options) (_ *system, err error) {
 	return s, s.startHAProxy(ctx)
 }
 
+// declare writes the file of routes: the routes of system/, shiftRoute, and the argument "further".
+func (s *system) declare(further string) error {
+	text, err := readEmbedded("routes.yaml", s.network)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(s.path("routes.yaml"), append(text, shiftRoute+further...), 0o600)
+}
+
 func (s *system) path(name string) string { return filepath.Join(s.tmp, name) }
 
 // configure writes the first configuration, before HAProxy runs.
@@ -118,7 +125,8 @@ func (s *system) configure(ctx context.Context) error {
 	if err := os.WriteFile(state, []byte("1\n"), 0o600); err != nil {
 		return err
 	}
-	reloader := deploy.Reloader{Master: runtimeapi.Socket{Path: s.path("master.sock")}, StateFile: state, Config: s.path("haproxy/haproxy.cfg")}
+	master := runtimeapi.Socket{Path: s.path("master.sock")}
+	reloader := deploy.Reloader{Master: master, StateFile: state, Config: s.path("haproxy/haproxy.cfg")}
 	s.terminator = &controller.Controller{
 		Routes: &controller.RouteFiles{Names: []string{s.path("routes.yaml")}},
 		Builder: kube.Builder{
@@ -131,6 +139,8 @@ func (s *system) configure(ctx context.Context) error {
 				Admin:         []haproxycfg.Bind{{Address: s.admin}},
 				AgentInterval: agentInterval,
 				CheckInterval: agentInterval,
+				// When the scenario replaces a node, at most so many nodes come into use.
+				SpareNodes: nodesPerCluster - nodesPerService + 1,
 			},
 		},
 		Dir: &deploy.Dir{
@@ -142,6 +152,7 @@ func (s *system) configure(ctx context.Context) error {
 				}
 				return reloader.Reload(ctx)
 			},
+			SetMap:      reloader.SetMap,
 			ReplaceMaps: reloader.ReplaceMaps,
 			CompareMaps: reloader.CompareMaps,
 		},
@@ -151,8 +162,18 @@ func (s *system) configure(ctx context.Context) error {
 			Name: name, Source: controller.Manifests{Dir: s.clusters[name].dir()},
 		})
 	}
-	_, err := s.apply(ctx)
-	return err
+	version, err := deploy.Checker{Haproxy: s.haproxy}.Version(ctx)
+	if err != nil {
+		return err
+	}
+	s.terminator.Builder.Edge.Global.Version = version
+	if _, err := s.apply(ctx); err != nil {
+		return err
+	}
+	s.terminator.Dir.Runtime = &deploy.Runtime{
+		Stats: runtimeapi.Socket{Path: stats}, Master: master, ChangedOnly: true, Wait: 100 * time.Millisecond,
+	}
+	return nil
 }
 
 // config is the path of the configuration.
@@ -215,8 +236,8 @@ func (s *system) worker(ctx context.Context) (string, error) {
 	return strings.TrimPrefix(worker.Worker, "@!"), err
 }
 
-// apply writes the configuration for the present routes and manifests, and makes HAProxy use it:
-// over HAProxy's socket if only routes have changed, and by a reload otherwise. If the routes or
+// apply writes the configuration for the present routes, shifts and manifests, and makes HAProxy use
+// it: over HAProxy's socket if HAProxy permits it, and by a reload otherwise. If the routes or
 // manifests cause a problem in the report, apply changes nothing and returns the problem.
 func (s *system) apply(ctx context.Context) (*controller.Change, error) {
 	change, err := s.terminator.Plan(ctx, program)
@@ -229,6 +250,19 @@ func (s *system) apply(ctx context.Context) (*controller.Change, error) {
 	_, err = s.terminator.Apply(ctx, change)
 	s.report = change.Report
 	return change, err
+}
+
+// shift replaces the shifts of routes, as "terminator shift" does, and applies them.
+func (s *system) shift(ctx context.Context, shifts shift.State) error {
+	data, err := fleet.State{Shifts: shifts}.AppendJSON(nil)
+	if err != nil {
+		return err
+	}
+	if _, err := s.terminator.Dir.WriteAuxiliary(ctx, haproxycfg.RenderedFile{Name: controller.FleetFile, Data: data}); err != nil {
+		return err
+	}
+	_, err = s.apply(ctx)
+	return err
 }
 
 // subset returns the names of the nodes that are selected for a service, sorted. service is
