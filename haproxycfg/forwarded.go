@@ -9,12 +9,15 @@ import (
 // ForwardedReplace removes. Some of these headers tell proxies, CDNs and servers about the client
 // or the original request. Others replace the path or the method: with X-Original-URL, for example,
 // a client could reach a path that its route does not cover. The expression contains Proxy, because
-// CGI programs read the header Proxy as the variable HTTP_PROXY.
+// CGI programs read the header Proxy as the variable HTTP_PROXY. It contains Client-Cert, because
+// RFC 9440, section 3, requires a proxy that ends TLS to remove the Client-Cert of a client.
 const clientHeaders = "forwarded|forwarded-.*|x-forwarded|x-forwarded-.*|" + otherClientHeaders
 
 const otherClientHeaders = "x-forward-.*|x-original|x-original-.*|x-originating-.*|" +
 	"x-rewrite-.*|x-real-.*|x-remote-.*|x-client-(ip|addr|address|port|proto|cert|dn|verify)|x-proxyuser-.*|x-envoy-.*|x-azure-.*|" +
-	"(x-)?(true-|http-|cluster-|wl-)?(proxy-)?client-ip|cf-connecting-.*|cf-pseudo-.*|cf-visitor|cf-ipcountry|fastly-.*|x-appengine-.*|" +
+	"([^,]*-)?client-?ip|([^,]*-)?connecting-ip|client-cert|client-cert-.*|x-[^,]+-forwarded-(for|proto|host)|" +
+	"x-nf-client-connection-ip|x-vercel-proxied-for|x-amzn-mtls-.*|cloudfront-viewer-address|cloudfront-forwarded-proto|" +
+	"cf-connecting-.*|cf-pseudo-.*|cf-visitor|cf-ipcountry|fastly-.*|x-appengine-.*|" +
 	"x-host|x-scheme|x-url|x-url-scheme|x-ssl|x-ssl-.*|x-https|x-arr-.*|front-end-https|ssl-client-.*|" +
 	"x-http-method|x-http-method-override|x-method-override|x-http-host-override|x-http-path-override|" +
 	"x-accel-.*|x-sendfile-.*|proxy|proxy-host|proxy-connection"

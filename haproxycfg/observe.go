@@ -16,7 +16,7 @@ type Refusal string
 // RefusedConnections apply in frontends and backends with Limits. All others apply in frontends
 // with a Router.
 const (
-	RefusedDotSegment   Refusal = "dot-segment"      // the path has a dot segment: status 400
+	RefusedDotSegment   Refusal = "dot-segment"      // the path has a dot segment, or bytes that no path may have: status 400
 	RefusedHeaderName   Refusal = "header-name"      // the name of a header has characters other than letters, digits and "-": HAProxy removes the header
 	RefusedClientHeader Refusal = "client-header"    // only a proxy may send the header, see ForwardedReplace: HAProxy removes it
 	RefusedConnection   Refusal = "connection"       // the header Connection names other headers: HAProxy does not pass it on

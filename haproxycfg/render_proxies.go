@@ -58,7 +58,7 @@ func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 	switch {
 	case observing:
 		beginObserving(t)
-		observe(t, RefusedDotSegment, "{ path -m reg -i '"+dotsegment.Pattern+"' } || { path,url_dec -m reg -i '"+dotsegment.Pattern+"' }")
+		observe(t, RefusedDotSegment, strings.Join(dotSegments, " || "))
 	case f.Router != nil:
 		denyDotSegments(t)
 	}
@@ -140,16 +140,30 @@ func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 // "Connection: Upgrade".
 const closeClient = "http-response set-header Connection close if !{ status 101 } "
 
+// dotSegments are conditions. One of them is true for each path that a server could read as a path
+// with dot segments.
+//
+// The first condition matches the path as it is. The second one decodes the path with url_dec
+// before it matches. The first one is necessary too: if a "%" in the path is not followed by two
+// hexadecimal digits, url_dec fails, and the second one matches nothing. The third one matches the
+// path without its encoded tabs and ends of lines.
+//
+// The last condition matches bytes that RFC 3986 does not permit in a path. HAProxy itself refuses
+// them in HTTP/1 requests, but accepts bytes from 0x80 on in HTTP/2 requests, and sends them on: two
+// such bytes are overlong UTF-8 for ".".
+var dotSegments = []string{
+	"{ path -m reg -i '" + dotsegment.Pattern + "' }",
+	"{ path,url_dec -m reg -i '" + dotsegment.Pattern + "' }",
+	"{ path -m reg -i '" + dotsegment.Stripped + `' } { 'path,regsub("` + dotsegment.Stripped + `","",gi)' -m reg -i '` + dotsegment.Pattern + "' }",
+	"{ path -m reg '[^!-~]' }",
+}
+
 // denyDotSegments renders the rules that refuse paths with dot segments. Most servers resolve dot
 // segments, so "/public/../admin" would reach the service of "/public" as "/admin".
-//
-// The first rule matches the path as it is. The second rule decodes the path with url_dec before it
-// matches, so it finds "%25%32%65", which becomes "%2e". The first rule is necessary too: if a "%"
-// in the path is not followed by two hexadecimal digits, url_dec fails, and the second rule matches
-// nothing.
 func denyDotSegments(t *text) {
-	t.line("http-request deny deny_status 400 if { path -m reg -i '" + dotsegment.Pattern + "' }")
-	t.line("http-request deny deny_status 400 if { path,url_dec -m reg -i '" + dotsegment.Pattern + "' }")
+	for _, condition := range dotSegments {
+		t.line("http-request deny deny_status 400 if " + condition)
+	}
 }
 
 // draining returns a condition for the rules of the frontend: it is true while the variable

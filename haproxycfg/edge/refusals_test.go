@@ -64,13 +64,16 @@ func TestDotSegments(t *testing.T) {
 		"..%00/admin", "..%3f", "..%23x", "..%2500",
 		"%c0%ae%c0%ae/admin", "%C0%AE./admin", "%e0%80%ae%e0%80%ae/admin", "..%c0%afadmin", "..%c1%9cadmin", "..%e0%80%afadmin",
 		"%u002e%u002e/admin", "..%u002fadmin", "%25c0%25ae./admin",
-		"%2e%2e/admin%", "%2e%2e/admin%zz", "../%2", // for these paths, url_dec has no result
+		"%2e%2e/admin%", "%2e%2e/admin%zz", "../%2", "%zz/%25%32%65%25%32%65/admin", // for these paths, url_dec has no result
+		"%f0%80%80%ae./admin", "%uff0e%uff0e/admin", "..%u2215admin", "%ef%bc%8e%ef%bc%8e/admin", "..%ef%bc%8fadmin", "..%e2%88%95admin",
+		".%09./admin", "%0a..%0D/admin", "..%250a", strings.Repeat("%09", 2000) + "../admin",
 		"../" + strings.Repeat("%25", 4000), strings.Repeat("%25", 4000) + "/../x", strings.Repeat("a/", 4000) + "..",
 		"%" + strings.Repeat("25", 3000) + "/..",
 	} {
 		for _, target := range []string{"/public/" + below, "http://example.com/public/" + below, "/public/" + below + "?q"} {
 			r := c.do("GET", "example.com", target, "")
 			require.Equal(t, http.StatusBadRequest, r.StatusCode, "%.80s", target)
+			require.Contains(t, mustRead(t, r), "sent an invalid request", "%.80s: the service has refused the path, not HAProxy", target)
 		}
 		for _, exact := range []bool{false, true} { // HAProxy would never serve a declaration of this path
 			_, problems := routes.New(with(route("example.com", "/public/"+below, weighted{ref("eu-1", "public"), 100}), func(r *routes.Route) { r.Exact = exact }))
@@ -92,6 +95,31 @@ func TestDotSegments(t *testing.T) {
 	}
 }
 
+// TestPathBytes sends paths with bytes that RFC 3986 does not permit in a path. HTTP/2 can transport
+// them.
+func TestPathBytes(t *testing.T) {
+	t.Parallel()
+	c := echoEdge(t)
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: protocols}
+	t.Cleanup(transport.CloseIdleConnections)
+	get := func(path string) int {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+c.addr, http.NoBody)
+		require.NoError(t, err)
+		r.Host, r.URL.Opaque = "example.com", path
+		response, err := transport.RoundTrip(r)
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		require.Equal(t, 2, response.ProtoMajor)
+		return response.StatusCode
+	}
+	require.Equal(t, http.StatusOK, get("/public/x"))
+	for _, path := range []string{"/public/\xc0\xae\xc0\xae/admin", "/public/..\xc0\xafadmin", "/public/\xff", "/public/\uff0e\uff0e/admin", "/public/\u00e4"} {
+		require.Equal(t, http.StatusBadRequest, get(path), "%q", path)
+	}
+}
+
 // TestClientHeaders sends headers by which a client could pretend to be another client. The service
 // gets only the headers that HAProxy has set.
 func TestClientHeaders(t *testing.T) {
@@ -108,7 +136,8 @@ func TestClientHeaders(t *testing.T) {
 		"X_Forwarded_Host", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Scheme", "X-Forwarded-Ssl",
 		"X-Forwarded-Server", "X-Forwarded-By", "X-Forwarded-Client-Cert", "X-Forwarded-User", "X-Forwarded", "Forwarded", "Forwarded-For",
 		"X-Real-IP", "X-Client-IP", "Client-IP", "True-Client-IP", "X-Cluster-Client-IP", "WL-Proxy-Client-IP", "CF-Connecting-IP",
-		"Fastly-Client-IP", "X-Remote-Addr", "X-Originating-IP", "X-Envoy-External-Address", "X-Azure-ClientIP", "X-ProxyUser-Ip",
+		"Fastly-Client-IP", "Fly-Client-IP", "X-Sucuri-ClientIP", "DO-Connecting-IP", "X-Nf-Client-Connection-Ip", "X-Vercel-Forwarded-For",
+		"Client-Cert", "Client-Cert-Chain", "X-Amzn-Mtls-Clientcert", "CloudFront-Viewer-Address", "X-Remote-Addr", "X-Originating-IP", "X-Envoy-External-Address", "X-Azure-ClientIP", "X-ProxyUser-Ip",
 		"X-Original-URL", "X-Original-Host", "X-Original-Forwarded-For", "X-Rewrite-URL", "X-Host", "X-Url-Scheme", "Front-End-Https",
 		"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "Proxy", "Proxy_", "X-Accel-Mapping", "X-Sendfile-Type", "Remote_User",
 	} {

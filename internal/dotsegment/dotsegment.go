@@ -16,24 +16,45 @@ import (
 //   - "\" (Windows),
 //   - ";" and parameters (servlets),
 //   - "?", "#" and NUL, which end a path for a server that decodes first,
-//   - "%c0%ae" and "%e0%80%ae", which are overlong UTF-8 for ".", and the same for "/" and "\",
-//   - "%u002e" (old IIS), and the same for "/" and "\".
+//   - "%25%32%65" and "%%32%65", which a server that decodes twice reads as ".",
+//   - "%c0%ae", "%e0%80%ae" and "%f0%80%80%ae", which are overlong UTF-8 for ".", and the same for
+//     "/" and "\",
+//   - "%u002e" (old IIS), and the same for "/" and "\",
+//   - the characters U+FF0E, U+FF0F, U+FF3C, U+2044, U+2215 and U+2216, which Unicode's
+//     compatibility forms or the best-fit tables of Windows turn into ".", "/" or "\".
 //
 // Each repetition has a bound, so that no path makes PCRE reach its limits. HAProxy would read such
 // a failure of PCRE as "no match".
-const Pattern = "(^|" + segmentEnd + ")(" + encodedDot + "){1,2}(" + segmentEnd + "|[;?#]|%(25){0,3}(3b|3f|23|00)|$)"
+const Pattern = "(^|" + segmentEnd + ")(" + encodedDot + "){1,2}(" + segmentEnd + "|[;?#]|" + percent + "(3b|3f|23|00)|$)"
 
 const (
-	encodedDot = `[.]|%(25){0,3}(2e|u002e|c0%(25){0,3}ae|e0%(25){0,3}80%(25){0,3}ae)`
-	segmentEnd = `[/\\]|%(25){0,3}(2f|5c|u002f|u005c|c0%(25){0,3}af|e0%(25){0,3}80%(25){0,3}af|c1%(25){0,3}9c)`
+	percent = `%(25){0,3}` // "%", encoded up to three times
+	two     = "(2|" + percent + "32)"
+	five    = "(5|" + percent + "35)"
+
+	encodedDot = `[.]|` + percent + "(" + two + "(e|" + percent + "[46]5)|u(002e|ff0e)|" +
+		"c0" + percent + "ae|e0" + percent + "80" + percent + "ae|f0" + percent + "80" + percent + "80" + percent + "ae|" +
+		"ef" + percent + "bc" + percent + "8e)"
+	segmentEnd = `[/\\]|` + percent + "(" + two + "(f|" + percent + "[46]6)|" + five + "(c|" + percent + "[46]3)|" +
+		"u(002f|005c|ff0f|ff3c|2044|2215|2216)|" +
+		"c0" + percent + "af|e0" + percent + "80" + percent + "af|f0" + percent + "80" + percent + "80" + percent + "af|c1" + percent + "9c|" +
+		"ef" + percent + "bc" + percent + "(8f|bc)|e2" + percent + "(81" + percent + "84|88" + percent + "9[56]))"
 )
 
-var pattern = regexp.MustCompile("(?i)" + Pattern)
+// Stripped is a regular expression for encoded tabs and ends of lines. Some parsers of URLs remove
+// these characters, for example Python's urllib.parse.urlsplit and each parser that follows the URL
+// Standard of WHATWG. So if a server decodes a path before it parses the path, "/.%09./" is "/../".
+const Stripped = percent + "0[9ad]"
+
+var (
+	pattern  = regexp.MustCompile("(?i)" + Pattern)
+	stripped = regexp.MustCompile("(?i)" + Stripped)
+)
 
 // In reports whether a path has a dot segment. "%2e" counts as a dot. Like HAProxy, In also decodes
-// the path once and looks again, so it finds "%25%32%65", which becomes "%2e".
+// the path once and looks again, and looks at the path without the parts that match Stripped.
 func In(path string) bool {
-	if pattern.MatchString(path) {
+	if pattern.MatchString(path) || pattern.MatchString(stripped.ReplaceAllLiteralString(path, "")) {
 		return true
 	}
 	decoded, err := url.PathUnescape(path)
