@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,6 +48,11 @@ func (w *world) render(args ...string) string {
 	t := w.t
 	t.Helper()
 	require.NoError(t, os.RemoveAll(w.path("out")))
+	if slices.Contains(args, "-reload") { // no HAProxy runs
+		code, stdout, stderr := w.runAlone(append([]string{"-diff", "-strict", "-out", w.path("out"), "-cluster", "eu-2=dir:" + w.path("eu-2")}, args...)...)
+		require.Equal(t, cli.ExitDiffer, code, "%v: %s", args, stderr)
+		return stdout
+	}
 	code, _, stderr := w.runAlone(append([]string{"-once", "-strict", "-out", w.path("out"), "-cluster", "eu-2=dir:" + w.path("eu-2")}, args...)...)
 	require.Equal(t, cli.ExitOK, code, "%v: %s", args, stderr)
 	var text strings.Builder
@@ -152,4 +158,4 @@ func TestComingFromExample(t *testing.T) {
 }
 
 // comingFrom are the pages about other ingress controllers.
-var comingFrom = []string{"COMING-FROM-INGRESS-NGINX.md"}
+var comingFrom = []string{"COMING-FROM-INGRESS-NGINX.md", "COMING-FROM-HAPROXY-INGRESS.md"}
