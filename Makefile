@@ -4,8 +4,9 @@
 #   make drill  replays faults against the inputs of the demo, and prints a table (DRILLFLAGS=-details prints more)
 #   make demo-imbalance   shows how evenly requests spread over pods that start one after another, behind a TCP balancer
 #               and behind front proxies; prints a table and writes a chart (SVG=imbalance.svg)
-#   make test   all tests, in random order; 6 minutes on 2 cores with an empty build cache
-#   make test-race   the same tests with the race detector; make ci runs these
+#   make test   the tests of all packages and binaries, in random order; 5 minutes on 2 cores with an empty build cache
+#   make test-race   the same tests with the race detector, and the tests of internal/benchmarks, which need libraries that
+#               take long to compile; make ci runs these
 #   make e2e    tests on clusters with a real control plane and real node ports, in namespaces that end with the run
 #               (needs root; E2EFLAGS='-only cordon' runs one scenario)
 #   make bench  runs every benchmark, of the packages and of the comparisons (BENCH=regexp, BENCHTIME=1s, COUNT=1)
@@ -121,16 +122,18 @@ TESTFLAGS = -gcflags=all=-dwarf=false -ldflags=-w
 # and make ci-full run all tests with it.
 RACE     ?=
 PARALLEL := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3)))
-test: export GOFLAGS := $(GOFLAGS) $(RACE) $(TESTFLAGS)
+test-race: RACE := -race
+test test-race: export GOFLAGS := $(GOFLAGS) $(RACE) $(TESTFLAGS)
 test-repeated test-versions vet: export GOFLAGS := $(GOFLAGS) -race $(TESTFLAGS)
-test test-repeated test-versions vet: export GOGC := 400
+test test-race test-repeated test-versions vet: export GOGC := 400
 test:
 	$(MAKE) --no-print-directory -j 2 test-tools compile
-	$(MAKE) --no-print-directory -j 2 --output-sync=target test-packages test-comparisons
+	$(MAKE) --no-print-directory test-packages
 
 .PHONY: test-race
 test-race:
-	$(MAKE) --no-print-directory test RACE=-race
+	$(MAKE) --no-print-directory -j 2 test-tools compile
+	$(MAKE) --no-print-directory -j 2 --output-sync=target test-packages test-comparisons
 
 # While apt installs a missing tool, Go compiles.
 compile: cc
