@@ -120,8 +120,8 @@ func (l *linter) add(t Trap, word, format string, args ...any) {
 	l.findings = append(l.findings, Finding{t, word, fmt.Sprintf(format, args...)})
 }
 
-// The method "words" adds findings about single words: unknown words, wrong numbers, and words that
-// have no effect because a later word names the same setting.
+// The method "words" adds a Finding for each word that has no effect or the wrong effect: an
+// unknown word, a wrong number, or a word that loses because a later word names the same setting.
 func (l *linter) words(line []byte, a answer, s Setup) {
 	var last [SettingMaxConn + 1]word
 	for words := (scanner{line: line}); words.next(); {
@@ -224,9 +224,9 @@ func (l *linter) maxConn(word []byte, m MaxConn) {
 	}
 }
 
-// The method "settings" adds a finding for each setting that the agent owns but the answer does not
-// name. It also adds one for each setting that the answer names but the agent does not own (see
-// Setup.Owns).
+// The method "settings" compares the settings in the answer with those that the agent owns (see
+// Setup.Owns). It adds a Finding for each setting that the agent owns but the answer does not name,
+// and for each setting that the answer names but the agent does not own.
 func (l *linter) settings(r Reply, s Setup) {
 	owns := cmp.Or(s.Owns, SettingState|SettingAdmin|SettingWeight)
 	for _, c := range []struct {

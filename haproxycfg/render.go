@@ -35,8 +35,8 @@ func (c *Config) Render(dir string) ([]RenderedFile, error) {
 	return v.Render(dir)
 }
 
-// Render does the same as [Config.Render] without a second validation. It returns an error only if
-// dir cannot be part of the path of a map.
+// Render returns the files of the configuration, as [Config.Render] does, but does not validate the
+// configuration again. It returns an error only if dir cannot be part of the path of a map.
 func (v Valid) Render(dir string) ([]RenderedFile, error) {
 	c := v.config
 	if err := checkMapDir(dir); err != nil {

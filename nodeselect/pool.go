@@ -264,8 +264,8 @@ func (s Selector) identity(n *corev1.Node, addr netip.Addr) string {
 	}
 }
 
-// candidate is a node with its verdict. A Pool contains the usable candidates, at most one for each
-// identity.
+// candidate is a node with its Verdict, which says whether the node may enter subsets. A Pool
+// contains the usable candidates, at most one for each identity.
 type candidate struct {
 	member
 	reason      string // reason for the verdict; "" if Eligible

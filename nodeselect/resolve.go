@@ -52,8 +52,8 @@ func (a Annotations) Resolve(objects Objects, ref Ref) (Target, []Problem) {
 	return target, problems
 }
 
-// resolve does the same as Resolve, but does not warn about externalTrafficPolicy Local. svc is nil
-// if the service does not exist.
+// resolve returns the node port, agent port and weight for ref, as Resolve does, but does not warn
+// about externalTrafficPolicy Local. svc is nil if the service does not exist.
 func (a Annotations) resolve(svc *corev1.Service, ref Ref) (Target, []Problem) {
 	target := Target{Ref: ref, WeightPercent: DefaultWeightPercent}
 	if svc == nil {

@@ -14,8 +14,8 @@ type Subsets map[string][]Node
 type Selection struct {
 	// Targets are the targets of the refs that could be resolved, in the order of the refs.
 	Targets []Target
-	// Findings give the verdict and its reason for every node that is not Eligible, sorted by node
-	// name.
+	// Findings contain the Verdict and its reason for every node that is not Eligible, sorted by
+	// node name.
 	Findings []Finding
 	// Problems of refs and nodes, without duplicates.
 	Problems []Problem

@@ -180,8 +180,8 @@ func (l *localAddrList) get() []netip.Addr {
 	return *l.list.Load()
 }
 
-// refresh reads the addresses of this machine from the system. If this fails, the guard continues
-// to use the addresses of the last success.
+// refresh reads the addresses of this machine from the system. If it cannot read them, the guard
+// continues to use the addresses that refresh read last.
 func (l *localAddrList) refresh() {
 	var list []netip.Addr
 	nets, err := net.InterfaceAddrs()

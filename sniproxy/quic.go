@@ -64,8 +64,8 @@ func (s *Server) ServeQUIC(conn *net.UDPConn) error {
 		}
 	})
 	local := conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	// The guard then refuses this address as an endpoint: for QUIC connections, and also for TCP
-	// connections.
+	// Add the address of this socket to the guard. The guard then refuses the address as an
+	// endpoint, for QUIC and for TCP connections, because the Server would connect to itself.
 	defer s.guard.addListener(netip.AddrPortFrom(local.Addr().Unmap(), local.Port()))()
 	if err := s.quic.Serve(conn); !errors.Is(err, quicrelay.ErrClosed) {
 		return err

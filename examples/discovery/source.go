@@ -76,7 +76,8 @@ func (s *source) follow(ctx context.Context) error {
 	})
 }
 
-// followDir does the same as follow, but reads the files in the directory of -dir.
+// followDir publishes the services after each change, as follow does, but reads them from the files
+// in the directory of -dir.
 func (s *source) followDir(ctx context.Context, policy nodeselect.AddressPolicy) error {
 	return manifest.WatchEndpointSlices(ctx, s.settings.dir, func(list []*discoveryv1.EndpointSlice, problems []nodeselect.Problem) {
 		if s.settings.namespace != "" {

@@ -90,7 +90,8 @@ func (s *settings) applyObjects(ctx context.Context, inv cli.Invocation) (int, e
 	return cli.ExitOK, err
 }
 
-// report prints findings, and returns the number of those that no annotation allows.
+// report prints findings, which are the harmful parts of a change. It returns the number of those
+// findings that no annotation allows.
 func report(w io.Writer, findings []change.Finding) (refused int) {
 	for _, f := range findings {
 		fmt.Fprintln(w, f)

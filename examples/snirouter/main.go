@@ -208,7 +208,7 @@ func (r *router) serve(ctx context.Context) error {
 		return err
 	}
 	// When ctx ends, the drain begins. The hosts, the log and the admin pages have to work until
-	// the drain is over. So they do not use ctx, but the context working, which ends later.
+	// the drain is over. So they do not use ctx, but the context "working", which ends later.
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWorking()
 	cli.ReadAgainOnHangup(working, r.log, r.readPage, r.hosts.readAuthorities)

@@ -277,7 +277,7 @@ func (p *notFoundPage) template() *template.Template {
 	return template.Must(template.New("page").Funcs(template.FuncMap{"show": show}).Parse("{{show .}}"))
 }
 
-// read reads the file of -not-found-page. If this fails, the old page stays.
+// read reads the file of -not-found-page. If it cannot use the file, the old page stays.
 func (p *notFoundPage) read() error {
 	text, err := inputfile.Read(p.file, maxPage)
 	if err != nil {

@@ -93,8 +93,9 @@ func (c *Controller) Explain(ctx context.Context, target explain.Target, worker 
 	return c.explain(ctx, in, target, x.waiting, worker)
 }
 
-// ExplainChange does the same as Explain for a Change that Plan returned. If the Change is empty,
-// its configuration is in force.
+// ExplainChange says where the requests for a target go with the configuration of a Change that
+// Plan returned. If the Change is empty, this configuration is in force. Apart from this,
+// ExplainChange works like Explain.
 func (c *Controller) ExplainChange(ctx context.Context, ch *Change, target explain.Target, worker func(context.Context) (runtimeapi.Socket, error)) (explain.Explanation, error) {
 	in := explain.Input{Table: ch.input.Table, Clusters: ch.input.Clusters, Report: ch.Report, Planned: !ch.Diff.Empty()}
 	return c.explain(ctx, in, target, nil, worker)

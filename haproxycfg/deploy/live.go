@@ -261,8 +261,8 @@ func withCommands(before, now, wanted []runtimeapi.Backend) []runtimeapi.Backend
 	return all
 }
 
-// trackOf returns the server that a server tracks, as "backend/server", or "". words is the Add of
-// the server, as textServers returns it.
+// trackOf returns the server that a server tracks, as "backend/server", or "" if the server tracks
+// none. words is the Add of the server, as textServers returns it.
 func trackOf(words string) string {
 	for word, rest := cutWord(words); word != ""; word, rest = cutWord(rest) {
 		if word == "track" {

@@ -91,7 +91,7 @@ type RuntimeChange struct {
 	Certificates int
 	// Busy names the removed servers that still have connections. Each name is "backend/server".
 	Busy []string
-	// Reload is the reason for a reload, or "".
+	// Reload is the reason why HAProxy needs a reload. It is "" if HAProxy needs none.
 	Reload string
 }
 
@@ -112,7 +112,7 @@ type liveChange struct {
 	words          map[string]string         // the words of the servers before the change, by "backend/server"
 	maps, oldMaps  []haproxycfg.RenderedFile // the maps whose entries differ, and their old content
 	certificates   []certificateChange
-	// reload is the reason why HAProxy must load its files, or "".
+	// reload is the reason why HAProxy must load its files. It is "" if HAProxy need not load them.
 	reload string
 }
 

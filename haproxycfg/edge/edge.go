@@ -145,7 +145,7 @@ const (
 	hostsMap, exactMap, prefixMap, clientsMap = "hosts", "exact", "prefix", "client-timeouts"
 )
 
-// The names of the maps whose values change at run time.
+// These are the names of the maps whose values change at run time.
 const (
 	// ShiftMap is the name of the map with the shares of the routes whose Shift is true. The keys
 	// are the names of their backends, and the values come from [Share.Value].

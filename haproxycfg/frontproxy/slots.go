@@ -19,8 +19,9 @@ import (
 // would have.
 type Slots map[string]netip.AddrPort
 
-// emptySlot is the address of an empty slot. HAProxy sends nothing to it, because the slot is
-// disabled. If somebody enables the slot by hand, connections fail at once.
+// emptySlot is the address in a slot (a server line for a pod) that has no pod. HAProxy sends
+// nothing to this address, because the server is disabled. If somebody enables the server by hand,
+// connections fail at once.
 var emptySlot = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 1)
 
 // IsEmptySlot reports whether addr is the address of an empty slot, so that the server has no pod.
@@ -81,8 +82,8 @@ func (s Slots) fill(before Slots, backend string, servers []haproxycfg.Server, c
 	return filled
 }
 
-// The method "of" returns the slots of one backend. The key in the result is the name of the slot
-// without the backend, such as "s1".
+// The method "of" returns the addresses in the slots of one backend. The key in the result is the
+// name of the slot without the backend, such as "s1".
 func (s Slots) of(backend string) map[string]netip.AddrPort {
 	own := map[string]netip.AddrPort{}
 	for key, addr := range s {

@@ -54,9 +54,9 @@ func (l Limits) Share(share float64) Limits {
 	return Limits{of(l.Routes), of(l.Servers), of(l.Checks), of(l.AgentPorts), of(l.Sources)}
 }
 
-// connectionShare is the part of Global.Descriptors that is left for connections. Health checks
-// and agent checks get the rest. Each connection needs two descriptors, so maxconn is at least a
-// quarter of the descriptors.
+// connectionShare is the part of Global.Descriptors that is left for connections of clients. Health
+// checks and agent checks get the rest. Each connection of a client needs two descriptors, so
+// maxconn is at least a quarter of the descriptors.
 const connectionShare = 0.5
 
 // cost says how much of each limit some routes use together.

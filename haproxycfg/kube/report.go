@@ -106,14 +106,14 @@ type ClusterReport struct {
 	Name         string       `json:"name"`
 	Connectivity Connectivity `json:"contact,omitzero"`
 	// Total is the number of the cluster's nodes. Eligible, Avoid, Excluded and Unusable are the
-	// numbers of the nodes with the verdict of the same name.
+	// numbers of the nodes with the nodeselect.Verdict of the same name.
 	Total    int `json:"total"`
 	Eligible int `json:"eligible"`
 	Avoid    int `json:"avoid"`
 	Excluded int `json:"excluded"`
 	Unusable int `json:"unusable"`
-	// Findings contain, for every node whose verdict is not Eligible, the verdict and the reason.
-	// They are sorted by the name of the node.
+	// Findings contain, for every node whose nodeselect.Verdict is not Eligible, the Verdict and
+	// the reason. They are sorted by the name of the node.
 	Findings []nodeselect.Finding `json:"findings"`
 	// Nodes are the nodes that are in the subset of at least one service, sorted by name.
 	Nodes []NodeReport `json:"nodes"`

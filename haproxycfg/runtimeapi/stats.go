@@ -61,8 +61,8 @@ func (s Socket) Stats(ctx context.Context) ([]Stat, error) {
 	return parseStats(answer)
 }
 
-// ProxyStats does the same as Stats, but returns only the rows of frontends and backends. It is
-// much faster with many servers.
+// ProxyStats sends "show stat" to a worker and returns only the rows of frontends and backends. If
+// there are many servers, it is much faster than Stats.
 func (s Socket) ProxyStats(ctx context.Context) ([]Stat, error) {
 	answer, err := s.Do(ctx, "show stat -1 3 -1") // frontends are 1, backends 2, servers 4
 	if err != nil {

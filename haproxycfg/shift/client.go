@@ -36,8 +36,8 @@ func (c *Client) Undo(ctx context.Context, route string) (State, error) {
 	return c.ask(ctx, http.MethodPost, "/shift/undo", url.Values{"route": {route}})
 }
 
-// Resume begins the failed step of a paused shift again, and returns the new state of all shifts.
-// See Runner.Resume.
+// Resume continues a paused shift: it begins the failed step of the shift again. It returns the new
+// state of all shifts. See Runner.Resume.
 func (c *Client) Resume(ctx context.Context, route string) (State, error) {
 	return c.ask(ctx, http.MethodPost, "/shift/resume", url.Values{"route": {route}})
 }

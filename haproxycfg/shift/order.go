@@ -191,7 +191,7 @@ func (c Counters) errorPoints() float64 {
 	return AllPoints * float64(c.Errors) / float64(cmp.Or(c.Requests, 1))
 }
 
-// Window adds up the responses during one step. The zero Window is empty.
+// Window adds up the responses during one step of a shift. The zero Window is empty.
 type Window struct {
 	Target, Rest Counters
 

@@ -40,7 +40,7 @@ type Shift struct {
 	// Step is the index in Order.Steps of the step in force. -1 means that no step is in force: the
 	// route then uses its declared weights.
 	Step int `json:"step"`
-	// Since is the time at which the step in force began.
+	// Since is the time at which the present step of the shift began.
 	Since time.Time `json:"since"`
 	// Reason says why the shift is paused.
 	Reason string `json:"reason,omitempty"`

@@ -49,8 +49,8 @@ func Lock(ctx context.Context, file string) (unlock func(), err error) {
 	})
 }
 
-// TryLock does the same as [Lock], but does not wait: if somebody else holds the lock, the error
-// wraps [ErrLocked].
+// TryLock locks a file, as [Lock] does, but does not wait. If somebody else holds the lock, the
+// error wraps [ErrLocked].
 func TryLock(file string) (unlock func(), err error) { return lock(file, File) }
 
 func lock(file string, wait func(*os.File) error) (unlock func(), err error) {

@@ -17,7 +17,7 @@ type Request[A any] struct {
 	// Status is 0 without a response.
 	Status int
 	Answer A
-	// Err is the reason of a failure, or nil.
+	// Err is the reason why the request failed. It is nil if the request did not fail.
 	Err error
 	// Kept reports whether an earlier request had used the same connection. Repeated reports
 	// whether the server had closed the kept connection, so that the sender sent the request again

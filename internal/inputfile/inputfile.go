@@ -59,8 +59,8 @@ func Read(path string, limit int64) ([]byte, error) {
 	})
 }
 
-// ReadOptional does the same as Read, but returns nil without an error if the file does not exist.
-// The content of an empty file is not nil.
+// ReadOptional returns the content of the file at path, as Read does. If the file does not exist,
+// ReadOptional returns nil without an error. The content of an empty file is not nil.
 func ReadOptional(path string, limit int64) ([]byte, error) {
 	data, err := Read(path, limit)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -112,12 +112,15 @@ func Equal(path string, data []byte) (bool, error) {
 	})
 }
 
-// Stat does the same as [os.Stat]. The file may be of any kind.
+// Stat returns the FileInfo of a file of any kind, as [os.Stat] does. If the file system does not
+// answer, the error wraps ErrNoAnswer.
 func Stat(path string) (fs.FileInfo, error) {
 	return answer("stat", path, func(*atomic.Int64) (fs.FileInfo, error) { return os.Stat(path) })
 }
 
-// ReadDir does the same as [os.ReadDir]. If path is no directory, it returns an error immediately.
+// ReadDir returns the entries of a directory, as [os.ReadDir] does. If the file system does not
+// answer, the error wraps ErrNoAnswer. If path is no directory, ReadDir returns an error
+// immediately.
 func ReadDir(path string) ([]fs.DirEntry, error) {
 	return answer("read", path, func(*atomic.Int64) ([]fs.DirEntry, error) {
 		f, err := os.OpenFile(path, openFlags, 0)

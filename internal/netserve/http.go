@@ -135,7 +135,8 @@ type httpConn struct {
 
 type httpConnKey struct{}
 
-// httpConnOf returns the httpConn below a connection of an http.Server, or nil.
+// httpConnOf returns the httpConn that a connection of an http.Server wraps, or nil if it wraps
+// none.
 func httpConnOf(nc net.Conn) *httpConn {
 	if t, ok := nc.(*tls.Conn); ok {
 		nc = t.NetConn()

@@ -41,13 +41,14 @@ type Tracker struct {
 }
 
 // missing are endpoints of one service that a doubtful list of the API server lacks; see package
-// doubt. The Tracker keeps them for the time being.
+// doubt. The Tracker keeps these endpoints until the doubt ends.
 type missing struct {
 	doubt.Doubt[netip.Addr]
 	began time.Time // when the first list that lacks them arrived
 }
 
-// NewTracker returns a Tracker without services. The argument "policy" means the same as in Group.
+// NewTracker returns a Tracker without services. The argument "policy" says which addresses of pods
+// are usable, as in Group.
 func NewTracker(policy nodeselect.AddressPolicy) *Tracker {
 	return &Tracker{
 		policy: policy, services: Services{}, byName: map[string]string{}, changed: map[string]bool{},

@@ -228,8 +228,9 @@ func ReadyNodes(services []*corev1.Service, list []*discoveryv1.EndpointSlice) m
 	return readyNodes(services, list, false)
 }
 
-// ReadyPods does the same as ReadyNodes, except that its lists contain the name of a node once for
-// each pod. nodeselect.Selector.LocalWeights needs such lists.
+// ReadyPods returns the nodes with a ready pod of each service, as ReadyNodes does, but each list
+// contains the name of a node once for each ready pod. nodeselect.Selector.LocalWeights needs such
+// lists.
 func ReadyPods(services []*corev1.Service, list []*discoveryv1.EndpointSlice) map[string][]string {
 	return readyNodes(services, list, true)
 }

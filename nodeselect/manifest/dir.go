@@ -124,7 +124,8 @@ func WatchDir(ctx context.Context, dir string, f func(nodeselect.Objects, []node
 	return w.run(ctx, f)
 }
 
-// WatchEndpointSlices does the same as WatchDir for the EndpointSlices in a directory.
+// WatchEndpointSlices follows the EndpointSlices in the files of a directory, as WatchDir follows
+// the nodes and services: it calls f at the start and after each change, until ctx ends.
 func WatchEndpointSlices(ctx context.Context, dir string, f func([]*discoveryv1.EndpointSlice, []nodeselect.Problem)) error {
 	w := newDirWatch(dir)
 	w.want = endpointSlices

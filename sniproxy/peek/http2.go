@@ -10,7 +10,7 @@ import (
 // preface is the start of every HTTP/2 connection (RFC 9113 section 3.4).
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-// Types and flags of frames (RFC 9113 section 6).
+// These are types and flags of frames (RFC 9113 section 6).
 const (
 	frameData         = 0
 	frameHeaders      = 1

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// The defaults for zero fields of an Engine.
+// These are the default values of fields of an Engine. They apply to fields that are 0.
 const (
 	defaultHelloTimeout = 10 * time.Second
 	defaultHelloLimit   = 68 << 10 // a ClientHello of 64 KiB after a PROXY header

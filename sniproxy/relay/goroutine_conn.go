@@ -128,7 +128,7 @@ func (gc *goroutineConn) stop(by Party, err error) {
 	}
 }
 
-// abort does the same as stop, but closes the two connections with RST.
+// abort closes the connections to the client and to the backend, as stop does, but with RST.
 func (gc *goroutineConn) abort(by Party, err error) {
 	gc.mu.Lock()
 	gc.reset = true

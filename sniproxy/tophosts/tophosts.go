@@ -77,8 +77,9 @@ func (c *Counter) Add(s Sample) {
 
 func (c *Counter) window() time.Duration { return cmp.Or(c.Window, 5*time.Minute) }
 
-// rotate replaces the older generation by a new one that begins at the time "now". If the other
-// generation began two Windows ago or earlier, rotate clears it too.
+// rotate begins a new generation at the time "now". The present generation becomes the older one,
+// and rotate drops the generation that was the older one so far. If the present generation began
+// two Windows ago or earlier, rotate clears it too.
 func (c *Counter) rotate(now time.Time) {
 	if c.current == nil {
 		size := cmp.Or(max(c.Size, 0), 128)

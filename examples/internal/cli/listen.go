@@ -62,8 +62,9 @@ func ListenUDP(ctx context.Context, addr string) ([]*net.UDPConn, error) {
 	return []*net.UDPConn{c.(*net.UDPConn)}, nil
 }
 
-// listenAdmin is like Listen, but also accepts Unix sockets of systemd. Whoever can connect to a
-// Unix socket may send every request, so other users must not be able to connect to it.
+// listenAdmin returns the listeners for addr, as Listen does, but addr may also name Unix sockets
+// of systemd. Whoever can connect to a Unix socket may send every request, so other users must not
+// be able to connect to it.
 func listenAdmin(ctx context.Context, addr string) ([]net.Listener, error) {
 	name, ok := strings.CutPrefix(addr, systemdPrefix)
 	if !ok {

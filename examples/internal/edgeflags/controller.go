@@ -47,9 +47,10 @@ func (s *Settings) files() (files []controller.File) {
 	}
 	if s.DNSEndpoints.Name != "" {
 		files = append(files, controller.File{
-			// dns-endpoints.yaml has the same records as dns.zone, which is written too, so
-			// Publishable finds the same problems for both files. They are already in the report
-			// because of dns.zone. So this Select returns no problems.
+			// dns-endpoints.yaml has the same records as dns.zone, and the program writes both
+			// files. So Publishable finds the same problems for both. The report already contains
+			// these problems because of dns.zone, so the field Select of this file returns no
+			// problems.
 			Name: "dns-endpoints.yaml", Select: func(t routes.Table) (routes.Table, []routes.Problem) {
 				t, _ = s.Zone.Publishable(t)
 				return t, nil

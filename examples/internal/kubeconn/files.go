@@ -19,7 +19,8 @@ import (
 // maxFile is the largest size, in bytes, of a kubeconfig, a certificate, a key or a token.
 const maxFile = 1 << 20
 
-// readKubeconfig does the same as clientcmd.LoadFromFile, with the limits of package inputfile.
+// readKubeconfig reads a kubeconfig file, as clientcmd.LoadFromFile does, with the limits of
+// package inputfile.
 func readKubeconfig(file string) (*api.Config, error) {
 	data, err := inputfile.Read(file, maxFile)
 	if err != nil {

@@ -31,11 +31,12 @@ type Step struct {
 	At time.Duration
 	// What describes the step in a few words, such as "no API server answers".
 	What string
-	// Change returns the World after the step. nil means that the World stays the same.
+	// Change returns the World after this step of the drill. nil means that the World stays the
+	// same.
 	Change func(World) World
 	// Restart means that the terminator restarts after Change.
 	Restart bool
-	// Recovery means that the fault ends with this step.
+	// Recovery means that the fault of the drill ends with this step.
 	Recovery bool
 }
 

@@ -398,8 +398,9 @@ func (c *Controller) hasFiles() bool {
 	return err == nil
 }
 
-// readSlots reads from haproxy.cfg in the directory which pod is in which slot (see
-// frontproxy.Slots), so that pods keep their slots after a restart of this process.
+// readSlots reads from haproxy.cfg in the directory which pod is in which slot, so that pods keep
+// their slots after a restart of this process. A slot is a server line for a pod; see
+// frontproxy.Slots.
 func (c *Controller) readSlots() frontproxy.Slots {
 	text, err := inputfile.Read(c.file(), maxConfig)
 	if err != nil {
@@ -413,8 +414,9 @@ const maxConfig = 256 << 20
 
 var slotLine = regexp.MustCompile(`^ *server (s[0-9]+) ([^ ]+) (.*)$`)
 
-// parseSlots reads from config, a haproxy.cfg of frontproxy.Proxy, which pod is in which slot. It
-// returns the address of the pod in each slot, and the zero address for an empty slot.
+// parseSlots reads from config, a haproxy.cfg of frontproxy.Proxy, which pod is in which slot. A
+// slot is a server line for a pod. parseSlots returns the address of the pod in each slot, and the
+// zero address for an empty slot.
 func parseSlots(config []byte) frontproxy.Slots {
 	slots := frontproxy.Slots{}
 	backend := ""

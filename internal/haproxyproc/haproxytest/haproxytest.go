@@ -29,7 +29,7 @@ import (
 	"github.com/headgate/headgate/internal/haproxyproc"
 )
 
-// Names of files in the directory of a test.
+// These are names of files in the directory of a test.
 const (
 	ConfigFile   = "haproxy.cfg"
 	StatsSocket  = "stats.sock"
@@ -86,8 +86,9 @@ func Start(t testing.TB, dir, config string) *haproxyproc.Process {
 	return start(t, dir, config, "")
 }
 
-// StartMaster does the same as Start, but runs HAProxy in master-worker mode. The master's command
-// line is at the socket master.sock in dir.
+// StartMaster writes config to haproxy.cfg in dir, and runs HAProxy with it in master-worker mode.
+// The master's command line is at the socket master.sock in dir. When the test ends, HAProxy is
+// stopped.
 func StartMaster(t testing.TB, dir, config string) *haproxyproc.Process {
 	t.Helper()
 	return start(t, dir, config, filepath.Join(dir, MasterSocket))

@@ -47,15 +47,15 @@ func (d *Doubt[K]) Begin(known int, lacking map[K]bool, empty bool, now time.Tim
 	d.known, d.lacks = known, len(lacking)
 }
 
-// Clear ends the doubt, and reports whether there was one.
+// Clear ends the doubt: it forgets all missing objects. It reports whether there was a doubt.
 func (d *Doubt[K]) Clear() bool {
 	was := d.missing != nil
 	*d = Doubt[K]{}
 	return was
 }
 
-// Seen notes that the API server has reported an object, so the object is not missing. If no other
-// object is missing, Seen ends the doubt, and returns true.
+// Seen notes that the API server has reported an object, so the object is no longer missing. If no
+// other object is missing, Seen ends the doubt and returns true.
 func (d *Doubt[K]) Seen(key K) bool {
 	delete(d.missing, key)
 	return len(d.missing) == 0 && d.Clear()
@@ -97,7 +97,8 @@ func (d *Doubt[K]) Confirmed(now time.Time) map[K]bool {
 // reported since. It returns nil if there is no doubtful list. The caller must not change the map.
 func (d *Doubt[K]) Missing() map[K]bool { return d.missing }
 
-// Err returns an error whose text begins with the argument "what", or nil if there is no doubt.
+// Err returns an error while there is a doubt, that is, while objects are missing. Its text begins
+// with the argument "what". Without a doubt, Err returns nil.
 func (d *Doubt[K]) Err(what string) error {
 	if d.missing == nil {
 		return nil

@@ -89,13 +89,14 @@ type Finding struct {
 	// the change.
 	Effect  string `json:"effect"`
 	Instead string `json:"instead"`
-	// Routes are the declarations that the finding affects, sorted.
+	// Routes are the declarations of routes that this part of the change affects, sorted.
 	Routes []string `json:"routes,omitempty"`
-	// Allow has the words that the annotation must contain to permit the finding. It is empty if
-	// nothing permits the finding, because the API server refuses the change anyway.
+	// Allow has the words that the annotation of the Service must contain to permit this part of
+	// the change. It is empty if no annotation helps, because the API server refuses the change
+	// anyway.
 	Allow []string `json:"allow,omitempty"`
 	// Allowed means that the annotation of the Service contains the words in Allow, so kubeapp does
-	// not refuse the change because of the finding.
+	// not refuse the change because of this Finding.
 	Allowed bool `json:"allowed"`
 }
 
@@ -117,13 +118,13 @@ func (f Finding) String() string {
 	return b.String()
 }
 
-// Refused returns the findings that no annotation allows.
+// Refused returns those findings (harmful parts of a change) that no annotation allows.
 func Refused(findings []Finding) []Finding {
 	return slices.DeleteFunc(slices.Clone(findings), func(f Finding) bool { return f.Allowed })
 }
 
-// Check returns the findings of the change, sorted by object, field and kind. It does not change the
-// objects.
+// Check returns the findings of the change: the parts that would hurt traffic, or that nobody can
+// undo. They are sorted by object, field and kind. Check does not change the objects.
 func (c *Change) Check() []Finding {
 	k := newChecker(c)
 	for _, p := range k.services {
@@ -137,8 +138,9 @@ func (c *Change) Check() []Finding {
 	return k.findings
 }
 
-// pair is an object before and after the change. Both are equal if the change does not affect the
-// object. One of them is nil if the change creates or deletes the object.
+// pair contains an object before the change (old) and after it (new). old and new are equal if the
+// change does not affect the object. One of the two is nil if the change creates or deletes the
+// object.
 type pair[T any] struct{ old, new *T }
 
 // checker is the state of one Check.
@@ -200,7 +202,8 @@ func pairs[T any](before, after []*T, gone func(namespace string) bool, nameOf f
 	return list
 }
 
-// add adds a finding about a Service. The annotation of the Service may permit it.
+// add adds the Finding f about a Service. If the annotation of the Service permits this part of the
+// change, add sets f.Allowed.
 func (k *checker) add(p pair[corev1.Service], f Finding) {
 	s := cmp.Or(p.new, p.old)
 	f.Object = "Service " + s.Namespace + "/" + s.Name

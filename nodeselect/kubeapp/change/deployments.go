@@ -11,7 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// deployments adds the findings about Deployments, and about the Services that select their pods.
+// deployments adds a Finding for each harmful change of a Deployment, or of a Service that selects
+// the pods of a Deployment.
 func (k *checker) deployments() {
 	for _, d := range k.deploys {
 		if d.old == nil || d.new == nil || equality.Semantic.DeepEqual(d.old.Spec.Selector, d.new.Spec.Selector) {
@@ -32,7 +33,8 @@ func (k *checker) deployments() {
 	}
 }
 
-// pods adds the findings about a Service whose connections find no pod, or no port of a pod.
+// pods adds a Finding if connections to the Service find no pod after the change, or no port of a
+// pod.
 func (k *checker) pods(p pair[corev1.Service]) {
 	var before, after []*appsv1.Deployment
 	for _, d := range k.deploys {

@@ -10,8 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// These texts of findings say what happens to the traffic, and what the user should do instead of
-// the change.
+// These are texts for the fields Effect and Instead of a Finding: what happens to the traffic, and
+// what the user should do instead of the change.
 const (
 	loseEffect = "Load balancers send requests to the node port until somebody has deployed a configuration without it to all of them. These requests fail."
 
@@ -122,7 +122,8 @@ func (k *checker) routesOf(s *corev1.Service, p *port) (routes []string) {
 	return routes
 }
 
-// service adds the findings about one Service before and after the change.
+// service compares one Service before and after the change, and adds a Finding for each harmful
+// difference.
 func (k *checker) service(p pair[corev1.Service]) {
 	if p.old == nil || p.old == p.new {
 		return
@@ -209,7 +210,7 @@ func listOf(what string, words []string) string {
 	return what + " " + strings.Join(words, ", ")
 }
 
-// nodePort adds the finding about a published port, if the change affects its node port.
+// nodePort adds a Finding if the change affects the node port of a published port.
 func (k *checker) nodePort(p pair[corev1.Service], old *port, after []port) {
 	number := strconv.Itoa(int(old.nodePort))
 	f := Finding{
@@ -275,7 +276,7 @@ func nameOf(p pair[corev1.Service]) string {
 	return s.Namespace + "/" + s.Name
 }
 
-// taken adds the findings about node ports that a Service gets although another Service has them,
+// taken adds a Finding for each node port that a Service gets although another Service has it,
 // before or after the change.
 func (k *checker) taken() {
 	type key struct {

@@ -82,8 +82,8 @@ func (f *Feed) CloseIdleConnections() {
 	}
 }
 
-// SetTLS does the same as [Client.SetTLS]. A request that waits for changes uses the old value until
-// it ends.
+// SetTLS replaces the value of the field TLS for new requests, as [Client.SetTLS] does. A request
+// that waits for changes uses the old value until it ends.
 func (f *Feed) SetTLS(conf *tls.Config) {
 	if f.init() == nil && f.HTTPClient == nil {
 		f.client.Swap(apiclient.New(conf)).CloseIdleConnections()

@@ -2,7 +2,7 @@ package quic
 
 import "encoding/binary"
 
-// The versions whose Initial packets the package can read.
+// These are the versions of QUIC whose Initial packets the package can read.
 const (
 	Version1 uint32 = 1          // RFC 9000
 	Version2 uint32 = 0x6b3343cf // RFC 9369

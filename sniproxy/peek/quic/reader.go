@@ -43,8 +43,8 @@ type Reader struct {
 type Hello struct {
 	// Version is the QUIC version of the client's packets.
 	Version uint32
-	// DestID is the destination connection ID of the client's first Initial packet. Both sides derive
-	// the keys of Initial packets from this ID.
+	// DestID is the destination connection ID of the client's first Initial packet. Client and
+	// server derive the keys of Initial packets from this ID.
 	DestID []byte
 	// SrcID is the connection ID that the client has chosen for itself. It can be empty.
 	SrcID []byte

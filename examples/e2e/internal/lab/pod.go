@@ -83,7 +83,8 @@ func (n *Node) podMachine(name string, addr netip.Addr) (*Machine, error) {
 	if err := ipBatch(n.Name,
 		fmt.Sprintf("link add %s type veth peer name eth0 address %s netns %s", m.link, linkAddr(addr), name),
 		// Give the node the address PodGateway. When kube-proxy masquerades a request to the pod,
-		// this is the source address, so the pod can find out through which node the request came.
+		// PodGateway is the source address of the request. So the pod can find out through which
+		// node the request came.
 		fmt.Sprintf("addr add %s/32 dev %s", n.Plan.PodGateway, m.link),
 		fmt.Sprintf("link set %s up", m.link),
 		fmt.Sprintf("route add %s dev %s", addr, m.link),

@@ -40,7 +40,7 @@ func (m *Machine) Start(name string, argv ...string) (*Process, error) {
 	return m.StartEnv(name, nil, argv...)
 }
 
-// StartEnv does the same as Start. In addition, it sets the environment variables env.
+// StartEnv starts a program, as Start does, with the additional environment variables env.
 func (m *Machine) StartEnv(name string, env []string, argv ...string) (*Process, error) {
 	if err := os.Remove(filepath.Join(m.lab.opts.Logs, name+".log")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("lab: %w", err)

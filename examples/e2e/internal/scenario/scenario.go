@@ -38,8 +38,8 @@ type Row struct {
 	// Requests and Failed count the requests of the client. Both are 0 without load. A row with a
 	// failed request has failed.
 	Requests, Failed int
-	// Err says why the row failed, if it did not fail because of failed requests. nil means that
-	// there is no such reason.
+	// Err is a reason why the row failed, other than a failed request. nil means that there is no
+	// other reason.
 	Err error
 }
 

@@ -139,7 +139,7 @@ func (f *Fronts) start(ctx context.Context, policy string, flags ...string) (*Fr
 	return f.startOn(ctx, f.Local, policy, flags...)
 }
 
-// startOn does the same as start, but starts the front proxy on the node n, which may be in any
+// startOn starts a front proxy with a policy, as start does, but on the node n, which may be in any
 // zone.
 func (f *Fronts) startOn(ctx context.Context, n *lab.Node, policy string, flags ...string) (*Front, error) {
 	i := len(f.fronts)

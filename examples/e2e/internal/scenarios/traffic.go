@@ -23,8 +23,8 @@ const (
 	tracksPath = "/tracks"
 	// loadRate is the number of requests that the client sends in a second.
 	loadRate = 150
-	// effect is the longest time from a change in a cluster until the requests of the client show
-	// the change.
+	// effect is the longest allowed time from a change in a cluster until the requests of the
+	// client show the change.
 	effect = 3 * time.Second
 )
 

@@ -33,7 +33,7 @@ func (u Unit) All(name string) (values []string) {
 	return values
 }
 
-// Get returns the first value of a setting, which must exist.
+// Get returns the first value of a setting. The setting must exist.
 func (u Unit) Get(t testing.TB, name string) string {
 	t.Helper()
 	all := u.All(name)

@@ -50,8 +50,9 @@ func (k *Keeper) May(ctx context.Context, nodes ...string) (answer gate.Answer, 
 	return answer, err
 }
 
-// Take does the same as May. If somebody may take the nodes away, Take also stores grants for the
-// holder before it returns. The holder must take the nodes away within the time ttl.
+// Take decides, as May does, whether somebody may take all of the nodes away at the same time. If
+// so, Take also stores grants for the holder before it returns. The holder must take the nodes away
+// within the time ttl.
 func (k *Keeper) Take(ctx context.Context, holder string, ttl time.Duration, nodes ...string) (answer gate.Answer, err error) {
 	if k.Store == nil {
 		return answer, errNoStore

@@ -165,7 +165,7 @@ func (l *Loop) watch(fd int, events uint32) {
 	}
 }
 
-// close closes a descriptor. This also removes the descriptor from the epoll.
+// close closes a descriptor. The kernel then also removes the descriptor from the epoll instance.
 func (l *Loop) close(fd int) {
 	if fd < len(l.files) {
 		l.files[fd] = nil

@@ -37,7 +37,7 @@ type Point struct {
 	Open    int                `json:"open"`
 	Hosts   int                `json:"hosts"`
 	Figures map[Metric]float64 `json:"figures"`
-	// Problem is the reason why figures are missing, or "".
+	// Problem is the reason why figures are missing. It is "" if none are missing.
 	Problem string `json:"problem,omitempty"`
 }
 
