@@ -27,9 +27,9 @@ const (
 	// DefaultTimeout is HAProxy's default agent-inter, the time after which HAProxy stops waiting
 	// for an answer.
 	DefaultTimeout = 2 * time.Second
-	// DefaultMaxConns is the limit of simultaneous exchanges if MaxConns is 0. It is far more than
-	// most agents need. For example, 5,000 checks per second that take 1 ms each need 5 connections
-	// at the same time.
+	// DefaultMaxConns is the number of exchanges that may run at the same time if MaxConns is 0. It
+	// is far more than most agents need. For example, 5,000 checks per second that take 1 ms each
+	// need 5 connections at the same time.
 	DefaultMaxConns = 1024
 )
 
@@ -41,7 +41,7 @@ const (
 	maxLinger  = 250 * time.Millisecond
 )
 
-// Values of Exchange.Err if the server sent no answer.
+// These are values of Exchange.Err. They mean that the server sent no answer.
 var (
 	// ErrNoName means that the server waited for a name, but received no complete line within
 	// Timeout. The usual cause: the text of agent-send in HAProxy's configuration does not end in

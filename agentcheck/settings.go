@@ -27,7 +27,7 @@ var stateWords = []string{Up: "up", Stopped: "stopped", Down: "down", Fail: "fai
 // IsDown reports whether s takes the server down.
 func (s State) IsDown() bool { return s == Stopped || s == Down || s == Fail }
 
-// String returns the word for this setting in an answer, or "" for the zero value.
+// String returns the word that stands for s in an answer, or "" for the zero value.
 func (s State) String() string {
 	if int(s) < len(stateWords) {
 		return stateWords[s]
@@ -35,7 +35,7 @@ func (s State) String() string {
 	return "State(" + strconv.Itoa(int(s)) + ")"
 }
 
-// MarshalText returns the word for this setting in an answer. It fails if s is not one of the
+// MarshalText returns the word that stands for s in an answer. It fails if s is not one of the
 // constants.
 func (s State) MarshalText() ([]byte, error) { return marshalWord(stateWords, uint8(s), s) }
 
@@ -63,7 +63,7 @@ const (
 
 var adminWords = []string{Ready: "ready", Drain: "drain", Maint: "maint"}
 
-// String returns the word for this setting in an answer, or "" for the zero value.
+// String returns the word that stands for a in an answer, or "" for the zero value.
 func (a Admin) String() string {
 	if int(a) < len(adminWords) {
 		return adminWords[a]
@@ -71,7 +71,7 @@ func (a Admin) String() string {
 	return "Admin(" + strconv.Itoa(int(a)) + ")"
 }
 
-// MarshalText returns the word for this setting in an answer. It fails if a is not one of the
+// MarshalText returns the word that stands for a in an answer. It fails if a is not one of the
 // constants.
 func (a Admin) MarshalText() ([]byte, error) { return marshalWord(adminWords, uint8(a), a) }
 
@@ -152,10 +152,12 @@ func Absolute(n int) Weight {
 	return Weight{absoluteWeight, uint16(min(max(n, 0), MaxWeight))}
 }
 
-// Percent returns the number of a percentage. ok is false if w is not a percentage.
+// Percent returns the number of a Weight that is a percentage. ok is false if w is not a
+// percentage.
 func (w Weight) Percent() (n int, ok bool) { return int(w.n), w.kind == percentWeight }
 
-// Absolute returns the number of an absolute weight. ok is false if w is not an absolute weight.
+// Absolute returns the number of a Weight that is an absolute weight. ok is false if w is not an
+// absolute weight.
 func (w Weight) Absolute() (n int, ok bool) { return int(w.n), w.kind == absoluteWeight }
 
 // IsZero reports whether w sets no weight.
@@ -179,13 +181,13 @@ func (w Weight) Effective(initial, current int) int {
 	}
 }
 
-// String returns the word for this setting in an answer, or "" for the zero value.
+// String returns the word that stands for w in an answer, or "" for the zero value.
 func (w Weight) String() string { return string(w.append(nil)) }
 
-// MarshalText returns the word for this setting in an answer, or an empty text for the zero value.
+// MarshalText returns the word that stands for w in an answer, or an empty text for the zero value.
 func (w Weight) MarshalText() ([]byte, error) { return w.append(nil), nil }
 
-// UnmarshalText reads every word that HAProxy accepts for this setting. Empty text gives the zero
+// UnmarshalText reads every word that HAProxy accepts for a weight. Empty text gives the zero
 // value.
 func (w *Weight) UnmarshalText(text []byte) error {
 	if len(text) == 0 {
@@ -264,13 +266,13 @@ func (m MaxConn) Connections() (n int, ok bool) {
 // IsZero reports whether m sets no limit.
 func (m MaxConn) IsZero() bool { return m == MaxConn{} }
 
-// String returns the word for this setting in an answer, or "" for the zero value.
+// String returns the word that stands for m in an answer, or "" for the zero value.
 func (m MaxConn) String() string { return string(m.append(nil)) }
 
-// MarshalText returns the word for this setting in an answer, or an empty text for the zero value.
+// MarshalText returns the word that stands for m in an answer, or an empty text for the zero value.
 func (m MaxConn) MarshalText() ([]byte, error) { return m.append(nil), nil }
 
-// UnmarshalText reads every word that HAProxy accepts for this setting. Empty text gives the zero
+// UnmarshalText reads every word that HAProxy accepts for a maxconn. Empty text gives the zero
 // value.
 func (m *MaxConn) UnmarshalText(text []byte) error {
 	if len(text) == 0 {

@@ -67,7 +67,7 @@ type Global struct {
 	// the Monitor pages already answer 503. 0 means that a stopping process accepts no connections.
 	Grace time.Duration
 	// CloseSpread is the time over which a stopping process closes its idle connections, so that
-	// clients do not all reconnect at the same moment; 0 means that it closes all immediately.
+	// clients do not all reconnect at the same moment; 0 means that it closes all of them at once.
 	CloseSpread time.Duration
 	// BufferSize is the size of a buffer in bytes ("tune.bufsize"), 16,384 to 1,048,576. The head of
 	// a request must fit into a buffer, with about 1,024 bytes to spare. A connection needs up to two
@@ -421,8 +421,8 @@ type Backend struct {
 // Each process counts for itself. After a reload the new process begins with 0.
 type Limits struct {
 	Limit // of all clients together
-	// Source is the limit of each source: an IPv4 address, or the first 64 bits of an IPv6 address,
-	// because one host may have all addresses with the same 64 bits.
+	// Source is the limit of each single source. A source is an IPv4 address, or the first 64 bits
+	// of an IPv6 address: one host may have all IPv6 addresses that begin with these 64 bits.
 	Source Limit
 }
 
@@ -502,7 +502,7 @@ type Health struct {
 	Rise, Fall int
 }
 
-// Server is a server of a backend. [Server.Name] derives its name.
+// Server is a server of a backend. The method [Server.Name] computes its name from other fields.
 type Server struct {
 	// Slot is the name of the server, for example "s1". Empty means that [Server.Name] derives the
 	// name from the address. Use slots for HAProxy before 3.0, which can crash when it deletes a

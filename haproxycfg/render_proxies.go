@@ -251,8 +251,8 @@ func (r *Router) append(t *text, maps map[string]string, hostKnown bool) {
 	if !hostKnown {
 		r.appendHost(t, maps)
 	}
-	// A request without a path would match the entry of the path "/". The condition "txn.path
-	// found" prevents this.
+	// A request without a path would match the entry for the path "/" of its host. The condition
+	// "txn.path found" prevents this.
 	lookUp(t, "backend", "var(txn.vhost),concat(,txn.path)", "str", maps[r.Exact], " if { var(txn.path) -m found }")
 	lookUp(t, "backend", "var(txn.vhost),concat(,txn.path,/)", "beg", maps[r.Prefix], " if { var(txn.path) -m found } !{ var(txn.backend) -m found }")
 	r.appendShift(t, maps)

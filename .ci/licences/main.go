@@ -263,7 +263,8 @@ func replaceTable(page []byte, module, table string) ([]byte, error) {
 	return slices.Concat(before, heading, []byte("\n"), text, []byte(table), rest), nil
 }
 
-// allTexts returns the licence texts and the notices of the modules, each with its module.
+// allTexts returns the licence texts and the notices of the modules, each below the path of its
+// module and the name of its file.
 func allTexts(deps []dependency) []byte {
 	var b bytes.Buffer
 	for _, d := range deps {

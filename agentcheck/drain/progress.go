@@ -99,7 +99,7 @@ type Progress struct {
 	State State
 	// Since is when the drain began. It is zero if the State is Serving.
 	Since time.Time
-	// Stopping is true after Shutdown: the drain cannot be undone.
+	// Stopping is true after a call of Shutdown. The drain then cannot be undone.
 	Stopping bool
 	// DelayLeft is how much of Delay is still to come. It is 0 unless the State is Draining.
 	DelayLeft time.Duration

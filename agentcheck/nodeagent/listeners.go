@@ -36,8 +36,8 @@ type Listeners struct {
 	mu     sync.Mutex
 	closed bool
 	ports  map[uint16]*port
-	// serving counts the goroutines that serve the ports. The goroutine of a port that Update has
-	// closed may still run.
+	// serving counts the goroutines that serve the ports. It also counts the goroutine of a port
+	// that Update has closed, until this goroutine ends.
 	serving sync.WaitGroup
 }
 

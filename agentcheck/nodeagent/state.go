@@ -83,7 +83,8 @@ func (r Rules) State(objects nodeselect.Objects) (State, error) {
 // Answer is the answer on one port.
 type Answer struct {
 	Port uint16
-	// Service is "namespace/name", or "" for the node itself.
+	// Service is the service that the answer is about, as "namespace/name". "" means that the
+	// answer is about the node itself.
 	Service string
 	Reply   agentcheck.Reply
 }
@@ -99,8 +100,8 @@ type State struct {
 	Problems []nodeselect.Problem
 	// Drain says whether the node drains and why, and how many nodes of its cluster drain.
 	Drain DrainStatus
-	// Err is the reason why a Watcher cannot read the cluster at the moment. The State may then be
-	// out of date. Otherwise Err is nil. Only a Watcher sets it.
+	// Err is not nil while a Watcher cannot read the cluster: it is the reason, and the State may
+	// be out of date. Only a Watcher sets Err.
 	Err error
 }
 

@@ -22,7 +22,8 @@ import (
 	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
-// source follows the EndpointSlices of an API server or of a directory, and publishes them.
+// source follows the EndpointSlices of an API server or of the files in a directory, and publishes
+// them.
 type source struct {
 	settings settings
 	config   *rest.Config // nil with -dir

@@ -37,7 +37,7 @@ import (
 
 const program = "nodegate"
 
-// exitNotNow is the exit status if at least one of the named nodes must stay now.
+// exitNotNow is the exit status if at least one of the named nodes must not be taken away now.
 const exitNotNow = 3
 
 func main() { cli.Main(run) }

@@ -14,8 +14,8 @@ import (
 	"github.com/headgate/headgate/sniproxy"
 )
 
-// accessLog keeps the last keptFaults refused connections for the status page, and as many
-// connections with another fault.
+// accessLog keeps the last keptFaults refused connections for the status page. It also keeps the
+// last keptFaults connections with another fault.
 const keptFaults = 50
 
 // ring contains the latest keptFaults connections of one kind.

@@ -254,7 +254,7 @@ type notFoundPage struct {
 	now  atomic.Pointer[template.Template]
 }
 
-// parsePage reads the file of -not-found-page. If file is "", it returns nil.
+// parsePage reads the file of -not-found-page. If file is "", it returns nil and no error.
 func parsePage(file string) (*notFoundPage, error) {
 	if file == "" {
 		return nil, nil

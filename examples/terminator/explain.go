@@ -116,8 +116,8 @@ func (c *explainCommand) explain(ctx context.Context, inv cli.Invocation) (expla
 	return controller.ExplainChange(ctx, change, c.target, c.worker())
 }
 
-// worker returns a function that finds the socket of HAProxy's worker. It returns nil if neither
-// -stats-socket nor -reload is set.
+// worker returns a function that finds the socket of HAProxy's worker. If neither -stats-socket nor
+// -reload is set, worker returns nil.
 func (s *settings) worker() func(context.Context) (runtimeapi.Socket, error) {
 	counters := s.counters()
 	if counters.Stats.Path+counters.Master.Path == "" {

@@ -61,7 +61,8 @@ func runOrder(ctx context.Context, inv cli.Invocation, command string) int {
 	return cli.ExitOK
 }
 
-// caller names the user that runs the program.
+// caller returns the user that runs the program and the name of the host, as USER@HOST. It returns
+// only the name of the host if the user is not known.
 func caller(inv cli.Invocation) string {
 	host, _ := os.Hostname()
 	for _, variable := range []string{"SUDO_USER", "USER"} {

@@ -15,7 +15,7 @@ import (
 )
 
 // controller returns the Controller that the flags describe. The caller must set the fields Logger
-// and Elector. The Controller calls the function "warned" with all warnings about HAProxy.
+// and Elector. The Controller calls the function "warned" with all warnings of HAProxy.
 func (s *settings) controller(warned func([]deploy.Diagnostic)) *controller.Controller {
 	c := s.Controller(s.dir(warned), warned)
 	c.ForceFirst, c.Journal = s.force, s.journal()

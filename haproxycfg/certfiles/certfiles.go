@@ -26,7 +26,7 @@ import (
 	"github.com/headgate/headgate/internal/inputfile"
 )
 
-// maxFiles is the largest number of files in a directory.
+// maxFiles is the largest number of files that a Source reads from a directory.
 const maxFiles = 20_000
 
 // Source is a file with a certificate, or a directory of such files. Use a Source in only one

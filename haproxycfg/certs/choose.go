@@ -80,11 +80,11 @@ type Input struct {
 	// uses now.
 	Last []Record
 	// Load returns the content of the file that the field Copy of a Record names. Choose calls Load
-	// with Records in Last.
+	// only with Records of the list Last.
 	Load func(Record) ([]byte, error)
 	// Hosts are the declared hosts in lower case, including wildcards such as "*.example.com".
 	Hosts []string
-	// Now is the time for which Choose decides whether a certificate is valid.
+	// Now contains the time for which Choose decides whether a certificate is valid.
 	Now time.Time
 }
 

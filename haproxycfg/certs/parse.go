@@ -29,7 +29,7 @@ type Pair struct {
 // ErrNoKey is the error of Parse if there is no private key.
 var ErrNoKey = errors.New("no private key, neither in it nor in a file beside it whose name ends in .key")
 
-// Further errors of Parse. Each describes one fault of a file.
+// These are further errors of Parse. Each describes one fault of a file.
 var (
 	errIncomplete  = errors.New("a PEM block in it is incomplete: it is cut off, or a program is still writing it")
 	errEmpty       = errors.New("it is empty")

@@ -25,7 +25,7 @@ const (
 // Attempt is the result of one attempt to apply the latest routes and clusters.
 type Attempt struct {
 	Outcome Outcome
-	// Err is the reason for every Outcome except Unchanged and Written, for which it is nil.
+	// Err is the reason for the Outcome. It is nil if the Outcome is Unchanged or Written.
 	Err error
 	// Change is the change that this attempt to apply a configuration wanted to make. It is nil if
 	// the attempt failed before it had computed the change.

@@ -85,7 +85,7 @@ func (ch *Change) withoutServers() error {
 	return nil
 }
 
-// ChangedFiles returns the names of Controller.Files whose content would change.
+// ChangedFiles returns the names of those Controller.Files whose content the change alters.
 func (ch *Change) ChangedFiles() ([]string, error) { return ch.plan.ChangedAuxiliary(ch.files...) }
 
 // refusal returns nil if the change may be applied, and otherwise the reason together with the ID
@@ -104,8 +104,8 @@ func (c *Controller) refusal(ch *Change, allowed permit) error {
 	return fmt.Errorf("%w (change %s)%s", err, ch.ID(), hint)
 }
 
-// limit returns the reason why a change may be applied only with a permission. It returns nil if
-// the change needs no permission, for example if it is empty.
+// limit returns the reason why a change may be applied only with the permission of an operator. It
+// returns nil if the change needs no permission, for example if it is empty.
 func (c *Controller) limit(ch *Change) error {
 	if ch.Diff.Empty() {
 		return nil

@@ -133,7 +133,7 @@ type Controller struct {
 	lastOrders atomic.Pointer[orders] // the result of the last call of orders
 	refs       refs
 
-	// Only the goroutine of the loop uses these two fields.
+	// Only the goroutine that runs the loop of Run uses these two fields.
 	adopted  string // version of the last state of Fleet that was copied to FleetFile
 	diverged bool   // FleetFile has a change that Fleet lacks
 
@@ -383,8 +383,8 @@ func (c *Controller) Status() Status { return c.status.get() }
 // connectivityLog contains, for each cluster name, the line that was last logged about the cluster.
 type connectivityLog map[string]string
 
-// log logs when a cluster begins or stops answering. The reason why a cluster does not answer may
-// change often. So a new reason alone is logged at debug level.
+// log logs when a cluster begins to answer or stops answering. The reason why a cluster does not
+// answer may change often. So a new reason alone is logged at debug level.
 func (last connectivityLog) log(log *slog.Logger, in inputs, started bool) {
 	for i := range in.clusters {
 		c := &in.clusters[i]

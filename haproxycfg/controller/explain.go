@@ -122,7 +122,7 @@ func (c *Controller) explain(ctx context.Context, in explain.Input, target expla
 	return e, nil
 }
 
-// askServers adds the states of the servers in the running HAProxy.
+// askServers asks the running HAProxy for the states of the servers, and adds them to e.
 func askServers(ctx context.Context, e *explain.Explanation, worker func(context.Context) (runtimeapi.Socket, error)) error {
 	if worker == nil {
 		return errors.New("there is no socket of HAProxy")

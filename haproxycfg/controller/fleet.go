@@ -26,7 +26,7 @@ type FleetStatus struct {
 	Version string
 	// Err is the reason why the state cannot be read now. The last known state stays in force.
 	Err error
-	// Since is the time at which Err last became nil or not nil.
+	// Since is the time at which Err last changed from nil to an error, or from an error to nil.
 	Since time.Time
 }
 
@@ -162,7 +162,8 @@ func (c *Controller) readOrders(ctx context.Context) (*orders, error) {
 	return ordersOf(now.State)
 }
 
-// setShared stores the result of reading Fleet. Only a change wakes the reader of the inputs.
+// setShared stores the result of reading Fleet. It wakes the reader of the inputs only if the
+// result differs from the last one.
 func (in *inbox) setShared(now time.Time, s fleet.Snapshot, err error) {
 	in.mu.Lock()
 	last := in.inputs.shared

@@ -27,8 +27,8 @@ var (
 // HoldStatus describes a hold.
 type HoldStatus struct {
 	kube.Held
-	// Pending says what the latest declarations would change. It is "" if they declare the held
-	// routes.
+	// Pending says what the latest declarations would change if there were no hold. It is "" if
+	// they declare the held routes.
 	Pending string
 }
 

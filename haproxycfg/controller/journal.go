@@ -13,7 +13,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// recorder contains the facts that the method "record" keeps from one attempt to the next.
+// recorder contains the facts that the method "record" keeps from one attempt to apply a
+// configuration to the next.
 type recorder struct {
 	known   bool   // whether the journal has been read
 	applied string // ID of the newest entry of an applied change

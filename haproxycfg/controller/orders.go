@@ -68,7 +68,7 @@ func ordersOf(state fleet.State) (*orders, error) {
 	return &orders{state: state, held: held}, err
 }
 
-// unpack returns the routes of a hold, which may be nil.
+// unpack returns the routes of a hold. The argument may be nil.
 func unpack(hold *fleet.Hold) (*heldRoutes, error) {
 	if hold == nil {
 		return nil, nil

@@ -150,7 +150,7 @@ type pace struct {
 	pause time.Duration // the length of the pause after the last reload
 }
 
-// next returns the earliest time of the next reload.
+// next returns the earliest time at which HAProxy may be reloaded again.
 func (p *pace) next() time.Time { return p.last.Add(p.pause) }
 
 func (p *pace) reloaded(now time.Time) {

@@ -14,7 +14,7 @@ import (
 type Status struct {
 	// Clusters has the order of Controller.Clusters. It is nil until Run has read the routes.
 	Clusters []ClusterStatus
-	// Unread are the names of the declarations that have not been read since the start.
+	// Unread are the names of the declaration files that have not been read since the start.
 	Unread []string
 	// Started is true once every cluster has answered and all declarations have been read, or once
 	// StartTimeout is over. While Started is false, the Controller does not try to apply a

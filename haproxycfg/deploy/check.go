@@ -259,8 +259,8 @@ var (
 	diagnosticStart = regexp.MustCompile(`^\[([A-Z]+)(?:/[A-Z]+)?\]\s+(?:[0-9]+/[0-9]+\s+)?\([0-9]+\)\s*:\s*(.*)$`)
 	diagnosticPos   = regexp.MustCompile(`\[([^\[\]]*):([0-9]{1,9})\]`)
 	diagnosticAt    = regexp.MustCompile(`^(?:parsing )?\[[^\[\]]*:[0-9]{1,9}\]\s*:\s*`)
-	// Some messages name a proxy instead of a line: "Proxy 'f': …", "… for backend 'b'", "proxy
-	// 'dup' has no …".
+	// diagnosticProxy matches the part of a message that names a proxy. Some messages name a proxy
+	// instead of a line: "Proxy 'f': …", "… for backend 'b'", "proxy 'dup' has no …".
 	diagnosticProxy = regexp.MustCompile(`(?i)\b(proxy|backend|frontend|listen) '([^']+)'`)
 )
 

@@ -89,8 +89,9 @@ var certificateFile = regexp.MustCompile(`'?(certs-in-use/)?[0-9a-f]{32}\.pem'?`
 // certificate in a temporary directory, so the alert contains the name of the copy.
 // certificateFault replaces this name with "it".
 func certificateFault(text string) string {
-	// HAProxy 2.6 writes "'bind …' in section 'frontend' : 'crt-list' : unable to load certificate
-	// from file '…'." or "… error processing line 1 in file '….list' : unable to load …".
+	// Keep only the text after the place. HAProxy 2.6 writes "'bind …' in section 'frontend' :
+	// 'crt-list' : unable to load certificate from file '…'." or "… error processing line 1 in file
+	// '….list' : unable to load …".
 	for _, end := range []string{"'crt-list' : ", ".list' : "} {
 		if i := strings.LastIndex(text, end); i >= 0 {
 			text = text[i+len(end):]

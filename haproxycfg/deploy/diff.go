@@ -36,7 +36,8 @@ type Diff struct {
 // ServerCounts counts the servers before and after a change, and how many servers the change adds,
 // removes and alters.
 type ServerCounts struct {
-	// Before and After are the numbers of servers in all backends before and after the change.
+	// Before is the number of servers in all backends before the change, and After is this number
+	// after the change.
 	Before int `json:"before"`
 	After  int `json:"after"`
 	// Added counts the servers that exist only after the change. Removed counts the servers that

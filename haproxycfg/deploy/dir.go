@@ -88,7 +88,7 @@ type Dir struct {
 	beforeStep func(name string) error
 }
 
-// Names of the files in the directory. The names configFile and mapsDir come from package
+// These are names of files in the directory. The names configFile and mapsDir come from package
 // haproxycfg.
 const (
 	configFile     = "haproxy.cfg"

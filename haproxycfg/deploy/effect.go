@@ -28,7 +28,8 @@ type Effect struct {
 // ReloadReason says why Apply had to reload HAProxy.
 type ReloadReason string
 
-// The values of ReloadReason. If several reasons apply, the first one of this list counts.
+// These are the values of ReloadReason. If several reasons apply, the first one of this list
+// counts.
 const (
 	ReloadFirst        ReloadReason = "first"        // HAProxy got its first configuration
 	ReloadSocket       ReloadReason = "socket"       // HAProxy refused the change over its socket, or did not answer
@@ -79,9 +80,8 @@ func (p *Plan) effectOf(c changes) Effect {
 	return e
 }
 
-// reloadReason returns the reason for a reload, from the differences of the files. If
-// keepsCertificates is true, a Runtime can change the certificates without a reload, so they are
-// not the reason.
+// reloadReason finds the reason for a reload in the differences of the files. If keepsCertificates
+// is true, a Runtime can change the certificates without a reload, so they are not the reason.
 func (p *Plan) reloadReason(keepsCertificates bool) (ReloadReason, string) {
 	d := &p.Diff
 	switch {

@@ -33,7 +33,8 @@ func parseVariable(line string) (v variable, ok bool) {
 	return variable{name, value}, ok1 && ok2 && ok3 && err == nil
 }
 
-// variables returns the values of the variables in the text of a haproxy.cfg, in their order.
+// variables returns the variables in the text of a haproxy.cfg with their values, in the order of
+// the text.
 func variables(config []byte) []variable {
 	var all []variable
 	for _, line := range cutSections(config)["global"].lines().others {

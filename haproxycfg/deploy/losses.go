@@ -385,7 +385,7 @@ func differentLines(a, b []byte) (restA, restB []byte) {
 	return a[:len(a)-line], b[:len(b)-line]
 }
 
-// entries returns the values of a map file by their keys.
+// entries returns a map from the keys of a map file to their values.
 func entries(data []byte) map[string]string {
 	m := make(map[string]string, bytes.Count(data, []byte("\n")))
 	for key, value := range eachEntry(data) {
@@ -394,7 +394,7 @@ func entries(data []byte) map[string]string {
 	return m
 }
 
-// eachEntry returns the keys and values of a map file in their order.
+// eachEntry returns the keys and values of a map file, in the order of the file.
 func eachEntry(data []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, value []byte) bool) {
 		for line := range bytes.Lines(data) {

@@ -318,7 +318,7 @@ func sameServers(a, b []runtimeapi.Server) bool {
 	return slices.Equal(slices.SortedFunc(slices.Values(a), byName), slices.SortedFunc(slices.Values(b), byName))
 }
 
-// applyLive is [Dir.apply] for a Dir with a Runtime.
+// applyLive does the work of [Dir.apply] for a Dir with a Runtime.
 func (d *Dir) applyLive(ctx context.Context, t target, written []bool, same, pending bool) (changed bool, err error) {
 	change, err := d.liveChange(t, pending)
 	if err != nil {
@@ -502,8 +502,8 @@ func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload stri
 	return done.Reload, nil
 }
 
-// If there are more than manyBackends backends, one command for the servers of all backends takes
-// less time than one command for each backend.
+// manyBackends is a number of backends. If there are more, one command for the servers of all
+// backends takes less time than one command for each backend.
 const manyBackends = 50
 
 // actual returns the state of the running HAProxy, with at least the servers of the wanted backends.

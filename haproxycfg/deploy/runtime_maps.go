@@ -193,7 +193,7 @@ func (d *Dir) sendMaps(ctx context.Context, files, old []haproxycfg.RenderedFile
 	return d.CompareMaps(ctx, replace)
 }
 
-// mapEntries returns the entries of a map file in their order. The result is not nil.
+// mapEntries returns the entries of a map file, in the order of the file. The result is not nil.
 func mapEntries(data []byte) []runtimeapi.MapEntry {
 	all := make([]runtimeapi.MapEntry, 0, bytes.Count(data, []byte("\n")))
 	for line := range strings.Lines(string(data)) {

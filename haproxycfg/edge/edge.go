@@ -121,7 +121,7 @@ const (
 	// drain the node. If the node agent does not answer, the node stays in use.
 	NodeAgentAndKubeProxy
 	// KubeProxyOnly makes HAProxy check only kube-proxy. Use it for clusters without node agents.
-	// Their nodes cannot drain.
+	// HAProxy then cannot drain their nodes.
 	KubeProxyOnly
 )
 
@@ -172,8 +172,9 @@ func BackendOf(r *routes.Route) (name, key string) {
 	return backendName(r, string(appendFamilyKey(nil, r))), string(appendBackendKey(nil, r))
 }
 
-// OneRouteOfEachBackend returns a table with only one of the routes that share a backend. Config
-// makes the same backends for the returned table as for the argument.
+// OneRouteOfEachBackend returns a table with one route for each backend: it leaves out the other
+// routes that share the backend. Config makes the same backends for the returned table as for the
+// argument.
 func OneRouteOfEachBackend(table routes.Table) routes.Table {
 	seen := map[string]struct{}{}
 	var key []byte

@@ -63,7 +63,7 @@ const (
 	pendingPanic = "pending_panic"
 )
 
-// Backends returns the names of the backends of a service.
+// Backends returns the names of the three backends of a service; see the package documentation.
 func Backends(service string) (local, other, panicking string) {
 	return service + ":local", service + ":other", service + ":panic"
 }
@@ -136,9 +136,9 @@ func (v *variables) set(name string, value int) {
 	*v = append(*v, haproxycfg.Variable{Name: name, Value: value})
 }
 
-// The times that HAProxy waits for data from a pod if Settings.Server is 0: serverTimeout for HTTP,
-// and grpcTimeout for gRPC. A gRPC stream may be silent for a long time, and gRPC clients set
-// deadlines themselves.
+// These are the times that HAProxy waits for data from a pod if Settings.Server is 0: serverTimeout
+// for HTTP, and grpcTimeout for gRPC. A gRPC stream may be silent for a long time, and gRPC clients
+// set deadlines themselves.
 const (
 	serverTimeout = 15 * time.Second
 	grpcTimeout   = time.Hour

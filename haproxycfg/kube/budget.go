@@ -20,7 +20,7 @@ import (
 type Budget struct {
 	// Terminators is Builder.Terminators, at least 1.
 	Terminators int `json:"terminators"`
-	// Now are the checks that HAProxy makes with the configuration that Build returned.
+	// Now counts the checks that HAProxy makes with the configuration that Build returned.
 	Now Checks `json:"now"`
 	// WithoutSubsets are the checks that HAProxy would make if every service used all usable nodes
 	// of its cluster.

@@ -148,12 +148,12 @@ func Refs(table routes.Table) map[string][]nodeselect.Ref {
 	return refs
 }
 
-// routeRef returns r with the name of the cluster.
+// routeRef returns r as a routes.Ref, with the name of the cluster.
 func routeRef(cluster string, r nodeselect.Ref) routes.Ref {
 	return routes.Ref{Cluster: cluster, Namespace: r.Namespace, Service: r.Service, Port: r.Port}
 }
 
-// nodeRef returns r without the name of the cluster.
+// nodeRef returns r as a nodeselect.Ref, without the name of the cluster.
 func nodeRef(r routes.Ref) nodeselect.Ref {
 	return nodeselect.Ref{Namespace: r.Namespace, Service: r.Service, Port: r.Port}
 }

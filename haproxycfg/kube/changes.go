@@ -40,11 +40,11 @@ const MaxCauses = 100
 // ServiceChange is the change of one service port.
 type ServiceChange struct {
 	routes.Ref
-	// Added and Removed are true if the whole service is new or gone.
+	// Added is true if the whole service is new. Removed is true if the whole service is gone.
 	Added   bool `json:"added,omitempty"`
 	Removed bool `json:"removed,omitempty"`
 	// Enter and Leave are the sorted names of the nodes that the service's subset gains and loses.
-	// If the address of a node has changed, both contain the node.
+	// If the address of a node has changed, both lists contain its name.
 	Enter []string `json:"enter,omitempty"`
 	Leave []string `json:"leave,omitempty"`
 	// Ports has a text for each port that changed, such as "nodePort 30080 to 30090".

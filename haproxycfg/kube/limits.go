@@ -38,8 +38,8 @@ type Limits struct {
 // is 0, the same field of DefaultEdgeLimits applies.
 var DefaultEdgeLimits = Limits{Routes: 4 * routes.MaxRoutes, Servers: 250_000, Checks: 20_000, AgentPorts: 4_000, Sources: 256 * haproxycfg.TableSources}
 
-// Or returns the limits l. If a field of l is 0, Or takes the same field of the argument "other"
-// instead.
+// Or returns a copy of the limits l. If a field of l is 0, the copy has the value of the same field
+// of the argument "other".
 func (l Limits) Or(other Limits) Limits {
 	return Limits{
 		Routes: cmp.Or(l.Routes, other.Routes), Servers: cmp.Or(l.Servers, other.Servers),

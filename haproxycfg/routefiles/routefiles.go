@@ -145,8 +145,8 @@ func (f *routeFile) keepOld(p routes.Problem) (changed bool) {
 	return true
 }
 
-// wholeFault returns the problem of a file that has no usable routes. The bool is false if the file
-// has routes, or if its problems concern only single entries.
+// wholeFault returns the problem of a file that has no usable routes. The second result is false if
+// the file has routes, or if its problems concern only single entries.
 func wholeFault(table routes.Table, problems []routes.Problem) (routes.Problem, bool) {
 	if len(table.Routes()) > 0 {
 		return routes.Problem{}, false

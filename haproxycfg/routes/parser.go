@@ -224,8 +224,8 @@ func splitEntries(data []byte) []fileEntry {
 	return entries
 }
 
-// parseEntries parses the entries that are not known, and sets their nodes. It returns false if the
-// entries are not well-formed, or if one of them contains an anchor or an alias.
+// parseEntries parses the entries whose field "known" is nil, and sets their nodes. It returns
+// false if these entries are not well-formed, or if one of them contains an anchor or an alias.
 func parseEntries(entries []fileEntry) bool {
 	var text strings.Builder
 	var fresh []*fileEntry

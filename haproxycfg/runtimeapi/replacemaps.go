@@ -14,8 +14,8 @@ type MapContent struct {
 	// Path is the path of the map as haproxy.cfg names it.
 	Path    string
 	Entries []MapEntry
-	// Before are the entries that HAProxy should have before the change, each key once. nil means
-	// that the caller does not know them. ReplaceMaps is faster if all maps have a Before.
+	// Before contains the entries that HAProxy should have before the change, each key once. nil
+	// means that the caller does not know them. ReplaceMaps is faster if all maps have a Before.
 	Before []MapEntry
 }
 

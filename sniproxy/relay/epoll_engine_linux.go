@@ -164,8 +164,8 @@ func (ee *epollEngine) ping() (answered []chan struct{}) {
 }
 
 // detach duplicates the descriptor of a connection or listener. The duplicate is not in Go's
-// poller. The caller must close c. This removes the original descriptor from Go's poller. If detach
-// returns an error, the descriptor is -1.
+// poller. The caller must close c, so that the original descriptor leaves Go's poller too. If
+// detach returns an error, the descriptor is -1.
 func detach(c syscall.Conn) (int32, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -41,8 +41,8 @@ type Admin struct {
 	// tolerates. If Detail is nil or returns "", /readyz shows only "ok". Several goroutines may
 	// call Detail at the same time.
 	Detail func() string
-	// Extra serves all other paths. If Extra is nil, they get 404. GET and HEAD need no token, so
-	// Extra must change nothing for these methods.
+	// Extra serves all other paths. If Extra is nil, requests for these paths get 404. GET and HEAD
+	// need no token, so Extra must change nothing for these methods.
 	Extra http.Handler
 	// Token returns the token of the admin listener. A request over TCP that is not a GET or HEAD
 	// needs this token in the header "Authorization: Bearer TOKEN". A request over a Unix socket

@@ -45,7 +45,8 @@ func (f *APIFlags) Check() error {
 	return nil
 }
 
-// Open opens the listener of -listen. For systemd:NAME, it must be a single socket.
+// Open opens the listener of -listen. If the value of -listen is systemd:NAME, systemd must have
+// passed exactly one socket with this name.
 func (f *APIFlags) Open(ctx context.Context) (net.Listener, error) {
 	list, err := Listen(ctx, f.Listen)
 	if err != nil {
@@ -89,8 +90,8 @@ func (f *APIFlags) Server(api http.Handler, maxWait time.Duration, stopWaiting f
 	srv := &http.Server{
 		Handler:   api,
 		TLSConfig: conf,
-		// Do not set ReadTimeout: net/http would cancel the context of each request that still
-		// waits for a change at the end of the timeout.
+		// Do not set ReadTimeout: at the end of this timeout, net/http would cancel the context of
+		// each request that still waits for a change.
 		ReadHeaderTimeout: 5 * time.Second,
 		WriteTimeout:      maxWait + 30*time.Second,
 		IdleTimeout:       2 * time.Minute,

@@ -26,7 +26,7 @@ func (f *Flags) Register(fs *flag.FlagSet) {
 	fs.StringVar(&f.orders, "fleet", "", "`NAMESPACE/NAME` of a ConfigMap with the orders of operators, rollbacks and shifts, which all terminators with this ConfigMap follow; if empty, only this terminator follows its orders")
 }
 
-// Elector returns the Elector of -lease. It returns nil without -lease.
+// Elector returns the Elector that -lease describes. Without -lease, it returns nil and no error.
 func (f *Flags) Elector(clusters []kubeconn.Cluster) (*lease.Elector, error) {
 	if f.lease == "" {
 		if f.leaseCluster != "" && f.orders == "" {
@@ -41,7 +41,7 @@ func (f *Flags) Elector(clusters []kubeconn.Cluster) (*lease.Elector, error) {
 	return &lease.Elector{Config: cluster.Config, Namespace: namespace, Name: name}, nil
 }
 
-// Store returns the Store of -fleet. It returns nil without -fleet.
+// Store returns the Store that -fleet describes. Without -fleet, it returns nil and no error.
 func (f *Flags) Store(clusters []kubeconn.Cluster) (*configmap.Store, error) {
 	if f.orders == "" {
 		return nil, nil

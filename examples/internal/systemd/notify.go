@@ -97,7 +97,8 @@ func (s *Service) write(lines []string) error {
 			return r
 		}, line)
 	}
-	// A name that begins with "@" is an abstract socket, for systemd as for package net.
+	// A name that begins with "@" is an abstract socket, both for systemd and for package net. So
+	// the address needs no change.
 	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: s.address, Net: "unixgram"})
 	if err != nil {
 		return err

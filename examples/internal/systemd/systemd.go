@@ -161,8 +161,8 @@ func (s *Service) Listeners(name string) (list []net.Listener, err error) {
 	return list, nil
 }
 
-// UDPConns returns a connection for each socket with this name. Each of them must be a UDP socket.
-// The caller must close them.
+// UDPConns returns a connection for each socket with this name. All these sockets must be UDP
+// sockets. The caller must close the connections.
 func (s *Service) UDPConns(name string) (list []*net.UDPConn, err error) {
 	err = s.use(name, func(file *os.File) error {
 		c, err := net.FilePacketConn(file)
@@ -216,8 +216,8 @@ func (s *Service) use(name string, open func(*os.File) error) error {
 	return nil
 }
 
-// open calls the function f with the descriptor, and closes the descriptor: package net uses a
-// duplicate.
+// open calls the function f with the descriptor, and then closes the descriptor. What f has opened
+// from it stays open, because package net uses a duplicate of the descriptor.
 func (s *socket) open(f func(*os.File) error) error {
 	file := os.NewFile(uintptr(s.fd), s.name)
 	if file == nil {
@@ -227,7 +227,7 @@ func (s *socket) open(f func(*os.File) error) error {
 	return f(file)
 }
 
-// names returns the names of the sockets for an error.
+// names returns the names of the sockets, for the text of an error.
 func (s *Service) names() string {
 	if len(s.sockets) == 0 {
 		return "no socket"

@@ -10,7 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// maxColumns is the width of the texts that this file writes.
+// maxColumns is the largest width, in characters, of the lines that the functions in this file
+// write.
 const maxColumns = 100
 
 // These are the largest numbers of lines that WriteDetails prints in each list of a drill.

@@ -86,7 +86,7 @@ func (r *recorder) attempted(a controller.Attempt) {
 	}
 }
 
-// end notes that the Controller no longer refuses the change of the last refusal.
+// end notes that the Controller no longer refuses the change that it refused last.
 func (r *recorder) end() {
 	if n := len(r.refusals); n > 0 && r.refusals[n-1].Until == nil {
 		until := Offset(r.now.Sub(r.zero))

@@ -84,8 +84,8 @@ func (r Refusal) same(o Refusal) bool {
 // Service says how many servers of a service were serving in a drill.
 type Service struct {
 	routes.Ref
-	// Before, Lowest and After are the numbers of serving servers before the first step, at the
-	// worst moment, and at the end.
+	// Before, Lowest and After count the serving servers: before the first step, at the worst
+	// moment, and at the end.
 	Before int `json:"before"`
 	Lowest int `json:"lowest"`
 	After  int `json:"after"`

@@ -43,7 +43,7 @@ type Runner struct {
 	MaxDrain float64
 }
 
-// errAway is the error of each request to an API server that is away.
+// errAway is the error of each request to an API server that cannot be reached.
 var errAway = errors.New("connection refused")
 
 // Standard returns the standard drills for the routes and clusters of the Runner: the result of the

@@ -39,7 +39,7 @@ const (
 	Empty              // it answers, but has lost all objects
 )
 
-// Each returns the function that applies f to each cluster of a World.
+// Each returns a function that applies f to each cluster of a World.
 func Each(f func(now time.Time, c Cluster) Cluster) func(World) World {
 	return func(w World) World {
 		w.Clusters = slices.Clone(w.Clusters)

@@ -73,8 +73,8 @@ type Explanation struct {
 	// Refused is a later change that was refused, and Allow says how to allow it.
 	Refused *kube.Changes `json:"refused,omitempty"`
 	Allow   string        `json:"allow,omitempty"`
-	// HAProxy says why the fields Now and TrackNow of the servers are missing. It is empty if
-	// HAProxy has answered.
+	// The field HAProxy contains the reason why the fields Now and TrackNow of the servers are
+	// missing. It is empty if HAProxy has answered.
 	HAProxy string `json:"haproxy,omitempty"`
 }
 
@@ -145,8 +145,8 @@ type Server struct {
 	// Track is the server that this server tracks, as "backend/server": HAProxy gives this server
 	// the health of the tracked one. It is empty if HAProxy checks this server itself.
 	Track string `json:"track,omitempty"`
-	// Now is the state of the server, and TrackNow the state of the server that it tracks. Nil means
-	// unknown.
+	// Now describes the state of the server, and TrackNow the state of the server that it tracks.
+	// Nil means unknown.
 	Now      *Now `json:"now,omitempty"`
 	TrackNow *Now `json:"trackNow,omitempty"`
 }

@@ -6,8 +6,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// Now is the state of a server in the running HAProxy. The comments of runtimeapi.Stat describe the
-// fields.
+// Now describes the state of a server in the running HAProxy. The comments of runtimeapi.Stat
+// describe the fields.
 type Now struct {
 	// Status is the state in HAProxy's words, such as "UP" or "DRAIN (agent)".
 	Status string `json:"status"`
@@ -43,8 +43,8 @@ func (e *Explanation) AskBackends() []string {
 	return names
 }
 
-// AddStats adds the states of servers in the running HAProxy. A server without a row stays
-// unknown.
+// AddStats adds the states of servers in the running HAProxy. The state of a server without a row
+// in stats stays unknown.
 func (e *Explanation) AddStats(stats []runtimeapi.Stat) {
 	rows := make(map[string]*runtimeapi.Stat, len(stats))
 	for i := range stats {
@@ -61,7 +61,7 @@ func (e *Explanation) AddStats(stats []runtimeapi.Stat) {
 	})
 }
 
-// AddError says why the states of servers are unknown.
+// AddError stores the reason why the states of the servers are unknown.
 func (e *Explanation) AddError(reason string) { e.HAProxy = reason }
 
 func now(row *runtimeapi.Stat) *Now {

@@ -80,7 +80,8 @@ func (in Input) clusterReport(name string) (kube.ClusterReport, bool) {
 	return kube.ClusterReport{}, false
 }
 
-// nodesOf returns the nodes of a service as the report lists them, sorted by name.
+// nodesOf returns the nodes that the report lists for a service. They are sorted by name, as in the
+// report.
 func nodesOf(c kube.ClusterReport, s kube.ServiceReport) []nodeselect.Node {
 	nodes := make([]nodeselect.Node, 0, len(s.Nodes))
 	for i, name := range s.Nodes {

@@ -35,7 +35,7 @@ type Hold struct {
 	// Force permits each terminator to apply the change to these routes, however large it is.
 	// Later changes, for example of nodes, have their usual limits.
 	Force bool `json:"force,omitempty"`
-	// Routes are the routes in the form of Pack.
+	// Routes are the routes, in the form that Pack returns.
 	Routes []byte `json:"routes"`
 }
 
@@ -48,7 +48,7 @@ func (h *Hold) Is(other *Hold) bool {
 	return h.Since.Equal(other.Since) && h.ID == other.ID
 }
 
-// String returns the hold in one line, for people. nil is "".
+// String returns the hold in one line, for people. It returns "" for nil.
 func (h *Hold) String() string {
 	if h == nil {
 		return ""
@@ -87,7 +87,7 @@ func (h *Hold) Check() error {
 	return nil
 }
 
-// printable reports whether a text needs no escapes in a line for people.
+// printable reports whether people can read a text in a line as it is, without escapes.
 func printable(text string) bool {
 	for _, r := range text {
 		if !unicode.IsPrint(r) || r == unicode.ReplacementChar {

@@ -22,8 +22,8 @@ type Snapshot struct {
 type Store interface {
 	// Read returns the State that the Store has now.
 	Read(ctx context.Context) (Snapshot, error)
-	// Write stores a state if the present state has this version, and returns the new Snapshot.
-	// Otherwise it changes nothing, and the error wraps ErrConflict.
+	// Write stores a state if the version of the present state is still the argument "version", and
+	// returns the new Snapshot. Otherwise it changes nothing, and the error wraps ErrConflict.
 	Write(ctx context.Context, state State, version string) (Snapshot, error)
 	// Follow calls the function "publish" with the present State (the orders of operators), and
 	// again after each change, until ctx ends. If the State cannot be read, Follow calls the

@@ -16,7 +16,8 @@ import (
 	"github.com/headgate/headgate/internal/inputfile"
 )
 
-// Dir is a directory of entries. Set the fields before the first call of a method.
+// Dir is a journal: a directory with one file for each entry. Set the fields before the first call
+// of a method.
 type Dir struct {
 	// Path is the directory. Append creates it. The directory must contain no other files.
 	Path string

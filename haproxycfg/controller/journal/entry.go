@@ -110,7 +110,7 @@ func RoutesID(list []routes.Route) string {
 	return hex.EncodeToString(hash.Sum(nil)[:8])
 }
 
-// encode returns the content of a file. state may be nil.
+// encode returns the content of the file of an entry. state may be nil.
 func encode(e Entry, state *State) ([]byte, error) {
 	if len(e.Diff) > MaxDiff {
 		e.Diff = strings.ToValidUTF8(e.Diff[:MaxDiff], "") + "…"
@@ -212,8 +212,8 @@ func decodeState(text []byte) (State, error) {
 	return State{Routes: x.Routes, Report: x.Report}, nil
 }
 
-// ReadEntry reads the content of a file. The second result is the content after the entry, for
-// ReadState. It is empty if the entry has no State.
+// ReadEntry reads an entry from the content of its file. The second result is the content after the
+// entry, for ReadState. It is empty if the entry has no State.
 func ReadEntry(data []byte) (e Entry, rest []byte, err error) {
 	line, rest, complete := bytes.Cut(data, []byte("\n"))
 	if !complete {

@@ -19,7 +19,7 @@ var (
 	errDeleted       = errors.New("lease: the Lease was deleted")
 )
 
-// leaseClient is the part of a client of Leases that an election uses.
+// leaseClient contains those methods of a client of Leases that an election calls.
 type leaseClient interface {
 	Get(context.Context, string, metav1.GetOptions) (*coordinationv1.Lease, error)
 	Create(context.Context, *coordinationv1.Lease, metav1.CreateOptions) (*coordinationv1.Lease, error)
@@ -125,7 +125,7 @@ func (e *election) tryAcquire(ctx context.Context) (*term, error) {
 	return newTerm(now), nil
 }
 
-// lead keeps the Lease until this process loses it or ctx ends.
+// lead runs while this process leads: it keeps the Lease until this process loses it or ctx ends.
 func (e *election) lead(ctx context.Context, t *term) {
 	begun := make(chan struct{})
 	go func() {

@@ -25,7 +25,7 @@ import (
 )
 
 const (
-	// MaxRows is the largest number of rows of a list.
+	// MaxRows is the largest number of rows of a list on the page.
 	MaxRows = 100
 	// ExpiresSoon is a duration: the page warns of each certificate that expires within this time.
 	ExpiresSoon = 21 * 24 * time.Hour

@@ -16,7 +16,7 @@ type View struct {
 	// sentence each. Notes say other things that an operator should know, such as that another
 	// process leads.
 	Faults, Notes []string
-	// Clusters are the clusters, in the order of the page.
+	// Clusters are the clusters, in the order in which the page shows them.
 	Clusters []Cluster
 	// Known is true if Routes, Report and Problems are known. They are unknown before the first
 	// attempt to apply a configuration, and while another process leads.
@@ -37,7 +37,8 @@ type View struct {
 	// Allow says how to allow the refused change if Handler.Command returns no command.
 	Allow string
 	// Hold describes the hold, which keeps earlier routes in force; nil means that there is no
-	// hold. Pending says what the latest declarations would change; "" means nothing.
+	// hold. Pending says what the latest declarations would change if there were no hold; "" means
+	// nothing.
 	Hold    *kube.Held
 	Pending string
 	// Shifts are the routes whose requests move from one cluster to another.

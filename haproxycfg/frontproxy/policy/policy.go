@@ -72,7 +72,8 @@ func Parse(file string, data []byte) (frontproxy.Settings, error) {
 	return s, nil
 }
 
-// document returns the value of the only document in data. It returns nil if data has no document.
+// document returns the value of the only document in data. If data has no document, it returns nil
+// and no error.
 func document(data []byte) (*yaml.Node, error) {
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("the file has more than %d bytes", MaxSize)

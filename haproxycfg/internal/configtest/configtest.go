@@ -31,7 +31,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files instead of comparing with them")
 
 // GoldenDir is the configuration directory of golden configurations. The paths of their maps begin
-// with it.
+// with this directory.
 const GoldenDir = "/etc/haproxy"
 
 // Golden renders each configuration and compares the files with those in the directory

@@ -35,7 +35,8 @@ func Write(file string, plots [][]*plot.Plot) error {
 	return os.WriteFile(file, b.Bytes(), 0o644)
 }
 
-// AddLine adds a line of 1 point width to a plot. If there are no points, AddLine returns nil.
+// AddLine adds a line of 1 point width to a plot. If there are no points, AddLine adds nothing and
+// returns nil and no error.
 func AddLine(p *plot.Plot, points plotter.XYs, c color.Color) (*plotter.Line, error) {
 	if len(points) == 0 {
 		return nil, nil

@@ -106,7 +106,7 @@ func (m *Machine) remove() error {
 	m.killAll()
 	_ = m.ns.Close()
 	// The kernel deletes eth0 together with the namespace. With eth0, it also deletes the other end
-	// of the veth pair.
+	// of the veth pair. So the lab need not delete them.
 	if out, err := exec.Command("ip", "netns", "del", m.Name).CombinedOutput(); err != nil {
 		return fmt.Errorf("lab: ip netns del %s: %w: %s", m.Name, err, out)
 	}

@@ -107,7 +107,7 @@ func (n *Node) route() error {
 			"ipv4/conf/default/rp_filter": "0",
 		} {
 			// /proc/sys/net contains the settings of the network namespace of the thread that opens
-			// the file.
+			// the file. So the thread that runs this must be in the namespace of the node.
 			if err := os.WriteFile("/proc/sys/net/"+file, []byte(value), 0); err != nil {
 				return fmt.Errorf("lab: %w", err)
 			}

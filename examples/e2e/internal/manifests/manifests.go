@@ -83,13 +83,13 @@ func Find(examples string) ([]Base, error) {
 	return found, nil
 }
 
-// Render returns the objects of a kustomization with some of its components.
+// Render returns the objects of a kustomization with the named components.
 func (b Base) Render(components ...string) ([]*unstructured.Unstructured, error) {
 	return Render([]string{b.Dir}, components)
 }
 
-// Render returns the objects of an overlay with the kustomizations in dirs and with components. It
-// writes the overlay to a temporary directory.
+// Render makes an overlay of the kustomizations in dirs and of the components, and returns its
+// objects. It writes the overlay to a temporary directory.
 func Render(dirs, components []string) ([]*unstructured.Unstructured, error) {
 	overlay, err := os.MkdirTemp("", "overlay")
 	if err != nil {

@@ -23,10 +23,10 @@ const (
 type Behaviour struct {
 	// Fail is the share of the requests that the pod answers with Status, from 0 to 1.
 	Fail float64
-	// Status is 500 to 599. 0 means 500.
+	// Status is the HTTP status of the requests that fail, from 500 to 599. 0 means 500.
 	Status int
-	// The pod waits before its answer. The time is random, from Shortest to Longest. A request that
-	// fails gets its answer at once, as from a pod that has lost its database.
+	// The pod waits for a random time, from Shortest to Longest, before it answers a request. A
+	// request that fails gets its answer at once, as from a pod that has lost its database.
 	Shortest, Longest time.Duration
 }
 

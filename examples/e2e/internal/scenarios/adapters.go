@@ -127,8 +127,8 @@ func (a *adapted) without(ctx context.Context, annotation string) (names []strin
 	return names, nil
 }
 
-// wantOne returns the only name in names. It returns an error if names does not contain exactly one
-// name, or if this name equals the argument "not".
+// wantOne returns the only name in names. It returns err if err is not nil. It also returns an
+// error if names does not contain exactly one name, or if this name equals the argument "not".
 func wantOne(names []string, err error, not string) (string, error) {
 	if err == nil && (len(names) != 1 || names[0] == not) {
 		err = fmt.Errorf("free: %v", names)

@@ -34,7 +34,7 @@ const (
 	frontClients   = 50
 )
 
-// usual is how a pod answers unless a scenario changes it.
+// usual is the Behaviour of each pod, unless a scenario sets another one.
 var usual = pod.Behaviour{Shortest: 5 * time.Millisecond, Longest: 15 * time.Millisecond}
 
 // Fronts is a test service with pods in two zones of one cluster. Front proxies run in the first

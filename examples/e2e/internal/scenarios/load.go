@@ -10,7 +10,8 @@ import (
 	"github.com/headgate/headgate/internal/httpload"
 )
 
-// These are the types of an HTTP load on the test pods, whose answers have the type pod.Answer.
+// These are the types of package httpload for a load on the test pods: the answers of the pods have
+// the type pod.Answer.
 type (
 	loadConfig = httpload.Config[pod.Answer]
 	loadRun    = httpload.Run[pod.Answer]

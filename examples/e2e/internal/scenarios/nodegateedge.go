@@ -82,8 +82,8 @@ func isUp(stat runtimeapi.Stat) bool {
 	return strings.HasPrefix(stat.Status, "UP") || stat.Status == "no check"
 }
 
-// backendsOf returns, for each backend of a service in HAProxy, the servers on nodes of the
-// cluster. The value of a server says whether HAProxy sends new requests to it.
+// backendsOf returns, for each backend of a service in HAProxy, the nodes of the cluster that have
+// a server in it. The value of a node says whether HAProxy sends new requests to its server.
 func backendsOf(ctx context.Context, h *HAProxy, c *lab.Cluster) (map[string]map[*lab.Node]bool, error) {
 	stats, err := h.Stats(ctx)
 	if err != nil {

@@ -260,7 +260,7 @@ func nodesChange(ctx context.Context, p *partsOf, report *scenario.Report) error
 	return everyNodeAnswers(ctx, p)
 }
 
-// everyNodeAnswers waits until the port of each node reaches each pod.
+// everyNodeAnswers waits until requests to the node port of each node reach each pod.
 func everyNodeAnswers(ctx context.Context, p *partsOf) error {
 	for _, n := range p.c.Nodes() {
 		if _, err := lab.Until(ctx, "node port of "+n.Name, patience, func(ctx context.Context) error {

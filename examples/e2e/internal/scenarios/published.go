@@ -117,7 +117,8 @@ func (p *publishedApp) conflict(ctx context.Context) error {
 	return nil
 }
 
-// dryRun makes the API server check an update or a deletion without a change.
+// dryRun makes the API server only check an update or a deletion. The API server then changes
+// nothing.
 var dryRun = []string{metav1.DryRunAll}
 
 // update returns the answer of the API server to an update of the Service.
@@ -130,7 +131,7 @@ func (p *publishedApp) remove(ctx context.Context, client kubernetes.Interface) 
 	return client.CoreV1().Services(publishedNamespace).Delete(ctx, publishedName, metav1.DeleteOptions{DryRun: dryRun})
 }
 
-// refused returns nil if err is the refusal of the policy.
+// refused returns nil if err is the refusal of the policy, and an error otherwise.
 func refused(err error) error {
 	if apierrors.IsForbidden(err) && strings.Contains(err.Error(), "set the annotation "+change.Annotation+`: "`) {
 		return nil

@@ -74,7 +74,8 @@ func runShipped(ctx context.Context, env *Env, report *scenario.Report) error {
 	if len(bases) == 0 {
 		return errors.New("there are no kustomizations")
 	}
-	// A namespace that several kustomizations share must exist before their pods.
+	// Create the accounts and namespaces of all kustomizations first, because several kustomizations
+	// can share a namespace. They must exist before the API server checks the other objects.
 	for _, b := range bases {
 		objects, err := b.Render()
 		if err != nil {
@@ -167,7 +168,8 @@ func checkShipped(ctx context.Context, c *lab.Cluster, b manifests.Base, compone
 	return pods, nil
 }
 
-// shippedPod returns a pod of a Deployment or DaemonSet. For other kinds it returns nil.
+// shippedPod returns a pod of a Deployment or DaemonSet. For other kinds it returns nil and no
+// error.
 func shippedPod(o *unstructured.Unstructured) (*corev1.Pod, error) {
 	var template corev1.PodTemplateSpec
 	switch o.GetKind() {

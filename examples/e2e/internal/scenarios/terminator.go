@@ -234,7 +234,7 @@ func (f *routesFile) set(now []route) error {
 			fmt.Fprintf(&b, "  - {cluster: %s, namespace: %s, service: %s, port: %s}\n", x.cluster, appNamespace, x.service, x.port)
 		}
 	}
-	// Replace the file in one step, so that the terminator never reads a part of it.
+	// Replace the file in one step, so that the terminator never reads a half-written file.
 	temporary := f.path + ".new"
 	return errors.Join(os.WriteFile(temporary, []byte(b.String()), 0o600), os.Rename(temporary, f.path))
 }

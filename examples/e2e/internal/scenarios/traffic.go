@@ -108,8 +108,9 @@ func (t *traffic) await(ctx context.Context, n int, since time.Time) error {
 	return err
 }
 
-// The method "last" waits until no more requests match: until more than quietRequests requests in a
-// row have not matched, and these requests have taken at least quietTime.
+// The method "last" waits until it has probably seen the last matching request: until more than
+// quietRequests requests in a row have not matched, and these requests have taken at least
+// quietTime.
 const (
 	quietRequests = 2 * loadRate
 	quietTime     = 2 * time.Second

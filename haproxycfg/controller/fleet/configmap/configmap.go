@@ -68,7 +68,7 @@ type Store struct {
 	publish func(fleet.Snapshot, error)
 }
 
-// client is the part of a client of ConfigMaps that a Store uses.
+// client contains those methods of a client of ConfigMaps that a Store calls.
 type client interface {
 	Get(context.Context, string, metav1.GetOptions) (*corev1.ConfigMap, error)
 	Create(context.Context, *corev1.ConfigMap, metav1.CreateOptions) (*corev1.ConfigMap, error)
@@ -217,7 +217,7 @@ func (s *Store) refresh(ctx context.Context) bool {
 	return err == nil
 }
 
-// watch calls the methods of events until ctx ends.
+// watch watches the ConfigMap until ctx ends, and calls the methods of events.
 func (s *Store) watch(ctx context.Context, to *events) {
 	for ctx.Err() == nil {
 		config, err := s.Config()
