@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the programs of the end-to-end test into bin/: three parts of Kubernetes, etcd, headgate's binaries, and the test
-# itself. The first build of Kubernetes takes about 12 minutes of processor time. Later builds take seconds.
+# itself. The first build of Kubernetes takes about 12 minutes of processor time. Later builds take seconds. Arguments are
+# further programs of Kubernetes: "build.sh kubectl" also builds kubectl, which e2e lab needs.
 set -eu
 cd "$(dirname "$0")"
 bin=$PWD/bin
@@ -16,6 +17,9 @@ cd kubernetes
 # One go build compiles the packages that the three share once.
 go build $lean -ldflags "-s -w -X $stamp.gitVersion=$version -X $stamp.gitMajor=1 -X $stamp.gitMinor=$minor" -o "$bin/" \
 	k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kube-controller-manager k8s.io/kubernetes/cmd/kube-proxy
+for program in "$@"; do
+	go build $lean -ldflags "-s -w -X $stamp.gitVersion=$version -X $stamp.gitMajor=1 -X $stamp.gitMinor=$minor" -o "$bin/" "k8s.io/kubernetes/cmd/$program"
+done
 go build $lean -ldflags "-s -w" -o "$bin/etcd" go.etcd.io/etcd/server/v3
 
 # -buildvcs=false: git refuses to read the checkout of another user.

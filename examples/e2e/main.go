@@ -5,6 +5,7 @@
 // HAProxy and headgate's binaries.
 //
 //	./build.sh && bin/e2e
+//	bin/e2e lab eu-1 eu-2    a shell beside two clusters, to try headgate by hand
 //
 // It needs Linux, root, and some commands. If a command is missing, e2e lists the missing ones. All
 // processes of the test run in namespaces that disappear when e2e ends.
@@ -52,6 +53,9 @@ func main() {
 	if sandbox.Current() == sandbox.Init {
 		sandbox.RunInit()
 	}
+	if len(os.Args) > 1 && os.Args[1] == "lab" {
+		os.Exit(labMain(os.Args[2:]))
+	}
 	s, err := parse(os.Args[1:])
 	if errors.Is(err, flag.ErrHelp) {
 		return
@@ -75,7 +79,7 @@ func main() {
 	if err := missing(s.bin); err != nil {
 		fail(err)
 	}
-	code, err := sandbox.RunOutside()
+	code, err := sandbox.RunOutside(false)
 	if err != nil {
 		fail(err)
 	}
@@ -92,11 +96,16 @@ func fail(err error) {
 // In a chroot, that stage may be unable to find its own path.
 const binEnv = "HEADGATE_E2E_BIN"
 
-func parse(args []string) (settings, error) {
-	bin := cmp.Or(os.Getenv(binEnv), "bin")
+// defaultBin returns the directory of this program if the programs of Kubernetes are there.
+func defaultBin() string {
 	if exe, err := os.Executable(); err == nil && executable(filepath.Join(filepath.Dir(exe), "kube-apiserver")) {
-		bin = filepath.Dir(exe)
+		return filepath.Dir(exe)
 	}
+	return cmp.Or(os.Getenv(binEnv), "bin")
+}
+
+func parse(args []string) (settings, error) {
+	bin := defaultBin()
 	var s settings
 	f := flag.NewFlagSet("e2e", flag.ContinueOnError)
 	f.StringVar(&s.only, "only", "", "the `scenarios` to run, separated by commas (default all)")
@@ -122,8 +131,8 @@ func parse(args []string) (settings, error) {
 }
 
 // missing returns an error that lists everything that the test needs and this machine does not
-// have.
-func missing(bin string) error {
+// have. programs are further programs in the directory bin.
+func missing(bin string, programs ...string) error {
 	// Debian installs some of these commands in directories that are not in the PATH of an ordinary
 	// user.
 	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/local/sbin:/usr/sbin:/sbin"); err != nil {
@@ -138,7 +147,7 @@ func missing(bin string) error {
 			lacks = append(lacks, fmt.Sprintf("the command %s (Debian: apt-get install %s)", c.command, c.pkg))
 		}
 	}
-	for _, b := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-proxy", "discovery", "e2e", "frontproxy", "kubeapp", "nodeagent", "nodegate", "terminator"} {
+	for _, b := range append(programs, "etcd", "kube-apiserver", "kube-controller-manager", "kube-proxy", "discovery", "e2e", "frontproxy", "kubeapp", "nodeagent", "nodegate", "terminator") {
 		if !executable(filepath.Join(bin, b)) {
 			lacks = append(lacks, fmt.Sprintf("%s (run build.sh)", filepath.Join(bin, b)))
 		}

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/headgate/headgate/internal/testcert"
 )
@@ -239,6 +240,42 @@ func (c *Cluster) StartControllers(suffix, controllers string) (*Process, error)
 		"--use-service-account-credentials",
 		"--controllers", controllers,
 	)
+}
+
+// WriteKubeconfig writes a kubeconfig with the administrators of several clusters, and returns its path. The context of a
+// cluster has the name of the cluster, and the first cluster is the current one.
+func (l *Lab) WriteKubeconfig(clusters []*Cluster) (string, error) {
+	all := clientcmdapi.NewConfig()
+	for _, c := range clusters {
+		one, err := clientcmd.LoadFromFile(c.file("admin.kubeconfig"))
+		if err != nil {
+			return "", fmt.Errorf("lab: %w", err)
+		}
+		all.Clusters[c.Name] = one.Clusters[c.Name]
+		all.AuthInfos[c.Name] = one.AuthInfos["admin"]
+		all.Contexts[c.Name] = &clientcmdapi.Context{Cluster: c.Name, AuthInfo: c.Name}
+	}
+	all.CurrentContext = clusters[0].Name
+	path := l.Dir("kubeconfig")
+	if err := clientcmd.WriteToFile(*all, path); err != nil {
+		return "", fmt.Errorf("lab: %w", err)
+	}
+	return path, nil
+}
+
+// Edge returns the machine "edge", which also reaches the pods of the clusters.
+func (l *Lab) Edge(clusters []*Cluster) (*Machine, error) {
+	m, err := l.Machine("edge")
+	if err != nil {
+		return nil, err
+	}
+	var routes []string
+	for _, c := range clusters {
+		for _, n := range c.Nodes() {
+			routes = append(routes, fmt.Sprintf("route add %s via %s", n.Plan.Pods, n.Addr))
+		}
+	}
+	return m, ipBatch(m.Name, routes...)
 }
 
 // startAPI starts an API server that uses the etcd of the cluster.

@@ -26,6 +26,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Dir is the directory for files that must disappear with the sandbox. A new file system is mounted
@@ -74,7 +76,10 @@ func HostPID() int {
 
 // RunOutside creates the sandbox, runs the program in it with the arguments of this process, and
 // returns the exit status of the program. An error means that the sandbox could not be created.
-func RunOutside() (int, error) {
+//
+// If the argument "foreground" is true, the program reads from the terminal, if there is one, and gets
+// the signals of its keys.
+func RunOutside(foreground bool) (int, error) {
 	// Stay on this thread. The kernel kills the child (Pdeathsig) when the thread that created the
 	// child ends, even if this process continues.
 	runtime.LockOSThread()
@@ -95,6 +100,8 @@ func RunOutside() (int, error) {
 		// The child has its own process group, so Ctrl-C in a terminal reaches only this process,
 		// which forwards it.
 		Setpgid: true,
+		// A shell in the sandbox can read from the terminal only if its group is in the foreground.
+		Foreground: foreground && isTerminal(os.Stdin),
 	}
 	if err := cmd.Start(); err != nil {
 		return 0, fmt.Errorf("sandbox: new mount, process and network namespaces (in a container this takes --privileged): %w", err)
@@ -113,6 +120,11 @@ func RunOutside() (int, error) {
 		return 0, fmt.Errorf("sandbox: %w", err)
 	}
 	return status(cmd.ProcessState.Sys().(syscall.WaitStatus)), nil
+}
+
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
 }
 
 // forward sends SIGTERM to p at the first signal. It kills the sandbox at the second signal, or if
