@@ -447,6 +447,10 @@ var directImports = map[string]map[string]string{
 		"k8s.io/apimachinery": "their metadata",
 		"sigs.k8s.io/yaml":    "printing them as kubectl does",
 	},
+	"internal/openapitest": {
+		"go.yaml.in/yaml/v3":           "OpenAPI documents are YAML",
+		module + "/internal/inputfile": "reading them",
+	},
 }
 
 // forbidden lists packages that another package must not import, neither directly nor through other

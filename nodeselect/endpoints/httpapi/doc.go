@@ -21,6 +21,8 @@
 //		…
 //	})
 //
+// openapi.yaml, in the directory of this package, is an OpenAPI 3.1 document of the API.
+//
 // # Pods
 //
 // The answer to GET /v1/pods/{namespace}/{service}/{port} is one JSON object:

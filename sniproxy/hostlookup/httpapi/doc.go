@@ -21,6 +21,8 @@
 //
 // Client and Handler do not need each other: any HTTP server that answers as above is a host API.
 //
+// openapi.yaml, in the directory of this package, is an OpenAPI 3.1 document of the API.
+//
 // # Hosts
 //
 // The Cache-Control of an answer, 200 or 404, says how long a client may keep it (RFC 9111). Status

@@ -38,7 +38,8 @@ const (
 // /v1/may and POST /v1/grants answer with a gate.Answer, /v1/wave with a Wave, and GET /v1/grants
 // with a list of Listed. An answer with status 409 has the header Retry-After. The status is 503 if
 // the Keeper cannot decide; the client must then not take any node away. ttl is a Go duration;
-// without ttl, the TTL is 1h.
+// without ttl, the TTL is 1h. openapi.yaml, in the directory of this package, is an OpenAPI 3.1
+// document of the API.
 type Handler struct {
 	Keeper *Keeper // required
 	// Token returns the bearer token that a request must have. nil means that requests need no
