@@ -42,9 +42,7 @@
 //	any change of servers with balance source, reload         reload, unless only a weight or an
 //	uri or static-rr                                          address changes
 //	entries of stable maps                     at run time    at run time
-//	new and renewed certificates               at run time    at run time
-//	a certificate that is gone, and no new     reload         reload
-//	one replaces it
+//	new, renewed and removed certificates      at run time    at run time
 //	a renewed certificate that is preferred    reload         reload
 //	to another one for the same name
 //	anything else, such as time-outs           reload         reload

@@ -16,8 +16,8 @@ type Effect struct {
 	// Servers is the number of commands with which Apply has changed servers and variables over the
 	// socket of HAProxy.
 	Servers int
-	// Certificates is the number of certificates that Apply has replaced or added over the socket of
-	// HAProxy.
+	// Certificates is the number of certificates that Apply has replaced, added or deleted over the
+	// socket of HAProxy.
 	Certificates int
 	// Reload is the reason why Apply has reloaded HAProxy, or "" if it has not.
 	Reload ReloadReason

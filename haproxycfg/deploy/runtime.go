@@ -27,8 +27,8 @@ import (
 //
 //   - something other than a server, a certificate, the value of a variable, or an entry of a map
 //     that Dir can change at run time has changed;
-//   - HAProxy cannot make the change of the certificates at run time: no new certificate replaces a
-//     certificate that is gone, a new certificate with its chain and key is larger than
+//   - HAProxy cannot make the change of the certificates at run time: the fingerprint of a
+//     certificate that is gone is not known, a new certificate with its chain and key is larger than
 //     runtimeapi.MaxCertificate, or HAProxy would choose for some name another certificate than the
 //     first one in the list that covers the name. The last reason applies if the order of the
 //     certificates has changed, or if the list has a renewed certificate before another one with
@@ -87,7 +87,7 @@ type RuntimeChange struct {
 	Commands int
 	// Maps is the number of maps that have changed.
 	Maps int
-	// Certificates is the number of certificates that are new or replace others.
+	// Certificates is the number of certificates that are new, replace others, or are gone.
 	Certificates int
 	// Busy names the removed servers that still have connections. Each name is "backend/server".
 	Busy []string

@@ -37,6 +37,7 @@ type certificateChange struct {
 	// the old certificate.
 	renewed map[string]*haproxycfg.Certificate
 	added   []*haproxycfg.Certificate
+	gone    map[string]bool       // the files of the old certificates that HAProxy must delete
 	covered []runtimeapi.MapEntry // all entries of the new map of the names that the certificates cover
 }
 
@@ -115,14 +116,14 @@ func (d *Dir) certificateChanges(good, disk []byte, t target) (changes []certifi
 // For each old certificate that is not in the new list, the method searches for a new certificate
 // with a key of the same kind: first for one with the same names, then for one that covers all
 // names of the old certificate, and then for one that covers at least one of them. The found
-// certificate replaces the old one. If there is none, HAProxy needs a reload, and the result
-// "reload" contains the reason.
+// certificate replaces the old one. If there is none, HAProxy must delete the old certificate. If
+// HAProxy needs a reload, the result "reload" contains the reason.
 func (d *Dir) certificateChange(list *haproxycfg.CertificateList, before string, disk []byte) (c certificateChange, reload string, err error) {
 	dir, err := filepath.Abs(d.Path)
 	if err != nil {
 		return c, "", err
 	}
-	c = certificateChange{dir: filepath.ToSlash(dir), list: list.Name, renewed: map[string]*haproxycfg.Certificate{}}
+	c = certificateChange{dir: filepath.ToSlash(dir), list: list.Name, renewed: map[string]*haproxycfg.Certificate{}, gone: map[string]bool{}}
 	if c.before, err = d.listedCertificates(list.Name, before, disk); err != nil {
 		return c, "", err
 	}
@@ -169,8 +170,8 @@ func (d *Dir) certificateChange(list *haproxycfg.CertificateList, before string,
 			return true
 		})
 	}
-	if len(gone) > 0 {
-		return c, fmt.Sprintf("%d certificates are gone, for example the one for %s", len(gone), strings.Join(gone[0].names, ", ")), nil
+	for _, old := range gone {
+		c.gone[old.file] = true
 	}
 	c.added = fresh
 	return c, "", nil
@@ -275,6 +276,12 @@ func (c *certificateChange) cannotSend(config *haproxycfg.Config, list *haproxyc
 	var order, renewed []string
 	for i, l := range c.before {
 		file := l.file
+		if c.gone[file] {
+			if i == 0 && usesFirst(config, list.Name) {
+				return "the first certificate is gone, which HAProxy uses for unknown names"
+			}
+			continue
+		}
 		if cert := c.renewed[l.file]; cert != nil {
 			file = path.Base(cert.FileName())
 			renewed = append(renewed, file)
@@ -289,7 +296,7 @@ func (c *certificateChange) cannotSend(config *haproxycfg.Config, list *haproxyc
 		order = append(order, path.Base(cert.FileName()))
 	}
 	order = append(order, renewed...)
-	if usesFirst(config, list.Name) && cmp.Or(first, order[0]) != wanted[0] {
+	if len(wanted) > 0 && usesFirst(config, list.Name) && cmp.Or(first, order[0]) != wanted[0] {
 		return "another certificate is the first one, which HAProxy uses for unknown names"
 	}
 	if name := otherOrder(order, wanted, certs); name != "" {
@@ -346,15 +353,15 @@ func otherOrder(got, wanted []string, certs map[string]*haproxycfg.Certificate) 
 	return ""
 }
 
-// count returns the number of certificates that the change replaces or adds.
-func (c *certificateChange) count() int { return len(c.renewed) + len(c.added) }
+// count returns the number of certificates that the change replaces, adds or deletes.
+func (c *certificateChange) count() int { return len(c.renewed) + len(c.added) + len(c.gone) }
 
 // send changes the certificates of a worker. First it adds the names that the new certificates
 // cover to the map of these names. It does not remove the names of the old certificates from the
 // map: connections with an old certificate may last, and HAProxy answers their requests only if the
-// map has the names of this certificate. Then send adds certificates, and after that it replaces
-// certificates. So if some certificate covers a name before the change, and some certificate covers
-// it after the change, the name is covered all the time. At last send asks HAProxy which
+// map has the names of this certificate. Then send adds certificates, after that it replaces
+// certificates, and then it deletes certificates. So if some certificate covers a name before the
+// change, and some certificate covers it after the change, the name is covered all the time. At last send asks HAProxy which
 // certificates it has, and returns an error if they are not the wanted ones.
 func (c *certificateChange) send(ctx context.Context, worker runtimeapi.Socket) error {
 	at, err := c.locate(ctx, worker)
@@ -382,6 +389,14 @@ func (c *certificateChange) send(ctx context.Context, worker runtimeapi.Socket) 
 		}
 		changed[at.files[l.file]] = cert.SHA1
 	}
+	for _, l := range c.before {
+		if !c.gone[l.file] {
+			continue
+		}
+		if err := worker.DeleteCertificate(ctx, at.list, at.files[l.file]); err != nil {
+			return fmt.Errorf("deploy: certificates: %w", err)
+		}
+	}
 	return c.compare(ctx, worker, at, changed)
 }
 
@@ -400,7 +415,7 @@ func (c *certificateChange) compare(ctx context.Context, worker runtimeapi.Socke
 	if err != nil {
 		return fmt.Errorf("deploy: certificates: %w", err)
 	}
-	if want := len(c.before) + len(c.added); len(files) != want {
+	if want := len(c.before) + len(c.added) - len(c.gone); len(files) != want {
 		return fmt.Errorf("deploy: certificates: HAProxy has %d certificates after the change, and not %d", len(files), want)
 	}
 	pending, err := worker.PendingCertificate(ctx)
@@ -452,7 +467,7 @@ func (c *certificateChange) locate(ctx context.Context, worker runtimeapi.Socket
 	for _, file := range files {
 		name := path.Base(file)
 		l, ok := left[name]
-		if ok && c.renewed[name] != nil {
+		if ok && (c.renewed[name] != nil || c.gone[name]) {
 			got, err := worker.CertificateSHA1(ctx, file)
 			if err != nil {
 				return at, err

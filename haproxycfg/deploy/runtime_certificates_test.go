@@ -72,6 +72,7 @@ func TestCertificateChanges(t *testing.T) {
 		before, after  []haproxycfg.Certificate
 		lax            bool // without StrictSNI
 		renewed, added int
+		gone           int
 		reload         string
 	}{
 		{name: "renewed", before: list(a, b), after: list(a2, b), renewed: 1},
@@ -82,10 +83,14 @@ func TestCertificateChanges(t *testing.T) {
 		{name: "new and first without strict SNI", before: list(a), after: list(b, a), lax: true, reload: "unknown names"},
 		{name: "one more name", before: list(a, c), after: list(both, c), renewed: 1},
 		{name: "one name less", before: list(both, c), after: list(a, c), renewed: 1},
-		{name: "one for two", before: list(a, b), after: list(both), reload: "1 certificates are gone"},
+		{name: "one for two", before: list(a, b), after: list(both), renewed: 1, gone: 1},
 		{name: "two for one", before: list(both), after: list(a, b), renewed: 1, added: 1},
-		{name: "gone", before: list(a, b), after: list(a), reload: "1 certificates are gone, for example the one for b.example"},
-		{name: "other names", before: list(a), after: list(b), reload: "certificates are gone"},
+		{name: "gone", before: list(a, b), after: list(a), gone: 1},
+		{name: "the first one gone", before: list(a, b), after: list(b), gone: 1},
+		{name: "the first one gone without strict SNI", before: list(a, b), after: list(b), lax: true, reload: "the first certificate is gone"},
+		{name: "the second one gone without strict SNI", before: list(a, b), after: list(a), lax: true, gone: 1},
+		{name: "preferred to another one and gone", before: list(both, b), after: list(b), gone: 1},
+		{name: "other names", before: list(a), after: list(b), added: 1, gone: 1},
 		{name: "preferred to another one", before: list(a), after: list(a2, a), reload: "the order of the certificates for a.example"},
 		{name: "less preferred than another one", before: list(a), after: list(a, a2), added: 1},
 		{name: "renewed and preferred to another one", before: list(both, b), after: list(both2, b), reload: "the order of the certificates for b.example"},
@@ -101,7 +106,7 @@ func TestCertificateChanges(t *testing.T) {
 		{name: "in a second file", before: list(a), after: list(a, again), added: 1},
 		{name: "in another file", before: list(a), after: list(again), renewed: 1},
 		{name: "in two files and the second one is gone", before: list(a, again), after: list(a, b), reload: "fingerprint is not known"},
-		{name: "in two files and the first one is gone", before: list(again, a, b), after: list(a, b), reload: "1 certificates are gone, for example the one for a.example"},
+		{name: "in two files and the first one is gone", before: list(again, a, b), after: list(a, b), gone: 1},
 		{name: "in two files and renewed", before: list(a, again), after: list(a2), reload: "fingerprint is not known"},
 		{name: "too large", before: list(a), after: list(large), reload: "has 17"},
 	} {
@@ -126,6 +131,7 @@ func TestCertificateChanges(t *testing.T) {
 			require.Len(t, change.certificates, 1)
 			require.Len(t, change.certificates[0].renewed, tt.renewed)
 			require.Len(t, change.certificates[0].added, tt.added)
+			require.Len(t, change.certificates[0].gone, tt.gone)
 
 			// HAProxy may have loaded an older configuration.
 			old, err := d.render(config(list(c)))

@@ -318,8 +318,10 @@ func TestRandomChanges(t *testing.T) {
 			want = deploy.ReloadServers // for a new node, if there is no spare server
 		case n == 4: // the weights of a route
 			weights[random.IntN(2)] = []int{0, 10, 50, 100}[random.IntN(4)]
-		case n >= 12: // a new certificate, or a renewed one, sometimes together with a new host
-			if k := random.IntN(len(certificates) + 1); k < len(certificates) {
+		case n >= 12: // a new certificate, a renewed one, or one less, sometimes together with a new host
+			if k := random.IntN(len(certificates) + 1); k == 0 && len(certificates) > 2 && n == 12 {
+				certificates = slices.Delete(certificates, 2, 3)
+			} else if k < len(certificates) {
 				certificates[k] = renewed(t, 5000*random.IntN(2), certificates[k].Names...)
 			} else {
 				certificates = append(certificates, renewed(t, 0, fmt.Sprintf("c%d.example.com", k)))

@@ -75,6 +75,25 @@ func (s Socket) AddCertificate(ctx context.Context, list, file string, pem []byt
 	return err
 }
 
+// DeleteCertificate removes a certificate from a crt-list, and then deletes it from HAProxy. Open
+// connections with this certificate stay. The arguments are those of [Socket.AddCertificate]; the
+// argument "file" is one of the results of [Socket.CertificateFiles]. HAProxy refuses to delete a
+// certificate that another crt-list contains too.
+//
+// If DeleteCertificate returns an error, HAProxy may still have the certificate.
+func (s Socket) DeleteCertificate(ctx context.Context, list, file string) error {
+	if err := checkWord("the path of a crt-list", list); err != nil {
+		return err
+	}
+	if err := checkWord("the file of a certificate", file); err != nil {
+		return err
+	}
+	if err := s.change(ctx, "del ssl crt-list "+list+" "+file, file, false, "deleted in crtlist"); err != nil {
+		return err
+	}
+	return s.change(ctx, "del ssl cert "+file, file, false, "deleted!")
+}
+
 // certificateCommand returns the command that sends a certificate.
 func (s Socket) certificateCommand(file string, pem []byte) (string, error) {
 	var b strings.Builder

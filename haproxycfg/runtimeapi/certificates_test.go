@@ -151,6 +151,18 @@ frontend f
 			require.Equal(t, file, files[0])
 			require.Equal(t, filepath.Join(dir, host+".pem"), files[len(files)-1])
 
+			added2 := filepath.Join(dir, host+"-2.pem")
+			require.Error(t, s.DeleteCertificate(ctx, list, added2), "HAProxy does not have this certificate")
+			require.NoError(t, s.AddCertificate(ctx, list, added2, pemOf(testcert.New("gone."+host))))
+			require.NoError(t, s.DeleteCertificate(ctx, list, added2))
+			_, err = handshake("gone." + host)
+			require.Error(t, err)
+			_, err = s.CertificateSHA1(ctx, added2)
+			require.Error(t, err)
+			require.ErrorIs(t, s.DeleteCertificate(ctx, "a b", added2), runtimeapi.ErrCommand)
+			require.ErrorIs(t, s.DeleteCertificate(ctx, list, "a;b"), runtimeapi.ErrCommand)
+			serves(host, added)
+
 			require.NoError(t, s.AddMapEntries(ctx, filepath.Join(dir, "x.map"), []runtimeapi.MapEntry{{Key: "b", Value: "3"}, {Key: name, Value: "4"}, {Key: name, Value: "4"}}))
 			entries, err := s.Map(ctx, filepath.Join(dir, "x.map"))
 			require.NoError(t, err)
