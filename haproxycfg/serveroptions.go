@@ -121,7 +121,8 @@ func (b *Backend) AddServer(s Server) (string, error) {
 	return string(t), nil
 }
 
-// validTrack reports whether s is "" or consists of two names and a slash.
+// validTrack reports whether s is "", or two names with a slash between them, such as
+// "backend/server".
 func validTrack(s string) bool {
 	backend, server, _ := strings.Cut(s, "/")
 	return s == "" || validName(backend) && validName(server)

@@ -13,9 +13,9 @@ type Trace struct {
 	Sampled int
 }
 
-// The format of traceparent: version, trace ID, parent ID and flags. The version ff and IDs of
-// zeros are invalid. Only versions above 00 may have further fields (W3C Trace Context, sections
-// 3.2 and 4.3).
+// These constants describe the format of the header traceparent: version, trace ID, parent ID and
+// flags. The version ff and IDs of zeros are invalid. Only versions above 00 may have further
+// fields (W3C Trace Context, sections 3.2 and 4.3).
 const (
 	traceparent = "^(00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}" +
 		"|(0[1-9a-f]|[1-9a-e][0-9a-f]|f[0-9a-e])-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?)$"

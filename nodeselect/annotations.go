@@ -12,8 +12,8 @@ import (
 // DefaultPrefix is the default prefix of annotations.
 const DefaultPrefix = "headgate.dev"
 
-// Weights of services, in percent. The maximum is also HAProxy's maximum for the weight of a
-// server.
+// These are weights of services, in percent. The maximum is also HAProxy's maximum for the weight
+// of a server.
 const (
 	DefaultWeightPercent = 100 // for a service without the annotation
 	MaxWeightPercent     = 256

@@ -23,8 +23,8 @@ const (
 	// maxCount is the largest check.rise and check.fall.
 	maxCount = 100
 
-	// maxLimit is the largest value of a field of limits, which is a number of requests or
-	// connections.
+	// maxLimit is the largest value of a field of "limits". Each of these fields is a number of
+	// requests or connections.
 	maxLimit = 10_000_000
 
 	// maxDuration is the longest time that HAProxy's timers can count (manual section 2.5).

@@ -14,9 +14,9 @@ type Backend struct {
 	Name string
 	// Servers are in any order. No two have the same name.
 	Servers []Server
-	// Fixed is the reason why HAProxy can add and delete no server of the backend at run time, for
-	// example its algorithm. A plan then only changes the servers that exist. Empty means that there
-	// is no such reason.
+	// Fixed is the reason why HAProxy cannot add or delete servers of the backend at run time, for
+	// example the algorithm of the backend. A plan then only changes the servers that exist. Empty
+	// means that there is no such reason.
 	Fixed string
 	// Tracked means that servers of other backends track servers of this backend. HAProxy does not
 	// delete a tracked server, and a server cannot track a server that was added at run time. So a
@@ -510,8 +510,8 @@ func (p *planner) donor(backend string, s *Server) *ServerState {
 	return p.donors[donorKey{backend, netip.AddrPortFrom(s.Addr.Addr(), 0)}]
 }
 
-// donorKey is the key of the map of donors. A donor is in this map under two keys: its address and
-// port without a backend, and its backend and address with the port 0.
+// donorKey is a key of the map of donors; see the method "donor". Each server in this map has two
+// keys: its address and port without a backend, and its backend and address with the port 0.
 type donorKey struct {
 	backend string
 	addr    netip.AddrPort

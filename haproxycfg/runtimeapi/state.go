@@ -44,7 +44,7 @@ type ServerState struct {
 // OpState is the operational state of a server.
 type OpState int
 
-// The operational states. A server in maintenance is Stopped.
+// These are the operational states. A server in maintenance is Stopped.
 const (
 	Stopped  OpState = iota // down: it gets no requests
 	Starting                // up, in its slow start

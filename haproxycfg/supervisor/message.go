@@ -7,8 +7,8 @@ import (
 
 var (
 	message = regexp.MustCompile(`^\[(ALERT|WARNING|NOTICE|DIAG)(?:/[A-Z]+)?\]\s+(?:[0-9]+/[0-9]+\s+)?\([0-9]+\)\s*:\s*(.*)$`)
-	// aboutServer matches "Server b/s is DOWN, …", "Health check for server b/s failed, …" and
-	// "b/s changed its IP from …".
+	// aboutServer matches the beginning of a message about one server, such as "Server b/s is DOWN,
+	// …", "Health check for server b/s failed, …" and "b/s changed its IP from …".
 	aboutServer = regexp.MustCompile(`^(?:(?:Backup )?Server |Health check for (?:backup )?server |Stopped health check for )?[^ /\[\]]+/[^ /\[\]]+:? `)
 )
 

@@ -93,7 +93,8 @@ func (b *Browser) Look(t testing.TB, name, url string) {
 	b.Dark(t, false)
 }
 
-// inspect is the JavaScript expression of Look. It computes the contrast as WCAG 2.2 defines it.
+// inspect is the JavaScript expression that Look evaluates in a page. It computes the contrast as
+// WCAG 2.2 defines it.
 const inspect = `(() => {
 	const parse = c => c.match(/[\d.]+/g).map(Number);
 	const light = c => { const [r, g, b] = parse(c).map(v => (v /= 255, v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)); return .2126 * r + .7152 * g + .0722 * b };

@@ -109,7 +109,7 @@ func checkNames(data []byte) error {
 	}
 }
 
-// kind names the type of a JSON value.
+// kind returns the type of a JSON value in words, such as "an object".
 func kind(data []byte) string {
 	data = bytes.TrimLeft(data, " \t\r\n")
 	switch data[0] {

@@ -18,7 +18,8 @@ var alertLine = regexp.MustCompile(`(?m)^\[ALERT\][ \t]+(?:[0-9]+/[0-9]+[ \t]+)?
 // the process ID from each message, so the same fault has the same text each time.
 func Alerts(output string) (alerts []string) {
 	for _, m := range alertLine.FindAllStringSubmatch(output, -1) {
-		// \S in the expression also matches the white space of Unicode, such as U+0085.
+		// \S in the expression also matches white space outside ASCII, such as U+0085. TrimSpace
+		// removes it.
 		text := strings.TrimSpace(m[1])
 		if text != "" && len(alerts) < maxAlerts && !slices.Contains(alerts, text) {
 			alerts = append(alerts, text)

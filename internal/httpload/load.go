@@ -81,7 +81,8 @@ type Run[A any] struct {
 	opened  atomic.Int64
 }
 
-// Start starts to send. The load ends when ctx ends, or with a call of Stop.
+// Start starts to send the requests that cfg describes. The load ends when ctx ends, or with a call
+// of Stop.
 func Start[A any](ctx context.Context, cfg Config[A]) *Run[A] {
 	cfg = cfg.withDefaults()
 	ctx, cancel := context.WithCancel(ctx)

@@ -61,9 +61,9 @@ var policy = func() string {
 // Page is the template of a page. Any number of goroutines may use it.
 type Page struct{ template *template.Template }
 
-// New returns a Page with the content of <body> in the argument "text", which is a template of
-// package html/template. funcs are further functions for the template; it may be nil. New panics if
-// the template cannot be parsed.
+// New returns a Page. The argument "text" is a template of package html/template for the content of
+// <body>. funcs are further functions for the template; it may be nil. New panics if the template
+// cannot be parsed.
 func New(text string, funcs template.FuncMap) *Page {
 	all := template.FuncMap{"heads": heads, "clock": Clock, "age": ageText, "text": Text}
 	maps.Copy(all, funcs)
@@ -106,7 +106,8 @@ func (p *Page) Write(w http.ResponseWriter, status int, head Head, data any) {
 	_, _ = w.Write(b.Bytes())
 }
 
-// Bar is the data of the template "bar".
+// Bar is the data of the template "bar", which shows the time of the page, and links that load the
+// page again.
 type Bar struct {
 	Now time.Time
 	// Here and Other are two addresses of the page. The address in Here has the present value of

@@ -94,8 +94,8 @@ func (a *App) meta(labels map[string]string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: a.Name, Namespace: a.Namespace, Labels: labels}
 }
 
-// namespace returns the Namespace. It contains nothing of the App, because several Apps can share
-// it.
+// namespace returns the Namespace. None of its fields contains anything of the App except the name
+// of the Namespace, because several Apps can share it.
 func (a *App) namespace() *corev1.Namespace {
 	labels := map[string]string{labelManagedBy: Manager}
 	for _, mode := range []string{"enforce", "warn", "audit"} {

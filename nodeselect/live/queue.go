@@ -40,7 +40,7 @@ type queue struct {
 	readyNodes map[string][]string // the last argument of setReadyNodes; only a Replay calls it
 }
 
-// confirmer is a store of any kind of object.
+// confirmer has those methods of a store that do not depend on the kind of its objects.
 type confirmer interface {
 	err() error
 	answered(now time.Time)

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// The kinds of errors. Test for them with errors.Is.
+// These are the kinds of errors. Test for them with errors.Is.
 var (
 	// ErrNeedMore matches every NeedMore.
 	ErrNeedMore = errors.New("peek: need more bytes")

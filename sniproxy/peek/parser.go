@@ -179,8 +179,8 @@ func nameError(err error) error {
 // value is the empty set.
 type Protocol uint8
 
-// The protocols. Detect recognises all of them except QUIC: package quic reads the ClientHello of a
-// QUIC connection from datagrams.
+// These are the protocols. Detect recognises all of them except QUIC: package quic reads the
+// ClientHello of a QUIC connection from datagrams.
 const (
 	TLS   Protocol = 1 << iota // a ClientHello, in records or in the format of SSL 2.0
 	HTTP1                      // a request of HTTP/1.0 or HTTP/1.1

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Internal phases: no Result has one of them.
+// These phases are internal: no Result contains one of them.
 const (
 	phaseClosed Phase = 100 + iota
 	phaseLinger       // the part of PhaseAnswer after the Engine has sent the answer

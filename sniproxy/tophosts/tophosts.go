@@ -246,6 +246,7 @@ func nthLargest(values []uint64, n int) uint64 {
 	for {
 		pivot := values[len(values)/2]
 		// values[:i] are larger than the pivot, values[i:k] equal to it, and values[j:] smaller.
+		// The loop has not compared values[k:j] yet.
 		i, k, j := 0, 0, len(values)
 		for k < j {
 			switch v := values[k]; {

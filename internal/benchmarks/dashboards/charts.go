@@ -19,14 +19,15 @@ import (
 	"github.com/headgate/headgate/internal/benchmarks/chart"
 )
 
-// charts lists the panels that each chart shows, by the file of their dashboard.
+// charts contains, for the file of each dashboard, the titles of the panels that the chart of this
+// dashboard shows.
 var charts = map[string][]string{
 	"edge.json":       {"Requests by status", "Nodes that drain", "Weights from agents"},
 	"router.json":     {"Connections by outcome", "Lookups by source", "Calls of the host API"},
 	"frontproxy.json": {"Busiest pods", "Pods by state", "Unevenness"},
 }
 
-// units are the texts for Grafana's names of units.
+// units contains, for each of Grafana's names of units, the text that a chart shows for it.
 var units = map[string]string{"reqps": "requests/s", "cps": "1/s", "percent": "%"}
 
 // scenario changes the systems one after another, so that the charts show these changes.

@@ -52,7 +52,7 @@ func readDashboards(dir string) (all []dashboard, err error) {
 	return all, nil
 }
 
-// expand replaces the variables of Grafana in a query.
+// expand replaces the variables of Grafana in a query by values that Prometheus understands.
 func expand(expr string) (string, error) {
 	expr = strings.NewReplacer("$__rate_interval", "10s", "$instance", ".*").Replace(expr)
 	if strings.Contains(expr, "$") {

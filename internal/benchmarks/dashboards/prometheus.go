@@ -53,7 +53,8 @@ func (l *lab) startPrometheus(ctx context.Context, examples string) (*prometheus
 	return &prometheus{"http://" + address}, l.wait(ctx, "http://"+address+"/-/ready")
 }
 
-// sample is a value of a query, or its values over time.
+// sample is an element of the result of a query: the present value (Value), or the values over time
+// (Values), and the labels that belong to them (Metric).
 type sample struct {
 	Metric map[string]string
 	Value  point

@@ -17,8 +17,8 @@ import (
 // assignmentType is the type of the resources that Envoy requests and gets.
 const assignmentType = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 
-// Limits of a DiscoveryRequest. Envoy needs much less: its request contains its own node with all
-// metadata, and one resource name.
+// These are limits of a DiscoveryRequest. Envoy needs much less: its request contains its own node
+// with all metadata, and one resource name.
 const (
 	maxDiscoveryRequest = 1 << 20 // bytes
 	maxResourceNames    = 1000

@@ -61,7 +61,7 @@ func (w warnings) HandleWarningHeader(code int, _, text string) {
 // Action is what Apply did to an object.
 type Action string
 
-// The actions. With Applier.DryRun, they are what Apply would do.
+// These are the values of Action. With Applier.DryRun, they say what Apply would do.
 const (
 	Created   Action = "created"
 	Changed   Action = "changed"
@@ -101,7 +101,7 @@ func (e *ConflictError) Error() string {
 // Unwrap returns the error of the API server.
 func (e *ConflictError) Unwrap() error { return e.err }
 
-// resources has the API resources of the kinds that Apply accepts.
+// resources maps each kind of object that Apply accepts to its API resource.
 var resources = map[string]schema.GroupVersionResource{
 	"Namespace":           {Version: "v1", Resource: "namespaces"},
 	"Service":             {Version: "v1", Resource: "services"},

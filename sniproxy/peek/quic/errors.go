@@ -7,7 +7,7 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
-// The reasons why a Reader ignores a datagram. Test for them with errors.Is.
+// These errors are the reasons why a Reader ignores a datagram. Test for them with errors.Is.
 var (
 	// ErrNotQUIC means that the datagram does not begin with a QUIC packet.
 	ErrNotQUIC = errors.New("quic: not a QUIC packet")
@@ -27,7 +27,7 @@ var (
 	ErrAuthentication = errors.New("quic: Initial packet does not authenticate")
 )
 
-// The errors that end a Reader. peek.ErrMalformed, peek.ErrTooLarge, peek.ErrNoName and
+// These errors end a Reader. peek.ErrMalformed, peek.ErrTooLarge, peek.ErrNoName and
 // peek.ErrInvalidName end it too.
 var (
 	// ErrTooManyPackets means that the hello was not complete after Reader.MaxPackets packets.

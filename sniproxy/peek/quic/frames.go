@@ -1,6 +1,7 @@
 package quic
 
-// The types of the frames that a client may send in Initial packets (RFC 9000 section 12.4).
+// These are the types of the frames that a client may send in Initial packets (RFC 9000 section
+// 12.4).
 const (
 	framePadding = 0x00
 	framePing    = 0x01

@@ -14,7 +14,8 @@ const (
 	maxNumber = 4  // the greatest length of an encoded packet number
 )
 
-// The salts of RFC 9001 section 5.2 and RFC 9369 section 3.3.1.
+// These are the salts from which newKeys derives keys: of version 1 (RFC 9001 section 5.2) and of
+// version 2 (RFC 9369 section 3.3.1).
 var (
 	salt1 = []byte("\x38\x76\x2c\xf7\xf5\x59\x34\xb3\x4d\x17\x9a\xe6\xa4\xc8\x0c\xad\xcc\xbb\x7f\x0a")
 	salt2 = []byte("\x0d\xed\xe3\xde\xf7\x00\xa6\xdb\x81\x93\x81\xbe\x6e\x26\x9d\xcb\xf9\xbd\x2e\xd9")

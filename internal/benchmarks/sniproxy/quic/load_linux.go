@@ -54,7 +54,8 @@ func listen() (*net.UDPConn, error) {
 	return net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 }
 
-// captureHello returns the first datagrams of a client of quic-go.
+// captureHello returns the first datagrams that a client of quic-go sends. They contain its
+// ClientHello.
 func captureHello(ctx context.Context) (datagrams [][]byte, err error) {
 	server, err := listen()
 	if err != nil {

@@ -33,7 +33,8 @@ type Router struct {
 	Name    string
 	Role    Role
 	Version string
-	// Plan returns how to run the router with a Setup. The result depends only on the Setup.
+	// Plan returns the Plan of the router for a Setup: how to run the router. The result depends
+	// only on the Setup.
 	Plan func(Setup) Plan
 }
 
@@ -61,7 +62,7 @@ type Plan struct {
 	ForwardsTerm bool
 }
 
-// Sites returns n names of the same length.
+// Sites returns n different host names of the same length.
 func Sites(n int) []string {
 	names := make([]string, n)
 	for i := range names {
