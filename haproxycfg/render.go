@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// configFile is the name of the main file.
+// configFile is the name of the main file of a configuration.
 const configFile = "haproxy.cfg"
 
 // Render returns the files of the configuration: first the maps, certificates and certificate

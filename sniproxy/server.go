@@ -451,7 +451,7 @@ type Load struct {
 	Draining bool  // Shutdown or Close was called
 }
 
-// Load returns the load now. It is cheap.
+// Load returns the load now. A call takes little time.
 func (s *Server) Load() Load {
 	_ = s.init()
 	all, peeking := s.conns.Counts()

@@ -26,7 +26,7 @@ type readiness struct {
 	why   atomic.Pointer[error] // the error of the last probe
 }
 
-// check returns the error for /readyz. nil means ready.
+// check returns an error until the API has answered or a cache is loaded, and nil from then on.
 func (r *readiness) check() error {
 	if r.ready.Load() {
 		return nil

@@ -41,7 +41,7 @@ type certificateChange struct {
 	covered []runtimeapi.MapEntry // all entries of the new map of the names that the certificates cover
 }
 
-// listedCertificate is a certificate of the old list.
+// listedCertificate is a certificate of the certificate list that the change replaces.
 type listedCertificate struct {
 	file  string   // the name of the file without its directory
 	sha1  [20]byte // zero if the certificate covers no name, or if an earlier file contains it too

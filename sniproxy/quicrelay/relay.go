@@ -471,7 +471,8 @@ func beginsConnection(h quic.Header, datagram []byte) bool {
 	return len(datagram) >= quic.MinDatagram && len(h.DestID) >= quic.MinClientIDLen
 }
 
-// refuseConnection answers the first packet of a client.
+// refuseConnection answers the first packet of a client with CONNECTION_CLOSE, because the router
+// shuts down. It ignores all other packets.
 func refuseConnection(client peer, h quic.Header, datagram []byte) {
 	if !beginsConnection(h, datagram) {
 		return

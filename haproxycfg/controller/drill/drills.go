@@ -72,7 +72,7 @@ func (b base) of(name string) Cluster {
 	return b.clusters[i]
 }
 
-// restore returns the World from before the drill.
+// restore returns a World with the clusters as they were before the drill, and with the time of w.
 func (b base) restore(w World) World { return World{Now: w.Now, Clusters: b.clusters} }
 
 func zonesOf(clusters []Cluster) (zones []string) {

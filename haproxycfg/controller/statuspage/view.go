@@ -26,7 +26,7 @@ type View struct {
 	Report kube.Report
 	// Problems are the problems of the latest declarations, clusters and certificates.
 	Problems []kube.Problem
-	// Servers is the number of servers in force.
+	// Servers is the number of servers in the configuration in force.
 	Servers int
 	// Refused is the latest change, if it was refused or could not be applied. It is nil if there is
 	// no such change. If MayForce is true, a limit has refused the change, and POST /force allows

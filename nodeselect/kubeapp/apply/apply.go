@@ -69,7 +69,7 @@ const (
 	Unknown   Action = "unknown" // a dry run in a Namespace that does not exist
 )
 
-// Result is what Apply did to an object.
+// Result is an object, and what Apply did to this object.
 type Result struct {
 	Object string // such as "Service media/tracks"
 	Action Action

@@ -27,7 +27,7 @@ const (
 type Agent struct {
 	*lab.Process
 	Node *lab.Node
-	// The node drains while the file DrainFile exists.
+	// DrainFile is the path of a file. The node drains while this file exists.
 	DrainFile string
 }
 

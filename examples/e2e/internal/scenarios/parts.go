@@ -193,7 +193,7 @@ func accountIsBound(ctx context.Context, p *partsOf, report *scenario.Report) er
 	if err := os.WriteFile(file, []byte(readNodes), 0o600); err != nil {
 		return err
 	}
-	// Apply twice: the second time must change nothing.
+	// Apply the file twice: the second time must change nothing.
 	if err := errors.Join(p.c.Apply(ctx, file), p.c.Apply(ctx, file)); err != nil {
 		return err
 	}

@@ -68,7 +68,8 @@ func attempts(k kind) (all []attempt) {
 	return all
 }
 
-// onObject reports whether a request names one object.
+// onObject reports whether a request for the kind k with this verb names one object, in contrast to
+// a list or a creation.
 func onObject(k kind, verb string) bool {
 	if strings.Contains(k.resource, "/") {
 		return true

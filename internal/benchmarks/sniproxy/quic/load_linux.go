@@ -94,7 +94,7 @@ type conn struct {
 	id     []byte         // the connection ID that the backend has chosen
 }
 
-// ready waits until the router relays a hello.
+// ready sends hellos until the router relays one of them to the backend.
 func (l *load) ready(router netip.AddrPort) error {
 	for deadline := time.Now().Add(patience); ; {
 		client, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(router))

@@ -20,7 +20,7 @@ import (
 // compare such a name, the processor reads no other memory.
 const maxInline = 31
 
-// An Item is a value with its name.
+// An Item is a value together with its name, which is its key in a Table.
 type Item[V any] struct {
 	nameLen uint8
 	name    [maxInline]byte // the name, if it has at most maxInline bytes
