@@ -363,12 +363,20 @@ const (
 //
 // With Shift and ShiftParts, HAProxy moves requests from one backend to other backends at random.
 // Shift maps the name of a backend to "POINTS/NAME". ShiftParts maps "BACKEND/NAME" to
-// "FIRST/SECOND", the names of two backends. Of 10,000 requests for BACKEND, HAProxy sends POINTS
-// to FIRST, and all others to SECOND. For example, Shift has "b" → "2500/eu-2", and ShiftParts has
-// "b/eu-2" → "b1/b2": of the requests for b, b1 gets 25%, and b2 gets 75%. If a map has no entry
-// for a backend, the backend itself gets its requests. Set both maps or neither. Usually the field
-// Runtime of the map Shift is true (see [Map]), so that a program can change the points without a
-// reload.
+// "FIRST/SECOND/MIN1/MIN2": the names of two backends, and two numbers. Of 10,000 requests for
+// BACKEND, HAProxy sends POINTS to FIRST, and all others to SECOND. For example, Shift has "b" →
+// "2500/eu-2", and ShiftParts has "b/eu-2" → "b1/b2/1/2": of the requests for b, b1 gets 25%, and
+// b2 gets 75%. If a map has no entry for a backend, the backend itself gets its requests. Set both
+// maps or neither. Usually the field Runtime of the map Shift is true (see [Map]), so that a
+// program can change the points without a reload.
+//
+// FIRST gets requests only while at least MIN1 of its servers can get requests, and SECOND only
+// while at least MIN2 of its servers can. A server that is down, drained or in maintenance does not
+// count. While one of the two has too few servers, the other one gets all requests. While both have
+// too few, BACKEND itself gets its requests.
+//
+// A value of Shift may end with "/UNTIL", a time in seconds since 1970. From this time on, HAProxy
+// ignores the entry, even if no program runs any more that could change the map.
 type Router struct {
 	Hosts, Exact, Prefix, ClientTimeouts, Shift, ShiftParts string
 }

@@ -271,7 +271,7 @@ func (r *Router) append(t *text, maps map[string]string, hostKnown bool) {
 // responses in Frontend.Close: 5,000 points are half of them.
 const MaxPoints = 10_000
 
-// appendShift renders the look-ups in the maps Shift and ShiftParts. HAProxy makes one look-up for
+// appendShift renders the look-ups in the maps Shift and ShiftParts; see [Router]. HAProxy makes one look-up for
 // a request if Shift has no entry for the backend of the request, and two look-ups otherwise.
 func (r *Router) appendShift(t *text, maps map[string]string) {
 	if r.Shift == "" {
@@ -280,9 +280,26 @@ func (r *Router) appendShift(t *text, maps map[string]string) {
 	lookUp(t, "shift", "var(txn.backend)", "str", maps[r.Shift], " if { var(txn.backend) -m found }")
 	t.line("http-request set-var(txn.points) 'var(txn.shift),field(1,/)' if { var(txn.shift) -m found }")
 	t.line("http-request set-var(txn.to) 'var(txn.shift),field(2,/)' if { var(txn.shift) -m found }")
-	lookUp(t, "parts", "var(txn.backend),concat(/,txn.to)", "str", maps[r.ShiftParts], " if { var(txn.shift) -m found }")
-	t.line("http-request set-var(txn.backend) 'var(txn.parts),field(2,/)' if { var(txn.parts) -m found }")
-	t.line("http-request set-var(txn.backend) 'var(txn.parts),field(1,/)' if { var(txn.parts) -m found } " + chance("txn.points"))
+	t.line("http-request set-var(txn.until) 'var(txn.shift),field(3,/)' if { var(txn.shift) -m found }")
+	// The condition is false if txn.until is not set: the shift never ends.
+	lookUp(t, "parts", "var(txn.backend),concat(/,txn.to)", "str", maps[r.ShiftParts],
+		" if { var(txn.shift) -m found } !{ date(),sub(txn.until) ge 0 }")
+	for i, name := range [...]string{"first", "second", "min1", "min2"} {
+		t.line("http-request set-var(txn." + name + ") 'var(txn.parts),field(" + strconv.Itoa(i+1) + ",/)' if { var(txn.parts) -m found }")
+	}
+	// First draw one of the two parts. If too few of its servers are up, try the other one.
+	const undecided = " if { var(txn.parts) -m found } !{ var(txn.part) -m found } "
+	first, second := enoughServers("txn.first", "txn.min1"), enoughServers("txn.second", "txn.min2")
+	t.line("http-request set-var(txn.part) var(txn.first) if { var(txn.parts) -m found } " + chance("txn.points") + " " + first)
+	t.line("http-request set-var(txn.part) var(txn.second)" + undecided + second)
+	t.line("http-request set-var(txn.part) var(txn.first)" + undecided + first)
+	t.line("http-request set-var(txn.backend) var(txn.part) if { var(txn.part) -m found }")
+}
+
+// enoughServers returns a condition for a rule of HAProxy. It is true if the backend that one
+// variable names has at least as many usable servers as the other variable says.
+func enoughServers(backend, least string) string {
+	return "{ var(" + backend + "),nbsrv,sub(" + least + ") ge 0 }"
 }
 
 // chance returns a condition for a rule of HAProxy. It is true for requests that HAProxy chooses at

@@ -73,6 +73,14 @@ func (v *validator) points(what string, e MapEntry, text string) {
 	}
 }
 
+// mapNumber adds a fault if text is not a number of at least 0 in the form that strconv.FormatInt
+// writes.
+func (v *validator) mapNumber(what string, e MapEntry, text string) {
+	if n, err := strconv.ParseInt(text, 10, 64); err != nil || n < 0 || strconv.FormatInt(n, 10) != text {
+		v.addf("%s: key %q: %q is not a number of at least 0", what, e.Key, text)
+	}
+}
+
 // shift checks the two maps of a router that divide the requests of a route between clusters: Shift
 // and ShiftParts.
 func (v *validator) shift(c *Config, r *Router) {
@@ -81,20 +89,30 @@ func (v *validator) shift(c *Config, r *Router) {
 	}
 	if i, ok := v.routerMap("Shift", r.Shift); ok {
 		for _, e := range c.Maps[i].Entries {
-			points, _, ok := strings.Cut(e.Value, "/")
-			if _, known := v.backends[e.Key]; !ok || !known {
-				v.addf("router: Shift: %q to %q: want the name of a backend and POINTS/NAME", e.Key, e.Value)
+			fields := strings.Split(e.Value, "/")
+			if _, known := v.backends[e.Key]; len(fields) < 2 || len(fields) > 3 || !known {
+				v.addf("router: Shift: %q to %q: want the name of a backend and POINTS/NAME or POINTS/NAME/UNTIL", e.Key, e.Value)
 			}
-			v.points("router: Shift", e, points)
+			v.points("router: Shift", e, fields[0])
+			if len(fields) == 3 {
+				v.mapNumber("router: Shift", e, fields[2])
+			}
 		}
 	}
 	if i, ok := v.routerMap("ShiftParts", r.ShiftParts); ok {
 		for _, e := range c.Maps[i].Entries {
-			first, second, _ := strings.Cut(e.Value, "/")
-			for _, name := range []string{first, second} {
+			fields := strings.Split(e.Value, "/")
+			if len(fields) != 4 {
+				v.addf("router: ShiftParts: %q to %q: want FIRST/SECOND/MIN1/MIN2", e.Key, e.Value)
+				continue
+			}
+			for _, name := range fields[:2] {
 				if _, ok := v.backends[name]; !ok {
 					v.addf("router: ShiftParts: key %q: backend %q does not exist", e.Key, name)
 				}
+			}
+			for _, least := range fields[2:] {
+				v.mapNumber("router: ShiftParts", e, least)
 			}
 		}
 	}

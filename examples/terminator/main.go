@@ -199,9 +199,9 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 	c.ForceHint = s.forceHint
 
 	group, ctx := errgroup.WithContext(ctx)
+	shifts := c.ShiftRunner(s.counters().Worker)
+	group.Go(func() error { shifts.Run(ctx); return nil })
 	if s.admin.Wanted(ctx) {
-		shifts := s.shifts(c, log)
-		group.Go(func() error { shifts.Run(ctx); return nil })
 		pages := http.NewServeMux()
 		pages.Handle("/force", c.ForceHandler())
 		for _, path := range []string{"/hold", "/rollback", "/release"} {

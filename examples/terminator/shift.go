@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -14,7 +15,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/shift"
 )
 
-// exitPaused is the exit status of "terminator shift" if errors have paused the shift.
+// exitPaused is the exit status of "terminator shift" if the shift is paused.
 const exitPaused = 3
 
 // shiftCommand is "terminator shift". It sends requests to the admin listener of a running
@@ -22,11 +23,11 @@ const exitPaused = 3
 type shiftCommand struct {
 	admin                  cli.AdminFlags
 	to, steps, maxErrors   string
-	hold                   time.Duration
+	hold, length           time.Duration
 	minRequests            int
 	undo, resume, detached bool
 	closePercent           string
-	route                  string // "" means all routes
+	route, cluster         string // both "" means all routes
 
 	// The method "check" sets these fields from the flags.
 	order       shift.Order
@@ -35,12 +36,13 @@ type shiftCommand struct {
 
 func (c *shiftCommand) register(fs *flag.FlagSet) {
 	c.admin.RegisterClient(fs)
-	fs.StringVar(&c.to, "to", "", "move the route to `CLUSTER:PERCENT`")
+	fs.StringVar(&c.to, "to", "", "move the route, or all routes of the cluster, to `CLUSTER:PERCENT`")
+	fs.DurationVar(&c.length, "for", 0, "`time` after which the shift ends by itself, at most 72h; needed with -to")
 	fs.StringVar(&c.steps, "steps", "1,5,25,50,100", "`percentages` of the steps, in ascending order; steps above the target are left out")
 	fs.DurationVar(&c.hold, "hold", shift.DefaultHold, "`time` for which each step is held")
 	fs.StringVar(&c.maxErrors, "max-errors", shift.FormatPercent(shift.DefaultMaxErrors), "`percentage` by which the share of 5xx responses of the cluster may exceed that of the other clusters; more pauses the shift, and 100 never does")
 	fs.IntVar(&c.minRequests, "min-requests", shift.DefaultMinRequests, "`number` of requests that the cluster must get in a step before its errors count")
-	fs.BoolVar(&c.undo, "undo", false, "return the route to its declared weights at once")
+	fs.BoolVar(&c.undo, "undo", false, "return the route, or the routes of the cluster, to the declared weights at once")
 	fs.BoolVar(&c.resume, "resume", false, "begin the step that errors have ended again")
 	fs.BoolVar(&c.detached, "detach", false, "do not wait until the route has moved; the terminator moves it anyway")
 	fs.StringVar(&c.closePercent, "close", "", "close the client's connection after this `percentage` of all responses; the terminator needs -closable")
@@ -49,7 +51,7 @@ func (c *shiftCommand) register(fs *flag.FlagSet) {
 // runShift is the subcommand "terminator shift". Without a route, it lists all shifts.
 func runShift(ctx context.Context, inv cli.Invocation) int {
 	var c shiftCommand
-	fs := cli.NewFlagSet(program+" shift", "terminator shift -admin unix:admin.sock api.example.com/tracks -to eu-2:100")
+	fs := cli.NewFlagSet(program+" shift", "terminator shift -admin unix:admin.sock api.example.com/tracks -to eu-2:100 -for 2h")
 	c.register(fs)
 	c.route, inv.Args = cli.CutArgument(fs, inv.Args)
 	if code, done := inv.Parse(fs); done {
@@ -83,17 +85,17 @@ func (c *shiftCommand) check() error {
 	case c.closePercent != "" && c.route != "":
 		return errors.New("-close concerns all routes, so it allows no route")
 	case given == 1 && c.closePercent == "" && c.route == "":
-		return errors.New("-to, -undo and -resume need a route, such as api.example.com/tracks")
+		return errors.New("-to, -undo and -resume need a route, such as api.example.com/tracks, or a cluster")
+	case c.to != "" && c.length == 0:
+		return errors.New("-to needs -for, the time after which the shift ends by itself, such as -for 2h")
 	}
 	var err error
-	if c.route != "" {
-		if c.route, err = routes.CanonicalName(c.route); err != nil {
-			return err
-		}
+	if c.route, c.cluster, err = shift.ParseSubject(c.route, routes.CanonicalName); err != nil {
+		return err
 	}
 	if c.to != "" {
 		c.order, err = shift.ParseQuery(c.route, url.Values{
-			"to": {c.to}, "steps": {c.steps}, "hold": {c.hold.String()},
+			"cluster": {c.cluster}, "to": {c.to}, "for": {c.length.String()}, "steps": {c.steps}, "hold": {c.hold.String()},
 			"max-errors": {c.maxErrors}, "min-requests": {fmt.Sprint(c.minRequests)},
 		})
 	} else if c.closePercent != "" {
@@ -109,41 +111,46 @@ func (c *shiftCommand) run(ctx context.Context, inv cli.Invocation) (code int, e
 		return out.Bytes(), err
 	}}
 	var state shift.State
+	var left []shift.Left
 	switch {
 	case c.to != "":
-		state, err = client.Start(ctx, c.order)
+		state, left, err = client.Start(ctx, c.order)
 	case c.undo:
-		state, err = client.Undo(ctx, c.route)
+		state, err = client.Undo(ctx, c.route, c.cluster)
 	case c.resume:
-		state, err = client.Resume(ctx, c.route)
+		state, err = client.Resume(ctx, c.route, c.cluster)
 	case c.closePercent != "":
 		state, err = client.Close(ctx, c.closePoints)
 	default:
 		state, err = client.State(ctx)
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return 0, err
+	}
+	for _, l := range left {
+		fmt.Fprintf(inv.Stdout, "%s stays: %s\n", l.Route, l.Reason)
+	}
+	switch {
 	case c.undo:
-		fmt.Fprintf(inv.Stdout, "%s: declared weights\n", c.route)
+		fmt.Fprintf(inv.Stdout, "%s: declared weights\n", cmp.Or(c.route, c.cluster))
 		return cli.ExitOK, nil
 	case (c.to != "" || c.resume) && !c.detached:
 		return c.follow(ctx, inv, client, state)
 	}
 	for _, s := range state.Shifts {
-		if c.route == "" || c.route == s.Route {
+		if s.Concerns(c.route, c.cluster) {
 			fmt.Fprintln(inv.Stdout, s)
 		}
 	}
-	if c.route == "" {
+	if c.route+c.cluster == "" {
 		fmt.Fprintf(inv.Stdout, "connections: closed after %s of the responses\n", shift.FormatPercent(state.ClosePoints))
 	}
 	return cli.ExitOK, nil
 }
 
-// follow prints a line for each step of the route's shift, until the shift is done or paused.
+// follow prints a line for each step of the shifts, until all are done or one is paused.
 func (c *shiftCommand) follow(ctx context.Context, inv cli.Invocation, client shift.Client, state shift.State) (code int, err error) {
-	s, err := client.Follow(ctx, state, c.route, func(s shift.Shift) {
+	status, err := client.Follow(ctx, state, c.route, c.cluster, func(s shift.Shift) {
 		fmt.Fprintf(inv.Stdout, "%s %s\n", time.Now().Format(time.TimeOnly), s)
 	})
 	switch {
@@ -151,7 +158,7 @@ func (c *shiftCommand) follow(ctx context.Context, inv cli.Invocation, client sh
 		return 0, errors.New("interrupted; the terminator continues, and -undo returns to the declared weights")
 	case err != nil:
 		return 0, err
-	case s.Status == shift.Paused:
+	case status == shift.Paused:
 		return exitPaused, nil
 	}
 	return cli.ExitOK, nil

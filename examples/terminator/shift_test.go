@@ -100,8 +100,13 @@ func newShiftWorldOf(t *testing.T, declared string, flags ...string) *shiftWorld
 
 func (s *shiftWorld) shift(args ...string) (code int, output string) {
 	s.t.Helper()
+	return s.subcommand("shift", args...)
+}
+
+func (s *shiftWorld) subcommand(name string, args ...string) (code int, output string) {
+	s.t.Helper()
 	var out bytes.Buffer
-	args = append([]string{"shift"}, append(args, "-admin", s.admin, "-admin-token-file", s.token)...)
+	args = append([]string{name}, append(args, "-admin", s.admin, "-admin-token-file", s.token)...)
 	code = run(s.t.Context(), cli.Invocation{Args: args, Stdout: &out, Stderr: &out})
 	return code, out.String()
 }
@@ -157,9 +162,9 @@ func TestShift(t *testing.T) {
 	worker := s.worker()
 	require.NotEmpty(t, worker)
 
-	code, output = s.shift(route, "-to", "eu-2:50", "-steps", "5,50", "-hold", "100ms")
+	code, output = s.shift(route, "-to", "eu-2:50", "-for", "1h", "-steps", "5,50", "-hold", "100ms")
 	require.Equal(t, cli.ExitOK, code, output)
-	require.Regexp(t, `api.example.com/tracks: 5% to eu-2, moving to 50%\n(.*\n)*.*api.example.com/tracks: 50% to eu-2, done\n`, output)
+	require.Regexp(t, `api.example.com/tracks: 5% to eu-2, moving to 50% \(until .*Z\)\n(.*\n)*.*api.example.com/tracks: 50% to eu-2, done \(until .*Z\)\n`, output)
 	s.share(50, 1000)
 	require.Equal(t, worker, s.worker(), "no reload")
 
@@ -182,7 +187,7 @@ func TestShift(t *testing.T) {
 	s.faulty.Store(true)
 	results := make(chan int, 1)
 	go func() {
-		code, output = s.shift(route, "-to", "eu-2:100", "-steps", "75", "-hold", "10m", "-min-requests", "10")
+		code, output = s.shift(route, "-to", "eu-2:100", "-for", "1h", "-steps", "75", "-hold", "10m", "-min-requests", "10")
 		results <- code
 	}()
 	s.eventually("the shift pauses", func() bool {
@@ -207,7 +212,7 @@ func TestShift(t *testing.T) {
 	// A command that waits for 100% fails when another command sets the target to 5%.
 	var waiting string
 	go func() {
-		code, text := s.shift(route, "-to", "eu-2:100", "-steps", "80", "-hold", "10m")
+		code, text := s.shift(route, "-to", "eu-2:100", "-for", "1h", "-steps", "80", "-hold", "10m")
 		waiting = text
 		results <- code
 	}()
@@ -215,7 +220,7 @@ func TestShift(t *testing.T) {
 		_, text := s.shift(route)
 		return strings.Contains(text, "80% to eu-2, moving to 100%")
 	})
-	code, output = s.shift(route, "-to", "eu-2:5", "-steps", "5", "-hold", "0", "-detach")
+	code, output = s.shift(route, "-to", "eu-2:5", "-for", "1h", "-steps", "5", "-hold", "0", "-detach")
 	require.Equal(t, cli.ExitOK, code, output)
 	require.Equal(t, cli.ExitFailed, <-results)
 	require.Contains(t, waiting, "somebody has changed the shift: api.example.com/tracks: 5% to eu-2")
@@ -224,6 +229,38 @@ func TestShift(t *testing.T) {
 	require.Equal(t, cli.ExitOK, code, output)
 	s.share(0, 200)
 	require.Equal(t, worker, s.worker(), "no reload")
+
+	// An order for a whole cluster moves each of its routes that can move.
+	code, output = s.shift("eu-1", "-to", "eu-2:100", "-for", "1h", "-steps", "40", "-hold", "1ms")
+	require.Equal(t, cli.ExitOK, code, output)
+	require.Contains(t, output, "www.example.com/ stays: www.example.com/ cannot move to eu-2")
+	require.Contains(t, output, "api.example.com/tracks: 100% to eu-2, done (until ")
+	s.share(100, 100)
+	s.waitMetric(`headgate_terminator_shift_share{cluster="eu-2",route="api.example.com/tracks"} 1`)
+	code, output = s.shift("eu-1", "-undo")
+	require.Equal(t, cli.ExitOK, code, output)
+	s.share(0, 100)
+	code, output = s.shift("eu-1", "-to", "eu-1:0", "-for", "1h", "-hold", "0")
+	require.Equal(t, cli.ExitOK, code, output)
+	s.share(100, 100)
+
+	// The shift ends by itself.
+	code, output = s.shift("eu-1", "-to", "eu-1:0", "-for", "1s", "-hold", "0", "-detach")
+	require.Equal(t, cli.ExitOK, code, output)
+	s.eventually("the shift expires", func() bool {
+		_, text := s.shift()
+		return !strings.Contains(text, "api.example.com")
+	})
+	s.share(0, 100)
+	require.Equal(t, worker, s.worker(), "no reload")
+	code, output = s.subcommand("journal")
+	require.Equal(t, cli.ExitOK, code, output)
+	for _, line := range []string{
+		"shifted: Shift: api.example.com/tracks: 5% to eu-2, moving to 50%", "50% to eu-2, paused: at 75%",
+		"declared weights, undone", "declared weights, expired",
+	} {
+		require.Contains(t, output, line)
+	}
 
 	code, output = s.shift("-close", "100")
 	require.Equal(t, cli.ExitOK, code, output)
@@ -235,20 +272,23 @@ func TestShift(t *testing.T) {
 		require.Equal(t, cli.ExitOK, code, output)
 	}
 	for _, args := range [][]string{
-		{"-to", "eu-2:5"},
+		{"-to", "eu-2:5", "-for", "1h"},
+		{route, "-to", "eu-2:5"},
+		{route, "-to", "eu-2:5", "-for", "100h"},
+		{route, "-to", "eu-2:5", "-for", "1m"}, // shorter than the steps
 		{"-undo"},
 		{route, "-undo", "-resume"},
-		{route, "-to", "eu-2"},
+		{route, "-to", "eu-2", "-for", "1h"},
 		{"10.0.0.1", "-undo"},
 		{route, "-close", "5"},
 		{"-close", "x"},
-		{route, "-to", "eu-2:5", "-steps", "9,1"},
+		{route, "-to", "eu-2:5", "-for", "1h", "-steps", "9,1"},
 	} {
 		code, output = s.shift(args...)
 		require.Equal(t, cli.ExitUsage, code, "%q: %s", args, output)
 	}
 	for _, args := range [][]string{
-		{route, "-undo"}, {"www.example.com", "-to", "eu-1:5"}, {"other.example.com", "-to", "eu-2:5"}, {route, "-to", "eu-3:5"},
+		{route, "-undo"}, {"eu-1", "-undo"}, {"eu-3", "-to", "eu-2:5", "-for", "1h"}, {"www.example.com", "-to", "eu-1:5", "-for", "1h"}, {"other.example.com", "-to", "eu-2:5", "-for", "1h"}, {route, "-to", "eu-3:5", "-for", "1h"},
 	} {
 		code, output = s.shift(args...)
 		require.Equal(t, cli.ExitFailed, code, "%q: %s", args, output)
@@ -264,7 +304,7 @@ func TestShiftOfAGRPCRoute(t *testing.T) {
 	s := newShiftWorldOf(t, declared, "-observe")
 	const route = "api.example.com/tracks"
 	s.share(0, 50)
-	code, output := s.shift(route, "-to", "eu-2:50", "-steps", "20", "-hold", "10m", "-detach")
+	code, output := s.shift(route, "-to", "eu-2:50", "-for", "1h", "-steps", "20", "-hold", "10m", "-detach")
 	require.Equal(t, cli.ExitOK, code, output)
 	held := func() bool {
 		_, output := s.shift(route)
@@ -279,7 +319,7 @@ func TestShiftOfAGRPCRoute(t *testing.T) {
 	require.True(t, held(), "the reload does not end the step")
 	s.share(20, 500)
 
-	code, output = s.shift(route, "-to", "eu-2:100", "-steps", "50", "-hold", "1ms")
+	code, output = s.shift(route, "-to", "eu-2:100", "-for", "1h", "-steps", "50", "-hold", "1ms")
 	require.Equal(t, cli.ExitOK, code, output)
 	s.share(100, 100)
 	code, output = s.shift(route, "-undo")

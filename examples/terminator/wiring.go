@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"log/slog"
 	"path/filepath"
 	"time"
 
@@ -11,7 +10,6 @@ import (
 	"github.com/headgate/headgate/haproxycfg/controller/journal"
 	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
-	"github.com/headgate/headgate/haproxycfg/shift"
 )
 
 // controller returns the Controller that the flags describe. The caller must set the fields Logger
@@ -67,28 +65,6 @@ func (s *settings) dir(warned func([]deploy.Diagnostic)) *deploy.Dir {
 		}
 	}
 	return dir
-}
-
-// shifts returns the shift.Runner, which carries out the steps of all shifts of routes between
-// clusters.
-func (s *settings) shifts(c *controller.Controller, log *slog.Logger) *shift.Runner {
-	last := ""
-	return &shift.Runner{
-		Control: c, Counters: c.ShiftCounters(s.counters().Worker),
-		Changed: func(x shift.Shift) {
-			if x.Status == shift.Paused {
-				log.Error("shift", "state", x)
-				return
-			}
-			log.Info("shift", "state", x)
-		},
-		Failed: func(err error) {
-			if text := err.Error(); text != last && !errors.Is(err, controller.ErrNotLeading) {
-				log.Error("shift", "err", err)
-				last = text
-			}
-		},
-	}
 }
 
 // resolveFleet sets the field "lease" to the Elector of -lease, and the field "orders" to the Store

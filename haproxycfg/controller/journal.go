@@ -11,6 +11,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/controller/journal"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
+	"github.com/headgate/headgate/haproxycfg/shift"
 )
 
 // recorder contains the facts that the method "record" keeps from one attempt to apply a
@@ -115,10 +116,54 @@ func (a *applier) journalEntry(t Attempt) (journal.Entry, *journal.State) {
 	return e, nil
 }
 
+// recordShifts appends an entry about changed shifts to the journal. failed is the reason why
+// HAProxy may not follow them; nil if it does.
+func (c *Controller) recordShifts(last, next shift.State, failed error) {
+	if c.Journal == nil {
+		return
+	}
+	now := time.Now()
+	changes := kube.Changes{Time: now.UTC().Truncate(time.Millisecond), Services: []kube.ServiceChange{}}
+	for _, s := range next.Shifts {
+		if before, ok := last.Find(s.Route); !ok || before.String() != s.String() {
+			changes.Causes = append(changes.Causes, kube.Cause{Object: "Shift", What: s.String()})
+		}
+	}
+	for _, s := range last.Shifts {
+		if _, ok := next.Find(s.Route); ok {
+			continue
+		}
+		end := "undone"
+		if !now.Before(s.Expires()) {
+			end = "expired"
+		}
+		changes.Causes = append(changes.Causes, kube.Cause{Object: "Shift", What: s.Route + ": declared weights, " + end})
+	}
+	if last.ClosePoints != next.ClosePoints {
+		changes.Causes = append(changes.Causes, kube.Cause{Object: "Connections", What: "closed after " + shift.FormatPercent(next.ClosePoints) + " of the responses"})
+	}
+	if len(changes.Causes) == 0 {
+		return
+	}
+	if more := len(changes.Causes) - maxShiftCauses; more > 0 {
+		changes.Causes, changes.MoreCauses = changes.Causes[:maxShiftCauses], more
+	}
+	if failed != nil {
+		changes.Reason = failed.Error()
+	}
+	if err := c.Journal.Append(journal.Entry{Time: now, Result: journal.Shifted, Changes: changes}, nil, c.Dir.Guard); err != nil {
+		c.status.change(func(now *Status) { now.JournalErrors++ })
+		c.logger().Error("the change of a shift is not in the journal", "err", err)
+	}
+}
+
+// maxShiftCauses is the largest number of shifts in an entry of the journal.
+const maxShiftCauses = 100
+
 // ExplainAt says where the requests for a target went at an earlier time, the argument "at". It
 // reads the entries of Journal. It names backends and servers as Builder does now, even if Builder
 // was different at that time. The Explanation contains neither states of servers nor the shifts of
-// routes, because the journal records neither. ExplainAt returns an error that wraps
+// routes: the entries of the journal about shifts are texts for people. ExplainAt returns an error that wraps
 // journal.ErrUnknown if the journal does not reach back so far.
 func (c *Controller) ExplainAt(at time.Time, target explain.Target) (explain.Explanation, error) {
 	if c.Journal == nil {

@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/headgate/headgate/haproxycfg/controller/fleet"
+	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
@@ -44,7 +45,7 @@ func (c *Controller) Shifts() (shift.State, error) {
 // shift.Control. Call SetShifts only while Run is running.
 //
 // If Fleet cannot be written, SetShifts changes nothing, with one exception: if the only change is
-// that shifts pause because of errors, the new shifts take effect in this process.
+// that shifts pause or have expired, the new shifts take effect in this process.
 func (c *Controller) SetShifts(ctx context.Context, last, next shift.State) error {
 	change := func(now fleet.State) (fleet.State, error) {
 		if !now.Shifts.Equal(last) {
@@ -54,37 +55,30 @@ func (c *Controller) SetShifts(ctx context.Context, last, next shift.State) erro
 		return now, nil
 	}
 	_, err := c.changeOrders(ctx, change)
-	if away := (*awayError)(nil); errors.As(err, &away) && onlyPauses(last, next) {
-		c.logger().Warn("a shift is paused only here", "err", err)
+	if away := (*awayError)(nil); errors.As(err, &away) && last.Withdraws(next, time.Now()) {
+		c.logger().Warn("a shift is paused or has ended only here", "err", err)
 		_, err = c.changeCopy(ctx, change)
 	}
 	return err
-}
-
-// onlyPauses reports whether the states differ only in shifts that are paused in the state "next".
-func onlyPauses(last, next shift.State) bool {
-	for _, s := range next.Shifts {
-		if s.Status == shift.Paused {
-			last = last.With(s)
-		}
-	}
-	return last.Equal(next)
 }
 
 // followShifts makes the running HAProxy use the shares of the new shifts, the argument "next". The
 // argument "last" contains the shifts so far.
 func (c *Controller) followShifts(ctx context.Context, last, next shift.State) error {
 	values := map[string]string{}
+	inForce := c.Dir.InForce(edge.Router)
 	for _, s := range slices.Concat(last.Shifts, next.Shifts) {
 		now, _ := next.Find(s.Route)
-		if backend, err := c.backendInForce(s.Route); err == nil {
+		if backend, err := backendOf(inForce, s.Route); err == nil {
 			values[backend] = shareOf(now).Value()
 		}
 	}
-	return errors.Join(
+	err := errors.Join(
 		c.Dir.SetMapValues(ctx, edge.ShiftMap, values),
 		c.Dir.SetMapValues(ctx, edge.CloseMap, map[string]string{edge.CloseKey: strconv.Itoa(next.ClosePoints)}),
 	)
+	c.recordShifts(last, next, err)
+	return err
 }
 
 // shareOf returns the share of the requests that go to the cluster of the shift s in its present
@@ -97,7 +91,7 @@ func shareOf(s shift.Shift) edge.Share {
 	if !ok {
 		return edge.Share{}
 	}
-	return edge.Share{Cluster: s.Cluster, Points: points}
+	return edge.Share{Cluster: s.Cluster, Points: points, Until: s.Until}
 }
 
 // addShifts stores the shifts of routes in the edge: in the fields Shares and ClosePoints.
@@ -109,54 +103,143 @@ func addShifts(e *edge.Edge, state shift.State) {
 	}
 }
 
-// backendInForce returns the name of the backend to which HAProxy, with the configuration in force,
-// sends the requests of a route.
-func (c *Controller) backendInForce(route string) (string, error) {
+// backendOf returns the name of the backend to which HAProxy, with the configuration in force, sends
+// the requests of a route.
+func backendOf(inForce deploy.InForce, route string) (string, error) {
 	host, path, exact, err := routes.ParseName(route)
 	if err != nil {
 		return "", err
 	}
-	name, ok := c.Dir.InForce(edge.Router).Backend(host, path, exact)
+	name, ok := inForce.Backend(host, path, exact)
 	if !ok {
 		return "", fmt.Errorf("there is no route %s", route)
 	}
 	return name, nil
 }
 
-// partsInForce returns the names of the two backends between which a shift divides the requests of
-// a route: target has the servers of the cluster, and rest has all other servers of the route.
-func (c *Controller) partsInForce(route, cluster string) (target, rest string, err error) {
-	backend, err := c.backendInForce(route)
-	if err != nil {
-		return "", "", err
-	}
+// shiftable is the part of the configuration in force that shifts need.
+type shiftable struct {
+	inForce deploy.InForce
+	parts   map[string]string // the map edge.PartsMap
+}
+
+func (c *Controller) shiftable() (shiftable, error) {
 	parts, err := c.Dir.MapInForce(edge.PartsMap)
+	return shiftable{c.Dir.InForce(edge.Router), parts}, err
+}
+
+// partsOf returns the two backends between which a shift divides the requests of a route.
+func (s *shiftable) partsOf(route, cluster string) (edge.Parts, error) {
+	backend, err := backendOf(s.inForce, route)
 	if err != nil {
-		return "", "", err
+		return edge.Parts{}, err
 	}
-	target, rest, ok := strings.Cut(parts[backend+"/"+cluster], "/")
+	parts, ok := edge.ParseParts(s.parts[backend+"/"+cluster])
 	if !ok {
-		return "", "", fmt.Errorf("%s cannot move to %s: its declaration needs shift: true and a backend in this cluster", route, cluster)
+		return edge.Parts{}, fmt.Errorf("%s cannot move to %s: its declaration needs shift: true and a backend in this cluster", route, cluster)
 	}
-	return target, rest, nil
+	return parts, nil
+}
+
+// check returns an error if no shift can move requests of the route to the cluster. If away is true,
+// it returns an error if no shift can move requests away from the cluster.
+func (s *shiftable) check(route, cluster string, away bool) error {
+	parts, err := s.partsOf(route, cluster)
+	switch {
+	case err != nil:
+		return err
+	case away && s.inForce.Servers(parts.Rest) == 0:
+		return fmt.Errorf("%s has no servers outside of %s", route, cluster)
+	case !away && s.inForce.Servers(parts.Only) == 0:
+		return fmt.Errorf("%s has no servers in %s", route, cluster)
+	}
+	return nil
 }
 
 // CheckShift returns an error if the configuration in force has no such route, or if no shift can
 // move requests of the route to the cluster. It implements shift.Control.
 func (c *Controller) CheckShift(route, cluster string) error {
-	target, _, err := c.partsInForce(route, cluster)
-	if err == nil && c.Dir.InForce(edge.Router).Servers(target) == 0 {
-		err = fmt.Errorf("%s has no servers in %s", route, cluster)
+	s, err := c.shiftable()
+	if err != nil {
+		return err
 	}
-	return err
+	return s.check(route, cluster, false)
+}
+
+// ShiftRoutes returns the names of the routes in force whose requests a shift can move from one
+// cluster to another, sorted. If both clusters are the same, these are the routes whose requests can
+// leave the cluster. left are the other routes with a backend in the cluster "from" and a weight
+// above 0, with the reasons. Assign ShiftRoutes to shift.Runner.Routes. Call it only while Run is
+// running.
+func (c *Controller) ShiftRoutes(from, to string) (names []string, left []shift.Left, err error) {
+	x := c.explained.Load()
+	if x == nil {
+		return nil, nil, ErrNotExplained
+	}
+	s, err := c.shiftable()
+	if err != nil {
+		return nil, nil, err
+	}
+	declared := x.table.Routes()
+	for i := range declared {
+		r := &declared[i]
+		if !slices.ContainsFunc(r.Backends, func(b routes.Backend) bool { return b.Cluster == from && b.Weight > 0 }) {
+			continue
+		}
+		if err := s.check(r.Name(), to, from == to); err != nil {
+			left = append(left, shift.Left{Route: r.Name(), Reason: err.Error()})
+			continue
+		}
+		names = append(names, r.Name())
+	}
+	slices.Sort(names)
+	return names, left, nil
+}
+
+// ShiftRunner returns a Runner that carries out the steps of all shifts, and logs each step. See
+// ShiftCounters for the argument "worker".
+func (c *Controller) ShiftRunner(worker func(context.Context) (runtimeapi.Socket, error)) *shift.Runner {
+	last := ""
+	return &shift.Runner{
+		Control: c, Counters: c.ShiftCounters(worker), Routes: c.ShiftRoutes,
+		Changed: func(x shift.Shift) {
+			if x.Status == shift.Paused {
+				c.logger().Error("shift", "state", x)
+				return
+			}
+			c.logger().Info("shift", "state", x)
+		},
+		Failed: func(err error) {
+			if text := err.Error(); text != last && !errors.Is(err, ErrNotLeading) {
+				c.logger().Error("shift", "err", err)
+				last = text
+			}
+		},
+	}
 }
 
 // ShiftCounters returns a function for shift.Runner.Counters. This function gets the socket of the
 // present HAProxy worker from the argument "worker", and reads the counters of this HAProxy worker.
-// Pass the method Worker of a deploy.Runtime.
+// Pass the method Worker of a deploy.Runtime. It reads the names of backends from the files at most
+// once a second.
 func (c *Controller) ShiftCounters(worker func(context.Context) (runtimeapi.Socket, error)) func(ctx context.Context, route, cluster string) (target, rest shift.Counters, err error) {
+	var mu sync.Mutex
+	var known shiftable
+	var read time.Time
+	partsOf := func(route, cluster string) (edge.Parts, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if time.Since(read) >= time.Second {
+			var err error
+			if known, err = c.shiftable(); err != nil {
+				return edge.Parts{}, err
+			}
+			read = time.Now()
+		}
+		return known.partsOf(route, cluster)
+	}
 	return func(ctx context.Context, route, cluster string) (target, rest shift.Counters, err error) {
-		targetName, restName, err := c.partsInForce(route, cluster)
+		parts, err := partsOf(route, cluster)
 		if err != nil {
 			return target, rest, err
 		}
@@ -166,13 +249,14 @@ func (c *Controller) ShiftCounters(worker func(context.Context) (runtimeapi.Sock
 		}
 		for _, b := range []struct {
 			name string
+			need int
 			to   *shift.Counters
-		}{{targetName, &target}, {restName, &rest}} {
+		}{{parts.Only, parts.MinOnly, &target}, {parts.Rest, parts.MinRest, &rest}} {
 			row, err := socket.BackendStat(ctx, b.name)
 			if err != nil {
 				return target, rest, err
 			}
-			*b.to = shift.Counters{Errors: row.Responses[5]}
+			*b.to = shift.Counters{Errors: row.Responses[5], Up: row.Active, Need: b.need}
 			for _, n := range row.Responses {
 				b.to.Requests += n
 			}

@@ -26,6 +26,7 @@ type builder struct {
 
 	hosts, exact, prefix, clients []haproxycfg.MapEntry // the content of the maps
 	shares, parts                 []haproxycfg.MapEntry // entries about routes whose Shift is true
+	partServers                   map[string]int        // by the name of a backend in parts: the number of its servers that can get requests
 
 	backends map[string]string    // the name of each backend by its key, see appendBackendKey
 	families map[string]*family   // by the key that appendFamilyKey returns
@@ -355,7 +356,7 @@ func (b *builder) config() *haproxycfg.Config {
 		maps = append(maps, haproxycfg.Map{Name: clientsMap, Entries: b.clients})
 	}
 	if len(b.shares) > 0 {
-		maps = append(maps, haproxycfg.Map{Name: ShiftMap, Entries: b.shares, Runtime: true}, haproxycfg.Map{Name: PartsMap, Entries: b.parts})
+		maps = append(maps, haproxycfg.Map{Name: ShiftMap, Entries: b.shares, Runtime: true}, haproxycfg.Map{Name: PartsMap, Entries: b.parts, Stable: true})
 	}
 	if b.edge.Closable {
 		entry := haproxycfg.MapEntry{Key: CloseKey, Value: strconv.Itoa(b.edge.ClosePoints)}

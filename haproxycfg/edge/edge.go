@@ -157,8 +157,9 @@ const (
 
 // PartsMap is the name of the map with two backends for each cluster of a route whose Shift is
 // true. A key is "BACKEND/CLUSTER", where BACKEND is the backend of the route. A value is
-// "ONLY/REST": ONLY is the backend with the servers in the cluster, and REST is the backend with
-// all other servers of the route.
+// "ONLY/REST/MIN1/MIN2": ONLY is the backend with the servers in the cluster, and REST is the
+// backend with all other servers of the route. MIN1 and MIN2 are the numbers of their servers that
+// HAProxy must be able to use, see [Quorum].
 const PartsMap = "shift-parts"
 
 // Router contains the names of the maps in which HAProxy finds the backend of a request.

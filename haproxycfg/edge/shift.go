@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/routes"
@@ -18,16 +20,31 @@ type Share struct {
 	Cluster string
 	// Points is the number of requests, out of 10,000, that go to Cluster.
 	Points int
+	// Until is the time at which the share ends, in whole seconds: from then on, HAProxy uses the
+	// declared weights. The zero time means that the share does not end.
+	Until time.Time
 }
 
-// Value returns the text that stands for the share in the map ShiftMap: Points, a slash and
-// Cluster, such as "2500/east". If Cluster is empty, the text is "0/-".
+// Value returns the text that stands for the share in the map ShiftMap: Points, Cluster and the time
+// at which the share ends in seconds since 1970, such as "2500/east/1790000000". If Until is zero,
+// the text is "2500/east". If Cluster is empty, the text is "0/-".
 func (s Share) Value() string {
 	if s.Cluster == "" {
 		return "0/-" // no cluster has this name
 	}
-	return strconv.Itoa(s.Points) + "/" + s.Cluster
+	value := strconv.Itoa(s.Points) + "/" + s.Cluster
+	if !s.Until.IsZero() {
+		value += "/" + strconv.FormatInt(max(0, s.Until.Unix()), 10)
+	}
+	return value
 }
+
+// Quorum is the share, in percent, of a cluster's servers that HAProxy must be able to use before a
+// shift sends requests to the cluster.
+const Quorum = 50
+
+// quorum returns how many of n servers are the Quorum: at least 1.
+func quorum(n int) int { return max(1, (n*Quorum+99)/100) }
 
 // addParts adds two backends for each cluster of the route r: one with the servers in the cluster,
 // and one with all other servers. While a shift moves requests from one cluster to another, HAProxy
@@ -42,17 +59,19 @@ func (b *builder) addParts(name string, r *routes.Route) {
 		}
 		of := func(rb routes.Backend) bool { return rb.Cluster == cluster }
 		others := func(rb routes.Backend) bool { return rb.Cluster != cluster }
+		only, onlyServers := b.addPart(name, r, of)
+		rest, restServers := b.addPart(name, r, others)
 		b.parts = append(b.parts, haproxycfg.MapEntry{
-			Key: name + "/" + cluster, Value: b.addPart(name, r, of) + "/" + b.addPart(name, r, others),
+			Key: name + "/" + cluster, Value: fmt.Sprintf("%s/%s/%d/%d", only, rest, quorum(onlyServers), quorum(restServers)),
 		})
 	}
 }
 
-// addPart returns the name of a backend with some services of the route r: those for which the
-// argument "in", a function, returns true. It adds the backend if it does not exist yet. If all
-// these services have the weight 0, as the services of a new cluster usually do, addPart gives them
-// equal weights in the backend.
-func (b *builder) addPart(main string, r *routes.Route, in func(routes.Backend) bool) string {
+// addPart returns the name of a backend, and the number of its servers that can get requests. The
+// backend has some services of the route r: those for which the argument "in", a function, returns
+// true. addPart adds the backend if it does not exist yet. If all these services have the weight 0,
+// as the services of a new cluster usually do, addPart gives them equal weights in the backend.
+func (b *builder) addPart(main string, r *routes.Route, in func(routes.Backend) bool) (name string, servers int) {
 	part := *r
 	part.Backends = slices.DeleteFunc(slices.Clone(r.Backends), func(rb routes.Backend) bool { return !in(rb) })
 	if !slices.ContainsFunc(part.Backends, func(rb routes.Backend) bool { return rb.Weight > 0 }) {
@@ -62,9 +81,9 @@ func (b *builder) addPart(main string, r *routes.Route, in func(routes.Backend) 
 	}
 	key := fmt.Sprintf("part %s", appendFamilyKey(nil, &part))
 	if name, ok := b.backends[key]; ok {
-		return name
+		return name, b.partServers[name]
 	}
-	name := b.distinctName(backendName(&part, key), key)
+	name = b.distinctName(backendName(&part, key), key)
 	b.backends[key] = name
 	services := make([]*service, len(part.Backends))
 	for i, rb := range part.Backends {
@@ -73,10 +92,41 @@ func (b *builder) addPart(main string, r *routes.Route, in func(routes.Backend) 
 	reported := len(b.problems)
 	b.addBackend(name, services, &part)
 	b.problems = b.problems[:reported] // the backend with all services has reported them
-	if last := &b.rendered[len(b.rendered)-1]; last.Limits != (haproxycfg.Limits{}) {
+	last := &b.rendered[len(b.rendered)-1]
+	if last.Limits != (haproxycfg.Limits{}) {
 		last.LimitsOf = main
 	}
-	return name
+	if b.partServers == nil {
+		b.partServers = map[string]int{}
+	}
+	for i := range last.Servers {
+		if last.Servers[i].Weight != haproxycfg.NoTraffic {
+			servers++
+		}
+	}
+	b.partServers[name] = servers
+	return name, servers
+}
+
+// Parts are two backends between which a shift divides the requests of a route.
+type Parts struct {
+	Only, Rest string // the names of the backends: of the cluster, and of all other clusters
+	// MinOnly and MinRest are the numbers of servers that HAProxy must be able to use in each of
+	// the two backends.
+	MinOnly, MinRest int
+}
+
+// ParseParts parses a value of PartsMap. ok is false if the text is not such a value.
+func ParseParts(text string) (p Parts, ok bool) {
+	fields := strings.Split(text, "/")
+	if len(fields) != 4 {
+		return Parts{}, false
+	}
+	p.Only, p.Rest = fields[0], fields[1]
+	var err1, err2 error
+	p.MinOnly, err1 = strconv.Atoi(fields[2])
+	p.MinRest, err2 = strconv.Atoi(fields[3])
+	return p, err1 == nil && err2 == nil
 }
 
 // PartsPerServer returns how many backends contain a server of the route r, besides the backend of

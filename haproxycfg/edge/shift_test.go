@@ -243,6 +243,65 @@ func TestShiftUnderAgentWeights(t *testing.T) {
 	requireShare(t, n, 50, 100*moved/n)
 }
 
+// TestShiftNeedsServers shifts all requests to a cluster whose agents then drain its servers. HAProxy
+// itself sends the requests to the other cluster, and back when the servers are ready again.
+func TestShiftNeedsServers(t *testing.T) {
+	port := haproxytest.Ports(t, 1)[0]
+	first, second := startAgent(t, node(1).Addr, port, "up ready 100%"), startAgent(t, node(2).Addr, port, "up ready 100%")
+	w := newShiftWorldOf(t, edge.Edge{
+		Shares:        map[string]edge.Share{"a.example.com/": {Cluster: "old", Points: 10000}},
+		AgentInterval: 100 * time.Millisecond,
+	}, nil, port)
+	c := newClient(t, w.frontend)
+	served := func(by routes.Ref, node string) func() bool {
+		return func() bool {
+			for range 10 {
+				r := c.do("GET", "a.example.com", "/", "")
+				require.Equal(t, http.StatusOK, r.StatusCode)
+				if r.Header.Get("X-Served-By") != by.String() || node != "" && r.Header.Get("X-Node") != node {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	require.True(t, served(w.old, "")())
+	first.set("drain")
+	require.Eventually(t, served(w.old, node(2).Addr.String()), 30*time.Second, time.Millisecond, "one of two servers is enough")
+	second.set("drain")
+	require.Eventually(t, served(w.new, ""), 30*time.Second, time.Millisecond, "the other cluster")
+	w.set(edge.Share{Cluster: "new", Points: 0})
+	require.True(t, served(w.new, "")(), "no requests for new, but no other cluster has servers")
+	first.set("up ready 100%")
+	second.set("up ready 100%")
+	require.Eventually(t, served(w.old, ""), 30*time.Second, time.Millisecond)
+}
+
+// TestShiftExpires: HAProxy itself ends a shift, without a program that changes its map.
+func TestShiftExpires(t *testing.T) {
+	w := newShiftWorld(t, edge.Edge{}, nil)
+	c := newClient(t, w.frontend)
+	share := func(until time.Time) edge.Share { return edge.Share{Cluster: "new", Points: 10000, Until: until} }
+	w.set(share(time.Now().Add(time.Hour)))
+	require.EqualValues(t, 100, w.newShare(c, "a.example.com", 20))
+	w.set(share(time.Now().Add(-time.Second)))
+	require.Zero(t, w.newShare(c, "a.example.com", 20))
+	w.set(share(time.Now().Add(2 * time.Second)))
+	require.Eventually(t, func() bool { return w.newShare(c, "a.example.com", 20) == 0 }, 30*time.Second, 10*time.Millisecond)
+	w.set(edge.Share{Cluster: "new", Points: 10000})
+	require.EqualValues(t, 100, w.newShare(c, "a.example.com", 20), "without an end")
+}
+
+func TestParseParts(t *testing.T) {
+	parts, ok := edge.ParseParts("a:1/b/1/20")
+	require.True(t, ok)
+	require.Equal(t, edge.Parts{Only: "a:1", Rest: "b", MinOnly: 1, MinRest: 20}, parts)
+	for _, text := range []string{"", "a/b", "a/b/1", "a/b/1/x", "a/b/1/2/3"} {
+		_, ok := edge.ParseParts(text)
+		require.False(t, ok, text)
+	}
+}
+
 // TestClose closes connections in steps, without a reload and without a failed request.
 func TestClose(t *testing.T) {
 	w := newShiftWorld(t, edge.Edge{Closable: true}, nil)

@@ -28,6 +28,9 @@ type Stat struct {
 	// Weight is the present weight. UserWeight is the weight that the server has after the end of a
 	// slow start [weight, uweight].
 	Weight, UserWeight int
+	// Active is the number of servers of a backend that can get requests, without backup servers
+	// [act].
+	Active int
 	// CheckStatus and AgentStatus are the results of the last health check and agent check, such as
 	// "L4OK" and "L7STS" [check_status, agent_status]. CheckDesc and AgentDesc are these results in
 	// words [check_desc, agent_desc]. LastCheck and LastAgent are the texts that HAProxy received
@@ -88,6 +91,7 @@ var statColumns = map[string]func(*Stat, string) error{
 	"last_agt":     str(func(s *Stat) *string { return &s.LastAgent }),
 	"weight":       number(func(s *Stat) *int { return &s.Weight }),
 	"uweight":      number(func(s *Stat) *int { return &s.UserWeight }),
+	"act":          number(func(s *Stat) *int { return &s.Active }),
 	"scur":         count(func(s *Stat) *uint64 { return &s.Sessions }),
 	"slim":         count(func(s *Stat) *uint64 { return &s.Limit }),
 	"stot":         count(func(s *Stat) *uint64 { return &s.Total }),

@@ -2,7 +2,7 @@ package shift
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -24,22 +24,41 @@ func (c *Client) State(ctx context.Context) (State, error) {
 	return c.ask(ctx, http.MethodGet, "/shifts", nil)
 }
 
-// Start sends an order to shift requests, and returns the new state of all shifts. See
-// Runner.Start.
-func (c *Client) Start(ctx context.Context, o Order) (State, error) {
-	return c.ask(ctx, http.MethodPost, "/shift", o.Query())
+// Start sends an order for a route or, if Order.From is set, for all routes of a cluster. It returns
+// the new state of all shifts, and the routes of the cluster that do not move. See Runner.Start and
+// Runner.StartCluster.
+func (c *Client) Start(ctx context.Context, o Order) (State, []Left, error) {
+	data, err := c.send(ctx, http.MethodPost, "/shift", o.Query())
+	if err != nil {
+		return State{}, nil, err
+	}
+	var a answer
+	if err := json.Unmarshal(data, &a); err != nil {
+		return State{}, nil, fmt.Errorf("shift: answer: %w", err)
+	}
+	return a.State, a.Left, nil
 }
 
-// Undo gives a route its declared weights again, and returns the new state of all shifts. See
-// Runner.Undo.
-func (c *Client) Undo(ctx context.Context, route string) (State, error) {
-	return c.ask(ctx, http.MethodPost, "/shift/undo", url.Values{"route": {route}})
+// Undo gives a route its declared weights again, and returns the new state of all shifts. If route
+// is empty, it does this for the routes that an order for the whole cluster has moved. See
+// Runner.Undo and Runner.UndoCluster.
+func (c *Client) Undo(ctx context.Context, route, cluster string) (State, error) {
+	return c.ask(ctx, http.MethodPost, "/shift/undo", subject(route, cluster))
 }
 
 // Resume continues a paused shift: it begins the failed step of the shift again. It returns the new
-// state of all shifts. See Runner.Resume.
-func (c *Client) Resume(ctx context.Context, route string) (State, error) {
-	return c.ask(ctx, http.MethodPost, "/shift/resume", url.Values{"route": {route}})
+// state of all shifts. If route is empty, it does this for the routes that an order for the whole cluster has moved. See
+// Runner.Resume and Runner.ResumeCluster.
+func (c *Client) Resume(ctx context.Context, route, cluster string) (State, error) {
+	return c.ask(ctx, http.MethodPost, "/shift/resume", subject(route, cluster))
+}
+
+// subject returns the query for a route or, if route is empty, for a cluster.
+func subject(route, cluster string) url.Values {
+	if route == "" {
+		return url.Values{"cluster": {cluster}}
+	}
+	return url.Values{"route": {route}}
 }
 
 // Close makes HAProxy close the client's connection after some responses, and returns the new
@@ -50,42 +69,60 @@ func (c *Client) Close(ctx context.Context, points int) (State, error) {
 }
 
 // Follow requests the state again and again until the shift of a route is done or paused, and
-// returns this shift. The argument "begun" is the state that Start or Resume returned. Follow calls
-// the function "changed" with the first state of the shift, and then with each state of the shift
-// whose String differs from the previous one.
+// returns Done or Paused. If route is empty, it follows the routes that an order for the whole
+// cluster has moved, until all of them are done or one of them is paused. The argument "begun" is
+// the state that Start or Resume returned. Follow calls the function "changed" with the first state
+// of each shift, and then with each state of a shift whose String differs from the previous one.
 //
 // If ctx ends, Follow returns the error of ctx, and the Runner continues the shift. Follow also
-// returns an error if somebody undoes the shift or changes its target. So if the error is nil and
-// the shift is done, the caller may rely on the target of the shift, for example to switch the old
-// cluster off.
-func (c *Client) Follow(ctx context.Context, begun State, route string, changed func(Shift)) (Shift, error) {
-	first, _ := begun.Find(route)
-	last := ""
-	for state := begun; ; {
-		s, ok := state.Find(route)
-		if !ok {
-			return Shift{}, errors.New("somebody has undone the shift")
+// returns an error if a shift has expired, or if somebody undoes it or changes its target. So if the
+// error is nil and the result is Done, the caller may rely on the target until the shift expires.
+func (c *Client) Follow(ctx context.Context, begun State, route, cluster string, changed func(Shift)) (Status, error) {
+	var shifts []Shift
+	for _, s := range begun.Shifts {
+		if s.Concerns(route, cluster) {
+			shifts = append(shifts, s)
 		}
-		if s.Cluster != first.Cluster || s.Target() != first.Target() {
-			return Shift{}, fmt.Errorf("somebody has changed the shift: %s", s)
+	}
+	return c.follow(ctx, begun, shifts, changed)
+}
+
+func (c *Client) follow(ctx context.Context, state State, begun []Shift, changed func(Shift)) (Status, error) {
+	last := make([]string, len(begun))
+	for {
+		moving, paused := false, false
+		for i, first := range begun {
+			s, ok := state.Find(first.Route)
+			switch {
+			case !ok && !time.Now().Before(first.Expires()):
+				return "", fmt.Errorf("the shift has expired: %s", first.Route)
+			case !ok:
+				return "", fmt.Errorf("somebody has undone the shift of %s", first.Route)
+			case s.Cluster != first.Cluster || s.Target() != first.Target():
+				return "", fmt.Errorf("somebody has changed the shift: %s", s)
+			}
+			if text := s.String(); text != last[i] {
+				changed(s)
+				last[i] = text
+			}
+			moving, paused = moving || s.Status == Moving, paused || s.Status == Paused
 		}
-		if text := s.String(); text != last {
-			changed(s)
-			last = text
-		}
-		if s.Status != Moving {
-			return s, nil
+		switch {
+		case paused:
+			return Paused, nil
+		case !moving:
+			return Done, nil
 		}
 		select {
 		case <-ctx.Done():
-			return Shift{}, ctx.Err()
+			return "", ctx.Err()
 		case <-time.After(c.interval()):
 		}
 		next, err := c.State(ctx)
 		if ctx.Err() != nil {
-			return Shift{}, ctx.Err()
+			return "", ctx.Err()
 		} else if err != nil {
-			return Shift{}, err
+			return "", err
 		}
 		state = next
 	}
@@ -98,10 +135,14 @@ func (c *Client) interval() time.Duration {
 	return c.Interval
 }
 
-func (c *Client) ask(ctx context.Context, method, path string, query url.Values) (State, error) {
+func (c *Client) send(ctx context.Context, method, path string, query url.Values) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second) // longer than handlerTimeout
 	defer cancel()
-	data, err := c.Do(ctx, method, path, query)
+	return c.Do(ctx, method, path, query)
+}
+
+func (c *Client) ask(ctx context.Context, method, path string, query url.Values) (State, error) {
+	data, err := c.send(ctx, method, path, query)
 	if err != nil {
 		return State{}, err
 	}

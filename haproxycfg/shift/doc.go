@@ -2,6 +2,7 @@
 // lasts for a time, and errors of the new cluster end it early. The state survives a restart.
 //
 //	order, err := shift.ParseOrder("api.example.com/tracks", "eu-2:100")
+//	order.For = shift.Duration(2 * time.Hour)
 //	...
 //	runner := &shift.Runner{Control: controller, Counters: counters}
 //	go runner.Run(ctx)
@@ -14,6 +15,24 @@
 //
 // [Runner.Handler] serves a Runner over HTTP. A [Client] in another process sends requests to this
 // handler, and follows a shift to its end.
+//
+// # The end of a shift
+//
+// Each shift ends by itself: Order.For after the order, the route returns to its declared weights.
+// This also happens if no program runs any more, because HAProxy compares the time. To make a shift
+// last longer, give the same order again.
+//
+// # Whole clusters
+//
+// [Runner.StartCluster] moves all routes of a cluster with one order: to another cluster, or away
+// from the cluster. While errors have paused one of these routes, the other ones stay at their
+// steps.
+//
+// # Servers
+//
+// HAProxy sends no requests to a cluster if too few of its servers can get requests; see
+// edge.Quorum. Start refuses an order for such a cluster. If the servers of the target become too
+// few while a shift is moving, the Runner pauses the shift.
 //
 // # Steps and errors
 //
@@ -40,7 +59,8 @@
 // # What it does not do
 //
 // A Runner moves only the requests of one HAProxy. It does not move the requests that an old
-// process still serves after a reload. It changes no DNS records and no declared weights: when a
-// shift is done, change the declared weights, and undo the shift. It reads only the status of
-// responses: if a service answers 200 with a wrong body, the Runner does not pause the shift.
+// process still serves after a reload. It changes no DNS records and no declared weights: if the
+// requests shall stay in the new cluster, change the declared weights before the shift ends. It
+// reads only the status of responses: if a service answers 200 with a wrong body, the Runner does
+// not pause the shift.
 package shift

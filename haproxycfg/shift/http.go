@@ -1,7 +1,9 @@
 package shift
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,19 +15,21 @@ import (
 // Handler returns a handler of these requests:
 //
 //	GET  /shifts                                              the State as JSON
-//	POST /shift?route=ROUTE&to=CLUSTER:PERCENT                Runner.Start; see Order.Query
+//	POST /shift?route=ROUTE&to=CLUSTER:PERCENT&for=2h         Runner.Start; see Order.Query
 //	POST /shift/undo?route=ROUTE                              Runner.Undo
 //	POST /shift/resume?route=ROUTE                            Runner.Resume
 //	POST /shift/close?percent=PERCENT                         Runner.Close
 //
-// Each POST answers with the State as JSON. The status is 400 if the Handler cannot parse the
+// In the first three POST requests, cluster=CLUSTER in place of route=ROUTE means all routes of the
+// cluster; see Runner.StartCluster. Each POST answers with the State as JSON. After an order for a
+// cluster, the object also has the list "left" with the routes that do not move. The status is 400 if the Handler cannot parse the
 // request, 409 if the request does not fit the current state, and 502 if the change fails. The
 // caller must check that the client may change shifts. The argument called "name", if not nil, is a
 // function that returns the normal form of the name of a route.
 func (r *Runner) Handler(name func(string) (string, error)) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /shifts", func(w http.ResponseWriter, _ *http.Request) { r.answer(w, nil) })
-	handle := func(path string, do func(ctx context.Context, route string, q url.Values) error) {
+	mux.HandleFunc("GET /shifts", func(w http.ResponseWriter, _ *http.Request) { r.answer(w, nil, nil) })
+	handle := func(path string, do func(ctx context.Context, route string, q url.Values) ([]Left, error)) {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, req *http.Request) {
 			q := req.URL.Query()
 			route := q.Get("route")
@@ -38,24 +42,38 @@ func (r *Runner) Handler(name func(string) (string, error)) http.Handler {
 			}
 			ctx, cancel := context.WithTimeout(req.Context(), handlerTimeout)
 			defer cancel()
-			r.answer(w, do(ctx, route, q))
+			left, err := do(ctx, route, q)
+			r.answer(w, left, err)
 		})
 	}
-	handle("/shift", func(ctx context.Context, route string, q url.Values) error {
+	handle("/shift", func(ctx context.Context, route string, q url.Values) ([]Left, error) {
 		o, err := ParseQuery(route, q)
-		if err != nil {
-			return badRequest{err}
+		switch {
+		case err != nil:
+			return nil, badRequest{err}
+		case o.From != "":
+			return r.StartCluster(ctx, o)
 		}
-		return r.Start(ctx, o)
+		return nil, r.Start(ctx, o)
 	})
-	handle("/shift/undo", func(ctx context.Context, route string, _ url.Values) error { return r.Undo(ctx, route) })
-	handle("/shift/resume", func(ctx context.Context, route string, _ url.Values) error { return r.Resume(ctx, route) })
-	handle("/shift/close", func(ctx context.Context, _ string, q url.Values) error {
+	handle("/shift/undo", func(ctx context.Context, route string, q url.Values) ([]Left, error) {
+		if from := q.Get("cluster"); from != "" && route == "" {
+			return nil, r.UndoCluster(ctx, from)
+		}
+		return nil, r.Undo(ctx, route)
+	})
+	handle("/shift/resume", func(ctx context.Context, route string, q url.Values) ([]Left, error) {
+		if from := q.Get("cluster"); from != "" && route == "" {
+			return nil, r.ResumeCluster(ctx, from)
+		}
+		return nil, r.Resume(ctx, route)
+	})
+	handle("/shift/close", func(ctx context.Context, _ string, q url.Values) ([]Left, error) {
 		points, err := ParsePercent(q.Get("percent"))
 		if err != nil {
-			return badRequest{err}
+			return nil, badRequest{err}
 		}
-		return r.Close(ctx, points)
+		return nil, r.Close(ctx, points)
 	})
 	return mux
 }
@@ -68,8 +86,14 @@ const handlerTimeout = 25 * time.Second
 // badRequest is the error of a request that the Handler cannot parse.
 type badRequest struct{ error }
 
+// answer is the JSON of a response.
+type answer struct {
+	State
+	Left []Left `json:"left,omitempty"`
+}
+
 // answer writes the response: the state as JSON if err is nil, and otherwise the error.
-func (r *Runner) answer(w http.ResponseWriter, err error) {
+func (r *Runner) answer(w http.ResponseWriter, left []Left, err error) {
 	var bad badRequest
 	switch {
 	case errors.As(err, &bad):
@@ -88,6 +112,9 @@ func (r *Runner) answer(w http.ResponseWriter, err error) {
 		return
 	}
 	data, err := state.AppendJSON(nil)
+	if err == nil && len(left) > 0 {
+		data, err = json.MarshalIndent(answer{state, left}, "", "  ")
+	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return
@@ -105,21 +132,39 @@ func (o Order) Query() url.Values {
 		}
 		steps += FormatPercent(s)
 	}
-	return url.Values{
-		"route": {o.Route}, "to": {o.Cluster + ":" + FormatPercent(o.Steps[len(o.Steps)-1])}, "steps": {steps},
+	q := url.Values{
+		"to": {o.Cluster + ":" + FormatPercent(o.Target())}, "steps": {steps}, "for": {time.Duration(o.For).String()},
 		"hold": {time.Duration(o.Hold).String()}, "max-errors": {FormatPercent(o.MaxErrors)},
 		"min-requests": {strconv.Itoa(o.MinRequests)},
 	}
+	if o.From != "" {
+		q.Set("cluster", o.From)
+	} else {
+		q.Set("route", o.Route)
+	}
+	return q
 }
 
 // ParseQuery parses the query of POST /shift as an Order. The field Route of the Order gets the
-// value of the argument "route". ParseQuery ignores a parameter "route" in the query. The query
-// must contain "to". Every other parameter may be missing, and then has the default of ParseOrder.
+// value of the argument "route". ParseQuery ignores a parameter "route" in the query. If route is
+// empty, the query must contain "cluster": the field From of the Order gets this value. The query
+// must contain "to" and "for". Every other parameter may be missing, and then has the default of
+// ParseOrder.
 func ParseQuery(route string, q url.Values) (Order, error) {
-	o, err := ParseOrder(route, q.Get("to"))
+	from := ""
+	if route == "" {
+		from = q.Get("cluster")
+	}
+	o, err := ParseOrder(cmp.Or(route, from), q.Get("to"))
 	if err != nil {
 		return o, err
 	}
+	o.From = from
+	length, err := time.ParseDuration(q.Get("for"))
+	if err != nil {
+		return o, fmt.Errorf("shift: for: %q: want the time after which the shift ends, such as 2h", q.Get("for"))
+	}
+	o.For = Duration(length)
 	if text := q.Get("steps"); text != "" {
 		steps, err := ParseSteps(text)
 		if err != nil {
@@ -144,5 +189,11 @@ func ParseQuery(route string, q url.Values) (Order, error) {
 			return o, fmt.Errorf("shift: min-requests: %w", err)
 		}
 	}
-	return o, o.check()
+	if err := o.checkNew(); err != nil {
+		return o, fmt.Errorf("shift: %w", err)
+	}
+	if from != "" {
+		o.Route = ""
+	}
+	return o, nil
 }

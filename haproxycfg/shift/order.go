@@ -19,12 +19,18 @@ type Order struct {
 	Route string `json:"route"`
 	// Cluster is the cluster that gets the requests.
 	Cluster string `json:"cluster"`
+	// From is the cluster whose routes the operator has ordered to shift; see
+	// Runner.StartCluster. It is empty if the operator has named the route.
+	From string `json:"from,omitempty"`
 	// Steps are the shares of the requests that Cluster gets, in the order in which they take
 	// effect. Their unit is a point: 10,000 points are all requests. The last share is the target.
 	// There is at least one share.
 	Steps []int `json:"steps"`
 	// Hold is the time for which each step is in force; 0 means that the next step follows at once.
 	Hold Duration `json:"hold"`
+	// For is the time after which the route returns to its declared weights, at most MaxFor. It
+	// begins when the Runner gets the order. Runner.Start refuses an order without For.
+	For Duration `json:"for"`
 	// MaxErrors is the largest allowed difference, in points, between two shares of 5xx responses:
 	// the share of Cluster minus the share of the other clusters of the route. 0 means that the
 	// share of 5xx responses of Cluster may not be larger than that of the other clusters.
@@ -34,6 +40,10 @@ type Order struct {
 	// this step can pause the shift; 0 means that errors count from the first request.
 	MinRequests int `json:"minRequests"`
 }
+
+// MaxFor is the longest time that an order can have. To shift a route for longer, repeat the order
+// before the shift expires.
+const MaxFor = 72 * time.Hour
 
 // Defaults of ParseOrder.
 const (
@@ -75,6 +85,18 @@ func ParseOrder(route, target string) (Order, error) {
 		MaxErrors: DefaultMaxErrors, MinRequests: DefaultMinRequests,
 	}
 	return o.WithSteps(DefaultSteps(), points), o.WithSteps(nil, points).check()
+}
+
+// ParseSubject parses the name of a route or of a cluster. A name without "." and "/" is the name of
+// a cluster. Write a route whose host has a single label with its path, such as "localhost/". The
+// argument "canonical" returns the normal form of the name of a route. If the text is empty, both
+// results are empty.
+func ParseSubject(text string, canonical func(string) (string, error)) (route, cluster string, err error) {
+	if !strings.ContainsAny(text, "./") {
+		return "", text, nil
+	}
+	route, err = canonical(text)
+	return route, "", err
 }
 
 // WithSteps returns the order with other steps: the given steps that are below target, and then
@@ -169,6 +191,10 @@ func (o Order) check() error {
 		return fmt.Errorf("cluster: %.100q is not the name of a cluster", o.Cluster)
 	case len(o.Steps) == 0 || len(o.Steps) > maxSteps || !ascending(o.Steps) || o.Steps[0] < 0 || o.Steps[len(o.Steps)-1] > AllPoints:
 		return fmt.Errorf("steps: want 1 to %d shares in ascending order, from 0 to %d", maxSteps, AllPoints)
+	case len(o.From) > maxText || strings.ContainsAny(o.From, " \t\r\n\x00/;"):
+		return fmt.Errorf("from: %.100q is not the name of a cluster", o.From)
+	case o.For < 0 || time.Duration(o.For) > MaxFor:
+		return fmt.Errorf("for: want a time of at most %v", MaxFor)
 	case o.Hold < 0 || time.Duration(o.Hold) > 30*24*time.Hour:
 		return errors.New("hold: want a time from 0 to 30 days")
 	case o.MaxErrors < 0 || o.MaxErrors > AllPoints:
@@ -179,10 +205,46 @@ func (o Order) check() error {
 	return nil
 }
 
-// Counters count the responses of one or several clusters of a route since an HAProxy worker
-// started.
+// checkNew returns an error if a new order cannot have the values of o: it must end, and its last
+// step must end before that.
+func (o Order) checkNew() error {
+	steps := time.Duration(len(o.Steps)) * time.Duration(o.Hold)
+	switch {
+	case o.For <= 0:
+		return fmt.Errorf("for: want the time after which the shift ends, such as 2h; at most %v", MaxFor)
+	case steps > time.Duration(o.For):
+		return fmt.Errorf("for: the steps of the shift last %v, so it would end after %v, before its last step", steps, time.Duration(o.For))
+	case o.From == o.Cluster && o.Target() > 0:
+		return fmt.Errorf("to: a shift of all routes of %s moves their requests to another cluster, or to %[1]s:0", o.From)
+	}
+	return o.check()
+}
+
+// Target returns how many of 10,000 requests go to Cluster after the last step: 2,500 means 25%. It
+// returns 0 if there is no step.
+func (o Order) Target() int {
+	if len(o.Steps) == 0 {
+		return 0
+	}
+	return o.Steps[len(o.Steps)-1]
+}
+
+// Counters describe one or several clusters of a route in one HAProxy worker.
 type Counters struct {
-	Requests, Errors uint64 // Errors counts the responses with a status of 5xx
+	// Requests counts the responses since the worker started, and Errors counts those with a status
+	// of 5xx.
+	Requests, Errors uint64
+	// Up is the number of servers that can get requests now, and Need is the number of servers that
+	// must be able to. 0 means that a shift does not look at the servers.
+	Up, Need int
+}
+
+// short returns in words that the cluster has too few servers. It returns "" if there are enough.
+func (c Counters) short(cluster string) string {
+	if c.Up >= c.Need {
+		return ""
+	}
+	return fmt.Sprintf("%d servers of %s are up, and %d are needed", c.Up, cluster, c.Need)
 }
 
 // errorPoints returns the share of requests that got an error, in points: 10,000 if all did. It
@@ -191,7 +253,8 @@ func (c Counters) errorPoints() float64 {
 	return AllPoints * float64(c.Errors) / float64(cmp.Or(c.Requests, 1))
 }
 
-// Window adds up the responses during one step of a shift. The zero Window is empty.
+// Window adds up the responses during one step of a shift, and keeps the latest numbers of servers.
+// The zero Window is empty.
 type Window struct {
 	Target, Rest Counters
 
@@ -205,6 +268,7 @@ type Window struct {
 // counter is smaller than at the last call, HAProxy has been reloaded since, and its counters began
 // with 0. In this case Add adds the whole present counter.
 func (w *Window) Add(target, rest Counters) {
+	w.Target.Up, w.Target.Need, w.Rest.Up, w.Rest.Need = target.Up, target.Need, rest.Up, rest.Need
 	if w.begun {
 		w.Target.add(w.lastTarget, target)
 		w.Rest.add(w.lastRest, rest)
@@ -230,6 +294,11 @@ func (s Shift) Advance(now time.Time, w Window) (next Shift, changed bool) {
 	}
 	if s.Step < 0 { // the first step
 		s.Step, s.Since = 0, now
+		return s, true
+	}
+	if short := w.Target.short(s.Cluster); short != "" && s.Steps[s.Step] > 0 {
+		s.Reason = fmt.Sprintf("at %s, %s", FormatPercent(s.Steps[s.Step]), short)
+		s.Status, s.Step, s.Since = Paused, s.Step-1, now
 		return s, true
 	}
 	target, rest := w.Target.errorPoints(), w.Rest.errorPoints()

@@ -32,7 +32,13 @@ type Runner struct {
 	// Counters returns the counters of the cluster (target), and the sum of the counters of all
 	// other clusters of the route (rest). Required.
 	Counters func(ctx context.Context, route, cluster string) (target, rest Counters, err error)
-	// Changed, if not nil, receives each shift that Tick has changed.
+	// Routes returns the routes whose requests StartCluster can move from one cluster to another
+	// one, sorted. If both names are the same, these are the routes whose requests can leave the
+	// cluster. left are the other routes of the cluster "from", with the reasons. Nil means that
+	// StartCluster refuses each order.
+	Routes func(from, to string) (routes []string, left []Left, err error)
+	// Changed, if not nil, receives each shift that Tick has changed. If the shift has expired, its
+	// Status is Expired.
 	Changed func(Shift)
 	// Failed, if not nil, receives each error of Run. It may receive the same error again after
 	// each Interval.
@@ -83,7 +89,19 @@ func (r *Runner) Tick(ctx context.Context, now time.Time) error {
 	var moved []Shift
 	var errs []error
 	moving := map[string]*stepWindow{}
+	stopped := map[string]bool{} // the clusters with a paused route: Order.From
 	for _, s := range state.Shifts {
+		if s.From != "" && s.Status == Paused {
+			stopped[s.From] = true
+		}
+	}
+	for _, s := range state.Shifts {
+		if !now.Before(s.Expires()) {
+			next = next.Without(s.Route)
+			s.Status, s.Step, s.Since, s.Reason = Expired, -1, now, ""
+			moved = append(moved, s)
+			continue
+		}
 		if s.Status != Moving {
 			continue
 		}
@@ -99,7 +117,9 @@ func (r *Runner) Tick(ctx context.Context, now time.Time) error {
 			continue
 		}
 		w.Add(target, rest)
-		w.counted += now.Sub(w.read)
+		if !stopped[s.From] {
+			w.counted += now.Sub(w.read)
+		}
 		w.read = now
 		// The step must last for Hold, but times in which the counters cannot be read do not count.
 		// w.counted is the part of the step that counts. So pass to Advance the time that is
@@ -107,6 +127,9 @@ func (r *Runner) Tick(ctx context.Context, now time.Time) error {
 		if x, changed := s.Advance(s.Since.Add(w.counted), w.Window); changed {
 			x.Since = now
 			next, moved = next.With(x), append(moved, x)
+			if x.From != "" && x.Status == Paused {
+				stopped[x.From] = true
+			}
 		}
 	}
 	r.windows = moving
@@ -168,27 +191,95 @@ func (r *Runner) tryChange(ctx context.Context, f func(State) (State, error)) er
 
 // Start stores the order as a shift, and begins its first step. If an earlier shift has already
 // moved requests of the route to the same cluster, Start leaves out the steps that are not above
-// the share in force.
+// the share in force, and the shift expires Order.For after this call. Start refuses an order if too
+// few servers of the cluster are up, see Counters.Need.
 func (r *Runner) Start(ctx context.Context, o Order) error {
 	return r.change(ctx, func(state State) (State, error) {
-		if err := o.check(); err != nil {
+		if err := o.checkNew(); err != nil {
 			return state, err
 		}
 		if err := r.Control.CheckShift(o.Route, o.Cluster); err != nil {
 			return state, err
 		}
-		s := Shift{Order: o}
-		if last, ok := state.Find(o.Route); ok {
-			if last.Cluster != o.Cluster {
-				return state, fmt.Errorf("%s moves to %s; undo that shift first", o.Route, last.Cluster)
-			}
-			if points, ok := last.Points(); ok {
-				s = o.after(points)
-			}
-		}
-		s.Status, s.Since = Moving, time.Now()
-		return state.With(s), nil
+		return r.start(ctx, state, o)
 	})
+}
+
+// start returns the state with a new or continued shift of the route.
+func (r *Runner) start(ctx context.Context, state State, o Order) (State, error) {
+	s := Shift{Order: o}
+	if last, ok := state.Find(o.Route); ok {
+		if last.Cluster != o.Cluster {
+			return state, fmt.Errorf("%s moves to %s; undo that shift first", o.Route, last.Cluster)
+		}
+		if points, ok := last.Points(); ok {
+			s = o.after(points)
+		}
+	}
+	// Without counters, the order is allowed: HAProxy itself sends no requests to a cluster with too
+	// few servers.
+	if target, rest, err := r.Counters(ctx, o.Route, o.Cluster); err == nil {
+		short := target.short(o.Cluster)
+		if o.Target() == 0 {
+			short = rest.short("the other clusters")
+		}
+		if short != "" {
+			return state, fmt.Errorf("%s: %s", o.Route, short)
+		}
+	}
+	now := time.Now()
+	s.Status, s.Since = Moving, now
+	s.Until = now.Add(time.Duration(o.For) + time.Second - 1).Truncate(time.Second) // HAProxy compares whole seconds
+	return state.With(s), nil
+}
+
+// Left is a route that an order for a whole cluster has not moved.
+type Left struct {
+	Route  string `json:"route"`
+	Reason string `json:"reason"`
+}
+
+// StartCluster stores the order as a shift of each route of the cluster Order.From, and begins the
+// first step of each of them. Order.Route is ignored. If Order.Cluster is another cluster, it gets
+// the requests. If Order.Cluster is the same cluster and the target is 0, the other clusters of the
+// routes get them.
+//
+// StartCluster does not move a route that Start would refuse, or that Routes leaves out; it returns
+// these routes. The error is not nil if it moves no route. While errors have paused one of the
+// routes, the other ones stay at their steps.
+func (r *Runner) StartCluster(ctx context.Context, o Order) (left []Left, err error) {
+	err = r.change(ctx, func(state State) (State, error) {
+		o.Route = o.From // a valid text for the check
+		if err := o.checkNew(); err != nil {
+			return state, err
+		}
+		if r.Routes == nil || o.From == "" {
+			return state, errors.New("want the name of a route")
+		}
+		var routes []string
+		var err error
+		if routes, left, err = r.Routes(o.From, o.Cluster); err != nil {
+			return state, err
+		}
+		moved := 0
+		for _, o.Route = range routes {
+			next, err := r.start(ctx, state, o)
+			if err != nil {
+				left = append(left, Left{o.Route, err.Error()})
+				continue
+			}
+			state = next
+			moved++
+		}
+		switch {
+		case moved > 0:
+			return state, nil
+		case len(left) > 0:
+			return state, fmt.Errorf("no route of %s can move: %s: %s", o.From, left[0].Route, left[0].Reason)
+		}
+		return state, fmt.Errorf("no route can leave %s: no route with shift: true has a backend there", o.From)
+	})
+	return left, err
 }
 
 // Undo returns the route to its declared weights at once, and deletes its shift.
@@ -198,6 +289,38 @@ func (r *Runner) Undo(ctx context.Context, route string) error {
 			return state, fmt.Errorf("%s has no shift", route)
 		}
 		return state.Without(route), nil
+	})
+}
+
+// UndoCluster does the same as Undo for all routes that StartCluster has moved from the cluster.
+func (r *Runner) UndoCluster(ctx context.Context, from string) error {
+	return r.change(ctx, func(state State) (State, error) {
+		next := state
+		for _, s := range state.Of(from) {
+			next = next.Without(s.Route)
+		}
+		if len(next.Shifts) == len(state.Shifts) {
+			return state, fmt.Errorf("no route of %s has a shift of the whole cluster", from)
+		}
+		return next, nil
+	})
+}
+
+// ResumeCluster does the same as Resume for all paused routes that StartCluster has moved from the
+// cluster.
+func (r *Runner) ResumeCluster(ctx context.Context, from string) error {
+	return r.change(ctx, func(state State) (State, error) {
+		resumed := 0
+		for _, s := range state.Of(from) {
+			if s, err := s.Resume(time.Now()); err == nil {
+				state = state.With(s)
+				resumed++
+			}
+		}
+		if resumed == 0 {
+			return state, fmt.Errorf("no route of %s is paused", from)
+		}
+		return state, nil
 	})
 }
 

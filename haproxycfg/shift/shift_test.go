@@ -24,6 +24,7 @@ const route = "api.example.com/tracks"
 func order(t *testing.T) shift.Order {
 	o, err := shift.ParseOrder(route, "new:100")
 	require.NoError(t, err)
+	o.For = shift.Duration(time.Hour)
 	return o
 }
 
@@ -299,7 +300,7 @@ func TestRunnerContinues(t *testing.T) {
 func TestNoStateThatCannotBeRead(t *testing.T) {
 	w, ctx := newFakeWorld(), t.Context()
 	o := order(t)
-	o.Hold, o.Steps = shift.Duration(time.Hour), []int{1}
+	o.Hold, o.Steps = shift.Duration(time.Second), []int{1}
 	require.NoError(t, w.runner.Start(ctx, o))
 	o.Steps = nil
 	for points := 2; points <= 101; points++ {
@@ -372,9 +373,9 @@ func TestHandler(t *testing.T) {
 	_, state = do("POST", "/shift/undo?route="+route)
 	require.Empty(t, state.Shifts)
 	for target, want := range map[string]int{
-		"/shift?route=?&to=new:5": 400, "/shift?route=" + route: 400, "/shift?route=x&to=new:5": 409,
-		"/shift?to=new:5": 400, "/shift?route=x&to=new:5&hold=5": 400, "/shift?route=x&to=new:5&steps=9,8": 400,
-		"/shift?route=x&to=new:5&max-errors=x": 400, "/shift?route=x&to=new:5&min-requests=x": 400,
+		"/shift?route=?&to=new:5": 400, "/shift?route=" + route: 400, "/shift?route=x&to=new:5": 400, "/shift?route=x&to=new:5&for=1h": 409,
+		"/shift?to=new:5&for=1h": 400, "/shift?cluster=a&to=new:5&for=1h": 409, "/shift?route=x&to=new:5&for=73h": 400, "/shift?route=x&to=new:5&for=1m": 400, "/shift?route=x&to=new:5&for=1h&hold=5": 400, "/shift?route=x&to=new:5&for=1h&steps=9,8": 400,
+		"/shift?route=x&to=new:5&for=1h&max-errors=x": 400, "/shift?route=x&to=new:5&for=1h&min-requests=x": 400,
 		"/shift/undo": 409, "/shift/resume?route=x": 409, "/shift/close?percent=x": 400,
 	} {
 		code, _ := do("POST", target)
@@ -402,11 +403,11 @@ func TestClient(t *testing.T) {
 		}}
 		ctx, cancel := context.WithCancel(t.Context())
 		// follow returns the lines of a shift while the function "during" runs.
-		follow := func(begun shift.State, during func()) (lines []string, last shift.Shift, err error) {
+		follow := func(begun shift.State, during func()) (lines []string, last shift.Status, err error) {
 			ended := make(chan struct{})
 			go func() {
 				defer close(ended)
-				last, err = client.Follow(ctx, begun, route, func(s shift.Shift) { lines = append(lines, s.String()) })
+				last, err = client.Follow(ctx, begun, route, "", func(s shift.Shift) { lines = append(lines, s.String()) })
 			}()
 			during()
 			<-ended
@@ -415,39 +416,41 @@ func TestClient(t *testing.T) {
 
 		o := order(t).WithSteps([]int{500}, 5000)
 		o.Hold = shift.Duration(5 * time.Second)
-		begun, err := client.Start(ctx, o)
+		begun, _, err := client.Start(ctx, o)
 		require.NoError(t, err)
 		lines, last, err := follow(begun, func() { w.ticks(t, 15) })
 		require.NoError(t, err)
-		require.Equal(t, shift.Done, last.Status)
+		require.Equal(t, shift.Done, last)
 		require.Equal(t, []string{
-			route + ": 5% to new, moving to 50%", route + ": 50% to new, moving to 50%", route + ": 50% to new, done",
+			route + ": 5% to new, moving to 50% (until 2000-01-01T01:00:00Z)",
+			route + ": 50% to new, moving to 50% (until 2000-01-01T01:00:00Z)",
+			route + ": 50% to new, done (until 2000-01-01T01:00:00Z)",
 		}, lines)
 
-		begun, err = client.Start(ctx, order(t))
+		begun, _, err = client.Start(ctx, order(t))
 		require.NoError(t, err)
 		_, _, err = follow(begun, func() {
 			time.Sleep(time.Second)
-			_, err := client.Start(ctx, order(t).WithSteps(nil, 200))
+			_, _, err := client.Start(ctx, order(t).WithSteps(nil, 200))
 			require.NoError(t, err)
 		})
 		require.ErrorContains(t, err, "somebody has changed the shift: "+route)
 
-		begun, err = client.Start(ctx, order(t))
+		begun, _, err = client.Start(ctx, order(t))
 		require.NoError(t, err)
 		_, _, err = follow(begun, func() {
 			time.Sleep(time.Second)
-			_, err := client.Undo(ctx, route)
+			_, err := client.Undo(ctx, route, "")
 			require.NoError(t, err)
 		})
 		require.ErrorContains(t, err, "undone")
-		_, err = client.Resume(ctx, route)
+		_, err = client.Resume(ctx, route, "")
 		require.ErrorContains(t, err, route)
 		state, err := client.Close(ctx, 250)
 		require.NoError(t, err)
 		require.Equal(t, 250, state.ClosePoints)
 
-		begun, err = client.Start(ctx, order(t))
+		begun, _, err = client.Start(ctx, order(t))
 		require.NoError(t, err)
 		_, _, err = follow(begun, cancel)
 		require.ErrorIs(t, err, context.Canceled)
@@ -462,6 +465,7 @@ func TestRunnerWithAnotherRunner(t *testing.T) {
 	w := newFakeWorld()
 	order, err := shift.ParseOrder(route, "eu-2:100")
 	require.NoError(t, err)
+	order.For = shift.Duration(time.Hour)
 	order.Hold = 0 // each Tick begins a step
 	w.control.raced = func() { w.control.state.ClosePoints = 5 }
 	require.NoError(t, w.runner.Start(t.Context(), order))

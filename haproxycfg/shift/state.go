@@ -31,6 +31,9 @@ const (
 	Moving Status = "moving" // the Runner holds a step, and the next one follows
 	Paused Status = "paused" // errors of the target have ended a step
 	Done   Status = "done"   // the Runner has held the last step to its end
+	// Expired is the status of a shift that Runner.Changed gets when the shift has ended because of
+	// its time. No State contains such a shift.
+	Expired Status = "expired"
 )
 
 // Shift describes a route whose requests move, or have moved, to one of its clusters.
@@ -42,8 +45,20 @@ type Shift struct {
 	Step int `json:"step"`
 	// Since is the time at which the present step of the shift began.
 	Since time.Time `json:"since"`
+	// Until is the time at which the shift expires; see Expires.
+	Until time.Time `json:"until,omitzero"`
 	// Reason says why the shift is paused.
 	Reason string `json:"reason,omitempty"`
+}
+
+// Expires returns the time at which the route returns to its declared weights, whatever the status
+// of the shift is. Older versions of this package have stored no Until. Such a shift expires MaxFor
+// after its present step began.
+func (s Shift) Expires() time.Time {
+	if s.Until.IsZero() {
+		return s.Since.Add(MaxFor)
+	}
+	return s.Until
 }
 
 // Points returns the number of requests of 10,000 that go to Order.Cluster. ok is false if the
@@ -53,15 +68,6 @@ func (s Shift) Points() (points int, ok bool) {
 		return 0, false
 	}
 	return s.Steps[s.Step], true
-}
-
-// Target returns how many of 10,000 requests go to Order.Cluster after the last step: 2,500 means
-// 25%. It returns 0 if there is no step.
-func (s Shift) Target() int {
-	if len(s.Steps) == 0 {
-		return 0
-	}
-	return s.Steps[len(s.Steps)-1]
 }
 
 // String returns the state of the shift in one line, for people.
@@ -77,6 +83,9 @@ func (s Shift) String() string {
 	if s.Reason != "" {
 		line += ": " + s.Reason
 	}
+	if s.Status != Expired && !s.Until.IsZero() {
+		line += " (until " + s.Until.UTC().Format(time.RFC3339) + ")"
+	}
 	return line
 }
 
@@ -87,6 +96,29 @@ func (s State) Find(route string) (Shift, bool) {
 		return Shift{}, false
 	}
 	return s.Shifts[i], true
+}
+
+// Concerns reports whether the shift is the shift of the route or, if route is empty, whether an
+// order for the whole cluster has begun it. If both are empty, the result is true.
+func (s Shift) Concerns(route, cluster string) bool {
+	switch {
+	case route != "":
+		return s.Route == route
+	case cluster != "":
+		return s.From == cluster
+	}
+	return true
+}
+
+// Of returns the shifts that an order for a whole cluster has begun; see Runner.StartCluster. The
+// argument is the cluster that the requests leave.
+func (s State) Of(from string) (shifts []Shift) {
+	for _, x := range s.Shifts {
+		if x.From == from && from != "" {
+			shifts = append(shifts, x)
+		}
+	}
+	return shifts
 }
 
 func (s State) index(route string) (int, bool) {
@@ -112,6 +144,21 @@ func (s State) Without(route string) State {
 		s.Shifts = slices.Delete(slices.Clone(s.Shifts), i, i+1)
 	}
 	return s
+}
+
+// Withdraws reports whether the state "next" only withdraws shifts: it pauses shifts of s, and does
+// not contain shifts of s that have expired at the time now. All else is the same in both states.
+func (s State) Withdraws(next State, now time.Time) bool {
+	for _, x := range s.Shifts {
+		y, ok := next.Find(x.Route)
+		switch {
+		case ok && y.Status == Paused:
+			s = s.With(y)
+		case !ok && !now.Before(x.Expires()):
+			s = s.Without(x.Route)
+		}
+	}
+	return s.Equal(next)
 }
 
 // MaxStateBytes is the largest size of a State as JSON.

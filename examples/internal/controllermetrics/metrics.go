@@ -107,11 +107,13 @@ func (m *Metrics) Shifts(state func() (shift.State, error)) {
 			send("shift_share", float64(points)/shift.AllPoints, x.Route, x.Cluster)
 			send("shift_paused", cli.OneIf(x.Status == shift.Paused), x.Route, x.Cluster)
 			send("shift_step_age_seconds", max(0, time.Since(x.Since).Seconds()), x.Route, x.Cluster)
+			send("shift_left_seconds", max(0, time.Until(x.Expires()).Seconds()), x.Route, x.Cluster)
 		}
 	},
 		cli.Define("shift_share", "Share of the requests of a route, from 0 to 1, that a shift sends to the cluster.", "route", "cluster"),
-		cli.Define("shift_paused", "1 while errors have paused the shift of a route.", "route", "cluster"),
-		cli.Define("shift_step_age_seconds", "Time since the present step of the shift began.", "route", "cluster"))
+		cli.Define("shift_paused", "1 while errors, or too few servers, have paused the shift of a route.", "route", "cluster"),
+		cli.Define("shift_step_age_seconds", "Time since the present step of the shift began.", "route", "cluster"),
+		cli.Define("shift_left_seconds", "Time until the shift of a route expires.", "route", "cluster"))
 }
 
 // Attempted counts an attempt of the Controller to apply the latest routes and clusters, and sets

@@ -313,13 +313,17 @@ func (e *Explanation) addServers(in Input, route routes.Route, upstreams []edge.
 		}
 	}
 	roles := []Backend{{Name: main, Role: "all requests"}}
-	if share := ed.Shares[route.Name()]; route.Shift && share.Cluster != "" {
+	share := ed.Shares[route.Name()]
+	if expired := !share.Until.IsZero() && !e.Time.Before(share.Until); route.Shift && share.Cluster != "" && !expired {
 		e.Route.Shift = fmt.Sprintf("%g%% of the requests go to %s", float64(share.Points)/100, share.Cluster)
-		only, rest, _ := strings.Cut(entries[edge.PartsMap][main+"/"+share.Cluster], "/")
+		if !share.Until.IsZero() {
+			e.Route.Shift += ", until " + share.Until.UTC().Format(time.RFC3339)
+		}
+		parts, _ := edge.ParseParts(entries[edge.PartsMap][main+"/"+share.Cluster])
 		roles = []Backend{
-			{Name: main, Role: "no requests while the route moves"},
-			{Name: only, Role: fmt.Sprintf("%g%% of the requests", float64(share.Points)/100)},
-			{Name: rest, Role: "all other requests"},
+			{Name: main, Role: "no requests while the route moves and enough servers are up"},
+			{Name: parts.Only, Role: fmt.Sprintf("%g%% of the requests while at least %d of its servers can get requests", float64(share.Points)/100, parts.MinOnly)},
+			{Name: parts.Rest, Role: fmt.Sprintf("all other requests while at least %d of its servers can get requests", parts.MinRest)},
 		}
 	}
 	for _, role := range roles {

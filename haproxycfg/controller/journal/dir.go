@@ -225,7 +225,7 @@ func (d *Dir) State(e Entry) (State, error) {
 // Latest contains the newest entries of a Dir. If the Dir has no entry for a field, the field is
 // the zero Entry.
 type Latest struct {
-	Entry   Entry // the newest entry
+	Entry   Entry // the newest entry whose Result is not Shifted
 	Applied Entry // the newest entry of an applied change
 	// Problems name the unreadable entries that are newer than Applied.
 	Problems []error
@@ -243,7 +243,7 @@ func (d *Dir) Latest() (l Latest, err error) {
 			l.Problems = append(l.Problems, err)
 			continue
 		}
-		if l.Entry.Time.IsZero() {
+		if l.Entry.Time.IsZero() && e.Result != Shifted {
 			l.Entry = e
 		}
 		if e.Result == Applied {
@@ -299,7 +299,7 @@ func (d *Dir) At(t time.Time) (Past, error) {
 			p.Entry = e
 			p.Next = d.nextApplied(files[after:], &p.Problems)
 			return p, nil
-		case p.Refused == nil:
+		case p.Refused == nil && e.Result != Shifted:
 			p.Refused = &e
 		}
 	}

@@ -31,7 +31,7 @@
 //
 // # What it does not do
 //
-// The package does not undo a change; Controller.Rollback of package controller does. It records
-// neither the states of servers in HAProxy nor the shifts of routes between clusters. It does not
-// follow the directory.
+// The package does not undo a change; Controller.Rollback of package controller does. It does not
+// record the states of servers in HAProxy. An entry about shifts says what has changed, but the
+// State of an entry does not contain the shifts. The package does not follow the directory.
 package journal

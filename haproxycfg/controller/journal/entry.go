@@ -25,6 +25,7 @@ const (
 	Applied Result = "applied" // the change is in force since then
 	Refused Result = "refused" // a limit has refused the change
 	Failed  Result = "failed"  // HAProxy has rejected the change, or it could not be applied
+	Shifted Result = "shifted" // shifts of routes between clusters have changed; the configuration is the same
 )
 
 // Entry describes one change.
@@ -82,6 +83,13 @@ const (
 // String returns the entry as one line: the time, the result, the ID, and a few causes.
 func (e Entry) String() string {
 	c := e.Changes
+	if e.Result == Shifted {
+		line := fmt.Sprintf("%s %s: %s", FormatTime(e.Time), e.Result, c.Summary(5))
+		if c.Reason != "" {
+			line += ": " + c.Reason
+		}
+		return printable(line)
+	}
 	line := fmt.Sprintf("%s %s %s: %d added, %d removed, %d changed servers; %s",
 		FormatTime(e.Time), e.Result, e.ID, c.Servers.Added, c.Servers.Removed, c.Servers.Altered, c.Summary(5))
 	if c.Reason != "" {
@@ -90,7 +98,12 @@ func (e Entry) String() string {
 	if e.Allow != "" && !strings.Contains(c.Reason, e.Allow) {
 		line += "; " + e.Allow
 	}
-	return strings.Map(func(r rune) rune { // a name or an error may contain control characters
+	return printable(line)
+}
+
+// printable replaces control characters, which a name or an error may contain.
+func printable(line string) string {
+	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || 0x80 <= r && r < 0xa0 {
 			return '\uFFFD'
 		}
@@ -225,7 +238,7 @@ func ReadEntry(data []byte) (e Entry, rest []byte, err error) {
 	switch {
 	case e.Time.IsZero():
 		return Entry{}, nil, errors.New("journal: the entry has no time")
-	case e.Result != Applied && e.Result != Refused && e.Result != Failed:
+	case e.Result != Applied && e.Result != Refused && e.Result != Failed && e.Result != Shifted:
 		return Entry{}, nil, fmt.Errorf("journal: the entry has the result %.100q", e.Result)
 	}
 	return e, rest, nil

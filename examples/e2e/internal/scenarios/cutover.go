@@ -43,7 +43,7 @@ func runCutover(ctx context.Context, s *System, t *traffic, report *scenario.Rep
 	load := startLoad(ctx, loadConfig{Dial: s.Client.DialContext, Address: s.Edge.Addr.String() + ":80", Host: movedHost, Rate: 2000, Kept: 50})
 	defer load.Stop()
 	for _, percent := range []int{0, 1, 5, 25, 50, 100} {
-		if err := s.shift(ctx, movedHost, "-to", fmt.Sprintf("eu-2:%d", percent), "-steps", fmt.Sprint(percent), "-hold", "1s"); err != nil {
+		if err := s.shift(ctx, movedHost, "-to", fmt.Sprintf("eu-2:%d", percent), "-steps", fmt.Sprint(percent), "-hold", "1s", "-for", "1h"); err != nil {
 			return err
 		}
 		// eu-2 should get the percentage in the variable "percent", but by chance its share is a

@@ -85,7 +85,7 @@ func runOrders(ctx context.Context, env *Env, report *scenario.Report) (err erro
 	report.Add(scenario.Row{What: "the other terminator says who holds the routes, and why", Err: f.page(ctx, b, "/readyz", "by ada (e2e): the routes of ")})
 
 	start = time.Now()
-	if err = f.order(ctx, b, "shift", firstHost, "-to", "eu-2:25", "-steps", "25", "-hold", "0s", "-detach"); err == nil {
+	if err = f.order(ctx, b, "shift", firstHost, "-to", "eu-2:25", "-steps", "25", "-hold", "0s", "-for", "1h", "-detach"); err == nil {
 		err = f.page(ctx, a, "/shifts", `"cluster": "eu-2"`)
 	}
 	row("a shift on one terminator takes effect on the other", start, err)
