@@ -364,7 +364,7 @@ func (g *Gate) answer(names []string, d disruption.Answer, alone bool) Answer {
 				note = fmt.Sprintf("%s is not a node of the cluster, and not in any applied configuration since %s: may go", name, clock(g.since))
 			}
 			a.Notes = append(a.Notes, note)
-		case g.state.IsAway(name) && g.grants[name].Node == "":
+		case g.Away(name) != "" && g.grants[name].Node == "":
 			a.Notes = append(a.Notes, name+" is away already: "+g.why(name).Why)
 		}
 	}

@@ -124,6 +124,7 @@ func TestTake(t *testing.T) {
 	a, grants := g.Take("one", time.Hour, "a", "f")
 	require.True(t, a.OK)
 	require.Equal(t, []gate.Grant{{Node: "a", Holder: "one", Taken: now, TTL: time.Hour}}, grants, "f needs no grant")
+	require.NotContains(t, a.String(), "is away already", "a is away only from now on")
 
 	a, grants = g.Take("two", time.Hour, "b")
 	require.False(t, a.OK, "a counts as away")
