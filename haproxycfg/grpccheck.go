@@ -5,7 +5,7 @@ import (
 	"encoding/hex"
 )
 
-// grpcPath is the method of gRPC's health checking protocol.
+// grpcPath is the path of the method of gRPC's health checking protocol.
 const grpcPath = "/grpc.health.v1.Health/Check"
 
 // grpcServing is a regular expression for the answer SERVING in hexadecimal: a gRPC message that is

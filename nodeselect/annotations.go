@@ -113,7 +113,8 @@ func annotationProblem(object, name, value, message string) Problem {
 	}
 }
 
-// objectName returns the name of an object in the form of Problem.Object.
+// objectName returns the name of an object as the field Problem.Object contains it, such as
+// "Service media/tracks".
 func objectName(obj metav1.Object) string {
 	switch o := obj.(type) {
 	case *corev1.Node:

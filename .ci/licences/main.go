@@ -204,7 +204,8 @@ func (d *dependency) read(root, dir string) error {
 	}
 }
 
-// judge returns an error if a licence file is missing, unknown, or not allowed.
+// judge returns an error if the module has no licence file, or if one of its licence files contains
+// a licence that is unknown or not allowed.
 func (d dependency) judge() error {
 	if len(d.texts) == 0 {
 		return fmt.Errorf("%s has no licence file", d.path)

@@ -205,7 +205,8 @@ func parseEndpoint(flag, addr string) (hostlookup.Endpoint, error) {
 	return ep, nil
 }
 
-// setUnknownTLS sets the fields of srv from value, the value of -unknown-tls.
+// setUnknownTLS sets the fields of srv that the flag -unknown-tls determines. value is the value of
+// this flag.
 func setUnknownTLS(srv *sniproxy.Server, value string) (err error) {
 	addr, isFallback := strings.CutPrefix(value, "fallback=")
 	switch {

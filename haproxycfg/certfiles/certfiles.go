@@ -123,7 +123,7 @@ func (s *Source) Follow(ctx context.Context, publish func(certs.Files)) {
 	})
 }
 
-// binary returns the path of the binary that Check runs.
+// binary returns the path of the haproxy binary that Check runs.
 func (s *Source) binary() string {
 	if path, err := exec.LookPath(s.Haproxy); err == nil {
 		return path

@@ -186,7 +186,7 @@ func names(c *x509.Certificate) []string {
 	return slices.Compact(all)
 }
 
-// hostOf returns an IP address in the form of a Host header.
+// hostOf returns an IP address as the header Host contains it: an IPv6 address has brackets.
 func hostOf(ip net.IP) string {
 	if ip.To4() == nil {
 		return "[" + ip.String() + "]"

@@ -277,8 +277,8 @@ func (a *applier) reviewHeld(ctx context.Context, in inputs, t Attempt) {
 	a.c.status.setHold(&HoldStatus{Held: by.held.describe(), Pending: a.reviewed.pending})
 }
 
-// pending says what the latest declarations would change without the hold. It is "" if they declare
-// the held routes.
+// pending says what the latest declarations would change if there were no hold. It is "" if they
+// declare the held routes.
 func (c *Controller) pending(ctx context.Context, in inputs, by *orders) string {
 	text := compareRoutes(by.held.table.Routes(), in.routes.Table.Routes())
 	if text == "" {

@@ -156,8 +156,8 @@ func (s *shiftable) check(route, cluster string, away bool) error {
 	return nil
 }
 
-// CheckShift returns an error if the configuration in force has no such route, or if no shift can
-// move requests of the route to the cluster. It implements shift.Control.
+// CheckShift returns an error if the configuration in force has no route with this name, or if no
+// shift can move requests of the route to the cluster. It implements shift.Control.
 func (c *Controller) CheckShift(route, cluster string) error {
 	s, err := c.shiftable()
 	if err != nil {

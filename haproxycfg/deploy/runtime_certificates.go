@@ -185,8 +185,8 @@ func overlap(old, now []string) bool {
 	return slices.ContainsFunc(old, func(name string) bool { return slices.Contains(now, name) })
 }
 
-// listedCertificates reads the certificates of the old list from the file of the list, and from the
-// map of the names that they cover.
+// listedCertificates reads the certificates of the certificate list that the change replaces: from
+// the file of this list, and from the map of the names that the certificates cover.
 func (d *Dir) listedCertificates(list, file string, disk []byte) ([]listedCertificate, error) {
 	text, err := readOptional(d.file(file))
 	if err != nil {
@@ -220,12 +220,13 @@ func (d *Dir) listedCertificates(list, file string, disk []byte) ([]listedCertif
 	return all, nil
 }
 
-// coveredKey returns the key of an entry in the map of the names that certificates cover.
+// coveredKey returns the key, FINGERPRINT/NAME, under which the map of the names that certificates
+// cover contains a name of a certificate. sha1 is the fingerprint of the certificate.
 func coveredKey(sha1 [20]byte, name string) string {
 	return strings.ToUpper(hex.EncodeToString(sha1[:])) + "/" + name
 }
 
-// keyKind returns the kind of the key of a certificate in the directory.
+// keyKind returns the kind of the key, such as RSA or ECDSA, of a certificate in the directory.
 func (d *Dir) keyKind(file string) x509.PublicKeyAlgorithm {
 	text, err := readOptional(d.file(path.Join(certsDir, file)))
 	if err != nil {
@@ -234,7 +235,8 @@ func (d *Dir) keyKind(file string) x509.PublicKeyAlgorithm {
 	return keyKind(text)
 }
 
-// keyKind returns the kind of the key of the first certificate in a PEM text.
+// keyKind returns the kind of the key, such as RSA or ECDSA, of the first certificate in a PEM
+// text.
 func keyKind(text []byte) x509.PublicKeyAlgorithm {
 	block, _ := pem.Decode(text)
 	if block == nil {

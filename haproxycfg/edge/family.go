@@ -111,7 +111,8 @@ func (b *builder) nameOf(r *routes.Route) string {
 	return f.names[slot]
 }
 
-// slotName returns the name of a backend of a family. The first backend has the name of the family.
+// slotName returns the name of a backend of a family: the name of the family for the slot 0, and
+// this name with "-1", "-2" and so on for the other slots.
 func slotName(family string, slot int) string {
 	if slot == 0 {
 		return family

@@ -19,8 +19,8 @@ type Control interface {
 	// state. If the current state differs from "last", SetShifts changes nothing, and the error
 	// wraps ErrConflict. After any other error, the old or the new state may be in force.
 	SetShifts(ctx context.Context, last, next State) error
-	// CheckShift returns an error if HAProxy has no such route, or if no shift can move requests of
-	// the route to the cluster.
+	// CheckShift returns an error if HAProxy has no route with this name, or if no shift can move
+	// requests of the route to the cluster.
 	CheckShift(route, cluster string) error
 }
 

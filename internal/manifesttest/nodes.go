@@ -144,7 +144,7 @@ func nodeStatus(i int, name string, created metav1.Time) corev1.NodeStatus {
 	}
 }
 
-// images returns some container images. A real kubelet reports at most 50.
+// images returns some container images for the status of node i. A real kubelet reports at most 50.
 func images(i int) []corev1.ContainerImage {
 	repositories := []string{
 		"602401143452.dkr.ecr.eu-west-1.amazonaws.com/eks/kube-proxy", "docker.io/calico/node", "quay.io/prometheus/node-exporter",

@@ -45,7 +45,7 @@ type endpoint struct {
 	condition        condition
 }
 
-// parseSlice reads an EndpointSlice. The result shares only strings with s.
+// parseSlice reads an EndpointSlice. The result shares no memory with s except strings.
 func parseSlice(s *discoveryv1.EndpointSlice, policy nodeselect.AddressPolicy) *slice {
 	parsed := &slice{namespace: intern(s.Namespace), name: s.Name}
 	if _, err := resourceversion.CompareResourceVersion(s.ResourceVersion, s.ResourceVersion); err == nil {

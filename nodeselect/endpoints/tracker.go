@@ -56,8 +56,8 @@ func NewTracker(policy nodeselect.AddressPolicy) *Tracker {
 	}
 }
 
-// Services returns all services. The caller must not change the map. Later changes of the Tracker
-// do not change it.
+// Services returns all services. The caller must not change the map. The Tracker does not change
+// the map either: after a change, it makes a new map.
 func (t *Tracker) Services() Services {
 	t.shared = true
 	return t.services

@@ -114,7 +114,8 @@ type object struct {
 	line    int
 }
 
-// key returns the name of the object in the form of Problem.Object.
+// key returns the name of the object as the field Problem.Object contains it, such as "Service
+// media/tracks".
 func (o object) key() string {
 	switch {
 	case o.node != nil:

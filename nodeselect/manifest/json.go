@@ -22,8 +22,9 @@ const maxNesting = 4
 // kubectl prints the kind after the items.
 const listWithoutKind = "a list without kind; is it cut short?"
 
-// parseJSON reads consecutive JSON values. At the first value that is not valid JSON, parseJSON
-// stops. It returns a batch with the objects before this value and the problem, and false.
+// parseJSON reads consecutive JSON values. If a value is not valid JSON, parseJSON stops and
+// returns false. The batch then contains the objects before this value, and the problem of this
+// value.
 func parseJSON(doc document) (batch, bool) {
 	b := batch{want: doc.want}
 	lines := lineCounter{text: doc.text, line: doc.line}

@@ -53,7 +53,7 @@ type Service struct {
 	Connections float64
 }
 
-// Estimate is the load of the pods of a service.
+// Estimate is an estimate of the load of the pods of a service.
 type Estimate struct {
 	Policy Policy `json:"policy"`
 	Pods   int    `json:"pods"`

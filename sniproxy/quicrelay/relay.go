@@ -515,7 +515,8 @@ func (r *Relay) newPath(client peer) *path {
 	return p
 }
 
-// The method "move" makes a new path for a client that has moved.
+// The method "move" makes a new path for a client that has moved, that is, whose address or port
+// has changed.
 func (r *Relay) move(client peer, f found) *path {
 	p := r.newPath(client)
 	p.state, p.backendAddr = open, f.backend

@@ -54,7 +54,7 @@ type Engine struct {
 	// HelloLimit bounds the number of bytes that a Session may see before it returns a Step other
 	// than More. Until a connection relays, it holds at most this number of bytes. 0 means 68 KiB.
 	HelloLimit int
-	// DialTimeout bounds each Connect. 0 means 10 s, less than 0 means no bound.
+	// DialTimeout bounds the time of each Connect. 0 means 10 s, less than 0 means no bound.
 	DialTimeout time.Duration
 	// IdleTimeout is the time without a byte in either direction after which the Engine closes the
 	// connection. 0 means 10 min, less than 0 means no bound.

@@ -172,8 +172,8 @@ func completePEM(text []byte) error {
 	return nil
 }
 
-// LogCertificates returns a function that logs its arguments. It fits the parameter "changed" of
-// ServerTLS.
+// LogCertificates returns a function that logs its arguments. Pass this function to ServerTLS as
+// the argument "changed".
 func LogCertificates(log *slog.Logger) func(file string, err error) {
 	return func(file string, err error) {
 		if err != nil {

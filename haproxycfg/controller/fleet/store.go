@@ -12,8 +12,8 @@ var ErrConflict = errors.New("fleet: somebody else has changed the state")
 // Snapshot is a State in a Store.
 type Snapshot struct {
 	State State
-	// Version differs from the versions of all other states of the Store. It is "" if the Store has
-	// no state.
+	// Version is the version of State: no other state of the Store has the same version. It is ""
+	// if the Store has no state.
 	Version string
 }
 

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// lab contains everything that runs. All servers of a lab listen on addresses that begin with the
-// same two bytes, 127 and lab.network.
+// lab contains all running programs and servers of the benchmark. All servers of a lab listen on
+// addresses that begin with the same two bytes, 127 and lab.network.
 type lab struct {
 	bin, dir string
 	network  int
@@ -62,7 +62,7 @@ func (l *lab) path(name string) string { return filepath.Join(l.dir, name) }
 // address returns the address, with this port, of all servers that are not on a node or in a pod.
 func (l *lab) address(port int) string { return fmt.Sprintf("127.%d.0.1:%d", l.network, port) }
 
-// node returns the IP address of a node or a pod.
+// node returns the IP address of the node or pod with the number i.
 func (l *lab) node(i int) string { return fmt.Sprintf("127.%d.1.%d", l.network, i) }
 
 // stop stops everything, in the reverse order of the starts.

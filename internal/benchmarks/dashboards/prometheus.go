@@ -96,7 +96,7 @@ func (p *prometheus) get(ctx context.Context, path string, values url.Values, va
 	return json.Unmarshal(answer.Data, value)
 }
 
-// query returns the present values of a query.
+// query sends a query to Prometheus, and returns its present values.
 func (p *prometheus) query(ctx context.Context, expr string) ([]sample, error) {
 	var data struct{ Result []sample }
 	err := p.get(ctx, "/api/v1/query", url.Values{"query": {expr}}, &data)
@@ -187,7 +187,7 @@ func fetch(ctx context.Context, url string) (string, error) {
 	return string(body), err
 }
 
-// sleep waits for d. It returns false if ctx ends before.
+// sleep waits for d. It returns false if ctx ends before d is over.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

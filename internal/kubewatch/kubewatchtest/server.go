@@ -45,7 +45,7 @@ type Request struct {
 	Object   string // for configmaps, the namespace and, if the request names one object, the name: "ns/name"
 }
 
-// Server is the API server. Any goroutine may call its methods at any time.
+// Server is a simulated API server. Any goroutine may call its methods at any time.
 type Server struct {
 	http *httptest.Server
 

@@ -15,8 +15,8 @@ import (
 	"github.com/headgate/headgate/nodeselect/kubeapp/change"
 )
 
-// manager returns the part of a message that names the manager. The API server writes `conflict with
-// "kubectl-scale" using apps/v1`.
+// manager returns the part of a message that names the manager: `conflict with "kubectl-scale"
+// using apps/v1` → `"kubectl-scale" using apps/v1`.
 func manager(message string) string { return strings.TrimPrefix(message, "conflict with ") }
 
 // pageSize is the number of objects in one answer of the API server.

@@ -17,7 +17,7 @@ import (
 // the version in the request and the field Version.
 type changes struct {
 	Version string `json:"version"`
-	// Reset means that any host may have changed.
+	// Reset means that any host may have changed, so the client has to ask again for every host.
 	Reset   bool     `json:"reset,omitempty"`
 	Changes []change `json:"changes,omitempty"`
 }

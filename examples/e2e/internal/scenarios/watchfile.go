@@ -51,7 +51,8 @@ func (w *fileWatch) follow() {
 		if err != nil {
 			return
 		}
-		// struct inotify_event: wd, mask, cookie, len, then the name, padded with zeros.
+		// Each event is a struct inotify_event: wd, mask, cookie, len, and then the name, padded
+		// with zeros.
 		for b := buffer[:n]; len(b) >= unix.SizeofInotifyEvent; {
 			end := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(b[12:]))
 			name := strings.TrimRight(string(b[unix.SizeofInotifyEvent:end]), "\x00")

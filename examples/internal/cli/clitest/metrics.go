@@ -15,7 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 )
 
-// own is the beginning of the names of our metrics. Libraries define all other metrics.
+// own is the beginning of the names of headgate's own metrics. Libraries define all other metrics.
 const own = "headgate_"
 
 // metric is one row of the page of all metrics.

@@ -70,7 +70,7 @@ func versioned(name, flag string) (path, version string, err error) {
 }
 
 // find searches for a program in PATH. It also searches the directories in which Debian installs
-// servers, because the PATH of a user does not have them.
+// servers, because the PATH of a user does not contain these directories.
 func find(name, packages string) (string, error) {
 	for _, candidate := range []string{name, "/usr/sbin/" + name, "/usr/local/sbin/" + name} {
 		if path, err := exec.LookPath(candidate); err == nil {
