@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -132,8 +133,14 @@ current-context: away
 	}
 	require.NotEmpty(t, server)
 	require.Contains(t, w.read("out/haproxy.cfg"), server)
-	code, _, stderr := w.run("-once", "-closable", "-start-timeout", "1s", "-node-health", "kube-proxy", "-cluster", "eu-2=kubeconfig:"+w.path("away.kubeconfig"))
-	require.Equal(t, cli.ExitOK, code, stderr)
+	once := func(out string) (stderr string) {
+		code, _, stderr := w.runAlone("-out", out, "-http", ":8080", "-once", "-closable", "-start-timeout", "1s", "-node-health", "kube-proxy",
+			"-cluster", "eu-2=kubeconfig:"+w.path("away.kubeconfig"))
+		require.Equal(t, cli.ExitOK, code, stderr)
+		return stderr
+	}
+	restored := restore(t, w.path("out"))
+	stderr := once(w.path("out"))
 	require.Contains(t, w.read("out/haproxy.cfg"), server, "a cluster that does not answer keeps its servers")
 	text := ""
 	maps, err := filepath.Glob(w.path("out/maps/*.map"))
@@ -148,4 +155,40 @@ current-context: away
 	require.NotContains(t, text, "new.example.com", "the hold is in force")
 	require.Contains(t, text, " 2500/eu-2\n", "the shift is in force")
 	require.NotContains(t, stderr, "problem")
+
+	// The files of a backup are enough for the same configuration.
+	once(restored)
+	again, err = os.ReadFile(filepath.Join(restored, "haproxy.cfg"))
+	require.NoError(t, err)
+	require.Equal(t, w.read("out/haproxy.cfg"), strings.ReplaceAll(string(again), restored, w.path("out")))
+	entries, faults, err = (&journal.Dir{Path: filepath.Join(restored, "journal")}).List()
+	require.NoError(t, err)
+	require.Empty(t, faults)
+	require.GreaterOrEqual(t, len(entries), len(files))
+}
+
+// restore copies the files of a terminator that OPERATIONS.md says to back up to an empty directory.
+func restore(t *testing.T, from string) (to string) {
+	t.Helper()
+	page, err := os.ReadFile("../OPERATIONS.md")
+	require.NoError(t, err)
+	to = filepath.Join(t.TempDir(), "restored")
+	var names []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `terminator` \\| `([^`]+)` \\| yes").FindAllStringSubmatch(string(page), -1) {
+		names = append(names, row[1])
+		file := filepath.Join(from, row[1])
+		switch info, err := os.Stat(file); {
+		case err != nil:
+			require.Equal(t, "certs-in-use", row[1]) // these terminators have no certificates
+		case info.IsDir():
+			require.NoError(t, os.CopyFS(filepath.Join(to, row[1]), os.DirFS(file)))
+		default:
+			data, err := os.ReadFile(file)
+			require.NoError(t, err)
+			require.NoError(t, os.MkdirAll(to, 0o755))
+			require.NoError(t, os.WriteFile(filepath.Join(to, row[1]), data, 0o600))
+		}
+	}
+	require.Equal(t, []string{"report.json", "fleet.json", "journal", "certs-in-use"}, names)
+	return to
 }
