@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -372,13 +371,4 @@ func TestFailures(t *testing.T) {
 			require.NoError(t, ctx.Err())
 		})
 	}
-}
-
-// -h prints the flags in the groups of the table in README.md. The table contains all flags.
-func TestHelpGroupsTheFlags(t *testing.T) {
-	var stderr bytes.Buffer
-	require.Equal(t, cli.ExitOK, run(t.Context(), cli.Invocation{Args: []string{"-h"}, Stderr: &stderr}))
-	_, other, _ := strings.Cut(stderr.String(), "\nother:\n")
-	require.True(t, strings.HasPrefix(other, "  -config "), other)
-	require.NotContains(t, other, "\n  -")
 }

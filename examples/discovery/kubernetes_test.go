@@ -51,7 +51,7 @@ func TestDeploymentRunsTheServer(t *testing.T) {
 		environment[e.Name] = e.Value
 	}
 	used := map[string]bool{}
-	fs := cli.NewFlagSet(program, "")
+	fs := cli.NewFlagSet(program)
 	s := register(fs)
 	_, done := cli.Invocation{Stderr: &clitest.Output{}, LookupEnv: func(name string) (string, bool) {
 		value, ok := environment[name]

@@ -27,10 +27,19 @@ const program = "discovery"
 // stopTimeout is how long running requests may continue after SIGTERM.
 const stopTimeout = 5 * time.Second
 
+var commandLine = cli.Program{
+	Name:     program,
+	Summary:  "Serves the pods behind Kubernetes services over HTTP, sorted by zone.",
+	Readme:   readme,
+	Commands: []cli.Command{{Example: "discovery -listen :9100 -admin :9101", Run: runServer}},
+}
+
+var run = commandLine.Run
+
 func main() { cli.Main(run) }
 
-func run(ctx context.Context, inv cli.Invocation) int {
-	fs := cli.NewGroupedFlagSet(program, "discovery -listen :9100 -admin :9101", readme)
+func runServer(ctx context.Context, inv cli.Invocation) int {
+	fs := cli.NewFlagSet(program)
 	s := register(fs)
 	if code, done := inv.Parse(fs); done {
 		return code

@@ -34,9 +34,22 @@ import (
 
 const program = "drill"
 
+var commandLine = cli.Program{
+	Name:    program,
+	Summary: "Simulates faults, such as the loss of a zone, and says what a terminator would do. It changes nothing.",
+	Readme:  readme,
+	Commands: []cli.Command{{
+		Example: "drill -routes routes.yaml -cluster eu-1=dir:manifests/eu-1",
+		Exits:   map[int]string{cli.ExitOK: "all drills meet the policy", cli.ExitDiffer: "a drill exceeds a limit of the policy"},
+		Run:     runDrills,
+	}},
+}
+
+var run = commandLine.Run
+
 func main() { cli.Main(run) }
 
-func run(ctx context.Context, inv cli.Invocation) int {
+func runDrills(ctx context.Context, inv cli.Invocation) int {
 	s, code, done := parseSettings(inv)
 	if done {
 		return code

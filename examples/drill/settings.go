@@ -40,7 +40,7 @@ type settings struct {
 var limitNames = [4]string{"min-servers", "max-below", "max-refusals", "max-reloads"}
 
 func parseSettings(inv cli.Invocation) (s *settings, code int, done bool) {
-	fs := cli.NewGroupedFlagSet(program, "drill -routes routes.yaml -cluster eu-1=dir:manifests/eu-1", readme)
+	fs := cli.NewFlagSet(program)
 	s = &settings{}
 	s.register(fs)
 	if code, done := inv.Parse(fs); done {

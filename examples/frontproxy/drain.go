@@ -38,7 +38,7 @@ func (p *proxy) adminPages(ctx context.Context) http.Handler {
 // progress, and returns at the end of the drain. It works in a container that has no shell and no
 // curl.
 func runDrain(ctx context.Context, inv cli.Invocation) int {
-	fs := cli.NewFlagSet(drainProgram, "frontproxy drain -admin unix:/run/headgate/frontproxy.sock")
+	fs := cli.NewFlagSet(drainProgram)
 	var admin cli.AdminFlags
 	admin.RegisterClient(fs)
 	undo := fs.Bool("undo", false, "end the drain instead")

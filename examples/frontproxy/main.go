@@ -30,13 +30,26 @@ import (
 
 const program = "frontproxy"
 
+var commandLine = cli.Program{
+	Name:    program,
+	Summary: "Sends the HTTP requests of one zone to the pods of one service, through an HAProxy that it runs.",
+	Readme:  readme,
+	Commands: []cli.Command{
+		{Example: "frontproxy -service media/tracks:http -zone eu-1a -listen :8080 -admin :9710 -policy policy.yaml", Run: runProxy},
+		{
+			Name: "drain", Summary: "Drains a running frontproxy, and returns at the end of the drain.",
+			Example: "frontproxy drain -admin unix:/run/headgate/frontproxy.sock",
+			Exits:   map[int]string{cli.ExitOK: "the drain is over, or -undo has ended it", cli.ExitFailed: "an error, or somebody has ended the drain"},
+			Run:     runDrain,
+		},
+	},
+}
+
+var run = commandLine.Run
+
 func main() { cli.Main(run) }
 
-func run(ctx context.Context, inv cli.Invocation) int {
-	if len(inv.Args) > 0 && inv.Args[0] == "drain" {
-		inv.Args = inv.Args[1:]
-		return runDrain(ctx, inv)
-	}
+func runProxy(ctx context.Context, inv cli.Invocation) int {
 	s, code, done := parseSettings(inv)
 	if done {
 		return code

@@ -44,7 +44,7 @@ type settings struct {
 // parseSettings reads the flags. If done is true, the program must exit with the exit status in
 // code.
 func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
-	fs := cli.NewGroupedFlagSet(program, "frontproxy -service media/tracks:http -zone eu-1a -listen :8080 -admin :9710 -policy policy.yaml\n  frontproxy drain -admin unix:/run/headgate/frontproxy.sock", readme)
+	fs := cli.NewFlagSet(program)
 	fs.StringVar(&s.service, "service", "", "`NAMESPACE/NAME[:PORT]` of the service; PORT is the name of a port, or the port number of the pods, and may be left out if there is only one")
 	fs.StringVar(&s.zone, "zone", "", "`zone` of the clients; their requests stay in this zone while its pods have room; if empty, all pods are equal")
 	fs.IntVar(&s.local, "local", 0, "`port` on 127.0.0.1 that gets all requests: the proxy is the sidecar of one pod, and needs no service; 0 means no sidecar")
@@ -65,7 +65,8 @@ func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	fs.StringVar(&s.haproxy, "haproxy", "haproxy", "`path` of the haproxy binary")
 	fs.StringVar(&s.reload, "reload", "", "master `socket` of an HAProxy that runs with haproxy.cfg in -out; the program then starts no HAProxy and stops none")
 	fs.IntVar(&s.maxConns, "max-connections", 10000, "`number` of client connections at one time; 0 means the number that the limit of open files allows")
-	fs.IntVar(&s.threads, "threads", runtime.GOMAXPROCS(0), "`number` of threads of HAProxy; the default follows the CPU limit of the container")
+	fs.IntVar(&s.threads, "threads", runtime.GOMAXPROCS(0), "`number` of threads of HAProxy; without it, as many as the CPU limit of the container allows")
+	fs.Lookup("threads").DefValue = "" // the number differs from machine to machine
 
 	fs.DurationVar(&s.drainDelay, "drain-delay", 10*time.Second, "how long HAProxy serves all requests after a drain has begun, so that the balancer in front notices; 0 means no delay")
 	fs.DurationVar(&s.drainTimeout, "drain-timeout", 15*time.Second, "how long a drain then waits for connections to end; 0 means no wait")

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -444,15 +443,6 @@ func TestFilesThatBecomeFIFOs(t *testing.T) {
 	p.stop()
 }
 
-// -h prints the flags in the groups of the table in README.md. The table contains all flags.
-func TestHelpGroupsTheFlags(t *testing.T) {
-	var stderr bytes.Buffer
-	require.Equal(t, cli.ExitOK, run(t.Context(), cli.Invocation{Args: []string{"-h"}, Stderr: &stderr}))
-	_, other, _ := strings.Cut(stderr.String(), "\nother:\n")
-	require.True(t, strings.HasPrefix(other, "  -config "), other)
-	require.NotContains(t, other, "\n  -")
-}
-
 func TestFailures(t *testing.T) {
 	dir := t.TempDir()
 	hosts, declarations, empty := filepath.Join(dir, "hosts.json"), filepath.Join(dir, "routes.yaml"), filepath.Join(dir, "empty")
@@ -564,7 +554,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 func TestUnits(t *testing.T) {
 	clitest.CheckUnits(t)
 	unit, socket := clitest.ReadUnit(t, "headgate-hostapi.service"), clitest.ReadUnit(t, "headgate-hostapi.socket")
-	fs := cli.NewFlagSet(program, "")
+	fs := cli.NewFlagSet(program)
 	s := register(fs)
 	stderr := &clitest.Output{}
 	code, done := cli.Invocation{Args: unit.Command(t)[1:], Stderr: stderr}.Parse(fs)

@@ -30,7 +30,7 @@ func runManifests(t *testing.T, env []corev1.EnvVar, data map[string]string) (*s
 			env[i].Value = filepath.Join(dir, string(rest))
 		}
 	}
-	fs := cli.NewFlagSet(program, "")
+	fs := cli.NewFlagSet(program)
 	s := register(fs)
 	stderr := &clitest.Output{}
 	inv := cli.Invocation{Stderr: stderr, LookupEnv: clitest.Environment(t, &corev1.Container{Env: env}, nil)}

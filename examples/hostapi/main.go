@@ -29,10 +29,19 @@ const program = "hostapi"
 // stopTimeout is how long running requests may continue after SIGTERM.
 const stopTimeout = 5 * time.Second
 
+var commandLine = cli.Program{
+	Name:     program,
+	Summary:  "Answers an SNI router with the endpoint of each host, over HTTP.",
+	Readme:   readme,
+	Commands: []cli.Command{{Example: "hostapi -hosts hosts.json -listen 127.0.0.1:9000 -admin 127.0.0.1:9001", Run: runServer}},
+}
+
+var run = commandLine.Run
+
 func main() { cli.Main(run) }
 
-func run(ctx context.Context, inv cli.Invocation) int {
-	fs := cli.NewGroupedFlagSet(program, "hostapi -hosts hosts.json -listen 127.0.0.1:9000 -admin 127.0.0.1:9001", readme)
+func runServer(ctx context.Context, inv cli.Invocation) int {
+	fs := cli.NewFlagSet(program)
 	s := register(fs)
 	if code, done := inv.Parse(fs); done {
 		return code

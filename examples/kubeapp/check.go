@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/headgate/headgate/examples/internal/cli"
+	"github.com/headgate/headgate/examples/internal/kubeconn"
 	"github.com/headgate/headgate/internal/inputfile"
 	"github.com/headgate/headgate/nodeselect/kubeapp/change"
 )
@@ -34,11 +35,12 @@ func (s *checkSettings) register(fs *flag.FlagSet) {
 func runCheck(ctx context.Context, inv cli.Invocation) int {
 	const command = program + " check"
 	s := &checkSettings{}
-	fs := cli.NewGroupedFlagSet(command, "kubeapp check -f manifests -routes routes.yaml -cluster eu-1=kubeconfig:eu-1.kubeconfig", readme)
+	fs := cli.NewFlagSet(command)
 	s.register(fs)
 	if code, done := inv.Parse(fs); done {
 		return code
 	}
+	kubeconn.LogTo(nil) // log nothing: the errors of the requests are enough
 	err := s.resolve(inv)
 	if err == nil && len(s.files) == 0 {
 		err = errors.New("-f is missing")

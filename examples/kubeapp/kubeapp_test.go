@@ -99,21 +99,12 @@ func TestWrongFlags(t *testing.T) {
 // Each field of an App has a flag, so an error names a flag.
 func TestFlagOfNamesFieldsAndFlags(t *testing.T) {
 	s := &settings{}
-	fs := cli.NewFlagSet(program, "")
+	fs := cli.NewFlagSet(program)
 	s.register(fs)
 	for field, name := range flagOf {
 		require.NotNil(t, fs.Lookup(name), name)
 		_, ok := reflect.TypeFor[kubeapp.App]().FieldByName(strings.Split(field, ".")[0])
 		require.True(t, ok, field)
-	}
-}
-
-func TestHelpHasNoFlagWithoutAGroup(t *testing.T) {
-	for _, args := range [][]string{{"-h"}, {"check", "-h"}} {
-		code, _, stderr := call(t, args...)
-		require.Equal(t, cli.ExitOK, code)
-		_, other, _ := strings.Cut(stderr, "\nother:\n")
-		require.Equal(t, 1, strings.Count("\n"+other, "\n  -"), "only -config: %s", other)
 	}
 }
 

@@ -32,18 +32,35 @@ import (
 
 const program = "kubeapp"
 
+var commandLine = cli.Program{
+	Name:    program,
+	Summary: "Makes the Kubernetes objects of an application, and prints them or applies them to a cluster.",
+	Readme:  readme,
+	Commands: []cli.Command{
+		{
+			Example: "kubeapp -name tracks -namespace media -image tracks:1.4.2 -port http=8080 -node-port 30080 -apply",
+			Exits:   map[int]string{cli.ExitDiffer: "nothing is applied, because the change would hurt traffic"},
+			Run:     runObjects,
+		},
+		{
+			Name: "check", Summary: "Says which parts of a change would hurt traffic.",
+			Example: "kubeapp check -f manifests -routes routes.yaml -cluster eu-1=kubeconfig:eu-1.kubeconfig",
+			Exits:   map[int]string{cli.ExitDiffer: "the change would hurt traffic"},
+			Run:     runCheck,
+		},
+	},
+}
+
+var run = commandLine.Run
+
 func main() { cli.Main(run) }
 
-func run(ctx context.Context, inv cli.Invocation) int {
-	kubeconn.LogTo(nil) // log nothing: the errors of the requests are enough
-	if len(inv.Args) > 0 && inv.Args[0] == "check" {
-		inv.Args = inv.Args[1:]
-		return runCheck(ctx, inv)
-	}
+func runObjects(ctx context.Context, inv cli.Invocation) int {
 	s, code, done := parseSettings(inv)
 	if done {
 		return code
 	}
+	kubeconn.LogTo(nil) // log nothing: the errors of the requests are enough
 	if !s.apply {
 		text, err := kubeapp.AppendYAML(nil, s.objects.List()...)
 		if err == nil {

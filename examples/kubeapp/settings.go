@@ -41,7 +41,7 @@ type settings struct {
 }
 
 func parseSettings(inv cli.Invocation) (s *settings, code int, done bool) {
-	fs := cli.NewGroupedFlagSet(program, "kubeapp -name tracks -namespace media -image tracks:1.4.2 -port http=8080 -node-port 30080 -apply", readme)
+	fs := cli.NewFlagSet(program)
 	s = &settings{}
 	s.register(fs)
 	if code, done := inv.Parse(fs); done {

@@ -76,7 +76,7 @@ func beginDrain(stop context.Context, d drainer, log *slog.Logger, w http.Respon
 // begins or ends a drain of the node. The subcommand works in a container that has no shell and no
 // curl.
 func runDrain(ctx context.Context, inv cli.Invocation) int {
-	fs := cli.NewFlagSet(drainProgram, "nodeagent drain -admin unix:/run/headgate/nodeagent.sock -wait 10s")
+	fs := cli.NewFlagSet(drainProgram)
 	var admin cli.AdminFlags
 	admin.RegisterClient(fs)
 	wait := fs.Duration("wait", 10*time.Second, "longest time to wait until every HAProxy that has asked lately knows")

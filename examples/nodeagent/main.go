@@ -24,6 +24,23 @@ import (
 
 const program = "nodeagent"
 
+var commandLine = cli.Program{
+	Name:    program,
+	Summary: "Answers HAProxy's agent checks for a Kubernetes node and for its services.",
+	Readme:  readme,
+	Commands: []cli.Command{
+		{Example: "nodeagent -node node-a -listen :9707 -admin :9708 -admin unix:/run/headgate/nodeagent.sock", Run: runAgent},
+		{
+			Name: "drain", Summary: "Drains the node of a running nodeagent.",
+			Example: "nodeagent drain -admin unix:/run/headgate/nodeagent.sock -wait 10s",
+			Exits:   map[int]string{cli.ExitOK: "every HAProxy knows of the drain, or -off has ended it"},
+			Run:     runDrain,
+		},
+	},
+}
+
+var run = commandLine.Run
+
 func main() {
 	// Collect garbage twice as often as usual, so that the agent needs less memory: other programs
 	// on its node need the memory too. The agent allocates little, so the additional collections
@@ -34,11 +51,7 @@ func main() {
 	cli.Main(run)
 }
 
-func run(ctx context.Context, inv cli.Invocation) int {
-	if len(inv.Args) > 0 && inv.Args[0] == "drain" {
-		inv.Args = inv.Args[1:]
-		return runDrain(ctx, inv)
-	}
+func runAgent(ctx context.Context, inv cli.Invocation) int {
 	s, code, done := parseSettings(inv)
 	if done {
 		return code

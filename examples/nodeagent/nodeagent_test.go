@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -159,15 +158,6 @@ func TestAgentRetriesAPortInUse(t *testing.T) {
 	}, time.Minute, 10*time.Millisecond)
 	cancel()
 	require.Equal(t, cli.ExitOK, <-exited, stderr.String())
-}
-
-// -h prints the flags in the groups of the table in README.md. The table contains all flags.
-func TestHelpGroupsTheFlags(t *testing.T) {
-	var stderr bytes.Buffer
-	require.Equal(t, cli.ExitOK, run(t.Context(), cli.Invocation{Args: []string{"-h"}, Stderr: &stderr}))
-	_, other, _ := strings.Cut(stderr.String(), "\nother:\n")
-	require.True(t, strings.HasPrefix(other, "  -config "), other)
-	require.NotContains(t, other, "\n  -")
 }
 
 func TestFailures(t *testing.T) {

@@ -29,7 +29,7 @@ type settings struct {
 // parseSettings reads the flags. If done is true, the program must exit with the exit status in
 // code.
 func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
-	fs := cli.NewGroupedFlagSet(program, "nodeagent -node node-a -listen :9707 -admin :9708 -admin unix:/run/headgate/nodeagent.sock\n  nodeagent drain -admin unix:/run/headgate/nodeagent.sock -wait 10s", readme)
+	fs := cli.NewFlagSet(program)
 	fs.StringVar(&s.rules.Node, "node", "", "`name` of the node to answer for")
 	listen := fs.String("listen", ":"+strconv.Itoa(nodeagent.DefaultPort), "`address` of the node's agent; the agents of Services listen on the same host")
 	fs.StringVar(&s.dir, "dir", "", "`directory` with the cluster's nodes and services, as kubectl get -o yaml or -o json prints them; replaces the API server")

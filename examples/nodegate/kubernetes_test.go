@@ -36,8 +36,8 @@ func parse(t *testing.T, dir string) (corev1.PodTemplateSpec, command, *settings
 		environment[e.Name] = e.Value
 	}
 	used := map[string]bool{}
-	cmd, s := commands[dir].make(), &settings{}
-	fs := cli.NewFlagSet(program, "")
+	cmd, s := map[string]command{"serve": &serve{}, "protect": &protectCommand{}}[dir], &settings{}
+	fs := cli.NewFlagSet(program)
 	s.register(fs)
 	cmd.register(fs)
 	_, done := cli.Invocation{Stderr: &clitest.Output{}, LookupEnv: func(name string) (string, bool) {

@@ -14,9 +14,7 @@
 // README.md in this directory describes the flags. Package nodeselect/disruption/gate/keeper does
 // the work.
 //
-// The exit status is 0 if the nodes may go, 3 if they may not go now, 1 if nodegate cannot decide,
-// and 2 if the flags cannot be used. With every other exit status than 0, a script must not let the
-// nodes go.
+// With every other exit status than 0, a script must not let the nodes go.
 package main
 
 import (
@@ -37,9 +35,6 @@ import (
 
 const program = "nodegate"
 
-// exitNotNow is the exit status if at least one of the named nodes must not be taken away now.
-const exitNotNow = 3
-
 func main() { cli.Main(run) }
 
 // command is a subcommand.
@@ -52,40 +47,60 @@ type command interface {
 	run(ctx context.Context, inv cli.Invocation, s *settings, nodes []string) (code int, err error)
 }
 
-var commands = map[string]struct {
-	example string
-	make    func() command
-}{
-	"may":     {"nodegate may worker-7 -cluster eu-1=kubeconfig:FILE -report http://edge-1:9709/report.json -take -holder kured", func() command { return &may{} }},
-	"wave":    {"nodegate wave -cluster eu-1=kubeconfig:FILE -report http://edge-1:9709/report.json -max-away 2 -estimate", func() command { return &wave{} }},
-	"grants":  {"nodegate grants -cluster eu-1=kubeconfig:FILE -report http://edge-1:9709/report.json", func() command { return &grants{} }},
-	"release": {"nodegate release worker-7 -cluster eu-1=kubeconfig:FILE", func() command { return &release{} }},
-	"drain":   {"nodegate drain worker-7 -cluster eu-1=kubeconfig:FILE -report http://edge-1:9709/report.json -wait 10m", func() command { return &drain{} }},
-	"protect": {"nodegate protect -cluster eu-1=in-cluster -report http://edge-1:9709/report.json -tool karpenter", func() command { return &protectCommand{} }},
-	"serve":   {"nodegate serve -cluster eu-1=in-cluster -report http://edge-1:9709/report.json -listen :9711 -token-file token", func() command { return &serve{} }},
+var commandLine = cli.Program{
+	Name:    program,
+	Summary: "Says which nodes of a Kubernetes cluster may go now, and grants them to the programs that replace them.",
+	Readme:  readme,
+	Commands: []cli.Command{
+		{
+			Name: "may", Args: "NODE …", Summary: "Says whether nodes may go now.",
+			Example: "nodegate may worker-7 -cluster eu-1=kubeconfig:FILE -report http://edge-1:9709/report.json -take -holder kured",
+			Exits:   map[int]string{cli.ExitOK: "the nodes may go", cli.ExitFailed: "nodegate cannot decide, so the nodes must stay", cli.ExitDiffer: "at least one node must stay now"},
+			Run:     runCommand("may", func() command { return &may{} }),
+		},
+		{
+			Name: "wave", Args: "[NODE …]", Summary: "Lists the nodes that may go at the same time.",
+			Example: "nodegate wave -cluster eu-1=kubeconfig:FILE -report http://edge-1:9709/report.json -max-away 2 -estimate",
+			Run:     runCommand("wave", func() command { return &wave{} }),
+		},
+		{
+			Name: "drain", Args: "NODE", Summary: "Cordons a node, and waits until no request to it is left.",
+			Example: "nodegate drain worker-7 -cluster eu-1=kubeconfig:FILE -report http://edge-1:9709/report.json -wait 10m",
+			Run:     runCommand("drain", func() command { return &drain{} }),
+		},
+		{
+			Name: "grants", Summary: "Lists the grants.",
+			Example: "nodegate grants -cluster eu-1=kubeconfig:FILE -report http://edge-1:9709/report.json",
+			Run:     runCommand("grants", func() command { return &grants{} }),
+		},
+		{
+			Name: "release", Args: "NODE", Summary: "Ends the grant of a node.",
+			Example: "nodegate release worker-7 -cluster eu-1=kubeconfig:FILE",
+			Run:     runCommand("release", func() command { return &release{} }),
+		},
+		{
+			Name: "serve", Summary: "Answers the programs that replace nodes, over HTTP.",
+			Example: "nodegate serve -cluster eu-1=in-cluster -report http://edge-1:9709/report.json -listen :9711 -token-file token",
+			Run:     runCommand("serve", func() command { return &serve{} }),
+		},
+		{
+			Name: "protect", Summary: "Keeps tools that do not ask away from nodes that must stay.",
+			Example: "nodegate protect -cluster eu-1=in-cluster -report http://edge-1:9709/report.json -tool karpenter",
+			Run:     runCommand("protect", func() command { return &protectCommand{} }),
+		},
+	},
 }
 
-const usage = "usage: nodegate may|wave|drain|grants|release|serve|protect [flags] [NODE …]; nodegate COMMAND -h shows the flags"
+var run = commandLine.Run
 
-func run(ctx context.Context, inv cli.Invocation) int {
-	name := ""
-	if len(inv.Args) > 0 {
-		name, inv.Args = inv.Args[0], inv.Args[1:]
-	}
-	if name == "-h" || name == "-help" || name == "--help" {
-		fmt.Fprintln(inv.Stdout, usage)
-		return cli.ExitOK
-	}
-	if name == "-version" || name == "--version" {
-		fmt.Fprintln(inv.Stdout, program, cli.ThisBuild())
-		return cli.ExitOK
-	}
-	c, ok := commands[name]
-	if !ok {
-		return inv.Fail(cli.ExitUsage, program, "%s", usage)
-	}
-	cmd, s := c.make(), &settings{}
-	fs := cli.NewGroupedFlagSet(program+" "+name, c.example, readme)
+// runCommand returns the function that runs a command with this name.
+func runCommand(name string, newCommand func() command) cli.Run {
+	return func(ctx context.Context, inv cli.Invocation) int { return runWith(ctx, inv, name, newCommand()) }
+}
+
+func runWith(ctx context.Context, inv cli.Invocation, name string, cmd command) int {
+	s := &settings{}
+	fs := cli.NewFlagSet(program + " " + name)
 	s.register(fs)
 	cmd.register(fs)
 	var nodes []string
@@ -159,7 +174,7 @@ func (c *may) run(ctx context.Context, inv cli.Invocation, s *settings, nodes []
 			}
 			code := cli.ExitOK
 			if !answer.OK {
-				code = exitNotNow
+				code = cli.ExitDiffer
 			}
 			return code, print(inv.Stdout, c.json, answer, answer.String())
 		}

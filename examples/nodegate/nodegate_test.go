@@ -131,12 +131,12 @@ func TestCommands(t *testing.T) {
 		text string
 	}{
 		{[]string{"may", "a"}, cli.ExitOK, "yes: a"},
-		{[]string{"may", "a", "b"}, exitNotNow, "service m/s: 0 away and 2 named, of at most 1"},
+		{[]string{"may", "a", "b"}, cli.ExitDiffer, "service m/s: 0 away and 2 named, of at most 1"},
 		{[]string{"may", "c"}, cli.ExitOK, "c is not in any applied configuration since 2026-01-02T10:32:00Z: may go"},
 		{[]string{"wave", "-estimate"}, cli.ExitOK, "c\n#"},
 		{[]string{"may", "a", "-take", "-holder", "one", "-ttl", "30m"}, cli.ExitOK, "yes: a"},
-		{[]string{"may", "b", "-take", "-holder", "two"}, exitNotNow, "a (granted to one since"},
-		{[]string{"may", "-json", "b"}, exitNotNow, `"why": "granted to one"`},
+		{[]string{"may", "b", "-take", "-holder", "two"}, cli.ExitDiffer, "a (granted to one since"},
+		{[]string{"may", "-json", "b"}, cli.ExitDiffer, `"why": "granted to one"`},
 		{[]string{"grants"}, cli.ExitOK, "a granted to one at"},
 		{[]string{"grants", "-json"}, cli.ExitOK, `"ttl": "30m0s"`},
 		{[]string{"release", "a", "-holder", "two"}, cli.ExitFailed, "one holds the grant for a"},

@@ -90,7 +90,7 @@ func TestProtect(t *testing.T) {
 	require.Empty(t, l.api.annotation("a", key), "a is free")
 	until("two nodes are free", metric(`headgate_nodegate_protect_free{tool="cluster-autoscaler"} 2`))
 	code, out, errs = l.run("may", "b")
-	require.Equal(t, exitNotNow, code, errs)
+	require.Equal(t, cli.ExitDiffer, code, errs)
 	require.Contains(t, out, "a (granted to protect-cluster-autoscaler since")
 
 	good, err := os.ReadFile(l.report)

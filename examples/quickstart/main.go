@@ -19,6 +19,7 @@ package main
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -29,13 +30,25 @@ import (
 
 const program = "quickstart"
 
-func main() {
-	cli.Main(func(ctx context.Context, inv cli.Invocation) int { return run(ctx, inv, haproxyproc.Find) })
+//go:embed README.md
+var readme string // its table of flags groups the help
+
+var commandLine = cli.Program{
+	Name:    program,
+	Summary: "Runs two clusters with their agents, HAProxy and an SNI router on this machine, changes them, and checks what clients see.",
+	Readme:  readme,
+	Commands: []cli.Command{{
+		Example: "quickstart -stay",
+		Exits:   map[int]string{cli.ExitFailed: "a step did not go as expected, or the system could not start"},
+		Run:     func(ctx context.Context, inv cli.Invocation) int { return run(ctx, inv, haproxyproc.Find) },
+	}},
 }
+
+func main() { cli.Main(commandLine.Run) }
 
 // run runs quickstart. The function "find" returns the path of the haproxy binary.
 func run(ctx context.Context, inv cli.Invocation, find func() (string, error)) int {
-	fs := cli.NewFlagSet(program, "quickstart")
+	fs := cli.NewFlagSet(program)
 	stay := fs.Bool("stay", false, "keep the system running afterwards, and print commands to try")
 	fault := fs.String("break", "", "break one `part`, so that a step fails: backend (a service is down on one node), weight (agents report a wrong weight) or drain (a node does not drain)")
 	network := fs.Int("network", 0, "second `byte` of the loopback addresses, 0 to 255, so that several quickstarts can run at once")

@@ -54,7 +54,7 @@ func describe(t testing.TB, settings []string) string {
 			fmt.Fprintln(&out, m.Type)
 		}
 	}
-	fs := cli.NewFlagSet(program, "")
+	fs := cli.NewFlagSet(program)
 	s := register(fs)
 	require.NoError(t, fs.Parse(args))
 	require.NoError(t, s.check())
@@ -183,7 +183,7 @@ func commandOf(t *testing.T, page string) (first []string) {
 	for _, block := range clitest.CodeBlocks(t, page, "sh") {
 		for _, m := range regexp.MustCompile(`(?m)^snirouter (-.*)$`).FindAllStringSubmatch(strings.ReplaceAll(block, "\\\n", ""), -1) {
 			args := strings.Fields(strings.ReplaceAll(m[1], "'", ""))
-			fs := cli.NewFlagSet(program, "")
+			fs := cli.NewFlagSet(program)
 			s := register(fs)
 			require.NoError(t, fs.Parse(args), m[0])
 			require.NoError(t, s.check(), m[0])

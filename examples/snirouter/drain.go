@@ -74,7 +74,7 @@ const drainProgram = program + " drain"
 // begins or ends its drain. If the drain begins, the subcommand exits only after the duration in
 // -wait. So it can be the preStop hook of a container without a shell.
 func runDrain(ctx context.Context, inv cli.Invocation) int {
-	fs := cli.NewFlagSet(drainProgram, "snirouter drain -admin unix:/run/headgate/snirouter.sock -wait 10s")
+	fs := cli.NewFlagSet(drainProgram)
 	var admin cli.AdminFlags
 	admin.RegisterClient(fs)
 	wait := fs.Duration("wait", 0, "how long the command then waits, while balancers notice /readyz")

@@ -27,7 +27,7 @@ func parseManifests(t *testing.T, more ...corev1.EnvVar) (corev1.PodSpec, *setti
 	c := &pod.Containers[0]
 	require.Equal(t, config.Name, c.EnvFrom[0].ConfigMapRef.Name)
 	c.Env = append(c.Env, more...)
-	fs := cli.NewFlagSet(program, "")
+	fs := cli.NewFlagSet(program)
 	s := register(fs)
 	stderr := &clitest.Output{}
 	_, done := cli.Invocation{Args: c.Args, Stderr: stderr, LookupEnv: clitest.Environment(t, c, config.Data)}.Parse(fs)

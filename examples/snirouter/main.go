@@ -35,6 +35,22 @@ import (
 
 const program = "snirouter"
 
+var commandLine = cli.Program{
+	Name:    program,
+	Summary: "Routes TLS, HTTP and QUIC connections by the host that the client names, without ending TLS.",
+	Readme:  readme,
+	Commands: []cli.Command{
+		{Example: "snirouter -tls :443 -http :80 -api 'http://127.0.0.1:9000/hosts/{host}' -admin 127.0.0.1:9801 -admin unix:/run/headgate/snirouter.sock", Run: runRouter},
+		{
+			Name: "drain", Summary: "Begins or ends the drain of a running snirouter.",
+			Example: "snirouter drain -admin unix:/run/headgate/snirouter.sock -wait 10s",
+			Run:     runDrain,
+		},
+	},
+}
+
+var run = commandLine.Run
+
 func main() {
 	// Collect garbage more often, unless the user has set GOGC. With the default of 100, Go
 	// collects no garbage before the heap has 4 MiB. The router needs much less than 4 MiB: with
@@ -46,12 +62,8 @@ func main() {
 	cli.Main(run)
 }
 
-func run(ctx context.Context, inv cli.Invocation) int {
-	if len(inv.Args) > 0 && inv.Args[0] == "drain" {
-		inv.Args = inv.Args[1:]
-		return runDrain(ctx, inv)
-	}
-	fs := cli.NewGroupedFlagSet(program, "snirouter -tls :443 -http :80 -api 'http://127.0.0.1:9000/hosts/{host}' -admin 127.0.0.1:9801 -admin unix:/run/headgate/snirouter.sock\n  snirouter drain -admin unix:/run/headgate/snirouter.sock -wait 10s", readme)
+func runRouter(ctx context.Context, inv cli.Invocation) int {
+	fs := cli.NewFlagSet(program)
 	s := register(fs)
 	if code, done := inv.Parse(fs); done {
 		return code

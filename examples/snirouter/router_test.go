@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -400,15 +399,6 @@ func TestStatusPageIsBounded(t *testing.T) {
 	require.Equal(t, maxRows, strings.Count(body, ".test<td>App of "))
 	require.Equal(t, maxRows, strings.Count(body, "<td>peek<td>"))
 	require.Equal(t, keptFaults, strings.Count(body, `<td>nobody.test<td class="no">`))
-}
-
-// -h prints the flags in the groups of the table in README.md. The table contains all flags.
-func TestHelpGroupsTheFlags(t *testing.T) {
-	var stderr bytes.Buffer
-	require.Equal(t, cli.ExitOK, run(t.Context(), cli.Invocation{Args: []string{"-h"}, Stderr: &stderr}))
-	_, other, _ := strings.Cut(stderr.String(), "\nother:\n")
-	require.True(t, strings.HasPrefix(other, "  -config "), other)
-	require.NotContains(t, other, "\n  -")
 }
 
 func TestFailures(t *testing.T) {

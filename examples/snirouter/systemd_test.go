@@ -322,7 +322,7 @@ func TestUnits(t *testing.T) {
 	for i := range command {
 		command[i] = strings.ReplaceAll(command[i], "%i", "1")
 	}
-	fs := cli.NewFlagSet(program, "")
+	fs := cli.NewFlagSet(program)
 	s := register(fs)
 	stderr := &clitest.Output{}
 	code, done := cli.Invocation{Args: command[1:], Stderr: stderr}.Parse(fs)

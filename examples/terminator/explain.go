@@ -39,7 +39,7 @@ func (c *explainCommand) register(fs *flag.FlagSet) {
 func runExplain(ctx context.Context, inv cli.Invocation) int {
 	name := program + " explain"
 	c := explainCommand{settings: settings{diff: true}}
-	fs := cli.NewFlagSet(name, "terminator explain -admin unix:admin.sock api.example.com/tracks")
+	fs := cli.NewFlagSet(name)
 	c.register(fs)
 	argument, others := cli.CutArgument(fs, inv.Args)
 	inv.Args = others

@@ -29,7 +29,7 @@ func (c *journalCommand) register(fs *flag.FlagSet) {
 func runJournal(ctx context.Context, inv cli.Invocation) int {
 	name := program + " journal"
 	var c journalCommand
-	fs := cli.NewFlagSet(name, "terminator journal -admin unix:admin.sock")
+	fs := cli.NewFlagSet(name)
 	c.register(fs)
 	if code, done := inv.Parse(fs); done {
 		return code

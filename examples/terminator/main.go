@@ -15,11 +15,6 @@
 // until "terminator release".
 // The subcommand "terminator shift" moves the requests of a route from one cluster to another, step
 // by step.
-//
-// The exit status is 0 after a clean stop, 1 after an error, and 2 if the flags cannot be used.
-// With -diff, it is 3 if there is a difference. "terminator shift" exits with 3 if errors have
-// paused the shift. "terminator rollback" and "terminator release" exit with 3 if the order is not
-// in force yet.
 package main
 
 import (
@@ -43,19 +38,27 @@ import (
 
 const program = "terminator"
 
-var subcommands = map[string]cli.Run{
-	"explain": runExplain, "journal": runJournal, "release": runRelease, "rollback": runRollback, "shift": runShift,
+var commandLine = cli.Program{
+	Name:    program,
+	Summary: "Writes the configuration of an HAProxy in front of Kubernetes clusters, and reloads that HAProxy.",
+	Readme:  readme,
+	Commands: []cli.Command{
+		{Example: "terminator -routes routes.yaml -cluster eu-1=kubeconfig:eu-1.kubeconfig -out out -http :80 -haproxy haproxy -reload master.sock", Exits: map[int]string{cli.ExitDiffer: "with -diff, there is a difference"}, Run: runTerminator},
+		{Name: "explain", Args: "HOST[/PATH]", Summary: "Says where the requests for a host and a path go, and why.", Example: "terminator explain -admin unix:admin.sock api.example.com/tracks", Run: runExplain},
+		{Name: "journal", Summary: "Lists the last changes, the newest first.", Example: "terminator journal -admin unix:admin.sock", Run: runJournal},
+		{Name: "rollback", Args: "[ID]", Summary: "Puts the routes of an earlier change into force, and holds them. Without an ID, it is the last change that had other routes.", Example: "terminator rollback -admin unix:admin.sock", Exits: exitsOfOrder, Run: runRollback},
+		{Name: "release", Summary: "Ends a rollback, so that the declared routes are in force again.", Example: "terminator release -admin unix:admin.sock", Exits: exitsOfOrder, Run: runRelease},
+		{Name: "shift", Args: "[HOST/PATH]", Summary: "Moves the requests of a route from one cluster to another, step by step; without a route, lists all shifts.", Example: "terminator shift -admin unix:admin.sock api.example.com/tracks -to eu-2:100", Exits: map[int]string{cli.ExitDiffer: "the shift is paused"}, Run: runShift},
+	},
 }
+
+var exitsOfOrder = map[int]string{cli.ExitDiffer: "the order is not in force yet"}
+
+var run = commandLine.Run
 
 func main() { cli.Main(run) }
 
-func run(ctx context.Context, inv cli.Invocation) int {
-	if len(inv.Args) > 0 {
-		if command, ok := subcommands[inv.Args[0]]; ok {
-			inv.Args = inv.Args[1:]
-			return command(ctx, inv)
-		}
-	}
+func runTerminator(ctx context.Context, inv cli.Invocation) int {
 	s, code, done := parseSettings(inv)
 	if done {
 		return code

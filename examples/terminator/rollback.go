@@ -26,7 +26,7 @@ func runOrder(ctx context.Context, inv cli.Invocation, command string) int {
 	var by, reason, id string
 	var force bool
 	name := program + " " + command
-	fs := cli.NewFlagSet(name, name+" -admin unix:admin.sock")
+	fs := cli.NewFlagSet(name)
 	admin.RegisterClient(fs)
 	fs.StringVar(&by, "by", "", "`name` of the person or program that gives the order; if empty, $SUDO_USER or $USER, and the host name")
 	if command == "rollback" {

@@ -89,10 +89,10 @@ func TestRollback(t *testing.T) {
 
 func TestRollbackFlags(t *testing.T) {
 	for want, args := range map[string][]string{
-		"-admin is needed":              {"rollback", "abc"},
-		"terminator release: -admin: ":  {"release", "-admin", "unix:"},
-		"flag provided but not defined": {"release", "-reason", "x"},
-		"unexpected argument":           {"rollback", "-admin", "unix:a", "b", "c"},
+		"-admin is needed":             {"rollback", "abc"},
+		"terminator release: -admin: ": {"release", "-admin", "unix:"},
+		"unknown flag -reason":         {"release", "-reason", "x"},
+		"unexpected argument":          {"rollback", "-admin", "unix:a", "b", "c"},
 	} {
 		var out bytes.Buffer
 		code := run(t.Context(), cli.Invocation{Args: args, Stdout: &out, Stderr: &out})

@@ -42,7 +42,7 @@ type settings struct {
 }
 
 func parseSettings(inv cli.Invocation) (s *settings, code int, done bool) {
-	fs := cli.NewGroupedFlagSet(program, "terminator -routes routes.yaml -cluster eu-1=kubeconfig:eu-1.kubeconfig -out out -http :80 -haproxy haproxy -reload master.sock", readme)
+	fs := cli.NewFlagSet(program)
 	s = &settings{}
 	s.register(fs)
 	if code, done := inv.Parse(fs); done {

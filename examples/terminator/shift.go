@@ -15,9 +15,6 @@ import (
 	"github.com/headgate/headgate/haproxycfg/shift"
 )
 
-// exitPaused is the exit status of "terminator shift" if the shift is paused.
-const exitPaused = 3
-
 // shiftCommand is "terminator shift". It sends requests to the admin listener of a running
 // terminator.
 type shiftCommand struct {
@@ -51,7 +48,7 @@ func (c *shiftCommand) register(fs *flag.FlagSet) {
 // runShift is the subcommand "terminator shift". Without a route, it lists all shifts.
 func runShift(ctx context.Context, inv cli.Invocation) int {
 	var c shiftCommand
-	fs := cli.NewFlagSet(program+" shift", "terminator shift -admin unix:admin.sock api.example.com/tracks -to eu-2:100 -for 2h")
+	fs := cli.NewFlagSet(program + " shift")
 	c.register(fs)
 	c.route, inv.Args = cli.CutArgument(fs, inv.Args)
 	if code, done := inv.Parse(fs); done {
@@ -159,7 +156,7 @@ func (c *shiftCommand) follow(ctx context.Context, inv cli.Invocation, client sh
 	case err != nil:
 		return 0, err
 	case status == shift.Paused:
-		return exitPaused, nil
+		return cli.ExitDiffer, nil
 	}
 	return cli.ExitOK, nil
 }

@@ -199,7 +199,7 @@ func TestShift(t *testing.T) {
 			return false
 		}
 	})
-	require.Equal(t, exitPaused, code, output)
+	require.Equal(t, cli.ExitDiffer, code, output)
 	require.Contains(t, output, "api.example.com/tracks: 50% to eu-2, paused: at 75%")
 	s.waitMetric(`headgate_terminator_shift_share{cluster="eu-2",route="api.example.com/tracks"} 0.5`)
 	s.waitMetric(`headgate_terminator_shift_paused{cluster="eu-2",route="api.example.com/tracks"} 1`)

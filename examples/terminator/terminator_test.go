@@ -417,15 +417,6 @@ func TestRefusedConfigurationIsNotWritten(t *testing.T) {
 	}
 }
 
-// -h prints the flags in the groups of the table in README.md. The table contains all flags.
-func TestHelpGroupsTheFlags(t *testing.T) {
-	var stderr bytes.Buffer
-	require.Equal(t, cli.ExitOK, run(t.Context(), cli.Invocation{Args: []string{"-h"}, Stderr: &stderr}))
-	_, other, _ := strings.Cut(stderr.String(), "\nother:\n")
-	require.True(t, strings.HasPrefix(other, "  -config "), other)
-	require.NotContains(t, other, "\n  -")
-}
-
 func TestFailures(t *testing.T) {
 	type testCase struct {
 		name string

@@ -3,13 +3,18 @@
 // health pages. It ends the context of a binary on SIGTERM, so that the binary can stop cleanly. It
 // listens on the sockets that systemd passes, and notifies systemd.
 //
-// The body of a binary is one function of type [Run]. A test can call this function with its own
+// The command line of a binary is one [Program]. A test can call its method Run with its own
 // arguments, environment and output, and check the exit code:
 //
-//	func main() { cli.Main(run) }
+//	var program = cli.Program{Name: "tool", Summary: "Makes things.", Commands: []cli.Command{{
+//		Example: "tool -out out",
+//		Run:     run,
+//	}}}
+//
+//	func main() { cli.Main(program.Run) }
 //
 //	func run(ctx context.Context, inv cli.Invocation) int {
-//		fs := cli.NewFlagSet("terminator", "terminator -routes routes.yaml -cluster eu-1=dir:manifests -out out -once")
+//		fs := cli.NewFlagSet("tool")
 //		out := fs.String("out", "", "`directory` to write to")
 //		if code, done := inv.Parse(fs); done {
 //			return code
@@ -23,6 +28,7 @@ package cli
 import (
 	"context"
 	"encoding"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -46,8 +52,13 @@ const (
 type Invocation struct {
 	Args      []string                    // without the program's name
 	LookupEnv func(string) (string, bool) // nil means an empty environment
+	Environ   []string                    // all variables as NAME=VALUE, in which Parse finds mistyped names
 	Stdout    io.Writer
 	Stderr    io.Writer
+
+	program  *Program // nil without Program.Run
+	command  Command
+	describe func(*flag.FlagSet) // if it is not nil, Parse only calls it
 }
 
 // Run is the body of a binary. It returns the exit code. Soon after ctx ends, Run must return.
@@ -72,6 +83,7 @@ func Main(run Run) {
 	code := run(ctx, Invocation{
 		Args:      os.Args[1:],
 		LookupEnv: os.LookupEnv,
+		Environ:   os.Environ(),
 		Stdout:    os.Stdout,
 		Stderr:    os.Stderr,
 	})

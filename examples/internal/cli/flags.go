@@ -7,10 +7,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +17,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/headgate/headgate/examples/internal/usage"
 	"github.com/headgate/headgate/internal/inputfile"
 )
 
@@ -26,77 +25,16 @@ import (
 // HEADGATE_NODES_PER_SERVICE sets the flag -nodes-per-service.
 const EnvPrefix = "HEADGATE_"
 
-// NewFlagSet returns a flag set with the flags -config and -version. With -h, the binary prints the example, and
-// then the flags.
-func NewFlagSet(program, example string) *flag.FlagSet {
-	fs := flag.NewFlagSet(program, flag.ContinueOnError)
+// NewFlagSet returns a flag set with the flags -config and -version. The argument "command" is the
+// begin of the command line, such as "terminator explain".
+func NewFlagSet(command string) *flag.FlagSet {
+	fs := flag.NewFlagSet(command, flag.ContinueOnError)
 	fs.String("config", "", "YAML `file` of flag names and values; flags and environment override it")
-	fs.Bool("version", false, "print the version, and exit")
-	fs.Usage = func() {
-		printExample(fs, example)
-		fs.PrintDefaults()
-	}
+	defineVersion(fs)
 	return fs
 }
 
-func printExample(fs *flag.FlagSet, example string) {
-	fmt.Fprintf(fs.Output(), "Example:\n  %s\n\n-version prints the version.\n\nFlags (also as %s<FLAG> in the environment):\n", example, EnvPrefix)
-}
-
-// NewGroupedFlagSet does the same as NewFlagSet, but -h prints the flags in groups. The argument
-// "readme" is the text of a page with a table whose header is "| purpose | flags |". Each row of
-// the table is a group. A flag belongs to the first row that contains its name, such as `-out`.
-// Flags that are in no row come last.
-func NewGroupedFlagSet(program, example, readme string) *flag.FlagSet {
-	fs := NewFlagSet(program, example)
-	fs.Usage = func() {
-		out := fs.Output()
-		printExample(fs, example)
-		left := map[string]*flag.Flag{}
-		fs.VisitAll(func(f *flag.Flag) { left[f.Name] = f })
-		delete(left, "version") // printExample names it
-		for _, row := range flagTable.FindAllStringSubmatch(purposes(readme), -1) {
-			title := "\n" + row[1] + ":\n"
-			for _, name := range flagName.FindAllStringSubmatch(row[2], -1) {
-				if f := left[name[1]]; f != nil {
-					fmt.Fprint(out, title)
-					printFlag(out, f)
-					delete(left, f.Name)
-					title = ""
-				}
-			}
-		}
-		title := "\nother:\n"
-		for _, name := range slices.Sorted(maps.Keys(left)) {
-			fmt.Fprint(out, title)
-			printFlag(out, left[name])
-			title = ""
-		}
-	}
-	return fs
-}
-
-var (
-	flagTable = regexp.MustCompile(`(?m)^\| ([^|]+) \| (.*) \|$`)
-	flagName  = regexp.MustCompile("`-([a-z0-9-]+)`")
-)
-
-// purposes returns the rows of the table "purpose, flags" in the text of a README. The help text
-// groups the flags in the same way as this table.
-func purposes(readme string) string {
-	_, table, _ := strings.Cut(readme, "| purpose | flags |\n|---|---|\n")
-	table, _, _ = strings.Cut(table, "\n\n")
-	return table
-}
-
-// printFlag prints one flag as package flag does.
-func printFlag(out io.Writer, f *flag.Flag) {
-	one := flag.NewFlagSet("", flag.ContinueOnError)
-	one.SetOutput(out)
-	one.Var(f.Value, f.Name, f.Usage)
-	one.Lookup(f.Name).DefValue = f.DefValue
-	one.PrintDefaults()
-}
+func defineVersion(fs *flag.FlagSet) { fs.Bool("version", false, "print the version, and exit") }
 
 // Strings is a flag that may occur several times on the command line. In the environment, white
 // space separates the values. In the YAML file that -config names, the values are a list.
@@ -117,15 +55,20 @@ func isList(v flag.Value) bool {
 }
 
 // Parse sets the flags of fs from the arguments, the environment and the file that -config names.
-// If done is true, Parse has printed an error or the help text of -h, and the binary must exit with
-// the exit status in code.
+// If done is true, Parse has printed an error, the help text of -h or the version, and the binary must
+// exit with the exit status in code.
 func (inv Invocation) Parse(fs *flag.FlagSet) (code int, done bool) {
-	fs.SetOutput(inv.Stderr)
-	err := parse(fs, inv.Args, inv.LookupEnv)
+	if inv.describe != nil {
+		inv.describe(fs)
+		return ExitOK, true
+	}
+	err := inv.parse(fs)
 	switch {
 	case err == nil:
+		inv.warnOfVariables(fs)
 		return ExitOK, false
 	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(inv.Stdout, inv.help(fs))
 		return ExitOK, true
 	case errors.Is(err, errVersion):
 		fmt.Fprintln(inv.Stdout, fs.Name(), ThisBuild())
@@ -145,31 +88,22 @@ func onlyArgument(name string) bool { return name == "version" }
 // parse sets the flags of fs. If the arguments set a flag, parse uses their value. Otherwise it
 // uses the value in the environment, and if there is none, the value in the file that -config
 // names.
-func parse(fs *flag.FlagSet, args []string, lookupEnv func(string) (string, bool)) error {
-	usage := fs.Usage
-	out := fs.Output()
-	// After a wrong flag, package flag would call Usage, which prints all flags. The line with the
-	// error is enough, so Usage prints nothing here.
+func (inv Invocation) parse(fs *flag.FlagSet) error {
+	// Package flag would print the error and all flags.
 	fs.Usage = func() {}
 	fs.SetOutput(io.Discard)
-	err := fs.Parse(args)
-	fs.SetOutput(out)
-	fs.Usage = usage
-	if err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			usage()
-		}
-		return err
+	if err := fs.Parse(inv.Args); err != nil {
+		return readable(fs, err)
 	}
 	if version := fs.Lookup("version"); version != nil && version.Value.String() == "true" {
 		return errVersion
 	}
 	if fs.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
+		return inv.unexpected(fs.Arg(0))
 	}
 	given := map[string]bool{}
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	if err := fromEnvironment(fs, given, lookupEnv); err != nil {
+	if err := fromEnvironment(fs, given, inv.LookupEnv); err != nil {
 		return err
 	}
 	if file := fs.Lookup("config"); file != nil && file.Value.String() != "" {
@@ -184,7 +118,7 @@ func fromEnvironment(fs *flag.FlagSet, given map[string]bool, lookupEnv func(str
 	}
 	var errs []error
 	fs.VisitAll(func(f *flag.Flag) {
-		name := EnvPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		name := variable(f.Name)
 		v, ok := lookupEnv(name)
 		if !ok || given[f.Name] || onlyArgument(f.Name) {
 			return
@@ -234,7 +168,7 @@ func fromFile(fs *flag.FlagSet, given map[string]bool, file string) error {
 func fromNode(fs *flag.FlagSet, given map[string]bool, name string, value *yaml.Node) error {
 	f := fs.Lookup(name)
 	if f == nil || name == "config" || onlyArgument(name) {
-		return errors.New("no such flag")
+		return errors.New("no such flag" + usage.DidYouMean("", name, flagNames(fs)))
 	}
 	if given[name] {
 		return nil

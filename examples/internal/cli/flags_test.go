@@ -19,13 +19,16 @@ type settings struct {
 func parseSettings(t *testing.T, args []string, env map[string]string) (settings, int, string) {
 	t.Helper()
 	var s settings
-	var stderr bytes.Buffer
-	fs := NewFlagSet("tool", "tool -size 3")
+	var output bytes.Buffer
+	fs := NewFlagSet("tool")
 	fs.IntVar(&s.size, "nodes-per-service", 20, "how many")
 	fs.Var(&s.clusters, "cluster", "a cluster")
-	inv := Invocation{Args: args, Stderr: &stderr, LookupEnv: func(k string) (string, bool) { v, ok := env[k]; return v, ok }}
+	inv := Invocation{Args: args, Stdout: &output, Stderr: &output, LookupEnv: func(k string) (string, bool) { v, ok := env[k]; return v, ok }}
+	for name, value := range env {
+		inv.Environ = append(inv.Environ, name+"="+value)
+	}
 	code, _ := inv.Parse(fs)
-	return s, code, stderr.String()
+	return s, code, output.String()
 }
 
 func TestParsePrecedence(t *testing.T) {
@@ -65,6 +68,14 @@ func TestParsePrecedence(t *testing.T) {
 	}
 }
 
+func TestParseWarnsOfMistypedVariables(t *testing.T) {
+	_, code, output := parseSettings(t, nil, map[string]string{
+		"HEADGATE_CLUSTR": "x", "HEADGATE_CLUSTER": "y", "HEADGATE_ROUTER_SERVICE_HOST": "10.0.0.1", "CLUSTR": "z",
+	})
+	require.Equal(t, ExitOK, code)
+	require.Equal(t, "tool: warning: no flag has the variable HEADGATE_CLUSTR; did you mean HEADGATE_CLUSTER?\n", output)
+}
+
 func TestParseErrorsNameThePlace(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
@@ -82,11 +93,12 @@ func TestParseErrorsNameThePlace(t *testing.T) {
 		env  map[string]string
 		want string
 	}{
-		{"unknown flag", []string{"-nope"}, nil, "tool: flag provided but not defined: -nope"},
+		{"unknown flag", []string{"-nope"}, nil, "tool: unknown flag -nope (-h shows the flags)\n"},
+		{"mistyped flag", []string{"-cluser=x"}, nil, "tool: unknown flag -cluser; did you mean -cluster? (-h shows the flags)\n"},
 		{"argument", []string{"stray"}, nil, `unexpected argument "stray"`},
 		{"environment", nil, map[string]string{"HEADGATE_NODES_PER_SERVICE": "x"}, `invalid value "x" for HEADGATE_NODES_PER_SERVICE`},
 		{"missing file", []string{"-config", filepath.Join(dir, "none")}, nil, "no such file"},
-		{"unknown key", []string{"-config", unknown}, nil, unknown + ":2: nodes: no such flag"},
+		{"unknown key", []string{"-config", unknown}, nil, unknown + ":2: nodes: no such flag; did you mean nodes-per-service?"},
 		{"bad value", []string{"-config", badValue}, nil, badValue + `:2: nodes-per-service: invalid value "many"`},
 		{"list for one", []string{"-config", list}, nil, list + ":1: nodes-per-service: takes one value"},
 		{"no mapping", []string{"-config", scalar}, nil, scalar + ":1: want flag names"},
@@ -100,36 +112,12 @@ func TestParseErrorsNameThePlace(t *testing.T) {
 	}
 }
 
-func TestHelpShowsTheExampleFirst(t *testing.T) {
-	_, code, stderr := parseSettings(t, []string{"-h"}, nil)
-	require.Equal(t, ExitOK, code)
-	require.Regexp(t, `^Example:\n  tool -size 3\n`, stderr)
-	require.Contains(t, stderr, "-nodes-per-service")
-}
-
-// The help prints each flag in the group of the first row that names it. It prints the default of a
-// flag, even if an argument before -h sets another value.
-func TestHelpInGroups(t *testing.T) {
-	fs := NewGroupedFlagSet("tool", "tool -a 3", "# tool\n\n| purpose | flags |\n|---|---|\n| output | `-b`, `-a`; not with `-c` |\n| input | `-a`, `-c`, `-gone` |\n\n| `-x` | y |\n")
-	fs.Int("a", 1, "text of a")
-	fs.Bool("b", false, "text of b")
-	fs.String("c", "", "`file` of c")
-	fs.Bool("x", false, "text of x")
-	var stderr strings.Builder
-	code, done := Invocation{Args: []string{"-a", "5", "-h"}, Stderr: &stderr}.Parse(fs)
-	require.True(t, done)
-	require.Equal(t, ExitOK, code)
-	_, flags, _ := strings.Cut(stderr.String(), "environment):\n")
-	require.Equal(t, "\noutput:\n  -b\ttext of b\n  -a int\n    \ttext of a (default 1)\n  -c file\n    \tfile of c\n"+
-		"\nother:\n  -config file\n    \tYAML file of flag names and values; flags and environment override it\n  -x\ttext of x\n", flags)
-}
-
 func TestNetworks(t *testing.T) {
 	var n Networks
 	fs := flag.NewFlagSet("", flag.ContinueOnError)
 	fs.Var(&n, "net", "")
 	env := func(name string) (string, bool) { return "10.1.2.3/8 fd00::/8,192.0.2.1", name == "HEADGATE_NET" }
-	require.NoError(t, parse(fs, nil, env))
+	require.NoError(t, Invocation{LookupEnv: env}.parse(fs))
 	require.Equal(t, "10.0.0.0/8,fd00::/8,192.0.2.1/32", n.String())
 	for _, text := range []string{"", "x", "10.0.0.0/33", "10.0.0.0/8,", "::ffff:10.0.0.0/104", "fe80::1%eth0"} {
 		require.ErrorContains(t, n.Set(text), "want a network such as 10.0.0.0/8", text)
@@ -149,7 +137,7 @@ func TestParseShare(t *testing.T) {
 }
 
 func TestCutArgument(t *testing.T) {
-	fs := NewFlagSet("prog", "")
+	fs := NewFlagSet("prog")
 	fs.String("to", "", "")
 	fs.Bool("undo", false, "")
 	for line, want := range map[string]string{

@@ -40,13 +40,13 @@ headgate_build_info{goversion="go1.26.0",revision="0c78feba",version="v0.1.0"} 1
 func TestVersion(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	inv := Invocation{Args: []string{"-config", "/no/such/file", "-version"}, Stdout: &stdout, Stderr: &stderr}
-	code, done := inv.Parse(NewFlagSet("tool", ""))
+	code, done := inv.Parse(NewFlagSet("tool"))
 	require.True(t, done)
 	require.Equal(t, ExitOK, code)
 	require.Equal(t, "tool "+ThisBuild().String()+"\n", stdout.String())
 	require.Empty(t, stderr.String())
 
 	inv = Invocation{Stderr: &stderr, LookupEnv: func(name string) (string, bool) { return "v2", name == "HEADGATE_VERSION" }}
-	_, done = inv.Parse(NewFlagSet("tool", ""))
+	_, done = inv.Parse(NewFlagSet("tool"))
 	require.False(t, done, stderr.String())
 }

@@ -1,0 +1,159 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// newTool returns a Program, and the command lines that its commands have run.
+func newTool() (Program, *[]string) {
+	var ran []string
+	run := func(command string) Run {
+		return func(_ context.Context, inv Invocation) int {
+			fs := NewFlagSet(command)
+			fs.Int("a", 1, "text of a")
+			fs.Bool("b", false, "text of b")
+			if strings.HasSuffix(command, "show") {
+				fs.String("only-show", "", "`file` to show")
+			}
+			if code, done := inv.Parse(fs); done {
+				return code
+			}
+			ran = append(ran, command+" "+strings.Join(inv.Args, " "))
+			return ExitOK
+		}
+	}
+	return Program{
+		Name: "tool", Summary: "Makes things.",
+		Readme: "# tool\n\n| purpose | flags |\n|---|---|\n| output | `-b`, `-gone`; not with `-c` |\n| input | `-a`, `-b` |\n\n| `-x` | y |\n",
+		Commands: []Command{
+			{Example: "tool -a 3", Run: run("tool")},
+			{Name: "show", Args: "THING", Summary: "Shows things.", Example: "tool show x", Exits: map[int]string{ExitDiffer: "no thing"}, Run: run("tool show")},
+		},
+	}, &ran
+}
+
+func call(p Program, line string, environ ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	code = p.Run(context.Background(), Invocation{
+		Args: strings.Fields(line), Stdout: &out, Stderr: &errs, Environ: environ,
+		LookupEnv: func(name string) (string, bool) { return "70", name == "COLUMNS" },
+	})
+	return code, out.String(), errs.String()
+}
+
+func TestProgramRunsCommands(t *testing.T) {
+	p, ran := newTool()
+	for line, want := range map[string]string{"": "tool ", "-a 3": "tool -a 3", "show -b": "tool show -b"} {
+		code, stdout, stderr := call(p, line)
+		require.Equal(t, ExitOK, code, stderr)
+		require.Empty(t, stdout+stderr)
+		require.Equal(t, want, (*ran)[len(*ran)-1])
+	}
+}
+
+func TestProgramErrorsAreShort(t *testing.T) {
+	p, _ := newTool()
+	needsCommand := p
+	needsCommand.Commands = p.Commands[1:]
+	noCommand := p
+	noCommand.Commands = p.Commands[:1]
+	for _, tt := range []struct {
+		p          Program
+		line, want string
+	}{
+		{p, "shwo -b", `tool: unknown command "shwo"; did you mean show? (-h shows the commands)`},
+		{p, "other", `tool: unknown command "other" (-h shows the commands)`},
+		{p, "-b show", `tool: the command "show" must be the first argument (-h shows the flags)`},
+		{p, "show -only-shwo x", "tool show: unknown flag -only-shwo; did you mean -only-show? (-h shows the flags)"},
+		{p, "show -a", "tool show: flag needs an argument: -a (-h shows the flags)"},
+		{needsCommand, "", "tool: the first argument must be a command (-h shows the commands)"},
+		{needsCommand, "-a 3", "tool: unknown flag -a (-h shows the flags)"},
+		{noCommand, "other", `tool: unexpected argument "other" (-h shows the flags)`},
+	} {
+		code, stdout, stderr := call(tt.p, tt.line)
+		require.Equal(t, ExitUsage, code, tt.line)
+		require.Empty(t, stdout)
+		require.Equal(t, tt.want+"\n", stderr)
+	}
+}
+
+// A variable of another command of the program is no mistyped variable.
+func TestProgramWarnsOfMistypedVariables(t *testing.T) {
+	p, _ := newTool()
+	p.Commands[0].Run = func(_ context.Context, inv Invocation) int {
+		fs := NewFlagSet("tool")
+		fs.Bool("only-shows", false, "")
+		code, _ := inv.Parse(fs)
+		return code
+	}
+	code, _, stderr := call(p, "", "HEADGATE_ONLY_SHOW=x", "HEADGATE_ONLY_SHOWX=x")
+	require.Equal(t, ExitOK, code)
+	require.Equal(t, "tool: warning: no flag has the variable HEADGATE_ONLY_SHOWX; did you mean HEADGATE_ONLY_SHOWS?\n", stderr)
+}
+
+// -h prints the help to standard output. A flag belongs to the first row that names it. The default of
+// a flag is its default, even if an argument before -h sets another value.
+func TestHelp(t *testing.T) {
+	p, _ := newTool()
+	const want = `Example:
+  tool -a 3
+
+Makes things.
+
+Commands:
+  show  Shows things.
+  tool COMMAND -h shows the flags of a command.
+
+output:
+  -b                              HEADGATE_B
+      text of b (default false)
+
+input:
+  -a int                          HEADGATE_A
+      text of a (default 1)
+
+general:
+  -config file                    HEADGATE_CONFIG
+      YAML file of flag names and values; flags and environment
+      override it
+  -version
+      print the version, and exit
+
+Exit status:
+  0  success, or a clean stop after SIGTERM
+  1  the work or a check failed
+  2  a flag is wrong, or a file or program that the binary needs is
+     missing
+`
+	for _, line := range []string{"-a 5 -h", "--help", "help"} {
+		code, stdout, stderr := call(p, line)
+		require.Equal(t, ExitOK, code)
+		require.Empty(t, stderr)
+		require.Equal(t, want, stdout)
+	}
+	_, stdout, _ := call(p, "show -h")
+	require.Contains(t, stdout, "Example:\n  tool show x\n\nShows things.\n\nUsage:\n  tool show [FLAG …] THING\n")
+	require.Contains(t, stdout, "\nother:\n  -only-show file")
+	require.Contains(t, stdout, "  3  no thing\n")
+	p.Commands = p.Commands[1:]
+	code, stdout, _ := call(p, "-h")
+	require.Equal(t, ExitOK, code)
+	require.Contains(t, stdout, "Makes things.\n\nCommands:\n  show  Shows things.\n")
+	code, stdout, _ = call(p, "-version")
+	require.Equal(t, ExitOK, code)
+	require.True(t, strings.HasPrefix(stdout, "tool "), stdout)
+}
+
+func TestDescribe(t *testing.T) {
+	p, ran := newTool()
+	d := p.Describe()
+	require.Empty(t, *ran)
+	require.Len(t, d.Commands, 2)
+	require.Equal(t, "show", d.Commands[1].Name)
+	require.Len(t, d.Commands[1].Flags(), 5)
+}
