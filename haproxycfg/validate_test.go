@@ -78,6 +78,11 @@ func TestValidate(t *testing.T) {
 		{"headers", func(c *config) { c.Global.MaxHeaders = 32768 }, "global: MaxHeaders 32768 is not from 0 to 32767"},
 		{"protocol", func(c *config) { c.Backends[0].Protocol = "h2" }, `backend b: unknown Protocol "h2"`},
 		{"client time-outs", func(c *config) { c.Frontends[0].Router.ClientTimeouts = "p" }, `frontend f: router: map p: key "a/": "answer" is not a number of milliseconds`},
+		{"shift", func(c *config) { shiftMaps(c, "5/eu-2/x", "b/b/1/1") }, `router: Shift: key "b": "x" is not a number of at least 0`},
+		{"shift without a cluster", func(c *config) { shiftMaps(c, "5", "b/b/1/1") }, `router: Shift: "b" to "5": want the name of a backend and POINTS/NAME or POINTS/NAME/UNTIL`},
+		{"parts of a shift", func(c *config) { shiftMaps(c, "5/eu-2", "b/b") }, `router: ShiftParts: "b/eu-2" to "b/b": want FIRST/SECOND/MIN1/MIN2`},
+		{"backend of a part", func(c *config) { shiftMaps(c, "5/eu-2", "b/gone/1/1") }, `router: ShiftParts: key "b/eu-2": backend "gone" does not exist`},
+		{"servers of a part", func(c *config) { shiftMaps(c, "5/eu-2", "b/b/1/-1") }, `router: ShiftParts: key "b/eu-2": "-1" is not a number of at least 0`},
 		{"client time-outs of no map", func(c *config) { c.Frontends[0].Router.ClientTimeouts = "x" }, `frontend f: router: ClientTimeouts names map "x", which does not exist`},
 		{"too many servers", func(c *config) {
 			for i := range 5000 {
@@ -223,4 +228,12 @@ func TestServersTwice(t *testing.T) {
 		require.Equal(t, want, strings.Count(err.Error(), "\n")+1)
 	}
 	require.Greater(t, twice, 500)
+}
+
+// shiftMaps adds the maps of a shift of the backend b to the cluster eu-2.
+func shiftMaps(c *haproxycfg.Config, share, parts string) {
+	c.Frontends[0].Router.Shift, c.Frontends[0].Router.ShiftParts = "s", "t"
+	c.Maps = append(c.Maps,
+		haproxycfg.Map{Name: "s", Entries: []haproxycfg.MapEntry{{Key: "b", Value: share}}},
+		haproxycfg.Map{Name: "t", Entries: []haproxycfg.MapEntry{{Key: "b/eu-2", Value: parts}}})
 }
