@@ -86,7 +86,7 @@ func readFiles(t *testing.T, dir string) {
 	require.NoError(t, err)
 	again, err := state.AppendJSON(nil)
 	require.NoError(t, err)
-	require.JSONEq(t, orders, string(again))
+	clitest.KeepsAll(t, "fleet.json", []byte(orders), again)
 	require.NotNil(t, state.Hold)
 	held, problems, err := state.Hold.Table()
 	require.NoError(t, err)
