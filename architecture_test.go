@@ -174,6 +174,7 @@ var directImports = map[string]map[string]string{
 		module + "/internal/atomicfile":   "a configuration is replaced whole or not at all",
 		module + "/internal/filelock":     "one process at a time changes a directory",
 		module + "/internal/textdiff":     "the text of a difference",
+		module + "/internal/haproxymsg":   "the messages of haproxy -c",
 	},
 	"haproxycfg/frontproxy": {
 		module + "/haproxycfg": "the configuration it makes",
@@ -222,6 +223,7 @@ var directImports = map[string]map[string]string{
 		module + "/haproxycfg/runtimeapi": "the address of HAProxy's master",
 		module + "/internal/atomicfile":   "a state file is replaced as a whole",
 		module + "/internal/filelock":     "one Supervisor at a time uses a directory",
+		module + "/internal/haproxymsg":   "the messages of HAProxy",
 		module + "/internal/haproxyproc":  "the process that it supervises",
 		module + "/internal/inputfile":    "the limit of open files is read within limits",
 	},
@@ -396,6 +398,7 @@ var directImports = map[string]map[string]string{
 	},
 	"internal/haproxyproc": {
 		module + "/haproxycfg/runtimeapi": "asking HAProxy whether it is ready",
+		module + "/internal/haproxymsg":   "the reasons why HAProxy does not start",
 	},
 	"internal/atomicfile": {
 		module + "/internal/filelock":  "the temporary files of running processes are locked",

@@ -16,6 +16,7 @@ import (
 
 	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/internal/atomicfile"
+	"github.com/headgate/headgate/internal/haproxymsg"
 )
 
 // Checker lets HAProxy check a configuration. It renders the configuration and its maps to a
@@ -246,19 +247,17 @@ func withSeverity(all []Diagnostic, severity string) []Diagnostic {
 	return some
 }
 
-// HAProxy 2.4 to 3.x print messages in these forms. FILE is a path, and 123 is a process ID:
+// HAProxy 2.4 to 3.x print messages in these forms; see also package haproxymsg. FILE is a path:
 //
 //	[ALERT]    (123) : config : parsing [FILE:8] : unknown keyword …
 //	[ALERT]    (123) : parsing [FILE:8] : …
-//	[ALERT] 324/211500 (123) : parsing [FILE:8]: …
 //	[ALERT]    (123) : config : [FILE:10] : 'server b/s1' : …
 //	[ALERT]    (123) : Binding [FILE:14] for frontend g: …
 //	[WARNING]  (123) : config : missing timeouts for backend 'b'.
 //	   | a further line of the same message
 var (
-	diagnosticStart = regexp.MustCompile(`^\[([A-Z]+)(?:/[A-Z]+)?\]\s+(?:[0-9]+/[0-9]+\s+)?\([0-9]+\)\s*:\s*(.*)$`)
-	diagnosticPos   = regexp.MustCompile(`\[([^\[\]]*):([0-9]{1,9})\]`)
-	diagnosticAt    = regexp.MustCompile(`^(?:parsing )?\[[^\[\]]*:[0-9]{1,9}\]\s*:\s*`)
+	diagnosticPos = regexp.MustCompile(`\[([^\[\]]*):([0-9]{1,9})\]`)
+	diagnosticAt  = regexp.MustCompile(`^(?:parsing )?\[[^\[\]]*:[0-9]{1,9}\]\s*:\s*`)
 	// diagnosticProxy matches the part of a message that names a proxy. Some messages name a proxy
 	// instead of a line: "Proxy 'f': …", "… for backend 'b'", "proxy 'dup' has no …".
 	diagnosticProxy = regexp.MustCompile(`(?i)\b(proxy|backend|frontend|listen) '([^']+)'`)
@@ -270,14 +269,14 @@ func parseDiagnostics(output string) []Diagnostic {
 	var found []Diagnostic
 	for line := range strings.Lines(output) {
 		line = strings.TrimRight(line, "\r\n")
-		m := diagnosticStart.FindStringSubmatch(line)
-		if m == nil {
+		m, ok := haproxymsg.Parse(line)
+		if !ok {
 			if rest, ok := continuation(line); ok && len(found) > 0 {
 				found[len(found)-1].Text += "\n" + rest
 			}
 			continue
 		}
-		d := Diagnostic{Severity: m[1], Text: strings.TrimPrefix(m[2], "config : ")}
+		d := Diagnostic{Severity: m.Severity, Text: m.WithoutConfig()}
 		if pos := diagnosticPos.FindStringSubmatch(d.Text); pos != nil {
 			d.File = pos[1]
 			d.Line, _ = strconv.Atoi(pos[2]) // at most nine digits

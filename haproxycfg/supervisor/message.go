@@ -3,14 +3,13 @@ package supervisor
 import (
 	"log/slog"
 	"regexp"
+
+	"github.com/headgate/headgate/internal/haproxymsg"
 )
 
-var (
-	message = regexp.MustCompile(`^\[(ALERT|WARNING|NOTICE|DIAG)(?:/[A-Z]+)?\]\s+(?:[0-9]+/[0-9]+\s+)?\([0-9]+\)\s*:\s*(.*)$`)
-	// aboutServer matches the beginning of a message about one server, such as "Server b/s is DOWN,
-	// …", "Health check for server b/s failed, …" and "b/s changed its IP from …".
-	aboutServer = regexp.MustCompile(`^(?:(?:Backup )?Server |Health check for (?:backup )?server |Stopped health check for )?[^ /\[\]]+/[^ /\[\]]+:? `)
-)
+// aboutServer matches the beginning of a message about one server, such as "Server b/s is DOWN, …",
+// "Health check for server b/s failed, …" and "b/s changed its IP from …".
+var aboutServer = regexp.MustCompile(`^(?:(?:Backup )?Server |Health check for (?:backup )?server |Stopped health check for )?[^ /\[\]]+/[^ /\[\]]+:? `)
 
 // Message returns the level and the text of a message that HAProxy has printed, such as
 //
@@ -21,16 +20,16 @@ var (
 // whenever a server is added, removed or fails. ok is false for other lines, such as the lines of
 // an access log.
 func Message(line string) (level slog.Level, text string, ok bool) {
-	m := message.FindStringSubmatch(line)
-	if m == nil {
+	m, ok := haproxymsg.Parse(line)
+	if !ok {
 		return 0, "", false
 	}
 	level = slog.LevelWarn
-	if m[1] == "NOTICE" || m[1] == "DIAG" {
+	if m.Severity == haproxymsg.Notice || m.Severity == haproxymsg.Diag {
 		level = slog.LevelDebug
 	}
-	if aboutServer.MatchString(m[2]) {
+	if aboutServer.MatchString(m.Text) {
 		level = min(level, slog.LevelInfo)
 	}
-	return level, m[2], true
+	return level, m.Text, true
 }

@@ -88,15 +88,6 @@ func TestMessage(t *testing.T) {
 	require.False(t, ok)
 }
 
-func FuzzMessage(f *testing.F) {
-	f.Fuzz(func(t *testing.T, line string) {
-		level, text, ok := Message(line)
-		if !strings.HasSuffix(line, text) || !ok && (text != "" || level != 0) {
-			t.Errorf("%q: %v %q %v", line, level, text, ok)
-		}
-	})
-}
-
 func TestMaxConnections(t *testing.T) {
 	for limits, want := range map[string]int{
 		"Limit Soft Hard\nMax open files            1024                 20000                files\n": 7952,
