@@ -122,7 +122,7 @@ func lookUpCovered(t *text, names, key, byName, byWildcard string) {
 	// The variable contains "FINGERPRINT/HOST". The regsub replaces the first label of HOST by "*".
 	// Its pattern begins with the slash, so it cannot match within the fingerprint, which contains
 	// no slash. A host without a dot has no wildcard, so the pattern does not match it.
-	lookUp(byWildcard, `,regsub("/[^.]+","/*")`)
+	lookUp(byWildcard, `,regsub("/`+wildcardLabel+`","/*.")`)
 }
 
 // strictSNI reports whether a bind of the frontend has StrictSNI.

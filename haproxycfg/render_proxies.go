@@ -67,7 +67,11 @@ func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 		// Use req.fhdr, because req.hdr would split "a, b" into two values. The regular expression
 		// removes the port, and one dot at the end of the host. It does not touch the colons of an
 		// IPv6 literal, which ends in "]".
-		t.line(`http-request set-var(txn.host) 'req.fhdr(host),lower,regsub("[.]?(:[0-9]*)?$","")'`)
+		invalid := ""
+		if f.Router != nil {
+			invalid = invalidHost + "|"
+		}
+		t.line(`http-request set-var(txn.host) 'req.fhdr(host),lower,regsub("` + invalid + `[.]?(:[0-9]*)?$","")'`)
 	}
 	if certificates != "" {
 		if admitting && f.strictSNI() {
@@ -165,6 +169,17 @@ func denyDotSegments(t *text) {
 		t.line("http-request deny deny_status 400 if " + condition)
 	}
 }
+
+// invalidHost is a regular expression. It matches all of a Host header that has a character which
+// no host name, IP address or port has. With a Router, HAProxy replaces such a host by "", so the
+// host has no route. Otherwise "evil/x.example.com" would match the wildcard "*.example.com", and
+// HAProxy would redirect the client to the host "evil". "*.example.com" itself would match too.
+const invalidHost = "^[][a-z0-9._:-]*[^][a-z0-9._:-].*"
+
+// wildcardLabel is a regular expression. It matches the first label of a host, with the dot after
+// it. It matches no colons and brackets: these would be a port or an IPv6 address in the middle of
+// the host.
+const wildcardLabel = "[a-z0-9_-]+[.]"
 
 // draining returns a condition for the rules of the frontend: it is true while the variable
 // DrainSwitch is above 0, that is, during a drain.
@@ -313,9 +328,9 @@ func chance(variable string) string {
 // [Router].
 func (r *Router) appendHost(t *text, maps map[string]string) {
 	lookUp(t, "vhost", "var(txn.host)", "str", maps[r.Hosts], "")
-	// "[^.]+" requires a label in the place of the wildcard, so the host ".example.com" does not
-	// match "*.example.com".
-	lookUp(t, "vhost", `var(txn.host),regsub("^[^.]+","*")`, "str", maps[r.Hosts], " if !{ var(txn.vhost) -m found }")
+	// wildcardLabel requires a label in the place of the wildcard, so the host ".example.com" does
+	// not match "*.example.com".
+	lookUp(t, "vhost", `var(txn.host),regsub("^`+wildcardLabel+`","*.")`, "str", maps[r.Hosts], " if !{ var(txn.vhost) -m found }")
 }
 
 // lookUp renders a rule: HAProxy looks up the input in the map, and sets the variable to the value

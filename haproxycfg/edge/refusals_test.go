@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/internal/configtest"
 	"github.com/headgate/headgate/haproxycfg/routes"
@@ -91,6 +92,33 @@ func TestDotSegments(t *testing.T) {
 		_, problems := routes.New(route("example.com", "/public/"+below, weighted{ref("eu-1", "public"), 100}))
 		for _, p := range problems {
 			require.NotContains(t, p.Message, "400", below)
+		}
+	}
+}
+
+// TestInvalidHosts sends hosts that are no host names. No wildcard covers them. Otherwise HAProxy
+// would redirect clients to hosts that nobody has declared, such as "evil" in "evil/x.example.com".
+func TestInvalidHosts(t *testing.T) {
+	t.Parallel()
+	address := serve(t, "127.0.0.1:0", func(http.ResponseWriter, *http.Request) {})
+	service := ref("eu-1", "service")
+	for _, redirect := range []*haproxycfg.HTTPSRedirect{nil, {}} {
+		w := newWorld(t)
+		startAgent(t, node(1).Addr, w.nodeAgent, "up ready 100%")
+		w.upstreams = append(w.upstreams, edge.Upstream{Ref: service, NodePort: netip.MustParseAddrPort(address).Port(), Nodes: []edge.Node{node(1)}})
+		w.start(edge.Edge{RedirectHTTPS: redirect}, tableOf(t, route("*.example.com", "/", weighted{service, 100})))
+		c := newClient(t, w.frontend)
+		want := map[bool]int{true: http.StatusPermanentRedirect, false: http.StatusOK}[redirect != nil]
+		for _, host := range []string{"x.example.com", "X.Example.COM.:80", "a_b.example.com", "-.example.com"} {
+			require.Equal(t, want, c.do("GET", host, "/", "").StatusCode, host)
+		}
+		for _, host := range []string{
+			"evil/x.example.com", "evil?.example.com", "evil#.example.com", `evil\x.example.com`, "user@x.example.com", "[2001:db8::66]/.example.com",
+			"[2001:db8::66].example.com", "x:80.example.com", "a b.example.com", "'<b>.example.com", "*.example.com", "%41.example.com", "\u00e4.example.com",
+			"x.example.com/", "x.example.com,x.example.com", ".example.com",
+		} {
+			// Some versions of HAProxy answer 400 themselves to some of these hosts.
+			require.Contains(t, []int{http.StatusBadRequest, http.StatusNotFound}, c.do("GET", host, "/", "").StatusCode, host)
 		}
 	}
 }

@@ -28,6 +28,9 @@ func match(table routes.Table, host, path string) (routes.Route, bool) {
 		host = host[:i]
 	}
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789.-_") != "" {
+		return routes.Route{}, false // no host name, such as "*.example.com"
+	}
 	path, _, _ = strings.Cut(path, "?")
 	declared := func(h string) bool {
 		for _, r := range table.Routes() {

@@ -11,11 +11,13 @@ import (
 // choose the same route.
 //
 // The argument "host" is the Host header or :authority of the request. Match converts ASCII letters
-// to lower case, removes a port, and then removes one final dot. If the host is declared, Match
-// ignores the wildcard that covers it, even if no path of the host matches. The argument "path" is
-// the path as the client sent it, without a query. Match compares paths byte by byte. If an exact
-// path is equal to the path of the request, Match chooses its route. Otherwise Match chooses the
-// route with the longest path that covers the path of the request by whole segments.
+// to lower case, removes a port, and then removes one final dot. If the host then has a character
+// other than letters, digits, ".", "-" and "_", no route serves the request. So the wildcard
+// "*.example.com" does not cover "evil/x.example.com". If the host is declared, Match ignores the
+// wildcard that covers it, even if no path of the host matches. The argument "path" is the path as
+// the client sent it, without a query. Match compares paths byte by byte. If an exact path is equal
+// to the path of the request, Match chooses its route. Otherwise Match chooses the route with the
+// longest path that covers the path of the request by whole segments.
 //
 // HAProxy refuses a path with a segment "." or ".." before it looks up the path. Match does not
 // check this.
@@ -52,8 +54,8 @@ func (t Table) matchIndex(host, path string) int {
 }
 
 // requestHost appends the host of a Host header to dst: in lower case, without a port and without a
-// final dot. The host need not be a valid host name: HAProxy routes hosts with any bytes, and a
-// wildcard matches a first label with any bytes. If the host is longer than hostname.MaxName, only
+// final dot. It returns nil if the host has a character other than letters, digits, ".", "-" and
+// "_", because no table can serve such a host. If the host is longer than hostname.MaxName, only
 // a wildcard can match it, so requestHost replaces the first label by "-". If the host is still too
 // long, no table can serve it, and requestHost returns nil.
 func requestHost(dst []byte, host string) []byte {
@@ -65,6 +67,12 @@ func requestHost(dst []byte, host string) []byte {
 		host = host[:end-1]
 	}
 	host = strings.TrimSuffix(host, ".")
+	for i := range len(host) {
+		c := host[i]
+		if (c|0x20 < 'a' || 'z' < c|0x20) && (c < '0' || '9' < c) && c != '.' && c != '-' && c != '_' {
+			return nil
+		}
+	}
 	if len(host) > hostname.MaxName {
 		// The host is longer than any declared name. But a wildcard may match it, because a
 		// wildcard ignores the first label. So replace the first label by "-", which is the first

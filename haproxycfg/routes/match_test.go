@@ -70,7 +70,12 @@ func TestMatch(t *testing.T) {
 		{"x.a.example", "/", ""},
 		{".example", "/", ""},
 		{"example", "/", ""},
-		{"*.example", "/", "*.example/"},
+		{"*.example", "/", ""},
+		{"evil/x.example", "/", ""},
+		{"[::1].example", "/", ""},
+		{"x:80.example", "/", ""},
+		{"user@x.example", "/", ""},
+		{"\u00e4.example", "/", ""},
 
 		// A declared host hides the wildcard, even for paths that the host does not declare.
 		{"c.example", "/", "=c.example/"},
@@ -125,6 +130,9 @@ func slowMatch(t Table, host, path string) (Route, bool) {
 		}
 		return r
 	}, strings.TrimSuffix(host, "."))
+	if strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789.-_") != "" {
+		return Route{}, false
+	}
 	of := func(name string) (rs []Route) {
 		for _, r := range t.routes {
 			if r.Host == name {
