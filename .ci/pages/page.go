@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 )
 
 // step is one block of commands with its expected output.
@@ -25,6 +26,9 @@ type block struct {
 
 // parse returns the steps of a page.
 func parse(page, text string) ([]step, error) {
+	if !utf8.ValidString(text) {
+		return nil, fmt.Errorf("%s: the page is not UTF-8", page)
+	}
 	blocks, err := fences(page, text)
 	if err != nil {
 		return nil, err

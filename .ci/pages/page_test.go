@@ -23,6 +23,7 @@ func TestParse(t *testing.T) {
 func TestParseRefusesPages(t *testing.T) {
 	for page, message := range map[string]string{
 		"only text\n":          "page.md: the page has no commands",
+		"```sh\n\xff\n```\n":   "page.md: the page is not UTF-8",
 		"```yaml\na: 1\n```\n": "page.md: the page has no commands",
 		"```sh\nls\n":          "page.md:2: this block has no end",
 		"\n```\nout\n```\n":    "page.md:3: this output follows no commands",

@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"fmt"
 	"net"
 	"net/http"
@@ -18,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/headgate/headgate/examples/internal/systemd"
+	"github.com/headgate/headgate/internal/bearer"
 )
 
 // Admin serves pages about a long-running binary. /metrics has its metrics. /healthz answers 200
@@ -150,14 +149,7 @@ func (a Admin) isOwnHost(host string) bool {
 
 func (a Admin) hasToken(r *http.Request) bool {
 	want, err := a.Token()
-	given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if err != nil || want == "" || !ok {
-		return false
-	}
-	// Compare hashes, because all hashes have the same length. So the duration of the comparison
-	// does not depend on the length of the token.
-	x, y := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(want))
-	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
+	return err == nil && want != "" && bearer.Authorized(r, want)
 }
 
 // maxAdminConns is the largest number of connections of the admin listeners. Operators and

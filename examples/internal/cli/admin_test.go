@@ -137,6 +137,7 @@ func TestAdminPermission(t *testing.T) {
 		{"change without a token of the program", "POST", "127.0.0.1:9708", tcp, nil, nil, 403},
 		{"change with any token", "POST", "127.0.0.1:9708", tcp, bearer, nil, 403},
 		{"change with the token", "POST", "127.0.0.1:9708", tcp, bearer, token, 200},
+		{"change with the token and a scheme in lower case", "POST", "127.0.0.1:9708", tcp, header("Authorization", "bearer secret"), token, 200},
 		{"end with the token", "DELETE", "127.0.0.1:9708", tcp, bearer, token, 200},
 		{"change without the token", "POST", "127.0.0.1:9708", tcp, nil, token, 401},
 		{"change with a wrong token", "POST", "127.0.0.1:9708", tcp, header("Authorization", "Bearer secret2"), token, 401},
