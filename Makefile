@@ -222,9 +222,12 @@ test-dashboards: haproxy promtool
 	$(GO) build -o "$$dir" ./examples/terminator ./examples/nodeagent ./examples/snirouter ./examples/hostapi ./examples/frontproxy; \
 	cd $(BENCHMODULE) && $(GO) build -o "$$dir" ./dashboards && cd $(CURDIR) && "$$dir/dashboards" -bin "$$dir" $(DASHBOARDFLAGS)
 
+# out/licences has the texts that each copy of the binaries must contain.
 image: binaries
+	rm -rf out/licences && mkdir -p out/licences && cp LICENSE out/licences/
+	$(LICENCES) -texts out/licences/LICENSES .
 	cd $(IMAGEMODULE) && CGO_ENABLED=0 $(GO) run -buildvcs=false . -out '$(abspath $(IMAGE_DIR))' -tag '$(IMAGE_TAG)' -created $(SOURCE_DATE_EPOCH) \
-		-revision '$(shell git rev-parse HEAD)' $(foreach arch,$(ARCHS),linux/$(arch)='$(CURDIR)/out/linux-$(arch)')
+		-licences '$(CURDIR)/out/licences' -revision '$(shell git rev-parse HEAD)' $(foreach arch,$(ARCHS),linux/$(arch)='$(CURDIR)/out/linux-$(arch)')
 
 test-image: export CGO_ENABLED = 0
 test-image:

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -73,7 +74,7 @@ type config struct {
 type image struct {
 	digest string
 	config config
-	files  map[string][]byte // the binaries, by path
+	files  map[string][]byte // the binaries and the licence texts, by path
 }
 
 // blob returns a blob of the layout, and fails if its digest or size is wrong.
@@ -158,7 +159,11 @@ func readLayer(t *testing.T, layer []byte, files map[string][]byte) {
 		}
 		require.NoError(t, err)
 		require.True(t, filepath.IsLocal(h.Name), h.Name)
-		require.EqualValues(t, 0o755, h.Mode, "%s: root owns it, and everybody reads and executes it", h.Name)
+		mode := 0o755
+		if h.Typeflag == tar.TypeReg && !strings.HasPrefix(h.Name, "usr/local/bin/") {
+			mode = 0o644
+		}
+		require.EqualValues(t, mode, h.Mode, "%s: root owns it, and everybody reads and executes it", h.Name)
 		require.Zero(t, h.Uid, h.Name)
 		require.Zero(t, h.Gid, h.Name)
 		require.Zero(t, h.ModTime.Unix(), h.Name)
@@ -195,6 +200,22 @@ func TestMakeImage(t *testing.T) {
 	dir := t.TempDir()
 	i, ok := makeImage(t, filepath.Join(dir, "image"))[runtime.GOARCH]
 	require.True(t, ok)
+	texts := map[string]string{}
+	for name, content := range i.files {
+		if text, ok := strings.CutPrefix(name, "usr/share/doc/headgate/"); ok {
+			texts[text] = string(content)
+			delete(i.files, name)
+		}
+	}
+
+	t.Run("licences", func(t *testing.T) {
+		own, err := os.ReadFile(root + "/LICENSE")
+		require.NoError(t, err)
+		require.Len(t, texts, 2)
+		require.Equal(t, string(own), texts["LICENSE"])
+		require.Contains(t, texts["LICENSES"], "==== the standard library of Go: LICENSE ====")
+		require.Contains(t, texts["LICENSES"], "==== github.com/prometheus/client_golang: NOTICE ====")
+	})
 
 	t.Run("config", func(t *testing.T) {
 		c := i.config
@@ -253,6 +274,7 @@ func TestMakeImage(t *testing.T) {
 		require.Equal(t, []string{
 			"FROM scratch",
 			"COPY " + strings.Join(have, " ") + " /usr/local/bin/",
+			"COPY --from=licences " + strings.Join(slices.Sorted(maps.Keys(texts)), " ") + " /usr/share/doc/headgate/",
 			"ENV " + i.config.Config.Env[0],
 			"WORKDIR " + i.config.Config.WorkingDir,
 			"USER " + i.config.Config.User,
@@ -296,18 +318,24 @@ func chroot(dir string) *syscall.SysProcAttr {
 // "make test-reproducible" compares the binaries of two builds.
 func TestPlatforms(t *testing.T) {
 	dir := t.TempDir()
-	binaries := filepath.Join(dir, "binaries")
-	require.NoError(t, os.Mkdir(binaries, 0o755))
-	require.NoError(t, os.WriteFile(filepath.Join(binaries, "a"), []byte("binary a"), 0o600))
+	binaries, licences := filepath.Join(dir, "binaries"), filepath.Join(dir, "licences")
+	for file, text := range map[string]string{filepath.Join(binaries, "a"): "binary a", filepath.Join(licences, "LICENSE"): "licence", filepath.Join(licences, "LICENSES"): "licences"} {
+		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	}
 	layout := filepath.Join(dir, "out", "image")
 	build := func(created string) map[string]image {
 		var stdout bytes.Buffer
-		require.NoError(t, run([]string{"-out", layout, "-tag", "v1", "-created", created, "linux/amd64=" + binaries, "linux/arm64=" + binaries}, &stdout, io.Discard))
+		require.NoError(t, run([]string{"-out", layout, "-tag", "v1", "-created", created, "-licences", licences, "linux/amd64=" + binaries, "linux/arm64=" + binaries}, &stdout, io.Discard))
 		return readLayout(t, layout, "v1")
 	}
 	first := build("1")
 	require.Len(t, first, 2)
-	require.Equal(t, map[string][]byte{"usr/local/bin/a": []byte("binary a")}, first["arm64"].files)
+	require.Equal(t, map[string][]byte{
+		"usr/local/bin/a":                 []byte("binary a"),
+		"usr/share/doc/headgate/LICENSE":  []byte("licence"),
+		"usr/share/doc/headgate/LICENSES": []byte("licences"),
+	}, first["arm64"].files)
 	later := build("2") // it replaces the first layout
 	require.NotEqual(t, first["arm64"].digest, later["arm64"].digest)
 	require.Equal(t, first["arm64"].config.RootFS, later["arm64"].config.RootFS)
@@ -327,12 +355,14 @@ func TestRefusals(t *testing.T) {
 		want string
 	}{
 		"no output":           {[]string{"linux/amd64=" + full}, "-out"},
+		"no licences":         {[]string{"-out", layout, "linux/amd64=" + full}, "-licences"},
+		"no licence texts":    {[]string{"-licences", empty, "-out", layout, "linux/amd64=" + full}, "is empty"},
 		"no platform":         {[]string{"-out", layout}, "OS/ARCH=DIRECTORY"},
-		"no architecture":     {[]string{"-out", layout, "linux=" + full}, "OS/ARCH=DIRECTORY"},
-		"no binaries":         {[]string{"-out", layout, "linux/amd64=" + empty}, "is empty"},
-		"a missing directory": {[]string{"-out", layout, "linux/amd64=" + filepath.Join(dir, "missing")}, "no such file"},
-		"a symbolic link":     {[]string{"-out", layout, "linux/amd64=" + linked}, "not a regular file"},
-		"somebody's files":    {[]string{"-out", full, "linux/amd64=" + full}, "not an image layout"},
+		"no architecture":     {[]string{"-licences", full, "-out", layout, "linux=" + full}, "OS/ARCH=DIRECTORY"},
+		"no binaries":         {[]string{"-licences", full, "-out", layout, "linux/amd64=" + empty}, "is empty"},
+		"a missing directory": {[]string{"-licences", full, "-out", layout, "linux/amd64=" + filepath.Join(dir, "missing")}, "no such file"},
+		"a symbolic link":     {[]string{"-licences", full, "-out", layout, "linux/amd64=" + linked}, "not a regular file"},
+		"somebody's files":    {[]string{"-licences", full, "-out", full, "linux/amd64=" + full}, "not an image layout"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.ErrorContains(t, run(c.args, io.Discard, io.Discard), c.want)

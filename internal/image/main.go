@@ -1,8 +1,8 @@
 // Image packs directories of static binaries into an OCI image layout, without Docker.
 //
-//	image -out out/image -tag v1 -created 1767225600 linux/amd64=out/linux-amd64
+//	image -out out/image -tag v1 -created 1767225600 -licences out/licences linux/amd64=out/linux-amd64
 //
-// Each argument is a platform and the directory with its binaries. The same binaries and flags give
+// Each argument is a platform and the directory with its binaries. The same files and flags give
 // the same bytes. "make image" in the root directory calls this program.
 package main
 
@@ -34,13 +34,14 @@ func run(args []string, stdout, stderr io.Writer) error {
 	fs.SetOutput(stderr)
 	out := fs.String("out", "", "`directory` of the image layout; an old layout there is replaced")
 	tag := fs.String("tag", "latest", "`tag` of the image in the layout")
+	licences := fs.String("licences", "", "`directory` with the licence texts, for /usr/share/doc/headgate")
 	created := fs.Int64("created", 0, "time of the image in `seconds` since 1970, such as the time of the commit")
 	revision := fs.String("revision", "", "`commit` that the binaries were built from, for the label org.opencontainers.image.revision")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	if *out == "" || fs.NArg() == 0 {
-		return errors.New("-out and at least one OS/ARCH=DIRECTORY are needed")
+	if *out == "" || *licences == "" || fs.NArg() == 0 {
+		return errors.New("-out, -licences and at least one OS/ARCH=DIRECTORY are needed")
 	}
 	var images []v1.Image
 	for _, arg := range fs.Args() {
@@ -49,7 +50,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 		if !ok || dir == "" || err != nil || platform.OS == "" || platform.Architecture == "" {
 			return fmt.Errorf("%q: want OS/ARCH=DIRECTORY", arg)
 		}
-		image, err := pack(*platform, dir, time.Unix(*created, 0).UTC(), *revision)
+		image, err := pack(*platform, dir, *licences, time.Unix(*created, 0).UTC(), *revision)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -21,22 +22,24 @@ import (
 )
 
 const (
-	binDir = "usr/local/bin"
+	binDir     = "usr/local/bin"
+	licenceDir = "usr/share/doc/headgate"
 	// user is numeric for two reasons: the image has no /etc/passwd, and Kubernetes can check
 	// runAsNonRoot only for a numeric user.
 	user = "65532:65532"
 )
 
-// pack returns an image with all files of dir in /usr/local/bin. Each file is a layer of its own, so
-// nodes fetch several at the same time. Files have the time 0, so a binary that did not change has the
-// same layer.
-func pack(platform v1.Platform, dir string, created time.Time, revision string) (v1.Image, error) {
-	entries, err := os.ReadDir(dir)
+// pack returns an image with all files of dir in /usr/local/bin, and with all files of the directory
+// licences in /usr/share/doc/headgate. Each binary is a layer of its own, so nodes fetch several at
+// the same time. Files have the time 0, so a binary that did not change has the same layer.
+func pack(platform v1.Platform, dir, licences string, created time.Time, revision string) (v1.Image, error) {
+	binaries, err := filesOf(dir)
 	if err != nil {
 		return nil, err
 	}
-	if len(entries) == 0 {
-		return nil, fmt.Errorf("%s is empty", dir)
+	texts, err := filesOf(licences)
+	if err != nil {
+		return nil, err
 	}
 	config := &v1.ConfigFile{
 		OS: platform.OS, Architecture: platform.Architecture, Variant: platform.Variant,
@@ -60,54 +63,85 @@ func pack(platform v1.Platform, dir string, created time.Time, revision string) 
 	if err != nil {
 		return nil, err
 	}
-	for _, entry := range entries { // sorted by name
-		layer, err := layerOf(filepath.Join(dir, entry.Name()))
+	add := func(target string, mode int64, files ...string) error {
+		layer, err := layerOf(target, mode, files)
 		if err != nil {
-			return nil, err
+			return err
+		}
+		var names []string
+		for _, file := range files {
+			names = append(names, filepath.Base(file))
 		}
 		image, err = mutate.Append(image, mutate.Addendum{
 			Layer:     layer,
 			MediaType: types.OCILayer,
-			History:   v1.History{Created: v1.Time{Time: created}, CreatedBy: "COPY " + entry.Name() + " /" + binDir + "/"},
+			History:   v1.History{Created: v1.Time{Time: created}, CreatedBy: "COPY " + strings.Join(names, " ") + " /" + target + "/"},
 		})
-		if err != nil {
+		return err
+	}
+	for _, file := range binaries {
+		if err := add(binDir, 0o755, file); err != nil {
 			return nil, err
 		}
+	}
+	if err := add(licenceDir, 0o644, texts...); err != nil {
+		return nil, err
 	}
 	return image, nil
 }
 
-// layerOf returns a layer with one file, and with the directories above it. Root owns the file and
-// the directories, so the user of the image cannot change them.
-func layerOf(file string) (v1.Layer, error) {
-	info, err := os.Lstat(file)
+// filesOf returns the paths of all files in a directory, sorted by name.
+func filesOf(dir string) (files []string, err error) {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", file)
+	if len(entries) == 0 {
+		return nil, fmt.Errorf("%s is empty", dir)
 	}
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
+	for _, entry := range entries {
+		files = append(files, filepath.Join(dir, entry.Name()))
 	}
+	return files, nil
+}
+
+// layerOf returns a layer with files in the directory target, and with the directories above it.
+// Root owns the files and the directories, so the user of the image cannot change them. mode is the
+// mode of the files.
+func layerOf(target string, mode int64, files []string) (v1.Layer, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	add := func(h tar.Header, content []byte) error {
-		h.ModTime, h.Mode, h.Size, h.Format = time.Unix(0, 0), 0o755, int64(len(content)), tar.FormatPAX
+		h.ModTime, h.Size, h.Format = time.Unix(0, 0), int64(len(content)), tar.FormatPAX
 		if err := w.WriteHeader(&h); err != nil {
 			return err
 		}
 		_, err := w.Write(content)
 		return err
 	}
-	for _, dir := range []string{"usr/", "usr/local/", binDir + "/"} {
-		if err := add(tar.Header{Typeflag: tar.TypeDir, Name: dir}, nil); err != nil {
+	for i, c := range target + "/" {
+		if c != '/' {
+			continue
+		}
+		if err := add(tar.Header{Typeflag: tar.TypeDir, Name: target[:i] + "/", Mode: 0o755}, nil); err != nil {
 			return nil, err
 		}
 	}
-	if err := add(tar.Header{Typeflag: tar.TypeReg, Name: binDir + "/" + filepath.Base(file)}, content); err != nil {
-		return nil, err
+	for _, file := range files {
+		info, err := os.Lstat(file)
+		if err != nil {
+			return nil, err
+		}
+		if !info.Mode().IsRegular() {
+			return nil, fmt.Errorf("%s is not a regular file", file)
+		}
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		if err := add(tar.Header{Typeflag: tar.TypeReg, Name: target + "/" + filepath.Base(file), Mode: mode}, content); err != nil {
+			return nil, err
+		}
 	}
 	if err := w.Close(); err != nil {
 		return nil, err
