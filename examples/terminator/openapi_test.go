@@ -45,11 +45,13 @@ func TestOpenAPI(t *testing.T) {
 
 	route := "?route=" + url.QueryEscape("api.example.com/tracks")
 	doc.Send(t, h, "GET", "/shifts", 200)
-	doc.Send(t, h, "POST", "/shift"+route+"&to=eu-2", 400, bearer)
-	doc.Send(t, h, "POST", "/shift?route=none.example&to=eu-2:5%25", 409, bearer)
-	doc.Send(t, h, "POST", "/shift"+route+"&to=eu-2:5%25", 200, bearer)
+	doc.Send(t, h, "POST", "/shift"+route+"&to=eu-2:5%25", 400, bearer)
+	doc.Send(t, h, "POST", "/shift?route=none.example&to=eu-2:5%25&for=1h", 409, bearer)
+	doc.Send(t, h, "POST", "/shift"+route+"&to=eu-2:5%25&for=1h", 200, bearer)
 	doc.Send(t, h, "POST", "/shift/resume"+route, 409, bearer)
 	doc.Send(t, h, "POST", "/shift/undo"+route, 200, bearer)
+	doc.Send(t, h, "POST", "/shift?cluster=eu-1&to=eu-2:5%25&for=1h", 200, bearer)
+	doc.Send(t, h, "POST", "/shift/undo?cluster=eu-1", 200, bearer)
 	for _, path := range []string{"/shift/undo", "/shift/resume"} {
 		doc.Send(t, h, "POST", path+"?route=-", 400, bearer)
 	}
@@ -102,7 +104,7 @@ func sendToAFailingTerminator(t *testing.T, doc *openapitest.Document) {
 		doc.Send(t, h, method, target, 503, openapitest.Context(canceled(t)))
 	}
 	shifts := (&shift.Runner{Control: brokenControl{broken}}).Handler(nil)
-	for _, path := range []string{"GET /shifts", "POST /shift?route=a.test&to=eu-2:5%25", "POST /shift/undo?route=a.test", "POST /shift/resume?route=a.test", "POST /shift/close?percent=5%25"} {
+	for _, path := range []string{"GET /shifts", "POST /shift?route=a.test&to=eu-2:5%25&for=1h", "POST /shift/undo?route=a.test", "POST /shift/resume?route=a.test", "POST /shift/close?percent=5%25"} {
 		method, target, _ := strings.Cut(path, " ")
 		doc.Send(t, shifts, method, target, 502)
 	}
