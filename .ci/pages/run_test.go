@@ -30,7 +30,7 @@ func TestPagePasses(t *testing.T) {
 		"```sh\nbasename $PWD; echo \"$NAME $$\"\nprintf 'no line feed'\n```\n```\nsub\nfirst 1\nno line feed\n```",
 		"```sh\ncat > file <<'EOF'\nline\nEOF\ncat file\n```\n```\nline\n```",
 		// Only loopback is there, and it is up.
-		"```sh\nip -o link | wc -l\nip -o addr show lo | grep -c 127.0.0.1\n```\n```\n1\n1\n```",
+		"```sh\nip -o link show up | wc -l\nip -o addr show lo | grep -c 127.0.0.1\n```\n```\n1\n1\n```",
 		// A background process does not hold the step up, and may print later.
 		"```sh\nsleep 1000 &\nfalse || echo \"exit status $?\"\n```\n```\nexit status 1\n```",
 		// The commands after one that starts a shell go to that shell.
