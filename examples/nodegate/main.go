@@ -259,7 +259,7 @@ func (c *grants) run(ctx context.Context, inv cli.Invocation, s *settings, _ []s
 type release struct{ holder string }
 
 func (c *release) register(fs *flag.FlagSet) {
-	fs.StringVar(&c.holder, "holder", "", "`name` of the holder; without it, nodegate ends the grant whoever holds it")
+	fs.StringVar(&c.holder, "holder", "", "`name` of the holder; without it, nodegate ends the grant of any holder")
 }
 
 func (c *release) check(nodes []string) error {

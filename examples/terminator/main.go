@@ -48,7 +48,7 @@ var commandLine = cli.Program{
 		{Name: "journal", Summary: "Lists the last changes, the newest first.", Example: "terminator journal -admin unix:admin.sock", Run: runJournal},
 		{Name: "rollback", Args: "[ID]", Summary: "Puts the routes of an earlier change into force, and holds them. Without an ID, it is the last change that had other routes.", Example: "terminator rollback -admin unix:admin.sock", Exits: exitsOfOrder, Run: runRollback},
 		{Name: "release", Summary: "Ends a rollback, so that the declared routes are in force again.", Example: "terminator release -admin unix:admin.sock", Exits: exitsOfOrder, Run: runRelease},
-		{Name: "shift", Args: "[HOST/PATH]", Summary: "Moves the requests of a route from one cluster to another, step by step; without a route, lists all shifts.", Example: "terminator shift -admin unix:admin.sock api.example.com/tracks -to eu-2:100 -for 2h", Exits: map[int]string{cli.ExitDiffer: "the shift is paused"}, Run: runShift},
+		{Name: "shift", Args: "[HOST/PATH or CLUSTER]", Summary: "Moves the requests of a route, or of all routes of a cluster, from one cluster to another, step by step; without an argument, lists all shifts.", Example: "terminator shift -admin unix:admin.sock api.example.com/tracks -to eu-2:100 -for 2h", Exits: map[int]string{cli.ExitDiffer: "the shift is paused"}, Run: runShift},
 	},
 }
 

@@ -37,7 +37,7 @@ type Settings struct {
 	DefaultHTTP string
 
 	Builder kube.Builder
-	Zone    routes.ZoneOptions // without Origin there is no dns.Zone
+	Zone    routes.ZoneOptions // without Origin there is no dns.zone
 	CDN     routes.CDNOptions  // without Origin there is no cdn.json
 	// DNSEndpoints without a Name means no dns-endpoints.yaml.
 	DNSEndpoints routes.DNSEndpointOptions
@@ -120,9 +120,9 @@ func (s *Settings) Register(fs *flag.FlagSet) {
 	fs.DurationVar(&e.Global.Grace, "grace", 0, "`time` for which a stopping HAProxy process still accepts connections")
 
 	fs.IntVar(&s.Builder.Terminators, "terminators", 1, "`number` of machines with this configuration; only the budget of checks in report.json depends on it")
-	fs.StringVar(&s.Zone.Origin, "dns-origin", "", "`zone` to write dns.Zone for, such as example.com")
-	fs.Var(&f.dnsAddrs, "dns-address", "`address` of a terminator for dns.Zone; may be given several times")
-	fs.StringVar(&s.Zone.Target, "dns-target", "", "`name` of the terminators that the records of dns.Zone point to, instead of addresses")
+	fs.StringVar(&s.Zone.Origin, "dns-origin", "", "`zone` to write dns.zone for, such as example.com")
+	fs.Var(&f.dnsAddrs, "dns-address", "`address` of a terminator for dns.zone; may be given several times")
+	fs.StringVar(&s.Zone.Target, "dns-target", "", "`name` of the terminators that the records of dns.zone point to, instead of addresses")
 	fs.StringVar(&f.dnsEndpoints, "dns-endpoints", "", "`NAMESPACE/NAME` of objects for external-dns, to write dns-endpoints.yaml with the records of dns.zone; needs -dns-origin")
 	fs.IntVar(&s.DNSEndpoints.Objects, "dns-objects", 1, "`number` of objects in dns-endpoints.yaml; an API server refuses an object with more than about 6,000 hosts")
 	fs.StringVar(&s.DNSEndpoints.SetIdentifier, "dns-set-id", "", "`name` of this edge among the edges that share the hosts; makes the records of dns-endpoints.yaml weighted records of Route 53")
