@@ -373,7 +373,8 @@ const (
 // FIRST gets requests only while at least MIN1 of its servers can get requests, and SECOND only
 // while at least MIN2 of its servers can. A server that is down, drained or in maintenance does not
 // count. While one of the two has too few servers, the other one gets all requests. While both have
-// too few, BACKEND itself gets its requests.
+// too few, BACKEND itself gets its requests. A process of HAProxy 2.6 that stops cannot count
+// servers. It ignores MIN1 and MIN2.
 //
 // A value of Shift may end with "/UNTIL", a time in seconds since 1970. From this time on, HAProxy
 // ignores the entry, even if no program runs any more that could change the map.

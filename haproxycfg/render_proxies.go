@@ -286,8 +286,9 @@ func (r *Router) append(t *text, maps map[string]string, hostKnown bool) {
 // responses in Frontend.Close: 5,000 points are half of them.
 const MaxPoints = 10_000
 
-// appendShift renders the look-ups in the maps Shift and ShiftParts; see [Router]. HAProxy makes one look-up for
-// a request if Shift has no entry for the backend of the request, and two look-ups otherwise.
+// appendShift renders the look-ups in the maps Shift and ShiftParts; see [Router]. HAProxy makes one
+// look-up for a request if Shift has no entry for the backend of the request, and two look-ups
+// otherwise.
 func (r *Router) appendShift(t *text, maps map[string]string) {
 	if r.Shift == "" {
 		return
@@ -308,6 +309,12 @@ func (r *Router) appendShift(t *text, maps map[string]string) {
 	t.line("http-request set-var(txn.part) var(txn.first) if { var(txn.parts) -m found } " + chance("txn.points") + " " + first)
 	t.line("http-request set-var(txn.part) var(txn.second)" + undecided + second)
 	t.line("http-request set-var(txn.part) var(txn.first)" + undecided + first)
+	// In a process of HAProxy 2.6 that stops, for example after a reload, nbsrv is 0 for every
+	// backend. Without these rules, all requests of its kept connections would leave the shift.
+	t.line(".if !version_atleast(3.0)")
+	t.line("http-request set-var(txn.part) var(txn.first)" + undecided + "{ stopping } " + chance("txn.points"))
+	t.line("http-request set-var(txn.part) var(txn.second)" + undecided + "{ stopping }")
+	t.line(".endif")
 	t.line("http-request set-var(txn.backend) var(txn.part) if { var(txn.part) -m found }")
 }
 

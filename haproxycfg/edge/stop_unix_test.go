@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
@@ -35,4 +36,25 @@ func TestMonitorFailsFirst(t *testing.T) {
 	require.NoError(t, syscall.Kill(p.Pid(), syscall.SIGUSR1))
 	require.Eventually(t, func() bool { return status("/ready") == 503 }, 30*time.Second, 10*time.Millisecond)
 	require.Equal(t, 200, status("/"))
+}
+
+// TestShiftInAProcessThatStops: after a reload, the old process still serves requests of connections
+// that it has kept. These requests follow the shift too.
+func TestShiftInAProcessThatStops(t *testing.T) {
+	w := newShiftWorld(t, edge.Edge{Shares: map[string]edge.Share{"a.example.com/": {Cluster: "new", Points: 10000}}}, nil)
+	clients := make([]*client, 3)
+	for i := range clients {
+		clients[i] = newClient(t, w.frontend)
+		_, by := clients[i].get("a.example.com", "/")
+		require.Equal(t, w.new.String(), by)
+	}
+	require.NoError(t, syscall.Kill(w.process.Pid(), syscall.SIGUSR1))
+	for _, c := range clients {
+		// Once HAProxy stops, it closes each connection after a response.
+		poll(t, "HAProxy stops", func() bool {
+			r := c.do("GET", "a.example.com", "/", "")
+			require.Equal(t, w.new.String(), r.Header.Get("X-Served-By"))
+			return r.Close
+		})
+	}
 }

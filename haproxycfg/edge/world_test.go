@@ -23,6 +23,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/internal/configtest"
 	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+	"github.com/headgate/headgate/internal/haproxyproc"
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
@@ -36,6 +37,7 @@ type world struct {
 	stats      runtimeapi.Socket
 	frontend   string // the address without TLS
 	tlsAddress string // the address with TLS; "" without Edge.HTTPS
+	process    *haproxyproc.Process
 }
 
 func newWorld(t testing.TB) *world {
@@ -142,7 +144,7 @@ func (w *world) run(config *haproxycfg.Config) {
 	files, err := config.Render(w.dir)
 	require.NoError(w.t, err)
 	configtest.WriteFiles(w.t, w.dir, files[:len(files)-1])
-	haproxytest.Start(w.t, w.dir, string(files[len(files)-1].Data))
+	w.process = haproxytest.Start(w.t, w.dir, string(files[len(files)-1].Data))
 }
 
 // client sends HTTP/1.1 requests with any host and path.
