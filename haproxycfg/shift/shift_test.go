@@ -66,6 +66,11 @@ func TestAdvance(t *testing.T) {
 			require.Equal(t, changed, tt.want != tt.step || tt.is != tt.status)
 		})
 	}
+	away := o.WithSteps(nil, 0)
+	next, _ := shift.Shift{Order: away, Status: shift.Moving, Since: start}.Advance(start.Add(time.Second), bad)
+	require.Equal(t, shift.Moving, next.Status, "the failing cluster still answers earlier requests")
+	next, _ = next.Advance(start.Add(hold), bad)
+	require.Equal(t, shift.Done, next.Status)
 }
 
 func TestWindowSurvivesAReload(t *testing.T) {
