@@ -60,6 +60,31 @@ func TestShiftExpires(t *testing.T) {
 	})
 }
 
+// TestSameOrderAgain: the same order only makes a shift last longer. Errors do not pause it, because
+// the declared weights may lead to a cluster that fails.
+func TestSameOrderAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, ctx := newFakeWorld(), t.Context()
+		o := order(t).WithSteps(nil, shift.AllPoints)
+		o.Hold = shift.Duration(5 * time.Second)
+		require.NoError(t, w.runner.Start(ctx, o))
+		w.ticks(t, 10)
+		require.NoError(t, w.runner.Start(ctx, o))
+		s, _ := w.control.state.Find(route)
+		require.Equal(t, shift.Done, s.Status)
+		require.Equal(t, time.Now().Add(time.Hour), s.Until)
+		w.ticks(t, 2)
+		w.target = shift.Counters{Requests: 100, Errors: 100}
+		w.ticks(t, 10)
+		require.Equal(t, shift.AllPoints, w.points(t))
+
+		lower := o.WithSteps(nil, 5000)
+		require.NoError(t, w.runner.Start(ctx, lower))
+		s, _ = w.control.state.Find(route)
+		require.Equal(t, shift.Moving, s.Status, "another target")
+	})
+}
+
 // TestShiftNeedsServers: a cluster with too few servers gets no shift, and pauses a moving one.
 func TestShiftNeedsServers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

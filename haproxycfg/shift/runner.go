@@ -191,8 +191,9 @@ func (r *Runner) tryChange(ctx context.Context, f func(State) (State, error)) er
 
 // Start stores the order as a shift, and begins its first step. If an earlier shift has already
 // moved requests of the route to the same cluster, Start leaves out the steps that are not above
-// the share in force, and the shift expires Order.For after this call. Start refuses an order if too
-// few servers of the cluster are up, see Counters.Need.
+// the share in force, and the shift expires Order.For after this call. If the earlier shift is Done,
+// and the order has the same target, the shift stays Done. Start refuses an order if too few servers
+// of the cluster are up, see Counters.Need.
 func (r *Runner) Start(ctx context.Context, o Order) error {
 	return r.change(ctx, func(state State) (State, error) {
 		if err := o.checkNew(); err != nil {
@@ -207,13 +208,17 @@ func (r *Runner) Start(ctx context.Context, o Order) error {
 
 // start returns the state with a new or continued shift of the route.
 func (r *Runner) start(ctx context.Context, state State, o Order) (State, error) {
-	s := Shift{Order: o}
+	s := Shift{Order: o, Status: Moving}
 	if last, ok := state.Find(o.Route); ok {
 		if last.Cluster != o.Cluster {
 			return state, fmt.Errorf("%s moves to %s; undo that shift first", o.Route, last.Cluster)
 		}
 		if points, ok := last.Points(); ok {
 			s = o.after(points)
+			s.Status = Moving
+			if last.Status == Done && points == o.Target() {
+				s.Status = Done // only the end changes, so errors must not pause the shift
+			}
 		}
 	}
 	// Without counters, the order is allowed: HAProxy itself sends no requests to a cluster with too
@@ -228,7 +233,7 @@ func (r *Runner) start(ctx context.Context, state State, o Order) (State, error)
 		}
 	}
 	now := time.Now()
-	s.Status, s.Since = Moving, now
+	s.Since = now
 	s.Until = now.Add(time.Duration(o.For) + time.Second - 1).Truncate(time.Second) // HAProxy compares whole seconds
 	return state.With(s), nil
 }
