@@ -163,8 +163,8 @@ const maxShiftCauses = 100
 // ExplainAt says where the requests for a target went at an earlier time, the argument "at". It
 // reads the entries of Journal. It names backends and servers as Builder does now, even if Builder
 // was different at that time. The Explanation contains neither states of servers nor the shifts of
-// routes: the entries of the journal about shifts are texts for people. ExplainAt returns an error that wraps
-// journal.ErrUnknown if the journal does not reach back so far.
+// routes: the entries of the journal about shifts are texts for people. ExplainAt returns an error
+// that wraps journal.ErrUnknown if the journal does not reach back so far.
 func (c *Controller) ExplainAt(at time.Time, target explain.Target) (explain.Explanation, error) {
 	if c.Journal == nil {
 		return explain.Explanation{}, fmt.Errorf("%w: there is no journal", journal.ErrUnknown)

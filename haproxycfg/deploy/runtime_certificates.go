@@ -363,8 +363,9 @@ func (c *certificateChange) count() int { return len(c.renewed) + len(c.added) +
 // map: connections with an old certificate may last, and HAProxy answers their requests only if the
 // map has the names of this certificate. Then send adds certificates, after that it replaces
 // certificates, and then it deletes certificates. So if some certificate covers a name before the
-// change, and some certificate covers it after the change, the name is covered all the time. At last send asks HAProxy which
-// certificates it has, and returns an error if they are not the wanted ones.
+// change, and some certificate covers it after the change, the name is covered all the time. At
+// last send asks HAProxy which certificates it has, and returns an error if they are not the wanted
+// ones.
 func (c *certificateChange) send(ctx context.Context, worker runtimeapi.Socket) error {
 	at, err := c.locate(ctx, worker)
 	if err != nil {

@@ -1,6 +1,7 @@
 package shift
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -47,8 +48,8 @@ func (c *Client) Undo(ctx context.Context, route, cluster string) (State, error)
 }
 
 // Resume continues a paused shift: it begins the failed step of the shift again. It returns the new
-// state of all shifts. If route is empty, it does this for the routes that an order for the whole cluster has moved. See
-// Runner.Resume and Runner.ResumeCluster.
+// state of all shifts. If route is empty, it does this for the routes that an order for the whole
+// cluster has moved. See Runner.Resume and Runner.ResumeCluster.
 func (c *Client) Resume(ctx context.Context, route, cluster string) (State, error) {
 	return c.ask(ctx, http.MethodPost, "/shift/resume", subject(route, cluster))
 }
@@ -83,6 +84,9 @@ func (c *Client) Follow(ctx context.Context, begun State, route, cluster string,
 		if s.Concerns(route, cluster) {
 			shifts = append(shifts, s)
 		}
+	}
+	if len(shifts) == 0 {
+		return "", fmt.Errorf("somebody has undone the shift of %s", cmp.Or(route, cluster))
 	}
 	return c.follow(ctx, begun, shifts, changed)
 }

@@ -198,6 +198,8 @@ func TestShiftOfACluster(t *testing.T) {
 		require.Equal(t, other.Route, state.Shifts[0].Route, "the shift of a single route stays")
 		_, err = client.Undo(ctx, "", "old")
 		require.ErrorContains(t, err, "no route of old")
+		_, err = client.Follow(ctx, state, "", "old", nil)
+		require.ErrorContains(t, err, "somebody has undone the shift of old")
 
 		query.Set("to", "old:50")
 		_, err = shift.ParseQuery("", query)

@@ -22,10 +22,10 @@ import (
 //
 // In the first three POST requests, cluster=CLUSTER in place of route=ROUTE means all routes of the
 // cluster; see Runner.StartCluster. Each POST answers with the State as JSON. After an order for a
-// cluster, the object also has the list "left" with the routes that do not move. The status is 400 if the Handler cannot parse the
-// request, 409 if the request does not fit the current state, and 502 if the change fails. The
-// caller must check that the client may change shifts. The argument called "name", if not nil, is a
-// function that returns the normal form of the name of a route.
+// cluster, the object also has the list "left" with the routes that do not move. The status is 400
+// if the Handler cannot parse the request, 409 if the request does not fit the current state, and
+// 502 if the change fails. The caller must check that the client may change shifts. The argument
+// called "name", if not nil, is a function that returns the normal form of the name of a route.
 func (r *Runner) Handler(name func(string) (string, error)) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /shifts", func(w http.ResponseWriter, _ *http.Request) { r.answer(w, nil, nil) })

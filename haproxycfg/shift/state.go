@@ -29,7 +29,7 @@ type Status string
 
 const (
 	Moving Status = "moving" // the Runner holds a step, and the next one follows
-	Paused Status = "paused" // errors of the target have ended a step
+	Paused Status = "paused" // errors of the target, or too few servers, have ended a step
 	Done   Status = "done"   // the Runner has held the last step to its end
 	// Expired is the status of a shift that Runner.Changed gets when the shift has ended because of
 	// its time. No State contains such a shift.
