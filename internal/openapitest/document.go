@@ -97,6 +97,9 @@ func (d *Document) read() (err error) {
 	if v := text(d.root, "openapi"); v != "3.1.0" {
 		return fmt.Errorf("version %q", v)
 	}
+	if at := withoutValue(d.root, ""); at != "" {
+		return fmt.Errorf("%s has no value; a text with a comma needs quotes inside of { }", at)
+	}
 	info := d.root["info"].(object)
 	d.Title, d.Description = text(info, "title"), text(info, "description")
 	d.Server = text(d.root["servers"].([]any)[0].(object), "url")
@@ -191,6 +194,28 @@ func matches(pattern, path string) bool {
 	return slices.EqualFunc(strings.Split(pattern, "/"), strings.Split(path, "/"), func(want, got string) bool {
 		return want == got || strings.HasPrefix(want, "{")
 	})
+}
+
+// withoutValue returns the path of a member without a value below v, or "" if there is none. YAML
+// reads {description: a, b} as an object with the members "description" and "b".
+func withoutValue(v any, at string) string {
+	switch v := v.(type) {
+	case nil:
+		return at
+	case object:
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			if found := withoutValue(v[key], at+"/"+key); found != "" {
+				return found
+			}
+		}
+	case []any:
+		for i, item := range v {
+			if found := withoutValue(item, fmt.Sprintf("%s/%d", at, i)); found != "" {
+				return found
+			}
+		}
+	}
+	return ""
 }
 
 func text(o object, key string) string {

@@ -119,3 +119,12 @@ func TestCheck(t *testing.T) {
 		require.Contains(t, faultsOf(t, func(t testing.TB) { doc.RequireAll(t, nil) }), "the test has not seen it", name)
 	}
 }
+
+// A text with a comma, but without quotes, is cut at the comma.
+func TestLoadRefusesMembersWithoutValue(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "openapi.yaml")
+	cut := strings.Replace(document, "description: There is no such item.", "description: There is no item, none", 1)
+	require.NoError(t, os.WriteFile(file, []byte(cut), 0o600))
+	require.Contains(t, faultsOf(t, func(t testing.TB) { Load(t, file) }), "/components/responses/none/none has no value")
+}
