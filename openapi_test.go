@@ -58,6 +58,9 @@ func TestOpenAPIDocuments(t *testing.T) {
 					require.Contains(t, op.Path, "{"+p.Name+"}", where)
 					require.True(t, p.Required, where)
 				}
+				if p.In == "query" && p.Required {
+					require.Contains(t, op.Curl, p.Name+"=", where)
+				}
 				names[p.Name] = true
 			}
 			pattern := regexp.QuoteMeta(op.Path)
