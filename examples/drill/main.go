@@ -25,6 +25,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/term"
+
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/examples/internal/kubeconn"
 	"github.com/headgate/headgate/haproxycfg/controller"
@@ -196,7 +198,7 @@ type progress struct {
 
 func newProgress(w io.Writer, all int) *progress {
 	p := &progress{all: all, begin: time.Now()}
-	if isTerminal(w) {
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		p.w = w
 		p.show("…")
 	}
@@ -219,15 +221,4 @@ func (p *progress) end() {
 	if p.w != nil {
 		fmt.Fprint(p.w, "\r\033[K")
 	}
-}
-
-// isTerminal reports whether w is a terminal. It also returns true for /dev/null, which shows
-// nothing anyway.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
