@@ -83,7 +83,7 @@ func register(fs *flag.FlagSet) *settings {
 	fs.IntVar(&s.negativeSize, "cache-negative-size", 10_000, "`number` of hosts to remember as not found")
 	fs.StringVar(&s.cacheFile, "cache-file", "", "`file` for the known hosts, in the format of -hosts with the time when each expires; after a restart they are used while the API fails, for as long as without the restart")
 
-	fs.StringVar(&s.unknownTLS, "unknown-tls", "alert", "answer to TLS clients of unknown hosts: alert, close, or fallback=`ENDPOINT`, a server with a certificate that serves an error page")
+	fs.StringVar(&s.unknownTLS, "unknown-tls", "alert", "`answer` to TLS clients of unknown hosts: alert, close, or fallback=ENDPOINT, a server with a certificate that serves an error page")
 	fs.StringVar(&s.notFoundPage, "not-found-page", "", "HTML `file` for HTTP clients of unknown hosts; a template with {{.Host}}, {{.Status}}, {{.Text}} and {{.Message}}")
 
 	fs.DurationVar(&s.hello, "hello-timeout", 10*time.Second, "how long a client may take to name its host")
@@ -104,7 +104,7 @@ func register(fs *flag.FlagSet) *settings {
 	fs.Var(&s.proxyIn, "proxy-protocol-in", "`network` of proxies that may send a PROXY header, such as 10.0.0.0/8; may be given several times")
 	fs.BoolVar(&s.proxyRequired, "proxy-protocol-required", false, "refuse connections without a PROXY header")
 	fs.Var(&s.proxyTLVs, "proxy-protocol-tlv", "`fact` about the client that a v2 PROXY header for upstreams has: authority, the host that the client named, or alpn, the application protocol if snirouter can determine it; may be given several times")
-	fs.StringVar(&s.proxyOut, "proxy-protocol-out", "", "version of the PROXY header for upstreams, v1 or v2; none if empty")
+	fs.StringVar(&s.proxyOut, "proxy-protocol-out", "", "`version` of the PROXY header for upstreams, v1 or v2; none if empty")
 	fs.Var(&s.allow, "allow", "`network` that endpoints must be in; may be given several times. Loopback, link-local, documentation, benchmark and own addresses are only allowed by a network within their range")
 	fs.Var(&s.deny, "deny", "`network` that no endpoint may be in; may be given several times")
 
@@ -115,7 +115,7 @@ func register(fs *flag.FlagSet) *settings {
 	fs.DurationVar(&s.drainSpread, "drain-spread", 0, "the router closes the remaining connections one by one during this time at the end of -drain-timeout; 0 means a quarter of it")
 	fs.Float64Var(&s.logSample, "log-sample", 1, "`share` of the connections without a fault that are logged, 0 to 1; see -log-faults for the others")
 	fs.IntVar(&s.logFaults, "log-faults", 10, "`number` of connections with a fault that are logged each second, for each outcome; one line counts the rest; 0 means that only this line is logged")
-	fs.StringVar(&s.logFormat, "log-format", "text", "text or json")
+	fs.StringVar(&s.logFormat, "log-format", "text", "`format` of the log: text or json")
 	return s
 }
 

@@ -43,8 +43,8 @@ import (
 // Exit codes of every binary.
 const (
 	ExitOK     = 0 // success
-	ExitFailed = 1 // the work or a check failed
-	ExitUsage  = 2 // a flag is wrong, or a file or program that the binary needs is missing
+	ExitFailed = 1 // the work or a check failed, or a file cannot be read
+	ExitUsage  = 2 // a flag is wrong, or a program that the binary needs is missing
 	ExitDiffer = 3 // the command found a difference
 )
 

@@ -167,7 +167,10 @@ func fromFile(fs *flag.FlagSet, given map[string]bool, file string) error {
 
 func fromNode(fs *flag.FlagSet, given map[string]bool, name string, value *yaml.Node) error {
 	f := fs.Lookup(name)
-	if f == nil || name == "config" || onlyArgument(name) {
+	switch {
+	case name == "config" || onlyArgument(name):
+		return errors.New("the file cannot set this flag")
+	case f == nil:
 		return errors.New("no such flag" + usage.DidYouMean("", name, flagNames(fs)))
 	}
 	if given[name] {

@@ -87,6 +87,8 @@ func TestParseErrorsNameThePlace(t *testing.T) {
 	badValue := write("bad.yaml", "\nnodes-per-service: many\n")
 	list := write("list.yaml", "nodes-per-service: [1, 2]\n")
 	scalar := write("scalar.yaml", "hello\n")
+	version := write("version.yaml", "version: true\n")
+	config := write("config.yaml", "config: other.yaml\n")
 	tests := []struct {
 		name string
 		args []string
@@ -99,6 +101,8 @@ func TestParseErrorsNameThePlace(t *testing.T) {
 		{"environment", nil, map[string]string{"HEADGATE_NODES_PER_SERVICE": "x"}, `invalid value "x" for HEADGATE_NODES_PER_SERVICE`},
 		{"missing file", []string{"-config", filepath.Join(dir, "none")}, nil, "no such file"},
 		{"unknown key", []string{"-config", unknown}, nil, unknown + ":2: nodes: no such flag; did you mean nodes-per-service?"},
+		{"version in the file", []string{"-config", version}, nil, version + ":1: version: the file cannot set this flag (-h"},
+		{"config in the file", []string{"-config", config}, nil, config + ":1: config: the file cannot set this flag (-h"},
 		{"bad value", []string{"-config", badValue}, nil, badValue + `:2: nodes-per-service: invalid value "many"`},
 		{"list for one", []string{"-config", list}, nil, list + ":1: nodes-per-service: takes one value"},
 		{"no mapping", []string{"-config", scalar}, nil, scalar + ":1: want flag names"},

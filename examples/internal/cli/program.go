@@ -17,8 +17,8 @@ import (
 	"github.com/headgate/headgate/examples/internal/usage"
 )
 
-// Program is the command line of a binary. Its commands make the text of -h, the reference page
-// examples/FLAGS.md and the completion of shells:
+// Program is the command line of a binary. Its commands make the text of -h and the reference page
+// examples/FLAGS.md:
 //
 //	var program = cli.Program{Name: "tool", Summary: "Makes things.", Readme: readme, Commands: []cli.Command{
 //		{Example: "tool -size 3", Run: runTool},
@@ -54,23 +54,21 @@ type Command struct {
 // exits are the meanings of the exit codes that every command has.
 var exits = map[int]string{
 	ExitOK:     "success, or a clean stop after SIGTERM",
-	ExitFailed: "the work or a check failed",
-	ExitUsage:  "a flag is wrong, or a file or program that the binary needs is missing",
+	ExitFailed: "the work or a check failed, or a file cannot be read",
+	ExitUsage:  "a flag is wrong, or a program that the binary needs is missing",
 }
 
 // Run runs the command that the first argument names.
 func (p Program) Run(ctx context.Context, inv Invocation) int {
-	first, args := "", inv.Args
-	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-		first, args = args[0], args[1:]
+	first, args := cutName(inv.Args)
+	if first == "help" { // "help NAME" is the same as "NAME -h"
+		first, _ = cutName(args)
+		args = []string{"-h"}
 	}
-	if first == "help" {
-		first, args = "", []string{"-h"}
-	}
-	inv.program = &p
+	inv.program, inv.Args = &p, args
 	for _, c := range p.Commands {
 		if c.Name == first {
-			inv.Args, inv.command = args, c
+			inv.command = c
 			return c.Run(ctx, inv)
 		}
 	}
@@ -88,6 +86,15 @@ func (p Program) Run(ctx context.Context, inv Invocation) int {
 		return inv.Fail(ExitUsage, p.Name, "unexpected argument %q (-h shows the flags)", first)
 	}
 	return inv.Fail(ExitUsage, p.Name, "unknown command %q%s (-h shows the commands)", first, usage.DidYouMean("", first, names))
+}
+
+// cutName returns the first argument if it can be the name of a command, and the arguments after it.
+// Otherwise it returns "" and all arguments.
+func cutName(args []string) (name string, others []string) {
+	if len(args) == 0 || args[0] == "" || strings.HasPrefix(args[0], "-") {
+		return "", args
+	}
+	return args[0], args[1:]
 }
 
 // overview is the command without a name of a binary that needs a command. It has no other flags
@@ -258,7 +265,7 @@ func readable(fs *flag.FlagSet, err error) error {
 
 // unexpected returns the error for an argument that is no flag.
 func (inv Invocation) unexpected(argument string) error {
-	if inv.program != nil && slices.ContainsFunc(inv.program.Commands, func(c Command) bool { return c.Name == argument }) {
+	if inv.program != nil && argument != "" && slices.ContainsFunc(inv.program.Commands, func(c Command) bool { return c.Name == argument }) {
 		return fmt.Errorf("the command %q must be the first argument", argument)
 	}
 	return fmt.Errorf("unexpected argument %q", argument)

@@ -73,6 +73,7 @@ func TestProgramErrorsAreShort(t *testing.T) {
 		{p, "show -a", "tool show: flag needs an argument: -a (-h shows the flags)"},
 		{needsCommand, "", "tool: the first argument must be a command (-h shows the commands)"},
 		{needsCommand, "-a 3", "tool: unknown flag -a (-h shows the flags)"},
+		{p, "help shwo", `tool: unknown command "shwo"; did you mean show? (-h shows the commands)`},
 		{noCommand, "other", `tool: unexpected argument "other" (-h shows the flags)`},
 	} {
 		code, stdout, stderr := call(tt.p, tt.line)
@@ -80,6 +81,16 @@ func TestProgramErrorsAreShort(t *testing.T) {
 		require.Empty(t, stdout)
 		require.Equal(t, tt.want+"\n", stderr)
 	}
+}
+
+// An empty argument, such as that of an unset variable of a shell, is no command.
+func TestProgramRefusesEmptyArgument(t *testing.T) {
+	p, ran := newTool()
+	var stderr bytes.Buffer
+	code := p.Run(context.Background(), Invocation{Args: []string{"", "-b"}, Stderr: &stderr})
+	require.Equal(t, ExitUsage, code)
+	require.Equal(t, "tool: unexpected argument \"\" (-h shows the flags)\n", stderr.String())
+	require.Empty(t, *ran)
 }
 
 // A variable of another command of the program is no mistyped variable.
@@ -126,9 +137,8 @@ general:
 
 Exit status:
   0  success, or a clean stop after SIGTERM
-  1  the work or a check failed
-  2  a flag is wrong, or a file or program that the binary needs is
-     missing
+  1  the work or a check failed, or a file cannot be read
+  2  a flag is wrong, or a program that the binary needs is missing
 `
 	for _, line := range []string{"-a 5 -h", "--help", "help"} {
 		code, stdout, stderr := call(p, line)
@@ -137,14 +147,18 @@ Exit status:
 		require.Equal(t, want, stdout)
 	}
 	_, stdout, _ := call(p, "show -h")
+	_, same, _ := call(p, "help show")
+	require.Equal(t, stdout, same)
 	require.Contains(t, stdout, "Example:\n  tool show x\n\nShows things.\n\nUsage:\n  tool show [FLAG …] THING\n")
 	require.Contains(t, stdout, "\nother:\n  -only-show file")
 	require.Contains(t, stdout, "  3  no thing\n")
 	p.Commands = p.Commands[1:]
-	code, stdout, _ := call(p, "-h")
-	require.Equal(t, ExitOK, code)
-	require.Contains(t, stdout, "Makes things.\n\nCommands:\n  show  Shows things.\n")
-	code, stdout, _ = call(p, "-version")
+	for _, line := range []string{"-h", "help"} {
+		code, stdout, stderr := call(p, line)
+		require.Equal(t, ExitOK, code, stderr)
+		require.Contains(t, stdout, "Makes things.\n\nCommands:\n  show  Shows things.\n")
+	}
+	code, stdout, _ := call(p, "-version")
 	require.Equal(t, ExitOK, code)
 	require.True(t, strings.HasPrefix(stdout, "tool "), stdout)
 }

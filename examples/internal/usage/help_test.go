@@ -15,14 +15,14 @@ var tool = Program{
 			Groups: GroupFlags([]Flag{
 				{Name: "config", Value: "file", Text: "file of settings", Env: "TOOL_CONFIG"},
 				{Name: "json", Text: "print JSON", Default: "false", Env: "TOOL_JSON"},
-				{Name: "mode", Value: "text", Text: "way of working: fast or slow", Choices: []string{"fast", "slow"}, Default: "fast"},
+				{Name: "mode", Value: "text", Text: "way of working: fast or slow", Default: "fast"},
 				{Name: "a-flag-with-a-name-that-is-long", Value: "directory", Text: "directory | place", Env: "TOOL_A_FLAG_WITH_A_NAME_THAT_IS_LONG"},
 				{Name: "size", Value: "number", Text: strings.Repeat("word ", 20) + "end", Default: "20", Env: "TOOL_SIZE"},
 			}, []string{"input", "output"}, [][]string{{"size", "gone"}, {"json", "size", "mode", "a-flag-with-a-name-that-is-long"}}),
 			Exits: []Exit{{0, "success"}, {3, strings.Repeat("more ", 20)}},
 		},
 		{Name: "show", Args: "THING …", Summary: "Shows things.", Exits: []Exit{{0, "success"}}},
-		{Name: "completion", Summary: "Prints a script."},
+		{Name: "change-all", Summary: "Changes things."},
 	},
 }
 
@@ -36,7 +36,7 @@ Makes things of some size.
 
 Commands:
   show        Shows things.
-  completion  Prints a script.
+  change-all  Changes things.
   tool COMMAND -h shows the flags of a command.
 
 input:

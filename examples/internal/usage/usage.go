@@ -1,6 +1,6 @@
 // Package usage describes the command line of a program as values: its commands, their flags and
-// their exit codes. From these values, it makes the text of -h, the reference page of all flags, the
-// scripts for the completion of shells, and suggestions for mistyped names:
+// their exit codes. From these values, it makes the text of -h, the reference page of all flags, and
+// suggestions for mistyped names:
 //
 //	p := usage.Program{Name: "tool", Commands: []usage.Command{{Example: "tool -size 3", Groups: groups}}}
 //	os.Stdout.WriteString(usage.Help(p, p.Commands[0], 80))
@@ -38,12 +38,11 @@ type Group struct {
 
 // Flag is one flag.
 type Flag struct {
-	Name    string   // without "-"
-	Value   string   // what the value is, such as "file"; "" if the flag needs no value
-	Text    string   // what the flag does
-	Default string   // "" if the value is empty by default; Text then says what this means
-	Env     string   // variable of the environment that sets the flag; "" for none
-	Choices []string // all values, if there are only a few
+	Name    string // without "-"
+	Value   string // what the value is, such as "file"; "" if the flag needs no value
+	Text    string // what the flag does
+	Default string // "" if the value is empty by default; Text then says what this means
+	Env     string // variable of the environment that sets the flag; "" for none
 }
 
 // Exit is an exit code.

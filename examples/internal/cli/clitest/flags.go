@@ -13,7 +13,7 @@ import (
 
 // FlagsPage checks the command line of a binary: its section of the page of all flags,
 // examples/FLAGS.md, is up to date; each flag is in a group of the table "purpose, flags" in the
-// README of the binary; and -h fits into a terminal of any width from 60 columns on. If the
+// README of the binary; the help names what the value of each flag is; and -h fits into a terminal of any width from 60 columns on. If the
 // environment variable UPDATE_FLAGS is set, FlagsPage writes the section.
 func FlagsPage(t testing.TB, p usage.Program) {
 	t.Helper()
@@ -21,6 +21,11 @@ func FlagsPage(t testing.TB, p usage.Program) {
 		for _, g := range c.Groups {
 			if g.Title == usage.Other {
 				t.Errorf("%s %s: the table \"purpose, flags\" in the README has no row with these flags: %v", p.Name, c.Name, names(g.Flags))
+			}
+			for _, f := range g.Flags {
+				if slices.Contains([]string{"string", "int", "uint", "float", "value"}, f.Value) { // the words of package flag
+					t.Errorf("%s %s: the help of -%s must have a word in back quotes that says what the value is", p.Name, c.Name, f.Name)
+				}
 			}
 		}
 		for _, width := range []int{60, 80, usage.MaxWidth} {
