@@ -21,7 +21,9 @@ import (
 type Dir struct {
 	// Path is the directory. Append creates it. The directory must contain no other files.
 	Path string
-	// MaxEntries is the largest number of entries; 0 means 100.
+	// MaxEntries is the largest number of entries about changes, and also the largest number of
+	// entries about shifts; 0 means 100. So many steps of shifts do not remove the States to which
+	// an operator may want to return.
 	MaxEntries int
 	// MaxBytes is the largest size of all entries together in bytes; 0 means 64 MiB. The newest
 	// entry always stays.
@@ -34,23 +36,32 @@ type Dir struct {
 	recent   map[string]Entry // the result of the last call of Recent, by the names of the files
 }
 
-// layout is the form of the time in the name of a file, and suffix is the rest of the name. All
-// names have the same length, so their order is the order of the times.
+// layout is the form of the time in the name of a file. The rest of the name is shiftSuffix if the
+// Result of the entry is Shifted, and suffix for all other entries. All names have the same length,
+// so their order is the order of the times.
 const (
-	layout = "20060102T150405.000"
-	suffix = "Z.entry"
+	layout      = "20060102T150405.000"
+	suffix      = "Z.entry"
+	shiftSuffix = "Z.shift"
 )
 
-func fileName(t time.Time) string { return t.UTC().Format(layout) + suffix }
+func fileName(t time.Time, r Result) string {
+	if r == Shifted {
+		return t.UTC().Format(layout) + shiftSuffix
+	}
+	return t.UTC().Format(layout) + suffix
+}
 
 // timeOf returns the time in the name of an entry. It returns false for the name of another file.
 func timeOf(name string) (time.Time, bool) {
 	text, ok := strings.CutSuffix(name, suffix)
 	if !ok {
-		return time.Time{}, false
+		if text, ok = strings.CutSuffix(name, shiftSuffix); !ok {
+			return time.Time{}, false
+		}
 	}
 	t, err := time.Parse(layout, text)
-	return t, err == nil && fileName(t) == name
+	return t, err == nil && t.Format(layout) == text
 }
 
 // Append writes an entry. The argument "state" contains the routes and servers in force after the
@@ -84,26 +95,37 @@ func (d *Dir) Append(e Entry, state *State, guard func() error) error {
 	if len(data) > maxEntryBytes {
 		return fmt.Errorf("journal: the entry has %d bytes, and at most %d are allowed", len(data), maxEntryBytes)
 	}
-	name := fileName(e.Time)
+	name := fileName(e.Time, e.Result)
 	if err := atomicfile.WriteKeepingLeftovers(filepath.Join(d.Path, name), data, 0o600, guard); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	return d.prune(append(files, file{name, e.Time, int64(len(data))}))
 }
 
-// prune removes the oldest entries.
+// prune removes the oldest entries. The newest entry stays.
 func (d *Dir) prune(files []file) error {
-	total := int64(0)
+	total, shifts := int64(0), 0
 	for _, f := range files {
 		total += f.size
+		if f.isShift() {
+			shifts++
+		}
 	}
+	changes, most := len(files)-shifts, cmp.Or(d.MaxEntries, 100)
 	var failed error
-	for len(files) > 1 && (len(files) > cmp.Or(d.MaxEntries, 100) || total > cmp.Or(d.MaxBytes, 64<<20)) {
-		if err := os.Remove(filepath.Join(d.Path, files[0].name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, f := range files[:len(files)-1] {
+		of := &changes
+		if f.isShift() {
+			of = &shifts
+		}
+		if *of <= most && total <= cmp.Or(d.MaxBytes, 64<<20) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(d.Path, f.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			failed = fmt.Errorf("journal: %w", err)
 		}
-		total -= files[0].size
-		files = files[1:]
+		total -= f.size
+		*of--
 	}
 	return failed
 }
@@ -114,6 +136,8 @@ type file struct {
 	time time.Time
 	size int64
 }
+
+func (f file) isShift() bool { return strings.HasSuffix(f.name, shiftSuffix) }
 
 // files returns the files of all entries, the oldest first.
 func (d *Dir) files() ([]file, error) {
@@ -207,7 +231,7 @@ func (d *Dir) Recent(n int) (entries []Entry, problems []error, total int, err e
 // State returns the State of an entry that List or Latest has returned. It returns an error that
 // wraps fs.ErrNotExist if Append has removed the entry in the meantime.
 func (d *Dir) State(e Entry) (State, error) {
-	name := fileName(e.Time)
+	name := fileName(e.Time, Applied)
 	stored, rest, err := d.read(file{name: name})
 	if err == nil && stored.Result != Applied {
 		err = errors.New("the entry has no state")

@@ -21,8 +21,9 @@
 // Append writes an entry as a whole or not at all. So after a crash, each entry in the directory is
 // complete. If a file is damaged, List and At report a problem for it and read all other files.
 //
-// Append removes the oldest entries if there are more than MaxEntries, or if they have more than
-// MaxBytes together.
+// Append removes the oldest entries about changes if there are more than MaxEntries, and the same
+// for entries about shifts. It also removes the oldest entries if all have more than MaxBytes
+// together.
 //
 // # Concurrency
 //

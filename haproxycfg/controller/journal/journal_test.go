@@ -131,7 +131,7 @@ func TestLatest(t *testing.T) {
 		require.NoError(t, d.Append(entry(i+1, result), state(1), nil))
 	}
 	for _, i := range []int{1, 3} { // Latest does not reach entry 1
-		require.NoError(t, os.Truncate(filepath.Join(d.Path, fileName(entry(i, Applied).Time)), 1))
+		require.NoError(t, os.Truncate(filepath.Join(d.Path, fileName(entry(i, Applied).Time, Applied)), 1))
 	}
 	latest, err = d.Latest()
 	require.NoError(t, err)
@@ -163,7 +163,7 @@ func TestRecent(t *testing.T) {
 
 	// Recent does not read these files again. It reads a new file, and forgets the oldest one.
 	for i := range 5 {
-		require.NoError(t, os.WriteFile(filepath.Join(d.Path, fileName(entry(i, Refused).Time)), []byte("damaged\n"), 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(d.Path, fileName(entry(i, Refused).Time, Refused)), []byte("damaged\n"), 0o600))
 	}
 	require.NoError(t, d.Append(entry(5, Refused), nil, nil))
 	list, problems, total = ids(3)
@@ -199,6 +199,34 @@ func FuzzParseTime(f *testing.F) {
 			t.Fatalf("%q is %v, which is in the future", text, got)
 		}
 	})
+}
+
+// TestShiftsDoNotRemoveChanges: each kind of entry has its own bound.
+func TestShiftsDoNotRemoveChanges(t *testing.T) {
+	d := newDir(t)
+	d.MaxEntries = 2
+	require.NoError(t, d.Append(entry(0, Applied), state(1), nil))
+	for i := range 5 {
+		require.NoError(t, d.Append(entry(i+1, Shifted), nil, nil))
+	}
+	entries, problems, err := d.List()
+	require.NoError(t, err)
+	require.Empty(t, problems)
+	require.Len(t, entries, 3)
+	require.Equal(t, []Result{Applied, Shifted, Shifted}, []Result{entries[0].Result, entries[1].Result, entries[2].Result})
+	require.Equal(t, "id4", entries[1].ID)
+	_, err = d.State(entries[0])
+	require.NoError(t, err)
+	latest, err := d.Latest()
+	require.NoError(t, err)
+	require.Equal(t, "id0", latest.Applied.ID)
+	for i := range 3 {
+		require.NoError(t, d.Append(entry(i+6, Applied), state(1), nil))
+	}
+	entries, _, err = d.List()
+	require.NoError(t, err)
+	require.Len(t, entries, 4)
+	require.Equal(t, "id4", entries[0].ID, "an old shift")
 }
 
 func TestBounds(t *testing.T) {
@@ -262,7 +290,7 @@ func TestDamagedEntries(t *testing.T) {
 			for i := range 3 {
 				require.NoError(t, d.Append(entry(i, Applied), state(i+1), nil))
 			}
-			damage(t, filepath.Join(d.Path, fileName(entry(1, Applied).Time)))
+			damage(t, filepath.Join(d.Path, fileName(entry(1, Applied).Time, Applied)))
 			entries, problems, err := d.List()
 			require.NoError(t, err)
 			if name != "cut in the state" {
@@ -292,7 +320,7 @@ func TestCrash(t *testing.T) {
 	require.NoError(t, d.Append(entry(0, Applied), state(1), nil))
 	stop := errors.New("the process ends here")
 	require.ErrorIs(t, d.Append(entry(1, Applied), state(2), func() error { return stop }), stop)
-	left := filepath.Join(d.Path, "."+fileName(entry(1, Applied).Time)+"123")
+	left := filepath.Join(d.Path, "."+fileName(entry(1, Applied).Time, Applied)+"123")
 	require.NoError(t, os.WriteFile(left, []byte("half"), 0o600))
 	d = &Dir{Path: d.Path}
 	entries, problems, err := d.List()
