@@ -221,7 +221,8 @@ func (c *Controller) ShiftRunner(worker func(context.Context) (runtimeapi.Socket
 // ShiftCounters returns a function for shift.Runner.Counters. This function gets the socket of the
 // present HAProxy worker from the argument "worker", and reads the counters of this HAProxy worker.
 // Pass the method Worker of a deploy.Runtime. It reads the names of backends from the files at most
-// once a second.
+// once a second. If many routes move, it reads the counters of all backends together, and the
+// counters are up to half a second old.
 func (c *Controller) ShiftCounters(worker func(context.Context) (runtimeapi.Socket, error)) func(ctx context.Context, route, cluster string) (target, rest shift.Counters, err error) {
 	var mu sync.Mutex
 	var known shiftable
@@ -238,12 +239,9 @@ func (c *Controller) ShiftCounters(worker func(context.Context) (runtimeapi.Sock
 		}
 		return known.partsOf(route, cluster)
 	}
+	stats := &backendStats{worker: worker, now: time.Now}
 	return func(ctx context.Context, route, cluster string) (target, rest shift.Counters, err error) {
 		parts, err := partsOf(route, cluster)
-		if err != nil {
-			return target, rest, err
-		}
-		socket, err := worker(ctx)
 		if err != nil {
 			return target, rest, err
 		}
@@ -252,7 +250,7 @@ func (c *Controller) ShiftCounters(worker func(context.Context) (runtimeapi.Sock
 			need int
 			to   *shift.Counters
 		}{{parts.Only, parts.MinOnly, &target}, {parts.Rest, parts.MinRest, &rest}} {
-			row, err := socket.BackendStat(ctx, b.name)
+			row, err := stats.get(ctx, b.name)
 			if err != nil {
 				return target, rest, err
 			}
