@@ -163,7 +163,7 @@ func Explain(in Input, target Target) Explanation {
 	if e.Refused != nil && in.Allow != nil {
 		e.Allow = in.Allow(e.Refused.ID)
 	}
-	route, ok := in.Table.Match(target.Host, target.Path)
+	route, ok := target.route(in.Table)
 	if reason := target.refused(); reason != "" {
 		ok, e.NoRoute = false, reason
 	} else if !ok {
@@ -213,7 +213,7 @@ func (e *Explanation) noteLatest(in Input, target Target, route routes.Route, ok
 	if in.Latest == nil {
 		return
 	}
-	latest, found := in.Latest.Match(target.Host, target.Path)
+	latest, found := target.route(*in.Latest)
 	switch {
 	case found && !ok:
 		e.note("the latest declarations have the route %s at %s, which is not in force yet", latest.Name(), latest.Position)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/internal/dotsegment"
 	"github.com/headgate/headgate/internal/hostname"
 )
@@ -21,6 +22,17 @@ type Target struct {
 
 // String returns host and path.
 func (t Target) String() string { return t.Host + t.Path }
+
+// route returns the route of the table that serves the target. For a wildcard, it is the route of
+// the hosts that only the wildcard covers. "-" stands for the first label of these hosts, because no
+// declared host begins with "-". HAProxy has no route for the host "*.example.com" itself.
+func (t Target) route(table routes.Table) (routes.Route, bool) {
+	host := t.Host
+	if parent, ok := strings.CutPrefix(host, "*."); ok {
+		host = "-." + parent
+	}
+	return table.Match(host, t.Path)
+}
 
 // maxTarget is the largest length of the argument of ParseTarget in bytes.
 const maxTarget = 8 << 10
