@@ -318,8 +318,10 @@ func (r *Router) appendShift(t *text, maps map[string]string) {
 	t.line("http-request set-var(txn.backend) var(txn.part) if { var(txn.part) -m found }")
 }
 
-// enoughServers returns a condition for a rule of HAProxy. It is true if the backend that one
-// variable names has at least as many usable servers as the other variable says.
+// enoughServers returns a condition for a rule of HAProxy. The arguments are the names of two
+// variables of HAProxy: the variable named in "backend" contains the name of a backend, and the
+// variable named in "least" contains a number. The condition is true if this backend has at least
+// this number of usable servers.
 func enoughServers(backend, least string) string {
 	return "{ var(" + backend + "),nbsrv,sub(" + least + ") ge 0 }"
 }

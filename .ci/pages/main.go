@@ -13,9 +13,10 @@
 // commands, line by line. "…" in a line stands for any text. A line that contains only "…" stands
 // for any number of lines.
 //
-// "sh internet" marks a block that needs the internet: it runs in the network of the machine. Such
-// blocks come first. The other blocks run in a network of their own, which has only loopback, so all
-// ports are free. The processes of a page end with its last command.
+// A block with the language "sh internet" needs the internet. The blocks with this language come
+// first, and run in the network of the machine. After them, bash moves to a network of its own for
+// the other blocks. This network has only loopback, so all ports are free. After the last command
+// of a page, all processes that its commands have started end.
 package main
 
 import (

@@ -24,9 +24,10 @@ type runner struct {
 	log                        io.Writer
 }
 
-// environment returns the environment of the commands, and writes the files that it names into dir.
-// Git and apt find there what a newcomer has and a test has not: the repository behind its URL, and
-// the time to wait for another apt. Go finds its caches, although HOME is another directory.
+// environment returns the environment variables of the commands. It writes two files into dir,
+// which the variables name. Because of the file for Git, "git clone" with the URL of headgate
+// copies the directory "checkout". Because of the file for apt, apt-get waits if another apt-get is
+// running. Further variables name the caches of Go, because HOME is another directory than usual.
 func environment(dir, checkout string) ([]string, error) {
 	home := filepath.Join(dir, "home")
 	git := fmt.Sprintf("[safe]\n\tdirectory = *\n[url \"file://%s\"]\n\tinsteadOf = https://github.com/headgate/headgate\n", checkout)
@@ -53,11 +54,12 @@ func environment(dir, checkout string) ([]string, error) {
 		"DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8", "TERM=dumb"), nil
 }
 
-// start is the first input of the shell. The shell is process 1 of its own process namespace. So
-// the kernel ends all processes of the page when the shell ends.
+// The text in start is the first input of the shell. The shell is process 1 of its own process
+// namespace. So the kernel ends all processes of the page when the shell ends.
 const start = "mount -t proc proc /proc\nexport SHELLOPTS\n"
 
-// isolate moves the shell into a network that has only loopback. SHELLOPTS passes -e on.
+// The commands in isolate replace the shell by a new one in a network that has only loopback. The
+// exported variable SHELLOPTS passes the option -e to the new shell.
 const isolate = "exec unshare --net bash --noprofile --norc\nip link set lo up\n"
 
 // run runs the steps of a page.
@@ -138,8 +140,8 @@ func (r runner) startShell(ctx context.Context) (*shell, error) {
 	cmd.Dir, cmd.Env = r.dir, r.env
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWPID,
-		// With Unshareflags, package syscall also keeps the new mounts out of the namespace of the
-		// machine.
+		// CLONE_NEWNS is here and not in Cloneflags, because package syscall then makes all mounts
+		// private: mounts of the page do not appear in the mount namespace of the machine.
 		Unshareflags: syscall.CLONE_NEWNS,
 		Pdeathsig:    syscall.SIGKILL,
 		Setpgid:      true,
@@ -181,7 +183,8 @@ func readLines(f *os.File, to chan<- string) {
 	}
 }
 
-// send writes to the standard input of the shell. If the shell has ended, the next do returns the error.
+// send writes to the standard input of the shell. If the shell has ended, the next call of the
+// method "do" returns an error.
 func (sh *shell) send(text string) { _, _ = io.WriteString(sh.stdin, text) }
 
 // do runs commands, and returns their output.

@@ -25,15 +25,16 @@ func runText(t *testing.T, text string) error {
 
 func TestPagePasses(t *testing.T) {
 	err := runText(t, strings.Join([]string{
-		// The directory, the variables and the functions of a block stay for the next one.
+		// Each block begins with the working directory, the variables and the functions of the
+		// block before it.
 		"```sh internet\nmkdir sub\ncd sub\nexport NAME=first\n```",
 		"```sh\nbasename $PWD; echo \"$NAME $$\"\nprintf 'no line feed'\n```\n```\nsub\nfirst 1\nno line feed\n```",
 		"```sh\ncat > file <<'EOF'\nline\nEOF\ncat file\n```\n```\nline\n```",
-		// Only loopback is there, and it is up.
+		// The network of this block has only loopback, and loopback is up.
 		"```sh\nip -o link show up | wc -l\nip -o addr show lo | grep -c 127.0.0.1\n```\n```\n1\n1\n```",
-		// A background process does not hold the step up, and may print later.
+		// A step ends before its background processes end. They may print later.
 		"```sh\nsleep 1000 &\nfalse || echo \"exit status $?\"\n```\n```\nexit status 1\n```",
-		// The commands after one that starts a shell go to that shell.
+		// If a command starts a shell, the following commands go to that shell.
 		"```sh\nbash\n```",
 		"```sh\necho \"depth $SHLVL\"\nexit\n```\n```\ndepth …\n```",
 		"```sh\ngit config --get-regexp insteadof\n```\n```\n…https://github.com/headgate/headgate\n```",

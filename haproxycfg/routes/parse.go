@@ -72,7 +72,7 @@ type collector struct {
 	problems []Problem
 }
 
-// newCollector returns a collector for a file with size bytes.
+// newCollector returns the collector for a file. size is the number of bytes of the file.
 func newCollector(file string, size int) *collector {
 	c := &collector{decoder: decoder{file: file, budget: size + aliasBudget, limit: MaxRoutes}}
 	c.report = func(line int, field, message string) {

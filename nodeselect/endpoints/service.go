@@ -85,8 +85,9 @@ func (s *Service) put(added *slice) {
 	s.slices = slices.Insert(s.slices, i, added)
 }
 
-// The method "all" returns all known slices of the service: those that the API server has now, and
-// those in s.kept, which keep the endpoints that a doubtful list lacks (see package doubt).
+// The method "all" returns all known slices of the service: those that the API server listed last,
+// and those in s.kept. The slices in s.kept contain endpoints that are missing in the last list of
+// the API server, while this list may be incomplete (see package doubt).
 func (s *Service) all() []*slice {
 	if len(s.kept) == 0 {
 		return s.slices

@@ -338,8 +338,8 @@ func (k *core) settle(c *call, ep Endpoint, err error) (r result, sourceFailed b
 	case errors.Is(err, ErrNotFound):
 		k.counted.NotFound++
 		if current {
-			// The source does not know the host, so it has no wildcard that covers the host. If the
-			// cache has stored this wildcard, remove it.
+			// The source does not know the host, so the source has no wildcard that covers the
+			// host. If the cache has stored such a wildcard from an earlier answer, remove it.
 			k.removeHost(wildcardOf(c.host))
 			k.keepError(c.host, Negative, err, cmp.Or(errorTTL(err), k.cfg.negativeTTL), now)
 		} else {

@@ -112,13 +112,13 @@ func (b *bundle) receive(fd int, buffers ...[]byte) error {
 const maxJoined = 32
 
 // b has one datagram. The method "join" appends to b the further datagrams that have arrived
-// already, so that the Relay sends all of them with one system call. On loopback, the kernel does
-// not join datagrams that their sender has sent with a system call each. Only the last datagram of
-// a bundle can be shorter than the others. If the method receives datagrams that do not fit into b,
-// it returns them as another bundle.
+// already, so that the Relay sends all of them with one system call. In a bundle, only the last
+// datagram can be shorter than the others. So a received datagram may not fit into b: the method
+// then returns this datagram, and those that the kernel has joined with it, as another bundle.
 //
-// With such a sender on loopback, this method saves half of the processor time for a GiB (the page
-// internal/benchmarks/README.md).
+// The kernel itself joins datagrams (UDP GRO), but not on loopback if the sender sends each
+// datagram with its own system call. With such a sender, the Relay needs half of the processor time
+// for each GiB that it relays, thanks to this method (the page internal/benchmarks/README.md).
 func (b *bundle) join(fd int) (next *bundle) {
 	size := b.n
 	next = newBundle()

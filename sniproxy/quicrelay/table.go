@@ -62,8 +62,8 @@ func (t *table) add(p *path, initial string) {
 	}
 }
 
-// learn remembers an ID of the path's backend. If another backend has chosen the same ID before, the
-// table keeps the ID of the other backend.
+// learn stores a connection ID that the backend of the path has chosen. If another backend has
+// chosen the same ID before, the ID stays with that other backend.
 func (t *table) learn(p *path, id []byte) {
 	if len(id) < minIDLen || len(id) > quic.MaxIDLen || len(p.ids) == maxIDs || slices.Contains(p.ids, string(id)) {
 		return

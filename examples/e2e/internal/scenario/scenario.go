@@ -38,8 +38,8 @@ type Row struct {
 	// Requests and Failed count the requests of the client. Both are 0 without load. A row with a
 	// failed request has failed.
 	Requests, Failed int
-	// Err is a reason why the row failed, other than a failed request. nil means that there is no
-	// other reason.
+	// Err is the reason why the assertion does not hold. nil means that there is no such reason;
+	// the assertion may still fail because of Failed or Took.
 	Err error
 }
 

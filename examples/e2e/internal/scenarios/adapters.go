@@ -232,8 +232,9 @@ func (a *adapted) unblocked(ctx context.Context) (names []string, err error) {
 	return names, nil
 }
 
-// kured annotates two nodes as nodes that must restart, as kured with --annotate-nodes does. It
-// restarts each of the two nodes after nodegate has deleted the pod that blocks kured on the node.
+// The method "kured" plays the program kured with the flag --annotate-nodes. It annotates two nodes
+// as nodes that must restart. Then it restarts each of the two nodes after nodegate has deleted the
+// pod that blocks kured on this node.
 func (a *adapted) kured(ctx context.Context, t *traffic) error {
 	const wanted = "weave.works/kured-reboot-in-progress"
 	start := time.Now()
