@@ -168,8 +168,8 @@ func serves(file *ast.File) (found bool) {
 	return found
 }
 
-// pathOfRequest reports whether an expression such as r.URL belongs to a variable r, which is a
-// request by convention.
+// pathOfRequest reports whether s has the form r.NAME, such as r.URL. By convention, the variable r
+// is a request.
 func pathOfRequest(s *ast.SelectorExpr) bool {
 	x, ok := s.X.(*ast.Ident)
 	return ok && x.Name == "r"

@@ -13,7 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// tableOf returns the rows of the table with a heading, as the cells of each row.
+// tableOf returns the cells of each row of a table in a page. The argument "heading" is the first
+// line of the table.
 func tableOf(t *testing.T, page, heading string) (rows [][]string) {
 	t.Helper()
 	_, rest, ok := strings.Cut(page, "\n"+heading+"\n")

@@ -173,7 +173,8 @@ func denyDotSegments(t *text) {
 // invalidHost is a regular expression. It matches all of a Host header that has a character which
 // no host name, IP address or port has. With a Router, HAProxy replaces such a host by "", so the
 // host has no route. Otherwise "evil/x.example.com" would match the wildcard "*.example.com", and
-// HAProxy would redirect the client to the host "evil". "*.example.com" itself would match too.
+// HAProxy would redirect the client to the host "evil". A client that sends the Host
+// "*.example.com" would match the wildcard too.
 const invalidHost = "^[][a-z0-9._:-]*[^][a-z0-9._:-].*"
 
 // wildcardLabel is a regular expression. It matches the first label of a host, with the dot after
@@ -297,7 +298,8 @@ func (r *Router) appendShift(t *text, maps map[string]string) {
 	t.line("http-request set-var(txn.points) 'var(txn.shift),field(1,/)' if { var(txn.shift) -m found }")
 	t.line("http-request set-var(txn.to) 'var(txn.shift),field(2,/)' if { var(txn.shift) -m found }")
 	t.line("http-request set-var(txn.until) 'var(txn.shift),field(3,/)' if { var(txn.shift) -m found }")
-	// The condition is false if txn.until is not set: the shift never ends.
+	// If txn.until is not set, "date(),sub(txn.until) ge 0" is false, so the look-up always
+	// happens: the shift never ends.
 	lookUp(t, "parts", "var(txn.backend),concat(/,txn.to)", "str", maps[r.ShiftParts],
 		" if { var(txn.shift) -m found } !{ date(),sub(txn.until) ge 0 }")
 	for i, name := range [...]string{"first", "second", "min1", "min2"} {

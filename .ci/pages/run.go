@@ -108,7 +108,8 @@ func (r runner) run(ctx context.Context, page string, steps []step) error {
 	return nil
 }
 
-// checkSyntax finds a block that would make the shell wait for further lines.
+// checkSyntax returns an error if the commands of a block are not complete, so that the shell would
+// wait for further lines.
 func checkSyntax(ctx context.Context, commands string) error {
 	cmd := exec.CommandContext(ctx, "bash", "-n")
 	cmd.Stdin = strings.NewReader(commands)

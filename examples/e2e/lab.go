@@ -29,7 +29,8 @@ a cluster is its name. Everything ends with the shell.
 
 `
 
-// labMain runs "e2e lab" in each stage of the sandbox, and returns the exit status.
+// labMain runs "e2e lab", and returns the exit status. main calls labMain twice: in the process
+// outside the sandbox, which creates the sandbox, and in the process inside.
 func labMain(args []string) int {
 	f := flag.NewFlagSet("e2e lab", flag.ContinueOnError)
 	logs := f.String("logs", "", "the `directory` to keep the logs of all processes in (default: they disappear with the lab)")

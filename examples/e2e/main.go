@@ -96,7 +96,8 @@ func fail(err error) {
 // In a chroot, that stage may be unable to find its own path.
 const binEnv = "HEADGATE_E2E_BIN"
 
-// defaultBin returns the directory of this program if the programs of Kubernetes are there.
+// defaultBin returns the directory of this program if this directory contains the programs of
+// Kubernetes. Otherwise, defaultBin returns the value of binEnv, or "bin" if binEnv is not set.
 func defaultBin() string {
 	if exe, err := os.Executable(); err == nil && executable(filepath.Join(filepath.Dir(exe), "kube-apiserver")) {
 		return filepath.Dir(exe)

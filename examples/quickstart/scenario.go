@@ -315,9 +315,10 @@ func stepReplace(ctx context.Context, s *system) ([]step, error) {
 			ok:       removed == 1 && added == 1 && slices.Equal(left, []string{old}),
 		})
 	}
-	// HAProxy may still send requests to the old node: the answer to an agent check that began before
-	// the change may end the maintenance of the old server. The next call of apply corrects this. So
-	// repeat both until exactly the nodes of the subset answer, but not for longer than a minute.
+	// HAProxy may still send requests to the old node: the answer to an agent check that began
+	// before the change may end the maintenance of the old server. The next call of apply corrects
+	// this. So call apply and look at the answering nodes again and again, until exactly the nodes
+	// of the subset answer, but not for longer than a minute.
 	var seen []string
 	for deadline := time.Now().Add(patience); ; {
 		if _, err := s.apply(ctx); err != nil {

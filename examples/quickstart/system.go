@@ -139,7 +139,8 @@ func (s *system) configure(ctx context.Context) error {
 				Admin:         []haproxycfg.Bind{{Address: s.admin}},
 				AgentInterval: agentInterval,
 				CheckInterval: agentInterval,
-				// When the scenario replaces a node, at most so many nodes come into use.
+				// SpareNodes is the largest number of nodes that services can newly use when the
+				// scenario replaces a node.
 				SpareNodes: nodesPerCluster - nodesPerService + 1,
 			},
 		},

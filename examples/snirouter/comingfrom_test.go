@@ -36,7 +36,8 @@ func TestComingFrom(t *testing.T) {
 }
 
 // describe returns the fields of the values that snirouter makes from its flags, one in each line.
-// For the name of a field or method of sniproxy.Server, it returns its type.
+// If a setting is the name of a field or method of sniproxy.Server, describe returns the type of
+// this field or method.
 func describe(t testing.TB, settings []string) string {
 	t.Helper()
 	var out strings.Builder
@@ -88,8 +89,8 @@ func describe(t testing.TB, settings []string) string {
 }
 
 // TestComingFromNginxExample routes connections as the example of the page says: snirouter with the
-// hosts file of the page. With HEADGATE_PEERS, a real nginx with the configuration of the page must
-// do the same.
+// hosts file of the page. If the environment variable HEADGATE_PEERS is set, a real nginx with the
+// configuration of the page must route the connections to the same endpoints.
 func TestComingFromNginxExample(t *testing.T) {
 	shop := newSite(t, "shop", "shop.example.com")
 	blog := newSite(t, "blog", "a.blog.example.com")
@@ -127,7 +128,8 @@ func TestComingFromNginxExample(t *testing.T) {
 	})
 }
 
-// startNginx runs nginx with a stream block that listens on port 443, on another port.
+// startNginx runs nginx with a stream block. The block contains "listen 443;", which startNginx
+// replaces by a free port of loopback.
 func startNginx(t *testing.T, stream string) (addr string, stop func()) {
 	t.Helper()
 	port, release, err := freeport.Hold("127.0.0.1", 0)
@@ -158,7 +160,8 @@ func startNginx(t *testing.T, stream string) (addr string, stop func()) {
 	return addr, func() { cancel(); _ = cmd.Wait() }
 }
 
-// TestComingFromTCPProxyExample checks that the page shows lines of an example that runs.
+// TestComingFromTCPProxyExample checks that the page shows lines of example_tcpproxy_test.go, which
+// go test runs.
 func TestComingFromTCPProxyExample(t *testing.T) {
 	blocks := clitest.CodeBlocks(t, tcpproxyPage, "go")
 	require.Len(t, blocks, 2)
@@ -168,7 +171,8 @@ func TestComingFromTCPProxyExample(t *testing.T) {
 	commandOf(t, tcpproxyPage)
 }
 
-// only returns the only code block of a page in a language.
+// only returns the code block of a page in a language, and fails the test unless the page has
+// exactly one.
 func only(t *testing.T, page, language string) string {
 	t.Helper()
 	blocks := clitest.CodeBlocks(t, page, language)

@@ -61,8 +61,9 @@ func TestFilesOfEarlierVersions(t *testing.T) {
 				require.Equal(t, e["endpoint"], answer.Endpoint.Addr)
 			}
 
-			// The cache also reads when each answer expires. A cache that saves the hosts writes the same
-			// times, except that a loaded answer has expired already.
+			// Load also reads the time at which each answer expires, and Save must write the same
+			// time again. There is one exception: Load lets every answer expire at once, so Save
+			// writes no time after the time of the Load.
 			again := filepath.Join(t.TempDir(), "cache.json")
 			now := time.Now()
 			require.NoError(t, cache.Save(again))

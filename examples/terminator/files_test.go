@@ -156,7 +156,7 @@ current-context: away
 	require.Regexp(t, ` 2500/eu-2(/[0-9]+)?\n`, text, "the terminator keeps the shift; HAProxy compares its end with the clock")
 	require.NotContains(t, stderr, "problem")
 
-	// The files of a backup are enough for the same configuration.
+	// From only the files of a backup, the terminator makes the same configuration.
 	once(restored)
 	again, err = os.ReadFile(filepath.Join(restored, "haproxy.cfg"))
 	require.NoError(t, err)
@@ -167,7 +167,8 @@ current-context: away
 	require.GreaterOrEqual(t, len(entries), len(files))
 }
 
-// restore copies the files of a terminator that OPERATIONS.md says to back up to an empty directory.
+// restore copies files of a terminator into an empty directory: those for which OPERATIONS.md has
+// "yes" in the column "back up".
 func restore(t *testing.T, from string) (to string) {
 	t.Helper()
 	page, err := os.ReadFile("../OPERATIONS.md")

@@ -40,9 +40,10 @@ func (c *Controller) Shifts() (shift.State, error) {
 
 // SetShifts replaces the shifts in Fleet and FleetFile by new ones (the argument "next"), if the
 // present shifts are equal to the argument "last". It makes HAProxy follow the new shifts without a
-// reload. It changes only the configuration in force and needs no attempt. So it also works while
-// the Controller refuses a change, or while a change waits for its reload. It implements
-// shift.Control. Call SetShifts only while Run is running.
+// reload. SetShifts changes only the shares of shifts in the configuration in force, and does not
+// apply a new configuration. So it also works while the Controller refuses a change, or while a
+// change waits for its reload. It implements shift.Control. Call SetShifts only while Run is
+// running.
 //
 // If Fleet cannot be written, SetShifts changes nothing, with one exception: if the only change is
 // that shifts pause or have expired, the new shifts take effect in this process.
@@ -141,8 +142,9 @@ func (s *shiftable) partsOf(route, cluster string) (edge.Parts, error) {
 	return parts, nil
 }
 
-// check returns an error if no shift can move requests of the route to the cluster. If away is true,
-// it returns an error if no shift can move requests away from the cluster.
+// check returns an error if no shift can move requests of the route to the cluster. If away is
+// true, check instead returns an error if no shift can move requests of the route away from the
+// cluster.
 func (s *shiftable) check(route, cluster string, away bool) error {
 	parts, err := s.partsOf(route, cluster)
 	switch {
@@ -220,9 +222,10 @@ func (c *Controller) ShiftRunner(worker func(context.Context) (runtimeapi.Socket
 
 // ShiftCounters returns a function for shift.Runner.Counters. This function gets the socket of the
 // present HAProxy worker from the argument "worker", and reads the counters of this HAProxy worker.
-// Pass the method Worker of a deploy.Runtime. It reads the names of backends from the files at most
-// once a second. If many routes move, it reads the counters of all backends together, and the
-// counters are up to half a second old.
+// Pass the method Worker of a deploy.Runtime as "worker". The returned function reads the names of
+// backends from the files of the configuration in force, at most once a second. If many routes
+// move, it reads the counters of all backends together, and the counters may be up to half a second
+// old.
 func (c *Controller) ShiftCounters(worker func(context.Context) (runtimeapi.Socket, error)) func(ctx context.Context, route, cluster string) (target, rest shift.Counters, err error) {
 	var mu sync.Mutex
 	var known shiftable

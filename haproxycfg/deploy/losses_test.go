@@ -117,8 +117,9 @@ func TestDifferentLines(t *testing.T) {
 	}
 }
 
-// TestLossesOfTrackingServers: a server is not lost if only the name of its node's server changes.
-// The share of the lost servers ignores spare2, which is free.
+// TestLossesOfTrackingServers: the server of a service tracks the server of its node. If a change
+// only renames the server of the node, the server of the service is not lost. The spare server
+// spare2 has no node, so it does not count in the number of servers.
 func TestLossesOfTrackingServers(t *testing.T) {
 	const before = "backend nodes\n  server spare1 10.0.0.1:80 check\n  server 10.0.0.2:80 10.0.0.2:80 check\n" +
 		"  server spare2 255.255.255.255:80 check disabled\nbackend web\n  server a 10.0.0.1:30000 track nodes/spare1 weight 5\n  server b 10.0.0.2:30000 track nodes/10.0.0.2:80\n"

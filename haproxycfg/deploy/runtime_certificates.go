@@ -41,7 +41,7 @@ type certificateChange struct {
 	covered []runtimeapi.MapEntry // all entries of the new map of the names that the certificates cover
 }
 
-// listedCertificate is a certificate of the certificate list that the change replaces.
+// listedCertificate is a certificate of the old certificate list.
 type listedCertificate struct {
 	file  string   // the name of the file without its directory
 	sha1  [20]byte // zero if the certificate covers no name, or if an earlier file contains it too
@@ -185,8 +185,8 @@ func overlap(old, now []string) bool {
 	return slices.ContainsFunc(old, func(name string) bool { return slices.Contains(now, name) })
 }
 
-// listedCertificates reads the certificates of the certificate list that the change replaces: from
-// the file of this list, and from the map of the names that the certificates cover.
+// listedCertificates reads the certificates of the old certificate list: from the file of this
+// list, and from the map of the names that the certificates cover.
 func (d *Dir) listedCertificates(list, file string, disk []byte) ([]listedCertificate, error) {
 	text, err := readOptional(d.file(file))
 	if err != nil {
@@ -433,8 +433,8 @@ func (c *certificateChange) compare(ctx context.Context, worker runtimeapi.Socke
 
 // located contains the names that a worker uses for the files of a certificate list. The field
 // "list" is the name of the list, and the field "names" is the name of the map of the names that
-// the certificates cover. The field "files" contains the name that the worker uses for each
-// certificate, by the name of the file of the certificate in the directory.
+// the certificates cover. The field "files" maps the name of a certificate's file in the directory
+// to the name that the worker uses for this certificate.
 type located struct {
 	list, names string
 	files       map[string]string

@@ -50,7 +50,7 @@ func TestShiftInAProcessThatStops(t *testing.T) {
 	}
 	require.NoError(t, syscall.Kill(w.process.Pid(), syscall.SIGUSR1))
 	for _, c := range clients {
-		// Once HAProxy stops, it closes each connection after a response.
+		// After the signal SIGUSR1, HAProxy closes each connection after the next response.
 		poll(t, "HAProxy stops", func() bool {
 			r := c.do("GET", "a.example.com", "/", "")
 			require.Equal(t, w.new.String(), r.Header.Get("X-Served-By"))

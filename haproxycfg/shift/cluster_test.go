@@ -49,7 +49,7 @@ func TestShiftExpires(t *testing.T) {
 		require.NoError(t, w.runner.Tick(ctx, time.Now()))
 		require.Empty(t, w.control.state.Shifts, "a shift also expires while nobody can read the counters")
 
-		// A shift of a version of this package without Until.
+		// An earlier version of this package has written this shift, without Until.
 		old, err := shift.ParseState([]byte(`{"closePoints": 0, "shifts": [{"route": "` + route + `", "cluster": "new", "steps": [100],
 			"hold": "0s", "maxErrors": 100, "minRequests": 50, "status": "done", "step": 0, "since": "2000-01-01T00:00:00Z"}]}`))
 		require.NoError(t, err)
@@ -60,8 +60,9 @@ func TestShiftExpires(t *testing.T) {
 	})
 }
 
-// TestSameOrderAgain: the same order only makes a shift last longer. Errors do not pause it, because
-// the declared weights may lead to a cluster that fails.
+// TestSameOrderAgain: if the shift of the first order is done, the same order again only makes the
+// shift last longer. Errors do not pause this shift: a pause would return the requests to the
+// declared weights, and so perhaps to a cluster that has failed.
 func TestSameOrderAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, ctx := newFakeWorld(), t.Context()
@@ -85,7 +86,8 @@ func TestSameOrderAgain(t *testing.T) {
 	})
 }
 
-// TestShiftNeedsServers: a cluster with too few servers gets no shift, and pauses a moving one.
+// TestShiftNeedsServers: Start refuses a shift to a cluster with too few servers. If the servers
+// become too few during a shift, the Runner pauses the shift.
 func TestShiftNeedsServers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, ctx := newFakeWorld(), t.Context()

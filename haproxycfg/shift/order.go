@@ -205,8 +205,9 @@ func (o Order) check() error {
 	return nil
 }
 
-// checkNew returns an error if a new order cannot have the values of o: it must end, and its last
-// step must end before that.
+// checkNew returns an error if o is not valid as a new order. In addition to the method "check", it
+// requires that For is more than 0, that all steps together last at most as long as For, and that
+// an order for all routes of a cluster moves the requests out of the cluster.
 func (o Order) checkNew() error {
 	steps := time.Duration(len(o.Steps)) * time.Duration(o.Hold)
 	switch {
@@ -234,12 +235,13 @@ type Counters struct {
 	// Requests counts the responses since the worker started, and Errors counts those with a status
 	// of 5xx.
 	Requests, Errors uint64
-	// Up is the number of servers that can get requests now, and Need is the number of servers that
-	// must be able to. 0 means that a shift does not look at the servers.
+	// Up is the number of servers that can get requests now. If Up is less than Need, the cluster
+	// has too few servers for a shift. If Need is 0, the number of servers does not matter.
 	Up, Need int
 }
 
-// short returns in words that the cluster has too few servers. It returns "" if there are enough.
+// If the cluster has too few servers, short returns a message that says so. Otherwise it returns
+// "".
 func (c Counters) short(cluster string) string {
 	if c.Up >= c.Need {
 		return ""

@@ -34,8 +34,8 @@ type Runner struct {
 	Counters func(ctx context.Context, route, cluster string) (target, rest Counters, err error)
 	// Routes returns the routes whose requests StartCluster can move from one cluster to another
 	// one, sorted. If both names are the same, these are the routes whose requests can leave the
-	// cluster. left are the other routes of the cluster "from", with the reasons. Nil means that
-	// StartCluster refuses each order.
+	// cluster. left are the other routes of the cluster "from", with the reasons why they cannot
+	// move. If Routes is nil, StartCluster refuses each order.
 	Routes func(from, to string) (routes []string, left []Left, err error)
 	// Changed, if not nil, receives each shift that Tick has changed. If the shift has expired, its
 	// Status is Expired.
@@ -221,8 +221,8 @@ func (r *Runner) start(ctx context.Context, state State, o Order) (State, error)
 			}
 		}
 	}
-	// Without counters, the order is allowed: HAProxy itself sends no requests to a cluster with too
-	// few servers.
+	// If the counters cannot be read, allow the order: HAProxy itself sends no requests to a
+	// cluster with too few servers.
 	if target, rest, err := r.Counters(ctx, o.Route, o.Cluster); err == nil {
 		short := target.short(o.Cluster)
 		if o.Target() == 0 {

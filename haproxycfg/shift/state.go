@@ -31,8 +31,8 @@ const (
 	Moving Status = "moving" // the Runner holds a step, and the next one follows
 	Paused Status = "paused" // errors of the target, or too few servers, have ended a step
 	Done   Status = "done"   // the Runner has held the last step to its end
-	// Expired is the status of a shift that Runner.Changed gets when the shift has ended because of
-	// its time. No State contains such a shift.
+	// Expired is the status of a shift whose time has ended (see Shift.Expires). Only
+	// Runner.Changed gets a shift with this status. No State contains one.
 	Expired Status = "expired"
 )
 
@@ -146,8 +146,9 @@ func (s State) Without(route string) State {
 	return s
 }
 
-// Withdraws reports whether the state "next" only withdraws shifts: it pauses shifts of s, and does
-// not contain shifts of s that have expired at the time now. All else is the same in both states.
+// Withdraws reports whether the state "next" differs from s only in two ways: shifts of s are
+// paused in next, and shifts of s that have expired at the time in the argument "now" are missing
+// in next.
 func (s State) Withdraws(next State, now time.Time) bool {
 	for _, x := range s.Shifts {
 		y, ok := next.Find(x.Route)

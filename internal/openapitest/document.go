@@ -45,7 +45,8 @@ type Operation struct {
 	Summary, Description string
 	Parameters           []Parameter
 	Body                 bool // the request has a body
-	// Security are the names of the schemes, one of which a client needs. "" means none.
+	// Security contains the names of security schemes. A client must use one of them. The name ""
+	// means that the client needs none.
 	Security []string
 	Curl     string // a command that sends the request
 	// Answers are sorted by status.
@@ -157,7 +158,7 @@ func (d *Document) operation(method, path string, o object) (*Operation, error) 
 	return op, nil
 }
 
-// resolve returns the object v, or the object to which it refers.
+// resolve returns the object to which v refers with "$ref", or v itself if v has no "$ref".
 func (d *Document) resolve(v any) object {
 	o := v.(object)
 	for {

@@ -44,7 +44,7 @@ components:
     none: {description: There is no such item., content: {text/plain: {}}}
 `
 
-// recorder is a testing.TB that keeps the faults.
+// recorder is a testing.TB that stores the error messages in place of failing the test.
 type recorder struct {
 	testing.TB
 	faults []string
@@ -120,7 +120,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// A text with a comma, but without quotes, is cut at the comma.
+// If a text with a comma has no quotes, YAML cuts the text at the comma.
 func TestLoadRefusesMembersWithoutValue(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "openapi.yaml")

@@ -97,8 +97,8 @@ func (d *Document) Check(t testing.TB, method, path string, status int, header h
 	}
 }
 
-// checkValue compares a value with a schema. It fails the test if it does not understand the
-// schema.
+// checkValue fails the test if the value v does not match the schema, or if checkValue does not
+// know a keyword of the schema.
 func (d *Document) checkValue(t testing.TB, where string, schema, v any) {
 	t.Helper()
 	if schema == nil {
@@ -176,9 +176,9 @@ func isType(v, name any) bool {
 	return false
 }
 
-// RequireAll fails the test if it has not seen an answer that the document lists. The keys of
-// except, such as "GET /changes 503", are answers that the test does not get, and the values are the
-// reasons.
+// RequireAll fails the test unless Send and Check have seen each answer that the document lists.
+// The keys of except, such as "GET /changes 503", are the answers that the test cannot get, and the
+// values are the reasons.
 func (d *Document) RequireAll(t testing.TB, except map[string]string) {
 	t.Helper()
 	for _, op := range d.Operations {

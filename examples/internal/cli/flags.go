@@ -26,7 +26,7 @@ import (
 const EnvPrefix = "HEADGATE_"
 
 // NewFlagSet returns a flag set with the flags -config and -version. The argument "command" is the
-// begin of the command line, such as "terminator explain".
+// beginning of the command line, such as "terminator explain".
 func NewFlagSet(command string) *flag.FlagSet {
 	fs := flag.NewFlagSet(command, flag.ContinueOnError)
 	fs.String("config", "", "YAML `file` of flag names and values; flags and environment override it")
@@ -78,7 +78,7 @@ func (inv Invocation) Parse(fs *flag.FlagSet) (code int, done bool) {
 	}
 }
 
-// errVersion is the error of parse for -version.
+// parse returns errVersion if the arguments contain -version.
 var errVersion = errors.New("the version is wanted")
 
 // onlyArgument reports whether a flag can be set only by an argument: not in the environment, and not
@@ -89,7 +89,7 @@ func onlyArgument(name string) bool { return name == "version" }
 // uses the value in the environment, and if there is none, the value in the file that -config
 // names.
 func (inv Invocation) parse(fs *flag.FlagSet) error {
-	// Package flag would print the error and all flags.
+	// Without the next two lines, package flag would print the error and all flags.
 	fs.Usage = func() {}
 	fs.SetOutput(io.Discard)
 	if err := fs.Parse(inv.Args); err != nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/headgate/headgate/examples/internal/usage"
 )
 
-// Program is the command line of a binary. Its commands make the text of -h and the reference page
-// examples/FLAGS.md:
+// Program describes the command line of a binary. Package usage makes the text of -h and the
+// reference page examples/FLAGS.md from the commands of the Program:
 //
 //	var program = cli.Program{Name: "tool", Summary: "Makes things.", Readme: readme, Commands: []cli.Command{
 //		{Example: "tool -size 3", Run: runTool},
@@ -44,8 +44,9 @@ type Command struct {
 	Args    string // form of the arguments that are no flags, such as "NODE …"; "" if there are none
 	Summary string // what the command does, as a sentence; without a name, that of the Program
 	Example string // command lines, separated by line feeds
-	// Exits has the meaning of each exit code that has another meaning than in every binary; see
-	// ExitOK. ExitDiffer has no meaning unless Exits has one.
+	// Exits says what exit codes mean, if they mean something else for this command than the
+	// comments of the constants ExitOK, ExitFailed and ExitUsage say. -h lists ExitDiffer only if
+	// Exits contains it.
 	Exits map[int]string
 	// Run must call Invocation.Parse with all flags of the command before it does anything else.
 	Run Run
@@ -97,8 +98,8 @@ func cutName(args []string) (name string, others []string) {
 	return args[0], args[1:]
 }
 
-// overview is the command without a name of a binary that needs a command. It has no other flags
-// than -h and -version.
+// overview runs if the first argument must name a command, and does not. It accepts the flags -h
+// and -version, and otherwise fails.
 func (inv Invocation) overview() int {
 	fs := flag.NewFlagSet(inv.program.Name, flag.ContinueOnError)
 	defineVersion(fs)
@@ -119,7 +120,8 @@ func (p Program) Describe() usage.Program {
 	return d
 }
 
-// description returns the description of the command that runs. Its flags are those of fs.
+// description returns the description of the command that runs. fs contains the flags of the
+// command.
 func (inv Invocation) description(fs *flag.FlagSet) usage.Command {
 	c := inv.command
 	d := usage.Command{Name: c.Name, Args: c.Args, Summary: c.Summary, Example: c.Example}
@@ -245,7 +247,8 @@ func (inv Invocation) warnOfVariables(fs *flag.FlagSet) {
 	}
 }
 
-// otherCommandHas reports whether a command of the program has a flag with this variable.
+// otherCommandHas reports whether any command of the program has a flag that this environment
+// variable sets.
 func (inv Invocation) otherCommandHas(variable string) bool {
 	if inv.program == nil {
 		return false

@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// newTool returns a Program, and the command lines that its commands have run.
+// newTool returns a Program. When one of its commands runs, the command appends its command line to
+// the second result.
 func newTool() (Program, *[]string) {
 	var ran []string
 	run := func(command string) Run {
@@ -93,7 +94,7 @@ func TestProgramRefusesEmptyArgument(t *testing.T) {
 	require.Empty(t, *ran)
 }
 
-// A variable of another command of the program is no mistyped variable.
+// A variable is not mistyped if it sets a flag of another command of the program.
 func TestProgramWarnsOfMistypedVariables(t *testing.T) {
 	p, _ := newTool()
 	p.Commands[0].Run = func(_ context.Context, inv Invocation) int {

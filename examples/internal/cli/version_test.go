@@ -35,8 +35,8 @@ headgate_build_info{goversion="go1.26.0",revision="0c78feba",version="v0.1.0"} 1
 	require.Equal(t, want, page.Body.String())
 }
 
-// -version prints one line to standard output, whatever the other flags are. It is no setting of the
-// environment and of the file of -config.
+// -version prints one line to standard output, whatever the other flags are. Neither the environment
+// nor the file of -config can set -version.
 func TestVersion(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	inv := Invocation{Args: []string{"-config", "/no/such/file", "-version"}, Stdout: &stdout, Stderr: &stderr}

@@ -57,16 +57,16 @@ func (w *writer) title(text string) {
 // wrap writes the words of a text. Each line begins with "indent" spaces.
 func (w *writer) wrap(indent int, text string) { w.item(indent, "", 0, text) }
 
-// item writes a name, and a text to the right of it in a column that begins "column" columns after
-// the begin of the name.
+// item writes a name after "indent" spaces, and a text to the right of the name. All lines of the
+// text begin "column" columns to the right of the beginning of the name.
 func (w *writer) item(indent int, name string, column int, text string) {
 	line := strings.Repeat(" ", indent) + name
 	line += strings.Repeat(" ", max(0, indent+column-utf8.RuneCountInString(line)))
 	w.words(line, indent+column, strings.Fields(text), "")
 }
 
-// words writes words after the text in "line", and begins a further line where the width ends. Each
-// further line begins with "indent" spaces, and the line before it ends with the text in "more".
+// words writes words after the text in "line". If a word does not fit into the width, it begins a
+// new line with "indent" spaces, and the line before it ends with the text in "more".
 func (w *writer) words(line string, indent int, words []string, more string) {
 	empty := true
 	for _, word := range words {
@@ -84,8 +84,9 @@ func (w *writer) words(line string, indent int, words []string, more string) {
 	w.b.WriteString(strings.TrimRight(line, " ") + "\n")
 }
 
-// command writes a command line. If the line is too long, all of its lines except the last end with
-// a backslash, so that a shell accepts the copied text.
+// command writes a command line. If the command line is wider than the width, command breaks it
+// into several lines. Each of these lines except the last ends with a backslash, so that a user can
+// copy the lines to a shell.
 func (w *writer) command(line string) {
 	var words []string // a flag and its value are one word
 	for word := range strings.FieldsSeq(line) {

@@ -2,10 +2,10 @@ package usage
 
 import "strings"
 
-// Suggest returns the name in "known" that somebody who has typed word probably wanted, or "" if no
-// name is similar. Up to two letters may be missing, wrong, exchanged or too many, and only one in a
-// word of three to five letters. If there is no such name, the shortest name that begins with the
-// word is similar to it.
+// Suggest returns the name in "known" that is most similar to word, which somebody has mistyped. A
+// name is similar if its edit distance from word is at most 2, or at most 1 if word has three to
+// five letters. If no name is similar, Suggest returns the shortest name that begins with word, or
+// "" if there is none. For a mistyped word of one or two letters, it returns "".
 func Suggest(word string, known []string) string {
 	best, least := "", min(len(word)/3, 2)+1
 	for _, name := range known {
@@ -34,13 +34,15 @@ func DidYouMean(prefix, word string, known []string) string {
 	return "; did you mean " + prefix + name + "?"
 }
 
-// distance returns the edit distance of two texts: the number of bytes to insert, delete, replace or
-// exchange with the next byte. If the distance is at least "limit", distance returns limit.
+// distance returns the edit distance of two texts: how many times one must insert, delete or
+// replace a byte, or exchange two neighbouring bytes, to make b from a. If the edit distance is
+// larger than the argument "limit", the result is limit.
 func distance(a, b string, limit int) int {
 	if max(len(a), len(b))-min(len(a), len(b)) >= limit {
 		return limit
 	}
-	// Each row has the distances between the first bytes of a and the beginnings of b.
+	// A row contains the edit distances between the first i bytes of a and the first 0, 1, 2 …
+	// bytes of b. before, last and row are the rows of three consecutive values of i.
 	var before, last []int
 	row := make([]int, len(b)+1)
 	for j := range row {

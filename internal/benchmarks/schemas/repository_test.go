@@ -22,8 +22,8 @@ var (
 )
 
 // texts calls a function for each text of the repository that may be a file of a user: manifests,
-// code blocks of pages and of comments, strings of Go code, which has the inputs of tests, and seeds
-// of fuzz targets.
+// code blocks of pages and of comments, strings in Go code (some are inputs of tests), and seeds of
+// fuzz targets.
 func texts(t testing.TB, each func(where, text string)) {
 	root := os.DirFS(top)
 	require.NoError(t, fs.WalkDir(root, ".", func(path string, entry fs.DirEntry, err error) error {

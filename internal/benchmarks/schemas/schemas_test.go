@@ -237,7 +237,8 @@ func keysOfSchema(t testing.TB, root, schema map[string]any, at string, keys map
 	}
 }
 
-// keysOfValue adds the paths of the keys of a value. If a key is not in known, its path has "*".
+// keysOfValue adds the path of each key of the value v that is in the argument "known" to the
+// argument "keys". In the paths of the keys below an unknown key, "*" stands for the unknown key.
 func keysOfValue(v any, at string, known, keys map[string]bool) {
 	switch v := v.(type) {
 	case []any:
@@ -353,8 +354,8 @@ func mutate(n *yaml.Node, choice int) {
 	}
 }
 
-// shrink removes from a good document what it does not need, except the node "keep". So the test
-// of each value of the pool is fast.
+// shrink removes from a valid document every part without which the document stays valid, except
+// the node "keep". A small document makes the test of all values of the pool fast.
 func (f *format) shrink(t testing.TB, root, keep *yaml.Node) {
 	for _, n := range nodes(root) {
 		step := 1

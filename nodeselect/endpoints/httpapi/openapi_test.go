@@ -54,7 +54,8 @@ func TestOpenAPI(t *testing.T) {
 	doc.Send(t, h, "POST", post, 400, bearer, question(""))
 	doc.Send(t, h, "POST", post, 401, question(""))
 
-	// Another method than the documented one. The document lists the answer at the documented method.
+	// Send each path a method that it does not support. The document lists this answer, 405, at the
+	// method that the path supports.
 	for _, path := range append(gets, post) {
 		w := httptest.NewRecorder()
 		r := httptest.NewRequest("DELETE", path, nil)

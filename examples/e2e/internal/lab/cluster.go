@@ -242,8 +242,9 @@ func (c *Cluster) StartControllers(suffix, controllers string) (*Process, error)
 	)
 }
 
-// WriteKubeconfig writes a kubeconfig with the administrators of several clusters, and returns its path. The context of a
-// cluster has the name of the cluster, and the first cluster is the current one.
+// WriteKubeconfig writes a kubeconfig for the administrator of several clusters, and returns its
+// path. Each cluster has a context with the name of the cluster. The current context is that of the
+// first cluster.
 func (l *Lab) WriteKubeconfig(clusters []*Cluster) (string, error) {
 	all := clientcmdapi.NewConfig()
 	for _, c := range clusters {
@@ -263,7 +264,8 @@ func (l *Lab) WriteKubeconfig(clusters []*Cluster) (string, error) {
 	return path, nil
 }
 
-// Edge returns the machine "edge", which also reaches the pods of the clusters.
+// Edge makes the machine "edge". The machine has routes to the pods of the clusters, in addition to
+// its address on the bridge of the lab.
 func (l *Lab) Edge(clusters []*Cluster) (*Machine, error) {
 	m, err := l.Machine("edge")
 	if err != nil {

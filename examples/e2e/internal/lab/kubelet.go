@@ -31,12 +31,16 @@ const podControllers = "deployment-controller,replicaset-controller,daemonset-co
 const kubeletInterval = 250 * time.Millisecond
 
 // RunKubelets does the work of a scheduler, and of the kubelets of all nodes, until ctx ends. So
-// Deployments and DaemonSets get running pods. It knows two kinds of containers:
-//   - The image has "headgate" in its name: the kubelet runs the command of the container, with its
-//     environment, and with the token of its account. It supports hostPath and emptyDir volumes.
-//   - All other images: the kubelet runs the server of package pod on the first port of the container.
+// Deployments and DaemonSets get running pods. The name of the image of a container decides what
+// runs in it:
+//   - The name contains "headgate": RunKubelets runs the command of the container, with the
+//     environment of the container, and with the token of the account of the pod. Volumes may be of
+//     the types hostPath and emptyDir.
+//   - Any other name: RunKubelets runs the server of package pod on the first port of the
+//     container.
 //
-// Only the first container of a pod runs, as root, and with the files of the computer.
+// Only the first container of a pod runs. It runs as root, and sees the file system of the computer
+// in place of that of its image.
 func (c *Cluster) RunKubelets(ctx context.Context) error {
 	controllers, err := c.StartControllers("-pods", podControllers)
 	if err != nil {
@@ -48,7 +52,8 @@ func (c *Cluster) RunKubelets(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	for {
-		// An error here is usually the end of the lab, or an API server that a user has stopped.
+		// Ignore the error: usually the lab ends, or a user has stopped the API server. The next
+		// round tries again.
 		_ = k.sync(ctx)
 		select {
 		case <-ctx.Done():
@@ -125,7 +130,8 @@ func graceOf(p *corev1.Pod) time.Duration {
 	return time.Duration(*p.DeletionGracePeriodSeconds) * time.Second
 }
 
-// bind assigns a pod to a node, if there is one for it.
+// bind assigns a pod to the node that chooseNode returns. If chooseNode finds no node, bind does
+// nothing.
 func (k *kubelets) bind(ctx context.Context, p *corev1.Pod, nodes []corev1.Node, pods []corev1.Pod) {
 	node := chooseNode(p, nodes, pods)
 	if node == "" {
@@ -140,8 +146,9 @@ func (k *kubelets) bind(ctx context.Context, p *corev1.Pod, nodes []corev1.Node,
 	}
 }
 
-// chooseNode returns the node that a pod of a DaemonSet names, or the usable node with the fewest
-// pods of the same app. It returns "" if there is no such node.
+// chooseNode returns the name of the node for a pod. A pod of a DaemonSet names its node. Any other
+// pod gets, among the nodes that are Ready and not cordoned, the node with the fewest pods of the
+// same app. If there is no such node, chooseNode returns "".
 func chooseNode(p *corev1.Pod, nodes []corev1.Node, pods []corev1.Pod) string {
 	best, fewest := "", 0
 	named := daemonNode(p)
@@ -168,7 +175,8 @@ func ready(n corev1.Node) bool {
 	})
 }
 
-// daemonNode returns the node in the affinity that the DaemonSet controller writes.
+// daemonNode returns the name of the node in the affinity that the DaemonSet controller writes into
+// its pods. It returns "" for other pods.
 func daemonNode(p *corev1.Pod) string {
 	if p.Spec.Affinity == nil || p.Spec.Affinity.NodeAffinity == nil || p.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {
 		return ""
@@ -191,7 +199,8 @@ func (k *kubelets) forget(ctx context.Context, p *corev1.Pod) {
 	})
 }
 
-// run runs a pod until somebody deletes it. It starts a program that has ended again.
+// run runs a pod until somebody deletes the pod. If the program of the pod ends before that, run
+// starts the program again.
 func (k *kubelets) run(ctx context.Context, n *Node, p *corev1.Pod, running *kubeletPod) {
 	m, ip := n.Machine, n.Addr
 	if !p.Spec.HostNetwork {
@@ -227,7 +236,8 @@ func (k *kubelets) run(ctx context.Context, n *Node, p *corev1.Pod, running *kub
 	}
 }
 
-// stopPod waits for preStop.sleep, and ends the program within the grace period.
+// stopPod waits for the time in preStop.sleep, and then ends the program. Both together last at
+// most as long as the grace period.
 func stopPod(ctx context.Context, server *Process, p *corev1.Pod, grace time.Duration) {
 	if server == nil {
 		return
@@ -293,10 +303,11 @@ func (k *kubelets) start(ctx context.Context, n *Node, m *Machine, p *corev1.Pod
 	return m.StartEnv(name, k.env(p, c, n, ip), append(append(argv, c.Command[1:]...), c.Args...)...)
 }
 
-// accountDir is where programs in pods look for their account.
+// accountDir is the directory in which programs in pods look for the token of their account.
 const accountDir = "/var/run/secrets/kubernetes.io/serviceaccount"
 
-// accountFiles writes the files of the account of a pod, and returns their directory.
+// accountFiles writes the files that a pod expects in accountDir, and returns the directory that
+// contains them.
 func (k *kubelets) accountFiles(ctx context.Context, p *corev1.Pod) (string, error) {
 	seconds := int64(24 * 60 * 60)
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}}
@@ -336,8 +347,8 @@ func (k *kubelets) env(p *corev1.Pod, c corev1.Container, n *Node, ip netip.Addr
 	return env
 }
 
-// probe reports whether the readiness probe of the first container succeeds. Without an HTTP probe, it
-// asks the server at its first port.
+// probe reports whether the readiness probe of the first container succeeds. If the container has
+// no HTTP probe, probe sends GET / to the first port of the container.
 func probe(ctx context.Context, n *Node, p *corev1.Pod, ip netip.Addr) bool {
 	c := p.Spec.Containers[0]
 	path, port := "/", int32(PodPort)
@@ -367,8 +378,8 @@ func probe(ctx context.Context, n *Node, p *corev1.Pod, ip netip.Addr) bool {
 	return res.StatusCode < http.StatusBadRequest
 }
 
-// say writes the status of a pod, and reports whether the API server has stored it. failure becomes
-// the message of the pod.
+// say writes the status of a pod, and reports whether the API server has stored it. If failure is
+// not nil, the pod is Pending, and its status has the text of failure as the message.
 func (k *kubelets) say(ctx context.Context, p *corev1.Pod, ip, host netip.Addr, isReady bool, failure error) bool {
 	condition, phase, message := corev1.ConditionFalse, corev1.PodRunning, ""
 	if isReady {

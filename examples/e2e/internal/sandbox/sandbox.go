@@ -77,8 +77,8 @@ func HostPID() int {
 // RunOutside creates the sandbox, runs the program in it with the arguments of this process, and
 // returns the exit status of the program. An error means that the sandbox could not be created.
 //
-// If the argument "foreground" is true, the program reads from the terminal, if there is one, and gets
-// the signals of its keys.
+// If the argument "foreground" is true and standard input is a terminal, the program can read from
+// the terminal, and gets the signals of its keys, such as SIGINT for Ctrl-C.
 func RunOutside(foreground bool) (int, error) {
 	// Stay on this thread. The kernel kills the child (Pdeathsig) when the thread that created the
 	// child ends, even if this process continues.
@@ -100,7 +100,8 @@ func RunOutside(foreground bool) (int, error) {
 		// The child has its own process group, so Ctrl-C in a terminal reaches only this process,
 		// which forwards it.
 		Setpgid: true,
-		// A shell in the sandbox can read from the terminal only if its group is in the foreground.
+		// A shell in the sandbox can read from the terminal only if its process group is the
+		// foreground group of the terminal.
 		Foreground: foreground && isTerminal(os.Stdin),
 	}
 	if err := cmd.Start(); err != nil {

@@ -67,7 +67,9 @@ func KeepsAll(t testing.TB, name string, before, after []byte) {
 	lost(t, name, b, a)
 }
 
-// lost reports each value of before that after does not have.
+// lost fails the test for each value that is in the decoded JSON "before", and not at the same
+// place in "after". It ignores empty values. path is the place of "before" in the whole document,
+// for the error message.
 func lost(t testing.TB, path string, before, after any) {
 	t.Helper()
 	switch b := before.(type) {
@@ -99,7 +101,7 @@ func lost(t testing.TB, path string, before, after any) {
 	}
 }
 
-// empty reports whether a program may leave a value out of JSON.
+// empty reports whether a value is empty, so that a program may leave it out when it writes JSON.
 func empty(value any) bool {
 	switch v := value.(type) {
 	case nil:

@@ -18,7 +18,7 @@ type mapping struct {
 
 var code = regexp.MustCompile("`([^`]+)`")
 
-// codeIn returns the code in a cell of a table, and the text of the cell outside of the code.
+// codeIn returns the texts between backquotes in a cell of a table, and the rest of the cell.
 func codeIn(cell string) (list []string, rest string) {
 	for _, m := range code.FindAllStringSubmatch(cell, -1) {
 		list = append(list, m[1])
