@@ -63,7 +63,7 @@ func ExampleServer_tcpproxy() {
 	// <nil> sniproxy: server closed
 }
 
-// namedServer starts a server whose certificate has a name.
+// namedServer starts a TLS server with a certificate for the host in the argument "name".
 func namedServer(name string) *httptest.Server {
 	srv := httptest.NewUnstartedServer(nil)
 	srv.TLS = &tls.Config{Certificates: []tls.Certificate{testcert.New(name).TLS}}

@@ -39,8 +39,9 @@ func (b *backendStats) get(ctx context.Context, backend string) (runtimeapi.Stat
 		b.begin, b.calls, b.callsBefore = now, 0, b.calls
 	}
 	b.calls++
-	// Use rows until they are too old, and never again: a row that is older than the last result for
-	// this backend would look as if HAProxy had been reloaded.
+	// Forget the rows when they are too old. Otherwise get could return a row that is older than
+	// its previous result for the same backend. The counters in this row would be smaller, as after
+	// a reload of HAProxy.
 	if b.rows == nil || now.Sub(b.read) >= keepRows {
 		b.rows = nil
 		socket, err := b.worker(ctx)

@@ -35,7 +35,8 @@ func TestParse(t *testing.T) {
 	require.Equal(t, "parsing [a:1]", Message{Text: "parsing [a:1]"}.WithoutConfig())
 }
 
-// FuzzParse: the text of a message stands in its line, and no white space is at its ends.
+// FuzzParse: the line contains the text of the parsed message, and this text neither begins nor
+// ends with white space.
 func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line string) {
 		m, ok := Parse(line)

@@ -108,8 +108,8 @@ func TestProgramWarnsOfMistypedVariables(t *testing.T) {
 	require.Equal(t, "tool: warning: no flag has the variable HEADGATE_ONLY_SHOWX; did you mean HEADGATE_ONLY_SHOWS?\n", stderr)
 }
 
-// -h prints the help to standard output. A flag belongs to the first row that names it. The default of
-// a flag is its default, even if an argument before -h sets another value.
+// -h prints the help to standard output. A flag belongs to the first row that names it. The help
+// shows the default of each flag, even if an argument before -h sets another value.
 func TestHelp(t *testing.T) {
 	p, _ := newTool()
 	const want = `Example:

@@ -22,8 +22,9 @@ type Dir struct {
 	// Path is the directory. Append creates it. The directory must contain no other files.
 	Path string
 	// MaxEntries is the largest number of entries about changes, and also the largest number of
-	// entries about shifts; 0 means 100. So many steps of shifts do not remove the States to which
-	// an operator may want to return.
+	// entries about shifts; 0 means 100. The two limits are separate, so that many entries about
+	// shifts do not displace entries about changes: an operator may want to return to the States of
+	// the latter.
 	MaxEntries int
 	// MaxBytes is the largest size of all entries together in bytes; 0 means 64 MiB. The newest
 	// entry always stays.

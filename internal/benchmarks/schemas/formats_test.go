@@ -330,8 +330,8 @@ func messages(err error) []string {
 	return []string{err.Error()}
 }
 
-// keysOfType returns the paths of the fields of a struct. The fields of an embedded struct belong
-// to the struct.
+// keysOfType returns the paths of the fields of a struct. The fields of an embedded struct count as
+// fields of the outer struct.
 func keysOfType(t reflect.Type, at string, name func(reflect.StructField) string) (keys []string) {
 	for f := range t.Fields() {
 		if f.Tag.Get("json") == "-" {
@@ -368,8 +368,9 @@ func kebab(s string) string {
 	return b.String()
 }
 
-// keysOfRoutes asks the parser: it lists the known keys in its message about an unknown key, and
-// says whether the value of a key must be a mapping or a list.
+// keysOfRoutes finds the keys with the help of error messages of the parser: its message about an
+// unknown key lists the known keys, and its message about a wrong value says whether the value must
+// be a mapping or a list.
 func keysOfRoutes() (keys []string) {
 	const unknown = "there-is-no-field-with-such-a-long-name"
 	ask := func(path []string, value string) string {

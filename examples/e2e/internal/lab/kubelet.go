@@ -75,7 +75,8 @@ type kubeletPod struct {
 	grace time.Duration
 }
 
-// sync compares the pods of the API server with the running pods.
+// sync lists the pods of the API server. It assigns new pods to nodes, runs the pods that do not
+// run yet, and ends the pods that somebody has deleted.
 func (k *kubelets) sync(ctx context.Context) error {
 	nodes, err := k.cluster.Client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
