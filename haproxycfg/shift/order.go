@@ -249,8 +249,8 @@ func (c Counters) short(cluster string) string {
 	return fmt.Sprintf("%d servers of %s are up, and %d are needed", c.Up, cluster, c.Need)
 }
 
-// errorPoints returns the share of requests that got an error, in points: 10,000 if all did. It
-// returns 0 if there was no request.
+// errorPoints returns the share of requests that got an error, in points: 10,000 if every request
+// got an error. It returns 0 if there was no request.
 func (c Counters) errorPoints() float64 {
 	return AllPoints * float64(c.Errors) / float64(cmp.Or(c.Requests, 1))
 }

@@ -22,7 +22,7 @@ type Limits struct {
 	// 2.
 	MinServers float64
 	// MaxBelow is the longest period without a break in which a service may have fewer servers than
-	// MinServers requires. 0 means that it must never have fewer.
+	// MinServers requires. 0 means that a service must never have fewer servers than that.
 	MaxBelow time.Duration
 	// MaxRefusals is the largest number of changes that the Controller may refuse. Each refused
 	// change waits for an operator. A negative value means no limit.
