@@ -26,7 +26,7 @@ func parse(line []byte) (a answer, err error) {
 	return a, err
 }
 
-// serve answers each request with an answer. With the query parameter wait, it does not answer.
+// serve answers each request, except a request with the query parameter "wait".
 func serve(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Query().Has("wait") {
 		<-r.Context().Done()

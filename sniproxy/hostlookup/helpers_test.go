@@ -73,7 +73,8 @@ func silent(ctx context.Context, _ string) (Endpoint, error) {
 	return Endpoint{}, ctx.Err()
 }
 
-// The function after returns a function that waits for the time d and then calls the function do.
+// The function "after" returns a function that waits for the time d and then calls the function in
+// the argument "do".
 func after(d time.Duration, do func(context.Context, string) (Endpoint, error)) func(context.Context, string) (Endpoint, error) {
 	return func(ctx context.Context, host string) (Endpoint, error) {
 		time.Sleep(d)

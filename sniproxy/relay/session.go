@@ -79,8 +79,8 @@ const (
 	Reset
 )
 
-// Step says what the Engine does next with a connection. A Session returns it. The zero Step is
-// More.
+// Step says what the Engine does next with a connection. Session.Hello and Session.DialFailed
+// return it. The zero Step is More: the Engine reads more bytes of the client.
 type Step struct {
 	Action Action
 
