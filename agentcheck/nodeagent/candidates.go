@@ -42,10 +42,9 @@ func nextCandidates(previous []candidate, requests map[string]DrainRequest, limi
 		request, requested := requests[c.node]
 		switch {
 		case requested:
-			// If somebody has already requested earlier that the node drains, keep the time of that
-			// request, so that the candidate keeps its place among the candidates. Since then, the
-			// node was without a request for less than holdDown: after holdDown without a request,
-			// the candidate is removed.
+			// If the candidate had a drain request before, keep the time of that request, so that the
+			// candidate keeps its place among the candidates. Each time without a request was shorter
+			// than holdDown, because otherwise the candidate would have been removed.
 			request.Since = earliest(c.request.Since, toSecond(request.Since))
 			c.request, c.ended = request, time.Time{}
 		case !c.heldDown():

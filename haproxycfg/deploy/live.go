@@ -229,10 +229,11 @@ func addCommands(config *haproxycfg.Config) map[string]string {
 // otherWords differs from every such command.
 const otherWords = "the words of the server differ"
 
-// withCommands makes the first argument of [runtimeapi.Actual.Plan]: the servers of the old
-// configuration, with another value of the field Add. If a server has the same options in the old
-// and in the new configuration, Add becomes the command "add server" of this server. Otherwise Add
-// becomes otherWords, so the plan replaces the server.
+// withCommands returns the servers of the old configuration as the first argument of
+// [runtimeapi.Actual.Plan]. The plan replaces a server if the field Add differs from Add of the
+// wanted server. So withCommands sets Add of each server: if the options of the server are the same
+// in the old and in the new configuration, to the command "add server" of the wanted server, and
+// otherwise to otherWords.
 //
 // The argument "before" contains the servers of the old configuration, and "now" those of the new
 // configuration, both as textServers returns them: Add contains the options in the line of the

@@ -256,7 +256,8 @@ type Latest struct {
 	Problems []error
 }
 
-// Latest returns the newest entries. It reads no entry that is older than Latest.Applied.
+// Latest returns the newest entry of each kind that the type Latest describes. It reads the entries
+// from the newest one back to the newest entry of an applied change, and no older ones.
 func (d *Dir) Latest() (l Latest, err error) {
 	files, err := d.files()
 	if err != nil {

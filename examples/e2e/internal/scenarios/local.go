@@ -72,8 +72,9 @@ func runLocal(ctx context.Context, s *System, all *traffic, report *scenario.Rep
 	return t.row(scenario.Row{What: "all requests to the service"}, time.Time{})
 }
 
-// moveNearby runs a pod on another node and then stops the old pod as a rollout does: the old pod
-// terminates first, and its server continues for some time.
+// moveNearby runs a pod on another node and then stops the old pod as a rollout does: the API server
+// first marks the old pod as terminating, and the server in the pod continues to serve for some
+// time.
 func (s *System) moveNearby(ctx context.Context, t *traffic, d *lab.Deployed, to *lab.Node) error {
 	old := d.Pods[len(d.Pods)-1]
 	pod, err := to.RunPod(ctx, appNamespace, nearby)

@@ -268,7 +268,7 @@ func tableOf(text, head string) (begin, end int) {
 	return begin, end
 }
 
-// pageFile returns the path of the page of all metrics.
+// pageFile returns the path of examples/METRICS.md, which describes all metrics.
 func pageFile(t testing.TB) string {
 	t.Helper()
 	return filepath.Join(Root(t), "examples", "METRICS.md")
