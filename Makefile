@@ -4,7 +4,7 @@
 #   make drill  replays faults against the inputs of the demo, and prints a table (DRILLFLAGS=-details prints more)
 #   make demo-imbalance   shows how evenly requests spread over pods that start one after another, behind a TCP balancer
 #               and behind front proxies; prints a table and writes a chart (SVG=imbalance.svg)
-#   make test   the tests of all packages and binaries, in random order; 5 minutes on 2 cores with an empty build cache
+#   make test   the tests of all packages and binaries, in random order; 6 minutes on 2 cores with an empty build cache
 #   make test-race   the same tests with the race detector, and the tests of internal/benchmarks, which need libraries that
 #               take long to compile; make ci runs these
 #   make e2e    tests on clusters with a real control plane and real node ports, in namespaces that end with the run
