@@ -208,6 +208,11 @@ func (k *kubelets) run(ctx context.Context, n *Node, p *corev1.Pod, running *kub
 		var err error
 		if m, err = n.newPodMachine(k.cluster.Name + "-" + p.Name); err != nil {
 			k.say(ctx, p, n.Addr, n.Addr, false, err)
+			select {
+			case <-ctx.Done():
+			case <-running.stop:
+				k.forget(ctx, p)
+			}
 			return
 		}
 		ip = m.Addr
