@@ -44,14 +44,17 @@ func TestComingFromEnvoy(t *testing.T) {
 	for _, line := range []string{"timeout server 5s", "timeout connect 250ms", "retries 1", "error-limit 5 ", "maxconn 100 "} {
 		require.Contains(t, config, line)
 	}
+	commands := 0
 	for _, block := range clitest.CodeBlocks(t, envoyPage, "sh") {
 		for line := range strings.Lines(strings.ReplaceAll(block, "\\\n", "")) {
 			if args := strings.Fields(line); len(args) > 0 && args[0] == program && args[1] != "drain" {
 				_, _, done := parseSettings(cli.Invocation{Args: args[1:], Stdout: t.Output(), Stderr: t.Output()})
 				require.False(t, done, line)
+				commands++
 			}
 		}
 	}
+	require.NotZero(t, commands, "the page has no command")
 }
 
 // renderProxy returns the text of haproxy.cfg and its maps for flags and a policy.
