@@ -85,9 +85,9 @@ var errVersion = errors.New("the version is wanted")
 // in the file of -config.
 func onlyArgument(name string) bool { return name == "version" }
 
-// parse sets the flags of fs. If the arguments set a flag, parse uses their value. Otherwise it
-// uses the value in the environment, and if there is none, the value in the file that -config
-// names.
+// parse sets the flags of fs. For each flag, parse uses the value in the arguments. If the arguments
+// do not set the flag, parse uses the variable of the environment. If the environment has no such
+// variable, parse uses the value in the file that -config names.
 func (inv Invocation) parse(fs *flag.FlagSet) error {
 	// Without the next two lines, package flag would print the error and all flags.
 	fs.Usage = func() {}

@@ -262,9 +262,9 @@ func (e *election) read(ctx context.Context) error {
 	return err
 }
 
-// observe stores the Lease; nil means that there is none. If a leader has written the Lease,
-// observe also sets since, so that the time after which the Lease expires begins again. Another
-// change, such as a new label, does not prolong the Lease.
+// observe stores the Lease. The argument is nil if the API server has no Lease. If a leader has
+// written the Lease, observe also sets since, so that the time after which the Lease expires begins
+// again. Another change, such as a new label, does not prolong the Lease.
 func (e *election) observe(lease *coordinationv1.Lease) {
 	if lease == nil || e.lease == nil || holder(lease) != e.holder() ||
 		!lease.Spec.RenewTime.Equal(e.lease.Spec.RenewTime) || !lease.Spec.AcquireTime.Equal(e.lease.Spec.AcquireTime) {

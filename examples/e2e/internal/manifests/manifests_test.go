@@ -356,7 +356,8 @@ func (m serviceMonitor) dropped() (names []string, err error) {
 	return names, nil
 }
 
-// colliding returns those of the targetLabels that metrics of a program have, as METRICS.md says.
+// colliding returns the names in targetLabels that are also labels of metrics of the program.
+// METRICS.md lists the labels of all metrics.
 func colliding(t *testing.T, program string) (names []string) {
 	t.Helper()
 	page, err := os.ReadFile(filepath.Join(examples, "METRICS.md"))
