@@ -22,7 +22,7 @@ import (
 // file, because ParseHosts ignores the member "expires".
 type savedHost struct {
 	Endpoint
-	Expires time.Time `json:"expires,omitzero"` // the same as Entry.Expires, in whole seconds
+	Expires time.Time `json:"expires,omitzero"` // Entry.Expires, rounded to seconds
 }
 
 // maxCacheFile is the largest size of a cache file in bytes. A file with 1,000,000 hosts has about
@@ -46,7 +46,9 @@ func (c *Cache) Save(path string) error {
 		if entry.Err == nil {
 			ep := entry.Endpoint
 			ep.Host = host
-			hosts = append(hosts, savedHost{ep, entry.Expires.UTC().Truncate(time.Second)})
+			// Load and Save compute this time from two readings of the clock, so it can be some
+			// microseconds too early. Truncate would then subtract a second at each restart.
+			hosts = append(hosts, savedHost{ep, entry.Expires.UTC().Round(time.Second)})
 		}
 	}
 	slices.SortFunc(hosts, func(a, b savedHost) int { return strings.Compare(a.Host, b.Host) })
