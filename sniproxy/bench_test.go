@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/headgate/headgate/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
-	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 

@@ -13,8 +13,8 @@ import (
 	"github.com/pires/go-proxyproto"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy"
-	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
 // A client may send empty lines before its request. The upstream gets the request alone.

@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/headgate/headgate/sniproxy/internal/hellotest"
+	"github.com/headgate/headgate/internal/hellotest"
 )
 
 // When descriptors run out, the router closes connections whose clients have not named a host, and

@@ -13,9 +13,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
-	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
 // If a hello has a wrong length field, the router connects to the backend of the name in the hello,

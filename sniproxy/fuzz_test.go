@@ -16,8 +16,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
-	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy/peek"
 	"github.com/headgate/headgate/sniproxy/relay"
 )

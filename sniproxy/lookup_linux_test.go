@@ -7,9 +7,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
-	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
 // If the client closes the connection during a lookup, the context of the lookup ends. An event

@@ -11,7 +11,7 @@ import (
 	"github.com/pires/go-proxyproto"
 	"github.com/stretchr/testify/require"
 
-	"github.com/headgate/headgate/sniproxy/internal/hellotest"
+	"github.com/headgate/headgate/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 

@@ -13,8 +13,8 @@ import (
 	"github.com/pires/go-proxyproto"
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy"
-	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
 // newProxyBackend returns an echo server that requires a PROXY header. The channel receives the

@@ -3,8 +3,8 @@ package sniproxy
 import (
 	"testing"
 
+	"github.com/headgate/headgate/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
-	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy/relay"
 )
 

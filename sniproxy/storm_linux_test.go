@@ -16,8 +16,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/internal/hellotest"
 	"github.com/headgate/headgate/internal/testscale"
-	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
 // stormAPI is the host API of TestStorm. The endpoint of the host h<i> is the backend with the

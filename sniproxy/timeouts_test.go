@@ -15,9 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/websocket"
 
+	"github.com/headgate/headgate/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
-	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
 // pipes is a network in memory: a listener, and a function that connects to it. The tests use it in

@@ -3,7 +3,7 @@ package peek_test
 import (
 	"testing"
 
-	"github.com/headgate/headgate/sniproxy/internal/hellotest"
+	"github.com/headgate/headgate/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing/iotest"
 
-	"github.com/headgate/headgate/sniproxy/internal/hellotest"
+	"github.com/headgate/headgate/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 

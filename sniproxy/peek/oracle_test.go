@@ -17,7 +17,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"github.com/headgate/headgate/sniproxy/internal/hellotest"
+	"github.com/headgate/headgate/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 

@@ -5,7 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/headgate/headgate/sniproxy/internal/hellotest"
+	"github.com/headgate/headgate/internal/hellotest"
 )
 
 // A hello of 60 KB in records of one byte arrives byte by byte. The parser does not read a complete

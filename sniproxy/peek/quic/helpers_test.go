@@ -5,7 +5,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/headgate/headgate/sniproxy/internal/hellotest"
+	"github.com/headgate/headgate/internal/hellotest"
 	"github.com/headgate/headgate/sniproxy/peek"
 	"github.com/headgate/headgate/sniproxy/peek/quic"
 )

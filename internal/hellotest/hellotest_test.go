@@ -10,8 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/headgate/headgate/internal/hellotest"
 	"github.com/headgate/headgate/internal/testcert"
-	"github.com/headgate/headgate/sniproxy/internal/hellotest"
 )
 
 func TestRecords(t *testing.T) {
