@@ -36,7 +36,7 @@ func newMetrics(p *proxy) *metrics {
 		cli.Define("pod_requests_in_flight", "Requests without a complete answer.", "zone", "pod"),
 		cli.Define("pod_up", "1 if HAProxy sends requests to the pod, 0 while the pod is ejected or gone.", "zone", "pod"),
 		cli.Define("server_info", "1 for each server of HAProxy that has a pod.", "backend", "server", "zone", "pod", "node"),
-		cli.Define("pods", "Pods by zone and state (in_service, not_ready, expected).", "zone", "state"),
+		cli.Define("pods", "Pods by zone and state (in_service, not_ready, expected, terminating). A pod that counts for terminating is in service too, because no pod of the service is ready.", "zone", "state"),
 		cli.Define("source_up", "1 while the source of the pods answers and its answer is not doubtful."),
 		cli.Define("source_age_seconds", "Age of the list of pods: 0 while the list is up to date."),
 		cli.Define("policy_good", "1 if the policy file is in force, 0 while an older policy is."),
@@ -75,6 +75,7 @@ func (m *metrics) send(send cli.Send) {
 	for zone, z := range s.Zones {
 		send("pods", float64(z.InService), zone, "in_service")
 		send("pods", float64(z.Other), zone, "not_ready")
+		send("pods", float64(z.Terminating), zone, "terminating")
 		send("pods", float64(z.Expected), zone, "expected")
 	}
 	age := 0.0

@@ -9,7 +9,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg"
 )
 
-// Pod is a pod that may get new requests: it is ready and not terminating.
+// Pod is a pod that may get new requests; endpoints.InService says which pods of a service may.
 type Pod struct {
 	Addr netip.AddrPort
 	Name string // of the Pod object; not used in the configuration

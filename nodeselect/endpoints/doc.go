@@ -2,11 +2,9 @@
 // the service: address, name, node, zone and condition.
 //
 //	pods, problems := endpoints.Merge(endpointSlices, "http", nodeselect.AddressPolicy{})
-//	for zone, pods := range endpoints.ByZone(pods) {
+//	for zone, pods := range endpoints.ByZone(endpoints.InService(pods)) {
 //		for _, p := range pods {
-//			if p.AcceptsRequests() {
-//				fmt.Println(zone, p.Addr, p.Name)
-//			}
+//			fmt.Println(zone, p.Addr, p.Name)
 //		}
 //	}
 //

@@ -308,3 +308,16 @@ func TestByZone(t *testing.T) {
 	a.Terminating = true
 	require.False(t, a.AcceptsRequests())
 }
+
+func TestInService(t *testing.T) {
+	ready := endpoints.Pod{Name: "ready", Ready: true, Serving: true}
+	unready := endpoints.Pod{Name: "unready"}
+	serves := endpoints.Pod{Name: "serves", Serving: true, Terminating: true}
+	published := endpoints.Pod{Name: "published", Ready: true, Serving: true, Terminating: true} // publishNotReadyAddresses
+	stopped := endpoints.Pod{Name: "stopped", Terminating: true}
+
+	require.Equal(t, []endpoints.Pod{ready}, endpoints.InService([]endpoints.Pod{serves, unready, published, ready, stopped}))
+	require.Equal(t, []endpoints.Pod{serves, published}, endpoints.InService([]endpoints.Pod{serves, unready, published, stopped}))
+	require.Empty(t, endpoints.InService([]endpoints.Pod{unready, stopped}))
+	require.Empty(t, endpoints.InService(nil))
+}

@@ -24,8 +24,29 @@ type Pod struct {
 }
 
 // AcceptsRequests reports whether the pod should get new requests: it is Ready and does not
-// terminate.
+// terminate. If no pod of a service accepts requests, see InService.
 func (p Pod) AcceptsRequests() bool { return p.Ready && !p.Terminating }
+
+// InService returns the pods that get the new requests of a service: the pods that accept requests,
+// see Pod.AcceptsRequests. If no pod accepts requests, the result is the pods that still serve
+// while they terminate: such pods can still answer, and no other pod can. kube-proxy does the same
+// (KEP-1669). The argument "pods" contains the pods of the service in all zones, so a terminating
+// pod gets no request while a pod of another zone is ready. The pods keep their order.
+func InService(pods []Pod) []Pod {
+	var accepting, terminating []Pod
+	for _, p := range pods {
+		switch {
+		case p.AcceptsRequests():
+			accepting = append(accepting, p)
+		case p.Terminating && p.Serving:
+			terminating = append(terminating, p)
+		}
+	}
+	if len(accepting) > 0 {
+		return accepting
+	}
+	return terminating
+}
 
 // ByZone groups pods by zone. The key "" has the pods whose zone is unknown. The pods of a zone
 // keep their order.

@@ -293,18 +293,13 @@ func (c *Controller) attempt(ctx context.Context) error {
 	c.mu.Unlock()
 
 	now := time.Now()
-	var inService []endpoints.Pod
-	for _, p := range update.Pods {
-		if p.AcceptsRequests() {
-			inService = append(inService, p)
-		}
-	}
+	inService := endpoints.InService(update.Pods)
 	var expectedErr error
 	if update.Known {
 		c.expected.Update(now, inService)
 		expectedErr = c.saveExpected(now)
 	}
-	zones := c.zones(now, update.Pods)
+	zones := c.zones(now, update.Pods, inService)
 	expected := expectedIn(zones, c.Proxy.Zone)
 	var applied bool
 	var servers []ServerStatus
@@ -374,17 +369,22 @@ func serversOf(config *haproxycfg.Config, pods map[netip.AddrPort]endpoints.Pod)
 
 // zones returns, for each zone, how many of the pods are in service, how many are not, and how many
 // are expected.
-func (c *Controller) zones(now time.Time, pods []endpoints.Pod) map[string]ZoneStatus {
+func (c *Controller) zones(now time.Time, pods, inService []endpoints.Pod) map[string]ZoneStatus {
 	zones := map[string]ZoneStatus{}
 	for zone, expected := range c.expected.Zones(now) {
 		zones[zone] = ZoneStatus{Expected: expected}
 	}
 	for _, p := range pods {
 		z := zones[p.Zone]
-		if p.AcceptsRequests() {
-			z.InService++
-		} else {
-			z.Other++
+		z.Other++
+		zones[p.Zone] = z
+	}
+	for _, p := range inService {
+		z := zones[p.Zone]
+		z.Other--
+		z.InService++
+		if p.Terminating {
+			z.Terminating++
 		}
 		zones[p.Zone] = z
 	}

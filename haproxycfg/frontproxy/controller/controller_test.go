@@ -237,6 +237,60 @@ func TestPodsComeAndGo(t *testing.T) {
 	})
 }
 
+// While no pod of any zone is ready, the terminating pods that still serve get the requests.
+func TestAllPodsTerminate(t *testing.T) {
+	versions(t, func(t *testing.T, haproxy string) {
+		f := newFixture(t, haproxy)
+		f.run()
+		a, b, far, next := f.pod("a", "a", nil), f.pod("b", "a", nil), f.pod("far", "z", nil), f.pod("next", "z", nil)
+		update := func(pods ...endpoints.Pod) { f.updates <- controller.Update{Known: true, Pods: pods} }
+		terminating := func(p endpoints.Pod) endpoints.Pod { p.Ready, p.Terminating = false, true; return p }
+		update(a, b, far)
+		f.servedBy("a", "b")
+
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var failures []string
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if code, body := f.get("/"); code != 200 {
+					failures = append(failures, fmt.Sprint(code, " ", body))
+				}
+			}
+		})
+
+		a, b = terminating(a), terminating(b)
+		update(a, b, far)
+		f.servedBy("far")
+		require.Empty(t, f.Status().Problems())
+
+		far = terminating(far)
+		update(a, b, far)
+		f.servedBy("a", "b")
+		f.answers("/ready", 200)
+		want := map[string]controller.ZoneStatus{
+			"a": {InService: 2, Terminating: 2, Expected: 2},
+			"z": {InService: 1, Terminating: 1, Expected: 1},
+		}
+		f.eventually("the status", func() bool { return maps.Equal(f.Status().Zones, want) })
+		require.Equal(t, []string{"pods: no pod of the service is ready, so its terminating pods get the requests"}, f.Status().Problems())
+		require.NoError(t, f.Status().Ready())
+
+		update(a, b, far, next)
+		f.servedBy("next")
+		f.eventually("no problem", func() bool { return len(f.Status().Problems()) == 0 })
+		cancel()
+		wg.Wait()
+		require.Empty(t, failures)
+
+		a.Serving, b.Serving, far.Serving = false, false, false
+		update(a, b, far)
+		f.answers("/", 503)
+		f.eventually("not ready", func() bool { return f.Status().Ready() != nil })
+	})
+}
+
 func TestDraining(t *testing.T) {
 	f := newFixture(t, haproxytest.Binary(t))
 	f.run()

@@ -13,8 +13,10 @@
 //
 // # What happens at a change
 //
-// A pod is in service if it is ready and not terminating. The controller gives the pods in service,
-// the expected number of pods and the policy to package frontproxy, which makes a configuration.
+// A pod is in service if it is ready and not terminating. If the service has no such pod in any
+// zone, the pods that still serve while they terminate are in service, as in kube-proxy; see
+// endpoints.InService. The controller gives the pods in service, the expected number of pods and
+// the policy to package frontproxy, which makes a configuration.
 // Package deploy writes the configuration to the directory and then changes the running HAProxy. If
 // only servers and variables differ, HAProxy needs no reload. If several changes come within
 // [MinInterval], the controller applies them together.

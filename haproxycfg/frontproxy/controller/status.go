@@ -41,9 +41,10 @@ type Status struct {
 
 // ZoneStatus contains the numbers of pods of a zone.
 type ZoneStatus struct {
-	InService int // ready and not terminating
-	Other     int // known, but not in service
-	Expected  int // see Expected
+	InService   int // the pods that get requests; see endpoints.InService
+	Other       int // known, but not in service
+	Expected    int // see Expected
+	Terminating int // the pods in service that terminate: 0 while any zone has a ready pod
 }
 
 // ServerStatus is a server line of HAProxy and the pod whose address the server has.
@@ -61,12 +62,23 @@ func (s Status) Ready() error {
 	case !s.Known:
 		return errors.Join(errors.New("the source has not sent the pods yet"), s.SourceErr)
 	case len(s.Servers) == 0 && !s.Sidecar:
-		return errors.New("the service has no ready pods")
+		return errors.New("the service has no pods that are ready, and none that serve while they terminate")
 	}
 	return nil
 }
 
-// Problems returns a line for each error in the status. HAProxy may still serve requests.
+// Terminating returns the number of terminating pods that get requests. It is 0 while the service
+// has a ready pod; see endpoints.InService.
+func (s Status) Terminating() int {
+	n := 0
+	for _, z := range s.Zones {
+		n += z.Terminating
+	}
+	return n
+}
+
+// Problems returns a line for each error in the status, and a line if only terminating pods get the
+// requests. HAProxy may still serve requests.
 func (s Status) Problems() (lines []string) {
 	for _, p := range []struct {
 		what string
@@ -75,6 +87,9 @@ func (s Status) Problems() (lines []string) {
 		if p.err != nil {
 			lines = append(lines, p.what+": "+p.err.Error())
 		}
+	}
+	if s.Terminating() > 0 {
+		lines = append(lines, "pods: no pod of the service is ready, so its terminating pods get the requests")
 	}
 	return lines
 }
