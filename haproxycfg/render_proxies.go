@@ -178,9 +178,9 @@ func denyDotSegments(t *text) {
 const invalidHost = "^[][a-z0-9._:-]*[^][a-z0-9._:-].*"
 
 // wildcardLabel is a regular expression. It matches the first label of a host, with the dot after
-// it. It matches no colons and brackets: these would be a port or an IPv6 address in the middle of
-// the host.
-const wildcardLabel = "[a-z0-9_-]+[.]"
+// it. A label has 1 to 63 letters, digits, "_" and "-", and neither begins nor ends with "-", as in
+// package hostname: so a wildcard covers no host that nobody could declare.
+const wildcardLabel = "[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?[.]"
 
 // draining returns a condition for the rules of the frontend: it is true while the variable
 // DrainSwitch is above 0, that is, during a drain.

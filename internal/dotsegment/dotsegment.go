@@ -16,7 +16,8 @@ import (
 //   - "\" (Windows),
 //   - ";" and parameters (servlets),
 //   - "?", "#" and NUL, which end a path for a server that decodes first,
-//   - "%25%32%65" and "%%32%65", which a server that decodes twice reads as ".",
+//   - "%25%32%65" and "%%32%65", which a server that decodes twice reads as ".", and the same for the
+//     other ASCII characters of this list,
 //   - "%c0%ae", "%e0%80%ae" and "%f0%80%80%ae", which are overlong UTF-8 for ".", and the same for
 //     "/" and "\",
 //   - "%u002e" (old IIS), and the same for "/" and "\",
@@ -25,11 +26,13 @@ import (
 //
 // Each repetition has a bound, so that no path makes PCRE reach its limits. HAProxy would read such
 // a failure of PCRE as "no match".
-const Pattern = "(^|" + segmentEnd + ")(" + encodedDot + "){1,2}(" + segmentEnd + "|[;?#]|" + percent + "(3b|3f|23|00)|$)"
+const Pattern = "(^|" + segmentEnd + ")(" + encodedDot + "){1,2}(" + segmentEnd + "|[;?#]|" + percent + "(" + three + "([bf]|" + percent + "[46][26])|" + two + three + "|" + zero + zero + ")|$)"
 
 const (
 	percent = `%(25){0,3}` // "%", encoded up to three times
+	zero    = "(0|" + percent + "30)"
 	two     = "(2|" + percent + "32)"
+	three   = "(3|" + percent + "33)"
 	five    = "(5|" + percent + "35)"
 
 	encodedDot = `[.]|` + percent + "(" + two + "(e|" + percent + "[46]5)|u(002e|ff0e)|" +
@@ -44,7 +47,8 @@ const (
 // Stripped is a regular expression for encoded tabs and ends of lines. Some parsers of URLs remove
 // these characters, for example Python's urllib.parse.urlsplit and each parser that follows the URL
 // Standard of WHATWG. So if a server decodes a path before it parses the path, "/.%09./" is "/../".
-const Stripped = percent + "0[9ad]"
+// If it decodes the path twice, "/.%25%30%39./" is "/../" too.
+const Stripped = percent + zero + "([9ad]|" + percent + "(39|[46][14]))"
 
 var (
 	pattern  = regexp.MustCompile("(?i)" + Pattern)
