@@ -16,12 +16,14 @@ import (
 type drain struct {
 	wait        time.Duration
 	maxRequests int
+	holder      string
 	json        bool
 }
 
 func (c *drain) register(fs *flag.FlagSet) {
 	fs.DurationVar(&c.wait, "wait", 10*time.Minute, "longest `time` to wait until the node is drained")
 	fs.IntVar(&c.maxRequests, "max-requests", 0, "`number` of requests and tunnels to the node that may be left")
+	fs.StringVar(&c.holder, "holder", "nodegate-drain", "`name` of the holder of the grant, if the node has no grant yet")
 	fs.BoolVar(&c.json, "json", false, "print JSON")
 }
 
@@ -32,7 +34,7 @@ func (c *drain) check(nodes []string) error {
 	case c.wait <= 0 || c.maxRequests < 0:
 		return errors.New("-wait must be more than 0, and -max-requests must not be negative")
 	}
-	return nil
+	return keeper.CheckTake(c.holder, keeper.DefaultTTL)
 }
 
 func (c *drain) run(ctx context.Context, inv cli.Invocation, s *settings, names []string) (int, error) {
@@ -54,6 +56,10 @@ func (c *drain) run(ctx context.Context, inv cli.Invocation, s *settings, names 
 			return 0, err
 		}
 	}
+	k, err := s.keeper()
+	if err != nil {
+		return 0, err
+	}
 	nodes := keeper.Nodes{Client: nodeClient}
 	node, err := nodes.Get(ctx, names[0])
 	if err != nil {
@@ -61,6 +67,11 @@ func (c *drain) run(ctx context.Context, inv cli.Invocation, s *settings, names 
 	}
 	if err := nodes.Cordon(ctx, names[0]); err != nil {
 		return 0, err
+	}
+	// Record the node now: if somebody uncordons the node before another program reads its state,
+	// nobody would know that the node was away.
+	if err := k.Record(ctx, c.holder, names[0]); err != nil {
+		return 0, fmt.Errorf("%s is cordoned, but nodegate cannot store that it is away: %w", names[0], err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.wait)
 	defer cancel()

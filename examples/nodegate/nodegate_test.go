@@ -34,6 +34,7 @@ type apiServer struct {
 	n      int
 	// annotations are the annotations of the nodes.
 	annotations map[string]map[string]string
+	cordoned    map[string]bool
 }
 
 func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -62,13 +63,12 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer = &corev1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}, ObjectMeta: metav1.ObjectMeta{Name: name}}
 	case name == "nodes":
 		list := &corev1.NodeList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "NodeList"}}
-		for i, name := range []string{"a", "b", "c"} {
-			list.Items = append(list.Items, corev1.Node{
-				ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: maps.Clone(s.annotations[name])},
-				Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: fmt.Sprint("10.0.0.", i)}}},
-			})
+		for _, name := range []string{"a", "b", "c"} {
+			list.Items = append(list.Items, s.node(name))
 		}
 		answer = list
+	case strings.HasSuffix(r.URL.Path, "/nodes/"+name) && r.Method == http.MethodGet:
+		answer = s.node(name)
 	case r.Method == http.MethodDelete:
 		delete(s.leases, name)
 		answer = &metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusSuccess}
@@ -91,6 +91,23 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(answer)
 }
 
+// node returns the node a, b or c.
+func (s *apiServer) node(name string) corev1.Node {
+	return corev1.Node{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Node"},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: maps.Clone(s.annotations[name])},
+		Spec:       corev1.NodeSpec{Unschedulable: s.cordoned[name]},
+		Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: fmt.Sprint("10.0.0.", name[0]-'a')}}},
+	}
+}
+
+// uncordon makes a node schedulable again, as kubectl does.
+func (s *apiServer) uncordon(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cordoned[name] = false
+}
+
 // lab runs nodegate with a simulated API server, and with a report in which the service m/s uses
 // the nodes a and b.
 type lab struct {
@@ -101,7 +118,7 @@ type lab struct {
 }
 
 func newLab(t *testing.T) *lab {
-	api := &apiServer{leases: map[string]*coordinationv1.Lease{}, annotations: map[string]map[string]string{}}
+	api := &apiServer{leases: map[string]*coordinationv1.Lease{}, annotations: map[string]map[string]string{}, cordoned: map[string]bool{}}
 	srv := httptest.NewServer(api)
 	t.Cleanup(srv.Close)
 	dir := t.TempDir()
@@ -147,6 +164,50 @@ func TestCommands(t *testing.T) {
 		code, out, errs := l.run(tt.args...)
 		require.Equal(t, tt.code, code, "%v: %s%s", tt.args, out, errs)
 		require.Contains(t, out+errs, tt.text, "%v", tt.args)
+	}
+}
+
+// A drained node counts as away until it has been back for the hold-down, also if somebody uncordons
+// it before another command reads its state, and whether the node had a grant or not.
+func TestDrainRecordsThatTheNodeWasAway(t *testing.T) {
+	for _, granted := range []bool{true, false} {
+		t.Run(fmt.Sprint("granted=", granted), func(t *testing.T) {
+			l := newLab(t)
+			report, err := os.ReadFile(l.report)
+			require.NoError(t, err)
+			terminator := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/traffic" {
+					_, _ = w.Write([]byte(`{"servers":2}`))
+					return
+				}
+				_, _ = w.Write(report)
+			}))
+			t.Cleanup(terminator.Close)
+			l.flags[slices.Index(l.flags, "-report")+1] = terminator.URL + "/report.json"
+			holder := "nodegate-drain"
+			if granted {
+				holder = "ada"
+				code, out, errs := l.run("may", "a", "-take", "-holder", holder)
+				require.Equal(t, cli.ExitOK, code, out+errs)
+			}
+			code, out, errs := l.run("drain", "a")
+			require.Equal(t, cli.ExitOK, code, out+errs)
+			require.Contains(t, out, "0 of 2 servers get new requests")
+
+			l.api.uncordon("a")
+			_, out, errs = l.run("grants")
+			require.Contains(t, out+errs, "a granted to "+holder)
+			require.Contains(t, out+errs, "back since")
+			code, out, _ = l.run("may", "b")
+			require.Equal(t, cli.ExitDiffer, code, out)
+			require.Contains(t, out, "a (granted to "+holder)
+
+			// The next command begins after the hold-down of 1ns.
+			code, out, errs = l.run("may", "b", "-hold-down", "1ns")
+			require.Equal(t, cli.ExitOK, code, out+errs)
+			_, out, errs = l.run("grants")
+			require.Empty(t, out+errs)
+		})
 	}
 }
 

@@ -29,10 +29,12 @@ func (s *apiServer) annotation(node, key string) string {
 func (s *apiServer) patch(node string, body io.Reader) error {
 	var p struct {
 		Metadata struct{ Annotations map[string]*string }
+		Spec     struct{ Unschedulable bool }
 	}
 	if err := json.NewDecoder(body).Decode(&p); err != nil {
 		return err
 	}
+	s.cordoned[node] = s.cordoned[node] || p.Spec.Unschedulable
 	if s.annotations[node] == nil {
 		s.annotations[node] = map[string]string{}
 	}

@@ -44,6 +44,10 @@
 // Once the node has gone, no time limit ends its grant. If a grant is Manual, only its holder ends
 // it.
 //
+// A node that comes back without a grant, for example because somebody has uncordoned it, is present
+// at once: there is no hold-down. So a program that takes a node away without a grant makes one
+// afterwards; see [Gate.Record].
+//
 // # Contract
 //
 // Package gate is pure: it uses no clock, socket or file, and no Kubernetes client. If the Input

@@ -318,6 +318,20 @@ func (g *Gate) TakeEach(holder string, ttl time.Duration, most int, names ...str
 	return may, taken
 }
 
+// Record returns a grant for a node that the holder has taken away without a grant. The limits do not
+// matter, because the node is away already. With the grant, the node counts as away until it has
+// been back for the hold-down, as after Take. The caller must store the grant. The result is nil if
+// the node has a grant, whoever holds it, or if no applied configuration contains the node.
+func (g *Gate) Record(holder string, ttl time.Duration, name string) []Grant {
+	if _, granted := g.grants[name]; granted || !g.used[name] {
+		return nil
+	}
+	grant := Grant{Node: name, Holder: holder, Taken: g.in.Now, TTL: ttl, Went: g.in.Now}
+	g.grants[name] = grant
+	g.away(name)
+	return []Grant{grant}
+}
+
 // Grants returns all grants of a holder, including those that this Gate has made, sorted by node.
 func (g *Gate) Grants(holder string) (grants []Grant) {
 	for _, grant := range g.grants {

@@ -90,6 +90,22 @@ func (k *Keeper) TakeEach(ctx context.Context, holder string, ttl time.Duration,
 	return held, err
 }
 
+// Record stores that the holder has taken the node away, for example that it has cordoned the node. If
+// the node has a grant, the grant then says since when the node is away. Otherwise Record makes a
+// grant, see [gate.Gate.Record]. So the node counts as away until it has been back for HoldDown, as
+// if the holder had called Take first. If no applied configuration contains the node, Record stores
+// nothing.
+func (k *Keeper) Record(ctx context.Context, holder, node string) error {
+	if k.Store == nil {
+		return errNoStore
+	}
+	err := k.decide(ctx, func(g *gate.Gate) []gate.Grant { return g.Record(holder, DefaultTTL, node) })
+	if errors.Is(err, gate.ErrNoSubsets) {
+		return nil
+	}
+	return err
+}
+
 // Wave is a set of nodes that somebody may take away at the same time.
 type Wave struct {
 	Nodes []string `json:"nodes"`

@@ -1,6 +1,7 @@
 package keeper_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -355,4 +356,67 @@ func TestAgentUp(t *testing.T) {
 	<-done
 	require.False(t, up(t.Context(), n), "no answer")
 	require.False(t, up(t.Context(), gate.Node{}), "no address")
+}
+
+// A node that somebody has drained without a grant counts as away like a granted one: until it has
+// been back for the hold-down, or until no applied configuration has it.
+func TestRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab()
+		k := l.keeper()
+		ended := map[string]string{}
+		k.Ended = func(g gate.Grant, reason string) { ended[g.Node] = reason }
+		may := func(want bool) {
+			t.Helper()
+			answer, err := k.May(t.Context(), "n1")
+			require.NoError(t, err)
+			require.Equal(t, want, answer.OK, answer)
+		}
+		for _, holder := range []string{"", "ada"} { // without and with a grant
+			if holder != "" {
+				answer, err := k.Take(t.Context(), holder, time.Hour, "n0")
+				require.NoError(t, err)
+				require.True(t, answer.OK)
+			}
+			l.set(0, "cordoned")
+			require.NoError(t, k.Record(t.Context(), cmp.Or(holder, "drain"), "n0"))
+			require.NoError(t, k.Record(t.Context(), "again", "n0"))
+			l.set(0, "")
+			may(false)
+			grants, err := k.Refresh(t.Context())
+			require.NoError(t, err)
+			require.Len(t, grants, 1)
+			require.Equal(t, cmp.Or(holder, "drain"), grants[0].Holder)
+			time.Sleep(gate.DefaultHoldDown)
+			may(true)
+			require.Equal(t, map[string]string{"n0": "the node is back"}, ended)
+			clear(ended)
+		}
+
+		// The node is drained, and another machine replaces it.
+		l.set(0, "cordoned")
+		require.NoError(t, k.Record(t.Context(), "drain", "n0"))
+		l.mu.Lock()
+		l.nodes = l.nodes[1:]
+		l.mu.Unlock()
+		time.Sleep(24 * time.Hour)
+		may(false)
+		l.mu.Lock()
+		for key, members := range l.applied.Subsets {
+			l.applied.Subsets[key] = slices.DeleteFunc(slices.Clone(members), func(n nodeselect.Node) bool { return n.Name == "n0" })
+		}
+		l.mu.Unlock()
+		may(true)
+		require.Equal(t, map[string]string{"n0": "no applied configuration has the node"}, ended)
+		require.NoError(t, k.Record(t.Context(), "drain", "n0"))
+		grants, err := k.Refresh(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, grants, "no configuration has the node")
+
+		l.mu.Lock()
+		l.applied.Subsets = nil
+		l.mu.Unlock()
+		require.NoError(t, k.Record(t.Context(), "drain", "n1"), "no configuration has any node")
+		require.Error(t, (&keeper.Keeper{}).Record(t.Context(), "drain", "n1"))
+	})
 }
