@@ -102,7 +102,7 @@ drill:
 	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 	$(GO) build -o "$$dir" ./examples/drill; cd examples/quickstart/system; \
 	"$$dir/drill" -routes routes.yaml -cluster eu-1=dir:eu-1 -cluster eu-2=dir:eu-2 \
-		-nodes-per-service 3 -allow-nodes 127.0.0.0/8 -at 2026-01-01T00:00:00Z $(DRILLFLAGS) || [ $$? = 3 ]
+		-nodes-per-service 3 -allow-nodes 127.0.0.0/8 -begin 2026-01-01T00:00:00Z $(DRILLFLAGS) || [ $$? = 3 ]
 
 SVG ?= imbalance.svg
 demo-imbalance: haproxy

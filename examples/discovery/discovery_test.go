@@ -353,7 +353,7 @@ func TestFailures(t *testing.T) {
 		{[]string{"-dir", dir, "-quiet", "2s"}, cli.ExitUsage, "-max-wait not less than -quiet"},
 		{[]string{"-dir", dir, "-max-connections", "0"}, cli.ExitUsage, "-max-connections must be 1 or more"},
 		{[]string{"-dir", dir, "-admin", "nowhere"}, cli.ExitUsage, "-admin: "},
-		{[]string{"-dir", dir, "-allow", "everything"}, cli.ExitUsage, "want a network"},
+		{[]string{"-dir", dir, "-allow-pods", "everything"}, cli.ExitUsage, "want a network"},
 		{[]string{"-kubeconfig", missing}, cli.ExitUsage, "missing"},
 		{[]string{"-kubeconfig", empty}, cli.ExitUsage, "empty"},
 		{[]string{"-dir", missing}, cli.ExitFailed, "missing"},

@@ -25,16 +25,16 @@ type settings struct {
 
 func register(fs *flag.FlagSet) *settings {
 	s := &settings{}
-	fs.StringVar(&s.kubeconfig, "kubeconfig", "", "`FILE[:CONTEXT]` with the address and account of the API server, or in-cluster for the account of the pod; default: the account of the pod, and outside of a pod the configuration of kubectl")
-	fs.StringVar(&s.dir, "dir", "", "`directory` with EndpointSlices, as kubectl get endpointslices -A -o yaml or -o json prints them; replaces the API server")
-	fs.StringVar(&s.namespace, "namespace", "", "`namespace` of the services; all namespaces if empty")
-	fs.Var(&s.allow, "allow", "`network` of pods that has a special meaning, such as 127.0.0.0/8; addresses in other special networks are ignored; may be given several times")
-	fs.DurationVar(&s.quiet, "quiet", 100*time.Millisecond, "how long to wait after a change for further changes, before clients see all of them")
-	fs.DurationVar(&s.maxWait, "max-wait", time.Second, "longest time from a change until clients see it, if other changes keep coming")
+	fs.StringVar(&s.kubeconfig, "kubeconfig", "", cli.Meaning("kubeconfig"))
+	fs.StringVar(&s.dir, "dir", "", cli.Meaning("dir", "discovery reads the EndpointSlices"))
+	fs.StringVar(&s.namespace, "namespace", "", cli.Meaning("namespace", "all namespaces if empty"))
+	fs.Var(&s.allow, "allow-pods", "`network` of pods that has a special meaning, such as 127.0.0.0/8; addresses in other special networks are ignored; may be given several times")
+	fs.DurationVar(&s.quiet, "quiet", 100*time.Millisecond, cli.Meaning("quiet"))
+	fs.DurationVar(&s.maxWait, "max-wait", time.Second, cli.Meaning("max-wait"))
 
 	s.api.Register(fs, "127.0.0.1:9100", 8192)
 	s.admin.Register(fs, "/metrics, /healthz and /readyz", "")
-	fs.IntVar(&s.maxWaiting, "max-waiting", 4096, "largest `number` of requests that wait for changes at one time; for one more, the client address with the most waiting requests gets an early answer to its oldest")
+	fs.IntVar(&s.maxWaiting, "max-waiting", 4096, cli.Meaning("max-waiting"))
 	return s
 }
 

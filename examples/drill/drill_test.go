@@ -17,7 +17,7 @@ const system = "../quickstart/system/"
 // quickstart are the flags of "make drill".
 var quickstart = []string{
 	"-routes", system + "routes.yaml", "-cluster", "eu-1=dir:" + system + "eu-1", "-cluster", "eu-2=dir:" + system + "eu-2",
-	"-nodes-per-service", "3", "-allow-nodes", "127.0.0.0/8", "-at", "2026-01-01T00:00:00Z",
+	"-nodes-per-service", "3", "-allow-nodes", "127.0.0.0/8", "-begin", "2026-01-01T00:00:00Z",
 }
 
 func call(t *testing.T, args ...string) (code int, stdout, stderr string) {
@@ -36,7 +36,7 @@ func TestPageQuotesTheOutput(t *testing.T) {
 	require.Contains(t, readme, "```text\n"+stdout+"```\n")
 	makefile, err := os.ReadFile("../../Makefile")
 	require.NoError(t, err)
-	require.Contains(t, string(makefile), "-nodes-per-service 3 -allow-nodes 127.0.0.0/8 -at 2026-01-01T00:00:00Z")
+	require.Contains(t, string(makefile), "-nodes-per-service 3 -allow-nodes 127.0.0.0/8 -begin 2026-01-01T00:00:00Z")
 }
 
 func TestExitStatus(t *testing.T) {
@@ -64,7 +64,7 @@ func TestExitStatus(t *testing.T) {
 	require.Equal(t, cli.ExitFailed, code)
 	require.Contains(t, stderr, policy+": drills.agent: no such drill")
 
-	for _, bad := range [][]string{{"-min-servers", "2"}, {"-at", "now"}, {"-max-drain", "0%"}, {"-json", "-details"}} {
+	for _, bad := range [][]string{{"-min-servers", "2"}, {"-begin", "now"}, {"-max-drain", "0%"}, {"-json", "-details"}} {
 		code, _, stderr = call(t, append(quickstart, bad...)...)
 		require.Equal(t, cli.ExitUsage, code, bad)
 		require.Contains(t, stderr, "drill: "+bad[0])

@@ -23,15 +23,15 @@ const maxPolicy = 1 << 20
 // them.
 type settings struct {
 	edgeflags.Settings
-	policyFile    string
-	limits        [4]string // values of limitNames; "" if not given
-	only          cli.Strings
-	json, details bool
-	at, drainText string
+	policyFile       string
+	limits           [4]string // values of limitNames; "" if not given
+	only             cli.Strings
+	json, details    bool
+	begin, drainText string
 
 	// The method "resolve" sets these fields from the flags.
 	policy   drill.Policy
-	start    time.Time // zero without -at
+	start    time.Time // zero without -begin
 	maxDrain float64
 }
 
@@ -55,10 +55,10 @@ func parseSettings(inv cli.Invocation) (s *settings, code int, done bool) {
 func (s *settings) register(fs *flag.FlagSet) {
 	s.DefaultHTTP = ":80"
 	s.Register(fs)
-	fs.StringVar(&s.policyFile, "policy", "", "YAML `file` with the limits of all drills and of single drills")
+	fs.StringVar(&s.policyFile, "policy", "", cli.Meaning("policy", "the limits of all drills and of single drills"))
 	usage := [4]string{
 		"`share` of its servers that each service keeps in each drill; 50% if neither this flag nor the file of -policy sets it",
-		"`time` for which a service may have fewer servers than -min-servers; 10s if nothing sets it",
+		"`duration` for which a service may have fewer servers than -min-servers; 10s if nothing sets it",
 		"`number` of changes that the terminator may refuse in a drill, or off for no limit; 0 if nothing sets it",
 		"`number` of reloads of HAProxy in a drill, or off for no limit; off if nothing sets it",
 	}
@@ -66,17 +66,17 @@ func (s *settings) register(fs *flag.FlagSet) {
 		fs.StringVar(&s.limits[i], name, "", usage[i])
 	}
 	fs.Var(&s.only, "only", "`name` or kind of a drill to run, such as zone; may be given several times; all if missing")
-	fs.BoolVar(&s.json, "json", false, "print JSON")
+	fs.BoolVar(&s.json, "json", false, cli.Meaning("json"))
 	fs.BoolVar(&s.details, "details", false, "print after the table what happens in each drill, and what the operator sees")
-	fs.StringVar(&s.at, "at", "", "`time` before the drills, such as 2026-01-31T12:00:00Z; the present time if empty")
-	fs.StringVar(&s.drainText, "max-drain", "30%", "largest `share` of the nodes that the node agents drain at the same time, as their own -max-drain")
+	fs.StringVar(&s.begin, "begin", "", "`time` at which the simulation begins, such as 2026-01-31T12:00:00Z; the present time if empty")
+	fs.StringVar(&s.drainText, "max-drain", "30%", cli.Meaning("max-drain"))
 }
 
 func (s *settings) resolve() error {
 	var err error
-	if s.at != "" {
-		if s.start, err = time.Parse(time.RFC3339, s.at); err != nil {
-			return fmt.Errorf("-at: %q: want a time such as 2026-01-31T12:00:00Z", s.at)
+	if s.begin != "" {
+		if s.start, err = time.Parse(time.RFC3339, s.begin); err != nil {
+			return fmt.Errorf("-begin: %q: want a time such as 2026-01-31T12:00:00Z", s.begin)
 		}
 	}
 	if s.maxDrain, err = cli.ParseShare(s.drainText); err != nil || s.maxDrain == 0 {

@@ -41,7 +41,7 @@ func runDrain(ctx context.Context, inv cli.Invocation) int {
 	fs := cli.NewFlagSet(drainProgram)
 	var admin cli.AdminFlags
 	admin.RegisterClient(fs)
-	undo := fs.Bool("undo", false, "end the drain instead")
+	undo := fs.Bool("undo", false, cli.Meaning("undo"))
 	if code, done := inv.Parse(fs); done {
 		return code
 	}

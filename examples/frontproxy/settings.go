@@ -49,27 +49,27 @@ func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	fs.StringVar(&s.zone, "zone", "", "`zone` of the clients; their requests stay in this zone while its pods have room; if empty, all pods are equal")
 	fs.IntVar(&s.local, "local", 0, "`port` on 127.0.0.1 that gets all requests: the proxy is the sidecar of one pod, and needs no service; 0 means no sidecar")
 
-	fs.StringVar(&s.kubeconfig, "kubeconfig", "", "`FILE[:CONTEXT]` with the address and account of the API server; default: the account of the pod, and outside of a pod the configuration of kubectl")
+	fs.StringVar(&s.kubeconfig, "kubeconfig", "", cli.Meaning("kubeconfig"))
 	fs.Var(&s.discovery, "discovery", "`URL` of a server of the discovery API, which replaces the API server; may be given several times")
 	fs.StringVar(&s.tokenFile, "discovery-token-file", "", "`file` with the bearer token for -discovery; if empty, no token")
 	s.discoveryTLS.Register(fs, "discovery", "the discovery servers")
-	fs.StringVar(&s.dir, "dir", "", "`directory` with EndpointSlices as kubectl get -o yaml or -o json prints them, which replaces the API server")
+	fs.StringVar(&s.dir, "dir", "", cli.Meaning("dir", "frontproxy reads the EndpointSlices"))
 
-	fs.Var(&s.listen, "listen", "`address` for clients: HTTP/1.1 and HTTP/2 without TLS; default :8080; may be given several times")
+	fs.Var(&s.listen, "listen", cli.Meaning("listen", "HTTP/1.1 and HTTP/2 without TLS; default :8080; may be given several times"))
 	fs.BoolVar(&s.acceptProxy, "accept-proxy", false, "require a PROXY protocol header on each connection to -listen; only a trusted balancer may reach the address then")
 	fs.StringVar(&s.monitorPath, "monitor-path", "", "`path` on -listen that HAProxy answers itself, for the checks of the balancer in front: 200, or 503 during a drain and without pods; if empty, no such path")
 	fs.Var(&s.monitor, "monitor", "`address` of HAProxy's own pages: /ready for the checks of the balancer in front, and /metrics; if empty, no such address; may be given several times")
 
-	fs.StringVar(&s.policy, "policy", "", "YAML `file` with time-outs, retries, ejection and limits; if empty, the defaults")
-	fs.StringVar(&s.out, "out", "", "`directory` for haproxy.cfg and the sockets of HAProxy; only one frontproxy at a time can use it; if empty, a temporary directory")
-	fs.StringVar(&s.haproxy, "haproxy", "haproxy", "`path` of the haproxy binary")
-	fs.StringVar(&s.reload, "reload", "", "master `socket` of an HAProxy that runs with haproxy.cfg in -out; the program then starts no HAProxy and stops none")
-	fs.IntVar(&s.maxConns, "max-connections", 10000, "`number` of client connections at one time; 0 means the number that the limit of open files allows")
+	fs.StringVar(&s.policy, "policy", "", cli.Meaning("policy", "time-outs, retries, ejection and limits; if empty, the defaults"))
+	fs.StringVar(&s.out, "out", "", cli.Meaning("out", "haproxy.cfg and the sockets of HAProxy; only one frontproxy at a time can use it; if empty, a temporary directory"))
+	fs.StringVar(&s.haproxy, "haproxy", "haproxy", cli.Meaning("haproxy"))
+	fs.StringVar(&s.reload, "reload", "", cli.Meaning("reload", "this HAProxy runs with haproxy.cfg in -out, and frontproxy starts no HAProxy and stops none"))
+	fs.IntVar(&s.maxConns, "max-connections", 10000, cli.Meaning("max-connections", "0 means the number that the limit of open files allows"))
 	fs.IntVar(&s.threads, "threads", runtime.GOMAXPROCS(0), "`number` of threads of HAProxy; without it, as many as the CPU limit of the container allows")
 	fs.Lookup("threads").DefValue = "" // the number differs from machine to machine
 
-	fs.DurationVar(&s.drainDelay, "drain-delay", 10*time.Second, "how long HAProxy serves all requests after a drain has begun, so that the balancer in front notices; 0 means no delay")
-	fs.DurationVar(&s.drainTimeout, "drain-timeout", 15*time.Second, "how long a drain then waits for connections to end; 0 means no wait")
+	fs.DurationVar(&s.drainDelay, "drain-delay", 10*time.Second, cli.Meaning("drain-delay"))
+	fs.DurationVar(&s.drainTimeout, "drain-timeout", 15*time.Second, cli.Meaning("drain-timeout", "0 means no wait"))
 	s.admin.Register(fs, "/metrics, /healthz, /readyz and /drain", "a drain")
 	if code, done := inv.Parse(fs); done {
 		return s, code, done

@@ -165,7 +165,7 @@ func TestRouterFollowsChanges(t *testing.T) {
 func TestChanges(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "hosts.json")
 	replace(t, file, someHosts)
-	p := start(t, "-hosts", file, "-max-followers", "1")
+	p := start(t, "-hosts", file, "-max-waiting", "1")
 	var version string
 	_, body := p.get("/changes")
 	require.NoError(t, scan(body, `{"version":"%16s","reset":true}`, &version))

@@ -106,7 +106,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 func newAPI(ctx context.Context, s settings, m *metrics, log *slog.Logger) (*httpapi.Handler, error) {
 	api := &httpapi.Handler{
 		MaxAge: cmp.Or(s.maxAge, -1), NegativeMaxAge: cmp.Or(s.negativeMaxAge, -1), MaxRemoved: cmp.Or(s.maxRemoved, -1),
-		MaxWaiting: s.maxFollowers, Instrument: m.instrument,
+		MaxWaiting: s.maxWaiting, Instrument: m.instrument,
 	}
 	m.watch(api)
 	var err error

@@ -32,17 +32,17 @@ type settings struct {
 	maxAge, negativeMaxAge time.Duration
 	maxRemovedFlag         string
 	maxRemoved             float64 // of maxRemovedFlag
-	maxFollowers           int
+	maxWaiting             int
 }
 
 func register(fs *flag.FlagSet) *settings {
 	s := &settings{endpoints: map[string]string{}, clusters: map[string]string{}}
-	fs.StringVar(&s.hosts, "hosts", "", "JSON `file` with an array of {\"app\", \"host\", \"endpoint\"}")
-	fs.Var(&s.routes, "routes", "`file` of declarations; may be given several times")
+	fs.StringVar(&s.hosts, "hosts", "", cli.Meaning("hosts"))
+	fs.Var(&s.routes, "routes", cli.Meaning("routes"))
 	fs.Var(&s.endpointFlags, "endpoint", "`NAME=ADDR`: address of a cluster, with or without port; may be given several times")
-	fs.Var(&s.clusterFlags, "cluster", "`NAME=dir:DIR`: directory with the cluster's services as kubectl get -o yaml or -o json prints them; may be given several times")
-	fs.StringVar(&s.prefix, "annotation-prefix", nodeselect.DefaultPrefix, "`prefix` of the annotations that the API follows")
-	fs.DurationVar(&s.poll, "poll", time.Second, "how often to look for changes of the files of -hosts and -routes that the operating system has not reported")
+	fs.Var(&s.clusterFlags, "cluster", cli.Meaning("cluster", "hostapi reads the services, and only from dir:DIR; may be given several times"))
+	fs.StringVar(&s.prefix, "annotation-prefix", nodeselect.DefaultPrefix, cli.Meaning("annotation-prefix"))
+	fs.DurationVar(&s.poll, "poll", time.Second, cli.Meaning("poll"))
 
 	s.api.Register(fs, "127.0.0.1:9000", 4096)
 	s.admin.Register(fs, "/metrics, /healthz and /readyz", "")
@@ -50,7 +50,7 @@ func register(fs *flag.FlagSet) *settings {
 	fs.DurationVar(&s.maxAge, "max-age", 30*time.Second, "how long clients may keep the endpoint of a host, in whole seconds; 0 means that they ask each time")
 	fs.DurationVar(&s.negativeMaxAge, "negative-max-age", 5*time.Second, "how long clients may remember that a host is not found, in whole seconds; 0 means that they ask each time")
 	fs.StringVar(&s.maxRemovedFlag, "max-removed", "50%", "largest `share` of the hosts that one change may remove; a change that removes fewer than 10 hosts is always accepted")
-	fs.IntVar(&s.maxFollowers, "max-followers", 1024, "largest `number` of requests that wait for changes at one time; for one more, the client address with the most waiting requests gets an early answer to its oldest")
+	fs.IntVar(&s.maxWaiting, "max-waiting", 1024, cli.Meaning("max-waiting"))
 	return s
 }
 
@@ -72,8 +72,8 @@ func (s *settings) check() (err error) {
 		return s.admin.Check()
 	case s.poll <= 0:
 		return errors.New("-poll must be more than 0")
-	case s.maxFollowers < 1:
-		return errors.New("-max-followers must be 1 or more")
+	case s.maxWaiting < 1:
+		return errors.New("-max-waiting must be 1 or more")
 	}
 	if s.maxRemoved, err = cli.ParseShare(s.maxRemovedFlag); err != nil {
 		return fmt.Errorf("-max-removed: %q: %w", s.maxRemovedFlag, err)

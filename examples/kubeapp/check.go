@@ -26,10 +26,8 @@ type checkSettings struct {
 func (s *checkSettings) register(fs *flag.FlagSet) {
 	fs.Var(&s.files, "f", "`file` of manifests, or directory with files *.yaml, *.yml and *.json, that somebody wants to apply; may be given several times")
 	fs.BoolVar(&s.prune, "prune", false, "the change also deletes the Services and Deployments that -f does not contain, in the namespaces that -f contains")
-	fs.BoolVar(&s.json, "json", false, "print JSON")
+	fs.BoolVar(&s.json, "json", false, cli.Meaning("json"))
 	s.target.register(fs)
-	fs.Lookup("cluster").Usage = "cluster before the change, as `NAME=kubeconfig:FILE[:CONTEXT]`, NAME=in-cluster, or NAME=dir:DIR for manifests; " +
-		"default: the account of the pod, and outside of a pod the configuration of kubectl"
 }
 
 func runCheck(ctx context.Context, inv cli.Invocation) int {

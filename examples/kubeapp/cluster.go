@@ -25,9 +25,9 @@ type target struct {
 }
 
 func (t *target) register(fs *flag.FlagSet) {
-	fs.StringVar(&t.cluster, "cluster", "", "cluster, as `NAME=kubeconfig:FILE[:CONTEXT]` or NAME=in-cluster; default: the account of the pod, and outside of a pod the configuration of kubectl")
-	fs.Var(&t.routes, "routes", "`file` of declarations whose services must keep their ports; needs -cluster; may be given several times")
-	fs.DurationVar(&t.timeout, "timeout", 30*time.Second, "`time` for all requests to the API server together")
+	fs.StringVar(&t.cluster, "cluster", "", cli.Meaning("cluster", "kubeapp applies no objects to dir:DIR; default: the account of the pod, and outside of a pod the configuration of kubectl"))
+	fs.Var(&t.routes, "routes", cli.Meaning("routes", "their services must keep their ports; needs -cluster"))
+	fs.DurationVar(&t.timeout, "timeout", 30*time.Second, cli.Meaning("timeout"))
 }
 
 // resolve checks the flags, and reads the declarations. It prints the problems of declarations.

@@ -55,7 +55,7 @@ func parseSettings(inv cli.Invocation) (s *settings, code int, done bool) {
 
 func (s *settings) register(fs *flag.FlagSet) {
 	fs.StringVar(&s.app.Name, "name", "", "`name` of the objects and of the container")
-	fs.StringVar(&s.app.Namespace, "namespace", "", "`namespace` of the objects")
+	fs.StringVar(&s.app.Namespace, "namespace", "", cli.Meaning("namespace"))
 	fs.BoolVar(&s.createNamespace, "create-namespace", true, "also make the Namespace, except for the namespace default")
 	fs.StringVar(&s.app.Image, "image", "", "`image` with a tag or a digest")
 	fs.Var(&s.command, "command", "`word` of the command, instead of the entry point of the image; may be given several times")
@@ -77,13 +77,13 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.BoolVar(&s.app.WritableRoot, "writable-root", false, "let the container write to its root file system, and not only to /tmp")
 	fs.StringVar(&s.readiness, "readiness", "", "`check` that decides whether a pod gets traffic: [PORT]/PATH for HTTP, tcp[:PORT], grpc[:PORT] or none; tcp if empty")
 	fs.StringVar(&s.liveness, "liveness", "", "`check` that decides whether the kubelet restarts a container, in the same form; none if empty")
-	fs.DurationVar(&s.drainDelay, "drain-delay", kubeapp.DefaultDrainDelay, "`time` for which a deleted pod continues to serve before SIGTERM; 0 means none")
-	fs.DurationVar(&s.app.StopTime, "stop-time", 0, "`time` from SIGTERM to SIGKILL; 0 means 30s")
+	fs.DurationVar(&s.drainDelay, "drain-delay", kubeapp.DefaultDrainDelay, cli.Meaning("drain-delay", "the drain of a pod begins when somebody deletes the pod, and SIGTERM follows after the delay"))
+	fs.DurationVar(&s.app.StopTime, "stop-time", 0, "time from SIGTERM to SIGKILL; 0 means 30s")
 	fs.StringVar(&s.ingress, "ingress", "", "`HOST[/PATH]` of an Ingress; no Ingress if empty")
 	fs.StringVar(&s.ingressClass, "ingress-class", "", "`name` of the IngressClass; the default class of the cluster if empty")
 	fs.StringVar(&s.ingressTLS, "ingress-tls", "", "`name` of the Secret with the certificate of the Ingress; no TLS if empty")
 	fs.BoolVar(&s.apply, "apply", false, "apply the objects instead of printing them, unless the change would hurt traffic")
-	fs.BoolVar(&s.dryRun, "dry-run", false, "with -apply: let the API server check the objects, and change nothing")
+	fs.BoolVar(&s.dryRun, "dry-run", false, cli.Meaning("dry-run", "with -apply, the API server checks the objects"))
 	fs.BoolVar(&s.force, "force-conflicts", false, "with -apply: take fields that other programs have set")
 	s.target.register(fs)
 }

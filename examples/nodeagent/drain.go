@@ -79,25 +79,25 @@ func runDrain(ctx context.Context, inv cli.Invocation) int {
 	fs := cli.NewFlagSet(drainProgram)
 	var admin cli.AdminFlags
 	admin.RegisterClient(fs)
-	wait := fs.Duration("wait", 10*time.Second, "longest time to wait until every HAProxy that has asked lately knows")
-	off := fs.Bool("off", false, "end the drain instead")
+	timeout := fs.Duration("timeout", 10*time.Second, cli.Meaning("timeout", "it waits until every HAProxy that has asked lately knows of the drain"))
+	undo := fs.Bool("undo", false, cli.Meaning("undo"))
 	if code, done := inv.Parse(fs); done {
 		return code
 	}
 	if !admin.Given() {
 		return inv.Fail(cli.ExitUsage, drainProgram, "-admin is needed (-h shows the flags)")
 	}
-	if *wait < 0 || *wait > longestWait {
-		return inv.Fail(cli.ExitUsage, drainProgram, "-wait: want at most %s", longestWait)
+	if *timeout < 0 || *timeout > longestWait {
+		return inv.Fail(cli.ExitUsage, drainProgram, "-timeout: want at most %s", longestWait)
 	}
 	if err := admin.Check(); err != nil {
 		return inv.Fail(cli.ExitUsage, drainProgram, "%v", err)
 	}
-	method, query := http.MethodPost, url.Values{"wait": {wait.String()}}
-	if *off {
+	method, query := http.MethodPost, url.Values{"wait": {timeout.String()}}
+	if *undo {
 		method, query = http.MethodDelete, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, *wait+5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, *timeout+5*time.Second)
 	defer cancel()
 	if err := admin.Ask(ctx, method, "/drain", query, inv.Stdout); err != nil {
 		return inv.Fail(cli.ExitFailed, drainProgram, "%v", err)

@@ -147,7 +147,7 @@ func TestKustomizations(t *testing.T) {
 
 	// The preStop hook runs a command of the agent, and ends before Kubernetes kills the pod.
 	command := patch.Spec.Template.Spec.Containers[0].Lifecycle.PreStop.Exec.Command
-	require.Equal(t, []string{"nodeagent", "drain", "-wait"}, command[:3])
+	require.Equal(t, []string{"nodeagent", "drain", "-timeout"}, command[:3])
 	wait, err := time.ParseDuration(command[3])
 	require.NoError(t, err)
 	require.Less(t, int64(wait.Seconds()), *patch.Spec.Template.Spec.TerminationGracePeriodSeconds)

@@ -185,7 +185,7 @@ func requireDrainFails(t *testing.T, admin, want string) {
 	var code int
 	var out string
 	require.Eventually(t, func() bool {
-		code, out = drainCommand(t, admin, "-wait", "200ms")
+		code, out = drainCommand(t, admin, "-timeout", "200ms")
 		return code == cli.ExitFailed && strings.Contains(out, want)
 	}, time.Minute, 10*time.Millisecond, "want %s; %d %s", want, code, out)
 }
@@ -209,24 +209,24 @@ func TestDrainCommand(t *testing.T) {
 	requireDrainFails(t, admin, "do not know yet: 127.0.0.1 (media/tracks), 127.0.0.1 (node)")
 	requireAnswer(t, agent, node, "up drain # drain command")
 	requireDrainFails(t, admin, "do not know yet: 127.0.0.1 (media/tracks)\n") // a check counts after the end of its connection
-	code, out = drainCommand(t, admin, "-wait", "0")
+	code, out = drainCommand(t, admin, "-timeout", "0")
 	require.Equal(t, cli.ExitFailed, code, out)
 	require.Contains(t, out, "do not know yet: 127.0.0.1 (media/tracks)\n")
 
 	// The command waits for the next check.
 	done := make(chan string, 1)
 	go func() {
-		code, out := drainCommand(t, admin, "-wait", "1m")
+		code, out := drainCommand(t, admin, "-timeout", "1m")
 		done <- fmt.Sprint(code, " ", out)
 	}()
 	requireAnswer(t, agent, service, "up drain 50% # drain command")
 	require.Regexp(t, `^0 draining since \S+; all HAProxies that asked within 30s know, 2 answers`, <-done)
 
-	code, out = drainCommand(t, admin, "-off")
+	code, out = drainCommand(t, admin, "-undo")
 	require.Equal(t, cli.ExitOK, code, out)
 	require.Contains(t, out, "has ended")
 	requireAnswer(t, agent, node, "up ready")
-	code, out = drainCommand(t, admin, "-off")
+	code, out = drainCommand(t, admin, "-undo")
 	require.Equal(t, cli.ExitOK, code, out)
 	require.Contains(t, out, "no drain command was in force")
 
@@ -241,10 +241,10 @@ func TestDrainCommand(t *testing.T) {
 	requireAnswer(t, agent, node, "up drain # drain command")
 
 	// The agent stops without a failure while a command waits.
-	_, _ = drainCommand(t, admin, "-off")
+	_, _ = drainCommand(t, admin, "-undo")
 	requireAnswer(t, agent, node, "up ready")
 	go func() {
-		_, out := drainCommand(t, admin, "-wait", "1m")
+		_, out := drainCommand(t, admin, "-timeout", "1m")
 		done <- out
 	}()
 	requireAnswer(t, agent, node, "up drain # drain command")

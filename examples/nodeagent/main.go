@@ -32,8 +32,8 @@ var commandLine = cli.Program{
 		{Example: "nodeagent -node node-a -listen :9707 -admin :9708 -admin unix:/run/headgate/nodeagent.sock", Run: runAgent},
 		{
 			Name: "drain", Summary: "Drains the node of a running nodeagent.",
-			Example: "nodeagent drain -admin unix:/run/headgate/nodeagent.sock -wait 10s",
-			Exits:   map[int]string{cli.ExitOK: "every HAProxy knows of the drain, or -off has ended it"},
+			Example: "nodeagent drain -admin unix:/run/headgate/nodeagent.sock -timeout 10s",
+			Exits:   map[int]string{cli.ExitOK: "every HAProxy knows of the drain, or -undo has ended it"},
 			Run:     runDrain,
 		},
 	},

@@ -181,7 +181,7 @@ func TestFailures(t *testing.T) {
 		{"no label", []string{"-node", "a", "-dir", dir, "-drain-label", "a=b"}, cli.ExitUsage, "-drain-label a=b"},
 		{"drain without an address", []string{"drain"}, cli.ExitUsage, "-admin is needed"},
 		{"drain at a bad address", []string{"drain", "-admin", "here"}, cli.ExitUsage, "missing port"},
-		{"drain for ever", []string{"drain", "-admin", ":1", "-wait", "24h"}, cli.ExitUsage, "at most 10m"},
+		{"drain for ever", []string{"drain", "-admin", ":1", "-timeout", "24h"}, cli.ExitUsage, "at most 10m"},
 		{"admin address", []string{"-node", "a", "-dir", dir, "-admin", "256.0.0.1:1"}, cli.ExitFailed, "256.0.0.1"},
 	}
 	for _, tt := range tests {

@@ -31,11 +31,11 @@ type settings struct {
 func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	fs := cli.NewFlagSet(program)
 	fs.StringVar(&s.rules.Node, "node", "", "`name` of the node to answer for")
-	listen := fs.String("listen", ":"+strconv.Itoa(nodeagent.DefaultPort), "`address` of the node's agent; the agents of Services listen on the same host")
-	fs.StringVar(&s.dir, "dir", "", "`directory` with the cluster's nodes and services, as kubectl get -o yaml or -o json prints them; replaces the API server")
-	fs.StringVar(&s.kubeconfig, "kubeconfig", "", "`FILE[:CONTEXT]` with the address and account of the API server; default: the pod's own account, or outside of a pod the configuration of kubectl")
-	fs.StringVar(&s.rules.Annotations.Prefix, "annotation-prefix", nodeselect.DefaultPrefix, "`prefix` of the annotations to read")
-	maxDrain := fs.String("max-drain", "30%", "`share` of the cluster's nodes that may drain at the same time, at least one node; further nodes wait. Below 100%, at least one node keeps its traffic. All agents need the same value")
+	listen := fs.String("listen", ":"+strconv.Itoa(nodeagent.DefaultPort), cli.Meaning("listen", "the agents of Services listen on the same host"))
+	fs.StringVar(&s.dir, "dir", "", cli.Meaning("dir", "nodeagent reads the nodes and services"))
+	fs.StringVar(&s.kubeconfig, "kubeconfig", "", cli.Meaning("kubeconfig"))
+	fs.StringVar(&s.rules.Annotations.Prefix, "annotation-prefix", nodeselect.DefaultPrefix, cli.Meaning("annotation-prefix"))
+	maxDrain := fs.String("max-drain", "30%", cli.Meaning("max-drain", "at least one node; further nodes wait. Below 100%, at least one node keeps its traffic. All agents need the same value"))
 	holdDown := fs.Duration("hold-down", nodeagent.DefaultHoldDown, "how long a node continues to drain after its last drain request ended")
 	zeroWeightDelay := fs.Duration("zero-weight-delay", nodeagent.DefaultZeroWeightDelay, "how long a service keeps its last weight after its annotation fell to 0, so that HAProxy first sees a weight that rises in another cluster: longer than -agent-inter of the terminators")
 	var labels, taints cli.Strings

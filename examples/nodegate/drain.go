@@ -14,25 +14,25 @@ import (
 
 // drain is "nodegate drain".
 type drain struct {
-	wait        time.Duration
+	timeout     time.Duration
 	maxRequests int
 	holder      string
 	json        bool
 }
 
 func (c *drain) register(fs *flag.FlagSet) {
-	fs.DurationVar(&c.wait, "wait", 10*time.Minute, "longest `time` to wait until the node is drained")
+	fs.DurationVar(&c.timeout, "timeout", 10*time.Minute, cli.Meaning("timeout"))
 	fs.IntVar(&c.maxRequests, "max-requests", 0, "`number` of requests and tunnels to the node that may be left")
-	fs.StringVar(&c.holder, "holder", "nodegate-drain", "`name` of the holder of the grant, if the node has no grant yet")
-	fs.BoolVar(&c.json, "json", false, "print JSON")
+	fs.StringVar(&c.holder, "holder", "nodegate-drain", cli.Meaning("holder", "it gets the grant if the node has no grant yet"))
+	fs.BoolVar(&c.json, "json", false, cli.Meaning("json"))
 }
 
 func (c *drain) check(nodes []string) error {
 	switch {
 	case len(nodes) != 1:
 		return errors.New("name one node")
-	case c.wait <= 0 || c.maxRequests < 0:
-		return errors.New("-wait must be more than 0, and -max-requests must not be negative")
+	case c.timeout <= 0 || c.maxRequests < 0:
+		return errors.New("-timeout must be more than 0, and -max-requests must not be negative")
 	}
 	return keeper.CheckTake(c.holder, keeper.DefaultTTL)
 }
@@ -73,11 +73,11 @@ func (c *drain) run(ctx context.Context, inv cli.Invocation, s *settings, names 
 	if err := k.Record(ctx, c.holder, names[0]); err != nil {
 		return 0, fmt.Errorf("%s is cordoned, but nodegate cannot store that it is away: %w", names[0], err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.wait)
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	all, err := keeper.WaitDrained(ctx, node.Addrs, sources, c.maxRequests)
 	if err != nil {
-		return 0, fmt.Errorf("%s is cordoned, but after %v it is %w", names[0], c.wait, err)
+		return 0, fmt.Errorf("%s is cordoned, but after %v it is %w", names[0], c.timeout, err)
 	}
 	var lines []string
 	for _, t := range all {

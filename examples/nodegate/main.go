@@ -5,7 +5,7 @@
 //	nodegate may worker-7 -cluster eu-1=kubeconfig:eu-1.kubeconfig -report http://edge-1:9709/report.json
 //	nodegate may worker-7 … -take -holder kured -ttl 1h -wait 10m
 //	nodegate wave … -max-away 2 -estimate
-//	nodegate drain worker-7 … -wait 10m
+//	nodegate drain worker-7 … -timeout 10m
 //	nodegate grants …
 //	nodegate release worker-7 …
 //	nodegate protect … -tool karpenter
@@ -65,7 +65,7 @@ var commandLine = cli.Program{
 		},
 		{
 			Name: "drain", Args: "NODE", Summary: "Cordons a node, and waits until no request to it is left.",
-			Example: "nodegate drain worker-7 -cluster eu-1=kubeconfig:FILE -report http://edge-1:9709/report.json -wait 10m",
+			Example: "nodegate drain worker-7 -cluster eu-1=kubeconfig:FILE -report http://edge-1:9709/report.json -timeout 10m",
 			Run:     runCommand("drain", func() command { return &drain{} }),
 		},
 		{
@@ -138,10 +138,10 @@ type may struct {
 
 func (c *may) register(fs *flag.FlagSet) {
 	fs.BoolVar(&c.take, "take", false, "if the answer is yes, grant the nodes to -holder, so that they count as away from now on")
-	fs.StringVar(&c.holder, "holder", "", "`name` of the program that replaces the nodes")
-	fs.DurationVar(&c.ttl, "ttl", keeper.DefaultTTL, "`time` within which the holder must start")
-	fs.DurationVar(&c.wait, "wait", 0, "`time` to wait for the answer yes; 0 means that nodegate asks once")
-	fs.BoolVar(&c.json, "json", false, "print JSON")
+	fs.StringVar(&c.holder, "holder", "", cli.Meaning("holder"))
+	fs.DurationVar(&c.ttl, "ttl", keeper.DefaultTTL, "time within which the holder must start")
+	fs.DurationVar(&c.wait, "wait", 0, "longest time to wait for the answer yes; 0 means that nodegate asks once")
+	fs.BoolVar(&c.json, "json", false, cli.Meaning("json"))
 }
 
 func (c *may) check(nodes []string) error {
@@ -200,14 +200,14 @@ type wave struct {
 }
 
 func (c *wave) register(fs *flag.FlagSet) {
-	fs.IntVar(&c.steps, "steps", 0, "`number` of steps of the search for a larger wave")
+	fs.IntVar(&c.steps, "search-steps", 0, "`number` of steps of the search for a larger wave")
 	fs.BoolVar(&c.estimate, "estimate", false, "also print about how many waves all nodes need")
-	fs.BoolVar(&c.json, "json", false, "print JSON")
+	fs.BoolVar(&c.json, "json", false, cli.Meaning("json"))
 }
 
 func (c *wave) check([]string) error {
 	if c.steps < 0 || c.steps > 10_000_000 {
-		return errors.New("-steps must be from 0 to 10000000")
+		return errors.New("-search-steps must be from 0 to 10000000")
 	}
 	return nil
 }
@@ -231,7 +231,7 @@ func (c *wave) run(ctx context.Context, inv cli.Invocation, s *settings, nodes [
 // grants is "nodegate grants".
 type grants struct{ json bool }
 
-func (c *grants) register(fs *flag.FlagSet) { fs.BoolVar(&c.json, "json", false, "print JSON") }
+func (c *grants) register(fs *flag.FlagSet) { fs.BoolVar(&c.json, "json", false, cli.Meaning("json")) }
 
 func (c *grants) check(nodes []string) error { return noArguments(nodes) }
 
@@ -259,7 +259,7 @@ func (c *grants) run(ctx context.Context, inv cli.Invocation, s *settings, _ []s
 type release struct{ holder string }
 
 func (c *release) register(fs *flag.FlagSet) {
-	fs.StringVar(&c.holder, "holder", "", "`name` of the holder; without it, nodegate ends the grant of any holder")
+	fs.StringVar(&c.holder, "holder", "", cli.Meaning("holder", "without it, nodegate ends the grant of any holder"))
 }
 
 func (c *release) check(nodes []string) error {

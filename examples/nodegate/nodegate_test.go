@@ -129,7 +129,7 @@ func newLab(t *testing.T) *lab {
 	require.NoError(t, os.WriteFile(l.report, []byte(`{"applied":{"id":"1","time":"2026-01-02T10:32:00Z"},
 "clusters":[{"name":"eu-1","nodes":[{"name":"a","addr":"10.0.0.0"},{"name":"b","addr":"10.0.0.1"}]}],
 "services":[{"cluster":"eu-1","namespace":"m","service":"s","nodes":["a","b"]}]}`), 0o600))
-	l.flags = []string{"-cluster", "eu-1=kubeconfig:" + kubeconfig, "-report", l.report, "-max-away", "1", "-agent-port", "0"}
+	l.flags = []string{"-cluster", "eu-1=kubeconfig:" + kubeconfig, "-report", l.report, "-max-away", "1", "-node-agent-port", "0"}
 	return l
 }
 
@@ -203,7 +203,7 @@ func TestDrainRecordsThatTheNodeWasAway(t *testing.T) {
 			require.Contains(t, out, "a (granted to "+holder)
 
 			// The next command begins after the hold-down of 1ns.
-			code, out, errs = l.run("may", "b", "-hold-down", "1ns")
+			code, out, errs = l.run("may", "b", "-back-for", "1ns")
 			require.Equal(t, cli.ExitOK, code, out+errs)
 			_, out, errs = l.run("grants")
 			require.Empty(t, out+errs)

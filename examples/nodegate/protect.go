@@ -47,15 +47,15 @@ const (
 
 func (c *protectCommand) register(fs *flag.FlagSet) {
 	fs.Var(&c.tools, "tool", "`TOOL` or TOOL=SELECTOR: karpenter, cluster-autoscaler, kured or cluster-api, and a selector for the labels of the nodes; give it once for each tool")
-	fs.DurationVar(&c.rules.Free, "free", protect.DefaultFree, "`time` that a tool has to take a free node")
-	fs.DurationVar(&c.rules.Settle, "settle", protect.DefaultSettle, "`time` for which a node must be protected before its grant ends")
+	fs.DurationVar(&c.rules.Free, "free", protect.DefaultFree, "time that a tool has to take a free node")
+	fs.DurationVar(&c.rules.Settle, "settle", protect.DefaultSettle, "time for which a node must be protected before its grant ends")
 	fs.IntVar(&c.rules.Most, "most-free", 0, "largest `number` of nodes that are free for a tool and have not gone yet; 0 means only the limits of the services")
-	fs.DurationVar(&c.refresh, "refresh", 5*time.Second, "`time` between two steps")
+	fs.DurationVar(&c.refresh, "refresh", 5*time.Second, cli.Meaning("refresh"))
 	fs.StringVar(&c.image, "kured-image", protector.DefaultKuredImage, "`image` of the pods that block kured; it must run until SIGTERM")
 	fs.StringVar(&c.machines, "machines", "", "`FILE[:CONTEXT]` or in-cluster: the management cluster of Cluster API; the cluster of -cluster if empty")
 	fs.StringVar(&c.machineNamespace, "machine-namespace", "", "`namespace` of the Machines; all namespaces if empty")
 	fs.StringVar(&c.machineSpec, "machine-cluster", "", "`name` of the Cluster object; the name in -cluster if empty")
-	fs.BoolVar(&c.dryRun, "dry-run", false, "log what nodegate would do, and change nothing")
+	fs.BoolVar(&c.dryRun, "dry-run", false, cli.Meaning("dry-run", "log what nodegate would do"))
 	fs.BoolVar(&c.remove, "remove", false, "remove all protection, end the grants of the tools, and exit")
 	c.admin.Register(fs, "/metrics, /healthz and /readyz", "")
 }

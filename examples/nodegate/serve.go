@@ -27,7 +27,7 @@ type serve struct {
 func (c *serve) register(fs *flag.FlagSet) {
 	c.api.Register(fs, "127.0.0.1:9711", 256)
 	c.admin.Register(fs, "/metrics, /healthz and /readyz", "")
-	fs.DurationVar(&c.refresh, "refresh", 5*time.Second, "`time` between two observations of the granted nodes")
+	fs.DurationVar(&c.refresh, "refresh", 5*time.Second, cli.Meaning("refresh"))
 }
 
 func (c *serve) check(nodes []string) error {

@@ -38,18 +38,18 @@ type settings struct {
 }
 
 func (s *settings) register(fs *flag.FlagSet) {
-	fs.StringVar(&s.cluster, "cluster", "", "the cluster, as `NAME=kubeconfig:FILE[:CONTEXT]` or NAME=in-cluster; NAME is the name in the declarations of the terminators")
+	fs.StringVar(&s.cluster, "cluster", "", cli.Meaning("cluster", "not dir:DIR"))
 	fs.Var(&s.reports, "report", "the report of a terminator: `URL` of /report.json, unix:SOCKET of its -admin, or a file; give all terminators that send requests to the cluster")
-	fs.DurationVar(&s.maxAge, "report-max-age", 0, "longest `time` since a file of -report was modified; 0 means no limit")
-	fs.StringVar(&s.leaseCluster, "lease-cluster", "", "`FILE[:CONTEXT]` or in-cluster: the cluster that stores the grants; the cluster of -cluster if empty")
-	fs.StringVar(&s.leaseNamespace, "lease-namespace", "headgate", "`namespace` of the grants")
+	fs.DurationVar(&s.maxAge, "report-max-age", 0, "longest time since a file of -report was modified; 0 means no limit")
+	fs.StringVar(&s.leaseCluster, "grant-kubeconfig", "", "`FILE[:CONTEXT]` or in-cluster: the cluster that stores the grants; the cluster of -cluster if empty")
+	fs.StringVar(&s.leaseNamespace, "grant-namespace", "headgate", "`namespace` of the grants")
 	fs.IntVar(&s.budget.Service, "max-away", disruption.DefaultService, "largest `number` of nodes of a service that may be away")
 	fs.IntVar(&s.budget.Zone, "max-away-zone", 0, "largest `number` of nodes of a service in one zone that may be away; 0 means no limit")
 	fs.BoolVar(&s.budget.OneZone, "one-zone", false, "let nodes go only while all other nodes that are away are in the same zone")
 	fs.StringVar(&s.share, "max-share", "0", "largest `share` of all nodes that may be away, such as 10%; 0 means no limit")
 	fs.BoolVar(&s.budget.Last, "last", false, "let the last node of a service go")
-	fs.DurationVar(&s.holdDown, "hold-down", gate.DefaultHoldDown, "`time` for which a node must be back before its grant ends")
-	fs.UintVar(&s.agentPort, "agent-port", 9707, "`port` of the node agents, which must answer up before a node counts as back; 0 means that a Ready node is back")
+	fs.DurationVar(&s.holdDown, "back-for", gate.DefaultHoldDown, "how long a node must be back before its grant ends")
+	fs.UintVar(&s.agentPort, "node-agent-port", 9707, cli.Meaning("node-agent-port", "they must answer up before a node counts as back; 0 means that a Ready node is back"))
 }
 
 // check checks the flags that all commands have. command is the name of the command. check also
@@ -71,9 +71,9 @@ func (s *settings) check(command string) error {
 	case s.budget.Service < 1:
 		return errors.New("-max-away must be 1 or more")
 	case s.holdDown <= 0:
-		return errors.New("-hold-down must be more than 0")
+		return errors.New("-back-for must be more than 0")
 	case s.agentPort > 65535:
-		return fmt.Errorf("-agent-port: there is no port %d", s.agentPort)
+		return fmt.Errorf("-node-agent-port: there is no port %d", s.agentPort)
 	}
 	return s.budget.Validate()
 }
@@ -98,7 +98,7 @@ func (s *settings) keeper() (*keeper.Keeper, error) {
 	leaseConfig := config
 	if s.leaseCluster != "" {
 		if leaseConfig, err = load(s.leaseCluster); err != nil {
-			return nil, fmt.Errorf("-lease-cluster: %w", err)
+			return nil, fmt.Errorf("-grant-kubeconfig: %w", err)
 		}
 	}
 	nodeClient, err := keeper.NewNodeClient(config)

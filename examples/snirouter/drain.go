@@ -72,13 +72,13 @@ const drainProgram = program + " drain"
 
 // runDrain is the subcommand "snirouter drain". It sends a request to a running router, which then
 // begins or ends its drain. If the drain begins, the subcommand exits only after the duration in
-// -wait. So it can be the preStop hook of a container without a shell.
+// -pause. So it can be the preStop hook of a container without a shell.
 func runDrain(ctx context.Context, inv cli.Invocation) int {
 	fs := cli.NewFlagSet(drainProgram)
 	var admin cli.AdminFlags
 	admin.RegisterClient(fs)
-	wait := fs.Duration("wait", 0, "how long the command then waits, while balancers notice /readyz")
-	off := fs.Bool("off", false, "end the drain (undo it) instead, at once")
+	pause := fs.Duration("pause", 0, "how long the command waits after the drain has begun, while balancers notice /readyz")
+	undo := fs.Bool("undo", false, cli.Meaning("undo"))
 	if code, done := inv.Parse(fs); done {
 		return code
 	}
@@ -89,8 +89,8 @@ func runDrain(ctx context.Context, inv cli.Invocation) int {
 		return inv.Fail(cli.ExitUsage, drainProgram, "%v", err)
 	}
 	method := http.MethodPost
-	if *off {
-		method, *wait = http.MethodDelete, 0
+	if *undo {
+		method, *pause = http.MethodDelete, 0
 	}
 	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -98,7 +98,7 @@ func runDrain(ctx context.Context, inv cli.Invocation) int {
 		return inv.Fail(cli.ExitFailed, drainProgram, "%v", err)
 	}
 	select {
-	case <-time.After(*wait):
+	case <-time.After(*pause):
 	case <-ctx.Done():
 	}
 	return cli.ExitOK

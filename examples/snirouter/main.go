@@ -2,7 +2,7 @@
 // server name of TLS, or the host of an HTTP request. It does not decrypt TLS.
 //
 //	snirouter -tls :443 -http :80 -api 'http://127.0.0.1:9000/hosts/{host}' -admin 127.0.0.1:9801 -admin unix:/run/headgate/snirouter.sock
-//	snirouter drain -admin unix:/run/headgate/snirouter.sock -wait 10s
+//	snirouter drain -admin unix:/run/headgate/snirouter.sock -pause 10s
 //
 // The router finds the endpoint of a host in a file (-hosts). If the file does not have the host,
 // the router asks a host API (-api), such as hostapi. The second command starts a drain. A preStop
@@ -43,7 +43,7 @@ var commandLine = cli.Program{
 		{Example: "snirouter -tls :443 -http :80 -api 'http://127.0.0.1:9000/hosts/{host}' -admin 127.0.0.1:9801 -admin unix:/run/headgate/snirouter.sock", Run: runRouter},
 		{
 			Name: "drain", Summary: "Begins or ends the drain of a running snirouter.",
-			Example: "snirouter drain -admin unix:/run/headgate/snirouter.sock -wait 10s",
+			Example: "snirouter drain -admin unix:/run/headgate/snirouter.sock -pause 10s",
 			Run:     runDrain,
 		},
 	},

@@ -61,7 +61,7 @@ type settings struct {
 func register(fs *flag.FlagSet) *settings {
 	s := &settings{}
 	fs.Var(&s.tls, "tls", "`address` for TLS; systemd:NAME is a socket that systemd passes; may be given several times")
-	fs.Var(&s.http, "http", "`address` for plain HTTP/1 and HTTP/2, may be one of -tls; systemd:NAME is a socket that systemd passes; may be given several times")
+	fs.Var(&s.http, "http", cli.Meaning("http", "HTTP/1 and HTTP/2; may be one of -tls; systemd:NAME is a socket that systemd passes"))
 	fs.Var(&s.quic, "quic", "UDP `address` for QUIC (HTTP/3); systemd:NAME is a socket that systemd passes; may be given several times")
 	s.admin.Register(fs, "the status page, /metrics, /healthz and /readyz", "the drain command")
 
@@ -70,8 +70,8 @@ func register(fs *flag.FlagSet) *settings {
 	fs.StringVar(&s.apiToken, "api-token-file", "", "`file` with a bearer token for the API")
 	s.apiTLS.Register(fs, "api", "the API")
 	fs.DurationVar(&s.apiTimeout, "api-timeout", 5*time.Second, "how long the API may take for an answer")
-	fs.StringVar(&s.hosts, "hosts", "", "JSON `file` with an array of {\"app\", \"host\", \"endpoint\"}; the router asks the API about the other hosts")
-	fs.DurationVar(&s.poll, "poll", time.Second, "how often to look for a change of the file of -hosts that the operating system has not reported")
+	fs.StringVar(&s.hosts, "hosts", "", cli.Meaning("hosts", "the router asks the API about the other hosts"))
+	fs.DurationVar(&s.poll, "poll", time.Second, cli.Meaning("poll"))
 	fs.StringVar(&s.defaultTo, "default", "", "`endpoint` of hosts that are not found; without a port, the port that the client used")
 	fs.StringVar(&s.noName, "no-name", "", "`endpoint` of connections that name no host")
 
@@ -94,7 +94,7 @@ func register(fs *flag.FlagSet) *settings {
 	fs.DurationVar(&s.halfClose, "half-close-timeout", time.Minute, "a connection ends after this time without a byte when one side has ended or reset its direction; negative means that only -idle-timeout applies")
 	fs.DurationVar(&s.keepAlive, "keep-alive", 15*time.Second, "TCP probes a silent peer after this time; negative means never")
 	fs.IntVar(&s.maxHello, "max-hello", peek.MaxBytes, "largest ClientHello or request head in `bytes`")
-	fs.IntVar(&s.maxConns, "max-connections", 0, "`number` of connections at one time; for a further one, the source that holds the most makes room; 0 means that only the descriptors of the process limit it")
+	fs.IntVar(&s.maxConns, "max-connections", 0, cli.Meaning("max-connections", "for one more, the source that holds the most makes room; 0 means that only the descriptors of the process limit it"))
 	fs.IntVar(&s.perSource, "max-connections-per-source", 0, "`number` of connections at one time from one IPv4 address or IPv6 /64; 0 means no limit")
 	fs.IntVar(&s.peeking, "max-peeking", 10_000, "`number` of connections at one time that have not named a host; a further one closes the oldest of the source that has the most; a client that has sent more than 4 KiB counts once for each 4 KiB; 0 means no limit")
 	fs.IntVar(&s.perHost, "max-connections-per-host", 0, "`number` of connections at one time to one host; a wildcard counts as one host; 0 means no limit")
@@ -110,8 +110,8 @@ func register(fs *flag.FlagSet) *settings {
 
 	fs.Var(&s.nat64, "nat64-prefix", "`network` of a NAT64 translator of the site, such as 2001:db8:64::/96: the IPv4 address in an endpoint of it must be allowed too; may be given several times")
 
-	fs.DurationVar(&s.drainDelay, "drain-delay", 0, "how long to accept connections after SIGTERM or /drain, while balancers notice /readyz")
-	fs.DurationVar(&s.drainTimeout, "drain-timeout", time.Minute, "how long connections may then stay open")
+	fs.DurationVar(&s.drainDelay, "drain-delay", 0, cli.Meaning("drain-delay"))
+	fs.DurationVar(&s.drainTimeout, "drain-timeout", time.Minute, cli.Meaning("drain-timeout"))
 	fs.DurationVar(&s.drainSpread, "drain-spread", 0, "the router closes the remaining connections one by one during this time at the end of -drain-timeout; 0 means a quarter of it")
 	fs.Float64Var(&s.logSample, "log-sample", 1, "`share` of the connections without a fault that are logged, 0 to 1; see -log-faults for the others")
 	fs.IntVar(&s.logFaults, "log-faults", 10, "`number` of connections with a fault that are logged each second, for each outcome; one line counts the rest; 0 means that only this line is logged")

@@ -22,7 +22,7 @@ import (
 // with -at, from the journal.
 type explainCommand struct {
 	settings
-	output string
+	json   bool
 	at     string // "" means now
 	target explain.Target
 
@@ -31,7 +31,7 @@ type explainCommand struct {
 
 func (c *explainCommand) register(fs *flag.FlagSet) {
 	c.settings.register(fs)
-	fs.StringVar(&c.output, "o", "text", "`format` of the output: text or json")
+	fs.BoolVar(&c.json, "json", false, cli.Meaning("json"))
 	fs.StringVar(&c.at, "at", "", "explain what was in force at this `time`, from the journal in -out: a time such as 2026-05-01T12:00:00Z, or how long ago, such as 90m")
 }
 
@@ -56,9 +56,6 @@ func runExplain(ctx context.Context, inv cli.Invocation) int {
 }
 
 func (c *explainCommand) check(argument string) (err error) {
-	if c.output != "text" && c.output != "json" {
-		return fmt.Errorf("-o: %q: want text or json", c.output)
-	}
 	if c.target, err = explain.ParseTarget(argument); err != nil {
 		return err
 	}
@@ -80,9 +77,17 @@ func (c *explainCommand) check(argument string) (err error) {
 	return c.resolve()
 }
 
+// formatOf returns the name of a format in requests to a running terminator.
+func formatOf(json bool) string {
+	if json {
+		return "json"
+	}
+	return "text"
+}
+
 func (c *explainCommand) run(ctx context.Context, inv cli.Invocation) error {
 	if c.admin.Given() {
-		query := url.Values{"host": {c.target.Host}, "path": {c.target.Path}, "format": {c.output}}
+		query := url.Values{"host": {c.target.Host}, "path": {c.target.Path}, "format": {formatOf(c.json)}}
 		if c.at != "" {
 			query.Set("at", c.at)
 		}
@@ -94,7 +99,7 @@ func (c *explainCommand) run(ctx context.Context, inv cli.Invocation) error {
 		return err
 	}
 	text := e.AppendText(nil)
-	if c.output == "json" {
+	if c.json {
 		if text, err = json.MarshalIndent(e, "", "  "); err != nil {
 			return err
 		}

@@ -44,7 +44,7 @@ func TestExplain(t *testing.T) {
 	} {
 		require.Contains(t, online, part)
 	}
-	code, text := w.explain("-o", "json", target, "-admin", w.admin)
+	code, text := w.explain("-json", target, "-admin", w.admin)
 	require.Equal(t, cli.ExitOK, code, text)
 	var e explain.Explanation
 	require.NoError(t, json.Unmarshal([]byte(text), &e))
@@ -78,7 +78,6 @@ func TestExplainFailures(t *testing.T) {
 	require.NoDirExists(t, w.path("out"), "explain writes nothing")
 	for want, args := range map[string][]string{
 		"want HOST/PATH":      flags,
-		"want text or json":   append([]string{"-o", "xml", "a.example"}, flags...),
 		"-admin: ":            {"-admin", "unix:", "a.example"},
 		"-out are needed":     {"a.example"},
 		"cannot be used here": append([]string{"-once", "a.example"}, flags...),

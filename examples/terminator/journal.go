@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"net/http"
 	"net/url"
 
@@ -16,13 +15,13 @@ import (
 // terminator. Without -admin, it reads the journal in the directory that -out names.
 type journalCommand struct {
 	settings // the command has only -out and -admin of these flags
-	output   string
+	json     bool
 }
 
 func (c *journalCommand) register(fs *flag.FlagSet) {
 	c.admin.RegisterClient(fs)
-	fs.StringVar(&c.out, "out", "", "without -admin, `directory` to which the terminator writes")
-	fs.StringVar(&c.output, "o", "text", "`format` of the output: text or json")
+	fs.StringVar(&c.out, "out", "", cli.Meaning("out", "without -admin, the command reads the journal in it"))
+	fs.BoolVar(&c.json, "json", false, cli.Meaning("json"))
 }
 
 // runJournal is the subcommand "terminator journal". It lists the last changes, the newest first.
@@ -44,10 +43,7 @@ func runJournal(ctx context.Context, inv cli.Invocation) int {
 }
 
 func (c *journalCommand) check() error {
-	switch {
-	case c.output != "text" && c.output != "json":
-		return fmt.Errorf("-o: %q: want text or json", c.output)
-	case c.admin.Given() == (c.out != ""):
+	if c.admin.Given() == (c.out != "") {
 		return errors.New("want either -admin or -out")
 	}
 	return c.admin.Check()
@@ -55,9 +51,9 @@ func (c *journalCommand) check() error {
 
 func (c *journalCommand) run(ctx context.Context, inv cli.Invocation) error {
 	if c.admin.Given() {
-		return c.admin.Ask(ctx, http.MethodGet, "/journal", url.Values{"format": {c.output}}, inv.Stdout)
+		return c.admin.Ask(ctx, http.MethodGet, "/journal", url.Values{"format": {formatOf(c.json)}}, inv.Stdout)
 	}
-	text, err := controller.AppendJournal(nil, c.journal(), c.output == "json")
+	text, err := controller.AppendJournal(nil, c.journal(), c.json)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ func TestJournal(t *testing.T) {
 	require.Equal(t, cli.ExitOK, code)
 	require.Equal(t, online, offline)
 
-	code, text := w.journal("-o", "json", "-admin", w.admin)
+	code, text := w.journal("-json", "-admin", w.admin)
 	require.Equal(t, cli.ExitOK, code)
 	var list struct{ Entries []journal.Entry }
 	require.NoError(t, json.Unmarshal([]byte(strings.Join(text, "\n")), &list))
@@ -81,7 +81,7 @@ func TestJournal(t *testing.T) {
 		code, text = at(failed)
 		require.Equal(t, cli.ExitFailed, code, text)
 		require.Contains(t, text, "what was in force then is unknown")
-		code, text = at("0s", "-o", "json")
+		code, text = at("0s", "-json")
 		require.Equal(t, cli.ExitOK, code, text)
 		var e explain.Explanation
 		require.NoError(t, json.Unmarshal([]byte(text), &e))
@@ -116,7 +116,6 @@ func TestJournalFailures(t *testing.T) {
 	require.Contains(t, text, "there are no entries")
 	for want, args := range map[string][]string{
 		"want either -admin or -out": nil,
-		"want text or json":          {"-o", "xml", "-out", "out"},
 		"-admin: ":                   {"-admin", "unix:"},
 		"unexpected argument":        {"-out", "out", "a.example"},
 	} {

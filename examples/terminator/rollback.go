@@ -31,7 +31,7 @@ func runOrder(ctx context.Context, inv cli.Invocation, command string) int {
 	fs.StringVar(&by, "by", "", "`name` of the person or program that gives the order; if empty, $SUDO_USER or $USER, and the host name")
 	if command == "rollback" {
 		fs.StringVar(&reason, "reason", "", "`text` that /readyz, the report and the journal show")
-		fs.BoolVar(&force, "force", false, "ignore -max-change for the change to the earlier routes")
+		fs.BoolVar(&force, "force", false, cli.Meaning("force", "this holds for the change to the earlier routes"))
 		id, inv.Args = cli.CutArgument(fs, inv.Args)
 	}
 	if code, done := inv.Parse(fs); done {

@@ -56,7 +56,7 @@ func parseSettings(inv cli.Invocation) (s *settings, code int, done bool) {
 
 func (s *settings) register(fs *flag.FlagSet) {
 	s.Settings.Register(fs)
-	fs.StringVar(&s.out, "out", "", "`directory` to write to")
+	fs.StringVar(&s.out, "out", "", cli.Meaning("out"))
 	fs.BoolVar(&s.once, "once", false, "make the configuration once and end; without -once and -diff, follow all changes")
 	fs.BoolVar(&s.diff, "diff", false, "print what would change, and write nothing")
 	fs.BoolVar(&s.simulate, "simulate", false, "print how unevenly the pods of each service are loaded, from the EndpointSlices of all clusters, and write nothing")
@@ -64,14 +64,14 @@ func (s *settings) register(fs *flag.FlagSet) {
 	fs.Float64Var(&s.simulation.Connections, "connections", 0, "with -simulate, `number` of effective connections of each service, from all terminators to all nodes; 0 means that it follows from -in-flight")
 	fs.Float64Var(&s.simulation.Target, "target", unevenness.DefaultTarget, "with -simulate, `load` that the busiest pod may have, as a multiple of the mean")
 	fs.BoolVar(&s.strict, "strict", false, "with -once or -diff, exit with status 1 if there are problems, and write nothing")
-	fs.BoolVar(&s.force, "force", false, "ignore -max-change: with -once for this run, otherwise for the first change; not with -lease")
-	fs.StringVar(&s.reload, "reload", "", "master `socket` of the HAProxy to reload when the configuration changes; if empty, nothing is reloaded")
+	fs.BoolVar(&s.force, "force", false, cli.Meaning("force", "with -once for this run, otherwise for the first change; not with -lease"))
+	fs.StringVar(&s.reload, "reload", "", cli.Meaning("reload", "if empty, nothing is reloaded"))
 
 	fs.BoolVar(&s.groupReadsKeys, "group-reads-keys", false, "let the group of the terminator read new files with private keys, for an HAProxy that starts as another user of this group; without it, HAProxy must start as the user of the terminator or as root")
 	fs.IntVar(&s.maxOldWorkers, "max-old-workers", 16, "`number` of replaced HAProxy processes that still have connections, from which on a reload waits until one of them ends; 0 means no limit")
-	fs.DurationVar(&s.maxReloadWait, "max-reload-wait", 10*time.Minute, "longest `time` that a reload waits at -max-old-workers; then the terminator ends the oldest process, which cuts its streams; 0 means no wait")
-	fs.DurationVar(&s.quiet, "quiet", 100*time.Millisecond, "`time` without an event of a live cluster after which a burst of events is over")
-	fs.DurationVar(&s.maxWait, "max-wait", time.Second, "longest `time` to wait for the end of a burst")
+	fs.DurationVar(&s.maxReloadWait, "max-reload-wait", 10*time.Minute, "longest time that a reload waits at -max-old-workers; then the terminator ends the oldest process, which cuts its streams; 0 means no wait")
+	fs.DurationVar(&s.quiet, "quiet", 100*time.Millisecond, cli.Meaning("quiet"))
+	fs.DurationVar(&s.maxWait, "max-wait", time.Second, cli.Meaning("max-wait"))
 	s.admin.Register(fs, "/metrics, /healthz, /readyz, /report.json, /explain, /journal, /traffic, /hold and /shifts", "POST /force, /rollback, /release and /shift")
 	s.fleet.Register(fs)
 	fs.BoolVar(&s.verbose, "verbose", false, "log details too")

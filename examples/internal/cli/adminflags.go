@@ -34,20 +34,21 @@ type AdminFlags struct {
 // "/metrics and /healthz". In changes, the caller names the requests that change something, such as
 // "POST /force". If changes is not empty, Register also defines -admin-token-file.
 func (f *AdminFlags) Register(flags *flag.FlagSet, pages, changes string) {
-	help := "`address` of " + pages
+	details := []string{"it serves " + pages}
 	if changes != "" {
-		help += ", and of " + changes + " with the token of -admin-token-file. unix:PATH is a Unix socket for this user, where " + changes + " needs no token"
-		flags.StringVar(&f.tokenFile, "admin-token-file", "", "`file` with the bearer token that permits "+changes+" over TCP; nothing permits it if empty")
+		details = append(details, "and "+changes+" with the token of -admin-token-file", "unix:PATH is a Unix socket for this user, where "+changes+" needs no token")
+		flags.StringVar(&f.tokenFile, "admin-token-file", "", Meaning("admin-token-file", "the token permits "+changes, "nothing permits it if empty"))
 	}
-	flags.Var(&f.addrs, "admin", help+"; systemd:NAME is a socket that systemd passes; none if empty; may be given several times")
+	details = append(details, "systemd:NAME is a socket that systemd passes", "none if empty")
+	flags.Var(&f.addrs, "admin", Meaning("admin", details...))
 	flags.Var(&f.hosts, "admin-host", "further `name` that the header Host of requests to -admin may have; IP addresses, localhost, the names in -admin and the name of the machine always may; may be given several times")
 }
 
 // RegisterClient defines the flags -admin and -admin-token-file of a subcommand that sends requests
 // to a running program.
 func (f *AdminFlags) RegisterClient(flags *flag.FlagSet) {
-	flags.Var(&f.addrs, "admin", "`address` of the program's admin listener, or unix:PATH, the same as the program's -admin; of several, the command uses a Unix socket")
-	flags.StringVar(&f.tokenFile, "admin-token-file", "", "`file` with the token of the program's -admin-token-file; a Unix socket needs none")
+	flags.Var(&f.addrs, "admin", Meaning("admin", "an address or unix:PATH, as the running program has it", "of several, the command uses a Unix socket"))
+	flags.StringVar(&f.tokenFile, "admin-token-file", "", Meaning("admin-token-file", "the same as that of the running program", "a Unix socket needs none"))
 }
 
 // Given reports whether there is an address.

@@ -26,12 +26,12 @@ type APIFlags struct {
 
 // Register defines the flags. listen and maxConns are the defaults of -listen and -max-connections.
 func (f *APIFlags) Register(fs *flag.FlagSet, listen string, maxConns int) {
-	fs.StringVar(&f.Listen, "listen", listen, "`address` of the API; systemd:NAME is a socket that systemd passes")
+	fs.StringVar(&f.Listen, "listen", listen, Meaning("listen", "systemd:NAME is a socket that systemd passes"))
 	fs.StringVar(&f.tokenFile, "token-file", "", "`file` with the bearer token that requests must have; without it, requests need no token")
 	fs.StringVar(&f.certificate, "certificate", "", "PEM `file` with the certificate for HTTPS; plain HTTP if empty")
 	fs.StringVar(&f.key, "key", "", "PEM `file` with the key of the certificate")
 	fs.StringVar(&f.clients, "client-ca", "", "PEM `file` with CA certificates; every client then needs a certificate from one of these CAs")
-	fs.IntVar(&f.MaxConns, "max-connections", maxConns, "largest `number` of connections; for one more, the client address with the most connections loses one")
+	fs.IntVar(&f.MaxConns, "max-connections", maxConns, Meaning("max-connections", "for one more, the client address with the most connections loses one"))
 }
 
 // Check returns an error for the first wrong flag.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/term"
 
@@ -196,6 +197,11 @@ func purposes(readme string) (titles []string, names [][]string) {
 func flagsOf(fs *flag.FlagSet) (list []usage.Flag) {
 	fs.VisitAll(func(f *flag.Flag) {
 		value, text := flag.UnquoteUsage(f)
+		if g, ok := f.Value.(flag.Getter); ok {
+			if _, ok := g.Get().(time.Duration); ok {
+				value = "duration" // all binaries use one word for this unit
+			}
+		}
 		d := usage.Flag{Name: f.Name, Value: value, Text: text, Default: f.DefValue}
 		if !onlyArgument(f.Name) {
 			d.Env = variable(f.Name)

@@ -63,14 +63,14 @@ type texts struct {
 // Register adds the flags to fs.
 func (s *Settings) Register(fs *flag.FlagSet) {
 	f := &s.text
-	fs.Var(&s.Routes, "routes", "`file` of declarations; may be given several times")
-	fs.Var(&f.clusters, "cluster", "a cluster as `NAME=WHERE`: its name in declarations, and where to read its nodes and services: kubeconfig:FILE[:CONTEXT], in-cluster, or dir:DIR with files as kubectl get -o yaml or -o json prints them; may be given several times")
+	fs.Var(&s.Routes, "routes", cli.Meaning("routes"))
+	fs.Var(&f.clusters, "cluster", cli.Meaning("cluster", "may be given several times"))
 	fs.StringVar(&f.maxChange, "max-change", "30%", "largest `share` of the hosts, of the paths, of the backends and of the servers in force that one change may remove or alter")
-	fs.StringVar(&s.Haproxy, "haproxy", "", "`path` of the haproxy that reads the configuration. It must accept each configuration, and its version decides which features a configuration uses. If empty, nothing is checked, and the configuration is for HAProxy 2.6 and later")
-	fs.DurationVar(&s.MinInterval, "min-interval", time.Second, "shortest `time` between two changes of the configuration")
-	fs.DurationVar(&s.MaxInterval, "max-interval", 30*time.Second, "longest `time` between two reloads while reloads follow one another: the time grows from -min-interval to this one; 0 means that it does not grow")
+	fs.StringVar(&s.Haproxy, "haproxy", "", cli.Meaning("haproxy", "it must accept each configuration, and its version decides which features a configuration uses. If empty, nothing is checked, and the configuration is for HAProxy 2.6 and later"))
+	fs.DurationVar(&s.MinInterval, "min-interval", time.Second, "shortest time between two changes of the configuration")
+	fs.DurationVar(&s.MaxInterval, "max-interval", 30*time.Second, "longest time between two reloads while reloads follow one another: the time grows from -min-interval to this one; 0 means that it does not grow")
 	fs.BoolVar(&s.LocalEndpoints, "local-endpoints", false, "read EndpointSlices too, so that services with externalTrafficPolicy Local get nodes that have a ready pod")
-	fs.DurationVar(&s.StartTimeout, "start-timeout", 10*time.Second, "`time` to wait for all clusters at the start; a cluster that has not answered then keeps the servers that report.json has of it")
+	fs.DurationVar(&s.StartTimeout, "start-timeout", 10*time.Second, "time to wait for all clusters at the start; a cluster that has not answered then keeps the servers that report.json has of it")
 
 	selector := &s.Builder.Selector
 	limits := &s.Builder.FileLimits
@@ -89,9 +89,9 @@ func (s *Settings) Register(fs *flag.FlagSet) {
 	fs.Var(&f.excludeTaints, "exclude-taint", "taint of nodes that get no traffic, as `KEY` or KEY=VALUE; may be given several times")
 	fs.Var((*cli.Networks)(&selector.Address.Allow), "allow-nodes", "`network` of nodes with special addresses, such as 240.0.0.0/4; may be given several times. Without it, nodes with link-local, reserved and cloud metadata addresses are not used, and the report warns of loopback addresses")
 	fs.StringVar(&f.identity, "identity", "address", "`property` that identifies a node: address, name or provider-id")
-	fs.StringVar(&selector.Annotations.Prefix, "annotation-prefix", nodeselect.DefaultPrefix, "`prefix` of the annotations to read")
+	fs.StringVar(&selector.Annotations.Prefix, "annotation-prefix", nodeselect.DefaultPrefix, cli.Meaning("annotation-prefix"))
 
-	fs.Var(&f.http, "http", "`address` to serve HTTP on; may be given several times")
+	fs.Var(&f.http, "http", cli.Meaning("http"))
 	fs.Var(&f.https, "https", "`address` to serve HTTPS on; may be given several times")
 	fs.StringVar(&f.certs, "certificates", "", "PEM `file or directory` with certificates and keys for -https; a faulty file does not affect the others, and its last good certificate stays in use")
 	fs.BoolVar(&f.redirect, "redirect-https", false, "answer on -http with a redirect to -https")
@@ -101,10 +101,10 @@ func (s *Settings) Register(fs *flag.FlagSet) {
 	e := &s.Builder.Edge
 	fs.StringVar((*string)(&e.Balance), "balance", string(haproxycfg.RoundRobin), "`algorithm` by which HAProxy selects a server: roundrobin, leastconn, random, source or uri; the last three suit up to some thousand servers, see package haproxycfg")
 	fs.StringVar(&f.nodeHealth, "node-health", "agent", "what decides whether a node is healthy: `checks` agent, agent+kube-proxy or kube-proxy")
-	fs.IntVar(&f.nodeAgentPort, "node-agent-port", edge.DefaultNodeAgentPort, "`port` of the node agents")
+	fs.IntVar(&f.nodeAgentPort, "node-agent-port", edge.DefaultNodeAgentPort, cli.Meaning("node-agent-port"))
 	fs.IntVar(&e.SpareNodes, "spare-nodes", 0, "`number` of spare servers for each cluster. Until the next reload, as many nodes that no service has used can come into use without a reload. 0 means 2 with HAProxy 3.0 and later, and none with earlier versions or without -haproxy; -1 means none")
-	fs.DurationVar(&e.AgentInterval, "agent-inter", 2*time.Second, "`time` between two agent checks; must be shorter than -zero-weight-delay of the agents")
-	fs.DurationVar(&e.CheckInterval, "check-inter", 2*time.Second, "`time` between two health checks")
+	fs.DurationVar(&e.AgentInterval, "agent-inter", 2*time.Second, "time between two agent checks; must be shorter than -zero-weight-delay of the agents")
+	fs.DurationVar(&e.CheckInterval, "check-inter", 2*time.Second, "time between two health checks")
 
 	fs.BoolVar(&e.Closable, "closable", false, "let terminator shift -close PERCENT close connections of clients after some responses, so that clients connect again")
 	fs.BoolVar(&e.Global.Observe, "observe", false, "serve what HAProxy would refuse, count it in /metrics and name it in HAProxy's log; see the section about -observe in the page. Counting needs -reload or -stats-socket")
@@ -116,8 +116,8 @@ func (s *Settings) Register(fs *flag.FlagSet) {
 	fs.StringVar(&e.Global.Group, "group", "", "`name` of the group that HAProxy runs as")
 	fs.StringVar(&f.log, "log", "", "`address` that HAProxy logs to: stdout, an IP address with or without a port, or the path of a syslog socket")
 	fs.IntVar(&e.Global.Descriptors, "descriptors", 0, "`number` of file descriptors that HAProxy may have; it limits the number of connections")
-	fs.DurationVar(&e.Global.HardStopAfter, "hard-stop-after", 24*time.Hour, "`time` that a replaced HAProxy process may wait for its connections; 0 means for ever")
-	fs.DurationVar(&e.Global.Grace, "grace", 0, "`time` for which a stopping HAProxy process still accepts connections")
+	fs.DurationVar(&e.Global.HardStopAfter, "hard-stop-after", 24*time.Hour, "time that a replaced HAProxy process may wait for its connections; 0 means for ever")
+	fs.DurationVar(&e.Global.Grace, "grace", 0, "time for which a stopping HAProxy process still accepts connections")
 
 	fs.IntVar(&s.Builder.Terminators, "terminators", 1, "`number` of machines with this configuration; only the budget of checks in report.json depends on it")
 	fs.StringVar(&s.Zone.Origin, "dns-origin", "", "`zone` to write dns.zone for, such as example.com")

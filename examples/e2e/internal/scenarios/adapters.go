@@ -52,7 +52,7 @@ func runAdapters(ctx context.Context, s *System, t *traffic, report *scenario.Re
 	a := &adapted{System: s, c: c, flags: []string{
 		"-cluster", c.Name + "=kubeconfig:" + account,
 		"-report", "http://" + netip.AddrPortFrom(s.Edge.Addr, terminatorAdminPort).String() + "/report.json",
-		"-max-away", "1", "-hold-down", gateHoldDown.String(),
+		"-max-away", "1", "-back-for", gateHoldDown.String(),
 	}}
 	for _, n := range c.Nodes() {
 		if err := n.Label(ctx, "karpenter.sh/nodepool", "default"); err != nil {

@@ -37,7 +37,7 @@ func runDrain(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 		return err
 	}
 	start := time.Now()
-	said, err := a.DrainCommand(ctx, "-wait", "10s")
+	said, err := a.DrainCommand(ctx, "-timeout", "10s")
 	if err != nil {
 		return err
 	}
@@ -55,8 +55,8 @@ func runDrain(ctx context.Context, s *System, t *traffic, _ *scenario.Report) er
 	if err := t.row(scenario.Row{What: fmt.Sprintf("nodeagent drain on %s: no new request after it returns", n.Name), Took: done.Sub(start), Within: effect, Err: err}, start); err != nil {
 		return err
 	}
-	return s.undrains(ctx, t, n, "nodeagent drain -off on", func(ctx context.Context) error {
-		_, err := a.DrainCommand(ctx, "-off")
+	return s.undrains(ctx, t, n, "nodeagent drain -undo on", func(ctx context.Context) error {
+		_, err := a.DrainCommand(ctx, "-undo")
 		return err
 	})
 }

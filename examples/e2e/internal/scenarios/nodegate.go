@@ -52,7 +52,7 @@ type gated struct {
 }
 
 const (
-	// gateHoldDown is the value of nodegate's flag -hold-down. It is longer than the time that
+	// gateHoldDown is the value of nodegate's flag -back-for. It is longer than the time that
 	// HAProxy needs to notice that a node is back.
 	gateHoldDown = 5 * time.Second
 	// restartTime is how long a machine is down. While the last machine is down, no worker sends a
@@ -130,7 +130,7 @@ func (s *System) gated(ctx context.Context, t *traffic, size int, run func(*gate
 		"-cluster", c.Name + "=kubeconfig:" + account,
 		"-report", "http://" + netip.AddrPortFrom(s.Edge.Addr, terminatorAdminPort).String() + "/report.json",
 		"-report", "unix:" + second.socket,
-		"-max-away", "1", "-hold-down", gateHoldDown.String(),
+		"-max-away", "1", "-back-for", gateHoldDown.String(),
 	}}
 	err = run(g)
 	if g.server != nil {
@@ -392,7 +392,7 @@ func (g *gated) replaceNode(ctx context.Context, n *lab.Node, dead bool) error {
 	if err := g.take(ctx, n); err != nil {
 		return err
 	}
-	if _, out, err := g.nodegate(ctx, "drain", n.Name, "-wait", patience.String()); err != nil {
+	if _, out, err := g.nodegate(ctx, "drain", n.Name, "-timeout", patience.String()); err != nil {
 		return errors.Join(errors.New(out), err)
 	}
 	for _, h := range []*HAProxy{g.HAProxy, g.second.haproxy} {

@@ -268,7 +268,7 @@ func (s *System) restoreNode(ctx context.Context, n *lab.Node) error {
 		return err
 	}
 	_, err = lab.Until(ctx, "the agent of "+n.Name, patience, func(ctx context.Context) error {
-		_, err := a.DrainCommand(ctx, "-off")
+		_, err := a.DrainCommand(ctx, "-undo")
 		return err
 	}, a.Process)
 	return err
