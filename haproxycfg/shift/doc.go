@@ -26,7 +26,7 @@
 //
 // [Runner.StartCluster] moves all routes of a cluster with one order: to another cluster, or away
 // from the cluster. While errors have paused one of these routes, the other ones stay at their
-// steps.
+// steps. [State.Stored] contains such an order once, with the names of the routes.
 //
 // # Servers
 //

@@ -15,8 +15,8 @@ import (
 // share of this cluster changes, and when errors pause the shift.
 type Order struct {
 	// Route is the name of the route: its host and path, with "=" before an exact path (see
-	// routes.Route.Name).
-	Route string `json:"route"`
+	// routes.Route.Name). It is empty only in a ClusterShift.
+	Route string `json:"route,omitempty"`
 	// Cluster is the cluster that gets the requests.
 	Cluster string `json:"cluster"`
 	// From is the cluster whose routes the operator has ordered to shift; see

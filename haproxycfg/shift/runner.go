@@ -85,8 +85,9 @@ func (r *Runner) Tick(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	next := state
 	var moved []Shift
+	var changed []Shift // the shifts in moved that have not expired
+	var expired []string
 	var errs []error
 	moving := map[string]*stepWindow{}
 	stopped := map[string]bool{} // the clusters with a paused route: Order.From
@@ -97,7 +98,7 @@ func (r *Runner) Tick(ctx context.Context, now time.Time) error {
 	}
 	for _, s := range state.Shifts {
 		if !now.Before(s.Expires()) {
-			next = next.Without(s.Route)
+			expired = append(expired, s.Route)
 			s.Status, s.Step, s.Since, s.Reason = Expired, -1, now, ""
 			moved = append(moved, s)
 			continue
@@ -124,9 +125,9 @@ func (r *Runner) Tick(ctx context.Context, now time.Time) error {
 		// The step must last for Hold, but times in which the counters cannot be read do not count.
 		// w.counted is the part of the step that counts. So pass to Advance the time that is
 		// w.counted after the beginning of the step, and not the present time.
-		if x, changed := s.Advance(s.Since.Add(w.counted), w.Window); changed {
+		if x, ok := s.Advance(s.Since.Add(w.counted), w.Window); ok {
 			x.Since = now
-			next, moved = next.With(x), append(moved, x)
+			changed, moved = append(changed, x), append(moved, x)
 			if x.From != "" && x.Status == Paused {
 				stopped[x.From] = true
 			}
@@ -134,7 +135,7 @@ func (r *Runner) Tick(ctx context.Context, now time.Time) error {
 	}
 	r.windows = moving
 	if len(moved) > 0 {
-		err := r.Control.SetShifts(ctx, state, next)
+		err := r.Control.SetShifts(ctx, state, state.With(changed...).Without(expired...))
 		if errors.Is(err, ErrConflict) {
 			return errors.Join(errs...) // the next Tick decides by the new state
 		}
@@ -202,16 +203,17 @@ func (r *Runner) Start(ctx context.Context, o Order) error {
 		if err := r.Control.CheckShift(o.Route, o.Cluster); err != nil {
 			return state, err
 		}
-		return r.start(ctx, state, o)
+		s, err := r.start(ctx, state, o, time.Now())
+		return state.With(s), err
 	})
 }
 
-// start returns the state with a new or continued shift of the route.
-func (r *Runner) start(ctx context.Context, state State, o Order) (State, error) {
+// start returns a new or continued shift of the route. The argument "now" is the time of the order.
+func (r *Runner) start(ctx context.Context, state State, o Order, now time.Time) (Shift, error) {
 	s := Shift{Order: o, Status: Moving}
 	if last, ok := state.Find(o.Route); ok {
 		if last.Cluster != o.Cluster {
-			return state, fmt.Errorf("%s moves to %s; undo that shift first", o.Route, last.Cluster)
+			return s, fmt.Errorf("%s moves to %s; undo that shift first", o.Route, last.Cluster)
 		}
 		if points, ok := last.Points(); ok {
 			s = o.after(points)
@@ -229,13 +231,12 @@ func (r *Runner) start(ctx context.Context, state State, o Order) (State, error)
 			short = rest.short("the other clusters")
 		}
 		if short != "" {
-			return state, fmt.Errorf("%s: %s", o.Route, short)
+			return s, fmt.Errorf("%s: %s", o.Route, short)
 		}
 	}
-	now := time.Now()
 	s.Since = now
 	s.Until = now.Add(time.Duration(o.For) + time.Second - 1).Truncate(time.Second) // HAProxy compares whole seconds
-	return state.With(s), nil
+	return s, nil
 }
 
 // Left is a route that an order for a whole cluster has not moved.
@@ -266,19 +267,19 @@ func (r *Runner) StartCluster(ctx context.Context, o Order) (left []Left, err er
 		if routes, left, err = r.Routes(o.From, o.Cluster); err != nil {
 			return state, err
 		}
-		moved := 0
+		now := time.Now() // the same for all routes, so that a Stored contains the order once
+		var moved []Shift
 		for _, o.Route = range routes {
-			next, err := r.start(ctx, state, o)
+			s, err := r.start(ctx, state, o, now)
 			if err != nil {
 				left = append(left, Left{o.Route, err.Error()})
 				continue
 			}
-			state = next
-			moved++
+			moved = append(moved, s)
 		}
 		switch {
-		case moved > 0:
-			return state, nil
+		case len(moved) > 0:
+			return state.With(moved...), nil
 		case len(left) > 0:
 			return state, fmt.Errorf("no route of %s can move: %s: %s", o.From, left[0].Route, left[0].Reason)
 		}
@@ -300,14 +301,14 @@ func (r *Runner) Undo(ctx context.Context, route string) error {
 // UndoCluster does the same as Undo for all routes that StartCluster has moved from the cluster.
 func (r *Runner) UndoCluster(ctx context.Context, from string) error {
 	return r.change(ctx, func(state State) (State, error) {
-		next := state
+		var routes []string
 		for _, s := range state.Of(from) {
-			next = next.Without(s.Route)
+			routes = append(routes, s.Route)
 		}
-		if len(next.Shifts) == len(state.Shifts) {
+		if routes == nil {
 			return state, fmt.Errorf("no route of %s has a shift of the whole cluster", from)
 		}
-		return next, nil
+		return state.Without(routes...), nil
 	})
 }
 
@@ -315,17 +316,17 @@ func (r *Runner) UndoCluster(ctx context.Context, from string) error {
 // cluster.
 func (r *Runner) ResumeCluster(ctx context.Context, from string) error {
 	return r.change(ctx, func(state State) (State, error) {
-		resumed := 0
+		now := time.Now() // the same for all routes, so that a Stored contains the order once
+		var resumed []Shift
 		for _, s := range state.Of(from) {
-			if s, err := s.Resume(time.Now()); err == nil {
-				state = state.With(s)
-				resumed++
+			if s, err := s.Resume(now); err == nil {
+				resumed = append(resumed, s)
 			}
 		}
-		if resumed == 0 {
+		if resumed == nil {
 			return state, fmt.Errorf("no route of %s is paused", from)
 		}
-		return state, nil
+		return state.With(resumed...), nil
 	})
 }
 

@@ -12,12 +12,19 @@ import (
 // MaxBytes is the largest size of a State as JSON.
 const MaxBytes = 64 << 20
 
-// State contains the orders of operators. The zero State has no order.
+// State contains the orders of operators. The zero State has no order. Its JSON contains the shifts in
+// the form of shift.Stored, which has the order for a whole cluster once.
 type State struct {
 	// Hold, if not nil, keeps the routes of an earlier time in force.
-	Hold *Hold `json:"hold,omitempty"`
+	Hold *Hold
 	// Shifts are the routes whose requests move from one cluster to another.
-	Shifts shift.State `json:"shifts"`
+	Shifts shift.State
+}
+
+// file is the form of a State as JSON.
+type file struct {
+	Hold   *Hold        `json:"hold,omitempty"`
+	Shifts shift.Stored `json:"shifts"`
 }
 
 // Hold keeps the routes of an earlier time in force. Nobody changes a Hold: each new order to hold
@@ -106,7 +113,13 @@ func Parse(data []byte) (State, error) {
 	if len(data) > MaxBytes {
 		return s, fmt.Errorf("fleet: the state has more than %d bytes", MaxBytes)
 	}
-	if err := json.Unmarshal(data, &s); err != nil {
+	var f file
+	err := json.Unmarshal(data, &f)
+	if err == nil {
+		s.Hold = f.Hold
+		s.Shifts, err = f.Shifts.State()
+	}
+	if err != nil {
 		return State{}, fmt.Errorf("fleet: state: %w", err)
 	}
 	if err := s.check(); err != nil {
@@ -133,10 +146,11 @@ func (s State) AppendJSON(dst []byte) ([]byte, error) {
 	if err := s.check(); err != nil {
 		return dst, err
 	}
-	if s.Shifts.Shifts == nil {
-		s.Shifts.Shifts = []shift.Shift{}
+	stored, err := s.Shifts.Stored()
+	if err != nil {
+		return dst, fmt.Errorf("fleet: state: %w", err)
 	}
-	data, err := json.MarshalIndent(s, "", "  ")
+	data, err := json.MarshalIndent(file{s.Hold, stored}, "", "  ")
 	if err != nil {
 		return dst, fmt.Errorf("fleet: state: %w", err)
 	}

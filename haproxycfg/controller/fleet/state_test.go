@@ -127,6 +127,7 @@ func FuzzParse(f *testing.F) {
 	require.NoError(f, err)
 	f.Add(text)
 	f.Add([]byte(`{"shifts":{"closePoints":100,"shifts":[{"route":"a.example/","cluster":"eu-2","steps":[100],"hold":"5m0s","maxErrors":1,"minRequests":2,"status":"moving","step":-1,"since":"2026-05-01T12:00:00Z"}]}}`))
+	f.Add([]byte(`{"shifts":{"shifts":[],"clusters":[{"cluster":"eu-2","from":"eu-1","steps":[100],"hold":"5m0s","for":"1h0m0s","status":"moving","step":0,"since":"2026-05-01T12:00:00Z","routes":["a.example/","b.example/"]}]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := Parse(data)
 		if err != nil {

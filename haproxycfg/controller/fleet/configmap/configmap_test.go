@@ -3,6 +3,7 @@ package configmap_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -174,4 +175,89 @@ func TestFollowWithoutAConfig(t *testing.T) {
 	server.Forbid("configmaps", true)
 	_, err := newStore(server).Read(t.Context())
 	require.ErrorContains(t, err, "get is refused")
+}
+
+// control stores the shifts of a shift.Runner in a Store.
+type control struct {
+	t     *testing.T
+	store *configmap.Store
+}
+
+func (c control) Shifts() (shift.State, error) {
+	now, err := c.store.Read(c.t.Context())
+	return now.State.Shifts, err
+}
+
+func (c control) SetShifts(ctx context.Context, _, next shift.State) error {
+	now, err := c.store.Read(ctx)
+	if err == nil {
+		_, err = c.store.Write(ctx, fleet.State{Hold: now.State.Hold, Shifts: next}, now.Version)
+	}
+	return err
+}
+
+func (c control) CheckShift(string, string) error { return nil }
+
+// The order for a whole cluster of 10,000 routes fits in a ConfigMap, also after a pause. A larger
+// order changes nothing.
+func TestShiftOfALargeCluster(t *testing.T) {
+	server := kubewatchtest.New(t)
+	store := newStore(server)
+	var names []string
+	failing := ""
+	requests := uint64(0)
+	r := &shift.Runner{
+		Control: control{t, store},
+		Routes:  func(string, string) ([]string, []shift.Left, error) { return names, nil, nil },
+		Counters: func(_ context.Context, route, _ string) (target, rest shift.Counters, err error) {
+			if route == failing {
+				requests += 1000
+				target = shift.Counters{Requests: requests, Errors: requests}
+			}
+			return target, rest, nil
+		},
+	}
+	route := func(i int) string { return fmt.Sprintf("service-%05d.example.com/api", i) }
+	for i := range 10_000 {
+		names = append(names, route(i))
+	}
+	order, err := shift.ParseOrder("", "eu-2:100")
+	require.Error(t, err, "an order of a cluster has no route")
+	order.From, order.For, order.Hold = "eu-1", shift.Duration(time.Hour), shift.Duration(time.Minute)
+	left, err := r.StartCluster(t.Context(), order)
+	require.NoError(t, err)
+	require.Empty(t, left)
+	state, err := control{t, store}.Shifts()
+	require.NoError(t, err)
+	require.Len(t, state.Of("eu-1"), 10_000)
+
+	now := time.Now()
+	require.NoError(t, r.Tick(t.Context(), now))
+	failing = route(77)
+	require.NoError(t, r.Tick(t.Context(), now.Add(time.Second)))
+	require.NoError(t, r.Tick(t.Context(), now.Add(2*time.Second)))
+	client, err := kubeclient.NewConfigMaps(server.Config(), "headgate")
+	require.NoError(t, err)
+	text := func() string {
+		stored, err := client.Get(t.Context(), "orders", metav1.GetOptions{})
+		require.NoError(t, err)
+		return stored.Data[configmap.Key]
+	}
+	require.Equal(t, 2, strings.Count(text(), `"from": "eu-1"`), "the paused route, and all others")
+	require.Equal(t, 1, strings.Count(text(), `"status": "paused"`))
+	state, err = control{t, store}.Shifts()
+	require.NoError(t, err)
+	paused, _ := state.Find(failing)
+	require.Equal(t, shift.Paused, paused.Status)
+	require.Len(t, state.Of("eu-1"), 10_000)
+	require.NoError(t, r.UndoCluster(t.Context(), "eu-1"))
+	require.NotContains(t, text(), "eu-1")
+
+	before := text()
+	for i := range 30_000 {
+		names = append(names, route(10_000+i))
+	}
+	_, err = r.StartCluster(t.Context(), order)
+	require.ErrorContains(t, err, "nothing is stored: the state with 0 bytes of held routes and the shifts of 40000 routes has ")
+	require.Equal(t, before, text())
 }

@@ -1,0 +1,71 @@
+package shift
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Stored is the form of a State in a file or in a ConfigMap. It contains an order for a whole
+// cluster once, and not once for each route of the cluster.
+type Stored struct {
+	ClosePoints int `json:"closePoints"`
+	// Shifts are the shifts that differ from all other ones.
+	Shifts []Shift `json:"shifts"`
+	// Clusters are the shifts of whole clusters. The order begins with one element. A pause adds
+	// elements: the routes that a pause concerns are at another step than the other routes.
+	Clusters []ClusterShift `json:"clusters,omitempty"`
+}
+
+// ClusterShift is the shift of several routes of a cluster with the same order, status, step and
+// times.
+type ClusterShift struct {
+	Shift           // without a route
+	Routes []string `json:"routes"` // sorted
+}
+
+// Stored returns the stored form of the state. The result shares memory with the state.
+func (s State) Stored() (Stored, error) {
+	stored := Stored{ClosePoints: s.ClosePoints, Shifts: []Shift{}}
+	at := map[string]int{}
+	for _, x := range s.Shifts {
+		if x.From == "" {
+			stored.Shifts = append(stored.Shifts, x)
+			continue
+		}
+		common := x
+		common.Route = ""
+		key, err := json.Marshal(common)
+		if err != nil {
+			return Stored{}, fmt.Errorf("shift: state: %w", err)
+		}
+		i, ok := at[string(key)]
+		if !ok {
+			i = len(stored.Clusters)
+			at[string(key)] = i
+			stored.Clusters = append(stored.Clusters, ClusterShift{Shift: common})
+		}
+		stored.Clusters[i].Routes = append(stored.Clusters[i].Routes, x.Route)
+	}
+	return stored, nil
+}
+
+// State returns the state in its stored form, with the shifts of all routes. It returns an error if
+// the state is not valid.
+func (s Stored) State() (State, error) {
+	state := State{ClosePoints: s.ClosePoints, Shifts: slices.Clone(s.Shifts)}
+	for _, c := range s.Clusters {
+		for _, x := range c.Routes {
+			c.Route = x
+			state.Shifts = append(state.Shifts, c.Shift)
+		}
+	}
+	if len(s.Clusters) > 0 {
+		slices.SortStableFunc(state.Shifts, func(a, b Shift) int { return strings.Compare(a.Route, b.Route) })
+	}
+	if err := state.check(); err != nil {
+		return State{}, fmt.Errorf("shift: state: %w", err)
+	}
+	return state, nil
+}
