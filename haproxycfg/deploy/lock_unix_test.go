@@ -109,6 +109,19 @@ func TestLockOfOtherUsers(t *testing.T) {
 		require.EqualValues(t, group, lock.Gid)
 		applyInChild(t, path, &syscall.Credential{Uid: uid, Gid: group})
 	})
+	t.Run("directory that gets its group later", func(t *testing.T) {
+		path := newDir(0, 0, 0o755)
+		apply(path)
+		for _, name := range []string{path, filepath.Join(path, mapsDir)} {
+			require.NoError(t, os.Chown(name, 0, group))
+			require.NoError(t, os.Chmod(name, 0o775))
+		}
+		applyInChild(t, path, &syscall.Credential{Uid: uid, Gid: group})
+		mode, lock := lockInfo(t, path)
+		require.Equal(t, os.FileMode(0o660), mode)
+		require.EqualValues(t, group, lock.Gid)
+		apply(path)
+	})
 	t.Run("owner", func(t *testing.T) {
 		path := newDir(uid, 0, 0o755)
 		apply(path)

@@ -13,8 +13,7 @@
 // # What it does not do
 //
 // On systems without flock (Windows, AIX, Solaris), Lock and TryLock lock nothing. The package
-// never removes a lock file. If it did, a process that already waits for the lock would get the
-// lock of the removed file, and another process could lock a new file with the same name.
+// leaves the lock file in its directory when it unlocks the file.
 package filelock
 
 import (
@@ -32,35 +31,24 @@ const retryInterval = 20 * time.Millisecond
 
 // Lock locks a file, and creates the file if it is missing. It waits until nobody else holds the
 // lock, or until ctx ends. The error is an [*os.PathError].
+//
+// If this user may write to the directory, but not open the file, Lock replaces the file. This
+// happens if the directory got its owner or group after root had created the file.
 func Lock(ctx context.Context, file string) (unlock func(), err error) {
-	return lock(file, func(f *os.File) error {
-		tick := time.Tick(retryInterval)
-		for {
-			err := File(f)
-			if !errors.Is(err, ErrLocked) {
-				return err
-			}
-			select {
-			case <-tick:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+	tick := time.Tick(retryInterval)
+	for {
+		unlock, err := TryLock(file)
+		if !errors.Is(err, ErrLocked) {
+			return unlock, err
 		}
-	})
+		select {
+		case <-tick:
+		case <-ctx.Done():
+			return nil, &os.PathError{Op: "lock", Path: file, Err: ctx.Err()}
+		}
+	}
 }
 
 // TryLock locks a file, as [Lock] does, but does not wait. If somebody else holds the lock, the
 // error wraps [ErrLocked].
-func TryLock(file string) (unlock func(), err error) { return lock(file, File) }
-
-func lock(file string, wait func(*os.File) error) (unlock func(), err error) {
-	f, err := open(file)
-	if err != nil {
-		return nil, err
-	}
-	if err := wait(f); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		_ = f.Close()
-		return nil, &os.PathError{Op: "lock", Path: file, Err: err}
-	}
-	return func() { _ = f.Close() }, nil
-}
+func TryLock(file string) (unlock func(), err error) { return tryLock(file) }

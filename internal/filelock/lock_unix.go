@@ -8,19 +8,104 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // File locks an open file until the file is closed. If somebody else holds the lock, File returns
 // [ErrLocked]. On systems without flock, File returns [errors.ErrUnsupported].
-func File(f *os.File) error {
+func File(f *os.File) error { return flock(f, syscall.LOCK_EX) }
+
+func flock(f *os.File, how int) error {
 	for {
-		switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
+		switch err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB); {
 		case errors.Is(err, syscall.EWOULDBLOCK):
 			return ErrLocked
 		case !errors.Is(err, syscall.EINTR):
 			return err
 		}
 	}
+}
+
+// The directory is locked for a moment while somebody replaces the lock file. So a longer lock of
+// the directory belongs to another program, which may be of a user who may not write to it.
+const (
+	dirAttempts = 10
+	dirInterval = 10 * time.Millisecond
+)
+
+// tryLock locks the lock file, and then, together with other processes, its directory. The function
+// "replace" locks the directory alone. So no process replaces a lock file that somebody has locked.
+func tryLock(file string) (unlock func(), err error) {
+	f, err := open(file)
+	if errors.Is(err, fs.ErrPermission) {
+		f, err = replace(file, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := File(f); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		_ = f.Close()
+		return nil, &os.PathError{Op: "lock", Path: file, Err: err}
+	}
+	unlockDir := lockDir(filepath.Dir(file))
+	unlock = func() {
+		unlockDir()
+		_ = f.Close()
+	}
+	opened, err := f.Stat()
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	if there, err := os.Lstat(file); err != nil || !os.SameFile(opened, there) {
+		unlock()
+		return nil, &os.PathError{Op: "lock", Path: file, Err: ErrLocked} // another process has just replaced the file
+	}
+	return unlock, nil
+}
+
+// lockDir locks a directory together with other processes, so that nobody replaces the lock file in
+// it. If this user may not read the directory, or another program keeps it locked, lockDir locks
+// nothing.
+func lockDir(path string) (unlock func()) {
+	dir, err := os.Open(path)
+	if err != nil {
+		return func() {}
+	}
+	for range dirAttempts {
+		if !errors.Is(flock(dir, syscall.LOCK_SH), ErrLocked) {
+			break
+		}
+		time.Sleep(dirInterval)
+	}
+	return func() { _ = dir.Close() }
+}
+
+// replace replaces a lock file that this user may not open: the directory got its owner or group
+// after root had created the file. If the user may not replace the file either, the error is the
+// argument "cause". If another process holds the lock of the file, the error is [ErrLocked].
+func replace(file string, cause error) (*os.File, error) {
+	const mayWrite = 2 // W_OK of access(2)
+	if syscall.Access(filepath.Dir(file), mayWrite) != nil {
+		return nil, cause
+	}
+	dir, err := os.Open(filepath.Dir(file))
+	if err != nil {
+		return nil, cause
+	}
+	defer dir.Close()
+	if err := flock(dir, syscall.LOCK_EX); errors.Is(err, ErrLocked) {
+		return nil, &os.PathError{Op: "lock", Path: file, Err: ErrLocked}
+	} else if err != nil {
+		return nil, cause
+	}
+	if f, err := open(file); err == nil {
+		return f, nil // another process has just replaced the file
+	}
+	if info, err := os.Lstat(file); err != nil || !info.Mode().IsRegular() || os.Remove(file) != nil {
+		return nil, cause
+	}
+	return open(file)
 }
 
 // open opens the lock file, and creates it if it is missing. Every user who can open the file can
@@ -30,7 +115,8 @@ func File(f *os.File) error {
 // process, open also gives the file the owner of the directory.
 //
 // If somebody later changes the owner, group or mode of the directory, the next call of open by the
-// owner of the file or by root also changes the file.
+// owner of the file or by root also changes the file. If another user calls tryLock before, tryLock
+// replaces the file.
 //
 // A user who may write to the directory may replace the lock file by a symbolic link to a file of
 // somebody else. So open follows no symbolic link.
