@@ -67,6 +67,7 @@ func (p Program) Run(ctx context.Context, inv Invocation) int {
 		first, _ = cutName(args)
 		args = []string{"-h"}
 	}
+	p.Commands = append(slices.Clip(p.Commands), completion)
 	inv.program, inv.Args = &p, args
 	for _, c := range p.Commands {
 		if c.Name == first {
@@ -84,10 +85,35 @@ func (p Program) Run(ctx context.Context, inv Invocation) int {
 			names = append(names, c.Name)
 		}
 	}
-	if names == nil {
+	if len(names) == 1 { // only the command completion
 		return inv.Fail(ExitUsage, p.Name, "unexpected argument %q (-h shows the flags)", first)
 	}
 	return inv.Fail(ExitUsage, p.Name, "unknown command %q%s (-h shows the commands)", first, usage.DidYouMean("", first, names))
+}
+
+// completion is the command "completion". All programs have it. [Program.Describe] leaves it out,
+// because it is the same in all programs.
+var completion = Command{
+	Name: "completion", Args: strings.Join(usage.Shells, "|"), Summary: "Prints a script that completes commands and flags in a shell.",
+	Example: "source <(PROGRAM completion bash)",
+	Run:     runCompletion,
+}
+
+// runCompletion is the command "completion".
+func runCompletion(_ context.Context, inv Invocation) int {
+	fs := flag.NewFlagSet(inv.program.Name+" completion", flag.ContinueOnError)
+	defineVersion(fs)
+	var shell string
+	shell, inv.Args = CutArgument(fs, inv.Args)
+	if code, done := inv.Parse(fs); done {
+		return code
+	}
+	script, err := usage.Completion(inv.program.Describe(), shell)
+	if err != nil {
+		return inv.Fail(ExitUsage, fs.Name(), "%v (-h shows the flags)", err)
+	}
+	fmt.Fprint(inv.Stdout, script)
+	return ExitOK
 }
 
 // cutName returns the first argument if it can be the name of a command, and the arguments after it.
@@ -126,6 +152,9 @@ func (p Program) Describe() usage.Program {
 func (inv Invocation) description(fs *flag.FlagSet) usage.Command {
 	c := inv.command
 	d := usage.Command{Name: c.Name, Args: c.Args, Summary: c.Summary, Example: c.Example}
+	if inv.program != nil {
+		d.Example = strings.ReplaceAll(d.Example, "PROGRAM", inv.program.Name)
+	}
 	var titles []string
 	var names [][]string
 	if inv.program != nil {

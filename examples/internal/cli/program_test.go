@@ -118,7 +118,9 @@ func TestHelp(t *testing.T) {
 Makes things.
 
 Commands:
-  show  Shows things.
+  show        Shows things.
+  completion  Prints a script that completes commands and flags in a
+              shell.
   tool COMMAND -h shows the flags of a command.
 
 output:
@@ -157,7 +159,7 @@ Exit status:
 	for _, line := range []string{"-h", "help"} {
 		code, stdout, stderr := call(p, line)
 		require.Equal(t, ExitOK, code, stderr)
-		require.Contains(t, stdout, "Makes things.\n\nCommands:\n  show  Shows things.\n")
+		require.Contains(t, stdout, "Makes things.\n\nCommands:\n  show        Shows things.\n")
 	}
 	code, stdout, _ := call(p, "-version")
 	require.Equal(t, ExitOK, code)
@@ -171,4 +173,35 @@ func TestDescribe(t *testing.T) {
 	require.Len(t, d.Commands, 2)
 	require.Equal(t, "show", d.Commands[1].Name)
 	require.Len(t, d.Commands[1].Flags(), 5)
+}
+
+// All programs have the command "completion", whose script also completes this command.
+func TestProgramCompletion(t *testing.T) {
+	p, _ := newTool()
+	noCommand := p
+	noCommand.Commands = p.Commands[:1]
+	for _, p := range []Program{p, noCommand} {
+		for _, shell := range []string{"bash", "zsh", "fish"} {
+			code, stdout, stderr := call(p, "completion "+shell)
+			require.Equal(t, ExitOK, code, stderr)
+			require.Contains(t, stdout, "completion")
+			require.Contains(t, stdout, "version")
+		}
+		for line, want := range map[string]string{
+			"completion":             "tool completion: want one of the shells bash, zsh, fish (-h shows the flags)\n",
+			"completion ksh":         "tool completion: want one of the shells bash, zsh, fish (-h shows the flags)\n",
+			"completion bash zsh":    "tool completion: unexpected argument \"zsh\" (-h shows the flags)\n",
+			"completion bash -shell": "tool completion: unknown flag -shell (-h shows the flags)\n",
+		} {
+			code, stdout, stderr := call(p, line)
+			require.Equal(t, ExitUsage, code, line)
+			require.Empty(t, stdout)
+			require.Equal(t, want, stderr)
+		}
+	}
+	_, stdout, _ := call(p, "-h")
+	require.Contains(t, stdout, "  completion  Prints a script")
+	_, stdout, _ = call(p, "completion -h")
+	require.Contains(t, stdout, "source <(tool completion bash)")
+	require.Len(t, p.Commands, 2, "Run leaves the Program as it is")
 }
