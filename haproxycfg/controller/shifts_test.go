@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -136,4 +137,59 @@ func TestShiftsWhileAChangeIsRefused(t *testing.T) {
 		_, err = c.Shifts()
 		require.ErrorContains(t, err, controller.FleetFile)
 	})
+}
+
+// TestShiftForAllRoutesLosesNothing: with "shift: true", a route gets a backend of its own with the
+// same servers, so no path and no server is lost, also if the same change adds a cluster. If the
+// change also alters the servers, they are lost as usual.
+func TestShiftForAllRoutesLosesNothing(t *testing.T) {
+	const first = "  - {cluster: eu-1, namespace: shop, service: web, port: http}\n"
+	const second = "  - {cluster: eu-2, namespace: shop, service: web, port: http, weight: 0}\n"
+	declare := func(fields, backends string) string {
+		text := ""
+		for _, host := range []string{"a", "b", "c"} {
+			text += "- host: " + host + ".example.com\n" + fields + "  backends:\n" + backends
+		}
+		return text
+	}
+	for _, tt := range []struct {
+		name, before, after string
+		refused             bool
+	}{
+		{"shift", declare("", first+second), declare("  shift: true\n", first+second), false},
+		{"no shift any more", declare("  shift: true\n", first+second), declare("", first+second), false},
+		{"shift and a new cluster", declare("", first), declare("  shift: true\n", first+second), false},
+		{"with a check", declare("  check: {}\n", first+second), declare("  check: {}\n  shift: true\n", first+second), false},
+		{"with limits", declare("  limits: {requests: 9}\n", first+second), declare("  limits: {requests: 9}\n  shift: true\n", first+second), false},
+		{"shift and another cluster", declare("", first+second), declare("  shift: true\n", second+strings.ReplaceAll(second, "eu-2", "eu-3")), true},
+		{"shift and a protocol", declare("", first+second), declare("  shift: true\n  protocol: h2c\n", first+second), true},
+		{"fewer routes", declare("", first+second), declare("  shift: true\n", first+second)[:len(declare("  shift: true\n", first+second))/3], true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				one, two, three := newFakeCluster(), newFakeCluster(), newFakeCluster()
+				c := newController(t, one)
+				c.Clusters = append(c.Clusters, controller.Cluster{Name: "eu-2", Source: two}, controller.Cluster{Name: "eu-3", Source: three})
+				declared := &changingRoutes{t: t, next: make(chan controller.Declarations)}
+				declared.now = declared.hosts(tt.before)
+				c.Routes, c.Limit = declared, controller.MaxShare(0)
+				c.Dir.Reload = func(context.Context) error { return nil }
+				follow(t, c, func() {
+					one.set(t, 30080, "10.0.0.1", "10.0.0.2")
+					two.set(t, 30080, "10.1.0.1", "10.1.0.2")
+					three.set(t, 30080, "10.2.0.1", "10.2.0.2")
+					time.Sleep(2 * time.Second)
+					synctest.Wait()
+					require.Contains(t, config(t, c), "10.0.0.1:30080")
+					before := config(t, c)
+					declared.now = declared.hosts(tt.after)
+					declared.next <- declared.now
+					time.Sleep(2 * time.Second)
+					synctest.Wait()
+					require.Equal(t, tt.refused, c.Status().Outcome == controller.Refused, "%+v", c.Status())
+					require.Equal(t, tt.refused, before == config(t, c))
+				})
+			})
+		})
+	}
 }

@@ -13,15 +13,22 @@ import (
 
 // Losses counts the parts of the configuration in force that a change removes or alters. A part
 // that the change adds does not reduce the losses.
+//
+// A backend can get another name and keep its servers. For example, a route has a backend of its own
+// as soon as its declaration has "shift: true". A backend continues under another name if the other
+// backend has all lines of its servers and the same settings. Its servers, and the paths that now lead
+// to the other backend, are not lost.
 type Losses struct {
 	// Hosts counts the hosts of the router. A host is lost if the change removes it, or if no path
 	// of the host has a server afterwards.
 	Hosts Loss `json:"hosts"`
 	// Paths counts the paths of all hosts. A path is lost if the change removes it or leads it to
-	// another backend, or if its backend loses all servers.
+	// another backend under whose name its backend does not continue, or if its backend loses all
+	// servers.
 	Paths Loss `json:"paths"`
 	// Backends counts the backends that have servers and to which a path leads. A backend is lost
-	// if the change removes it or all its servers.
+	// if the change removes it or all its servers, unless it continues under another name for each
+	// of its paths.
 	Backends Loss `json:"backends"`
 	// Servers counts the servers of all backends. A server is lost if the change removes or alters
 	// it. There are two exceptions. First, if the configuration has paths, a server of a backend to
@@ -168,8 +175,11 @@ type lossCounter struct {
 	before, after map[string]haproxycfg.RenderedFile
 	wrong         func(string) bool
 	losses        Losses
-	serversAfter  map[string]int  // servers by backend
-	emptied       map[string]bool // backends that lose all their servers
+	// sections are the sections of haproxy.cfg before and after the change.
+	sections     [2]map[string]section
+	continued    map[[2]string]bool // the results of continues
+	serversAfter map[string]int     // servers by backend
+	emptied      map[string]bool    // backends that lose all their servers
 }
 
 // named is one entry in the list of the largest losses: the name of a host, path or backend, and
@@ -192,6 +202,7 @@ func largest(lost []named) (names []string) {
 // backends compares the backends of haproxy.cfg.
 func (c *lossCounter) backends(router haproxycfg.Router) {
 	before, after := cutBoth(c.before[configFile].Data, c.after[configFile].Data)
+	c.sections = [2]map[string]section{before, after}
 	serves := map[string]bool{} // the backends of paths; the others contain nodes that servers track
 	for _, name := range []string{router.Exact, router.Prefix} {
 		for _, backend := range eachEntry(c.before[name].Data) {
@@ -205,6 +216,7 @@ func (c *lossCounter) backends(router haproxycfg.Router) {
 			c.serversAfter[name] = now.servers
 		}
 	}
+	renamed := c.renamed(router)
 	nodes := trackedServers{before, after, map[string][2]map[string]string{}}
 	var lostServers, lostBackends []named
 	for head, was := range before {
@@ -219,7 +231,7 @@ func (c *lossCounter) backends(router haproxycfg.Router) {
 		if now, ok := after[head]; ok && bytes.Equal(was.text, now.text) {
 			continue
 		}
-		if len(serves) > 0 && !serves[name] {
+		if len(serves) > 0 && !serves[name] || renamed[name] {
 			continue
 		}
 		x := compareSections(head, before, after)
@@ -245,6 +257,52 @@ func (c *lossCounter) backends(router haproxycfg.Router) {
 	c.losses.Backends.Lost = len(lostBackends)
 	c.losses.Backends.Names = largest(lostBackends)
 	c.losses.Servers.Names = largest(lostServers)
+}
+
+// renamed returns the backends that the change removes, and each of whose paths leads to a backend
+// that continues the removed one.
+func (c *lossCounter) renamed(router haproxycfg.Router) map[string]bool {
+	renamed := map[string]bool{}
+	for _, name := range []string{router.Exact, router.Prefix} {
+		// A path of a removed backend leads to another backend, so its line differs.
+		before, after := differentLines(c.before[name].Data, c.after[name].Data)
+		now := entries(after)
+		for key, backend := range entries(before) {
+			if _, stays := c.sections[1]["backend "+backend]; stays {
+				continue
+			}
+			so, seen := renamed[backend]
+			leads, ok := now[key]
+			renamed[backend] = (so || !seen) && ok && c.continues(backend, leads)
+		}
+	}
+	return renamed
+}
+
+// continues reports whether the backend "to" after the change has all servers of the backend "from"
+// before the change, with the same lines, and the same settings. It may have further servers.
+func (c *lossCounter) continues(from, to string) bool {
+	pair := [2]string{from, to}
+	if known, ok := c.continued[pair]; ok {
+		return known
+	}
+	was, now := c.sections[0]["backend "+from], c.sections[1]["backend "+to]
+	same := was.servers > 0 && now.servers >= was.servers
+	if same {
+		old, present := was.lines(), now.lines()
+		// The rules of limits name the stick table of the backend, which has the name of the backend.
+		same = slices.EqualFunc(old.others, present.others, func(a, b string) bool {
+			return strings.ReplaceAll(a, from, "") == strings.ReplaceAll(b, to, "")
+		})
+		for name, line := range old.byName {
+			same = same && present.byName[name] == line
+		}
+	}
+	if c.continued == nil {
+		c.continued = map[[2]string]bool{}
+	}
+	c.continued[pair] = same
+	return same
 }
 
 // trackedServers compares the servers that other servers track. before and after are the sections of
@@ -307,7 +365,8 @@ func (c *lossCounter) routes(router haproxycfg.Router) {
 		}
 		now := entries(after)
 		for key, backend := range entries(before) {
-			if leads, ok := now[key]; !ok || leads != backend || c.emptied[backend] {
+			leads, ok := now[key]
+			if !ok || leads == backend && c.emptied[backend] || leads != backend && !c.continues(backend, leads) {
 				host, _, _ := strings.Cut(key, "/")
 				lost[host]++
 				lostPaths = append(lostPaths, named{key, 0})

@@ -165,12 +165,16 @@ func TestParseProblems(t *testing.T) {
 func TestParseConflicts(t *testing.T) {
 	route := func(rest string) string { return "- {" + rest + ", backends: [" + backend + "]}\n" }
 	other := "- {host: a.example, path: /x, backends: [{cluster: us-1, namespace: n, service: s, port: p}]}\n"
+	two := func(fields string) string {
+		return "- {host: a.example, " + fields + "backends: [" + backend + ", {cluster: us-1, namespace: n, service: s, port: p}]}\n"
+	}
 	for _, c := range []struct{ name, data, want string }{
 		{"alike", route("host: a.example, path: /x") + route("host: A.Example., path: /x/"), `f:3: routes[1]: a.example/x is declared alike at f:2, which stands; this one is left out`},
 		{"differently", route("host: a.example, path: /x") + other, `f:3: routes[1]: a.example/x is declared differently at f:2, which stands; this one is left out`},
 		{"other check", route("host: a.example, check: {}") + route("host: a.example"), `f:3: routes[1]: a.example/ is declared differently at f:2, which stands; this one is left out`},
 		{"other limits", route("host: a.example, limits: {requests: 1}") + route("host: a.example"), `f:3: routes[1]: a.example/ is declared differently at f:2, which stands; this one is left out`},
 		{"other protocol", route("host: a.example, protocol: h2c") + route("host: a.example, protocol: grpc"), `f:3: routes[1]: a.example/ is declared differently at f:2, which stands; this one is left out`},
+		{"other shift", two("") + two("shift: true, "), `f:3: routes[1]: a.example/ is declared differently at f:2, which stands; this one is left out`},
 		{"default protocol", route("host: a.example, protocol: http1") + route("host: a.example"), `f:3: routes[1]: a.example/ is declared alike at f:2, which stands; this one is left out`},
 		{"same check", route("host: a.example, check: {rise: 2}") + route("host: a.example, check: {rise: 2}"), `f:3: routes[1]: a.example/ is declared alike at f:2, which stands; this one is left out`},
 		{"exact twice", route("host: a.example, exact: true") + route("host: a.example, exact: true"), `f:3: routes[1]: a.example/ (exact) is declared alike at f:2, which stands; this one is left out`},

@@ -171,8 +171,8 @@ func conflict(first, later *declaration) string {
 	return fmt.Sprintf("%s%s%s %s at %s, which stands; this one is left out", later.Host, later.Path, exact, what, at)
 }
 
-// equal compares everything except Position.
+// equal compares all fields except Position: the key has the host, the path and Exact.
 func (r *Route) equal(o Route) bool {
-	return r.key() == o.key() && slices.Equal(r.Backends, o.Backends) && r.Timeouts == o.Timeouts && r.Protocol == o.Protocol && r.Limits == o.Limits &&
+	return r.key() == o.key() && slices.Equal(r.Backends, o.Backends) && r.Timeouts == o.Timeouts && r.Protocol == o.Protocol && r.Limits == o.Limits && r.Shift == o.Shift &&
 		(r.Check == o.Check || r.Check != nil && o.Check != nil && *r.Check == *o.Check)
 }
