@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 	"github.com/headgate/headgate/internal/benchmarks/sniproxy/internal/peer"
 	"github.com/headgate/headgate/internal/benchmarks/sniproxy/internal/procfs"
 	"github.com/headgate/headgate/internal/benchmarks/sniproxy/internal/report"
-	"github.com/headgate/headgate/internal/freeport"
 )
 
 // bench measures one router at a time.
@@ -105,24 +103,11 @@ func (b *bench) tell(r peer.Router, p report.Point) {
 // start starts a router and waits until it answers. After that, it sends requests, so that the
 // router has filled its connection and buffer pools before the measurement.
 func (b *bench) start(ctx context.Context, r peer.Router, hosts int) (*running, error) {
-	// Choose the port for the router, because a router that chooses a free port cannot report it.
-	// Reserve the port, and release it when the router listens.
-	port, release, err := freeport.Hold("127.0.0.1", 0)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	listen := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port))
-	dir, err := os.MkdirTemp(b.dir, r.Name)
-	if err != nil {
-		return nil, err
-	}
-	plan := r.Plan(peer.Setup{
-		Dir: dir, Listen: listen, Hosts: b.sites[:hosts], Backends: b.loop.Backends(),
+	begin := time.Now()
+	p, listen, err := b.starter.Launch(ctx, b.dir, r, peer.Setup{
+		Hosts: b.sites[:hosts], Backends: b.loop.Backends(),
 		Connections: b.many.Open + warmUp + b.atOnce, Descriptors: b.descriptors, Root: os.Geteuid() == 0,
 	})
-	begin := time.Now()
-	p, err := b.starter.Start(ctx, dir, plan)
 	if err != nil {
 		return nil, err
 	}

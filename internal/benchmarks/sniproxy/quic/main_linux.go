@@ -15,7 +15,6 @@ import (
 
 	"github.com/headgate/headgate/internal/benchmarks/sniproxy/internal/peer"
 	"github.com/headgate/headgate/internal/benchmarks/sniproxy/internal/report"
-	"github.com/headgate/headgate/internal/freeport"
 )
 
 // host is the name in all hellos.
@@ -98,7 +97,7 @@ func run(ctx context.Context, s settings, out, progress io.Writer) error {
 	results := make([][]figures, len(routers))
 	for round := range s.rounds {
 		for i, r := range routers {
-			f, err := measure(ctx, s, starter, load, r, filepath.Join(dir, fmt.Sprintf("%d-%d", round, i)))
+			f, err := measure(ctx, s, starter, load, r, dir)
 			if err != nil {
 				return fmt.Errorf("%s: %w", r.Name, err)
 			}
@@ -136,21 +135,12 @@ func (s settings) routers(ctx context.Context, dir string, progress io.Writer) (
 	return list, nil
 }
 
-// measure starts a router and measures it once.
+// measure starts a router in a directory below dir, and measures it once.
 func measure(ctx context.Context, s settings, starter *peer.Starter, load *load, r peer.Router, dir string) (f figures, err error) {
-	port, release, err := freeport.Hold("127.0.0.1", 0) // a TCP port, whose number is free for UDP too
-	if err != nil {
-		return f, err
-	}
-	defer release()
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return f, err
-	}
-	listen := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port))
-	p, err := starter.Start(ctx, dir, r.Plan(peer.Setup{
-		Dir: dir, Listen: listen, Hosts: []string{host}, Backends: []netip.AddrPort{load.backendAddr},
+	p, listen, err := starter.Launch(ctx, dir, r, peer.Setup{ // the number of a free TCP port is free for UDP too
+		Hosts: []string{host}, Backends: []netip.AddrPort{load.backendAddr},
 		Connections: 2 * s.handshakes, Descriptors: 4*s.handshakes + 1000, Root: os.Geteuid() == 0,
-	}))
+	})
 	if err != nil {
 		return f, err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/headgate/headgate/internal/benchmarks/sniproxy/internal/procfs"
+	"github.com/headgate/headgate/internal/freeport"
 )
 
 // Starter starts processes that run on one processor. A process inherits the processor from the
@@ -61,10 +63,34 @@ func (s *Starter) Close() {
 // Process is a running router with all its processes.
 type Process struct {
 	procfs.Group
-	cmd    *exec.Cmd
-	output tail
-	ended  chan struct{}
-	state  error
+	cmd     *exec.Cmd
+	output  tail
+	ended   chan struct{}
+	state   error
+	release func() // ends the reservation of a port; nil without one
+}
+
+// Launch starts a router in a new directory below parent. It chooses a free port of 127.0.0.1 for the
+// router, because a router that chooses a port itself cannot report it. Launch sets the fields Dir and
+// Listen of the setup. The port is reserved until Process.Stop.
+func (s *Starter) Launch(ctx context.Context, parent string, r Router, setup Setup) (*Process, netip.AddrPort, error) {
+	port, release, err := freeport.Hold("127.0.0.1", 0)
+	if err != nil {
+		return nil, netip.AddrPort{}, err
+	}
+	setup.Listen = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port))
+	setup.Dir, err = os.MkdirTemp(parent, "router-")
+	if err != nil {
+		release()
+		return nil, netip.AddrPort{}, err
+	}
+	p, err := s.Start(ctx, setup.Dir, r.Plan(setup))
+	if err != nil {
+		release()
+		return nil, netip.AddrPort{}, err
+	}
+	p.release = release
+	return p, setup.Listen, nil
 }
 
 // Start writes the files of the plan into dir and starts the router.
@@ -119,6 +145,10 @@ func (p *Process) Output() string { return p.output.String() }
 func (p *Process) Stop() {
 	_ = syscall.Kill(-int(p.Group), syscall.SIGKILL)
 	<-p.ended
+	if p.release != nil {
+		p.release()
+		p.release = nil
+	}
 }
 
 // tail is a writer that keeps the last kilobyte written to it.
