@@ -11,7 +11,8 @@
 #               (needs root; E2EFLAGS='-only cordon' runs one scenario)
 #   make bench  runs every benchmark, of the packages and of the comparisons (BENCH=regexp, BENCHTIME=1s, COUNT=1)
 #   make bench-quic    compares the SNI router with nginx as relays of QUIC (QUICFLAGS)
-#   make bench-peers   compares the SNI router with nginx, HAProxy, sniproxy and tcpproxy in one run (PEERFLAGS)
+#   make bench-peers   compares the SNI router with nginx, HAProxy, sniproxy and tcpproxy in one run (PEERFLAGS); PEERFLAGS=-hellos
+#               counts which hellos of real clients each of them routes
 #   make fuzz   runs every fuzz target for FUZZTIME, and keeps inputs that fail in testdata/fuzz of the package and in out/crashers
 #   make binaries   builds the static binaries of a release, as out/linux-ARCH/NAME (ARCHS='amd64 arm64', BINARIES='terminator')
 #   make sbom   also lists the modules of each binary, in CycloneDX JSON, as out/sbom/linux-ARCH/NAME.cdx.json, and checks the lists
@@ -332,6 +333,7 @@ ci: test-race lint test-rules demo e2e
 	$(MAKE) fuzz FUZZTIME=3s
 	$(MAKE) bench BENCHTIME=1x BENCHSKIP='BenchmarkPick/nodes=5000/k=10/way=buraksezer' # its ring takes half a minute
 	$(MAKE) bench-peers PEERFLAGS='-quick -peers nginx,haproxy,snirouter'
+	$(MAKE) bench-peers PEERFLAGS='-quick -hellos -peers nginx,haproxy,snirouter'
 	$(MAKE) bench-quic QUICFLAGS=-quick
 
 # Their tests wait more than they compute, so both versions run side by side.

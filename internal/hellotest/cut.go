@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -92,14 +93,27 @@ func Capture(config *tls.Config) ([]byte, error) {
 	}()
 	defer func() { cancel(); client.Close(); <-ended }()
 
+	return ReadRecords(server, maxCapture)
+}
+
+// maxCapture is a size in bytes that no hello of crypto/tls exceeds.
+const maxCapture = 1 << 17
+
+// ReadRecords reads the TLS records that contain the first handshake message, and no bytes after these
+// records. If the records have more than limit bytes, or if the first record is not a handshake
+// record, ReadRecords returns an error.
+func ReadRecords(r io.Reader, limit int) ([]byte, error) {
 	var wire []byte
 	for {
 		head := make([]byte, recordHeader)
-		if _, err := io.ReadFull(server, head); err != nil {
+		if _, err := io.ReadFull(r, head); err != nil {
 			return nil, err
 		}
 		body := make([]byte, int(head[3])<<8|int(head[4]))
-		if _, err := io.ReadFull(server, body); err != nil {
+		if head[0] != 22 || len(wire)+len(head)+len(body) > limit {
+			return nil, fmt.Errorf("hellotest: record of type %d and %d bytes after %d bytes", head[0], len(body), len(wire))
+		}
+		if _, err := io.ReadFull(r, body); err != nil {
 			return nil, err
 		}
 		wire = append(append(wire, head...), body...)

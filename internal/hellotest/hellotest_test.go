@@ -97,3 +97,20 @@ func TestCapture(t *testing.T) {
 	require.Empty(t, rest)
 	require.Contains(t, string(msg), "captured.example")
 }
+
+func TestReadRecords(t *testing.T) {
+	hello := hellotest.Hello{Name: "a.example"}.Wire(20)
+	in := strings.NewReader(string(hello) + "more")
+	got, err := hellotest.ReadRecords(in, len(hello))
+	require.NoError(t, err)
+	require.Equal(t, hello, got)
+	require.Equal(t, len("more"), in.Len())
+	for name, in := range map[string]string{
+		"one byte too large": string(hello) + "more",
+		"truncated":          string(hello[:len(hello)-2]),
+		"not a handshake":    "\x17\x03\x03\x00\x01x",
+	} {
+		_, err := hellotest.ReadRecords(strings.NewReader(in), len(hello)-1)
+		require.Error(t, err, name)
+	}
+}

@@ -3,6 +3,7 @@
 //
 //	cd internal/benchmarks && go run ./sniproxy            # about five minutes
 //	cd internal/benchmarks && go run ./sniproxy -quick     # half a minute, to check that it works
+//	cd internal/benchmarks && go run ./sniproxy -hellos    # half a minute, counts named hellos
 //
 // It needs Linux, two processors, no root, and the routers. If a router is missing, it leaves the
 // router out and prints a note. It writes tables in Markdown to standard output, progress to
@@ -38,6 +39,23 @@
 // work of the kernel for these processes, but not the work that the kernel does for a router on the
 // processor of the load. Resident memory does not include the memory of the kernel for sockets and
 // pipes.
+//
+// # Hellos
+//
+// With -hellos, the command measures nothing. It counts for each router which hellos of real clients
+// reach the right backend:
+//
+//   - Each client makes a handshake with a backend, without a router. The backend keeps the hello of
+//     the client.
+//   - The command sends this hello through the router again, cut into segments and records in the
+//     ways that package hellos lists. The hello has another field "random" each time, so the command
+//     can tell which hello a backend has received. A hello counts if the backend of its server name
+//     has received exactly the sent bytes within 3 s after the last segment.
+//   - Each client makes a whole handshake through the router. The handshake counts if the client gets
+//     its answer and if the backend of the server name has completed the handshake.
+//
+// A client that is not on the machine is left out, with a note. With -quick, the command fails if a
+// hello or a handshake does not get through snirouter.
 //
 // # Settings of the routers
 //

@@ -27,18 +27,57 @@ func main() {
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	result, err := run(ctx, s, os.Stderr)
+	if s.hellos {
+		err = printHellos(ctx, s, os.Stdout, os.Stderr)
+	} else {
+		err = measureAll(ctx, s, os.Stdout, os.Stderr)
+	}
 	stop()
-	if err == nil {
-		err = write(result, s.json, os.Stdout)
-	}
-	if err == nil && s.quick && !result.Complete() {
-		err = errors.New("some figures are missing")
-	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "sniproxy:", err)
 		os.Exit(1)
 	}
+}
+
+func printHellos(ctx context.Context, s settings, out, progress io.Writer) error {
+	result, err := countHellos(ctx, s, progress)
+	if err != nil {
+		return err
+	}
+	if _, err := io.WriteString(out, result.Markdown()); err != nil {
+		return err
+	}
+	if s.quick {
+		return checkHellos(result)
+	}
+	return nil
+}
+
+// checkHellos returns an error if a router did not run, or if snirouter missed a hello.
+func checkHellos(result report.Hellos) error {
+	for _, r := range result.Routers {
+		if r.Problem != "" {
+			return fmt.Errorf("%s did not run: %s", r.Name, r.Problem)
+		}
+	}
+	if n := result.Missed("snirouter"); n > 0 {
+		return fmt.Errorf("%d hellos did not reach their backend through snirouter", n)
+	}
+	return nil
+}
+
+func measureAll(ctx context.Context, s settings, out, progress io.Writer) error {
+	result, err := run(ctx, s, progress)
+	if err != nil {
+		return err
+	}
+	if err := write(result, s.json, out); err != nil {
+		return err
+	}
+	if s.quick && !result.Complete() {
+		return errors.New("some figures are missing")
+	}
+	return nil
 }
 
 func write(result report.Result, file string, out io.Writer) error {
