@@ -47,7 +47,7 @@ func runServer(ctx context.Context, inv cli.Invocation) int {
 	if err := s.check(); err != nil {
 		return inv.Fail(cli.ExitUsage, program, "%v (-h shows the flags)", err)
 	}
-	log := inv.Logger()
+	log := inv.Logger(s.logFormat, slog.LevelInfo)
 	kubeconn.LogTo(log)
 	m := newMetrics()
 	src, err := newSource(*s, m, log)

@@ -20,6 +20,7 @@ type settings struct {
 
 	api        cli.APIFlags
 	admin      cli.AdminFlags
+	logFormat  cli.LogFormat
 	maxWaiting int
 }
 
@@ -34,6 +35,7 @@ func register(fs *flag.FlagSet) *settings {
 
 	s.api.Register(fs, "127.0.0.1:9100", 8192)
 	s.admin.Register(fs, "/metrics, /healthz and /readyz", "")
+	s.logFormat.Register(fs)
 	fs.IntVar(&s.maxWaiting, "max-waiting", 4096, cli.Meaning("max-waiting"))
 	return s
 }

@@ -54,7 +54,7 @@ func runProxy(ctx context.Context, inv cli.Invocation) int {
 	if done {
 		return code
 	}
-	log := inv.Logger()
+	log := inv.Logger(s.logFormat, slog.LevelInfo)
 	kubeconn.LogTo(log)
 	if s.out == "" {
 		dir, err := os.MkdirTemp("", "frontproxy")

@@ -39,6 +39,7 @@ type settings struct {
 
 	drainDelay, drainTimeout time.Duration
 	admin                    cli.AdminFlags
+	logFormat                cli.LogFormat
 }
 
 // parseSettings reads the flags. If done is true, the program must exit with the exit status in
@@ -71,6 +72,7 @@ func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	fs.DurationVar(&s.drainDelay, "drain-delay", 10*time.Second, cli.Meaning("drain-delay"))
 	fs.DurationVar(&s.drainTimeout, "drain-timeout", 15*time.Second, cli.Meaning("drain-timeout", "0 means no wait"))
 	s.admin.Register(fs, "/metrics, /healthz, /readyz and /drain", "a drain")
+	s.logFormat.Register(fs)
 	if code, done := inv.Parse(fs); done {
 		return s, code, done
 	}

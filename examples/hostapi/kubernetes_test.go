@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -38,9 +39,9 @@ func runManifests(t *testing.T, env []corev1.EnvVar, data map[string]string) (*s
 	require.False(t, done, stderr)
 	require.NoError(t, s.check())
 	m := newMetrics()
-	api, err := newAPI(t.Context(), *s, m, inv.Logger())
+	api, err := newAPI(t.Context(), *s, m, inv.Logger("text", slog.LevelInfo))
 	require.NoError(t, err)
-	src := newSources(*s, api, m, inv.Logger())
+	src := newSources(*s, api, m, inv.Logger("text", slog.LevelInfo))
 	require.NoError(t, src.load(), stderr)
 	require.NotContains(t, stderr.String(), "level=WARN")
 	require.NotContains(t, stderr.String(), "level=ERROR")

@@ -49,7 +49,7 @@ func runServer(ctx context.Context, inv cli.Invocation) int {
 	if err := s.check(); err != nil {
 		return inv.Fail(cli.ExitUsage, program, "%v (-h shows the flags)", err)
 	}
-	if err := serve(ctx, *s, inv.Logger()); err != nil && !errors.Is(err, context.Canceled) {
+	if err := serve(ctx, *s, inv.Logger(s.logFormat, slog.LevelInfo)); err != nil && !errors.Is(err, context.Canceled) {
 		return inv.Fail(cli.ExitFailed, program, "%v", err)
 	}
 	return cli.ExitOK

@@ -26,8 +26,9 @@ type settings struct {
 	prefix                      string
 	poll                        time.Duration
 
-	api   cli.APIFlags
-	admin cli.AdminFlags
+	api       cli.APIFlags
+	admin     cli.AdminFlags
+	logFormat cli.LogFormat
 
 	maxAge, negativeMaxAge time.Duration
 	maxRemovedFlag         string
@@ -46,6 +47,7 @@ func register(fs *flag.FlagSet) *settings {
 
 	s.api.Register(fs, "127.0.0.1:9000", 4096)
 	s.admin.Register(fs, "/metrics, /healthz and /readyz", "")
+	s.logFormat.Register(fs)
 
 	fs.DurationVar(&s.maxAge, "max-age", 30*time.Second, "how long clients may keep the endpoint of a host, in whole seconds; 0 means that they ask each time")
 	fs.DurationVar(&s.negativeMaxAge, "negative-max-age", 5*time.Second, "how long clients may remember that a host is not found, in whole seconds; 0 means that they ask each time")

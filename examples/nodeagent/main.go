@@ -12,6 +12,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"time"
@@ -56,7 +57,7 @@ func runAgent(ctx context.Context, inv cli.Invocation) int {
 	if done {
 		return code
 	}
-	log := inv.Logger()
+	log := inv.Logger(s.logFormat, slog.LevelInfo)
 	kubeconn.LogTo(log)
 	cli.ReadAgainOnHangup(ctx, log)
 	a, err := newAgent(s, log)

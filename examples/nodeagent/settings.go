@@ -24,6 +24,7 @@ type settings struct {
 	kubeconfig string
 	files      []string
 	admin      cli.AdminFlags
+	logFormat  cli.LogFormat
 }
 
 // parseSettings reads the flags. If done is true, the program must exit with the exit status in
@@ -43,6 +44,7 @@ func parseSettings(inv cli.Invocation) (s settings, code int, done bool) {
 	fs.Var(&labels, "drain-label", "`key` of a label that drains a node, unless its value is false; may be given several times")
 	fs.Var(&taints, "drain-taint", "`key` of a taint that drains a node; may be given several times")
 	s.admin.Register(fs, "/metrics, /healthz and /readyz", "the drain command")
+	s.logFormat.Register(fs)
 	if code, done := inv.Parse(fs); done {
 		return s, code, done
 	}

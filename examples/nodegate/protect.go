@@ -33,6 +33,7 @@ type protectCommand struct {
 	machineNamespace             string
 	dryRun, remove               bool
 	admin                        cli.AdminFlags
+	logFormat                    cli.LogFormat
 
 	selectors map[string]string // the selectors of -tool, by tool
 }
@@ -58,6 +59,7 @@ func (c *protectCommand) register(fs *flag.FlagSet) {
 	fs.BoolVar(&c.dryRun, "dry-run", false, cli.Meaning("dry-run", "log what nodegate would do"))
 	fs.BoolVar(&c.remove, "remove", false, "remove all protection, end the grants of the tools, and exit")
 	c.admin.Register(fs, "/metrics, /healthz and /readyz", "")
+	c.logFormat.Register(fs)
 }
 
 func (c *protectCommand) check(nodes []string) error {
@@ -150,7 +152,7 @@ func (c *protectCommand) protectors(s *settings) (map[string]*protector.Protecto
 }
 
 func (c *protectCommand) run(ctx context.Context, inv cli.Invocation, s *settings, _ []string) (int, error) {
-	log := inv.Logger()
+	log := inv.Logger(c.logFormat, slog.LevelInfo)
 	kubeconn.LogTo(log)
 	all, err := c.protectors(s)
 	if err != nil {

@@ -19,14 +19,16 @@ import (
 
 // serve is "nodegate serve".
 type serve struct {
-	api     cli.APIFlags
-	admin   cli.AdminFlags
-	refresh time.Duration
+	api       cli.APIFlags
+	admin     cli.AdminFlags
+	logFormat cli.LogFormat
+	refresh   time.Duration
 }
 
 func (c *serve) register(fs *flag.FlagSet) {
 	c.api.Register(fs, "127.0.0.1:9711", 256)
 	c.admin.Register(fs, "/metrics, /healthz and /readyz", "")
+	c.logFormat.Register(fs)
 	fs.DurationVar(&c.refresh, "refresh", 5*time.Second, cli.Meaning("refresh"))
 }
 
@@ -46,7 +48,7 @@ const (
 )
 
 func (c *serve) run(ctx context.Context, inv cli.Invocation, s *settings, _ []string) (int, error) {
-	log := inv.Logger()
+	log := inv.Logger(c.logFormat, slog.LevelInfo)
 	kubeconn.LogTo(log)
 	cli.ReadAgainOnHangup(ctx, log)
 	k, err := s.keeper()

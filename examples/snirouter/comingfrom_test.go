@@ -84,7 +84,7 @@ func describe(t testing.TB, settings []string) string {
 	if r.hosts.feed != nil {
 		fields("Feed.", r.hosts.feed)
 	}
-	fmt.Fprintf(&out, "default: %s\ncache file: %s\nlog: %s\ndrain: %s\n", s.defaultTo, r.hosts.cacheFile, s.logFormat, s.drainTimeout)
+	fmt.Fprintf(&out, "default: %s\ncache file: %s\nlog: %s\ndrain: %s\n", s.defaultTo, r.hosts.cacheFile, s.logFormat.String(), s.drainTimeout)
 	return out.String()
 }
 

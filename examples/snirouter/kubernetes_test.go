@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"path/filepath"
 	"testing"
 
@@ -33,7 +34,7 @@ func parseManifests(t *testing.T, more ...corev1.EnvVar) (corev1.PodSpec, *setti
 	_, done := cli.Invocation{Args: c.Args, Stderr: stderr, LookupEnv: clitest.Environment(t, c, config.Data)}.Parse(fs)
 	require.False(t, done, stderr)
 	require.NoError(t, s.check())
-	r, err := newRouter(*s, cli.Invocation{Stderr: stderr}.Logger())
+	r, err := newRouter(*s, cli.Invocation{Stderr: stderr}.Logger("text", slog.LevelInfo))
 	require.NoError(t, err)
 	require.NoError(t, r.srv.Close())
 	return pod, s

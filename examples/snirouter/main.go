@@ -71,10 +71,7 @@ func runRouter(ctx context.Context, inv cli.Invocation) int {
 	if err := s.check(); err != nil {
 		return inv.Fail(cli.ExitUsage, program, "%v (-h shows the flags)", err)
 	}
-	log := inv.Logger()
-	if s.logFormat == "json" {
-		log = inv.JSONLogger()
-	}
+	log := inv.Logger(s.logFormat, slog.LevelInfo)
 	r, err := newRouter(*s, log)
 	if err != nil {
 		return inv.Fail(cli.ExitUsage, program, "%v", err)

@@ -55,7 +55,7 @@ type settings struct {
 
 	logSample float64
 	logFaults int
-	logFormat string
+	logFormat cli.LogFormat
 }
 
 func register(fs *flag.FlagSet) *settings {
@@ -115,7 +115,7 @@ func register(fs *flag.FlagSet) *settings {
 	fs.DurationVar(&s.drainSpread, "drain-spread", 0, "the router closes the remaining connections one by one during this time at the end of -drain-timeout; 0 means a quarter of it")
 	fs.Float64Var(&s.logSample, "log-sample", 1, "`share` of the connections without a fault that are logged, 0 to 1; see -log-faults for the others")
 	fs.IntVar(&s.logFaults, "log-faults", 10, "`number` of connections with a fault that are logged each second, for each outcome; one line counts the rest; 0 means that only this line is logged")
-	fs.StringVar(&s.logFormat, "log-format", "text", "`format` of the log: text or json")
+	s.logFormat.Register(fs)
 	return s
 }
 
@@ -143,8 +143,6 @@ func (s *settings) check() error {
 		return errors.New("-log-sample: want a share, 0 to 1")
 	case s.logFaults < 0:
 		return errors.New("-log-faults must not be negative")
-	case s.logFormat != "text" && s.logFormat != "json":
-		return errors.New("-log-format: want text or json")
 	case !slices.Contains([]string{"", "v1", "v2"}, s.proxyOut):
 		return errors.New("-proxy-protocol-out: want v1 or v2")
 	case slices.ContainsFunc(s.proxyTLVs, func(name string) bool { return name != "authority" && name != "alpn" }):

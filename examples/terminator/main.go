@@ -132,7 +132,7 @@ func (s *settings) runOnce(ctx context.Context, inv cli.Invocation) error {
 	if err != nil {
 		return err
 	}
-	c.Logger = slog.New(slog.NewTextHandler(inv.Stderr, nil)) // the log says why a reload waits
+	c.Logger = inv.Logger(s.logFormat, slog.LevelInfo) // the log says why a reload waits
 	outcome, err := c.Apply(ctx, change)
 	switch {
 	case outcome == controller.Refused:
@@ -181,7 +181,7 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 	if s.verbose {
 		level = slog.LevelDebug
 	}
-	log := slog.New(slog.NewTextHandler(inv.Stderr, &slog.HandlerOptions{Level: level}))
+	log := inv.Logger(s.logFormat, level)
 	kubeconn.LogTo(log)
 	cli.ReadAgainOnHangup(ctx, log)
 	defer kubeconn.LogTo(nil)

@@ -33,6 +33,7 @@ type settings struct {
 	maxReloadWait        time.Duration
 	maxOldWorkers        int
 	verbose              bool
+	logFormat            cli.LogFormat
 	admin                cli.AdminFlags
 	fleet                fleetflags.Flags
 
@@ -75,6 +76,7 @@ func (s *settings) register(fs *flag.FlagSet) {
 	s.admin.Register(fs, "/metrics, /healthz, /readyz, /report.json, /explain, /journal, /traffic, /hold and /shifts", "POST /force, /rollback, /release and /shift")
 	s.fleet.Register(fs)
 	fs.BoolVar(&s.verbose, "verbose", false, "log details too")
+	s.logFormat.Register(fs)
 }
 
 // resolve checks the values of all flags, and parses values that are strings, such as addresses.

@@ -27,11 +27,9 @@ package cli
 
 import (
 	"context"
-	"encoding"
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -94,28 +92,6 @@ func Main(run Run) {
 		}
 	}
 	os.Exit(code)
-}
-
-// Logger returns a logger that writes lines of text to standard error.
-func (inv Invocation) Logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(inv.Stderr, nil))
-}
-
-// JSONLogger returns a logger that writes lines of JSON to standard error. Durations, addresses and
-// other values have the same text as in the lines of Logger, for example "1.5s".
-func (inv Invocation) JSONLogger() *slog.Logger {
-	return slog.New(slog.NewJSONHandler(inv.Stderr, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		switch v := a.Value.Any().(type) {
-		case time.Duration:
-			a.Value = slog.StringValue(v.String())
-		case error:
-			a.Value = slog.StringValue(v.Error())
-		case slog.Level, encoding.TextMarshaler: // already text in JSON
-		case fmt.Stringer:
-			a.Value = slog.StringValue(v.String())
-		}
-		return a
-	}}))
 }
 
 // Fail prints "program: message" to standard error and returns code.
