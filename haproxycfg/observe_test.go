@@ -15,7 +15,7 @@ func FuzzParseObserved(f *testing.F) {
 	f.Fuzz(func(t *testing.T, answer string) {
 		got, err := haproxycfg.ParseObserved(answer)
 		if err == nil {
-			require.Len(t, got, 11)
+			require.Len(t, got, 12)
 		} else {
 			require.Nil(t, got)
 		}
@@ -23,12 +23,12 @@ func FuzzParseObserved(f *testing.F) {
 }
 
 func TestParseObserved(t *testing.T) {
-	got, err := haproxycfg.ParseObserved("# table: observed, type: integer, size:1, used:1\n0x5: key=0 use=0 exp=0 gpc0=3 gpc1=18446744073709551615 gpc6=4 gpc7=2 gpc8=9 gpc11=1 gpc-1=1 gpc2=x\n\n")
+	got, err := haproxycfg.ParseObserved("# table: observed, type: integer, size:1, used:1\n0x5: key=0 use=0 exp=0 gpc0=3 gpc1=18446744073709551615 gpc6=4 gpc7=2 gpc8=9 gpc12=1 gpc-1=1 gpc2=x\n\n")
 	require.NoError(t, err)
 	require.Equal(t, map[haproxycfg.Refusal]uint64{
 		haproxycfg.RefusedDotSegment: 3, haproxycfg.RefusedHeaderName: 1<<64 - 1, haproxycfg.RefusedClientHeader: 0,
 		haproxycfg.RefusedConnection: 0, haproxycfg.RefusedUpgrade: 0, haproxycfg.RefusedMisdirected: 0, haproxycfg.RefusedRequests: 4, haproxycfg.RefusedConnections: 2,
-		haproxycfg.RefusedUndeclaredHost: 9, haproxycfg.RefusedUntrustedProxy: 0, haproxycfg.RefusedServerName: 0,
+		haproxycfg.RefusedUndeclaredHost: 9, haproxycfg.RefusedUntrustedProxy: 0, haproxycfg.RefusedServerName: 0, haproxycfg.RefusedHost: 0,
 	}, got)
 }
 

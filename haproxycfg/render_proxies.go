@@ -68,7 +68,7 @@ func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 		// removes the port, and one dot at the end of the host. It does not touch the colons of an
 		// IPv6 literal, which ends in "]".
 		invalid := ""
-		if f.Router != nil {
+		if f.Router != nil && !observing {
 			invalid = invalidHost + "|"
 		}
 		t.line(`http-request set-var(txn.host) 'req.fhdr(host),lower,regsub("` + invalid + `[.]?(:[0-9]*)?$","")'`)
@@ -81,7 +81,7 @@ func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 	}
 	if f.RedirectHTTPS != nil {
 		if f.Router != nil {
-			f.Router.appendHost(t, paths.maps)
+			f.Router.appendHost(t, paths.maps, observing)
 		}
 		f.appendRedirect(t, observing)
 	}
@@ -127,7 +127,7 @@ func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 		f.RetryBudget.append(t, f, g.Version)
 	}
 	if f.Router != nil {
-		f.Router.append(t, paths.maps, f.RedirectHTTPS != nil)
+		f.Router.append(t, paths.maps, f.RedirectHTTPS != nil, observing)
 	}
 	if f.Zones != nil {
 		f.Zones.appendRules(t, f.DefaultBackend)
@@ -259,13 +259,13 @@ func (b *Bind) append(t *text, paths renderedPaths, admitting bool) {
 // the number of entries.
 //
 // hostKnown says that a call of appendHost has already rendered the look-ups of the virtual host.
-func (r *Router) append(t *text, maps map[string]string, hostKnown bool) {
+func (r *Router) append(t *text, maps map[string]string, hostKnown, observing bool) {
 	t.line("http-request set-var(txn.path) path")
 	// A request "GET http://host" has no path, which means "/" (RFC 9110, section 4.2.3). "OPTIONS
 	// *" and "CONNECT host:port" have no path either, but do not mean "/".
 	t.line("http-request set-var(txn.path) str(/) if !{ var(txn.path) -m found } !{ method OPTIONS CONNECT }")
 	if !hostKnown {
-		r.appendHost(t, maps)
+		r.appendHost(t, maps, observing)
 	}
 	// A request without a path would match the entry for the path "/" of its host. The condition
 	// "txn.path found" prevents this.
@@ -336,12 +336,20 @@ func chance(variable string) string {
 }
 
 // appendHost renders the look-ups that set the variable txn.vhost to the virtual host; see
-// [Router].
-func (r *Router) appendHost(t *text, maps map[string]string) {
+// [Router]. If the argument "observing" is true, a wildcard covers everything before the first dot,
+// and HAProxy counts the hosts that are no host names.
+func (r *Router) appendHost(t *text, maps map[string]string, observing bool) {
 	lookUp(t, "vhost", "var(txn.host)", "str", maps[r.Hosts], "")
 	// wildcardLabel requires a label in the place of the wildcard, so the host ".example.com" does
 	// not match "*.example.com".
-	lookUp(t, "vhost", `var(txn.host),regsub("^`+wildcardLabel+`","*.")`, "str", maps[r.Hosts], " if !{ var(txn.vhost) -m found }")
+	label := wildcardLabel
+	if observing {
+		label = "[^.]+[.]"
+	}
+	lookUp(t, "vhost", `var(txn.host),regsub("^`+label+`","*.")`, "str", maps[r.Hosts], " if !{ var(txn.vhost) -m found }")
+	if observing {
+		observe(t, RefusedHost, "{ var(txn.vhost) -m found } { var(txn.host) -m sub . } !{ var(txn.host) -m reg '^"+wildcardLabel+"' }")
+	}
 }
 
 // lookUp renders a rule: HAProxy looks up the input in the map, and sets the variable to the value
