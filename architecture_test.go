@@ -855,6 +855,26 @@ func TestContributingMapsEveryPackage(t *testing.T) {
 	}
 }
 
+// TestDockerfilesCopyTheLicences: the licences of the modules in a binary require that each copy of
+// the binary comes with their texts.
+func TestDockerfilesCopyTheLicences(t *testing.T) {
+	found := 0
+	err := filepath.WalkDir("examples", func(file string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.Contains(entry.Name(), "Dockerfile") {
+			return err
+		}
+		found++
+		text, err := os.ReadFile(file)
+		if err == nil && !strings.Contains(string(text), "\nCOPY --from=licences LICENSE LICENSES /usr/share/doc/headgate/\n") {
+			t.Errorf("%s does not copy the licences to /usr/share/doc/headgate/, as the image of \"make image\" does", file)
+		}
+		return err
+	})
+	if err != nil || found == 0 {
+		t.Error(found, "Dockerfiles:", err)
+	}
+}
+
 var markdownLink = regexp.MustCompile(`\]\(([^)#\s]+)`)
 
 // TestPagesLinkToFiles follows the relative links of every page.

@@ -74,7 +74,8 @@ type workload struct {
 	pod                      corev1.PodTemplateSpec
 	others                   objects
 	monitored                objects // with the component monitoring
-	job                      string  // the job of Prometheus that scrapes it
+	job                      string  // the job of Prometheus that scrapes its port admin
+	haproxyJob               string  // the job of Prometheus that scrapes the HAProxy in its pods; empty without HAProxy
 }
 
 type objects []*unstructured.Unstructured
@@ -279,7 +280,8 @@ var properties = map[string]func(*testing.T, *workload) error{
 		}
 		return nil
 	},
-	// Prometheus finds each pod through one Service.
+	// Prometheus finds the port admin of each pod through one Service, and the HAProxy in the pod, whose
+	// port is called monitor, through another one.
 	"monitoring": func(t *testing.T, w *workload) error {
 		if w.monitored == nil {
 			return errors.New("no component monitoring")
@@ -297,9 +299,15 @@ var properties = map[string]func(*testing.T, *workload) error{
 					require.Equal(t, corev1.ClusterIPNone, s.Spec.ClusterIP)
 					require.Len(t, s.Spec.Ports, 1)
 					require.Equal(t, m.Spec.Endpoints[0].Port, s.Spec.Ports[0].Name)
-					require.Equal(t, intstr.FromString("admin"), s.Spec.Ports[0].TargetPort)
-					require.Equal(t, ports(w.pod.Spec.Containers[0])["admin"].ContainerPort, s.Spec.Ports[0].Port)
+					target := s.Spec.Ports[0].TargetPort.String()
+					require.Equal(t, ports(w.pod.Spec.Containers[0])[target].ContainerPort, s.Spec.Ports[0].Port)
 					job := s.Labels[m.Spec.JobLabel]
+					if target == "monitor" {
+						require.Empty(t, w.haproxyJob)
+						w.haproxyJob = job
+						continue
+					}
+					require.Equal(t, "admin", target)
 					require.True(t, job == w.program || strings.HasPrefix(job, w.program+"-"), job)
 					w.job = job
 					drops, err := m.dropped()
@@ -311,6 +319,13 @@ var properties = map[string]func(*testing.T, *workload) error{
 		}
 		if found != 1 {
 			return fmt.Errorf("%d Services with a ServiceMonitor select the pods", found)
+		}
+		want := ""
+		if _, ok := ports(w.pod.Spec.Containers[0])["monitor"]; ok {
+			want = "front-haproxy" // the name in the dashboards
+		}
+		if w.haproxyJob != want {
+			return fmt.Errorf("the job for HAProxy is %q, want %q", w.haproxyJob, want)
 		}
 		return nil
 	},
@@ -471,7 +486,7 @@ func TestWorkloads(t *testing.T) {
 	}
 	jobs := map[string]bool{"terminator": true, "edge-haproxy": true} // they run on edge machines
 	for _, w := range seen {
-		jobs[w.job] = true
+		jobs[w.job], jobs[w.haproxyJob] = true, true
 	}
 	rules, err := filepath.Glob(examples + "/*/kubernetes/rules.yaml")
 	require.NoError(t, err)
