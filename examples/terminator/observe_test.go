@@ -54,7 +54,7 @@ func TestObserveCounts(t *testing.T) {
 		}
 		return got
 	}
-	require.Len(t, counts(), 11)
+	require.Len(t, counts(), 12)
 	require.Zero(t, counts()["dot-segment"])
 	r, err := http.Get("http://" + address + "/a/%2e%2e/b")
 	require.NoError(t, err)
@@ -95,5 +95,5 @@ func TestObserveErrors(t *testing.T) {
 	}
 	require.Equal(t, 1, strings.Count(log.String(), "Permission denied"), log.String())
 	answer.Store("# table: observed, type: integer, size:1, used:0\n\n")
-	require.Equal(t, 11, count())
+	require.Equal(t, 12, count())
 }
