@@ -187,7 +187,7 @@ func (a Admin) Serve(ctx context.Context, listeners ...net.Listener) error {
 		IdleTimeout:       time.Minute,
 	}
 	own := prometheus.NewRegistry()
-	own.MustRegister(ThisBuild().Metric())
+	own.MustRegister(thisBuild().metric())
 	limit := LimitConnections(srv, maxAdminConns, own, "admin")
 	a.Gatherer = prometheus.Gatherers{a.gatherer(), own}
 	srv.Handler = a.Handler()

@@ -71,7 +71,8 @@ func (inv Invocation) Parse(fs *flag.FlagSet) (code int, done bool) {
 		fmt.Fprint(inv.Stdout, inv.help(fs))
 		return ExitOK, true
 	case errors.Is(err, errVersion):
-		fmt.Fprintln(inv.Stdout, fs.Name(), ThisBuild())
+		name, _, _ := strings.Cut(fs.Name(), " ") // the binary, also after "terminator explain -version"
+		fmt.Fprintln(inv.Stdout, name, thisBuild())
 		return ExitOK, true
 	default:
 		return inv.Fail(ExitUsage, fs.Name(), "%v (-h shows the flags)", err), true

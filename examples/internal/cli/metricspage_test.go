@@ -1,4 +1,4 @@
-package cli_test
+package cli
 
 import (
 	"net/http"
@@ -6,13 +6,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/examples/internal/cli/clitest"
 )
 
 func TestMetricsPage(t *testing.T) {
 	r := prometheus.NewRegistry()
-	cli.LimitConnections(&http.Server{}, 1, r, "admin")
-	r.MustRegister(cli.ThisBuild().Metric())
+	LimitConnections(&http.Server{}, 1, r, "admin")
+	r.MustRegister(thisBuild().metric())
 	clitest.MetricsPage(t, "All binaries", r)
 }

@@ -72,7 +72,7 @@ func (p Program) Run(ctx context.Context, inv Invocation) int {
 	for _, c := range p.Commands {
 		if c.Name == first {
 			inv.command = c
-			return c.Run(ctx, inv)
+			return inv.listed(c.Run(ctx, inv))
 		}
 	}
 	if first == "" {
@@ -89,6 +89,22 @@ func (p Program) Run(ctx context.Context, inv Invocation) int {
 		return inv.Fail(ExitUsage, p.Name, "unexpected argument %q (-h shows the flags)", first)
 	}
 	return inv.Fail(ExitUsage, p.Name, "unknown command %q%s (-h shows the commands)", first, usage.DidYouMean("", first, names))
+}
+
+// meanings returns the meanings of all exit codes of c.
+func (c Command) meanings() map[int]string {
+	meanings := maps.Clone(exits)
+	maps.Copy(meanings, c.Exits)
+	return meanings
+}
+
+// listed returns an exit code of the command that has run. The command must list this code in its
+// help. A script may rely on the list, so listed replaces any other code by ExitFailed.
+func (inv Invocation) listed(code int) int {
+	if inv.command.meanings()[code] == "" {
+		return inv.Fail(ExitFailed, inv.program.Name, "fault in this program: the help does not list the exit code %d", code)
+	}
+	return code
 }
 
 // completion is the command "completion". All programs have it. [Program.Describe] leaves it out,
@@ -161,8 +177,7 @@ func (inv Invocation) description(fs *flag.FlagSet) usage.Command {
 		titles, names = purposes(inv.program.Readme)
 	}
 	d.Groups = usage.GroupFlags(flagsOf(fs), append(titles, general), append(names, []string{"config", "version"}))
-	meanings := maps.Clone(exits)
-	maps.Copy(meanings, c.Exits)
+	meanings := c.meanings()
 	for _, code := range slices.Sorted(maps.Keys(meanings)) {
 		d.Exits = append(d.Exits, usage.Exit{Code: code, Meaning: meanings[code]})
 	}

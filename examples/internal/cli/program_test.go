@@ -3,6 +3,11 @@ package cli
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -204,4 +209,44 @@ func TestProgramCompletion(t *testing.T) {
 	_, stdout, _ = call(p, "completion -h")
 	require.Contains(t, stdout, "source <(tool completion bash)")
 	require.Len(t, p.Commands, 2, "Run leaves the Program as it is")
+}
+
+// A command can end only with the exit codes that its help lists.
+func TestProgramEndsWithListedCodes(t *testing.T) {
+	for _, tt := range []struct {
+		returned, want int
+		exits          map[int]string
+	}{
+		{ExitOK, ExitOK, nil},
+		{ExitFailed, ExitFailed, nil},
+		{ExitUsage, ExitUsage, nil},
+		{ExitDiffer, ExitDiffer, map[int]string{ExitDiffer: "a difference"}},
+		{ExitDiffer, ExitFailed, nil},
+		{-1, ExitFailed, nil},
+	} {
+		p := Program{Name: "tool", Commands: []Command{{Exits: tt.exits, Run: func(context.Context, Invocation) int { return tt.returned }}}}
+		code, _, stderr := call(p, "")
+		require.Equal(t, tt.want, code)
+		if code != tt.returned {
+			require.Equal(t, fmt.Sprintf("tool: fault in this program: the help does not list the exit code %d\n", tt.returned), stderr)
+		}
+	}
+}
+
+// Only Main ends the process, with the exit code that Program.Run returns.
+func TestOnlyMainExits(t *testing.T) {
+	exit := regexp.MustCompile(`\b(os|syscall|unix)\.Exit\(|\blog\.(Fatal|Panic)`)
+	var found []string
+	require.NoError(t, filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") ||
+			strings.HasPrefix(path, "../../e2e/") || strings.Contains(path, "clitest") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, call := range exit.FindAllString(string(text), -1) {
+			found = append(found, strings.TrimPrefix(path, "../../")+" "+strings.TrimSpace(call))
+		}
+		return err
+	}))
+	require.Equal(t, []string{"internal/cli/cli.go os.Exit("}, found)
 }

@@ -18,16 +18,16 @@ func TestBuild(t *testing.T) {
 		Main:      debug.Module{Version: "v0.1.0"},
 		Settings:  []debug.BuildSetting{{Key: "vcs.revision", Value: "0c78feba"}, {Key: "vcs.time", Value: "2026-01-31T12:00:00Z"}},
 	})
-	require.Equal(t, Build{"v0.1.0", "0c78feba", "2026-01-31T12:00:00Z", "go1.26.0"}, b)
+	require.Equal(t, build{"v0.1.0", "0c78feba", "2026-01-31T12:00:00Z", "go1.26.0"}, b)
 	require.Equal(t, "v0.1.0, commit 0c78feba of 2026-01-31T12:00:00Z, go1.26.0 "+runtime.GOOS+"/"+runtime.GOARCH, b.String())
-	require.Equal(t, Build{"(devel)", "unknown", "unknown", runtime.Version()}, buildOf(nil))
+	require.Equal(t, build{"(devel)", "unknown", "unknown", runtime.Version()}, buildOf(nil))
 
 	const want = `# HELP headgate_build_info Always 1. The labels are the version of the binary, its commit, and the version of Go that built it.
 # TYPE headgate_build_info gauge
 headgate_build_info{goversion="go1.26.0",revision="0c78feba",version="v0.1.0"} 1
 `
 	r := prometheus.NewRegistry()
-	r.MustRegister(b.Metric())
+	r.MustRegister(b.metric())
 	page := httptest.NewRecorder()
 	req := httptest.NewRequest(http.MethodGet, "/metrics", nil)
 	req.Host = "localhost"
@@ -43,7 +43,7 @@ func TestVersion(t *testing.T) {
 	code, done := inv.Parse(NewFlagSet("tool"))
 	require.True(t, done)
 	require.Equal(t, ExitOK, code)
-	require.Equal(t, "tool "+ThisBuild().String()+"\n", stdout.String())
+	require.Equal(t, "tool "+thisBuild().String()+"\n", stdout.String())
 	require.Empty(t, stderr.String())
 
 	inv = Invocation{Stderr: &stderr, LookupEnv: func(name string) (string, bool) { return "v2", name == "HEADGATE_VERSION" }}
