@@ -29,6 +29,8 @@
 #   make test-oldest-go   runs all tests with the oldest version of Go that go.mod permits
 #   make test-qemu   runs the tests of hashring on emulated machines: arm64, and the big-endian s390x
 #   make test-coming-from   runs the example of the page about nginx with a real nginx; make ci does not run it
+#   make test-nginx   fetches the nginx of Debian 13, which reads the TLVs of PROXY headers from the SNI router; make ci does not
+#               run it
 #   make image  builds an OCI image layout of these binaries, without Docker, in IMAGE_DIR (ARCHS='amd64 arm64')
 #   make test-image   builds the image for one architecture, and runs each binary in a chroot; make ci does not run it
 #   make test-pages   runs the commands of the pages "From zero to running", and compares their output (needs root;
@@ -344,7 +346,7 @@ ci-newest:
 	$(MAKE) test-versions VERSIONS=newest PACKAGES='$(VERSIONTESTS) ./haproxycfg/frontproxy/... ./haproxycfg/runtimeapi ./agentcheck/drain'
 
 # make ci repeats a failed test. The later parts repeat nothing: there each failure counts.
-FULLPARTS = ci test-repeated test-oldest-go test-qemu test-haproxies test-coredns test-image test-dashboards test-pages test-coming-from e2e-newest e2e-long test-fuzz test-reproducible release test-licences fuzz-long bench-long bench-rounds
+FULLPARTS = ci test-repeated test-oldest-go test-qemu test-haproxies test-coredns test-image test-dashboards test-pages test-coming-from test-nginx e2e-newest e2e-long test-fuzz test-reproducible release test-licences fuzz-long bench-long bench-rounds
 ci-full:
 	@MAKE='$(MAKE)' .ci/full $(FULLPARTS)
 
@@ -382,6 +384,13 @@ peers: haproxy
 .PHONY: test-coming-from
 test-coming-from: peers
 	HEADGATE_PEERS=1 $(GO) test -count=1 -run ComingFrom ./examples/snirouter
+
+# The nginx of Debian 12 does not read TLVs of PROXY headers, but the nginx of Debian 13 does.
+NGINX_DIR ?= $(HOME)/.cache/headgate/nginx
+.PHONY: test-nginx
+test-nginx:
+	@.ci/nginx $(NGINX_DIR) trixie
+	HEADGATE_NGINX=$(NGINX_DIR)/nginx $(GO) test -count=1 -run NginxReadsTLVs ./sniproxy
 
 promtool:
 	@.ci/install promtool prometheus

@@ -69,49 +69,59 @@ frontend f
 	bind 127.0.0.1:%d accept-proxy ssl crt %s/site.pem alpn http/1.1
 	http-request return status 200 content-type text/plain lf-string "%%[fc_pp_authority] %s"
 `, ports[0], ports[1], dir, alpn), 0o600))
-			var log bytes.Buffer
-			command := exec.Command(binary, "-db", "-f", file)
-			command.Stdout, command.Stderr = &log, &log
-			require.NoError(t, command.Start())
-			ended := make(chan error, 1)
-			go func() { ended <- command.Wait() }()
-			t.Cleanup(func() {
-				_ = command.Process.Kill()
-				<-ended
-				if t.Failed() {
-					t.Log(log.String())
-				}
-			})
-			plain, secure := fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("127.0.0.1:%d", ports[1])
-			for _, addr := range []string{plain, secure} {
-				require.Eventually(t, func() bool {
-					c, err := net.DialTimeout("tcp", addr, time.Second)
-					if err == nil {
-						c.Close()
-					}
-					return err == nil
-				}, 30*time.Second, 10*time.Millisecond)
-			}
-
-			set := func(s *sniproxy.Server) { s.ProxyOut, s.ProxyAuthority, s.ProxyALPN = 2, true, true }
-			want := func(protocol string) string {
+			runServer(t, exec.Command(binary, "-db", "-f", file), ports)
+			checkTLVs(t, ports[0], ports[1], func(protocol string) string {
 				if alpn == "-" {
 					return "a.example -"
 				}
-				return strings.TrimSpace("a.example " + protocol)
-			}
-			front := newRouter(t, native, hosts{"a.example": plain}, set).serve(0)
-			require.Equal(t, want("http/1.1"), strings.TrimSpace(ask(t, dial(t, front), "A.example.")))
-
-			front = newRouter(t, native, hosts{"a.example": secure}, set).serve(0)
-			for protocols, protocol := range map[string]string{"http/1.1": "http/1.1", "h2,http/1.1": "", "": ""} {
-				conf := &tls.Config{ServerName: "a.example", RootCAs: ca().Pool()}
-				if protocols != "" {
-					conf.NextProtos = strings.Split(protocols, ",")
-				}
-				c := tls.Client(dial(t, front), conf)
-				require.Equal(t, want(protocol), strings.TrimSpace(ask(t, c, "a.example")), protocols)
-			}
+				return "a.example " + protocol
+			})
 		})
+	}
+}
+
+// runServer runs a server until the end of the test, and waits until it listens on the ports.
+func runServer(t *testing.T, command *exec.Cmd, ports []int) {
+	t.Helper()
+	var log bytes.Buffer
+	command.Stdout, command.Stderr = &log, &log
+	require.NoError(t, command.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- command.Wait() }()
+	t.Cleanup(func() {
+		_ = command.Process.Kill()
+		<-ended
+		if t.Failed() {
+			t.Log(log.String())
+		}
+	})
+	for _, port := range ports {
+		require.Eventually(t, func() bool {
+			c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), time.Second)
+			if err == nil {
+				c.Close()
+			}
+			return err == nil
+		}, 30*time.Second, 10*time.Millisecond)
+	}
+}
+
+// checkTLVs sends requests through routers to the two ports of a server, without and with TLS. The
+// server must answer with the values that it has read from the PROXY header. The argument "want"
+// returns this answer for an application protocol, which is "" if the header does not have it.
+func checkTLVs(t *testing.T, plain, secure int, want func(protocol string) string) {
+	t.Helper()
+	set := func(s *sniproxy.Server) { s.ProxyOut, s.ProxyAuthority, s.ProxyALPN = 2, true, true }
+	front := newRouter(t, native, hosts{"a.example": fmt.Sprintf("127.0.0.1:%d", plain)}, set).serve(0)
+	require.Equal(t, want("http/1.1"), strings.TrimSuffix(ask(t, dial(t, front), "A.example."), "\n"))
+
+	front = newRouter(t, native, hosts{"a.example": fmt.Sprintf("127.0.0.1:%d", secure)}, set).serve(0)
+	for protocols, protocol := range map[string]string{"http/1.1": "http/1.1", "h2,http/1.1": "", "": ""} {
+		conf := &tls.Config{ServerName: "a.example", RootCAs: ca().Pool()}
+		if protocols != "" {
+			conf.NextProtos = strings.Split(protocols, ",")
+		}
+		c := tls.Client(dial(t, front), conf)
+		require.Equal(t, want(protocol), strings.TrimSuffix(ask(t, c, "a.example"), "\n"), protocols)
 	}
 }
