@@ -55,7 +55,10 @@ func (c *Certificate) FileName() string {
 // result "list" is the crt-list. The result "names" is the file of a map with one entry for each
 // name that each certificate covers. The key of an entry is "FINGERPRINT/NAME", with the SHA-1
 // fingerprint of the certificate.
-func (l *CertificateList) render() (certs []RenderedFile, list, names RenderedFile) {
+//
+// The argument "base" is the directory of the certificates in the crt-list. It is "" if haproxy.cfg
+// contains crt-base: the crt-list is then the same in every directory.
+func (l *CertificateList) render(base string) (certs []RenderedFile, list, names RenderedFile) {
 	var text []byte
 	m := Map{Name: l.Name}
 	written, covered := map[string]bool{}, map[string]bool{}
@@ -67,9 +70,7 @@ func (l *CertificateList) render() (certs []RenderedFile, list, names RenderedFi
 		}
 		written[file] = true
 		certs = append(certs, RenderedFile{Name: file, Data: c.PEM, Private: true})
-		// The name of the file is relative to crt-base, so the crt-list is the same in every
-		// directory.
-		text = append(append(text, path.Base(file)...), '\n')
+		text = append(append(text, path.Join(base, path.Base(file))...), '\n')
 		sum := strings.ToUpper(hex.EncodeToString(c.SHA1[:])) // as the converter "hex" writes it
 		for _, name := range c.Names {
 			if key := sum + "/" + name; !covered[key] {

@@ -22,6 +22,17 @@ type Config struct {
 	// CertificateLists are the lists of certificates for the binds. The field List of a bind's TLS
 	// contains the name of one of them.
 	CertificateLists []CertificateList
+	// Fragment, if not empty, makes the Config a fragment: HAProxy loads files of somebody else
+	// first, and then the haproxy.cfg of this Config, for example with the options
+	// "-f /etc/haproxy/haproxy.cfg -f /var/lib/headgate/haproxy.cfg". The value is a prefix, such as
+	// "headgate-", that no name in the other files has. The names of all frontends and backends must
+	// begin with it.
+	//
+	// A fragment has no section "global": [Config.Requirements] returns what the section "global" of
+	// the other files must contain. A fragment has a section "defaults" with a name, so its frontends
+	// and backends do not depend on the "defaults" of the other files. HAProxy must load the fragment
+	// last: otherwise sections in a later file would get the defaults of the fragment.
+	Fragment string
 }
 
 // Global contains the settings of the process.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"maps"
 	"math"
@@ -42,6 +43,9 @@ func (v Valid) Render(dir string) ([]RenderedFile, error) {
 	if err := checkMapDir(dir); err != nil {
 		return nil, err
 	}
+	if c.Fragment != "" && len(c.CertificateLists) > 0 && strings.ContainsAny(dir, " \t[") {
+		return nil, fmt.Errorf("haproxycfg: directory %q: the path of a certificate in a crt-list has no blank and no bracket", dir)
+	}
 	files := make([]RenderedFile, 0, len(c.Maps)+1)
 	paths := renderedPaths{maps: make(map[string]string, len(c.Maps))}
 	stable := false
@@ -53,7 +57,11 @@ func (v Valid) Render(dir string) ([]RenderedFile, error) {
 	}
 	for i := range c.CertificateLists {
 		l := &c.CertificateLists[i]
-		certs, list, names := l.render()
+		base := ""
+		if c.Fragment != "" { // crt-base belongs to the other files
+			base = path.Join(dir, certsDir)
+		}
+		certs, list, names := l.render(base)
 		paths.certs = certsDir
 		paths.maps[l.Name] = names.Name
 		if paths.lists == nil {
@@ -173,12 +181,16 @@ func compareEntries(a, b MapEntry) int { return strings.Compare(a.Key, b.Key) }
 // appendText returns the text of haproxy.cfg for a valid Config.
 func (c *Config) appendText(paths renderedPaths) []byte {
 	t := append(make(text, 0, c.sizeHint()), notice...)
-	c.Global.append(&t, c.MaxConn(), c.checkSpread())
-	if paths.certs != "" {
-		t.line("crt-base")
-		t.word(paths.certs)
+	if c.Fragment == "" {
+		c.Global.append(&t, c.MaxConn(), c.checkSpread())
+		if paths.certs != "" {
+			t.line("crt-base")
+			t.word(paths.certs)
+		}
+		c.Defaults.append(&t, &c.Global, "")
+	} else {
+		c.Defaults.append(&t, &c.Global, c.Fragment+"defaults")
 	}
-	c.Defaults.append(&t, &c.Global)
 	for i := range c.Frontends {
 		c.Frontends[i].append(&t, paths, &c.Global)
 	}
@@ -275,6 +287,10 @@ func (g *Global) append(t *text, maxConn int, checkSpread time.Duration) {
 	for _, x := range g.Variables {
 		x.append(t)
 	}
+	g.appendLogs(t)
+}
+
+func (g *Global) appendLogs(t *text) {
 	for _, l := range g.Logs {
 		t.line("log")
 		t.word(l.Address)
@@ -289,8 +305,10 @@ func (g *Global) append(t *text, maxConn int, checkSpread time.Duration) {
 	}
 }
 
-func (d *Defaults) append(t *text, g *Global) {
-	t.section("defaults", "")
+// append renders the section "defaults". The argument "name" is the name of the section if the
+// configuration is a fragment, and "" otherwise.
+func (d *Defaults) append(t *text, g *Global, name string) {
+	t.section("defaults", name)
 	t.line("mode http")
 	// By default, a reload closes idle connections immediately. If a client has just sent its next
 	// request on such a connection, this request is lost. With this option, HAProxy answers the
@@ -304,7 +322,11 @@ func (d *Defaults) append(t *text, g *Global) {
 		t.line("option http-drop-request-trailers")
 	}
 	if len(g.Logs) > 0 {
-		t.line("log global")
+		if name == "" {
+			t.line("log global")
+		} else {
+			g.appendLogs(t) // "log global" would mean the logs of the other files
+		}
 		t.line("option httplog")
 		t.line("option dontlognull")
 	}

@@ -48,6 +48,7 @@ const (
 // it.
 func (c *Config) Validate() error {
 	var v validator
+	v.fragment(c)
 	v.global(c)
 	v.variables(c.Global.Variables)
 	v.defaults(&c.Defaults)

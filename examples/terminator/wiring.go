@@ -15,7 +15,9 @@ import (
 // controller returns the Controller that the flags describe. The caller must set the fields Logger
 // and Elector. The Controller calls the function "warned" with all warnings of HAProxy.
 func (s *settings) controller(warned func([]deploy.Diagnostic)) *controller.Controller {
-	c := s.Controller(s.dir(warned), warned)
+	dir := s.dir(warned)
+	s.WarnOfForeign(dir, warned)
+	c := s.Controller(dir, warned)
 	c.ForceFirst, c.Journal = s.force, s.journal()
 	if s.orders != nil {
 		c.Fleet = s.orders
@@ -52,7 +54,8 @@ func (s *settings) dir(warned func([]deploy.Diagnostic)) *deploy.Dir {
 		reloader := deploy.Reloader{
 			Master:    runtimeapi.Socket{Path: s.reload},
 			StateFile: s.Builder.Edge.Global.StateFile,
-			Config:    filepath.Join(s.out, "haproxy.cfg"),
+			Config:    dir.ConfigFile(),
+			Foreign:   s.Foreign(dir),
 			Warned: func(err error) {
 				warned([]deploy.Diagnostic{{Severity: "WARNING", Text: "a replaced process may send requests to servers that are gone: " + err.Error()}})
 			},

@@ -159,7 +159,8 @@ func (s state) String() string {
 }
 
 // dropLeftovers removes from the state the servers in maintenance that the configuration in force
-// does not contain. A [Runtime] has taken these servers out of service, but HAProxy could not
+// does not contain, although it contains their backend. It keeps the servers of all other backends:
+// they belong to the files of somebody else, see haproxycfg.Config.Fragment. A [Runtime] has taken these servers out of service, but HAProxy could not
 // delete them. If a new configuration contains such a server again, the server must not be in
 // maintenance. The argument "before" contains the servers of the configuration in force.
 func (s *state) dropLeftovers(before members) {
@@ -171,7 +172,7 @@ func (s *state) dropLeftovers(before members) {
 	}
 	admin, ok := s.columns["srv_admin_state"]
 	s.servers = slices.DeleteFunc(s.servers, func(server stateServer) bool {
-		if !ok || known[server.backend+"/"+server.name] {
+		if _, ours := before.backends[server.backend]; !ours || !ok || known[server.backend+"/"+server.name] {
 			return false
 		}
 		flags, err := strconv.Atoi(server.fields[admin])

@@ -33,6 +33,12 @@ type Checker struct {
 	// Timeout is the longest time of one check; 0 means one minute. The check of a configuration
 	// with 100,000 servers took about 4 seconds.
 	Timeout time.Duration
+	// Foreign, if not nil, describes the files that HAProxy loads before the configuration. HAProxy
+	// then checks all files together. If the foreign files have a fault of their own, or a name or
+	// address that only the fragment may have, the error of Check has [ErrForeign]. Check does not
+	// call Warned with warnings of HAProxy about the foreign files, but with one for each unmet
+	// requirement of the configuration (see [Foreign.Unmet]), and with an error that has ErrForeign.
+	Foreign *Foreign
 	// Warned, if not nil, is called with all warnings after a check in which HAProxy accepts the
 	// configuration but warns about it.
 	Warned func([]Diagnostic)
@@ -59,7 +65,10 @@ func (k Checker) Check(ctx context.Context, config haproxycfg.Valid) error {
 	if err != nil {
 		return fmt.Errorf("deploy: check: %w", err)
 	}
-	return k.checkFiles(ctx, dir, files)
+	if k.Foreign != nil {
+		return k.checkWithForeign(ctx, config, dir, files)
+	}
+	return k.run(ctx, dir, files, filepath.Join(dir, configFile))
 }
 
 // renderCopy writes a copy of the configuration to dir. The copy names an empty server state file
@@ -115,14 +124,18 @@ func (k Checker) Version(ctx context.Context) (haproxycfg.Version, error) {
 	return v, nil
 }
 
-// checkFiles runs "haproxy -c" on the configuration in dir. The argument "files" contains the
-// rendered files in dir.
-func (k Checker) checkFiles(ctx context.Context, dir string, files []haproxycfg.RenderedFile) error {
+// run runs "haproxy -c" on the files with the given names. The argument "files" contains the rendered
+// files in dir.
+func (k Checker) run(ctx context.Context, dir string, files []haproxycfg.RenderedFile, names ...string) error {
 	binary := cmp.Or(k.Haproxy, "haproxy")
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(max(k.Timeout, 0), defaultCheckTimeout))
 	defer cancel()
 	out := &limitedBuffer{max: maxCheckOutput}
-	cmd := exec.CommandContext(ctx, binary, "-c", "-f", filepath.Join(dir, configFile))
+	args := []string{"-c"}
+	for _, name := range names {
+		args = append(args, "-f", name)
+	}
+	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.WaitDelay = 5 * time.Second
 	err := cmd.Run()
@@ -139,10 +152,17 @@ func (k Checker) checkFiles(ctx context.Context, dir string, files []haproxycfg.
 		}
 		addSources(found, f.Name, f.Data)
 	}
+	if k.Foreign != nil { // the foreign files may have the same name
+		for i := range found {
+			if found[i].File == configFile {
+				found[i].File = k.Foreign.Fragment
+			}
+		}
+	}
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
-		if warnings := withSeverity(found, "WARNING"); len(warnings) > 0 && k.Warned != nil {
+		if warnings := withSeverity(found, "WARNING"); k.Warned != nil && (len(warnings) > 0 || k.Foreign != nil) {
 			k.Warned(warnings)
 		}
 		return nil

@@ -27,7 +27,7 @@ import (
 func (k Checker) CheckCertificates(ctx context.Context, certs []haproxycfg.Certificate) (verdicts []error, noVerdict error) {
 	ctx, cancel := context.WithTimeout(ctx, certificatesTimeout)
 	defer cancel()
-	k.Warned = nil
+	k.Warned, k.Foreign = nil, nil
 	verdicts = make([]error, len(certs))
 	return verdicts, k.checkHalves(ctx, certs, verdicts)
 }

@@ -90,7 +90,7 @@ func checkText(t *testing.T, k Checker, text string) error {
 	k.Haproxy = haproxytest.Binary(t)
 	dir := haproxytest.Dir(t)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, configFile), []byte(text), 0o600))
-	return k.checkFiles(t.Context(), dir, []haproxycfg.RenderedFile{{Name: configFile, Data: []byte(text)}})
+	return k.run(t.Context(), dir, []haproxycfg.RenderedFile{{Name: configFile, Data: []byte(text)}}, filepath.Join(dir, configFile))
 }
 
 func TestCheckErrorShowsTheLine(t *testing.T) {

@@ -482,7 +482,7 @@ func (d *Dir) apply(ctx context.Context, t target) (changed bool, err error) {
 		return false, nil
 	}
 	if !same {
-		if changed, err = d.checkAndWrite(ctx, t, written, pending); err != nil {
+		if changed, err = d.checkAndWrite(ctx, t, written, pending, true); err != nil {
 			return changed, err
 		}
 	}
@@ -499,10 +499,11 @@ func (d *Dir) apply(ctx context.Context, t target) (changed bool, err error) {
 }
 
 // checkAndWrite calls Check, and then writes the files that are not yet in the directory. The
-// comment of the method "write" describes the arguments.
-func (d *Dir) checkAndWrite(ctx context.Context, t target, written []bool, pending bool) (changed bool, err error) {
+// comment of the method "write" describes the arguments. The argument "reloads" says that HAProxy
+// must load the files.
+func (d *Dir) checkAndWrite(ctx context.Context, t target, written []bool, pending, reloads bool) (changed bool, err error) {
 	if d.Check != nil && !t.checked {
-		if err := d.Check(ctx, t.config); err != nil {
+		if err := d.check(ctx, t, reloads); err != nil {
 			return false, err
 		}
 		if err := ctx.Err(); err != nil { // the check can take seconds
@@ -515,11 +516,21 @@ func (d *Dir) checkAndWrite(ctx context.Context, t target, written []bool, pendi
 	return !written[len(written)-1], nil
 }
 
+// check calls Check. If HAProxy need not load the files, because it makes the change at run time,
+// check ignores faults of foreign files: Check has accepted the files of t without them.
+func (d *Dir) check(ctx context.Context, t target, reloads bool) error {
+	err := d.Check(ctx, t.config)
+	if !reloads && errors.Is(err, ErrForeign) {
+		return nil
+	}
+	return err
+}
+
 // reload makes HAProxy load the files. If HAProxy does not load them, reload puts the last good
 // configuration back, reloads again and returns an error. The result "restored" is true if reload
 // has put the last good configuration back.
 //
-// If no HAProxy runs and Check has accepted the files, reload keeps the files and returns an error.
+// If no HAProxy runs, or HAProxy does not load the files, and Check has accepted them, reload keeps the files and returns an error.
 // HAProxy will start with these files. reload does not put the last good files back in this case,
 // because HAProxy might refuse them: since HAProxy loaded them, somebody may have installed another
 // version of HAProxy.
@@ -532,7 +543,7 @@ func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 		d.changes.reloaded = true
 		return false, d.clearPending()
 	}
-	if ctx.Err() != nil || d.Check != nil && errors.Is(failed, ErrNoMaster) {
+	if ctx.Err() != nil || d.Check != nil && (errors.Is(failed, ErrNoMaster) || errors.Is(failed, ErrNotLoaded)) {
 		return false, failed
 	}
 	restored, err = d.restore()
@@ -611,6 +622,16 @@ func (d *Dir) at(step string) error {
 		return nil
 	}
 	return d.beforeStep(step)
+}
+
+// ConfigFile returns the path of the current haproxy.cfg. The path is absolute, unless the working
+// directory of the process is unknown.
+func (d *Dir) ConfigFile() string {
+	file := d.file(configFile)
+	if path, err := filepath.Abs(file); err == nil {
+		return path
+	}
+	return file
 }
 
 func (d *Dir) file(name string) string { return filepath.Join(d.Path, filepath.FromSlash(name)) }

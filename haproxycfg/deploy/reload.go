@@ -43,6 +43,10 @@ type Reloader struct {
 	// good configuration of a Dir, Reload saves no state of a server that is in maintenance and
 	// missing in the last good configuration.
 	Config string
+	// Foreign, if not nil, describes the files that HAProxy loads before Config. Reload then returns
+	// an error with [ErrNotLoaded], and reloads nothing, if the running HAProxy does not load these
+	// files and then Foreign.Fragment.
+	Foreign *Foreign
 	// Warned, if not nil, is called with an error if the old worker may still send requests to a
 	// server that Config does not contain. Reload still reloads HAProxy.
 	Warned func(error)
@@ -96,10 +100,15 @@ func (r Reloader) Reload(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("deploy: reload: %w", err)
 	}
-	if r.StateFile != "" || r.Config != "" {
+	if r.StateFile != "" || r.Config != "" || r.Foreign != nil {
 		worker := r.Master
 		if worker.Worker = currentWorker(before); worker.Worker == "" {
 			return errors.New("deploy: reload: the master has no worker whose state could be saved")
+		}
+		if r.Foreign != nil {
+			if err := r.Foreign.verify(ctx, worker); err != nil {
+				return fmt.Errorf("deploy: reload: %w", err)
+			}
 		}
 		if err := r.prepare(ctx, worker); err != nil {
 			return fmt.Errorf("deploy: reload: %w", err)

@@ -329,7 +329,7 @@ func (d *Dir) applyLive(ctx context.Context, t target, written []bool, same, pen
 		return false, nil
 	}
 	if !same {
-		if changed, err = d.checkAndWrite(ctx, t, written, pending); err != nil {
+		if changed, err = d.checkAndWrite(ctx, t, written, pending, change.reload != ""); err != nil {
 			return changed, err
 		}
 	}

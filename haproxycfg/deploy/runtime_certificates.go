@@ -195,7 +195,7 @@ func (d *Dir) listedCertificates(list, file string, disk []byte) ([]listedCertif
 	var all []listedCertificate
 	at := map[string]int{}
 	for line := range strings.Lines(string(text)) {
-		name := strings.TrimSpace(line)
+		name := path.Base(strings.TrimSpace(line)) // the list of a fragment contains whole paths
 		at[name] = len(all)
 		all = append(all, listedCertificate{file: name})
 	}

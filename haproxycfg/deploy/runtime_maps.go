@@ -57,7 +57,7 @@ func (d *Dir) applyMaps(ctx context.Context, t target, same []bool) (changed boo
 		if !stable || d.Check == nil || t.checked {
 			return nil
 		}
-		return d.Check(ctx, t.config)
+		return d.check(ctx, t, false)
 	}
 	restored, err := d.changeMaps(ctx, files, check)
 	if err != nil {

@@ -283,7 +283,7 @@ const grpcTimeout = time.Hour
 // nodes.
 func (b *builder) track(nodes *nodesOf, cluster string, a netip.Addr) string {
 	if nodes.track == nil {
-		*nodes = nodesOf{nodesBackend(cluster), make(map[netip.Addr]string)}
+		*nodes = nodesOf{b.edge.nodesBackend(cluster), make(map[netip.Addr]string)}
 		b.nodes[cluster] = *nodes
 	}
 	name, ok := nodes.track[a]
@@ -339,7 +339,7 @@ func (b *builder) config() *haproxycfg.Config {
 	for _, nodes := range b.nodes {
 		b.rendered = append(b.rendered, b.nodeBackend(nodes))
 	}
-	b.rendered = append(b.rendered, haproxycfg.Backend{Name: notFound, Response: &haproxycfg.FixedResponse{Status: 404, Body: "404 not found"}})
+	b.rendered = append(b.rendered, haproxycfg.Backend{Name: b.edge.Fragment + notFound, Response: &haproxycfg.FixedResponse{Status: 404, Body: "404 not found"}})
 	slices.SortFunc(b.rendered, func(x, y haproxycfg.Backend) int { return strings.Compare(x.Name, y.Name) })
 	for _, entries := range [][]haproxycfg.MapEntry{b.exact, b.prefix, b.clients, b.shares, b.parts} {
 		slices.SortFunc(entries, func(x, y haproxycfg.MapEntry) int { return strings.Compare(x.Key, y.Key) })
@@ -367,6 +367,7 @@ func (b *builder) config() *haproxycfg.Config {
 		lists = []haproxycfg.CertificateList{{Name: CertificateList, Certificates: b.edge.Certificates}}
 	}
 	return &haproxycfg.Config{
+		Fragment:         b.edge.Fragment,
 		Global:           b.edge.Global,
 		Defaults:         b.edge.Defaults,
 		Frontends:        b.frontends(),
@@ -424,25 +425,25 @@ func (b *builder) frontends() []haproxycfg.Frontend {
 		TrustedProxies: e.TrustedProxies,
 		Monitor:        e.Monitor,
 		Router:         &router,
-		DefaultBackend: notFound,
+		DefaultBackend: e.Fragment + notFound,
 	}
 	if e.Closable {
 		public.Close = CloseMap
 	}
 	if binds := b.checkBinds("HTTP", e.HTTP, false); len(binds) > 0 {
 		f := public
-		f.Name, f.Binds, f.RedirectHTTPS = "http", binds, e.RedirectHTTPS
+		f.Name, f.Binds, f.RedirectHTTPS = e.Fragment+"http", binds, e.RedirectHTTPS
 		fs = append(fs, f)
 	}
 	if binds := b.checkBinds("HTTPS", e.HTTPS, true); len(binds) > 0 {
 		f := public
-		f.Name, f.Binds = "https", binds
+		f.Name, f.Binds = e.Fragment+"https", binds
 		fs = append(fs, f)
 	}
 	if len(e.Admin) > 0 {
 		fs = append(fs, haproxycfg.Frontend{
-			Name: "admin", Binds: e.Admin, Forwarded: haproxycfg.ForwardedKeep,
-			Monitor: "/ready", Exporter: "/metrics", DefaultBackend: notFound,
+			Name: e.Fragment + "admin", Binds: e.Admin, Forwarded: haproxycfg.ForwardedKeep,
+			Monitor: "/ready", Exporter: "/metrics", DefaultBackend: e.Fragment + notFound,
 		})
 	}
 	return fs

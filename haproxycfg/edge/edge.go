@@ -48,6 +48,9 @@ import (
 type Edge struct {
 	Global   haproxycfg.Global
 	Defaults haproxycfg.Defaults
+	// Fragment, if not empty, makes Config return a fragment: see [haproxycfg.Config].Fragment. The
+	// names of all frontends and backends begin with it.
+	Fragment string
 	// HTTP and HTTPS are the addresses of the frontends "http" and "https". Binds of HTTPS must
 	// have TLS. Binds of HTTP must not have TLS. Config reports binds that break this rule, and
 	// leaves them out.
@@ -169,8 +172,8 @@ var Router = haproxycfg.Router{Hosts: hostsMap, Exact: exactMap, Prefix: prefixM
 // same key share a backend. Config gives a backend another name in two cases. First, if the route
 // has several services, a number may follow the name, such as "-1"; see IsBackendOf. Second, if two
 // backends with different keys would have the same name, Config gives the second one a longer name.
-func BackendOf(r *routes.Route) (name, key string) {
-	return backendName(r, string(appendFamilyKey(nil, r))), string(appendBackendKey(nil, r))
+func (e *Edge) BackendOf(r *routes.Route) (name, key string) {
+	return e.backendName(r, string(appendFamilyKey(nil, r))), string(appendBackendKey(nil, r))
 }
 
 // OneRouteOfEachBackend returns a table with one route for each backend: it leaves out the other
@@ -223,10 +226,11 @@ type Node struct {
 // Config returns the configuration that serves a table of routes.
 //
 // Routes with the same services, weights, check, protocol and time-outs share a backend. The name
-// of the backend is "CLUSTER.NAMESPACE.SERVICE.PORT" of its first service. In two cases, the name
-// ends with ":" and a hash of all settings of the backend. First, if the backend has several
-// services, weight 0, a check, a protocol, limits, time-outs or Shift. Second, if one of the four
-// parts of the name is longer than 60 bytes. If there are several services, the hash does not
+// of the backend is "CLUSTER.NAMESPACE.SERVICE.PORT" of its first service, after the prefix
+// Fragment. In two cases, the name ends with ":" and a hash of all settings of the backend. First,
+// if the backend has several services, weight 0, a check, a protocol, limits, time-outs or Shift.
+// Second, if one of the four parts of the name is longer than 60 bytes, or with a Fragment of more
+// than one byte, longer than 51 bytes. If there are several services, the hash does not
 // depend on their weights.
 //
 // If routes have the same several services and the same settings, but different weights, each ratio
@@ -293,7 +297,7 @@ func (e Edge) Validate() error {
 	// Without routes, the configuration has no backend. Add a backend with the settings that all
 	// backends have, so that Config.Validate checks these settings.
 	config.Backends = append(config.Backends, haproxycfg.Backend{
-		Name: "every-service", Balance: e.Balance, AgentInterval: e.AgentInterval, Health: haproxycfg.Health{Interval: e.CheckInterval},
+		Name: e.Fragment + "every-service", Balance: e.Balance, AgentInterval: e.AgentInterval, Health: haproxycfg.Health{Interval: e.CheckInterval},
 	})
 	return config.Validate()
 }

@@ -96,7 +96,7 @@ func (f *family) assign() {
 // nameOf returns the name of the backend of the route r. Call it once for each key of a backend.
 func (b *builder) nameOf(r *routes.Route) string {
 	key := string(appendFamilyKey(nil, r))
-	name := backendName(r, key)
+	name := b.edge.backendName(r, key)
 	f := b.families[key]
 	if f == nil || !canSplit(r) {
 		return b.distinctName(name, key)
@@ -133,8 +133,8 @@ func (b *builder) addSpares() {
 
 // IsBackendOf reports whether a backend with this name can be the backend of the route r. If r has
 // several services, the backend of r may have one of several names: see [Edge.Config].
-func IsBackendOf(r *routes.Route, name string) bool {
-	own, _ := BackendOf(r)
+func (e *Edge) IsBackendOf(r *routes.Route, name string) bool {
+	own, _ := e.BackendOf(r)
 	rest, ok := strings.CutPrefix(name, own)
 	if !ok || rest == "" || !canSplit(r) {
 		return ok && rest == ""

@@ -44,14 +44,14 @@ func TestFamilies(t *testing.T) {
 		for i, e := range config.Maps[1].Entries {
 			r := &table.Routes()[i]
 			require.Equal(t, r.Host+"/", e.Key)
-			require.True(t, IsBackendOf(r, e.Value), e.Value)
+			require.True(t, new(Edge).IsBackendOf(r, e.Value), e.Value)
 			ratio := string(appendWeights(nil, r))
 			if other, ok := used[e.Value]; ok {
 				require.Equal(t, ratio, other)
 			}
 			used[e.Value] = ratio
 			if len(ratios) == 1 {
-				name, _ := BackendOf(r)
+				name, _ := new(Edge).BackendOf(r)
 				require.Equal(t, name, e.Value, "a single ratio keeps its backend")
 			}
 		}
@@ -64,12 +64,12 @@ func TestIsBackendOf(t *testing.T) {
 	limited := splitRoute("a.example.com", 1, 2)
 	limited.Limits.Requests = 5
 	for _, r := range []*routes.Route{&split, &alone, &limited} {
-		name, _ := BackendOf(r)
-		require.True(t, IsBackendOf(r, name))
-		require.Equal(t, r == &split, IsBackendOf(r, name+"-1"))
+		name, _ := new(Edge).BackendOf(r)
+		require.True(t, new(Edge).IsBackendOf(r, name))
+		require.Equal(t, r == &split, new(Edge).IsBackendOf(r, name+"-1"))
 		for _, other := range []string{"", "-", "-x", "-1-1"} {
-			require.Equal(t, other == "", IsBackendOf(r, name+other), other)
+			require.Equal(t, other == "", new(Edge).IsBackendOf(r, name+other), other)
 		}
-		require.False(t, IsBackendOf(r, "x"))
+		require.False(t, new(Edge).IsBackendOf(r, "x"))
 	}
 }

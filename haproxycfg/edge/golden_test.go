@@ -34,11 +34,15 @@ func TestGolden(t *testing.T) {
 	kubeProxy.Balance = haproxycfg.LeastConn
 	observing := kubeProxy
 	observing.Global.Observe = true
+	fragment := plain
+	fragment.Fragment = "headgate-"
+	fragment.Global.StateFile = "" // HAProxy warns if the foreign files do not have it
+	fragment.Global.Logs = []haproxycfg.Log{{Address: "127.0.0.1"}}
 	noAgents := edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}, NodeHealth: edge.KubeProxyOnly, KubeProxyPort: 10999}
 
 	table, upstreams := goldenRoutes(t)
 	configs := map[string]*haproxycfg.Config{}
-	for name, e := range map[string]edge.Edge{"edge": plain, "edge-kube-proxy": kubeProxy, "edge-observing": observing, "edge-no-agents": noAgents} {
+	for name, e := range map[string]edge.Edge{"edge": plain, "edge-kube-proxy": kubeProxy, "edge-observing": observing, "edge-fragment": fragment, "edge-no-agents": noAgents} {
 		c, problems := e.Config(table, upstreams)
 		require.Len(t, problems, 1, "the service without nodes")
 		configs[name] = c

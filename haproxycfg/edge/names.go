@@ -95,24 +95,28 @@ func gcd(a, b int) int {
 	return a
 }
 
-// backendName returns the name of the backend of r: the parts of the first service's reference,
-// separated by ".". If the backend depends on more than this service, ":" and a hash of the
+// backendName returns the name of the backend of r: Edge.Fragment and the parts of the first
+// service's reference, separated by ".". If the backend depends on more than this service, ":" and a hash of the
 // argument "key" follow. key is the result of appendFamilyKey. Kubernetes labels contain neither
 // "." nor ":". If a part is not a Kubernetes label, "_" replaces each byte that no label contains,
 // and the hash makes the name unique.
 //
 // The key of a family does not contain the weights of its services. So new weights do not change
 // the name of the backend.
-func backendName(r *routes.Route, key string) string {
+func (e *Edge) backendName(r *routes.Route, key string) string {
 	first := r.Backends[0]
-	var n []byte
+	n := []byte(e.Fragment)
+	most := maxLabel
+	if len(e.Fragment) > 1 {
+		most = maxFragmentLabel
+	}
 	exact := true
 	for i, part := range [...]string{first.Cluster, first.Namespace, first.Service, first.Port} {
 		if i > 0 {
 			n = append(n, '.')
 		}
 		var same bool
-		n, same = appendLabel(n, part)
+		n, same = appendLabel(n, part, most)
 		exact = exact && same
 	}
 	if exact && len(r.Backends) == 1 && first.Weight > 0 && r.Check == nil && r.Timeouts == (routes.Timeouts{}) &&
@@ -127,11 +131,14 @@ func appendHash(b []byte, s string) []byte {
 	return hex.AppendEncode(append(b, ':'), sum[:5])
 }
 
-// appendLabel appends the first 60 bytes of s, with "_" for each byte that no Kubernetes label
-// contains. It returns true if it has appended s unchanged. Labels have up to 63 bytes, but a name
-// of four such labels and a hash would be longer than haproxycfg.MaxName.
-func appendLabel(b []byte, s string) ([]byte, bool) {
-	const most = 60
+// maxLabel is the largest number of bytes of a label in the name of a backend, and maxFragmentLabel
+// is this number if Edge.Fragment has more than one byte: it has up to 32. Labels have up to 63
+// bytes, but a name of four such labels and a hash would be longer than haproxycfg.MaxName.
+const maxLabel, maxFragmentLabel = 60, 51
+
+// appendLabel appends the first bytes of s, up to the number in the argument "most", with "_" for
+// each byte that no Kubernetes label contains. It returns true if it has appended s unchanged.
+func appendLabel(b []byte, s string, most int) ([]byte, bool) {
 	same := s != "" && len(s) <= most
 	for i := 0; i < len(s) && i < most; i++ {
 		c := s[i]
@@ -144,8 +151,8 @@ func appendLabel(b []byte, s string) ([]byte, bool) {
 }
 
 // nodesBackend returns the name of the backend that contains a cluster's nodes.
-func nodesBackend(cluster string) string {
-	b, same := appendLabel([]byte("nodes."), cluster)
+func (e *Edge) nodesBackend(cluster string) string {
+	b, same := appendLabel([]byte(e.Fragment+"nodes."), cluster, maxLabel)
 	if !same {
 		b = appendHash(b, cluster)
 	}

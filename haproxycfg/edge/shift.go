@@ -83,7 +83,7 @@ func (b *builder) addPart(main string, r *routes.Route, in func(routes.Backend) 
 	if name, ok := b.backends[key]; ok {
 		return name, b.partServers[name]
 	}
-	name = b.distinctName(backendName(&part, key), key)
+	name = b.distinctName(b.edge.backendName(&part, key), key)
 	b.backends[key] = name
 	services := make([]*service, len(part.Backends))
 	for i, rb := range part.Backends {

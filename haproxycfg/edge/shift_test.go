@@ -76,7 +76,7 @@ func newShiftWorldOf(t *testing.T, e edge.Edge, change func(*routes.Route), agen
 			w.closeFile = filepath.Join(w.dir, f.Name)
 		}
 	}
-	name, _ := edge.BackendOf(w.route)
+	name, _ := new(edge.Edge).BackendOf(w.route)
 	w.eventually(name, "BACKEND", func(s runtimeapi.Stat) bool { return s.Status == "UP" })
 	return w
 }
@@ -84,7 +84,7 @@ func newShiftWorldOf(t *testing.T, e edge.Edge, change func(*routes.Route), agen
 // set changes the share of the route in the running HAProxy.
 func (w *shiftWorld) set(s edge.Share) {
 	w.t.Helper()
-	name, _ := edge.BackendOf(w.route)
+	name, _ := new(edge.Edge).BackendOf(w.route)
 	w.do("set map " + w.shiftFile + " " + name + " " + s.Value())
 }
 
@@ -168,7 +168,7 @@ func TestShiftStartsWithItsShare(t *testing.T) {
 	require.GreaterOrEqual(t, statuses[http.StatusOK], 60)
 	require.Positive(t, by[w.old.String()])
 	require.Positive(t, by[w.new.String()])
-	name, _ := edge.BackendOf(w.route)
+	name, _ := new(edge.Edge).BackendOf(w.route)
 	answer, err := w.stats.Do(t.Context(), "show table")
 	require.NoError(t, err)
 	require.Contains(t, answer, "# table: "+name+",")

@@ -47,7 +47,7 @@ func TestVarnishtest(t *testing.T) {
 			rendered, err := config.Render(w.dir)
 			require.NoError(t, err)
 			configtest.WriteFiles(t, w.dir, rendered)
-			backend, _ := edge.BackendOf(&apiRoute)
+			backend, _ := new(edge.Edge).BackendOf(&apiRoute)
 			haproxytest.Varnishtest(t, file, map[string]string{
 				"config": filepath.Join(w.dir, haproxytest.ConfigFile), "http": w.frontend,
 				"control": control, "backend": backend,

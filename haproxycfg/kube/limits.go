@@ -284,10 +284,10 @@ func (l *limiter) choose(table routes.Table) (routes.Table, []Problem) {
 	candidates := make([]candidate, len(declared))
 	for i := range declared {
 		c := candidate{Route: &declared[i], rank: 2}
-		_, c.key = edge.BackendOf(c.Route)
+		_, c.key = l.builder.Edge.BackendOf(c.Route)
 		if backend, ok := inForce.Backend(c.Host, c.Path, c.Exact); ok {
 			c.backend = backend
-			if c.rank = 1; edge.IsBackendOf(c.Route, backend) && inForce.Servers(backend) > 0 {
+			if c.rank = 1; l.builder.Edge.IsBackendOf(c.Route, backend) && inForce.Servers(backend) > 0 {
 				c.rank = 0
 			}
 		}

@@ -59,6 +59,8 @@ type Options struct {
 	Path string
 	// Config is the configuration file.
 	Config string
+	// More are further configuration files, which HAProxy loads after Config.
+	More []string
 	// StatsSocket is the Unix socket in the configuration's line "stats socket". Start waits until
 	// HAProxy answers on StatsSocket and on MasterSocket. If one of the two is empty, Start waits
 	// only for the other.
@@ -130,6 +132,9 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 
 func command(o Options) *exec.Cmd {
 	args := []string{"-f", o.Config}
+	for _, file := range o.More {
+		args = append(args, "-f", file)
+	}
 	if o.MasterSocket != "" {
 		args = append(args, "-W", "-S", o.MasterSocket)
 	} else {

@@ -23,7 +23,7 @@ func (s *Settings) Controller(dir *deploy.Dir, warned func([]deploy.Diagnostic))
 		MaxInterval:  max(s.MaxInterval, 1),
 	}
 	if s.Haproxy != "" {
-		checker := deploy.Checker{Haproxy: s.Haproxy, Warned: warned}
+		checker := deploy.Checker{Haproxy: s.Haproxy, Foreign: s.Foreign(dir), Warned: warned}
 		c.Dir.Check, c.Version = checker.Check, checker.Version
 	}
 	if s.text.certs != "" && len(s.text.https) > 0 {
@@ -34,6 +34,32 @@ func (s *Settings) Controller(dir *deploy.Dir, warned func([]deploy.Diagnostic))
 		}
 	}
 	return c
+}
+
+// Foreign returns the foreign files of -fragment, or nil without -fragment. dir is the directory of
+// the fragment.
+func (s *Settings) Foreign(dir *deploy.Dir) *deploy.Foreign {
+	if len(s.Fragment) == 0 {
+		return nil
+	}
+	return &deploy.Foreign{Files: s.Fragment, Fragment: dir.ConfigFile()}
+}
+
+// WarnOfForeign calls the function "warned" with the requirements that the foreign files of
+// -fragment do not meet. The Controller does the same, but only when it checks a change.
+func (s *Settings) WarnOfForeign(dir *deploy.Dir, warned func([]deploy.Diagnostic)) {
+	foreign := s.Foreign(dir)
+	if foreign == nil {
+		return
+	}
+	config, _ := s.Builder.Edge.Config(routes.Table{}, nil)
+	unmet, err := foreign.Unmet(config.Requirements())
+	if err != nil {
+		unmet = []deploy.Diagnostic{{Severity: "ALERT", Text: err.Error()}}
+	}
+	if len(unmet) > 0 {
+		warned(unmet)
+	}
 }
 
 // files returns the additional output files: dns.zone if -dns-origin is set, dns-endpoints.yaml if

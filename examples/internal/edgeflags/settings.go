@@ -41,6 +41,9 @@ type Settings struct {
 	CDN     routes.CDNOptions  // without Origin there is no cdn.json
 	// DNSEndpoints without a Name means no dns-endpoints.yaml.
 	DNSEndpoints routes.DNSEndpointOptions
+	// Fragment contains the foreign files that HAProxy loads first; see [deploy.Foreign]. Empty means
+	// that there are none.
+	Fragment cli.Strings
 
 	// Resolve sets these fields from the flags.
 	Clusters  []kubeconn.Cluster
@@ -55,7 +58,7 @@ type texts struct {
 	excludeLabels, excludeTaints              cli.Strings
 	maxChange, fileShare                      string
 	identity, nodeHealth, certs, log          string
-	dnsEndpoints                              string
+	dnsEndpoints, prefix                      string
 	nodeAgentPort                             int
 	redirect                                  bool
 }
@@ -110,6 +113,8 @@ func (s *Settings) Register(fs *flag.FlagSet) {
 	fs.BoolVar(&e.Global.Observe, "observe", false, "serve what HAProxy would refuse, count it in /metrics and name it in HAProxy's log; see the section about -observe in the page. Counting needs -reload or -stats-socket")
 	fs.IntVar(&e.Global.BufferSize, "buffer-size", 0, "`bytes` of a buffer of HAProxy; the head of a request may have about 1,024 bytes less. 0 means HAProxy's default, 16384. A connection needs up to two buffers")
 	fs.IntVar(&e.Global.MaxHeaders, "max-headers", 0, "largest `number` of headers of a request or response; 0 means HAProxy's default, 101")
+	fs.Var(&s.Fragment, "fragment", "`file or directory` of somebody else that HAProxy loads with -f before the haproxy.cfg of this program, in the order of HAProxy's command line; may be given several times. haproxy.cfg is then a fragment without a section global; see FRAGMENT.md. Needs -haproxy")
+	fs.StringVar(&s.text.prefix, "fragment-prefix", "headgate-", "with -fragment, `prefix` of the names of all frontends and backends")
 	fs.StringVar(&e.Global.StatsSocket, "stats-socket", "", "`path` of HAProxy's administration socket")
 	fs.StringVar(&e.Global.StateFile, "state-file", "", "`path` of the file that keeps the state of servers over a reload; needs -reload")
 	fs.StringVar(&e.Global.User, "user", "", "`name` of the user that HAProxy runs as")
@@ -145,6 +150,10 @@ func (s *Settings) Resolve() error {
 		return errors.New("-https needs -certificates")
 	case f.redirect && len(f.https) == 0:
 		return errors.New("-redirect-https needs -https")
+	case len(s.Fragment) > 0 && s.Haproxy == "":
+		return errors.New("-fragment needs -haproxy, which checks all files together")
+	case len(s.Fragment) > 0 && f.prefix == "":
+		return errors.New("-fragment-prefix must not be empty")
 	case b.Selector.Size < 1:
 		return errors.New("-nodes-per-service must be 1 or more")
 	case b.Selector.LocalWeights && !s.LocalEndpoints:
@@ -279,6 +288,9 @@ func (s *Settings) resolveEdge() error {
 		return fmt.Errorf("-node-health: %q: want agent, agent+kube-proxy or kube-proxy", f.nodeHealth)
 	}
 	e.NodeAgentPort = uint16(f.nodeAgentPort)
+	if len(s.Fragment) > 0 {
+		e.Fragment = f.prefix
+	}
 	if f.log != "" {
 		e.Global.Logs = []haproxycfg.Log{{Address: f.log}}
 	}

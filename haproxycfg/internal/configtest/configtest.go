@@ -168,6 +168,10 @@ func RequireAccounted(t testing.TB, c *haproxycfg.Config, files []haproxycfg.Ren
 	sections, err := Parse(string(files[len(files)-1].Data))
 	require.NoError(t, err)
 	heads := [][]string{{"global"}, {"defaults"}}
+	if c.Fragment != "" {
+		heads = [][]string{{"defaults", c.Fragment + "defaults"}}
+	}
+	own := len(heads)
 	for _, fe := range c.Frontends {
 		heads = append(heads, []string{"frontend", fe.Name})
 	}
@@ -181,10 +185,10 @@ func RequireAccounted(t testing.TB, c *haproxycfg.Config, files []haproxycfg.Ren
 		for _, l := range s.Lines {
 			count[l[0]]++
 		}
-		if i < 2+len(c.Frontends) {
+		if i < own+len(c.Frontends) {
 			continue
 		}
-		be := c.Backends[i-2-len(c.Frontends)]
+		be := c.Backends[i-own-len(c.Frontends)]
 		want := map[string]int{"balance": 1, "default-server": 1, "server": len(be.Servers)}
 		switch {
 		case be.Response != nil:

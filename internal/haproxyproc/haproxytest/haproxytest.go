@@ -94,14 +94,21 @@ func StartMaster(t testing.TB, dir, config string) *haproxyproc.Process {
 	return start(t, dir, config, filepath.Join(dir, MasterSocket))
 }
 
-func start(t testing.TB, dir, config, master string) *haproxyproc.Process {
+// StartMasterFiles does the same as StartMaster, but HAProxy also loads further files after
+// haproxy.cfg. The argument "more" contains their paths.
+func StartMasterFiles(t testing.TB, dir, config string, more ...string) *haproxyproc.Process {
+	t.Helper()
+	return start(t, dir, config, filepath.Join(dir, MasterSocket), more...)
+}
+
+func start(t testing.TB, dir, config, master string, more ...string) *haproxyproc.Process {
 	t.Helper()
 	file := filepath.Join(dir, ConfigFile)
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	p, err := haproxyproc.Start(context.Background(), haproxyproc.Options{
-		Path: Binary(t), Config: file, Dir: dir,
+		Path: Binary(t), Config: file, More: more, Dir: dir,
 		StatsSocket: filepath.Join(dir, StatsSocket), MasterSocket: master, ReadyTimeout: time.Minute,
 	})
 	if err != nil {
