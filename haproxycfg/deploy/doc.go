@@ -62,6 +62,14 @@
 // Servers that are ejected, drained or in maintenance stay in that state, with and without a
 // reload. A reload needs [Reloader.StateFile] for this.
 //
+// # Beside the files of somebody else
+//
+// If HAProxy also loads files that a Dir does not own, set haproxycfg.Config.Fragment, and set
+// [Checker.Foreign] and [Reloader.Foreign] to the same [Foreign]. The Dir then writes a fragment,
+// which HAProxy loads last. HAProxy checks all files together, and an error with [ErrForeign] says
+// that the files of somebody else are the cause. Reload refuses to reload an HAProxy that does not
+// load the fragment.
+//
 // # What it does not do
 //
 // The package does not make configurations, does not start HAProxy, and does not watch files or
