@@ -117,9 +117,9 @@ func (f *fragment) get(port int, host string) string {
 }
 
 // serves waits until a request for the host gets the answer.
-func (v *watcher) serves(f *fragment, host, answer string) {
-	v.t.Helper()
-	v.eventually(host+" gets "+answer, func() bool { return f.get(f.edge, host) == answer })
+func (w *watcher) serves(f *fragment, host, answer string) {
+	w.t.Helper()
+	w.eventually(host+" gets "+answer, func() bool { return f.get(f.edge, host) == answer })
 }
 
 // load sends requests to the foreign frontend until the test calls the result. It fails the test if
