@@ -17,7 +17,8 @@
 #   make binaries   builds the static binaries of a release, as out/linux-ARCH/NAME (ARCHS='amd64 arm64', BINARIES='terminator')
 #   make sbom   also lists the modules of each binary, in CycloneDX JSON, as out/sbom/linux-ARCH/NAME.cdx.json, and checks the lists
 #   make release   also packs all, with checksums, in out/release; .github/workflows/release.yml signs and publishes them
-#   make test-reproducible   builds them twice, in two directories and with two empty build caches, and compares the bytes
+#   make test-reproducible   builds the binaries in another directory with an empty build cache, and compares their bytes with
+#               those that make release has built from this commit; without these, it builds twice
 #   make lint   vet, staticcheck, gofumpt, govulncheck, actionlint, licences of other modules, and builds for other systems
 #   make licences   writes the tables of licences in THIRD-PARTY.md
 #   make haproxies   fetches the haproxy of each Debian suite in HAPROXY_SUITES: HAPROXY_DIR/2.6/haproxy, HAPROXY_DIR/3.0/haproxy ...
@@ -284,7 +285,7 @@ release: sbom image
 	@GO='$(GO)' .ci/release '$(VERSION)' '$(ARCHS)'
 
 test-reproducible:
-	@MAKE='$(MAKE)' BINARIES='$(BINARIES)' ARCHS='$(ARCHS)' BUILDVCS='$(BUILDVCS)' .ci/reproducible
+	@GO='$(GO)' MAKE='$(MAKE)' BINARIES='$(BINARIES)' ARCHS='$(ARCHS)' BUILDVCS='$(BUILDVCS)' .ci/reproducible
 
 fuzz:
 	@GO='$(GO)' .ci/fuzz $(FUZZTIME)
@@ -346,7 +347,7 @@ ci-newest:
 	$(MAKE) test-versions VERSIONS=newest PACKAGES='$(VERSIONTESTS) ./haproxycfg/frontproxy/... ./haproxycfg/runtimeapi ./agentcheck/drain'
 
 # make ci repeats a failed test. The later parts repeat nothing: there each failure counts.
-FULLPARTS = ci test-repeated test-oldest-go test-qemu test-haproxies test-coredns test-image test-dashboards test-pages test-coming-from test-nginx e2e-newest e2e-long test-fuzz test-reproducible release test-licences fuzz-long bench-long bench-rounds
+FULLPARTS = ci test-repeated test-oldest-go test-qemu test-haproxies test-coredns test-image test-dashboards test-pages test-coming-from test-nginx e2e-newest e2e-long test-fuzz release test-reproducible test-licences fuzz-long bench-long bench-rounds
 ci-full:
 	@MAKE='$(MAKE)' .ci/full $(FULLPARTS)
 
