@@ -95,7 +95,7 @@ SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 # Debian installs haproxy in a directory that the PATH of an ordinary user lacks.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: demo drill demo-imbalance test test-packages test-comparisons compile e2e e2e-build e2e-long bench bench-long bench-peers bench-quic bench-rounds fuzz fuzz-long test-fuzz binaries sbom release vulnerabilities test-reproducible test-oldest-go test-qemu licences test-licences vet lint ci ci-oldest ci-newest ci-full test-repeated haproxies test-haproxies test-versions e2e-newest \
+.PHONY: demo drill demo-imbalance test test-packages test-comparisons compile e2e e2e-build e2e-long bench bench-long bench-peers bench-quic bench-rounds fuzz fuzz-long test-fuzz binaries sbom release vulnerabilities test-reproducible test-oldest-go test-qemu licences test-licences vet lint ci ci-oldest ci-newest ci-full test-repeated haproxies test-haproxies test-other-haproxies test-versions e2e-newest \
 	haproxy cc test-tools network peers test-coredns test-rules test-dashboards promtool image test-image test-pages
 
 demo: haproxy
@@ -128,7 +128,8 @@ PARALLEL := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) * 3)))
 test-race: RACE := -race
 test test-race: export GOFLAGS := $(GOFLAGS) $(RACE) $(TESTFLAGS)
 test-repeated test-versions vet: export GOFLAGS := $(GOFLAGS) -race $(TESTFLAGS)
-test test-race test-repeated test-versions vet: export GOGC := 400
+test-oldest-go: export GOFLAGS := $(GOFLAGS) $(TESTFLAGS)
+test test-race test-repeated test-versions test-oldest-go vet: export GOGC := 400
 test:
 	$(MAKE) --no-print-directory -j 2 test-tools compile
 	$(MAKE) --no-print-directory test-packages
@@ -183,6 +184,14 @@ haproxies:
 # Go repeats only the tests that look for haproxy on PATH. The results of the others are in its cache.
 test-haproxies: test-tools haproxies
 	@$(MAKE) --no-print-directory test-versions
+
+# For make ci-full. Its other parts run all tests with the haproxy on PATH, so this version runs only the tests that
+# HEADGATE_RELOADS makes longer.
+test-other-haproxies: test-tools haproxies
+	@set -e; known=$$(haproxy -v | sed -n 's/^HAProxy version \([0-9]*[.][0-9]*\).*/\1/p'); \
+	others=$$(cd $(HAPROXY_DIR) && ls -d [0-9]*.[0-9]* | grep -vxF "$$known" | sort -V | xargs); \
+	if [ -e "$(HAPROXY_DIR)/$$known" ]; then $(MAKE) --no-print-directory test-versions VERSIONS="$$known" PACKAGES=./haproxycfg/edge; fi; \
+	$(MAKE) --no-print-directory test-versions VERSIONS="$$others"
 
 test-versions: export HEADGATE_RELOADS := $(RELOADS)
 test-versions:
@@ -347,7 +356,7 @@ ci-newest:
 	$(MAKE) test-versions VERSIONS=newest PACKAGES='$(VERSIONTESTS) ./haproxycfg/frontproxy/... ./haproxycfg/runtimeapi ./agentcheck/drain'
 
 # make ci repeats a failed test. The later parts repeat nothing: there each failure counts.
-FULLPARTS = ci test-repeated test-oldest-go test-qemu test-haproxies test-coredns test-image test-dashboards test-pages test-coming-from test-nginx e2e-newest e2e-long test-fuzz release test-reproducible test-licences fuzz-long bench-long bench-rounds
+FULLPARTS = ci test-repeated test-oldest-go test-qemu test-other-haproxies test-coredns test-image test-dashboards test-pages test-coming-from test-nginx e2e-newest e2e-long test-fuzz release test-reproducible test-licences fuzz-long bench-long bench-rounds
 ci-full:
 	@MAKE='$(MAKE)' .ci/full $(FULLPARTS)
 
