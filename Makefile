@@ -203,14 +203,14 @@ test-versions:
 		PATH="$(HAPROXY_DIR)/$$version:$$PATH" .ci/again $(GO) test -vet=off -timeout 20m -p $(PARALLEL) $(PACKAGES); \
 	done
 
-# The first build of Kubernetes takes minutes, later ones take seconds. Without cgo the tests share what build.sh has
-# compiled.
+# The first build of Kubernetes takes minutes, later ones take seconds. With the flags of build.sh, the tests share what it
+# has compiled.
 e2e: e2e-build
 	.ci/again $(SUDO) $(E2EMODULE)/bin/e2e $(E2EFLAGS)
 
 e2e-build: haproxy network
 	$(E2EMODULE)/build.sh
-	cd $(E2EMODULE) && export CGO_ENABLED=0 && $(GO) vet ./... && $(GO) test ./...
+	cd $(E2EMODULE) && export CGO_ENABLED=0 GOFLAGS='$(GOFLAGS) $(TESTFLAGS)' && $(GO) vet ./... && $(GO) test ./...
 
 # The scenarios that are too slow for make ci.
 LONGSCENARIOS = nodegatelong
