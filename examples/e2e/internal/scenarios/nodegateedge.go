@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/examples/e2e/internal/lab"
+	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
@@ -55,7 +56,9 @@ func (s *System) startSecondEdge(ctx context.Context, size int) (*secondEdge, er
 	if _, err := lab.Until(ctx, "the servers of the second HAProxy", patience, func(ctx context.Context) error {
 		stats, err := e.haproxy.Stats(ctx)
 		for _, stat := range stats {
-			if stat.Addr != "" && !isUp(stat) {
+			// A spare server stays in maintenance. From version 3.0 on, HAProxy has spare servers.
+			addr, parseErr := netip.ParseAddrPort(stat.Addr)
+			if parseErr == nil && addr.Addr() != haproxycfg.SpareAddr && !isUp(stat) {
 				err = fmt.Errorf("%s/%s is %s", stat.Proxy, stat.Server, stat.Status)
 			}
 		}

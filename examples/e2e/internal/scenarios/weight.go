@@ -5,6 +5,8 @@ package scenarios
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/headgate/headgate/examples/e2e/internal/lab"
@@ -91,19 +93,22 @@ func (s *System) shareWeight(ctx context.Context, t *traffic, heavy, light *lab.
 		return err
 	}
 	all, to := 0, 0
+	var nodes []string
 	for _, c := range []*lab.Cluster{heavy, light} {
-		for _, n := range t.entries(c, since) {
+		for name, n := range t.entries(c, since) {
 			if all += n; c == heavy {
 				to += n
 			}
+			nodes = append(nodes, fmt.Sprintf("%s %d", name, n))
 		}
 	}
+	slices.Sort(nodes)
 	share := 100 * float64(to) / float64(all)
 	var err error
 	// HAProxy selects servers in turn, in proportion to their weights. So the measured share of the
 	// requests differs from the cluster's share of the weights by a few requests at most.
 	if share < percent-3 || share > percent+3 {
-		err = fmt.Errorf("%s got %.1f%% of %d requests", heavy.Name, share, all)
+		err = fmt.Errorf("%s got %.1f%% of %d requests; the requests of each node: %s", heavy.Name, share, all, strings.Join(nodes, ", "))
 	}
 	return t.row(scenario.Row{What: fmt.Sprintf("%s 75, %s 25: %.1f%% of requests in %s", heavy.Name, light.Name, share, heavy.Name), Took: took, Within: effect, Err: err}, start)
 }
