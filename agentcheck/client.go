@@ -12,7 +12,7 @@ import (
 )
 
 // Client makes agent checks as HAProxy does. The zero value is ready to use. Several goroutines may
-// use a Client at the same time. Do not change its fields after the first use.
+// use a Client; do not change its fields after the first use.
 type Client struct {
 	// Send is the text that the Client sends before it reads, like HAProxy's agent-send. The Client
 	// does not append a line end, so Send usually ends in "\n". If Send is "", the Client sends
@@ -27,9 +27,8 @@ type Client struct {
 // Check connects to addr ("host:port"), sends c.Send, reads one line, and returns the result of
 // [Parse]. Check ends at the latest when ctx ends or after Timeout.
 //
-// If the error wraps a [*WordError], HAProxy would reject WordError.Word and apply the other words
-// of the answer; the Reply has the settings of these other words. With any other error, the Reply
-// is zero.
+// If the error wraps a [*WordError], the Reply has the settings of the words that HAProxy would
+// accept. With any other error, the Reply is zero.
 func (c *Client) Check(ctx context.Context, addr string) (Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(max(c.Timeout, 0), DefaultTimeout))
 	defer cancel()

@@ -13,19 +13,19 @@
 //
 //	server n1 10.0.0.1:31000 weight 100 check agent-check agent-inter 2s agent-port 9707
 //
-// The package has three layers. Each of them works without the layers below it in this list:
+// The package has three layers:
 //
 //   - Values: a [Reply] is an answer. [Parse] reads an answer, [Reply.AppendLine] writes it,
 //     [Reply.MostRestrictive] combines two answers for the same server, and [Lint] finds traps in
-//     an answer. All these functions are pure, and a Reply is comparable.
+//     an answer. These functions are pure.
 //   - [Handler] decides which answer to give. A Reply is a Handler that always gives the same
 //     answer. [MostRestrictive] combines handlers.
 //   - [Server] answers HAProxy. [Client] makes agent checks as HAProxy does.
 //
 // # What an answer means
 //
-// An answer is one line that ends with CR or LF. It consists of the following words, in any order
-// and case. Spaces, tabs or commas separate the words:
+// An answer is one line that ends with CR or LF. It contains words in any order and case, separated
+// by spaces, tabs or commas:
 //
 //	up | down | fail | stopped    health; the last three take the server out
 //	ready | drain | maint         administrative state
@@ -34,36 +34,30 @@
 //	maxconn:30                    limit of connections, 0 for no limit
 //	# disk full                   reason for the operator, up to the end of the line
 //
-// HAProxy keeps every setting until an answer names the same setting again. Only "up" ends "down",
-// "fail" and "stopped", and only "ready" ends "drain" and "maint". So every answer should name all
-// settings that the agent ever changes. If the agent does not answer (closed port, reset, timeout),
-// HAProxy keeps the agent's last answer.
+// HAProxy keeps each setting until an answer names it again. Only "up" ends "down", "fail" and
+// "stopped", and only "ready" ends "drain" and "maint". So every answer should name all settings
+// that the agent ever changes.
 //
-// If an operator sets a drain or maintenance by hand, the agent's next answer with "ready" ends
-// this drain or maintenance. So an agent that never drains should not name the administrative
-// state.
+// An answer with "ready" also ends a drain or maintenance that an operator set by hand. So an agent
+// that never drains should not name the administrative state.
 //
-// Parse follows HAProxy's source: tcpcheck_agent_expect_reply in src/tcpcheck.c, and
-// server_parse_weight_change_request and server_parse_maxconn_change_request in src/server.c. The
-// tests send many answers to a running HAProxy and compare its settings with the result of Parse.
+// If the agent does not answer (closed port, reset, timeout), HAProxy keeps the agent's last
+// answer.
 //
 // # Operating agents
 //
-//   - HAProxy computes the weight from the configured weight and the percentage. It rounds down to
-//     a whole number, and uses at most 256. The default weight is 1, and 50% of 1 is 0: configure
-//     servers with weight 100.
+//   - HAProxy computes the weight from the configured weight and the percentage. It rounds down,
+//     and uses at most 256. Configure servers with weight 100: the default is 1, and 50% of 1 is 0.
 //   - Cookies and stick tables bind clients to a server. After the answer "0%" or "drain", these
 //     clients stay at the server. After "maint", they move to other servers. If every server has
 //     the weight 0 or is in drain, new clients get an error.
-//   - Static balance algorithms accept only the weights 0% and 100%. The static algorithms are
-//     static-rr, and source, uri, url_param, hdr and rdp-cookie without "hash-type consistent".
-//   - HAProxy speaks plain TCP to agents, even if it speaks TLS to the server. HAProxy waits for an
-//     answer for the time that "timeout check" sets, or, without this setting, for agent-inter.
-//     HAProxy makes a separate agent check for each server.
+//   - Static balance algorithms accept only the weights 0% and 100%. They are static-rr, and
+//     source, uri, url_param, hdr and rdp-cookie without "hash-type consistent".
+//   - HAProxy speaks plain TCP to agents, even if it speaks TLS to the server. It waits for an
+//     answer for "timeout check", or for agent-inter without this setting.
 //   - One port can answer for many services: configure agent-send "name\n" in HAProxy, and set
 //     Server.ReadName. The name must end with \n. Without agent-send, HAProxy sends nothing, so a
 //     Server with ReadName never answers.
 //
-// This package does not decide which answer a server gets, and does not use Kubernetes. Package
-// nodeagent computes answers from Kubernetes objects.
+// Package nodeagent computes answers from Kubernetes objects.
 package agentcheck

@@ -8,8 +8,8 @@ import (
 // Request is one agent check of HAProxy.
 type Request struct {
 	// Name is the text that HAProxy sent with agent-send, without the line end. It is "" unless
-	// Server.ReadName is set. Do not trust Name: any program can connect and send up to MaxName
-	// bytes with any values except CR and LF.
+	// Server.ReadName is set. Do not trust Name: any program can send up to MaxName bytes, with any
+	// values except CR and LF.
 	Name string
 
 	// LocalAddr is the agent's address to which HAProxy connected. RemoteAddr is the address of
@@ -17,11 +17,9 @@ type Request struct {
 	LocalAddr, RemoteAddr net.Addr
 }
 
-// Handler decides which answer HAProxy gets. The Server calls ServeAgent from several goroutines at
-// the same time. The context ends after Server.Timeout, or when the server closes.
-//
-// ServeAgent should answer from memory, without waiting. If no answer comes within agent-inter,
-// HAProxy stops waiting and keeps the last answer.
+// Handler decides which answer HAProxy receives. The Server calls ServeAgent from several
+// goroutines. ServeAgent should answer without waiting: if no answer arrives within agent-inter,
+// HAProxy keeps the last answer. The context ends after Server.Timeout, or when the server closes.
 type Handler interface {
 	ServeAgent(context.Context, *Request) Reply
 }

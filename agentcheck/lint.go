@@ -62,9 +62,9 @@ const (
 // Setup describes the HAProxy that reads an answer, and the server that the answer is about. A zero
 // field means "not known". Lint finds more traps if more fields are set.
 type Setup struct {
-	// Owns are the settings that the agent controls. If Owns is not 0, Lint reports an answer that
-	// does not name exactly these settings. If Owns is 0, Lint reports an answer that does not name
-	// the State, the Admin and the Weight; the answer may also name the MaxConn.
+	// Owns are the settings that the agent controls: Lint reports an answer that does not name
+	// exactly these settings. If Owns is 0, an answer must name the State, the Admin and the
+	// Weight, and may name the MaxConn.
 	Owns Settings
 
 	// Balance is the argument of HAProxy's balance, such as "leastconn" or "hdr(x-user)".

@@ -8,8 +8,8 @@ import (
 )
 
 // MaxLine is the length of the longest answer in bytes, including the line end. It is the default
-// of HAProxy's tune.bufsize. HAProxy 2.6 and 3.0 accept an answer of exactly MaxLine bytes. HAProxy
-// 3.2 and 3.4 ignore such an answer.
+// of HAProxy's tune.bufsize. An answer of exactly MaxLine bytes works with HAProxy 2.6 and 3.0, but
+// HAProxy 3.2 and 3.4 ignore it.
 const MaxLine = 16384
 
 const (
@@ -19,10 +19,9 @@ const (
 
 // HAProxy ignores an answer completely if Parse returns one of these errors for it.
 var (
-	// ErrIncomplete means that the answer has no CR or LF, or that a NUL byte comes before the
-	// first CR or LF. HAProxy ignores such an answer and shows "Ignoring incomplete line from
-	// agent". HAProxy 2.6 has a fault: it sometimes completes the line with bytes that an earlier
-	// check left in the buffer.
+	// ErrIncomplete means that the answer has no CR or LF, or a NUL byte before it. HAProxy ignores
+	// such an answer and shows "Ignoring incomplete line from agent". HAProxy 2.6 sometimes
+	// completes the line with bytes of an earlier check (a fault).
 	ErrIncomplete = errors.New("agentcheck: answer has no line end")
 	// ErrTooLong means that the line is longer than MaxLine bytes. HAProxy 2.6 searches for the
 	// line end beyond its buffer and can overwrite a byte there. In tests, about 3% of the HAProxy
@@ -61,18 +60,14 @@ func (e *WordError) Error() string {
 
 func (e *WordError) Unwrap() error { return e.Err }
 
-// Parse reads an answer as HAProxy does. Only the first line counts, up to CR or LF. The words of
-// the line may have any order and case. Spaces, tabs and commas separate them. A word that begins
-// with '#' begins the reason, and the reason ends with the line. If several words name one setting,
-// the last word counts.
+// Parse reads an answer as HAProxy does; the package documentation describes the line. A word that
+// begins with '#' begins the reason. If several words name one setting, the last word counts, even
+// if HAProxy rejects its weight or maxconn.
 //
-// HAProxy rejects an unknown word or a word with a wrong number, and applies the other words. In
-// this case, Parse returns the Reply with the settings of the other words, and an error that wraps
-// a [*WordError] for each rejected word. For example, "bogus 50%" sets the weight and gives an
-// error. If HAProxy rejects the last weight of an answer, an earlier valid weight has no effect
-// either. The same applies to maxconn.
-//
-// If the error is [ErrIncomplete] or [ErrTooLong], HAProxy changes nothing, and the Reply is zero.
+// HAProxy rejects an unknown word or a word with a wrong number, and applies the other words. Then
+// Parse returns the Reply of the other words, and an error that wraps a [*WordError] for each
+// rejected word. If the error is [ErrIncomplete] or [ErrTooLong], HAProxy changes nothing, and the
+// Reply is zero.
 //
 // Like HAProxy, Parse accepts some answers that are probably mistakes, such as "maxconn:-5". [Lint]
 // finds them.
@@ -198,9 +193,8 @@ func (s *scanner) next() bool {
 
 func isSeparator(c byte) bool { return c == ' ' || c == '\t' || c == ',' }
 
-// classify returns the setting that a word names, or 0 for an unknown word. For SettingState, value
-// is the State; for SettingAdmin, value is the Admin; otherwise value is 0. classify does not check
-// the number in a weight or maxconn.
+// classify returns the setting that a word names, or 0 for an unknown word. value is the State or
+// the Admin, or 0 for another setting. classify does not check the number in a weight or maxconn.
 func classify(w []byte) (setting Settings, value uint8) {
 	if n, ok := findWord(stateWords, w); ok {
 		return SettingState, n
@@ -260,9 +254,9 @@ func parseMaxConn(b []byte) (MaxConn, error) {
 	return MaxConn{true, uint32(n)}, nil
 }
 
-// cutInteger reads a decimal integer at the start of b. It works like C's strtol with a 64-bit
-// long: it skips white space, accepts a sign, and returns the largest or smallest int64 if the
-// number is out of range. ok is false if no digit follows the white space and the sign.
+// cutInteger reads a decimal integer at the start of b, like C's strtol with a 64-bit long: white
+// space and a sign may precede it, and an overflow gives the largest or smallest int64. ok is false
+// without a digit.
 func cutInteger(b []byte) (n int64, rest []byte, ok bool) {
 	const maxInt64 = 1<<63 - 1
 	i := 0
@@ -298,9 +292,9 @@ func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 // isSpace is C's isspace.
 func isSpace(c byte) bool { return c == ' ' || '\t' <= c && c <= '\r' }
 
-// equalFold reports whether b equals the argument "lower", which must be in lower case. It ignores
-// the case of ASCII letters in b. bytes.EqualFold does not fit: it treats the Kelvin sign as a k,
-// and HAProxy does not.
+// equalFold reports whether b equals "lower", without regard to the case of ASCII letters in b.
+// lower must be in lower case. bytes.EqualFold does not fit, because it treats the Kelvin sign as a
+// k.
 func equalFold(b []byte, lower string) bool {
 	if len(b) != len(lower) {
 		return false

@@ -11,11 +11,9 @@ import (
 // bytes.
 const MaxReason = 1024
 
-// Reply is one answer of an agent. It has up to four independent settings and a reason. The zero
-// Reply names no setting, so HAProxy changes nothing. Replies are comparable with ==.
-//
-// HAProxy keeps each setting until an answer names the same setting again. So every Reply of an
-// agent should name all settings that the agent ever changes; see [Lint].
+// Reply is one answer of an agent: up to four independent settings and a reason. HAProxy does not
+// change a setting that the Reply does not name, so the zero Reply changes nothing. Every Reply of
+// an agent should name all settings that the agent ever changes; see [Lint].
 type Reply struct {
 	State   State   // health
 	Admin   Admin   // administrative state
@@ -23,12 +21,10 @@ type Reply struct {
 	MaxConn MaxConn // limit of simultaneous connections
 
 	// Reason is one line of text for the operator. HAProxy shows it only if the answer also names a
-	// State. There is one exception: if this State is Up and HAProxy has an error of its own for
-	// the server, HAProxy shows its own error and not the Reason.
+	// State. It does not show it with the State Up if it has an error of its own for the server.
 	//
-	// The functions that write a Reply clean the Reason. They replace each character that is not
-	// printable (line ends, other control characters, invalid UTF-8) by one space. They remove
-	// spaces at both ends, and cut the text to MaxReason bytes.
+	// The functions that write a Reply replace each character that is not printable by a space,
+	// trim the text, and cut it to MaxReason bytes.
 	Reason string
 }
 
@@ -46,7 +42,7 @@ func (r Reply) String() string {
 //	up ready 75% maxconn:30 # reason\n
 //
 // If b has enough capacity, AppendLine does not allocate. If State or Admin is not one of the
-// constants, AppendLine returns b unchanged and an error. It returns no other errors.
+// constants, AppendLine returns b unchanged and an error.
 func (r Reply) AppendLine(b []byte) ([]byte, error) {
 	b, err := r.AppendText(b)
 	if err != nil {
@@ -103,22 +99,18 @@ func (r *Reply) UnmarshalText(text []byte) error {
 // value that lets less traffic through. If only one answer names a setting, the result has that
 // value.
 //
-//   - State: the later one in the order Up, Stopped, Down, Fail. The last three have the same
-//     effect in HAProxy. So if one answer reports a fault (Down, Fail) and the other reports an
-//     intention (Stopped), the result reports the fault.
+//   - State: the later one in the order Up, Stopped, Down, Fail. So a fault (Down, Fail) wins over
+//     an intention (Stopped).
 //   - Admin: the later one in the order Ready, Drain, Maint.
-//   - Weight: the lower one. A node at 100% and a service at 50% give 50%. To compare an absolute
-//     weight with a percentage, MostRestrictive assumes the configured weight 100. If both are
-//     equal under this assumption, the result has the percentage.
+//   - Weight: the lower one. To compare an absolute weight with a percentage, MostRestrictive
+//     assumes the configured weight 100, and prefers the percentage if they are equal.
 //   - MaxConn: the lower one. The limit 0 means unlimited, so it counts as the highest.
-//   - Reason: the reason of the more severe answer, even if this reason is empty. The most severe
-//     setting of an answer decides. The order of the settings, from the most to the least severe,
-//     is: Maint, a State that is down, Drain, a low Weight, a low MaxConn. If both answers are
-//     equally severe, the result has the reason of r. If r has no reason, the result has the reason
-//     of o.
+//   - Reason: the reason of the more severe answer, even if this reason is empty. The order of
+//     severity is: Maint, a State that is down, Drain, a low Weight, a low MaxConn. If both are
+//     equally severe, it is the reason of r, or of o if r has none.
 //
-// MostRestrictive with a zero Reply returns the other Reply. The operation is associative. It is
-// commutative, except for the Reason of two equally severe answers.
+// The zero Reply changes nothing. The operation is associative. It is commutative, except for the
+// Reason of two equally severe answers.
 func (r Reply) MostRestrictive(o Reply) Reply {
 	c := Reply{
 		State:   max(r.State, o.State),
@@ -138,10 +130,8 @@ func (r Reply) MostRestrictive(o Reply) Reply {
 }
 
 // severity returns a number that is higher if the answer keeps more traffic away from the server.
-// MostRestrictive combines two answers, and uses the Reason of the answer with the higher severity.
-// The severity of an answer is the highest severity of its settings. So the severity of the
-// combination is the higher one of the two severities. This makes MostRestrictive associative: the
-// Reason does not depend on the order in which a caller combines several answers.
+// It is the highest severity of the answer's settings. So a combination has the higher one of two
+// severities, which makes MostRestrictive associative also for the Reason.
 func (r Reply) severity() int64 {
 	const step = 1 << 34 // above every rank of a MaxConn
 	switch {

@@ -57,19 +57,19 @@ var (
 	ErrPanic = errors.New("agentcheck: handler panicked")
 )
 
-// Server answers agent checks. Do not change its fields after the first call of a method. Several
-// goroutines may call its methods at the same time.
+// Server answers agent checks. Several goroutines may call its methods; do not change its fields
+// after the first call.
 //
-// The server sends each answer with one write, and closes its sending side. After that, it reads
-// until HAProxy closes the connection. So HAProxy gets the whole answer and no reset, even if
-// HAProxy has sent bytes that the server does not need.
+// The server sends each answer, closes its sending side, and reads until HAProxy closes the
+// connection. So HAProxy receives no reset, even if it has sent bytes that the server does not
+// need.
 type Server struct {
 	// Handler decides which answer HAProxy gets. It must not be nil.
 	Handler Handler
 
-	// If ReadName is true, the server reads one line before it answers, and puts the line into
-	// Request.Name. HAProxy sends this line if agent-send is configured. So one port can answer for
-	// many services. Without agent-send HAProxy sends nothing, and ReadName must be false.
+	// If ReadName is true, the server reads one line, which agent-send configures, into
+	// Request.Name before it answers. So one port can answer for many services. Without agent-send
+	// HAProxy sends nothing, and ReadName must be false.
 	ReadName bool
 
 	// Timeout limits one exchange: reading the name, running the handler, writing the answer, and
@@ -77,17 +77,15 @@ type Server struct {
 	// DefaultTimeout.
 	Timeout time.Duration
 
-	// MaxConns limits the exchanges that run at the same time. An exchange is one connection, from
-	// Accept until the server closes it. 0 means DefaultMaxConns, a negative number means no limit.
-	// At the limit, a new connection usually waits until an exchange ends. At most MaxConns
-	// connections wait, or at most 128 if MaxConns is less than 128. The server closes each further
-	// connection, and Finished receives ErrTooManyConns.
+	// MaxConns limits the connections that the server answers at the same time. 0 means
+	// DefaultMaxConns, a negative number means no limit. At the limit, at most MaxConns new
+	// connections wait, or 128 if MaxConns is less. The server closes each further connection, and
+	// Finished receives ErrTooManyConns.
 	//
-	// A client that opens connections without end cannot keep HAProxy out. Each client address has
-	// a share of the exchanges: MaxConns divided by the number of client addresses. At the limit,
-	// if another client address has more exchanges than its share, the new connection does not
-	// wait: the server closes the oldest exchange of that address, and sets Exchange.Evicted. The
-	// server also does this if the process has no free descriptor.
+	// A client that opens connections without end cannot lock HAProxy out. At the limit, or without
+	// a free descriptor, the server closes the oldest connection of a client address that has more
+	// than its share: MaxConns divided by the number of client addresses. Exchange.Evicted is then
+	// true.
 	MaxConns int
 
 	// Finished, if not nil, receives each finished exchange, for example to count it. The server
@@ -115,11 +113,10 @@ type Exchange struct {
 	Evicted bool
 }
 
-// Serve answers the checks that arrive at l, until Shutdown or Close. After Shutdown or Close,
-// Serve returns [ErrServerClosed]. If the caller closes l, Serve returns the error of Accept. After
-// other errors of Accept, such as a lack of file descriptors, Serve tries again after a pause that
-// grows from 5 ms to 1 s. Serve closes l before it returns. Several calls of Serve, for different
-// listeners, may run at the same time.
+// Serve answers the checks that arrive at l until Shutdown or Close, and then returns
+// [ErrServerClosed]. It closes l before it returns. After an error of Accept, such as a lack of
+// file descriptors, Serve tries again after 5 ms to 1 s; if the caller has closed l, Serve returns
+// the error. Several calls of Serve may run at the same time.
 func (s *Server) Serve(l net.Listener) error {
 	if s.Handler == nil {
 		l.Close()
@@ -133,12 +130,10 @@ func (s *Server) Serve(l net.Listener) error {
 	return fmt.Errorf("agentcheck: %w", err)
 }
 
-// Shutdown closes the listeners and waits until the running exchanges have ended. If ctx ends
-// first, Shutdown returns the error of ctx.
-//
-// Shutdown does not drain the server in HAProxy: after the port is closed, HAProxy keeps the last
-// answer. To drain the server, let the handler answer "drain" for at least one agent-inter before
-// you call Shutdown.
+// Shutdown closes the listeners and waits until the running exchanges have ended, or returns the
+// error of ctx. It does not drain the server in HAProxy, because HAProxy keeps the last answer. To
+// drain the server, let the handler answer "drain" for at least one agent-inter before you call
+// Shutdown.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.once.Do(s.init)
 	return s.group.Shutdown(ctx)
@@ -260,10 +255,9 @@ func readName(c net.Conn, buf []byte) (string, error) {
 	}
 }
 
-// finish closes the sending side, and discards input until the client closes its side. The caller
-// may close the socket only after finish has returned. The reason: if a program closes a socket
-// with unread input, the kernel sends a reset. When the client receives the reset, it discards an
-// answer that it has not read yet (RFC 2525, section 2.17).
+// finish closes the sending side, and discards input until the client closes its side. If a program
+// closes a socket with unread input, the kernel sends a reset, and the client discards an answer
+// that it has not read yet (RFC 2525, section 2.17).
 func finish(c net.Conn, sink []byte, deadline time.Time) {
 	half, ok := c.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {

@@ -6,12 +6,11 @@ import (
 	"strconv"
 )
 
-// State is the health in an answer. The zero State means that the answer does not name the health.
-// [Reply.MostRestrictive] picks the larger of two States.
+// State is the health in an answer; the zero State does not name it. [Reply.MostRestrictive] picks
+// the larger of two States.
 //
 // Stopped, Down and Fail have the same effect in HAProxy: the server is DOWN until the agent
-// answers "up". HAProxy shows the word on the statistics page and in the log, so that an operator
-// sees the reason.
+// answers "up". HAProxy shows the word on the statistics page and in the log.
 type State uint8
 
 const (
@@ -49,9 +48,8 @@ func (s *State) UnmarshalText(text []byte) error {
 	return err
 }
 
-// Admin is the administrative state in an answer. The zero Admin means that the answer does not
-// name it. A larger Admin keeps more traffic away from the server; [Reply.MostRestrictive] picks
-// the larger of two.
+// Admin is the administrative state in an answer; the zero Admin does not name it. A larger Admin
+// keeps more traffic away from the server, and [Reply.MostRestrictive] picks the larger of two.
 type Admin uint8
 
 const (

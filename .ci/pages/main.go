@@ -6,17 +6,14 @@
 //	pages [-v] CHECKOUT PAGE...   CHECKOUT is the directory that "git clone" on a page copies
 //
 // The commands of a page are its code blocks with the language sh. All blocks of a page go to the
-// standard input of one bash, as if somebody typed them. This bash ends at the first command that
-// fails. So if a block starts another shell, the following blocks go to this shell.
+// standard input of one bash, which ends at the first command that fails.
 //
 // A code block without a language, after a block of commands, is the expected output of these
 // commands, line by line. "…" in a line stands for any text. A line that contains only "…" stands
 // for any number of lines.
 //
-// A block with the language "sh internet" needs the internet. The blocks with this language come
-// first, and run in the network of the machine. After them, bash moves to a network of its own for
-// the other blocks. This network has only loopback, so all ports are free. After the last command
-// of a page, all processes that its commands have started end.
+// A block with the language "sh internet" needs the internet. These blocks come first on a page.
+// The other blocks run in a network namespace that has only loopback.
 package main
 
 import (

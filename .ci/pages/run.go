@@ -24,10 +24,9 @@ type runner struct {
 	log                        io.Writer
 }
 
-// environment returns the environment variables of the commands. It writes two files into dir,
-// which the variables name. Because of the file for Git, "git clone" with the URL of headgate
-// copies the directory "checkout". Because of the file for apt, apt-get waits if another apt-get is
-// running. Further variables name the caches of Go, because HOME is another directory than usual.
+// environment returns the environment variables of the commands, and writes two files into dir. The
+// file for Git makes "git clone" of the URL of headgate copy the directory "checkout". The file for
+// apt makes apt-get wait while another apt-get runs.
 func environment(dir, checkout string) ([]string, error) {
 	home := filepath.Join(dir, "home")
 	git := fmt.Sprintf("[safe]\n\tdirectory = *\n[url \"file://%s\"]\n\tinsteadOf = https://github.com/headgate/headgate\n", checkout)

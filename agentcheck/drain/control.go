@@ -39,8 +39,8 @@ func (d *Drainer) ReadyHandler(check func(context.Context) error) http.Handler {
 //	GET, HEAD        reports the progress and changes nothing
 //	GET ?begin       works like POST, for httpGet of a preStop hook; needs AllowGET
 //
-// The answer is one line of text. With stream, the status is always 200, because Control sends the
-// status before it knows the result. Otherwise the status means:
+// The answer is one line of text. With stream, the status is always 200. Without stream, the status
+// means:
 //
 //	200  POST: no request or connection is open any more
 //	202  POST: the time in wait has passed, and the drain is not over yet
@@ -48,8 +48,8 @@ func (d *Drainer) ReadyHandler(check func(context.Context) error) http.Handler {
 //	504  POST: requests or connections are still open at the end of Settings.Timeout
 type Control struct {
 	Drainer *Drainer
-	// Allow decides whether a client may begin or undo a drain. nil means that only clients of a
-	// Unix socket may do so. See AllowFrom. Control always refuses requests that a web page sends.
+	// Allow decides whether a client may begin or undo a drain. nil permits only clients of a Unix
+	// socket. Control always refuses requests that a web page sends.
 	Allow func(*http.Request) bool
 	// AllowGET lets clients begin a drain with a GET request that has the parameter "begin" ("GET
 	// ?begin"). Allow must permit this request too. A GET without this parameter never begins a
@@ -57,11 +57,10 @@ type Control struct {
 	AllowGET bool
 }
 
-// AllowFrom returns a value for Control.Allow. It permits clients of a Unix socket, and clients
-// whose connection comes from one of the networks. It refuses requests with a header Forwarded, Via
-// or X-Forwarded-For: a proxy has forwarded such a request, and the address of the connection is
-// the address of the proxy. Some proxies add none of these headers, so serve Control on a port that
-// no proxy forwards to.
+// AllowFrom returns a value for Control.Allow that permits clients of a Unix socket, and clients
+// whose address is in one of the networks. It refuses requests with a header Forwarded, Via or
+// X-Forwarded-For, because their address is the address of a proxy. Some proxies add none of these
+// headers, so serve Control on a port that no proxy forwards to.
 func AllowFrom(networks ...netip.Prefix) func(*http.Request) bool {
 	return func(r *http.Request) bool {
 		if isUnix(r) {
@@ -209,12 +208,11 @@ func (d *Drainer) countControl(e *connEntry, change int) {
 }
 
 // Request begins or undoes a drain in another process: it sends a POST request to the Control of
-// that process. Request returns the text of the answer. Call Request in a subcommand of your
-// program. Then a preStop hook with "exec" can run this subcommand, even in a container without a
-// shell and curl. address is unix:PATH for a Unix socket, otherwise HOST:PORT. path is the path and
-// query of Control, such as "/drain" or "/drain?undo". If the status of the answer is not 200 or
-// 202, Request returns an error with the text of the answer. Give ctx a deadline: Request has no
-// timeout of its own.
+// that process, and returns the text of the answer. address is unix:PATH or HOST:PORT; path is the
+// path and query of Control, such as "/drain?undo". A status other than 200 and 202 is an error.
+//
+// Request has no timeout of its own, so give ctx a deadline. A program can call Request in a
+// subcommand for its preStop hook; then its container needs no shell and no curl.
 func Request(ctx context.Context, address, path string) (string, error) {
 	network := "tcp"
 	host := address

@@ -54,15 +54,12 @@ func (d *Drainer) loadLocked(now time.Time) Load {
 	return l
 }
 
-// Attach makes the Drainer count the connections and requests of srv. During a drain, it also makes
-// srv close connections, with the header "Connection: close" or with GOAWAY. The package
-// documentation says when srv sends these. Attach wraps the fields Handler, ConnState and
-// ConnContext of srv. Call it once for each server, before the server starts.
+// Attach makes the Drainer count the connections and requests of srv. During a drain, srv also
+// closes connections, with the header "Connection: close" or with GOAWAY. Call Attach once for each
+// server, before the server starts: it wraps the fields Handler, ConnState and ConnContext.
 //
-// The Drainer adds no "Connection: close" to the response to a request with the header Upgrade. If
-// a handler hijacks a connection, for example for a WebSocket, the Drainer counts the connection
-// until the handler returns. If srv uses a listener of [Drainer.Listener], the Drainer counts such
-// a hijacked connection until somebody closes the connection.
+// The Drainer counts a hijacked connection, such as a WebSocket, until the handler returns. With a
+// listener of [Drainer.Listener], it counts the connection until somebody closes it.
 func (d *Drainer) Attach(srv *http.Server) {
 	handler, connState, connContext := srv.Handler, srv.ConnState, srv.ConnContext
 	if handler == nil {
@@ -91,9 +88,8 @@ func (d *Drainer) Attach(srv *http.Server) {
 	}
 }
 
-// mayGoAway reports whether net/http may send GOAWAY with a response on the HTTP/2 connection e.
-// Two conditions must be true. First, half of Delay has passed since the beginning of the drain, so
-// a balancer that checks readiness has noticed the drain. Second, e has no other running request.
+// mayGoAway reports whether net/http may send GOAWAY with a response on the HTTP/2 connection e. It
+// may if half of Delay has passed since the drain began, and if e has no other running request.
 func (d *Drainer) mayGoAway(e *connEntry) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

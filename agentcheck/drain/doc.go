@@ -21,21 +21,17 @@
 //	expired    Timeout is over, and something is still open.
 //
 // A drain begins with [Drainer.Begin], with a request to [Control], or with SIGTERM under
-// [Drainer.Run]. [Drainer.Undo] ends it, unless [Drainer.Shutdown] has been called; Run calls it on
-// SIGTERM. Without Run, the listeners stay open in the steps waiting and done, and the program
-// still serves every request.
+// [Drainer.Run]. [Drainer.Undo] ends the drain; after SIGTERM this is not possible. Without Run,
+// the listeners stay open, and the program still serves every request.
 //
-// An idle HTTP connection does not delay the end of the drain, because Run closes it. A client that
-// has sent a request during Delay has no idle connection any more: the response has told the client
-// to close its connection.
+// An idle HTTP connection does not delay the end of the drain, because Run closes it.
 //
 // # What tells the balancer
 //
 //   - [Drainer.ReadyHandler] answers HTTP health checks of a balancer, and the readiness probe of a
 //     kubelet.
 //   - A Drainer is an agentcheck.Handler. During a drain, it answers HAProxy's agent-check with
-//     "drain" and the progress. So HAProxy's statistics page shows how many connections and
-//     requests the drain waits for.
+//     "drain" and the progress, which HAProxy's statistics page shows.
 //   - [Control] is the endpoint POST /drain, for operators and preStop hooks. [Request] is its
 //     client, for a subcommand of a program whose container has no shell.
 //
@@ -46,26 +42,23 @@
 //	Timeout  >= the longest request
 //	terminationGracePeriodSeconds >= Delay + Timeout + 2 s
 //
-// README.md in the directory of this package has the table for kubelet, HAProxy and cloud balancers,
-// and the preStop hooks.
+// README.md in the directory of this package has the table for kubelet, HAProxy and cloud
+// balancers, and the preStop hooks.
 //
 // # HTTP/2
 //
-// When a server of net/http sends GOAWAY, it drops the requests that are on their way to the server
-// at this moment. HTTP/2 allows clients to repeat these requests. But two clients do not repeat
-// them, so the requests fail: HAProxy 2.6 without retries, and net/http if the request has a body
-// and no GetBody. So the Drainer sends GOAWAY only in the second half of Delay: at that time, a
-// balancer that checks readiness has stopped sending requests. For this reason, make Delay twice as
-// long for HTTP/2. The Drainer sends GOAWAY with a response, and only if the connection has no
-// other running request.
+// When a server of net/http sends GOAWAY, it drops the requests that are on their way to it. Some
+// clients do not repeat them: HAProxy 2.6 without retries, and net/http if the request has a body
+// and no GetBody. So the Drainer sends GOAWAY only in the second half of Delay, when balancers that
+// check readiness have stopped sending requests.
 //
-// One case can still fail: an HTTP/2 connection comes through a TCP balancer, and its client always
-// has several requests open. This connection gets GOAWAY only when Run closes the listeners. The
-// client can then lose a POST that it cannot repeat.
+// One case can still fail: the HTTP/2 client is behind a TCP balancer and always has several
+// requests open. It gets GOAWAY only when Run closes the listeners, and can lose a POST that it
+// cannot repeat.
 //
 // # What it does not do
 //
-// Package drain does not close hijacked connections. It does not see messages inside connections
-// that are not HTTP. It does not coordinate the replicas of a program: use a PodDisruptionBudget to
-// limit how many pods drain at the same time. It writes no log; see Drainer.Changed.
+// Package drain does not close hijacked connections, and writes no log; see Drainer.Changed. It
+// does not coordinate the replicas of a program: use a PodDisruptionBudget to limit how many pods
+// drain at the same time.
 package drain

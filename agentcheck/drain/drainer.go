@@ -29,20 +29,17 @@ func (e *ExpiredError) Error() string { return "drain: " + e.Progress.String() }
 // the end of each request would cost a busy server much more time.
 const poll = 100 * time.Millisecond
 
-// Drainer drains one program. The zero value is ready to use. It has the default Settings, and its
-// State is Serving. Set the fields before the first call of a method, and do not copy a Drainer.
-// Several goroutines may call the methods at the same time.
+// Drainer drains one program. The zero value is ready to use. Set the fields before the first call
+// of a method, and do not copy a Drainer. Several goroutines may call the methods.
 type Drainer struct {
 	Settings
 	// Count, if not nil, counts connections and requests that the Drainer does not see, for example
-	// of a child process. The Drainer adds the result to its own counts. Each running call of Wait
-	// or Shutdown calls Count about 10 times a second, so Count must answer from memory. Several
-	// goroutines may call it at the same time.
+	// of a child process. The Drainer adds the result to its own counts. Several goroutines may
+	// call Count, each about 10 times a second, so Count must answer from memory.
 	Count func() Load
-	// Changed, if not nil, receives the progress. The Drainer calls it after a drain has begun, and
-	// after a drain has been undone. The calls do not overlap, and each call has the progress at
-	// the time of the call. So the last call has the last state, even if several goroutines begin
-	// and undo drains. Changed must not call Begin, Undo or Shutdown.
+	// Changed, if not nil, receives the progress after a drain has begun, and after a drain has
+	// been undone. The calls do not overlap, and the last call has the last state. Changed must not
+	// call Begin, Undo or Shutdown.
 	Changed func(Progress)
 
 	draining  atomic.Bool // began is not zero
@@ -107,9 +104,9 @@ func (d *Drainer) report() {
 	d.Changed(d.Progress())
 }
 
-// Undo ends the drain: readiness succeeds again, and running calls of Wait return ErrUndone. Undo
-// returns the progress that the drain had before the call. If there was no drain, the State of this
-// progress is Serving. After Shutdown, Undo changes nothing and returns ErrStopping.
+// Undo ends the drain: readiness succeeds again, and running calls of Wait return ErrUndone. It
+// returns the progress before the call, with the State Serving if there was no drain. After
+// Shutdown, Undo changes nothing and returns ErrStopping.
 func (d *Drainer) Undo() (before Progress, err error) {
 	before = d.Progress()
 	d.mu.Lock()
@@ -199,11 +196,12 @@ func (d *Drainer) wakeLocked() {
 	}
 }
 
-// Shutdown drains the program for the last time: Undo is no longer possible. Shutdown waits until
-// Delay is over and then calls closeListeners, which may be nil. After that it waits like Wait. If
-// a drain has begun earlier, Delay starts at its begin. Timeout starts at the end of Delay, or at
-// the call of Shutdown if that is later. If ctx ends, Shutdown calls closeListeners at once, and
-// returns the error of ctx.
+// Shutdown drains the program for the last time; Undo is no longer possible. It waits until Delay
+// is over, calls closeListeners (may be nil), and then waits like Wait. If a drain has begun
+// earlier, Delay starts at its beginning. Timeout starts at the end of Delay, but not before the
+// call of Shutdown.
+//
+// If ctx ends, Shutdown calls closeListeners at once, and returns the error of ctx.
 func (d *Drainer) Shutdown(ctx context.Context, closeListeners func()) (Progress, error) {
 	d.begin(true)
 	_, err := d.waitFor(ctx, func(p Progress) bool { return p.State != Draining })

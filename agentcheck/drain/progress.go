@@ -37,10 +37,10 @@ const (
 
 // Settings are the times of a drain.
 type Settings struct {
-	// Delay is the time after the begin of the drain in which the server still serves new requests.
-	// In this time, balancers notice that readiness fails. 0 means 10s, and a negative value means
-	// no delay. Make it longer than the balancer's interval between checks, times the number of
-	// checks that must fail.
+	// Delay is the time after the beginning of a drain in which the server still serves new
+	// requests, until balancers notice that readiness fails. Make it longer than the balancer's
+	// interval between checks, times the number of checks that must fail. 0 means 10s, and a
+	// negative value means no delay.
 	Delay time.Duration
 	// Timeout is how long the drain waits for requests and connections after the end of Delay. 0
 	// means 15s, and a negative Timeout means that the drain does not wait.
@@ -63,10 +63,9 @@ type Load struct {
 	Connections int // all open connections
 	Idle        int // open connections without a request; the drain does not wait for them
 	Requests    int // requests whose handlers are running
-	// Oldest is the longest time for which an open connection has been busy. 0 means that no
-	// connection is busy. With HTTP/1, the time is the age of the request. With HTTP/2, it is the
-	// time since the connection was last idle. With other protocols, it is the age of the
-	// connection.
+	// Oldest is the longest time for which an open connection has been busy; 0 means that none is
+	// busy. For HTTP/1, this is the age of the request. For HTTP/2, it is the time since the
+	// connection was last idle. For other protocols, it is the age of the connection.
 	Oldest time.Duration
 }
 
@@ -109,13 +108,10 @@ type Progress struct {
 	Load
 }
 
-// Progress computes the progress of a drain at one moment, the argument "now". It is a pure
-// function.
-//
-// The argument "began" is the time at which the drain began; the zero time means that there is no
-// drain. The argument "stopped" is the time at which somebody called Shutdown; the zero time means
-// that nobody has called it. If Shutdown was called after the end of Delay, Timeout begins at this
-// call. So a server that somebody drained an hour ago still waits for its connections.
+// Progress computes the progress of a drain at the time "now". The argument "began" is the start of
+// the drain, or zero without a drain. The argument "stopped" is the time of the call of Shutdown,
+// or zero without a call. If Shutdown was called after the end of Delay, Timeout begins at this
+// call.
 func (s Settings) Progress(began, stopped, now time.Time, load Load) Progress {
 	p := Progress{Stopping: !stopped.IsZero(), Since: began, Load: load}
 	if began.IsZero() {

@@ -17,8 +17,8 @@ import (
 const answerTime = time.Second
 
 // Run listens on srv.Addr, with TLS if srv.TLSConfig is set, and serves until ctx ends or the
-// process gets SIGTERM or SIGINT. Then it drains; see Serve. A second signal ends the process at
-// once.
+// process receives SIGTERM or SIGINT. Then it drains as Serve does. A second signal ends the
+// process at once.
 func (d *Drainer) Run(ctx context.Context, srv *http.Server) error {
 	byDefault := ":http"
 	if srv.TLSConfig != nil {
@@ -34,8 +34,8 @@ func (d *Drainer) Run(ctx context.Context, srv *http.Server) error {
 	return d.Serve(ctx, srv, l)
 }
 
-// Serve attaches the Drainer to srv and serves the listeners, with TLS if srv.TLSConfig is set. When
-// ctx ends, Serve drains:
+// Serve attaches the Drainer to srv and serves the listeners, with TLS if srv.TLSConfig is set.
+// When ctx ends, Serve drains:
 //
 //  1. Readiness fails, and srv serves new requests until Delay is over.
 //  2. Serve closes the listeners and the idle connections.
@@ -43,9 +43,9 @@ func (d *Drainer) Run(ctx context.Context, srv *http.Server) error {
 //  4. It closes all connections that are still open, after at most 1 s in which requests to Control
 //     get their answers.
 //
-// Serve returns nil if nothing was open after step 3, and an *ExpiredError otherwise. If a listener
-// fails, Serve closes everything at once and returns the error. Serve does not close hijacked
-// connections.
+// Serve returns nil if nothing was open after step 3, and an *ExpiredError otherwise. It does not
+// close hijacked connections. If a listener fails, Serve closes everything at once and returns the
+// error.
 //
 // Use srv for this call only. Other servers of the program can share the Drainer through Attach.
 func (d *Drainer) Serve(ctx context.Context, srv *http.Server, listeners ...net.Listener) error {

@@ -28,18 +28,15 @@ const (
 )
 
 // Agent is a complete node agent. Its Watcher computes States, and its Listeners answer HAProxy
-// with the last State. The Agent also drains the node on command, and reports which HAProxies have
-// received the answer "drain". Set the fields, then call Run once. The other methods may be called
-// at any time, from any goroutine.
+// with the last State. Set the fields, then call Run once. Several goroutines may call the other
+// methods, at any time.
 type Agent struct {
 	Watcher   *Watcher
 	Listeners *Listeners
 	// Changed, if not nil, receives each new State. If the State has Answers, Run first passes it
-	// to Listeners.Update; the second argument is the error of Listeners.Update. If the State has
-	// no Answers, Run does not call Listeners.Update, and the second argument is nil.
-	//
-	// If a port cannot be opened, Run tries again every second. After each attempt, Run calls
-	// Changed again with the same State. All calls come from one goroutine.
+	// to Listeners.Update, and the second argument is the error of Update. If a port cannot be
+	// opened, Run tries again every second, and calls Changed after each attempt. All calls come
+	// from one goroutine.
 	Changed func(State, error)
 
 	mu     sync.Mutex
@@ -149,11 +146,11 @@ func (a *Agent) recordCheck(service string, x agentcheck.Exchange) {
 }
 
 // Drain requests a drain of the node, with the reason "drain command". It waits until each HAProxy
-// that has made a check in the last 30 s has received the answer "drain". If ctx ends first, Drain
-// returns the error of ctx. In both cases, Drain also returns the progress of the drain.
+// that has made a check in the last 30 s has received the answer "drain", or until ctx ends. It
+// returns the progress even with an error.
 //
-// The request stays in force until EndDrain. If Drain is called again before EndDrain, the request
-// keeps the time of the first call.
+// The request stays in force until EndDrain. A second call of Drain does not change the time of the
+// request.
 func (a *Agent) Drain(ctx context.Context) (DrainProgress, error) {
 	a.mu.Lock()
 	if a.since.IsZero() {
@@ -213,8 +210,8 @@ type DrainProgress struct {
 	Since  time.Time   // the time of the request
 	Status DrainStatus // the field Drain of the last State
 	// Informed is the number of HAProxies that have received the answer "drain" since the request.
-	// An HAProxy that checks several agent ports of the node counts once for each port. An HAProxy
-	// that has made no check in the last 30 s does not count. Informed is 0 until the node drains.
+	// An HAProxy that checks several agent ports counts once for each port. An HAProxy without a
+	// check in the last 30 s does not count.
 	Informed int
 	// Uninformed are the HAProxies that have made a check in the last 30 s but have not received
 	// the answer "drain". An element is "address (namespace/name)" for the port of a Service, or

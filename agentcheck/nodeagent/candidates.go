@@ -20,20 +20,15 @@ type candidate struct {
 
 func (c candidate) heldDown() bool { return !c.ended.IsZero() }
 
-// nextCandidates returns the present candidates: the nodes that have a drain request, or had one
-// until less than holdDown ago. The argument "previous" contains the candidates that the last call
-// returned, and requests contains the present drain requests of all nodes, by node name. The
-// argument "now" is the present time.
+// nextCandidates returns the nodes that have a drain request, or had one less than holdDown ago.
+// previous is the result of the last call, and requests contains the present requests by node name.
 //
-// An uncounted candidate (see DrainRequest.Uncounted) drains in any case. Of all other candidates,
-// at most limit drain, and the rest wait. If limit becomes smaller, the candidates that drain
-// already continue to drain. The argument "ceiling" is a second, higher limit. It bounds the number
-// of draining candidates that still have a request. If the cluster shrinks until all its nodes
-// drain, more than ceiling candidates drain; the last of them stop, and get traffic again.
+// An uncounted candidate (see DrainRequest.Uncounted) always drains. Of the others, at most limit
+// drain, but a candidate that drains already continues if limit falls. If more than ceiling
+// candidates with a request drain, because the cluster has shrunk, the last of them stop.
 //
-// The result is sorted: first the uncounted candidates, and then the others by the time of their
-// requests. So all agents that see the same objects compute the same order, no matter when they
-// started.
+// The result is sorted: first the uncounted candidates, then the others by the time of their
+// requests. So all agents compute the same order, no matter when they started.
 func nextCandidates(previous []candidate, requests map[string]DrainRequest, limit, ceiling int, holdDown time.Duration, now time.Time) []candidate {
 	next := make([]candidate, 0, len(requests))
 	known := make(map[string]bool, len(previous))
@@ -87,10 +82,9 @@ func nextCandidates(previous []candidate, requests map[string]DrainRequest, limi
 // toSecond rounds down to a whole second, the precision of times in Kubernetes.
 func toSecond(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
-// compareCandidates sorts by class (see candidate.class), then by the time of the drain request in
-// whole seconds, then by the name of the node. Kubernetes keeps times in whole seconds. So an agent
-// that starts later cannot know which of two requests in the same second came first. With the name
-// as the last key, all agents compute the same order.
+// compareCandidates sorts by class, then by the time of the drain request in whole seconds, then by
+// the name of the node. Kubernetes keeps times in whole seconds, so only the name gives all agents
+// the same order for two requests of the same second.
 func compareCandidates(a, b candidate) int {
 	return cmp.Or(
 		cmp.Compare(a.class(), b.class()),
@@ -100,8 +94,7 @@ func compareCandidates(a, b candidate) int {
 }
 
 // class is the first sort key of the candidates for a drain: lower classes come first. The classes
-// 0 and 1 contain the candidates whose request is Uncounted, and the classes 2 and 3 all others. In
-// the classes 0 and 2, the time Since of the request is known; in the classes 1 and 3, it is not.
+// 0 and 1 are Uncounted requests. In the classes 0 and 2, the time Since of the request is known.
 func (c candidate) class() int {
 	class := 0
 	if !c.request.Uncounted {
@@ -113,18 +106,16 @@ func (c candidate) class() int {
 	return class
 }
 
-// drainLimit returns how many nodes may drain at the same time if the cluster has total nodes. This
-// number is share * total, rounded down, but at least 1. There is one exception: if share is below
-// 1, the only node of a cluster may not drain, so the number is 0 (see drainCeiling).
+// drainLimit returns how many of total nodes may drain at the same time: share * total, rounded
+// down, but at least 1. If share is below 1, the only node of a cluster may not drain, so the limit
+// is 0.
 func drainLimit(share float64, total int) int {
 	const rounding = 1e-9 // 0.29*100 is 28.999999999999996 in floating point
 	return min(max(1, int(share*float64(total)+rounding)), drainCeiling(share, total))
 }
 
-// drainCeiling returns the largest number of nodes that may drain at the same time, whatever other
-// limits say. The argument "share" is the largest share of the nodes that may drain, and total is
-// the number of nodes of the cluster. If share is 1, the result is total. Otherwise it is total-1,
-// so that one node always stays.
+// drainCeiling returns how many of total nodes may drain at most, even if the limit falls while
+// nodes drain. It is total if share is 1. Otherwise it is total-1, so that one node always stays.
 func drainCeiling(share float64, total int) int {
 	if share >= 1 {
 		return total
@@ -136,11 +127,10 @@ func percent(share float64) string { return strconv.FormatFloat(share*100, 'f', 
 
 const reasonGone = "node is gone"
 
-// deletionGuard decides what a missing Node object of the agent's own node means. Normally the node
-// counts as deleted, and drains. But if more nodes are missing at the same time than the function
-// drainLimit returns, somebody has probably deleted Node objects by mistake, or has restored a
-// store of the API server without them. In this case the nodes still serve, so the node must not
-// drain.
+// deletionGuard decides whether a node counts as deleted, and so drains, when its Node object is
+// missing. It does not if more nodes than drainLimit are missing at the same time: then somebody
+// has probably deleted the objects by mistake, or has restored the API server's store without them,
+// and the nodes still serve.
 type deletionGuard struct {
 	total     int       // number of counted nodes when the node last existed; 0 if it never existed
 	since     time.Time // when the agent noticed that the node is missing; zero while it exists
@@ -148,8 +138,8 @@ type deletionGuard struct {
 }
 
 // check updates the guard with the snapshot s. If the node is missing but does not count as
-// deleted, the result "doubt" says why. Otherwise doubt is "". The argument "drains" is true if the
-// node drained before. Such a node continues to drain.
+// deleted, the result "doubt" says why. If "drains" is true, the node already drains, and continues
+// to drain.
 func (g *deletionGuard) check(now time.Time, s snapshot, drains bool, share float64) (doubt string) {
 	if s.node != nil {
 		g.since, g.confirmed = time.Time{}, false

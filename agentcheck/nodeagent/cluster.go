@@ -111,9 +111,9 @@ func (c *cluster) change(update func()) {
 	c.notify()
 }
 
-// The method "health" returns the function that one feed calls to report its errors. A feed is a
-// watch, or the count of the nodes. The feed calls the function with each error, and with nil when
-// the feed works again. c.failing keeps the last error of each feed that does not work.
+// The method "health" returns the function to which one feed reports its errors, and nil when the
+// feed works again. A feed is a watch, or the count of the nodes. c.failing keeps the last error of
+// each feed that fails.
 func (c *cluster) health(feed string) func(error) {
 	return func(err error) {
 		c.change(func() {
@@ -218,7 +218,7 @@ func dropLists(n *corev1.Node) (*corev1.Node, bool) {
 }
 
 // watchServices watches the Services with node ports. An old API server cannot select Services by
-// type: it answers with "bad request". In this case, watchServices watches all Services.
+// type, and answers "bad request". Then watchServices watches all Services.
 func (c *cluster) watchServices(ctx context.Context) {
 	filtered, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -328,11 +328,9 @@ func (c *cluster) firstError() error {
 	return nil
 }
 
-// services holds the Services of a cluster. Usually only a few Services have annotations, but
-// thousands have node ports. The agent must know all node ports, because an agent port must differ
-// from each of them. A corev1.Service with one port takes 680 bytes of memory. The type nodePorts
-// contains only the ports of a Service without annotations, and takes 34 bytes. So for 5,000
-// Services without annotations, nodePorts saves 3 MB of the agent's 33 MB.
+// services holds the Services of a cluster. Of a Service without annotations, it stores only the
+// ports (nodePorts, 34 bytes instead of 680), because an agent port must differ from all node
+// ports. For 5,000 such Services this saves 3 MB of the agent's 33 MB.
 type services struct {
 	annotated map[types.NamespacedName]*corev1.Service
 	others    map[types.NamespacedName]nodePorts

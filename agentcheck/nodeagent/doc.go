@@ -13,11 +13,11 @@
 //	up ready 50%               headgate.dev/weight: "50"
 //	up drain 50% # cordoned    the same Service on a cordoned node
 //
-// HAProxy makes an agent check once in each agent-inter, which is a few seconds. So a cordon or a
-// changed annotation has its effect within agent-inter, and HAProxy needs no new configuration.
+// A cordon or a changed annotation has its effect at HAProxy's next agent check, within
+// agent-inter. HAProxy needs no new configuration.
 //
-//   - [Rules.State] is a pure function. From the objects of a cluster it computes the answers for
-//     one node.
+//   - [Rules.State] is a pure function that computes the answers for one node from the objects of a
+//     cluster.
 //   - [Tracker] follows a cluster over time. It remembers earlier drains and weights.
 //   - [Watcher] follows a live cluster through its API server, or objects from another source.
 //   - [Listeners] opens one port for each answer of a [State], and answers HAProxy from memory.
@@ -39,18 +39,17 @@
 // Agent.Drain).
 //
 // A drain begins immediately, unless too many nodes drain (see below). When the last request has
-// ended, the node is held down: it continues to drain for Rules.HoldDown. So a request that comes
-// and goes repeatedly causes only one drain. During the hold-down the answer is:
+// ended, the node is held down: it continues to drain for Rules.HoldDown. Then a request that
+// appears and ends repeatedly causes only one drain. During the hold-down the answer is:
 //
 //	up drain # cordoned; no more, held for 10s
 //
 // # Limit of draining nodes
 //
-// Rules.MaxDrain is a share of the cluster's nodes. The agents compute a limit from this share: the
-// share times the number of nodes, rounded down, but at least one. At most this number of nodes
-// drains at the same time. If the share is below 1, at least one node always keeps its traffic. So
-// the only node of a cluster never drains, and of two nodes only one drains. A node that has to
-// wait for other nodes still gets traffic, and answers:
+// Rules.MaxDrain is the share of the cluster's nodes that may drain at the same time, rounded down,
+// but at least one node. If the share is below 1, one node always keeps its traffic, so the only
+// node of a cluster never drains. A node that waits for other nodes still receives traffic, and
+// answers:
 //
 //	up ready # cordoned; waits: 3 of 10 nodes drain, no more than 3 may (30%)
 //
@@ -63,41 +62,35 @@
 //   - the last write of the field that contains the request (metadata.managedFields)
 //   - the time when the agent first saw the request
 //
-// A node that drains continues until its requests end, even if the cluster shrinks. There are two
-// exceptions. If the cluster shrinks until all its remaining nodes drain, the node that is last in
-// the order gets traffic again. And a node stops draining if an earlier request appears late: see
-// the limitations. For the limit, a node that is held down counts as a node that drains.
+// A node that drains continues until its requests end, with two exceptions. If the cluster shrinks
+// until all its nodes drain, the node that is last in the order receives traffic again. A node also
+// stops draining if an earlier request appears late: see the limitations. A node that is held down
+// counts as a node that drains.
 //
-// A node that is excluded from load balancers, such as a control plane, does not count for the
-// limit and drains immediately. But if all nodes of a cluster are excluded, all of them count.
+// A node that is excluded from load balancers, such as a control plane, drains immediately and does
+// not count for the limit. If all nodes of a cluster are excluded, all of them count.
 //
 // Limitations:
 //
-//   - Kubernetes keeps times in whole seconds. If the requests of two nodes have the same second,
-//     their names decide. So a node can begin to drain and stop again within this second, because a
-//     node with an earlier name gets a request and drains instead. After this second, an earlier
-//     request can appear in two cases only: an agent saw the node with this request late, or this
-//     node did not count before, such as a cordoned node that was excluded until now.
+//   - Kubernetes keeps times in whole seconds. If two requests have the same second, the names of
+//     the nodes decide. So a node can begin to drain and stop again within this second. After this
+//     second, an earlier request appears only if an agent saw it late, or if its node was excluded
+//     until now.
 //   - A Watcher sees other nodes only if the API server can select them by a field (cordoned nodes)
-//     or by a label. It does not see nodes that drain because of an annotation, a taint without a
-//     cordon, a file or a command, and does not count them. Such a node still waits for the nodes
-//     that its own agent sees. If many nodes may drain at the same time, use cordons or labels.
+//     or by a label. It does not count other nodes that drain because of an annotation, a taint
+//     without a cordon, a file or a command. If many nodes may drain at the same time, use cordons
+//     or labels.
 //   - An agent that starts does not know which nodes are held down, so it does not count them.
-//     While the API server does not answer or is slow, an agent uses the last state that it knows.
 //   - MaxDrain is a share of the number of nodes, not of their capacity. Nodes that are not ready
 //     count too.
 //   - All agents of a cluster need the same Signals, MaxDrain and HoldDown.
 //
 // If the Node object of a node is deleted, the node drains and does not count for the limit. But if
-// more nodes than MaxDrain allows are missing at the same time, the agents treat no further node as
-// deleted, and their answers show this. In this case, somebody has probably deleted Node objects by
-// mistake, or has restored a store of the API server without them, and the nodes still serve. A
-// node that drains already continues to drain.
+// more nodes than MaxDrain allows are missing, the agents treat no further node as deleted:
+// probably somebody has deleted Node objects by mistake, and the nodes still serve.
 //
-// The number of nodes that an agent uses for the limit may be out of date, but it is never less
-// than the number of nodes that the agent sees. If the number is too low, drains only wait longer.
-// If the number is too high, more nodes than MaxDrain allows can drain, but never all. After the
-// removal of many nodes, the number is too high for at most 1 min.
+// After the removal of many nodes, an agent can use a number of nodes that is too high, for at most
+// 1 min. In this time, more nodes than MaxDrain allows can drain, but never all.
 //
 // # Weights that fall to 0
 //
@@ -106,29 +99,22 @@
 //
 //	up ready 50% # weight falls to 0, held for 2.5s
 //
-// The delay is necessary because HAProxy checks each agent at a different moment. Assume that a
-// Service moves from cluster A to cluster B: somebody annotates the weight 0 instead of 100 in A,
-// and the weight 100 instead of 0 in B. If HAProxy checked the agents of A first, all servers would
-// have the weight 0 for a moment. The agents of A cannot see cluster B. But within one agent-inter,
-// HAProxy checks all agents of B. So the delay must be longer than agent-inter plus the time
+// The delay protects a Service that moves from cluster A to cluster B: somebody annotates the
+// weight 0 in A and the weight 100 in B. If HAProxy checked the agents of A first, all servers
+// would have the weight 0 for a moment. So the delay must be longer than agent-inter plus the time
 // between the two annotations.
 //
-// During the delay, the agent answers the last weight. It does not answer a small weight such as
-// 1%, because HAProxy rounds the percentage of a server's configured weight down: 9% of 10 is 0.
-// For the same reason, annotate the weight 0, and not a small weight, if a Service should get no
-// traffic: HAProxy can round a small weight down to 0, and then there is no delay.
+// If a Service should receive no traffic, annotate the weight 0, and not a small weight. HAProxy
+// rounds weights down (9% of 10 is 0), and a small weight has no delay.
 //
-// There is no other delay: the agent answers a weight above 0 and the drain of a Service
-// immediately. If a Service has the weight 0 when the agent starts, the first answer has the weight
-// 0.
+// If a Service has the weight 0 when the agent starts, the first answer has the weight 0.
 //
 // # What an answer overrides
 //
-// Each answer sets the health and the administrative state. The answer for a Service also sets the
-// weight. HAProxy keeps each of these settings until an answer sets it again. So the next answer
-// "ready" ends a drain or maintenance that an operator set through HAProxy's socket. To drain a
-// node or a Service by hand, annotate it with headgate.dev/drain: "true". If you use HAProxy's
-// socket instead, send "disable agent" first.
+// Each answer sets the health and the administrative state, and the answer for a Service also sets
+// the weight. So the next answer "ready" ends a drain or maintenance that an operator set through
+// HAProxy's socket. To drain a node or a Service by hand, annotate it with headgate.dev/drain:
+// "true", or send "disable agent" to the socket first.
 //
 // # What happens without an agent
 //
@@ -137,6 +123,6 @@
 // until HAProxy gets a configuration without this agent check.
 //
 // If the API server does not answer, the agent keeps the answers of the last State, and sets
-// State.Err. An agent that has no State yet opens no ports, because its answers might be wrong.
-// Until the agent opens its ports, HAProxy keeps the last answers of the previous agent.
+// State.Err. An agent that has no State yet opens no ports, so HAProxy keeps the last answers of
+// the previous agent.
 package nodeagent

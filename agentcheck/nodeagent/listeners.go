@@ -17,8 +17,8 @@ import (
 )
 
 // Listeners opens one port for each Answer of the latest [State], and answers agent checks on these
-// ports. The zero value listens on all addresses. Do not change the fields after the first Update.
-// The methods may be called from several goroutines at the same time.
+// ports. The zero value listens on all addresses. Several goroutines may call the methods; do not
+// change the fields after the first Update.
 type Listeners struct {
 	// Host is the address on which all ports listen: an IP address, a name, or "" for all
 	// addresses.
@@ -52,12 +52,11 @@ type port struct {
 // ErrClosed is the error of Update after a call of Shutdown or Close.
 var ErrClosed = errors.New("agentcheck/nodeagent: listeners are closed")
 
-// Update changes the ports to match s. It opens the ports that are new in s, closes the ports that
-// are missing from s, and changes the answers of the remaining ports without closing them.
+// Update opens the ports that are new in s, closes the ports that are missing from s, and changes
+// the answers of the other ports.
 //
-// If ports cannot be opened, the error joins one error for each of them, with the name of the
-// Service. The other ports answer nevertheless. The next Update tries again to open the missing
-// ports.
+// If ports cannot be opened, the error joins one error for each of them. The next Update tries
+// again to open them.
 func (l *Listeners) Update(s State) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -146,9 +145,9 @@ func (p *port) ServeAgent(context.Context, *agentcheck.Request) agentcheck.Reply
 	return p.answer.Load().Reply
 }
 
-// close closes the port and does not wait for its checks. The port is free when close returns. If
-// the goroutine of serve has not called p.server.Serve yet, p.server does not know the listener and
-// cannot close it. So close also closes the listener itself.
+// close closes the port and does not wait for its checks; the port is free when close returns.
+// Before serve has called p.server.Serve, p.server does not know the listener. So close also closes
+// the listener itself.
 func (p *port) close() {
 	_ = p.server.Close()
 	_ = p.listener.Close()

@@ -29,15 +29,14 @@ type DrainRequest struct {
 
 // Signal finds drain requests in Node objects.
 type Signal struct {
-	// Request returns the drain request that a node contains. It returns false if the node contains
-	// none. Request must be a pure function and must not change the node. In the nodes that a
-	// [Watcher] passes to Request, the lists of images and volumes are empty.
+	// Request returns the drain request that a node contains, or false. It must be a pure function
+	// and must not change the node. A [Watcher] passes nodes whose lists of images and volumes are
+	// empty.
 	Request func(node *corev1.Node) (DrainRequest, bool)
-	// Fields is a field selector for nodes, and Labels is a label selector. A [Watcher] always
-	// watches its own node. To find this Signal on other nodes, it also watches the nodes that
-	// match Fields and Labels. If one of the selectors is "", the other one selects alone. If both
-	// are "", the Watcher watches no other node for this Signal. The Watcher calls Request for
-	// every node that it watches, even if it watches the node only because of another Signal.
+	// Fields and Labels are selectors of the nodes on which a [Watcher] looks for this Signal,
+	// besides its own node. If one selector is "", the other one selects alone; if both are "", the
+	// Watcher watches no other node for this Signal. Request receives every node that the Watcher
+	// watches, also for another Signal.
 	Fields, Labels string
 }
 
@@ -63,10 +62,9 @@ func Cordoned() Signal {
 			}
 			since := managedSince(node, "f:spec", "f:unschedulable")
 			// About a second after a cordon, the node controller adds the taint
-			// node.kubernetes.io/unschedulable to the node. If the taint states the time at which
-			// it was added, use this time if it is earlier than the time in the managed fields. The
-			// time in the managed fields can be too late: it changes when the manager that wrote
-			// the cordon writes other fields later.
+			// node.kubernetes.io/unschedulable with its time. Use this time if it is earlier than
+			// the time in the managed fields, which changes whenever the manager that wrote the
+			// cordon writes another field.
 			for _, t := range node.Spec.Taints {
 				if t.Key == corev1.TaintNodeUnschedulable && t.TimeAdded != nil {
 					since = earliest(since, t.TimeAdded.Time)
@@ -87,9 +85,9 @@ func Deleted() Signal {
 	}}
 }
 
-// Annotated drains a node with the annotation headgate.dev/drain: "true". If the argument "a" sets
-// another prefix, this prefix replaces headgate.dev. A node with another value does not drain.
-// State.Problems reports a value that is not a boolean.
+// Annotated drains a node with the annotation headgate.dev/drain: "true", or with the prefix that
+// "a" sets. A node with another value does not drain; State.Problems reports a value that is not a
+// boolean.
 func Annotated(a nodeselect.Annotations) Signal {
 	return Signal{Request: func(node *corev1.Node) (DrainRequest, bool) {
 		if drain, _ := a.Drain(node); !drain {
@@ -118,9 +116,9 @@ func Labelled(key string) Signal {
 	}}
 }
 
-// Excluded drains a node with the label nodeselect.ExcludeLabel. A value such as "false" drains
-// nothing, as with Labelled. kubeadm puts this label on control planes. Load balancers send no
-// traffic to nodes with this label, so each DrainRequest of this Signal is Uncounted.
+// Excluded drains a node with the label nodeselect.ExcludeLabel, which kubeadm puts on control
+// planes. A value such as "false" drains nothing. Load balancers send no traffic to these nodes, so
+// each DrainRequest of this Signal is Uncounted.
 func Excluded() Signal {
 	s := Labelled(nodeselect.ExcludeLabel)
 	labelled := s.Request
@@ -178,14 +176,12 @@ func merge(requests []DrainRequest) (DrainRequest, bool) {
 	return all, len(requests) > 0
 }
 
-// managedSince returns when a field of the node was written, according to metadata.managedFields.
-// If several managers have written the field, the result is the earliest time. The path uses the
-// names of fieldsV1, such as "f:spec", "f:unschedulable". The result is zero if
-// metadata.managedFields does not contain the field, for example because kubectl printed the object
-// without managed fields.
+// managedSince returns the earliest time in metadata.managedFields at which a field of the node was
+// written, or zero if metadata.managedFields does not contain the field. The path uses the names of
+// fieldsV1, such as "f:spec", "f:unschedulable".
 //
-// The result can be too late: Kubernetes keeps only one time for all fields of a manager, and this
-// time advances when the manager writes another field.
+// The result can be too late: Kubernetes keeps only one time for all fields of a manager, and
+// advances it when the manager writes another field.
 func managedSince(node *corev1.Node, path ...string) time.Time {
 	var since time.Time
 	last := []byte(path[len(path)-1])

@@ -36,21 +36,20 @@ type Rules struct {
 	Port uint16
 	// Annotations reads the annotations of nodes and Services.
 	Annotations nodeselect.Annotations
-	// Signals find drain requests in nodes. One request is enough to drain a node. nil means
+	// Signals find drain requests in nodes; one request is enough to drain a node. nil means
 	// DefaultSignals, an empty list means no signals. All agents of a cluster need the same
-	// Signals, because each agent computes by itself which nodes may drain.
+	// Signals.
 	Signals []Signal
-	// MaxDrain is the share of the cluster's nodes that may drain at the same time; further nodes
-	// wait. 0 means DefaultMaxDrain, and 1 means all nodes. The resulting number of nodes is
-	// rounded down, but is at least 1. If MaxDrain is below 1, at least one node keeps its traffic,
-	// so the only node of a cluster never drains.
+	// MaxDrain is the share of the cluster's nodes that may drain at the same time, rounded down,
+	// but at least one node. 0 means DefaultMaxDrain, and 1 means all nodes. Below 1, one node
+	// always keeps its traffic, so the only node of a cluster never drains.
 	MaxDrain float64
 	// HoldDown is how long a node continues to drain after the end of its last drain request. 0
 	// means DefaultHoldDown, a negative value means that the drain ends immediately.
 	HoldDown time.Duration
 	// ZeroWeightDelay is how long a Service keeps its last weight after somebody annotates the
-	// weight 0. It should be longer than the agent-inter of every HAProxy; the package
-	// documentation says why. 0 means DefaultZeroWeightDelay, a negative value means no delay.
+	// weight 0. It should be longer than the agent-inter of every HAProxy. 0 means
+	// DefaultZeroWeightDelay, a negative value means no delay.
 	ZeroWeightDelay time.Duration
 	// Reserved are ports that no Service may use as its agent port, such as the port of the agent's
 	// metrics. The port in the field Port is always reserved.
@@ -68,13 +67,11 @@ func (r Rules) withDefaults() Rules {
 	return r
 }
 
-// State returns the answers of a node's agent that sees the cluster for the first time. So the
-// agent knows no earlier drain request and no earlier weight: a node drains only if it has a
-// request now, and a Service with the weight 0 gets the weight 0 without delay. To follow a cluster
-// over time, use a [Tracker].
+// State returns the answers of a node's agent that knows no earlier drain request and no earlier
+// weight. So a Service with the weight 0 has the weight 0 without delay. To follow a cluster over
+// time, use a [Tracker].
 //
-// If the objects do not include the node, the error is ErrNoNode. Even with this error, the State
-// is usable: it drains the node, for callers that have seen the node before.
+// If the objects do not include the node, the error is ErrNoNode, and the State drains the node.
 func (r Rules) State(objects nodeselect.Objects) (State, error) {
 	t := Tracker{Rules: r}
 	return t.State(time.Time{}, objects)
@@ -118,10 +115,9 @@ func (s State) Node() agentcheck.Reply {
 // DrainStatus describes the drain of one node. It also says how many nodes of the cluster drain or
 // wait, according to the node's agent. The agent does not see every drain of another node.
 type DrainStatus struct {
-	// Requested is true while there is a drain request for the node. Effective is true while the
-	// node drains. If only Requested is true, the node waits until fewer other nodes drain. If only
-	// Effective is true, the node is held down: no drain request is left, but the node drains until
-	// HeldUntil.
+	// Requested is true while there is a drain request for the node, and Effective while the node
+	// drains. With only Requested, the node waits until fewer other nodes drain. With only
+	// Effective, the last request has ended, and the node drains until HeldUntil.
 	Requested, Effective bool
 	// Reason is the reason of the drain request. For a node that is held down, it is the reason of
 	// the last request.
@@ -133,9 +129,9 @@ type DrainStatus struct {
 	// drain the node ends, and lasts for Rules.HoldDown. The zero time means that the node is not
 	// held down.
 	HeldUntil time.Time
-	// Draining is the number of nodes that drain. Waiting is the number of nodes that have to wait
-	// before they may drain. Each number includes this node if it drains or waits. A node whose
-	// request is Uncounted is in neither number.
+	// Draining is the number of nodes that drain, and Waiting is the number of nodes that wait to
+	// drain. Each number can include this node. A node whose request is Uncounted is in neither
+	// number.
 	Draining, Waiting int
 	// Limit is how many nodes may drain at the same time. Total is the number of nodes from which
 	// the agent computed Limit.

@@ -15,9 +15,9 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Tracker computes the answers for one node while its cluster changes. It remembers which nodes
-// drain or wait to drain, and the last weight of each Service. It has no clock: each call of State
-// passes the time. Only one goroutine at a time may use a Tracker.
+// Tracker computes the answers for one node while its cluster changes: it remembers earlier drains,
+// and the last weight of each Service. It has no clock; each call of State passes the time. Only
+// one goroutine at a time may use a Tracker.
 type Tracker struct {
 	Rules Rules // must not change after the first State
 
@@ -27,10 +27,9 @@ type Tracker struct {
 	next       time.Time
 }
 
-// State returns the answers at one moment, the argument "now". objects contains the present objects
-// of the cluster. The argument "own" contains drain requests for the node that do not come from an
-// object, such as a command or a file on the node. The error is ErrNoNode in the same case as for
-// [Rules.State].
+// State returns the answers at the time "now". objects are the present objects of the cluster. The
+// argument "own" contains drain requests for the node from other places, such as a command or a
+// file. The error is ErrNoNode if the objects do not include the node.
 func (t *Tracker) State(now time.Time, objects nodeselect.Objects, own ...DrainRequest) (State, error) {
 	snapshot := t.Rules.snapshot(objects)
 	snapshot.own = own
@@ -121,9 +120,8 @@ func (t *Tracker) state(now time.Time, snap snapshot) State {
 }
 
 // serviceReply returns the answer for a Service, without regard to the state of the node. The
-// answer has the annotated weight, or 100% without this annotation. It drains the Service if the
-// drain annotation of the Service is true. An annotation with an invalid value only adds a problem,
-// so that a typing error does not take the Service down.
+// weight is 100% without an annotation. An annotation with an invalid value only adds a problem, so
+// that a typing error does not take the Service down.
 func (s *State) serviceReply(service *corev1.Service, a nodeselect.Annotations) agentcheck.Reply {
 	weight, err := a.WeightPercent(service)
 	s.addProblem(err)
@@ -144,10 +142,9 @@ func (s *State) addProblem(err error) {
 	}
 }
 
-// lastWeight is the last weight above 0 that the agent answered for a Service. It is the zero value
-// if there is no such weight. When the weight in the annotation falls to 0, the agent continues to
-// answer lastWeight for the time Rules.ZeroWeightDelay. After that, the agent answers 0, and
-// lastWeight is the zero value.
+// lastWeight is the last weight above 0 that the agent answered for a Service, or the zero value.
+// When the annotated weight falls to 0, the agent answers lastWeight for the time
+// Rules.ZeroWeightDelay, and then 0.
 type lastWeight struct {
 	weight agentcheck.Weight
 	until  time.Time // when the answer becomes 0; the zero time if the annotated weight is above 0
@@ -155,9 +152,9 @@ type lastWeight struct {
 
 func (l lastWeight) fallen() bool { return !l.until.IsZero() }
 
-// The method "next" returns the new lastWeight of a Service. l is the previous one. annotated is
-// the weight that the Service's annotation has at the time in the argument "now". If annotated is
-// 0, the last weight above 0 stays in force for the time in the argument "delay".
+// The method "next" returns the new lastWeight of a Service at the time "now", from the previous
+// one and the annotated weight. If annotated is 0, the last weight above 0 stays for the time
+// "delay".
 func (l lastWeight) next(annotated agentcheck.Weight, delay time.Duration, now time.Time) lastWeight {
 	if percent, _ := annotated.Percent(); percent > 0 {
 		return lastWeight{weight: annotated}
@@ -237,10 +234,9 @@ func (t *Tracker) updateDrain(now time.Time, snap snapshot, rules Rules) (d Drai
 	return d, fmt.Sprintf("%d of %d nodes %s, no more than %d may (%s)", d.Draining, d.Total, verb, d.Limit, percent(rules.MaxDrain))
 }
 
-// countNodes returns the number of nodes that get traffic from load balancers; the limit of drains
-// is a share of this number. snap.nodes, the result of the last count, can be out of date or
-// unknown. So countNodes returns at least the number of such nodes that the agent sees. If the
-// returned number is too low, drains only wait longer.
+// countNodes returns the number of nodes that load balancers use; the limit of drains is a share of
+// this number. snap.nodes, the last count, can be out of date or unknown, so the result is at least
+// the number of such nodes that the agent sees.
 func countNodes(snap snapshot, requests map[string]DrainRequest, own string) int {
 	uncounted, seen := 0, 0
 	for name, request := range requests {
@@ -257,9 +253,8 @@ func countNodes(snap snapshot, requests map[string]DrainRequest, own string) int
 	return max(snap.nodes-uncounted, seen)
 }
 
-// errNoNode returns the error ErrNoNode: the cluster has no Node object with this name. The text of
-// the error lists the names of up to ten other nodes. A Watcher only counts the other nodes, and
-// does not read their names. In this case, the text contains their number.
+// errNoNode returns ErrNoNode, with the names of up to ten other nodes. If a Watcher has only
+// counted the other nodes, the text contains their number instead.
 func (s snapshot) errNoNode(node string) error {
 	const most = 10
 	others := fmt.Sprintf("the cluster has %d others", s.nodes)

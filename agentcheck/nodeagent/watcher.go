@@ -19,22 +19,19 @@ import (
 )
 
 // Watcher follows a live cluster, and computes a new State of one node's agent after each change.
-// Set its fields, then call Run once.
+// Set its fields, then call Run once. It needs permission to list and watch nodes and services.
 //
 // A Watcher watches its own node, the nodes that the Signals select, and the Services of the types
-// NodePort and LoadBalancer. It regularly reads the number of all nodes. So the load that one
-// Watcher puts on the API server does not grow with the number of nodes. For a Service without
-// annotations, the Watcher stores only the port numbers. The Watcher needs permission to list and
-// watch nodes and services.
+// NodePort and LoadBalancer; it only counts the other nodes. So its load on the API server does not
+// grow with the number of nodes.
 type Watcher struct {
 	Rules Rules
 	// Config describes how to reach the API server.
 	Config *rest.Config
-	// Objects, if not nil, replaces the API server. It must call the function "changed" with all
-	// objects of the cluster, once at the start and after each change, always from the same
-	// goroutine. It must return when ctx ends. For example, a function that calls manifest.WatchDir
-	// with a directory does this. State.Problems begins with the problems that Objects passes to
-	// the function "changed".
+	// Objects, if not nil, replaces the API server; a function that calls manifest.WatchDir is an
+	// example. It must call "changed" with all objects of the cluster at the start and after each
+	// change, from one goroutine, and must return when ctx ends. State.Problems begins with the
+	// problems that it passes.
 	Objects func(ctx context.Context, changed func(nodeselect.Objects, []nodeselect.Problem)) error
 	// Files are paths on the node. While a file exists at one of these paths, the Watcher has a
 	// drain request for the node. The Watcher notices a change within about a second.
@@ -75,9 +72,8 @@ func (w *Watcher) notify() {
 	w.changes.Notify()
 }
 
-// SetRequests sets drain requests that neither an object of the cluster nor a file of Files
-// contains, such as a command of the operator. The new requests replace the requests of the
-// previous call. A call without arguments removes all of them. SetRequests may be called at any
+// SetRequests sets drain requests from other places than objects and Files, such as a command of
+// the operator. They replace the requests of the previous call. SetRequests may be called at any
 // time, from any goroutine.
 func (w *Watcher) SetRequests(requests ...DrainRequest) {
 	w.mu.Lock()
@@ -86,26 +82,24 @@ func (w *Watcher) SetRequests(requests ...DrainRequest) {
 	w.notify()
 }
 
-// LastContact returns when the API server last answered. The zero time means that it has never
-// answered. Even if nothing changes in the cluster, the result advances about once in each
-// CountInterval. LastContact may be called from any goroutine.
+// LastContact returns when the API server last answered, or the zero time. Even without changes in
+// the cluster, the result advances about once in each CountInterval. Any goroutine may call
+// LastContact.
 func (w *Watcher) LastContact() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.contact
 }
 
-// Run follows the cluster until ctx ends, and returns the error of ctx. It calls the function
-// "changed" with each State that differs from the previous State. The calls do not overlap. When
-// Run returns, all its goroutines have ended.
+// Run follows the cluster until ctx ends, and returns the error of ctx. It calls "changed" with
+// each State that differs from the previous one; the calls do not overlap. When Run returns, all
+// its goroutines have ended.
 //
-// A State has Answers after the Watcher has listed the whole cluster. While requests to the API
-// server fail, the Watcher keeps the Answers and sets Err. Nodes that drain continue to drain. But
-// if the request for a drain has ended, the drain still ends after the time Rules.HoldDown. If
-// requests fail before the first complete list, the State has Err and no Answers.
+// The first State with Answers follows the first complete list of the cluster. While requests to
+// the API server fail, the Watcher keeps the Answers and sets Err.
 //
-// If the first complete list does not contain the node, Run returns ErrNoNode. If the Node object is
-// deleted later, the node drains, unless too many other Node objects are missing too.
+// If the first complete list does not contain the node, Run returns ErrNoNode. If the Node object
+// is deleted later, the node drains, unless too many other Node objects are missing too.
 func (w *Watcher) Run(ctx context.Context, changed func(State)) error {
 	src, err := w.newSource()
 	if err != nil {
