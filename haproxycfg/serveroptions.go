@@ -18,9 +18,8 @@ type ServerOptions struct {
 	SlowStart time.Duration
 	// EjectErrors is the number of bad answers in a row after which HAProxy marks a server with
 	// Check as down; 0 means that HAProxy does not look at answers. Bad answers are failed
-	// connections, broken responses, time-outs, and the statuses 500 to 599 except 501 and 505.
-	// After Health.Rise good health checks the server is up again. HAProxy makes the first of these
-	// checks within Health.Interval, and then one every Health.FastInterval.
+	// connections, broken responses, time-outs, and the statuses 500 to 599 except 501 and 505. The
+	// server is up again after Health.Rise good health checks, one every Health.FastInterval.
 	EjectErrors int
 	// PoolPurge is the time after which HAProxy closes half of the idle connections that it did not
 	// need during this time ("pool-purge-delay"). 0 means HAProxy's default, 5s.
@@ -87,17 +86,15 @@ func (b *Backend) appendSharedWords(t *text, checkProto bool) {
 }
 
 // AddServer returns the command of HAProxy's runtime API that adds a server to the running backend
-// b: "add server BACKEND/NAME ADDRESS WORD…". The command ignores the line default-server. So
-// AddServer writes the words that Render writes in the server line and in default-server, and the
-// server has the same settings after a reload.
+// b: "add server BACKEND/NAME ADDRESS WORD…". The words include those of the line default-server,
+// which HAProxy ignores here.
 //
-// HAProxy adds the server in maintenance, and makes no checks of it. To put the server into
-// service, send these commands: "enable health BACKEND/NAME" if s.Check is true, "enable agent
-// BACKEND/NAME" if s.AgentPort is not 0, and then "enable server BACKEND/NAME".
+// HAProxy adds the server in maintenance, without checks. To put it into service, send "enable
+// health BACKEND/NAME" if s.Check is true, "enable agent BACKEND/NAME" if s.AgentPort is not 0, and
+// then "enable server BACKEND/NAME".
 //
-// AddServer returns an error if HAProxy cannot add such a server at run time: a server of a backend
-// with [Source] or [URI], a server with AgentSend, or an invalid server. Track works only if the
-// tracked server was not added at run time.
+// AddServer returns an error for an invalid server, a server with AgentSend, and a backend with
+// [Source] or [URI]. HAProxy lets no server track a server that was added at run time.
 func (b *Backend) AddServer(s Server) (string, error) {
 	switch {
 	case b.Balance == Source || b.Balance == URI:

@@ -12,12 +12,12 @@ var SpareAddr = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 const sparePrefix = "spare"
 
-// Spare returns the spare server i of a backend whose servers other servers track. Spare servers
-// are numbered from 1. s is a server of the backend, and the spare server has the settings of s.
-// Its name is "spare1", "spare2" and so on. It is in maintenance, and its address is SpareAddr.
+// Spare returns the spare server "spare"+i, i ≥ 1, of a backend whose servers other servers track.
+// It has the settings of s, a server of the backend, and is in maintenance at the address
+// SpareAddr.
 //
-// HAProxy lets no server track a server that was added at run time. So a program that needs one
-// more tracked server at run time gives the address of this server to a spare server.
+// HAProxy lets no server track a server that was added at run time. So a program that needs another
+// tracked server at run time gives its address to a spare server.
 func (s Server) Spare(i int) Server {
 	s.Slot, s.Disabled = sparePrefix+strconv.Itoa(i), true
 	s.Addr = netip.AddrPortFrom(SpareAddr, s.Addr.Port())

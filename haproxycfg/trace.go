@@ -2,20 +2,18 @@ package haproxycfg
 
 import "strconv"
 
-// Trace makes HAProxy pass on the header traceparent (W3C Trace Context). The header tells a
-// service to which trace the request belongs.
-//
-// HAProxy keeps a valid traceparent as it is. Otherwise it begins a new trace: it sets traceparent
-// and removes tracestate. HAProxy sends no spans to a collector.
+// Trace makes HAProxy pass on a valid header traceparent (W3C Trace Context), which tells a service
+// to which trace the request belongs. Without a valid one, HAProxy begins a new trace: it sets
+// traceparent and removes tracestate. It sends no spans to a collector.
 type Trace struct {
 	// Sampled is the share of the new traces that HAProxy marks as sampled, so that the services
 	// record them. The share is a number out of 10,000: 0 means no trace, and 10,000 means all.
 	Sampled int
 }
 
-// These constants describe the format of the header traceparent: version, trace ID, parent ID and
-// flags. The version ff and IDs of zeros are invalid. Only versions above 00 may have further
-// fields (W3C Trace Context, sections 3.2 and 4.3).
+// The format of the header traceparent: version, trace ID, parent ID and flags. The version ff and
+// IDs of zeros are invalid. Only versions above 00 may have further fields (W3C Trace Context,
+// sections 3.2 and 4.3).
 const (
 	traceparent = "^(00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}" +
 		"|(0[1-9a-f]|[1-9a-e][0-9a-f]|f[0-9a-e])-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?)$"

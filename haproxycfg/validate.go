@@ -39,13 +39,11 @@ const (
 	maxSocketPath = 97
 )
 
-// Validate reports values that HAProxy would refuse, and values that HAProxy would read with
-// another meaning. It returns one error that joins the first 20 faults. The text of each fault
-// names its place.
+// Validate reports values that HAProxy would refuse or read with another meaning. Its error joins
+// the first 20 faults, each with its place.
 //
-// Validate reads no files. So only HAProxy's own check of the configuration finds, for example, a
-// missing certificate. A Config without frontends is valid, although HAProxy does not start with
-// it.
+// Validate reads no files, so it does not find, for example, a missing certificate. A Config
+// without frontends is valid, although HAProxy does not start with it.
 func (c *Config) Validate() error {
 	var v validator
 	v.fragment(c)
@@ -69,9 +67,8 @@ func (c *Config) Validate() error {
 	return errors.Join(v.faults...)
 }
 
-// Valid is a Config that has passed [Config.Validate]. Functions that receive a Valid do not
-// validate it again. Do not change the Config while you use a Valid of it. Only [Config.Valid]
-// makes a Valid. The methods of the zero Valid panic.
+// Valid is a Config that has passed [Config.Validate], made by [Config.Valid]. Do not change the
+// Config while you use a Valid of it. The methods of the zero Valid panic.
 type Valid struct{ config *Config }
 
 // Valid validates c. It returns c as a Valid, or the error of [Config.Validate].

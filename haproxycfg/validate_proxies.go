@@ -338,20 +338,18 @@ func (v *validator) serversOf(c *Config, b *Backend) {
 	}
 }
 
-// serverOK reports whether a server has no fault. If serverOK returns false, the caller calls
-// serverFaults, which adds the faults. Two functions save time: serverOK runs for tens of thousands
-// of servers and does not need the name of the server. Only serverFaults builds the name, because
-// this takes time.
+// serverOK reports whether a server has no fault; if it has one, serverFaults adds the faults.
+// serverOK runs for tens of thousands of servers, so it does not build the name of the server, as
+// serverFaults does.
 func (v *validator) serverOK(c *Config, s *Server) bool {
 	return s.Addr.IsValid() && s.Addr.Port() != 0 && s.Addr.Addr().Zone() == "" && !s.Addr.Addr().Is4In6() &&
 		s.Weight >= NoTraffic && s.Weight <= 256 && (s.Track == "" || !s.Check && v.isChecked(c, s.Track)) &&
 		(s.AgentSend == "" || validAgentSend(s)) && (s.Slot == "" || validName(s.Slot))
 }
 
-// serverSet finds servers that occur twice in a backend. Usually the servers come in ascending
-// order of their keys. In this case serverSet needs no set: it stores only the last key and
-// compares it with the next one. This reduces the time of rendering 40,000 servers from 26 ms to 18
-// ms.
+// serverSet finds servers that occur twice in a backend. Usually their keys ascend, and serverSet
+// compares each only with the last one instead of using a set. This reduces the time to render
+// 40,000 servers from 26 ms to 18 ms.
 type serverSet struct {
 	last     serverKey
 	unsorted bool // true if keys contains all keys

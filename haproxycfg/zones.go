@@ -5,13 +5,12 @@ import (
 	"strconv"
 )
 
-// Zones divides the requests of a frontend between the servers of its own zone and the servers of
-// all other zones. Frontend.DefaultBackend contains the servers of its own zone.
+// Zones divides the requests of a frontend between the servers of its own zone, which
+// Frontend.DefaultBackend contains, and the servers of all other zones.
 //
-// HAProxy chooses the backend of each request by these rules, in this order:
+// HAProxy chooses the backend of each request by the first rule that applies:
 //
-//  1. Panic, if the number of servers that are up in the own zone and in Other together is less than
-//     PanicBelow;
+//  1. Panic, if fewer than PanicBelow servers are up in the own zone and in Other together;
 //  2. Other, for the share of requests that exceeds the capacity of the own zone, see below;
 //  3. Other, if SpillOnQueue is true, requests wait for servers of the own zone, and no request
 //     waits for servers of Other;
@@ -21,9 +20,9 @@ import (
 //
 //	servers that are up × Overprovision / expected servers
 //
-// With 12 expected servers and an Overprovision of 140, the own zone gets all requests while 9 or
-// more servers are up, 93% with 8, 70% with 6 and 46% with 4. HAProxy uses Other and Panic only if
-// they have a server that is up.
+// With 12 expected servers and an Overprovision of 140, these are all requests while 9 or more
+// servers are up, and 70% with 6. HAProxy uses Other and Panic only if they have a server that is
+// up.
 type Zones struct {
 	// Other is the name of the backend with the servers of all zones except the own zone.
 	Other string
@@ -33,8 +32,8 @@ type Zones struct {
 	// Expected names a variable. Its value is the number of servers of the own zone when no server
 	// is missing. If the value is 0, all requests stay in the own zone.
 	Expected string
-	// Panic is the name of a backend whose servers HAProxy does not check, so all of them count as
-	// up. HAProxy uses it when too few servers are up; see PanicBelow. Empty means no such backend.
+	// Panic is the name of a backend that HAProxy uses when fewer than PanicBelow servers are up.
+	// HAProxy does not check its servers, so all of them count as up. Empty means none.
 	Panic string
 	// PanicBelow names a variable: if fewer servers are up than its value, HAProxy uses Panic. Set
 	// PanicBelow if and only if Panic is set.
@@ -47,12 +46,12 @@ type Zones struct {
 // defaultOverprovision is the overprovisioning factor of Envoy.
 const defaultOverprovision = 140
 
-// appendRules renders the rules "http-request". They must precede all rules "use_backend". The
-// argument "own" is the name of the backend with the servers of the own zone.
+// appendRules renders the rules "http-request", which must precede all rules "use_backend"; "own"
+// is the name of the backend of the own zone.
 //
-// The first rules store two numbers in variables: the number of servers in the own zone that are
-// up, and the number of servers in other zones that are up. So all later rules use the same
-// numbers. The share of the own zone is in thousandths, because HAProxy divides only whole numbers.
+// The first rules store the numbers of servers that are up in variables, so that all later rules
+// use the same numbers. The share of the own zone is in thousandths, because HAProxy divides only
+// whole numbers.
 func (z *Zones) appendRules(t *text, own string) {
 	t.line("http-request set-var(txn.own_up) nbsrv(" + own + ")")
 	t.line("http-request set-var(txn.other_up) nbsrv(" + z.Other + ")")

@@ -9,17 +9,16 @@ import (
 	"sync"
 )
 
-// group is a set of nodes, either the whole ring or one zone. It selects the best of its nodes for
-// a key.
+// group is a set of nodes, either the whole ring or one zone, that selects its best nodes for a
+// key.
 //
-// A candidate is a uint64 that represents a node during a selection. Its lowest bits (see the field
-// "mask") are the index of the node in the field "nodes". Its other bits are the upper bits of the
-// node's score or, if weights differ, of its cost. So a selection sorts candidates as plain
-// integers. The field "nodes" holds nodes of the same weight in the order of their names. So sorted
-// candidates with equal scores are in this order too.
+// A candidate is a uint64 that represents a node during a selection, so that a selection sorts
+// plain integers. Its lowest bits (see the field "mask") are the index of the node in the field
+// "nodes", which holds nodes of the same weight in the order of their names. Its other bits are the
+// upper bits of the node's score or, if weights differ, of its cost.
 //
-// The index replaces the lowest bits of the score. Once in billions of comparisons, two scores
-// differ only in these lowest bits. The method "order" then corrects the order of the two nodes.
+// Once in billions of comparisons, two scores differ only in the bits that the index replaces. The
+// method "order" then corrects the order of the two nodes.
 type group struct {
 	nodes   []Node   // the nodes, ordered by weight, and by name if the weights are equal
 	digests []uint64 // the digests of nodes, in the same order
@@ -52,13 +51,13 @@ func newGroup(nodes []Node, digest func(name string) uint64) group {
 
 func (g *group) uniform() bool { return g.bands == nil }
 
-// best returns candidates (see the comment of group) for the k best nodes, best first. k is at
-// least 0 and at most len(g.nodes). buf must have room for min(2*k, len(g.nodes)) candidates. With
-// a larger buf, this method is faster.
+// best returns candidates (see the comment of group) for the k best nodes, best first; 0 ≤ k ≤
+// len(g.nodes). buf must have room for min(2*k, len(g.nodes)) candidates; a larger buf makes best
+// faster.
 //
-// To sort only few candidates, best chooses a limit and uses only the nodes whose score is at most
-// this limit. On average, slightly more than k nodes have such a score. If fewer than k nodes have
-// one, best starts again with a higher limit.
+// To sort only few candidates, best uses only the nodes whose score is at most a limit, on average
+// slightly more than k. If fewer than k nodes have such a score, best starts again with a higher
+// limit.
 func (g *group) best(buf []uint64, key uint64, k int) []uint64 {
 	if k == 0 {
 		return nil
@@ -74,11 +73,10 @@ func (g *group) best(buf []uint64, key uint64, k int) []uint64 {
 	}
 }
 
-// wanted returns a number of nodes, somewhat larger than k. To find the k best nodes, the method
-// "best" chooses a limit on the score so that, on average, this number of nodes is below the limit.
-// The actual number of nodes below the limit has nearly a Poisson distribution. For about one key
-// in thirty, it is smaller than k, and best needs a second round. If wanted returned a larger
-// number, best would have to sort more candidates for every key.
+// wanted returns how many nodes, on average, the limit of the method "best" shall let pass to find
+// the k best. The actual number has nearly a Poisson distribution: for about one key in thirty it
+// is smaller than k, and best needs a second round. A larger number would make best sort more
+// candidates for every key.
 func wanted(k int) float64 { return float64(k) + 1.7*math.Sqrt(float64(k)) + 1 }
 
 // quantile returns a limit such that the given share of all possible scores is below the limit. The
@@ -103,9 +101,8 @@ func (g *group) gather(buf []uint64, key uint64, k int, limit uint64) []uint64 {
 			return buf[:n]
 		}
 		// buf is full, and nodes are left. Keep only the k best candidates, and scan the remaining
-		// nodes with a lower limit: the worst score of these k candidates. A node with exactly this
-		// score must still pass: among nodes with equal scores the name decides, and the name of
-		// this node may come first.
+		// nodes with the worst score of these k as the limit. A node with exactly this score must
+		// still pass, because its name may come first.
 		n = k
 		limit = min(limit, score(key, g.digests[buf[k-1]&g.mask]))
 	}
@@ -124,10 +121,9 @@ func (g *group) order(c []uint64, key uint64) {
 	}
 }
 
-// repair puts the candidates c into the order that score v1 defines. c must already be sorted by
-// the upper bits of the scores. A candidate contains only these bits, because the index of the node
-// replaces the lower ones. So repair compares the whole scores of candidates whose upper bits are
-// equal.
+// repair puts the candidates c, sorted by the upper bits of the scores, into the order that score
+// v1 defines. A candidate has the index of the node in place of the lower bits. So repair compares
+// the whole scores where the upper bits are equal.
 func (g *group) repair(c []uint64, key uint64) {
 	for i := 0; i < len(c); {
 		j := i + 1
@@ -155,9 +151,9 @@ func (g *group) compare(key uint64, a, b int) int {
 	return strings.Compare(g.nodes[a].Name, g.nodes[b].Name)
 }
 
-// A selection of up to stackK nodes does not allocate: its candidates fit into a buffer of
-// stackSlots candidates on the caller's stack. To select 64 nodes, best makes 79 candidates on
-// average. The buffer has room for 128, which is five standard deviations more.
+// A selection of up to stackK nodes does not allocate: its candidates fit into stackSlots places on
+// the caller's stack. To select 64 nodes, best makes 79 candidates on average; 128 places are five
+// standard deviations more.
 const (
 	stackK     = 64
 	stackSlots = 128

@@ -12,8 +12,7 @@ import (
 // Node is a member of a [Ring]. The methods of the Ring return each Node unchanged, as the caller
 // passed it to [New].
 type Node struct {
-	// Name identifies the node. The ring hashes only this name. It must not be empty. If a machine
-	// gets another name, the ring treats it as another node.
+	// Name identifies the node, and is all that the ring hashes. It must not be empty.
 	Name string
 
 	// Zone is the zone of the node for [Ring.Spread]. All other methods ignore it. Nodes with an
@@ -61,9 +60,9 @@ type Ring struct {
 	zones []zone // sorted by name; nil if all nodes have the same zone
 }
 
-// New returns a ring of nodes. The order of the arguments does not matter. Without nodes, the ring
-// is valid and empty. New returns an error if a name is empty, if a name occurs twice, or if a
-// weight is out of bounds. The error contains the name of the node.
+// New returns a ring of nodes, in any order; without nodes, the ring is valid and empty. It returns
+// an error, with the name of the node, if a name is empty or occurs twice, or if a weight is out of
+// bounds.
 func New(nodes ...Node) (*Ring, error) {
 	if len(nodes) > maxNodes {
 		return nil, fmt.Errorf("hashring: %d nodes are more than %d", len(nodes), maxNodes)
@@ -83,8 +82,8 @@ func New(nodes ...Node) (*Ring, error) {
 	return newRing(sorted, nodeDigest), nil
 }
 
-// newRing returns a ring of nodes. The nodes must be valid and sorted by name. The ring keeps the
-// slice. Tests pass their own digest function, to get nodes with equal scores.
+// newRing returns a ring of valid nodes sorted by name, and keeps the slice. Tests pass their own
+// digest function, to get nodes with equal scores.
 func newRing(sorted []Node, digest func(name string) uint64) *Ring {
 	r := &Ring{zones: newZones(sorted, digest)}
 	r.all = newGroup(sorted, digest)
@@ -114,21 +113,19 @@ func (r *Ring) room(k int) []Node {
 	return make([]Node, 0, k)
 }
 
-// Ranked returns a sequence of all nodes, in their order for key, best first. Use it to try nodes
-// until you find a suitable one. The sequence computes nodes only when the caller needs them: the
-// first few nodes cost about as much as one [Ring.Top]. A caller may use the sequence more than
-// once.
+// Ranked returns a sequence of all nodes for key, best first, for example to try nodes until one is
+// suitable. The sequence computes nodes on demand: the first few cost about as much as one
+// [Ring.Top]. It may be used more than once.
 func (r *Ring) Ranked(key string) iter.Seq[Node] {
 	return func(yield func(Node) bool) { r.all.ranked(keyDigest(key), yield) }
 }
 
-// Compare compares the ranks of two nodes for key. It returns a negative number if a ranks before
-// b, a positive number if b ranks before a, and 0 if a and b have the same name. [Ring.Top] and
+// Compare compares the ranks of two nodes for key: it returns a negative number if a ranks before
+// b, a positive number if b ranks before a, and 0 if they have the same name. [Ring.Top] and
 // [Ring.Ranked] return nodes in this order, and so does [Ring.Spread] within a zone.
 //
-// A caller that stores the subset of a key can use Compare to add a node without a ring. If the
-// subset is full, compare the new node with the last node of the subset: if the new node ranks
-// before the last node, it takes the place of the last node.
+// A caller that stores the full subset of a key can add a node without a ring: if the new node
+// ranks before the last node of the subset, it replaces this last node.
 //
 // Compare does not check weights. The caller must pass only weights that [New] accepts.
 func Compare(key string, a, b Node) int {

@@ -21,37 +21,33 @@ func keyDigest(key string) uint64   { return xxhash.Sum64String(key) ^ keySalt }
 func nodeDigest(name string) uint64 { return xxhash.Sum64String(name) ^ nodeSalt }
 func zoneDigest(name string) uint64 { return xxhash.Sum64String(name) ^ zoneSalt }
 
-// score returns the score of a node or zone for a key. The argument "key" is the digest of the key,
-// and the argument "digest" is the digest of the name of the node or zone. score multiplies both
-// digests, and combines the two halves of the 128-bit product by xor. Do not combine the digests by
-// addition or xor instead: whole subsets would move together, and the number of nodes that two
-// subsets share would have 14 times the variance of a random draw. Tests that only measure load do
-// not find this fault.
+// score returns the score of a node or zone for a key, from the digests of their names: the xor of
+// the two halves of the 128-bit product. Do not combine the digests by addition or xor instead: the
+// number of nodes that two subsets share would have 14 times the variance of a random draw. Tests
+// that only measure load do not find this fault.
 func score(key, digest uint64) uint64 {
 	hi, lo := bits.Mul64(key, digest)
 	return hi ^ lo
 }
 
 const (
-	// costShift is the number of low bits of a score that do not affect the cost. The upper 45 bits
-	// affect the cost. If two scores differ in the upper 45 bits, their costs differ by more than
-	// the error of the logarithm below. So for nodes of the same weight, the order by cost never
-	// contradicts the order by score.
+	// costShift is the number of low bits of a score that do not affect the cost. If two scores
+	// differ in the upper 45 bits, their costs differ by more than the error of the logarithm
+	// below. So for nodes of the same weight, the orders by cost and by score agree.
 	costShift = 19
 	costBits  = 64 - costShift
 )
 
-// exponential returns -ln(1-q/2^45) with q = score>>19. The cost of a node is this number, divided
-// by the node's weight. The number never falls as the score grows.
+// exponential returns -ln(1-q/2^45) with q = score>>19, which never falls as the score grows. The
+// cost of a node is this number divided by the node's weight.
 //
-// Scores are uniform over 64 bits. So the result has an exponential distribution with mean 1, and
-// the probability that a node has the smallest cost is proportional to the weight of the node.
+// Scores are uniform over 64 bits. So the result has an exponential distribution with mean 1, and a
+// node has the smallest cost with a probability proportional to its weight.
 //
-// exponential does not use math.Log, because results of math.Log differ between architectures. For
-// the same reason, each product is in an explicit conversion to float64. The conversion forbids the
-// compiler to fuse the product with the next addition (Go specification, "Floating-point
-// operators"). Without the conversion, the compiler would fuse the two operations on arm64, and not
-// on amd64.
+// exponential does not use math.Log, whose results differ between architectures. For the same
+// reason, each product is in an explicit conversion to float64: without it, the compiler would fuse
+// the product with the next addition on arm64, and not on amd64 (Go specification, "Floating-point
+// operators").
 func exponential(score uint64) float64 {
 	// The cost is minus the logarithm of 1-q/2^45, where q is score>>costShift. To compute it,
 	// split 1-q/2^45 into m * 2^(exp-45), with m in (sqrt(1/2), sqrt(2)]. The steps that compute m

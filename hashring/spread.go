@@ -32,26 +32,21 @@ func newZones(nodes []Node, digest func(name string) uint64) []zone {
 	return zones
 }
 
-// Spread returns k nodes for key, equally many from each zone if possible. The number of nodes of a
-// zone does not matter, as long as the zone has enough nodes. If all nodes are in one zone, Spread
-// returns the same nodes as [Ring.Top].
+// Spread returns k nodes for key, equally many from each zone if possible. If all nodes are in one
+// zone, they are the nodes of [Ring.Top].
 //
-// The key and the names of the zones determine the order of the zones. Spread takes the best node
-// of each zone in this order, then the second best node of each zone, and so on, until it has k
-// nodes. It skips a zone that has no more nodes; the other zones then share the remaining places
-// evenly. The result has the nodes in this order. So Spread(key, k) is the beginning of Spread(key,
-// k+1).
+// The key and the names of the zones determine the order of the zones; nodes that join or leave do
+// not change it. Spread picks the best node of each zone in this order, then the second best of
+// each, and so on, and skips zones without further nodes. So Spread(key, k) is the beginning of
+// Spread(key, k+1).
 //
-// Each zone contributes k/zones nodes, rounded down or up, unless a zone has fewer. For each key,
-// the order of the zones decides which zones contribute one node more than others. Over many keys,
-// each zone contributes the additional node equally often. For one key, nodes that join or leave do
-// not change the order of the zones. The weight of a node affects only the choice of nodes within
-// its zone.
+// Each zone contributes k/zones nodes, rounded down or up, unless a zone has fewer. Over many keys,
+// each zone contributes the additional node equally often. The weight of a node affects only the
+// choice within its zone.
 //
 // As few nodes as possible move. When a node leaves the ring, each key that had this node gets one
-// other node in its place, and all other keys keep their nodes. When a node joins, it replaces at
-// most one node of each key. These rules also apply when a zone has too few nodes, appears or
-// disappears. A node that changes its zone counts as one node that leaves and one that joins.
+// other node, and all other keys keep theirs. A node that joins replaces at most one node of each
+// key. A node that changes its zone counts as one node that leaves and one that joins.
 func (r *Ring) Spread(key string, k int) []Node { return r.AppendSpread(r.room(k), key, k) }
 
 // AppendSpread appends the result of [Ring.Spread] to dst and returns the extended slice. It does
@@ -69,9 +64,8 @@ func (r *Ring) AppendSpread(dst []Node, key string, k int) []Node {
 	var zones [16]turn
 	turns := r.turns(zones[:0], digest, k)
 
-	// All zones share one buffer. The method "best" writes the candidates of a zone to buf[from:].
-	// Only the first t.quota of these candidates are part of the result. So the candidates of the
-	// next zone may overwrite the others.
+	// All zones share one buffer: "best" writes the candidates of a zone to buf[from:]. Only the
+	// first t.quota of them are part of the result, so the next zone may overwrite the others.
 	var stack [stackSlots + stackK]uint64
 	buf := stack[:]
 	if k > stackK {
@@ -109,9 +103,9 @@ type turn struct {
 	from  int // index of its first candidate in the buffer
 }
 
-// turns divides the k places of a result between the zones. For each zone, it appends a turn to
-// dst, in the order of the zones for key. The field quota of the turn is the number of places that
-// the zone gets. k must not exceed the number of nodes.
+// turns divides the k places of a result, at most one for each node, between the zones. It appends
+// a turn for each zone to dst, in the order of the zones for key. The field quota is the number of
+// places of the zone.
 func (r *Ring) turns(dst []turn, key uint64, k int) []turn {
 	for i := range r.zones {
 		z := &r.zones[i]
@@ -120,10 +114,9 @@ func (r *Ring) turns(dst []turn, key uint64, k int) []turn {
 	slices.SortFunc(dst, func(a, b turn) int {
 		return cmp.Or(cmp.Compare(a.score, b.score), strings.Compare(a.zone.name, b.zone.name))
 	})
-	// Give the places to the zones in rounds. In each round, every zone that still has nodes gets
-	// the same number of places, but no more places than it has nodes. In the end, fewer places are
-	// left than there are zones with further nodes. Then give one place each to the first of these
-	// zones.
+	// In each round, every zone that still has nodes gets the same number of places, but no more
+	// than it has nodes. In the end, fewer places are left than such zones, and the first of these
+	// zones get one place each.
 	for open := len(dst); k >= open && k > 0; {
 		level := k / open
 		open = 0

@@ -9,10 +9,9 @@ type band struct {
 	weight float64 // the largest weight in the band
 }
 
-// A band is a set of nodes with nearly equal weights: the largest weight in a band is at most
-// bandWidth times the smallest one. A scan uses one limit for the whole band: the limit for the
-// largest weight. So among the nodes of smaller weights, the scan finds up to a sixteenth more
-// nodes than necessary.
+// A band is a set of nodes with nearly equal weights: the largest is at most bandWidth times the
+// smallest. A scan uses the limit for the largest weight, so it finds up to a sixteenth more nodes
+// of smaller weights than necessary.
 const bandWidth = 1 + 1.0/16
 
 // weigh computes the fields "bands", "total" and "squares" of the group. Only groups whose nodes
@@ -31,15 +30,12 @@ func (g *group) weigh() {
 	}
 }
 
-// bestWeighted does the work of the method "best" for nodes of different weights. The best nodes
-// are those with the lowest cost. The cost of a node is a logarithm that depends on its score,
-// divided by its weight.
+// bestWeighted does the work of "best" for nodes of different weights: it returns the nodes with
+// the lowest cost, which is a logarithm of the score, divided by the weight.
 //
-// bestWeighted chooses a bound on the cost, and uses only the nodes whose cost is at most this
-// bound. On average, these are slightly more than k nodes. All weights of a band are nearly equal.
-// So for each band, bestWeighted converts the bound on the cost into a limit on the score. The
-// function "scan" then finds the nodes by their scores alone, and bestWeighted computes the
-// logarithm only for these few nodes.
+// It uses only the nodes whose cost is at most a bound, on average slightly more than k. For each
+// band, whose weights are nearly equal, it converts the bound into a limit on the score. So "scan"
+// finds the nodes by their scores, and bestWeighted computes only their logarithms.
 func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 	want := wanted(k)
 	bound := g.costBound(want)
@@ -50,11 +46,10 @@ func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 			bound = g.costBound(want)
 			continue
 		}
-		// got contains the k nodes with the lowest cost that the function "scan" has found. scan
-		// finds all nodes whose cost is not above the bound, and in some bands also nodes whose
-		// cost is above it. If the k-th node in got costs more than the bound, a cheaper node may
-		// exist that scan did not find. So scan again with the cost of the k-th node as the bound.
-		// At least k nodes cost no more than this bound, so the next round is exact.
+		// got contains the k cheapest nodes that "scan" has found. In some bands, scan also finds
+		// nodes whose cost is above the bound. So if the k-th node costs more than the bound, a
+		// cheaper node may be missing. The next round uses the cost of the k-th node as the bound,
+		// and is exact, because at least k nodes cost no more.
 		last := g.cost(key, int(got[k-1]&g.mask))
 		if last <= bound {
 			return got[:k]
@@ -63,9 +58,9 @@ func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 	}
 }
 
-// gatherWeighted returns candidates (see the comment of group), best first. Its scans find every
-// node with a cost of at most bound, and some nodes with a higher cost. If all of these nodes fit
-// into buf, the result has all of them. Otherwise it has some of them, including the k best.
+// gatherWeighted returns candidates (see the comment of group), best first: all nodes with a cost
+// of at most bound, and some with a higher cost. If they do not fit into buf, it returns some of
+// them, including the k best.
 func (g *group) gatherWeighted(buf []uint64, key uint64, k int, bound float64) []uint64 {
 	n, done, left := 0, 0, len(g.digests)
 	for b := len(g.bands) - 1; b >= 0; {
@@ -85,11 +80,10 @@ func (g *group) gatherWeighted(buf []uint64, key uint64, k int, bound float64) [
 	return buf[:n]
 }
 
-// costBound returns a bound on the cost for gatherWeighted. With this bound, the scans find about
-// as many nodes as the argument "want" says. The probability that the cost of a node is below a
-// bound is 1-exp(-bound*weight), so the sum of these probabilities over all nodes must equal the
-// argument "want". costBound solves this equation approximately, to the second order. A wrong
-// estimate makes the selection slower, but not wrong.
+// costBound returns a bound on the cost with which the scans of gatherWeighted find about want
+// nodes. The cost of a node is below a bound with the probability 1-exp(-bound*weight), so the sum
+// of these probabilities must equal want. costBound solves this equation to the second order; an
+// error costs time, but no correctness.
 func (g *group) costBound(want float64) float64 {
 	first := want / g.total
 	rest := 1 - first*g.squares/(2*g.total)
@@ -99,13 +93,13 @@ func (g *group) costBound(want float64) float64 {
 	return first / rest
 }
 
-// The method "limit" converts a bound on the cost into a limit on the score. Each node in the band
-// whose cost is at most bound has a score of at most this limit.
+// The method "limit" converts a bound on the cost into a limit on the score that no node of the
+// band within the bound exceeds.
 //
 // The exact limit is the fraction 1-exp(-x) of the range of scores, with x = bound*weight. The
-// method uses the fraction x/(1+x/2) instead: it is easier to compute, and never smaller. So no
-// node is lost. The method makes the limit a little larger still: by a relative margin because
-// costs are rounded, and by an absolute margin because 19 bits of a score do not affect the cost.
+// method uses x/(1+x/2), which is easier to compute and never smaller. It adds a relative margin,
+// because costs are rounded, and an absolute margin, because 19 bits of a score do not affect the
+// cost.
 func (b band) limit(bound float64) uint64 {
 	x := bound * b.weight * (1 + 1.0/(1<<40))
 	if x > 2 { // includes +Inf, which the division below cannot handle

@@ -74,9 +74,9 @@ func (s Socket) ProxyStats(ctx context.Context) ([]Stat, error) {
 	return parseStats(answer)
 }
 
-// statColumns contains a function for each column of "show stat" that Stat uses. The function sets
-// the field of Stat for this column. The key is the name of the column: parseStats finds a column
-// by its name, because its position depends on the version of HAProxy.
+// statColumns contains, for each column of "show stat" that Stat uses, the function that sets the
+// field of Stat. parseStats finds a column by its name, because its position depends on the version
+// of HAProxy.
 var statColumns = map[string]func(*Stat, string) error{
 	"pxname":       str(func(s *Stat) *string { return &s.Proxy }),
 	"svname":       str(func(s *Stat) *string { return &s.Server }),

@@ -7,14 +7,12 @@ import (
 	"strings"
 )
 
-// SetVariable sets a variable of the process to value. name is the name without "proc.". After the
-// write, SetVariable always reads the variable. If the variable does not have the value, SetVariable
-// returns an error with HAProxy's answer. HAProxy also creates a variable that its configuration
-// does not use; this is no error.
+// SetVariable sets the variable "proc."+name of the process to value, and reads it back. If the
+// variable does not have the value, the error contains HAProxy's answer. HAProxy also creates a
+// variable that its configuration does not use.
 //
-// HAProxy 2.6 to 3.4 allow the command "set var" only in experimental mode. A connection is in this
-// mode only after the command "experimental-mode on", so SetVariable sends all its commands on one
-// connection. A master does not pass all these commands to a worker, so Worker must be empty.
+// HAProxy 2.6 to 3.4 allow "set var" only on a connection that has sent "experimental-mode on". A
+// master does not pass all these commands to a worker, so Worker must be empty.
 func (s Socket) SetVariable(ctx context.Context, name string, value int) error {
 	set, err := s.commandLine("set var proc." + name + " int(" + strconv.Itoa(value) + ")")
 	if err != nil {

@@ -17,12 +17,11 @@ func (s Socket) Streams(ctx context.Context) (int, error) {
 	return countStreams(answer), nil
 }
 
-// countStreams counts the streams in an answer to "show sess". The line of a stream is
+// countStreams counts the streams of clients in an answer to "show sess", such as
 //
 //	0x7f4074281000: proto=tcpv4 src=127.0.0.1:34874 fe=http be=web srv=<none> ts=00 …
 //
-// countStreams does not count HAProxy's own streams: a stream of its command line has the frontend
-// GLOBAL or MASTER, and the names of its other frontends begin with "<".
+// HAProxy's own streams have the frontend GLOBAL, MASTER, or a name that begins with "<".
 func countStreams(answer string) int {
 	n := 0
 	for line := range strings.Lines(answer) {
@@ -38,10 +37,9 @@ func countStreams(answer string) int {
 	return n
 }
 
-// Exit ends the worker that the field Worker names, immediately, without waiting for the
-// connections of the worker. Path must be the socket of a master, and Worker must have the form
-// "@!1234". The worker does not answer, so a nil error does not mean that the worker has ended:
-// read the master's list of processes ("show proc") to find out.
+// Exit ends the worker in the field Worker ("@!1234") at once, with all its connections. Path must
+// be the socket of a master. The worker does not answer, so a nil error does not mean that the
+// worker has ended; "show proc" shows whether it has.
 func (s Socket) Exit(ctx context.Context) error {
 	if !strings.HasPrefix(s.Worker, "@!") {
 		return fmt.Errorf("%w: %q is not the process ID of a worker", ErrCommand, s.Worker)

@@ -47,9 +47,8 @@ func (c *Client) Undo(ctx context.Context, route, cluster string) (State, error)
 	return c.ask(ctx, http.MethodPost, "/shift/undo", subject(route, cluster))
 }
 
-// Resume continues a paused shift: it begins the failed step of the shift again. It returns the new
-// state of all shifts. If route is empty, it does this for the routes that an order for the whole
-// cluster has moved. See Runner.Resume and Runner.ResumeCluster.
+// Resume continues a paused shift with the step that failed, and returns the new state of all
+// shifts. If route is empty, it resumes the routes that an order for the whole cluster has moved.
 func (c *Client) Resume(ctx context.Context, route, cluster string) (State, error) {
 	return c.ask(ctx, http.MethodPost, "/shift/resume", subject(route, cluster))
 }
@@ -69,15 +68,13 @@ func (c *Client) Close(ctx context.Context, points int) (State, error) {
 	return c.ask(ctx, http.MethodPost, "/shift/close", url.Values{"percent": {FormatPercent(points)}})
 }
 
-// Follow requests the state again and again until the shift of a route is done or paused, and
-// returns Done or Paused. If route is empty, it follows the routes that an order for the whole
-// cluster has moved, until all of them are done or one of them is paused. The argument "begun" is
-// the state that Start or Resume returned. Follow calls the function "changed" with the first state
-// of each shift, and then with each state of a shift whose String differs from the previous one.
+// Follow polls the state until the shift of a route is done or paused. If route is empty, it
+// follows all routes that an order for the cluster has moved. The argument "begun" is the result of
+// Start or Resume. Follow calls "changed" with the first state of each shift, and with each state
+// whose String differs from the last one.
 //
-// If ctx ends, Follow returns the error of ctx, and the Runner continues the shift. Follow also
-// returns an error if a shift has expired, or if somebody undoes it or changes its target. So if the
-// error is nil and the result is Done, the caller may rely on the target until the shift expires.
+// Follow returns an error if a shift expires, if somebody undoes it or changes its target, or if
+// ctx ends. The Runner continues the shift after the end of ctx.
 func (c *Client) Follow(ctx context.Context, begun State, route, cluster string, changed func(Shift)) (Status, error) {
 	var shifts []Shift
 	for _, s := range begun.Shifts {

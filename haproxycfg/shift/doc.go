@@ -8,25 +8,22 @@
 //	go runner.Run(ctx)
 //	err = runner.Start(ctx, order)
 //
-// HAProxy chooses the cluster for each request: it draws a random number and compares it with the
-// share of the route. So each step also applies to the requests on connections that clients have
-// opened before. Package edge renders these rules of HAProxy. A [Control], such as the Controller
-// of package controller, stores the [State] and changes the running HAProxy without a reload.
+// HAProxy chooses the cluster for each request with a random number, so a step also applies to
+// connections that clients have opened before. Package edge renders these rules of HAProxy. A
+// [Control], such as the Controller of package controller, stores the [State] and changes the
+// running HAProxy without a reload.
 //
-// [Runner.Handler] serves a Runner over HTTP. A [Client] in another process sends requests to this
-// handler, and follows a shift to its end.
+// [Runner.Handler] serves a Runner over HTTP. A [Client] sends requests to this handler.
 //
 // # The end of a shift
 //
-// Each shift ends by itself: Order.For after the order, the route returns to its declared weights.
-// This also happens if no program runs any more, because HAProxy compares the time. To make a shift
-// last longer, give the same order again.
+// A shift ends by itself: Order.For after the order, the route returns to its declared weights.
+// HAProxy itself compares the time, so this also happens if no program runs any more. To make a
+// shift last longer, give the same order again.
 //
 // # Whole clusters
 //
-// [Runner.StartCluster] moves all routes of a cluster with one order: to another cluster, or away
-// from the cluster. While errors have paused one of these routes, the other ones stay at their
-// steps. [State.Stored] contains such an order once, with the names of the routes.
+// [Runner.StartCluster] moves all routes of a cluster with one order. While errors have paused one of these routes, the other ones stay at their steps.
 //
 // # Servers
 //
@@ -36,31 +33,27 @@
 //
 // # Steps and errors
 //
-// The default steps are 1, 5, 25, 50 and 100%. The Runner holds each step for Order.Hold. During
-// the step, it compares two shares of 5xx responses: the share of the target, and the share of all
-// other clusters of the route. If the share of the target is higher by more than Order.MaxErrors,
-// the Runner pauses the shift: the route returns to the last step that the Runner has held to its
-// end, or to its declared weights if there is no such step. [Runner.Resume] tries the failed step
-// again. [Runner.Undo] returns to the declared weights at once.
+// The default steps are 1, 5, 25, 50 and 100%, and each lasts for Order.Hold. During a step, the
+// Runner compares the share of 5xx responses of the target with that of all other clusters of the
+// route. If the difference exceeds Order.MaxErrors, the Runner pauses the shift: the route returns
+// to the last step that it has completed, or else to its declared weights. [Runner.Resume] tries
+// the failed step again. [Runner.Undo] returns to the declared weights at once.
 //
-// Errors count only if the target has had at least Order.MinRequests requests in the step. While
-// the Runner cannot read the counters, time does not count: the step then lasts longer.
+// Errors count only after Order.MinRequests requests to the target in the step. While the Runner
+// cannot read the counters, time does not count.
 //
-// HAProxy's counters begin with 0 at each reload. A [Window] adds up their increases, and also
-// works when a counter begins again. After a restart of the program, the Runner holds the current
-// step for the whole of Order.Hold again.
+// A [Window] adds up the increases of HAProxy's counters, which begin with 0 at each reload. After
+// a restart of the program, the current step lasts for the whole of Order.Hold again.
 //
 // # Several Runners
 //
-// Several Runners may share one State, for example one for each HAProxy of a fleet. Each Runner reads
-// the counters of its own HAProxy. The first one that has held a step for Order.Hold begins the next
-// step for all of them, and the first one that finds too many errors pauses the shift for all of them.
+// Several Runners may share one State, for example one for each HAProxy of a fleet. The first
+// Runner that has completed a step begins the next step for all, and the first that finds too many
+// errors pauses the shift for all.
 //
 // # What it does not do
 //
-// A Runner moves only the requests of one HAProxy. It does not move the requests that an old
-// process still serves after a reload. It changes no DNS records and no declared weights: if the
-// requests shall stay in the new cluster, change the declared weights before the shift ends. It
-// reads only the status of responses: if a service answers 200 with a wrong body, the Runner does
-// not pause the shift.
+// A Runner does not move the requests that an old process still serves after a reload. It changes
+// no DNS records and no declared weights. It reads only the status of responses, so a service that
+// answers 200 with a wrong body does not pause the shift.
 package shift

@@ -20,12 +20,13 @@ import (
 //	POST /shift/resume?route=ROUTE                            Runner.Resume
 //	POST /shift/close?percent=PERCENT                         Runner.Close
 //
-// In the first three POST requests, cluster=CLUSTER in place of route=ROUTE means all routes of the
-// cluster; see Runner.StartCluster. Each POST answers with the State as JSON. After an order for a
-// cluster, the object also has the list "left" with the routes that do not move. The status is 400
-// if the Handler cannot parse the request, 409 if the request does not fit the current state, and
-// 502 if the change fails. The caller must check that the client may change shifts. The argument
-// called "name", if not nil, is a function that returns the normal form of the name of a route.
+// In the first three POST requests, cluster=CLUSTER may replace route=ROUTE; see
+// Runner.StartCluster. Each POST answers with the State as JSON; after an order for a cluster,
+// "left" lists the routes that do not move.
+//
+// The status is 400 if the Handler cannot parse the request, 409 if the request does not fit the
+// current state, and 502 if the change fails. The caller must check that the client may change
+// shifts. The function "name", which may be nil, returns the normal form of the name of a route.
 func (r *Runner) Handler(name func(string) (string, error)) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /shifts", func(w http.ResponseWriter, _ *http.Request) { r.answer(w, nil, nil) })
@@ -145,11 +146,9 @@ func (o Order) Query() url.Values {
 	return q
 }
 
-// ParseQuery parses the query of POST /shift as an Order. The field Route of the Order gets the
-// value of the argument "route". ParseQuery ignores a parameter "route" in the query. If route is
-// empty, the query must contain "cluster": the field From of the Order gets this value. The query
-// must contain "to" and "for". Every other parameter may be missing, and then has the default of
-// ParseOrder.
+// ParseQuery parses the query of POST /shift as an Order for the route; it ignores "route" in the
+// query. If route is empty, the query must contain "cluster", the field From of the Order. The
+// query must also contain "to" and "for". The other parameters have the defaults of ParseOrder.
 func ParseQuery(route string, q url.Values) (Order, error) {
 	from := ""
 	if route == "" {

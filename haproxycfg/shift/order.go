@@ -22,19 +22,17 @@ type Order struct {
 	// From is the cluster whose routes the operator has ordered to shift; see
 	// Runner.StartCluster. It is empty if the operator has named the route.
 	From string `json:"from,omitempty"`
-	// Steps are the shares of the requests that Cluster gets, in the order in which they take
-	// effect. Their unit is a point: 10,000 points are all requests. The last share is the target.
-	// There is at least one share.
+	// Steps are the successive shares of Cluster, at least one, in points: 10,000 points are all
+	// requests. The last share is the target.
 	Steps []int `json:"steps"`
 	// Hold is the time for which each step is in force; 0 means that the next step follows at once.
 	Hold Duration `json:"hold"`
 	// For is the time after which the route returns to its declared weights, at most MaxFor. It
 	// begins when the Runner gets the order. Runner.Start refuses an order without For.
 	For Duration `json:"for"`
-	// MaxErrors is the largest allowed difference, in points, between two shares of 5xx responses:
-	// the share of Cluster minus the share of the other clusters of the route. 0 means that the
-	// share of 5xx responses of Cluster may not be larger than that of the other clusters.
-	// AllPoints means that errors never pause the shift.
+	// MaxErrors is by how many points the share of 5xx responses of Cluster may exceed that of the
+	// other clusters of the route; 0 means not at all. AllPoints means that errors never pause the
+	// shift.
 	MaxErrors int `json:"maxErrors"`
 	// MinRequests is the number of requests that Cluster must have got in a step before errors in
 	// this step can pause the shift; 0 means that errors count from the first request.
@@ -68,9 +66,9 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return err
 }
 
-// ParseOrder parses a target such as "eu-2:100" or "eu-2:2.5%". The steps of the order are the
-// DefaultSteps that are below the target, and then the target. The Hold, MaxErrors and MinRequests
-// are the defaults. The field Route of the order gets the value of the argument "route".
+// ParseOrder returns an order for a route and a target such as "eu-2:100" or "eu-2:2.5%". The steps
+// are the DefaultSteps below the target, and then the target. Hold, MaxErrors and MinRequests are
+// the defaults.
 func ParseOrder(route, target string) (Order, error) {
 	cluster, text, ok := strings.Cut(target, ":")
 	if !ok || cluster == "" {
@@ -87,10 +85,9 @@ func ParseOrder(route, target string) (Order, error) {
 	return o.WithSteps(DefaultSteps(), points), o.WithSteps(nil, points).check()
 }
 
-// ParseSubject parses the name of a route or of a cluster. A name without "." and "/" is the name of
-// a cluster. Write a route whose host has a single label with its path, such as "localhost/". The
-// argument "canonical" returns the normal form of the name of a route. If the text is empty, both
-// results are empty.
+// ParseSubject parses the name of a route or of a cluster; both results are empty if the text is. A
+// name without "." and "/" is a cluster, so write a route with a single-label host as "localhost/".
+// The function "canonical" returns the normal form of the name of a route.
 func ParseSubject(text string, canonical func(string) (string, error)) (route, cluster string, err error) {
 	if !strings.ContainsAny(text, "./") {
 		return "", text, nil
@@ -114,12 +111,10 @@ func (o Order) WithSteps(steps []int, target int) Order {
 }
 
 // The method "after" returns the shift of this order for a route of which an earlier shift has
-// already moved a share of the requests. The argument "points" is this share, in hundredths of a
-// percent. The first step of the new shift is this share, and the other steps are the larger steps
-// of the order. For example, if the share is 5% (500 points), the steps 1, 5, 25 and 100% become 5,
-// 25 and 100%. The shift begins with its second step, here 25%, and returns to the first step after
-// errors. If no step of the order is larger than the share, the last step of the order becomes the
-// only step.
+// already moved a share, in hundredths of a percent. The new shift has this share as its first
+// step, to which it returns after errors, and then the larger steps of the order, with which it
+// begins. For example, at 5% (500 points) the steps 1, 5, 25 and 100% become 5, 25 and 100%.
+// Without a larger step, the last step of the order is the only one.
 func (o Order) after(points int) Shift {
 	target := o.Steps[len(o.Steps)-1]
 	if target <= points {
@@ -158,9 +153,8 @@ func ascending(steps []int) bool {
 
 var percentage = regexp.MustCompile(`^([0-9]{1,3})(?:\.([0-9]{1,2}))?%?$`)
 
-// ParsePercent parses a percentage with at most two decimal places, such as "25", "0.5" or "2.5%".
-// It returns the percentage in hundredths: 250 for "2.5%". It accepts only digits and a point:
-// "1e2" is no percentage.
+// ParsePercent parses a percentage with at most two decimal places, such as "25", "0.5" or "2.5%",
+// and returns it in hundredths: 250 for "2.5%". It refuses other forms, such as "1e2".
 func ParsePercent(text string) (points int, err error) {
 	m := percentage.FindStringSubmatch(strings.TrimSpace(text))
 	if m != nil {
@@ -264,11 +258,10 @@ type Window struct {
 	begun                bool
 }
 
-// Add adds to the Window the responses that HAProxy has counted since the last call of Add. The
-// argument "target" contains the present counters of the cluster that gets the requests, and "rest"
-// those of the other clusters. The first call only stores these counters and adds nothing. If a
-// counter is smaller than at the last call, HAProxy has been reloaded since, and its counters began
-// with 0. In this case Add adds the whole present counter.
+// Add adds the responses that HAProxy has counted since the last call: "target" are the present
+// counters of the cluster that gets the requests, and "rest" those of the other clusters. The first
+// call adds nothing. A counter that is smaller than before began with 0 at a reload of HAProxy, so
+// Add adds all of it.
 func (w *Window) Add(target, rest Counters) {
 	w.Target.Up, w.Target.Need, w.Rest.Up, w.Rest.Need = target.Up, target.Need, rest.Up, rest.Need
 	if w.begun {
@@ -286,10 +279,9 @@ func (c *Counters) add(last, now Counters) {
 	c.Errors += now.Errors - last.Errors
 }
 
-// Advance decides whether the shift s stays at its step, goes to the next step, or pauses. The
-// argument "now" is the time of the decision. Advance returns the resulting shift, and whether this
-// shift differs from s. The argument w counts the responses since the current step began. Advance
-// is a pure function.
+// Advance decides at the time "now" whether the shift s stays at its step, goes to the next step,
+// or pauses. It returns the resulting shift, and whether this shift differs from s. w counts the
+// responses since the current step began.
 func (s Shift) Advance(now time.Time, w Window) (next Shift, changed bool) {
 	if s.Status != Moving {
 		return s, false
@@ -327,9 +319,8 @@ func formatShare(points float64) string {
 	return strconv.FormatFloat(points/100, 'f', 2, 64) + "%"
 }
 
-// Resume returns the paused shift s as a shift that moves again: it repeats the step that errors
-// interrupted. The argument "now" is the time at which the step begins again. If s is not paused,
-// Resume returns an error.
+// Resume returns the paused shift s with the failed step beginning again at the time "now". It
+// returns an error if s is not paused.
 func (s Shift) Resume(now time.Time) (Shift, error) {
 	if s.Status != Paused {
 		return s, fmt.Errorf("shift: %s is %s, not paused", s.Route, s.Status)

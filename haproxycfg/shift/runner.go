@@ -14,10 +14,9 @@ import (
 type Control interface {
 	// Shifts returns the current state of all shifts.
 	Shifts() (State, error)
-	// SetShifts replaces the state of all shifts, and changes HAProxy without a reload. The
-	// argument "last" is the old state, a result of Shifts, and the argument "next" is the new
-	// state. If the current state differs from "last", SetShifts changes nothing, and the error
-	// wraps ErrConflict. After any other error, the old or the new state may be in force.
+	// SetShifts replaces the state of all shifts and changes HAProxy without a reload. If the
+	// current state differs from "last", a result of Shifts, it changes nothing and the error wraps
+	// ErrConflict. After any other error, the old or the new state may be in force.
 	SetShifts(ctx context.Context, last, next State) error
 	// CheckShift returns an error if HAProxy has no route with this name, or if no shift can move
 	// requests of the route to the cluster.
@@ -32,10 +31,9 @@ type Runner struct {
 	// Counters returns the counters of the cluster (target), and the sum of the counters of all
 	// other clusters of the route (rest). Required.
 	Counters func(ctx context.Context, route, cluster string) (target, rest Counters, err error)
-	// Routes returns the routes whose requests StartCluster can move from one cluster to another
-	// one, sorted. If both names are the same, these are the routes whose requests can leave the
-	// cluster. left are the other routes of the cluster "from", with the reasons why they cannot
-	// move. If Routes is nil, StartCluster refuses each order.
+	// Routes returns, sorted, the routes that StartCluster can move from one cluster to another, or
+	// away from the cluster if both names are the same. left are the other routes of "from", with
+	// the reasons why they cannot move. If Routes is nil, StartCluster refuses each order.
 	Routes func(from, to string) (routes []string, left []Left, err error)
 	// Changed, if not nil, receives each shift that Tick has changed. If the shift has expired, its
 	// Status is Expired.
@@ -75,9 +73,8 @@ func (r *Runner) Run(ctx context.Context) {
 	}
 }
 
-// Tick reads the counters once. Each moving shift then stays at its step, begins the next step or
-// pauses; see [Shift.Advance]. now is the present time. Run calls Tick. A program with its own loop
-// can call Tick itself.
+// Tick reads the counters once and advances each moving shift to the time now; see [Shift.Advance].
+// Run calls Tick; a program with its own loop can call it instead of Run.
 func (r *Runner) Tick(ctx context.Context, now time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -190,11 +187,10 @@ func (r *Runner) tryChange(ctx context.Context, f func(State) (State, error)) er
 	return r.Control.SetShifts(ctx, last, next)
 }
 
-// Start stores the order as a shift, and begins its first step. If an earlier shift has already
-// moved requests of the route to the same cluster, Start leaves out the steps that are not above
-// the share in force, and the shift expires Order.For after this call. If the earlier shift is Done,
-// and the order has the same target, the shift stays Done. Start refuses an order if too few servers
-// of the cluster are up, see Counters.Need.
+// Start stores the order as a shift, and begins its first step. If an earlier shift has moved the
+// route to the same cluster, Start leaves out the steps up to the share in force, and the shift
+// expires Order.For after this call. Start refuses an order if too few servers of the cluster are
+// up; see Counters.Need.
 func (r *Runner) Start(ctx context.Context, o Order) error {
 	return r.change(ctx, func(state State) (State, error) {
 		if err := o.checkNew(); err != nil {
@@ -245,13 +241,12 @@ type Left struct {
 	Reason string `json:"reason"`
 }
 
-// StartCluster stores the order as a shift of each route of the cluster Order.From, and begins the
-// first step of each of them. Order.Route is ignored. If Order.Cluster is another cluster, it gets
-// the requests. If Order.Cluster is the same cluster and the target is 0, the other clusters of the
-// routes get them.
+// StartCluster begins a shift of each route of the cluster Order.From; it ignores Order.Route. The
+// requests go to Order.Cluster. If Order.Cluster is the same cluster and the target is 0, they go
+// to the other clusters of each route.
 //
-// StartCluster does not move a route that Start would refuse, or that Routes leaves out; it returns
-// these routes. The error is not nil if it moves no route. While errors have paused one of the
+// StartCluster returns the routes that it does not move, because Start would refuse them or Routes
+// leaves them out; if it moves none, it returns an error. While errors have paused one of the
 // routes, the other ones stay at their steps.
 func (r *Runner) StartCluster(ctx context.Context, o Order) (left []Left, err error) {
 	err = r.change(ctx, func(state State) (State, error) {

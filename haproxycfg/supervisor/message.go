@@ -15,10 +15,9 @@ var aboutServer = regexp.MustCompile(`^(?:(?:Backup )?Server |Health check for (
 //
 //	[WARNING]  (123) : Server local/s1 is DOWN, reason: …
 //
-// The level of alerts and warnings is [slog.LevelWarn], and that of notices is [slog.LevelDebug].
-// The level of messages about one server is at most [slog.LevelInfo]: HAProxy prints such messages
-// whenever a server is added, removed or fails. ok is false for other lines, such as the lines of
-// an access log.
+// Alerts and warnings have the level [slog.LevelWarn], and notices [slog.LevelDebug]. Messages
+// about one server have at most [slog.LevelInfo], because each added, removed or failed server
+// causes some. ok is false for other lines, such as those of an access log.
 func Message(line string) (level slog.Level, text string, ok bool) {
 	m, ok := haproxymsg.Parse(line)
 	if !ok {

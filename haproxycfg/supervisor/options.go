@@ -19,25 +19,24 @@ type Options struct {
 	// Config is the path of the configuration file. The file may be missing when Run begins.
 	// HAProxy then does not start until somebody creates the file and calls Reload.
 	Config string
-	// LastGood is the path of another configuration file; empty means none. If HAProxy does not
-	// start with Config, the Supervisor starts it with LastGood. An example is
-	// haproxy.cfg.last-good of package deploy.
+	// LastGood is the path of the configuration file that the Supervisor starts if HAProxy does not
+	// start with Config, for example haproxy.cfg.last-good of package deploy; empty means none.
 	LastGood string
-	// Pending is the path of a file; empty means none. The Supervisor creates the file when it
-	// starts HAProxy with LastGood. An example is haproxy.cfg.reload-pending of package deploy.
-	// Without this file, Apply of package deploy would assume that HAProxy runs Config.
+	// Pending is the path of a file that the Supervisor creates when it starts HAProxy with
+	// LastGood, for example haproxy.cfg.reload-pending of package deploy; empty means none. Without
+	// this file, Apply of package deploy would assume that HAProxy runs Config.
 	Pending string
-	// RunDir is the path of a directory that only this user can enter. The Supervisor creates it if
-	// it is missing, and puts the master's socket there. Only one Supervisor at a time can use it.
-	// The path has at most 85 bytes, because the path of a Unix socket has at most 107.
+	// RunDir is the path of the directory for the master's socket, which only this user can enter.
+	// The Supervisor creates it if it is missing. One Supervisor at a time can use it. The path has
+	// at most 85 bytes, because that of a Unix socket has at most 107.
 	RunDir string
 	// StateFile is the file that the configuration names as server-state-file; empty means none.
 	// The Supervisor empties the file before each start, because the state in the file is from the
 	// last reload, and may be old.
 	StateFile string
 	// MinDelay is the first wait before a restart; 0 means 100 ms. MaxDelay is the longest wait; 0
-	// means 30 s. Stable is how long HAProxy must run until the next wait is MinDelay again; 0
-	// means 1 minute.
+	// means 30 s. After HAProxy has run for Stable, the next wait is MinDelay again; 0 means 1
+	// minute.
 	MinDelay, MaxDelay, Stable time.Duration
 	// ReadyTimeout is the longest time of one start; 0 means 1 minute. In this time HAProxy reads
 	// its whole configuration.

@@ -88,10 +88,9 @@ func (s *Supervisor) update(change func(*State)) {
 }
 
 // Run starts HAProxy, and starts it again each time that it has ended. When ctx ends, Run sends
-// SIGTERM to HAProxy, and SIGKILL after Options.StopTimeout. Run returns nil when ctx or Drain has
-// ended HAProxy and all of its workers. If Drain was called before, Run returns nil and starts
-// nothing. Run returns an error if it cannot create RunDir, or if somebody calls it twice. It
-// returns [ErrInUse] if another Supervisor uses RunDir, in this process or in another one.
+// SIGTERM to HAProxy, and SIGKILL after Options.StopTimeout. After ctx or Drain has ended HAProxy
+// and all its workers, Run returns nil. It returns an error if it cannot create RunDir or if it is
+// called twice, and [ErrInUse] if another Supervisor, in any process, uses RunDir.
 //
 // If the process of the Supervisor dies during Run, Linux sends SIGTERM to HAProxy's master, and
 // the master ends its workers.
@@ -293,13 +292,12 @@ func (s *Supervisor) AwaitFirstStart(ctx context.Context) {
 	}
 }
 
-// Drain sends SIGUSR1 to HAProxy, and waits until HAProxy has ended. The configuration decides what
-// HAProxy does during the drain: how long it still accepts connections ("grace"), whether its
-// monitor page answers 503, and how long it waits for its connections to end ("hard-stop-after").
+// Drain sends SIGUSR1 to HAProxy and waits until HAProxy has ended; then Run returns. HAProxy's
+// settings "grace" and "hard-stop-after" decide how long it still accepts connections and waits for
+// their end.
 //
 // If ctx ends first, Drain ends HAProxy with SIGTERM, and with SIGKILL after Options.StopTimeout,
-// and returns an error that wraps the error of ctx. If HAProxy does not run, Drain returns nil. The
-// Supervisor does not start HAProxy again, and Run returns.
+// and returns an error that wraps that of ctx. If HAProxy does not run, Drain returns nil.
 func (s *Supervisor) Drain(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.drained {
@@ -331,14 +329,12 @@ func (s *Supervisor) Drain(ctx context.Context) error {
 	return fmt.Errorf("supervisor: stopped HAProxy before its last connection ended: %w", ctx.Err())
 }
 
-// Reload makes HAProxy load Config, and returns nil if HAProxy runs with it. If HAProxy runs,
-// Reload calls the function "reload", for example the method Reload of a deploy.Reloader for
-// Master. If this function fails, the error also contains the alerts that HAProxy has printed
-// meanwhile. If HAProxy does not run, Reload waits until the Supervisor has tried to start it with
-// the current files. The Supervisor makes this attempt immediately, because the new files may have
-// removed the cause of the failure.
+// Reload makes HAProxy load Config, and returns nil if HAProxy runs with it. It calls "reload", for
+// example the method Reload of a deploy.Reloader for Master; an error also contains the alerts that
+// HAProxy has printed meanwhile. If HAProxy does not run, the Supervisor instead tries at once to
+// start it with the current files, because they may have removed the cause of the failure.
 //
-// After a Drain, and after the end of Run, Reload returns [ErrStopped]. Before Run, it waits.
+// Before Run, Reload waits. After a Drain or the end of Run, it returns [ErrStopped].
 func (s *Supervisor) Reload(ctx context.Context, reload func(context.Context) error) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()

@@ -53,9 +53,8 @@ type Request struct {
 	MaxBody int64
 }
 
-// Get sends a request, and returns the answer and its body. The body of the answer is closed
-// already. If an answer with status 200 has more than MaxBody bytes, Get returns an error. If an
-// answer with another status has more than MaxBody bytes, Get cuts off the body.
+// Get sends a request, and returns the answer, with a closed body, and the body. A body with more
+// than MaxBody bytes is an error with status 200, and is cut off with another status.
 func Get(ctx context.Context, client *http.Client, r Request) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL, nil)
 	if err != nil {
@@ -106,10 +105,8 @@ func ParseSeconds(s string) (int64, bool) {
 	return n, true
 }
 
-// RetryAfter returns the pause that the server requests in Retry-After (RFC 9110 section 10.2.3). 0
-// means that the server requests no pause. Retry-After may contain a number of seconds or a date.
-// If it contains a date, the pause ends at this date, and begins at the date in the header Date or,
-// without such a header, at the time in the argument "now".
+// RetryAfter returns the pause that the server requests in Retry-After (RFC 9110 section 10.2.3),
+// or 0. A pause until a date begins at the header Date or, without it, at the time now.
 func RetryAfter(h http.Header, now time.Time) time.Duration {
 	s := strings.TrimSpace(h.Get("Retry-After"))
 	if n, ok := ParseSeconds(s); ok {

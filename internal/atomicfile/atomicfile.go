@@ -15,14 +15,12 @@ import (
 	"github.com/headgate/headgate/internal/inputfile"
 )
 
-// Write replaces the content of a file. It writes a temporary file in the same directory, syncs it,
-// and renames it. Then it syncs the directory, because the rename has changed it. The file gets
-// exactly the given mode, whatever the umask is.
+// Write replaces the content of a file: it writes a temporary file in the same directory, syncs it,
+// renames it, and syncs the directory. The file gets exactly the given mode, whatever the umask is.
 //
-// If beforeRename is not nil, Write calls it when the temporary file is complete. If beforeRename
-// returns an error, Write returns this error, and the file keeps its old content. If the process
-// ends too early, the temporary file remains. The next Write or Update of the same file removes it;
-// see [RemoveLeftovers].
+// Write calls beforeRename, if not nil, when the temporary file is complete. If it returns an
+// error, Write returns this error, and the file keeps its old content. If the process dies, the
+// temporary file remains until the next Write or Update of the file; see [RemoveLeftovers].
 func Write(file string, data []byte, mode fs.FileMode, beforeRename func() error) error {
 	removeLeftovers(filepath.Dir(file), filepath.Base(file))
 	return WriteKeepingLeftovers(file, data, mode, beforeRename)
@@ -97,9 +95,8 @@ func SyncDir(dir string) error {
 }
 
 // named replaces the name of the temporary file in an error by the name of the file that the caller
-// wants to write. Each attempt uses a temporary file with a new name. If the error contained the
-// name of the temporary file, its text would change at each attempt. A caller that logs an error
-// only when its text changes would then log it at each attempt.
+// writes. Otherwise the text of the error would change at each attempt, and a caller that logs only
+// new texts would log each one.
 func named(file string, err error) error {
 	var path *fs.PathError
 	var link *os.LinkError

@@ -16,15 +16,13 @@ import (
 // os.CreateTemp appends a number of 32 bits, which has at most 10 digits.
 const maxDigits = 10
 
-// RemoveLeftovers removes the temporary files that killed processes have left in a directory.
+// RemoveLeftovers removes the temporary files that killed processes have left in a directory. A
+// temporary file is a regular file with the name "." + target + up to ten digits, where isTarget
+// returns true for the target.
 //
-// A process first writes the new content of a file, the target, into a temporary file. The name of
-// the temporary file is "." + the name of the target + up to ten digits. RemoveLeftovers removes a
-// regular file with such a name if the function isTarget returns true for the name of the target.
-//
-// While a process writes, it holds a lock on its temporary file. RemoveLeftovers keeps locked
-// files. If it cannot lock or remove a file, the file stays, without an error. On a system without
-// flock, all temporary files stay.
+// While a process writes, it holds a lock on its temporary file, and RemoveLeftovers keeps locked
+// files. A file that it cannot lock or remove stays, without an error. On a system without flock,
+// all of them stay.
 func RemoveLeftovers(dir string, isTarget func(name string) bool) {
 	entries, _ := inputfile.ReadDir(dir) // without a directory there is nothing to remove
 	for _, e := range entries {
@@ -38,9 +36,8 @@ func removeLeftovers(dir, base string) {
 	RemoveLeftovers(dir, func(name string) bool { return name == base })
 }
 
-// isTemp reports whether name is the name of a temporary file: a dot, the name of a target file,
-// and up to ten digits. The function isTarget reports whether a file is such a target. The name of
-// the target may itself end with digits, so isTemp tries each number of digits.
+// isTemp reports whether name is a dot, the name of a target file as isTarget says, and up to ten
+// digits. The name of the target may itself end with digits, so isTemp tries each number of digits.
 func isTemp(name string, isTarget func(string) bool) bool {
 	rest, hidden := strings.CutPrefix(name, ".")
 	for end := len(rest) - 1; hidden && end > 0 && len(rest)-end <= maxDigits; end-- {
@@ -69,11 +66,10 @@ func createTemp(dir, base string) (t *os.File, err error) {
 	return t, err
 }
 
-// maxTries is how many temporary files one call of createTemp or MkdirTemp creates at most. The
-// call creates another file if a different process has removed the first one before this process
-// could lock it. This is rare. But on some file systems every new file seems to be removed, because
-// stat of the open file and stat of its path give different results. Without a limit, the call
-// would then never return.
+// maxTries limits the temporary files that one call of createTemp or MkdirTemp creates. A call
+// rarely needs a second one, because another process has removed the first before it was locked.
+// But on some file systems, stat of the open file and of its path differ, so every new file seems
+// to be removed.
 const maxTries = 100
 
 // retry calls the function "try" until its result "done" is true, and then returns its result
@@ -117,13 +113,12 @@ func removeUnlocked(path string, flags int, remove func(string) error) {
 	}
 }
 
-// MkdirTemp creates a temporary directory below the directory in the argument "parent". The name of
-// the new directory is the argument "prefix" + some digits. The caller must call the function
-// "remove" when it no longer needs the directory.
+// MkdirTemp creates a temporary directory parent/prefix+digits, and returns a function that removes
+// it.
 //
-// MkdirTemp also removes old directories with such names that killed processes of this user have
-// left. The new directory is locked until the caller calls the function "remove". So MkdirTemp in
-// another process does not remove the directory earlier.
+// MkdirTemp also removes directories with such names that killed processes of this user have left.
+// Until the call of remove, the new directory is locked, so MkdirTemp in another process does not
+// remove it.
 func MkdirTemp(parent, prefix string) (dir string, remove func(), err error) {
 	entries, _ := inputfile.ReadDir(parent)
 	for _, e := range entries {

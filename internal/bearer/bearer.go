@@ -22,12 +22,11 @@ import (
 // maxToken limits a token's file in bytes.
 const maxToken = 16 << 10
 
-// File returns a function that returns the token in a file. Each call of the function reads the
-// file and returns its content without white space at the ends. So a renewed token is used
-// immediately; Kubernetes renews the tokens that it mounts into pods.
+// File returns a function that reads the token in a file at each call, without white space at the
+// ends. So a token that Kubernetes renews in a mounted file is used at once.
 //
-// If the file is unreadable or has no valid token, the function returns the last valid token. If
-// there was none yet, it returns the error. The function is safe for concurrent use.
+// If the file is unreadable or has no valid token, the function returns the last valid token or, if
+// there was none, the error. It is safe for concurrent use.
 func File(path string) func(context.Context) (string, error) {
 	var (
 		mu   sync.Mutex

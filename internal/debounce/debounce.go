@@ -1,5 +1,5 @@
-// Package debounce turns a burst of events into one signal. In the example, reload runs when 100 ms
-// have passed without a further event, and at the latest 1 s after the first event of the burst.
+// Package debounce turns a burst of events into one signal. Here reload runs 100 ms after the last
+// event, and at the latest 1 s after the first event of the burst.
 //
 //	burst := debounce.New(100*time.Millisecond, time.Second)
 //	defer burst.Stop()

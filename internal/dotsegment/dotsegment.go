@@ -8,24 +8,23 @@ import (
 	"regexp"
 )
 
-// Pattern is a regular expression that finds a path segment "." or "..". HAProxy and package regexp
-// can use it. Case must not matter, so use it with "-i" in HAProxy and with "(?i)" in package
-// regexp. The dots and slashes may be percent-encoded up to four times. Servers disagree about what
-// a dot is and what ends a segment. So the expression also covers these forms, which only some
-// servers accept:
+// Pattern is a regular expression that finds a path segment "." or "..". Use it without regard to
+// case: with "-i" in HAProxy and with "(?i)" in package regexp. The dots and slashes may be
+// percent-encoded up to four times. The expression also covers these forms, which only some servers
+// read as a dot or as the end of a segment:
 //   - "\" (Windows),
 //   - ";" and parameters (servlets),
 //   - "?", "#" and NUL, which end a path for a server that decodes first,
-//   - "%25%32%65" and "%%32%65", which a server that decodes twice reads as ".", and the same for the
-//     other ASCII characters of this list,
+//   - "%25%32%65" and "%%32%65", which a server that decodes twice reads as ".", and the same for
+//     the other ASCII characters of this list,
 //   - "%c0%ae", "%e0%80%ae" and "%f0%80%80%ae", which are overlong UTF-8 for ".", and the same for
 //     "/" and "\",
 //   - "%u002e" (old IIS), and the same for "/" and "\",
 //   - the characters U+FF0E, U+FF0F, U+FF3C, U+2044, U+2215 and U+2216, which Unicode's
 //     compatibility forms or the best-fit tables of Windows turn into ".", "/" or "\".
 //
-// Each repetition has a bound, so that no path makes PCRE reach its limits. HAProxy would read such
-// a failure of PCRE as "no match".
+// Each repetition has a bound, so that no path makes PCRE reach its limits, which HAProxy would
+// read as "no match".
 const Pattern = "(^|" + segmentEnd + ")(" + encodedDot + "){1,2}(" + segmentEnd + "|[;?#]|" + percent + "(" + three + "([bf]|" + percent + "[46][26])|" + two + three + "|" + zero + zero + ")|$)"
 
 const (
@@ -44,10 +43,10 @@ const (
 		"ef" + percent + "bc" + percent + "(8f|bc)|e2" + percent + "(81" + percent + "84|88" + percent + "9[56]))"
 )
 
-// Stripped is a regular expression for encoded tabs and ends of lines. Some parsers of URLs remove
-// these characters, for example Python's urllib.parse.urlsplit and each parser that follows the URL
-// Standard of WHATWG. So if a server decodes a path before it parses the path, "/.%09./" is "/../".
-// If it decodes the path twice, "/.%25%30%39./" is "/../" too.
+// Stripped is a regular expression for encoded tabs and ends of lines. Parsers that follow the URL
+// Standard of WHATWG, and Python's urllib.parse.urlsplit, remove these characters. So for a server
+// that decodes a path before it parses the path, "/.%09./" is "/../", and "/.%25%30%39./" too if it
+// decodes twice.
 const Stripped = percent + zero + "([9ad]|" + percent + "(39|[46][14]))"
 
 var (

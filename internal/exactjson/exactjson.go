@@ -1,8 +1,7 @@
-// Package exactjson decodes JSON objects by the exact names of their members. Package encoding/json
-// accepts "Endpoint" and "ENDPOINT" for "endpoint". If two members have the same name, it uses the
-// last one. So two programs may read the same document differently. Package exactjson compares
-// names byte by byte, and a name that occurs twice is an error (RFC 8259 section 4, RFC 7493
-// section 2.3).
+// Package exactjson decodes JSON objects by the exact names of their members, and refuses a name
+// that occurs twice (RFC 8259 section 4, RFC 7493 section 2.3). Package encoding/json accepts
+// "ENDPOINT" for "endpoint" and the last of two members, so two programs may read the same document
+// differently.
 package exactjson
 
 import (
@@ -29,11 +28,10 @@ func (e *MemberError) Unwrap() error { return e.Err }
 
 var errTwice = errors.New("member comes twice")
 
-// Object decodes data, which must be one JSON object, and stores the values of its members through
-// the pointers in fields. It ignores members whose names are not keys of fields. If a member is
-// missing or null, Object does not change the value of its pointer. If an object at any depth has
-// two members with the same name, Object returns an error. If the error is in one member of the
-// object, it is a MemberError. After an error, some of the values may have changed.
+// Object decodes data, one JSON object, and stores the values of its members through the pointers
+// in fields. It ignores other members, and leaves the value of a missing or null member as it is. A
+// name that occurs twice in an object at any depth is an error. An error in one member is a
+// MemberError; after any error, some of the values may have changed.
 func Object(data []byte, fields Fields) error {
 	var whole json.RawMessage
 	if err := json.Unmarshal(data, &whole); err != nil {

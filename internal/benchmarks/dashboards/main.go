@@ -1,13 +1,12 @@
-// Dashboards runs the edge, the router and the front proxies on the loopback device, with real
-// binaries, a real HAProxy and a real Prometheus. It checks the dashboards for Grafana: each query
-// of each panel must be valid and return data. It also checks all metrics with "promtool check
-// metrics", and the rules for Prometheus.
+// Dashboards checks the Grafana dashboards, the metrics ("promtool check metrics") and the
+// Prometheus rules: each query of each panel must be valid and return data. It runs the edge, the
+// router and the front proxies on the loopback device, with real binaries, HAProxy and Prometheus.
 //
 //	make test-dashboards
 //	make test-dashboards DASHBOARDFLAGS='-svg examples/dashboards'
 //
-// With -svg, it first changes the systems for a minute and a half: for example, it cordons a node
-// and ends the host API. Then it draws charts of this time from the results of some queries.
+// With -svg, it first changes the systems for a minute and a half, for example cordons a node, and
+// then draws charts of this time from some queries.
 package main
 
 import (

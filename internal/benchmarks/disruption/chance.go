@@ -13,11 +13,9 @@ func randomBatch(s setting, limit int) int {
 	return batch
 }
 
-// largestWave estimates the largest number of nodes that can go away at the same time without
-// exceeding the limit for any service. It assumes that each service has random nodes. For a number
-// n of nodes, it computes the expected number of sets of n nodes that respect the limit. The result
-// is the largest n for which this expected number is at least e^-5 (0.7%). So a larger set that
-// respects the limit is improbable.
+// largestWave estimates how many nodes with random services can go away together without exceeding
+// the limit for any service. It returns the largest n for which the expected number of sets of n
+// nodes within the limit is at least e^-5 (0.7%). So a larger such set is improbable.
 func largestWave(s setting, limit int) int {
 	for size := s.nodes; size > 1; size-- {
 		if logBinomial(s.nodes, size)+float64(s.services)*math.Log(atMost(s, size, limit)) > -5 {
@@ -27,9 +25,8 @@ func largestWave(s setting, limit int) int {
 	return 1
 }
 
-// atMost returns a probability. A service has s.size random nodes. The argument "nodes" is the
-// number of nodes that are away. The result is the probability that the service has not lost more
-// nodes than the argument "limit" allows.
+// atMost returns the probability that a service of s.size random nodes has lost at most limit of
+// them while nodes nodes are away.
 func atMost(s setting, nodes, limit int) float64 {
 	p := 0.0
 	for j := 0; j <= min(limit, nodes, s.size); j++ {

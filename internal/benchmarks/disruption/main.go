@@ -1,6 +1,6 @@
-// Disruption prints how many nodes may go away at the same time, and how many waves it takes to
-// replace all nodes of a cluster: with package disruption, and with random batches. It also prints
-// bounds: with high probability, no method reaches better numbers than these bounds.
+// Disruption prints how many nodes may go away at the same time, and how many waves replace all
+// nodes of a cluster, with package disruption and with random batches. It also prints bounds that,
+// with high probability, no method exceeds.
 //
 //	cd internal/benchmarks && go run ./disruption
 //
@@ -81,9 +81,9 @@ func run(out io.Writer, settings []setting, limits []int, long int) error {
 	return w.err
 }
 
-// zones compares three rules for the zones of the nodes: no rule, disruption.Budget{OneZone: true},
-// and disruption.Budget{Zone: 1}. For each rule it prints in how many waves all nodes of a cluster
-// with three zones can be replaced. Each service has equally many nodes in each zone.
+// zones prints in how many waves all nodes of a cluster with three zones can be replaced, for three
+// rules: no rule, disruption.Budget{OneZone: true}, and disruption.Budget{Zone: 1}. Each service
+// has equally many nodes in each zone.
 func zones(w *writer, settings []setting) error {
 	w.printf("\nWaves for all nodes in three zones, limit 2, %d steps:\n\n", disruption.DefaultSteps)
 	w.printf("| nodes / services / nodes of a service | no rule for zones | one zone at a time | 1 of a service and zone |\n|---|---:|---:|---:|\n")

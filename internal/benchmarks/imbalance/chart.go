@@ -11,9 +11,9 @@ import (
 	"github.com/headgate/headgate/internal/benchmarks/chart"
 )
 
-// writeChart writes an SVG file with two rows: requests a second, and requests in flight. Each run
-// has a column, so each row has one panel for each run. In a panel, each pod has a line. The panels
-// of a row have the same scale.
+// writeChart writes an SVG file with a row for requests a second, a row for requests in flight, and
+// a column for each run. Each panel has a line for each pod. The panels of a row have the same
+// scale.
 func writeChart(file string, runs []result) error {
 	rows := []struct {
 		label string
@@ -46,8 +46,8 @@ func writeChart(file string, runs []result) error {
 	return chart.Write(file, panels)
 }
 
-// panel draws one line for each pod: the load of the pod over time. For one point in time, the
-// function "load" returns the loads of all pods. Lines of pods that started earlier are darker.
+// panel draws the load of each pod over time; "load" returns the loads of all pods at one point.
+// Lines of pods that started earlier are darker.
 func panel(run result, load func(point) []float64) (*plot.Plot, error) {
 	p := plot.New()
 	p.Add(plotter.NewGrid())

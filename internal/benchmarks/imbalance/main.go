@@ -1,10 +1,10 @@
-// Imbalance shows how evenly a load spreads over pods that start one after another: behind a
-// balancer of TCP connections, and behind front proxies, which balance each request. It prints a
-// table and draws a chart.
+// Imbalance prints a table and draws a chart of how evenly a load spreads over pods that start one
+// after another: behind a balancer of TCP connections, and behind front proxies, which balance each
+// request.
 //
 //	make demo-imbalance
 //
-// Everything runs on the loopback device, with a real HAProxy. The clients keep their connections.
+// It runs on the loopback device with a real HAProxy. The clients keep their connections.
 package main
 
 import (

@@ -43,10 +43,9 @@ type stage struct {
 
 type step func(context.Context, *running, *report.Point) error
 
-// round runs one round of measurements for a router: it measures the router once with each number
-// of open connections and of known host names (report.Sizes). If the router itself fails, the
-// returned points contain the reason, and the error is nil. If round returns an error, the whole
-// benchmark ends.
+// round measures a router once with each number of open connections and of known host names
+// (report.Sizes). If the router fails, the points contain the reason. An error ends the whole
+// benchmark.
 func (b *bench) round(ctx context.Context, n int, r peer.Router) ([]report.Point, error) {
 	s := b.sizes()
 	few := []stage{{Size: s.Base, steps: []step{b.roundTrips, b.idle, b.connections, b.bulkTransfer}}}

@@ -121,9 +121,9 @@ func (s settings) validate() error {
 	return nil
 }
 
-// sizes returns the sizes to measure. A size is a number of open connections and a number of known
-// host names. The size Idle has at most 2,000 connections: some routers need six file descriptors
-// for each connection, and on many machines a process may have only 20,000 descriptors.
+// sizes returns the sizes to measure: numbers of open connections and of known host names. Idle has
+// at most 2,000 connections, because some routers need six file descriptors for each, and on many
+// machines a process may have only 20,000.
 func (s settings) sizes() report.Sizes {
 	return report.Sizes{
 		Base:      s.few,

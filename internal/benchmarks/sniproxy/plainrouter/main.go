@@ -1,6 +1,6 @@
-// Command plainrouter shows the cost of a router in plain Go. It reads the hello, looks up the
-// name, dials with net.Dialer, and copies between the two connections with io.Copy. It has no
-// limits, no idle timeout and no log. Do not use it in production.
+// Command plainrouter shows the cost of a router in plain Go: it reads the hello, looks up the
+// name, dials with net.Dialer, and copies with io.Copy. It has no limits, no idle timeout and no
+// log, so do not use it in production.
 package main
 
 import (

@@ -3,9 +3,8 @@
 //	cd internal/benchmarks && go run ./sniproxy/quic           # about a minute
 //	cd internal/benchmarks && go run ./sniproxy/quic -quick    # seconds, to check that it works
 //
-// nginx of Debian cannot route QUIC by server name: ssl_preread does not read QUIC. So nginx sends
-// every client to the same backend, and does not read the hellos. HAProxy and dlundquist's sniproxy do
-// not relay UDP.
+// nginx of Debian cannot route QUIC by server name, because ssl_preread does not read QUIC; so here
+// it sends every client to the same backend. HAProxy and dlundquist's sniproxy do not relay UDP.
 //
 // It needs Linux and two processors. It writes a table in Markdown to standard output.
 //
@@ -25,7 +24,6 @@
 //     as servers such as quic-go do. For the figures "singly", it makes a system call for each
 //     datagram.
 //
-// After the hello, the datagrams only look like QUIC: their contents are not encrypted. A router cannot
-// notice that. Processor time is the time of all processes of the router, from the clock of the
-// scheduler.
+// After the hello, the datagrams only look like QUIC, because their contents are not encrypted.
+// Processor time is the time of all processes of the router, from the clock of the scheduler.
 package main

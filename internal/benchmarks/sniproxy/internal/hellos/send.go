@@ -11,13 +11,13 @@ import (
 // spread is shorter than the time that the routers wait for a hello.
 const spread = 1500 * time.Millisecond
 
-// Send connects to a router, writes each piece as one TCP segment, and waits until a byte comes back
-// or until the router closes the connection. It waits at most for the duration limit after the last
-// segment. An error means that no byte came back. Only the backend knows whether the hello has
-// reached it, because a router may answer itself.
+// Send connects to a router, writes each piece as one TCP segment, and waits until a byte comes
+// back or the router closes the connection, at most limit after the last segment. An error means
+// that no byte came back. Only the backend knows whether the hello has reached it, because a router
+// may answer itself.
 //
-// Send spreads many segments over spread, and waits 10 ms between few segments, so that the router can
-// read each of them alone.
+// Send waits 10 ms between few segments, so that the router can read each alone, and spreads many
+// segments over spread.
 func Send(ctx context.Context, router netip.AddrPort, pieces [][]byte, limit time.Duration) error {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", router.String())

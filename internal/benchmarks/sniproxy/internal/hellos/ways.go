@@ -1,6 +1,5 @@
-// Package hellos finds out which ClientHellos a router understands. It runs real TLS clients, keeps
-// the hello that each client sends, and sends the hello again in other segments and other TLS
-// records.
+// Package hellos finds out which ClientHellos a router understands. It captures the hello of real
+// TLS clients, and sends it again in other segments and other TLS records.
 //
 //	c := clients[0]
 //	hello, err := c.Capture(ctx, "curl.example", certs)
@@ -8,8 +7,8 @@
 //	err = hellos.Send(ctx, router, pieces)
 //	reached := backend.Saw(hello)
 //
-// A replayed hello is only the beginning of a handshake. To find out whether a whole handshake
-// works, call Client.Connect with the address of the router.
+// A replayed hello is only the beginning of a handshake. For a whole one, call Client.Connect with
+// the address of the router.
 package hellos
 
 import (

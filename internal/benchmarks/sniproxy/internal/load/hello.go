@@ -1,12 +1,10 @@
-// Package load implements both ends of a router under test, its clients and its backends, with raw
-// sockets, one epoll and one thread. It needs so little processor time that one processor with this
-// load keeps the router's processor busy. So the time of a round trip is mainly the time of the
-// router.
+// Package load implements the clients and the backends of a router under test with raw sockets, one
+// epoll and one thread. It needs so little processor time that one processor keeps the router's
+// processor busy, and the time of a round trip is mainly the router's.
 //
-// A client sends the ClientHello of crypto/tls, in which it has replaced the host name. After the
-// hello, it sends plain bytes instead of TLS. A router that passes the stream on cannot notice
-// this. The random field of the hello tells the backend what to do. Each backend answers with its
-// number, so the client notices a connection to the wrong backend.
+// A client sends the ClientHello of crypto/tls with a replaced host name, and then plain bytes
+// instead of TLS, which a router passes on. The random field of the hello tells the backend what to
+// do. Each backend answers with its number, so the client notices a wrong backend.
 package load
 
 import (
@@ -66,9 +64,8 @@ func NewHello(host string) (*Hello, error) {
 	return h, nil
 }
 
-// For returns the hello with the argument "host" as its server name. The hello also tells the
-// backend what to do: w is the action, and size is the number of bytes for the action wantBulk. The
-// result is valid until the next call of For.
+// For returns the hello with host as its server name. The hello tells the backend the action w, and
+// the number of bytes for the action wantBulk. The result is valid until the next call of For.
 func (h *Hello) For(host string, w want, size int64) []byte {
 	if len(host) != h.size {
 		panic("load: names of different lengths")

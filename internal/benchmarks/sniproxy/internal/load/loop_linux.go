@@ -37,10 +37,9 @@ type Loop struct {
 // ends, run notices this within longestWait.
 const longestWait = 100
 
-// file is the owner of a descriptor in the loop. The loop calls the method "ready" when epoll
-// reports an event of the descriptor. This method must tolerate a call without an event. The
-// reason: after the loop has closed a descriptor, a new file may get the same number. If a late
-// event of the closed descriptor arrives, the loop calls the method "ready" of the new file.
+// file is the owner of a descriptor in the loop, which calls ready when epoll reports an event.
+// ready must tolerate a call without an event: a new file may have the number of a closed
+// descriptor whose event arrives late.
 type file interface{ ready(l *Loop) }
 
 // New starts backends on free ports of 127.0.0.1. The clients of the Loop send a TLS hello with the

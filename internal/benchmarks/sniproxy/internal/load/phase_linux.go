@@ -9,10 +9,9 @@ import (
 // PingSize is the number of bytes that a round trip sends and receives.
 const PingSize = 64
 
-// Answers keeps up to atOnce connections open. Each connection ends after it has got an answer, and
-// Answers then opens the next one. Answers stops opening connections after the duration d, or when
-// it has opened as many connections as the argument "limit" says. Then Answers waits until all
-// connections have ended, and returns the number of all connections that have ended.
+// Answers keeps up to atOnce connections open; each ends with its answer, and Answers opens the
+// next one. After the duration d, or limit connections, it opens no more and waits for the others.
+// It returns the number of all connections.
 func (l *Loop) Answers(ctx context.Context, t Target, atOnce, limit int, d time.Duration) (int, error) {
 	end := time.Now().Add(d)
 	started, done := 0, 0
@@ -78,10 +77,9 @@ func (l *Loop) Release() {
 	l.held, l.nextHeld = nil, 0
 }
 
-// Pings makes round trips over the connections that Open has opened, and returns the time of each
-// round trip. It keeps atOnce round trips in progress, or fewer if fewer connections are open. When
-// a round trip ends, Pings begins another one on the connection that is next in turn. After the
-// duration d, Pings begins no round trip any more, and waits for the end of those in progress.
+// Pings makes round trips in turn over the connections that Open has opened, at most atOnce and one
+// for each connection at a time, and returns their times. After the duration d, it begins no more,
+// and waits for those in progress.
 func (l *Loop) Pings(ctx context.Context, atOnce int, d time.Duration) ([]time.Duration, error) {
 	end := time.Now().Add(d)
 	times := make([]time.Duration, 0, 1<<16)

@@ -1,11 +1,9 @@
-// Package peer contains the compared routers: their configurations, and the processes that run
-// them.
+// Package peer contains the configurations and the processes of the compared routers.
 //
 // All routers get the same settings: one listener at 127.0.0.1 with a backlog of 4,096, one thread
 // of work, the same names and backends, 5 s to wait for a hello and to connect, 10 minutes of idle
-// time, no access log, no health checks, no PROXY protocol. If a router has no such setting, the
-// benchmark measures its built-in behaviour. All other settings keep their defaults, because most
-// users run the defaults. Comments explain the exceptions.
+// time, no access log, no health checks, no PROXY protocol. All other settings, and those that a
+// router does not have, keep their defaults, except where a comment explains why.
 package peer
 
 import (
@@ -71,11 +69,11 @@ func Sites(n int) []string {
 	return names
 }
 
-// Nginx is nginx's stream module with ssl_preread. The argument "module" is the path of the stream
-// module, or "" if the module is built into nginx.
+// Nginx is nginx's stream module with ssl_preread. module is the path of the stream module, or ""
+// if it is built into nginx.
 //
-// nginx runs one worker under a master, as in production. proxy_timeout has its default of 10
-// minutes. tcp_nodelay is on by default.
+// nginx runs one worker under a master, as in production. The defaults of proxy_timeout (10
+// minutes) and tcp_nodelay (on) apply.
 func Nginx(path, module, version string) Router {
 	return Router{Name: "nginx", Role: Peer, Version: version, Plan: func(s Setup) Plan {
 		var conf, hosts bytes.Buffer
@@ -167,11 +165,9 @@ stream {
 
 // HAProxy is HAProxy in TCP mode with a map and splice.
 //
-// The configuration has splice-auto, with which HAProxy chooses when to splice, as its manual
-// recommends. It does not have the other two splice options, which force splicing for every
-// transfer. maxpipes is low, because HAProxy reserves two descriptors for each pipe, and the bulk
-// phase uses only a few pipes. maxconn is the number of connections in the benchmark, because
-// HAProxy allocates memory in proportion to maxconn.
+// splice-auto lets HAProxy choose when to splice, as its manual recommends. maxpipes is low,
+// because HAProxy reserves two descriptors for each pipe, and the bulk phase uses few. maxconn is
+// the number of connections in the benchmark, because HAProxy allocates memory in proportion to it.
 func HAProxy(path, version string) Router {
 	return Router{Name: "HAProxy", Role: Peer, Version: version, Plan: func(s Setup) Plan {
 		var conf, hosts bytes.Buffer
@@ -206,10 +202,9 @@ frontend tls
 	}}
 }
 
-// SNIProxy is dlundquist's sniproxy. Its table is a list of regular expressions, and sniproxy tries
-// them in order. The benchmark anchors the expressions and escapes their dots, because otherwise
-// they would match other names too. sniproxy has no settings for timeouts, and its backlog is
-// fixed.
+// SNIProxy is dlundquist's sniproxy, which tries a list of regular expressions in order. The
+// benchmark anchors them and escapes their dots, because otherwise they match other names too.
+// sniproxy has no settings for timeouts, and its backlog is fixed.
 func SNIProxy(path, version string) Router {
 	return Router{Name: "sniproxy", Role: Peer, Version: version, Plan: func(s Setup) Plan {
 		var conf bytes.Buffer

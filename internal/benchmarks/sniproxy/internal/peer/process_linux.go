@@ -22,8 +22,8 @@ import (
 )
 
 // Starter starts processes that run on one processor. A process inherits the processor from the
-// thread that starts it. When that thread ends, the kernel kills the process (PR_SET_PDEATHSIG). So
-// a Starter has one thread, which lives until Close.
+// thread that starts it, and dies with this thread (PR_SET_PDEATHSIG). So a Starter has one thread,
+// which lives until Close.
 type Starter struct {
 	starts chan func()
 	done   chan struct{}
@@ -70,9 +70,9 @@ type Process struct {
 	release func() // ends the reservation of a port; nil without one
 }
 
-// Launch starts a router in a new directory below parent. It chooses a free port of 127.0.0.1 for the
-// router, because a router that chooses a port itself cannot report it. Launch sets the fields Dir and
-// Listen of the setup. The port is reserved until Process.Stop.
+// Launch starts a router in a new directory below parent, and sets the fields Dir and Listen of the
+// setup. It chooses a free port of 127.0.0.1, because a router that chooses a port itself cannot
+// report it. The port is reserved until Process.Stop.
 func (s *Starter) Launch(ctx context.Context, parent string, r Router, setup Setup) (*Process, netip.AddrPort, error) {
 	port, release, err := freeport.Hold("127.0.0.1", 0)
 	if err != nil {

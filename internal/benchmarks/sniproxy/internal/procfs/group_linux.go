@@ -80,10 +80,10 @@ func (g Group) CPU() (CPU, error) {
 	return sum, nil
 }
 
-// processTime reads the processor-time clock of another process. This clock is exact, but utime and
-// stime in /proc are rounded to ticks of 10 ms. The id of the clock is made as in
-// clock_getcpuclockid(3): the complement of the process id in the upper bits, and 2, the
-// scheduler's clock, in the lower three bits.
+// processTime reads the processor-time clock of another process, because utime and stime in /proc
+// are rounded to ticks of 10 ms. The id of the clock is as in clock_getcpuclockid(3): the
+// complement of the process id in the upper bits, and 2, the scheduler's clock, in the lower three
+// bits.
 func processTime(pid int) (time.Duration, error) {
 	var t unix.Timespec
 	if err := unix.ClockGettime(int32(^pid<<3|2), &t); err != nil {
