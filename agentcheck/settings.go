@@ -129,23 +129,21 @@ const (
 	absoluteWeight
 )
 
-// Weight is the weight in an answer, as a percentage or as a number. The zero Weight means that the
-// answer does not name the weight. [Percent] and [Absolute] make a Weight. Two Weights are equal
-// (==) if both are percentages or both are absolute, and their numbers are equal.
+// Weight is the weight in an answer, as a percentage ([Percent]) or as a number ([Absolute]). The
+// zero Weight names no weight. Equal Weights are ==.
 type Weight struct {
 	kind weightKind
 	n    uint16
 }
 
-// Percent returns the Weight "n%": n percent of the weight in HAProxy's configuration. A negative n
-// counts as 0. An n above [MaxPercent] counts as MaxPercent.
+// Percent returns the Weight "n%": n percent of the weight in HAProxy's configuration. It limits n
+// to the range from 0 to [MaxPercent].
 func Percent(n int) Weight {
 	return Weight{percentWeight, uint16(min(max(n, 0), MaxPercent))}
 }
 
-// Absolute returns the Weight "weight:n". It needs HAProxy 3.1 or later. An older HAProxy shows an
-// error and keeps the server's weight. A negative n counts as 0. An n above [MaxWeight] counts as
-// MaxWeight.
+// Absolute returns the Weight "weight:n". An HAProxy before 3.1 shows an error and keeps the
+// server's weight. Absolute limits n to the range from 0 to [MaxWeight].
 func Absolute(n int) Weight {
 	return Weight{absoluteWeight, uint16(min(max(n, 0), MaxWeight))}
 }
@@ -161,13 +159,12 @@ func (w Weight) Absolute() (n int, ok bool) { return int(w.n), w.kind == absolut
 // IsZero reports whether w sets no weight.
 func (w Weight) IsZero() bool { return w == Weight{} }
 
-// Effective returns the weight that the server has after an answer with w. The argument "initial"
-// is the weight in HAProxy's configuration. The argument "current" is the server's weight before
-// the answer. If w is zero, the result is current. If w is a percentage, HAProxy computes this
-// percentage of initial, rounds it down to a whole number, and limits it to [MaxWeight].
+// Effective returns the weight that a server has after an answer with w. initial is the weight in
+// HAProxy's configuration, and current is the weight before the answer. HAProxy rounds a percentage
+// of initial down, and limits the weight to [MaxWeight].
 //
-// For static balance algorithms, the result is wrong: they ignore all weights except 0 and initial
-// (see [Lint]).
+// Static balance algorithms ignore all weights except 0 and initial, so the result is wrong for
+// them (see [Lint]).
 func (w Weight) Effective(initial, current int) int {
 	switch w.kind {
 	case percentWeight:
@@ -216,9 +213,8 @@ func (w Weight) append(b []byte) []byte {
 }
 
 // rank returns a number for comparing two Weights: a Weight with a higher rank keeps more traffic
-// away from the server. Examples: 50% has a higher rank than 100%, and "weight:50" has the same
-// rank as 50%, as if the configured weight were 100. The zero Weight, which sets no weight, has the
-// lowest rank, 0.
+// away from the server. "weight:50" has the rank of 50%, as if the configured weight were 100. The
+// zero Weight has the lowest rank, 0.
 func (w Weight) rank() int {
 	if w.kind == keepWeight {
 		return 0
@@ -236,17 +232,16 @@ func (w Weight) lower(v Weight) Weight {
 	return v
 }
 
-// MaxConn is the limit that an answer sets for simultaneous connections to the server. The zero
-// MaxConn means that the answer does not name a limit. [Connections] makes a MaxConn. Two MaxConns
-// are equal (==) if they set the same limit.
+// MaxConn is the limit that an answer sets for simultaneous connections to the server;
+// [Connections] makes one. The zero MaxConn names no limit. Equal MaxConns are ==.
 type MaxConn struct {
 	set bool
 	n   uint32
 }
 
 // Connections returns the MaxConn "maxconn:n": at most n connections from each HAProxy process and
-// each backend. 0 removes the limit. A negative n counts as 1, the lowest limit. An n above
-// 4294967295 (32 bits) counts as 4294967295.
+// each backend. 0 removes the limit. A negative n counts as 1, and an n above 4294967295 (32 bits)
+// as 4294967295.
 func Connections(n int) MaxConn {
 	if n < 0 {
 		n = 1
@@ -254,9 +249,8 @@ func Connections(n int) MaxConn {
 	return MaxConn{true, uint32(min(uint64(n), math.MaxUint32))}
 }
 
-// Connections returns the limit that m sets. n is 0 if m removes the limit: the number of
-// connections is then unlimited. ok is false if m sets nothing: an answer with this MaxConn has no
-// word "maxconn:N".
+// Connections returns the limit that m sets, or 0 if m removes the limit. ok is false if m sets
+// nothing.
 func (m MaxConn) Connections() (n int, ok bool) {
 	return int(min(uint64(m.n), math.MaxInt)), m.set
 }
@@ -297,8 +291,7 @@ func (m MaxConn) append(b []byte) []byte {
 }
 
 // rank returns a number for comparing two limits: a limit with a higher rank keeps more requests
-// away from the server. The zero MaxConn, which sets no limit, has rank 0. "maxconn:0", which means
-// unlimited, has rank 1. Of all other limits, a lower limit has a higher rank.
+// away from the server. The zero MaxConn has rank 0, and "maxconn:0" (unlimited) has rank 1.
 func (m MaxConn) rank() int64 {
 	switch {
 	case !m.set:

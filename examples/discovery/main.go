@@ -5,8 +5,7 @@
 //	discovery -kubeconfig discovery.kubeconfig:eu-1 -namespace media    with one context of a kubeconfig file
 //	discovery -dir manifests                                            with files instead of an API server
 //
-// The documentation of package nodeselect/endpoints/httpapi describes the requests and answers.
-// README.md in this directory describes how to run the program.
+// Package nodeselect/endpoints/httpapi describes the requests and answers.
 package main
 
 import (

@@ -1,14 +1,10 @@
-// Drill simulates faults, such as the loss of a zone, and says what a terminator would do: which
-// changes it would apply or refuse, and how many servers each service would keep. A terminator
-// (examples/terminator) writes the configuration of HAProxy from files of routes and from the nodes
-// and services of clusters. Drill changes nothing in the clusters and in HAProxy.
+// Drill simulates faults, such as the loss of a zone, and says which changes a terminator
+// (examples/terminator) would apply or refuse, and how many servers each service would keep. Drill
+// changes nothing in the clusters and in HAProxy.
 //
 //	drill -routes routes.yaml -cluster eu-1=dir:manifests/eu-1 -cluster eu-2=kubeconfig:eu-2.kubeconfig
 //
-// The faults are: the zones are lost, one after the other; the API servers stop answering, or lose
-// their store; nodes flap; the number of nodes grows by 30%; a node port changes; all node agents
-// are gone; and half of the nodes are cordoned. Each of these faults is simulated alone. README.md
-// in this directory describes the drills, the output and the policy. Package
+// README.md in this directory describes the drills, the output and the policy. Package
 // haproxycfg/controller/drill does the work.
 //
 // The exit status is 0 if all drills meet the policy, 3 if a drill exceeds a limit of the policy, 1

@@ -1,14 +1,13 @@
 //go:build linux
 
-// E2e runs headgate's end-to-end test. It starts its own clusters: real etcd, kube-apiserver,
-// kube-controller-manager and kube-proxy, with network namespaces as nodes and pods. It also starts
-// HAProxy and headgate's binaries.
+// E2e runs headgate's end-to-end test. It starts real etcd, kube-apiserver, kube-controller-manager
+// and kube-proxy, with network namespaces as nodes and pods, and HAProxy and headgate's binaries.
 //
 //	./build.sh && bin/e2e
 //	bin/e2e lab eu-1 eu-2    a shell beside two clusters, to try headgate by hand
 //
-// It needs Linux, root, and some commands. If a command is missing, e2e lists the missing ones. All
-// processes of the test run in namespaces that disappear when e2e ends.
+// It needs Linux, root, and some commands; e2e lists the missing ones. All processes of the test
+// run in namespaces that disappear when e2e ends.
 package main
 
 import (

@@ -14,8 +14,8 @@ import (
 
 const drainProgram = program + " drain"
 
-// adminPages serves /drain; see drain.Control. When ctx ends, requests that wait for the end of the
-// drain get their answer. cli.Admin checks the permission before it calls the handler.
+// adminPages serves /drain; see drain.Control. When ctx ends, it answers the requests that wait for
+// the end of the drain. cli.Admin checks the permission before it calls the handler.
 func (p *proxy) adminPages(ctx context.Context) http.Handler {
 	control := drain.Control{Drainer: p.drainer, Allow: func(*http.Request) bool { return true }}
 	mux := http.NewServeMux()

@@ -6,9 +6,8 @@
 //	frontproxy -local 8081 -listen :8080                                            as the sidecar of a pod
 //	frontproxy drain -admin unix:/run/headgate/frontproxy.sock                      as a preStop hook
 //
-// Package haproxycfg/frontproxy describes the configuration. Package
-// haproxycfg/frontproxy/controller describes what happens at a change and at a failure. README.md
-// in this directory describes how to run the program and how to drain it.
+// Package haproxycfg/frontproxy describes the configuration, and haproxycfg/frontproxy/controller
+// what happens at a change and at a failure. README.md describes how to run and drain the program.
 package main
 
 import (
@@ -98,8 +97,8 @@ func lockDir(dir string) (unlock func(), err error) {
 // serve runs the proxy until ctx ends and the drain is over.
 func serve(ctx context.Context, s settings, p *proxy, log *slog.Logger) error {
 	cli.ReadAgainOnHangup(ctx, log, p.readAuthorities)
-	// ctx ends when the drain begins. All parts that must work during the drain use a second
-	// context, named "running". This context ends later: serve cancels it after the drain.
+	// ctx ends when the drain begins. The parts that must work during the drain use the context
+	// "running", which serve cancels after the drain.
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, running := errgroup.WithContext(running)

@@ -104,9 +104,9 @@ func newProxy(s settings, log *slog.Logger, accessLog io.Writer) (*proxy, error)
 		},
 	}
 	if p.supervisor != nil {
-		// The drainer of this program waits for -drain-delay before it stops HAProxy. So HAProxy
-		// needs no delay of its own (Grace). The drainer ends HAProxy after -drain-timeout. So
-		// HAProxy's own limit (HardStop) must not end HAProxy earlier.
+		// The drainer of this program waits for -drain-delay before it stops HAProxy, and ends
+		// HAProxy after -drain-timeout. So HAProxy needs no delay of its own (Grace), and HardStop
+		// must not end it earlier.
 		p.controller.Override = func(settings *frontproxy.Settings) {
 			settings.Grace = -1
 			settings.HardStop = max(cmp.Or(settings.HardStop, 30*time.Second), s.drainTimeout+time.Second)

@@ -4,9 +4,8 @@
 //	hostapi -hosts hosts.json -listen 127.0.0.1:9000 -admin 127.0.0.1:9001
 //	hostapi -routes routes.yaml -endpoint eu-1=10.0.0.24 -endpoint eu-2=10.0.1.24 -cluster eu-1=dir:manifests/eu-1
 //
-// The hosts come from a hosts file, from declarations, or from both. If a host is in both, the
-// program uses the entry in the file. README.md describes the flags, the API, and how hostapi
-// chooses the cluster of a declared host.
+// The hosts are in a hosts file, in declarations, or in both; the file wins. README.md describes
+// the flags, the API, and how hostapi chooses the cluster of a declared host.
 package main
 
 import (
@@ -101,8 +100,8 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	return group.Wait()
 }
 
-// newAPI returns the handler of the API. It has no hosts yet. In a flag, 0 means "none". In a field
-// of httpapi.Handler, 0 means the default, and -1 means "none". So newAPI replaces 0 by -1.
+// newAPI returns the handler of the API, without hosts. 0 in a flag means "none", but in a field of
+// httpapi.Handler it means the default, and -1 means "none". So newAPI replaces 0 by -1.
 func newAPI(ctx context.Context, s settings, m *metrics, log *slog.Logger) (*httpapi.Handler, error) {
 	api := &httpapi.Handler{
 		MaxAge: cmp.Or(s.maxAge, -1), NegativeMaxAge: cmp.Or(s.negativeMaxAge, -1), MaxRemoved: cmp.Or(s.maxRemoved, -1),

@@ -1,6 +1,6 @@
 // Kubeapp turns flags into the Kubernetes objects of an application: a Namespace, one Service for
 // one Deployment, a PodDisruptionBudget and an Ingress. It prints the objects as YAML, or applies
-// them to a cluster. Before it applies them, it checks that the change drops no node port.
+// them to a cluster if the change drops no node port.
 //
 //	kubeapp -name tracks -namespace media -image tracks:1.4.2 -port http=8080 -node-port 30080
 //	kubeapp -name tracks … -apply
@@ -9,8 +9,8 @@
 // README.md in this directory describes the flags. The packages nodeselect/kubeapp,
 // nodeselect/kubeapp/change and nodeselect/kubeapp/apply do the work.
 //
-// The exit status is 0 after success, 3 if the change would hurt traffic, 1 after an error, and 2 if
-// the flags cannot be used. The standard output lists each object that kubeapp has applied, also
+// The exit status is 0 after success, 3 if the change would hurt traffic, 1 after an error, and 2
+// if the flags cannot be used. The standard output lists each object that kubeapp has applied, also
 // after an error.
 package main
 

@@ -268,9 +268,8 @@ func (s *settings) resolveIngress() error {
 	return nil
 }
 
-// flagOf contains, for each field of App, the flag that sets the field. The key is the path of the
-// field. If the field belongs to an element of a list, the key has no index: "Ports.Name" stands
-// for the names of all ports.
+// flagOf contains the flag that sets each field of App, by the path of the field. Elements of a
+// list have no index: "Ports.Name" stands for the names of all ports.
 var flagOf = map[string]string{
 	"Name": "name", "Namespace": "namespace", "Image": "image", "Replicas": "replicas",
 	"Ports": "port", "Ports.Name": "port", "Ports.Number": "port", "Ports.AppProtocol": "port", "Ports.NodePort": "node-port",

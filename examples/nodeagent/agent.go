@@ -100,13 +100,9 @@ func (a *agent) setHealth(notReady, portErr, stale error) {
 	a.notReady, a.portErr, a.stale = notReady, portErr, stale
 }
 
-// ready returns the error for /readyz. It is nil while the agent answers for its node, even with
-// these two faults:
-//
-//   - The API server does not answer. The agent then repeats its last answers to HAProxy. Nothing
-//     would improve if an unready agent stopped its answers.
-//   - Another process uses the agent port of a Service. If this fault made an agent unready, one
-//     annotation could make the agents of all nodes unready at the same time.
+// ready returns the error for /readyz. An agent stays ready while the API server does not answer,
+// because it repeats its last answers to HAProxy. It also stays ready while another process uses
+// the agent port of a Service: otherwise one annotation could make the agents of all nodes unready.
 func (a *agent) ready() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -20,21 +20,18 @@ import (
 )
 
 // Admin serves pages about a long-running binary. /metrics has its metrics. /healthz answers 200
-// while the binary makes progress. /readyz answers 200 if the binary can do its work, and 503
-// otherwise.
+// while the binary makes progress, and /readyz while it can do its work; otherwise they answer 503.
 type Admin struct {
 	// Gatherer collects the metrics for /metrics. If it is nil, /metrics has the metrics of
 	// NewRegistry.
 	Gatherer prometheus.Gatherer
-	// Ready returns nil if the binary can do its work. If Ready returns an error, /readyz answers
-	// 503 with the text of the error. If Ready is nil, the binary is always ready. Several
-	// goroutines may call Ready at the same time.
+	// Ready returns nil if the binary can do its work. With an error, /readyz answers 503 with its
+	// text. A nil Ready means always ready. Several goroutines may call Ready.
 	Ready func() error
 	// Alive returns nil if the binary makes progress. If Alive returns an error, /healthz answers
-	// 503, and the watchdog of systemd restarts the binary. The watchdog also does so if Alive does
-	// not return. Alive should return soon after ctx has ended, if it can. If Alive is nil, a call
-	// of Ready replaces it: the binary makes progress if Ready returns, with or without an error.
-	// Several goroutines may call Alive at the same time.
+	// 503, and the watchdog of systemd restarts the binary, as it does if Alive does not return.
+	// Alive should return soon after ctx has ended. A nil Alive means a call of Ready, with any
+	// result. Several goroutines may call Alive.
 	Alive func(ctx context.Context) error
 	// Detail returns text that /readyz shows below "ok", such as problems that the binary
 	// tolerates. If Detail is nil or returns "", /readyz shows only "ok". Several goroutines may
@@ -43,10 +40,9 @@ type Admin struct {
 	// Extra serves all other paths. If Extra is nil, requests for these paths get 404. GET and HEAD
 	// need no token, so Extra must change nothing for these methods.
 	Extra http.Handler
-	// Token returns the token of the admin listener. A request over TCP that is not a GET or HEAD
-	// needs this token in the header "Authorization: Bearer TOKEN". A request over a Unix socket
-	// needs no token. If Token is nil, requests over TCP can only be GET or HEAD. Several
-	// goroutines may call Token at the same time.
+	// Token returns the token that requests over TCP need in the header "Authorization: Bearer
+	// TOKEN", unless they are GET or HEAD. If Token is nil, requests over TCP can only be GET or
+	// HEAD. Requests over a Unix socket need no token. Several goroutines may call Token.
 	Token func() (string, error)
 	// Hosts are the names that the header Host may have, besides IP addresses and localhost.
 	Hosts []string
@@ -99,17 +95,14 @@ func (a Admin) gatherer() prometheus.Gatherer {
 	return a.Gatherer
 }
 
-// guard returns a handler that passes permitted requests to the next handler and refuses all
-// others.
+// guard returns a handler that passes permitted requests to the next handler.
 //
-// Over TCP, the header Host must name this machine. Without this check, a web page in an operator's
-// browser could read the admin pages by DNS rebinding: the owner of the page changes the address of
-// the page's host name to an address of this machine. guard also refuses a request if its header
-// Origin shows that a page of another site sends the request.
+// Over TCP, the header Host must name this machine. Otherwise a web page in an operator's browser
+// could read the admin pages by DNS rebinding. guard also refuses a request whose header Origin
+// names another site.
 //
-// A request that changes something needs the token, unless it comes over a Unix socket. guard
-// ignores the address of the client, because other programs and proxies on this machine have the
-// same address.
+// A request that changes something needs the token, unless it uses a Unix socket. The address of
+// the client is no proof, because other programs and proxies on this machine have the same address.
 func (a Admin) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, unix := r.Context().Value(http.LocalAddrContextKey).(*net.UnixAddr)
@@ -156,15 +149,12 @@ func (a Admin) hasToken(r *http.Request) bool {
 // Prometheus need only a few connections.
 const maxAdminConns = 256
 
-// Serve serves the pages on the listeners until ctx ends. If there are more than 256 connections,
-// Serve closes a connection of the client address with the most connections; see
-// netserve.HTTPLimiter. /metrics also has the metric headgate_admin_limited_total, the number of
-// connections that Serve has closed for this reason, and headgate_build_info. When ctx ends, Serve
-// closes the listeners, and waits up to 2 s for requests that are still running.
+// Serve serves the pages on the listeners until ctx ends; then it waits up to 2 s for running
+// requests. At more than 256 connections, it closes a connection of the client address with the
+// most connections (see netserve.HTTPLimiter), and counts it in headgate_admin_limited_total.
 //
-// Serve also tells systemd whether the binary is ready and makes progress. For this, call Serve even
-// if there are no listeners. If systemd has passed a socket that nothing has used, Serve returns an
-// error.
+// Serve also tells systemd whether the binary is ready and makes progress, so call it even without
+// listeners. If systemd has passed a socket that nothing has used, Serve returns an error.
 func (a Admin) Serve(ctx context.Context, listeners ...net.Listener) error {
 	service := systemd.FromContext(ctx)
 	if err := service.Unused(); err != nil {

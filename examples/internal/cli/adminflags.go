@@ -29,10 +29,9 @@ type AdminFlags struct {
 	tokenFile string
 }
 
-// Register defines the flags -admin and -admin-host. The arguments "pages" and "changes" are texts
-// for the help of these flags. In pages, the caller names the pages that only read, such as
-// "/metrics and /healthz". In changes, the caller names the requests that change something, such as
-// "POST /force". If changes is not empty, Register also defines -admin-token-file.
+// Register defines the flags -admin and -admin-host. For their help, "pages" names the pages that
+// only read, such as "/metrics and /healthz". "changes" names the requests that change something,
+// such as "POST /force". If changes is not empty, Register also defines -admin-token-file.
 func (f *AdminFlags) Register(flags *flag.FlagSet, pages, changes string) {
 	details := []string{"it serves " + pages}
 	if changes != "" {
@@ -84,10 +83,9 @@ func (f *AdminFlags) Check() error {
 	return nil
 }
 
-// Listen opens the listeners of each address, and sets the fields Token and Hosts of admin. If the
-// file of -admin-token-file contains no token, Listen returns an error. The server reads this file
-// again for each request that needs the token. For an address systemd:NAME, Listen uses the sockets
-// that systemd has passed under this name; the argument ctx contains them.
+// Listen opens the listeners of each address, and sets the fields Token and Hosts of admin. It
+// fails if the file of -admin-token-file contains no token; the server reads this file again for
+// each request that needs the token. For systemd:NAME, Listen uses the sockets of systemd in ctx.
 func (f *AdminFlags) Listen(ctx context.Context, admin *Admin) (listeners []net.Listener, err error) {
 	if f.tokenFile != "" {
 		admin.Token = func() (string, error) { return readToken(f.tokenFile) }
@@ -181,9 +179,8 @@ func (f *AdminFlags) Ask(ctx context.Context, method, path string, query url.Val
 // maxAskAnswer is the largest size in bytes of a body that Ask reads.
 const maxAskAnswer = 64 << 20
 
-// Curl returns a shell command that sends a request to the admin listener. Programs show this
-// command to operators in messages. If no listener permits changes, Curl returns "". path may have
-// a query.
+// Curl returns a shell command that sends a request to the admin listener, for messages to
+// operators. It returns "" if no listener permits changes. path may have a query.
 func (f *AdminFlags) Curl(method, path string) string {
 	network, address, err := f.target()
 	switch {
@@ -195,9 +192,8 @@ func (f *AdminFlags) Curl(method, path string) string {
 	return ""
 }
 
-// target returns the address to which Ask connects: the first Unix socket of -admin. If -admin has
-// no Unix socket, target returns its first TCP address. It skips each value systemd:NAME, because
-// only the process that systemd starts knows the address of such a socket.
+// target returns the first Unix socket of -admin, or else its first TCP address; Ask connects to
+// it. It skips systemd:NAME, because only the process that systemd starts knows the address.
 func (f *AdminFlags) target() (network, address string, err error) {
 	if !f.Given() {
 		return "", "", errors.New("-admin is needed")

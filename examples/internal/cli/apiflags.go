@@ -77,8 +77,8 @@ func (f *APIFlags) Token(ctx context.Context, log *slog.Logger) (func(context.Co
 }
 
 // Server returns a server for an API whose requests may wait up to maxWait for their answer. When
-// the server begins to stop, it calls stopWaiting. This function must end the waits. With
-// -certificate, Server adds the metric of CertificateExpiry to r.
+// the server begins to stop, it calls stopWaiting, which must end the waits. With -certificate,
+// Server adds the metric of CertificateExpiry to r.
 func (f *APIFlags) Server(api http.Handler, maxWait time.Duration, stopWaiting func(), r prometheus.Registerer, program string, log *slog.Logger) (*http.Server, error) {
 	conf, err := ServerTLS(f.certificate, f.key, f.clients, LogCertificates(log))
 	if err != nil {

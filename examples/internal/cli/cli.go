@@ -1,7 +1,6 @@
-// Package cli has the parts that the example binaries share. It reads settings from flags, the
-// environment and a YAML file. It defines exit codes. It serves an admin listener with metrics and
-// health pages. It ends the context of a binary on SIGTERM, so that the binary can stop cleanly. It
-// listens on the sockets that systemd passes, and notifies systemd.
+// Package cli has the parts that the example binaries share: settings from flags, the environment
+// and a YAML file; exit codes; an admin listener with metrics and health pages; the end of the
+// context on SIGTERM; and sockets and notifications of systemd.
 //
 // The command line of a binary is one [Program]. A test can call its method Run with its own
 // arguments, environment and output, and check the exit code:
@@ -62,13 +61,11 @@ type Invocation struct {
 // Run is the body of a binary. It returns the exit code. Soon after ctx ends, Run must return.
 type Run func(ctx context.Context, inv Invocation) int
 
-// Main calls the function "run" with the arguments, environment and streams of the process. Then it
-// exits with the code that run returns. The context of run ends at the first SIGINT or SIGTERM. A
-// second signal kills the process, even if run has not returned.
+// Main calls "run" with the arguments, environment and streams of the process, and exits with its
+// code. The context of run ends at the first SIGINT or SIGTERM; a second signal kills the process.
 //
-// If systemd has started the process, the context contains the sockets of systemd, for Listen and
-// AdminFlags.Listen. Main, ReadAgainOnHangup and Admin.Serve then tell systemd the state of the
-// process.
+// If systemd has started the process, the context contains systemd's sockets, and Main,
+// ReadAgainOnHangup and Admin.Serve tell systemd the state of the process.
 func Main(run Run) {
 	service := systemd.Take(func(err error) { fmt.Fprintln(os.Stderr, err) })
 	ctx, stop := signal.NotifyContext(systemd.NewContext(context.Background(), service), os.Interrupt, syscall.SIGTERM)

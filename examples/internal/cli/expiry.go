@@ -19,10 +19,9 @@ type certificateExpiry struct {
 	read func() map[string]time.Time
 }
 
-// CertificateExpiry returns the metric headgate_PROGRAM_certificate_expiry_timestamp_seconds, which
-// says when each certificate expires. The function "read" returns the time at which each
-// certificate expires, by the name of the certificate's file. Each scrape calls the function
-// "read", from any goroutine. The metric contains the 1,000 certificates that expire first.
+// CertificateExpiry returns the metric headgate_PROGRAM_certificate_expiry_timestamp_seconds, for
+// the 1,000 certificates that expire first. Each scrape calls "read", from any goroutine, for the
+// expiry time of each certificate, by the name of its file.
 func CertificateExpiry(program string, read func() map[string]time.Time) prometheus.Collector {
 	return certificateExpiry{prometheus.NewDesc("headgate_"+program+"_certificate_expiry_timestamp_seconds",
 		"Time at which the certificate in use of each file expires, for the 1,000 certificates that expire first.", []string{"file"}, nil), read}
@@ -42,10 +41,9 @@ func (c certificateExpiry) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// PairExpiry returns the metric of CertificateExpiry for one certificate. The function "get"
-// returns this certificate: it is the GetCertificate or the GetClientCertificate of a [tls.Config]
-// that KeyPair or ServerTLS has made. The argument "file" is the name of the certificate's file. It
-// becomes the label "file" of the metric.
+// PairExpiry returns the metric of CertificateExpiry for one certificate. The function "get" is the
+// GetCertificate or GetClientCertificate of a [tls.Config] that KeyPair or ServerTLS has made. file
+// is the label of the metric.
 func PairExpiry[Info any](program, file string, get func(*Info) (*tls.Certificate, error)) prometheus.Collector {
 	return CertificateExpiry(program, func() map[string]time.Time {
 		pair, err := get(nil)

@@ -86,9 +86,8 @@ var errVersion = errors.New("the version is wanted")
 // in the file of -config.
 func onlyArgument(name string) bool { return name == "version" }
 
-// parse sets the flags of fs. For each flag, parse uses the value in the arguments. If the arguments
-// do not set the flag, parse uses the variable of the environment. If the environment has no such
-// variable, parse uses the value in the file that -config names.
+// parse sets each flag of fs from the arguments, or else from the environment, or else from the
+// file that -config names.
 func (inv Invocation) parse(fs *flag.FlagSet) error {
 	// Without the next two lines, package flag would print the error and all flags.
 	fs.Usage = func() {}
@@ -196,9 +195,8 @@ func fromNode(fs *flag.FlagSet, given map[string]bool, name string, value *yaml.
 }
 
 // CutArgument returns the first argument that is neither a flag of fs nor the value of a flag, and
-// the other arguments. Parse of package flag stops at the first argument that is not a flag. So a
-// subcommand calls CutArgument before Parse: its argument may then stand before, between or after
-// the flags.
+// the other arguments. A subcommand calls it before Parse, which stops at such an argument. So the
+// argument may stand before, between or after the flags.
 func CutArgument(fs *flag.FlagSet, args []string) (argument string, others []string) {
 	for i := 0; i < len(args); i++ {
 		if !strings.HasPrefix(args[i], "-") {

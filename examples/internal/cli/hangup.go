@@ -11,11 +11,10 @@ import (
 	"github.com/headgate/headgate/internal/filewatch"
 )
 
-// ReadAgainOnHangup handles the signal SIGHUP until ctx ends. At each SIGHUP, it makes every
-// running filewatch.Watcher read its files again, and calls each function in the argument "read".
-// It does not read the flags, the environment and the file of -config again. Without
-// ReadAgainOnHangup, SIGHUP ends the program. ReadAgainOnHangup tells systemd when the reload
-// begins and ends.
+// ReadAgainOnHangup handles SIGHUP until ctx ends: every running filewatch.Watcher reads its files
+// again, each function in "read" runs, and systemd learns when the reload begins and ends. It does
+// not read the flags, the environment and the file of -config again. Without it, SIGHUP ends the
+// program.
 func ReadAgainOnHangup(ctx context.Context, log *slog.Logger, read ...func()) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)

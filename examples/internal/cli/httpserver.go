@@ -12,11 +12,10 @@ import (
 	"github.com/headgate/headgate/internal/netserve"
 )
 
-// LimitConnections limits the connections of srv to maxConns. It returns a function that wraps a
-// listener. srv must serve only wrapped listeners. If a client connects while srv has maxConns
-// connections, srv closes a connection of the client address that has the most connections; see
-// netserve.HTTPLimiter. LimitConnections also adds the metric headgate_PROGRAM_limited_total to r:
-// the number of connections that srv has closed for this reason.
+// LimitConnections limits the connections of srv to maxConns, and returns a function that wraps a
+// listener; srv must serve only wrapped listeners. At the limit, a new connection makes srv close a
+// connection of the client address that has the most (see netserve.HTTPLimiter). The metric
+// headgate_PROGRAM_limited_total counts these.
 func LimitConnections(srv *http.Server, maxConns int, r prometheus.Registerer, program string) func(net.Listener) net.Listener {
 	limiter := netserve.NewHTTPLimiter(srv, maxConns)
 	for reason, count := range map[string]func() int64{
@@ -31,10 +30,9 @@ func LimitConnections(srv *http.Server, maxConns int, r prometheus.Registerer, p
 	return limiter.Listener
 }
 
-// ServeHTTP runs srv on the listeners until ctx ends or a listener fails. If srv has a TLSConfig,
-// the listeners accept TLS. When ctx ends, ServeHTTP closes the listeners and waits for running
-// requests, at most for the time in the argument "grace". If requests still run then, it closes
-// their connections and returns an error.
+// ServeHTTP runs srv on the listeners, with TLS if srv has a TLSConfig, until ctx ends or a
+// listener fails. When ctx ends, it waits for running requests at most for the time "grace". If
+// requests still run then, it closes their connections and returns an error.
 func ServeHTTP(ctx context.Context, srv *http.Server, grace time.Duration, listeners ...net.Listener) error {
 	serve := srv.Serve
 	if srv.TLSConfig != nil { // decide now: Serve sets a TLSConfig for HTTP/2

@@ -30,9 +30,9 @@ func (f *LogFormat) Set(text string) error {
 	return nil
 }
 
-// Logger returns a logger that writes lines of the format to standard error. It drops lines below
-// the level. Durations, errors, addresses and other values have the same text in JSON as in lines of
-// text, for example "1.5s". Numbers, booleans and lists of strings stay JSON values.
+// Logger returns a logger that writes lines of the format to standard error, from the level on.
+// Durations, errors and addresses have the same text in JSON as in lines of text, for example
+// "1.5s". Numbers, booleans and lists of strings stay JSON values.
 func (inv Invocation) Logger(format LogFormat, level slog.Level) *slog.Logger {
 	if format.String() == "json" {
 		return slog.New(slog.NewJSONHandler(inv.Stderr, &slog.HandlerOptions{Level: level, ReplaceAttr: sameText}))

@@ -5,10 +5,9 @@ import (
 	"strings"
 )
 
-// meanings are the texts of the flags that several binaries or commands have. A flag name has one
-// unit and one meaning in all binaries; the word in back quotes is the unit. The tests of
-// examples/FLAGS.md fail if two commands have a flag of the same name with different texts, unless
-// both texts begin with the text in this table.
+// meanings are the texts of the flags that several binaries or commands have; the word in back
+// quotes is the unit. The tests of examples/FLAGS.md fail if two flags of the same name have
+// different texts, unless both begin with the text in this table.
 var meanings = map[string]string{
 	"admin":             "`address` of the admin listener; may be given several times",
 	"admin-token-file":  "`file` with the bearer token for requests over TCP that change something",
@@ -43,9 +42,9 @@ var meanings = map[string]string{
 	"undo":              "end what an earlier call of this command has begun",
 }
 
-// Meaning returns the text of the flag "name" from the table of all flags that several binaries
-// have. details are the facts that only concern one binary, such as what an empty value means;
-// they follow the text after semicolons. Meaning panics if the table does not have the flag.
+// Meaning returns the text of the flag "name" from meanings, and panics if it is not there. details
+// are facts about one binary, such as what an empty value means; they follow the text after
+// semicolons.
 func Meaning(name string, details ...string) string {
 	text, ok := meanings[name]
 	if !ok {

@@ -64,9 +64,8 @@ func (m *Metrics) HistogramVec(name, help string, buckets []float64, labels ...s
 	return m.factory.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
 }
 
-// Scraped creates one metric for each argument in series. Make these arguments with Define. At each
-// scrape, Scraped calls the function "read". This function must call its argument "send" once for
-// each value of the metrics. Several goroutines may call the function "read" at the same time.
+// Scraped creates one metric for each argument in series, which Define makes. Each scrape calls
+// "read", from any goroutine; it must call "send" once for each value of the metrics.
 func (m *Metrics) Scraped(read func(send Send), series ...Series) {
 	descs := make(map[string]*prometheus.Desc, len(series))
 	for _, s := range series {
@@ -85,9 +84,8 @@ type Series struct {
 	labels     []string
 }
 
-// Define returns the description of a metric, for Scraped. The argument "name" has no prefix. If
-// name ends with "_total", the metric is a counter, and otherwise it is a gauge. The argument
-// "labels" contains the names of the labels.
+// Define returns the description of a metric, for Scraped. name has no prefix; a name that ends
+// with "_total" makes a counter, and any other name a gauge. labels are the names of the labels.
 func Define(name, help string, labels ...string) Series { return Series{name, help, labels} }
 
 // scraped is the Prometheus collector that Scraped registers.

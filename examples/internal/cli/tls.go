@@ -14,16 +14,13 @@ import (
 	"github.com/headgate/headgate/internal/inputfile"
 )
 
-// ServerTLS returns the configuration of an HTTPS server. certificate and key are the names of two
-// PEM files. If certificate is "", ServerTLS returns nil. clientCA is the name of a PEM file of
-// certificate authorities: each client needs a certificate of one of them. If clientCA is "", no
-// client needs a certificate.
+// ServerTLS returns the configuration of an HTTPS server, or nil if certificate is "". certificate
+// and key are the names of two PEM files. clientCA is the name of a PEM file of authorities: each
+// client needs a certificate of one of them, unless clientCA is "".
 //
-// At each handshake, the server reads the files again if they may have changed. While the server
-// cannot use the content of a file, it uses the last good content. The server calls the function
-// "changed" with the name of a file and an error when the file becomes unusable, and when the error
-// changes. It calls this function with the name and nil when the file has new good content. The
-// function "changed" must not block.
+// The server uses changed files at the next handshake. While it cannot use a file, it uses the last
+// good content. It calls "changed" when a file becomes unusable, when the error changes, and, with
+// nil, when the file is good again. changed must not block.
 func ServerTLS(certificate, key, clientCA string, changed func(file string, err error)) (*tls.Config, error) {
 	if certificate == "" {
 		return nil, nil
@@ -55,16 +52,13 @@ func ServerTLS(certificate, key, clientCA string, changed func(file string, err 
 	return outer, nil
 }
 
-// KeyPair reads a certificate and its key from two PEM files. If this fails, it returns an error.
-// Otherwise it returns a function for tls.Config.GetCertificate or GetClientCertificate. At each
-// call, this function reads the files again if they may have changed. So a server uses a renewed
-// certificate without a restart. While a file is missing or half-written, or while the key does not
-// belong to the certificate, the function returns the last good pair. Any number of goroutines may
-// call it.
+// KeyPair reads a certificate and its key from two PEM files, and returns a function for
+// tls.Config.GetCertificate or GetClientCertificate. Each call of this function reads changed files
+// again, so a server uses a renewed certificate without a restart. While the files are unusable, it
+// returns the last good pair. Any number of goroutines may call it.
 //
-// The returned function calls the function "changed" with an error when the files become unusable
-// or the error changes. It calls the function "changed" with nil when there is a new good pair. The
-// function "changed" must not block.
+// It calls "changed" when the files become unusable, when the error changes, and, with nil, when
+// there is a new good pair. changed must not block.
 func KeyPair(certificate, key string, changed func(error)) (func() *tls.Certificate, error) {
 	return follow([]string{certificate, key}, func() (*tls.Certificate, string, error) {
 		certificatePEM, err := inputfile.Read(certificate, maxPEM)
@@ -86,14 +80,12 @@ func KeyPair(certificate, key string, changed func(error)) (func() *tls.Certific
 	}, changed)
 }
 
-// follow returns a function that returns the last good value of the function "read". At each call,
-// the returned function first calls the function "read" again if one of the files may have changed.
-// follow itself calls the function "read" once. If this call fails, follow returns the error.
+// follow calls "read", and returns a function that returns the last good value of read. Each call
+// of this function first calls read again if one of the files may have changed.
 //
-// The function "read" must read the files, and return a value and the content from which it has
-// made the value. If the content is the same as before, the old value stays in use. The returned
-// function calls the function "changed" with an error when the files become unusable or the error
-// changes, and with nil when there is a new good value.
+// read must return a value and the content from which it has made the value; the same content keeps
+// the old value. The returned function calls "changed" when the files become unusable, when the
+// error changes, and, with nil, when there is a new good value.
 func follow[T any](files []string, read func() (value T, content string, err error), changed func(error)) (func() T, error) {
 	f := followed[T]{files: files, read: read, changed: changed}
 	f.versions = f.versionsNow() // before the call of read, so that follow does not miss a change during this call

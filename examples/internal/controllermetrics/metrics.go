@@ -87,10 +87,9 @@ func New(program string, status func() controller.Status) *Metrics {
 }
 
 // Observe adds the metric "observed_total": how many requests HAProxy would refuse or change
-// without the setting haproxycfg.Global.Observe. The function "worker" returns the socket of the
-// HAProxy worker that serves new connections, such as the method Worker of a deploy.Runtime. If a
-// scrape cannot read the counters of HAProxy, observed_total is missing in this scrape. If several
-// scrapes in a row fail, only the first of them logs the error.
+// without the setting haproxycfg.Global.Observe. worker returns the socket of the HAProxy worker
+// that serves new connections, such as the method Worker of a deploy.Runtime. The metric is missing
+// while HAProxy's counters cannot be read; only the first failure in a row is logged.
 func (m *Metrics) Observe(worker func(context.Context) (runtimeapi.Socket, error), log *slog.Logger) {
 	o := &observed{worker: worker, log: log}
 	m.Scraped(o.send, cli.Define("observed_total", "Requests that HAProxy would refuse or change without -observe, by reason. A reload of HAProxy begins with 0.", "reason"))

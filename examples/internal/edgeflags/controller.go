@@ -7,10 +7,9 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// Controller returns a Controller with the values of the flags, but without clusters. The
-// Controller writes to dir, and lets the HAProxy of -haproxy check each configuration. It calls the
-// function "warned" with all warnings of HAProxy. The caller must set all other fields of the
-// Controller.
+// Controller returns a Controller with the values of the flags. It writes to dir, makes the HAProxy
+// of -haproxy check each configuration, and passes all warnings of HAProxy to "warned". The caller
+// must set the other fields, such as the clusters.
 func (s *Settings) Controller(dir *deploy.Dir, warned func([]deploy.Diagnostic)) *controller.Controller {
 	c := &controller.Controller{
 		Routes:       &controller.RouteFiles{Names: s.Routes},

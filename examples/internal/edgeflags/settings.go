@@ -1,6 +1,6 @@
 // Package edgeflags defines the flags that describe the configuration of the edge: the routes, the
-// clusters, and the way to make HAProxy's configuration from them. Two binaries have these flags:
-// the terminator applies the configuration, and drill shows the effect of faults on it.
+// clusters, and how to make HAProxy's configuration from them. The terminator and drill use these
+// flags.
 package edgeflags
 
 import (

@@ -25,9 +25,9 @@ func (c Cluster) Config() (*rest.Config, error) { return Load(c.spec) }
 
 const clusterForm = "want NAME=kubeconfig:FILE[:CONTEXT], NAME=in-cluster or NAME=dir:DIR"
 
-// ParseClusters parses the values of a flag -cluster. A value has the form
-// NAME=kubeconfig:FILE[:CONTEXT], NAME=in-cluster or NAME=dir:DIR. The prefix "kubeconfig:" may be
-// missing. Each name must be a DNS label. No two names may be the same.
+// ParseClusters parses the values of a flag -cluster: NAME=kubeconfig:FILE[:CONTEXT],
+// NAME=in-cluster or NAME=dir:DIR. The prefix "kubeconfig:" may be missing. Each name must be a DNS
+// label and unique.
 func ParseClusters(texts []string) ([]Cluster, error) {
 	var clusters []Cluster
 	for _, text := range texts {

@@ -79,10 +79,9 @@ func checkFiles(kubeconfig *api.Config, name string) error {
 	return nil
 }
 
-// readTokenAgain changes config: each request then reads the token file again and uses its present
-// content. client-go could also read the token file again by itself. But then requests would wait
-// for ever if the file system with the token file does not answer. Package inputfile, with which
-// fileToken reads the file, gives up after 3 s.
+// readTokenAgain changes config so that each request uses the present content of the token file.
+// client-go could read the file by itself, but then requests would wait for ever if the file system
+// does not answer. fileToken gives up after 3 s.
 func readTokenAgain(config *rest.Config) {
 	file := config.BearerTokenFile
 	if file == "" {

@@ -40,11 +40,8 @@ const InCluster = "in-cluster"
 //	""             in a pod, the service account of the pod; outside of a pod, the files
 //	               that kubectl uses: KUBECONFIG, or ~/.kube/config
 //
-// Errors name the file and the context. Load connects to no server.
-//
-// Load reads only regular files. A kubeconfig may have up to 1 MiB, and so may each file that the
-// kubeconfig names. A client with the returned configuration reads the token file again at each
-// request.
+// Errors name the file and the context. Load reads only regular files, each up to 1 MiB. A client
+// with the returned configuration reads the token file again at each request.
 func Load(spec string) (*rest.Config, error) {
 	config, err := load(spec)
 	if err != nil {
@@ -69,9 +66,9 @@ func load(spec string) (*rest.Config, error) {
 	return loadFile(file, context)
 }
 
-// split splits FILE[:CONTEXT]. A colon does not always separate the two: C:\kubeconfig is a path,
-// and EKS uses ARNs, which contain colons, as contexts. So split tries each prefix that ends at a
-// colon, or at the end of spec. FILE is the longest of these prefixes that is the name of a file.
+// split splits FILE[:CONTEXT]. A colon can belong to the path (C:\kubeconfig) or to the context
+// (ARNs of EKS). So FILE is the longest prefix, up to a colon or the end of spec, that is the name
+// of a file.
 func split(spec string) (file, context string) {
 	for end := len(spec); end > 0; end = strings.LastIndexByte(spec[:end], ':') {
 		if info, err := inputfile.Stat(spec[:end]); err == nil && !info.IsDir() {
@@ -166,11 +163,9 @@ var (
 	current  atomic.Pointer[slog.Logger]
 )
 
-// LogTo sends the log lines of client-go to logger, for the whole process. If logger is nil, LogTo
-// discards the lines. A later call of LogTo replaces the logger. LogTo is safe for concurrent use.
-//
-// Lines of the level error keep their level. All other lines get the level debug: if something
-// important fails, client-go also returns an error to its caller.
+// LogTo sends the log lines of client-go to logger, for the whole process, or discards them if
+// logger is nil. It is safe for concurrent use, and replaces an earlier logger. Lines of the level
+// error keep their level, and all others have the level debug.
 func LogTo(logger *slog.Logger) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)

@@ -8,9 +8,8 @@
 //
 // A nil *Service is ready to use: it has no sockets, and its notifications do nothing.
 //
-// The package does not use go-systemd, because the two protocols are small. Besides, go-systemd
-// ignores a faulty value of LISTEN_FDS, and leaves the address of systemd in the environment of
-// child processes.
+// The package does not use go-systemd, which ignores a faulty value of LISTEN_FDS, and leaves the
+// address of systemd in the environment of child processes.
 package systemd
 
 import (
@@ -75,8 +74,8 @@ func Take(failed func(error)) *Service {
 	return s
 }
 
-// parse reads the variables. pid is the ID of this process. parse ignores variables that name
-// another process: they are for a parent process, which has not removed them from the environment.
+// parse reads the variables. It ignores variables whose process ID is not pid: they are for a
+// parent process, which has not removed them from the environment.
 func parse(getenv func(string) string, pid int) *Service {
 	s := &Service{address: getenv("NOTIFY_SOCKET")}
 	if isFor(getenv("WATCHDOG_PID"), pid, true) {
@@ -134,9 +133,9 @@ func FromContext(ctx context.Context) *Service {
 	return s
 }
 
-// Listeners returns a listener for each socket with this name. Each of them must be a stream
-// socket, of TCP or Unix, that listens. The caller must close the listeners. This does not close
-// systemd's own descriptors of the sockets, so further clients wait for the next process.
+// Listeners returns a listener for each socket with this name, which must be a listening stream
+// socket, of TCP or Unix. The caller must close the listeners. systemd's own descriptors stay open,
+// so further clients wait for the next process.
 func (s *Service) Listeners(name string) (list []net.Listener, err error) {
 	err = s.use(name, func(file *os.File) error {
 		if err := checkListening(int(file.Fd())); err != nil {

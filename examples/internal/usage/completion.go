@@ -9,9 +9,9 @@ import (
 // Shells are the shells for which Completion makes scripts.
 var Shells = []string{"bash", "zsh", "fish"}
 
-// Completion returns a script for one of Shells. In this shell, the script makes the Tab key complete
-// the commands of p, the names of their flags, and the values of flags that are files. The names
-// in p must consist of letters, digits and "-". For another shell, Completion returns an error.
+// Completion returns a script for one of Shells that makes the Tab key complete the commands of p,
+// their flags, and values that are files. The names in p must consist of letters, digits and "-".
+// For another shell, Completion returns an error.
 func Completion(p Program, shell string) (string, error) {
 	switch shell {
 	case "bash":

@@ -11,8 +11,8 @@ import (
 // MaxWidth is the largest number of columns that Help uses. Longer lines are hard to read.
 const MaxWidth = 100
 
-// Help returns the text of -h for the command c of p. Lines have at most "width" columns; 0 means
-// 80, and a value above MaxWidth means MaxWidth. A single word that is longer makes its line longer.
+// Help returns the text of -h for the command c of p. Lines have at most "width" columns, unless a
+// single word is longer. 0 means 80, and the most is MaxWidth.
 func Help(p Program, c Command, width int) string {
 	w := writer{width: min(cmp.Or(width, 80), MaxWidth)}
 	w.title("Example")
@@ -144,9 +144,9 @@ func (f Flag) defaultText() string {
 	return " (default " + f.Default + ")"
 }
 
-// GroupFlags splits flags into groups. Each element of "names" lists the names of the flags of a group,
-// whose title is the element of "titles" with the same index. A flag belongs to the first group that
-// has its name. The last group, "other", has all flags that no group has.
+// GroupFlags splits flags into groups. Each element of "names" lists the flags of the group with
+// the same index in titles. A flag belongs to the first group that has its name, or to the last
+// group, "other".
 func GroupFlags(flags []Flag, titles []string, names [][]string) (groups []Group) {
 	left := slices.Clone(flags)
 	for i, title := range titles {

@@ -2,10 +2,9 @@ package usage
 
 import "strings"
 
-// Suggest returns the name in "known" that is most similar to word, which somebody has mistyped. A
-// name is similar if its edit distance from word is at most 2, or at most 1 if word has three to
-// five letters. If no name is similar, Suggest returns the shortest name that begins with word, or
-// "" if there is none. For a mistyped word of one or two letters, it returns "".
+// Suggest returns the name in "known" that is most similar to word, which somebody has mistyped:
+// with an edit distance of at most 2, or 1 if word has three to five letters. Otherwise it returns
+// the shortest name that begins with word, or "". For one or two letters, it returns "".
 func Suggest(word string, known []string) string {
 	best, least := "", min(len(word)/3, 2)+1
 	for _, name := range known {

@@ -1,12 +1,11 @@
 // Package usage describes the command line of a program as values: its commands, their flags and
-// their exit codes. From these values, it makes the text of -h, the reference page of all flags, and
-// suggestions for mistyped names:
+// their exit codes. From these values, it makes the text of -h, the reference page of all flags,
+// and suggestions for mistyped names:
 //
 //	p := usage.Program{Name: "tool", Commands: []usage.Command{{Example: "tool -size 3", Groups: groups}}}
 //	os.Stdout.WriteString(usage.Help(p, p.Commands[0], 80))
 //
-// Package cli makes the values from the flag sets of a program. Package usage reads no flags, no
-// environment and no files.
+// Package cli makes the values from the flag sets of a program.
 package usage
 
 import "strings"

@@ -32,9 +32,8 @@ type ClusterSpec struct {
 type Cluster struct {
 	Name string
 	Plan ClusterPlan
-	// Control is the machine of the control plane. Etcd, API and Controllers are the processes on
-	// this machine. A scenario may stop, kill and start these processes again. A process that
-	// starts again has the same addresses, data and keys as before.
+	// Control is the machine of the control plane, with the processes Etcd, API and Controllers. A
+	// scenario may stop, kill and start these processes; they keep their addresses, data and keys.
 	Control                *Machine
 	Etcd, API, Controllers *Process
 	// Config and Client have the rights of an administrator and no rate limit.
@@ -302,9 +301,9 @@ func (c *Cluster) startAPI(name string, port int) (*Process, error) {
 	)
 }
 
-// SecondAPI starts another API server on the same etcd. Only the returned client uses the second
-// API server. So a scenario can change objects while the first API server does not answer. The
-// caller must stop the returned process.
+// SecondAPI starts another API server on the same etcd, which only the returned client uses. So a
+// scenario can change objects while the first API server does not answer. The caller must stop the
+// returned process.
 func (c *Cluster) SecondAPI(ctx context.Context) (*Process, kubernetes.Interface, error) {
 	const port = apiPort + 1
 	api, err := c.startAPI(c.Name+"-kube-apiserver-2", port)

@@ -30,17 +30,13 @@ const podControllers = "deployment-controller,replicaset-controller,daemonset-co
 // kubeletInterval is the time between two readings of the pods, and between two probes of a pod.
 const kubeletInterval = 250 * time.Millisecond
 
-// RunKubelets does the work of a scheduler, and of the kubelets of all nodes, until ctx ends. So
-// Deployments and DaemonSets get running pods. The name of the image of a container decides what
-// runs in it:
-//   - The name contains "headgate": RunKubelets runs the command of the container, with the
-//     environment of the container, and with the token of the account of the pod. Volumes may be of
-//     the types hostPath and emptyDir.
-//   - Any other name: RunKubelets runs the server of package pod on the first port of the
-//     container.
+// RunKubelets does the work of a scheduler, and of the kubelets of all nodes, until ctx ends. For
+// an image whose name contains "headgate", it runs the container's command, with the token of the
+// pod's account. Volumes may be of the types hostPath and emptyDir. For any other image, it runs
+// the server of package pod on the first port of the container.
 //
 // Only the first container of a pod runs. It runs as root, and sees the file system of the computer
-// in place of that of its image.
+// instead of its image.
 func (c *Cluster) RunKubelets(ctx context.Context) error {
 	controllers, err := c.StartControllers("-pods", podControllers)
 	if err != nil {
@@ -147,9 +143,9 @@ func (k *kubelets) bind(ctx context.Context, p *corev1.Pod, nodes []corev1.Node,
 	}
 }
 
-// chooseNode returns the name of the node for a pod. A pod of a DaemonSet names its node. Any other
-// pod gets, among the nodes that are Ready and not cordoned, the node with the fewest pods of the
-// same app. If there is no such node, chooseNode returns "".
+// chooseNode returns the name of the node for a pod. A pod of a DaemonSet names its node. For any
+// other pod, it is the node with the fewest pods of the same app that is Ready and not cordoned, or
+// "".
 func chooseNode(p *corev1.Pod, nodes []corev1.Node, pods []corev1.Pod) string {
 	best, fewest := "", 0
 	named := daemonNode(p)

@@ -4,12 +4,10 @@
 // network namespace on one bridge. Every program is an ordinary process in one of these namespaces.
 //
 // A [Lab] has [Machine]s, for terminators and clients, and [Cluster]s. A cluster has a control
-// machine with a real etcd, kube-apiserver and kube-controller-manager, and [Node]s. A node is a
-// machine with a real kube-proxy in nftables mode, a Node object, and [Pod]s. A pod is a small HTTP
-// server in its own namespace, and its node routes to it. There is no kubelet, no scheduler and no
-// container runtime. The lab writes the status of Nodes and Pods itself. kube-controller-manager
-// makes the EndpointSlices from the Pods. So Kubernetes itself does everything that follows from
-// the status of a Pod.
+// machine with a real etcd, kube-apiserver and kube-controller-manager, and [Node]s. A [Node] has a
+// real kube-proxy in nftables mode, and [Pod]s. A [Pod] is a small HTTP server in its own
+// namespace. There is no kubelet, no scheduler and no container runtime: the lab writes the status
+// of Nodes and Pods itself.
 //
 //	l, err := lab.New(lab.Options{Bin: "bin", Dir: "/run/lab", Logs: "/run/lab/logs"})
 //	clusters, err := l.StartClusters(ctx, lab.ClusterSpec{Name: "eu-1", Nodes: []lab.NodeSpec{{Name: "eu-1-a", Zone: "a"}}})
@@ -17,8 +15,8 @@
 //	client, err := l.Machine("client")
 //	res, err := client.Client().Get(...)
 //
-// The package must run as root in a sandbox (package sandbox). It uses fixed addresses and ports,
-// creates named namespaces, and relies on the sandbox to remove them.
+// The package must run as root in a sandbox (package sandbox), which removes the named namespaces.
+// It uses fixed addresses and ports.
 package lab
 
 import (
@@ -163,10 +161,9 @@ func executable(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
-// Until calls the function "check" again and again until check returns nil. It returns how long
-// this took. The argument "within" is the time limit. If check still fails after this time, Until
-// returns an error that contains the argument "what" (a text that says what Until waits for), the
-// last error of check, and the last lines of each log.
+// Until calls "check" again and again until it returns nil, and returns how long this took. If
+// check still fails after the time "within", the error contains the text "what", the last error of
+// check, and the last lines of each log.
 func Until(ctx context.Context, what string, within time.Duration, check func(context.Context) error, logs ...*Process) (time.Duration, error) {
 	const every = 20 * time.Millisecond
 	start := time.Now()
@@ -215,11 +212,10 @@ func ipBatch(netns string, lines ...string) error {
 	return nil
 }
 
-// EntryNode returns the node whose port received a request. It finds the node by the source address
-// that the pod states in its answer. Usually kube-proxy masquerades, so this address belongs to the
-// node that received the request. With externalTrafficPolicy Local, kube-proxy does not masquerade,
-// and the request enters through the node of the pod. Then EntryNode returns the node of the pod. It
-// returns nil if this node is not in the cluster.
+// EntryNode returns the node whose port received a request, or nil if it is not in the cluster. It
+// finds the node by the source address in the pod's answer: kube-proxy masquerades with the address
+// of the node. With externalTrafficPolicy Local, it does not masquerade, and the request enters
+// through the node of the pod.
 func (c *Cluster) EntryNode(answer pod.Answer) *Node {
 	source, err := netip.ParseAddr(answer.Source)
 	if err == nil {

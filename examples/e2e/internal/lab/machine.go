@@ -26,8 +26,7 @@ type Machine struct {
 	lab *Lab
 	ns  *os.File
 	// eth0 of the machine is one end of a veth pair. The field "link" is the name of the other end.
-	// The field "outside" is the network namespace that contains the other end: the name of a node,
-	// or "" for the namespace of the lab.
+	// The field "outside" is the network namespace of the other end: a node, or "" for the lab.
 	link, outside string
 }
 
@@ -132,9 +131,8 @@ func (m *Machine) killAll() {
 	}
 }
 
-// Unplug disconnects the machine from the network. After that, packets to the machine get no
-// answer. If only a process stops, the machine still answers: it refuses connections to the
-// process.
+// Unplug disconnects the machine from the network: packets to the machine then have no answer. A
+// machine on which only a process stops still refuses connections.
 func (m *Machine) Unplug() error { return ipBatch(m.outside, "link set "+m.link+" down") }
 
 // Plug reverts Unplug.

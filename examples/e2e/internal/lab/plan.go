@@ -5,9 +5,8 @@ import (
 	"net/netip"
 )
 
-// Network contains the addresses of all machines. Each cluster has a /24 of Network for its
-// machines. Outside Network, each cluster has a /16 for pods and a /16 for services. No two of
-// these networks overlap.
+// Network contains the addresses of all machines: a /24 for each cluster. Outside Network, each
+// cluster has a /16 for pods and a /16 for services. These networks do not overlap.
 var Network = netip.MustParsePrefix("10.64.0.0/16")
 
 // Gateway is the address of the bridge: the address of the lab itself in Network.

@@ -37,8 +37,8 @@ type Pod struct {
 }
 
 // RunPod runs a pod of an app on the node. It returns when the server answers and the Pod object is
-// Ready. At that time, the endpoint slices and kube-proxy may not know the pod yet.
-// [Cluster.Deploy] waits for the endpoint slices.
+// Ready. At that time, the endpoint slices and kube-proxy may not know the pod yet;
+// [Cluster.Deploy] waits for the slices.
 func (n *Node) RunPod(ctx context.Context, namespace, app string) (*Pod, error) {
 	n.mu.Lock()
 	addr, err := n.Plan.Pod(n.made)
@@ -171,9 +171,9 @@ func (p *Pod) Delete(ctx context.Context) error {
 	return p.remove()
 }
 
-// Terminate deletes the Pod object as kubectl delete does, and then does what a kubelet does. The
-// endpoint slices list the pod as terminating. The server continues for the time preStop, like the
-// preStop hook of a container. Then the server gets SIGTERM, and the object disappears.
+// Terminate deletes the Pod object, and does the work of a kubelet: the server continues for the
+// time preStop, and then receives SIGTERM. Until then, the endpoint slices list the pod as
+// terminating.
 func (p *Pod) Terminate(ctx context.Context, preStop time.Duration) error {
 	grace := int64(60)
 	err := p.Node.Cluster.Client.CoreV1().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: &grace})

@@ -34,8 +34,8 @@ type Process struct {
 }
 
 // Start runs the command argv in the network namespace of the machine. It searches for argv[0]
-// first in the bin directory of the lab, and then on PATH. Stop, Kill and the end of the lab end
-// the process. If the process ends by itself, [Lab.Died] reports it.
+// first in the bin directory of the lab, and then on PATH. If the process ends by itself,
+// [Lab.Died] reports it.
 func (m *Machine) Start(name string, argv ...string) (*Process, error) {
 	return m.StartEnv(name, nil, argv...)
 }

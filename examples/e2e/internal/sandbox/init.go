@@ -96,11 +96,9 @@ func private() error {
 	return errors.Join(privateOutsideChroot(), chrootIntoMount())
 }
 
-// privateOutsideChroot does the work of the function "private" if the process runs in a chroot. In
-// a chroot, "/" is not a mount, so the mount that contains the chroot must become private. To reach
-// this mount, the process leaves the chroot: it changes its root to a directory below its working
-// directory, and afterwards goes up through ".." (see chroot(2)). Before that, it opens the root of
-// the chroot, and at the end it returns to the chroot through this descriptor.
+// privateOutsideChroot does the work of "private" in a chroot. There "/" is not a mount, so the
+// mount that contains the chroot must become private. To reach it, the process leaves the chroot by
+// the way of chroot(2), and returns through a descriptor of the root.
 func privateOutsideChroot() error {
 	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -10,8 +10,8 @@
 //	Inside   the program itself.
 //
 // Processes, mounts, network namespaces, bridges and links are in namespaces that end with Init.
-// Init ends when Outside ends, even if Outside gets SIGKILL. Two things ensure this: the kernel
-// sends Init a signal at the end of Outside, and Init reads a pipe that only Outside holds open.
+// Init ends when Outside ends, even after SIGKILL.
+//
 // The program must put its files in [Dir], which is in memory and disappears with the mount
 // namespace.
 package sandbox

@@ -102,14 +102,12 @@ func Select[E any](all []Scenario[E], names string) ([]Scenario[E], error) {
 }
 
 // Run runs scenarios in order, and returns the rows of all their reports. After each scenario, Run
-// calls the function "check", which must return an error if the environment is broken. Run adds a
-// failed row for this error, and goes on with the next scenario. When ctx has ended, each remaining
-// scenario gets one failed row, "not run".
+// adds a failed row if "check" returns an error, which means that the environment is broken. When
+// ctx has ended, each remaining scenario has one failed row, "not run".
 //
-// Run calls the function "watch" before each scenario. The function "watch" must begin to measure
-// how slow the machine is, and must return two functions. The first one, "slowness", returns a
-// factor: 2 means that, since the call of "watch", a computation has taken twice as long as on an
-// idle machine. The second one, "stop", ends the measurement.
+// Before each scenario, Run calls "watch", which begins to measure how slow the machine is. Its
+// result "slowness" returns a factor: 2 means that a computation has taken twice as long as on an
+// idle machine. Its result "stop" ends the measurement.
 func Run[E any](ctx context.Context, env E, scenarios []Scenario[E], check func() error,
 	watch func(context.Context) (slowness func() float64, stop func()), logf func(format string, args ...any),
 ) []Row {

@@ -28,10 +28,9 @@ var adapters = scenario.Scenario[*Env]{
 	Run:    underLoad(runAdapters),
 }
 
-// adapted runs `nodegate protect` on the machine of the terminator, with the account from the
-// manifests in the directory kubernetes of nodegate. Karpenter, the cluster autoscaler, kured and
-// Cluster API do not run. The scenario does their work: it reads the annotations and pods that
-// these tools obey, and drains, restarts and deletes nodes as they do.
+// adapted runs `nodegate protect` on the machine of the terminator. Karpenter, the cluster
+// autoscaler, kured and Cluster API do not run: the scenario obeys the same annotations and pods as
+// these tools, and drains, restarts and deletes nodes as they do.
 type adapted struct {
 	*System
 	c     *lab.Cluster
@@ -93,9 +92,9 @@ func (a *adapted) until(ctx context.Context, what string, p *lab.Process, look f
 	return err
 }
 
-// end stops p, a process of `nodegate protect`. Then it runs `nodegate protect -remove` with args:
-// this command ends the protection of all nodes against the tool. At last it checks that no node
-// has a grant. A grant is the permission of nodegate to drain one node.
+// end stops p, a process of `nodegate protect`, and ends the protection of all nodes against the
+// tool with `nodegate protect -remove`. Then it checks that no node has a grant, a permission of
+// nodegate to drain the node.
 func (a *adapted) end(ctx context.Context, p *lab.Process, tool string, args ...string) error {
 	if err := p.Stop(); err != nil {
 		return err

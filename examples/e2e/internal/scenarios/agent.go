@@ -51,10 +51,9 @@ func (a *Agent) socket() string {
 	return "unix:" + filepath.Join(filepath.Dir(a.DrainFile), "admin-"+a.Node.Name)
 }
 
-// Answer connects to a port of the agent, as HAProxy does, and returns the reply of the agent. The
-// argument "from" is the machine that connects. Pass the machine of HAProxy: `nodeagent drain`
-// waits until each client address with a recent check has got the new answer. Another machine would
-// make no further check, so `nodeagent drain` would wait for it in vain.
+// Answer connects from a machine to a port of the agent, as HAProxy does, and returns the reply.
+// Pass the machine of HAProxy: `nodeagent drain` waits until each recent client address has
+// received the new answer, and another machine would make no further check.
 func (a *Agent) Answer(ctx context.Context, from *lab.Machine, port uint16) (reply agentcheck.Reply, err error) {
 	client := agentcheck.Client{Timeout: 2 * time.Second}
 	err = from.Do(func() error {

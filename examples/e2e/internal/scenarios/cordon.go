@@ -97,9 +97,9 @@ func (s *System) drainedInHAProxy(ctx context.Context, n *lab.Node) error {
 	return nil
 }
 
-// The method "undrains" calls the function "do", which must end the drain of node n. The node then
-// continues to drain for the time holdDown. undrains checks when HAProxy sends requests to n again:
-// not before holdDown is over, and at most 3 s later. It adds the result as a row to the report.
+// The method "undrains" calls "do", which must end the drain of node n, and adds a row to the
+// report. The node continues to drain for the time holdDown. HAProxy must send requests to n after
+// holdDown, and at most 3 s later.
 func (s *System) undrains(ctx context.Context, t *traffic, n *lab.Node, what string, do func(context.Context) error) error {
 	start := time.Now()
 	if err := do(ctx); err != nil {

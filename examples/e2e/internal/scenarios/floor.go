@@ -108,10 +108,9 @@ func forEachNode(ctx context.Context, c *lab.Cluster, do func(*lab.Node, context
 	return group.Wait()
 }
 
-// onlyOneDrains returns the node that drains. It returns an error unless exactly one node of the
-// cluster drains, both in the answers of the agents and in HAProxy. It also returns an error unless
-// the agents of all other nodes report that their nodes wait. The list "uncordoned" contains nodes
-// that need not wait.
+// onlyOneDrains returns the only node of the cluster that drains, both in the answers of the agents
+// and in HAProxy. It returns an error unless all other nodes wait. The list "uncordoned" contains
+// nodes that need not wait.
 func (s *System) onlyOneDrains(ctx context.Context, c *lab.Cluster, uncordoned ...*lab.Node) (drains *lab.Node, err error) {
 	for _, n := range c.Nodes() {
 		a := s.Agents[n.Name]
@@ -143,9 +142,8 @@ func (s *System) onlyOneDrains(ctx context.Context, c *lab.Cluster, uncordoned .
 	return drains, nil
 }
 
-// floorHolds returns an error unless three conditions hold. First, the given node is still the only
-// node that drains. Second, no request that began after the time in the argument "since" came
-// through this node. Third, the cluster gets its half of the requests.
+// floorHolds returns an error unless the node "draining" is still the only node that drains,
+// received no request after the time "since", and the cluster receives its half of the requests.
 func (s *System) floorHolds(ctx context.Context, t *traffic, c *lab.Cluster, draining *lab.Node, since time.Time) error {
 	now, err := s.onlyOneDrains(ctx, c)
 	if err != nil {

@@ -95,10 +95,9 @@ var frontZoneLost = scenario.Scenario[*Env]{
 		if err := f.Local.Plug(); err != nil {
 			return err
 		}
-		// Only few requests may fail. Each client has one connection, and half of the connections
-		// lead through the front proxy of the lost zone. Requests through the other front proxy do
-		// not fail: it has sent no request to the lost pods, because all pods of its own zone were
-		// up.
+		// Each client has one connection, and half of the connections lead through the front proxy
+		// of the lost zone. Requests through the other front proxy do not fail, because it has sent
+		// no request to the lost pods.
 		report.Add(f.lossRow(log, from, end, zoneLossTime, 3*frontClients, "a zone is disconnected"))
 		return nil
 	}),

@@ -119,10 +119,8 @@ func (f *Fronts) nodeLost(ctx context.Context, report *scenario.Report, addr str
 	return err
 }
 
-// lossRow returns a row about the requests between two times: the time of a loss (the argument
-// "from"), and a later time (the argument "end"). Requests may fail only in the first part of this
-// time, and their number may be at most the argument "most". The length of the first part is the
-// argument "within".
+// lossRow returns a row about the requests from a loss ("from") to "end". At most "most" requests
+// may fail, and only in the time "within" after the loss.
 func (f *Fronts) lossRow(log *httpload.Log[pod.Answer], from, end time.Time, within time.Duration, most int, what string) scenario.Row {
 	after := from.Add(within)
 	lost := len(log.Failures(from, after))

@@ -245,10 +245,9 @@ type http2Load struct {
 	failures []error
 }
 
-// startHTTP2 starts clients. Each client has one connection. Again and again, it pauses for the
-// time in the argument "every", and then sends a request. No request is repeated: the transport of
-// net/http cannot send the body of these requests twice. (It would repeat other requests if the
-// server says that it has not processed them.)
+// startHTTP2 starts clients with one connection each. Each client sends a request, pauses for the
+// time "every", and so on. net/http does not repeat these requests, because it cannot send their
+// body twice.
 func startHTTP2(ctx context.Context, from *lab.Machine, addr string, clients int, every time.Duration) *http2Load {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &http2Load{cancel: cancel}

@@ -175,10 +175,9 @@ func (f *Fronts) startOn(ctx context.Context, n *lab.Node, policy string, flags 
 }
 
 // balance starts a TCP balancer in front of targets, and returns its address. The balancer checks
-// each target every second. After two failed checks, it sends no more connections to the target, as
-// the balancers of many clouds do. A check requests the path /ready on the check port of the
-// target. If the check port is 0, the check only connects to the target. A check fails if it cannot
-// connect within 1 s. The answer to /ready may take longer than 1 s, because the machine may be
+// each target every second, by a connection or by the path /ready on the target's check port. After
+// two failed checks, it sends no more connections to the target, as the balancers of many clouds
+// do. A check must connect within 1 s, but the answer may take longer, because the machine may be
 // busy.
 func (f *Fronts) balance(ctx context.Context, algorithm string, targets []target) (string, error) {
 	addr := net.JoinHostPort(f.Balancer.Addr.String(), "80")

@@ -99,10 +99,9 @@ var frontScale = scenario.Scenario[*Env]{
 		if _, err := f.start(ctx, policy); err != nil {
 			return err
 		}
-		// Use leastconn: the balancer sends each new connection to the front proxy with the fewest
-		// connections, so all front proxies get about the same number. With roundrobin, these
-		// numbers would be random, because the 50 connections end at random times. Their
-		// coefficient of variation would be 0.2, and the row below allows only 0.1.
+		// With leastconn, all front proxies have about the same number of connections. With
+		// roundrobin, the numbers would be random, because the 50 connections end at random times:
+		// their coefficient of variation would be 0.2, and the row below allows only 0.1.
 		addr, err := f.balanceFronts(ctx, "leastconn", 3)
 		if err != nil {
 			return err
@@ -218,9 +217,9 @@ var frontZones = scenario.Scenario[*Env]{
 }
 
 // zoneRow returns a row about the requests between two times. The row fails unless the wanted
-// percentage of these requests went to the other zone, with a tolerance of zoneTolerance. The row
-// also fails if a pod in the list "up", which contains local pods, has got more than 1.6 times the
-// usual number of requests. This usual number is the number of all requests divided by frontPods.
+// percentage of these requests, with zoneTolerance, went to the other zone. It also fails if a
+// local pod in "up" has received more than 1.6 times the usual number of requests, which is the
+// number of all requests divided by frontPods.
 func (f *Fronts) zoneRow(load *loadRun, from, to time.Time, up []*lab.Pod, want int) scenario.Row {
 	counts := byPod(load.Log, from, to, up)
 	all, remote, most := 0, 0, 0

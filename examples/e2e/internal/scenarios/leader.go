@@ -277,10 +277,9 @@ func (e *election) change(ctx context.Context, by *candidate, within time.Durati
 	return time.Since(start), err
 }
 
-// replaced measures how long it takes until another terminator leads. It calls the function
-// "leave", which must stop the leader. Immediately after that, it changes the service, and waits
-// until the other terminator has written the new configuration. It returns the time from the stop
-// of the leader until then.
+// replaced measures how long it takes until another terminator leads. It calls "leave", which must
+// stop the leader, and changes the service. It returns the time from the stop until the other
+// terminator has written the new configuration.
 func (e *election) replaced(ctx context.Context, leader, other *candidate, within time.Duration, leave func() error) (time.Duration, error) {
 	if err := e.leads(ctx, leader, handOver); err != nil {
 		return 0, err

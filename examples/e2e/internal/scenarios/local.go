@@ -45,10 +45,9 @@ func runLocal(ctx context.Context, s *System, all *traffic, report *scenario.Rep
 	t := s.startTraffic(ctx, report, host(nearby), "/")
 	defer t.Stop()
 
-	// Move the pod to one node after the other. The subset (the nodes that the terminator selects
-	// for the service) must contain only the node of the pod. If the terminator ignored the pod and
-	// selected nodes by their hash, the subset would contain the same two of the three nodes all
-	// the time. This loop detects such a fault.
+	// Move the pod to one node after the other: the subset (the nodes that the terminator selects
+	// for the service) must contain only the node of the pod. A terminator that ignores the pod
+	// would select the same two of the three nodes all the time.
 	for i := range nodes {
 		start := time.Now()
 		if i > 0 {
@@ -96,9 +95,9 @@ func (s *System) moveNearby(ctx context.Context, t *traffic, d *lab.Deployed, to
 	return t.row(scenario.Row{What: fmt.Sprintf("the pod on %s terminates: its node gets no new request", old.Node.Name), Took: took, Within: effect, Err: err}, start)
 }
 
-// nearbyIsAt returns an error unless three conditions hold. The given node is the only node in the
-// subset of the service, which the terminator selects. It is the only node with servers in HAProxy.
-// It is the only node that got requests that began at the time in the argument "since" or later.
+// nearbyIsAt returns an error unless the node is the only node in the subset that the terminator
+// selects for the service, the only node with servers in HAProxy, and the only node with requests
+// after the time "since".
 func (s *System) nearbyIsAt(ctx context.Context, t *traffic, c *lab.Cluster, since time.Time, node string) error {
 	subset, err := s.Terminator.Subset(c.Name, nearby)
 	if err != nil {

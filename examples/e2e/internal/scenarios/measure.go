@@ -171,8 +171,8 @@ func (s *slowness) add(x float64) {
 	s.seen = append(s.seen, x)
 }
 
-// The method "at" returns the q-quantile of the measured slowness; see the function "quantile". If
-// nothing has been measured, it returns 1: not slower than usual.
+// The method "at" returns the q-quantile of the measured slowness, or 1 (not slower than usual) if
+// nothing has been measured.
 func (s *slowness) at(q float64) float64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

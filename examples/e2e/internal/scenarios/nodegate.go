@@ -55,10 +55,9 @@ const (
 	// gateHoldDown is the value of nodegate's flag -back-for. It is longer than the time that
 	// HAProxy needs to notice that a node is back.
 	gateHoldDown = 5 * time.Second
-	// restartTime is how long a machine is down. While the last machine is down, no worker sends a
-	// request for a grant to nodegate. So nodegate does not read the cluster during this time.
-	// nodegate must find out afterwards that the machine has restarted: the node became Ready later
-	// than nodegate granted it.
+	// restartTime is how long a machine is down. While the last machine is down, nodegate does not
+	// read the cluster, because no worker asks for a grant. nodegate must find out afterwards that
+	// the machine has restarted, because its node became Ready after the grant.
 	restartTime = 4 * time.Second
 	// grantPatience is how long a worker waits for its grant. It is long enough for each of the
 	// other workers to replace a node first.
@@ -200,9 +199,9 @@ func (g *gated) wave(ctx context.Context, t *traffic) error {
 	return t.row(scenario.Row{What: "nodegate wave names one node", Err: err}, start)
 }
 
-// oneOfThree starts three processes at the same time. The cluster has three nodes, and each process
-// asks for a grant for another one of these nodes. Exactly one process may get a grant: for any two
-// of the nodes, there is a service that uses both.
+// oneOfThree starts three processes at the same time; each asks for a grant for another of the
+// three nodes. Exactly one process may receive a grant, because any two of the nodes have a service
+// in common.
 func (g *gated) oneOfThree(ctx context.Context, t *traffic) error {
 	start := time.Now()
 	var mu sync.Mutex
@@ -250,12 +249,10 @@ func (g *gated) deadNode(ctx context.Context, t *traffic) error {
 	return t.row(scenario.Row{What: fmt.Sprintf("%s dies: %s may not go, and the answer names %s", dead.Name, other.Name, dead.Name), Err: err}, start)
 }
 
-// replaceAll replaces all nodes of the cluster under load. The workers replace all nodes but the
-// last one. For each of them, a worker requests a grant from nodegate, waits for it, drains the
-// node, and stops and starts its programs. For the first of these nodes, the worker also
-// disconnects the second terminator and deletes the node; see the method lag. After that,
-// replaceAll lets the last node die (see the method "die"), and a worker replaces this node too. If
-// fault is not nil, replaceAll calls fault after the first grant.
+// replaceAll replaces all nodes of the cluster under load. For each node, a worker requests a grant
+// from nodegate, waits for it, drains the node, and restarts its programs. The first node also goes
+// through the method "lag", and the last node through the method "die". replaceAll calls fault, if
+// not nil, after the first grant.
 func (g *gated) replaceAll(ctx context.Context, t *traffic, workers int, fault func(context.Context) error) error {
 	start := time.Now()
 	watches := map[*HAProxy]*serverWatch{}
@@ -345,10 +342,9 @@ func (g *gated) takeFromCommand(ctx context.Context, n *lab.Node) error {
 	return nil
 }
 
-// die simulates the death of a node that both HAProxies use. First, die sets the node to not Ready.
-// From then on, nodegate grants no other node that shares a service with this node. die waits until
-// the earlier grants of such other nodes have ended: otherwise a service would lose two servers,
-// and nodegate cannot prevent this. Then die kills the agent and kube-proxy of the node.
+// die simulates the death of a node that both HAProxies use. It sets the node to not Ready, and
+// waits until the earlier grants of nodes that share a service with it have ended: otherwise a
+// service would lose two servers. Then it kills the agent and kube-proxy of the node.
 func (g *gated) die(ctx context.Context, n *lab.Node) error {
 	if err := n.SetReady(ctx, false); err != nil {
 		return err
@@ -427,9 +423,8 @@ func (g *gated) replaceNode(ctx context.Context, n *lab.Node, dead bool) error {
 }
 
 // lag disconnects the second terminator from the API servers and deletes the node, which has a
-// grant. The first terminator then chooses other nodes. But the second HAProxy still uses the node,
-// so nodegate must keep the grant, and must refuse every node that shares a service with this node.
-// At the end, lag creates the node again.
+// grant. The second HAProxy still uses the node. So nodegate must keep the grant, and must refuse
+// every node that shares a service with this node. At the end, lag creates the node again.
 func (g *gated) lag(ctx context.Context, n *lab.Node) error {
 	var others []string
 	if _, err := lab.Until(ctx, "the other nodes", patience, func(ctx context.Context) (err error) {

@@ -144,11 +144,9 @@ func same(before, now places) error {
 	return nil
 }
 
-// replaced compares the nodes of each service before and after the removal of a node. The argument
-// "before" contains the nodes and servers before the removal, and the argument "now" contains those
-// after the removal. The argument "gone" is the removed node. Each service that used the removed
-// node must now use exactly one other node instead, in the report and in HAProxy. If anything else
-// has changed, replaced returns an error.
+// replaced compares the nodes and servers of each service before and after the removal of the node
+// "gone". Each service that used it must now use exactly one other node instead, in the report and
+// in HAProxy. If anything else has changed, replaced returns an error.
 func replaced(before, now places, gone *lab.Node) error {
 	if before.with(gone) == 0 {
 		return fmt.Errorf("no service used %s", gone.Name)
@@ -174,15 +172,9 @@ func replaced(before, now places, gone *lab.Node) error {
 	return nil
 }
 
-// replacedOne checks the replacement of one node. The argument "before" is the old list of servers
-// or nodes, from before the replacement, and the argument "now" is the new list, from after the
-// replacement. The function "gone" reports whether an entry belongs to the removed node.
-// replacedOne returns nil in two cases only:
-//
-//   - No entry of the old list belongs to the removed node, and the new list has the same entries.
-//   - One entry of the old list belongs to the removed node, and is not in the new list. The new
-//     list contains all other entries of the old list, and further entries. The argument "entering"
-//     is the number of further entries.
+// replacedOne returns nil if the list "before", of servers or nodes, became the list "now" by a
+// correct replacement. If before has no entry that is gone, the lists must have the same entries.
+// Otherwise now must have all other entries of before, and "entering" further entries.
 func replacedOne(before, now []string, gone func(string) bool, entering int) error {
 	left, entered := minus(before, now), minus(now, before)
 	if !slices.ContainsFunc(before, gone) {

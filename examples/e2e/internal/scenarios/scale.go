@@ -37,10 +37,9 @@ const (
 	// service has an agent port.
 	firstAgentPort = 11_000
 	// scaleQuiet is how long the terminator waits for further events before it applies a change. It
-	// is the terminator's default, so that the measured time contains the wait that users have too.
-	// scaleMinInterval is the shortest time between two configurations. It is short, because the
-	// scenario makes one event after another, and a longer interval would only delay the next
-	// event.
+	// is the terminator's default, so the measured time contains the wait that users have too.
+	// scaleMinInterval is the shortest time between two configurations; a longer interval would
+	// only delay the scenario.
 	scaleQuiet       = 100 * time.Millisecond
 	scaleMinInterval = 10 * time.Millisecond
 	// trafficWindow is how long a measurement of traffic lasts. It is a multiple of the interval of
@@ -48,13 +47,11 @@ const (
 	trafficWindow = 2 * heartbeatInterval
 )
 
-// These are the largest allowed results of the measurements. goalLatency is the time in which a
-// terminator must handle an event if no other program uses the processors. In the scenario, the API
-// server and other programs use them too. So the scenario measures the slowness: how many times as
-// long as on an idle machine a computation takes. The median of the latency may be goalLatency
-// times the median of the slowness. The 99th percentile (p99) of the latency may be goalLatency
-// times the p99 of the slowness, or goalLatency times rareFactor if this is more, because the p99
-// of a hundred events is inaccurate.
+// These are the largest allowed results. goalLatency is the time in which a terminator must handle
+// an event on an idle machine. The median of the latency may be goalLatency times the median of the
+// slowness, the factor by which computations take longer than on an idle machine. The p99 may be
+// goalLatency times the p99 of the slowness, but at least rareFactor times goalLatency, because the
+// p99 of a hundred events is inaccurate.
 const (
 	goalLatency          = 300 * time.Millisecond
 	rareFactor           = 3

@@ -22,10 +22,9 @@ import (
 type nodeEvent struct {
 	name string
 	do   func(ctx context.Context, f *fleet, i int) error
-	// enters and leaves return addresses. After the event of node number i, the configuration must
-	// have servers at the address enters(i), and no server at the address leaves(i). A nil function
-	// means no such condition. If both functions are nil, the event must not change the
-	// configuration.
+	// enters and leaves return addresses. After the event of node i, the configuration must have
+	// servers at enters(i), and none at leaves(i). A nil function means no condition; with two nil
+	// functions, the event must not change the configuration.
 	enters, leaves func(i int) string
 }
 

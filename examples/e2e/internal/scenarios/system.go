@@ -57,9 +57,8 @@ type System struct {
 	clusterFlags []string // the values of -cluster of each terminator
 }
 
-// These are the names of services. Both clusters have the service "tracks", with a pod on each
-// node. Only eu-1 has the service "web". The services in the list "fillers" have no pods, but take
-// part in the selection of nodes.
+// These are the names of services. "tracks" has a pod on each node of both clusters, and "web" only
+// in eu-1. The services in "fillers" have no pods, but take part in the selection of nodes.
 const (
 	tracks = "tracks"
 	web    = "web"

@@ -31,9 +31,9 @@ type Terminator struct {
 	Out string
 }
 
-// StartTerminator starts a terminator on a machine with the output directory out. It does not wait
-// until the terminator is ready. It sets -max-interval 0, because scenarios make many changes in a
-// minute: with the default, the pause between reloads would grow.
+// StartTerminator starts a terminator on a machine with the output directory out, and does not wait
+// until it is ready. With -max-interval 0, the many changes of a scenario do not make the pause
+// between reloads grow.
 func StartTerminator(m *lab.Machine, name, out string, flags ...string) (*Terminator, error) {
 	argv := append([]string{"terminator", "-out", out, "-admin", fmt.Sprintf(":%d", terminatorAdminPort), "-max-interval", "0"}, flags...)
 	p, err := m.Start(name, argv...)

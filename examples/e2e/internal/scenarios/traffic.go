@@ -123,8 +123,8 @@ const (
 type match func(request) bool
 
 // The method "last" waits until no more requests of the load match; see quietRequests. It returns
-// how long after the time in the argument "since" the last matching request began. The argument
-// "what" describes the matching requests in the error.
+// how long after "since" the last matching request began. The text "what" describes these requests
+// in the error.
 func (t *traffic) last(ctx context.Context, what string, since time.Time, match match) (took time.Duration, err error) {
 	_, err = lab.Until(ctx, "no more requests "+what, patience, func(context.Context) error {
 		from := since

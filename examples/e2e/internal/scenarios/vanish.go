@@ -88,9 +88,8 @@ func innerIsUp(p *lab.Process) error {
 	if err != nil {
 		return err
 	}
-	// The inner test has at least 15 processes. Each of its two clusters has six: etcd,
-	// kube-apiserver, kube-controller-manager and three kube-proxies. The test program itself runs
-	// as three processes, one for each stage of the sandbox.
+	// The inner test has at least 15 processes: etcd, kube-apiserver, kube-controller-manager and
+	// three kube-proxies for each of two clusters, and one for each stage of the sandbox.
 	if len(marked) < 2*6+3 {
 		return fmt.Errorf("only %d processes: %s", len(marked), strings.Join(marked, ", "))
 	}

@@ -55,11 +55,9 @@ func (s *System) moveWeight(ctx context.Context, t *traffic, from, to *lab.Clust
 	return s.weightGone(ctx, t, fmt.Sprintf("%s 100 to 0 and %s 0 to 100 at once", from.Name, to.Name), from, start)
 }
 
-// weightGone adds a row to the report. The argument "what" is the text of the row, and the argument
-// "since" is the time at which the weight of the cluster c became 0. The agents publish a weight of
-// 0 only after zeroWeightDelay. So the row fails if c gets its last request earlier than
-// zeroWeightDelay after its weight became 0. The row also fails if c gets its last request more
-// than 3 s (effect) after its weight became 0.
+// weightGone adds a row with the text "what" to the report. The weight of the cluster c became 0 at
+// the time "since". The row fails if c receives its last request before zeroWeightDelay, in which
+// the agents keep the old weight, or more than 3 s (effect) after it.
 func (s *System) weightGone(ctx context.Context, t *traffic, what string, c *lab.Cluster, since time.Time) error {
 	took, err := t.last(ctx, "in "+c.Name, since, within(c))
 	if err == nil {

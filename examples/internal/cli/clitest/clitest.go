@@ -121,9 +121,9 @@ type loopbackConn struct{ net.Conn }
 func (loopbackConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
 
 // Environment returns a function for cli.Invocation.LookupEnv with the environment of a container:
-// the values of its manifest, and data, which is the content of its ConfigMap. A variable whose value
-// comes from a field has the name of the field as its value. At the end of the test, the test fails
-// if the program has not looked up a variable: then the variable is no setting of the program.
+// the values of its manifest, and data, the content of its ConfigMap. A variable whose value is a
+// field has the name of the field as its value. The test fails if the program has not looked up a
+// variable.
 func Environment(t testing.TB, c *corev1.Container, data map[string]string) func(string) (string, bool) {
 	environment := maps.Clone(data)
 	if environment == nil {

@@ -11,11 +11,10 @@ import (
 	"github.com/headgate/headgate/examples/internal/usage"
 )
 
-// FlagsPage checks the command line of a binary: its section of the page of all flags,
-// examples/FLAGS.md, is up to date; each flag is in a group of the table "purpose, flags" in the
-// README of the binary; the help names what the value of each flag is; and -h fits into a terminal
-// of any width from 60 columns on. If the environment variable UPDATE_FLAGS is set, FlagsPage writes
-// the section.
+// FlagsPage checks the command line of a binary: its section of examples/FLAGS.md is up to date;
+// each flag is in the table "purpose, flags" in the README; the help names the value of each flag;
+// and -h fits into 60 columns. With the environment variable UPDATE_FLAGS, FlagsPage writes the
+// section.
 func FlagsPage(t testing.TB, p usage.Program) {
 	t.Helper()
 	for _, c := range p.Commands {

@@ -26,11 +26,12 @@ func codeIn(cell string) (list []string, rest string) {
 	return list, strings.Trim(code.ReplaceAllString(cell, ""), " ,")
 }
 
-// CheckMappings checks the tables of a page whose second column has the heading "headgate". Such a
-// table has four columns: the setting of another program, our setting, a part of the result of our
-// setting, and the difference. The second cell of a row has one of three forms:
-//   - code, the settings. The function "result" returns the result of these settings. It must
-//     contain the code in the third cell more often than the result without settings.
+// CheckMappings checks the tables of a page whose second column has the heading "headgate". The
+// columns are: the setting of another program, our setting, a part of the result of our setting,
+// and the difference. The second cell of a row has one of three forms:
+//
+//   - code, the settings. Their "result" must contain the code in the third cell more often than
+//     the result without settings.
 //   - "nothing to set". The result without settings must contain the code in the third cell.
 //   - "no equivalent". The third cell is empty, and the fourth says what to do instead.
 func CheckMappings(t *testing.T, page string, result func(t testing.TB, settings []string) string) {

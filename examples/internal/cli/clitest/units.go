@@ -64,9 +64,9 @@ var (
 	installed = regexp.MustCompile(`/usr/local/bin/\w+`)
 )
 
-// CheckUnits checks the units in the directory systemd. systemd-analyze must accept each of them.
-// The exposure level of each service (systemd-analyze security; 0 is the best) must not be above the
-// level that README.md states in a row of a table, such as "| `headgate-hostapi.service` | 1.2 |".
+// CheckUnits checks the units in the directory systemd with systemd-analyze. The exposure level of
+// each service (systemd-analyze security; 0 is the best) must not exceed the level in README.md, in
+// a row such as "| `headgate-hostapi.service` | 1.2 |".
 func CheckUnits(t *testing.T) {
 	t.Helper()
 	page, err := os.ReadFile("README.md")
