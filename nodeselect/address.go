@@ -23,21 +23,20 @@ const (
 // AddressPolicy chooses the address of a node to which the balancer sends traffic. The zero value
 // chooses the first InternalIP.
 //
-// A Selector departs from this choice in two cases. First, if several nodes list the same address,
-// the Selector treats it as a virtual address that belongs to no node. Each of these nodes then
-// gets its next address of the same type and family. A node without such an address keeps the
-// shared address. Second, if a Service has only one IP family, the targets of this Service have
-// addresses of this family. In both cases, the Identity of the node, which decides its rank, does
-// not change.
+// A Selector departs from this choice in two cases, which do not change the Identity of a node and
+// so its rank:
+//
+//   - If several nodes list an address, it is virtual: each of these nodes gets its next address of
+//     the same type and family, if it has one.
+//   - The targets of a Service with one IP family have addresses of this family.
 type AddressPolicy struct {
 	// Types are the address types to try, in this order. nil means InternalIP only. A type for
 	// names, such as Hostname, works only if the value is an IP address.
 	Types  []corev1.NodeAddressType
 	Family Family
-	// Allow lists ranges of special addresses that Choose accepts, because nodes of the cluster
-	// really have such addresses. For example, 240.0.0.0/4 is reserved, but some clouds use it.
-	// Each prefix must lie within one special range: a wider prefix such as 0.0.0.0/0 allows no
-	// special address.
+	// Allow lists ranges of special addresses that nodes of the cluster really have, and Choose
+	// accepts: for example, some clouds use the reserved 240.0.0.0/4. Each prefix must lie within
+	// one special range; a wider one such as 0.0.0.0/0 allows nothing.
 	Allow []netip.Prefix
 	// Observe makes Choose accept special addresses that are not in Allow. Choose still ignores
 	// unspecified, multicast and broadcast addresses, which no node can have. A Selection has a
@@ -45,14 +44,13 @@ type AddressPolicy struct {
 	Observe bool
 }
 
-// Choose returns the address of a node. It goes through Types in order, and stops at the first type
-// for which the node has a usable address. If the node has usable addresses of this type in both IP
-// families, Family decides between them. Choose returns an IPv4-mapped IPv6 address as IPv4. If the
-// node has no usable address, the error lists the addresses of the node, and says why each special
-// address is not usable.
+// Choose returns the address of a node: the first type of Types for which the node has a usable
+// address decides, and then Family, if there are usable addresses of both IP families. An
+// IPv4-mapped IPv6 address becomes IPv4. If the node has no usable address, the error lists its
+// addresses, and why special ones are not usable.
 //
 // A node object with a false address could direct traffic to the balancer itself, or to the
-// metadata service of the cloud. So Choose ignores some addresses as if the node did not have them:
+// metadata service of the cloud. So Choose ignores:
 //
 //   - link-local, reserved and cloud metadata addresses, unless Allow contains them;
 //   - an IPv6 address that contains such an IPv4 address or an IPv4 loopback address, unless Allow
@@ -60,8 +58,8 @@ type AddressPolicy struct {
 //   - unspecified, multicast and broadcast addresses;
 //   - addresses with a zone.
 //
-// Choose accepts private addresses and loopback addresses. A Selection has a warning for a loopback
-// address, unless Allow contains it.
+// Choose accepts private and loopback addresses. A Selection has a warning for a loopback address,
+// unless Allow contains it.
 func (p AddressPolicy) Choose(node *corev1.Node) (netip.Addr, error) {
 	types := p.Types
 	if len(types) == 0 {
@@ -144,10 +142,9 @@ func (p AddressPolicy) usable(s string) (netip.Addr, error) {
 	return addr, err
 }
 
-// Parse parses the address of a pod or of another machine. It returns an IPv4-mapped IPv6 address
-// as IPv4. It returns an error if the string is not an IP address, if the address has a zone, or if
-// Choose would ignore this address; see Choose. If the address is usable but suspicious, Parse also
-// returns the text of a warning. Parse does not use Types and Family.
+// Parse parses the address of a pod or of another machine, and returns an IPv4-mapped IPv6 address
+// as IPv4. An address that Choose would ignore is an error. A usable but suspicious address has a
+// warning. Parse does not use Types and Family.
 func (p AddressPolicy) Parse(s string) (addr netip.Addr, warning string, err error) {
 	if addr, err = p.usable(s); err != nil {
 		if errors.Is(err, errNoAddress) {

@@ -15,15 +15,13 @@ type AgentPort struct {
 	Service *corev1.Service
 }
 
-// AgentPorts assigns agent ports to the Services whose annotation requests one. It returns the
-// assigned ports, sorted by number. It also returns a Problem for each Service that does not get
-// the requested port, the oldest Service first.
+// AgentPorts returns the agent ports, sorted by number, of the Services whose annotation requests
+// one, and a Problem for each Service that does not get its port, the oldest Service first.
 //
-// If several Services request the same port, the oldest of them gets it. If they are equally old,
-// the first of them by namespace and name gets it. So all node agents and the balancer come to the
-// same result without communication. A reserved port, or a node port of any Service, is never an
-// agent port. A Service without node ports receives no traffic from outside, so AgentPorts ignores
-// its annotation.
+// The oldest Service that requests a port gets it, and among equally old ones the first by
+// namespace and name. So all node agents and the balancer agree without communication. A reserved
+// port, or a node port of any Service, is never an agent port. AgentPorts ignores a Service without
+// node ports.
 func (a Annotations) AgentPorts(objects Objects, reserved ...uint16) ([]AgentPort, []Problem) {
 	p := newAgentPorts(a, reserved)
 	p.addAll(objects.Services)
@@ -78,12 +76,10 @@ func (p *agentPorts) addAll(services []*corev1.Service) {
 	}
 }
 
-// replace applies the change of one service. The argument "old" is the previous state, nil if the
-// service is new. svc is the new state, nil if the service is deleted. One service can gain or lose
-// its agent port because another service changes. So replace calls the function "changed" with the
-// Ref.Key of each affected service: a service that gets an agent port, a service that loses its
-// agent port, or a service that still does not get the port that it requests, but now for another
-// reason.
+// replace applies the change of one service from old, nil if it is new, to svc, nil if it is
+// deleted. The change can also affect other services. replace calls "changed" with the Ref.Key of
+// each service that gets or loses its agent port, or does not get it for another reason than
+// before.
 func (p *agentPorts) replace(old, svc *corev1.Service, changed func(key string)) {
 	var ports []uint16
 	if old != nil {
@@ -101,11 +97,9 @@ func (p *agentPorts) replace(old, svc *corev1.Service, changed func(key string))
 	}
 }
 
-// edit adds svc to the lists of Services by port, or removes svc from them: from the list of each
-// node port of svc, and from the list of the agent port that svc requests. The argument, which is
-// also named "edit", is one of the functions "insert" and "remove", which change one list. The
-// method appends the ports of the changed lists to the slice "ports", and returns this slice. The
-// caller must then call the method "assign" for each of these ports.
+// edit adds svc to, or removes svc from, the lists of Services of its node ports and of the agent
+// port that it requests; the argument "edit", insert or remove, changes one list. It appends these
+// ports to ports and returns it. The caller must then call "assign" for each of them.
 func (p *agentPorts) edit(ports []uint16, svc *corev1.Service, edit func([]*corev1.Service, *corev1.Service) []*corev1.Service) []uint16 {
 	if !hasNodePorts(svc) {
 		return ports
@@ -163,9 +157,9 @@ func compareAge(a, b *corev1.Service) int {
 	)
 }
 
-// assign decides which of the services that request an agent port gets it. Each other service gets
-// a problem instead. If the port is reserved, or is a node port, no service gets it. assign calls
-// the function "changed" for each service whose result differs from its earlier result.
+// assign decides which of the services that request an agent port gets it; none, if the port is
+// reserved or a node port. Each other service gets a problem. assign calls "changed" for each
+// service whose result changes.
 func (p *agentPorts) assign(port uint16, changed func(key string)) {
 	taken := ""
 	if users := p.nodePorts[port]; len(users) > 0 {

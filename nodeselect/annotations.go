@@ -39,12 +39,11 @@ func (a Annotations) name(key string) string {
 
 // portsOfKubernetes are the ports of kubelet, kube-proxy and the control plane, from
 // https://kubernetes.io/docs/reference/networking/ports-and-protocols/. They are forbidden as agent
-// ports: if an agent listens on the port of a component, the component cannot start again. So a
-// user who may only annotate a Service cannot break nodes.
+// ports, so that a user who may only annotate a Service cannot keep a component from its port.
 var portsOfKubernetes = []uint16{2379, 2380, 6443, 10248, 10249, 10250, 10255, 10256, 10257, 10259}
 
-// AgentPort returns the agent port that a service requests in its annotation. 0 means that it
-// requests none. For these three kinds of ports, AgentPort returns 0 and an error:
+// AgentPort returns the agent port that a service requests in its annotation, or 0. It returns 0
+// and an error for:
 //
 //   - a port outside 1 to 65535;
 //   - a node port of the same service, because its connections go to kube-proxy and not to the

@@ -23,7 +23,8 @@
 //
 // # Whole clusters
 //
-// [Runner.StartCluster] moves all routes of a cluster with one order. While errors have paused one of these routes, the other ones stay at their steps.
+// [Runner.StartCluster] moves all routes of a cluster with one order. While errors have paused one
+// of these routes, the other ones stay at their steps.
 //
 // # Servers
 //

@@ -1,28 +1,23 @@
 // Package fairshare decides which connection makes room when a server has no room for another one.
 //
-// A Table holds the open connections of a server by source. A source is an IPv4 address or an IPv6
-// /64. The Table distinguishes two states. A connection waits until its client has sent a complete
-// request, and between two requests. A connection serves while the server answers or relays its
-// request.
+// A Table holds the open connections of a server by source: an IPv4 address or an IPv6 /64. A
+// connection waits until its client has sent a complete request, and between two requests. It
+// serves while the server answers or relays its request.
 //
-// While there is room, the Table refuses nobody. When the Table is full, the heaviest source makes
-// room for a new connection. The weight of a source is the number of its serving connections plus 8
-// times the number of its waiting connections. The heaviest source loses its oldest waiting
-// connection.
+// When the Table is full, the heaviest source loses its oldest waiting connection to a new one. The
+// weight of a source is the number of its serving connections plus 8 times the number of its
+// waiting connections.
 //
-// If no connection of the heaviest source waits, and the new connection comes from another source,
-// the Table compares the number of the heaviest source's connections with its share. The share is
-// the number of all connections divided by the number of sources. An exempt connection belongs to
-// no source (see [Table.Add]), but in this division, all exempt connections together count as one
-// source. If the heaviest source has more connections than its share, it loses the serving
-// connection on which no bytes have passed for longest.
+// If the heaviest source has no waiting connection, but more connections than its share, it loses
+// to a new connection of another source the serving connection on which no bytes have passed for
+// longest. The share is the number of all connections divided by the number of sources. Here all
+// exempt connections (see [Table.Add]) together count as one source.
 //
-// If the new connection comes from the heaviest source, and no connection of this source waits, the
-// Table refuses the new connection. So a source with few connections always gets one more, whatever
-// other sources hold.
+// The Table refuses a new connection of the heaviest source if this source has no waiting
+// connection. So a source with few connections always gets one more, whatever other sources hold.
 //
-// All operations take O(log n) time for n sources. A source needs about 150 bytes of memory while
-// it has connections.
+// All operations take O(log n) time for n sources. A source with connections needs about 150 bytes
+// of memory.
 //
 // The package has no clock, socket or goroutine. The server closes the connections that the Table
 // returns.
@@ -40,9 +35,9 @@ import (
 // Key identifies a source.
 type Key uint64
 
-// KeyOf returns the Key of the source that ip belongs to: the address itself for IPv4, and its /64
-// for IPv6. A site has at least a /64, and can use every address in it (RFC 6177). All invalid
-// addresses belong to one source.
+// KeyOf returns the Key of the source of ip: the address itself for IPv4, and its /64 for IPv6,
+// because a site can use every address of at least a /64 (RFC 6177). All invalid addresses belong
+// to one source.
 func KeyOf(ip netip.Addr) Key {
 	ip = ip.Unmap()
 	switch {
@@ -138,10 +133,9 @@ type source[T Member[T]] struct {
 
 func (s *source[T]) conns() int { return s.lists[waiting].n + s.lists[serving].n }
 
-// waitingWeight is the weight of a waiting connection when the sources are compared. A serving
-// connection has the weight 1. 8 is a compromise. A source with 10 waiting connections weighs 80,
-// so it loses a connection before an office with 60 serving ones. A source with only 2 waiting
-// connections weighs 16, so the office loses a connection before it.
+// waitingWeight is the weight of a waiting connection; a serving one has the weight 1. With 8, a
+// source with 10 waiting connections loses one before an office with 60 serving ones, but a source
+// with only 2 does not.
 const waitingWeight = 8
 
 func (s *source[T]) weight() int { return s.lists[serving].n + waitingWeight*s.units }
@@ -154,19 +148,17 @@ func (t *Table[T]) SetMaxFiles(n int) {
 	t.MaxFiles = n
 }
 
-// Add adds m, a waiting connection of the source with this key. If exempt is true, m counts for no
-// source: MaxPerSource does not apply to m, and the Table evicts m later only if it can evict no
-// other connection.
+// Add adds m, a waiting connection of the source with this key. The caller must close victim, if
+// Add returns one: it is evicted for m. The error is nil, ErrFull or ErrSourceFull.
 //
-// If Add has to evict another connection for m, it returns that connection as victim, and the
-// caller must close the victim. The error is nil, ErrFull or ErrSourceFull.
+// If exempt is true, m belongs to no source: MaxPerSource does not apply to m, and the Table evicts
+// m only if it can evict no other connection.
 func (t *Table[T]) Add(m T, key Key, exempt bool) (victim T, err error) {
 	return t.add(m, key, exempt, waiting)
 }
 
-// AddServing adds a serving connection. It does the same as Add followed by Serve, but in one step.
-// With two calls, another goroutine could evict the connection between Add and Serve, because the
-// connection would wait until Serve. Do not use AddServing with a Table that has MaxFiles.
+// AddServing does the same as Add followed by Serve, but no goroutine can evict the connection in
+// between. Do not use it with a Table that has MaxFiles.
 func (t *Table[T]) AddServing(m T, key Key, exempt bool) (victim T, err error) {
 	return t.add(m, key, exempt, serving)
 }
@@ -204,12 +196,12 @@ func (t *Table[T]) sourceFull(src *source[T], exempt bool) bool {
 
 func (t *Table[T]) files() int { return t.waiting + 2*t.serving }
 
-// Serve makes a waiting connection a serving one: call it when the client has sent a complete
-// request. A serving connection needs one more descriptor. If another connection has to give up its
-// descriptors, Serve returns that connection as victim, and the caller must close the victim.
+// Serve makes a waiting connection a serving one, which needs one more descriptor: call it when the
+// client has sent a complete request. The caller must close victim, if Serve returns one: it gives
+// up its descriptors.
 //
 // The error is nil, ErrEvicted if the connection was evicted before, or ErrFull if there are not
-// enough descriptors. After ErrFull, the caller should answer that the server is busy.
+// enough descriptors. After ErrFull, answer that the server is busy.
 func (t *Table[T]) Serve(m T) (victim T, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -243,11 +235,9 @@ func (t *Table[T]) Wait(m T) {
 	}
 }
 
-// Grow makes the waiting connection m count as several connections for MaxWaiting, because m holds
-// more memory than others. The argument "units" is the number of these connections. If m already
-// counts as this number of connections or more, Grow does nothing. If the waiting connections now
-// exceed MaxWaiting, Grow evicts one of them and returns it as victim. The victim can be m itself.
-// The caller must close the victim.
+// Grow makes the waiting connection m, which holds more memory than others, count as at least units
+// connections for MaxWaiting. If the waiting connections now exceed MaxWaiting, Grow evicts one of
+// them, perhaps m itself. The caller must close this victim.
 func (t *Table[T]) Grow(m T, units uint8) (victim T) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -309,12 +299,11 @@ func (t *Table[T]) Remove(m T) {
 	}
 }
 
-// Shed evicts connections after the process has run out of descriptors or memory, and returns them.
-// The caller must close them. Shed evicts an eighth of the waiting connections. Each of them is the
-// oldest of the source that has the most waiting connections at that moment. If no connection
-// waits, the source with the most connections is the heaviest one. If it has more than its share
-// (the number of all connections divided by the number of sources), Shed evicts the connection of
-// this source that has been idle for longest.
+// Shed evicts connections after the process has run out of descriptors or memory; the caller must
+// close them. These are an eighth of the waiting connections, each the oldest of the source that
+// has the most of them. If none waits, it is the connection that has been idle for longest of the
+// source with the most connections, if this source has more than its share (see the package
+// comment).
 func (t *Table[T]) Shed() (victims []T) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -333,11 +322,10 @@ func (t *Table[T]) Shed() (victims []T) {
 	return victims
 }
 
-// MakeRoom evicts a connection for a new connection of the source with this key, although the Table
-// is below its limits: the process has no free descriptor, so the new connection needs the
-// descriptor of another one. MakeRoom chooses the victim as Add does when the Table is full. The
-// caller must close the victim, and then call Add for the new connection. The error is nil, ErrFull
-// or ErrSourceFull. After an error, the caller must close the new connection.
+// MakeRoom evicts a connection although the Table is below its limits, because the process has no
+// free descriptor for a new connection of the source with this key. It chooses the victim as Add
+// does in a full Table. The caller must close the victim, and then call Add. After an error,
+// ErrFull or ErrSourceFull, the caller must close the new connection.
 func (t *Table[T]) MakeRoom(key Key, exempt bool) (victim T, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -417,10 +405,9 @@ func (t *Table[T]) victimFor(src *source[T], exempt bool) T {
 	return t.exempt.lists[waiting].first
 }
 
-// maxClosing bounds the number of evicted connections that the server has not closed yet: their
-// descriptors are still in use. While there are more than maxClosing such connections, the heaviest
-// source (see the package comment) gets no new connection in place of one of its own: the Table
-// refuses the new connection.
+// maxClosing bounds the evicted connections that the server has not closed yet, whose descriptors
+// are still in use. While there are more, the heaviest source (see the package comment) gets no new
+// connection in place of one of its own.
 const maxClosing = 16
 
 // mostWaiting returns the oldest waiting connection of the source that has the most waiting

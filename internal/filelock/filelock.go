@@ -5,15 +5,14 @@
 //	if err != nil { … }
 //	defer unlock()
 //
-// A lock belongs to an open file, not to a process. So if a process already holds the lock of a
-// file and locks the file again, TryLock fails, and Lock waits. The kernel releases the lock when
-// the process ends, even if the process is killed. The child processes of a Go program do not
-// inherit the lock.
+// A lock belongs to an open file, not to a process: while a process holds the lock of a file, its
+// own second TryLock fails, and Lock waits. The kernel releases the lock when the process ends. The
+// child processes of a Go program do not inherit the lock.
 //
 // # What it does not do
 //
-// On systems without flock (Windows, AIX, Solaris), Lock and TryLock lock nothing. The package
-// leaves the lock file in its directory when it unlocks the file.
+// On systems without flock (Windows, AIX, Solaris), Lock and TryLock lock nothing. The lock file
+// remains after the unlock.
 package filelock
 
 import (
@@ -32,8 +31,8 @@ const retryInterval = 20 * time.Millisecond
 // Lock locks a file, and creates the file if it is missing. It waits until nobody else holds the
 // lock, or until ctx ends. The error is an [*os.PathError].
 //
-// If this user may write to the directory, but not open the file, Lock replaces the file. This
-// happens if the directory got its owner or group after root had created the file.
+// If this user may write to the directory but not open the file, Lock replaces the file: root has
+// created it before the directory got its owner or group.
 func Lock(ctx context.Context, file string) (unlock func(), err error) {
 	tick := time.Tick(retryInterval)
 	for {

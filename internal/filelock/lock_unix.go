@@ -81,9 +81,9 @@ func lockDir(path string) (unlock func()) {
 	return func() { _ = dir.Close() }
 }
 
-// replace replaces a lock file that this user may not open: the directory got its owner or group
-// after root had created the file. If the user may not replace the file either, the error is the
-// argument "cause". If another process holds the lock of the file, the error is [ErrLocked].
+// replace replaces a lock file that this user may not open: root has created it before the
+// directory got its owner or group. If the user may not replace it either, the error is cause. If
+// another process holds the lock, the error is [ErrLocked].
 func replace(file string, cause error) (*os.File, error) {
 	const mayWrite = 2 // W_OK of access(2)
 	if syscall.Access(filepath.Dir(file), mayWrite) != nil {
@@ -109,17 +109,15 @@ func replace(file string, cause error) (*os.File, error) {
 }
 
 // open opens the lock file, and creates it if it is missing. Every user who can open the file can
-// also lock it, and so block all other users of the lock. So only the users who may write to the
-// directory may open the file. open gives the file the group of the directory, and a mode that
-// depends only on the write bits of the directory's mode, and not on the umask. If root runs this
-// process, open also gives the file the owner of the directory.
+// also lock it, so only the users who may write to the directory may open it. The file gets the
+// group of the directory, and a mode that depends only on the write bits of the directory's mode;
+// from root, it also gets the owner.
 //
-// If somebody later changes the owner, group or mode of the directory, the next call of open by the
-// owner of the file or by root also changes the file. If another user calls tryLock before, tryLock
-// replaces the file.
+// If the owner, group or mode of the directory changes, the next open by the owner of the file or
+// by root adapts the file. For another user, tryLock replaces the file.
 //
-// A user who may write to the directory may replace the lock file by a symbolic link to a file of
-// somebody else. So open follows no symbolic link.
+// open follows no symbolic link: a user who may write to the directory could link to a file of
+// somebody else.
 func open(file string) (*os.File, error) {
 	const flags = syscall.O_NONBLOCK | syscall.O_NOFOLLOW
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR|flags, 0o600)
@@ -140,11 +138,10 @@ func open(file string) (*os.File, error) {
 	return f, nil
 }
 
-// The function "share" gives the lock file the group and the mode that the comment of the function
-// "open" describes. If root runs this process, it also gives the file the owner of the directory.
-// It leaves a file unchanged if this is perhaps not the lock file: a file of another user, a file
-// with several hard links, or a file with content. It ignores errors, because the users who can
-// open the file now can still lock it.
+// The function "share" changes the group and mode of the lock file, and as root its owner, as the
+// comment of "open" describes. It leaves a file that is perhaps not the lock file: one of another
+// user, with several hard links, or with content. It ignores errors, because whoever can open the
+// file now can still lock it.
 func share(f *os.File, info, dir fs.FileInfo) {
 	is, ok := info.Sys().(*syscall.Stat_t)
 	want, alsoOK := dir.Sys().(*syscall.Stat_t)

@@ -1,10 +1,9 @@
 // Package filewatch follows files and directories.
 //
-// A [Watcher] gets events from the operating system, through fsnotify. At intervals, it also calls
-// stat for each file. The calls of stat notice a change later than events do, but they also find
+// A [Watcher] gets events from fsnotify, and also calls stat for each file at intervals. stat finds
 // changes that cause no event: on a network file system, behind a symbolic link to another
 // directory, and if the operating system loses events or has no more watches. A Watcher does not
-// read the content of files. For each file, it keeps only the result of stat in memory.
+// read the content of files.
 package filewatch
 
 import (
@@ -24,17 +23,16 @@ import (
 
 // Watcher calls a function when files change.
 type Watcher struct {
-	// Paths are the files and directories to follow. For a directory, the Watcher follows the files
-	// in it, but not its subdirectories. A path may be missing for a time. A rename may replace a
-	// file. A path may be a symbolic link whose target changes, like the files of a mounted
-	// ConfigMap.
+	// Paths are the files and directories to follow; a directory means the files in it, without its
+	// subdirectories. A path may be missing for a time, be replaced by a rename, or be a symbolic
+	// link whose target changes, as in a mounted ConfigMap.
 	Paths []string
-	// Quiet is the time without a change after which Run calls the function "read". 0 means 100 ms.
-	// One write of a file causes several events, and Quiet merges them into one call.
+	// Quiet is the time without a change after which Run calls the function "read", because one
+	// write of a file causes several events. 0 means 100 ms.
 	//
-	// Run does not wait if a rename within a directory replaces the only path, or the symbolic link
-	// through which all paths lead, as kubelet replaces the files of a ConfigMap. The new content
-	// is complete then. But if Run has called the function "read" within the last 100 ms, it waits.
+	// Run does not wait after a rename that replaces the only path, or the symbolic link of all
+	// paths as kubelet does for a ConfigMap: the new content is complete. But it calls "read" at
+	// most every 100 ms.
 	Quiet time.Duration
 	// MaxWait is the longest time from a change to the call of the function "read", if other
 	// changes keep coming. 0 means 2 s.
@@ -66,13 +64,11 @@ func nextRefresh() <-chan struct{} {
 	return hangup.next
 }
 
-// Run calls the function "read" at the start, because the files may have changed since the caller
-// read them. After that, Run calls the function after each change and each Refresh. If the function
-// returns an error, Run calls it again at each recheck until it returns nil. Run returns when ctx
-// ends. All calls of the function come from the goroutine of Run.
+// Run calls "read" at the start, after each change, and after each Refresh. If "read" returns an
+// error, Run calls it again at each recheck until it returns nil. Run returns when ctx ends. All
+// calls come from the goroutine of Run.
 //
-// Run may call the function although the content of all files is the same. If this matters, the
-// function must compare the content.
+// Run may call "read" although the content of all files is the same.
 func (w Watcher) Run(ctx context.Context, read func() error) {
 	r := watch{state: map[string]Version{}, watched: map[string]os.FileInfo{}}
 	for _, path := range w.Paths {
@@ -160,10 +156,9 @@ func (w *watch) concerns(event fsnotify.Event) bool {
 	return false
 }
 
-// replacedBy reports whether two consecutive events show a rename that replaced all paths at once:
-// somebody has written the new content under another name in the same directory, and then has
-// renamed it. The new name is that of the only path, or that of a symbolic link through which all
-// paths lead. The operating system reports such a rename with two events, the old name first.
+// replacedBy reports whether two consecutive events show that a rename within the directory has
+// replaced all paths at once. The new name is that of the only path, or of a symbolic link through
+// which all paths lead. The operating system reports the old name first.
 func (w *watch) replacedBy(previous, event fsnotify.Event) bool {
 	name := filepath.Clean(event.Name)
 	if !previous.Has(fsnotify.Rename) || !event.Has(fsnotify.Create) || filepath.Dir(previous.Name) != filepath.Dir(name) || filepath.Clean(previous.Name) == name {

@@ -34,10 +34,10 @@ func (v Version) IsDir() bool { return v.info != nil && v.info.IsDir() }
 // both changes.
 const resolution = 2 * time.Second
 
-// Same compares two results of VersionOf for one path. The argument "earlier" is the older result.
-// Same returns true only if the file has certainly not changed in between. Same compares inode,
-// size, mode and modification time. If the file was changed less than two seconds before the older
-// result, Same returns false: the file may have changed again with the same modification time.
+// Same returns true only if the file has certainly not changed since the earlier result of
+// VersionOf. It compares inode, size, mode and modification time. It returns false for a change
+// less than two seconds before the earlier result, because a second change may have the same
+// modification time.
 func (v Version) Same(earlier Version) bool {
 	if v.info == nil || earlier.info == nil {
 		return v.info == nil && earlier.info == nil && v.err == earlier.err

@@ -1,6 +1,6 @@
 // Package fleettest is for tests and benchmarks of package disruption. It makes clusters of any
-// size, with the subset of each service. It also replaces all nodes of a cluster, one wave after
-// another. All results depend only on the arguments.
+// size, with the subset of each service, and replaces all nodes of a cluster wave by wave. All
+// results depend only on the arguments.
 package fleettest
 
 import (

@@ -7,17 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Hold reserves a TCP port on an IPv4 address and returns its number. Port 0 means any free port.
-// Host "" means all addresses. If a program uses the port, Hold returns an error.
+// Hold reserves a TCP port on an IPv4 address until the call of release, and returns its number.
+// Port 0 means any free port, and host "" all addresses. A port in use is an error.
 //
-// The reservation lasts until the caller calls the function release. During this time, the kernel
-// does not choose the port for a program that asks for any free port, and no other Hold gets it.
-// But a program that asks for this number and sets SO_REUSEADDR, as servers do, can listen on it.
-//
-// Hold works in this way: on Linux, two sockets can be bound to the same address if both have
-// SO_REUSEADDR and neither of them listens yet. Later, one of the two can listen. Hold binds a
-// socket to the port and does not listen. It sets SO_REUSEADDR only after the bind, so that the
-// bind fails if another program uses the port.
+// The kernel does not choose the port for a program that asks for any free port. But a program that
+// asks for this number and sets SO_REUSEADDR, as servers do, can listen on it: Linux allows several
+// sockets with SO_REUSEADDR on an address while none listens. Hold sets SO_REUSEADDR only after the
+// bind, so that the bind fails if another program uses the port.
 func Hold(host string, port int) (held int, release func(), err error) {
 	addr := unix.SockaddrInet4{Port: port}
 	if host != "" {

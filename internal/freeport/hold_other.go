@@ -8,9 +8,9 @@ import (
 	"strconv"
 )
 
-// Hold returns a port on which no program listened a moment ago. Port 0 means any free port. Host
-// "" means all addresses. Hold does not reserve the port here: outside Linux, a socket that
-// reserves a port also keeps the program under test from listening on it.
+// Hold returns a port on which no program listened a moment ago. Port 0 means any free port, and
+// host "" all addresses. It does not reserve the port: outside Linux, this would also keep the
+// program under test from listening on it.
 func Hold(host string, port int) (held int, release func(), err error) {
 	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {

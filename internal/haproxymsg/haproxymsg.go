@@ -1,11 +1,6 @@
-// Package haproxymsg parses the messages that HAProxy prints, when it checks a configuration, at the
-// start and while it runs.
+// Package haproxymsg parses the messages that HAProxy prints, without interpreting their texts.
 //
 //	m, ok := haproxymsg.Parse("[WARNING]  (123) : Server local/s1 is DOWN, reason: …")
-//
-// # What it does not do
-//
-// The package does not interpret the text of a message.
 package haproxymsg
 
 import (
@@ -24,17 +19,16 @@ const (
 // Message is a message of HAProxy.
 type Message struct {
 	Severity string
-	// Text is the message without its severity and the process ID, and without white space at its
-	// ends. It may be empty. HAProxy 2.5 and later put "config : " before a message about the
-	// configuration.
+	// Text is the message without its severity and process ID; it may be empty. HAProxy 2.5 and
+	// later put "config : " before a message about the configuration.
 	Text string
 }
 
 // WithoutConfig returns the text without the "config : " at its beginning.
 func (m Message) WithoutConfig() string { return strings.TrimPrefix(m.Text, "config : ") }
 
-// HAProxy 2.4 to 3.x print messages in these forms. 123 is a process ID, and 324/211500 is the day
-// of the year and the time in HAProxy 2.4:
+// HAProxy 2.4 to 3.x print these forms, where 123 is a process ID, and 324/211500 the day of the
+// year and the time (2.4):
 //
 //	[ALERT]    (123) : config : parsing [FILE:8] : unknown keyword …
 //	[ALERT] 324/211500 (123) : parsing [FILE:8]: …

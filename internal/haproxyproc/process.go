@@ -8,15 +8,15 @@
 //	if err != nil { … } // it contains the end of HAProxy's output
 //	defer p.Stop()
 //
-// Start returns when HAProxy answers on its sockets. If Options.MasterSocket is set, HAProxy runs
-// in master-worker mode. A reload needs this mode.
+// Start returns when HAProxy answers on its sockets. With Options.MasterSocket, HAProxy runs in
+// master-worker mode, which a reload needs.
 //
-// HAProxy does not run longer than its parent. Stop ends the whole process group. On Linux, the
-// kernel ends HAProxy if the parent dies without a call of Stop. This package does not restart an
-// HAProxy that has ended by itself; package haproxycfg/supervisor does.
+// Stop ends the whole process group. On Linux, the kernel also ends HAProxy if the parent dies
+// without a call of Stop. The package does not restart an HAProxy that has ended by itself; package
+// haproxycfg/supervisor does.
 //
-// If the parent is process 1 of a container, the kernel makes the workers of a dead master children
-// of the parent. Process waits for them, so that they do not stay as zombies.
+// If the parent is process 1 of a container, Process waits for the orphaned workers of a dead
+// master, so that they do not stay as zombies.
 package haproxyproc
 
 import (
@@ -89,9 +89,9 @@ type Process struct {
 	stopOnce    sync.Once
 }
 
-// Start runs HAProxy and waits until it answers on its sockets. ctx limits only this waiting:
-// HAProxy runs until [Process.Stop]. If HAProxy ends, or is not ready before ctx or
-// Options.ReadyTimeout ends, Start stops HAProxy and returns a [*StartError].
+// Start runs HAProxy until [Process.Stop], and waits until it answers on its sockets. If HAProxy
+// ends, or is not ready before ctx or Options.ReadyTimeout ends, Start stops HAProxy and returns a
+// [*StartError].
 func Start(ctx context.Context, o Options) (*Process, error) {
 	if o.Config == "" {
 		return nil, errors.New("haproxyproc: no configuration file given")
@@ -146,9 +146,8 @@ func command(o Options) *exec.Cmd {
 	return cmd
 }
 
-// run starts the child and waits for its end. It locks its goroutine to one thread: Linux sends the
-// parent-death signal when the thread that started the child ends. Without the lock, this thread
-// could end while this program still runs.
+// run starts the child and waits for its end. It locks its goroutine to one thread, because Linux
+// sends the parent-death signal when the thread that started the child ends.
 func (p *Process) run(started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -231,8 +230,8 @@ func (p *Process) Err() error {
 // Output returns the last 64 KiB that HAProxy has printed.
 func (p *Process) Output() string { return p.out.String() }
 
-// Stop ends HAProxy and its workers, and waits until they have ended. It sends SIGTERM. If HAProxy
-// still runs after Options.StopTimeout, it sends SIGKILL. If Stop was called before, it only waits.
+// Stop ends HAProxy and its workers with SIGTERM, and with SIGKILL after Options.StopTimeout, and
+// waits until they have ended. A second call only waits.
 func (p *Process) Stop() {
 	p.stopOnce.Do(func() {
 		terminate(p.cmd.Process)
@@ -246,9 +245,8 @@ func (p *Process) Stop() {
 	<-p.done
 }
 
-// SoftStop sends SIGUSR1. HAProxy then accepts no new connections after the time of its setting
-// "grace", and ends when its connections have ended. SoftStop does not wait for the end; use
-// [Process.Done].
+// SoftStop sends SIGUSR1: HAProxy accepts no new connections after the time of its setting "grace",
+// and ends with its last connection. SoftStop does not wait for the end; use [Process.Done].
 func (p *Process) SoftStop() { softStop(p.cmd.Process) }
 
 // StartError is the error of Start if HAProxy did not become ready.

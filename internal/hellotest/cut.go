@@ -14,14 +14,14 @@ import (
 type Cuts struct {
 	Records []int // the sizes of the records, as in the function Records; nil means the records of the client
 	Segment int   // the number of bytes in each write; 0 means one write for all bytes
-	// Before, if not nil, runs before each write. i is the number of the write, from 0. Before may
-	// wait. If Before returns an error, the connection writes no more bytes.
+	// Before, if not nil, runs before write i, from 0. It may wait. After an error, the connection
+	// writes no more bytes.
 	Before func(i int) error
 }
 
-// Cut returns a connection that writes to conn. It cuts the first handshake message into records
-// and segments, as the argument "cuts" says. It writes later bytes unchanged. If conn is a TCP
-// connection, the system sends each write as one segment, unless the receiver is slow.
+// Cut returns a connection that cuts the first handshake message to conn into records and segments,
+// and writes later bytes unchanged. TCP sends each write as one segment, unless the receiver is
+// slow.
 func Cut(conn net.Conn, cuts Cuts) net.Conn { return &cutConn{Conn: conn, cuts: cuts} }
 
 type cutConn struct {
@@ -58,9 +58,8 @@ func (c *cutConn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// WriteSegments writes b in pieces of n bytes. If n is 0, it writes b in one piece. The argument
-// "before" is a function like Cuts.Before: WriteSegments calls it with the number of each piece,
-// from 0, before it writes the piece. The function may be nil.
+// WriteSegments writes b in pieces of n bytes; 0 means one piece. "before", which may be nil, is
+// called like Cuts.Before with the number of each piece.
 func WriteSegments(w io.Writer, b []byte, n int, before func(i int) error) error {
 	if n <= 0 {
 		n = len(b)

@@ -109,9 +109,8 @@ func vector(size int, b []byte) []byte {
 // Wire returns the hello in records of the given sizes; see Records.
 func (h Hello) Wire(sizes ...int) []byte { return Records(h.Message(), sizes...) }
 
-// Records returns a handshake message, cut into TLS records. The first record has sizes[0] bytes of
-// the message, the second sizes[1], and so on; all later records have the last size. Without sizes,
-// each record has 16384 bytes.
+// Records returns a handshake message, cut into TLS records of sizes[0] bytes, sizes[1] bytes, and
+// so on. All later records have the last size. Without sizes, each record has 16384 bytes.
 func Records(msg []byte, sizes ...int) []byte {
 	var wire []byte
 	n := maxRecord

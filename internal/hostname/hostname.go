@@ -1,39 +1,36 @@
-// Package hostname defines the normal form of a host name. The whole module uses this form:
-// declarations (routes.yaml), the hosts file, the host API, TLS server names, and the hosts of HTTP
-// requests. So a name from one of these sources can be compared with a name from any other.
+// Package hostname defines the normal form of a host name, so that names from declarations
+// (routes.yaml), the hosts file, the host API, TLS and HTTP can be compared.
 //
 // # Normal form
 //
-// A name in normal form consists of labels with dots between them, and has no final dot. It has at
-// most 253 bytes. A label has 1 to 63 lower-case ASCII letters, digits, hyphens and underscores. It
-// neither begins nor ends with a hyphen. The last label is not a number. A name in normal form is
-// its own normal form.
+// A name in normal form consists of labels with dots between them, without a final dot, and has at
+// most 253 bytes. A label has 1 to 63 lower-case ASCII letters, digits, hyphens and underscores,
+// and neither begins nor ends with a hyphen. The last label is not a number.
 //
-// These rules say what the package does with the spellings of a name:
+// The package changes or refuses other spellings:
 //
-//   - Upper case becomes lower case. DNS ignores case (RFC 4343).
-//   - It removes one final dot. "a.example." and "a.example" are the same name in DNS.
-//   - It accepts underscores. RFC 1123 does not allow them in host names, but clients send them and
+//   - Upper case becomes lower case (RFC 4343).
+//   - A final dot is removed.
+//   - Underscores are allowed. RFC 1123 forbids them in host names, but clients send them and
 //     resolvers resolve them.
-//   - It maps a name with a character outside ASCII as browsers do: "bücher.example" becomes
-//     "xn--bcher-kva.example". The result must be a valid name. The mapping is WHATWG URL, "domain
-//     to ASCII": UTS 46, not transitional, with the rules for joiners and right-to-left labels, and
-//     without rules for hyphens.
-//   - It does not decode an ASCII name. So it accepts "xn--zzzzzz99.example", although the first
-//     label is not valid Punycode: many clients send such a name unchanged.
-//   - It refuses an IP address. An IP address has neither a DNS entry nor a server name in TLS (RFC
-//     6066 section 3).
-//   - It refuses a name whose last label is a number: decimal digits, or "0x" and hexadecimal
-//     digits. Browsers read "127.1" and "a.0x7f" as an IPv4 address or refuse them (WHATWG URL,
-//     "ends in a number").
-//   - In HTTP and in declarations, a host may have a port. The package removes this port. In a TLS
-//     server name, a port is an error.
-//   - A wildcard is "*" in place of the whole first label: "*.example.com". It covers exactly one
-//     label. Only declarations have wildcards.
+//   - A name with a character outside ASCII is mapped as browsers do: "bücher.example" becomes
+//     "xn--bcher-kva.example". The mapping is WHATWG URL, "domain to ASCII": UTS 46, not
+//     transitional, with the rules for joiners and right-to-left labels, and without rules for
+//     hyphens.
+//   - An ASCII name is not decoded. So "xn--zzzzzz99.example" is valid, although its first label is
+//     not valid Punycode: many clients send such a name unchanged.
+//   - An IP address is refused: it has neither a DNS entry nor a server name in TLS (RFC 6066
+//     section 3).
+//   - A name whose last label is a number, decimal or after "0x" hexadecimal, is refused, because
+//     browsers read "127.1" and "a.0x7f" as an IPv4 address or refuse them (WHATWG URL, "ends in a
+//     number").
+//   - A port is removed in HTTP and in declarations, and is an error in a TLS server name.
+//   - A wildcard, allowed only in declarations, is "*" in place of the whole first label:
+//     "*.example.com". It covers exactly one label.
 //
-// HAProxy does not use this package. It changes a Host header to lower case, removes the port and a
-// final dot, and compares the bytes with the normal form. So a Host header with characters outside
-// ASCII matches no host in HAProxy. HTTP clients do not send such a header.
+// HAProxy itself only changes a Host header to lower case, and removes the port and a final dot. So
+// a Host header with characters outside ASCII, which HTTP clients do not send, matches no host in
+// HAProxy.
 package hostname
 
 import (

@@ -5,8 +5,7 @@
 //	log := run.Stop()
 //	err := log.Err(time.Time{}, time.Time{}) // nil if no request failed
 //
-// It writes requests and reads responses itself. It does not use http.Transport, because
-// http.Transport repeats some failed requests and so hides failures.
+// It does not use http.Transport, which repeats some failed requests and so hides failures.
 package httpload
 
 import (
@@ -38,9 +37,9 @@ type Config[A any] struct {
 	// Posts is the share of the requests that are POST with a short body, from 0 to 1. All other
 	// requests are GET. Each sender spreads its POST requests evenly.
 	Posts float64
-	// Kept is the number of senders that each use one connection for all their requests. Fresh is
-	// the number of senders that open a new connection for each request. If both are 0, Kept is 8
-	// and Fresh is 4. Each sender sends an equal share of Rate.
+	// Kept is the number of senders that each use one connection for all their requests, and Fresh
+	// of those that open a new connection for each request. If both are 0, Kept is 8 and Fresh is
+	// 4. All senders have an equal share of Rate.
 	Kept, Fresh int
 	// StartOver is the time over which the senders begin to send, one after the other. 0 means the
 	// time between two requests of a sender.
@@ -48,10 +47,9 @@ type Config[A any] struct {
 	// Timeout is the limit for a request, from dialling to its last byte. 0 means 5 s.
 	Timeout time.Duration
 	// Repeat makes a sender repeat a request once if the server had closed the kept connection
-	// without a response, as RFC 9110, section 9.2.2, allows for idempotent methods. Without
-	// Repeat, such a request is a failure. Before each request, a sender also checks whether the
-	// server has closed the kept connection. If so, it opens a new connection, with Repeat and
-	// without it.
+	// without a response, as RFC 9110 section 9.2.2 allows for idempotent methods. Without Repeat,
+	// such a request is a failure. If a sender notices the close before a request, it opens a new
+	// connection in both cases.
 	Repeat bool
 	// Parse returns the answer in the first line of the body of a response with status 200.
 	Parse func(line []byte) (A, error)

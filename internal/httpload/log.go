@@ -25,10 +25,8 @@ type Request[A any] struct {
 	Kept, Repeated bool
 }
 
-// Log is the record of a load. Goroutines may call its methods concurrently, even while the load
-// runs. The arguments "from" and "to" of its methods select the requests that started in the
-// interval [from, to). If from is the zero time, the interval has no beginning. If to is the zero
-// time, it has no end.
+// Log is the record of a load. Its methods are safe for concurrent use, even while the load runs.
+// Their arguments select the requests that started in [from, to); a zero time means no bound.
 type Log[A any] struct {
 	mu       sync.Mutex
 	requests []Request[A] // the requests in the order of their End

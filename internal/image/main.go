@@ -1,9 +1,10 @@
-// Image packs directories of static binaries into an OCI image layout, without Docker.
+// Image packs directories of static binaries into an OCI image layout, without Docker; "make image"
+// calls it.
 //
 //	image -out out/image -tag v1 -created 1767225600 -licences out/licences linux/amd64=out/linux-amd64
 //
 // Each argument is a platform and the directory with its binaries. The same files and flags give
-// the same bytes. "make image" in the root directory calls this program.
+// the same bytes.
 package main
 
 import (

@@ -1,14 +1,11 @@
-// Package inputfile reads files that a user names, for example in a flag.
+// Package inputfile reads files that a user names, for example in a flag. Each function has three
+// limits:
 //
-// A user may name a path that is no file, or a path on a file system that does not answer. So each
-// function of this package has three limits:
-//
-//   - It reads only regular files. For a FIFO, a socket, a device or a directory, it returns an
-//     error immediately. A symbolic link to a regular file is allowed.
-//   - It reads at most as many bytes as its caller allows. For a larger file, it returns an error
-//     and reads nothing.
+//   - It reads only regular files, also through a symbolic link. For a FIFO, a socket, a device or
+//     a directory, it returns an error immediately.
+//   - It returns an error for a file with more bytes than its caller allows.
 //   - It returns an error that wraps [ErrNoAnswer] if the file system gives no answer for 3 s. So a
-//     path that hangs blocks neither the reading of other files nor the end of the process.
+//     path that hangs blocks neither other files nor the end of the process.
 //
 // Each error contains the path.
 package inputfile
@@ -218,9 +215,9 @@ type outcome[T any] struct {
 	err    error
 }
 
-// answer runs a function, the argument "call", and returns its result. The function makes system
-// calls for the file at path. If the function makes no progress for 3 s, answer returns
-// ErrNoAnswer. The goroutine of the function then remains until the operating system answers.
+// answer returns the result of call, which makes system calls for the file at path. If call makes
+// no progress for 3 s, answer returns ErrNoAnswer, and the goroutine of call remains until the
+// operating system answers.
 func answer[T any](op, path string, call func(progress *atomic.Int64) (T, error)) (result T, err error) {
 	noAnswer := &fs.PathError{Op: op, Path: path, Err: ErrNoAnswer}
 	if _, waiting := unanswered.Load(path); waiting {

@@ -5,11 +5,9 @@
 //	…
 //	lease, err := leases.Get(ctx, "terminator", metav1.GetOptions{})
 //
-// The clients of this package have the same methods as the typed clients of client-go, so an
-// interface with some of these methods fits both. A program that imports the typed clients of
-// client-go also compiles the objects of all API groups. These are about 340 packages: to compile
-// them with the race detector takes minutes of processor time, and they make the program tens of
-// megabytes larger.
+// The clients have methods of the typed clients of client-go, so an interface fits both. A program
+// that imports those clients also compiles the objects of all API groups: about 340 packages,
+// minutes with the race detector, and tens of megabytes.
 //
 // # What it does not do
 //
@@ -128,9 +126,9 @@ type object interface {
 	metav1.Object
 }
 
-// Client reads and writes objects of type T. L is the type of a list of these objects. Any number
-// of goroutines may call the methods of a Client. If the API server answers with a Status, the
-// functions of apimachinery's package errors, such as IsNotFound, recognise the error.
+// Client reads and writes objects of type T; L is the type of a list of them. It is safe for
+// concurrent use. The functions of apimachinery's package errors, such as IsNotFound, recognise an
+// error of the API server.
 type Client[T object, L runtime.Object] struct {
 	client    rest.Interface
 	resource  string

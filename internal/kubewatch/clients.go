@@ -42,12 +42,10 @@ var codecs = func() serializer.CodecFactory {
 // soon.
 const dialTimeout = 10 * time.Second
 
-// NewClients returns clients for a configuration. It does not connect yet, and does not change cfg.
-// The clients use protobuf. They have no rate limit, because the back-off of Source already limits
-// the requests.
+// NewClients returns clients for a copy of cfg, without connecting yet. They use protobuf, and have
+// no rate limit, because the back-off of Source already limits the requests.
 //
-// NewClients ignores cfg.Timeout, which would end every watch after this time. Lists have their own
-// timeout.
+// NewClients ignores cfg.Timeout, which would end every watch. Lists have their own timeout.
 func NewClients(cfg *rest.Config) (Clients, error) {
 	if cfg == nil {
 		return Clients{}, errors.New("kubewatch: no configuration")

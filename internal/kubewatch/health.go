@@ -103,9 +103,8 @@ func (h *health) recover() {
 	}
 }
 
-// reason removes two parts of an error: the query of the request, and the local port. Both parts
-// differ from request to request. Without them, the text of the error changes only if its reason
-// changes.
+// reason removes the query and the local port from an error, which differ from request to request.
+// So its text changes only if its reason changes.
 func reason(err error) error {
 	var request *url.Error
 	if errors.As(err, &request) {

@@ -21,14 +21,12 @@ const (
 	// listTimeout is the time limit of a list. An API server has the same default, in its flag
 	// request-timeout.
 	listTimeout = time.Minute
-	// silence is a time limit for a watch: after this time without an event, a new watch replaces the
-	// old one. silence is also the time limit for the header of a response. An API server sends a
-	// bookmark every minute.
+	// silence is the time without an event after which a new watch replaces the old one, and the
+	// time limit for the header of a response. An API server sends a bookmark every minute.
 	silence = 2 * time.Minute
-	// maxAge is the largest age of the last response. If the last response is older when a watch
-	// ends, the next request is a list and not a watch. This helps after a restore of the server's
-	// store from a backup: a resumed watch is silent until the server's version numbers reach the
-	// old ones.
+	// maxAge is the age of the last response from which a new list, not a watch, follows the end of
+	// a watch. After a restore of the server's store from a backup, a resumed watch is silent until
+	// the server's version numbers reach the old ones.
 	maxAge = 10 * time.Minute
 )
 
@@ -47,10 +45,9 @@ type listWatch struct {
 	running      sync.WaitGroup
 }
 
-// begin must be called before each request. It counts the request, so that l.wait can wait for its
-// end, and returns true. After a call of l.wait, it returns false, and the caller must not send the
-// request. A call of begin after l.wait is possible, because the Reflector lists in a goroutine
-// that may run longer than the Reflector.
+// begin counts a request, so that l.wait can wait for its end. After a call of l.wait, it returns
+// false, and the caller must not send the request. This happens because the Reflector lists in a
+// goroutine that may outlive the Reflector.
 func (l *listWatch) begin() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -133,10 +130,9 @@ var (
 	errBroken = errors.New("a streamed list ended before it was complete")
 )
 
-// listInstead converts an error of a streamed list into an error after which the Reflector sends a
-// normal list. The request of the streamed list wants the most recent state. It names no resource
-// version, but a server may still answer that the resource version has expired or does not exist
-// yet. After such an error, the Reflector would repeat the streamed list forever without a pause.
+// listInstead converts an error of a streamed list so that the Reflector sends a normal list. The
+// streamed list names no resource version, but a server may still answer that it has expired or
+// does not exist yet. The Reflector would then repeat the streamed list forever without a pause.
 func listInstead(err error) error {
 	if utilnet.IsConnectionRefused(err) || apierrors.IsTooManyRequests(err) {
 		return err // the Reflector pauses after these errors

@@ -28,9 +28,9 @@ type Source[T Object] struct {
 	Fields    string         // a field selector; "" means none
 	Labels    string         // a label selector; "" means none
 
-	// Transform is called once for each received object. It returns the object that the sink gets
-	// instead. If Transform returns false, the sink gets no object. Transform may change the
-	// received object and return it. If Transform is nil, the sink gets the received objects.
+	// Transform returns the object that the sink gets instead of a received one, or false for none.
+	// It may change and return the received object. nil means that the sink gets the received
+	// objects.
 	Transform func(T) (T, bool)
 }
 
@@ -50,11 +50,10 @@ type Sink[T any] interface {
 
 // Run lists and watches until ctx ends. Before it returns, all its goroutines have ended.
 //
-// If health is not nil, Run calls the function "health" with an *Error when the server cannot be
-// reached or refuses a request, and again when the reason changes. Run calls the function "health"
-// with nil when the server works again: when the sink has received a list, or when a watch is open.
-// Two calls of this function never overlap. The calls may come from any goroutine, even during a
-// call of the sink. So the function must not wait for the sink.
+// Run calls health, if not nil, with an *Error when the server cannot be reached or refuses a
+// request, and when the reason changes. It calls health with nil when the sink has received a list,
+// or when a watch is open. The calls never overlap, but may run during a call of the sink, so
+// health must not wait for the sink.
 func (s Source[T]) Run(ctx context.Context, sink Sink[T], health func(error)) {
 	s.run(ctx, sink, health, silence)
 }

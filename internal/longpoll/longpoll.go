@@ -21,13 +21,11 @@ import (
 // Waiters are the waiting requests of a server. The zero value is ready to use. Several goroutines
 // may call the methods at the same time.
 type Waiters struct {
-	// Max limits the requests that wait at the same time. 0 means 1,024. A new request beyond the
-	// limit does not wait, with one exception: another client has the most waiting requests, and
-	// has more than its share. Then Waiters ends the wait of the oldest request of that client, and
-	// the new request waits.
+	// Max limits the requests that wait at the same time; 0 means 1,024. A new request beyond the
+	// limit does not wait, unless another client has the most waiting requests and more than its
+	// share: then the oldest request of that client ends its wait.
 	//
-	// A client is an IPv4 address or an IPv6 /64. Its share is the number of all waiting requests
-	// divided by the number of clients. Package fairshare contains the exact rule.
+	// A client is an IPv4 address or an IPv6 /64. Package fairshare defines the share.
 	//
 	// Set Max before the first call of a method.
 	Max int
@@ -111,9 +109,8 @@ func (w *Waiters) Stop() {
 const bodyTimeout = 10 * time.Second
 
 // BoundBody makes the server wait at most 10 s for the body of a request. Call it first for each
-// request. A server of long polls has no ReadTimeout, because a ReadTimeout would end the requests
-// that wait. Without BoundBody, a client that announces a body and never sends it holds its
-// connection for ever: net/http itself reads a body that the handler leaves unread.
+// request. A server of long polls has no ReadTimeout, and net/http reads a body that the handler
+// leaves unread, so a client could hold a connection with a body that it never sends.
 func BoundBody(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))

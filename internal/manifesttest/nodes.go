@@ -1,12 +1,9 @@
-// Package manifesttest generates the objects of a cluster of any size, and prints them as kubectl
-// does. It is for tests and benchmarks. The result depends only on the arguments.
+// Package manifesttest generates the objects of a cluster of any size for tests and benchmarks, and
+// prints them as kubectl does. The result depends only on the arguments.
 //
-// Routing reads only few fields of an object, but the objects are as large as in a real cluster:
-// they have all fields that kube-apiserver 1.36 stores for the node of a kubelet. A node has
-// managed fields, images, capacities and five conditions. A service has the annotation of kubectl
-// apply. Since version 1.21, kubectl prints no managed fields by default. The objects of this
-// package still have managed fields, for two reasons. Older versions of kubectl print them. A
-// program that writes files with objects from the API writes them too.
+// The objects are as large as in a real cluster: they have all fields that kube-apiserver 1.36
+// stores for the node of a kubelet. They have managed fields, which kubectl omits by default since
+// version 1.21, but older versions and programs that write objects from the API do not.
 package manifesttest
 
 import (

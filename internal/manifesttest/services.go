@@ -20,9 +20,9 @@ func ServiceName(i int) (namespace, name string) {
 	return fmt.Sprintf("team-%03d", i/10), fmt.Sprintf("service-%04d", i)
 }
 
-// Services returns n services of type NodePort. Service i has one port: name "http", number 80,
-// node port FirstNodePort+i. Every second service has an agent port and a weight. The caller may
-// change the services.
+// Services returns n services of type NodePort, which the caller may change. Service i has one
+// port: "http", number 80, node port FirstNodePort+i. Every second service has an agent port and a
+// weight.
 func Services(n int) []*corev1.Service {
 	services := make([]*corev1.Service, n)
 	for i := range services {

@@ -11,10 +11,9 @@ import (
 // Backoff computes the pauses after failed accepts. The zero value is ready to use.
 type Backoff struct{ pause time.Duration }
 
-// These are the shortest and the longest pause after a failed accept. The first pause is short,
-// because most failures concern only one client, which has gone away before the server called
-// accept(2). The longest pause is 1 s: when descriptors are free again, clients wait at most this
-// long.
+// The shortest and the longest pause after a failed accept. Most failures concern only one client,
+// which has gone away before accept(2). When descriptors are free again, clients wait at most the
+// longest pause.
 const (
 	minPause = 5 * time.Millisecond
 	maxPause = time.Second
@@ -31,15 +30,12 @@ func (b *Backoff) Next() time.Duration {
 func (b *Backoff) Reset() { b.pause = 0 }
 
 // Spare is a file descriptor in reserve, for a server that has run out of descriptors. The server
-// closes the Spare, and accepts one connection with the freed descriptor. Now the server knows the
-// source of this connection, and so can decide whether to close this connection or a connection of
-// another source. Without a Spare, the client would wait in the backlog. The zero value is an empty
-// Spare.
+// closes it, and accepts one connection to learn its source: then it can close this connection or
+// one of another source, instead of leaving the client in the backlog. The zero value is empty.
 type Spare struct{ file *os.File }
 
-// Fill opens the descriptor if the Spare is empty. It reports whether the Spare has a descriptor
-// now. Call Fill also after each successful accept: a dial may have used the descriptor that Close
-// has freed.
+// Fill opens the descriptor if the Spare is empty, and reports whether the Spare has one now. Call
+// Fill also after each successful accept: a dial may have used the descriptor that Close has freed.
 func (s *Spare) Fill() bool {
 	if s.file == nil {
 		s.file, _ = os.Open(os.DevNull)
@@ -67,25 +63,22 @@ type Loop struct {
 	Listener net.Listener
 	Stop     <-chan struct{} // to end Run, close Stop and then the Listener
 
-	// Failed, if not nil, is called after each failed accept. The argument "pause" is the length of
-	// the pause that follows. Failed may close connections if the process has no free descriptor.
-	// If it has closed some, it must return true: Run then calls Accept once more before it pauses.
+	// Failed, if not nil, is called after each failed accept, with the length of the pause that
+	// follows. It may close connections if the process has no free descriptor, and then must return
+	// true: Run calls Accept once more before it pauses.
 	Failed func(err error, pause time.Duration) (freed bool)
-	// Shed, if not nil, makes the Loop keep a Spare. When the Loop runs out of descriptors, it
-	// accepts one connection with the Spare and calls MakeRoom. If MakeRoom is nil or returns false,
-	// the Loop calls Shed, so that the caller can count the connection, and closes the connection.
-	// Then it accepts again, without a pause.
+	// Shed, if not nil, makes the Loop keep a Spare, with which it accepts one connection when it
+	// runs out of descriptors. If MakeRoom is nil or returns false, the Loop calls Shed, so that
+	// the caller can count the connection, closes it, and accepts again without a pause.
 	Shed func()
 	// MakeRoom, if not nil, is called with a connection that the Loop has accepted with the Spare.
-	// MakeRoom may close another connection, so that the process can serve the accepted one. If it
-	// has closed one, it returns true, and Run calls the function "handle" with the accepted
-	// connection. If it returns false, Run calls Shed and closes the accepted connection.
+	// It returns true if it has closed another connection, so that Run can serve this one.
+	// Otherwise Run calls Shed and closes it.
 	MakeRoom func(net.Conn) bool
 }
 
-// Run accepts connections and calls the function "handle" for each of them. If Stop is closed, Run
-// returns ErrClosed. If somebody else has closed the listener, Run returns the error of Accept. Run
-// does not close the listener.
+// Run accepts connections and calls handle for each. It returns ErrClosed if Stop is closed, and
+// the error of Accept if somebody else has closed the listener. Run does not close the listener.
 func (l *Loop) Run(handle func(net.Conn)) error {
 	var backoff Backoff
 	var spare Spare
@@ -131,17 +124,16 @@ func (l *Loop) Run(handle func(net.Conn)) error {
 	}
 }
 
-// useSpare closes the spare descriptor, and then accepts one connection, if a client waits. If
-// MakeRoom makes room for this connection, useSpare passes the connection to the function "handle".
-// Otherwise useSpare closes the connection. useSpare returns false if Accept fails again.
+// useSpare closes the spare descriptor, and then accepts one connection, if a client waits. It
+// passes the connection to handle if MakeRoom makes room, and otherwise closes it. It returns false
+// if Accept fails again.
 func (l *Loop) useSpare(spare *Spare, handle func(net.Conn)) bool {
 	if !spare.Fill() {
 		return false
 	}
 	spare.Close()
-	// accept(2) allocates a descriptor before it looks for a connection. So accept can fail for
-	// lack of a descriptor although no client waits. Set a deadline. Without it, the following
-	// Accept could wait for a client without end.
+	// accept(2) allocates a descriptor before it looks for a connection, so it can fail although no
+	// client waits. Without a deadline, the following Accept could then wait without end.
 	if d, ok := l.Listener.(interface{ SetDeadline(time.Time) error }); ok {
 		d.SetDeadline(time.Now().Add(minPause))
 		defer d.SetDeadline(time.Time{})

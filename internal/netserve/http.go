@@ -14,25 +14,23 @@ import (
 
 // HTTPLimiter bounds the connections of an http.Server. Use NewHTTPLimiter.
 //
-// A connection waits unless a handler runs for it. So it waits while it is new, while it is idle
-// between two requests, and while its client has sent only a part of a request.
+// A connection waits while no handler runs for it: while it is new, idle, or has sent only a part
+// of a request. When there are too many, the client address with the most connections, where a
+// waiting one counts as 8, loses its oldest waiting connection. If none waits, and the address has
+// more than its share (see package fairshare), it loses the connection whose handler has run for
+// longest.
 //
-// When there are too many connections, one client address makes room: the address with the most
-// connections. A waiting connection counts as 8 connections here. This address loses its oldest
-// waiting connection. If none of its connections waits, but it has more connections than its share,
-// it loses the connection whose handler has run for longest. Package fairshare defines the share.
-//
-// So a client cannot keep the clients of other addresses out with idle connections, with half
-// requests, or by reading slowly.
+// So a client cannot keep other addresses out with idle connections, with half requests, or by
+// reading slowly.
 type HTTPLimiter struct {
 	conns   fairshare.Table[*httpConn]
 	evicted atomic.Int64
 	refused atomic.Int64
 }
 
-// NewHTTPLimiter limits srv to maxConns connections, over all listeners together. It wraps the
-// fields Handler and ConnContext of srv. Handler must not be nil. srv must serve only listeners
-// that the method Listener returns. Call NewHTTPLimiter and Listener before the first Serve.
+// NewHTTPLimiter limits srv to maxConns connections, over all listeners together. It wraps Handler,
+// which must not be nil, and ConnContext. srv must serve only listeners that the method Listener
+// returns. Call both before the first Serve.
 func NewHTTPLimiter(srv *http.Server, maxConns int) *HTTPLimiter {
 	l := &HTTPLimiter{}
 	l.conns.Max = maxConns
@@ -71,10 +69,9 @@ type httpListener struct {
 	limiter *HTTPLimiter
 }
 
-// Accept returns the next connection for which there is room. It closes each connection for which
-// there is no room. If the process has no free descriptor, Accept closes some open connections and
-// tries once more. If this fails too, Accept returns the error. http.Server then pauses, and calls
-// Accept again.
+// Accept returns the next connection for which there is room, and closes the others. If the process
+// has no free descriptor, it closes some open connections and tries once more. After an error,
+// http.Server pauses, and calls Accept again.
 func (l *httpListener) Accept() (net.Conn, error) {
 	for tried := false; ; {
 		nc, err := l.Listener.Accept()
@@ -153,10 +150,9 @@ func (c *httpConn) Idle() time.Duration {
 	return time.Since(clockStart) - time.Duration(c.since.Load())
 }
 
-// countHandler records that a handler begins (change is 1) or ends (change is -1). The connection
-// serves from the beginning of the first handler to the end of the last handler. http.StateIdle
-// does not show this: when a client resets an HTTP/2 stream, the state can change to idle before
-// the handler of the stream begins.
+// countHandler records that a handler begins (change is 1) or ends (-1). http.StateIdle does not
+// show this: when a client resets an HTTP/2 stream, the state can change to idle before the handler
+// of the stream begins.
 func (c *httpConn) countHandler(change int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -9,12 +9,11 @@
 //	err := g.Shutdown(ctx) // no new connections; waits for the handlers that run
 //
 // A Loop is only an accept loop, for a server that counts its connections itself. Backoff and Spare
-// are the parts of a Loop, for a server that calls accept(2) itself.
-//
-// An HTTPLimiter bounds the connections of an http.Server.
+// are its parts, for a server that calls accept(2) itself. An HTTPLimiter bounds the connections of
+// an http.Server.
 //
 // If a Group or an HTTPLimiter is full, the source that holds the most connections makes room, as
-// package fairshare describes. So no client can keep the clients of other addresses out.
+// package fairshare describes.
 //
 // The package reads no protocol, sets no deadlines, writes no log, and does not recover from
 // panics. The handler must do all this.
@@ -35,9 +34,9 @@ import (
 // ErrClosed is the error of Group.Serve after Shutdown or Close, and of Loop.Run after Stop.
 var ErrClosed = errors.New("netserve: group closed")
 
-// Handler serves one connection. When it returns, the Group closes the connection. Close cancels
-// ctx, and Shutdown does not. To find out whether the Group has closed the connection to make room
-// for another one, the Handler calls Evicted with ctx, or with a context derived from ctx.
+// Handler serves one connection; the Group closes it when Handler returns. Close cancels ctx, and
+// Shutdown does not. Evicted, called with ctx, reports whether the Group has closed the connection
+// to make room for another one.
 type Handler func(ctx context.Context, c net.Conn)
 
 // Evicted reports whether a Group has closed a connection to make room for another one. ctx is the
@@ -49,19 +48,18 @@ func Evicted(ctx context.Context) bool {
 
 type connKey struct{}
 
-// Group serves the connections of any number of listeners until Shutdown or Close. After that, it
-// cannot be used again. The zero value is ready to use. Do not change the fields after the first
-// Serve. Several goroutines may call the methods at the same time.
+// Group serves the connections of any number of listeners until Shutdown or Close, which end its
+// use. The zero value is ready to use. Its methods are safe for concurrent use; do not change the
+// fields after the first Serve.
 type Group struct {
 	// MaxConns is the largest number of connections that are served at the same time, of all
 	// listeners together. 0 means no limit.
 	//
-	// At the limit, a new connection waits until another connection ends. But if another source has
-	// more connections than its share, as package fairshare defines it, the Group closes the oldest
-	// connection of that source and serves the new one at once.
+	// At the limit, a new connection waits until another one ends. But if another source has more
+	// connections than its share (see package fairshare), the Group closes the oldest connection of
+	// that source at once.
 	//
-	// At most MaxConns connections may wait, or 128 if MaxConns is smaller than 128. The Group
-	// closes each new connection above this number.
+	// At most max(MaxConns, 128) connections wait. The Group closes each new one above this number.
 	MaxConns int
 
 	// Refused, if not nil, is called for each connection that the Group closes because too many
@@ -100,10 +98,9 @@ func (c *conn) ShareEntry() *fairshare.Entry[*conn] { return &c.share }
 // counts as the one that has been idle for longest.
 func (c *conn) Idle() time.Duration { return time.Since(c.begin) }
 
-// Serve accepts the connections of l, and calls the function "handle" for each of them in a new
-// goroutine. Serve returns ErrClosed after Shutdown or Close. If somebody else closes l, Serve
-// returns the error of Accept. In both cases, Serve closes l. Handlers may still run when Serve
-// returns; Shutdown waits for them.
+// Serve accepts the connections of l, and calls handle for each in a new goroutine. It returns
+// ErrClosed after Shutdown or Close, or the error of Accept if somebody else closes l, and closes
+// l. Handlers may still run when Serve returns; Shutdown waits for them.
 func (g *Group) Serve(l net.Listener, handle Handler) error {
 	defer l.Close()
 	if !g.addListener(&l) {
@@ -158,9 +155,9 @@ func (g *Group) Shutdown(ctx context.Context) error {
 	}
 }
 
-// Close closes the listeners and all connections, and afterwards cancels the contexts of the
-// handlers. In this order, no handler can send its client an answer about the cancelled context.
-// Close does not wait for handlers. If a listener cannot be closed, Close returns the first error.
+// Close closes the listeners and all connections, and only then cancels the contexts of the
+// handlers, so that no handler sends its client an answer about the cancelled context. It does not
+// wait for handlers. It returns the first error of closing a listener.
 func (g *Group) Close() error {
 	err := g.beginClosing()
 	g.mu.Lock()
@@ -231,9 +228,9 @@ func (g *Group) wakeOne() {
 // MaxConns; see Group.MaxConns.
 const minWaiting = 128
 
-// waitForRoom waits until there is room for a connection, and returns true. It returns false if
-// Close ends ctx first, or if too many connections wait already. Shutdown does not end this wait:
-// the connection has been accepted, so it will be served.
+// waitForRoom returns true when there is room for a connection, and false if Close ends ctx first
+// or too many connections wait already. Shutdown does not end this wait: an accepted connection
+// will be served.
 func (g *Group) waitForRoom(ctx context.Context, c *conn) bool {
 	defer g.waiting.Add(-1)
 	if g.waiting.Add(1) > int64(max(g.MaxConns, minWaiting)) {

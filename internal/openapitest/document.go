@@ -1,7 +1,7 @@
-// Package openapitest keeps the OpenAPI documents of the HTTP APIs in step with their handlers, for
-// tests. A test sends requests to a real handler. The package requires that the document lists each
-// answer: its status, headers, media type and the members of its JSON body. At the end, the test
-// requires that it has seen each answer that the document lists.
+// Package openapitest tests that the OpenAPI documents of the HTTP APIs fit their handlers. A test
+// sends requests to a real handler, and the package requires that the document lists each answer:
+// its status, headers, media type and the members of its JSON body. At the end, the test requires
+// that it has seen each answer of the document.
 //
 //	doc := openapitest.Load(t, "openapi.yaml")
 //	doc.Send(t, handler, "GET", "/hosts/a.example", 200)

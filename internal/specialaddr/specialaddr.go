@@ -1,10 +1,9 @@
 // Package specialaddr finds IP addresses that have a special meaning: loopback, link-local, cloud
 // metadata and the other ranges of the IANA registries. It also finds such an IPv4 address inside
-// an IPv6 address, in every form of IPv6 address that contains an IPv4 address.
+// any form of IPv6 address.
 //
-// Some programs connect to addresses that other people choose. Such a program first calls
-// [AppendForms] to get all forms of an address. It looks up each form with [Find], and decides by
-// the [Kind] of the result:
+// A program that connects to addresses of other people's choice gets all forms of an address with
+// [AppendForms], looks up each with [Find], and decides by the [Kind]:
 //
 //	var buf [specialaddr.MaxForms]netip.Addr
 //	for _, form := range specialaddr.AppendForms(buf[:0], addr) {
@@ -13,10 +12,9 @@
 //		}
 //	}
 //
-// The package contains a table of ranges from two sources: the documentation of cloud providers,
-// and the IANA registries of 2025 (special-purpose IPv4 addresses, special-purpose IPv6 addresses,
-// IPv6 address space, multicast addresses). Ranges that the registries call globally reachable are
-// not in the table.
+// The ranges are from the documentation of cloud providers, and from the IANA registries of 2025
+// (special-purpose IPv4 and IPv6 addresses, IPv6 address space, multicast addresses), without the
+// ranges that the registries call globally reachable.
 package specialaddr
 
 import (
@@ -144,10 +142,9 @@ func byFamily(is4 bool) (list []Range) {
 	return list
 }
 
-// ordinary lists the exceptions: prefixes within special ranges. The addresses in these prefixes
-// are not special. The registries of IANA call all of these prefixes globally reachable, except the
-// prefix of Teredo. A Teredo address contains IPv4 addresses. The Teredo address is special if one
-// of these IPv4 addresses is; see AppendForms.
+// ordinary lists the prefixes within special ranges whose addresses are not special. The registries
+// of IANA call them globally reachable, except Teredo. A Teredo address is special if one of the
+// IPv4 addresses in it is; see AppendForms.
 var ordinary = []netip.Prefix{
 	netip.MustParsePrefix("192.0.0.9/32"),    // RFC 7723
 	netip.MustParsePrefix("192.0.0.10/32"),   // RFC 8155
@@ -197,10 +194,10 @@ var (
 	sixToFour  = netip.MustParsePrefix("2002::/16")       // RFC 3056 section 2
 )
 
-// AppendForms appends every address at which packets for addr may arrive: addr itself without a
-// zone, and each IPv4 address inside addr. For an IPv4-mapped address, it appends only the IPv4
-// address. prefixes are the NAT64 prefixes of the site, of 32, 40, 48, 56, 64 or 96 bits (RFC
-// 6052). The caller need not pass 64:ff9b::/96 and 64:ff9b:1::/48.
+// AppendForms appends every address at which packets for addr may arrive: addr without its zone,
+// and each IPv4 address inside addr. For an IPv4-mapped address, it appends only the IPv4 address.
+// prefixes are the further NAT64 prefixes of the site, besides 64:ff9b::/96 and 64:ff9b:1::/48, of
+// 32, 40, 48, 56, 64 or 96 bits (RFC 6052).
 func AppendForms(dst []netip.Addr, addr netip.Addr, prefixes ...netip.Prefix) []netip.Addr {
 	addr = addr.Unmap().WithZone("")
 	dst = append(dst, addr)
@@ -236,11 +233,9 @@ func AppendForms(dst []netip.Addr, addr netip.Addr, prefixes ...netip.Prefix) []
 	return dst
 }
 
-// appendLocalNAT64 appends the IPv4 addresses in an address b within 64:ff9b:1::/48. A site uses
-// NAT64 prefixes of one length, which may be 48, 56, 64 or 96 bits, and appendLocalNAT64 tries all
-// four. The bytes around the IPv4 address are usually 0, so a wrong length usually gives an address
-// in 0.0.0.0/8. appendLocalNAT64 leaves out such addresses. If there is no other address, it
-// appends 0.0.0.0.
+// appendLocalNAT64 appends the IPv4 addresses in an address b within 64:ff9b:1::/48. It tries all
+// four lengths of a NAT64 prefix, 48, 56, 64 and 96 bits. A wrong length usually gives an address
+// in 0.0.0.0/8, which it leaves out. If there is no other address, it appends 0.0.0.0.
 func appendLocalNAT64(dst []netip.Addr, b [16]byte) []netip.Addr {
 	known := len(dst)
 	for _, bits := range []int{48, 56, 64, 96} {

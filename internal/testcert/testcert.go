@@ -25,9 +25,8 @@ type Pair struct {
 	TLS tls.Certificate // its field Leaf is set
 }
 
-// New returns a certificate that signs itself. It can also sign other certificates; see Issue. A
-// name is a host, a wildcard such as "*.example.com", or an IP address. The first name is also the
-// common name.
+// New returns a certificate that signs itself, and can sign others; see Issue. A name is a host, a
+// wildcard such as "*.example.com", or an IP address. The first name is also the common name.
 func New(names ...string) Pair { return create(nil, names) }
 
 // Issue returns a certificate that p signs. Its chain contains the certificate of p.

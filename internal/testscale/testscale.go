@@ -1,12 +1,11 @@
-// Package testscale sets how many rounds the random and statistical tests run. "make test" runs few
-// rounds, so that it is fast. "make ci-full" sets HEADGATE_TEST_SCALE, and runs more rounds:
+// Package testscale sets how many rounds the random and statistical tests run: few in "make test",
+// and more in "make ci-full", which sets HEADGATE_TEST_SCALE.
 //
 //	for seed := range testscale.Of(50) {
 //		...
 //	}
 //
-// What it does not do: the package does not set how often tests reload HAProxy, because a reload is
-// slow. These tests read the variable HEADGATE_RELOADS instead.
+// Tests that reload HAProxy, which is slow, read the variable HEADGATE_RELOADS instead.
 package testscale
 
 import (

@@ -1,14 +1,12 @@
 // Package textdiff compares two texts line by line.
 //
-// It makes patience diffs. First it matches lines that occur exactly once in each text: the largest
-// set of such lines that has the same order in both texts. After that, it compares the lines
-// between two matches in the same way. So equal lines in different sections of a configuration do
-// not match. A configuration has many lines that occur once, so the time is about linear. A
-// shortest diff could take quadratic time.
+// It makes patience diffs: first it matches lines that occur exactly once in each text, in the
+// largest set that has the same order in both. Then it compares the lines between two matches in
+// the same way. A configuration has many lines that occur once, so the time is about linear, where
+// a shortest diff could take quadratic time.
 //
-// It matches the first lines of paragraphs before all other lines. A paragraph begins after an
-// empty line. So if one paragraph changes, the package compares only the lines of this paragraph,
-// and not the whole text.
+// It matches the first lines of paragraphs, after empty lines, before all others. So if one
+// paragraph changes, it compares only the lines of this paragraph.
 package textdiff
 
 import (
@@ -182,11 +180,10 @@ func (m *matcher) add(a, b, n int) {
 	m.runs = append(m.runs, run{a, b, n})
 }
 
-// anchors returns pairs of equal lines, one line in a[a0:a1] and one in b[b0:b1]. The function
-// "match" compares the lines between two such pairs on their own. The comment of uniquePairs says
-// which lines become pairs. If heads is true, anchors first looks only at lines that begin a
-// paragraph. If it finds pairs of such lines, it returns only these pairs. Then match later
-// compares only the few lines within each paragraph.
+// anchors returns pairs of equal lines, one in a[a0:a1] and one in b[b0:b1], as uniquePairs
+// defines. "match" compares the lines between two pairs on their own. If heads is true, anchors
+// tries first only lines that begin a paragraph, so that match later compares only the lines within
+// each paragraph.
 func (m *matcher) anchors(a0, a1, b0, b1 int, heads bool) []run {
 	if m.ids == nil {
 		m.ids = make(map[string]int32)
@@ -248,10 +245,9 @@ func (m *matcher) uniquePairs(linesA, linesB []int) []run {
 	return increasing(both)
 }
 
-// The method "number" returns the number of a line: lines with the same text have the same number,
-// and a new text gets the next free number. The argument "n" points to the place where the method
-// stores the result for this line, so that later calls need no look-up. *n is 0 before the first
-// call.
+// The method "number" returns the number of a line: the same number for the same text, and the next
+// free one for a new text. It stores the result in *n, 0 before the first call, so that later calls
+// need no look-up.
 func (m *matcher) number(n *int32, line string) int32 {
 	if *n == 0 {
 		id, ok := m.ids[line]

@@ -12,7 +12,8 @@
 // A browser that shows such a page runs no script and loads nothing else. The colours follow the
 // preference of the user for a light or a dark page.
 //
-// # Templates and functions
+// A page runs no script and loads nothing else. Its colours follow the preference of the user for a
+// light or a dark page.
 //
 // Besides the functions of html/template, a page can use:
 //
@@ -61,9 +62,8 @@ var policy = func() string {
 // Page is the template of a page. Any number of goroutines may use it.
 type Page struct{ template *template.Template }
 
-// New returns a Page. The argument "text" is a template of package html/template for the content of
-// <body>. funcs are further functions for the template; it may be nil. New panics if the template
-// cannot be parsed.
+// New returns a Page. text is a template of package html/template for the content of <body>, and
+// funcs are further functions for it, or nil. New panics if the template cannot be parsed.
 func New(text string, funcs template.FuncMap) *Page {
 	all := template.FuncMap{"heads": heads, "clock": Clock, "age": ageText, "text": Text}
 	maps.Copy(all, funcs)
@@ -215,9 +215,9 @@ func Duration(d time.Duration) string {
 	return "0s"
 }
 
-// Text makes a text safe to show. Use it for a text that a stranger may have chosen. The result has
-// at most n characters, and ends with an ellipsis if the text was longer. Characters that are
-// invisible or change the direction of the text, and bytes that are not UTF-8, become U+FFFD.
+// Text makes a text of a stranger safe to show: at most n characters, with an ellipsis at the end
+// if it was longer. Characters that are invisible or change the direction of the text, and bytes
+// that are not UTF-8, become U+FFFD.
 func Text(n int, text string) string {
 	// A character has at most 4 bytes, so the first n characters are in the first 4*n bytes. Cut
 	// the text there, so that the work does not grow with the length of the text.

@@ -4,12 +4,11 @@ import (
 	"math/rand/v2"
 )
 
-// anneal searches for a larger wave, that is, a larger set of nodes that may be away at the same
-// time. Each of the given number of steps adds a random candidate to the wave. If the wave would
-// then exceed limits, the step also removes one node of the wave for each of these limits. anneal
-// always makes a step that removes at most one node. It makes a step that removes two nodes only
-// with a probability that falls from 1/hot in the first step to 0 in the last one. It makes no step
-// that removes more nodes. All computations use integers, so every machine gets the same result.
+// anneal searches for a larger wave, a set of nodes that may be away at the same time. Each step
+// adds a random candidate, and removes one node for each limit that this exceeds. anneal always
+// makes a step that removes at most one node, and none that removes more than two. It makes a step
+// that removes two with a probability that falls from 1/hot to 0. Integers give every machine the
+// same result.
 func (w *search) anneal(steps int) {
 	if steps <= 0 || len(w.nodes) == 0 || w.most <= 0 {
 		return
@@ -48,11 +47,10 @@ func (w *search) anneal(steps int) {
 // waves in trials with 300 and 1,000 nodes and limits of 1, 2 and 4.
 const hot = 1000
 
-// displaced appends to the list in the argument "out" those nodes that must leave the wave (the set
-// of nodes that may be away at the same time) before the node n can enter it. For each limit that
-// applies to n and that the wave has used up, one node that counts for this limit must leave. If
-// the list contains no such node yet, displaced adds one at random. If more than two nodes would
-// have to leave, displaced returns false.
+// displaced appends to out the nodes that must leave the wave, the set of nodes that may be away,
+// before the node n can enter it. For each used-up limit that applies to n, one node must leave,
+// chosen at random if out contains none. If more than two nodes would have to leave, displaced
+// returns false.
 func (w *search) displaced(n int32, random *rand.Rand, out []int32) ([]int32, bool) {
 	for _, l := range w.limitsOf.of(n) {
 		if w.spare[l] > 0 {

@@ -20,9 +20,9 @@ type Budget struct {
 	// If OneZone is true, all nodes that are away at the same time must be in the same zone. Nodes
 	// in no subset do not count.
 	OneZone bool
-	// Share limits how many nodes may be away, as a share of all nodes from 0 to 1. 0 means no
-	// limit. The number of nodes that may be away is rounded down, but it is at least 1. A node
-	// that is in no subset counts as one of all nodes, but never as a node that is away.
+	// Share limits how many of all nodes may be away, from 0 to 1, rounded down but at least one
+	// node. 0 means no limit. A node that is in no subset counts as one of all nodes, but never as
+	// away.
 	Share float64
 	// Last permits that all nodes of a service are away at the same time. If Last is false, at
 	// least one node of each service stays, even if the field Service permits more nodes to be

@@ -1,7 +1,6 @@
-// Package disruption decides which nodes of a cluster may go now, that is, which nodes somebody may
-// take away for a reboot, an upgrade or a replacement. The subset of a service is the set of nodes
-// to which balancers send the requests for the service. The package gets the subset of every
-// service, so it can keep enough nodes for each service:
+// Package disruption decides which nodes of a cluster may go now: for a reboot, an upgrade or a
+// replacement. It knows the subset of every service, the nodes to which balancers send its
+// requests, so it can keep enough nodes for each service:
 //
 //	state, err := disruption.New(disruption.Budget{}, nodes, selection.Subsets())
 //	…
@@ -12,46 +11,43 @@
 //	}
 //	next := state.Wave(state.Nodes(), disruption.DefaultSteps) // as many as possible that may go at the same time
 //
-// Other tools limit the number of nodes that are away at a time. But a number that is safe for
-// every service is very small: with 1,000 nodes and 2,000 services on 20 nodes each, ten random
-// nodes include three nodes of the same service more often than not. With the subsets, about 50
-// nodes may go at a time, and no service loses more than two of its nodes.
+// Without the subsets, a number of nodes that is safe for every service is very small: with 1,000
+// nodes and 2,000 services on 20 nodes each, ten random nodes include three nodes of the same
+// service more often than not. With them, about 50 nodes may go at a time, and no service loses
+// more than two of its nodes.
 //
 // # Only the next wave
 //
-// [State.Wave] returns the nodes that may go now, and no plan for later. A plan of all waves would
-// be made for the present subsets. But when the nodes of a wave are replaced, other nodes enter the
-// subsets in their place, and the plan has these nodes in its later waves. So the later waves are no
-// longer safe: with the numbers above, 27 of 30 waves of such a plan exceed the limit.
-// [State.Estimate] estimates how many waves it takes to replace all nodes.
+// [State.Wave] returns the nodes that may go now, and no plan for later: when the nodes of a wave
+// are replaced, other nodes enter the subsets. With the numbers above, 27 of 30 waves of a plan
+// would exceed the limit. [State.Estimate] estimates how many waves it takes to replace all nodes.
 //
 // # Where a deployment is cheap
 //
 // Waves are for balancers whose configuration changes rarely or by hand. If balancers use a new
-// configuration within seconds, you can remove any set of nodes: exclude the nodes from all
-// subsets, wait until all balancers use the new configuration, and then remove the nodes. Such
-// nodes are in no subset, so [State.May] allows them to go.
+// configuration within seconds, you can remove any set of nodes: exclude them from all subsets,
+// wait until all balancers use the new configuration, and then remove them. [State.May] allows
+// this.
 //
 // # Rules
 //
 // A node that is away counts for each service whose subset contains it. [Budget] limits the number
 // of such nodes of a service, and optionally of a service and zone. A node may go if its removal
-// makes no service exceed a limit. Nodes may fail, so that more nodes of a service are away than
-// its limit permits. Then no further node of this service may go. Nodes that serve only other
-// services may still go. A node in no subset may always go, and counts for no limit.
+// makes no service exceed a limit; if failures exceed the limit of a service, no further node of
+// this service may go. A node in no subset may always go, and counts for no limit.
 //
-// A fleet of balancers may use several configurations at the same time, for example while one of
-// them lags behind. Pass the subsets of each to [New]: a node may go only if all of them allow it.
+// A fleet of balancers may use several configurations at the same time. Pass the subsets of each to
+// [New]: a node may go only if all of them allow it.
 //
 // # Contract
 //
-// All results depend only on the arguments of the calls, and on the order of the calls. The package
-// uses no clock and no global random numbers. The order of nodes does not matter. Only one
-// goroutine may use a [State] at a time.
+// All results depend only on the calls and their order: the package uses no clock and no global
+// random numbers. The order of nodes does not matter. Only one goroutine may use a [State] at a
+// time.
 //
 // # What it does not do
 //
-// It does not observe nodes: the caller reports nodes with [State.Away] and [State.Return]. It does
-// not store who replaces which node. It does not consider the load of a node or of a service. It
-// does not count pods; that is the job of a PodDisruptionBudget.
+// It does not observe nodes: the caller reports them with [State.Away] and [State.Return]. It does
+// not consider the load of a node or of a service. It does not count pods; that is the job of a
+// PodDisruptionBudget.
 package disruption

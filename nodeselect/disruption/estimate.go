@@ -10,15 +10,14 @@ import (
 // Estimate is an estimate of the number of waves until all candidates have been away once. The
 // nodes of one wave are away at the same time.
 type Estimate struct {
-	// Waves is the number of waves in which a greedy plan replaces all candidates if all subsets
-	// stay as they are. The nodes of one wave are away at the same time. Waves is an estimate, and
-	// not the length of a plan to follow: replaced nodes change the subsets, and then the waves of
-	// the plan are no longer safe. README.md compares estimates with simulated replacements.
+	// Waves is the number of waves, sets of nodes that are away at the same time, in which a greedy
+	// plan replaces all candidates if all subsets stay as they are. It is no plan to follow,
+	// because replaced nodes change the subsets. README.md compares estimates with simulated
+	// replacements.
 	Waves int `json:"waves"`
-	// Bound is a lower bound of the number of waves in which all candidates can be replaced: with
-	// high probability, no plan has fewer waves. It is the first-moment bound: if a hash chooses
-	// the subsets at random, the expected number of plans with fewer waves is below e^-5, which is
-	// 0.007. It is no proof for the present subsets.
+	// Bound is a lower bound of the number of waves that replace all candidates. It is the
+	// first-moment bound: if a hash chooses the subsets at random, the expected number of plans
+	// with fewer waves is below e^-5 (0.007). It is no proof for the present subsets.
 	Bound int `json:"bound"`
 	// Stuck is the number of candidates that are in no wave, because they would exceed a limit even
 	// if no other node were away.
@@ -34,10 +33,9 @@ func (e Estimate) String() string {
 	return text
 }
 
-// Estimate estimates in how many waves somebody can replace all candidates. A wave is a set of
-// nodes that are away at the same time, and all nodes of a wave are back before somebody takes the
-// next wave away. Estimate assumes that no other node is away, so it ignores which nodes are away
-// now. steps is the number of steps of simulated annealing for each wave; see Wave.
+// Estimate estimates in how many waves all candidates can be replaced. All nodes of a wave are back
+// before the next wave. It ignores which nodes are away now. steps is the number of steps of
+// simulated annealing for each wave; see Wave.
 func (s *State) Estimate(candidates []string, steps int) Estimate {
 	present := s.allPresent()
 	var e Estimate
@@ -90,14 +88,12 @@ func (s *State) allPresent() *State {
 }
 
 // bound returns a number of waves: with high probability, no plan that replaces all the nodes has
-// fewer waves. This is a first-moment bound. It treats the subset of each service as a random set
-// of nodes with the size of that subset; see package hashring.
+// fewer. It treats the subset of each service as a random set of nodes; see package hashring.
 //
-// Consider the partitions of the n nodes into t waves of equal size. There are at most t^n / t!
-// such partitions. A partition respects all limits with the probability p, which is the product of
-// the probabilities for all services. So p * t^n / t! is the expected number of partitions that
-// respect all limits. If it is far below 1, Markov's inequality says that there is most likely no
-// such partition. Partitions into waves of different sizes respect the limits less often.
+// There are at most t^n / t! partitions of the n nodes into t waves of equal size. Each respects
+// all limits with the probability p, the product of the probabilities for all services. If the
+// expected number p * t^n / t! of such partitions is far below 1, there is most likely none
+// (Markov's inequality). Waves of different sizes respect the limits less often.
 func (s *State) bound(nodes []int32) int {
 	in := make([]bool, len(s.names))
 	for _, n := range nodes {
@@ -117,9 +113,9 @@ func (s *State) bound(nodes []int32) int {
 			continue
 		}
 		least = max(least, ceil(k.members, k.max))
-		// A service may have several limits: one for each configuration of the balancers, and one
-		// for each zone. The limits of one service are not independent of each other. So count only
-		// one limit of each service, and none of a zone.
+		// The limits of one service, for each configuration of the balancers and for each zone, are
+		// not independent of each other. So count only one limit of each service, and none of a
+		// zone.
 		if limit.zone == noZone && limit.service != last {
 			services[k]++
 			last = limit.service

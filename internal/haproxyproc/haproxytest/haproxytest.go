@@ -7,8 +7,8 @@
 //	    stats socket %s/stats.sock level admin
 //	…`, dir))
 //
-// The configuration must have a stats socket at stats.sock in the directory. On a machine without
-// haproxy the test fails; it is never skipped.
+// The configuration must have a stats socket at stats.sock in the directory. Without haproxy on the
+// machine, the test fails.
 package haproxytest
 
 import (
@@ -63,8 +63,8 @@ func Binaries(t testing.TB) []string {
 	return all
 }
 
-// Dir returns a new directory, and removes it after the test. Its path is short enough for Unix
-// sockets: a path of a socket has at most 107 bytes. A path of t.TempDir may be too long.
+// Dir returns a new directory, and removes it after the test. Its path is short enough for a Unix
+// socket, at most 107 bytes, which a path of t.TempDir may exceed.
 func Dir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "hg")
@@ -170,9 +170,7 @@ func Script(t testing.TB, file, text string) {
 // Ports reserves n TCP ports on which no program listens, on any address. Until the test ends, no
 // other call of Ports returns them, not even in another process.
 //
-// The ports are between 11000 and 29999. Above this range are the node ports of Kubernetes, and the
-// ports that kernels choose for outgoing connections. Below it are the ports of Kubernetes
-// components, which no agent may use.
+// The ports are between the ports of Kubernetes components and the node ports: 11000 to 29999.
 func Ports(t testing.TB, n int) []int {
 	t.Helper()
 	var ports []int
@@ -199,10 +197,9 @@ func claim(t testing.TB, port int) bool {
 	return true
 }
 
-// FakeSocket starts a fake of HAProxy's command line and returns its address, in the form of a
-// runtimeapi.Socket. The argument "network" is "unix" or "tcp". A client sends one command on each
-// connection, and gets the result of the function "answer" for this command. After the command
-// "hang", the connection stays open until the test ends.
+// FakeSocket starts a fake of HAProxy's command line on a network, "unix" or "tcp", and returns its
+// address for a runtimeapi.Socket. For the one command of each connection, it sends the result of
+// "answer". After the command "hang", the connection stays open until the test ends.
 func FakeSocket(t testing.TB, network string, answer func(command string) string) (path string) {
 	t.Helper()
 	addr, prefix := filepath.Join(Dir(t), "s"), ""

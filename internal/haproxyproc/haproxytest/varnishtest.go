@@ -6,10 +6,9 @@ import (
 	"testing"
 )
 
-// Varnishtest runs a test file of varnishtest, the language of HAProxy's own regression tests. In
-// the text of the file, ${NAME} stands for the value of the key NAME in macros. The command
-// "haproxy" in the file starts the haproxy that Binary returns. If the file fails, the test fails
-// and logs what varnishtest printed.
+// Varnishtest runs a test file of varnishtest, the language of HAProxy's own regression tests, with
+// the haproxy that Binary returns. In the file, ${NAME} stands for macros["NAME"]. If the file
+// fails, the test fails and logs varnishtest's output.
 func Varnishtest(t testing.TB, file string, macros map[string]string) {
 	t.Helper()
 	const program = "varnishtest"

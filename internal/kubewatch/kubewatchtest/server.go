@@ -1,9 +1,8 @@
-// Package kubewatchtest provides an API server for tests. The server answers lists, watches and
-// streamed lists in JSON. It can fail in the ways of a real API server.
+// Package kubewatchtest provides an API server for tests, which answers lists, watches and streamed
+// lists in JSON, and can fail as a real one does.
 //
 // It serves nodes, services, endpointslices and configmaps, with label selectors and with the field
-// selectors of real API servers. It supports the verbs list and watch, and for configmaps also get,
-// create and update.
+// selectors of real API servers. For configmaps it also supports get, create and update.
 package kubewatchtest
 
 import (
@@ -217,9 +216,8 @@ func (s *Server) NoStreamedLists() { s.do(func() { s.noStream = true }) }
 // not even send the header of the response. If "on" is false, the server sends again.
 func (s *Server) Silence(on bool) { s.do(func() { s.silent = on }) }
 
-// Down closes all connections. Until a call of the method Up, clients that use Config cannot
-// connect: they get "connection refused". Clients that do not use Config can still connect, but the
-// server closes the connection at the first request.
+// Down closes all connections, and refuses new ones from clients that use Config until a call of
+// Up. Other clients can connect, but the server closes the connection at the first request.
 func (s *Server) Down() {
 	s.do(func() {
 		s.down = true
