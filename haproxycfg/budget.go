@@ -6,20 +6,19 @@ import (
 	"time"
 )
 
-// descriptorSlack is the number of descriptors that HAProxy needs for everything except
-// connections, listeners and checks. The number is an upper bound. Each thread needs 3 descriptors:
-// one for its poller, and two for the pipe that wakes it. HAProxy before 2.9 runs at most 64
-// threads. Later versions can run more, but an edge needs far fewer. The other 64 descriptors are
-// for logs, the state file, the files of maps while HAProxy reads them, and the sockets of the
-// command line.
+// descriptorSlack is the largest number of descriptors that HAProxy needs for everything except
+// connections, listeners and checks. Each of at most 64 threads needs 3: a poller, and the pipe
+// that wakes the thread. The other 64 are for logs, the state file, the files of maps, and the
+// sockets of the command line.
 const descriptorSlack = 64*3 + 64
 
-// MaxConn is the limit of client connections that Render writes. 0 means that Render writes no
-// limit. If Global.MaxConn is not 0, MaxConn returns it. Otherwise MaxConn computes the limit from
-// Global.Descriptors: it subtracts the descriptors that listeners, checks and agent checks need,
-// and divides the rest by two, because each connection needs two descriptors. It then rounds the
-// limit down, by less than a sixteenth, so that a few more servers rarely change the limit. HAProxy
-// needs a reload for each new limit.
+// MaxConn is the limit of client connections that Render writes: Global.MaxConn, or else a limit
+// from Global.Descriptors, or 0 for no limit. From Global.Descriptors, it subtracts the descriptors
+// of listeners, checks and agent checks, and divides the rest by two, because each connection needs
+// two.
+//
+// It rounds the limit down, by less than a sixteenth, because each new limit needs a reload of
+// HAProxy.
 func (c *Config) MaxConn() int {
 	if c.Global.MaxConn > 0 || c.Global.Descriptors <= 0 {
 		return c.Global.MaxConn
@@ -57,15 +56,13 @@ func (c *Config) ReservedDescriptors() int {
 	return n
 }
 
-// checkSpread returns the time over which HAProxy spreads the first checks after its start. If it
-// returns 0, HAProxy chooses the time itself: the shortest check interval of at least one second
-// (start_checks in its source).
+// checkSpread returns the time over which HAProxy spreads the first checks after its start. With 0,
+// HAProxy uses the shortest check interval of at least one second (start_checks in its source).
 //
-// The time that HAProxy chooses can be too long. Suppose that HAProxy makes a health check every
-// minute and an agent check every half second. To choose the time, HAProxy ignores the interval of
-// half a second, so it may send the first agent check only after a minute. Meanwhile a drained
-// server would get traffic. So if the shortest interval of agent checks is below a second,
-// checkSpread returns this interval.
+// That time can be too long: HAProxy with a health check every minute, and an agent check every
+// half second, may send the first agent check only after a minute. Meanwhile a drained server would
+// receive traffic. So checkSpread returns the shortest interval of agent checks if it is below a
+// second.
 func (c *Config) checkSpread() time.Duration {
 	var least time.Duration
 	for i := range c.Backends {
@@ -82,8 +79,8 @@ func (c *Config) checkSpread() time.Duration {
 }
 
 // CheckBudget is the number of checks per second that one HAProxy process makes with a
-// configuration. The number does not depend on traffic. Two processes with the same configuration
-// make twice as many checks. After a reload, the old process also makes its checks until it ends.
+// configuration, whatever the traffic. After a reload, the old process also makes its checks until
+// it ends.
 type CheckBudget struct {
 	// HealthServers counts the server lines with a health check. AgentServers counts the server
 	// lines with an agent check. A line with both checks counts in both numbers.
@@ -97,19 +94,13 @@ type CheckBudget struct {
 }
 
 // CheckBudget counts the checks of the rendered servers. A server line with Check adds
-// 1/Health.Interval unless it is Disabled, and a server line with AgentPort adds 1/AgentInterval.
-// A server at SpareAddr adds nothing: HAProxy cannot connect to this address, and sends no packet.
-// For a server that tracks another server, HAProxy makes no health check. HAProxy makes agent
-// checks for each server line on its own: if ten backends contain a server with the same agent port
-// on the same node, HAProxy sends ten agent checks to that agent in each interval.
+// 1/Health.Interval unless it is Disabled; a server line with AgentPort adds 1/AgentInterval, even
+// if other backends check the same agent. A server at SpareAddr adds nothing, and a server that
+// tracks another server has no health check.
 //
-// The numbers assume that each server answers a check without delay. HAProxy counts an interval
-// from the end of a check, so it checks a server less often if the server answers slowly or not at
-// all. For a server in maintenance, HAProxy makes no health checks, but still makes agent checks.
-// After a result that contradicts the state of a server, HAProxy checks the server every
-// Health.FastInterval, until Rise or Fall equal results in a row have settled the state.
-// CheckBudget does not count these extra checks. The interval for a server that is down is the same
-// as for a healthy one.
+// The numbers assume that each server answers without delay: HAProxy counts an interval from the
+// end of a check. They do not include the extra checks, every Health.FastInterval, after a result
+// that contradicts the state of a server. In maintenance, a server has only agent checks.
 func (c *Config) CheckBudget() CheckBudget {
 	var health, agent intervals
 	for i := range c.Backends {

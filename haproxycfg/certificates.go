@@ -11,11 +11,10 @@ import (
 // CertificateList contains the certificates of one or more binds. Render writes each certificate to
 // a file of its own, and a crt-list that names these files.
 //
-// A frontend whose binds use a CertificateList answers 421 to a request over TLS if the certificate
-// of the connection does not cover the Host header. HAProxy does not compare the Host header with
-// the server name (SNI) of the connection, because the two may differ: if a certificate covers
-// several hosts, browsers send requests for all these hosts over one connection. After a 421, a
-// browser repeats the request on a new connection (RFC 9110, section 15.5.20).
+// A frontend with a CertificateList answers 421 if the certificate of a TLS connection does not
+// cover the Host header; a browser then repeats the request on a new connection (RFC 9110, section
+// 15.5.20). The server name (SNI) does not matter, because browsers send requests for all hosts of
+// a certificate over one connection.
 type CertificateList struct {
 	// Name consists of letters, digits and "-_.". It must not be the Name of a Map.
 	Name string
@@ -98,10 +97,9 @@ func denyUncovered(t *text, names string, observing bool) {
 	t.line("http-request return status 421 content-type text/plain string '421 misdirected request' if " + uncovered)
 }
 
-// observeServerName renders rules that count and log the requests of certain connections over TLS:
-// those whose server name no certificate covers. HAProxy accepts such a connection and uses the
-// first certificate. With strict-sni, HAProxy would refuse the connection. The argument "names" is
-// the path of the map that CertificateList.render returns.
+// observeServerName renders rules that count and log the requests of TLS connections whose server
+// name no certificate covers. HAProxy uses the first certificate for them; with strict-sni, it
+// would refuse them. The argument "names" is the path of the map from CertificateList.render.
 func observeServerName(t *text, names string) {
 	t.line("http-request set-var(txn.sni) ssl_fc_sni,lower")
 	t.line("http-request set-var(txn.sni_covered) 'ssl_f_sha1,hex,concat(/,txn.sni)'")
@@ -109,20 +107,17 @@ func observeServerName(t *text, names string) {
 	observe(t, RefusedServerName, "{ ssl_fc } !{ var(txn.sni_by_name) -m found } !{ var(txn.sni_by_wildcard) -m found }")
 }
 
-// lookUpCovered renders two look-ups in one map. The argument "names" is the path of the map. The
-// other arguments are the names of variables. The variable in the argument "key" contains
-// "FINGERPRINT/HOST". The first look-up searches the map for this text, and stores the value that
-// it finds in the variable of the argument byName. The second look-up searches the map for the text
-// with "*" in place of the first label of the host ("FINGERPRINT/www.example.com" →
-// "FINGERPRINT/*.example.com"), and stores the value in the variable of the argument byWildcard.
+// lookUpCovered renders two look-ups in the map at the path "names". The variable "key" contains
+// "FINGERPRINT/HOST". The first look-up stores the value for this text in the variable byName. The
+// second one uses "*" in place of the first label of the host, and stores the value in byWildcard.
 func lookUpCovered(t *text, names, key, byName, byWildcard string) {
 	lookUp := func(variable, convert string) {
 		t.line("http-request set-var(txn." + variable + ") 'var(txn." + key + ")" + convert + `,map_str("` + names + `")'`)
 	}
 	lookUp(byName, "")
-	// The variable contains "FINGERPRINT/HOST". The regsub replaces the first label of HOST by "*".
-	// Its pattern begins with the slash, so it cannot match within the fingerprint, which contains
-	// no slash. A host without a dot has no wildcard, so the pattern does not match it.
+	// The regsub replaces the first label of HOST in "FINGERPRINT/HOST" by "*". Its pattern begins
+	// with the slash, so it cannot match within the fingerprint. A host without a dot has no
+	// wildcard, so the pattern does not match it.
 	lookUp(byWildcard, `,regsub("/`+wildcardLabel+`","/*.")`)
 }
 

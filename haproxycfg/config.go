@@ -5,11 +5,8 @@ import (
 	"time"
 )
 
-// Config is a whole HAProxy configuration. The zero Config renders, but HAProxy does not start
-// without a frontend.
-//
-// A Config holds values only. Render does not change it, so several goroutines may render the same
-// Config at the same time.
+// Config is a whole HAProxy configuration. Without a frontend, HAProxy does not start. Several
+// goroutines may render the same Config.
 type Config struct {
 	Global   Global
 	Defaults Defaults
@@ -37,42 +34,39 @@ type Config struct {
 
 // Global contains the settings of the process.
 type Global struct {
-	// Version is the version of the HAProxy that will read the files. That version and all later
-	// versions accept the files. Zero means 2.6. If Version is 3.2 or later, HAProxy removes the
-	// trailers of requests to HTTP/1.1 servers. The reason: no rule about headers applies to
-	// trailers, and some HTTP/1.1 servers read trailers as headers.
+	// Version is the oldest version of HAProxy that must accept the files; zero means 2.6. From 3.2
+	// on, HAProxy removes the trailers of requests to HTTP/1.1 servers: some servers read trailers
+	// as headers, and no rule about headers applies to trailers.
 	Version Version
 	// MaxConn is the largest number of client connections that HAProxy keeps open at the same time.
 	// 0 means the number that Descriptors allows. If Descriptors is 0 too, HAProxy chooses the
 	// number.
 	MaxConn int
 	// Descriptors is the limit of open files of the HAProxy process (ulimit -n, LimitNOFILE); 0
-	// means unknown. HAProxy needs two descriptors for each connection, one for each health check
-	// and two for each agent check, and refuses to start if the limit is below the sum.
-	// [Config.MaxConn] computes the limit of connections from Descriptors.
+	// means unknown. [Config.MaxConn] computes the limit of connections from it. HAProxy refuses to
+	// start if the limit is below its need: two for each connection, one for each health check and
+	// two for each agent check.
 	Descriptors int
 	// Threads is the number of threads; 0 means HAProxy's own choice.
 	Threads int
 	// User and Group are the names to which the process switches after it has bound its sockets. If
 	// one is empty, the process keeps its user or group.
 	User, Group string
-	// StatsSocket is the path of the administration socket, at most 97 bytes. HAProxy creates it
-	// with mode 600 and level admin. In a reload, the new process gets the listening sockets of the
-	// old process through this socket. Empty means no socket.
+	// StatsSocket is the path of the administration socket, at most 97 bytes; empty means no
+	// socket. HAProxy creates it with mode 600 and level admin. In a reload, the new process
+	// receives the listening sockets of the old process through it.
 	StatsSocket string
 	// StateFile is the file from which HAProxy restores the weight and administrative state of
-	// servers when it starts. HAProxy does not write this file: another program must save the
-	// output of "show servers state" to the file just before a reload. Without StateFile, a drained
-	// server gets traffic after a reload until its agent answers again. Empty means no file.
+	// servers when it starts; empty means no file. Another program must save "show servers state"
+	// to it just before a reload. Without StateFile, a drained server receives traffic after a
+	// reload until its agent answers again.
 	StateFile string
 	// HardStopAfter is the longest time that a replaced or stopping process waits for its
 	// connections to end; 0 means no limit.
 	HardStopAfter time.Duration
-	// MaxReloads is the number of reloads after which the master ends an old worker, even if the
-	// worker still has connections; 0 means no limit. The master counts all reloads since the start
-	// of the worker, so a worker with one long connection reaches any small limit. HAProxy 3.3 and
-	// later have a default of 50, so Render always writes a limit. For 0, it writes a very large
-	// limit.
+	// MaxReloads is the number of reloads after which the master ends an old worker, even with open
+	// connections; 0 means no limit. A worker with one long connection reaches any small limit.
+	// HAProxy 3.3 and later have a default of 50, so Render writes a very large limit for 0.
 	MaxReloads int
 	// Grace is the time for which a stopping process still accepts connections. During this time,
 	// the Monitor pages already answer 503. 0 means that a stopping process accepts no connections.
@@ -80,25 +74,23 @@ type Global struct {
 	// CloseSpread is the time over which a stopping process closes its idle connections, so that
 	// clients do not all reconnect at the same moment; 0 means that it closes all of them at once.
 	CloseSpread time.Duration
-	// BufferSize is the size of a buffer in bytes ("tune.bufsize"), 16,384 to 1,048,576. The head of
-	// a request must fit into a buffer, with about 1,024 bytes to spare. A connection needs up to two
-	// buffers. 0 means HAProxy's default, 16,384.
+	// BufferSize is the size of a buffer in bytes ("tune.bufsize"), 16,384 to 1,048,576; 0 means
+	// 16,384. The head of a request must fit into a buffer, with about 1,024 bytes to spare. A
+	// connection needs up to two buffers.
 	BufferSize int
 	// MaxHeaders is the largest number of headers of a request or response ("tune.http.maxhdr"),
 	// 1 to 32,767. 0 means HAProxy's default, 101.
 	MaxHeaders int
 	// HTTP2Requests is the number of requests after which HAProxy ends a client's HTTP/2 connection
-	// with GOAWAY ("tune.h2.fe.max-total-streams"). The client then opens a new connection. 0 means
-	// that HAProxy ends no connection. If the client sends further requests at the moment of the
-	// GOAWAY, GOAWAY tells the client to repeat them. Most clients do. But a request of a net/http
-	// client fails if the client cannot send its body a second time (Request.GetBody). HAProxy
-	// before 3.0 does not have the setting, so Render ignores HTTP2Requests for it.
+	// with GOAWAY ("tune.h2.fe.max-total-streams"); 0 means never. Most clients repeat the requests
+	// that they sent at that moment, but a net/http client fails if it cannot send the body a
+	// second time (Request.GetBody). Render ignores HTTP2Requests for HAProxy before 3.0, which
+	// does not have the setting.
 	HTTP2Requests int
-	// Observe makes HAProxy only count the requests that it would otherwise refuse or change for
-	// one of the reasons in [Refusal]. HAProxy serves these requests, and keeps their headers; see
-	// [ObservedCommand]. The log line of a request contains the reasons between braces. Even with
-	// Observe, HAProxy removes the following headers: HTTP2-Settings, Upgrade with h2c or h2, and,
-	// with [ForwardedReplace], Forwarded, X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto.
+	// Observe makes HAProxy only count and log the requests that it would otherwise refuse or
+	// change for one of the reasons in [Refusal]; see [ObservedCommand]. Even with Observe, HAProxy
+	// removes HTTP2-Settings, Upgrade with h2c or h2, and, with [ForwardedReplace], Forwarded,
+	// X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto.
 	Observe bool
 	// Logs are the destinations to which HAProxy sends logs of requests and events. Nil means no
 	// log.
@@ -135,18 +127,16 @@ type Defaults struct {
 	// headers of a request; 0 means 10s.
 	HTTPRequest time.Duration
 	// KeepAlive is the longest time that a client's connection waits for the next request; 0 means
-	// 60s. A reload does not close idle connections before this time: the old process answers one
-	// more request on each idle connection, with "Connection: close".
+	// 60s. After a reload, the old process answers one more request on each idle connection, with
+	// "Connection: close".
 	KeepAlive time.Duration
 	// Retries is the number of further attempts after a request has failed. 0 means 3 further
 	// attempts, and a negative number means no further attempt. HAProxy makes each further attempt
 	// on another server if there is one.
 	Retries int
 	// RetryOn lists the failures after which HAProxy tries a request again. Nil means
-	// [RetryConnFailure] and [RetryEmptyResponse].
-	//
-	// If HAProxy could not connect, it retries any method, because the server has received nothing.
-	// After any other failure it retries only GET, HEAD and OPTIONS, whatever RetryOn lists.
+	// [RetryConnFailure] and [RetryEmptyResponse]. After a failed connection, HAProxy retries any
+	// method, and after other failures only GET, HEAD and OPTIONS.
 	RetryOn []RetryEvent
 }
 
@@ -186,11 +176,9 @@ type Timeouts struct {
 
 // Frontend accepts connections and chooses a backend for each request.
 //
-// HAProxy changes the headers of requests that go to a backend. It removes each header whose name
-// contains a character other than letters, digits and "-", because CGI programs read
-// X_Forwarded_For as X-Forwarded-For. Clients can upgrade a connection to a WebSocket, but to no
-// other protocol. HAProxy removes the client's header Connection. In an upgrade, it sends
-// "Connection: Upgrade" instead.
+// HAProxy removes each header whose name contains other characters than letters, digits and "-",
+// because CGI programs read X_Forwarded_For as X-Forwarded-For. Clients can upgrade a connection
+// only to a WebSocket. HAProxy removes the client's header Connection.
 type Frontend struct {
 	// Name consists of letters, digits and "-_.:".
 	Name string
@@ -199,29 +187,22 @@ type Frontend struct {
 	// MaxConn is the largest number of connections of this frontend at the same time; 0 means the
 	// limit of the process.
 	MaxConn int
-	// RedirectHTTPS, if not nil, redirects each request without TLS to the same URL over TLS.
-	// HAProxy does not redirect a request without a Host header, nor a request for a host that is
-	// not in the map Hosts of Router.
+	// RedirectHTTPS, if not nil, redirects each request without TLS to the same URL over TLS, if
+	// its host is in the map Hosts of Router.
 	//
-	// The header "X-Forwarded-Proto: https" says that a proxy in front of HAProxy has ended TLS. A
-	// redirect of such a request would lead back to this proxy, and so on without end. So HAProxy
-	// serves the request if it comes from TrustedProxies, and answers 421 otherwise.
+	// With "X-Forwarded-Proto: https", a proxy in front has ended TLS, and a redirect would loop.
+	// HAProxy serves such a request if it is from TrustedProxies, and otherwise answers 421.
 	RedirectHTTPS *HTTPSRedirect
 	// Forwarded chooses the X-Forwarded headers that tell servers the address and scheme of the
 	// client.
 	Forwarded Forwarded
-	// TrustedProxies are the networks of the proxies in front of HAProxy. HAProxy believes the
-	// headers X-Forwarded-For and X-Forwarded-Proto only if the request comes from one of these
-	// networks; see RedirectHTTPS and [ForwardedReplace]. Empty means that HAProxy believes no
-	// proxy.
-	//
-	// On a bind with AcceptProxy, HAProxy compares these networks with the address in the PROXY
-	// header, and not with the address of the connection. A connection over a Unix socket has no
-	// address, so HAProxy never trusts it.
+	// TrustedProxies are the networks of the proxies in front of HAProxy. HAProxy believes
+	// X-Forwarded-For and X-Forwarded-Proto only from these networks; see RedirectHTTPS and
+	// [ForwardedReplace]. On a bind with AcceptProxy, the address in the PROXY header counts. A
+	// connection over a Unix socket is never trusted, because it has no address.
 	TrustedProxies []netip.Prefix
 	// Monitor is a path that HAProxy answers itself, for every host: with 200, or with 503 while
-	// the process is stopping. HAProxy sends no request for this path to a backend. Empty means no
-	// such path.
+	// the process is stopping. Empty means no such path.
 	Monitor string
 	// MonitorBackends are names of backends. While none of these backends has a server that is up,
 	// the page of Monitor answers 503. Empty means that the page does not depend on servers.
@@ -248,18 +229,17 @@ type Frontend struct {
 	// CGI, WSGI and PHP read X_Forwarded_For as X-Forwarded-For. So set KeepHeaderNames only if you
 	// trust all clients, or if no server reads header names in this way.
 	KeepHeaderNames bool
-	// CloseOneIn makes HAProxy send "Connection: close" with one of CloseOneIn answers, chosen at
-	// random, and close the client's connection. 0 means never. The client then connects again,
-	// perhaps to another HAProxy behind the same balancer. HTTP/2 connections stay, because HAProxy
-	// sends no GOAWAY for this header: see Global.HTTP2Requests.
+	// CloseOneIn makes HAProxy close the client's connection after one of CloseOneIn answers,
+	// chosen at random; 0 means never. The client then connects again, perhaps to another HAProxy
+	// behind the same balancer. HTTP/2 connections stay: see Global.HTTP2Requests.
 	CloseOneIn int
 	// CloseStopping makes a stopping HAProxy close each client's connection after the next answer.
 	// Without CloseStopping, clients can use their connections until the end of Global.Grace.
 	CloseStopping bool
-	// DrainSwitch names a variable. While its value is not 0, HAProxy drains and still serves every
-	// request: the Monitor page answers 503, and HAProxy closes each client's connection after the
-	// next answer. When the value is 0 again, the drain ends and HAProxy is in service again. A
-	// stopping HAProxy, in contrast, cannot return to service. Empty means no such variable.
+	// DrainSwitch names a variable; empty means none. While its value is not 0, HAProxy drains: the
+	// Monitor page answers 503, and HAProxy closes each client's connection after the next answer.
+	// It still serves every request. Unlike a stopping HAProxy, it returns to service when the
+	// value is 0 again.
 	DrainSwitch string
 	// Limits bound the requests of the frontend. If they are set, the backends of the frontend must
 	// not have Limits.
@@ -269,12 +249,10 @@ type Frontend struct {
 	// Zones, if not nil, sends a share of the requests to servers of other zones. A frontend has at
 	// most one of Router and Zones.
 	Zones *Zones
-	// Close names a map of the same Config; empty means no such map. The value of the key "all" is
-	// a share, in points: 10,000 points are all responses of servers. HAProxy chooses this share of
-	// the responses at random, sends "Connection: close" with them, and closes the client's
-	// connection. HAProxy does not close the connection after the status 101, which begins a
-	// WebSocket. It also closes no HTTP/2 connection: HAProxy 2.6 to 3.4 send no GOAWAY for this
-	// header.
+	// Close names a map of the same Config; empty means none. The value of the key "all" is the
+	// share of responses after which HAProxy closes the client's connection, at random, in points:
+	// 10,000 are all responses. WebSockets and HTTP/2 connections stay, because HAProxy 2.6 to 3.4
+	// send no GOAWAY for "Connection: close".
 	Close string
 	// Router, if not nil, chooses a backend by host and path.
 	Router *Router
@@ -290,10 +268,9 @@ type Bind struct {
 	// Address is "host:port" or "unix@/path". The host is an IP address or empty. ":80" listens on
 	// all IPv4 addresses, "[::]:80" on all IPv4 and IPv6 addresses.
 	Address string
-	// IPv6 makes an Address without a host listen on all IPv6 addresses as well. On a machine
-	// without support for IPv6, HAProxy does not start if IPv6 is true. HAProxy uses a second
-	// socket for IPv6, so the addresses of IPv4 clients keep their usual form. With Address
-	// "[::]:80" instead, HAProxy would forward the address 192.0.2.1 as ::ffff:192.0.2.1.
+	// IPv6 makes an Address without a host listen on all IPv6 addresses as well. HAProxy then does
+	// not start on a machine without support for IPv6. The socket for IPv6 is separate, so that
+	// 192.0.2.1 does not become ::ffff:192.0.2.1, as with Address "[::]:80".
 	IPv6 bool
 	// TLS, if not nil, makes HAProxy accept TLS connections on this Bind, and decrypt them.
 	TLS *TLS
@@ -316,10 +293,9 @@ type TLS struct {
 	// ALPN lists the protocols that HAProxy offers; nil means h2 and http/1.1.
 	ALPN []string
 	// StrictSNI makes HAProxy refuse a client that sends no server name, or a name that no
-	// certificate covers. Without StrictSNI, such a client gets the first certificate. A
-	// CertificateList without certificates needs StrictSNI. If Global.Observe is true and the
-	// CertificateList has certificates, StrictSNI has no effect: HAProxy counts the requests of
-	// such clients as [RefusedServerName].
+	// certificate covers; otherwise HAProxy uses the first certificate. A CertificateList without
+	// certificates needs StrictSNI. With Global.Observe and certificates in the list, HAProxy only
+	// counts such requests as [RefusedServerName].
 	StrictSNI bool
 }
 
@@ -336,27 +312,23 @@ type HTTPSRedirect struct {
 type Forwarded int
 
 const (
-	// ForwardedReplace sets X-Forwarded-For and X-Forwarded-Proto. It removes all other headers
-	// that describe the client or the original request: other X-Forwarded headers, Forwarded,
-	// X-Real-IP, X-Original-URL, X-HTTP-Method-Override, Proxy and similar ones. Use it if you do
-	// not trust the clients, because they can send false headers.
+	// ForwardedReplace sets X-Forwarded-For and X-Forwarded-Proto, and removes all other headers
+	// that describe the client or the original request, such as Forwarded, X-Real-IP and
+	// X-Original-URL. Use it if you do not trust the clients.
 	//
-	// If a request comes from TrustedProxies, ForwardedReplace keeps the header X-Forwarded-For and
-	// adds the address of the proxy to it. It sets X-Forwarded-Proto only if the proxy did not send
-	// it. It removes all the other headers, as for any other client.
+	// For a request from TrustedProxies, it adds the address of the proxy to X-Forwarded-For, and
+	// keeps the proxy's X-Forwarded-Proto.
 	ForwardedReplace Forwarded = iota
-	// ForwardedAppend adds the client's address to the header X-Forwarded-For that the client sent.
-	// It sets X-Forwarded-Proto only if the client did not send it. Use it only if all clients are
-	// trusted proxies: HAProxy then ignores TrustedProxies, and believes every client.
+	// ForwardedAppend adds the client's address to the client's X-Forwarded-For, and keeps the
+	// client's X-Forwarded-Proto. It ignores TrustedProxies. Use it only if all clients are trusted
+	// proxies.
 	ForwardedAppend
 	// ForwardedKeep changes none of these headers.
 	ForwardedKeep
 )
 
-// Router chooses a backend by host and path. Its fields are the names of maps of the same Config.
-// The map Hosts contains a name, called the virtual host, for each host. Several hosts may have the
-// same virtual host. The maps Exact and Prefix contain the backends of each virtual host. Package
-// edge makes the maps:
+// Router chooses a backend by host and path. Its fields are the names of maps of the same Config,
+// which package edge makes. A virtual host is a name for one or more hosts with the same backends.
 //
 //   - Hosts: from host to virtual host; the key "*.example.com" matches one label below
 //     example.com;
@@ -367,28 +339,22 @@ const (
 //     the requests of the backend. Empty means no such map. HAProxy 2.6 ignores the map.
 //
 // HAProxy compares the host in lower case, without port and without one trailing dot. A request for
-// a declared host never uses the backends of a wildcard, even if no path of the host matches. Paths
-// are compared byte for byte as the client sent them: "//" and "%61" stay as they are. The query is
-// not part of the path. If a path has a segment "." or "..", plain or encoded, HAProxy answers 400.
-// Servers resolve such segments, so a server could serve a path that the route does not cover.
+// a declared host never uses the backends of a wildcard. Paths are compared byte for byte, without
+// the query. HAProxy answers 400 to a path with a segment "." or "..", plain or encoded, because a
+// server would resolve it to a path that the route does not cover.
 //
-// With Shift and ShiftParts, HAProxy moves requests from one backend to other backends at random.
-// Shift maps the name of a backend to "POINTS/NAME". ShiftParts maps "BACKEND/NAME" to
-// "FIRST/SECOND/MIN1/MIN2": the names of two backends, and two numbers. Of 10,000 requests for
-// BACKEND, HAProxy sends POINTS to FIRST, and all others to SECOND. For example, Shift has "b" →
-// "2500/eu-2", and ShiftParts has "b/eu-2" → "b1/b2/1/2": of the requests for b, b1 gets 25%, and
-// b2 gets 75%. If a map has no entry for a backend, the backend itself gets its requests. Set both
-// maps or neither. Usually the field Runtime of the map Shift is true (see [Map]), so that a
-// program can change the points without a reload.
+// Shift and ShiftParts divide the requests for a backend at random between two others. Shift maps a
+// backend to "POINTS/NAME". ShiftParts maps "BACKEND/NAME" to "FIRST/SECOND/MIN1/MIN2". Of 10,000
+// requests for BACKEND, HAProxy sends POINTS to FIRST, and all others to SECOND. Set both maps or
+// neither. If Runtime of the map Shift is true (see [Map]), a program can change the points without
+// a reload.
 //
-// FIRST gets requests only while at least MIN1 of its servers can get requests, and SECOND only
-// while at least MIN2 of its servers can. A server that is down, drained or in maintenance does not
-// count. While one of the two has too few servers, the other one gets all requests. While both have
-// too few, BACKEND itself gets its requests. A process of HAProxy 2.6 that stops cannot count
-// servers. It ignores MIN1 and MIN2.
+// FIRST needs at least MIN1 usable servers (not down, drained or in maintenance), and SECOND needs
+// MIN2. While one of them has too few, the other one receives all requests. While both have too
+// few, BACKEND itself receives them. A stopping process of HAProxy 2.6 ignores MIN1 and MIN2.
 //
 // A value of Shift may end with "/UNTIL", a time in seconds since 1970. From this time on, HAProxy
-// ignores the entry, even if no program runs any more that could change the map.
+// ignores the entry.
 type Router struct {
 	Hosts, Exact, Prefix, ClientTimeouts, Shift, ShiftParts string
 }
@@ -419,26 +385,21 @@ type Backend struct {
 	Options ServerOptions
 	// Reuse says which idle connections to servers a request may use; empty means [ReuseSafe].
 	Reuse Reuse
-	// QueueLimit names a variable. While the number of requests that wait for a server is at least
-	// the value of the variable, HAProxy answers further requests immediately with 503 and
-	// "Retry-After: 1". So with the value 0, HAProxy answers all requests with 503. Empty means no
-	// limit.
+	// QueueLimit names a variable; empty means no limit. While at least this many requests wait for
+	// a server, HAProxy answers further requests with 503 and "Retry-After: 1". With the value 0,
+	// it answers all requests so.
 	QueueLimit string
 	// Response, if not nil, is the answer to each request. A backend with a Response has no
 	// servers.
 	Response *FixedResponse
 }
 
-// Limits bound the requests of a frontend or a backend. HAProxy counts the requests in a table of
-// the frontend or backend. If a request exceeds a limit, HAProxy refuses it with "Retry-After: 1"
-// and does not count it. So if a client sends more requests than the limit allows, HAProxy still
-// serves as many of them as the limit allows.
+// Limits bound the requests of a frontend or a backend. HAProxy refuses a request above a limit,
+// with "Retry-After: 1", and does not count it. Each process counts for itself, and begins with 0
+// after a reload.
 //
-// If a request exceeds Limit.Requests, the status is 429: the client should send fewer requests. If
-// it exceeds Limit.Connections, the status is 503: this proxy is full, and another proxy may have
-// room.
-//
-// Each process counts for itself. After a reload the new process begins with 0.
+// Above Limit.Requests, the status is 429: the client should send fewer requests. Above
+// Limit.Connections, it is 503: another proxy may have room.
 type Limits struct {
 	Limit // of all clients together
 	// Source is the limit of each single source. A source is an IPv4 address, or the first 64 bits
@@ -474,17 +435,14 @@ const (
 	GRPC Protocol = "grpc"
 )
 
-// Balance is an algorithm that chooses servers.
-//
-// Agents change weights at run time. So this package offers only algorithms that obey every weight
-// that a command or an agent sets at run time. It does not offer HAProxy's "static-rr", which obeys
-// only 0% and 100%. Without consistent hashing, "source" and "uri" also obey only 0% and 100%, so
-// this package always renders them with consistent hashing.
+// Balance is an algorithm that chooses servers. Agents change weights at run time, so this package
+// offers only algorithms that obey every weight: not "static-rr", and "source" and "uri" only with
+// consistent hashing.
 //
 // Use Random, Source and URI only with up to some thousand servers in total, because HAProxy keeps
-// 16 tree entries for each unit of weight. With HAProxy 2.6, 1,000 servers of weight 100 needed 75
-// MB, and more than a second at each start and reload. 4,000 servers in one backend needed 310 MB
-// and 9 seconds. RoundRobin and LeastConn need almost no memory and time for the weights.
+// 16 tree entries for each unit of weight. With HAProxy 2.6 and weight 100, 1,000 servers needed 75
+// MB and more than a second at each start and reload; 4,000 servers in one backend needed 310 MB
+// and 9 seconds.
 type Balance string
 
 // The algorithms.
@@ -499,17 +457,16 @@ const (
 // Health describes a health check. With the zero Health, HAProxy connects to each server every two
 // seconds, and sends no request.
 type Health struct {
-	// Path is the target of a GET request, optionally with a query. A server that answers 2xx or
-	// 3xx is healthy. Empty means that HAProxy sends no request: a server that accepts a connection
-	// is healthy.
+	// Path is the target of a GET request, optionally with a query; a server that answers 2xx or
+	// 3xx is healthy. Empty means that a server that accepts a connection is healthy.
 	Path string
 	// Host is the Host header of the health check's GET request. If Host is empty, the request is
 	// HTTP/1.0 and has no Host header. In a backend with [H2C] or [GRPC] the request is HTTP/2, and
 	// Host is its :authority.
 	Host string
 	// GRPC makes HAProxy call the method Check of grpc.health.v1.Health for the whole server. A
-	// server that answers SERVING is healthy. If a server gives any other answer, the check fails
-	// after Timeouts.Check. GRPC needs a backend with [H2C] or [GRPC], and an empty Path.
+	// server that answers SERVING is healthy; any other answer fails after Timeouts.Check. GRPC
+	// needs a backend with [H2C] or [GRPC], and an empty Path.
 	GRPC bool
 	// Interval is the time between two checks; 0 means 2s.
 	Interval time.Duration
@@ -518,25 +475,25 @@ type Health struct {
 	// the state. 0 means Interval.
 	FastInterval time.Duration
 	// Rise is the number of good results in a row after which a server is healthy; 0 means 2. Fall
-	// is the number of bad results in a row after which it is unhealthy; 0 means 3.
+	// is the same for bad results and unhealthy; 0 means 3.
 	Rise, Fall int
 }
 
 // Server is a server of a backend. The method [Server.Name] computes its name from other fields.
 type Server struct {
-	// Slot is the name of the server, for example "s1". Empty means that [Server.Name] derives the
-	// name from the address. Use slots for HAProxy before 3.0, which can crash when it deletes a
-	// server at run time: a backend then has a fixed number of slots, and a controller changes the
-	// addresses of the slots at run time. Set Slot for all servers of a backend or for no server.
+	// Slot is the name of the server, for example "s1"; empty means that [Server.Name] derives it
+	// from the address. Set it for all servers of a backend or for none. Use slots for HAProxy
+	// before 3.0, which can crash when it deletes a server at run time: a controller then changes
+	// the addresses of a fixed number of slots.
 	Slot string
 	// Disabled puts the server into maintenance when HAProxy starts. HAProxy then sends neither
 	// requests nor health checks to the server until a command enables it.
 	Disabled bool
 	// Addr is the address to which HAProxy sends the requests and health checks of the server.
 	Addr netip.AddrPort
-	// Weight is the initial weight, from 1 to 256. 0 means [DefaultWeight]. An agent answers with a
-	// percentage of the initial weight. With [NoTraffic] the server gets no requests, and an agent
-	// cannot change that.
+	// Weight is the initial weight, from 1 to 256; 0 means [DefaultWeight]. An agent answers with a
+	// percentage of it. With [NoTraffic] the server receives no requests, and an agent cannot
+	// change that.
 	Weight int
 	// Check makes HAProxy check the server's health as described in Backend.Health.
 	Check bool
@@ -545,10 +502,9 @@ type Server struct {
 	// health, the drain and the maintenance state of the other server, and must not have Check
 	// itself.
 	Track string
-	// WeightInName adds Weight to the name of the server. HAProxy multiplies the percentage in an
-	// agent's answer by the initial weight of the server, and no command changes the initial
-	// weight. So set WeightInName for a server with an agent whose Weight may change: another
-	// Weight then makes another server, which HAProxy can add at run time.
+	// WeightInName adds Weight to the name of the server. Set it for a server with an agent whose
+	// Weight may change: no command changes the initial weight, of which the agent's percentage is
+	// a share. Another name makes another server, which HAProxy can add at run time.
 	WeightInName bool
 	// AgentPort is the port of the server's agent, at the address of the server. The agent answers
 	// with the weight and state of the server. 0 means no agent.
@@ -584,12 +540,9 @@ type Map struct {
 	// of the map then contains a hash of the keys alone, so a new value does not change
 	// haproxy.cfg.
 	Runtime bool
-	// Stable means that a program can replace the entries of the map while HAProxy runs. The name
-	// of the file of the map then contains a hash. The hash depends on all parts of the
-	// configuration except servers, values of variables and entries of stable maps.
-	//
-	// So if only entries change, haproxy.cfg stays the same, and no reload is necessary. If another
-	// part of the configuration changes, the file gets another name, and its entries come into
+	// Stable means that a program can replace the entries of the map while HAProxy runs. If only
+	// entries change, haproxy.cfg stays the same, and no reload is necessary. If another part of
+	// the configuration changes, the file of the map has another name, so its entries come into
 	// force together with the new haproxy.cfg. A map is not both Stable and Runtime.
 	Stable bool
 }

@@ -5,8 +5,8 @@
 //	nodeagent -node node-a -kubeconfig agent.kubeconfig:eu-1   with one context of a kubeconfig file
 //	nodeagent -node node-a -dir manifests                      with files instead of an API server
 //
-// The documentation of package agentcheck/nodeagent describes the answers. README.md in this
-// directory describes how to run the program and how to drain a node.
+// Package agentcheck/nodeagent describes the answers. README.md describes how to run the program
+// and drain a node.
 package main
 
 import (

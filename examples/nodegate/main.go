@@ -1,6 +1,5 @@
-// Nodegate says which nodes of a Kubernetes cluster may go now, that is, which nodes somebody may
-// take away for a reboot or a replacement. It grants nodes to the programs that replace them. A
-// granted node counts as away, so that nodegate does not let too many nodes go.
+// Nodegate says which nodes of a Kubernetes cluster somebody may take away now, for a reboot or a
+// replacement. It grants nodes to the programs that replace them; a granted node counts as away.
 //
 //	nodegate may worker-7 -cluster eu-1=kubeconfig:eu-1.kubeconfig -report http://edge-1:9709/report.json
 //	nodegate may worker-7 … -take -holder kured -ttl 1h -wait 10m
@@ -11,8 +10,7 @@
 //	nodegate protect … -tool karpenter
 //	nodegate serve … -listen :9711 -token-file token
 //
-// README.md in this directory describes the flags. Package nodeselect/disruption/gate/keeper does
-// the work.
+// README.md describes the flags. Package nodeselect/disruption/gate/keeper does the work.
 //
 // With every other exit status than 0, a script must not let the nodes go.
 package main

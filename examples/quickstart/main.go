@@ -4,17 +4,14 @@
 //	quickstart
 //
 // The manifests in system/ describe two clusters of five nodes each. Every node has an address in
-// 127.0.0.0/8. At this address, its services answer on their node ports, and its agents answer on
-// the agent ports. A Controller writes a configuration from routes and manifests, and a real
-// haproxy runs it. Clients send requests during the whole run.
+// 127.0.0.0/8, with the node ports of its services and the agent ports. A Controller writes the
+// configuration of a real haproxy, and clients send requests during the whole run.
 //
 // The scenario cordons a node, shifts weights from one cluster to the other, and replaces a node.
-// At the end, it tests an SNI router in front of sites that terminate TLS themselves. The router
-// reads the host name that the client names, and connects to the address that an HTTP API returns
-// for this host. The scenario also tests the router while the API fails.
+// At the end, it tests an SNI router with an HTTP API, also while the API fails.
 //
-// With -stay the system runs until Ctrl-C, so that you can try it by hand. Quickstart needs haproxy
-// on PATH. It needs Linux, where a program can listen on every address in 127.0.0.0/8.
+// With -stay the system runs until Ctrl-C. Quickstart needs haproxy on PATH, and Linux, where a
+// program can listen on every address in 127.0.0.0/8.
 package main
 
 import (

@@ -19,8 +19,8 @@ import (
 	"github.com/headgate/headgate/nodeselect/manifest"
 )
 
-// node is a simulated node of a cluster. For each service, an HTTP server listens on the node port,
-// in place of kube-proxy and the pods. The agents are real: they come from package nodeagent.
+// node is a simulated node of a cluster. On the node port of each service, an HTTP server replaces
+// kube-proxy and the pods. The agents are real (package nodeagent).
 type node struct {
 	cluster, name, addr string
 	manifests           string // directory that the agents read
@@ -85,9 +85,8 @@ func (n *node) serve(service string, port int32) error {
 	return nil
 }
 
-// follow updates the node's agents whenever the manifests change. It returns when ctx ends. It
-// sends one value to the channel "opened": the error of the first update, or nil if the first
-// update succeeded.
+// follow updates the node's agents whenever the manifests change, until ctx ends. It sends the
+// error of the first update, or nil, to the channel "opened".
 func (n *node) follow(ctx context.Context, opened chan<- error) {
 	var once sync.Once
 	report := func(err error) { once.Do(func() { opened <- err }) }

@@ -22,10 +22,9 @@ const (
 	tracksService = "eu-1/media/tracks"
 	otherTracks   = "eu-2/media/tracks"
 
-	// checksUntilInForce is a number of agent checks. When an agent has given a changed answer to
-	// this many checks, HAProxy uses the changed answer. One check is not enough: HAProxy may not
-	// have read the answer to this check yet. Two checks are enough: HAProxy begins the second
-	// check only after it has read the answer to the first check and has changed the server.
+	// checksUntilInForce is the number of agent checks after which HAProxy certainly uses a changed
+	// answer. HAProxy begins the second check only after it has read the answer to the first check
+	// and changed the server.
 	checksUntilInForce = 2
 	// observed is the time for which the scenario watches the requests after a change.
 	observed = time.Second
@@ -269,9 +268,9 @@ func stepWeights(ctx context.Context, s *system) ([]step, error) {
 	return append(steps, second), err
 }
 
-// stepReplace replaces a node as an upgrade of the cluster does. It first cordons the old node.
-// Then it starts a new node, and applies the new configuration. HAProxy needs no reload: the new node
-// gets a spare server. At the end, stepReplace stops the old node.
+// stepReplace replaces a node as an upgrade of the cluster does: it cordons the old node, starts a
+// new node, and stops the old one. HAProxy needs no reload, because the configuration has a spare
+// server for the new node.
 func stepReplace(ctx context.Context, s *system) ([]step, error) {
 	m := s.clusters["eu-1"]
 	old := s.subset(tracksService)[0]
@@ -315,10 +314,9 @@ func stepReplace(ctx context.Context, s *system) ([]step, error) {
 			ok:       removed == 1 && added == 1 && slices.Equal(left, []string{old}),
 		})
 	}
-	// HAProxy may still send requests to the old node: the answer to an agent check that began
-	// before the change may end the maintenance of the old server. The next call of apply corrects
-	// this. So call apply and look at the answering nodes again and again, until exactly the nodes
-	// of the subset answer, but not for longer than a minute.
+	// Call apply until exactly the nodes of the subset answer, for at most a minute. One call is
+	// not enough: the answer to an agent check that began before the change may end the maintenance
+	// of the old server.
 	var seen []string
 	for deadline := time.Now().Add(patience); ; {
 		if _, err := s.apply(ctx); err != nil {

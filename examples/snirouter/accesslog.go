@@ -60,10 +60,9 @@ func newAccessLog(log *slog.Logger, sample float64, maxFaults int, m *metrics) *
 	}
 }
 
-// isFault reports whether a connection failed. The status page shows a failed connection, and the
-// log has a line about it unless there are many faults. It is no fault if a client leaves early. It
-// is no fault either if a client resets the connection after an answer: many clients close
-// connections in this way, and the router cannot see whether the client expected more data.
+// isFault reports whether a connection failed. A client that leaves early is no fault. A client
+// that resets the connection after an answer is no fault either, because many clients close
+// connections in this way.
 func isFault(s sniproxy.Stats) bool {
 	return s.Err != nil && s.Outcome != sniproxy.Gone && !(s.ToClient > 0 && sniproxy.IsClientReset(s.Err))
 }
@@ -114,9 +113,9 @@ func isRefusal(s sniproxy.Stats) bool {
 	return errors.Is(s.Err, sniproxy.ErrForbidden) || errors.Is(s.Err, sniproxy.ErrLoop)
 }
 
-// lastFaults returns two lists: the latest connections that the router has refused, and the latest
-// connections with another fault. Each list has at most keptFaults connections, the newest first.
-// Because the lists are separate, a flood of refused connections hides no other fault.
+// lastFaults returns the latest refused connections, and the latest connections with another fault,
+// each at most keptFaults and the newest first. In separate lists, a flood of refused connections
+// hides no other fault.
 func (a *accessLog) lastFaults() (refusals, others []sniproxy.Stats) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

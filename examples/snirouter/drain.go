@@ -11,9 +11,8 @@ import (
 	"github.com/headgate/headgate/sniproxy"
 )
 
-// newDrainer returns the drainer of the router. The flags use 0 for "no delay" and "no wait". The
-// fields of drain.Settings use -1 for this, because 0 is the default there. So newDrainer replaces
-// 0 by -1.
+// newDrainer returns the drainer of the router. 0 in a flag means "no delay" or "no wait", but in a
+// field of drain.Settings it means the default. So newDrainer replaces 0 by -1.
 func newDrainer(s settings, srv *sniproxy.Server) *drain.Drainer {
 	orNone := func(d time.Duration) time.Duration {
 		if d == 0 {
@@ -70,9 +69,9 @@ func (s *status) endDrain(w http.ResponseWriter, r *http.Request) {
 
 const drainProgram = program + " drain"
 
-// runDrain is the subcommand "snirouter drain". It sends a request to a running router, which then
-// begins or ends its drain. If the drain begins, the subcommand exits only after the duration in
-// -pause. So it can be the preStop hook of a container without a shell.
+// runDrain is the subcommand "snirouter drain", which begins or ends the drain of a running router.
+// After the beginning of a drain, it exits only after -pause, so that it can be the preStop hook of
+// a container without a shell.
 func runDrain(ctx context.Context, inv cli.Invocation) int {
 	fs := cli.NewFlagSet(drainProgram)
 	var admin cli.AdminFlags

@@ -23,9 +23,8 @@ const saveInterval = time.Minute
 // apiLogInterval is the shortest time between two log lines about failures of the API.
 const apiLogInterval = 5 * time.Second
 
-// hosts finds the endpoint of a host. It first searches the hosts file. If the file does not have
-// the host, hosts asks the API through the cache. If the API does not have the host either, hosts
-// uses the endpoint of -default, if the flag is set.
+// hosts finds the endpoint of a host: in the hosts file, or else in the API through the cache, or
+// else in -default.
 type hosts struct {
 	lookup    hostlookup.Lookup
 	file      *hostlookup.File  // nil without -hosts

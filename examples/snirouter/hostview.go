@@ -191,11 +191,12 @@ const (
 	askTimeout = 3 * time.Second
 )
 
-// mayAsk reports whether the parameter "ask" of a request is the secret of the links on the page. A
-// page of another site can make the browser of an operator send requests, but it cannot read the
-// status page, so it does not find the secret. mayAsk does not use the header Sec-Fetch-Site:
-// browsers do not send it over HTTP to another machine, and when a page refreshes itself, the
-// header is "same-origin", although a page of another site may have opened the page.
+// mayAsk reports whether the parameter "ask" of a request is the secret of the links on the status
+// page. A page of another site can make the browser of an operator send requests, but cannot read
+// the secret.
+//
+// The header Sec-Fetch-Site does not help: browsers do not send it over HTTP to another machine. It
+// is also "same-origin" when a page refreshes itself, whoever has opened the page.
 func (a *asker) mayAsk(ask string) bool {
 	return a.secret != "" && subtle.ConstantTimeCompare([]byte(ask), []byte(a.secret)) == 1
 }

@@ -4,10 +4,9 @@
 //	snirouter -tls :443 -http :80 -api 'http://127.0.0.1:9000/hosts/{host}' -admin 127.0.0.1:9801 -admin unix:/run/headgate/snirouter.sock
 //	snirouter drain -admin unix:/run/headgate/snirouter.sock -pause 10s
 //
-// The router finds the endpoint of a host in a file (-hosts). If the file does not have the host,
-// the router asks a host API (-api), such as hostapi. The second command starts a drain. A preStop
-// hook can use it in a container without a shell. README.md describes the flags, the cache, the
-// log, the status page and the drain.
+// The router finds the endpoint of a host in a file (-hosts), or asks a host API (-api), such as
+// hostapi. The second command starts a drain, for a preStop hook in a container without a shell.
+// README.md describes the flags, the cache, the log, the status page and the drain.
 package main
 
 import (
@@ -53,9 +52,9 @@ var run = commandLine.Run
 
 func main() {
 	// Collect garbage more often, unless the user has set GOGC. With the default of 100, Go
-	// collects no garbage before the heap has 4 MiB. The router needs much less than 4 MiB: with
-	// 2,000 idle connections, half of the memory of each connection would be garbage, from four
-	// small allocations. The additional collections cost no CPU time that bench-peers can measure.
+	// collects no garbage below a heap of 4 MiB. With 2,000 idle connections, half of the memory of
+	// each connection would be garbage. The additional collections cost no CPU time that
+	// bench-peers can measure.
 	if _, set := os.LookupEnv("GOGC"); !set {
 		debug.SetGCPercent(40)
 	}

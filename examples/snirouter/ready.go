@@ -17,10 +17,9 @@ const probeHost = "headgate-readiness.invalid"
 // API has answered once.
 const probeInterval = time.Second
 
-// readiness decides whether a router is ready. Without an API, a router is always ready. With an
-// API, a router is ready after the first answer of the API, or if the cache file contained hosts at
-// the start. If the API fails later, the router stays ready, because it still finds hosts in its
-// cache.
+// readiness decides whether a router is ready. With an API, it is ready after the first answer of
+// the API, or if the cache file contained hosts at the start. It stays ready if the API fails
+// later, because it still finds hosts in its cache.
 type readiness struct {
 	ready atomic.Bool
 	why   atomic.Pointer[error] // the error of the last probe

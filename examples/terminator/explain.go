@@ -18,8 +18,7 @@ import (
 )
 
 // explainCommand is "terminator explain". With -admin, it requests the explanation from a running
-// terminator. Without -admin, it makes the explanation itself: from the same inputs as -diff, or,
-// with -at, from the journal.
+// terminator. With -at, it uses the journal. Without both flags, it uses the same inputs as -diff.
 type explainCommand struct {
 	settings
 	json   bool

@@ -1,20 +1,18 @@
-// Terminator writes the configuration of an HAProxy that stands in front of Kubernetes clusters,
-// and reloads that HAProxy. It makes the configuration from declarations of routes and from the
-// nodes and services of the clusters.
+// Terminator writes the configuration of an HAProxy in front of Kubernetes clusters, and reloads
+// this HAProxy. It makes the configuration from declarations of routes, and from the nodes and
+// services of the clusters.
 //
 //	terminator -routes routes.yaml -cluster eu-1=kubeconfig:eu-1.kubeconfig -out /var/lib/headgate -http :80 -haproxy haproxy -reload master.sock
 //
 // It applies every change of routes and clusters until SIGTERM. With -once, it applies the
 // configuration once and exits. With -diff, it prints the changes that -once would make. README.md
-// in this directory describes the flags, the files and how to set up a machine. Package controller
-// does the work.
+// describes the flags, the files and how to set up a machine.
 //
 // The subcommand "terminator explain" says where the requests for a host and a path go, and why.
-// The subcommand "terminator journal" lists the last changes.
-// The subcommand "terminator rollback" puts the routes of an earlier change into force, and holds them
-// until "terminator release".
-// The subcommand "terminator shift" moves the requests of a route from one cluster to another, step
-// by step.
+// The subcommand "terminator journal" lists the last changes. The subcommand "terminator rollback"
+// puts the routes of an earlier change into force, and holds them until "terminator release". The
+// subcommand "terminator shift" moves the requests of a route from one cluster to another, step by
+// step.
 package main
 
 import (
@@ -236,9 +234,9 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 	return nil
 }
 
-// counters returns the sockets on which HAProxy shows its counters: the stats socket and, if
-// -reload is set, the master socket. With both, the program uses the master socket: only the user
-// that starts HAProxy may use the stats socket, and the terminator may run as another user.
+// counters returns the sockets on which HAProxy shows its counters: the stats socket and, with
+// -reload, the master socket. The program prefers the master socket, because only the user that
+// starts HAProxy may use the stats socket.
 func (s *settings) counters() *deploy.Runtime {
 	return &deploy.Runtime{
 		Stats:  runtimeapi.Socket{Path: s.Builder.Edge.Global.StatsSocket, Timeout: time.Second},

@@ -1,12 +1,10 @@
 // Package certfiles reads the files of certificates for package certs, and reads them again when
 // they change.
 //
-// A file contains a certificate, its chain and its private key in PEM, in any order. The key may be
-// in a second file in the same directory: for a.pem, the second file is a.pem.key or a.key. Package
-// certfiles ignores three kinds of files: files whose names begin with a dot or end in .key, .ocsp,
-// .sctl or .issuer, files with the name ca.crt, and subdirectories. HAProxy ignores the same files,
-// except that it would read ca.crt. The package follows symbolic links, so it can read the
-// directory of a mounted Secret.
+// A file contains a certificate, its chain and its private key in PEM, in any order. The key of
+// a.pem may be in a.pem.key or a.key. Subdirectories, ca.crt, and files whose names begin with a
+// dot or end in .key, .ocsp, .sctl or .issuer are ignored. The package follows symbolic links, so
+// it can read the directory of a mounted Secret.
 package certfiles
 
 import (
@@ -34,12 +32,11 @@ const maxFiles = 20_000
 type Source struct {
 	// Path is the file or directory. Required.
 	Path string
-	// Check, if not nil, lets HAProxy judge each of the certificates. verdicts[i] is nil if HAProxy
-	// accepts certificate i, or the reason why HAProxy rejects it. If noVerdict is not nil, a nil
-	// verdict can also mean that HAProxy has not judged the certificate. Read then treats the
-	// certificate as accepted, unless HAProxy has rejected it earlier. Source calls Check only for
-	// certificates that HAProxy has not judged yet, or has rejected 10 minutes ago or earlier.
-	// [deploy.Checker.CheckCertificates] is such a function.
+	// Check, if not nil, lets HAProxy judge certificates that it has not judged yet, or has
+	// rejected 10 minutes ago or earlier. verdicts[i] is nil, or the reason why HAProxy rejects
+	// certificate i. If noVerdict is not nil, a nil verdict can also mean that HAProxy has not
+	// judged the certificate; Read then accepts the certificate, unless HAProxy has rejected it
+	// earlier. [deploy.Checker.CheckCertificates] is such a function.
 	Check func(context.Context, []haproxycfg.Certificate) (verdicts []error, noVerdict error)
 	// Haproxy is the path of the HAProxy binary that Check runs, or its name on PATH. When this
 	// binary changes, Check judges all certificates again. If Haproxy is empty, the Source does not
@@ -101,9 +98,9 @@ func (s *Source) Read(ctx context.Context) certs.Files {
 	return out
 }
 
-// Follow calls the function "publish" after each change of the files, until ctx ends. If a file has
-// changed since the last Read, the first call comes at once. Calls of publish never overlap. Follow
-// may also call publish without a change.
+// Follow calls "publish" after each change of the files, until ctx ends, and perhaps also without a
+// change. If a file has changed since the last Read, the first call is immediate. Calls of publish
+// never overlap.
 func (s *Source) Follow(ctx context.Context, publish func(certs.Files)) {
 	paths := []string{s.Path}
 	if s.Haproxy != "" {

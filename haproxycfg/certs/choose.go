@@ -189,8 +189,8 @@ func (c *chooser) add(p Pair, r Record) {
 }
 
 // keep adds to the new list a certificate that HAProxy uses at present, and whose file is gone or
-// has changed. r is its Record in the present list. keep reads the certificate from the file
-// r.Copy. If it cannot use this file, it reports the reason and returns false.
+// has changed. It reads the certificate from the file r.Copy; r is its Record in the present list.
+// If it cannot use this file, it reports the reason and returns false.
 func (c *chooser) keep(r Record) bool {
 	if c.listed[r.Copy] {
 		return true
@@ -250,12 +250,10 @@ func newNeeds(hosts []string) needs {
 	return n
 }
 
-// host reports whether some declared host needs a certificate with the given names: one of these
-// names covers the host, and no key of the map in the argument "covered" covers it. host returns
-// such a declared host, or false. Example: if the host "a.example.com" is declared, the name
-// "*.example.com" gives "a.example.com" and true with an empty map, but false if the map has the
-// key "a.example.com" or "*.example.com". If a wildcard is declared, each DNS name below the
-// wildcard counts as a declared host.
+// host returns a declared host that one of the names of a certificate covers, and no key of the map
+// "covered" covers. For example, "*.example.com" returns the declared host "a.example.com", unless
+// covered has the key "a.example.com" or "*.example.com". Below a declared wildcard, each DNS name
+// counts as a declared host.
 func (n needs) host(names []string, covered map[string]bool) (host string, ok bool) {
 	free := func(host string) bool {
 		_, parent, _ := strings.Cut(host, ".")

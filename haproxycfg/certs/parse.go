@@ -39,15 +39,14 @@ var (
 	errOrder       = errors.New("its validity ends before it begins")
 )
 
-// Parse reads a certificate, its chain and its private key in PEM. The key is in text or, if text
-// has no private key, in keyText. The blocks may be in any order: the certificate is the first one
-// to which the key belongs, and all other certificates are its chain. If there are several keys,
-// Parse uses the first key that belongs to one of the certificates. Parse ignores blocks of other
-// types, such as EC and DH parameters.
+// Parse reads a certificate, its chain and its private key in PEM, in any order. The key is in text
+// or, if text has no private key, in keyText. The certificate is the first one to which a key
+// belongs; all other certificates are its chain. Parse ignores blocks of other types, such as EC
+// and DH parameters.
 //
 // Pair.PEM contains only the certificate, the chain in the given order, and the key in PKCS #8.
-// Pair.Names are the DNS names, the IP addresses and the common name of the certificate, without
-// those that cannot be a host. HAProxy chooses a certificate by the same names.
+// Pair.Names are the DNS names, IP addresses and common name by which HAProxy chooses a
+// certificate.
 func Parse(text, keyText []byte) (Pair, error) {
 	certs, keys, err := blocks(text)
 	if err != nil {
@@ -207,9 +206,9 @@ func isHost(s string) bool {
 	return s != "" && len(s) <= 253 && s[0] != '.'
 }
 
-// Covers reports whether a certificate with these names covers the host. host must be in lower
-// case. A wildcard among the names covers exactly one label in its place. The host may itself be a
-// wildcard. Only the same wildcard covers such a host.
+// Covers reports whether a certificate with these names covers the host, which must be in lower
+// case. A wildcard among the names covers exactly one label. If the host is itself a wildcard, only
+// the same wildcard covers it.
 func Covers(names []string, host string) bool {
 	_, parent, _ := strings.Cut(host, ".")
 	return slices.Contains(names, host) || slices.Contains(names, "*."+parent)

@@ -72,10 +72,10 @@ func newApplier(c *Controller, log *slog.Logger) *applier {
 	}
 }
 
-// reset forgets what the applier knows about the configuration in force. The controller calls reset
-// when this process becomes the leader, and when it is no longer the leader. The next attempt reads
-// the report again, because another leader may have written a configuration. reset also removes the
-// refused change from the status, because only the leader shows a refused change.
+// reset forgets what the applier knows about the configuration in force. The controller calls it
+// when this process becomes the leader, or stops leading: another leader may have written a
+// configuration, so the next attempt reads the report again. reset also removes the refused change
+// from the status.
 func (a *applier) reset() {
 	a.firstCause, a.known, a.report, a.input, a.lastErr = "took the lead", false, kube.Report{}, nil, ""
 	a.redirected, a.moved = "", false
@@ -198,14 +198,13 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 	return ch, Unchanged, nil
 }
 
-// check lets HAProxy check the configuration of the change. Call check before the method "admit",
-// which may end an old worker, and before the method "redirect", which takes requests away from
-// servers. So if HAProxy rejects the change, the change has no effect.
+// check lets HAProxy check the configuration of the change. Call it before the methods "admit" and
+// "redirect", which end workers and take requests away: then a change that HAProxy rejects has no
+// effect.
 //
-// check does nothing in two cases. First, the same version of HAProxy has accepted the same change
-// already. Second, the change must wait because HAProxy has reloaded often, and the method
-// "redirect" has nothing to do: then this attempt changes nothing, even if HAProxy accepts the
-// change.
+// check does nothing if the same version of HAProxy has accepted the same change already. It also
+// does nothing if this attempt changes nothing, because the change must wait and "redirect" has
+// nothing to do.
 func (a *applier) check(ctx context.Context, ch *Change, now time.Time) error {
 	if err := a.guard(); err != nil {
 		return err
@@ -264,12 +263,11 @@ func (a *applier) endWait(ctx context.Context, ch *Change) {
 	a.redirectBack(ctx, ch)
 }
 
-// redirectBack is called when no change waits any more. It undoes what the method "redirect" has
-// done: that method takes requests away from the servers that a waiting change removes, and
-// redirectBack lets all servers in force get requests again. If this process has not called
-// redirect, redirectBack does nothing. There is one exception: until this process has applied a
-// configuration, redirectBack restores the servers in any case, because an earlier process may have
-// called redirect. It then ignores an error, because HAProxy may not be running yet.
+// redirectBack undoes the method "redirect" when no change waits any more: it lets all servers in
+// force receive requests again. Without an earlier call of redirect, it does nothing. But until
+// this process has applied a configuration, it restores the servers in any case, because an earlier
+// process may have called redirect. Then it ignores an error, because HAProxy may not be running
+// yet.
 func (a *applier) redirectBack(ctx context.Context, ch *Change) {
 	if !a.moved && a.input != nil {
 		return
@@ -306,10 +304,9 @@ func (a *applier) commit(ctx context.Context, ch *Change) error {
 	return nil
 }
 
-// recordRefusal writes a change that is not in force into the report in the directory. Limit has
-// refused this change (the argument "byLimit" is true), or it could not be applied. recordRefusal
-// also replaces the problems in the report by the problems of the change. The rest of the report
-// still describes the configuration in force.
+// recordRefusal writes a change that Limit has refused (byLimit), or that could not be applied,
+// into the report in the directory. It also replaces the problems in the report. The rest of the
+// report still describes the configuration in force.
 func (a *applier) recordRefusal(ctx context.Context, ch *Change, why error, byLimit bool) {
 	refused := *ch.Report.Changes
 	refused.ID, refused.Reason, refused.Losses = ch.ID(), why.Error(), &ch.Losses

@@ -58,10 +58,9 @@ type Change struct {
 // their configurations are the same.
 func (ch *Change) ID() string { return ch.plan.ID() }
 
-// MaxShare returns a function for Controller.Limit. The function computes which share of the hosts
-// in force a change takes away, and the same for the paths, the backends and the servers. It
-// accepts the change if none of these four shares is larger than the limit, which is the argument
-// "share", from 0 to 1. What the change adds does not matter. See Change.Losses.
+// MaxShare returns a function for Controller.Limit. It refuses a change that takes away more than
+// "share" (0 to 1) of the hosts, the paths, the backends or the servers in force; see
+// Change.Losses. What the change adds does not matter.
 func MaxShare(share float64) func(*Change) error {
 	return func(ch *Change) error {
 		if reason := ch.Losses.Over(share); reason != "" {
@@ -88,10 +87,9 @@ func (ch *Change) withoutServers() error {
 // ChangedFiles returns the names of those Controller.Files whose content the change alters.
 func (ch *Change) ChangedFiles() ([]string, error) { return ch.plan.ChangedAuxiliary(ch.files...) }
 
-// refusal returns nil if the change may be applied, and otherwise the reason together with the ID
-// of the change. An empty change may be applied. Any other change may be applied in two cases:
-// Limit accepts it and withoutServers returns no error, or the function "allowed" returns true for
-// its ID, because somebody has forced the change.
+// refusal returns nil if the change may be applied, and otherwise the reason with the ID of the
+// change. A change may be applied if it is empty, or if Limit and withoutServers accept it. It may
+// also be applied if "allowed" returns true for its ID, because somebody has forced it.
 func (c *Controller) refusal(ch *Change, allowed permit) error {
 	err := c.limit(ch)
 	if err == nil || allowed(ch.ID()) {
@@ -118,10 +116,9 @@ func (c *Controller) limit(ch *Change) error {
 }
 
 // plan builds a Change from the inputs (routes and clusters) and from the orders of operators (a
-// hold, and shifts). It compares the Change with the configuration in the directory. The argument
-// "last" is the report in the directory. plan calls the argument "causes", a function, to find the
-// differences of the input that explain the change. If plan returns an error, its Change has a
-// Report but cannot be applied.
+// hold, and shifts). It compares the Change with the configuration in the directory, whose report
+// is "last". The function "causes" finds the differences of the input that explain the change. With
+// an error, the Change has a Report but cannot be applied.
 func (c *Controller) plan(ctx context.Context, in inputs, by *orders, last kube.Report, causes func(*Change) []kube.Cause, now time.Time) (*Change, error) {
 	c.readVersion(ctx)
 	ch, err := c.build(in, by, last, now)
@@ -283,14 +280,13 @@ func (c *Controller) readReport() (kube.Report, error) {
 	return report, nil
 }
 
-// Plan reads the sources once, and returns the change from the configuration in Dir to the one for
-// these sources. Plan writes nothing. The report of the Change names the argument "cause" as the
-// cause of the change. cause is, for example, the name of a command.
+// Plan reads the sources once, and returns the change from the configuration in Dir to these
+// sources. It writes nothing. The report of the Change names "cause" as the cause, for example the
+// name of a command.
 //
-// A cluster that does not answer keeps the servers that the report lists for it. If the report
-// lists no servers for it, Plan returns an error. If a source returns an error, Plan returns this
-// error. If Plan has read all sources and a later step fails, Plan returns an error and also a
-// Change. The Report of this Change contains the problems of the routes.
+// A cluster that does not answer keeps the servers that the report lists for it; without such
+// servers, Plan returns an error. If a step after the reading fails, Plan returns an error and a
+// Change whose Report contains the problems of the routes.
 func (c *Controller) Plan(ctx context.Context, cause string) (*Change, error) {
 	if err := c.check(); err != nil {
 		return nil, err
@@ -311,13 +307,12 @@ func (c *Controller) Plan(ctx context.Context, cause string) (*Change, error) {
 	return c.plan(ctx, in, by, last, func(*Change) []kube.Cause { return []kube.Cause{{What: cause}} }, now)
 }
 
-// Apply applies a Change that Plan returned. The error is nil if and only if the outcome is
-// Written or Unchanged. Apply refuses a change that Limit rejects. Run writes a refused change to
-// the report, but Apply does not. With ForceFirst, Apply applies the change even if Limit rejects
-// it.
+// Apply applies a Change that Plan returned. The error is nil if and only if the outcome is Written
+// or Unchanged. Without ForceFirst, Apply refuses a change that Limit rejects; unlike Run, it does
+// not write it to the report.
 //
 // If the change needs a reload and HAProxy has MaxOldWorkers old workers, Apply waits until one of
-// them ends. After MaxReloadWait, Apply ends the oldest one.
+// them ends. After MaxReloadWait, it ends the oldest one.
 func (c *Controller) Apply(ctx context.Context, ch *Change) (Outcome, error) {
 	allowed := never
 	if c.ForceFirst {

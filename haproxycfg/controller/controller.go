@@ -26,11 +26,9 @@ const (
 	sourceRetry     = time.Second      // until Follow of a source that returned an error is called again
 )
 
-// Controller configures one HAProxy from routes and clusters.
-//
-// Set the fields before the first call of a method, and do not change them later. Methods are safe
-// for concurrent use, except that at most one call of Run, Plan or Apply may run at a time. Two
-// Controllers must not share a source, a Dir or an Elector.
+// Controller configures one HAProxy from routes and clusters. Set the fields before the first call
+// of a method. Methods are safe for concurrent use, except that at most one call of Run, Plan or
+// Apply may run at a time. Two Controllers must not share a source, a Dir or an Elector.
 type Controller struct {
 	// Routes are the declarations. Required.
 	Routes RouteSource
@@ -42,47 +40,39 @@ type Controller struct {
 	// Builder turns routes and clusters into a configuration.
 	Builder kube.Builder
 	// Dir is the directory of the configuration and the report. Dir.Check and Dir.Reload check the
-	// configuration and reload HAProxy. Required. Run sets Dir.Guard if there is an Elector.
+	// configuration and reload HAProxy. Required. With an Elector, Run sets Dir.Guard.
 	Dir *deploy.Dir
-	// Version, if not nil, returns the version of the HAProxy that reads the configuration.
-	// [deploy.Checker.Version] is such a function. The Controller calls Version before each attempt
-	// to apply a configuration, and renders the configuration for this version. So if somebody
-	// upgrades HAProxy and the new version needs other lines, the next attempt changes the
-	// configuration. If Version fails, the Controller renders for the last version that Version
-	// returned. If Version has never returned one, the Controller renders for
-	// Builder.Edge.Global.Version.
+	// Version, if not nil, returns the version of the HAProxy that reads the configuration;
+	// [deploy.Checker.Version] is such a function. Each attempt to apply a configuration renders it
+	// for this version, so an upgrade of HAProxy can change the configuration. If Version fails,
+	// the last version counts, or else Builder.Edge.Global.Version.
 	Version func(context.Context) (haproxycfg.Version, error)
 	// Files are further files that are made from the routes. With each applied change, the
 	// Controller also writes these files to Dir.
 	Files []File
 
-	// Limit returns an error if a change is too large. nil means MaxShare(0.3). The Controller
-	// refuses a change that is too large, until somebody calls Force. It also refuses a first
-	// configuration in which no route has a server, even if Limit accepts it; see ErrNoServers.
+	// Limit returns an error if a change is too large; nil means MaxShare(0.3). The Controller
+	// refuses such a change until somebody calls Force. It also refuses a first configuration in
+	// which no route has a server; see ErrNoServers.
 	Limit func(*Change) error
 	// ForceHint, if not nil, returns a text that says how to force the change with this ID. The
 	// error of a refused change ends with the text.
 	ForceHint func(id string) string
-	// ForceFirst makes Apply ignore Limit and ErrNoServers. It makes Run ignore Limit and
-	// ErrNoServers for one change: the first one that they reject. Run may need several attempts
-	// for this change, for example because the change has to wait, and ignores Limit and
-	// ErrNoServers in each of these attempts. Limit applies again to all later changes.
+	// ForceFirst makes Apply ignore Limit and ErrNoServers. It makes Run ignore them for the first
+	// change that they reject, in all attempts that this change needs.
 	ForceFirst bool
 
-	// Journal, if not nil, gets an entry for each change that Run applies, and for each change that
-	// Limit or HAProxy rejects. Run appends the entry after the attempt to apply the change, during
-	// the pause of MinInterval. If Run cannot append an entry, it logs the error and counts it in
-	// Status.JournalErrors, and the change stays in force. Only one process may append to a journal
-	// at a time. Apply appends nothing.
+	// Journal, if not nil, records each change that Run applies, or that Limit or HAProxy rejects.
+	// If Run cannot append an entry, it logs the error and counts it in Status.JournalErrors, and
+	// the change stays in force. Only one process may append to a journal at a time. Apply appends
+	// nothing.
 	Journal *journal.Dir
 
-	// Fleet, if not nil, stores the orders of operators for several Controllers, each with its own
-	// Dir. The orders are a hold (routes of an earlier time that stay in force) and the shifts of
-	// routes. Run follows the orders in Fleet, and keeps a copy of them in FleetFile. Rollback,
-	// Release and SetShifts write an order to Fleet, so the other Controllers follow the order too.
-	// While Fleet cannot be read, the copy stays in force, even after a restart. All Controllers
-	// with the same Fleet must have the same declarations. If Fleet is nil, the orders are only in
-	// FleetFile.
+	// Fleet, if not nil, stores the orders of operators (a hold, which keeps earlier routes in
+	// force, and shifts of routes) for several Controllers with the same declarations. Rollback,
+	// Release and SetShifts write to Fleet, and Run of each Controller follows it. FleetFile is a
+	// copy that stays in force while Fleet cannot be read, even after a restart. If Fleet is nil,
+	// the orders are only in FleetFile.
 	Fleet fleet.Store
 
 	// Elector decides whether this process may write. nil means that it always may.
@@ -90,11 +80,10 @@ type Controller struct {
 	// MinInterval is the shortest pause between two attempts to apply a change, from the end of one
 	// attempt to the start of the next. 0 means 1 s.
 	MinInterval time.Duration
-	// MaxInterval is the longest pause after a reload, during which the next reload has to wait.
-	// The pause is MinInterval after the first reload. While reloads follow one another, each pause
-	// is four times as long as the previous one, up to MaxInterval. If the Controller does not
-	// reload HAProxy within MaxInterval after the end of a pause, the next pause is MinInterval
-	// again. 0 means 30 s. If MaxInterval is not longer than MinInterval, the pause does not grow.
+	// MaxInterval is the longest pause between two reloads; 0 means 30 s. The pause is MinInterval
+	// after the first reload, and four times as long after each reload that follows, up to
+	// MaxInterval. It is MinInterval again if the Controller does not reload HAProxy within
+	// MaxInterval after the end of a pause.
 	MaxInterval time.Duration
 	// OldWorkers lists and ends the old workers of HAProxy. nil means that their number has no
 	// bound.
@@ -103,17 +92,17 @@ type Controller struct {
 	// means 16. A negative value means that a reload never waits for old workers.
 	MaxOldWorkers int
 	// MaxReloadWait is the longest time that a reload waits because HAProxy has MaxOldWorkers old
-	// workers or more. After this time, the Controller ends the oldest workers and reloads HAProxy.
-	// 0 means 10 minutes. With a negative value, a reload does not wait for old workers.
+	// workers or more. Then the Controller ends the oldest workers and reloads HAProxy. 0 means 10
+	// minutes, and a negative value means no wait.
 	MaxReloadWait time.Duration
-	// StartTimeout limits how long Run delays its first attempt to apply a configuration. Run waits
-	// until every cluster has answered and all declarations can be read, or until StartTimeout is
-	// over. It also limits how long Plan waits for each cluster. 0 means 10 s.
+	// StartTimeout limits how long Run, before its first attempt, waits until every cluster has
+	// answered and all declarations can be read. It also limits how long Plan waits for each
+	// cluster. 0 means 10 s.
 	StartTimeout time.Duration
 
-	// Logger gets the log lines of Run: changes with their causes, problems, clusters that do not
-	// answer, and old workers that end. Apply logs only lines about reloads that wait and old
-	// workers that end. nil means no log.
+	// Logger receives the log lines of Run: changes with their causes, problems, clusters that do
+	// not answer, and old workers that end. Apply logs only reloads that wait and old workers that
+	// end. nil means no log.
 	Logger *slog.Logger
 	// Attempted, if not nil, receives the result of each attempt of Run to apply a configuration.
 	// The goroutine that makes the attempts calls Attempted, so the next attempt cannot begin before
@@ -126,8 +115,8 @@ type Controller struct {
 	status status
 
 	// following is a lock: a goroutine that sends a value to it has the lock until it receives the
-	// value. The loop has the lock from before it replaces the orders in FleetFile until HAProxy
-	// follows the new shifts. So Shifts waits until then. The capacity of following is 1.
+	// value. The loop has it while it replaces the orders in FleetFile, until HAProxy follows the
+	// new shifts; Shifts waits until then. The capacity is 1.
 	following chan struct{}
 
 	lastOrders atomic.Pointer[orders] // the result of the last call of orders
@@ -165,11 +154,9 @@ type File struct {
 type Elector interface {
 	// Run takes part in the election until ctx ends. Then it gives up leadership and returns.
 	//
-	// Run calls the function "begin" when this process begins to lead. This function may block
-	// until the end of the term. Run calls the function "leader" whenever the leader changes. Its
-	// argument "name" is the name of the leader, or "" if no leader is known, and its argument
-	// "self" reports whether the leader is this process. Run may call both functions from any
-	// goroutine.
+	// Run calls "begin", which may block until the end of the term, when this process begins to
+	// lead. It calls "leader" whenever the leader changes: name is "" if no leader is known, and
+	// self reports whether this process leads. The calls may come from any goroutine.
 	Run(ctx context.Context, begin func(Term), leader func(name string, self bool))
 }
 
@@ -178,7 +165,7 @@ type Elector interface {
 type Term struct {
 	// Guard returns nil while this process may write. The Controller calls Guard before it writes a
 	// file and before each reload. So a process that was suspended while it led stops before its
-	// next write, even if no timer has fired yet. Guard must not block.
+	// next write. Guard must not block.
 	Guard func() error
 	// Done is closed when this process stops being the leader, or soon after. The Controller then
 	// interrupts a running check or reload.
@@ -228,8 +215,8 @@ func (c *Controller) logger() *slog.Logger {
 //     that could stay in use.
 //
 // If some declarations cannot be read at the start, the first attempt waits for them, at most for
-// StartTimeout. After that, Run applies the other declarations. The missing routes count as
-// removed, so Limit may refuse the change. ForceFirst does not permit such a change.
+// StartTimeout. After that, the missing routes count as removed, so Limit may refuse the change.
+// ForceFirst does not permit such a change.
 //
 // An attempt that is running when ctx ends has 5 s to finish. All goroutines of Run have ended when
 // it returns.

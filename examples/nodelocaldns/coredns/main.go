@@ -1,6 +1,5 @@
-// Coredns is a CoreDNS with the few plugins that the Corefile of a node needs. The tests run the
-// committed Corefile with it. On nodes, use the official image, or this program: it needs less
-// memory.
+// Coredns is a CoreDNS with the few plugins that the Corefile of a node needs; the tests run the
+// committed Corefile with it. On nodes, it needs less memory than the official image.
 //
 //	go build -trimpath -ldflags='-s -w' . && NODE_IP=127.0.0.1 … ./coredns -conf ../kubernetes/base/Corefile
 package main
