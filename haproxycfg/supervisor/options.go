@@ -66,7 +66,8 @@ type State struct {
 	// Err is not nil in two cases. In the phase Waiting, it says why HAProxy ended or did not
 	// start. In the phase Running with OnLastGood, it says why HAProxy did not start with Config.
 	Err error
-	// Next is the time of the next start in the phase Waiting.
+	// Next is the time of the next start in the phase Waiting. It is zero if HAProxy waits for a
+	// call of Reload, because Config is missing.
 	Next time.Time
 
 	attempt int // the number of starts that have begun

@@ -150,21 +150,24 @@ func (s *Supervisor) Run(ctx context.Context) error {
 }
 
 // pause waits for the duration d before the next start of HAProxy. A call of Reload ends the pause
-// early.
+// early. If Config is missing, only a call of Reload ends it: if HAProxy started when the file
+// appears, the Reload that follows would start a second worker beside the first one.
 func (s *Supervisor) pause(ctx context.Context, d time.Duration, cause error) {
 	select {
 	case <-s.wake: // remove a signal that came before this wait
 	default:
 	}
-	next := time.Now().Add(d)
+	var next time.Time
+	var over <-chan time.Time
+	if !errors.Is(cause, errNoConfig) {
+		next, over = time.Now().Add(d), time.After(d)
+	}
 	s.update(func(st *State) {
 		*st = State{Phase: Waiting, Starts: st.Starts, Err: cause, Next: next, attempt: st.attempt}
 	})
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-	case <-timer.C:
+	case <-over:
 	case <-s.wake:
 	}
 }
@@ -181,7 +184,7 @@ func (s *Supervisor) start(ctx context.Context) (*haproxyproc.Process, error) {
 		return nil, err
 	}
 	p, err2 := s.launch(ctx, s.options.LastGood)
-	if errors.Is(err2, fs.ErrNotExist) {
+	if errors.Is(err2, errNoConfig) {
 		return nil, err
 	}
 	if err2 != nil {
@@ -198,8 +201,13 @@ func (s *Supervisor) start(ctx context.Context) (*haproxyproc.Process, error) {
 	return p, nil
 }
 
+// errNoConfig says that no configuration file exists.
+var errNoConfig = errors.New("no configuration yet")
+
 func (s *Supervisor) launch(ctx context.Context, config string) (*haproxyproc.Process, error) {
-	if _, err := os.Stat(config); err != nil {
+	if _, err := os.Stat(config); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("supervisor: %w: %w", errNoConfig, err)
+	} else if err != nil {
 		return nil, fmt.Errorf("supervisor: %w", err)
 	}
 	if err := s.link(config); err != nil {

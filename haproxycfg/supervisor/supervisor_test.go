@@ -217,9 +217,11 @@ func TestNoConfigurationAtTheStart(t *testing.T) {
 	f.run()
 	f.AwaitFirstStart(t.Context())
 	require.ErrorIs(t, <-reloaded, os.ErrNotExist)
-	f.eventually("wait", func(s supervisor.State) bool { return s.Phase == supervisor.Waiting })
+	f.eventually("wait", func(s supervisor.State) bool { return s.Phase == supervisor.Waiting && s.Next.IsZero() })
 	f.write("haproxy.cfg", f.config("one"))
-	require.NoError(t, f.reload(t.Context()))
+	require.NoError(t, f.Reload(t.Context(), func(context.Context) error {
+		return errors.New("HAProxy started before the call of Reload, so a second worker starts")
+	}))
 	f.answers("one")
 }
 
