@@ -157,6 +157,15 @@ func NormalizePattern(host string) (string, error) {
 
 const nameTooLong = "name of more than 253 bytes"
 
+// Covers reports whether pattern is the wildcard that covers host: "*.example.com" covers
+// "a.example.com", but neither "example.com" nor "a.b.example.com". Both arguments must be in normal
+// form. Covers does not allocate.
+func Covers(pattern, host string) bool {
+	suffix, ok := strings.CutPrefix(pattern, "*")
+	dot := strings.IndexByte(host, '.')
+	return ok && dot > 0 && host[dot:] == suffix && host != pattern
+}
+
 // NormalizeServerName returns the normal form of a TLS server name. It does not accept a port or
 // characters outside ASCII (RFC 6066 section 3).
 func NormalizeServerName(name string) (string, error) {

@@ -230,6 +230,27 @@ func TestError(t *testing.T) {
 	}
 }
 
+func TestCovers(t *testing.T) {
+	for _, test := range []struct {
+		pattern, host string
+		want          bool
+	}{
+		{"*.x.com", "a.x.com", true},
+		{"*.com", "x.com", true},
+		{"*.x.com", "x.com", false},
+		{"*.x.com", "a.b.x.com", false},
+		{"*.x.com", "ax.com", false},
+		{"*.x.com", ".x.com", false},
+		{"*.x.com", "*.x.com", false},
+		{"*.", "a.", true},
+		{"*", "a", false},
+		{"", "a.com", false},
+		{"a.x.com", "a.x.com", false},
+	} {
+		require.Equal(t, test.want, Covers(test.pattern, test.host), "%q %q", test.pattern, test.host)
+	}
+}
+
 func TestNormalNamesDoNotAllocate(t *testing.T) {
 	for _, host := range []string{"a.example", "a.example.", "a.example:443", "xn--bcher-kva.example"} {
 		require.Zero(t, testing.AllocsPerRun(100, func() { NormalizeHost(host) }), host) //nolint:errcheck // above

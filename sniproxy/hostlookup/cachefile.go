@@ -15,6 +15,7 @@ import (
 
 	"github.com/headgate/headgate/internal/atomicfile"
 	"github.com/headgate/headgate/internal/exactjson"
+	"github.com/headgate/headgate/internal/hostname"
 	"github.com/headgate/headgate/internal/inputfile"
 )
 
@@ -40,7 +41,7 @@ func (c *Cache) Save(path string) error {
 	hosts := []savedHost{}
 	all := maps.Collect(c.All())
 	for host, entry := range all {
-		if _, ok := all[entry.Endpoint.Host]; ok && covers(entry.Endpoint.Host, host) {
+		if _, ok := all[entry.Endpoint.Host]; ok && hostname.Covers(entry.Endpoint.Host, host) {
 			continue
 		}
 		if entry.Err == nil {

@@ -236,13 +236,6 @@ func wildcardOf(host string) string {
 	return "*." + parent
 }
 
-// covers reports whether pattern is the wildcard that covers host. It does not allocate.
-func covers(pattern, host string) bool {
-	suffix, ok := strings.CutPrefix(pattern, "*")
-	dot := strings.IndexByte(host, '.')
-	return ok && dot > 0 && host[dot:] == suffix && host != pattern
-}
-
 // The caller of each method below must hold mu.
 
 // usable returns the entry of host if it has an endpoint that may be served, fresh or stale.
@@ -319,7 +312,7 @@ func (k *core) removeHost(host string) {
 // The method "keep" stores an endpoint that the source has just returned for host. If the Host of
 // the endpoint is the wildcard that covers host, keep also stores the wildcard.
 func (k *core) keep(host string, ep Endpoint, now int64) {
-	if covers(ep.Host, host) {
+	if hostname.Covers(ep.Host, host) {
 		k.keep(ep.Host, ep, now)
 	}
 	ttl := cmp.Or(ep.TTL, k.cfg.ttl)
@@ -413,13 +406,13 @@ func (k *core) forget(host string) {
 		return
 	}
 	for name := range k.calls {
-		if covers(host, name) {
+		if hostname.Covers(host, name) {
 			k.detach(name)
 		}
 	}
 	for _, l := range k.lrus() {
 		for _, e := range l.Keys() {
-			if covers(host, e.Name()) {
+			if hostname.Covers(host, e.Name()) {
 				l.Remove(e)
 			}
 		}

@@ -24,8 +24,12 @@ import (
 //
 // Status 200 with the JSON object of a valid endpoint is an answer. Status 404 is
 // hostlookup.ErrNotFound. Everything else is an error: other statuses, including redirects;
-// endpoints that hostlookup.Endpoint.Validate refuses; bodies that are too long or not JSON. For a
-// status, the error is a *hostlookup.Error that wraps a *StatusError.
+// endpoints that hostlookup.Endpoint.Validate refuses; bodies that are too long or not JSON; answers
+// whose "host" is another host. For a status, the error is a *hostlookup.Error that wraps a
+// *StatusError.
+//
+// The member "host" of an answer may be missing or "". Otherwise it must be the host of the request,
+// or the wildcard that covers this host: "*.example.com" for "a.example.com".
 //
 // The lifetime of an answer, 200 or 404, comes from Cache-Control (RFC 9111 section 5.2.2): it is
 // s-maxage or else max-age, minus Age. If this is 0 or less, or if the answer has no-cache, the
@@ -145,8 +149,22 @@ func (c *Client) LookupHost(ctx context.Context, host string) (hostlookup.Answer
 	if err != nil {
 		return hostlookup.Answer{}, err
 	}
+	// A cache would store the endpoint of another host under this host.
+	if !answers(ep.Host, host) {
+		return hostlookup.Answer{}, fmt.Errorf("httpapi: the API's answer to a request for %.80q has the host %.80q", host, ep.Host)
+	}
 	ep.TTL = freshness(resp.Header)
 	return hostlookup.Answer{Endpoint: ep}, nil
+}
+
+// answers reports whether an answer with the host "answered", in normal form, is one to a request
+// for the host "asked".
+func answers(answered, asked string) bool {
+	if answered == "" || answered == asked || hostname.Covers(answered, asked) {
+		return true
+	}
+	normal, err := hostname.NormalizePattern(asked)
+	return err == nil && (answered == normal || hostname.Covers(answered, normal))
 }
 
 func parseEndpoint(body []byte) (hostlookup.Endpoint, error) {

@@ -125,6 +125,39 @@ func TestHostOfAnswer(t *testing.T) {
 	}
 }
 
+// A Client refuses the endpoint of a host that it did not ask for, as a hosts file has no such entry.
+func TestAnswerForAnotherHost(t *testing.T) {
+	for _, test := range []struct {
+		asked, host string
+		refused     bool
+	}{
+		{asked: "a.com", host: "a.com"},
+		{asked: "a.com", host: "A.com.:443"},
+		{asked: "a.com", host: ""},
+		{asked: "A.com.", host: "a.com"},
+		{asked: "Shop.A.com", host: "*.a.com"},
+		{asked: "shop.a.com", host: "*.a.com"},
+		{asked: "shop.a.com", host: "*.A.com"},
+		{asked: "*.a.com", host: "*.a.com"},
+		{asked: "a.com", host: "b.com", refused: true},
+		{asked: "a.com", host: "www.a.com", refused: true},
+		{asked: "a.com", host: "no host", refused: true},
+		{asked: "a.com", host: "*.com.example", refused: true},
+		{asked: "a.com", host: "*.a.com", refused: true},
+		{asked: "shop.a.com", host: "a.com", refused: true},
+		{asked: "deep.shop.a.com", host: "*.a.com", refused: true},
+		{asked: "shop.a.com", host: "*", refused: true},
+	} {
+		_, err := api(t, reply(200, `{"host": "`+test.host+`", "endpoint": "10.0.0.1"}`)).LookupHost(t.Context(), test.asked)
+		if !test.refused {
+			require.NoError(t, err, "%+v", test)
+			continue
+		}
+		require.EqualError(t, err, fmt.Sprintf("httpapi: the API's answer to a request for %q has the host %q", test.asked, test.host))
+		require.NotErrorIs(t, err, hostlookup.ErrNotFound)
+	}
+}
+
 func TestClientRequest(t *testing.T) {
 	var got atomic.Value
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
