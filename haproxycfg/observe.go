@@ -28,7 +28,7 @@ const (
 	RefusedUndeclaredHost Refusal = "undeclared-host" // Frontend.RedirectHTTPS would redirect, but the host is not declared: status 404
 	RefusedUntrustedProxy Refusal = "untrusted-proxy" // X-Forwarded-Proto says https, but the client is not in TrustedProxies: status 421
 	RefusedServerName     Refusal = "server-name"     // no certificate covers the server name of the connection, see TLS.StrictSNI: HAProxy closes the connection
-	RefusedHost           Refusal = "invalid-host"    // a wildcard covers the host, but the host is no host name: status 404
+	RefusedHost           Refusal = "invalid-host"    // a wildcard covers the host, but the host is no host name, or its port is not from 1 to 65535: status 404
 )
 
 // refusals contains all values of Refusal. The index of a value is the number of its counter in

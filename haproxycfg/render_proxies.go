@@ -69,7 +69,7 @@ func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 		// IPv6 literal, which ends in "]".
 		invalid := ""
 		if f.Router != nil && !observing {
-			invalid = invalidHost + "|"
+			invalid = invalidHost + "|.*" + invalidPort + "|"
 		}
 		t.line(`http-request set-var(txn.host) 'req.fhdr(host),lower,regsub("` + invalid + `[.]?(:[0-9]*)?$","")'`)
 	}
@@ -176,6 +176,11 @@ func denyDotSegments(t *text) {
 // HAProxy would redirect the client to the host "evil". A client that sends the Host
 // "*.example.com" would match the wildcard too.
 const invalidHost = "^[][a-z0-9._:-]*[^][a-z0-9._:-].*"
+
+// invalidPort is a regular expression. It matches a port at the end of a Host header if the port is
+// not from 1 to 65535. Declarations and the other binaries refuse the same ports; see package
+// hostname. A host may also end in ":" without a port (RFC 3986 section 3.2.3).
+const invalidPort = ":(0+|0*([7-9][0-9]{4}|6[6-9][0-9]{3}|65[6-9][0-9]{2}|655[4-9][0-9]|6553[6-9]|[1-9][0-9]{5,}))$"
 
 // wildcardLabel is a regular expression. It matches the first label of a host, with the dot after
 // it. A label has 1 to 63 letters, digits, "_" and "-", and neither begins nor ends with "-", as in
@@ -348,7 +353,8 @@ func (r *Router) appendHost(t *text, maps map[string]string, observing bool) {
 	}
 	lookUp(t, "vhost", `var(txn.host),regsub("^`+label+`","*.")`, "str", maps[r.Hosts], " if !{ var(txn.vhost) -m found }")
 	if observing {
-		observe(t, RefusedHost, "{ var(txn.vhost) -m found } { var(txn.host) -m sub . } !{ var(txn.host) -m reg '^"+wildcardLabel+"' }")
+		observe(t, RefusedHost, "{ var(txn.vhost) -m found } { var(txn.host) -m sub . } !{ var(txn.host) -m reg '^"+wildcardLabel+"' }"+
+			" || { var(txn.vhost) -m found } { req.fhdr(host) -m reg '"+invalidPort+"' }")
 	}
 }
 

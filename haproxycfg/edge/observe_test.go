@@ -111,8 +111,8 @@ func TestObserveMisdirected(t *testing.T) {
 	}
 }
 
-// TestObserveInvalidHosts sends hosts that a wildcard covers, although they are no host names. HAProxy
-// serves and counts them.
+// TestObserveInvalidHosts sends hosts that a wildcard covers, although they are no host names, and
+// hosts whose port is not from 1 to 65535. HAProxy serves and counts them.
 func TestObserveInvalidHosts(t *testing.T) {
 	t.Parallel()
 	address := serve(t, "127.0.0.1:0", func(http.ResponseWriter, *http.Request) {})
@@ -121,12 +121,12 @@ func TestObserveInvalidHosts(t *testing.T) {
 	startAgent(t, node(1).Addr, w.nodeAgent, "up ready 100%")
 	w.upstreams = append(w.upstreams, edge.Upstream{Ref: web, NodePort: netip.MustParseAddrPort(address).Port(), Nodes: []edge.Node{node(1)}})
 	w.start(edge.Edge{Global: haproxycfg.Global{Observe: true}}, tableOf(t, route("*.example.com", "/", weighted{web, 100}), route("single", "/", weighted{web, 100})))
-	for _, host := range []string{"x.example.com", "X.example.com:80", "single", "_a-b.example.com."} {
+	for _, host := range []string{"x.example.com", "X.example.com:80", "single", "single:65535", "single:", "_a-b.example.com."} {
 		require.Equal(t, http.StatusOK, newClient(t, w.frontend).do("GET", host, "/", "").StatusCode, host)
 	}
 	require.Equal(t, http.StatusNotFound, newClient(t, w.frontend).do("GET", "-a.example.org", "/", "").StatusCode)
 	require.Zero(t, w.observed()[haproxycfg.RefusedHost])
-	for i, host := range []string{"-a.example.com", "a-.example.com", "*.example.com", strings.Repeat("a", 64) + ".example.com"} {
+	for i, host := range []string{"-a.example.com", "a-.example.com", "*.example.com", strings.Repeat("a", 64) + ".example.com", "x.example.com:65536", "single:0", "-a.example.com:99999"} {
 		require.Equal(t, http.StatusOK, newClient(t, w.frontend).do("GET", host, "/", "").StatusCode, host)
 		require.EqualValues(t, i+1, w.observed()[haproxycfg.RefusedHost], host)
 	}

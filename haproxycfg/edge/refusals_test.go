@@ -110,13 +110,19 @@ func TestInvalidHosts(t *testing.T) {
 		w.start(edge.Edge{RedirectHTTPS: redirect}, tableOf(t, route("*.example.com", "/", weighted{service, 100})))
 		c := newClient(t, w.frontend)
 		want := map[bool]int{true: http.StatusPermanentRedirect, false: http.StatusOK}[redirect != nil]
-		for _, host := range []string{"x.example.com", "X.Example.COM.:80", "a_b.example.com", "_a-b_.example.com", strings.Repeat("a", 63) + ".example.com"} {
+		for _, host := range []string{
+			"x.example.com", "X.Example.COM.:80", "a_b.example.com", "_a-b_.example.com", strings.Repeat("a", 63) + ".example.com",
+			"x.example.com:", "x.example.com:1", "x.example.com:0080", "x.example.com:65535", "x.example.com:10000",
+		} {
 			require.Equal(t, want, c.do("GET", host, "/", "").StatusCode, host)
 		}
 		invalid := []string{
 			"evil/x.example.com", "evil?.example.com", "evil#.example.com", `evil\x.example.com`, "user@x.example.com", "[2001:db8::66]/.example.com",
 			"[2001:db8::66].example.com", "x:80.example.com", "a b.example.com", "'<b>.example.com", "*.example.com", "%41.example.com", "\u00e4.example.com",
 			"x.example.com/", "x.example.com,x.example.com", ".example.com", "-.example.com", "-a.example.com", "a-.example.com", strings.Repeat("a", 64) + ".example.com",
+		}
+		for _, port := range []string{"0", "00", "65536", "65540", "65600", "66000", "70000", "99999", "100000", "0065536", "99999999", strings.Repeat("9", 400)} {
+			invalid = append(invalid, "x.example.com:"+port, "x.example.com.:"+port)
 		}
 		// HAProxy 2.6 permits control characters in headers. A server in C reads the host only up to a NUL.
 		for c := range 0x100 {
