@@ -16,8 +16,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// explainable holds the input of Explain: facts about the last attempt to apply a configuration.
-// Nobody changes an explainable: the method "observe" stores a new one.
+// explainable holds the input of Explain: facts about the last attempt to apply a configuration. It
+// does not change; the method "observe" stores a new one.
 type explainable struct {
 	table  routes.Table // the routes in force, or the planned routes if planned is true
 	latest kube.Input   // the input of the last attempt
@@ -66,16 +66,13 @@ func waitingOf(err error) (w *Waiting) {
 // routes.
 var ErrNotExplained = errors.New("controller: no attempt has ended yet")
 
-// Explain says where the requests for a target go with the configuration in force. If this process
-// has not applied a configuration yet, Explain uses the configuration that the process wants to
-// apply. Call Explain only while Run is running.
+// Explain says where the requests for a target go with the configuration in force, or, before the
+// first configuration of this process, with the configuration that it wants to apply. If another
+// process leads, Explain returns ErrNotLeading. Call Explain only while Run is running.
 //
-// worker returns the socket of the HAProxy worker from which Explain reads the states of servers.
-// Pass the method Worker of a deploy.Runtime. If worker is nil or HAProxy does not answer, the
+// worker returns the socket of the HAProxy worker from which Explain reads the states of servers,
+// such as the method Worker of a deploy.Runtime. If worker is nil or HAProxy does not answer, the
 // Explanation says so.
-//
-// If another process leads, this process does not know the routes in force. Explain then returns
-// ErrNotLeading.
 func (c *Controller) Explain(ctx context.Context, target explain.Target, worker func(context.Context) (runtimeapi.Socket, error)) (explain.Explanation, error) {
 	if status := c.Status(); !status.Leading {
 		if status.Leader != "" {
@@ -149,11 +146,10 @@ func askServers(ctx context.Context, e *explain.Explanation, worker func(context
 	return failed
 }
 
-// ExplainHandler returns a handler of GET /explain?host=HOST&path=PATH. It calls Explain with
-// worker, and answers with the Explanation: as text, or as JSON if the query contains format=json.
-// A missing path means "/". If the query contains at=TIME, the handler calls ExplainAt instead;
-// journal.ParseTime describes TIME. The status is 400 if host, path or TIME are wrong, 404 if the
-// journal does not reach back to TIME, and 503 if Explain or ExplainAt returns another error.
+// ExplainHandler returns a handler of GET /explain?host=HOST&path=PATH. It answers with the
+// Explanation of Explain: as text, or as JSON with format=json. A missing path means "/". With
+// at=TIME (see journal.ParseTime), the handler calls ExplainAt instead. The status is 400 for a
+// wrong parameter, 404 if the journal does not reach back to TIME, and 503 for another error.
 func (c *Controller) ExplainHandler(worker func(context.Context) (runtimeapi.Socket, error)) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /explain", func(w http.ResponseWriter, r *http.Request) {

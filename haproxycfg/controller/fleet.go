@@ -104,13 +104,11 @@ func (c *Controller) writeFleet(ctx context.Context, change func(fleet.State) (f
 	return !next.Hold.Is(now.State.Hold), nil
 }
 
-// The state of Fleet contains the orders of operators: a hold of routes, and shifts. If this
-// process has not followed the present state yet, adopt copies the state to FleetFile and follows
-// it. The result "again" is true if the loop must then make an attempt to apply a configuration.
-// Only the goroutine of the loop calls adopt.
-//
-// If Fleet has no state, adopt keeps the copy in FleetFile: somebody may have deleted the state of
-// Fleet, and that must not end a hold.
+// adopt copies the state of Fleet (the orders of operators: a hold of routes, and shifts) to
+// FleetFile and follows it, unless this process follows it already. If Fleet has no state, the copy
+// in FleetFile stays, because deleting the state must not end a hold. The result "again" is true if
+// the loop must then make an attempt to apply a configuration. Only the goroutine of the loop calls
+// adopt.
 func (c *Controller) adopt(ctx context.Context, in inputs) (again bool, err error) {
 	shared := in.shared
 	if shared == nil || !shared.read || shared.snapshot.Version == "" {

@@ -19,11 +19,9 @@ var (
 	ErrUnderway = errors.New("controller: the attempt is not over yet")
 )
 
-// Force makes an attempt to apply the latest routes and clusters. If the change of this attempt has
-// the ID in the argument "id", Force applies the change even if Limit rejects it. The ID of a
-// refused change is in the field Refused.ID of the report. If id is empty, Force applies a change
-// only if Limit accepts it. When the attempt has ended, Force returns the error of the attempt.
-// Call Force only while Run is running.
+// Force makes an attempt to apply the latest routes and clusters, and returns its error. If the
+// change has the ID "id" (Refused.ID of the report), Force applies it even if Limit rejects it.
+// With an empty id, Limit decides. Call Force only while Run is running.
 func (c *Controller) Force(ctx context.Context, id string) (Attempt, error) {
 	c.init()
 	request := forceRequest{id: id, reply: make(chan Attempt, 1)}
@@ -44,10 +42,9 @@ func (c *Controller) Force(ctx context.Context, id string) (Attempt, error) {
 // shorter than the usual write timeout of a server, so that the client gets an answer.
 const forceTimeout = 25 * time.Second
 
-// ForceHandler returns a handler of POST /force?id=ID. It calls Force with this ID, and answers
-// with the outcome. Without an ID, it applies the latest routes and clusters if Limit permits that
-// change. If Limit rejects the change, the status is 400, and the answer contains the ID. The
-// caller must check that the client may make this request.
+// ForceHandler returns a handler of POST /force?id=ID. It calls Force and answers with the outcome.
+// Without an ID, Limit decides; if Limit rejects the change, the status is 400, and the answer
+// contains the ID. The caller must check that the client may make this request.
 func (c *Controller) ForceHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /force", func(w http.ResponseWriter, r *http.Request) {

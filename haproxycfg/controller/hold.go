@@ -75,11 +75,10 @@ func causesOfHold(last *kube.Held, hold *fleet.Hold) []kube.Cause {
 
 // RollbackOrder says to which routes Rollback returns.
 type RollbackOrder struct {
-	// ID is the ID of an applied change in the journal. If several changes have this ID, Rollback
-	// returns to the newest of them. If ID is empty, Rollback returns to the newest change whose
-	// declared routes differ from those in force. If routes are held already, Rollback goes further
-	// back than the change whose routes are held: to the newest change before it that has other
-	// declared routes.
+	// ID is the ID of an applied change in the journal; if several changes have it, Rollback
+	// returns to the newest. If ID is empty, Rollback returns to the newest change whose declared
+	// routes differ from those in force. If routes are held already, it goes further back than the
+	// held change.
 	ID string
 	// By is the name of the person or program that orders the rollback. Reason is the reason for
 	// this order. Both may be empty.
@@ -88,15 +87,13 @@ type RollbackOrder struct {
 	Force bool
 }
 
-// Rollback puts the declared routes of an earlier change into force, and holds them: until Release,
-// the Controller applies no newer declarations. The Controller still reads and checks newer
-// declarations, and Status.Hold says what they would change. The Controller still follows the
-// nodes, services and certificates; see package fleet.
+// Rollback puts the declared routes of an earlier change into force, and holds them until Release.
+// The Controller still reads newer declarations, and Status.Hold says what they would change. It
+// still follows nodes, services and certificates; see package fleet.
 //
-// Before it changes anything, Rollback lets Limit and HAProxy check the change. If Limit or HAProxy
-// rejects the change, Rollback writes nothing, and the error wraps ErrRollbackRefused. If both
-// accept it, Rollback writes the hold to FleetFile and makes an attempt. The Attempt says whether
-// the routes are in force already. The error is nil as soon as the hold is written.
+// If Limit or HAProxy rejects the change, Rollback writes nothing, and the error wraps
+// ErrRollbackRefused. Otherwise it writes the hold to FleetFile and makes an attempt. The error is
+// nil as soon as the hold is written; the Attempt says whether the routes are in force already.
 //
 // Call Rollback only while Run is running. It needs a Journal.
 func (c *Controller) Rollback(ctx context.Context, order RollbackOrder) (Attempt, error) {
@@ -121,12 +118,11 @@ func (c *Controller) Rollback(ctx context.Context, order RollbackOrder) (Attempt
 	})
 }
 
-// Release ends the hold, which keeps the routes of an earlier time in force (see Rollback), and
-// makes an attempt to apply the latest declarations. The argument "by" is the name of the person or
-// program that ends the hold, for the log; it may be empty. The error wraps ErrNoHold if there is
-// no hold, and is nil as soon as the end of the hold is written. Limit applies to the change back
-// to the latest declarations: if Limit rejects this change, the Attempt is Refused, and a call of
-// Force can apply the change. Call Release only while Run is running.
+// Release ends the hold (see Rollback), and makes an attempt to apply the latest declarations. by
+// is the person or program that ends the hold, for the log; it may be empty. The error wraps
+// ErrNoHold if there is no hold, and is nil as soon as the end of the hold is written. If Limit
+// rejects the change, the Attempt is Refused, and Force can apply it. Call Release only while Run
+// is running.
 func (c *Controller) Release(ctx context.Context, by string) (Attempt, error) {
 	return c.changeOrders(ctx, func(s fleet.State) (fleet.State, error) {
 		if s.Hold == nil {

@@ -28,10 +28,9 @@ type recorder struct {
 // attempt, so with the reason in the key, each attempt would add an entry to the journal.
 func refusalKey(e journal.Entry) string { return string(e.Result) + " " + e.ID }
 
-// record appends an entry to the journal if the attempt t has applied a change. If attempts could
-// not apply a change, record appends an entry only after the first of these attempts. record also
-// records the configuration in force if the journal does not contain it. An error of the journal
-// has no effect on the change.
+// record appends an entry to the journal if the attempt t has applied a change, or is the first
+// failed attempt for a change. It also records the configuration in force if the journal does not
+// contain it. An error of the journal has no effect on the change.
 func (a *applier) record(t Attempt) {
 	if a.c.Journal == nil || t.Change == nil || t.Change.plan == nil || a.guard() != nil {
 		return
@@ -160,11 +159,10 @@ func (c *Controller) recordShifts(last, next shift.State, failed error) {
 // maxShiftCauses is the largest number of shifts in an entry of the journal.
 const maxShiftCauses = 100
 
-// ExplainAt says where the requests for a target went at an earlier time, the argument "at". It
-// reads the entries of Journal. It names backends and servers as Builder does now, even if Builder
-// was different at that time. The Explanation contains neither states of servers nor the shifts of
-// routes: the entries of the journal about shifts are texts for people. ExplainAt returns an error
-// that wraps journal.ErrUnknown if the journal does not reach back so far.
+// ExplainAt says where the requests for a target went at the earlier time "at", from the entries of
+// Journal. It names backends and servers as Builder does now, and contains neither states of
+// servers nor shifts of routes. The error wraps journal.ErrUnknown if the journal does not reach
+// back so far.
 func (c *Controller) ExplainAt(at time.Time, target explain.Target) (explain.Explanation, error) {
 	if c.Journal == nil {
 		return explain.Explanation{}, fmt.Errorf("%w: there is no journal", journal.ErrUnknown)
@@ -223,10 +221,9 @@ func (c *Controller) JournalHandler() http.Handler {
 	return mux
 }
 
-// AppendJournal appends all entries of a journal to dst, the newest entry first. If asJSON is
-// false, it appends one line for each entry, and then one line for each entry that cannot be read.
-// If asJSON is true, it appends a JSON object with the lists "entries" and "problems". A nil
-// journal has no entries.
+// AppendJournal appends all entries of a journal to dst, the newest first: one line for each entry
+// and for each entry that cannot be read, or with asJSON an object with the lists "entries" and
+// "problems". A nil journal has no entries.
 func AppendJournal(dst []byte, j *journal.Dir, asJSON bool) ([]byte, error) {
 	list := struct {
 		Entries  []journal.Entry `json:"entries"`

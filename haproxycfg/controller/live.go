@@ -14,13 +14,11 @@ import (
 )
 
 // Live is a ClusterSource that reads an API server. Its account needs permission to list and watch
-// nodes and services. With LocalEndpoints it also needs this permission for endpointslices of
-// discovery.k8s.io.
+// nodes and services, and with LocalEndpoints also endpointslices of discovery.k8s.io.
 //
-// When the Controller starts, a cluster may list no nodes or no services, although report.json of
-// the previous run lists servers for this cluster. An API server whose store is empty by mistake
-// gives the same lists. So in this case Live reports that the cluster does not answer, and HAProxy
-// keeps the servers of the cluster.
+// If a cluster lists no nodes or no services at the start, although report.json lists servers for
+// it, its API server may have lost its store. Then Live reports that the cluster does not answer,
+// and HAProxy keeps the servers.
 type Live struct {
 	// Config is a function that returns the address and credentials of the API server. If it
 	// returns an error, Live calls it again later. Required.

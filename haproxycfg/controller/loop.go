@@ -33,9 +33,9 @@ type loop struct {
 
 	calls chan loopCall
 
-	// The loop calls the function "adopt" while this process leads: before each attempt to apply a
-	// configuration, and when new inputs arrive. The function follows the orders of operators in
-	// the inputs. If adopt is nil, there are no orders.
+	// adopt follows the orders of operators in the inputs; nil means no orders. While this process
+	// leads, the loop calls it before each attempt to apply a configuration, and when new inputs
+	// arrive.
 	adopt func(context.Context, inputs) (again bool, err error)
 
 	term Term // the term of this process; the zero Term while another process leads

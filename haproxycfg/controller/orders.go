@@ -16,11 +16,10 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// FleetFile is the name of the file with the orders of operators: the hold and the shifts of
-// routes. It is in the same directory as the configuration, and contains a fleet.State as JSON.
-// Each attempt to apply a configuration reads it, so a restarted Controller and the next leader
-// follow the same orders. If there is a Controller.Fleet, the file is a copy of the last state that
-// this process has seen there.
+// FleetFile is the name of the file with the orders of operators (the hold and the shifts of
+// routes), in the directory of the configuration. It contains a fleet.State as JSON. A restarted
+// Controller and the next leader read it too. With Controller.Fleet, it is a copy of the last state
+// there.
 const FleetFile = "fleet.json"
 
 // orders is the content of FleetFile. Nobody changes a value of this type.
@@ -77,11 +76,9 @@ func unpack(hold *fleet.Hold) (*heldRoutes, error) {
 	return &heldRoutes{hold, table, problems}, err
 }
 
-// loopCall asks the loop to call the function in the field "do" between two attempts to apply a
-// configuration, with the latest inputs. If the first result of this function is true, the loop
-// makes such an attempt at once. The loop sends a callResult to the channel in the field "reply":
-// the error of this function, and the attempt if the loop has made one. The capacity of the channel
-// is 1.
+// loopCall asks the loop to call the function "do" between two attempts to apply a configuration,
+// with the latest inputs. If its first result is true, the loop makes an attempt at once. The loop
+// sends the error and the attempt to the channel "reply", whose capacity is 1.
 type loopCall struct {
 	do    func(ctx context.Context, in inputs) (again bool, err error)
 	reply chan callResult
@@ -137,9 +134,9 @@ func (c *Controller) changeCopy(ctx context.Context, change func(fleet.State) (f
 	})
 }
 
-// writeCopy replaces the state in FleetFile. The argument "last" is the old state, and the argument
-// "next" is the new one. If the hold has changed, the first result is true: only an attempt to
-// apply a configuration can put the routes of the new hold into force.
+// writeCopy replaces the state "last" in FleetFile by the state "next". If the hold has changed,
+// the first result is true: only an attempt to apply a configuration can put the new routes into
+// force.
 func (c *Controller) writeCopy(ctx context.Context, last, next fleet.State) (again bool, err error) {
 	data, err := next.AppendJSON(nil)
 	if err != nil {

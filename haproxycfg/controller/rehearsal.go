@@ -10,15 +10,12 @@ import (
 )
 
 // Rehearsal shows what Controller.Run would do with live clusters, but without API servers and
-// without a clock. The caller tells the Rehearsal how the API servers answer, and at which time. So
-// within seconds, a program can find out what a Controller would do in an outage of hours.
+// without a clock: the caller passes the answers of the API servers, and the time. So a program can
+// find out within seconds what a Controller would do in an outage of hours.
 //
-// A Rehearsal makes the same decisions as Run. For example, it decides whether an API server that
-// lists no nodes may have lost its store, which nodes a service gets, which changes the Controller
-// refuses, and when a reload has to wait. A Rehearsal also writes and reloads as Run does. So give
-// it a directory of its own in Controller.Dir, with a function Reload that reloads no HAProxy. A
-// Rehearsal calls no source of Controller.Clusters, and ignores the Elector. Only one goroutine at
-// a time may use a Rehearsal.
+// A Rehearsal makes the same decisions as Run, and also writes and reloads. So give it a directory
+// of its own in Controller.Dir, with a function Reload that reloads no HAProxy. It calls no source
+// of Controller.Clusters, and ignores the Elector. Only one goroutine at a time may use it.
 type Rehearsal struct {
 	c        *Controller
 	in       *inbox
@@ -35,11 +32,9 @@ type rehearsed struct {
 	states liveStates
 }
 
-// Rehearse begins a Rehearsal. The argument "now" is the time at which the Rehearsal begins.
-// Rehearse reads the routes, the certificates, and the report in the directory Dir, and returns an
-// error if it cannot read one of them. As with Run, the report decides what happens to clusters
-// that do not answer. To rehearse a restart of the program, begin a second Rehearsal with another
-// Controller of the same directory.
+// Rehearse begins a Rehearsal at the time "now". It reads the routes, the certificates, and the
+// report in the directory Dir, and returns an error if it cannot read one of them. To rehearse a
+// restart of the program, begin a second Rehearsal with another Controller of the same directory.
 func (c *Controller) Rehearse(ctx context.Context, now time.Time) (*Rehearsal, error) {
 	c.init()
 	if err := c.check(); err != nil {
@@ -93,13 +88,11 @@ func (r *Rehearsal) Watch(i int, objects nodeselect.Objects) { r.clusters[i].Wat
 // err. If err is nil, requests succeed again; see live.Replay.Fail.
 func (r *Rehearsal) Fail(i int, err error) { r.clusters[i].Fail(err, r.now) }
 
-// Advance sets the time of the Rehearsal to a later time (the argument "until"), and makes the
-// attempts to apply changes that Run would have made by that time. All answers of API servers that
-// the methods List, Watch and Fail have passed to the Rehearsal since the last Advance arrive
-// together, before Advance changes the time. There is one difference from Run: Run makes an attempt
-// every 30 s even without a change, because somebody could have changed the directory, and Advance
-// does not. The Controller calls Controller.Attempted after each attempt, with times of the
-// Rehearsal. If ctx ends, Advance stops and returns the error of ctx.
+// Advance sets the time of the Rehearsal to "until", and makes the attempts that Run would have
+// made by then, except the attempts every 30 s without a change. All answers of API servers since
+// the last Advance (List, Watch and Fail) arrive together, before the time changes.
+// Controller.Attempted receives times of the Rehearsal. If ctx ends, Advance stops and returns the
+// error of ctx.
 func (r *Rehearsal) Advance(ctx context.Context, until time.Time) error {
 	r.take()
 	for ctx.Err() == nil {

@@ -71,10 +71,9 @@ func (c *Controller) newReloads(log *slog.Logger) reloads {
 	}
 }
 
-// admit decides whether an attempt to apply a change may reload HAProxy now. The argument "now" is
-// the present time. admit returns nil if the attempt may reload HAProxy, and otherwise the reason
-// why the reload has to wait. If a reload has waited for the end of an old worker as long as
-// maxWait, admit ends the oldest workers and returns nil.
+// admit decides whether an attempt to apply a change may reload HAProxy at the time "now": it
+// returns nil, or the reason why the reload has to wait. If a reload has waited for old workers as
+// long as maxWait, admit ends the oldest workers and returns nil.
 func (r *reloads) admit(ctx context.Context, now time.Time) *Waiting {
 	if until := r.pace.next(); until.After(now) {
 		if r.paced.IsZero() {
@@ -137,12 +136,10 @@ func (r *reloads) reloaded(ctx context.Context, now time.Time) {
 	r.count(ctx)
 }
 
-// pace limits the rate of reloads: after each reload, HAProxy may not be reloaded again before a
-// pause is over. After the first reload, the pause is as long as the field "least" says. Each
-// further reload makes the pause four times as long, but never longer than the field "most" says.
-// If HAProxy is then not reloaded for a time as long as "most" after the end of a pause, the next
-// pause is short again. So 100 changes in a minute cause five reloads, and the first change after a
-// quiet time comes into force immediately. pace does not read the clock: callers pass the time.
+// pace limits the rate of reloads by a pause after each reload. The first pause is "least", each
+// further one is four times as long, and none is longer than "most". After a time "most" without a
+// reload, the next pause is "least" again. So 100 changes in a minute cause five reloads. pace does
+// not read the clock: callers pass the time.
 type pace struct {
 	least, most time.Duration // if most <= least, every pause is as long as least
 
@@ -162,10 +159,9 @@ func (p *pace) reloaded(now time.Time) {
 	p.last = now
 }
 
-// pollInterval returns the pause between two attempts to apply a change that waits for the end of
-// an old worker. The argument "took" is the duration of the last attempt. The pause is ten times as
-// long as the last attempt, but at least 1 s and at most 30 s. So repeated planning of a large
-// configuration uses at most a tenth of a processor.
+// pollInterval returns the pause between two attempts while a change waits for the end of an old
+// worker: ten times "took", the duration of the last attempt, but 1 to 30 s. So the attempts use at
+// most a tenth of a processor.
 func pollInterval(took time.Duration) time.Duration {
 	return min(max(time.Second, 10*took), 30*time.Second)
 }

@@ -9,13 +9,13 @@ import (
 	"github.com/headgate/headgate/internal/inputfile"
 )
 
-// ReportHandler returns a handler of GET /report.json. It answers with the report in the directory.
-// The clusters and services of this report are those of the configuration that HAProxy runs.
+// ReportHandler returns a handler of GET /report.json, the report in the directory. Its clusters
+// and services are those of the configuration that HAProxy runs. So a client knows all nodes that
+// receive new requests, but old workers may still have connections to other nodes.
 //
-// The status is 503 while the report and HAProxy may differ. This is so before the first attempt,
-// while an attempt changes HAProxy, while a change waits for its reload, after an attempt that
-// failed halfway, and while another process leads. So a client that gets status 200 knows all nodes
-// that get new requests. Old workers of HAProxy may still have connections to other nodes.
+// The status is 503 while the report and HAProxy may differ: before the first attempt, while an
+// attempt changes HAProxy, while a change waits for its reload, after an attempt that failed
+// halfway, and while another process leads.
 func (c *Controller) ReportHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /report.json", func(w http.ResponseWriter, _ *http.Request) {

@@ -30,11 +30,10 @@ func (s *schedule) due(now time.Time) (wait time.Duration, ok bool) {
 	return max(0, s.notBefore.Sub(now)), s.started && s.dirty
 }
 
-// The caller calls the method "changed" when an input of the configuration has changed. The
-// argument "answered" is true if each source of input has answered at least once since the start of
-// the program. If answered is true, the first attempt to apply a configuration no longer waits for
-// sources. If the last attempt failed, the method shortens the pause before the next one, because
-// the new input may fix the failure.
+// The method "changed" records that an input of the configuration has changed. If "answered" is
+// true, each source has answered at least once, and the first attempt no longer waits for sources.
+// If the last attempt failed, the pause before the next one becomes shorter, because the new input
+// may fix the failure.
 func (s *schedule) changed(answered bool) {
 	s.started = s.started || answered
 	s.dirty = true
@@ -90,10 +89,9 @@ func (s *schedule) failed(now time.Time) {
 	s.last, s.notBefore = now, now.Add(s.pause(s.maxBackoff))
 }
 
-// pause returns the length of the pause after the last attempt to apply a configuration. After a
-// success, the pause is minInterval. After the first failure, the pause is as long as the field
-// "backoff" says. Each further failure doubles the pause, but no pause is longer than the argument
-// "longest". The pause is never shorter than minInterval.
+// pause returns the length of the pause after the last attempt to apply a configuration:
+// minInterval after a success, and "backoff" after the first failure. Each further failure doubles
+// it, up to "longest". It is never shorter than minInterval.
 func (s *schedule) pause(longest time.Duration) time.Duration {
 	if s.failures == 0 {
 		return s.minInterval
@@ -108,10 +106,9 @@ func never(string) bool { return false }
 
 func always(string) bool { return true }
 
-// startForce implements Controller.ForceFirst. It permits the first change that Limit rejects after
-// the start, and no other change. While attempts to apply this change fail or have to wait,
-// startForce permits this change again. As soon as an attempt ends with any other outcome,
-// startForce permits nothing any more.
+// startForce implements Controller.ForceFirst: it permits the first change that Limit rejects after
+// the start, also while attempts to apply it fail or wait. After an attempt with any other outcome,
+// it permits nothing any more.
 type startForce struct {
 	active bool
 	id     string // the ID of the permitted change; "" until Limit has rejected a change

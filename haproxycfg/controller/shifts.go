@@ -17,11 +17,9 @@ import (
 	"github.com/headgate/headgate/haproxycfg/shift"
 )
 
-// Shifts returns the shifts in FleetFile. A shift moves the requests of a route from one cluster to
-// another; see package shift. While SetShifts replaces the shifts, Shifts waits until HAProxy
-// follows the new ones, or until the attempt to make HAProxy follow them has failed, but at most 5
-// s. So HAProxy uses the shares that Shifts returns, unless HAProxy does not answer. Shifts
-// implements shift.Control.
+// Shifts returns the shifts in FleetFile, which move requests of routes between clusters; see
+// package shift. While SetShifts replaces the shifts, Shifts waits, at most 5 s, until HAProxy
+// follows the new ones or this has failed. It implements shift.Control.
 func (c *Controller) Shifts() (shift.State, error) {
 	c.init()
 	timeout := time.NewTimer(5 * time.Second)
@@ -38,15 +36,13 @@ func (c *Controller) Shifts() (shift.State, error) {
 	return orders.state.Shifts, nil
 }
 
-// SetShifts replaces the shifts in Fleet and FleetFile by new ones (the argument "next"), if the
-// present shifts are equal to the argument "last". It makes HAProxy follow the new shifts without a
-// reload. SetShifts changes only the shares of shifts in the configuration in force, and does not
-// apply a new configuration. So it also works while the Controller refuses a change, or while a
-// change waits for its reload. It implements shift.Control. Call SetShifts only while Run is
-// running.
+// SetShifts replaces the shifts in Fleet and FleetFile by "next" if they are equal to "last", and
+// makes HAProxy follow them without a reload. It changes only the shares in the configuration in
+// force, so it also works while the Controller refuses a change, or while a change waits for its
+// reload. It implements shift.Control. Call it only while Run is running.
 //
-// If Fleet cannot be written, SetShifts changes nothing, with one exception: if the only change is
-// that shifts pause or have expired, the new shifts take effect in this process.
+// If Fleet cannot be written, SetShifts changes nothing. But if next only pauses shifts or removes
+// expired ones, it takes effect in this process.
 func (c *Controller) SetShifts(ctx context.Context, last, next shift.State) error {
 	change := func(now fleet.State) (fleet.State, error) {
 		if !now.Shifts.Equal(last) {
@@ -168,11 +164,10 @@ func (c *Controller) CheckShift(route, cluster string) error {
 	return s.check(route, cluster, false)
 }
 
-// ShiftRoutes returns the names of the routes in force whose requests a shift can move from one
-// cluster to another, sorted. If both clusters are the same, these are the routes whose requests can
-// leave the cluster. left are the other routes with a backend in the cluster "from" and a weight
-// above 0, with the reasons. Assign ShiftRoutes to shift.Runner.Routes. Call it only while Run is
-// running.
+// ShiftRoutes returns the sorted names of the routes in force whose requests a shift can move from
+// one cluster to another, or away from the cluster if both are the same. left are the other routes
+// with a backend in "from" and a weight above 0, with the reasons. Assign it to
+// shift.Runner.Routes, and call it only while Run is running.
 func (c *Controller) ShiftRoutes(from, to string) (names []string, left []shift.Left, err error) {
 	x := c.explained.Load()
 	if x == nil {
@@ -220,12 +215,10 @@ func (c *Controller) ShiftRunner(worker func(context.Context) (runtimeapi.Socket
 	}
 }
 
-// ShiftCounters returns a function for shift.Runner.Counters. This function gets the socket of the
-// present HAProxy worker from the argument "worker", and reads the counters of this HAProxy worker.
-// Pass the method Worker of a deploy.Runtime as "worker". The returned function reads the names of
-// backends from the files of the configuration in force, at most once a second. If many routes
-// move, it reads the counters of all backends together, and the counters may be up to half a second
-// old.
+// ShiftCounters returns a function for shift.Runner.Counters, which reads the counters of the
+// HAProxy worker at the socket that "worker" returns, such as the method Worker of a
+// deploy.Runtime. It reads the names of backends from the configuration in force, at most once a
+// second. If many routes move, the counters may be up to half a second old.
 func (c *Controller) ShiftCounters(worker func(context.Context) (runtimeapi.Socket, error)) func(ctx context.Context, route, cluster string) (target, rest shift.Counters, err error) {
 	var mu sync.Mutex
 	var known shiftable

@@ -71,9 +71,8 @@ type Simulation struct {
 	// to one node. 0 means that each service has one connection from each balancer to each node.
 	InFlight float64
 	// Connections is the effective number of connections of each service, from all balancers to all
-	// nodes; see package unevenness. 0 means that Simulate computes the number from InFlight.
-	// Connections has no effect on services with sessionAffinity ClientIP or externalTrafficPolicy
-	// Local.
+	// nodes; see package unevenness. 0 means a number from InFlight. It has no effect on services
+	// with sessionAffinity ClientIP or externalTrafficPolicy Local.
 	Connections float64
 	// Target is the wanted load of the busiest pod, as a multiple of the present mean load of the
 	// pods. 0 means unevenness.DefaultTarget. In the result, Estimate.MorePods (package unevenness)
@@ -88,10 +87,9 @@ type ServiceLoad struct {
 	unevenness.Estimate
 }
 
-// Simulate computes how unevenly HAProxy would load the pods of each service if it ran the
-// configuration of a Change. The services have the order of the Change's report. It reads the pods
-// of all clusters, and changes nothing. It returns an error if the pods of a cluster cannot be read
-// within StartTimeout.
+// Simulate computes how unevenly HAProxy would load the pods of each service with the configuration
+// of a Change, in the order of the Change's report. It reads the pods of all clusters, and changes
+// nothing. It returns an error if it cannot read the pods within StartTimeout.
 func (c *Controller) Simulate(ctx context.Context, ch *Change, s Simulation) ([]ServiceLoad, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.startTimeout())
 	defer cancel()

@@ -25,15 +25,13 @@ type RouteFiles = routefiles.Files
 
 // RouteSource provides the routes of a Controller. RouteFiles is a RouteSource.
 type RouteSource interface {
-	// Read returns the routes. The Controller calls Read once, before Follow. Read returns an
-	// error if it cannot read all of its input. In that case, Plan fails. If Declarations.Unread
-	// is empty, Run fails too. Otherwise Run uses the Declarations, and Follow must publish the
-	// missing routes as soon as they can be read.
+	// Read returns the routes. The Controller calls it once, before Follow. If it cannot read all
+	// of its input, it returns an error, and Plan fails. Run fails if Declarations.Unread is empty
+	// too; otherwise Follow must publish the missing routes as soon as they can be read.
 	Read() (Declarations, error)
-	// Follow calls the function "publish" after each change of the routes, until ctx ends. If the
-	// routes have changed since Read, the first call comes at once. Calls of publish never overlap.
-	// If Follow returns an error before ctx ends, the Controller stops. A source that never changes
-	// may return nil immediately.
+	// Follow calls "publish" after each change of the routes, until ctx ends; the calls never
+	// overlap. If the routes have changed since Read, the first call is immediate. An error before
+	// ctx ends stops the Controller. A source that never changes may return nil immediately.
 	Follow(ctx context.Context, publish func(Declarations)) error
 }
 
@@ -84,10 +82,9 @@ type ClusterState struct {
 // output of "kubectl get -o yaml" or "kubectl get -o json".
 type Manifests struct {
 	Dir string
-	// LocalEndpoints makes Manifests read EndpointSlices too. With LocalEndpoints, a service with
-	// externalTrafficPolicy Local gets only nodes that have a ready pod. If the directory has no
-	// EndpointSlice, LocalEndpoints has no effect: such a service gets nodes without regard to
-	// pods, and a warning states this.
+	// LocalEndpoints makes Manifests read EndpointSlices too: a service with externalTrafficPolicy
+	// Local then uses only nodes that have a ready pod. If the directory has no EndpointSlice, it
+	// has no effect, and a warning states this.
 	LocalEndpoints bool
 }
 
@@ -108,10 +105,8 @@ func (m Manifests) Read(_ context.Context, start Start) (ClusterState, error) {
 }
 
 // readyNodes returns the map for Objects.ReadyNodes: for each service, the names of the nodes with
-// a ready pod. If list is empty, readyNodes returns nil, which means that nothing is known about
-// pods: probably nobody has put the EndpointSlices into the directory. If count is false, the list
-// of a service contains each node once. If count is true, it contains each node once for each ready
-// pod on the node.
+// a ready pod, once for each node or, if count is true, once for each ready pod. If list is empty,
+// it returns nil, which means that nothing is known about pods.
 func readyNodes(objects nodeselect.Objects, list []*discoveryv1.EndpointSlice, count bool) map[string][]string {
 	switch {
 	case len(list) == 0:

@@ -129,10 +129,9 @@ func (in *inbox) setCluster(i int, now time.Time, state ClusterState) {
 	})
 }
 
-// setUnreachable stores err as the reason why cluster number i does not answer. If the stored
-// reason is already the same, setUnreachable does nothing: a source that fails every second must
-// not cause an attempt to apply a configuration every second. For each cluster, only one goroutine
-// may call setUnreachable.
+// setUnreachable stores err as the reason why cluster number i does not answer. It ignores the same
+// reason, because a source that fails every second must not cause an attempt every second. For each
+// cluster, only one goroutine may call it.
 func (in *inbox) setUnreachable(i int, now time.Time, err error) {
 	in.mu.Lock()
 	was := in.inputs.clusters[i].Err

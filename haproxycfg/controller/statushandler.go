@@ -17,12 +17,10 @@ import (
 // statusChanges is the largest number of changes in the journal that the status page shows.
 const statusChanges = 20
 
-// StatusHandler returns a handler of GET /, the status page; see package statuspage. The argument
-// "title" is the name of the terminator on the page; "" means "terminator" and the name of the
-// machine. The function "worker" returns the socket of the HAProxy worker, as for Explain. The
-// function "command" gets the method and the path of a request to the handlers of the Controller.
-// It returns a command with which an operator sends this request, such as a call of curl, or "" if
-// there is none. Both functions may be nil.
+// StatusHandler returns a handler of GET /, the status page; see package statuspage. title is the
+// name of the terminator on the page; "" means "terminator" and the name of the machine. worker is
+// as for Explain. command returns a command with which an operator sends a request to the handlers
+// of the Controller, such as a call of curl, or "". Both functions may be nil.
 func (c *Controller) StatusHandler(title string, worker func(context.Context) (runtimeapi.Socket, error), command func(method, path string) string) http.Handler {
 	if title == "" {
 		name, _ := os.Hostname() // an error leaves the name empty

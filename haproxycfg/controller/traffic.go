@@ -52,10 +52,9 @@ func NewTraffic(workers [][]runtimeapi.Stat, addrs []netip.Addr) Traffic {
 // maxTrafficAddrs is the largest number of addresses in a request to TrafficHandler.
 const maxTrafficAddrs = 16
 
-// TrafficHandler returns a handler of GET /traffic?addr=ADDR, in which addr may occur several
-// times. It answers with the Traffic of these addresses in JSON. The argument "stats" is a function
-// that returns the rows of "show stat" of each worker; see NewTraffic. If this function returns an
-// error, for example because HAProxy does not answer, the status is 503.
+// TrafficHandler returns a handler of GET /traffic?addr=ADDR, with one or more addr. It answers
+// with the Traffic of these addresses in JSON. stats returns the rows of "show stat" of each worker
+// (see NewTraffic); if it fails, for example because HAProxy does not answer, the status is 503.
 func TrafficHandler(stats func(context.Context) ([][]runtimeapi.Stat, error)) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /traffic", func(w http.ResponseWriter, r *http.Request) {

@@ -180,12 +180,10 @@ func (s *state) dropLeftovers(before members) {
 	})
 }
 
-// reweigh gives servers without agents their new weights. The argument "before" is the
-// configuration in force, and the argument "now" is the new one. HAProxy restores the weight in the
-// state file at its start, if the initial weight in the state file equals that of the new
-// configuration. If the saved weight is the weight of the configuration in force, nobody has
-// changed it, so reweigh replaces it by the weight of the new configuration. If the saved weight is
-// any other weight, a person has set it, and reweigh keeps it.
+// reweigh replaces the saved weights of servers without agents by the weights of the new
+// configuration ("now"), because HAProxy restores a saved weight at its start if the initial weight
+// is the same. A saved weight that differs from the configuration in force ("before") stays,
+// because a person has set it.
 func (s *state) reweigh(before, now members) {
 	weights := func(m members) map[string]string {
 		all := map[string]string{}
@@ -210,18 +208,15 @@ func (s *state) reweigh(before, now members) {
 	}
 }
 
-// carry changes the saved state s before a reload. s is the state of the servers in the running
-// HAProxy, and HAProxy will load it together with the new configuration. carry makes three
-// changes, so that s fits the new configuration:
+// carry changes s, the saved state of the servers in the running HAProxy, before a reload, so that
+// it fits the new configuration:
 //
-//   - HAProxy finds the state of a server by the names of its backend and of the server. If the
-//     port of a server changes, its name changes too. If the settings of a backend change, the name
-//     of the backend changes. Without a state, a renamed server would have its full weight until
-//     its agent answers. So carry gives the renamed server the state of the server that it
-//     replaces: the old server on the same node.
-//   - If a node had a spare server (haproxycfg.Server.Spare), the server with its own name gets the
-//     state of the spare server. carry removes the states of spare servers, because a spare server
-//     may belong to another node when HAProxy reads the state.
+//   - HAProxy finds the state of a server by the names of its backend and of the server. A renamed
+//     server, after a change of its port or its backend, would have its full weight until its agent
+//     answers. So it receives the state of the server that it replaces on the same node.
+//   - If a node had a spare server (haproxycfg.Server.Spare), the server with its own name receives
+//     the state of the spare server. carry removes the states of spare servers, because they may
+//     belong to other nodes later.
 //   - HAProxy also restores the addresses in the state. So carry sets the address of each server to
 //     its address in the new configuration.
 func (s *state) carry(config members) {
@@ -269,12 +264,9 @@ func (s *state) carry(config members) {
 	s.dropSpares()
 }
 
-// copyTo adds a line for a new server to the saved state. The argument "fresh" is the new server,
-// which is in the given backend, and the argument "old" is the server that it replaces. With this
-// line, HAProxy starts the new server with the weight, the drain and the maintenance of the old
-// one. If the two servers have different initial weights, copyTo scales the weight. Example: the
-// old server has the initial weight 100 and the weight 50, and the new server has the initial
-// weight 10 → the new server gets the weight 5.
+// copyTo adds a line for the server "fresh" of a backend to the saved state, so that HAProxy starts
+// it with the weight, the drain and the maintenance of the server "old" that it replaces. If the
+// initial weights differ, copyTo scales the weight: 50 of 100 becomes 5 of 10.
 func (s *state) copyTo(old stateServer, backend string, fresh member) {
 	fields := slices.Clone(old.fields)
 	initial, err1 := strconv.Atoi(s.get(fields, "srv_iweight"))
@@ -338,11 +330,10 @@ func (m move) command() string {
 	return fmt.Sprintf("set server %s/%s addr %s port %d", m.backend, m.name, m.to.Addr(), m.to.Port())
 }
 
-// moves returns changes of addresses for the servers in s. After these changes, HAProxy sends no
-// requests to an address that the new configuration does not use. For the servers of a backend, the
-// new configuration uses the addresses and ports of those servers of its backend of the same name
-// whose weight is above 0. If the new configuration has no backend of this name, it uses those of
-// the servers of all backends of the same service instead.
+// moves returns changes of addresses for the servers in s, so that HAProxy sends no requests to an
+// address that the new configuration does not use. Used are the addresses and ports of the servers
+// with a weight above 0 in the backend of the same name, or else in all backends of the same
+// service.
 //
 // The name of a server contains an address and a port. moves applies the first rule that fits:
 //
@@ -353,9 +344,8 @@ func (m move) command() string {
 //   - Otherwise the server gets the address and port of another server of its backend that takes
 //     requests. If no other server takes requests, the server keeps its address and port.
 //
-// moves does not change three kinds of servers: a server without an address in its name, all
-// servers of a backend for which the new configuration uses no address, and a server that other
-// servers track. HAProxy sends no requests to a server of the last kind.
+// moves does not change a server without an address in its name, a server that other servers track,
+// or the servers of a backend for which the new configuration uses no address.
 func (s state) moves(config members) []move {
 	groups := map[string][]stateServer{}
 	for _, server := range s.servers {
@@ -447,13 +437,10 @@ func makeMoves(ctx context.Context, worker runtimeapi.Socket, moves []move) erro
 	return first
 }
 
-// Redirect makes HAProxy send no more requests to servers that config does not use. config is the
-// text of a haproxy.cfg that the caller cannot load yet. Redirect does not reload HAProxy: it
-// changes addresses of servers in the worker that serves new connections. If the port of a server
-// has changed, the server gets its new port. If config does not contain a server, the server gets
-// the address of another server of its backend. A server that only config contains gets no requests
-// yet. If config is the text of the configuration in force, Redirect undoes the changes of earlier
-// calls.
+// Redirect makes HAProxy send no more requests to servers that config, the text of a haproxy.cfg
+// that the caller cannot load yet, does not use. It changes addresses of servers in the worker that
+// serves new connections. A server moves to its new port, or to the address of another server of
+// its backend. With the text of the configuration in force, Redirect undoes earlier calls.
 func (r Reloader) Redirect(ctx context.Context, config []byte) error {
 	worker, err := r.worker(ctx)
 	if err != nil {

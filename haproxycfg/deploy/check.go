@@ -19,14 +19,13 @@ import (
 	"github.com/headgate/headgate/internal/haproxymsg"
 )
 
-// Checker lets HAProxy check a configuration. It renders the configuration and its maps to a
-// temporary directory and runs "haproxy -c" there, so it changes no file in use. HAProxy reads all
-// other files, such as the files of [haproxycfg.TLS].Certificates, from their usual places.
+// Checker lets HAProxy check a configuration: it renders the configuration and its maps to a
+// temporary directory and runs "haproxy -c" there. HAProxy reads all other files, such as the files
+// of [haproxycfg.TLS].Certificates, from their usual places.
 //
-// For the check, Checker replaces the server state file by an empty file. The saved state cannot
-// make a configuration invalid, but HAProxy would warn about each server that was down or drained.
-//
-// A Checker is a plain value, safe for concurrent use. You can set [Dir.Check] to its method Check.
+// The server state file is empty in the check, because HAProxy would warn about each server that
+// was down or drained. A Checker is a plain value, safe for concurrent use. You can set [Dir.Check]
+// to its method Check.
 type Checker struct {
 	// Haproxy is the path of the haproxy binary. Empty means "haproxy" on PATH.
 	Haproxy string
@@ -100,8 +99,8 @@ func renderCopy(config haproxycfg.Valid, dir string) ([]haproxycfg.RenderedFile,
 	return files, nil
 }
 
-// Version returns the version of the haproxy binary on disk. It runs "haproxy -v". The HAProxy that
-// runs may have another version: it uses a new binary only after a restart or a reload.
+// Version returns the version of the haproxy binary on disk, from "haproxy -v". The HAProxy that
+// runs uses a new binary only after a restart or a reload.
 func (k Checker) Version(ctx context.Context) (haproxycfg.Version, error) {
 	binary := cmp.Or(k.Haproxy, "haproxy")
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(max(k.Timeout, 0), defaultCheckTimeout))
@@ -217,8 +216,8 @@ func (b *limitedBuffer) Write(p []byte) (int, error) {
 type Diagnostic struct {
 	// Severity is "ALERT", "WARNING" or "NOTICE".
 	Severity string
-	// File and Line are the place of the fault. File is relative to the directory of the
-	// configuration. Line counts from 1. They are "" and 0 if the message names no line.
+	// File and Line are the place of the fault, or "" and 0. File is relative to the directory of
+	// the configuration. Line counts from 1.
 	File string
 	Line int
 	// Text is the message of HAProxy without its severity, file and line. It may have several
@@ -279,8 +278,8 @@ func withSeverity(all []Diagnostic, severity string) []Diagnostic {
 var (
 	diagnosticPos = regexp.MustCompile(`\[([^\[\]]*):([0-9]{1,9})\]`)
 	diagnosticAt  = regexp.MustCompile(`^(?:[Pp]arsing )?\[[^\[\]]*:[0-9]{1,9}\]\s*:\s*`)
-	// diagnosticProxy matches the part of a message that names a proxy. Some messages name a proxy
-	// instead of a line: "Proxy 'f': …", "… for backend 'b'", "proxy 'dup' has no …".
+	// diagnosticProxy matches the proxy that some messages name instead of a line: "Proxy 'f': …",
+	// "… for backend 'b'", "proxy 'dup' has no …".
 	diagnosticProxy = regexp.MustCompile(`(?i)\b(proxy|backend|frontend|listen) '([^']+)'`)
 )
 
@@ -308,9 +307,9 @@ func parseDiagnostics(output string) []Diagnostic {
 	return found
 }
 
-// continuation parses a further line of a message. It returns the line without its indentation and
-// "|", and true. For a line without indentation it returns false: such a line, for example
-// "Configuration file is valid", belongs to no message.
+// continuation parses a further line of a message: it returns the line without its indentation and
+// "|", and true. A line without indentation, such as "Configuration file is valid", belongs to no
+// message.
 func continuation(line string) (string, bool) {
 	text := strings.TrimLeft(line, " \t")
 	if text == line || text == "" {
@@ -319,10 +318,9 @@ func continuation(line string) (string, bool) {
 	return strings.TrimPrefix(text, "| "), true
 }
 
-// addSources sets the field Source of each message about one file: the text of the line that the
-// message is about. name and data are the name and the content of the file. Some messages of
-// HAProxy name a proxy instead of a line. For these, addSources also sets Line to the first line of
-// the section of this proxy.
+// addSources sets the field Source of each message about the file "name" with the content data: the
+// text of the line. For a message that names a proxy instead of a line, it also sets Line to the
+// first line of the section of this proxy.
 func addSources(found []Diagnostic, name string, data []byte) {
 	var lines [][]byte
 	for i := range found {

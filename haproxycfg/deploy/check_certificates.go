@@ -12,18 +12,12 @@ import (
 	"github.com/headgate/headgate/haproxycfg"
 )
 
-// CheckCertificates lets HAProxy judge each of the certificates. verdicts[i] is nil, or an error
-// that says why HAProxy rejects certs[i]. HAProxy rejects, for example, keys that are too short for
-// its OpenSSL.
+// CheckCertificates lets HAProxy judge each of the certificates. verdicts[i] is nil, or says why
+// HAProxy rejects certs[i], for example because the key is too short for its OpenSSL. If HAProxy
+// could not judge some of the certificates, noVerdict says why, and their verdicts are nil.
 //
-// HAProxy may give no verdict on some certificates, for example because the binary cannot run. The
-// verdicts of these certificates are nil, and noVerdict says why. If noVerdict is nil, HAProxy has
-// judged all certificates.
-//
-// CheckCertificates runs HAProxy once for the whole list. If HAProxy rejects the list,
-// CheckCertificates checks each half of the list in the same way, and so on, until it has found the
-// single certificates that HAProxy rejects. It stops after two minutes. The certificates that it
-// has not checked by then have no verdict.
+// HAProxy checks the whole list at once. If it rejects the list, CheckCertificates checks each half
+// in the same way, for at most two minutes.
 func (k Checker) CheckCertificates(ctx context.Context, certs []haproxycfg.Certificate) (verdicts []error, noVerdict error) {
 	ctx, cancel := context.WithTimeout(ctx, certificatesTimeout)
 	defer cancel()
@@ -35,10 +29,9 @@ func (k Checker) CheckCertificates(ctx context.Context, certs []haproxycfg.Certi
 // certificatesTimeout is the longest time of one call of CheckCertificates.
 const certificatesTimeout = 2 * time.Minute
 
-// checkHalves sets the verdict of each certificate: nil, or the reason why HAProxy rejects the
-// certificate. HAProxy checks all certificates at once. If it rejects them, checkHalves checks each
-// half on its own, and so finds the bad ones. checkHalves returns an error if HAProxy could not
-// judge some certificates.
+// checkHalves sets the verdict of each certificate: nil, or the reason why HAProxy rejects it. If
+// HAProxy rejects all of them together, checkHalves checks each half on its own, and so finds the
+// bad ones. It returns an error if HAProxy could not judge some certificates.
 func (k Checker) checkHalves(ctx context.Context, certs []haproxycfg.Certificate, verdicts []error) error {
 	if len(certs) == 0 {
 		return nil
@@ -90,8 +83,8 @@ var certificateFile = regexp.MustCompile(`'?(certs-in-use/)?[0-9a-f]{32}\.pem'?`
 // certificateFault replaces this name with "it".
 func certificateFault(text string) string {
 	// Keep only the text after the place. HAProxy 2.6 writes "'bind …' in section 'frontend' :
-	// 'crt-list' : unable to load certificate from file '…'." or "… error processing line 1 in file
-	// '….list' : unable to load …".
+	// 'crt-list' : unable to load …" or "… error processing line 1 in file '….list' : unable to
+	// load …".
 	for _, end := range []string{"'crt-list' : ", ".list' : "} {
 		if i := strings.LastIndex(text, end); i >= 0 {
 			text = text[i+len(end):]

@@ -23,9 +23,9 @@ type Diff struct {
 	// Maps are the maps whose entries changed, sorted by name. HAProxy finds the backend of a
 	// request in these maps, so a changed route is a changed entry.
 	Maps []MapDiff
-	// Sections contains the first lines of all changed sections other than backends, sorted.
-	// Examples are "global", "defaults" and "frontend https". The file name of a map changes when
-	// its entries change. Sections does not list a section that differs only in such file names.
+	// Sections contains the sorted first lines of all changed sections other than backends, such as
+	// "global" and "frontend https". It does not list a section that differs only in file names of
+	// maps, which change with their entries.
 	Sections []string
 	// Text is a unified diff of all files.
 	Text string
@@ -40,10 +40,9 @@ type ServerCounts struct {
 	// after the change.
 	Before int `json:"before"`
 	After  int `json:"after"`
-	// Added counts the servers that exist only after the change. Removed counts the servers that
-	// exist only before the change. Altered counts the servers that exist before and after the
-	// change, but with other lines in haproxy.cfg. Two servers are the same server if their
-	// backends and their names are the same.
+	// Added counts the servers that exist only after the change, and Removed those only before it.
+	// Altered counts the servers with other lines in haproxy.cfg. The names of the backend and the
+	// server identify a server.
 	Added   int `json:"added"`
 	Removed int `json:"removed"`
 	Altered int `json:"altered"`
@@ -52,8 +51,8 @@ type ServerCounts struct {
 // BackendDiff is a backend that changed. Its lists name servers in the order of the configuration.
 type BackendDiff struct {
 	Name string
-	// Added is true if the whole backend is new: ServersAdded lists all its servers. Removed is
-	// true if the whole backend is gone: ServersRemoved lists all its servers.
+	// Added and Removed are true if the whole backend is new or gone: then ServersAdded or
+	// ServersRemoved lists all its servers.
 	Added, Removed bool
 	// ServersAdded, ServersRemoved and ServersAltered are names of servers. An altered server has
 	// the same name but another line in haproxy.cfg.
@@ -63,9 +62,8 @@ type BackendDiff struct {
 	Settings bool
 }
 
-// MapDiff is a map whose entries changed. Each entry is a text "key value". If the value of a key
-// changed, Removed contains the old entry and Added the new one. Entries are in the order of the
-// map.
+// MapDiff is a map whose entries, texts "key value", changed. If the value of a key changed,
+// Removed contains the old entry and Added the new one. Entries are in the order of the map.
 type MapDiff struct {
 	Name           string
 	Added, Removed []string
@@ -111,10 +109,9 @@ func namesFiles(line []byte) bool {
 	return bytes.Contains(line, []byte(mapsDir+"/")) || bytes.Contains(line, []byte(certsDir+"/"))
 }
 
-// DiffFiles compares two configurations, each a list of files from [haproxycfg.Config.Render]. A
-// nil list means that there is no configuration. DiffFiles ignores private files, but still finds
-// each change of them: the name of a private file contains a hash of its content, and a certificate
-// list contains this name. So the certificate list differs.
+// DiffFiles compares two configurations, lists of files from [haproxycfg.Config.Render]; nil means
+// no configuration. It does not compare private files: their names contain a hash of their content,
+// so the certificate list, which contains the names, differs.
 func DiffFiles(before, after []haproxycfg.RenderedFile) Diff {
 	a, b := byLogicalName(before), byLogicalName(after)
 	d := compareFiles(a, b)

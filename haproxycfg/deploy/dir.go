@@ -21,64 +21,56 @@ import (
 	"github.com/headgate/headgate/internal/inputfile"
 )
 
-// Dir is a directory with two configurations. HAProxy runs the current configuration: haproxy.cfg,
-// its maps in the subdirectory maps, and its certificates and lists of certificates in the
-// subdirectory certs-in-use. HAProxy ran the last good configuration earlier:
-// haproxy.cfg.last-good, and the maps and certificates that it names.
+// Dir is a directory with two configurations. The current one is haproxy.cfg, with its maps in the
+// subdirectory maps, and its certificates in certs-in-use. The last good one is
+// haproxy.cfg.last-good, with the maps and certificates that it names.
 //
-// A process may end at any moment of an Apply. Even so, the current configuration is complete: it
-// is either the one from before this Apply or the one that this Apply writes. The next Apply
-// finishes the interrupted work.
+// A process may end at any moment of an Apply: the current configuration is then still complete,
+// and the next Apply finishes the work.
 //
 // The fields must not change after the first call of a method. Methods are safe for concurrent use.
-// A lock lets only one Apply run at a time. On Unix the lock also excludes other processes that use
-// the same directory.
+// A lock lets only one Apply run at a time, on Unix also among processes.
 type Dir struct {
 	// Path is the directory. Apply creates it.
 	Path string
-	// Mode is the permission of the files. A directory also gets the execute bits. 0 means 0644.
-	// Private files have the permission PrivateMode instead.
+	// Mode is the permission of the files, except private ones; 0 means 0644. A directory also has
+	// the execute bits.
 	Mode fs.FileMode
-	// PrivateMode is the permission of new files with private keys. 0 means 0600: HAProxy must start
-	// as the user of this process or as root. If HAProxy then switches to another user, this user
-	// needs no permission, because HAProxy reads the files before it switches. With 0640, HAProxy
-	// may start as another user that is in the group of this process. Existing files keep their
-	// permission.
+	// PrivateMode is the permission of new files with private keys; existing files keep theirs. 0
+	// means 0600: HAProxy must start as the user of this process or as root. With 0640, it may
+	// start as another user in the group of this process. HAProxy reads the files before it
+	// switches to another user.
 	PrivateMode fs.FileMode
 	// Check, if not nil, returns an error if a configuration must not be written. [Checker.Check]
 	// is such a function. With nil, every valid configuration is written.
 	Check func(context.Context, haproxycfg.Valid) error
-	// Reload, if not nil, makes HAProxy load the files. It returns an error if HAProxy did not load
-	// them. [Reloader.Reload] is such a function. Nil means that another program reloads HAProxy.
+	// Reload, if not nil, makes HAProxy load the files, or returns an error; [Reloader.Reload] is
+	// such a function. Nil means that another program reloads HAProxy.
 	Reload func(context.Context) error
-	// Redirect is a function that makes the running HAProxy stop sending requests to the servers
-	// that config does not contain. config is the text of a haproxy.cfg. [Reloader.Redirect] is
-	// such a function. nil means that HAProxy sends requests to these servers until the next
-	// reload.
+	// Redirect, if not nil, makes the running HAProxy stop sending requests to the servers that
+	// config, the text of a haproxy.cfg, does not contain. [Reloader.Redirect] is such a function.
+	// With nil, HAProxy sends requests to these servers until the next reload.
 	Redirect func(ctx context.Context, config []byte) error
-	// SetMap, if not nil, changes values of a map in the running HAProxy. Dir calls it only for
-	// maps whose field haproxycfg.Map.Runtime is true. file is the path of the map as haproxy.cfg
-	// names it. [Reloader.SetMap] is such a function. If a new configuration changes only values of
-	// such maps, Apply calls SetMap and does not reload HAProxy.
+	// SetMap, if not nil, changes values of a map whose field haproxycfg.Map.Runtime is true in the
+	// running HAProxy. If a new configuration changes only such values, Apply does not reload
+	// HAProxy. file is the path of the map as haproxy.cfg names it. [Reloader.SetMap] is such a
+	// function.
 	SetMap func(ctx context.Context, file string, entries []haproxycfg.MapEntry) error
-	// ReplaceMaps, if not nil, replaces the entries of maps in the running HAProxy. Dir calls it
-	// only for maps whose field haproxycfg.Map.Stable is true. It must return nil only after
-	// HAProxy has the new entries. [Reloader.ReplaceMaps] is such a function. If a new
-	// configuration changes only entries of such maps, Apply calls ReplaceMaps and does not reload
-	// HAProxy.
+	// ReplaceMaps, if not nil, replaces the entries of maps whose field haproxycfg.Map.Stable is
+	// true in the running HAProxy. If a new configuration changes only such entries, Apply does not
+	// reload HAProxy. It must return nil only after HAProxy has the new entries.
+	// [Reloader.ReplaceMaps] is such a function.
 	ReplaceMaps func(ctx context.Context, maps []runtimeapi.MapContent) error
-	// CompareMaps, if not nil, returns an error if the running HAProxy has other entries in the maps
-	// than the wanted ones. Apply calls it after ReplaceMaps, and reloads HAProxy if it returns an
-	// error. [Reloader.CompareMaps] is such a function: it reads all entries, while
-	// [Reloader.ReplaceMaps] may read only the entries that the change concerns.
+	// CompareMaps, if not nil, returns an error if the running HAProxy has other entries in the
+	// maps than the wanted ones. Apply calls it after ReplaceMaps, and reloads HAProxy after an
+	// error. [Reloader.CompareMaps] is such a function, which reads all entries.
 	CompareMaps func(ctx context.Context, maps []runtimeapi.MapContent) error
 	// Runtime, if not nil, changes servers of the running HAProxy without a reload, see [Runtime]. It
 	// needs Reload.
 	Runtime *Runtime
 	// Guard, if not nil, is called before each effect: before Apply writes or renames a file,
 	// before servers change at run time, and before a reload. If Guard returns an error, Apply
-	// stops with this error, and leaves the directory as if the process had ended at this point.
-	// Processes that share a directory use Guard so that only one of them writes.
+	// stops with it. Processes that share a directory use Guard so that only one of them writes.
 	Guard func() error
 
 	mu      sync.Mutex

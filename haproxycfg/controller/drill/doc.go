@@ -14,20 +14,16 @@
 //		violations = append(violations, policy.Judge(result)...)
 //	}
 //
-// A Drill is a list of Steps. Each Step is a function from a World to the next World. A World
-// contains the objects of all clusters, the nodes that are down, and the API servers that do not
-// answer. The faults in this package, such as NotReady and Join, are pure functions of objects, so
-// a program can build its own drills from them.
+// A Drill is a list of Steps, functions from a World to the next World. A World contains the
+// objects of all clusters, the nodes that are down, and the API servers that do not answer. A
+// program can build its own drills from the faults in this package, such as NotReady and Join.
 //
 // # What is real
 //
-// A Runner uses controller.Rehearsal. So the Controller itself decides whether an API server that
-// lists no nodes may have lost its store, which nodes each service gets, which changes exceed the
-// limit, when a reload waits, and what it logs. The Controller renders, compares and writes each
-// configuration as usual, but to a temporary directory. If Controller.Dir.Check is set, HAProxy
-// checks each configuration. Package nodeagent decides which nodes drain. The Runner replaces only
-// the clock, the API servers and the reload of HAProxy. It treats each cluster as a live cluster,
-// even if the objects of the cluster come from manifests.
+// A Runner uses controller.Rehearsal: the Controller makes its usual decisions, and writes to a
+// temporary directory. If Controller.Dir.Check is set, HAProxy checks each configuration. Package
+// nodeagent decides which nodes drain. The Runner replaces only the clock, the API servers and the
+// reload of HAProxy, and treats each cluster as a live cluster.
 //
 // # When a server serves
 //
@@ -37,19 +33,17 @@
 //   - its node is not down,
 //   - its node does not drain,
 //   - its port is the present node port of the service,
-//   - its node has a ready pod, if the service has externalTrafficPolicy Local and the pods are known,
-//   - HAProxy can check its node: if the check of the node connects to the node agent, as
-//     edge.NodeAgent does, the agent must run. A service does not need the agent if each of its
-//     routes declares a check of its own.
+//   - its node has a ready pod, if the service has externalTrafficPolicy Local and the pods are
+//     known,
+//   - the agent of its node runs, if the check of the node connects to the agent (edge.NodeAgent).
+//     The agent is not needed if each route of the service declares a check of its own.
 //
-// The number of serving servers changes at the moment of a fault. HAProxy needs some checks to
-// notice the fault, and repeats failed connections on other servers. So the number says how many
-// servers could serve, and not how many requests fail. An event of the API server takes effect
-// after 0.1 s. Checks and reloads need no time.
+// The number of serving servers changes at the moment of a fault. So it says how many servers could
+// serve, and not how many requests fail until HAProxy notices the fault. An event of the API server
+// takes effect after 0.1 s. Checks and reloads need no time.
 //
 // # What it does not do
 //
-// A drill starts no HAProxy and sends no traffic. It does not simulate faults of routes,
-// certificates or HAProxy. It does not know the load of a service, so it cannot say whether half of
-// the servers of the service are enough.
+// A drill does not simulate faults of routes, certificates or HAProxy. It does not know the load of
+// a service, so it cannot say whether half of its servers are enough.
 package drill

@@ -14,9 +14,8 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// The functions in this file that return Objects describe a cluster after a fault. They are pure:
-// they return new Objects, and do not change their arguments. They ignore names of nodes that the
-// Objects do not contain.
+// The functions in this file that return Objects describe a cluster after a fault. They are pure,
+// and ignore names of nodes that the Objects do not contain.
 
 // Zones returns the zones of the nodes, sorted. It leaves out nodes without the zone label.
 func Zones(o nodeselect.Objects) []string {
@@ -39,9 +38,8 @@ func InZone(o nodeselect.Objects, zone string) (names []string) {
 	return names
 }
 
-// Share returns the names of some of the nodes. The argument "share" is the part of all nodes, from
-// 0 to 1; the result has at least one node. Share chooses the names at equal distances in the
-// sorted list of all nodes.
+// Share returns the names of a share (0 to 1) of the nodes, but of at least one. It chooses them at
+// equal distances in the sorted list of all nodes.
 func Share(o nodeselect.Objects, share float64) (names []string) {
 	count := min(len(o.Nodes), max(1, int(float64(len(o.Nodes))*share)))
 	for i := range count {
@@ -91,10 +89,9 @@ func Register(o nodeselect.Objects, names []string, now time.Time) nodeselect.Ob
 	})
 }
 
-// Join adds new nodes, which are not ready yet, and returns their names. The argument "count" is
-// the number of new nodes, and the argument "now" is the time of their creation. Each new node has
-// the labels, and so the zone, of one of the nodes in o. Its addresses follow the highest address
-// of the same family in o, so no node in o has them. If o has no nodes, Join adds none.
+// Join adds "count" new nodes, created at the time "now" and not ready yet, and returns their
+// names. Each has the labels, and so the zone, of one of the nodes in o, and an address above all
+// addresses of its family in o. If o has no nodes, Join adds none.
 func Join(o nodeselect.Objects, count int, now time.Time) (_ nodeselect.Objects, names []string) {
 	if len(o.Nodes) == 0 {
 		return o, nil

@@ -46,11 +46,9 @@ func (r Report) WriteJSON(w io.Writer) error {
 }
 
 // WriteTable writes a table with one row for each drill, at most 100 columns wide, and then the
-// violations. The column CHANGED is Result.Changed, the number of servers that the reloads changed.
-// BACK is Result.Moved: how many of these servers the reloads changed after the end of the fault.
-// LOWEST describes the service with the lowest share of serving servers: the share, and the numbers
-// of serving servers at the worst moment and before the drill, such as "50%, 2 of 4". AFTER is the
-// number of serving servers of this service at the end.
+// violations. CHANGED is the number of servers that the reloads changed, and BACK how many of them
+// after the end of the fault. LOWEST describes the service with the lowest share of serving
+// servers, such as "50%, 2 of 4" (4 before the drill), and AFTER its serving servers at the end.
 func (r Report) WriteTable(w io.Writer) error {
 	var text bytes.Buffer
 	t := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
@@ -83,8 +81,8 @@ func (r Report) WriteTable(w io.Writer) error {
 }
 
 // WriteDetails writes what happens in each drill, at most 100 columns wide: the steps, the refused
-// changes, the lines that the terminator logs, the text of /readyz, and the services with the lowest
-// share of serving servers. It cuts off long lists; WriteJSON does not.
+// changes, the terminator's log lines, the text of /readyz, and the services with the lowest share
+// of serving servers. It cuts off long lists; WriteJSON does not.
 func (r Report) WriteDetails(w io.Writer) error {
 	var text bytes.Buffer
 	for i := range r.Results {
@@ -162,9 +160,8 @@ func shorten(text string, limit int) string {
 	return string([]rune(text)[:limit-1]) + "…"
 }
 
-// wrap writes a text in lines of at most maxColumns characters. A line ends between two words; only
-// a word that is longer than a line is cut. The argument "first" is the prefix of the first line,
-// and the argument "further" is the prefix of each other line.
+// wrap writes a text in lines of at most maxColumns characters, and cuts only a word that is longer
+// than a line. The prefix of the first line is "first", and of the others "further".
 func wrap(w *bytes.Buffer, text, first, further string) {
 	indent := first
 	runes := []rune(text)

@@ -158,10 +158,9 @@ func (e *Error) Error() string {
 //	  api-away: {max-reloads: 0}
 //	  zone eu-1a: {min-servers: 25%, max-refusals: 1}
 //
-// Each field is optional. If a field is missing under the name of a drill, the drill gets the value
-// of this field under "all". If the field is missing there too, the drill gets the value in the
-// argument "base". So with an empty file, the limits of all drills are those in base. If any field
-// is faulty, ParsePolicy rejects the whole file, and its error joins an Error for each fault.
+// Each field is optional. The value of a missing field is the one under "all", or else the one in
+// the argument "base". If any field is faulty, ParsePolicy rejects the whole file, and its error
+// joins an Error for each fault.
 //
 // policy.schema.json, in the directory of this package, is a JSON Schema of the file for editors.
 func ParsePolicy(file string, data []byte, base Limits) (Policy, error) {

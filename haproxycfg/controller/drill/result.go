@@ -64,9 +64,9 @@ type Refusal struct {
 	// gone, or another change had replaced it. nil means that the Controller still refused the
 	// change at the end of the drill.
 	Until *Offset `json:"until,omitempty"`
-	// ID identifies the change: an operator forces the change with this ID. "" means that the
-	// attempt failed before there was a change. The same change has another ID in a terminator,
-	// because the ID depends on the path of the directory.
+	// ID identifies the change, for an operator who forces it; "" means that the attempt failed
+	// before there was a change. The same change has another ID in a terminator, because the ID
+	// depends on the path of the directory.
 	ID string `json:"id,omitempty"`
 	// Reason is the error of the attempt to apply the change, with the text of
 	// Controller.ForceHint.

@@ -28,10 +28,9 @@ const (
 // Runner runs drills. Set the fields before the first call of a method, and do not change them
 // later. Several goroutines may call Run at the same time.
 type Runner struct {
-	// Controller returns a new Controller with the settings of the terminator. Run replaces the
-	// fields Clusters, Dir, Logger, Attempted, Elector and OldWorkers of this Controller. If the
-	// Controller has a Dir, Run keeps its field Check. Run may read the source of the routes
-	// several times. Required.
+	// Controller returns a new Controller with the settings of the terminator. Required. Run
+	// replaces its fields Clusters, Dir (except Check), Logger, Attempted, Elector and OldWorkers,
+	// and may read the source of the routes several times.
 	Controller func() *controller.Controller
 	// Clusters are the clusters as they are before each drill.
 	Clusters []Cluster
@@ -57,10 +56,9 @@ func (r Runner) Standard() ([]Drill, error) {
 	return Standard(r.Clusters, declared.Table, c.Builder.Edge.NodeHealth), nil
 }
 
-// Run runs a drill in a temporary directory, and removes this directory afterwards. It returns an
-// error if it cannot read the routes, if the Controller applies no configuration before the first
-// step, or if ctx ends. Changes that fail during the drill are no errors of Run: the Result
-// describes them.
+// Run runs a drill in a temporary directory. It returns an error if it cannot read the routes, if
+// the Controller applies no configuration before the first step, or if ctx ends. The Result
+// describes changes that fail during the drill.
 func (r Runner) Run(ctx context.Context, d Drill) (_ Result, err error) {
 	dir, err := os.MkdirTemp("", "headgate-drill-")
 	if err != nil {
@@ -200,16 +198,14 @@ func (x *run) step(ctx context.Context, s Step) error {
 }
 
 // change tells the Rehearsal what the Controller notices of a step in cluster i. The argument "was"
-// is the state of the API server before the step. The Controller has followed this API server since
-// before the step. What the Controller notices depends on the API server:
+// is the state of the API server before the step:
 //
 //   - The API server answers before and after the step, and has its objects: the Controller notices
 //     the changed objects.
 //   - The API server does not answer any more: the Controller notices only this.
 //   - The API server answers again, has lost its objects, or has its objects again: the Controller
-//     receives complete lists of the objects.
-//   - The API server is in another state (it does not answer, or has lost its objects), and the
-//     step does not change this state: the Controller notices nothing.
+//     receives complete lists.
+//   - Otherwise the Controller notices nothing.
 func (x *run) change(i int, was API) {
 	k := x.world.Clusters[i]
 	switch {
@@ -252,9 +248,9 @@ func (x *run) look() {
 	}
 }
 
-// RunAll runs several drills at the same time, at most as many as GOMAXPROCS. If done is not nil,
-// RunAll calls it after each drill; calls never overlap. The results have the order of the drills.
-// At the first error, RunAll stops all drills and returns the error.
+// RunAll runs several drills at the same time, at most GOMAXPROCS. The results have the order of
+// the drills. RunAll calls done, if not nil, after each drill; calls never overlap. At the first
+// error, RunAll stops all drills and returns the error.
 func (r Runner) RunAll(ctx context.Context, drills []Drill, done func(Result)) ([]Result, error) {
 	if r.Start.IsZero() {
 		r.Start = time.Now() // the same for all drills

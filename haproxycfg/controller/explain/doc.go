@@ -13,28 +13,25 @@
 //	e.AddStats(stats)
 //	os.Stdout.Write(e.AppendText(nil))
 //
-// An Explanation is a value that package json can write. Package controller makes Explanations of
-// the configuration in force, and serves them over HTTP. The command "terminator explain" prints
-// them.
+// Package json can write an Explanation. Package controller serves Explanations of the
+// configuration in force over HTTP, and the command "terminator explain" prints them.
 //
 // # Nodes
 //
 // Each node has a [nodeselect.Why], such as Ranked, Outranked, Avoided or NoPod, and a text. The
-// subset of a service in the Report may be older than the Objects of its cluster, because a limit
-// has refused a change or because a reload waits. In this case Explain says, for each node that
-// would enter or leave the subset, that the change is not in force yet.
+// Report may be older than the Objects, because a limit has refused a change or a reload waits.
+// Then Explain says which nodes would enter or leave the subset of the service.
 //
 // If a cluster does not answer and its objects are unknown, Explain knows only the reasons in the
 // Report. Service.Unknown is the number of nodes whose reason is unknown.
 //
 // # Concurrency
 //
-// Explain is a pure function: it uses no clock, no file and no socket. It changes nothing in the
-// Input. Several goroutines may explain the same Input at the same time.
+// Explain is a pure function. Several goroutines may explain the same Input.
 //
 // # What it does not do
 //
-// Explain does not read the states of servers from HAProxy: the caller reads them, and passes them
-// to AddStats, or passes the reason of a failure to AddError. Explain does not say which server
-// HAProxy will choose for a request. It does not check whether DNS leads a client to HAProxy.
+// Explain does not read the states of servers from HAProxy: the caller passes them to AddStats, or
+// a failure to AddError. Explain does not say which server HAProxy will choose for a request, or
+// whether DNS leads a client to HAProxy.
 package explain

@@ -23,9 +23,9 @@ type Target struct {
 // String returns host and path.
 func (t Target) String() string { return t.Host + t.Path }
 
-// route returns the route of the table that serves the target. For a wildcard, it is the route of
-// the hosts that only the wildcard covers. "-" stands for the first label of these hosts, because no
-// declared host begins with "-". HAProxy has no route for the host "*.example.com" itself.
+// route returns the route of the table that serves the target. For a wildcard, it looks up the host
+// with "-" as its first label, because no declared host begins with "-". HAProxy has no route for
+// the host "*.example.com" itself.
 func (t Target) route(table routes.Table) (routes.Route, bool) {
 	host := t.Host
 	if parent, ok := strings.CutPrefix(host, "*."); ok {
@@ -37,10 +37,9 @@ func (t Target) route(table routes.Table) (routes.Route, bool) {
 // maxTarget is the largest length of the argument of ParseTarget in bytes.
 const maxTarget = 8 << 10
 
-// ParseTarget parses HOST/PATH. The text may also be a URL with http:// or https://, or a host
-// without a path. A missing path means "/". ParseTarget removes a port, a query and a fragment. It
-// returns an error if the host is not a host name, or if no client can send the path: a path has
-// only visible ASCII characters.
+// ParseTarget parses HOST/PATH or a URL with http:// or https://. A missing path means "/".
+// ParseTarget removes a port, a query and a fragment. It returns an error if the host is not a host
+// name, or if the path has other characters than visible ASCII.
 func ParseTarget(text string) (Target, error) {
 	if len(text) > maxTarget {
 		return Target{}, fmt.Errorf("explain: the text has more than %d bytes", maxTarget)

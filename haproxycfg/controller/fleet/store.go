@@ -25,11 +25,9 @@ type Store interface {
 	// Write stores a state if the version of the present state is still the argument "version", and
 	// returns the new Snapshot. Otherwise it changes nothing, and the error wraps ErrConflict.
 	Write(ctx context.Context, state State, version string) (Snapshot, error)
-	// Follow calls the function "publish" with the present State (the orders of operators), and
-	// again after each change, until ctx ends. If the State cannot be read, Follow calls the
-	// function with the reason; the Snapshot then has no meaning. While Follow runs, Read and Write
-	// of the same Store return a Snapshot only after Follow has called the function with this
-	// Snapshot. So after the return of Read or Write, the function receives no older state. Calls
-	// of the function never overlap.
+	// Follow calls "publish" with the present State (the orders of operators), and again after each
+	// change, until ctx ends. If the State cannot be read, it passes the reason; the Snapshot then
+	// has no meaning. Calls never overlap. Read and Write of the same Store return a Snapshot only
+	// after publish has received it, so publish receives no older state afterwards.
 	Follow(ctx context.Context, publish func(Snapshot, error))
 }

@@ -21,10 +21,9 @@ import (
 type Dir struct {
 	// Path is the directory. Append creates it. The directory must contain no other files.
 	Path string
-	// MaxEntries is the largest number of entries about changes, and also the largest number of
-	// entries about shifts; 0 means 100. The two limits are separate, so that many entries about
-	// shifts do not displace entries about changes: an operator may want to return to the States of
-	// the latter.
+	// MaxEntries is the largest number of entries about changes, and separately of entries about
+	// shifts; 0 means 100. Many entries about shifts do not displace entries about changes, to
+	// which an operator may want to return.
 	MaxEntries int
 	// MaxBytes is the largest size of all entries together in bytes; 0 means 64 MiB. The newest
 	// entry always stays.
@@ -65,12 +64,10 @@ func timeOf(name string) (time.Time, bool) {
 	return t, err == nil && t.Format(layout) == text
 }
 
-// Append writes an entry. The argument "state" contains the routes and servers in force after the
-// change; nil means that the change has altered nothing. If the directory already contains an entry
-// of the same or a later time, the time of the new entry becomes the millisecond after the newest
-// entry. Append calls the function "guard" just before the entry becomes visible. If this function
-// returns an error, Append returns the error and writes nothing. If guard is nil, Append always
-// writes the entry.
+// Append writes an entry. state contains the routes and servers in force after the change; nil
+// means that the change has altered nothing. If the newest entry is not older, the new entry has
+// the time one millisecond after it. Append calls guard, if not nil, just before the entry becomes
+// visible; an error of guard makes Append write nothing.
 func (d *Dir) Append(e Entry, state *State, guard func() error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -198,10 +195,9 @@ func (d *Dir) List() (entries []Entry, problems []error, err error) {
 	return entries, problems, nil
 }
 
-// Recent returns the n newest entries, the newest first. It keeps the n entries in memory, so that
-// the next call reads only the files of entries that are newer. problems has an error for each file
-// that it could not read, and total is the number of all entries. The caller must not change the
-// entries.
+// Recent returns the n newest entries, the newest first, and keeps them in memory, so that the next
+// call reads only newer files. problems has an error for each file that it could not read, and
+// total is the number of all entries. The caller must not change the entries.
 func (d *Dir) Recent(n int) (entries []Entry, problems []error, total int, err error) {
 	files, err := d.files()
 	if err != nil {

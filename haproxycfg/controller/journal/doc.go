@@ -13,26 +13,21 @@
 //
 // # Files
 //
-// Each entry is a file of its own. Its name is the time of the entry, so the order of the names is
-// the order of the entries. The first line of the file is the Entry as JSON. After it, an entry of
-// an applied change has the State as JSON, compressed with gzip. The JSON contains the name of each
-// node once.
+// Each entry is a file of its own, whose name is the time of the entry. The first line is the Entry
+// as JSON. After it, an entry of an applied change has the State as JSON, compressed with gzip.
 //
-// Append writes an entry as a whole or not at all. So after a crash, each entry in the directory is
-// complete. If a file is damaged, List and At report a problem for it and read all other files.
+// Append writes an entry as a whole or not at all. If a file is damaged, List and At report a
+// problem for it and read all other files.
 //
-// Append removes the oldest entries about changes if there are more than MaxEntries, and the same
-// for entries about shifts. It also removes the oldest entries if all have more than MaxBytes
-// together.
+// Append removes the oldest entries beyond MaxEntries and MaxBytes.
 //
 // # Concurrency
 //
-// Several goroutines and processes may read a Dir while one process appends to it. Only one
-// process may append.
+// Several goroutines and processes may read a Dir while one process appends to it. Only one process
+// may append.
 //
 // # What it does not do
 //
-// The package does not undo a change; Controller.Rollback of package controller does. It does not
-// record the states of servers in HAProxy. An entry about shifts says what has changed, but the
-// State of an entry does not contain the shifts. The package does not follow the directory.
+// The package does not record the states of servers in HAProxy. The State of an entry does not
+// contain the shifts.
 package journal

@@ -42,8 +42,8 @@ type Entry struct {
 	// Took is the duration, in milliseconds, of the attempt to apply the change.
 	Took int64 `json:"tookMs"`
 	// Reload says why HAProxy was reloaded for the change, such as "backends"; see
-	// deploy.ReloadReason. It is NoReload if HAProxy got the change without a reload, and "" if the
-	// change was not applied or if this is unknown. ReloadDetail is the reason in words.
+	// deploy.ReloadReason. It is NoReload without a reload, and "" if the change was not applied or
+	// if this is unknown. ReloadDetail is the reason in words.
 	Reload       string `json:"reload,omitempty"`
 	ReloadDetail string `json:"reloadDetail,omitempty"`
 	// Changes has the causes, the numbers of changed servers, and the nodes that services gain and
@@ -150,9 +150,9 @@ func encode(e Entry, state *State) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// stored is a State in a file. The largest part of a State is the list of nodes of each service. In
-// a file, stored contains each name of a node only once. Otherwise, even the compressed file would
-// be twice as large.
+// stored is a State in a file. It contains each name of a node only once, because the lists of
+// nodes are the largest part of a State. Otherwise even the compressed file would be twice as
+// large.
 type stored struct {
 	Routes []routes.Route `json:"routes"`
 	Report kube.Report    `json:"report"` // without the nodes of the services
@@ -262,14 +262,13 @@ func readState(rest []byte, limit int64) (State, error) {
 	return decodeState(text)
 }
 
-// FormatTime returns a time in UTC with milliseconds, such as 2026-05-01T12:00:00.000Z. ParseTime
-// can read this text. The milliseconds are necessary: with a time that is rounded down to seconds,
-// Dir.At would find the State before the entry, and not the State of the entry.
+// FormatTime returns a time in UTC with milliseconds, such as 2026-05-01T12:00:00.000Z, which
+// ParseTime can read. The milliseconds are necessary: with whole seconds, Dir.At would find the
+// State before the entry.
 func FormatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 
-// ParseTime parses a time in one of two forms: as in RFC 3339, such as 2026-05-01T12:00:00Z, or as
-// a duration before the present time, such as 90m. The argument "now" is the present time.
-// ParseTime rejects a time in the future.
+// ParseTime parses a time as in RFC 3339, such as 2026-05-01T12:00:00Z, or a duration before the
+// present time "now", such as 90m. It rejects a time in the future.
 func ParseTime(text string, now time.Time) (time.Time, error) {
 	if ago, err := time.ParseDuration(text); err == nil {
 		if ago < 0 {

@@ -36,10 +36,9 @@ type election struct {
 	log             *slog.Logger
 
 	client leaseClient // nil before the first request, and after an error
-	// lease is the Lease as this process has last read or written it. nil means that the Lease does
-	// not exist. since is the time, by the clock of this process, at which the process first saw
-	// the last write of a leader. The election does not use the times in the Lease, because the
-	// clocks of the processes may differ.
+	// lease is the Lease as this process has last read or written it; nil means that it does not
+	// exist. since is when this process first saw the last write of a leader, by its own clock. The
+	// election does not use the times in the Lease, because the clocks of the processes may differ.
 	lease *coordinationv1.Lease
 	since time.Time
 
@@ -262,9 +261,9 @@ func (e *election) read(ctx context.Context) error {
 	return err
 }
 
-// observe stores the Lease. The argument is nil if the API server has no Lease. If a leader has
-// written the Lease, observe also sets since, so that the time after which the Lease expires begins
-// again. Another change, such as a new label, does not prolong the Lease.
+// observe stores the Lease, or nil if the API server has none. A write of a leader also sets since,
+// so that the time until the Lease expires begins again. Another change, such as a new label, does
+// not prolong the Lease.
 func (e *election) observe(lease *coordinationv1.Lease) {
 	if lease == nil || e.lease == nil || holder(lease) != e.holder() ||
 		!lease.Spec.RenewTime.Equal(e.lease.Spec.RenewTime) || !lease.Spec.AcquireTime.Equal(e.lease.Spec.AcquireTime) {

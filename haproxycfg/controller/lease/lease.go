@@ -2,26 +2,24 @@
 //
 //	terminator.Elector = &lease.Elector{Config: config, Namespace: "headgate", Name: "terminator"}
 //
-// All processes that name the same Lease take part in the election, each with its own Controller.
-// Only one process, the leader, writes its configuration. The other processes only follow their
-// sources. If the leader stops cleanly, another process becomes the leader within 5 s. If the
-// leader crashes, another process becomes the leader within 20 s. If a leader cannot renew the
-// Lease for 10 s, it stops writing. Another process becomes the leader 15 s after the last renewal
-// at the earliest, so two processes never write at the same time.
+// All processes that name the same Lease take part in the election. Only one process, the leader,
+// writes its configuration. Another process becomes the leader within 5 s after a clean stop of the
+// leader, and within 20 s after a crash.
+//
+// A leader that cannot renew the Lease for 10 s stops writing. Another process leads 15 s after the
+// last renewal at the earliest, so two processes never write at the same time.
 //
 // The account of each process needs permission to create, get and update leases of
 // coordination.k8s.io.
 //
 // # The elector of client-go
 //
-// An Elector writes the same fields of the Lease as package leaderelection of client-go, and
-// follows the same rules, so a process with an Elector and a process with package leaderelection
-// may take part in the same election. An Elector does not use package leaderelection, which has
-// three faults. First, after a leader learns that another process holds the Lease, it continues to
-// lead until its renew deadline. Second, after a suspension of the process or the machine, a leader
-// does not notice that its time is over: it first tries to renew the Lease. Third, when a process
-// stops, it releases a Lease that it once held, even if another process holds the Lease now.
-// Package leaderelection also compiles the client of every API group.
+// An Elector can take part in the same election as package leaderelection of client-go, because it
+// writes the same fields by the same rules. It does not use package leaderelection, which compiles
+// the client of every API group and has three faults. A leader continues to lead until its renew
+// deadline after it learns that another process holds the Lease. After a suspension, a leader does
+// not notice that its time is over. When a process stops, it releases a Lease that another process
+// may hold now.
 package lease
 
 import (

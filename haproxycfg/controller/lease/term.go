@@ -18,9 +18,9 @@ type term struct {
 	over    bool
 }
 
-// newTerm returns a term that begins with a write of the Lease. The argument "written" is a time
-// just before the write. Other processes measure the age of the Lease from a later moment: the
-// moment at which they see the write. So the term ends before they consider the Lease expired.
+// newTerm returns a term that begins at "written", a time just before the write of the Lease. Other
+// processes measure the age of the Lease from the later moment at which they see the write. So the
+// term ends before they consider the Lease expired.
 func newTerm(written time.Time) *term {
 	return &term{done: make(chan struct{}), renewed: written}
 }

@@ -1,30 +1,22 @@
-// Package configmap stores the orders of operators in a ConfigMap of Kubernetes, for all terminators
-// of a fleet.
+// Package configmap stores the orders of operators in a ConfigMap of Kubernetes, for all
+// terminators of a fleet.
 //
 //	terminator.Fleet = &configmap.Store{Config: config, Namespace: "headgate-terminator", Name: "headgate-terminator"}
 //
-// Each terminator follows the ConfigMap by a watch, and learns of a change within a few seconds.
-// After each event of the watch, the Store reads the ConfigMap again, because an event may be older
-// than a change that the same process has written. It also reads the ConfigMap every 30 s, and
-// every 2 s while it cannot read or watch it.
+// Each terminator watches the ConfigMap, and learns of a change within a few seconds. It also reads
+// the ConfigMap every 30 s, and every 2 s after a failure.
 //
-// The account of each process needs permission to get, list, watch and update this ConfigMap, and to
-// create ConfigMaps in its namespace.
+// The account of each process needs permission to get, list, watch and update this ConfigMap, and
+// to create ConfigMaps in its namespace.
 //
 // # The ConfigMap
 //
 // The key fleet.json contains a fleet.State as JSON. The Store keeps all other keys, labels and
-// annotations. The API server accepts a ConfigMap of at most 1 MiB. 10,000 held routes need about
-// 0.1 MB. A shift of a whole cluster with 10,000 routes needs about 0.4 MB: the order once, and the
-// names of the routes. Write refuses a larger State, and changes nothing.
+// annotations. The API server accepts a ConfigMap of at most 1 MiB, and Write refuses a larger
+// State. 10,000 held routes need about 0.1 MB; a shift of 10,000 routes needs about 0.4 MB.
 //
-// If the ConfigMap or the key is missing, there is no state. This does not end a hold: a Controller
-// then keeps the last state that it has seen. To end all orders by hand, set the key to "{}".
-//
-// # What it does not do
-//
-// The package has no copy of the state on disk; package controller has one. It does not delete the
-// ConfigMap.
+// If the ConfigMap or the key is missing, a Controller keeps the last state that it has seen. To
+// end all orders by hand, set the key to "{}".
 package configmap
 
 import (
