@@ -2,8 +2,8 @@
 // external load balancer sends the traffic of the service.
 //
 // A balancer that checks every node for every service spends most of its work on checks. This
-// package gives each service a fixed number of nodes, 20 by default. These nodes change only if
-// nodes join or leave the cluster, or become unusable:
+// package gives each service a fixed number of nodes, 20 by default, which change only with the
+// nodes of the cluster:
 //
 //	objects, problems, err := manifest.ReadDir("manifests/eu-1")
 //	…
@@ -18,63 +18,58 @@
 //
 // # Following changes
 //
-// A [Tracker] does the same as a Selector, for objects that change. A program passes the changed
-// objects to Tracker.Update. Update returns the Selection that Select would return for all objects,
-// but takes less time. Update also judges all nodes again, because a verdict may depend on the
-// time. So a program should also call Update when nothing changes, for example every 30 s.
+// A [Tracker] does the same as a Selector for objects that change: Tracker.Update receives the
+// changed objects, and returns the Selection that Select would return for all objects, in less
+// time. Call Update also when nothing changes, for example every 30 s, because a verdict may depend
+// on the time.
 //
 // # Verdicts
 //
-// A [Predicate] is a function of a node and a time. It judges the node as [Eligible], [Avoid] or
-// [Excluded], and states the reason. A program can add its own Predicates.
+// A [Predicate] is a function that judges a node at a time as [Eligible], [Avoid] or [Excluded],
+// and states the reason. A program can add its own.
 //
 // [DefaultPredicates] exclude nodes that must not get traffic from load balancers, that are deleted
-// or that run no kube-proxy. They avoid nodes that are not ready or have no network, that are not
-// initialised, or that are about to be removed. They ignore a cordon; [NotCordoned] explains why.
-// README.md in this directory lists the labels, taints and conditions of Kubernetes.
+// or that run no kube-proxy. They avoid nodes that are not ready, initialised or on the network, or
+// are about to be removed. They ignore a cordon; see [NotCordoned]. README.md lists the labels,
+// taints and conditions of Kubernetes.
 //
-// No Predicate can make a subset empty. An avoided node stays in a subset that already contains it.
-// It enters another subset only if there are too few Eligible nodes. An Excluded node enters a
-// subset only if the cluster has no Eligible and no avoided node. A node without a usable address
-// never enters a subset. Selection.Findings contains the reason for each node that is not Eligible.
-// Selection.Problems contains a warning if subsets contain such nodes.
+// No Predicate can make a subset empty. An avoided node stays in a subset that already contains it,
+// and enters another one only if there are too few Eligible nodes. An Excluded node enters a subset
+// only if the cluster has no other nodes. A node without a usable address never does.
 //
-// Selector.Explain says for each node of a cluster why it is in the subset of one service, or is
-// not: also for a node that is Eligible but that the hash has not selected.
+// Selection.Findings contains the reason for each node that is not Eligible. Selection.Problems
+// contains a warning if subsets contain such nodes.
+//
+// Selector.Explain says for each node of a cluster why it is, or is not, in the subset of one
+// service.
 //
 // # Subsets
 //
-// The subset of a service is the set of nodes that rank best for this service by rendezvous
-// hashing. The hash has two inputs: "namespace/name" of the service, and the Identity of the node,
-// which is its address by default. So the package keeps the promises of package hashring. All
-// processes that see the same nodes choose the same subsets. When nodes change, as few members of
-// subsets as possible change. Assume that a cluster has N nodes, and each service has K of them. If
-// a node leaves, about K/N of the services get one other node. If a node joins, about K/N of the
-// services replace one node by it.
+// The subset of a service is the set of nodes that rank best for it by rendezvous hashing of
+// "namespace/name" and the Identity of the node, by default its address. So all processes that see
+// the same nodes choose the same subsets (see package hashring). If one of N nodes leaves or joins,
+// about K/N of the services, with K nodes each, change one node.
 //
-// All ports of a service share one subset, because the port is not an input of the hash. So the
-// balancer needs to check a node only once for all ports. The cluster is not an input either,
-// because clusters do not share nodes.
+// All ports of a service share one subset, so the balancer needs to check a node only once for all
+// ports.
 //
-// With Selector.Spread, a subset has the same number of nodes from each zone, as far as possible.
-// The zone of a node is in the label topology.kubernetes.io/zone. With Selector.Sticky, a service
-// keeps its present nodes even if other nodes rank better. [DiffSubsets] compares two selections,
-// so a program can show a change before it applies the change.
+// With Selector.Spread, a subset has as many nodes from each zone (label
+// topology.kubernetes.io/zone) as possible. With Selector.Sticky, a service keeps its present nodes
+// even if others rank better. [DiffSubsets] compares two selections.
 //
-// A service with externalTrafficPolicy Local drops traffic on nodes without a ready pod.
-// Objects.ReadyNodes contains the nodes with a ready pod; live.Watcher can set it. If ReadyNodes
-// has nodes for the service, the service gets only nodes from this list. Otherwise a warning states
-// that some nodes may drop traffic.
+// A service with externalTrafficPolicy Local drops traffic on nodes without a ready pod. It gets
+// only nodes of Objects.ReadyNodes, which live.Watcher can set, or else a warning that some nodes
+// may drop traffic.
 //
 // # Contract
 //
-// All functions are pure: they use no clock, no file and no logger. The results of a Tracker depend
-// only on the changes that it has received. The package does not change the objects that a caller
-// passes. Any number of goroutines may read its values at the same time.
+// All functions are pure: they use no clock, no file and no logger, and do not change the objects
+// that a caller passes. The results of a Tracker depend only on the changes that it has received.
+// Values are safe for concurrent reads.
 //
 // # What it does not do
 //
-// It does not decide which nodes may be replaced at the same time; package disruption does. The
-// package does not check the health of nodes or pods. Except with Selector.LocalWeights, nodes have
-// no weights: the balancer must find out which node is faster.
+// It does not decide which nodes may be replaced at the same time; package disruption does. It does
+// not check the health of nodes or pods. Except with Selector.LocalWeights, nodes have no weights:
+// the balancer must find out which node is faster.
 package nodeselect

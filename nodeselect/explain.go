@@ -67,9 +67,8 @@ type Choice struct {
 	Verdict Verdict `json:"verdict"`
 	// Detail is the reason of the Verdict. It is empty if the Verdict is Eligible.
 	Detail string `json:"detail,omitempty"`
-	// Marks say how an operator has asked for a drain of the node: "cordoned", and the annotation
-	// that drains the node. Marks do not depend on the Verdict. The agent of the node drains a node
-	// with a mark.
+	// Marks say how an operator has asked for a drain of the node: "cordoned", or the annotation.
+	// They do not depend on the Verdict. The agent of the node drains a node with a mark.
 	Marks []string `json:"marks,omitempty"`
 }
 
@@ -87,11 +86,10 @@ type Choices struct {
 	Nodes []Choice `json:"nodes"`
 }
 
-// Explain says, for each node of a cluster, why the subset of a service contains the node, or does
-// not contain it. ref names the service; Explain ignores its port. The argument "chosen" is the
-// subset that the balancer uses. If chosen is older than objects, Explain also says which nodes
-// Select would add (Entering) and remove (Leaving, Gone). The argument "now" is the present time,
-// which the predicates get.
+// Explain says, for each node of a cluster, why it is or is not in the subset of the service ref,
+// without its port. chosen is the subset that the balancer uses; if it is older than objects,
+// Explain also says which nodes Select would add (Entering) and remove (Leaving, Gone). now is the
+// time for the predicates.
 func (s Selector) Explain(objects Objects, ref Ref, now time.Time, chosen []Node) Choices {
 	all := s.Pool(objects.Nodes, now)
 	svc, key := objects.Service(ref.Namespace, ref.Service), ref.Key()
@@ -187,10 +185,9 @@ func (p *Pool) byNodeName() map[string]*member {
 	return m
 }
 
-// ranks returns the rank of each member for the service whose hash key is the argument "key". A
-// rank counts from 1, among the members with the same verdict. The returned map contains the ranks
-// by Node.Identity. With Spread, the rank is the position in the order in which Pick adds nodes to
-// a subset.
+// ranks returns, by Node.Identity, the rank of each member for the service with the hash key: from
+// 1, among the members with the same verdict. With Spread, it is the position in the order in which
+// Pick adds nodes to a subset.
 func (p *Pool) ranks(key string) map[string]int {
 	ranks := make(map[string]int, len(p.members))
 	for _, ring := range p.rings {

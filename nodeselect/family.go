@@ -26,9 +26,9 @@ func familyOfAddr(addr netip.Addr) ipFamily {
 	return onlyIPv6
 }
 
-// familyOf returns the IP family of a service that has exactly one, and anyFamily otherwise.
-// kube-proxy opens a node port only for the families of the service. A manifest that somebody has
-// written by hand may state no family; the result is then anyFamily.
+// familyOf returns the IP family of a service that has exactly one, because kube-proxy opens a node
+// port only for the families of the service. Otherwise, and for a hand-written manifest without
+// families, it returns anyFamily.
 func familyOf(svc *corev1.Service) ipFamily {
 	if svc == nil || len(svc.Spec.IPFamilies) != 1 {
 		return anyFamily

@@ -9,11 +9,10 @@
 //
 //	page.Write(w, http.StatusOK, webpage.Head{Title: "nodes"}, data)
 //
-// A browser that shows such a page runs no script and loads nothing else. The colours follow the
-// preference of the user for a light or a dark page.
-//
 // A page runs no script and loads nothing else. Its colours follow the preference of the user for a
 // light or a dark page.
+//
+// # Templates and functions
 //
 // Besides the functions of html/template, a page can use:
 //

@@ -152,12 +152,9 @@ func ceil(a, b int) int { return (a-1)/b + 1 }
 // size, and k of the n nodes are chosen at random, each wave contains at most m of the k nodes.
 func logChance(n, t, k, m int) float64 {
 	// The probability is the number of sets of k nodes with at most m nodes in each wave, divided
-	// by the number of all sets of k nodes. To count the sets with at most m nodes in each wave,
-	// make a polynomial for each wave: sum_{j<=m} C(size, j) x^j. Its coefficient of x^j is the
-	// number of ways to choose j nodes of the wave. In the product of the polynomials of all waves,
-	// the coefficient of x^k is the number of sets with at most m nodes in each wave. The
-	// coefficients of the product may be too large for a float64. So compute with x*scale in place
-	// of x, to make the coefficients smaller.
+	// by the number of all sets of k nodes. The first number is the coefficient of x^k in the
+	// product of a polynomial for each wave: sum_{j<=m} C(size, j) x^j. The coefficients may be too
+	// large for a float64, so compute with x*scale in place of x.
 	scale := float64(k) / float64(n)
 	polynomial := make([]float64, k+1)
 	polynomial[0] = 1

@@ -8,9 +8,8 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// State holds the subsets of a cluster, and which nodes are away. Only one goroutine may use it at
-// a time; a caller with several goroutines needs a lock. When the subsets change, make another
-// State with New.
+// State holds the subsets of a cluster, and which nodes are away. It is not safe for concurrent
+// use. When the subsets change, make another State with New.
 type State struct {
 	budget   Budget
 	names    []string // the names of the nodes, sorted
@@ -52,14 +51,12 @@ type lists struct {
 
 func (l *lists) of(i int32) []int32 { return l.items[l.start[i]:l.start[i+1]] }
 
-// New returns a State in which all nodes are present. The argument "nodes" contains all nodes of
-// the cluster. The argument "subsets" contains the subsets of each configuration that balancers use
-// at present. If a subset contains a node that is not in the argument "nodes", this node counts as
-// away, because the cluster no longer has it. If nodes is nil, all nodes in the subsets are nodes
-// of the cluster.
+// New returns a State in which all nodes are present. nodes are all nodes of the cluster; nil means
+// all nodes in the subsets. subsets are those of each configuration that balancers use at present.
+// A node in a subset that is not in nodes counts as away.
 //
-// New returns an error if the budget is not valid, if a node has no name, or if two nodes have the
-// same name.
+// New returns an error if the budget is not valid, or if a node has no name or the name of another
+// node.
 func New(b Budget, nodes []nodeselect.Node, subsets ...nodeselect.Subsets) (*State, error) {
 	if err := b.Validate(); err != nil {
 		return nil, err
@@ -185,8 +182,8 @@ func (s *State) addLimit(service int32, members []int32) {
 	}
 }
 
-// invert returns n lists. Each list of l contains numbers below n. List i of the result contains
-// the indexes of the lists of l that contain i. For n = 3: [0 2] [2] → [0] [] [0 1].
+// invert returns n lists, where n is above all numbers in l. List i contains the indexes of the
+// lists of l that contain i. For n = 3: [0 2] [2] → [0] [] [0 1].
 func (l *lists) invert(n int) lists {
 	inverse := lists{start: make([]int32, n+1), items: make([]int32, len(l.items))}
 	for _, item := range l.items {
@@ -205,9 +202,9 @@ func (l *lists) invert(n int) lists {
 	return inverse
 }
 
-// Away counts nodes as away. Call it for nodes that are not ready, that no longer exist, or that
-// somebody is about to take away. Away counts a node even if a limit is then exceeded. It ignores
-// nodes that are away already, and names that the State does not have.
+// Away counts nodes as away, even if a limit is then exceeded: nodes that are not ready, that no
+// longer exist, or that somebody is about to take away. It ignores nodes that are away already, and
+// unknown names.
 func (s *State) Away(names ...string) {
 	for _, name := range names {
 		if i, ok := s.index[name]; ok && !s.away[i] {
@@ -258,10 +255,9 @@ func (s *State) Take(names ...string) Answer {
 	return a
 }
 
-// May reports whether somebody may take all named nodes away now, in addition to the nodes that are
-// away. It changes nothing. May does not count a named node again if the node is away already. It
-// permits a node in no subset, and a node that the State does not have. For a node that is away, in
-// no subset or not in the State, the answer has a remark.
+// May reports whether somebody may take all named nodes away now, in addition to those that are
+// away, and changes nothing. It permits a node in no subset, and an unknown node. For these, and
+// for a node that is away already, which does not count again, the answer has a remark.
 func (s *State) May(names ...string) Answer {
 	var a Answer
 	s.named = s.named[:0]

@@ -9,19 +9,15 @@ import (
 // each, the steps take about 20 ms.
 const DefaultSteps = 20_000
 
-// Wave returns a large set of candidates that may go at the same time now, while the nodes that are
-// away stay away. The names are sorted. To make all nodes candidates, pass the names that
-// State.Nodes returns.
+// Wave returns a large, sorted set of candidates that may go at the same time now, in addition to
+// the nodes that are away. For all nodes, pass State.Nodes.
 //
-// A node that is away is never in the wave. A candidate in no subset is always in the wave, and so
-// is a name that the State does not have. The wave is complete: no further candidate may go
-// at the same time as the wave.
+// A node that is away is never in the wave; a candidate in no subset, or unknown to the State,
+// always is. No further candidate may go together with the wave.
 //
 // A greedy search chooses the nodes that block the fewest others. Then simulated annealing changes
-// the set in the given number of steps, and Wave returns the largest set that it has found. With
-// DefaultSteps, waves are about 5% larger than with 0 steps. The time grows in proportion to the
-// steps. The result depends only on the arguments and the State. Wave does not change which nodes
-// are away.
+// the set in the given number of steps; with DefaultSteps, waves are about 5% larger than with 0.
+// The result depends only on the arguments and the State, which Wave does not change.
 //
 // With Budget.OneZone, all nodes of the wave are in the zone that has the largest greedy wave.
 func (s *State) Wave(candidates []string, steps int) []string {
@@ -195,16 +191,14 @@ func (w *search) choose(n int32, chose bool) {
 	}
 }
 
-// weight is a factor in the cost that greedy computes for each node. The argument "spare" is the
-// number of nodes that may still enter the wave (the set of nodes that may be away at the same
-// time) without exceeding one limit. The smaller spare is, the larger is the result. The result is
-// 1<<20 / spare², or 0 if spare is 0 or less. Of several functions that were tried, this one led to
-// the largest waves.
+// weight is a factor in the cost that greedy computes for each node: 1<<20 / spare², or 0 if spare
+// ≤ 0. spare is the number of nodes that may still enter the wave, the set of nodes that may be
+// away, without exceeding one limit. Of several functions that were tried, this one led to the
+// largest waves.
 //
-// greedy adds the node with the lowest cost to the wave. A node is open while it may still enter
-// the wave. The cost of a node is a sum over the limits that apply to the node: weight times the
-// number of open nodes of the limit. So a limit costs most if spare is 1: the added node then keeps
-// all other open nodes of the limit out of the wave.
+// greedy adds the node with the lowest cost: the sum, over the limits of the node, of weight times
+// the number of nodes of the limit that may still enter the wave. If spare is 1, the added node
+// keeps all these nodes out of the wave.
 func weight(spare int32) int64 {
 	if spare <= 0 {
 		return 0

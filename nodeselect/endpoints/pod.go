@@ -27,11 +27,10 @@ type Pod struct {
 // terminate. If no pod of a service accepts requests, see InService.
 func (p Pod) AcceptsRequests() bool { return p.Ready && !p.Terminating }
 
-// InService returns the pods that get the new requests of a service: the pods that accept requests,
-// see Pod.AcceptsRequests. If no pod accepts requests, the result is the pods that still serve
-// while they terminate: such pods can still answer, and no other pod can. kube-proxy does the same
-// (KEP-1669). The argument "pods" contains the pods of the service in all zones, so a terminating
-// pod gets no request while a pod of another zone is ready. The pods keep their order.
+// InService returns, in the order of pods, those that get the new requests of a service: the pods
+// that accept requests or, if there are none, the pods that still serve while they terminate.
+// kube-proxy does the same (KEP-1669). pods are those of all zones, so a terminating pod gets no
+// request while a pod of another zone is ready.
 func InService(pods []Pod) []Pod {
 	var accepting, terminating []Pod
 	for _, p := range pods {
@@ -98,9 +97,8 @@ func (c *candidate) pod() Pod {
 }
 
 // A candidate is what one EndpointSlice states about a pod. compareCandidates orders candidates by
-// address, and then by name. Several candidates with the same address and the same name describe
-// the same pod. The one from the newest EndpointSlice comes first. If several slices are equally
-// new, the one with the best condition comes first.
+// address, and then by name. For the same pod, the candidate of the newest slice comes first, and
+// among equally new ones the best condition.
 func compareCandidates(a, b candidate) int {
 	if c := cmp.Or(a.addr.Compare(b.addr), strings.Compare(a.name, b.name)); c != 0 {
 		return c
@@ -113,11 +111,9 @@ func compareCandidates(a, b candidate) int {
 	return cmp.Or(strings.Compare(b.zone, a.zone), strings.Compare(b.node, a.node))
 }
 
-// better reports whether the candidate a describes a pod better than the candidate b. A candidate
-// is what one EndpointSlice states about a pod. The two candidates have the same address and
-// different names. The one with the better condition is better. If the conditions are equal, the
-// candidate from the newer EndpointSlice is better. If the slices are equally new too, the
-// candidate with the greater name is better, so one without a name is worse.
+// better reports which of two candidates (what one EndpointSlice states about a pod) of one address
+// describes it better; their names differ. The better condition decides, then the newer
+// EndpointSlice, and then the greater name, so that a candidate without a name is worse.
 func better(a, b *candidate) bool {
 	return cmp.Or(
 		cmp.Compare(a.condition.rank(), b.condition.rank()),
@@ -155,10 +151,9 @@ func choose(candidates []candidate, preferIPv6 bool) []Pod {
 	return pods
 }
 
-// oneFamily leaves one address family of each pod. If the candidates contain a pod with an IPv4 and
-// an IPv6 address, oneFamily removes the address that is not of the preferred family. Two
-// candidates with the same name are the same pod. A candidate without a name may belong to any pod,
-// so oneFamily keeps it.
+// oneFamily removes the address that is not of the preferred family from each pod with addresses of
+// both, which has two candidates with the same name. It keeps a candidate without a name, which may
+// belong to any pod.
 func oneFamily(candidates []candidate, preferIPv6 bool) []candidate {
 	preferred := func(c candidate) bool { return c.addr.Addr().Is6() == preferIPv6 }
 	if !slices.ContainsFunc(candidates, preferred) || !slices.ContainsFunc(candidates, func(c candidate) bool { return !preferred(c) }) {

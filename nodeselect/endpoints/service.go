@@ -24,9 +24,9 @@ type Service struct {
 // Services are services by name; a key is the Ref.Key of a service, "namespace/name".
 type Services map[string]*Service
 
-// Group makes a Service of the EndpointSlices of each service. The label kubernetes.io/service-name
-// names the service of a slice. Group ignores slices without this label. If two slices have the
-// same namespace and name, it uses the last one.
+// Group makes a Service of the EndpointSlices of each service, by their label
+// kubernetes.io/service-name; it ignores slices without it. Of two slices with the same namespace
+// and name, it uses the last one.
 //
 // policy says which addresses are usable, and which family is preferred: AnyFamily means IPv4.
 // Group does not use policy.Types.
@@ -49,8 +49,8 @@ func Group(list []*discoveryv1.EndpointSlice, policy nodeselect.AddressPolicy) S
 }
 
 // Merge returns the pods of one service port from all EndpointSlices of the service, sorted by
-// address. Each address appears once. Merge does not read the label that names the service of a
-// slice. See Service.Pods for port and the result, and Group for policy.
+// address, each address once. It does not read the label that names the service of a slice. See
+// Service.Pods for port and the result, and Group for policy.
 func Merge(list []*discoveryv1.EndpointSlice, port string, policy nodeselect.AddressPolicy) ([]Pod, []nodeselect.Problem) {
 	svc := newService("", "", policy)
 	for _, s := range list {
@@ -127,17 +127,15 @@ func comparePorts(a, b Port) int {
 	return int(a.Number) - int(b.Number)
 }
 
-// Pods returns the pods of a service port, sorted by address, each address once. The result does
-// not depend on the order of the EndpointSlices.
+// Pods returns the pods of a service port, sorted by address, each address once, whatever the order
+// of the EndpointSlices.
 //
-// The argument "port" is the name of a port of the Service, which is also the name of this port in
-// the EndpointSlices. If no port of a slice has this name, Pods reads the argument as a decimal
-// number: the number of the port on which the pods listen. The number of the port in the Service
-// may be another one. "" means the only TCP port of the slice. If a slice does not have the port,
-// Pods ignores the endpoints of this slice and returns a problem.
+// port is the name of a port of the Service, which the EndpointSlices repeat. If no port of a slice
+// has this name, it is the decimal number of the port on which the pods listen, not of the Service.
+// "" means the only TCP port of the slice. A slice without the port is a problem.
 //
-// The problems name the EndpointSlice or the Service, the field and the reason. Each problem that
-// is not a warning means that some endpoints are ignored.
+// A problem names the EndpointSlice or the Service, the field and the reason. Unless it is a
+// warning, some endpoints are ignored.
 func (s *Service) Pods(port string) ([]Pod, []nodeselect.Problem) {
 	var problems []nodeselect.Problem
 	total, without := 0, 0

@@ -124,11 +124,10 @@ func addressOf(e *discoveryv1.Endpoint, family discoveryv1.AddressType, policy n
 	return addr, warning, err
 }
 
-// conditionOf returns the conditions of an endpoint. If ready is missing, the endpoint is ready. If
-// serving is missing, conditionOf uses the value of ready, as the API up to Kubernetes 1.32
-// defines. Later versions define that a missing serving means true. conditionOf does not follow
-// them, because an endpoint that is not ready would then count as serving. If terminating is
-// missing, the endpoint does not terminate.
+// conditionOf returns the conditions of an endpoint. A missing ready means true, and a missing
+// terminating means false. A missing serving has the value of ready, as the API up to Kubernetes
+// 1.32 defines. Later versions define true, but an endpoint that is not ready would then count as
+// serving.
 func conditionOf(c *discoveryv1.EndpointConditions) condition {
 	var bits condition
 	isReady := c.Ready == nil || *c.Ready
@@ -158,9 +157,8 @@ func (s *slice) equal(other *slice) bool {
 		slices.Equal(s.ports, other.ports) && slices.Equal(s.endpoints, other.endpoints) && slices.Equal(s.problems, other.problems)
 }
 
-// find returns the number of the port on which the pods listen. The argument "port" is the name or
-// the number of a port in the slice, or "" if the slice has only one port. The result is 0 if the
-// slice has no such port; see Service.Pods.
+// find returns the number of the port on which the pods listen, or 0 if the slice has no such port.
+// port is its name or number, or "" for the only port; see Service.Pods.
 func (s *slice) find(port string) uint16 {
 	if port == "" {
 		if len(s.ports) != 1 {

@@ -16,19 +16,17 @@ import (
 )
 
 // Tracker keeps Services up to date while EndpointSlices change. It applies every change at once,
-// with one exception: it does not at once remove the endpoints that a doubtful list lacks.
+// except the removal of endpoints that a doubtful list lacks.
 //
-// A list contains all EndpointSlices of the API server at one moment. It is doubtful for a service
-// if it lacks more than half of the service's endpoints. It is doubtful for all services if it
-// lacks more than half of the endpoints of all services together. It is also doubtful for all
-// services if it has no EndpointSlice, or only the EndpointSlice that each API server creates for
-// itself. The first list is never doubtful. In these comparisons, the number of new endpoints is
-// subtracted from the number of missing ones, because a rollout may have replaced every pod while
-// the API server was away.
+// A list of all EndpointSlices is doubtful for a service if it lacks more than half of its
+// endpoints. It is doubtful for all services if it lacks more than half of all endpoints, or has no
+// EndpointSlice except the one that each API server creates for itself. New endpoints offset
+// missing ones, because a rollout may have replaced every pod meanwhile. The first list is never
+// doubtful.
 //
-// If a list is doubtful, the API server may have lost its store, or a proxy may have sent the
-// request to the wrong server. So the missing endpoints stay until they appear again, until a watch
-// reports the deletion of their slice, or until Confirm removes them.
+// A doubtful list may come from an API server that has lost its store, or from the wrong server
+// behind a proxy. So the missing endpoints stay until they appear again, until a watch reports the
+// deletion of their slice, or until Confirm removes them.
 //
 // A Tracker uses no clock and no lock: only one goroutine may call it at a time.
 type Tracker struct {
@@ -56,8 +54,8 @@ func NewTracker(policy nodeselect.AddressPolicy) *Tracker {
 	}
 }
 
-// Services returns all services. The caller must not change the map. The Tracker does not change
-// the map either: after a change, it makes a new map.
+// Services returns all services. Neither the caller nor the Tracker may change the map: after a
+// change, the Tracker makes a new one.
 func (t *Tracker) Services() Services {
 	t.shared = true
 	return t.services
@@ -246,10 +244,9 @@ func (t *Tracker) remove(key, namespace, name string) {
 	}
 }
 
-// The Tracker calls settle when it learns what has become of endpoints that a doubtful list lacked:
-// an EndpointSlice contains them again, or their EndpointSlice has been deleted. The argument
-// "known" contains these endpoints. settle removes them from the missing endpoints of the service,
-// and from svc.kept.
+// settle removes known from the missing endpoints of the service, and from svc.kept. These are
+// endpoints that a doubtful list lacked, and that an EndpointSlice contains again, or whose
+// EndpointSlice has been deleted.
 func (t *Tracker) settle(key string, svc *Service, known []endpoint) {
 	d := t.doubts[key]
 	if d == nil {
@@ -277,9 +274,8 @@ func (t *Tracker) store(key string, svc *Service) {
 	t.services[key] = svc
 }
 
-// Answered tells the Tracker that the API server answers again after a failure. Confirm removes an
-// endpoint only after the API server has answered for five minutes without reporting it. Answered
-// makes these five minutes begin again. The argument "now" is the present time.
+// Answered tells the Tracker that the API server answers again since now. Confirm removes an
+// endpoint only after five minutes of answers that do not report it, and these begin again now.
 func (t *Tracker) Answered(now time.Time) {
 	for _, d := range t.doubts {
 		d.Answered(now)

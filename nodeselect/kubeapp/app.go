@@ -28,8 +28,8 @@ type App struct {
 	// Name is the name of all objects except the Namespace, and of the container: a DNS label.
 	// Required.
 	Name string
-	// Namespace is the namespace of the objects: a DNS label. Required. It must not begin with
-	// "kube-".
+	// Namespace is the namespace of the objects: a DNS label that does not begin with "kube-".
+	// Required.
 	Namespace string
 	// ExistingNamespace means that Objects makes no Namespace. For the namespace "default", Objects
 	// never makes a Namespace.
@@ -54,13 +54,12 @@ type App struct {
 	// Env and EnvFrom are the environment of the container.
 	Env     []corev1.EnvVar
 	EnvFrom []corev1.EnvFromSource
-	// Resources are the requests and limits of the container. The default CPU request is 100m, the
-	// default memory request is 128Mi, and the default memory limit is the memory request. There is
-	// no default CPU limit: a limit would slow a pod down even if its node is idle.
+	// Resources are the requests and limits of the container. The defaults are 100m of CPU, 128Mi
+	// of memory, the memory request as the memory limit, and no CPU limit, which would slow a pod
+	// down even if its node is idle.
 	Resources Resources
-	// RunAsUser is the numeric user of the container. 0 means the user that the image names. The
-	// image must then name its user by a number other than 0: if it names the user by a name, the
-	// kubelet does not start the container.
+	// RunAsUser is the numeric user of the container. 0 means the user of the image, which must be
+	// a number other than 0: with a name, the kubelet does not start the container.
 	RunAsUser int64
 	// WritableRoot allows the container to write to its root file system.
 	WritableRoot bool
@@ -72,10 +71,10 @@ type App struct {
 	// container with a liveness check has 60 s to start.
 	Liveness Probe
 
-	// DrainDelay is the time for which a pod continues to serve after somebody has deleted it, in
-	// whole seconds. 0 means DefaultDrainDelay; a negative value means no delay. It should be longer
-	// than the interval of the health checks in front of the pod. The kubelet implements the delay,
-	// so the image needs no shell.
+	// DrainDelay is how long a pod serves after its deletion, in whole seconds; 0 means
+	// DefaultDrainDelay, and a negative value no delay. It should be longer than the interval of
+	// the health checks in front of the pod. The kubelet implements it, so the image needs no
+	// shell.
 	DrainDelay time.Duration
 	// StopTime is the time from SIGTERM to SIGKILL, in whole seconds. 0 means DefaultStopTime.
 	StopTime time.Duration
@@ -89,15 +88,15 @@ type App struct {
 
 // Port is a port of the container.
 type Port struct {
-	// Name is the name of the port of the container and of the Service. It has at most 15
-	// characters: lower-case letters, digits and hyphens. Required.
+	// Name is the name of the port of the container and of the Service: at most 15 lower-case
+	// letters, digits and hyphens. Required.
 	Name string
 	// Number is the number of the port of the container and of the port of the Service, from 1 to
 	// 65535. Required.
 	Number int32
 	// NodePort is the port on each node: 0 for none, or AutoNodePort. If one port has a node port,
-	// the type of the Service is NodePort, and Kubernetes gives a node port to each public port. A
-	// port that must not have one, such as a port with metrics, must be Private.
+	// Kubernetes gives one to each public port. A port that must not have one, such as a port with
+	// metrics, must be Private.
 	NodePort int32
 	// Private means that the port is not part of the Service. Probes can use it.
 	Private bool

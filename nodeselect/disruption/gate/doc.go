@@ -1,6 +1,6 @@
-// Package gate decides which nodes of a cluster may go now, that is, which nodes somebody may take
-// away: cordon, restart or delete. It decides from the configurations that balancers have in force,
-// the states of the nodes, and the grants that others hold.
+// Package gate decides which nodes of a cluster may go now: be cordoned, restarted or deleted. It
+// decides from the configurations that balancers have in force, the states of the nodes, and the
+// grants (permissions to take a node away) of others.
 //
 //	applied, err := gate.ParseReport("edge-1", data, "eu-1") // report.json of a terminator
 //	…
@@ -16,24 +16,21 @@
 // # Which nodes are away
 //
 // A node counts as away while it is cordoned, drained, not Ready, deleted, or granted. A node may
-// go if this node and all nodes that are away together exceed no limit. A node that is away already
-// does not count twice. But a node that is away without a grant may still serve, for example if
-// only its kubelet has failed. So there is a second rule: the node and all granted nodes together
-// must exceed no limit. This rule does not count the other nodes that are away without a grant.
-// Otherwise nobody could replace the nodes of a failed zone, which are all away without a grant.
+// go if it and all nodes that are away exceed no limit. A node that is away without a grant may
+// still serve, for example if only its kubelet has failed. So there is a second rule: the node and
+// all granted nodes must exceed no limit. This rule ignores nodes that are away without a grant, so
+// that the nodes of a failed zone can be replaced.
 //
 // A node that no applied configuration contains may go at any time. So if the balancers use a new
-// configuration within seconds, exclude nodes from the configuration first, and remove the nodes
-// afterwards.
+// configuration within seconds, exclude nodes from the configuration first.
 //
-// If several terminators have different configurations in force, for example because one lags
-// behind, a node may go only if all of them allow it.
+// If several configurations are in force, for example because one terminator lags behind, a node
+// may go only if all of them allow it.
 //
 // # Grants
 //
-// A grant permits its holder to take a node away. The node counts as away from the moment of the
-// grant. The holder must take the node away within the TTL of the grant. A grant ends in these
-// cases, see [Grant.Observe]:
+// A grant permits its holder to take a node away within the TTL of the grant. The node counts as
+// away from the moment of the grant. A grant ends in these cases, see [Grant.Observe]:
 //
 //   - the holder releases it;
 //   - no applied configuration has the node any more;
@@ -44,19 +41,18 @@
 // Once the node has gone, no time limit ends its grant. If a grant is Manual, only its holder ends
 // it.
 //
-// A node that comes back without a grant, for example because somebody has uncordoned it, is present
-// at once: there is no hold-down. So a program that takes a node away without a grant makes one
-// afterwards; see [Gate.Record].
+// A node that comes back without a grant is present at once, without a hold-down. So a program that
+// takes a node away without a grant makes one afterwards; see [Gate.Record].
 //
 // # Contract
 //
-// Package gate is pure: it uses no clock, socket or file, and no Kubernetes client. If the Input
-// does not show whether a node may go, for example because no configuration has any subset, New
-// returns an error. After an error, the caller must not let any node go.
+// Package gate is pure: it uses no clock, socket, file or Kubernetes client. If the Input does not
+// show whether a node may go, for example because no configuration has any subset, New returns an
+// error, and the caller must not let any node go.
 //
 // # What it does not do
 //
 // Package gate does not store grants, and does not keep two callers from deciding at the same time:
-// package leases does both. After a Gate has answered that no configuration contains a node, a
-// terminator may still choose the node for its next configuration. Package gate counts no pods.
+// package leases does both. A terminator may choose a node for its next configuration after a Gate
+// has answered that no configuration contains it. Package gate counts no pods.
 package gate

@@ -117,18 +117,14 @@ func (g *Gate) away(names ...string) {
 	g.granted.Away(names...)
 }
 
-// The method "may" reports whether somebody may take all named nodes away at the same time. It
-// checks two sets of nodes against the limits. The first set is all nodes that are away, and the
-// named nodes. The method "may" refuses the named nodes if they make the first set exceed a limit.
-// A named node that is away already adds nothing to the first set, so a call that names only such
-// nodes passes this check.
+// The method "may" reports whether somebody may take all named nodes away at the same time. They
+// must not make the set of named nodes and nodes that are away exceed a limit. A named node that is
+// away already adds nothing to this set.
 //
-// But a node that is away may still serve: for example, only its kubelet may have failed. With the
-// first check alone, somebody could take any number of such nodes. So there is a second check: the
-// granted nodes and the named nodes together must exceed no limit. The second set does not contain
-// the nodes that are away without a grant, so that the nodes of a failed zone can be replaced, a
-// few at a time. The result "alone" is true if the first check allows the named nodes and the
-// second one refuses them.
+// But it may still serve: for example, only its kubelet may have failed. So a second check counts
+// only the named and the granted nodes. It ignores nodes that are away without a grant, so that the
+// nodes of a failed zone can be replaced, a few at a time. "alone" is true if only the second check
+// refuses the named nodes.
 func (g *Gate) may(names ...string) (answer disruption.Answer, alone bool) {
 	answer = g.state.May(names...)
 	if !answer.OK {
@@ -238,13 +234,12 @@ func (g *Gate) May(names ...string) Answer {
 	return g.answer(names, d, alone)
 }
 
-// Take does the same as May. If somebody may take the nodes away, Take returns grants for the
-// holder, and the nodes count as away from now on. The caller must store the grants before it
-// passes on the answer. Take returns no grant for a node that no applied configuration contains,
-// nor for a node for which the holder has a grant already.
+// Take does the same as May and, if the nodes may go, returns grants for the holder; the nodes
+// count as away from now on. The caller must store the grants before it passes on the answer. A
+// node that no applied configuration contains, or that the holder has a grant for, gets none.
 //
-// Take refuses a node for which another holder has a grant. It also refuses a node for which the
-// same holder has a grant that expired before the node went away.
+// Take refuses a node with a grant of another holder, or with one of this holder that expired
+// before the node went away.
 func (g *Gate) Take(holder string, ttl time.Duration, names ...string) (Answer, []Grant) {
 	names = unique(names)
 	var held []Grant
@@ -278,18 +273,16 @@ func (g *Gate) Take(holder string, ttl time.Duration, names ...string) (Answer, 
 	return a, grants
 }
 
-// TakeEach decides about the nodes in names one after another, in their order. It makes a grant for
-// each node that may be taken away. So the first nodes get grants, as many as the limits allow. The
-// field Manual of these grants is true: only the holder ends them. The second result contains the
-// new grants. The caller must store them before anybody takes a node away.
+// TakeEach decides about the nodes in names one after another, and makes a grant for each node that
+// may go. The grants are Manual: only the holder ends them. The caller must store the new grants,
+// the second result, before anybody takes a node away.
 //
-// The first result contains the names of the nodes that the holder may take away now: nodes with a
-// new grant, nodes for which the holder has a grant that has not expired, and nodes that no applied
-// configuration contains. Nodes that no configuration contains need no grant.
+// The first result contains the nodes that the holder may take away now: nodes for which it has a
+// new grant or an old one that has not expired, and nodes that no applied configuration contains,
+// which need no grant.
 //
-// An untaken node is a node for which the holder has a grant, and which has not gone away since the
-// grant. TakeEach makes no new grant while the holder has as many untaken nodes as the argument
-// "most" allows. 0 means no limit.
+// TakeEach makes no new grant while the holder has most grants for nodes that have not gone away
+// yet. 0 means no limit.
 func (g *Gate) TakeEach(holder string, ttl time.Duration, most int, names ...string) (may []string, taken []Grant) {
 	waiting := 0
 	for _, grant := range g.grants {
@@ -318,10 +311,10 @@ func (g *Gate) TakeEach(holder string, ttl time.Duration, most int, names ...str
 	return may, taken
 }
 
-// Record returns a grant for a node that the holder has taken away without a grant. The limits do not
-// matter, because the node is away already. With the grant, the node counts as away until it has
-// been back for the hold-down, as after Take. The caller must store the grant. The result is nil if
-// the node has a grant, whoever holds it, or if no applied configuration contains the node.
+// Record returns a grant for a node that the holder has taken away without a grant, whatever the
+// limits say. With it, the node counts as away until it has been back for the hold-down. The caller
+// must store the grant. The result is nil if anybody has a grant for the node, or if no applied
+// configuration contains it.
 func (g *Gate) Record(holder string, ttl time.Duration, name string) []Grant {
 	if _, granted := g.grants[name]; granted || !g.used[name] {
 		return nil
@@ -385,9 +378,8 @@ func (g *Gate) answer(names []string, d disruption.Answer, alone bool) Answer {
 	return a
 }
 
-// The argument b describes an exceeded limit. explain adds the nodes to b that are away and count
-// for this limit. If the argument "alone" is true, only granted nodes count. explain leaves out the
-// nodes in names, because somebody asks whether these nodes may go.
+// explain adds to b, an exceeded limit, the nodes that are away and count for this limit; if alone
+// is true, only granted nodes. It leaves out the nodes in names, about which somebody asks.
 func (g *Gate) explain(b disruption.Blocked, names []string, alone bool) Blocked {
 	away := map[string]bool{}
 	for _, a := range g.in.Applied {

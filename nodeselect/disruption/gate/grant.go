@@ -62,13 +62,12 @@ const maxSkew = 2 * time.Second
 // of Observe is 0.
 const DefaultHoldDown = time.Minute
 
-// Observe returns the grant as it is after an observation of its node. If the grant has ended,
-// ended is the reason. If the grant continues, ended is "". holdDown is the time for which the node
-// must be back; 0 means DefaultHoldDown. If the node goes away during the hold-down, the hold-down
-// begins again when the node is back.
+// Observe returns the grant after an observation of its node, and why it has ended, or "". holdDown
+// is the time for which the node must be back; 0 means DefaultHoldDown. If the node goes away in
+// this time, it begins again.
 //
-// Observe can miss that a node was away: if somebody cordons and uncordons the node between two
-// observations, and the node does not restart, no observation shows this.
+// Observe misses that a node was away if somebody cordons and uncordons it between two
+// observations, without a restart.
 func (g Grant) Observe(o Observation, holdDown time.Duration, now time.Time) (next Grant, ended string) {
 	if holdDown == 0 {
 		holdDown = DefaultHoldDown

@@ -8,10 +8,9 @@ import (
 	"github.com/headgate/headgate/nodeselect/disruption/picture"
 )
 
-// Picture returns a picture of the cluster. It shows the nodes that are away or granted, the next
-// wave, and the limits that permit no further node to be away. If several terminators have
-// different configurations in force, the row of a service has its nodes in all of these
-// configurations. steps is the number of steps of the search for the wave; see
+// Picture returns a picture of the cluster: the nodes that are away or granted, the next wave, and
+// the limits that permit no further node to be away. The row of a service has its nodes in all
+// configurations in force. steps is the number of steps of the search for the wave; see
 // [disruption.State.Wave].
 func (g *Gate) Picture(title string, steps int) picture.Picture {
 	p := picture.Picture{Title: title, Subsets: nodeselect.Subsets{}, Wave: g.Wave(nil, steps), Blocked: g.state.Blocking()}

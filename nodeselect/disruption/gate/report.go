@@ -53,9 +53,9 @@ type wireReport struct {
 	} `json:"services"`
 }
 
-// ParseReport reads the configuration in force from a terminator's report.json: the subsets of the
-// services of one cluster. It returns an error if the report leaves open which nodes the
-// configuration uses. The text of each error begins with the argument "source".
+// ParseReport reads the subsets of one cluster's services in force from a terminator's report.json.
+// It returns an error, which begins with source, if the report leaves open which nodes the
+// configuration uses.
 func ParseReport(source string, data []byte, cluster string) (Applied, error) {
 	a, err := parseReport(data, cluster)
 	if err != nil {

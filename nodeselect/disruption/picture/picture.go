@@ -1,5 +1,5 @@
-// Package picture draws an SVG of a cluster: which services use which nodes, which nodes somebody
-// may take away now (the wave), and which limits forbid the removal of the other nodes:
+// Package picture draws an SVG of a cluster: which services use which nodes, which nodes may go now
+// (the wave), and which limits forbid the others to go:
 //
 //	p := picture.Picture{
 //		Title:   "eu-1",
@@ -11,18 +11,17 @@
 //	}
 //	err := os.WriteFile("wave.svg", p.SVG(), 0o644)
 //
-// Each column is a node, and each row is a service. A mark means that the node is in the subset of
-// the service. Bars above the columns show the number of services of each node. Bars to the right
-// of the rows show how many nodes of each service are away, asked for or in the wave. A node is
-// asked for if it is in Picture.Named. Columns of nodes in the same state are side by side.
+// Each column is a node, each row is a service, and a mark means that the node is in the subset of
+// the service. Bars above show the number of services of each node. Bars to the right show how many
+// nodes of each service are away, asked for (in Picture.Named) or in the wave. Columns of nodes in
+// the same state are side by side.
 //
-// A service is blocked if one of its limits permits no further node to be away. The first rows are
-// the blocked services. In the rows after them, the services with the longest bars come first. So a
-// reader sees at a glance that no service loses more nodes than its limit.
+// The first rows are the blocked services, which have a limit that permits no further node to be
+// away. Then come the services with the longest bars.
 //
-// With 1,000 nodes and 2,000 services, the columns of nodes that are away, asked for or in the wave
-// are wider than the others, which are about a pixel wide. The picture shows a name if there is
-// room for it. If the mouse is over a bar, a browser shows the name that belongs to the bar.
+// With 1,000 nodes, a column is about a pixel wide, and wider if the node is away, asked for or in
+// the wave. The picture shows a name if there is room for it, and a browser shows the name of the
+// bar under the mouse.
 //
 // # What it does not do
 //
@@ -188,9 +187,8 @@ func (c *chart) summary() string {
 	return text
 }
 
-// blocked returns how many services are blocked. A service is blocked if Picture.Blocked contains
-// one of its limits: no further node of the service may be taken away. The blocked services are the
-// first rows of the picture.
+// blocked returns the number of services with a limit in Picture.Blocked, which permits no further
+// node to be away. They are the first rows of the picture.
 func (c *chart) blocked() int {
 	n := 0
 	for n < len(c.services) && len(c.services[n].blocked) > 0 {

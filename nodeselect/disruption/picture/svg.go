@@ -200,10 +200,9 @@ func (l *layout) rows() {
 	}
 }
 
-// marks draws one mark for each pair of a service and a node of its subset, for all nodes of one
-// class. A service has a row, and a node has a column. The argument "first" is the number of the
-// first column of the class. All these marks are one SVG path. In its coordinates, a column is 1
-// wide and a row is 1 high, so the numbers in the path are short.
+// marks draws a mark for each pair of a service (row) and a node of its subset (column), for all
+// nodes of one class, as one SVG path. first is the number of the first column of the class. In the
+// coordinates of the path, a column is 1 wide and a row is 1 high, so its numbers are short.
 func (l *layout) marks(class class, first int) {
 	if l.size[class] == 0 {
 		return

@@ -24,10 +24,9 @@ import (
 // Set the fields before the first use, and do not change them afterwards. A Client is safe for
 // concurrent use, and several Follows may run at the same time.
 type Client struct {
-	// URLs are the addresses of the servers, such as "http://discovery:9100". A path in a URL
-	// becomes the beginning of the path of each request. Each Follow begins with a random server,
-	// so that the clients spread over the servers. After a failure, it continues with the next
-	// server. Required.
+	// URLs are the addresses of the servers, such as "http://discovery:9100"; a path becomes the
+	// beginning of the path of each request. Each Follow begins with a random server, and continues
+	// with the next one after a failure. Required.
 	URLs []string
 
 	// HTTPClient makes the requests. nil means a client that follows no redirects, accepts no
@@ -42,15 +41,14 @@ type Client struct {
 	// Token, if not nil, returns the bearer token for a request. TokenFile makes such a function.
 	Token func(context.Context) (string, error)
 
-	// Wait is how long a server should delay its answer while nothing changes. 0 means 5 s. A
+	// Wait is how long a server should delay its answer while nothing changes; 0 means 5 s, and a
 	// Handler waits at most MaxWait. With a longer Wait, servers get fewer requests, and the Client
 	// notices a silent server later.
 	Wait time.Duration
 
-	// AnswerTimeout limits how long a server may be silent. 0 means 3 s. The Client waits at most
-	// AnswerTimeout for a connection to a server. After that, it waits at most Wait plus
-	// AnswerTimeout for the first byte of the answer. If either time is over, it sends the request
-	// to the next server.
+	// AnswerTimeout limits how long a server may be silent; 0 means 3 s. The Client tries the next
+	// server after AnswerTimeout without a connection, or after Wait plus AnswerTimeout without the
+	// first byte of the answer.
 	AnswerTimeout time.Duration
 
 	// Timeout is how long a whole request may take in addition to Wait. 0 means 10 s.
@@ -142,9 +140,8 @@ func (c *Client) CloseIdleConnections() {
 
 func (c *Client) client() *http.Client { return c.http.Load() }
 
-// SetTLS replaces the value of the field TLS for new connections, for example when the file of
-// authorities has changed. Connections that a request is using continue. If HTTPClient is set,
-// SetTLS does nothing. SetTLS is safe for concurrent use.
+// SetTLS replaces the field TLS for new connections, for example when the file of authorities has
+// changed. If HTTPClient is set, SetTLS does nothing. SetTLS is safe for concurrent use.
 func (c *Client) SetTLS(conf *tls.Config) {
 	if c.init() == nil && c.HTTPClient == nil {
 		c.http.Swap(apiclient.New(conf)).CloseIdleConnections()
@@ -154,21 +151,19 @@ func (c *Client) SetTLS(conf *tls.Config) {
 // Follow follows the pods of one service until ctx ends, and returns the error of ctx. If a field
 // of the Client or a name in ref is wrong, Follow returns another error immediately.
 //
-// Follow calls the function "changed" in these cases:
+// Follow calls "changed", in its own goroutine:
 //
 //   - after the first answer;
 //   - after each change of the pods;
 //   - when the servers begin or cease to fail;
 //   - when Age becomes 0, or is no longer 0.
 //
-// All calls come from the goroutine that calls Follow.
+// While no server sends a usable answer (a status other than 404, correct fields, not too large),
+// the last pods stay without a time limit. Follow tries again after 0.25 to 0.5 s, and doubles the
+// pause with each failure, to at most 5 to 10 s.
 //
-// An answer is not usable if its status is 404, if a field is wrong, or if it is too large. If no
-// server sends a usable answer, the pods of the last good answer stay without a time limit. Follow
-// then tries again after 0.25 to 0.5 s. The pause doubles with each failure, to at most 5 to 10 s.
-//
-// Follow passes on every correct answer, even one without pods. It need not protect its caller from
-// a list that has lost pods by mistake: the server checks the lists of its source.
+// Follow passes on every correct answer, even one without pods, because the server checks the lists
+// of its source.
 func (c *Client) Follow(ctx context.Context, ref nodeselect.Ref, changed func(Answer)) error {
 	if err := c.init(); err != nil {
 		return err
@@ -227,9 +222,8 @@ func (f *follower) poll(ctx context.Context) (received, error) {
 	return received{}, fmt.Errorf("httpapi: %w", errors.Join(failures...))
 }
 
-// The method "younger" sends the request to the other servers. It returns the answer with the
-// smallest age: the answer in the argument "best", or the answer of another server. The next
-// request goes to the server that has sent the returned answer.
+// The method "younger" asks the other servers, and returns the answer with the smallest age,
+// perhaps best. The next request goes to the server of this answer.
 func (f *follower) younger(ctx context.Context, best received) received {
 	present := f.server
 	for i := range f.client.urls {

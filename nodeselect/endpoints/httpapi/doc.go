@@ -43,44 +43,41 @@
 //
 // The members mean:
 //
-//   - version is the version of this schema. Clients refuse other versions. New members may be
-//     added without a new version, so clients ignore members that they do not know.
+//   - version is the version of this schema. Clients refuse other versions, and ignore unknown
+//     members.
 //   - service repeats the names in the request. port is missing if the request had none.
-//   - revision names the content of service and zones. Equal content has the same revision, in
-//     every process. The ETag is the revision in quotes.
-//   - age is 0 while the source of the server answers. Otherwise age is the time since the last
-//     contact with the source in seconds, rounded up. The header Age has the same number.
+//   - revision names the content of service and zones, equally in every process. The ETag is the
+//     revision in quotes.
+//   - age is the number of seconds since the last contact with the source, rounded up, or 0 while
+//     the source answers. The header Age has the same number.
 //   - source.answers says whether the source answers. If it is false, source.error gives the
 //     reason.
 //   - zones are sorted by name. The zone "" has the pods whose zone is unknown. Zones without pods
 //     are missing.
-//   - The pods of a zone are sorted by address. name and node are missing if they are unknown.
-//     ready, serving and terminating are the conditions of the EndpointSlice; see endpoints.Pod.
+//   - The pods of a zone are sorted by address. Unknown names and nodes are missing. ready, serving
+//     and terminating are the conditions of the EndpointSlice; see endpoints.Pod.
 //
-// With ?zone=NAME, the answer has only the pods of this zone. The answer to GET /v1/pods does not
-// have the members service and zones. Instead, it has the member services: a list with one object
-// for each service. Each of these objects has the members service, revision and zones.
+// With ?zone=NAME, the answer has only the pods of this zone. The answer to GET /v1/pods has the
+// member services instead of service and zones: a list of objects with the members service,
+// revision and zones.
 //
-// A service is known if the server has read at least one EndpointSlice of it. A known service can
-// have no pods. For an unknown service or port, the server answers 404. Errors have the body
-// {"error": "reason"}. If the status is 400, the body also has the member field, which names the
-// wrong part of the request.
+// A service is known, perhaps without pods, if the server has read an EndpointSlice of it. For an
+// unknown service or port, the server answers 404. Errors have the body {"error": "reason"}. With
+// status 400, the member field names the wrong part of the request.
 //
 // # Changes
 //
 // A client can send the ETag of its last answer in If-None-Match. While nothing has changed, the
-// server then answers 304. If the request also has ?wait=30s, the server waits for a change, and
-// then answers 200 with the new content. If nothing changes within 30 s, it answers 304. The
-// longest wait is MaxWait. The revision does not depend on the age, so a failure of the source does
-// not end a wait.
+// server answers 304. With ?wait=30s, at most MaxWait, it waits that long for a change first. The
+// revision does not depend on the age, so a failure of the source does not end a wait.
 //
 // # Envoy
 //
-// The resource name in a DiscoveryRequest is namespace/service/port. If the service has only one
-// port, namespace/service is enough. The answer leaves unknown services out; Envoy then keeps its
-// present endpoints of these services. If version_info is the current version, the answer is 304. A
-// pod that is ready and does not terminate has the health status HEALTHY. A pod that terminates and
-// serves has DRAINING. Any other pod has UNHEALTHY. The locality of a pod is its zone.
+// The resource name in a DiscoveryRequest is namespace/service/port, or namespace/service for the
+// only port. The answer leaves unknown services out; Envoy then keeps its present endpoints of
+// them. If version_info is current, the answer is 304. A pod that is ready and does not terminate
+// is HEALTHY, a pod that terminates and serves is DRAINING, and any other pod UNHEALTHY. The
+// locality of a pod is its zone.
 //
 // # What it does not do
 //

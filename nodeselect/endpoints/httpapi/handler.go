@@ -20,24 +20,20 @@ import (
 // WriteTimeout of the http.Server must be longer.
 const MaxWait = time.Minute
 
-// Handler serves the pods of the last Publish. The package documentation describes the requests and
-// answers. Before the first Publish, the Handler answers all requests with 503.
+// Handler serves the pods of the last Publish, as the package documentation describes. Before the
+// first Publish, it answers 503.
 //
-// Set the fields before the first use, and do not change them afterwards. A Handler is safe for
-// concurrent use.
+// A Handler is safe for concurrent use. Set the fields before the first use.
 type Handler struct {
-	// Token, if not nil, returns the bearer token that each request must have. A request without
-	// this token gets 401. If Token returns an error, all requests get 500. TokenFile makes such a
-	// function.
+	// Token, if not nil, returns the bearer token that each request must have; see TokenFile. A
+	// request without it gets 401. If Token returns an error, all requests get 500.
 	Token func(context.Context) (string, error)
 
-	// MaxWaiting limits the requests that wait for changes at the same time. 0 means 1,024. A new
-	// request beyond the limit gets 503, with one exception: another client has the most waiting
-	// requests, and has more than its share. Then the Handler ends the wait of the oldest request
-	// of that client, and the new request waits.
+	// MaxWaiting limits the requests that wait for changes at the same time; 0 means 1,024. A new
+	// request beyond the limit gets 503, unless another client has the most waiting requests and
+	// more than its share: then the oldest request of that client ends its wait.
 	//
-	// A client is an IPv4 address or an IPv6 /64. Its share is the number of all waiting requests
-	// divided by the number of clients. Package internal/fairshare contains the exact rule.
+	// A client is an IPv4 address or an IPv6 /64. Package internal/fairshare defines the share.
 	MaxWaiting int
 
 	// Instrument, if not nil, wraps the handler of each route, for example to count requests. The
@@ -53,12 +49,11 @@ type Handler struct {
 	current *snapshot // nil before the first Publish
 }
 
-// TokenFile returns a function for the Token field of Handler or Client. Each call of this function
-// reads the file and returns its content without white space at the ends. So a renewed token is
-// used immediately.
+// TokenFile returns a function for the Token field of Handler or Client, which reads the file at
+// each call, without white space at the ends. So it returns a renewed token at once.
 //
-// If the file is unreadable or has no valid token, the function returns the last valid token. If
-// there was none yet, it returns the error. The function is safe for concurrent use.
+// If the file is unreadable or has no valid token, it returns the last valid token or, if there was
+// none, the error. It is safe for concurrent use.
 func TokenFile(path string) func(context.Context) (string, error) { return bearer.File(path) }
 
 func (h *Handler) init() {
@@ -97,10 +92,9 @@ func (h *Handler) init() {
 // matches HEAD.
 var allowed = map[string]string{"GET": "GET, HEAD", "POST": "POST"}
 
-// Publish replaces the pods that h serves, and answers the requests that wait for a change of these
-// pods. If the *endpoints.Service of a service is the same as in the last Publish, Publish does no
-// work for this service. The argument "source" is the condition of the source of the pods. If the
-// source does not answer, pass its last good services.
+// Publish replaces the pods that h serves, and answers the requests that wait for a change of them.
+// An unchanged *endpoints.Service costs no work. source is the condition of the source of the pods;
+// if the source does not answer, pass its last good services.
 func (h *Handler) Publish(services endpoints.Services, source Source) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -210,9 +204,8 @@ func parsePodsRequest(r *http.Request) (podsRequest, error) {
 	return req, nil
 }
 
-// refInPath returns the service that the path of a request names by namespace, name and port. GET
-// /v1/pods and GET /v1/prometheus name no service: for them, it returns the zero Ref. If a part of
-// the path is malformed, refInPath returns an error.
+// refInPath returns the service that the path of a request names by namespace, name and port: the
+// zero Ref for GET /v1/pods and GET /v1/prometheus. A malformed part of the path is an error.
 func refInPath(r *http.Request) (nodeselect.Ref, error) {
 	ref := nodeselect.Ref{Namespace: r.PathValue("namespace"), Service: r.PathValue("service"), Port: r.PathValue("port")}
 	if r.Pattern == "GET /v1/pods" || r.Pattern == "GET /v1/prometheus" {

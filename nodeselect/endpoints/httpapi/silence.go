@@ -12,13 +12,12 @@ import (
 // errSilent means that a server accepts no connection, or sends nothing.
 var errSilent = errors.New("the server is silent")
 
-// boundSilence returns a context for one request. The context ends with errSilent in two cases:
+// boundSilence returns a context for one request, which ends with errSilent if:
 //
-//   - The request still has no connection after the time in the argument "limit".
-//   - No byte of the answer arrives within the time wait + limit after net/http has sent the
-//     request.
+//   - the request has no connection after limit;
+//   - no byte of the answer arrives within wait + limit after net/http has sent the request.
 //
-// A slow body does not end the context. The caller must call the function "cancel".
+// A slow body does not end the context. The caller must call cancel.
 func boundSilence(ctx context.Context, wait, limit time.Duration) (bounded context.Context, cancel func()) {
 	ctx, cancelCause := context.WithCancelCause(ctx)
 	s := &silence{timer: time.AfterFunc(wait+limit, func() {
@@ -32,9 +31,9 @@ func boundSilence(ctx context.Context, wait, limit time.Duration) (bounded conte
 	return ctx, func() { s.end(); cancelCause(nil) }
 }
 
-// silence is the timer of boundSilence. The field mu guards the other fields, because net/http
-// calls the functions of a trace from several goroutines: WroteRequest may come after
-// GotFirstResponseByte. The timer must then not start again.
+// silence is the timer of boundSilence. mu guards the other fields, because net/http calls the
+// functions of a trace from several goroutines. WroteRequest may come after GotFirstResponseByte,
+// and must then not start the timer again.
 type silence struct {
 	mu    sync.Mutex
 	timer *time.Timer

@@ -1,10 +1,9 @@
-// Package doubt decides which lists of an API server are doubtful. It also decides how long the
-// objects that such a list lacks are kept.
+// Package doubt decides which lists of an API server are doubtful, and how long the objects that
+// they lack are kept.
 //
-// If an API server has lost its store, it sends an empty list. A proxy that reaches the wrong
-// server may send an empty list too. Such a list must not remove all servers of HAProxy. So the
-// objects that a doubtful list lacks stay until one of two events: the API server reports them
-// again, or it has answered for the time [ConfirmAfter] without reporting them.
+// An API server that has lost its store, or the wrong one behind a proxy, sends an empty list,
+// which must not remove all servers of HAProxy. So the missing objects stay until the API server
+// reports them again, or has answered for [ConfirmAfter] without them.
 package doubt
 
 import (
@@ -17,10 +16,8 @@ import (
 const ConfirmAfter = 5 * time.Minute
 
 // Lossy reports whether a new list is doubtful, because it lacks more than half of the known
-// objects. The argument "known" is the number of objects before the list. The argument "lacks" is
-// the number of these objects that are missing in the list. The argument "gains" is the number of
-// new objects in the list that may have replaced missing ones, as new pods replace old pods. If
-// objects cannot replace each other, gains is 0.
+// objects. gains is the number of new objects that may have replaced missing ones, as new pods
+// replace old pods; 0 if objects cannot replace each other.
 func Lossy(known, lacks, gains int) bool { return 2*(lacks-gains) > known }
 
 // Doubt holds the objects that a doubtful list lacks. The zero value has no objects. A Doubt uses
@@ -33,12 +30,10 @@ type Doubt[K comparable] struct {
 	empty   bool      // the doubtful list was empty, so ConfirmAfter has not begun
 }
 
-// Begin records that a doubtful list has arrived. The argument "known" is the number of objects
-// before the list, and the argument "lacking" contains the objects that the list lacks. If empty is
-// true, the list contains no object at all. If objects are missing already because of an earlier
-// doubtful list, this list does not start the time ConfirmAfter again, with one exception: if all
-// earlier doubtful lists were empty and this one is not, the time starts now. Begin keeps the map
-// "lacking", so the caller must not change it.
+// Begin records a doubtful list: the number of objects known before, the objects that it lacks, and
+// whether it is empty. If objects are missing already, it does not start the time ConfirmAfter
+// again, unless all earlier doubtful lists were empty and this one is not. Begin keeps the map
+// lacking.
 func (d *Doubt[K]) Begin(known int, lacking map[K]bool, empty bool, now time.Time) {
 	if d.missing == nil || d.empty && !empty {
 		d.since = now
@@ -83,9 +78,9 @@ func (d *Doubt[K]) Answered(now time.Time) bool {
 	return true
 }
 
-// Confirmed returns the missing objects if ConfirmAfter has passed, and nil otherwise. The caller
-// removes these objects. If the doubtful list was empty, Confirmed returns nil until the API server
-// has an object again; see Appeared.
+// Confirmed returns the missing objects, for the caller to remove, if ConfirmAfter has passed, and
+// nil otherwise. After an empty list, it returns nil until the API server has an object again; see
+// Appeared.
 func (d *Doubt[K]) Confirmed(now time.Time) map[K]bool {
 	if d.missing == nil || d.empty || now.Sub(d.since) < ConfirmAfter {
 		return nil

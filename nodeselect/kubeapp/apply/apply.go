@@ -33,9 +33,8 @@ type Applier struct {
 	DryRun bool
 }
 
-// New returns an Applier. New connects to no server, and does not change config. Warnings of the
-// API server go to the function "warn"; nil ignores them. The goroutine that calls Apply also calls
-// warn.
+// New returns an Applier for a copy of config, and connects to no server. Warnings of the API
+// server go to warn, in the goroutine that calls Apply; nil ignores them.
 func New(config *rest.Config, warn func(text string)) (*Applier, error) {
 	config = rest.CopyConfig(config)
 	config.WarningHandler = warnings(warn)
@@ -129,10 +128,9 @@ type item struct {
 	before *unstructured.Unstructured // nil if the object did not exist
 }
 
-// Apply applies objects in their order. First, the API server checks all objects in a dry run. If
-// the API server refuses an object, Apply changes nothing and returns the errors of all objects. The
-// only exception is a Namespace that does not exist: Apply creates it first, because the API server
-// can check no object in a missing Namespace.
+// Apply applies objects in their order, after a dry run of all. If the API server refuses one in
+// the dry run, Apply changes nothing and returns the errors of all objects. But it creates a
+// missing Namespace first, because the API server can check no object in it otherwise.
 //
 // If the API server refuses an object after the dry run, Apply returns the results of the objects
 // before it, and an error.

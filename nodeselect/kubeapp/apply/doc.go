@@ -10,13 +10,12 @@
 //		fmt.Println(conflict.Conflicts[0].Manager) // kubectl-edit
 //	}
 //
-// In a server-side apply, each field of an object has a manager: the program that set it last. The
-// package has a manager of its own, so it changes and removes only fields that it has set itself. If
-// another manager owns a field and its value differs, the API server answers with a conflict, and
-// Apply changes nothing.
+// In a server-side apply, each field of an object has a manager: the program that set it last. This
+// package has its own manager, so it changes and removes only fields that it has set. If another
+// manager has set a field to another value, Apply changes nothing and returns a conflict.
 //
 // # What it does not do
 //
-// The package deletes no objects: if an App had an Ingress and has none now, the Ingress stays. It
-// does not wait for a rollout. It does not check a change: package change does that.
+// The package deletes no objects: if an App has no Ingress any more, the Ingress stays. It does not
+// wait for a rollout. It does not check a change; package change does.
 package apply

@@ -123,8 +123,8 @@ func Refused(findings []Finding) []Finding {
 	return slices.DeleteFunc(slices.Clone(findings), func(f Finding) bool { return f.Allowed })
 }
 
-// Check returns the findings of the change: the parts that would hurt traffic, or that nobody can
-// undo. They are sorted by object, field and kind. Check does not change the objects.
+// Check returns the findings of the change, the parts that would hurt traffic or that nobody can
+// undo, sorted by object, field and kind. It does not change the objects.
 func (c *Change) Check() []Finding {
 	k := newChecker(c)
 	for _, p := range k.services {

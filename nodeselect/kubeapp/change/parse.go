@@ -26,14 +26,13 @@ const MaxFileBytes = 16 << 20
 const maxDepth = 4
 
 // Parse reads the Namespaces, Services and Deployments in data: YAML documents or one JSON value,
-// each of them an object or a List. Parse ignores objects of other kinds. The argument "file" is
-// the file name for problems; Parse does not open it.
+// each of them an object or a List. It ignores other kinds. file is the file name for problems;
+// Parse does not open it. An object without a namespace is in "default".
 //
-// If Parse cannot read a document or an object, it leaves out this document or object and returns a
-// Problem. The line of the Problem is the line of the mistake, or the first line of the document.
-// An unknown field is a Problem, because a mistyped "nodeport" means that the Service drops its
-// node port. An object without a namespace is in the namespace "default". If two objects of a kind
-// have the same name, the second one is a Problem.
+// Parse leaves out a document or an object that it cannot read, with a Problem at the line of the
+// mistake, or the first line of the document. An unknown field is a Problem, because a mistyped
+// "nodeport" would drop the node port. A second object with the same kind and name is a Problem,
+// too.
 func Parse(file string, data []byte) (Objects, []nodeselect.Problem) {
 	p := &parser{file: file, seen: map[string]bool{}}
 	if len(data) > MaxFileBytes {

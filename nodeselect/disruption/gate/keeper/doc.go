@@ -1,5 +1,5 @@
-// Package keeper answers which nodes of a live cluster somebody may take away now, and grants nodes
-// to the programs that replace them.
+// Package keeper answers which nodes of a live cluster somebody may take away now, and stores
+// grants, permissions to take a node away, for the programs that replace nodes.
 //
 //	nodes, err := keeper.NewNodeClient(config)
 //	…
@@ -12,17 +12,16 @@
 //	}
 //	answer, err := k.Take(ctx, "kured", time.Hour, "worker-7")
 //
-// For each answer, a Keeper reads the reports of all terminators and the nodes of the cluster. It
-// decides with package gate, and stores grants with package leases. A Keeper has no state in
-// memory, so any number of Keepers may serve one cluster, and a restart loses nothing.
+// A Keeper reads the reports of all terminators and the nodes of the cluster for each answer. It
+// decides with package gate, and stores grants with package leases. It has no state in memory, so
+// any number of Keepers may serve one cluster.
 //
 // A Handler serves a Keeper over HTTP: an API in JSON, and a page for people.
 //
 // # Errors
 //
-// An error of a Keeper means that it cannot decide. After an error, the caller must not take any
-// node away. If the Keeper cannot read the report of one terminator, it returns an error, because
-// this terminator may use any node.
+// An error of a Keeper means that it cannot decide: the caller must not take any node away. It
+// cannot decide without the report of each terminator, which may use any node.
 //
 // # What it does not do
 //

@@ -44,8 +44,8 @@ type TrafficSource func(context.Context, []netip.Addr) (Traffic, error)
 const maxTraffic = 64 << 10
 
 // TrafficURL returns a TrafficSource that reads the page /traffic of a terminator's admin listener.
-// report is the URL of the page /report.json of the same listener. c is the HTTP client to use; nil
-// means a new client.
+// report is the URL of the page /report.json of this listener. c is the HTTP client; nil means a
+// new one.
 func TrafficURL(report string, c *http.Client) (TrafficSource, error) {
 	base, ok := strings.CutSuffix(report, "/report.json")
 	if !ok {
@@ -79,10 +79,9 @@ func TrafficURL(report string, c *http.Client) (TrafficSource, error) {
 // drainEvery is the pause after which WaitDrained reads the Traffic of the terminators again.
 const drainEvery = 500 * time.Millisecond
 
-// WaitDrained waits until the node with these addresses is drained: no HAProxy sends new requests
-// to the node, and the number of requests and tunnels of all HAProxy processes to the node is not
-// larger than the argument "most". It returns the last Traffic of each source. If ctx ends first,
-// WaitDrained returns an error that says how many servers and requests are left.
+// WaitDrained waits until no HAProxy sends new requests to the node with these addresses, and all
+// HAProxy processes together have at most most requests and tunnels to it. It returns the last
+// Traffic of each source. If ctx ends first, the error says how many servers and requests are left.
 func WaitDrained(ctx context.Context, addrs []netip.Addr, sources []TrafficSource, most int) ([]Traffic, error) {
 	if len(addrs) == 0 || len(sources) == 0 {
 		return nil, errors.New("keeper: there is no address or no terminator to ask")

@@ -35,17 +35,14 @@ const (
 //	DELETE /v1/grants/a?holder=b   204; 404 without a grant, 409 if another holder has it
 //	POST   /login, /logout         303; for the forms on the page /
 //
-// /v1/may and POST /v1/grants answer with a gate.Answer, /v1/wave with a Wave, and GET /v1/grants
-// with a list of Listed. An answer with status 409 has the header Retry-After. The status is 503 if
-// the Keeper cannot decide; the client must then not take any node away. ttl is a Go duration;
-// without ttl, the TTL is 1h. openapi.yaml, in the directory of this package, is an OpenAPI 3.1
-// document of the API.
+// An answer with status 409 has the header Retry-After. Status 503 means that the Keeper cannot
+// decide, and the client must not take any node away. ttl is a Go duration; the default is 1h.
+// openapi.yaml, in this directory, is an OpenAPI 3.1 document of the API.
 type Handler struct {
 	Keeper *Keeper // required
-	// Token returns the bearer token that a request must have. nil means that requests need no
-	// token. A person types the token once into the form of the page, and the browser gets a
-	// cookie. The cookie gives access only to the page, not to the API, and is void when the token
-	// changes.
+	// Token returns the bearer token that a request must have; nil means none. A person types it
+	// into the form of the page and gets a cookie, which gives access only to the page, not to the
+	// API, and is void when the token changes.
 	Token func(context.Context) (string, error)
 	// Title is the title of the page, for example the name of the cluster.
 	Title string

@@ -90,11 +90,10 @@ func (k *Keeper) TakeEach(ctx context.Context, holder string, ttl time.Duration,
 	return held, err
 }
 
-// Record stores that the holder has taken the node away, for example that it has cordoned the node. If
-// the node has a grant, the grant then says since when the node is away. Otherwise Record makes a
-// grant, see [gate.Gate.Record]. So the node counts as away until it has been back for HoldDown, as
-// if the holder had called Take first. If no applied configuration contains the node, Record stores
-// nothing.
+// Record stores since when the node is away that the holder has taken away, for example cordoned.
+// It makes a grant if the node has none, see [gate.Gate.Record]. So the node counts as away until
+// it has been back for HoldDown, as after Take. If no applied configuration contains the node,
+// Record stores nothing.
 func (k *Keeper) Record(ctx context.Context, holder, node string) error {
 	if k.Store == nil {
 		return errNoStore
@@ -114,9 +113,8 @@ type Wave struct {
 	Estimate *disruption.Estimate `json:"estimate,omitempty"`
 }
 
-// Wave returns a set of nodes that somebody may take away now, at the same time. The method chooses
-// them from candidates; nil means from all nodes. steps is the number of steps of the search; see
-// [disruption.State.Wave].
+// Wave returns a set of nodes that somebody may take away now, at the same time, of candidates; nil
+// means of all nodes. steps is the number of steps of the search; see [disruption.State.Wave].
 func (k *Keeper) Wave(ctx context.Context, candidates []string, steps int, estimate bool) (w Wave, err error) {
 	err = k.decide(ctx, func(g *gate.Gate) []gate.Grant {
 		w = Wave{Nodes: g.Wave(candidates, steps)}
@@ -129,9 +127,9 @@ func (k *Keeper) Wave(ctx context.Context, candidates []string, steps int, estim
 	return w, err
 }
 
-// Refresh reads the states of all nodes with a grant, and ends the grants that are over. It returns
-// the other grants, sorted by node. Call Refresh every few seconds: if a node goes away and returns
-// between two calls, Refresh may not notice that the node was away.
+// Refresh ends the grants that are over, by the present states of their nodes, and returns the
+// others, sorted by node. Call it every few seconds: it may not notice that a node was away between
+// two calls.
 func (k *Keeper) Refresh(ctx context.Context) (grants []gate.Grant, err error) {
 	if k.Store == nil {
 		return nil, errNoStore
@@ -244,9 +242,9 @@ func (k *Keeper) next(ctx context.Context, in gate.Input, grants []gate.Grant, c
 // maxAsked is the largest number of agents to which a Keeper connects at the same time.
 const maxAsked = 50
 
-// askAgents connects to the agents of the nodes with a grant. Element i of the result is true if
-// the agent on the node of grants[i] answers "up". If the node is away, askAgents does not connect
-// to its agent, and the element is false. If Keeper.Up is nil, all elements are true.
+// askAgents connects to the agents of the nodes with a grant. Element i is true if the agent on the
+// node of grants[i] answers "up", and false if the node is away. If Keeper.Up is nil, all elements
+// are true.
 func (k *Keeper) askAgents(ctx context.Context, g *gate.Gate, nodes map[string]gate.Node, grants []gate.Grant) []bool {
 	up := make([]bool, len(grants))
 	var group errgroup.Group

@@ -34,9 +34,8 @@ const (
 	reportRetry   = 300 * time.Millisecond
 )
 
-// URL returns a Report that reads the page /report.json of a terminator's admin listener. c is the
-// HTTP client to use; nil means a new client. While the terminator answers 503, the Report tries
-// again for up to 10 s.
+// URL returns a Report that reads the page /report.json of a terminator's admin listener, for up to
+// 10 s while it answers 503. c is the HTTP client; nil means a new one.
 func URL(url, cluster string, c *http.Client) Report {
 	if c == nil {
 		c = apiclient.New(nil)
@@ -60,10 +59,9 @@ func URL(url, cluster string, c *http.Client) Report {
 	}
 }
 
-// File returns a Report that reads a terminator's report.json from a file. The file does not show
-// whether HAProxy runs the configuration now, so URL is the better choice. If the file was last
-// modified longer ago than maxAge, the Report returns an error. 0 means that the file may have any
-// age.
+// File returns a Report that reads a terminator's report.json from a file. A file older than maxAge
+// is an error; 0 means any age. Prefer URL: a file does not show whether HAProxy runs the
+// configuration now.
 func File(path, cluster string, maxAge time.Duration) Report {
 	return func(context.Context) (gate.Applied, error) {
 		info, err := inputfile.Stat(path)
@@ -81,9 +79,9 @@ func File(path, cluster string, maxAge time.Duration) Report {
 	}
 }
 
-// NodeClient is a client of the nodes of a cluster. A NodeInterface of client-go's clientset is a
-// NodeClient too. NewNodeClient returns a NodeClient for programs that do not compile the
-// clientset. Any number of goroutines may call its methods.
+// NodeClient is a client of the nodes of a cluster, safe for concurrent use. A NodeInterface of
+// client-go's clientset is one. For programs that do not compile the clientset, NewNodeClient
+// returns one.
 type NodeClient interface {
 	Get(context.Context, string, metav1.GetOptions) (*corev1.Node, error)
 	List(context.Context, metav1.ListOptions) (*corev1.NodeList, error)

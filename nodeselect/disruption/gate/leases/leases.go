@@ -1,6 +1,5 @@
-// Package leases stores the grants of package gate as Leases of Kubernetes, so that the grants
-// survive a restart. There is one Lease for each node with a grant. The package also keeps two
-// processes from deciding at the same time.
+// Package leases stores the grants of package gate, permissions to take a node away, as one Lease
+// of Kubernetes for each node. It also keeps two processes from deciding at the same time.
 //
 //	client, err := leases.NewClient(config, "headgate")
 //	…
@@ -13,26 +12,26 @@
 //
 // # Two processes at the same time
 //
-// For each cluster, there is one more Lease, the decision Lease. Every decision that makes a grant
-// writes the decision Lease. Decide first reads the decision Lease, and then the grants. It makes a
-// pending Lease for each new grant. Then it writes the decision Lease, with the resource version
-// from its read. If another process has made a decision in between, the API server refuses this
-// write. Decide then removes its pending Leases and starts again. If the write succeeds, Decide
-// removes the mark "pending" from its Leases.
+// Every decision that makes a grant writes one more Lease of the cluster, the decision Lease.
+// Decide reads the decision Lease, and then the grants. It makes a Lease with the mark "pending"
+// for each new grant. Then it writes the decision Lease with the resource version that it has read.
 //
-// A process may end before it has removed this mark. Other processes remove its pending Leases
-// after PendingTimeout. Until then, the pending Leases count as grants.
+// If another process has decided in between, the API server refuses this write: Decide removes its
+// pending Leases and starts again. Otherwise it removes the mark "pending".
 //
-// So any number of processes may decide, without an election: each decision considers the grants of
-// all earlier decisions. This is true even if the clocks of the processes differ.
+// Pending Leases count as grants. Other processes remove the pending Leases of a dead process after
+// PendingTimeout.
+//
+// So any number of processes may decide, without an election and with different clocks: each
+// decision considers the grants of all earlier ones.
 //
 // The account of each process needs permission to get, list, create, update and delete leases of
 // coordination.k8s.io in the namespace.
 //
 // # What it does not do
 //
-// A Store does not watch Leases: each Decide lists them. A Store does not decide which grants end;
-// see [gate.Grant.Observe].
+// A Store does not watch Leases: each Decide lists them. It does not decide which grants end; see
+// [gate.Grant.Observe].
 package leases
 
 import (
@@ -79,9 +78,9 @@ const PendingTimeout = 30 * time.Second
 // pageSize is the number of Leases in one answer of the API server.
 const pageSize = 500
 
-// Client is a client of the Leases of one namespace. A LeaseInterface of client-go's clientset is a
-// Client too. NewClient returns a Client for programs that do not compile the clientset. Any number
-// of goroutines may call its methods.
+// Client is a client of the Leases of one namespace, safe for concurrent use. A LeaseInterface of
+// client-go's clientset is one. For programs that do not compile the clientset, NewClient returns
+// one.
 type Client interface {
 	Get(context.Context, string, metav1.GetOptions) (*coordinationv1.Lease, error)
 	List(context.Context, metav1.ListOptions) (*coordinationv1.LeaseList, error)
@@ -100,9 +99,8 @@ func NewClient(config *rest.Config, namespace string) (Client, error) {
 type Store struct {
 	// Client reads and writes the Leases in their namespace. Required.
 	Client Client
-	// Cluster is the name of the cluster whose nodes the grants are for. It is a DNS label. If the
-	// Leases of several clusters are in the same namespace, these clusters must have different
-	// names. Required.
+	// Cluster is the name of the cluster of the nodes, a DNS label. Clusters whose Leases are in
+	// the same namespace must have different names. Required.
 	Cluster string
 }
 
@@ -123,11 +121,10 @@ var errAgain = errors.New("changed by another process")
 // maxTries is the largest number of tries of one Decide.
 const maxTries = 50
 
-// Decide calls the function "decide" with all grants, sorted by node, and stores what decide
-// returns. If another process changes a grant or makes a decision in between, Decide calls decide
-// again with the new grants. So decide must only compute its result, and change nothing else. If
-// Decide returns an error, the caller must not use the result of decide, although Decide may have
-// stored a part of the changes.
+// Decide calls decide with all grants, sorted by node, and stores its result. decide must change
+// nothing else, because Decide calls it again if another process changes a grant or decides in
+// between. After an error, the caller must not use the result of decide, although a part of the
+// changes may be stored.
 func (s Store) Decide(ctx context.Context, decide func([]gate.Grant) (Changes, error)) error {
 	for try := range maxTries {
 		err := s.decideOnce(ctx, decide)
@@ -206,10 +203,9 @@ func (s Store) decideOnce(ctx context.Context, decide func([]gate.Grant) (Change
 	return s.take(ctx, decision, changes.Taken)
 }
 
-// take stores the grants in three steps. First it creates a pending Lease for each grant. Then it
-// writes the decision Lease, which every process writes when it makes grants; if another process
-// has written it in the meantime, take fails. Last it removes the mark "pending" from the Leases of
-// the grants.
+// take creates a pending Lease for each grant, writes the decision Lease, and removes the mark
+// "pending". It fails if another process has made grants, and so has written the decision Lease, in
+// the meantime.
 func (s Store) take(ctx context.Context, decision *coordinationv1.Lease, grants []gate.Grant) (err error) {
 	var made []*coordinationv1.Lease
 	defer func() {

@@ -31,9 +31,9 @@ type Subject struct {
 
 // Settings are the rules for a tool.
 type Settings struct {
-	// OnDemand is true if the tool shows which objects it wants to take, before it takes them:
-	// Subject.Wanted is then the time since which the tool has wanted to take this object. OnDemand
-	// is false if the tool shows nothing beforehand. Subject.Wanted then has no meaning.
+	// OnDemand is true if the tool shows which objects it wants to take before it takes them:
+	// Subject.Wanted is then the time since which it wants this object, and otherwise has no
+	// meaning.
 	OnDemand bool
 	// Free is the longest time for which a node stays free, that is, without a protection. The tool
 	// must take the node within this time. 0 means DefaultFree.
@@ -45,9 +45,9 @@ type Settings struct {
 	// HoldDown is how long a node that was away must be back before its grant ends. 0 means
 	// gate.DefaultHoldDown.
 	HoldDown time.Duration
-	// Most is the largest number of nodes that have a grant and that the tool has not taken yet. 0
-	// means no such limit. Nodes that no applied configuration contains need no grant, so they do
-	// not count. The limits on the nodes of each service always apply.
+	// Most is the largest number of granted nodes that the tool has not taken yet; 0 means no
+	// limit. Nodes that no applied configuration contains need no grant and do not count. The
+	// limits on the nodes of each service always apply.
 	Most int
 }
 
@@ -147,9 +147,9 @@ func Next(subjects []Subject, h Held, s Settings, now time.Time) Plan {
 			p.Release = append(p.Release, x.Node)
 		}
 	}
-	// Some granted nodes have no object in subjects any more. End their grants only if no applied
-	// configuration contains the node, or if the node has been back for HoldDown. Every other grant
-	// continues, even if its node does not exist any more. Pending grants continue too.
+	// Some granted nodes have no object in subjects any more. End a grant only if no applied
+	// configuration contains the node, or if the node has been back for HoldDown; a pending grant
+	// continues.
 	unused := set(h.Unused)
 	for _, g := range h.Grants {
 		back := !g.Back.IsZero() && !now.Before(g.Back.Add(cmp.Or(s.HoldDown, gate.DefaultHoldDown)))

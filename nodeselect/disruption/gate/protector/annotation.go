@@ -13,13 +13,12 @@ import (
 	"github.com/headgate/headgate/nodeselect/disruption/gate/protect"
 )
 
-// Annotation is a tool that leaves a node alone while a certain annotation of the node has the
-// value "true". The tool does not show which nodes it wants to take. Annotation implements Tool.
+// Annotation is a Tool that leaves a node alone while a certain annotation has the value "true",
+// and does not show which nodes it wants to take.
 //
-// Protect sets two annotations in one request: Key, which the tool reads, and Mark with the present
-// time. If a node has the annotation Key but not Mark, somebody else protects the node, and Free
-// never removes the annotation. If Key has another value than "true", it protects nothing, so
-// Protect replaces the value.
+// Protect sets Key, which the tool reads, and Mark with the present time, in one request. A node
+// with Key but without Mark is protected by somebody else, and Free does not change it. Protect
+// replaces another value of Key than "true".
 type Annotation struct {
 	Client keeper.NodeClient
 	// Key is the name of the annotation that the tool reads.
@@ -34,9 +33,9 @@ type Annotation struct {
 // Karpenter returns an Annotation for Karpenter 0.32 and later. It selects the nodes that Karpenter
 // has created.
 //
-// The annotation karpenter.sh/do-not-disrupt prevents consolidation and drift. Karpenter 1.0 and
-// later can still replace a node that has expired. With every version, the annotation does not
-// protect a node that the cloud interrupts, that node repair replaces, or that somebody deletes.
+// The annotation karpenter.sh/do-not-disrupt prevents consolidation and drift. It does not protect
+// a node that the cloud interrupts, that node repair replaces, that somebody deletes or, from
+// Karpenter 1.0, that has expired.
 func Karpenter(c keeper.NodeClient) *Annotation {
 	return &Annotation{
 		Client: c, Key: "karpenter.sh/do-not-disrupt", Mark: "headgate.dev/protected-from-karpenter", Selector: "karpenter.sh/nodepool",
@@ -46,7 +45,7 @@ func Karpenter(c keeper.NodeClient) *Annotation {
 // ClusterAutoscaler returns an Annotation for the cluster autoscaler. It selects all nodes.
 //
 // The annotation cluster-autoscaler.kubernetes.io/scale-down-disabled stops the autoscaler from
-// removing a node with too few pods. The cloud itself can still replace an instance, for example to
+// removing a node with too few pods, but not the cloud from replacing an instance, for example to
 // balance a node group over zones.
 func ClusterAutoscaler(c keeper.NodeClient) *Annotation {
 	return &Annotation{

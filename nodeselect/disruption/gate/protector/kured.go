@@ -33,9 +33,9 @@ const (
 // that keeps kured from restarting its node; see Kured.
 const DefaultKuredImage = "registry.k8s.io/pause:3.10"
 
-// PodClient is a client of the pods of one namespace. A PodInterface of client-go's clientset is a
-// PodClient too. NewPodClient returns a PodClient for programs that do not compile the clientset.
-// Any number of goroutines may call its methods.
+// PodClient is a client of the pods of one namespace, safe for concurrent use. A PodInterface of
+// client-go's clientset is one. For programs that do not compile the clientset, NewPodClient
+// returns one.
 type PodClient interface {
 	List(context.Context, metav1.ListOptions) (*corev1.PodList, error)
 	Create(context.Context, *corev1.Pod, metav1.CreateOptions) (*corev1.Pod, error)
@@ -47,23 +47,21 @@ func NewPodClient(config *rest.Config, namespace string) (PodClient, error) {
 	return kubeclient.NewPods(config, namespace)
 }
 
-// Kured is the tool kured, which restarts nodes. The type Kured implements Tool.
+// Kured is the Tool kured, which restarts nodes.
 //
-// kured does not restart a node while a pod on the node matches kured's flag
-// --blocking-pod-selector. So the protection of a node is such a pod, which does nothing. The pod
-// is bound to its node without the scheduler, tolerates all taints, and has the priority
-// system-node-critical, so no other pod evicts it. The owner of the pod is the Node, so "kubectl
-// drain" accepts the pod, and Kubernetes deletes the pod together with the Node. If the pod ends,
-// for example because the kubelet has no room for it, the node has no protection until the
-// next Step of the Protector has created another pod.
+// kured does not restart a node with a pod that matches its flag --blocking-pod-selector, so the
+// protection is such a pod, which does nothing. It is bound to its node without the scheduler,
+// tolerates all taints, and has the priority system-node-critical, so no other pod evicts it. Its
+// owner is the Node, so "kubectl drain" accepts it, and Kubernetes deletes it with the Node. If the
+// pod ends, for example because the kubelet has no room for it, the next Step creates another one.
 //
 // Run kured 1.13 or later with these flags:
 //
 //	--blocking-pod-selector=headgate.dev/blocks=kured --annotate-nodes --concurrency=50 --period=1m
 //
-// With --annotate-nodes, kured shows which nodes it wants to restart. The value of --concurrency
-// must not be smaller than the number of nodes that may be away. protect.Settings.Settle must be
-// longer than kured's flag --drain-delay, and protect.Settings.Free must be longer than --period.
+// With --annotate-nodes, kured shows which nodes it wants to restart. --concurrency must be at
+// least the number of nodes that may be away. protect.Settings.Settle must be longer than kured's
+// --drain-delay, and protect.Settings.Free longer than --period.
 type Kured struct {
 	Nodes keeper.NodeClient
 	// Pods reads and writes the Pods of the namespace for the blocking pods. In this namespace,

@@ -31,12 +31,11 @@ const (
 // that List reads are the same in both versions.
 var machineVersions = []string{"v1beta2", "v1beta1"}
 
-// Machines is the tool Cluster API, for the Machines of one cluster. The type Machines implements
-// Tool.
+// Machines is the Tool Cluster API, for the Machines of one cluster.
 //
-// The protection of a Machine is a pre-drain hook. When somebody deletes a Machine with this hook,
-// Cluster API waits. As soon as there is a grant for the node, Free removes the hook, and Cluster
-// API drains and deletes the node. If a deleted Machine has no node, Free also removes its hook.
+// The protection of a Machine is a pre-drain hook: after a deletion, Cluster API waits until Free
+// removes the hook, and then drains and deletes the node. Free also removes the hook of a deleted
+// Machine without a node.
 //
 // Cluster API ignores the hooks when somebody deletes the whole cluster.
 type Machines struct {

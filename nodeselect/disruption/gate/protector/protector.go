@@ -85,10 +85,8 @@ const (
 	stepTimeout = time.Minute
 )
 
-// Run calls Step until ctx ends. The argument "every" is the pause between two steps. If the
-// function "done" is not nil, Run passes the result of each step to it. When ctx ends, Run protects
-// all nodes, so that the tool takes none of them away, and returns an error if it cannot protect
-// all of them.
+// Run calls Step until ctx ends, with the pause every, and passes each result to done, if not nil.
+// When ctx ends, Run protects all nodes, and returns an error if it cannot.
 func (p *Protector) Run(ctx context.Context, every time.Duration, done func(Status, error)) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
