@@ -5,12 +5,11 @@ import (
 	"strconv"
 )
 
-// clientHeaders is a regular expression for the names, in lower case, of the headers that
-// ForwardedReplace removes. Some of these headers tell proxies, CDNs and servers about the client
-// or the original request. Others replace the path or the method: with X-Original-URL, for example,
-// a client could reach a path that its route does not cover. The expression contains Proxy, because
-// CGI programs read the header Proxy as the variable HTTP_PROXY. It contains Client-Cert, because
-// RFC 9440, section 3, requires a proxy that ends TLS to remove the Client-Cert of a client.
+// clientHeaders is a regular expression for the lower-case names of the headers that
+// ForwardedReplace removes. They describe the client or the original request, or replace the path
+// or the method: with X-Original-URL, a client could reach a path that its route does not cover.
+// CGI programs read Proxy as HTTP_PROXY. RFC 9440, section 3, requires a proxy that ends TLS to
+// remove Client-Cert.
 const clientHeaders = "forwarded|forwarded-.*|x-forwarded|x-forwarded-.*|" + otherClientHeaders
 
 const otherClientHeaders = "x-forward-.*|x-original|x-original-.*|x-originating-.*|" +
@@ -22,18 +21,17 @@ const otherClientHeaders = "x-forward-.*|x-original|x-original-.*|x-originating-
 	"x-http-method|x-http-method-override|x-method-override|x-http-host-override|x-http-path-override|" +
 	"x-accel-.*|x-sendfile-.*|proxy|proxy-host|proxy-connection"
 
-// proxyHeaders is a regular expression for the names of the headers that ForwardedReplace removes
-// from the requests of Frontend.TrustedProxies: the names of clientHeaders except X-Forwarded-For
-// and X-Forwarded-Proto. observeHeaders searches for the expression in a list of header names with
-// commas between them. The part for the names that begin with "x-forwarded-" contains "[^,]" in
-// place of ".", so that a match does not continue into the next name of the list.
+// proxyHeaders is a regular expression for the headers that ForwardedReplace removes from the
+// requests of Frontend.TrustedProxies: clientHeaders except X-Forwarded-For and X-Forwarded-Proto.
+// observeHeaders searches for it in a list of names with commas between them, so "[^,]" replaces
+// "." for the names that begin with "x-forwarded-".
 const proxyHeaders = "forwarded|forwarded-.*|x-forwarded|" +
 	"x-forwarded-([^,fp][^,]*|f|f[^,o][^,]*|fo|fo[^,r][^,]*|for[^,]+|p|p[^,r][^,]*|pr|pr[^,o][^,]*|pro|pro[^,t][^,]*|prot|prot[^,o][^,]*|proto[^,]+)?|" +
 	otherClientHeaders
 
-// trustedProxy is the name of an ACL of HAProxy. The ACL is true for requests that come from a
-// network of Frontend.TrustedProxies. claimsTLS is a condition that is true for requests with
-// "X-Forwarded-Proto: https": the sender claims that it has received the request over TLS.
+// trustedProxy is the name of an ACL for requests from Frontend.TrustedProxies. claimsTLS is a
+// condition for requests with "X-Forwarded-Proto: https", whose sender claims that it has received
+// them over TLS.
 const (
 	trustedProxy = "trusted-proxy"
 	claimsTLS    = "{ req.hdr(X-Forwarded-Proto) -i https }"
@@ -47,16 +45,14 @@ func (f *Frontend) appendTrustedProxies(t *text) {
 	}
 }
 
-// appendRedirect renders the redirect. It does not use "redirect scheme", because that would copy
-// the port of the Host header, which is the port without TLS. If the frontend has a Router, HAProxy
-// redirects only requests for declared hosts.
+// appendRedirect renders the redirect. It does not use "redirect scheme", which would copy the port
+// without TLS from the Host header. If the frontend has a Router, HAProxy redirects only requests
+// for declared hosts.
 //
-// HAProxy does not redirect a request with "X-Forwarded-Proto: https". If the request comes from a
-// trusted proxy, HAProxy serves it: the proxy has ended TLS, and a redirect would lead to the same
-// proxy again and again. If the request comes from any other client, HAProxy answers 421. RFC 9110,
-// section 7.4, tells a server to reject a request for an https resource over a connection without
-// TLS, unless a trusted gateway sends it. A redirect would be a loop if the client is a proxy that
-// is missing in TrustedProxies.
+// HAProxy does not redirect a request with "X-Forwarded-Proto: https", because a redirect to a
+// proxy that has ended TLS would be a loop. It serves the request of a trusted proxy. To any other
+// client it answers 421: RFC 9110, section 7.4, tells a server to reject a request for an https
+// resource without TLS.
 func (f *Frontend) appendRedirect(t *text, observing bool) {
 	r := f.RedirectHTTPS
 	const plain = "{ var(txn.host) -m len gt 0 } !{ ssl_fc } "

@@ -122,33 +122,28 @@ func (d *Dir) render(c *haproxycfg.Config) (target, error) {
 
 // Apply makes c the configuration of the directory and of HAProxy, in these steps:
 //
-//  1. Apply renders c. If the directory already contains the same files, Apply writes nothing,
-//     reloads nothing and returns false.
+//  1. Apply renders c. If the directory already contains the same files, Apply returns false.
 //  2. It calls Check. If Check fails, the old configuration stays.
 //  3. It writes new maps, saves the old haproxy.cfg as the last good one, and replaces haproxy.cfg.
 //     Each file is synced and renamed.
 //  4. It calls Reload. If Reload fails, Apply puts the last good configuration back, reloads again,
-//     and returns the error. In two cases the new configuration stays, and the next Apply reloads
-//     again: at the first Apply, because there is no last good configuration, and if Check has
-//     accepted the new configuration and no HAProxy runs.
+//     and returns the error. Without a last good configuration, or if no HAProxy runs and Check has
+//     accepted the files, the new configuration stays, and the next Apply reloads again.
 //  5. It removes the maps that no configuration names any more.
 //
-// The result "changed" is true if Apply has changed the configuration in the directory. If an
-// earlier Apply ended before HAProxy had loaded the files, Apply reloads HAProxy even if it changes
-// no file. In that case changed is false.
+// The result "changed" is true if Apply has changed the configuration in the directory. It is false
+// if Apply only finishes the reload of an earlier Apply.
 //
-// If ctx ends during the reload, Apply cannot know whether HAProxy loaded the files. The new
-// configuration stays, and the next Apply reloads again.
+// If ctx ends during the reload, the new configuration stays, and the next Apply reloads again.
 //
-// If only entries of maps differ, and HAProxy can change all of them at run time, Apply does not
-// reload HAProxy. It replaces the files of the maps. Then it calls ReplaceMaps for maps whose field
-// Stable is true (see [haproxycfg.Map]), and SetMap for maps whose field Runtime is true. Then it
-// calls CompareMaps. It calls Reload only if one of these three fails. Apply calls Check after
-// that, because a check of a large configuration takes seconds. If Check then fails, Apply puts the
-// old maps back, reloads HAProxy and returns the error. [Plan.Effect] says whether Apply has
-// changed maps over the socket, or has reloaded HAProxy.
+// If only entries of maps differ, and HAProxy can change all of them at run time, Apply replaces
+// the files of the maps. It calls ReplaceMaps for Stable maps (see [haproxycfg.Map]), SetMap for
+// Runtime maps, and CompareMaps, and reloads HAProxy only if one of them fails. It calls Check
+// after that, because a check of a large configuration takes seconds. If Check fails, Apply puts
+// the old maps back and reloads HAProxy.
 //
 // With a Runtime, Apply changes servers and certificates without a reload where that is possible.
+// [Plan.Effect] says what Apply has done.
 func (d *Dir) Apply(ctx context.Context, c *haproxycfg.Config) (changed bool, err error) {
 	t, err := d.render(c)
 	if err != nil {
@@ -191,9 +186,8 @@ func (p *Plan) textBefore() []byte {
 // Reloads reports whether Apply of the plan would reload HAProxy: a file differs, or an earlier
 // Apply ended before HAProxy had loaded the files. It is false if Dir.Reload is nil.
 //
-// If Dir.Runtime is set, Apply can change servers and the values of variables without a reload.
-// Reloads then returns true only if something else differs between the files. Apply may reload
-// HAProxy even if Reloads returned false, because Reloads does not ask the running HAProxy; see
+// With Dir.Runtime, a difference of servers and values of variables needs no reload. But Reloads
+// does not ask the running HAProxy, so Apply may reload HAProxy even if Reloads returned false; see
 // [Runtime].
 func (p *Plan) Reloads() bool {
 	pending := exists(p.dir.file(pendingFile))
@@ -228,15 +222,12 @@ func (p *Plan) Check(ctx context.Context) error {
 	return nil
 }
 
-// Redirect makes the running HAProxy stop sending requests to the servers that the plan removes,
-// before HAProxy loads the configuration of the plan. Call it if you cannot apply the plan yet.
-// Redirect calls the function Dir.Redirect with the configuration of the plan; if the function is
-// nil, Redirect does nothing.
+// Redirect makes the running HAProxy stop sending requests to the servers that the plan removes.
+// Call it if you cannot apply the plan yet. If Dir.Redirect is nil, it does nothing.
 func (p *Plan) Redirect(ctx context.Context) error { return p.redirect(ctx, p.after.text()) }
 
 // RedirectBack undoes Redirect: HAProxy sends requests again to the servers that the plan removes.
-// For this, RedirectBack calls Dir.Redirect with the configuration that the directory contained
-// when the plan was made. It does nothing if the directory contained no configuration or
+// It does nothing if the directory contained no configuration when the plan was made, or if
 // Dir.Redirect is nil.
 func (p *Plan) RedirectBack(ctx context.Context) error {
 	if before := p.textBefore(); before != nil {
@@ -333,12 +324,10 @@ func (p *Plan) ChangedAuxiliary(files ...haproxycfg.RenderedFile) (names []strin
 	return names, nil
 }
 
-// Apply does the same as [Dir.Apply], and also writes the auxiliary files, such as a report about
-// the configuration. It writes them under the same lock, after the configuration is in force. It
-// does this even if the configuration has not changed, but leaves out each auxiliary file that
-// already has the same content in the directory. If the process ends before it has written them,
-// the next Apply writes them. The names of auxiliary files are relative to the directory, and must
-// not be names that Dir itself uses.
+// Apply does the same as [Dir.Apply], and then writes the auxiliary files that differ, such as a
+// report about the configuration, under the same lock. It writes them even if the configuration has
+// not changed. Their names are relative to the directory, and must not be names that Dir itself
+// uses.
 //
 // The result "changed" is true if Apply has changed the configuration or an auxiliary file. A
 // caller may apply a plan several times.
@@ -410,8 +399,7 @@ func (p *Plan) isOther(name string, before, after []byte) (bool, error) {
 }
 
 // WriteAuxiliary writes files about the configuration, such as a report, under the directory's
-// lock. It does not touch the configuration. The names must follow the rules of [Plan.Apply].
-// changed reports whether WriteAuxiliary changed any file.
+// lock. The names must follow the rules of [Plan.Apply]. changed reports whether a file changed.
 func (d *Dir) WriteAuxiliary(ctx context.Context, files ...haproxycfg.RenderedFile) (changed bool, err error) {
 	return d.locked(ctx, func() (bool, error) { return d.writeAuxiliary(files) })
 }
@@ -557,12 +545,12 @@ func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 	return true, fmt.Errorf("%w\n(the last good configuration is restored and in force)", failed)
 }
 
-// restore puts the last good configuration back and returns true. It returns false if there is no
-// last good configuration, or if HAProxy has just failed to load this same configuration.
+// restore puts the last good configuration back and returns true. It returns false if there is
+// none, or if HAProxy has just failed to load this same configuration.
 //
-// If this Apply has replaced the content of maps, restore first puts the old content of these maps
-// back. If this Apply has replaced nothing except maps, restore is then done: the present
-// haproxy.cfg with the old maps is the last good configuration.
+// If this Apply has replaced the content of maps, restore puts the old content back first. If it
+// has replaced nothing else, the present haproxy.cfg with the old maps is the last good
+// configuration.
 func (d *Dir) restore() (bool, error) {
 	for _, f := range d.changes.replaced {
 		if err := d.replace(f.Name, f.Data, d.mode()); err != nil {

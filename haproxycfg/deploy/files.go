@@ -31,15 +31,12 @@ func (d *Dir) compareOnDisk(files []haproxycfg.RenderedFile) (same []bool, err e
 // files[i] is in the directory already. pending is true if pendingFile, the marker of a pending
 // reload, exists.
 //
-// haproxy.cfg depends on the maps that it names, on the last good configuration and on pendingFile.
-// write syncs each of these files before it writes haproxy.cfg. So after a loss of power, the
-// directory contains either the old or the new configuration.
+// write syncs the maps, the last good configuration and pendingFile before it writes haproxy.cfg.
+// So after a loss of power, the directory contains either the old or the new configuration.
 //
-// There is one exception: if the field Stable or Runtime of a map is true (see [haproxycfg.Map]),
-// and the old haproxy.cfg already names the file of the map, write replaces the content of this
-// file. If the process ends before it has written the new haproxy.cfg, the old haproxy.cfg has the
-// new content of the map. Before write replaces such a file, it creates pendingFile, so that the
-// next Apply reloads HAProxy.
+// The exception are Stable and Runtime maps (see [haproxycfg.Map]) that the old haproxy.cfg names
+// already: write replaces their content. Before that, it creates pendingFile, so that the next
+// Apply reloads HAProxy if the process ends in between.
 func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending bool) error {
 	last := len(files) - 1
 	dirs := map[string]bool{mapsDir: true}
@@ -100,9 +97,8 @@ func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending boo
 }
 
 // prepare creates pendingFile. Before that, if the method "write" is going to replace haproxy.cfg,
-// prepare copies haproxy.cfg as the last good configuration. Because of this order, the last good
-// configuration is in place if pendingFile exists. While a reload is pending, prepare does nothing,
-// because HAProxy may have refused haproxy.cfg.
+// it copies haproxy.cfg as the last good configuration. While a reload is pending, prepare does
+// nothing, because HAProxy may have refused haproxy.cfg.
 func (d *Dir) prepare(replacesConfig, pending bool) error {
 	if pending {
 		return nil

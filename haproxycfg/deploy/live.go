@@ -107,10 +107,9 @@ func otherLines(head string, s section, lists map[string]string) []string {
 	return others
 }
 
-// textServers returns the servers in the text of a haproxy.cfg. The field Add of these servers is
-// not a command for HAProxy: it contains the options in the line of the server, except its weight
-// and "disabled". [runtimeapi.Unsettled] and withCommands compare the servers of two configurations
-// by this field.
+// textServers returns the servers in the text of a haproxy.cfg. Their field Add is not a command:
+// it contains the options in the line of the server, except its weight and "disabled", for the
+// comparisons in [runtimeapi.Unsettled] and withCommands.
 func textServers(config []byte) []runtimeapi.Backend {
 	var all []runtimeapi.Backend
 	tracked := map[string]bool{} // keys are names of backends
@@ -200,11 +199,10 @@ func wantedServers(text []byte, config *haproxycfg.Config) []runtimeapi.Backend 
 	return all
 }
 
-// addCommands returns the command "add server" for each server of a configuration. The keys have
-// the form "backend/server". It leaves out servers that HAProxy cannot add at run time. HAProxy
-// before 3.0 keeps each server until the next reload. So for these versions, addCommands also
-// leaves out slots (servers with fixed names): a program gives a slot that HAProxy has already the
-// address of the new server.
+// addCommands returns the command "add server" for each server of a configuration, by
+// "backend/server". It leaves out servers that HAProxy cannot add at run time. Before 3.0, it also
+// leaves out slots (servers with fixed names): a slot that HAProxy has already receives the address
+// of the new server.
 func addCommands(config *haproxycfg.Config) map[string]string {
 	commands := map[string]string{}
 	if config == nil || !config.Global.Version.AtLeast(2, 6) {
@@ -230,15 +228,12 @@ func addCommands(config *haproxycfg.Config) map[string]string {
 const otherWords = "the words of the server differ"
 
 // withCommands returns the servers of the old configuration as the first argument of
-// [runtimeapi.Actual.Plan]. The plan replaces a server if the field Add differs from Add of the
-// wanted server. So withCommands sets Add of each server: if the options of the server are the same
-// in the old and in the new configuration, to the command "add server" of the wanted server, and
-// otherwise to otherWords.
+// [runtimeapi.Actual.Plan], which replaces a server if its field Add differs from the wanted one.
+// So Add becomes the command of the wanted server if the options are the same, and otherwise
+// otherWords.
 //
-// The argument "before" contains the servers of the old configuration, and "now" those of the new
-// configuration, both as textServers returns them: Add contains the options in the line of the
-// server. "wanted" contains the servers of the new configuration once more, in the same order as
-// "now", but with the command "add server" in Add.
+// The arguments "before" (old) and "now" (new) are results of textServers. wanted contains the
+// servers of now in the same order, but with the command "add server" in Add.
 func withCommands(before, now, wanted []runtimeapi.Backend) []runtimeapi.Backend {
 	texts, commands := map[string]string{}, map[string]string{}
 	for i, b := range now {
@@ -275,15 +270,12 @@ func trackOf(words string) string {
 	return ""
 }
 
-// cannotChange returns the reason why no HAProxy that runs the old servers can change to the wanted
-// servers at run time, or "". It does not ask the running HAProxy, which may refuse the change for
-// another reason. The arguments:
+// cannotChange returns the reason why no HAProxy can change from the old to the wanted servers at
+// run time, or "". The running HAProxy may still refuse the change. The arguments:
 //
-//   - before: the old servers, as textServers returns them;
-//   - now: the wanted servers, as textServers returns them;
+//   - before, now: the old and the wanted servers, as textServers returns them;
 //   - wanted: the wanted servers, as wantedServers returns them;
-//   - kept: removed servers that HAProxy still has; a key is "backend/server", and its value is the
-//     options in the line of the server;
+//   - kept: the options of removed servers that HAProxy still has, by "backend/server";
 //   - most: the largest number of servers that may be replaced at run time; 0 if HAProxy cannot
 //     replace servers.
 func cannotChange(before, now, wanted []runtimeapi.Backend, kept map[string]string, most int) string {

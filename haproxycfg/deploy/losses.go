@@ -14,10 +14,9 @@ import (
 // Losses counts the parts of the configuration in force that a change removes or alters. A part
 // that the change adds does not reduce the losses.
 //
-// A backend can get another name and keep its servers. For example, a route has a backend of its own
-// as soon as its declaration has "shift: true". A backend continues under another name if the other
-// backend has all lines of its servers and the same settings. Its servers, and the paths that now lead
-// to the other backend, are not lost.
+// A backend can continue under another name, for example with "shift: true": then its servers and
+// paths are not lost. This is so if the other backend has the same settings and all lines of its
+// servers.
 type Losses struct {
 	// Hosts counts the hosts of the router. A host is lost if the change removes it, or if no path
 	// of the host has a server afterwards.
@@ -30,13 +29,10 @@ type Losses struct {
 	// if the change removes it or all its servers, unless it continues under another name for each
 	// of its paths.
 	Backends Loss `json:"backends"`
-	// Servers counts the servers of all backends. A server is lost if the change removes or alters
-	// it. There are two exceptions. First, if the configuration has paths, a server of a backend to
-	// which no path leads does not count as lost: no request goes to such a backend. Its servers
-	// stand for the nodes, and the servers of other backends track them. Second, a server does not
-	// count as lost if only the name of its node's server changes, for example from a spare server
-	// (haproxycfg.Server.Spare) to the own name of the node: the tracked servers before and after
-	// the change have one address.
+	// Servers counts the servers of all backends that the change removes or alters. Servers of a
+	// backend to which no path leads do not count if the configuration has paths: they only stand
+	// for nodes. A server does not count either if only the name of its node's server changes, for
+	// example from a spare server (haproxycfg.Server.Spare) to the own name of the node.
 	Servers Loss `json:"servers"`
 }
 
@@ -67,9 +63,8 @@ func (l Losses) Share() float64 {
 	return max(l.Hosts.Share(), l.Paths.Share(), l.Backends.Share(), l.Servers.Share())
 }
 
-// Over compares the four losses with a limit: the argument "share" is the largest permitted share,
-// from 0 to 1. If the lost share of the hosts, paths, backends or servers is larger, Over returns a
-// sentence about this loss. Otherwise Over returns "".
+// Over returns a sentence about the first lost share of the hosts, paths, backends or servers that
+// is larger than "share" (0 to 1), or "".
 func (l Losses) Over(share float64) string {
 	var parts, names []string
 	for _, kind := range []struct {
@@ -103,10 +98,9 @@ func (l Losses) Over(share float64) string {
 	return fmt.Sprintf("%s would go or change, and the limit is %.1f%%; the largest losses are %s", list, 100*share, strings.Join(names, "; "))
 }
 
-// Losses counts what the plan takes away from the configuration in force. The argument "wrong", if
-// not nil, is a function that reports whether a server leads to a wrong service. The argument of
-// this function is the name of the server, as [haproxycfg.Server.Name] returns it. If the function
-// returns true, Losses does not count the removal of the server.
+// Losses counts what the plan takes away from the configuration in force. The function "wrong", if
+// not nil, reports whether a server, by its [haproxycfg.Server.Name], leads to a wrong service. The
+// removal of such a server is no loss.
 func (p *Plan) Losses(wrong func(server string) bool) Losses {
 	c := lossCounter{
 		before: byLogicalName(p.before), after: byLogicalName(p.after.files), wrong: wrong,
@@ -156,9 +150,8 @@ func (f InForce) Servers(backend string) int { return f.servers[backend] }
 // HasAgents reports whether at least one server of the backend has an agent check.
 func (f InForce) HasAgents(backend string) bool { return f.agents[backend] }
 
-// Backend returns the name of the backend to which a path of the host leads. exact is true for an
-// exact path, and false for a prefix. A prefix has no slash at its end, except "/". ok is false if
-// the host has no such path.
+// Backend returns the name of the backend to which an exact path or a prefix of the host leads. A
+// prefix has no slash at its end, except "/". ok is false if the host has no such path.
 func (f InForce) Backend(host, path string, exact bool) (name string, ok bool) {
 	if exact {
 		name, ok = f.exact[host+path]

@@ -19,29 +19,24 @@ import (
 )
 
 // Reloader makes an HAProxy in master-worker mode load its configuration again, and reports whether
-// HAProxy accepted the configuration. You can set [Dir.Reload] to its method Reload.
+// HAProxy accepted it. You can set [Dir.Reload] to its method Reload. A Reloader is a plain value.
 //
 // Only one reload of an HAProxy may run at a time, because a Reloader could mistake the outcome of
-// another reload for the outcome of its own. [Dir] never makes two calls of Reload at the same
-// time. A Reloader is a plain value.
+// another reload for its own. [Dir] ensures this.
 type Reloader struct {
 	// Master is the socket of the master process (option -S of haproxy).
 	Master runtimeapi.Socket
-	// StateFile is the file to which Reload saves the state of the servers before each reload. The
-	// configuration must name the same file as its server-state-file. Empty means that Reload saves
-	// no state. Without a saved state, drained servers get traffic after a reload, until their
-	// agents answer again.
+	// StateFile is the file to which Reload saves the state of the servers before each reload;
+	// empty means none. The configuration must name it as its server-state-file. Without it,
+	// drained servers receive traffic after a reload until their agents answer again.
 	//
 	// HAProxy reads the file at every start. If HAProxy has not run for a long time, remove the
-	// file before you start HAProxy. Otherwise HAProxy restores an old state.
+	// file before you start HAProxy, because its state is old.
 	StateFile string
-	// Config is the path of haproxy.cfg. If Config is set, Reload does two more things for each
-	// server that the file no longer contains. First, it makes the old worker send no more requests
-	// to this server, see [Reloader.Redirect]. Second, if a new server on the same node replaces
-	// this server, the new server gets the saved state of the old one: weight, drain and
-	// maintenance. If Config is empty, Reload does neither. If the directory also contains the last
-	// good configuration of a Dir, Reload saves no state of a server that is in maintenance and
-	// missing in the last good configuration.
+	// Config is the path of haproxy.cfg; it may be empty. With Config, Reload makes the old worker
+	// send no more requests to servers that the file no longer contains; see [Reloader.Redirect]. A
+	// server that replaces another one on the same node receives its saved weight, drain and
+	// maintenance.
 	Config string
 	// Foreign, if not nil, describes the files that HAProxy loads before Config. Reload then returns
 	// an error with [ErrNotLoaded], and reloads nothing, if the running HAProxy does not load these
@@ -82,13 +77,12 @@ func (e *ReloadError) Error() string {
 }
 
 // Reload saves the state of the servers, sends the reload command and waits for the outcome. It
-// returns nil if the new configuration is in force, and a [*ReloadError] if HAProxy refused it. Any
-// other error means that the outcome is unknown, because the master did not answer in time.
+// returns nil if the new configuration is in force, and a [*ReloadError] if HAProxy refused it.
+// With any other error, the outcome is unknown, because the master did not answer in time.
 //
 // HAProxy 2.7 and later answer the command with the outcome. For earlier versions, Reload compares
-// the master's process list before and after the command. When the number of reloads that the
-// master lists for itself has risen, the reload is over. If the list then contains a new worker,
-// the reload has succeeded.
+// the master's process list: a reload is over when the master's number of reloads has risen, and
+// has succeeded if the list then contains a new worker.
 func (r Reloader) Reload(ctx context.Context) error {
 	timeout := cmp.Or(max(r.Timeout, 0), defaultReloadTimeout)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -136,14 +130,12 @@ func (r Reloader) Reload(ctx context.Context) error {
 	return r.confirm(ctx, before)
 }
 
-// prepare does two things before a reload. First, it saves the state of the servers in StateFile,
-// so that the worker that the reload starts can read it. Second, it changes the addresses of
-// servers in the present worker, so that this worker sends no more requests to servers that Config
-// does not contain.
+// prepare saves the state of the servers in StateFile, for the worker that the reload starts. It
+// also changes the addresses of servers in the present worker, so that this worker sends no more
+// requests to servers that Config does not contain.
 //
-// The present worker becomes an old worker at the reload, but it still gets the next request on
-// each idle connection of a client. prepare changes the addresses before the reload, because
-// HAProxy refuses these commands for an old worker.
+// The present worker still receives the next request on each idle connection after the reload. But
+// HAProxy refuses these commands for an old worker, so prepare sends them before.
 func (r Reloader) prepare(ctx context.Context, worker runtimeapi.Socket) error {
 	text, err := worker.ServersState(ctx)
 	if err != nil {
@@ -265,9 +257,8 @@ type process struct {
 //	11523           worker          1               0d00h00m33s     2.6.12
 //	# programs
 //
-// HAProxy 2.4 has a further column <relative PID> before <reloads>, so parseProcesses finds each
-// column by its name in the header. In the column <relative PID>, the line of an old worker has the
-// text "[was: 1]", so parseProcesses reads text in brackets as one word.
+// HAProxy 2.4 has a further column <relative PID>, so parseProcesses finds each column by its name.
+// An old worker has "[was: 1]" in this column, so text in brackets is one word.
 func parseProcesses(answer string) ([]process, error) {
 	reloads := -1
 	old := false
@@ -323,9 +314,8 @@ func parseProcess(line string, reloads int) (process, error) {
 }
 
 // currentWorker returns the worker that serves new connections, as a value of
-// [runtimeapi.Socket.Worker] such as "@!1234". This is the worker that has lived through the fewest
-// reloads. After a refused reload, the master may list this worker as an old one, although it still
-// serves new connections. currentWorker returns "" if the list contains no worker.
+// [runtimeapi.Socket.Worker] such as "@!1234", or "". It is the worker with the fewest reloads.
+// After a refused reload, the master may list it as an old worker.
 func currentWorker(all []process) string {
 	var best *process
 	for i, p := range all {
@@ -352,11 +342,10 @@ const (
 	reloadRefused
 )
 
-// compareProcesses says whether a reload has succeeded, has failed or is still in progress. The
-// argument "before" is the master's list of processes from the time before the reload, and the
-// argument "now" is the present list. In a reload the master restarts itself, and its count of
-// reloads rises by one. The master then answers commands only after it has started a worker, or has
-// failed to start one.
+// compareProcesses says whether a reload has succeeded, has failed or is still in progress, from
+// the master's lists of processes before the reload and now. In a reload the master restarts
+// itself, and its count of reloads rises by one. It then answers only after it has started a
+// worker, or has failed to.
 func compareProcesses(before, now []process) reloadState {
 	known := make(map[int]bool, len(before))
 	for _, p := range before {

@@ -16,67 +16,59 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// Runtime changes a running HAProxy without a reload, if a change of the configuration consists
-// only of servers, of entries of maps, of certificates (haproxycfg.CertificateList), and of variables
-// (haproxycfg.Global.Variables). Use it as Dir.Runtime. The [Dir] also needs a Reload, for all other
-// changes.
+// Runtime changes a running HAProxy without a reload, if only servers, entries of maps,
+// certificates (haproxycfg.CertificateList) and variables (haproxycfg.Global.Variables) change. Use
+// it as Dir.Runtime. The [Dir] also needs a Reload, for all other changes.
 //
-// Apply first writes the files. Then it changes the running HAProxy in this order: first it changes
-// the certificates, then it adds servers to backends without a server in service, then it changes
-// the maps, and at last it makes all other changes of servers. It reloads HAProxy if
+// Apply first writes the files. Then it changes certificates, adds servers to backends without a
+// server in service, changes the maps, and makes all other changes of servers. It reloads HAProxy
+// if
 //
 //   - something other than a server, a certificate, the value of a variable, or an entry of a map
 //     that Dir can change at run time has changed;
-//   - HAProxy cannot make the change of the certificates at run time: the fingerprint of a
-//     certificate that is gone is not known, a new certificate with its chain and key is larger than
-//     runtimeapi.MaxCertificate, or HAProxy would choose for some name another certificate than the
-//     first one in the list that covers the name. The last reason applies if the order of the
-//     certificates has changed, or if the list has a renewed certificate before another one with
-//     the same kind of key that covers the same name;
-//   - HAProxy cannot make the change at run time: before 3.0, a backend needs more slots, or the
-//     options in a server line have changed; a new server tracks a new server; the backend chooses
-//     servers by a hash;
+//   - a certificate cannot change at run time: the fingerprint of a removed one is unknown, a new
+//     one is larger than runtimeapi.MaxCertificate, or HAProxy would choose another certificate for
+//     some name than the first one in the list that covers the name;
+//   - a server cannot change at run time: before 3.0, a backend needs more slots, or the options in
+//     a server line have changed; a new server tracks a new server; the backend chooses servers by
+//     a hash;
 //   - the options have changed in the lines of more than MaxReplaced servers;
 //   - a command has failed.
 //
-// After a reload, Apply corrects servers that have an older state from the state file.
-//
-// If the process ends after Apply has written the files and before it has changed HAProxy, the next
-// Apply completes the change. Even if no file differs, each Apply compares the servers of the
-// running HAProxy with the files, and corrects them. So it also corrects servers that somebody has
-// added or deleted by hand. Apply keeps the maintenance, the drain and the weights that a person or
-// an agent has set, and the state of health checks, see [runtimeapi.Actual.Plan].
+// Each Apply compares the servers of the running HAProxy with the files, and corrects them. So it
+// completes an interrupted Apply, and corrects servers that somebody has added or deleted by hand.
+// It keeps the maintenance, the drain and the weights that a person or an agent has set, and the
+// state of health checks, see [runtimeapi.Actual.Plan].
 type Runtime struct {
 	// Stats is the stats socket of HAProxy, haproxycfg.Global.StatsSocket.
 	Stats runtimeapi.Socket
-	// Master is the socket of the master process. Through it, Apply changes the worker that serves new
-	// connections. The zero Socket means that Apply uses Stats. Then a command soon after a reload may
-	// reach the old worker: both workers accept connections at the stats socket until the old one has
-	// noticed the reload.
+	// Master is the socket of the master process, through which Apply changes the worker that
+	// serves new connections. The zero Socket means that Apply uses Stats. Then a command soon
+	// after a reload may reach the old worker, which accepts connections until it has noticed the
+	// reload.
 	Master runtimeapi.Socket
 	// Wait is the longest time that Apply waits for the connections of removed servers to end; 0
 	// means 1s. If a server still has connections after this time, it stays in maintenance, and a
 	// later Apply deletes it.
 	Wait time.Duration
 	// MaxReplaced is the largest number of servers that one Apply deletes and adds again because
-	// the options in their lines have changed; 0 means 10. Apply needs up to Wait for each of them.
-	// If the options of more servers have changed, Apply reloads HAProxy instead.
+	// their options have changed, within up to Wait for each; 0 means 10. For more servers, Apply
+	// reloads HAProxy.
 	MaxReplaced int
 	// ChangedOnly makes Apply compare the running HAProxy with the files only in backends whose
-	// server lines differ between the old and the new files. Use it if a configuration has
-	// thousands of servers. If no file differs, Apply then does not ask HAProxy, and corrects no
-	// servers that somebody has changed by hand. After a reload, Apply trusts that HAProxy has the
-	// servers of the files, so Dir.Reload must restore the states of servers: see Reloader.Config.
+	// server lines differ between the old and the new files. Use it for thousands of servers. Apply
+	// then does not correct all servers that somebody has changed by hand. After a reload, it
+	// trusts that HAProxy has the servers of the files, so Dir.Reload must restore their states:
+	// see Reloader.Config.
 	ChangedOnly bool
 	// Changed, if not nil, receives the result of each Apply that has changed the running HAProxy,
 	// or has found that HAProxy needs a reload.
 	Changed func(RuntimeChange)
 
-	// busy contains the removed servers that HAProxy still has in maintenance: they had connections
-	// at the last change, or HAProxy cannot delete them. mu of the Dir guards busy. A key has the form
-	// "backend/server", and the value is the text that textServers returned for the server in the
-	// field Add: the options in the line of the server. If a later configuration contains a server
-	// with the same key and the same options, Apply only ends the maintenance of the server.
+	// busy contains the removed servers that HAProxy still has in maintenance, because they had
+	// connections or HAProxy cannot delete them. A key is "backend/server", and the value is the
+	// options in the line of the server (Add of textServers). If a later configuration contains the
+	// same server, Apply only ends its maintenance. mu of the Dir guards busy.
 	busy map[string]string
 }
 
@@ -117,8 +109,8 @@ type liveChange struct {
 }
 
 // liveChange returns the difference between the files in the directory and the new configuration t.
-// Call it before you replace the files. If pending is true, HAProxy may not have loaded the files
-// in the directory yet: it runs these files or the last good configuration.
+// Call it before you replace the files. If pending is true, HAProxy runs either the files in the
+// directory or the last good configuration.
 func (d *Dir) liveChange(t target, pending bool) (liveChange, error) {
 	disk, err := readOptional(d.file(configFile))
 	if err != nil {
@@ -166,10 +158,9 @@ func (d *Dir) liveChange(t target, pending bool) (liveChange, error) {
 	return change, nil
 }
 
-// compareLive returns the change that makes the running HAProxy serve the configuration of t. The
-// argument "good" is the configuration that HAProxy has certainly loaded, and "disk" is the
-// configuration in the directory. If an earlier Apply was interrupted, the two differ: HAProxy may
-// then have none, some or all of the changes from "good" to "disk".
+// compareLive returns the change that makes the running HAProxy serve the configuration of t.
+// HAProxy has certainly loaded "good". After an interrupted Apply, the directory contains another
+// configuration, "disk", and HAProxy may have some of its changes.
 func (r *Runtime) compareLive(good, disk []byte, t target) liveChange {
 	after := t.text()
 	change := liveChange{
@@ -212,12 +203,10 @@ func wordsOf(configs ...[]runtimeapi.Backend) map[string]string {
 	return words
 }
 
-// wantAgain keeps Apply from a needless reload. busy contains servers that an earlier Apply took
-// out of use, but could not delete, because they still had connections. If the new configuration
-// contains such a server again with the same options, wantAgain adds the server to c.before, as a
-// server in maintenance. The plan then only ends the maintenance. Without this entry in c.before,
-// the plan would replace the server, and HAProxy cannot replace a server that still has
-// connections.
+// wantAgain keeps Apply from a needless reload. If the new configuration contains a server of busy
+// (removed, but not deleted because of its connections) with the same options, wantAgain adds the
+// server to c.before, as a server in maintenance. Then the plan only ends the maintenance, and does
+// not replace the server, which HAProxy refuses.
 func (c *liveChange) wantAgain(after []byte, busy map[string]string) {
 	if len(busy) == 0 {
 		return
@@ -261,11 +250,9 @@ func (c liveChange) afterReload() liveChange {
 	return loaded
 }
 
-// afterReloadChangedOnly is afterReload for a Runtime with ChangedOnly. An earlier Apply has put the
-// servers in busy into maintenance instead of deleting them. If the new configuration contains such
-// a server again, HAProxy may have read its maintenance from the state file at the reload. So
-// afterReloadChangedOnly returns the changes that end the maintenance of these servers, and no
-// other changes.
+// afterReloadChangedOnly is afterReload for a Runtime with ChangedOnly. It only ends the
+// maintenance of servers in busy that the new configuration contains again: HAProxy may have read
+// the maintenance from the state file at the reload.
 func (c liveChange) afterReloadChangedOnly(busy map[string]string) liveChange {
 	again := liveChange{}
 	for _, b := range c.wanted {
@@ -422,9 +409,8 @@ func (d *Dir) markPending() error {
 }
 
 // change carries out c: it changes the certificates, variables, servers and maps of the running
-// HAProxy. If HAProxy must be reloaded instead, the result "reload" contains the reason. The method
-// "change" returns an error if it cannot reach HAProxy, if ctx has ended, or if the Guard of d has
-// returned an error.
+// HAProxy. If HAProxy must be reloaded instead, the result "reload" is the reason. An error means
+// that HAProxy cannot be reached, that ctx has ended, or that the Guard of d has returned an error.
 func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload string, err error) {
 	if r.ChangedOnly {
 		if c.changedOnly(r.busy); len(c.wanted)+len(c.variables)+len(c.maps)+len(c.certificates) == 0 {
@@ -518,9 +504,8 @@ func (r *Runtime) actual(ctx context.Context, worker runtimeapi.Socket, wanted [
 	return worker.ActualOf(ctx, names...)
 }
 
-// Worker returns the socket of the worker that serves new connections. If Master is set, Worker
-// finds this worker with a command to the master. Otherwise Worker returns Stats. Worker is safe
-// for concurrent use.
+// Worker returns the socket of the worker that serves new connections. With Master, it asks the
+// master for this worker, and otherwise it returns Stats. It is safe for concurrent use.
 func (r *Runtime) Worker(ctx context.Context) (runtimeapi.Socket, error) {
 	if r.Master.Path == "" {
 		return r.Stats, nil
@@ -554,10 +539,9 @@ func (r *Runtime) SetVariable(ctx context.Context, name string, value int) error
 	return r.setVariable(ctx, worker, name, value)
 }
 
-// setVariable sets a variable in one worker of HAProxy, the argument "worker". It can send the
-// command only to r.Stats, where an old worker may receive it. So setVariable then reads the
-// variable from the right worker. If this worker has another value, setVariable repeats the
-// command, at most for 5 s.
+// setVariable sets a variable in one worker of HAProxy. It can send the command only to r.Stats,
+// where an old worker may receive it. So it then reads the variable from the right worker, and
+// repeats the command, at most for 5 s, until the value is right.
 func (r *Runtime) setVariable(ctx context.Context, worker runtimeapi.Socket, name string, value int) error {
 	began := time.Now()
 	for {
@@ -579,9 +563,8 @@ func (r *Runtime) setVariable(ctx context.Context, worker runtimeapi.Socket, nam
 	}
 }
 
-// remember stores in the field r.busy the servers in the argument "busy": they are removed, but
-// still have connections. The argument "words" contains the options of the servers before the
-// change; see the comment of r.busy.
+// remember stores in r.busy the removed servers "busy", which still have connections. words
+// contains the options of the servers before the change; see r.busy.
 func (r *Runtime) remember(busy []string, words map[string]string) {
 	before := r.busy
 	r.busy = map[string]string{}

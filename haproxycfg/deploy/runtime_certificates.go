@@ -23,11 +23,10 @@ import (
 // certificateChange is a change of one certificate list.
 //
 // The name of a certificate's file contains a hash of the certificate, so Apply never overwrites a
-// file that HAProxy, or the last good configuration, needs. HAProxy names a certificate by the file
-// from which it has read the certificate, and keeps this name until the next reload. So after a
-// renewal, the running HAProxy has the new certificate under the name of the old file. HAProxy also
-// keeps the names of two other files: of the certificate list, and of the map of the names that the
-// certificates cover. So the method "send" first asks HAProxy for the names that HAProxy uses.
+// file in use. HAProxy keeps the name of the file from which it has read a certificate until the
+// next reload, so after a renewal, the new certificate has the name of the old file. The same is
+// true for the certificate list and the map of covered names. So the method "send" first asks
+// HAProxy for its names.
 type certificateChange struct {
 	dir  string // the absolute path of the directory
 	list string // the name of the CertificateList
@@ -110,14 +109,13 @@ func (d *Dir) certificateChanges(good, disk []byte, t target) (changes []certifi
 	return changes, "", nil
 }
 
-// certificateChange returns the change from the old certificate list to the new one. The argument
-// "before" is the file name of the old list. disk is the text of the old haproxy.cfg.
+// certificateChange returns the change from the old certificate list, with the file name "before",
+// to the new one. disk is the text of the old haproxy.cfg. If HAProxy needs a reload, the result
+// "reload" is the reason.
 //
-// For each old certificate that is not in the new list, the method searches for a new certificate
-// with a key of the same kind: first for one with the same names, then for one that covers all
-// names of the old certificate, and then for one that covers at least one of them. The found
-// certificate replaces the old one. If there is none, HAProxy must delete the old certificate. If
-// HAProxy needs a reload, the result "reload" contains the reason.
+// Each old certificate that is not in the new list is replaced by a new one with a key of the same
+// kind: with the same names, or else with all names of the old one, or else with one of them.
+// Without such a new certificate, HAProxy must delete the old one.
 func (d *Dir) certificateChange(list *haproxycfg.CertificateList, before string, disk []byte) (c certificateChange, reload string, err error) {
 	dir, err := filepath.Abs(d.Path)
 	if err != nil {
@@ -270,10 +268,9 @@ func (c *certificateChange) cannotSend(config *haproxycfg.Config, list *haproxyc
 			wanted = append(wanted, file)
 		}
 	}
-	// HAProxy commits a renewed certificate in two steps: it adds the names of the new certificate
-	// after those of all other certificates, and then it removes the names of the old certificate.
-	// So for each name, HAProxy prefers all other certificates to a renewed one. Only the first
-	// certificate of the list keeps its place as the one for unknown names.
+	// HAProxy adds the names of a renewed certificate after those of all other certificates. So for
+	// each name, it prefers all other certificates to a renewed one. Only the first certificate of
+	// the list keeps its place as the one for unknown names.
 	var first string
 	var order, renewed []string
 	for i, l := range c.before {
@@ -320,13 +317,12 @@ func usesFirst(config *haproxycfg.Config, list string) bool {
 	return false
 }
 
-// otherOrder compares two orders of the same certificates, got and wanted. If HAProxy may choose
-// one certificate for a name in the first order and another one in the second order, otherOrder
-// returns such a name. Otherwise it returns "". The keys of certs are the names of the files.
+// otherOrder returns a name for which HAProxy may choose different certificates in the orders "got"
+// and "wanted", or "". The keys of certs are the names of the files.
 //
-// HAProxy first chooses the kind of key that the client supports, and then the first certificate
-// with such a key that covers the name. So the order of two certificates counts only if both cover
-// the same name, and not if one has an RSA key and the other one an ECDSA key.
+// HAProxy chooses the first certificate that covers the name with a kind of key that the client
+// supports. So the order counts only for two certificates of the same kind that cover the same
+// name.
 func otherOrder(got, wanted []string, certs map[string]*haproxycfg.Certificate) string {
 	byName := func(files []string) map[string][]string {
 		all := map[string][]string{}
@@ -358,14 +354,13 @@ func otherOrder(got, wanted []string, certs map[string]*haproxycfg.Certificate) 
 // count returns the number of certificates that the change replaces, adds or deletes.
 func (c *certificateChange) count() int { return len(c.renewed) + len(c.added) + len(c.gone) }
 
-// send changes the certificates of a worker. First it adds the names that the new certificates
-// cover to the map of these names. It does not remove the names of the old certificates from the
-// map: connections with an old certificate may last, and HAProxy answers their requests only if the
-// map has the names of this certificate. Then send adds certificates, after that it replaces
-// certificates, and then it deletes certificates. So if some certificate covers a name before the
-// change, and some certificate covers it after the change, the name is covered all the time. At
-// last send asks HAProxy which certificates it has, and returns an error if they are not the wanted
-// ones.
+// send changes the certificates of a worker: it adds the names of the new certificates to the map
+// of covered names, and then adds, replaces and deletes certificates. In this order, a name that is
+// covered before and after the change is covered all the time. The names of old certificates stay
+// in the map, because their connections may last.
+//
+// At last send asks HAProxy which certificates it has, and returns an error if they are not the
+// wanted ones.
 func (c *certificateChange) send(ctx context.Context, worker runtimeapi.Socket) error {
 	at, err := c.locate(ctx, worker)
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 )
 
 // onlyMaps reports whether all files that are not in the directory yet are maps that HAProxy can
-// change at run time: see [haproxycfg.Map] for the fields Runtime and Stable. same[i] is true if the
-// directory contains files[i]. If onlyMaps returns true, HAProxy already runs the same haproxy.cfg.
+// change at run time: see Runtime and Stable of [haproxycfg.Map]. same[i] is true if the directory
+// contains files[i].
 func (d *Dir) onlyMaps(files []haproxycfg.RenderedFile, same []bool) bool {
 	for i, f := range files {
 		if !same[i] && !(f.Runtime && d.SetMap != nil) && !(f.Stable && d.ReplaceMaps != nil) {
@@ -66,15 +66,13 @@ func (d *Dir) applyMaps(ctx context.Context, t target, same []bool) (changed boo
 	return true, nil
 }
 
-// changeMaps replaces the files of maps, and then changes the entries in the running HAProxy. While
-// the entries in HAProxy may differ from the files, pendingFile exists, so that the next Apply
-// reloads HAProxy, and HAProxy reads the files. If HAProxy refuses the change, changeMaps reloads
-// HAProxy itself.
+// changeMaps replaces the files of maps, and then changes the entries in the running HAProxy, or
+// reloads HAProxy if it refuses the change. While the entries in HAProxy may differ from the files,
+// pendingFile exists, so that the next Apply reloads HAProxy.
 //
-// Once HAProxy has the change, changeMaps compares all entries of stable maps with HAProxy, and
-// calls the function "check". If this function returns an error, or if HAProxy also refuses the
-// reload, changeMaps puts the old maps back and reloads HAProxy. The result "restored" is then
-// true.
+// After that, changeMaps compares all entries of stable maps with HAProxy, and calls "check". If
+// check returns an error, or if HAProxy refuses the reload, changeMaps puts the old maps back and
+// reloads HAProxy; "restored" is then true.
 func (d *Dir) changeMaps(ctx context.Context, files []haproxycfg.RenderedFile, check func() error) (restored bool, err error) {
 	old, err := d.readReplaced(files, make([]bool, len(files)))
 	if err != nil {
@@ -144,11 +142,9 @@ func (d *Dir) takeBack(ctx context.Context, rejected error) (restored bool, err 
 	return restored, cmp.Or(d.clearPending(), fmt.Errorf("%w\n(the last good maps are restored and in force)", rejected))
 }
 
-// sendMaps changes the maps of the running HAProxy. If it has changed stable maps, it then calls
-// Dir.CompareMaps for them. The argument "files" contains the new files of the maps, and the
-// argument "old" contains the files that they have replaced. If pending is true, HAProxy may not
-// have the content of the replaced files. sendMaps then does not tell Dir.ReplaceMaps which entries
-// HAProxy has.
+// sendMaps changes the maps of the running HAProxy, and calls Dir.CompareMaps for changed stable
+// maps. files contains the new files of the maps, and "old" the files that they have replaced. If
+// pending is true, HAProxy may not have the content of old, so Dir.ReplaceMaps must not rely on it.
 func (d *Dir) sendMaps(ctx context.Context, files, old []haproxycfg.RenderedFile, pending bool) error {
 	dir, err := filepath.Abs(d.Path)
 	if err != nil {
@@ -203,11 +199,10 @@ func mapEntries(data []byte) []runtimeapi.MapEntry {
 	return all
 }
 
-// SetMapValues changes values of a map of the configuration in force. name is the name of the map.
-// In the configuration, the field Runtime of the map must be true. SetMapValues first changes the
-// file of the map, and then, with Dir.SetMap, the running HAProxy. It does not apply any other
-// change: you can call it while a new configuration waits or was refused. SetMapValues ignores keys
-// that the map does not contain. If the configuration has no such map, SetMapValues does nothing.
+// SetMapValues changes values of the map "name" of the configuration in force, first in its file,
+// and then, with Dir.SetMap, in the running HAProxy. The field Runtime of the map must be true. You
+// can call it while a new configuration waits or was refused. It ignores unknown keys, and does
+// nothing if the configuration has no such map.
 func (d *Dir) SetMapValues(ctx context.Context, name string, values map[string]string) error {
 	_, err := d.locked(ctx, func() (bool, error) {
 		files, err := d.current()
@@ -255,9 +250,8 @@ func (d *Dir) MapInForce(name string) (map[string]string, error) {
 }
 
 // SetMap changes values of a map in the worker that serves new connections. file is the path of the
-// map as haproxy.cfg names it. The path must follow the rules of [runtimeapi.Socket.SetMap]. If it
-// does not, for example because it contains a space, SetMap returns an error, and a Dir reloads
-// HAProxy instead.
+// map as haproxy.cfg names it. If it breaks the rules of [runtimeapi.Socket.SetMap], for example
+// with a space, SetMap returns an error, and a Dir reloads HAProxy instead.
 func (r Reloader) SetMap(ctx context.Context, file string, entries []haproxycfg.MapEntry) error {
 	worker, err := r.worker(ctx)
 	if err != nil {
@@ -271,10 +265,9 @@ func (r Reloader) SetMap(ctx context.Context, file string, entries []haproxycfg.
 	return nil
 }
 
-// ReplaceMaps replaces the entries of maps in the worker that serves new connections. See
-// [runtimeapi.Socket.ReplaceMaps]. If HAProxy has no command that can contain an entry, for example
-// because the key of the entry contains ";", ReplaceMaps returns an error. A Dir then reloads HAProxy
-// instead.
+// ReplaceMaps replaces the entries of maps in the worker that serves new connections; see
+// [runtimeapi.Socket.ReplaceMaps]. If no command of HAProxy can contain an entry, for example a key
+// with ";", it returns an error, and a Dir reloads HAProxy instead.
 func (r Reloader) ReplaceMaps(ctx context.Context, maps []runtimeapi.MapContent) error {
 	return r.withMaps(ctx, maps, runtimeapi.Socket.ReplaceMaps)
 }

@@ -21,9 +21,9 @@ var sectionWords = map[string]bool{
 	"crt-store": true, "traces": true, "log-profile": true, "acme": true, "dynamic-update": true,
 }
 
-// cutSections cuts the text of haproxy.cfg into sections. The key of a section is its first line,
-// such as "backend b". Sections with the same first line, such as unnamed defaults, become one
-// section. cutSections leaves out the text before the first section, as HAProxy does.
+// cutSections cuts the text of haproxy.cfg into sections, by their first lines, such as "backend
+// b". Sections with the same first line, such as unnamed defaults, become one. Like HAProxy, it
+// ignores the text before the first section.
 func cutSections(text []byte) map[string]section {
 	all := map[string]section{}
 	head, start, at, servers := "", 0, 0, 0

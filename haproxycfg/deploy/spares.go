@@ -9,16 +9,12 @@ import (
 )
 
 // renderLive returns the target with which HAProxy needs no reload, if there is one: the
-// configuration c with its new nodes in spare servers. Otherwise it returns the argument "own",
-// which is the result of d.render(c). The caller must hold d.mu.
+// configuration c with its new nodes in spare servers. Otherwise it returns "own", the result of
+// d.render(c). The caller must hold d.mu.
 //
-// HAProxy lets no server track a server that was added at run time. For each node, HAProxy has a
-// server that the servers of services on the node track. So a new node needs a reload, unless it
-// gets a spare server (haproxycfg.Server.Spare), which HAProxy has loaded at its start: then the
-// servers of services track the spare server. haproxy.cfg shows which spare server has the address
-// of the node. The node keeps the spare server as long as the node is in use and HAProxy needs no
-// reload. With the next change that needs a reload anyway, the node gets a server with its own
-// name, and the spare server is free again.
+// HAProxy lets no server track a server that was added at run time. So the servers of services on a
+// new node track a spare server (haproxycfg.Server.Spare), which HAProxy has loaded at its start.
+// The node keeps the spare server until the next change that needs a reload anyway.
 func (d *Dir) renderLive(c *haproxycfg.Config, own target) (target, error) {
 	if d.Runtime == nil || d.Reload == nil {
 		return own, nil
@@ -46,9 +42,9 @@ func (d *Dir) renderLive(c *haproxycfg.Config, own target) (target, error) {
 }
 
 // useSpares returns a copy of c in which new nodes use spare servers: servers in maintenance that
-// HAProxy has loaded, and that servers of services can track. The argument "disk" is the text of
-// the present haproxy.cfg. The keys of "busy" are the removed servers that HAProxy still has. The
-// result is nil if no node needs a spare server, or if there are too few spare servers.
+// HAProxy has loaded, and that servers of services can track. disk is the text of the present
+// haproxy.cfg, and the keys of "busy" are removed servers that HAProxy still has. The result is nil
+// if no node needs a spare server, or if there are too few.
 func useSpares(c *haproxycfg.Config, disk []byte, busy map[string]string) *haproxycfg.Config {
 	var changed *haproxycfg.Config
 	renamed := map[string]string{} // values of Server.Track
@@ -88,14 +84,14 @@ func useSpares(c *haproxycfg.Config, disk []byte, busy map[string]string) *hapro
 	return changed
 }
 
-// inSpares returns the servers of the backend b. The argument "section" is the section of b in the
-// present haproxy.cfg. A node gets a spare server in the result if neither "section" nor "busy"
-// contains a server with the node's own name. For each such node, inSpares stores the name of the
-// spare server in "renamed", under the own name of the node's server. The result is nil if there is
-// no such node. ok is false if there are too few free spare servers, or if two servers of b have
-// the same IP address. A spare server is free only if no node uses it in "section". If a node
-// leaves its spare server with this change, the spare server is not free yet, because servers still
-// track it for a while.
+// inSpares returns the servers of the backend b, with spare servers for nodes whose own names are
+// neither in "section", the section of b in the present haproxy.cfg, nor in "busy". It stores the
+// name of the spare server in "renamed", under the own name. The result is nil if there is no such
+// node. ok is false if there are too few free spare servers, or if two servers of b have the same
+// IP address.
+//
+// A spare server is free only if no node uses it in section. The spare server of a node that leaves
+// with this change is not free yet, because servers still track it for a while.
 func inSpares(b *haproxycfg.Backend, section []byte, busy, renamed map[string]string) (servers []haproxycfg.Server, ok bool) {
 	present, spares := presentServers(section)
 	byAddr := map[netip.Addr]string{}

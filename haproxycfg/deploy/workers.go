@@ -11,9 +11,9 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// Workers lists and ends the old workers of an HAProxy in master-worker mode. An old worker is a
-// worker that was started before the last reload. It accepts no connections, and it runs until its
-// last connection ends. A Workers is a plain value, safe for concurrent use.
+// Workers lists and ends the old workers of an HAProxy in master-worker mode. An old worker was
+// started before the last reload, and runs until its last connection ends. A Workers is a plain
+// value, safe for concurrent use.
 type Workers struct {
 	// Master is the socket of the master process (option -S of haproxy).
 	Master runtimeapi.Socket
@@ -92,12 +92,10 @@ func (w Workers) Stats(ctx context.Context) ([][]runtimeapi.Stat, error) {
 	return stats, nil
 }
 
-// EndOldest ends the oldest worker, and returns when the master no longer lists this worker. If the
-// oldest worker does not end within Timeout, for example because a debugger has stopped it,
-// EndOldest ends the next one. If EndOldest could end no old worker, it returns an error.
-//
-// EndOldest uses the master's command line, so the program needs no permission to send signals to
-// HAProxy.
+// EndOldest ends the oldest worker, and returns when the master no longer lists it. If it does not
+// end within Timeout, for example in a debugger, EndOldest ends the next one. If no old worker
+// ends, it returns an error. EndOldest uses the master's command line, so it needs no permission to
+// send signals.
 func (w Workers) EndOldest(ctx context.Context) (EndedWorker, error) {
 	old, err := w.Old(ctx)
 	if err != nil {

@@ -15,10 +15,9 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// builder makes one configuration. addUpstreams checks the addresses of all services. addRoute adds
-// a route to the maps. addBackend makes a backend with the servers of a route. track adds the nodes
-// on which these servers are. HAProxy checks each node, and all servers on the node get the health
-// of the node.
+// builder makes one configuration: addUpstreams checks the addresses of all services, addRoute adds
+// a route to the maps, addBackend makes a backend with the servers of a route, and track adds the
+// nodes of these servers, whose health all servers on the node share.
 type builder struct {
 	edge     *Edge
 	services map[routes.Ref]*service
@@ -177,13 +176,10 @@ func (b *builder) health(r *routes.Route) haproxycfg.Health {
 	return h
 }
 
-// distinctName returns the name of a backend. If no other backend has the wanted name (the argument
-// "name"), distinctName returns the wanted name. Otherwise it replaces the short hash in the wanted
-// name by the whole hash of key.
-//
-// Two backends with the same name would make the whole configuration invalid. The short hash does
-// not prevent this: within a second, anybody can find two routes of one service with the same short
-// hash. A person who declares such routes would break the routes of all others.
+// distinctName returns the wanted name of a backend, or, if another backend has it, the name with
+// the whole hash of key instead of the short one. Two backends with the same name would make the
+// whole configuration invalid, and anybody can find two routes with the same short hash within a
+// second.
 func (b *builder) distinctName(name, key string) string {
 	readable, _, hashed := strings.Cut(name, ":")
 	if !hashed {
@@ -274,8 +270,7 @@ func (b *builder) addBackend(name string, services []*service, r *routes.Route) 
 var protocols = map[routes.Protocol]haproxycfg.Protocol{routes.H2C: haproxycfg.H2C, routes.GRPC: haproxycfg.GRPC}
 
 // grpcTimeout is Timeouts.Server of a gRPC route that declares no such time-out. It is long because
-// a gRPC stream may be silent for a long time. If a call lasts too long, the client ends it: gRPC
-// clients set deadlines.
+// a gRPC stream may be silent for a long time, and gRPC clients set deadlines.
 const grpcTimeout = time.Hour
 
 // track returns the value of Server.Track for a server on the node with the address a: the name of

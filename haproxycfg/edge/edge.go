@@ -13,22 +13,18 @@
 // An [Upstream] contains the servers of a service: either their addresses and ports, or a node port
 // and the nodes of a Kubernetes cluster. Package haproxycfg/kube makes the Upstreams of a cluster.
 //
-// HAProxy finds the backend of a request in three maps; see [haproxycfg.Router] for the rules. It
-// indexes the maps as trees, so a look-up takes the same time with ten thousand hosts as with ten.
-// If a route has no servers, HAProxy answers 503. If no route matches a request, HAProxy answers
-// 404. Package edge reports a bad route, leaves it out, and renders all other routes.
+// HAProxy finds the backend of a request in three maps; see [haproxycfg.Router]. It answers 503 if
+// a route has no servers, and 404 if no route matches. Package edge reports a bad route, leaves it
+// out, and renders all other routes.
 //
-// A program can change the routes of a running HAProxy without a reload, see README.md in this
-// directory.
+// A program can change the routes of a running HAProxy without a reload, see README.md.
 //
 // # Health of nodes
 //
-// HAProxy checks each node of a cluster once. For this, each cluster has a backend with one server
-// for each node. The servers of all services on a node track the node's server: HAProxy gives them
-// the same health. Suppose that each of s services is on k of the n nodes. Then HAProxy makes n
-// checks instead of s*k. If a node drains, all services leave it within one agent interval. The
-// agent of a service still sets the weight of the service. The disadvantage is that HAProxy does
-// not check the node port of a service, unless a route declares a check.
+// HAProxy checks each node of a cluster once: each cluster has a backend with one server for each
+// node, and the servers of all services on the node track it, which means that they have its
+// health. If a node drains, all services leave it within one agent interval. But HAProxy does not
+// check the node port of a service, unless a route declares a check.
 //
 // If an Upstream lists its own servers, HAProxy checks each of them.
 package edge
@@ -42,9 +38,7 @@ import (
 )
 
 // Edge contains the settings of an HAProxy that serves routes. The zero Edge listens on no address,
-// so set at least one bind.
-//
-// An Edge contains only values. Several goroutines may use it at the same time.
+// so set at least one bind. Several goroutines may use an Edge at the same time.
 type Edge struct {
 	Global   haproxycfg.Global
 	Defaults haproxycfg.Defaults
@@ -52,8 +46,7 @@ type Edge struct {
 	// names of all frontends and backends begin with it.
 	Fragment string
 	// HTTP and HTTPS are the addresses of the frontends "http" and "https". Binds of HTTPS must
-	// have TLS. Binds of HTTP must not have TLS. Config reports binds that break this rule, and
-	// leaves them out.
+	// have TLS, and binds of HTTP must not. Config reports other binds, and leaves them out.
 	HTTP, HTTPS []haproxycfg.Bind
 	// Certificates are the certificates of all HTTPS binds whose TLS.List is CertificateList, in
 	// the order of preference. If the certificate of a connection does not cover the Host header of
@@ -65,22 +58,20 @@ type Edge struct {
 	// Forwarded chooses the X-Forwarded headers that tell servers the address and scheme of the
 	// client.
 	Forwarded haproxycfg.Forwarded
-	// TrustedProxies are the networks of the proxies in front of HAProxy. HAProxy believes the
-	// X-Forwarded-For and X-Forwarded-Proto of these proxies; see [haproxycfg.Frontend]. Empty
-	// means that HAProxy believes no proxy.
+	// TrustedProxies are the networks of the proxies in front of HAProxy whose X-Forwarded-For and
+	// X-Forwarded-Proto HAProxy believes; see [haproxycfg.Frontend]. Empty means no proxy.
 	TrustedProxies []netip.Prefix
-	// Monitor is a path of the frontends "http" and "https" at which a balancer in front of HAProxy
-	// can check HAProxy; see [haproxycfg.Frontend]. Empty means no such path. HAProxy sends no
-	// request for this path to a route.
+	// Monitor is a path of the frontends "http" and "https" at which a balancer in front can check
+	// HAProxy; see [haproxycfg.Frontend]. HAProxy sends no request for it to a route. Empty means
+	// no such path.
 	Monitor string
-	// Shares contains the shares of routes, by Route.Name. A share says how many requests of the
-	// route go to one of its clusters. If a route has no entry, it uses its declared weights.
-	// Config ignores an entry if the route does not exist or if the Shift of the route is false.
+	// Shares contains the shares of routes, by Route.Name: how many requests of the route go to one
+	// of its clusters. A route without an entry uses its declared weights. Config ignores an entry
+	// if the route does not exist or its Shift is false.
 	Shares map[string]Share
-	// Closable makes HAProxy close the HTTP/1 connection of a client after some of the responses.
-	// The clients connect again, and so they follow a change of DNS or of a balancer in front of
-	// HAProxy. ClosePoints is the share of these responses, in points: 10,000 points are all
-	// responses. A program can change this share at run time, see CloseMap.
+	// Closable makes HAProxy close the HTTP/1 connection of a client after some of the responses,
+	// so that clients follow a change of DNS or of a balancer in front. ClosePoints is the share of
+	// these responses: 10,000 points are all. A program can change it at run time, see CloseMap.
 	Closable    bool
 	ClosePoints int
 	// Admin are the addresses of the frontend "admin", which serves /metrics for Prometheus and
@@ -98,12 +89,11 @@ type Edge struct {
 	CheckInterval time.Duration
 	// AgentInterval is the time between two agent checks of a server; 0 means 2s.
 	AgentInterval time.Duration
-	// SpareNodes is the number of spare servers in the backend of the nodes of each cluster. 0 means
-	// DefaultSpareNodes if Global.Version is 3.0 or later, and none for earlier versions. Less than 0
-	// means none. With spare servers, a [deploy.Dir] with a Runtime can let services use new nodes
-	// without a reload. Each spare server needs a file descriptor of HAProxy. HAProxy makes agent
-	// checks of spare servers too, but the address of a spare server cannot be reached, so these
-	// checks send no packets.
+	// SpareNodes is the number of spare servers in the backend of the nodes of each cluster. With
+	// spare servers, a [deploy.Dir] with a Runtime can use new nodes without a reload. 0 means
+	// DefaultSpareNodes from Global.Version 3.0 on, and none before. Less than 0 means none. Each
+	// spare server needs a file descriptor. Its agent checks send no packets, because its address
+	// cannot be reached.
 	//
 	// [deploy.Dir]: https://pkg.go.dev/github.com/headgate/headgate/haproxycfg/deploy#Dir
 	SpareNodes int
@@ -159,19 +149,17 @@ const (
 )
 
 // PartsMap is the name of the map with two backends for each cluster of a route whose Shift is
-// true. A key is "BACKEND/CLUSTER", where BACKEND is the backend of the route. A value is
-// "ONLY/REST/MIN1/MIN2": ONLY is the backend with the servers in the cluster, and REST is the
-// backend with all other servers of the route. MIN1 and MIN2 are the numbers of their servers that
-// HAProxy must be able to use, see [Quorum].
+// true. A key is "BACKEND/CLUSTER", and a value "ONLY/REST/MIN1/MIN2". ONLY has the servers in the
+// cluster, and REST all other servers of the route. MIN1 and MIN2 are the numbers of their servers
+// that HAProxy must be able to use, see [Quorum].
 const PartsMap = "shift-parts"
 
 // Router contains the names of the maps in which HAProxy finds the backend of a request.
 var Router = haproxycfg.Router{Hosts: hostsMap, Exact: exactMap, Prefix: prefixMap}
 
-// BackendOf returns the name of the backend of a route, and the key of the backend. Routes with the
-// same key share a backend. Config gives a backend another name in two cases. First, if the route
-// has several services, a number may follow the name, such as "-1"; see IsBackendOf. Second, if two
-// backends with different keys would have the same name, Config gives the second one a longer name.
+// BackendOf returns the name of the backend of a route, and its key; routes with the same key share
+// a backend. If the route has several services, a number such as "-1" may follow the name; see
+// IsBackendOf. If two keys have the same name, Config uses a longer name for the second one.
 func (e *Edge) BackendOf(r *routes.Route) (name, key string) {
 	return e.backendName(r, string(appendFamilyKey(nil, r))), string(appendBackendKey(nil, r))
 }
@@ -197,8 +185,8 @@ func OneRouteOfEachBackend(table routes.Table) routes.Table {
 type Upstream struct {
 	Ref routes.Ref
 	// Servers are the addresses and ports of the service's own servers, in any order. If Servers is
-	// not nil, Config ignores NodePort and Nodes. HAProxy makes the check that the route declares.
-	// Without a declared check, HAProxy connects to each server to check it.
+	// not nil, Config ignores NodePort and Nodes. HAProxy makes the check of the route, or else a
+	// connection.
 	Servers []netip.AddrPort
 	// NodePort is the port of the service on each node.
 	NodePort uint16

@@ -12,10 +12,9 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// family is a set of routes with the same services and settings. Only their hosts, paths and weights
-// differ. HAProxy needs a backend for each ratio of weights, and it cannot add a backend at run time.
-// So a family has spare backends without servers. A new ratio of weights gets a spare backend, and a
-// program fills it with servers at run time.
+// family is a set of routes that differ only in their hosts, paths and weights. Each ratio of
+// weights needs a backend, and HAProxy cannot add a backend at run time. So a family has spare
+// backends without servers, which a program fills at run time.
 type family struct {
 	route    *routes.Route  // one route of the family
 	slots    map[string]int // the index of the backend for each ratio of weights, see appendWeights
@@ -24,17 +23,14 @@ type family struct {
 }
 
 // canSplit reports whether the route r belongs to a family: a set of routes that may need several
-// backends because their weights differ. Two kinds of routes need only one backend, and belong to
-// no family. First, a route with one service has no ratio of weights. Second, the backend of a
-// route with limits or with Shift belongs to this route alone, so new weights replace the old ones
-// in the same backend.
+// backends because their weights differ. A route with one service does not. A route with limits or
+// Shift does not either, because its backend belongs to this route alone.
 func canSplit(r *routes.Route) bool {
 	return len(r.Backends) > 1 && !r.Shift && r.Limits == (routes.Limits{})
 }
 
-// minSlots is the smallest number of backends of a family (see the type family). Even if all routes
-// of a family have the same ratio of weights, the family has spare backends for a second ratio.
-// Spare backends are cheap: they have no servers, so HAProxy makes no checks for them.
+// minSlots is the smallest number of backends of a family, so that there are spare backends for a
+// second ratio of weights. They are cheap: without servers, HAProxy makes no checks.
 const minSlots = 4
 
 // findFamilies finds the families of the declared routes (see the type family), and assigns a
@@ -65,10 +61,9 @@ func (b *builder) findFamilies(declared []routes.Route) {
 	}
 }
 
-// assign chooses a backend for each ratio of weights in the family, a set of routes that differ
-// only in their hosts, paths and weights. If there is only one ratio, it gets the first backend. So
-// when the weights change, the backend keeps its name. If there are several ratios, a hash of a
-// ratio chooses its backend. So if one ratio changes, most other ratios keep their backends.
+// assign chooses a backend for each ratio of weights in the family. A single ratio has the first
+// backend, so the backend keeps its name when the weights change. If there are several ratios,
+// hashes choose the backends, so most ratios keep their backends when one ratio changes.
 func (f *family) assign() {
 	size := minSlots
 	for size < 2*len(f.slots) {

@@ -8,9 +8,9 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// appendBackendKey appends the key of the backend of the route r. The key encodes everything in r
+// appendBackendKey appends the key of the backend of the route r, which encodes everything in r
 // that changes the backend. Routes with the same key share a backend. Weights in the same ratio,
-// such as 1:2 and 50:100, give the same key.
+// such as 1:2 and 50:100, have the same key.
 func appendBackendKey(k []byte, r *routes.Route) []byte {
 	k = appendFamilyKey(k, r)
 	if len(r.Backends) > 1 {
@@ -61,8 +61,7 @@ func appendFamilyKey(k []byte, r *routes.Route) []byte {
 	}
 	if l := r.Limits; l != (routes.Limits{}) {
 		// HAProxy counts the requests of a whole backend. So a route with limits needs a backend of
-		// its own. Routes with equal keys share a backend, so add the host and path to the key:
-		// they make it unique.
+		// its own: the host and path make the key unique.
 		field("limits")
 		for _, n := range [...]int{l.Requests, l.Connections, l.Source.Requests, l.Source.Connections} {
 			number(int64(n))

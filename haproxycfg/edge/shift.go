@@ -25,9 +25,9 @@ type Share struct {
 	Until time.Time
 }
 
-// Value returns the text that stands for the share in the map ShiftMap: Points, Cluster and the time
-// at which the share ends in seconds since 1970, such as "2500/east/1790000000". If Until is zero,
-// the text is "2500/east". If Cluster is empty, the text is "0/-".
+// Value returns the text of the share in the map ShiftMap: Points, Cluster and the end of the share
+// in seconds since 1970, such as "2500/east/1790000000". If Until is zero, it is "2500/east". If
+// Cluster is empty, it is "0/-".
 func (s Share) Value() string {
 	if s.Cluster == "" {
 		return "0/-" // no cluster has this name
@@ -47,9 +47,8 @@ const Quorum = 50
 func quorum(n int) int { return max(1, (n*Quorum+99)/100) }
 
 // addParts adds two backends for each cluster of the route r: one with the servers in the cluster,
-// and one with all other servers. While a shift moves requests from one cluster to another, HAProxy
-// divides the requests between these two. The argument "name" is the name of the backend that
-// contains all servers of the route.
+// and one with all other servers. A shift divides the requests between these two. name is the
+// backend with all servers of the route.
 func (b *builder) addParts(name string, r *routes.Route) {
 	b.shares = append(b.shares, haproxycfg.MapEntry{Key: name, Value: b.edge.Shares[r.Name()].Value()})
 	for i, rb := range r.Backends {
@@ -67,10 +66,10 @@ func (b *builder) addParts(name string, r *routes.Route) {
 	}
 }
 
-// addPart returns the name of a backend, and the number of its servers that can get requests. The
-// backend has some services of the route r: those for which the argument "in", a function, returns
-// true. addPart adds the backend if it does not exist yet. If all these services have the weight 0,
-// as the services of a new cluster usually do, addPart gives them equal weights in the backend.
+// addPart returns the name of the backend with the services of the route r for which "in" returns
+// true, and the number of its servers that can receive requests. It adds the backend if it does not
+// exist yet. If all these services have the weight 0, as those of a new cluster usually do, addPart
+// sets equal weights.
 func (b *builder) addPart(main string, r *routes.Route, in func(routes.Backend) bool) (name string, servers int) {
 	part := *r
 	part.Backends = slices.DeleteFunc(slices.Clone(r.Backends), func(rb routes.Backend) bool { return !in(rb) })
@@ -130,10 +129,9 @@ func ParseParts(text string) (p Parts, ok bool) {
 }
 
 // PartsPerServer returns how many backends contain a server of the route r, besides the backend of
-// r itself. If the Shift of r is false, the result is 0. If Shift is true, there are two backends
-// for each cluster of r: one with the services of this cluster, and one with all other services. So
-// with n clusters, n of these backends contain a given server. But with two clusters, the backend
-// of one cluster is also the backend without the other cluster, so the result is 1.
+// r itself. With Shift, each cluster has two backends: its own services, and all others. So with n
+// clusters, the result is n. But with two clusters, the backend of one is also the backend without
+// the other, so the result is 1.
 func PartsPerServer(r *routes.Route) int {
 	clusters := 0
 	for i, rb := range r.Backends {

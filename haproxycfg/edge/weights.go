@@ -19,22 +19,18 @@ const (
 	goodShare = 0.01
 )
 
-// setWeights sets, for each service, the weight of each of its servers. With these weights the
-// services get requests in the ratio of their declared weights, for any numbers of servers. A
-// service with weight 0 gets NoTraffic. A service that is alone gets the default weight.
+// setWeights sets, for each service, the weight of each of its servers, so that the services
+// receive requests in the ratio of their declared weights. A service with weight 0 has NoTraffic,
+// and a service that is alone has the default weight.
 //
-// The exact weight of a server is weight/servers times a constant. HAProxy needs integers up to
-// 256. setWeights first chooses the constant so that the largest weight is 100. An agent that
-// answers with more than 100% can then raise the weight. If the error of some share is more than 1%
-// with this constant, setWeights tries 101 to 256 as the largest weight, and uses the value with
-// the smallest error. If possible, no weight is 1: HAProxy rounds down, so an agent that answers
-// with less than 100% would turn a weight of 1 into 0.
+// HAProxy needs integers up to 256. The largest weight is 100, so that an agent can raise it with
+// more than 100%. If the error of some share is then more than 1%, setWeights uses the largest
+// weight from 101 to 256 with the smallest error. If possible, no weight is 1, because HAProxy
+// rounds down: an agent with less than 100% would turn it into 0.
 //
-// Because of the rounding, the share of a service may differ from its declared share. Each rounded
-// weight is 1, or differs from the exact weight by at most 1/2. So if the smallest exact weight is
-// x, and x is at least 1, no weight is off by more than the fraction d = 1/(2x), and no share is
-// off by more than the factor (1+d)/(1-d). For example, if x is 50, a share is off by at most 2%.
-// The smallest ratio that weights can express is 1 to 256.
+// If the smallest exact weight is x, and x is at least 1, no share is off by more than the factor
+// (1+d)/(1-d) with d = 1/(2x). For example, if x is 50, a share is off by at most 2%. The smallest
+// ratio that weights can express is 1 to 256.
 func setWeights(weights []int, shares []share) {
 	var active []int
 	for i, s := range shares {
@@ -65,12 +61,10 @@ func setWeights(weights []int, shares []share) {
 	scale(weights, shares, active, best)
 }
 
-// scale sets weights[i], the weight of each server of service i, for each i in active. The weight
-// per server of a service is its declared weight divided by the number of its servers. The weights
-// that scale sets are in proportion to the weights per server. The largest weight is the argument
-// "top". For example, suppose that two services have the declared weight 50, one with 2 servers and
-// the other with 5. If top is 100, the weights are 100 and 40. scale uses only integers, so the
-// result is the same on every machine.
+// scale sets weights[i], the weight of each server of service i, for each i in active: in
+// proportion to the declared weight divided by the number of servers, with "top" as the largest.
+// For example, two services of weight 50 with 2 and 5 servers have the weights 100 and 40 if top is
+// 100. scale uses only integers, so the result is the same on every machine.
 func scale(weights []int, shares []share, active []int, top int) {
 	m := active[0] // the service with the largest weight per server
 	for _, i := range active {
@@ -88,9 +82,9 @@ func scale(weights []int, shares []share, active []int, top int) {
 	}
 }
 
-// deviation measures how well the rounded weights match the declared ones. The share of a service
-// is its part of all requests. The result "off" is the largest relative difference between the real
-// share and the declared share of a service. The result "least" is the smallest weight of a server.
+// deviation measures how well the rounded weights match the declared ones. "off" is the largest
+// relative difference between the real and the declared share of requests of a service. "least" is
+// the smallest weight of a server.
 func deviation(weights []int, shares []share, active []int) (off float64, least int) {
 	declared, got := 0, 0
 	least = maxWeight
@@ -123,16 +117,14 @@ func (u *Upstream) weights() map[netip.AddrPort]int {
 	return weights
 }
 
-// spreadWeights returns the weight of each server of each service, if the nodes of some service
-// have different weights. Otherwise it returns nil. The argument "weights" is the result of
-// setWeights: it has one weight for each service, the same for all servers of the service.
+// spreadWeights returns the weight of each server of each service if the nodes of some service have
+// different weights, and otherwise nil. weights is the result of setWeights, one weight for all
+// servers of a service.
 //
-// spreadWeights divides the sum of the weights of a service's servers among them in proportion to
-// the weights of their nodes. If a server would get more than 256, spreadWeights makes the weights
-// of all servers of all services smaller, in the same proportion, so each service keeps its share
-// of the requests. It rounds the weights. No weight becomes less than 2, with two exceptions: if
-// setWeights has returned 1 or NoTraffic for a service, the weights of its servers may be 1 or are
-// NoTraffic. The comment of setWeights explains why 1 is too small.
+// It divides the sum of a service's weights in proportion to the weights of the nodes. If a weight
+// would exceed 256, it makes all weights of all services smaller, so each service keeps its share.
+// No weight becomes less than 2 (see setWeights), unless setWeights has returned 1 or NoTraffic for
+// the service.
 func spreadWeights(weights []int, services []*service) [][]int {
 	weighted := false
 	for _, svc := range services {

@@ -5,11 +5,10 @@ import (
 	"time"
 )
 
-// retryBudget decides whether HAProxy may repeat requests. HAProxy before 2.9 needs a retryBudget,
-// because these versions cannot count repetitions. Each request allows percent/100 repetitions, and
-// each second allows perSecond further repetitions. Unused repetitions expire after about a second.
-// If HAProxy exceeds the budget, retryBudget subtracts the excess from the next budgets, for at most
-// 10 s.
+// retryBudget decides whether HAProxy before 2.9, which cannot count repetitions, may repeat
+// requests. Each request allows percent/100 repetitions, and each second perSecond more; unused
+// ones expire after about a second. If HAProxy exceeds the budget, the excess reduces the next
+// budgets, for at most 10 s.
 type retryBudget struct {
 	percent, perSecond int
 
@@ -37,10 +36,9 @@ const (
 	excessTime = 10 * time.Second // time after which retryBudget forgives an excess
 )
 
-// allows adds a sample, and returns whether HAProxy may repeat requests until the next sample.
-// After a restart or reload, the counters of HAProxy begin at 0. So if a counter is smaller than in
-// the last sample, allows begins a new budget. If HAProxy has already exceeded the new budget at
-// this sample, the new budget begins smaller by the excess.
+// allows adds a sample, and returns whether HAProxy may repeat requests until the next one. After a
+// restart or reload, the counters of HAProxy begin at 0. So if a counter is smaller than in the
+// last sample, allows begins a new budget, less the excess that the counters show already.
 func (b *retryBudget) allows(s sample) bool {
 	last := b.last
 	b.last = s

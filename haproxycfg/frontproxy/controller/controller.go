@@ -46,7 +46,7 @@ type Controller struct {
 	// Dir is the directory of the configuration. Its fields say how to check the configuration, and
 	// how to change the running HAProxy. Dir and its field Runtime must not be nil.
 	Dir *deploy.Dir
-	// Version returns the version of HAProxy. [deploy.Checker.Version] is such a function. The
+	// Version returns the version of HAProxy; [deploy.Checker.Version] is such a function. The
 	// Controller calls it at the start and every 30 s. nil means Proxy.Global.Version.
 	Version func(context.Context) (haproxycfg.Version, error)
 	// Override, if not nil, changes the settings of Policy, for example to apply flags.
@@ -165,12 +165,11 @@ func (c *Controller) policyChanged(s frontproxy.Settings, err error) {
 	c.notify()
 }
 
-// SetDraining begins or ends a drain. During a drain, HAProxy's monitor page answers 503, and
-// HAProxy closes the connection of each HTTP/1 client after the next answer. HAProxy still serves
-// every request.
+// SetDraining begins or ends a drain, in which HAProxy still serves every request: the monitor page
+// answers 503, and HAProxy closes the connection of each HTTP/1 client after the next answer.
 //
-// SetDraining does not wait for a change in progress, which can take long or fail. If HAProxy does
-// not answer within 1 s, SetDraining returns, and the next change begins or ends the drain.
+// SetDraining does not wait for a change in progress. If HAProxy does not answer within 1 s,
+// SetDraining returns, and the next change begins or ends the drain.
 func (c *Controller) SetDraining(draining bool) {
 	c.init()
 	c.mu.Lock()
