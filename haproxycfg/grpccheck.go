@@ -12,10 +12,10 @@ const grpcPath = "/grpc.health.v1.Health/Check"
 // not compressed, has 2 bytes, and sets field 1 to the value 1.
 const grpcServing = "00000000020801"
 
-// appendGRPC renders the check. HAProxy cannot send a gRPC message with "http-check send": the
-// message begins with a zero byte, and HAProxy ends the body there (tried with 2.6, 3.0 and 3.4).
-// So HAProxy sends the frames of HTTP/2 as bytes, and waits until the bytes of the answer contain
-// the gRPC message SERVING (grpcServing).
+// appendGRPC renders the check. HAProxy cannot send a gRPC message with "http-check send", because
+// it ends the body at the message's first byte, a zero (tried with 2.6, 3.0 and 3.4). So HAProxy
+// sends the frames of HTTP/2 as bytes, and waits for the bytes of the gRPC message SERVING
+// (grpcServing).
 func (h *Health) appendGRPC(t *text) {
 	t.line("option tcp-check")
 	t.line("tcp-check connect")
@@ -23,9 +23,9 @@ func (h *Health) appendGRPC(t *text) {
 	t.line("tcp-check expect rbinary " + grpcServing)
 }
 
-// grpcCheckRequest returns the bytes that HAProxy sends on the HTTP/2 connection of a check. They
-// are the preface, empty settings, the headers of one request, and an empty message (RFC 9113,
-// section 3.4; RFC 7541, section 6). An empty message requests the health of the whole server.
+// grpcCheckRequest returns the bytes that HAProxy sends in a check: the preface, empty settings,
+// the headers of one request, and an empty message, which requests the health of the whole server
+// (RFC 9113, section 3.4; RFC 7541, section 6).
 func grpcCheckRequest() []byte {
 	frame := func(b []byte, kind, flags byte, stream uint32, payload []byte) []byte {
 		b = append(b, 0, byte(len(payload)>>8), byte(len(payload)), kind, flags)

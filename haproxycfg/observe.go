@@ -75,10 +75,9 @@ func appendObserved(t *text) {
 	t.line("stick-table type integer size 1 store gpc(" + strconv.Itoa(len(refusals)) + ")")
 }
 
-// beginObserving renders lines that must come before the rules of observe and of Limits. They set
-// up the table with the counters, and declare a capture slot with the ID 0. HAProxy writes the text
-// of the capture slot to the log line. The rules of Limits fill the slot in a backend: HAProxy
-// allows a backend to fill a slot, but not to declare one.
+// beginObserving renders the table with the counters, and the capture slot with the ID 0, whose
+// text HAProxy writes to the log line. These lines must come before the rules of observe and of
+// Limits: a backend can fill a slot, but not declare one.
 func beginObserving(t *text) {
 	t.line("declare capture request len 24")
 	t.line("http-request track-sc2 int(0) table " + observedTable)
@@ -96,10 +95,9 @@ func count(t *text, r Refusal, condition string) {
 	t.line("http-request sc-inc-gpc(" + strconv.Itoa(slices.Index(refusals, r)) + ",2) if " + condition)
 }
 
-// observeHeaders renders the rules for headers if Global.Observe is true. If a [Refusal] would
-// remove a header from a request, HAProxy only counts and logs the request, and keeps the header.
-// But HAProxy removes some headers even if Global.Observe is true: HTTP2-Settings, an Upgrade to
-// HTTP/2, and, with ForwardedReplace, the best-known forwarding headers.
+// observeHeaders renders the rules for headers if Global.Observe is true: HAProxy only counts and
+// logs a request from which a [Refusal] would remove a header. It still removes HTTP2-Settings, an
+// Upgrade to HTTP/2, and, with ForwardedReplace, the best-known forwarding headers.
 func (f *Frontend) observeHeaders(t *text) {
 	t.line("http-request del-header HTTP2-Settings")
 	t.line("http-request del-header Upgrade if { req.hdr(Upgrade) -i h2c h2 }")

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// text is rendered configuration. Its methods append to it, and quote each value. If the
-// configuration has passed Validate, a value is always one word of one line: Validate rejects line
-// ends and NUL, the only characters that quotes cannot contain.
+// text is rendered configuration. Its methods append to it, and quote each value. After Validate, a
+// value is always one word of one line, because Validate rejects line ends and NUL, which quotes
+// cannot contain.
 type text []byte
 
 // bare contains the bytes that need no quotes. It does not contain "%": HAProxy accepts "%" without
@@ -89,8 +89,8 @@ func (t *text) int(n int) {
 	*t = strconv.AppendInt(*t, int64(n), 10)
 }
 
-// duration appends a space and d. It writes d as a whole number of the largest possible unit:
-// hours, minutes (for 10m and longer), seconds or milliseconds. HAProxy cannot read "1m30s".
+// duration appends a space and d, as a whole number of the largest possible unit: hours, minutes
+// (for 10m and longer), seconds or milliseconds. HAProxy cannot read "1m30s".
 func (t *text) duration(d time.Duration) {
 	*t = append(*t, ' ')
 	unit, name := time.Millisecond, "ms"

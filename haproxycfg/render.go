@@ -18,16 +18,13 @@ import (
 const configFile = "haproxy.cfg"
 
 // Render returns the files of the configuration: first the maps, certificates and certificate
-// lists, then haproxy.cfg. Write them in this order. The name of each file except haproxy.cfg
-// contains a hash of its content, so a new file never overwrites a file in use. Map.Runtime and
-// Map.Stable describe the exceptions. The new haproxy.cfg names all new maps and lists, so they
-// come into force together.
+// lists, then haproxy.cfg, which names them. Write them in this order. The name of each file except
+// haproxy.cfg contains a hash of its content, so a new file never overwrites a file in use.
+// Map.Runtime and Map.Stable describe the exceptions.
 //
-// dir is the directory of the files in the file system of HAProxy. haproxy.cfg contains dir in the
-// paths of the other files. Empty means HAProxy's working directory.
-//
-// The same Config and dir give the same bytes. If the Config is invalid, Render returns the error
-// of [Config.Validate] and no files.
+// dir is the directory of the files in HAProxy's file system; empty means HAProxy's working
+// directory. The same Config and dir make the same bytes. If the Config is invalid, Render returns
+// the error of [Config.Validate] and no files.
 func (c *Config) Render(dir string) ([]RenderedFile, error) {
 	v, err := c.Valid()
 	if err != nil {
@@ -84,13 +81,10 @@ func (v Valid) Render(dir string) ([]RenderedFile, error) {
 	return append(files, RenderedFile{Name: configFile, Data: c.appendText(paths)}), nil
 }
 
-// skeletonHash returns a hash of haproxy.cfg without servers, without certificates, and without the
-// values of variables.
-// Suppose that HAProxy runs a configuration, and a new configuration has the same hash. Then a
-// program can change the running HAProxy to the new configuration without a reload, except for some
-// options of servers. A map whose field Stable is true has this hash in its file name. Both
-// configurations have the same backends, so the map names only backends that the running HAProxy
-// has.
+// skeletonHash returns a hash of haproxy.cfg without servers, certificates and values of variables.
+// If a new configuration has the same hash, a program can apply it without a reload, except for
+// some options of servers. The file name of a Stable map contains this hash, so the map names only
+// backends that the running HAProxy has.
 func (c *Config) skeletonHash(paths renderedPaths) [sha256.Size]byte {
 	s := *c
 	s.Global.Variables = slices.Clone(c.Global.Variables)

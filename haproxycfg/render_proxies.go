@@ -118,10 +118,9 @@ func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 	if !forwards {
 		return
 	}
-	// RFC 9110, section 9.2.2, lets a proxy repeat only idempotent methods. PUT and DELETE are
-	// idempotent too, but HAProxy does not repeat them. A second PUT can undo the write of another
-	// client that came between the two PUTs. A second DELETE gets the answer 404 although the first
-	// one worked.
+	// RFC 9110, section 9.2.2, lets a proxy repeat idempotent methods. HAProxy does not repeat PUT
+	// and DELETE: a second PUT can undo the write of another client, and a second DELETE has the
+	// answer 404 although the first one worked.
 	t.line("http-request disable-l7-retry unless { method GET HEAD OPTIONS }")
 	if f.RetryBudget != nil {
 		f.RetryBudget.append(t, f, g.Version)
@@ -139,22 +138,21 @@ func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 	}
 }
 
-// closeClient is the beginning of a rule that closes the client's connection after a response. The
-// rule does not apply to the status 101, which begins a WebSocket: clients refuse a 101 without
-// "Connection: Upgrade".
+// closeClient is the beginning of a rule that closes the client's connection after a response,
+// except the status 101, which begins a WebSocket: clients refuse a 101 without "Connection:
+// Upgrade".
 const closeClient = "http-response set-header Connection close if !{ status 101 } "
 
 // dotSegments are conditions. One of them is true for each path that a server could read as a path
 // with dot segments.
 //
-// The first condition matches the path as it is. The second one decodes the path with url_dec
-// before it matches. The first one is necessary too: if a "%" in the path is not followed by two
-// hexadecimal digits, url_dec fails, and the second one matches nothing. The third one matches the
-// path without its encoded tabs and ends of lines.
+// The first condition matches the path as it is, because url_dec in the second one fails if a "%"
+// is not followed by two hexadecimal digits. The third one matches the path without its encoded
+// tabs and ends of lines.
 //
-// The last condition matches bytes that RFC 3986 does not permit in a path. HAProxy itself refuses
-// them in HTTP/1 requests, but accepts bytes from 0x80 on in HTTP/2 requests, and sends them on: two
-// such bytes are overlong UTF-8 for ".".
+// The last condition matches bytes that RFC 3986 does not permit in a path. HAProxy refuses them in
+// HTTP/1 requests, but sends bytes from 0x80 on in HTTP/2 requests to servers: two such bytes are
+// overlong UTF-8 for ".".
 var dotSegments = []string{
 	"{ path -m reg -i '" + dotsegment.Pattern + "' }",
 	"{ path,url_dec -m reg -i '" + dotsegment.Pattern + "' }",
@@ -170,11 +168,10 @@ func denyDotSegments(t *text) {
 	}
 }
 
-// invalidHost is a regular expression. It matches all of a Host header that has a character which
-// no host name, IP address or port has. With a Router, HAProxy replaces such a host by "", so the
-// host has no route. Otherwise "evil/x.example.com" would match the wildcard "*.example.com", and
-// HAProxy would redirect the client to the host "evil". A client that sends the Host
-// "*.example.com" would match the wildcard too.
+// invalidHost is a regular expression for a Host header with a character that no host name, IP
+// address or port has. With a Router, HAProxy replaces such a host by "", so it has no route.
+// Otherwise "evil/x.example.com" would match "*.example.com", and HAProxy would redirect the client
+// to the host "evil".
 const invalidHost = "^[][a-z0-9._:-]*[^][a-z0-9._:-].*"
 
 // invalidPort is a regular expression. It matches a port at the end of a Host header if the port is
@@ -182,9 +179,9 @@ const invalidHost = "^[][a-z0-9._:-]*[^][a-z0-9._:-].*"
 // hostname. A host may also end in ":" without a port (RFC 3986 section 3.2.3).
 const invalidPort = ":(0+|0*([7-9][0-9]{4}|6[6-9][0-9]{3}|65[6-9][0-9]{2}|655[4-9][0-9]|6553[6-9]|[1-9][0-9]{5,}))$"
 
-// wildcardLabel is a regular expression. It matches the first label of a host, with the dot after
-// it. A label has 1 to 63 letters, digits, "_" and "-", and neither begins nor ends with "-", as in
-// package hostname: so a wildcard covers no host that nobody could declare.
+// wildcardLabel is a regular expression for the first label of a host, with the dot after it. A
+// label has 1 to 63 letters, digits, "_" and "-", and neither begins nor ends with "-", as in
+// package hostname.
 const wildcardLabel = "[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?[.]"
 
 // draining returns a condition for the rules of the frontend: it is true while the variable
@@ -194,32 +191,29 @@ func (f *Frontend) draining() string { return "{ var(proc." + f.DrainSwitch + ")
 // cleanHeaders renders the rules that remove dangerous headers from every request to a server. If
 // keepNames is true, the rules keep headers with unusual characters in their names.
 func cleanHeaders(t *text, keepNames bool) {
-	// This rule deletes each header whose name has a character other than a letter, a digit or "-".
-	// Servers with CGI, WSGI or PHP replace such a character by "_", and they replace "-" by "_"
-	// too. So they would read X_Forwarded_For or X.Forwarded.For as X-Forwarded-For. The pattern
-	// has only lower-case letters, because HAProxy matches it against the name in lower case.
-	// "option http-restrict-req-hdr-names delete" would delete the same headers.
+	// This rule deletes each header whose name has another character than a letter, a digit or "-":
+	// servers with CGI, WSGI or PHP would read X_Forwarded_For or X.Forwarded.For as
+	// X-Forwarded-For. HAProxy matches the pattern against the name in lower case. "option
+	// http-restrict-req-hdr-names delete" would delete the same headers.
 	if !keepNames {
 		t.line("http-request del-header '[^a-z0-9-]' -m reg")
 	}
-	// Allow only upgrades to WebSocket. After an upgrade, the connection is a tunnel, and HAProxy
-	// does not look at the requests in it. So after an upgrade to HTTP/2, the client could send the
-	// server any request. HAProxy would neither check it against the routes, nor set its headers as
-	// Frontend.Forwarded demands. RFC 9113, section 3.1, has removed the upgrade to HTTP/2.
+	// Allow only upgrades to WebSocket. After an upgrade to HTTP/2, the client could send the
+	// server any request: HAProxy would neither check it against the routes, nor set its headers.
+	// RFC 9113, section 3.1, has removed this upgrade.
 	t.line("http-request del-header HTTP2-Settings")
 	t.line("http-request del-header Upgrade unless { req.hdr(Upgrade) -i websocket } { req.hdr(Connection) -i upgrade }")
 	t.line("http-request set-header Upgrade websocket if { req.hdr(Upgrade) -m found }")
-	// If a server is itself a proxy, it removes each header that Connection names (RFC 9110,
-	// section 7.6.1), even a header that HAProxy has set. So do not pass the client's Connection
-	// on. Only its value "Upgrade" matters to the server: HAProxy itself decides whether to keep
-	// the connection.
+	// Do not pass the client's Connection on, except "Upgrade": a server that is itself a proxy
+	// removes each header that Connection names (RFC 9110, section 7.6.1), even a header that
+	// HAProxy has set.
 	t.line("http-request del-header Connection unless { req.hdr(Upgrade) -m found }")
 	t.line("http-request set-header Connection Upgrade if { req.hdr(Upgrade) -m found }")
 }
 
-// append renders the listener. The argument "admitting" is true if [Global.Observe] is true and the
-// frontend has a certificate. HAProxy must then accept and count the clients that strict-sni would
-// refuse. So append leaves out strict-sni, even if TLS.StrictSNI is true.
+// append renders the listener. If "admitting" is true, with [Global.Observe] and a certificate, it
+// leaves out strict-sni even if TLS.StrictSNI is true: HAProxy must accept and count the clients
+// that strict-sni would refuse.
 func (b *Bind) append(t *text, paths renderedPaths, admitting bool) {
 	t.line("bind")
 	if strings.HasPrefix(b.Address, ":") {
@@ -259,9 +253,9 @@ func (b *Bind) append(t *text, paths renderedPaths, admitting bool) {
 	}
 }
 
-// append renders the look-ups in the maps. It uses only the match methods str and beg, because
-// HAProxy indexes the maps for these methods as trees. So the time of a look-up does not grow with
-// the number of entries.
+// append renders the look-ups in the maps. It uses only the match methods str and beg, for which
+// HAProxy indexes the maps as trees, so the time of a look-up does not grow with the number of
+// entries.
 //
 // hostKnown says that a call of appendHost has already rendered the look-ups of the virtual host.
 func (r *Router) append(t *text, maps map[string]string, hostKnown, observing bool) {
@@ -325,17 +319,14 @@ func (r *Router) appendShift(t *text, maps map[string]string) {
 	t.line("http-request set-var(txn.backend) var(txn.part) if { var(txn.part) -m found }")
 }
 
-// enoughServers returns a condition for a rule of HAProxy. The arguments are the names of two
-// variables of HAProxy: the variable named in "backend" contains the name of a backend, and the
-// variable named in "least" contains a number. The condition is true if this backend has at least
-// this number of usable servers.
+// enoughServers returns a condition: the backend whose name is in the variable "backend" has at
+// least as many usable servers as the number in the variable "least".
 func enoughServers(backend, least string) string {
 	return "{ var(" + backend + "),nbsrv,sub(" + least + ") ge 0 }"
 }
 
-// chance returns a condition for a rule of HAProxy. It is true for requests that HAProxy chooses at
-// random. The named variable of HAProxy contains the share of these requests in points, from 0 to
-// MaxPoints. If the variable is not set, the condition is never true.
+// chance returns a condition that is true for a random share of the requests. The named variable of
+// HAProxy contains the share in points, from 0 to MaxPoints; an unset variable means 0.
 func chance(variable string) string {
 	return "{ rand(" + strconv.Itoa(MaxPoints) + "),sub(" + variable + ") lt 0 }"
 }
@@ -424,17 +415,16 @@ func (b *Backend) append(t *text, g *Global) {
 // http2 reports whether the servers of the backend speak HTTP/2.
 func (b *Backend) http2() bool { return b.Protocol == H2C || b.Protocol == GRPC }
 
-// append renders the table and the rules for the limits of a proxy. All rules that refuse a request
-// come before the rules that count it, so HAProxy does not count refused requests. If observing is
-// true, no rule refuses a request: the rules set the variable txn.over to the Refusal of the first
-// limit that the request exceeds.
+// append renders the table and the rules for the limits of a proxy. The rules that refuse a request
+// come before the rules that count it, so refused requests do not count. If observing is true, no
+// rule refuses a request: the rules set the variable txn.over to the Refusal of the first limit
+// that it exceeds.
 //
-// The argument named "of" is the name of the backend whose table counts the requests. "" means the
-// table of the proxy itself.
+// The argument "of" names the backend whose table counts the requests; "" means the proxy itself.
 func (l Limits) append(t *text, proxy, of string, observing bool) {
-	// An IPv6 listener also accepts IPv4 clients, as ::ffff:192.0.2.1. ipmask converts such an
-	// address to IPv4 before it applies a mask. The key ff00:: counts all clients together. It is a
-	// multicast address, and no client has such an address.
+	// ipmask converts the address of an IPv4 client on an IPv6 listener (::ffff:192.0.2.1) to IPv4
+	// before it applies a mask. The key ff00:: counts all clients together; no client has this
+	// multicast address.
 	const source, all = "src,ipmask(32,64)", "str(ff00::)"
 	size := 16
 	if l.Source != (Limit{}) {
@@ -488,9 +478,9 @@ func (l Limits) append(t *text, proxy, of string, observing bool) {
 // bits, the two servers would have the same points, and only one of them would get requests.
 const maxServerID = 1<<20 - 1
 
-// serverIDs returns an id for each server, computed from the name of the server. HAProxy hashes
-// servers by id. By default, the ids are the positions of the servers in the file. A new server in
-// the middle would then move the clients of all servers after it.
+// serverIDs returns an id for each server, computed from its name, because HAProxy hashes servers
+// by id. The default ids are positions in the file: a new server in the middle would move the
+// clients of all servers after it.
 func serverIDs(servers []Server) []int {
 	ids := make([]int, len(servers))
 	taken := make(map[int]bool, len(servers))
@@ -542,9 +532,9 @@ func (h *Health) append(t *text) {
 	}
 }
 
-// appendWords renders the times of the checks. Every backend has a line default-server with these
-// times. Without this line, HAProxy 3.3 and 3.4 have a fault: if an agent answers "down" once, and
-// later sends only answers without a health state, the server stays down.
+// appendWords renders the times of the checks in the line default-server of every backend. Without
+// this line, HAProxy 3.3 and 3.4 have a fault: after an agent's answer "down", and later answers
+// without a health state, the server stays down.
 func (h *Health) appendWords(t *text, agentInterval time.Duration) {
 	t.raw(" inter")
 	t.duration(cmp.Or(h.Interval, defaultInterval))
@@ -560,15 +550,13 @@ func (h *Health) appendWords(t *text, agentInterval time.Duration) {
 	t.duration(cmp.Or(agentInterval, defaultInterval))
 }
 
-// Name returns the name of the server in HAProxy. If Slot is not empty, the name is Slot. Otherwise
-// it is "ADDRESS:PORT", or "ADDRESS:PORT-AGENTPORT" if the server has an agent. With WeightInName,
-// "-wWEIGHT" follows. IPv6 addresses have no brackets.
+// Name returns the name of the server in HAProxy: Slot, or else "ADDRESS:PORT", or
+// "ADDRESS:PORT-AGENTPORT" with an agent. With WeightInName, "-wWEIGHT" follows. IPv6 addresses
+// have no brackets.
 //
-// The reason for such names is HAProxy's state file. From this file, HAProxy restores the weight,
-// the drain, the address and the port of each server by the name of the server. Suppose that the
-// node port of a service changes and the server keeps its name: HAProxy would use the old port
-// after a reload, and another service may listen on that port later. If the name changes too, the
-// state file has no line for the server, and HAProxy uses the new port.
+// The name contains the address because HAProxy restores the address and port of each server by its
+// name from the state file. If the node port of a service changed and the server kept its name,
+// HAProxy would use the old port after a reload, which may belong to another service.
 func (s Server) Name() string {
 	var b [64]byte
 	return string(s.appendName(b[:0]))

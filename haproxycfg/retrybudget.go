@@ -2,27 +2,24 @@ package haproxycfg
 
 import "strconv"
 
-// RetryBudget limits how often HAProxy repeats failed requests. While servers fail, repeated
-// requests would multiply the load of the remaining servers. RetryBudget limits the repetitions
-// after all events of Defaults.RetryOn except [RetryConnFailure]: if HAProxy could not connect, the
-// server has received nothing, so the repetition adds no load.
+// RetryBudget limits how often HAProxy repeats failed requests, because repetitions multiply the
+// load of the remaining servers while some servers fail. It does not count repetitions after
+// [RetryConnFailure], because the server has received nothing.
 //
 // The largest number of repetitions in one second is
 //
 //	requests × Percent / 100 + PerSecond
 //
-// where requests is the number of requests of the frontend in this second. When HAProxy has made so
-// many repetitions, it does not repeat the requests that arrive later in this second.
+// where requests is the number of requests of the frontend in this second.
 //
-// HAProxy 2.9 and later versions count the repetitions. For earlier versions, a controller reads
-// the fields req_tot and wretr of "show stat". It sets the variable Switch to 0 while there are too
-// many repetitions, and to 1 otherwise.
+// HAProxy 2.9 and later count the repetitions. For earlier versions, a controller reads the fields
+// req_tot and wretr of "show stat", and sets the variable Switch to 0 while there are too many
+// repetitions, and to 1 otherwise.
 type RetryBudget struct {
 	Percent   int // 0 to 100
 	PerSecond int // 0 to 1,000,000
-	// Switch is the name of a Variable. HAProxy repeats no request while the value of the variable
-	// is 0. HAProxy before 2.9 needs a Switch. Later versions obey a Switch too. Empty means no
-	// Switch.
+	// Switch is the name of a Variable; empty means none. HAProxy repeats no request while its
+	// value is 0. HAProxy before 2.9 needs a Switch; later versions obey it too.
 	Switch string
 }
 

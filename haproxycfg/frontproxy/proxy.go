@@ -30,10 +30,9 @@ type Proxy struct {
 	// Binds are the addresses for clients. With AcceptProxy, HAProxy reads the client's address
 	// from the PROXY protocol of the balancer in front.
 	Binds []haproxycfg.Bind
-	// Admin are the addresses of a frontend with HAProxy's metrics for Prometheus at "/metrics", and
-	// with a monitor at "/ready"; nil means no such frontend. The monitor is for a balancer in front
-	// of HAProxy. The monitor answers 503 while HAProxy is stopping, drains, or has no pod that gets
-	// requests.
+	// Admin are the addresses of a frontend with HAProxy's metrics for Prometheus at "/metrics",
+	// and with a monitor at "/ready" for a balancer in front; nil means no such frontend. The
+	// monitor answers 503 while HAProxy is stopping, drains, or has no usable pod.
 	Admin []haproxycfg.Bind
 	// Monitor is a path. On the addresses of Binds, HAProxy answers requests for this path as it
 	// answers "/ready" on the addresses of Admin. Empty means no such path.
@@ -41,18 +40,16 @@ type Proxy struct {
 	// Global contains the version of HAProxy, its sockets and its logs. Config sets the fields Grace,
 	// HardStopAfter, HTTP2Requests and Variables.
 	Global haproxycfg.Global
-	// Draining begins a drain of the proxy: HAProxy answers health checks of the proxy
-	// (monitor-uri) with 503, and closes each client's connection after the next answer. HAProxy
-	// still serves every request. Config renders Draining as a variable of HAProxy, so a drain
-	// begins and ends without a reload.
+	// Draining begins a drain of the proxy: its monitor answers 503, and HAProxy closes each
+	// client's connection after the next answer, but still serves every request. Draining is a
+	// variable of HAProxy, so a drain begins and ends without a reload.
 	Draining bool
 	// Settings is the policy of the proxy.
 	Settings Settings
 }
 
 // These are the names of the variables in a configuration; see haproxycfg.Variable. Config computes
-// their values from its arguments. The exception is MayRetry: for HAProxy before 2.9, a controller
-// changes it at run time, as package controller does.
+// their values, except MayRetry, which a controller changes at run time for HAProxy before 2.9.
 const (
 	MayRetry     = "may_retry"
 	Draining     = "draining" // 0, or 1 if Proxy.Draining is true
@@ -68,19 +65,15 @@ func Backends(service string) (local, other, panicking string) {
 	return service + ":local", service + ":other", service + ":panic"
 }
 
-// Config returns the configuration of the proxy. The argument "pods" contains the pods of its
-// service in all zones.
+// Config returns the configuration of the proxy. pods are the pods of its service in all zones.
+// Config uses each address once, and ignores addresses without a port or with an IPv6 zone. Without
+// pods, HAProxy answers each request with 503.
 //
 // The argument "expected" is the number of pods that the zone has while no pod is missing; see the
-// package documentation. If the zone now has more pods than this number, Config uses the present
-// number of pods instead. So if "expected" is 0, Config always uses the present number of pods.
+// package documentation. Config uses at least the present number of pods, so 0 means this number.
 //
-// The argument "before" is the Slots that the last call of Config returned; nil means that Config
-// has not been called before. Config does not change this map. For HAProxy 3.0 and later, Config
-// returns nil instead of Slots.
-//
-// Config uses each address once. It ignores a pod if its address has no port, or has an IPv6 zone.
-// Without pods, HAProxy answers each request with 503. Config returns the errors of
+// The argument "before" is the Slots of the last call, or nil; Config does not change it. For
+// HAProxy 3.0 and later, Config returns nil instead of Slots. The errors are those of
 // Settings.Validate and haproxycfg.Config.Validate.
 func (p *Proxy) Config(pods []Pod, expected int, before Slots) (haproxycfg.Config, Slots, error) {
 	s := &p.Settings

@@ -13,8 +13,7 @@ import (
 )
 
 // Settings are the policy of a front proxy. The zero Settings are valid: each zero field means a
-// default. If Envoy has the same setting, the comment of the field contains Envoy's name of the
-// setting.
+// default. The comment of a field contains Envoy's name of the same setting.
 type Settings struct {
 	// Protocol is the protocol of the pods (Envoy: http2_protocol_options of the cluster); empty means
 	// HTTP/1.1. Clients can use HTTP/1.1 and HTTP/2 in any case.
@@ -27,55 +26,51 @@ type Settings struct {
 	// connection to a pod; 0 means 1s.
 	Connect time.Duration
 	// Server (Envoy: timeout of a route) is the longest time that HAProxy waits for data from a
-	// pod; 0 means 15s, and 1h for gRPC. Envoy limits the time of the whole answer. HAProxy limits
-	// the time of each silence. For gRPC, Server also limits the silence of a client within a stream.
+	// pod; 0 means 15s, and 1h for gRPC. Envoy limits the whole answer, and HAProxy each silence.
+	// For gRPC, Server also limits the silence of a client within a stream.
 	Server time.Duration
 	// KeepAlive (Envoy: idle_timeout of the listener) is the longest time that a client's connection
 	// waits for the next request; 0 means 60s.
 	KeepAlive time.Duration
 
-	// Retries (Envoy: num_retries) is the number of further attempts after a request has failed; 0
-	// means 2; a negative value means no further attempt. HAProxy sends each attempt to another pod if
-	// there is one. If HAProxy could not connect to the pod, it repeats a request with any method.
-	// After any other failure, it repeats only GET, HEAD and OPTIONS requests.
+	// Retries (Envoy: num_retries) is the number of further attempts after a request has failed,
+	// each at another pod if there is one. 0 means 2; a negative value means none. After a failed
+	// connection, HAProxy repeats any method, and after other failures only GET, HEAD and OPTIONS.
 	Retries int
 	// RetryOn (Envoy: retry_on) lists the failures after which HAProxy repeats a request. Nil means
 	// conn-failure and empty-response.
 	RetryOn []haproxycfg.RetryEvent
-	// RetryPercent (Envoy: retry_budget, budget_percent) is the number of repeated requests that
-	// HAProxy allows for each 100 requests within a second. 0 means 20; a negative value means no
-	// limit. The largest value is 100. Repetitions after a failed connection do not count, because
-	// the pod has received nothing.
+	// RetryPercent (Envoy: retry_budget, budget_percent) is the number of repetitions that HAProxy
+	// allows for each 100 requests within a second, at most 100. 0 means 20; a negative value means
+	// no limit. Repetitions after a failed connection do not count.
 	RetryPercent int
-	// RetriesPerSecond (Envoy: retry_budget, min_retry_concurrency) is the number of repeated
-	// requests that HAProxy allows in each second, even if there are only a few requests. 0 means
-	// 3; a negative value means 0 repeated requests. RetryPercent allows further repeated requests.
+	// RetriesPerSecond (Envoy: retry_budget, min_retry_concurrency) is the number of repetitions
+	// that HAProxy allows in each second, in addition to RetryPercent. 0 means 3; a negative value
+	// means none.
 	RetriesPerSecond int
 
 	// EjectErrors (Envoy: consecutive_5xx) is the number of bad answers in a row after which
-	// HAProxy ejects a pod: HAProxy then sends the pod no requests for EjectTime. 0 means 10; a
-	// negative value means that HAProxy ejects no pod.
+	// HAProxy sends a pod no requests for EjectTime. 0 means 10; a negative value means that
+	// HAProxy ejects no pod.
 	EjectErrors int
 	// EjectTime (Envoy: base_ejection_time) is how long a pod stays ejected; 0 means 30s. HAProxy
-	// checks an ejected pod every EjectTime/3, and takes the pod back after three good checks. The
-	// first check may come right after the ejection or up to EjectTime/3 later. So the real time is
-	// between two thirds of EjectTime and EjectTime.
+	// checks an ejected pod every EjectTime/3, and uses it again after three good checks. So the
+	// real time is between two thirds of EjectTime and EjectTime.
 	EjectTime time.Duration
-	// HealthPath (Envoy: health_checks, path) is the path of the health check. HAProxy checks each
-	// pod every EjectTime/3. A pod that answers 2xx or 3xx is healthy. Empty means that HAProxy
-	// only connects, and that a pod that accepts the connection is healthy.
+	// HealthPath (Envoy: health_checks, path) is the path of the health check, every EjectTime/3; a
+	// pod that answers 2xx or 3xx is healthy. Empty means that a pod that accepts a connection is
+	// healthy.
 	HealthPath string
 	// HealthHost (Envoy: health_checks, host) is the Host header of health checks; empty means no
 	// Host header. HealthHost needs a HealthPath.
 	HealthHost string
-	// PanicBelow (Envoy: healthy_panic_threshold) is a percentage of the pods of all zones. If fewer
-	// pods than this percentage are up, HAProxy sends requests to all pods of the zone, even to
-	// ejected ones. 0 means 25; a negative value means that HAProxy never does this.
+	// PanicBelow (Envoy: healthy_panic_threshold) is a percentage of the pods of all zones. If
+	// fewer pods are up, HAProxy sends requests to all pods of the zone, even to ejected ones. 0
+	// means 25; a negative value means never.
 	PanicBelow int
 
 	// Overprovision (Envoy: overprovisioning_factor) is the load that a pod can bear, from 100 to
-	// 1,000 percent. 100 percent is the load of a pod while no pod is missing. 0 means 140: a pod can
-	// bear 1.4 times this load.
+	// 1,000 percent of its load while no pod is missing. 0 means 140.
 	Overprovision int
 	// NoSpill keeps requests in the zone while they wait for a pod of the zone. If NoSpill is
 	// false, HAProxy sends these requests to other zones, unless requests also wait in the other
@@ -86,35 +81,33 @@ type Settings struct {
 	// the same time; 0 means no limit. Each front proxy counts for itself.
 	PerPod int
 	// Pending (Envoy: max_pending_requests) is the number of requests that may wait for a pod of a
-	// backend; HAProxy answers further requests at once with 503 and "Retry-After: 1". 0 means the
-	// number of pods of the backend; a negative value means no limit. Pending needs PerPod.
+	// backend; HAProxy answers further ones with 503 and "Retry-After: 1". 0 means the number of
+	// pods of the backend; a negative value means no limit. Pending needs PerPod.
 	Pending int
-	// QueueTime is the longest time that a request waits for a pod. After QueueTime, HAProxy answers
-	// 503. 0 means 200ms. If PerPod is 0, another QueueTime than 0 is an error, because no request
-	// waits.
+	// QueueTime is the longest time that a request waits for a pod before HAProxy answers 503; 0
+	// means 200ms. QueueTime needs PerPod.
 	QueueTime time.Duration
 
 	// Reuse says which idle connections to pods a request may use; empty means haproxycfg.ReuseAlways.
 	// Envoy always does what ReuseAlways does.
 	Reuse haproxycfg.Reuse
-	// PoolPurge (Envoy: idle_timeout of the cluster) is a period; 0 means 1s. At the end of each
-	// period, HAProxy closes half of the idle connections to pods that it did not need during the
-	// period. PoolPurge must be shorter than the time after which pods close idle connections.
+	// PoolPurge (Envoy: idle_timeout of the cluster) is the period after which HAProxy closes half
+	// of the idle connections to pods that it did not need; 0 means 1s. It must be shorter than the
+	// time after which pods close idle connections.
 	PoolPurge time.Duration
-	// NoPool (Envoy: max_requests_per_connection of the cluster, 1) makes HAProxy close a connection
-	// to a pod as soon as the request on it has ended and the client of that request has disconnected.
-	// Set NoPool if pods close idle connections early: a request on such a connection fails, and
-	// HAProxy does not repeat a POST.
+	// NoPool (Envoy: max_requests_per_connection of the cluster, 1) makes HAProxy close a
+	// connection to a pod when its request has ended and the client has disconnected. Set it if
+	// pods close idle connections early: a POST on such a connection fails, and HAProxy does not
+	// repeat it.
 	NoPool bool
 	// SlowStart (Envoy: slow_start_window) is the time over which the share of a new pod in the
 	// requests rises to its full share; 0 means that a new pod gets its full share at once.
 	SlowStart time.Duration
 
 	// CloseOneIn (Envoy: max_requests_per_connection of the listener) is the average number of
-	// requests after which HAProxy closes a client's connection; 0 means 1,000; a negative value
-	// means that HAProxy closes no connection for this reason. The client then connects again,
-	// perhaps to another front proxy. So the clients also use front proxies that start later.
-	// HAProxy closes no HTTP/2 connections for CloseOneIn.
+	// requests after which HAProxy closes a client's HTTP/1 connection; 0 means 1,000; a negative
+	// value means never. The client then connects again, perhaps to a front proxy that has started
+	// later.
 	CloseOneIn int
 	// HTTP2Requests (Envoy: max_requests_per_connection of the listener) is the number of requests
 	// after which HAProxy 3.0 and later end a client's HTTP/2 connection; 0 means never. Set it
@@ -128,18 +121,17 @@ type Settings struct {
 	// address of the pod. Without Global.Logs, HAProxy writes the log to the standard output.
 	AccessLog bool
 	// TraceSample (Envoy: random_sampling) makes HAProxy create the header traceparent for requests
-	// that have no valid traceparent. 0 means that HAProxy creates no such header. A number from 1 to
-	// 10,000 says how many of 10,000 new headers HAProxy marks as sampled; a negative number means
-	// none.
+	// without a valid one. 0 means no new header. Of 10,000 new headers, HAProxy marks this number
+	// as sampled (1 to 10,000), or none for a negative number.
 	TraceSample int
-	// ReplaceForwarded (Envoy: use_remote_address) means that you do not trust the clients: HAProxy
-	// replaces their X-Forwarded headers, and removes headers that only a proxy may send. False
-	// means that HAProxy adds the client's address to X-Forwarded-For.
+	// ReplaceForwarded (Envoy: use_remote_address) is for clients that you do not trust: HAProxy
+	// replaces their X-Forwarded headers, and removes headers that only a proxy may send. Without
+	// it, HAProxy adds the client's address to X-Forwarded-For.
 	ReplaceForwarded bool
 
-	// Grace (Envoy: drain_time) is the time for which a stopping HAProxy still accepts connections,
-	// while its monitor already answers 503; 0 means 5s; a negative value means no such time. Grace
-	// must be longer than the balancer in front needs to notice the 503.
+	// Grace (Envoy: drain_time) is how long a stopping HAProxy still accepts connections, while its
+	// monitor answers 503; 0 means 5s; a negative value means no time. It must be longer than the
+	// balancer in front needs to notice the 503.
 	Grace time.Duration
 	// HardStop (Envoy: parent_shutdown_time) is the longest time that a stopping or replaced HAProxy
 	// process keeps its connections; 0 means 30s. It must be longer than Grace.
@@ -278,9 +270,9 @@ func (s *Settings) retryBudget() *haproxycfg.RetryBudget {
 }
 
 // health returns the health check. After an ejection, the first check comes within one interval,
-// and HAProxy takes the pod back after three good checks. So an ejection lasts for two to three
-// intervals. inter and fastinter have to be the same: when HAProxy ejects a pod, the next check is
-// already scheduled, and HAProxy does not use "downinter" for this check.
+// and HAProxy uses the pod again after three good checks, so an ejection lasts two to three
+// intervals. inter and fastinter have to be the same, because the next check is already scheduled
+// when HAProxy ejects a pod.
 func (s *Settings) health() haproxycfg.Health {
 	every := (cmp.Or(s.EjectTime, 30*time.Second) / 3).Truncate(time.Millisecond)
 	return haproxycfg.Health{Path: s.HealthPath, Host: s.HealthHost, Interval: every, FastInterval: every, Rise: 3, Fall: 3}

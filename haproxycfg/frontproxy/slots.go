@@ -9,14 +9,12 @@ import (
 )
 
 // Slots are the servers of a configuration for HAProxy before 3.0. The key is "BACKEND/SLOT", such
-// as "shop.web:local/s1". The value is the address of the pod in the slot, or the zero AddrPort if
-// the slot is empty. From 3.0 on there are no slots.
+// as "shop.web:local/s1". The value is the address of the pod in the slot, or the zero AddrPort. A
+// pod keeps its slot while it lives.
 //
-// A pod keeps its slot while it lives. A new backend has twice as many slots as pods, at least 8,
-// rounded up to a power of two. HAProxy needs a reload to change the number of slots of a backend.
-// So Config changes the number only in two cases. First, the backend has fewer slots than pods.
-// Second, the backend has more than four times the number of slots that a new backend for its pods
-// would have.
+// A new backend has twice as many slots as pods, at least 8, rounded up to a power of two. Another
+// number needs a reload. So Config changes it only if there are fewer slots than pods, or more than
+// four times the slots of a new backend.
 type Slots map[string]netip.AddrPort
 
 // emptySlot is the address in a slot (a server line for a pod) that has no pod. HAProxy sends
@@ -42,11 +40,9 @@ func slotCount(pods int) int {
 // isSlotCount reports whether slotCount can return n.
 func isSlotCount(n int) bool { return n >= minSlots && n&(n-1) == 0 }
 
-// fill puts the servers of a backend into slots: a slot is a server with a fixed name such as "s1",
-// which gets the address of a pod or is empty. fill adds the slots of the backend to s, and returns
-// one server for each slot. The argument "before" contains the slots of the old configuration. If
-// the address of a server had a slot in the old configuration, the server keeps this slot. The
-// server of an empty slot is disabled.
+// fill puts the servers of a backend into slots: servers with fixed names such as "s1", which have
+// the address of a pod or are empty. It adds the slots to s, and returns one server for each slot;
+// empty slots are disabled. An address keeps its slot of the old configuration ("before").
 func (s Slots) fill(before Slots, backend string, servers []haproxycfg.Server, checked bool) []haproxycfg.Server {
 	kept := before.of(backend)
 	n, needed := len(kept), slotCount(len(servers))

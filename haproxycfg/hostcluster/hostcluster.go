@@ -1,19 +1,16 @@
 // Package hostcluster chooses one cluster for each declared host.
 //
-// A router that forwards TLS connections without decrypting them reads the host but not the path.
-// So it can send the requests for a host to only one cluster. Chooser chooses the cluster that is
-// first in this order:
+// A router that does not decrypt TLS cannot read the path, so it sends all requests for a host to
+// one cluster. Chooser chooses the cluster that is first in this order:
 //
 //  1. the highest number of the host's routes that the cluster serves with a weight above 0;
 //  2. the highest sum of the weights of the host's services in the cluster;
 //  3. the highest number of the host's routes for which the cluster has a service;
 //  4. the first name in alphabetical order.
 //
-// Each rule decides only if the rules before it leave several clusters. The weight of a service is
-// its declared weight times its annotated weight. While the service is drained, its weight is 0. If
-// every weight is 0, rule 3 decides. So the host stays with a cluster that has its services, and
-// its clients still get an answer. If the host had no cluster, the router would not know the host,
-// and its clients would get no answer.
+// The weight of a service is its declared weight times its annotated weight, or 0 while it is
+// drained. If every weight is 0, rule 3 decides, so that the clients of the host still receive an
+// answer.
 package hostcluster
 
 import (

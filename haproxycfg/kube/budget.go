@@ -61,11 +61,10 @@ func (b Budget) String() string {
 	return s.String()
 }
 
-// budget counts the checks of the configuration, and the checks of three variants of it: without
-// subsets (each service uses all usable nodes), without track (HAProxy checks every server instead
-// of every node), and without both. A variant may have millions of servers. So budget builds each
-// variant with only one node per cluster, the stand-in node. It multiplies the checks of the
-// stand-in node by the number of nodes in the cluster.
+// budget counts the checks of the configuration and of three variants: without subsets (each
+// service uses all usable nodes), without track (HAProxy checks every server instead of every
+// node), and without both. A variant may have millions of servers, so budget builds it with one
+// stand-in node per cluster, and multiplies the checks by the number of nodes.
 func (b Builder) budget(config *haproxycfg.Config, table routes.Table, upstreams []edge.Upstream, report *Report) Budget {
 	var m multiples
 	m.count(upstreams, report)
@@ -88,8 +87,7 @@ func (b Builder) budget(config *haproxycfg.Config, table routes.Table, upstreams
 
 // untrack changes a configuration as if every route declared a check: HAProxy checks each server,
 // and no server tracks another. If nodeAgents is true, HAProxy also makes an agent check of each
-// server. This check connects to the agent of the service or, if the service has no agent, to the
-// agent of the node.
+// server, at the agent of the service or else of the node.
 func untrack(config *haproxycfg.Config, nodeAgents bool) {
 	tracked := map[string]bool{} // keys are names of backends
 	for i := range config.Backends {

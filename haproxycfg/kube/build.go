@@ -19,9 +19,9 @@ type Cluster struct {
 	// Name is the name by which routes refer to the cluster.
 	Name    string
 	Objects nodeselect.Objects
-	// Current contains the nodes that each service uses now. In some cases Build keeps a node of
-	// Current although another node ranks better, so that fewer servers change; see
-	// nodeselect.Pool.Pick. nil means that no node is in use, or that the nodes in use are unknown.
+	// Current contains the nodes that each service uses now; nil means none or unknown. Build may
+	// keep such a node although another node ranks better, so that fewer servers change; see
+	// nodeselect.Pool.Pick.
 	Current nodeselect.Subsets
 	// Selection, if not nil, is a selection of nodes for the services, for example from a watcher
 	// of the cluster or from an earlier report ([Report.Selection]). If Selection is nil, Build
@@ -53,19 +53,17 @@ type Builder struct {
 	// connections.
 	EdgeLimits Limits
 	// InForce, if not nil, returns the paths and backends of the configuration in force. Its
-	// argument names the maps that contain the paths. Build calls InForce only if the routes exceed
-	// a limit. Build then keeps each route that HAProxy already serves: the configuration in force
-	// leads the path of the route to the same backend, and this backend has servers.
+	// argument names the maps of the paths. Build calls it only if the routes exceed a limit, and
+	// then keeps each route whose path already leads to the same backend, with servers.
 	InForce func(haproxycfg.Router) deploy.InForce
 }
 
-// Build returns the configuration that serves a table of routes from clusters, and a report. The
-// argument "now" is the time at which nodeselect decides whether a node can be used.
+// Build returns the configuration that serves a table of routes from clusters, and a report.
+// nodeselect decides at the time "now" which nodes can be used.
 //
-// If Build cannot find the node port and the nodes of a service, it reports one problem, at the
-// first route that names the service. If a cluster that routes name is missing or has never
-// answered, Build reports one problem for this cluster. If two clusters have the same name, Build
-// uses the first and reports the second.
+// Build reports one problem for a service without node port or nodes, at the first route that names
+// it, and one for a cluster that is missing or has never answered. If two clusters have the same
+// name, it uses the first and reports the second.
 func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*haproxycfg.Config, Report) {
 	report := Report{Problems: []Problem{}, Clusters: []ClusterReport{}, Services: []ServiceReport{}}
 	refs, declared := Refs(table), table

@@ -40,9 +40,8 @@ type Input struct {
 }
 
 // Causes returns the differences between the inputs of two calls of Build: first routes, then
-// clusters with their nodes and services. It compares only fields that can change a configuration.
-// If both inputs contain the same pointer to an object, Causes does not compare the fields of the
-// object.
+// clusters with their nodes and services. It compares only fields that can change a configuration,
+// and does not compare an object with itself (the same pointer).
 func Causes(before, after Input) []Cause {
 	causes := routeCauses(before.Table, after.Table)
 	byName := func(x, y Cluster) int { return cmp.Compare(x.Name, y.Name) }
@@ -141,9 +140,8 @@ func objectCauses(cluster string, before, after nodeselect.Objects) []Cause {
 	return causes
 }
 
-// compareNodes orders nodes by name; nodeselect.Objects has the same order. If a and b are the same
-// pointer, compareNodes does not compare the names. Most nodes do not change in a small change of a
-// cluster, so their pointers are the same before and after it.
+// compareNodes orders nodes by name, as nodeselect.Objects does. It does not compare the names of
+// the same pointer, because most nodes do not change in a small change of a cluster.
 func compareNodes(a, b *corev1.Node) int {
 	if a == b {
 		return 0
@@ -206,9 +204,8 @@ func podsMoved(before, after map[string][]string) (keys []string) {
 	return keys
 }
 
-// ready is a predicate. It accepts a node that has the condition Ready, or that lost this condition
-// less than a grace period ago. Callers judge nodes at the time farFuture, so that every grace
-// period is over: then ready accepts only nodes that have the condition.
+// ready accepts a node that has the condition Ready, or that lost it less than a grace period ago.
+// Callers judge nodes at the time farFuture, when every grace period is over.
 var (
 	ready     = nodeselect.Ready(0)
 	farFuture = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)

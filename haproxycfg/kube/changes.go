@@ -114,10 +114,9 @@ func serviceChanges(old, new Report) []ServiceChange {
 	return changes
 }
 
-// walk compares the lists a and b, which must be sorted by the function "compare". For each element
-// that only a contains, walk calls the function "removed". For each element that only b contains,
-// walk calls the function "added". For each element of a that is equal to an element of b (compare
-// returns 0), walk calls the function "both" with the two elements.
+// walk compares the lists a and b, which must be sorted by "compare". It calls "removed" for each
+// element that only a contains, "added" for each element that only b contains, and "both" for two
+// equal elements.
 func walk[T any](a, b []T, compare func(x, y T) int, removed, added func(T), both func(was, is T)) {
 	for len(a) > 0 && len(b) > 0 {
 		switch order := compare(a[0], b[0]); {
@@ -152,9 +151,8 @@ func (r Report) nodes() map[nodeKey]NodeReport {
 	return nodes
 }
 
-// missing compares two reports on one service, a and b. It returns the names of two kinds of nodes
-// in a: nodes that b does not contain, and nodes that have another address in b. inA contains the
-// addresses of the nodes for the report a, and inB those for the report b.
+// missing returns the names of the nodes in the report a on a service that the report b does not
+// contain, or has with another address. inA and inB contain the addresses of the nodes.
 func missing(a, b ServiceReport, inA, inB map[nodeKey]NodeReport) []string {
 	var names []string
 	for _, name := range a.Nodes {
@@ -172,10 +170,9 @@ func (c *ServiceChange) port(name string, was, is uint16) {
 	}
 }
 
-// Misdirected returns a function that reports whether the server with the given name leads to a
-// wrong service. A server leads to a wrong service if its node port now belongs only to other
-// Services, or only to other ports of its Service. The argument "last" is the report on the servers
-// in force. If a cluster has no objects, the function returns false for its servers.
+// Misdirected returns a function that reports whether the named server leads to a wrong service:
+// its node port now belongs only to other Services, or to other ports of its Service. last is the
+// report on the servers in force. For a cluster without objects, the function returns false.
 func Misdirected(last Report, clusters []Cluster) func(server string) bool {
 	type address struct {
 		addr netip.Addr

@@ -52,10 +52,9 @@ func (c Connectivity) problem(cluster string) Problem {
 	return p
 }
 
-// Selection returns the nodes of each service port of a cluster as the report lists them. The bool
-// is false if the report lists none. While the cluster does not answer, pass the result as
-// Cluster.Selection with the State LastKnown: the servers of the cluster then stay unchanged. The
-// result contains no problems, because they may be out of date.
+// Selection returns the nodes of each service port of a cluster in the report, or false if the
+// report lists none. While the cluster does not answer, pass it as Cluster.Selection with the State
+// LastKnown, so that the servers stay. It contains no problems, because they may be out of date.
 func (r Report) Selection(cluster string) (nodeselect.Selection, bool) {
 	var s nodeselect.Selection
 	c, ok := r.cluster(cluster)
@@ -105,14 +104,12 @@ func (r Report) Subsets(cluster string) nodeselect.Subsets {
 	return subsets
 }
 
-// LastKnown returns the Cluster that the caller must pass to Build while a cluster does not answer.
-// The Cluster contains no objects. Instead it contains the Selection and Total that the report
-// lists for the cluster, so the cluster keeps its servers, and Connectivity.State is LastKnown. If
-// the report lists no selection for the cluster, Connectivity.State is Never.
+// LastKnown returns the Cluster for Build while a cluster does not answer. It contains no objects,
+// but the Selection and Total of the report, so the cluster keeps its servers. Its
+// Connectivity.State is LastKnown, or Never if the report lists no selection.
 //
-// The argument "now" is the time when the cluster stopped answering. If the report already shows
-// the cluster with the same Connectivity.State, LastKnown uses the time in the report instead. The
-// argument "reason" says why the cluster does not answer.
+// The argument "now" is the time when the cluster stopped answering, unless the report already
+// contains this time. reason says why the cluster does not answer.
 func (r Report) LastKnown(cluster string, now time.Time, reason string) Cluster {
 	c := Cluster{Name: cluster, Connectivity: Connectivity{State: Never, Since: now, Reason: reason}}
 	was, _ := r.cluster(cluster)

@@ -18,8 +18,7 @@ type Limits struct {
 	// Routes is the number of routes.
 	Routes int
 	// Servers is the number of servers in all backends. A backend has one server for each node of
-	// each of its services. Routes with the same services and settings share a backend. Every other
-	// route has a backend of its own.
+	// each of its services. Only routes with the same services and settings share a backend.
 	Servers int
 	// Checks is the number of checks a second that one HAProxy makes. It counts the health checks
 	// of routes that declare a check, and the agent checks of services. It does not count the
@@ -75,10 +74,9 @@ func (c *cost) add(o cost) {
 	c.descriptors += o.descriptors
 }
 
-// The method "over" returns the first limit that the cost c exceeds, as text for the operator. It
-// also returns the name of a field of routes: to reduce the cost, the operator has to change this
-// field. If c exceeds no limit, both results are empty. The argument l contains the limits of the
-// operator. The argument "descriptors" limits the file descriptors for checks; 0 means no limit.
+// The method "over" returns the first limit that the cost c exceeds, as text for the operator, and
+// the name of the field of routes that the operator has to change; or two empty texts. l are the
+// limits of the operator. descriptors limits the file descriptors for checks; 0 means no limit.
 func (c cost) over(l Limits, descriptors int) (field, limit string) {
 	switch {
 	case c.routes > l.Routes:
@@ -128,12 +126,11 @@ type account struct {
 func newAccount() account { return account{backends: map[string]bool{}, agents: map[routes.Ref]bool{}} }
 
 // admit returns the routes of the table that HAProxy can serve within the limits, and a problem for
-// each other route. If HAProxy already serves a route, the route stays even if it exceeds a limit.
+// each other route. A route that HAProxy already serves stays in any case.
 //
-// A route that HAProxy already serves can exceed a limit because its services have got an agent
-// port. If its servers in HAProxy have no agent checks yet, admit sets AgentPort to 0 in the
-// upstreams of the route, and returns a problem. HAProxy then continues to serve the route without
-// agent checks.
+// Such a route can exceed a limit because its services have a new agent port. Then admit sets
+// AgentPort to 0 in the upstreams of the route, and returns a problem, so that HAProxy serves the
+// route without agent checks.
 func (b *Builder) admit(table routes.Table, upstreams []edge.Upstream) (routes.Table, []Problem) {
 	l := limiter{
 		builder: b, services: make(map[routes.Ref]service, len(upstreams)),
@@ -257,9 +254,8 @@ func (a *account) admit(l *limiter, r *routes.Route, key string) {
 	}
 }
 
-// candidate is a route of a table with its rank. The rank is 0 if the route is in force. It is 1 if
-// the path of the route is in force, but with other services or settings, or without servers. It is
-// 2 if the route is new.
+// candidate is a route of a table with its rank: 0 if the route is in force, 1 if only its path is
+// in force (with other services or settings, or without servers), and 2 if it is new.
 type candidate struct {
 	*routes.Route
 	backend, key string // the name of the backend in force, or "", and the key that all routes of the backend have
@@ -271,10 +267,9 @@ type candidate struct {
 // other routes.
 const maxLimitProblems = 20
 
-// choose decides which routes HAProxy serves within the limits. It counts the routes one after the
-// other: first the routes in force, then the changed routes, and last the new routes. Within each
-// of these three groups, the order is that of file and line. Routes in force always stay. A changed
-// or new route is left out if, together with the routes already counted, it would exceed a limit.
+// choose decides which routes HAProxy serves within the limits. It counts first the routes in
+// force, which always stay, then the changed routes, and last the new routes, each in the order of
+// file and line. It leaves out a route that would exceed a limit.
 func (l *limiter) choose(table routes.Table) (routes.Table, []Problem) {
 	var inForce deploy.InForce
 	if l.builder.InForce != nil {

@@ -16,8 +16,8 @@ import (
 )
 
 // Report describes the result of Build: the services and nodes of the configuration, and the reason
-// for everything that Build left out. A program stores the report as JSON next to the
-// configuration. The same input gives the same report, because Build does not read the clock.
+// for everything that Build left out. A program stores it as JSON next to the configuration. The
+// same input makes the same report.
 type Report struct {
 	// Problems are all faults that Build found, sorted by file and line, then by cluster and
 	// object.

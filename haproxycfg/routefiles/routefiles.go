@@ -31,15 +31,14 @@ type Declarations struct {
 // Files reads YAML files in the format of package routes, and joins their routes. Only one of its
 // methods may run at a time.
 //
-// If a file cannot be read or parsed while Follow runs, Files keeps the earlier routes of the file.
-// If only one entry of a file is wrong, Files removes only this entry.
+// While Follow runs, a file that cannot be read or parsed keeps its earlier routes, and a wrong
+// entry of a file is left out.
 type Files struct {
 	// Names are the paths of the files. Required.
 	Names []string
 
-	// Recheck is the time between two calls of stat for each file; 0 means 10 s. Follow reads a
-	// file after each change that the operating system reports. With stat, it also finds the
-	// changes that the operating system has not reported.
+	// Recheck is the time between two calls of stat for each file; 0 means 10 s. With stat, Follow
+	// also finds changes that the operating system has not reported.
 	Recheck time.Duration
 
 	files []routeFile
@@ -55,10 +54,9 @@ type routeFile struct {
 	parser   routes.Parser // remembers the entries of data
 }
 
-// Read returns the routes of all files. If Read cannot read or parse a file, it returns an error.
-// The Declarations are usable in spite of the error: they contain the routes of the other files,
-// and the error is among their problems. When Follow can read the file later, it publishes the
-// routes of this file.
+// Read returns the routes of all files. With an error for a file that it cannot read or parse, the
+// Declarations still contain the routes of the other files, and the error as a problem. Follow
+// publishes the routes of this file when it can read it.
 func (f *Files) Read() (Declarations, error) {
 	f.files = make([]routeFile, len(f.Names))
 	var errs []error
@@ -71,9 +69,8 @@ func (f *Files) Read() (Declarations, error) {
 	return f.merged(), errors.Join(errs...)
 }
 
-// Follow calls the function "publish" after each change of a file, until ctx ends. If a file has
-// changed since the last Read, the first call comes at once. Calls of publish never overlap. The
-// error of Follow is always nil.
+// Follow calls "publish" after each change of a file, until ctx ends; the calls never overlap. If a
+// file has changed since the last Read, the first call is immediate. The error is always nil.
 func (f *Files) Follow(ctx context.Context, publish func(Declarations)) error {
 	filewatch.Watcher{Paths: f.Names, Quiet: 100 * time.Millisecond, MaxWait: time.Second, Recheck: f.Recheck}.Run(ctx, func() error {
 		changed := false

@@ -13,26 +13,23 @@
 //
 // # What happens at a change
 //
-// A pod is in service if it is ready and not terminating. If the service has no such pod in any
-// zone, the pods that still serve while they terminate are in service, as in kube-proxy; see
-// endpoints.InService. The controller gives the pods in service, the expected number of pods and
-// the policy to package frontproxy, which makes a configuration.
-// Package deploy writes the configuration to the directory and then changes the running HAProxy. If
-// only servers and variables differ, HAProxy needs no reload. If several changes come within
-// [MinInterval], the controller applies them together.
+// A pod is in service if it is ready and not terminating; see endpoints.InService. Package
+// frontproxy makes a configuration from the pods in service, the expected number of pods and the
+// policy. Package deploy writes it to the directory and changes the running HAProxy, without a
+// reload if only servers and variables differ. The controller applies several changes within
+// [MinInterval] together.
 //
 // The expected number of pods of a zone is the largest number of pods that the zone had within the
 // last 10 minutes; see [Expected]. If the other zones have lost pods too, the controller reduces
-// the expected number in the same proportion. So after somebody has scaled down all zones, no
-// request leaves its zone. The file expected-pods.json in the directory keeps the expected numbers
-// over a restart.
+// the expected number in the same proportion. The file expected-pods.json keeps the expected
+// numbers over a restart.
 //
 // # What happens at a failure
 //
 //   - Before the source has answered, the controller keeps the configuration in the directory. If
-//     the directory is empty, HAProxy gets a configuration without pods and answers 503.
-//   - If the source stops answering, or reports that its last list of pods may have lost pods by
-//     mistake, the controller keeps the pods of the last good list.
+//     the directory is empty, HAProxy has no pods and answers 503.
+//   - If the source stops answering, or reports that its list may have lost pods by mistake, the
+//     controller keeps the last good list.
 //   - If the policy file is wrong, the controller keeps the last good policy.
 //   - If HAProxy refuses a configuration, or if a change of HAProxy fails, the controller tries
 //     again after 1 s, then after longer pauses of up to 30 s. It also tries again at each change.
@@ -41,14 +38,12 @@
 //
 // # The retry budget
 //
-// HAProxy before 2.9 cannot count repeated requests. For such a version the controller reads
-// HAProxy's counters 20 times a second, and 100 times a second while HAProxy repeats requests.
-// After too many repetitions, the controller switches repetitions off until later requests have
-// made up for the excess, at most for 10 s.
+// HAProxy before 2.9 cannot count repeated requests. So the controller reads its counters 20 times
+// a second, and 100 times a second while HAProxy repeats requests. After too many repetitions, it
+// switches them off for at most 10 s.
 //
 // # What it does not do
 //
-// The package does not start HAProxy: package supervisor does. It does not read clusters: a
-// [Source] does. It has no metrics and writes no log: use [Controller].Changed and
-// [Controller.Traffic] for these.
+// Package supervisor starts HAProxy. The package has no metrics and writes no log: use
+// [Controller].Changed and [Controller.Traffic].
 package controller

@@ -11,13 +11,12 @@ import (
 const Window = 10 * time.Minute
 
 // Expected computes how many pods each zone should have: the largest number of pods that were in
-// service at the same time within the last Window. If pods fail or a zone loses its nodes, this
-// number stays the same. If somebody scales a service down, the number should fall, but
-// EndpointSlices alone do not show why a pod is missing. So in every case, the number falls when
-// Window has passed.
+// service at the same time within the last Window. EndpointSlices do not show whether a pod has
+// failed or somebody has scaled the service down. So in both cases the number falls when Window has
+// passed.
 //
 // A [Controller] saves the numbers in the file expected-pods.json beside haproxy.cfg at each change
-// and every minute, so that they survive a restart.
+// and every minute.
 //
 // The zero value remembers nothing. Expected uses no clock: the caller passes the time, which must
 // not go back.
@@ -71,12 +70,10 @@ func (e *Expected) Next() (next time.Time) {
 	return next
 }
 
-// expectedIn returns the expected number of local pods for a front proxy of a zone. If zone is "",
-// the pods of all zones are local. If some of the expected pods of the other zones are not in
-// service, these zones have less room for the requests of this zone, so expectedIn reduces the
-// result in the same proportion. For example, if the other zones have half of their expected pods,
-// expectedIn returns half of the expected number of this zone. So after a scale-down of all zones,
-// no request leaves its zone.
+// expectedIn returns the expected number of local pods for a front proxy of a zone; with the zone
+// "", all pods are local. If the other zones have only half of their expected pods, they have no
+// room for further requests, so expectedIn returns half of the number, and so on. So after a
+// scale-down of all zones, no request leaves its zone.
 func expectedIn(zones map[string]ZoneStatus, zone string) int {
 	own, otherExpected, otherInService := 0, 0, 0
 	for name, z := range zones {

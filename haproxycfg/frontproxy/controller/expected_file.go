@@ -52,11 +52,9 @@ func (e *Expected) encode(now time.Time) []byte {
 }
 
 // decodeExpected parses data, the content of expected-pods.json, and returns the numbers of pods by
-// zone. The file has, for each number, the time "until" at which the zone last had this number of
-// pods. decodeExpected leaves out each number whose time "until" is longer ago than Window. If
-// somebody has set the clock back, the file may contain times in the future: decodeExpected
-// replaces them by the present time. If the file has a fault, decodeExpected uses no part of it and
-// returns an error.
+// zone. Each number has the time "until" at which the zone last had it; numbers older than Window
+// are left out. A time in the future, after somebody has set the clock back, becomes the present
+// time. After a fault, decodeExpected returns an error and no numbers.
 func decodeExpected(data []byte, now time.Time) (Expected, error) {
 	var zones map[string][]savedCount
 	if err := json.Unmarshal(data, &zones); err != nil {

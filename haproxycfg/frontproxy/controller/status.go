@@ -28,8 +28,8 @@ type Status struct {
 	Sidecar bool
 	// Draining is true while HAProxy drains.
 	Draining bool
-	// SourceErr says why the pods may be out of date. PolicyErr says why the policy file is not in
-	// force. ApplyErr says why the last change is not in force. nil means no fault.
+	// SourceErr says why the pods may be out of date, PolicyErr why the policy file is not in
+	// force, and ApplyErr why the last change is not in force. nil means no fault.
 	SourceErr, PolicyErr, ApplyErr error
 	// ExpectedErr says why the controller could not read or save the expected numbers of pods; nil
 	// means no fault. If there is a fault and the controller restarts, the expected numbers begin with

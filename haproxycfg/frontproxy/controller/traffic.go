@@ -26,9 +26,9 @@ type PodTraffic struct {
 	Up bool
 }
 
-// Traffic adds up HAProxy's counters of servers for each pod. The counters of one server are not
-// enough for this: a slot (a server with a fixed name) can contain several pods one after another,
-// one pod can be a server of several backends, and after a reload all counters begin at 0.
+// Traffic adds up HAProxy's counters of servers for each pod, because a slot (a server with a fixed
+// name) can contain several pods one after another, a pod can be in several backends, and a reload
+// resets all counters.
 //
 // The zero value has no traffic. A Traffic is not safe for concurrent use.
 type Traffic struct {
@@ -81,11 +81,9 @@ func (e *podEntry) set(pod, zone string) {
 	e.Pod, e.Zone = pod, zone
 }
 
-// Update reads the counters of the servers from the rows of "show stat". If a counter has risen
-// since the last Update, the difference counts for the pod whose address the server had at the last
-// Update. So call Update also just before each change of the servers: otherwise the requests to the
-// old pod would count for another pod. If the server had no pod at the last Update (it was an empty
-// slot), the difference counts for its present pod.
+// Update reads the counters of the servers from the rows of "show stat". An increase counts for the
+// pod that the server had at the last Update, or, in an empty slot, for the present pod. So call
+// Update also just before each change of the servers.
 func (t *Traffic) Update(rows []runtimeapi.Stat, now time.Time) {
 	for _, e := range t.pods {
 		e.InFlight, e.Up = 0, false

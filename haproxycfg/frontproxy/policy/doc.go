@@ -17,20 +17,21 @@
 //	  requests: 400
 //	  source: {requests: 50}
 //
-// The name of a field is the name in [frontproxy.Settings] with a small first letter. The only
-// exception is retryBudget, which sets RetryPercent. A time has a unit, such as "200ms" or "15s". A
-// percentage ends with "%". The values off and 0 switch a setting off, as a negative number does in
-// Settings. The fields pending and retryBudget refuse 0; in these two fields, off means no limit.
-// To get the default of a field, leave the field out: 0 does not mean the default.
+// The name of a field is the name in [frontproxy.Settings] with a small first letter, but
+// retryBudget sets RetryPercent. A time has a unit, such as "200ms" or "15s". A percentage ends
+// with "%".
+//
+// The values off and 0 switch a setting off; 0 does not mean the default, as in Settings. The
+// fields pending and retryBudget refuse 0; in these two fields, off means no limit.
 //
 // policy.schema.json, in the directory of this package, is a JSON Schema of the file for editors.
 // It does not express all rules.
 //
 // # Faults
 //
-// If one field is faulty, Parse and Read reject the whole file, because half of a policy could be
-// worse than the last good policy. Their error joins an [Error] with file, line and field for each
-// fault. Unknown fields, repeated fields, aliases and a second document are faults.
+// If one field is faulty, Parse and Read reject the whole file. Their error joins an [Error] with
+// file, line and field for each fault. Unknown fields, repeated fields, aliases and a second
+// document are faults.
 //
 // # What it does not do
 //

@@ -1,6 +1,6 @@
 // Package configtest contains helpers for the tests of haproxycfg and haproxycfg/edge. Parse reads
-// a rendered configuration. It shares no code with the renderer. Golden compares rendered files
-// with golden files.
+// a rendered configuration, without code of the renderer. Golden compares rendered files with
+// golden files.
 package configtest
 
 import (
@@ -34,11 +34,10 @@ var update = flag.Bool("update", false, "write the golden files instead of compa
 // with this directory.
 const GoldenDir = "/etc/haproxy"
 
-// Golden renders each configuration and compares the files with those in the directory
-// testdata/TestGolden/VERSION/NAME. VERSION is the version of HAProxy in the field Global.Version
-// of the configuration. Golden also requires that each haproxy of this version or a later one
-// accepts the files without a warning; see [haproxytest.Binaries]. With the flag -update, Golden
-// writes the files below testdata instead of comparing them.
+// Golden renders each configuration and compares the files with those in
+// testdata/TestGolden/VERSION/NAME, where VERSION is Global.Version. Each haproxy of this version
+// or a later one must accept the files without a warning; see [haproxytest.Binaries]. With the flag
+// -update, Golden writes the files.
 func Golden(t *testing.T, configs map[string]*haproxycfg.Config) {
 	binaries := versions(t)
 	for name, c := range configs {
