@@ -11,16 +11,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Objects are the objects of one cluster. The slices must be sorted; NewObjects sorts them. The
-// functions of this package change neither the slices nor the objects.
+// Objects are the objects of one cluster, in slices that NewObjects sorts. The functions of this
+// package change neither the slices nor the objects.
 type Objects struct {
 	Nodes    []*corev1.Node    // by name
 	Services []*corev1.Service // by namespace, then name
-	// ReadyNodes has, for each service with externalTrafficPolicy Local, the nodes with a ready
-	// pod. nil means that nothing is known about pods. A key is the Ref.Key of a service. A value
-	// is the sorted list of node names; Select picks only these nodes for the service. For
-	// Selector.LocalWeights, the list has the name of a node once for each of its pods; otherwise it
-	// has each name once. live.ReadyNodes computes the map for objects from manifests.
+	// ReadyNodes has, by Ref.Key, the sorted names of the nodes with a ready pod of each service
+	// with externalTrafficPolicy Local; Select picks only these. nil means unknown. For
+	// Selector.LocalWeights, a list has a name once for each of the node's pods, and otherwise
+	// once. live.ReadyNodes computes the map for objects from manifests.
 	ReadyNodes map[string][]string
 	// Ignored is the number of objects of other kinds in the manifests.
 	Ignored int
@@ -115,10 +114,9 @@ func (p Problem) Error() string {
 	return b.String()
 }
 
-// TrimNode returns a node that has only the fields that this package reads, for a cache. It leaves
-// out images and managed fields, which are most of a node. It also leaves out the messages and
-// heartbeat times of conditions, so a heartbeat does not change the result. The result shares
-// memory with n.
+// TrimNode returns a node with only the fields that this package reads, for a cache; it shares
+// memory with n. It leaves out images and managed fields, which are most of a node, and the
+// messages and heartbeat times of conditions, so a heartbeat does not change the result.
 func TrimNode(n *corev1.Node) *corev1.Node {
 	trimmed := &corev1.Node{ObjectMeta: trimMeta(&n.ObjectMeta), Spec: n.Spec}
 	trimmed.Labels = n.Labels

@@ -7,14 +7,12 @@ import (
 	"github.com/headgate/headgate/hashring"
 )
 
-// Pick returns the nodes for a service, sorted by name. The argument "key" is the Ref.Key of the
-// service, "namespace/name". The argument "current" contains the nodes that the service uses now;
-// nil means unknown. Pick reads only the Identity of these nodes.
+// Pick returns the nodes for a service, sorted by name. key is its Ref.Key, "namespace/name".
+// current are the nodes that it uses now, of which Pick reads the Identity; nil means unknown.
 //
-// Pick chooses the nodes of best rank among two kinds of nodes: the Eligible nodes, and those nodes
-// in "current" whose verdict is Avoid. With Sticky, nodes in "current" keep their places even if
-// other nodes rank better. If there are not enough such nodes, Pick adds other nodes with the
-// verdict Avoid. If there is still no node, Pick chooses among the Excluded nodes.
+// Pick chooses the nodes of best rank among the Eligible nodes and the Avoid nodes in current. With
+// Sticky, nodes in current keep their places. If there are too few such nodes, Pick adds other
+// Avoid nodes, and if there is none at all, Excluded nodes.
 func (p *Pool) Pick(key string, current []Node) []Node {
 	var scratch [64]hashring.Node
 	picked := p.best(p.rings[Eligible], scratch[:0], key, p.size)
@@ -55,14 +53,12 @@ func (p *Pool) best(r *hashring.Ring, dst []hashring.Node, key string, k int) []
 	return r.AppendTop(dst, key, k)
 }
 
-// keep returns the new nodes of a service, at most p.size. The argument "picked" contains the best
-// Eligible nodes, and the argument "current" contains the present nodes of the service. A node with
-// the verdict Avoid is not in "picked", but may stay if it is in "current":
+// keep returns the new nodes of a service, at most p.size, from picked, the best Eligible nodes,
+// and current, its present nodes:
 //
-//   - Without Sticky, keep returns the best of the picked nodes and the current nodes with the
-//     verdict Avoid.
-//   - With Sticky, the current nodes that are Eligible or have the verdict Avoid get the first
-//     places, and the picked nodes get the others.
+//   - Without Sticky, these are the best of the picked nodes and the current Avoid nodes.
+//   - With Sticky, the current Eligible and Avoid nodes get the first places, and the picked nodes
+//     the others.
 func (p *Pool) keep(picked []hashring.Node, key string, current []Node) []hashring.Node {
 	in := make(map[string]bool, len(picked)+len(current))
 	var stay []hashring.Node
@@ -99,9 +95,9 @@ func (p *Pool) keep(picked []hashring.Node, key string, current []Node) []hashri
 	return p.best(newRing(append(stay, others...)), nil, key, p.size)
 }
 
-// fill adds avoided nodes until the subset is full. It reads the avoided nodes in their order for
-// key, best first, and stops when it has as many as can get a place. So it is fast: if a cluster
-// loses its control plane, all nodes become avoided, and Pick calls fill for every service.
+// fill adds avoided nodes, best first for key, until the subset is full. It reads no more nodes
+// than it needs: if a cluster loses its control plane, all nodes become avoided, and Pick calls
+// fill for every service.
 func (p *Pool) fill(picked []hashring.Node, key string) []hashring.Node {
 	places := p.size - len(picked)
 	in := make(map[string]bool, len(picked))

@@ -68,28 +68,25 @@ type Selector struct {
 	// Address chooses the address of a node.
 	Address AddressPolicy
 	// Spread makes Select choose the same number of nodes from each zone, as far as possible; see
-	// hashring.Ring.Spread. Select assigns a node without a zone label to one of the zones, by the
-	// identity of the node. A zone with few nodes gets as many places as the others, so its nodes
-	// get more services than the nodes of a large zone.
+	// hashring.Ring.Spread. The identity of a node without a zone label assigns it to a zone. The
+	// nodes of a small zone get more services than those of a large one.
 	Spread bool
 	// AllLocal makes Select pick all nodes with a ready pod for a service with
 	// externalTrafficPolicy Local, even if they are more than Size. Without AllLocal, pods on nodes
 	// outside the subset get no traffic, and a Selection has a warning.
 	AllLocal bool
-	// LocalWeights makes Select set Node.Weight for a service with externalTrafficPolicy Local, in
-	// proportion to the ready pods of the node: such a node sends its requests only to its own
-	// pods, so with equal weights a pod on a node with few pods gets more requests than others. If
-	// the argument "current" of Select contains weights for the same nodes, Select keeps these
-	// weights until some pod would get over 25% more or less than its share. So most changes of the
-	// number of pods change no weight. LocalWeights needs the number of pods: see
-	// Objects.ReadyNodes.
+	// LocalWeights makes Select set Node.Weight for a service with externalTrafficPolicy Local in
+	// proportion to the ready pods of the node, which sends its requests only to them; see
+	// Objects.ReadyNodes. Select keeps the weights in "current" for the same nodes until some pod
+	// would get over 25% more or less than its share. So most changes of the number of pods change
+	// no weight.
 	LocalWeights bool
 	// Sticky makes Select keep the present nodes of a service while they are Eligible or avoided,
-	// even if a node of better rank joins the cluster. So a node that joins changes no subset.
+	// so a node that joins changes no subset.
 	//
-	// This has three disadvantages. Subsets depend on history, so a program must store them and
-	// share them with other processes. A new node gets no traffic until an old node leaves. Zones
-	// that are not balanced become balanced only slowly, when places become free.
+	// But subsets then depend on history, and a program must store them and share them with other
+	// processes. A new node gets no traffic until an old node leaves. Unbalanced zones become
+	// balanced only as places become free.
 	Sticky bool
 	// Annotations defines the names of the annotations that Select reads.
 	Annotations Annotations
@@ -273,10 +270,9 @@ type candidate struct {
 	shared      string // a warning about addresses that other nodes have too; "" if there is none
 	special     string // the problem of an address in a special range; "" if there is none
 	source      *corev1.Node
-	// The field "addrs" contains the usable addresses of the node that have the same family and
-	// type as Addr. The field "others" contains the usable addresses of the other family. If
-	// several nodes have the same address, the method "separate" chooses another address from these
-	// two lists. Both fields are nil if neither list would have more than one address.
+	// addrs are the usable addresses of the node with the family and type of Addr, and others those
+	// of the other family, from which "separate" chooses if nodes share an address. Both are nil if
+	// neither has more than one address.
 	addrs, others []netip.Addr
 }
 
@@ -322,11 +318,9 @@ func (c *candidate) judge(predicates []Predicate, now time.Time) bool {
 	return true
 }
 
-// comparePreference orders nodes with the same identity, which is by default the address of a node.
-// Only the first of these nodes can get traffic. A node with a better verdict comes first. Of nodes
-// with equal verdicts, the newer node comes first: if a machine is removed and another machine gets
-// its address, the node object of the removed machine still exists for a while. Of equally new
-// nodes, the first by name comes first.
+// comparePreference orders nodes with the same identity, by default the address, of which only the
+// first can get traffic: by verdict, then the newer node first, then by name. The Node object of a
+// removed machine still exists for a while when another machine gets its address.
 func comparePreference(a, b *candidate) int {
 	return cmp.Or(
 		cmp.Compare(a.verdict, b.verdict),

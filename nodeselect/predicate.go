@@ -50,16 +50,14 @@ func (v *Verdict) UnmarshalText(text []byte) error {
 	return fmt.Errorf("nodeselect: no verdict has the name %q", text)
 }
 
-// Predicate returns the verdict of a node. The argument "now" is the present time. Unless the node
-// is Eligible, it also returns the reason in a few words. The result must depend only on the
-// arguments. A Predicate must not change the node.
+// Predicate returns the verdict of a node at the time now and, unless it is Eligible, the reason in
+// a few words. It must depend only on its arguments, and must not change the node.
 type Predicate func(node *corev1.Node, now time.Time) (Verdict, string)
 
-// DefaultGrace is how long a node may be not ready before DefaultPredicates return [Avoid] for it.
-// Then the node enters no further subset, unless there are too few Eligible nodes. It stays in the
-// subsets that contain it until somebody deletes the Node object. The traffic to a dead node does
-// not depend on DefaultGrace: health checks stop this traffic within seconds. Kubernetes evicts the
-// pods of a node that is not ready after the same time as DefaultGrace.
+// DefaultGrace is how long a node may be not ready before DefaultPredicates avoid it; Kubernetes
+// evicts its pods after the same time. An avoided node stays in its subsets until somebody deletes
+// the Node object, and enters no other while there are enough Eligible nodes. Health checks stop
+// the traffic to a dead node within seconds.
 const DefaultGrace = 5 * time.Minute
 
 // ExcludeLabel is the Kubernetes label on nodes that external load balancers must not use. kubeadm
@@ -88,12 +86,10 @@ func NotDeleted(node *corev1.Node, _ time.Time) (Verdict, string) {
 	return Excluded, "being deleted since " + node.DeletionTimestamp.UTC().Format(time.RFC3339)
 }
 
-// NotCordoned avoids cordoned nodes. It is not one of DefaultPredicates. A cordon only means that
-// no new pods start on the node; its running pods still serve. With this predicate, an operator who
-// cordons a whole cluster for an upgrade would change all subsets at the same time. The load
-// balancers of Kubernetes once avoided cordoned nodes too. This caused outages, so Kubernetes
-// removed the rule (kubernetes#65013). A node agent is a better way: within seconds, it drains a
-// node that somebody cordons, and ends the drain of a node that somebody uncordons.
+// NotCordoned avoids cordoned nodes. It is not one of DefaultPredicates, because the running pods
+// of a cordoned node still serve, and the cordon of a whole cluster for an upgrade would change all
+// subsets at once. Kubernetes once had this rule for load balancers, and removed it after outages
+// (kubernetes#65013). A node agent, which drains a cordoned node within seconds, is a better way.
 func NotCordoned(node *corev1.Node, _ time.Time) (Verdict, string) {
 	if node.Spec.Unschedulable {
 		return Avoid, "cordoned"

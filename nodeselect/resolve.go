@@ -40,9 +40,8 @@ type Target struct {
 }
 
 // Resolve returns the node port, agent port and weight for ref. If ref cannot be resolved,
-// Target.NodePort is 0, and the problems state the reason. A wrong annotation must not stop the
-// traffic of a service. Instead of an invalid agent port, Resolve returns 0. Instead of an invalid
-// weight, it returns DefaultWeightPercent. In both cases it adds a warning.
+// Target.NodePort is 0, and the problems state the reason. An invalid agent port becomes 0, and an
+// invalid weight DefaultWeightPercent, with a warning.
 func (a Annotations) Resolve(objects Objects, ref Ref) (Target, []Problem) {
 	svc := objects.Service(ref.Namespace, ref.Service)
 	target, problems := a.resolve(svc, ref)
@@ -105,10 +104,9 @@ func (p *Pool) pickFor(svc *corev1.Service, key string, current []Node, ready ma
 	return s
 }
 
-// pickByPods picks the nodes of a service, whatever its IP families are. If the
-// externalTrafficPolicy of the service is Local, pickByPods picks only nodes with a ready pod; the
-// argument "ready" lists these nodes by service. If none of them is in p, pickByPods picks from all
-// nodes of p, and adds a warning.
+// pickByPods picks the nodes of a service, whatever its IP families are. With externalTrafficPolicy
+// Local, it picks only the nodes with a ready pod in "ready"; if none of them is in p, it picks
+// from all nodes of p, with a warning.
 func (p *Pool) pickByPods(svc *corev1.Service, key string, current []Node, ready map[string][]string) subset {
 	if !isLocal(svc) {
 		return subset{nodes: p.Pick(key, current)}

@@ -30,22 +30,20 @@ func (s Selection) Subsets() Subsets {
 	return subsets
 }
 
-// Select resolves refs, and picks the nodes of each service that they name. The argument "now" is
-// the present time, which the predicates get. The argument "current" contains the nodes that each
-// service uses now; nil means unknown. This argument affects the result only in two cases: with
-// Selector.Sticky, or if it contains nodes with the verdict Avoid. See Pool.Pick.
+// Select resolves refs, and picks the nodes of each service that they name. now is the time for the
+// predicates. current are the nodes that each service uses now; nil means unknown. It matters only
+// with Selector.Sticky and for Avoid nodes; see Pool.Pick.
 //
-// A ref that cannot be resolved gets a problem and no target. The other refs are not affected. In
-// four cases, a target comes with a warning:
+// A ref that cannot be resolved gets a problem and no target. A target has a warning in four cases:
 //
-//   - If Annotations.AgentPorts assigns the agent port of the service to another service, the
-//     target has no agent port.
-//   - If a service with externalTrafficPolicy Local has ready pods on more nodes than the target
-//     has, the pods on the remaining nodes get no traffic; see Selector.AllLocal.
-//   - If sessionAffinity of the service is ClientIP, most of its pods may get no traffic, because
-//     each node sends all requests of one balancer to one pod.
-//   - If a service with externalTrafficPolicy Local has no ready pod on a node of the cluster, the
-//     target has nodes without such a pod; see Objects.ReadyNodes.
+//   - Annotations.AgentPorts assigns the agent port of the service to another service, so the
+//     target has none.
+//   - A service with externalTrafficPolicy Local has ready pods on more nodes than the target has,
+//     and the pods on the others get no traffic; see Selector.AllLocal.
+//   - sessionAffinity is ClientIP: most pods may get no traffic, because each node sends all
+//     requests of one balancer to one pod.
+//   - A service with externalTrafficPolicy Local has no ready pod on a node of the cluster, so the
+//     target has nodes without one; see Objects.ReadyNodes.
 func (s Selector) Select(objects Objects, refs []Ref, now time.Time, current Subsets) Selection {
 	t := NewTracker(s, current)
 	t.load(objects, refs, now)
@@ -99,10 +97,9 @@ func share(part, whole int) float64 {
 	return float64(part) / float64(whole)
 }
 
-// DiffSubsets returns, for each service, the nodes that enter its subset and the nodes that leave
-// it. Two nodes are the same if their identities and their addresses are equal. A node with a new
-// address is another node here, because the balancer connects to another machine. If only one of
-// the arguments contains a service, the other counts as containing an empty subset of the service.
+// DiffSubsets returns the nodes that enter and leave the subset of each service. A node with a new
+// address is another node, because the balancer connects to another machine. A service that an
+// argument lacks has an empty subset there.
 func DiffSubsets(old, new Subsets) SubsetChanges {
 	keys := make([]string, 0, max(len(old), len(new)))
 	keys = slices.AppendSeq(keys, maps.Keys(new))

@@ -11,10 +11,9 @@ import (
 // internalIP is the default of AddressPolicy.Types.
 var internalIP = [...]corev1.NodeAddressType{corev1.NodeInternalIP}
 
-// alternatives returns the usable addresses of a node in two lists. The argument "addr" is the
-// address that Choose returns for the node. The list "same" contains the addresses of the same
-// family and address type as addr, in the order of the Node object. Choose prefers the first of
-// them. The list "other" contains the addresses of the other family, in the order of Types.
+// alternatives returns the usable addresses of a node for which Choose returns addr: in "same"
+// those of the family and type of addr, in the order of the Node object, of which Choose prefers
+// the first; in "other" those of the other family, in the order of Types.
 func (p AddressPolicy) alternatives(node *corev1.Node, addr netip.Addr) (same, other []netip.Addr) {
 	types := p.Types
 	if len(types) == 0 {
@@ -56,12 +55,10 @@ func appendNew(list []netip.Addr, addr netip.Addr) []netip.Addr {
 	return append(list, addr)
 }
 
-// separate gives each candidate an address of its own. Several nodes may list the same address, for
-// example a virtual address that moves between nodes. HAProxy must not use such a shared address
-// for any of them. So a candidate with a shared address gets the first address of the same family
-// that only its node lists. If there is no such address, the candidate keeps its first address,
-// because the other Node object may belong to a machine that is gone. separate returns the
-// candidates whose address or warning it has changed.
+// separate gives each candidate an address of its own, and returns those whose address or warning
+// it has changed. A candidate whose address several nodes list, such as a virtual address, gets the
+// first address of the same family that only its node lists. Without one, it keeps its address,
+// because the other Node object may belong to a machine that is gone.
 func (s Selector) separate(candidates []*candidate) (changed []*candidate) {
 	if !slices.ContainsFunc(candidates, func(c *candidate) bool { return c.addrs != nil || c.others != nil }) {
 		return nil

@@ -8,16 +8,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Tracker keeps a Selection up to date while a cluster changes. Each Update returns the same
-// Selection as Selector.Select would return for all objects that the Tracker has received so far.
-// In this call of Select, the argument "current" would be the subsets that the Tracker picked last.
-// The Tracker remembers the subset of a service even while it does not find the service in the
-// cluster.
+// Tracker keeps a Selection up to date while a cluster changes. Each Update returns what
+// Selector.Select would return for all received objects, with the subsets that the Tracker picked
+// last as "current". It remembers the subset of a service even while the cluster does not have the
+// service.
 //
-// An Update is cheaper than a Select. It judges all nodes again, because verdicts depend on the
-// time. But it resolves and picks again only for services that the change may affect. A change of a
-// node affects the services that use the node or may use it now. A change of a service affects the
-// service itself and the services that request the same agent port.
+// An Update judges all nodes again, because verdicts depend on the time, but resolves and picks
+// again only for services that the change may affect.
 //
 // Only one goroutine may call Update at a time. Neither the Tracker nor the caller may change the
 // returned values.
@@ -76,9 +73,9 @@ type subset struct {
 	otherFamily bool
 }
 
-// NewTracker returns a Tracker without objects. The argument "current" contains the nodes that each
-// service uses now, as for Select; nil means unknown. The Tracker reads current only when an Update
-// brings the first refs. The Tracker does not copy current, so the caller must not change it.
+// NewTracker returns a Tracker without objects. current are the nodes that each service uses now,
+// as for Select; nil means unknown. The Tracker reads it at the first Update with refs, without a
+// copy, so the caller must not change it.
 func NewTracker(s Selector, current Subsets) *Tracker {
 	t := &Tracker{
 		selector: s, predicates: s.predicates(),
@@ -101,10 +98,9 @@ func (t *Tracker) Refs() []Ref { return t.refs }
 type Delta struct {
 	Nodes    map[string]*corev1.Node    // by name; nil if the node is deleted
 	Services map[string]*corev1.Service // by Ref.Key; nil if the service is deleted
-	// ReadyNodes are the services of Objects.ReadyNodes that have changed, each with its new list
-	// of nodes. An empty list means that the service has no ready pod. A nil map changes nothing. A
-	// map without entries changes no service, but if Objects.ReadyNodes was nil (unknown), it
-	// becomes an empty map (known).
+	// ReadyNodes are the changed services of Objects.ReadyNodes, each with its new list of nodes;
+	// an empty list means no ready pod. nil changes nothing. An empty map only makes a nil
+	// Objects.ReadyNodes (unknown) empty (known).
 	ReadyNodes map[string][]string
 	// Refs replace all refs of the Tracker. nil means no change.
 	Refs []Ref
@@ -124,10 +120,9 @@ type Changed struct {
 // IsZero reports whether nothing has changed.
 func (c Changed) IsZero() bool { return len(c.Nodes)+len(c.Services) == 0 }
 
-// Update applies the change d, and computes the verdict of each node again. The argument "now" is
-// the present time, which the predicates get. Update returns the new Selection, and which parts of
-// it differ from the Selection before. The Tracker keeps the objects in d; the caller must not
-// change them later.
+// Update applies the change d, and computes the verdict of each node at the time now. It returns
+// the new Selection, and which parts of it have changed. The Tracker keeps the objects in d; the
+// caller must not change them later.
 func (t *Tracker) Update(d Delta, now time.Time) (Selection, Changed) {
 	u := update{Tracker: t}
 	if d.Refs != nil {
@@ -184,10 +179,9 @@ func (t *Tracker) assemble() {
 	t.selection = s
 }
 
-// merge applies changes to a sorted list and returns a new list. An object in changes is added, or
-// replaces the object with the same key. nil removes the object. compareKey compares an object of
-// the list with a key. compareKeys compares two keys, and must order them as compareKey orders
-// their objects.
+// merge applies changes to a sorted list and returns a new list: it adds or replaces the object of
+// each key, or removes it for nil. compareKey compares an object of the list with a key, and
+// compareKeys two keys in the same order.
 func merge[K comparable, T any](list []*T, changes map[K]*T, compareKey func(*T, K) int, compareKeys func(a, b K) int) []*T {
 	keys := make([]K, 0, len(changes))
 	for key := range changes {
@@ -221,8 +215,8 @@ func compareService(s *corev1.Service, key string) int {
 	return strings.Compare(s.Name, name)
 }
 
-// compareKeys compares two keys "namespace/name": first the namespaces, then the names. A
-// comparison of the whole strings would give another order: "a-b/x" would come before "a/x".
+// compareKeys compares two keys "namespace/name" by namespace, and then by name. As whole strings,
+// "a-b/x" would come before "a/x".
 func compareKeys(a, b string) int {
 	aspace, aname, _ := strings.Cut(a, "/")
 	bspace, bname, _ := strings.Cut(b, "/")

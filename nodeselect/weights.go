@@ -13,10 +13,9 @@ const (
 	weightTolerance = 0.25
 )
 
-// weighByPods returns the nodes with weights in proportion to their pods. The argument "pods" is a
-// sorted list that contains the name of a node once for each pod of the node: a node with 3 pods is
-// in it 3 times. If current contains the same nodes, and their weights keep the load of each pod
-// within weightTolerance, the nodes keep these weights.
+// weighByPods returns the nodes with weights in proportion to their pods: the sorted list pods
+// contains the name of a node once for each of its pods. If current contains the same nodes, they
+// keep its weights while the load of each pod is within weightTolerance.
 func weighByPods(nodes, current []Node, pods []string) []Node {
 	counts := make([]int, len(nodes))
 	most := 0

@@ -42,10 +42,9 @@ var unusableTaints = []string{
 }
 
 // DefaultPredicates returns NotExcluded, NotDeleted, OpensNodePorts, Ready(DefaultGrace),
-// NetworkAvailable(DefaultGrace) and WithoutTaints. WithoutTaints gets the keys of these taints:
-// RemovalTaints, the taints of nodes that are not initialised, and the taints of machines that are
-// off. README.md of this package lists the keys. DefaultPredicates does not return NotCordoned; the
-// comment of NotCordoned explains why.
+// NetworkAvailable(DefaultGrace) and WithoutTaints with RemovalTaints and the taints of nodes that
+// are not initialised or off, as README.md lists them. It does not return NotCordoned, whose
+// comment explains why.
 func DefaultPredicates() []Predicate {
 	return []Predicate{
 		NotExcluded,
@@ -84,28 +83,24 @@ func labelText(key, value string) string { return fmt.Sprintf("label %s=%q", key
 // minute counts as never ready.
 const startup = time.Minute
 
-// Ready avoids nodes that have been not ready for longer than grace. Two kinds of nodes get no
-// grace, so Ready avoids them at once: nodes that were never ready, and nodes whose clock is so
-// wrong that they report a time more than grace in the future. A node counts as never ready if it
-// has not been ready since the first minute after its creation. A node without the condition Ready
-// is Eligible. Ready never excludes a node: when a cluster loses its control plane, all nodes
-// become not ready, but they still serve.
+// Ready avoids nodes that have been not ready for longer than grace. It avoids at once a node that
+// has not been ready since the first minute after its creation, and a node that reports a time more
+// than grace in the future. A node without the condition Ready is Eligible. Ready never excludes a
+// node: without a control plane, all nodes become not ready, but still serve.
 func Ready(grace time.Duration) Predicate {
 	return condition(corev1.NodeReady, grace, "not ready", func(s corev1.ConditionStatus) bool { return s != corev1.ConditionTrue })
 }
 
 // NetworkAvailable avoids nodes whose condition NetworkUnavailable has been True for longer than
-// grace. As with Ready, a node gets no grace if its network was never available. The status Unknown
-// means that the kubelet does not answer. NetworkAvailable accepts it, because Ready judges this
-// case.
+// grace, or since their creation. It accepts the status Unknown, which means that the kubelet does
+// not answer, because Ready judges this case.
 func NetworkAvailable(grace time.Duration) Predicate {
 	return condition(corev1.NodeNetworkUnavailable, grace, "network unavailable", func(s corev1.ConditionStatus) bool { return s == corev1.ConditionTrue })
 }
 
-// condition returns a Predicate about one condition of a node. The argument "kind" is the type of
-// the condition. The function "bad" reports whether a status of the condition is bad. The Predicate
-// avoids a node whose condition has had a bad status for longer than grace. In the report, the
-// argument "words" describes the bad status, such as "not ready".
+// condition returns a Predicate that avoids a node whose condition of the type kind has had a bad
+// status, as "bad" reports, for longer than grace. words describe this status in the report, such
+// as "not ready".
 func condition(kind corev1.NodeConditionType, grace time.Duration, words string, bad func(corev1.ConditionStatus) bool) Predicate {
 	return func(node *corev1.Node, now time.Time) (Verdict, string) {
 		for i := range node.Status.Conditions {
@@ -135,11 +130,9 @@ func condition(kind corev1.NodeConditionType, grace time.Duration, words string,
 	}
 }
 
-// isNever reports whether a condition of a node has had its present status since the node was
-// created. The argument "since" is the time at which the condition got this status. The API server
-// sets the time of the creation, and the node or the node controller sets the other time, with
-// another clock. So the result is true if the condition got the status less than a minute (the
-// constant "startup") after the creation.
+// isNever reports whether a condition has had its present status since less than a minute
+// ("startup") after the node's creation. The minute allows for the difference of two clocks: the
+// API server's for the creation, and the node's or node controller's for since.
 func isNever(node *corev1.Node, since time.Time) bool {
 	created := node.CreationTimestamp.Time
 	return !created.IsZero() && since.Sub(created) < startup

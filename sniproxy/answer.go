@@ -258,9 +258,8 @@ const (
 )
 
 // http2Request returns the number of the stream of the first request, and the number of body bytes
-// that the client accepts on this stream. Both are 0 if the client has sent no HEADERS frame. The
-// argument b holds all bytes that the client has sent after the PROXY header. They begin with the
-// connection preface of HTTP/2.
+// that the client accepts on it; both are 0 without a HEADERS frame. b holds all bytes after the
+// PROXY header, from the connection preface of HTTP/2.
 func http2Request(b []byte) (stream, window uint32) {
 	window = h2Window
 	if len(b) < len(http2.ClientPreface) {

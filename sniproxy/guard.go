@@ -21,12 +21,10 @@ const (
 	never
 )
 
-// endpointRules protect this machine and its cloud from a wrong or malicious lookup. A key is a
-// kind of address, and the value says whether the Server may connect to such an address. The Server
-// may connect to addresses of all other kinds. Private addresses are no key, because upstreams have
-// private addresses. Addresses for documentation or for measurements need a prefix in
-// AllowEndpoints: no upstream on the Internet has such an address, but an upstream in a laboratory
-// can have one.
+// endpointRules protect this machine and its cloud from a wrong or malicious lookup: they say which
+// kinds of addresses the Server may connect to. Other kinds are allowed, and so are private
+// addresses, which upstreams have. Addresses for documentation or for measurements, which an
+// upstream in a laboratory may have, need a prefix in AllowEndpoints.
 var endpointRules = map[specialaddr.Kind]endpointRule{
 	specialaddr.Loopback: ifAllowed, specialaddr.LinkLocal: ifAllowed, specialaddr.Metadata: ifAllowed,
 	specialaddr.Documentation: ifAllowed, specialaddr.Benchmark: ifAllowed,
@@ -44,12 +42,9 @@ type guard struct {
 	mu        sync.Mutex                       // serializes changes of listeners
 }
 
-// check returns an error if the Server must not connect to the address in the argument "target".
-// target is an address of the endpoint, after DNS. proxyDestination is the destination address in
-// the PROXY header of the connection, or the zero value without a header. The method refuses a
-// target that is equal to proxyDestination, because this can be the address of a balancer that
-// leads back to this Server. If target is an IPv6 address that contains an IPv4 address, the method
-// checks both addresses.
+// check returns an error if the Server must not connect to target, an address of the endpoint after
+// DNS. It refuses proxyDestination, the destination address in the PROXY header (or zero), which
+// may be a balancer that leads back here. It also checks an IPv4 address inside an IPv6 target.
 func (g *guard) check(target, proxyDestination netip.AddrPort) error {
 	var buf [specialaddr.MaxForms]netip.Addr
 	forms := specialaddr.AppendForms(buf[:0], target.Addr(), g.nat64...)
@@ -69,11 +64,9 @@ func (g *guard) check(target, proxyDestination netip.AddrPort) error {
 	return nil
 }
 
-// checkForm checks ip, which is the address of target, or an IPv4 address that the address of
-// target contains. It returns an error if ip is in a denied network, in a special range, or an
-// address of this machine. AllowEndpoints can permit addresses of this machine, and the special
-// ranges that endpointRules marks with ifAllowed. The method "check" itself checks the listeners,
-// and whether AllowEndpoints permits target.
+// checkForm checks ip, the address of target or an IPv4 address inside it. It returns an error for
+// a denied network, a special range, and an address of this machine. AllowEndpoints can permit
+// addresses of this machine and the ranges that endpointRules marks with ifAllowed.
 func (g *guard) checkForm(ip netip.Addr, target netip.AddrPort) error {
 	if r, ok := specialaddr.Find(ip); ok {
 		rule := endpointRules[r.Kind]

@@ -23,15 +23,15 @@
 //   - Pods get no token of the API server.
 //   - Ports have names, and a declaration of package haproxycfg/routes can use these names.
 //
-// A node port is a promise to everybody who configured a load balancer with it. Package change finds
-// the changes that break such a promise.
+// A node port is a promise to everybody who configured a load balancer with it; package change
+// finds the changes that break it.
 //
 // All functions are pure: they use no clock, no file and no API server. Equal Apps give equal
-// objects and equal bytes. Any number of goroutines may use an App at the same time.
+// objects and equal bytes. An App is safe for concurrent use.
 //
 // # What it does not do
 //
-// The package does not check whether the image exists or whether a node port is free: the API server
-// does. It makes no ConfigMap, Secret, ServiceAccount, NetworkPolicy or HorizontalPodAutoscaler.
-// Package apply sends the objects to an API server.
+// The package does not check whether the image exists or whether a node port is free: the API
+// server does. It makes no ConfigMap, Secret, ServiceAccount, NetworkPolicy or
+// HorizontalPodAutoscaler. Package apply sends the objects to an API server.
 package kubeapp

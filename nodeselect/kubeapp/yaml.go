@@ -8,9 +8,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// AppendYAML appends objects as YAML documents, each with a line "---" before it. The documents
-// contain only fields that are set, and no status. Equal objects give equal bytes. After an error,
-// AppendYAML returns dst unchanged.
+// AppendYAML appends objects as YAML documents, each after a line "---", with the fields that are
+// set and without status. Equal objects give equal bytes. After an error, it returns dst unchanged.
 func AppendYAML(dst []byte, objects ...Object) ([]byte, error) {
 	out := dst
 	for _, o := range objects {

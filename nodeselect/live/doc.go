@@ -1,6 +1,6 @@
-// Package live follows a live Kubernetes cluster. A [Watcher] follows nodes and services. After
-// each change it chooses the nodes of each service again, with package nodeselect. An
-// [EndpointsWatcher] follows the pods of services, with package nodeselect/endpoints.
+// Package live follows a live Kubernetes cluster. After each change of nodes and services, a
+// [Watcher] chooses the nodes of each service with package nodeselect. An [EndpointsWatcher]
+// follows the pods of services with package nodeselect/endpoints.
 //
 //	watcher := live.Watcher{Config: config}
 //	watcher.SetRefs(refs)
@@ -19,6 +19,6 @@
 //		…
 //	})
 //
-// A Watcher follows one cluster. A program can run several Watchers, one for each cluster. If one
-// cluster does not answer, the Watchers of the others continue.
+// A Watcher follows one cluster. With one Watcher for each of several clusters, a failure of one
+// cluster does not affect the others.
 package live

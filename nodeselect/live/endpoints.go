@@ -27,8 +27,8 @@ type EndpointsWatcher struct {
 	Config *rest.Config
 	// Namespace is the namespace of the services. "" means all namespaces.
 	Namespace string
-	// Service is the name of the only service to follow; then Namespace is required. The API server
-	// sends only the EndpointSlices of this service. "" means all services.
+	// Service is the name of the only service whose EndpointSlices the API server sends; then
+	// Namespace is required. "" means all services.
 	Service string
 	// Address says which addresses of pods are usable, and which family is preferred; see
 	// endpoints.Group.
@@ -63,10 +63,9 @@ type EndpointsSnapshot struct {
 	Since time.Time
 }
 
-// Age says how old the information in the field Services is. It returns 0 if Err is nil, and
-// otherwise the time since Err began. The true age can be up to two minutes longer: if the
-// connection to the API server is dead but nobody has closed it, Run needs up to two minutes to
-// detect this.
+// Age returns how old Services is: 0 if Err is nil, and otherwise the time since Err began. The
+// true age can be up to two minutes longer, because Run needs this time to detect a dead connection
+// that nobody has closed.
 func (s EndpointsSnapshot) Age(now time.Time) time.Duration {
 	if s.Err == nil {
 		return 0
@@ -74,22 +73,19 @@ func (s EndpointsSnapshot) Age(now time.Time) time.Duration {
 	return max(now.Sub(s.Since), 0)
 }
 
-// Run follows the services until ctx ends, and returns the error of ctx. Before Run returns, all
-// its goroutines have ended. If a field of w is unusable, Run immediately returns another error. A
-// program may call Run several times.
+// Run follows the services until ctx ends, and returns the error of ctx after all its goroutines
+// have ended. An unusable field of w is an error at once. Run may be called several times.
 //
-// All calls of the function "changed" come from the goroutine that calls Run. The first call comes
-// when the first list has arrived. If the API server does not answer, the first call comes earlier,
-// with Err and without Synced. After that, a call follows each change of the EndpointSlices and
-// each change of Err. Run merges the changes that arrive during a call. It also merges the changes
-// that arrive within the times Quiet and MaxWait.
+// Run calls "changed" in its own goroutine: when the first list has arrived, or earlier with Err
+// and without Synced if the API server does not answer, and after each change of the EndpointSlices
+// or of Err. It merges the changes that arrive during a call, or within Quiet and MaxWait.
 //
-// If the API server does not answer, Run keeps the last good state and sets Err. Run does the same
-// for a doubtful list, and removes the missing pods after five minutes in which the API server
-// answers; endpoints.Tracker says which lists are doubtful. If a watch reports deletions, Run
-// accepts them immediately. If Run follows only one service, and somebody deletes this service
-// while the API server does not answer, the next list is empty. The pods then stay, with Err, until
-// the service has an EndpointSlice again or Run ends.
+// If the API server does not answer, Run keeps the last good state and sets Err. It does the same
+// for a doubtful list (see endpoints.Tracker), and removes the missing pods after five minutes of
+// answers. Deletions in a watch count at once.
+//
+// If Service is deleted while the API server does not answer, the next list is empty: the pods
+// stay, with Err, until the service has an EndpointSlice again or Run ends.
 func (w EndpointsWatcher) Run(ctx context.Context, changed func(EndpointsSnapshot)) error {
 	source, err := w.source()
 	if err != nil {

@@ -219,11 +219,10 @@ func trimSlice(slice *discoveryv1.EndpointSlice) (*discoveryv1.EndpointSlice, bo
 	return trimmed, true
 }
 
-// ReadyNodes returns the map for the field nodeselect.Objects.ReadyNodes: the nodes with a ready
-// pod of each service. Use it in a program that reads the services and all their EndpointSlices
-// without a Watcher, for example with package manifest. ReadyNodes ignores EndpointSlices of
-// headless services, those with the addressType FQDN, and those with an IP family that the service
-// does not have.
+// ReadyNodes returns the nodes with a ready pod of each service, for nodeselect.Objects.ReadyNodes,
+// in a program that reads all EndpointSlices without a Watcher. It ignores EndpointSlices of
+// headless services, with the addressType FQDN, or with an IP family that the service does not
+// have.
 func ReadyNodes(services []*corev1.Service, list []*discoveryv1.EndpointSlice) map[string][]string {
 	return readyNodes(services, list, false)
 }

@@ -11,13 +11,12 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// Replay shows what a Watcher would do, but without an API server and without a clock. The caller
-// tells the Replay how the API server answers, and at which time. So a program can find out in a
-// moment what a Watcher would do in an outage of hours. The same calls always return the same
-// Snapshots.
+// Replay shows what a Watcher would do, without an API server and a clock: the caller says how the
+// API server answers and when. So a program can replay an outage of hours in a moment. The same
+// calls return the same Snapshots.
 //
-// The times in the calls must not decrease. Only one goroutine at a time may use a Replay. A Replay
-// does not change the objects that it receives.
+// Times must not decrease. A Replay is not safe for concurrent use, and does not change the objects
+// that it receives.
 type Replay struct {
 	follower
 	annotations nodeselect.Annotations
@@ -38,11 +37,10 @@ func NewReplay(selector nodeselect.Selector, current nodeselect.Subsets) *Replay
 // SetRefs does the same as Watcher.SetRefs.
 func (r *Replay) SetRefs(refs []nodeselect.Ref) { r.queue.setRefs(refs) }
 
-// List tells the Replay that the API server has sent complete lists of its nodes and services, as
-// it does at the start and after an outage. If the lists lack more than half of the known objects,
-// the Replay keeps the missing objects for some minutes, because the API server may have lost its
-// store; see Watcher.Run. objects.ReadyNodes are the nodes with a ready pod, by service. nil means
-// that the Watcher has no LocalEndpoints, and does not read pods.
+// List tells the Replay that the API server has sent complete lists of nodes and services, as at
+// the start and after an outage. The Replay keeps missing objects for some minutes if they are more
+// than half of the known ones; see Watcher.Run. A nil objects.ReadyNodes means a Watcher without
+// LocalEndpoints.
 func (r *Replay) List(objects nodeselect.Objects, now time.Time) {
 	nodes, services := r.trim(objects)
 	r.queue.edit(func(q *queue) {
@@ -52,9 +50,9 @@ func (r *Replay) List(objects nodeselect.Objects, now time.Time) {
 	})
 }
 
-// Watch tells the Replay that the API server has reported additions, changes and deletions in a
-// watch. After these events, the API server has exactly the nodes and services in objects. The
-// Replay believes all events, even the deletion of every object. Call List before the first Watch.
+// Watch tells the Replay that a watch has reported changes, after which the API server has exactly
+// the nodes and services in objects. The Replay believes all events, even the deletion of every
+// object. Call List before the first Watch.
 func (r *Replay) Watch(objects nodeselect.Objects, now time.Time) {
 	nodes, services := r.trim(objects)
 	r.queue.edit(func(q *queue) {
@@ -107,10 +105,9 @@ func (r *Replay) Fail(err error, now time.Time) {
 	})
 }
 
-// Update handles all answers since the last Update, and computes the verdicts of the nodes. The
-// argument "now" is the present time, on which a verdict may depend. Update returns a Snapshot and
-// true whenever a Watcher would call its function "changed": after each burst of changes, and every
-// RecheckInterval.
+// Update applies all answers since the last Update, and computes the verdicts of the nodes at the
+// time now. It returns a Snapshot and true whenever a Watcher would call "changed": after each
+// burst of changes, and every RecheckInterval.
 func (r *Replay) Update(now time.Time) (Snapshot, bool) {
 	r.queue.confirmDeletes(now)
 	r.latest = nil
@@ -121,9 +118,8 @@ func (r *Replay) Update(now time.Time) (Snapshot, bool) {
 	return *r.latest, true
 }
 
-// setReadyNodes passes to the Tracker the services whose nodes with a ready pod have changed. The
-// map "ready" contains the present nodes of each service; setReadyNodes compares it with the map of
-// the last call. If ready is nil, setReadyNodes changes nothing.
+// setReadyNodes passes to the Tracker the services whose nodes in ready, those with a ready pod,
+// differ from the last call. If ready is nil, it changes nothing.
 func (q *queue) setReadyNodes(ready map[string][]string) {
 	if ready == nil {
 		return

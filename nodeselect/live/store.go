@@ -11,13 +11,12 @@ import (
 	"github.com/headgate/headgate/nodeselect/internal/doubt"
 )
 
-// store holds the objects of one kind. It is the kubewatch.Sink of a source. It reports each
-// changed object to the queue, and ignores events that change nothing.
+// store holds the objects of one kind. It is the kubewatch.Sink of a source, and reports each
+// changed object to the queue.
 //
-// A list is doubtful if it is empty, or if it lacks more than half of the objects in the store. The
-// reason may be that the API server has lost its data, or that a proxy leads to the wrong server.
-// So the store keeps the objects that a doubtful list lacks. They stay until the API server reports
-// them again, or until confirmDeletes removes them.
+// A list is doubtful if it is empty or lacks more than half of the objects in the store: the API
+// server may have lost its data, or a proxy may lead to the wrong server. The store keeps the
+// missing objects until the API server reports them again, or until confirmDeletes removes them.
 type store[T object] struct {
 	resource    string
 	queue       *queue

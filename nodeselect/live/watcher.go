@@ -24,15 +24,14 @@ const (
 	watcherMaxWait = time.Second
 )
 
-// RecheckInterval is the longest time between two computations of the verdicts of all nodes. The
-// verdict of a node says whether the subsets of services may contain it. A Watcher also computes
-// the verdicts without an event, because time alone can change a verdict: the predicate Ready
-// avoids a node that is not ready as soon as the predicate's grace time has passed.
+// RecheckInterval is the longest time between two computations of the verdicts of all nodes, which
+// say whether subsets may contain them. Time alone can change a verdict: Ready avoids a node after
+// a grace time.
 const RecheckInterval = 30 * time.Second
 
 // Watcher follows a live cluster and chooses the nodes for a list of service ports. Set the fields
-// before Run. The Watcher needs permission to list and watch nodes and services. With
-// LocalEndpoints, it also needs this permission for endpointslices of discovery.k8s.io.
+// before Run. It needs permission to list and watch nodes and services and, with LocalEndpoints,
+// endpointslices of discovery.k8s.io.
 type Watcher struct {
 	// Config is the client-go configuration for the API server. Required.
 	Config *rest.Config
@@ -48,13 +47,12 @@ type Watcher struct {
 	// MaxWait is the longest time from a change to the Snapshot that contains it, if other changes
 	// keep coming. 0 means 1 s.
 	MaxWait time.Duration
-	// LocalEndpoints makes the Watcher follow EndpointSlices too. With LocalEndpoints, services
-	// with externalTrafficPolicy Local get only nodes with a ready pod; see
+	// LocalEndpoints makes the Watcher follow EndpointSlices too: services with
+	// externalTrafficPolicy Local get only nodes with a ready pod; see
 	// nodeselect.Objects.ReadyNodes.
 	//
-	// The first Snapshot waits at most a minute for the EndpointSlices. If the API server forbids
-	// the Watcher to read EndpointSlices, the first Snapshot does not wait. Until the Watcher has
-	// read the EndpointSlices, pods do not affect the choice of nodes.
+	// The first Snapshot waits at most a minute for the EndpointSlices, and not at all if the API
+	// server forbids to read them. Until they are read, pods do not affect the choice of nodes.
 	LocalEndpoints bool
 	// Logger gets a line when the API server stops answering, and another line when it answers
 	// again. nil means no log.
@@ -109,33 +107,30 @@ func (w *Watcher) start() error {
 	return nil
 }
 
-// SetRefs sets the service ports for which the Watcher chooses nodes. It replaces all ports of
-// earlier calls. Any goroutine may call it at any time. A Snapshot for these ports follows soon, or
-// when the first lists of the cluster have arrived.
+// SetRefs replaces the service ports for which the Watcher chooses nodes. It is safe for concurrent
+// use. A Snapshot for these ports follows soon, or when the first lists of the cluster have
+// arrived.
 func (w *Watcher) SetRefs(refs []nodeselect.Ref) {
 	w.init()
 	w.queue.setRefs(refs)
 }
 
-// Run follows the cluster until ctx ends, and returns the error of ctx. Before Run returns, all its
-// goroutines have ended. If Config is unusable, or if Run is called a second time, Run immediately
-// returns another error.
+// Run follows the cluster until ctx ends, and returns the error of ctx after all its goroutines
+// have ended. An unusable Config or a second call of Run is an error at once.
 //
-// All calls of the function "changed" come from the goroutine that calls Run. The first call comes
-// when the first lists have arrived. If the API server does not answer, the first call comes
-// earlier, with Err and without Synced. After that, a call follows each change of the Selection,
-// the Objects or Err, and each SetRefs. Run merges the changes that arrive during a call. It also
-// merges the changes that arrive within the times Quiet and MaxWait.
+// Run calls "changed" in its own goroutine: when the first lists have arrived, or earlier with Err
+// and without Synced if the API server does not answer, and after each SetRefs and each change of
+// the Selection, the Objects or Err. It merges the changes that arrive during a call, or within
+// Quiet and MaxWait.
 //
-// If the API server does not answer, Run keeps the last good state and sets Err. Run does the same
-// for a doubtful list. A list is doubtful if it lacks more than half of the nodes, services or
-// EndpointSlices of the list before. The reason may be that the API server has lost its store, or
-// that a proxy leads to the wrong server. Such a list must not remove all servers of HAProxy. Run
-// removes the missing objects after five minutes in which the API server answers. If the list is
-// empty, the five minutes begin only when the API server has an object again. The Service and the
-// EndpointSlice that each API server creates for itself do not count as objects here. If a watch
-// reports deletions, Run accepts them immediately, even for all objects. Run accepts every first
-// list.
+// If the API server does not answer, Run keeps the last good state and sets Err. It does the same
+// for a doubtful list, which lacks more than half of the nodes, services or EndpointSlices of the
+// list before: the API server may have lost its store, or a proxy may lead to the wrong server. The
+// first list is never doubtful.
+//
+// Run removes the missing objects after five minutes of answers; after an empty list, these begin
+// when the API server has an object again. The Service and the EndpointSlice that each API server
+// creates for itself do not count. Deletions in a watch count at once, even of all objects.
 func (w *Watcher) Run(ctx context.Context, changed func(Snapshot)) error {
 	clients, err := kubewatch.NewClients(w.Config)
 	if err != nil {
@@ -213,9 +208,9 @@ type follower struct {
 	reason string // text of the last Err, "" for nil
 }
 
-// update passes the changes in the queue to the Tracker. The Tracker computes the verdict of each
-// node; the argument "now" is the present time. If the Selection, the objects or the error have
-// changed, update passes a new Snapshot to the function in the field "changed".
+// update passes the changes in the queue to the Tracker, which computes the verdict of each node at
+// the time now. If the Selection, the objects or the error have changed, update passes a new
+// Snapshot to the function in "changed".
 func (f *follower) update(now time.Time) {
 	b := f.queue.take(now)
 	reason := ""

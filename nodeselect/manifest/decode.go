@@ -19,8 +19,8 @@ import (
 )
 
 // metaDoc, nodeDoc, serviceDoc and sliceDoc hold the fields that Parse returns. The decoder checks
-// only the syntax of all other fields. This saves time: managed fields and images are two thirds of
-// a node's text.
+// only the syntax of all others, to save time: managed fields and images are two thirds of a node's
+// text.
 type metaDoc struct {
 	Name              string            `json:"name"`
 	Namespace         string            `json:"namespace"`
@@ -196,9 +196,8 @@ func (b *batch) decodeObject(data []byte, line int, apiVersion, kind string) {
 	b.problems = append(b.problems, problem)
 }
 
-// decode sets one of the fields "node", "service" and "slice" of o, by the kind of the object. It
-// returns the metadata of the object. The namespace is never empty: for a Node, it is "default",
-// and has no meaning.
+// decode sets the field "node", "service" or "slice" of o by the kind of the object, and returns
+// its metadata. The namespace is never empty; for a Node, it is "default" and has no meaning.
 func (o *object) decode(data []byte, kind metav1.TypeMeta) (metaDoc, error) {
 	var meta *metaDoc
 	var err error

@@ -23,10 +23,10 @@ import (
 // about a quarter of this size.
 const MaxFileBytes = 256 << 20
 
-// ReadDir parses the files *.yaml, *.yml and *.json of a directory, in the order of their names.
-// All files together describe one cluster. ReadDir follows symbolic links. It ignores
-// subdirectories and names that begin with a dot. If it cannot read a file, it returns a Problem
-// for the file. If it cannot read the directory, it returns an error.
+// ReadDir parses the files *.yaml, *.yml and *.json of a directory, which together describe one
+// cluster, in the order of their names. It follows symbolic links, and ignores subdirectories and
+// names that begin with a dot. A file that it cannot read is a Problem, and a directory is an
+// error.
 func ReadDir(dir string) (nodeselect.Objects, []nodeselect.Problem, error) {
 	batches, err := readDir(dir, nodesAndServices)
 	if err != nil {
@@ -101,24 +101,21 @@ const (
 	watchRecheck = 30 * time.Second
 )
 
-// WatchDir reads a directory like ReadDir and calls f with the result. It calls f again after each
-// change in the directory, until ctx ends. Several changes within a short time cause one call. If
-// somebody writes a file again with the same content, WatchDir does not call f. All calls come from
-// the goroutine of the caller.
+// WatchDir reads a directory like ReadDir and calls f with the result, at the start and after each
+// burst of changes of the content, until ctx ends. All calls come from the goroutine of the caller.
+// Several calls receive the same objects, so f must not change them.
 //
-// A file with a mistake, or a half-written file, must not look like a cluster without nodes. So if
-// a file has problems or cannot be read, WatchDir adds the objects from earlier reads of this file,
-// until the file has no problems. If the directory is missing, WatchDir keeps the objects of all
-// files. If somebody removes a file, WatchDir removes the objects of this file. So f can always use
-// the objects, and should report the problems.
+// A mistake or a half-written file must not look like a cluster without nodes. So while a file has
+// problems or cannot be read, WatchDir adds the objects from earlier reads of this file. If the
+// directory is missing, it keeps the objects of all files. It removes the objects of a removed
+// file.
 //
-// WatchDir also finds a change if an editor replaces a file, if Kubernetes updates a mounted
-// ConfigMap through symbolic links, or if somebody removes the directory and creates it again.
-// Without events from the file system, it finds a change within half a minute.
+// WatchDir also notices a file that an editor replaces, a mounted ConfigMap, and a directory that
+// somebody removes and creates again. Without events from the file system, it finds a change within
+// half a minute.
 //
 // If the directory cannot be read at the start, WatchDir returns an error immediately. Otherwise it
-// returns the error of ctx when ctx ends. Several calls of f receive the same objects, so f must
-// not change them.
+// returns the error of ctx when ctx ends.
 func WatchDir(ctx context.Context, dir string, f func(nodeselect.Objects, []nodeselect.Problem)) error {
 	w := newDirWatch(dir)
 	return w.run(ctx, f)
@@ -217,11 +214,9 @@ func sameText(a, b error) bool {
 
 var contentSeed = maphash.MakeSeed()
 
-// readAgain reads a file and returns the result. The argument "previous" is the result of the last
-// read, or the zero file at the first read. If neither the content nor the error has changed,
-// readAgain returns the previous result. If the file has problems, some objects may be missing
-// because of these problems. So readAgain then adds the objects of the previous result that are
-// missing in the new one.
+// readAgain reads a file; previous is the result of the last read, or the zero file. It returns
+// previous if neither the content nor the error has changed. If the file has problems, it adds the
+// objects of previous that the new result lacks.
 func readAgain(path string, want wanted, previous file) file {
 	data, err := inputfile.Read(path, MaxFileBytes)
 	if err != nil {

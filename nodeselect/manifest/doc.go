@@ -3,9 +3,9 @@
 //
 //	objects, problems, err := manifest.ReadDir("manifests/eu-1")
 //
-// [Parse] reads one text. [ReadDir] reads the files of a directory. [WatchDir] reads a directory,
-// and reads it again whenever it changes. For a mistake in the text, they return a
-// [nodeselect.Problem] with file, line, object and field, and use the rest of the text.
+// [Parse] reads one text, [ReadDir] the files of a directory, and [WatchDir] a directory whenever
+// it changes. For a mistake, they return a [nodeselect.Problem] with file, line, object and field,
+// and use the rest of the text.
 //
 // [ParseEndpointSlices], [ReadEndpointSlices] and [WatchEndpointSlices] do the same for what
 // "kubectl get endpointslices -A -o yaml" prints. Package nodeselect/endpoints makes pods of it:

@@ -65,8 +65,8 @@ func (c *lineCounter) at(offset int) int {
 	return c.line
 }
 
-// decodeValue reads an object, or a list of objects. data must be valid JSON. lineAt converts an
-// offset in data to a line number. decodeValue calls it with increasing offsets.
+// decodeValue reads an object, or a list of objects, from valid JSON. It calls lineAt, which
+// converts an offset in data to a line number, with increasing offsets.
 func (b *batch) decodeValue(data []byte, lineAt func(offset int) int) {
 	b.decodeNested(data, lineAt, "", "", 0)
 }

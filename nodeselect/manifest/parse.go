@@ -15,31 +15,27 @@ import (
 )
 
 // Parse reads the Nodes and Services in data, in the form that "kubectl get -o yaml" or "-o json"
-// prints. data has one or more YAML documents or JSON values. Each of them is an object or a list
-// (List, NodeList, ServiceList). The argument "file" is the file name for problems; Parse does not
-// open it.
+// prints: YAML documents or JSON values, each of them an object or a list (List, NodeList,
+// ServiceList). file is the file name for problems; Parse does not open it.
 //
-// If Parse cannot read a document or an object, it leaves out this document or object and returns a
-// Problem. If two nodes or two services have the same name, the second one is a Problem. Text
-// without a document is also a Problem, because a file into which kubectl writes is empty at first.
+// Parse leaves out a document or an object that it cannot read, with a Problem. A second node or
+// service of the same name is a Problem, and so is text without a document, because a file into
+// which kubectl writes is empty at first.
 //
-// Parse only counts objects of other kinds, with two exceptions. First, some objects show that the
-// text does not have the wanted objects: the Status of a failed request, a Table, objects with
-// nothing but metadata, and objects with a mistake in kind or apiVersion. Each of them is a
-// Problem. Second, if all objects of a file are of other kinds, Parse returns a warning.
+// Parse only counts objects of other kinds, with a warning if a file has no others. But a sign that
+// the text lacks the wanted objects is a Problem: the Status of a failed request, a Table, objects
+// with nothing but metadata, or a mistake in kind or apiVersion.
 //
-// The returned objects have only the fields that matter for routing. These are spec, and metadata
-// without managedFields, ownerReferences and finalizers. A Node also has the conditions and
-// addresses of its status. All other fields are zero.
+// The returned objects have only the fields for routing: spec, metadata without managedFields,
+// ownerReferences and finalizers, and the conditions and addresses of a Node.
 func Parse(file string, data []byte) (nodeselect.Objects, []nodeselect.Problem) {
 	return collect([]batch{parseFile(file, data, nodesAndServices)})
 }
 
-// ParseEndpointSlices reads the EndpointSlices of discovery.k8s.io/v1 in data, in the form that
-// "kubectl get endpointslices -A -o yaml" or "-o json" prints. It returns them sorted by namespace
-// and name. For everything else, see Parse. The returned objects have no managedFields,
-// ownerReferences and finalizers. The addresses of endpoints are not checked: package
-// nodeselect/endpoints does that.
+// ParseEndpointSlices reads the EndpointSlices of discovery.k8s.io/v1 in data, sorted by namespace
+// and name, in the form that "kubectl get endpointslices -A -o yaml" or "-o json" prints. See Parse
+// for the rest. They have no managedFields, ownerReferences and finalizers. Package
+// nodeselect/endpoints checks the addresses of endpoints.
 func ParseEndpointSlices(file string, data []byte) ([]*discoveryv1.EndpointSlice, []nodeselect.Problem) {
 	return collectSlices([]batch{parseFile(file, data, endpointSlices)})
 }
@@ -142,9 +138,9 @@ type document struct {
 	want wanted
 }
 
-// splitDocuments cuts text at the document markers: lines that begin with "---" or "...". No value
-// can contain such a line. In YAML, such a line ends a scalar without quotes, and must not occur in
-// a scalar with quotes (YAML 1.1 section 9.1.2). A JSON string has no line breaks.
+// splitDocuments cuts text at the lines that begin with "---" or "...". No value can contain such a
+// line: in YAML, it ends a scalar without quotes, and must not occur in a scalar with quotes (YAML
+// 1.1 section 9.1.2). A JSON string has no line breaks.
 func splitDocuments(data []byte) []document {
 	var docs []document
 	start, startLine, line := 0, 1, 0
@@ -248,10 +244,9 @@ func toUTF8(data []byte) []byte {
 	return []byte(string(utf16.Decode(units)))
 }
 
-// maxFlowDocument is a size in bytes. Text that looks like JSON, but is not valid JSON, may be YAML
-// in flow style, which people write in short documents. So up to this size, parseDocument tries to
-// parse such text as YAML. Longer text is almost always truncated JSON, and the YAML parser would
-// need seconds to reject it.
+// maxFlowDocument is the size in bytes up to which parseDocument tries to parse text as YAML that
+// looks like JSON but is not valid JSON: short documents in flow style. Longer text is almost
+// always truncated JSON, and the YAML parser would need seconds to reject it.
 const maxFlowDocument = 1 << 16
 
 // parseDocument parses a document. It uses the fastest parser that reads the document correctly.

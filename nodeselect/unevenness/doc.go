@@ -5,28 +5,25 @@
 //	worst := unevenness.Worst(50, c, 0.99)
 //	fmt.Printf("the busiest of 50 pods has %.1f times the mean load\n", worst)
 //
-// The balancer spreads requests evenly over the nodes, but kube-proxy chooses a pod at random for
-// each connection, and not for each request. If each pod has only a few connections on average, the
-// busiest pod gets a multiple of the mean load, and some pods get no request.
+// The balancer spreads requests evenly over the nodes, but kube-proxy chooses a random pod for each
+// connection. With only a few connections for each pod, the busiest pod gets a multiple of the mean
+// load, and some get none.
 //
 // [Service] has the properties of one service, and Service.Estimate computes its [Estimate].
 //
 // # The model
 //
-// C connections carry the same load, and each of them goes to one of p pods at random. Then the
-// number of connections of one pod has the binomial distribution B(C, 1/p). If the busiest pod has
-// q connections, its load is q·p/C times the mean. [Worst] returns the smallest such load that no
-// pod exceeds, with the given probability. Worst treats the pods as independent. The tests compare
-// its result with simulated connections.
+// In the model, C connections carry the same load, and each goes to one of p pods at random. So the
+// connections of one pod have the binomial distribution B(C, 1/p), and a pod with q connections has
+// the load q·p/C times the mean. [Worst] returns the smallest load that no pod exceeds with the
+// given probability, and treats the pods as independent. The tests compare it with simulated
+// connections.
 //
-// HAProxy reuses idle connections, and prefers the connection that it used last. So some
-// connections carry more load than others, but in the model all connections carry the same load. So
-// [Effective] returns the number of connections for which the model gives the same unevenness.
+// HAProxy prefers the idle connection that it used last, so some connections carry more load than
+// others. [Effective] returns the number of connections with which the model is as uneven.
 //
 // # What it does not do
 //
 // It reads nothing from a cluster and measures nothing. It does not consider that some requests
-// cost more than others. It also does not consider that connections end. If a new connection
-// replaces a connection while somebody measures the load, the load of the two spreads over two
-// random pods.
+// cost more than others, or that connections end and others replace them.
 package unevenness

@@ -47,9 +47,8 @@ type Service struct {
 	// InFlight is the mean number of requests of this service that are in flight from one balancer
 	// to one node; see Effective.
 	InFlight float64
-	// Connections is a number of connections with equal loads: with so many of them, the pods would
-	// be loaded as unevenly as with the real connections, whose loads differ. 0 means that Estimate
-	// computes the number from InFlight; see Effective.
+	// Connections is the number of connections with equal loads that would load the pods as
+	// unevenly as the real ones. 0 means that Estimate computes it from InFlight; see Effective.
 	Connections float64
 }
 
@@ -67,8 +66,8 @@ type Estimate struct {
 	// Idle is the expected number of pods without traffic.
 	Idle float64 `json:"idle"`
 	// MorePods is how many more pods the service needs so that the busiest pod has at most the
-	// target load, with a probability of 99%. The target load is a multiple of the present mean.
-	// MorePods is -1 if more pods do not help: see PodsFor.
+	// target load, a multiple of the present mean, with a probability of 99%. -1 means that more
+	// pods do not help: see PodsFor.
 	MorePods int `json:"morePods"`
 }
 
@@ -76,14 +75,13 @@ type Estimate struct {
 // of the present mean load of the pods.
 const DefaultTarget = 1.5
 
-// Estimate computes the load of the pods. The argument "target" is the target load for
-// Estimate.MorePods; 0 or less means DefaultTarget.
+// Estimate computes the load of the pods. target is the target load for Estimate.MorePods; 0 or
+// less means DefaultTarget.
 //
-// With the Policy Local, each node of LocalPods that has pods gets a load in proportion to its
-// weight, and spreads this load over its own pods. So with equal weights, the busiest pod is on the
-// node with the fewest pods. For this Policy, the result is exact if each pod has many connections.
-// Pods on nodes that are not in LocalPods get no traffic. MorePods assumes that each new pod starts
-// on a node of LocalPods that has too few pods, and that the weights of the nodes stay the same.
+// With the Policy Local, each node of LocalPods with pods gets a load in proportion to its weight,
+// and spreads it over its own pods; pods on other nodes get none. The result is exact if each pod
+// has many connections. MorePods assumes that each new pod starts on a node of LocalPods that has
+// too few, with unchanged weights.
 func (s Service) Estimate(target float64) Estimate {
 	if !(target > 0) {
 		target = DefaultTarget

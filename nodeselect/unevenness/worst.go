@@ -6,11 +6,9 @@ import (
 	"slices"
 )
 
-// Worst returns the smallest load for which this is true: with the given probability, no pod has a
-// higher load. The load is a multiple of the mean load of the pods. The argument "connections" is
-// the number of connections, all with the same load. Worst rounds connections, and treats less than
-// 1 as 1. With one pod or none, Worst returns 1. The argument "probability" must be above 0 and
-// below 1.
+// Worst returns the smallest load, as a multiple of the mean, that no pod exceeds with the given
+// probability, above 0 and below 1. All connections have the same load; Worst rounds their number,
+// and treats less than 1 as 1. With one pod or none, it returns 1.
 func Worst(pods int, connections, probability float64) float64 {
 	if pods <= 1 {
 		return 1
@@ -31,11 +29,10 @@ func Idle(pods int, connections float64) float64 {
 // has at present.
 const MaxPods = 60
 
-// PodsFor returns the smallest number of pods with which the busiest pod has at most the target
-// load, with the given probability. The target load is a multiple of the mean load of the present
-// pods. The argument "pods" is the present number of pods, and the result is never smaller. PodsFor
-// returns false if the service would need more than MaxPods times as many pods. Then more pods do
-// not help, but more connections do.
+// PodsFor returns the smallest number of pods, at least the present number pods, with which the
+// busiest pod has at most the target load with the given probability. target is a multiple of the
+// present mean. PodsFor returns false if it would take more than MaxPods times as many pods: then
+// only more connections help.
 func PodsFor(target float64, pods int, connections, probability float64) (int, bool) {
 	pods = max(pods, 1)
 	c := whole(connections)
@@ -96,18 +93,16 @@ func logBinomial(n, k float64) float64 {
 	return a - b - c
 }
 
-// Effective returns the number of effective connections, for Worst, Idle and PodsFor. A balancer
-// reuses its connections, so some of them carry more load than others. The result is the number of
-// connections that all carry the same load, and that make the load of the pods as uneven as the
-// reused connections do.
+// Effective returns the number of equally loaded connections, for Worst, Idle and PodsFor, that
+// make the load of the pods as uneven as the reused connections of a balancer do.
 //
-// A path leads from one balancer to one node. If the threads of a balancer do not share
-// connections, each thread counts as a balancer. inFlight is the mean number of requests in flight
-// on each path; 0 or less means that each path has one connection.
+// A path leads from one balancer, or each of its threads if they do not share connections, to one
+// node. inFlight is the mean number of requests in flight on each path; 0 or less means that each
+// path has one connection.
 //
-// For a new request, a balancer prefers the connection that it used last. So connection j of a path
-// carries a request with the probability that at least j requests are in flight on the path.
-// Effective assumes that this number has a Poisson distribution.
+// A balancer prefers the connection that it used last. So connection j of a path carries a request
+// with the probability that at least j requests are in flight, for which Effective assumes a
+// Poisson distribution.
 func Effective(nodes, balancers int, inFlight float64) float64 {
 	paths := float64(max(nodes, 0) * max(balancers, 0))
 	if inFlight <= 0 {
@@ -133,9 +128,9 @@ func Effective(nodes, balancers int, inFlight float64) float64 {
 	return paths * sum * sum / squares
 }
 
-// Simulate makes a number of trials. In each trial, each connection goes to a random pod. Simulate
-// returns the load of the busiest pod in each trial, as a multiple of the mean. The loads are
-// sorted. The same seed gives the same loads on every machine.
+// Simulate sends each connection to a random pod in each of a number of trials. It returns the
+// sorted loads of the busiest pod, as multiples of the mean. The same seed gives the same loads on
+// every machine.
 func Simulate(pods, connections, trials int, seed uint64) []float64 {
 	random := rand.New(rand.NewPCG(seed, 0))
 	loads := make([]float64, trials)

@@ -14,17 +14,14 @@ type Result struct {
 	Err    error
 }
 
-// LookupAll looks up hosts, and returns one Result for each of them, in the same order. If l is a
-// Peeker, LookupAll first asks l for the answers that need no waiting. It then makes the other
-// lookups, at most atOnce at the same time. If atOnce is 0 or negative, the limit is 64, the
-// default of Cache.MaxCalls. If l is a Cache and atOnce is greater than its MaxCalls, the lookups
-// beyond MaxCalls wait in the Cache, and can fail with ErrBusy.
+// LookupAll looks up hosts, and returns their Results in the same order. It first asks a Peeker for
+// the answers that need no waiting, and then makes at most atOnce lookups at the same time; 0 or
+// less means 64, the default of Cache.MaxCalls. Lookups beyond the MaxCalls of a Cache wait there,
+// and can fail with ErrBusy.
 //
-// A failed lookup does not affect the others. When ctx ends, the running lookups return soon, and
-// the lookups that have not begun fail with the cause of ctx (context.Cause).
+// When ctx ends, the running lookups return soon, and the others fail with context.Cause(ctx).
 //
-// A program can use LookupAll to fill a Cache with the hosts that it expects, before it accepts
-// connections.
+// For example, a program can fill a Cache before it accepts connections.
 func LookupAll(ctx context.Context, l Lookup, hosts []string, atOnce int) []Result {
 	results := make([]Result, len(hosts))
 	var waiting []int // indices of hosts

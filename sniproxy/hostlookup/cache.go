@@ -15,63 +15,57 @@ const (
 	// Forever is a TTL that never ends.
 	Forever = time.Duration(math.MaxInt64)
 
-	// Revalidate is a TTL that is over as soon as the cache stores the endpoint. Each lookup asks
-	// the source. If the source fails or is slow, the lookup gets the stored endpoint with the
-	// Level Stale. StaleWhileRevalidate has no effect on such an endpoint.
+	// Revalidate is a TTL that is over as soon as the cache stores the endpoint, so each lookup
+	// asks the source. If the source fails or is slow, the lookup gets the stored endpoint with the
+	// Level Stale. StaleWhileRevalidate has no effect.
 	Revalidate = time.Duration(1)
 )
 
-// A Cache stores the answers of a Source. The package documentation describes when it serves a
-// stored answer. Set the fields before the first use, and do not change them or copy the Cache
-// afterwards. All methods are safe for concurrent use.
+// A Cache stores the answers of a Source, and serves them as the package documentation describes.
+// All methods are safe for concurrent use. Set the fields before the first use, and do not copy the
+// Cache afterwards.
 type Cache struct {
-	// Source finds the hosts that the cache does not know. Set it before you call LookupHost.
+	// Source finds the hosts that the cache does not know. Required.
 	//
-	// The cache calls Source in goroutines of its own, and for each host only one call at a time.
-	// The context of a call ends after Timeout or when the Cache is closed. It has no values from
-	// the contexts of the lookups.
+	// The cache calls Source in its own goroutines, one at a time for each host. The context of a
+	// call ends after Timeout or when the Cache is closed, and has no values from the contexts of
+	// the lookups.
 	Source Lookup
 
-	// MaxHosts limits the number of known hosts. A known host is a host with an endpoint. 0 means
-	// 100,000. When the cache has this many, it removes the least recently used host for each new
-	// one. A known host needs about 300 bytes of memory plus its strings.
+	// MaxHosts limits the known hosts, which have an endpoint; 0 means 100,000. Above it, each new
+	// host evicts the least recently used one. A known host needs about 300 bytes of memory plus
+	// its strings.
 	//
-	// An alias is a host whose endpoint has another name in the field Host. For example, the source
-	// answers a lookup of "a.example.com" with an endpoint whose Host is "*.example.com". Then
-	// "a.example.com" is an alias, and "*.example.com" is a known host. Aliases do not count as
-	// known hosts: the cache stores up to MaxHosts known hosts, and also up to MaxHosts aliases. So
-	// a flood of invented names below a wildcard evicts only aliases.
+	// An alias is a host whose endpoint has another name in the field Host: "a.example.com" with an
+	// endpoint whose Host is "*.example.com". The cache stores up to MaxHosts aliases besides the
+	// known hosts. So a flood of invented names below a wildcard evicts only aliases.
 	MaxHosts int
 
-	// MaxNegative limits the number of stored hosts without an endpoint. For each of them, the
-	// source did not find the host, or failed. 0 means 10,000. These hosts do not count for
-	// MaxHosts. So a flood of invented names evicts only other hosts without an endpoint, and no
-	// known host.
+	// MaxNegative limits the stored hosts without an endpoint, which the source did not find or for
+	// which it failed; 0 means 10,000. They do not count for MaxHosts, so a flood of invented names
+	// evicts no known host.
 	MaxNegative int
 
-	// TTL is how long the cache serves an endpoint without asking the source again. It applies to
-	// endpoints that set no Endpoint.TTL of their own. 0 means 30 s. If TTL is negative, the cache
-	// does not store these endpoints.
+	// TTL is how long the cache serves an endpoint without Endpoint.TTL before it asks the source
+	// again. 0 means 30 s. If TTL is negative, the cache does not store these endpoints.
 	TTL time.Duration
 
-	// NegativeTTL is how long the cache serves ErrNotFound without asking the source again. A
-	// source can set another time with Error.TTL. 0 means 5 s. If NegativeTTL is negative, the
-	// cache does not store ErrNotFound.
+	// NegativeTTL is how long the cache serves ErrNotFound without Error.TTL before it asks the
+	// source again. 0 means 5 s. If it is negative, the cache does not store ErrNotFound.
 	NegativeTTL time.Duration
 
-	// ErrorTTL is the time after a failure of the source during which lookups of the same unknown
-	// host get the same error. After this time the cache asks the source again. 0 means 1 s;
-	// negative means no time. A source can demand a longer time with Error.TTL, up to 5 min.
+	// ErrorTTL is how long after a failure of the source lookups of the same unknown host get the
+	// same error. 0 means 1 s; negative means no time. Error.TTL of the source can extend it to up
+	// to 5 min.
 	ErrorTTL time.Duration
 
-	// Jitter is a share of a TTL, from 0 to 1. The cache shortens each TTL by a random share that
-	// is at most Jitter. So hosts that the cache has stored at the same time expire at different
-	// times. 0 means 0.1; negative means no jitter.
+	// Jitter is the largest random share, from 0 to 1, by which the cache shortens each TTL, so
+	// that hosts stored at the same time expire at different times. 0 means 0.1; negative means no
+	// jitter.
 	Jitter float64
 
-	// StaleFor is how long the cache may serve an endpoint after the end of its TTL, while the
-	// source fails or is slow. So the cache may serve an endpoint until its age is TTL + StaleFor.
-	// 0 means 24 h; negative means that the cache serves no endpoint after its TTL.
+	// StaleFor is how long after its TTL the cache may serve an endpoint while the source fails or
+	// is slow. 0 means 24 h; negative means not at all.
 	StaleFor time.Duration
 
 	// Recheck is how long, after a failure of the source, the cache serves a stale endpoint without
@@ -84,9 +78,9 @@ type Cache struct {
 	// first lookup after the TTL waits for the source.
 	StaleWhileRevalidate time.Duration
 
-	// StaleAfter is how long a lookup waits for a slow source if there is a stale endpoint. After
-	// this time the lookup gets the stale endpoint. Until the source answers, later lookups get the
-	// stale endpoint without waiting. 0 means 500 ms; negative means that no lookup waits.
+	// StaleAfter is how long a lookup waits for a slow source if there is a stale endpoint. Then it
+	// gets the stale endpoint, and so do later lookups, without waiting, until the source answers.
+	// 0 means 500 ms; negative means that no lookup waits.
 	StaleAfter time.Duration
 
 	// Timeout limits the time of a call of the source. If MaxCalls calls are running, a new call
@@ -96,14 +90,14 @@ type Cache struct {
 	// MaxCalls limits the calls of the source that run at the same time. 0 means 64.
 	MaxCalls int
 
-	// SourceFailed, if not nil, reports a failed call of the source. The cache calls it after each
-	// failure, even if the lookups got a stale endpoint. ErrNotFound is not a failure. SourceFailed
-	// may be called from several goroutines at the same time. Close waits for these calls.
+	// SourceFailed, if not nil, is called after each failed call of the source, even if the lookups
+	// got a stale endpoint. ErrNotFound is not a failure. Calls may be concurrent. Close waits for
+	// them.
 	SourceFailed func(host string, err error)
 
-	// Clock returns the present time. The cache calls it at every lookup. nil means the system's
-	// clock: during hits the cache reads this clock only every 10 ms, so ages are exact to about 10
-	// ms. Timeout and StaleAfter always use the system's clock.
+	// Clock returns the present time, at every lookup. nil means the system's clock, read only
+	// every 10 ms during hits, so ages are exact to about 10 ms. Timeout and StaleAfter always use
+	// the system's clock.
 	Clock func() time.Time
 
 	once sync.Once
@@ -135,14 +129,12 @@ func (c *Cache) firstUse() *core {
 }
 
 // LookupHost returns the endpoint of host, and the Level that says where the answer comes from. The
-// error is nil, or it matches one of these with errors.Is or errors.As: ErrNotFound, an error of
-// the source, the error of ctx, ErrBusy, ErrClosed, a *PanicError. If host is empty or longer than
-// 253 bytes, the error is ErrNotFound.
+// error is nil, or it matches one of these: ErrNotFound, also for an empty host or one longer than
+// 253 bytes; an error of the source; the error of ctx; ErrBusy; ErrClosed; a *PanicError.
 //
 // If ctx ends while the lookup waits for the source, LookupHost returns the stale endpoint of the
-// host if the cache has one, and otherwise the error of ctx. The call of the source continues for
-// other lookups. If the cache has an answer that needs no source, LookupHost returns it even if ctx
-// has already ended.
+// host, or the error of ctx; the call of the source continues. An answer that needs no source is
+// returned even after the end of ctx.
 func (c *Cache) LookupHost(ctx context.Context, host string) (a Answer, err error) {
 	k := c.init()
 	if e, level := k.hit(host); e != nil {
@@ -219,11 +211,10 @@ func (c *Cache) All() iter.Seq2[string, Entry] {
 	}
 }
 
-// Set stores an endpoint as if the source had just returned it. If a call of the source for this
-// host is running, its answer does not replace the endpoint. If ep.TTL is negative, the cache
-// forgets the host. If the host is a wildcard, lookups get its endpoint only while the source
-// fails. Set returns an error if the Cache is closed (ErrClosed), if the host is empty or longer
-// than 253 bytes, or if ep.Validate returns an error.
+// Set stores an endpoint as if the source had just returned it; a running call of the source does
+// not replace it. If ep.TTL is negative, the cache forgets the host. Lookups get the endpoint of a
+// wildcard only while the source fails. The error is ErrClosed, an empty host or one longer than
+// 253 bytes, or that of ep.Validate.
 func (c *Cache) Set(host string, ep Endpoint) error {
 	return c.store(host, ep, func(k *core) { k.set(host, ep) })
 }
@@ -247,16 +238,13 @@ func (c *Cache) store(host string, ep Endpoint, put func(*core)) error {
 	return nil
 }
 
-// SetAll stores hosts as if their TTL were over. Usually these are the hosts that All returned
-// before a restart. At the first lookup of such a host, the cache asks its source again. The lookup
-// waits for the source, unless the TTL ended less than StaleWhileRevalidate ago. The cache serves
-// the host at most until Entry.Expires plus StaleFor, so a restart does not extend the life of an
-// answer. If Expires is zero or in the future, SetAll uses the present time instead. SetAll ignores
-// Level, Left and Answered.
+// SetAll stores hosts, usually those that All returned before a restart, as if their TTL were over:
+// a lookup waits for the source, unless the TTL ended less than StaleWhileRevalidate ago. The cache
+// serves a host at most until Entry.Expires plus StaleFor. If Expires is zero or in the future, it
+// is the present time. SetAll ignores Level, Left and Answered.
 //
-// SetAll skips a host in four cases: the time Entry.Expires plus StaleFor has passed, the entry has
-// an Err, the cache already knows the host, or the host is malformed. The error is the error that
-// Set returns for the first malformed host.
+// SetAll skips a host that is too old, known already or malformed, or has an Err. The error is that
+// of Set for the first malformed host.
 func (c *Cache) SetAll(entries iter.Seq2[string, Entry]) error {
 	var first error
 	for host, entry := range entries {
@@ -302,9 +290,9 @@ func (c *Cache) Expire() {
 // same time may be in some of the figures and not in others.
 func (c *Cache) Stats() Stats { return c.init().stats() }
 
-// Close cancels the contexts of the calls of the source, and waits until all goroutines of the
-// cache have ended. A source that ignores its context delays Close. Lookups that wait, and later
-// lookups, get ErrClosed. Close may be called more than once. It always returns nil.
+// Close cancels the calls of the source, and waits until all goroutines of the cache have ended; a
+// source that ignores its context delays it. Lookups get ErrClosed from now on. Close may be called
+// more than once, and always returns nil.
 func (c *Cache) Close() error {
 	c.init().close()
 	return nil

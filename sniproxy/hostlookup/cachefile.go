@@ -30,10 +30,9 @@ type savedHost struct {
 // half of this size.
 const maxCacheFile = 256 << 20
 
-// Save writes the known hosts to a file, each with the end of its TTL. If a host has the endpoint
-// of a known wildcard, Save writes only the wildcard. A program can call Load with this file after
-// its next start. Save replaces the file in one step. Only the owner of the file can read it.
-// ParseHosts can read the file too.
+// Save writes the known hosts, each with the end of its TTL, to a file for Load after the next
+// start; ParseHosts can read it too. For hosts with the endpoint of a known wildcard, it writes
+// only the wildcard. It replaces the file in one step, and only the owner can read it.
 func (c *Cache) Save(path string) error {
 	if unread := c.unread.Load(); unread != nil && *unread == path {
 		return fmt.Errorf("hostlookup: %s could not be read, and is not overwritten", path)
@@ -70,17 +69,14 @@ type LoadResult struct {
 	LeftOut int // the others: malformed, too old, or known already
 }
 
-// Load adds the hosts of a file that Save wrote. Call Load before the first lookup. The TTL of a
-// loaded host is over, as after SetAll: the cache asks its Source first. While the Source fails,
-// the cache serves the loaded host, at most until the end of the TTL in the file plus StaleFor. If
-// the file has no end of a TTL for a host, Load uses the time when the file was last modified.
+// Load adds the hosts of a file that Save wrote. Call it before the first lookup. The TTL of these
+// hosts is over, as after SetAll; while the Source fails, the cache serves them until the TTL in
+// the file plus StaleFor. Without a TTL, the file's modification time counts.
 //
-// Load leaves out entries that are malformed, loads the others, and returns the first error. At a
-// syntax error, Load stops reading, and loads only the entries before the error. If the file does
-// not exist, the error matches fs.ErrNotExist. After any other error, Load adds ".unread" to the
-// name of the file, so that a Save does not overwrite entries that Load could not read. If Load
-// cannot rename the file, each Save to path fails. Load renames only regular files. A file of more
-// than 256 MiB is an error.
+// Load leaves out malformed entries, stops at a syntax error, and returns the first error. If the
+// file does not exist, the error matches fs.ErrNotExist. After any other error, Load adds ".unread"
+// to the name of the file if it is regular, so that a Save does not overwrite unread entries. If it
+// cannot rename the file, each Save to path fails. A file of more than 256 MiB is an error.
 func (c *Cache) Load(path string) (LoadResult, error) {
 	hosts, leftOut, err := readCacheFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -36,9 +36,9 @@ type result struct {
 
 func failed(err error) result { return result{err: err} }
 
-// A call is one call of the source for one host. Any number of lookups may wait for its result. The
-// call runs in a goroutine of the core. It does not use the contexts of the lookups, so it
-// continues even if all of them stop waiting.
+// A call is one call of the source for one host, in a goroutine of the core. Any number of lookups
+// may wait for its result. It does not use their contexts, so it continues even if all of them stop
+// waiting.
 type call struct {
 	host     string
 	unwanted chan struct{} // closed if no lookup waits any more before the call of the source begins
@@ -131,14 +131,11 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 	case c == nil:
 		c = k.start(host)
 	}
-	// Normally a lookup waits for the source even if there is a stale endpoint, because the source
-	// may know a better endpoint. In these cases the lookup gets the stale endpoint without
-	// waiting:
+	// A lookup waits for the source even if there is a stale endpoint, except in these cases:
 	//
 	//   - the running call has exceeded its timeout;
 	//   - StaleAfter is negative;
-	//   - the TTL ended less than StaleWhileRevalidate ago. This case excludes an endpoint with the
-	//     TTL Revalidate.
+	//   - the TTL, if it is not Revalidate, ended less than StaleWhileRevalidate ago.
 	if e != nil && (c.overdue != nil || k.cfg.staleAfter == 0 || e.Value.ep.TTL != Revalidate && now < later(e.Value.expires, k.cfg.revalidate)) {
 		c.refresh = true
 		k.extendStale(e, now, k.cfg.recheck)
@@ -148,13 +145,12 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 	return c, result{}
 }
 
-// stopWaiting ends the wait of a lookup for the call c. If c has ended in the meantime, the lookup
-// gets the result of c. Otherwise the lookup gets the stale endpoint of the host. If the cache has
-// no stale endpoint, stopWaiting returns false.
+// stopWaiting ends the wait of a lookup for the call c. If c has ended meanwhile, the lookup gets
+// its result, and otherwise the stale endpoint of the host. Without one, stopWaiting returns false.
 //
-// The argument "slow" is true if StaleAfter has passed, and false if the context of the lookup has
-// ended. If slow is true, later lookups get the stale endpoint immediately, until the source
-// answers. If slow is true and stopWaiting returns false, the lookup continues to wait.
+// slow is true after StaleAfter, and false after the end of the lookup's context. After a slow
+// call, later lookups get the stale endpoint immediately until the source answers; without one, the
+// lookup continues to wait.
 func (k *core) stopWaiting(c *call, slow bool) (result, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -288,10 +284,9 @@ func (k *core) askSource(ctx context.Context, c *call) (ep Endpoint, err error) 
 	return answer.Endpoint, err
 }
 
-// finish stores the outcome of a call of the source, and wakes the lookups that wait for this
-// outcome. The goroutine of the call may run finish twice: at the timeout, and when the source
-// returns. Only the first run of finish stores an outcome. The argument "returned" is true if the
-// source has returned. Only then may a later lookup of the host start another call of the source.
+// finish stores the outcome of a call of the source, and wakes the lookups that wait for it. It may
+// run at the timeout and again when the source returns (returned is true), but stores only the
+// first outcome. Only after the source has returned may a later lookup of the host call it again.
 func (k *core) finish(c *call, ep Endpoint, err error, returned bool) {
 	k.mu.Lock()
 	first := !c.finished
@@ -316,10 +311,9 @@ func (k *core) finish(c *call, ep Endpoint, err error, returned bool) {
 	}
 }
 
-// The method "settle" runs when a call of the source has ended, or at its time-out. It stores the
-// outcome of the call, and returns the result r for the lookups that wait for the call. If the core
-// has called the method "detach" for this call, settle does not store the outcome. sourceFailed
-// reports whether the source itself has failed. The caller must hold core.mu.
+// settle stores the outcome of a call of the source that has ended or timed out, unless "detach"
+// was called for it. It returns the result for the waiting lookups, and whether the source itself
+// has failed. The caller must hold core.mu.
 func (k *core) settle(c *call, ep Endpoint, err error) (r result, sourceFailed bool) {
 	now := k.clock.now()
 	current := k.calls[c.host] == c

@@ -5,11 +5,10 @@ import (
 	"errors"
 )
 
-// Chain returns a Lookup that asks the lookups in order until one knows the host. It asks the next
-// lookup only after ErrNotFound. After another error it stops with this error: the failed lookup
-// may know the host, and a later lookup could return a wrong endpoint for the host. The Level in
-// the answer, which says where the answer comes from, is that of the last lookup that Chain asked.
-// A Chain without lookups finds no host.
+// Chain returns a Lookup that asks the lookups in order until one returns anything but ErrNotFound.
+// It stops at another error, because the failed lookup may know the host, and a later one could
+// return a wrong endpoint. The Level is that of the last asked lookup. A Chain without lookups
+// finds no host.
 func Chain(lookups ...Lookup) Peeker { return chain(lookups) }
 
 type chain []Lookup
@@ -34,14 +33,12 @@ func (c chain) first(ask func(Lookup) (Answer, error)) (answer Answer, err error
 	return answer, err
 }
 
-// Default returns a Lookup that asks l. If l returns ErrNotFound, the answer is the endpoint ep. If
-// l returns another error, the result is this error: while l fails, a host that l knows must not
-// get the default endpoint. If ep.Host is "", the Host in the answer is the host of the lookup. The
-// Level in the answer is the one that l returns.
+// Default returns a Lookup that answers with ep, at the Level of l, if l returns ErrNotFound. While
+// l fails with another error, hosts do not get ep. If ep.Host is "", the Host in the answer is the
+// host of the lookup.
 //
-// Put Default around a Cache, and not a Cache around Default. Otherwise a client that invents host
-// names would fill the Cache, with one entry for each name. As a safeguard, each answer with ep has a
-// negative TTL, and a Cache does not store such an answer.
+// Put Default around a Cache, and not a Cache around Default: invented host names would fill the
+// Cache. As a safeguard, each answer with ep has a negative TTL, and a Cache does not store it.
 func Default(l Lookup, ep Endpoint) Peeker { return withDefault{l, ep} }
 
 type withDefault struct {
