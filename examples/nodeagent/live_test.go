@@ -226,6 +226,8 @@ func TestDrainCommand(t *testing.T) {
 	require.Equal(t, cli.ExitOK, code, out)
 	require.Contains(t, out, "has ended")
 	requireAnswer(t, agent, node, "up ready")
+	require.Contains(t, agent.stderr.String(), `msg="drain command" wait=`)
+	require.Contains(t, agent.stderr.String(), `msg="drain command ended"`)
 	code, out = drainCommand(t, admin, "-undo")
 	require.Equal(t, cli.ExitOK, code, out)
 	require.Contains(t, out, "no drain command was in force")

@@ -127,6 +127,17 @@ func (w *watcher) do(method, path string) (code int, body string) {
 	return response.StatusCode, string(text)
 }
 
+// postWithoutToken sends a POST without the token, and returns the status of the answer.
+func (w *watcher) postWithoutToken(path string) int {
+	w.t.Helper()
+	request, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, "http://"+w.admin+path, http.NoBody)
+	require.NoError(w.t, err)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(w.t, err)
+	require.NoError(w.t, response.Body.Close())
+	return response.StatusCode
+}
+
 func (w *watcher) waitReady() {
 	w.t.Helper()
 	w.eventually("ready", func() bool { code, _ := w.do("GET", "/readyz"); return code == http.StatusOK })

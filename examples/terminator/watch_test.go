@@ -104,6 +104,8 @@ func TestWatchRefusesAndIsForced(t *testing.T) {
 	require.Equal(t, 1, strings.Count(w.log.String(), "the change is not in force"), "it is logged once")
 	code, body = w.do("GET", "/force")
 	require.Equal(t, http.StatusMethodNotAllowed, code, body)
+	require.Equal(t, http.StatusUnauthorized, w.postWithoutToken("/force?id="+report.Refused.ID))
+	require.Equal(t, before, w.config())
 	code, body = w.do("POST", "/force?id="+report.Refused.ID)
 	require.Equal(t, http.StatusOK, code, body)
 	require.Equal(t, "written\n", body)
@@ -114,6 +116,9 @@ func TestWatchRefusesAndIsForced(t *testing.T) {
 	// A refused change disappears if a later change undoes it.
 	w.substitute("eu-1/objects.yaml", "30090", "30099")
 	w.waitReport("refused", func(r kube.Report) bool { return r.Refused != nil })
+	code, body = w.do("POST", "/force?id="+report.Refused.ID)
+	require.Equal(t, http.StatusConflict, code, "the ID permits only the change that has it: %s", body)
+	require.Contains(t, w.config(), "10.0.0.1:30090")
 	w.substitute("eu-1/objects.yaml", "30099", "30090")
 	w.waitReport("gone", func(r kube.Report) bool { return r.Refused == nil })
 	w.waitLog("the change that was not applied has disappeared")
