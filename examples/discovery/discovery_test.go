@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -267,6 +268,15 @@ func TestDoubtfulList(t *testing.T) {
 	require.Equal(t, "10.0.0.2 10.0.0.4 10.0.0.1 10.0.0.3", p.addresses())
 	p.eventually(func() bool { _, _, header := p.get("/v1/pods/media/tracks/http"); return header.Get("Age") != "0" })
 	require.Equal(t, "10.0.0.2 10.0.0.4 10.0.0.1 10.0.0.3", p.addresses())
+}
+
+// SIGHUP does not end discovery.
+func TestHangup(t *testing.T) {
+	_, kubeconfig := apiServer(t)
+	p := start(t, "-kubeconfig", kubeconfig)
+	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
+	p.eventually(func() bool { return strings.Contains(p.stderr.String(), "reading the files again") })
+	p.eventually(func() bool { code, _ := p.page("/readyz"); return code == 200 })
 }
 
 func TestNamespace(t *testing.T) {
