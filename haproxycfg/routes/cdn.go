@@ -55,16 +55,16 @@ type cdnBehaviour struct {
 //	  ]
 //	}
 //
-// The order of a host's behaviours matters: the first behaviour that matches a path stands for the
-// route that Table.Match returns. The patterns of a behaviour match the paths that the fields
-// "path" and "exact" describe. In a pattern, "*" matches any bytes. If no behaviour matches a path,
-// no service serves the path, so the CDN need not forward such requests. The CDN must send the Host
-// header of the viewer to the origin, because the terminators route by this header. Equal input
-// gives equal bytes. The file cdn.schema.json in the directory of this package is the JSON schema
-// of the output.
+// The first behaviour of a host that matches a path is the route that Table.Match returns. In a
+// pattern, "*" matches any bytes. No service serves a path that matches no behaviour, so the CDN
+// need not forward such requests. The CDN must send the Host header of the viewer to the origin,
+// because the terminators route by this header.
+//
+// Equal input makes equal bytes. The file cdn.schema.json in the directory of this package is the
+// JSON schema of the output.
 //
 // If the options are invalid, or if Origin is a host of the table, AppendCDN returns an error and
-// dst unchanged. CDNOptions.Publishable returns the table without the host Origin.
+// dst unchanged; see CDNOptions.Publishable.
 func AppendCDN(dst []byte, t Table, o CDNOptions) ([]byte, error) {
 	origin, err := normalHost(o.Origin)
 	if err != nil {
@@ -94,10 +94,9 @@ func AppendCDN(dst []byte, t Table, o CDNOptions) ([]byte, error) {
 	return append(dst, out.Bytes()...), nil
 }
 
-// Publishable returns the table without the host Origin, and a problem for this host. If the table
-// contained this host, AppendCDN would fail: one wrongly declared host would stop the publication
-// of all others. If Origin is not a host of the table, or if the options are invalid, Publishable
-// returns t itself. AppendCDN reports invalid options.
+// Publishable returns the table without the host Origin, for which AppendCDN would fail, and a
+// problem for this host. If Origin is not a host of the table, or if the options are invalid, it
+// returns t itself.
 func (o CDNOptions) Publishable(t Table) (Table, []Problem) {
 	origin, err := normalHost(o.Origin)
 	if err != nil {

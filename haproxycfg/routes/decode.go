@@ -9,10 +9,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// decoder reads routes from the YAML nodes of one file. It reads only known fields, and these are
-// not nested deeply, so the recursion of the decoder is not deep either. With aliases, a short file
-// can stand for very many YAML nodes. So decoder.budget limits the number of nodes that the decoder
-// reads.
+// decoder reads routes from the YAML nodes of one file. It reads only known fields, so its
+// recursion is not deep. With aliases, a short file can stand for very many nodes, so
+// decoder.budget limits the number of nodes.
 type decoder struct {
 	file         string
 	budget       int                   // the number of nodes that the decoder may still read
@@ -122,10 +121,9 @@ func (d *decoder) route(n *yaml.Node, at string) {
 	}
 }
 
-// covered reports whether the list "bad" contains the path of a field, or the path of a value that
-// contains this field: with "check" in the list, covered returns true for "check.path". The decoder
-// could not read the values at the paths in the list, and has reported them. So it must not also
-// report a field in such a value as missing.
+// covered reports whether the list "bad" contains the path of a field, or of a value around it:
+// with "check" in the list, it is true for "check.path". The decoder has reported the values in the
+// list, so it must not also report their fields as missing.
 func covered(bad []string, field string) bool {
 	for _, b := range bad {
 		if rest, ok := strings.CutPrefix(field, b); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {
@@ -278,9 +276,8 @@ func (d *decoder) limited(to *int) func(*yaml.Node, string) {
 	return d.positive(to, maxLimit, errLimit)
 }
 
-// positive returns a function that reads an integer of at least 1. The argument "most" is the
-// largest integer that the function accepts. The function refuses 0, because 0 in a Route means that
-// the field is missing. The argument "fault" is the error for other integers.
+// positive returns a function that reads an integer from 1 to "most", and reports "fault" for
+// others. It refuses 0, because 0 in a Route means that the field is missing.
 func (d *decoder) positive(to *int, most int, fault error) func(*yaml.Node, string) {
 	return func(n *yaml.Node, at string) {
 		v := 1

@@ -19,19 +19,17 @@ type DNSEndpointOptions struct {
 	// Namespace and Name are the namespace and the name of the object. If there are several objects,
 	// Name is the part of their names before the number.
 	Namespace, Name string
-	// Objects is the number of objects, at most MaxDNSObjects; 0 means 1. A host is always in the
-	// same object while Objects stays the same. An API server refuses an object of more than about
-	// 1.5 MiB. An object of this size has about 6,000 hosts.
+	// Objects is the number of objects, at most MaxDNSObjects; 0 means 1. A host stays in the same
+	// object while Objects does not change. An API server refuses an object of more than about 1.5
+	// MiB, which has about 6,000 hosts.
 	Objects int
-	// SetIdentifier makes the records weighted. It is a name for this edge, which differs from the
-	// names of all other edges with records of the same hosts. It has at most 128 printable ASCII
-	// characters, without spaces, double quotes and backslashes. If SetIdentifier is empty, the
-	// records are not weighted, and Weight must be 0.
+	// SetIdentifier makes the records weighted. It is a name of this edge, different from all other
+	// edges with the same hosts: at most 128 printable ASCII characters, without spaces, double
+	// quotes and backslashes. If it is empty, the records are not weighted, and Weight must be 0.
 	SetIdentifier string
 	// Weight is the weight of this edge, from 0 to MaxDNSWeight. Route 53 divides its answers
-	// between the edges in proportion to their weights: with the weights 1 and 3, a quarter of the
-	// answers contain the records of the first edge. 0 means that no answer contains the records of
-	// this edge. But if the weights of all edges are 0, Route 53 uses all edges alike.
+	// between the edges in proportion to their weights. With 0, no answer contains this edge, but
+	// if all weights are 0, Route 53 uses all edges alike.
 	Weight int
 }
 
@@ -55,18 +53,17 @@ type DNSEndpointOptions struct {
 //	    setIdentifier: eu
 //	    providerSpecific: [{name: aws/weight, value: "60"}]
 //
-// With a SetIdentifier, the records are weighted records of Route 53: external-dns reads the weight
-// from the property aws/weight. Other providers of external-dns ignore this property. Each edge
-// writes objects of its own, with the same zone, its own SetIdentifier, Weight and addresses, and
-// another Name if the objects are in the same cluster.
+// With a SetIdentifier, the records are weighted records of Route 53; other providers of
+// external-dns ignore the property aws/weight. Each edge writes objects of its own, with the same
+// zone, its own SetIdentifier, Weight and addresses, and another Name if the objects are in the
+// same cluster.
 //
-// A weight decides only the answers to new lookups. Clients and proxies keep their connections, and
-// resolvers and clients keep an answer for the TTL and often longer. So traffic follows a new
-// weight slowly, and a weight of 0 does not end traffic.
+// Traffic follows a new weight slowly, and a weight of 0 does not end traffic: clients keep their
+// connections, and resolvers keep an answer for the TTL and often longer.
 //
 // AppendDNSEndpoints writes all objects, even those without records, so that a removed host
-// disappears from its object. Equal input gives equal bytes. If the options are invalid, or if
-// AppendZone would fail, it returns an error and dst unchanged.
+// disappears. Equal input makes equal bytes. If the options are invalid, or if AppendZone would
+// fail, it returns an error and dst unchanged.
 func AppendDNSEndpoints(dst []byte, t Table, zone ZoneOptions, o DNSEndpointOptions) ([]byte, error) {
 	if err := o.validate(); err != nil {
 		return dst, fmt.Errorf("routes: dns endpoints: %w", err)
@@ -127,10 +124,9 @@ func (o DNSEndpointOptions) appendRecord(dst []byte, set recordSet, ttl int64) [
 	return dst
 }
 
-// bucket returns the index of the object that contains a host. The index does not depend on the
-// other hosts. If it did, a new host could move another host from one object to the next. While
-// kubectl applies one object after the other, the moved host would be in no object, and
-// external-dns would delete its records.
+// bucket returns the index of the object that contains a host, without regard to other hosts.
+// Otherwise a new host could move another host to the next object, and while kubectl applies one
+// object after the other, external-dns would delete the records of the moved host.
 func bucket(host string, n int) int {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(host))

@@ -1,4 +1,4 @@
-// Package routes reads declarations. A declaration names a public host name and path, and the
+// Package routes reads declarations, each of which names a public host name and path, and the
 // services of clusters that serve it. Programs make load balancer configurations, DNS records and
 // CDN distributions from the same declarations.
 //
@@ -10,8 +10,7 @@
 //	  - {cluster: eu-2, namespace: media, service: tracks, port: http, weight: 50}
 //
 // Parse makes a Table from a file. Merge joins the tables of several files. New makes a Table from
-// Go values. Every Table is in normal form. Equal declarations give equal tables, and AppendYAML,
-// AppendZone, AppendDNSEndpoints and AppendCDN write equal bytes for equal tables.
+// Go values. Every Table is in normal form, so equal declarations make equal tables.
 //
 //	table, problems := routes.Parse("edge.yaml", data)
 //	for _, p := range problems {
@@ -20,9 +19,8 @@
 //
 // # Fields
 //
-// A file is YAML or JSON. It has one or several documents, each with the list "routes". Parse
-// ignores keys at the top level that begin with "x-": use them for YAML anchors. Parse supports
-// aliases, but not merge keys.
+// A file is YAML or JSON, with one or several documents, each with the list "routes". Keys at the
+// top level that begin with "x-" are for YAML anchors. Merge keys do not work.
 //
 //	host       name, required
 //	path       default "/"
@@ -62,55 +60,42 @@
 //
 // # Normal form
 //
-// The host of a route becomes a name in lower case without a port and without a final dot. Its
-// labels consist of letters, digits, hyphens and underscores. If a name has characters outside
-// ASCII, Parse converts it as browsers do: "bücher.example" becomes "xn--bcher-kva.example". A
-// wildcard is "*" in place of the whole first label. Parse refuses IP addresses, and names that end
-// in a number, such as "a.0x7f". The hosts file, the host API and the routers use the same normal
-// form.
+// The host of a route becomes a name in lower case without a port and a final dot. Its labels
+// consist of letters, digits, hyphens and underscores. Parse converts other characters as browsers
+// do: "bücher.example" becomes "xn--bcher-kva.example". It refuses IP addresses, and names that end
+// in a number, such as "a.0x7f".
 //
-// A path contains the bytes that a client sends in a request, with percent-encoding where it is
-// necessary. HAProxy compares paths byte by byte: "/a%2Fb", "/a%2fb" and "/a/b" are three different
-// paths, and "/a" and "/A" are two. Parse refuses a query, a fragment, "*", empty segments, and the
-// segments "." and "..": clients never send them, or proxies change them in different ways. Parse
-// also refuses a segment that some servers read as "." or "..", such as "..;x" or "%252e%252e",
-// because HAProxy answers requests for such paths with 400.
+// A path contains the bytes that a client sends in a request. HAProxy compares paths byte by byte:
+// "/a%2Fb", "/a%2fb" and "/a/b" are three different paths. Parse refuses a query, a fragment, "*",
+// empty segments, and segments that some servers read as "." or "..", such as "..;x" or
+// "%252e%252e".
 //
-// A path covers itself and all paths below it, by whole segments. If the path ends with a slash,
-// Parse removes the slash: "/api" and "/api/" both cover "/api", "/api/" and "/api/v1", but not
-// "/apiary". An exact path covers only itself. Parse does not remove the slash at the end of an
-// exact path.
+// A path covers itself and all paths below it, by whole segments: "/api" and "/api/" both cover
+// "/api", "/api/" and "/api/v1", but not "/apiary". An exact path covers only itself, and keeps a
+// slash at its end.
 //
 // # Precedence
 //
 // Table.Match defines the meaning of a table. A declared host has precedence over the wildcard that
-// covers it. If no route of the declared host covers the path, no route serves the request, even if
-// a route of the wildcard covers the path. Among the routes of a host, an exact path has
-// precedence, then the longest path.
+// covers it, even if no route of the declared host covers the path. Among the routes of a host, an
+// exact path has precedence, then the longest path.
 //
 // # Problems
 //
-// Parse leaves out a whole route if one of its fields has a problem, and keeps the other routes:
-//   - If Parse left out only a bad backend, the route's other backends would receive its traffic, and
-//     nobody would notice.
-//   - If Parse left out only an unknown key, the route would lack a setting that its author wanted.
+// Parse leaves out a whole route if one of its fields has a problem, and keeps the other routes.
+// Without a bad backend, the other backends would receive its traffic unnoticed.
 //
-// A route that Parse leaves out has no precedence: the route of a shorter path of the same host, or
-// the wildcard that covers the host, serves its requests.
+// Then the route of a shorter path of the same host, or the wildcard that covers the host, serves
+// its requests.
 //
-// If a file is not well-formed, Parse reads its entries one by one, and leaves out only the entry
-// that contains the fault. A line between entries that is neither an entry nor a field, such as a
-// conflict marker of git, is a problem too. If Parse finds no entry, the table is empty. A program
-// that has an older table of the file should then keep that table.
+// If a file is not well-formed, Parse leaves out only the entry that contains the fault. If Parse
+// finds no entry, the table is empty; a program should then keep an older table of the file.
 //
-// Two routes conflict if both have the same host and the same path, and both or neither are exact.
-// It does not matter whether their other fields are equal. The first of them stays.
+// Of two routes with the same host, path and exactness, the first one stays.
 //
 // # Limits
 //
-// A file has at most MaxRoutes routes and MaxFileBytes bytes. Merge has no limit, so a large file
-// does not displace the routes of another file.
+// A file has at most MaxRoutes routes and MaxFileBytes bytes. Merge has no limit.
 //
-// The package opens no files and resolves no names. It does not check whether a cluster, a service
-// or a port exists.
+// The package does not check whether a cluster, a service or a port exists.
 package routes

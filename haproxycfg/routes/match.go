@@ -6,21 +6,17 @@ import (
 	"github.com/headgate/headgate/internal/hostname"
 )
 
-// Match returns the route that serves a request, and false if no route serves it. Match defines the
-// meaning of a table. Whatever this module renders from a table, such as the maps of HAProxy, must
-// choose the same route.
+// Match returns the route that serves a request, and false if no route serves it. It defines the
+// meaning of a table: the maps of HAProxy, for example, must choose the same route.
 //
 // The argument "host" is the Host header or :authority of the request. Match converts ASCII letters
-// to lower case, removes a port, and then removes one final dot. If the host then has a character
-// other than letters, digits, ".", "-" and "_", no route serves the request. So the wildcard
-// "*.example.com" does not cover "evil/x.example.com". If the host is declared, Match ignores the
-// wildcard that covers it, even if no path of the host matches. The argument "path" is the path as
-// the client sent it, without a query. Match compares paths byte by byte. If an exact path is equal
-// to the path of the request, Match chooses its route. Otherwise Match chooses the route with the
-// longest path that covers the path of the request by whole segments.
+// to lower case, and removes a port and one final dot. If the host then has a character other than
+// letters, digits, ".", "-" and "_", no route serves the request. If the host is declared, Match
+// ignores the wildcard that covers it.
 //
-// HAProxy refuses a path with a segment "." or ".." before it looks up the path. Match does not
-// check this.
+// The argument "path" is the path as the client sent it, without a query, and is compared byte by
+// byte. An exact path wins, and then the longest path that covers it by whole segments. Match does
+// not refuse the segments "." and "..", but HAProxy does.
 //
 // Match uses binary search and does not allocate.
 func (t Table) Match(host, path string) (Route, bool) {
@@ -54,10 +50,9 @@ func (t Table) matchIndex(host, path string) int {
 }
 
 // requestHost appends the host of a Host header to dst: in lower case, without a port and without a
-// final dot. It returns nil if the host has a character other than letters, digits, ".", "-" and
-// "_", because no table can serve such a host. If the host is longer than hostname.MaxName, only
-// a wildcard can match it, so requestHost replaces the first label by "-". If the host is still too
-// long, no table can serve it, and requestHost returns nil.
+// final dot. It returns nil if no table can serve the host, because it is too long or has a
+// character other than letters, digits, ".", "-" and "_". If the host is longer than
+// hostname.MaxName, only a wildcard can match it, so requestHost replaces the first label by "-".
 func requestHost(dst []byte, host string) []byte {
 	end := len(host)
 	for end > 0 && '0' <= host[end-1] && host[end-1] <= '9' {
@@ -93,10 +88,9 @@ func requestHost(dst []byte, host string) []byte {
 	return dst
 }
 
-// wildcardOf returns the wildcard that matches a name. The name begins at buf[2]. wildcardOf
-// overwrites the last byte of the first label with "*", and returns the part of buf that begins
-// with this byte. For example, "www.example.com" becomes "ww*.example.com", and the result is
-// "*.example.com". The result is nil if the name has only one label or its first label is empty.
+// wildcardOf returns the wildcard that matches the name that begins at buf[2], or nil if the name
+// has only one label or an empty first label. It overwrites the last byte of the first label:
+// "www.example.com" becomes "ww*.example.com", and the result is "*.example.com".
 func wildcardOf(buf []byte) []byte {
 	for i := 2; i < len(buf); i++ {
 		if buf[i] != '.' {

@@ -26,14 +26,12 @@ const (
 	maxProblems = 10_000
 )
 
-// Parse reads a declaration file, YAML or JSON. The argument "file" is its name in problems.
+// Parse reads a declaration file, YAML or JSON. The argument "file" is its name in problems. Parse
+// leaves out each route that has a problem, and keeps the others. The table is empty if Parse finds
+// no entry, if the file is larger than MaxFileBytes, or if it has no "routes".
 //
-// Parse leaves out each route that has a problem, and keeps the others. If a file is not
-// well-formed, Parse leaves out only the entry that contains the fault. The table is empty if Parse
-// finds no entry, if the file is larger than MaxFileBytes, or if it has no "routes". Problems are
-// sorted by line. Each problem has File and Line. A problem that is not about the whole file also
-// has Field. Parse returns at most 10,000 problems. If a file has more, the last problem reports
-// this.
+// Problems are sorted by line, and have File, Line and, unless they are about the whole file,
+// Field. There are at most 10,000; the last one then reports that there are more.
 func Parse(file string, data []byte) (Table, []Problem) {
 	whole := func(line int, message string) (Table, []Problem) {
 		return Table{}, []Problem{{File: file, Line: line, Message: message + "; nothing of this file is used"}}
@@ -130,10 +128,10 @@ func documents(data []byte) ([]*yaml.Node, *syntaxError) {
 	}
 }
 
-// checkText refuses two kinds of characters. YAML forbids the first kind in a file (YAML 1.2,
-// section 5.1): the parser would report them without a line number. Characters of the second kind
-// end a line for the parser (YAML 1.1) but not for editors. With such a character, a person could
-// see a comment where the parser sees a route, and the line numbers of problems would be wrong.
+// checkText refuses characters that YAML forbids in a file (YAML 1.2, section 5.1), which the
+// parser would report without a line number. It also refuses characters that end a line for the
+// parser (YAML 1.1) but not for editors: with them, a person could see a comment where the parser
+// sees a route.
 func checkText(data []byte) *syntaxError {
 	line := 1
 	for i := 0; i < len(data); {
@@ -229,15 +227,14 @@ type syntaxError struct {
 	message string
 }
 
-// yamlError returns an error of the YAML parser with the line of the fault. It corrects the line in
-// the parser's own error:
-//   - For a fault at a token, the parser names the line of the token. If the token is in the first
-//     line of the file, the parser names no line.
-//   - For a fault in a flow collection, the parser names the line of the opening bracket. Here it
-//     counts lines from 0.
-//   - For a fault in a block, the parser names the line where the block begins. The fault may be
-//     thousands of lines below.
-//   - For an unknown alias, the parser names no line.
+// yamlError returns an error of the YAML parser with the line of the fault. The parser names
+// another line or none:
+//
+//   - For a token in the first line of the file, it names no line.
+//   - For a fault in a flow collection, it names the line of the opening bracket, counted from 0.
+//   - For a fault in a block, it names the line where the block begins, perhaps thousands of lines
+//     above.
+//   - For an unknown alias, it names no line.
 func yamlError(err error, data []byte) *syntaxError {
 	message, line := strings.TrimPrefix(err.Error(), "yaml: "), 1
 	if rest, ok := strings.CutPrefix(message, "line "); ok {

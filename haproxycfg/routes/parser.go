@@ -9,9 +9,8 @@ import (
 )
 
 // Parser parses the versions of a declaration file, one after the other. Its method Parse returns
-// the same as the function [Parse], but it does not parse entries again that the last version
-// contained too. If one of 10,000 entries has changed, Parser needs about a twentieth of the time that
-// the function Parse needs.
+// the same as the function [Parse], but parses only the entries that the last version did not
+// contain. If one of 10,000 entries has changed, it needs about a twentieth of the time.
 //
 // The zero Parser is ready. Only one goroutine may use a Parser at a time.
 type Parser struct {
@@ -29,10 +28,9 @@ type knownEntry struct {
 
 // Parse returns the same as the function [Parse].
 //
-// A Parser remembers the entries only of files in block style, as [AppendYAML] writes them: a line
-// "routes:", and below it only entries that begin with a hyphen, and comments. Parse parses all
-// entries of any other file again, and also those of a file that is not well-formed or contains
-// anchors.
+// A Parser remembers the entries only of well-formed files in block style without anchors, as
+// [AppendYAML] writes them: a line "routes:", and below it only comments, and entries that begin
+// with a hyphen.
 func (p *Parser) Parse(file string, data []byte) (Table, []Problem) {
 	entries := splitEntries(data)
 	findKnown(entries, p.known)
@@ -107,11 +105,11 @@ func findKnown(entries []fileEntry, known []knownEntry) {
 }
 
 // mergeRanked returns the table of the entries, and sets their ranks. The rank of a route is its
-// index in the last table, or -1 if the last table does not contain it. The function "position"
-// returns the Position (file and line) of the entry with index i. The argument "size" is the number
-// of routes of the last table. ok is false if two routes have the same host, path and exactness.
+// index in the last table, or -1. position returns the file and line of the entry with index i, and
+// size is the number of routes of the last table. ok is false if two routes have the same host,
+// path and exactness.
 //
-// mergeRanked keeps the order of the routes that the last table contained, and sorts only the others.
+// mergeRanked keeps the order of the routes in the last table, and sorts only the others.
 func mergeRanked(known []knownEntry, size int, position func(i int) Position) (t Table, ok bool) {
 	ranked := make([]int, size) // by rank: the index of the entry plus 1; 0 if the file does not contain the route any more
 	var fresh []int
@@ -174,10 +172,9 @@ type fileEntry struct {
 // splitEntries cuts a file in block style into the entries of the list "routes". It returns nil if
 // the file may have another style.
 //
-// All lines that begin an entry have the same indentation, and all other lines of an entry have a
-// deeper one. So if the YAML parser finds an item of the list at each line that begins an entry, no
-// item depends on the text of another item, except through anchors. A Parser then need not parse an
-// item again while the text of this item stays the same.
+// All lines that begin an entry have the same indentation, and all other lines a deeper one. So no
+// entry depends on the text of another one, except through anchors, and a Parser need not parse an
+// entry again while its text stays the same.
 func splitEntries(data []byte) []fileEntry {
 	if len(data) > MaxFileBytes || checkText(data) != nil {
 		return nil

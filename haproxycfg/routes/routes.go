@@ -40,9 +40,9 @@ func (r Ref) Compare(o Ref) int {
 // Backend is a service that serves a route, and its share of the traffic.
 type Backend struct {
 	Ref
-	// Weight is the service's share of the route's traffic, from 0 to 256, relative to the weights
-	// of the route's other backends. 0 means no new requests. If a declaration file states no
-	// weight, Parse sets DefaultWeight. In a Go value there is no default: 0 means 0.
+	// Weight is the service's share of the route's traffic, from 0 to 256, relative to the route's
+	// other backends. 0 means no new requests. Parse sets DefaultWeight for a missing weight, but
+	// in a Go value 0 means 0.
 	Weight int `json:"weight"`
 }
 
@@ -58,9 +58,9 @@ type Route struct {
 	// labels in their "xn--" form. A wildcard such as "*.example.com" covers every name that has
 	// exactly one label more than example.com.
 	Host string
-	// Path contains the bytes of the path as a client sends them in a request, with
-	// percent-encoding: "/" or "/a/b". If Exact is false, the path covers itself and all paths
-	// below it, by whole segments. Only "/" and an exact path can end in a slash.
+	// Path contains the bytes of the path as a client sends them: "/" or "/a/b". If Exact is false,
+	// it covers itself and all paths below it, by whole segments. Only "/" and an exact path can
+	// end in a slash.
 	Path string
 	// Exact means that Path covers only itself.
 	Exact bool
@@ -126,9 +126,9 @@ type Check struct {
 	// Interval is the time between two checks, in whole milliseconds; 0 means
 	// edge.Edge.CheckInterval.
 	Interval time.Duration
-	// Rise is the number of good results in a row after which a server is healthy. Fall is the
-	// number of bad results in a row after which it is unhealthy. 0 means HAProxy's default: 2 for
-	// Rise, 3 for Fall.
+	// Rise is the number of good results in a row after which a server is healthy, and Fall the
+	// number of bad results after which it is unhealthy. 0 means HAProxy's default: 2 for Rise, 3
+	// for Fall.
 	Rise, Fall int
 }
 

@@ -228,18 +228,16 @@ const misplaced = "is indented differently from other entries"
 func (s *salvaged) misplaced(piece []sourceLine) { s.bad(piece[0].number, misplaced) }
 
 // blockEntry reads a piece: the lines from the beginning of one entry of the list of routes to the
-// next line with the same indentation. If the next entry has by mistake a deeper indentation, the
-// piece contains both entries. blockEntry then keeps the first entry and reports the second.
+// next line with the same indentation. If the next entry has by mistake a deeper indentation,
+// blockEntry keeps the first entry of the piece and reports the second.
 func (s *salvaged) blockEntry(piece []sourceLine) {
 	n, err := s.item(piece)
 	if err == nil {
 		s.add(n)
 		return
 	}
-	// Find the line where the second entry begins: a line with a hyphen. In YAML, all entries of one
-	// list have the same indentation. So of the lines with a hyphen at one indentation, only the first
-	// can begin the second entry. The later ones begin further entries of the same list: the list of
-	// routes, or a list inside an entry, such as its backends.
+	// Find the line with a hyphen where the second entry begins. All entries of one list have the
+	// same indentation, so it can only be the first such line at its indentation.
 	first := map[int]int{} // by indentation: the index of the first line with a hyphen
 	for i, l := range piece[1:] {
 		if _, ok := first[l.indent]; l.dash() && !ok {
@@ -318,11 +316,11 @@ func (s *salvaged) flow(data []byte, at int) {
 	}
 }
 
-// cutFlowEntry returns three results: the first entry of a list in brackets, the number of bytes up
-// to the next entry, and true if there is no next entry.
+// cutFlowEntry returns the first entry of a list in brackets, the number of bytes up to the next
+// entry, and true if there is no next entry.
 //
-// An entry ends at a comma outside of its brackets and quotes. If a closing bracket or quote is
-// missing, every later comma seems to be inside. So an entry also ends at a comma before "{host:".
+// An entry ends at a comma outside of its brackets and quotes. It also ends at a comma before
+// "{host:", because a closing bracket or quote may be missing.
 func cutFlowEntry(list string) (entry string, size int, last bool) {
 	depth, quoted := 0, byte(0)
 	before, comma := byte('['), 0 // the last byte that is not white space; the position of the last comma

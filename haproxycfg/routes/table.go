@@ -11,18 +11,15 @@ const (
 	MaxBackends = 64      // backends of one Route
 )
 
-// Table is a set of valid routes in normal form. Only Parse, New and Merge make tables from routes,
-// so a program need not check the routes of a Table. The zero Table is empty. Several goroutines
-// may use a Table at the same time.
+// Table is a set of valid routes in normal form; only Parse, New and Merge make one. The zero Table
+// is empty. Several goroutines may use a Table at the same time.
 type Table struct {
 	routes []Route
 }
 
-// New makes a table from Go values, which need not be in normal form. New leaves out each route
-// that has a problem, and returns the same problems as Parse. The File and Line of a problem come
-// from the Position of the route. The Field of a problem begins with the index of the route in the
-// arguments, such as "routes[0]". New does not change the arguments, and the table shares no memory
-// with them.
+// New makes a table from Go values, which need not be in normal form. It leaves out each route that
+// has a problem, and returns the same problems as Parse, with the Position of the route and a Field
+// that begins with its index, such as "routes[0]". The table shares no memory with the arguments.
 func New(routes ...Route) (Table, []Problem) {
 	var (
 		valid    []declaration
@@ -42,9 +39,9 @@ func New(routes ...Route) (Table, []Problem) {
 	return t, append(problems, conflicts...)
 }
 
-// Merge joins tables, for example the tables of several files. It does not limit the number of
-// routes. If two routes have the same host, path and exactness, Merge keeps the route of the
-// earlier argument, and returns a problem for the other route. The problem names both positions.
+// Merge joins tables, without a limit. If two routes have the same host, path and exactness, it
+// keeps the route of the earlier argument, and returns a problem with both positions for the other
+// one.
 func Merge(tables ...Table) (Table, []Problem) {
 	if len(tables) == 1 {
 		return tables[0], nil

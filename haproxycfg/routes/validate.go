@@ -39,9 +39,8 @@ const (
 // the field, which the message quotes unless it is empty. If err is nil, the function does nothing.
 type faultFunc func(field, value string, err error)
 
-// normalRoute returns r in normal form. No other function checks the values of a route. normalRoute
-// calls the function "report" for each fault, with the path of the faulty field in the route. The
-// result shares no memory with r.
+// normalRoute returns r in normal form. It alone checks the values of a route, and calls "report"
+// for each fault, with the path of the faulty field. The result shares no memory with r.
 func normalRoute(r Route, report func(field, message string)) Route {
 	fault := faultFunc(func(field, value string, err error) {
 		if err == nil {
@@ -286,9 +285,9 @@ func checkDNSLabel(s string) error {
 	return nil
 }
 
-// checkPort returns an error if s is neither the number nor the name of a Service's port. Such a
-// name is a DNS label. It may be longer than 15 bytes: that limit (RFC 6335) applies only to ports
-// of containers.
+// checkPort returns an error if s is neither the number nor the name of a Service's port. A name is
+// a DNS label, and may be longer than 15 bytes: that limit (RFC 6335) applies only to ports of
+// containers.
 func checkPort(s string) error {
 	if n, err := strconv.ParseUint(s, 10, 16); isDigits(s) && (err != nil || n == 0 || s[0] == '0') {
 		return errors.New("must be a number from 1 to 65535, or the name of a service port")

@@ -41,19 +41,16 @@ type ZoneOptions struct {
 //
 // The lines contain no SOA and no NS record. Write these records into a zone file of your own, and
 // add the line "$INCLUDE dns.zone". When the included lines change, raise the serial in your file.
-// Equal input gives equal bytes.
 //
-// In DNS, the wildcard "*.example.com" covers "a.example.com" and also "a.b.example.com", but a
-// wildcard of a table covers exactly one label. So "a.b.example.com" resolves too, and the
-// terminators answer 404 for it. If a name has no records but a name below it has records, the DNS
-// wildcard does not cover the upper name (RFC 4592 section 2.2.2). If the table serves such an
-// upper name, AppendZone writes records for it.
+// A wildcard of a table covers exactly one label, but in DNS, "*.example.com" also covers
+// "a.b.example.com"; the terminators answer 404 for it. A DNS wildcard does not cover a name below
+// which another name has records (RFC 4592 section 2.2.2). If the table serves such a name,
+// AppendZone writes records for it.
 //
 // AppendZone returns an error and dst unchanged if the options are invalid, or if a host of the
-// table cannot have records. Three hosts cannot have records: Target itself, Origin without Addrs,
-// and a host with an underscore that would get Addrs. BIND refuses a whole primary zone if a name
-// with an underscore has an address, unless BIND's option "check-names" is off.
-// ZoneOptions.Publishable returns a table without these hosts.
+// table cannot have records: Target itself, Origin without Addrs, and a host with an underscore and
+// Addrs, for which BIND refuses the whole zone (option "check-names"). ZoneOptions.Publishable
+// returns a table without these hosts.
 func AppendZone(dst []byte, t Table, o ZoneOptions) ([]byte, error) {
 	z, err := o.resolve()
 	if err != nil {
@@ -114,14 +111,13 @@ func (z zone) recordSets(t Table) (sets []recordSet, err error) {
 }
 
 // Publishable returns the table without the hosts for which AppendZone would fail, and a problem
-// for each host that it leaves out. It leaves out three kinds of hosts:
+// for each of them:
+//
 //   - the host Target, because Target has records of its own,
 //   - the host Origin, if there is a Target and there are no Addrs,
-//   - a host with an underscore, if the host would get Addrs.
+//   - a host with an underscore, if the host would have Addrs.
 //
-// So one wrongly declared host does not stop the publication of all other hosts. If Publishable
-// leaves out no host, or if the options are invalid, it returns t itself. AppendZone reports
-// invalid options.
+// If there is no such host, or if the options are invalid, it returns t itself.
 func (o ZoneOptions) Publishable(t Table) (Table, []Problem) {
 	z, err := o.resolve()
 	if err != nil {
@@ -195,10 +191,9 @@ func (z zone) contains(host string) bool {
 // alias reports whether a host of the zone gets a CNAME record. Otherwise it gets addresses.
 func (z zone) alias(host string) bool { return z.target != "" && host != z.origin }
 
-// hosts returns the sorted names that need DNS records. These are the hosts of table t that are in
-// the zone, and also some names without a route. For example, the zone has the hosts
-// "*.example.com" and "a.b.example.com". In DNS, the record of "a.b.example.com" hides the wildcard
-// for the name "b.example.com", so "b.example.com" needs a record of its own.
+// hosts returns the sorted names that need DNS records: the hosts of t in the zone, and some names
+// without a route. For example, "a.b.example.com" hides the wildcard "*.example.com" for the name
+// "b.example.com", which then needs a record of its own.
 func (z zone) hosts(t Table) []string {
 	declared := map[string]bool{}
 	for _, h := range t.Hosts() {

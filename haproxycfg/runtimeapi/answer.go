@@ -28,9 +28,8 @@ func (e *AnswerError) Error() string {
 	return fmt.Sprintf("runtimeapi: %s: %.200q: HAProxy answers %.500q", e.Target, e.Command, answer)
 }
 
-// change sends a command that changes an object: a server or a map. The argument "target" is the
-// name of the object for the error. HAProxy reports success with one of the texts in the argument
-// "success". If the argument "silence" is true, an empty line means success too.
+// change sends a command that changes a server or a map; the error names it as "target". HAProxy
+// reports success with one of the texts in "success", or, if "silence" is true, with an empty line.
 func (s Socket) change(ctx context.Context, command, target string, silence bool, success ...string) error {
 	answer, err := s.Do(ctx, command)
 	if err != nil {
@@ -56,9 +55,8 @@ func judge(command, target, answer string, silence bool, success []string) error
 }
 
 // checkWord returns an error if HAProxy would not read s as exactly one word of a command. HAProxy
-// ends a word at white space, and ends a command at ';' or a line end. It removes backslashes.
-// After "<<", it waits for a payload (management guide, section 9.3). In the error, the argument
-// "what" describes s.
+// ends a word at white space, and a command at ';' or a line end, removes backslashes, and waits
+// for a payload after "<<" (management guide, section 9.3). In the error, "what" describes s.
 func checkWord(what, s string) error {
 	switch {
 	case s == "":

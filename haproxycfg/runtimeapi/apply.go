@@ -40,18 +40,15 @@ const (
 // maxErrors is the number of errors that Apply joins into one.
 const maxErrors = 10
 
-// Apply sends the commands of a plan to HAProxy in three steps. First it sends, in their order, all
-// commands that HAProxy carries out immediately. Second, it deletes the unwanted servers. HAProxy
-// refuses to delete a server that has connections, so Apply repeats the deletions until the
-// connections have ended, but not longer than Plan.Wait for all servers together. Third, it
-// replaces, one after the other, the servers that need a change for which HAProxy has no command.
-// No other process may change servers during Apply.
+// Apply sends the commands of a plan to HAProxy: first the commands that HAProxy carries out
+// immediately, then the deletions of unwanted servers, and last the replacements of servers, one
+// after the other. HAProxy refuses to delete a server that has connections, so Apply repeats the
+// deletions for at most Plan.Wait. No other process may change servers during Apply.
 //
-// If HAProxy refuses a command for a server, Apply sends no further command for this server, but
-// continues with the other servers. The error then contains an [*AnswerError] for each refused
-// command, at most 10. If Apply cannot reach HAProxy, or if ctx ends, Apply stops. After an error,
-// HAProxy has only a part of the changes. To make the other changes, call [Socket.Actual] again,
-// and make a new plan: call [Actual.Plan] with the result of [Unsettled] as its first argument.
+// If HAProxy refuses a command, Apply sends no further command for this server, but continues with
+// the others. The error contains an [*AnswerError] for each refused command, at most 10. If Apply
+// cannot reach HAProxy, or if ctx ends, Apply stops. After an error, call [Socket.Actual] again,
+// and [Actual.Plan] with the result of [Unsettled] as its first argument.
 func (s Socket) Apply(ctx context.Context, p Plan) (Result, error) {
 	a := applier{socket: s, failed: map[string]bool{}}
 	wait := cmp.Or(p.Wait, defaultWait)
@@ -106,10 +103,9 @@ type applier struct {
 	broken bool            // HAProxy cannot be reached, or the context has ended
 }
 
-// runUntil sends groups of commands; the commands of a group concern one server. If HAProxy refuses
-// to delete a server because the server has connections, runUntil repeats the deletion until the
-// time in the argument "end". The result "busy" contains the groups of the servers that still have
-// connections at this time, each without the commands that HAProxy has already carried out.
+// runUntil sends groups of commands; the commands of a group concern one server. It repeats the
+// deletion of a server that has connections until the time "end". The result "busy" contains the
+// remaining commands of the servers that still have connections then.
 func (a *applier) runUntil(ctx context.Context, groups [][]Command, end time.Time) (busy [][]Command) {
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		busy = nil

@@ -18,16 +18,14 @@ const MaxCertificate = 16_000
 // [MaxCertificate].
 var ErrCertificateTooLarge = errors.New("runtimeapi: the certificate is too large for a command")
 
-// SetCertificate replaces a certificate, its chain and its key in one step: each TLS handshake uses
-// either the old certificate or the new one. The new certificate serves the names that it covers. In
-// the results of [Socket.CertificateFiles], it has the place of the old one. But if several
-// certificates with the same kind of key cover a name, HAProxy prefers the others to the new one,
-// until the next reload. The argument "file" is the name of the certificate in HAProxy, one of the
-// results of [Socket.CertificateFiles]. HAProxy does not read or write this file. The argument "pem"
-// contains the certificate, its chain and its private key.
+// SetCertificate replaces a certificate, its chain and its key in one step. file is the name of the
+// certificate in HAProxy, one of the results of [Socket.CertificateFiles]; HAProxy does not read or
+// write this file. pem contains the certificate, its chain and its private key. If other
+// certificates with the same kind of key cover a name, HAProxy prefers them to the new one until
+// the next reload.
 //
-// If SetCertificate returns an error, HAProxy uses either the old certificate or the new one. The
-// error contains nothing of pem.
+// After an error, HAProxy uses either the old certificate or the new one. The error contains
+// nothing of pem.
 func (s Socket) SetCertificate(ctx context.Context, file string, pem []byte) error {
 	if err := checkWord("the file of a certificate", file); err != nil {
 		return err
@@ -43,13 +41,11 @@ func (s Socket) SetCertificate(ctx context.Context, file string, pem []byte) err
 	return nil
 }
 
-// AddCertificate adds a new certificate to HAProxy, and then adds it at the end of a crt-list. The
-// argument "list" is the path of the crt-list in HAProxy, one of the results of
-// [Socket.CertificateLists]. The argument "file" is the name of the certificate, and must be new to
-// HAProxy. The argument "pem" is that of [Socket.SetCertificate].
+// AddCertificate adds a new certificate to HAProxy, and then to the end of a crt-list. list is one
+// of the results of [Socket.CertificateLists]. file is the name of the certificate, and must be new
+// to HAProxy. pem is as for [Socket.SetCertificate].
 //
-// If AddCertificate returns an error, HAProxy may have the new certificate. The error contains
-// nothing of pem.
+// After an error, HAProxy may have the new certificate. The error contains nothing of pem.
 func (s Socket) AddCertificate(ctx context.Context, list, file string, pem []byte) error {
 	if err := checkWord("the path of a crt-list", list); err != nil {
 		return err
@@ -75,12 +71,10 @@ func (s Socket) AddCertificate(ctx context.Context, list, file string, pem []byt
 	return err
 }
 
-// DeleteCertificate removes a certificate from a crt-list, and then deletes it from HAProxy. Open
-// connections with this certificate stay. The arguments are those of [Socket.AddCertificate]; the
-// argument "file" is one of the results of [Socket.CertificateFiles]. HAProxy refuses to delete a
-// certificate that another crt-list contains too.
-//
-// If DeleteCertificate returns an error, HAProxy may still have the certificate.
+// DeleteCertificate removes a certificate (file, one of the results of [Socket.CertificateFiles])
+// from a crt-list (list), and then deletes it from HAProxy. Open connections stay. HAProxy refuses
+// to delete a certificate that another crt-list contains too. After an error, HAProxy may still
+// have the certificate.
 func (s Socket) DeleteCertificate(ctx context.Context, list, file string) error {
 	if err := checkWord("the path of a crt-list", list); err != nil {
 		return err
@@ -256,9 +250,8 @@ func parsePendingCertificate(answer string) string {
 	return ""
 }
 
-// AddMapEntries adds entries to a map. If the map already has the key of an entry with another
-// value, AddMapEntries changes this value. All other entries of the map stay. See [Socket.SetMap]
-// for the rules for path, keys and values.
+// AddMapEntries adds entries to a map, or changes their values. All other entries of the map stay.
+// See [Socket.SetMap] for the rules for path, keys and values.
 func (s Socket) AddMapEntries(ctx context.Context, path string, entries []MapEntry) error {
 	for _, e := range entries {
 		if err := checkEntry(path, e.Key, e.Value); err != nil {

@@ -11,16 +11,13 @@ type MapEntry struct {
 	Key, Value string
 }
 
-// SetMap sets the value of a key in a map, and adds the key if it is missing. path names the map in
-// one of two forms: the path in haproxy.cfg, or "#ID" with a number that "show map" prints.
+// SetMap sets the value of a key in a map, and adds the key if it is missing. path is the path in
+// haproxy.cfg, or "#ID" with a number that "show map" prints. HAProxy does not write the change to
+// the file, so the next reload brings back the entries of the file.
 //
-// The path, the key and the value are single words: they have 1 to 2,000 bytes without white space,
-// control characters, ';', backslashes and "<<". The key must not begin with '#'. For other words,
-// SetMap returns [ErrCommand] and changes nothing. If a map contains numbers, HAProxy 2.6 does not
-// check that the value is a number.
-//
-// The change is in force when SetMap returns. HAProxy does not write it to the file, so the next
-// reload brings back the entries of the file.
+// The path, the key and the value have 1 to 2,000 bytes without white space, control characters,
+// ';', backslashes and "<<". The key must not begin with '#'. For other words, SetMap returns
+// [ErrCommand] and changes nothing. HAProxy 2.6 does not check that a value is a number.
 func (s Socket) SetMap(ctx context.Context, path, key, value string) error {
 	if err := checkEntry(path, key, value); err != nil {
 		return err
@@ -46,11 +43,9 @@ func (s Socket) DeleteMapKey(ctx context.Context, path, key string) error {
 }
 
 // ReplaceMap replaces all entries of a map in one step: each request sees either all old entries or
-// all new ones. If ReplaceMap returns an error, the map has its old entries. See [Socket.SetMap]
-// for the rules for path, keys and values.
-//
-// Two concurrent calls for one map do not mix their entries. The map then contains all entries of
-// one call. The other call may return an error.
+// all new ones. After an error, the map has its old entries. See [Socket.SetMap] for the rules for
+// path, keys and values. After two concurrent calls for one map, the map contains all entries of
+// one call, and the other call may return an error.
 func (s Socket) ReplaceMap(ctx context.Context, path string, entries []MapEntry) error {
 	if err := checkEntry(path, "x", "x"); err != nil {
 		return err
@@ -104,10 +99,9 @@ func (s Socket) addEntries(ctx context.Context, at, path string, entries []MapEn
 	return nil
 }
 
-// maxPayload is the size in bytes after which addEntries ends a command: addEntries adds entries to
-// the payload of the command until the payload has at least maxPayload bytes, and sends the
-// remaining entries with the next command. HAProxy reads a command with its payload into one
-// buffer. A command fits, because the smallest buffer that package haproxycfg allows has 16 KiB.
+// maxPayload is the size in bytes after which addEntries sends a command and begins the next one.
+// HAProxy reads a command with its payload into one buffer, of at least 16 KiB in package
+// haproxycfg.
 const maxPayload = 8 << 10
 
 // Map returns the entries of a map in HAProxy's order. The rules for path are those of

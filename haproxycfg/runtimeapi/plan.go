@@ -39,14 +39,13 @@ type Server struct {
 	// Force makes a plan end a maintenance or drain that a person or an agent has begun. Without
 	// Force, such a server stays out of service, see [Actual.Plan].
 	Force bool
-	// Add is the whole command that adds the server: "add server BACKEND/NAME ADDRESS WORD…".
-	// haproxycfg.Backend.AddServer renders it. If Add is empty, HAProxy must reload to add the
-	// server. A slot (a server in maintenance whose address a plan can change) that HAProxy already
-	// has needs no Add.
+	// Add is the whole command that adds the server: "add server BACKEND/NAME ADDRESS WORD…", see
+	// haproxycfg.Backend.AddServer. If Add is empty, HAProxy must reload to add the server. A slot
+	// (a server in maintenance whose address a plan can change) that HAProxy already has needs no
+	// Add.
 	//
-	// HAProxy can change the address, the weight and "disabled" of a running server, but not the
-	// other words of Add. If one of the other words changes, a plan deletes the server and adds it
-	// again.
+	// If another word of Add than the address, the weight and "disabled" changes, a plan deletes
+	// the server and adds it again.
 	Add string
 	// Check is true if the server has a health check, and Agent is true if it has an agent check.
 	// If HAProxy has added the server at run time, it begins these checks only after commands that
@@ -74,8 +73,8 @@ type Plan struct {
 	// time. They stay in maintenance until the next reload.
 	Kept []string
 	// Wait is the longest time that [Socket.Apply] waits for the connections of all unwanted
-	// servers to end. 0 means 10 s, and less than 0 means no wait. For each server that Apply
-	// replaces, it waits again, at most for this time. [Actual.Plan] leaves Wait 0.
+	// servers to end, and again for each server that it replaces. 0 means 10 s, and less than 0
+	// means no wait. [Actual.Plan] leaves Wait 0.
 	Wait time.Duration
 }
 
@@ -128,50 +127,40 @@ type Command struct {
 // target returns the server as "backend/server".
 func (c Command) target() string { return c.Backend + "/" + c.Server }
 
-// DeletesServers reports whether a plan deletes servers of an HAProxy of the version v. HAProxy 2.6
-// already has the command "del server", but 2.6.12 can crash when it deletes a server while it
-// repeats requests of this server (fixed in HAProxy's commit 95c4d2482). HAProxy 2.6 also refuses
-// to delete a server that has idle connections. HAProxy 3.0 closes the idle connections.
+// DeletesServers reports whether a plan deletes servers of an HAProxy of the version v. HAProxy
+// 2.6.12 can crash when it deletes a server while it repeats requests of this server (fixed in
+// HAProxy's commit 95c4d2482). HAProxy 2.6 also refuses to delete a server that has idle
+// connections.
 func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 
-// Plan returns the commands after which HAProxy has the wanted servers. a is the present state of
-// HAProxy.
+// Plan returns the commands after which HAProxy, whose present state is a, has the wanted servers.
+// It does not change backends that are not in "wanted".
 //
-// The first argument contains the old servers: those that HAProxy should have had before this
-// change. If HAProxy carried out all commands of the last plan, pass the wanted servers of that
-// plan. If HAProxy may have carried out only a part of them, pass the result of [Unsettled]. If the
-// last plan is unknown, pass nil. Plan uses the old servers to decide two things:
+// The argument "before" contains the servers that HAProxy should have had until now: the wanted
+// servers of the last plan, the result of [Unsettled] if HAProxy carried out only a part of that
+// plan, or nil if it is unknown. Plan uses it to decide:
 //
-//   - Whether a fixed setting of a server has changed. A fixed setting is a setting in Server.Add
-//     that HAProxy cannot change at run time. Plan compares the fixed settings of the old and the
-//     wanted server. If the first argument is nil, Plan assumes that no fixed setting has changed.
-//   - Who has taken a server out of service. If the old server is in service, Plan concludes that a
-//     person or an agent has set the running server to maintenance or drain. The server then stays
-//     out of service, unless Server.Force is true. If the first argument is nil, the server stays
-//     out of service too.
+//   - Whether a fixed setting of a server, one in Server.Add that HAProxy cannot change at run
+//     time, has changed. With nil, Plan assumes that none has.
+//   - Who has taken a server out of service. If the server in before is in service, or before is
+//     nil, it was a person or an agent, and the server stays out of service unless Server.Force is
+//     true.
 //
-// If a server is down, for example because HAProxy has observed errors, Plan leaves it down. An
-// agent or a person may have changed a weight, so Plan changes a weight only if the wanted weight
-// differs from the old server's weight. If the first argument is nil, Plan changes a weight only if
-// the wanted weight differs from the initial weight of the server.
+// Plan leaves a server down that is down. It changes a weight only if the wanted weight differs
+// from the one in before, or, with nil, from the initial weight, because an agent or a person may
+// have changed it.
 //
-// Plan adds the servers that are missing, if their Add is not empty. From HAProxy 3.0 on, it
-// deletes the servers that are not wanted, including servers of the configuration file. If a fixed
-// setting of a server has changed, Plan deletes the server and adds it again. Before 3.0, Plan
-// never deletes a server: it sets a server that is not wanted to maintenance, see Plan.Kept. Before
-// 3.0, a changed fixed setting is a reason for a reload.
+// Plan adds the missing servers whose Add is not empty. From HAProxy 3.0 on, it deletes servers
+// that are not wanted, including servers of the configuration file, and replaces servers with a
+// changed fixed setting. Before 3.0, it sets unwanted servers to maintenance, see Plan.Kept, and a
+// changed fixed setting is a reason for a reload.
 //
-// A new server with an agent would get its full weight until the agent answers. So Plan searches
-// HAProxy for an old server with an agent at the same address and port, or at the same address in
-// the same backend. The new server gets the drain and the maintenance of this old server. It also
-// gets the weight of the old server as a share of the initial weight: if the old server has 50 of
-// 100, a new server with the initial weight 10 gets 5.
+// A new server with an agent would have its full weight until the agent answers. So it receives the
+// drain, the maintenance and the share of the weight of an old server with an agent at the same
+// address and port, or at the same address in the same backend.
 //
 // An agent may answer "ready", which ends every maintenance. So Plan disables the agent checks of a
 // server that is not wanted.
-//
-// Plan does not change backends that are not in the argument "wanted". After HAProxy has carried out
-// all commands, a new plan is empty if the caller passes the wanted servers as both arguments.
 func (a Actual) Plan(before, wanted []Backend) Plan {
 	p := planner{dynamic: a.Version.DeletesServers(), version: a.Version, known: before != nil, actual: a.Servers, before: before}
 	exists := make(map[string]bool, len(a.Backends))
@@ -205,10 +194,9 @@ func (a Actual) Plan(before, wanted []Backend) Plan {
 }
 
 // Unsettled returns the first argument for the next call of [Actual.Plan], after HAProxy carried
-// out only a part of a plan. Pass the two arguments with which Plan made the interrupted plan. Each
-// server that the interrupted plan changes may be in the old state, in the new state, or between
-// them. The next plan brings these servers into the wanted state. If one of them is in maintenance,
-// the next plan assumes that the interrupted plan caused this, and not a person.
+// out only a part of a plan. Pass the arguments of the interrupted plan. The next plan completes
+// the servers that the interrupted plan changes. It assumes that the interrupted plan, and not a
+// person, caused their maintenance.
 func Unsettled(before, attempted []Backend) []Backend {
 	type key struct{ backend, server string }
 	tried := map[key]*Server{}
@@ -253,15 +241,11 @@ func Unsettled(before, attempted []Backend) []Backend {
 	return all
 }
 
-// planner collects the commands of a plan. The commands in the lists "first" and "fill" bring
-// servers into service. HAProxy gets these commands before all others, so that the new servers of a
-// backend get requests before its old servers stop. The commands in the list "first" are about
-// backends without a server in service. The commands in disable end the agent checks of servers
-// that the commands in maint take out of service later: the answer to a check that is under way may
-// end a maintenance. The commands in maint take servers out of service. The commands in remove
-// delete servers, and the commands in replace delete servers and add them again. These two lists
-// come last: HAProxy refuses to delete a server that still has connections, so Apply may have to
-// wait for the end of the connections.
+// planner collects the commands of a plan. HAProxy receives first and fill, which bring servers
+// into service, before all others; first is about backends without a server in service. disable
+// ends the agent checks of the servers that maint then takes out of service, because the answer to
+// a check may end a maintenance. remove deletes servers, and replace deletes servers and adds them
+// again. These two are last, because Apply may have to wait for the end of connections.
 type planner struct {
 	dynamic, known         bool
 	version                Version
@@ -443,10 +427,9 @@ func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
 }
 
 // unwanted plans the commands for a server that HAProxy has and the new configuration does not:
-// HAProxy first puts the server into maintenance and then deletes it. HAProxy before 3.0 only puts
-// it into maintenance (see Plan.Kept), and so does every version if other servers track the server.
-// If HAProxy must not delete it for another reason (Backend.Fixed), the plan contains this reason
-// for a reload.
+// maintenance, and then deletion. HAProxy before 3.0, and every version if other servers track the
+// server, only puts it into maintenance (see Plan.Kept). Another reason against a deletion
+// (Backend.Fixed) is a reason for a reload.
 func (p *planner) unwanted(b *Backend, row *ServerState) {
 	at := b.Name + "/" + row.Name
 	if checkWord("the server", at) != nil {
@@ -510,8 +493,8 @@ func (p *planner) donor(backend string, s *Server) *ServerState {
 	return p.donors[donorKey{backend, netip.AddrPortFrom(s.Addr.Addr(), 0)}]
 }
 
-// donorKey is a key of the map of donors; see the method "donor". Each server in this map has two
-// keys: its address and port without a backend, and its backend and address with the port 0.
+// donorKey is a key of the map of donors; see the method "donor". Each server has two keys: its
+// address and port without a backend, and its backend and address with the port 0.
 type donorKey struct {
 	backend string
 	addr    netip.AddrPort

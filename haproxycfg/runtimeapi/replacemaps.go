@@ -24,25 +24,19 @@ type MapContent struct {
 // entries.
 const maxSingleChanges = 64
 
-// ReplaceMaps replaces the entries of each map. See [Socket.SetMap] for the rules for paths, keys and
-// values. No two maps may have the same path.
+// ReplaceMaps replaces the entries of each map. See [Socket.SetMap] for the rules for paths, keys
+// and values. No two maps may have the same path. After an error, each map has its old entries, its
+// new ones, or both.
 //
-// ReplaceMaps first adds the new entries to the maps, in the order of the argument. Then it changes
-// the values of entries. At last it removes the entries whose keys are no longer wanted, in the
-// reverse order. An entry may depend on entries of other maps, for example if its value is a key of
-// another map. Pass the maps in an order in which each entry depends only on entries of earlier
-// maps. Then a request that finds an entry also finds the entries on which it depends.
+// ReplaceMaps adds the new entries in the order of the maps, then changes values, and removes old
+// entries in the reverse order. If the value of an entry is a key of another map, pass that map
+// earlier: then a request that finds the entry also finds the key.
 //
-// If all maps have a Before, and only few entries differ from it, ReplaceMaps sends a command for
-// each of these entries. It adds longer keys before shorter ones, and removes shorter keys before
-// longer ones. So a look-up of the longest key with which a word begins finds the old value or the
-// new value at any time. Then ReplaceMaps reads the changed entries and the number of all entries.
-// If these are not the wanted ones, or if HAProxy refuses a command, or if many entries differ,
-// ReplaceMaps reads the maps, replaces each map in one step, and reads them again. In contrast to
-// [Socket.CompareMaps], ReplaceMaps may not notice that an entry that the change does not concern
-// had another value before.
-//
-// If ReplaceMaps returns an error, each map has its old entries, its new ones, or both.
+// If all maps have a Before, and only few entries differ, ReplaceMaps sends a command for each of
+// them, in such an order that a look-up of the longest matching key always finds the old or the new
+// value. Then it reads the changed entries and the number of all entries. If these are not the
+// wanted ones, or if many entries differ, ReplaceMaps replaces each map in one step. Unlike
+// [Socket.CompareMaps], it may not notice that another entry had a wrong value before.
 func (s Socket) ReplaceMaps(ctx context.Context, maps []MapContent) error {
 	changes, known := make([]mapChange, len(maps)), true
 	for i, m := range maps {
@@ -175,9 +169,9 @@ func (s Socket) verifyEntries(ctx context.Context, maps []MapContent, changes []
 	return nil
 }
 
-// verifyEntry looks up a key in a map. If the argument "found" is true, HAProxy must find the given
-// entry; otherwise it must not find this entry. If the answer of HAProxy differs, verifyEntry
-// returns an error. The answer has one line for each way in which the configuration uses the map:
+// verifyEntry looks up a key in a map, and returns an error unless HAProxy finds the given entry
+// ("found" is true) or does not find it. The answer has one line for each way in which the
+// configuration uses the map:
 //
 //	type=beg, case=sensitive, found=yes, idx=tree, key="a.example/", value="web", type="str"
 //	type=beg, case=sensitive, found=no

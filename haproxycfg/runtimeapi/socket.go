@@ -17,13 +17,11 @@
 //	}
 //	result, err := stats.Apply(ctx, plan)
 //
-// Apply never deletes a server that has connections, because HAProxy refuses such a deletion. To
-// wait for the end of the connections, Apply repeats the deletion. It cannot use HAProxy's command
-// "wait": HAProxy 3.0 to 3.4 end this command after 1 ms if the client has closed the sending side
-// of its connection. Every Socket closes it, because a master before 2.7 needs this.
+// HAProxy refuses to delete a server that has connections, so Apply repeats the deletion. It cannot
+// use HAProxy's command "wait", which HAProxy 3.0 to 3.4 end after 1 ms if the client has closed
+// its sending side. A Socket closes it, because a master before 2.7 needs this.
 //
-// [Actual.Plan] is a pure function: it sends nothing. What a plan can change depends on the
-// version:
+// [Actual.Plan] is a pure function. What a plan can change depends on the version:
 //
 //	change                                   before 3.0          3.0 and later
 //	weight, address, into maintenance, back  at run time         at run time
@@ -32,25 +30,22 @@
 //	other options of a server                reload              at run time: delete and add again
 //	a new backend, its algorithm             reload              reload
 //
-// A slot is a server of the configuration in maintenance, whose address a plan can change. Before
-// 3.0 a plan deletes no server, because HAProxy 2.6.12 can crash then. HAProxy adds servers to
-// backends with leastconn, roundrobin, random, first and consistent hashing. It refuses backends
-// with static-rr and map-based hashing. It does not delete servers that other servers track, or
-// that a rule use-server names.
+// A slot is a server of the configuration in maintenance, whose address a plan can change. HAProxy
+// adds no servers to backends with static-rr and map-based hashing. It does not delete servers that
+// other servers track, or that a rule use-server names.
 //
 // Commands change only the running process: write the same servers to the configuration file, or
 // the next reload undoes the changes. Package deploy does both.
 //
 // # Maps
 //
-// SetMap, DeleteMapKey, ReplaceMap and ReplaceMaps change the entries of maps that the configuration
-// uses.
+// SetMap, DeleteMapKey, ReplaceMap and ReplaceMaps change the entries of maps that the
+// configuration uses.
 //
 // # Certificates
 //
 // SetCertificate replaces a certificate, and AddCertificate adds one to a crt-list, since HAProxy
-// 2.2. HAProxy keeps the certificate in memory, and does not write it to a file. No error of this
-// package contains a private key.
+// 2.2. HAProxy does not write it to a file. No error of this package contains a private key.
 //
 // # What it does not do
 //
@@ -69,17 +64,16 @@ import (
 )
 
 // Socket is the address of a command line of HAProxy: the stats socket of a worker, or the socket
-// of a master in master-worker mode (HAProxy management guide, sections 9.3 and 9.4). Each command
-// opens a connection of its own. A Socket is a plain value, safe for concurrent use.
+// of a master (HAProxy management guide, sections 9.3 and 9.4). Each command opens a connection of
+// its own. A Socket is a plain value, safe for concurrent use.
 type Socket struct {
 	// Path is the file of a Unix socket, or "tcp@host:port". The prefixes "ipv4@" and "ipv6@" are
 	// allowed too, as in the bind lines of HAProxy.
 	Path string
 	// Worker is the process to which the master passes each command (management guide, section
 	// 9.4). Empty means the process that listens on Path. "@!1234" is the worker with process ID
-	// 1234, which may be an old worker. "@1" is the current worker. After a refused reload, the
-	// master may list no current worker, although a worker serves. The method Worker of
-	// deploy.Runtime finds this worker.
+	// 1234. "@1" is the current worker; after a refused reload, the master may not list one, but
+	// the method Worker of deploy.Runtime finds it.
 	Worker string
 	// Timeout is the longest time of one command, from the dial to the end of the answer; 0 means
 	// 10 seconds. If the context has an earlier deadline, that deadline applies.
@@ -102,13 +96,12 @@ var (
 	ErrAnswerTooLarge = errors.New("runtimeapi: socket answer too large")
 )
 
-// Do sends one command and returns the whole answer, which usually ends with an empty line. If
-// HAProxy refuses the command, Do returns HAProxy's text, such as "Unknown command", as the answer,
-// and not as an error: the refusals of HAProxy have no common form.
+// Do sends one command and returns the whole answer, which usually ends with an empty line. A
+// refusal, such as "Unknown command", is an answer and not an error, because refusals have no
+// common form.
 //
-// If the command contains ';' or a line end, Do sends nothing and returns [ErrCommand], because
-// HAProxy would run the rest as a second command. Do does the same for NUL and for "<<". After
-// "<<", HAProxy would wait for a payload.
+// If the command contains ';', a line end, NUL or "<<" (the beginning of a payload), Do sends
+// nothing and returns [ErrCommand].
 func (s Socket) Do(ctx context.Context, command string) (string, error) {
 	command, err := s.commandLine(command)
 	if err != nil {
@@ -199,14 +192,11 @@ func (s Socket) commandLine(command string) (string, error) {
 }
 
 // ServersState returns the state of the servers (weight, drain, maintenance, health) in the form of
-// HAProxy's state file. If the configuration names a file with this text as server-state-file,
-// HAProxy loads the state when it starts. The second line of the text names the columns, and each
-// further line describes a server.
+// HAProxy's state file (server-state-file), from which HAProxy restores it at its start. The second
+// line names the columns, and each further line describes a server.
 //
-// HAProxy also restores the address and port of a server from the state file, even if the new
-// configuration has another address or port. So package haproxycfg makes the name of a server from
-// its address and port. A server whose address changed has another name, so HAProxy ignores its
-// saved state.
+// HAProxy also restores the address and port of a server, even if the new configuration has others.
+// So package haproxycfg makes the name of a server from its address and port.
 func (s Socket) ServersState(ctx context.Context) (string, error) {
 	answer, err := s.Do(ctx, "show servers state")
 	if err != nil {

@@ -9,9 +9,8 @@ import (
 	"strings"
 )
 
-// Stat is a row of "show stat": a frontend, a backend or a server. In the comments, the names in
-// brackets are the columns of HAProxy (management guide, section 9.1). If the row or this version
-// of HAProxy does not have a column, the field is zero.
+// Stat is a row of "show stat": a frontend, a backend or a server. The names in brackets in the
+// comments are the columns of HAProxy (management guide, section 9.1). A missing column is zero.
 type Stat struct {
 	// Proxy is the name of the frontend or backend [pxname]. Server is the name of the server, or
 	// "FRONTEND" or "BACKEND" in the row of a whole frontend or backend [svname].
@@ -48,10 +47,9 @@ type Stat struct {
 	// ConnErrors and RespErrors are the numbers of failed connections and of failed responses
 	// [econ, eresp].
 	//
-	// Retries and Redispatches are the numbers of attempts after the first attempt of a request
-	// [wretr, wredis]. After an event of retry-on other than conn-failure, such as empty-response,
-	// the next attempt counts as a retry. Every other attempt counts as a redispatch if it goes to
-	// another server than the attempt before, and otherwise as a retry.
+	// Retries and Redispatches are the numbers of further attempts of a request [wretr, wredis]. An
+	// attempt at another server is a redispatch, unless it follows an event of retry-on other than
+	// conn-failure, such as empty-response. All others are retries.
 	ConnErrors, RespErrors, Retries, Redispatches uint64
 }
 
