@@ -37,6 +37,9 @@ const agentOfServer = `client c1 -connect "${gate}" {
 func TestRegressionTestOfHAProxy(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(os.Getenv("HAPROXY_DIR"), "reg-tests/checks/agent-check.vtc"))
 	require.NoError(t, err)
+	if len(haproxytest.Required()) > 0 {
+		require.NotEmpty(t, files, "make haproxies fetches HAProxy's own tests")
+	}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)

@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,7 +50,8 @@ func Binary(t testing.TB) string {
 
 // Binaries returns the path of the haproxy that Binary returns, and the paths of all other versions
 // that "make haproxies" has installed. They are VERSION/haproxy in the directory that the
-// environment variable HAPROXY_DIR names. The Makefile sets this variable.
+// environment variable HAPROXY_DIR names. The test fails if one of the versions in Required is
+// missing there. The Makefile sets both variables.
 func Binaries(t testing.TB) []string {
 	t.Helper()
 	all := []string{Binary(t)}
@@ -58,10 +60,20 @@ func Binaries(t testing.TB) []string {
 		if err != nil {
 			t.Fatal(err)
 		}
+		for _, version := range Required() {
+			if file := filepath.Join(dir, version, "haproxy"); !slices.Contains(installed, file) {
+				t.Fatalf("%s is missing: make haproxies installs it", file)
+			}
+		}
 		all = append(all, installed...)
 	}
 	return all
 }
+
+// Required returns the versions of HAProxy that must be installed, for example "2.6". They are in the
+// environment variable HEADGATE_HAPROXIES, separated by spaces. make test sets no such variable,
+// because it does not download HAProxy.
+func Required() []string { return strings.Fields(os.Getenv("HEADGATE_HAPROXIES")) }
 
 // Dir returns a new directory, and removes it after the test. Its path is short enough for a Unix
 // socket, at most 107 bytes, which a path of t.TempDir may exceed.
