@@ -37,20 +37,18 @@ func (s *Server) isExempt(peer netip.Addr, use proxyUse) bool {
 	return use != proxyNone || s.isTrusted(peer)
 }
 
-// countForSource runs when the whole PROXY header has arrived, or when the first bytes show that
-// the connection has no header. Until then, the connection belongs to no source. countForSource
-// adds the connection to the connections of its source: the client that the header names, or else
-// the peer. The error is nil or ErrTooManyFromSource.
+// countForSource adds the connection to its source: the client that the PROXY header names, or else
+// the peer. It runs when the whole header has arrived, or the first bytes show that there is none.
+// The error is nil or ErrTooManyFromSource.
 func (s *session) countForSource() error {
 	client := s.clientAddr().Addr()
 	return limitError(s.srv.conns.Move(s, fairshare.KeyOf(client), s.srv.isTrusted(client)))
 }
 
-// countHello runs when a client has sent only a part of its hello: of the ClientHello or the
-// request that names the host. The argument "length" is the size of this part in bytes. For
-// MaxPeeking, the connection counts as one connection for each helloUnit bytes of the hello. If the
-// sum for all connections now exceeds MaxPeeking, countHello closes one of them. The error is
-// ErrEvicted if the closed connection is the connection of s, and otherwise nil.
+// countHello runs when a client has sent length bytes of its incomplete hello, the ClientHello or
+// the request that names the host. For MaxPeeking, the connection counts once for each helloUnit
+// bytes. If the sum now exceeds MaxPeeking, countHello closes a connection; the error is ErrEvicted
+// if it is that of s, and otherwise nil.
 func (s *session) countHello(length int) error {
 	units := (length + helloUnit - 1) / helloUnit
 	if units <= 1 {
@@ -109,10 +107,9 @@ func limitError(err error) error {
 	return err
 }
 
-// The connections of a Server leave an eighth of the descriptors to the rest of the process, but at
-// least minSpareFiles and at most maxSpareFiles. The process needs these spare descriptors for
-// listeners, files, and connections to a host API. The relay also uses spare descriptors for its
-// pipes. Without a free descriptor, the relay works without a pipe.
+// The connections of a Server leave an eighth of the descriptors, from minSpareFiles to
+// maxSpareFiles, to the rest of the process: listeners, files, connections to a host API, and the
+// pipes of the relay, which works without a pipe if there is no free descriptor.
 const (
 	minSpareFiles = 24
 	maxSpareFiles = 512

@@ -34,11 +34,10 @@ func (c clientTLVs) appendTo(tlvs []proxyproto.TLV) []proxyproto.TLV {
 	return tlvs
 }
 
-// applicationProtocol returns the application protocol of a connection, or "" if the Server cannot
-// determine it. Receivers read the ALPN TLV as the protocol in use. If a TLS client offers several
-// protocols, the upstream chooses one of them, so the result is "". The result is also "" if the
-// name of the protocol contains other characters than printable ASCII: a client chooses this name,
-// and receivers write it to their logs.
+// applicationProtocol returns the application protocol of a connection for the ALPN TLV, or "" if
+// it is unknown. If a TLS client offers several protocols, the upstream chooses one of them, so the
+// result is "". It is also "" for characters other than printable ASCII, because receivers write
+// the client's text to their logs.
 func applicationProtocol(p peek.Protocol, offered []string) string {
 	switch p {
 	case peek.HTTP1:

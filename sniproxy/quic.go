@@ -46,9 +46,9 @@ func quicFiles(maxFiles int) int {
 // ServeQUIC routes the QUIC connections whose datagrams arrive at conn; see "QUIC" in the package
 // comment. It may be called for several sockets. Give conn a large receive buffer (SetReadBuffer).
 //
-// ServeQUIC closes conn, at the latest when it returns. It returns ErrServerClosed after Shutdown or
-// Close. It returns another error if it can receive no more datagrams, or if ProxyRequired is set,
-// because QUIC has no PROXY header.
+// ServeQUIC closes conn when it returns, or earlier. It returns ErrServerClosed after Shutdown or
+// Close, and another error if it can receive no more datagrams, or if ProxyRequired is set, because
+// QUIC has no PROXY header.
 func (s *Server) ServeQUIC(conn *net.UDPConn) error {
 	err := s.init()
 	if err == nil && s.ProxyRequired {

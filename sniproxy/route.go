@@ -36,10 +36,9 @@ func (s *session) lookUpHost() relay.Step {
 	})
 }
 
-// runInBackground calls the function "query" in a new goroutine, without s.mu, because query may
-// take long. The result of query is another function, named "use". The goroutine then locks s.mu,
-// calls the function "use", and resumes the connection with the Step that this function returns.
-// The context of query ends after LookupTimeout, or when the connection ends.
+// runInBackground calls "query", which may take long, in a new goroutine without s.mu. Then it
+// locks s.mu, calls "use", the result of query, and resumes the connection with its Step. The
+// context of query ends after LookupTimeout, or when the connection ends.
 func (s *session) runInBackground(query func(ctx context.Context) (use func() relay.Step)) relay.Step {
 	ctx, cancel := context.WithTimeout(context.Background(), s.srv.lookupTimeout())
 	s.ensureRare().cancelQuery = cancel

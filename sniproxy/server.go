@@ -23,19 +23,17 @@ import (
 	"github.com/headgate/headgate/sniproxy/relay"
 )
 
-// Server routes connections by the host that the client names. See the package comment. All fields
-// except Lookup may be zero. The fields must not change after the first Serve or ServeQUIC. The
-// methods may be called from several goroutines. A Server cannot be used again after Shutdown or
-// Close.
+// Server routes connections by the host that the client names; see the package comment. All fields
+// except Lookup may be zero, and must not change after the first Serve or ServeQUIC. The methods
+// are safe for concurrent use. A Server cannot be used again after Shutdown or Close.
 type Server struct {
-	// Lookup finds the endpoint of a host. It is required. If Lookup is a hostlookup.Peeker, such
-	// as a Cache, the Server calls its method Peek first. If Peek returns ErrWouldWait, the Server
-	// calls LookupHost in a new goroutine, with a context that ends after LookupTimeout or when the
-	// client leaves.
+	// Lookup finds the endpoint of a host. Required. The Server calls it in a new goroutine, with a
+	// context that ends after LookupTimeout or when the client leaves. It calls Peek of a
+	// hostlookup.Peeker, such as a Cache, first, and LookupHost only after ErrWouldWait.
 	//
-	// If an endpoint has no port, the Server connects to the port that the client used: the port
-	// that a PROXY header names, or else the port of the listener. If an endpoint is a name with
-	// several addresses, the Server tries up to 8 of them in turn.
+	// If an endpoint has no port, the Server connects to the port that a PROXY header names, or
+	// else the port of the listener. Of a name with several addresses, the Server tries up to 8 in
+	// turn.
 	Lookup hostlookup.Lookup
 
 	// NoName, if its Addr is not empty, is the endpoint of well-formed connections that name no
@@ -47,8 +45,8 @@ type Server struct {
 	// CloseUnknownTLS makes the Server send no alert to a TLS client that names an unknown host, or
 	// no host: it only closes the connection.
 	CloseUnknownTLS bool
-	// Page is the template of the pages for HTTP clients. The Server executes it with a value of
-	// type Page. Its output must be HTML of at most 1 MiB. nil means a plain page.
+	// Page is the template of the pages for HTTP clients, executed with a value of type Page. Its
+	// output must be HTML of at most 1 MiB. nil means a plain page.
 	Page *template.Template
 
 	// HelloTimeout bounds the time from accept until the client has named its host. 0 means 10 s.
@@ -61,10 +59,9 @@ type Server struct {
 	// IdleTimeout is the time without a byte in either direction after which the Server closes the
 	// connection. 0 means 10 min, less than 0 means no bound.
 	IdleTimeout time.Duration
-	// HalfCloseTimeout replaces IdleTimeout after one side has ended its direction or has failed.
-	// If no byte moves for this time, the Server closes the connection. If IdleTimeout is shorter,
-	// IdleTimeout applies instead. A byte that moves in the open direction restarts
-	// HalfCloseTimeout. 0 means 1 min, less than 0 means that only IdleTimeout applies.
+	// HalfCloseTimeout closes a connection on which no byte has moved for this time after one side
+	// has ended its direction or has failed. If IdleTimeout is shorter, it applies instead. 0 means
+	// 1 min; less than 0 means that only IdleTimeout applies.
 	HalfCloseTimeout time.Duration
 	// QUICIdleTimeout replaces IdleTimeout for QUIC connections. The Server does not see the end of a
 	// QUIC connection, so it keeps each connection until no datagram has come for this time. 0 means
@@ -77,29 +74,24 @@ type Server struct {
 	// MaxHello is the largest size, in bytes, of a ClientHello or of the head of an HTTP request. 0
 	// means peek.MaxBytes (64 KiB), which is also the largest allowed value.
 	MaxHello int
-	// MaxConns bounds the number of open connections. When a new connection exceeds the bound, the
-	// Server closes a connection of the source with the most connections; see "Shares of the
-	// sources" in the package comment. 0 means that only the descriptors of the process bound the
-	// number. QUIC connections have a limit of their own; see "QUIC" in the package comment.
+	// MaxConns bounds the open connections, without QUIC. Above it, the Server closes a connection
+	// of the source with the most connections; see "Shares of the sources" in the package comment.
+	// 0 means that only the descriptors of the process bound them.
 	MaxConns int
-	// MaxConnsPerSource bounds the number of open connections of one source: an IPv4 address, or
-	// the first 64 bits of an IPv6 address. The Server closes further connections immediately. 0
-	// means no bound.
+	// MaxConnsPerSource bounds the open connections of one source: an IPv4 address or an IPv6 /64.
+	// The Server closes further connections immediately. 0 means no bound.
 	MaxConnsPerSource int
-	// MaxPeeking bounds the number of silent connections. A connection is silent until its client
-	// has named a host. When a new connection exceeds the bound, the Server closes the oldest
-	// silent connection of the source with the most silent connections. A silent connection whose
-	// client has sent more than 4 KiB counts as one connection for each 4 KiB. 0 means no bound.
+	// MaxPeeking bounds the silent connections, whose clients have not named a host yet. Above it,
+	// the Server closes the oldest one of the source with the most of them. A client that has sent
+	// more than 4 KiB counts once for each 4 KiB. 0 means no bound.
 	MaxPeeking int
-	// MaxConnsPerHost bounds the number of open connections to one host. 0 means no bound. If a
-	// host has this number of connections, the Server still looks up the host of a further
-	// connection, and then refuses the connection with an answer to the client. All names that one
-	// wildcard covers count as one host, because they have the same Endpoint.Host. The connections
-	// to NoName and the connections to Fallback count together as one host.
+	// MaxConnsPerHost bounds the open connections to one host; 0 means no bound. The Server refuses
+	// further connections after the lookup, with an answer to the client. All names of one wildcard
+	// count as one host, and so do NoName and Fallback together.
 	MaxConnsPerHost int
-	// MaxRatePerHost bounds the number of new connections to one host in a second. After a second
-	// without a new connection, MaxRatePerHost connections may arrive at the same moment. The
-	// Server refuses further connections with an answer to the client. 0 means no bound.
+	// MaxRatePerHost bounds the new connections to one host in a second; 0 means no bound. After a
+	// second without a new connection, all of them may arrive at the same moment. The Server
+	// refuses further connections with an answer to the client.
 	MaxRatePerHost int
 	// TrustedSources are networks whose connections belong to no source, such as the networks of
 	// balancers that send no PROXY header. The Server closes such a connection to make room only if
@@ -113,36 +105,36 @@ type Server struct {
 	// ProxyRequired makes the Server refuse connections without a PROXY header, and all connections
 	// from outside the networks in ProxyFrom.
 	ProxyRequired bool
-	// ProxyOut is the version of the PROXY header for upstreams: 1 or 2; 0 means none. A header of
-	// version 2 has the TLVs of the incoming header and the ID of this Server. If the connection
-	// comes back to this Server, the Server recognises its ID.
+	// ProxyOut is the version of the PROXY header for upstreams: 1 or 2; 0 means none. Version 2
+	// has the TLVs of the incoming header, and the ID of this Server, which recognises it if the
+	// connection comes back.
 	ProxyOut int
-	// ProxyAuthority adds the TLV AUTHORITY to the PROXY header for upstreams: the host that the client
-	// named, in normal form, at most 253 bytes. A connection that names no host gets no such TLV.
-	// ProxyAuthority needs ProxyOut 2.
+	// ProxyAuthority adds the TLV AUTHORITY to the PROXY header for upstreams: the host that the
+	// client named, if any, in normal form, at most 253 bytes. It needs ProxyOut 2.
 	ProxyAuthority bool
-	// ProxyALPN adds the TLV ALPN, the application protocol of the connection, to the PROXY header
-	// for upstreams. Without TLS, the protocol is "http/1.1" or "h2c". With TLS, it is the protocol
-	// that the client offers. If the client offers several protocols, as browsers do, there is no
-	// such TLV, because the upstream chooses the protocol. There is none either if the client
-	// offers no protocol, or if the name of the protocol is not printable ASCII. ProxyALPN needs
-	// ProxyOut 2.
+	// ProxyALPN adds the TLV ALPN to the PROXY header for upstreams: "http/1.1" or "h2c" without
+	// TLS, and otherwise the protocol that the client offers. There is no such TLV if the client
+	// offers none, or several, as browsers do, of which the upstream chooses one, or if the name is
+	// not printable ASCII. ProxyALPN needs ProxyOut 2.
 	//
-	// If the incoming PROXY header already has an AUTHORITY or ALPN TLV, the Server passes it on to
-	// the upstream, and does not add a second one.
+	// The Server passes an AUTHORITY or ALPN TLV of the incoming PROXY header on, and does not add
+	// a second one.
 	ProxyALPN bool
 
 	// AllowEndpoints, if not empty, are the only networks that the Server connects to.
 	//
-	// A loopback or link-local address needs a prefix in AllowEndpoints that contains the address
-	// and is not larger than the loopback or link-local range. The same holds for the ranges for
-	// documentation, such as 192.0.2.0/24, and for benchmarks, such as 198.18.0.0/15. A cloud
-	// metadata address, or an address of this machine, needs a prefix that contains only this
-	// address. So 0.0.0.0/0 does not allow 127.0.0.1. To allow 127.0.0.1 and everything else, list
-	// 0.0.0.0/0, ::/0 and 127.0.0.1/32. The Server never connects to unspecified, multicast and
-	// reserved addresses, nor to the addresses that it listens on. If an IPv6 address contains an
-	// IPv4 address, as 64:ff9b::7f00:1 does, the Server checks both addresses. If an endpoint is a
-	// name, the Server checks the addresses that DNS returns.
+	// Special addresses need a narrow prefix, so 0.0.0.0/0 does not allow 127.0.0.1:
+	//
+	//   - A loopback or link-local address, and one for documentation (192.0.2.0/24) or for
+	//     benchmarks (198.18.0.0/15), needs a prefix within its special range.
+	//   - A cloud metadata address, or an address of this machine, needs a prefix that contains
+	//     only this address. To allow 127.0.0.1 and everything else, list 0.0.0.0/0, ::/0 and
+	//     127.0.0.1/32.
+	//   - The Server never connects to unspecified, multicast and reserved addresses, nor to those
+	//     that it listens on.
+	//
+	// The Server also checks an IPv4 address inside an IPv6 address, such as 64:ff9b::7f00:1, and
+	// the addresses that DNS returns for a name.
 	AllowEndpoints []netip.Prefix
 	// DenyEndpoints are networks that the Server never connects to, even if AllowEndpoints has
 	// them. For example, list the virtual addresses of the balancers in front of the routers: such
@@ -152,17 +144,15 @@ type Server struct {
 	// 96 bits (RFC 6052). The Server checks the IPv4 address in an address with such a prefix. The
 	// prefixes of RFC 6052 and RFC 8215 need not be listed.
 	NAT64Prefixes []netip.Prefix
-	// OwnListeners are further addresses that this process listens on, such as the address of an
-	// admin page. The Server never connects to them, even if AllowEndpoints has them. An
-	// unspecified address (0.0.0.0 or ::) means all addresses of this machine. Set OwnListeners
-	// before the first Serve.
+	// OwnListeners are further addresses that this process listens on, such as that of an admin
+	// page. The Server never connects to them, even if AllowEndpoints has them. 0.0.0.0 or :: means
+	// all addresses of this machine. Set OwnListeners before the first Serve.
 	OwnListeners []netip.AddrPort
 	// Resolver finds the addresses of endpoints that are names. nil means net.DefaultResolver.
 	Resolver Resolver
 	// DialContext connects to an address. nil means a plain TCP connection, which needs no
-	// goroutine on Linux. If DialContext returns a connection that is not a *net.TCPConn, two
-	// goroutines relay it, which is slower. If that connection has no CloseWrite method, the Server
-	// closes it when the client ends its direction.
+	// goroutine on Linux. Two goroutines relay a connection that is not a *net.TCPConn, which is
+	// slower. Without a CloseWrite method, it ends when the client ends its direction.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// DrainSpread is the last part of the time until the deadline of Shutdown. During DrainSpread,
@@ -299,9 +289,9 @@ func (s *Server) validate() error {
 //	go srv.Serve(l443, peek.TLS)
 //	go srv.Serve(l80, peek.HTTP1|peek.HTTP2)
 //
-// Serve closes l, at the latest when it returns. It returns ErrServerClosed after Shutdown or
-// Close. It returns another error if it can accept no more connections. A lack of descriptors does
-// not end Serve. Open connections stay open when Serve returns; Shutdown waits for them.
+// Serve closes l when it returns, or earlier. It returns ErrServerClosed after Shutdown or Close,
+// and another error if it can accept no more connections; a lack of descriptors does not end Serve.
+// Open connections stay open; Shutdown waits for them.
 func (s *Server) Serve(l net.Listener, protocols peek.Protocol) error {
 	if err := s.init(); err != nil {
 		l.Close()
@@ -386,10 +376,9 @@ func (s *Server) dialFunc(addr netip.AddrPort) func(context.Context) (net.Conn, 
 	}
 }
 
-// Connections yields the Stats of the open connections. First come the connections whose clients
-// have named a host, in the order in which the clients named it. The other connections follow, in
-// the order in which the Server has accepted them. The QUIC connections come last, in the order of
-// their IDs.
+// Connections yields the Stats of the open connections: first those whose clients have named a
+// host, in the order in which they named it, then the others in the order of accept, and last the
+// QUIC connections in the order of their IDs.
 func (s *Server) Connections() iter.Seq[Stats] {
 	return func(yield func(Stats) bool) {
 		for _, n := range s.inOrder() {
@@ -460,20 +449,20 @@ func (s *Server) Load() Load {
 	return Load{Conns: all + quic, QUIC: quic, Peeking: peeking + quicPeeking, Pipes: e.Pipes, Shed: e.Shed, Draining: s.draining.Load()}
 }
 
-// Alive returns nil if the Server makes progress: each event loop of the relay has handled an event
-// that Alive sends, and the tables of connections answer. If an event loop is stuck, Alive returns
-// the error of ctx when ctx ends. If a table is stuck, Alive does not return.
+// Alive returns nil if each event loop of the relay has handled an event that Alive sends, and the
+// tables of connections answer. If an event loop is stuck, Alive returns the error of ctx when ctx
+// ends. If a table is stuck, Alive does not return.
 func (s *Server) Alive(ctx context.Context) error {
 	s.Load()
 	return s.engine.Alive(ctx)
 }
 
-// Shutdown stops accepting and waits until the open connections have ended. If ctx has a deadline,
-// Shutdown starts to close the remaining connections one by one before the deadline; see
-// DrainSpread. When ctx ends, Shutdown closes all connections and returns the error of ctx.
+// Shutdown stops accepting and waits until the open connections have ended. It closes the remaining
+// ones one by one before the deadline of ctx, see DrainSpread, and all of them when ctx ends, with
+// the error of ctx.
 //
-// For Shutdown, a QUIC connection has ended when no datagram has come for 30 s. The client of a new
-// QUIC connection gets the error CONNECTION_REFUSED.
+// A QUIC connection has ended when no datagram has come for 30 s. The client of a new QUIC
+// connection gets the error CONNECTION_REFUSED.
 func (s *Server) Shutdown(ctx context.Context) error {
 	_ = s.init()
 	s.draining.Store(true)

@@ -63,23 +63,21 @@ type Stats struct {
 	Answer int
 
 	// ToUpstream is the number of the client's bytes that the Server wrote to the upstream, without
-	// a PROXY header. ToClient is the number of bytes that the Server wrote to the client,
-	// including an answer of the Server itself. Both are 0 while the connection is open. For QUIC, they
-	// are the bytes of datagrams, without the headers of UDP and IP.
+	// a PROXY header. ToClient is the number of bytes that it wrote to the client, including its
+	// own answer. Both are 0 while the connection is open. For QUIC, headers of UDP and IP do not
+	// count.
 	ToUpstream, ToClient int64
 
 	// Start is the time of accept.
 	Start time.Time
-	// Peek is the time from accept until the client had named a host. Lookup is the time from the
-	// end of Peek until the Server had the addresses of the endpoint. Dial is the time from the end
-	// of Lookup until the Server had connected to an upstream or had given up, so it contains all
-	// attempts. Total is the time from accept to close, or until now for an open connection. A
-	// value of 0 means that the phase did not end.
+	// Peek is the time from accept until the client had named a host, Lookup from then until the
+	// Server had the addresses of the endpoint, Dial from then until the Server had connected or
+	// given up, after all attempts, and Total from accept to close, or until now. 0 means that the
+	// phase did not end.
 	//
 	// For QUIC, Start is the arrival of the first datagram, and Dial is 0.
 	//
-	// All four are exact, because the Server reads the clock at the end of each phase. Peek, Lookup
-	// and Dial do not overlap, so their sum is at most Total.
+	// All four are exact, and Peek + Lookup + Dial is at most Total.
 	Peek, Lookup, Dial, Total time.Duration
 
 	// Phase is the phase in which the connection ended, or the phase that an open connection is in.

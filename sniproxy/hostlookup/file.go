@@ -14,16 +14,14 @@ import (
 	"github.com/headgate/headgate/internal/inputfile"
 )
 
-// File is a Lookup of the hosts in a file; ParseHosts describes the format. A File answers from
-// memory, so it needs no Cache.
+// File is a Lookup of the hosts in a file; ParseHosts describes the format. It answers from memory,
+// so it needs no Cache.
 //
-// The first lookup reads the file, unless Load or Watch has read it before. Watch reads the file
-// again after each change, and replaces all hosts in one step. If the file is unreadable or not a
-// JSON array, the File keeps the hosts that it has read before. If it has not read the file
-// successfully yet, lookups return the error.
+// The first lookup, Load or Watch reads the file. Watch reads it again after each change, and
+// replaces all hosts in one step. If the file is unreadable or not a JSON array, the File keeps its
+// hosts, or lookups return the error if it has none yet.
 //
-// Set the fields before the first use, and do not change them afterwards. A File is safe for
-// concurrent use.
+// A File is safe for concurrent use. Set the fields before the first use.
 type File struct {
 	// Path is the path of the file. Required. It may be a symbolic link that later points to
 	// another file, as in a mounted ConfigMap.
@@ -36,10 +34,9 @@ type File struct {
 	// MaxSize is the largest size of the file in bytes. 0 means 64 MiB.
 	MaxSize int64
 
-	// Loaded, if not nil, reports a reading of the file. The argument "hosts" contains the new
-	// hosts, and the argument "problems" has one element for each entry that the File left out. If
-	// err is not nil, the File keeps the old hosts. The File does not call Loaded if the content or
-	// the error is the same as at the last reading. Calls do not overlap.
+	// Loaded, if not nil, reports a reading of the file whose content or error differs from the
+	// last one: the new hosts, and a problem for each entry that the File left out. If err is not
+	// nil, the File keeps the old hosts. Calls do not overlap.
 	Loaded func(hosts *Hosts, problems []Problem, err error)
 
 	hosts atomic.Pointer[Hosts]

@@ -23,8 +23,8 @@ type Hosts struct {
 }
 
 // NewHosts returns a set of hosts. The keys are host names or wildcards such as "*.example.com", as
-// in a hosts file (see ParseHosts). Each key becomes the Host of its endpoint. If a host or an
-// endpoint is malformed, NewHosts returns an error that names all of them.
+// in a hosts file (see ParseHosts), and become the Host of their endpoints. The error names all
+// malformed hosts and endpoints.
 func NewHosts(endpoints map[string]Endpoint) (*Hosts, error) {
 	h := &Hosts{exact: map[string]Endpoint{}, wildcard: map[string]Endpoint{}}
 	var errs []error
@@ -71,14 +71,14 @@ func (p Problem) Error() string {
 	return where + ": " + p.Message
 }
 
-// ParseHosts reads a JSON array of {"app": …, "host": …, "endpoint": …}, and ignores other members.
-// The names of members must match exactly. An entry with two members of the same name is malformed.
-// A host may have any spelling that package internal/hostname can bring into normal form. A
-// wildcard "*.example.com" matches every name with one label in place of the "*".
+// ParseHosts reads a JSON array of {"app": …, "host": …, "endpoint": …}, with exactly these names,
+// and ignores other members. A host may have any spelling that package internal/hostname can bring
+// into normal form. A wildcard "*.example.com" matches every name with one label in place of the
+// "*".
 //
-// ParseHosts leaves out an entry that is malformed or that repeats the host of an earlier entry,
-// and returns a Problem for it. ParseHosts returns an error if data is not exactly one JSON array.
-// file is the name of the file in the problems and in the error.
+// ParseHosts returns a Problem for each entry that it leaves out, because it is malformed, repeats
+// the host of an earlier entry, or has two members of one name. It returns an error if data is not
+// exactly one JSON array. file is the name of the file for both.
 //
 // hosts.schema.json, in the directory of this package, is a JSON Schema of the file for editors.
 func ParseHosts(file string, data []byte) (*Hosts, []Problem, error) {

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Endpoint is the destination of the traffic for a host. Endpoints are comparable. The zero
-// Endpoint is not valid. In JSON, in a hosts file and in the host API (package httpapi), an
-// Endpoint is {"app": …, "host": …, "endpoint": …}.
+// Endpoint is the destination of the traffic for a host. Endpoints are comparable; the zero
+// Endpoint is not valid. In a hosts file and in the host API (package httpapi), it is the JSON
+// object {"app": …, "host": …, "endpoint": …}.
 type Endpoint struct {
 	// App is the name of the application, for logs and status pages. It may be "".
 	App string `json:"app"`
@@ -19,14 +19,13 @@ type Endpoint struct {
 	Host string `json:"host"`
 
 	// Addr is the address to connect to: "10.0.0.24", "10.0.0.24:443", "[2001:db8::1]:443",
-	// "backend.internal" or "backend.internal.:8443". If Addr has no port, the router connects to
-	// the port that the client used; see DialAddr.
+	// "backend.internal" or "backend.internal.:8443". Without a port, the router uses the port that
+	// the client used; see DialAddr.
 	Addr string `json:"endpoint"`
 
-	// TTL is how long a cache may keep this endpoint after the source has returned it. 0 means that
-	// the source sets no time, so a Cache uses Cache.TTL. A negative value means that a cache must
-	// not keep the endpoint. With the value Revalidate, a Cache keeps the endpoint, but asks the
-	// source at each lookup: it serves the kept endpoint only while the source fails or is slow.
+	// TTL is how long a cache may keep this endpoint after the source has returned it. 0 means
+	// Cache.TTL, and a negative value not at all. With Revalidate, a Cache asks the source at each
+	// lookup, and serves the kept endpoint only while the source fails or is slow.
 	TTL time.Duration `json:"-"`
 }
 
@@ -41,12 +40,11 @@ type Answer struct {
 	Level Level
 }
 
-// A Lookup finds the endpoint of a host.
+// A Lookup finds the endpoint of a host. It must be safe for concurrent use.
 //
-// The argument "host" is in normal form, as package peek returns it: lower case, IDNA A-labels, no
-// port, no final dot. If LookupHost returns an error, the Answer has only a Level.
-//
-// A Lookup must be safe for concurrent use. LookupHost should return soon after ctx ends.
+// The host is in normal form, as package peek returns it: lower case, IDNA A-labels, no port, no
+// final dot. If LookupHost returns an error, the Answer has only a Level. LookupHost should return
+// soon after ctx ends.
 type Lookup interface {
 	LookupHost(ctx context.Context, host string) (Answer, error)
 }
@@ -89,12 +87,11 @@ type Error struct {
 
 	// TTL is a time whose meaning depends on Err.
 	//
-	// If Err is ErrNotFound, TTL is how long a Cache keeps this answer. 0 means Cache.NegativeTTL.
-	// Revalidate and negative values mean that the Cache does not keep it.
+	// If Err is ErrNotFound, a Cache keeps this answer for TTL. 0 means Cache.NegativeTTL;
+	// Revalidate and negative values mean not at all.
 	//
-	// If Err is a failure, TTL is how long a Cache waits before it asks the source about this host
-	// again, at most 5 minutes. It corresponds to the header Retry-After. 0 and negative values
-	// mean that the Cache decides.
+	// If Err is a failure, a Cache asks the source about this host again after TTL, at most 5
+	// minutes, as with the header Retry-After. 0 and negative values mean that the Cache decides.
 	TTL time.Duration
 }
 

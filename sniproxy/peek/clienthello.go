@@ -2,13 +2,11 @@ package peek
 
 import "iter"
 
-// ClientHello contains the parts of a ClientHello that a router needs.
-//
-// ServerName is a copy. The lists, such as ALPN, are valid until the caller changes the parsed
-// bytes: if the hello came in one record, the lists share memory with these bytes.
+// ClientHello contains the parts of a ClientHello that a router needs. ServerName is a copy. The
+// lists, such as ALPN, may share memory with the parsed bytes, and are valid until these change.
 type ClientHello struct {
 	// ServerName is the host_name of the server_name extension (RFC 6066 section 3) as the client
-	// sent it: in upper or lower case, with or without a final dot, perhaps invalid. See
+	// sent it: upper or lower case, perhaps with a final dot, perhaps invalid. See
 	// NormalizeServerName. It is "" if the error is ErrNoName.
 	ServerName string
 
@@ -16,11 +14,10 @@ type ClientHello struct {
 	// here. For the highest version, see MaxVersion.
 	LegacyVersion uint16
 
-	// ECH reports whether the hello has the extension for an encrypted hello (RFC 9849). There are
-	// two cases, and the router cannot distinguish them. If the extension contains an encrypted
-	// hello, ServerName is the public name of a provider. If the browser has no ECH configuration
-	// for the server, the extension contains random bytes ("GREASE"), and ServerName is the real
-	// name.
+	// ECH reports whether the hello has the extension for an encrypted hello (RFC 9849). If it
+	// contains one, ServerName is the public name of a provider. A browser without an ECH
+	// configuration for the server sends random bytes ("GREASE") with the real ServerName. A router
+	// cannot distinguish the two.
 	ECH bool
 
 	// SSLv2 reports whether the hello has the format of SSL 2.0. This format has no field for a
@@ -33,16 +30,14 @@ type ClientHello struct {
 	alpn, versions, keyShares []byte // the contents of the lists; the parser has checked them
 }
 
-// ParseClientHello parses the ClientHello at the beginning of b. The hello may have at most
-// MaxBytes bytes. Other bytes may follow it. The error is nil, NeedMore, ErrNoName, or an *Error
-// that wraps ErrNotTLS, ErrTooLarge or ErrMalformed. With ErrNoName, the ClientHello is complete
-// except for the name.
+// ParseClientHello parses the ClientHello of at most MaxBytes bytes at the beginning of b. The
+// error is nil, NeedMore, ErrNoName (the ClientHello is complete except for the name), or an *Error
+// that wraps ErrNotTLS, ErrTooLarge or ErrMalformed.
 //
-// ParseClientHello accepts every ClientHello that crypto/tls accepts, with three exceptions. It
-// refuses records whose major version is not 3, warning alerts before or within the hello, and
-// hellos of more than MaxBytes bytes. It also accepts two kinds of hellos that crypto/tls refuses:
-// hellos whose name has a final dot, and hellos with a malformed extension that a router does not
-// need.
+// ParseClientHello accepts every ClientHello that crypto/tls accepts, except records whose major
+// version is not 3, warning alerts before or within the hello, and hellos of more than MaxBytes
+// bytes. Unlike crypto/tls, it accepts a name with a final dot, and a malformed extension that a
+// router does not need.
 func ParseClientHello(b []byte) (ClientHello, error) {
 	var s helloScan
 	var h ClientHello
@@ -50,9 +45,9 @@ func ParseClientHello(b []byte) (ClientHello, error) {
 	return h, err
 }
 
-// ParseClientHelloMessage parses a ClientHello that is not in TLS records. QUIC carries
-// ClientHellos without records; see package quic. ParseClientHelloMessage follows the same rules as
-// ParseClientHello. If b does not begin with a ClientHello, the error wraps ErrMalformed.
+// ParseClientHelloMessage parses a ClientHello without TLS records, as in QUIC (see package quic),
+// by the rules of ParseClientHello. If b does not begin with a ClientHello, the error wraps
+// ErrMalformed.
 func ParseClientHelloMessage(b []byte) (ClientHello, error) {
 	var header [handshakeHeader]byte
 	size, wrong := messageSize(header, copy(header[:], b))

@@ -54,10 +54,9 @@ type neither struct{}
 func (*neither) Error() string   { return "peek: neither TLS nor HTTP" }
 func (*neither) Unwrap() []error { return []error{ErrNotTLS, ErrNotHTTP} }
 
-// NeedMore is the error for too few bytes. Its value is a number of bytes: the name cannot be
-// complete before at least this number of further bytes has arrived. It is 1 if this number is
-// unknown. But Parse may find an error in the bytes earlier. NeedMore is never wrapped, so a type
-// assertion finds it.
+// NeedMore is the error for too few bytes. Its value is the least number of missing bytes before
+// the name can be complete, or 1 if unknown; Parse may find an error earlier. NeedMore is never
+// wrapped, so a type assertion finds it.
 type NeedMore int
 
 func (n NeedMore) Error() string { return fmt.Sprintf("%v, at least %d", ErrNeedMore, int(n)) }

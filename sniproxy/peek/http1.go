@@ -7,8 +7,8 @@ import (
 
 // Request contains the parts of an HTTP request that a router needs. Its strings are copies.
 type Request struct {
-	// Host is the host as the client sent it: in upper or lower case, with or without a port,
-	// perhaps invalid. See NormalizeHost. It is "" if the error is ErrNoName.
+	// Host is the host as the client sent it: upper or lower case, perhaps with a port, perhaps
+	// invalid. See NormalizeHost. It is "" if the error is ErrNoName.
 	Host string
 
 	// Method is the method of the request. A router needs the method to send an answer of its own:
@@ -25,10 +25,10 @@ type Request struct {
 	Len int
 }
 
-// ParseHTTP1 parses the head of the request at the beginning of b: the request line and the header
-// fields. The head may have at most MaxBytes bytes. The error is nil, NeedMore, ErrNoName, or an
-// *Error that wraps ErrNotHTTP, ErrTooLarge or ErrMalformed. ParseHTTP1 returns the host only if b
-// contains the whole head, because each later line could be a second Host field.
+// ParseHTTP1 parses the head of at most MaxBytes bytes, request line and header fields, at the
+// beginning of b. The error is nil, NeedMore, ErrNoName, or an *Error that wraps ErrNotHTTP,
+// ErrTooLarge or ErrMalformed. The whole head must be in b, because each later line could be a
+// second Host field.
 //
 // The host is the host of an absolute request target ("GET http://a/ HTTP/1.1"), the authority of a
 // CONNECT, or else the Host field (RFC 9112 section 3.3). For a request of HTTP/1.0 without Host,
@@ -37,9 +37,10 @@ type Request struct {
 // The error wraps ErrMalformed in these cases: two Host fields, even equal ones; a Host field that
 // differs from the host of the target; HTTP/1.1 without Host; a folded line; white space before a
 // colon or at the start of a line; a field name or method that is not a token; control characters;
-// user information in the target; a request of HTTP/0.9. Lines may end in CRLF or LF (RFC 9112
-// section 2.2), but all lines of a head must have the same end. Up to 16 empty lines may come
-// before the request line.
+// user information in the target; a request of HTTP/0.9; lines that end in CRLF and in LF (RFC 9112
+// section 2.2).
+//
+// Up to 16 empty lines may come before the request line.
 func ParseHTTP1(b []byte) (Request, error) {
 	if p, err := Detect(b); err != nil && isNeedMore(err) {
 		return Request{}, err

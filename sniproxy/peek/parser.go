@@ -13,9 +13,8 @@ import (
 const MaxBytes = 64 << 10
 
 // Parser parses the first bytes of one connection while they arrive. The zero value accepts every
-// protocol and at most MaxBytes bytes. A Parser is not safe for concurrent use. To use it for
-// another connection, assign Parser{} first. Between calls, a Parser keeps no reference to the
-// bytes.
+// protocol and at most MaxBytes bytes. A Parser is not safe for concurrent use, and keeps no
+// reference to the bytes between calls. For another connection, assign Parser{} first.
 type Parser struct {
 	// Accept is the set of accepted protocols; 0 means all.
 	Accept Protocol
@@ -52,13 +51,12 @@ type Result struct {
 	Request Request
 }
 
-// Parse parses b. b must hold everything that the client has sent so far: the bytes of the previous
-// call and the new bytes. The array of b may differ from the array of the previous call. Parse
-// neither changes nor keeps b, but the lists in Result.Hello share the memory of b.
+// Parse parses b, everything that the client has sent so far, perhaps in another array than before.
+// It neither changes nor keeps b, but the lists in Result.Hello share its memory.
 //
-// The error is nil, NeedMore, ErrNoName or an *Error. If the client speaks a protocol that is not
-// in Accept, the error depends on Accept: it wraps ErrNotTLS if Accept has only TLS, ErrNotHTTP if
-// Accept does not have TLS, and both errors otherwise.
+// The error is nil, NeedMore, ErrNoName or an *Error. For a protocol that is not in Accept, it
+// wraps ErrNotTLS if Accept has only TLS, ErrNotHTTP if Accept does not have TLS, and both
+// otherwise.
 func (p *Parser) Parse(b []byte) (Result, error) {
 	var r Result
 	err := p.parse(&r, b)
@@ -130,20 +128,17 @@ func isNeedMore(err error) bool {
 	return ok
 }
 
-// NormalizeHost returns the normal form of the host in a Host field or an :authority. For
-// "Example.COM.:8080" it returns "example.com". Compare hosts only in normal form. NormalizeHost
-// removes a port and one final dot, and turns letters into lower case. It maps characters outside
-// ASCII as browsers do: "bücher.example" is "xn--bcher-kva.example". It does not decode A-labels.
-// If the argument is a normal form, the result is the same string. NormalizeHost allocates only for
-// upper case and for characters outside ASCII.
+// NormalizeHost returns the normal form of the host in a Host field or an :authority: "example.com"
+// for "Example.COM.:8080". Compare hosts only in normal form. NormalizeHost removes a port and one
+// final dot, turns letters into lower case, and maps characters outside ASCII as browsers do:
+// "bücher.example" is "xn--bcher-kva.example". It does not decode A-labels.
 //
 // A normal name has at most 253 bytes. Each label has 1 to 63 letters, digits, hyphens and
-// underscores, and no hyphen at either end. RFC 1123 does not allow underscores in host names, but
-// many names in use have them.
+// underscores (which RFC 1123 forbids, but many names have), and no hyphen at either end.
 //
-// Every error matches ErrInvalidName with errors.Is. Some errors also match ErrIPLiteral,
-// ErrControlCharacter or ErrNameTooLong. ErrIPLiteral means an address ("[::1]") or a name whose
-// last label is a number ("127.1", "0x7f.1"), because many programs read such a name as an address.
+// Every error matches ErrInvalidName. Some also match ErrControlCharacter, ErrNameTooLong or
+// ErrIPLiteral: an address ("[::1]") or a name whose last label is a number ("127.1", "0x7f.1"),
+// which many programs read as an address.
 func NormalizeHost(host string) (string, error) {
 	name, err := hostname.NormalizeHost(host)
 	return name, nameError(err)
@@ -237,13 +232,10 @@ func blankLines(b []byte) (n int, err error) {
 	return n, &Error{Err: errNeither, What: "empty lines", Offset: n}
 }
 
-// Detect returns the protocol of a connection that begins with b. To recognise the protocol, it
-// needs the first two bytes of a TLS record, the first five bytes of an SSL 2.0 hello, or an HTTP
-// method and the space after it. Up to 16 empty lines may come before a method of HTTP/1. The error
-// is NeedMore, or matches both ErrNotTLS and ErrNotHTTP.
-//
-// Detect does not read later bytes. So it returns the protocol even if the hello or request is
-// malformed.
+// Detect returns the protocol of a connection that begins with b, even if the hello or request is
+// malformed. It needs the first two bytes of a TLS record, the first five bytes of an SSL 2.0
+// hello, or an HTTP method and the space after it, with up to 16 empty lines before a method of
+// HTTP/1. The error is NeedMore, or matches both ErrNotTLS and ErrNotHTTP.
 func Detect(b []byte) (Protocol, error) {
 	if len(b) == 0 {
 		return 0, NeedMore(2)

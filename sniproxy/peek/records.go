@@ -59,10 +59,9 @@ func (s *helloScan) parseRecords(h *ClientHello, b []byte, limit int) error {
 	}
 }
 
-// messageSize returns the length of a ClientHello whose first n bytes have arrived. The argument
-// "header" contains the first 4 of these bytes. While fewer than 4 bytes have arrived, messageSize
-// returns the least length that a ClientHello can have. If the bytes cannot begin a ClientHello,
-// the second result says why; otherwise it is "".
+// messageSize returns the length of a ClientHello from its header, the first 4 of its n bytes so
+// far. Below 4 bytes, it is the least length of a ClientHello. If the bytes cannot begin one, what
+// says why; otherwise it is "".
 func messageSize(header [handshakeHeader]byte, n int) (size int, what string) {
 	if n > 0 && header[0] != typeClientHello {
 		return 0, "handshake message: not a ClientHello"
@@ -138,9 +137,8 @@ func join(b []byte, size int) []byte {
 	return msg
 }
 
-// wireOffset converts an offset in the message into an offset in b. b contains the records of the
-// message with their headers. The argument "at" is the offset in the message alone, without these
-// headers. If b ends before this byte, wireOffset returns len(b).
+// wireOffset converts an offset in the message into an offset in b, which contains the records of
+// the message with their headers. If b ends before this byte, wireOffset returns len(b).
 func wireOffset(b []byte, at int) int {
 	off := 0
 	for off+recordHeader <= len(b) {
@@ -159,8 +157,8 @@ func wireOffset(b []byte, at int) int {
 const sslv2Fields = 11
 
 // detectSSLv2 reports whether b begins with a CLIENT-HELLO of SSL 2.0, in a record with a header of
-// two bytes (RFC 6101 appendix E.1). Such a hello can offer SSL 2.0 or a later version. Old clients
-// and scanners send it. RFC 6176 allows servers to accept it, but most servers refuse it.
+// two bytes (RFC 6101 appendix E.1), which old clients and scanners send to offer any version. RFC
+// 6176 allows servers to accept it, but most refuse it.
 func detectSSLv2(b []byte) (bool, error) {
 	switch {
 	case len(b) > 0 && b[0] < 0x80,

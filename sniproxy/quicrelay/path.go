@@ -231,9 +231,8 @@ func (p *path) toBackend(b []byte, size int) {
 	}
 }
 
-// The method "failed" handles an error of the backend's socket. If the backend has sent nothing
-// yet, the path ends. Otherwise the method does nothing: the backend may come back before the
-// client gives up.
+// The method "failed" ends the path after an error of the backend's socket, unless the backend has
+// already sent something: then it may come back before the client gives up.
 func (p *path) failed(err error) {
 	switch {
 	case p.sent.Load() > 0:
@@ -335,13 +334,11 @@ func (p *path) allow(datagram []byte) bool {
 }
 
 // confirm marks the address of the client as confirmed, if a packet with the header h shows that
-// the client has got a packet of the backend. id is the result of table.find. This result can be
-// the ID of another path to the same backend. Such an ID confirms nothing, because somebody else
-// can have seen it.
+// the client has got a packet of the backend. id is the result of table.find; the ID of another
+// path to the same backend confirms nothing, because somebody else can have seen it.
 //
-// An unknown ID can come from a NEW_CONNECTION_ID frame. A packet with an unknown ID must confirm
-// the address too: if the client has sent only one packet with the ID of the backend that the Relay
-// knows, and this packet was lost, all later packets have unknown IDs.
+// An unknown ID, perhaps from a NEW_CONNECTION_ID frame, must confirm the address too: if the only
+// packet with the known ID of the backend was lost, all later packets have unknown IDs.
 func (p *path) confirm(h quic.Header, id []byte) {
 	isLater := h.Type == quic.Handshake || h.Type == quic.Short
 	if slices.Contains(p.ids, string(id)) || isLater && p.backendShowed && id == nil {

@@ -71,9 +71,8 @@ func (r *Refusal) Error() string {
 // Unwrap returns Err.
 func (r *Refusal) Unwrap() error { return r.Err }
 
-// Relay relays QUIC connections. All fields except Route may be zero. The fields must not change
-// after the first Serve. The methods may be called from several goroutines. A Relay cannot be used
-// again after Close.
+// Relay relays QUIC connections. All fields except Route may be zero, and must not change after the
+// first Serve. The methods are safe for concurrent use. A Relay cannot be used again after Close.
 type Relay struct {
 	// Route chooses the backend of a connection. It may wait until ctx ends. Several goroutines may
 	// call it at the same time.
@@ -102,11 +101,10 @@ type Relay struct {
 	// NewID, if not nil, returns a number for Stats.ID of a new path. nil means 1, 2, 3 and so on.
 	// NewID must not call methods of the Relay.
 	NewID func() uint64
-	// Finished, if not nil, is called once for each path that has ended, and for each path that
-	// could not begin because of a limit. A path relays the datagrams between one client address
-	// and one backend. If a path ends while Route runs, the Relay ends the context of Route, and
-	// calls Finished after Route has returned. Finished must not block, because the calling
-	// goroutine relays other datagrams too. Finished must not call Close.
+	// Finished, if not nil, is called once for each path, between one client address and one
+	// backend, that has ended or could not begin because of a limit. If a path ends during Route,
+	// the Relay ends the context of Route first and waits for it. Finished must not block, because
+	// its goroutine relays other datagrams too, and must not call Close.
 	Finished func(Stats)
 
 	once   sync.Once
@@ -157,8 +155,8 @@ type Stats struct {
 	// including an answer of the Relay.
 	ToBackend, ToClient int64
 	// Start is when the first datagram arrived. Peek is the time from Start until the hello was
-	// complete. Route is how long the call of Relay.Route took. Total is the time from Start to the
-	// end of the path.
+	// complete, Route the duration of Relay.Route, and Total the time from Start to the end of the
+	// path.
 	Start              time.Time
 	Peek, Route, Total time.Duration
 	// DroppedAmplification is the number of bytes that the Relay did not send to the client,
@@ -230,10 +228,9 @@ func (r *Relay) connect(addr netip.AddrPort) (socket, error) {
 	return r.dial(addr)
 }
 
-// Serve relays the datagrams that arrive at conn, until Close or an error. It closes conn when it
-// returns: then the connections of the clients of conn get no more datagrams, and the Relay forgets
-// them after IdleTimeout. Serve may be called for several sockets. Give conn a large receive buffer
-// (SetReadBuffer).
+// Serve relays the datagrams that arrive at conn, until Close or an error, and then closes conn:
+// the Relay forgets its connections after IdleTimeout. Serve may be called for several sockets.
+// Give conn a large receive buffer (SetReadBuffer).
 func (r *Relay) Serve(conn *net.UDPConn) error {
 	s, err := newSocket(conn, false)
 	if err != nil {
@@ -292,11 +289,10 @@ const drainIdle = 30 * time.Second
 // drainInterval is how often Shutdown looks for paths that have ended.
 const drainInterval = 100 * time.Millisecond
 
-// Shutdown refuses new connections, and waits until all paths have ended. A path relays the
-// datagrams between one client address and one backend. The client of a new connection gets the
-// error CONNECTION_REFUSED. The Relay does not see the end of a connection, so during Shutdown a
-// path ends after 30 s without a datagram, or after IdleTimeout if it is shorter. Shutdown then
-// closes the Relay. If ctx ends earlier, Shutdown closes the Relay and returns the error of ctx.
+// Shutdown refuses new connections with the error CONNECTION_REFUSED, waits until all paths have
+// ended, and closes the Relay. The Relay does not see the end of a connection, so a path ends after
+// 30 s without a datagram, or after IdleTimeout if it is shorter. If ctx ends earlier, Shutdown
+// closes the Relay and returns the error of ctx.
 func (r *Relay) Shutdown(ctx context.Context) error {
 	r.init()
 	r.mu.Lock()
@@ -483,10 +479,9 @@ func refuseConnection(client peer, h quic.Header, datagram []byte) {
 	}
 }
 
-// The method "begin" makes a new path for a client. The path relays the datagrams between the
-// client's address and one backend. The argument "datagram" begins with an Initial packet, and h is
-// the header of this packet. If the packet cannot be the first packet of a client, or if the limits
-// allow no further path, begin returns nil.
+// The method "begin" makes a new path, between the client's address and a backend, for a datagram
+// that begins with an Initial packet with the header h. It returns nil if a client cannot begin
+// with this packet, or if the limits allow no further path.
 func (r *Relay) begin(client peer, h quic.Header, datagram []byte) *path {
 	if !beginsConnection(h, datagram) {
 		return nil

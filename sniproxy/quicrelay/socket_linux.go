@@ -111,14 +111,13 @@ func (b *bundle) receive(fd int, buffers ...[]byte) error {
 // maxJoined is the largest number of datagrams that the method "join" puts into a bundle.
 const maxJoined = 32
 
-// b has one datagram. The method "join" appends to b the further datagrams that have arrived
-// already, so that the Relay sends all of them with one system call. In a bundle, only the last
-// datagram can be shorter than the others. So a received datagram may not fit into b: the method
-// then returns this datagram, and those that the kernel has joined with it, as another bundle.
+// The method "join" appends to b, which has one datagram, those that have arrived already, so that
+// the Relay sends them with one system call. In a bundle, only the last datagram can be shorter. A
+// datagram that does not fit, and those that the kernel has joined with it, become the next bundle.
 //
-// The kernel itself joins datagrams (UDP GRO), but not on loopback if the sender sends each
-// datagram with its own system call. With such a sender, the Relay needs half of the processor time
-// for each GiB that it relays, thanks to this method (the page internal/benchmarks/README.md).
+// The kernel does not join datagrams (UDP GRO) on loopback if the sender sends each with its own
+// system call. There, this method halves the processor time of the Relay
+// (internal/benchmarks/README.md).
 func (b *bundle) join(fd int) (next *bundle) {
 	size := b.n
 	next = newBundle()

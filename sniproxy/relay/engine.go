@@ -23,9 +23,8 @@ const (
 	defaultPipes        = 64
 )
 
-// lingerTimeout is how long the Engine waits for the FIN of a client if the Engine has sent its own
-// FIN before. There are two such cases: the Engine has sent an Answer, or the backend has failed.
-// The time begins when the client has acknowledged the last byte.
+// lingerTimeout is how long the Engine waits for the FIN of a client after an Answer or a failure
+// of the backend, from the acknowledgement of the last byte.
 const lingerTimeout = 2 * time.Second
 
 // settleInterval is the pause between two checks of the Engine after one side has failed. Each
@@ -44,9 +43,9 @@ const maxUnread = 8 << 20
 // again.
 const ackTime = 30 * time.Second
 
-// Engine serves any number of listeners and connections. The zero value is ready. Its fields must
-// not change after the first call of a method. Its methods may be called from several goroutines.
-// A Session must not call Shutdown or Close, which wait for the Session.
+// Engine serves any number of listeners and connections. The zero value is ready; the fields must
+// not change after the first call of a method. The methods are safe for concurrent use. A Session
+// must not call Shutdown or Close, which wait for the Session.
 type Engine struct {
 	// HelloTimeout bounds the time from accept until the Session returns a Step other than More. 0
 	// means 10 s, less than 0 means no bound.
@@ -59,50 +58,45 @@ type Engine struct {
 	// IdleTimeout is the time without a byte in either direction after which the Engine closes the
 	// connection. 0 means 10 min, less than 0 means no bound.
 	IdleTimeout time.Duration
-	// HalfCloseTimeout is the idle time-out after one side has sent FIN or has failed: the Engine
-	// closes the connection if no byte moves for this time. Each byte that moves in the open
-	// direction restarts it. If IdleTimeout is shorter, IdleTimeout applies instead. 0 means 1 min,
+	// HalfCloseTimeout closes a connection on which no byte has moved for this time after one side
+	// has sent FIN or has failed. If IdleTimeout is shorter, it applies instead. 0 means 1 min;
 	// less than 0 means that only IdleTimeout applies.
 	HalfCloseTimeout time.Duration
-	// KeepAlive is the time without a packet from a peer after which TCP sends it a keep-alive
-	// probe, and the interval between further probes. The Engine sets the socket option when a
-	// connection has been open for KeepAlive. So a shorter connection does not cost this system
-	// call. 0 means 15 s, less than 0 means no probes.
+	// KeepAlive is the time without a packet from a peer after which TCP sends keep-alive probes,
+	// and their interval. 0 means 15 s, less than 0 means no probes. The Engine sets the socket
+	// option when a connection has been open for KeepAlive, so shorter ones do not cost this system
+	// call.
 	KeepAlive time.Duration
 
 	// Loops is the number of event loops. 0 means GOMAXPROCS.
 	Loops int
-	// Pipes bounds the number of pipes for splice(2). A pipe holds two descriptors. When the Engine
-	// needs a pipe and all of them are in use, it copies the bytes through a buffer instead. 0
-	// means 64, less than 0 means no pipes.
+	// Pipes bounds the number of pipes for splice(2), with two descriptors each. If all of them are
+	// in use, the Engine copies the bytes through a buffer. 0 means 64, less than 0 means no pipes.
 	Pipes int
 	// Portable makes the Engine use the implementation with goroutines even on Linux.
 	Portable bool
 
-	// AcceptError, if not nil, reports the error of a failed accept. The Engine calls it after each
-	// failure. If accept failed because the process has no free descriptor, the Engine accepts one
-	// connection with a descriptor that it holds in reserve, and calls MakeRoom. After any other
-	// failure, or if the Engine has no descriptor in reserve, it accepts no connection for 5 ms to
-	// 1 s.
+	// AcceptError, if not nil, is called with the error of each failed accept. If the process has
+	// no free descriptor, the Engine then accepts one connection with a descriptor in reserve, and
+	// calls MakeRoom. After any other failure, or without a reserve, it accepts no connection for 5
+	// ms to 1 s.
 	AcceptError func(error)
 	// MakeRoom, if not nil, decides about a connection that the Engine has accepted with its
-	// descriptor in reserve. The argument is the address of the client. MakeRoom returns true if it
-	// has closed another connection with Conn.Close, so that the Engine can keep the new one. If
-	// MakeRoom is nil or returns false, the Engine closes the new connection. MakeRoom must not
-	// block. Several goroutines may call it at the same time.
+	// descriptor in reserve. It returns true if it has closed another connection with Conn.Close,
+	// so that the Engine can keep the new one; otherwise the Engine closes it. MakeRoom must not
+	// block, and must be safe for concurrent use.
 	MakeRoom func(client netip.AddrPort) bool
 
 	shared engineState
 }
 
-// Serve accepts connections from l, and calls the function "accept" to make the Session of each
-// connection. If this function returns nil, the Engine closes the connection. Like the methods of a
-// Session, the function must not block. Several goroutines may call it at the same time.
+// Serve accepts connections from l, and calls accept to make their Sessions; nil closes the
+// connection. Like the methods of a Session, accept must not block, and must be safe for concurrent
+// use.
 //
-// Serve closes l, at the latest when it returns. If l is a TCP listener, Serve may close it
-// immediately and use a duplicate of its descriptor, so the caller cannot end Serve by closing l.
-// If l is another kind of listener, Serve returns when the caller closes l. Serve returns ErrClosed
-// after Shutdown or Close. Connections may stay open after Serve returns.
+// Serve closes l when it returns, or earlier: of a TCP listener, it may use a duplicate of the
+// descriptor, so closing l does not end Serve; another listener does. Serve returns ErrClosed after
+// Shutdown or Close. Connections may stay open after Serve returns.
 func (e *Engine) Serve(l net.Listener, accept func(Conn) Session) error {
 	s, err := e.start()
 	if err != nil {
@@ -112,12 +106,10 @@ func (e *Engine) Serve(l net.Listener, accept func(Conn) Session) error {
 	return s.serve(l, accept)
 }
 
-// Relay relays between two connections that exist already. Relay returns without waiting for the
-// end of the connections. The backend receives the bytes in the argument "prefix" before the bytes
-// of the client. If the function "done" is not nil, the Engine calls it when both connections are
-// closed, like Session.Done. The caller must not use the two connections any more: the Engine may
-// close them and use duplicates of their descriptors. After Shutdown or Close, Relay closes both
-// connections and calls the function "done" with ErrClosed.
+// Relay relays between two existing connections, without waiting for their end. The backend
+// receives prefix before the bytes of the client. done, if not nil, is called when both connections
+// are closed, like Session.Done; after Shutdown or Close, at once and with ErrClosed. The caller
+// must not use the connections any more.
 func (e *Engine) Relay(client, backend net.Conn, prefix []byte, done func(Result)) {
 	s, err := e.start()
 	if err != nil {
@@ -131,9 +123,9 @@ func (e *Engine) Relay(client, backend net.Conn, prefix []byte, done func(Result
 	s.relay(client, backend, prefix, &pairSession{done})
 }
 
-// Shutdown stops accepting and waits until the last connection has ended. If ctx ends first,
-// Shutdown returns the error of ctx and leaves the remaining connections open. To end them one by
-// one, call CloseWithin. To end them all immediately, call Close.
+// Shutdown stops accepting and waits until the last connection has ended. If ctx ends first, it
+// returns the error of ctx and leaves the remaining connections open: CloseWithin ends them one by
+// one, and Close immediately.
 func (e *Engine) Shutdown(ctx context.Context) error {
 	return e.init().shutdown(ctx)
 }
@@ -233,9 +225,8 @@ func (s *pairSession) Done(r Result) {
 	}
 }
 
-// engineState is the state of an Engine. Both implementations count their connections here. They
-// call the method "begin" or the method beginAccepted for each new connection, and the method "end"
-// for each connection that has ended. Shutdown waits until all connections and all calls of Serve
+// engineState is the state of an Engine, in which both implementations count their connections with
+// "begin" or beginAccepted, and "end". Shutdown waits until all connections and all calls of Serve
 // have ended.
 type engineState struct {
 	once     sync.Once
@@ -321,9 +312,9 @@ func (s *engineState) begin() bool {
 	return true
 }
 
-// beginAccepted counts a connection that a running call of Serve has accepted. It succeeds even if
-// the Engine is stopping: the client is connected, and no other process can accept this connection
-// any more. The Engine waits for this connection, because it also waits for the call of Serve.
+// beginAccepted counts a connection that a running call of Serve has accepted, even while the
+// Engine is stopping, because no other process can accept it any more. The Engine waits for it,
+// because it also waits for the call of Serve.
 func (s *engineState) beginAccepted() {
 	s.open.Add(1)
 	s.active.Add(1)

@@ -11,9 +11,9 @@ import (
 	"github.com/headgate/headgate/internal/netserve"
 )
 
-// acceptor is one listener of an event loop. It calls accept4(2) itself. After a failure of
-// accept4(2), it does the same as netserve.Loop. If the process has no free descriptor, it accepts
-// a connection with its spare descriptor. After any other failure, it pauses.
+// acceptor is one listener of an event loop, which calls accept4(2) itself. After a failure, it
+// does the same as netserve.Loop: it accepts a connection with its spare descriptor if the process
+// has no free one, and otherwise pauses.
 type acceptor struct {
 	loop       *epollLoop
 	fd         int32 // -1 after a call of the method close
@@ -74,11 +74,9 @@ func (a *acceptor) close(err error) {
 	a.done <- err
 }
 
-// The method "accept" accepts up to a.batch connections. When the backlog is smaller than a.batch,
-// the method reduces a.batch to the size of the backlog. After two rounds in a row with a full
-// batch, the method doubles a.batch. So while few connections arrive, the method seldom calls
-// accept4(2) in vain (EAGAIN). While many connections arrive, the method accepts many of them in
-// each round of the loop.
+// The method "accept" accepts up to a.batch connections. A smaller backlog reduces a.batch to its
+// size, and two full batches in a row double it. So the method seldom calls accept4(2) in vain
+// (EAGAIN), and accepts many connections in each round when many arrive.
 func (a *acceptor) accept() {
 	a.spare.Fill() // before accept4(2) uses the descriptors that have become free
 	for i := 0; i < a.batch; i++ {
@@ -123,12 +121,11 @@ func (a *acceptor) start(fd int32, remote netip.AddrPort) {
 	l.post(func() { newEpollConn(l, fd, remote).start(a.newSession, inherits) })
 }
 
-// acceptFailed handles a failed accept. If the process has no free descriptor, Engine.AcceptError
-// can close connections, so the acceptor tries again in the next round. If the next round finds no
-// free descriptor either, acceptFailed accepts one connection with the spare descriptor, because a
-// backlog that never becomes empty would keep the loop busy. acceptFailed closes this connection,
-// unless Engine.MakeRoom has closed another one in its place. After any other error, or if there is
-// no spare descriptor, the acceptor pauses.
+// acceptFailed handles a failed accept. Without a free descriptor, the acceptor tries again in the
+// next round, because Engine.AcceptError can close connections. If this fails too, it accepts one
+// connection with the spare descriptor, because a backlog that never becomes empty would keep the
+// loop busy, and closes it unless Engine.MakeRoom has closed another one. After any other error, or
+// without a spare descriptor, it pauses.
 func (a *acceptor) acceptFailed(e errno) {
 	a.loop.engine.shared.settings.acceptError(fmt.Errorf("relay: accept: %w", e))
 	if a.fd < 0 {

@@ -9,9 +9,9 @@ import "golang.org/x/sys/unix"
 type side struct {
 	fd int32 // -1 means none
 
-	// The loop registers the socket with epoll once, edge-triggered. An epoll event sets the field
-	// "readable" or the field "writable". EAGAIN or a short read clears readable. EAGAIN or a short
-	// write clears writable.
+	// The loop registers the socket with epoll once, edge-triggered. An event sets readable or
+	// writable. EAGAIN or a short read clears readable, and EAGAIN or a short write clears
+	// writable.
 	readable, writable bool
 	registered         bool
 	wantsOut           bool // the socket is registered for EPOLLOUT
@@ -137,10 +137,9 @@ func (ec *epollConn) copyFrom(i int) (more bool) {
 	return !to.failed
 }
 
-// copyOnce reads once from the side "from" into the buffer of the loop, and writes the bytes to the
-// side "to". If "to" does not accept all bytes, copyOnce stores the rest in from.held. The result n
-// is the number of bytes written. The result "ok" is false if the write has failed, or if a failed
-// read has ended the connection. After another failed read, ok is true, and from.eof is set.
+// copyOnce reads once from "from" into the buffer of the loop, writes the bytes to "to", and stores
+// the rest in from.held. n is the number of bytes written. ok is false if the write has failed, or
+// if a failed read has ended the connection; after another failed read, from.eof is set.
 func (ec *epollConn) copyOnce(from, to *side, src Party) (n int, ok bool) {
 	l := ec.loop
 	n, e := sysRead(from.fd, l.scratch)
@@ -220,9 +219,8 @@ func (ec *epollConn) spliceIn(from *side, src Party) bool {
 }
 
 // sideFailed handles an error of the socket of side i. If the other side has failed before, the
-// connection ends. Otherwise the loop still reads the bytes that the kernel received on side i
-// before the error, and writes them to the other side. The loop reads and drops the bytes that the
-// other side sends. The method "settled" decides when the connection ends.
+// connection ends. Otherwise the loop still writes the bytes that the kernel received on side i to
+// the other side, whose bytes it drops, until "settled" ends the connection.
 func (ec *epollConn) sideFailed(i int, err error) {
 	s, other := &ec.side[i], &ec.side[1-i]
 	s.failed, s.readable = true, true
@@ -241,14 +239,13 @@ func (ec *epollConn) sideFailed(i int, err error) {
 	ec.requeue()
 }
 
-// The method "settled" reports whether the connection can end. The loop calls it after one of the
-// two sides has failed.
+// The method "settled" reports whether the connection can end after one of the two sides has
+// failed.
 //
-// If the client has failed, the backend must have acknowledged all bytes of the client. The loop
-// then sends a RST to the backend, and a RST destroys all bytes that are not acknowledged. If the
-// backend has failed, the client must get all bytes of the backend and the end of the stream. After
-// that, the client may still need time to read. So the connection ends when the client ends its
-// direction, or lingerTimeout after the client has acknowledged the last byte.
+// After a failure of the client, the backend must have acknowledged all bytes, because the RST that
+// follows destroys the others. After a failure of the backend, the client must get all bytes and
+// FIN, and may need time to read: the connection ends when the client ends its direction, or
+// lingerTimeout after its last acknowledgement.
 func (ec *epollConn) settled() bool {
 	c, b := &ec.side[clientSide], &ec.side[backendSide]
 	if c.failed {
@@ -362,10 +359,9 @@ func (ec *epollConn) countDelivered(from *side, n int) {
 	}
 }
 
-// shutdownPeer runs when no more bytes from one side can follow. It sends FIN to the other side,
-// except in two cases. If the other side has already sent FIN, shutdownPeer sends nothing, because
-// the loop then closes both sockets. If the client has failed, the backend gets no FIN, but a RST
-// later.
+// shutdownPeer sends FIN to the other side when no more bytes from one side can follow. It sends
+// nothing if the other side has already sent FIN, because the loop then closes both sockets, or if
+// the client has failed, because the backend gets a RST later.
 func (ec *epollConn) shutdownPeer(from, to *side, src Party) {
 	if ec.firstEnd == 0 {
 		ec.firstEnd = src

@@ -67,10 +67,9 @@ func (ee *epollEngine) nextLoop() *epollLoop {
 	return ee.loops[int(ee.lastLoop.Add(1))%len(ee.loops)]
 }
 
-// chooseLoop returns the loop for a connection that l has accepted. It prefers l, because a move to
-// another loop costs a task and a wake-up. It chooses another loop only in two cases. In the first
-// case, l has at least 9 connections more than the other loop. In the second case, l is busy, and
-// the other loop is parked and has fewer connections than l.
+// chooseLoop returns the loop for a connection that l has accepted. It prefers l, because a move
+// costs a task and a wake-up. It chooses another loop if l has at least 9 connections more, or if l
+// is busy and the other loop is parked and has fewer connections.
 func (ee *epollEngine) chooseLoop(l *epollLoop) *epollLoop {
 	const farFewer, busyEvents = 8, 3
 	least := l
@@ -163,9 +162,8 @@ func (ee *epollEngine) ping() (answered []chan struct{}) {
 	return answered
 }
 
-// detach duplicates the descriptor of a connection or listener. The duplicate is not in Go's
-// poller. The caller must close c, so that the original descriptor leaves Go's poller too. If
-// detach returns an error, the descriptor is -1.
+// detach duplicates the descriptor of a connection or listener outside Go's poller. The caller must
+// close c, so that the original leaves Go's poller too. After an error, the descriptor is -1.
 func detach(c syscall.Conn) (int32, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {

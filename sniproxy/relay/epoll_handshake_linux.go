@@ -75,12 +75,10 @@ func (ec *epollConn) saveHello() {
 	}
 }
 
-// helloEnded runs when no more bytes of the hello (the first bytes of the client) will arrive: the
-// client has ended its direction, the time-out or the limit is reached, or a read has failed. The
-// argument "by" is the party that ended the hello, and err is the reason. helloEnded passes the
-// reason to Session.Hello. If Hello returns a default step (see isDefaultStep), the connection
-// ends, and the Result contains the arguments "by" and err. If err is io.EOF, the error in the
-// Result is nil. After a read error, the connection ends whatever Hello returns.
+// helloEnded runs when no more bytes of the hello (the first bytes of the client) will arrive,
+// because of the party by and the reason err: io.EOF, the time-out, the limit, or a read error. It
+// passes err to Session.Hello. After a default step (see isDefaultStep), or any step after a read
+// error, the connection ends; by and err, nil for io.EOF, are in the Result.
 func (ec *epollConn) helloEnded(by Party, err error) {
 	reason := helloError(err)
 	step := ec.session.Hello(ec.handshake.data, reason)
@@ -131,10 +129,9 @@ func (ec *epollConn) connect() error {
 	return ec.trySendFirstBytes()
 }
 
-// trySendFirstBytes writes to a socket that may still be connecting. The result of the write shows
-// the state of the connect. EAGAIN means that the connect is not complete. If the connect has
-// failed, the write returns its error. If the backend is on this machine, the connect is already
-// complete when connect(2) returns, so the first write succeeds.
+// trySendFirstBytes writes to a socket that may still be connecting. EAGAIN means that the connect
+// is not complete, and another error that it has failed. If the backend is on this machine, the
+// connect is complete when connect(2) returns, so the first write succeeds.
 func (ec *epollConn) trySendFirstBytes() error {
 	if e := ec.sendFirstBytes(); e != noError && e != unix.EAGAIN {
 		return dialError(e)

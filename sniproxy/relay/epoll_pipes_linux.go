@@ -92,9 +92,8 @@ func openPipe() (*pipe, bool) {
 	return growPipe(fds, pipeSize)
 }
 
-// growPipe requests that the system gives a pipe the wanted size. The argument fds contains the two
-// descriptors of the pipe. If the system refuses, the pipe keeps its size. If this size is below
-// minPipeSize, growPipe closes the pipe and returns false.
+// growPipe requests the wanted size for a pipe with the two descriptors fds. If the system refuses
+// and the size is below minPipeSize, it closes the pipe and returns false.
 func growPipe(fds [2]int, want int) (*pipe, bool) {
 	p := &pipe{r: int32(fds[0]), w: int32(fds[1])}
 	size, err := unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, want)

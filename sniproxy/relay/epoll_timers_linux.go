@@ -17,12 +17,10 @@ type timer struct {
 	index int32      // the index in timerHeap.timers plus 1; 0 means that the timer is not set
 }
 
-// timerHeap holds the timers that are set. They form a heap, ordered by the field "look".
+// timerHeap holds the timers that are set, in a heap ordered by "look".
 //
-// Each byte that moves postpones the idle time-out of its connection, so a postponement must be
-// cheap. To postpone a timer, the method "set" only stores the new time in the field "due". The
-// timer keeps its place in the heap until the time in the field "look". At this time, the method
-// "advance" moves the timer to its new place.
+// Each byte that moves postpones an idle time-out, which must be cheap: "set" only stores the new
+// time in "due". At the time in "look", "advance" moves the timer to its new place.
 type timerHeap struct{ timers []*timer }
 
 // The method "set" makes t fire at the time in the argument "due". t may fire later, by at most
@@ -40,9 +38,8 @@ func (h *timerHeap) set(t *timer, due int64) {
 	}
 }
 
-// lookTime returns the time at which the loop handles a timer. The argument "due" is the time at
-// which the timer should fire. The result is this time, rounded up to a multiple of timerPrecision.
-// So the loop handles many timers at the same time.
+// lookTime returns the time at which the loop handles a timer: due, rounded up to a multiple of
+// timerPrecision, so that the loop handles many timers at the same time.
 func lookTime(due int64) int64 { return (due + timerPrecision - 1) &^ (timerPrecision - 1) }
 
 // stop removes t. It does nothing if t is not set.

@@ -98,9 +98,8 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
-// The method "stop" closes the connections to the client and to the backend. This unblocks the
-// goroutines that read from them or write to them. Any goroutine may call stop. The first call sets
-// the reason for the Result.
+// The method "stop" closes the connections to the client and to the backend, which unblocks their
+// goroutines. It is safe for concurrent use. The first call sets the reason for the Result.
 func (gc *goroutineConn) stop(by Party, err error) {
 	gc.mu.Lock()
 	defer gc.mu.Unlock()
@@ -232,10 +231,9 @@ func (gc *goroutineConn) readHello(ctx context.Context) (Step, []byte) {
 // clock, the measured time can be 0.
 func elapsed(start time.Time) time.Duration { return max(time.Since(start), 1) }
 
-// helloEnded runs when no more bytes of the hello (the first bytes of the client) will arrive: the
-// client has ended its direction, the time-out or the limit is reached, or a read has failed. It
-// calls Session.Hello with err and returns the decision of the Session. After a read error, the
-// connection ends no matter what the Session decides.
+// helloEnded runs when no more bytes of the hello (the first bytes of the client) will arrive,
+// because of io.EOF, the time-out, the limit, or a read error. It returns the decision of
+// Session.Hello with err. After a read error, the connection ends in any case.
 func (gc *goroutineConn) helloEnded(data []byte, err error) Step {
 	reason := helloError(err)
 	step := gc.session.Hello(data, reason)
@@ -331,11 +329,9 @@ func (gc *goroutineConn) connect(ctx context.Context, step Step) (net.Conn, erro
 	return c, dialError(err)
 }
 
-// The method "answer" sends step.Data to the client and then a FIN. After that, it reads and drops
-// the client's bytes until the client sends a FIN too. The method gives up if the client
-// acknowledges no byte for lingerTimeout. So a slow client that acknowledges bytes more often may
-// continue to receive the answer. But when HalfCloseTimeout has passed since accept, the method
-// gives up in any case.
+// The method "answer" sends step.Data to the client and then a FIN, and drops the client's bytes
+// until its FIN. It gives up if the client acknowledges no byte for lingerTimeout, or when
+// HalfCloseTimeout has passed since accept.
 func (gc *goroutineConn) answer(step Step) {
 	gc.phase = PhaseAnswer
 	gc.client.SetDeadline(time.Now().Add(lingerTimeout))

@@ -109,15 +109,12 @@ func (gc *goroutineConn) silent() bool {
 	return gc.progress(time.Duration(gc.idle.Load())) == 0
 }
 
-// progress finds out whether a slow peer still receives bytes. A write only moves bytes to the send
-// queue of a socket, which holds up to some MB. So a peer may receive bytes for a long time after
-// the last write.
+// progress finds out whether a slow peer still receives bytes: the send queue of a socket holds up
+// to some MB after the last write.
 //
-// progress returns how much longer the connection may stay open. It returns the argument "silence"
-// if the client or the backend has acknowledged bytes since the last call, and otherwise 0. The
-// first call cannot compare with an earlier call. If the client or the backend has not acknowledged
-// all bytes, the first call returns the shorter one of ackTime and the argument "silence".
-// Otherwise it returns 0.
+// progress returns how much longer the connection may stay open: silence if the client or the
+// backend has acknowledged bytes since the last call, and otherwise 0. The first call returns the
+// shorter one of ackTime and silence if bytes are unacknowledged, and otherwise 0.
 func (gc *goroutineConn) progress(silence time.Duration) (more time.Duration) {
 	gc.mu.Lock()
 	defer gc.mu.Unlock()
@@ -252,10 +249,9 @@ func (d *direction) readFailed(err error) {
 	d.endPeer()
 }
 
-// writeFailed handles a failed write to d.to. The peer behind d.to may have sent bytes before the
-// failure: a server may answer and close before it has read the whole request. The kernel has kept
-// these bytes, so the goroutine of the opposite direction continues to copy them from d.to to
-// d.from.
+// writeFailed handles a failed write to d.to. A server may answer and close before it has read the
+// whole request. The kernel has kept this answer, so the opposite direction continues to copy from
+// d.to to d.from.
 func (d *direction) writeFailed(err error) {
 	if isTimeout(err) {
 		d.conn.stop(ByTimeout, errIdle)
@@ -293,11 +289,9 @@ func (gc *goroutineConn) hasFailed(p Party) bool {
 // The method "settle" runs after d.src has failed. It ends the connection when d.dst has received
 // all bytes of d.src.
 //
-// If d.dst is the backend, it must have acknowledged these bytes. It then gets a RST, and a RST
-// destroys all bytes that are not acknowledged. If d.dst is the client, it must get all bytes and
-// the end of the stream. After that, the client may still need time to read. So settle waits until
-// the client ends its direction, or until lingerTimeout after the client has acknowledged the last
-// byte.
+// A backend must have acknowledged them, because the RST that follows destroys the others. A client
+// must get all bytes and FIN, and may need time to read: settle waits until the client ends its
+// direction, or lingerTimeout after its last acknowledgement.
 func (d *direction) settle() {
 	gc := d.conn
 	select {
@@ -331,10 +325,9 @@ func (d *direction) settle() {
 	}
 }
 
-// discard runs after a write to d.to has failed. It reads and drops the bytes that d.src still
-// sends, until d.src ends its direction or the connection ends. If the Engine closed a socket with
-// unread bytes, the kernel would send RST, and d.src could lose bytes that it has not read. The
-// dropped bytes do not restart the idle time-out.
+// discard runs after a write to d.to has failed. It drops the bytes that d.src still sends, until
+// d.src ends its direction or the connection ends: the kernel sends RST for a socket closed with
+// unread bytes, and d.src could lose bytes. The dropped bytes do not restart the idle time-out.
 func (d *direction) discard() {
 	buf := getBuffer()
 	defer putBuffer(buf)

@@ -11,18 +11,17 @@ import (
 	"time"
 )
 
-// Session decides about one connection. The Engine calls the methods of a Session one at a time.
-// The methods must not block, because the calling goroutine serves other connections too. A Session
-// that has to wait returns Wait, and calls Conn.Resume later.
+// Session decides about one connection. The Engine calls its methods one at a time. They must not
+// block, because the calling goroutine serves other connections too: a Session that has to wait
+// returns Wait, and calls Conn.Resume later.
 type Session interface {
-	// Hello decides what happens with the connection. The Engine calls Hello each time that the
-	// client has sent more bytes. data holds all bytes that the client has sent so far, and is
-	// valid only during the call.
+	// Hello decides what happens with the connection, each time that the client has sent more
+	// bytes. data holds all bytes so far, and is valid only during the call.
 	//
-	// If err is not nil, the Engine reads no more bytes of the client. err is io.EOF (the client
-	// has ended its direction), os.ErrDeadlineExceeded (HelloTimeout), ErrHelloTooLong (HelloLimit)
-	// or a read error. If Hello returns More although err is not nil, the Engine drops the
-	// connection, and err becomes Result.Err.
+	// If err is not nil, the Engine reads no more bytes of the client: io.EOF (the client has ended
+	// its direction), os.ErrDeadlineExceeded (HelloTimeout), ErrHelloTooLong (HelloLimit) or a read
+	// error. If Hello then returns More, the Engine drops the connection, and err becomes
+	// Result.Err.
 	Hello(data []byte, err error) Step
 
 	// DialFailed decides what happens after a failed Connect. The backend has received no byte, so
@@ -43,9 +42,9 @@ type Conn interface {
 	// socket, so call it only while the socket is certainly open: in the function "accept" of
 	// Engine.Serve, or in a method of the Session.
 	LocalAddr() netip.AddrPort
-	// Resume makes the Engine carry out a Step after a Wait. This Step must not be Wait or More.
-	// Any goroutine may call Resume, even before the method that returns Wait has returned. A
-	// second call for the same Wait has no effect. A call after Done has no effect.
+	// Resume makes the Engine carry out a Step, not Wait or More, after a Wait. It is safe for
+	// concurrent use, even before the method that returns Wait has returned. A second call for the
+	// same Wait, or a call after Done, has no effect.
 	Resume(Step)
 	// Idle returns the time since the Engine last moved a byte between the two sides. Before the
 	// Engine relays, this is the time since accept. Any goroutine may call Idle.
@@ -62,15 +61,13 @@ type Action uint8
 const (
 	// More means: wait for more bytes of the client, and call Hello again.
 	More Action = iota
-	// Wait means: do nothing until the Session calls Conn.Resume. The Engine applies no time-out to
-	// a Wait, so the Session needs its own. If the client resets the connection, the Engine calls
-	// Done immediately.
+	// Wait means: do nothing until the Session calls Conn.Resume, without a time-out of the Engine.
+	// If the client resets the connection, the Engine calls Done immediately.
 	Wait
 	// Connect means: connect to Step.Addr, or call Step.Dial, and relay after that.
 	Connect
-	// Answer means: write Step.Data to the client, end the direction to the client, and close.
-	// Before the Engine closes, it reads and drops the bytes that the client sends. Otherwise a RST
-	// could destroy the answer. The Engine closes when the client ends its direction, when the
+	// Answer means: write Step.Data to the client, send FIN, and drop the client's bytes, because a
+	// RST could destroy the answer. The Engine closes when the client ends its direction, when the
 	// client has acknowledged no byte for 2 s, or when HalfCloseTimeout has passed since accept.
 	Answer
 	// Drop closes the connection.
@@ -79,8 +76,8 @@ const (
 	Reset
 )
 
-// Step says what the Engine does next with a connection. Session.Hello and Session.DialFailed
-// return it. The zero Step is More: the Engine reads more bytes of the client.
+// Step, the result of Session.Hello and Session.DialFailed, says what the Engine does next with a
+// connection. The zero Step is More: the Engine reads more bytes of the client.
 type Step struct {
 	Action Action
 
@@ -90,9 +87,9 @@ type Step struct {
 	// Dial in a new goroutine. ctx ends after DialTimeout or when the connection is closed.
 	Dial func(ctx context.Context) (net.Conn, error)
 
-	// For Answer, Data is the answer to the client. For Connect, the Engine sends Data to the
-	// backend before the bytes of the client; Data can be a PROXY protocol header. The Engine does
-	// not change Data, but may read it until it calls Done.
+	// For Answer, Data is the answer. For Connect, the backend gets Data before the bytes of the
+	// client, for example a PROXY protocol header. The Engine does not change Data, but may read it
+	// until it calls Done.
 	Data []byte
 	// Skip is how many of the client's first bytes the Engine does not send to the backend.
 	Skip int
@@ -177,16 +174,15 @@ type Result struct {
 	// Answer.
 	ToBackend, ToClient int64
 
-	// Hello is the time from accept until the first Step other than More. Dial is how long the last
-	// Connect took, until it succeeded or failed. Total is the time from accept to close. A value
-	// of 0 means that the phase did not end. Hello and Dial do not overlap, so their sum is at most
-	// Total.
+	// Hello is the time from accept until the first Step other than More, Dial the duration of the
+	// last Connect, even a failed one, and Total the time from accept to close. 0 means that the
+	// phase did not end. Hello + Dial is at most Total.
 	Hello, Dial, Total time.Duration
 }
 
 // isDefaultStep reports whether the Step decides nothing: its Action is More, or Drop with Err nil.
-// If Session.Hello returns such a Step after the hello has ended, the connection ends, and
-// Result.Err is the reason why the hello ended; nil if the client ended its direction.
+// After the hello has ended, such a Step of Session.Hello ends the connection, and Result.Err is
+// the reason; nil if the client ended its direction.
 func isDefaultStep(s Step) bool {
 	return s.Action == More || s.Action == Drop && s.Err == nil
 }

@@ -16,19 +16,20 @@
 //
 // A Counter follows Misra and Gries ("Finding repeated elements", 1982) with batches, as in
 // Anderson and others, "A High-Performance Algorithm for Identifying Frequent Items in Data
-// Streams" (IMC 2017). It has a record for each of at most 8*Size hosts. A record has one value for
-// each Metric. When a further host needs a record, the Counter finds the Size-th largest value of
-// each Metric, and subtracts it from all values of this Metric. Then it removes the records without
-// a positive value. These are at least half of the records. The result:
+// Streams" (IMC 2017). It has a record, with one value for each Metric, for each of at most 8*Size
+// hosts.
+//
+// When a further host needs a record, the Counter subtracts the Size-th largest value of each
+// Metric from all values of this Metric. Then it removes the records without a positive value, at
+// least half of them. The result:
 //
 //   - the true value of a host is never above Host.Most and never below Host.Least;
 //   - their difference is at most 1/Size of the sum over all hosts;
 //   - each host with more than 1/Size of this sum has a record, whatever names clients invent;
 //   - with at most 8*Size hosts, all values are exact.
 //
-// A Counter covers the time of one to two Windows. It counts the samples of each Window in a
-// generation of its own, and has two generations: the present one and the one before. After each
-// Window, a new generation replaces the older one.
+// A Counter covers the time of one to two Windows: it counts each Window in a generation of its
+// own, and has the present generation and the one before.
 //
 // # What it does not do
 //

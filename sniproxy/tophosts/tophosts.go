@@ -21,12 +21,12 @@ const (
 	metrics = iota
 )
 
-// Counter counts the samples of hosts. The zero Counter is ready for use. Set the fields before the
-// first use. All methods are safe for concurrent use.
+// Counter counts the samples of hosts. The zero Counter is ready; set the fields before the first
+// use. All methods are safe for concurrent use.
 type Counter struct {
 	// Size bounds the error and the memory; see the package documentation. 0 means 128. The Counter
-	// has two generations of at most 8*Size records each. A record has about 150 bytes, and the
-	// name of its host.
+	// has two generations of at most 8*Size records, each of about 150 bytes and the name of its
+	// host.
 	Size int
 	// Window is the time after which a new generation begins; 0 means 5 minutes.
 	Window time.Duration

@@ -106,9 +106,8 @@ func (c *Client) CloseIdleConnections() {
 	}
 }
 
-// SetTLS replaces the value of the field TLS for new connections, for example when the file of
-// authorities has changed. Connections that a request is using continue. If HTTPClient is set,
-// SetTLS does nothing. SetTLS is safe for concurrent use.
+// SetTLS replaces the field TLS for new connections, for example when the file of authorities has
+// changed. If HTTPClient is set, SetTLS does nothing. SetTLS is safe for concurrent use.
 func (c *Client) SetTLS(conf *tls.Config) {
 	if c.init() == nil && c.HTTPClient == nil {
 		c.client.Swap(apiclient.New(conf)).CloseIdleConnections()
@@ -249,10 +248,10 @@ func parseTemplate(template string) (urlTemplate, error) {
 	return parts, nil
 }
 
-// TokenFile returns a function for the Token field of Client, Feed or Handler. Each call of this
-// function reads the file and returns its content without white space at the ends. So a request
-// uses a renewed token immediately. Kubernetes renews the tokens that it mounts into pods.
+// TokenFile returns a function for the Token field of Client, Feed or Handler, which reads the file
+// at each call, without white space at the ends. So a token that Kubernetes renews in a mounted
+// file is used at once.
 //
-// If the file is unreadable or has no valid token, the function returns the last valid token. If
-// there was none yet, it returns the error. The function is safe for concurrent use.
+// If the file is unreadable or has no valid token, the function returns the last valid token or, if
+// there was none, the error. It is safe for concurrent use.
 func TokenFile(path string) func(context.Context) (string, error) { return bearer.File(path) }

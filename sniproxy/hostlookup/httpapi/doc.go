@@ -1,13 +1,12 @@
-// Package httpapi contains a client and a server of the host API. SNI routers use this HTTP API to
-// ask where the traffic for a host goes. The client can also follow the changes of the API.
+// Package httpapi contains a client and a server of the host API, the HTTP API that SNI routers ask
+// where the traffic for a host goes:
 //
 //	GET /hosts/a.com                 200 {"app": "A", "host": "a.com", "endpoint": "10.0.0.24"}, or 404
 //	GET /changes                     200 {"version": "v1", "reset": true}
 //	GET /changes?since=v1&wait=30    200 {"version": "v2", "changes": [{"host": "a.com", "endpoint": "10.0.0.9", "max_age": 30}, {"host": "b.com"}]}
 //
-// A router asks about one host at a time with a Client, usually through a hostlookup.Cache. It can
-// also follow the API's changes with a Feed. With a Feed, a change reaches the router's cache
-// before the cached answers expire:
+// A router asks about one host at a time with a Client, usually through a hostlookup.Cache. With a
+// Feed, changes reach the cache before its answers expire:
 //
 //	cache := &hostlookup.Cache{Source: &httpapi.Client{URL: "http://127.0.0.1:9000/hosts/{host}"}}
 //	defer cache.Close()
@@ -26,30 +25,29 @@
 // # Hosts
 //
 // The Cache-Control of an answer, 200 or 404, says how long a client may keep it (RFC 9111). Status
-// 404 means that the server is certain that the host does not exist. Every other status except 200
-// is a failure. So a server must not answer 404 while its own source fails, or for a path that is
-// not part of the API.
+// 404 means that the host certainly does not exist, so a server must not answer 404 while its own
+// source fails, or for a path that is not part of the API. Every other status except 200 is a
+// failure.
 //
-// In an answer, host is the name of the server's entry. If the entry is a wildcard, host must be
-// the wildcard, such as "*.example.com", and not the name in the request. A wildcard covers every
-// name with one label in place of the "*".
+// In an answer, host is the name of the server's entry, such as "*.example.com" for a wildcard,
+// which covers every name with one label in place of the "*".
 //
 // A client asks about each name below a wildcard, because the name may have an entry of its own.
-// While the server fails, a client may use the endpoint of the wildcard for every name below it. If
-// the server answers 404 for a name, it has no wildcard that covers this name.
+// While the server fails, it may use the endpoint of the wildcard. A 404 for a name means that no
+// wildcard covers it.
 //
 // # Changes
 //
-// Clients follow changes by long polling. A request may have two parameters: since is a version,
-// and wait is a number of seconds. If the request has no since, the server answers immediately with
-// its present version. Otherwise, the server answers as soon as its version differs from the
-// version in since. If its version does not differ within the time in wait, the server answers with
-// the same version and no changes. The changes in an answer may end at an older version than the
-// present one. In this case, the client asks again. If the server does not know the changes after
-// the version in since, it answers with "reset": true, which means that any host may have changed.
+// Clients follow changes by long polling. Without the parameter since, a version, the server
+// answers immediately with its present version. Otherwise, it answers as soon as its version
+// differs from since, or after wait seconds with the same version and no changes.
 //
-// If a change has an endpoint, the client replaces its answer for this host by this endpoint. If a
-// change has no endpoint, the client has to ask about this host again. The host of a change may be
-// a wildcard. max_age is how many seconds the client may keep the endpoint. If max_age is 0 or
-// missing, the client decides. Clients ignore members that they do not know.
+// The changes may end at an older version than the present one; the client then asks again. If the
+// server does not know the changes after since, it answers with "reset": true: any host may have
+// changed.
+//
+// A change with an endpoint replaces the client's answer for this host, for max_age seconds; if
+// max_age is 0 or missing, the client decides. After a change without an endpoint, the client has
+// to ask about the host again. The host may be a wildcard. Clients ignore members that they do not
+// know.
 package httpapi

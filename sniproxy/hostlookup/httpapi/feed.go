@@ -18,12 +18,11 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
-// Feed is a hostlookup.Feed that follows the changes of a host API by long polling.
+// Feed is a hostlookup.Feed that follows the changes of a host API by long polling. Set the fields
+// before the first use.
 //
-// A Feed remembers the last version between two calls of Changes. So after an outage of the API, it
-// gets the changes that it has missed, and no reset. Two calls of Changes must not overlap, because
-// both would use this version. Set the fields before the first use, and do not change them
-// afterwards.
+// A Feed remembers the last version between two calls of Changes, which must not overlap. So after
+// an outage of the API, it gets the changes that it has missed, and no reset.
 type Feed struct {
 	// URL is the address of the API's changes, such as "http://127.0.0.1:9000/changes". Required.
 	URL string
@@ -51,11 +50,10 @@ type Feed struct {
 	version string
 }
 
-// minPollInterval is the shortest time between two requests if the answer to the first request had
-// nothing new. Such an answer has no changes, has the same version, or is a second reset in a row.
-// Without this pause, a Feed would send requests one after the other in three cases: the API
-// ignores the parameter wait, the API repeats its last answer, or two servers behind one address
-// have different hosts.
+// minPollInterval is the shortest time between two requests if the first answer had nothing new: no
+// changes, the same version, or a second reset in a row. This happens if the API ignores the
+// parameter wait or repeats its last answer, or if two servers behind one address have different
+// hosts.
 const minPollInterval = time.Second
 
 func (f *Feed) init() error {

@@ -24,16 +24,13 @@ const defaultWait = 30 * time.Second
 // WriteTimeout of the http.Server must be longer.
 const MaxWait = time.Minute
 
-// Handler serves the hosts of the last Publish. The package documentation describes the requests
-// and answers. Before the first Publish, the Handler answers requests for hosts and changes with
-// 503.
+// Handler serves the hosts of the last Publish, as the package documentation describes. Before the
+// first Publish, it answers requests for hosts and changes with 503.
 //
-// Set the fields before the first use, and do not change them afterwards. A Handler is safe for
-// concurrent use.
+// A Handler is safe for concurrent use. Set the fields before the first use.
 type Handler struct {
-	// Token, if not nil, returns the bearer token that each request must have. A request without
-	// this token gets 401. If Token returns an error, all requests get 500. TokenFile makes such a
-	// function.
+	// Token, if not nil, returns the bearer token that each request must have; see TokenFile. A
+	// request without it gets 401. If Token returns an error, all requests get 500.
 	Token func(context.Context) (string, error)
 
 	// MaxAge is how long clients may keep the endpoint of a host, in whole seconds. 0 means 30 s;
@@ -45,17 +42,14 @@ type Handler struct {
 	NegativeMaxAge time.Duration
 
 	// MaxRemoved is the largest share of the present hosts that one Publish may remove, from 0 to
-	// 1. 0 means 0.5; negative means a share of 0. Publish always accepts the removal of fewer than
-	// 10 hosts.
+	// 1. 0 means 0.5; negative means a share of 0. The removal of fewer than 10 hosts is always
+	// allowed.
 	MaxRemoved float64
 
-	// MaxWaiting limits the number of requests that wait for changes at the same time. 0 means
-	// 1,024. When a further request arrives, the Handler finds the client address that has the most
-	// waiting requests. The share of an address is the number of all waiting requests divided by
-	// the number of addresses that have waiting requests. If the found address has more waiting
-	// requests than its share, and the new request comes from another address, the Handler answers
-	// the oldest waiting request of the found address at once. So the new request can wait.
-	// Otherwise the Handler answers the new request with 503.
+	// MaxWaiting limits the requests that wait for changes at the same time; 0 means 1,024. A
+	// further request gets 503, unless another address has the most waiting requests and more than
+	// its share (all waiting requests divided by the number of their addresses): then the oldest
+	// request of that address gets its answer at once.
 	MaxWaiting int
 
 	// Instrument, if not nil, wraps the handler of each route, for example to count requests. The

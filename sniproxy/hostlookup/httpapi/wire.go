@@ -35,12 +35,11 @@ type change struct {
 // isWildcard reports whether host is a wildcard such as "*.example.com".
 func isWildcard(host string) bool { return len(host) > 0 && host[0] == '*' }
 
-// The method "change" converts c into a hostlookup.Change for a cache. The result has the host in
-// normal form, because a cache stores hosts in normal form. If the host has no normal form, the
-// result has the host of c; no cache has an entry for such a host.
+// The method "change" converts c into a hostlookup.Change for a cache, with the host in normal
+// form. A host without a normal form stays as it is; no cache has an entry for it.
 //
-// If the host is a wildcard, the result has no endpoint, so the cache asks about each name below
-// the wildcard again. Some of these names may have entries of their own.
+// For a wildcard, the result has no endpoint, so the cache asks about each name below it again:
+// some may have entries of their own.
 func (c change) change() hostlookup.Change {
 	host, err := hostname.NormalizePattern(c.Host)
 	if err != nil {

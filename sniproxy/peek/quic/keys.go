@@ -102,9 +102,9 @@ func (k *keys) mask(packet []byte, numberAt int) [sampleLen]byte {
 	return mask
 }
 
-// open decrypts a packet. It appends the header and the payload to dst, and leaves packet
-// unchanged. The argument "largest" is the largest packet number that open has returned for this
-// connection, or -1 before the first packet. ok is false if the packet does not authenticate.
+// open decrypts a packet, and appends the header and the payload to dst. largest is the largest
+// packet number that open has returned for this connection, or -1. ok is false if the packet does
+// not authenticate.
 func (k *keys) open(dst, packet []byte, numberAt int, largest int64) (header, payload []byte, number int64, ok bool) {
 	if len(packet) < numberAt+maxNumber+sampleLen {
 		return nil, nil, 0, false
@@ -130,9 +130,8 @@ func (k *keys) open(dst, packet []byte, numberAt int, largest int64) (header, pa
 	return out[len(dst)-end : len(dst)], out[len(dst):], number, true
 }
 
-// expandNumber returns the full packet number. A packet contains only the last n bytes of its
-// number; they are the argument "truncated". Of all numbers that end with these bytes, expandNumber
-// chooses the one that is nearest to largest+1 (RFC 9000 appendix A.3).
+// expandNumber returns the full packet number, of which a packet contains only the last n bytes,
+// truncated: the one nearest to largest+1 (RFC 9000 appendix A.3).
 func expandNumber(truncated int64, n int, largest int64) int64 {
 	expected := largest + 1
 	window := int64(1) << (8 * n)
@@ -146,9 +145,9 @@ func expandNumber(truncated int64, n int, largest int64) int64 {
 	return candidate
 }
 
-// seal protects the packet in b: a header, and then a payload of at least 4 bytes. The last 4 bytes
-// of the header are the packet number, which begins at the offset numberAt. seal encrypts the
-// payload in place, appends the tag, and protects the header (RFC 9001 section 5.4).
+// seal protects the packet in b: a header that ends with the 4 bytes of the packet number at
+// numberAt, and a payload of at least 4 bytes. It encrypts the payload in place, appends the tag,
+// and protects the header (RFC 9001 section 5.4).
 func (k *keys) seal(b []byte, numberAt int) []byte {
 	end := numberAt + maxNumber
 	nonce := k.nonce(int64(binary.BigEndian.Uint32(b[numberAt:])))

@@ -14,12 +14,11 @@ import (
 const MaxPackets = 64
 
 // Reader reads the ClientHello of one connection while its datagrams arrive. The zero value reads
-// at most MaxPackets packets, and accepts a hello of at most peek.MaxBytes bytes. A Reader is not
-// safe for concurrent use.
+// at most MaxPackets packets, and a hello of at most peek.MaxBytes bytes. A Reader is not safe for
+// concurrent use.
 //
-// While the hello is incomplete, a Reader needs at most 8 KiB of memory for its keys and for the
-// order of the pieces. For the pieces themselves, it needs at most twice the number of the bytes
-// that have arrived.
+// While the hello is incomplete, a Reader needs at most 8 KiB of memory, and twice the bytes that
+// have arrived.
 type Reader struct {
 	// MaxBytes is the greatest length of the ClientHello in bytes. 0 means peek.MaxBytes (64 KiB),
 	// which is also the largest allowed value.
@@ -60,16 +59,14 @@ type Hello struct {
 	ClientHello peek.ClientHello
 }
 
-// Read reads a datagram of the client. It does not change the datagram, and does not use it after
-// the return. If the error is nil, the result is complete. If the error is peek.ErrNoName, the
-// result is complete except for the name. The other errors are:
+// Read reads a datagram of the client, and neither changes nor keeps it. If the error is nil, the
+// result is complete, and with peek.ErrNoName complete except for the name. The other errors are:
 //
 //	peek.NeedMore   the hello has begun; its value is the least number of missing bytes of the hello
 //	*Ignored        the datagram has no packet that belongs to the hello; read the next one
 //	others          the hello cannot be read; see the package comment
 //
-// If the error of a call is neither a NeedMore nor an *Ignored, every later call of Read returns
-// the same result again.
+// After a result other than a NeedMore or an *Ignored, every later call returns the same result.
 func (r *Reader) Read(datagram []byte) (Hello, error) {
 	if r.done {
 		return r.hello, r.err

@@ -1,12 +1,12 @@
 // Package nametable has a hash table from host names to values. Readers of the table use no lock.
 //
-// The table exists only because it is fast. A hit is a lookup that a hostlookup.Cache answers from
-// memory. With this table, a hit takes 28 ns of CPU at 1,000 hosts and 80 ns at 100,000
-// (internal/benchmarks/README.md). A map with a sync.RWMutex would need only a third of the lines
-// of code, but a hit would take 1.9 to 3.3 times as long. A router gains less than 0.5% by this
-// table, because one connection through snirouter takes 42 µs. We keep the table because of a rule
-// for the Cache: a hit must take at most 1.5 times as long as reading a map that no goroutine
-// writes to.
+// With this table, a hit, which a hostlookup.Cache answers from memory, takes 28 ns of CPU at 1,000
+// hosts and 80 ns at 100,000 (internal/benchmarks/README.md). With a map and a sync.RWMutex, a
+// third of the lines of code, it would take 1.9 to 3.3 times as long.
+//
+// A router gains less than 0.5%, because one connection through snirouter takes 42 µs. We keep the
+// table because of a rule for the Cache: a hit must take at most 1.5 times as long as reading a map
+// that no goroutine writes to.
 package nametable
 
 import (
@@ -63,22 +63,20 @@ func (i *Item[V]) hasName(name string) bool {
 	return string(i.name[:len(name)]) == name
 }
 
-// Table maps names to items. While one goroutine calls Insert, Remove or Clear, any number of other
-// goroutines may call Get. A zero Table is not usable; see Init.
+// Table maps names to items. Any number of goroutines may call Get while one calls Insert, Remove
+// or Clear. A zero Table is not usable; see Init.
 //
-// The table uses open addressing with linear probing. At most three quarters of its slots are used:
-// before an Insert exceeds this limit, it copies the table into a table of twice the size. A run is
-// a sequence of used slots. Remove leaves no tombstone: it moves later items of the run back into
-// the free slot.
+// The table uses open addressing with linear probing. An Insert doubles it before three quarters of
+// its slots are used. Remove leaves no tombstone: it moves later items of the run, a sequence of
+// used slots, back into the free slot.
 type Table[V any] struct {
 	seed  maphash.Seed // random: strangers choose the names, and must not know the hash
 	slots atomic.Pointer[[]slot[V]]
 	used  int
 }
 
-// A slot contains the hash of an item and a pointer to the item. A search compares only hashes, so
-// it need not load the items of other names from memory. In a free slot, the hash is 0. A search
-// ends at a free slot.
+// A slot contains the hash of an item, so that a search need not load other items from memory, and
+// a pointer to the item. In a free slot, which ends a search, the hash is 0.
 type slot[V any] struct {
 	hash atomic.Uint64
 	item atomic.Pointer[Item[V]]
@@ -95,9 +93,8 @@ func (t *Table[V]) Init() {
 // Hash returns the hash of a name for Find. It is never 0.
 func (t *Table[V]) Hash(name string) uint64 { return maphash.String(t.seed, name) | 1<<63 }
 
-// Get returns the item with this name, or nil. Get never returns an item with another name. While
-// another goroutine removes an item, Get may overlook any other item, and return nil although the
-// table contains the name. If this must not happen, use one lock for Get and Remove.
+// Get returns the item with this name, or nil. While another goroutine removes an item, Get may
+// overlook any other one. If this must not happen, use one lock for Get and Remove.
 func (t *Table[V]) Get(name string) *Item[V] { return t.Find(t.Hash(name), name) }
 
 // Find returns the item with a name, as Get does, for a caller that has already computed the hash

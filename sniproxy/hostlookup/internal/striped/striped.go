@@ -1,9 +1,9 @@
 // Package striped counts events that many goroutines report at the same time.
 //
-// If all goroutines used one counter, the processors would pass the cache line of this counter to
-// each other. This would cost more time than the rest of a lookup that a hostlookup.Cache answers
-// from memory. In a router, this package saves less than 0.5% of the time of a connection. The
-// comment of package nametable explains why the cache has to be this fast nevertheless.
+// The processors would pass the cache line of a single counter to each other, which would cost more
+// than the rest of a lookup that a hostlookup.Cache answers from memory. In a router, this saves
+// less than 0.5% of the time of a connection; package nametable explains why the cache has to be
+// this fast nevertheless.
 package striped
 
 import (
@@ -25,9 +25,9 @@ const stripeBits = 6
 // A stripe has one counter for each kind. It has the size of a cache line, 64 bytes.
 type stripe [MaxKinds]atomic.Uint64
 
-// Add counts one event of a kind. Each counter is split into stripes, which lie in different cache
-// lines. The address of the goroutine's stack selects the stripe. So two goroutines that run at the
-// same time usually write to different stripes, and a goroutine usually keeps its stripe.
+// Add counts one event of a kind. Each counter is split into stripes in different cache lines, and
+// the address of the goroutine's stack selects the stripe. So two goroutines that run at the same
+// time usually write to different stripes.
 func (c *Counters) Add(kind uint8) {
 	var onStack byte
 	number := uint64(uintptr(unsafe.Pointer(&onStack)) >> 11) // no stack is smaller than 2 KiB
