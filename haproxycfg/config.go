@@ -335,6 +335,7 @@ const (
 //   - Exact: from virtual host and whole path to backend;
 //   - Prefix: from virtual host, path and a final slash to backend; the longest prefix wins;
 //   - Shift and ShiftParts: see below. Empty means no such map;
+//   - Prefer, Regions and RegionValues: see below. Empty means no such map;
 //   - ClientTimeouts: from backend to a number of milliseconds that replaces Defaults.Client for
 //     the requests of the backend. Empty means no such map. HAProxy 2.6 ignores the map.
 //
@@ -355,9 +356,32 @@ const (
 //
 // A value of Shift may end with "/UNTIL", a time in seconds since 1970. From this time on, HAProxy
 // ignores the entry.
+//
+// With Prefer, the region of the client chooses other backends. Prefer maps "BACKEND/REGION" to
+// "BACKEND1/MIN1/BACKEND2/MIN2" and so on, with up to [MaxPreferred] backends. The first of them
+// with at least MIN usable servers receives the request. If there is none, BACKEND itself receives
+// it. The entry "BACKEND/" applies to unknown regions, and to regions without an entry. While an
+// entry of ShiftParts is in force for BACKEND, HAProxy ignores Prefer. A stopping process of HAProxy
+// 2.6 always ignores Prefer.
+//
+// Regions maps networks, such as "192.0.2.0/24", to regions. The longest prefix that contains the
+// address of the client decides. If Frontend.TrustedProxies contains the sender of the request, this
+// address is the last one in X-Forwarded-For that TrustedProxies does not contain. HAProxy looks at
+// the last three addresses only. If there is no such address, and for all other requests, the
+// address of the client is that of the sender.
+//
+// RegionHeader names a request header, and RegionValues maps its values, in lower case, to regions.
+// In a request of TrustedProxies, RegionValues has precedence over Regions. With [ForwardedReplace],
+// HAProxy removes the header from all other requests, also if Global.Observe is true. Set both
+// RegionHeader and RegionValues, or neither.
 type Router struct {
 	Hosts, Exact, Prefix, ClientTimeouts, Shift, ShiftParts string
+
+	Prefer, Regions, RegionValues, RegionHeader string
 }
+
+// MaxPreferred is the largest number of backends in a value of Router.Prefer.
+const MaxPreferred = 4
 
 // Backend is a set of servers, or a fixed response.
 type Backend struct {

@@ -92,6 +92,7 @@ func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 		t.line(`http-request set-var(txn.close) 'str(all),map_str("` + paths.maps[f.Close] + `")'`)
 		t.line(closeClient + chance("txn.close"))
 	}
+	f.appendRegion(t, paths.maps) // before other rules remove headers that a trusted proxy has sent
 	forwards := f.DefaultBackend != "" || f.Router != nil
 	switch {
 	case observing:
@@ -271,6 +272,7 @@ func (r *Router) append(t *text, maps map[string]string, hostKnown, observing bo
 	lookUp(t, "backend", "var(txn.vhost),concat(,txn.path)", "str", maps[r.Exact], " if { var(txn.path) -m found }")
 	lookUp(t, "backend", "var(txn.vhost),concat(,txn.path,/)", "beg", maps[r.Prefix], " if { var(txn.path) -m found } !{ var(txn.backend) -m found }")
 	r.appendShift(t, maps)
+	r.appendPrefer(t, maps)
 	if r.ClientTimeouts != "" {
 		// Once a response has begun, HAProxy 3.0 ends the request if the client is silent for too
 		// long, so HAProxy 3.0 needs this rule. HAProxy 2.6 never ends such a request, and has no

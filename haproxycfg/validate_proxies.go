@@ -58,6 +58,7 @@ func (v *validator) frontend(c *Config, f *Frontend) {
 		}
 	}
 	v.shift(c, f.Router)
+	v.prefer(c, f.Router)
 	if name := f.Router.ClientTimeouts; name != "" {
 		if i, ok := v.routerMap("ClientTimeouts", name); ok {
 			v.mapTimeouts(&c.Maps[i])

@@ -163,7 +163,7 @@ func (c *Controller) build(in inputs, by *orders, last kube.Report, now time.Tim
 		ch.held, ch.unread = by.held.hold, false
 		table = by.held.table
 	}
-	ch.input.Table = table
+	ch.input.Table, ch.input.Regions = table, in.routes.Regions
 	for i := range in.clusters {
 		ch.input.Clusters = append(ch.input.Clusters, in.clusters[i].build(last))
 	}
@@ -172,6 +172,7 @@ func (c *Controller) build(in inputs, by *orders, last kube.Report, now time.Tim
 	builder.Edge.Global.Version = cmp.Or(c.version, builder.Edge.Global.Version)
 	chosen := c.chooseCertificates(in, table, last, now)
 	builder.Edge.Certificates = chosen.Certificates
+	builder.Edge.Regions = in.routes.Regions
 	addShifts(&builder.Edge, by.state.Shifts)
 	ch.Config, ch.Report = builder.Build(table, ch.input.Clusters, now)
 	ch.Report.AddCertificates(chosen)

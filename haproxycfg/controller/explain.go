@@ -87,7 +87,7 @@ func (c *Controller) Explain(ctx context.Context, target explain.Target, worker 
 	in := explain.Input{
 		Table: x.table, Clusters: x.latest.Clusters, Report: x.report, Planned: x.planned, Latest: &x.declared,
 	}
-	return c.explain(ctx, in, target, x.waiting, worker)
+	return c.explain(ctx, in, x.latest.Regions, target, x.waiting, worker)
 }
 
 // ExplainChange says where the requests for a target go with the configuration of a Change that
@@ -95,15 +95,16 @@ func (c *Controller) Explain(ctx context.Context, target explain.Target, worker 
 // ExplainChange works like Explain.
 func (c *Controller) ExplainChange(ctx context.Context, ch *Change, target explain.Target, worker func(context.Context) (runtimeapi.Socket, error)) (explain.Explanation, error) {
 	in := explain.Input{Table: ch.input.Table, Clusters: ch.input.Clusters, Report: ch.Report, Planned: !ch.Diff.Empty()}
-	return c.explain(ctx, in, target, nil, worker)
+	return c.explain(ctx, in, ch.input.Regions, target, nil, worker)
 }
 
-func (c *Controller) explain(ctx context.Context, in explain.Input, target explain.Target, waiting *Waiting, worker func(context.Context) (runtimeapi.Socket, error)) (explain.Explanation, error) {
+func (c *Controller) explain(ctx context.Context, in explain.Input, regions routes.Regions, target explain.Target, waiting *Waiting, worker func(context.Context) (runtimeapi.Socket, error)) (explain.Explanation, error) {
 	in.Time, in.Builder, in.Allow = time.Now(), c.Builder, c.ForceHint
 	by, err := c.orders()
 	if err != nil {
 		return explain.Explanation{}, err
 	}
+	in.Builder.Edge.Regions = regions
 	addShifts(&in.Builder.Edge, by.state.Shifts)
 	in.Backend = c.Dir.InForce(edge.Router).Backend
 	e := explain.Explain(in, target)

@@ -177,7 +177,9 @@ func (c *Controller) ExplainAt(at time.Time, target explain.Target) (explain.Exp
 	if past.Refused != nil {
 		report.Refused = &past.Refused.Changes
 	}
-	e := explain.Explain(explain.Input{Builder: c.Builder, Table: table, Report: report}, target)
+	builder := c.Builder
+	builder.Edge.Regions = regionsOf(table)
+	e := explain.Explain(explain.Input{Builder: builder, Table: table, Report: report}, target)
 	e.Time = at
 	note := fmt.Sprintf("this was in force at %s, after the change of %s", journal.FormatTime(at), journal.FormatTime(past.Entry.Time))
 	if past.Next != nil {
@@ -192,6 +194,19 @@ func (c *Controller) ExplainAt(at time.Time, target explain.Target) (explain.Exp
 	}
 	e.AddError("the journal does not contain them")
 	return e, nil
+}
+
+// regionsOf returns the regions that the routes of the table name, without networks. The journal does
+// not contain the regions of an earlier time.
+func regionsOf(table routes.Table) (regions routes.Regions) {
+	for _, r := range table.Routes() {
+		for _, p := range r.Prefer {
+			if p.Region != "" && !regions.Has(p.Region) {
+				regions.Regions = append(regions.Regions, routes.Region{Name: p.Region})
+			}
+		}
+	}
+	return regions
 }
 
 // JournalHandler returns a handler of GET /journal. It answers with one line for each entry of

@@ -25,6 +25,8 @@ type builder struct {
 
 	hosts, exact, prefix, clients []haproxycfg.MapEntry // the content of the maps
 	shares, parts                 []haproxycfg.MapEntry // entries about routes whose Shift is true
+	prefer                        []haproxycfg.MapEntry // entries about routes with Prefer
+	prefers                       bool                  // true if a route has Prefer
 	partServers                   map[string]int        // by the name of a backend in parts: the number of its servers that can get requests
 
 	backends map[string]string    // the name of each backend by its key, see appendBackendKey
@@ -151,6 +153,9 @@ func (b *builder) addRoute(r *routes.Route) {
 		b.addBackend(name, b.found, r)
 		if r.Shift {
 			b.addParts(name, r)
+		}
+		if len(r.Prefer) > 0 {
+			b.addPreferences(name, r)
 		}
 	}
 	b.reportMissing(b.found, r)
@@ -336,7 +341,7 @@ func (b *builder) config() *haproxycfg.Config {
 	}
 	b.rendered = append(b.rendered, haproxycfg.Backend{Name: b.edge.Fragment + notFound, Response: &haproxycfg.FixedResponse{Status: 404, Body: "404 not found"}})
 	slices.SortFunc(b.rendered, func(x, y haproxycfg.Backend) int { return strings.Compare(x.Name, y.Name) })
-	for _, entries := range [][]haproxycfg.MapEntry{b.exact, b.prefix, b.clients, b.shares, b.parts} {
+	for _, entries := range [][]haproxycfg.MapEntry{b.exact, b.prefix, b.clients, b.shares, b.parts, b.prefer} {
 		slices.SortFunc(entries, func(x, y haproxycfg.MapEntry) int { return strings.Compare(x.Key, y.Key) })
 	}
 	// A program that changes the maps of a running HAProxy adds entries in this order, and removes
@@ -352,6 +357,10 @@ func (b *builder) config() *haproxycfg.Config {
 	}
 	if len(b.shares) > 0 {
 		maps = append(maps, haproxycfg.Map{Name: ShiftMap, Entries: b.shares, Runtime: true}, haproxycfg.Map{Name: PartsMap, Entries: b.parts, Stable: true})
+	}
+	if b.prefers {
+		maps = append(maps, haproxycfg.Map{Name: PreferMap, Entries: b.prefer, Stable: true})
+		maps = append(maps, b.edge.regionMaps()...)
 	}
 	if b.edge.Closable {
 		entry := haproxycfg.MapEntry{Key: CloseKey, Value: strconv.Itoa(b.edge.ClosePoints)}
@@ -414,6 +423,15 @@ func (b *builder) frontends() []haproxycfg.Frontend {
 	}
 	if len(b.shares) > 0 {
 		router.Shift, router.ShiftParts = ShiftMap, PartsMap
+	}
+	if b.prefers {
+		router.Prefer = PreferMap
+		if len(e.Regions.Regions) > 0 {
+			router.Regions = RegionsMap
+			if e.Regions.Header != "" {
+				router.RegionValues, router.RegionHeader = RegionValuesMap, e.Regions.Header
+			}
+		}
 	}
 	public := haproxycfg.Frontend{
 		Forwarded:      e.Forwarded,

@@ -61,6 +61,9 @@ type Edge struct {
 	// TrustedProxies are the networks of the proxies in front of HAProxy whose X-Forwarded-For and
 	// X-Forwarded-Proto HAProxy believes; see [haproxycfg.Frontend]. Empty means no proxy.
 	TrustedProxies []netip.Prefix
+	// Regions are the regions of clients that routes name in Prefer. The header of Regions counts
+	// only in requests of TrustedProxies, see [haproxycfg.Router].
+	Regions routes.Regions
 	// Monitor is a path of the frontends "http" and "https" at which a balancer in front can check
 	// HAProxy; see [haproxycfg.Frontend]. HAProxy sends no request for it to a route. Empty means
 	// no such path.
@@ -154,6 +157,17 @@ const (
 // that HAProxy must be able to use, see [Quorum].
 const PartsMap = "shift-parts"
 
+// These are the names of the maps of routes with Prefer, see [haproxycfg.Router].
+const (
+	// PreferMap is the name of the map with the preferences of routes. A key is "BACKEND/REGION",
+	// where BACKEND is the backend of the route; REGION is empty in the preference of all other
+	// clients. [ParsePreferred] parses a value.
+	PreferMap = "prefer"
+	// RegionsMap is the name of the map from networks to regions, and RegionValuesMap the name of the
+	// map from values of the header of Edge.Regions to regions.
+	RegionsMap, RegionValuesMap = "regions", "region-values"
+)
+
 // Router contains the names of the maps in which HAProxy finds the backend of a request.
 var Router = haproxycfg.Router{Hosts: hostsMap, Exact: exactMap, Prefix: prefixMap}
 
@@ -216,8 +230,8 @@ type Node struct {
 // Routes with the same services, weights, check, protocol and time-outs share a backend. The name
 // of the backend is "CLUSTER.NAMESPACE.SERVICE.PORT" of its first service, after the prefix
 // Fragment. In two cases, the name ends with ":" and a hash of all settings of the backend. First,
-// if the backend has several services, weight 0, a check, a protocol, limits, time-outs or Shift.
-// Second, if one of the four parts of the name is longer than 60 bytes, or with a Fragment of more
+// if the backend has several services, weight 0, a check, a protocol, limits, time-outs, Shift or
+// Prefer. Second, if one of the four parts of the name is longer than 60 bytes, or with a Fragment of more
 // than one byte, longer than 51 bytes. If there are several services, the hash does not
 // depend on their weights.
 //
@@ -225,9 +239,9 @@ type Node struct {
 // of weights has a backend of its own. Config adds spare backends without servers: together with
 // the spare ones, there are 4 backends for 1 or 2 ratios, 8 for 3 or 4 ratios, and twice the next
 // power of two for more. The names of these backends end with "-1", "-2" and so on, except the
-// first one. So a program can serve a new ratio of weights without a reload. A route with limits,
-// or whose Shift is true, needs no spare backends: its new weights replace the old ones in the same
-// backend.
+// first one. So a program can serve a new ratio of weights without a reload. A route with limits
+// or Prefer, or whose Shift is true, needs no spare backends: its new weights replace the old ones
+// in the same backend.
 //
 // The declared weight of a service is its share of the requests, whatever its number of servers. So
 // the weight of a server is the declared weight of its service divided by the number of the
@@ -248,6 +262,11 @@ type Node struct {
 // check, the servers of these backends track nodes too, so HAProxy makes no further checks of
 // nodes. But HAProxy repeats the check that the route declares, and the agent checks of services,
 // in each of these backends.
+//
+// A route with Prefer has a backend of its own, and a further backend for each cluster, as a route
+// whose Shift is true. So a change of Prefer, and of Regions, changes only entries of stable maps. If
+// the Regions of the Edge do not contain the region of a preference, Config reports the preference
+// and leaves it out. HAProxy counts the requests of all backends of a route together.
 //
 // Config reports and leaves out services without Upstream, without port or without servers. It also
 // reports and leaves out addresses to which nobody can connect, and a second server with the same

@@ -23,10 +23,10 @@ type family struct {
 }
 
 // canSplit reports whether the route r belongs to a family: a set of routes that may need several
-// backends because their weights differ. A route with one service does not. A route with limits or
-// Shift does not either, because its backend belongs to this route alone.
+// backends because their weights differ. A route with one service does not. A route with limits,
+// Shift or Prefer does not either, because its backend belongs to this route alone.
 func canSplit(r *routes.Route) bool {
-	return len(r.Backends) > 1 && !r.Shift && r.Limits == (routes.Limits{})
+	return len(r.Backends) > 1 && !r.Shift && len(r.Prefer) == 0 && r.Limits == (routes.Limits{})
 }
 
 // minSlots is the smallest number of backends of a family, so that there are spare backends for a

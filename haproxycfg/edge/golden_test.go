@@ -57,6 +57,26 @@ func TestGolden(t *testing.T) {
 	var problems []routes.Problem
 	configs["edge-shift"], problems = shifting.Config(tableOf(t, moves, route("www.example.com", "/", weighted{ref("eu-1", "web"), 100})), upstreams)
 	require.Empty(t, problems)
+	preferring := plain
+	preferring.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8:c::/48")}
+	preferring.Regions, problems, _ = routes.ParseRegions("regions.yaml", []byte(`
+header: CloudFront-Viewer-Country
+regions:
+- {name: eu, networks: [192.0.2.0/24, "2001:db8::/32"], values: [DE, FR]}
+- {name: us, networks: [192.0.2.128/25], values: [US]}
+`))
+	require.Empty(t, problems)
+	near := with(route("api.example.com", "/tracks", weighted{ref("eu-1", "tracks"), 100}, weighted{ref("eu-2", "tracks"), 100}), func(r *routes.Route) {
+		r.Prefer = []routes.Preference{
+			{Clusters: []string{"eu-1"}},
+			{Region: "eu", Clusters: []string{"eu-1", "eu-2"}, Quorum: 67},
+			{Region: "us", Clusters: []string{"eu-2", "eu-1"}},
+		}
+		r.Shift = true
+		r.Limits = routes.Limits{Source: routes.Limit{Requests: 20}}
+	})
+	configs["edge-prefer"], problems = preferring.Config(tableOf(t, near, route("www.example.com", "/", weighted{ref("eu-1", "web"), 100})), upstreams)
+	require.Empty(t, problems)
 	configs["edge-nothing-declared"], _ = plain.Config(routes.Table{}, nil)
 	configtest.Golden(t, configs)
 }

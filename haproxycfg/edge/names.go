@@ -74,6 +74,10 @@ func appendFamilyKey(k []byte, r *routes.Route) []byte {
 		field("shift")
 		field(r.Name())
 	}
+	if len(r.Prefer) > 0 { // its preferences may change at run time, so it must not share a backend
+		field("prefer")
+		field(r.Name())
+	}
 	if c := r.Check; c != nil {
 		field(c.Path)
 		field(c.Host)
@@ -119,7 +123,7 @@ func (e *Edge) backendName(r *routes.Route, key string) string {
 		exact = exact && same
 	}
 	if exact && len(r.Backends) == 1 && first.Weight > 0 && r.Check == nil && r.Timeouts == (routes.Timeouts{}) &&
-		r.Protocol == routes.HTTP1 && r.Limits == (routes.Limits{}) && !r.Shift {
+		r.Protocol == routes.HTTP1 && r.Limits == (routes.Limits{}) && !r.Shift && len(r.Prefer) == 0 {
 		return string(n)
 	}
 	return string(appendHash(n, key))

@@ -43,8 +43,8 @@ func (s Share) Value() string {
 // shift sends requests to the cluster.
 const Quorum = 50
 
-// quorum returns how many of n servers are the Quorum: at least 1.
-func quorum(n int) int { return max(1, (n*Quorum+99)/100) }
+// least returns how many of n servers are at least this percentage of them. It returns at least 1.
+func least(n, percent int) int { return max(1, (n*percent+99)/100) }
 
 // addParts adds two backends for each cluster of the route r: one with the servers in the cluster,
 // and one with all other servers. A shift divides the requests between these two. name is the
@@ -61,7 +61,7 @@ func (b *builder) addParts(name string, r *routes.Route) {
 		only, onlyServers := b.addPart(name, r, of)
 		rest, restServers := b.addPart(name, r, others)
 		b.parts = append(b.parts, haproxycfg.MapEntry{
-			Key: name + "/" + cluster, Value: fmt.Sprintf("%s/%s/%d/%d", only, rest, quorum(onlyServers), quorum(restServers)),
+			Key: name + "/" + cluster, Value: fmt.Sprintf("%s/%s/%d/%d", only, rest, least(onlyServers, Quorum), least(restServers, Quorum)),
 		})
 	}
 }
@@ -131,7 +131,7 @@ func ParseParts(text string) (p Parts, ok bool) {
 // PartsPerServer returns how many backends contain a server of the route r, besides the backend of
 // r itself. With Shift, each cluster has two backends: its own services, and all others. So with n
 // clusters, the result is n. But with two clusters, the backend of one is also the backend without
-// the other, so the result is 1.
+// the other, so the result is 1. Without Shift, the result is 1 if r has Prefer.
 func PartsPerServer(r *routes.Route) int {
 	clusters := 0
 	for i, rb := range r.Backends {
@@ -140,6 +140,8 @@ func PartsPerServer(r *routes.Route) int {
 		}
 	}
 	switch {
+	case !r.Shift && len(r.Prefer) > 0:
+		return 1
 	case !r.Shift:
 		return 0
 	case clusters == 2: // with two clusters, the backend of the one is also the backend without the other

@@ -106,7 +106,7 @@ func (w *world) upstream(r routes.Ref, agentPort int, nodes ...int) {
 		serve(w.t, netip.AddrPortFrom(n.Addr, uint16(port)).String(), func(rw http.ResponseWriter, req *http.Request) {
 			rw.Header().Set("X-Served-By", r.String())
 			rw.Header().Set("X-Node", n.Addr.String())
-			for _, h := range []string{"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded", "Upgrade", "HTTP2-Settings"} {
+			for _, h := range []string{"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded", "Upgrade", "HTTP2-Settings", "Viewer-Country"} {
 				rw.Header().Set("Got-"+h, fmt.Sprint(req.Header.Values(h)))
 			}
 		})

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/headgate/headgate/haproxycfg"
 	"github.com/headgate/headgate/haproxycfg/edge"
 	"github.com/headgate/headgate/haproxycfg/kube"
 	"github.com/headgate/headgate/haproxycfg/routes"
@@ -272,5 +274,28 @@ func TestAppProtocol(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestPreferencesCountAsRoutes: HAProxy has a map entry for each preference, so the limit of routes
+// counts preferences too.
+func TestPreferencesCountAsRoutes(t *testing.T) {
+	eu1, eu2 := twoClusterObjects()
+	const text = `routes:
+- host: api.example.com
+  path: /tracks
+  backends:
+  - {cluster: eu-1, namespace: media, service: tracks, port: http}
+  - {cluster: eu-2, namespace: media, service: tracks, port: http}
+  prefer: [{clusters: [eu-1]}, {region: eu, clusters: [eu-2]}]
+`
+	for limit, admitted := range map[int]bool{2: false, 3: true} {
+		b := kube.Builder{EdgeLimits: kube.Limits{Routes: limit}}
+		b.Edge.HTTP = []haproxycfg.Bind{{Address: ":80"}}
+		b.Edge.Regions.Regions = []routes.Region{{Name: "eu"}}
+		config, report := b.Build(parseRoutes(t, text), []kube.Cluster{eu1, eu2}, now)
+		served := slices.ContainsFunc(config.Maps, func(m haproxycfg.Map) bool { return m.Name == edge.PreferMap && len(m.Entries) == 2 })
+		require.Equal(t, admitted, served, limit)
+		require.Equal(t, !admitted, slices.ContainsFunc(report.Problems, func(p kube.Problem) bool { return strings.Contains(p.Message, "2 routes") }), "%v", report.Problems)
 	}
 }

@@ -32,18 +32,22 @@ func (c Cause) String() string {
 	return strings.Join(parts, ": ")
 }
 
-// Input contains the arguments of one call of Build: the table of routes and the clusters. Causes
-// compares two Inputs.
+// Input contains the arguments of one call of Build: the table of routes, the regions and the
+// clusters. Causes compares two Inputs.
 type Input struct {
 	Table    routes.Table
+	Regions  routes.Regions // Build uses Builder.Edge.Regions
 	Clusters []Cluster
 }
 
 // Causes returns the differences between the inputs of two calls of Build: first routes, then
-// clusters with their nodes and services. It compares only fields that can change a configuration,
-// and does not compare an object with itself (the same pointer).
+// regions, then clusters with their nodes and services. It compares only fields that can change a
+// configuration, and does not compare an object with itself (the same pointer).
 func Causes(before, after Input) []Cause {
 	causes := routeCauses(before.Table, after.Table)
+	if !before.Regions.Equal(after.Regions) {
+		causes = append(causes, Cause{Object: "Regions", What: "changed"})
+	}
 	byName := func(x, y Cluster) int { return cmp.Compare(x.Name, y.Name) }
 	a, b := slices.SortedFunc(slices.Values(before.Clusters), byName), slices.SortedFunc(slices.Values(after.Clusters), byName)
 	walk(a, b, byName,
@@ -81,6 +85,8 @@ func routeFields(a, b routes.Route) string {
 	f.add("protocol", a.Protocol == b.Protocol)
 	f.add("limits", a.Limits == b.Limits)
 	f.add("timeouts", a.Timeouts == b.Timeouts)
+	f.add("shift", a.Shift == b.Shift)
+	f.add("prefer", routes.SamePreferences(a.Prefer, b.Prefer))
 	return f.String()
 }
 

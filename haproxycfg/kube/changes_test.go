@@ -11,6 +11,7 @@ import (
 
 	"github.com/headgate/headgate/haproxycfg/deploy"
 	"github.com/headgate/headgate/haproxycfg/kube"
+	"github.com/headgate/headgate/haproxycfg/routes"
 	"github.com/headgate/headgate/nodeselect"
 )
 
@@ -93,6 +94,21 @@ routes:
 `)
 		}, []string{"Route api.example.com/tracks: backends, timeouts", "Route new.example.com/: added", "Route www.example.com/: removed"}},
 	}
+	tests = append(tests, []struct {
+		name   string
+		change func(*kube.Input)
+		want   []string
+	}{
+		{"regions", func(in *kube.Input) { in.Regions.Regions = []routes.Region{{Name: "eu"}} }, []string{"Regions: changed"}},
+		{"prefer", func(in *kube.Input) {
+			r := in.Table.Routes()[0]
+			r.Shift, r.Prefer = true, []routes.Preference{{Clusters: []string{"eu-1"}}}
+			changed, problems := routes.New(r)
+			require.Empty(t, problems)
+			rest := in.Table.Without(func(x *routes.Route) bool { return x.Compare(r) == 0 })
+			in.Table, _ = routes.Merge(changed, rest)
+		}, []string{"Route api.example.com/tracks: shift, prefer"}},
+	}...)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			after := base()

@@ -15,7 +15,7 @@ import (
 
 // Limits limit what declarations may add to a configuration. In a Builder, 0 means the default.
 type Limits struct {
-	// Routes is the number of routes.
+	// Routes is the number of routes and of their preferences.
 	Routes int
 	// Servers is the number of servers in all backends. A backend has one server for each node of
 	// each of its services. Only routes with the same services and settings share a backend.
@@ -204,7 +204,7 @@ func (l *limiter) fits(table routes.Table) bool {
 // agent ports.
 func (l *limiter) cost(r *routes.Route) cost {
 	e := &l.builder.Edge
-	c := cost{routes: 1}
+	c := cost{routes: 1 + len(r.Prefer)} // HAProxy has a map entry for each route and each preference
 	agents, checked := 0, 0
 	for _, b := range r.Backends {
 		s := l.services[b.Ref]
@@ -213,8 +213,8 @@ func (l *limiter) cost(r *routes.Route) cost {
 			agents += s.nodes
 		}
 	}
-	if r.Shift { // each server is also in the backends of PartsMap, see Edge.Config
-		times := 1 + edge.PartsPerServer(r)
+	// Each server is also in the backends of PartsMap and PreferMap, see Edge.Config.
+	if times := 1 + edge.PartsPerServer(r); times > 1 {
 		c.servers, agents = times*c.servers, times*agents
 	}
 	if r.Check != nil {

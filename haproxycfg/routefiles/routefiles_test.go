@@ -29,7 +29,7 @@ func TestFiles(t *testing.T) {
 	require.Equal(t, []string{"one.example.com"}, d.Table.Hosts(), "the other file is read")
 	require.Equal(t, []string{two}, d.Unread)
 	require.Len(t, d.Problems, 1)
-	require.Contains(t, d.Problems[0].Message, "counts as a file without routes")
+	require.Contains(t, d.Problems[0].Message, "counts as an empty file")
 	for text, want := range map[string]string{
 		"routes: [":           "two.yaml:1: ",
 		"":                    "two.yaml:1: the file is empty",
@@ -104,6 +104,50 @@ func TestFilesThatComeLater(t *testing.T) {
 	d = <-published
 	require.Empty(t, d.Unread)
 	require.Empty(t, d.Problems)
+	stop()
+	require.NoError(t, <-done)
+}
+
+// TestRegions follows a file of regions. If it cannot be used, the earlier regions stay.
+func TestRegions(t *testing.T) {
+	dir := t.TempDir()
+	names, regions := filepath.Join(dir, "routes.yaml"), filepath.Join(dir, "regions.yaml")
+	write := func(text string) {
+		require.NoError(t, os.WriteFile(regions+".new", []byte(text), 0o600))
+		require.NoError(t, os.Rename(regions+".new", regions))
+	}
+	require.NoError(t, os.WriteFile(names, []byte("routes: []\n"), 0o600))
+	files := &routefiles.Files{Names: []string{names}, Regions: regions}
+	d, err := files.Read()
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.Equal(t, []string{regions}, d.Unread)
+	write("regions: [{name: eu, networks: [192.0.2.0/24, 192.0.2.1/24]}]")
+	d, err = files.Read()
+	require.NoError(t, err)
+	require.Empty(t, d.Unread)
+	require.True(t, d.Regions.Has("eu"))
+	require.Len(t, d.Problems, 1, "the bad network")
+
+	ctx, stop := context.WithCancel(t.Context())
+	published := make(chan routefiles.Declarations)
+	done := make(chan error, 1)
+	go func() {
+		done <- files.Follow(ctx, func(d routefiles.Declarations) {
+			select {
+			case published <- d:
+			case <-ctx.Done():
+			}
+		})
+	}()
+	write("regions: [{name: us}]")
+	d = <-published
+	require.True(t, d.Regions.Has("us"))
+	require.Empty(t, d.Problems)
+	write("regions: [")
+	d = <-published
+	require.True(t, d.Regions.Has("us"))
+	require.Len(t, d.Problems, 1)
+	require.True(t, strings.HasSuffix(d.Problems[0].Message, "is kept"), d.Problems[0].Message)
 	stop()
 	require.NoError(t, <-done)
 }

@@ -14,6 +14,7 @@ import (
 // decoder.budget limits the number of nodes.
 type decoder struct {
 	file         string
+	top          string                // the field in problems about the document
 	budget       int                   // the number of nodes that the decoder may still read
 	limit        int                   // the largest number of routes
 	listed       bool                  // true if a document has had a list of routes
@@ -107,6 +108,7 @@ func (d *decoder) route(n *yaml.Node, at string) {
 			})
 		}},
 		{"shift", d.boolean(&r.Shift)},
+		{"prefer", func(n *yaml.Node, at string) { r.Prefer = d.preferences(n, at) }},
 	}) {
 		return
 	}
@@ -149,6 +151,32 @@ func (d *decoder) backends(list *yaml.Node, at string) (bs []Backend) {
 	return bs
 }
 
+func (d *decoder) preferences(list *yaml.Node, at string) (ps []Preference) {
+	d.sequence(list, at, func(n *yaml.Node, at string) bool {
+		var p Preference
+		d.mapping(n, at, fields{
+			{"region", d.str(&p.Region)},
+			{"clusters", func(n *yaml.Node, at string) { p.Clusters = d.strings(n, at, MaxPreferred) }},
+			{"quorum", d.positive(&p.Quorum, maxQuorum, errQuorum)},
+		})
+		ps = append(ps, p)
+		return len(ps) <= MaxPreferences
+	})
+	return ps
+}
+
+// strings reads a list of strings. The argument "most" is the largest number of strings. If the list
+// has more, the result has one more.
+func (d *decoder) strings(list *yaml.Node, at string, most int) (all []string) {
+	d.sequence(list, at, func(n *yaml.Node, at string) bool {
+		var s string
+		d.str(&s)(n, at)
+		all = append(all, s)
+		return len(all) <= most
+	})
+	return all
+}
+
 func (d *decoder) check(n *yaml.Node, at string) *Check {
 	var c Check
 	d.mapping(n, at, fields{
@@ -177,7 +205,7 @@ func (d *decoder) mapping(n *yaml.Node, at string, known fields) bool {
 		name := deref(k).Value
 		j := known.index(name)
 		if key := deref(k); key.Kind != yaml.ScalarNode || key.ShortTag() == "!!null" {
-			d.report(k.Line, cmp.Or(at, "routes"), "has a key that must be the name of a field, not "+kind(key))
+			d.report(k.Line, cmp.Or(at, d.top), "has a key that must be the name of a field, not "+kind(key))
 			continue
 		}
 		if j < 0 {

@@ -52,9 +52,16 @@
 //	shift      true lets a program move requests of the route from one of its clusters
 //	           to another at run time; default false. The route needs backends in at
 //	           least two clusters
+//	prefer     list of at most 32 preferences: which clusters serve the clients of a
+//	           region. The route needs backends in at least two clusters:
+//	  region   name of a region, see ParseRegions; without it, the preference is for
+//	           all clients whose region is unknown or has no preference
+//	  clusters 1 to 4 clusters of the route, the best one first, required
+//	  quorum   percentage of a cluster's servers that HAProxy must be able to use,
+//	           1 to 100; default 50
 //
-// routes.schema.json, in the directory of this package, is a JSON Schema of the file for editors.
-// It does not express all rules.
+// routes.schema.json, in the directory of this package, is a JSON Schema of the file for editors, and
+// regions.schema.json is the one for files of regions. They do not express all rules.
 //
 // Durations have units: "500ms", "30s", "1h30m", "2d".
 //

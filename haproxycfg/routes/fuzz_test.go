@@ -99,6 +99,17 @@ func requireNormal(t testing.TB, table Table) {
 			require.True(t, b.Weight >= 0 && b.Weight <= 256)
 			require.True(t, i == 0 || r.Backends[i-1].Compare(b.Ref) < 0, "sorted and unique")
 		}
+		require.LessOrEqual(t, len(r.Prefer), 32)
+		for i, p := range r.Prefer {
+			require.True(t, p.Region == "" || nameForm.MatchString(p.Region))
+			require.True(t, i == 0 || r.Prefer[i-1].Region < p.Region, "sorted and unique")
+			require.True(t, p.Quorum >= 0 && p.Quorum <= 100)
+			require.True(t, len(p.Clusters) > 0 && len(p.Clusters) <= 4)
+			for j, c := range p.Clusters {
+				require.NotContains(t, p.Clusters[:j], c)
+				require.True(t, slices.ContainsFunc(r.Backends, func(b Backend) bool { return b.Cluster == c }))
+			}
+		}
 		require.Contains(t, []Protocol{"", "h2c", "grpc"}, r.Protocol)
 		for _, n := range []int{r.Limits.Requests, r.Limits.Connections, r.Limits.Source.Requests, r.Limits.Source.Connections} {
 			require.True(t, n >= 0 && n <= 10_000_000)

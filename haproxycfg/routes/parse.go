@@ -72,7 +72,7 @@ type collector struct {
 
 // newCollector returns the collector for a file. size is the number of bytes of the file.
 func newCollector(file string, size int) *collector {
-	c := &collector{decoder: decoder{file: file, budget: size + aliasBudget, limit: MaxRoutes}}
+	c := &collector{decoder: decoder{file: file, top: "routes", budget: size + aliasBudget, limit: MaxRoutes}}
 	c.report = func(line int, field, message string) {
 		if len(c.problems) <= maxProblems {
 			c.problems = append(c.problems, Problem{file, max(line, 1), field, message})

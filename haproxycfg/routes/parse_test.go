@@ -33,6 +33,10 @@ routes:
   timeouts: {server: 90s, tunnel: 1d12h}
   protocol: h2c
   limits: {requests: 1000, connections: 200, source: {requests: 20, connections: 10000000}}
+  shift: true
+  prefer:
+  - {region: eu, clusters: [eu-1, eu-2], quorum: 60}
+  - {clusters: [eu-2]}
 - host: "*.Bücher.example"
   exact: true
   path: /a/
@@ -45,7 +49,7 @@ routes:
 			Host: "*.xn--bcher-kva.example", Path: "/a/", Exact: true,
 			Backends: []Backend{{tracks.Ref, 256}},
 			Check:    &Check{},
-			Position: Position{"edge.yaml", 18},
+			Position: Position{"edge.yaml", 22},
 		},
 		{
 			Host: "api.example.com", Path: "/tracks",
@@ -54,6 +58,8 @@ routes:
 			Protocol: H2C,
 			Limits:   Limits{Limit{1000, 200}, Limit{20, 10_000_000}},
 			Timeouts: Timeouts{Server: 90 * time.Second, Tunnel: 36 * time.Hour},
+			Shift:    true,
+			Prefer:   []Preference{{"", []string{"eu-2"}, 0}, {"eu", []string{"eu-1", "eu-2"}, 60}},
 			Position: Position{"edge.yaml", 3},
 		},
 	}, table.routes)
@@ -67,6 +73,10 @@ func TestParseProblems(t *testing.T) {
 	with := func(fields string) string { return full(fields + "\n  backends: [" + backend + "]") }
 	back := func(b string) string { return full("  backends:\n  - " + b) }
 
+	two := func(prefer string) string {
+		return "- host: a.example.com\n  backends: [{cluster: b, namespace: n, service: s, port: p},\n    {cluster: c, namespace: n, service: s, port: p}]\n  prefer: " + prefer
+	}
+
 	for _, c := range []struct{ name, route, want string }{
 		{"no host", `- {backends: [` + backend + `]}`, `3: routes[1].host: is missing`},
 		{"empty host", `- {host: "", backends: [` + backend + `]}`, `3: routes[1].host: is empty`},
@@ -78,11 +88,11 @@ func TestParseProblems(t *testing.T) {
 		{"unknown field", with("  exakt: true"), `4: routes[1].exakt: unknown field, did you mean exact?`},
 		{"unknown field, other case", with("  Path: /a"), `4: routes[1].Path: unknown field, did you mean path?`},
 		{"unknown field, longer", with("  hostname: a"), `4: routes[1].hostname: unknown field, did you mean host?`},
-		{"unknown field, nothing near", with("  colour: red"), `4: routes[1].colour: unknown field; known here: host, path, exact, backends, check, protocol, limits, timeouts, shift`},
-		{"unknown field, odd key", with("  \"a\\nb\": red"), `4: routes[1]."a\nb": unknown field; known here: host, path, exact, backends, check, protocol, limits, timeouts, shift`},
+		{"unknown field, nothing near", with("  colour: red"), `4: routes[1].colour: unknown field; known here: host, path, exact, backends, check, protocol, limits, timeouts, shift, prefer`},
+		{"unknown field, odd key", with("  \"a\\nb\": red"), `4: routes[1]."a\nb": unknown field; known here: host, path, exact, backends, check, protocol, limits, timeouts, shift, prefer`},
 		{"unknown field, no scalar", with("  ? [a]\n  : red"), `4: routes[1]: has a key that must be the name of a field, not a list`},
 		{"key is nothing", with("  ? "), `4: routes[1]: has a key that must be the name of a field, not nothing`},
-		{"x- below the top", with("  x-note: red"), `4: routes[1].x-note: unknown field; known here: host, path, exact, backends, check, protocol, limits, timeouts, shift`},
+		{"x- below the top", with("  x-note: red"), `4: routes[1].x-note: unknown field; known here: host, path, exact, backends, check, protocol, limits, timeouts, shift, prefer`},
 		{"merge key", with("  <<: {path: /a}"), `4: routes[1]."<<": merge keys are not supported; repeat the fields, or alias whole values`},
 		{"field twice", with("  path: /a\n  path: /b"), `5: routes[1].path: is given twice`},
 		{"path is a list", with("  path: [/a]"), `4: routes[1].path: must be a string, not a list`},
@@ -114,6 +124,16 @@ func TestParseProblems(t *testing.T) {
 		{"weight text", back(`{cluster: c, namespace: n, service: s, port: p, weight: "5"}`), `5: routes[1].backends[0].weight: must be a whole number, not the string "5"`},
 		{"weight beyond int", back(`{cluster: c, namespace: n, service: s, port: p, weight: 99999999999999999999}`), `5: routes[1].backends[0].weight: must be a whole number, not the number "99999999999999999999"`},
 		{"same service twice", full("  backends:\n  - " + backend + "\n  - " + backend), `6: routes[1].backends[1]: eu-1/media/tracks:http is backends[0] already; give it once, with its whole weight`},
+		{"prefer with one cluster", with("  prefer: [{clusters: [eu-1]}]"), `4: routes[1].prefer: needs backends in at least two clusters`},
+		{"prefer is a mapping", two("{}"), `6: routes[1].prefer: must be a list, not a mapping`},
+		{"prefer without clusters", two("[{region: eu}]"), `6: routes[1].prefer[0].clusters: is missing or empty`},
+		{"prefer with another cluster", two("[{clusters: [b, d]}]"), `6: routes[1].prefer[0].clusters[1]: "d" is not a cluster of the backends of this route`},
+		{"prefer with a cluster twice", two("[{clusters: [b, b]}]"), `6: routes[1].prefer[0].clusters[1]: "b" occurs twice`},
+		{"prefer with five clusters", two("[{clusters: [b, c, d, e, f]}]"), `6: routes[1].prefer[0].clusters: has more than 4 entries`},
+		{"prefer with a region twice", two("[{region: eu, clusters: [b]}, {region: eu, clusters: [c]}]"), `6: routes[1].prefer[1]: has the same region as prefer[0]`},
+		{"prefer with a bad region", two("[{region: EU, clusters: [b]}]"), `6: routes[1].prefer[0].region: "EU" must begin and end with a lower-case letter or a digit`},
+		{"quorum 0", two("[{quorum: 0, clusters: [b]}]"), `6: routes[1].prefer[0].quorum: must be a percentage from 1 to 100, or left out`},
+		{"too many preferences", two("[" + strings.Repeat("{clusters: [b]}, ", 33) + "]"), `6: routes[1].prefer: has more than 32 entries`},
 		{"check is text", with("  check: /healthz"), `4: routes[1].check: must be a mapping, not the string "/healthz"`},
 		{"check path relative", with("  check:\n    path: healthz"), `5: routes[1].check.path: "healthz" must begin with "/"`},
 		{"check path with a space", with("  check: {path: /a b}"), `4: routes[1].check.path: "/a b" has the character ' '; write it as requests carry it: %20`},

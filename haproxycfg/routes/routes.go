@@ -2,6 +2,7 @@ package routes
 
 import (
 	"cmp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -79,6 +80,10 @@ type Route struct {
 	// HAProxy runs. HAProxy chooses the cluster for each request. The backends of the route must be
 	// in at least two clusters.
 	Shift bool
+	// Prefer says which clusters serve the clients of which region, sorted by Region. Each Region
+	// occurs once. A shift of the route has precedence over Prefer. If Prefer is not empty, the
+	// backends of the route must be in at least two clusters.
+	Prefer []Preference `json:",omitempty"`
 	// Position is the place of the declaration.
 	Position Position
 }
@@ -92,6 +97,39 @@ func (r Route) Compare(o Route) int {
 		return -1
 	}
 	return 1
+}
+
+// Preference says which clusters serve the clients of a region. HAProxy sends a request to the first
+// of these clusters that has enough usable servers. If none of them has enough, HAProxy divides the
+// requests between all clusters of the route, by the declared weights.
+type Preference struct {
+	// Region is the name of a region (see Regions). The preference of the empty Region applies to
+	// all clients whose region is unknown or has no preference of its own.
+	Region string `json:"region,omitempty"`
+	// Clusters are the names of clusters of the route, from 1 to MaxPreferred, the best one first.
+	// Each name occurs once. HAProxy skips a cluster whose services all have the weight 0.
+	Clusters []string `json:"clusters"`
+	// Quorum is the share, in percent, of a cluster's servers that HAProxy must be able to use, from
+	// 1 to 100. 0 means edge.Quorum, which is 50.
+	Quorum int `json:"quorum,omitempty"`
+}
+
+func (p Preference) equal(o Preference) bool {
+	return p.Region == o.Region && p.Quorum == o.Quorum && slices.Equal(p.Clusters, o.Clusters)
+}
+
+// SamePreferences reports whether two lists of preferences are equal.
+func SamePreferences(a, b []Preference) bool { return slices.EqualFunc(a, b, Preference.equal) }
+
+// Clusters returns the names of the clusters of the route, sorted and without duplicates.
+func (r Route) Clusters() []string {
+	var names []string
+	for _, b := range r.Backends { // sorted by cluster
+		if n := len(names); n == 0 || names[n-1] != b.Cluster {
+			names = append(names, b.Cluster)
+		}
+	}
+	return names
 }
 
 // Protocol is the protocol between HAProxy and the services of a route. Clients can use HTTP/1.1

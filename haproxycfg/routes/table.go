@@ -9,6 +9,9 @@ import (
 const (
 	MaxRoutes   = 100_000 // routes of one file, and of one call of New
 	MaxBackends = 64      // backends of one Route
+
+	MaxPreferences = 32 // preferences of one Route
+	MaxPreferred   = 4  // clusters of one Preference
 )
 
 // Table is a set of valid routes in normal form; only Parse, New and Merge make one. The zero Table
@@ -170,6 +173,6 @@ func conflict(first, later *declaration) string {
 
 // equal compares all fields except Position: the key has the host, the path and Exact.
 func (r *Route) equal(o Route) bool {
-	return r.key() == o.key() && slices.Equal(r.Backends, o.Backends) && r.Timeouts == o.Timeouts && r.Protocol == o.Protocol && r.Limits == o.Limits && r.Shift == o.Shift &&
-		(r.Check == o.Check || r.Check != nil && o.Check != nil && *r.Check == *o.Check)
+	return r.key() == o.key() && slices.Equal(r.Backends, o.Backends) && r.Timeouts == o.Timeouts && r.Protocol == o.Protocol && r.Limits == o.Limits &&
+		r.Shift == o.Shift && SamePreferences(r.Prefer, o.Prefer) && (r.Check == o.Check || r.Check != nil && o.Check != nil && *r.Check == *o.Check)
 }

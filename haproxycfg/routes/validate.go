@@ -101,11 +101,72 @@ func normalRoute(r Route, report func(field, message string)) Route {
 			fault(t.field, t.value.String(), checkDuration(t.value, time.Millisecond))
 		}
 	}
-	if bs := r.Backends; r.Shift && len(bs) > 0 && bs[0].Cluster == bs[len(bs)-1].Cluster { // the backends are sorted by cluster
-		fault("shift", "", errors.New("needs backends in at least two clusters"))
+	if bs := r.Backends; len(bs) > 0 && bs[0].Cluster == bs[len(bs)-1].Cluster { // the backends are sorted by cluster
+		if r.Shift {
+			fault("shift", "", errOneCluster)
+		}
+		if len(r.Prefer) > 0 {
+			fault("prefer", "", errOneCluster)
+		}
+	}
+	if r.Prefer != nil {
+		r.Prefer = normalPreferences(r.Prefer, r.Clusters(), fault)
 	}
 	return r
 }
+
+var errOneCluster = errors.New("needs backends in at least two clusters")
+
+// normalPreferences returns the preferences in normal form. clusters are the names of the clusters
+// of the route, sorted. If clusters is empty, normalPreferences does not compare the names: the
+// backends of the route have a fault, and normalBackends has reported it.
+func normalPreferences(declared []Preference, clusters []string, fault faultFunc) []Preference {
+	if n := len(declared); n > MaxPreferences {
+		fault("prefer", "", fmt.Errorf("has more than %d entries", MaxPreferences))
+		return nil
+	}
+	var sorted []Preference
+	first := make(map[string]int, len(declared))
+	for i, p := range declared {
+		field := "prefer[" + strconv.Itoa(i) + "]"
+		if p.Region != "" {
+			fault(field+".region", p.Region, checkDNSLabel(p.Region))
+		}
+		if j, ok := first[p.Region]; ok {
+			fault(field, "", fmt.Errorf("has the same region as prefer[%d]", j))
+		} else {
+			first[p.Region] = i
+		}
+		if p.Quorum < 0 || p.Quorum > maxQuorum {
+			fault(field+".quorum", "", errQuorum)
+		}
+		switch n := len(p.Clusters); {
+		case n == 0:
+			fault(field+".clusters", "", errors.New("is missing or empty"))
+		case n > MaxPreferred:
+			fault(field+".clusters", "", fmt.Errorf("has more than %d entries", MaxPreferred))
+			continue
+		}
+		for j, name := range p.Clusters {
+			at := field + ".clusters[" + strconv.Itoa(j) + "]"
+			if len(clusters) > 0 && !slices.Contains(clusters, name) {
+				fault(at, name, errors.New("is not a cluster of the backends of this route"))
+			}
+			if slices.Contains(p.Clusters[:j], name) {
+				fault(at, name, errors.New("occurs twice"))
+			}
+		}
+		p.Clusters = slices.Clone(p.Clusters)
+		sorted = append(sorted, p)
+	}
+	slices.SortFunc(sorted, func(a, b Preference) int { return strings.Compare(a.Region, b.Region) })
+	return sorted
+}
+
+// maxQuorum is the largest prefer.quorum, in percent.
+const maxQuorum = 100
+
+var errQuorum = fmt.Errorf("must be a percentage from 1 to %d, or left out", maxQuorum)
 
 var errProtocol = errors.New("must be http1, h2c or grpc; HAProxy speaks no TLS to services")
 

@@ -48,6 +48,7 @@ func AppendYAML(dst []byte, t Table) []byte {
 		if r.Shift {
 			dst = append(dst, "  shift: true\n"...)
 		}
+		dst = appendPreferences(dst, r.Prefer)
 	}
 	return dst
 }
@@ -85,6 +86,32 @@ func appendLimits(dst []byte, l Limits) []byte {
 		dst = append(dst, "    source:\n"...)
 		dst = appendNumber(dst, "      requests: ", l.Source.Requests)
 		dst = appendNumber(dst, "      connections: ", l.Source.Connections)
+	}
+	return dst
+}
+
+func appendPreferences(dst []byte, ps []Preference) []byte {
+	if len(ps) == 0 {
+		return dst
+	}
+	dst = append(dst, "  prefer:\n"...)
+	for _, p := range ps {
+		dst = append(dst, "  - {"...)
+		if p.Region != "" {
+			dst = append(appendScalar(append(dst, "region: "...), p.Region), ", "...)
+		}
+		dst = append(dst, "clusters: ["...)
+		for i, name := range p.Clusters {
+			if i > 0 {
+				dst = append(dst, ", "...)
+			}
+			dst = appendScalar(dst, name)
+		}
+		dst = append(dst, ']')
+		if p.Quorum != 0 {
+			dst = strconv.AppendInt(append(dst, ", quorum: "...), int64(p.Quorum), 10)
+		}
+		dst = append(dst, "}\n"...)
 	}
 	return dst
 }

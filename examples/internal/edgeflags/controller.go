@@ -12,7 +12,7 @@ import (
 // must set the other fields, such as the clusters.
 func (s *Settings) Controller(dir *deploy.Dir, warned func([]deploy.Diagnostic)) *controller.Controller {
 	c := &controller.Controller{
-		Routes:       &controller.RouteFiles{Names: s.Routes},
+		Routes:       &controller.RouteFiles{Names: s.Routes, Regions: s.Regions},
 		Builder:      s.Builder,
 		Dir:          dir,
 		Files:        s.files(),

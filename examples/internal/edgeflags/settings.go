@@ -28,6 +28,7 @@ import (
 // that, Controller returns a Controller with these values.
 type Settings struct {
 	Routes  cli.Strings
+	Regions string // the file of regions; "" for none
 	Haproxy string // path of the binary; "" for none
 
 	MinInterval, MaxInterval, StartTimeout time.Duration
@@ -67,6 +68,7 @@ type texts struct {
 func (s *Settings) Register(fs *flag.FlagSet) {
 	f := &s.text
 	fs.Var(&s.Routes, "routes", cli.Meaning("routes"))
+	fs.StringVar(&s.Regions, "regions", "", "`file` with the regions of clients that declarations name in prefer; changes of the file come into force without a restart")
 	fs.Var(&f.clusters, "cluster", cli.Meaning("cluster", "may be given several times"))
 	fs.StringVar(&f.maxChange, "max-change", "30%", "largest `share` of the hosts, of the paths, of the backends and of the servers in force that one change may remove or alter")
 	fs.StringVar(&s.Haproxy, "haproxy", "", cli.Meaning("haproxy", "it must accept each configuration, and its version decides which features a configuration uses. If empty, nothing is checked, and the configuration is for HAProxy 2.6 and later"))
@@ -78,7 +80,7 @@ func (s *Settings) Register(fs *flag.FlagSet) {
 	selector := &s.Builder.Selector
 	limits := &s.Builder.FileLimits
 	fs.StringVar(&f.fileShare, "file-share", "25%", "`share` of the edge that each file of declarations may have if there are several: of 400,000 routes, 250,000 servers, 20,000 checks a second, 4,000 agent ports and 1,048,576 sources. A single file may have all of it")
-	fs.IntVar(&limits.Routes, "max-routes", 0, "largest `number` of routes of one file; 0 means the share. Routes in force stay, whatever the limit is. This holds for the next four flags too")
+	fs.IntVar(&limits.Routes, "max-routes", 0, "largest `number` of routes of one file, together with their preferences; 0 means the share. Routes in force stay, whatever the limit is. This holds for the next four flags too")
 	fs.IntVar(&limits.Servers, "max-servers", 0, "largest `number` of servers, which are routes times nodes, of one file; 0 means the share")
 	fs.IntVar(&limits.Checks, "max-checks", 0, "largest `number` of checks a second that one file may cause in one HAProxy; 0 means the share")
 	fs.IntVar(&limits.AgentPorts, "max-agent-ports", 0, "largest `number` of services with an agent port of their own in one file; 0 means the share")

@@ -93,6 +93,33 @@ type Route struct {
 	// Shift says to which cluster the requests of the route move now, and how many of them. It is
 	// empty if there is no shift of the route.
 	Shift string `json:"shift,omitempty"`
+	// Prefer are the preferences of the route, see routes.Route. It is empty while Shift is in force,
+	// because the preferences have no effect then.
+	Prefer []Preference `json:"prefer,omitempty"`
+}
+
+// Preference says which cluster serves the clients of a region.
+type Preference struct {
+	// Region is the region of the clients. It is empty for all clients without a preference of their
+	// region.
+	Region string `json:"region,omitempty"`
+	// Clusters are the preferred clusters that can get requests, the best one first.
+	Clusters []Preferred `json:"clusters"`
+	// Now is the cluster that serves the clients now: the first of Clusters with enough usable servers.
+	// It is empty if there is none, or if the states of the servers are unknown.
+	Now string `json:"now,omitempty"`
+}
+
+// Preferred is a cluster of a Preference.
+type Preferred struct {
+	Cluster string `json:"cluster"`
+	// Backend is the backend of HAProxy with the servers of the route in this cluster.
+	Backend string `json:"backend"`
+	// Servers is the number of these servers. The cluster serves while at least Min of them are usable.
+	Servers int `json:"servers"`
+	Min     int `json:"min"`
+	// Usable is the number of servers that HAProxy can use now. Nil means unknown.
+	Usable *int `json:"usable,omitempty"`
 }
 
 // Backend is a backend of HAProxy.
@@ -325,6 +352,8 @@ func (e *Explanation) addServers(in Input, route routes.Route, upstreams []edge.
 			{Name: parts.Only, Role: fmt.Sprintf("%g%% of the requests while at least %d of its servers can get requests", float64(share.Points)/100, parts.MinOnly)},
 			{Name: parts.Rest, Role: fmt.Sprintf("all other requests while at least %d of its servers can get requests", parts.MinRest)},
 		}
+	} else if len(route.Prefer) > 0 {
+		roles = e.addPreferences(route, config, main, entries[edge.PreferMap])
 	}
 	for _, role := range roles {
 		i := slices.IndexFunc(config.Backends, func(b haproxycfg.Backend) bool { return b.Name == role.Name })

@@ -148,6 +148,56 @@ func TestExplainAgreesWithTheConfiguration(t *testing.T) {
 	}
 }
 
+const preferring = `routes:
+- host: api.example.com
+  path: /tracks
+  shift: true
+  backends:
+  - {cluster: eu-1, namespace: media, service: tracks, port: http}
+  - {cluster: eu-2, namespace: media, service: tracks, port: http}
+  prefer:
+  - {region: eu, clusters: [eu-1, eu-2]}
+  - {region: us, clusters: [eu-2]}
+  - {region: mars, clusters: [eu-2]}
+  - {clusters: [eu-2, eu-1]}
+`
+
+// TestPreferences explains which cluster serves the clients of which region, and why.
+func TestPreferences(t *testing.T) {
+	in := input(t, preferring, clusters())
+	in.Builder.Edge.Regions.Regions = []routes.Region{{Name: "eu"}, {Name: "us"}}
+	e, text := explained(t, in, "api.example.com/tracks")
+	require.Contains(t, text, "prefer: clients of the region eu: eu-1 (1 server, at least 1 must be usable), then eu-2 (1 server, at least 1 must be usable)\n")
+	require.NotContains(t, text, "serves them", "HAProxy has not answered")
+	require.Contains(t, text, `"mars" is not a region of the edge`)
+	require.Len(t, e.Route.Prefer, 3)
+	require.Len(t, e.Backends, 3, "all servers, and one backend for each cluster")
+	near, far := e.Route.Prefer[1].Clusters[0], e.Route.Prefer[1].Clusters[1]
+	require.Subset(t, e.AskBackends(), []string{near.Backend, far.Backend})
+	for _, tt := range []struct{ near, far, eu, us string }{
+		{"UP", "UP", "Now eu-1 serves them", "Now eu-2 serves them"},
+		{"DRAIN (agent)", "UP", "Now eu-2 serves them", "Now eu-2 serves them"},
+		{"DOWN", "DOWN", "Now no cluster has enough servers", "Now no cluster has enough servers"},
+		{"", "UP", `usable\)\n`, "Now eu-2 serves them"},
+	} {
+		e, _ := explained(t, in, "api.example.com/tracks")
+		var stats []runtimeapi.Stat
+		for backend, status := range map[string]string{near.Backend: tt.near, far.Backend: tt.far} {
+			if status != "" {
+				stats = append(stats, runtimeapi.Stat{Proxy: backend, Server: "s", Status: status, Weight: 100})
+			}
+		}
+		e.AddStats(stats)
+		text := string(e.AppendText(nil))
+		require.Regexp(t, "prefer: clients of the region eu: .*"+tt.eu, text)
+		require.Regexp(t, "prefer: clients of the region us: .*"+tt.us, text)
+	}
+	in.Builder.Edge.Shares = map[string]edge.Share{"api.example.com/tracks": {Cluster: "eu-2", Points: 2500}}
+	e, text = explained(t, in, "api.example.com/tracks")
+	require.Empty(t, e.Route.Prefer, "a shift has precedence")
+	require.Contains(t, text, "shift: 25% of the requests go to eu-2")
+}
+
 func TestExplainText(t *testing.T) {
 	in := input(t, declared, clusters())
 	in.Report.Changes = &kube.Changes{Time: now, Causes: []kube.Cause{{Cluster: "eu-1", Object: "Node a", What: "added"}}}

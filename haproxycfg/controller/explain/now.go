@@ -50,6 +50,7 @@ func (e *Explanation) AddStats(stats []runtimeapi.Stat) {
 	for i := range stats {
 		rows[stats[i].Proxy+"/"+stats[i].Server] = &stats[i]
 	}
+	e.addUsable(stats)
 	e.eachServer(func(s *Server) {
 		row := rows[s.Backend+"/"+s.Name]
 		s.Now = now(row)

@@ -20,6 +20,9 @@ func (e *Explanation) AppendText(dst []byte) []byte {
 		if r.Shift != "" {
 			t.line("  shift: %s", r.Shift)
 		}
+		for _, p := range r.Prefer {
+			t.line("  prefer: %v", p)
+		}
 	}
 	switch {
 	case !e.InForce:

@@ -52,6 +52,12 @@ func backend(fields string) string {
 	return "routes: [{host: a.example, backends: [{cluster: c, namespace: n, " + fields + "}]}]"
 }
 
+// twoClusters returns a file with one route, whose backends are in the clusters b and c, and these
+// further fields.
+func twoClusters(fields string) string {
+	return "routes: [{host: a.example, backends: [{cluster: b, namespace: n, service: s, port: http}, {cluster: c, namespace: n, service: s, port: http}], " + fields + "}]"
+}
+
 const (
 	spelling = "a schema sees a value, and not how the file spells it"
 	compares = "a schema does not compare the values of two fields or entries"
@@ -70,7 +76,12 @@ var formats = []format{
 			}
 			return faults
 		},
-		keys: keysOfRoutes,
+		keys: func() []string {
+			return keysOfParser(func(data []byte) []routes.Problem {
+				_, problems := routes.Parse("f.yaml", data)
+				return problems
+			})
+		},
 		good: []string{`
 x-anchors: {}
 routes:
@@ -85,6 +96,9 @@ routes:
   limits: {requests: 400, connections: 300, source: {requests: 50, connections: 20}}
   timeouts: {server: 15s, tunnel: 1h}
   shift: true
+  prefer:
+  - {region: eu, clusters: [eu-1, eu-2], quorum: 60}
+  - {clusters: [eu-2]}
 `, `
 routes:
 - host: api.example.com
@@ -112,12 +126,22 @@ routes:
 			"routes: [{host: a.example, exact: 'true', backends: [{cluster: c, namespace: n, service: s, port: http}]}]",
 			"routes: [{host: a.example, protocol: tls, backends: [{cluster: c, namespace: n, service: s, port: http}]}]",
 			"routes: [{host: a.example, timeouts: {server: 15}, backends: [{cluster: c, namespace: n, service: s, port: http}]}]",
+			twoClusters("prefer: {}"),
+			twoClusters("prefer: [{region: eu}]"),
+			twoClusters("prefer: [{clusters: []}]"),
+			twoClusters("prefer: [{clusters: [b, b]}]"),
+			twoClusters("prefer: [{clusters: [b], region: EU}]"),
+			twoClusters("prefer: [{clusters: [b], quorum: 0}]"),
+			twoClusters("prefer: [{clusters: [b], quorum: 101}]"),
+			twoClusters("prefer: [{clusters: [b], region: ''}]"),
 			"routes: [{host: a.example, limits: {requests: 0}, backends: [{cluster: c, namespace: n, service: s, port: http}]}]",
 			"routes: [{host: a.example, check: {host: a}, backends: [{cluster: c, namespace: n, service: s, port: http}]}]",
 			"routes: [{host: a.example, check: {grpc: true}, backends: [{cluster: c, namespace: n, service: s, port: http}]}]",
 			"routes: [{host: a.example, protocol: grpc, check: {grpc: true, path: /}, backends: [{cluster: c, namespace: n, service: s, port: http}]}]",
 		},
 		beyond: []beyond{
+			rule(`is not a cluster of the backends of this route`, compares, twoClusters("prefer: [{clusters: [d]}]")),
+			rule(`has the same region as prefer\[0\]`, compares, twoClusters("prefer: [{clusters: [c]}, {clusters: [b]}]")),
 			rule(`the file is empty`, "other documents of the file may have routes", "# nothing\n---\n"),
 			rule(`must be a whole number, not the number`, spelling, route("limits: {requests: 0x10}")),
 			rule(`must be the name or the number of a service port, not`, spelling, backend("service: s, port: 0x50")),
@@ -133,6 +157,54 @@ routes:
 			rule(`needs backends in at least two clusters`, compares, route("shift: true")),
 			rule(`is declared (alike|differently) at`, compares, "routes: [{host: a.example, backends: [&b {cluster: c, namespace: n, service: s, port: http}]}, {host: A.example, backends: [*b]}]"),
 			rule(`is backends\[0\] already`, compares, "routes: [{host: a.example, backends: [{cluster: c, namespace: n, service: s, port: http}, {cluster: c, namespace: n, service: s, port: http, weight: 5}]}]"),
+		},
+	},
+	{
+		name:   "regions",
+		schema: "haproxycfg/routes/regions.schema.json",
+		parse: func(data []byte) (faults []string) {
+			for _, p := range problemsOfRegions(data) {
+				faults = append(faults, p.Error())
+			}
+			return faults
+		},
+		keys: func() []string { return keysOfParser(problemsOfRegions) },
+		good: []string{`
+x-anchors: {}
+header: CloudFront-Viewer-Country
+regions:
+- name: eu
+  networks: [192.0.2.0/24, "2001:db8::/32"]
+  values: [DE, FR]
+- {name: us}
+`, "regions:\n", "regions: []\n"},
+		bad: []string{
+			"[]",
+			"{}",
+			"regions: {}",
+			"regions: [eu]",
+			"region: []",
+			"regions: [{}]",
+			"regions: [{name: EU}]",
+			"regions: [{name: eu, network: []}]",
+			"regions: [{name: eu, networks: 192.0.2.0/24}]",
+			"regions: [{name: eu, networks: [192.0.2.1]}]",
+			"regions: [{name: eu, networks: [1]}]",
+			"header: x\nregions: [{name: eu, values: ['a b']}]",
+			"header: x_y\nregions: []",
+			"header: []\nregions: []",
+		},
+		beyond: []beyond{
+			rule(`must be a string, not .* of type`, spelling, "regions: [{name: 2001-01-01}]"),
+			rule(`must be a string, not the number "[.](inf|nan)"`, spelling, "header: x\nregions: [{name: eu, values: [.inf]}]"),
+			rule(`is not a network such as`, "a pattern for all forms of IP addresses would be too long", "regions: [{name: eu, networks: [192.0.2.0/33]}]"),
+			rule(`has bits after its prefix`, "a pattern does not compute with addresses", "regions: [{name: eu, networks: [192.0.2.1/24]}]"),
+			rule(`is an IPv4 network in IPv6 form`, "a pattern does not compute with addresses", "regions: [{name: eu, networks: ['::ffff:192.0.2.0/120']}]"),
+			rule(`is a network of the region`, compares, "regions: [{name: eu, networks: [192.0.2.0/24]}, {name: us, networks: [192.0.2.0/24]}]"),
+			rule(`is a value of the region`, compares, "header: x\nregions: [{name: eu, values: [DE]}, {name: us, values: [de]}]"),
+			rule(`is the region in line`, compares, "regions: [{name: eu}, {name: eu}]"),
+			rule(`is missing or wrong, so the values`, compares, "regions: [{name: eu, values: [DE]}]"),
+			rule(`has another meaning`, "a pattern for these names in all spellings would be too long", "header: Host\nregions: []"),
 		},
 	},
 	{
@@ -368,10 +440,15 @@ func kebab(s string) string {
 	return b.String()
 }
 
-// keysOfRoutes finds the keys with the help of error messages of the parser: its message about an
+func problemsOfRegions(data []byte) []routes.Problem {
+	_, problems, _ := routes.ParseRegions("f.yaml", data)
+	return problems
+}
+
+// keysOfParser finds the keys with the help of error messages of a parser: its message about an
 // unknown key lists the known keys, and its message about a wrong value says whether the value must
-// be a mapping or a list.
-func keysOfRoutes() (keys []string) {
+// be a mapping or a list. The function "parse" returns the problems of a file.
+func keysOfParser(parse func(data []byte) []routes.Problem) (keys []string) {
 	const unknown = "there-is-no-field-with-such-a-long-name"
 	ask := func(path []string, value string) string {
 		// {routes: [{backends: [{KEY: VALUE}]}]}
@@ -387,8 +464,7 @@ func keysOfRoutes() (keys []string) {
 			}
 			end = "}" + end
 		}
-		_, problems := routes.Parse("f.yaml", []byte(open+end))
-		for _, p := range problems {
+		for _, p := range parse([]byte(open + end)) {
 			if p.Field == strings.ReplaceAll(strings.ReplaceAll(strings.Join(path, "."), ".[]", "[]"), "[]", "[0]") {
 				return p.Message
 			}
@@ -398,6 +474,9 @@ func keysOfRoutes() (keys []string) {
 	var walk func(path []string)
 	walk = func(path []string) {
 		_, list, ok := strings.Cut(ask(append(path[:len(path):len(path)], unknown), "1"), "known here: ")
+		if !ok && len(path) > 0 && path[len(path)-1] == "[]" { // a list of strings
+			return
+		}
 		if !ok {
 			panic("the parser lists no keys of " + strings.Join(path, "."))
 		}
