@@ -254,9 +254,9 @@ func parseMaxConn(b []byte) (MaxConn, error) {
 	return MaxConn{true, uint32(n)}, nil
 }
 
-// cutInteger reads a decimal integer at the start of b, like C's strtol with a 64-bit long: white
-// space and a sign may precede it, and an overflow gives the largest or smallest int64. ok is false
-// without a digit.
+// cutInteger reads a decimal integer at the start of b, like C's strtol with a 64-bit long. White
+// space and a sign may precede it. If the number is out of range, n is the largest or smallest
+// int64. ok is false without a digit.
 func cutInteger(b []byte) (n int64, rest []byte, ok bool) {
 	const maxInt64 = 1<<63 - 1
 	i := 0

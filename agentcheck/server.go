@@ -114,9 +114,9 @@ type Exchange struct {
 }
 
 // Serve answers the checks that arrive at l until Shutdown or Close, and then returns
-// [ErrServerClosed]. It closes l before it returns. After an error of Accept, such as a lack of
-// file descriptors, Serve tries again after 5 ms to 1 s; if the caller has closed l, Serve returns
-// the error. Several calls of Serve may run at the same time.
+// [ErrServerClosed]. It returns another error only if the caller has closed l. After errors such as
+// a lack of file descriptors, it tries again after 5 ms to 1 s. Several calls of Serve may run at
+// the same time.
 func (s *Server) Serve(l net.Listener) error {
 	if s.Handler == nil {
 		l.Close()

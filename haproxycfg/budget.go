@@ -56,13 +56,13 @@ func (c *Config) ReservedDescriptors() int {
 	return n
 }
 
-// checkSpread returns the time over which HAProxy spreads the first checks after its start. With 0,
-// HAProxy uses the shortest check interval of at least one second (start_checks in its source).
+// checkSpread returns the time over which HAProxy spreads the first checks after its start. If it
+// returns 0, HAProxy uses the shortest check interval of at least one second (start_checks in its
+// source).
 //
-// That time can be too long: HAProxy with a health check every minute, and an agent check every
-// half second, may send the first agent check only after a minute. Meanwhile a drained server would
-// receive traffic. So checkSpread returns the shortest interval of agent checks if it is below a
-// second.
+// That time can be a minute although the agent checks are every half second, and meanwhile a
+// drained server would receive traffic. So checkSpread returns the shortest interval of agent
+// checks if it is below a second.
 func (c *Config) checkSpread() time.Duration {
 	var least time.Duration
 	for i := range c.Backends {
@@ -94,13 +94,11 @@ type CheckBudget struct {
 }
 
 // CheckBudget counts the checks of the rendered servers. A server line with Check adds
-// 1/Health.Interval unless it is Disabled; a server line with AgentPort adds 1/AgentInterval, even
-// if other backends check the same agent. A server at SpareAddr adds nothing, and a server that
-// tracks another server has no health check.
+// 1/Health.Interval unless it is Disabled or tracks another server. A server line with AgentPort
+// adds 1/AgentInterval unless it is at SpareAddr, even if other backends check the same agent.
 //
-// The numbers assume that each server answers without delay: HAProxy counts an interval from the
-// end of a check. They do not include the extra checks, every Health.FastInterval, after a result
-// that contradicts the state of a server. In maintenance, a server has only agent checks.
+// The numbers assume that each server answers without delay. They do not include the extra checks,
+// every Health.FastInterval, after a result that contradicts the state of a server.
 func (c *Config) CheckBudget() CheckBudget {
 	var health, agent intervals
 	for i := range c.Backends {

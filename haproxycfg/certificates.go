@@ -11,10 +11,10 @@ import (
 // CertificateList contains the certificates of one or more binds. Render writes each certificate to
 // a file of its own, and a crt-list that names these files.
 //
-// A frontend with a CertificateList answers 421 if the certificate of a TLS connection does not
-// cover the Host header; a browser then repeats the request on a new connection (RFC 9110, section
-// 15.5.20). The server name (SNI) does not matter, because browsers send requests for all hosts of
-// a certificate over one connection.
+// If the certificate of a TLS connection does not cover the Host header, HAProxy answers 421, and a
+// browser repeats the request on a new connection (RFC 9110, section 15.5.20). The Host header may
+// differ from the server name (SNI), because browsers send requests for all hosts of a certificate
+// over one connection.
 type CertificateList struct {
 	// Name consists of letters, digits and "-_.". It must not be the Name of a Map.
 	Name string
@@ -50,10 +50,9 @@ func (c *Certificate) FileName() string {
 	return certsDir + "/" + hex.EncodeToString(sum[:16]) + ".pem"
 }
 
-// render returns the files of the list. The result "certs" contains the certificates, and the
-// result "list" is the crt-list. The result "names" is the file of a map with one entry for each
-// name that each certificate covers. The key of an entry is "FINGERPRINT/NAME", with the SHA-1
-// fingerprint of the certificate.
+// render returns the certificates of the list, the crt-list, and the file of a map of the names
+// that each certificate covers. A key of the map is "FINGERPRINT/NAME", with the SHA-1 fingerprint
+// of the certificate.
 //
 // The argument "base" is the directory of the certificates in the crt-list. It is "" if haproxy.cfg
 // contains crt-base: the crt-list is then the same in every directory.

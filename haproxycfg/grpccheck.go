@@ -24,8 +24,8 @@ func (h *Health) appendGRPC(t *text) {
 }
 
 // grpcCheckRequest returns the bytes that HAProxy sends in a check: the preface, empty settings,
-// the headers of one request, and an empty message, which requests the health of the whole server
-// (RFC 9113, section 3.4; RFC 7541, section 6).
+// the headers of one request, and an empty message (RFC 9113, section 3.4; RFC 7541, section 6). An
+// empty message requests the health of the whole server.
 func grpcCheckRequest() []byte {
 	frame := func(b []byte, kind, flags byte, stream uint32, payload []byte) []byte {
 		b = append(b, 0, byte(len(payload)>>8), byte(len(payload)), kind, flags)

@@ -556,9 +556,9 @@ func (h *Health) appendWords(t *text, agentInterval time.Duration) {
 // "ADDRESS:PORT-AGENTPORT" with an agent. With WeightInName, "-wWEIGHT" follows. IPv6 addresses
 // have no brackets.
 //
-// The name contains the address because HAProxy restores the address and port of each server by its
-// name from the state file. If the node port of a service changed and the server kept its name,
-// HAProxy would use the old port after a reload, which may belong to another service.
+// HAProxy restores the address and port of each server by its name from the state file. So a server
+// with a new node port needs a new name: with the old name, HAProxy would use the old port after a
+// reload.
 func (s Server) Name() string {
 	var b [64]byte
 	return string(s.appendName(b[:0]))

@@ -2,19 +2,17 @@ package haproxycfg
 
 import "strconv"
 
-// RetryBudget limits how often HAProxy repeats failed requests, because repetitions multiply the
-// load of the remaining servers while some servers fail. It does not count repetitions after
-// [RetryConnFailure], because the server has received nothing.
-//
-// The largest number of repetitions in one second is
+// RetryBudget limits how often HAProxy repeats failed requests, so that repetitions do not overload
+// the remaining servers. It does not count repetitions after [RetryConnFailure], because the server
+// has received nothing. The largest number of repetitions in one second is
 //
 //	requests × Percent / 100 + PerSecond
 //
 // where requests is the number of requests of the frontend in this second.
 //
-// HAProxy 2.9 and later count the repetitions. For earlier versions, a controller reads the fields
-// req_tot and wretr of "show stat", and sets the variable Switch to 0 while there are too many
-// repetitions, and to 1 otherwise.
+// HAProxy 2.9 and later count the repetitions. For earlier versions, a controller reads req_tot and
+// wretr of "show stat", and sets the variable Switch to 0 while there are too many, and to 1
+// otherwise.
 type RetryBudget struct {
 	Percent   int // 0 to 100
 	PerSecond int // 0 to 1,000,000

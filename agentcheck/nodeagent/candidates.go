@@ -127,10 +127,10 @@ func percent(share float64) string { return strconv.FormatFloat(share*100, 'f', 
 
 const reasonGone = "node is gone"
 
-// deletionGuard decides whether a node counts as deleted, and so drains, when its Node object is
-// missing. It does not if more nodes than drainLimit are missing at the same time: then somebody
-// has probably deleted the objects by mistake, or has restored the API server's store without them,
-// and the nodes still serve.
+// deletionGuard decides whether a node without a Node object counts as deleted, and so drains. If
+// more nodes than drainLimit are missing at the same time, somebody has probably deleted their
+// objects by mistake, or has restored the API server's store without them. These nodes still serve,
+// so they must not drain.
 type deletionGuard struct {
 	total     int       // number of counted nodes when the node last existed; 0 if it never existed
 	since     time.Time // when the agent noticed that the node is missing; zero while it exists

@@ -2,9 +2,11 @@
 // they change.
 //
 // A file contains a certificate, its chain and its private key in PEM, in any order. The key of
-// a.pem may be in a.pem.key or a.key. Subdirectories, ca.crt, and files whose names begin with a
-// dot or end in .key, .ocsp, .sctl or .issuer are ignored. The package follows symbolic links, so
-// it can read the directory of a mounted Secret.
+// a.pem may be in a.pem.key or a.key. The package follows symbolic links, so it can read the
+// directory of a mounted Secret.
+//
+// The package ignores subdirectories, ca.crt, and files whose names begin with a dot or end in
+// .key, .ocsp, .sctl or .issuer.
 package certfiles
 
 import (

@@ -263,11 +263,10 @@ func (a *applier) endWait(ctx context.Context, ch *Change) {
 	a.redirectBack(ctx, ch)
 }
 
-// redirectBack undoes the method "redirect" when no change waits any more: it lets all servers in
-// force receive requests again. Without an earlier call of redirect, it does nothing. But until
-// this process has applied a configuration, it restores the servers in any case, because an earlier
-// process may have called redirect. Then it ignores an error, because HAProxy may not be running
-// yet.
+// redirectBack undoes the method "redirect" when no change waits any more: all servers in force
+// receive requests again. It does nothing if this process has not called redirect. But before this
+// process has applied a configuration, it always restores the servers, because an earlier process
+// may have called redirect. It then ignores an error, because HAProxy may not be running yet.
 func (a *applier) redirectBack(ctx context.Context, ch *Change) {
 	if !a.moved && a.input != nil {
 		return

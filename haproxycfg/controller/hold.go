@@ -118,11 +118,10 @@ func (c *Controller) Rollback(ctx context.Context, order RollbackOrder) (Attempt
 	})
 }
 
-// Release ends the hold (see Rollback), and makes an attempt to apply the latest declarations. by
-// is the person or program that ends the hold, for the log; it may be empty. The error wraps
-// ErrNoHold if there is no hold, and is nil as soon as the end of the hold is written. If Limit
-// rejects the change, the Attempt is Refused, and Force can apply it. Call Release only while Run
-// is running.
+// Release ends the hold (see Rollback), and makes an attempt to apply the latest declarations. If
+// Limit rejects that change, the Attempt is Refused, and Force can apply it. The error wraps
+// ErrNoHold if there is no hold, and is nil as soon as the end of the hold is written. by names the
+// person or program, for the log; it may be empty. Call Release only while Run is running.
 func (c *Controller) Release(ctx context.Context, by string) (Attempt, error) {
 	return c.changeOrders(ctx, func(s fleet.State) (fleet.State, error) {
 		if s.Hold == nil {

@@ -44,10 +44,8 @@ func (a OrderAnswer) String() string {
 //	POST /rollback?id=ID&by=NAME&reason=TEXT&force=true  Rollback; each parameter may be missing
 //	POST /release?by=NAME                                Release
 //
-// Each POST answers with an OrderAnswer and status 200 if the order is written. Otherwise nothing
-// has changed, and the status is 400 for a wrong parameter, 404 without such an entry or a hold,
-// 409 if Limit or HAProxy rejects the rollback, and 503 if this process cannot carry out the order
-// now. The caller must check that the client may make this request.
+// Each POST answers with an OrderAnswer and status 200 if the order is written. With any other
+// status, nothing has changed. The caller must check that the client may make this request.
 func (c *Controller) HoldHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /hold", func(w http.ResponseWriter, _ *http.Request) {

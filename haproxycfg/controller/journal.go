@@ -236,9 +236,9 @@ func (c *Controller) JournalHandler() http.Handler {
 	return mux
 }
 
-// AppendJournal appends all entries of a journal to dst, the newest first: one line for each entry
-// and for each entry that cannot be read, or with asJSON an object with the lists "entries" and
-// "problems". A nil journal has no entries.
+// AppendJournal appends all entries of a journal to dst, the newest first, as lines, or with asJSON
+// as an object with the lists "entries" and "problems" (entries that cannot be read). A nil journal
+// has no entries.
 func AppendJournal(dst []byte, j *journal.Dir, asJSON bool) ([]byte, error) {
 	list := struct {
 		Entries  []journal.Entry `json:"entries"`

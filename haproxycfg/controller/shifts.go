@@ -38,8 +38,8 @@ func (c *Controller) Shifts() (shift.State, error) {
 
 // SetShifts replaces the shifts in Fleet and FleetFile by "next" if they are equal to "last", and
 // makes HAProxy follow them without a reload. It changes only the shares in the configuration in
-// force, so it also works while the Controller refuses a change, or while a change waits for its
-// reload. It implements shift.Control. Call it only while Run is running.
+// force, so it also works while a change is refused or waits for its reload. It implements
+// shift.Control. Call it only while Run is running.
 //
 // If Fleet cannot be written, SetShifts changes nothing. But if next only pauses shifts or removes
 // expired ones, it takes effect in this process.

@@ -25,9 +25,9 @@ type RouteFiles = routefiles.Files
 
 // RouteSource provides the routes of a Controller. RouteFiles is a RouteSource.
 type RouteSource interface {
-	// Read returns the routes. The Controller calls it once, before Follow. If it cannot read all
-	// of its input, it returns an error, and Plan fails. Run fails if Declarations.Unread is empty
-	// too; otherwise Follow must publish the missing routes as soon as they can be read.
+	// Read returns the routes. The Controller calls it once, before Follow. If Read cannot read all
+	// of its input, it returns an error, and Plan fails. Run fails only if Declarations.Unread is
+	// empty; otherwise Follow must publish the missing routes later.
 	Read() (Declarations, error)
 	// Follow calls "publish" after each change of the routes, until ctx ends; the calls never
 	// overlap. If the routes have changed since Read, the first call is immediate. An error before

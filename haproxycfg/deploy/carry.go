@@ -158,11 +158,11 @@ func (s state) String() string {
 	return b.String()
 }
 
-// dropLeftovers removes from the state the servers in maintenance that the configuration in force
-// does not contain, although it contains their backend. It keeps the servers of all other backends:
-// they belong to the files of somebody else, see haproxycfg.Config.Fragment. A [Runtime] has taken these servers out of service, but HAProxy could not
-// delete them. If a new configuration contains such a server again, the server must not be in
-// maintenance. The argument "before" contains the servers of the configuration in force.
+// dropLeftovers removes from the state the servers in maintenance that their backend in the
+// configuration in force ("before") does not contain: a [Runtime] has taken them out of service,
+// but HAProxy could not delete them. If a new configuration contains such a server again, it must
+// not be in maintenance. Servers of other backends stay: they belong to the files of somebody else,
+// see haproxycfg.Config.Fragment.
 func (s *state) dropLeftovers(before members) {
 	known := map[string]bool{}
 	for backend, all := range before.backends {
@@ -265,8 +265,8 @@ func (s *state) carry(config members) {
 }
 
 // copyTo adds a line for the server "fresh" of a backend to the saved state, so that HAProxy starts
-// it with the weight, the drain and the maintenance of the server "old" that it replaces. If the
-// initial weights differ, copyTo scales the weight: 50 of 100 becomes 5 of 10.
+// it with the weight, the drain and the maintenance of the server "old". If the initial weights
+// differ, copyTo scales the weight: 50 of 100 becomes 5 of 10.
 func (s *state) copyTo(old stateServer, backend string, fresh member) {
 	fields := slices.Clone(old.fields)
 	initial, err1 := strconv.Atoi(s.get(fields, "srv_iweight"))
@@ -331,9 +331,8 @@ func (m move) command() string {
 }
 
 // moves returns changes of addresses for the servers in s, so that HAProxy sends no requests to an
-// address that the new configuration does not use. Used are the addresses and ports of the servers
-// with a weight above 0 in the backend of the same name, or else in all backends of the same
-// service.
+// address that the new configuration does not use. The new configuration uses the servers with a
+// weight above 0 in the backend of the same name, or else in all backends of the same service.
 //
 // The name of a server contains an address and a port. moves applies the first rule that fits:
 //
@@ -437,10 +436,10 @@ func makeMoves(ctx context.Context, worker runtimeapi.Socket, moves []move) erro
 	return first
 }
 
-// Redirect makes HAProxy send no more requests to servers that config, the text of a haproxy.cfg
-// that the caller cannot load yet, does not use. It changes addresses of servers in the worker that
-// serves new connections. A server moves to its new port, or to the address of another server of
-// its backend. With the text of the configuration in force, Redirect undoes earlier calls.
+// Redirect makes HAProxy send no more requests to servers that config does not use; config is the
+// text of a haproxy.cfg that the caller cannot load yet. In the worker that serves new connections,
+// each such server moves to its new port, or to the address of another server of its backend. With
+// the text of the configuration in force, Redirect undoes earlier calls.
 func (r Reloader) Redirect(ctx context.Context, config []byte) error {
 	worker, err := r.worker(ctx)
 	if err != nil {

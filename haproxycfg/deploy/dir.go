@@ -37,9 +37,8 @@ type Dir struct {
 	// the execute bits.
 	Mode fs.FileMode
 	// PrivateMode is the permission of new files with private keys; existing files keep theirs. 0
-	// means 0600: HAProxy must start as the user of this process or as root. With 0640, it may
-	// start as another user in the group of this process. HAProxy reads the files before it
-	// switches to another user.
+	// means 0600: HAProxy must start as the user of this process or as root, but may then switch to
+	// another user. With 0640, HAProxy may start as another user in the group of this process.
 	PrivateMode fs.FileMode
 	// Check, if not nil, returns an error if a configuration must not be written. [Checker.Check]
 	// is such a function. With nil, every valid configuration is written.
@@ -51,15 +50,15 @@ type Dir struct {
 	// config, the text of a haproxy.cfg, does not contain. [Reloader.Redirect] is such a function.
 	// With nil, HAProxy sends requests to these servers until the next reload.
 	Redirect func(ctx context.Context, config []byte) error
-	// SetMap, if not nil, changes values of a map whose field haproxycfg.Map.Runtime is true in the
-	// running HAProxy. If a new configuration changes only such values, Apply does not reload
-	// HAProxy. file is the path of the map as haproxy.cfg names it. [Reloader.SetMap] is such a
-	// function.
+	// SetMap, if not nil, changes values of a map of the running HAProxy, at the path "file" in
+	// haproxy.cfg. If a new configuration changes only values of maps whose field
+	// haproxycfg.Map.Runtime is true, Apply calls SetMap and does not reload HAProxy.
+	// [Reloader.SetMap] is such a function.
 	SetMap func(ctx context.Context, file string, entries []haproxycfg.MapEntry) error
-	// ReplaceMaps, if not nil, replaces the entries of maps whose field haproxycfg.Map.Stable is
-	// true in the running HAProxy. If a new configuration changes only such entries, Apply does not
-	// reload HAProxy. It must return nil only after HAProxy has the new entries.
-	// [Reloader.ReplaceMaps] is such a function.
+	// ReplaceMaps, if not nil, replaces the entries of maps of the running HAProxy, and returns nil
+	// only after HAProxy has the new entries. If a new configuration changes only entries of maps
+	// whose field haproxycfg.Map.Stable is true, Apply calls ReplaceMaps and does not reload
+	// HAProxy. [Reloader.ReplaceMaps] is such a function.
 	ReplaceMaps func(ctx context.Context, maps []runtimeapi.MapContent) error
 	// CompareMaps, if not nil, returns an error if the running HAProxy has other entries in the
 	// maps than the wanted ones. Apply calls it after ReplaceMaps, and reloads HAProxy after an
@@ -507,13 +506,11 @@ func (d *Dir) check(ctx context.Context, t target, reloads bool) error {
 }
 
 // reload makes HAProxy load the files. If HAProxy does not load them, reload puts the last good
-// configuration back, reloads again and returns an error. The result "restored" is true if reload
-// has put the last good configuration back.
+// configuration back ("restored" is then true), reloads again and returns an error.
 //
-// If no HAProxy runs, or HAProxy does not load the files, and Check has accepted them, reload keeps the files and returns an error.
-// HAProxy will start with these files. reload does not put the last good files back in this case,
-// because HAProxy might refuse them: since HAProxy loaded them, somebody may have installed another
-// version of HAProxy.
+// If Check has accepted the files, but no HAProxy runs or HAProxy does not load them, reload keeps
+// the files and returns an error. It does not put the last good files back, because another version
+// of HAProxy might refuse them.
 func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 	if err := d.at("reload"); err != nil {
 		return false, err

@@ -9,15 +9,12 @@
 //	}
 //	changed, err := dir.Apply(ctx, config)
 //
-// A [Dir] writes only files that have changed. It replaces each file as a whole. It keeps the last
-// good configuration, and puts it back if HAProxy refuses the new one. With [Dir.Plan] a caller can
-// look at the difference before it applies the configuration.
+// A [Dir] writes only files that have changed, and replaces each file as a whole. It puts the last
+// good configuration back if HAProxy refuses the new one. [Dir.Plan] shows the difference first.
 //
 // After a reload, the old worker of HAProxy runs until its last connection ends. [Workers] lists
-// the old workers, and can end the oldest one. If the port of a server changes, [Reloader] gives
-// the server with the new port the weight and the drain of the server with the old port. It also
-// makes the old worker send requests for this server to the new port. [Reloader.Redirect] makes the
-// worker that serves new connections do the same, without a reload.
+// the old workers, and can end the oldest one. If the port of a server changes, the server keeps
+// its weight and its drain, and [Reloader] makes the old worker send requests to the new port.
 //
 // # Changes without a reload
 //
@@ -48,16 +45,13 @@
 //	anything else, such as time-outs           reload         reload
 //
 // Before 3.0, a server that the files no longer contain stays in maintenance until the next reload.
-// So if servers change often, for example because they are pods, give them slots with HAProxy
-// before 3.0. With every version of HAProxy, a removed server that other servers have tracked stays
-// in maintenance until the next reload.
+// So if servers change often, for example because they are pods, use slots. A removed server that
+// other servers have tracked stays in maintenance with every version.
 //
-// With a Runtime, a change of servers and maps together needs no reload either. The Dir first adds
-// servers to backends that have no server in service, then changes the maps, and removes servers
-// only then. So no new entry leads to a backend without servers.
+// With a Runtime, a change of servers and maps together needs no reload either. The Dir removes
+// servers last, so no new entry of a map leads to a backend without servers.
 //
-// With and without a Runtime, haproxy -c checks each configuration. If only entries of stable maps
-// change, haproxy -c checks the configuration after HAProxy has the entries.
+// haproxy -c checks each configuration, but after the change if only entries of stable maps change.
 //
 // Servers that are ejected, drained or in maintenance stay in that state, with and without a
 // reload. A reload needs [Reloader.StateFile] for this.

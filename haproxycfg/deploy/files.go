@@ -31,12 +31,12 @@ func (d *Dir) compareOnDisk(files []haproxycfg.RenderedFile) (same []bool, err e
 // files[i] is in the directory already. pending is true if pendingFile, the marker of a pending
 // reload, exists.
 //
-// write syncs the maps, the last good configuration and pendingFile before it writes haproxy.cfg.
-// So after a loss of power, the directory contains either the old or the new configuration.
+// write syncs the other files before it writes haproxy.cfg. So after a loss of power, the directory
+// contains either the old or the new configuration.
 //
-// The exception are Stable and Runtime maps (see [haproxycfg.Map]) that the old haproxy.cfg names
-// already: write replaces their content. Before that, it creates pendingFile, so that the next
-// Apply reloads HAProxy if the process ends in between.
+// Stable and Runtime maps (see [haproxycfg.Map]) are an exception: write replaces the content of a
+// file that the old haproxy.cfg names. Before that, it creates pendingFile, so that the next Apply
+// reloads HAProxy if the process ends in between.
 func (d *Dir) write(files []haproxycfg.RenderedFile, written []bool, pending bool) error {
 	last := len(files) - 1
 	dirs := map[string]bool{mapsDir: true}

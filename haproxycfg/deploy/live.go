@@ -229,7 +229,7 @@ const otherWords = "the words of the server differ"
 
 // withCommands returns the servers of the old configuration as the first argument of
 // [runtimeapi.Actual.Plan], which replaces a server if its field Add differs from the wanted one.
-// So Add becomes the command of the wanted server if the options are the same, and otherwise
+// If the options of a server are the same, Add becomes the wanted command, and otherwise
 // otherWords.
 //
 // The arguments "before" (old) and "now" (new) are results of textServers. wanted contains the

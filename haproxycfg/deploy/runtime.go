@@ -55,10 +55,10 @@ type Runtime struct {
 	// their options have changed, within up to Wait for each; 0 means 10. For more servers, Apply
 	// reloads HAProxy.
 	MaxReplaced int
-	// ChangedOnly makes Apply compare the running HAProxy with the files only in backends whose
-	// server lines differ between the old and the new files. Use it for thousands of servers. Apply
-	// then does not correct all servers that somebody has changed by hand. After a reload, it
-	// trusts that HAProxy has the servers of the files, so Dir.Reload must restore their states:
+	// ChangedOnly is for configurations with thousands of servers: Apply compares the running
+	// HAProxy with the files only in backends whose server lines differ between the old and the new
+	// files. So it does not correct all servers that somebody has changed by hand. After a reload,
+	// it trusts that HAProxy has the servers of the files, so Dir.Reload must restore their states:
 	// see Reloader.Config.
 	ChangedOnly bool
 	// Changed, if not nil, receives the result of each Apply that has changed the running HAProxy,

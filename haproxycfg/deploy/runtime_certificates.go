@@ -22,10 +22,9 @@ import (
 
 // certificateChange is a change of one certificate list.
 //
-// The name of a certificate's file contains a hash of the certificate, so Apply never overwrites a
-// file in use. HAProxy keeps the name of the file from which it has read a certificate until the
-// next reload, so after a renewal, the new certificate has the name of the old file. The same is
-// true for the certificate list and the map of covered names. So the method "send" first asks
+// HAProxy keeps the name of the file from which it has read a certificate until the next reload,
+// although a renewed certificate has another file: the name of the file contains a hash. The same
+// is true for the certificate list and the map of covered names. So the method "send" first asks
 // HAProxy for its names.
 type certificateChange struct {
 	dir  string // the absolute path of the directory
@@ -109,13 +108,13 @@ func (d *Dir) certificateChanges(good, disk []byte, t target) (changes []certifi
 	return changes, "", nil
 }
 
-// certificateChange returns the change from the old certificate list, with the file name "before",
-// to the new one. disk is the text of the old haproxy.cfg. If HAProxy needs a reload, the result
-// "reload" is the reason.
+// certificateChange returns the change from the old certificate list, in the file "before", to the
+// new one. disk is the text of the old haproxy.cfg. If HAProxy needs a reload, the result "reload"
+// is the reason.
 //
-// Each old certificate that is not in the new list is replaced by a new one with a key of the same
-// kind: with the same names, or else with all names of the old one, or else with one of them.
-// Without such a new certificate, HAProxy must delete the old one.
+// A new certificate with a key of the same kind replaces an old one that is not in the new list:
+// one with the same names, or else with all names of the old one, or else with one of them. HAProxy
+// must delete an old certificate without such a new one.
 func (d *Dir) certificateChange(list *haproxycfg.CertificateList, before string, disk []byte) (c certificateChange, reload string, err error) {
 	dir, err := filepath.Abs(d.Path)
 	if err != nil {

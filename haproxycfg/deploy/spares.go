@@ -84,14 +84,14 @@ func useSpares(c *haproxycfg.Config, disk []byte, busy map[string]string) *hapro
 	return changed
 }
 
-// inSpares returns the servers of the backend b, with spare servers for nodes whose own names are
-// neither in "section", the section of b in the present haproxy.cfg, nor in "busy". It stores the
-// name of the spare server in "renamed", under the own name. The result is nil if there is no such
-// node. ok is false if there are too few free spare servers, or if two servers of b have the same
-// IP address.
+// inSpares returns the servers of the backend b, in which new nodes have spare servers. A node is
+// new if neither "section", the section of b in the present haproxy.cfg, nor "busy" contains its
+// own name. renamed receives the name of each spare server under the own name. The result is nil
+// without new nodes. ok is false if there are too few free spare servers, or if two servers of b
+// have the same IP address.
 //
-// A spare server is free only if no node uses it in section. The spare server of a node that leaves
-// with this change is not free yet, because servers still track it for a while.
+// A spare server is free only if no node uses it in section, even if this node leaves it now,
+// because servers still track it for a while.
 func inSpares(b *haproxycfg.Backend, section []byte, busy, renamed map[string]string) (servers []haproxycfg.Server, ok bool) {
 	present, spares := presentServers(section)
 	byAddr := map[netip.Addr]string{}

@@ -15,8 +15,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// builder makes one configuration: addUpstreams checks the addresses of all services, addRoute adds
-// a route to the maps, addBackend makes a backend with the servers of a route, and track adds the
+// builder makes one configuration. addUpstreams checks the addresses of all services, addRoute adds
+// a route to the maps, and addBackend makes a backend with the servers of a route. track adds the
 // nodes of these servers, whose health all servers on the node share.
 type builder struct {
 	edge     *Edge

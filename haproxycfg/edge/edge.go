@@ -21,10 +21,10 @@
 //
 // # Health of nodes
 //
-// HAProxy checks each node of a cluster once: each cluster has a backend with one server for each
-// node, and the servers of all services on the node track it, which means that they have its
-// health. If a node drains, all services leave it within one agent interval. But HAProxy does not
-// check the node port of a service, unless a route declares a check.
+// HAProxy checks each node of a cluster once, as a server of a backend for the nodes. The servers
+// of all services on the node track this server: they have its health. If a node drains, all
+// services leave it within one agent interval. But HAProxy does not check the node port of a
+// service, unless a route declares a check.
 //
 // If an Upstream lists its own servers, HAProxy checks each of them.
 package edge
@@ -227,52 +227,44 @@ type Node struct {
 
 // Config returns the configuration that serves a table of routes.
 //
-// Routes with the same services, weights, check, protocol and time-outs share a backend. The name
-// of the backend is "CLUSTER.NAMESPACE.SERVICE.PORT" of its first service, after the prefix
-// Fragment. In two cases, the name ends with ":" and a hash of all settings of the backend. First,
-// if the backend has several services, weight 0, a check, a protocol, limits, time-outs, Shift or
-// Prefer. Second, if one of the four parts of the name is longer than 60 bytes, or with a Fragment of more
-// than one byte, longer than 51 bytes. If there are several services, the hash does not
-// depend on their weights.
+// Routes with the same services, weights, check, protocol and time-outs share a backend. Its name
+// is "CLUSTER.NAMESPACE.SERVICE.PORT" of its first service, after the prefix Fragment. A ":" and a
+// hash of all settings follow if the backend has several services, weight 0, a check, a protocol,
+// limits, time-outs, Shift or Prefer. They also follow if a part of the name is longer than 60
+// bytes, or 51 bytes with a Fragment of more than one byte.
 //
-// If routes have the same several services and the same settings, but different weights, each ratio
-// of weights has a backend of its own. Config adds spare backends without servers: together with
-// the spare ones, there are 4 backends for 1 or 2 ratios, 8 for 3 or 4 ratios, and twice the next
-// power of two for more. The names of these backends end with "-1", "-2" and so on, except the
-// first one. So a program can serve a new ratio of weights without a reload. A route with limits
-// or Prefer, or whose Shift is true, needs no spare backends: its new weights replace the old ones
-// in the same backend.
+// If routes differ only in the weights of several services, each ratio of weights has a backend of
+// its own. The names of these backends end with "-1", "-2" and so on, except the first one. Config
+// adds spare backends without servers, so that a program can serve a new ratio without a reload:
+// together there are 4 backends for 1 or 2 ratios, 8 for 3 or 4 ratios, and twice the next power of
+// two for more. A route with limits, Shift or Prefer has a backend of its own, and needs no spare
+// ones.
 //
 // The declared weight of a service is its share of the requests, whatever its number of servers. So
-// the weight of a server is the declared weight of its service divided by the number of the
-// service's servers, scaled to an integer. Services without servers get no share. If a service has
-// weight 0, HAProxy checks its servers but sends them no requests. No agent can change that.
+// the weight of a server is the declared weight divided by the number of the service's servers,
+// scaled to an integer. If a service has weight 0, HAProxy checks its servers but sends them no
+// requests, and no agent can change that.
 //
-// The backend "nodes.CLUSTER" has one server for each node in use: the node's server. HAProxy
-// checks this server. The servers of services on the node track the node's server, and get its
-// health. If a service has an agent, HAProxy also makes agent checks of this agent for each server
-// of the service. If the route declares a check, its servers track no node. HAProxy then makes the
-// declared check of each of these servers, and agent checks: of the agent of the service, or of the
-// agent of the node if the service has no agent.
+// The backend "nodes.CLUSTER" has one server for each node in use, which HAProxy checks. The
+// servers of services on the node track this server. If a service has an agent, HAProxy also checks
+// this agent for each server of the service.
 //
-// A route with limits has a backend of its own, because HAProxy counts the requests of a backend.
+// If the route declares a check, its servers track no node. HAProxy then makes the declared check
+// of each server, and agent checks of the service's agent, or else of the node's agent.
 //
-// A route whose Shift is true has a backend of its own, and two further backends for each cluster:
-// one with the services of this cluster, and one with all other services. If the route declares no
-// check, the servers of these backends track nodes too, so HAProxy makes no further checks of
-// nodes. But HAProxy repeats the check that the route declares, and the agent checks of services,
-// in each of these backends.
+// A route whose Shift is true also has two backends for each cluster: one with the services of this
+// cluster, and one with all other services. HAProxy repeats the declared check of the route, and
+// the agent checks of services, in each of them.
 //
 // A route with Prefer has a backend of its own, and a further backend for each cluster, as a route
-// whose Shift is true. So a change of Prefer, and of Regions, changes only entries of stable maps. If
-// the Regions of the Edge do not contain the region of a preference, Config reports the preference
-// and leaves it out. HAProxy counts the requests of all backends of a route together.
+// whose Shift is true. So a change of Prefer, and of Regions, changes only entries of stable maps.
+// If the Regions of the Edge do not contain the region of a preference, Config reports the
+// preference and leaves it out. HAProxy counts the requests of all backends of a route together.
 //
-// Config reports and leaves out services without Upstream, without port or without servers. It also
-// reports and leaves out addresses to which nobody can connect, and a second server with the same
-// address and ports. If no service of a route has servers, HAProxy answers 503. Config does not
-// check the other settings of the Edge: call [Edge.Validate] and [haproxycfg.Config.Validate] for
-// this.
+// Config reports and leaves out services without Upstream, port or servers, addresses to which
+// nobody can connect, and a second server with the same address and ports. If no service of a route
+// has servers, HAProxy answers 503. For the other settings of the Edge, call [Edge.Validate] and
+// [haproxycfg.Config.Validate].
 func (e Edge) Config(table routes.Table, upstreams []Upstream) (*haproxycfg.Config, []routes.Problem) {
 	declared := table.Routes()
 	backends := min(len(declared), len(upstreams)) + 8 // usually; routes with limits or weights need more

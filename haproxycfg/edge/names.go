@@ -99,13 +99,10 @@ func gcd(a, b int) int {
 }
 
 // backendName returns the name of the backend of r: Edge.Fragment and the parts of the first
-// service's reference, separated by ".". If the backend depends on more than this service, ":" and a hash of the
-// argument "key" follow. key is the result of appendFamilyKey. Kubernetes labels contain neither
-// "." nor ":". If a part is not a Kubernetes label, "_" replaces each byte that no label contains,
-// and the hash makes the name unique.
-//
-// The key of a family does not contain the weights of its services. So new weights do not change
-// the name of the backend.
+// service's reference, separated by ".". If the backend depends on more than this service, ":" and
+// a hash of key, the result of appendFamilyKey, follow. The key does not contain weights, so new
+// weights do not change the name. In a part that is not a Kubernetes label, "_" replaces each wrong
+// byte, and the hash makes the name unique.
 func (e *Edge) backendName(r *routes.Route, key string) string {
 	first := r.Backends[0]
 	n := []byte(e.Fragment)

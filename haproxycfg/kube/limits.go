@@ -75,8 +75,8 @@ func (c *cost) add(o cost) {
 }
 
 // The method "over" returns the first limit that the cost c exceeds, as text for the operator, and
-// the name of the field of routes that the operator has to change; or two empty texts. l are the
-// limits of the operator. descriptors limits the file descriptors for checks; 0 means no limit.
+// the field of routes that the operator has to change. Both are empty if c exceeds no limit. l are
+// the limits of the operator. descriptors limits the file descriptors for checks; 0 means no limit.
 func (c cost) over(l Limits, descriptors int) (field, limit string) {
 	switch {
 	case c.routes > l.Routes:
@@ -254,8 +254,9 @@ func (a *account) admit(l *limiter, r *routes.Route, key string) {
 	}
 }
 
-// candidate is a route of a table with its rank: 0 if the route is in force, 1 if only its path is
-// in force (with other services or settings, or without servers), and 2 if it is new.
+// candidate is a route of a table with its rank. The rank is 0 if the route is in force, and 2 if
+// it is new. It is 1 if only the path is in force: with other services or settings, or without
+// servers.
 type candidate struct {
 	*routes.Route
 	backend, key string // the name of the backend in force, or "", and the key that all routes of the backend have

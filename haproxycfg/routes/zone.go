@@ -48,9 +48,9 @@ type ZoneOptions struct {
 // AppendZone writes records for it.
 //
 // AppendZone returns an error and dst unchanged if the options are invalid, or if a host of the
-// table cannot have records: Target itself, Origin without Addrs, and a host with an underscore and
-// Addrs, for which BIND refuses the whole zone (option "check-names"). ZoneOptions.Publishable
-// returns a table without these hosts.
+// table cannot have records; ZoneOptions.Publishable leaves out these hosts. They are Target
+// itself, Origin without Addrs, and a host with an underscore that would have Addrs. BIND refuses a
+// whole zone in which such a name has an address, unless "check-names" is off.
 func AppendZone(dst []byte, t Table, o ZoneOptions) ([]byte, error) {
 	z, err := o.resolve()
 	if err != nil {

@@ -41,14 +41,16 @@ const (
 const maxErrors = 10
 
 // Apply sends the commands of a plan to HAProxy: first the commands that HAProxy carries out
-// immediately, then the deletions of unwanted servers, and last the replacements of servers, one
-// after the other. HAProxy refuses to delete a server that has connections, so Apply repeats the
-// deletions for at most Plan.Wait. No other process may change servers during Apply.
+// immediately, then deletions, and last the replacements of servers. HAProxy refuses to delete a
+// server that has connections, so Apply repeats the deletions for at most Plan.Wait. No other
+// process may change servers during Apply.
 //
 // If HAProxy refuses a command, Apply sends no further command for this server, but continues with
-// the others. The error contains an [*AnswerError] for each refused command, at most 10. If Apply
-// cannot reach HAProxy, or if ctx ends, Apply stops. After an error, call [Socket.Actual] again,
-// and [Actual.Plan] with the result of [Unsettled] as its first argument.
+// the others. The error contains an [*AnswerError] for each refused command, at most 10. Apply
+// stops if it cannot reach HAProxy, or if ctx ends.
+//
+// After an error, call [Socket.Actual] again, and then [Actual.Plan] with the result of [Unsettled]
+// as its first argument.
 func (s Socket) Apply(ctx context.Context, p Plan) (Result, error) {
 	a := applier{socket: s, failed: map[string]bool{}}
 	wait := cmp.Or(p.Wait, defaultWait)

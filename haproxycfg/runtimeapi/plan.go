@@ -146,18 +146,17 @@ func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 //     nil, it was a person or an agent, and the server stays out of service unless Server.Force is
 //     true.
 //
-// Plan leaves a server down that is down. It changes a weight only if the wanted weight differs
-// from the one in before, or, with nil, from the initial weight, because an agent or a person may
-// have changed it.
+// Plan leaves a server down that is down. An agent or a person may have changed a weight. So Plan
+// changes a weight only if the wanted weight differs from the one in before, or, with nil, from the
+// initial weight.
 //
 // Plan adds the missing servers whose Add is not empty. From HAProxy 3.0 on, it deletes servers
-// that are not wanted, including servers of the configuration file, and replaces servers with a
-// changed fixed setting. Before 3.0, it sets unwanted servers to maintenance, see Plan.Kept, and a
-// changed fixed setting is a reason for a reload.
+// that are not wanted, and replaces servers with a changed fixed setting. Before 3.0, it sets
+// unwanted servers to maintenance, see Plan.Kept, and a changed fixed setting needs a reload.
 //
 // A new server with an agent would have its full weight until the agent answers. So it receives the
-// drain, the maintenance and the share of the weight of an old server with an agent at the same
-// address and port, or at the same address in the same backend.
+// drain, the maintenance and the share of the weight of an old server with an agent. This old
+// server has the same address and port, or the same address in the same backend.
 //
 // An agent may answer "ready", which ends every maintenance. So Plan disables the agent checks of a
 // server that is not wanted.

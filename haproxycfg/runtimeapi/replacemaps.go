@@ -33,10 +33,10 @@ const maxSingleChanges = 64
 // earlier: then a request that finds the entry also finds the key.
 //
 // If all maps have a Before, and only few entries differ, ReplaceMaps sends a command for each of
-// them, in such an order that a look-up of the longest matching key always finds the old or the new
-// value. Then it reads the changed entries and the number of all entries. If these are not the
-// wanted ones, or if many entries differ, ReplaceMaps replaces each map in one step. Unlike
-// [Socket.CompareMaps], it may not notice that another entry had a wrong value before.
+// these entries, and checks them and the number of all entries. A look-up of the longest matching
+// key always finds the old or the new value. If the check fails, or if many entries differ,
+// ReplaceMaps replaces each map in one step. Unlike [Socket.CompareMaps], it may not notice that
+// another entry had a wrong value before.
 func (s Socket) ReplaceMaps(ctx context.Context, maps []MapContent) error {
 	changes, known := make([]mapChange, len(maps)), true
 	for i, m := range maps {

@@ -48,8 +48,8 @@ type Stat struct {
 	// [econ, eresp].
 	//
 	// Retries and Redispatches are the numbers of further attempts of a request [wretr, wredis]. An
-	// attempt at another server is a redispatch, unless it follows an event of retry-on other than
-	// conn-failure, such as empty-response. All others are retries.
+	// attempt at another server is a redispatch, and one at the same server a retry. But after an
+	// event of retry-on other than conn-failure, each attempt is a retry.
 	ConnErrors, RespErrors, Retries, Redispatches uint64
 }
 

@@ -25,13 +25,14 @@ type Admin struct {
 	// Gatherer collects the metrics for /metrics. If it is nil, /metrics has the metrics of
 	// NewRegistry.
 	Gatherer prometheus.Gatherer
-	// Ready returns nil if the binary can do its work. With an error, /readyz answers 503 with its
-	// text. A nil Ready means always ready. Several goroutines may call Ready.
+	// Ready returns nil if the binary can do its work. If Ready returns an error, /readyz answers
+	// 503 with this error. If Ready is nil, the binary is always ready. Several goroutines may call
+	// Ready.
 	Ready func() error
-	// Alive returns nil if the binary makes progress. If Alive returns an error, /healthz answers
-	// 503, and the watchdog of systemd restarts the binary, as it does if Alive does not return.
-	// Alive should return soon after ctx has ended. A nil Alive means a call of Ready, with any
-	// result. Several goroutines may call Alive.
+	// Alive returns nil if the binary makes progress. If it returns an error or does not return,
+	// /healthz answers 503, and the watchdog of systemd restarts the binary. Alive should return
+	// soon after ctx has ended. If Alive is nil, the binary makes progress while a call of Ready
+	// returns. Several goroutines may call Alive.
 	Alive func(ctx context.Context) error
 	// Detail returns text that /readyz shows below "ok", such as problems that the binary
 	// tolerates. If Detail is nil or returns "", /readyz shows only "ok". Several goroutines may
@@ -40,9 +41,9 @@ type Admin struct {
 	// Extra serves all other paths. If Extra is nil, requests for these paths get 404. GET and HEAD
 	// need no token, so Extra must change nothing for these methods.
 	Extra http.Handler
-	// Token returns the token that requests over TCP need in the header "Authorization: Bearer
-	// TOKEN", unless they are GET or HEAD. If Token is nil, requests over TCP can only be GET or
-	// HEAD. Requests over a Unix socket need no token. Several goroutines may call Token.
+	// Token returns the token for the header "Authorization: Bearer TOKEN". Requests over TCP need
+	// it, except GET and HEAD; requests over a Unix socket do not. If Token is nil, requests over
+	// TCP can only be GET or HEAD. Several goroutines may call Token.
 	Token func() (string, error)
 	// Hosts are the names that the header Host may have, besides IP addresses and localhost.
 	Hosts []string

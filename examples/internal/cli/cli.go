@@ -1,6 +1,5 @@
-// Package cli has the parts that the example binaries share: settings from flags, the environment
-// and a YAML file; exit codes; an admin listener with metrics and health pages; the end of the
-// context on SIGTERM; and sockets and notifications of systemd.
+// Package cli has the parts that the example binaries share: flags, exit codes, an admin listener
+// with metrics and health pages, signals, and the sockets and notifications of systemd.
 //
 // The command line of a binary is one [Program]. A test can call its method Run with its own
 // arguments, environment and output, and check the exit code:

@@ -14,13 +14,13 @@ import (
 	"github.com/headgate/headgate/internal/inputfile"
 )
 
-// ServerTLS returns the configuration of an HTTPS server, or nil if certificate is "". certificate
-// and key are the names of two PEM files. clientCA is the name of a PEM file of authorities: each
-// client needs a certificate of one of them, unless clientCA is "".
+// ServerTLS returns the configuration of an HTTPS server from two PEM files, or nil if certificate
+// is "". If clientCA, a PEM file of authorities, is not "", each client needs a certificate of one
+// of them.
 //
-// The server uses changed files at the next handshake. While it cannot use a file, it uses the last
-// good content. It calls "changed" when a file becomes unusable, when the error changes, and, with
-// nil, when the file is good again. changed must not block.
+// The server uses changed files at the next handshake, and keeps the last good content of a faulty
+// file. It calls "changed" with an error when a file becomes faulty or the error changes, and with
+// nil when the file is good again. changed must not block.
 func ServerTLS(certificate, key, clientCA string, changed func(file string, err error)) (*tls.Config, error) {
 	if certificate == "" {
 		return nil, nil
@@ -54,11 +54,10 @@ func ServerTLS(certificate, key, clientCA string, changed func(file string, err 
 
 // KeyPair reads a certificate and its key from two PEM files, and returns a function for
 // tls.Config.GetCertificate or GetClientCertificate. Each call of this function reads changed files
-// again, so a server uses a renewed certificate without a restart. While the files are unusable, it
-// returns the last good pair. Any number of goroutines may call it.
+// again, and returns the last good pair. Any number of goroutines may call it.
 //
-// It calls "changed" when the files become unusable, when the error changes, and, with nil, when
-// there is a new good pair. changed must not block.
+// The function calls "changed" with an error when the files become faulty or the error changes, and
+// with nil when there is a new good pair. changed must not block.
 func KeyPair(certificate, key string, changed func(error)) (func() *tls.Certificate, error) {
 	return follow([]string{certificate, key}, func() (*tls.Certificate, string, error) {
 		certificatePEM, err := inputfile.Read(certificate, maxPEM)
@@ -84,8 +83,8 @@ func KeyPair(certificate, key string, changed func(error)) (func() *tls.Certific
 // of this function first calls read again if one of the files may have changed.
 //
 // read must return a value and the content from which it has made the value; the same content keeps
-// the old value. The returned function calls "changed" when the files become unusable, when the
-// error changes, and, with nil, when there is a new good value.
+// the old value. The function calls "changed" with an error when the files become faulty or the
+// error changes, and with nil when there is a new good value.
 func follow[T any](files []string, read func() (value T, content string, err error), changed func(error)) (func() T, error) {
 	f := followed[T]{files: files, read: read, changed: changed}
 	f.versions = f.versionsNow() // before the call of read, so that follow does not miss a change during this call

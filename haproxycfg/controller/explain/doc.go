@@ -1,7 +1,6 @@
 // Package explain says where a request for a host and a path goes, and why. An explanation contains
-// the declaration of the route, the services of the route, the nodes that serve each service, the
-// reason why each other node does not serve it, and the names and present states of the servers in
-// HAProxy.
+// the declaration of the route, the nodes that serve its services, the reason why each other node
+// does not, and the present states of the servers in HAProxy.
 //
 //	target, err := explain.ParseTarget("api.example.com/tracks")
 //	…

@@ -249,10 +249,10 @@ func (g *gated) deadNode(ctx context.Context, t *traffic) error {
 	return t.row(scenario.Row{What: fmt.Sprintf("%s dies: %s may not go, and the answer names %s", dead.Name, other.Name, dead.Name), Err: err}, start)
 }
 
-// replaceAll replaces all nodes of the cluster under load. For each node, a worker requests a grant
-// from nodegate, waits for it, drains the node, and restarts its programs. The first node also goes
-// through the method "lag", and the last node through the method "die". replaceAll calls fault, if
-// not nil, after the first grant.
+// replaceAll replaces all nodes of the cluster under load. For each node, a worker waits for a
+// grant from nodegate, drains the node, and restarts its programs. The first node also goes through
+// the method "lag", and the last node through "die". replaceAll calls fault, if not nil, after the
+// first grant.
 func (g *gated) replaceAll(ctx context.Context, t *traffic, workers int, fault func(context.Context) error) error {
 	start := time.Now()
 	watches := map[*HAProxy]*serverWatch{}

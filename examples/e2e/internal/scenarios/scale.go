@@ -48,10 +48,10 @@ const (
 )
 
 // These are the largest allowed results. goalLatency is the time in which a terminator must handle
-// an event on an idle machine. The median of the latency may be goalLatency times the median of the
-// slowness, the factor by which computations take longer than on an idle machine. The p99 may be
-// goalLatency times the p99 of the slowness, but at least rareFactor times goalLatency, because the
-// p99 of a hundred events is inaccurate.
+// an event on an idle machine. On a busy machine, the median may be longer by the factor of the
+// slowness: how many times as long as on an idle machine a computation takes. The same is true for
+// the 99th percentile, which may always be rareFactor times goalLatency, because it is inaccurate
+// with a hundred events.
 const (
 	goalLatency          = 300 * time.Millisecond
 	rareFactor           = 3

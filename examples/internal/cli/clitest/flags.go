@@ -11,10 +11,13 @@ import (
 	"github.com/headgate/headgate/examples/internal/usage"
 )
 
-// FlagsPage checks the command line of a binary: its section of examples/FLAGS.md is up to date;
-// each flag is in the table "purpose, flags" in the README; the help names the value of each flag;
-// and -h fits into 60 columns. With the environment variable UPDATE_FLAGS, FlagsPage writes the
-// section.
+// FlagsPage checks the command line of a binary:
+//
+//   - its section of examples/FLAGS.md is up to date,
+//   - each flag is in a group of the table "purpose, flags" in the README,
+//   - the help names what the value of each flag is, and fits into 60 columns.
+//
+// With the environment variable UPDATE_FLAGS, FlagsPage writes the section.
 func FlagsPage(t testing.TB, p usage.Program) {
 	t.Helper()
 	for _, c := range p.Commands {

@@ -28,12 +28,12 @@ func codeIn(cell string) (list []string, rest string) {
 
 // CheckMappings checks the tables of a page whose second column has the heading "headgate". The
 // columns are: the setting of another program, our setting, a part of the result of our setting,
-// and the difference. The second cell of a row has one of three forms:
+// and the difference. The second cell of a row is one of these:
 //
-//   - code, the settings. Their "result" must contain the code in the third cell more often than
+//   - code, the settings: their "result" must contain the code in the third cell more often than
 //     the result without settings.
-//   - "nothing to set". The result without settings must contain the code in the third cell.
-//   - "no equivalent". The third cell is empty, and the fourth says what to do instead.
+//   - "nothing to set": the result without settings must contain the code in the third cell.
+//   - "no equivalent": the third cell is empty, and the fourth says what to do instead.
 func CheckMappings(t *testing.T, page string, result func(t testing.TB, settings []string) string) {
 	base := result(t, nil)
 	rows := mappings(t, page)

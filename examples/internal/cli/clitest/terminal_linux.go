@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Terminal opens a pseudo-terminal with 100 columns. A program uses "terminal". The test reads from
-// "screen" what the program writes, and writes to it what the user types; reads can have a
-// deadline. The end of the test closes the files.
+// Terminal opens a pseudo-terminal with 100 columns for a program, "terminal". The test reads from
+// "screen" what the program writes, and writes to screen what the user types. Reads of screen can
+// have a deadline. The end of the test closes both files.
 func Terminal(t testing.TB) (screen, terminal *os.File) {
 	t.Helper()
 	// O_NONBLOCK lets Go's poller wait for the file, so that deadlines work.
