@@ -130,7 +130,7 @@ const (
 )
 
 // Weight is the weight in an answer, as a percentage ([Percent]) or as a number ([Absolute]). The
-// zero Weight names no weight. Equal Weights are ==.
+// zero Weight names no weight. Weights are comparable with ==.
 type Weight struct {
 	kind weightKind
 	n    uint16
@@ -233,7 +233,7 @@ func (w Weight) lower(v Weight) Weight {
 }
 
 // MaxConn is the limit that an answer sets for simultaneous connections to the server;
-// [Connections] makes one. The zero MaxConn names no limit. Equal MaxConns are ==.
+// [Connections] makes a MaxConn. The zero MaxConn names no limit. MaxConns are comparable with ==.
 type MaxConn struct {
 	set bool
 	n   uint32

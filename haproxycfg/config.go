@@ -251,8 +251,8 @@ type Frontend struct {
 	Zones *Zones
 	// Close names a map of the same Config; empty means none. The value of the key "all" is the
 	// share of responses after which HAProxy closes the client's connection, at random, in points:
-	// 10,000 are all responses. WebSockets and HTTP/2 connections stay, because HAProxy 2.6 to 3.4
-	// send no GOAWAY for "Connection: close".
+	// 10,000 are all responses. WebSockets stay. HTTP/2 connections stay too, because HAProxy 2.6
+	// to 3.4 send no GOAWAY for "Connection: close".
 	Close string
 	// Router, if not nil, chooses a backend by host and path.
 	Router *Router

@@ -147,9 +147,9 @@ const closeClient = "http-response set-header Connection close if !{ status 101 
 // dotSegments are conditions. One of them is true for each path that a server could read as a path
 // with dot segments.
 //
-// The first condition matches the path as it is, because url_dec in the second one fails if a "%"
-// is not followed by two hexadecimal digits. The third one matches the path without its encoded
-// tabs and ends of lines.
+// The first condition matches the path as it is. The second one matches the path decoded with
+// url_dec, which fails if a "%" is not followed by two hexadecimal digits. The third one matches
+// the path without its encoded tabs and ends of lines.
 //
 // The last condition matches bytes that RFC 3986 does not permit in a path. HAProxy refuses them in
 // HTTP/1 requests, but sends bytes from 0x80 on in HTTP/2 requests to servers: two such bytes are

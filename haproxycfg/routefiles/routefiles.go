@@ -26,8 +26,8 @@ type Declarations struct {
 	Table    routes.Table
 	Regions  routes.Regions
 	Problems []routes.Problem
-	// Unread are the names of the files whose routes or regions are unknown, because each attempt to read or
-	// parse them has failed.
+	// Unread are the names of the files whose routes or regions are unknown, because each attempt
+	// to read or parse them has failed.
 	Unread []string
 }
 
@@ -184,8 +184,8 @@ func (f *routeFile) reread() (changed bool, err error) {
 }
 
 // The caller calls keepOld if it cannot use the present content of the file. keepOld keeps the
-// routes or regions that Files last read from the file, and makes p the only problem of the file. The result
-// "changed" is false if the file already had this problem.
+// routes or regions that Files last read from the file, and makes p the only problem of the file.
+// The result "changed" is false if the file already had this problem.
 func (f *file) keepOld(p routes.Problem) (changed bool) {
 	if f.fault == p.Error() {
 		return false

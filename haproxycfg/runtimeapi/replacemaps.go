@@ -34,9 +34,9 @@ const maxSingleChanges = 64
 //
 // If all maps have a Before, and only few entries differ, ReplaceMaps sends a command for each of
 // these entries, and checks them and the number of all entries. A look-up of the longest matching
-// key always finds the old or the new value. If the check fails, or if many entries differ,
-// ReplaceMaps replaces each map in one step. Unlike [Socket.CompareMaps], it may not notice that
-// another entry had a wrong value before.
+// key always finds the old or the new value. If a command or the check fails, or if many entries
+// differ, ReplaceMaps replaces each map in one step. Unlike [Socket.CompareMaps], it may not notice
+// that another entry had a wrong value before.
 func (s Socket) ReplaceMaps(ctx context.Context, maps []MapContent) error {
 	changes, known := make([]mapChange, len(maps)), true
 	for i, m := range maps {

@@ -29,10 +29,10 @@ type Admin struct {
 	// 503 with this error. If Ready is nil, the binary is always ready. Several goroutines may call
 	// Ready.
 	Ready func() error
-	// Alive returns nil if the binary makes progress. If it returns an error or does not return,
-	// /healthz answers 503, and the watchdog of systemd restarts the binary. Alive should return
-	// soon after ctx has ended. If Alive is nil, the binary makes progress while a call of Ready
-	// returns. Several goroutines may call Alive.
+	// Alive returns nil if the binary makes progress. If it returns an error, /healthz answers 503,
+	// and the watchdog of systemd restarts the binary; the watchdog also does so if Alive does not
+	// return. Alive should return soon after ctx has ended. If Alive is nil, the binary makes
+	// progress while calls of Ready return. Several goroutines may call Alive.
 	Alive func(ctx context.Context) error
 	// Detail returns text that /readyz shows below "ok", such as problems that the binary
 	// tolerates. If Detail is nil or returns "", /readyz shows only "ok". Several goroutines may
