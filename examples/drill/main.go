@@ -16,12 +16,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
-	"time"
-
-	"golang.org/x/term"
 
 	"github.com/headgate/headgate/examples/internal/cli"
 	"github.com/headgate/headgate/examples/internal/kubeconn"
@@ -61,6 +57,8 @@ func runDrills(ctx context.Context, inv cli.Invocation) int {
 
 func (s *settings) run(ctx context.Context, inv cli.Invocation) (code int, err error) {
 	kubeconn.LogTo(nil) // the errors of the sources are enough
+	p := inv.Progress("reading %d clusters", len(s.Clusters))
+	defer p.Stop()
 	runner := drill.Runner{Controller: s.newController, Start: s.start, MaxDrain: s.maxDrain}
 	if runner.Clusters, err = s.readClusters(ctx, inv); err != nil {
 		return 0, err
@@ -78,9 +76,12 @@ func (s *settings) run(ctx context.Context, inv cli.Invocation) (code int, err e
 	if drills, err = s.choose(drills); err != nil {
 		return 0, err
 	}
-	p := newProgress(inv.Stderr, len(drills))
-	results, err := runner.RunAll(ctx, drills, func(r drill.Result) { p.done(r.Drill) })
-	p.end()
+	ended := 0
+	p.Set("0 of %d drills", len(drills))
+	results, err := runner.RunAll(ctx, drills, func(r drill.Result) {
+		ended++
+		p.Set("%d of %d drills, the last one was %.40s", ended, len(drills), r.Drill)
+	})
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return 0, errors.New("interrupted")
@@ -182,39 +183,4 @@ func (s *settings) print(w io.Writer, r drill.Report) error {
 		return err
 	}
 	return r.WriteDetails(w)
-}
-
-// progress shows on a terminal how many drills are done. It writes nothing to a file or a pipe.
-type progress struct {
-	w     io.Writer // nil: no terminal
-	all   int
-	ended int
-	begin time.Time
-}
-
-func newProgress(w io.Writer, all int) *progress {
-	p := &progress{all: all, begin: time.Now()}
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		p.w = w
-		p.show("…")
-	}
-	return p
-}
-
-func (p *progress) done(name string) {
-	p.ended++
-	p.show(name)
-}
-
-func (p *progress) show(name string) {
-	if p.w != nil {
-		fmt.Fprintf(p.w, "\r\033[K%d of %d drills, %v: %.40s", p.ended, p.all, time.Since(p.begin).Round(time.Second), name)
-	}
-}
-
-// end removes the text of the progress.
-func (p *progress) end() {
-	if p.w != nil {
-		fmt.Fprint(p.w, "\r\033[K")
-	}
 }

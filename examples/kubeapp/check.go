@@ -93,6 +93,7 @@ func (s *checkSettings) before(ctx context.Context, inv cli.Invocation, namespac
 		err = addFiles(&objects, s.where.Dir)
 		return objects, err
 	}
+	defer inv.Progress("reading the objects of the cluster").Stop()
 	a, err := s.applier(inv)
 	if err != nil {
 		return objects, err

@@ -82,6 +82,8 @@ func runObjects(ctx context.Context, inv cli.Invocation) int {
 func (s *settings) applyObjects(ctx context.Context, inv cli.Invocation) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
+	p := inv.Progress("reading the objects of the cluster")
+	defer p.Stop()
 	a, err := s.applier(inv)
 	if err != nil {
 		return 0, err
@@ -97,6 +99,7 @@ func (s *settings) applyObjects(ctx context.Context, inv cli.Invocation) (int, e
 		fmt.Fprintf(inv.Stderr, "%s: nothing is applied, because the change would hurt traffic\n", program)
 		return cli.ExitDiffer, nil
 	}
+	p.Set("applying %d objects", len(s.objects.List()))
 	results, err := a.Apply(ctx, s.objects.List()...)
 	for _, r := range results {
 		fmt.Fprintf(inv.Stdout, "%s: %s\n", r.Object, r.Action)

@@ -99,6 +99,7 @@ func runDrain(ctx context.Context, inv cli.Invocation) int {
 	}
 	ctx, cancel := context.WithTimeout(ctx, *timeout+5*time.Second)
 	defer cancel()
+	defer inv.Progress("waiting until every HAProxy knows").Stop()
 	if err := admin.Ask(ctx, method, "/drain", query, inv.Stdout); err != nil {
 		return inv.Fail(cli.ExitFailed, drainProgram, "%v", err)
 	}

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -38,6 +40,8 @@ func (c *drain) check(nodes []string) error {
 }
 
 func (c *drain) run(ctx context.Context, inv cli.Invocation, s *settings, names []string) (int, error) {
+	p := inv.Progress("cordoning %s", names[0])
+	defer p.Stop()
 	config, err := load(s.conn)
 	if err != nil {
 		return 0, err
@@ -75,7 +79,7 @@ func (c *drain) run(ctx context.Context, inv cli.Invocation, s *settings, names 
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	all, err := keeper.WaitDrained(ctx, node.Addrs, sources, c.maxRequests)
+	all, err := keeper.WaitDrained(ctx, node.Addrs, shown(sources, names[0], p.Set), c.maxRequests)
 	if err != nil {
 		return 0, fmt.Errorf("%s is cordoned, but after %v it is %w", names[0], c.timeout, err)
 	}
@@ -84,4 +88,27 @@ func (c *drain) run(ctx context.Context, inv cli.Invocation, s *settings, names 
 		lines = append(lines, t.String())
 	}
 	return cli.ExitOK, print(inv.Stdout, c.json, all, strings.Join(lines, "\n"))
+}
+
+// shown returns sources that also pass the sum of their last answers for the node, or the error of
+// one of them, to the function set. Only one goroutine may call the returned sources.
+func shown(sources []keeper.TrafficSource, node string, set func(format string, args ...any)) []keeper.TrafficSource {
+	last, errs := make([]keeper.Traffic, len(sources)), make([]error, len(sources))
+	wrapped := make([]keeper.TrafficSource, len(sources))
+	for i, source := range sources {
+		wrapped[i] = func(ctx context.Context, addrs []netip.Addr) (keeper.Traffic, error) {
+			last[i], errs[i] = source(ctx, addrs)
+			accepting, sessions := 0, 0
+			for _, t := range last {
+				accepting, sessions = accepting+t.Accepting, sessions+t.Sessions
+			}
+			if err := cmp.Or(errs...); err != nil {
+				set("%s: %v", node, err)
+			} else {
+				set("%s: %d servers get new requests, %d requests left", node, accepting, sessions)
+			}
+			return last[i], errs[i]
+		}
+	}
+	return wrapped
 }

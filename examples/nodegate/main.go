@@ -159,6 +159,7 @@ func (c *may) check(nodes []string) error {
 const askEvery = 2 * time.Second
 
 func (c *may) run(ctx context.Context, inv cli.Invocation, s *settings, nodes []string) (int, error) {
+	defer inv.Progress("waiting for the answer yes for %s", strings.Join(nodes, ", ")).Stop()
 	k, err := s.keeper()
 	if err != nil {
 		return 0, err
@@ -211,6 +212,7 @@ func (c *wave) check([]string) error {
 }
 
 func (c *wave) run(ctx context.Context, inv cli.Invocation, s *settings, nodes []string) (int, error) {
+	defer inv.Progress("searching the nodes that may go at the same time").Stop()
 	k, err := s.keeper()
 	if err != nil {
 		return 0, err
@@ -234,6 +236,7 @@ func (c *grants) register(fs *flag.FlagSet) { fs.BoolVar(&c.json, "json", false,
 func (c *grants) check(nodes []string) error { return noArguments(nodes) }
 
 func (c *grants) run(ctx context.Context, inv cli.Invocation, s *settings, _ []string) (int, error) {
+	defer inv.Progress("reading the grants").Stop()
 	k, err := s.keeper()
 	if err != nil {
 		return 0, err
@@ -268,6 +271,7 @@ func (c *release) check(nodes []string) error {
 }
 
 func (c *release) run(ctx context.Context, inv cli.Invocation, s *settings, nodes []string) (int, error) {
+	defer inv.Progress("ending the grant of %s", nodes[0]).Stop()
 	k, err := s.keeper()
 	if err != nil {
 		return 0, err

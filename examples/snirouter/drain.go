@@ -93,6 +93,7 @@ func runDrain(ctx context.Context, inv cli.Invocation) int {
 	}
 	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	defer inv.Progress("waiting until balancers notice the drain").Stop()
 	if err := admin.Ask(asking, method, "/drain", nil, inv.Stdout); err != nil {
 		return inv.Fail(cli.ExitFailed, drainProgram, "%v", err)
 	}

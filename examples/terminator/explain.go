@@ -85,6 +85,7 @@ func formatOf(json bool) string {
 }
 
 func (c *explainCommand) run(ctx context.Context, inv cli.Invocation) error {
+	defer inv.Progress("explaining %s%s", c.target.Host, c.target.Path).Stop()
 	if c.admin.Given() {
 		query := url.Values{"host": {c.target.Host}, "path": {c.target.Path}, "format": {formatOf(c.json)}}
 		if c.at != "" {

@@ -82,6 +82,7 @@ func runTerminator(ctx context.Context, inv cli.Invocation) int {
 // change neither the configuration nor another output file, and otherwise cli.ExitDiffer.
 func (s *settings) printDiff(ctx context.Context, inv cli.Invocation) (code int, err error) {
 	kubeconn.LogTo(nil) // the errors of Plan are enough
+	defer inv.Progress("reading %d clusters", len(s.Clusters)).Stop()
 	c := s.controller(s.printWarnings(inv))
 	change, err := s.plan(ctx, inv, c)
 	if err != nil {
@@ -109,6 +110,7 @@ func (s *settings) printDiff(ctx context.Context, inv cli.Invocation) (code int,
 // printSimulation prints how unevenly the configuration loads the pods of each service.
 func (s *settings) printSimulation(ctx context.Context, inv cli.Invocation) error {
 	kubeconn.LogTo(nil) // the errors of Plan are enough
+	defer inv.Progress("reading %d clusters", len(s.Clusters)).Stop()
 	c := s.controller(s.printWarnings(inv))
 	change, err := s.plan(ctx, inv, c)
 	if err != nil {
@@ -125,6 +127,7 @@ func (s *settings) printSimulation(ctx context.Context, inv cli.Invocation) erro
 // runOnce applies the configuration once. It prints "written" or "unchanged".
 func (s *settings) runOnce(ctx context.Context, inv cli.Invocation) error {
 	kubeconn.LogTo(nil) // the errors of Plan are enough
+	defer inv.Progress("applying the routes and %d clusters", len(s.Clusters)).Stop()
 	c := s.controller(s.printWarnings(inv))
 	change, err := s.plan(ctx, inv, c)
 	if err != nil {

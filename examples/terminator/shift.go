@@ -102,6 +102,7 @@ func (c *shiftCommand) check() error {
 }
 
 func (c *shiftCommand) run(ctx context.Context, inv cli.Invocation) (code int, err error) {
+	defer inv.Progress("waiting for the terminator").Stop()
 	client := shift.Client{Do: func(ctx context.Context, method, path string, query url.Values) ([]byte, error) {
 		var out bytes.Buffer
 		err := c.admin.Ask(ctx, method, path, query, &out)

@@ -1,5 +1,6 @@
 // Package cli has the parts that the example binaries share: flags, exit codes, an admin listener
-// with metrics and health pages, signals, and the sockets and notifications of systemd.
+// with metrics and health pages, a line that shows the progress of a command, signals, and the
+// sockets and notifications of systemd.
 //
 // The command line of a binary is one [Program]. A test can call its method Run with its own
 // arguments, environment and output, and check the exit code:
