@@ -19,26 +19,23 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
-// Client is a hostlookup.Lookup that asks a host API about each host. A Client stores no answers:
-// put a hostlookup.Cache in front of it.
+// Client is a hostlookup.Lookup that asks a host API about each host. It stores no answers: put a
+// hostlookup.Cache in front of it.
 //
-// Status 200 with the JSON object of a valid endpoint is an answer. Status 404 is
-// hostlookup.ErrNotFound. Everything else is an error: other statuses, including redirects;
-// endpoints that hostlookup.Endpoint.Validate refuses; bodies that are too long or not JSON; answers
-// whose "host" is another host. For a status, the error is a *hostlookup.Error that wraps a
-// *StatusError.
+// Status 200 with the JSON object of a valid endpoint is an answer, and 404 is
+// hostlookup.ErrNotFound. Any other status, including a redirect, is a *hostlookup.Error that wraps
+// a *StatusError. It is also an error if the body is too long or not JSON, if
+// hostlookup.Endpoint.Validate refuses the endpoint, or if "host" is another host.
 //
 // The member "host" of an answer may be missing or "". Otherwise it must be the host of the request,
 // or the wildcard that covers this host: "*.example.com" for "a.example.com".
 //
-// The lifetime of an answer, 200 or 404, comes from Cache-Control (RFC 9111 section 5.2.2): it is
-// s-maxage or else max-age, minus Age. If this is 0 or less, or if the answer has no-cache, the
-// lifetime is hostlookup.Revalidate. If the answer has no-store, the lifetime is negative, so a
-// cache does not keep the answer. A Client ignores must-revalidate and proxy-revalidate. The
-// lifetime of an error with a status comes from Retry-After, in seconds or as a date.
+// The TTL of an answer, 200 or 404, is s-maxage or else max-age, minus Age (RFC 9111 section 5.2.2).
+// If this is 0 or less, or with no-cache, the TTL is hostlookup.Revalidate. With no-store, the TTL is
+// negative, so a cache does not keep the answer. A Client ignores must-revalidate and
+// proxy-revalidate. The TTL of another status is its Retry-After, in seconds or as a date.
 //
-// Set the fields before the first use, and do not change them afterwards. A Client is safe for
-// concurrent use.
+// A Client is safe for concurrent use. Set the fields before the first use.
 type Client struct {
 	// URL is the address of a host in the API, with {host} in its path or query, such as
 	// "http://127.0.0.1:9000/hosts/{host}". Each request replaces {host} by the escaped host.
