@@ -86,8 +86,8 @@ func (b *Backend) appendSharedWords(t *text, checkProto bool) {
 }
 
 // AddServer returns the command of HAProxy's runtime API that adds a server to the running backend
-// b: "add server BACKEND/NAME ADDRESS WORD…". The words include those of the line default-server,
-// which HAProxy ignores here.
+// b: "add server BACKEND/NAME ADDRESS WORD…". The words include the settings of the line
+// default-server, because the command ignores this line.
 //
 // HAProxy adds the server in maintenance, without checks. To put it into service, send "enable
 // health BACKEND/NAME" if s.Check is true, "enable agent BACKEND/NAME" if s.AgentPort is not 0, and

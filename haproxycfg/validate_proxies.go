@@ -348,8 +348,8 @@ func (v *validator) serverOK(c *Config, s *Server) bool {
 		(s.AgentSend == "" || validAgentSend(s)) && (s.Slot == "" || validName(s.Slot))
 }
 
-// serverSet finds servers that occur twice in a backend. Usually their keys ascend, and serverSet
-// compares each only with the last one instead of using a set. This reduces the time to render
+// serverSet finds servers that occur twice in a backend. Usually their keys ascend. serverSet then
+// compares each key only with the last one instead of using a set, which reduces the time to render
 // 40,000 servers from 26 ms to 18 ms.
 type serverSet struct {
 	last     serverKey

@@ -1,9 +1,8 @@
 // Package hashring picks stable subsets of nodes by rendezvous hashing.
 //
-// For example, a balancer has 1,000 nodes and thousands of services, and each service needs 20 of
-// the nodes. A [Ring] computes these 20 only from the names of the service and of the nodes. So all
-// processes that know the same nodes pick the same subset. They store nothing and do not
-// communicate:
+// For example, each of thousands of services needs 20 of 1,000 nodes. A [Ring] computes these 20
+// only from the names of the service and of the nodes. So all processes that know the same nodes
+// pick the same subset, without storing anything or communicating:
 //
 //	ring, err := hashring.New(
 //		hashring.Node{Name: "10.0.0.1"},
@@ -20,37 +19,30 @@
 // the subset. Therefore:
 //
 //   - The order of the nodes that [New] receives does not matter.
-//   - As few nodes as possible move. When a node leaves the ring, each subset that contains this
-//     node gets one other node in its place, and all other subsets stay the same. When a node
-//     joins, and the ring then has N nodes, the new node enters the subsets of about k/N of all
-//     keys, and replaces one node in each of them. A node with a new name counts as one node that
-//     leaves and one that joins.
+//   - As few nodes as possible move. When a node leaves the ring, each subset that contains it gets
+//     one other node, and all other subsets stay the same. A node that joins, as one of N, replaces
+//     one node in the subsets of about k/N of all keys. A node with a new name leaves and joins.
 //   - Top(key, k) is the beginning of Top(key, k+1): a larger subset contains the smaller one.
 //   - Subsets of different keys are independent, even if the keys are similar. The number of
-//     subsets that contain a node has a binomial distribution, as if each subset were drawn at
-//     random. The number of nodes that two subsets share has a hypergeometric distribution, for the
-//     same reason.
+//     subsets that contain a node has a binomial distribution, and the number of nodes that two
+//     subsets share a hypergeometric one, as for random subsets.
 //
-// So the nodes do not all serve the same number of keys. For example, 2,000 services use 20 of
-// 1,000 nodes each. Then a node serves 40 services on average, with a standard deviation of 6.3.
-// Other kinds of rings balance the load better, but move more nodes than necessary when nodes join
-// or leave.
+// So the nodes do not all serve the same number of keys. If 2,000 services use 20 of 1,000 nodes
+// each, a node serves 40 services on average, with a standard deviation of 6.3. Other kinds of
+// rings balance the load better, but move more nodes than necessary.
 //
-// A Ring never changes after [New]. Any number of goroutines may use it without locks. To add,
-// remove or replace nodes, make another Ring. This takes about half a millisecond for 1,000 nodes.
+// A Ring never changes after [New], and is safe for concurrent use. To change the nodes, make
+// another Ring, which takes about half a millisecond for 1,000 nodes.
 //
 // # Weights
 //
-// The share of a node is the share of all keys whose subset contains the node. If k is 1, the
-// shares are exactly proportional to the weights: [Ring.Top] picks a node of weight 2 for twice as
-// many keys as a node of weight 1. If k is larger, the shares are only nearly proportional to the
-// weights, and only if k is much smaller than the number of nodes: no subset can contain a node
-// twice.
+// The share of a node is the share of all keys whose subset contains it. If k is 1, the shares are
+// exactly proportional to the weights. If k is larger, but much smaller than the number of nodes,
+// they are nearly proportional, because no subset can contain a node twice.
 //
-// Only the ratio of weights matters. If all weights are equal, the ring picks the same nodes as
-// without weights. When the weight of one node grows, this node enters some subsets, and replaces
-// one node in each of them. When its weight shrinks, it leaves some subsets. All other nodes keep
-// their places.
+// Only the ratio of weights matters. Equal weights pick the same nodes as no weights. A node whose
+// weight grows replaces one node in some subsets, and a node whose weight shrinks leaves some
+// subsets. All other nodes keep their places.
 //
 // A weight is 0, which means 1, or a number from 1e-6 to 1e6. To send a node no traffic, leave it
 // out of the ring.
@@ -87,17 +79,16 @@
 //
 // # If the score changed
 //
-// The score does not change within a major version. If there is ever another score, a program must
-// choose it explicitly, with a second constructor.
+// The score does not change within a major version. A program would have to choose another score
+// explicitly, with a second constructor.
 //
-// The reason: with another score, hardly any of the 20 nodes of a subset stays. In a fleet of load
-// balancers, nearly every server of every service would change at the same time. Connections to the
-// old nodes would drain, and caches and health states would be lost. Old and new versions would
-// send the same service to different nodes.
+// With another score, hardly any of the 20 nodes of a subset stays. Nearly every server of every
+// service of a fleet would change at the same time: connections would drain, and caches and health
+// states would be lost. Old and new versions would send the same service to different nodes.
 //
 // # What it does not do
 //
-// A Ring does not track health, load or connections. It does not limit the load of a node. An
-// attacker can find names with equal hashes, because XXH64 is not a cryptographic hash. A Ring does
-// not protect against such names.
+// A Ring does not track health, load or connections, and does not limit the load of a node. It does
+// not protect against names with equal hashes, which an attacker can find, because XXH64 is not a
+// cryptographic hash.
 package hashring

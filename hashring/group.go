@@ -122,8 +122,8 @@ func (g *group) order(c []uint64, key uint64) {
 }
 
 // repair puts the candidates c, sorted by the upper bits of the scores, into the order that score
-// v1 defines. A candidate has the index of the node in place of the lower bits. So repair compares
-// the whole scores where the upper bits are equal.
+// v1 defines. A candidate has the index of the node in place of the lower bits of its score. So
+// repair compares the whole scores of candidates with equal upper bits.
 func (g *group) repair(c []uint64, key uint64) {
 	for i := 0; i < len(c); {
 		j := i + 1

@@ -115,7 +115,7 @@ func (r *Ring) turns(dst []turn, key uint64, k int) []turn {
 		return cmp.Or(cmp.Compare(a.score, b.score), strings.Compare(a.zone.name, b.zone.name))
 	})
 	// In each round, every zone that still has nodes gets the same number of places, but no more
-	// than it has nodes. In the end, fewer places are left than such zones, and the first of these
+	// than it has nodes. When fewer places are left than there are such zones, the first of these
 	// zones get one place each.
 	for open := len(dst); k >= open && k > 0; {
 		level := k / open

@@ -8,8 +8,8 @@ import (
 )
 
 // SetVariable sets the variable "proc."+name of the process to value, and reads it back. If the
-// variable does not have the value, the error contains HAProxy's answer. HAProxy also creates a
-// variable that its configuration does not use.
+// variable then has another value, the error contains HAProxy's answer. A variable that HAProxy's
+// configuration does not use is no error.
 //
 // HAProxy 2.6 to 3.4 allow "set var" only on a connection that has sent "experimental-mode on". A
 // master does not pass all these commands to a worker, so Worker must be empty.

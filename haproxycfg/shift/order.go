@@ -111,10 +111,11 @@ func (o Order) WithSteps(steps []int, target int) Order {
 }
 
 // The method "after" returns the shift of this order for a route of which an earlier shift has
-// already moved a share, in hundredths of a percent. The new shift has this share as its first
-// step, to which it returns after errors, and then the larger steps of the order, with which it
-// begins. For example, at 5% (500 points) the steps 1, 5, 25 and 100% become 5, 25 and 100%.
-// Without a larger step, the last step of the order is the only one.
+// already moved a share, in hundredths of a percent. This share becomes the first step, to which
+// the shift returns after errors. The larger steps of the order follow, and the shift begins with
+// them. For example, at 5% (500 points) the steps 1, 5, 25 and 100% become 5, 25 and 100%.
+//
+// If no step of the order is larger than the share, its last step becomes the only one.
 func (o Order) after(points int) Shift {
 	target := o.Steps[len(o.Steps)-1]
 	if target <= points {
@@ -319,8 +320,8 @@ func formatShare(points float64) string {
 	return strconv.FormatFloat(points/100, 'f', 2, 64) + "%"
 }
 
-// Resume returns the paused shift s with the failed step beginning again at the time "now". It
-// returns an error if s is not paused.
+// Resume returns the paused shift s as a moving shift, whose failed step begins again at the time
+// "now". It returns an error if s is not paused.
 func (s Shift) Resume(now time.Time) (Shift, error) {
 	if s.Status != Paused {
 		return s, fmt.Errorf("shift: %s is %s, not paused", s.Route, s.Status)

@@ -187,10 +187,12 @@ func (r *Runner) tryChange(ctx context.Context, f func(State) (State, error)) er
 	return r.Control.SetShifts(ctx, last, next)
 }
 
-// Start stores the order as a shift, and begins its first step. If an earlier shift has moved the
-// route to the same cluster, Start leaves out the steps up to the share in force, and the shift
-// expires Order.For after this call. Start refuses an order if too few servers of the cluster are
-// up; see Counters.Need.
+// Start stores the order as a shift, and begins its first step. Start refuses an order if too few
+// servers of the cluster are up; see Counters.Need.
+//
+// If an earlier shift has moved the route to the same cluster, Start leaves out the steps up to the
+// share in force, and the shift expires Order.For after this call. If the earlier shift with the
+// same target is Done, the shift stays Done.
 func (r *Runner) Start(ctx context.Context, o Order) error {
 	return r.change(ctx, func(state State) (State, error) {
 		if err := o.checkNew(); err != nil {

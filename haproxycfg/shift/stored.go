@@ -13,8 +13,8 @@ type Stored struct {
 	ClosePoints int `json:"closePoints"`
 	// Shifts are the shifts that differ from all other ones.
 	Shifts []Shift `json:"shifts"`
-	// Clusters are the shifts of whole clusters. An order has one element, and more elements after
-	// a pause that brings some of its routes to another step.
+	// Clusters are the shifts of whole clusters. An order begins as one element. A pause adds
+	// elements for the routes that it leaves at another step.
 	Clusters []ClusterShift `json:"clusters,omitempty"`
 }
 

@@ -16,8 +16,8 @@ var aboutServer = regexp.MustCompile(`^(?:(?:Backup )?Server |Health check for (
 //	[WARNING]  (123) : Server local/s1 is DOWN, reason: …
 //
 // Alerts and warnings have the level [slog.LevelWarn], and notices [slog.LevelDebug]. Messages
-// about one server have at most [slog.LevelInfo], because each added, removed or failed server
-// causes some. ok is false for other lines, such as those of an access log.
+// about one server have at most [slog.LevelInfo], because HAProxy prints them for each added,
+// removed or failed server. ok is false for other lines, such as those of an access log.
 func Message(line string) (level slog.Level, text string, ok bool) {
 	m, ok := haproxymsg.Parse(line)
 	if !ok {

@@ -26,9 +26,9 @@ type Options struct {
 	// LastGood, for example haproxy.cfg.reload-pending of package deploy; empty means none. Without
 	// this file, Apply of package deploy would assume that HAProxy runs Config.
 	Pending string
-	// RunDir is the path of the directory for the master's socket, which only this user can enter.
-	// The Supervisor creates it if it is missing. One Supervisor at a time can use it. The path has
-	// at most 85 bytes, because that of a Unix socket has at most 107.
+	// RunDir is a directory for the master's socket that only this user can enter. The Supervisor
+	// creates it if it is missing. One Supervisor at a time can use it. The path has at most 85
+	// bytes, because the path of a Unix socket has at most 107.
 	RunDir string
 	// StateFile is the file that the configuration names as server-state-file; empty means none.
 	// The Supervisor empties the file before each start, because the state in the file is from the

@@ -53,8 +53,9 @@ type Request struct {
 	MaxBody int64
 }
 
-// Get sends a request, and returns the answer, with a closed body, and the body. A body with more
-// than MaxBody bytes is an error with status 200, and is cut off with another status.
+// Get sends a request, and returns the answer, whose Body is closed, and the bytes of its body. If
+// there are more than MaxBody bytes, Get returns an error for status 200, and cuts the bytes off
+// for another status.
 func Get(ctx context.Context, client *http.Client, r Request) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL, nil)
 	if err != nil {

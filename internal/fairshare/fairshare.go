@@ -148,8 +148,9 @@ func (t *Table[T]) SetMaxFiles(n int) {
 	t.MaxFiles = n
 }
 
-// Add adds m, a waiting connection of the source with this key. The caller must close victim, if
-// Add returns one: it is evicted for m. The error is nil, ErrFull or ErrSourceFull.
+// Add adds m, a waiting connection of the source with this key. If Add returns a victim, a
+// connection that it has evicted for m, the caller must close it. The error is nil, ErrFull or
+// ErrSourceFull.
 //
 // If exempt is true, m belongs to no source: MaxPerSource does not apply to m, and the Table evicts
 // m only if it can evict no other connection.
@@ -196,9 +197,9 @@ func (t *Table[T]) sourceFull(src *source[T], exempt bool) bool {
 
 func (t *Table[T]) files() int { return t.waiting + 2*t.serving }
 
-// Serve makes a waiting connection a serving one, which needs one more descriptor: call it when the
-// client has sent a complete request. The caller must close victim, if Serve returns one: it gives
-// up its descriptors.
+// Serve makes a waiting connection a serving one: call it when the client has sent a complete
+// request. A serving connection needs one more descriptor. If Serve returns a victim, a connection
+// that gives up its descriptors, the caller must close it.
 //
 // The error is nil, ErrEvicted if the connection was evicted before, or ErrFull if there are not
 // enough descriptors. After ErrFull, answer that the server is busy.
@@ -235,9 +236,10 @@ func (t *Table[T]) Wait(m T) {
 	}
 }
 
-// Grow makes the waiting connection m, which holds more memory than others, count as at least units
-// connections for MaxWaiting. If the waiting connections now exceed MaxWaiting, Grow evicts one of
-// them, perhaps m itself. The caller must close this victim.
+// Grow makes the waiting connection m count as several connections (units) for MaxWaiting, because
+// it holds more memory than others; it never lowers this number. If the waiting connections now
+// exceed MaxWaiting, Grow evicts one of them, perhaps m itself, and the caller must close this
+// victim.
 func (t *Table[T]) Grow(m T, units uint8) (victim T) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -299,11 +301,12 @@ func (t *Table[T]) Remove(m T) {
 	}
 }
 
-// Shed evicts connections after the process has run out of descriptors or memory; the caller must
-// close them. These are an eighth of the waiting connections, each the oldest of the source that
-// has the most of them. If none waits, it is the connection that has been idle for longest of the
-// source with the most connections, if this source has more than its share (see the package
-// comment).
+// Shed evicts an eighth of the waiting connections after the process has run out of descriptors or
+// memory; the caller must close them. Each is the oldest one of the source with the most waiting
+// connections at that moment.
+//
+// If no connection waits, and the source with the most connections has more than its share (see the
+// package comment), Shed evicts its connection that has been idle for longest.
 func (t *Table[T]) Shed() (victims []T) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -109,9 +109,9 @@ func replace(file string, cause error) (*os.File, error) {
 }
 
 // open opens the lock file, and creates it if it is missing. Every user who can open the file can
-// also lock it, so only the users who may write to the directory may open it. The file gets the
-// group of the directory, and a mode that depends only on the write bits of the directory's mode;
-// from root, it also gets the owner.
+// also lock it, so only the users who may write to the directory may open it: the file gets the
+// group of the directory, and a mode that depends only on the write bits of the directory's mode.
+// If root runs this process, the file also gets the owner of the directory.
 //
 // If the owner, group or mode of the directory changes, the next open by the owner of the file or
 // by root adapts the file. For another user, tryLock replaces the file.

@@ -19,9 +19,9 @@ type Cuts struct {
 	Before func(i int) error
 }
 
-// Cut returns a connection that cuts the first handshake message to conn into records and segments,
-// and writes later bytes unchanged. TCP sends each write as one segment, unless the receiver is
-// slow.
+// Cut returns a connection that writes to conn. It cuts the first handshake message into records
+// and segments, and writes later bytes unchanged. TCP sends each write as one segment, unless the
+// receiver is slow.
 func Cut(conn net.Conn, cuts Cuts) net.Conn { return &cutConn{Conn: conn, cuts: cuts} }
 
 type cutConn struct {

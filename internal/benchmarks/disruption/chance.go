@@ -25,8 +25,8 @@ func largestWave(s setting, limit int) int {
 	return 1
 }
 
-// atMost returns the probability that a service of s.size random nodes has lost at most limit of
-// them while nodes nodes are away.
+// atMost returns a probability: while a number of nodes (nodes) is away, at most limit of the
+// s.size random nodes of a service are away.
 func atMost(s setting, nodes, limit int) float64 {
 	p := 0.0
 	for j := 0; j <= min(limit, nodes, s.size); j++ {

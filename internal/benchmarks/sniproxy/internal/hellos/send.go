@@ -16,8 +16,8 @@ const spread = 1500 * time.Millisecond
 // that no byte came back. Only the backend knows whether the hello has reached it, because a router
 // may answer itself.
 //
-// Send waits 10 ms between few segments, so that the router can read each alone, and spreads many
-// segments over spread.
+// Send waits 10 ms between few segments, so that the router can read each of them alone. It spreads
+// many segments over the duration spread.
 func Send(ctx context.Context, router netip.AddrPort, pieces [][]byte, limit time.Duration) error {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", router.String())

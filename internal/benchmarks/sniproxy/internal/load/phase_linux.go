@@ -77,9 +77,9 @@ func (l *Loop) Release() {
 	l.held, l.nextHeld = nil, 0
 }
 
-// Pings makes round trips in turn over the connections that Open has opened, at most atOnce and one
-// for each connection at a time, and returns their times. After the duration d, it begins no more,
-// and waits for those in progress.
+// Pings makes round trips over the connections that Open has opened, in turn, and returns their
+// times. At most atOnce round trips are in progress, one on each connection. After the duration d,
+// Pings begins no more, and waits for the end of the others.
 func (l *Loop) Pings(ctx context.Context, atOnce int, d time.Duration) ([]time.Duration, error) {
 	end := time.Now().Add(d)
 	times := make([]time.Duration, 0, 1<<16)
