@@ -80,10 +80,10 @@ func (g *group) gatherWeighted(buf []uint64, key uint64, k int, bound float64) [
 	return buf[:n]
 }
 
-// costBound returns a bound on the cost with which the scans of gatherWeighted find about want
-// nodes. The cost of a node is below a bound with the probability 1-exp(-bound*weight), so the sum
-// of these probabilities must equal want. costBound solves this equation to the second order; an
-// error costs time, but no correctness.
+// costBound returns a bound on the cost with which the scans of gatherWeighted find about as many
+// nodes as the argument "want" says. The cost of a node is below a bound with the probability
+// 1-exp(-bound*weight), so the sum of these probabilities must equal "want". costBound solves this
+// equation to the second order. An error makes the selection slower, but not wrong.
 func (g *group) costBound(want float64) float64 {
 	first := want / g.total
 	rest := 1 - first*g.squares/(2*g.total)

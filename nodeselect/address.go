@@ -44,10 +44,10 @@ type AddressPolicy struct {
 	Observe bool
 }
 
-// Choose returns the address of a node: the first type of Types for which the node has a usable
-// address decides, and then Family, if there are usable addresses of both IP families. An
-// IPv4-mapped IPv6 address becomes IPv4. If the node has no usable address, the error lists its
-// addresses, and why special ones are not usable.
+// Choose returns the address of a node: it stops at the first of Types for which the node has a
+// usable address. If the node has usable addresses of this type in both IP families, Family
+// decides. An IPv4-mapped IPv6 address becomes IPv4. If the node has no usable address, the error
+// lists its addresses, and why special ones are not usable.
 //
 // A node object with a false address could direct traffic to the balancer itself, or to the
 // metadata service of the cloud. So Choose ignores:

@@ -76,10 +76,10 @@ func (p *agentPorts) addAll(services []*corev1.Service) {
 	}
 }
 
-// replace applies the change of one service from old, nil if it is new, to svc, nil if it is
-// deleted. The change can also affect other services. replace calls "changed" with the Ref.Key of
-// each service that gets or loses its agent port, or does not get it for another reason than
-// before.
+// replace applies the change of one service. old is nil if the service is new, and svc is nil if it
+// is deleted. replace calls the function "changed" with the Ref.Key of each service, perhaps
+// another one, that gets or loses its agent port, or that is refused its agent port for a new
+// reason.
 func (p *agentPorts) replace(old, svc *corev1.Service, changed func(key string)) {
 	var ports []uint16
 	if old != nil {
@@ -98,8 +98,9 @@ func (p *agentPorts) replace(old, svc *corev1.Service, changed func(key string))
 }
 
 // edit adds svc to, or removes svc from, the lists of Services of its node ports and of the agent
-// port that it requests; the argument "edit", insert or remove, changes one list. It appends these
-// ports to ports and returns it. The caller must then call "assign" for each of them.
+// port that it requests. The argument "edit" is the function "insert" or "remove" for one list. The
+// method appends the changed ports to "ports", and the caller must then call "assign" for each of
+// them.
 func (p *agentPorts) edit(ports []uint16, svc *corev1.Service, edit func([]*corev1.Service, *corev1.Service) []*corev1.Service) []uint16 {
 	if !hasNodePorts(svc) {
 		return ports

@@ -2,8 +2,8 @@
 // external load balancer sends the traffic of the service.
 //
 // A balancer that checks every node for every service spends most of its work on checks. This
-// package gives each service a fixed number of nodes, 20 by default, which change only with the
-// nodes of the cluster:
+// package gives each service a fixed number of nodes, 20 by default, which change only if nodes
+// join or leave the cluster, or become unusable:
 //
 //	objects, problems, err := manifest.ReadDir("manifests/eu-1")
 //	…
@@ -47,8 +47,9 @@
 //
 // The subset of a service is the set of nodes that rank best for it by rendezvous hashing of
 // "namespace/name" and the Identity of the node, by default its address. So all processes that see
-// the same nodes choose the same subsets (see package hashring). If one of N nodes leaves or joins,
-// about K/N of the services, with K nodes each, change one node.
+// the same nodes choose the same subsets; see package hashring. In a cluster of N nodes with K
+// nodes for each service, a node that leaves or joins changes one node of about K/N of the
+// services.
 //
 // All ports of a service share one subset, so the balancer needs to check a node only once for all
 // ports.
@@ -57,9 +58,9 @@
 // topology.kubernetes.io/zone) as possible. With Selector.Sticky, a service keeps its present nodes
 // even if others rank better. [DiffSubsets] compares two selections.
 //
-// A service with externalTrafficPolicy Local drops traffic on nodes without a ready pod. It gets
-// only nodes of Objects.ReadyNodes, which live.Watcher can set, or else a warning that some nodes
-// may drop traffic.
+// A service with externalTrafficPolicy Local drops traffic on nodes without a ready pod.
+// Objects.ReadyNodes contains the nodes with a ready pod, and live.Watcher can set it. The service
+// gets only nodes from this list, or else a warning that some nodes may drop traffic.
 //
 // # Contract
 //

@@ -82,8 +82,8 @@ func lockDir(path string) (unlock func()) {
 }
 
 // replace replaces a lock file that this user may not open: root has created it before the
-// directory got its owner or group. If the user may not replace it either, the error is cause. If
-// another process holds the lock, the error is [ErrLocked].
+// directory got its owner or group. If the user may not replace it either, the error is the
+// argument "cause". If another process holds the lock, the error is [ErrLocked].
 func replace(file string, cause error) (*os.File, error) {
 	const mayWrite = 2 // W_OK of access(2)
 	if syscall.Access(filepath.Dir(file), mayWrite) != nil {

@@ -37,9 +37,9 @@ type Config[A any] struct {
 	// Posts is the share of the requests that are POST with a short body, from 0 to 1. All other
 	// requests are GET. Each sender spreads its POST requests evenly.
 	Posts float64
-	// Kept is the number of senders that each use one connection for all their requests, and Fresh
-	// of those that open a new connection for each request. If both are 0, Kept is 8 and Fresh is
-	// 4. All senders have an equal share of Rate.
+	// Kept senders each use one connection for all their requests. Fresh senders open a new
+	// connection for each request. If both numbers are 0, Kept is 8 and Fresh is 4. All senders
+	// have an equal share of Rate.
 	Kept, Fresh int
 	// StartOver is the time over which the senders begin to send, one after the other. 0 means the
 	// time between two requests of a sender.
@@ -48,8 +48,8 @@ type Config[A any] struct {
 	Timeout time.Duration
 	// Repeat makes a sender repeat a request once if the server had closed the kept connection
 	// without a response, as RFC 9110 section 9.2.2 allows for idempotent methods. Without Repeat,
-	// such a request is a failure. If a sender notices the close before a request, it opens a new
-	// connection in both cases.
+	// such a request is a failure. If a sender notices the close before it sends the request, it
+	// always opens a new connection.
 	Repeat bool
 	// Parse returns the answer in the first line of the body of a response with status 200.
 	Parse func(line []byte) (A, error)

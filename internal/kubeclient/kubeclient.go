@@ -5,9 +5,9 @@
 //	…
 //	lease, err := leases.Get(ctx, "terminator", metav1.GetOptions{})
 //
-// The clients have methods of the typed clients of client-go, so an interface fits both. A program
-// that imports those clients also compiles the objects of all API groups: about 340 packages,
-// minutes with the race detector, and tens of megabytes.
+// The clients have methods of the typed clients of client-go, so one interface fits both. A program
+// that imports the clients of client-go also compiles the objects of all API groups: about 340
+// packages, which take minutes with the race detector and add tens of megabytes.
 //
 // # What it does not do
 //

@@ -17,8 +17,9 @@
 // expires (410), breaks or becomes silent. It tries again after 200 ms, then at growing intervals
 // of at most about 5 s.
 //
-// During a failure, the sink keeps its objects. Afterwards, it gets the changes since. A new list
-// replaces all objects, and the sink must find the differences.
+// During a failure, the sink keeps its objects. Afterwards, it gets the changes since the failure
+// began. If they come as a new list, the list replaces all objects, and the sink must find the
+// differences.
 //
 // Run finds a connection that is dead but not closed: with HTTP/2, by pings after 45 seconds
 // (HTTP2_READ_IDLE_TIMEOUT_SECONDS of client-go). Without HTTP/2, it replaces a watch after two

@@ -24,9 +24,9 @@ const (
 	// silence is the time without an event after which a new watch replaces the old one, and the
 	// time limit for the header of a response. An API server sends a bookmark every minute.
 	silence = 2 * time.Minute
-	// maxAge is the age of the last response from which a new list, not a watch, follows the end of
-	// a watch. After a restore of the server's store from a backup, a resumed watch is silent until
-	// the server's version numbers reach the old ones.
+	// maxAge is the largest age of the last response. If it is older when a watch ends, the next
+	// request is a list and not a watch: after a restore of the server's store from a backup, a
+	// resumed watch is silent until the server's version numbers reach the old ones.
 	maxAge = 10 * time.Minute
 )
 
@@ -130,9 +130,10 @@ var (
 	errBroken = errors.New("a streamed list ended before it was complete")
 )
 
-// listInstead converts an error of a streamed list so that the Reflector sends a normal list. The
-// streamed list names no resource version, but a server may still answer that it has expired or
-// does not exist yet. The Reflector would then repeat the streamed list forever without a pause.
+// listInstead converts an error of a streamed list into one after which the Reflector sends a
+// normal list. A server may answer that the resource version has expired or does not exist yet,
+// although the streamed list names none. The Reflector would then repeat the streamed list forever
+// without a pause.
 func listInstead(err error) error {
 	if utilnet.IsConnectionRefused(err) || apierrors.IsTooManyRequests(err) {
 		return err // the Reflector pauses after these errors

@@ -28,9 +28,9 @@ type Source[T Object] struct {
 	Fields    string         // a field selector; "" means none
 	Labels    string         // a label selector; "" means none
 
-	// Transform returns the object that the sink gets instead of a received one, or false for none.
-	// It may change and return the received object. nil means that the sink gets the received
-	// objects.
+	// Transform, if not nil, is called once for each received object. It returns the object that
+	// the sink gets instead, or false if the sink gets none. It may change and return the received
+	// object.
 	Transform func(T) (T, bool)
 }
 

@@ -109,8 +109,8 @@ func (w *Waiters) Stop() {
 const bodyTimeout = 10 * time.Second
 
 // BoundBody makes the server wait at most 10 s for the body of a request. Call it first for each
-// request. A server of long polls has no ReadTimeout, and net/http reads a body that the handler
-// leaves unread, so a client could hold a connection with a body that it never sends.
+// request. Otherwise a client that never sends its body could hold a connection for ever: a server
+// of long polls has no ReadTimeout, and net/http reads the body that a handler leaves unread.
 func BoundBody(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))

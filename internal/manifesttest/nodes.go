@@ -1,9 +1,9 @@
 // Package manifesttest generates the objects of a cluster of any size for tests and benchmarks, and
 // prints them as kubectl does. The result depends only on the arguments.
 //
-// The objects are as large as in a real cluster: they have all fields that kube-apiserver 1.36
-// stores for the node of a kubelet. They have managed fields, which kubectl omits by default since
-// version 1.21, but older versions and programs that write objects from the API do not.
+// The objects are as large as in a real cluster, with all fields that kube-apiserver 1.36 stores
+// for the node of a kubelet. They include managed fields: kubectl prints none by default since
+// version 1.21, but older versions, and programs that write objects from the API, do.
 package manifesttest
 
 import (

@@ -30,8 +30,9 @@ func (b *Backoff) Next() time.Duration {
 func (b *Backoff) Reset() { b.pause = 0 }
 
 // Spare is a file descriptor in reserve, for a server that has run out of descriptors. The server
-// closes it, and accepts one connection to learn its source: then it can close this connection or
-// one of another source, instead of leaving the client in the backlog. The zero value is empty.
+// closes it, and accepts one connection to learn its source. Then the server can close this
+// connection, or one of another source, instead of leaving the client in the backlog. The zero
+// value is an empty Spare.
 type Spare struct{ file *os.File }
 
 // Fill opens the descriptor if the Spare is empty, and reports whether the Spare has one now. Call
@@ -69,16 +70,18 @@ type Loop struct {
 	Failed func(err error, pause time.Duration) (freed bool)
 	// Shed, if not nil, makes the Loop keep a Spare, with which it accepts one connection when it
 	// runs out of descriptors. If MakeRoom is nil or returns false, the Loop calls Shed, so that
-	// the caller can count the connection, closes it, and accepts again without a pause.
+	// the caller can count the connection, and closes the connection. Then it accepts again,
+	// without a pause.
 	Shed func()
 	// MakeRoom, if not nil, is called with a connection that the Loop has accepted with the Spare.
-	// It returns true if it has closed another connection, so that Run can serve this one.
-	// Otherwise Run calls Shed and closes it.
+	// It returns true if it has closed another connection in its place. Run then serves the
+	// accepted connection; otherwise it calls Shed and closes it.
 	MakeRoom func(net.Conn) bool
 }
 
-// Run accepts connections and calls handle for each. It returns ErrClosed if Stop is closed, and
-// the error of Accept if somebody else has closed the listener. Run does not close the listener.
+// Run accepts connections and calls the function "handle" for each. It returns ErrClosed if Stop is
+// closed, and the error of Accept if somebody else has closed the listener. Run does not close the
+// listener.
 func (l *Loop) Run(handle func(net.Conn)) error {
 	var backoff Backoff
 	var spare Spare

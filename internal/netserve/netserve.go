@@ -9,8 +9,8 @@
 //	err := g.Shutdown(ctx) // no new connections; waits for the handlers that run
 //
 // A Loop is only an accept loop, for a server that counts its connections itself. Backoff and Spare
-// are its parts, for a server that calls accept(2) itself. An HTTPLimiter bounds the connections of
-// an http.Server.
+// are the parts of a Loop, for a server that calls accept(2) itself. An HTTPLimiter bounds the
+// connections of an http.Server.
 //
 // If a Group or an HTTPLimiter is full, the source that holds the most connections makes room, as
 // package fairshare describes.
@@ -98,9 +98,9 @@ func (c *conn) ShareEntry() *fairshare.Entry[*conn] { return &c.share }
 // counts as the one that has been idle for longest.
 func (c *conn) Idle() time.Duration { return time.Since(c.begin) }
 
-// Serve accepts the connections of l, and calls handle for each in a new goroutine. It returns
-// ErrClosed after Shutdown or Close, or the error of Accept if somebody else closes l, and closes
-// l. Handlers may still run when Serve returns; Shutdown waits for them.
+// Serve accepts the connections of l, and calls the function "handle" for each in a new goroutine.
+// It closes l, and returns ErrClosed after Shutdown or Close, or the error of Accept if somebody
+// else closes l. Handlers may still run when Serve returns; Shutdown waits for them.
 func (g *Group) Serve(l net.Listener, handle Handler) error {
 	defer l.Close()
 	if !g.addListener(&l) {

@@ -245,9 +245,9 @@ func (m *matcher) uniquePairs(linesA, linesB []int) []run {
 	return increasing(both)
 }
 
-// The method "number" returns the number of a line: the same number for the same text, and the next
-// free one for a new text. It stores the result in *n, 0 before the first call, so that later calls
-// need no look-up.
+// The method "number" returns the number of a line. Lines with the same text have the same number,
+// and a new text gets the next free one. It stores the result in *n, which is 0 before the first
+// call, so that later calls need no look-up.
 func (m *matcher) number(n *int32, line string) int32 {
 	if *n == 0 {
 		id, ok := m.ids[line]

@@ -5,10 +5,11 @@ import (
 )
 
 // anneal searches for a larger wave, a set of nodes that may be away at the same time. Each step
-// adds a random candidate, and removes one node for each limit that this exceeds. anneal always
-// makes a step that removes at most one node, and none that removes more than two. It makes a step
-// that removes two with a probability that falls from 1/hot to 0. Integers give every machine the
-// same result.
+// adds a random candidate, and then removes one node for each exceeded limit. anneal makes every
+// step that removes at most one node, and none that removes more than two. It makes a step that
+// removes two nodes with a probability that falls from 1/hot to 0.
+//
+// All computations use integers, so every machine gets the same result.
 func (w *search) anneal(steps int) {
 	if steps <= 0 || len(w.nodes) == 0 || w.most <= 0 {
 		return
@@ -47,9 +48,9 @@ func (w *search) anneal(steps int) {
 // waves in trials with 300 and 1,000 nodes and limits of 1, 2 and 4.
 const hot = 1000
 
-// displaced appends to out the nodes that must leave the wave, the set of nodes that may be away,
-// before the node n can enter it. For each used-up limit that applies to n, one node must leave,
-// chosen at random if out contains none. If more than two nodes would have to leave, displaced
+// displaced appends to the list "out" the nodes that must leave the wave, the set of nodes that may
+// be away, before the node n can enter it: one node for each used-up limit that applies to n,
+// chosen at random if the list has none yet. If more than two nodes would have to leave, displaced
 // returns false.
 func (w *search) displaced(n int32, random *rand.Rand, out []int32) ([]int32, bool) {
 	for _, l := range w.limitsOf.of(n) {

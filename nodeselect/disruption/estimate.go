@@ -10,8 +10,8 @@ import (
 // Estimate is an estimate of the number of waves until all candidates have been away once. The
 // nodes of one wave are away at the same time.
 type Estimate struct {
-	// Waves is the number of waves, sets of nodes that are away at the same time, in which a greedy
-	// plan replaces all candidates if all subsets stay as they are. It is no plan to follow,
+	// Waves is the number of waves in which a greedy plan replaces all candidates if all subsets
+	// stay as they are; the nodes of one wave are away at the same time. Do not follow this plan,
 	// because replaced nodes change the subsets. README.md compares estimates with simulated
 	// replacements.
 	Waves int `json:"waves"`

@@ -182,8 +182,8 @@ func (s *State) addLimit(service int32, members []int32) {
 	}
 }
 
-// invert returns n lists, where n is above all numbers in l. List i contains the indexes of the
-// lists of l that contain i. For n = 3: [0 2] [2] → [0] [] [0 1].
+// invert returns n lists. Its list i contains the indexes of the lists of l that contain the number
+// i; all numbers in l are below n. For n = 3: [0 2] [2] → [0] [] [0 1].
 func (l *lists) invert(n int) lists {
 	inverse := lists{start: make([]int32, n+1), items: make([]int32, len(l.items))}
 	for _, item := range l.items {
@@ -255,9 +255,10 @@ func (s *State) Take(names ...string) Answer {
 	return a
 }
 
-// May reports whether somebody may take all named nodes away now, in addition to those that are
-// away, and changes nothing. It permits a node in no subset, and an unknown node. For these, and
-// for a node that is away already, which does not count again, the answer has a remark.
+// May reports whether somebody may take all named nodes away now, in addition to the nodes that are
+// away, and changes nothing. A named node that is away already does not count again. May permits a
+// node in no subset, and an unknown node. The answer has a remark for each node of these three
+// kinds.
 func (s *State) May(names ...string) Answer {
 	var a Answer
 	s.named = s.named[:0]

@@ -21,16 +21,16 @@
 // (https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/#duplicate-endpoints).
 // The rules of this package are:
 //
-//   - Of the same address for the same Pod object, it uses the slice with the greater resource
-//     version, which is newer (KEP-5504). A slice without one is the oldest. Among slices of the
-//     same version, the better condition decides.
-//   - Of the same address for different Pod objects, it uses the pod with the better condition: the
-//     other one has stopped. Among equal conditions, the newer slice decides.
-//   - A ready pod is better than one that is not. Among the latter, one that serves is better, as
-//     in kube-proxy.
+//   - For one address of one Pod object, it uses the slice with the greatest resource version,
+//     which is the newest (KEP-5504). A slice without a resource version is the oldest. Among
+//     slices of the same version, the better condition decides.
+//   - For one address of several Pod objects, it uses the pod with the best condition: the other
+//     pods have stopped. Among equal conditions, the newer slice decides.
+//   - A ready pod has a better condition than a pod that is not ready. Among pods that are not
+//     ready, a pod that serves is better, as in kube-proxy.
 //
 // A pod with addresses of both families appears once, with its IPv4 address, unless
-// AddressPolicy.Family is PreferIPv6. Of an endpoint without a Pod object, both addresses appear.
+// AddressPolicy.Family is PreferIPv6. If an endpoint has no Pod object, both addresses appear.
 //
 // # Untrusted slices
 //

@@ -25,8 +25,8 @@ func largestWave(s setting, limit int) int {
 	return 1
 }
 
-// atMost returns a probability: while a number of nodes (nodes) is away, at most limit of the
-// s.size random nodes of a service are away.
+// atMost returns the probability that a service has lost at most as many of its s.size random nodes
+// as the argument "limit" says. The argument "nodes" is the number of nodes that are away.
 func atMost(s setting, nodes, limit int) float64 {
 	p := 0.0
 	for j := 0; j <= min(limit, nodes, s.size); j++ {

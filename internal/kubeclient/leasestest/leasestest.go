@@ -23,9 +23,9 @@ import (
 // server. It has the verbs get, list, create, update and delete. Any number of goroutines may call
 // its methods.
 type Leases struct {
-	// Fail, if not nil, decides whether a request fails. After the error before, the request has no
-	// effect. After the error after, it has its effect and then returns the error. Set Fail while
-	// no request is running.
+	// Fail, if not nil, decides whether a request fails. If its first result is not nil, the
+	// request has no effect and returns this error. If its second result is not nil, the request
+	// has its effect and then returns this error. Set Fail while no request is running.
 	Fail func(verb, name string) (before, after error)
 
 	mu      sync.Mutex
@@ -45,9 +45,9 @@ func (f *Leases) Len() int {
 
 var resource = schema.GroupResource{Group: "coordination.k8s.io", Resource: "leases"}
 
-// do makes one request by calling run with the lock. If Fail returns the error before, do does not
-// call run. If Fail returns the error after and run succeeds, do returns the error: the request has
-// taken effect, but its answer is lost.
+// do makes one request: it calls the function "run" under the lock. If the first result of Fail is
+// an error, do returns it without a call of "run". If the second result is an error, do returns it
+// after a successful call: the request has taken effect, but its answer is lost.
 func (f *Leases) do(verb, name string, run func() error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -117,14 +117,14 @@ func (g *Gate) away(names ...string) {
 	g.granted.Away(names...)
 }
 
-// The method "may" reports whether somebody may take all named nodes away at the same time. They
-// must not make the set of named nodes and nodes that are away exceed a limit. A named node that is
-// away already adds nothing to this set.
+// The method "may" reports whether somebody may take all named nodes away at the same time. The
+// named nodes and the nodes that are away must together exceed no limit; a named node that is away
+// already adds nothing.
 //
-// But it may still serve: for example, only its kubelet may have failed. So a second check counts
-// only the named and the granted nodes. It ignores nodes that are away without a grant, so that the
-// nodes of a failed zone can be replaced, a few at a time. "alone" is true if only the second check
-// refuses the named nodes.
+// But a node that is away may still serve, for example if only its kubelet has failed. So a second
+// check counts only the named and the granted nodes. Nodes that are away without a grant do not
+// count, so that the nodes of a failed zone can be replaced, a few at a time. The result "alone" is
+// true if only the second check refuses the named nodes.
 func (g *Gate) may(names ...string) (answer disruption.Answer, alone bool) {
 	answer = g.state.May(names...)
 	if !answer.OK {
@@ -234,11 +234,12 @@ func (g *Gate) May(names ...string) Answer {
 	return g.answer(names, d, alone)
 }
 
-// Take does the same as May and, if the nodes may go, returns grants for the holder; the nodes
-// count as away from now on. The caller must store the grants before it passes on the answer. A
-// node that no applied configuration contains, or that the holder has a grant for, gets none.
+// Take does the same as May. If the nodes may go, it returns grants for the holder, and the nodes
+// count as away from now on. The caller must store the grants before it passes on the answer. Take
+// makes no grant for a node that no applied configuration contains, or for which the holder has a
+// grant.
 //
-// Take refuses a node with a grant of another holder, or with one of this holder that expired
+// Take refuses a node with a grant of another holder, or with a grant of this holder that expired
 // before the node went away.
 func (g *Gate) Take(holder string, ttl time.Duration, names ...string) (Answer, []Grant) {
 	names = unique(names)
@@ -281,8 +282,8 @@ func (g *Gate) Take(holder string, ttl time.Duration, names ...string) (Answer, 
 // new grant or an old one that has not expired, and nodes that no applied configuration contains,
 // which need no grant.
 //
-// TakeEach makes no new grant while the holder has most grants for nodes that have not gone away
-// yet. 0 means no limit.
+// TakeEach makes no new grant while the holder has grants for as many nodes that have not gone away
+// yet as the argument "most" allows. 0 means no limit.
 func (g *Gate) TakeEach(holder string, ttl time.Duration, most int, names ...string) (may []string, taken []Grant) {
 	waiting := 0
 	for _, grant := range g.grants {
@@ -378,8 +379,9 @@ func (g *Gate) answer(names []string, d disruption.Answer, alone bool) Answer {
 	return a
 }
 
-// explain adds to b, an exceeded limit, the nodes that are away and count for this limit; if alone
-// is true, only granted nodes. It leaves out the nodes in names, about which somebody asks.
+// explain adds nodes to b, which describes an exceeded limit: the nodes that are away and count for
+// this limit or, if "alone" is true, only the granted ones. It leaves out the nodes in names, about
+// which somebody asks.
 func (g *Gate) explain(b disruption.Blocked, names []string, alone bool) Blocked {
 	away := map[string]bool{}
 	for _, a := range g.in.Applied {

@@ -53,9 +53,9 @@ type wireReport struct {
 	} `json:"services"`
 }
 
-// ParseReport reads the subsets of one cluster's services in force from a terminator's report.json.
-// It returns an error, which begins with source, if the report leaves open which nodes the
-// configuration uses.
+// ParseReport reads the configuration in force, the subsets of one cluster's services, from a
+// terminator's report.json. It returns an error if the report leaves open which nodes the
+// configuration uses. Each error begins with the argument "source".
 func ParseReport(source string, data []byte, cluster string) (Applied, error) {
 	a, err := parseReport(data, cluster)
 	if err != nil {

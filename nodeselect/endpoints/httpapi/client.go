@@ -151,16 +151,16 @@ func (c *Client) SetTLS(conf *tls.Config) {
 // Follow follows the pods of one service until ctx ends, and returns the error of ctx. If a field
 // of the Client or a name in ref is wrong, Follow returns another error immediately.
 //
-// Follow calls "changed", in its own goroutine:
+// Follow calls the function "changed", in the goroutine that calls Follow:
 //
 //   - after the first answer;
 //   - after each change of the pods;
 //   - when the servers begin or cease to fail;
 //   - when Age becomes 0, or is no longer 0.
 //
-// While no server sends a usable answer (a status other than 404, correct fields, not too large),
-// the last pods stay without a time limit. Follow tries again after 0.25 to 0.5 s, and doubles the
-// pause with each failure, to at most 5 to 10 s.
+// An answer is usable if its status is not 404, its fields are correct, and it is not too large.
+// While no server sends a usable answer, the last pods stay without a time limit. Follow tries
+// again after 0.25 to 0.5 s, and doubles the pause with each failure, to at most 5 to 10 s.
 //
 // Follow passes on every correct answer, even one without pods, because the server checks the lists
 // of its source.
@@ -222,8 +222,8 @@ func (f *follower) poll(ctx context.Context) (received, error) {
 	return received{}, fmt.Errorf("httpapi: %w", errors.Join(failures...))
 }
 
-// The method "younger" asks the other servers, and returns the answer with the smallest age,
-// perhaps best. The next request goes to the server of this answer.
+// The method "younger" asks the other servers. It returns the answer with the smallest age among
+// theirs and the argument "best". The next request goes to the server of this answer.
 func (f *follower) younger(ctx context.Context, best received) received {
 	present := f.server
 	for i := range f.client.urls {

@@ -20,8 +20,8 @@
 //
 // # Errors
 //
-// An error of a Keeper means that it cannot decide: the caller must not take any node away. It
-// cannot decide without the report of each terminator, which may use any node.
+// An error of a Keeper means that it cannot decide, and the caller must not take any node away. A
+// Keeper needs the report of each terminator, because a terminator may use any node.
 //
 // # What it does not do
 //

@@ -90,10 +90,10 @@ func (k *Keeper) TakeEach(ctx context.Context, holder string, ttl time.Duration,
 	return held, err
 }
 
-// Record stores since when the node is away that the holder has taken away, for example cordoned.
-// It makes a grant if the node has none, see [gate.Gate.Record]. So the node counts as away until
-// it has been back for HoldDown, as after Take. If no applied configuration contains the node,
-// Record stores nothing.
+// Record stores that the holder has taken the node away, for example cordoned it, and since when.
+// If the node has no grant, Record makes one; see [gate.Gate.Record]. So the node counts as away
+// until it has been back for HoldDown, as after Take. If no applied configuration contains the
+// node, Record stores nothing.
 func (k *Keeper) Record(ctx context.Context, holder, node string) error {
 	if k.Store == nil {
 		return errNoStore
@@ -113,8 +113,9 @@ type Wave struct {
 	Estimate *disruption.Estimate `json:"estimate,omitempty"`
 }
 
-// Wave returns a set of nodes that somebody may take away now, at the same time, of candidates; nil
-// means of all nodes. steps is the number of steps of the search; see [disruption.State.Wave].
+// Wave returns a set of nodes that somebody may take away now, at the same time. It chooses them
+// from candidates; nil means all nodes. steps is the number of steps of the search; see
+// [disruption.State.Wave].
 func (k *Keeper) Wave(ctx context.Context, candidates []string, steps int, estimate bool) (w Wave, err error) {
 	err = k.decide(ctx, func(g *gate.Gate) []gate.Grant {
 		w = Wave{Nodes: g.Wave(candidates, steps)}

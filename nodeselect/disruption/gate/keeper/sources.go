@@ -34,8 +34,9 @@ const (
 	reportRetry   = 300 * time.Millisecond
 )
 
-// URL returns a Report that reads the page /report.json of a terminator's admin listener, for up to
-// 10 s while it answers 503. c is the HTTP client; nil means a new one.
+// URL returns a Report that reads the page /report.json of a terminator's admin listener. While the
+// terminator answers 503, the Report tries again for up to 10 s. c is the HTTP client; nil means a
+// new one.
 func URL(url, cluster string, c *http.Client) Report {
 	if c == nil {
 		c = apiclient.New(nil)
@@ -79,9 +80,8 @@ func File(path, cluster string, maxAge time.Duration) Report {
 	}
 }
 
-// NodeClient is a client of the nodes of a cluster, safe for concurrent use. A NodeInterface of
-// client-go's clientset is one. For programs that do not compile the clientset, NewNodeClient
-// returns one.
+// NodeClient is a client of the nodes of a cluster, safe for concurrent use. NewNodeClient returns
+// a NodeClient; a NodeInterface of client-go's clientset is a NodeClient too.
 type NodeClient interface {
 	Get(context.Context, string, metav1.GetOptions) (*corev1.Node, error)
 	List(context.Context, metav1.ListOptions) (*corev1.NodeList, error)

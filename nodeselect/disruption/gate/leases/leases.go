@@ -12,12 +12,12 @@
 //
 // # Two processes at the same time
 //
-// Every decision that makes a grant writes one more Lease of the cluster, the decision Lease.
+// Every decision that makes a grant writes the decision Lease, one more Lease of the cluster.
 // Decide reads the decision Lease, and then the grants. It makes a Lease with the mark "pending"
 // for each new grant. Then it writes the decision Lease with the resource version that it has read.
 //
-// If another process has decided in between, the API server refuses this write: Decide removes its
-// pending Leases and starts again. Otherwise it removes the mark "pending".
+// If another process has decided in between, the API server refuses this write, and Decide removes
+// its pending Leases and starts again. Otherwise Decide removes the mark "pending" from its Leases.
 //
 // Pending Leases count as grants. Other processes remove the pending Leases of a dead process after
 // PendingTimeout.
@@ -78,9 +78,8 @@ const PendingTimeout = 30 * time.Second
 // pageSize is the number of Leases in one answer of the API server.
 const pageSize = 500
 
-// Client is a client of the Leases of one namespace, safe for concurrent use. A LeaseInterface of
-// client-go's clientset is one. For programs that do not compile the clientset, NewClient returns
-// one.
+// Client is a client of the Leases of one namespace, safe for concurrent use. NewClient returns a
+// Client; a LeaseInterface of client-go's clientset is a Client too.
 type Client interface {
 	Get(context.Context, string, metav1.GetOptions) (*coordinationv1.Lease, error)
 	List(context.Context, metav1.ListOptions) (*coordinationv1.LeaseList, error)
@@ -121,10 +120,10 @@ var errAgain = errors.New("changed by another process")
 // maxTries is the largest number of tries of one Decide.
 const maxTries = 50
 
-// Decide calls decide with all grants, sorted by node, and stores its result. decide must change
-// nothing else, because Decide calls it again if another process changes a grant or decides in
-// between. After an error, the caller must not use the result of decide, although a part of the
-// changes may be stored.
+// Decide calls the function "decide" with all grants, sorted by node, and stores its result. It
+// calls this function again if another process changes a grant or decides in between, so the
+// function must change nothing else. After an error, the caller must not use the result, although a
+// part of the changes may be stored.
 func (s Store) Decide(ctx context.Context, decide func([]gate.Grant) (Changes, error)) error {
 	for try := range maxTries {
 		err := s.decideOnce(ctx, decide)

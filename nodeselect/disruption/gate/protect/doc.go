@@ -17,8 +17,9 @@
 // just before to take the node. So the grant ends only when the node has been protected for
 // Settings.Settle and has not gone.
 //
-// If the tool shows which nodes it wants to take, only these become free, the longest-waiting
-// first. Otherwise all nodes become free in turn, the longest-protected first.
+// If the tool shows which nodes it wants to take, only these nodes become free, first the node for
+// which the tool has waited longest. Otherwise all nodes become free in turn, first the node that
+// has been protected longest.
 //
 // # Contract
 //

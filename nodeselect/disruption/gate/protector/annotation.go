@@ -16,9 +16,9 @@ import (
 // Annotation is a Tool that leaves a node alone while a certain annotation has the value "true",
 // and does not show which nodes it wants to take.
 //
-// Protect sets Key, which the tool reads, and Mark with the present time, in one request. A node
-// with Key but without Mark is protected by somebody else, and Free does not change it. Protect
-// replaces another value of Key than "true".
+// Protect sets Key, which the tool reads, and Mark with the present time, in one request. If Key
+// has another value than "true", Protect replaces it. A node with Key but without Mark is protected
+// by somebody else, and Free does not change it.
 type Annotation struct {
 	Client keeper.NodeClient
 	// Key is the name of the annotation that the tool reads.
@@ -34,8 +34,8 @@ type Annotation struct {
 // has created.
 //
 // The annotation karpenter.sh/do-not-disrupt prevents consolidation and drift. It does not protect
-// a node that the cloud interrupts, that node repair replaces, that somebody deletes or, from
-// Karpenter 1.0, that has expired.
+// a node that the cloud interrupts, that node repair replaces, or that somebody deletes. Karpenter
+// 1.0 and later can also replace a node that has expired.
 func Karpenter(c keeper.NodeClient) *Annotation {
 	return &Annotation{
 		Client: c, Key: "karpenter.sh/do-not-disrupt", Mark: "headgate.dev/protected-from-karpenter", Selector: "karpenter.sh/nodepool",

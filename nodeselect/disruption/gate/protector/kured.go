@@ -33,9 +33,8 @@ const (
 // that keeps kured from restarting its node; see Kured.
 const DefaultKuredImage = "registry.k8s.io/pause:3.10"
 
-// PodClient is a client of the pods of one namespace, safe for concurrent use. A PodInterface of
-// client-go's clientset is one. For programs that do not compile the clientset, NewPodClient
-// returns one.
+// PodClient is a client of the pods of one namespace, safe for concurrent use. NewPodClient returns
+// a PodClient; a PodInterface of client-go's clientset is a PodClient too.
 type PodClient interface {
 	List(context.Context, metav1.ListOptions) (*corev1.PodList, error)
 	Create(context.Context, *corev1.Pod, metav1.CreateOptions) (*corev1.Pod, error)
@@ -49,11 +48,13 @@ func NewPodClient(config *rest.Config, namespace string) (PodClient, error) {
 
 // Kured is the Tool kured, which restarts nodes.
 //
-// kured does not restart a node with a pod that matches its flag --blocking-pod-selector, so the
-// protection is such a pod, which does nothing. It is bound to its node without the scheduler,
-// tolerates all taints, and has the priority system-node-critical, so no other pod evicts it. Its
-// owner is the Node, so "kubectl drain" accepts it, and Kubernetes deletes it with the Node. If the
-// pod ends, for example because the kubelet has no room for it, the next Step creates another one.
+// kured does not restart a node while a pod on it matches kured's flag --blocking-pod-selector. So
+// the protection of a node is such a pod, which does nothing. If the pod ends, for example because
+// the kubelet has no room for it, the next Step creates another one.
+//
+// The pod is bound to its node without the scheduler, tolerates all taints, and has the priority
+// system-node-critical, so no other pod evicts it. Its owner is the Node, so "kubectl drain"
+// accepts it, and Kubernetes deletes it with the Node.
 //
 // Run kured 1.13 or later with these flags:
 //

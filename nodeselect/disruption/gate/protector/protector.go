@@ -85,8 +85,9 @@ const (
 	stepTimeout = time.Minute
 )
 
-// Run calls Step until ctx ends, with the pause every, and passes each result to done, if not nil.
-// When ctx ends, Run protects all nodes, and returns an error if it cannot.
+// Run calls Step until ctx ends; the argument "every" is the pause between two steps. It passes
+// each result to the function "done", if not nil. When ctx ends, Run protects all nodes, and
+// returns an error if it cannot.
 func (p *Protector) Run(ctx context.Context, every time.Duration, done func(Status, error)) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
