@@ -230,8 +230,8 @@ type Node struct {
 // Routes with the same services, weights, check, protocol and time-outs share a backend. Its name
 // is "CLUSTER.NAMESPACE.SERVICE.PORT" of its first service, after the prefix Fragment. A ":" and a
 // hash of all settings follow if the backend has several services, weight 0, a check, a protocol,
-// limits, time-outs, Shift or Prefer. They also follow if a part of the name is longer than 60
-// bytes, or 51 bytes with a Fragment of more than one byte.
+// limits, time-outs, Shift or Prefer. They also follow if a part of the name is longer than 58
+// bytes, or 50 bytes with a Fragment of more than one byte.
 //
 // If routes differ only in the weights of several services, each ratio of weights has a backend of
 // its own. The names of these backends end with "-1", "-2" and so on, except the first one. Config

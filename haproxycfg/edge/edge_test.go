@@ -266,6 +266,26 @@ func TestLongNames(t *testing.T) {
 	require.NoError(t, deploy.Checker{Haproxy: haproxytest.Binary(t)}.Check(t.Context(), valid))
 }
 
+// TestLongNamesOfSpares declares routes with the longest labels and many ratios of weights. The names
+// of the backends also contain the number of the ratio, and Config.Validate accepts them.
+func TestLongNamesOfSpares(t *testing.T) {
+	for _, prefix := range []string{"", "f", strings.Repeat("f", 32)} {
+		for _, length := range []int{50, 51, 58, 59, 60, 63} {
+			label := strings.Repeat("x", length)
+			a := routes.Ref{Cluster: label, Namespace: label, Service: label, Port: label}
+			b := a
+			b.Service = "y" // after a in the order of the references
+			var rs []routes.Route
+			for i := range 60 { // 128 backends
+				rs = append(rs, route(fmt.Sprintf("h%d.example.com", i), "/", weighted{a, 1}, weighted{b, 2 + i}))
+			}
+			config, _ := edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}, Fragment: prefix}.Config(tableOf(t, rs...), nil)
+			require.NoError(t, config.Validate())
+			require.Len(t, config.Backends, 128+1, "and not-found")
+		}
+	}
+}
+
 // TestBackendNamesOfOneHash declares two routes whose backends have the same short hash. The author
 // of the test has found the time-outs of these routes by trial. The routes still have two backends,
 // and the configuration is valid.

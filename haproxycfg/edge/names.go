@@ -133,8 +133,9 @@ func appendHash(b []byte, s string) []byte {
 
 // maxLabel is the largest number of bytes of a label in the name of a backend, and maxFragmentLabel
 // is this number if Edge.Fragment has more than one byte: it has up to 32. Labels have up to 63
-// bytes, but a name of four such labels and a hash would be longer than haproxycfg.MaxName.
-const maxLabel, maxFragmentLabel = 60, 51
+// bytes, but a name of four such labels, a hash and a slot of up to five digits (see slotName) would
+// be longer than haproxycfg.MaxName.
+const maxLabel, maxFragmentLabel = 58, 50
 
 // appendLabel appends the first bytes of s, up to the number in the argument "most", with "_" for
 // each byte that no Kubernetes label contains. It returns true if it has appended s unchanged.
