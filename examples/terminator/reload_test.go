@@ -29,20 +29,7 @@ func TestOldWorkersAreBounded(t *testing.T) {
 	ports := haproxytest.Ports(t, 2)
 	echo, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ports[1]))
 	require.NoError(t, err)
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_ = http.NewResponseController(w).EnableFullDuplex()
-		w.WriteHeader(http.StatusOK)
-		_ = http.NewResponseController(w).Flush()
-		in := bufio.NewReader(r.Body)
-		for {
-			line, err := in.ReadString('\n')
-			if err != nil {
-				return
-			}
-			_, _ = io.WriteString(w, line)
-			_ = http.NewResponseController(w).Flush()
-		}
-	})}
+	server := &http.Server{Handler: http.HandlerFunc(echoLines)}
 	go func() { _ = server.Serve(echo) }()
 	t.Cleanup(func() { _ = server.Close() })
 
@@ -97,6 +84,22 @@ func TestOldWorkersAreBounded(t *testing.T) {
 	require.Error(t, held[1].echo())
 	require.NoError(t, held[2].echo())
 	require.NoError(t, held[3].echo())
+}
+
+// echoLines answers each line of the body with the same line.
+func echoLines(w http.ResponseWriter, r *http.Request) {
+	_ = http.NewResponseController(w).EnableFullDuplex()
+	w.WriteHeader(http.StatusOK)
+	_ = http.NewResponseController(w).Flush()
+	in := bufio.NewReader(r.Body)
+	for {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			return
+		}
+		_, _ = io.WriteString(w, line)
+		_ = http.NewResponseController(w).Flush()
+	}
 }
 
 // stream is a request whose body and answer continue until somebody cuts them.

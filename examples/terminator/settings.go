@@ -70,7 +70,7 @@ func (s *settings) register(fs *flag.FlagSet) {
 
 	fs.BoolVar(&s.groupReadsKeys, "group-reads-keys", false, "let the group of the terminator read new files with private keys, for an HAProxy that starts as another user of this group; without it, HAProxy must start as the user of the terminator or as root")
 	fs.IntVar(&s.maxOldWorkers, "max-old-workers", 16, "`number` of replaced HAProxy processes that still have connections, from which on a reload waits until one of them ends; 0 means no limit")
-	fs.DurationVar(&s.maxReloadWait, "max-reload-wait", 10*time.Minute, "longest time that a reload waits at -max-old-workers; then the terminator ends the oldest process, which cuts its streams; 0 means no wait")
+	fs.DurationVar(&s.maxReloadWait, "max-reload-wait", 10*time.Minute, "longest time that a reload waits at -max-old-workers; then the terminator ends the oldest process, which cuts its streams, or with -fragment ends none; 0 means no wait")
 	fs.DurationVar(&s.quiet, "quiet", 100*time.Millisecond, cli.Meaning("quiet"))
 	fs.DurationVar(&s.maxWait, "max-wait", time.Second, cli.Meaning("max-wait"))
 	s.admin.Register(fs, "/metrics, /healthz, /readyz, /report.json, /explain, /journal, /traffic, /hold and /shifts", "POST /force, /rollback, /release and /shift")

@@ -22,6 +22,7 @@ func (s *settings) controller(warned func([]deploy.Diagnostic)) *controller.Cont
 	if s.orders != nil {
 		c.Fleet = s.orders
 	}
+	c.KeepWorkers = len(s.Fragment) > 0 // the workers have streams of foreign frontends
 	c.MaxOldWorkers, c.MaxReloadWait = cli.NoneIfZero(s.maxOldWorkers), cli.NoneIfZero(s.maxReloadWait)
 	if s.reload != "" {
 		c.OldWorkers = deploy.Workers{Master: runtimeapi.Socket{Path: s.reload}}

@@ -95,6 +95,10 @@ type Controller struct {
 	// workers or more. Then the Controller ends the oldest workers and reloads HAProxy. 0 means 10
 	// minutes, and a negative value means no wait.
 	MaxReloadWait time.Duration
+	// KeepWorkers means that the Controller ends no worker. After MaxReloadWait, it reloads HAProxy
+	// although HAProxy has MaxOldWorkers old workers or more. It is for an HAProxy whose workers also
+	// have streams of somebody else, see deploy.Foreign.
+	KeepWorkers bool
 	// StartTimeout limits how long Run, before its first attempt, waits until every cluster has
 	// answered and all declarations can be read. It also limits how long Plan waits for each
 	// cluster. 0 means 10 s.

@@ -54,7 +54,7 @@
 //     in a minute cause five reloads.
 //   - If HAProxy has MaxOldWorkers old workers, the reload waits until one of them ends, for
 //     MaxReloadWait at most. Then the Controller ends the oldest worker, logs how many streams it
-//     has cut, and reloads HAProxy.
+//     has cut, and reloads HAProxy. With KeepWorkers, it ends no worker.
 //
 // An attempt whose reload waits has the outcome Waits. Meanwhile, Dir.Redirect makes HAProxy stop
 // sending requests to servers that the waiting change removes. Answers of agents, and changes that

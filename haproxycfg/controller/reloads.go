@@ -55,6 +55,7 @@ type reloads struct {
 	workers OldWorkers // nil: their number has no bound
 	limit   int        // largest number of old workers; negative means no bound
 	maxWait time.Duration
+	keep    bool // end no worker
 	log     *slog.Logger
 	changed func(ReloadCounts)
 
@@ -66,14 +67,14 @@ type reloads struct {
 func (c *Controller) newReloads(log *slog.Logger) reloads {
 	return reloads{
 		pace:    pace{least: c.minInterval(), most: cmp.Or(c.MaxInterval, 30*time.Second)},
-		workers: c.OldWorkers, limit: cmp.Or(c.MaxOldWorkers, 16), maxWait: cmp.Or(c.MaxReloadWait, 10*time.Minute),
+		workers: c.OldWorkers, limit: cmp.Or(c.MaxOldWorkers, 16), maxWait: cmp.Or(c.MaxReloadWait, 10*time.Minute), keep: c.KeepWorkers,
 		log: log, changed: c.status.setReloads,
 	}
 }
 
 // admit decides whether an attempt to apply a change may reload HAProxy at the time "now": it
 // returns nil, or the reason why the reload has to wait. If a reload has waited for old workers as
-// long as maxWait, admit ends the oldest workers and returns nil.
+// long as maxWait, admit ends the oldest workers and returns nil. With "keep", it ends none.
 func (r *reloads) admit(ctx context.Context, now time.Time) *Waiting {
 	if until := r.pace.next(); until.After(now) {
 		if r.paced.IsZero() {
@@ -97,7 +98,7 @@ func (r *reloads) admit(ctx context.Context, now time.Time) *Waiting {
 	if until := r.since.Add(max(0, r.maxWait)); until.After(now) {
 		return &Waiting{Since: r.since, Until: until, OldWorkers: old}
 	}
-	for ; old >= r.limit && old > 0; old-- {
+	for ; !r.keep && old >= r.limit && old > 0; old-- {
 		ended, err := r.workers.EndOldest(ctx)
 		if err != nil {
 			// Reload nevertheless. Otherwise one worker that cannot be ended would block all

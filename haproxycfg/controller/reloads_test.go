@@ -201,6 +201,20 @@ func TestReloadDoesNotWaitForever(t *testing.T) {
 	})
 }
 
+// TestReloadKeepsWorkers: with KeepWorkers, a reload waits for MaxReloadWait, and ends no worker.
+func TestReloadKeepsWorkers(t *testing.T) {
+	reloadTest(t, func(c *controller.Controller, f *fakeWorkers) {
+		c.MaxOldWorkers, c.MaxReloadWait, c.MaxInterval, c.KeepWorkers = 1, time.Minute, 1, true
+	}, func(t *testing.T, c *controller.Controller, f *fakeWorkers, _ *logText, toggle func(time.Duration)) {
+		for i := range 3 {
+			toggle(2 * time.Minute)
+			require.Equal(t, i+1, f.reloads())
+		}
+		require.Empty(t, f.ended)
+		require.Equal(t, controller.ReloadCounts{OldWorkers: 3}, c.Status().Reloads)
+	})
+}
+
 // TestForcedChangeWaitsForOldWorkers: Limit rejects a change, and somebody forces the change while
 // it has to wait. The Controller applies the change when the wait is over. The permit is for this
 // change only.
