@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -317,4 +318,119 @@ func TestFragmentPage(t *testing.T) {
 	require.Equal(t, "200 service of one.example.com", f.get(f.web, "one.example.com"))
 	require.Equal(t, "200 the app", f.get(f.web, "app.example.com"))
 	require.FileExists(t, state)
+}
+
+// TestFragmentCommands explains, changes, rolls back and moves routes of a fragment with the
+// subcommands of the terminator, while the foreign frontend gets requests.
+func TestFragmentCommands(t *testing.T) {
+	t.Parallel()
+	w, plain := prepareShiftWorld(t, shiftRoutes)
+	f := &fragment{world: plain, dir: w.dir, out: filepath.Join(w.dir, "out"), foreign: filepath.Join(w.dir, haproxytest.ConfigFile), web: haproxytest.Ports(t, 1)[0]}
+	f.replaceForeign(f.config(""))
+	w.dir, w.flags = f.out, append(w.flags, "-fragment", f.foreign, "-max-interval", "0")
+	w.watcher = plain.watchIn(w.dir, w.flags...)
+	w.waitLog("the change is not in force") // HAProxy does not run yet
+	haproxytest.StartMasterFiles(t, f.dir, f.config(""), f.out)
+	w.waitReady()
+	stop := f.load()
+
+	var text string
+	w.eventually("explain shows the servers", func() bool {
+		var code int
+		code, text = w.explain("-admin", w.admin, "http://api.example.com/tracks/7")
+		return code == cli.ExitOK && strings.Count(text, "; now UP, weight ") == 2
+	})
+	require.Contains(t, text, "headgate-eu-1.media.tracks.http:", text)
+	w.share(0, 20)
+
+	added := shiftRoutes + "- host: new.example.com\n  backends:\n  - {cluster: eu-1, namespace: media, service: tracks, port: http}\n  check: {interval: 100ms}\n"
+	w.replace("routes.yaml", added)
+	w.eventually("HAProxy serves the new host", func() bool { return w.status("new.example.com") == 200 })
+	w.eventually("the change is in the journal", func() bool {
+		_, lines := w.journal("-admin", w.admin)
+		return strings.Contains(lines[0], "new.example.com/: added")
+	})
+	_, text = w.order("rollback", "-reason", "errors of new") // as the release below
+	require.Contains(t, text, "in force")
+	w.eventually("HAProxy does not serve the new host", func() bool { return w.status("new.example.com") == 404 })
+	_, text = w.order("release") // the reload may have to wait for the pause after the last one
+	require.Contains(t, text, "in force")
+	w.eventually("HAProxy serves the new host again", func() bool { return w.status("new.example.com") == 200 })
+
+	code, text := w.shift("api.example.com/tracks", "-to", "eu-2:100", "-for", "1h", "-steps", "100", "-hold", "100ms")
+	require.Equal(t, cli.ExitOK, code, text)
+	w.share(100, 50)
+	code, text = w.shift("api.example.com/tracks", "-undo")
+	require.Equal(t, cli.ExitOK, code, text)
+	w.share(0, 50)
+	stop()
+}
+
+// TestFragmentCertificates renews a certificate of a fragment. HAProxy serves the new certificate
+// without a reload, although the list of a fragment contains absolute paths.
+func TestFragmentCertificates(t *testing.T) {
+	t.Parallel()
+	f := newFragment(t)
+	f.replaceForeign(f.config(""))
+	https, certs := fmt.Sprintf("127.0.0.1:%d", haproxytest.Ports(t, 1)[0]), f.path("certificates")
+	require.NoError(t, os.Mkdir(certs, 0o700))
+	first, other, second := issue(t, nextMonth(), "one.example.com"), issue(t, nextMonth(), "two.example.com"), issue(t, nextMonth(), "one.example.com")
+	f.write("certificates/one.pem", first.file())
+	f.write("certificates/two.pem", other.file())
+	args := append(f.args, "-https", https, "-certificates", certs)
+	code, _, stderr := f.runAlone(append(args, "-once", "-out", f.out)...)
+	require.Equal(t, cli.ExitFailed, code)
+	require.Contains(t, stderr, "no HAProxy listens")
+	haproxytest.StartMasterFiles(t, f.dir, f.config(""), f.out)
+	w := &tlsWorld{f.watchIn(f.out, args...), f.out, https, certs, args}
+	w.waitReady()
+	w.waitServed("one.example.com", first)
+	before, err := f.master().Do(t.Context(), "show proc")
+	require.NoError(t, err)
+	reloads := regexp.MustCompile(`(?m)^\d+\s+master\s+\d+ `)
+	require.Regexp(t, reloads, before)
+
+	w.put("one.pem", second.file())
+	w.waitServed("one.example.com", second)
+	w.waitServed("two.example.com", other)
+	w.waitLog(`"without reload"=true`)
+	after, err := f.master().Do(t.Context(), "show proc")
+	require.NoError(t, err)
+	require.Equal(t, reloads.FindString(before), reloads.FindString(after))
+}
+
+// TestFragmentCutsNoForeignStream reloads HAProxy while old processes have streams of the foreign
+// frontend. The terminator waits at -max-old-workers, and then reloads without an end of a process.
+func TestFragmentCutsNoForeignStream(t *testing.T) {
+	t.Parallel()
+	f := newFragment(t)
+	echo, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", haproxytest.Ports(t, 1)[0]))
+	require.NoError(t, err)
+	server := &http.Server{Handler: http.HandlerFunc(echoLines)}
+	go func() { _ = server.Serve(echo) }()
+	t.Cleanup(func() { _ = server.Close() })
+	config := strings.ReplaceAll(f.config(""), "7s", "1m")
+	config = strings.Replace(config, "    http-request return status 200 content-type text/plain string 'the app'\n", "    server echo "+echo.Addr().String()+"\n", 1)
+	f.replaceForeign(config)
+	args := append(f.args, "-max-old-workers", "1", "-max-reload-wait", "200ms")
+	code, _, stderr := f.runAlone(append(args, "-once", "-out", f.out)...)
+	require.Equal(t, cli.ExitFailed, code, stderr)
+	haproxytest.StartMasterFiles(t, f.dir, config, f.out)
+	v := f.watchIn(f.out, args...)
+	v.waitReady()
+	hosts := []string{"one.example.com"}
+	var held []*stream
+	for _, host := range []string{"two.example.com", "three.example.com", "four.example.com"} {
+		held = append(held, openStream(t, fmt.Sprintf("127.0.0.1:%d", f.web)))
+		hosts = append(hosts, host)
+		f.replace("routes.yaml", f.routes(hosts...))
+		v.serves(f, host, "200 service of "+host)
+		haproxytest.AwaitOldWorkers(t, f.dir)
+	}
+	require.Contains(t, v.log.String(), "the reload waits for old workers")
+	v.waitMetric("headgate_terminator_old_workers 3")
+	v.waitMetric("headgate_terminator_old_workers_ended_total 0")
+	for _, s := range held {
+		require.NoError(t, s.echo())
+	}
 }

@@ -48,6 +48,18 @@ func newShiftWorld(t *testing.T) *shiftWorld { return newShiftWorldOf(t, shiftRo
 // newShiftWorldOf returns a world with these declarations and further flags. If the declarations
 // have "protocol: grpc", the servers and the client use HTTP/2 without TLS.
 func newShiftWorldOf(t *testing.T, declared string, flags ...string) *shiftWorld {
+	s, w := prepareShiftWorld(t, declared, flags...)
+	s.watcher = w.watchIn(s.dir, s.flags...)
+	s.waitLog("the change is not in force") // HAProxy does not run yet
+	config, err := os.ReadFile(filepath.Join(s.dir, "haproxy.cfg"))
+	require.NoError(t, err)
+	haproxytest.StartMaster(t, s.dir, string(config))
+	s.waitReady()
+	return s
+}
+
+// prepareShiftWorld returns a world without a terminator and without an HAProxy.
+func prepareShiftWorld(t *testing.T, declared string, flags ...string) (*shiftWorld, *world) {
 	grpc := strings.Contains(declared, "protocol: grpc")
 	w := newWorld(t)
 	s := &shiftWorld{dir: haproxytest.Dir(t), token: clitest.TokenFile(t)}
@@ -88,14 +100,8 @@ func newShiftWorldOf(t *testing.T, declared string, flags ...string) *shiftWorld
 		"-stats-socket", filepath.Join(s.dir, haproxytest.StatsSocket), "-reload", filepath.Join(s.dir, haproxytest.MasterSocket),
 	}
 	s.flags = append(s.flags, flags...)
-	s.watcher = w.watchIn(s.dir, s.flags...)
-	s.waitLog("the change is not in force") // HAProxy does not run yet
-	config, err := os.ReadFile(filepath.Join(s.dir, "haproxy.cfg"))
-	require.NoError(t, err)
-	haproxytest.StartMaster(t, s.dir, string(config))
-	s.waitReady()
 	t.Cleanup(s.client.CloseIdleConnections)
-	return s
+	return s, w
 }
 
 func (s *shiftWorld) shift(args ...string) (code int, output string) {

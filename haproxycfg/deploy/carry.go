@@ -261,7 +261,7 @@ func (s *state) carry(config members) {
 			}
 		}
 	}
-	s.dropSpares()
+	s.dropSpares(config)
 }
 
 // copyTo adds a line for the server "fresh" of a backend to the saved state, so that HAProxy starts

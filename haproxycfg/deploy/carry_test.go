@@ -243,3 +243,20 @@ func TestSavedStateAfterRuntimeChanges(t *testing.T) {
 		"1 b 3 10.0.0.3:80-81 10.0.0.3 2 0 50 100 80\n"+
 		"1 b 4 10.0.0.4:80 10.0.0.4 0 1 50 50 80\n", s.String())
 }
+
+// TestSavedStateKeepsForeignServers: the saved state keeps the servers of backends that the
+// configuration does not contain. They belong to the files of somebody else, who has set the
+// maintenance and the weight, and may use the name of a spare server.
+func TestSavedStateKeepsForeignServers(t *testing.T) {
+	const spare = "spare1" // see haproxycfg.Server.Spare
+	foreign := stateLine("app", "web1", "10.0.0.9:80", 1, 7, 100) + stateLine("app", spare, "10.0.0.8:80", 1, 100, 100)
+	ours := stateLine("headgate-b", "10.0.0.1:80", "10.0.0.1:80", 0, 100, 100)
+	s, err := parseState(stateHead + foreign + ours +
+		stateLine("headgate-b", "10.0.0.2:80", "10.0.0.2:80", 1, 100, 100) + stateLine("headgate-b", spare, "10.0.0.3:80", 0, 100, 100))
+	require.NoError(t, err)
+	config := readMembers([]byte(backendText("headgate-b", "10.0.0.1:80 100")))
+	s.dropLeftovers(config)
+	s.reweigh(config, config)
+	s.carry(config)
+	require.Equal(t, stateHead+foreign+ours, s.String())
+}

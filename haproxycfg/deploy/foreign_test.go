@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/headgate/headgate/haproxycfg"
+	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 	"github.com/headgate/headgate/internal/haproxyproc/haproxytest"
 )
 
@@ -61,6 +62,10 @@ func TestCheckWithForeignFiles(t *testing.T) {
 		"unknown keyword": {
 			edit("maxconn", "mxconn"),
 			[]string{"haproxy rejects them", "FILE:2: unknown keyword 'mxconn'"},
+		},
+		"a certificate that nobody can read": {
+			edit("18080", "18080 ssl crt /no/such/site.pem"),
+			[]string{"haproxy rejects them", "FILE:10: ", "/no/such/site.pem"},
 		},
 		"the fragment's backend": {
 			edit("backend app\n", "backend app\n    server b 127.0.0.1:2\nbackend headgate-b\n"),
@@ -187,4 +192,53 @@ func FuzzForeign(f *testing.F) {
 		_ = own.clashes(lines, []byte(text), "headgate-")
 		_ = unmet([]string{"x"}, lines, []haproxycfg.Requirement{{Keyword: "maxconn", Value: "1", Bound: haproxycfg.AtLeast}})
 	})
+}
+
+// TestReloadRefusesOtherFiles starts HAProxy with the foreign file, the fragment and one more file. A
+// Reloader reloads HAProxy only if its Foreign names all files and the fragment is the last one.
+func TestReloadRefusesOtherFiles(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		files []string // after haproxy.cfg
+		known []string // of Foreign.Files, besides haproxy.cfg
+		want  string   // "" if HAProxy is reloaded
+	}{
+		"the fragment is the last file":     {[]string{"more.cfg", "fragment.cfg"}, []string{"more.cfg"}, ""},
+		"the fragment is not the last file": {[]string{"fragment.cfg", "more.cfg"}, []string{"more.cfg"}, "and the last one must be DIR/fragment.cfg"},
+		"no option names the file":          {[]string{"more.cfg", "fragment.cfg"}, nil, "and DIR/more.cfg is not one of the foreign files"},
+		"HAProxy does not load it":          {[]string{"more.cfg"}, []string{"more.cfg"}, "and not DIR/fragment.cfg"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := haproxytest.Dir(t)
+			paths := func(names []string) (all []string) {
+				for _, name := range names {
+					all = append(all, filepath.Join(dir, name))
+				}
+				return all
+			}
+			for _, name := range []string{"fragment", "more"} {
+				require.NoError(t, os.WriteFile(filepath.Join(dir, name+".cfg"), []byte("backend "+name+"\n    http-request return status 200\n"), 0o600))
+			}
+			config := "global\n    stats socket " + filepath.Join(dir, haproxytest.StatsSocket) + " level admin\n" +
+				"defaults\n    mode http\n    timeout client 7s\n    timeout server 7s\n    timeout connect 7s\n"
+			haproxytest.StartMasterFiles(t, dir, config, paths(tc.files)...)
+			r := Reloader{Master: runtimeapi.Socket{Path: filepath.Join(dir, haproxytest.MasterSocket)}, Foreign: &Foreign{
+				Files: append([]string{filepath.Join(dir, haproxytest.ConfigFile)}, paths(tc.known)...), Fragment: filepath.Join(dir, "fragment.cfg"),
+			}}
+			before, err := r.processes(t.Context())
+			require.NoError(t, err)
+			err = r.Reload(t.Context())
+			after, listErr := r.processes(t.Context())
+			require.NoError(t, listErr)
+			if tc.want == "" {
+				require.NoError(t, err)
+				require.NotEqual(t, currentWorker(before), currentWorker(after))
+				return
+			}
+			require.ErrorIs(t, err, ErrNotLoaded)
+			require.ErrorContains(t, err, strings.ReplaceAll(tc.want, "DIR", dir))
+			require.Equal(t, currentWorker(before), currentWorker(after), "HAProxy is not reloaded")
+		})
+	}
 }

@@ -195,11 +195,15 @@ func sectionOf(config []byte, head string) []byte {
 	return rest[:at]
 }
 
-// dropSpares removes the spare servers from a saved state. HAProxy restores the address and the
-// state of a server by its name, and a spare server may belong to another node by the time when
-// HAProxy reads the saved state.
-func (s *state) dropSpares() {
-	s.servers = slices.DeleteFunc(s.servers, func(server stateServer) bool { return haproxycfg.IsSpare(server.name) })
+// dropSpares removes from a saved state the spare servers of the backends in config. HAProxy restores
+// the address and the state of a server by its name, and a spare server may belong to another node by
+// the time when HAProxy reads the saved state. A server of another backend belongs to the files of
+// somebody else, even if it has the name of a spare server.
+func (s *state) dropSpares(config members) {
+	s.servers = slices.DeleteFunc(s.servers, func(server stateServer) bool {
+		_, ours := config.backends[server.backend]
+		return ours && haproxycfg.IsSpare(server.name)
+	})
 }
 
 // ownAddr returns the address and port in the name of a server, or the present address of a spare
