@@ -34,9 +34,9 @@ type Config struct {
 
 // Global contains the settings of the process.
 type Global struct {
-	// Version is the oldest version of HAProxy that must accept the files; zero means 2.6. From 3.2
-	// on, HAProxy removes the trailers of requests to HTTP/1.1 servers: some servers read trailers
-	// as headers, and no rule about headers applies to trailers.
+	// Version is the oldest version of HAProxy that must accept the files; zero means 2.6. With 3.2
+	// or later, HAProxy removes the trailers of requests to HTTP/1.1 servers: some servers read
+	// trailers as headers, and no rule about headers applies to trailers.
 	Version Version
 	// MaxConn is the largest number of client connections that HAProxy keeps open at the same time.
 	// 0 means the number that Descriptors allows. If Descriptors is 0 too, HAProxy chooses the
@@ -409,9 +409,9 @@ type Backend struct {
 	Options ServerOptions
 	// Reuse says which idle connections to servers a request may use; empty means [ReuseSafe].
 	Reuse Reuse
-	// QueueLimit names a variable; empty means no limit. While at least this many requests wait for
-	// a server, HAProxy answers further requests with 503 and "Retry-After: 1". With the value 0,
-	// it answers all requests so.
+	// QueueLimit names a variable; empty means no limit. While the number of waiting requests is at
+	// least the value of the variable, HAProxy answers further requests with 503 and "Retry-After:
+	// 1". With the value 0, it answers all requests with 503.
 	QueueLimit string
 	// Response, if not nil, is the answer to each request. A backend with a Response has no
 	// servers.
@@ -499,14 +499,14 @@ type Health struct {
 	// the state. 0 means Interval.
 	FastInterval time.Duration
 	// Rise is the number of good results in a row after which a server is healthy; 0 means 2. Fall
-	// is the same for bad results and unhealthy; 0 means 3.
+	// is the number of bad results in a row after which it is unhealthy; 0 means 3.
 	Rise, Fall int
 }
 
 // Server is a server of a backend. The method [Server.Name] computes its name from other fields.
 type Server struct {
 	// Slot is the name of the server, for example "s1"; empty means that [Server.Name] derives it
-	// from the address. Set it for all servers of a backend or for none. Use slots for HAProxy
+	// from the address. Set Slot for all servers of a backend or for none. Use slots for HAProxy
 	// before 3.0, which can crash when it deletes a server at run time: a controller then changes
 	// the addresses of a fixed number of slots.
 	Slot string
@@ -527,8 +527,8 @@ type Server struct {
 	// itself.
 	Track string
 	// WeightInName adds Weight to the name of the server. Set it for a server with an agent whose
-	// Weight may change: no command changes the initial weight, of which the agent's percentage is
-	// a share. Another name makes another server, which HAProxy can add at run time.
+	// Weight may change. No command changes the initial weight, so another Weight needs another
+	// server, which HAProxy can add at run time.
 	WeightInName bool
 	// AgentPort is the port of the server's agent, at the address of the server. The agent answers
 	// with the weight and state of the server. 0 means no agent.

@@ -88,8 +88,8 @@ func (d *Drainer) Attach(srv *http.Server) {
 	}
 }
 
-// mayGoAway reports whether net/http may send GOAWAY with a response on the HTTP/2 connection e. It
-// may if half of Delay has passed since the drain began, and if e has no other running request.
+// mayGoAway reports whether net/http may send GOAWAY with a response on the HTTP/2 connection e:
+// half of Delay has passed since the drain began, and e has no other running request.
 func (d *Drainer) mayGoAway(e *connEntry) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

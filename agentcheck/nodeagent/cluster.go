@@ -111,9 +111,9 @@ func (c *cluster) change(update func()) {
 	c.notify()
 }
 
-// The method "health" returns the function to which one feed reports its errors, and nil when the
-// feed works again. A feed is a watch, or the count of the nodes. c.failing keeps the last error of
-// each feed that fails.
+// The method "health" returns the function with which one feed, a watch or the count of the nodes,
+// reports each error. The feed calls it with nil when the feed works again. c.failing keeps the
+// last error of each feed that fails.
 func (c *cluster) health(feed string) func(error) {
 	return func(err error) {
 		c.change(func() {

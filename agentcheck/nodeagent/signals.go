@@ -36,7 +36,7 @@ type Signal struct {
 	// Fields and Labels are selectors of the nodes on which a [Watcher] looks for this Signal,
 	// besides its own node. If one selector is "", the other one selects alone; if both are "", the
 	// Watcher watches no other node for this Signal. Request receives every node that the Watcher
-	// watches, also for another Signal.
+	// watches, even for another Signal.
 	Fields, Labels string
 }
 
@@ -85,9 +85,9 @@ func Deleted() Signal {
 	}}
 }
 
-// Annotated drains a node with the annotation headgate.dev/drain: "true", or with the prefix that
-// "a" sets. A node with another value does not drain; State.Problems reports a value that is not a
-// boolean.
+// Annotated drains a node with the annotation headgate.dev/drain: "true"; the argument "a" can set
+// another prefix. A node with another value does not drain, and State.Problems reports a value that
+// is not a boolean.
 func Annotated(a nodeselect.Annotations) Signal {
 	return Signal{Request: func(node *corev1.Node) (DrainRequest, bool) {
 		if drain, _ := a.Drain(node); !drain {

@@ -251,9 +251,9 @@ func newNeeds(hosts []string) needs {
 }
 
 // host returns a declared host that one of the names of a certificate covers, and no key of the map
-// "covered" covers. For example, "*.example.com" returns the declared host "a.example.com", unless
-// covered has the key "a.example.com" or "*.example.com". Below a declared wildcard, each DNS name
-// counts as a declared host.
+// "covered" covers. For example, the name "*.example.com" covers the declared host "a.example.com",
+// unless covered has the key "a.example.com" or "*.example.com". Below a declared wildcard, each
+// DNS name counts as a declared host.
 func (n needs) host(names []string, covered map[string]bool) (host string, ok bool) {
 	free := func(host string) bool {
 		_, parent, _ := strings.Cut(host, ".")

@@ -76,9 +76,9 @@ func causesOfHold(last *kube.Held, hold *fleet.Hold) []kube.Cause {
 // RollbackOrder says to which routes Rollback returns.
 type RollbackOrder struct {
 	// ID is the ID of an applied change in the journal; if several changes have it, Rollback
-	// returns to the newest. If ID is empty, Rollback returns to the newest change whose declared
-	// routes differ from those in force. If routes are held already, it goes further back than the
-	// held change.
+	// returns to the newest of them. If ID is empty, Rollback returns to the newest change whose
+	// declared routes differ from those in force. If routes are held already, Rollback goes further
+	// back than the held change.
 	ID string
 	// By is the name of the person or program that orders the rollback. Reason is the reason for
 	// this order. Both may be empty.

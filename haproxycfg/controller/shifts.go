@@ -166,7 +166,7 @@ func (c *Controller) CheckShift(route, cluster string) error {
 
 // ShiftRoutes returns the sorted names of the routes in force whose requests a shift can move from
 // one cluster to another, or away from the cluster if both are the same. left are the other routes
-// with a backend in "from" and a weight above 0, with the reasons. Assign it to
+// with a backend in "from" and a weight above 0, with the reasons. Assign ShiftRoutes to
 // shift.Runner.Routes, and call it only while Run is running.
 func (c *Controller) ShiftRoutes(from, to string) (names []string, left []shift.Left, err error) {
 	x := c.explained.Load()
@@ -215,10 +215,10 @@ func (c *Controller) ShiftRunner(worker func(context.Context) (runtimeapi.Socket
 	}
 }
 
-// ShiftCounters returns a function for shift.Runner.Counters, which reads the counters of the
-// HAProxy worker at the socket that "worker" returns, such as the method Worker of a
-// deploy.Runtime. It reads the names of backends from the configuration in force, at most once a
-// second. If many routes move, the counters may be up to half a second old.
+// ShiftCounters returns a function for shift.Runner.Counters. This function reads the counters of
+// the HAProxy worker whose socket "worker" returns; pass the method Worker of a deploy.Runtime. It
+// reads the names of backends from the configuration in force, at most once a second. If many
+// routes move, the counters may be up to half a second old.
 func (c *Controller) ShiftCounters(worker func(context.Context) (runtimeapi.Socket, error)) func(ctx context.Context, route, cluster string) (target, rest shift.Counters, err error) {
 	var mu sync.Mutex
 	var known shiftable

@@ -71,8 +71,8 @@ type Simulation struct {
 	// to one node. 0 means that each service has one connection from each balancer to each node.
 	InFlight float64
 	// Connections is the effective number of connections of each service, from all balancers to all
-	// nodes; see package unevenness. 0 means a number from InFlight. It has no effect on services
-	// with sessionAffinity ClientIP or externalTrafficPolicy Local.
+	// nodes; see package unevenness. 0 means that Simulate computes it from InFlight. Connections
+	// has no effect on services with sessionAffinity ClientIP or externalTrafficPolicy Local.
 	Connections float64
 	// Target is the wanted load of the busiest pod, as a multiple of the present mean load of the
 	// pods. 0 means unevenness.DefaultTarget. In the result, Estimate.MorePods (package unevenness)

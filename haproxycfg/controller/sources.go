@@ -83,8 +83,8 @@ type ClusterState struct {
 type Manifests struct {
 	Dir string
 	// LocalEndpoints makes Manifests read EndpointSlices too: a service with externalTrafficPolicy
-	// Local then uses only nodes that have a ready pod. If the directory has no EndpointSlice, it
-	// has no effect, and a warning states this.
+	// Local then uses only nodes that have a ready pod. If the directory has no EndpointSlice,
+	// LocalEndpoints has no effect, and a warning states this.
 	LocalEndpoints bool
 }
 

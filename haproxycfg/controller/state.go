@@ -129,9 +129,9 @@ func (in *inbox) setCluster(i int, now time.Time, state ClusterState) {
 	})
 }
 
-// setUnreachable stores err as the reason why cluster number i does not answer. It ignores the same
-// reason, because a source that fails every second must not cause an attempt every second. For each
-// cluster, only one goroutine may call it.
+// setUnreachable stores err as the reason why cluster number i does not answer. It does nothing if
+// the reason is the same, because a source that fails every second must not cause an attempt every
+// second. For each cluster, only one goroutine may call it.
 func (in *inbox) setUnreachable(i int, now time.Time, err error) {
 	in.mu.Lock()
 	was := in.inputs.clusters[i].Err

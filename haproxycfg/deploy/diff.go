@@ -110,8 +110,8 @@ func namesFiles(line []byte) bool {
 }
 
 // DiffFiles compares two configurations, lists of files from [haproxycfg.Config.Render]; nil means
-// no configuration. It does not compare private files: their names contain a hash of their content,
-// so the certificate list, which contains the names, differs.
+// no configuration. It does not compare private files. But their names contain a hash of their
+// content, so a changed file has another name in the certificate list.
 func DiffFiles(before, after []haproxycfg.RenderedFile) Diff {
 	a, b := byLogicalName(before), byLogicalName(after)
 	d := compareFiles(a, b)

@@ -201,8 +201,8 @@ func wantedServers(text []byte, config *haproxycfg.Config) []runtimeapi.Backend 
 
 // addCommands returns the command "add server" for each server of a configuration, by
 // "backend/server". It leaves out servers that HAProxy cannot add at run time. Before 3.0, it also
-// leaves out slots (servers with fixed names): a slot that HAProxy has already receives the address
-// of the new server.
+// leaves out slots (servers with fixed names), because a program only changes the address of a
+// slot.
 func addCommands(config *haproxycfg.Config) map[string]string {
 	commands := map[string]string{}
 	if config == nil || !config.Global.Version.AtLeast(2, 6) {

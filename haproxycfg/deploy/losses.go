@@ -63,8 +63,8 @@ func (l Losses) Share() float64 {
 	return max(l.Hosts.Share(), l.Paths.Share(), l.Backends.Share(), l.Servers.Share())
 }
 
-// Over returns a sentence about the first lost share of the hosts, paths, backends or servers that
-// is larger than "share" (0 to 1), or "".
+// Over returns a text about those lost shares of the hosts, paths, backends and servers that are
+// larger than "share" (0 to 1), or "".
 func (l Losses) Over(share float64) string {
 	var parts, names []string
 	for _, kind := range []struct {

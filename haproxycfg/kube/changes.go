@@ -151,8 +151,9 @@ func (r Report) nodes() map[nodeKey]NodeReport {
 	return nodes
 }
 
-// missing returns the names of the nodes in the report a on a service that the report b does not
-// contain, or has with another address. inA and inB contain the addresses of the nodes.
+// missing compares the reports a and b on one service. It returns the names of the nodes in a that
+// b does not contain, or that have another address in b. inA and inB contain the addresses of the
+// nodes.
 func missing(a, b ServiceReport, inA, inB map[nodeKey]NodeReport) []string {
 	var names []string
 	for _, name := range a.Nodes {

@@ -237,7 +237,8 @@ func (s *salvaged) blockEntry(piece []sourceLine) {
 		return
 	}
 	// Find the line with a hyphen where the second entry begins. All entries of one list have the
-	// same indentation, so it can only be the first such line at its indentation.
+	// same indentation. So only the first line with a hyphen at an indentation can begin the second
+	// entry.
 	first := map[int]int{} // by indentation: the index of the first line with a hyphen
 	for i, l := range piece[1:] {
 		if _, ok := first[l.indent]; l.dash() && !ok {

@@ -12,7 +12,7 @@ import (
 const MaxWidth = 100
 
 // Help returns the text of -h for the command c of p. Lines have at most "width" columns, unless a
-// single word is longer. 0 means 80, and the most is MaxWidth.
+// single word is longer. 0 means 80, and a value above MaxWidth means MaxWidth.
 func Help(p Program, c Command, width int) string {
 	w := writer{width: min(cmp.Or(width, 80), MaxWidth)}
 	w.title("Example")

@@ -92,9 +92,9 @@ func (a *adapted) until(ctx context.Context, what string, p *lab.Process, look f
 	return err
 }
 
-// end stops p, a process of `nodegate protect`, and ends the protection of all nodes against the
-// tool with `nodegate protect -remove`. Then it checks that no node has a grant, a permission of
-// nodegate to drain the node.
+// end stops p, a process of `nodegate protect`. With `nodegate protect -remove`, it ends the
+// protection of all nodes against the tool. Then it checks that no node has a grant, a permission
+// of nodegate to drain the node.
 func (a *adapted) end(ctx context.Context, p *lab.Process, tool string, args ...string) error {
 	if err := p.Stop(); err != nil {
 		return err

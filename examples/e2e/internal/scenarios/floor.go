@@ -142,8 +142,9 @@ func (s *System) onlyOneDrains(ctx context.Context, c *lab.Cluster, uncordoned .
 	return drains, nil
 }
 
-// floorHolds returns an error unless the node "draining" is still the only node that drains,
-// received no request after the time "since", and the cluster receives its half of the requests.
+// floorHolds returns an error unless three conditions are true. The node "draining" is still the
+// only node that drains, it has received no request that began after "since", and the cluster
+// receives its half of the requests.
 func (s *System) floorHolds(ctx context.Context, t *traffic, c *lab.Cluster, draining *lab.Node, since time.Time) error {
 	now, err := s.onlyOneDrains(ctx, c)
 	if err != nil {
