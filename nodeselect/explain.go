@@ -86,10 +86,10 @@ type Choices struct {
 	Nodes []Choice `json:"nodes"`
 }
 
-// Explain says, for each node of a cluster, why it is or is not in the subset of the service ref,
-// without its port. chosen is the subset that the balancer uses; if it is older than objects,
-// Explain also says which nodes Select would add (Entering) and remove (Leaving, Gone). now is the
-// time for the predicates.
+// Explain says, for each node of a cluster, why the subset of a service contains it or not. ref
+// names the service; its port does not matter. now is the time for the predicates. chosen is the
+// subset that the balancer uses: if it is older than objects, Explain also says which nodes Select
+// would add (Entering) and remove (Leaving, Gone).
 func (s Selector) Explain(objects Objects, ref Ref, now time.Time, chosen []Node) Choices {
 	all := s.Pool(objects.Nodes, now)
 	svc, key := objects.Service(ref.Namespace, ref.Service), ref.Key()
@@ -185,9 +185,9 @@ func (p *Pool) byNodeName() map[string]*member {
 	return m
 }
 
-// ranks returns, by Node.Identity, the rank of each member for the service with the hash key: from
-// 1, among the members with the same verdict. With Spread, it is the position in the order in which
-// Pick adds nodes to a subset.
+// ranks returns the rank of each member for the service with the given hash key, by Node.Identity.
+// Ranks count from 1 among the members with the same verdict. With Spread, the rank is the position
+// in the order in which Pick adds nodes to a subset.
 func (p *Pool) ranks(key string) map[string]int {
 	ranks := make(map[string]int, len(p.members))
 	for _, ring := range p.rings {

@@ -7,12 +7,14 @@ import (
 	"github.com/headgate/headgate/hashring"
 )
 
-// Pick returns the nodes for a service, sorted by name. key is its Ref.Key, "namespace/name".
-// current are the nodes that it uses now, of which Pick reads the Identity; nil means unknown.
+// Pick returns the nodes for a service, sorted by name. key is the Ref.Key of the service,
+// "namespace/name". current contains the nodes that the service uses now; nil means unknown. Pick
+// reads only the Identity of these nodes.
 //
-// Pick chooses the nodes of best rank among the Eligible nodes and the Avoid nodes in current. With
-// Sticky, nodes in current keep their places. If there are too few such nodes, Pick adds other
-// Avoid nodes, and if there is none at all, Excluded nodes.
+// Pick chooses the nodes of best rank among the Eligible nodes and the current nodes with the
+// verdict Avoid. With Sticky, current nodes keep their places. If there are too few such nodes,
+// Pick adds other nodes with the verdict Avoid. If there is still no node, it chooses among the
+// Excluded nodes.
 func (p *Pool) Pick(key string, current []Node) []Node {
 	var scratch [64]hashring.Node
 	picked := p.best(p.rings[Eligible], scratch[:0], key, p.size)
@@ -53,8 +55,8 @@ func (p *Pool) best(r *hashring.Ring, dst []hashring.Node, key string, k int) []
 	return r.AppendTop(dst, key, k)
 }
 
-// keep returns the new nodes of a service, at most p.size, from picked, the best Eligible nodes,
-// and current, its present nodes:
+// keep returns the new nodes of a service, at most p.size. picked contains the best Eligible nodes,
+// and current the present nodes of the service:
 //
 //   - Without Sticky, these are the best of the picked nodes and the current Avoid nodes.
 //   - With Sticky, the current Eligible and Avoid nodes get the first places, and the picked nodes

@@ -68,18 +68,20 @@ type Selector struct {
 	// Address chooses the address of a node.
 	Address AddressPolicy
 	// Spread makes Select choose the same number of nodes from each zone, as far as possible; see
-	// hashring.Ring.Spread. The identity of a node without a zone label assigns it to a zone. The
-	// nodes of a small zone get more services than those of a large one.
+	// hashring.Ring.Spread. A node without a zone label belongs to one of the zones, by its
+	// identity. The nodes of a small zone get more services than the nodes of a large zone.
 	Spread bool
 	// AllLocal makes Select pick all nodes with a ready pod for a service with
 	// externalTrafficPolicy Local, even if they are more than Size. Without AllLocal, pods on nodes
 	// outside the subset get no traffic, and a Selection has a warning.
 	AllLocal bool
-	// LocalWeights makes Select set Node.Weight for a service with externalTrafficPolicy Local in
-	// proportion to the ready pods of the node, which sends its requests only to them; see
-	// Objects.ReadyNodes. Select keeps the weights in "current" for the same nodes until some pod
-	// would get over 25% more or less than its share. So most changes of the number of pods change
-	// no weight.
+	// LocalWeights makes Select set Node.Weight for a service with externalTrafficPolicy Local, in
+	// proportion to the ready pods of the node: such a node sends its requests only to its own
+	// pods. It needs Objects.ReadyNodes.
+	//
+	// If the argument "current" of Select has weights for the same nodes, Select keeps them until
+	// some pod would get over 25% more or less than its share. So most changes of the number of
+	// pods change no weight.
 	LocalWeights bool
 	// Sticky makes Select keep the present nodes of a service while they are Eligible or avoided,
 	// so a node that joins changes no subset.
@@ -270,9 +272,9 @@ type candidate struct {
 	shared      string // a warning about addresses that other nodes have too; "" if there is none
 	special     string // the problem of an address in a special range; "" if there is none
 	source      *corev1.Node
-	// addrs are the usable addresses of the node with the family and type of Addr, and others those
-	// of the other family, from which "separate" chooses if nodes share an address. Both are nil if
-	// neither has more than one address.
+	// addrs contains the usable addresses of the node with the family and type of Addr, and others
+	// contains those of the other family. If nodes share an address, "separate" chooses another one
+	// from them. Both fields are nil if neither would have more than one address.
 	addrs, others []netip.Addr
 }
 
@@ -318,9 +320,10 @@ func (c *candidate) judge(predicates []Predicate, now time.Time) bool {
 	return true
 }
 
-// comparePreference orders nodes with the same identity, by default the address, of which only the
-// first can get traffic: by verdict, then the newer node first, then by name. The Node object of a
-// removed machine still exists for a while when another machine gets its address.
+// comparePreference orders nodes with the same identity, which is by default the address; only the
+// first of them can get traffic. The order is: by verdict, then the newer node first, then by name.
+// The Node object of a removed machine still exists for a while when another machine gets its
+// address.
 func comparePreference(a, b *candidate) int {
 	return cmp.Or(
 		cmp.Compare(a.verdict, b.verdict),

@@ -54,10 +54,10 @@ func (v *Verdict) UnmarshalText(text []byte) error {
 // a few words. It must depend only on its arguments, and must not change the node.
 type Predicate func(node *corev1.Node, now time.Time) (Verdict, string)
 
-// DefaultGrace is how long a node may be not ready before DefaultPredicates avoid it; Kubernetes
-// evicts its pods after the same time. An avoided node stays in its subsets until somebody deletes
-// the Node object, and enters no other while there are enough Eligible nodes. Health checks stop
-// the traffic to a dead node within seconds.
+// DefaultGrace is how long a node may be not ready before DefaultPredicates return [Avoid] for it;
+// Kubernetes evicts the pods of the node after the same time. Such a node stays in its subsets
+// until somebody deletes the Node object, and enters no other subset while there are enough
+// Eligible nodes. Health checks stop the traffic to a dead node within seconds.
 const DefaultGrace = 5 * time.Minute
 
 // ExcludeLabel is the Kubernetes label on nodes that external load balancers must not use. kubeadm

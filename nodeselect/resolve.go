@@ -40,8 +40,8 @@ type Target struct {
 }
 
 // Resolve returns the node port, agent port and weight for ref. If ref cannot be resolved,
-// Target.NodePort is 0, and the problems state the reason. An invalid agent port becomes 0, and an
-// invalid weight DefaultWeightPercent, with a warning.
+// Target.NodePort is 0, and the problems state the reason. An invalid agent port only causes a
+// warning and becomes 0; an invalid weight becomes DefaultWeightPercent.
 func (a Annotations) Resolve(objects Objects, ref Ref) (Target, []Problem) {
 	svc := objects.Service(ref.Namespace, ref.Service)
 	target, problems := a.resolve(svc, ref)

@@ -31,19 +31,19 @@ func (s Selection) Subsets() Subsets {
 }
 
 // Select resolves refs, and picks the nodes of each service that they name. now is the time for the
-// predicates. current are the nodes that each service uses now; nil means unknown. It matters only
-// with Selector.Sticky and for Avoid nodes; see Pool.Pick.
+// predicates. current contains the nodes that each service uses now; nil means unknown. It matters
+// only with Selector.Sticky, or if it contains nodes with the verdict Avoid; see Pool.Pick.
 //
 // A ref that cannot be resolved gets a problem and no target. A target has a warning in four cases:
 //
-//   - Annotations.AgentPorts assigns the agent port of the service to another service, so the
-//     target has none.
-//   - A service with externalTrafficPolicy Local has ready pods on more nodes than the target has,
-//     and the pods on the others get no traffic; see Selector.AllLocal.
-//   - sessionAffinity is ClientIP: most pods may get no traffic, because each node sends all
-//     requests of one balancer to one pod.
-//   - A service with externalTrafficPolicy Local has no ready pod on a node of the cluster, so the
-//     target has nodes without one; see Objects.ReadyNodes.
+//   - Annotations.AgentPorts assigns the agent port of the service to another service. The target
+//     has no agent port.
+//   - A service with externalTrafficPolicy Local has ready pods on more nodes than the target has.
+//     The pods on the remaining nodes get no traffic; see Selector.AllLocal.
+//   - sessionAffinity of the service is ClientIP. Most pods may get no traffic, because each node
+//     sends all requests of one balancer to one pod.
+//   - A service with externalTrafficPolicy Local has no ready pod on a node of the cluster. The
+//     target has nodes without a ready pod; see Objects.ReadyNodes.
 func (s Selector) Select(objects Objects, refs []Ref, now time.Time, current Subsets) Selection {
 	t := NewTracker(s, current)
 	t.load(objects, refs, now)
@@ -97,9 +97,9 @@ func share(part, whole int) float64 {
 	return float64(part) / float64(whole)
 }
 
-// DiffSubsets returns the nodes that enter and leave the subset of each service. A node with a new
-// address is another node, because the balancer connects to another machine. A service that an
-// argument lacks has an empty subset there.
+// DiffSubsets returns, for each service, the nodes that enter its subset and the nodes that leave
+// it. A node with a new address is another node here, because the balancer connects to another
+// machine. If only one argument contains a service, its subset in the other one is empty.
 func DiffSubsets(old, new Subsets) SubsetChanges {
 	keys := make([]string, 0, max(len(old), len(new)))
 	keys = slices.AppendSeq(keys, maps.Keys(new))

@@ -8,10 +8,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Tracker keeps a Selection up to date while a cluster changes. Each Update returns what
-// Selector.Select would return for all received objects, with the subsets that the Tracker picked
-// last as "current". It remembers the subset of a service even while the cluster does not have the
-// service.
+// Tracker keeps a Selection up to date while a cluster changes. Each Update returns the Selection
+// that Selector.Select would return for all received objects, if its argument "current" were the
+// subsets that the Tracker picked last. The Tracker remembers the subset of a service even while
+// the cluster does not have the service.
 //
 // An Update judges all nodes again, because verdicts depend on the time, but resolves and picks
 // again only for services that the change may affect.
@@ -73,9 +73,9 @@ type subset struct {
 	otherFamily bool
 }
 
-// NewTracker returns a Tracker without objects. current are the nodes that each service uses now,
-// as for Select; nil means unknown. The Tracker reads it at the first Update with refs, without a
-// copy, so the caller must not change it.
+// NewTracker returns a Tracker without objects. current contains the nodes that each service uses
+// now, as for Select; nil means unknown. The Tracker reads current at the first Update with refs,
+// and does not copy it, so the caller must not change it.
 func NewTracker(s Selector, current Subsets) *Tracker {
 	t := &Tracker{
 		selector: s, predicates: s.predicates(),
@@ -98,9 +98,9 @@ func (t *Tracker) Refs() []Ref { return t.refs }
 type Delta struct {
 	Nodes    map[string]*corev1.Node    // by name; nil if the node is deleted
 	Services map[string]*corev1.Service // by Ref.Key; nil if the service is deleted
-	// ReadyNodes are the changed services of Objects.ReadyNodes, each with its new list of nodes;
-	// an empty list means no ready pod. nil changes nothing. An empty map only makes a nil
-	// Objects.ReadyNodes (unknown) empty (known).
+	// ReadyNodes has the changed services of Objects.ReadyNodes, each with its new list of nodes.
+	// An empty list means that the service has no ready pod. A nil map changes nothing. An empty
+	// map changes no list, but turns a nil Objects.ReadyNodes (unknown) into an empty map (known).
 	ReadyNodes map[string][]string
 	// Refs replace all refs of the Tracker. nil means no change.
 	Refs []Ref
@@ -179,9 +179,9 @@ func (t *Tracker) assemble() {
 	t.selection = s
 }
 
-// merge applies changes to a sorted list and returns a new list: it adds or replaces the object of
-// each key, or removes it for nil. compareKey compares an object of the list with a key, and
-// compareKeys two keys in the same order.
+// merge applies changes to a sorted list and returns a new list. It adds or replaces the object of
+// each key in changes, and removes the object of a key whose value is nil. compareKey compares an
+// object with a key; compareKeys compares two keys in the same order.
 func merge[K comparable, T any](list []*T, changes map[K]*T, compareKey func(*T, K) int, compareKeys func(a, b K) int) []*T {
 	keys := make([]K, 0, len(changes))
 	for key := range changes {

@@ -112,9 +112,9 @@ func (u *update) setReadyNodes(changes map[string][]string) {
 	}
 }
 
-// setNodes stores changed nodes in u, and removes those with a nil value. Then it computes the
-// verdict of each node in u at the time now. It returns the sorted names of the nodes that have
-// changed.
+// setNodes stores changed nodes in u, and removes each node whose value is nil. Then it computes
+// the verdict of each node in u at the time "now". It returns the sorted names of the nodes that
+// have changed.
 func (u *update) setNodes(changes map[string]*corev1.Node, now time.Time) []string {
 	var changed []string
 	if len(changes) > 0 {

@@ -13,9 +13,9 @@ const (
 	weightTolerance = 0.25
 )
 
-// weighByPods returns the nodes with weights in proportion to their pods: the sorted list pods
-// contains the name of a node once for each of its pods. If current contains the same nodes, they
-// keep its weights while the load of each pod is within weightTolerance.
+// weighByPods returns the nodes with weights in proportion to their pods. The sorted list "pods"
+// contains the name of a node once for each of its pods. If current contains the same nodes with
+// weights that keep the load of each pod within weightTolerance, the nodes keep these weights.
 func weighByPods(nodes, current []Node, pods []string) []Node {
 	counts := make([]int, len(nodes))
 	most := 0

@@ -42,9 +42,9 @@ var unusableTaints = []string{
 }
 
 // DefaultPredicates returns NotExcluded, NotDeleted, OpensNodePorts, Ready(DefaultGrace),
-// NetworkAvailable(DefaultGrace) and WithoutTaints with RemovalTaints and the taints of nodes that
-// are not initialised or off, as README.md lists them. It does not return NotCordoned, whose
-// comment explains why.
+// NetworkAvailable(DefaultGrace) and WithoutTaints. WithoutTaints gets RemovalTaints and the taints
+// of nodes that are not initialised or off; README.md lists them. NotCordoned is not a default; see
+// its comment.
 func DefaultPredicates() []Predicate {
 	return []Predicate{
 		NotExcluded,
@@ -98,9 +98,9 @@ func NetworkAvailable(grace time.Duration) Predicate {
 	return condition(corev1.NodeNetworkUnavailable, grace, "network unavailable", func(s corev1.ConditionStatus) bool { return s == corev1.ConditionTrue })
 }
 
-// condition returns a Predicate that avoids a node whose condition of the type kind has had a bad
-// status, as "bad" reports, for longer than grace. words describe this status in the report, such
-// as "not ready".
+// condition returns a Predicate that avoids a node whose condition has had a bad status for longer
+// than grace. kind is the type of the condition, and the function "bad" reports whether a status is
+// bad. words describe this status in the report, such as "not ready".
 func condition(kind corev1.NodeConditionType, grace time.Duration, words string, bad func(corev1.ConditionStatus) bool) Predicate {
 	return func(node *corev1.Node, now time.Time) (Verdict, string) {
 		for i := range node.Status.Conditions {
@@ -130,9 +130,10 @@ func condition(kind corev1.NodeConditionType, grace time.Duration, words string,
 	}
 }
 
-// isNever reports whether a condition has had its present status since less than a minute
-// ("startup") after the node's creation. The minute allows for the difference of two clocks: the
-// API server's for the creation, and the node's or node controller's for since.
+// isNever reports whether a condition has had its present status since the creation of the node, or
+// since less than a minute ("startup") afterwards. The minute is for the difference of two clocks:
+// the API server sets the time of the creation, and the node or the node controller sets the
+// argument "since".
 func isNever(node *corev1.Node, since time.Time) bool {
 	created := node.CreationTimestamp.Time
 	return !created.IsZero() && since.Sub(created) < startup

@@ -16,7 +16,7 @@
 //
 // # The phases of a connection
 //
-// Each connection goes through these phases with their bounds:
+// Each connection goes through these phases, each with its own bounds:
 //
 //	accept  MaxConns, MaxConnsPerSource, the descriptors of the process
 //	peek    HelloTimeout, MaxHello, MaxPeeking
@@ -24,14 +24,14 @@
 //	dial    DialTimeout, over all addresses of the endpoint
 //	relay   IdleTimeout, HalfCloseTimeout
 //
-// When a connection has ended, the Server calls Finished once. After the end of one direction (TCP
-// half-close), the connection stays open until the other one ends or no byte has moved for
-// HalfCloseTimeout. After a reset by one side, the other side still gets every byte that the
-// Server's system has received; see package relay.
+// When a connection has ended, the Server calls Finished once. If only one side has ended its
+// direction (TCP half-close), the connection stays open until the other side ends its direction or
+// no byte has moved for HalfCloseTimeout. If one side resets its connection, the other side still
+// gets every byte that the Server's system has received; see package relay.
 //
-// Packages peek, hostlookup and relay parse the first bytes, find and cache endpoints, and move the
-// bytes. On Linux, an idle connection needs two descriptors and about 1 KiB of memory, and no
-// goroutine, buffer or pipe.
+// Package peek parses the first bytes, package hostlookup finds and caches endpoints, and package
+// relay moves the bytes. On Linux, an idle connection needs two descriptors and about 1 KiB of
+// memory. It needs no goroutine, buffer or pipe.
 //
 // # Shares of the sources
 //
@@ -39,14 +39,14 @@
 // one. While no limit is reached, a source may hold any number of connections. A connection is
 // silent until its client has named a host.
 //
-// When MaxConns or the descriptors of the process are used up, the largest source loses its oldest
-// silent connection to a new one. The largest source has the most connections, where a silent one
-// counts as 8.
+// When MaxConns or the descriptors of the process are used up, the Server closes the oldest silent
+// connection of the largest source for a new connection. The largest source is the source with the
+// most connections, where a silent connection counts as 8 connections.
 //
 // If the largest source has no silent connection, but more connections than its share, the Server
 // closes its connection on which no byte has moved for the longest time. The share is the number of
-// all connections divided by the number of sources. Otherwise, or if the new connection comes from
-// the largest source, the Server closes the new one.
+// all connections divided by the number of sources. In all other cases, and if the new connection
+// comes from the largest source, the Server closes the new connection.
 //
 // MaxPeeking limits the silent connections. Above it, the Server closes the oldest silent
 // connection of the source that has the most of them, and so spares slow clients of other sources.

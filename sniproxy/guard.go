@@ -22,9 +22,9 @@ const (
 )
 
 // endpointRules protect this machine and its cloud from a wrong or malicious lookup: they say which
-// kinds of addresses the Server may connect to. Other kinds are allowed, and so are private
-// addresses, which upstreams have. Addresses for documentation or for measurements, which an
-// upstream in a laboratory may have, need a prefix in AllowEndpoints.
+// special kinds of addresses the Server may connect to. All other kinds are allowed, also private
+// addresses, which upstreams have. Addresses for documentation or for measurements need a prefix in
+// AllowEndpoints, because only an upstream in a laboratory has such an address.
 var endpointRules = map[specialaddr.Kind]endpointRule{
 	specialaddr.Loopback: ifAllowed, specialaddr.LinkLocal: ifAllowed, specialaddr.Metadata: ifAllowed,
 	specialaddr.Documentation: ifAllowed, specialaddr.Benchmark: ifAllowed,
@@ -43,8 +43,9 @@ type guard struct {
 }
 
 // check returns an error if the Server must not connect to target, an address of the endpoint after
-// DNS. It refuses proxyDestination, the destination address in the PROXY header (or zero), which
-// may be a balancer that leads back here. It also checks an IPv4 address inside an IPv6 target.
+// DNS. It refuses a target equal to proxyDestination, the destination address in the PROXY header
+// (zero without one), because this may be a balancer that leads back here. If target is an IPv6
+// address that contains an IPv4 address, it checks both.
 func (g *guard) check(target, proxyDestination netip.AddrPort) error {
 	var buf [specialaddr.MaxForms]netip.Addr
 	forms := specialaddr.AppendForms(buf[:0], target.Addr(), g.nat64...)

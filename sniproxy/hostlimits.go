@@ -19,19 +19,20 @@ type hostLimits struct {
 type hostUse struct {
 	conns int
 	// fullAt is the time, on the clock Server.now, from which on maxRate new connections of the
-	// host may arrive at the same moment. Each connection moves fullAt, or now if it is later, by
-	// 1/maxRate of a second. "add" refuses a connection that would move it to more than one second
-	// from now. This is the generic cell rate algorithm (ITU-T I.371).
+	// host may arrive at the same moment. Each new connection moves fullAt by 1/maxRate of a
+	// second, counted from now if fullAt has passed. The method "add" refuses a connection that
+	// would move fullAt to more than one second from now. This is the generic cell rate algorithm
+	// (ITU-T I.371).
 	//
-	// Example: with maxRate 10, add accepts 10 of 11 simultaneous connections, and refuses the last
-	// one, because fullAt would be 1.1 s from now.
+	// For example, with maxRate 10, "add" accepts 10 of 11 simultaneous connections. It refuses the
+	// last one, because fullAt would be 1.1 s from now.
 	fullAt int64
 }
 
 func (l *hostLimits) enabled() bool { return l.maxConns > 0 || l.maxRate > 0 }
 
-// add counts a new connection of a host at the time now, unless it refuses it with
-// ErrTooManyForHost or ErrHostRate.
+// add counts a new connection of a host at the time "now". If it refuses the connection, it does
+// not count it, and returns ErrTooManyForHost or ErrHostRate.
 func (l *hostLimits) add(host string, now int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -71,10 +72,10 @@ func (l *hostLimits) remove(host string, now int64) {
 // minSweep is the smallest number of hosts at which the method "sweep" removes unused hosts.
 const minSweep = 1024
 
-// sweep removes each host without open connections that has its full allowance of new ones again
-// (see hostUse.fullAt). "add" calls it when the number of hosts reaches sweepAt, which sweep sets
-// to twice the number of kept hosts, but at least to minSweep. So "add" takes constant time on
-// average.
+// sweep removes each host that has no open connection and may open maxRate new ones at once (see
+// hostUse.fullAt). The method "add" calls sweep when there are sweepAt hosts. sweep then sets
+// sweepAt to twice the number of hosts that it has kept, but at least to minSweep, so "add" takes
+// constant time on average.
 func (l *hostLimits) sweep(now int64) {
 	for host, use := range l.hosts {
 		if use.conns == 0 && use.fullAt <= now {

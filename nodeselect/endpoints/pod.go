@@ -27,10 +27,10 @@ type Pod struct {
 // terminate. If no pod of a service accepts requests, see InService.
 func (p Pod) AcceptsRequests() bool { return p.Ready && !p.Terminating }
 
-// InService returns, in the order of pods, those that get the new requests of a service: the pods
-// that accept requests or, if there are none, the pods that still serve while they terminate.
-// kube-proxy does the same (KEP-1669). pods are those of all zones, so a terminating pod gets no
-// request while a pod of another zone is ready.
+// InService returns the pods that get the new requests of a service, in their order: the pods that
+// accept requests or, if there are none, the pods that still serve while they terminate. kube-proxy
+// does the same (KEP-1669). The argument contains the pods of all zones, so a terminating pod gets
+// no request while a pod of another zone is ready.
 func InService(pods []Pod) []Pod {
 	var accepting, terminating []Pod
 	for _, p := range pods {
@@ -96,9 +96,10 @@ func (c *candidate) pod() Pod {
 	}
 }
 
-// A candidate is what one EndpointSlice states about a pod. compareCandidates orders candidates by
-// address, and then by name. For the same pod, the candidate of the newest slice comes first, and
-// among equally new ones the best condition.
+// compareCandidates orders candidates by address, and then by name. A candidate is what one
+// EndpointSlice states about a pod. Candidates with the same address and name describe the same
+// pod: the candidate from the newest slice comes first, or among equally new slices the one with
+// the best condition.
 func compareCandidates(a, b candidate) int {
 	if c := cmp.Or(a.addr.Compare(b.addr), strings.Compare(a.name, b.name)); c != 0 {
 		return c
@@ -111,9 +112,10 @@ func compareCandidates(a, b candidate) int {
 	return cmp.Or(strings.Compare(b.zone, a.zone), strings.Compare(b.node, a.node))
 }
 
-// better reports which of two candidates (what one EndpointSlice states about a pod) of one address
-// describes it better; their names differ. The better condition decides, then the newer
-// EndpointSlice, and then the greater name, so that a candidate without a name is worse.
+// better reports whether the candidate a describes a pod better than the candidate b. A candidate
+// is what one EndpointSlice states about a pod; both have the same address, and different names.
+// The better condition decides, then the newer EndpointSlice, and then the greater name, so a
+// candidate without a name is worse.
 func better(a, b *candidate) bool {
 	return cmp.Or(
 		cmp.Compare(a.condition.rank(), b.condition.rank()),
@@ -151,9 +153,9 @@ func choose(candidates []candidate, preferIPv6 bool) []Pod {
 	return pods
 }
 
-// oneFamily removes the address that is not of the preferred family from each pod with addresses of
-// both, which has two candidates with the same name. It keeps a candidate without a name, which may
-// belong to any pod.
+// oneFamily leaves one address family of each pod: if two candidates with the same name have
+// addresses of both families, it removes the candidate that is not of the preferred family. It
+// keeps a candidate without a name, which may belong to any pod.
 func oneFamily(candidates []candidate, preferIPv6 bool) []candidate {
 	preferred := func(c candidate) bool { return c.addr.Addr().Is6() == preferIPv6 }
 	if !slices.ContainsFunc(candidates, preferred) || !slices.ContainsFunc(candidates, func(c candidate) bool { return !preferred(c) }) {

@@ -244,9 +244,9 @@ func (t *Tracker) remove(key, namespace, name string) {
 	}
 }
 
-// settle removes known from the missing endpoints of the service, and from svc.kept. These are
-// endpoints that a doubtful list lacked, and that an EndpointSlice contains again, or whose
-// EndpointSlice has been deleted.
+// settle removes the endpoints in "known" from the missing endpoints of the service, and from
+// svc.kept. A doubtful list lacked these endpoints. Since then, an EndpointSlice contains them
+// again, or their EndpointSlice has been deleted.
 func (t *Tracker) settle(key string, svc *Service, known []endpoint) {
 	d := t.doubts[key]
 	if d == nil {
@@ -274,8 +274,9 @@ func (t *Tracker) store(key string, svc *Service) {
 	t.services[key] = svc
 }
 
-// Answered tells the Tracker that the API server answers again since now. Confirm removes an
-// endpoint only after five minutes of answers that do not report it, and these begin again now.
+// Answered tells the Tracker that the API server answers again after a failure. Confirm removes an
+// endpoint only after the API server has answered for five minutes without reporting it. These five
+// minutes begin again at the time "now".
 func (t *Tracker) Answered(now time.Time) {
 	for _, d := range t.doubts {
 		d.Answered(now)

@@ -54,12 +54,13 @@ type App struct {
 	// Env and EnvFrom are the environment of the container.
 	Env     []corev1.EnvVar
 	EnvFrom []corev1.EnvFromSource
-	// Resources are the requests and limits of the container. The defaults are 100m of CPU, 128Mi
-	// of memory, the memory request as the memory limit, and no CPU limit, which would slow a pod
-	// down even if its node is idle.
+	// Resources are the requests and limits of the container. The default requests are 100m of CPU
+	// and 128Mi of memory, and the default memory limit is the memory request. There is no default
+	// CPU limit, because it would slow a pod down even if its node is idle.
 	Resources Resources
-	// RunAsUser is the numeric user of the container. 0 means the user of the image, which must be
-	// a number other than 0: with a name, the kubelet does not start the container.
+	// RunAsUser is the numeric user of the container. 0 means the user that the image names. The
+	// image must then name it by a number other than 0: the kubelet does not start a container
+	// whose user is a name.
 	RunAsUser int64
 	// WritableRoot allows the container to write to its root file system.
 	WritableRoot bool

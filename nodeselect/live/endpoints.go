@@ -76,16 +76,17 @@ func (s EndpointsSnapshot) Age(now time.Time) time.Duration {
 // Run follows the services until ctx ends, and returns the error of ctx after all its goroutines
 // have ended. An unusable field of w is an error at once. Run may be called several times.
 //
-// Run calls "changed" in its own goroutine: when the first list has arrived, or earlier with Err
-// and without Synced if the API server does not answer, and after each change of the EndpointSlices
-// or of Err. It merges the changes that arrive during a call, or within Quiet and MaxWait.
+// All calls of the function "changed" come from the goroutine that calls Run. The first call comes
+// with the first list, or earlier, with Err and without Synced, if the API server does not answer.
+// A call follows each change of the EndpointSlices or of Err. Run merges the changes that arrive
+// during a call, or within Quiet and MaxWait.
 //
 // If the API server does not answer, Run keeps the last good state and sets Err. It does the same
-// for a doubtful list (see endpoints.Tracker), and removes the missing pods after five minutes of
-// answers. Deletions in a watch count at once.
+// for a doubtful list (see endpoints.Tracker), and removes the missing pods after five minutes in
+// which the API server answers. Run accepts deletions in a watch at once.
 //
-// If Service is deleted while the API server does not answer, the next list is empty: the pods
-// stay, with Err, until the service has an EndpointSlice again or Run ends.
+// If somebody deletes the only followed Service while the API server does not answer, the next list
+// is empty. The pods then stay, with Err, until the service has an EndpointSlice again or Run ends.
 func (w EndpointsWatcher) Run(ctx context.Context, changed func(EndpointsSnapshot)) error {
 	source, err := w.source()
 	if err != nil {

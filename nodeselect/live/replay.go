@@ -38,9 +38,9 @@ func NewReplay(selector nodeselect.Selector, current nodeselect.Subsets) *Replay
 func (r *Replay) SetRefs(refs []nodeselect.Ref) { r.queue.setRefs(refs) }
 
 // List tells the Replay that the API server has sent complete lists of nodes and services, as at
-// the start and after an outage. The Replay keeps missing objects for some minutes if they are more
-// than half of the known ones; see Watcher.Run. A nil objects.ReadyNodes means a Watcher without
-// LocalEndpoints.
+// the start and after an outage. If they lack more than half of the known objects, the Replay keeps
+// the missing objects for some minutes; see Watcher.Run. If objects.ReadyNodes is nil, the Watcher
+// has no LocalEndpoints.
 func (r *Replay) List(objects nodeselect.Objects, now time.Time) {
 	nodes, services := r.trim(objects)
 	r.queue.edit(func(q *queue) {
@@ -106,8 +106,8 @@ func (r *Replay) Fail(err error, now time.Time) {
 }
 
 // Update applies all answers since the last Update, and computes the verdicts of the nodes at the
-// time now. It returns a Snapshot and true whenever a Watcher would call "changed": after each
-// burst of changes, and every RecheckInterval.
+// time "now". It returns a Snapshot and true whenever a Watcher would call its function "changed":
+// after each burst of changes, and every RecheckInterval.
 func (r *Replay) Update(now time.Time) (Snapshot, bool) {
 	r.queue.confirmDeletes(now)
 	r.latest = nil
@@ -118,8 +118,9 @@ func (r *Replay) Update(now time.Time) (Snapshot, bool) {
 	return *r.latest, true
 }
 
-// setReadyNodes passes to the Tracker the services whose nodes in ready, those with a ready pod,
-// differ from the last call. If ready is nil, it changes nothing.
+// setReadyNodes passes to the Tracker the services whose list of nodes with a ready pod has changed
+// since the last call. ready contains the present lists; if it is nil, setReadyNodes changes
+// nothing.
 func (q *queue) setReadyNodes(ready map[string][]string) {
 	if ready == nil {
 		return

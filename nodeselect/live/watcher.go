@@ -118,19 +118,19 @@ func (w *Watcher) SetRefs(refs []nodeselect.Ref) {
 // Run follows the cluster until ctx ends, and returns the error of ctx after all its goroutines
 // have ended. An unusable Config or a second call of Run is an error at once.
 //
-// Run calls "changed" in its own goroutine: when the first lists have arrived, or earlier with Err
-// and without Synced if the API server does not answer, and after each SetRefs and each change of
-// the Selection, the Objects or Err. It merges the changes that arrive during a call, or within
-// Quiet and MaxWait.
+// All calls of the function "changed" come from the goroutine that calls Run. The first call comes
+// with the first lists, or earlier, with Err and without Synced, if the API server does not answer.
+// A call follows each SetRefs, and each change of the Selection, the Objects or Err. Run merges the
+// changes that arrive during a call, or within Quiet and MaxWait.
 //
 // If the API server does not answer, Run keeps the last good state and sets Err. It does the same
 // for a doubtful list, which lacks more than half of the nodes, services or EndpointSlices of the
-// list before: the API server may have lost its store, or a proxy may lead to the wrong server. The
-// first list is never doubtful.
+// list before: the API server may have lost its store, or a proxy may lead to the wrong server. Run
+// accepts every first list, and all deletions in a watch.
 //
-// Run removes the missing objects after five minutes of answers; after an empty list, these begin
-// when the API server has an object again. The Service and the EndpointSlice that each API server
-// creates for itself do not count. Deletions in a watch count at once, even of all objects.
+// Run removes the missing objects after five minutes in which the API server answers. After an
+// empty list, these five minutes begin when the API server has an object again. The Service and the
+// EndpointSlice that each API server creates for itself do not count.
 func (w *Watcher) Run(ctx context.Context, changed func(Snapshot)) error {
 	clients, err := kubewatch.NewClients(w.Config)
 	if err != nil {

@@ -23,10 +23,10 @@ import (
 // about a quarter of this size.
 const MaxFileBytes = 256 << 20
 
-// ReadDir parses the files *.yaml, *.yml and *.json of a directory, which together describe one
-// cluster, in the order of their names. It follows symbolic links, and ignores subdirectories and
-// names that begin with a dot. A file that it cannot read is a Problem, and a directory is an
-// error.
+// ReadDir parses the files *.yaml, *.yml and *.json of a directory, in the order of their names;
+// together they describe one cluster. It follows symbolic links, and ignores subdirectories and
+// names that begin with a dot. If it cannot read a file, it returns a Problem. If it cannot read
+// the directory, it returns an error.
 func ReadDir(dir string) (nodeselect.Objects, []nodeselect.Problem, error) {
 	batches, err := readDir(dir, nodesAndServices)
 	if err != nil {
@@ -214,9 +214,9 @@ func sameText(a, b error) bool {
 
 var contentSeed = maphash.MakeSeed()
 
-// readAgain reads a file; previous is the result of the last read, or the zero file. It returns
-// previous if neither the content nor the error has changed. If the file has problems, it adds the
-// objects of previous that the new result lacks.
+// readAgain reads a file. The argument "previous" is the result of the last read, or the zero file.
+// readAgain returns it if neither the content nor the error has changed. If the file has problems,
+// readAgain adds the previous objects that the new result lacks.
 func readAgain(path string, want wanted, previous file) file {
 	data, err := inputfile.Read(path, MaxFileBytes)
 	if err != nil {

@@ -32,10 +32,10 @@ func Parse(file string, data []byte) (nodeselect.Objects, []nodeselect.Problem) 
 	return collect([]batch{parseFile(file, data, nodesAndServices)})
 }
 
-// ParseEndpointSlices reads the EndpointSlices of discovery.k8s.io/v1 in data, sorted by namespace
-// and name, in the form that "kubectl get endpointslices -A -o yaml" or "-o json" prints. See Parse
-// for the rest. They have no managedFields, ownerReferences and finalizers. Package
-// nodeselect/endpoints checks the addresses of endpoints.
+// ParseEndpointSlices reads the EndpointSlices of discovery.k8s.io/v1 in data, in the form that
+// "kubectl get endpointslices -A -o yaml" or "-o json" prints; see Parse. It sorts them by
+// namespace and name, and removes managedFields, ownerReferences and finalizers. It does not check
+// the addresses of endpoints; package nodeselect/endpoints does.
 func ParseEndpointSlices(file string, data []byte) ([]*discoveryv1.EndpointSlice, []nodeselect.Problem) {
 	return collectSlices([]batch{parseFile(file, data, endpointSlices)})
 }
@@ -244,8 +244,8 @@ func toUTF8(data []byte) []byte {
 	return []byte(string(utf16.Decode(units)))
 }
 
-// maxFlowDocument is the size in bytes up to which parseDocument tries to parse text as YAML that
-// looks like JSON but is not valid JSON: short documents in flow style. Longer text is almost
+// maxFlowDocument is a size in bytes. Text that looks like JSON, but is not valid JSON, may be YAML
+// in flow style, so up to this size parseDocument tries to parse it as YAML. Longer text is almost
 // always truncated JSON, and the YAML parser would need seconds to reject it.
 const maxFlowDocument = 1 << 16
 

@@ -46,9 +46,9 @@ func yamlToJSON(text []byte) ([]byte, error) {
 	return items[0].text, nil
 }
 
-// asElement puts a dash before the value of a document, so that it becomes the element of a YAML
-// sequence, which the parser reads up to the end of the text. It returns false for a value in the
-// first column without braces or brackets, which the parser reads to the end in any case.
+// asElement puts a dash before the value of a document, so that the value becomes the element of a
+// YAML sequence, which the parser reads up to the end of the text. If a value begins in the first
+// column without braces or brackets, the parser does so in any case, and asElement returns false.
 func asElement(text []byte) ([]byte, bool) {
 	pos := 0
 	for pos < len(text) {
@@ -82,8 +82,8 @@ func firstLine(text []byte) []byte {
 
 var yamlLine = regexp.MustCompile(`line (\d+): `)
 
-// badYAML adds a problem for an error of the YAML parser, and corrects its line number. The parser
-// counts lines from 1, but from 0 in "did not find expected". It also counts a single carriage
+// badYAML adds a problem for an error of the YAML parser, and corrects its line number: the parser
+// counts lines from 1, but in "did not find expected" from 0. It also counts a single carriage
 // return as a line break, so its number may be larger than the number of lines.
 func (b *batch) badYAML(doc document, err error) {
 	message := oneLine(err.Error())

@@ -20,7 +20,8 @@
 // connections.
 //
 // HAProxy prefers the idle connection that it used last, so some connections carry more load than
-// others. [Effective] returns the number of connections with which the model is as uneven.
+// others. [Effective] returns the number of connections with which the model gives the same
+// unevenness.
 //
 // # What it does not do
 //

@@ -47,8 +47,8 @@ type Service struct {
 	// InFlight is the mean number of requests of this service that are in flight from one balancer
 	// to one node; see Effective.
 	InFlight float64
-	// Connections is the number of connections with equal loads that would load the pods as
-	// unevenly as the real ones. 0 means that Estimate computes it from InFlight; see Effective.
+	// Connections is a number of connections with equal loads that would load the pods as unevenly
+	// as the real connections do. 0 means that Estimate computes it from InFlight; see Effective.
 	Connections float64
 }
 
@@ -79,9 +79,9 @@ const DefaultTarget = 1.5
 // less means DefaultTarget.
 //
 // With the Policy Local, each node of LocalPods with pods gets a load in proportion to its weight,
-// and spreads it over its own pods; pods on other nodes get none. The result is exact if each pod
-// has many connections. MorePods assumes that each new pod starts on a node of LocalPods that has
-// too few, with unchanged weights.
+// and spreads it over its own pods. Pods on other nodes get none. The result is exact if each pod
+// has many connections. MorePods assumes that each new pod starts on the node of LocalPods that
+// needs it most, and that the weights stay the same.
 func (s Service) Estimate(target float64) Estimate {
 	if !(target > 0) {
 		target = DefaultTarget

@@ -29,10 +29,10 @@ func Idle(pods int, connections float64) float64 {
 // has at present.
 const MaxPods = 60
 
-// PodsFor returns the smallest number of pods, at least the present number pods, with which the
-// busiest pod has at most the target load with the given probability. target is a multiple of the
-// present mean. PodsFor returns false if it would take more than MaxPods times as many pods: then
-// only more connections help.
+// PodsFor returns the smallest number of pods with which the busiest pod has at most the target
+// load, with the given probability. target is a multiple of the present mean load. The argument
+// "pods" is the present number of pods, and the result is never smaller. PodsFor returns false if
+// the service would need more than MaxPods times as many pods; only more connections help then.
 func PodsFor(target float64, pods int, connections, probability float64) (int, bool) {
 	pods = max(pods, 1)
 	c := whole(connections)

@@ -32,9 +32,9 @@ type Cache struct {
 	// the lookups.
 	Source Lookup
 
-	// MaxHosts limits the known hosts, which have an endpoint; 0 means 100,000. Above it, each new
-	// host evicts the least recently used one. A known host needs about 300 bytes of memory plus
-	// its strings.
+	// MaxHosts limits the number of known hosts, which are hosts with an endpoint. 0 means 100,000.
+	// At the limit, each new host evicts the least recently used one. A known host needs about 300
+	// bytes of memory plus its strings.
 	//
 	// An alias is a host whose endpoint has another name in the field Host: "a.example.com" with an
 	// endpoint whose Host is "*.example.com". The cache stores up to MaxHosts aliases besides the
@@ -46,17 +46,19 @@ type Cache struct {
 	// evicts no known host.
 	MaxNegative int
 
-	// TTL is how long the cache serves an endpoint without Endpoint.TTL before it asks the source
-	// again. 0 means 30 s. If TTL is negative, the cache does not store these endpoints.
+	// TTL is how long the cache serves an endpoint before it asks the source again, unless the
+	// endpoint sets Endpoint.TTL. 0 means 30 s. If TTL is negative, the cache does not store these
+	// endpoints.
 	TTL time.Duration
 
-	// NegativeTTL is how long the cache serves ErrNotFound without Error.TTL before it asks the
-	// source again. 0 means 5 s. If it is negative, the cache does not store ErrNotFound.
+	// NegativeTTL is how long the cache serves ErrNotFound before it asks the source again, unless
+	// the source sets Error.TTL. 0 means 5 s. If NegativeTTL is negative, the cache does not store
+	// ErrNotFound.
 	NegativeTTL time.Duration
 
-	// ErrorTTL is how long after a failure of the source lookups of the same unknown host get the
-	// same error. 0 means 1 s; negative means no time. Error.TTL of the source can extend it to up
-	// to 5 min.
+	// ErrorTTL is how long lookups of an unknown host get the same error after a failure of the
+	// source. 0 means 1 s; negative means no time. A source can demand a longer time with
+	// Error.TTL, up to 5 min.
 	ErrorTTL time.Duration
 
 	// Jitter is the largest random share, from 0 to 1, by which the cache shortens each TTL, so
@@ -78,8 +80,8 @@ type Cache struct {
 	// first lookup after the TTL waits for the source.
 	StaleWhileRevalidate time.Duration
 
-	// StaleAfter is how long a lookup waits for a slow source if there is a stale endpoint. Then it
-	// gets the stale endpoint, and so do later lookups, without waiting, until the source answers.
+	// StaleAfter is how long a lookup waits for a slow source before it gets the stale endpoint, if
+	// there is one. Later lookups get the stale endpoint without waiting, until the source answers.
 	// 0 means 500 ms; negative means that no lookup waits.
 	StaleAfter time.Duration
 
@@ -211,10 +213,12 @@ func (c *Cache) All() iter.Seq2[string, Entry] {
 	}
 }
 
-// Set stores an endpoint as if the source had just returned it; a running call of the source does
-// not replace it. If ep.TTL is negative, the cache forgets the host. Lookups get the endpoint of a
-// wildcard only while the source fails. The error is ErrClosed, an empty host or one longer than
-// 253 bytes, or that of ep.Validate.
+// Set stores an endpoint as if the source had just returned it; the answer of a running call of the
+// source does not replace it. If ep.TTL is negative, the cache forgets the host. Lookups get the
+// endpoint of a wildcard only while the source fails.
+//
+// Set returns an error if the Cache is closed (ErrClosed), if the host is empty or longer than 253
+// bytes, or if ep.Validate returns one.
 func (c *Cache) Set(host string, ep Endpoint) error {
 	return c.store(host, ep, func(k *core) { k.set(host, ep) })
 }
@@ -238,13 +242,13 @@ func (c *Cache) store(host string, ep Endpoint, put func(*core)) error {
 	return nil
 }
 
-// SetAll stores hosts, usually those that All returned before a restart, as if their TTL were over:
-// a lookup waits for the source, unless the TTL ended less than StaleWhileRevalidate ago. The cache
-// serves a host at most until Entry.Expires plus StaleFor. If Expires is zero or in the future, it
-// is the present time. SetAll ignores Level, Left and Answered.
+// SetAll stores hosts, usually those that All returned before a restart, as if their TTL were over.
+// A lookup waits for the source, unless the TTL ended less than StaleWhileRevalidate ago. The cache
+// serves a host at most until Entry.Expires plus StaleFor; Expires counts as the present time if it
+// is zero or in the future. SetAll ignores Level, Left and Answered.
 //
-// SetAll skips a host that is too old, known already or malformed, or has an Err. The error is that
-// of Set for the first malformed host.
+// SetAll skips a host that is older than this, known already or malformed, or whose entry has an
+// Err. The error is the error of Set for the first malformed host.
 func (c *Cache) SetAll(entries iter.Seq2[string, Entry]) error {
 	var first error
 	for host, entry := range entries {

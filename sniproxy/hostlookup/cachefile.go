@@ -69,14 +69,17 @@ type LoadResult struct {
 	LeftOut int // the others: malformed, too old, or known already
 }
 
-// Load adds the hosts of a file that Save wrote. Call it before the first lookup. The TTL of these
-// hosts is over, as after SetAll; while the Source fails, the cache serves them until the TTL in
-// the file plus StaleFor. Without a TTL, the file's modification time counts.
+// Load adds the hosts of a file that Save wrote. Call Load before the first lookup. The TTL of a
+// loaded host is over, as after SetAll. While the Source fails, the cache serves the host at most
+// until the end of the TTL in the file, or else the time when the file was last modified, plus
+// StaleFor.
 //
 // Load leaves out malformed entries, stops at a syntax error, and returns the first error. If the
-// file does not exist, the error matches fs.ErrNotExist. After any other error, Load adds ".unread"
-// to the name of the file if it is regular, so that a Save does not overwrite unread entries. If it
-// cannot rename the file, each Save to path fails. A file of more than 256 MiB is an error.
+// file does not exist, the error matches fs.ErrNotExist. A file of more than 256 MiB is an error.
+//
+// After any other error, Load adds ".unread" to the name of a regular file, so that a Save does not
+// overwrite entries that Load could not read. If Load cannot rename the file, each Save to path
+// fails.
 func (c *Cache) Load(path string) (LoadResult, error) {
 	hosts, leftOut, err := readCacheFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

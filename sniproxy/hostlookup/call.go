@@ -145,12 +145,13 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 	return c, result{}
 }
 
-// stopWaiting ends the wait of a lookup for the call c. If c has ended meanwhile, the lookup gets
-// its result, and otherwise the stale endpoint of the host. Without one, stopWaiting returns false.
+// stopWaiting ends the wait of a lookup for the call c. If c has ended in the meantime, the lookup
+// gets the result of c, and otherwise the stale endpoint of the host. If there is no stale
+// endpoint, stopWaiting returns false.
 //
-// slow is true after StaleAfter, and false after the end of the lookup's context. After a slow
-// call, later lookups get the stale endpoint immediately until the source answers; without one, the
-// lookup continues to wait.
+// slow is true if StaleAfter has passed, and false if the context of the lookup has ended. If slow
+// is true, later lookups get the stale endpoint immediately, until the source answers; if there is
+// none, the lookup continues to wait.
 func (k *core) stopWaiting(c *call, slow bool) (result, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -311,9 +312,9 @@ func (k *core) finish(c *call, ep Endpoint, err error, returned bool) {
 	}
 }
 
-// settle stores the outcome of a call of the source that has ended or timed out, unless "detach"
-// was called for it. It returns the result for the waiting lookups, and whether the source itself
-// has failed. The caller must hold core.mu.
+// The method "settle" stores the outcome of a call of the source that has ended or timed out. It
+// does not store it if "detach" was called for this call. It returns the result for the waiting
+// lookups, and whether the source itself has failed. The caller must hold core.mu.
 func (k *core) settle(c *call, ep Endpoint, err error) (r result, sourceFailed bool) {
 	now := k.clock.now()
 	current := k.calls[c.host] == c

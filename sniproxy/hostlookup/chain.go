@@ -5,10 +5,10 @@ import (
 	"errors"
 )
 
-// Chain returns a Lookup that asks the lookups in order until one returns anything but ErrNotFound.
-// It stops at another error, because the failed lookup may know the host, and a later one could
-// return a wrong endpoint. The Level is that of the last asked lookup. A Chain without lookups
-// finds no host.
+// Chain returns a Lookup that asks the lookups in order, each only after ErrNotFound from the one
+// before. After another error it stops, because the failed lookup may know the host, and a later
+// lookup could return a wrong endpoint. The Level in the answer is that of the last asked lookup. A
+// Chain without lookups finds no host.
 func Chain(lookups ...Lookup) Peeker { return chain(lookups) }
 
 type chain []Lookup

@@ -20,8 +20,8 @@ import (
 // WriteTimeout of the http.Server must be longer.
 const MaxWait = time.Minute
 
-// Handler serves the pods of the last Publish, as the package documentation describes. Before the
-// first Publish, it answers 503.
+// Handler serves the pods of the last Publish. The package documentation describes the requests and
+// answers. Before the first Publish, the Handler answers all requests with 503.
 //
 // A Handler is safe for concurrent use. Set the fields before the first use.
 type Handler struct {
@@ -204,8 +204,9 @@ func parsePodsRequest(r *http.Request) (podsRequest, error) {
 	return req, nil
 }
 
-// refInPath returns the service that the path of a request names by namespace, name and port: the
-// zero Ref for GET /v1/pods and GET /v1/prometheus. A malformed part of the path is an error.
+// refInPath returns the service that the path of a request names by namespace, name and port. The
+// paths /v1/pods and /v1/prometheus name no service, so the result is the zero Ref. A malformed
+// part of the path is an error.
 func refInPath(r *http.Request) (nodeselect.Ref, error) {
 	ref := nodeselect.Ref{Namespace: r.PathValue("namespace"), Service: r.PathValue("service"), Port: r.PathValue("port")}
 	if r.Pattern == "GET /v1/pods" || r.Pattern == "GET /v1/prometheus" {

@@ -14,10 +14,10 @@ var errSilent = errors.New("the server is silent")
 
 // boundSilence returns a context for one request, which ends with errSilent if:
 //
-//   - the request has no connection after limit;
+//   - the request still has no connection after the time in the argument "limit";
 //   - no byte of the answer arrives within wait + limit after net/http has sent the request.
 //
-// A slow body does not end the context. The caller must call cancel.
+// A slow body does not end the context. The caller must call the function "cancel".
 func boundSilence(ctx context.Context, wait, limit time.Duration) (bounded context.Context, cancel func()) {
 	ctx, cancelCause := context.WithCancelCause(ctx)
 	s := &silence{timer: time.AfterFunc(wait+limit, func() {

@@ -30,10 +30,11 @@ type Doubt[K comparable] struct {
 	empty   bool      // the doubtful list was empty, so ConfirmAfter has not begun
 }
 
-// Begin records a doubtful list: the number of objects known before, the objects that it lacks, and
-// whether it is empty. If objects are missing already, it does not start the time ConfirmAfter
-// again, unless all earlier doubtful lists were empty and this one is not. Begin keeps the map
-// lacking.
+// Begin records a doubtful list. known is the number of objects before the list, lacking contains
+// the objects that it lacks, and empty is true if it contains no object. Begin keeps the map.
+//
+// If objects are missing already, Begin does not start the time ConfirmAfter again. It does if all
+// earlier doubtful lists were empty and this list is not.
 func (d *Doubt[K]) Begin(known int, lacking map[K]bool, empty bool, now time.Time) {
 	if d.missing == nil || d.empty && !empty {
 		d.since = now
@@ -78,9 +79,9 @@ func (d *Doubt[K]) Answered(now time.Time) bool {
 	return true
 }
 
-// Confirmed returns the missing objects, for the caller to remove, if ConfirmAfter has passed, and
-// nil otherwise. After an empty list, it returns nil until the API server has an object again; see
-// Appeared.
+// Confirmed returns the missing objects if ConfirmAfter has passed, and nil otherwise. The caller
+// removes these objects. After an empty list, it returns nil until the API server has an object
+// again; see Appeared.
 func (d *Doubt[K]) Confirmed(now time.Time) map[K]bool {
 	if d.missing == nil || d.empty || now.Sub(d.since) < ConfirmAfter {
 		return nil

@@ -42,8 +42,8 @@ func (p *port) isSame(o *port) bool {
 	return p.protocol == o.protocol && (p.name == o.name || p.number == o.number)
 }
 
-// isNamed reports whether a declaration uses the port by name or number, or "" for the only port of
-// the Service. Declarations use only TCP ports.
+// isNamed reports whether a declaration uses the port. name is the name or number of the port in
+// the declaration, or "" for the only port of the Service. Declarations use only TCP ports.
 func (p *port) isNamed(name string) bool {
 	return p.protocol == corev1.ProtocolTCP && (name == "" || name == p.name || name == strconv.Itoa(int(p.number)))
 }
@@ -69,9 +69,9 @@ func portsOf(s *corev1.Service) []port {
 }
 
 // portsAfter returns the ports of a Service after the change. If a new port states no node port,
-// the API server keeps that of an old port: in a server-side apply, with the same number, and in an
-// update, with the same name. portsAfter cannot know which one it will be, so it looks for the
-// number first.
+// the API server keeps the node port of an old port: of the port with the same number after a
+// server-side apply, and of the port with the same name after an update. portsAfter cannot know how
+// the Service will be sent, so it looks for the number first.
 func portsAfter(p pair[corev1.Service]) []port {
 	ports := portsOf(p.new)
 	if !hasNodePorts(p.old) || !hasNodePorts(p.new) {
