@@ -45,10 +45,10 @@ func (s *session) countForSource() error {
 	return limitError(s.srv.conns.Move(s, fairshare.KeyOf(client), s.srv.isTrusted(client)))
 }
 
-// countHello runs when a client has sent length bytes of its incomplete hello, the ClientHello or
-// the request that names the host. For MaxPeeking, the connection counts once for each helloUnit
-// bytes. If the sum now exceeds MaxPeeking, countHello closes a connection; the error is ErrEvicted
-// if it is that of s, and otherwise nil.
+// countHello runs when a client has sent a part of its hello, the ClientHello or the request that
+// names the host. length is the size of this part in bytes. For MaxPeeking, the connection counts
+// once for each helloUnit bytes of it. If the sum now exceeds MaxPeeking, countHello closes a
+// connection. The error is ErrEvicted if it is the connection of s, and otherwise nil.
 func (s *session) countHello(length int) error {
 	units := (length + helloUnit - 1) / helloUnit
 	if units <= 1 {
@@ -109,7 +109,7 @@ func limitError(err error) error {
 
 // The connections of a Server leave an eighth of the descriptors, from minSpareFiles to
 // maxSpareFiles, to the rest of the process: listeners, files, connections to a host API, and the
-// pipes of the relay, which works without a pipe if there is no free descriptor.
+// pipes of the relay. Without a free descriptor, the relay works without a pipe.
 const (
 	minSpareFiles = 24
 	maxSpareFiles = 512

@@ -159,9 +159,9 @@ type proxyInfo struct {
 	tlvs                []proxyproto.TLV // only in a header of version 2
 }
 
-// proxyLen returns the length of the PROXY header at the beginning of b, or 0 for something else,
-// without parsing it. go-proxyproto parses headers, but cannot continue after a short read, so it
-// gets only complete headers. The error is peek.NeedMore or wraps ErrProxyHeader.
+// proxyLen returns the length of the PROXY header at the beginning of b, or 0 if b begins with
+// something else. The Server parses headers with go-proxyproto, which cannot continue after a short
+// read, so it needs the length first. The error is peek.NeedMore or wraps ErrProxyHeader.
 func proxyLen(b []byte) (int, error) {
 	if n := min(len(b), len(proxyproto.SIGV2)); bytes.Equal(b[:n], proxyproto.SIGV2[:n]) {
 		if len(b) < 16 {

@@ -36,9 +36,10 @@ func (s *session) lookUpHost() relay.Step {
 	})
 }
 
-// runInBackground calls "query", which may take long, in a new goroutine without s.mu. Then it
-// locks s.mu, calls "use", the result of query, and resumes the connection with its Step. The
-// context of query ends after LookupTimeout, or when the connection ends.
+// runInBackground calls the function "query", which may take long, in a new goroutine without s.mu.
+// Then it locks s.mu, calls the function "use" that query has returned, and resumes the connection
+// with the Step of "use". The context of query ends after LookupTimeout, or when the connection
+// ends.
 func (s *session) runInBackground(query func(ctx context.Context) (use func() relay.Step)) relay.Step {
 	ctx, cancel := context.WithTimeout(context.Background(), s.srv.lookupTimeout())
 	s.ensureRare().cancelQuery = cancel

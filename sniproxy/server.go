@@ -27,13 +27,13 @@ import (
 // except Lookup may be zero, and must not change after the first Serve or ServeQUIC. The methods
 // are safe for concurrent use. A Server cannot be used again after Shutdown or Close.
 type Server struct {
-	// Lookup finds the endpoint of a host. Required. The Server calls it in a new goroutine, with a
-	// context that ends after LookupTimeout or when the client leaves. It calls Peek of a
-	// hostlookup.Peeker, such as a Cache, first, and LookupHost only after ErrWouldWait.
+	// Lookup finds the endpoint of a host. Required. If it is a hostlookup.Peeker, such as a Cache,
+	// the Server calls Peek first, and LookupHost only after ErrWouldWait. LookupHost runs in a new
+	// goroutine, with a context that ends after LookupTimeout or when the client leaves.
 	//
 	// If an endpoint has no port, the Server connects to the port that a PROXY header names, or
-	// else the port of the listener. Of a name with several addresses, the Server tries up to 8 in
-	// turn.
+	// else the port of the listener. If an endpoint is a name with several addresses, the Server
+	// tries up to 8 of them in turn.
 	Lookup hostlookup.Lookup
 
 	// NoName, if its Addr is not empty, is the endpoint of well-formed connections that name no
@@ -59,9 +59,9 @@ type Server struct {
 	// IdleTimeout is the time without a byte in either direction after which the Server closes the
 	// connection. 0 means 10 min, less than 0 means no bound.
 	IdleTimeout time.Duration
-	// HalfCloseTimeout closes a connection on which no byte has moved for this time after one side
-	// has ended its direction or has failed. If IdleTimeout is shorter, it applies instead. 0 means
-	// 1 min; less than 0 means that only IdleTimeout applies.
+	// HalfCloseTimeout is the idle time-out of a connection after one side has ended its direction
+	// or has failed. If IdleTimeout is shorter, IdleTimeout applies instead. 0 means 1 min; less
+	// than 0 means that only IdleTimeout applies.
 	HalfCloseTimeout time.Duration
 	// QUICIdleTimeout replaces IdleTimeout for QUIC connections. The Server does not see the end of a
 	// QUIC connection, so it keeps each connection until no datagram has come for this time. 0 means
@@ -74,24 +74,25 @@ type Server struct {
 	// MaxHello is the largest size, in bytes, of a ClientHello or of the head of an HTTP request. 0
 	// means peek.MaxBytes (64 KiB), which is also the largest allowed value.
 	MaxHello int
-	// MaxConns bounds the open connections, without QUIC. Above it, the Server closes a connection
-	// of the source with the most connections; see "Shares of the sources" in the package comment.
-	// 0 means that only the descriptors of the process bound them.
+	// MaxConns bounds the open connections, except QUIC connections, which have their own limit.
+	// Above it, the Server closes a connection of the source with the most connections; see "Shares
+	// of the sources" in the package comment. 0 means that only the descriptors of the process are
+	// a limit.
 	MaxConns int
 	// MaxConnsPerSource bounds the open connections of one source: an IPv4 address or an IPv6 /64.
 	// The Server closes further connections immediately. 0 means no bound.
 	MaxConnsPerSource int
 	// MaxPeeking bounds the silent connections, whose clients have not named a host yet. Above it,
-	// the Server closes the oldest one of the source with the most of them. A client that has sent
-	// more than 4 KiB counts once for each 4 KiB. 0 means no bound.
+	// the Server closes the oldest silent connection of the source that has the most of them. A
+	// client that has sent more than 4 KiB counts once for each 4 KiB. 0 means no bound.
 	MaxPeeking int
 	// MaxConnsPerHost bounds the open connections to one host; 0 means no bound. The Server refuses
 	// further connections after the lookup, with an answer to the client. All names of one wildcard
 	// count as one host, and so do NoName and Fallback together.
 	MaxConnsPerHost int
 	// MaxRatePerHost bounds the new connections to one host in a second; 0 means no bound. After a
-	// second without a new connection, all of them may arrive at the same moment. The Server
-	// refuses further connections with an answer to the client.
+	// second without a new connection, MaxRatePerHost connections may arrive at the same moment.
+	// The Server refuses further connections with an answer to the client.
 	MaxRatePerHost int
 	// TrustedSources are networks whose connections belong to no source, such as the networks of
 	// balancers that send no PROXY header. The Server closes such a connection to make room only if
@@ -105,17 +106,18 @@ type Server struct {
 	// ProxyRequired makes the Server refuse connections without a PROXY header, and all connections
 	// from outside the networks in ProxyFrom.
 	ProxyRequired bool
-	// ProxyOut is the version of the PROXY header for upstreams: 1 or 2; 0 means none. Version 2
-	// has the TLVs of the incoming header, and the ID of this Server, which recognises it if the
-	// connection comes back.
+	// ProxyOut is the version of the PROXY header for upstreams: 1 or 2; 0 means none. A header of
+	// version 2 has the TLVs of the incoming header, and the ID of this Server. If the connection
+	// comes back, the Server recognises its ID.
 	ProxyOut int
 	// ProxyAuthority adds the TLV AUTHORITY to the PROXY header for upstreams: the host that the
 	// client named, if any, in normal form, at most 253 bytes. It needs ProxyOut 2.
 	ProxyAuthority bool
 	// ProxyALPN adds the TLV ALPN to the PROXY header for upstreams: "http/1.1" or "h2c" without
-	// TLS, and otherwise the protocol that the client offers. There is no such TLV if the client
-	// offers none, or several, as browsers do, of which the upstream chooses one, or if the name is
-	// not printable ASCII. ProxyALPN needs ProxyOut 2.
+	// TLS, and otherwise the protocol that the client offers. If the client offers several
+	// protocols, as browsers do, the upstream chooses one of them, so there is no such TLV. There
+	// is none either if the client offers no protocol, or one whose name is not printable ASCII.
+	// ProxyALPN needs ProxyOut 2.
 	//
 	// The Server passes an AUTHORITY or ALPN TLV of the incoming PROXY header on, and does not add
 	// a second one.
@@ -123,18 +125,18 @@ type Server struct {
 
 	// AllowEndpoints, if not empty, are the only networks that the Server connects to.
 	//
-	// Special addresses need a narrow prefix, so 0.0.0.0/0 does not allow 127.0.0.1:
+	// Special addresses need a narrow prefix in AllowEndpoints. So 0.0.0.0/0 does not allow
+	// 127.0.0.1. To allow 127.0.0.1 and everything else, list 0.0.0.0/0, ::/0 and 127.0.0.1/32.
 	//
-	//   - A loopback or link-local address, and one for documentation (192.0.2.0/24) or for
-	//     benchmarks (198.18.0.0/15), needs a prefix within its special range.
+	//   - A loopback or link-local address, an address for documentation, such as 192.0.2.0/24, or
+	//     for benchmarks, such as 198.18.0.0/15, needs a prefix within its special range.
 	//   - A cloud metadata address, or an address of this machine, needs a prefix that contains
-	//     only this address. To allow 127.0.0.1 and everything else, list 0.0.0.0/0, ::/0 and
-	//     127.0.0.1/32.
-	//   - The Server never connects to unspecified, multicast and reserved addresses, nor to those
-	//     that it listens on.
+	//     only this address.
+	//   - The Server never connects to unspecified, multicast and reserved addresses, nor to the
+	//     addresses that it listens on.
 	//
-	// The Server also checks an IPv4 address inside an IPv6 address, such as 64:ff9b::7f00:1, and
-	// the addresses that DNS returns for a name.
+	// If an IPv6 address contains an IPv4 address, as 64:ff9b::7f00:1 does, the Server checks both.
+	// If an endpoint is a name, the Server checks the addresses that DNS returns.
 	AllowEndpoints []netip.Prefix
 	// DenyEndpoints are networks that the Server never connects to, even if AllowEndpoints has
 	// them. For example, list the virtual addresses of the balancers in front of the routers: such
@@ -151,8 +153,9 @@ type Server struct {
 	// Resolver finds the addresses of endpoints that are names. nil means net.DefaultResolver.
 	Resolver Resolver
 	// DialContext connects to an address. nil means a plain TCP connection, which needs no
-	// goroutine on Linux. Two goroutines relay a connection that is not a *net.TCPConn, which is
-	// slower. Without a CloseWrite method, it ends when the client ends its direction.
+	// goroutine on Linux. If DialContext returns a connection that is not a *net.TCPConn, two
+	// goroutines relay it, which is slower. Without a CloseWrite method, this connection ends when
+	// the client ends its direction.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// DrainSpread is the last part of the time until the deadline of Shutdown. During DrainSpread,
@@ -376,9 +379,9 @@ func (s *Server) dialFunc(addr netip.AddrPort) func(context.Context) (net.Conn, 
 	}
 }
 
-// Connections yields the Stats of the open connections: first those whose clients have named a
-// host, in the order in which they named it, then the others in the order of accept, and last the
-// QUIC connections in the order of their IDs.
+// Connections yields the Stats of the open connections. First come the connections whose clients
+// have named a host, in the order in which they named it. The others follow in the order of accept,
+// and the QUIC connections come last, in the order of their IDs.
 func (s *Server) Connections() iter.Seq[Stats] {
 	return func(yield func(Stats) bool) {
 		for _, n := range s.inOrder() {
@@ -457,12 +460,12 @@ func (s *Server) Alive(ctx context.Context) error {
 	return s.engine.Alive(ctx)
 }
 
-// Shutdown stops accepting and waits until the open connections have ended. It closes the remaining
-// ones one by one before the deadline of ctx, see DrainSpread, and all of them when ctx ends, with
-// the error of ctx.
+// Shutdown stops accepting and waits until the open connections have ended. If ctx has a deadline,
+// Shutdown starts to close the remaining connections one by one before it; see DrainSpread. When
+// ctx ends, Shutdown closes all connections and returns the error of ctx.
 //
-// A QUIC connection has ended when no datagram has come for 30 s. The client of a new QUIC
-// connection gets the error CONNECTION_REFUSED.
+// For Shutdown, a QUIC connection has ended when no datagram has come for 30 s. The client of a new
+// QUIC connection gets the error CONNECTION_REFUSED.
 func (s *Server) Shutdown(ctx context.Context) error {
 	_ = s.init()
 	s.draining.Store(true)

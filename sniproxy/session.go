@@ -248,8 +248,9 @@ func (s *session) drop(o Outcome, err error) relay.Step {
 	return relay.Step{Action: relay.Drop, Err: err}
 }
 
-// answerFor returns the answer for a refusal: its HTTP status, or for TLS the code of the alert
-// (AlertDescription in RFC 8446), and its bytes, nil for no answer.
+// answerFor returns the answer for a refusal. The number is the HTTP status, or for TLS the code of
+// the alert (AlertDescription in RFC 8446). The slice holds the bytes of the answer, and is nil for
+// no answer.
 func (s *session) answerFor(why refusal) (int, []byte) {
 	switch s.client.protocol {
 	case peek.TLS:

@@ -80,8 +80,8 @@ const DefaultTarget = 1.5
 //
 // With the Policy Local, each node of LocalPods with pods gets a load in proportion to its weight,
 // and spreads it over its own pods. Pods on other nodes get none. The result is exact if each pod
-// has many connections. MorePods assumes that each new pod starts on the node of LocalPods that
-// needs it most, and that the weights stay the same.
+// has many connections. MorePods assumes that each new pod starts on a node of LocalPods that has
+// too few pods, and that the weights stay the same.
 func (s Service) Estimate(target float64) Estimate {
 	if !(target > 0) {
 		target = DefaultTarget

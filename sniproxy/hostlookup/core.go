@@ -22,9 +22,9 @@ import (
 // the lock mu.
 //
 // The entries are in three LRUs: hosts with an endpoint, aliases (see isAlias), and hosts without
-// an endpoint. Strangers can invent any number of the latter two, and must not displace the first.
-// All LRUs share the lock mu, so the core can move an entry between them in one step; a lookup
-// without a hit has to wait for the source anyway.
+// an endpoint. Strangers can invent any number of aliases and of hosts without an endpoint, which
+// must not displace the hosts with an endpoint. All LRUs share the lock mu, so the core can move an
+// entry between them in one step.
 type core struct {
 	cfg     config
 	clock   clock
@@ -53,14 +53,16 @@ type lru = simplelru.LRU[*item, struct{}]
 // An item is an entry together with the name of its host.
 type item = nametable.Item[entry]
 
-// An entry is what a cache stores for one host. "ep" and "failure" never change while the entry is
-// in the table. The first fields are those that a hit needs. With its name (see item), it has 128
-// bytes: two cache lines, which processors load together. Keep it so small.
+// An entry is what a cache stores for one host. The fields "ep" and "failure" never change while
+// the entry is in the table. The first fields are those that a hit needs.
+//
+// Keep the entry small: with its name (see item), it has 128 bytes. These are two cache lines,
+// which processors load together.
 type entry struct {
 	state   atomic.Uint64 // see packState
 	touched atomic.Uint32 // see touchTick
-	// answered is the second (see toSecond) in which the source last answered; 0 means unknown.
-	// core.mu guards it. It fills a gap in the memory before ep.
+	// answered is the number of the second (see toSecond) in which the source last answered; 0
+	// means unknown. core.mu guards it. The field fills a gap in the memory before ep.
 	answered uint32
 	ep       Endpoint // zero if failure is not nil
 	failure  *error   // ErrNotFound or an error of the source; nil if the entry has an endpoint
@@ -84,8 +86,9 @@ func (e *entry) err() error {
 	return *e.failure
 }
 
-// packState packs the level of an entry, and the time on the core's clock until which it is valid,
-// into one word. So a reader without the lock never combines an old level with a new time.
+// packState packs two values into one word: the level of an entry, and the time on the core's clock
+// until which lookups get this level. So a reader without the lock never combines an old level with
+// a new time.
 func packState(until int64, level Level) uint64 {
 	return uint64(min(max(until, 0), maxTime))<<3 | uint64(level)
 }
@@ -167,8 +170,8 @@ func newLRU(size int, evicted func(*item, struct{})) *lru {
 }
 
 // hit returns the entry of host and its Level if the lookup needs no call of the source; the caller
-// then counts the lookup. Otherwise it returns nil, and the caller calls "miss". Without a lock,
-// hit may overlook an entry while the table changes; miss finds it.
+// then counts the lookup. Otherwise it returns nil, and the caller calls the method "miss". hit
+// holds no lock, so it may overlook an entry while the table changes, which "miss" finds.
 func (k *core) hit(host string) (*item, Level) {
 	e := k.table.Find(k.table.Hash(host), host)
 	if e == nil {
@@ -192,8 +195,8 @@ func (k *core) hit(host string) (*item, Level) {
 	return e, level
 }
 
-// touch makes e the most recently used entry of its LRU list, if it gets the lock of the core at
-// once. Otherwise it does nothing: a later lookup calls touch again.
+// touch makes e the most recently used entry of its LRU list. If another goroutine holds the lock
+// of the core, touch does nothing, because a later lookup calls it again.
 func (k *core) touch(e *item, now int64) {
 	if !k.mu.TryLock() {
 		return
@@ -249,11 +252,11 @@ func (k *core) staleUntil(e *item) int64 {
 	return later(e.Value.expires, k.cfg.staleFor)
 }
 
-// inherit stores for host the endpoint of the known wildcard that covers it, and returns the new
-// entry, or nil if there is none.
+// inherit stores for host the endpoint of the wildcard that covers host, and returns the new entry.
+// If the cache does not know this wildcard, inherit returns nil.
 //
-// Call inherit only after the source has failed to answer about host, for which it may have another
-// endpoint. The TTL of the new entry is already over, so the next lookup asks the source again.
+// The source may have another endpoint for host, so call inherit only after the source has failed
+// to answer. The TTL of the new entry is already over, so the next lookup asks the source again.
 func (k *core) inherit(host string, now int64) *item {
 	w := k.usable(wildcardOf(host), now)
 	if w == nil {
@@ -365,9 +368,9 @@ func (k *core) set(host string, ep Endpoint) {
 	k.keep(host, ep, k.clock.now())
 }
 
-// restore stores an endpoint of the cache file whose TTL ends at expires, at the latest now, so
-// that the next lookup asks the source. It does nothing if the endpoint is too old to be served, or
-// if the cache already has a usable entry for the host.
+// restore stores an endpoint of the cache file. Its TTL ends at the time "expires", or now if this
+// time is in the future, so the next lookup asks the source. restore does nothing if the endpoint
+// is too old to be served, or if the cache already has a usable entry for the host.
 func (k *core) restore(host string, ep Endpoint, expires time.Time) {
 	now, wall := k.clock.nowAndWall()
 	expired := now
@@ -411,9 +414,9 @@ func (k *core) forget(host string) {
 	}
 }
 
-// detach keeps a running call for host from storing its answer, for example after Set or Forget:
-// the answer may be from before this change. Lookups that wait for the call still get it. A later
-// lookup starts another call.
+// detach makes sure that a running call for host does not store its answer. The core calls it when,
+// for example, Set or Forget changes the stored answer, because the answer of the call may be
+// older. Lookups that wait for the call still get its answer; a later lookup starts another call.
 func (k *core) detach(host string) { delete(k.calls, host) }
 
 func (k *core) purge() {

@@ -23,21 +23,21 @@
 // # Three outcomes
 //
 // A lookup returns an endpoint, ErrNotFound, or another error. ErrNotFound means that the host
-// certainly does not exist, and any other error that the source could not answer. After such an
+// certainly does not exist. Any other error means that the source could not answer. After such an
 // error, Chain does not ask the next lookup, and Default does not return the default endpoint.
 //
 // # What the cache promises
 //
-// The cache serves an endpoint for its TTL, from the source or else Cache.TTL, and shortened at
-// random (see Cache.Jitter). After the TTL, a lookup makes the cache ask the source. There are four
-// cases:
+// The cache serves an endpoint for its TTL, which the source sets, or else Cache.TTL. The cache
+// shortens each TTL at random (see Cache.Jitter). After the TTL, a lookup makes the cache ask the
+// source. There are four cases:
 //
 //   - The source returns an endpoint or ErrNotFound, which replaces the old endpoint.
 //   - The source fails. The cache serves the old endpoint with the Level Stale (RFC 8767), and does
-//     not ask again for Cache.Recheck, or longer if an Error of the source demands it, up to 5
+//     not ask again for Cache.Recheck. An Error of the source can demand a longer pause, up to 5
 //     minutes.
-//   - The source is slow. A lookup gets the old endpoint after Cache.StaleAfter, and later ones
-//     without waiting, until the source answers.
+//   - The source is slow. A lookup gets the old endpoint after Cache.StaleAfter. Later lookups get
+//     it without waiting, until the source answers.
 //   - The endpoint is older than its TTL plus Cache.StaleFor. The lookup gets what the source
 //     returns, even an error.
 //
@@ -45,9 +45,9 @@
 // Cache.NegativeTTL, and a failure for Cache.ErrorTTL, unless an Error of the source sets another
 // time.
 //
-// Names that strangers invent cannot evict known hosts, because separate limits apply:
-// Cache.MaxHosts to known hosts, and also to names with the endpoint of a wildcard, and
-// Cache.MaxNegative to hosts that the source did not find.
+// Names that strangers invent cannot evict known hosts, because they have limits of their own:
+// Cache.MaxNegative for hosts that the source did not find, and Cache.MaxHosts again for names with
+// the endpoint of a wildcard.
 //
 // At most one call of the source runs at a time for each host, and Cache.MaxCalls calls in total.
 // Cache.Timeout limits a call; the contexts of the lookups do not. If the source panics, the
@@ -57,12 +57,12 @@
 // # Wildcards
 //
 // If the Host of an endpoint is a wildcard such as "*.example.com", the endpoint belongs to every
-// name with one label in place of the "*", unless the source has another one for this name. So the
-// cache asks the source about each name below the wildcard.
+// name with one label in place of the "*". The source may have another endpoint for such a name, so
+// the cache asks the source about each name below the wildcard.
 //
-// The cache also stores the endpoint of the wildcard. A lookup gets it, with the Level Stale, if
-// the source fails and the cache has no endpoint for the name. While the source is only slow, the
-// lookup waits until it fails, at most for Cache.Timeout.
+// The cache also stores the endpoint of the wildcard. A lookup gets this endpoint, with the Level
+// Stale, if the source fails and the cache has no endpoint for the name. While the source is only
+// slow, the lookup waits until the source fails, at most for Cache.Timeout.
 //
 // If the source returns ErrNotFound for a name, the cache forgets the wildcard that covers it.
 // Cache.Forget with a wildcard forgets every name below it.

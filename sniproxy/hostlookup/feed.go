@@ -11,8 +11,8 @@ import (
 // any host.
 type Change struct {
 	// Host is the host that changed. A wildcard "*.example.com" means every name with one label in
-	// place of the "*". "" means any host: a Feed reports it after a connect, unless it can report
-	// each change since the last connection.
+	// place of the "*". "" means any host. A Feed reports "" when it has connected to its source,
+	// unless it can report each change since the last connection.
 	Host string
 
 	// Endpoint is the new endpoint of Host. An empty Addr means that the source of the changes does
@@ -26,9 +26,9 @@ type Feed interface {
 	Changes(ctx context.Context) iter.Seq2[Change, error]
 }
 
-// Apply applies one change to the cache: it calls Set for a change with an endpoint, and returns
-// its error, Forget for a change with only a host, and otherwise Expire. Unlike Purge, Expire lets
-// the cache serve the old endpoints while the source fails.
+// Apply applies one change to the cache. It calls Set for a change with an endpoint, and returns
+// the error of Set. It calls Forget for a change with only a host, and Expire for a change without
+// a host. Unlike Purge, Expire lets the cache serve the old endpoints while the source fails.
 func (c *Cache) Apply(change Change) error {
 	switch {
 	case change.Host == "":
@@ -41,9 +41,10 @@ func (c *Cache) Apply(change Change) error {
 	return nil
 }
 
-// Follow applies the changes of a feed until ctx ends, and returns the error of ctx. It calls
-// feed.Changes again after a random pause from 0.5 to 1 s, which doubles each time without a
-// change, up to 15 to 30 s. It calls failed, if not nil, with each error of the feed and of Apply.
+// Follow applies the changes of a feed until ctx ends, and returns the error of ctx. When
+// feed.Changes ends, Follow calls it again after a random pause from 0.5 to 1 s. The pause doubles
+// each time without a change, up to 15 to 30 s. Follow calls the function "failed", if not nil,
+// with each error of the feed and of Apply.
 func (c *Cache) Follow(ctx context.Context, feed Feed, failed func(error)) error {
 	const shortest, longest = time.Second, 30 * time.Second
 	for wait := shortest; ; {

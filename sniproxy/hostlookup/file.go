@@ -17,9 +17,9 @@ import (
 // File is a Lookup of the hosts in a file; ParseHosts describes the format. It answers from memory,
 // so it needs no Cache.
 //
-// The first lookup, Load or Watch reads the file. Watch reads it again after each change, and
-// replaces all hosts in one step. If the file is unreadable or not a JSON array, the File keeps its
-// hosts, or lookups return the error if it has none yet.
+// The first lookup reads the file, unless Load or Watch has read it before. Watch reads it again
+// after each change, and replaces all hosts in one step. If the file is unreadable or not a JSON
+// array, the File keeps the hosts that it has. If it has none yet, lookups return the error.
 //
 // A File is safe for concurrent use. Set the fields before the first use.
 type File struct {
@@ -34,9 +34,9 @@ type File struct {
 	// MaxSize is the largest size of the file in bytes. 0 means 64 MiB.
 	MaxSize int64
 
-	// Loaded, if not nil, reports a reading of the file whose content or error differs from the
-	// last one: the new hosts, and a problem for each entry that the File left out. If err is not
-	// nil, the File keeps the old hosts. Calls do not overlap.
+	// Loaded, if not nil, reports a reading of the file, unless the content or the error is the
+	// same as at the last reading. problems has one element for each entry that the File left out.
+	// If err is not nil, the File keeps the old hosts. Calls do not overlap.
 	Loaded func(hosts *Hosts, problems []Problem, err error)
 
 	hosts atomic.Pointer[Hosts]

@@ -71,14 +71,14 @@ func (p Problem) Error() string {
 	return where + ": " + p.Message
 }
 
-// ParseHosts reads a JSON array of {"app": …, "host": …, "endpoint": …}, with exactly these names,
-// and ignores other members. A host may have any spelling that package internal/hostname can bring
-// into normal form. A wildcard "*.example.com" matches every name with one label in place of the
-// "*".
+// ParseHosts reads a JSON array of {"app": …, "host": …, "endpoint": …}. The names of members must
+// match exactly; ParseHosts ignores other members. A host may have any spelling that package
+// internal/hostname can bring into normal form. A wildcard "*.example.com" matches every name with
+// one label in place of the "*".
 //
-// ParseHosts returns a Problem for each entry that it leaves out, because it is malformed, repeats
-// the host of an earlier entry, or has two members of one name. It returns an error if data is not
-// exactly one JSON array. file is the name of the file for both.
+// ParseHosts leaves out an entry that is malformed, that repeats the host of an earlier entry, or
+// that has two members of one name, and returns a Problem for it. If data is not exactly one JSON
+// array, it returns an error. file is the name of the file in the problems and the error.
 //
 // hosts.schema.json, in the directory of this package, is a JSON Schema of the file for editors.
 func ParseHosts(file string, data []byte) (*Hosts, []Problem, error) {

@@ -24,8 +24,9 @@ type Endpoint struct {
 	Addr string `json:"endpoint"`
 
 	// TTL is how long a cache may keep this endpoint after the source has returned it. 0 means
-	// Cache.TTL, and a negative value not at all. With Revalidate, a Cache asks the source at each
-	// lookup, and serves the kept endpoint only while the source fails or is slow.
+	// Cache.TTL, and a negative value means that a cache must not keep it. With Revalidate, a Cache
+	// asks the source at each lookup, and serves the kept endpoint only while the source fails or
+	// is slow.
 	TTL time.Duration `json:"-"`
 }
 
@@ -87,8 +88,8 @@ type Error struct {
 
 	// TTL is a time whose meaning depends on Err.
 	//
-	// If Err is ErrNotFound, a Cache keeps this answer for TTL. 0 means Cache.NegativeTTL;
-	// Revalidate and negative values mean not at all.
+	// If Err is ErrNotFound, a Cache keeps this answer for TTL. 0 means Cache.NegativeTTL. With
+	// Revalidate or a negative value, the Cache does not keep it.
 	//
 	// If Err is a failure, a Cache asks the source about this host again after TTL, at most 5
 	// minutes, as with the header Retry-After. 0 and negative values mean that the Cache decides.

@@ -14,10 +14,10 @@ type ClientHello struct {
 	// here. For the highest version, see MaxVersion.
 	LegacyVersion uint16
 
-	// ECH reports whether the hello has the extension for an encrypted hello (RFC 9849). If it
-	// contains one, ServerName is the public name of a provider. A browser without an ECH
-	// configuration for the server sends random bytes ("GREASE") with the real ServerName. A router
-	// cannot distinguish the two.
+	// ECH reports whether the hello has the extension for an encrypted hello (RFC 9849). If the
+	// extension contains an encrypted hello, ServerName is the public name of a provider. Without
+	// an ECH configuration for the server, a browser sends random bytes ("GREASE") in the
+	// extension, and ServerName is the real name. A router cannot distinguish these two cases.
 	ECH bool
 
 	// SSLv2 reports whether the hello has the format of SSL 2.0. This format has no field for a
@@ -30,9 +30,9 @@ type ClientHello struct {
 	alpn, versions, keyShares []byte // the contents of the lists; the parser has checked them
 }
 
-// ParseClientHello parses the ClientHello of at most MaxBytes bytes at the beginning of b. The
-// error is nil, NeedMore, ErrNoName (the ClientHello is complete except for the name), or an *Error
-// that wraps ErrNotTLS, ErrTooLarge or ErrMalformed.
+// ParseClientHello parses the ClientHello at the beginning of b, which may have at most MaxBytes
+// bytes. The error is nil, NeedMore, ErrNoName, or an *Error that wraps ErrNotTLS, ErrTooLarge or
+// ErrMalformed. With ErrNoName, the ClientHello is complete except for the name.
 //
 // ParseClientHello accepts every ClientHello that crypto/tls accepts, except records whose major
 // version is not 3, warning alerts before or within the hello, and hellos of more than MaxBytes

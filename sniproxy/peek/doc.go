@@ -25,8 +25,8 @@
 // # Results
 //
 // Parse returns NeedMore until it can decide. Every other result is final: more bytes do not change
-// the name or the kind of error. It depends only on the bytes of the client, and not on the TCP
-// segments or TLS records.
+// the name or the kind of error. The result depends only on the bytes of the client, and not on the
+// TCP segments or TLS records.
 //
 // There is one kind of error for each case that a router must treat differently:
 //

@@ -25,10 +25,10 @@ type Request struct {
 	Len int
 }
 
-// ParseHTTP1 parses the head of at most MaxBytes bytes, request line and header fields, at the
-// beginning of b. The error is nil, NeedMore, ErrNoName, or an *Error that wraps ErrNotHTTP,
-// ErrTooLarge or ErrMalformed. The whole head must be in b, because each later line could be a
-// second Host field.
+// ParseHTTP1 parses the head of a request, the request line and the header fields, at the beginning
+// of b. The head may have at most MaxBytes bytes. The error is nil, NeedMore, ErrNoName, or an
+// *Error that wraps ErrNotHTTP, ErrTooLarge or ErrMalformed. ParseHTTP1 needs the whole head,
+// because each later line could be a second Host field.
 //
 // The host is the host of an absolute request target ("GET http://a/ HTTP/1.1"), the authority of a
 // CONNECT, or else the Host field (RFC 9112 section 3.3). For a request of HTTP/1.0 without Host,

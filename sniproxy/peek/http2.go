@@ -35,9 +35,9 @@ const (
 )
 
 // ParseHTTP2 parses the beginning of a cleartext HTTP/2 connection with prior knowledge, up to the
-// end of the header block of the first request, within MaxBytes bytes. The error is nil, NeedMore,
-// ErrNoName (:authority and host are missing or empty), or an *Error that wraps ErrNotHTTP,
-// ErrTooLarge or ErrMalformed.
+// end of the header block of the first request. This end must be within MaxBytes bytes. The error
+// is nil, NeedMore, ErrNoName (:authority and host are missing or empty), or an *Error that wraps
+// ErrNotHTTP, ErrTooLarge or ErrMalformed.
 //
 // The host is :authority, or else the host field (RFC 9113 section 8.3.1). The error wraps
 // ErrMalformed in these cases: two :authority fields; two host fields; a host field that differs
@@ -45,8 +45,8 @@ const (
 // cannot decode; pseudo-header fields that are unknown, repeated, or after a regular field; field
 // names with upper case letters or control characters.
 //
-// A router cannot serve clients that wait for the SETTINGS of the server first, because it has not
-// chosen a server yet. The usual clients do not wait.
+// A router cannot serve clients that wait for the SETTINGS of the server before their first
+// request, because it has not chosen a server yet. The usual clients do not wait.
 func ParseHTTP2(b []byte) (Request, error) {
 	if !bytes.HasPrefix(b, []byte(preface)[:min(len(b), len("PRI "))]) {
 		return Request{}, &Error{Err: ErrNotHTTP, What: "connection preface", Offset: 0}

@@ -51,8 +51,9 @@ type Result struct {
 	Request Request
 }
 
-// Parse parses b, everything that the client has sent so far, perhaps in another array than before.
-// It neither changes nor keeps b, but the lists in Result.Hello share its memory.
+// Parse parses b, which must hold everything that the client has sent so far, perhaps in another
+// array than before. It neither changes nor keeps b, but the lists in Result.Hello share the memory
+// of b.
 //
 // The error is nil, NeedMore, ErrNoName or an *Error. For a protocol that is not in Accept, it
 // wraps ErrNotTLS if Accept has only TLS, ErrNotHTTP if Accept does not have TLS, and both
@@ -234,7 +235,7 @@ func blankLines(b []byte) (n int, err error) {
 
 // Detect returns the protocol of a connection that begins with b, even if the hello or request is
 // malformed. It needs the first two bytes of a TLS record, the first five bytes of an SSL 2.0
-// hello, or an HTTP method and the space after it, with up to 16 empty lines before a method of
+// hello, or an HTTP method and the space after it. Up to 16 empty lines may come before a method of
 // HTTP/1. The error is NeedMore, or matches both ErrNotTLS and ErrNotHTTP.
 func Detect(b []byte) (Protocol, error) {
 	if len(b) == 0 {

@@ -59,9 +59,9 @@ func (s *helloScan) parseRecords(h *ClientHello, b []byte, limit int) error {
 	}
 }
 
-// messageSize returns the length of a ClientHello from its header, the first 4 of its n bytes so
-// far. Below 4 bytes, it is the least length of a ClientHello. If the bytes cannot begin one, what
-// says why; otherwise it is "".
+// messageSize returns the length of a ClientHello whose first n bytes have arrived; header contains
+// the first 4 of them. If n is below 4, the result is the least length of a ClientHello. If the
+// bytes cannot begin a ClientHello, the second result says why; otherwise it is "".
 func messageSize(header [handshakeHeader]byte, n int) (size int, what string) {
 	if n > 0 && header[0] != typeClientHello {
 		return 0, "handshake message: not a ClientHello"

@@ -231,8 +231,8 @@ func (p *path) toBackend(b []byte, size int) {
 	}
 }
 
-// The method "failed" ends the path after an error of the backend's socket, unless the backend has
-// already sent something: then it may come back before the client gives up.
+// The method "failed" runs after an error of the backend's socket. If the backend has sent nothing
+// yet, the path ends. Otherwise the backend may come back before the client gives up.
 func (p *path) failed(err error) {
 	switch {
 	case p.sent.Load() > 0:
@@ -334,10 +334,10 @@ func (p *path) allow(datagram []byte) bool {
 }
 
 // confirm marks the address of the client as confirmed, if a packet with the header h shows that
-// the client has got a packet of the backend. id is the result of table.find; the ID of another
+// the client has got a packet of the backend. id is the result of table.find. The ID of another
 // path to the same backend confirms nothing, because somebody else can have seen it.
 //
-// An unknown ID, perhaps from a NEW_CONNECTION_ID frame, must confirm the address too: if the only
+// An unknown ID, perhaps from a NEW_CONNECTION_ID frame, must confirm the address too. If the only
 // packet with the known ID of the backend was lost, all later packets have unknown IDs.
 func (p *path) confirm(h quic.Header, id []byte) {
 	isLater := h.Type == quic.Handshake || h.Type == quic.Short

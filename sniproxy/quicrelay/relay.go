@@ -101,10 +101,13 @@ type Relay struct {
 	// NewID, if not nil, returns a number for Stats.ID of a new path. nil means 1, 2, 3 and so on.
 	// NewID must not call methods of the Relay.
 	NewID func() uint64
-	// Finished, if not nil, is called once for each path, between one client address and one
-	// backend, that has ended or could not begin because of a limit. If a path ends during Route,
-	// the Relay ends the context of Route first and waits for it. Finished must not block, because
-	// its goroutine relays other datagrams too, and must not call Close.
+	// Finished, if not nil, is called once for each path that has ended, or that could not begin
+	// because of a limit. A path relays datagrams between one client address and one backend. If a
+	// path ends during Route, the Relay ends the context of Route, and calls Finished after Route
+	// has returned.
+	//
+	// Finished must not block, because its goroutine relays other datagrams too. It must not call
+	// Close.
 	Finished func(Stats)
 
 	once   sync.Once
@@ -228,9 +231,9 @@ func (r *Relay) connect(addr netip.AddrPort) (socket, error) {
 	return r.dial(addr)
 }
 
-// Serve relays the datagrams that arrive at conn, until Close or an error, and then closes conn:
-// the Relay forgets its connections after IdleTimeout. Serve may be called for several sockets.
-// Give conn a large receive buffer (SetReadBuffer).
+// Serve relays the datagrams that arrive at conn until Close or an error, and then closes conn. The
+// connections of its clients get no more datagrams, and the Relay forgets them after IdleTimeout.
+// Serve may be called for several sockets. Give conn a large receive buffer (SetReadBuffer).
 func (r *Relay) Serve(conn *net.UDPConn) error {
 	s, err := newSocket(conn, false)
 	if err != nil {
@@ -479,9 +482,9 @@ func refuseConnection(client peer, h quic.Header, datagram []byte) {
 	}
 }
 
-// The method "begin" makes a new path, between the client's address and a backend, for a datagram
-// that begins with an Initial packet with the header h. It returns nil if a client cannot begin
-// with this packet, or if the limits allow no further path.
+// The method "begin" makes a new path, which relays datagrams between the client's address and one
+// backend. datagram begins with an Initial packet with the header h. If this packet cannot be the
+// first packet of a client, or if the limits allow no further path, begin returns nil.
 func (r *Relay) begin(client peer, h quic.Header, datagram []byte) *path {
 	if !beginsConnection(h, datagram) {
 		return nil

@@ -12,10 +12,10 @@ type socket interface {
 	// receive waits for datagrams, and returns them as a bundle. One goroutine at a time may call
 	// receive. The caller must release the bundle.
 	receive() (*bundle, error)
-	// send sends the datagrams in b, each of the given size except the last. to is zero on a
-	// connected socket; from is the source address, or zero for the system's choice. On Linux, send
-	// does not wait on a connected socket: if its send buffer is full, it drops the datagrams and
-	// returns errFull.
+	// send sends the datagrams in b. Each has the given size, and the last one can be shorter. If
+	// the socket is connected, "to" is the zero value. "from" is the source address; with the zero
+	// value, the system chooses it. On Linux, send does not wait on a connected socket: if the send
+	// buffer is full, it drops the datagrams and returns errFull.
 	send(b []byte, size int, from netip.Addr, to netip.AddrPort) error
 	setReadDeadline(t time.Time) error
 	close() error

@@ -111,9 +111,10 @@ func (b *bundle) receive(fd int, buffers ...[]byte) error {
 // maxJoined is the largest number of datagrams that the method "join" puts into a bundle.
 const maxJoined = 32
 
-// The method "join" appends to b, which has one datagram, those that have arrived already, so that
-// the Relay sends them with one system call. In a bundle, only the last datagram can be shorter. A
-// datagram that does not fit, and those that the kernel has joined with it, become the next bundle.
+// The method "join" appends to the single datagram in b the datagrams that have arrived already, so
+// that the Relay sends all of them with one system call. In a bundle, only the last datagram can be
+// shorter than the others. So a datagram may not fit into b: it becomes the next bundle, with the
+// datagrams that the kernel has joined with it.
 //
 // The kernel does not join datagrams (UDP GRO) on loopback if the sender sends each with its own
 // system call. There, this method halves the processor time of the Relay

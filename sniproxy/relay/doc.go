@@ -19,8 +19,8 @@
 //
 // # Contract
 //
-// The backend receives Step.Data, and then every byte of the client exactly once and in order,
-// except the first Step.Skip bytes.
+// The backend receives Step.Data, and then the bytes of the client, exactly once and in order. The
+// Engine leaves out the first Step.Skip bytes of the client.
 //
 // When one side ends its direction (FIN), the Engine ends the same direction to the other side. The
 // opposite direction stays open until it ends too, or until no byte has moved for HalfCloseTimeout.
@@ -46,10 +46,10 @@
 // If one side does not read, the Engine stops reading from the other side, after at most one buffer
 // or one pipe of bytes for each direction.
 //
-// The Engine acts up to 125 ms after the end of a time-out, and never before. But if IdleTimeout or
-// HalfCloseTimeout expires while the peer has unacknowledged bytes, the Engine waits for the same
-// time again, at most 30 s. Only if the peer acknowledges none of them does it close the
-// connection.
+// The Engine acts up to 125 ms after the end of a time-out, and never before. If IdleTimeout or
+// HalfCloseTimeout expires, and the peer has not acknowledged all bytes, the Engine waits for the
+// same time again, at most 30 s. If the peer acknowledges none of these bytes in this time, the
+// Engine closes the connection. Otherwise the time-out starts again.
 //
 // The Engine calls Done exactly once for each Session, after it has closed both connections.
 //

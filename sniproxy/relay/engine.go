@@ -23,8 +23,9 @@ const (
 	defaultPipes        = 64
 )
 
-// lingerTimeout is how long the Engine waits for the FIN of a client after an Answer or a failure
-// of the backend, from the acknowledgement of the last byte.
+// lingerTimeout is how long the Engine waits for the FIN of a client after it has sent its own FIN:
+// after an Answer, or after a failure of the backend. The time begins when the client has
+// acknowledged the last byte.
 const lingerTimeout = 2 * time.Second
 
 // settleInterval is the pause between two checks of the Engine after one side has failed. Each
@@ -58,14 +59,14 @@ type Engine struct {
 	// IdleTimeout is the time without a byte in either direction after which the Engine closes the
 	// connection. 0 means 10 min, less than 0 means no bound.
 	IdleTimeout time.Duration
-	// HalfCloseTimeout closes a connection on which no byte has moved for this time after one side
-	// has sent FIN or has failed. If IdleTimeout is shorter, it applies instead. 0 means 1 min;
-	// less than 0 means that only IdleTimeout applies.
+	// HalfCloseTimeout is the idle time-out of a connection after one side has sent FIN or has
+	// failed. If IdleTimeout is shorter, IdleTimeout applies instead. 0 means 1 min; less than 0
+	// means that only IdleTimeout applies.
 	HalfCloseTimeout time.Duration
-	// KeepAlive is the time without a packet from a peer after which TCP sends keep-alive probes,
-	// and their interval. 0 means 15 s, less than 0 means no probes. The Engine sets the socket
-	// option when a connection has been open for KeepAlive, so shorter ones do not cost this system
-	// call.
+	// KeepAlive is the time without a packet from a peer after which TCP sends it a keep-alive
+	// probe, and the interval between further probes. 0 means 15 s, less than 0 means no probes.
+	// The Engine sets the socket option only when a connection has been open for KeepAlive, to save
+	// this system call for shorter connections.
 	KeepAlive time.Duration
 
 	// Loops is the number of event loops. 0 means GOMAXPROCS.
@@ -82,20 +83,20 @@ type Engine struct {
 	// ms to 1 s.
 	AcceptError func(error)
 	// MakeRoom, if not nil, decides about a connection that the Engine has accepted with its
-	// descriptor in reserve. It returns true if it has closed another connection with Conn.Close,
-	// so that the Engine can keep the new one; otherwise the Engine closes it. MakeRoom must not
-	// block, and must be safe for concurrent use.
+	// descriptor in reserve. client is the address of the client. MakeRoom returns true if it has
+	// closed another connection with Conn.Close; otherwise the Engine closes the new connection. It
+	// must not block, and must be safe for concurrent use.
 	MakeRoom func(client netip.AddrPort) bool
 
 	shared engineState
 }
 
-// Serve accepts connections from l, and calls accept to make their Sessions; nil closes the
-// connection. Like the methods of a Session, accept must not block, and must be safe for concurrent
-// use.
+// Serve accepts connections from l, and calls the function "accept" to make the Session of each. If
+// this function returns nil, the Engine closes the connection. Like the methods of a Session, it
+// must not block, and must be safe for concurrent use.
 //
-// Serve closes l when it returns, or earlier: of a TCP listener, it may use a duplicate of the
-// descriptor, so closing l does not end Serve; another listener does. Serve returns ErrClosed after
+// Serve closes l when it returns, or earlier. It may use a duplicate of the descriptor of a TCP
+// listener, so the caller cannot end Serve by closing a TCP listener. Serve returns ErrClosed after
 // Shutdown or Close. Connections may stay open after Serve returns.
 func (e *Engine) Serve(l net.Listener, accept func(Conn) Session) error {
 	s, err := e.start()
@@ -106,10 +107,12 @@ func (e *Engine) Serve(l net.Listener, accept func(Conn) Session) error {
 	return s.serve(l, accept)
 }
 
-// Relay relays between two existing connections, without waiting for their end. The backend
-// receives prefix before the bytes of the client. done, if not nil, is called when both connections
-// are closed, like Session.Done; after Shutdown or Close, at once and with ErrClosed. The caller
-// must not use the connections any more.
+// Relay relays between two existing connections, and returns without waiting for their end. The
+// backend receives prefix before the bytes of the client. The function "done", if not nil, is
+// called when both connections are closed, like Session.Done. The caller must not use the
+// connections any more.
+//
+// After Shutdown or Close, Relay closes both connections and calls "done" with ErrClosed.
 func (e *Engine) Relay(client, backend net.Conn, prefix []byte, done func(Result)) {
 	s, err := e.start()
 	if err != nil {
@@ -124,8 +127,8 @@ func (e *Engine) Relay(client, backend net.Conn, prefix []byte, done func(Result
 }
 
 // Shutdown stops accepting and waits until the last connection has ended. If ctx ends first, it
-// returns the error of ctx and leaves the remaining connections open: CloseWithin ends them one by
-// one, and Close immediately.
+// returns the error of ctx and leaves the remaining connections open. CloseWithin ends them one by
+// one, and Close ends all of them immediately.
 func (e *Engine) Shutdown(ctx context.Context) error {
 	return e.init().shutdown(ctx)
 }
@@ -225,9 +228,9 @@ func (s *pairSession) Done(r Result) {
 	}
 }
 
-// engineState is the state of an Engine, in which both implementations count their connections with
-// "begin" or beginAccepted, and "end". Shutdown waits until all connections and all calls of Serve
-// have ended.
+// engineState is the state of an Engine. Both implementations call "begin" or beginAccepted for
+// each new connection, and "end" for each connection that has ended. Shutdown waits until all
+// connections and all calls of Serve have ended.
 type engineState struct {
 	once     sync.Once
 	settings settings

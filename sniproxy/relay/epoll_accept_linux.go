@@ -74,9 +74,9 @@ func (a *acceptor) close(err error) {
 	a.done <- err
 }
 
-// The method "accept" accepts up to a.batch connections. A smaller backlog reduces a.batch to its
-// size, and two full batches in a row double it. So the method seldom calls accept4(2) in vain
-// (EAGAIN), and accepts many connections in each round when many arrive.
+// The method "accept" accepts up to a.batch connections. If the backlog is smaller, a.batch becomes
+// the size of the backlog. After two full batches in a row, a.batch doubles. So the method seldom
+// calls accept4(2) in vain (EAGAIN), and accepts many connections in each round when many arrive.
 func (a *acceptor) accept() {
 	a.spare.Fill() // before accept4(2) uses the descriptors that have become free
 	for i := 0; i < a.batch; i++ {
@@ -121,11 +121,12 @@ func (a *acceptor) start(fd int32, remote netip.AddrPort) {
 	l.post(func() { newEpollConn(l, fd, remote).start(a.newSession, inherits) })
 }
 
-// acceptFailed handles a failed accept. Without a free descriptor, the acceptor tries again in the
-// next round, because Engine.AcceptError can close connections. If this fails too, it accepts one
-// connection with the spare descriptor, because a backlog that never becomes empty would keep the
-// loop busy, and closes it unless Engine.MakeRoom has closed another one. After any other error, or
-// without a spare descriptor, it pauses.
+// acceptFailed handles a failed accept. If there is no free descriptor, the acceptor tries again in
+// the next round, because Engine.AcceptError can close connections. If this fails too, acceptFailed
+// accepts one connection with the spare descriptor: a backlog that never becomes empty would keep
+// the loop busy. It closes this connection, unless Engine.MakeRoom has closed another one.
+//
+// After any other error, or without a spare descriptor, the acceptor pauses.
 func (a *acceptor) acceptFailed(e errno) {
 	a.loop.engine.shared.settings.acceptError(fmt.Errorf("relay: accept: %w", e))
 	if a.fd < 0 {

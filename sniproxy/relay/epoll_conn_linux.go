@@ -29,9 +29,10 @@ const (
 // loop registers the socket for EPOLLOUT too.
 const interest = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET
 
-// epollConn is the connection of a client together with that to its backend; README.md describes
-// its states. Only the goroutine of its loop uses it, except the atomic fields. To keep an idle
-// connection small, the fields that it does not need are in the structs of handshake and closing.
+// epollConn is the connection of a client together with the connection to its backend; README.md
+// describes its states. Only the goroutine of its loop uses it, except the atomic fields. To keep
+// idle connections small, the fields that they do not need are in other structs, to which handshake
+// and closing point.
 type epollConn struct {
 	timer     timer
 	loop      *epollLoop
@@ -340,12 +341,13 @@ func (ec *epollConn) silence() time.Duration {
 	return ec.idle
 }
 
-// progress finds out whether a slow peer still receives bytes: the send queue of a socket holds up
-// to some MB after the last write.
+// progress finds out whether a slow peer still receives bytes. The send queue of a socket holds up
+// to some MB, so a peer may receive bytes for a long time after the last write.
 //
-// progress returns how much longer the connection may stay open: silence if the client or the
-// backend has acknowledged bytes since the last call, and otherwise 0. The first call returns the
-// shorter one of ackTime and silence if bytes are unacknowledged, and otherwise 0.
+// progress returns how much longer the connection may stay open. If the client or the backend has
+// acknowledged bytes since the last call, this is the argument "silence", and otherwise 0. The
+// first call returns the shorter one of ackTime and "silence" if not all bytes are acknowledged,
+// and otherwise 0.
 func (ec *epollConn) progress(silence time.Duration) (more time.Duration) {
 	for i := range ec.side {
 		if s := &ec.side[i]; s.fd >= 0 && !s.failed {

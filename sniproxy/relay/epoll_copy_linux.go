@@ -137,9 +137,10 @@ func (ec *epollConn) copyFrom(i int) (more bool) {
 	return !to.failed
 }
 
-// copyOnce reads once from "from" into the buffer of the loop, writes the bytes to "to", and stores
-// the rest in from.held. n is the number of bytes written. ok is false if the write has failed, or
-// if a failed read has ended the connection; after another failed read, from.eof is set.
+// copyOnce reads once from the side "from" into the buffer of the loop, and writes the bytes to the
+// side "to". If "to" does not accept all bytes, the rest is in from.held. n is the number of bytes
+// written. ok is false if the write has failed, or if a failed read has ended the connection. After
+// another failed read, ok is true and from.eof is set.
 func (ec *epollConn) copyOnce(from, to *side, src Party) (n int, ok bool) {
 	l := ec.loop
 	n, e := sysRead(from.fd, l.scratch)
@@ -220,7 +221,8 @@ func (ec *epollConn) spliceIn(from *side, src Party) bool {
 
 // sideFailed handles an error of the socket of side i. If the other side has failed before, the
 // connection ends. Otherwise the loop still writes the bytes that the kernel received on side i to
-// the other side, whose bytes it drops, until "settled" ends the connection.
+// the other side, and drops the bytes that the other side sends. "settled" decides when the
+// connection ends.
 func (ec *epollConn) sideFailed(i int, err error) {
 	s, other := &ec.side[i], &ec.side[1-i]
 	s.failed, s.readable = true, true
@@ -242,10 +244,10 @@ func (ec *epollConn) sideFailed(i int, err error) {
 // The method "settled" reports whether the connection can end after one of the two sides has
 // failed.
 //
-// After a failure of the client, the backend must have acknowledged all bytes, because the RST that
-// follows destroys the others. After a failure of the backend, the client must get all bytes and
-// FIN, and may need time to read: the connection ends when the client ends its direction, or
-// lingerTimeout after its last acknowledgement.
+// If the client has failed, the backend must have acknowledged all bytes of the client: the loop
+// then sends a RST, which destroys all other bytes. If the backend has failed, the client must get
+// all bytes and FIN. The client may need time to read, so the connection ends when the client ends
+// its direction, or lingerTimeout after its last acknowledgement.
 func (ec *epollConn) settled() bool {
 	c, b := &ec.side[clientSide], &ec.side[backendSide]
 	if c.failed {
@@ -359,9 +361,9 @@ func (ec *epollConn) countDelivered(from *side, n int) {
 	}
 }
 
-// shutdownPeer sends FIN to the other side when no more bytes from one side can follow. It sends
-// nothing if the other side has already sent FIN, because the loop then closes both sockets, or if
-// the client has failed, because the backend gets a RST later.
+// shutdownPeer runs when no more bytes from one side can follow. It sends FIN to the other side,
+// except in two cases. If the other side has already sent FIN, the loop closes both sockets. If the
+// client has failed, the backend gets a RST later.
 func (ec *epollConn) shutdownPeer(from, to *side, src Party) {
 	if ec.firstEnd == 0 {
 		ec.firstEnd = src

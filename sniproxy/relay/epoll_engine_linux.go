@@ -67,9 +67,9 @@ func (ee *epollEngine) nextLoop() *epollLoop {
 	return ee.loops[int(ee.lastLoop.Add(1))%len(ee.loops)]
 }
 
-// chooseLoop returns the loop for a connection that l has accepted. It prefers l, because a move
-// costs a task and a wake-up. It chooses another loop if l has at least 9 connections more, or if l
-// is busy and the other loop is parked and has fewer connections.
+// chooseLoop returns the loop for a connection that l has accepted. It prefers l, because a move to
+// another loop costs a task and a wake-up. It chooses another loop if l has at least 9 connections
+// more than this loop, or if l is busy, and this loop is parked and has fewer connections.
 func (ee *epollEngine) chooseLoop(l *epollLoop) *epollLoop {
 	const farFewer, busyEvents = 8, 3
 	least := l

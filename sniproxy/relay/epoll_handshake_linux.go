@@ -75,10 +75,12 @@ func (ec *epollConn) saveHello() {
 	}
 }
 
-// helloEnded runs when no more bytes of the hello (the first bytes of the client) will arrive,
-// because of the party by and the reason err: io.EOF, the time-out, the limit, or a read error. It
-// passes err to Session.Hello. After a default step (see isDefaultStep), or any step after a read
-// error, the connection ends; by and err, nil for io.EOF, are in the Result.
+// helloEnded runs when no more bytes of the hello (the first bytes of the client) will arrive. The
+// argument "by" is the party that ended the hello, and err is the reason: io.EOF, the time-out, the
+// limit, or a read error. helloEnded passes err to Session.Hello.
+//
+// If Hello returns a default step (see isDefaultStep), the connection ends with "by" and err in the
+// Result; io.EOF becomes nil there. After a read error, the connection ends whatever Hello returns.
 func (ec *epollConn) helloEnded(by Party, err error) {
 	reason := helloError(err)
 	step := ec.session.Hello(ec.handshake.data, reason)

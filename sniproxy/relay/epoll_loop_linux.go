@@ -44,8 +44,8 @@ const (
 // goroutine uses the fields, unless their comment states otherwise.
 //
 // The epoll descriptor is in Go's poller, which parks the goroutine without a thread while there
-// are no events. A blocking epoll_wait(2) would hold a thread, and Go's scheduler would have to
-// give its processor to another thread at each wait.
+// are no events. A blocking epoll_wait(2) would hold a thread, and at each wait Go's scheduler
+// would have to give the processor of this thread to another thread.
 type epollLoop struct {
 	engine     *epollEngine
 	ep         int
@@ -82,9 +82,9 @@ type epollLoop struct {
 	parked atomic.Bool // the loop is parked, so the method post must wake it; for any goroutine
 }
 
-// entry is the connection to which a token, the number in an epoll event, belongs. Each use of a
-// token has another generation. If the generation of an event differs from gen, the event is for an
-// earlier connection, which the loop has closed between two events of one poll.
+// A token is the number by which an epoll event names a connection, and entry is this connection.
+// The loop uses tokens again, each time with another generation. If the generation of an event
+// differs from gen, the event is for an earlier connection that the loop has closed since the poll.
 type entry struct {
 	conn *epollConn
 	gen  uint32
@@ -142,9 +142,9 @@ func (l *epollLoop) post(task func()) {
 	}
 }
 
-// run runs the loop until it is stopped. RawConn.Read calls "round", parks the goroutine until the
-// epoll descriptor is readable if it returns false, and calls it again. The read deadline is the
-// time of the next timer; when it passes, run calls Read again.
+// run runs the loop until it is stopped. RawConn.Read calls the method "round". When it returns
+// false, Read parks the goroutine until the epoll descriptor is readable, and calls "round" again.
+// The read deadline is the time of the next timer; when it passes, run calls Read again.
 func (l *epollLoop) run() {
 	defer l.close()
 	for round := l.round; !l.stopped; {

@@ -19,8 +19,9 @@ type timer struct {
 
 // timerHeap holds the timers that are set, in a heap ordered by "look".
 //
-// Each byte that moves postpones an idle time-out, which must be cheap: "set" only stores the new
-// time in "due". At the time in "look", "advance" moves the timer to its new place.
+// Each byte that moves postpones the idle time-out of its connection, so this must be cheap. The
+// method "set" only stores the new time in the field "due". At the time in the field "look", the
+// method "advance" moves the timer to its new place.
 type timerHeap struct{ timers []*timer }
 
 // The method "set" makes t fire at the time in the argument "due". t may fire later, by at most
@@ -38,8 +39,8 @@ func (h *timerHeap) set(t *timer, due int64) {
 	}
 }
 
-// lookTime returns the time at which the loop handles a timer: due, rounded up to a multiple of
-// timerPrecision, so that the loop handles many timers at the same time.
+// lookTime returns the time at which the loop handles a timer: the argument "due", rounded up to a
+// multiple of timerPrecision. So the loop handles many timers at the same time.
 func lookTime(due int64) int64 { return (due + timerPrecision - 1) &^ (timerPrecision - 1) }
 
 // stop removes t. It does nothing if t is not set.

@@ -329,9 +329,9 @@ func (gc *goroutineConn) connect(ctx context.Context, step Step) (net.Conn, erro
 	return c, dialError(err)
 }
 
-// The method "answer" sends step.Data to the client and then a FIN, and drops the client's bytes
-// until its FIN. It gives up if the client acknowledges no byte for lingerTimeout, or when
-// HalfCloseTimeout has passed since accept.
+// The method "answer" sends step.Data to the client and then a FIN. Then it drops the client's
+// bytes until the client sends a FIN too. It gives up if the client acknowledges no byte for
+// lingerTimeout, or when HalfCloseTimeout has passed since accept.
 func (gc *goroutineConn) answer(step Step) {
 	gc.phase = PhaseAnswer
 	gc.client.SetDeadline(time.Now().Add(lingerTimeout))

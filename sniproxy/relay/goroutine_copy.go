@@ -109,12 +109,13 @@ func (gc *goroutineConn) silent() bool {
 	return gc.progress(time.Duration(gc.idle.Load())) == 0
 }
 
-// progress finds out whether a slow peer still receives bytes: the send queue of a socket holds up
-// to some MB after the last write.
+// progress finds out whether a slow peer still receives bytes. The send queue of a socket holds up
+// to some MB, so a peer may receive bytes for a long time after the last write.
 //
-// progress returns how much longer the connection may stay open: silence if the client or the
-// backend has acknowledged bytes since the last call, and otherwise 0. The first call returns the
-// shorter one of ackTime and silence if bytes are unacknowledged, and otherwise 0.
+// progress returns how much longer the connection may stay open. If the client or the backend has
+// acknowledged bytes since the last call, this is the argument "silence", and otherwise 0. The
+// first call returns the shorter one of ackTime and "silence" if not all bytes are acknowledged,
+// and otherwise 0.
 func (gc *goroutineConn) progress(silence time.Duration) (more time.Duration) {
 	gc.mu.Lock()
 	defer gc.mu.Unlock()
@@ -289,9 +290,10 @@ func (gc *goroutineConn) hasFailed(p Party) bool {
 // The method "settle" runs after d.src has failed. It ends the connection when d.dst has received
 // all bytes of d.src.
 //
-// A backend must have acknowledged them, because the RST that follows destroys the others. A client
-// must get all bytes and FIN, and may need time to read: settle waits until the client ends its
-// direction, or lingerTimeout after its last acknowledgement.
+// If d.dst is the backend, it must have acknowledged these bytes: it then gets a RST, which
+// destroys all other bytes. If d.dst is the client, it must get all bytes and FIN. The client may
+// need time to read, so settle waits until it ends its direction, or until lingerTimeout after its
+// last acknowledgement.
 func (d *direction) settle() {
 	gc := d.conn
 	select {
@@ -326,8 +328,9 @@ func (d *direction) settle() {
 }
 
 // discard runs after a write to d.to has failed. It drops the bytes that d.src still sends, until
-// d.src ends its direction or the connection ends: the kernel sends RST for a socket closed with
-// unread bytes, and d.src could lose bytes. The dropped bytes do not restart the idle time-out.
+// d.src ends its direction or the connection ends. If the Engine closed a socket with unread bytes,
+// the kernel would send RST, and d.src could lose bytes. The dropped bytes do not restart the idle
+// time-out.
 func (d *direction) discard() {
 	buf := getBuffer()
 	defer putBuffer(buf)

@@ -18,9 +18,9 @@ type Session interface {
 	// Hello decides what happens with the connection, each time that the client has sent more
 	// bytes. data holds all bytes so far, and is valid only during the call.
 	//
-	// If err is not nil, the Engine reads no more bytes of the client: io.EOF (the client has ended
-	// its direction), os.ErrDeadlineExceeded (HelloTimeout), ErrHelloTooLong (HelloLimit) or a read
-	// error. If Hello then returns More, the Engine drops the connection, and err becomes
+	// If err is not nil, the Engine reads no more bytes of the client. err is io.EOF (the client
+	// has ended its direction), os.ErrDeadlineExceeded (HelloTimeout), ErrHelloTooLong (HelloLimit)
+	// or a read error. If Hello then returns More, the Engine drops the connection, and err becomes
 	// Result.Err.
 	Hello(data []byte, err error) Step
 
@@ -66,9 +66,10 @@ const (
 	Wait
 	// Connect means: connect to Step.Addr, or call Step.Dial, and relay after that.
 	Connect
-	// Answer means: write Step.Data to the client, send FIN, and drop the client's bytes, because a
-	// RST could destroy the answer. The Engine closes when the client ends its direction, when the
-	// client has acknowledged no byte for 2 s, or when HalfCloseTimeout has passed since accept.
+	// Answer means: write Step.Data to the client, send FIN, and drop the client's bytes until the
+	// close, because a RST could destroy the answer. The Engine closes when the client ends its
+	// direction, when the client has acknowledged no byte for 2 s, or when HalfCloseTimeout has
+	// passed since accept.
 	Answer
 	// Drop closes the connection.
 	Drop
@@ -174,9 +175,9 @@ type Result struct {
 	// Answer.
 	ToBackend, ToClient int64
 
-	// Hello is the time from accept until the first Step other than More, Dial the duration of the
-	// last Connect, even a failed one, and Total the time from accept to close. 0 means that the
-	// phase did not end. Hello + Dial is at most Total.
+	// Hello is the time from accept until the first Step other than More. Dial is how long the last
+	// Connect took, even if it failed. Total is the time from accept to close. 0 means that the
+	// phase did not end. Hello and Dial together are at most Total.
 	Hello, Dial, Total time.Duration
 }
 

@@ -9,12 +9,13 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
-// freshness returns the TTL of an answer: 0 if it sets no time, Revalidate if it is already stale,
-// and a negative TTL for no-store. A cache may keep an answer with no-cache or max-age=0, and use
-// it as a stale answer (RFC 9111 sections 4.2.4 and 5.2.2.4).
+// freshness returns the TTL of an answer. 0 means that the answer sets no time, Revalidate that it
+// is already stale, and a negative TTL that a cache must not keep it (no-store). A cache may keep
+// an answer with no-cache or max-age=0, and use it as a stale answer (RFC 9111 sections 4.2.4 and
+// 5.2.2.4).
 //
-// freshness ignores must-revalidate and proxy-revalidate, although these forbid stale answers (RFC
-// 9111 sections 5.2.2.2 and 5.2.2.8): many web frameworks add must-revalidate to every answer, and
+// freshness ignores must-revalidate and proxy-revalidate, although they forbid stale answers (RFC
+// 9111 sections 5.2.2.2 and 5.2.2.8). Many web frameworks add must-revalidate to every answer, and
 // each failure of such an API would cut off known hosts. An API that does not want stale answers
 // can send no-store.
 func freshness(h http.Header) time.Duration {
@@ -50,9 +51,9 @@ type directives struct {
 
 const unset = -1
 
-// parseCacheControl reads the value of a Cache-Control header: directives separated by commas, each
-// a name, perhaps with a token or a quoted string. Of a directive that comes twice, it uses the
-// smaller value. It ignores a value that must be a number and is not.
+// parseCacheControl reads the value of a Cache-Control header, whose directives are separated by
+// commas. A directive is a name, perhaps with a token or a quoted string. If a directive comes
+// twice, the smaller value counts. A value that must be a number and is not is ignored.
 func parseCacheControl(s string) directives {
 	d := directives{maxAge: unset, sMaxAge: unset}
 	for s != "" {

@@ -42,14 +42,16 @@ type Handler struct {
 	NegativeMaxAge time.Duration
 
 	// MaxRemoved is the largest share of the present hosts that one Publish may remove, from 0 to
-	// 1. 0 means 0.5; negative means a share of 0. The removal of fewer than 10 hosts is always
-	// allowed.
+	// 1. 0 means 0.5, and a negative value means 0. Publish always accepts the removal of fewer
+	// than 10 hosts.
 	MaxRemoved float64
 
 	// MaxWaiting limits the requests that wait for changes at the same time; 0 means 1,024. A
-	// further request gets 503, unless another address has the most waiting requests and more than
-	// its share (all waiting requests divided by the number of their addresses): then the oldest
-	// request of that address gets its answer at once.
+	// further request gets 503, unless another client address has the most waiting requests and
+	// more than its share. Then the Handler answers the oldest request of that address at once, and
+	// the new request waits.
+	//
+	// The share is the number of all waiting requests divided by the number of their addresses.
 	MaxWaiting int
 
 	// Instrument, if not nil, wraps the handler of each route, for example to count requests. The

@@ -51,8 +51,8 @@ type history struct {
 }
 
 // limits bound the size of the changes that a history stores, in bytes of JSON. Above a limit, the
-// history drops its oldest steps, each the changes of one publish. A client that needs a dropped
-// step gets Reset, and must fetch all hosts again.
+// history drops its oldest steps; a step contains the changes of one publish. A client that needs a
+// dropped step gets an answer with Reset, and must fetch all hosts again.
 type limits struct {
 	step    int // for the changes of one publish; the history does not keep a larger step
 	answer  int // for the changes in one answer; at least the limit step
@@ -192,9 +192,9 @@ func (h *history) since(version string) (answer changes, changed <-chan struct{}
 	if version == h.current.version {
 		return changes{Version: version}, h.changed, true
 	}
-	// Equal sets of hosts have the same version, so the steps (the changes of one publish each) can
-	// contain a version more than once, as v1 in v1 → v2 → v1 → v3. Assume that the client has the
-	// version of its last occurrence.
+	// A step contains the changes of one publish. Equal sets of hosts have the same version, so the
+	// steps can contain a version more than once, as v1 in v1 → v2 → v1 → v3. Assume that the
+	// client has its last occurrence.
 	first := len(h.steps) - 1
 	for first >= 0 && h.steps[first].from != version {
 		first--

@@ -10,9 +10,10 @@ func CryptoError(alert uint8) uint64 { return 0x100 + uint64(alert) }
 const maxReason = 256
 
 // AppendClose appends a datagram to b that closes the connection of a client: an Initial packet
-// with a CONNECTION_CLOSE frame. code is an error code such as CryptoError(112), and reason, cut
-// after 256 bytes, is for the log of the client. Version, DestID and SrcID of h must be set. The
-// datagram has at most 342 bytes, fewer than the client's own (RFC 9000 section 8.1).
+// with a CONNECTION_CLOSE frame. code is an error code such as CryptoError(112). reason is for the
+// log of the client, and is cut after 256 bytes. Version, DestID and SrcID of h must be set. The
+// datagram has at most 342 bytes, so it is smaller than the client's own datagram (RFC 9000 section
+// 8.1).
 //
 // The datagram has no effect on a client that has already received an Initial packet of a server.
 func (h Hello) AppendClose(b []byte, code uint64, reason string) ([]byte, error) {
@@ -31,9 +32,10 @@ func (h Hello) AppendClose(b []byte, code uint64, reason string) ([]byte, error)
 	return append(b, k.seal(packet, numberAt)...), nil
 }
 
-// AppendVersionNegotiation appends a Version Negotiation packet to b (RFC 8999 section 6), for a
-// client whose datagram has a version in its header h that the server does not speak. versions are
-// those that the server speaks; with the version of h among them, the client ignores the packet.
+// AppendVersionNegotiation appends a Version Negotiation packet to b (RFC 8999 section 6). Send it
+// to a client whose datagram, with the header h, has a version that the server does not speak.
+// versions contains the versions that the server speaks. If they include the version of h, the
+// client ignores the packet.
 //
 // Answer only datagrams of at least MinDatagram bytes, and no packets of the type
 // VersionNegotiation or Short (RFC 9000 section 6.1).

@@ -3,8 +3,8 @@
 // packet can derive the keys of Initial packets (RFC 9001 section 5.2).
 //
 // The package turns bytes into values, without sockets or clocks. A router keeps one Reader for
-// each connection, by client address and destination ID of the first packet, and keeps the
-// datagrams until the hello is complete:
+// each connection, identified by the client address and the destination ID of the first packet. It
+// also keeps the datagrams until the hello is complete:
 //
 //	var r quic.Reader
 //	var held [][]byte
@@ -22,7 +22,7 @@
 //
 // ParseHeader reads the part of a packet that is not encrypted, to find the connection of a
 // datagram. Hello.AppendClose makes a datagram that tells the client why the router does not relay
-// its connection, and Header.AppendVersionNegotiation the answer to an unknown version.
+// its connection. Header.AppendVersionNegotiation makes the answer to an unknown version.
 //
 // # Results
 //

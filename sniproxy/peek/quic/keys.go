@@ -130,8 +130,9 @@ func (k *keys) open(dst, packet []byte, numberAt int, largest int64) (header, pa
 	return out[len(dst)-end : len(dst)], out[len(dst):], number, true
 }
 
-// expandNumber returns the full packet number, of which a packet contains only the last n bytes,
-// truncated: the one nearest to largest+1 (RFC 9000 appendix A.3).
+// expandNumber returns the full packet number. A packet contains only the last n bytes of its
+// number, in the argument "truncated". Of all numbers that end with these bytes, expandNumber
+// chooses the one nearest to largest+1 (RFC 9000 appendix A.3).
 func expandNumber(truncated int64, n int, largest int64) int64 {
 	expected := largest + 1
 	window := int64(1) << (8 * n)
@@ -145,9 +146,9 @@ func expandNumber(truncated int64, n int, largest int64) int64 {
 	return candidate
 }
 
-// seal protects the packet in b: a header that ends with the 4 bytes of the packet number at
-// numberAt, and a payload of at least 4 bytes. It encrypts the payload in place, appends the tag,
-// and protects the header (RFC 9001 section 5.4).
+// seal protects the packet in b: a header, and then a payload of at least 4 bytes. The last 4 bytes
+// of the header, at numberAt, are the packet number. seal encrypts the payload in place, appends
+// the tag, and protects the header (RFC 9001 section 5.4).
 func (k *keys) seal(b []byte, numberAt int) []byte {
 	end := numberAt + maxNumber
 	nonce := k.nonce(int64(binary.BigEndian.Uint32(b[numberAt:])))

@@ -17,8 +17,8 @@ const MaxPackets = 64
 // at most MaxPackets packets, and a hello of at most peek.MaxBytes bytes. A Reader is not safe for
 // concurrent use.
 //
-// While the hello is incomplete, a Reader needs at most 8 KiB of memory, and twice the bytes that
-// have arrived.
+// While the hello is incomplete, a Reader needs at most 8 KiB of memory, plus twice the number of
+// bytes that have arrived.
 type Reader struct {
 	// MaxBytes is the greatest length of the ClientHello in bytes. 0 means peek.MaxBytes (64 KiB),
 	// which is also the largest allowed value.
@@ -60,7 +60,8 @@ type Hello struct {
 }
 
 // Read reads a datagram of the client, and neither changes nor keeps it. If the error is nil, the
-// result is complete, and with peek.ErrNoName complete except for the name. The other errors are:
+// result is complete. If the error is peek.ErrNoName, the result is complete except for the name.
+// The other errors are:
 //
 //	peek.NeedMore   the hello has begun; its value is the least number of missing bytes of the hello
 //	*Ignored        the datagram has no packet that belongs to the hello; read the next one

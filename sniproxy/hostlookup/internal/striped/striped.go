@@ -1,9 +1,9 @@
 // Package striped counts events that many goroutines report at the same time.
 //
-// The processors would pass the cache line of a single counter to each other, which would cost more
-// than the rest of a lookup that a hostlookup.Cache answers from memory. In a router, this saves
-// less than 0.5% of the time of a connection; package nametable explains why the cache has to be
-// this fast nevertheless.
+// With a single counter, the processors would pass its cache line to each other. This would cost
+// more time than the rest of a lookup that a hostlookup.Cache answers from memory, but less than
+// 0.5% of the time of a connection. Package nametable explains why the cache has to be this fast
+// nevertheless.
 package striped
 
 import (
