@@ -41,6 +41,12 @@
 // Several connections can come from one client address. The Relay chooses the path of a datagram by
 // the first of these rules that finds one:
 //
+//  1. The client address, and the destination ID of the first Initial packet of the path.
+//  2. An ID that a backend has chosen. The Relay reads the IDs in the long headers of the packets of
+//     the backend, and ignores IDs of fewer than 4 bytes.
+//  3. For Handshake packets, packets with a short header, and Initial packets with an ID of fewer than
+//     8 bytes: the newest path of the client address.
+//
 // A client can use IDs that the Relay has not seen, because NEW_CONNECTION_ID frames are encrypted.
 // The clients of quic-go do so in their first Handshake packet. Rule 3 finds their path if the
 // client uses one port for each connection, as DialAddr of quic-go does.
@@ -48,11 +54,7 @@
 // If such a client uses one port for several connections, packets of an older connection can go to
 // the backend of the newest one, and the older connection fails.
 //
-// A client can use IDs that the Relay has not seen, because NEW_CONNECTION_ID frames are encrypted;
-// clients of quic-go do so in their first Handshake packet. Rule 3 finds their path if the client
-// uses a port for each connection, as DialAddr of quic-go does. If a client uses one port for
-// several connections, packets of an older one can go to the backend of the newest one, and the
-// older connection fails.
+// # Clients that move
 //
 // If a client moves to another address or port, the Relay finds the backend by rule 2, and begins a
 // second path to it. For the backend, the client has moved too, so the backend validates the new
@@ -61,10 +63,6 @@
 // A client cannot move if it uses an ID from a NEW_CONNECTION_ID frame, or if its backend uses IDs
 // of fewer than 4 bytes: the Relay drops its datagrams. So when a NAT changes the port of a client,
 // the client keeps its connection only with the first ID of the backend.
-//
-// A client that uses an ID from a NEW_CONNECTION_ID frame, or whose backend uses IDs of fewer than
-// 4 bytes, cannot move: the Relay drops its datagrams. So after a change of its port by a NAT, a
-// client keeps its connection only with the first ID of the backend.
 //
 // # Amplification
 //
@@ -85,12 +83,18 @@
 //
 // # Answers
 //
+// If Route returns a Refusal, the client gets an Initial packet with its TLS alert. It gets alert
+// 80 (internal_error) if the Relay can open no socket, or if the backend's system answers the first
+// datagrams with "port unreachable". After another error of Route, the client gets no answer.
+//
+// The Relay remembers the last 1,024 refused connections. If a client repeats its first packet, it
+// gets the same answer, or none, without a call of Route.
+//
 // If a client uses a version of QUIC that package quic cannot read, the Relay answers with the
 // versions 1 and 2. Other datagrams that belong to no path get no answer. During Shutdown, new
 // connections get the error CONNECTION_REFUSED.
 //
-// The Relay remembers the last 1,024 refused connections. If a client repeats its first packet, it
-// gets the same answer, or none, without a call of Route.
+// # Batches
 //
 // On Linux, the kernel joins datagrams of one sender that arrive together (UDP_GRO), and the Relay
 // passes them on in one system call (UDP_SEGMENT), or one by one if the kernel refuses. The Relay
@@ -99,22 +103,16 @@
 // The goroutine of Serve never waits for a backend: if the send buffer of the backend's socket is
 // full, the Relay drops the datagram.
 //
-// # Batches
+// # Several addresses
 //
 // A client accepts answers only from the address that it has sent to. For a socket bound to 0.0.0.0
 // or ::, the Relay sends from this address on Linux. On other systems with several addresses, call
 // Serve with a socket for each address.
 //
-// # Several addresses
+// # What it does not do
 //
 // The Relay does not tell the backend the address of the client, does not balance load, and does
 // not follow clients to new connection IDs. It does not pass on ECN marks; the endpoints find out
 // that ECN does not work (RFC 9000 section 13.4.2). It does not check which addresses Route
 // returns.
-//
-// # What it does not do
-//
-// The Relay does not tell the backend the address of the client, does not balance load, does not
-// follow clients to new connection IDs, and does not pass on ECN marks, which the endpoints notice
-// (RFC 9000 section 13.4.2). It does not check which addresses Route returns.
 package quicrelay

@@ -47,10 +47,6 @@
 // again. If the server does not know the changes after since, it answers with "reset": true, which
 // means that any host may have changed.
 //
-// The changes may end at an older version than the present one; the client then asks again. If the
-// server does not know the changes after since, it answers with "reset": true: any host may have
-// changed.
-//
 // A change with an endpoint replaces the client's answer for this host, for max_age seconds; if
 // max_age is 0 or missing, the client decides. After a change without an endpoint, the client has
 // to ask about the host again. The host may be a wildcard. Clients ignore members that they do not
