@@ -12,13 +12,11 @@ import (
 // group is a set of nodes, either the whole ring or one zone, that selects its best nodes for a
 // key.
 //
-// A candidate is a uint64 that represents a node during a selection, so that a selection sorts
-// plain integers. Its lowest bits (see the field "mask") are the index of the node in the field
-// "nodes", which holds nodes of the same weight in the order of their names. Its other bits are the
-// upper bits of the node's score or, if weights differ, of its cost.
-//
-// Once in billions of comparisons, two scores differ only in the bits that the index replaces. The
-// method "order" then corrects the order of the two nodes.
+// A candidate is a uint64 that represents a node, so that a selection sorts plain integers. Its
+// lowest bits (see "mask") are the index of the node in "nodes", where nodes of the same weight are
+// in the order of their names. Its other bits are the upper bits of the node's score or, if weights
+// differ, of its cost. If two scores differ only in the lowest bits, the method "order" corrects
+// their order.
 type group struct {
 	nodes   []Node   // the nodes, ordered by weight, and by name if the weights are equal
 	digests []uint64 // the digests of nodes, in the same order
@@ -52,12 +50,11 @@ func newGroup(nodes []Node, digest func(name string) uint64) group {
 func (g *group) uniform() bool { return g.bands == nil }
 
 // best returns candidates (see the comment of group) for the k best nodes, best first; 0 ≤ k ≤
-// len(g.nodes). buf must have room for min(2*k, len(g.nodes)) candidates; a larger buf makes best
+// len(g.nodes). buf must have room for min(2*k, len(g.nodes)) candidates, and a larger buf is
 // faster.
 //
-// To sort only few candidates, best uses only the nodes whose score is at most a limit, on average
-// slightly more than k. If fewer than k nodes have such a score, best starts again with a higher
-// limit.
+// To sort few candidates, best uses only the nodes whose score is at most a limit, on average
+// slightly more than k nodes. If they are fewer, best starts again with a higher limit.
 func (g *group) best(buf []uint64, key uint64, k int) []uint64 {
 	if k == 0 {
 		return nil

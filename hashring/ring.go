@@ -120,14 +120,13 @@ func (r *Ring) Ranked(key string) iter.Seq[Node] {
 	return func(yield func(Node) bool) { r.all.ranked(keyDigest(key), yield) }
 }
 
-// Compare compares the ranks of two nodes for key: it returns a negative number if a ranks before
-// b, a positive number if b ranks before a, and 0 if they have the same name. [Ring.Top] and
-// [Ring.Ranked] return nodes in this order, and so does [Ring.Spread] within a zone.
+// Compare returns a negative number if the node a ranks before the node b for key, a positive
+// number if b ranks before a, and 0 if they have the same name. [Ring.Top] and [Ring.Ranked] return
+// nodes in this order, and so does [Ring.Spread] within a zone.
 //
-// A caller that stores the full subset of a key can add a node without a ring: if the new node
-// ranks before the last node of the subset, it replaces this last node.
-//
-// Compare does not check weights. The caller must pass only weights that [New] accepts.
+// So a caller can add a node to a full stored subset without a ring: if the new node ranks before
+// the last node, it replaces this node. Compare does not check weights; pass only weights that
+// [New] accepts.
 func Compare(key string, a, b Node) int {
 	digest := keyDigest(key)
 	x, y := score(digest, nodeDigest(a.Name)), score(digest, nodeDigest(b.Name))

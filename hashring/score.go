@@ -38,16 +38,13 @@ const (
 	costBits  = 64 - costShift
 )
 
-// exponential returns -ln(1-q/2^45) with q = score>>19, which never falls as the score grows. The
-// cost of a node is this number divided by the node's weight.
-//
-// Scores are uniform over 64 bits. So the result has an exponential distribution with mean 1, and a
-// node has the smallest cost with a probability proportional to its weight.
+// exponential returns -ln(1-q/2^45) with q = score>>19, which never falls as the score grows.
+// Divided by the weight, it is the cost of a node. It has an exponential distribution, so a node
+// has the smallest cost with a probability proportional to its weight.
 //
 // exponential does not use math.Log, whose results differ between architectures. For the same
-// reason, each product is in an explicit conversion to float64: without it, the compiler would fuse
-// the product with the next addition on arm64, and not on amd64 (Go specification, "Floating-point
-// operators").
+// reason, each product has an explicit conversion to float64, which forbids a fused addition (Go
+// specification, "Floating-point operators").
 func exponential(score uint64) float64 {
 	// The cost is minus the logarithm of 1-q/2^45, where q is score>>costShift. To compute it,
 	// split 1-q/2^45 into m * 2^(exp-45), with m in (sqrt(1/2), sqrt(2)]. The steps that compute m

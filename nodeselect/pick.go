@@ -7,14 +7,12 @@ import (
 	"github.com/headgate/headgate/hashring"
 )
 
-// Pick returns the nodes for a service, sorted by name. key is the Ref.Key of the service,
-// "namespace/name". current contains the nodes that the service uses now; nil means unknown. Pick
-// reads only the Identity of these nodes.
+// Pick returns the nodes for a service, sorted by name. key is its Ref.Key, "namespace/name".
+// current contains the nodes that the service uses now, by their Identity; nil means unknown.
 //
 // Pick chooses the nodes of best rank among the Eligible nodes and the current nodes with the
 // verdict Avoid. With Sticky, current nodes keep their places. If there are too few such nodes,
-// Pick adds other nodes with the verdict Avoid. If there is still no node, it chooses among the
-// Excluded nodes.
+// Pick adds other nodes with the verdict Avoid, and Excluded nodes only if there is no other node.
 func (p *Pool) Pick(key string, current []Node) []Node {
 	var scratch [64]hashring.Node
 	picked := p.best(p.rings[Eligible], scratch[:0], key, p.size)

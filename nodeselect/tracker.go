@@ -10,11 +10,8 @@ import (
 
 // Tracker keeps a Selection up to date while a cluster changes. Each Update returns the Selection
 // that Selector.Select would return for all received objects, if its argument "current" were the
-// subsets that the Tracker picked last. The Tracker remembers the subset of a service even while
-// the cluster does not have the service.
-//
-// An Update judges all nodes again, because verdicts depend on the time, but resolves and picks
-// again only for services that the change may affect.
+// subsets that the Tracker picked last. It resolves and picks again only for services that the
+// change may affect.
 //
 // Only one goroutine may call Update at a time. Neither the Tracker nor the caller may change the
 // returned values.

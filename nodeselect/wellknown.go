@@ -42,9 +42,9 @@ var unusableTaints = []string{
 }
 
 // DefaultPredicates returns NotExcluded, NotDeleted, OpensNodePorts, Ready(DefaultGrace),
-// NetworkAvailable(DefaultGrace) and WithoutTaints. WithoutTaints gets RemovalTaints and the taints
-// of nodes that are not initialised or off; README.md lists them. NotCordoned is not a default; see
-// its comment.
+// NetworkAvailable(DefaultGrace), and WithoutTaints with the taints in README.md: RemovalTaints,
+// and the taints of nodes that are not initialised or off. NotCordoned is not a default; see its
+// comment.
 func DefaultPredicates() []Predicate {
 	return []Predicate{
 		NotExcluded,

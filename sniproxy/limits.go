@@ -46,9 +46,9 @@ func (s *session) countForSource() error {
 }
 
 // countHello runs when a client has sent a part of its hello, the ClientHello or the request that
-// names the host. length is the size of this part in bytes. For MaxPeeking, the connection counts
-// once for each helloUnit bytes of it. If the sum now exceeds MaxPeeking, countHello closes a
-// connection. The error is ErrEvicted if it is the connection of s, and otherwise nil.
+// names the host, with length bytes. For MaxPeeking, the connection counts once for each helloUnit
+// bytes. If countHello then closes the connection of s, to keep to MaxPeeking, the error is
+// ErrEvicted, and otherwise nil.
 func (s *session) countHello(length int) error {
 	units := (length + helloUnit - 1) / helloUnit
 	if units <= 1 {

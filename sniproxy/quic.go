@@ -44,11 +44,11 @@ func quicFiles(maxFiles int) int {
 }
 
 // ServeQUIC routes the QUIC connections whose datagrams arrive at conn; see "QUIC" in the package
-// comment. It may be called for several sockets. Give conn a large receive buffer (SetReadBuffer).
+// comment. Give conn a large receive buffer (SetReadBuffer). ServeQUIC may be called for several
+// sockets, and closes conn at the latest when it returns.
 //
-// ServeQUIC closes conn when it returns, or earlier. It returns ErrServerClosed after Shutdown or
-// Close, and another error if it can receive no more datagrams, or if ProxyRequired is set, because
-// QUIC has no PROXY header.
+// It returns ErrServerClosed after Shutdown or Close, and another error if it can receive no more
+// datagrams, or if ProxyRequired is set, because QUIC has no PROXY header.
 func (s *Server) ServeQUIC(conn *net.UDPConn) error {
 	err := s.init()
 	if err == nil && s.ProxyRequired {

@@ -27,13 +27,12 @@ import (
 // except Lookup may be zero, and must not change after the first Serve or ServeQUIC. The methods
 // are safe for concurrent use. A Server cannot be used again after Shutdown or Close.
 type Server struct {
-	// Lookup finds the endpoint of a host. Required. If it is a hostlookup.Peeker, such as a Cache,
-	// the Server calls Peek first, and LookupHost only after ErrWouldWait. LookupHost runs in a new
-	// goroutine, with a context that ends after LookupTimeout or when the client leaves.
+	// Lookup finds the endpoint of a host. Required. The Server calls Peek of a hostlookup.Peeker,
+	// such as a Cache, first. It calls LookupHost in a new goroutine, with a context that ends
+	// after LookupTimeout or when the client leaves.
 	//
-	// If an endpoint has no port, the Server connects to the port that a PROXY header names, or
-	// else the port of the listener. If an endpoint is a name with several addresses, the Server
-	// tries up to 8 of them in turn.
+	// Without a port in the endpoint, the Server connects to the port that a PROXY header names, or
+	// else the port of the listener. It tries up to 8 addresses of a name in turn.
 	Lookup hostlookup.Lookup
 
 	// NoName, if its Addr is not empty, is the endpoint of well-formed connections that name no
@@ -106,17 +105,16 @@ type Server struct {
 	// ProxyRequired makes the Server refuse connections without a PROXY header, and all connections
 	// from outside the networks in ProxyFrom.
 	ProxyRequired bool
-	// ProxyOut is the version of the PROXY header for upstreams: 1 or 2; 0 means none. A header of
-	// version 2 has the TLVs of the incoming header, and the ID of this Server. If the connection
-	// comes back, the Server recognises its ID.
+	// ProxyOut is the version of the PROXY header for upstreams: 1, 2, or 0 for none. A header of
+	// version 2 has the TLVs of the incoming header, and the ID of this Server, by which the Server
+	// recognises a connection that comes back.
 	ProxyOut int
 	// ProxyAuthority adds the TLV AUTHORITY to the PROXY header for upstreams: the host that the
 	// client named, if any, in normal form, at most 253 bytes. It needs ProxyOut 2.
 	ProxyAuthority bool
 	// ProxyALPN adds the TLV ALPN to the PROXY header for upstreams: "http/1.1" or "h2c" without
-	// TLS, and otherwise the protocol that the client offers. If the client offers several
-	// protocols, as browsers do, the upstream chooses one of them, so there is no such TLV. There
-	// is none either if the client offers no protocol, or one whose name is not printable ASCII.
+	// TLS, and otherwise the only protocol that the client offers. There is no such TLV if the
+	// client offers several protocols, as browsers do, or if the name is not printable ASCII.
 	// ProxyALPN needs ProxyOut 2.
 	//
 	// The Server passes an AUTHORITY or ALPN TLV of the incoming PROXY header on, and does not add
@@ -147,8 +145,8 @@ type Server struct {
 	// prefixes of RFC 6052 and RFC 8215 need not be listed.
 	NAT64Prefixes []netip.Prefix
 	// OwnListeners are further addresses that this process listens on, such as that of an admin
-	// page. The Server never connects to them, even if AllowEndpoints has them. 0.0.0.0 or :: means
-	// all addresses of this machine. Set OwnListeners before the first Serve.
+	// page; 0.0.0.0 or :: means all addresses of this machine. The Server never connects to them,
+	// even if AllowEndpoints has them. Set OwnListeners before the first Serve.
 	OwnListeners []netip.AddrPort
 	// Resolver finds the addresses of endpoints that are names. nil means net.DefaultResolver.
 	Resolver Resolver
@@ -460,12 +458,10 @@ func (s *Server) Alive(ctx context.Context) error {
 	return s.engine.Alive(ctx)
 }
 
-// Shutdown stops accepting and waits until the open connections have ended. If ctx has a deadline,
-// Shutdown starts to close the remaining connections one by one before it; see DrainSpread. When
-// ctx ends, Shutdown closes all connections and returns the error of ctx.
-//
-// For Shutdown, a QUIC connection has ended when no datagram has come for 30 s. The client of a new
-// QUIC connection gets the error CONNECTION_REFUSED.
+// Shutdown stops accepting and waits until the open connections have ended, a QUIC connection when
+// no datagram has come for 30 s. Before the deadline of ctx, it starts to close the remaining
+// connections one by one; see DrainSpread. When ctx ends, it closes all connections and returns the
+// error of ctx. New QUIC connections get the error CONNECTION_REFUSED.
 func (s *Server) Shutdown(ctx context.Context) error {
 	_ = s.init()
 	s.draining.Store(true)

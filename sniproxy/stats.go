@@ -70,15 +70,12 @@ type Stats struct {
 
 	// Start is the time of accept.
 	Start time.Time
-	// Peek is the time from accept until the client had named a host. Lookup is the time from then
-	// until the Server had the addresses of the endpoint. Dial is the time from then until the
-	// Server had connected or given up, after all attempts. Total is the time from accept to close,
-	// or until now. 0 means that the phase did not end.
+	// Peek is the time from accept until the client had named a host. Lookup follows, until the
+	// Server had the addresses of the endpoint, and then Dial, until it had connected or given up.
+	// Total is the time from accept to close, or until now. 0 means that the phase did not end;
+	// Peek, Lookup and Dial together are at most Total.
 	//
 	// For QUIC, Start is the arrival of the first datagram, and Dial is 0.
-	//
-	// The Server reads the clock at the end of each phase, so Peek, Lookup and Dial together are at
-	// most Total.
 	Peek, Lookup, Dial, Total time.Duration
 
 	// Phase is the phase in which the connection ended, or the phase that an open connection is in.

@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// SetVariable sets the variable "proc."+name of the process to value, and reads it back. If the
-// variable then has another value, the error contains HAProxy's answer. A variable that HAProxy's
-// configuration does not use is no error.
+// SetVariable sets the variable "proc."+name of the process to value, and reads it back; it returns
+// an error if the value differs. HAProxy also creates a variable that its configuration does not
+// use.
 //
-// HAProxy 2.6 to 3.4 allow "set var" only on a connection that has sent "experimental-mode on". A
-// master does not pass all these commands to a worker, so Worker must be empty.
+// Worker must be empty: HAProxy 2.6 to 3.4 need "experimental-mode on" before "set var" on the same
+// connection, and a master does not pass all these commands to a worker.
 func (s Socket) SetVariable(ctx context.Context, name string, value int) error {
 	set, err := s.commandLine("set var proc." + name + " int(" + strconv.Itoa(value) + ")")
 	if err != nil {

@@ -68,10 +68,9 @@ func (c *Client) Close(ctx context.Context, points int) (State, error) {
 	return c.ask(ctx, http.MethodPost, "/shift/close", url.Values{"percent": {FormatPercent(points)}})
 }
 
-// Follow polls the state until the shift of a route is done or paused, and returns Done or Paused.
-// If route is empty, it follows all routes that an order for the cluster has moved. begun is the
-// result of Start or Resume. Follow calls changed with the first state of each shift, and with each
-// state whose String differs from the last one.
+// Follow polls the state until the shift of a route, or of all routes that an order for the cluster
+// has moved, is done or paused. begun is the result of Start or Resume. Follow calls changed with
+// the first state of each shift, and with each state whose String differs from the last one.
 //
 // Follow returns an error if a shift expires, if somebody undoes it or changes its target, or if
 // ctx ends. The Runner continues the shift after the end of ctx.

@@ -146,9 +146,9 @@ func (o Order) Query() url.Values {
 	return q
 }
 
-// ParseQuery parses the query of POST /shift as an Order for the route; it ignores "route" in the
-// query. If route is empty, the query must contain "cluster", the field From of the Order. The
-// query must also contain "to" and "for". The other parameters have the defaults of ParseOrder.
+// ParseQuery parses the query of POST /shift as an Order for the route, and ignores "route" in it.
+// The query must contain "to", "for" and, if route is empty, "cluster" (the field From). The other
+// parameters have the defaults of ParseOrder.
 func ParseQuery(route string, q url.Values) (Order, error) {
 	from := ""
 	if route == "" {

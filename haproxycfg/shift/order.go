@@ -111,11 +111,10 @@ func (o Order) WithSteps(steps []int, target int) Order {
 }
 
 // The method "after" returns the shift of this order for a route of which an earlier shift has
-// already moved a share, in hundredths of a percent. This share becomes the first step, to which
-// the shift returns after errors. The larger steps of the order follow, and the shift begins with
-// them. For example, at 5% (500 points) the steps 1, 5, 25 and 100% become 5, 25 and 100%.
-//
-// If no step of the order is larger than the share, its last step becomes the only one.
+// already moved a share, in hundredths of a percent. The share becomes the first step, to which
+// errors return, and the shift begins with the next larger step of the order: at 5% (500 points),
+// 1, 5, 25 and 100% become 5, 25 and 100%. Without a larger step, the last step of the order
+// becomes the only one.
 func (o Order) after(points int) Shift {
 	target := o.Steps[len(o.Steps)-1]
 	if target <= points {

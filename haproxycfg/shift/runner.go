@@ -187,12 +187,12 @@ func (r *Runner) tryChange(ctx context.Context, f func(State) (State, error)) er
 	return r.Control.SetShifts(ctx, last, next)
 }
 
-// Start stores the order as a shift, and begins its first step. Start refuses an order if too few
+// Start stores the order as a shift, and begins its first step. It refuses an order if too few
 // servers of the cluster are up; see Counters.Need.
 //
 // If an earlier shift has moved the route to the same cluster, Start leaves out the steps up to the
-// share in force, and the shift expires Order.For after this call. If the earlier shift with the
-// same target is Done, the shift stays Done.
+// share in force. A shift to the same target that is Done stays Done, until Order.For after this
+// call.
 func (r *Runner) Start(ctx context.Context, o Order) error {
 	return r.change(ctx, func(state State) (State, error) {
 		if err := o.checkNew(); err != nil {
@@ -243,13 +243,12 @@ type Left struct {
 	Reason string `json:"reason"`
 }
 
-// StartCluster begins a shift of each route of the cluster Order.From; it ignores Order.Route. The
-// requests go to Order.Cluster. If Order.Cluster is the same cluster and the target is 0, they go
-// to the other clusters of each route.
+// StartCluster begins a shift of each route of the cluster Order.From to Order.Cluster. If this is
+// the same cluster and the target is 0, the requests go to the other clusters of each route.
 //
 // StartCluster returns the routes that it does not move, because Start would refuse them or Routes
-// leaves them out; if it moves none, it returns an error. While errors have paused one of the
-// routes, the other ones stay at their steps.
+// leaves them out, and an error if it moves none. While errors have paused one of the routes, the
+// other ones stay at their steps.
 func (r *Runner) StartCluster(ctx context.Context, o Order) (left []Left, err error) {
 	err = r.change(ctx, func(state State) (State, error) {
 		o.Route = o.From // a valid text for the check

@@ -10,12 +10,11 @@ import (
 var openFiles = regexp.MustCompile(`(?m)^Max open files +[0-9]+ +([0-9]+) `)
 
 // MaxConnections returns the largest "maxconn" for which this process can give HAProxy enough file
-// descriptors; without them, HAProxy does not start. ok is false if there is no limit, and on
-// systems other than Linux.
+// descriptors. ok is false if there is no limit, and on systems other than Linux.
 //
-// A connection needs two descriptors. MaxConnections leaves a quarter of the limit, at most 4,096,
-// for checks, idle connections to servers and listeners. The result does not depend on the number
-// of servers, because each change of maxconn needs a reload.
+// A connection needs two descriptors, and a quarter of the limit, at most 4,096, is for checks,
+// idle connections to servers and listeners. The result does not depend on the number of servers,
+// because each change of maxconn needs a reload.
 func MaxConnections() (n int, ok bool) {
 	limits, err := inputfile.Read("/proc/self/limits", 64<<10)
 	if err != nil {

@@ -88,12 +88,12 @@ func (s *Supervisor) update(change func(*State)) {
 }
 
 // Run starts HAProxy, and starts it again each time that it has ended. When ctx ends, Run sends
-// SIGTERM to HAProxy, and SIGKILL after Options.StopTimeout. After ctx or Drain has ended HAProxy
-// and all its workers, Run returns nil. It returns an error if it cannot create RunDir or if it is
-// called twice, and [ErrInUse] if another Supervisor, in any process, uses RunDir.
+// SIGTERM to HAProxy, and SIGKILL after Options.StopTimeout. It returns nil when ctx or Drain has
+// ended HAProxy and all its workers. It returns an error if it cannot create RunDir or is called
+// twice, and [ErrInUse] if any other Supervisor uses RunDir.
 //
-// If the process of the Supervisor dies during Run, Linux sends SIGTERM to HAProxy's master, and
-// the master ends its workers.
+// If the process of the Supervisor dies, Linux sends SIGTERM to HAProxy's master, and the master
+// ends its workers.
 func (s *Supervisor) Run(ctx context.Context) error {
 	s.mu.Lock()
 	begun, drained := s.begun, s.drained
@@ -300,12 +300,11 @@ func (s *Supervisor) AwaitFirstStart(ctx context.Context) {
 	}
 }
 
-// Drain sends SIGUSR1 to HAProxy and waits until HAProxy has ended; then Run returns. HAProxy's
-// settings "grace" and "hard-stop-after" decide how long it still accepts connections and waits for
-// their end.
+// Drain sends SIGUSR1 to HAProxy and waits until it has ended; HAProxy's settings "grace" and
+// "hard-stop-after" decide how long this takes. If HAProxy does not run, Drain returns nil.
 //
 // If ctx ends first, Drain ends HAProxy with SIGTERM, and with SIGKILL after Options.StopTimeout,
-// and returns an error that wraps that of ctx. If HAProxy does not run, Drain returns nil.
+// and returns an error that wraps that of ctx.
 func (s *Supervisor) Drain(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.drained {
@@ -337,12 +336,12 @@ func (s *Supervisor) Drain(ctx context.Context) error {
 	return fmt.Errorf("supervisor: stopped HAProxy before its last connection ended: %w", ctx.Err())
 }
 
-// Reload makes HAProxy load Config, and returns nil if HAProxy runs with it. It calls "reload", for
-// example the method Reload of a deploy.Reloader for Master; an error also contains the alerts that
-// HAProxy has printed meanwhile. If HAProxy does not run, the Supervisor instead tries at once to
-// start it with the current files, because they may have removed the cause of the failure.
+// Reload makes HAProxy load Config by calling "reload", for example the method Reload of a
+// deploy.Reloader for Master. It returns nil if HAProxy runs with Config. An error also contains
+// the alerts that HAProxy has printed meanwhile.
 //
-// Before Run, Reload waits. After a Drain or the end of Run, it returns [ErrStopped].
+// If HAProxy does not run, Reload makes the Supervisor start it at once. Before Run, Reload waits.
+// After a Drain or the end of Run, it returns [ErrStopped].
 func (s *Supervisor) Reload(ctx context.Context, reload func(context.Context) error) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()

@@ -18,9 +18,9 @@ import (
 // Write replaces the content of a file: it writes a temporary file in the same directory, syncs it,
 // renames it, and syncs the directory. The file gets exactly the given mode, whatever the umask is.
 //
-// Write calls beforeRename, if not nil, when the temporary file is complete. If it returns an
-// error, Write returns this error, and the file keeps its old content. If the process dies, the
-// temporary file remains until the next Write or Update of the file; see [RemoveLeftovers].
+// If beforeRename, which may be nil, returns an error, Write returns this error, and the file keeps
+// its old content. If the process dies, the temporary file remains until the next Write or Update;
+// see [RemoveLeftovers].
 func Write(file string, data []byte, mode fs.FileMode, beforeRename func() error) error {
 	removeLeftovers(filepath.Dir(file), filepath.Base(file))
 	return WriteKeepingLeftovers(file, data, mode, beforeRename)

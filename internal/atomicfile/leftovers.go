@@ -16,13 +16,12 @@ import (
 // os.CreateTemp appends a number of 32 bits, which has at most 10 digits.
 const maxDigits = 10
 
-// RemoveLeftovers removes the temporary files that killed processes have left in a directory. A
-// temporary file is a regular file with the name "." + target + up to ten digits, where isTarget
-// returns true for the target.
+// RemoveLeftovers removes the temporary files that killed processes have left in a directory:
+// regular files with the name "." + target + up to ten digits, where isTarget returns true for the
+// target.
 //
-// While a process writes, it holds a lock on its temporary file, and RemoveLeftovers keeps locked
-// files. A file that it cannot lock or remove stays, without an error. On a system without flock,
-// all of them stay.
+// While a process writes, it holds a lock on its temporary file. Locked files stay, and so do files
+// that RemoveLeftovers cannot lock or remove, all of them on a system without flock.
 func RemoveLeftovers(dir string, isTarget func(name string) bool) {
 	entries, _ := inputfile.ReadDir(dir) // without a directory there is nothing to remove
 	for _, e := range entries {

@@ -197,12 +197,12 @@ func (t *Table[T]) sourceFull(src *source[T], exempt bool) bool {
 
 func (t *Table[T]) files() int { return t.waiting + 2*t.serving }
 
-// Serve makes a waiting connection a serving one: call it when the client has sent a complete
-// request. A serving connection needs one more descriptor. If Serve returns a victim, a connection
-// that gives up its descriptors, the caller must close it.
+// Serve makes a waiting connection a serving one, which needs one more descriptor: call it when the
+// client has sent a complete request. If Serve returns a victim, a connection that gives up its
+// descriptors, the caller must close it.
 //
 // The error is nil, ErrEvicted if the connection was evicted before, or ErrFull if there are not
-// enough descriptors. After ErrFull, answer that the server is busy.
+// enough descriptors, and the caller should answer that the server is busy.
 func (t *Table[T]) Serve(m T) (victim T, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -28,8 +28,8 @@ var ErrLocked = errors.New("locked by another process")
 // retryInterval is the time between two attempts of Lock to lock the file.
 const retryInterval = 20 * time.Millisecond
 
-// Lock locks a file, and creates the file if it is missing. It waits until nobody else holds the
-// lock, or until ctx ends. The error is an [*os.PathError].
+// Lock locks a file, and creates it if it is missing. It waits until nobody else holds the lock, or
+// until ctx ends. The error is an [*os.PathError].
 //
 // If this user may write to the directory but not open the file, Lock replaces the file: root has
 // created it before the directory got its owner or group.

@@ -109,15 +109,12 @@ func replace(file string, cause error) (*os.File, error) {
 }
 
 // open opens the lock file, and creates it if it is missing. Every user who can open the file can
-// also lock it, so only the users who may write to the directory may open it: the file gets the
-// group of the directory, and a mode that depends only on the write bits of the directory's mode.
-// If root runs this process, the file also gets the owner of the directory.
+// also lock it. So the file gets the group of the directory, and a mode that depends only on the
+// write bits of the directory's mode. From root, it also gets the owner of the directory.
 //
-// If the owner, group or mode of the directory changes, the next open by the owner of the file or
-// by root adapts the file. For another user, tryLock replaces the file.
-//
-// open follows no symbolic link: a user who may write to the directory could link to a file of
-// somebody else.
+// If the directory changes, the next open by the owner of the file or by root adapts the file; for
+// another user, tryLock replaces it. open follows no symbolic link, because a user who may write to
+// the directory could link to a file of somebody else.
 func open(file string) (*os.File, error) {
 	const flags = syscall.O_NONBLOCK | syscall.O_NOFOLLOW
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR|flags, 0o600)

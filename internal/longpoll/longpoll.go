@@ -22,10 +22,9 @@ import (
 // may call the methods at the same time.
 type Waiters struct {
 	// Max limits the requests that wait at the same time; 0 means 1,024. A new request beyond the
-	// limit does not wait, unless another client has the most waiting requests and more than its
-	// share: then the oldest request of that client ends its wait.
-	//
-	// A client is an IPv4 address or an IPv6 /64. Package fairshare defines the share.
+	// limit does not wait, unless another client (an IPv4 address or an IPv6 /64) has the most
+	// waiting requests and more than its share, as package fairshare defines it. Then the oldest
+	// request of that client ends its wait.
 	//
 	// Set Max before the first call of a method.
 	Max int

@@ -2,8 +2,8 @@
 // prints them as kubectl does. The result depends only on the arguments.
 //
 // The objects are as large as in a real cluster, with all fields that kube-apiserver 1.36 stores
-// for the node of a kubelet. They include managed fields: kubectl prints none by default since
-// version 1.21, but older versions, and programs that write objects from the API, do.
+// for the node of a kubelet. They include managed fields, as in files from kubectl before 1.21 or
+// from other programs.
 package manifesttest
 
 import (

@@ -12,17 +12,13 @@ import (
 	"github.com/headgate/headgate/internal/fairshare"
 )
 
-// HTTPLimiter bounds the connections of an http.Server. Use NewHTTPLimiter.
+// HTTPLimiter bounds the connections of an http.Server. Use NewHTTPLimiter. A connection waits
+// while no handler runs for it.
 //
-// A connection waits while no handler runs for it: while it is new, idle, or has sent only a part
-// of a request. When there are too many connections, the client address with the most connections
-// loses its oldest waiting one. A waiting connection counts as 8 connections here.
-//
-// If no connection of this address waits, and it has more than its share (see package fairshare),
-// it loses the connection whose handler has run for longest.
-//
-// So a client cannot keep other addresses out with idle connections, with half requests, or by
-// reading slowly.
+// When there are too many connections, the client address with the most connections, where a
+// waiting one counts as 8, loses its oldest waiting connection. If none of them waits, and the
+// address has more than its share (see package fairshare), it loses the connection whose handler
+// has run for longest.
 type HTTPLimiter struct {
 	conns   fairshare.Table[*httpConn]
 	evicted atomic.Int64

@@ -55,11 +55,9 @@ type Group struct {
 	// MaxConns is the largest number of connections that are served at the same time, of all
 	// listeners together. 0 means no limit.
 	//
-	// At the limit, a new connection waits until another one ends. But if another source has more
-	// connections than its share (see package fairshare), the Group closes the oldest connection of
-	// that source at once.
-	//
-	// At most max(MaxConns, 128) connections wait. The Group closes each new one above this number.
+	// At the limit, a new connection waits until another one ends, but at most max(MaxConns, 128)
+	// connections wait. If another source has more connections than its share (see package
+	// fairshare), the Group closes the oldest connection of that source instead.
 	MaxConns int
 
 	// Refused, if not nil, is called for each connection that the Group closes because too many

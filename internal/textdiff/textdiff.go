@@ -1,12 +1,11 @@
 // Package textdiff compares two texts line by line.
 //
-// It makes patience diffs: first it matches lines that occur exactly once in each text, in the
-// largest set that has the same order in both. Then it compares the lines between two matches in
-// the same way. A configuration has many lines that occur once, so the time is about linear, where
-// a shortest diff could take quadratic time.
+// It makes patience diffs: it matches lines that occur exactly once in each text, in the same
+// order, and then compares the lines between two matches in the same way. The time is about linear
+// for configurations, where a shortest diff could take quadratic time.
 //
-// It matches the first lines of paragraphs, after empty lines, before all others. So if one
-// paragraph changes, it compares only the lines of this paragraph.
+// It matches the first lines of paragraphs before all others. So if one paragraph changes, it
+// compares only the lines of this paragraph.
 package textdiff
 
 import (

@@ -5,11 +5,9 @@ import (
 )
 
 // anneal searches for a larger wave, a set of nodes that may be away at the same time. Each step
-// adds a random candidate, and then removes one node for each exceeded limit. anneal makes every
-// step that removes at most one node, and none that removes more than two. It makes a step that
-// removes two nodes with a probability that falls from 1/hot to 0.
-//
-// All computations use integers, so every machine gets the same result.
+// adds a random candidate, and removes one node for each exceeded limit. anneal makes a step that
+// removes two nodes only with a probability that falls from 1/hot to 0, and none that removes more.
+// Integers give every machine the same result.
 func (w *search) anneal(steps int) {
 	if steps <= 0 || len(w.nodes) == 0 || w.most <= 0 {
 		return

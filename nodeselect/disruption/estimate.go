@@ -33,9 +33,9 @@ func (e Estimate) String() string {
 	return text
 }
 
-// Estimate estimates in how many waves all candidates can be replaced. All nodes of a wave are back
-// before the next wave. It ignores which nodes are away now. steps is the number of steps of
-// simulated annealing for each wave; see Wave.
+// Estimate estimates in how many waves all candidates can be replaced, if all nodes of a wave are
+// back before the next wave, and no other node is away. steps is the number of steps of simulated
+// annealing for each wave; see Wave.
 func (s *State) Estimate(candidates []string, steps int) Estimate {
 	present := s.allPresent()
 	var e Estimate

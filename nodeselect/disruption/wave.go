@@ -10,16 +10,12 @@ import (
 const DefaultSteps = 20_000
 
 // Wave returns a large, sorted set of candidates that may go at the same time now, in addition to
-// the nodes that are away. For all nodes, pass State.Nodes.
+// the nodes that are away. For all nodes, pass State.Nodes. A candidate in no subset, or unknown to
+// the State, is always in the wave. With Budget.OneZone, all nodes of the wave are in one zone.
 //
-// A node that is away is never in the wave; a candidate in no subset, or unknown to the State,
-// always is. No further candidate may go together with the wave.
-//
-// A greedy search chooses the nodes that block the fewest others. Then simulated annealing changes
-// the set in the given number of steps; with DefaultSteps, waves are about 5% larger than with 0.
+// A greedy search chooses the nodes that block the fewest others, and simulated annealing improves
+// the set in the given number of steps. With DefaultSteps, waves are about 5% larger than with 0.
 // The result depends only on the arguments and the State, which Wave does not change.
-//
-// With Budget.OneZone, all nodes of the wave are in the zone that has the largest greedy wave.
 func (s *State) Wave(candidates []string, steps int) []string {
 	var wave []string
 	var nodes []int32

@@ -25,10 +25,10 @@ type Service struct {
 type Services map[string]*Service
 
 // Group makes a Service of the EndpointSlices of each service, by their label
-// kubernetes.io/service-name; it ignores slices without it. Of two slices with the same namespace
-// and name, it uses the last one.
+// kubernetes.io/service-name. It ignores slices without this label, and all but the last of several
+// slices with the same name.
 //
-// policy says which addresses are usable, and which family is preferred: AnyFamily means IPv4.
+// policy says which addresses are usable, and which family is preferred; AnyFamily means IPv4.
 // Group does not use policy.Types.
 func Group(list []*discoveryv1.EndpointSlice, policy nodeselect.AddressPolicy) Services {
 	services := Services{}
@@ -127,15 +127,13 @@ func comparePorts(a, b Port) int {
 	return int(a.Number) - int(b.Number)
 }
 
-// Pods returns the pods of a service port, sorted by address, each address once, whatever the order
-// of the EndpointSlices.
+// Pods returns the pods of a service port, sorted by address, each address once.
 //
-// port is the name of a port of the Service, which the EndpointSlices repeat. If no port of a slice
-// has this name, it is the decimal number of the port on which the pods listen, not of the Service.
-// "" means the only TCP port of the slice. A slice without the port is a problem.
+// port is the name of a port, or else the number of the port on which the pods listen, which may
+// differ from that of the Service. "" means the only TCP port of a slice. A slice without the port
+// is a problem.
 //
-// A problem names the EndpointSlice or the Service, the field and the reason. Unless it is a
-// warning, some endpoints are ignored.
+// Each problem that is not a warning means that some endpoints are ignored.
 func (s *Service) Pods(port string) ([]Pod, []nodeselect.Problem) {
 	var problems []nodeselect.Problem
 	total, without := 0, 0

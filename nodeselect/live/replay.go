@@ -12,11 +12,10 @@ import (
 )
 
 // Replay shows what a Watcher would do, without an API server and a clock: the caller says how the
-// API server answers and when. So a program can replay an outage of hours in a moment. The same
-// calls return the same Snapshots.
+// API server answers and when. So a program can replay an outage of hours in a moment.
 //
-// Times must not decrease. A Replay is not safe for concurrent use, and does not change the objects
-// that it receives.
+// The times must not decrease. A Replay is not safe for concurrent use, and does not change the
+// objects that it receives.
 type Replay struct {
 	follower
 	annotations nodeselect.Annotations

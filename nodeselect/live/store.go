@@ -14,9 +14,9 @@ import (
 // store holds the objects of one kind. It is the kubewatch.Sink of a source, and reports each
 // changed object to the queue.
 //
-// A list is doubtful if it is empty or lacks more than half of the objects in the store: the API
-// server may have lost its data, or a proxy may lead to the wrong server. The store keeps the
-// missing objects until the API server reports them again, or until confirmDeletes removes them.
+// A list is doubtful if it is empty or lacks more than half of the objects in the store. The
+// missing objects then stay until the API server reports them again, or until confirmDeletes
+// removes them.
 type store[T object] struct {
 	resource    string
 	queue       *queue

@@ -30,9 +30,9 @@ func Idle(pods int, connections float64) float64 {
 const MaxPods = 60
 
 // PodsFor returns the smallest number of pods with which the busiest pod has at most the target
-// load, with the given probability. target is a multiple of the present mean load. The argument
-// "pods" is the present number of pods, and the result is never smaller. PodsFor returns false if
-// the service would need more than MaxPods times as many pods; only more connections help then.
+// load, a multiple of the present mean, with the given probability. The result is at least the
+// present number "pods". PodsFor returns false if the service would need more than MaxPods times as
+// many pods; only more connections help then.
 func PodsFor(target float64, pods int, connections, probability float64) (int, bool) {
 	pods = max(pods, 1)
 	c := whole(connections)

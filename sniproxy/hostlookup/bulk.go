@@ -14,14 +14,11 @@ type Result struct {
 	Err    error
 }
 
-// LookupAll looks up hosts, and returns their Results in the same order. It first asks a Peeker for
-// the answers that need no waiting, and then makes at most atOnce lookups at the same time; 0 or
-// less means 64, the default of Cache.MaxCalls. Lookups beyond the MaxCalls of a Cache wait there,
-// and can fail with ErrBusy.
+// LookupAll looks up hosts, and returns their Results in the same order. At most atOnce lookups run
+// at the same time; 0 or less means 64, the default of Cache.MaxCalls. Lookups beyond the MaxCalls
+// of a Cache wait there, and can fail with ErrBusy.
 //
 // When ctx ends, the running lookups return soon, and the others fail with context.Cause(ctx).
-//
-// For example, a program can fill a Cache before it accepts connections.
 func LookupAll(ctx context.Context, l Lookup, hosts []string, atOnce int) []Result {
 	results := make([]Result, len(hosts))
 	var waiting []int // indices of hosts

@@ -131,12 +131,11 @@ func (c *Cache) firstUse() *core {
 }
 
 // LookupHost returns the endpoint of host, and the Level that says where the answer comes from. The
-// error is nil, or it matches one of these: ErrNotFound, also for an empty host or one longer than
-// 253 bytes; an error of the source; the error of ctx; ErrBusy; ErrClosed; a *PanicError.
+// error matches ErrNotFound, an error of the source, the error of ctx, ErrBusy, ErrClosed or a
+// *PanicError. A host that is empty or longer than 253 bytes is not found.
 //
 // If ctx ends while the lookup waits for the source, LookupHost returns the stale endpoint of the
-// host, or the error of ctx; the call of the source continues. An answer that needs no source is
-// returned even after the end of ctx.
+// host, or else the error of ctx. The call of the source continues.
 func (c *Cache) LookupHost(ctx context.Context, host string) (a Answer, err error) {
 	k := c.init()
 	if e, level := k.hit(host); e != nil {
@@ -243,9 +242,8 @@ func (c *Cache) store(host string, ep Endpoint, put func(*core)) error {
 }
 
 // SetAll stores hosts, usually those that All returned before a restart, as if their TTL were over.
-// A lookup waits for the source, unless the TTL ended less than StaleWhileRevalidate ago. The cache
-// serves a host at most until Entry.Expires plus StaleFor; Expires counts as the present time if it
-// is zero or in the future. SetAll ignores Level, Left and Answered.
+// The cache serves a host at most until Entry.Expires, at the latest now, plus StaleFor. SetAll
+// ignores Level, Left and Answered.
 //
 // SetAll skips a host that is older than this, known already or malformed, or whose entry has an
 // Err. The error is the error of Set for the first malformed host.

@@ -146,12 +146,11 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 }
 
 // stopWaiting ends the wait of a lookup for the call c. If c has ended in the meantime, the lookup
-// gets the result of c, and otherwise the stale endpoint of the host. If there is no stale
-// endpoint, stopWaiting returns false.
+// gets the result of c, and otherwise the stale endpoint of the host. If there is none, stopWaiting
+// returns false.
 //
 // slow is true if StaleAfter has passed, and false if the context of the lookup has ended. If slow
-// is true, later lookups get the stale endpoint immediately, until the source answers; if there is
-// none, the lookup continues to wait.
+// is true, later lookups get the stale endpoint immediately, until the source answers.
 func (k *core) stopWaiting(c *call, slow bool) (result, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

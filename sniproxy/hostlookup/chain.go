@@ -33,13 +33,12 @@ func (c chain) first(ask func(Lookup) (Answer, error)) (answer Answer, err error
 	return answer, err
 }
 
-// Default returns a Lookup that asks l. If l returns ErrNotFound, the answer is ep, with the Level
-// from l. After another error, the result is this error: a host that l knows must not get the
-// default endpoint while l fails. If ep.Host is "", the Host in the answer is the host of the
-// lookup.
+// Default returns a Lookup that asks l, and answers with ep if l returns ErrNotFound. Other errors
+// remain errors: a host that l knows must not get the default endpoint while l fails. If ep.Host is
+// "", the Host in the answer is the host of the lookup.
 //
 // Put Default around a Cache, and not a Cache around Default: invented host names would fill the
-// Cache. As a safeguard, each answer with ep has a negative TTL, and a Cache does not store it.
+// Cache. So each answer with ep has a negative TTL, and a Cache does not store it.
 func Default(l Lookup, ep Endpoint) Peeker { return withDefault{l, ep} }
 
 type withDefault struct {

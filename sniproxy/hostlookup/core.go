@@ -16,15 +16,12 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup/internal/striped"
 )
 
-// A core is the state of a Cache after its first use.
-//
-// A hit is a lookup that finds a usable entry in the table, without a lock. All other work needs
-// the lock mu.
+// A core is the state of a Cache after its first use. A hit, a lookup that finds a usable entry in
+// the table, uses no lock. All other work needs the lock mu.
 //
 // The entries are in three LRUs: hosts with an endpoint, aliases (see isAlias), and hosts without
 // an endpoint. Strangers can invent any number of aliases and of hosts without an endpoint, which
-// must not displace the hosts with an endpoint. All LRUs share the lock mu, so the core can move an
-// entry between them in one step.
+// must not displace the hosts with an endpoint.
 type core struct {
 	cfg     config
 	clock   clock
@@ -54,10 +51,8 @@ type lru = simplelru.LRU[*item, struct{}]
 type item = nametable.Item[entry]
 
 // An entry is what a cache stores for one host. The fields "ep" and "failure" never change while
-// the entry is in the table. The first fields are those that a hit needs.
-//
-// Keep the entry small: with its name (see item), it has 128 bytes. These are two cache lines,
-// which processors load together.
+// the entry is in the table. Keep the entry small: with its name (see item), it has 128 bytes, two
+// cache lines that processors load together.
 type entry struct {
 	state   atomic.Uint64 // see packState
 	touched atomic.Uint32 // see touchTick

@@ -15,13 +15,11 @@ import (
 )
 
 // File is a Lookup of the hosts in a file; ParseHosts describes the format. It answers from memory,
-// so it needs no Cache.
+// so it needs no Cache. It is safe for concurrent use; set the fields before the first use.
 //
-// The first lookup reads the file, unless Load or Watch has read it before. Watch reads it again
-// after each change, and replaces all hosts in one step. If the file is unreadable or not a JSON
-// array, the File keeps the hosts that it has. If it has none yet, lookups return the error.
-//
-// A File is safe for concurrent use. Set the fields before the first use.
+// The first lookup reads the file, unless Load or Watch has read it. Watch reads it again after
+// each change. If the file is unreadable or not a JSON array, the File keeps the hosts that it has,
+// or lookups return the error.
 type File struct {
 	// Path is the path of the file. Required. It may be a symbolic link that later points to
 	// another file, as in a mounted ConfigMap.

@@ -30,9 +30,9 @@ type ClientHello struct {
 	alpn, versions, keyShares []byte // the contents of the lists; the parser has checked them
 }
 
-// ParseClientHello parses the ClientHello at the beginning of b, which may have at most MaxBytes
-// bytes. The error is nil, NeedMore, ErrNoName, or an *Error that wraps ErrNotTLS, ErrTooLarge or
-// ErrMalformed. With ErrNoName, the ClientHello is complete except for the name.
+// ParseClientHello parses the ClientHello, of at most MaxBytes bytes, at the beginning of b. The
+// error is nil, NeedMore, ErrNoName (only the name is missing), or an *Error that wraps ErrNotTLS,
+// ErrTooLarge or ErrMalformed.
 //
 // ParseClientHello accepts every ClientHello that crypto/tls accepts, except records whose major
 // version is not 3, warning alerts before or within the hello, and hellos of more than MaxBytes

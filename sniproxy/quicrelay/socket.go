@@ -12,10 +12,10 @@ type socket interface {
 	// receive waits for datagrams, and returns them as a bundle. One goroutine at a time may call
 	// receive. The caller must release the bundle.
 	receive() (*bundle, error)
-	// send sends the datagrams in b. Each has the given size, and the last one can be shorter. If
-	// the socket is connected, "to" is the zero value. "from" is the source address; with the zero
-	// value, the system chooses it. On Linux, send does not wait on a connected socket: if the send
-	// buffer is full, it drops the datagrams and returns errFull.
+	// send sends the datagrams in b, each of the given size, the last one perhaps shorter. "to" is
+	// the zero value on a connected socket. "from" is the source address; the zero value leaves it
+	// to the system. On Linux, send drops the datagrams and returns errFull if the send buffer of a
+	// connected socket is full.
 	send(b []byte, size int, from netip.Addr, to netip.AddrPort) error
 	setReadDeadline(t time.Time) error
 	close() error

@@ -112,13 +112,12 @@ func (b *bundle) receive(fd int, buffers ...[]byte) error {
 const maxJoined = 32
 
 // The method "join" appends to the single datagram in b the datagrams that have arrived already, so
-// that the Relay sends all of them with one system call. In a bundle, only the last datagram can be
-// shorter than the others. So a datagram may not fit into b: it becomes the next bundle, with the
-// datagrams that the kernel has joined with it.
+// that the Relay sends them with one system call. In a bundle, only the last datagram can be
+// shorter. So a datagram that does not fit becomes the next bundle, with those that the kernel has
+// joined with it.
 //
-// The kernel does not join datagrams (UDP GRO) on loopback if the sender sends each with its own
-// system call. There, this method halves the processor time of the Relay
-// (internal/benchmarks/README.md).
+// Where the kernel itself joins no datagrams (on loopback), this method halves the processor time
+// of the Relay (internal/benchmarks/README.md).
 func (b *bundle) join(fd int) (next *bundle) {
 	size := b.n
 	next = newBundle()

@@ -91,13 +91,12 @@ type Engine struct {
 	shared engineState
 }
 
-// Serve accepts connections from l, and calls the function "accept" to make the Session of each. If
-// this function returns nil, the Engine closes the connection. Like the methods of a Session, it
-// must not block, and must be safe for concurrent use.
+// Serve accepts connections from l, and calls the function "accept" to make the Session of each;
+// nil closes the connection. Like the methods of a Session, this function must not block, and must
+// be safe for concurrent use.
 //
-// Serve closes l when it returns, or earlier. It may use a duplicate of the descriptor of a TCP
-// listener, so the caller cannot end Serve by closing a TCP listener. Serve returns ErrClosed after
-// Shutdown or Close. Connections may stay open after Serve returns.
+// Serve closes l, perhaps early: the caller cannot end Serve by closing a TCP listener. Serve
+// returns ErrClosed after Shutdown or Close. Connections may stay open after Serve returns.
 func (e *Engine) Serve(l net.Listener, accept func(Conn) Session) error {
 	s, err := e.start()
 	if err != nil {
@@ -108,11 +107,9 @@ func (e *Engine) Serve(l net.Listener, accept func(Conn) Session) error {
 }
 
 // Relay relays between two existing connections, and returns without waiting for their end. The
-// backend receives prefix before the bytes of the client. The function "done", if not nil, is
-// called when both connections are closed, like Session.Done. The caller must not use the
-// connections any more.
-//
-// After Shutdown or Close, Relay closes both connections and calls "done" with ErrClosed.
+// caller must not use them any more. The backend receives prefix before the bytes of the client.
+// The function "done", if not nil, is called when both connections are closed, like Session.Done;
+// after Shutdown or Close, at once with ErrClosed.
 func (e *Engine) Relay(client, backend net.Conn, prefix []byte, done func(Result)) {
 	s, err := e.start()
 	if err != nil {

@@ -137,10 +137,9 @@ func (ec *epollConn) copyFrom(i int) (more bool) {
 	return !to.failed
 }
 
-// copyOnce reads once from the side "from" into the buffer of the loop, and writes the bytes to the
-// side "to". If "to" does not accept all bytes, the rest is in from.held. n is the number of bytes
-// written. ok is false if the write has failed, or if a failed read has ended the connection. After
-// another failed read, ok is true and from.eof is set.
+// copyOnce reads once from the side "from", writes the bytes to the side "to", and stores the rest
+// in from.held. n is the number of bytes written. ok is false if the write has failed, or if a
+// failed read has ended the connection. After another failed read, from.eof is set.
 func (ec *epollConn) copyOnce(from, to *side, src Party) (n int, ok bool) {
 	l := ec.loop
 	n, e := sysRead(from.fd, l.scratch)
@@ -244,10 +243,10 @@ func (ec *epollConn) sideFailed(i int, err error) {
 // The method "settled" reports whether the connection can end after one of the two sides has
 // failed.
 //
-// If the client has failed, the backend must have acknowledged all bytes of the client: the loop
-// then sends a RST, which destroys all other bytes. If the backend has failed, the client must get
-// all bytes and FIN. The client may need time to read, so the connection ends when the client ends
-// its direction, or lingerTimeout after its last acknowledgement.
+// After a failure of the client, the backend must have acknowledged all bytes, because it then gets
+// a RST, which destroys all other bytes. After a failure of the backend, the client must get all
+// bytes and FIN, and time to read: until the client ends its direction, or until lingerTimeout
+// after its last acknowledgement.
 func (ec *epollConn) settled() bool {
 	c, b := &ec.side[clientSide], &ec.side[backendSide]
 	if c.failed {

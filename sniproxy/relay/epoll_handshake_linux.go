@@ -75,12 +75,10 @@ func (ec *epollConn) saveHello() {
 	}
 }
 
-// helloEnded runs when no more bytes of the hello (the first bytes of the client) will arrive. The
-// argument "by" is the party that ended the hello, and err is the reason: io.EOF, the time-out, the
-// limit, or a read error. helloEnded passes err to Session.Hello.
-//
-// If Hello returns a default step (see isDefaultStep), the connection ends with "by" and err in the
-// Result; io.EOF becomes nil there. After a read error, the connection ends whatever Hello returns.
+// helloEnded runs when no more bytes of the hello (the first bytes of the client) will arrive: "by"
+// is the party that ended the hello, and err is the reason, which helloEnded passes to
+// Session.Hello. The connection ends after a read error, or if Hello returns a default step (see
+// isDefaultStep). "by" and err then become part of the Result, with nil for io.EOF.
 func (ec *epollConn) helloEnded(by Party, err error) {
 	reason := helloError(err)
 	step := ec.session.Hello(ec.handshake.data, reason)

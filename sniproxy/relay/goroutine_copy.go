@@ -287,13 +287,12 @@ func (gc *goroutineConn) hasFailed(p Party) bool {
 	return gc.failedBy == p
 }
 
-// The method "settle" runs after d.src has failed. It ends the connection when d.dst has received
-// all bytes of d.src.
+// The method "settle" ends the connection after d.src has failed, when d.dst has received all bytes
+// of d.src.
 //
-// If d.dst is the backend, it must have acknowledged these bytes: it then gets a RST, which
-// destroys all other bytes. If d.dst is the client, it must get all bytes and FIN. The client may
-// need time to read, so settle waits until it ends its direction, or until lingerTimeout after its
-// last acknowledgement.
+// The backend must have acknowledged these bytes, because it then gets a RST, which destroys all
+// other bytes. The client must get all bytes and FIN, and time to read: settle waits until the
+// client ends its direction, or until lingerTimeout after its last acknowledgement.
 func (d *direction) settle() {
 	gc := d.conn
 	select {

@@ -45,9 +45,9 @@ func (f *Leases) Len() int {
 
 var resource = schema.GroupResource{Group: "coordination.k8s.io", Resource: "leases"}
 
-// do makes one request: it calls the function "run" under the lock. If the first result of Fail is
-// an error, do returns it without a call of "run". If the second result is an error, do returns it
-// after a successful call: the request has taken effect, but its answer is lost.
+// do makes one request by calling the function "run" under the lock. If the first result of Fail is
+// an error, do returns it instead. If the second result is an error, do returns it after a
+// successful call: the request has taken effect, but its answer is lost.
 func (f *Leases) do(verb, name string, run func() error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

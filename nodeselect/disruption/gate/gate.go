@@ -118,13 +118,12 @@ func (g *Gate) away(names ...string) {
 }
 
 // The method "may" reports whether somebody may take all named nodes away at the same time. The
-// named nodes and the nodes that are away must together exceed no limit; a named node that is away
-// already adds nothing.
+// named nodes and all nodes that are away must together exceed no limit.
 //
-// But a node that is away may still serve, for example if only its kubelet has failed. So a second
-// check counts only the named and the granted nodes. Nodes that are away without a grant do not
-// count, so that the nodes of a failed zone can be replaced, a few at a time. The result "alone" is
-// true if only the second check refuses the named nodes.
+// A node that is away may still serve, for example if only its kubelet has failed. So the named and
+// the granted nodes must exceed no limit either; "alone" is true if only this check refuses them.
+// It ignores nodes that are away without a grant, so that the nodes of a failed zone can be
+// replaced.
 func (g *Gate) may(names ...string) (answer disruption.Answer, alone bool) {
 	answer = g.state.May(names...)
 	if !answer.OK {
@@ -235,12 +234,10 @@ func (g *Gate) May(names ...string) Answer {
 }
 
 // Take does the same as May. If the nodes may go, it returns grants for the holder, and the nodes
-// count as away from now on. The caller must store the grants before it passes on the answer. Take
-// makes no grant for a node that no applied configuration contains, or for which the holder has a
-// grant.
+// count as away from now on. The caller must store the grants before it passes on the answer. A
+// node that no applied configuration contains needs no grant.
 //
-// Take refuses a node with a grant of another holder, or with a grant of this holder that expired
-// before the node went away.
+// Take refuses a node with a grant of another holder, or with an expired grant of this holder.
 func (g *Gate) Take(holder string, ttl time.Duration, names ...string) (Answer, []Grant) {
 	names = unique(names)
 	var held []Grant
@@ -274,13 +271,10 @@ func (g *Gate) Take(holder string, ttl time.Duration, names ...string) (Answer, 
 	return a, grants
 }
 
-// TakeEach decides about the nodes in names one after another, and makes a grant for each node that
-// may go. The grants are Manual: only the holder ends them. The caller must store the new grants,
-// the second result, before anybody takes a node away.
-//
-// The first result contains the nodes that the holder may take away now: nodes for which it has a
-// new grant or an old one that has not expired, and nodes that no applied configuration contains,
-// which need no grant.
+// TakeEach decides about the nodes in names one after another, and makes a Manual grant, which only
+// the holder ends, for each node that may go. The caller must store the new grants, the second
+// result, before anybody takes a node away. The first result contains all nodes that the holder may
+// take away now.
 //
 // TakeEach makes no new grant while the holder has grants for as many nodes that have not gone away
 // yet as the argument "most" allows. 0 means no limit.

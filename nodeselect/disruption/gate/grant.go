@@ -62,12 +62,12 @@ const maxSkew = 2 * time.Second
 // of Observe is 0.
 const DefaultHoldDown = time.Minute
 
-// Observe returns the grant after an observation of its node. If the grant has ended, "ended" is
-// the reason, and otherwise "". The node must be back for the time holdDown, without going away
-// again; 0 means DefaultHoldDown.
+// Observe returns the grant after an observation of its node, and the reason if the grant has
+// ended, or "". The node must be back for the time holdDown, without going away again; 0 means
+// DefaultHoldDown.
 //
 // If somebody cordons and uncordons the node between two observations, without a restart, Observe
-// does not notice that the node was away.
+// does not notice it.
 func (g Grant) Observe(o Observation, holdDown time.Duration, now time.Time) (next Grant, ended string) {
 	if holdDown == 0 {
 		holdDown = DefaultHoldDown

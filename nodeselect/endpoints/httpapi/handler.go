@@ -30,10 +30,9 @@ type Handler struct {
 	Token func(context.Context) (string, error)
 
 	// MaxWaiting limits the requests that wait for changes at the same time; 0 means 1,024. A new
-	// request beyond the limit gets 503, unless another client has the most waiting requests and
-	// more than its share: then the oldest request of that client ends its wait.
-	//
-	// A client is an IPv4 address or an IPv6 /64. Package internal/fairshare defines the share.
+	// request beyond the limit gets 503, unless another client (an IPv4 address or an IPv6 /64) has
+	// the most waiting requests and more than its share, as package internal/fairshare defines it.
+	// Then the oldest request of that client ends its wait.
 	MaxWaiting int
 
 	// Instrument, if not nil, wraps the handler of each route, for example to count requests. The

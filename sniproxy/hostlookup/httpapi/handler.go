@@ -48,10 +48,8 @@ type Handler struct {
 
 	// MaxWaiting limits the requests that wait for changes at the same time; 0 means 1,024. A
 	// further request gets 503, unless another client address has the most waiting requests and
-	// more than its share. Then the Handler answers the oldest request of that address at once, and
-	// the new request waits.
-	//
-	// The share is the number of all waiting requests divided by the number of their addresses.
+	// more than its share (the number of all waiting requests divided by the number of addresses).
+	// Then the Handler answers the oldest request of that address at once.
 	MaxWaiting int
 
 	// Instrument, if not nil, wraps the handler of each route, for example to count requests. The

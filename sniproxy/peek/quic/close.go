@@ -10,12 +10,11 @@ func CryptoError(alert uint8) uint64 { return 0x100 + uint64(alert) }
 const maxReason = 256
 
 // AppendClose appends a datagram to b that closes the connection of a client: an Initial packet
-// with a CONNECTION_CLOSE frame. code is an error code such as CryptoError(112). reason is for the
-// log of the client, and is cut after 256 bytes. Version, DestID and SrcID of h must be set. The
-// datagram has at most 342 bytes, so it is smaller than the client's own datagram (RFC 9000 section
-// 8.1).
+// with a CONNECTION_CLOSE frame with code, such as CryptoError(112), and at most 256 bytes of
+// reason for the log of the client. Version, DestID and SrcID of h must be set.
 //
-// The datagram has no effect on a client that has already received an Initial packet of a server.
+// The datagram has at most 342 bytes, less than the client's own (RFC 9000 section 8.1). It has no
+// effect on a client that has already received an Initial packet of a server.
 func (h Hello) AppendClose(b []byte, code uint64, reason string) ([]byte, error) {
 	k, err := newKeys(h.Version, h.DestID, server)
 	if err != nil {

@@ -90,10 +90,9 @@ func (k *Keeper) TakeEach(ctx context.Context, holder string, ttl time.Duration,
 	return held, err
 }
 
-// Record stores that the holder has taken the node away, for example cordoned it, and since when.
-// If the node has no grant, Record makes one; see [gate.Gate.Record]. So the node counts as away
-// until it has been back for HoldDown, as after Take. If no applied configuration contains the
-// node, Record stores nothing.
+// Record stores since when a node that the holder has taken away is away. If the node has no grant,
+// Record makes one; see [gate.Gate.Record]. So the node counts as away until it has been back for
+// HoldDown. If no applied configuration contains the node, Record stores nothing.
 func (k *Keeper) Record(ctx context.Context, holder, node string) error {
 	if k.Store == nil {
 		return errNoStore

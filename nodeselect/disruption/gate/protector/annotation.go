@@ -34,8 +34,8 @@ type Annotation struct {
 // has created.
 //
 // The annotation karpenter.sh/do-not-disrupt prevents consolidation and drift. It does not protect
-// a node that the cloud interrupts, that node repair replaces, or that somebody deletes. Karpenter
-// 1.0 and later can also replace a node that has expired.
+// a node that the cloud interrupts, that node repair replaces, that somebody deletes, or that has
+// expired (Karpenter 1.0 and later).
 func Karpenter(c keeper.NodeClient) *Annotation {
 	return &Annotation{
 		Client: c, Key: "karpenter.sh/do-not-disrupt", Mark: "headgate.dev/protected-from-karpenter", Selector: "karpenter.sh/nodepool",

@@ -31,11 +31,9 @@ const (
 // that List reads are the same in both versions.
 var machineVersions = []string{"v1beta2", "v1beta1"}
 
-// Machines is the Tool Cluster API, for the Machines of one cluster.
-//
-// The protection of a Machine is a pre-drain hook: after a deletion, Cluster API waits until Free
-// removes the hook, and then drains and deletes the node. Free also removes the hook of a deleted
-// Machine without a node.
+// Machines is the Tool Cluster API, for the Machines of one cluster. The protection of a Machine is
+// a pre-drain hook: after a deletion, Cluster API waits until Free removes the hook. Free also
+// removes the hook of a deleted Machine without a node.
 //
 // Cluster API ignores the hooks when somebody deletes the whole cluster.
 type Machines struct {

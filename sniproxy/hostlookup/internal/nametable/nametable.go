@@ -67,9 +67,9 @@ func (i *Item[V]) hasName(name string) bool {
 // Table maps names to items. Any number of goroutines may call Get while one calls Insert, Remove
 // or Clear. A zero Table is not usable; see Init.
 //
-// The table uses open addressing with linear probing. Before more than three quarters of its slots
-// are used, an Insert doubles it. Remove leaves no tombstone: it moves later items of the run, a
-// sequence of used slots, back into the free slot.
+// The table uses open addressing with linear probing, and at most three quarters of its slots.
+// Remove leaves no tombstone: it moves later items of the run, a sequence of used slots, back into
+// the free slot.
 type Table[V any] struct {
 	seed  maphash.Seed // random: strangers choose the names, and must not know the hash
 	slots atomic.Pointer[[]slot[V]]

@@ -12,9 +12,8 @@ import (
 const spread = 1500 * time.Millisecond
 
 // Send connects to a router, writes each piece as one TCP segment, and waits until a byte comes
-// back or the router closes the connection, at most limit after the last segment. An error means
-// that no byte came back. Only the backend knows whether the hello has reached it, because a router
-// may answer itself.
+// back, at most limit after the last segment. An error means that no byte came back. Only the
+// backend knows whether the hello has reached it, because a router may answer itself.
 //
 // Send waits 10 ms between few segments, so that the router can read each of them alone. It spreads
 // many segments over the duration spread.

@@ -1,10 +1,9 @@
 // Package load implements the clients and the backends of a router under test with raw sockets, one
-// epoll and one thread. It needs so little processor time that one processor keeps the router's
-// processor busy, and the time of a round trip is mainly the router's.
+// epoll and one thread. It is so fast that the router's processor is busy, and that the time of a
+// round trip is mainly the router's.
 //
-// A client sends the ClientHello of crypto/tls with a replaced host name, and then plain bytes
-// instead of TLS, which a router passes on. The random field of the hello tells the backend what to
-// do. Each backend answers with its number, so the client notices a wrong backend.
+// A client sends the ClientHello of crypto/tls with another host name, and then plain bytes. The
+// random field of the hello tells the backend what to do, and the backend answers with its number.
 package load
 
 import (
