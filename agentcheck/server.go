@@ -78,14 +78,15 @@ type Server struct {
 	Timeout time.Duration
 
 	// MaxConns limits the connections that the server answers at the same time. 0 means
-	// DefaultMaxConns, a negative number means no limit. At the limit, at most MaxConns new
-	// connections wait, or 128 if MaxConns is less. The server closes each further connection, and
-	// Finished receives ErrTooManyConns.
+	// DefaultMaxConns, a negative number means no limit.
 	//
-	// A client that opens connections without end cannot lock HAProxy out. At the limit, or without
-	// a free descriptor, the server closes the oldest connection of a client address that has more
-	// than its share: MaxConns divided by the number of client addresses. Exchange.Evicted is then
-	// true.
+	// At the limit, new connections wait: 128 of them or, if MaxConns is larger, MaxConns. The server
+	// closes each further new connection, and Finished receives ErrTooManyConns.
+	//
+	// A client that opens connections without end cannot lock HAProxy out: at the limit, or without
+	// a free descriptor, the server also closes the oldest connection that it answers for a client
+	// address with more than its share. The share is MaxConns divided by the number of client
+	// addresses. Exchange.Evicted is then true.
 	MaxConns int
 
 	// Finished, if not nil, receives each finished exchange, for example to count it. The server

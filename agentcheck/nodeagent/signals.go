@@ -34,9 +34,9 @@ type Signal struct {
 	// empty.
 	Request func(node *corev1.Node) (DrainRequest, bool)
 	// Fields and Labels are selectors of the nodes on which a [Watcher] looks for this Signal,
-	// besides its own node. If one selector is "", the other one selects alone; if both are "", the
-	// Watcher watches no other node for this Signal. Request receives every node that the Watcher
-	// watches, even for another Signal.
+	// besides its own node. If one selector is "", the other one selects alone. If both are "", the
+	// Watcher watches no other node for this Signal. The Watcher passes all its nodes to Request:
+	// also the nodes that it watches only because of other Signals.
 	Fields, Labels string
 }
 

@@ -161,8 +161,8 @@ func (p *pace) reloaded(now time.Time) {
 }
 
 // pollInterval returns the pause between two attempts while a change waits for the end of an old
-// worker: ten times "took", the duration of the last attempt, but 1 to 30 s. So the attempts use at
-// most a tenth of a processor.
+// worker: ten times "took", the duration of the last attempt, but 1 to 30 s. So attempts that last
+// at most 3 s use at most a tenth of a processor.
 func pollInterval(took time.Duration) time.Duration {
 	return min(max(time.Second, 10*took), 30*time.Second)
 }

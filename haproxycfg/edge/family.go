@@ -61,9 +61,10 @@ func (b *builder) findFamilies(declared []routes.Route) {
 	}
 }
 
-// assign chooses a backend for each ratio of weights in the family. A single ratio has the first
-// backend, so the backend keeps its name when the weights change. If there are several ratios,
-// hashes choose the backends, so most ratios keep their backends when one ratio changes.
+// assign chooses a backend for each ratio of weights in the family. If the family has only one
+// ratio, assign chooses the first backend, so the name of the backend stays when the weights
+// change. If the family has several ratios, hashes choose the backends, so most ratios keep their
+// backends when one ratio changes.
 func (f *family) assign() {
 	size := minSlots
 	for size < 2*len(f.slots) {

@@ -182,8 +182,8 @@ type Result struct {
 }
 
 // isDefaultStep reports whether the Step decides nothing: its Action is More, or Drop with Err nil.
-// After the hello has ended, such a Step of Session.Hello ends the connection, and Result.Err is
-// the reason; nil if the client ended its direction.
+// If Session.Hello returns such a Step after the end of the hello, the connection ends. Result.Err
+// is then the reason, or nil if the client ended its direction.
 func isDefaultStep(s Step) bool {
 	return s.Action == More || s.Action == Drop && s.Err == nil
 }

@@ -36,7 +36,7 @@ func (f Flag) brief() string {
 	return text
 }
 
-// commandNames returns the names of the commands of p that have one.
+// commandNames returns the names of all commands of p. A command without a name is left out.
 func (p Program) commandNames() (names []string) {
 	for _, c := range p.Commands {
 		if c.Name != "" {
