@@ -77,8 +77,8 @@ const (
 	Reset
 )
 
-// Step, the result of Session.Hello and Session.DialFailed, says what the Engine does next with a
-// connection. The zero Step is More: the Engine reads more bytes of the client.
+// Step says what the Engine does next with a connection. Session.Hello and Session.DialFailed return
+// it. The zero Step is More: the Engine reads more bytes of the client.
 type Step struct {
 	Action Action
 
