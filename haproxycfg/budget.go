@@ -56,13 +56,14 @@ func (c *Config) ReservedDescriptors() int {
 	return n
 }
 
-// checkSpread returns the time over which HAProxy spreads the first checks after its start. If it
-// returns 0, HAProxy uses the shortest check interval of at least one second (start_checks in its
+// checkSpread returns the time over which HAProxy spreads the first checks after its start. 0 means
+// HAProxy's own choice: the shortest check interval of at least one second (start_checks in its
 // source).
 //
-// That time can be a minute although the agent checks are every half second, and meanwhile a
-// drained server would receive traffic. So checkSpread returns the shortest interval of agent
-// checks if it is below a second.
+// HAProxy ignores intervals below a second here. So with agent checks every half second, it may
+// still spread the first checks over a minute, and until its first check, a drained server would
+// receive traffic. So checkSpread returns the shortest interval of agent checks if it is below a
+// second.
 func (c *Config) checkSpread() time.Duration {
 	var least time.Duration
 	for i := range c.Backends {
@@ -95,7 +96,8 @@ type CheckBudget struct {
 
 // CheckBudget counts the checks of the rendered servers. A server line with Check adds
 // 1/Health.Interval unless it is Disabled or tracks another server. A server line with AgentPort
-// adds 1/AgentInterval unless it is at SpareAddr, even if other backends check the same agent.
+// adds 1/AgentInterval unless it is at SpareAddr. If several lines name the same agent, each of
+// them adds its checks.
 //
 // The numbers assume that each server answers without delay. They do not include the extra checks,
 // every Health.FastInterval, after a result that contradicts the state of a server.

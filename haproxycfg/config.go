@@ -176,7 +176,7 @@ type Timeouts struct {
 
 // Frontend accepts connections and chooses a backend for each request.
 //
-// HAProxy removes each header whose name contains other characters than letters, digits and "-",
+// HAProxy removes each header whose name contains a character other than letters, digits and "-",
 // because CGI programs read X_Forwarded_For as X-Forwarded-For. Clients can upgrade a connection
 // only to a WebSocket. HAProxy removes the client's header Connection.
 type Frontend struct {
@@ -460,8 +460,8 @@ const (
 )
 
 // Balance is an algorithm that chooses servers. Agents change weights at run time, so this package
-// offers only algorithms that obey every weight: not "static-rr", and "source" and "uri" only with
-// consistent hashing.
+// offers only algorithms that obey every weight. "static-rr" is missing for this reason, and
+// "source" and "uri" always use consistent hashing.
 //
 // Use Random, Source and URI only with up to some thousand servers in total, because HAProxy keeps
 // 16 tree entries for each unit of weight. With HAProxy 2.6 and weight 100, 1,000 servers needed 75
@@ -526,9 +526,9 @@ type Server struct {
 	// health, the drain and the maintenance state of the other server, and must not have Check
 	// itself.
 	Track string
-	// WeightInName adds Weight to the name of the server. Set it for a server with an agent whose
-	// Weight may change. No command changes the initial weight, so another Weight needs another
-	// server, which HAProxy can add at run time.
+	// WeightInName adds Weight to the name of the server. Set it for a server that has an agent, if
+	// the Weight of the server may change. No command changes the initial weight, so another Weight
+	// needs another server, which HAProxy can add at run time.
 	WeightInName bool
 	// AgentPort is the port of the server's agent, at the address of the server. The agent answers
 	// with the weight and state of the server. 0 means no agent.

@@ -433,9 +433,9 @@ func difference(a, b []string) []string {
 	return slices.DeleteFunc(slices.Clone(a), func(s string) bool { return slices.Contains(b, s) })
 }
 
-// changedServers returns two numbers: how many servers of a service a new configuration removes,
-// and how many it adds. If several backends contain servers of the service, changedServers counts
-// for each backend, and returns the largest numbers.
+// changedServers returns how many servers of a service a new configuration removes, and how many it
+// adds. If several backends contain servers of the service, each number is that of the backend with
+// the most changes of this kind.
 func changedServers(diff deploy.Diff, service string) (removed, added int) {
 	prefix := strings.ReplaceAll(service, "/", ".") + "."
 	for _, b := range diff.Backends {

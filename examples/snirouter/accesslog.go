@@ -114,8 +114,8 @@ func isRefusal(s sniproxy.Stats) bool {
 }
 
 // lastFaults returns the latest refused connections, and the latest connections with another fault,
-// each at most keptFaults and the newest first. In separate lists, a flood of refused connections
-// hides no other fault.
+// each at most keptFaults and the newest first. The refused connections have a list of their own,
+// so that a flood of them does not push out the other faults.
 func (a *accessLog) lastFaults() (refusals, others []sniproxy.Stats) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -143,9 +143,9 @@ func (a *accessLog) write() {
 	}
 }
 
-// writeOmitted writes one line for each outcome with omitted faults. The line has the number of
-// faults that got no line of their own since the last call of writeOmitted. Until the next call, up
-// to maxFaults further faults of each outcome get a line.
+// writeOmitted writes the number of faults that got no line of their own since its last call. It
+// writes one line for each outcome that has such faults. Until the next call, up to maxFaults
+// further faults of each outcome get a line.
 func (a *accessLog) writeOmitted() {
 	a.mu.Lock()
 	omitted := a.omitted

@@ -195,8 +195,9 @@ const (
 // page. A page of another site can make the browser of an operator send requests, but cannot read
 // the secret.
 //
-// The header Sec-Fetch-Site does not help: browsers do not send it over HTTP to another machine. It
-// is also "same-origin" when a page refreshes itself, whoever has opened the page.
+// The header Sec-Fetch-Site cannot replace the secret: browsers do not send it over HTTP to another
+// machine. And if another site has opened the status page, the header is "same-origin" as soon as
+// the page refreshes itself.
 func (a *asker) mayAsk(ask string) bool {
 	return a.secret != "" && subtle.ConstantTimeCompare([]byte(ask), []byte(a.secret)) == 1
 }

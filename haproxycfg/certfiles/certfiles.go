@@ -34,11 +34,13 @@ const maxFiles = 20_000
 type Source struct {
 	// Path is the file or directory. Required.
 	Path string
-	// Check, if not nil, lets HAProxy judge certificates that it has not judged yet, or has
-	// rejected 10 minutes ago or earlier. verdicts[i] is nil, or the reason why HAProxy rejects
-	// certificate i. If noVerdict is not nil, a nil verdict can also mean that HAProxy has not
-	// judged the certificate; Read then accepts the certificate, unless HAProxy has rejected it
-	// earlier. [deploy.Checker.CheckCertificates] is such a function.
+	// Check, if not nil, asks HAProxy whether it accepts certificates. Read calls it for each
+	// certificate without a verdict, and again for a certificate whose rejection is 10 minutes old.
+	//
+	// verdicts[i] is nil, or the reason why HAProxy rejects certificate i. If noVerdict is not nil,
+	// HAProxy may not have judged some certificates whose verdict is nil. Read accepts these
+	// certificates, except those that HAProxy has rejected earlier.
+	// [deploy.Checker.CheckCertificates] is such a function.
 	Check func(context.Context, []haproxycfg.Certificate) (verdicts []error, noVerdict error)
 	// Haproxy is the path of the HAProxy binary that Check runs, or its name on PATH. When this
 	// binary changes, Check judges all certificates again. If Haproxy is empty, the Source does not
@@ -100,9 +102,9 @@ func (s *Source) Read(ctx context.Context) certs.Files {
 	return out
 }
 
-// Follow calls "publish" after each change of the files, until ctx ends, and perhaps also without a
-// change. If a file has changed since the last Read, the first call is immediate. Calls of publish
-// never overlap.
+// Follow calls "publish" after each change of the files, until ctx ends. It may also call publish
+// when nothing has changed. If a file has changed since the last Read, the first call is immediate.
+// Calls of publish never overlap.
 func (s *Source) Follow(ctx context.Context, publish func(certs.Files)) {
 	paths := []string{s.Path}
 	if s.Haproxy != "" {

@@ -22,7 +22,8 @@ type File struct {
 	Path string
 	// Pair is the content of the file. It is set only if Err is nil.
 	Pair Pair
-	// Err says why HAProxy cannot use the file; nil if it can. The text does not contain Path.
+	// Err says why HAProxy cannot use the file. It is nil if HAProxy can. The text does not contain
+	// Path.
 	Err error
 }
 
@@ -250,10 +251,10 @@ func newNeeds(hosts []string) needs {
 	return n
 }
 
-// host returns a declared host that one of the names of a certificate covers, and no key of the map
-// "covered" covers. For example, the name "*.example.com" covers the declared host "a.example.com",
-// unless covered has the key "a.example.com" or "*.example.com". Below a declared wildcard, each
-// DNS name counts as a declared host.
+// host returns a declared host that the certificate with these names covers, and that the map
+// "covered" does not cover yet. For example, the name "*.example.com" covers the declared host
+// "a.example.com". host does not return this host if covered has the key "a.example.com" or
+// "*.example.com". Below a declared wildcard, each DNS name counts as a declared host.
 func (n needs) host(names []string, covered map[string]bool) (host string, ok bool) {
 	free := func(host string) bool {
 		_, parent, _ := strings.Cut(host, ".")

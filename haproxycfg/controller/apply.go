@@ -198,13 +198,12 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 	return ch, Unchanged, nil
 }
 
-// check lets HAProxy check the configuration of the change. Call it before the methods "admit" and
-// "redirect", which end workers and take requests away: then a change that HAProxy rejects has no
-// effect.
+// check lets HAProxy check the configuration of the change. Call check before the methods "admit",
+// which ends workers, and "redirect", which takes requests away. So a change that HAProxy rejects
+// has no effect.
 //
 // check does nothing if the same version of HAProxy has accepted the same change already. It also
-// does nothing if this attempt changes nothing, because the change must wait and "redirect" has
-// nothing to do.
+// does nothing if the change must wait for its reload and "redirect" has nothing to do.
 func (a *applier) check(ctx context.Context, ch *Change, now time.Time) error {
 	if err := a.guard(); err != nil {
 		return err
@@ -264,9 +263,11 @@ func (a *applier) endWait(ctx context.Context, ch *Change) {
 }
 
 // redirectBack undoes the method "redirect" when no change waits any more: all servers in force
-// receive requests again. It does nothing if this process has not called redirect. But before this
-// process has applied a configuration, it always restores the servers, because an earlier process
-// may have called redirect. It then ignores an error, because HAProxy may not be running yet.
+// receive requests again. It does nothing if this process has not called redirect.
+//
+// Until this process has applied its first configuration, redirectBack always restores the servers,
+// because an earlier process may have called redirect. It then ignores an error, because HAProxy
+// may not be running yet.
 func (a *applier) redirectBack(ctx context.Context, ch *Change) {
 	if !a.moved && a.input != nil {
 		return

@@ -118,9 +118,10 @@ type Controller struct {
 	calls  chan loopCall
 	status status
 
-	// following is a lock: a goroutine that sends a value to it has the lock until it receives the
-	// value. The loop has it while it replaces the orders in FleetFile, until HAProxy follows the
-	// new shifts; Shifts waits until then. The capacity is 1.
+	// following is a lock with the capacity 1: a goroutine that sends a value to it has the lock
+	// until it receives the value. The loop of Run has the lock from the moment when it replaces
+	// the orders in FleetFile until HAProxy follows the new shifts. The method "Shifts" waits for
+	// the lock.
 	following chan struct{}
 
 	lastOrders atomic.Pointer[orders] // the result of the last call of orders
@@ -158,8 +159,8 @@ type File struct {
 type Elector interface {
 	// Run takes part in the election until ctx ends. Then it gives up leadership and returns.
 	//
-	// Run calls "begin", which may block until the end of the term, when this process begins to
-	// lead. It calls "leader" whenever the leader changes: name is "" if no leader is known, and
+	// When this process begins to lead, Run calls "begin", which may block until the end of the
+	// term. Run calls "leader" whenever the leader changes: name is "" if no leader is known, and
 	// self reports whether this process leads. The calls may come from any goroutine.
 	Run(ctx context.Context, begin func(Term), leader func(name string, self bool))
 }

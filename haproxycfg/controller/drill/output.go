@@ -46,9 +46,13 @@ func (r Report) WriteJSON(w io.Writer) error {
 }
 
 // WriteTable writes a table with one row for each drill, at most 100 columns wide, and then the
-// violations. CHANGED is the number of servers that the reloads changed, and BACK how many of them
-// after the end of the fault. LOWEST describes the service with the lowest share of serving
-// servers, such as "50%, 2 of 4" (4 before the drill), and AFTER its serving servers at the end.
+// violations. These columns of the table need an explanation:
+//
+//   - CHANGED is the number of servers that the reloads changed.
+//   - BACK is the number of servers that the reloads changed after the end of the fault.
+//   - LOWEST describes the service with the lowest share of serving servers. For example, "50%, 2
+//     of 4" means that it had 4 serving servers before the drill.
+//   - AFTER is the number of serving servers of this service at the end.
 func (r Report) WriteTable(w io.Writer) error {
 	var text bytes.Buffer
 	t := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)

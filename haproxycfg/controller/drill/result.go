@@ -15,8 +15,8 @@ type Result struct {
 	Title string   `json:"title"`
 	Steps []Line   `json:"steps"`
 	Notes []string `json:"notes,omitempty"`
-	// Reloads is the number of reloads of HAProxy. Waits is the number of attempts to apply a
-	// change that did not apply it, because the reload for the change had to wait.
+	// Reloads is the number of reloads of HAProxy. Waits is the number of attempts that did not
+	// apply their change, because its reload had to wait.
 	Reloads int `json:"reloads"`
 	Waits   int `json:"waits"`
 	// Changed is the number of servers that the reloads during the whole drill have added, removed

@@ -233,9 +233,10 @@ func noRoute(table routes.Table, target Target) string {
 	return text
 }
 
-// noteLatest adds a note to e if the latest declarations, in.Latest, lead the target to another
-// route than the explanation says, or give the route other services or weights. If ok is true, the
-// argument "route" is the route in the explanation. If ok is false, the explanation has no route.
+// noteLatest adds a note to e if the latest declarations, in.Latest, differ from the explanation:
+// they lead the target to a different route, or give the route different services or weights. If ok
+// is true, the argument "route" is the route in the explanation. If ok is false, the explanation
+// has no route.
 func (e *Explanation) noteLatest(in Input, target Target, route routes.Route, ok bool) {
 	if in.Latest == nil {
 		return
