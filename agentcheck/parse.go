@@ -19,9 +19,9 @@ const (
 
 // HAProxy ignores an answer completely if Parse returns one of these errors for it.
 var (
-	// ErrIncomplete means that the answer has no CR or LF, or a NUL byte before it. HAProxy ignores
-	// such an answer and shows "Ignoring incomplete line from agent". HAProxy 2.6 sometimes
-	// completes the line with bytes of an earlier check (a fault).
+	// ErrIncomplete means that the answer has no CR or LF, or that it has a NUL byte before its
+	// first CR or LF. HAProxy ignores such an answer and shows "Ignoring incomplete line from
+	// agent". HAProxy 2.6 sometimes completes the line with bytes of an earlier check (a fault).
 	ErrIncomplete = errors.New("agentcheck: answer has no line end")
 	// ErrTooLong means that the line is longer than MaxLine bytes. HAProxy 2.6 searches for the
 	// line end beyond its buffer and can overwrite a byte there. In tests, about 3% of the HAProxy

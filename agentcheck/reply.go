@@ -130,8 +130,8 @@ func (r Reply) MostRestrictive(o Reply) Reply {
 }
 
 // severity returns a number that is higher if the answer keeps more traffic away from the server.
-// It is the highest severity of the answer's settings. So a combination has the higher one of two
-// severities, which makes MostRestrictive associative also for the Reason.
+// It is the highest severity of the answer's settings. So a combination of two answers has the
+// severity of the more severe answer. This makes MostRestrictive associative, also for the Reason.
 func (r Reply) severity() int64 {
 	const step = 1 << 34 // above every rank of a MaxConn
 	switch {

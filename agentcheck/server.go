@@ -80,13 +80,13 @@ type Server struct {
 	// MaxConns limits the connections that the server answers at the same time. 0 means
 	// DefaultMaxConns, a negative number means no limit.
 	//
-	// At the limit, new connections wait: 128 of them or, if MaxConns is larger, MaxConns. The server
-	// closes each further new connection, and Finished receives ErrTooManyConns.
+	// At the limit, new connections wait: up to 128, or up to MaxConns if MaxConns is larger than
+	// 128. The server closes each further new connection, and Finished receives ErrTooManyConns.
 	//
-	// A client that opens connections without end cannot lock HAProxy out: at the limit, or without
-	// a free descriptor, the server also closes the oldest connection that it answers for a client
-	// address with more than its share. The share is MaxConns divided by the number of client
-	// addresses. Exchange.Evicted is then true.
+	// A client that opens connections without end cannot lock HAProxy out. Each client address has
+	// a share of the connections: MaxConns divided by the number of client addresses. At the limit,
+	// or without a free descriptor, the server closes the oldest connection of an address that has
+	// more than its share. Exchange.Evicted is then true.
 	MaxConns int
 
 	// Finished, if not nil, receives each finished exchange, for example to count it. The server

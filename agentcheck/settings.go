@@ -6,8 +6,8 @@ import (
 	"strconv"
 )
 
-// State is the health in an answer; the zero State does not name it. [Reply.MostRestrictive] picks
-// the larger of two States.
+// State is the health in an answer. The zero State means that the answer does not name the health.
+// [Reply.MostRestrictive] picks the larger of two States.
 //
 // Stopped, Down and Fail have the same effect in HAProxy: the server is DOWN until the agent
 // answers "up". HAProxy shows the word on the statistics page and in the log.
@@ -48,8 +48,9 @@ func (s *State) UnmarshalText(text []byte) error {
 	return err
 }
 
-// Admin is the administrative state in an answer; the zero Admin does not name it. A larger Admin
-// keeps more traffic away from the server, and [Reply.MostRestrictive] picks the larger of two.
+// Admin is the administrative state in an answer. The zero Admin means that the answer does not
+// name this state. A larger Admin keeps more traffic away from the server, and
+// [Reply.MostRestrictive] picks the larger of two.
 type Admin uint8
 
 const (
@@ -222,7 +223,7 @@ func (w Weight) rank() int {
 	return 1 + MaxPercent - int(w.n)
 }
 
-// lower returns the one of w and v that gives the server less traffic. If both give it the same
+// lower returns w or v: the weight that sends less traffic to the server. If both send the same
 // traffic and only one is a percentage, lower returns the percentage, because every version of
 // HAProxy accepts a percentage.
 func (w Weight) lower(v Weight) Weight {

@@ -35,8 +35,8 @@ import (
 // keeps it available.
 var allowed = []string{"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSD-4-Clause-UC", "ISC", "MIT", "MPL-2.0"}
 
-// minPercent is the least percentage of a licence file's text that must be the text of known
-// licences. The rest of the file is names and titles.
+// minPercent is a minimum: at least this percentage of the text of a licence file must be the text
+// of known licences. The rest of the file is names and titles.
 const minPercent = 75
 
 func main() {
@@ -247,8 +247,8 @@ func table(deps []dependency) string {
 	return b.String()
 }
 
-// replaceTable returns the text of page with another table: in the section with the name of the
-// module as its heading, the argument "table" replaces the old table.
+// replaceTable returns the text of page after one change: in the section whose heading is the name
+// of the module, the argument "table" replaces the old table.
 func replaceTable(page []byte, module, table string) ([]byte, error) {
 	heading := []byte("\n## `" + module + "`\n")
 	before, after, ok := bytes.Cut(page, heading)

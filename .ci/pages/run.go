@@ -140,8 +140,9 @@ func (r runner) startShell(ctx context.Context) (*shell, error) {
 	cmd.Dir, cmd.Env = r.dir, r.env
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWPID,
-		// CLONE_NEWNS is here and not in Cloneflags, because package syscall then makes all mounts
-		// private: mounts of the page do not appear in the mount namespace of the machine.
+		// CLONE_NEWNS is in Unshareflags and not in Cloneflags: with Unshareflags, package syscall
+		// also makes all mounts private. So mounts of the page do not appear in the mount namespace
+		// of the machine.
 		Unshareflags: syscall.CLONE_NEWNS,
 		Pdeathsig:    syscall.SIGKILL,
 		Setpgid:      true,

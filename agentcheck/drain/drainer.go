@@ -197,9 +197,10 @@ func (d *Drainer) wakeLocked() {
 }
 
 // Shutdown drains the program for the last time; Undo is no longer possible. It waits until Delay
-// is over, calls closeListeners (may be nil), and then waits like Wait. If a drain has begun
-// earlier, Delay starts at its beginning. Timeout starts at the end of Delay, but not before the
-// call of Shutdown.
+// is over, calls closeListeners (may be nil), and then waits like Wait.
+//
+// If a drain has begun before the call, Delay counts from the beginning of this drain. Timeout
+// begins at the end of Delay, or at the call of Shutdown if the call is later.
 //
 // If ctx ends, Shutdown calls closeListeners at once, and returns the error of ctx.
 func (d *Drainer) Shutdown(ctx context.Context, closeListeners func()) (Progress, error) {

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// answerTime is how long Serve waits, after the end of the drain, for the answers of Control to the
-// requests that wait for this end. One second is enough, because each of these requests notices the
-// end within 100 ms.
+// answerTime is a pause of Serve after the end of a drain. In this time, Control answers the
+// requests that waited for the end of the drain. One second is enough, because each of these
+// requests notices the end within 100 ms.
 const answerTime = time.Second
 
 // Run listens on srv.Addr, with TLS if srv.TLSConfig is set, and serves until ctx ends or the

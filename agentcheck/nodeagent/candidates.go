@@ -20,12 +20,17 @@ type candidate struct {
 
 func (c candidate) heldDown() bool { return !c.ended.IsZero() }
 
-// nextCandidates returns the nodes that have a drain request, or had one less than holdDown ago.
-// previous is the result of the last call, and requests contains the present requests by node name.
+// nextCandidates returns the nodes that have a drain request, and the nodes that had a request less
+// than holdDown ago. previous is the result of the last call, and requests contains the present
+// requests by node name.
 //
-// An uncounted candidate (see DrainRequest.Uncounted) always drains. Of the others, at most limit
-// drain, but a candidate that drains already continues if limit falls. If more than ceiling
-// candidates with a request drain, because the cluster has shrunk, the last of them stop.
+// An uncounted candidate (see DrainRequest.Uncounted) always drains. For the other candidates,
+// there are three rules:
+//
+//   - At most "limit" of them drain.
+//   - A candidate that drains already continues to drain if "limit" falls.
+//   - At most "ceiling" candidates with a request drain. If more of them drain, because the cluster
+//     has shrunk, the last ones stop.
 //
 // The result is sorted: first the uncounted candidates, then the others by the time of their
 // requests. So all agents compute the same order, no matter when they started.
@@ -37,9 +42,10 @@ func nextCandidates(previous []candidate, requests map[string]DrainRequest, limi
 		request, requested := requests[c.node]
 		switch {
 		case requested:
-			// If the candidate had a drain request before, keep the time of that request, so that the
-			// candidate keeps its place among the candidates. Each time without a request was shorter
-			// than holdDown, because otherwise the candidate would have been removed.
+			// The candidate had a drain request before: keep the time of that request, so that the
+			// candidate keeps its place among the candidates. If there was a time without a
+			// request, it was shorter than holdDown. After a longer time, the candidate would have
+			// been removed.
 			request.Since = earliest(c.request.Since, toSecond(request.Since))
 			c.request, c.ended = request, time.Time{}
 		case !c.heldDown():
@@ -93,8 +99,12 @@ func compareCandidates(a, b candidate) int {
 	)
 }
 
-// class is the first sort key of the candidates for a drain: lower classes come first. The classes
-// 0 and 1 are Uncounted requests. In the classes 0 and 2, the time Since of the request is known.
+// class is the first sort key of the candidates for a drain. Lower classes come first:
+//
+//   - 0: an Uncounted request whose time Since is known
+//   - 1: an Uncounted request without a known time
+//   - 2: a counted request whose time Since is known
+//   - 3: a counted request without a known time
 func (c candidate) class() int {
 	class := 0
 	if !c.request.Uncounted {
@@ -114,8 +124,9 @@ func drainLimit(share float64, total int) int {
 	return min(max(1, int(share*float64(total)+rounding)), drainCeiling(share, total))
 }
 
-// drainCeiling returns how many of total nodes may drain at most, even if the limit falls while
-// nodes drain. It is total if share is 1. Otherwise it is total-1, so that one node always stays.
+// drainCeiling returns how many of total nodes may drain because of a request, even if they began
+// to drain under a higher drainLimit. It is total if share is 1. Otherwise it is total-1, so that
+// one node always stays.
 func drainCeiling(share float64, total int) int {
 	if share >= 1 {
 		return total

@@ -183,9 +183,9 @@ func (l *Listeners) Close() {
 	l.serving.Wait()
 }
 
-// takePorts makes later Updates fail, and returns the ports that are open. The caller must close
-// these ports and wait for their checks. The caller must not hold l.mu while it waits, because
-// Finished may call methods of l.
+// takePorts returns the open ports, and makes later Updates fail. The caller must close these ports
+// and wait for their checks. It must not hold l.mu during this wait, because Finished may call
+// methods of l.
 func (l *Listeners) takePorts() []*port {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -33,10 +33,12 @@ type Signal struct {
 	// and must not change the node. A [Watcher] passes nodes whose lists of images and volumes are
 	// empty.
 	Request func(node *corev1.Node) (DrainRequest, bool)
-	// Fields and Labels are selectors of the nodes on which a [Watcher] looks for this Signal,
-	// besides its own node. If one selector is "", the other one selects alone. If both are "", the
-	// Watcher watches no other node for this Signal. The Watcher passes all its nodes to Request:
-	// also the nodes that it watches only because of other Signals.
+	// Fields is a field selector, and Labels is a label selector. A [Watcher] watches its own node
+	// and the nodes that both selectors select. A selector that is "" selects every node, but if
+	// both are "", the Watcher watches no other node for this Signal.
+	//
+	// The Watcher passes each watched node to Request, even if it watches the node only because of
+	// another Signal.
 	Fields, Labels string
 }
 
@@ -62,9 +64,9 @@ func Cordoned() Signal {
 			}
 			since := managedSince(node, "f:spec", "f:unschedulable")
 			// About a second after a cordon, the node controller adds the taint
-			// node.kubernetes.io/unschedulable with its time. Use this time if it is earlier than
-			// the time in the managed fields, which changes whenever the manager that wrote the
-			// cordon writes another field.
+			// node.kubernetes.io/unschedulable, which contains the time when it was added. The
+			// managed fields also contain a time, but this time advances whenever the manager that
+			// wrote the cordon writes another field. So use the earlier one of the two times.
 			for _, t := range node.Spec.Taints {
 				if t.Key == corev1.TaintNodeUnschedulable && t.TimeAdded != nil {
 					since = earliest(since, t.TimeAdded.Time)
@@ -86,8 +88,8 @@ func Deleted() Signal {
 }
 
 // Annotated drains a node with the annotation headgate.dev/drain: "true"; the argument "a" can set
-// another prefix. A node with another value does not drain, and State.Problems reports a value that
-// is not a boolean.
+// another prefix. A node with any other value does not drain. If the value is not a boolean,
+// State.Problems reports it.
 func Annotated(a nodeselect.Annotations) Signal {
 	return Signal{Request: func(node *corev1.Node) (DrainRequest, bool) {
 		if drain, _ := a.Drain(node); !drain {
@@ -98,8 +100,8 @@ func Annotated(a nodeselect.Annotations) Signal {
 	}}
 }
 
-// Labelled drains a node that has a label with this key, whatever the value. Only values such as
-// "false" or "0", which strconv.ParseBool reads as false, do not drain the node.
+// Labelled drains a node that has a label with this key. There is one exception: the node does not
+// drain if strconv.ParseBool reads the value of the label as false, such as "false" or "0".
 func Labelled(key string) Signal {
 	return Signal{Labels: key, Request: func(node *corev1.Node) (DrainRequest, bool) {
 		value, ok := node.Labels[key]

@@ -116,8 +116,11 @@ func (s State) Node() agentcheck.Reply {
 // wait, according to the node's agent. The agent does not see every drain of another node.
 type DrainStatus struct {
 	// Requested is true while there is a drain request for the node, and Effective while the node
-	// drains. With only Requested, the node waits until fewer other nodes drain. With only
-	// Effective, the last request has ended, and the node drains until HeldUntil.
+	// drains:
+	//
+	//   - Requested without Effective: the node waits until fewer other nodes drain.
+	//   - Effective without Requested: the last request has ended, and the node drains until
+	//     HeldUntil.
 	Requested, Effective bool
 	// Reason is the reason of the drain request. For a node that is held down, it is the reason of
 	// the last request.

@@ -122,8 +122,8 @@ func newAdmin(ctx context.Context, m *metrics, ready <-chan struct{}, api locks)
 	}
 }
 
-// locks are the methods of httpapi.Handler that need the locks of the hosts and of the waiting
-// requests. The requests and the updates of the hosts need the same locks.
+// locks are two methods of httpapi.Handler: Hosts needs the lock of the hosts, and Waiting needs
+// the lock of the waiting requests. The requests and the updates of the hosts need the same locks.
 type locks interface {
 	Hosts() *hostlookup.Hosts
 	Waiting() int

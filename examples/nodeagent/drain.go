@@ -41,9 +41,12 @@ func drainHandler(ctx context.Context, d drainer, log *slog.Logger) http.Handler
 }
 
 // beginDrain drains the node. It answers when all HAProxies that still make checks have received
-// the answer "drain", or after the duration in the parameter wait. The status is 200 if all these
-// HAProxies have received the answer, 409 if the node waits for other nodes, 504 if some HAProxies
-// have not received the answer, and 503 if the agent stops.
+// the answer "drain", or after the duration in the parameter wait. The status means:
+//
+//   - 200: all these HAProxies have received the answer "drain"
+//   - 409: the node waits for other nodes
+//   - 504: some of these HAProxies have not received the answer
+//   - 503: the agent stops
 func beginDrain(stop context.Context, d drainer, log *slog.Logger, w http.ResponseWriter, r *http.Request) {
 	var wait time.Duration
 	if text := r.URL.Query().Get("wait"); text != "" {

@@ -12,7 +12,7 @@
 //
 // README.md describes the flags. Package nodeselect/disruption/gate/keeper does the work.
 //
-// With every other exit status than 0, a script must not let the nodes go.
+// A script may let the nodes go only after the exit status 0.
 package main
 
 import (

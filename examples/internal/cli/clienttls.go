@@ -14,9 +14,9 @@ type ClientTLS struct {
 	name string
 }
 
-// Register defines the flags. The prefix "name" begins their names: "api" defines -api-ca,
-// -api-certificate and -api-key. The argument "server" names the server in the help, such as "the
-// API".
+// Register defines the flags. The argument "name" is the prefix of their names: "api" defines
+// -api-ca, -api-certificate and -api-key. The argument "server" names the server in the help, such
+// as "the API".
 func (c *ClientTLS) Register(fs *flag.FlagSet, name, server string) {
 	c.name = name
 	fs.StringVar(&c.CA, name+"-ca", "", "PEM `file` with the authorities of the certificate of "+server+"; those of the system if empty")

@@ -13,9 +13,9 @@ import (
 )
 
 // LimitConnections limits the connections of srv to maxConns, and returns a function that wraps a
-// listener; srv must serve only wrapped listeners. At the limit, a new connection makes srv close a
-// connection of the client address that has the most (see netserve.HTTPLimiter). The metric
-// headgate_PROGRAM_limited_total counts the closed connections.
+// listener; srv must serve only wrapped listeners. When a new connection exceeds the limit, srv
+// closes a connection of the client address that has the most connections (see
+// netserve.HTTPLimiter). The metric headgate_PROGRAM_limited_total counts the closed connections.
 func LimitConnections(srv *http.Server, maxConns int, r prometheus.Registerer, program string) func(net.Listener) net.Listener {
 	limiter := netserve.NewHTTPLimiter(srv, maxConns)
 	for reason, count := range map[string]func() int64{

@@ -64,8 +64,9 @@ func (m *Metrics) HistogramVec(name, help string, buckets []float64, labels ...s
 	return m.factory.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
 }
 
-// Scraped creates one metric for each argument in series, which Define makes. Each scrape calls
-// "read", from any goroutine; it must call "send" once for each value of the metrics.
+// Scraped creates one metric for each Series, a description that Define returns. Each scrape calls
+// the function "read", from any goroutine. The function read must call "send" once for each value
+// of the metrics.
 func (m *Metrics) Scraped(read func(send Send), series ...Series) {
 	descs := make(map[string]*prometheus.Desc, len(series))
 	for _, s := range series {

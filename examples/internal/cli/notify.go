@@ -35,10 +35,14 @@ func (a Admin) ready() error {
 	return a.Ready()
 }
 
-// The method "notify" tells systemd when the binary is ready for the first time, the text of
-// /readyz as the status, and again and again that the binary makes progress. It tells the watchdog
-// only after Alive has returned nil. So if Alive fails or does not return, systemd restarts the
-// binary.
+// The method "notify" tells systemd three things:
+//
+//   - once, that the binary is ready for the first time
+//   - as the status, whether the binary is ready, with the text of /readyz
+//   - again and again, for the watchdog, that the binary makes progress
+//
+// It tells the watchdog only after Alive has returned nil. So if Alive fails or does not return,
+// systemd restarts the binary.
 func (a Admin) notify(ctx context.Context, service *systemd.Service) {
 	if !service.Notified() {
 		return

@@ -45,9 +45,8 @@ type Command struct {
 	Args    string // form of the arguments that are no flags, such as "NODE …"; "" if there are none
 	Summary string // what the command does, as a sentence; without a name, that of the Program
 	Example string // command lines, separated by line feeds
-	// Exits says what exit codes mean, if they mean something else for this command than the
-	// comments of the constants ExitOK, ExitFailed and ExitUsage say. -h lists ExitDiffer only if
-	// Exits contains it.
+	// Exits has the meanings of exit codes that differ for this command from the comments of the
+	// constants ExitOK, ExitFailed and ExitUsage. -h lists ExitDiffer only if Exits contains it.
 	Exits map[int]string
 	// Run must call Invocation.Parse with all flags of the command before it does anything else.
 	Run Run
@@ -98,8 +97,8 @@ func (c Command) meanings() map[int]string {
 	return meanings
 }
 
-// listed returns an exit code of the command that has run. The command must list this code in its
-// help. A script may rely on the list, so listed replaces any other code by ExitFailed.
+// listed returns code if the help of the running command lists this exit code. Otherwise listed
+// prints an error and returns ExitFailed, because a script may rely on the list in the help.
 func (inv Invocation) listed(code int) int {
 	if inv.command.meanings()[code] == "" {
 		return inv.Fail(ExitFailed, inv.program.Name, "fault in this program: the help does not list the exit code %d", code)

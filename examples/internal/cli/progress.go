@@ -41,7 +41,7 @@ const (
 // From now on, what the command writes to inv.Stdout and inv.Stderr replaces the line. So the
 // command must call Progress before it copies inv or one of its writers.
 //
-// Progress returns nil if standard error is no terminal, or one that cannot erase a line
+// Progress returns nil if standard error is no terminal, or a terminal that cannot erase a line
 // (TERM=dumb).
 func (inv *Invocation) Progress(format string, args ...any) *Progress {
 	terminal, ok := terminalOf(inv.Stderr)

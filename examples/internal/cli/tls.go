@@ -16,7 +16,7 @@ import (
 
 // ServerTLS returns the configuration of an HTTPS server from two PEM files, or nil if certificate
 // is "". If clientCA, a PEM file of authorities, is not "", each client needs a certificate of one
-// of them.
+// of these authorities.
 //
 // The server uses changed files at the next handshake, and keeps the last good content of a faulty
 // file. It calls "changed" with an error when a file becomes faulty or the error changes, and with
@@ -82,9 +82,9 @@ func KeyPair(certificate, key string, changed func(error)) (func() *tls.Certific
 // follow calls "read", and returns a function that returns the last good value of read. Each call
 // of this function first calls read again if one of the files may have changed.
 //
-// read must return a value and the content from which it has made the value; the same content keeps
-// the old value. The function calls "changed" with an error when the files become faulty or the
-// error changes, and with nil when there is a new good value.
+// read must return a value, and the content from which it has made the value. If the content is the
+// same as before, the old value stays. The function calls "changed" with an error when the files
+// become faulty or the error changes, and with nil when there is a new good value.
 func follow[T any](files []string, read func() (value T, content string, err error), changed func(error)) (func() T, error) {
 	f := followed[T]{files: files, read: read, changed: changed}
 	f.versions = f.versionsNow() // before the call of read, so that follow does not miss a change during this call

@@ -133,9 +133,9 @@ func FromContext(ctx context.Context) *Service {
 	return s
 }
 
-// Listeners returns a listener for each socket with this name, which must be a listening stream
-// socket, of TCP or Unix. The caller must close the listeners. systemd's own descriptors stay open,
-// so further clients wait for the next process.
+// Listeners returns a listener for each socket with this name. Each of these sockets must be a
+// listening stream socket, of TCP or Unix. The caller must close the listeners. systemd's own
+// descriptors stay open, so further clients wait for the next process.
 func (s *Service) Listeners(name string) (list []net.Listener, err error) {
 	err = s.use(name, func(file *os.File) error {
 		if err := checkListening(int(file.Fd())); err != nil {

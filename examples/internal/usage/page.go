@@ -30,8 +30,8 @@ func Page(p Program) string {
 	return b.String()
 }
 
-// table writes the table of the flags of c, and then the names of the flags that are in the list
-// "known" too.
+// table writes a table of those flags of c that are not in the list "known". Below the table, it
+// writes the names of the flags of c that are in this list.
 func (c Command) table(b *strings.Builder, p Program, known []Flag) {
 	var same []string
 	head := "| flag | value | default | purpose | meaning |\n|---|---|---|---|---|\n"

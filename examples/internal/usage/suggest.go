@@ -2,9 +2,13 @@ package usage
 
 import "strings"
 
-// Suggest returns the name in "known" that is most similar to word, which somebody has mistyped:
-// with an edit distance of at most 2, or 1 if word has three to five letters. Otherwise it returns
-// the shortest name that begins with word, or "". For one or two letters, it returns "".
+// Suggest returns the most probable name in "known" for a mistyped word:
+//
+//   - the name with the smallest edit distance from word. This distance may be at most 2, or at
+//     most 1 if word has three to five letters.
+//   - without such a name, the shortest name that begins with word.
+//
+// Suggest returns "" if there is no such name either, or if word has only one or two letters.
 func Suggest(word string, known []string) string {
 	best, least := "", min(len(word)/3, 2)+1
 	for _, name := range known {

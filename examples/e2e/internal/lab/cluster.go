@@ -301,9 +301,9 @@ func (c *Cluster) startAPI(name string, port int) (*Process, error) {
 	)
 }
 
-// SecondAPI starts another API server on the same etcd, which only the returned client uses. So a
-// scenario can change objects while the first API server does not answer. The caller must stop the
-// returned process.
+// SecondAPI starts another API server on the same etcd, and returns a client for it. Only this
+// client uses the second API server. So a scenario can change objects while the first API server
+// does not answer. The caller must stop the returned process.
 func (c *Cluster) SecondAPI(ctx context.Context) (*Process, kubernetes.Interface, error) {
 	const port = apiPort + 1
 	api, err := c.startAPI(c.Name+"-kube-apiserver-2", port)

@@ -143,9 +143,9 @@ func (k *kubelets) bind(ctx context.Context, p *corev1.Pod, nodes []corev1.Node,
 	}
 }
 
-// chooseNode returns the name of the node for a pod. A pod of a DaemonSet names its node. For any
-// other pod, it is the node with the fewest pods of the same app that is Ready and not cordoned, or
-// "".
+// chooseNode returns the name of the node for a pod, or "". A pod of a DaemonSet names its node.
+// For any other pod, chooseNode considers the nodes that are Ready and not cordoned, and returns
+// the node with the fewest pods of the same app.
 func chooseNode(p *corev1.Pod, nodes []corev1.Node, pods []corev1.Pod) string {
 	best, fewest := "", 0
 	named := daemonNode(p)

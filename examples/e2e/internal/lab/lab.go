@@ -212,10 +212,10 @@ func ipBatch(netns string, lines ...string) error {
 	return nil
 }
 
-// EntryNode returns the node whose port received a request, or nil if it is not in the cluster. It
-// finds the node by the source address in the pod's answer: kube-proxy masquerades with the address
-// of the node. With externalTrafficPolicy Local, it does not masquerade, and the request enters
-// through the node of the pod.
+// EntryNode returns the node whose port received a request, or nil if the cluster does not have
+// this node. It finds the node by the source address in the pod's answer: kube-proxy masquerades
+// with the address of the node. With externalTrafficPolicy Local, kube-proxy does not masquerade,
+// and the request enters through the node of the pod.
 func (c *Cluster) EntryNode(answer pod.Answer) *Node {
 	source, err := netip.ParseAddr(answer.Source)
 	if err == nil {

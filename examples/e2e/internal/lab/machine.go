@@ -131,8 +131,8 @@ func (m *Machine) killAll() {
 	}
 }
 
-// Unplug disconnects the machine from the network: packets to the machine then have no answer. A
-// machine on which only a process stops still refuses connections.
+// Unplug disconnects the machine from the network: packets to the machine then have no answer. This
+// differs from the end of a process: a machine whose process has ended refuses connections.
 func (m *Machine) Unplug() error { return ipBatch(m.outside, "link set "+m.link+" down") }
 
 // Plug reverts Unplug.

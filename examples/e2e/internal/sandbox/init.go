@@ -96,9 +96,10 @@ func private() error {
 	return errors.Join(privateOutsideChroot(), chrootIntoMount())
 }
 
-// privateOutsideChroot does the work of "private" in a chroot. There "/" is not a mount, so the
-// mount that contains the chroot must become private. To reach it, the process leaves the chroot by
-// the way of chroot(2), and returns through a descriptor of the root.
+// privateOutsideChroot does the work of "private" in a chroot. In a chroot, "/" is not a mount, so
+// the mount that contains the chroot must become private. To reach this mount, the process leaves
+// the chroot in the way that the manual page chroot(2) describes. It returns through a descriptor
+// of the chroot's root directory.
 func privateOutsideChroot() error {
 	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

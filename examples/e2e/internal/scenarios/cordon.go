@@ -38,9 +38,11 @@ func runCordon(ctx context.Context, s *System, t *traffic, _ *scenario.Report) e
 }
 
 // The method "drains" calls the function "do", which must drain the node n, and adds a row to the
-// report. The row fails if a request comes through the node later than 3 s after this call. The row
-// also fails if the agent of the node does not report a drain with the given reason, or if HAProxy
-// does not drain the node.
+// report. The row fails in three cases:
+//
+//   - A request comes through the node later than 3 s after the call of do.
+//   - The agent of the node does not report a drain with the given reason.
+//   - HAProxy does not drain the node.
 func (s *System) drains(ctx context.Context, t *traffic, n *lab.Node, what, reason string, do func(context.Context) error) error {
 	if _, err := t.first(ctx, "by "+n.Name, time.Now(), through(n)); err != nil {
 		return err

@@ -216,10 +216,12 @@ var frontZones = scenario.Scenario[*Env]{
 	}),
 }
 
-// zoneRow returns a row about the requests between two times. The row fails unless the wanted
-// percentage of these requests, with zoneTolerance, went to the other zone. It also fails if a
-// local pod in "up" has received more than 1.6 times the usual number of requests, which is the
-// number of all requests divided by frontPods.
+// zoneRow returns a row about the requests between two times. The row fails in two cases:
+//
+//   - The percentage of the requests that went to the other zone differs from the argument "want"
+//     by more than zoneTolerance.
+//   - A local pod in "up" has received more than 1.6 times the usual number of requests, which is
+//     the number of all requests divided by frontPods.
 func (f *Fronts) zoneRow(load *loadRun, from, to time.Time, up []*lab.Pod, want int) scenario.Row {
 	counts := byPod(load.Log, from, to, up)
 	all, remote, most := 0, 0, 0

@@ -95,8 +95,9 @@ func (s *System) moveNearby(ctx context.Context, t *traffic, d *lab.Deployed, to
 	return t.row(scenario.Row{What: fmt.Sprintf("the pod on %s terminates: its node gets no new request", old.Node.Name), Took: took, Within: effect, Err: err}, start)
 }
 
-// nearbyIsAt checks that only this node serves: no other node is in the subset that the terminator
-// selects for the service, has servers in HAProxy, or has received requests since the time "since".
+// nearbyIsAt checks that only the node in the argument "node" serves: no other node is in the
+// subset that the terminator selects for the service, has servers in HAProxy, or has received
+// requests since the time "since".
 func (s *System) nearbyIsAt(ctx context.Context, t *traffic, c *lab.Cluster, since time.Time, node string) error {
 	subset, err := s.Terminator.Subset(c.Name, nearby)
 	if err != nil {

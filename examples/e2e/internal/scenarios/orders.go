@@ -26,8 +26,9 @@ var orders = scenario.Scenario[*Env]{
 }
 
 const (
-	// followed is the longest allowed time for an order of an operator to spread: from the order to
-	// one terminator until another terminator has applied the order.
+	// followed is the longest allowed time for an order of an operator to spread. The time begins
+	// when the operator gives the order to one terminator, and ends when another terminator has
+	// applied the order.
 	followed  = 5 * time.Second
 	firstHost = "first.fleet.example.com"
 	newHost   = "new.fleet.example.com"

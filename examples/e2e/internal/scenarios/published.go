@@ -143,8 +143,8 @@ func refused(err error) error {
 }
 
 // publishedChanges are changes of a Service with the ports "http" and "grpc". The policy must
-// refuse exactly those of these changes that package change also finds harmful (at least one
-// Finding). For this comparison, package change gets no declarations of routes.
+// refuse a change if package change finds it harmful (at least one Finding), and must permit every
+// other change. For this comparison, package change gets no declarations of routes.
 var publishedChanges = []struct {
 	what   string
 	change func(*corev1.Service)

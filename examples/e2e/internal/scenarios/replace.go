@@ -172,9 +172,12 @@ func replaced(before, now places, gone *lab.Node) error {
 	return nil
 }
 
-// replacedOne returns nil if the list "before", of servers or nodes, became the list "now" by a
-// correct replacement. If before has no entry that is gone, the lists must have the same entries.
-// Otherwise now must have all other entries of before, and "entering" further entries.
+// replacedOne returns nil if the list "before" became the list "now" by a correct replacement. The
+// entries of the lists are servers or nodes:
+//
+//   - If no entry of the list "before" is gone, both lists must have the same entries.
+//   - Otherwise, the list "now" must contain the entries of "before" that are not gone, and as many
+//     new entries as the argument "entering" says.
 func replacedOne(before, now []string, gone func(string) bool, entering int) error {
 	left, entered := minus(before, now), minus(now, before)
 	if !slices.ContainsFunc(before, gone) {

@@ -47,11 +47,13 @@ const (
 	trafficWindow = 2 * heartbeatInterval
 )
 
-// These are the largest allowed results. goalLatency is the time in which a terminator must handle
-// an event on an idle machine. On a busy machine, the median may be longer by the factor of the
-// slowness: how many times as long as on an idle machine a computation takes. The same is true for
-// the 99th percentile, which may always be rareFactor times goalLatency, because it is inaccurate
-// with a hundred events.
+// These are the largest allowed results. On an idle machine, the median of the times in which a
+// terminator handles an event must be at most goalLatency. The 99th percentile may be rareFactor
+// times goalLatency, because it is inaccurate with a hundred events.
+//
+// A busy machine is slower than an idle machine by a measured factor, the slowness. There, the
+// median may be goalLatency times the median of the slowness. The 99th percentile may be
+// goalLatency times the 99th percentile of the slowness, if this is larger than rareFactor.
 const (
 	goalLatency          = 300 * time.Millisecond
 	rareFactor           = 3

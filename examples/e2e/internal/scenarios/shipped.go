@@ -74,8 +74,8 @@ func runShipped(ctx context.Context, env *Env, report *scenario.Report) error {
 	if len(bases) == 0 {
 		return errors.New("there are no kustomizations")
 	}
-	// Create the accounts and namespaces of all kustomizations first, because several kustomizations
-	// can share a namespace. They must exist before the API server checks the other objects.
+	// Create the accounts and namespaces of all kustomizations first. They must exist before the
+	// API server checks the other objects, and several kustomizations can share a namespace.
 	for _, b := range bases {
 		objects, err := b.Render()
 		if err != nil {
@@ -193,9 +193,11 @@ func shippedPod(o *unstructured.Unstructured) (*corev1.Pod, error) {
 	return pod, nil
 }
 
-// admit returns an error if the API server refuses the pod in the pod's own namespace. If this
-// namespace is not restricted (Pod Security Standards), it also returns an error if the API server
-// admits the pod in a restricted namespace: then the pod's own namespace could be restricted too.
+// admit returns an error if the API server refuses the pod in the pod's own namespace.
+//
+// The namespace of a pod must be restricted (Pod Security Standards) if the pod permits this. So
+// admit also returns an error if the pod's own namespace is not restricted, but the API server
+// admits the pod in a restricted namespace.
 func admit(ctx context.Context, c *lab.Cluster, pod *corev1.Pod) error {
 	options := metav1.CreateOptions{DryRun: dryRun, FieldValidation: metav1.FieldValidationStrict}
 	if _, err := c.Client.CoreV1().Pods(pod.Namespace).Create(ctx, pod, options); err != nil {

@@ -72,7 +72,7 @@ func runVanish(ctx context.Context, env *Env, report *scenario.Report) error {
 }
 
 // innerIsUp returns an error unless all processes of the inner test run. The scenario later checks
-// that the sandbox has ended them. Their absence proves this only if they were running before.
+// that the sandbox has ended these processes, so they must run before.
 func innerIsUp(p *lab.Process) error {
 	if !p.Running() {
 		return errors.New("the inner test has ended")

@@ -120,10 +120,10 @@ type loopbackConn struct{ net.Conn }
 
 func (loopbackConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
 
-// Environment returns a function for cli.Invocation.LookupEnv with the environment of a container:
-// the values of its manifest, and data, the content of its ConfigMap. A variable whose value is a
-// field has the name of the field as its value. The test fails if the program has not looked up a
-// variable.
+// Environment returns a function for cli.Invocation.LookupEnv with the environment of a container.
+// It has the variables of the container's manifest, and the variables in "data", the content of its
+// ConfigMap. If the manifest sets a variable from a field of the pod (fieldRef), the value of the
+// variable is the path of this field. The test fails if the program has not looked up a variable.
 func Environment(t testing.TB, c *corev1.Container, data map[string]string) func(string) (string, bool) {
 	environment := maps.Clone(data)
 	if environment == nil {

@@ -28,10 +28,11 @@ func codeIn(cell string) (list []string, rest string) {
 
 // CheckMappings checks the tables of a page whose second column has the heading "headgate". The
 // columns are: the setting of another program, our setting, a part of the result of our setting,
-// and the difference. The second cell of a row is one of these:
+// and the difference. The function "result" returns the result of settings, a text. The second cell
+// of a row is one of these:
 //
-//   - code, the settings: their "result" must contain the code in the third cell more often than
-//     the result without settings.
+//   - settings as code: the result of these settings must contain the code in the third cell more
+//     often than the result without settings.
 //   - "nothing to set": the result without settings must contain the code in the third cell.
 //   - "no equivalent": the third cell is empty, and the fourth says what to do instead.
 func CheckMappings(t *testing.T, page string, result func(t testing.TB, settings []string) string) {

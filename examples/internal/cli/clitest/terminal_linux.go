@@ -8,9 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Terminal opens a pseudo-terminal with 100 columns for a program, "terminal". The test reads from
-// "screen" what the program writes, and writes to screen what the user types. Reads of screen can
-// have a deadline. The end of the test closes both files.
+// Terminal opens a pseudo-terminal with 100 columns, and returns its two ends. The program under
+// test uses the end "terminal". From the end "screen", the test reads what the program writes, and
+// to screen, the test writes what the user types. Reads of screen can have a deadline. The end of
+// the test closes both files.
 func Terminal(t testing.TB) (screen, terminal *os.File) {
 	t.Helper()
 	// O_NONBLOCK lets Go's poller wait for the file, so that deadlines work.
