@@ -102,8 +102,9 @@ const (
 	maxNameLog = 256 // the greatest length of Stats.RawName in bytes
 )
 
-// usualALPN are the lists of application protocols that nearly all clients offer. All sessions
-// whose clients offer the same one of these lists share this list, which saves allocations.
+// usualALPN are the lists of application protocols that nearly all clients offer. If a client
+// offers one of these lists, its session uses the list in this variable instead of a copy, which
+// saves an allocation.
 var usualALPN = [][]string{{"h2", "http/1.1"}, {"http/1.1"}, {"h2"}}
 
 // alpnOf returns the first 8 application protocols that a client offers, or nil if the client

@@ -27,9 +27,9 @@ import (
 // except Lookup may be zero, and must not change after the first Serve or ServeQUIC. The methods
 // are safe for concurrent use. A Server cannot be used again after Shutdown or Close.
 type Server struct {
-	// Lookup finds the endpoint of a host. Required. The Server calls Peek of a hostlookup.Peeker,
-	// such as a Cache, first. It calls LookupHost in a new goroutine, with a context that ends
-	// after LookupTimeout or when the client leaves.
+	// Lookup finds the endpoint of a host. Required. If it is a hostlookup.Peeker, such as a Cache,
+	// the Server calls its Peek first. It calls LookupHost in a new goroutine, with a context that
+	// ends after LookupTimeout or when the client leaves.
 	//
 	// Without a port in the endpoint, the Server connects to the port that a PROXY header names, or
 	// else the port of the listener. It tries up to 8 addresses of a name in turn.
@@ -93,10 +93,10 @@ type Server struct {
 	// second without a new connection, MaxRatePerHost connections may arrive at the same moment.
 	// The Server refuses further connections with an answer to the client.
 	MaxRatePerHost int
-	// TrustedSources are networks whose connections belong to no source, such as the networks of
-	// balancers that send no PROXY header. The Server closes such a connection to make room only if
-	// it can close no other connection, and only if the client has not named a host yet.
-	// MaxConnsPerSource does not apply to these connections.
+	// TrustedSources are networks to which MaxConnsPerSource does not apply, for example the
+	// networks of balancers that send no PROXY header. To make room, the Server closes a connection
+	// from such a network only if it can close no other connection, and only if the client has not
+	// named a host yet.
 	TrustedSources []netip.Prefix
 
 	// ProxyFrom are the networks whose connections may begin with a PROXY protocol header,
@@ -126,8 +126,8 @@ type Server struct {
 	// Special addresses need a narrow prefix in AllowEndpoints. So 0.0.0.0/0 does not allow
 	// 127.0.0.1. To allow 127.0.0.1 and everything else, list 0.0.0.0/0, ::/0 and 127.0.0.1/32.
 	//
-	//   - A loopback or link-local address, an address for documentation, such as 192.0.2.0/24, or
-	//     for benchmarks, such as 198.18.0.0/15, needs a prefix within its special range.
+	//   - These addresses need a prefix within their special range: loopback, link-local,
+	//     documentation (such as 192.0.2.0/24) and benchmarks (such as 198.18.0.0/15).
 	//   - A cloud metadata address, or an address of this machine, needs a prefix that contains
 	//     only this address.
 	//   - The Server never connects to unspecified, multicast and reserved addresses, nor to the
@@ -458,10 +458,11 @@ func (s *Server) Alive(ctx context.Context) error {
 	return s.engine.Alive(ctx)
 }
 
-// Shutdown stops accepting and waits until the open connections have ended, a QUIC connection when
-// no datagram has come for 30 s. Before the deadline of ctx, it starts to close the remaining
-// connections one by one; see DrainSpread. When ctx ends, it closes all connections and returns the
-// error of ctx. New QUIC connections get the error CONNECTION_REFUSED.
+// Shutdown stops accepting and waits until the open connections have ended. A QUIC connection ends
+// when no datagram has come for 30 s. New QUIC connections get the error CONNECTION_REFUSED.
+//
+// Before the deadline of ctx, Shutdown starts to close the remaining connections one by one; see
+// DrainSpread. When ctx ends, it closes all connections and returns the error of ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
 	_ = s.init()
 	s.draining.Store(true)

@@ -176,9 +176,10 @@ func (s *session) refuseIncomplete(end error, silent bool) relay.Step {
 }
 
 // endPeek stores the facts about the client's first bytes that the session needs later, and
-// releases the parser. The error is ErrTooManyConns if the process has not enough descriptors for a
-// connection to an upstream, ErrEvicted if the Server has closed the connection to make room, and
-// otherwise nil.
+// releases the parser. It returns one of these errors, or nil:
+//
+//   - ErrTooManyConns: the process has not enough descriptors for a connection to an upstream.
+//   - ErrEvicted: the Server has closed the connection to make room for another one.
 func (s *session) endPeek(r peek.Result, data []byte) error {
 	victim, err := s.srv.conns.Serve(s)
 	victim.close()
@@ -249,8 +250,8 @@ func (s *session) drop(o Outcome, err error) relay.Step {
 }
 
 // answerFor returns the answer for a refusal. The number is the HTTP status, or for TLS the code of
-// the alert (AlertDescription in RFC 8446). The slice holds the bytes of the answer, and is nil for
-// no answer.
+// the alert (AlertDescription in RFC 8446). The slice holds the bytes of the answer. If the client
+// gets no answer, the slice is nil.
 func (s *session) answerFor(why refusal) (int, []byte) {
 	switch s.client.protocol {
 	case peek.TLS:

@@ -25,13 +25,14 @@ type Stats struct {
 	// Listener is the address that Serve or ServeQUIC listens on.
 	Listener string
 
-	// Protocol is the protocol of the client; 0 if the client did not send enough. It is always QUIC
-	// for a connection of ServeQUIC.
+	// Protocol is the protocol of the client. It is 0 if the client has not sent enough bytes to
+	// recognise it, and always QUIC for a connection of ServeQUIC.
 	Protocol peek.Protocol
-	// Name is the host that the client named, in normal form; "" if it named no valid host.
+	// Name is the host that the client named, in normal form. Name is "" if the client named no
+	// valid host.
 	Name string
-	// RawName is the name as the client sent it, if that name is not a valid host name; otherwise
-	// "". It can contain any bytes, so quote it in logs.
+	// RawName is the name that the client sent, if this name is not a valid host name. RawName is
+	// "" if the name is valid. It can contain any bytes, so quote it in logs.
 	RawName string
 	// ALPN are the first 8 application protocols that a TLS client offers. They can contain any
 	// bytes, so quote them in logs. Do not change the slice.
@@ -70,12 +71,15 @@ type Stats struct {
 
 	// Start is the time of accept.
 	Start time.Time
-	// Peek is the time from accept until the client had named a host. Lookup follows, until the
-	// Server had the addresses of the endpoint, and then Dial, until it had connected or given up.
-	// Total is the time from accept to close, or until now. 0 means that the phase did not end;
-	// Peek, Lookup and Dial together are at most Total.
+	// These are times of the connection, in this order:
 	//
-	// For QUIC, Start is the arrival of the first datagram, and Dial is 0.
+	//   - Peek: from accept until the client had named a host.
+	//   - Lookup: after Peek, until the Server had the addresses of the endpoint.
+	//   - Dial: after Lookup, until the Server had connected to the upstream or had given up.
+	//   - Total: from accept to close. For an open connection, from accept until now.
+	//
+	// 0 means that the phase did not end. Peek, Lookup and Dial together are at most Total. For
+	// QUIC, Start is the arrival of the first datagram, and Dial is 0.
 	Peek, Lookup, Dial, Total time.Duration
 
 	// Phase is the phase in which the connection ended, or the phase that an open connection is in.
@@ -143,9 +147,12 @@ var (
 	ErrServerClosed = errors.New("sniproxy: server closed")
 
 	// ErrTooManyConns means that the connection exceeded MaxConns or the descriptors of the
-	// process, and that the Server could not close another connection to make room: the source of
-	// this connection was the one with the most connections, or no source had more connections than
-	// its share (the number of all connections divided by the number of sources).
+	// process, and that the Server could close no other connection to make room. There are two
+	// reasons:
+	//
+	//   - The source of this connection was the source with the most connections.
+	//   - No source had more connections than its share: the number of all connections divided by
+	//     the number of sources.
 	ErrTooManyConns = errors.New("sniproxy: too many connections")
 	// ErrTooManyFromSource means that the connection exceeded MaxConnsPerSource.
 	ErrTooManyFromSource = errors.New("sniproxy: too many connections from this source")

@@ -138,7 +138,8 @@ func join(b []byte, size int) []byte {
 }
 
 // wireOffset converts an offset in the message into an offset in b, which contains the records of
-// the message with their headers. If b ends before this byte, wireOffset returns len(b).
+// the message with their headers. If b ends before the byte at this offset, wireOffset returns
+// len(b).
 func wireOffset(b []byte, at int) int {
 	off := 0
 	for off+recordHeader <= len(b) {

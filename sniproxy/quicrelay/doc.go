@@ -22,12 +22,12 @@
 //	route  RouteTimeout, MaxPeeking
 //	relay  IdleTimeout, MaxPaths
 //
-// A path holds up to 32 KiB of the client's datagrams until its backend is known, and drops further
-// ones, which the client sends again. For MaxPeeking, it counts as one path, and as one more for
-// each 4 KiB.
+// Until the backend of a path is known, the path stores up to 32 KiB of the client's datagrams. It
+// drops further datagrams, which the client sends again. For the limit MaxPeeking, such a path
+// counts as one path, and as one more for each 4 KiB that it stores.
 //
-// If a limit is reached, package fairshare chooses the path that ends: in general, one of the
-// source (an IPv4 address or an IPv6 /64) with the most paths.
+// If a limit is reached, package fairshare chooses the path that ends. In general, this path
+// belongs to the source (an IPv4 address or an IPv6 /64) that has the most paths.
 //
 // An open path needs one file descriptor and one goroutine and, on Linux, a buffer only while a
 // datagram passes.
@@ -38,8 +38,8 @@
 //
 // # Which path a datagram belongs to
 //
-// Several connections can come from one client address. The Relay chooses the path of a datagram by
-// the first of these rules that finds one:
+// Several connections can come from one client address. The Relay applies these rules in order,
+// until one of them finds the path of the datagram:
 //
 //  1. The client address, and the destination ID of the first Initial packet of the path.
 //  2. An ID that a backend has chosen. The Relay reads the IDs in the long headers of the packets of
@@ -75,8 +75,8 @@
 //     whose ID the Relay does not know: the ID can come from a NEW_CONNECTION_ID frame
 //
 // RFC 9000 asks for 8 bytes in the first case, but the IDs of quic-go have 4. A sender with a
-// forged address can invent a packet of the second kind, but a backend that keeps to RFC 9000 has
-// the same limit of three times until a packet with the keys of the handshake arrives.
+// forged address can invent a packet of the second kind. But a backend that keeps to RFC 9000 has
+// the same limit of three times, until a packet with the keys of the handshake arrives.
 //
 // A path of a client that has moved has no limit in the Relay: the backend must apply the limit of
 // three times until it has validated the path (RFC 9000 section 9.3).

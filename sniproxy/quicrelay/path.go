@@ -232,7 +232,8 @@ func (p *path) toBackend(b []byte, size int) {
 }
 
 // The method "failed" runs after an error of the backend's socket. If the backend has sent nothing
-// yet, the path ends. Otherwise the backend may come back before the client gives up.
+// yet, the path ends. If the backend has sent something, the path stays open, because the backend
+// may work again before the client gives up.
 func (p *path) failed(err error) {
 	switch {
 	case p.sent.Load() > 0:
@@ -301,10 +302,10 @@ func hasLongHeader(b []byte, size int) bool {
 	return false
 }
 
-// allow reports whether the Relay may send a datagram of the backend to the client: it may not if
-// the address of the client is not confirmed, and the client would get more than three times the
-// bytes that came from it. allow also reads the connection IDs of the backend in the datagram, and
-// stores them in the Relay's table.
+// allow reports whether the Relay may send a datagram of the backend to the client. The result is
+// false if the address of the client is not confirmed, and the client would get more than three
+// times the bytes that it has sent. allow also reads the connection IDs of the backend in the
+// datagram, and stores them in the Relay's table.
 func (p *path) allow(datagram []byte) bool {
 	r := p.relay
 	r.mu.Lock()
@@ -334,11 +335,14 @@ func (p *path) allow(datagram []byte) bool {
 }
 
 // confirm marks the address of the client as confirmed, if a packet with the header h shows that
-// the client has got a packet of the backend. id is the result of table.find. The ID of another
-// path to the same backend confirms nothing, because somebody else can have seen it.
+// the client has got a packet of the backend. id is the result of table.find.
 //
-// An unknown ID, perhaps from a NEW_CONNECTION_ID frame, must confirm the address too. If the only
-// packet with the known ID of the backend was lost, all later packets have unknown IDs.
+// The ID of another path to the same backend confirms nothing, because somebody else can have seen
+// this ID.
+//
+// An ID that the table does not know confirms the address too, in a Handshake packet or a packet with
+// a short header, after the first packet of the backend: the ID can come from a NEW_CONNECTION_ID
+// frame, which the Relay cannot read.
 func (p *path) confirm(h quic.Header, id []byte) {
 	isLater := h.Type == quic.Handshake || h.Type == quic.Short
 	if slices.Contains(p.ids, string(id)) || isLater && p.backendShowed && id == nil {

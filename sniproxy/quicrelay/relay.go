@@ -95,8 +95,9 @@ type Relay struct {
 	MaxPathsPerSource int
 	// MaxPeeking bounds the number of paths whose backend is not known yet. 0 means 1,000.
 	MaxPeeking int
-	// Trusted, if not nil, reports whether the paths of a client address belong to no source.
-	// MaxPathsPerSource does not apply to these paths. Trusted must not call methods of the Relay.
+	// Trusted, if not nil, reports whether MaxPathsPerSource does not apply to a client address:
+	// the paths of this address then count for no source. Trusted must not call methods of the
+	// Relay.
 	Trusted func(netip.Addr) bool
 	// NewID, if not nil, returns a number for Stats.ID of a new path. nil means 1, 2, 3 and so on.
 	// NewID must not call methods of the Relay.
@@ -146,9 +147,8 @@ type Stats struct {
 	Name    string
 	Version uint32 // of QUIC; 0 after a move, or if the hello is incomplete
 	Moved   bool   // the path began because the client came from another address
-	// Tag is Backend.Tag. It is nil if Route has not returned. If the client has moved, the path
-	// has the Tag of the earlier path whose backend has chosen the connection ID of the client's
-	// datagrams.
+	// Tag is Backend.Tag. It is nil if Route has not returned. If the client has moved to another
+	// address, its new path has the Tag of its earlier path.
 	Tag any
 	// ToBackend and ToClient are the bytes of the datagrams that the Relay sent until the path ended,
 	// including an answer of the Relay.
@@ -227,9 +227,10 @@ func (r *Relay) connect(addr netip.AddrPort) (socket, error) {
 	return r.dial(addr)
 }
 
-// Serve relays the datagrams that arrive at conn until Close or an error, and then closes conn. The
-// connections of its clients get no more datagrams, and the Relay forgets them after IdleTimeout.
-// Serve may be called for several sockets. Give conn a large receive buffer (SetReadBuffer).
+// Serve relays the datagrams that arrive at conn until Close or an error, and then closes conn.
+// After Serve has returned, its clients get no more datagrams, and their connections end after
+// IdleTimeout. Serve may be called for several sockets. Give conn a large receive buffer
+// (SetReadBuffer).
 func (r *Relay) Serve(conn *net.UDPConn) error {
 	s, err := newSocket(conn, false)
 	if err != nil {

@@ -111,10 +111,12 @@ func (b *bundle) receive(fd int, buffers ...[]byte) error {
 // maxJoined is the largest number of datagrams that the method "join" puts into a bundle.
 const maxJoined = 32
 
-// The method "join" appends to the single datagram in b the datagrams that have arrived already, so
-// that the Relay sends them with one system call. In a bundle, only the last datagram can be
-// shorter. So a datagram that does not fit becomes the next bundle, with those that the kernel has
-// joined with it.
+// The method "join" appends to the only datagram in b the datagrams that have arrived already, so
+// that the Relay sends all of them with one system call.
+//
+// In a bundle, all datagrams have the same size, except that the last one can be shorter. If the
+// next datagram does not fit this rule, it becomes the next bundle, together with the datagrams
+// that the kernel has joined to it.
 //
 // Where the kernel itself joins no datagrams (on loopback), this method halves the processor time
 // of the Relay (internal/benchmarks/README.md).
@@ -199,8 +201,8 @@ func (s *udpSocket) send(b []byte, size int, from netip.Addr, to netip.AddrPort)
 		case errors.Is(err, unix.EIO) || errors.Is(err, unix.ENOPROTOOPT):
 			s.noSegment.Store(true) // the network device or the kernel cannot split
 		}
-		// The kernel has refused the whole bundle, with EINVAL or EMSGSIZE if the datagrams are too
-		// large for the network path, or if the bundle has too many. Send the datagrams one by one.
+		// The kernel has refused the whole bundle, with EINVAL or EMSGSIZE: its datagrams are too
+		// large for the network path, or too many. Send the datagrams one by one.
 	}
 	var first error
 	for len(b) > 0 {

@@ -37,8 +37,9 @@
 //     byte of the client, and then resets the backend's connection (RST).
 //
 // If the other side acknowledges no byte for HalfCloseTimeout, the Engine closes both connections.
-// A server that answers in the middle of an upload and closes counts as failed, so the client gets
-// its answer. If a client fails before a backend is connected, the Engine drops its bytes.
+// A server that answers in the middle of an upload and then closes counts as failed, so the client
+// gets the server's answer. If a client fails before a backend is connected, the Engine drops the
+// client's bytes.
 //
 // If the Engine ends a connection early, after a time-out or because of Conn.Close, CloseWithin or
 // Close, each side still gets the bytes in the send queue of its socket, and FIN.

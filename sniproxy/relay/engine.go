@@ -91,9 +91,9 @@ type Engine struct {
 	shared engineState
 }
 
-// Serve accepts connections from l, and calls the function "accept" to make the Session of each;
-// nil closes the connection. Like the methods of a Session, this function must not block, and must
-// be safe for concurrent use.
+// Serve accepts connections from l, and calls the function "accept" to make the Session of each
+// connection. If accept returns nil, the Engine closes the connection. Like the methods of a
+// Session, accept must not block, and must be safe for concurrent use.
 //
 // Serve closes l, perhaps early: the caller cannot end Serve by closing a TCP listener. Serve
 // returns ErrClosed after Shutdown or Close. Connections may stay open after Serve returns.
@@ -108,8 +108,9 @@ func (e *Engine) Serve(l net.Listener, accept func(Conn) Session) error {
 
 // Relay relays between two existing connections, and returns without waiting for their end. The
 // caller must not use them any more. The backend receives prefix before the bytes of the client.
-// The function "done", if not nil, is called when both connections are closed, like Session.Done;
-// after Shutdown or Close, at once with ErrClosed.
+//
+// The function "done", if not nil, is called when both connections are closed, like Session.Done.
+// If Relay is called after Shutdown or Close, it calls done at once, with ErrClosed.
 func (e *Engine) Relay(client, backend net.Conn, prefix []byte, done func(Result)) {
 	s, err := e.start()
 	if err != nil {

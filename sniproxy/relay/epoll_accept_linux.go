@@ -122,10 +122,13 @@ func (a *acceptor) start(fd int32, remote netip.AddrPort) {
 }
 
 // acceptFailed handles a failed accept. If there is no free descriptor, the acceptor tries again in
-// the next round, because Engine.AcceptError can close connections. If this fails too, it accepts
-// one connection with the spare descriptor, and closes it unless Engine.MakeRoom has closed another
-// one: a backlog that never becomes empty would keep the loop busy. After any other error, the
-// acceptor pauses.
+// the next round, because Engine.AcceptError can close connections.
+//
+// If this fails too, the acceptor accepts one connection with the spare descriptor, so that the
+// backlog does not keep the loop busy. It closes this connection, unless Engine.MakeRoom has closed
+// another one.
+//
+// After any other error, the acceptor pauses.
 func (a *acceptor) acceptFailed(e errno) {
 	a.loop.engine.shared.settings.acceptError(fmt.Errorf("relay: accept: %w", e))
 	if a.fd < 0 {

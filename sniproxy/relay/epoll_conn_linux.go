@@ -344,10 +344,13 @@ func (ec *epollConn) silence() time.Duration {
 // progress finds out whether a slow peer still receives bytes. The send queue of a socket holds up
 // to some MB, so a peer may receive bytes for a long time after the last write.
 //
-// progress returns how much longer the connection may stay open. If the client or the backend has
-// acknowledged bytes since the last call, this is the argument "silence", and otherwise 0. The
-// first call returns the shorter one of ackTime and "silence" if not all bytes are acknowledged,
-// and otherwise 0.
+// progress returns how much longer the connection may stay open:
+//
+//   - At the first call, if the peers have acknowledged all bytes: 0.
+//   - At the first call, otherwise: the shorter one of ackTime and the argument "silence".
+//   - At a later call, if the client or the backend has acknowledged bytes since the last call: the
+//     argument "silence".
+//   - At a later call, otherwise: 0.
 func (ec *epollConn) progress(silence time.Duration) (more time.Duration) {
 	for i := range ec.side {
 		if s := &ec.side[i]; s.fd >= 0 && !s.failed {

@@ -139,7 +139,8 @@ func (ec *epollConn) copyFrom(i int) (more bool) {
 
 // copyOnce reads once from the side "from", writes the bytes to the side "to", and stores the rest
 // in from.held. n is the number of bytes written. ok is false if the write has failed, or if a
-// failed read has ended the connection. After another failed read, from.eof is set.
+// failed read has ended the connection. If a read fails and the connection does not end, copyOnce
+// sets from.eof.
 func (ec *epollConn) copyOnce(from, to *side, src Party) (n int, ok bool) {
 	l := ec.loop
 	n, e := sysRead(from.fd, l.scratch)

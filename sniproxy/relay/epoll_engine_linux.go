@@ -68,8 +68,10 @@ func (ee *epollEngine) nextLoop() *epollLoop {
 }
 
 // chooseLoop returns the loop for a connection that l has accepted. It prefers l, because a move to
-// another loop costs a task and a wake-up. It chooses another loop if l has at least 9 connections
-// more than this loop, or if l is busy, and this loop is parked and has fewer connections.
+// another loop costs a task and a wake-up. It returns another loop in two cases:
+//
+//   - l has at least 9 connections more than the other loop.
+//   - l is busy, and the other loop is parked and has fewer connections.
 func (ee *epollEngine) chooseLoop(l *epollLoop) *epollLoop {
 	const farFewer, busyEvents = 8, 3
 	least := l

@@ -75,10 +75,11 @@ func (ec *epollConn) saveHello() {
 	}
 }
 
-// helloEnded runs when no more bytes of the hello (the first bytes of the client) will arrive: "by"
-// is the party that ended the hello, and err is the reason, which helloEnded passes to
-// Session.Hello. The connection ends after a read error, or if Hello returns a default step (see
-// isDefaultStep). "by" and err then become part of the Result, with nil for io.EOF.
+// helloEnded runs when no more bytes of the hello (the first bytes of the client) will arrive. "by"
+// is the party that ended the hello. err is the reason, and helloEnded passes it to Session.Hello.
+//
+// The connection ends after a read error, or if Hello returns a default step (see isDefaultStep).
+// The Result then contains "by" and err, but a nil error if err is io.EOF.
 func (ec *epollConn) helloEnded(by Party, err error) {
 	reason := helloError(err)
 	step := ec.session.Hello(ec.handshake.data, reason)
@@ -129,9 +130,9 @@ func (ec *epollConn) connect() error {
 	return ec.trySendFirstBytes()
 }
 
-// trySendFirstBytes writes to a socket that may still be connecting. EAGAIN means that the connect
-// is not complete, and another error that it has failed. If the backend is on this machine, the
-// connect is complete when connect(2) returns, so the first write succeeds.
+// trySendFirstBytes writes to a socket that may still be connecting. The error EAGAIN means that
+// the connect is not complete. Any other error means that the connect has failed. If the backend is
+// on this machine, the connect is complete when connect(2) returns, so the first write succeeds.
 func (ec *epollConn) trySendFirstBytes() error {
 	if e := ec.sendFirstBytes(); e != noError && e != unix.EAGAIN {
 		return dialError(e)

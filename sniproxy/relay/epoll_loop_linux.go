@@ -142,9 +142,9 @@ func (l *epollLoop) post(task func()) {
 	}
 }
 
-// run runs the loop until it is stopped. RawConn.Read calls the method "round". When it returns
-// false, Read parks the goroutine until the epoll descriptor is readable, and calls "round" again.
-// The read deadline is the time of the next timer; when it passes, run calls Read again.
+// run runs the loop until it is stopped. RawConn.Read calls the method "round". When "round"
+// returns false, Read parks the goroutine until the epoll descriptor is readable, and calls "round"
+// again. The read deadline is the time of the next timer; when it passes, run calls Read again.
 func (l *epollLoop) run() {
 	defer l.close()
 	for round := l.round; !l.stopped; {

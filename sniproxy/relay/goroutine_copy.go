@@ -112,10 +112,13 @@ func (gc *goroutineConn) silent() bool {
 // progress finds out whether a slow peer still receives bytes. The send queue of a socket holds up
 // to some MB, so a peer may receive bytes for a long time after the last write.
 //
-// progress returns how much longer the connection may stay open. If the client or the backend has
-// acknowledged bytes since the last call, this is the argument "silence", and otherwise 0. The
-// first call returns the shorter one of ackTime and "silence" if not all bytes are acknowledged,
-// and otherwise 0.
+// progress returns how much longer the connection may stay open:
+//
+//   - At the first call, if the peers have acknowledged all bytes: 0.
+//   - At the first call, otherwise: the shorter one of ackTime and the argument "silence".
+//   - At a later call, if the client or the backend has acknowledged bytes since the last call: the
+//     argument "silence".
+//   - At a later call, otherwise: 0.
 func (gc *goroutineConn) progress(silence time.Duration) (more time.Duration) {
 	gc.mu.Lock()
 	defer gc.mu.Unlock()

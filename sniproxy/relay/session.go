@@ -42,9 +42,10 @@ type Conn interface {
 	// socket, so call it only while the socket is certainly open: in the function "accept" of
 	// Engine.Serve, or in a method of the Session.
 	LocalAddr() netip.AddrPort
-	// Resume makes the Engine carry out a Step, not Wait or More, after a Wait. It is safe for
-	// concurrent use, even before the method that returns Wait has returned. A second call for the
-	// same Wait, or a call after Done, has no effect.
+	// Resume ends the wait of a Session that has returned Wait: the Engine carries out the given
+	// Step, which must not be Wait or More. Resume is safe for concurrent use, even before the
+	// method that returns Wait has returned. A second call for the same Wait, or a call after Done,
+	// has no effect.
 	Resume(Step)
 	// Idle returns the time since the Engine last moved a byte between the two sides. Before the
 	// Engine relays, this is the time since accept. Any goroutine may call Idle.
@@ -182,8 +183,9 @@ type Result struct {
 }
 
 // isDefaultStep reports whether the Step decides nothing: its Action is More, or Drop with Err nil.
-// If Session.Hello returns such a Step after the end of the hello, the connection ends. Result.Err
-// is then the reason, or nil if the client ended its direction.
+// If Session.Hello returns such a Step after the last bytes of the hello, the connection ends.
+// Result.Err is then the error that ended the hello. But it is nil if the client ended its
+// direction.
 func isDefaultStep(s Step) bool {
 	return s.Action == More || s.Action == Drop && s.Err == nil
 }

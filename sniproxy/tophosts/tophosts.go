@@ -77,9 +77,9 @@ func (c *Counter) Add(s Sample) {
 
 func (c *Counter) window() time.Duration { return cmp.Or(c.Window, 5*time.Minute) }
 
-// rotate begins a new generation at the time "now". The present generation becomes the older one,
-// and rotate drops the generation that was the older one so far. If the present generation began
-// two Windows ago or earlier, rotate clears it too.
+// rotate begins a new generation at the time "now". The Counter has two generations: rotate drops
+// the older one, and keeps the present one as the older one. If the present generation began two
+// Windows ago or earlier, rotate also clears it.
 func (c *Counter) rotate(now time.Time) {
 	if c.current == nil {
 		size := cmp.Or(max(c.Size, 0), 128)
@@ -170,9 +170,9 @@ type generation struct {
 type record struct {
 	host  string
 	value [metrics]uint64
-	// missed is an upper bound of the values that the host had in earlier records, which reduce has
-	// removed. In the algorithm (see the package documentation), the value of the host is value +
-	// missed - generation.subtracted.
+	// missed is an upper bound of the values that the host had in earlier records, which the method
+	// "reduce" has removed. The counter of the algorithm (see the package documentation) for this
+	// host is value + missed - generation.subtracted.
 	missed [metrics]uint64
 }
 
