@@ -75,10 +75,11 @@ func causesOfHold(last *kube.Held, hold *fleet.Hold) []kube.Cause {
 
 // RollbackOrder says to which routes Rollback returns.
 type RollbackOrder struct {
-	// ID is the ID of an applied change in the journal; if several changes have it, Rollback
-	// returns to the newest of them. If ID is empty, Rollback returns to the newest change whose
-	// declared routes differ from those in force. If routes are held already, Rollback goes further
-	// back than the held change.
+	// ID is the ID of an applied change in the journal. If several changes have this ID, Rollback
+	// returns to the newest of them.
+	//
+	// If ID is empty, Rollback returns to the newest change whose declared routes differ from the
+	// routes in force. While routes are held, it considers only changes older than the held change.
 	ID string
 	// By is the name of the person or program that orders the rollback. Reason is the reason for
 	// this order. Both may be empty.
@@ -119,9 +120,11 @@ func (c *Controller) Rollback(ctx context.Context, order RollbackOrder) (Attempt
 }
 
 // Release ends the hold (see Rollback), and makes an attempt to apply the latest declarations. If
-// Limit rejects that change, the Attempt is Refused, and Force can apply it. The error wraps
-// ErrNoHold if there is no hold, and is nil as soon as the end of the hold is written. by names the
-// person or program, for the log; it may be empty. Call Release only while Run is running.
+// Limit rejects that change, the Attempt is Refused, and Force can apply it. Call Release only
+// while Run is running.
+//
+// The error wraps ErrNoHold if there is no hold. It is nil as soon as the end of the hold is
+// written. The argument "by" is the name of the person or program, for the log; it may be empty.
 func (c *Controller) Release(ctx context.Context, by string) (Attempt, error) {
 	return c.changeOrders(ctx, func(s fleet.State) (fleet.State, error) {
 		if s.Hold == nil {

@@ -116,7 +116,7 @@ func (a *applier) journalEntry(t Attempt) (journal.Entry, *journal.State) {
 }
 
 // recordShifts appends an entry about changed shifts to the journal. failed is the reason why
-// HAProxy may not follow them; nil if it does.
+// HAProxy may not follow the new shifts. It is nil if HAProxy follows them.
 func (c *Controller) recordShifts(last, next shift.State, failed error) {
 	if c.Journal == nil {
 		return
@@ -236,9 +236,9 @@ func (c *Controller) JournalHandler() http.Handler {
 	return mux
 }
 
-// AppendJournal appends all entries of a journal to dst, the newest first, as lines, or with asJSON
-// as an object with the lists "entries" and "problems" (entries that cannot be read). A nil journal
-// has no entries.
+// AppendJournal appends all entries of a journal to dst, the newest first. It writes them as lines.
+// If asJSON is true, it writes a JSON object with the lists "entries" and "problems" instead; a
+// problem is an entry that cannot be read. A nil journal has no entries.
 func AppendJournal(dst []byte, j *journal.Dir, asJSON bool) ([]byte, error) {
 	list := struct {
 		Entries  []journal.Entry `json:"entries"`

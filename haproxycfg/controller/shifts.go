@@ -41,8 +41,8 @@ func (c *Controller) Shifts() (shift.State, error) {
 // force, so it also works while a change is refused or waits for its reload. It implements
 // shift.Control. Call it only while Run is running.
 //
-// If Fleet cannot be written, SetShifts changes nothing. But if next only pauses shifts or removes
-// expired ones, it takes effect in this process.
+// If Fleet cannot be written, SetShifts changes nothing, with one exception: a state "next" that
+// only pauses shifts or removes expired ones takes effect in this process.
 func (c *Controller) SetShifts(ctx context.Context, last, next shift.State) error {
 	change := func(now fleet.State) (fleet.State, error) {
 		if !now.Shifts.Equal(last) {
@@ -165,9 +165,12 @@ func (c *Controller) CheckShift(route, cluster string) error {
 }
 
 // ShiftRoutes returns the sorted names of the routes in force whose requests a shift can move from
-// one cluster to another, or away from the cluster if both are the same. left are the other routes
-// with a backend in "from" and a weight above 0, with the reasons. Assign ShiftRoutes to
-// shift.Runner.Routes, and call it only while Run is running.
+// the cluster "from" to the cluster "to". If both are the same cluster, a shift must be able to
+// move the requests away from it.
+//
+// left contains each other route that has a backend in "from" with a weight above 0, and the reason
+// why a shift cannot move it. Assign ShiftRoutes to shift.Runner.Routes, and call it only while Run
+// is running.
 func (c *Controller) ShiftRoutes(from, to string) (names []string, left []shift.Left, err error) {
 	x := c.explained.Load()
 	if x == nil {

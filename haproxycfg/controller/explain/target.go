@@ -39,7 +39,7 @@ const maxTarget = 8 << 10
 
 // ParseTarget parses HOST/PATH or a URL with http:// or https://. A missing path means "/".
 // ParseTarget removes a port, a query and a fragment. It returns an error if the host is not a host
-// name, or if the path has other characters than visible ASCII.
+// name, or if the path has a character that is not visible ASCII.
 func ParseTarget(text string) (Target, error) {
 	if len(text) > maxTarget {
 		return Target{}, fmt.Errorf("explain: the text has more than %d bytes", maxTarget)

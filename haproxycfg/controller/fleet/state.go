@@ -12,8 +12,9 @@ import (
 // MaxBytes is the largest size of a State as JSON.
 const MaxBytes = 64 << 20
 
-// State contains the orders of operators. The zero State has no order. Its JSON contains the shifts in
-// the form of shift.Stored, which has the order for a whole cluster once.
+// State contains the orders of operators. The zero State has no order. Its JSON contains the shifts
+// in the form of shift.Stored: an order to move a whole cluster is there only once, and not again
+// for each route.
 type State struct {
 	// Hold, if not nil, keeps the routes of an earlier time in force.
 	Hold *Hold

@@ -26,8 +26,10 @@ type Store interface {
 	// returns the new Snapshot. Otherwise it changes nothing, and the error wraps ErrConflict.
 	Write(ctx context.Context, state State, version string) (Snapshot, error)
 	// Follow calls "publish" with the present State (the orders of operators), and again after each
-	// change, until ctx ends. If the State cannot be read, it passes the reason; the Snapshot then
-	// has no meaning. Calls never overlap. Read and Write of the same Store return a Snapshot only
-	// after publish has received it, so publish receives no older state afterwards.
+	// change, until ctx ends. If the State cannot be read, Follow passes the reason as the error;
+	// the Snapshot then has no meaning. Calls never overlap.
+	//
+	// Read and Write of the same Store return a new Snapshot only after publish has received it. So
+	// publish never receives an older state than a caller of Read or Write.
 	Follow(ctx context.Context, publish func(Snapshot, error))
 }

@@ -65,9 +65,9 @@ func timeOf(name string) (time.Time, bool) {
 }
 
 // Append writes an entry. state contains the routes and servers in force after the change; nil
-// means that the change has altered nothing. If the time of the entry is not later than the newest
-// entry, Append moves it one millisecond after that. Append calls guard, if not nil, just before
-// the entry becomes visible, and writes nothing if guard returns an error.
+// means that the change has altered nothing. If the journal has an entry with the same or a later
+// time, the new entry gets the time one millisecond after the newest entry. Append calls guard, if
+// not nil, just before the entry becomes visible, and writes nothing if guard returns an error.
 func (d *Dir) Append(e Entry, state *State, guard func() error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

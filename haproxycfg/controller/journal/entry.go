@@ -42,8 +42,9 @@ type Entry struct {
 	// Took is the duration, in milliseconds, of the attempt to apply the change.
 	Took int64 `json:"tookMs"`
 	// Reload says why HAProxy was reloaded for the change, such as "backends"; see
-	// deploy.ReloadReason. It is NoReload without a reload, and "" if the change was not applied or
-	// if this is unknown. ReloadDetail is the reason in words.
+	// deploy.ReloadReason. It is NoReload if HAProxy was not reloaded. It is "" if the change was
+	// not applied, or if nobody knows whether HAProxy was reloaded. ReloadDetail is the reason in
+	// words.
 	Reload       string `json:"reload,omitempty"`
 	ReloadDetail string `json:"reloadDetail,omitempty"`
 	// Changes has the causes, the numbers of changed servers, and the nodes that services gain and
