@@ -12,13 +12,13 @@ import (
 // sockets of the command line.
 const descriptorSlack = 64*3 + 64
 
-// MaxConn is the limit of client connections that Render writes: Global.MaxConn, or else a limit
-// from Global.Descriptors, or 0 for no limit. From Global.Descriptors, it subtracts the descriptors
-// of listeners, checks and agent checks, and divides the rest by two, because each connection needs
-// two.
+// MaxConn is the limit of client connections that Render writes; 0 means no limit. It is
+// Global.MaxConn if that is set. Otherwise MaxConn computes the limit from Global.Descriptors: it
+// subtracts the descriptors of listeners, checks and agent checks, and divides the rest by two,
+// because each connection needs two.
 //
-// It rounds the limit down, by less than a sixteenth, because each new limit needs a reload of
-// HAProxy.
+// It rounds a computed limit down, by less than a sixteenth, because each new limit needs a reload
+// of HAProxy.
 func (c *Config) MaxConn() int {
 	if c.Global.MaxConn > 0 || c.Global.Descriptors <= 0 {
 		return c.Global.MaxConn

@@ -365,10 +365,10 @@ const (
 // 2.6 always ignores Prefer.
 //
 // Regions maps networks, such as "192.0.2.0/24", to regions. The longest prefix that contains the
-// address of the client decides. If Frontend.TrustedProxies contains the sender of the request, this
-// address is the last one in X-Forwarded-For that TrustedProxies does not contain. HAProxy looks at
-// the last three addresses only. If there is no such address, and for all other requests, the
-// address of the client is that of the sender.
+// address of the client decides. If Frontend.TrustedProxies contains the sender of the request,
+// this address is the last one in X-Forwarded-For that TrustedProxies does not contain. HAProxy
+// looks at the last three addresses only. In all other cases, the address of the client is that of
+// the sender.
 //
 // RegionHeader names a request header, and RegionValues maps its values, in lower case, to regions.
 // In a request of TrustedProxies, RegionValues has precedence over Regions. With [ForwardedReplace],

@@ -117,8 +117,8 @@ func (c *Controller) limit(ch *Change) error {
 
 // plan builds a Change from the inputs (routes and clusters) and from the orders of operators (a
 // hold, and shifts). It compares the Change with the configuration in the directory, whose report
-// is "last". The function "causes" finds the differences of the input that explain the change. With
-// an error, the Change has a Report but cannot be applied.
+// is "last". The function "causes" finds the differences of the input that explain the change. If
+// plan returns an error, the Change still has a Report, but cannot be applied.
 func (c *Controller) plan(ctx context.Context, in inputs, by *orders, last kube.Report, causes func(*Change) []kube.Cause, now time.Time) (*Change, error) {
 	c.readVersion(ctx)
 	ch, err := c.build(in, by, last, now)

@@ -45,7 +45,8 @@ type Controller struct {
 	// Version, if not nil, returns the version of the HAProxy that reads the configuration;
 	// [deploy.Checker.Version] is such a function. Each attempt to apply a configuration renders it
 	// for this version, so an upgrade of HAProxy can change the configuration. If Version fails,
-	// the last version counts, or else Builder.Edge.Global.Version.
+	// the Controller uses the last version that it has read. If it has read none, it uses
+	// Builder.Edge.Global.Version.
 	Version func(context.Context) (haproxycfg.Version, error)
 	// Files are further files that are made from the routes. With each applied change, the
 	// Controller also writes these files to Dir.

@@ -18,8 +18,8 @@ import (
 )
 
 // Shifts returns the shifts in FleetFile, which move requests of routes between clusters; see
-// package shift. While SetShifts replaces the shifts, Shifts waits, at most 5 s, until HAProxy
-// follows the new ones or this has failed. It implements shift.Control.
+// package shift. If SetShifts is replacing the shifts, Shifts waits until SetShifts has made
+// HAProxy follow the new ones, or has failed, but at most 5 s. It implements shift.Control.
 func (c *Controller) Shifts() (shift.State, error) {
 	c.init()
 	timeout := time.NewTimer(5 * time.Second)

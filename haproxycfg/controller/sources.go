@@ -26,8 +26,9 @@ type RouteFiles = routefiles.Files
 // RouteSource provides the routes of a Controller. RouteFiles is a RouteSource.
 type RouteSource interface {
 	// Read returns the routes. The Controller calls it once, before Follow. If Read cannot read all
-	// of its input, it returns an error, and Plan fails. Run fails only if Declarations.Unread is
-	// empty; otherwise Follow must publish the missing routes later.
+	// of its input, it returns an error, and Plan fails. Run fails too if Declarations.Unread is
+	// empty. If Unread names the files that Read could not read, Run continues, and Follow must
+	// publish their routes later.
 	Read() (Declarations, error)
 	// Follow calls "publish" after each change of the routes, until ctx ends; the calls never
 	// overlap. If the routes have changed since Read, the first call is immediate. An error before
@@ -105,8 +106,9 @@ func (m Manifests) Read(_ context.Context, start Start) (ClusterState, error) {
 }
 
 // readyNodes returns the map for Objects.ReadyNodes: for each service, the names of the nodes with
-// a ready pod, once for each node or, if count is true, once for each ready pod. If list is empty,
-// it returns nil, which means that nothing is known about pods.
+// a ready pod. A name is in the list once for each node. If count is true, it is there once for
+// each ready pod of the node. If the argument "list" is empty, readyNodes returns nil, which means
+// that nothing is known about pods.
 func readyNodes(objects nodeselect.Objects, list []*discoveryv1.EndpointSlice, count bool) map[string][]string {
 	switch {
 	case len(list) == 0:

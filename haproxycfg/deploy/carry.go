@@ -158,11 +158,13 @@ func (s state) String() string {
 	return b.String()
 }
 
-// dropLeftovers removes from the state the servers in maintenance that their backend in the
-// configuration in force ("before") does not contain: a [Runtime] has taken them out of service,
-// but HAProxy could not delete them. If a new configuration contains such a server again, it must
-// not be in maintenance. Servers of other backends stay: they belong to the files of somebody else,
-// see haproxycfg.Config.Fragment.
+// dropLeftovers removes from the state each server in maintenance that the configuration in force
+// ("before") no longer contains. A [Runtime] has taken such a server out of service, but HAProxy
+// could not delete it. If a new configuration contains the server again, it must not be in
+// maintenance.
+//
+// Servers of backends that are not in the configuration in force stay in the state: they belong to
+// the files of somebody else, see haproxycfg.Config.Fragment.
 func (s *state) dropLeftovers(before members) {
 	known := map[string]bool{}
 	for backend, all := range before.backends {
@@ -180,10 +182,12 @@ func (s *state) dropLeftovers(before members) {
 	})
 }
 
-// reweigh replaces the saved weights of servers without agents by the weights of the new
-// configuration ("now"), because HAProxy restores a saved weight at its start if the initial weight
-// is the same. A saved weight that differs from the configuration in force ("before") stays,
-// because a person has set it.
+// reweigh writes the new weights of servers without agents into the saved state. Otherwise HAProxy
+// would restore the old weight of a server whose initial weight has not changed. The argument "now"
+// is the new configuration, and "before" is the configuration in force.
+//
+// If a saved weight differs from the weight in the configuration in force, a person has set it, and
+// reweigh does not change it.
 func (s *state) reweigh(before, now members) {
 	weights := func(m members) map[string]string {
 		all := map[string]string{}
@@ -331,8 +335,9 @@ func (m move) command() string {
 }
 
 // moves returns changes of addresses for the servers in s, so that HAProxy sends no requests to an
-// address that the new configuration does not use. The new configuration uses the servers with a
-// weight above 0 in the backend of the same name, or else in all backends of the same service.
+// address that the new configuration does not use. For a backend, the new configuration uses the
+// servers with a weight above 0 in the backend of the same name. If it has no backend of this name,
+// it uses those in all backends of the same service.
 //
 // The name of a server contains an address and a port. moves applies the first rule that fits:
 //

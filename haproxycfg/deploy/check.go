@@ -32,11 +32,15 @@ type Checker struct {
 	// Timeout is the longest time of one check; 0 means one minute. The check of a configuration
 	// with 100,000 servers took about 4 seconds.
 	Timeout time.Duration
-	// Foreign, if not nil, describes the files that HAProxy loads before the configuration. HAProxy
-	// then checks all files together. If the foreign files have a fault of their own, or a name or
-	// address that only the fragment may have, the error of Check has [ErrForeign]. Check does not
-	// call Warned with warnings of HAProxy about the foreign files, but with one for each unmet
-	// requirement of the configuration (see [Foreign.Unmet]), and with an error that has ErrForeign.
+	// Foreign, if not nil, describes the files that HAProxy loads before the configuration, the
+	// foreign files. HAProxy then checks all files together.
+	//
+	// The error of Check has [ErrForeign] in two cases: the foreign files have a fault of their
+	// own, or they use a name or an address that only the fragment may use.
+	//
+	// Check does not pass warnings of HAProxy about the foreign files to Warned. But it passes a
+	// warning for each unmet requirement of the configuration (see [Foreign.Unmet]), and each error
+	// that has ErrForeign.
 	Foreign *Foreign
 	// Warned, if not nil, is called with all warnings after a check in which HAProxy accepts the
 	// configuration but warns about it.
@@ -318,9 +322,10 @@ func continuation(line string) (string, bool) {
 	return strings.TrimPrefix(text, "| "), true
 }
 
-// addSources sets the field Source of each message about the file "name" with the content data: the
-// text of the line. For a message that names a proxy instead of a line, it also sets Line to the
-// first line of the section of this proxy.
+// addSources fills in messages about the file "name". The argument "data" is the content of this
+// file. addSources sets the field Source to the text of the line that the message names. If a
+// message names a proxy instead of a line, addSources first sets Line to the line at which the
+// section of this proxy begins.
 func addSources(found []Diagnostic, name string, data []byte) {
 	var lines [][]byte
 	for i := range found {

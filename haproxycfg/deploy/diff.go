@@ -40,9 +40,9 @@ type ServerCounts struct {
 	// after the change.
 	Before int `json:"before"`
 	After  int `json:"after"`
-	// Added counts the servers that exist only after the change, and Removed those only before it.
-	// Altered counts the servers with other lines in haproxy.cfg. The names of the backend and the
-	// server identify a server.
+	// Added is the number of servers that exist only after the change. Removed is the number of
+	// servers that exist only before it. Altered is the number of servers whose line in haproxy.cfg
+	// differs. The names of the backend and the server identify a server.
 	Added   int `json:"added"`
 	Removed int `json:"removed"`
 	Altered int `json:"altered"`

@@ -60,9 +60,9 @@ type Dir struct {
 	// whose field haproxycfg.Map.Stable is true, Apply calls ReplaceMaps and does not reload
 	// HAProxy. [Reloader.ReplaceMaps] is such a function.
 	ReplaceMaps func(ctx context.Context, maps []runtimeapi.MapContent) error
-	// CompareMaps, if not nil, returns an error if the running HAProxy has other entries in the
-	// maps than the wanted ones. Apply calls it after ReplaceMaps, and reloads HAProxy after an
-	// error. [Reloader.CompareMaps] is such a function, which reads all entries.
+	// CompareMaps, if not nil, returns an error if the entries of the maps in the running HAProxy
+	// differ from the argument "maps". Apply calls CompareMaps after ReplaceMaps, and reloads
+	// HAProxy after an error. [Reloader.CompareMaps] is such a function, which reads all entries.
 	CompareMaps func(ctx context.Context, maps []runtimeapi.MapContent) error
 	// Runtime, if not nil, changes servers of the running HAProxy without a reload, see [Runtime]. It
 	// needs Reload.
@@ -495,8 +495,9 @@ func (d *Dir) checkAndWrite(ctx context.Context, t target, written []bool, pendi
 	return !written[len(written)-1], nil
 }
 
-// check calls Check. If HAProxy need not load the files, because it makes the change at run time,
-// check ignores faults of foreign files: Check has accepted the files of t without them.
+// check calls Check. If the argument "reloads" is false, HAProxy makes the change at run time and
+// need not load the files. Then check returns nil for an error that has ErrForeign: HAProxy has
+// accepted the files of t, and only the foreign files have a fault.
 func (d *Dir) check(ctx context.Context, t target, reloads bool) error {
 	err := d.Check(ctx, t.config)
 	if !reloads && errors.Is(err, ErrForeign) {
@@ -505,12 +506,13 @@ func (d *Dir) check(ctx context.Context, t target, reloads bool) error {
 	return err
 }
 
-// reload makes HAProxy load the files. If HAProxy does not load them, reload puts the last good
-// configuration back ("restored" is then true), reloads again and returns an error.
+// reload makes HAProxy load the files. If HAProxy refuses them, reload puts the last good
+// configuration back, reloads again and returns an error. The result "restored" is then true.
 //
-// If Check has accepted the files, but no HAProxy runs or HAProxy does not load them, reload keeps
-// the files and returns an error. It does not put the last good files back, because another version
-// of HAProxy might refuse them.
+// If Check has accepted the files, there are two cases in which reload returns an error and keeps
+// the files: no HAProxy runs (ErrNoMaster), or the running HAProxy does not load the fragment
+// (ErrNotLoaded). The last good files would not be safer, because another version of HAProxy might
+// refuse them.
 func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 	if err := d.at("reload"); err != nil {
 		return false, err
@@ -545,9 +547,9 @@ func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 // restore puts the last good configuration back and returns true. It returns false if there is
 // none, or if HAProxy has just failed to load this same configuration.
 //
-// If this Apply has replaced the content of maps, restore puts the old content back first. If it
-// has replaced nothing else, the present haproxy.cfg with the old maps is the last good
-// configuration.
+// If this Apply has replaced the content of maps, restore puts the old content back first. If maps
+// were the only change, haproxy.cfg with the old maps is the last good configuration, and restore
+// changes nothing else.
 func (d *Dir) restore() (bool, error) {
 	for _, f := range d.changes.replaced {
 		if err := d.replace(f.Name, f.Data, d.mode()); err != nil {

@@ -51,7 +51,8 @@
 // With a Runtime, a change of servers and maps together needs no reload either. The Dir removes
 // servers last, so no new entry of a map leads to a backend without servers.
 //
-// haproxy -c checks each configuration, but after the change if only entries of stable maps change.
+// haproxy -c usually checks a configuration before the change. If only entries of stable maps
+// change, it checks after the change.
 //
 // Servers that are ejected, drained or in maintenance stay in that state, with and without a
 // reload. A reload needs [Reloader.StateFile] for this.

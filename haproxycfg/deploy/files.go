@@ -114,8 +114,8 @@ func (d *Dir) prepare(replacesConfig, pending bool) error {
 	return d.createEmpty(pendingFile)
 }
 
-// readReplaced returns the present files of those maps whose content the method "write" is going to
-// replace: the maps that the directory contains under the same name with another content.
+// readReplaced returns the old content of those maps that the method "write" is going to replace.
+// Such a map is in the directory under the same name, with another content.
 func (d *Dir) readReplaced(files []haproxycfg.RenderedFile, written []bool) (all []haproxycfg.RenderedFile, err error) {
 	for i, f := range files {
 		if written[i] || !f.Stable && !f.Runtime {

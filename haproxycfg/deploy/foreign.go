@@ -171,9 +171,11 @@ func (f *Foreign) read() (files []string, lines []foreignLine, err error) {
 }
 
 // clashes returns an error for each name in the foreign lines that begins with the prefix of the
-// fragment, and for each address on which both listen. The argument "own" is the text of the
-// fragment. HAProxy itself finds only some of these faults. Two listeners on one address are no
-// fault for HAProxy: the kernel then gives each of them a part of the connections.
+// fragment. It also returns an error for each address on which both the fragment and the foreign
+// files listen. The argument "own" is the text of the fragment.
+//
+// HAProxy itself finds only some of these faults. Two listeners on one address are no fault for
+// HAProxy: the kernel then gives each of them a part of the connections.
 func (f *Foreign) clashes(foreign []foreignLine, own []byte, prefix string) error {
 	var faults []error
 	binds := map[string]foreignLine{}
@@ -309,9 +311,12 @@ func loadedFiles(ctx context.Context, worker runtimeapi.Socket) ([]string, error
 	return strings.Split(list, ";"), nil
 }
 
-// verify returns an error with ErrNotLoaded unless the worker has loaded the fragment after files
-// that are all foreign files. A foreign file that the worker has not loaded yet is no fault: the
-// next reload loads it, if it is in a directory that HAProxy loads.
+// verify returns nil if two conditions are true: the last file that the worker has loaded is the
+// fragment, and all files before it are foreign files. Otherwise it returns an error with
+// ErrNotLoaded.
+//
+// A foreign file that the worker has not loaded yet is no fault: the next reload loads it, if it is
+// in a directory that HAProxy loads.
 func (f *Foreign) verify(ctx context.Context, worker runtimeapi.Socket) error {
 	loaded, err := loadedFiles(ctx, worker)
 	if err != nil {

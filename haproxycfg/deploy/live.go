@@ -45,9 +45,9 @@ func variables(config []byte) []variable {
 	return all
 }
 
-// changedVariables returns the variables of a new configuration that are missing, or have another
-// value, in at least one of the earlier configurations. A running HAProxy may not have the new
-// values of these variables yet. The argument "after" is the text of the new configuration.
+// changedVariables returns those variables of a new configuration that at least one of the earlier
+// configurations does not have with the same value. A running HAProxy may not have the new values
+// of these variables yet. The argument "after" is the text of the new configuration.
 func changedVariables(after []byte, earlier ...[]byte) []variable {
 	var changed []variable
 	for _, v := range variables(after) {
@@ -223,17 +223,17 @@ func addCommands(config *haproxycfg.Config) map[string]string {
 }
 
 // otherWords is the value of Server.Add for a server whose settings differ between the old and the
-// new configuration. A plan replaces a server whose Add is not the wanted command "add server", and
-// otherWords differs from every such command.
+// new configuration. It differs from every command "add server". So a plan replaces the server, as
+// it replaces every server whose Add is not the wanted command.
 const otherWords = "the words of the server differ"
 
-// withCommands returns the servers of the old configuration as the first argument of
-// [runtimeapi.Actual.Plan], which replaces a server if its field Add differs from the wanted one.
-// If the options of a server are the same, Add becomes the wanted command, and otherwise
-// otherWords.
+// withCommands prepares the servers of the old configuration for [runtimeapi.Actual.Plan], which
+// replaces each server whose field Add differs from the wanted one. withCommands sets Add to the
+// wanted command if the options of the server are the same, and to otherWords if they differ.
 //
-// The arguments "before" (old) and "now" (new) are results of textServers. wanted contains the
-// servers of now in the same order, but with the command "add server" in Add.
+// The arguments "before" (the old servers) and "now" (the new servers) are results of textServers.
+// The argument "wanted" contains the same servers as now, in the same order, but its field Add is
+// the command "add server".
 func withCommands(before, now, wanted []runtimeapi.Backend) []runtimeapi.Backend {
 	texts, commands := map[string]string{}, map[string]string{}
 	for i, b := range now {
@@ -271,7 +271,8 @@ func trackOf(words string) string {
 }
 
 // cannotChange returns the reason why no HAProxy can change from the old to the wanted servers at
-// run time, or "". The running HAProxy may still refuse the change. The arguments:
+// run time. It returns "" if there is no such reason; the running HAProxy may still refuse the
+// change. The arguments:
 //
 //   - before, now: the old and the wanted servers, as textServers returns them;
 //   - wanted: the wanted servers, as wantedServers returns them;

@@ -15,24 +15,27 @@ import (
 // that the change adds does not reduce the losses.
 //
 // A backend can continue under another name, for example with "shift: true": then its servers and
-// paths are not lost. This is so if the other backend has the same settings and all lines of its
-// servers.
+// paths are not lost. The condition is that a backend after the change has the same settings and
+// all server lines of the backend before the change.
 type Losses struct {
 	// Hosts counts the hosts of the router. A host is lost if the change removes it, or if no path
 	// of the host has a server afterwards.
 	Hosts Loss `json:"hosts"`
-	// Paths counts the paths of all hosts. A path is lost if the change removes it or leads it to
-	// another backend under whose name its backend does not continue, or if its backend loses all
-	// servers.
+	// Paths counts the paths of all hosts. A path is lost in three cases:
+	//
+	//   - the change removes it;
+	//   - its backend loses all servers;
+	//   - the change leads it to another backend that does not continue the backend of the path.
 	Paths Loss `json:"paths"`
 	// Backends counts the backends that have servers and to which a path leads. A backend is lost
-	// if the change removes it or all its servers, unless it continues under another name for each
-	// of its paths.
+	// if the change removes it or all its servers, unless each of its paths leads to a backend that
+	// continues it under another name.
 	Backends Loss `json:"backends"`
 	// Servers counts the servers of all backends that the change removes or alters. Servers of a
 	// backend to which no path leads do not count if the configuration has paths: they only stand
-	// for nodes. A server does not count either if only the name of its node's server changes, for
-	// example from a spare server (haproxycfg.Server.Spare) to the own name of the node.
+	// for nodes. A server that tracks the server of its node does not count if only the name of the
+	// tracked server changes. For example, the node may no longer use a spare server
+	// (haproxycfg.Server.Spare).
 	Servers Loss `json:"servers"`
 }
 
@@ -64,7 +67,7 @@ func (l Losses) Share() float64 {
 }
 
 // Over returns a text about those lost shares of the hosts, paths, backends and servers that are
-// larger than "share" (0 to 1), or "".
+// larger than "share" (0 to 1). It returns "" if no lost share is larger.
 func (l Losses) Over(share float64) string {
 	var parts, names []string
 	for _, kind := range []struct {
@@ -252,12 +255,13 @@ func (c *lossCounter) backends(router haproxycfg.Router) {
 	c.losses.Servers.Names = largest(lostServers)
 }
 
-// renamed returns the backends that the change removes, and each of whose paths leads to a backend
-// that continues the removed one.
+// renamed returns the backends that the change removes, but that continue under other names: each
+// path of such a backend leads to a backend that continues it.
 func (c *lossCounter) renamed(router haproxycfg.Router) map[string]bool {
 	renamed := map[string]bool{}
 	for _, name := range []string{router.Exact, router.Prefix} {
-		// A path of a removed backend leads to another backend, so its line differs.
+		// The path of a removed backend now leads to another backend. So the line of the path
+		// differs.
 		before, after := differentLines(c.before[name].Data, c.after[name].Data)
 		now := entries(after)
 		for key, backend := range entries(before) {

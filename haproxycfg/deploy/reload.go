@@ -35,12 +35,12 @@ type Reloader struct {
 	StateFile string
 	// Config is the path of haproxy.cfg; it may be empty. With Config, Reload makes the old worker
 	// send no more requests to servers that the file no longer contains; see [Reloader.Redirect]. A
-	// server that replaces another one on the same node receives its saved weight, drain and
-	// maintenance.
+	// new server on the same node receives the saved weight, drain and maintenance of the server
+	// that it replaces.
 	Config string
-	// Foreign, if not nil, describes the files that HAProxy loads before Config. Reload then returns
-	// an error with [ErrNotLoaded], and reloads nothing, if the running HAProxy does not load these
-	// files and then Foreign.Fragment.
+	// Foreign, if not nil, describes the files that HAProxy loads before Config. Reload then asks
+	// the running HAProxy whether it has loaded these files and, after them, Foreign.Fragment. If
+	// it has not, Reload reloads nothing and returns an error with [ErrNotLoaded].
 	Foreign *Foreign
 	// Warned, if not nil, is called with an error if the old worker may still send requests to a
 	// server that Config does not contain. Reload still reloads HAProxy.
@@ -342,10 +342,10 @@ const (
 	reloadRefused
 )
 
-// compareProcesses says whether a reload has succeeded, has failed or is still in progress, from
-// the master's lists of processes before the reload and now. In a reload the master restarts
-// itself, and its count of reloads rises by one. It then answers only after it has started a
-// worker, or has failed to.
+// compareProcesses says whether a reload has succeeded, has failed or is still in progress. It
+// compares the master's lists of processes before the reload and now. In a reload the master
+// restarts itself, and its count of reloads rises by one. It answers again only when it has started
+// a worker, or has failed to start one.
 func compareProcesses(before, now []process) reloadState {
 	known := make(map[int]bool, len(before))
 	for _, p := range before {

@@ -26,9 +26,9 @@ import (
 //
 //   - something other than a server, a certificate, the value of a variable, or an entry of a map
 //     that Dir can change at run time has changed;
-//   - a certificate cannot change at run time: the fingerprint of a removed one is unknown, a new
-//     one is larger than runtimeapi.MaxCertificate, or HAProxy would choose another certificate for
-//     some name than the first one in the list that covers the name;
+//   - a certificate cannot change at run time: the fingerprint of a removed one is unknown; a new
+//     one is larger than runtimeapi.MaxCertificate; or for some name, HAProxy would not choose the
+//     first certificate in the list that covers the name;
 //   - a server cannot change at run time: before 3.0, a backend needs more slots, or the options in
 //     a server line have changed; a new server tracks a new server; the backend chooses servers by
 //     a hash;
@@ -57,9 +57,9 @@ type Runtime struct {
 	MaxReplaced int
 	// ChangedOnly is for configurations with thousands of servers: Apply compares the running
 	// HAProxy with the files only in backends whose server lines differ between the old and the new
-	// files. So it does not correct all servers that somebody has changed by hand. After a reload,
-	// it trusts that HAProxy has the servers of the files, so Dir.Reload must restore their states:
-	// see Reloader.Config.
+	// files. So if somebody has changed a server by hand in another backend, Apply does not correct
+	// it. After a reload, Apply trusts that HAProxy has the servers of the files, so Dir.Reload
+	// must restore their states: see Reloader.Config.
 	ChangedOnly bool
 	// Changed, if not nil, receives the result of each Apply that has changed the running HAProxy,
 	// or has found that HAProxy needs a reload.

@@ -38,8 +38,8 @@ func InZone(o nodeselect.Objects, zone string) (names []string) {
 	return names
 }
 
-// Share returns the names of a share (0 to 1) of the nodes, at least of one node. It chooses them
-// at equal distances in the sorted list of all nodes.
+// Share returns the names of a share (0 to 1) of the nodes, but of at least one node. It chooses
+// them at equal distances in the sorted list of all nodes.
 func Share(o nodeselect.Objects, share float64) (names []string) {
 	count := min(len(o.Nodes), max(1, int(float64(len(o.Nodes))*share)))
 	for i := range count {

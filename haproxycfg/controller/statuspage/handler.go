@@ -49,8 +49,8 @@ type Handler struct {
 	// View returns the state of the terminator. Required. Several goroutines may call View at the
 	// same time.
 	View func(context.Context) View
-	// Explain says where the requests for a target go, and lists the nodes of their services. If
-	// Explain is nil, the page cannot show these.
+	// Explain says where the requests for a target go, and which nodes serve them. If Explain is
+	// nil, the page cannot show these facts.
 	Explain func(context.Context, explain.Target) (explain.Explanation, error)
 	// Command returns a command that sends a request with this method and path to the admin
 	// listener. If Command returns "" or is nil, the page shows the method and the path instead.

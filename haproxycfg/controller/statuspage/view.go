@@ -28,9 +28,10 @@ type View struct {
 	Problems []kube.Problem
 	// Servers is the number of servers in the configuration in force.
 	Servers int
-	// Refused is the latest change if it was refused or could not be applied, or nil. If MayForce
-	// is true, a limit has refused it, and POST /force allows it. Otherwise it could not be
-	// applied, for example because HAProxy rejects it.
+	// Refused is the latest change, if it was refused or could not be applied. It is nil if the
+	// latest change is in force. If MayForce is true, a limit has refused the change, and POST
+	// /force allows it. If MayForce is false, the change could not be applied, for example because
+	// HAProxy rejects it.
 	Refused  *kube.Changes
 	MayForce bool
 	// Allow says how to allow the refused change if Handler.Command returns no command.
