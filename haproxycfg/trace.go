@@ -3,8 +3,8 @@ package haproxycfg
 import "strconv"
 
 // Trace makes HAProxy pass on a valid header traceparent (W3C Trace Context), which tells a service
-// to which trace the request belongs. Without a valid one, HAProxy begins a new trace: it sets
-// traceparent and removes tracestate. It sends no spans to a collector.
+// to which trace the request belongs. If a request has no valid traceparent, HAProxy begins a new
+// trace: it sets traceparent and removes tracestate. HAProxy sends no spans to a collector.
 type Trace struct {
 	// Sampled is the share of the new traces that HAProxy marks as sampled, so that the services
 	// record them. The share is a number out of 10,000: 0 means no trace, and 10,000 means all.

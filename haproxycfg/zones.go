@@ -16,13 +16,14 @@ import (
 //     waits for servers of Other;
 //  4. DefaultBackend.
 //
-// The own zone gets this percentage of the requests, at most 100:
+// HAProxy sends this percentage of the requests to the own zone, or 100 if the result is higher:
 //
 //	servers that are up × Overprovision / expected servers
 //
-// With 12 expected servers and an Overprovision of 140, these are all requests while 9 or more
-// servers are up, and 70% with 6. HAProxy uses Other and Panic only if they have a server that is
-// up.
+// For example, with 12 expected servers and an Overprovision of 140, the own zone gets all requests
+// while 9 or more of its servers are up. If 6 are up, it gets 70%.
+//
+// HAProxy uses Other and Panic only if they have a server that is up.
 type Zones struct {
 	// Other is the name of the backend with the servers of all zones except the own zone.
 	Other string
@@ -33,7 +34,8 @@ type Zones struct {
 	// is missing. If the value is 0, all requests stay in the own zone.
 	Expected string
 	// Panic is the name of a backend that HAProxy uses when fewer than PanicBelow servers are up.
-	// HAProxy does not check its servers, so all of them count as up. Empty means none.
+	// HAProxy does not check the servers of this backend, so all of them count as up. Empty means
+	// that there is no such backend.
 	Panic string
 	// PanicBelow names a variable: if fewer servers are up than its value, HAProxy uses Panic. Set
 	// PanicBelow if and only if Panic is set.

@@ -20,12 +20,13 @@
 //
 //   - The order of the nodes that [New] receives does not matter.
 //   - As few nodes as possible move. When a node leaves the ring, each subset that contains it gets
-//     one other node, and all other subsets stay the same. A node that joins, as one of N, replaces
-//     one node in the subsets of about k/N of all keys. A node with a new name leaves and joins.
+//     one other node, and all other subsets stay the same. When a node joins, so that there are N
+//     nodes, it replaces one node in the subsets of about k/N of all keys. A change of a node's
+//     name counts as one node that leaves and one that joins.
 //   - Top(key, k) is the beginning of Top(key, k+1): a larger subset contains the smaller one.
-//   - Subsets of different keys are independent, even if the keys are similar. The number of
-//     subsets that contain a node has a binomial distribution, and the number of nodes that two
-//     subsets share a hypergeometric one, as for random subsets.
+//   - Subsets of different keys are independent, even if the keys are similar. As for random
+//     subsets, the number of subsets that contain a node has a binomial distribution. The number of
+//     nodes that two subsets share has a hypergeometric distribution.
 //
 // So the nodes do not all serve the same number of keys. If 2,000 services use 20 of 1,000 nodes
 // each, a node serves 40 services on average, with a standard deviation of 6.3. Other kinds of

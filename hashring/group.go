@@ -53,8 +53,9 @@ func (g *group) uniform() bool { return g.bands == nil }
 // len(g.nodes). buf must have room for min(2*k, len(g.nodes)) candidates, and a larger buf is
 // faster.
 //
-// To sort few candidates, best uses only the nodes whose score is at most a limit, on average
-// slightly more than k nodes. If they are fewer, best starts again with a higher limit.
+// To sort few candidates, best uses only the nodes whose score is at most a limit. On average, the
+// limit selects slightly more than k nodes. If it selects fewer than k nodes, best starts again
+// with a higher limit.
 func (g *group) best(buf []uint64, key uint64, k int) []uint64 {
 	if k == 0 {
 		return nil
@@ -70,10 +71,10 @@ func (g *group) best(buf []uint64, key uint64, k int) []uint64 {
 	}
 }
 
-// wanted returns how many nodes, on average, the limit of the method "best" shall let pass to find
-// the k best. The actual number has nearly a Poisson distribution: for about one key in thirty it
-// is smaller than k, and best needs a second round. A larger number would make best sort more
-// candidates for every key.
+// To find the k best nodes, the method "best" selects the nodes whose score is below a limit.
+// wanted returns how many nodes this limit shall select on average. The actual number has nearly a
+// Poisson distribution. For about one key in thirty, it is smaller than k, and best needs a second
+// round. A larger average would make best sort more candidates for every key.
 func wanted(k int) float64 { return float64(k) + 1.7*math.Sqrt(float64(k)) + 1 }
 
 // quantile returns a limit such that the given share of all possible scores is below the limit. The
@@ -149,8 +150,8 @@ func (g *group) compare(key uint64, a, b int) int {
 }
 
 // A selection of up to stackK nodes does not allocate: its candidates fit into stackSlots places on
-// the caller's stack. To select 64 nodes, best makes 79 candidates on average; 128 places are five
-// standard deviations more.
+// the caller's stack. To select 64 nodes, best makes 79 candidates on average; 128 places exceed
+// this average by five standard deviations.
 const (
 	stackK     = 64
 	stackSlots = 128

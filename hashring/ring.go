@@ -124,9 +124,9 @@ func (r *Ring) Ranked(key string) iter.Seq[Node] {
 // number if b ranks before a, and 0 if they have the same name. [Ring.Top] and [Ring.Ranked] return
 // nodes in this order, and so does [Ring.Spread] within a zone.
 //
-// So a caller can add a node to a full stored subset without a ring: if the new node ranks before
-// the last node, it replaces this node. Compare does not check weights; pass only weights that
-// [New] accepts.
+// So a caller that has stored the k best nodes of a key can add a node without a ring: if the new
+// node ranks before the last of the k nodes, it replaces that node. Compare does not check weights;
+// pass only weights that [New] accepts.
 func Compare(key string, a, b Node) int {
 	digest := keyDigest(key)
 	x, y := score(digest, nodeDigest(a.Name)), score(digest, nodeDigest(b.Name))

@@ -38,9 +38,9 @@ const (
 	costBits  = 64 - costShift
 )
 
-// exponential returns -ln(1-q/2^45) with q = score>>19, which never falls as the score grows.
-// Divided by the weight, it is the cost of a node. It has an exponential distribution, so a node
-// has the smallest cost with a probability proportional to its weight.
+// exponential returns -ln(1-q/2^45) with q = score>>19. For a higher score, the result is higher or
+// equal. The cost of a node is this result divided by its weight. The cost has an exponential
+// distribution, so a node has the smallest cost with a probability proportional to its weight.
 //
 // exponential does not use math.Log, whose results differ between architectures. For the same
 // reason, each product has an explicit conversion to float64, which forbids a fused addition (Go

@@ -35,7 +35,8 @@ func (g *group) weigh() {
 //
 // It uses only the nodes whose cost is at most a bound, on average slightly more than k. For each
 // band, whose weights are nearly equal, it converts the bound into a limit on the score. So "scan"
-// finds the nodes by their scores, and bestWeighted computes only their logarithms.
+// finds the nodes by their scores, and bestWeighted computes a logarithm only for the nodes that it
+// has found.
 func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 	want := wanted(k)
 	bound := g.costBound(want)
@@ -48,8 +49,8 @@ func (g *group) bestWeighted(buf []uint64, key uint64, k int) []uint64 {
 		}
 		// got contains the k cheapest nodes that "scan" has found. In some bands, scan also finds
 		// nodes whose cost is above the bound. So if the k-th node costs more than the bound, a
-		// cheaper node may be missing. The next round uses the cost of the k-th node as the bound,
-		// and is exact, because at least k nodes cost no more.
+		// cheaper node may be missing. The next round uses the cost of the k-th node as the bound.
+		// It misses no node, because at least k nodes have this cost or a lower one.
 		last := g.cost(key, int(got[k-1]&g.mask))
 		if last <= bound {
 			return got[:k]
@@ -82,8 +83,8 @@ func (g *group) gatherWeighted(buf []uint64, key uint64, k int, bound float64) [
 
 // costBound returns a bound on the cost with which the scans of gatherWeighted find about as many
 // nodes as the argument "want" says. The cost of a node is below a bound with the probability
-// 1-exp(-bound*weight), so the sum of these probabilities must equal "want". costBound solves this
-// equation to the second order. An error makes the selection slower, but not wrong.
+// 1-exp(-bound*weight). So the sum of the probabilities of all nodes must equal "want". costBound
+// solves this equation to the second order. An error makes the selection slower, but not wrong.
 func (g *group) costBound(want float64) float64 {
 	first := want / g.total
 	rest := 1 - first*g.squares/(2*g.total)
@@ -93,8 +94,8 @@ func (g *group) costBound(want float64) float64 {
 	return first / rest
 }
 
-// The method "limit" converts a bound on the cost into a limit on the score that no node of the
-// band within the bound exceeds.
+// The method "limit" converts a bound on the cost of a node into a limit on its score: each node of
+// the band with a cost of at most the bound has a score of at most the limit.
 //
 // The exact limit is the fraction 1-exp(-x) of the range of scores, with x = bound*weight. The
 // method uses x/(1+x/2), which is easier to compute and never smaller. It adds a relative margin,

@@ -23,20 +23,20 @@ const (
 // AddressPolicy chooses the address of a node to which the balancer sends traffic. The zero value
 // chooses the first InternalIP.
 //
-// A Selector departs from this choice in two cases, which do not change the Identity of a node and
-// so its rank:
+// In two cases, a Selector chooses another address of a node. The Identity of the node stays the
+// same, and so does its rank. The cases are:
 //
-//   - If several nodes list an address, it is virtual: each of these nodes gets its next address of
-//     the same type and family, if it has one.
-//   - The targets of a Service with one IP family have addresses of this family.
+//   - If several nodes list the same address, this address is virtual. Each of these nodes gets its
+//     next address of the same type and family, if it has one.
+//   - If a Service has only one IP family, its targets have addresses of this family.
 type AddressPolicy struct {
 	// Types are the address types to try, in this order. nil means InternalIP only. A type for
 	// names, such as Hostname, works only if the value is an IP address.
 	Types  []corev1.NodeAddressType
 	Family Family
-	// Allow lists ranges of special addresses that nodes of the cluster really have, and Choose
-	// accepts: for example, some clouds use the reserved 240.0.0.0/4. Each prefix must lie within
-	// one special range; a wider one such as 0.0.0.0/0 allows nothing.
+	// Allow lists ranges of special addresses that Choose accepts, because nodes of this cluster
+	// really have such addresses. For example, some clouds use the reserved 240.0.0.0/4. Each
+	// prefix must lie within one special range; a wider one such as 0.0.0.0/0 allows nothing.
 	Allow []netip.Prefix
 	// Observe makes Choose accept special addresses that are not in Allow. Choose still ignores
 	// unspecified, multicast and broadcast addresses, which no node can have. A Selection has a

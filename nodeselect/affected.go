@@ -11,8 +11,7 @@ import (
 const manyChanges = 64
 
 // markAffected marks each service whose subset may differ between the pool before the update and
-// the new u.pool. A service marked for nothing only costs time. A missing mark makes a subset
-// wrong.
+// the new u.pool. An unnecessary mark only costs time, but a missing mark makes a subset wrong.
 //
 // With 2,000 services on 1,000 nodes, an update takes about 1 ms with markAffected, and 30 ms with
 // a pick for every service.
@@ -78,9 +77,11 @@ func memberChanges(before, after *Pool) []memberChange {
 // affects reports whether the change may alter the subset of a service. ready has the names of the
 // nodes with a ready pod of the service; nil means unknown.
 //
-// A changed node in the subset affects the service. A changed node outside the subset does so only
-// if it can enter: it ranks before the last node of its zone in the subset, or the subset already
-// contains all other nodes of its zone, so the share of the zone may grow.
+// A changed node in the subset affects the service. A changed node outside the subset affects the
+// service only if the node can enter the subset. The main cases are:
+//
+//   - It ranks before the last node of its zone in the subset.
+//   - The subset already contains all other nodes of its zone, so the share of the zone may grow.
 func (c *poolChange) affects(s *service, ready []string) bool {
 	for i := range s.nodes {
 		if slices.Contains(c.identities, s.nodes[i].Identity) {

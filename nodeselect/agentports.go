@@ -15,13 +15,14 @@ type AgentPort struct {
 	Service *corev1.Service
 }
 
-// AgentPorts returns the agent ports, sorted by number, of the Services whose annotation requests
-// one, and a Problem for each Service that does not get its port, the oldest Service first.
+// AgentPorts returns the agent ports of the Services whose annotation requests one, sorted by
+// number. It also returns a Problem for each Service that does not get the port that it requests;
+// the Problem of the oldest Service is the first.
 //
-// The oldest Service that requests a port gets it, and among equally old ones the first by
-// namespace and name. So all node agents and the balancer agree without communication. A reserved
-// port, or a node port of any Service, is never an agent port. AgentPorts ignores a Service without
-// node ports.
+// If several Services request the same port, the oldest of them gets it. If they are equally old,
+// the first by namespace and name gets it. So all node agents and the balancer agree without
+// communication. A reserved port, or a node port of any Service, is never an agent port. AgentPorts
+// ignores a Service without node ports.
 func (a Annotations) AgentPorts(objects Objects, reserved ...uint16) ([]AgentPort, []Problem) {
 	p := newAgentPorts(a, reserved)
 	p.addAll(objects.Services)
@@ -77,9 +78,9 @@ func (p *agentPorts) addAll(services []*corev1.Service) {
 }
 
 // replace applies the change of one service. old is nil if the service is new, and svc is nil if it
-// is deleted. replace calls the function "changed" with the Ref.Key of each service, perhaps
-// another one, that gets or loses its agent port, or that is refused its agent port for a new
-// reason.
+// is deleted. If a service gets or loses its agent port, or does not get it for a new reason,
+// replace calls the function "changed" with the Ref.Key of this service. Such a service may be
+// another one than the changed service.
 func (p *agentPorts) replace(old, svc *corev1.Service, changed func(key string)) {
 	var ports []uint16
 	if old != nil {
@@ -97,10 +98,10 @@ func (p *agentPorts) replace(old, svc *corev1.Service, changed func(key string))
 	}
 }
 
-// edit adds svc to, or removes svc from, the lists of Services of its node ports and of the agent
-// port that it requests. The argument "edit" is the function "insert" or "remove" for one list. The
-// method appends the changed ports to "ports", and the caller must then call "assign" for each of
-// them.
+// There is a list of Services for each node port and for each requested agent port. The method edit
+// changes the lists of all ports that svc names: it calls the argument "edit", the function
+// "insert" or "remove", for each of them. The method appends these ports to "ports", and the caller
+// must then call "assign" for each port.
 func (p *agentPorts) edit(ports []uint16, svc *corev1.Service, edit func([]*corev1.Service, *corev1.Service) []*corev1.Service) []uint16 {
 	if !hasNodePorts(svc) {
 		return ports
@@ -158,9 +159,10 @@ func compareAge(a, b *corev1.Service) int {
 	)
 }
 
-// assign decides which of the services that request an agent port gets it; none, if the port is
-// reserved or a node port. Each other service gets a problem. assign calls "changed" for each
-// service whose result changes.
+// assign decides which of the services that request an agent port gets this port. If the port is
+// reserved or is a node port, no service gets it. assign records a problem for each service that
+// requests the port and does not get it. assign calls "changed" for each service whose result
+// changes.
 func (p *agentPorts) assign(port uint16, changed func(key string)) {
 	taken := ""
 	if users := p.nodePorts[port]; len(users) > 0 {

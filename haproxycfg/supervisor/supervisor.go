@@ -118,8 +118,8 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		return fmt.Errorf("supervisor: %w", err)
 	}
 	defer unlock()
-	// A call of Drain ends this context. Then the start of HAProxy ends, or the wait before a
-	// start.
+	// A call of Drain ends this context. That stops a start of HAProxy that is in progress, or the
+	// wait before the next start.
 	untilDrain, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -150,8 +150,9 @@ func (s *Supervisor) Run(ctx context.Context) error {
 }
 
 // pause waits for the duration d before the next start of HAProxy. A call of Reload ends the pause
-// early. If Config is missing, only a call of Reload ends it: if HAProxy started when the file
-// appears, the Reload that follows would start a second worker beside the first one.
+// early. If Config is missing, only a call of Reload ends the pause. The program that writes the
+// missing file also calls Reload. If HAProxy had already started by then, this Reload would start a
+// second worker beside the first one.
 func (s *Supervisor) pause(ctx context.Context, d time.Duration, cause error) {
 	select {
 	case <-s.wake: // remove a signal that came before this wait
@@ -239,8 +240,8 @@ func (s *Supervisor) line(line string) {
 
 // The command line of HAProxy names a configuration file, which HAProxy reads at the start and at
 // each reload. link makes this file a symbolic link to the file in the argument "config". The
-// command line of a master never changes, so only with a link can the master read another file at
-// the next reload.
+// command line of a running master cannot change. With the link, the master nevertheless reads
+// another file at the next reload.
 func (s *Supervisor) link(config string) error {
 	name := filepath.Join(s.options.RunDir, configLink)
 	if target, err := os.Readlink(name); err == nil && target == config {
@@ -336,12 +337,13 @@ func (s *Supervisor) Drain(ctx context.Context) error {
 	return fmt.Errorf("supervisor: stopped HAProxy before its last connection ended: %w", ctx.Err())
 }
 
-// Reload makes HAProxy load Config by calling "reload", for example the method Reload of a
-// deploy.Reloader for Master. It returns nil if HAProxy runs with Config. An error also contains
-// the alerts that HAProxy has printed meanwhile.
+// Reload calls the function "reload", which must make HAProxy load Config. An example of this
+// function is the method Reload of a deploy.Reloader for the socket Master. If HAProxy then runs
+// with Config, Reload returns nil. Otherwise, its error also contains the alerts that HAProxy has
+// printed during the reload.
 //
-// If HAProxy does not run, Reload makes the Supervisor start it at once. Before Run, Reload waits.
-// After a Drain or the end of Run, it returns [ErrStopped].
+// If HAProxy does not run, Reload makes the Supervisor start it at once. Before a call of Run,
+// Reload waits for this call. After a call of Drain or the end of Run, Reload returns [ErrStopped].
 func (s *Supervisor) Reload(ctx context.Context, reload func(context.Context) error) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()

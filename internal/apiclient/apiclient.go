@@ -53,9 +53,9 @@ type Request struct {
 	MaxBody int64
 }
 
-// Get sends a request, and returns the answer, whose Body is closed, and the bytes of its body. If
-// there are more than MaxBody bytes, Get returns an error for status 200, and cuts the bytes off
-// for another status.
+// Get sends a request. It returns the answer and the bytes of its body; the Body of the answer is
+// already closed. If the body has more than MaxBody bytes and the status is 200, Get returns an
+// error. If the status is not 200, Get returns only the first MaxBody bytes.
 func Get(ctx context.Context, client *http.Client, r Request) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL, nil)
 	if err != nil {
@@ -107,7 +107,8 @@ func ParseSeconds(s string) (int64, bool) {
 }
 
 // RetryAfter returns the pause that the server requests in Retry-After (RFC 9110 section 10.2.3),
-// or 0. A pause until a date begins at the header Date or, without it, at the time now.
+// or 0. If Retry-After is a date, the pause is the time from the header Date to this date. If the
+// header Date is missing, the pause begins at the time now.
 func RetryAfter(h http.Header, now time.Time) time.Duration {
 	s := strings.TrimSpace(h.Get("Retry-After"))
 	if n, ok := ParseSeconds(s); ok {

@@ -20,8 +20,8 @@ const maxDigits = 10
 // regular files with the name "." + target + up to ten digits, where isTarget returns true for the
 // target.
 //
-// While a process writes, it holds a lock on its temporary file. Locked files stay, and so do files
-// that RemoveLeftovers cannot lock or remove, all of them on a system without flock.
+// While a process writes, it holds a lock on its temporary file. RemoveLeftovers keeps locked
+// files, and files that it cannot lock or remove. On a system without flock, it keeps all files.
 func RemoveLeftovers(dir string, isTarget func(name string) bool) {
 	entries, _ := inputfile.ReadDir(dir) // without a directory there is nothing to remove
 	for _, e := range entries {

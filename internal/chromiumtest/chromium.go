@@ -27,8 +27,9 @@ import (
 // patience bounds how long a test waits for Chromium.
 const patience = time.Minute
 
-// Browser is a Chromium without a window and with one tab. The tests control it through the DevTools
-// protocol, because its command line neither prints nor draws error pages.
+// Browser is a Chromium without a window and with one tab. The tests control it through the
+// DevTools protocol, because the command-line options of Chromium that print or draw a page do not
+// work for error pages.
 type Browser struct {
 	ws *websocket.Conn
 	id int

@@ -57,8 +57,8 @@ func (b *Browser) Dark(t testing.TB, dark bool) {
 //   - In a window of 390 or 1280 pixels, the page is not wider than the window.
 //   - On a light and on a dark background, every text has a contrast of at least 4.5:1 (WCAG 2.2,
 //     criterion 1.4.3).
-//   - The tab key reaches all links, fields, buttons and scrollable regions, in the order of the page,
-//     and the browser marks the one with the focus.
+//   - The tab key reaches all links, fields, buttons and scrollable regions, in the order of the
+//     page, and the browser marks the element that has the focus.
 //   - Every table has headers, and every field has a label.
 //   - The page loads nothing, and runs no script.
 //

@@ -23,8 +23,8 @@ import (
 //   - the characters U+FF0E, U+FF0F, U+FF3C, U+2044, U+2215 and U+2216, which Unicode's
 //     compatibility forms or the best-fit tables of Windows turn into ".", "/" or "\".
 //
-// Each repetition has a bound, so that no path makes PCRE reach its limits, which HAProxy would
-// read as "no match".
+// Each repetition has a bound, so that no path makes PCRE reach its limits. HAProxy would take such
+// an error of PCRE for "no match".
 const Pattern = "(^|" + segmentEnd + ")(" + encodedDot + "){1,2}(" + segmentEnd + "|[;?#]|" + percent + "(" + three + "([bf]|" + percent + "[46][26])|" + two + three + "|" + zero + zero + ")|$)"
 
 const (
@@ -44,9 +44,9 @@ const (
 )
 
 // Stripped is a regular expression for encoded tabs and ends of lines. Parsers that follow the URL
-// Standard of WHATWG, and Python's urllib.parse.urlsplit, remove these characters. So for a server
-// that decodes a path before it parses the path, "/.%09./" is "/../", and "/.%25%30%39./" too if it
-// decodes twice.
+// Standard of WHATWG, and Python's urllib.parse.urlsplit, remove these characters. So "/.%09./"
+// becomes "/../" in a server that decodes a path before it parses the path. In a server that
+// decodes the path twice, "/.%25%30%39./" also becomes "/../".
 const Stripped = percent + zero + "([9ad]|" + percent + "(39|[46][14]))"
 
 var (
@@ -54,8 +54,9 @@ var (
 	stripped = regexp.MustCompile("(?i)" + Stripped)
 )
 
-// In reports whether a path has a dot segment. "%2e" counts as a dot. Like HAProxy, In also decodes
-// the path once and looks again, and looks at the path without the parts that match Stripped.
+// In reports whether a path has a dot segment. "%2e" counts as a dot. In examines three forms of
+// the path, as HAProxy does: the path itself, the path decoded once, and the path without the parts
+// that match Stripped.
 func In(path string) bool {
 	if pattern.MatchString(path) || pattern.MatchString(stripped.ReplaceAllLiteralString(path, "")) {
 		return true

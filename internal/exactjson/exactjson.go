@@ -1,7 +1,7 @@
 // Package exactjson decodes JSON objects by the exact names of their members, and refuses a name
-// that occurs twice (RFC 8259 section 4, RFC 7493 section 2.3). Package encoding/json accepts
-// "ENDPOINT" for "endpoint" and the last of two members, so two programs may read the same document
-// differently.
+// that occurs twice (RFC 8259 section 4, RFC 7493 section 2.3). Package encoding/json is less
+// strict: it accepts "ENDPOINT" for "endpoint", and of two members with the same name it uses the
+// last. So two programs may read the same document differently.
 package exactjson
 
 import (

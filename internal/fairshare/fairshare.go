@@ -4,14 +4,15 @@
 // connection waits until its client has sent a complete request, and between two requests. It
 // serves while the server answers or relays its request.
 //
-// When the Table is full, the heaviest source loses its oldest waiting connection to a new one. The
-// weight of a source is the number of its serving connections plus 8 times the number of its
-// waiting connections.
+// When the Table is full, a new connection replaces the oldest waiting connection of the heaviest
+// source. The weight of a source is the number of its serving connections plus 8 times the number
+// of its waiting connections.
 //
-// If the heaviest source has no waiting connection, but more connections than its share, it loses
-// to a new connection of another source the serving connection on which no bytes have passed for
-// longest. The share is the number of all connections divided by the number of sources. Here all
-// exempt connections (see [Table.Add]) together count as one source.
+// If the heaviest source has no waiting connection, but more connections than its share, a new
+// connection of another source replaces a serving connection of the heaviest source. This is the
+// connection on which no bytes have passed for the longest time. The share is the number of all
+// connections divided by the number of sources. Here all exempt connections (see [Table.Add])
+// together count as one source.
 //
 // The Table refuses a new connection of the heaviest source if this source has no waiting
 // connection. So a source with few connections always gets one more, whatever other sources hold.
@@ -201,8 +202,8 @@ func (t *Table[T]) files() int { return t.waiting + 2*t.serving }
 // client has sent a complete request. If Serve returns a victim, a connection that gives up its
 // descriptors, the caller must close it.
 //
-// The error is nil, ErrEvicted if the connection was evicted before, or ErrFull if there are not
-// enough descriptors, and the caller should answer that the server is busy.
+// Serve returns ErrEvicted if the Table has already evicted m. It returns ErrFull if there are not
+// enough descriptors: the caller should then answer that the server is busy.
 func (t *Table[T]) Serve(m T) (victim T, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -237,9 +238,9 @@ func (t *Table[T]) Wait(m T) {
 }
 
 // Grow makes the waiting connection m count as several connections (units) for MaxWaiting, because
-// it holds more memory than others; it never lowers this number. If the waiting connections now
-// exceed MaxWaiting, Grow evicts one of them, perhaps m itself, and the caller must close this
-// victim.
+// m uses more memory than others. If m already counts as more units, Grow changes nothing. If the
+// waiting connections now exceed MaxWaiting, Grow evicts one of them, perhaps m itself, and the
+// caller must close this victim.
 func (t *Table[T]) Grow(m T, units uint8) (victim T) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -408,9 +409,10 @@ func (t *Table[T]) victimFor(src *source[T], exempt bool) T {
 	return t.exempt.lists[waiting].first
 }
 
-// maxClosing bounds the evicted connections that the server has not closed yet, whose descriptors
-// are still in use. While there are more, the heaviest source (see the package comment) gets no new
-// connection in place of one of its own.
+// maxClosing bounds the evicted connections that the server has not closed yet. Their descriptors
+// are still in use. While there are more than maxClosing such connections, the Table refuses each
+// new connection of the heaviest source (see the package comment) instead of evicting an old
+// connection of this source.
 const maxClosing = 16
 
 // mostWaiting returns the oldest waiting connection of the source that has the most waiting
@@ -476,9 +478,9 @@ func (t *Table[T]) begin(m T, to state) {
 }
 
 // end removes a connection from the list that its source has for the present state of the
-// connection. The caller then calls the method "begin" if the source keeps the connection in
-// another state. Otherwise, the connection has ended or gets another source, and the caller calls
-// the method "leave" for the old source.
+// connection. If the connection stays at its source in another state, the caller then calls the
+// method "begin". If the connection has ended or moves to another source, the caller calls the
+// method "leave" for the old source.
 func (t *Table[T]) end(m T) {
 	e := m.ShareEntry()
 	if e.state == waiting {

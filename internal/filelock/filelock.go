@@ -31,8 +31,8 @@ const retryInterval = 20 * time.Millisecond
 // Lock locks a file, and creates it if it is missing. It waits until nobody else holds the lock, or
 // until ctx ends. The error is an [*os.PathError].
 //
-// If this user may write to the directory but not open the file, Lock replaces the file: root has
-// created it before the directory got its owner or group.
+// If this user may write to the directory but may not open the file, Lock replaces the file. This
+// happens if root created the file before the directory got its present owner or group.
 func Lock(ctx context.Context, file string) (unlock func(), err error) {
 	tick := time.Tick(retryInterval)
 	for {

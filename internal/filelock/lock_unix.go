@@ -26,15 +26,17 @@ func flock(f *os.File, how int) error {
 	}
 }
 
-// The directory is locked for a moment while somebody replaces the lock file. So a longer lock of
-// the directory belongs to another program, which may be of a user who may not write to it.
+// A process that replaces the lock file locks the directory only for a moment. So a longer lock of
+// the directory belongs to an unrelated program. Even a user who may not write to the directory can
+// lock it, so tryLock does not wait for longer than these attempts.
 const (
 	dirAttempts = 10
 	dirInterval = 10 * time.Millisecond
 )
 
-// tryLock locks the lock file, and then, together with other processes, its directory. The function
-// "replace" locks the directory alone. So no process replaces a lock file that somebody has locked.
+// tryLock locks the lock file, and then its directory with a shared lock, which several processes
+// can hold. The function "replace" needs an exclusive lock of the directory. So no process replaces
+// a lock file while a process holds its lock.
 func tryLock(file string) (unlock func(), err error) {
 	f, err := open(file)
 	if errors.Is(err, fs.ErrPermission) {
@@ -64,9 +66,9 @@ func tryLock(file string) (unlock func(), err error) {
 	return unlock, nil
 }
 
-// lockDir locks a directory together with other processes, so that nobody replaces the lock file in
-// it. If this user may not read the directory, or another program keeps it locked, lockDir locks
-// nothing.
+// lockDir locks a directory with a shared lock, so that nobody replaces the lock file in it. If
+// this user may not read the directory, or if another program keeps the directory locked, lockDir
+// locks nothing.
 func lockDir(path string) (unlock func()) {
 	dir, err := os.Open(path)
 	if err != nil {
@@ -81,9 +83,9 @@ func lockDir(path string) (unlock func()) {
 	return func() { _ = dir.Close() }
 }
 
-// replace replaces a lock file that this user may not open: root has created it before the
-// directory got its owner or group. If the user may not replace it either, the error is the
-// argument "cause". If another process holds the lock, the error is [ErrLocked].
+// replace replaces a lock file that this user may not open, because root created it before the
+// directory got its present owner or group. If the user may not replace the file either, the error
+// is the argument "cause". If another process holds the lock, the error is [ErrLocked].
 func replace(file string, cause error) (*os.File, error) {
 	const mayWrite = 2 // W_OK of access(2)
 	if syscall.Access(filepath.Dir(file), mayWrite) != nil {
@@ -110,11 +112,14 @@ func replace(file string, cause error) (*os.File, error) {
 
 // open opens the lock file, and creates it if it is missing. Every user who can open the file can
 // also lock it. So the file gets the group of the directory, and a mode that depends only on the
-// write bits of the directory's mode. From root, it also gets the owner of the directory.
+// write bits of the directory's mode. If root calls open, the file also gets the owner of the
+// directory.
 //
-// If the directory changes, the next open by the owner of the file or by root adapts the file; for
-// another user, tryLock replaces it. open follows no symbolic link, because a user who may write to
-// the directory could link to a file of somebody else.
+// If the owner, group or mode of the directory changes later, the next call of open by the owner of
+// the file or by root adapts the file. For another user, tryLock replaces the file.
+//
+// open follows no symbolic link, because a user who may write to the directory could link to a file
+// of somebody else.
 func open(file string) (*os.File, error) {
 	const flags = syscall.O_NONBLOCK | syscall.O_NOFOLLOW
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR|flags, 0o600)
@@ -136,9 +141,9 @@ func open(file string) (*os.File, error) {
 }
 
 // The function "share" changes the group and mode of the lock file, and as root its owner, as the
-// comment of "open" describes. It leaves a file that is perhaps not the lock file: one of another
-// user, with several hard links, or with content. It ignores errors, because whoever can open the
-// file now can still lock it.
+// comment of "open" describes. It does not change a file that is perhaps not the lock file: a file
+// of another user, a file with several hard links, or a file with content. It ignores errors,
+// because a user who can open the file now can still lock it.
 func share(f *os.File, info, dir fs.FileInfo) {
 	is, ok := info.Sys().(*syscall.Stat_t)
 	want, alsoOK := dir.Sys().(*syscall.Stat_t)

@@ -129,9 +129,9 @@ func (w Watcher) Run(ctx context.Context, read func() error) {
 	}
 }
 
-// rest is a duration. If Run has called the function "read" within the last 100 ms, and the files
-// change again, Run waits for the end of the burst, even after a rename that completes the new
-// content (see Watcher.Quiet).
+// rest is the shortest time between two calls of the function "read" without a wait for the end of
+// a burst. After a rename that replaces all files at once (see Watcher.Quiet), Run calls "read"
+// immediately, but not within this time after the last call.
 const rest = 100 * time.Millisecond
 
 // watch is the state of one Run.
@@ -157,8 +157,8 @@ func (w *watch) concerns(event fsnotify.Event) bool {
 }
 
 // replacedBy reports whether two consecutive events show that a rename within the directory has
-// replaced all paths at once. The new name is that of the only path, or of a symbolic link through
-// which all paths lead. The operating system reports the old name first.
+// replaced all paths at once. The first event must contain the old name, and the second event the
+// new name. The new name must be the only path, or a symbolic link through which all paths lead.
 func (w *watch) replacedBy(previous, event fsnotify.Event) bool {
 	name := filepath.Clean(event.Name)
 	if !previous.Has(fsnotify.Rename) || !event.Has(fsnotify.Create) || filepath.Dir(previous.Name) != filepath.Dir(name) || filepath.Clean(previous.Name) == name {

@@ -35,9 +35,9 @@ func (v Version) IsDir() bool { return v.info != nil && v.info.IsDir() }
 const resolution = 2 * time.Second
 
 // Same returns true only if the file has certainly not changed since the earlier result of
-// VersionOf. It compares inode, size, mode and modification time. It returns false for a change
-// less than two seconds before the earlier result, because a second change may have the same
-// modification time.
+// VersionOf. It compares inode, size, mode and modification time. If the modification time is less
+// than two seconds before the earlier result, Same returns false: a second change after that result
+// may have the same modification time.
 func (v Version) Same(earlier Version) bool {
 	if v.info == nil || earlier.info == nil {
 		return v.info == nil && earlier.info == nil && v.err == earlier.err

@@ -10,9 +10,9 @@ import (
 // Hold reserves a TCP port on an IPv4 address until the call of release, and returns its number.
 // Port 0 means any free port, and host "" all addresses. A port in use is an error.
 //
-// The kernel no longer chooses the port for other programs, but a program that asks for it and sets
-// SO_REUSEADDR, as servers do, can listen on it. Hold sets SO_REUSEADDR only after the bind, so
-// that the bind fails if another program uses the port.
+// While Hold reserves the port, the kernel does not choose it for another program. A program that
+// asks for this port by its number can listen on it, if it sets SO_REUSEADDR, as servers do. Hold
+// sets SO_REUSEADDR only after the bind, so that the bind fails if another program uses the port.
 func Hold(host string, port int) (held int, release func(), err error) {
 	addr := unix.SockaddrInet4{Port: port}
 	if host != "" {

@@ -14,8 +14,9 @@ import (
 type Cuts struct {
 	Records []int // the sizes of the records, as in the function Records; nil means the records of the client
 	Segment int   // the number of bytes in each write; 0 means one write for all bytes
-	// Before, if not nil, runs before write i, from 0. It may wait. After an error, the connection
-	// writes no more bytes.
+	// Before, if not nil, is called before each write. The argument i is the number of the write,
+	// which begins with 0. Before may block. If it returns an error, the connection writes no more
+	// bytes.
 	Before func(i int) error
 }
 

@@ -21,16 +21,16 @@
 //     not valid Punycode: many clients send such a name unchanged.
 //   - An IP address is refused: it has neither a DNS entry nor a server name in TLS (RFC 6066
 //     section 3).
-//   - A name whose last label is a number, decimal or after "0x" hexadecimal, is refused, because
-//     browsers read "127.1" and "a.0x7f" as an IPv4 address or refuse them (WHATWG URL, "ends in a
-//     number").
+//   - A name whose last label is a number is refused. The number may be decimal, or "0x" with
+//     hexadecimal digits. The reason is that browsers read "127.1" and "a.0x7f" as an IPv4 address
+//     or refuse them (WHATWG URL, "ends in a number").
 //   - A port is removed in HTTP and in declarations, and is an error in a TLS server name.
 //   - A wildcard, allowed only in declarations, is "*" in place of the whole first label:
 //     "*.example.com". It covers exactly one label.
 //
-// HAProxy itself only changes a Host header to lower case, and removes the port and a final dot. So
-// a Host header with characters outside ASCII, which HTTP clients do not send, matches no host in
-// HAProxy.
+// HAProxy itself makes only three changes to a Host header: it changes it to lower case, removes
+// the port, and removes a final dot. So a Host header with characters outside ASCII, which HTTP
+// clients do not send, matches no host in HAProxy.
 package hostname
 
 import (

@@ -150,9 +150,12 @@ func layerOf(target string, mode int64, files []string) (v1.Layer, error) {
 	return tarball.LayerFromOpener(open, tarball.WithMediaType(types.OCILayer), tarball.WithCompressionLevel(gzip.DefaultCompression), tarball.WithCompressedCaching)
 }
 
-// write writes the images to an image layout in dir, and returns the digest of the index of several
-// images, or of the single image: some tools cannot read an index. It replaces an old layout. If
-// dir contains anything else, it returns an error.
+// write writes the images to an image layout in dir. If there are several images, it also writes an
+// index of them, and returns the digest of the index. If there is only one image, it returns the
+// digest of the image, because some tools cannot read an index.
+//
+// If dir contains an old layout, write replaces it. If dir contains anything else, write returns an
+// error.
 func write(dir, tag string, images []v1.Image) (v1.Hash, error) {
 	if err := replaceable(dir); err != nil {
 		return v1.Hash{}, err

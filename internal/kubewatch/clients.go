@@ -21,7 +21,8 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// Clients has a client for each of the two API groups that are watched. They share one connection.
+// Clients has a client for each of the two API groups that are watched. The two clients share one
+// connection.
 type Clients struct {
 	Core      rest.Interface // core/v1: nodes, services
 	Discovery rest.Interface // discovery.k8s.io/v1: endpointslices

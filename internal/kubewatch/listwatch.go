@@ -24,9 +24,10 @@ const (
 	// silence is the time without an event after which a new watch replaces the old one, and the
 	// time limit for the header of a response. An API server sends a bookmark every minute.
 	silence = 2 * time.Minute
-	// maxAge is the largest age of the last response. If it is older when a watch ends, the next
-	// request is a list and not a watch: after a restore of the server's store from a backup, a
-	// resumed watch is silent until the server's version numbers reach the old ones.
+	// maxAge is the largest age of the last response. If the last response is older than maxAge
+	// when a watch ends, the next request is a list and not a watch. The reason is a restore of the
+	// server's store from a backup: after it, a resumed watch receives nothing until the server's
+	// version numbers have reached the old ones.
 	maxAge = 10 * time.Minute
 )
 
@@ -45,9 +46,9 @@ type listWatch struct {
 	running      sync.WaitGroup
 }
 
-// begin counts a request, so that l.wait can wait for its end. After a call of l.wait, it returns
-// false, and the caller must not send the request. This happens because the Reflector lists in a
-// goroutine that may outlive the Reflector.
+// begin counts a request, so that l.wait can wait for its end. After a call of l.wait, begin
+// returns false, and the caller must not send the request. Such late requests are possible because
+// the Reflector lists in a goroutine that may outlive the Reflector.
 func (l *listWatch) begin() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -130,10 +131,10 @@ var (
 	errBroken = errors.New("a streamed list ended before it was complete")
 )
 
-// listInstead converts an error of a streamed list into one after which the Reflector sends a
+// listInstead converts an error of a streamed list into an error after which the Reflector sends a
 // normal list. A server may answer that the resource version has expired or does not exist yet,
-// although the streamed list names none. The Reflector would then repeat the streamed list forever
-// without a pause.
+// although a streamed list names no version. Without listInstead, the Reflector would then repeat
+// the streamed list forever without a pause.
 func listInstead(err error) error {
 	if utilnet.IsConnectionRefused(err) || apierrors.IsTooManyRequests(err) {
 		return err // the Reflector pauses after these errors

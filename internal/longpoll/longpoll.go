@@ -21,10 +21,11 @@ import (
 // Waiters are the waiting requests of a server. The zero value is ready to use. Several goroutines
 // may call the methods at the same time.
 type Waiters struct {
-	// Max limits the requests that wait at the same time; 0 means 1,024. A new request beyond the
-	// limit does not wait, unless another client (an IPv4 address or an IPv6 /64) has the most
-	// waiting requests and more than its share, as package fairshare defines it. Then the oldest
-	// request of that client ends its wait.
+	// Max limits the requests that wait at the same time; 0 means 1,024. At the limit, Wait
+	// compares the client of a new request (an IPv4 address or an IPv6 /64) with the client that
+	// has the most waiting requests. If that is another client, and it has more than its share (see
+	// package fairshare), its oldest request ends its wait, and the new request waits in its place.
+	// Otherwise, the new request does not wait.
 	//
 	// Set Max before the first call of a method.
 	Max int
@@ -62,8 +63,8 @@ func (w *waiter) ShareEntry() *fairshare.Entry[*waiter] { return &w.share }
 func (w *waiter) Idle() time.Duration { return time.Since(w.began) }
 
 // Wait makes a request wait until somebody closes the channel in the argument "changed", for at
-// most d. The wait ends earlier if the request ends, if Wait needs the place of this request for
-// the request of another client, or after Stop. If no place is free, and none can be made free,
+// most d. The wait ends earlier if the request ends, if the request of another client takes the
+// place of this request (see Max), or after a call of Stop. If there is no place for the request,
 // Wait returns false immediately.
 func (w *Waiters) Wait(r *http.Request, changed <-chan struct{}, d time.Duration) bool {
 	w.init()

@@ -30,9 +30,9 @@ func (b *Backoff) Next() time.Duration {
 func (b *Backoff) Reset() { b.pause = 0 }
 
 // Spare is a file descriptor in reserve, for a server that has run out of descriptors. The server
-// closes it, and accepts one connection to learn its source. Then the server can close this
-// connection, or one of another source, instead of leaving the client in the backlog. The zero
-// value is an empty Spare.
+// closes the Spare, so that it can accept one more connection and learn the source of this
+// connection. Then the server closes the new connection or a connection of another source. Without
+// a Spare, the new client would stay in the backlog. The zero value is an empty Spare.
 type Spare struct{ file *os.File }
 
 // Fill opens the descriptor if the Spare is empty, and reports whether the Spare has one now. Call
@@ -65,17 +65,18 @@ type Loop struct {
 	Stop     <-chan struct{} // to end Run, close Stop and then the Listener
 
 	// Failed, if not nil, is called after each failed accept, with the length of the pause that
-	// follows. It may close connections if the process has no free descriptor, and then must return
-	// true: Run calls Accept once more before it pauses.
+	// follows. If the process has no free descriptor, Failed may close some connections. It must
+	// then return true, so that Run calls Accept once more before it pauses.
 	Failed func(err error, pause time.Duration) (freed bool)
-	// Shed, if not nil, makes the Loop keep a Spare, with which it accepts one connection when it
-	// runs out of descriptors. If MakeRoom is nil or returns false, the Loop calls Shed, so that
-	// the caller can count the connection, and closes the connection. Then it accepts again,
-	// without a pause.
+	// Shed, if not nil, makes the Loop use a Spare: when the process runs out of descriptors, the
+	// Loop closes the Spare and accepts one connection. If MakeRoom is nil or returns false, the
+	// Loop calls Shed, so that the caller can count the connection, and closes the connection. Then
+	// the Loop accepts again, without a pause.
 	Shed func()
 	// MakeRoom, if not nil, is called with a connection that the Loop has accepted with the Spare.
-	// It returns true if it has closed another connection in its place. Run then serves the
-	// accepted connection; otherwise it calls Shed and closes it.
+	// If MakeRoom has closed another connection instead, it returns true, and Run serves the
+	// accepted connection. If MakeRoom returns false, Run calls Shed and closes the accepted
+	// connection.
 	MakeRoom func(net.Conn) bool
 }
 

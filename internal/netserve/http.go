@@ -15,19 +15,20 @@ import (
 // HTTPLimiter bounds the connections of an http.Server. Use NewHTTPLimiter. A connection waits
 // while no handler runs for it.
 //
-// When there are too many connections, the client address with the most connections, where a
-// waiting one counts as 8, loses its oldest waiting connection. If none of them waits, and the
-// address has more than its share (see package fairshare), it loses the connection whose handler
-// has run for longest.
+// When there are too many connections, the limiter closes a connection of the client address that
+// has the most connections; a waiting connection counts as 8. It closes the oldest waiting
+// connection of this address. If the address has no waiting connection, but more connections than
+// its share (see package fairshare), the limiter closes the connection whose handler has run for
+// longest.
 type HTTPLimiter struct {
 	conns   fairshare.Table[*httpConn]
 	evicted atomic.Int64
 	refused atomic.Int64
 }
 
-// NewHTTPLimiter limits srv to maxConns connections, over all listeners together. It wraps Handler,
-// which must not be nil, and ConnContext. srv must serve only listeners that the method Listener
-// returns. Call both before the first Serve.
+// NewHTTPLimiter limits srv to maxConns connections, over all listeners together. It wraps
+// srv.Handler, which must not be nil, and srv.ConnContext. srv must serve only listeners that the
+// method Listener returns. Call NewHTTPLimiter and Listener before the first call of Serve.
 func NewHTTPLimiter(srv *http.Server, maxConns int) *HTTPLimiter {
 	l := &HTTPLimiter{}
 	l.conns.Max = maxConns

@@ -55,9 +55,10 @@ type Group struct {
 	// MaxConns is the largest number of connections that are served at the same time, of all
 	// listeners together. 0 means no limit.
 	//
-	// At the limit, a new connection waits until another one ends, but at most max(MaxConns, 128)
-	// connections wait. If another source has more connections than its share (see package
-	// fairshare), the Group closes the oldest connection of that source instead.
+	// At the limit, a new connection replaces the oldest connection of another source, if that
+	// source has more connections than its share (see package fairshare). If there is no such
+	// source, the new connection waits until another connection ends. At most max(MaxConns, 128)
+	// connections wait; the Group closes further ones.
 	MaxConns int
 
 	// Refused, if not nil, is called for each connection that the Group closes because too many

@@ -197,8 +197,10 @@ func matches(pattern, path string) bool {
 	})
 }
 
-// withoutValue returns the path of a member without a value below v, or "" if there is none. YAML
-// reads {description: a, b} as an object with the members "description" and "b".
+// withoutValue searches v and the objects in it for a member without a value. It returns the path
+// of this member, or "" if all members have values. A missing value is usually a mistake: YAML
+// reads the comma in {description: a, b} as the end of the description, and "b" as a member without
+// a value.
 func withoutValue(v any, at string) string {
 	switch v := v.(type) {
 	case nil:

@@ -13,8 +13,8 @@
 //
 // Without the subsets, a number of nodes that is safe for every service is very small: with 1,000
 // nodes and 2,000 services on 20 nodes each, ten random nodes include three nodes of the same
-// service more often than not. With them, about 50 nodes may go at a time, and no service loses
-// more than two of its nodes.
+// service more often than not. With the subsets, about 50 nodes may go at a time, and no service
+// loses more than two of its nodes.
 //
 // # Only the next wave
 //

@@ -14,8 +14,9 @@ func randomBatch(s setting, limit int) int {
 }
 
 // largestWave estimates how many nodes with random services can go away together without exceeding
-// the limit for any service. It returns the largest n for which the expected number of sets of n
-// nodes within the limit is at least e^-5 (0.7%). So a larger such set is improbable.
+// the limit for any service. The expected number of sets of n nodes that do not exceed the limit
+// falls as n grows. largestWave returns the largest n for which this number is at least e^-5
+// (0.007). So it is improbable that a larger set exists.
 func largestWave(s setting, limit int) int {
 	for size := s.nodes; size > 1; size-- {
 		if logBinomial(s.nodes, size)+float64(s.services)*math.Log(atMost(s, size, limit)) > -5 {
@@ -25,8 +26,8 @@ func largestWave(s setting, limit int) int {
 	return 1
 }
 
-// atMost returns the probability that a service has lost at most as many of its s.size random nodes
-// as the argument "limit" says. The argument "nodes" is the number of nodes that are away.
+// atMost returns the probability that a service has lost at most "limit" of its nodes. The service
+// has s.size random nodes of the cluster, and "nodes" nodes of the cluster are away.
 func atMost(s setting, nodes, limit int) float64 {
 	p := 0.0
 	for j := 0; j <= min(limit, nodes, s.size); j++ {

@@ -5,16 +5,18 @@
 //	cd internal/benchmarks && go run ./sniproxy -quick     # half a minute, to check that it works
 //	cd internal/benchmarks && go run ./sniproxy -hellos    # half a minute, counts named hellos
 //
-// It needs Linux, two processors, no root, and the routers; it leaves out missing routers with a
-// note. It writes tables in Markdown to standard output, progress to standard error, and all
-// figures to the file of -json.
+// The command needs Linux, two processors and the routers, but no root. It leaves out a missing
+// router and prints a note. It writes tables in Markdown to standard output, progress to standard
+// error, and all figures to the file of -json.
 //
 // # Method
 //
-// The router has one processor to itself and one thread of work. The load (clients and backends,
-// one thread) has another processor. All traffic is on loopback. A client sends the ClientHello of
-// crypto/tls with one of the known names, and then plain bytes instead of TLS. The router passes
-// the stream to one of two backends, and the client checks that this is the right backend.
+// The router runs alone on one processor, with one worker thread. The load (clients and backends)
+// runs in one thread on another processor. All traffic is on loopback.
+//
+// A client sends the ClientHello of crypto/tls with one of the known names, and then plain bytes
+// instead of TLS. The router passes the stream to one of two backends, and the client checks that
+// this is the right backend.
 //
 // In each round, the benchmark runs every router once, one after another, so a disturbance of the
 // machine affects all of them. It measures a router with few known names and few open connections,

@@ -167,9 +167,9 @@ func AwaitOldWorkers(t testing.TB, dir string) {
 	}
 }
 
-// Script writes a shell script to a file and makes the file executable. The process of the test does
-// not open the file: a child that another test has forked meanwhile would have the file open too,
-// and no process can execute a file that is open for writing.
+// Script writes a shell script to a file and makes the file executable. A child process writes the
+// file, and not the process of the test. Otherwise, a child that another test forks at the same
+// time would inherit the open file, and no process can execute a file that is open for writing.
 func Script(t testing.TB, file, text string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", `cat > "$1" && chmod 700 "$1"`, "sh", file)

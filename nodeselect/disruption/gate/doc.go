@@ -41,8 +41,9 @@
 // Once the node has gone, no time limit ends its grant. If a grant is Manual, only its holder ends
 // it.
 //
-// A node that comes back without a grant is present at once, without a hold-down. So a program that
-// takes a node away without a grant makes one afterwards; see [Gate.Record].
+// A node that comes back without a grant is present at once, without a hold-down. So if a program
+// takes a node away without a grant, it should record a grant for the node afterwards; see
+// [Gate.Record].
 //
 // # Contract
 //

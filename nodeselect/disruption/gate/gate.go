@@ -120,10 +120,10 @@ func (g *Gate) away(names ...string) {
 // The method "may" reports whether somebody may take all named nodes away at the same time. The
 // named nodes and all nodes that are away must together exceed no limit.
 //
-// A node that is away may still serve, for example if only its kubelet has failed. So the named and
-// the granted nodes must exceed no limit either; "alone" is true if only this check refuses them.
-// It ignores nodes that are away without a grant, so that the nodes of a failed zone can be
-// replaced.
+// A node that is away may still serve, for example if only its kubelet has failed. So a second
+// check requires that the named nodes and the granted nodes exceed no limit. The second check
+// ignores nodes that are away without a grant, so that the nodes of a failed zone can be replaced.
+// The result "alone" is true if only the second check refuses the named nodes.
 func (g *Gate) may(names ...string) (answer disruption.Answer, alone bool) {
 	answer = g.state.May(names...)
 	if !answer.OK {
@@ -276,8 +276,8 @@ func (g *Gate) Take(holder string, ttl time.Duration, names ...string) (Answer, 
 // result, before anybody takes a node away. The first result contains all nodes that the holder may
 // take away now.
 //
-// TakeEach makes no new grant while the holder has grants for as many nodes that have not gone away
-// yet as the argument "most" allows. 0 means no limit.
+// The argument "most" limits how many nodes with a grant of the holder have not gone away yet. At
+// this limit, TakeEach makes no new grant. 0 means no limit.
 func (g *Gate) TakeEach(holder string, ttl time.Duration, most int, names ...string) (may []string, taken []Grant) {
 	waiting := 0
 	for _, grant := range g.grants {

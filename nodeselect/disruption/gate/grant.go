@@ -62,9 +62,11 @@ const maxSkew = 2 * time.Second
 // of Observe is 0.
 const DefaultHoldDown = time.Minute
 
-// Observe returns the grant after an observation of its node, and the reason if the grant has
-// ended, or "". The node must be back for the time holdDown, without going away again; 0 means
-// DefaultHoldDown.
+// Observe returns the grant after an observation of its node. If the grant has ended, the result
+// "ended" is the reason. If the grant continues, it is "".
+//
+// After the node has been away, the grant ends when the node has been back for the time holdDown
+// without interruption. 0 means DefaultHoldDown.
 //
 // If somebody cordons and uncordons the node between two observations, without a restart, Observe
 // does not notice it.

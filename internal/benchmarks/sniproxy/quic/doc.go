@@ -19,10 +19,10 @@
 //     sends a datagram of 60 bytes;
 //   - round trips: 64 bytes to the backend and back, one at a time;
 //   - bulk: the backend sends datagrams of 1,200 bytes on 4 connections. It sends 16 datagrams on a
-//     connection, and the next 16 when the client has got them. The command measures this twice.
-//     For the figures "bundles", the backend sends 16 datagrams with one system call (UDP_SEGMENT),
-//     as servers such as quic-go do. For the figures "singly", it makes a system call for each
-//     datagram.
+//     connection. When the client has received all 16, the backend sends the next 16. The command
+//     measures this twice. For the figures "bundles", the backend sends 16 datagrams with one
+//     system call (UDP_SEGMENT), as servers such as quic-go do. For the figures "singly", it makes
+//     a system call for each datagram.
 //
 // After the hello, the datagrams only look like QUIC, because their contents are not encrypted.
 // Processor time is the time of all processes of the router, from the clock of the scheduler.

@@ -79,9 +79,9 @@ func TrafficURL(report string, c *http.Client) (TrafficSource, error) {
 // drainEvery is the pause after which WaitDrained reads the Traffic of the terminators again.
 const drainEvery = 500 * time.Millisecond
 
-// WaitDrained waits until no HAProxy sends new requests to the node with these addresses, and the
-// requests and tunnels of all HAProxy processes to it are at most as many as the argument "most"
-// says. It returns the last Traffic of each source. If ctx ends first, the error says how many
+// WaitDrained waits until the node with these addresses is drained: no HAProxy sends new requests
+// to the node, and all HAProxy processes together have at most "most" open requests and tunnels to
+// it. It returns the last Traffic of each source. If ctx ends first, the error says how many
 // servers and requests are left.
 func WaitDrained(ctx context.Context, addrs []netip.Addr, sources []TrafficSource, most int) ([]Traffic, error) {
 	if len(addrs) == 0 || len(sources) == 0 {

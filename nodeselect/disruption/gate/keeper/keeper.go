@@ -90,9 +90,10 @@ func (k *Keeper) TakeEach(ctx context.Context, holder string, ttl time.Duration,
 	return held, err
 }
 
-// Record stores since when a node that the holder has taken away is away. If the node has no grant,
-// Record makes one; see [gate.Gate.Record]. So the node counts as away until it has been back for
-// HoldDown. If no applied configuration contains the node, Record stores nothing.
+// Record stores the fact that the holder has taken a node away, and the time since which the node
+// is away. If the node has no grant, Record makes one; see [gate.Gate.Record]. So the node counts
+// as away until it has been back for HoldDown. If no applied configuration contains the node,
+// Record stores nothing.
 func (k *Keeper) Record(ctx context.Context, holder, node string) error {
 	if k.Store == nil {
 		return errNoStore
@@ -127,9 +128,9 @@ func (k *Keeper) Wave(ctx context.Context, candidates []string, steps int, estim
 	return w, err
 }
 
-// Refresh ends the grants that are over, by the present states of their nodes, and returns the
-// others, sorted by node. Call it every few seconds: it may not notice that a node was away between
-// two calls.
+// Refresh reads the present states of the nodes, and ends the grants that are over. It returns the
+// other grants, sorted by node. Call Refresh every few seconds, because it may not notice that a
+// node was away between two calls.
 func (k *Keeper) Refresh(ctx context.Context) (grants []gate.Grant, err error) {
 	if k.Store == nil {
 		return nil, errNoStore

@@ -120,10 +120,10 @@ var errAgain = errors.New("changed by another process")
 // maxTries is the largest number of tries of one Decide.
 const maxTries = 50
 
-// Decide calls the function "decide" with all grants, sorted by node, and stores its result. It
-// calls this function again if another process changes a grant or decides in between, so the
-// function must change nothing else. After an error, the caller must not use the result, although a
-// part of the changes may be stored.
+// Decide calls the function "decide" with all grants, sorted by node, and stores its result. If
+// another process changes a grant or makes a decision in between, Decide calls the function again.
+// So the function must have no other effect than its result. After an error, the caller must not
+// use the result, although a part of the changes may be stored.
 func (s Store) Decide(ctx context.Context, decide func([]gate.Grant) (Changes, error)) error {
 	for try := range maxTries {
 		err := s.decideOnce(ctx, decide)

@@ -31,9 +31,9 @@ type Subject struct {
 
 // Settings are the rules for a tool.
 type Settings struct {
-	// OnDemand is true if the tool shows which objects it wants to take before it takes them:
-	// Subject.Wanted is then the time since which it wants this object, and otherwise has no
-	// meaning.
+	// OnDemand is true if the tool shows which objects it wants to take before it takes them. The
+	// time since which it wants an object is then in Subject.Wanted. If OnDemand is false,
+	// Subject.Wanted has no meaning.
 	OnDemand bool
 	// Free is the longest time for which a node stays free, that is, without a protection. The tool
 	// must take the node within this time. 0 means DefaultFree.
@@ -147,9 +147,9 @@ func Next(subjects []Subject, h Held, s Settings, now time.Time) Plan {
 			p.Release = append(p.Release, x.Node)
 		}
 	}
-	// Some granted nodes have no object in subjects any more. End a grant only if no applied
-	// configuration contains the node, or if the node has been back for HoldDown; a pending grant
-	// continues.
+	// Some granted nodes have no object in subjects any more. End the grant of such a node only if
+	// no applied configuration contains the node, or if the node has been back for HoldDown. Do not
+	// end a pending grant.
 	unused := set(h.Unused)
 	for _, g := range h.Grants {
 		back := !g.Back.IsZero() && !now.Before(g.Back.Add(cmp.Or(s.HoldDown, gate.DefaultHoldDown)))

@@ -44,9 +44,9 @@ func Karpenter(c keeper.NodeClient) *Annotation {
 
 // ClusterAutoscaler returns an Annotation for the cluster autoscaler. It selects all nodes.
 //
-// The annotation cluster-autoscaler.kubernetes.io/scale-down-disabled stops the autoscaler from
-// removing a node with too few pods, but not the cloud from replacing an instance, for example to
-// balance a node group over zones.
+// The annotation cluster-autoscaler.kubernetes.io/scale-down-disabled prevents that the autoscaler
+// removes a node with too few pods. It does not prevent that the cloud replaces an instance, for
+// example to balance a node group over zones.
 func ClusterAutoscaler(c keeper.NodeClient) *Annotation {
 	return &Annotation{
 		Client: c, Key: "cluster-autoscaler.kubernetes.io/scale-down-disabled", Mark: "headgate.dev/protected-from-cluster-autoscaler",

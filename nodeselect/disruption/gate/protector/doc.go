@@ -32,6 +32,6 @@
 // # What it does not do
 //
 // A Protector does not cordon or drain nodes. It does not stop disruptions that ignore the
-// protection; the functions of the tools list them. A new node has no protection until the next
-// Step.
+// protection; the comments of [Karpenter], [ClusterAutoscaler], [Kured] and [Machines] list such
+// disruptions. A new node has no protection until the next Step.
 package protector

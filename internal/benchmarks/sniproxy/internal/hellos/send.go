@@ -11,12 +11,14 @@ import (
 // spread is shorter than the time that the routers wait for a hello.
 const spread = 1500 * time.Millisecond
 
-// Send connects to a router, writes each piece as one TCP segment, and waits until a byte comes
-// back, at most limit after the last segment. An error means that no byte came back. Only the
-// backend knows whether the hello has reached it, because a router may answer itself.
+// Send connects to a router and writes each piece as one TCP segment. Then it waits for the first
+// byte of an answer, for at most the duration limit. An error means that no byte came back. If a
+// byte came back, the hello may still not have reached the backend, because a router can answer by
+// itself. Ask the backend.
 //
-// Send waits 10 ms between few segments, so that the router can read each of them alone. It spreads
-// many segments over the duration spread.
+// Send pauses 10 ms between two segments, so that the router can read each of them alone. If there
+// are so many segments that they would take longer than the duration spread, the pauses are
+// shorter.
 func Send(ctx context.Context, router netip.AddrPort, pieces [][]byte, limit time.Duration) error {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", router.String())

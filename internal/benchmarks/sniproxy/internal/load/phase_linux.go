@@ -9,9 +9,9 @@ import (
 // PingSize is the number of bytes that a round trip sends and receives.
 const PingSize = 64
 
-// Answers keeps up to atOnce connections open; each ends with its answer, and Answers opens the
-// next one. After the duration d, or limit connections, it opens no more and waits for the others.
-// It returns the number of all connections.
+// Answers keeps up to atOnce connections open. Each connection ends with its answer, and Answers
+// then opens the next one. After the duration d, or after "limit" connections, it opens no more
+// connections, and waits for the open ones to end. It returns the number of all connections.
 func (l *Loop) Answers(ctx context.Context, t Target, atOnce, limit int, d time.Duration) (int, error) {
 	end := time.Now().Add(d)
 	started, done := 0, 0

@@ -1,9 +1,10 @@
 // Package peer contains the configurations and the processes of the compared routers.
 //
-// All routers get the same settings: one listener at 127.0.0.1 with a backlog of 4,096, one thread
-// of work, the same names and backends, 5 s to wait for a hello and to connect, 10 minutes of idle
-// time, no access log, no health checks, no PROXY protocol. All other settings, and those that a
-// router does not have, keep their defaults, except where a comment explains why.
+// All routers get the same settings: one listener at 127.0.0.1 with a backlog of 4,096, one worker
+// thread, the same names and backends, 5 s to wait for a hello and to connect, 10 minutes of idle
+// time, no access log, no health checks, no PROXY protocol. A router that lacks one of these
+// settings runs without it. All other settings have their defaults, except where a comment gives a
+// reason.
 package peer
 
 import (

@@ -95,8 +95,8 @@ func (h Hellos) Markdown() string {
 	return b.String()
 }
 
-// notes returns a line for each list of clients whose hellos did not reach their backend, with the
-// ways in which the run sent them.
+// notes returns lines of text about the missed hellos. If the hellos of the same clients were
+// missed in several ways of sending, one line names these ways and these clients.
 func (r HelloRouter) notes(ways []string) string {
 	var lists []string
 	in := make(map[string][]string) // ways by list of clients
