@@ -161,8 +161,10 @@ type proxyInfo struct {
 }
 
 // proxyLen returns the length of the PROXY header at the beginning of b, or 0 if b begins with
-// something else. The Server parses headers with go-proxyproto, which cannot continue after a short
-// read, so it needs the length first. The error is peek.NeedMore or wraps ErrProxyHeader.
+// something else. The error is peek.NeedMore or wraps ErrProxyHeader.
+//
+// The Server must know the length before it parses the header with go-proxyproto, because
+// go-proxyproto cannot continue after a short read.
 func proxyLen(b []byte) (int, error) {
 	if n := min(len(b), len(proxyproto.SIGV2)); bytes.Equal(b[:n], proxyproto.SIGV2[:n]) {
 		if len(b) < 16 {

@@ -47,8 +47,9 @@ func quicFiles(maxFiles int) int {
 // comment. Give conn a large receive buffer (SetReadBuffer). ServeQUIC may be called for several
 // sockets, and closes conn at the latest when it returns.
 //
-// It returns ErrServerClosed after Shutdown or Close, and another error if it can receive no more
-// datagrams, or if ProxyRequired is set, because QUIC has no PROXY header.
+// ServeQUIC returns ErrServerClosed after Shutdown or Close, and another error if it can receive no
+// more datagrams. It also returns an error if ProxyRequired is set, because QUIC has no PROXY
+// header.
 func (s *Server) ServeQUIC(conn *net.UDPConn) error {
 	err := s.init()
 	if err == nil && s.ProxyRequired {

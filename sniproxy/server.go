@@ -74,16 +74,17 @@ type Server struct {
 	// means peek.MaxBytes (64 KiB), which is also the largest allowed value.
 	MaxHello int
 	// MaxConns bounds the open connections, except QUIC connections, which have their own limit.
-	// Above it, the Server closes a connection of the source with the most connections; see "Shares
-	// of the sources" in the package comment. 0 means that only the descriptors of the process are
-	// a limit.
+	// Above MaxConns, the Server closes a connection of the source with the most connections; see
+	// "Shares of the sources" in the package comment. 0 means that only the descriptors of the
+	// process are a limit.
 	MaxConns int
 	// MaxConnsPerSource bounds the open connections of one source: an IPv4 address or an IPv6 /64.
 	// The Server closes further connections immediately. 0 means no bound.
 	MaxConnsPerSource int
-	// MaxPeeking bounds the silent connections, whose clients have not named a host yet. Above it,
-	// the Server closes the oldest silent connection of the source that has the most of them. A
-	// client that has sent more than 4 KiB counts once for each 4 KiB. 0 means no bound.
+	// MaxPeeking bounds the silent connections, whose clients have not named a host yet. Above
+	// MaxPeeking, the Server closes a silent connection: of the source with the most silent
+	// connections, the oldest one. A client that has sent more than 4 KiB counts once for each 4
+	// KiB. 0 means no bound.
 	MaxPeeking int
 	// MaxConnsPerHost bounds the open connections to one host; 0 means no bound. The Server refuses
 	// further connections after the lookup, with an answer to the client. All names of one wildcard
@@ -112,10 +113,13 @@ type Server struct {
 	// ProxyAuthority adds the TLV AUTHORITY to the PROXY header for upstreams: the host that the
 	// client named, if any, in normal form, at most 253 bytes. It needs ProxyOut 2.
 	ProxyAuthority bool
-	// ProxyALPN adds the TLV ALPN to the PROXY header for upstreams: "http/1.1" or "h2c" without
-	// TLS, and otherwise the only protocol that the client offers. There is no such TLV if the
-	// client offers several protocols, as browsers do, or if the name is not printable ASCII.
-	// ProxyALPN needs ProxyOut 2.
+	// ProxyALPN adds the TLV ALPN to the PROXY header for upstreams. ProxyALPN needs ProxyOut 2.
+	// These are the values of the TLV:
+	//
+	//   - without TLS: "http/1.1" or "h2c"
+	//   - with TLS: the protocol that the client offers
+	//   - no TLV, if the client offers several protocols, as browsers do, or if the name of the
+	//     protocol is not printable ASCII
 	//
 	// The Server passes an AUTHORITY or ALPN TLV of the incoming PROXY header on, and does not add
 	// a second one.
@@ -145,8 +149,9 @@ type Server struct {
 	// prefixes of RFC 6052 and RFC 8215 need not be listed.
 	NAT64Prefixes []netip.Prefix
 	// OwnListeners are further addresses that this process listens on, such as that of an admin
-	// page; 0.0.0.0 or :: means all addresses of this machine. The Server never connects to them,
-	// even if AllowEndpoints has them. Set OwnListeners before the first Serve.
+	// page. The address 0.0.0.0 or :: means all addresses of this machine. The Server never
+	// connects to these addresses, even if AllowEndpoints has them. Set OwnListeners before the
+	// first Serve.
 	OwnListeners []netip.AddrPort
 	// Resolver finds the addresses of endpoints that are names. nil means net.DefaultResolver.
 	Resolver Resolver

@@ -59,9 +59,10 @@ func (s *helloScan) parseRecords(h *ClientHello, b []byte, limit int) error {
 	}
 }
 
-// messageSize returns the length of a ClientHello whose first n bytes have arrived; header contains
-// the first 4 of them. If n is below 4, the result is the least length of a ClientHello. If the
-// bytes cannot begin a ClientHello, the second result says why; otherwise it is "".
+// messageSize returns the length of a ClientHello whose first n bytes have arrived. The argument
+// "header" contains the first 4 of these bytes. If n is below 4, the result is the least length of
+// a ClientHello. If the bytes cannot begin a ClientHello, the second result says why. If they can,
+// the second result is "".
 func messageSize(header [handshakeHeader]byte, n int) (size int, what string) {
 	if n > 0 && header[0] != typeClientHello {
 		return 0, "handshake message: not a ClientHello"
@@ -158,8 +159,8 @@ func wireOffset(b []byte, at int) int {
 const sslv2Fields = 11
 
 // detectSSLv2 reports whether b begins with a CLIENT-HELLO of SSL 2.0, in a record with a header of
-// two bytes (RFC 6101 appendix E.1), which old clients and scanners send to offer any version. RFC
-// 6176 allows servers to accept it, but most refuse it.
+// two bytes (RFC 6101 appendix E.1). Old clients and scanners send this hello to offer any version
+// of SSL and TLS. RFC 6176 allows servers to accept it, but most refuse it.
 func detectSSLv2(b []byte) (bool, error) {
 	switch {
 	case len(b) > 0 && b[0] < 0x80,

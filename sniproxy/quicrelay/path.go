@@ -18,8 +18,8 @@ import (
 const (
 	// maxHeld bounds the bytes of datagrams that a path holds until it can send them to its backend.
 	maxHeld = 32 << 10
-	// heldUnit is a number of bytes. For MaxPeeking, a path counts as one more path for each
-	// heldUnit bytes that it holds.
+	// heldUnit is a number of bytes. For each heldUnit bytes that a path holds, it counts as one
+	// more path for the limit MaxPeeking.
 	heldUnit = 4 << 10
 	// maxFailures is the number of failed receives in a row after which a path ends. Each ICMP
 	// error makes one receive fail.

@@ -21,8 +21,8 @@ var (
 	ErrClosed = errors.New("quicrelay: closed")
 	// ErrEvicted means that the path had to make room for another one.
 	ErrEvicted = fairshare.ErrEvicted
-	// ErrFull means that the path could not begin: the Relay had MaxPaths paths, and by the rules
-	// of package fairshare, none of them had to make room.
+	// ErrFull means that the path could not begin: the Relay had MaxPaths paths, and the rules of
+	// package fairshare allowed it to end none of them.
 	ErrFull = fairshare.ErrFull
 	// ErrSourceFull means that the path could not begin: the source of the client had
 	// MaxPathsPerSource paths.
@@ -531,8 +531,9 @@ func (r *Relay) move(client peer, f found) *path {
 	return p
 }
 
-// admit handles the result of adding the path p to r.shares: the path that has to end to make room
-// (victim), and the error. admit reports whether p begins.
+// admit completes the start of the path p, after the caller has added p to r.shares. The arguments
+// "victim" and err are the results of r.shares: the path that has to end to make room for p, and the
+// error. admit reports whether p begins.
 func (r *Relay) admit(p, victim *path, err error) bool {
 	if victim != nil {
 		r.end(victim, ErrEvicted)

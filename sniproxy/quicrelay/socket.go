@@ -12,10 +12,12 @@ type socket interface {
 	// receive waits for datagrams, and returns them as a bundle. One goroutine at a time may call
 	// receive. The caller must release the bundle.
 	receive() (*bundle, error)
-	// send sends the datagrams in b, each of the given size, the last one perhaps shorter. "to" is
-	// the zero value on a connected socket. "from" is the source address; the zero value leaves it
-	// to the system. On Linux, send drops the datagrams and returns errFull if the send buffer of a
-	// connected socket is full.
+	// send sends the datagrams in b to the address "to". Each datagram has the given size, and the
+	// last one can be shorter. On a connected socket, "to" is the zero value. "from" is the source
+	// address of the datagrams. If "from" is the zero value, the system chooses the source address.
+	//
+	// On Linux, if the send buffer of a connected socket is full, send drops the datagrams and
+	// returns errFull.
 	send(b []byte, size int, from netip.Addr, to netip.AddrPort) error
 	setReadDeadline(t time.Time) error
 	close() error

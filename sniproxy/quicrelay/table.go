@@ -7,9 +7,10 @@ import (
 	"github.com/headgate/headgate/sniproxy/peek/quic"
 )
 
-// minIDLen is the least length of a backend's ID that the table keeps. A packet with a short header
-// does not state the length of its ID. A shorter ID would often be equal to the first bytes of the
-// ID of another connection, and packets of that connection would go to the wrong backend.
+// minIDLen is the least length of the IDs that the table stores for a backend. A packet with a
+// short header does not state the length of its ID. A shorter ID would often be equal to the first
+// bytes of the ID of another connection, and packets of that connection would go to the wrong
+// backend.
 const minIDLen = 4
 
 // maxIDs is the greatest number of IDs that a path remembers. A backend shows at most two: one in a

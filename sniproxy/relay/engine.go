@@ -84,8 +84,8 @@ type Engine struct {
 	AcceptError func(error)
 	// MakeRoom, if not nil, decides about a connection that the Engine has accepted with its
 	// descriptor in reserve. client is the address of the client. MakeRoom returns true if it has
-	// closed another connection with Conn.Close; otherwise the Engine closes the new connection. It
-	// must not block, and must be safe for concurrent use.
+	// closed another connection with Conn.Close; otherwise the Engine closes the new connection.
+	// MakeRoom must not block, and must be safe for concurrent use.
 	MakeRoom func(client netip.AddrPort) bool
 
 	shared engineState
@@ -313,9 +313,9 @@ func (s *engineState) begin() bool {
 	return true
 }
 
-// beginAccepted counts a connection that a running call of Serve has accepted, even while the
-// Engine is stopping, because no other process can accept it any more. The Engine waits for it,
-// because it also waits for the call of Serve.
+// beginAccepted counts a connection that a running call of Serve has accepted. It does so even
+// while the Engine is stopping, because no other process can accept this connection any more. The
+// Engine cannot end before this connection is counted, because it waits for the call of Serve.
 func (s *engineState) beginAccepted() {
 	s.open.Add(1)
 	s.active.Add(1)

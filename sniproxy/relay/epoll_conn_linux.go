@@ -30,9 +30,11 @@ const (
 const interest = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET
 
 // epollConn is the connection of a client together with the connection to its backend; README.md
-// describes its states. Only the goroutine of its loop uses it, except the atomic fields. To keep
-// idle connections small, the fields that they do not need are in other structs, to which handshake
-// and closing point.
+// describes its states. Only the goroutine of its loop uses it. Other goroutines use only the
+// atomic fields.
+//
+// Idle connections are small, because fields that an idle connection does not need are in the
+// structs to which the fields "handshake" and "closing" point.
 type epollConn struct {
 	timer     timer
 	loop      *epollLoop

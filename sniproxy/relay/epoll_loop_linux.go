@@ -44,8 +44,8 @@ const (
 // goroutine uses the fields, unless their comment states otherwise.
 //
 // The epoll descriptor is in Go's poller, which parks the goroutine without a thread while there
-// are no events. A blocking epoll_wait(2) would hold a thread, whose processor Go's scheduler would
-// have to give to another thread.
+// are no events. A blocking epoll_wait(2) would block a thread, and Go's scheduler would have to
+// give the processor of this thread to another thread.
 type epollLoop struct {
 	engine     *epollEngine
 	ep         int

@@ -200,9 +200,8 @@ func (d *direction) endPeer() {
 }
 
 // The method "read" reads once. It returns a time-out error only if no byte has moved in either
-// direction for the idle time-out. To save work, the method does not set the read deadline of the
-// connection at each call, but only if the present deadline is too early by more than 1/16 of the
-// idle time-out.
+// direction for the idle time-out. To save work, it changes the read deadline of the connection
+// only if the deadline is too early by more than 1/16 of the idle time-out.
 func (d *direction) read(buf []byte) (int, error) {
 	for {
 		until, idle := d.conn.idleUntil(), d.conn.idle.Load()

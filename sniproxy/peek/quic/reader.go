@@ -67,7 +67,7 @@ type Hello struct {
 //	*Ignored        the datagram has no packet that belongs to the hello; read the next one
 //	others          the hello cannot be read; see the package comment
 //
-// After a result other than a NeedMore or an *Ignored, every later call returns the same result.
+// If a call returns neither a NeedMore nor an *Ignored, every later call returns the same result.
 func (r *Reader) Read(datagram []byte) (Hello, error) {
 	if r.done {
 		return r.hello, r.err
