@@ -62,7 +62,7 @@ func (e *WordError) Unwrap() error { return e.Err }
 
 // Parse reads an answer as HAProxy does; the package documentation describes the line. A word that
 // begins with '#' begins the reason. If several words name one setting, the last word counts, even
-// if HAProxy rejects its weight or maxconn.
+// if HAProxy rejects the number in this word.
 //
 // HAProxy rejects an unknown word or a word with a wrong number, and applies the other words. Then
 // Parse returns the Reply of the other words, and an error that wraps a [*WordError] for each

@@ -47,8 +47,8 @@ var (
 	// Timeout. The usual cause: the text of agent-send in HAProxy's configuration does not end in
 	// \n, and HAProxy does not append a line end.
 	ErrNoName = errors.New("agentcheck: no name with a line end")
-	// ErrEvicted means that the server closed the connection to make room for a connection of
-	// another client address, before it had written the answer.
+	// ErrEvicted means that the server closed the connection before it had written the answer, to
+	// make room for a connection of another client address.
 	ErrEvicted = errors.New("agentcheck: closed to make room for another client")
 	// ErrTooManyConns means that the server closed the connection, because MaxConns exchanges ran
 	// and too many connections waited.

@@ -24,9 +24,9 @@ type runner struct {
 	log                        io.Writer
 }
 
-// environment returns the environment variables of the commands, and writes two files into dir. The
-// file for Git makes "git clone" of the URL of headgate copy the directory "checkout". The file for
-// apt makes apt-get wait while another apt-get runs.
+// environment returns the environment variables of the commands, and writes two files into dir: one
+// for Git, and one for apt. With the file for Git, "git clone" of headgate's URL copies the
+// directory "checkout". With the file for apt, apt-get waits while another apt-get runs.
 func environment(dir, checkout string) ([]string, error) {
 	home := filepath.Join(dir, "home")
 	git := fmt.Sprintf("[safe]\n\tdirectory = *\n[url \"file://%s\"]\n\tinsteadOf = https://github.com/headgate/headgate\n", checkout)

@@ -235,8 +235,8 @@ func (t *Tracker) updateDrain(now time.Time, snap snapshot, rules Rules) (d Drai
 }
 
 // countNodes returns the number of nodes that load balancers use; the limit of drains is a share of
-// this number. snap.nodes, the last count, can be out of date or unknown, so the result is at least
-// the number of such nodes that the agent sees.
+// this number. snap.nodes, the last count of these nodes, can be out of date or unknown. So the
+// result is at least the number of these nodes that the agent sees.
 func countNodes(snap snapshot, requests map[string]DrainRequest, own string) int {
 	uncounted, seen := 0, 0
 	for name, request := range requests {

@@ -177,9 +177,9 @@ func (s *source) setState(ready bool, state httpapi.Source) {
 	s.ready, s.state = ready, state
 }
 
-// readiness returns an error that says why the API is not ready, or nil. After its first list of
-// EndpointSlices, the server stays ready even while the API server does not answer, because other
-// servers of discovery do not know newer pods either.
+// readiness returns an error that says why the API is not ready, or nil if it is ready. After its
+// first list of EndpointSlices, the server stays ready even while the API server does not answer,
+// because other servers of discovery do not know newer pods either.
 func (s *source) readiness(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return errors.New("stopping")

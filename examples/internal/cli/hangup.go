@@ -12,9 +12,9 @@ import (
 )
 
 // ReadAgainOnHangup handles SIGHUP until ctx ends: every running filewatch.Watcher reads its files
-// again, each function in "read" runs, and systemd learns when the reload begins and ends. It does
-// not read the flags, the environment and the file of -config again. Without it, SIGHUP ends the
-// program.
+// again, each function in "read" runs, and systemd learns when the reload begins and ends. The
+// flags, the environment and the file of -config are not read again. Without ReadAgainOnHangup,
+// SIGHUP ends the program.
 func ReadAgainOnHangup(ctx context.Context, log *slog.Logger, read ...func()) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)

@@ -8,10 +8,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// Metrics creates the metrics of a binary, and registers them in its Registry, which also has the
-// metrics of NewRegistry. The name of each metric begins with the same prefix, such as
-// "headgate_terminator_". The argument "name" of each method is the rest of this name, without the
-// prefix.
+// Metrics creates the metrics of a binary, and registers them in its Registry. The Registry also
+// has the metrics of NewRegistry. The name of each metric begins with the same prefix, such as
+// "headgate_terminator_". The argument "name" of each method is the name without this prefix.
 type Metrics struct {
 	*prometheus.Registry
 	prefix  string

@@ -140,8 +140,8 @@ func cutName(args []string) (name string, others []string) {
 	return args[0], args[1:]
 }
 
-// overview runs if the first argument must name a command, and does not. It accepts the flags -h
-// and -version, and otherwise fails.
+// overview runs if the first argument must be the name of a command, and is not. It accepts the
+// flags -h and -version, and otherwise fails.
 func (inv Invocation) overview() int {
 	fs := flag.NewFlagSet(inv.program.Name, flag.ContinueOnError)
 	defineVersion(fs)

@@ -143,9 +143,9 @@ func (f *followed[T]) versionsNow() []filewatch.Version {
 }
 
 // completePEM returns an error if a PEM block of a text is incomplete, or if x509 cannot parse one
-// of the certificates in the text. Packages tls and x509 skip such a block. So without completePEM,
-// if a file is cut off within its chain or within its list of authorities, some certificates would
-// be missing without an error.
+// of the certificates in the text. Packages tls and x509 skip such a block: if a file is cut off
+// within its chain or its list of authorities, they use the other certificates, and return no
+// error.
 func completePEM(text []byte) error {
 	begun := bytes.Count(text, []byte("-----BEGIN"))
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {

@@ -213,8 +213,8 @@ func (s *Settings) resolveLimits() error {
 	if err != nil {
 		return fmt.Errorf("-file-share: %q: %w", s.text.fileShare, err)
 	}
-	// A flag such as -max-routes may permit more routes in one file than the default limit of all
-	// files together. Then the value of the flag is also the limit of all files together.
+	// A flag such as -max-routes limits each file. There is also a default limit of all files
+	// together. If the value of the flag is larger, it is also the limit of all files together.
 	edgeHas := kube.DefaultEdgeLimits
 	b.EdgeLimits = kube.Limits{
 		Routes: max(edgeHas.Routes, l.Routes), Servers: max(edgeHas.Servers, l.Servers),

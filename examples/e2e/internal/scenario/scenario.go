@@ -102,8 +102,8 @@ func Select[E any](all []Scenario[E], names string) ([]Scenario[E], error) {
 }
 
 // Run runs scenarios in order, and returns the rows of all their reports. After each scenario, Run
-// adds a failed row if "check" returns an error, which means that the environment is broken. When
-// ctx has ended, each remaining scenario has one failed row, "not run".
+// calls "check". If check returns an error, the environment is broken, and Run adds a failed row.
+// When ctx has ended, each remaining scenario has one failed row, "not run".
 //
 // Before each scenario, Run calls "watch", which begins to measure how slow the machine is. Its
 // result "slowness" returns a factor: 2 means that a computation has taken twice as long as on an

@@ -84,8 +84,9 @@ func (a *adapted) clusterAPI(ctx context.Context, t *traffic) (err error) {
 	if err != nil {
 		return err
 	}
-	// The function "are" returns a check: the Machines without the annotation machineHook must be
-	// exactly the wanted ones. The check looks only at Machines that still exist.
+	// The function "are" returns a check. The check returns an error unless the Machines without
+	// the annotation machineHook are exactly the Machines in "want". It looks only at Machines that
+	// still exist.
 	are := func(want ...string) func(context.Context) error {
 		return func(ctx context.Context) error {
 			list, err := machines.List(ctx, metav1.ListOptions{})

@@ -34,8 +34,9 @@ var evenness = scenario.Scenario[*Env]{
 
 const (
 	evenPods = 9 // of the service
-	// evenTrials is the number of trials. In each of them, evenConnections connections go to the
-	// service, spread evenly over the nodes of its subset as HAProxy does.
+	// evenTrials is the number of trials. In each trial, evenConnections connections go to the
+	// service. They are spread evenly over the nodes of the service's subset, as HAProxy spreads
+	// them.
 	evenTrials, evenConnections = 24, 640
 	// evenError is the largest allowed difference between the predicted and the measured value, as
 	// a share of the predicted value.

@@ -104,8 +104,8 @@ func runFaults(ctx context.Context, s *System, t *traffic, _ *scenario.Report) (
 	return t.row(scenario.Row{What: "faults removed: the report has no problems", Took: took, Err: err}, start)
 }
 
-// expectedProblems returns the problems that runFaults must cause. The Message of each of them is
-// only a part of a message: the message of the real problem must contain it.
+// expectedProblems returns the problems that runFaults must cause. The Message of a returned
+// problem is only a part of the message that the real problem must have.
 func (s *System) expectedProblems(c *lab.Cluster, port int32) ([]kube.Problem, error) {
 	service := func(name string) string { return "Service " + appNamespace + "/" + name }
 	want := []kube.Problem{

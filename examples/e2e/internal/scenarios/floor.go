@@ -109,8 +109,8 @@ func forEachNode(ctx context.Context, c *lab.Cluster, do func(*lab.Node, context
 }
 
 // onlyOneDrains returns the only node of the cluster that drains, both in the answers of the agents
-// and in HAProxy. It returns an error unless all other nodes wait. The list "uncordoned" contains
-// nodes that need not wait.
+// and in HAProxy. Every other node must wait, unless it is in the list "uncordoned". If a node
+// neither drains nor waits as it must, onlyOneDrains returns an error.
 func (s *System) onlyOneDrains(ctx context.Context, c *lab.Cluster, uncordoned ...*lab.Node) (drains *lab.Node, err error) {
 	for _, n := range c.Nodes() {
 		a := s.Agents[n.Name]
@@ -142,9 +142,11 @@ func (s *System) onlyOneDrains(ctx context.Context, c *lab.Cluster, uncordoned .
 	return drains, nil
 }
 
-// floorHolds returns an error unless three conditions are true. The node "draining" is still the
-// only node that drains, it has received no request that began after "since", and the cluster
-// receives its half of the requests.
+// floorHolds returns an error unless three conditions are true:
+//
+//   - The node "draining" is still the only node that drains.
+//   - It has received no request that began after "since".
+//   - Each other node in the subset of the service "tracks" has received such a request.
 func (s *System) floorHolds(ctx context.Context, t *traffic, c *lab.Cluster, draining *lab.Node, since time.Time) error {
 	now, err := s.onlyOneDrains(ctx, c)
 	if err != nil {

@@ -106,8 +106,8 @@ var frontPolicy = scenario.Scenario[*Env]{
 			return err
 		}
 		// Restore the usual behaviour of the ejected pod. If HAProxy sent it a request now, the pod
-		// would answer without an error. byPod counts such answers, so it then shows whether the
-		// pod gets requests.
+		// would answer without an error, and byPod would count the answer. So byPod shows whether
+		// the pod gets requests.
 		if err := behave(ctx, pods[:1], usual); err != nil {
 			return err
 		}

@@ -100,8 +100,8 @@ var frontScale = scenario.Scenario[*Env]{
 			return err
 		}
 		// With leastconn, all front proxies have about the same number of connections. With
-		// roundrobin, the numbers would be random, because the 50 connections end at random times:
-		// their coefficient of variation would be 0.2, and the row below allows only 0.1.
+		// roundrobin, the 50 connections end at random times, so the numbers would be random, with
+		// a coefficient of variation of 0.2. The row below allows only 0.1.
 		addr, err := f.balanceFronts(ctx, "leastconn", 3)
 		if err != nil {
 			return err

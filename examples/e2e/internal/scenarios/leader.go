@@ -31,8 +31,8 @@ const (
 	// terminator tries twice to take the Lease, 2 s apart with jitter, and then applies the change.
 	takeOver = 22 * time.Second
 	// handOver is the longest allowed time from a clean stop of the leader until another terminator
-	// has applied a change. It is shorter than takeOver, because a leader that stops releases the
-	// Lease, so the other terminator need not wait until the Lease expires.
+	// has applied a change. It is shorter than takeOver: a leader that stops releases the Lease, so
+	// the other terminator need not wait until the Lease expires.
 	handOver = 6 * time.Second
 	elected  = "elected" // the service that both terminators follow
 )
@@ -277,9 +277,9 @@ func (e *election) change(ctx context.Context, by *candidate, within time.Durati
 	return time.Since(start), err
 }
 
-// replaced measures how long it takes until another terminator leads. It calls "leave", which must
-// stop the leader, and changes the service. It returns the time from the stop until the other
-// terminator has written the new configuration.
+// replaced measures how long it takes until another terminator leads. First it calls "leave", which
+// must stop the leader. Then it changes the service, and returns the time from the stop until the
+// other terminator has written the new configuration.
 func (e *election) replaced(ctx context.Context, leader, other *candidate, within time.Duration, leave func() error) (time.Duration, error) {
 	if err := e.leads(ctx, leader, handOver); err != nil {
 		return 0, err

@@ -56,8 +56,8 @@ const (
 	// HAProxy needs to notice that a node is back.
 	gateHoldDown = 5 * time.Second
 	// restartTime is how long a machine is down. While the last machine is down, nodegate does not
-	// read the cluster, because no worker asks for a grant. nodegate must find out afterwards that
-	// the machine has restarted, because its node became Ready after the grant.
+	// read the cluster, because no worker asks for a grant. Afterwards, nodegate must find out that
+	// the machine has restarted: the node became Ready after the grant.
 	restartTime = 4 * time.Second
 	// grantPatience is how long a worker waits for its grant. It is long enough for each of the
 	// other workers to replace a node first.

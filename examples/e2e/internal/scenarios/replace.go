@@ -112,8 +112,8 @@ func (s *System) awaitPlaced(ctx context.Context, right func(places) error) (tim
 	}, s.Terminator.Process)
 }
 
-// tellsWhy returns an error unless report.json lists the changed services, and names exactly one
-// cause of the last change: the removal of a node, which is the argument "gone".
+// tellsWhy returns an error unless report.json lists the changed services, and says that the last
+// change had exactly one cause: the removal of the node in the argument "gone".
 func (s *System) tellsWhy(gone *lab.Node, services int) error {
 	report, err := s.Terminator.Report()
 	if err != nil {
