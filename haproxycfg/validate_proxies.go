@@ -348,9 +348,9 @@ func (v *validator) serverOK(c *Config, s *Server) bool {
 		(s.AgentSend == "" || validAgentSend(s)) && (s.Slot == "" || validName(s.Slot))
 }
 
-// serverSet finds servers that occur twice in a backend. Usually their keys ascend. serverSet then
-// compares each key only with the last one instead of using a set, which reduces the time to render
-// 40,000 servers from 26 ms to 18 ms.
+// serverSet finds servers that occur twice in a backend. While the keys of the servers ascend, as
+// they usually do, serverSet compares each key only with the key before it, and needs no set. This
+// reduces the time to render 40,000 servers from 26 ms to 18 ms.
 type serverSet struct {
 	last     serverKey
 	unsorted bool // true if keys contains all keys

@@ -13,10 +13,10 @@ import (
 // key.
 //
 // A candidate is a uint64 that represents a node, so that a selection sorts plain integers. Its
-// lowest bits (see "mask") are the index of the node in "nodes", where nodes of the same weight are
-// in the order of their names. Its other bits are the upper bits of the node's score or, if weights
-// differ, of its cost. If two scores differ only in the lowest bits, the method "order" corrects
-// their order.
+// lowest bits (see "mask") are the index of the node in the field "nodes". This field contains
+// nodes of the same weight in the order of their names. The other bits of the candidate are the
+// upper bits of the node's score or, if weights differ, of its cost. If two scores differ only in
+// the lowest bits, the method "order" corrects their order.
 type group struct {
 	nodes   []Node   // the nodes, ordered by weight, and by name if the weights are equal
 	digests []uint64 // the digests of nodes, in the same order
@@ -99,8 +99,8 @@ func (g *group) gather(buf []uint64, key uint64, k int, limit uint64) []uint64 {
 			return buf[:n]
 		}
 		// buf is full, and nodes are left. Keep only the k best candidates, and scan the remaining
-		// nodes with the worst score of these k as the limit. A node with exactly this score must
-		// still pass, because its name may come first.
+		// nodes with the worst score of these k as the limit. Do not leave out a node with exactly
+		// this score, because its name may come before the name of the other node with this score.
 		n = k
 		limit = min(limit, score(key, g.digests[buf[k-1]&g.mask]))
 	}

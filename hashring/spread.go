@@ -32,8 +32,8 @@ func newZones(nodes []Node, digest func(name string) uint64) []zone {
 	return zones
 }
 
-// Spread returns k nodes for key, equally many from each zone if possible. If all nodes are in one
-// zone, they are the nodes of [Ring.Top].
+// Spread returns k nodes for key, equally many from each zone if possible. If all nodes of the ring
+// are in one zone, Spread returns the same nodes as [Ring.Top].
 //
 // The key and the names of the zones determine the order of the zones; nodes that join or leave do
 // not change it. Spread picks the best node of each zone in this order, then the second best of
@@ -44,9 +44,10 @@ func newZones(nodes []Node, digest func(name string) uint64) []zone {
 // each zone contributes the additional node equally often. The weight of a node affects only the
 // choice within its zone.
 //
-// As few nodes as possible move. When a node leaves the ring, each key that had this node gets one
-// other node, and all other keys keep theirs. A node that joins replaces at most one node of each
-// key. A node that changes its zone counts as one node that leaves and one that joins.
+// As few nodes as possible move. When a node leaves the ring, each key whose result contained this
+// node gets one other node in its place. The results of all other keys stay the same. A node that
+// joins replaces at most one node of each key. A node that changes its zone counts as one node that
+// leaves and one that joins.
 func (r *Ring) Spread(key string, k int) []Node { return r.AppendSpread(r.room(k), key, k) }
 
 // AppendSpread appends the result of [Ring.Spread] to dst and returns the extended slice. It does

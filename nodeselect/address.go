@@ -44,7 +44,7 @@ type AddressPolicy struct {
 	Observe bool
 }
 
-// Choose returns the address of a node: it stops at the first of Types for which the node has a
+// Choose returns the address of a node. It uses the first type in Types of which the node has a
 // usable address. If the node has usable addresses of this type in both IP families, Family
 // decides. An IPv4-mapped IPv6 address becomes IPv4. If the node has no usable address, the error
 // lists its addresses, and why special ones are not usable.

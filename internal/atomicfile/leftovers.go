@@ -66,9 +66,9 @@ func createTemp(dir, base string) (t *os.File, err error) {
 }
 
 // maxTries limits the temporary files that one call of createTemp or MkdirTemp creates. A call
-// rarely needs a second one, because another process has removed the first before it was locked.
-// But on some file systems, stat of the open file and of its path differ, so every new file seems
-// to be removed.
+// needs a second file only if another process has removed the first one before the call could lock
+// it. This is rare. But on some file systems, stat of an open file and stat of its path differ, so
+// every new file seems to be removed.
 const maxTries = 100
 
 // retry calls the function "try" until its result "done" is true, and then returns its result

@@ -134,9 +134,10 @@ type source[T Member[T]] struct {
 
 func (s *source[T]) conns() int { return s.lists[waiting].n + s.lists[serving].n }
 
-// waitingWeight is the weight of a waiting connection; a serving one has the weight 1. With 8, a
-// source with 10 waiting connections loses one before an office with 60 serving ones, but a source
-// with only 2 does not.
+// waitingWeight is the weight of a waiting connection; a serving one has the weight 1. For example,
+// a source with 10 waiting connections has the weight 80, so it loses a connection before an office
+// with 60 serving connections does. A source with only 2 waiting connections has the weight 16, so
+// it does not.
 const waitingWeight = 8
 
 func (s *source[T]) weight() int { return s.lists[serving].n + waitingWeight*s.units }
@@ -303,11 +304,12 @@ func (t *Table[T]) Remove(m T) {
 }
 
 // Shed evicts an eighth of the waiting connections after the process has run out of descriptors or
-// memory; the caller must close them. Each is the oldest one of the source with the most waiting
-// connections at that moment.
+// memory; the caller must close them. It evicts one after another, each time the oldest waiting
+// connection of the source that has the most waiting connections at that moment.
 //
 // If no connection waits, and the source with the most connections has more than its share (see the
-// package comment), Shed evicts its connection that has been idle for longest.
+// package comment), Shed evicts the connection of this source that has been idle for the longest
+// time.
 func (t *Table[T]) Shed() (victims []T) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

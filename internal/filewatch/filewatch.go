@@ -30,9 +30,9 @@ type Watcher struct {
 	// Quiet is the time without a change after which Run calls the function "read", because one
 	// write of a file causes several events. 0 means 100 ms.
 	//
-	// Run does not wait after a rename that replaces the only path, or the symbolic link of all
-	// paths as kubelet does for a ConfigMap: the new content is complete. But it calls "read" at
-	// most every 100 ms.
+	// After a rename, the new content is complete. So Run does not wait if a rename replaces the
+	// only path, or if it replaces a symbolic link through which all paths lead, as kubelet does
+	// for a ConfigMap. But Run calls "read" at most every 100 ms.
 	Quiet time.Duration
 	// MaxWait is the longest time from a change to the call of the function "read", if other
 	// changes keep coming. 0 means 2 s.

@@ -4,7 +4,8 @@
 //	defer release()
 //	// start the program that listens on the port
 //
-// Many programs listen on port 0, close the listener and pass the number on. But then the kernel
-// may give the port to an outgoing connection. And a child process that was forked meanwhile keeps
-// a copy of the socket until it executes its program.
+// Many programs choose a port in another way: they listen on port 0, close the listener, and pass
+// on the number of the port. But after the close, the kernel may use the port for an outgoing
+// connection. Or the port is still in use: a child process that was forked before the close has a
+// copy of the socket until it executes its program.
 package freeport

@@ -173,9 +173,9 @@ func (s *storeAdapter[T]) Delete(obj any) error {
 
 func (s *storeAdapter[T]) Resync() error { return nil }
 
-// runClock is a clock whose timers also fire when Run ends. While a Reflector waits before it tries
-// again, it does not notice the end of its context. So with the real clock, Run could return only
-// after this wait.
+// runClock is a clock whose timers also fire when Run ends. While a Reflector waits before its next
+// attempt, the Reflector does not notice that its context has ended. So with the real clock, Run
+// could return only after this wait.
 type runClock struct {
 	clock.RealClock
 	afterEnd func(f func()) (stop func() bool) // calls f when Run ends

@@ -2,8 +2,9 @@
 // metadata and the other ranges of the IANA registries. It also finds such an IPv4 address inside
 // any form of IPv6 address.
 //
-// A program that connects to addresses of other people's choice gets all forms of an address with
-// [AppendForms], looks up each with [Find], and decides by the [Kind]:
+// The package is for programs that connect to addresses which other people choose. Such a program
+// calls [AppendForms] to get all forms of an address, looks up each form with [Find], and decides
+// by the [Kind]:
 //
 //	var buf [specialaddr.MaxForms]netip.Addr
 //	for _, form := range specialaddr.AppendForms(buf[:0], addr) {
@@ -142,9 +143,9 @@ func byFamily(is4 bool) (list []Range) {
 	return list
 }
 
-// ordinary lists the prefixes within special ranges whose addresses are not special. The registries
-// of IANA call them globally reachable, except Teredo. A Teredo address is special if one of the
-// IPv4 addresses in it is; see AppendForms.
+// ordinary lists exceptions: prefixes within a special range whose addresses are not special. The
+// registries of IANA call these prefixes globally reachable, except the prefix of Teredo. A Teredo
+// address is special if one of the IPv4 addresses in it is; see AppendForms.
 var ordinary = []netip.Prefix{
 	netip.MustParsePrefix("192.0.0.9/32"),    // RFC 7723
 	netip.MustParsePrefix("192.0.0.10/32"),   // RFC 8155

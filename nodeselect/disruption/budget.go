@@ -20,13 +20,13 @@ type Budget struct {
 	// If OneZone is true, all nodes that are away at the same time must be in the same zone. Nodes
 	// in no subset do not count.
 	OneZone bool
-	// Share limits how many of all nodes may be away, from 0 to 1, rounded down but at least one
-	// node. 0 means no limit. A node that is in no subset counts as one of all nodes, but never as
-	// away.
+	// Share is the largest share of all nodes that may be away, from 0 to 1. The number of nodes is
+	// rounded down, but at least one node may be away. 0 means no limit. A node that is in no
+	// subset counts as one of all nodes, but never as away.
 	Share float64
 	// Last permits that all nodes of a service are away at the same time. If Last is false, at
 	// least one node of each service stays, even if the field Service permits more nodes to be
-	// away. So if a service has a single node, this node may be away only if Last is true.
+	// away. So if a service has only one node, this node may be away only if Last is true.
 	Last bool
 }
 

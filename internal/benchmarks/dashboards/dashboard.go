@@ -24,8 +24,8 @@ type dashboard struct {
 	}
 }
 
-// emptyPanels are the titles of panels whose queries return data only after an order of an
-// operator. The check does not require data from these queries.
+// emptyPanels are the titles of panels whose queries return data only after an operator has given a
+// command. The check does not require data from these queries.
 var emptyPanels = map[string]bool{
 	"Shifts": true, // needs a running shift of a route
 }

@@ -212,8 +212,8 @@ type Blocked struct {
 	// Nodes are nodes that are away and count for the limit, sorted by name. The list has at most
 	// maxAway nodes. More nodes may be away.
 	Nodes []AwayNode `json:"nodes,omitempty"`
-	// Since is the time at which the last of the nodes that are away and count for the limit went
-	// away. This node may be missing in the list Nodes. The zero time means unknown.
+	// Since is the time at which the last node went away, among all nodes that are away and count
+	// for the limit. That node may be missing in the list Nodes. The zero time means unknown.
 	Since time.Time `json:"since,omitzero"`
 }
 

@@ -13,8 +13,8 @@
 //
 // Each column is a node, each row is a service, and a mark means that the node is in the subset of
 // the service. Bars above show the number of services of each node. Bars to the right show how many
-// nodes of each service are away, asked for (in Picture.Named) or in the wave. Columns of nodes in
-// the same state are side by side.
+// nodes of each service are away, in the wave, or asked for, that is, listed in Picture.Named.
+// Columns of nodes in the same state are side by side.
 //
 // The first rows are the blocked services, which have a limit that permits no further node to be
 // away. Then come the services with the longest bars.

@@ -1,5 +1,6 @@
-// Package keeper answers which nodes of a live cluster somebody may take away now, and stores
-// grants, permissions to take a node away, for the programs that replace nodes.
+// Package keeper answers which nodes of a live cluster somebody may take away now. It also makes
+// and stores grants for the programs that replace nodes. A grant is a permission to take a node
+// away.
 //
 //	nodes, err := keeper.NewNodeClient(config)
 //	…

@@ -1,5 +1,6 @@
-// Package leases stores the grants of package gate, permissions to take a node away, as one Lease
-// of Kubernetes for each node. It also keeps two processes from deciding at the same time.
+// Package leases stores the grants of package gate. A grant is a permission to take a node away.
+// The package stores it in a Lease of Kubernetes, one Lease for each granted node. It also keeps
+// two processes from deciding at the same time.
 //
 //	client, err := leases.NewClient(config, "headgate")
 //	…

@@ -1,6 +1,7 @@
 // Package protect decides which nodes a tool that replaces nodes, such as Karpenter, kured or
-// Cluster API, must leave alone now. Such a tool does not ask before it takes a node, but leaves a
-// node alone that has a certain annotation or pod: its protection.
+// Cluster API, must leave alone now. Such a tool does not ask before it takes a node. But it leaves
+// a node alone if the node has a certain annotation or pod, which is called the protection of the
+// node.
 //
 //	ask := protect.Ask(subjects, settings)
 //	held := … // grants for as many of these nodes as the limits allow
@@ -14,8 +15,8 @@
 // without exceeding a limit.
 //
 // After the time Settings.Free, a free node gets its protection again. The tool may have decided
-// just before to take the node. So the grant ends only when the node has been protected for
-// Settings.Settle and has not gone.
+// just before this to take the node. So the grant of the node does not end at the same time: it
+// ends when the node has been protected for Settings.Settle and has not gone away.
 //
 // If the tool shows which nodes it wants to take, only these nodes become free, first the node for
 // which the tool has waited longest. Otherwise all nodes become free in turn, first the node that

@@ -1,6 +1,7 @@
-// Package protector keeps Karpenter, the cluster autoscaler, kured and Cluster API from taking
-// nodes away that must stay now. They do not ask, but leave a node alone that has a certain
-// annotation or pod: its protection.
+// Package protector is for tools that take nodes away: Karpenter, the cluster autoscaler, kured and
+// Cluster API. It keeps them from taking a node that must stay now. These tools do not ask, but
+// they leave a node alone if it has a certain annotation or pod, which is called the protection of
+// the node.
 //
 //	p := &protector.Protector{
 //		Keeper: k, // of package keeper
