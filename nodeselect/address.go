@@ -23,8 +23,8 @@ const (
 // AddressPolicy chooses the address of a node to which the balancer sends traffic. The zero value
 // chooses the first InternalIP.
 //
-// In two cases, a Selector chooses another address of a node. The Identity of the node stays the
-// same, and so does its rank. The cases are:
+// In two cases, a Selector uses another address of a node than the policy chooses. The Identity of
+// the node stays the same, and so does its rank. The cases are:
 //
 //   - If several nodes list the same address, this address is virtual. Each of these nodes gets its
 //     next address of the same type and family, if it has one.

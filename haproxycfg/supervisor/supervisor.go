@@ -339,8 +339,8 @@ func (s *Supervisor) Drain(ctx context.Context) error {
 
 // Reload calls the function "reload", which must make HAProxy load Config. An example of this
 // function is the method Reload of a deploy.Reloader for the socket Master. If HAProxy then runs
-// with Config, Reload returns nil. Otherwise, its error also contains the alerts that HAProxy has
-// printed during the reload.
+// with Config, Reload returns nil. Otherwise it returns an error, which also contains the alerts
+// that HAProxy has printed during the reload.
 //
 // If HAProxy does not run, Reload makes the Supervisor start it at once. Before a call of Run,
 // Reload waits for this call. After a call of Drain or the end of Run, Reload returns [ErrStopped].

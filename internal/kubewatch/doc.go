@@ -25,9 +25,9 @@
 // (HTTP2_READ_IDLE_TIMEOUT_SECONDS of client-go). Without HTTP/2, it replaces a watch after two
 // minutes of silence; a working API server sends a bookmark every minute.
 //
-// If no watch has received anything for ten minutes, Run lists again. The reason is a restore of
-// the server's store from a backup: after it, watches receive nothing until the server's version
-// numbers have reached the old ones.
+// If no watch has received anything for ten minutes, Run lists again. It must do this because of
+// backups: if the server's store has been restored from a backup, watches receive nothing until the
+// server's version numbers have reached the old ones.
 //
 // # Health
 //

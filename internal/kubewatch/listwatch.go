@@ -25,9 +25,9 @@ const (
 	// time limit for the header of a response. An API server sends a bookmark every minute.
 	silence = 2 * time.Minute
 	// maxAge is the largest age of the last response. If the last response is older than maxAge
-	// when a watch ends, the next request is a list and not a watch. The reason is a restore of the
-	// server's store from a backup: after it, a resumed watch receives nothing until the server's
-	// version numbers have reached the old ones.
+	// when a watch ends, the next request is a list and not a watch. If the server's store has been
+	// restored from a backup, a resumed watch would receive nothing until the server's version
+	// numbers have reached the old ones.
 	maxAge = 10 * time.Minute
 )
 

@@ -14,9 +14,9 @@ func randomBatch(s setting, limit int) int {
 }
 
 // largestWave estimates how many nodes with random services can go away together without exceeding
-// the limit for any service. The expected number of sets of n nodes that do not exceed the limit
-// falls as n grows. largestWave returns the largest n for which this number is at least e^-5
-// (0.007). So it is improbable that a larger set exists.
+// the limit for any service. It returns the largest n for which the expected number of sets of n
+// nodes that do not exceed the limit is at least e^-5 (0.007). So it is improbable that a larger
+// set exists.
 func largestWave(s setting, limit int) int {
 	for size := s.nodes; size > 1; size-- {
 		if logBinomial(s.nodes, size)+float64(s.services)*math.Log(atMost(s, size, limit)) > -5 {

@@ -44,8 +44,8 @@ func Karpenter(c keeper.NodeClient) *Annotation {
 
 // ClusterAutoscaler returns an Annotation for the cluster autoscaler. It selects all nodes.
 //
-// The annotation cluster-autoscaler.kubernetes.io/scale-down-disabled prevents that the autoscaler
-// removes a node with too few pods. It does not prevent that the cloud replaces an instance, for
+// The annotation cluster-autoscaler.kubernetes.io/scale-down-disabled keeps the autoscaler from
+// removing a node with too few pods. It does not keep the cloud from replacing an instance, for
 // example to balance a node group over zones.
 func ClusterAutoscaler(c keeper.NodeClient) *Annotation {
 	return &Annotation{
