@@ -2,8 +2,8 @@
 // external load balancer sends the traffic of the service.
 //
 // A balancer that checks every node for every service spends most of its work on checks. This
-// package gives each service a fixed number of nodes, 20 by default, which change only if nodes
-// join or leave the cluster, or become unusable:
+// package gives each service a fixed number of nodes, 20 by default, which change only if a node
+// joins the cluster, leaves it or becomes unusable:
 //
 //	objects, problems, err := manifest.ReadDir("manifests/eu-1")
 //	…
@@ -29,13 +29,13 @@
 // and states the reason. A program can add its own.
 //
 // [DefaultPredicates] exclude nodes that must not get traffic from load balancers, that are deleted
-// or that run no kube-proxy. They avoid nodes that are not ready, initialised or on the network, or
-// are about to be removed. They ignore a cordon; see [NotCordoned]. README.md lists the labels,
-// taints and conditions of Kubernetes.
+// or that run no kube-proxy. They avoid nodes that are not ready, that are not initialised, that
+// have no network, or that will soon be removed. They ignore a cordon; see [NotCordoned]. README.md
+// lists the labels, taints and conditions of Kubernetes.
 //
 // No Predicate can make a subset empty. An avoided node stays in a subset that already contains it,
 // and enters another one only if there are too few Eligible nodes. An Excluded node enters a subset
-// only if the cluster has no other nodes. A node without a usable address never does.
+// only if the cluster has no other nodes. A node without a usable address never enters a subset.
 //
 // Selection.Findings contains the reason for each node that is not Eligible. Selection.Problems
 // contains a warning if subsets contain such nodes.
@@ -47,9 +47,9 @@
 //
 // The subset of a service is the set of nodes that rank best for it by rendezvous hashing of
 // "namespace/name" and the Identity of the node, by default its address. So all processes that see
-// the same nodes choose the same subsets; see package hashring. In a cluster of N nodes with K
-// nodes for each service, a node that leaves or joins changes one node of about K/N of the
-// services.
+// the same nodes choose the same subsets; see package hashring. If a node leaves a cluster of N
+// nodes, or joins it, most subsets stay the same: with K nodes for each service, about K/N of the
+// services exchange one node.
 //
 // All ports of a service share one subset, so the balancer needs to check a node only once for all
 // ports.
@@ -60,7 +60,8 @@
 //
 // A service with externalTrafficPolicy Local drops traffic on nodes without a ready pod.
 // Objects.ReadyNodes contains the nodes with a ready pod, and live.Watcher can set it. The service
-// gets only nodes from this list, or else a warning that some nodes may drop traffic.
+// gets only nodes from this list. If the list is unknown, or names no usable node, the Selection
+// has a warning that nodes may drop traffic.
 //
 // # Contract
 //

@@ -19,8 +19,8 @@ const (
 	// better: see Avoid and Selector.Sticky.
 	Kept Why = "kept"
 	// Fallback means that the subset contains the node only because there are too few better nodes.
-	// Either the Verdict of the node is Avoid, and there are fewer Eligible nodes than the subset
-	// has places (Choices.Places); or its Verdict is Excluded, and there is no better node.
+	// If the Verdict of the node is Avoid, there are fewer Eligible nodes than places in the subset
+	// (Choices.Places). If the Verdict is Excluded, there is no Eligible and no avoided node.
 	Fallback Why = "fallback"
 	// Leaving means that the node is in the subset that is in use, but Select would not choose the
 	// node any more. The subset in use is older than the objects, for example because a limit has
@@ -184,9 +184,9 @@ func (p *Pool) byNodeName() map[string]*member {
 	return m
 }
 
-// ranks returns the rank of each member for the service with the given hash key, by Node.Identity.
-// Ranks count from 1 among the members with the same verdict. With Spread, the rank is the position
-// in the order in which Pick adds nodes to a subset.
+// ranks returns the rank of each member for a service; key is the hash key of the service. A key of
+// the result is the Node.Identity of a member. Ranks count from 1 among the members with the same
+// verdict. With Spread, the rank is the position in the order in which Pick adds nodes to a subset.
 func (p *Pool) ranks(key string) map[string]int {
 	ranks := make(map[string]int, len(p.members))
 	for _, ring := range p.rings {

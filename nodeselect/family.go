@@ -26,9 +26,9 @@ func familyOfAddr(addr netip.Addr) ipFamily {
 	return onlyIPv6
 }
 
-// familyOf returns the IP family of a service that has exactly one, because kube-proxy opens a node
-// port only for the families of the service. Otherwise, and for a hand-written manifest without
-// families, it returns anyFamily.
+// familyOf returns the IP family of a service that has only one family. kube-proxy opens a node
+// port only for the families of the service. If the service has two families, or none (as in a
+// hand-written manifest), familyOf returns anyFamily.
 func familyOf(svc *corev1.Service) ipFamily {
 	if svc == nil || len(svc.Spec.IPFamilies) != 1 {
 		return anyFamily
@@ -42,9 +42,11 @@ func familyOf(svc *corev1.Service) ipFamily {
 	return anyFamily
 }
 
-// findFamily sets p.family to the IP family that the addresses of all members share, or to
-// anyFamily. It also sets p.ofFamily, whose functions make the pool for services that have only
-// IPv4 or only IPv6.
+// findFamily sets p.family to the IP family that the addresses of all members share. If the members
+// do not share a family, p.family becomes anyFamily.
+//
+// It also sets p.ofFamily to two functions, which make the pool for services with only IPv4 and the
+// pool for services with only IPv6.
 func (p *Pool) findFamily() {
 	p.family = anyFamily
 	for i := range p.members {

@@ -16,10 +16,12 @@ import (
 type Objects struct {
 	Nodes    []*corev1.Node    // by name
 	Services []*corev1.Service // by namespace, then name
-	// ReadyNodes has, by the Ref.Key of each service with externalTrafficPolicy Local, the sorted
-	// names of the nodes with a ready pod; Select picks only these. nil means unknown. For
-	// Selector.LocalWeights, the list has the name of a node once for each of its pods.
-	// live.ReadyNodes computes the map for objects from manifests.
+	// ReadyNodes has, for each service with externalTrafficPolicy Local, the sorted names of the
+	// nodes with a ready pod. Select picks only these nodes. A key is the Ref.Key of the service.
+	// nil means unknown.
+	//
+	// For Selector.LocalWeights, a list must contain the name of a node once for each ready pod on
+	// it. live.ReadyNodes computes the map for objects from manifests.
 	ReadyNodes map[string][]string
 	// Ignored is the number of objects of other kinds in the manifests.
 	Ignored int

@@ -93,9 +93,10 @@ type Selector struct {
 	// Annotations defines the names of the annotations that Select reads.
 	Annotations Annotations
 	// Reserved are ports that Select never uses as the agent port of a service, such as the port of
-	// the node's own agent. The agents on the nodes must reserve the same ports. A Selection has a
-	// warning for each Service that has one of them, or a port of Kubernetes itself, as a node
-	// port.
+	// the node's own agent. The agents on the nodes must reserve the same ports.
+	//
+	// If a node port of a Service is a reserved port, or a port of Kubernetes itself, the Selection
+	// has a warning.
 	Reserved []uint16
 }
 
@@ -272,9 +273,10 @@ type candidate struct {
 	shared      string // a warning about addresses that other nodes have too; "" if there is none
 	special     string // the problem of an address in a special range; "" if there is none
 	source      *corev1.Node
-	// addrs contains the usable addresses of the node with the family and type of Addr, and others
-	// contains those of the other family. If nodes share an address, "separate" chooses another one
-	// from them. Both fields are nil if neither would have more than one address.
+	// addrs contains the usable addresses of the node that have the family and type of Addr. others
+	// contains its usable addresses of the other family. If several nodes share an address, the
+	// method "separate" chooses another address from these lists. If neither list would have more
+	// than one address, both fields are nil.
 	addrs, others []netip.Addr
 }
 
@@ -320,10 +322,12 @@ func (c *candidate) judge(predicates []Predicate, now time.Time) bool {
 	return true
 }
 
-// comparePreference orders nodes with the same identity, which is by default the address; only the
-// first of them can get traffic. The order is: by verdict, then the newer node first, then by name.
-// The Node object of a removed machine still exists for a while when another machine gets its
-// address.
+// comparePreference orders nodes with the same identity (by default, the same address). Only the
+// first of them can get traffic. The order is by verdict, then by age with the newest node first,
+// and then by name.
+//
+// The newest node comes first, because the Node object of a removed machine still exists for a
+// while when another machine gets its address.
 func comparePreference(a, b *candidate) int {
 	return cmp.Or(
 		cmp.Compare(a.verdict, b.verdict),

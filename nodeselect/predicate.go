@@ -50,8 +50,9 @@ func (v *Verdict) UnmarshalText(text []byte) error {
 	return fmt.Errorf("nodeselect: no verdict has the name %q", text)
 }
 
-// Predicate returns the verdict of a node at the time now and, unless it is Eligible, the reason in
-// a few words. It must depend only on its arguments, and must not change the node.
+// Predicate returns the verdict of a node at the time now. If the verdict is not Eligible, it also
+// returns the reason in a few words. It must depend only on its arguments, and must not change the
+// node.
 type Predicate func(node *corev1.Node, now time.Time) (Verdict, string)
 
 // DefaultGrace is how long a node may be not ready before DefaultPredicates return [Avoid] for it;
@@ -97,8 +98,8 @@ func NotCordoned(node *corev1.Node, _ time.Time) (Verdict, string) {
 	return Eligible, ""
 }
 
-// judge calls all predicates for a node. It returns the most restrictive of their verdicts, and
-// their reasons, joined by commas.
+// judge calls all predicates for a node. It returns the most restrictive verdict, and the reasons
+// of all predicates whose verdict is not Eligible, joined by commas.
 func judge(predicates []Predicate, node *corev1.Node, now time.Time) (Verdict, string) {
 	verdict, reasons := Eligible, ""
 	for _, p := range predicates {

@@ -21,8 +21,8 @@ type Ref struct {
 func (r Ref) String() string { return r.Namespace + "/" + r.Service + ":" + r.Port }
 
 // Key returns "namespace/service", the key for Pool.Pick. The key does not contain the port, so all
-// ports of a service share one subset. So the balancer needs to check a node only once for all
-// ports of a service.
+// ports of a service share one subset, and the balancer needs to check a node only once for all of
+// them.
 func (r Ref) Key() string { return r.Namespace + "/" + r.Service }
 
 // Target says where the traffic for a Ref goes: to one port of several nodes.

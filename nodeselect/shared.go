@@ -11,10 +11,10 @@ import (
 // internalIP is the default of AddressPolicy.Types.
 var internalIP = [...]corev1.NodeAddressType{corev1.NodeInternalIP}
 
-// alternatives returns two lists of usable addresses of a node, for which Choose returns addr. The
-// list "same" has the addresses of the family and type of addr, in the order of the Node object;
-// Choose prefers the first. The list "other" has the addresses of the other family, in the order of
-// Types.
+// alternatives returns two lists of usable addresses of a node. addr is the address that Choose
+// returns for the node. The list "same" has the addresses with the family and type of addr, in the
+// order of the Node object; Choose prefers the first. The list "other" has the addresses of the
+// other family, in the order of Types.
 func (p AddressPolicy) alternatives(node *corev1.Node, addr netip.Addr) (same, other []netip.Addr) {
 	types := p.Types
 	if len(types) == 0 {
@@ -56,10 +56,12 @@ func appendNew(list []netip.Addr, addr netip.Addr) []netip.Addr {
 	return append(list, addr)
 }
 
-// separate gives each candidate an address of its own, and returns the candidates whose address or
-// warning it has changed. If several nodes list an address, such as a virtual address, each of them
-// gets the first address of the same family that no other node lists. If there is none, a candidate
-// keeps its address, because the other Node object may belong to a machine that is gone.
+// separate gives each candidate an address of its own, if possible. It returns the candidates whose
+// address or warning it has changed.
+//
+// If several nodes list an address, such as a virtual address, each of these nodes gets its first
+// address of the same family that no other node lists. If a node has no such address, it keeps the
+// shared address: the other Node object may belong to a machine that is gone.
 func (s Selector) separate(candidates []*candidate) (changed []*candidate) {
 	if !slices.ContainsFunc(candidates, func(c *candidate) bool { return c.addrs != nil || c.others != nil }) {
 		return nil

@@ -8,10 +8,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Tracker keeps a Selection up to date while a cluster changes. Each Update returns the Selection
-// that Selector.Select would return for all received objects, if its argument "current" were the
-// subsets that the Tracker picked last. It resolves and picks again only for services that the
-// change may affect.
+// Tracker keeps a Selection up to date while a cluster changes. Each Update returns the same
+// Selection as a call of Selector.Select for all received objects, with the last subsets of the
+// Tracker as the argument "current". It resolves and picks again only for services that the change
+// may affect.
 //
 // Only one goroutine may call Update at a time. Neither the Tracker nor the caller may change the
 // returned values.
@@ -44,8 +44,8 @@ type resolution struct {
 type service struct {
 	key  string
 	refs []int32 // positions in Tracker.refs
-	// subset holds the nodes that the last pick chose for the service. The next pick needs them as
-	// the current nodes. So they stay here even while the Tracker finds none of the service ports
+	// subset holds the nodes that the last pick chose for the service. The next pick needs these
+	// nodes as the current nodes. So they stay here even while the service has none of the ports
 	// that the refs name.
 	subset
 	picked bool // the field subset has the result of a pick

@@ -205,9 +205,11 @@ func (u *update) resolve() {
 	u.stale = nil
 }
 
-// complete adds the nodes of the service to the target, if the reference of the target could be
-// resolved. If portProblem is not zero, the service does not get its agent port: complete then
-// removes the agent port from the target and adds the problem as a warning.
+// complete adds the nodes of the service to the target. If the ref of the target could not be
+// resolved, complete does nothing.
+//
+// portProblem is the reason why the service does not get its agent port, or zero. If it is not
+// zero, complete removes the agent port from the target, and adds portProblem as a warning.
 func (r *resolution) complete(s subset, portProblem Problem) {
 	if r.target.NodePort == 0 {
 		return

@@ -83,10 +83,12 @@ func labelText(key, value string) string { return fmt.Sprintf("label %s=%q", key
 // minute counts as never ready.
 const startup = time.Minute
 
-// Ready avoids nodes that have been not ready for longer than grace. It avoids at once a node that
-// has not been ready since the first minute after its creation, and a node that reports a time more
-// than grace in the future. A node without the condition Ready is Eligible. Ready never excludes a
-// node: without a control plane, all nodes become not ready, but still serve.
+// Ready avoids nodes that have been not ready for longer than grace. It avoids two kinds of nodes
+// at once: a node that has not been ready since the first minute after its creation, and a node
+// whose condition Ready contains a time more than grace in the future.
+//
+// A node without the condition Ready is Eligible. Ready never excludes a node: without a control
+// plane, all nodes become not ready, but still serve.
 func Ready(grace time.Duration) Predicate {
 	return condition(corev1.NodeReady, grace, "not ready", func(s corev1.ConditionStatus) bool { return s != corev1.ConditionTrue })
 }
@@ -130,10 +132,12 @@ func condition(kind corev1.NodeConditionType, grace time.Duration, words string,
 	}
 }
 
-// isNever reports whether a condition has had its present status since the creation of the node, or
-// since less than a minute ("startup") afterwards. The minute is for the difference of two clocks:
-// the API server sets the time of the creation, and the node or the node controller sets the
-// argument "since".
+// isNever reports whether a condition has had its present status since the creation of the node.
+// The argument "since" is the time from which on the condition has this status. A time less than a
+// minute (the constant "startup") after the creation counts as the creation.
+//
+// The minute allows for the difference of two clocks: the API server sets the time of the creation,
+// and the node or the node controller sets "since".
 func isNever(node *corev1.Node, since time.Time) bool {
 	created := node.CreationTimestamp.Time
 	return !created.IsZero() && since.Sub(created) < startup

@@ -8,9 +8,10 @@ import (
 	"github.com/headgate/headgate/hashring"
 )
 
-// countZones assigns each node without a zone label to a zone by its identity, and returns a
-// warning. As a zone of their own, a single such node would be in as many subsets as all nodes of
-// another zone together. Without Spread, countZones does nothing.
+// countZones assigns each node without a zone label to one of the zones, by the identity of the
+// node, and returns a warning. Otherwise, these nodes would be a zone of their own, and a single
+// such node would be in as many subsets as all nodes of another zone together. Without Spread,
+// countZones does nothing.
 func (p *Pool) countZones() (warning string) {
 	if !p.spread {
 		return ""

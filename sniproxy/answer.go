@@ -258,8 +258,8 @@ const (
 )
 
 // http2Request returns the number of the stream of the first request, and the number of body bytes
-// that the client accepts on it; both are 0 without a HEADERS frame. b holds all bytes after the
-// PROXY header, from the connection preface of HTTP/2.
+// that the client accepts on this stream. Without a HEADERS frame, both are 0. b holds all bytes
+// after the PROXY header, from the connection preface of HTTP/2.
 func http2Request(b []byte) (stream, window uint32) {
 	window = h2Window
 	if len(b) < len(http2.ClientPreface) {
@@ -308,9 +308,8 @@ func http2Answer(c clientInfo, status int, body []byte, now time.Time) []byte {
 	var block bytes.Buffer
 	enc := hpack.NewEncoder(&block)
 	// If the client allows only a smaller dynamic table than the default, the header block must
-	// begin with the new size of the table (RFC 7541 section 4.2). This answer has only one header
-	// block, and a dynamic table does not make one block shorter. So set the size of the table to
-	// 0.
+	// begin with the new size of the table (RFC 7541 section 4.2). A dynamic table shortens only
+	// later header blocks, and this answer has only one. So set the size of the table to 0.
 	enc.SetMaxDynamicTableSize(0)
 	_ = enc.WriteField(hpack.HeaderField{Name: ":status", Value: strconv.Itoa(status)})
 	for _, h := range pageFields(status, len(whole), now) {

@@ -41,22 +41,24 @@
 //
 // When MaxConns or the descriptors of the process are used up, the Server closes the oldest silent
 // connection of the largest source for a new connection. The largest source is the source with the
-// most connections, where a silent connection counts as 8 connections.
+// most connections; a silent connection counts as 8.
 //
 // If the largest source has no silent connection, but more connections than its share, the Server
 // closes its connection on which no byte has moved for the longest time. The share is the number of
 // all connections divided by the number of sources. In all other cases, and if the new connection
 // comes from the largest source, the Server closes the new connection.
 //
-// MaxPeeking limits the silent connections. Above it, the Server closes the oldest silent
-// connection of the source that has the most of them, and so spares slow clients of other sources.
+// MaxPeeking limits the silent connections. Above this limit, the Server closes the oldest silent
+// connection of the source with the most silent connections. So it spares slow clients of other
+// sources.
 //
 // The Server leaves an eighth of the process's descriptors, from 24 to 512, to the rest of the
 // process. If descriptors run out nevertheless, it closes an eighth of the silent connections, as
 // for MaxPeeking.
 //
-// The connections of TrustedSources belong to no source. The Server closes one of them to make room
-// only if it is silent and no other connection can be closed.
+// A connection from one of the TrustedSources counts for no source, so MaxConnsPerSource and the
+// share do not apply to it. The Server closes such a connection to make room only if the connection
+// is silent, and if no other connection can be closed.
 //
 // # Answers to clients
 //
@@ -84,25 +86,26 @@
 // destroy the answer. Above MaxConns, MaxConnsPerSource or MaxPeeking, the Server closes without an
 // answer.
 //
-// A host is not found only if the error of the lookup wraps hostlookup.ErrNotFound. First bytes
+// "Host not found" means that the error of the lookup wraps hostlookup.ErrNotFound. First bytes
 // that are malformed, too large, or name an invalid host reach no upstream, not even NoName or
 // Fallback.
 //
 // # Endpoints
 //
 // An endpoint is an address or a name, with or without a port. End a complete name with a dot, such
-// as "web.shop.svc.cluster.local.": a resolver with the setting "ndots:5" of Kubernetes asks for a
-// name without a final dot with each search domain of /etc/resolv.conf first.
+// as "web.shop.svc.cluster.local.". Without the dot, a resolver with the setting "ndots:5" of
+// Kubernetes first tries the name with each search domain of /etc/resolv.conf.
 //
-// The Server checks each address after DNS and before it connects; see Server.AllowEndpoints. It
-// tries several addresses of a name in turn, and sends the client's bytes only on a connection. It
-// does not cache DNS answers: for a name with more than a few connections a second, use a caching
-// resolver nearby.
+// The Server checks each address after DNS and before it connects; see Server.AllowEndpoints. If a
+// name has several addresses, it tries them in turn, and sends the client's bytes only after a
+// connection succeeds. The Server does not cache DNS answers: for a name with more than a few
+// connections a second, use a caching resolver nearby.
 //
 // The Server refuses an endpoint that leads back to it: an address that it listens on, or the
-// destination address in the PROXY header of the client's connection. With ProxyOut 2, it also
-// refuses a connection of its own that comes back through other routers. Only MaxConns bounds a
-// loop through a balancer that sends no PROXY header, so list its addresses in DenyEndpoints.
+// destination address in the PROXY header of the client's connection. With ProxyOut 2, the Server
+// also refuses a connection that it has made itself and that comes back to it through other
+// routers. Only MaxConns bounds a loop through a balancer that sends no PROXY header, so list its
+// addresses in DenyEndpoints.
 //
 // # The PROXY protocol
 //
@@ -144,10 +147,11 @@
 //     DialTimeout, IdleTimeout, HalfCloseTimeout, KeepAlive, DialContext and Page have no effect.
 //   - The client gets an alert as the error code of a QUIC CONNECTION_CLOSE frame: 0x100 plus the
 //     number of the alert (RFC 9001 section 4.8), which Chromium shows as ERR_QUIC_PROTOCOL_ERROR.
-//     If the port of the upstream is closed, it is alert 80. Where a TLS client gets a close, the
+//     If the port of the upstream is closed, the alert is 80. Where a TLS client gets a close, the
 //     QUIC client waits for its own time-out.
-//   - A client that moves to another address is a new connection, without a lookup and outside
-//     MaxConnsPerHost. The Server calls Finished for each.
+//   - If a client moves to another address, its datagrams are a new connection. The Server makes no
+//     lookup for this connection, does not count it for MaxConnsPerHost, and calls Finished for it
+//     too.
 //
 // # What it does not do
 //

@@ -43,9 +43,12 @@ type guard struct {
 }
 
 // check returns an error if the Server must not connect to target, an address of the endpoint after
-// DNS. It refuses a target equal to proxyDestination, the destination address in the PROXY header
-// (zero without one), because this may be a balancer that leads back here. If target is an IPv6
-// address that contains an IPv4 address, it checks both.
+// DNS. proxyDestination is the destination address in the PROXY header; it is zero without a PROXY
+// header. check refuses a target that is equal to proxyDestination, because a balancer with this
+// address may lead back here.
+//
+// If target is an IPv6 address that contains an IPv4 address, check applies the rules to both
+// addresses.
 func (g *guard) check(target, proxyDestination netip.AddrPort) error {
 	var buf [specialaddr.MaxForms]netip.Addr
 	forms := specialaddr.AppendForms(buf[:0], target.Addr(), g.nat64...)
@@ -86,9 +89,11 @@ func (g *guard) checkForm(ip netip.Addr, target netip.AddrPort) error {
 	return nil
 }
 
-// allows reports whether ip is in a prefix of AllowEndpoints whose length is at least bits. For an
-// address of a special range, such as 127.0.0.0/8, bits is the length of the range's prefix, here 8.
-// So a shorter prefix, such as 0.0.0.0/0, does not allow the address.
+// allows reports whether a prefix of AllowEndpoints contains ip, and has at least the length
+// "bits".
+//
+// For an address of a special range, such as 127.0.0.0/8, bits is the length of the range's prefix,
+// here 8. So a shorter prefix, such as 0.0.0.0/0, does not allow the address.
 func (g *guard) allows(ip netip.Addr, bits int) bool {
 	for _, p := range g.allow {
 		if p.Bits() >= bits && p.Contains(ip) {

@@ -18,11 +18,12 @@ type hostLimits struct {
 // hostUse records the open connections of one host, and how soon further ones may arrive.
 type hostUse struct {
 	conns int
-	// fullAt is the time, on the clock Server.now, from which on maxRate new connections of the
-	// host may arrive at the same moment. Each new connection moves fullAt by 1/maxRate of a
-	// second, counted from now if fullAt has passed. The method "add" refuses a connection that
-	// would move fullAt to more than one second from now. This is the generic cell rate algorithm
-	// (ITU-T I.371).
+	// fullAt is a time on the clock Server.now. After fullAt, maxRate new connections of the host
+	// may arrive at the same moment. Each new connection moves fullAt by 1/maxRate of a second into
+	// the future. If fullAt is in the past, it first becomes the present time.
+	//
+	// The method "add" refuses a connection that would move fullAt to more than one second from
+	// now. This is the generic cell rate algorithm (ITU-T I.371).
 	//
 	// For example, with maxRate 10, "add" accepts 10 of 11 simultaneous connections. It refuses the
 	// last one, because fullAt would be 1.1 s from now.
@@ -31,8 +32,8 @@ type hostUse struct {
 
 func (l *hostLimits) enabled() bool { return l.maxConns > 0 || l.maxRate > 0 }
 
-// add counts a new connection of a host at the time "now". If it refuses the connection, it does
-// not count it, and returns ErrTooManyForHost or ErrHostRate.
+// add counts a new connection of a host at the time "now". If the connection exceeds a limit, add
+// does not count it, and returns ErrTooManyForHost or ErrHostRate.
 func (l *hostLimits) add(host string, now int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -30,9 +30,9 @@ func (s *Server) isTrusted(client netip.Addr) bool {
 	return !client.IsValid()
 }
 
-// isExempt reports whether a new connection belongs to no source at first. This is so if the peer
-// is trusted, and also if the connection may begin with a PROXY header: only this header names the
-// source.
+// isExempt reports whether a new connection counts for no source at first. This is so in two cases:
+// the peer is trusted, or the connection may begin with a PROXY header. In the second case, the
+// source is known only after the header.
 func (s *Server) isExempt(peer netip.Addr, use proxyUse) bool {
 	return use != proxyNone || s.isTrusted(peer)
 }
@@ -45,10 +45,12 @@ func (s *session) countForSource() error {
 	return limitError(s.srv.conns.Move(s, fairshare.KeyOf(client), s.srv.isTrusted(client)))
 }
 
-// countHello runs when a client has sent a part of its hello, the ClientHello or the request that
-// names the host, with length bytes. For MaxPeeking, the connection counts once for each helloUnit
-// bytes. If countHello then closes the connection of s, to keep to MaxPeeking, the error is
-// ErrEvicted, and otherwise nil.
+// countHello runs when a client has sent a part of its hello: the ClientHello, or the request that
+// names the host. length is the number of bytes so far. For MaxPeeking, the connection counts once
+// for each started helloUnit bytes.
+//
+// If the number then exceeds MaxPeeking, countHello closes a connection. If this is the connection
+// of s itself, the error is ErrEvicted. Otherwise it is nil.
 func (s *session) countHello(length int) error {
 	units := (length + helloUnit - 1) / helloUnit
 	if units <= 1 {
@@ -79,10 +81,11 @@ func (s *Server) makeRoom() {
 }
 
 // makeRoomFor closes another connection to make room for a new connection, which has got the last
-// descriptor of the process. It returns false if the Server must close the new connection instead.
-// This is so if the peer must not connect without a PROXY header, if the source of the new
-// connection has the most connections or has MaxConnsPerSource already, or if no other connection
-// may be closed.
+// descriptor of the process. It returns false if the Server must close the new connection instead:
+//
+//   - The peer must not connect without a PROXY header.
+//   - The source of the new connection has the most connections, or already has MaxConnsPerSource.
+//   - No other connection may be closed.
 func (s *Server) makeRoomFor(client netip.AddrPort) bool {
 	peer := client.Addr().Unmap()
 	use, err := s.proxyUse(peer)

@@ -53,10 +53,10 @@ func (l *lists) of(i int32) []int32 { return l.items[l.start[i]:l.start[i+1]] }
 
 // New returns a State in which all nodes are present. nodes are all nodes of the cluster; nil means
 // all nodes in the subsets. subsets are those of each configuration that balancers use at present.
-// A node in a subset that is not in nodes counts as away.
+// If a subset contains a node that is missing in the argument "nodes", this node counts as away.
 //
-// New returns an error if the budget is not valid, or if a node has no name or the name of another
-// node.
+// New returns an error if the budget is not valid, if a node has no name, or if two nodes have the
+// same name.
 func New(b Budget, nodes []nodeselect.Node, subsets ...nodeselect.Subsets) (*State, error) {
 	if err := b.Validate(); err != nil {
 		return nil, err
@@ -182,8 +182,9 @@ func (s *State) addLimit(service int32, members []int32) {
 	}
 }
 
-// invert returns n lists. Its list i contains the indexes of the lists of l that contain the number
-// i; all numbers in l are below n. For n = 3: [0 2] [2] → [0] [] [0 1].
+// invert exchanges lists and numbers: list i of the result contains the index of each list of l in
+// which the number i occurs. The result has n lists, and all numbers in l are below n. For n = 3:
+// [0 2] [2] → [0] [] [0 1].
 func (l *lists) invert(n int) lists {
 	inverse := lists{start: make([]int32, n+1), items: make([]int32, len(l.items))}
 	for _, item := range l.items {
@@ -256,9 +257,10 @@ func (s *State) Take(names ...string) Answer {
 }
 
 // May reports whether somebody may take all named nodes away now, in addition to the nodes that are
-// away, and changes nothing. A named node that is away already does not count again. May permits a
-// node in no subset, and an unknown node. The answer has a remark for each node of these three
-// kinds.
+// away. It changes nothing.
+//
+// May permits three kinds of nodes without a check: a node that is away already, a node in no
+// subset, and an unknown node. The answer has a remark for each such node.
 func (s *State) May(names ...string) Answer {
 	var a Answer
 	s.named = s.named[:0]
@@ -365,9 +367,9 @@ func (s *State) blocked(nodes []int32) []Blocked {
 	return sortBlocked(list)
 }
 
-// Blocking returns the limits that are reached now, so that no further node that counts for one of
-// them may be taken away. The list is sorted by service and zone. A limit of 0 is in the list only
-// if a node of the service is away.
+// Blocking returns the limits that are reached now: no further node of such a limit may be taken
+// away. The list is sorted by service and zone. A limit of 0 is in the list only if a node of the
+// service is away.
 func (s *State) Blocking() []Blocked {
 	var list []Blocked
 	for _, l := range s.limits {
@@ -386,9 +388,9 @@ func (s *State) describe(l limit, named int) Blocked {
 	return b
 }
 
-// blockedZones returns the zones of the nodes that are away and of the nodes in the argument
-// "nodes". If these are fewer than two zones, the limit Budget.OneZone is not exceeded, and
-// blockedZones returns nil.
+// blockedZones checks the limit Budget.OneZone, for the nodes that are away together with the nodes
+// in the argument "nodes". If all these nodes are in one zone, the limit is not exceeded, and
+// blockedZones returns nil. Otherwise it returns their zones.
 func (s *State) blockedZones(nodes []int32) []Blocked {
 	named := make([]int, len(s.zones))
 	for _, n := range nodes {

@@ -187,14 +187,15 @@ func (w *search) choose(n int32, chose bool) {
 	}
 }
 
-// weight is a factor in the cost that greedy computes for each node: 1<<20 / spare², or 0 if spare
-// ≤ 0. spare is the number of nodes that may still enter the wave, the set of nodes that may be
-// away, without exceeding one limit. Of several functions that were tried, this one led to the
-// largest waves.
+// weight is a factor in the cost of a node: 1<<20 / spare², or 0 if spare is 0 or less. spare is
+// the number of nodes that may still enter the wave (the set of nodes that may be away) without
+// exceeding one limit. Of several functions that were tried, this one led to the largest waves.
 //
-// greedy adds the node with the lowest cost: the sum, over the limits of the node, of weight times
-// the number of nodes of the limit that may still enter the wave. If spare is 1, the added node
-// keeps all these nodes out of the wave.
+// The cost of a node is a sum over its limits. The summand for a limit is weight, multiplied by the
+// number of nodes of this limit that can still enter the wave. The method "greedy" adds the node
+// with the lowest cost.
+//
+// If spare is 1, the added node keeps all other nodes of the limit out of the wave.
 func weight(spare int32) int64 {
 	if spare <= 0 {
 		return 0

@@ -27,10 +27,12 @@ type Pod struct {
 // terminate. If no pod of a service accepts requests, see InService.
 func (p Pod) AcceptsRequests() bool { return p.Ready && !p.Terminating }
 
-// InService returns the pods that get the new requests of a service, in their order: the pods that
-// accept requests or, if there are none, the pods that still serve while they terminate. kube-proxy
-// does the same (KEP-1669). The argument contains the pods of all zones, so a terminating pod gets
-// no request while a pod of another zone is ready.
+// InService returns the pods that get the new requests of a service, in the order of the argument.
+// These are the pods that accept requests. If there are none, these are the pods that still serve
+// while they terminate. kube-proxy does the same (KEP-1669).
+//
+// The argument contains the pods of all zones. So while a pod of any zone accepts requests, no
+// terminating pod gets a request.
 func InService(pods []Pod) []Pod {
 	var accepting, terminating []Pod
 	for _, p := range pods {
@@ -97,9 +99,11 @@ func (c *candidate) pod() Pod {
 }
 
 // compareCandidates orders candidates by address, and then by name. A candidate is what one
-// EndpointSlice states about a pod. Candidates with the same address and name describe the same
-// pod: the candidate from the newest slice comes first, or among equally new slices the one with
-// the best condition.
+// EndpointSlice states about a pod.
+//
+// Candidates with the same address and name describe the same pod. The candidate from the newest
+// slice comes first. If the slices are equally new, the candidate with the best condition comes
+// first.
 func compareCandidates(a, b candidate) int {
 	if c := cmp.Or(a.addr.Compare(b.addr), strings.Compare(a.name, b.name)); c != 0 {
 		return c
@@ -107,15 +111,15 @@ func compareCandidates(a, b candidate) int {
 	if c := cmp.Or(compareVersions(b.version, a.version), cmp.Compare(b.condition.rank(), a.condition.rank())); c != 0 {
 		return c
 	}
-	// Compare the remaining fields too. Otherwise, of two candidates that are equal so far, the
-	// first one would be the one whose slice has arrived first.
+	// Compare the remaining fields too, so that the order never depends on which slice has arrived
+	// first.
 	return cmp.Or(strings.Compare(b.zone, a.zone), strings.Compare(b.node, a.node))
 }
 
-// better reports whether the candidate a describes a pod better than the candidate b. A candidate
-// is what one EndpointSlice states about a pod; both have the same address, and different names.
-// The better condition decides, then the newer EndpointSlice, and then the greater name, so a
-// candidate without a name is worse.
+// better reports whether the candidate a has precedence over the candidate b. A candidate is what
+// one EndpointSlice states about a pod. a and b have the same address and different names. The
+// better condition decides, then the newer EndpointSlice, and then the greater name. So a candidate
+// without a name loses.
 func better(a, b *candidate) bool {
 	return cmp.Or(
 		cmp.Compare(a.condition.rank(), b.condition.rank()),

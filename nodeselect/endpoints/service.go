@@ -24,9 +24,9 @@ type Service struct {
 // Services are services by name; a key is the Ref.Key of a service, "namespace/name".
 type Services map[string]*Service
 
-// Group makes a Service of the EndpointSlices of each service, by their label
-// kubernetes.io/service-name. It ignores slices without this label, and all but the last of several
-// slices with the same name.
+// Group makes a Service for each service, from its EndpointSlices. The label
+// kubernetes.io/service-name of a slice names the service; Group ignores slices without this label.
+// If several slices have the same name, Group uses only the last one.
 //
 // policy says which addresses are usable, and which family is preferred; AnyFamily means IPv4.
 // Group does not use policy.Types.
@@ -85,9 +85,9 @@ func (s *Service) put(added *slice) {
 	s.slices = slices.Insert(s.slices, i, added)
 }
 
-// The method "all" returns all known slices of the service: those that the API server listed last,
-// and those in s.kept. The slices in s.kept contain endpoints that are missing in the last list of
-// the API server, while this list may be incomplete (see package doubt).
+// The method "all" returns all known slices of the service: those in the last list of the API
+// server (s.slices), and those in s.kept. The last list may be incomplete (see package doubt), so
+// s.kept has the endpoints that this list lacks.
 func (s *Service) all() []*slice {
 	if len(s.kept) == 0 {
 		return s.slices
@@ -129,9 +129,9 @@ func comparePorts(a, b Port) int {
 
 // Pods returns the pods of a service port, sorted by address, each address once.
 //
-// port is the name of a port, or else the number of the port on which the pods listen, which may
-// differ from that of the Service. "" means the only TCP port of a slice. A slice without the port
-// is a problem.
+// port is the name of a port, or the number of the port on which the pods listen. This number may
+// differ from the port number of the Service. "" means the only TCP port of a slice. A slice
+// without the port is a problem.
 //
 // Each problem that is not a warning means that some endpoints are ignored.
 func (s *Service) Pods(port string) ([]Pod, []nodeselect.Problem) {

@@ -16,13 +16,17 @@ import (
 )
 
 // Tracker keeps Services up to date while EndpointSlices change. It applies every change at once,
-// except the removal of endpoints that a doubtful list lacks.
+// with one exception: if endpoints are missing in a doubtful list, it keeps them for a time.
 //
-// A list of all EndpointSlices is doubtful for a service if it lacks more than half of its
-// endpoints. It is doubtful for all services if it lacks more than half of all endpoints, or has no
-// EndpointSlice except the one that each API server creates for itself. New endpoints offset
-// missing ones, because a rollout may have replaced every pod meanwhile. The first list is never
-// doubtful.
+// The Tracker compares each list of all EndpointSlices with the endpoints that it knows. The list
+// is doubtful for one service if more than half of the known endpoints of this service are missing.
+// It is doubtful for all services in two cases:
+//
+//   - more than half of all known endpoints are missing;
+//   - the list has no EndpointSlice except the one that each API server creates for itself.
+//
+// New endpoints offset missing endpoints, because a rollout may have replaced every pod. The first
+// list is never doubtful.
 //
 // A doubtful list may come from an API server that has lost its store, or from the wrong server
 // behind a proxy. So the missing endpoints stay until they appear again, until a watch reports the
@@ -283,9 +287,10 @@ func (t *Tracker) Answered(now time.Time) {
 	}
 }
 
-// Confirm removes the endpoints that a doubtful list has lacked, and that have been missing for
-// five minutes since. Call it while the API server answers, for example every 30 s. After a list
-// without any EndpointSlice, the five minutes begin when the API server has a slice again.
+// Confirm removes endpoints that were missing in a doubtful list, after the API server has answered
+// for five minutes without reporting them. Call Confirm while the API server answers, for example
+// every 30 s. After a list without any EndpointSlice, the five minutes begin when the API server
+// has a slice again.
 func (t *Tracker) Confirm(now time.Time) {
 	for key, d := range t.doubts {
 		if d.Confirmed(now) == nil {

@@ -72,10 +72,11 @@ type App struct {
 	// container with a liveness check has 60 s to start.
 	Liveness Probe
 
-	// DrainDelay is how long a pod serves after its deletion, in whole seconds; 0 means
-	// DefaultDrainDelay, and a negative value no delay. It should be longer than the interval of
-	// the health checks in front of the pod. The kubelet implements it, so the image needs no
-	// shell.
+	// DrainDelay is how long a pod serves after its deletion, in whole seconds. 0 means
+	// DefaultDrainDelay. A negative value means no delay.
+	//
+	// DrainDelay should be longer than the interval of the health checks in front of the pod. The
+	// kubelet implements the delay, so the image needs no shell.
 	DrainDelay time.Duration
 	// StopTime is the time from SIGTERM to SIGKILL, in whole seconds. 0 means DefaultStopTime.
 	StopTime time.Duration
@@ -95,9 +96,9 @@ type Port struct {
 	// Number is the number of the port of the container and of the port of the Service, from 1 to
 	// 65535. Required.
 	Number int32
-	// NodePort is the port on each node: 0 for none, or AutoNodePort. If one port has a node port,
-	// Kubernetes gives one to each public port. A port that must not have one, such as a port with
-	// metrics, must be Private.
+	// NodePort is the port on each node. 0 means no node port; AutoNodePort is also possible. If at
+	// least one public port has a node port, Kubernetes assigns a node port to every public port.
+	// So a port that must have no node port, such as a port for metrics, must be Private.
 	NodePort int32
 	// Private means that the port is not part of the Service. Probes can use it.
 	Private bool
@@ -139,7 +140,7 @@ const (
 type Ingress struct {
 	// Host is a DNS name in lower case, or a wildcard such as "*.example.com". Required.
 	Host string
-	// Path covers itself and all paths below it. "" means "/".
+	// Path is the path that the Ingress publishes, with all paths below it. "" means "/".
 	Path string
 	// Class is the name of the IngressClass. "" means the default class of the cluster.
 	Class string

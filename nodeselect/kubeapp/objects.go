@@ -199,9 +199,9 @@ func (a *App) spread(key string) corev1.TopologySpreadConstraint {
 	return corev1.TopologySpreadConstraint{
 		MaxSkew: 1, TopologyKey: key, WhenUnsatisfiable: corev1.ScheduleAnyway,
 		LabelSelector: &metav1.LabelSelector{MatchLabels: a.selector()},
-		// Without MatchLabelKeys, the constraint would also count the pods of the old version during a
-		// rollout. The new pods would then go to places with few old pods, and be uneven after the
-		// rollout.
+		// Without MatchLabelKeys, the constraint would also count the pods of the old version
+		// during a rollout. The scheduler would then put the new pods where few old pods are. After
+		// the rollout, when the old pods are gone, the new pods would be spread unevenly.
 		MatchLabelKeys: []string{appsv1.DefaultDeploymentUniqueLabelKey},
 	}
 }

@@ -10,9 +10,9 @@ type inbox struct {
 	changed bool // the change in progress has set it: the channel arrived must receive a value
 }
 
-// edit calls f under the lock, and wakes the Watcher if f sets the field "changed". f must not set
-// it for the heartbeats of nodes, which never stop: each wake-up makes the Watcher wait for another
-// quiet time, and so delays all other changes.
+// edit calls f under the lock, and wakes the Watcher if f sets the field "changed". Each wake-up
+// makes the Watcher wait for another quiet time, and so delays all other changes. Heartbeats of
+// nodes never stop, so f must not set "changed" for a heartbeat.
 func (b *inbox) edit(f func()) {
 	b.mu.Lock()
 	f()

@@ -44,8 +44,9 @@ func (p *pods) setListed() {
 	}
 }
 
-// setService stores what decides which pods of the service count: whether its externalTrafficPolicy
-// is Local, and its IP family if it has only one. svc is nil if the service is deleted.
+// setService stores two properties of the service: whether its externalTrafficPolicy is Local, and
+// its IP family if it has only one. They decide which pods of the service count. svc is nil if the
+// service is deleted.
 func (p *pods) setService(key string, svc *corev1.Service) {
 	before := p.family[key]
 	delete(p.family, key)

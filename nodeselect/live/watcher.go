@@ -38,8 +38,8 @@ type Watcher struct {
 	// Selector chooses the nodes. Its predicates get nodes in the form that nodeselect.TrimNode
 	// returns, with only some of their fields.
 	Selector nodeselect.Selector
-	// Current are the nodes that each service uses when Run starts; nil if unknown. The Watcher
-	// passes them to Selector.Select as the argument "current".
+	// Current has the nodes that each service uses when Run starts. nil means unknown. The Watcher
+	// passes Current to Selector.Select as the argument "current".
 	Current nodeselect.Subsets
 	// Quiet is how long the Watcher waits after a change for further changes, before it makes a
 	// Snapshot of all of them. 0 means 100 ms.
@@ -76,8 +76,9 @@ type Snapshot struct {
 	// SetRefs before this Snapshot.
 	Refs []nodeselect.Ref
 	// Selection contains the nodes that Selector.Select chooses for Refs from Objects. To keep
-	// subsets stable, Select starts from the subset of each service in the latest earlier Snapshot
-	// that contains the service, or else from its subset in Watcher.Current.
+	// subsets stable, Select starts from the last subset of each service: the subset in the latest
+	// Snapshot that contains the service. If there is no such Snapshot, Select starts from the
+	// subset in Watcher.Current.
 	Selection nodeselect.Selection
 	// Changed names the nodes and services that are different in this Snapshot and the previous
 	// one.
@@ -124,9 +125,9 @@ func (w *Watcher) SetRefs(refs []nodeselect.Ref) {
 // changes that arrive during a call, or within Quiet and MaxWait.
 //
 // If the API server does not answer, Run keeps the last good state and sets Err. It does the same
-// for a doubtful list, which lacks more than half of the nodes, services or EndpointSlices of the
-// list before: the API server may have lost its store, or a proxy may lead to the wrong server. Run
-// accepts every first list, and all deletions in a watch.
+// for a doubtful list: a list that lacks more than half of the known nodes, services or
+// EndpointSlices. Such a list may come from an API server that has lost its store, or from the
+// wrong server behind a proxy. Run accepts every first list, and all deletions in a watch.
 //
 // Run removes the missing objects after five minutes in which the API server answers. After an
 // empty list, these five minutes begin when the API server has an object again. The Service and the

@@ -18,9 +18,9 @@ import (
 	"github.com/headgate/headgate/nodeselect"
 )
 
-// metaDoc, nodeDoc, serviceDoc and sliceDoc hold the fields that Parse returns. The decoder checks
-// only the syntax of all others, to save time: managed fields and images are two thirds of a node's
-// text.
+// metaDoc, nodeDoc, serviceDoc and sliceDoc have the fields of the objects that Parse returns. In
+// all other fields, the decoder checks only the syntax. This saves time: managed fields and images
+// are two thirds of a node's text.
 type metaDoc struct {
 	Name              string            `json:"name"`
 	Namespace         string            `json:"namespace"`

@@ -215,8 +215,8 @@ func sameText(a, b error) bool {
 var contentSeed = maphash.MakeSeed()
 
 // readAgain reads a file. The argument "previous" is the result of the last read, or the zero file.
-// readAgain returns it if neither the content nor the error has changed. If the file has problems,
-// readAgain adds the previous objects that the new result lacks.
+// If neither the content nor the error has changed, readAgain returns "previous". If the file now
+// has problems, readAgain adds the objects of "previous" that are missing in the new result.
 func readAgain(path string, want wanted, previous file) file {
 	data, err := inputfile.Read(path, MaxFileBytes)
 	if err != nil {
@@ -238,9 +238,9 @@ func readAgain(path string, want wanted, previous file) file {
 	return now
 }
 
-// If only a part of a file can be read now, the caller calls the method "keep". b is the result of
-// this read, and the argument "before" is the result of an earlier read. The method adds to b the
-// objects of the earlier read that b does not contain, and a warning with their number.
+// The method "keep" is for a file of which only a part can be read now. b is the result of this
+// read, and the argument "before" is the result of an earlier read. keep adds to b the objects of
+// the earlier read that are missing in b, and a warning with their number.
 func (b *batch) keep(path string, before batch) {
 	has := make(map[string]bool, len(b.objects))
 	for _, o := range b.objects {

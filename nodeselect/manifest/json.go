@@ -65,8 +65,8 @@ func (c *lineCounter) at(offset int) int {
 	return c.line
 }
 
-// decodeValue reads an object, or a list of objects, from valid JSON. It calls lineAt, which
-// converts an offset in data to a line number, with increasing offsets.
+// decodeValue reads an object, or a list of objects, from valid JSON. The function lineAt converts
+// an offset in data to a line number. decodeValue never passes to it a smaller offset than before.
 func (b *batch) decodeValue(data []byte, lineAt func(offset int) int) {
 	b.decodeNested(data, lineAt, "", "", 0)
 }

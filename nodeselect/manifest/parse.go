@@ -19,12 +19,13 @@ import (
 // ServiceList). file is the file name for problems; Parse does not open it.
 //
 // Parse leaves out a document or an object that it cannot read, with a Problem. A second node or
-// service of the same name is a Problem, and so is text without a document, because a file into
-// which kubectl writes is empty at first.
+// service of the same name is a Problem. Text without a document is a Problem too: when kubectl
+// writes to a file, the file is empty at first.
 //
-// Parse only counts objects of other kinds, with a warning if a file has no others. But a sign that
-// the text lacks the wanted objects is a Problem: the Status of a failed request, a Table, objects
-// with nothing but metadata, or a mistake in kind or apiVersion.
+// Parse only counts objects of other kinds. If a file has nothing else, Parse returns a warning.
+// Some texts are a Problem, because they probably stand in place of the wanted objects: the Status
+// of a failed request, a Table, objects with only metadata, or objects with a mistake in kind or
+// apiVersion.
 //
 // The returned objects have only the fields for routing: spec, metadata without managedFields,
 // ownerReferences and finalizers, and the conditions and addresses of a Node.
@@ -139,8 +140,8 @@ type document struct {
 }
 
 // splitDocuments cuts text at the lines that begin with "---" or "...". No value can contain such a
-// line: in YAML, it ends a scalar without quotes, and must not occur in a scalar with quotes (YAML
-// 1.1 section 9.1.2). A JSON string has no line breaks.
+// line. In YAML, the line ends a scalar without quotes, and a scalar with quotes must not contain
+// it (YAML 1.1 section 9.1.2). A JSON string has no line breaks.
 func splitDocuments(data []byte) []document {
 	var docs []document
 	start, startLine, line := 0, 1, 0

@@ -6,9 +6,11 @@ import (
 	"slices"
 )
 
-// Worst returns the smallest load, as a multiple of the mean, that no pod exceeds with the given
-// probability, above 0 and below 1. All connections have the same load; Worst rounds their number,
-// and treats less than 1 as 1. With one pod or none, it returns 1.
+// Worst returns the smallest load, as a multiple of the mean load, that no pod exceeds with the
+// given probability. The probability must be above 0 and below 1.
+//
+// All connections have the same load. Worst rounds the number of connections, and treats a number
+// below 1 as 1. With one pod or none, it returns 1.
 func Worst(pods int, connections, probability float64) float64 {
 	if pods <= 1 {
 		return 1
@@ -93,12 +95,13 @@ func logBinomial(n, k float64) float64 {
 	return a - b - c
 }
 
-// Effective returns the number of equally loaded connections, for Worst, Idle and PodsFor, that
-// make the load of the pods as uneven as the reused connections of a balancer do.
+// Effective converts the reused connections of a balancer, whose loads differ, to a number of
+// connections with equal loads that makes the pods equally uneven. Pass this number to Worst, Idle
+// and PodsFor.
 //
-// A path leads from one balancer, or each of its threads if they do not share connections, to one
-// node. inFlight is the mean number of requests in flight on each path; 0 or less means that each
-// path has one connection.
+// A path leads from one balancer to one node. If the threads of a balancer do not share
+// connections, each thread counts as a balancer. inFlight is the mean number of requests in flight
+// on each path; 0 or less means that each path has one connection.
 //
 // A balancer prefers the connection that it used last. So connection j of a path carries a request
 // with the probability that at least j requests are in flight, for which Effective assumes a

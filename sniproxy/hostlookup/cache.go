@@ -15,9 +15,9 @@ const (
 	// Forever is a TTL that never ends.
 	Forever = time.Duration(math.MaxInt64)
 
-	// Revalidate is a TTL that is over as soon as the cache stores the endpoint, so each lookup
-	// asks the source. If the source fails or is slow, the lookup gets the stored endpoint with the
-	// Level Stale. StaleWhileRevalidate has no effect.
+	// Revalidate is a TTL that ends at once, so each lookup asks the source. The lookup gets the
+	// stored endpoint, with the Level Stale, only if the source fails or is slow.
+	// StaleWhileRevalidate has no effect.
 	Revalidate = time.Duration(1)
 )
 
@@ -47,8 +47,8 @@ type Cache struct {
 	MaxNegative int
 
 	// TTL is how long the cache serves an endpoint before it asks the source again, unless the
-	// endpoint sets Endpoint.TTL. 0 means 30 s. If TTL is negative, the cache does not store these
-	// endpoints.
+	// source sets Endpoint.TTL. 0 means 30 s. If TTL is negative, the cache does not store
+	// endpoints without an Endpoint.TTL.
 	TTL time.Duration
 
 	// NegativeTTL is how long the cache serves ErrNotFound before it asks the source again, unless
@@ -178,9 +178,9 @@ type Entry struct {
 	// failure of the source does not change it. After Expires, an endpoint may still be served for
 	// Cache.StaleFor.
 	Expires time.Time
-	// Answered is the time at which the source last answered with this endpoint or error, or at
-	// which Set stored the endpoint, rounded down by up to a second. It is zero if the time is
-	// unknown, because the endpoint comes from SetAll, Load or a wildcard.
+	// Answered is the time of the source's last answer with this endpoint or error, or the time at
+	// which Set stored the endpoint. It is rounded down by up to a second. If the endpoint comes
+	// from SetAll, Load or a wildcard, the time is unknown, and Answered is zero.
 	Answered time.Time
 }
 
@@ -212,12 +212,12 @@ func (c *Cache) All() iter.Seq2[string, Entry] {
 	}
 }
 
-// Set stores an endpoint as if the source had just returned it; the answer of a running call of the
-// source does not replace it. If ep.TTL is negative, the cache forgets the host. Lookups get the
-// endpoint of a wildcard only while the source fails.
+// Set stores an endpoint as if the source had just returned it. If a call of the source for the
+// host is running, its answer does not replace this endpoint. If ep.TTL is negative, the cache
+// forgets the host. If host is a wildcard, lookups get the endpoint only while the source fails.
 //
 // Set returns an error if the Cache is closed (ErrClosed), if the host is empty or longer than 253
-// bytes, or if ep.Validate returns one.
+// bytes, or if ep.Validate returns an error.
 func (c *Cache) Set(host string, ep Endpoint) error {
 	return c.store(host, ep, func(k *core) { k.set(host, ep) })
 }
@@ -241,12 +241,12 @@ func (c *Cache) store(host string, ep Endpoint, put func(*core)) error {
 	return nil
 }
 
-// SetAll stores hosts, usually those that All returned before a restart, as if their TTL were over.
-// The cache serves a host at most until Entry.Expires, at the latest now, plus StaleFor. SetAll
-// ignores Level, Left and Answered.
+// SetAll stores hosts, usually those that All returned before a restart. The TTL of each host is
+// over. The cache serves a host at most for StaleFor after Entry.Expires; if Expires is in the
+// future, StaleFor begins now. SetAll ignores Level, Left and Answered.
 //
-// SetAll skips a host that is older than this, known already or malformed, or whose entry has an
-// Err. The error is the error of Set for the first malformed host.
+// SetAll skips a host whose StaleFor has passed, that the cache already knows, that is malformed,
+// or whose entry has an Err. It returns the error of Set for the first malformed host.
 func (c *Cache) SetAll(entries iter.Seq2[string, Entry]) error {
 	var first error
 	for host, entry := range entries {
@@ -292,9 +292,9 @@ func (c *Cache) Expire() {
 // same time may be in some of the figures and not in others.
 func (c *Cache) Stats() Stats { return c.init().stats() }
 
-// Close cancels the calls of the source, and waits until all goroutines of the cache have ended; a
-// source that ignores its context delays it. Lookups get ErrClosed from now on. Close may be called
-// more than once, and always returns nil.
+// Close cancels the calls of the source, and waits until all goroutines of the cache have ended. A
+// source that ignores its context delays Close. After Close, lookups get ErrClosed. Close may be
+// called more than once, and always returns nil.
 func (c *Cache) Close() error {
 	c.init().close()
 	return nil

@@ -71,8 +71,8 @@ type LoadResult struct {
 
 // Load adds the hosts of a file that Save wrote. Call Load before the first lookup. The TTL of a
 // loaded host is over, as after SetAll. While the Source fails, the cache serves the host at most
-// until the end of the TTL in the file, or else the time when the file was last modified, plus
-// StaleFor.
+// for StaleFor after the end of the TTL in the file. If an entry has no such time, StaleFor begins
+// when the file was last modified.
 //
 // Load leaves out malformed entries, stops at a syntax error, and returns the first error. If the
 // file does not exist, the error matches fs.ErrNotExist. A file of more than 256 MiB is an error.

@@ -135,7 +135,7 @@ func (k *core) join(ctx context.Context, host string) (*call, result) {
 	//
 	//   - the running call has exceeded its timeout;
 	//   - StaleAfter is negative;
-	//   - the TTL, if it is not Revalidate, ended less than StaleWhileRevalidate ago.
+	//   - the TTL is not Revalidate, and ended less than StaleWhileRevalidate ago.
 	if e != nil && (c.overdue != nil || k.cfg.staleAfter == 0 || e.Value.ep.TTL != Revalidate && now < later(e.Value.expires, k.cfg.revalidate)) {
 		c.refresh = true
 		k.extendStale(e, now, k.cfg.recheck)
@@ -285,8 +285,9 @@ func (k *core) askSource(ctx context.Context, c *call) (ep Endpoint, err error) 
 }
 
 // finish stores the outcome of a call of the source, and wakes the lookups that wait for it. It may
-// run at the timeout and again when the source returns (returned is true), but stores only the
-// first outcome. Only after the source has returned may a later lookup of the host call it again.
+// run twice: at the timeout, and when the source returns (returned is true). It stores only the
+// first outcome. A later lookup of the host can call the source again only after the source has
+// returned.
 func (k *core) finish(c *call, ep Endpoint, err error, returned bool) {
 	k.mu.Lock()
 	first := !c.finished
@@ -311,9 +312,9 @@ func (k *core) finish(c *call, ep Endpoint, err error, returned bool) {
 	}
 }
 
-// The method "settle" stores the outcome of a call of the source that has ended or timed out. It
-// does not store it if "detach" was called for this call. It returns the result for the waiting
-// lookups, and whether the source itself has failed. The caller must hold core.mu.
+// The method "settle" stores the outcome of a call of the source that has ended or timed out. If
+// "detach" was called for this call, settle does not store the outcome. It returns the result for
+// the waiting lookups, and whether the source itself has failed. The caller must hold core.mu.
 func (k *core) settle(c *call, ep Endpoint, err error) (r result, sourceFailed bool) {
 	now := k.clock.now()
 	current := k.calls[c.host] == c

@@ -165,8 +165,10 @@ func newLRU(size int, evicted func(*item, struct{})) *lru {
 }
 
 // hit returns the entry of host and its Level if the lookup needs no call of the source; the caller
-// then counts the lookup. Otherwise it returns nil, and the caller calls the method "miss". hit
-// holds no lock, so it may overlook an entry while the table changes, which "miss" finds.
+// then counts the lookup. Otherwise hit returns nil, and the caller calls the method "miss".
+//
+// hit holds no lock, so it may overlook an entry while another goroutine changes the table. The
+// method "miss" then finds the entry.
 func (k *core) hit(host string) (*item, Level) {
 	e := k.table.Find(k.table.Hash(host), host)
 	if e == nil {
@@ -324,9 +326,9 @@ func (k *core) keep(host string, ep Endpoint, now int64) {
 	e.Value.answered = toSecond(now)
 	if ttl == Revalidate {
 		e.Value.expires = now
-		// The TTL Revalidate means that each lookup asks the source, so the method "hit" must never
-		// return this entry. The time until which this method may return it is 0, and not the
-		// present time: the method uses the coarse clock, which may be up to clockTick behind.
+		// With the TTL Revalidate, each lookup asks the source, so the method "hit" must never
+		// return this entry. Store 0 as the time until which hit may return the entry. The present
+		// time would be too late: hit uses the coarse clock, which may be up to clockTick behind.
 		e.Value.state.Store(packState(0, Hit))
 	} else {
 		e.Value.expires = later(now, k.jittered(ttl))
@@ -363,9 +365,9 @@ func (k *core) set(host string, ep Endpoint) {
 	k.keep(host, ep, k.clock.now())
 }
 
-// restore stores an endpoint of the cache file. Its TTL ends at the time "expires", or now if this
-// time is in the future, so the next lookup asks the source. restore does nothing if the endpoint
-// is too old to be served, or if the cache already has a usable entry for the host.
+// restore stores an endpoint of the cache file. Its TTL ends at the time "expires", but at the
+// latest now, so the next lookup asks the source. If the endpoint is too old to be served, or if
+// the cache already has a usable entry for the host, restore does nothing.
 func (k *core) restore(host string, ep Endpoint, expires time.Time) {
 	now, wall := k.clock.nowAndWall()
 	expired := now

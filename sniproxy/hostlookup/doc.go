@@ -28,7 +28,7 @@
 //
 // # What the cache promises
 //
-// The cache serves an endpoint for its TTL, which the source sets, or else Cache.TTL. The cache
+// The cache serves an endpoint for its TTL. If the source sets no TTL, it is Cache.TTL. The cache
 // shortens each TTL at random (see Cache.Jitter). After the TTL, a lookup makes the cache ask the
 // source. There are four cases:
 //
@@ -45,9 +45,9 @@
 // Cache.NegativeTTL, and a failure for Cache.ErrorTTL, unless an Error of the source sets another
 // time.
 //
-// Names that strangers invent cannot evict known hosts, because they have limits of their own:
-// Cache.MaxNegative for hosts that the source did not find, and Cache.MaxHosts again for names with
-// the endpoint of a wildcard.
+// Names that strangers invent cannot evict known hosts, because such names have limits of their
+// own. Cache.MaxNegative limits the hosts that the source did not find. The names with the endpoint
+// of a wildcard have a second limit of Cache.MaxHosts.
 //
 // At most one call of the source runs at a time for each host, and Cache.MaxCalls calls in total.
 // Cache.Timeout limits a call; the contexts of the lookups do not. If the source panics, the

@@ -42,9 +42,9 @@ func (c *Cache) Apply(change Change) error {
 }
 
 // Follow applies the changes of a feed until ctx ends, and returns the error of ctx. When
-// feed.Changes ends, Follow calls it again after a random pause from 0.5 to 1 s. The pause doubles
-// each time without a change, up to 15 to 30 s. Follow calls the function "failed", if not nil,
-// with each error of the feed and of Apply.
+// feed.Changes ends, Follow calls it again after a random pause of 0.5 to 1 s. If feed.Changes ends
+// again without a change, the next pause is twice as long. The longest pause is 15 to 30 s. Follow
+// calls the function "failed", if not nil, with each error of the feed and of Apply.
 func (c *Cache) Follow(ctx context.Context, feed Feed, failed func(error)) error {
 	const shortest, longest = time.Second, 30 * time.Second
 	for wait := shortest; ; {

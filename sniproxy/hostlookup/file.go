@@ -18,8 +18,8 @@ import (
 // so it needs no Cache. It is safe for concurrent use; set the fields before the first use.
 //
 // The first lookup reads the file, unless Load or Watch has read it. Watch reads it again after
-// each change. If the file is unreadable or not a JSON array, the File keeps the hosts that it has,
-// or lookups return the error.
+// each change. If the file is unreadable or not a JSON array, the File keeps the hosts of the last
+// successful reading. If there was none, lookups return the error.
 type File struct {
 	// Path is the path of the file. Required. It may be a symbolic link that later points to
 	// another file, as in a mounted ConfigMap.
@@ -32,9 +32,9 @@ type File struct {
 	// MaxSize is the largest size of the file in bytes. 0 means 64 MiB.
 	MaxSize int64
 
-	// Loaded, if not nil, reports a reading of the file, unless the content or the error is the
-	// same as at the last reading. problems has one element for each entry that the File left out.
-	// If err is not nil, the File keeps the old hosts. Calls do not overlap.
+	// Loaded, if not nil, is called after each reading of the file that has changed the content or
+	// the error. problems has one element for each entry that the File left out. If err is not nil,
+	// the File keeps the old hosts. Calls do not overlap.
 	Loaded func(hosts *Hosts, problems []Problem, err error)
 
 	hosts atomic.Pointer[Hosts]

@@ -23,10 +23,12 @@ type Endpoint struct {
 	// the client used; see DialAddr.
 	Addr string `json:"endpoint"`
 
-	// TTL is how long a cache may keep this endpoint after the source has returned it. 0 means
-	// Cache.TTL, and a negative value means that a cache must not keep it. With Revalidate, a Cache
-	// asks the source at each lookup, and serves the kept endpoint only while the source fails or
-	// is slow.
+	// TTL is how long a cache may keep this endpoint after the source has returned it:
+	//
+	//   - 0 means Cache.TTL.
+	//   - A negative value means that a cache must not keep the endpoint.
+	//   - Revalidate means that a Cache asks the source at each lookup. It serves the kept endpoint
+	//     only while the source fails or is slow.
 	TTL time.Duration `json:"-"`
 }
 
@@ -81,7 +83,7 @@ func (f Func) LookupHost(ctx context.Context, host string) (Answer, error) {
 }
 
 // An Error is an error of a source, with the time for which a Cache stores it. A source may also
-// return errors of other types. For those, the Cache decides about the time.
+// return errors of other types; the Cache then decides how long it stores them.
 type Error struct {
 	// Err is ErrNotFound, or the failure of the source.
 	Err error
@@ -101,7 +103,7 @@ func (e *Error) Error() string { return e.Err.Error() }
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// errorTTL returns the TTL of the Error that err is or wraps, and 0 if there is none.
+// errorTTL returns the TTL of err if err is an Error or wraps an Error. Otherwise it returns 0.
 func errorTTL(err error) time.Duration {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.TTL

@@ -34,10 +34,14 @@ type ClientHello struct {
 // error is nil, NeedMore, ErrNoName (only the name is missing), or an *Error that wraps ErrNotTLS,
 // ErrTooLarge or ErrMalformed.
 //
-// ParseClientHello accepts every ClientHello that crypto/tls accepts, except records whose major
-// version is not 3, warning alerts before or within the hello, and hellos of more than MaxBytes
-// bytes. Unlike crypto/tls, it accepts a name with a final dot, and a malformed extension that a
-// router does not need.
+// ParseClientHello accepts every ClientHello that crypto/tls accepts, with three exceptions:
+//
+//   - a record whose major version is not 3;
+//   - a warning alert before or within the hello;
+//   - a hello of more than MaxBytes bytes.
+//
+// Unlike crypto/tls, it accepts a name with a final dot, and a malformed extension that a router
+// does not need.
 func ParseClientHello(b []byte) (ClientHello, error) {
 	var s helloScan
 	var h ClientHello

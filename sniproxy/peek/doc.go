@@ -45,9 +45,14 @@
 // # Strictness
 //
 // If two common server programs could read different names from the bytes, the result is
-// ErrMalformed: for two server_name extensions or host names, two Host fields, folded header lines,
-// white space before a colon, an absolute target whose host is not the Host, and a head with both
-// CRLF and bare LF. Otherwise the package is lenient; see ParseClientHello.
+// ErrMalformed. This is so in these cases:
+//
+//   - two server_name extensions, or two host names in the extension;
+//   - two Host fields, or an absolute target whose host is not the Host;
+//   - folded header lines, or white space before a colon;
+//   - a head with both CRLF and bare LF.
+//
+// Otherwise the package is lenient; see ParseClientHello.
 //
 // # Cost
 //

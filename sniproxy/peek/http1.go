@@ -30,15 +30,19 @@ type Request struct {
 // *Error that wraps ErrNotHTTP, ErrTooLarge or ErrMalformed. ParseHTTP1 needs the whole head,
 // because each later line could be a second Host field.
 //
-// The host is the host of an absolute request target ("GET http://a/ HTTP/1.1"), the authority of a
-// CONNECT, or else the Host field (RFC 9112 section 3.3). For a request of HTTP/1.0 without Host,
-// and for an empty Host, the error is ErrNoName.
+// The host is the host of an absolute request target ("GET http://a/ HTTP/1.1"), or the authority
+// of a CONNECT. For other requests, it is the Host field (RFC 9112 section 3.3). For a request of
+// HTTP/1.0 without Host, and for an empty Host, the error is ErrNoName.
 //
-// The error wraps ErrMalformed in these cases: two Host fields, even equal ones; a Host field that
-// differs from the host of the target; HTTP/1.1 without Host; a folded line; white space before a
-// colon or at the start of a line; a field name or method that is not a token; control characters;
-// user information in the target; a request of HTTP/0.9; lines that end in CRLF and in LF (RFC 9112
-// section 2.2).
+// The error wraps ErrMalformed in these cases:
+//
+//   - two Host fields, even if they are equal;
+//   - a Host field that differs from the host of the target;
+//   - a request of HTTP/1.1 without Host, or a request of HTTP/0.9;
+//   - a folded line, or white space before a colon or at the start of a line;
+//   - a field name or method that is not a token, or a control character;
+//   - user information in the target;
+//   - a head in which some lines end in CRLF, and others in LF (RFC 9112 section 2.2).
 //
 // Up to 16 empty lines may come before the request line.
 func ParseHTTP1(b []byte) (Request, error) {

@@ -39,11 +39,15 @@ const (
 // is nil, NeedMore, ErrNoName (:authority and host are missing or empty), or an *Error that wraps
 // ErrNotHTTP, ErrTooLarge or ErrMalformed.
 //
-// The host is :authority, or else the host field (RFC 9113 section 8.3.1). The error wraps
-// ErrMalformed in these cases: two :authority fields; two host fields; a host field that differs
-// from :authority; frames that must not come before the first request; header blocks that HPACK
-// cannot decode; pseudo-header fields that are unknown, repeated, or after a regular field; field
-// names with upper case letters or control characters.
+// The host is :authority. Without :authority, it is the host field (RFC 9113 section 8.3.1). The
+// error wraps ErrMalformed in these cases:
+//
+//   - two :authority fields, or two host fields;
+//   - a host field that differs from :authority;
+//   - a frame that must not come before the first request;
+//   - a header block that HPACK cannot decode;
+//   - a pseudo-header field that is unknown, repeated, or after a regular field;
+//   - a field name with upper case letters or control characters.
 //
 // A router cannot serve clients that wait for the SETTINGS of the server before their first
 // request, because it has not chosen a server yet. The usual clients do not wait.
@@ -84,8 +88,9 @@ func (s *frameScan) parse(b []byte, limit int) (Request, error) {
 	}
 }
 
-// needMoreOf returns a NeedMore with the number of bytes that b still lacks up to the offset end.
-// If end exceeds limit, it returns ErrTooLarge, because the caller would have to read too much.
+// needMoreOf returns a NeedMore with the number of bytes that are missing in b before the offset
+// "end". If end exceeds limit, it returns ErrTooLarge, because the caller would have to read too
+// much.
 func needMoreOf(end int, b []byte, limit int) error {
 	if end > limit {
 		return tooLarge(limit, "HTTP/2 request")

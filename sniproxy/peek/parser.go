@@ -55,9 +55,12 @@ type Result struct {
 // array than before. It neither changes nor keeps b, but the lists in Result.Hello share the memory
 // of b.
 //
-// The error is nil, NeedMore, ErrNoName or an *Error. For a protocol that is not in Accept, it
-// wraps ErrNotTLS if Accept has only TLS, ErrNotHTTP if Accept does not have TLS, and both
-// otherwise.
+// The error is nil, NeedMore, ErrNoName or an *Error. For a protocol that is not in Accept, what
+// the error wraps depends on Accept:
+//
+//   - If Accept has only TLS, it wraps ErrNotTLS.
+//   - If Accept does not have TLS, it wraps ErrNotHTTP.
+//   - In all other cases, it wraps both.
 func (p *Parser) Parse(b []byte) (Result, error) {
 	var r Result
 	err := p.parse(&r, b)
@@ -111,8 +114,9 @@ func (p *Parser) parse(r *Result, b []byte) error {
 	return err
 }
 
-// notAccepted returns the error for a client whose protocol is not in p.Accept: ErrNotTLS or
-// ErrNotHTTP if only TLS or only HTTP is accepted, and an error that matches both otherwise.
+// notAccepted returns the error for a client whose protocol is not in p.Accept. If only TLS is
+// accepted, the error matches ErrNotTLS. If only HTTP is accepted, it matches ErrNotHTTP. If both
+// are accepted, it matches both.
 func (p *Parser) notAccepted(what string) error {
 	kind := error(errNeither)
 	switch {
@@ -138,8 +142,8 @@ func isNeedMore(err error) bool {
 // underscores (which RFC 1123 forbids, but many names have), and no hyphen at either end.
 //
 // Every error matches ErrInvalidName. Some also match ErrControlCharacter, ErrNameTooLong or
-// ErrIPLiteral: an address ("[::1]") or a name whose last label is a number ("127.1", "0x7f.1"),
-// which many programs read as an address.
+// ErrIPLiteral. ErrIPLiteral means an address ("[::1]"), or a name whose last label is a number
+// ("127.1", "0x7f.1"): many programs read such a name as an address.
 func NormalizeHost(host string) (string, error) {
 	name, err := hostname.NormalizeHost(host)
 	return name, nameError(err)

@@ -165,9 +165,12 @@ func (p Picture) chart() *chart {
 	return c
 }
 
-// compareServices puts blocked services first. After them, it puts the services with the most nodes
-// that are away, named in the question of the operator ("asked for"), or in the wave. If two
-// services have equally many such nodes, it compares the columns of all their nodes.
+// compareServices orders the services of the picture. Blocked services come first. After them, the
+// services are sorted by their number of affected nodes, the largest first. A node is affected if
+// it is away, in the wave, or named in the question of the operator ("asked for").
+//
+// If two services have equally many affected nodes, compareServices compares the columns of all
+// their nodes.
 func compareServices(a, b service) int {
 	rank := func(s service) int {
 		if len(s.blocked) > 0 {
@@ -187,8 +190,8 @@ func (c *chart) summary() string {
 	return text
 }
 
-// blocked returns the number of services with a limit in Picture.Blocked, which permits no further
-// node to be away. They are the first rows of the picture.
+// blocked returns the number of blocked services: those with a limit that permits no further node
+// to be away (Picture.Blocked). They are the first rows of the picture.
 func (c *chart) blocked() int {
 	n := 0
 	for n < len(c.services) && len(c.services[n].blocked) > 0 {

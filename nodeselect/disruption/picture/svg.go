@@ -200,9 +200,12 @@ func (l *layout) rows() {
 	}
 }
 
-// marks draws a mark for each pair of a service (row) and a node of its subset (column), for all
-// nodes of one class, as one SVG path. first is the number of the first column of the class. In the
-// coordinates of the path, a column is 1 wide and a row is 1 high, so its numbers are short.
+// marks draws, as one SVG path, the marks of all nodes of one class. Each mark stands for a pair of
+// a service (row) and a node of its subset (column). first is the number of the first column of the
+// class.
+//
+// In the coordinates of the path, a column is 1 wide and a row is 1 high. So the path contains only
+// short numbers.
 func (l *layout) marks(class class, first int) {
 	if l.size[class] == 0 {
 		return

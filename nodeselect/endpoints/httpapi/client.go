@@ -162,8 +162,8 @@ func (c *Client) SetTLS(conf *tls.Config) {
 // While no server sends a usable answer, the last pods stay without a time limit. Follow tries
 // again after 0.25 to 0.5 s, and doubles the pause with each failure, to at most 5 to 10 s.
 //
-// Follow passes on every correct answer, even one without pods, because the server checks the lists
-// of its source.
+// Follow accepts every usable answer, even if it contains no pods. It need not doubt an empty
+// answer, because the server has already checked the lists of its source.
 func (c *Client) Follow(ctx context.Context, ref nodeselect.Ref, changed func(Answer)) error {
 	if err := c.init(); err != nil {
 		return err
@@ -222,8 +222,9 @@ func (f *follower) poll(ctx context.Context) (received, error) {
 	return received{}, fmt.Errorf("httpapi: %w", errors.Join(failures...))
 }
 
-// The method "younger" asks the other servers. It returns the answer with the smallest age among
-// theirs and the argument "best". The next request goes to the server of this answer.
+// The method "younger" asks the other servers too, because the answer "best" is old. It returns the
+// answer with the smallest age: "best", or the answer of another server. The next request goes to
+// the server of the returned answer.
 func (f *follower) younger(ctx context.Context, best received) received {
 	present := f.server
 	for i := range f.client.urls {

@@ -48,8 +48,8 @@
 //   - service repeats the names in the request. port is missing if the request had none.
 //   - revision names the content of service and zones, equally in every process. The ETag is the
 //     revision in quotes.
-//   - age is the number of seconds since the last contact with the source, rounded up, or 0 while
-//     the source answers. The header Age has the same number.
+//   - age is 0 while the source answers. Otherwise it is the number of seconds since the last
+//     contact with the source, rounded up. The header Age has the same number.
 //   - source.answers says whether the source answers. If it is false, source.error gives the
 //     reason.
 //   - zones are sorted by name. The zone "" has the pods whose zone is unknown. Zones without pods
@@ -67,17 +67,17 @@
 //
 // # Changes
 //
-// A client can send the ETag of its last answer in If-None-Match. While nothing has changed, the
-// server answers 304. With ?wait=30s, at most MaxWait, it waits that long for a change first. The
-// revision does not depend on the age, so a failure of the source does not end a wait.
+// A client can send the ETag of its last answer in If-None-Match. If nothing has changed, the
+// server answers 304. With ?wait=30s, it first waits up to 30 s for a change, but not longer than
+// MaxWait. The revision does not depend on the age, so a failure of the source does not end a wait.
 //
 // # Envoy
 //
 // The resource name in a DiscoveryRequest is namespace/service/port, or namespace/service for the
-// only port. The answer leaves unknown services out; Envoy then keeps its present endpoints of
-// them. If version_info is current, the answer is 304. A pod that is ready and does not terminate
-// is HEALTHY, a pod that terminates and serves is DRAINING, and any other pod UNHEALTHY. The
-// locality of a pod is its zone.
+// only port. The answer leaves out unknown services, and Envoy keeps the endpoints that it has for
+// these services. If version_info is current, the answer is 304. A pod that is ready and does not
+// terminate is HEALTHY, a pod that terminates and serves is DRAINING, and any other pod UNHEALTHY.
+// The locality of a pod is its zone.
 //
 // # What it does not do
 //

@@ -29,10 +29,12 @@ type Handler struct {
 	// request without it gets 401. If Token returns an error, all requests get 500.
 	Token func(context.Context) (string, error)
 
-	// MaxWaiting limits the requests that wait for changes at the same time; 0 means 1,024. A new
-	// request beyond the limit gets 503, unless another client (an IPv4 address or an IPv6 /64) has
-	// the most waiting requests and more than its share, as package internal/fairshare defines it.
-	// Then the oldest request of that client ends its wait.
+	// MaxWaiting limits the requests that wait for changes at the same time; 0 means 1,024. Beyond
+	// the limit, a new request gets 503.
+	//
+	// There is one exception. If another client has the most waiting requests, and more than its
+	// share (see package internal/fairshare), the oldest request of that client ends its wait, and
+	// the new request waits. A client is an IPv4 address or an IPv6 /64.
 	MaxWaiting int
 
 	// Instrument, if not nil, wraps the handler of each route, for example to count requests. The
@@ -48,11 +50,11 @@ type Handler struct {
 	current *snapshot // nil before the first Publish
 }
 
-// TokenFile returns a function for the Token field of Handler or Client, which reads the file at
-// each call, without white space at the ends. So it returns a renewed token at once.
+// TokenFile returns a function for the Token field of Handler or Client. The function reads the
+// file at each call, and removes white space at the ends. So it returns a renewed token at once.
 //
-// If the file is unreadable or has no valid token, it returns the last valid token or, if there was
-// none, the error. It is safe for concurrent use.
+// If the file is unreadable or has no valid token, the function returns the last valid token. If
+// there was none, it returns the error. The function is safe for concurrent use.
 func TokenFile(path string) func(context.Context) (string, error) { return bearer.File(path) }
 
 func (h *Handler) init() {
@@ -91,9 +93,11 @@ func (h *Handler) init() {
 // matches HEAD.
 var allowed = map[string]string{"GET": "GET, HEAD", "POST": "POST"}
 
-// Publish replaces the pods that h serves, and answers the requests that wait for a change of them.
-// An unchanged *endpoints.Service costs no work. source is the condition of the source of the pods;
-// if the source does not answer, pass its last good services.
+// Publish replaces the pods that h serves. If the pods of a service have changed, it answers the
+// requests that wait for a change of this service. An unchanged *endpoints.Service costs no work.
+//
+// source is the condition of the source of the pods. If the source does not answer, pass the last
+// good services.
 func (h *Handler) Publish(services endpoints.Services, source Source) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -32,8 +32,10 @@ func boundSilence(ctx context.Context, wait, limit time.Duration) (bounded conte
 }
 
 // silence is the timer of boundSilence. mu guards the other fields, because net/http calls the
-// functions of a trace from several goroutines. WroteRequest may come after GotFirstResponseByte,
-// and must then not start the timer again.
+// functions of a trace from several goroutines.
+//
+// net/http may call WroteRequest after GotFirstResponseByte. In this case, WroteRequest must not
+// start the timer again.
 type silence struct {
 	mu    sync.Mutex
 	timer *time.Timer

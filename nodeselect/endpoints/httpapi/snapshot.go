@@ -209,7 +209,7 @@ func (s *snapshot) renderAll() *view {
 	return all
 }
 
-// revision returns a short hash of the parts together. Other parts give another revision.
+// revision returns a short hash of all parts. If a part changes, the hash changes.
 func revision(parts ...string) string {
 	hash := sha256.New()
 	for _, part := range parts {

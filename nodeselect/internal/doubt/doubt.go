@@ -1,9 +1,9 @@
-// Package doubt decides which lists of an API server are doubtful, and how long the objects that
-// they lack are kept.
+// Package doubt decides which lists of an API server are doubtful. It also decides how long the
+// objects that are missing in a doubtful list stay.
 //
-// An API server that has lost its store, or the wrong one behind a proxy, sends an empty list,
-// which must not remove all servers of HAProxy. So the missing objects stay until the API server
-// reports them again, or has answered for [ConfirmAfter] without them.
+// An API server that has lost its store sends an empty list, and so may the wrong API server behind
+// a proxy. Such a list must not remove all servers of HAProxy. So the missing objects stay until
+// the API server reports them again, or has answered for [ConfirmAfter] without reporting them.
 package doubt
 
 import (
@@ -16,8 +16,8 @@ import (
 const ConfirmAfter = 5 * time.Minute
 
 // Lossy reports whether a new list is doubtful, because it lacks more than half of the known
-// objects. gains is the number of new objects that may have replaced missing ones, as new pods
-// replace old pods; 0 if objects cannot replace each other.
+// objects. gains is the number of new objects that may have replaced missing objects, as new pods
+// replace old pods. If objects cannot replace each other, pass 0.
 func Lossy(known, lacks, gains int) bool { return 2*(lacks-gains) > known }
 
 // Doubt holds the objects that a doubtful list lacks. The zero value has no objects. A Doubt uses
@@ -30,11 +30,12 @@ type Doubt[K comparable] struct {
 	empty   bool      // the doubtful list was empty, so ConfirmAfter has not begun
 }
 
-// Begin records a doubtful list. known is the number of objects before the list, lacking contains
-// the objects that it lacks, and empty is true if it contains no object. Begin keeps the map.
+// Begin records a doubtful list. known is the number of objects before the list. lacking contains
+// the objects that are missing in the list; Begin keeps this map. empty is true if the list
+// contains no object.
 //
-// If objects are missing already, Begin does not start the time ConfirmAfter again. It does if all
-// earlier doubtful lists were empty and this list is not.
+// The first doubtful list starts the time ConfirmAfter. Later doubtful lists do not start it again,
+// with one exception: the first list that is not empty, after lists that were all empty.
 func (d *Doubt[K]) Begin(known int, lacking map[K]bool, empty bool, now time.Time) {
 	if d.missing == nil || d.empty && !empty {
 		d.since = now

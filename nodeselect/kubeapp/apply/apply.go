@@ -128,9 +128,10 @@ type item struct {
 	before *unstructured.Unstructured // nil if the object did not exist
 }
 
-// Apply applies objects in their order, after a dry run of all. If the API server refuses one in
-// the dry run, Apply changes nothing and returns the errors of all objects. But it creates a
-// missing Namespace first, because the API server can check no object in it otherwise.
+// Apply applies objects in their order, after a dry run of all objects. If the API server refuses
+// an object in the dry run, Apply changes nothing and returns the errors of all objects. There is
+// one exception: Apply creates a missing Namespace before the dry run, because without it the API
+// server cannot check the objects in this Namespace.
 //
 // If the API server refuses an object after the dry run, Apply returns the results of the objects
 // before it, and an error.

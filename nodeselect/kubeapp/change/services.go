@@ -69,9 +69,9 @@ func portsOf(s *corev1.Service) []port {
 }
 
 // portsAfter returns the ports of a Service after the change. If a new port states no node port,
-// the API server keeps the node port of an old port: of the port with the same number after a
-// server-side apply, and of the port with the same name after an update. portsAfter cannot know how
-// the Service will be sent, so it looks for the number first.
+// the API server keeps the node port of an old port. After a server-side apply, this is the old
+// port with the same number. After an update, it is the old port with the same name. portsAfter
+// cannot know how the Service will be sent, so it looks for the number first.
 func portsAfter(p pair[corev1.Service]) []port {
 	ports := portsOf(p.new)
 	if !hasNodePorts(p.old) || !hasNodePorts(p.new) {
@@ -234,9 +234,8 @@ func (k *checker) nodePort(p pair[corev1.Service], old *port, after []port) {
 }
 
 // The method "names" adds findings about ports that declarations use by a name or number, if no
-// port has this name or number after the change. If the port is removed and also loses its
-// published node port, the method nodePort has already added a finding, so the method "names" adds
-// none.
+// port has this name or number after the change. There is one exception: if the port is removed and
+// also loses its published node port, the method nodePort has already added a finding.
 func (k *checker) names(p pair[corev1.Service], published, after []port) {
 	for _, u := range k.usesOf(p.old) {
 		named := func(x *port) bool { return x.isNamed(u.Port) }

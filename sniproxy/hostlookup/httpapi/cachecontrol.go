@@ -9,10 +9,12 @@ import (
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 )
 
-// freshness returns the TTL of an answer. 0 means that the answer sets no time, Revalidate that it
-// is already stale, and a negative TTL that a cache must not keep it (no-store). A cache may keep
-// an answer with no-cache or max-age=0, and use it as a stale answer (RFC 9111 sections 4.2.4 and
-// 5.2.2.4).
+// freshness returns the TTL of an answer:
+//
+//   - 0 means that the answer sets no time.
+//   - Revalidate means that the answer is already stale, because of no-cache or max-age=0. A cache
+//     may keep it, and use it as a stale answer (RFC 9111 sections 4.2.4 and 5.2.2.4).
+//   - A negative TTL means that a cache must not keep the answer (no-store).
 //
 // freshness ignores must-revalidate and proxy-revalidate, although they forbid stale answers (RFC
 // 9111 sections 5.2.2.2 and 5.2.2.8). Many web frameworks add must-revalidate to every answer, and
@@ -53,7 +55,8 @@ const unset = -1
 
 // parseCacheControl reads the value of a Cache-Control header, whose directives are separated by
 // commas. A directive is a name, perhaps with a token or a quoted string. If a directive comes
-// twice, the smaller value counts. A value that must be a number and is not is ignored.
+// twice, the smaller value counts. If the value of max-age or s-maxage is not a number,
+// parseCacheControl ignores the directive.
 func parseCacheControl(s string) directives {
 	d := directives{maxAge: unset, sMaxAge: unset}
 	for s != "" {

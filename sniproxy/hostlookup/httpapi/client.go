@@ -24,16 +24,20 @@ import (
 //
 // Status 200 with the JSON object of a valid endpoint is an answer, and 404 is
 // hostlookup.ErrNotFound. Any other status, including a redirect, is a *hostlookup.Error that wraps
-// a *StatusError. It is also an error if the body is too long or not JSON, if
-// hostlookup.Endpoint.Validate refuses the endpoint, or if "host" is another host.
+// a *StatusError. These are errors too: a body that is too long or not JSON, an endpoint that
+// hostlookup.Endpoint.Validate refuses, and a member "host" with another host.
 //
 // The member "host" of an answer may be missing or "". Otherwise it must be the host of the request,
 // or the wildcard that covers this host: "*.example.com" for "a.example.com".
 //
-// The TTL of an answer, 200 or 404, is s-maxage or else max-age, minus Age (RFC 9111 section 5.2.2).
-// If this is 0 or less, or with no-cache, the TTL is hostlookup.Revalidate. With no-store, the TTL is
-// negative, so a cache does not keep the answer. A Client ignores must-revalidate and
-// proxy-revalidate. The TTL of another status is its Retry-After, in seconds or as a date.
+// The TTL of an answer with the status 200 or 404 depends on its headers (RFC 9111 section 5.2.2):
+//
+//   - The TTL is s-maxage minus Age. Without s-maxage, it is max-age minus Age.
+//   - If the difference is 0 or less, or with no-cache, the TTL is hostlookup.Revalidate.
+//   - With no-store, the TTL is negative, so a cache does not keep the answer.
+//
+// A Client ignores must-revalidate and proxy-revalidate. For any other status, the TTL is the
+// Retry-After, in seconds or as a date.
 //
 // A Client is safe for concurrent use. Set the fields before the first use.
 type Client struct {
@@ -153,8 +157,8 @@ func (c *Client) LookupHost(ctx context.Context, host string) (hostlookup.Answer
 	return hostlookup.Answer{Endpoint: ep}, nil
 }
 
-// answers reports whether an answer with the host "answered", in normal form, is one to a request
-// for the host "asked".
+// answers reports whether an answer that names the host "answered" can be the answer to a request
+// for the host "asked". The argument "answered" is in normal form.
 func answers(answered, asked string) bool {
 	if answered == "" || answered == asked || hostname.Covers(answered, asked) {
 		return true

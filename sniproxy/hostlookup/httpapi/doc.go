@@ -29,19 +29,19 @@
 // source fails, or for a path that is not part of the API. Every other status except 200 is a
 // failure.
 //
-// In an answer, host is the name of the server's entry. If the entry is a wildcard, host is the
-// wildcard, such as "*.example.com", which covers every name with one label in place of the "*".
+// The member host of an answer is the name of the server's entry. It may be a wildcard, such as
+// "*.example.com", which covers every name with one label in place of the "*".
 //
 // A client asks about each name below a wildcard, because the name may have an entry of its own.
-// While the server fails, it may use the endpoint of the wildcard. A 404 for a name means that no
-// wildcard covers it.
+// While the server fails, the client may use the endpoint of the wildcard. If the answer for a name
+// is 404, no wildcard covers this name.
 //
 // # Changes
 //
 // Clients follow changes by long polling. The parameter since is a version, and wait is a number of
-// seconds. Without since, the server answers immediately with its present version. Otherwise, it
-// answers as soon as its version differs from since, or after wait seconds with the same version
-// and no changes.
+// seconds. Without since, the server answers immediately with its present version. With since, it
+// answers as soon as its version differs from since. If this does not happen within wait seconds,
+// it answers with the same version and no changes.
 //
 // The changes in an answer may end at an older version than the present one; the client then asks
 // again. If the server does not know the changes after since, it answers with "reset": true, which

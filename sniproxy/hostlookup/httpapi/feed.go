@@ -21,8 +21,9 @@ import (
 // Feed is a hostlookup.Feed that follows the changes of a host API by long polling. Set the fields
 // before the first use.
 //
-// A Feed remembers the last version between two calls of Changes, which must not overlap. So after
-// an outage of the API, it gets the changes that it has missed, and no reset.
+// A Feed remembers the last version between two calls of Changes. So the first call after an outage
+// of the API yields the changes that the Feed has missed, and no reset. Calls of Changes must not
+// overlap.
 type Feed struct {
 	// URL is the address of the API's changes, such as "http://127.0.0.1:9000/changes". Required.
 	URL string

@@ -46,10 +46,13 @@ type Handler struct {
 	// than 10 hosts.
 	MaxRemoved float64
 
-	// MaxWaiting limits the requests that wait for changes at the same time; 0 means 1,024. A
-	// further request gets 503, unless another client address has the most waiting requests and
-	// more than its share (the number of all waiting requests divided by the number of addresses).
-	// Then the Handler answers the oldest request of that address at once.
+	// MaxWaiting limits the requests that wait for changes at the same time; 0 means 1,024. Beyond
+	// the limit, a new request gets 503.
+	//
+	// There is one exception. If another client address has the most waiting requests, and more
+	// than its share, the Handler answers the oldest request of that address at once, and the new
+	// request waits. The share is the number of all waiting requests divided by the number of
+	// addresses.
 	MaxWaiting int
 
 	// Instrument, if not nil, wraps the handler of each route, for example to count requests. The

@@ -180,9 +180,10 @@ func (h *history) remember(s step) {
 	}
 }
 
-// The method "since" returns the changes from the version in the argument to a later version, which
-// may be older than the present one. The result "changed" is a channel, which the next publish that
-// changes hosts closes. Before the first publish, the result "ok" is false.
+// The method "since" returns the changes after the version in the argument. If one answer cannot
+// contain all changes up to the present version, it contains the first of them. The result
+// "changed" is a channel, which is closed by the next publish that changes hosts. Before the first
+// publish, the result "ok" is false.
 func (h *history) since(version string) (answer changes, changed <-chan struct{}, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -194,7 +195,7 @@ func (h *history) since(version string) (answer changes, changed <-chan struct{}
 	}
 	// A step contains the changes of one publish. Equal sets of hosts have the same version, so the
 	// steps can contain a version more than once, as v1 in v1 → v2 → v1 → v3. Assume that the
-	// client has its last occurrence.
+	// client has the last of these equal versions.
 	first := len(h.steps) - 1
 	for first >= 0 && h.steps[first].from != version {
 		first--

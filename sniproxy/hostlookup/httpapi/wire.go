@@ -39,7 +39,7 @@ func isWildcard(host string) bool { return len(host) > 0 && host[0] == '*' }
 // form. A host without a normal form stays as it is; no cache has an entry for it.
 //
 // For a wildcard, the result has no endpoint, so the cache asks about each name below it again:
-// some may have entries of their own.
+// some of these names may have entries of their own.
 func (c change) change() hostlookup.Change {
 	host, err := hostname.NormalizePattern(c.Host)
 	if err != nil {

@@ -9,12 +9,13 @@ func CryptoError(alert uint8) uint64 { return 0x100 + uint64(alert) }
 // maxReason is the greatest length of the reason in a CONNECTION_CLOSE frame, in bytes.
 const maxReason = 256
 
-// AppendClose appends a datagram to b that closes the connection of a client: an Initial packet
-// with a CONNECTION_CLOSE frame with code, such as CryptoError(112), and at most 256 bytes of
-// reason for the log of the client. Version, DestID and SrcID of h must be set.
+// AppendClose appends a datagram to b that closes the connection of a client. The datagram is an
+// Initial packet with a CONNECTION_CLOSE frame. The frame contains code, such as CryptoError(112),
+// and the first 256 bytes of reason, a text for the log of the client. Version, DestID and SrcID of
+// h must be set.
 //
-// The datagram has at most 342 bytes, less than the client's own (RFC 9000 section 8.1). It has no
-// effect on a client that has already received an Initial packet of a server.
+// The datagram has at most 342 bytes, so it is smaller than the client's datagram (RFC 9000 section
+// 8.1). It has no effect on a client that has already received an Initial packet of a server.
 func (h Hello) AppendClose(b []byte, code uint64, reason string) ([]byte, error) {
 	k, err := newKeys(h.Version, h.DestID, server)
 	if err != nil {
@@ -31,9 +32,9 @@ func (h Hello) AppendClose(b []byte, code uint64, reason string) ([]byte, error)
 	return append(b, k.seal(packet, numberAt)...), nil
 }
 
-// AppendVersionNegotiation appends a Version Negotiation packet to b (RFC 8999 section 6). Send it
-// to a client whose datagram, with the header h, has a version that the server does not speak.
-// versions contains the versions that the server speaks. If they include the version of h, the
+// AppendVersionNegotiation appends a Version Negotiation packet to b (RFC 8999 section 6). h is the
+// header of a datagram with a version that the server does not speak; send the packet to its
+// client. versions contains the versions that the server speaks. If they include h.Version, the
 // client ignores the packet.
 //
 // Answer only datagrams of at least MinDatagram bytes, and no packets of the type

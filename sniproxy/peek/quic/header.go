@@ -51,9 +51,9 @@ type Header struct {
 	Type Type
 	// Version is 0 for Short and for VersionNegotiation.
 	Version uint32
-	// DestID is the connection ID that the receiver has chosen, except in the first packets of a
-	// client: the client chooses the ID in these packets. It is nil for Short, because only the
-	// receiver knows the length of the ID that begins at the second byte.
+	// DestID is the connection ID of the receiver. The receiver has chosen it, except in the first
+	// packets of a client, where the client has chosen it. DestID is nil if Type is Short: the ID
+	// then begins at the second byte, but only the receiver knows its length.
 	DestID []byte
 	// SrcID is the connection ID that the sender has chosen for itself. It is nil if Type is Short,
 	// because such packets have no SrcID.

@@ -37,7 +37,7 @@ type keys struct {
 }
 
 // newKeys derives the keys of one side. id is the destination connection ID of the client's first
-// Initial packet. After a Retry, id is that of the client's first Initial packet after the Retry.
+// Initial packet, or of the first one after a Retry.
 func newKeys(version uint32, id []byte, side string) (*keys, error) {
 	salt, prefix := salt1, "quic "
 	if version == Version2 {

@@ -68,8 +68,8 @@ func (i *Item[V]) hasName(name string) bool {
 // or Clear. A zero Table is not usable; see Init.
 //
 // The table uses open addressing with linear probing, and at most three quarters of its slots.
-// Remove leaves no tombstone: it moves later items of the run, a sequence of used slots, back into
-// the free slot.
+// Remove leaves no tombstone: it moves later items of the same run back, to fill the free slot. A
+// run is a sequence of used slots.
 type Table[V any] struct {
 	seed  maphash.Seed // random: strangers choose the names, and must not know the hash
 	slots atomic.Pointer[[]slot[V]]
