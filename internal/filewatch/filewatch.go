@@ -129,9 +129,9 @@ func (w Watcher) Run(ctx context.Context, read func() error) {
 	}
 }
 
-// rest is the shortest time between two calls of the function "read" without a wait for the end of
-// a burst. After a rename that replaces all files at once (see Watcher.Quiet), Run calls "read"
-// immediately, but not within this time after the last call.
+// After a rename that replaces all files at once, Run calls the function "read" immediately (see
+// Watcher.Quiet). But if the last call was less than the duration rest ago, Run waits for the end
+// of the burst.
 const rest = 100 * time.Millisecond
 
 // watch is the state of one Run.
