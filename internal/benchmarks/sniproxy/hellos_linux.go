@@ -26,7 +26,8 @@ const (
 	// clientLimit bounds the handshake of a client. It includes the start of a browser on a busy
 	// machine.
 	clientLimit = time.Minute
-	// While one router waits for the rest of hellos that never come, another one can work.
+	// routersAtOnce is the number of routers that are tested at the same time. A router may wait in
+	// vain for the rest of a hello, and another router can work during this wait.
 	routersAtOnce = 3
 )
 
