@@ -1,7 +1,8 @@
 //go:build linux
 
-// E2e runs headgate's end-to-end test. It starts real etcd, kube-apiserver, kube-controller-manager
-// and kube-proxy, with network namespaces as nodes and pods, and HAProxy and headgate's binaries.
+// E2e runs headgate's end-to-end test. It starts real etcd, kube-apiserver,
+// kube-controller-manager, kube-proxy and HAProxy, and headgate's binaries. Each node and each pod
+// is a network namespace.
 //
 //	./build.sh && bin/e2e
 //	bin/e2e lab eu-1 eu-2    a shell beside two clusters, to try headgate by hand

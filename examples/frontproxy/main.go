@@ -6,8 +6,9 @@
 //	frontproxy -local 8081 -listen :8080                                            as the sidecar of a pod
 //	frontproxy drain -admin unix:/run/headgate/frontproxy.sock                      as a preStop hook
 //
-// Package haproxycfg/frontproxy describes the configuration, and haproxycfg/frontproxy/controller
-// what happens at a change and at a failure. README.md describes how to run and drain the program.
+// Package haproxycfg/frontproxy describes the configuration, and package
+// haproxycfg/frontproxy/controller describes what happens at a change and at a failure. README.md
+// describes how to run and drain the program.
 package main
 
 import (

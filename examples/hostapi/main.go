@@ -100,8 +100,9 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	return group.Wait()
 }
 
-// newAPI returns the handler of the API, without hosts. 0 in a flag means "none", but in a field of
-// httpapi.Handler it means the default, and -1 means "none". So newAPI replaces 0 by -1.
+// newAPI returns the handler of the API, without hosts. If a flag has the value 0, it means "none".
+// In a field of httpapi.Handler, 0 means the default, and -1 means "none". So newAPI replaces 0 by
+// -1.
 func newAPI(ctx context.Context, s settings, m *metrics, log *slog.Logger) (*httpapi.Handler, error) {
 	api := &httpapi.Handler{
 		MaxAge: cmp.Or(s.maxAge, -1), NegativeMaxAge: cmp.Or(s.negativeMaxAge, -1), MaxRemoved: cmp.Or(s.maxRemoved, -1),

@@ -192,8 +192,9 @@ func (f *AdminFlags) Curl(method, path string) string {
 	return ""
 }
 
-// target returns the first Unix socket of -admin, or else its first TCP address; Ask connects to
-// it. It skips systemd:NAME, because only the process that systemd starts knows the address.
+// target returns the address to which Ask connects: the first Unix socket of -admin, or its first
+// TCP address if there is no Unix socket. It skips systemd:NAME, because only the process that
+// systemd starts knows the address.
 func (f *AdminFlags) target() (network, address string, err error) {
 	if !f.Given() {
 		return "", "", errors.New("-admin is needed")

@@ -43,8 +43,8 @@ var meanings = map[string]string{
 }
 
 // Meaning returns the text of the flag "name" from meanings, and panics if it is not there. details
-// are facts about one binary, such as what an empty value means; they follow the text after
-// semicolons.
+// are facts about one binary, such as what an empty value means. Meaning appends each of them to
+// the text, after a semicolon.
 func Meaning(name string, details ...string) string {
 	text, ok := meanings[name]
 	if !ok {

@@ -29,8 +29,8 @@ var adapters = scenario.Scenario[*Env]{
 }
 
 // adapted runs `nodegate protect` on the machine of the terminator. Karpenter, the cluster
-// autoscaler, kured and Cluster API do not run: the scenario obeys the same annotations and pods as
-// these tools, and drains, restarts and deletes nodes as they do.
+// autoscaler, kured and Cluster API do not run. In their place, the scenario obeys the annotations
+// and pods that these tools obey, and drains, restarts and deletes nodes as they do.
 type adapted struct {
 	*System
 	c     *lab.Cluster

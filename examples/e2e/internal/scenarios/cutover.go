@@ -46,9 +46,9 @@ func runCutover(ctx context.Context, s *System, t *traffic, report *scenario.Rep
 		if err := s.shift(ctx, movedHost, "-to", fmt.Sprintf("eu-2:%d", percent), "-steps", fmt.Sprint(percent), "-hold", "1s", "-for", "1h"); err != nil {
 			return err
 		}
-		// By chance, the share of eu-2 is a little larger or smaller than "percent". The number of
-		// requests (enough) makes the standard deviation of the share at most 0.2 percentage
-		// points, so the tolerance of 1 point is five standard deviations.
+		// By chance, the share of eu-2 is a little larger or smaller than "percent". With this
+		// number of requests ("enough"), the standard deviation of the share is at most 0.2
+		// percentage points. So the tolerance of 1 point is five standard deviations.
 		const tolerance = 1
 		p := float64(percent) / 100
 		enough := max(2500, int(250_000*p*(1-p)))

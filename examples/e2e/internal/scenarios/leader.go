@@ -27,8 +27,11 @@ var leader = scenario.Scenario[*Env]{
 
 const (
 	// takeOver is the longest allowed time from a crash of the leader until another terminator has
-	// applied a change. It is the sum of three times: the Lease expires after 15 s, the other
-	// terminator tries twice to take the Lease, 2 s apart with jitter, and then applies the change.
+	// applied a change. It is the sum of three times:
+	//
+	//   - The Lease of the crashed leader expires after 15 s.
+	//   - The other terminator tries twice to take the Lease, 2 s apart with jitter.
+	//   - Then it applies the change.
 	takeOver = 22 * time.Second
 	// handOver is the longest allowed time from a clean stop of the leader until another terminator
 	// has applied a change. It is shorter than takeOver: a leader that stops releases the Lease, so

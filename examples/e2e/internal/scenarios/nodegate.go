@@ -199,9 +199,9 @@ func (g *gated) wave(ctx context.Context, t *traffic) error {
 	return t.row(scenario.Row{What: "nodegate wave names one node", Err: err}, start)
 }
 
-// oneOfThree starts three processes at the same time; each asks for a grant for another of the
-// three nodes. Exactly one process may receive a grant, because any two of the nodes have a service
-// in common.
+// oneOfThree starts three processes at the same time. Each process asks for a grant for a different
+// node of the cluster. Exactly one process may receive a grant, because any two of the three nodes
+// have a service in common.
 func (g *gated) oneOfThree(ctx context.Context, t *traffic) error {
 	start := time.Now()
 	var mu sync.Mutex

@@ -100,8 +100,9 @@ func (s *System) placed(ctx context.Context) (places, error) {
 	return p, nil
 }
 
-// awaitPlaced calls the function "right" again and again, with the nodes that each service uses at
-// that moment, until this function returns nil. awaitPlaced returns how long it has waited.
+// awaitPlaced calls the function "right" again and again, until right returns nil. It passes to
+// right the nodes that each service uses at the time of the call. awaitPlaced returns how long it
+// has waited.
 func (s *System) awaitPlaced(ctx context.Context, right func(places) error) (time.Duration, error) {
 	return lab.Until(ctx, "nodes to be replaced", patience, func(ctx context.Context) error {
 		now, err := s.placed(ctx)

@@ -103,8 +103,8 @@ func (h *heartbeats) write(ctx context.Context, name string) error {
 	return err
 }
 
-// midway waits for the moment in the middle between two heartbeats of node 0. Then no heartbeat of
-// node 0 comes for half an interval, so it cannot disturb a measurement.
+// midway waits for the moment in the middle between two heartbeats of node 0. In the half interval
+// after this moment, no heartbeat of node 0 can disturb a measurement.
 func (h *heartbeats) midway(ctx context.Context) error {
 	since := time.Since(h.start) % heartbeatInterval
 	return pause(ctx, (heartbeatInterval/2-since+heartbeatInterval)%heartbeatInterval)

@@ -88,8 +88,9 @@ func innerIsUp(p *lab.Process) error {
 	if err != nil {
 		return err
 	}
-	// The inner test has at least 15 processes: etcd, kube-apiserver, kube-controller-manager and
-	// three kube-proxies for each of two clusters, and one for each stage of the sandbox.
+	// The inner test has at least 15 processes: six for each of two clusters (etcd, kube-apiserver,
+	// kube-controller-manager and three kube-proxies), and one for each of the three stages of the
+	// sandbox.
 	if len(marked) < 2*6+3 {
 		return fmt.Errorf("only %d processes: %s", len(marked), strings.Join(marked, ", "))
 	}
