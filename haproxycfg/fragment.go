@@ -43,9 +43,8 @@ const (
 func (b Bound) String() string { return [...]string{"exactly", "at least", "at most"}[b] }
 
 // Met reports whether the section "global" meets the requirement. The argument "value" is the value
-// of the setting in the section, or "" if the section does not have the setting. Met returns true if
-// it cannot read the value as a number or a time, because the value contains an environment
-// variable, for example.
+// of the setting in the section, or "" if the section does not have the setting. If Met cannot read
+// value as a number or a time, for example because of an environment variable, it returns true.
 func (r Requirement) Met(value string) bool {
 	if value == "" {
 		return r.optional
@@ -84,8 +83,9 @@ func parseSetting(s string) (n int64, ok bool) {
 }
 
 // Requirements returns what a fragment (see Config.Fragment) needs from the section "global" of the
-// files that HAProxy loads before it. The settings come from the fields of Global: if the field is
-// 0, HAProxy's default suffices, except for MaxReloads.
+// files that HAProxy loads before it. The settings come from the fields of Global. If a field is 0,
+// HAProxy's default suffices. Only MaxReloads differs: 0 means that the section needs the largest
+// number.
 func (c *Config) Requirements() []Requirement {
 	g := &c.Global
 	var all []Requirement

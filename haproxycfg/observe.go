@@ -76,8 +76,9 @@ func appendObserved(t *text) {
 }
 
 // beginObserving renders the table with the counters, and the capture slot with the ID 0, whose
-// text HAProxy writes to the log line. These lines must come before the rules of observe and of
-// Limits: a backend can fill a slot, but not declare one.
+// text HAProxy writes to the log line. The rules of observe and of Limits use the table and the
+// slot, so these lines must come before them. Some of these rules are in backends. A backend can
+// fill a slot, but cannot declare a slot itself.
 func beginObserving(t *text) {
 	t.line("declare capture request len 24")
 	t.line("http-request track-sc2 int(0) table " + observedTable)
@@ -95,9 +96,10 @@ func count(t *text, r Refusal, condition string) {
 	t.line("http-request sc-inc-gpc(" + strconv.Itoa(slices.Index(refusals, r)) + ",2) if " + condition)
 }
 
-// observeHeaders renders the rules for headers if Global.Observe is true: HAProxy only counts and
-// logs a request from which a [Refusal] would remove a header. It still removes HTTP2-Settings, an
-// Upgrade to HTTP/2, and, with ForwardedReplace, the best-known forwarding headers.
+// observeHeaders renders the rules for headers if Global.Observe is true. If a [Refusal] would
+// remove a header from a request, HAProxy then only counts and logs the request. But HAProxy still
+// removes HTTP2-Settings, an Upgrade to HTTP/2, and, with ForwardedReplace, the best-known
+// forwarding headers.
 func (f *Frontend) observeHeaders(t *text) {
 	t.line("http-request del-header HTTP2-Settings")
 	t.line("http-request del-header Upgrade if { req.hdr(Upgrade) -i h2c h2 }")

@@ -10,9 +10,10 @@ import (
 // address of Frontend.TrustedProxies.
 const trustedClient = "trusted-client"
 
-// regionHops is the number of addresses in X-Forwarded-For, from the last one on, in which HAProxy
-// looks for the address of the client: one more than the proxies that a request may pass before it
-// reaches the trusted proxy in front of HAProxy.
+// regionHops is the number of addresses at the end of X-Forwarded-For in which HAProxy looks for
+// the address of the client. The proxy in front of HAProxy has added the last address, and each
+// proxy before it an earlier one. So before it reaches the proxy in front of HAProxy, a request may
+// pass at most two other trusted proxies.
 const regionHops = 3
 
 // appendRegion renders the rules that set the variable txn.region to the region of the client; see
@@ -65,7 +66,8 @@ func (r *Router) appendPrefer(t *text, maps map[string]string) {
 	}
 	const undecided = " if { var(txn.prefer) -m found } !{ var(txn.part) -m found }"
 	for i := range MaxPreferred {
-		// If the value has fewer fields, the third rule tries the last backend again, or none.
+		// If the value names fewer than MaxPreferred backends, the last rounds of this loop have no
+		// backend of their own. In these rounds, the third rule tries the last backend again, or none.
 		for j, name := range [...]string{"first", "min1"} {
 			t.line("http-request set-var(txn." + name + ") 'var(txn.prefer),field(" + strconv.Itoa(2*i+j+1) + ",/)'" + undecided)
 		}

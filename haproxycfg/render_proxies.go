@@ -139,9 +139,9 @@ func (f *Frontend) append(t *text, paths renderedPaths, g *Global) {
 	}
 }
 
-// closeClient is the beginning of a rule that closes the client's connection after a response,
-// except the status 101, which begins a WebSocket: clients refuse a 101 without "Connection:
-// Upgrade".
+// closeClient is the beginning of a rule that closes the client's connection after a response. The
+// rule does not apply to the status 101, which begins a WebSocket: clients refuse a 101 without
+// "Connection: Upgrade".
 const closeClient = "http-response set-header Connection close if !{ status 101 } "
 
 // dotSegments are conditions. One of them is true for each path that a server could read as a path

@@ -12,12 +12,13 @@ var SpareAddr = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 const sparePrefix = "spare"
 
-// Spare returns the spare server "spare"+i, i ≥ 1, of a backend whose servers other servers track.
-// It has the settings of s, a server of the backend, and is in maintenance at the address
-// SpareAddr.
+// Spare returns a spare server of a backend whose servers other servers track. Its name is "spare"
+// and the number i, which is at least 1. It has the settings of s, a server of the same backend,
+// and is in maintenance at the address SpareAddr.
 //
-// HAProxy lets no server track a server that was added at run time. So a program that needs another
-// tracked server at run time gives its address to a spare server.
+// HAProxy lets no server track a server that was added at run time. So if a program needs another
+// tracked server at run time, it changes a spare server: this server then has the address of the
+// needed one.
 func (s Server) Spare(i int) Server {
 	s.Slot, s.Disabled = sparePrefix+strconv.Itoa(i), true
 	s.Addr = netip.AddrPortFrom(SpareAddr, s.Addr.Port())

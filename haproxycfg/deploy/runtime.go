@@ -95,9 +95,9 @@ const (
 	variableRetry    = 10 * time.Millisecond
 )
 
-// liveChange is a change from the configuration that HAProxy runs to the wanted one: the servers of
-// both, and the variables, maps and certificates that differ. If HAProxy cannot make the change at
-// run time, the field "reload" contains the reason.
+// liveChange is a change from the configuration that HAProxy runs to the wanted configuration. It
+// contains the servers of both configurations, and the variables, maps and certificates that
+// differ. If HAProxy cannot make the change at run time, the field "reload" contains the reason.
 type liveChange struct {
 	before, wanted []runtimeapi.Backend
 	variables      []variable
@@ -158,9 +158,10 @@ func (d *Dir) liveChange(t target, pending bool) (liveChange, error) {
 	return change, nil
 }
 
-// compareLive returns the change that makes the running HAProxy serve the configuration of t.
-// HAProxy has certainly loaded "good". After an interrupted Apply, the directory contains another
-// configuration, "disk", and HAProxy may have some of its changes.
+// compareLive returns the change that makes the running HAProxy serve the configuration of t. The
+// arguments "good" and "disk" are texts of haproxy.cfg. HAProxy has certainly loaded good. The
+// directory contains disk, which differs from good after an interrupted Apply. HAProxy may then
+// have some of the changes from good to disk.
 func (r *Runtime) compareLive(good, disk []byte, t target) liveChange {
 	after := t.text()
 	change := liveChange{
@@ -203,10 +204,10 @@ func wordsOf(configs ...[]runtimeapi.Backend) map[string]string {
 	return words
 }
 
-// wantAgain keeps Apply from a needless reload. If the new configuration contains a server of busy
-// (removed, but not deleted because of its connections) with the same options, wantAgain adds the
-// server to c.before, as a server in maintenance. Then the plan only ends the maintenance, and does
-// not replace the server, which HAProxy refuses.
+// wantAgain prevents a needless reload. The keys of "busy" are removed servers that HAProxy could
+// not delete because of their connections. If the new configuration contains such a server with the
+// same options, wantAgain adds the server to c.before, as a server in maintenance. The plan then
+// only ends the maintenance. Otherwise the plan would replace the server, which HAProxy refuses.
 func (c *liveChange) wantAgain(after []byte, busy map[string]string) {
 	if len(busy) == 0 {
 		return
@@ -250,9 +251,9 @@ func (c liveChange) afterReload() liveChange {
 	return loaded
 }
 
-// afterReloadChangedOnly is afterReload for a Runtime with ChangedOnly. It only ends the
-// maintenance of servers in busy that the new configuration contains again: HAProxy may have read
-// the maintenance from the state file at the reload.
+// afterReloadChangedOnly is afterReload for a Runtime with ChangedOnly. The change only ends the
+// maintenance of servers in busy that the new configuration contains again. HAProxy may have read
+// this maintenance from the state file at the reload.
 func (c liveChange) afterReloadChangedOnly(busy map[string]string) liveChange {
 	again := liveChange{}
 	for _, b := range c.wanted {

@@ -22,10 +22,10 @@ import (
 
 // certificateChange is a change of one certificate list.
 //
-// HAProxy keeps the name of the file from which it has read a certificate until the next reload,
-// although a renewed certificate has another file: the name of the file contains a hash. The same
-// is true for the certificate list and the map of covered names. So the method "send" first asks
-// HAProxy for its names.
+// HAProxy names a certificate after the file from which it has read the certificate. The name of a
+// file contains a hash, so the file of a renewed certificate has another name. But HAProxy uses the
+// old name until the next reload. The same is true for the certificate list and the map of covered
+// names. So the method "send" first asks HAProxy which names it uses.
 type certificateChange struct {
 	dir  string // the absolute path of the directory
 	list string // the name of the CertificateList
@@ -112,9 +112,14 @@ func (d *Dir) certificateChanges(good, disk []byte, t target) (changes []certifi
 // new one. disk is the text of the old haproxy.cfg. If HAProxy needs a reload, the result "reload"
 // is the reason.
 //
-// A new certificate with a key of the same kind replaces an old one that is not in the new list:
-// one with the same names, or else with all names of the old one, or else with one of them. HAProxy
-// must delete an old certificate without such a new one.
+// A new certificate with a key of the same kind replaces an old certificate that is not in the new
+// list. The new certificate is the first of these that exists:
+//
+//   - a certificate with the same names as the old one,
+//   - a certificate with all names of the old one, and others,
+//   - a certificate with at least one name of the old one.
+//
+// If none of them exists, HAProxy must delete the old certificate.
 func (d *Dir) certificateChange(list *haproxycfg.CertificateList, before string, disk []byte) (c certificateChange, reload string, err error) {
 	dir, err := filepath.Abs(d.Path)
 	if err != nil {
@@ -267,9 +272,10 @@ func (c *certificateChange) cannotSend(config *haproxycfg.Config, list *haproxyc
 			wanted = append(wanted, file)
 		}
 	}
-	// HAProxy adds the names of a renewed certificate after those of all other certificates. So for
-	// each name, it prefers all other certificates to a renewed one. Only the first certificate of
-	// the list keeps its place as the one for unknown names.
+	// HAProxy adds the names of a renewed certificate again, after the names of all other
+	// certificates. So if another certificate covers a name too, HAProxy prefers that certificate to
+	// the renewed one. But for unknown names, HAProxy still uses the first certificate of the list,
+	// even if it is renewed.
 	var first string
 	var order, renewed []string
 	for i, l := range c.before {
@@ -356,7 +362,7 @@ func (c *certificateChange) count() int { return len(c.renewed) + len(c.added) +
 // send changes the certificates of a worker: it adds the names of the new certificates to the map
 // of covered names, and then adds, replaces and deletes certificates. In this order, a name that is
 // covered before and after the change is covered all the time. The names of old certificates stay
-// in the map, because their connections may last.
+// in the map, because open connections may still use these certificates.
 //
 // At last send asks HAProxy which certificates it has, and returns an error if they are not the
 // wanted ones.

@@ -144,7 +144,8 @@ func (d *Dir) takeBack(ctx context.Context, rejected error) (restored bool, err 
 
 // sendMaps changes the maps of the running HAProxy, and calls Dir.CompareMaps for changed stable
 // maps. files contains the new files of the maps, and "old" the files that they have replaced. If
-// pending is true, HAProxy may not have the content of old, so Dir.ReplaceMaps must not rely on it.
+// pending is true, it is not certain that HAProxy has the content of old, so Dir.ReplaceMaps must
+// not rely on this content.
 func (d *Dir) sendMaps(ctx context.Context, files, old []haproxycfg.RenderedFile, pending bool) error {
 	dir, err := filepath.Abs(d.Path)
 	if err != nil {
@@ -250,8 +251,9 @@ func (d *Dir) MapInForce(name string) (map[string]string, error) {
 }
 
 // SetMap changes values of a map in the worker that serves new connections. file is the path of the
-// map as haproxy.cfg names it. If it breaks the rules of [runtimeapi.Socket.SetMap], for example
-// with a space, SetMap returns an error, and a Dir reloads HAProxy instead.
+// map as haproxy.cfg names it. If the path, a key or a value breaks the rules of
+// [runtimeapi.Socket.SetMap], for example because it contains a space, SetMap returns an error. A
+// Dir then reloads HAProxy instead.
 func (r Reloader) SetMap(ctx context.Context, file string, entries []haproxycfg.MapEntry) error {
 	worker, err := r.worker(ctx)
 	if err != nil {

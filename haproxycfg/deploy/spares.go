@@ -84,14 +84,17 @@ func useSpares(c *haproxycfg.Config, disk []byte, busy map[string]string) *hapro
 	return changed
 }
 
-// inSpares returns the servers of the backend b, in which new nodes have spare servers. A node is
-// new if neither "section", the section of b in the present haproxy.cfg, nor "busy" contains its
-// own name. renamed receives the name of each spare server under the own name. The result is nil
-// without new nodes. ok is false if there are too few free spare servers, or if two servers of b
-// have the same IP address.
+// inSpares returns the servers of the backend b, in which each new node has the name of a spare
+// server. A node is new if neither "section" nor "busy" contains the node's own name. section is
+// the section of b in the present haproxy.cfg, and the keys of busy are removed servers that
+// HAProxy still has. For each new node, inSpares stores the name of the spare server in "renamed",
+// under the node's own name.
 //
-// A spare server is free only if no node uses it in section, even if this node leaves it now,
-// because servers still track it for a while.
+// The result is nil if there is no new node. ok is false in two cases: there are too few free spare
+// servers, or two servers of b have the same IP address.
+//
+// A spare server is free only if no node uses it in section. If a node leaves a spare server now,
+// this spare server is not free yet, because servers still track it for a while.
 func inSpares(b *haproxycfg.Backend, section []byte, busy, renamed map[string]string) (servers []haproxycfg.Server, ok bool) {
 	present, spares := presentServers(section)
 	byAddr := map[netip.Addr]string{}
@@ -195,10 +198,11 @@ func sectionOf(config []byte, head string) []byte {
 	return rest[:at]
 }
 
-// dropSpares removes from a saved state the spare servers of the backends in config. HAProxy restores
-// the address and the state of a server by its name, and a spare server may belong to another node by
-// the time when HAProxy reads the saved state. A server of another backend belongs to the files of
-// somebody else, even if it has the name of a spare server.
+// dropSpares removes from a saved state the spare servers of the backends in config. HAProxy reads
+// the saved state later, and restores the address and the state of each server by its name. At that
+// time, a spare server may belong to another node. dropSpares keeps all servers of backends that
+// are not in config, whatever their names are, because these backends belong to the files of
+// somebody else.
 func (s *state) dropSpares(config members) {
 	s.servers = slices.DeleteFunc(s.servers, func(server stateServer) bool {
 		_, ours := config.backends[server.backend]

@@ -92,10 +92,10 @@ func (w Workers) Stats(ctx context.Context) ([][]runtimeapi.Stat, error) {
 	return stats, nil
 }
 
-// EndOldest ends the oldest worker, and returns when the master no longer lists it. If it does not
-// end within Timeout, for example in a debugger, EndOldest ends the next one. If no old worker
-// ends, it returns an error. EndOldest uses the master's command line, so it needs no permission to
-// send signals.
+// EndOldest ends the oldest worker, and returns when the master no longer lists this worker. If the
+// worker does not end within Timeout, for example in a debugger, EndOldest ends the next one. If no
+// old worker ends, EndOldest returns an error. It uses the master's command line, so it needs no
+// permission to send signals.
 func (w Workers) EndOldest(ctx context.Context) (EndedWorker, error) {
 	old, err := w.Old(ctx)
 	if err != nil {

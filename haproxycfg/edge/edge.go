@@ -153,15 +153,15 @@ const (
 
 // PartsMap is the name of the map with two backends for each cluster of a route whose Shift is
 // true. A key is "BACKEND/CLUSTER", and a value "ONLY/REST/MIN1/MIN2". ONLY has the servers in the
-// cluster, and REST all other servers of the route. MIN1 and MIN2 are the numbers of their servers
-// that HAProxy must be able to use, see [Quorum].
+// cluster, and REST all other servers of the route. MIN1 is the number of servers of ONLY that
+// HAProxy must be able to use, and MIN2 the number of servers of REST; see [Quorum].
 const PartsMap = "shift-parts"
 
 // These are the names of the maps of routes with Prefer, see [haproxycfg.Router].
 const (
-	// PreferMap is the name of the map with the preferences of routes. A key is "BACKEND/REGION",
-	// where BACKEND is the backend of the route; REGION is empty in the preference of all other
-	// clients. [ParsePreferred] parses a value.
+	// PreferMap is the name of the map with the preferences of routes. A key is "BACKEND/REGION": the
+	// backend of the route and the region of the preference. REGION is empty in the preference for
+	// clients whose region is unknown or has no preference. [ParsePreferred] parses a value.
 	PreferMap = "prefer"
 	// RegionsMap is the name of the map from networks to regions, and RegionValuesMap the name of the
 	// map from values of the header of Edge.Regions to regions.
@@ -171,9 +171,10 @@ const (
 // Router contains the names of the maps in which HAProxy finds the backend of a request.
 var Router = haproxycfg.Router{Hosts: hostsMap, Exact: exactMap, Prefix: prefixMap}
 
-// BackendOf returns the name of the backend of a route, and its key; routes with the same key share
-// a backend. If the route has several services, a number such as "-1" may follow the name; see
-// IsBackendOf. If two keys have the same name, Config uses a longer name for the second one.
+// BackendOf returns the name and the key of a route's backend. Routes with the same key share a
+// backend. If the route has several services, a number such as "-1" may follow this name in the
+// configuration; see IsBackendOf. If two different keys lead to the same name, Config uses a longer
+// name for the second backend.
 func (e *Edge) BackendOf(r *routes.Route) (name, key string) {
 	return e.backendName(r, string(appendFamilyKey(nil, r))), string(appendBackendKey(nil, r))
 }
@@ -199,8 +200,8 @@ func OneRouteOfEachBackend(table routes.Table) routes.Table {
 type Upstream struct {
 	Ref routes.Ref
 	// Servers are the addresses and ports of the service's own servers, in any order. If Servers is
-	// not nil, Config ignores NodePort and Nodes. HAProxy makes the check of the route, or else a
-	// connection.
+	// not nil, Config ignores NodePort and Nodes. HAProxy makes the health check that the route
+	// declares. If the route declares none, HAProxy checks whether the server accepts a connection.
 	Servers []netip.AddrPort
 	// NodePort is the port of the service on each node.
 	NodePort uint16
@@ -235,10 +236,14 @@ type Node struct {
 //
 // If routes differ only in the weights of several services, each ratio of weights has a backend of
 // its own. The names of these backends end with "-1", "-2" and so on, except the first one. Config
-// adds spare backends without servers, so that a program can serve a new ratio without a reload:
-// together there are 4 backends for 1 or 2 ratios, 8 for 3 or 4 ratios, and twice the next power of
-// two for more. A route with limits, Shift or Prefer has a backend of its own, and needs no spare
-// ones.
+// adds spare backends without servers, so that a program can serve a new ratio without a reload.
+// The number of these backends, including the spare ones, is
+//
+//   - 4 for 1 or 2 ratios,
+//   - 8 for 3 or 4 ratios,
+//   - twice the next power of two for more ratios.
+//
+// A route with limits, Shift or Prefer has a backend of its own, and needs no spare ones.
 //
 // The declared weight of a service is its share of the requests, whatever its number of servers. So
 // the weight of a server is the declared weight divided by the number of the service's servers,
@@ -253,18 +258,24 @@ type Node struct {
 // of each server, and agent checks of the service's agent, or else of the node's agent.
 //
 // A route whose Shift is true also has two backends for each cluster: one with the services of this
-// cluster, and one with all other services. HAProxy repeats the declared check of the route, and
-// the agent checks of services, in each of them.
+// cluster, and one with all other services. In each of these backends, HAProxy repeats the declared
+// check of the route and the agent checks of services.
 //
-// A route with Prefer has a backend of its own, and a further backend for each cluster, as a route
-// whose Shift is true. So a change of Prefer, and of Regions, changes only entries of stable maps.
-// If the Regions of the Edge do not contain the region of a preference, Config reports the
-// preference and leaves it out. HAProxy counts the requests of all backends of a route together.
+// A route with Prefer has a backend of its own, and a further backend for each cluster, with the
+// services of this cluster. So a change of Prefer or Regions changes only entries of stable maps.
+// If a preference names a region that Edge.Regions does not contain, Config reports the preference
+// and leaves it out.
 //
-// Config reports and leaves out services without Upstream, port or servers, addresses to which
-// nobody can connect, and a second server with the same address and ports. If no service of a route
-// has servers, HAProxy answers 503. For the other settings of the Edge, call [Edge.Validate] and
-// [haproxycfg.Config.Validate].
+// HAProxy counts the requests of all backends of a route together.
+//
+// Config reports and leaves out
+//
+//   - a service without an Upstream, without the port, or without servers,
+//   - an address to which nobody can connect,
+//   - a second server with the same address and ports.
+//
+// If no service of a route has servers, HAProxy answers 503. To check the settings of the Edge,
+// call [Edge.Validate] and [haproxycfg.Config.Validate].
 func (e Edge) Config(table routes.Table, upstreams []Upstream) (*haproxycfg.Config, []routes.Problem) {
 	declared := table.Routes()
 	backends := min(len(declared), len(upstreams)) + 8 // usually; routes with limits or weights need more

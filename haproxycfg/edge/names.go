@@ -131,10 +131,10 @@ func appendHash(b []byte, s string) []byte {
 	return hex.AppendEncode(append(b, ':'), sum[:5])
 }
 
-// maxLabel is the largest number of bytes of a label in the name of a backend, and maxFragmentLabel
-// is this number if Edge.Fragment has more than one byte: it has up to 32. Labels have up to 63
-// bytes, but a name of four such labels, a hash and a slot of up to five digits (see slotName) would
-// be longer than haproxycfg.MaxName.
+// maxLabel is the largest number of bytes of a label in the name of a backend. If Edge.Fragment has
+// more than one byte, the largest number is maxFragmentLabel. A Kubernetes label has up to 63
+// bytes, and Edge.Fragment up to 32. Four labels of 63 bytes, a hash and a slot of up to five
+// digits (see slotName) would make a name longer than haproxycfg.MaxName.
 const maxLabel, maxFragmentLabel = 58, 50
 
 // appendLabel appends the first bytes of s, up to the number in the argument "most", with "_" for

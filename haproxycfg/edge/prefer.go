@@ -9,7 +9,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// A value of PreferMap has room for each cluster of a routes.Preference.
+// The next line compiles only if a value of PreferMap has room for each cluster of a
+// routes.Preference.
 const _ = uint(haproxycfg.MaxPreferred - routes.MaxPreferred)
 
 // addPreferences adds the entries of the route r to PreferMap, and a backend for each cluster of the

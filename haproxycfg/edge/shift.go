@@ -43,7 +43,8 @@ func (s Share) Value() string {
 // shift sends requests to the cluster.
 const Quorum = 50
 
-// least returns how many of n servers are at least this percentage of them. It returns at least 1.
+// least returns the given percentage of n servers, rounded up to a whole number of servers, and at
+// least 1.
 func least(n, percent int) int { return max(1, (n*percent+99)/100) }
 
 // addParts adds two backends for each cluster of the route r: one with the servers in the cluster,
@@ -66,10 +67,10 @@ func (b *builder) addParts(name string, r *routes.Route) {
 	}
 }
 
-// addPart returns the name of the backend with the services of the route r for which "in" returns
-// true, and the number of its servers that can receive requests. It adds the backend if it does not
-// exist yet. If all these services have the weight 0, as those of a new cluster usually do, addPart
-// sets equal weights.
+// addPart returns the name of a backend, and the number of its servers that can receive requests.
+// The backend has those services of the route r for which the function "in" returns true. addPart
+// adds the backend if it does not exist yet. If all these services have the weight 0, as those of a
+// new cluster usually do, addPart sets equal weights.
 func (b *builder) addPart(main string, r *routes.Route, in func(routes.Backend) bool) (name string, servers int) {
 	part := *r
 	part.Backends = slices.DeleteFunc(slices.Clone(r.Backends), func(rb routes.Backend) bool { return !in(rb) })
@@ -129,9 +130,14 @@ func ParseParts(text string) (p Parts, ok bool) {
 }
 
 // PartsPerServer returns how many backends contain a server of the route r, besides the backend of
-// r itself. With Shift, each cluster has two backends: its own services, and all others. So with n
-// clusters, the result is n. But with two clusters, the backend of one is also the backend without
-// the other, so the result is 1. Without Shift, the result is 1 if r has Prefer.
+// r itself. With Shift, each cluster has two backends: one with its own services, and one with all
+// others. A server is in one of these two. So the result is
+//
+//   - the number of clusters, with Shift and more than two clusters,
+//   - 1, with Shift and two clusters: one cluster has all services that are not in the other, so
+//     both clusters share the same two backends,
+//   - 1, with Prefer and without Shift,
+//   - 0, without Prefer and Shift.
 func PartsPerServer(r *routes.Route) int {
 	clusters := 0
 	for i, rb := range r.Backends {

@@ -24,13 +24,13 @@ const (
 // and a service that is alone has the default weight.
 //
 // HAProxy needs integers up to 256. The largest weight is 100, so that an agent can raise it with
-// more than 100%. If the error of some share is then more than 1%, setWeights uses the largest
-// weight from 101 to 256 with the smallest error. If possible, no weight is 1, because HAProxy
-// rounds down: an agent with less than 100% would turn it into 0.
+// an answer above 100%. If some share is then off by more than 1%, setWeights tries 101 to 256 as
+// the largest weight, and chooses the one with the smallest error. If possible, no weight is 1:
+// HAProxy rounds down, so an agent's answer below 100% would turn 1 into 0.
 //
-// If the smallest exact weight is x, and x is at least 1, no share is off by more than the factor
-// (1+d)/(1-d) with d = 1/(2x). For example, if x is 50, a share is off by at most 2%. The smallest
-// ratio that weights can express is 1 to 256.
+// Rounding changes the shares. Let x be the smallest weight before rounding, and d = 1/(2x). If x
+// is at least 1, no share is off by more than the factor (1+d)/(1-d). For example, if x is 50, a
+// share is off by at most 2%. The smallest ratio that weights can express is 1 to 256.
 func setWeights(weights []int, shares []share) {
 	var active []int
 	for i, s := range shares {
@@ -117,14 +117,14 @@ func (u *Upstream) weights() map[netip.AddrPort]int {
 	return weights
 }
 
-// spreadWeights returns the weight of each server of each service if the nodes of some service have
-// different weights, and otherwise nil. weights is the result of setWeights, one weight for all
-// servers of a service.
+// spreadWeights returns a weight for each server of each service. It returns nil if in every
+// service all nodes have the same weight. The argument "weights" is the result of setWeights, one
+// weight for all servers of a service.
 //
-// It divides the sum of a service's weights in proportion to the weights of the nodes. If a weight
-// would exceed 256, it makes all weights of all services smaller, so each service keeps its share.
-// No weight becomes less than 2 (see setWeights), unless setWeights has returned 1 or NoTraffic for
-// the service.
+// For each service, spreadWeights divides the sum of the weights in proportion to the weights of
+// the nodes. If a weight would exceed 256, it makes all weights of all services smaller, so each
+// service keeps its share. No weight becomes less than 2 (see setWeights), except in a service for
+// which setWeights has returned 1 or NoTraffic.
 func spreadWeights(weights []int, services []*service) [][]int {
 	weighted := false
 	for _, svc := range services {

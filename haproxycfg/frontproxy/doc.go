@@ -18,9 +18,9 @@
 //
 //   - local contains the pods of the zone of the proxy;
 //   - other contains the pods of all other zones;
-//   - panic contains the pods of local, or of other if local has none, and HAProxy neither checks
-//     nor ejects them. HAProxy uses panic while few pods are up (Settings.PanicBelow): then the
-//     pods probably share one fault, such as a failed database.
+//   - panic contains the pods of local, or of other if local has none. HAProxy neither checks nor
+//     ejects the pods in panic. HAProxy uses panic while few pods are up (Settings.PanicBelow): then
+//     the pods probably share one fault, such as a failed database.
 //
 // # What changes without a reload
 //
@@ -34,7 +34,8 @@
 // # The expected number
 //
 // The expected number is the number of pods that the zone has while no pod is missing. The share of
-// requests that stays in the zone depends on it. A controller computes it in one of two ways:
+// requests that stays in the zone depends on this number. A controller computes the number in one
+// of two ways:
 //
 //   - A controller that reads the Deployment adds two numbers: the pods of the zone that get
 //     requests now, and the zone's part of the replicas that are missing.

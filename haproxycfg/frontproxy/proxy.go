@@ -49,7 +49,8 @@ type Proxy struct {
 }
 
 // These are the names of the variables in a configuration; see haproxycfg.Variable. Config computes
-// their values, except MayRetry, which a controller changes at run time for HAProxy before 2.9.
+// the values of all variables except MayRetry. A controller changes MayRetry at run time, for
+// HAProxy before 2.9.
 const (
 	MayRetry     = "may_retry"
 	Draining     = "draining" // 0, or 1 if Proxy.Draining is true

@@ -41,8 +41,8 @@ type Settings struct {
 	// conn-failure and empty-response.
 	RetryOn []haproxycfg.RetryEvent
 	// RetryPercent (Envoy: retry_budget, budget_percent) is the number of repetitions that HAProxy
-	// allows for each 100 requests within a second, at most 100. 0 means 20; a negative value means
-	// no limit. Repetitions after a failed connection do not count.
+	// allows for each 100 requests within a second. 0 means 20, a negative value means no limit, and
+	// the largest value is 100. Repetitions after a failed connection do not count.
 	RetryPercent int
 	// RetriesPerSecond (Envoy: retry_budget, min_retry_concurrency) is the number of repetitions
 	// that HAProxy allows in each second, in addition to RetryPercent. 0 means 3; a negative value
@@ -121,8 +121,9 @@ type Settings struct {
 	// address of the pod. Without Global.Logs, HAProxy writes the log to the standard output.
 	AccessLog bool
 	// TraceSample (Envoy: random_sampling) makes HAProxy create the header traceparent for requests
-	// without a valid one. 0 means no new header. Of 10,000 new headers, HAProxy marks this number
-	// as sampled (1 to 10,000), or none for a negative number.
+	// without a valid one. A value from 1 to 10,000 is the number of headers, of 10,000 new ones, that
+	// HAProxy marks as sampled. With a negative value, HAProxy marks none of the new headers. 0 means
+	// that HAProxy creates no headers.
 	TraceSample int
 	// ReplaceForwarded (Envoy: use_remote_address) is for clients that you do not trust: HAProxy
 	// replaces their X-Forwarded headers, and removes headers that only a proxy may send. Without
@@ -270,9 +271,9 @@ func (s *Settings) retryBudget() *haproxycfg.RetryBudget {
 }
 
 // health returns the health check. After an ejection, the first check comes within one interval,
-// and HAProxy uses the pod again after three good checks, so an ejection lasts two to three
-// intervals. inter and fastinter have to be the same, because the next check is already scheduled
-// when HAProxy ejects a pod.
+// and HAProxy uses the pod again after three good checks. So an ejection lasts two to three
+// intervals. inter and fastinter have to be the same: when HAProxy ejects a pod, it has already
+// scheduled the next check after inter.
 func (s *Settings) health() haproxycfg.Health {
 	every := (cmp.Or(s.EjectTime, 30*time.Second) / 3).Truncate(time.Millisecond)
 	return haproxycfg.Health{Path: s.HealthPath, Host: s.HealthHost, Interval: every, FastInterval: every, Rise: 3, Fall: 3}

@@ -23,9 +23,9 @@ type Cluster struct {
 	// keep such a node although another node ranks better, so that fewer servers change; see
 	// nodeselect.Pool.Pick.
 	Current nodeselect.Subsets
-	// Selection, if not nil, is a selection of nodes for the services, for example from a watcher
-	// of the cluster or from an earlier report ([Report.Selection]). If Selection is nil, Build
-	// selects the nodes of all services from Objects. Otherwise Build reads Objects only to report
+	// Selection, if not nil, is a selection of nodes for the services, for example from a watcher of
+	// the cluster or from an earlier report ([Report.Selection]). If Selection is nil, Build selects
+	// the nodes of all services from Objects. If not, Build reads Objects for two purposes: to report
 	// why a service is missing, and to select nodes for services that Selection does not contain.
 	Selection *nodeselect.Selection
 	// Total is the number of nodes of the cluster for the report. Build uses it only if Objects
@@ -52,9 +52,10 @@ type Builder struct {
 	// Build also limits declarations so that at least half of the descriptors are left for
 	// connections.
 	EdgeLimits Limits
-	// InForce, if not nil, returns the paths and backends of the configuration in force. Its
-	// argument names the maps of the paths. Build calls it only if the routes exceed a limit, and
-	// then keeps each route whose path already leads to the same backend, with servers.
+	// InForce, if not nil, returns the paths and backends of the configuration in force. The argument
+	// contains the names of the maps in which HAProxy finds a path. Build calls InForce only if the
+	// routes exceed a limit. Build then keeps each route in force: its path already leads to the same
+	// backend, and this backend has servers.
 	InForce func(haproxycfg.Router) deploy.InForce
 }
 

@@ -146,8 +146,9 @@ func objectCauses(cluster string, before, after nodeselect.Objects) []Cause {
 	return causes
 }
 
-// compareNodes orders nodes by name, as nodeselect.Objects does. It does not compare the names of
-// the same pointer, because most nodes do not change in a small change of a cluster.
+// compareNodes orders nodes by name, as nodeselect.Objects does. If a and b are the same pointer,
+// it does not compare the names. This saves time, because most nodes are the same pointers before
+// and after a small change of a cluster.
 func compareNodes(a, b *corev1.Node) int {
 	if a == b {
 		return 0
@@ -210,8 +211,9 @@ func podsMoved(before, after map[string][]string) (keys []string) {
 	return keys
 }
 
-// ready accepts a node that has the condition Ready, or that lost it less than a grace period ago.
-// Callers judge nodes at the time farFuture, when every grace period is over.
+// ready accepts a node that has the condition Ready, and also a node that lost this condition less
+// than a grace period ago. Callers pass the time farFuture, at which every grace period is over, so
+// that only nodes with the condition count.
 var (
 	ready     = nodeselect.Ready(0)
 	farFuture = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)

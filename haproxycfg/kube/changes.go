@@ -171,9 +171,10 @@ func (c *ServiceChange) port(name string, was, is uint16) {
 	}
 }
 
-// Misdirected returns a function that reports whether the named server leads to a wrong service:
-// its node port now belongs only to other Services, or to other ports of its Service. last is the
-// report on the servers in force. For a cluster without objects, the function returns false.
+// Misdirected returns a function that reports whether the named server leads to a wrong service.
+// This is so if the server's node port no longer belongs to the service port in the report "last",
+// and now belongs to another service port. last is the report on the servers in force. For a server
+// of a cluster without objects, the function returns false.
 func Misdirected(last Report, clusters []Cluster) func(server string) bool {
 	type address struct {
 		addr netip.Addr

@@ -52,9 +52,10 @@ func (c Connectivity) problem(cluster string) Problem {
 	return p
 }
 
-// Selection returns the nodes of each service port of a cluster in the report, or false if the
-// report lists none. While the cluster does not answer, pass it as Cluster.Selection with the State
-// LastKnown, so that the servers stay. It contains no problems, because they may be out of date.
+// Selection returns the nodes of each service port of a cluster in the report. It returns false if
+// the report does not contain the cluster, or if the cluster has never answered. While the cluster
+// does not answer, use the result as Cluster.Selection, with the State LastKnown, so that the
+// servers stay. The result contains no problems, because problems may be out of date.
 func (r Report) Selection(cluster string) (nodeselect.Selection, bool) {
 	var s nodeselect.Selection
 	c, ok := r.cluster(cluster)

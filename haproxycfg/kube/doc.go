@@ -23,7 +23,7 @@
 // the route. Routes in force stay.
 //
 // Health checks and agent checks use at most half of Edge.Global.Descriptors. Each connection needs
-// two descriptors, so maxconn is at least a quarter of them.
+// two descriptors, so maxconn is at least a quarter of the descriptors.
 //
 // # The cost of checks
 //

@@ -254,9 +254,11 @@ func (a *account) admit(l *limiter, r *routes.Route, key string) {
 	}
 }
 
-// candidate is a route of a table with its rank. The rank is 0 if the route is in force, and 2 if
-// it is new. It is 1 if only the path is in force: with other services or settings, or without
-// servers.
+// candidate is a route of a table with its rank:
+//
+//   - 0 if the route is in force,
+//   - 1 if the path is in force, but with other services or settings, or without servers,
+//   - 2 if the path is new.
 type candidate struct {
 	*routes.Route
 	backend, key string // the name of the backend in force, or "", and the key that all routes of the backend have

@@ -72,9 +72,9 @@ type regionFile struct {
 	regions routes.Regions // of data
 }
 
-// Read returns the routes of all files. With an error for a file that it cannot read or parse, the
-// Declarations still contain the routes of the other files, and the error as a problem. Follow
-// publishes the routes of this file when it can read it.
+// Read returns the routes of all files. If it cannot read or parse a file, it returns an error. The
+// Declarations then contain the routes of the other files, and the error as a problem. Follow later
+// publishes the routes of this file, when the file can be read and parsed.
 func (f *Files) Read() (Declarations, error) {
 	f.files = make([]routeFile, len(f.Names))
 	var errs []error

@@ -56,8 +56,8 @@ type cdnBehaviour struct {
 //	}
 //
 // The first behaviour of a host that matches a path is the route that Table.Match returns. In a
-// pattern, "*" matches any bytes. No service serves a path that matches no behaviour, so the CDN
-// need not forward such requests. The CDN must send the Host header of the viewer to the origin,
+// pattern, "*" matches any bytes. If a path matches no behaviour, no route covers it, so the CDN
+// need not forward such a request. The CDN must send the Host header of the viewer to the origin,
 // because the terminators route by this header.
 //
 // Equal input makes equal bytes. The file cdn.schema.json in the directory of this package is the

@@ -123,9 +123,9 @@ func (d *decoder) route(n *yaml.Node, at string) {
 	}
 }
 
-// covered reports whether the list "bad" contains the path of a field, or of a value around it:
-// with "check" in the list, it is true for "check.path". The decoder has reported the values in the
-// list, so it must not also report their fields as missing.
+// covered reports whether the list "bad" contains the path of a field, or of a value that contains
+// the field: with "check" in the list, it is true for "check.path". The decoder has already
+// reported the values in the list. So it must not also report that their fields are missing.
 func covered(bad []string, field string) bool {
 	for _, b := range bad {
 		if rest, ok := strings.CutPrefix(field, b); ok && (rest == "" || rest[0] == '.' || rest[0] == '[') {

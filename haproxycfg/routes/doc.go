@@ -89,11 +89,12 @@
 //
 // # Problems
 //
-// Parse leaves out a whole route if one of its fields has a problem, and keeps the other routes.
-// Without a bad backend, the other backends would receive its traffic unnoticed.
+// Parse leaves out a whole route if one of its fields has a problem, and keeps the other routes. If
+// Parse left out only a bad backend, the other backends of the route would receive the traffic of
+// this backend unnoticed.
 //
-// Then the route of a shorter path of the same host, or the wildcard that covers the host, serves
-// its requests.
+// The requests of a route that Parse has left out go to the route of a shorter path of the same
+// host, or to the wildcard that covers the host.
 //
 // If a file is not well-formed, Parse leaves out only the entry that contains the fault. If Parse
 // finds no entry, the table is empty; a program should then keep an older table of the file.

@@ -17,8 +17,9 @@ const (
 )
 
 // Regions say in which region a client is. A [Preference] of a route names a region. Regions belong
-// to the edge, as trusted proxies do, and not to a file of routes: the most specific network decides
-// the region of a client for all routes, so whoever adds a network changes the routes of others.
+// to the edge, as trusted proxies do, and not to a file of routes. The most specific network
+// decides the region of a client for all routes, so whoever adds a network changes the routes of
+// others too.
 type Regions struct {
 	// Header is the name of a request header in lower case, such as "cloudfront-viewer-country". It
 	// counts only in requests of trusted proxies, see edge.Edge. Empty means no header.
@@ -174,7 +175,8 @@ func (p *regionParser) region(n *yaml.Node, at string) bool {
 	return true
 }
 
-// entries reads a list whose aliases may repeat much.
+// entries calls the function "each" for every item of a list. It stops with a problem if the
+// aliases of the file have used up the budget of nodes.
 func (p *regionParser) entries(n *yaml.Node, at string, each func(n *yaml.Node, at string) bool) {
 	p.sequence(n, at, func(n *yaml.Node, at string) bool {
 		if p.budget <= 0 {
@@ -236,9 +238,9 @@ func (p *regionParser) value(n *yaml.Node, at string, r *Region) bool {
 	return true
 }
 
-// reservedHeaders are headers that cannot say the region of a client. HAProxy removes the header of
-// the region from the requests of all other clients than trusted proxies, and without these headers,
-// requests would fail.
+// reservedHeaders are headers that must not contain the region of a client. HAProxy removes the
+// header of the region from each request that does not come from a trusted proxy. If it removed one
+// of the reserved headers, requests would fail.
 var reservedHeaders = []string{
 	"host", "connection", "upgrade", "te", "trailer", "transfer-encoding", "content-length", "content-type", "expect", "cookie",
 	"authorization", "x-forwarded-for", "x-forwarded-proto",

@@ -42,8 +42,8 @@ func salvage(data []byte) salvaged {
 
 var (
 	// flowList and flowListInside match the beginning of a list of routes in brackets: the key
-	// "routes", the colon and the opening bracket. flowList matches a key at the top level of the
-	// file, and flowListInside a key inside braces.
+	// "routes", the colon and the opening bracket. flowList matches this key at the top level of the
+	// file, and flowListInside matches it inside braces.
 	flowList       = regexp.MustCompile(`(?m)^["']?routes["']?[ \t]*:[ \t]*(&\S+[ \t]+)?\[`)
 	flowListInside = regexp.MustCompile(`["']?routes["']?[ \t\r\n]*:[ \t\r\n]*\[`)
 	// blockList matches the line "routes:" above a list in which each entry begins with a hyphen.
@@ -236,9 +236,9 @@ func (s *salvaged) blockEntry(piece []sourceLine) {
 		s.add(n)
 		return
 	}
-	// Find the line with a hyphen where the second entry begins. All entries of one list have the
-	// same indentation. So only the first line with a hyphen at an indentation can begin the second
-	// entry.
+	// Find the line with a hyphen where the second entry begins. The entries of one list have the same
+	// indentation. So of all lines with a hyphen at the same indentation, only the first one can begin
+	// the second entry.
 	first := map[int]int{} // by indentation: the index of the first line with a hyphen
 	for i, l := range piece[1:] {
 		if _, ok := first[l.indent]; l.dash() && !ok {

@@ -44,13 +44,18 @@ type ZoneOptions struct {
 //
 // A wildcard of a table covers exactly one label, but in DNS, "*.example.com" also covers
 // "a.b.example.com"; the terminators answer 404 for it. A DNS wildcard does not cover a name below
-// which another name has records (RFC 4592 section 2.2.2). If the table serves such a name,
-// AppendZone writes records for it.
+// which another name has records (RFC 4592 section 2.2.2). If a wildcard of the table covers such a
+// name, AppendZone writes records for this name.
 //
 // AppendZone returns an error and dst unchanged if the options are invalid, or if a host of the
-// table cannot have records; ZoneOptions.Publishable leaves out these hosts. They are Target
-// itself, Origin without Addrs, and a host with an underscore that would have Addrs. BIND refuses a
-// whole zone in which such a name has an address, unless "check-names" is off.
+// table cannot have records. Such a host is
+//
+//   - Target itself,
+//   - Origin, if there are a Target and no Addrs,
+//   - a host with an underscore that would have Addrs. BIND refuses a whole zone in which a name
+//     with an underscore has an address, unless "check-names" is off.
+//
+// ZoneOptions.Publishable leaves out these hosts.
 func AppendZone(dst []byte, t Table, o ZoneOptions) ([]byte, error) {
 	z, err := o.resolve()
 	if err != nil {
@@ -192,8 +197,9 @@ func (z zone) contains(host string) bool {
 func (z zone) alias(host string) bool { return z.target != "" && host != z.origin }
 
 // hosts returns the sorted names that need DNS records: the hosts of t in the zone, and some names
-// without a route. For example, "a.b.example.com" hides the wildcard "*.example.com" for the name
-// "b.example.com", which then needs a record of its own.
+// without a route of their own. For example, if "a.b.example.com" has records, the DNS wildcard
+// "*.example.com" does not cover "b.example.com" (see AppendZone). So hosts also returns
+// "b.example.com".
 func (z zone) hosts(t Table) []string {
 	declared := map[string]bool{}
 	for _, h := range t.Hosts() {

@@ -100,8 +100,8 @@ func (s Socket) addEntries(ctx context.Context, at, path string, entries []MapEn
 }
 
 // maxPayload is the size in bytes after which addEntries sends a command and begins the next one.
-// HAProxy reads a command with its payload into one buffer, of at least 16 KiB in package
-// haproxycfg.
+// HAProxy reads a command with its payload into one buffer. In a configuration of package
+// haproxycfg, this buffer has at least 16 KiB.
 const maxPayload = 8 << 10
 
 // Map returns the entries of a map in HAProxy's order. The rules for path are those of

@@ -44,8 +44,8 @@ type Server struct {
 	// (a server in maintenance whose address a plan can change) that HAProxy already has needs no
 	// Add.
 	//
-	// If another word of Add than the address, the weight and "disabled" changes, a plan deletes
-	// the server and adds it again.
+	// A plan can change the address, the weight and "disabled" of the server. If any other word of Add
+	// changes, the plan deletes the server and adds it again.
 	Add string
 	// Check is true if the server has a health check, and Agent is true if it has an agent check.
 	// If HAProxy has added the server at run time, it begins these checks only after commands that
@@ -62,19 +62,19 @@ type Plan struct {
 	// that the commands suffice. If it is not empty, the commands still make all changes that
 	// HAProxy can make without a reload.
 	Reload []Reason
-	// First is the number of the commands at the beginning of Commands that prepare backends for
-	// requests: they bring servers into service that other servers track, and they fill backends
-	// that have no server in service. If a change of a map sends requests to such a backend, make
-	// this change after these commands and before the remaining ones.
+	// First is the number of commands at the beginning of Commands that prepare backends for requests.
+	// Some of them bring servers into service that other servers track. The others fill backends that
+	// have no server in service. If a change of a map sends requests to such a backend, change the map
+	// after these commands and before the remaining ones.
 	First int
 	// Replaced is the number of servers that the commands delete and add again.
 	Replaced int
 	// Kept contains the unwanted servers, as "backend/server", that HAProxy cannot delete at run
 	// time. They stay in maintenance until the next reload.
 	Kept []string
-	// Wait is the longest time that [Socket.Apply] waits for the connections of all unwanted
-	// servers to end, and again for each server that it replaces. 0 means 10 s, and less than 0
-	// means no wait. [Actual.Plan] leaves Wait 0.
+	// Wait is the longest time that [Socket.Apply] waits for connections to end: once for all unwanted
+	// servers together, and then for each server that it replaces. 0 means 10 s, and less than 0 means
+	// no wait. [Actual.Plan] leaves Wait 0.
 	Wait time.Duration
 }
 
@@ -136,9 +136,9 @@ func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 // Plan returns the commands after which HAProxy, whose present state is a, has the wanted servers.
 // It does not change backends that are not in "wanted".
 //
-// The argument "before" contains the servers that HAProxy should have had until now: the wanted
-// servers of the last plan, the result of [Unsettled] if HAProxy carried out only a part of that
-// plan, or nil if it is unknown. Plan uses it to decide:
+// The argument "before" contains the servers that HAProxy should have had until now. These are the
+// wanted servers of the last plan. If HAProxy carried out only a part of that plan, pass the result
+// of [Unsettled]. If the servers are unknown, pass nil. Plan uses before to decide two things:
 //
 //   - Whether a fixed setting of a server, one in Server.Add that HAProxy cannot change at run
 //     time, has changed. With nil, Plan assumes that none has.
@@ -146,16 +146,16 @@ func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 //     nil, it was a person or an agent, and the server stays out of service unless Server.Force is
 //     true.
 //
-// Plan leaves a server down that is down. An agent or a person may have changed a weight. So Plan
-// changes a weight only if the wanted weight differs from the one in before, or, with nil, from the
-// initial weight.
+// A server that is down stays down. An agent or a person may have changed a weight. So Plan changes
+// a weight only if the wanted weight differs from the weight in before. If before is nil, Plan
+// compares the wanted weight with the initial weight.
 //
 // Plan adds the missing servers whose Add is not empty. From HAProxy 3.0 on, it deletes servers
 // that are not wanted, and replaces servers with a changed fixed setting. Before 3.0, it sets
 // unwanted servers to maintenance, see Plan.Kept, and a changed fixed setting needs a reload.
 //
-// A new server with an agent would have its full weight until the agent answers. So it receives the
-// drain, the maintenance and the share of the weight of an old server with an agent. This old
+// A new server with an agent would have its full weight until the agent answers. So Plan copies the
+// drain, the maintenance and the share of the weight from an old server with an agent. This old
 // server has the same address and port, or the same address in the same backend.
 //
 // An agent may answer "ready", which ends every maintenance. So Plan disables the agent checks of a
@@ -240,11 +240,16 @@ func Unsettled(before, attempted []Backend) []Backend {
 	return all
 }
 
-// planner collects the commands of a plan. HAProxy receives first and fill, which bring servers
-// into service, before all others; first is about backends without a server in service. disable
-// ends the agent checks of the servers that maint then takes out of service, because the answer to
-// a check may end a maintenance. remove deletes servers, and replace deletes servers and adds them
-// again. These two are last, because Apply may have to wait for the end of connections.
+// planner collects the commands of a plan in lists. HAProxy receives the lists in this order:
+//
+//   - "first" brings servers into service in backends without a server in service, and servers that
+//     other servers track.
+//   - "disable" ends the agent checks of the servers in "maint", because the answer to a check may
+//     end a maintenance.
+//   - "fill" brings all other servers into service.
+//   - "maint" takes servers out of service.
+//   - "remove" deletes servers. "replace" deletes servers and adds them again. These two lists are
+//     last, because Apply may have to wait for the end of connections.
 type planner struct {
 	dynamic, known         bool
 	version                Version
@@ -426,9 +431,11 @@ func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
 }
 
 // unwanted plans the commands for a server that HAProxy has and the new configuration does not:
-// maintenance, and then deletion. HAProxy before 3.0, and every version if other servers track the
-// server, only puts it into maintenance (see Plan.Kept). Another reason against a deletion
-// (Backend.Fixed) is a reason for a reload.
+// maintenance, and then deletion.
+//
+// HAProxy before 3.0 cannot delete the server, and no version can if other servers track the
+// server. Then the server stays in maintenance (see Plan.Kept). If Backend.Fixed is the reason
+// against the deletion, HAProxy needs a reload.
 func (p *planner) unwanted(b *Backend, row *ServerState) {
 	at := b.Name + "/" + row.Name
 	if checkWord("the server", at) != nil {
@@ -535,9 +542,9 @@ func appendEnableHealth(list []Command, backend string, s *Server, row *ServerSt
 	return list
 }
 
-// appendEnableAgent appends the command that enables the agent check of a server. The command must
-// follow the end of the maintenance: a new server with an enabled agent check is down until the
-// first answer of its agent.
+// appendEnableAgent appends the command that enables the agent check of a server. A new server with
+// an enabled agent check is down until the first answer of its agent. So that the server is up at
+// once, this command must follow the command that ends the maintenance.
 func appendEnableAgent(list []Command, backend string, s *Server, row *ServerState) []Command {
 	if s.Agent && (row == nil || row.Agent.disabled()) {
 		list = appendCommand(list, EnableAgent, backend, s.Name, "enable agent "+backend+"/"+s.Name)

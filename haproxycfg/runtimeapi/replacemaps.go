@@ -32,11 +32,13 @@ const maxSingleChanges = 64
 // entries in the reverse order. If the value of an entry is a key of another map, pass that map
 // earlier: then a request that finds the entry also finds the key.
 //
-// If all maps have a Before, and only few entries differ, ReplaceMaps sends a command for each of
-// these entries, and checks them and the number of all entries. A look-up of the longest matching
-// key always finds the old or the new value. If a command or the check fails, or if many entries
-// differ, ReplaceMaps replaces each map in one step. Unlike [Socket.CompareMaps], it may not notice
-// that another entry had a wrong value before.
+// If all maps have a Before, and only few entries differ, ReplaceMaps sends one command for each of
+// these entries. During this change, a look-up of the longest matching key always finds either the
+// old or the new value. ReplaceMaps then checks the changed entries, and the number of all entries.
+// Unlike [Socket.CompareMaps], it may not notice that an unchanged entry has a wrong value.
+//
+// If a command or the check fails, or if many entries differ, ReplaceMaps replaces each map in one
+// step.
 func (s Socket) ReplaceMaps(ctx context.Context, maps []MapContent) error {
 	changes, known := make([]mapChange, len(maps)), true
 	for i, m := range maps {
@@ -169,9 +171,9 @@ func (s Socket) verifyEntries(ctx context.Context, maps []MapContent, changes []
 	return nil
 }
 
-// verifyEntry looks up a key in a map, and returns an error unless HAProxy finds the given entry
-// ("found" is true) or does not find it. The answer has one line for each way in which the
-// configuration uses the map:
+// verifyEntry looks up a key in a map. If "found" is true, HAProxy must find the given entry. If
+// found is false, HAProxy must not find it. Otherwise verifyEntry returns an error. HAProxy's
+// answer has one line for each way in which the configuration uses the map:
 //
 //	type=beg, case=sensitive, found=yes, idx=tree, key="a.example/", value="web", type="str"
 //	type=beg, case=sensitive, found=no

@@ -17,9 +17,9 @@
 //	}
 //	result, err := stats.Apply(ctx, plan)
 //
-// HAProxy refuses to delete a server that has connections, so Apply repeats the deletion. It cannot
-// use HAProxy's command "wait", which HAProxy 3.0 to 3.4 end after 1 ms if the client has closed
-// its sending side. A Socket closes it, because a master before 2.7 needs this.
+// HAProxy refuses to delete a server that has connections, so Apply repeats the deletion. Apply
+// cannot use HAProxy's command "wait" instead. A Socket closes its sending side after each command,
+// because a master before 2.7 needs this. HAProxy 3.0 to 3.4 then end "wait" after 1 ms.
 //
 // [Actual.Plan] is a pure function. What a plan can change depends on the version:
 //
@@ -45,7 +45,8 @@
 // # Certificates
 //
 // SetCertificate replaces a certificate, and AddCertificate adds one to a crt-list, since HAProxy
-// 2.2. HAProxy does not write it to a file. No error of this package contains a private key.
+// 2.2. HAProxy does not write the certificate to a file. No error of this package contains a
+// private key.
 //
 // # What it does not do
 //
@@ -70,10 +71,10 @@ type Socket struct {
 	// Path is the file of a Unix socket, or "tcp@host:port". The prefixes "ipv4@" and "ipv6@" are
 	// allowed too, as in the bind lines of HAProxy.
 	Path string
-	// Worker is the process to which the master passes each command (management guide, section
-	// 9.4). Empty means the process that listens on Path. "@!1234" is the worker with process ID
-	// 1234. "@1" is the current worker; after a refused reload, the master may not list one, but
-	// the method Worker of deploy.Runtime finds it.
+	// Worker is the process to which the master passes each command (management guide, section 9.4).
+	// Empty means the process that listens on Path. "@!1234" is the worker with process ID 1234, and
+	// "@1" is the current worker. After a refused reload, the master may list no current worker. The
+	// method Worker of deploy.Runtime finds the worker in this case too.
 	Worker string
 	// Timeout is the longest time of one command, from the dial to the end of the answer; 0 means
 	// 10 seconds. If the context has an earlier deadline, that deadline applies.
@@ -191,9 +192,9 @@ func (s Socket) commandLine(command string) (string, error) {
 	return command, nil
 }
 
-// ServersState returns the state of the servers (weight, drain, maintenance, health) in the form of
-// HAProxy's state file (server-state-file), from which HAProxy restores it at its start. The second
-// line names the columns, and each further line describes a server.
+// ServersState returns the state of the servers (weight, drain, maintenance, health) as the text of
+// a state file. At its start, HAProxy reads such a file (server-state-file) and restores the state.
+// The second line names the columns, and each further line describes a server.
 //
 // HAProxy also restores the address and port of a server, even if the new configuration has others.
 // So package haproxycfg makes the name of a server from its address and port.

@@ -47,9 +47,9 @@ type Stat struct {
 	// ConnErrors and RespErrors are the numbers of failed connections and of failed responses
 	// [econ, eresp].
 	//
-	// Retries and Redispatches are the numbers of further attempts of a request [wretr, wredis]. An
-	// attempt at another server is a redispatch, and one at the same server a retry. But after an
-	// event of retry-on other than conn-failure, each attempt is a retry.
+	// Retries and Redispatches are the numbers of further attempts of a request [wretr, wredis]. After
+	// a failed connection, an attempt at another server is a redispatch, and an attempt at the same
+	// server is a retry. After all other events of retry-on, each attempt is a retry.
 	ConnErrors, RespErrors, Retries, Redispatches uint64
 }
 

@@ -17,9 +17,9 @@
 //
 // # The end of a shift
 //
-// A shift ends by itself: Order.For after the order, the route returns to its declared weights.
-// HAProxy itself compares the time, so this also happens if no program runs any more. To make a
-// shift last longer, give the same order again.
+// A shift ends by itself: when the time Order.For has passed since the order, the route returns to
+// its declared weights. HAProxy itself compares the time, so the shift ends even if no program runs
+// any more. To make a shift last longer, give the same order again.
 //
 // # Whole clusters
 //

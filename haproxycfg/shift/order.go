@@ -85,9 +85,9 @@ func ParseOrder(route, target string) (Order, error) {
 	return o.WithSteps(DefaultSteps(), points), o.WithSteps(nil, points).check()
 }
 
-// ParseSubject parses the name of a route or of a cluster; both results are empty if the text is. A
-// name without "." and "/" is a cluster, so write a route with a single-label host as "localhost/".
-// The function "canonical" returns the normal form of the name of a route.
+// ParseSubject parses the name of a route or of a cluster. If the text is empty, both results are
+// empty. A name without "." and "/" is a cluster, so write a route whose host has only one label as
+// "localhost/". The function "canonical" returns the normal form of the name of a route.
 func ParseSubject(text string, canonical func(string) (string, error)) (route, cluster string, err error) {
 	if !strings.ContainsAny(text, "./") {
 		return "", text, nil
@@ -111,10 +111,13 @@ func (o Order) WithSteps(steps []int, target int) Order {
 }
 
 // The method "after" returns the shift of this order for a route of which an earlier shift has
-// already moved a share, in hundredths of a percent. The share becomes the first step, to which
-// errors return, and the shift begins with the next larger step of the order: at 5% (500 points),
-// 1, 5, 25 and 100% become 5, 25 and 100%. Without a larger step, the last step of the order
-// becomes the only one.
+// already moved a share. The argument "points" is this share in hundredths of a percent. The share
+// becomes the first step, to which errors return. The shift begins with the next larger step of the
+// order. For example, with the share 5% (500 points), the steps 1, 5, 25 and 100% become 5, 25 and
+// 100%.
+//
+// If no step of the order is larger than the share, the last step of the order becomes the only
+// one.
 func (o Order) after(points int) Shift {
 	target := o.Steps[len(o.Steps)-1]
 	if target <= points {

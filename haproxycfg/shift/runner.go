@@ -31,9 +31,10 @@ type Runner struct {
 	// Counters returns the counters of the cluster (target), and the sum of the counters of all
 	// other clusters of the route (rest). Required.
 	Counters func(ctx context.Context, route, cluster string) (target, rest Counters, err error)
-	// Routes returns, sorted, the routes that StartCluster can move from one cluster to another, or
-	// away from the cluster if both names are the same. left are the other routes of "from", with
-	// the reasons why they cannot move. If Routes is nil, StartCluster refuses each order.
+	// Routes returns, sorted, the routes that StartCluster can move from the cluster "from" to the
+	// cluster "to". If from and to are the same, it returns the routes that StartCluster can move away
+	// from this cluster. left are the other routes of from, with the reasons why they cannot move. If
+	// Routes is nil, StartCluster refuses each order.
 	Routes func(from, to string) (routes []string, left []Left, err error)
 	// Changed, if not nil, receives each shift that Tick has changed. If the shift has expired, its
 	// Status is Expired.
@@ -191,8 +192,8 @@ func (r *Runner) tryChange(ctx context.Context, f func(State) (State, error)) er
 // servers of the cluster are up; see Counters.Need.
 //
 // If an earlier shift has moved the route to the same cluster, Start leaves out the steps up to the
-// share in force. A shift to the same target that is Done stays Done, until Order.For after this
-// call.
+// share in force. If the earlier shift is Done and has the same target, it stays Done, and only its
+// end changes: it expires when the time Order.For has passed since this call.
 func (r *Runner) Start(ctx context.Context, o Order) error {
 	return r.change(ctx, func(state State) (State, error) {
 		if err := o.checkNew(); err != nil {
@@ -243,12 +244,13 @@ type Left struct {
 	Reason string `json:"reason"`
 }
 
-// StartCluster begins a shift of each route of the cluster Order.From to Order.Cluster. If this is
-// the same cluster and the target is 0, the requests go to the other clusters of each route.
+// StartCluster begins a shift of each route of the cluster Order.From to the cluster Order.Cluster.
+// If From and Cluster are the same, and the target is 0, the requests go to the other clusters of
+// each route.
 //
-// StartCluster returns the routes that it does not move, because Start would refuse them or Routes
-// leaves them out, and an error if it moves none. While errors have paused one of the routes, the
-// other ones stay at their steps.
+// StartCluster returns the routes that it does not move: those that Start would refuse, and those
+// that Runner.Routes returns as left. If StartCluster moves no route, it returns an error. While
+// errors have paused one of the routes, the other ones stay at their steps.
 func (r *Runner) StartCluster(ctx context.Context, o Order) (left []Left, err error) {
 	err = r.change(ctx, func(state State) (State, error) {
 		o.Route = o.From // a valid text for the check

@@ -52,8 +52,8 @@ type Shift struct {
 }
 
 // Expires returns the time at which the route returns to its declared weights, whatever the status
-// of the shift is. Older versions of this package have stored no Until. Such a shift expires MaxFor
-// after its present step began.
+// of the shift is. Older versions of this package have stored no Until. A shift without Until
+// expires MaxFor after its present step began.
 func (s Shift) Expires() time.Time {
 	if s.Until.IsZero() {
 		return s.Since.Add(MaxFor)

@@ -8,13 +8,13 @@ import (
 )
 
 // Stored is the form of a State in a file or in a ConfigMap. It contains an order for a whole
-// cluster once, and not once for each route of the cluster.
+// cluster only once. A State contains the order in the shift of each route of the cluster.
 type Stored struct {
 	ClosePoints int `json:"closePoints"`
-	// Shifts are the shifts that differ from all other ones.
+	// Shifts are the shifts of single routes, which no order for a whole cluster has begun.
 	Shifts []Shift `json:"shifts"`
-	// Clusters are the shifts of whole clusters. An order begins as one element. A pause adds
-	// elements for the routes that it leaves at another step.
+	// Clusters are the shifts of whole clusters. An order for a cluster begins as one element. If a
+	// pause leaves some routes at another step, these routes become a further element.
 	Clusters []ClusterShift `json:"clusters,omitempty"`
 }
 
@@ -25,7 +25,7 @@ type ClusterShift struct {
 	Routes []string `json:"routes"` // sorted
 }
 
-// Stored returns the stored form of the state. The result shares memory with the state.
+// Stored converts the state to the type Stored. The result shares memory with the state.
 func (s State) Stored() (Stored, error) {
 	stored := Stored{ClosePoints: s.ClosePoints, Shifts: []Shift{}}
 	at := map[string]int{}
@@ -51,8 +51,8 @@ func (s State) Stored() (Stored, error) {
 	return stored, nil
 }
 
-// State returns the state in its stored form, with the shifts of all routes. It returns an error if
-// the state is not valid.
+// State converts s to a State, with a shift for each route. It returns an error if the state is not
+// valid.
 func (s Stored) State() (State, error) {
 	state := State{ClosePoints: s.ClosePoints, Shifts: slices.Clone(s.Shifts)}
 	for _, c := range s.Clusters {

@@ -23,8 +23,8 @@
 // run for Options.Stable, the waits begin with MinDelay again.
 //
 // If HAProxy does not start with Options.Config, the Supervisor starts it with Options.LastGood;
-// the next Reload loads Config again. It also creates the file Options.Pending, so that the next
-// Apply of package deploy reloads HAProxy.
+// the next Reload loads Config again. The Supervisor then also creates the file Options.Pending, so
+// that the next Apply of package deploy reloads HAProxy.
 //
 // On Linux, HAProxy does not outlive the process of the Supervisor; see [Supervisor.Run]. This
 // process may be process 1 of a container: the Supervisor waits for the orphaned workers of a dead

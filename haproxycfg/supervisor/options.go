@@ -35,8 +35,8 @@ type Options struct {
 	// last reload, and may be old.
 	StateFile string
 	// MinDelay is the first wait before a restart; 0 means 100 ms. MaxDelay is the longest wait; 0
-	// means 30 s. After HAProxy has run for Stable, the next wait is MinDelay again; 0 means 1
-	// minute.
+	// means 30 s. Stable is the time that HAProxy must have run so that the next wait is MinDelay
+	// again; 0 means 1 minute.
 	MinDelay, MaxDelay, Stable time.Duration
 	// ReadyTimeout is the longest time of one start; 0 means 1 minute. In this time HAProxy reads
 	// its whole configuration.

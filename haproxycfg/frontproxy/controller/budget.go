@@ -6,9 +6,9 @@ import (
 )
 
 // retryBudget decides whether HAProxy before 2.9, which cannot count repetitions, may repeat
-// requests. Each request allows percent/100 repetitions, and each second perSecond more; unused
-// ones expire after about a second. If HAProxy exceeds the budget, the excess reduces the next
-// budgets, for at most 10 s.
+// requests. Each request allows percent/100 repetitions, and each second allows perSecond further
+// ones. A repetition that HAProxy does not use expires after about a second. If HAProxy exceeds the
+// budget, the excess reduces the next budgets, for at most 10 s.
 type retryBudget struct {
 	percent, perSecond int
 
@@ -38,7 +38,8 @@ const (
 
 // allows adds a sample, and returns whether HAProxy may repeat requests until the next one. After a
 // restart or reload, the counters of HAProxy begin at 0. So if a counter is smaller than in the
-// last sample, allows begins a new budget, less the excess that the counters show already.
+// last sample, allows begins a new budget. If the repetitions in the new counters exceed percent of
+// the requests already, allows subtracts the excess.
 func (b *retryBudget) allows(s sample) bool {
 	last := b.last
 	b.last = s

@@ -70,10 +70,11 @@ func (e *Expected) Next() (next time.Time) {
 	return next
 }
 
-// expectedIn returns the expected number of local pods for a front proxy of a zone; with the zone
-// "", all pods are local. It reduces the number in proportion to the pods that the other zones have
-// lost, because these zones then have no room for further requests: with half of their pods, it
-// returns half. So after a scale-down of all zones, no request leaves its zone.
+// expectedIn returns the expected number of local pods for a front proxy of a zone. With the zone
+// "", all pods are local. If the other zones have lost pods, they have no room for further
+// requests, so expectedIn reduces the number in the same proportion. For example, if the other
+// zones have half of their expected pods, it returns half of the zone's expected number. So if all
+// zones are scaled down alike, no request leaves its zone.
 func expectedIn(zones map[string]ZoneStatus, zone string) int {
 	own, otherExpected, otherInService := 0, 0, 0
 	for name, z := range zones {

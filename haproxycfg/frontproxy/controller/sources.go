@@ -27,8 +27,9 @@ func (d Discovery) Follow(ctx context.Context, changed func(Update)) error {
 }
 
 // outdatedSince returns Update.Since for an answer. The argument "now" is the time at which the
-// answer arrives. a.Since is the time at which the servers began to fail, and a.Age is the age of
-// the pods at that time.
+// answer arrives. If the answer has an error, a.Since is the time at which the servers began to
+// fail, and a.Age is the age of the pods at that time. Without an error, a.Age is the age of the
+// pods now.
 func outdatedSince(a httpapi.Answer, now time.Time) time.Time {
 	switch {
 	case a.Err != nil:

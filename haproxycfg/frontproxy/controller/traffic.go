@@ -82,8 +82,9 @@ func (e *podEntry) set(pod, zone string) {
 }
 
 // Update reads the counters of the servers from the rows of "show stat". An increase counts for the
-// pod that the server had at the last Update, or, in an empty slot, for the present pod. So call
-// Update also just before each change of the servers.
+// pod that the server had at the last Update. If the server was an empty slot then, without a pod,
+// the increase counts for the present pod. So call Update also just before each change of the
+// servers.
 func (t *Traffic) Update(rows []runtimeapi.Stat, now time.Time) {
 	for _, e := range t.pods {
 		e.InFlight, e.Up = 0, false
