@@ -87,8 +87,9 @@ type Choices struct {
 }
 
 // Explain says, for each node of a cluster, why the subset of the service ref contains it or not,
-// at the time "now". chosen is the subset that the balancer uses. If it is older than objects,
-// Explain also says which nodes Select would add (Entering) and remove (Leaving, Gone).
+// at the time "now". chosen is the subset that the balancer uses. If this subset is older than the
+// argument "objects", Explain also says which nodes Select would add (Entering) and remove
+// (Leaving, Gone).
 func (s Selector) Explain(objects Objects, ref Ref, now time.Time, chosen []Node) Choices {
 	all := s.Pool(objects.Nodes, now)
 	svc, key := objects.Service(ref.Namespace, ref.Service), ref.Key()

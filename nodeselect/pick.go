@@ -56,7 +56,7 @@ func (p *Pool) best(r *hashring.Ring, dst []hashring.Node, key string, k int) []
 // keep returns the new nodes of a service, at most p.size. picked contains the best Eligible nodes,
 // and current the present nodes of the service:
 //
-//   - Without Sticky, these are the best of the picked nodes and the current Avoid nodes.
+//   - Without Sticky, the new nodes are the best of the picked nodes and the current Avoid nodes.
 //   - With Sticky, the current Eligible and Avoid nodes get the first places, and the picked nodes
 //     the others.
 func (p *Pool) keep(picked []hashring.Node, key string, current []Node) []hashring.Node {

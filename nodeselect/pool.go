@@ -326,7 +326,7 @@ func (c *candidate) judge(predicates []Predicate, now time.Time) bool {
 // first of them can get traffic. The order is by verdict, then by age with the newest node first,
 // and then by name.
 //
-// The newest node comes first, because the Node object of a removed machine still exists for a
+// The reason for the order by age is that the Node object of a removed machine still exists for a
 // while when another machine gets its address.
 func comparePreference(a, b *candidate) int {
 	return cmp.Or(

@@ -99,7 +99,8 @@ func share(part, whole int) float64 {
 
 // DiffSubsets returns, for each service, the nodes that enter its subset and the nodes that leave
 // it. A node with a new address is another node here, because the balancer connects to another
-// machine. If only one argument contains a service, its subset in the other one is empty.
+// machine. If only one argument contains a service, the subset of this service in the other
+// argument counts as empty.
 func DiffSubsets(old, new Subsets) SubsetChanges {
 	keys := make([]string, 0, max(len(old), len(new)))
 	keys = slices.AppendSeq(keys, maps.Keys(new))

@@ -8,8 +8,8 @@ import (
 const (
 	// maxNodeWeight is the largest Node.Weight.
 	maxNodeWeight = 256
-	// weightTolerance is the largest difference between the load of a pod and the mean load of all
-	// pods, as a share of this mean load, with which weighByPods keeps the present weights.
+	// weightTolerance is a share of the mean load of all pods. If the load of each pod differs from
+	// the mean load by at most this share, weighByPods keeps the present weights.
 	weightTolerance = 0.25
 )
 

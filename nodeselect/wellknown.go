@@ -133,8 +133,8 @@ func condition(kind corev1.NodeConditionType, grace time.Duration, words string,
 }
 
 // isNever reports whether a condition has had its present status since the creation of the node.
-// The argument "since" is the time from which on the condition has this status. A time less than a
-// minute (the constant "startup") after the creation counts as the creation.
+// The argument "since" is the time of the last change of the status. A time less than a minute (the
+// constant "startup") after the creation counts as the creation.
 //
 // The minute allows for the difference of two clocks: the API server sets the time of the creation,
 // and the node or the node controller sets "since".

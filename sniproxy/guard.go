@@ -21,10 +21,12 @@ const (
 	never
 )
 
-// endpointRules protect this machine and its cloud from a wrong or malicious lookup: they say which
-// special kinds of addresses the Server may connect to. All other kinds are allowed, also private
-// addresses, which upstreams have. Addresses for documentation or for measurements need a prefix in
-// AllowEndpoints, because only an upstream in a laboratory has such an address.
+// endpointRules protect this machine and its cloud from a wrong or malicious lookup. They say, for
+// each special kind of address, whether the Server may connect to it. The Server may connect to all
+// other addresses, even to private ones, because upstreams have private addresses.
+//
+// Addresses for documentation or for measurements need a prefix in AllowEndpoints, because only an
+// upstream in a laboratory has such an address.
 var endpointRules = map[specialaddr.Kind]endpointRule{
 	specialaddr.Loopback: ifAllowed, specialaddr.LinkLocal: ifAllowed, specialaddr.Metadata: ifAllowed,
 	specialaddr.Documentation: ifAllowed, specialaddr.Benchmark: ifAllowed,

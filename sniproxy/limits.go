@@ -47,10 +47,11 @@ func (s *session) countForSource() error {
 
 // countHello runs when a client has sent a part of its hello: the ClientHello, or the request that
 // names the host. length is the number of bytes so far. For MaxPeeking, the connection counts once
-// for each started helloUnit bytes.
+// for every helloUnit bytes, rounded up.
 //
-// If the number then exceeds MaxPeeking, countHello closes a connection. If this is the connection
-// of s itself, the error is ErrEvicted. Otherwise it is nil.
+// If the silent connections then exceed MaxPeeking, one of them must end. If this is the connection
+// of s itself, the error is ErrEvicted. Otherwise, countHello closes the connection, and the error
+// is nil.
 func (s *session) countHello(length int) error {
 	units := (length + helloUnit - 1) / helloUnit
 	if units <= 1 {
@@ -81,7 +82,8 @@ func (s *Server) makeRoom() {
 }
 
 // makeRoomFor closes another connection to make room for a new connection, which has got the last
-// descriptor of the process. It returns false if the Server must close the new connection instead:
+// descriptor of the process. In these cases, it returns false, and the Server must close the new
+// connection instead:
 //
 //   - The peer must not connect without a PROXY header.
 //   - The source of the new connection has the most connections, or already has MaxConnsPerSource.

@@ -37,8 +37,8 @@ func (s *State) Wave(candidates []string, steps int) []string {
 	return slices.Compact(wave)
 }
 
-// wave computes a wave: a set of the given nodes that somebody may take away together. Each node in
-// nodes must be one that may be taken away alone.
+// wave computes a wave: a set of the given nodes that somebody may take away together. The caller
+// passes only nodes that may be taken away alone.
 func (s *State) wave(nodes []int32, steps int) []int32 {
 	if !s.budget.OneZone {
 		w := s.greedy(nodes)

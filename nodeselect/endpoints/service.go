@@ -49,8 +49,9 @@ func Group(list []*discoveryv1.EndpointSlice, policy nodeselect.AddressPolicy) S
 }
 
 // Merge returns the pods of one service port from all EndpointSlices of the service, sorted by
-// address, each address once. It does not read the label that names the service of a slice. See
-// Service.Pods for port and the result, and Group for policy.
+// address, each address once. It does not read the label that names the service of a slice.
+// Service.Pods describes the argument "port" and the result, and Group describes the argument
+// "policy".
 func Merge(list []*discoveryv1.EndpointSlice, port string, policy nodeselect.AddressPolicy) ([]Pod, []nodeselect.Problem) {
 	svc := newService("", "", policy)
 	for _, s := range list {

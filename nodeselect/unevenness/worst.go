@@ -71,9 +71,9 @@ func busiest(pods, connections int, probability float64) int {
 	allowed := -math.Expm1(math.Log(probability) / float64(pods))
 	n, p := float64(connections), 1/float64(pods)
 	// Sum up the probabilities that a pod has exactly k connections, from large k to small k. Begin
-	// with a number top that is so large that the probability of more connections does not matter.
-	// The sum does not begin at k = 0, because the probability of 0 connections may be too small
-	// for a float64.
+	// with the number "top", which is so large that the probability of more connections does not
+	// matter. The sum does not begin at k = 0, because the probability of 0 connections may be too
+	// small for a float64.
 	mean := n * p
 	top := min(n, math.Ceil(mean+12*math.Sqrt(mean*(1-p))+60))
 	term := math.Exp(logBinomial(n, top) + top*math.Log(p) + (n-top)*math.Log1p(-p))
@@ -95,9 +95,9 @@ func logBinomial(n, k float64) float64 {
 	return a - b - c
 }
 
-// Effective converts the reused connections of a balancer, whose loads differ, to a number of
-// connections with equal loads that makes the pods equally uneven. Pass this number to Worst, Idle
-// and PodsFor.
+// Effective returns the number of connections with equal loads that load the pods as unevenly as
+// the connections of a balancer. The connections of a balancer have different loads, because it
+// reuses them. Pass the number to Worst, Idle and PodsFor.
 //
 // A path leads from one balancer to one node. If the threads of a balancer do not share
 // connections, each thread counts as a balancer. inFlight is the mean number of requests in flight
@@ -112,7 +112,7 @@ func Effective(nodes, balancers int, inFlight float64) float64 {
 		return paths
 	}
 	// weight is the probability that at least j requests are in flight on one path. below is the
-	// probability that fewer than j are.
+	// probability of fewer than j requests.
 	sum, squares := 0.0, 0.0
 	below, term := 0.0, -inFlight // term is a logarithm, because exp(-inFlight) may be too small
 	for j := 1.0; ; j++ {

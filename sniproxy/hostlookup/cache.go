@@ -241,8 +241,8 @@ func (c *Cache) store(host string, ep Endpoint, put func(*core)) error {
 	return nil
 }
 
-// SetAll stores hosts, usually those that All returned before a restart. The TTL of each host is
-// over. The cache serves a host at most for StaleFor after Entry.Expires; if Expires is in the
+// SetAll stores hosts, usually those that All returned before a restart. It treats the TTL of
+// each host as over. The cache serves a host at most for StaleFor after Entry.Expires; if Expires is in the
 // future, StaleFor begins now. SetAll ignores Level, Left and Answered.
 //
 // SetAll skips a host whose StaleFor has passed, that the cache already knows, that is malformed,

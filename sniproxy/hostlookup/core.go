@@ -215,8 +215,8 @@ func (k *core) order(e *item) *lru {
 
 func (k *core) lrus() []*lru { return []*lru{k.known, k.aliases, k.negative} }
 
-// isAlias reports whether the endpoint of e has another Host than the name of e. Usually this Host
-// is a wildcard that covers the name. Strangers can invent any number of names below a wildcard, so
+// isAlias reports whether the Host of the endpoint differs from the name of e. Usually this Host is
+// a wildcard that covers the name. Strangers can invent any number of names below a wildcard, so
 // the cache keeps aliases in an LRU of their own.
 func isAlias(e *item) bool { return e.Value.ep.Host != "" && e.Value.ep.Host != e.Name() }
 

@@ -81,8 +81,8 @@ func (d *Doubt[K]) Answered(now time.Time) bool {
 }
 
 // Confirmed returns the missing objects if ConfirmAfter has passed, and nil otherwise. The caller
-// removes these objects. After an empty list, it returns nil until the API server has an object
-// again; see Appeared.
+// removes these objects. After an empty list, Confirmed returns nil until the API server has an
+// object again; see Appeared.
 func (d *Doubt[K]) Confirmed(now time.Time) map[K]bool {
 	if d.missing == nil || d.empty || now.Sub(d.since) < ConfirmAfter {
 		return nil

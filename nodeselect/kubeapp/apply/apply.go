@@ -80,8 +80,8 @@ type Conflict struct {
 	Manager string // what the API server says about the manager, such as `"kubectl-scale" using apps/v1`
 }
 
-// ConflictError means that other managers own fields of an object, and that the object has other
-// values for these fields.
+// ConflictError means that other managers own fields of an object, and have set these fields to
+// other values than Apply would set.
 type ConflictError struct {
 	Object    string // such as "Deployment media/tracks"
 	Conflicts []Conflict

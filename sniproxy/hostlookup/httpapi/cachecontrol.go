@@ -12,8 +12,8 @@ import (
 // freshness returns the TTL of an answer:
 //
 //   - 0 means that the answer sets no time.
-//   - Revalidate means that the answer is already stale, because of no-cache or max-age=0. A cache
-//     may keep it, and use it as a stale answer (RFC 9111 sections 4.2.4 and 5.2.2.4).
+//   - Revalidate means that the answer is already stale, as with no-cache or max-age=0. A cache may
+//     keep it, and use it as a stale answer (RFC 9111 sections 4.2.4 and 5.2.2.4).
 //   - A negative TTL means that a cache must not keep the answer (no-store).
 //
 // freshness ignores must-revalidate and proxy-revalidate, although they forbid stale answers (RFC
