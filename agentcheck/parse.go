@@ -64,10 +64,10 @@ func (e *WordError) Unwrap() error { return e.Err }
 // begins with '#' begins the reason. If several words name one setting, the last word counts, even
 // if HAProxy rejects the number in this word.
 //
-// HAProxy rejects an unknown word or a word with a wrong number, and applies the other words. Then
-// Parse returns the Reply of the other words, and an error that wraps a [*WordError] for each
-// rejected word. If the error is [ErrIncomplete] or [ErrTooLong], HAProxy changes nothing, and the
-// Reply is zero.
+// HAProxy rejects an unknown word or a word with a wrong number, and applies the other words. In
+// this case, Parse returns the Reply of the other words, and an error that wraps a [*WordError] for
+// each rejected word. If the error is [ErrIncomplete] or [ErrTooLong], HAProxy changes nothing, and
+// the Reply is zero.
 //
 // Like HAProxy, Parse accepts some answers that are probably mistakes, such as "maxconn:-5". [Lint]
 // finds them.

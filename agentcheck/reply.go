@@ -108,7 +108,7 @@ func (r *Reply) UnmarshalText(text []byte) error {
 //   - MaxConn: the lower one. The limit 0 means unlimited, so it counts as the highest.
 //   - Reason: the reason of the more severe answer, even if this reason is empty. The order of
 //     severity is: Maint, a State that is down, Drain, a low Weight, a low MaxConn. If both are
-//     equally severe, it is the reason of r, or of o if r has none.
+//     equally severe, it is the reason of r, or the reason of o if r has no reason.
 //
 // The zero Reply changes nothing. The operation is associative. It is commutative, except for the
 // Reason of two equally severe answers.

@@ -43,8 +43,8 @@ type Certificate struct {
 const certsDir = "certs-in-use"
 
 // FileName returns the name of the certificate's file, relative to the configuration directory:
-// "certs-in-use/HASH.pem". HASH is a hash of PEM, so a renewed certificate never overwrites one in
-// use.
+// "certs-in-use/HASH.pem". HASH is a hash of PEM, so a renewed certificate never overwrites a
+// certificate in use.
 func (c *Certificate) FileName() string {
 	sum := sha256.Sum256(c.PEM)
 	return certsDir + "/" + hex.EncodeToString(sum[:16]) + ".pem"

@@ -293,9 +293,9 @@ type TLS struct {
 	// ALPN lists the protocols that HAProxy offers; nil means h2 and http/1.1.
 	ALPN []string
 	// StrictSNI makes HAProxy refuse a client that sends no server name, or a name that no
-	// certificate covers; otherwise HAProxy uses the first certificate. A CertificateList without
-	// certificates needs StrictSNI. With Global.Observe and certificates in the list, HAProxy only
-	// counts such requests as [RefusedServerName].
+	// certificate covers. Without StrictSNI, HAProxy uses the first certificate for such a client.
+	// A CertificateList without certificates needs StrictSNI. With Global.Observe and certificates
+	// in the list, HAProxy only counts such requests as [RefusedServerName].
 	StrictSNI bool
 }
 
@@ -334,8 +334,8 @@ const (
 //     example.com;
 //   - Exact: from virtual host and whole path to backend;
 //   - Prefix: from virtual host, path and a final slash to backend; the longest prefix wins;
-//   - Shift and ShiftParts: see below. Empty means no such map;
-//   - Prefer, Regions and RegionValues: see below. Empty means no such map;
+//   - Shift, ShiftParts: see the comment of these fields. Empty means no such map;
+//   - Prefer, Regions, RegionValues: see the comment of these fields. Empty means no such map;
 //   - ClientTimeouts: from backend to a number of milliseconds that replaces Defaults.Client for
 //     the requests of the backend. Empty means no such map. HAProxy 2.6 ignores the map.
 //
@@ -375,8 +375,41 @@ const (
 // HAProxy removes the header from all other requests, also if Global.Observe is true. Set both
 // RegionHeader and RegionValues, or neither.
 type Router struct {
+	// Shift and ShiftParts divide the requests for a backend at random between two others. Shift
+	// maps BACKEND to "POINTS/NAME". ShiftParts maps "BACKEND/NAME" to "FIRST/SECOND/MIN1/MIN2". Of
+	// 10,000 requests for BACKEND, HAProxy sends POINTS to FIRST, and all others to SECOND.
+	//
+	// Set both maps or neither. If Runtime of the map Shift is true (see [Map]), a program can
+	// change the points without a reload.
+	//
+	// FIRST needs at least MIN1 usable servers (not down, drained or in maintenance), and SECOND
+	// needs at least MIN2. While only one of FIRST and SECOND has enough, it receives all requests.
+	// While both have too few, BACKEND itself receives all requests. A stopping process of HAProxy
+	// 2.6 ignores MIN1 and MIN2.
+	//
+	// A value of Shift may end with "/UNTIL", a time in seconds since 1970. From this time on,
+	// HAProxy ignores the entry.
 	Hosts, Exact, Prefix, ClientTimeouts, Shift, ShiftParts string
 
+	// Prefer chooses other backends for the clients of a region. It maps "BACKEND/REGION" to
+	// "BACKEND1/MIN1/BACKEND2/MIN2" and so on, with up to [MaxPreferred] backends. The first of
+	// these backends with at least MIN usable servers receives the request. If there is none,
+	// BACKEND itself receives the request. The entry "BACKEND/" applies to unknown regions, and to
+	// regions without an entry.
+	//
+	// While an entry of ShiftParts is in force for BACKEND, HAProxy ignores Prefer. A stopping
+	// process of HAProxy 2.6 always ignores Prefer.
+	//
+	// Regions maps networks, such as "192.0.2.0/24", to regions. The longest prefix that contains
+	// the address of the client decides. Usually this is the sender of the request. If
+	// Frontend.TrustedProxies contains the sender, HAProxy looks at the last three addresses in
+	// X-Forwarded-For: the last of them that TrustedProxies does not contain is the client. If
+	// there is no such address, the address of a proxy decides.
+	//
+	// RegionHeader names a request header, and RegionValues maps its values, in lower case, to
+	// regions. In a request of TrustedProxies, RegionValues has precedence over Regions. With
+	// [ForwardedReplace], HAProxy removes the header from all other requests, also if
+	// Global.Observe is true. Set both RegionHeader and RegionValues, or neither.
 	Prefer, Regions, RegionValues, RegionHeader string
 }
 
@@ -423,7 +456,7 @@ type Backend struct {
 // after a reload.
 //
 // Above Limit.Requests, the status is 429: the client should send fewer requests. Above
-// Limit.Connections, it is 503: another proxy may have room.
+// Limit.Connections, the status is 503: another proxy may have room.
 type Limits struct {
 	Limit // of all clients together
 	// Source is the limit of each single source. A source is an IPv4 address, or the first 64 bits

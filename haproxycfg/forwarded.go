@@ -23,8 +23,8 @@ const otherClientHeaders = "x-forward-.*|x-original|x-original-.*|x-originating-
 
 // proxyHeaders is a regular expression for the headers that ForwardedReplace removes from the
 // requests of Frontend.TrustedProxies: clientHeaders except X-Forwarded-For and X-Forwarded-Proto.
-// observeHeaders searches for it in a list of names with commas between them, so "[^,]" replaces
-// "." for the names that begin with "x-forwarded-".
+// observeHeaders applies the expression to a list of names with commas between them. So the part
+// for names that begin with "x-forwarded-" contains "[^,]" in place of ".".
 const proxyHeaders = "forwarded|forwarded-.*|x-forwarded|" +
 	"x-forwarded-([^,fp][^,]*|f|f[^,o][^,]*|fo|fo[^,r][^,]*|for[^,]+|p|p[^,r][^,]*|pr|pr[^,o][^,]*|pro|pro[^,t][^,]*|prot|prot[^,o][^,]*|proto[^,]+)?|" +
 	otherClientHeaders

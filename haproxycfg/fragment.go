@@ -70,8 +70,9 @@ var settingUnits = map[string]time.Duration{
 	"s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour,
 }
 
-// parseSetting parses a number, or a time such as "24h". The result has the unit of a nanosecond; a
-// plain number counts as milliseconds, so that numbers and times can be compared alike.
+// parseSetting parses a number, or a time such as "24h". A time becomes a number of nanoseconds.
+// parseSetting reads a plain number as milliseconds, so that Met compares numbers and times in the
+// same way.
 func parseSetting(s string) (n int64, ok bool) {
 	digits := strings.TrimRight(s, "usmhd")
 	unit, known := settingUnits[s[len(digits):]]

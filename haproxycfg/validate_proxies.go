@@ -507,7 +507,7 @@ func validMapText(s string) bool {
 
 // checkMapDir returns an error if dir cannot be a part of the path of a map. Render writes the path
 // in double quotes inside single quotes. There, different versions of HAProxy read quotes and
-// backslashes in different ways, so dir must contain none of them.
+// backslashes in different ways. So dir must contain no quote and no backslash.
 func checkMapDir(dir string) error {
 	if strings.ContainsAny(dir, "\n\r\x00'\"\\") || len(dir) > maxWord {
 		return fmt.Errorf("haproxycfg: directory %q contains a quote, backslash or line end, or is too long", dir)

@@ -30,7 +30,7 @@ type Target struct {
 	Ref
 	NodePort  uint16 // 0 if the ref could not be resolved
 	AgentPort uint16 // port of the service's agent check on every node; 0 means no agent check
-	// AppProtocol is the field appProtocol of the service port; empty if the port has no
+	// AppProtocol is the field appProtocol of the service port, or empty if the port has no
 	// appProtocol.
 	AppProtocol string
 	// WeightPercent is the weight of the service in percent, from the annotation of the Service;

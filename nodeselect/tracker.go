@@ -40,7 +40,7 @@ type resolution struct {
 }
 
 // service is the state of one Kubernetes service. At least one Ref of the Tracker names a port of
-// it.
+// this service.
 type service struct {
 	key  string
 	refs []int32 // positions in Tracker.refs

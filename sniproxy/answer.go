@@ -151,9 +151,10 @@ type Page struct {
 	// Message is a sentence for the reader of the page: the reason why the Server refused the
 	// connection.
 	Message string
-	// Host is the host that the client named, in normal form; "" if it named no valid host.
+	// Host is the host that the client named, in normal form, or "" if the client named no valid
+	// host.
 	Host string
-	// App is the name of the application; "" if the lookup did not return it.
+	// App is the name of the application, or "" if the lookup returned no name.
 	App string
 }
 

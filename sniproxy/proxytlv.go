@@ -20,7 +20,7 @@ type clientTLVs struct {
 }
 
 // appendTo appends the TLVs for the facts in c to tlvs, the TLVs of the incoming PROXY header. If
-// tlvs already contains a TLV of the same type, appendTo keeps that one: a proxy nearer to the
+// tlvs already contains a TLV of the same type, appendTo keeps this TLV: a proxy nearer to the
 // client has sent it.
 func (c clientTLVs) appendTo(tlvs []proxyproto.TLV) []proxyproto.TLV {
 	add := func(kind proxyproto.PP2Type, value string) {

@@ -63,9 +63,9 @@ type Load struct {
 	Connections int // all open connections
 	Idle        int // open connections without a request; the drain does not wait for them
 	Requests    int // requests whose handlers are running
-	// Oldest is the longest time for which an open connection has been busy; 0 means that none is
-	// busy. For HTTP/1, this is the age of the request. For HTTP/2, it is the time since the
-	// connection was last idle. For other protocols, it is the age of the connection.
+	// Oldest is the longest time for which an open connection has been busy. 0 means that no
+	// connection is busy. For HTTP/1, this is the age of the request. For HTTP/2, it is the time
+	// since the connection was last idle. For other protocols, it is the age of the connection.
 	Oldest time.Duration
 }
 

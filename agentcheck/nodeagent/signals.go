@@ -163,8 +163,8 @@ func requestsOf(node *corev1.Node, signals []Signal) []DrainRequest {
 	return requests
 }
 
-// The function "merge" combines several requests for one node into one request, with the reasons of
-// all of them and the earliest time. The result is Uncounted if one of the requests is. ok is false
+// The function "merge" combines several requests for one node into one request, with all reasons
+// and the earliest time. If one of the requests is Uncounted, the result is Uncounted. ok is false
 // if there are no requests.
 func merge(requests []DrainRequest) (DrainRequest, bool) {
 	var all DrainRequest

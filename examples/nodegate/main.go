@@ -39,8 +39,8 @@ func main() { cli.Main(run) }
 type command interface {
 	register(*flag.FlagSet)
 	// check checks the flags and arguments of the command, and returns an error for the first wrong
-	// one. The argument "nodes" contains the arguments of the command line that are neither the
-	// name of the command nor flags.
+	// flag or argument. The argument "nodes" contains the arguments of the command line that are
+	// neither the name of the command nor flags.
 	check(nodes []string) error
 	run(ctx context.Context, inv cli.Invocation, s *settings, nodes []string) (code int, err error)
 }

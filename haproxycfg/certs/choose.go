@@ -212,9 +212,9 @@ func (c *chooser) keep(r Record) bool {
 	return true
 }
 
-// choice sorts the usable certificates and returns the result. A valid certificate comes before an
-// expired one or one that is not yet valid. Within each of these two groups, the certificate that
-// expires last comes first.
+// choice sorts the usable certificates and returns the result. A valid certificate comes before a
+// certificate that has expired or is not yet valid. Within each of these two groups, the
+// certificate that expires last comes first.
 func (c *chooser) choice() Choice {
 	valid := func(p Pair) int {
 		if p.NotAfter.Before(c.in.Now) || p.NotBefore.After(c.in.Now) {

@@ -313,7 +313,7 @@ func (c *Controller) Plan(ctx context.Context, cause string) (*Change, error) {
 // not write it to the report.
 //
 // If the change needs a reload and HAProxy has MaxOldWorkers old workers, Apply waits until one of
-// them ends. After MaxReloadWait, it ends the oldest one, or none with KeepWorkers.
+// them ends. After MaxReloadWait, Apply ends the oldest worker, unless KeepWorkers is true.
 func (c *Controller) Apply(ctx context.Context, ch *Change) (Outcome, error) {
 	allowed := never
 	if c.ForceFirst {

@@ -76,7 +76,7 @@ type Controller struct {
 	// the orders are only in FleetFile.
 	Fleet fleet.Store
 
-	// Elector decides whether this process may write. nil means that it always may.
+	// Elector decides whether this process may write. nil means that this process may always write.
 	Elector Elector
 	// MinInterval is the shortest pause between two attempts to apply a change, from the end of one
 	// attempt to the start of the next. 0 means 1 s.
@@ -97,8 +97,8 @@ type Controller struct {
 	// minutes, and a negative value means no wait.
 	MaxReloadWait time.Duration
 	// KeepWorkers means that the Controller ends no worker. After MaxReloadWait, it reloads HAProxy
-	// although HAProxy has MaxOldWorkers old workers or more. It is for an HAProxy whose workers also
-	// have streams of somebody else, see deploy.Foreign.
+	// although HAProxy has MaxOldWorkers old workers or more. Set KeepWorkers if the workers also
+	// have streams of somebody else; see deploy.Foreign.
 	KeepWorkers bool
 	// StartTimeout limits how long Run, before its first attempt, waits until every cluster has
 	// answered and all declarations can be read. It also limits how long Plan waits for each

@@ -95,9 +95,9 @@
 //
 // # Explanations
 //
-// Explain says where the requests for a host and a path go, and why each node serves them or does
-// not. ExplainHandler serves the answer over HTTP. ExplainChange explains a Change of Plan, without
-// Run.
+// Explain says where the requests for a host and a path go, and why each node serves them, or why
+// it does not. ExplainHandler serves the answer over HTTP. ExplainChange explains a Change of Plan,
+// without Run.
 //
 // # The journal
 //

@@ -16,8 +16,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
 )
 
-// explainable holds the input of Explain: facts about the last attempt to apply a configuration. It
-// does not change; the method "observe" stores a new one.
+// explainable holds the input of Explain: facts about the last attempt to apply a configuration. An
+// explainable does not change: the method "observe" stores a new explainable.
 type explainable struct {
 	table  routes.Table // the routes in force, or the planned routes if planned is true
 	latest kube.Input   // the input of the last attempt

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// loop makes an attempt to apply the latest inputs whenever its schedule says that one is due. loop
-// calls the functions in its fields from the goroutine of run.
+// loop makes an attempt to apply the latest inputs whenever its schedule says that an attempt is
+// due. loop calls the functions in its fields from the goroutine of run.
 type loop struct {
 	inbox *inbox
 	apply func(ctx context.Context, in inputs, now time.Time, allowed permit) Attempt

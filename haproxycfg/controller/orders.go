@@ -18,8 +18,8 @@ import (
 
 // FleetFile is the name of the file with the orders of operators (the hold and the shifts of
 // routes), in the directory of the configuration. It contains a fleet.State as JSON. A restarted
-// Controller and the next leader read it too. With Controller.Fleet, it is a copy of the last state
-// there.
+// Controller and the next leader read it too. With Controller.Fleet, FleetFile is a copy of the
+// last state in Fleet.
 const FleetFile = "fleet.json"
 
 // orders is the content of FleetFile. Nobody changes a value of this type.
@@ -77,8 +77,8 @@ func unpack(hold *fleet.Hold) (*heldRoutes, error) {
 }
 
 // loopCall asks the loop to call the function "do" between two attempts to apply a configuration,
-// with the latest inputs. If its first result is true, the loop makes an attempt at once. The loop
-// sends the error and the attempt to the channel "reply", whose capacity is 1.
+// with the latest inputs. If the first result of "do" is true, the loop makes an attempt at once.
+// The loop sends the error and the attempt to the channel "reply", whose capacity is 1.
 type loopCall struct {
 	do    func(ctx context.Context, in inputs) (again bool, err error)
 	reply chan callResult

@@ -91,7 +91,7 @@ func (s *schedule) failed(now time.Time) {
 
 // pause returns the length of the pause after the last attempt to apply a configuration:
 // minInterval after a success, and "backoff" after the first failure. Each further failure doubles
-// it, up to "longest". It is never shorter than minInterval.
+// the pause, up to "longest". The pause is never shorter than minInterval.
 func (s *schedule) pause(longest time.Duration) time.Duration {
 	if s.failures == 0 {
 		return s.minInterval

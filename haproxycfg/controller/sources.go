@@ -30,7 +30,7 @@ type RouteSource interface {
 	// empty. If Unread names the files that Read could not read, Run continues, and Follow must
 	// publish their routes later.
 	Read() (Declarations, error)
-	// Follow calls "publish" after each change of the routes, until ctx ends; the calls never
+	// Follow calls "publish" after each change of the routes, until ctx ends. The calls never
 	// overlap. If the routes have changed since Read, the first call is immediate. An error before
 	// ctx ends stops the Controller. A source that never changes may return nil immediately.
 	Follow(ctx context.Context, publish func(Declarations)) error

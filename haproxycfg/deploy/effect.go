@@ -19,7 +19,7 @@ type Effect struct {
 	// Certificates is the number of certificates that Apply has replaced, added or deleted over the
 	// socket of HAProxy.
 	Certificates int
-	// Reload is the reason why Apply has reloaded HAProxy, or "" if it has not.
+	// Reload is the reason why Apply has reloaded HAProxy, or "" without a reload.
 	Reload ReloadReason
 	// Detail describes the reason in words. It is "" if Reload is "".
 	Detail string

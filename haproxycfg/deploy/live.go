@@ -259,7 +259,7 @@ func withCommands(before, now, wanted []runtimeapi.Backend) []runtimeapi.Backend
 }
 
 // trackOf returns the server that a server tracks, as "backend/server", or "" if the server tracks
-// none. words is the Add of the server, as textServers returns it.
+// no server. words is the Add of the server, as textServers returns it.
 func trackOf(words string) string {
 	for word, rest := cutWord(words); word != ""; word, rest = cutWord(rest) {
 		if word == "track" {
@@ -277,8 +277,8 @@ func trackOf(words string) string {
 //   - before, now: the old and the wanted servers, as textServers returns them;
 //   - wanted: the wanted servers, as wantedServers returns them;
 //   - kept: the options of removed servers that HAProxy still has, by "backend/server";
-//   - most: the largest number of servers that may be replaced at run time; 0 if HAProxy cannot
-//     replace servers.
+//   - most: the largest number of servers that may be replaced at run time. 0 means that HAProxy
+//     cannot replace servers.
 func cannotChange(before, now, wanted []runtimeapi.Backend, kept map[string]string, most int) string {
 	was := wordsOf(before)
 	replaced := 0

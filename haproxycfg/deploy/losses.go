@@ -276,8 +276,9 @@ func (c *lossCounter) renamed(router haproxycfg.Router) map[string]bool {
 	return renamed
 }
 
-// continues reports whether the backend "to" after the change has all servers of the backend "from"
-// before the change, with the same lines, and the same settings. It may have further servers.
+// continues reports whether the backend "to" after the change continues the backend "from" before
+// the change. It must have the same settings, and all servers of "from" with the same lines. It may
+// have further servers.
 func (c *lossCounter) continues(from, to string) bool {
 	pair := [2]string{from, to}
 	if known, ok := c.continued[pair]; ok {
@@ -287,7 +288,8 @@ func (c *lossCounter) continues(from, to string) bool {
 	same := was.servers > 0 && now.servers >= was.servers
 	if same {
 		old, present := was.lines(), now.lines()
-		// The rules of limits name the stick table of the backend, which has the name of the backend.
+		// The rules of limits contain the name of the stick table, which is the name of the
+		// backend.
 		same = slices.EqualFunc(old.others, present.others, func(a, b string) bool {
 			return strings.ReplaceAll(a, from, "") == strings.ReplaceAll(b, to, "")
 		})

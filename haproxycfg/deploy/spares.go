@@ -44,7 +44,7 @@ func (d *Dir) renderLive(c *haproxycfg.Config, own target) (target, error) {
 // useSpares returns a copy of c in which new nodes use spare servers: servers in maintenance that
 // HAProxy has loaded, and that servers of services can track. disk is the text of the present
 // haproxy.cfg, and the keys of "busy" are removed servers that HAProxy still has. The result is nil
-// if no node needs a spare server, or if there are too few.
+// if no node needs a spare server, or if there are too few spare servers.
 func useSpares(c *haproxycfg.Config, disk []byte, busy map[string]string) *haproxycfg.Config {
 	var changed *haproxycfg.Config
 	renamed := map[string]string{} // values of Server.Track

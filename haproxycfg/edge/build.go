@@ -181,10 +181,10 @@ func (b *builder) health(r *routes.Route) haproxycfg.Health {
 	return h
 }
 
-// distinctName returns the wanted name of a backend, or, if another backend has it, the name with
-// the whole hash of key instead of the short one. Two backends with the same name would make the
-// whole configuration invalid, and anybody can find two routes with the same short hash within a
-// second.
+// distinctName returns the wanted name of a backend. If another backend has this name, it returns
+// the name with the whole hash of key instead of the short hash. Two backends with the same name
+// would make the whole configuration invalid, and anybody can find two routes with the same short
+// hash within a second.
 func (b *builder) distinctName(name, key string) string {
 	readable, _, hashed := strings.Cut(name, ":")
 	if !hashed {

@@ -94,9 +94,9 @@ type Edge struct {
 	AgentInterval time.Duration
 	// SpareNodes is the number of spare servers in the backend of the nodes of each cluster. With
 	// spare servers, a [deploy.Dir] with a Runtime can use new nodes without a reload. 0 means
-	// DefaultSpareNodes from Global.Version 3.0 on, and none before. Less than 0 means none. Each
-	// spare server needs a file descriptor. Its agent checks send no packets, because its address
-	// cannot be reached.
+	// DefaultSpareNodes if Global.Version is 3.0 or later, and no spare servers for earlier
+	// versions. A negative number means no spare servers. Each spare server needs a file
+	// descriptor. Its agent checks send no packets, because its address cannot be reached.
 	//
 	// [deploy.Dir]: https://pkg.go.dev/github.com/headgate/headgate/haproxycfg/deploy#Dir
 	SpareNodes int

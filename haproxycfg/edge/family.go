@@ -23,8 +23,8 @@ type family struct {
 }
 
 // canSplit reports whether the route r belongs to a family: a set of routes that may need several
-// backends because their weights differ. A route with one service does not. A route with limits,
-// Shift or Prefer does not either, because its backend belongs to this route alone.
+// backends because their weights differ. Two kinds of routes belong to no family: a route with one
+// service, and a route with limits, Shift or Prefer, whose backend belongs to this route alone.
 func canSplit(r *routes.Route) bool {
 	return len(r.Backends) > 1 && !r.Shift && len(r.Prefer) == 0 && r.Limits == (routes.Limits{})
 }

@@ -99,10 +99,12 @@ func gcd(a, b int) int {
 }
 
 // backendName returns the name of the backend of r: Edge.Fragment and the parts of the first
-// service's reference, separated by ".". If the backend depends on more than this service, ":" and
-// a hash of key, the result of appendFamilyKey, follow. The key does not contain weights, so new
-// weights do not change the name. In a part that is not a Kubernetes label, "_" replaces each wrong
-// byte, and the hash makes the name unique.
+// service's reference, separated by ".". If the backend depends on more than this service,
+// backendName appends ":" and a hash of key, the result of appendFamilyKey. The key does not
+// contain weights, so new weights do not change the name.
+//
+// In a part that is not a Kubernetes label, "_" replaces each wrong byte. The hash then makes the
+// name unique.
 func (e *Edge) backendName(r *routes.Route, key string) string {
 	first := r.Backends[0]
 	n := []byte(e.Fragment)
@@ -137,8 +139,8 @@ func appendHash(b []byte, s string) []byte {
 // digits (see slotName) would make a name longer than haproxycfg.MaxName.
 const maxLabel, maxFragmentLabel = 58, 50
 
-// appendLabel appends the first bytes of s, up to the number in the argument "most", with "_" for
-// each byte that no Kubernetes label contains. It returns true if it has appended s unchanged.
+// appendLabel appends the first bytes of s, at most "most" of them, with "_" in place of each byte
+// that no Kubernetes label contains. It returns true if it has appended s unchanged.
 func appendLabel(b []byte, s string, most int) ([]byte, bool) {
 	same := s != "" && len(s) <= most
 	for i := 0; i < len(s) && i < most; i++ {

@@ -82,7 +82,7 @@ func scale(weights []int, shares []share, active []int, top int) {
 	}
 }
 
-// deviation measures how well the rounded weights match the declared ones. "off" is the largest
+// deviation measures how well the rounded weights match the declared weights. "off" is the largest
 // relative difference between the real and the declared share of requests of a service. "least" is
 // the smallest weight of a server.
 func deviation(weights []int, shares []share, active []int) (off float64, least int) {

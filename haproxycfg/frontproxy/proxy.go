@@ -9,7 +9,8 @@ import (
 	"github.com/headgate/headgate/haproxycfg"
 )
 
-// Pod is a pod that may get new requests; endpoints.InService says which pods of a service may.
+// Pod is a pod that may get new requests. endpoints.InService chooses these pods from the pods of a
+// service.
 type Pod struct {
 	Addr netip.AddrPort
 	Name string // of the Pod object; not used in the configuration

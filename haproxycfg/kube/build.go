@@ -62,9 +62,9 @@ type Builder struct {
 // Build returns the configuration that serves a table of routes from clusters, and a report.
 // nodeselect decides at the time "now" which nodes can be used.
 //
-// Build reports one problem for a service without node port or nodes, at the first route that names
-// it, and one for a cluster that is missing or has never answered. If two clusters have the same
-// name, it uses the first and reports the second.
+// Build reports one problem for each service without node port or nodes, at the first route that
+// names the service. It also reports one problem for each cluster that is missing or has never
+// answered. If two clusters have the same name, Build uses the first and reports the second.
 func (b Builder) Build(table routes.Table, clusters []Cluster, now time.Time) (*haproxycfg.Config, Report) {
 	report := Report{Problems: []Problem{}, Clusters: []ClusterReport{}, Services: []ServiceReport{}}
 	refs, declared := Refs(table), table

@@ -165,8 +165,8 @@ func (d *decoder) preferences(list *yaml.Node, at string) (ps []Preference) {
 	return ps
 }
 
-// strings reads a list of strings. The argument "most" is the largest number of strings. If the list
-// has more, the result has one more.
+// strings reads a list of strings. If the list has more than "most" strings, the result has the
+// first most+1 strings, so that the caller can report the fault.
 func (d *decoder) strings(list *yaml.Node, at string, most int) (all []string) {
 	d.sequence(list, at, func(n *yaml.Node, at string) bool {
 		var s string

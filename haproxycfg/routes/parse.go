@@ -227,8 +227,8 @@ type syntaxError struct {
 	message string
 }
 
-// yamlError returns an error of the YAML parser with the line of the fault. The parser names
-// another line or none:
+// yamlError returns an error of the YAML parser with the line of the fault. The parser itself names
+// a wrong line, or no line:
 //
 //   - For a token in the first line of the file, it names no line.
 //   - For a fault in a flow collection, it names the line of the opening bracket, counted from 0.

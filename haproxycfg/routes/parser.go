@@ -172,9 +172,9 @@ type fileEntry struct {
 // splitEntries cuts a file in block style into the entries of the list "routes". It returns nil if
 // the file may have another style.
 //
-// All lines that begin an entry have the same indentation, and all other lines a deeper one. So no
-// entry depends on the text of another one, except through anchors, and a Parser need not parse an
-// entry again while its text stays the same.
+// All lines that begin an entry have the same indentation, and all other lines have a larger
+// indentation. So no entry depends on the text of another one, except through anchors, and a Parser
+// need not parse an entry again while its text stays the same.
 func splitEntries(data []byte) []fileEntry {
 	if len(data) > MaxFileBytes || checkText(data) != nil {
 		return nil

@@ -65,10 +65,12 @@ func (r Regions) Equal(o Regions) bool {
 //	  networks: [192.0.2.0/24, "2001:db8::/32"]
 //	  values: [DE, FR]
 //
-// ParseRegions leaves out each network, value or region that has a problem, and keeps the others. If
-// the file is not well-formed, larger than MaxFileBytes, or has no "regions", ok is false, and the
-// last problem says why nothing of the file can be used. The argument "file" is its name in problems.
-// Problems are sorted by line, and there are at most 10,000 of them.
+// ParseRegions leaves out each network, value or region that has a problem, and keeps the others.
+// If the file is not well-formed, is larger than MaxFileBytes, or has no "regions", ok is false,
+// and the last problem says why nothing of the file can be used.
+//
+// The argument "file" is the name of the file in the problems. The problems are sorted by line, and
+// there are at most 10,000 of them.
 func ParseRegions(file string, data []byte) (r Regions, problems []Problem, ok bool) {
 	whole := func(line int, message string) (Regions, []Problem, bool) {
 		return Regions{}, []Problem{{File: file, Line: line, Message: message}}, false

@@ -379,7 +379,7 @@ var (
 
 // The function "one" returns the only element of nodes, the YAML nodes of a piece that the function
 // "salvage" has cut out of a file. Such a piece must contain exactly one entry of the list of
-// routes. If it contains none or several, the function returns an error.
+// routes. If it contains no entry or several entries, the function returns an error.
 func one(nodes []*yaml.Node, err *syntaxError) (*yaml.Node, *syntaxError) {
 	if err != nil {
 		return nil, err

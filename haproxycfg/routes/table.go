@@ -43,8 +43,8 @@ func New(routes ...Route) (Table, []Problem) {
 }
 
 // Merge joins tables, without a limit. If two routes have the same host, path and exactness, it
-// keeps the route of the earlier argument, and returns a problem with both positions for the other
-// one.
+// keeps the route of the earlier argument. For the other route, it returns a problem with both
+// positions.
 func Merge(tables ...Table) (Table, []Problem) {
 	if len(tables) == 1 {
 		return tables[0], nil

@@ -140,11 +140,11 @@ func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 // wanted servers of the last plan. If HAProxy carried out only a part of that plan, pass the result
 // of [Unsettled]. If the servers are unknown, pass nil. Plan uses before to decide two things:
 //
-//   - Whether a fixed setting of a server, one in Server.Add that HAProxy cannot change at run
-//     time, has changed. With nil, Plan assumes that none has.
-//   - Who has taken a server out of service. If the server in before is in service, or before is
-//     nil, it was a person or an agent, and the server stays out of service unless Server.Force is
-//     true.
+//   - Whether a fixed setting of a server has changed: a setting in Server.Add that HAProxy cannot
+//     change at run time. With nil, Plan assumes that no fixed setting has changed.
+//   - Who has taken a server out of service. If the server in before is in service, or if before is
+//     nil, a person or an agent has taken it out of service. The server then stays out of service
+//     unless Server.Force is true.
 //
 // A server that is down stays down. An agent or a person may have changed a weight. So Plan changes
 // a weight only if the wanted weight differs from the weight in before. If before is nil, Plan

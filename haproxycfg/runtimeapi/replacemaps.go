@@ -143,8 +143,8 @@ func (s Socket) changeEntries(ctx context.Context, maps []MapContent, changes []
 	return s.verifyEntries(ctx, maps, changes)
 }
 
-// verifyEntries returns an error if a map has another number of entries than the wanted one, or if
-// HAProxy has not added, altered or removed an entry as the argument "changes" says.
+// verifyEntries returns an error if a map does not have the wanted number of entries, or if HAProxy
+// has not made one of the changes in the argument "changes".
 func (s Socket) verifyEntries(ctx context.Context, maps []MapContent, changes []mapChange) error {
 	if countChanges(changes) == 0 {
 		return nil

@@ -21,8 +21,8 @@ type Stat struct {
 	// Addr is "address:port" [addr]. HAProxy shows it only on sockets of level operator or admin.
 	Addr string
 	// Tracked names the server that this server tracks, as "backend/server" [tracked]. "" means
-	// that this server tracks none. A server has the health and the state of the server that it
-	// tracks.
+	// that this server tracks no server. A server has the health and the state of the server that
+	// it tracks.
 	Tracked string
 	// Weight is the present weight. UserWeight is the weight that the server has after the end of a
 	// slow start [weight, uweight].

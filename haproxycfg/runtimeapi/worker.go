@@ -39,7 +39,7 @@ func countStreams(answer string) int {
 
 // Exit ends the worker in the field Worker ("@!1234") at once, with all its connections. Path must
 // be the socket of a master. The worker does not answer, so a nil error does not mean that the
-// worker has ended; "show proc" shows whether it has.
+// worker has ended. "show proc" lists the workers that still run.
 func (s Socket) Exit(ctx context.Context) error {
 	if !strings.HasPrefix(s.Worker, "@!") {
 		return fmt.Errorf("%w: %q is not the process ID of a worker", ErrCommand, s.Worker)

@@ -30,9 +30,9 @@ type Order struct {
 	// For is the time after which the route returns to its declared weights, at most MaxFor. It
 	// begins when the Runner gets the order. Runner.Start refuses an order without For.
 	For Duration `json:"for"`
-	// MaxErrors is by how many points the share of 5xx responses of Cluster may exceed that of the
-	// other clusters of the route; 0 means not at all. AllPoints means that errors never pause the
-	// shift.
+	// MaxErrors is by how many points the share of 5xx responses of Cluster may exceed the share of
+	// the other clusters of the route. 0 means that it may not exceed this share. AllPoints means
+	// that errors never pause the shift.
 	MaxErrors int `json:"maxErrors"`
 	// MinRequests is the number of requests that Cluster must have got in a step before errors in
 	// this step can pause the shift; 0 means that errors count from the first request.
@@ -202,9 +202,9 @@ func (o Order) check() error {
 	return nil
 }
 
-// checkNew returns an error if o is not valid as a new order. In addition to the method "check", it
-// requires that For is more than 0, that all steps together last at most as long as For, and that
-// an order for all routes of a cluster moves the requests out of the cluster.
+// checkNew returns an error if o is not valid as a new order. It has three rules besides those of
+// the method "check": For must be more than 0, all steps together must last at most as long as For,
+// and an order for all routes of a cluster must move the requests out of the cluster.
 func (o Order) checkNew() error {
 	steps := time.Duration(len(o.Steps)) * time.Duration(o.Hold)
 	switch {

@@ -25,8 +25,8 @@ const maxToken = 16 << 10
 // File returns a function that reads the token in a file at each call, without white space at the
 // ends. So a token that Kubernetes renews in a mounted file is used at once.
 //
-// If the file is unreadable or has no valid token, the function returns the last valid token or, if
-// there was none, the error. It is safe for concurrent use.
+// If the file is unreadable or has no valid token, the function returns the last valid token. If it
+// has never read a valid token, it returns the error. The function is safe for concurrent use.
 func File(path string) func(context.Context) (string, error) {
 	var (
 		mu   sync.Mutex

@@ -1,4 +1,4 @@
-// Package httpload sends a steady stream of HTTP/1.1 requests and records every one.
+// Package httpload sends a steady stream of HTTP/1.1 requests and records each of them.
 //
 //	run := httpload.Start(ctx, httpload.Config[Answer]{Dial: dialer.DialContext, Address: "10.0.0.1:80", Parse: parse})
 //	…

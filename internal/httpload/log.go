@@ -107,8 +107,8 @@ func (l *Log[A]) Shares(from, to time.Time, key func(Request[A]) string) map[str
 }
 
 // Quantile returns the time within which the share q of the answered requests ended, for example
-// 0.99 of them. It uses the requests that [Log.Between] returns for the same two times. It returns
-// 0 if none of them was answered.
+// the share 0.99. It uses the requests that [Log.Between] returns for the same two times. It
+// returns 0 if no request was answered.
 func (l *Log[A]) Quantile(from, to time.Time, q float64) time.Duration {
 	var took []time.Duration
 	for _, r := range l.Between(from, to) {

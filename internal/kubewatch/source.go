@@ -29,8 +29,8 @@ type Source[T Object] struct {
 	Labels    string         // a label selector; "" means none
 
 	// Transform, if not nil, is called once for each received object. It returns the object that
-	// the sink gets instead, or false if the sink gets none. It may change and return the received
-	// object.
+	// the sink gets instead, or false if the sink gets no object. It may change and return the
+	// received object.
 	Transform func(T) (T, bool)
 }
 

@@ -35,8 +35,9 @@ func (b *Backoff) Reset() { b.pause = 0 }
 // a Spare, the new client would stay in the backlog. The zero value is an empty Spare.
 type Spare struct{ file *os.File }
 
-// Fill opens the descriptor if the Spare is empty, and reports whether the Spare has one now. Call
-// Fill also after each successful accept: a dial may have used the descriptor that Close has freed.
+// Fill opens the descriptor if the Spare is empty, and reports whether the Spare has a descriptor
+// now. Call Fill also after each successful accept: a dial may have used the descriptor that Close
+// has freed.
 func (s *Spare) Fill() bool {
 	if s.file == nil {
 		s.file, _ = os.Open(os.DevNull)

@@ -194,8 +194,8 @@ func (d *Document) RequireAll(t testing.TB, except map[string]string) {
 }
 
 // SendRefused sends the requests that the guard of an admin listener must refuse: a request whose
-// Host header names another host, a request that a browser sends for a page of another site, and,
-// for operations that need the token, a request without the token.
+// Host header names another host, and a request that a browser sends for a page of another site.
+// For operations that need the token, it also sends a request without the token.
 func (d *Document) SendRefused(t testing.TB, h http.Handler) {
 	t.Helper()
 	for _, op := range d.Operations {

@@ -245,8 +245,8 @@ func (m *matcher) uniquePairs(linesA, linesB []int) []run {
 }
 
 // The method "number" returns the number of a line. Lines with the same text have the same number,
-// and a new text gets the next free one. It stores the result in *n, which is 0 before the first
-// call, so that later calls need no look-up.
+// and a new text gets the next free number. The method stores the result in *n, which is 0 before
+// the first call, so that later calls need no look-up.
 func (m *matcher) number(n *int32, line string) int32 {
 	if *n == 0 {
 		id, ok := m.ids[line]

@@ -92,8 +92,8 @@ func (s *State) allPresent() *State {
 //
 // There are at most t^n / t! partitions of the n nodes into t waves of equal size. Each respects
 // all limits with the probability p, the product of the probabilities for all services. If the
-// expected number p * t^n / t! of such partitions is far below 1, there is most likely none
-// (Markov's inequality). Waves of different sizes respect the limits less often.
+// expected number p * t^n / t! of such partitions is far below 1, there is most likely no such
+// partition (Markov's inequality). Waves of different sizes respect the limits less often.
 func (s *State) bound(nodes []int32) int {
 	in := make([]bool, len(s.names))
 	for _, n := range nodes {

@@ -296,7 +296,7 @@ func (a *Answer) remark(node string, kind Kind) {
 }
 
 // fits reports whether somebody may take the nodes away at the same time without exceeding a limit.
-// Each of them must be present and in a subset.
+// Each of the nodes must be present and in a subset.
 func (s *State) fits(nodes []int32) bool {
 	if len(nodes) == 0 {
 		return true

@@ -79,9 +79,9 @@ const DefaultTarget = 1.5
 // less means DefaultTarget.
 //
 // With the Policy Local, each node of LocalPods with pods gets a load in proportion to its weight,
-// and spreads it over its own pods. Pods on other nodes get none. The result is exact if each pod
-// has many connections. MorePods assumes that each new pod starts on a node of LocalPods that has
-// too few pods, and that the weights stay the same.
+// and spreads it over its own pods. Pods on other nodes get no load. The result is exact if each
+// pod has many connections. MorePods assumes that each new pod starts on a node of LocalPods that
+// has too few pods, and that the weights stay the same.
 func (s Service) Estimate(target float64) Estimate {
 	if !(target > 0) {
 		target = DefaultTarget

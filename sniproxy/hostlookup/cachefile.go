@@ -120,7 +120,8 @@ func keepAside(path string) error {
 }
 
 // readCacheFile returns the hosts of a file, the number of entries that it could not read, and the
-// first error. A syntax error ends the reading; an entry of the wrong form does not.
+// first error. A syntax error ends the reading. After an entry of the wrong form, readCacheFile
+// continues.
 func readCacheFile(path string) (hosts []savedHost, leftOut int, err error) {
 	info, err := inputfile.Stat(path)
 	if err != nil {

@@ -5,10 +5,10 @@ import (
 	"errors"
 )
 
-// Chain returns a Lookup that asks the lookups in order, each only after ErrNotFound from the one
-// before. After another error it stops, because the failed lookup may know the host, and a later
-// lookup could return a wrong endpoint. The Level in the answer is that of the last asked lookup. A
-// Chain without lookups finds no host.
+// Chain returns a Lookup that asks the lookups in order. It asks the next lookup only if the last
+// one returned ErrNotFound. After another error it stops: the failed lookup may know the host, and
+// a later lookup could return a wrong endpoint. The answer has the Level of the lookup that was
+// asked last. A Chain without lookups finds no host.
 func Chain(lookups ...Lookup) Peeker { return chain(lookups) }
 
 type chain []Lookup

@@ -50,9 +50,9 @@
 // of a wildcard have a second limit of Cache.MaxHosts.
 //
 // At most one call of the source runs at a time for each host, and Cache.MaxCalls calls in total.
-// Cache.Timeout limits a call; the contexts of the lookups do not. If the source panics, the
-// waiting lookups get an error. If Set, Forget, Purge, Expire or a Feed changes the answer for a
-// host during a call, the cache does not store the answer of the call.
+// Only Cache.Timeout limits the time of a call. The contexts of the lookups have no effect on it.
+// If the source panics, the waiting lookups get an error. If Set, Forget, Purge, Expire or a Feed
+// changes the answer for a host during a call, the cache does not store the answer of the call.
 //
 // # Wildcards
 //

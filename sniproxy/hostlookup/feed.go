@@ -11,8 +11,8 @@ import (
 // any host.
 type Change struct {
 	// Host is the host that changed. A wildcard "*.example.com" means every name with one label in
-	// place of the "*". "" means any host. A Feed reports "" when it has connected to its source,
-	// unless it can report each change since the last connection.
+	// place of the "*". "" means any host. A Feed reports "" when it has connected to its source
+	// and cannot report each change since the last connection.
 	Host string
 
 	// Endpoint is the new endpoint of Host. An empty Addr means that the source of the changes does

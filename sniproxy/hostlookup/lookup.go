@@ -52,8 +52,8 @@ type Lookup interface {
 	LookupHost(ctx context.Context, host string) (Answer, error)
 }
 
-// A Peeker is a Lookup that can answer some lookups without waiting. Cache, File and Hosts are
-// Peekers, and so are the results of Chain and Default.
+// A Peeker is a Lookup that can answer some lookups without waiting. Cache, File, Hosts, and the
+// results of Chain and Default are Peekers.
 type Peeker interface {
 	Lookup
 

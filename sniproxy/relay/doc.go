@@ -62,6 +62,7 @@
 //
 // # What it does not do
 //
-// The package does not parse the bytes, resolve names, log, or limit who may connect; a Session
-// can. It drops the urgent byte of TCP (MSG_OOB), and relays all bytes before and after it.
+// The package does not parse the bytes, resolve names, log, or limit who may connect: a Session can
+// do this. The package drops the urgent byte of TCP (MSG_OOB), and relays all bytes before and
+// after it.
 package relay

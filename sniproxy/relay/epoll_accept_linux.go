@@ -60,8 +60,8 @@ func (a *acceptor) close(err error) {
 	l := a.loop
 	if a.index >= 0 {
 		// Closing the descriptor ends the registration only if no other descriptor of this socket
-		// is open (epoll(7)), and systemd and a new instance of the program may have one. The
-		// registration would then report each of their clients to this loop.
+		// is open (epoll(7)). systemd and a new instance of the program may have a descriptor of
+		// this socket. The registration would then report each of their clients to this loop.
 		a.control(unix.EPOLL_CTL_DEL, 0)
 	}
 	sysClose(a.fd)

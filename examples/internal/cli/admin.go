@@ -20,7 +20,8 @@ import (
 )
 
 // Admin serves pages about a long-running binary. /metrics has its metrics. /healthz answers 200
-// while the binary makes progress, and /readyz while it can do its work; otherwise they answer 503.
+// while the binary makes progress, and 503 if it does not. /readyz answers 200 while the binary can
+// do its work, and 503 if it cannot.
 type Admin struct {
 	// Gatherer collects the metrics for /metrics. If it is nil, /metrics has the metrics of
 	// NewRegistry.
@@ -42,8 +43,8 @@ type Admin struct {
 	// need no token, so Extra must change nothing for these methods.
 	Extra http.Handler
 	// Token returns the token for the header "Authorization: Bearer TOKEN". Requests over TCP need
-	// it, except GET and HEAD; requests over a Unix socket do not. If Token is nil, requests over
-	// TCP can only be GET or HEAD. Several goroutines may call Token.
+	// this token, except GET and HEAD. Requests over a Unix socket need no token. If Token is nil,
+	// requests over TCP can only be GET or HEAD. Several goroutines may call Token.
 	Token func() (string, error)
 	// Hosts are the names that the header Host may have, besides IP addresses and localhost.
 	Hosts []string

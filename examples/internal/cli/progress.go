@@ -38,8 +38,8 @@ const (
 //
 //	defer inv.Progress("reading %d clusters", n).Stop()
 //
-// From now on, what the command writes to inv.Stdout and inv.Stderr replaces the line. So the
-// command must call Progress before it copies inv or one of its writers.
+// Progress replaces inv.Stdout and inv.Stderr by writers that erase the line before they write. So
+// the command must call Progress before it copies inv or one of its writers.
 //
 // Progress returns nil if standard error is no terminal, or a terminal that cannot erase a line
 // (TERM=dumb).

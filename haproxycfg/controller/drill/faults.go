@@ -90,8 +90,8 @@ func Register(o nodeselect.Objects, names []string, now time.Time) nodeselect.Ob
 }
 
 // Join adds "count" new nodes, created at the time "now" and not ready yet, and returns their
-// names. Each has the labels, and so the zone, of one of the nodes in o, and an address above all
-// addresses of its family in o. If o has no nodes, Join adds none.
+// names. Each new node has the labels, and so the zone, of a node in o, and an address above all
+// addresses of its family in o. If o has no nodes, Join adds no nodes.
 func Join(o nodeselect.Objects, count int, now time.Time) (_ nodeselect.Objects, names []string) {
 	if len(o.Nodes) == 0 {
 		return o, nil

@@ -86,7 +86,7 @@ func (r Report) WriteTable(w io.Writer) error {
 
 // WriteDetails writes what happens in each drill, at most 100 columns wide: the steps, the refused
 // changes, the terminator's log lines, the text of /readyz, and the services with the lowest share
-// of serving servers. It cuts off long lists; WriteJSON does not.
+// of serving servers. It cuts off long lists. WriteJSON writes them completely.
 func (r Report) WriteDetails(w io.Writer) error {
 	var text bytes.Buffer
 	for i := range r.Results {
@@ -165,7 +165,8 @@ func shorten(text string, limit int) string {
 }
 
 // wrap writes a text in lines of at most maxColumns characters, and cuts only a word that is longer
-// than a line. The prefix of the first line is "first", and of the others "further".
+// than a line. The first line has the prefix "first", and all other lines have the prefix
+// "further".
 func wrap(w *bytes.Buffer, text, first, further string) {
 	indent := first
 	runes := []rune(text)

@@ -35,9 +35,9 @@ func (t *truth) set(w World) {
 	}
 }
 
-// draining returns the nodes that drain, or none if the agents are gone. This is a simplification:
-// HAProxy keeps the last answers of agents that are gone. No standard drill cordons nodes while the
-// agents are gone.
+// draining returns the nodes that drain. If the agents are gone, it returns no nodes. This is a
+// simplification: HAProxy keeps the last answers of agents that are gone. No standard drill cordons
+// nodes while the agents are gone.
 func (t *truth) draining(c *Cluster) map[string]bool {
 	drains := map[string]bool{}
 	if t.health == edge.KubeProxyOnly || c.NoAgents {

@@ -157,7 +157,7 @@ type Service struct {
 // Node is a node of a cluster.
 type Node struct {
 	nodeselect.Choice
-	// Text says in one sentence why the node serves the service, or does not.
+	// Text says in one sentence why the node serves the service, or why it does not.
 	Text string `json:"text"`
 	// Servers are the servers in HAProxy through which requests for the service reach this node.
 	Servers []Server `json:"servers,omitempty"`

@@ -52,9 +52,9 @@ func (e *Expected) encode(now time.Time) []byte {
 }
 
 // decodeExpected parses data, the content of expected-pods.json, and returns the numbers of pods by
-// zone. Each number has the time "until" at which the zone last had it; numbers older than Window
-// are left out. A time in the future, after somebody has set the clock back, becomes the present
-// time. After a fault, decodeExpected returns an error and no numbers.
+// zone. Each number has the time "until" at which the zone last had so many pods. decodeExpected
+// leaves out numbers older than Window. A time in the future becomes the present time: somebody has
+// set the clock back. After a fault, decodeExpected returns an error and no numbers.
 func decodeExpected(data []byte, now time.Time) (Expected, error) {
 	var zones map[string][]savedCount
 	if err := json.Unmarshal(data, &zones); err != nil {

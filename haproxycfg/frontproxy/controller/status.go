@@ -20,7 +20,7 @@ type Status struct {
 	// Servers are the servers in the configuration that have a pod.
 	Servers []ServerStatus
 	// Applied is the number of changes that the Controller has put into force so far. Last is the
-	// time of the last change; zero if there was none.
+	// time of the last change, or zero before the first change.
 	Applied int
 	Last    time.Time
 	// Sidecar is true if the controller has no source of pods, because all requests go to one

@@ -21,8 +21,9 @@
 // retryBudget sets RetryPercent. A time has a unit, such as "200ms" or "15s". A percentage ends
 // with "%".
 //
-// The values off and 0 switch a setting off; 0 does not mean the default, as in Settings. The
-// fields pending and retryBudget refuse 0; in these two fields, off means no limit.
+// The values off and 0 switch a setting off. In [frontproxy.Settings], 0 means the default; here it
+// does not. The fields pending and retryBudget refuse 0, and off means no limit in these two
+// fields.
 //
 // policy.schema.json, in the directory of this package, is a JSON Schema of the file for editors.
 // It does not express all rules.

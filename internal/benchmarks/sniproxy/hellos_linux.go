@@ -182,8 +182,8 @@ func (h *helloRun) await(ctx context.Context, p *peer.Process, listen netip.Addr
 	}
 }
 
-// replay sends the hello of each client in each way, all at the same time. It adds the outcome to the
-// element of counts for this way.
+// replay sends the hello of each client in each way, all at the same time. Each way has an element
+// in counts, to which replay adds the outcomes.
 func (h *helloRun) replay(ctx context.Context, listen netip.AddrPort, backends []*hellos.Backend, counts []report.Count) error {
 	type sent struct {
 		wire   []byte

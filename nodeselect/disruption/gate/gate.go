@@ -307,9 +307,9 @@ func (g *Gate) TakeEach(holder string, ttl time.Duration, most int, names ...str
 }
 
 // Record returns a grant for a node that the holder has taken away without a grant, whatever the
-// limits say. With it, the node counts as away until it has been back for the hold-down. The caller
-// must store the grant. The result is nil if anybody has a grant for the node, or if no applied
-// configuration contains it.
+// limits say. With this grant, the node counts as away until it has been back for the hold-down.
+// The caller must store the grant. The result is nil if anybody has a grant for the node, or if no
+// applied configuration contains it.
 func (g *Gate) Record(holder string, ttl time.Duration, name string) []Grant {
 	if _, granted := g.grants[name]; granted || !g.used[name] {
 		return nil
@@ -374,8 +374,8 @@ func (g *Gate) answer(names []string, d disruption.Answer, alone bool) Answer {
 }
 
 // explain adds nodes to b, which describes an exceeded limit: the nodes that are away and count for
-// this limit or, if "alone" is true, only the granted ones. It leaves out the nodes in names, about
-// which somebody asks.
+// this limit. If "alone" is true, it adds only the granted nodes of these. It leaves out the nodes
+// in names, about which somebody asks.
 func (g *Gate) explain(b disruption.Blocked, names []string, alone bool) Blocked {
 	away := map[string]bool{}
 	for _, a := range g.in.Applied {

@@ -24,8 +24,8 @@ type Reader struct {
 	// which is also the largest allowed value.
 	MaxBytes int
 	// MaxPackets is the greatest number of packets that the Reader reads until the hello is
-	// complete. Each Initial packet that the Reader tries to decrypt counts, and so does each
-	// datagram without such a packet. 0 means the constant MaxPackets.
+	// complete. Each Initial packet that the Reader tries to decrypt counts. Each datagram without
+	// such a packet counts too. 0 means the constant MaxPackets.
 	MaxPackets int
 
 	hello   Hello

@@ -56,7 +56,8 @@ func (s *System) startSecondEdge(ctx context.Context, size int) (*secondEdge, er
 	if _, err := lab.Until(ctx, "the servers of the second HAProxy", patience, func(ctx context.Context) error {
 		stats, err := e.haproxy.Stats(ctx)
 		for _, stat := range stats {
-			// A spare server stays in maintenance. From version 3.0 on, HAProxy has spare servers.
+			// Do not wait for spare servers, which the terminator adds from HAProxy 3.0 on: they
+			// stay in maintenance.
 			addr, parseErr := netip.ParseAddrPort(stat.Addr)
 			if parseErr == nil && addr.Addr() != haproxycfg.SpareAddr && !isUp(stat) {
 				err = fmt.Errorf("%s/%s is %s", stat.Proxy, stat.Server, stat.Status)

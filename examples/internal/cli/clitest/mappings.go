@@ -34,7 +34,7 @@ func codeIn(cell string) (list []string, rest string) {
 //   - settings as code: the result of these settings must contain the code in the third cell more
 //     often than the result without settings.
 //   - "nothing to set": the result without settings must contain the code in the third cell.
-//   - "no equivalent": the third cell is empty, and the fourth says what to do instead.
+//   - "no equivalent": the third cell is empty, and the fourth cell says what to do instead.
 func CheckMappings(t *testing.T, page string, result func(t testing.TB, settings []string) string) {
 	base := result(t, nil)
 	rows := mappings(t, page)

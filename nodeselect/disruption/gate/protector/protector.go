@@ -54,8 +54,8 @@ type Status struct {
 	// now. Waiting is the number of objects that the tool wants to take, but must still leave
 	// alone.
 	Objects, Free, Waiting int
-	// Unprotected is the number of objects that have no protection although they must have one,
-	// because Protect failed.
+	// Unprotected is the number of objects that must be protected and are not, because Protect
+	// failed.
 	Unprotected int
 }
 

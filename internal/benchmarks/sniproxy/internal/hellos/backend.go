@@ -140,7 +140,7 @@ func (b *Backend) serve(conn net.Conn) {
 	_ = server.Close()
 }
 
-// replayed is a connection of which a part has been read already.
+// replayed is a connection whose first bytes have been read already. Read returns them again.
 type replayed struct {
 	net.Conn
 	from io.Reader

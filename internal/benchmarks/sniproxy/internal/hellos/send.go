@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// spread is shorter than the time that the routers wait for a hello.
+// spread is the time over which Send spreads many segments. The routers wait longer for a hello.
 const spread = 1500 * time.Millisecond
 
 // Send connects to a router and writes each piece as one TCP segment. Then it waits for the first

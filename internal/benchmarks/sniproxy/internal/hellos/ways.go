@@ -7,8 +7,8 @@
 //	err = hellos.Send(ctx, router, pieces)
 //	reached := backend.Saw(hello)
 //
-// A replayed hello is only the beginning of a handshake. For a whole one, call Client.Connect with
-// the address of the router.
+// A replayed hello is only the beginning of a handshake. For a whole handshake, call Client.Connect
+// with the address of the router.
 package hellos
 
 import (
