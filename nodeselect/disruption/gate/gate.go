@@ -374,8 +374,8 @@ func (g *Gate) answer(names []string, d disruption.Answer, alone bool) Answer {
 }
 
 // explain adds nodes to b, which describes an exceeded limit: the nodes that are away and count for
-// this limit. If "alone" is true, it adds only the granted nodes of these. It leaves out the nodes
-// in names, about which somebody asks.
+// this limit. If "alone" is true, it adds only granted nodes. It leaves out the nodes in names,
+// about which somebody asks.
 func (g *Gate) explain(b disruption.Blocked, names []string, alone bool) Blocked {
 	away := map[string]bool{}
 	for _, a := range g.in.Applied {

@@ -58,7 +58,7 @@ func (s *System) moveWeight(ctx context.Context, t *traffic, from, to *lab.Clust
 // weightGone adds a row with the text "what" to the report. The weight of the cluster c became 0 at
 // the time "since", and the agents keep the old weight for zeroWeightDelay after this time. The row
 // fails if c receives its last request before the end of zeroWeightDelay, or more than 3 s (effect)
-// after this end.
+// after "since".
 func (s *System) weightGone(ctx context.Context, t *traffic, what string, c *lab.Cluster, since time.Time) error {
 	took, err := t.last(ctx, "in "+c.Name, since, within(c))
 	if err == nil {
