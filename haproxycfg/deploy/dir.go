@@ -33,7 +33,7 @@ import (
 type Dir struct {
 	// Path is the directory. Apply creates it.
 	Path string
-	// Mode is the permission of the files, except private ones; 0 means 0644. A directory also has
+	// Mode is the permission of all files except private files. 0 means 0644. A directory also has
 	// the execute bits.
 	Mode fs.FileMode
 	// PrivateMode is the permission of new files with private keys; existing files keep theirs. 0
