@@ -18,8 +18,8 @@ type Stored struct {
 	Clusters []ClusterShift `json:"clusters,omitempty"`
 }
 
-// ClusterShift is the shift of several routes of a cluster with the same order, status, step and
-// times.
+// ClusterShift is one shift of several routes away from the same cluster. The routes share the order
+// of the operator, the status, the step and the times.
 type ClusterShift struct {
 	Shift           // without a route
 	Routes []string `json:"routes"` // sorted

@@ -199,12 +199,12 @@ func (t *Table[T]) sourceFull(src *source[T], exempt bool) bool {
 
 func (t *Table[T]) files() int { return t.waiting + 2*t.serving }
 
-// Serve makes a waiting connection a serving one, which needs one more descriptor: call it when the
-// client has sent a complete request. If Serve returns a victim, a connection that gives up its
-// descriptors, the caller must close it.
+// Serve makes a waiting connection a serving one. Call Serve when the client has sent a complete
+// request. A serving connection needs one more descriptor. If another connection must give up its
+// descriptors for this, Serve returns that connection as victim, and the caller must close it.
 //
 // Serve returns ErrEvicted if the Table has already evicted m. It returns ErrFull if there are not
-// enough descriptors: the caller should then answer that the server is busy.
+// enough descriptors. The caller should then answer that the server is busy.
 func (t *Table[T]) Serve(m T) (victim T, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

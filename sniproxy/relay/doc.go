@@ -37,9 +37,10 @@
 //     byte of the client, and then resets the backend's connection (RST).
 //
 // If the other side acknowledges no byte for HalfCloseTimeout, the Engine closes both connections.
-// A server that answers in the middle of an upload and then closes counts as failed, so the client
-// gets the server's answer. If a client fails before a backend is connected, the Engine drops the
-// client's bytes.
+// If a client fails before a backend is connected, the Engine drops the client's bytes.
+//
+// A server that answers in the middle of an upload and then closes its connection also counts as a
+// failed side: the client still gets the whole answer.
 //
 // If the Engine ends a connection early, after a time-out or because of Conn.Close, CloseWithin or
 // Close, each side still gets the bytes in the send queue of its socket, and FIN.
@@ -47,10 +48,11 @@
 // If one side does not read, the Engine stops reading from the other side, after at most one buffer
 // or one pipe of bytes for each direction.
 //
-// The Engine acts up to 125 ms after the end of a time-out, and never before. If IdleTimeout or
-// HalfCloseTimeout expires, and the peer has not acknowledged all bytes, the Engine waits for the
-// same time again, at most 30 s. If the peer acknowledges none of these bytes in this time, the
-// Engine closes the connection. Otherwise the time-out starts again.
+// The Engine acts up to 125 ms after the end of a time-out, and never before.
+//
+// When IdleTimeout or HalfCloseTimeout expires, a peer may have bytes that it has not acknowledged.
+// The Engine then waits once more, for the same time but at most 30 s. If the peer acknowledges some
+// of these bytes meanwhile, the time-out starts again. If not, the Engine closes the connection.
 //
 // The Engine calls Done exactly once for each Session, after it has closed both connections.
 //
