@@ -50,9 +50,9 @@ func (f *Frontend) appendTrustedProxies(t *text) {
 // for declared hosts.
 //
 // HAProxy does not redirect a request with "X-Forwarded-Proto: https", because a redirect to a
-// proxy that has ended TLS would be a loop. It serves the request of a trusted proxy. To any other
-// client it answers 421: RFC 9110, section 7.4, tells a server to reject a request for an https
-// resource without TLS.
+// proxy that has ended TLS would be a loop. If such a request comes from a trusted proxy, HAProxy
+// serves it. Otherwise HAProxy answers 421: RFC 9110, section 7.4, tells a server to reject a
+// request for an https resource without TLS.
 func (f *Frontend) appendRedirect(t *text, observing bool) {
 	r := f.RedirectHTTPS
 	const plain = "{ var(txn.host) -m len gt 0 } !{ ssl_fc } "

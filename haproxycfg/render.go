@@ -18,9 +18,9 @@ import (
 const configFile = "haproxy.cfg"
 
 // Render returns the files of the configuration: first the maps, certificates and certificate
-// lists, then haproxy.cfg, which names them. Write them in this order. The names of the first files
-// contain a hash of their content, so a new file never overwrites a file in use, except as
-// Map.Runtime and Map.Stable describe.
+// lists, and last haproxy.cfg, which names these files. Write the files in this order. All names
+// except "haproxy.cfg" contain a hash of the content of the file, so a new file never overwrites a
+// file in use. Map.Runtime and Map.Stable describe exceptions.
 //
 // dir is the directory of the files in HAProxy's file system; empty means HAProxy's working
 // directory. The same Config and dir make the same bytes. If the Config is invalid, Render returns

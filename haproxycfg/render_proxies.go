@@ -420,7 +420,7 @@ func (b *Backend) http2() bool { return b.Protocol == H2C || b.Protocol == GRPC 
 // append renders the table and the rules for the limits of a proxy. The rules that refuse a request
 // come before the rules that count it, so refused requests do not count. If observing is true, no
 // rule refuses a request: the rules set the variable txn.over to the Refusal of the first limit
-// that it exceeds.
+// that the request exceeds.
 //
 // The argument "of" names the backend whose table counts the requests; "" means the proxy itself.
 func (l Limits) append(t *text, proxy, of string, observing bool) {
@@ -552,9 +552,9 @@ func (h *Health) appendWords(t *text, agentInterval time.Duration) {
 	t.duration(cmp.Or(agentInterval, defaultInterval))
 }
 
-// Name returns the name of the server in HAProxy: Slot, or else "ADDRESS:PORT", or
-// "ADDRESS:PORT-AGENTPORT" with an agent. With WeightInName, "-wWEIGHT" follows. IPv6 addresses
-// have no brackets.
+// Name returns the name of the server in HAProxy. If Slot is not empty, this is Slot. Otherwise it
+// is "ADDRESS:PORT", or "ADDRESS:PORT-AGENTPORT" for a server with an agent. If WeightInName is
+// true, "-wWEIGHT" follows. IPv6 addresses have no brackets.
 //
 // HAProxy restores the address and port of each server by its name from the state file. So a server
 // with a new node port needs a new name: with the old name, HAProxy would use the old port after a

@@ -17,8 +17,7 @@ const sparePrefix = "spare"
 // and is in maintenance at the address SpareAddr.
 //
 // HAProxy lets no server track a server that was added at run time. So if a program needs another
-// tracked server at run time, it changes a spare server: this server then has the address of the
-// needed one.
+// tracked server at run time, it changes the address of a spare server.
 func (s Server) Spare(i int) Server {
 	s.Slot, s.Disabled = sparePrefix+strconv.Itoa(i), true
 	s.Addr = netip.AddrPortFrom(SpareAddr, s.Addr.Port())

@@ -322,8 +322,9 @@ func usesFirst(config *haproxycfg.Config, list string) bool {
 	return false
 }
 
-// otherOrder returns a name for which HAProxy may choose different certificates in the orders "got"
-// and "wanted", or "". The keys of certs are the names of the files.
+// otherOrder compares the orders "got" and "wanted" of certificates. It returns a name for which
+// HAProxy may choose another certificate with got than with wanted. If there is no such name, it
+// returns "". The keys of certs are the names of the files.
 //
 // HAProxy chooses the first certificate that covers the name with a kind of key that the client
 // supports. So the order counts only for two certificates of the same kind that cover the same
@@ -431,10 +432,10 @@ func (c *certificateChange) compare(ctx context.Context, worker runtimeapi.Socke
 	return nil
 }
 
-// located contains the names that a worker uses for the files of a certificate list. The field
-// "list" is the name of the list, and the field "names" is the name of the map of the names that
-// the certificates cover. The field "files" maps the name of a certificate's file in the directory
-// to the name that the worker uses for this certificate.
+// located contains the names that a worker uses for the files of a certificate list. "list" is the
+// name of the list itself, and "names" is the name of the map of covered names. "files" contains
+// the names of the certificates: a key is the name of the file in the directory, and the value is
+// the name that the worker uses.
 type located struct {
 	list, names string
 	files       map[string]string

@@ -66,9 +66,9 @@ func (d *Dir) applyMaps(ctx context.Context, t target, same []bool) (changed boo
 	return true, nil
 }
 
-// changeMaps replaces the files of maps, and then changes the entries in the running HAProxy, or
-// reloads HAProxy if it refuses the change. While the entries in HAProxy may differ from the files,
-// pendingFile exists, so that the next Apply reloads HAProxy.
+// changeMaps replaces the files of maps, and then changes the entries in the running HAProxy. If
+// HAProxy refuses the change, changeMaps reloads HAProxy. While the entries in HAProxy may differ
+// from the files, pendingFile exists, so that the next Apply reloads HAProxy.
 //
 // After that, changeMaps compares all entries of stable maps with HAProxy, and calls "check". If
 // check returns an error, or if HAProxy refuses the reload, changeMaps puts the old maps back and

@@ -8,9 +8,9 @@
 //  3. the highest number of the host's routes for which the cluster has a service;
 //  4. the first name in alphabetical order.
 //
-// The weight of a service is its declared weight times its annotated weight, or 0 while it is
-// drained. If every weight is 0, rule 3 decides, so that the clients of the host still receive an
-// answer.
+// The weight of a service is its declared weight times its annotated weight. The weight of a
+// drained service is 0. If every weight is 0, rule 3 decides, so that the clients of the host still
+// receive an answer.
 package hostcluster
 
 import (

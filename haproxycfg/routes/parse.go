@@ -30,8 +30,9 @@ const (
 // leaves out each route that has a problem, and keeps the others. The table is empty if Parse finds
 // no entry, if the file is larger than MaxFileBytes, or if it has no "routes".
 //
-// Problems are sorted by line, and have File, Line and, unless they are about the whole file,
-// Field. There are at most 10,000; the last one then reports that there are more.
+// Problems are sorted by line, and have File and Line. They also have Field, except a problem of
+// the whole file. Parse returns at most 10,000 problems. If there are more, the last problem says
+// so.
 func Parse(file string, data []byte) (Table, []Problem) {
 	whole := func(line int, message string) (Table, []Problem) {
 		return Table{}, []Problem{{File: file, Line: line, Message: message + "; nothing of this file is used"}}
