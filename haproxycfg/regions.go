@@ -41,8 +41,9 @@ func (f *Frontend) appendRegion(t *text, maps map[string]string) {
 		for _, network := range f.TrustedProxies {
 			t.line("acl " + trustedClient + " var(txn.client) -m ip " + network.String())
 		}
-		// The last address is the one from which the trusted proxy got the request. If this address is
-		// a trusted proxy too, the address before it is the one from which that proxy got the request.
+		// The last address in X-Forwarded-For is the address from which the trusted proxy got the
+		// request. If this address is a trusted proxy too, the address before it is the address from
+		// which that proxy got the request.
 		for hop := 1; hop <= regionHops; hop++ {
 			t.line("http-request set-var(txn.client) req.hdr_ip(X-Forwarded-For,-" + strconv.Itoa(hop) + ") if " + trustedProxy)
 			if hop > 1 {

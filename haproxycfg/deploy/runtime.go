@@ -190,7 +190,7 @@ func (r *Runtime) compareLive(good, disk []byte, t target) liveChange {
 func (r *Runtime) maxReplaced() int { return cmp.Or(max(r.MaxReplaced, 0), defaultMaxReplaced) }
 
 // wordsOf returns the field Add of each server. A key of the result has the form "backend/server".
-// If several of the arguments contain a server, the result has the field Add from the last of these
+// If several arguments contain the same server, the result has the field Add from the last of these
 // arguments.
 func wordsOf(configs ...[]runtimeapi.Backend) map[string]string {
 	words := map[string]string{}

@@ -269,7 +269,7 @@ func (r Reloader) SetMap(ctx context.Context, file string, entries []haproxycfg.
 
 // ReplaceMaps replaces the entries of maps in the worker that serves new connections; see
 // [runtimeapi.Socket.ReplaceMaps]. If no command of HAProxy can contain an entry, for example a key
-// with ";", it returns an error, and a Dir reloads HAProxy instead.
+// with ";", ReplaceMaps returns an error. A Dir then reloads HAProxy instead.
 func (r Reloader) ReplaceMaps(ctx context.Context, maps []runtimeapi.MapContent) error {
 	return r.withMaps(ctx, maps, runtimeapi.Socket.ReplaceMaps)
 }

@@ -16,8 +16,8 @@ import (
 )
 
 // builder makes one configuration. addUpstreams checks the addresses of all services, addRoute adds
-// a route to the maps, and addBackend makes a backend with the servers of a route. track adds the
-// nodes of these servers, whose health all servers on the node share.
+// a route to the maps, and addBackend makes a backend with the servers of a route. track adds a
+// node of these servers: all servers on the node have the health of the node.
 type builder struct {
 	edge     *Edge
 	services map[routes.Ref]*service

@@ -8,7 +8,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// appendBackendKey appends the key of the backend of the route r, which encodes everything in r
+// appendBackendKey appends the key of the backend of the route r. The key encodes everything in r
 // that changes the backend. Routes with the same key share a backend. Weights in the same ratio,
 // such as 1:2 and 50:100, have the same key.
 func appendBackendKey(k []byte, r *routes.Route) []byte {

@@ -91,9 +91,9 @@ type Settings struct {
 	// Reuse says which idle connections to pods a request may use; empty means haproxycfg.ReuseAlways.
 	// Envoy always does what ReuseAlways does.
 	Reuse haproxycfg.Reuse
-	// PoolPurge (Envoy: idle_timeout of the cluster) is the period after which HAProxy closes half
-	// of the idle connections to pods that it did not need; 0 means 1s. It must be shorter than the
-	// time after which pods close idle connections.
+	// PoolPurge (Envoy: idle_timeout of the cluster) is a period. After each period, HAProxy closes
+	// half of the idle connections to pods that it did not need in the period. 0 means 1s. PoolPurge
+	// must be shorter than the time after which pods close idle connections.
 	PoolPurge time.Duration
 	// NoPool (Envoy: max_requests_per_connection of the cluster, 1) makes HAProxy close a
 	// connection to a pod when its request has ended and the client has disconnected. Set it if

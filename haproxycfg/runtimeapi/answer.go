@@ -28,8 +28,9 @@ func (e *AnswerError) Error() string {
 	return fmt.Sprintf("runtimeapi: %s: %.200q: HAProxy answers %.500q", e.Target, e.Command, answer)
 }
 
-// change sends a command that changes a server or a map; the error names it as "target". HAProxy
-// reports success with one of the texts in "success", or, if "silence" is true, with an empty line.
+// change sends a command that changes a server or a map. The argument "target" is the name of this
+// server or map in the error. HAProxy reports success with one of the texts in "success", or, if
+// "silence" is true, with an empty line.
 func (s Socket) change(ctx context.Context, command, target string, silence bool, success ...string) error {
 	answer, err := s.Do(ctx, command)
 	if err != nil {

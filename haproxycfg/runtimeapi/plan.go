@@ -314,8 +314,8 @@ func (p *planner) backend(b, before *Backend, rows []*ServerState) {
 }
 
 // server plans the commands that give HAProxy the wanted server s. The argument "was" is the same
-// server in the old configuration, and row is its state in the running HAProxy. Each of them is nil
-// if there is no such server.
+// server in the old configuration, or nil if the old configuration has no such server. row is the
+// state of the server in the running HAProxy, or nil if HAProxy has no such server.
 func (p *planner) server(b *Backend, s, was *Server, row *ServerState) {
 	at := b.Name + "/" + s.Name
 	switch cannot := p.cannotAdd(b, s); {
@@ -484,8 +484,8 @@ func (p *planner) add(backend, at string, s *Server) {
 }
 
 // donor returns a server of the running HAProxy whose agent probably gives the same answers as the
-// agent of the new server s, or nil. It ignores servers that an earlier plan has taken out of
-// service.
+// agent of the new server s. It ignores servers that an earlier plan has taken out of service. If
+// there is no such server, donor returns nil.
 func (p *planner) donor(backend string, s *Server) *ServerState {
 	if !s.Agent || !s.Addr.IsValid() || !p.known {
 		return nil

@@ -14,9 +14,10 @@ import (
 type Control interface {
 	// Shifts returns the current state of all shifts.
 	Shifts() (State, error)
-	// SetShifts replaces the state of all shifts and changes HAProxy without a reload. If the
-	// current state differs from "last", a result of Shifts, it changes nothing and the error wraps
-	// ErrConflict. After any other error, the old or the new state may be in force.
+	// SetShifts replaces the state of all shifts and changes HAProxy without a reload. The argument
+	// "last" is a result of Shifts. If the current state differs from last, SetShifts changes nothing,
+	// and the error wraps ErrConflict. After any other error, the old or the new state may be in
+	// force.
 	SetShifts(ctx context.Context, last, next State) error
 	// CheckShift returns an error if HAProxy has no route with this name, or if no shift can move
 	// requests of the route to the cluster.

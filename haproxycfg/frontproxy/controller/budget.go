@@ -24,8 +24,8 @@ type sample struct {
 }
 
 // budgetPoll is the time between two samples of HAProxy's counters while HAProxy repeats no
-// requests, and fastBudgetPoll is this time while it repeats some. Between two samples HAProxy can
-// exceed the retry budget. The next samples then allow fewer repetitions.
+// requests. fastBudgetPoll is this time while HAProxy repeats requests. Between two samples,
+// HAProxy can exceed the retry budget. The next samples then allow fewer repetitions.
 const (
 	budgetPoll     = 50 * time.Millisecond
 	fastBudgetPoll = 10 * time.Millisecond

@@ -26,9 +26,9 @@ type PodTraffic struct {
 	Up bool
 }
 
-// Traffic adds up HAProxy's counters of servers for each pod: a slot (a server with a fixed name)
-// can contain several pods one after another, a pod can be in several backends, and a reload resets
-// all counters.
+// Traffic adds up HAProxy's counters of servers for each pod. A counter of HAProxy alone does not
+// show the traffic of a pod: a slot (a server with a fixed name) can contain several pods one after
+// another, a pod can be in several backends, and a reload resets all counters.
 //
 // The zero value has no traffic. A Traffic is not safe for concurrent use.
 type Traffic struct {
