@@ -198,8 +198,8 @@ func (z zone) alias(host string) bool { return z.target != "" && host != z.origi
 
 // hosts returns the sorted names that need DNS records: the hosts of t in the zone, and some names
 // without a route of their own. For example, if "a.b.example.com" has records, the DNS wildcard
-// "*.example.com" does not cover "b.example.com" (see AppendZone). So if the table contains both
-// names, hosts also returns "b.example.com".
+// "*.example.com" does not cover "b.example.com" (see AppendZone). So if the table contains
+// "a.b.example.com" and "*.example.com", hosts also returns "b.example.com".
 func (z zone) hosts(t Table) []string {
 	declared := map[string]bool{}
 	for _, h := range t.Hosts() {
