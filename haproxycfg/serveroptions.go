@@ -90,8 +90,9 @@ func (b *Backend) appendSharedWords(t *text, checkProto bool) {
 // default-server, because the command ignores this line.
 //
 // HAProxy adds the server in maintenance, without checks. To put it into service, send "enable
-// health BACKEND/NAME" if s.Check is true, "enable agent BACKEND/NAME" if s.AgentPort is not 0, and
-// then "enable server BACKEND/NAME".
+// health BACKEND/NAME" if s.Check is true, then "enable server BACKEND/NAME", and then "enable agent
+// BACKEND/NAME" if s.AgentPort is not 0. In another order, the server is down until the first answer
+// of its agent.
 //
 // AddServer returns an error for an invalid server, a server with AgentSend, and a backend with
 // [Source] or [URI]. HAProxy lets no server track a server that was added at run time.

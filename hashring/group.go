@@ -86,9 +86,9 @@ func quantile(share float64) uint64 {
 	return uint64(share * (1 << 64))
 }
 
-// gather returns candidates for nodes with a score of at most limit, best first. If all of these
-// nodes fit into buf, the result has all of them. Otherwise it has some of them, including the k
-// best.
+// gather finds the nodes whose score is at most limit, and returns their candidates, best first. If
+// all these candidates fit into buf, gather returns all of them. Otherwise it returns some of them,
+// including the k best.
 func (g *group) gather(buf []uint64, key uint64, k int, limit uint64) []uint64 {
 	n, left := 0, len(g.digests)
 	for {

@@ -7,9 +7,9 @@ import (
 	"github.com/headgate/headgate/haproxycfg/routes"
 )
 
-// Controller returns a Controller with the values of the flags. It writes to dir, makes the HAProxy
-// of -haproxy check each configuration, and passes all warnings of HAProxy to "warned". The caller
-// must set the other fields, such as the clusters.
+// Controller returns a Controller with the values of the flags. The Controller writes to dir. It
+// checks each configuration with the program that the flag -haproxy names, and passes all warnings
+// of this program to "warned". The caller must set the other fields, such as the clusters.
 func (s *Settings) Controller(dir *deploy.Dir, warned func([]deploy.Diagnostic)) *controller.Controller {
 	c := &controller.Controller{
 		Routes:       &controller.RouteFiles{Names: s.Routes, Regions: s.Regions},

@@ -58,9 +58,10 @@ func (d *Doubt[K]) Seen(key K) bool {
 	return len(d.missing) == 0 && d.Clear()
 }
 
-// Appeared tells the Doubt that the API server has some object again. If the doubtful list was
-// empty, the time after which missing objects are removed (ConfirmAfter) begins with this call, and
-// Appeared returns true. Otherwise Appeared changes nothing and returns false.
+// Appeared tells the Doubt that the API server has reported an object. If the last list of the API
+// server was doubtful because it had no objects, the time after which missing objects are removed
+// (ConfirmAfter) begins with this call, and Appeared returns true. Otherwise Appeared changes nothing
+// and returns false.
 func (d *Doubt[K]) Appeared(now time.Time) bool {
 	if !d.empty {
 		return false
