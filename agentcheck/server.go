@@ -35,7 +35,7 @@ const (
 
 // After the Server has sent the answer, it reads and drops the rest of the client's bytes within
 // these limits. HAProxy closes the connection as soon as it has the answer. Another client may
-// leave it open, but must not occupy one of the MaxConns connections for long.
+// leave the connection open, but must not occupy one of the MaxConns connections for long.
 const (
 	maxDiscard = 64 << 10 // bytes
 	maxLinger  = 250 * time.Millisecond

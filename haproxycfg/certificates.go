@@ -108,7 +108,8 @@ func observeServerName(t *text, names string) {
 
 // lookUpCovered renders two look-ups in the map at the path "names". The variable "key" contains
 // "FINGERPRINT/HOST". The first look-up stores the value for this text in the variable byName. The
-// second one uses "*" in place of the first label of the host, and stores the value in byWildcard.
+// second look-up uses "*" in place of the first label of the host, and stores the value in
+// byWildcard.
 func lookUpCovered(t *text, names, key, byName, byWildcard string) {
 	lookUp := func(variable, convert string) {
 		t.line("http-request set-var(txn." + variable + ") 'var(txn." + key + ")" + convert + `,map_str("` + names + `")'`)

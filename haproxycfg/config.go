@@ -54,7 +54,7 @@ type Global struct {
 	User, Group string
 	// StatsSocket is the path of the administration socket, at most 97 bytes; empty means no
 	// socket. HAProxy creates it with mode 600 and level admin. In a reload, the new process
-	// receives the listening sockets of the old process through it.
+	// receives the listening sockets of the old process through this socket.
 	StatsSocket string
 	// StateFile is the file from which HAProxy restores the weight and administrative state of
 	// servers when it starts; empty means no file. Another program must save "show servers state"
@@ -343,37 +343,6 @@ const (
 // a declared host never uses the backends of a wildcard. Paths are compared byte for byte, without
 // the query. HAProxy answers 400 to a path with a segment "." or "..", plain or encoded, because a
 // server would resolve it to a path that the route does not cover.
-//
-// Shift and ShiftParts divide the requests for a backend at random between two others. Shift maps a
-// backend to "POINTS/NAME". ShiftParts maps "BACKEND/NAME" to "FIRST/SECOND/MIN1/MIN2". Of 10,000
-// requests for BACKEND, HAProxy sends POINTS to FIRST, and all others to SECOND. Set both maps or
-// neither. If Runtime of the map Shift is true (see [Map]), a program can change the points without
-// a reload.
-//
-// FIRST needs at least MIN1 usable servers (not down, drained or in maintenance), and SECOND needs
-// MIN2. While one of them has too few, the other one receives all requests. While both have too
-// few, BACKEND itself receives them. A stopping process of HAProxy 2.6 ignores MIN1 and MIN2.
-//
-// A value of Shift may end with "/UNTIL", a time in seconds since 1970. From this time on, HAProxy
-// ignores the entry.
-//
-// With Prefer, the region of the client chooses other backends. Prefer maps "BACKEND/REGION" to
-// "BACKEND1/MIN1/BACKEND2/MIN2" and so on, with up to [MaxPreferred] backends. The first of them
-// with at least MIN usable servers receives the request. If there is none, BACKEND itself receives
-// it. The entry "BACKEND/" applies to unknown regions, and to regions without an entry. While an
-// entry of ShiftParts is in force for BACKEND, HAProxy ignores Prefer. A stopping process of HAProxy
-// 2.6 always ignores Prefer.
-//
-// Regions maps networks, such as "192.0.2.0/24", to regions. The longest prefix that contains the
-// address of the client decides. If Frontend.TrustedProxies contains the sender of the request,
-// this address is the last one in X-Forwarded-For that TrustedProxies does not contain. HAProxy
-// looks at the last three addresses only. In all other cases, the address of the client is that of
-// the sender.
-//
-// RegionHeader names a request header, and RegionValues maps its values, in lower case, to regions.
-// In a request of TrustedProxies, RegionValues has precedence over Regions. With [ForwardedReplace],
-// HAProxy removes the header from all other requests, also if Global.Observe is true. Set both
-// RegionHeader and RegionValues, or neither.
 type Router struct {
 	// Shift and ShiftParts divide the requests for a backend at random between two others. Shift
 	// maps BACKEND to "POINTS/NAME". ShiftParts maps "BACKEND/NAME" to "FIRST/SECOND/MIN1/MIN2". Of

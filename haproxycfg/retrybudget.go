@@ -11,8 +11,8 @@ import "strconv"
 // where requests is the number of requests of the frontend in this second.
 //
 // HAProxy 2.9 and later count the repetitions. For earlier versions, a controller reads req_tot and
-// wretr of "show stat", and sets the variable Switch to 0 while there are too many, and to 1
-// otherwise.
+// wretr of "show stat", and sets the variable Switch to 0 while there are too many repetitions, and
+// to 1 otherwise.
 type RetryBudget struct {
 	Percent   int // 0 to 100
 	PerSecond int // 0 to 1,000,000

@@ -339,7 +339,7 @@ func (v *validator) serversOf(c *Config, b *Backend) {
 	}
 }
 
-// serverOK reports whether a server has no fault; if it has one, serverFaults adds the faults.
+// serverOK reports whether a server has no fault. If it has faults, serverFaults adds them.
 // serverOK runs for tens of thousands of servers, so it does not build the name of the server, as
 // serverFaults does.
 func (v *validator) serverOK(c *Config, s *Server) bool {

@@ -79,8 +79,8 @@ func (p *agentPorts) addAll(services []*corev1.Service) {
 
 // replace applies the change of one service. old is nil if the service is new, and svc is nil if it
 // is deleted. If a service gets or loses its agent port, or does not get it for a new reason,
-// replace calls the function "changed" with the Ref.Key of this service. Such a service may be
-// another one than the changed service.
+// replace calls the function "changed" with the Ref.Key of this service. This may also be a service
+// other than the changed one.
 func (p *agentPorts) replace(old, svc *corev1.Service, changed func(key string)) {
 	var ports []uint16
 	if old != nil {

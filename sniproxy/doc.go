@@ -35,9 +35,9 @@
 //
 // # Shares of the sources
 //
-// A source is an IPv4 address or an IPv6 /64, of the client that a PROXY header names if there is
-// one. While no limit is reached, a source may hold any number of connections. A connection is
-// silent until its client has named a host.
+// A source is the IPv4 address, or the IPv6 /64, of a client. With a PROXY header, the client is
+// the one that the header names. While no limit is reached, a source may hold any number of
+// connections. A connection is silent until its client has named a host.
 //
 // When MaxConns or the descriptors of the process are used up, the Server closes the oldest silent
 // connection of the largest source for a new connection. The largest source is the source with the
@@ -126,7 +126,8 @@
 // # Empty lines before a request
 //
 // The Server ignores up to 16 empty lines, with CRLF or LF, before an HTTP/1 request (RFC 9112
-// section 2.2). It does not pass them on, because some servers close the connection after one.
+// section 2.2). It does not pass them on, because some servers close the connection after an empty
+// line.
 //
 // # QUIC
 //

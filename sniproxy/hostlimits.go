@@ -15,7 +15,7 @@ type hostLimits struct {
 	sweepAt int // when hosts has this many entries, the method "add" calls the method "sweep"
 }
 
-// hostUse records the open connections of one host, and how soon further ones may arrive.
+// hostUse records the open connections of one host, and how soon further connections may arrive.
 type hostUse struct {
 	conns int
 	// fullAt is a time on the clock Server.now. After fullAt, maxRate new connections of the host
@@ -26,7 +26,7 @@ type hostUse struct {
 	// now. This is the generic cell rate algorithm (ITU-T I.371).
 	//
 	// For example, with maxRate 10, "add" accepts 10 of 11 simultaneous connections. It refuses the
-	// last one, because fullAt would be 1.1 s from now.
+	// last connection, because fullAt would be 1.1 s from now.
 	fullAt int64
 }
 
@@ -73,8 +73,8 @@ func (l *hostLimits) remove(host string, now int64) {
 // minSweep is the smallest number of hosts at which the method "sweep" removes unused hosts.
 const minSweep = 1024
 
-// sweep removes each host that has no open connection and may open maxRate new ones at once (see
-// hostUse.fullAt). The method "add" calls sweep when there are sweepAt hosts. sweep then sets
+// sweep removes each host that has no open connection and may open maxRate new connections at once
+// (see hostUse.fullAt). The method "add" calls sweep when there are sweepAt hosts. sweep then sets
 // sweepAt to twice the number of hosts that it has kept, but at least to minSweep, so "add" takes
 // constant time on average.
 func (l *hostLimits) sweep(now int64) {

@@ -122,7 +122,7 @@ type Server struct {
 	//     protocol is not printable ASCII
 	//
 	// The Server passes an AUTHORITY or ALPN TLV of the incoming PROXY header on, and does not add
-	// a second one.
+	// a second TLV of this type.
 	ProxyALPN bool
 
 	// AllowEndpoints, if not empty, are the only networks that the Server connects to.

@@ -156,13 +156,14 @@ var (
 	ErrTooManyConns = errors.New("sniproxy: too many connections")
 	// ErrTooManyFromSource means that the connection exceeded MaxConnsPerSource.
 	ErrTooManyFromSource = errors.New("sniproxy: too many connections from this source")
-	// ErrEvicted means that the Server closed the connection to make room for newer ones, because
-	// of MaxConns, MaxPeeking or a lack of descriptors. The client had not named a host yet.
+	// ErrEvicted means that the Server closed the connection to make room for newer connections,
+	// because of MaxConns, MaxPeeking or a lack of descriptors. The client had not named a host
+	// yet.
 	ErrEvicted = errors.New("sniproxy: evicted before it named a host")
-	// ErrEvictedIdle means that the Server closed the connection to make room for newer ones,
-	// because of MaxConns or a lack of descriptors. Its source held more connections than its
-	// share, which is the number of all connections divided by the number of sources. Of the
-	// connections of this source, this was the one on which no byte had moved for longest.
+	// ErrEvictedIdle means that the Server closed the connection to make room for newer
+	// connections, because of MaxConns or a lack of descriptors. Its source held more connections
+	// than its share, which is the number of all connections divided by the number of sources. Of
+	// the connections of this source, this was the one on which no byte had moved for longest.
 	ErrEvictedIdle = errors.New("sniproxy: evicted as the longest idle connection of its source")
 
 	// ErrTooManyForHost means that the connection exceeded MaxConnsPerHost.

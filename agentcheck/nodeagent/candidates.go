@@ -30,7 +30,7 @@ func (c candidate) heldDown() bool { return !c.ended.IsZero() }
 //   - At most "limit" of them drain.
 //   - A candidate that drains already continues to drain if "limit" falls.
 //   - At most "ceiling" candidates with a request drain. If more of them drain, because the cluster
-//     has shrunk, the last ones stop.
+//     has shrunk, the last candidates stop.
 //
 // The result is sorted: first the uncounted candidates, then the others by the time of their
 // requests. So all agents compute the same order, no matter when they started.

@@ -7,8 +7,8 @@
 //	./build.sh && bin/e2e
 //	bin/e2e lab eu-1 eu-2    a shell beside two clusters, to try headgate by hand
 //
-// It needs Linux, root, and some commands; e2e lists the missing ones. All processes of the test
-// run in namespaces that disappear when e2e ends.
+// It needs Linux, root, and some commands; e2e lists the commands that are missing. All processes
+// of the test run in namespaces that disappear when e2e ends.
 package main
 
 import (

@@ -28,7 +28,7 @@ func newDrainer(s settings, srv *sniproxy.Server) *drain.Drainer {
 
 // drainConnections carries out the drain after SIGTERM. Until the end of -drain-delay, the router
 // still accepts connections. After that, it waits for the open connections to end, for at most
-// -drain-timeout, and closes the remaining ones.
+// -drain-timeout, and closes the remaining connections.
 func (r *router) drainConnections() {
 	p, _ := r.drain.Begin()
 	r.log.Info("draining", "connections", p.Connections, "delay", p.DelayLeft, "timeout", r.settings.drainTimeout)

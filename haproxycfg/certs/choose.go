@@ -22,8 +22,8 @@ type File struct {
 	Path string
 	// Pair is the content of the file. It is set only if Err is nil.
 	Pair Pair
-	// Err says why HAProxy cannot use the file. It is nil if HAProxy can. The text does not contain
-	// Path.
+	// Err says why HAProxy cannot use the file. It is nil if HAProxy can use the file. The text
+	// does not contain Path.
 	Err error
 }
 

@@ -62,7 +62,7 @@ func sameHold(reported *kube.Held, hold *fleet.Hold) bool {
 
 // If a new hold, or the end of a hold, causes a change, causesOfHold returns this cause. The
 // argument "last" is the hold with which the configuration in force was made, and the argument
-// "hold" is the present one.
+// "hold" is the present hold.
 func causesOfHold(last *kube.Held, hold *fleet.Hold) []kube.Cause {
 	switch {
 	case sameHold(last, hold):

@@ -19,7 +19,7 @@ import (
 
 // Shifts returns the shifts in FleetFile, which move requests of routes between clusters; see
 // package shift. If SetShifts is replacing the shifts, Shifts waits until SetShifts has made
-// HAProxy follow the new ones, or has failed, but at most 5 s. It implements shift.Control.
+// HAProxy follow the new shifts, or has failed, but at most 5 s. It implements shift.Control.
 func (c *Controller) Shifts() (shift.State, error) {
 	c.init()
 	timeout := time.NewTimer(5 * time.Second)
@@ -42,7 +42,7 @@ func (c *Controller) Shifts() (shift.State, error) {
 // shift.Control. Call it only while Run is running.
 //
 // If Fleet cannot be written, SetShifts changes nothing, with one exception: a state "next" that
-// only pauses shifts or removes expired ones takes effect in this process.
+// only pauses shifts or removes expired shifts takes effect in this process.
 func (c *Controller) SetShifts(ctx context.Context, last, next shift.State) error {
 	change := func(now fleet.State) (fleet.State, error) {
 		if !now.Shifts.Equal(last) {

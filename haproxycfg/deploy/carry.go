@@ -337,7 +337,7 @@ func (m move) command() string {
 // moves returns changes of addresses for the servers in s, so that HAProxy sends no requests to an
 // address that the new configuration does not use. For a backend, the new configuration uses the
 // servers with a weight above 0 in the backend of the same name. If it has no backend of this name,
-// it uses those in all backends of the same service.
+// it uses such servers in all backends of the same service.
 //
 // The name of a server contains an address and a port. moves applies the first rule that fits:
 //

@@ -31,7 +31,7 @@ const certificatesTimeout = 2 * time.Minute
 
 // checkHalves sets the verdict of each certificate: nil, or the reason why HAProxy rejects it. If
 // HAProxy rejects all of them together, checkHalves checks each half on its own, and so finds the
-// bad ones. It returns an error if HAProxy could not judge some certificates.
+// bad certificates. It returns an error if HAProxy could not judge some certificates.
 func (k Checker) checkHalves(ctx context.Context, certs []haproxycfg.Certificate, verdicts []error) error {
 	if len(certs) == 0 {
 		return nil

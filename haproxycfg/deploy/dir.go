@@ -378,9 +378,9 @@ func (p *Plan) isStale() (bool, error) {
 	return false, nil
 }
 
-// isOther reports whether the file has a third content: neither the one that it had when the plan
-// was made (before), nor the one that the plan writes (after). If before is nil, the file did not
-// exist when the plan was made.
+// isOther reports whether the file has a third content: neither the content that it had when the
+// plan was made (before), nor the content that the plan writes (after). If before is nil, the file
+// did not exist when the plan was made.
 func (p *Plan) isOther(name string, before, after []byte) (bool, error) {
 	file := p.dir.file(name)
 	if before == nil && !exists(file) {
@@ -544,8 +544,8 @@ func (d *Dir) reload(ctx context.Context) (restored bool, err error) {
 	return true, fmt.Errorf("%w\n(the last good configuration is restored and in force)", failed)
 }
 
-// restore puts the last good configuration back and returns true. It returns false if there is
-// none, or if HAProxy has just failed to load this same configuration.
+// restore puts the last good configuration back and returns true. It returns false if there is no
+// last good configuration, or if HAProxy has just failed to load this same configuration.
 //
 // If this Apply has replaced the content of maps, restore puts the old content back first. If maps
 // were the only change, haproxy.cfg with the old maps is the last good configuration, and restore

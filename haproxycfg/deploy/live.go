@@ -46,8 +46,8 @@ func variables(config []byte) []variable {
 }
 
 // changedVariables returns those variables of a new configuration that at least one of the earlier
-// configurations does not have with the same value. A running HAProxy may not have the new values
-// of these variables yet. The argument "after" is the text of the new configuration.
+// configurations does not contain, or contains with another value. A running HAProxy may not have
+// the new values of these variables yet. The argument "after" is the text of the new configuration.
 func changedVariables(after []byte, earlier ...[]byte) []variable {
 	var changed []variable
 	for _, v := range variables(after) {
@@ -228,7 +228,7 @@ func addCommands(config *haproxycfg.Config) map[string]string {
 const otherWords = "the words of the server differ"
 
 // withCommands prepares the servers of the old configuration for [runtimeapi.Actual.Plan], which
-// replaces each server whose field Add differs from the wanted one. withCommands sets Add to the
+// replaces each server whose field Add differs from the wanted Add. withCommands sets Add to the
 // wanted command if the options of the server are the same, and to otherWords if they differ.
 //
 // The arguments "before" (the old servers) and "now" (the new servers) are results of textServers.

@@ -255,8 +255,8 @@ func (c *lossCounter) backends(router haproxycfg.Router) {
 	c.losses.Servers.Names = largest(lostServers)
 }
 
-// renamed returns the backends that the change removes, but that continue under other names: each
-// path of such a backend leads to a backend that continues it.
+// renamed returns the removed backends that continue under other names: after the change, each path
+// of such a backend leads to a backend that continues the removed backend.
 func (c *lossCounter) renamed(router haproxycfg.Router) map[string]bool {
 	renamed := map[string]bool{}
 	for _, name := range []string{router.Exact, router.Prefix} {
@@ -277,8 +277,8 @@ func (c *lossCounter) renamed(router haproxycfg.Router) map[string]bool {
 }
 
 // continues reports whether the backend "to" after the change continues the backend "from" before
-// the change. It must have the same settings, and all servers of "from" with the same lines. It may
-// have further servers.
+// the change. "to" must have the same settings, and all servers of "from" with the same lines. "to"
+// may have further servers.
 func (c *lossCounter) continues(from, to string) bool {
 	pair := [2]string{from, to}
 	if known, ok := c.continued[pair]; ok {

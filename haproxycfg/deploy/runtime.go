@@ -26,9 +26,9 @@ import (
 //
 //   - something other than a server, a certificate, the value of a variable, or an entry of a map
 //     that Dir can change at run time has changed;
-//   - a certificate cannot change at run time: the fingerprint of a removed one is unknown; a new
-//     one is larger than runtimeapi.MaxCertificate; or for some name, HAProxy would not choose the
-//     first certificate in the list that covers the name;
+//   - a certificate cannot change at run time: the fingerprint of a removed certificate is unknown;
+//     a new certificate is larger than runtimeapi.MaxCertificate; or for some name, HAProxy would
+//     not choose the first certificate in the list that covers the name;
 //   - a server cannot change at run time: before 3.0, a backend needs more slots, or the options in
 //     a server line have changed; a new server tracks a new server; the backend chooses servers by
 //     a hash;
@@ -52,8 +52,8 @@ type Runtime struct {
 	// later Apply deletes it.
 	Wait time.Duration
 	// MaxReplaced is the largest number of servers that one Apply deletes and adds again because
-	// their options have changed, within up to Wait for each; 0 means 10. For more servers, Apply
-	// reloads HAProxy.
+	// their options have changed. Each of these servers can take up to Wait. 0 means 10. For more
+	// servers, Apply reloads HAProxy.
 	MaxReplaced int
 	// ChangedOnly is for configurations with thousands of servers: Apply compares the running
 	// HAProxy with the files only in backends whose server lines differ between the old and the new

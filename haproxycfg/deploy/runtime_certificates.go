@@ -366,7 +366,7 @@ func (c *certificateChange) count() int { return len(c.renewed) + len(c.added) +
 // in the map, because open connections may still use these certificates.
 //
 // At last send asks HAProxy which certificates it has, and returns an error if they are not the
-// wanted ones.
+// wanted certificates.
 func (c *certificateChange) send(ctx context.Context, worker runtimeapi.Socket) error {
 	at, err := c.locate(ctx, worker)
 	if err != nil {
@@ -404,7 +404,7 @@ func (c *certificateChange) send(ctx context.Context, worker runtimeapi.Socket) 
 	return c.compare(ctx, worker, at, changed)
 }
 
-// compare returns an error if the worker has other certificates than the wanted ones.
+// compare returns an error if the certificates of the worker differ from the wanted certificates.
 func (c *certificateChange) compare(ctx context.Context, worker runtimeapi.Socket, at located, changed map[string][20]byte) error {
 	for file, want := range changed {
 		got, err := worker.CertificateSHA1(ctx, file)

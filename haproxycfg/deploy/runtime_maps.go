@@ -274,8 +274,8 @@ func (r Reloader) ReplaceMaps(ctx context.Context, maps []runtimeapi.MapContent)
 	return r.withMaps(ctx, maps, runtimeapi.Socket.ReplaceMaps)
 }
 
-// CompareMaps returns an error if the worker that serves new connections has other entries in the
-// maps than the wanted ones. See [runtimeapi.Socket.CompareMaps].
+// CompareMaps returns an error if, in the worker that serves new connections, the entries of the
+// maps differ from the wanted entries. See [runtimeapi.Socket.CompareMaps].
 func (r Reloader) CompareMaps(ctx context.Context, maps []runtimeapi.MapContent) error {
 	return r.withMaps(ctx, maps, runtimeapi.Socket.CompareMaps)
 }

@@ -246,7 +246,7 @@ func (b *builder) addBackend(name string, services []*service, r *routes.Route) 
 			}
 			// HAProxy multiplies the percentage that an agent answers by the initial weight of the
 			// server, and no command changes the initial weight. So the name of the server contains
-			// the weight: with another weight, the server is a new one.
+			// the weight: with another weight, it is a new server.
 			s.WeightInName = s.AgentPort != 0 && s.Weight != haproxycfg.DefaultWeight
 			servers = append(servers, s)
 		}

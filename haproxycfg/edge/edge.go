@@ -237,13 +237,13 @@ type Node struct {
 // If routes differ only in the weights of several services, each ratio of weights has a backend of
 // its own. The names of these backends end with "-1", "-2" and so on, except the first one. Config
 // adds spare backends without servers, so that a program can serve a new ratio without a reload.
-// The number of these backends, including the spare ones, is
+// The number of these backends, including the spare backends, is
 //
 //   - 4 for 1 or 2 ratios,
 //   - 8 for 3 or 4 ratios,
 //   - twice the next power of two for more ratios.
 //
-// A route with limits, Shift or Prefer has a backend of its own, and needs no spare ones.
+// A route with limits, Shift or Prefer has a backend of its own, and needs no spare backends.
 //
 // The declared weight of a service is its share of the requests, whatever its number of servers. So
 // the weight of a server is the declared weight divided by the number of the service's servers,

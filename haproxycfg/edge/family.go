@@ -30,7 +30,7 @@ func canSplit(r *routes.Route) bool {
 }
 
 // minSlots is the smallest number of backends of a family, so that there are spare backends for a
-// second ratio of weights. They are cheap: without servers, HAProxy makes no checks.
+// second ratio of weights. A spare backend is cheap: it has no servers, so HAProxy makes no checks.
 const minSlots = 4
 
 // findFamilies finds the families of the declared routes (see the type family), and assigns a

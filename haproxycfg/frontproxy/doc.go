@@ -18,9 +18,9 @@
 //
 //   - local contains the pods of the zone of the proxy;
 //   - other contains the pods of all other zones;
-//   - panic contains the pods of local, or of other if local has none. HAProxy neither checks nor
-//     ejects the pods in panic. HAProxy uses panic while few pods are up (Settings.PanicBelow): then
-//     the pods probably share one fault, such as a failed database.
+//   - panic contains the pods of local, or the pods of other if local has no pods. HAProxy neither
+//     checks nor ejects the pods in panic. HAProxy uses panic while few pods are up
+//     (Settings.PanicBelow): then the pods probably share one fault, such as a failed database.
 //
 // # What changes without a reload
 //

@@ -81,8 +81,8 @@ type Settings struct {
 	// the same time; 0 means no limit. Each front proxy counts for itself.
 	PerPod int
 	// Pending (Envoy: max_pending_requests) is the number of requests that may wait for a pod of a
-	// backend; HAProxy answers further ones with 503 and "Retry-After: 1". 0 means the number of
-	// pods of the backend; a negative value means no limit. Pending needs PerPod.
+	// backend; HAProxy answers further requests with 503 and "Retry-After: 1". 0 means the number
+	// of pods of the backend; a negative value means no limit. Pending needs PerPod.
 	Pending int
 	// QueueTime is the longest time that a request waits for a pod before HAProxy answers 503; 0
 	// means 200ms. QueueTime needs PerPod.
@@ -121,9 +121,9 @@ type Settings struct {
 	// address of the pod. Without Global.Logs, HAProxy writes the log to the standard output.
 	AccessLog bool
 	// TraceSample (Envoy: random_sampling) makes HAProxy create the header traceparent for requests
-	// without a valid one. A value from 1 to 10,000 is the number of headers, of 10,000 new ones, that
-	// HAProxy marks as sampled. With a negative value, HAProxy marks none of the new headers. 0 means
-	// that HAProxy creates no headers.
+	// without a valid traceparent. Of 10,000 new headers, HAProxy marks TraceSample headers as
+	// sampled; the largest value is 10,000. With a negative value, HAProxy marks no new header. 0
+	// means that HAProxy creates no headers.
 	TraceSample int
 	// ReplaceForwarded (Envoy: use_remote_address) is for clients that you do not trust: HAProxy
 	// replaces their X-Forwarded headers, and removes headers that only a proxy may send. Without

@@ -40,9 +40,9 @@ type Chooser struct {
 type Choice struct {
 	Host    string // may be a wildcard
 	Cluster string
-	// App is the service of the host in the cluster, as "namespace/name". If there are several, App
-	// is a service of the first route that has services in the cluster: the service with the
-	// highest weight.
+	// App is the service of the host in the cluster, as "namespace/name". If the host has several
+	// services in the cluster, App is a service of the first route that has services there: the
+	// service with the highest weight.
 	App string
 }
 

@@ -304,8 +304,8 @@ func (d *decoder) limited(to *int) func(*yaml.Node, string) {
 	return d.positive(to, maxLimit, errLimit)
 }
 
-// positive returns a function that reads an integer from 1 to "most", and reports "fault" for
-// others. It refuses 0, because 0 in a Route means that the field is missing.
+// positive returns a function that reads an integer from 1 to "most", and reports "fault" for other
+// numbers. It refuses 0, because 0 in a Route means that the field is missing.
 func (d *decoder) positive(to *int, most int, fault error) func(*yaml.Node, string) {
 	return func(n *yaml.Node, at string) {
 		v := 1

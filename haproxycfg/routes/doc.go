@@ -60,8 +60,8 @@
 //	  quorum   percentage of a cluster's servers that HAProxy must be able to use,
 //	           1 to 100; default 50
 //
-// routes.schema.json, in the directory of this package, is a JSON Schema of the file for editors, and
-// regions.schema.json is the one for files of regions. They do not express all rules.
+// routes.schema.json, in the directory of this package, is a JSON Schema of the file for editors.
+// regions.schema.json is a JSON Schema of files of regions. The schemas do not express all rules.
 //
 // Durations have units: "500ms", "30s", "1h30m", "2d".
 //

@@ -15,8 +15,8 @@ import (
 // ignores the wildcard that covers it.
 //
 // The argument "path" is the path as the client sent it, without a query, and is compared byte by
-// byte. An exact path wins, and then the longest path that covers it by whole segments. Match does
-// not refuse the segments "." and "..", but HAProxy does.
+// byte. An exact path wins, and then the longest path that covers it by whole segments. HAProxy
+// refuses a path with a segment "." or "..". Match does not refuse such a path.
 //
 // Match uses binary search and does not allocate.
 func (t Table) Match(host, path string) (Route, bool) {

@@ -21,7 +21,7 @@ var ErrCertificateTooLarge = errors.New("runtimeapi: the certificate is too larg
 // SetCertificate replaces a certificate, its chain and its key (pem) in one step. file is the name
 // of the certificate in HAProxy, one of the results of [Socket.CertificateFiles]; HAProxy does not
 // read or write this file. If other certificates with the same kind of key cover a name, HAProxy
-// prefers them to the new one until the next reload.
+// prefers them to the new certificate until the next reload.
 //
 // After an error, HAProxy uses either the old certificate or the new one. The error contains
 // nothing of pem.

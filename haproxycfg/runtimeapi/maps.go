@@ -43,9 +43,9 @@ func (s Socket) DeleteMapKey(ctx context.Context, path, key string) error {
 }
 
 // ReplaceMap replaces all entries of a map in one step: each request sees either all old entries or
-// all new ones. After an error, the map has its old entries. See [Socket.SetMap] for the rules for
-// path, keys and values. After two concurrent calls for one map, the map contains all entries of
-// one call, and the other call may return an error.
+// all new entries. After an error, the map has its old entries. See [Socket.SetMap] for the rules
+// for path, keys and values. After two concurrent calls for one map, the map contains all entries
+// of one call, and the other call may return an error.
 func (s Socket) ReplaceMap(ctx context.Context, path string, entries []MapEntry) error {
 	if err := checkEntry(path, "x", "x"); err != nil {
 		return err

@@ -62,10 +62,10 @@ type Plan struct {
 	// that the commands suffice. If it is not empty, the commands still make all changes that
 	// HAProxy can make without a reload.
 	Reload []Reason
-	// First is the number of commands at the beginning of Commands that prepare backends for requests.
-	// Some of them bring servers into service that other servers track. The others fill backends that
-	// have no server in service. If a change of a map sends requests to such a backend, change the map
-	// after these commands and before the remaining ones.
+	// First is the number of commands at the beginning of Commands that prepare backends for
+	// requests. Some of them bring servers into service that other servers track. The others fill
+	// backends that have no server in service. If a change of a map sends requests to such a
+	// backend, change the map after these commands and before the remaining commands.
 	First int
 	// Replaced is the number of servers that the commands delete and add again.
 	Replaced int
@@ -430,8 +430,8 @@ func (p *planner) alter(backend, at string, s, was *Server, row *ServerState) {
 	}
 }
 
-// unwanted plans the commands for a server that HAProxy has and the new configuration does not:
-// maintenance, and then deletion.
+// unwanted plans the commands for a server that HAProxy has, but that the new configuration does
+// not contain: maintenance, and then deletion.
 //
 // HAProxy before 3.0 cannot delete the server, and no version can if other servers track the
 // server. Then the server stays in maintenance (see Plan.Kept). If Backend.Fixed is the reason

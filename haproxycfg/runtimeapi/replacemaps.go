@@ -26,7 +26,7 @@ const maxSingleChanges = 64
 
 // ReplaceMaps replaces the entries of each map. See [Socket.SetMap] for the rules for paths, keys
 // and values. No two maps may have the same path. After an error, each map has its old entries, its
-// new ones, or both.
+// new entries, or both.
 //
 // ReplaceMaps adds the new entries in the order of the maps, then changes values, and removes old
 // entries in the reverse order. If the value of an entry is a key of another map, pass that map
@@ -54,8 +54,8 @@ func (s Socket) ReplaceMaps(ctx context.Context, maps []MapContent) error {
 	return s.replaceAll(ctx, maps)
 }
 
-// CompareMaps reads the maps, and returns an error if HAProxy has other entries than the wanted
-// ones. It ignores MapContent.Before.
+// CompareMaps reads the maps, and returns an error if their entries differ from the wanted entries.
+// It ignores MapContent.Before.
 func (s Socket) CompareMaps(ctx context.Context, maps []MapContent) error {
 	for _, m := range maps {
 		now, err := s.Map(ctx, m.Path)

@@ -44,9 +44,9 @@
 //
 // # Certificates
 //
-// SetCertificate replaces a certificate, and AddCertificate adds one to a crt-list, since HAProxy
-// 2.2. HAProxy does not write the certificate to a file. No error of this package contains a
-// private key.
+// SetCertificate replaces a certificate, and AddCertificate adds a certificate to a crt-list, since
+// HAProxy 2.2. HAProxy does not write the certificate to a file. No error of this package contains
+// a private key.
 //
 // # What it does not do
 //

@@ -24,7 +24,7 @@
 // # Whole clusters
 //
 // [Runner.StartCluster] moves all routes of a cluster with one order. While errors have paused one
-// of these routes, the other ones stay at their steps.
+// of these routes, all other routes stay at their steps.
 //
 // # Servers
 //

@@ -298,8 +298,8 @@ func (s Shift) Advance(now time.Time, w Window) (next Shift, changed bool) {
 		s.Status, s.Step, s.Since = Paused, s.Step-1, now
 		return s, true
 	}
-	// At 0%, the Cluster gets no new requests. It may still answer earlier ones with errors, and a
-	// pause would then send requests back to it.
+	// At 0%, the Cluster gets no new requests. It may still answer earlier requests with errors,
+	// and a pause would then send requests back to it.
 	target, rest := w.Target.errorPoints(), w.Rest.errorPoints()
 	if s.Steps[s.Step] > 0 && w.Target.Requests > 0 && w.Target.Requests >= uint64(s.MinRequests) && target-rest > float64(s.MaxErrors) {
 		s.Reason = fmt.Sprintf("at %s, %s of %d responses of %s were 5xx, and %s of %d responses of the other clusters",

@@ -251,7 +251,7 @@ type Left struct {
 //
 // StartCluster returns the routes that it does not move: those that Start would refuse, and those
 // that Runner.Routes returns as left. If StartCluster moves no route, it returns an error. While
-// errors have paused one of the routes, the other ones stay at their steps.
+// errors have paused one of the routes, all other routes stay at their steps.
 func (r *Runner) StartCluster(ctx context.Context, o Order) (left []Left, err error) {
 	err = r.change(ctx, func(state State) (State, error) {
 		o.Route = o.From // a valid text for the check

@@ -98,8 +98,9 @@ func (s State) Find(route string) (Shift, bool) {
 	return s.Shifts[i], true
 }
 
-// Concerns reports whether the shift is the shift of the route or, if route is empty, whether an
-// order for the whole cluster has begun it. If both are empty, the result is true.
+// Concerns reports whether the shift belongs to the route. If route is empty, Concerns reports
+// whether an order for the whole cluster has begun the shift. If route and cluster are empty, the
+// result is true.
 func (s Shift) Concerns(route, cluster string) bool {
 	switch {
 	case route != "":

@@ -134,10 +134,10 @@ type source[T Member[T]] struct {
 
 func (s *source[T]) conns() int { return s.lists[waiting].n + s.lists[serving].n }
 
-// waitingWeight is the weight of a waiting connection; a serving one has the weight 1. For example,
-// a source with 10 waiting connections has the weight 80, so it loses a connection before an office
-// with 60 serving connections does. A source with only 2 waiting connections has the weight 16, so
-// it does not.
+// waitingWeight is the weight of a waiting connection; a serving connection has the weight 1. For
+// example, a source with 10 waiting connections has the weight 80, and an office with 60 serving
+// connections has the weight 60. So the source loses a connection before the office. A source with
+// only 2 waiting connections has the weight 16, so the office loses a connection first.
 const waitingWeight = 8
 
 func (s *source[T]) weight() int { return s.lists[serving].n + waitingWeight*s.units }

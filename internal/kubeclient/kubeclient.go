@@ -156,8 +156,8 @@ func (c *Client[T, L]) Create(ctx context.Context, object T, o metav1.CreateOpti
 	return c.do(ctx, c.request(c.client.Post()).VersionedParams(&o, metav1.ParameterCodec).Body(object))
 }
 
-// Update replaces an object. If the object has a resource version that is not the present one, the
-// API server answers with a conflict.
+// Update replaces an object. If the object has a resource version, and this is not the present
+// version, the API server answers with a conflict.
 func (c *Client[T, L]) Update(ctx context.Context, object T, o metav1.UpdateOptions) (T, error) {
 	return c.do(ctx, c.request(c.client.Put()).Name(object.GetName()).VersionedParams(&o, metav1.ParameterCodec).Body(object))
 }

@@ -27,7 +27,7 @@
 //
 // If no watch has received anything for ten minutes, Run lists again. It must do this because of
 // backups: if the server's store has been restored from a backup, watches receive nothing until the
-// server's version numbers have reached the old ones.
+// server's version numbers have reached the numbers that they had before.
 //
 // # Health
 //

@@ -27,7 +27,7 @@ const (
 	// maxAge is the largest age of the last response. If the last response is older than maxAge
 	// when a watch ends, the next request is a list and not a watch. If the server's store has been
 	// restored from a backup, a resumed watch would receive nothing until the server's version
-	// numbers have reached the old ones.
+	// numbers have reached the numbers that they had before.
 	maxAge = 10 * time.Minute
 )
 

@@ -53,8 +53,8 @@ func NewHTTPLimiter(srv *http.Server, maxConns int) *HTTPLimiter {
 }
 
 // Counts returns two numbers of connections that the limiter has closed since the start. evicted is
-// the number of open connections that it closed to make room for new ones. refused is the number of
-// new connections that it closed because it found no room for them.
+// the number of open connections that it closed to make room for new connections. refused is the
+// number of new connections that it closed because it found no room for them.
 func (l *HTTPLimiter) Counts() (evicted, refused int64) { return l.evicted.Load(), l.refused.Load() }
 
 // Listener returns a listener whose connections the limiter counts.

@@ -36,7 +36,7 @@ var ErrClosed = errors.New("netserve: group closed")
 
 // Handler serves one connection; the Group closes it when Handler returns. Close cancels ctx, and
 // Shutdown does not. Evicted, called with ctx, reports whether the Group has closed the connection
-// to make room for another one.
+// to make room for another connection.
 type Handler func(ctx context.Context, c net.Conn)
 
 // Evicted reports whether a Group has closed a connection to make room for another one. ctx is the
@@ -58,7 +58,7 @@ type Group struct {
 	// At the limit, a new connection replaces the oldest connection of another source, if that
 	// source has more connections than its share (see package fairshare). If there is no such
 	// source, the new connection waits until another connection ends. At most max(MaxConns, 128)
-	// connections wait; the Group closes further ones.
+	// connections wait; the Group closes further connections.
 	MaxConns int
 
 	// Refused, if not nil, is called for each connection that the Group closes because too many
@@ -197,7 +197,7 @@ func (g *Group) serveConn(ctx context.Context, c *conn, handle Handler, hasRoom 
 }
 
 // makeRoom reports whether the Group can serve a connection now. If the connection takes the place
-// of another one, makeRoom closes the other one.
+// of an older connection, makeRoom closes the older connection.
 func (g *Group) makeRoom(c *conn) bool {
 	victim, err := g.served.AddServing(c, keyOf(c), false)
 	if err != nil {

@@ -123,8 +123,8 @@ type matcher struct {
 	a, b []string
 	runs []run // the runs in the order of the texts
 	// ids gives each line of text a number from 1, so that equal lines have equal numbers. A line
-	// gets its number only when the matcher needs it. Most lines never need one, because most of a
-	// configuration stays the same.
+	// gets its number only when the matcher needs it. Most lines never need a number, because most
+	// of a configuration stays the same.
 	ids        map[string]int32
 	numA, numB []int32
 	seen       []occurrence // the occurrences of each line, by the number of the line

@@ -14,8 +14,8 @@ const DefaultSteps = 20_000
 // the State, is always in the wave. With Budget.OneZone, all nodes of the wave are in one zone.
 //
 // A greedy search chooses the nodes that block the fewest others, and simulated annealing improves
-// the set in the given number of steps. With DefaultSteps, waves are about 5% larger than with 0.
-// The result depends only on the arguments and the State, which Wave does not change.
+// the set in the given number of steps. With DefaultSteps, waves are about 5% larger than with 0
+// steps. The result depends only on the arguments and the State, which Wave does not change.
 func (s *State) Wave(candidates []string, steps int) []string {
 	var wave []string
 	var nodes []int32

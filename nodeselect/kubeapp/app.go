@@ -19,8 +19,8 @@ const (
 )
 
 // AutoNodePort lets the API server choose the node port of a Port. The API server keeps its choice
-// for as long as the Service exists. If somebody deletes the Service and creates it again, the node
-// port is another one.
+// for as long as the Service exists. If somebody deletes the Service and creates it again, the
+// Service gets another node port.
 const AutoNodePort = -1
 
 // App describes an application. Objects makes the Kubernetes objects of an App.

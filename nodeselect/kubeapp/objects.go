@@ -193,8 +193,8 @@ func (a *App) pod() corev1.PodSpec {
 
 const tmpVolume = "tmp"
 
-// spread returns a constraint that the scheduler satisfies only if it can. A zone without room must
-// not stop a rollout.
+// spread returns a constraint that the scheduler may ignore, because a zone without room must not
+// stop a rollout.
 func (a *App) spread(key string) corev1.TopologySpreadConstraint {
 	return corev1.TopologySpreadConstraint{
 		MaxSkew: 1, TopologyKey: key, WhenUnsatisfiable: corev1.ScheduleAnyway,

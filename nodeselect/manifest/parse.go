@@ -18,9 +18,9 @@ import (
 // prints: YAML documents or JSON values, each of them an object or a list (List, NodeList,
 // ServiceList). file is the file name for problems; Parse does not open it.
 //
-// Parse leaves out a document or an object that it cannot read, with a Problem. A second node or
-// service of the same name is a Problem. Text without a document is a Problem too: when kubectl
-// writes to a file, the file is empty at first.
+// Parse leaves out a document or an object that it cannot read, and returns a Problem for it. A
+// second node or service of the same name is a Problem. Text without a document is a Problem too:
+// when kubectl writes to a file, the file is empty at first.
 //
 // Parse only counts objects of other kinds. If a file has nothing else, Parse returns a warning.
 // Some texts are a Problem, because they probably stand in place of the wanted objects: the Status

@@ -33,7 +33,7 @@ type Cache struct {
 	Source Lookup
 
 	// MaxHosts limits the number of known hosts, which are hosts with an endpoint. 0 means 100,000.
-	// At the limit, each new host evicts the least recently used one. A known host needs about 300
+	// At the limit, each new host evicts the least recently used host. A known host needs about 300
 	// bytes of memory plus its strings.
 	//
 	// An alias is a host whose endpoint has another name in the field Host: "a.example.com" with an

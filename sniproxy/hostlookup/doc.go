@@ -28,9 +28,9 @@
 //
 // # What the cache promises
 //
-// The cache serves an endpoint for its TTL. If the source sets no TTL, it is Cache.TTL. The cache
-// shortens each TTL at random (see Cache.Jitter). After the TTL, a lookup makes the cache ask the
-// source. There are four cases:
+// The cache serves an endpoint for its TTL. If the source sets no TTL, the TTL is Cache.TTL. The
+// cache shortens each TTL at random (see Cache.Jitter). After the TTL, a lookup makes the cache ask
+// the source. There are four cases:
 //
 //   - The source returns an endpoint or ErrNotFound, which replaces the old endpoint.
 //   - The source fails. The cache serves the old endpoint with the Level Stale (RFC 8767), and does

@@ -60,7 +60,7 @@ type Result struct {
 //
 //   - If Accept has only TLS, it wraps ErrNotTLS.
 //   - If Accept does not have TLS, it wraps ErrNotHTTP.
-//   - In all other cases, it wraps both.
+//   - In all other cases, it wraps ErrNotTLS and ErrNotHTTP.
 func (p *Parser) Parse(b []byte) (Result, error) {
 	var r Result
 	err := p.parse(&r, b)

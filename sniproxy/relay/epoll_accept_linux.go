@@ -126,7 +126,7 @@ func (a *acceptor) start(fd int32, remote netip.AddrPort) {
 //
 // If this fails too, the acceptor accepts one connection with the spare descriptor, so that the
 // backlog does not keep the loop busy. It closes this connection, unless Engine.MakeRoom has closed
-// another one.
+// another connection.
 //
 // After any other error, the acceptor pauses.
 func (a *acceptor) acceptFailed(e errno) {

@@ -20,8 +20,8 @@ import (
 )
 
 // Admin serves pages about a long-running binary. /metrics has its metrics. /healthz answers 200
-// while the binary makes progress, and 503 if it does not. /readyz answers 200 while the binary can
-// do its work, and 503 if it cannot.
+// while the binary makes progress, and otherwise 503. /readyz answers 200 while the binary can do
+// its work, and otherwise 503.
 type Admin struct {
 	// Gatherer collects the metrics for /metrics. If it is nil, /metrics has the metrics of
 	// NewRegistry.

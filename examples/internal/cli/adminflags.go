@@ -59,7 +59,7 @@ func (f *AdminFlags) Wanted(ctx context.Context) bool {
 	return f.Given() || systemd.FromContext(ctx).Notified()
 }
 
-// addresses returns the values of -admin, without empty ones.
+// addresses returns the values of -admin that are not empty.
 func (f *AdminFlags) addresses() (list []string) {
 	for _, addr := range f.addrs {
 		if addr != "" {

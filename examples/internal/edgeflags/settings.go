@@ -42,8 +42,8 @@ type Settings struct {
 	CDN     routes.CDNOptions  // without Origin there is no cdn.json
 	// DNSEndpoints without a Name means no dns-endpoints.yaml.
 	DNSEndpoints routes.DNSEndpointOptions
-	// Fragment contains the foreign files that HAProxy loads first; see [deploy.Foreign]. Empty means
-	// that there are none.
+	// Fragment contains the foreign files that HAProxy loads first; see [deploy.Foreign]. Empty
+	// means no foreign files.
 	Fragment cli.Strings
 
 	// Resolve sets these fields from the flags.

@@ -80,7 +80,7 @@ func Remove(o nodeselect.Objects, names []string) nodeselect.Objects {
 
 // Register deletes the nodes and creates them again. The argument "now" is the time of the
 // creation. Apart from the time of creation, the UID and the condition Ready, the new nodes equal
-// the old ones.
+// the old nodes.
 func Register(o nodeselect.Objects, names []string, now time.Time) nodeselect.Objects {
 	return change(o, names, func(n *corev1.Node) {
 		n.CreationTimestamp = metav1.Time{Time: now}

@@ -158,9 +158,9 @@ func (e *Error) Error() string {
 //	  api-away: {max-reloads: 0}
 //	  zone eu-1a: {min-servers: 25%, max-refusals: 1}
 //
-// Each field is optional. The value of a missing field is the one under "all", or else the one in
-// the argument "base". If any field is faulty, ParsePolicy rejects the whole file, and its error
-// joins an Error for each fault.
+// Each field is optional. A missing field has the value under "all", or else the value in the
+// argument "base". If any field is faulty, ParsePolicy rejects the whole file, and its error joins
+// an Error for each fault.
 //
 // policy.schema.json, in the directory of this package, is a JSON Schema of the file for editors.
 func ParsePolicy(file string, data []byte, base Limits) (Policy, error) {

@@ -16,7 +16,7 @@ type Result struct {
 	Steps []Line   `json:"steps"`
 	Notes []string `json:"notes,omitempty"`
 	// Reloads is the number of reloads of HAProxy. Waits is the number of attempts that did not
-	// apply their change, because its reload had to wait.
+	// apply their change, because the reload had to wait.
 	Reloads int `json:"reloads"`
 	Waits   int `json:"waits"`
 	// Changed is the number of servers that the reloads during the whole drill have added, removed

@@ -10,7 +10,7 @@
 //
 // Package controller stores the [State] in a file of its directory, and follows it. A [Store]
 // stores one State for several Controllers, each with its own directory; package configmap contains
-// one.
+// such a Store.
 //
 // # A hold
 //

@@ -253,7 +253,7 @@ type Latest struct {
 }
 
 // Latest returns the newest entry of each kind that the type Latest describes. It reads the entries
-// from the newest one back to the newest entry of an applied change, and no older ones.
+// from the newest entry back to the newest entry of an applied change, and no older entries.
 func (d *Dir) Latest() (l Latest, err error) {
 	files, err := d.files()
 	if err != nil {

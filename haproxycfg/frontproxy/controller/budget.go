@@ -7,8 +7,8 @@ import (
 
 // retryBudget decides whether HAProxy before 2.9, which cannot count repetitions, may repeat
 // requests. Each request allows percent/100 repetitions, and each second allows perSecond further
-// ones. A repetition that HAProxy does not use expires after about a second. If HAProxy exceeds the
-// budget, the excess reduces the next budgets, for at most 10 s.
+// repetitions. A repetition that HAProxy does not use expires after about a second. If HAProxy
+// exceeds the budget, the excess reduces the next budgets, for at most 10 s.
 type retryBudget struct {
 	percent, perSecond int
 

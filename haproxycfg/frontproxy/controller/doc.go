@@ -40,7 +40,7 @@
 //
 // HAProxy before 2.9 cannot count repeated requests. So the controller reads its counters 20 times
 // a second, and 100 times a second while HAProxy repeats requests. After too many repetitions, it
-// switches them off for at most 10 s.
+// forbids repetitions for at most 10 s.
 //
 // # What it does not do
 //

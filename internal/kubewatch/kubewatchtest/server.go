@@ -1,5 +1,5 @@
 // Package kubewatchtest provides an API server for tests, which answers lists, watches and streamed
-// lists in JSON, and can fail as a real one does.
+// lists in JSON, and can fail as a real API server does.
 //
 // It serves nodes, services, endpointslices and configmaps, with label selectors and with the field
 // selectors of real API servers. For configmaps it also supports get, create and update.

@@ -1,6 +1,6 @@
-// Package gate decides which nodes of a cluster may go now: be cordoned, restarted or deleted. It
-// decides from the configurations that balancers have in force, the states of the nodes, and the
-// grants (permissions to take a node away) of others.
+// Package gate decides which nodes of a cluster may go now, that is, which nodes somebody may
+// cordon, restart or delete. It decides from the configurations that balancers have in force, the
+// states of the nodes, and the grants (permissions to take a node away) of others.
 //
 //	applied, err := gate.ParseReport("edge-1", data, "eu-1") // report.json of a terminator
 //	…

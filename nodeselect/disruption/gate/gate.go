@@ -26,7 +26,7 @@ type Node struct {
 	// node, the machine behind that address is gone, and the node counts as away. nil means
 	// unknown.
 	Addrs []netip.Addr
-	// Since is the time since which the node is away. The zero time means unknown.
+	// Since is the time at which the node went away. The zero time means unknown.
 	Since time.Time
 }
 

@@ -45,9 +45,9 @@
 //
 //   - version is the version of this schema. Clients refuse other versions, and ignore unknown
 //     members.
-//   - service repeats the names in the request. port is missing if the request had none.
-//   - revision names the content of service and zones, equally in every process. The ETag is the
-//     revision in quotes.
+//   - service repeats the names in the request. port is missing if the request named no port.
+//   - revision names the content of service and zones. It is the same in every process. The ETag is
+//     the revision in quotes.
 //   - age is 0 while the source answers. Otherwise it is the number of seconds since the last
 //     contact with the source, rounded up. The header Age has the same number.
 //   - source.answers says whether the source answers. If it is false, source.error gives the

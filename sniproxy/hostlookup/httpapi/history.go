@@ -164,7 +164,7 @@ func (h *history) newStep(to string, set []hostlookup.Endpoint, removed []string
 }
 
 // remember adds the step s, the changes of one publish, to the history. If the steps of the history
-// then exceed a limit, remember drops the oldest ones.
+// then exceed a limit, remember drops the oldest steps.
 func (h *history) remember(s step) {
 	if s.size > h.limits.step {
 		// The step s alone exceeds the limit, so the history cannot store it. Without s, the older

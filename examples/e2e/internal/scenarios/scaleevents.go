@@ -23,8 +23,8 @@ type nodeEvent struct {
 	name string
 	do   func(ctx context.Context, f *fleet, i int) error
 	// enters and leaves return addresses. After the event of node i, the configuration must have
-	// servers at enters(i), and none at leaves(i). A nil function means no condition; with two nil
-	// functions, the event must not change the configuration.
+	// servers at enters(i), and no servers at leaves(i). A nil function means no condition; with
+	// two nil functions, the event must not change the configuration.
 	enters, leaves func(i int) string
 }
 

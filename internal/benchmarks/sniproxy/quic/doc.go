@@ -1,4 +1,4 @@
-// Command quic compares snirouter as a router of QUIC with nginx as a plain proxy of UDP.
+// Command quic compares snirouter as a router of QUIC with nginx as a plain UDP proxy.
 //
 //	cd internal/benchmarks && go run ./sniproxy/quic           # about a minute
 //	cd internal/benchmarks && go run ./sniproxy/quic -quick    # seconds, to check that it works

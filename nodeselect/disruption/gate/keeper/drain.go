@@ -45,7 +45,7 @@ const maxTraffic = 64 << 10
 
 // TrafficURL returns a TrafficSource that reads the page /traffic of a terminator's admin listener.
 // report is the URL of the page /report.json of this listener. c is the HTTP client; nil means a
-// new one.
+// new client.
 func TrafficURL(report string, c *http.Client) (TrafficSource, error) {
 	base, ok := strings.CutSuffix(report, "/report.json")
 	if !ok {

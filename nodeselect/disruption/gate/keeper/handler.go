@@ -42,7 +42,7 @@ type Handler struct {
 	Keeper *Keeper // required
 	// Token returns the bearer token that a request must have; nil means none. A person types the
 	// token into the form of the page and gets a cookie. The cookie gives access to the page, but
-	// not to the API. It becomes invalid when the token changes.
+	// not to the API. The cookie becomes invalid when the token changes.
 	Token func(context.Context) (string, error)
 	// Title is the title of the page, for example the name of the cluster.
 	Title string

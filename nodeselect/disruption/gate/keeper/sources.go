@@ -36,7 +36,7 @@ const (
 
 // URL returns a Report that reads the page /report.json of a terminator's admin listener. While the
 // terminator answers 503, the Report tries again for up to 10 s. c is the HTTP client; nil means a
-// new one.
+// new client.
 func URL(url, cluster string, c *http.Client) Report {
 	if c == nil {
 		c = apiclient.New(nil)

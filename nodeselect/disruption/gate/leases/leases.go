@@ -13,7 +13,7 @@
 //
 // # Two processes at the same time
 //
-// Every decision that makes a grant writes the decision Lease, one more Lease of the cluster.
+// Each cluster has one more Lease, the decision Lease. Every decision that makes a grant writes it.
 // Decide reads the decision Lease, and then the grants. It makes a Lease with the mark "pending"
 // for each new grant. Then it writes the decision Lease with the resource version that it has read.
 //
@@ -24,7 +24,7 @@
 // PendingTimeout.
 //
 // So any number of processes may decide, without an election and with different clocks: each
-// decision considers the grants of all earlier ones.
+// decision considers the grants of all earlier decisions.
 //
 // The account of each process needs permission to get, list, create, update and delete leases of
 // coordination.k8s.io in the namespace.

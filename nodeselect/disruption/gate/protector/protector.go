@@ -87,7 +87,7 @@ const (
 
 // Run calls Step until ctx ends; the argument "every" is the pause between two steps. It passes
 // each result to the function "done", if not nil. When ctx ends, Run protects all nodes, and
-// returns an error if it cannot.
+// returns an error if it cannot protect them all.
 func (p *Protector) Run(ctx context.Context, every time.Duration, done func(Status, error)) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()

@@ -79,7 +79,7 @@ func (l *Loop) Release() {
 
 // Pings makes round trips over the connections that Open has opened, in turn, and returns their
 // times. At most atOnce round trips are in progress, one on each connection. After the duration d,
-// Pings begins no more, and waits for the end of the others.
+// Pings begins no further round trip, and waits for the end of the running ones.
 func (l *Loop) Pings(ctx context.Context, atOnce int, d time.Duration) ([]time.Duration, error) {
 	end := time.Now().Add(d)
 	times := make([]time.Duration, 0, 1<<16)
