@@ -51,7 +51,11 @@ func TestOperationsPage(t *testing.T) {
 				return err
 			}
 			data, err := os.ReadFile(file)
-			code.Write(data)
+			for line := range strings.Lines(string(data)) {
+				if !strings.HasPrefix(strings.TrimSpace(line), "//") { // a comment prints nothing
+					code.WriteString(line)
+				}
+			}
 			return err
 		}))
 	}
