@@ -73,6 +73,20 @@ func ParseClientHelloMessage(b []byte) (ClientHello, error) {
 	return h, nil
 }
 
+// Message returns the handshake message of the hello with its header of four bytes, and without the
+// headers of TLS records. b must be the bytes from which h was parsed by ParseClientHello or a
+// Parser. If the hello is in one record, the result shares memory with b. For a hello of SSL 2.0,
+// the result is nil.
+func (h ClientHello) Message(b []byte) []byte {
+	switch {
+	case h.SSLv2 || h.Len < recordHeader || h.Len > len(b):
+		return nil
+	case recordHeader+int(b[3])<<8+int(b[4]) >= h.Len:
+		return b[recordHeader:h.Len:h.Len]
+	}
+	return join(b[:h.Len], h.Len)
+}
+
 // ALPN yields the application protocols that the client offers, in the client's order. The slices
 // share memory with the hello. They may contain any bytes, because some clients add random
 // protocols.

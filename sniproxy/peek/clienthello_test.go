@@ -366,3 +366,26 @@ func TestClientHelloMessage(t *testing.T) {
 	_, err := peek.ParseClientHelloMessage([]byte{1, 0, 0xff, 0xfc}) // 64 KiB
 	require.Equal(t, peek.NeedMore(64<<10-4), err)
 }
+
+// Message returns the same message for every way to cut the hello into records, also if further
+// bytes follow.
+func TestMessage(t *testing.T) {
+	hello := hellotest.Hello{Name: "a.example", Pad: 1000}
+	for name, wire := range map[string][]byte{
+		"one record":            hello.Wire(),
+		"records of a byte":     hello.Wire(1),
+		"two records":           hello.Wire(700),
+		"a byte in the record":  record(append(hello.Message(), 'x')...),
+		"further record":        append(hello.Wire(), 20, 3, 3, 0, 1, 1),
+		"further record in two": append(hello.Wire(700), 20, 3, 3, 0, 1, 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, err := peek.ParseClientHello(wire)
+			require.NoError(t, err)
+			require.Equal(t, hello.Message(), h.Message(wire))
+			require.Nil(t, h.Message(wire[:h.Len-1]))
+		})
+	}
+	require.Nil(t, peek.ClientHello{}.Message(nil))
+	require.Nil(t, peek.ClientHello{SSLv2: true, Len: 20}.Message(make([]byte, 30)))
+}
