@@ -337,6 +337,14 @@ var directImports = map[string]map[string]string{
 		"github.com/pires/go-proxyproto": "the PROXY protocol",
 		"golang.org/x/net":               "answers in HTTP/2",
 	},
+	"sniproxy/ech": {
+		module + "/sniproxy/peek": "the name and the versions in an inner hello",
+	},
+	"sniproxy/ech/keyfiles": {
+		module + "/internal/filewatch": "keys are read again when a file changes",
+		module + "/internal/inputfile": "files of keys are read within limits",
+		module + "/sniproxy/ech":       "the format of the files",
+	},
 	"internal/netserve": {
 		module + "/internal/fairshare": "which connection makes room for another one",
 	},
@@ -488,6 +496,7 @@ var forbidden = []struct{ in, what, why string }{
 	{"internal/netserve", "k8s.io/", "used by servers that know no cluster"},
 	{"sniproxy", "k8s.io/", "a router for any upstream"},
 	{"sniproxy", "github.com/prometheus/", "metrics are the binary's choice"},
+	{"sniproxy/ech", "github.com/fsnotify/", "opening hellos reads no files"},
 	{"sniproxy/hostlookup", "k8s.io/", "a lookup that asks HTTP or a file"},
 	{"sniproxy/hostlookup/httpapi", "k8s.io/", "both ends of an HTTP API about hosts, which may come from anywhere"},
 	{"nodeselect", "k8s.io/client-go", "choosing nodes needs objects, wherever they come from"},
