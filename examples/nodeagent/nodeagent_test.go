@@ -97,8 +97,14 @@ func TestAnswersFollowTheManifests(t *testing.T) {
 	write(manifests(false, "0", other)) // uncordoned, another weight on another port
 	answers(node, "up ready")
 	answers(other, "up ready 0%")
-	_, err := net.Dial("tcp", "127.0.0.1:"+service)
-	require.Error(t, err, "the old port is closed")
+	// The agent closes the old port after it has opened the new one.
+	require.Eventually(t, func() bool {
+		c, err := net.Dial("tcp", "127.0.0.1:"+service)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err != nil
+	}, time.Minute, 10*time.Millisecond, "the old port stays open; %s", stderr)
 
 	write(manifests(false, "lots", other)) // an invalid weight counts as no annotation
 	answers(other, "up ready 100%")
