@@ -13,6 +13,9 @@
 #   make bench-quic    compares the SNI router with nginx as relays of QUIC (QUICFLAGS)
 #   make bench-peers   compares the SNI router with nginx, HAProxy, sniproxy and tcpproxy in one run (PEERFLAGS); PEERFLAGS=-hellos
 #               counts which hellos of real clients each of them routes
+#   make bench-scaling   compares the SNI router with nginx and HAProxy of three suites of Debian, with growing numbers of processors,
+#               connections and hosts; in at most 12 minutes it writes the figures, the chart and the tables of
+#               internal/benchmarks (SCALINGFLAGS=-quick writes nothing)
 #   make fuzz   runs every fuzz target for FUZZTIME, and keeps inputs that fail in testdata/fuzz of the package and in out/crashers
 #   make binaries   builds the static binaries of a release, as out/linux-ARCH/NAME (ARCHS='amd64 arm64', BINARIES='terminator')
 #   make sbom   also lists the modules of each binary, in CycloneDX JSON, as out/sbom/linux-ARCH/NAME.cdx.json, and checks the lists
@@ -95,8 +98,8 @@ SUDO        := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 # Debian installs haproxy in a directory that the PATH of an ordinary user lacks.
 export PATH := $(PATH):/usr/sbin:/usr/local/sbin
 
-.PHONY: demo drill demo-imbalance test test-packages test-comparisons compile e2e e2e-build e2e-long bench bench-long bench-peers bench-quic bench-rounds fuzz fuzz-long test-fuzz binaries sbom release vulnerabilities test-reproducible test-oldest-go test-qemu licences test-licences vet lint ci ci-oldest ci-newest ci-full test-repeated haproxies test-haproxies test-other-haproxies test-versions e2e-newest \
-	haproxy cc test-tools network peers test-coredns test-rules test-dashboards promtool image test-image test-pages
+.PHONY: demo drill demo-imbalance test test-packages test-comparisons compile e2e e2e-build e2e-long bench bench-long bench-peers bench-scaling bench-quic bench-rounds fuzz fuzz-long test-fuzz binaries sbom release vulnerabilities test-reproducible test-oldest-go test-qemu licences test-licences vet lint ci ci-oldest ci-newest ci-full test-repeated haproxies test-haproxies test-other-haproxies test-versions e2e-newest \
+	haproxy cc test-tools network peers nginxes test-coredns test-rules test-dashboards promtool image test-image test-pages
 
 demo: haproxy
 	$(GO) run ./examples/quickstart
@@ -266,6 +269,10 @@ bench: haproxy
 bench-peers: peers
 	cd $(BENCHMODULE) && $(GO) run ./sniproxy $(PEERFLAGS)
 
+SCALINGFLAGS ?= -json scaling.json -page README.md
+bench-scaling: haproxies nginxes
+	cd $(BENCHMODULE) && $(GO) run ./sniproxy -scaling $(SCALINGFLAGS)
+
 bench-quic: peers
 	cd $(BENCHMODULE) && $(GO) run ./sniproxy/quic $(QUICFLAGS)
 
@@ -348,6 +355,7 @@ ci: test-race lint test-rules demo e2e
 	$(MAKE) bench BENCHTIME=1x BENCHSKIP='BenchmarkPick/nodes=5000/k=10/way=buraksezer' # its ring takes half a minute
 	$(MAKE) bench-peers PEERFLAGS='-quick -peers nginx,haproxy,snirouter'
 	$(MAKE) bench-peers PEERFLAGS='-quick -hellos -peers nginx,haproxy,snirouter'
+	$(MAKE) bench-peers PEERFLAGS='-quick -scaling -peers nginx,haproxy,snirouter'
 	$(MAKE) bench-quic QUICFLAGS=-quick
 
 # Their tests wait more than they compute, so both versions run side by side.
@@ -392,17 +400,23 @@ network:
 peers: haproxy
 	@.ci/install 'nginx sniproxy' 'nginx-light libnginx-mod-stream sniproxy'
 
+# The nginx of other suites than that of the system: NGINX_DIR/SUITE/nginx.
+export NGINX_DIR ?= $(HOME)/.cache/headgate/nginx
+nginxes:
+	@for suite in bookworm trixie testing; do \
+		.ci/nginx $(NGINX_DIR)/$$suite $$suite || echo "nginx of $$suite: cannot be fetched"; \
+	done
+
 # Runs the example of the page about nginx with a real nginx too. make test runs it with snirouter only.
 .PHONY: test-coming-from
 test-coming-from: peers
 	HEADGATE_PEERS=1 $(GO) test -count=1 -run ComingFrom ./examples/snirouter
 
 # The nginx of Debian 12 does not read TLVs of PROXY headers, but the nginx of Debian 13 does.
-NGINX_DIR ?= $(HOME)/.cache/headgate/nginx
 .PHONY: test-nginx
 test-nginx:
-	@.ci/nginx $(NGINX_DIR) trixie
-	HEADGATE_NGINX=$(NGINX_DIR)/nginx $(GO) test -count=1 -run NginxReadsTLVs ./sniproxy
+	@.ci/nginx $(NGINX_DIR)/trixie trixie
+	HEADGATE_NGINX=$(NGINX_DIR)/trixie/nginx $(GO) test -count=1 -run NginxReadsTLVs ./sniproxy
 
 promtool:
 	@.ci/install promtool prometheus

@@ -4,6 +4,7 @@
 //	cd internal/benchmarks && go run ./sniproxy            # about five minutes
 //	cd internal/benchmarks && go run ./sniproxy -quick     # half a minute, to check that it works
 //	cd internal/benchmarks && go run ./sniproxy -hellos    # half a minute, counts named hellos
+//	cd internal/benchmarks && go run ./sniproxy -scaling   # less than 12 minutes, measures at growing sizes
 //
 // The command needs Linux, two processors and the routers, but no root. It leaves out a missing
 // router and prints a note. It writes tables in Markdown to standard output, progress to standard
@@ -12,16 +13,18 @@
 // # Method
 //
 // The router runs alone on one processor, with one worker thread. The load (clients and backends)
-// runs in one thread on another processor. All traffic is on loopback.
+// runs in one thread on another processor. All traffic is on loopback. Only -scaling also measures
+// routers on two processors.
 //
 // A client sends the ClientHello of crypto/tls with one of the known names, and then plain bytes
 // instead of TLS. The router passes the stream to one of two backends, and the client checks that
 // this is the right backend.
 //
-// In each round, the benchmark runs every router once, one after another, so a disturbance of the
-// machine affects all of them. It measures a router with few known names and few open connections,
-// with few names and many connections, and, after a restart, with many names and few connections.
-// Each measurement consists of:
+// The benchmark measures a router with few known names and few open connections, with few names and
+// many connections, and, after a restart, with many names and few connections. In each round, the
+// routers make the same measurements one after another, so a disturbance of the machine affects all
+// of them. Each round begins with another router. If the time of -limit is not enough for another
+// round, the benchmark ends before this round. Each measurement consists of:
 //
 //   - connections: 16 at a time; each gets an answer of 1 KiB, and the backend closes it;
 //   - round trips: 64 bytes to the backend and back, one round trip at a time; each open connection
@@ -36,6 +39,27 @@
 // Processor time is the sum over all processes of the router, from the scheduler's clock (1 ns). It
 // includes the work of the kernel for these processes, but not the kernel's work on the processor
 // of the load. Resident memory does not include the memory of the kernel for sockets and pipes.
+//
+// # Scaling
+//
+// With -scaling, the command measures each router at growing sizes, each of them in every round:
+//
+//   - on one and on two processors, with 100, 1,000 and 8,000 open connections and 10 names:
+//     connections, round trips, memory, and the processor time while all connections are idle;
+//   - on one processor, with 100 open connections and 1,000, 100,000 and 1,000,000 names:
+//     connections, memory, and the time from the start of the process to the first answer. The
+//     router starts again for each number of names.
+//
+// A router with n processors has n worker threads or processes: worker_processes of nginx, nbthread
+// of HAProxy, GOMAXPROCS of the routers in Go. On a machine with two processors, the load shares a
+// processor with a router that has two. So the command compares only processor times of such
+// routers, and neither rates nor times of round trips.
+//
+// With 8,000 open connections, the clients and backends have 16,000 descriptors in one process. A
+// router with two descriptors a connection has as many. Both are below 20,000, the limit of many
+// machines. A router that needs more has no figures with 8,000 connections.
+//
+// The command compares two routers by the ratio of their figures in the same round.
 //
 // # Hellos
 //

@@ -51,29 +51,27 @@ type helloRun struct {
 
 // countHellos counts for each router which hellos reach the right backend.
 func countHellos(ctx context.Context, s settings, progress io.Writer) (result report.Hellos, err error) {
-	dir, err := os.MkdirTemp("", "bench-hellos-")
-	if err != nil {
-		return result, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	routers, err := s.routers(ctx, dir, progress)
-	if err != nil {
-		return result, err
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, s.limit, fmt.Errorf("not done after %v (-limit)", s.limit))
-	defer cancel()
-	cores, err := peer.Cores()
-	if err != nil {
-		return result, err
-	}
-	h := &helloRun{settings: s, dir: dir, progress: progress}
-	if h.starter, err = peer.NewStarter(cores[0]); err != nil {
-		return result, err
-	}
-	defer h.starter.Close()
-	if err := h.capture(ctx); err != nil {
-		return result, err
-	}
+	err = s.withRouters(ctx, progress, func(ctx context.Context, dir string, routers []peer.Router) error {
+		cores, err := peer.Cores()
+		if err != nil {
+			return err
+		}
+		h := &helloRun{settings: s, dir: dir, progress: progress}
+		if h.starter, err = peer.NewStarter(cores[0]); err != nil {
+			return err
+		}
+		defer h.starter.Close()
+		if err := h.capture(ctx); err != nil {
+			return err
+		}
+		result, err = h.count(ctx, routers)
+		return err
+	})
+	return result, err
+}
+
+// count sends the captured hellos through all routers.
+func (h *helloRun) count(ctx context.Context, routers []peer.Router) (result report.Hellos, err error) {
 	result = report.Hellos{Command: command(os.Args[1:]), Machine: machine(), Ways: wayNames()}
 	for _, c := range h.clients {
 		var p peek.Parser

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -27,9 +28,12 @@ func main() {
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	if s.hellos {
+	switch {
+	case s.hellos:
 		err = printHellos(ctx, s, os.Stdout, os.Stderr)
-	} else {
+	case s.scaling:
+		err = printScaling(ctx, s, os.Stdout, os.Stderr)
+	default:
 		err = measureAll(ctx, s, os.Stdout, os.Stderr)
 	}
 	stop()
@@ -71,74 +75,96 @@ func measureAll(ctx context.Context, s settings, out, progress io.Writer) error 
 	if err != nil {
 		return err
 	}
-	if err := write(result, s.json, out); err != nil {
+	if err := writeJSON(s.json, result); err != nil {
 		return err
 	}
-	if s.quick && !result.Complete() {
+	if _, err := io.WriteString(out, result.Markdown()); err != nil {
+		return err
+	}
+	return s.checkComplete(result.Run)
+}
+
+// checkComplete returns an error if -quick is set and a figure is missing.
+func (s settings) checkComplete(r report.Run) error {
+	if s.quick && !r.Complete() {
 		return errors.New("some figures are missing")
 	}
 	return nil
 }
 
-func write(result report.Result, file string, out io.Writer) error {
-	if file != "" {
-		data, err := json.MarshalIndent(result, "", "\t")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(file, append(data, '\n'), 0o644); err != nil {
-			return err
-		}
+// writeJSON writes the value to the file. It does nothing if the name of the file is empty.
+func writeJSON(file string, value any) error {
+	if file == "" {
+		return nil
 	}
-	_, err := io.WriteString(out, result.Markdown())
-	return err
+	data, err := json.MarshalIndent(value, "", "\t")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(data, '\n'), 0o644)
 }
 
 // run measures all routers in all rounds.
 func run(ctx context.Context, s settings, progress io.Writer) (result report.Result, err error) {
-	dir, err := os.MkdirTemp("", "bench-peers-")
+	result.Sizes = s.sizes()
+	result.Run, err = measureRun(ctx, s, progress, func(int) [][]stage { return compared(result.Sizes) })
+	return result, err
+}
+
+// measureRun measures all routers in all rounds. For a number of processors, the function jobs
+// returns the stages of each process: measureRun starts each router once for each element.
+func measureRun(ctx context.Context, s settings, progress io.Writer, jobs func(cores int) [][]stage) (result report.Run, err error) {
+	err = s.withRouters(ctx, progress, func(ctx context.Context, dir string, routers []peer.Router) (err error) {
+		b := &bench{settings: s, dir: dir, progress: progress}
+		if b.cores, err = peer.Cores(); err != nil {
+			return err
+		}
+		jobs := jobs(len(b.cores))
+		if err := b.prepare(jobs); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, b.close()) }()
+		measured, rounds, err := b.measure(ctx, routers, jobs)
+		result = report.Run{Command: command(os.Args[1:]), Machine: machine(), Settings: b.describe(rounds), Routers: measured}
+		return err
+	})
+	return result, err
+}
+
+// withRouters finds or builds the routers of -peers. It calls the function do with them, with a
+// directory for files, which it removes at the end, and with a context that ends after -limit.
+func (s settings) withRouters(ctx context.Context, progress io.Writer, do func(ctx context.Context, dir string, routers []peer.Router) error) (err error) {
+	dir, err := os.MkdirTemp("", "bench-routers-")
 	if err != nil {
-		return result, err
+		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	routers, err := s.routers(ctx, dir, progress)
 	if err != nil {
-		return result, err
+		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, s.limit, fmt.Errorf("not done after %v (-limit)", s.limit))
 	defer cancel()
-	b := &bench{settings: s, sites: peer.Sites(s.many.Hosts), dir: dir, progress: progress}
-	if err := b.prepare(); err != nil {
-		return result, err
-	}
-	defer func() { err = errors.Join(err, b.close()) }()
-
-	result = report.Result{Command: command(os.Args[1:]), Machine: machine(), Settings: b.describe(), Sizes: s.sizes()}
-	for _, r := range routers {
-		result.Routers = append(result.Routers, report.Router{Name: r.Name, Role: string(r.Role), Version: r.Version})
-	}
-	for n := range b.rounds {
-		for i, r := range routers {
-			points, err := b.round(ctx, n+1, r)
-			if err != nil {
-				return result, err
-			}
-			result.Routers[i].Points = append(result.Routers[i].Points, points...)
-		}
-	}
-	return result, nil
+	return do(ctx, dir, routers)
 }
 
+// routers finds or builds the routers of -peers. It leaves out a router that is missing, and a router
+// that has the same name and version as one before it.
 func (s settings) routers(ctx context.Context, dir string, progress io.Writer) ([]peer.Router, error) {
 	var routers []peer.Router
+	have := make(map[string]bool)
 	for _, name := range s.peers {
 		r, err := find(ctx, name, dir, s.snirouter)
+		title := r.Name + " " + r.Version
 		switch {
 		case errors.Is(err, errMissing):
 			fmt.Fprintf(progress, "%s: %v\n", name, err)
 		case err != nil:
 			return nil, err
+		case have[title]:
+			fmt.Fprintf(progress, "%s: left out: %s comes twice\n", name, title)
 		default:
+			have[title] = true
 			routers = append(routers, r)
 		}
 	}
@@ -148,42 +174,63 @@ func (s settings) routers(ctx context.Context, dir string, progress io.Writer) (
 	return routers, nil
 }
 
-// prepare reserves the processors and descriptors that the run needs.
-func (b *bench) prepare() error {
-	cores, err := peer.Cores()
-	if err != nil {
-		return err
-	}
+// prepare reserves the processors and descriptors that the jobs need.
+func (b *bench) prepare(jobs [][]stage) error {
+	largest := largestSize(jobs)
 	if b.routerCore < 0 {
-		b.routerCore = cores[0]
+		b.routerCore = b.cores[0]
 	}
 	if b.loadCore < 0 {
-		b.loadCore = cores[min(1, len(cores)-1)]
+		b.loadCore = b.cores[min(1, len(b.cores)-1)]
 	}
-	if b.routerCore == b.loadCore {
-		fmt.Fprintln(b.progress, "router and load share one processor: round trips and rates mean little")
+	b.routerCores = routerCores(b.cores, b.routerCore, b.loadCore)[:largest.Cores]
+	if slices.Contains(b.routerCores, b.loadCore) {
+		fmt.Fprintln(b.progress, "router and load share a processor: round trips and rates mean little")
 	}
+	b.sites = peer.Sites(largest.Hosts)
+	b.open = largest.Open
 	if err := b.limitDescriptors(); err != nil {
 		return err
 	}
 	if err := peer.PinSelf(b.loadCore); err != nil {
 		return err
 	}
-	if b.starter, err = peer.NewStarter(b.routerCore); err != nil {
-		return err
+	for i := range b.routerCores {
+		starter, err := peer.NewStarter(b.routerCores[:i+1]...)
+		if err != nil {
+			return errors.Join(err, b.close())
+		}
+		b.starters = append(b.starters, starter)
 	}
-	b.cores = cores
+	var err error
 	if b.loop, err = load.New(2, b.sites[0]); err != nil {
 		return errors.Join(err, b.close())
 	}
 	return nil
 }
 
+// routerCores returns the processors in the order in which a router gets them: the processor of the
+// load is the last one.
+func routerCores(cores []int, routerCore, loadCore int) []int {
+	order := []int{routerCore}
+	for _, c := range cores {
+		if c != routerCore && c != loadCore {
+			order = append(order, c)
+		}
+	}
+	if loadCore != routerCore {
+		order = append(order, loadCore)
+	}
+	return order
+}
+
 func (b *bench) close() error {
 	if b.loop != nil {
 		b.loop.Close()
 	}
-	b.starter.Close()
+	for _, s := range b.starters {
+		s.Close()
+	}
 	return peer.PinSelf(b.cores...)
 }
 
@@ -200,16 +247,20 @@ func (b *bench) limitDescriptors() error {
 		return fmt.Errorf("descriptors: %w", err)
 	}
 	b.descriptors = int(min(limit.Max, 1<<20))
-	if need := 2*(b.many.Open+warmUp) + 100; need > b.descriptors {
+	if need := 2*(b.open+warmUp) + 100; need > b.descriptors {
 		return fmt.Errorf("%d connections need %d descriptors, but the limit is %d: raise it (ulimit -Hn) or use -connections %d",
-			b.many.Open, need, b.descriptors, max(b.few.Open, (b.descriptors-100)/2-warmUp))
+			b.open, need, b.descriptors, max(b.few.Open, (b.descriptors-100)/2-warmUp))
 	}
 	return nil
 }
 
-func (b *bench) describe() string {
-	return fmt.Sprintf("Rounds: %d, %v a phase; router on processor %d, load on %d; at most %d descriptors a process; hello of %d bytes; %d new connections and %d round trips at a time; bulk of %d MiB over %d connections.",
-		b.rounds, b.phase, b.routerCore, b.loadCore, b.descriptors, b.loop.HelloSize(), b.atOnce, b.pings, b.bulk>>20, streams)
+func (b *bench) describe(rounds int) string {
+	text := fmt.Sprintf("Rounds: %d, %v a phase; router on processor %s, load on %d; at most %d descriptors a process; hello of %d bytes; %d new connections and %d round trips at a time",
+		rounds, b.phase, strings.Trim(fmt.Sprint(b.routerCores), "[]"), b.loadCore, b.descriptors, b.loop.HelloSize(), b.atOnce, b.pings)
+	if !b.scaling {
+		text += fmt.Sprintf("; bulk of %d MiB over %d connections", b.bulk>>20, streams)
+	}
+	return text + "."
 }
 
 // command returns the command line that repeats this run.
@@ -239,5 +290,6 @@ func machine() string {
 	if err != nil {
 		kernel = []byte("?")
 	}
-	return fmt.Sprintf("%s, Linux %s, loopback.", model, strings.TrimSpace(string(kernel)))
+	version, _, _ := strings.Cut(strings.TrimSpace(string(kernel)), "-")
+	return fmt.Sprintf("%s, Linux %s, loopback.", model, version)
 }

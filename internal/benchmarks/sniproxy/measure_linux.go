@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/headgate/headgate/internal/benchmarks/sniproxy/internal/load"
@@ -16,12 +18,14 @@ import (
 // bench measures one router at a time.
 type bench struct {
 	settings
-	starter     *peer.Starter
+	starters    []*peer.Starter // the element i starts routers on the first i+1 elements of routerCores
 	loop        *load.Loop
 	sites       []string // all names that a router ever has
+	open        int      // largest number of open connections
 	dir         string
 	descriptors int   // largest number of descriptors of a process
 	cores       []int // processors of this process at the start
+	routerCores []int // processors of the router with the most processors
 	progress    io.Writer
 }
 
@@ -29,50 +33,88 @@ type bench struct {
 type running struct {
 	*peer.Process
 	target load.Target
+	cores  []int
 	ready  time.Duration
 	memory procfs.Memory // memory of the router without open connections
 	files  int
 }
 
-// stage is a measurement with a given number of open connections and of host names.
+// stage is a measurement at a given size.
 type stage struct {
 	report.Size
 	steps []step
-	last  bool // no further stage uses this process
+	last  bool // no further stage uses this process, and the stage looks for leaked descriptors
 }
 
-type step func(context.Context, *running, *report.Point) error
+type step func(*bench, context.Context, *running, *report.Point) error
 
-// round measures a router once with each number of open connections and of known host names
-// (report.Sizes). If the router fails, the points contain the reason. An error ends the whole
-// benchmark.
-func (b *bench) round(ctx context.Context, n int, r peer.Router) ([]report.Point, error) {
-	s := b.sizes()
-	few := []stage{{Size: s.Base, steps: []step{b.roundTrips, b.idle, b.connections, b.bulkTransfer}}}
+// compared returns the stages of each process of a run that compares routers at the sizes s.
+func compared(s report.Sizes) [][]stage {
+	few := []stage{{Size: s.Base, steps: []step{(*bench).roundTrips, (*bench).idle, (*bench).connections, (*bench).bulkTransfer}}}
 	if s.Idle != s.ManyOpen {
-		few = append(few, stage{Size: s.Idle, steps: []step{b.roundTrips, b.idle}})
+		few = append(few, stage{Size: s.Idle, steps: []step{(*bench).roundTrips, (*bench).idle}})
 	}
-	all := []step{b.roundTrips, b.idle, b.connections}
+	all := []step{(*bench).roundTrips, (*bench).idle, (*bench).connections}
 	few = append(few, stage{Size: s.ManyOpen, steps: all, last: true})
-	points := b.process(ctx, n, r, few)
-	points = append(points, b.process(ctx, n, r, []stage{{Size: s.ManyHosts, steps: all, last: true}})...)
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	return points, nil
+	return [][]stage{few, {{Size: s.ManyHosts, steps: all, last: true}}}
 }
+
+// largestSize returns the largest numbers of the stages.
+func largestSize(jobs [][]stage) (s report.Size) {
+	for _, stages := range jobs {
+		for _, stage := range stages {
+			s.Cores, s.Open, s.Hosts = max(s.Cores, stage.Cores), max(s.Open, stage.Open), max(s.Hosts, stage.Hosts)
+		}
+	}
+	return s
+}
+
+// measure runs the rounds, and returns the number of rounds. In a round, each router runs each job
+// once. The routers run the same job one after another, and each round begins with another router.
+// measure ends early if no time is left for another round. If a router fails, the points contain the
+// reason. An error ends the whole benchmark.
+func (b *bench) measure(ctx context.Context, routers []peer.Router, jobs [][]stage) (measured []report.Router, rounds int, err error) {
+	for _, r := range routers {
+		measured = append(measured, report.Router{Name: r.Name, Role: string(r.Role), Version: r.Version})
+	}
+	var longest time.Duration
+	for rounds < b.rounds {
+		begin := time.Now()
+		if end, ok := ctx.Deadline(); ok && !roundFits(end.Sub(begin), longest) {
+			fmt.Fprintf(b.progress, "no time for another round of %v (-limit)\n", longest.Round(time.Second))
+			break
+		}
+		for _, stages := range jobs {
+			for i := range routers {
+				i = (i + rounds) % len(routers)
+				points := b.process(ctx, rounds+1, routers[i], stages)
+				if ctx.Err() != nil {
+					return nil, rounds, context.Cause(ctx)
+				}
+				measured[i].Points = append(measured[i].Points, points...)
+			}
+		}
+		rounds++
+		longest = max(longest, time.Since(begin))
+	}
+	return measured, rounds, nil
+}
+
+// roundFits reports whether the time that is left is enough for a round that takes a quarter longer
+// than the longest one. Before the first round, longest is 0.
+func roundFits(left, longest time.Duration) bool { return left >= longest+longest/4 || longest == 0 }
 
 // process starts a router once, and measures it in all stages, one after the other. Each stage has
-// another number of open connections.
+// more open connections than the stage before it.
 func (b *bench) process(ctx context.Context, n int, r peer.Router, stages []stage) []report.Point {
 	points := make([]report.Point, len(stages))
 	defer b.loop.Reset()
-	run, err := b.start(ctx, r, stages[0].Hosts)
+	run, err := b.start(ctx, r, stages[0].Size)
 	if err == nil {
 		defer run.Stop()
 	}
 	for i, s := range stages {
-		p := report.Point{Round: n, Open: s.Open, Hosts: s.Hosts, Figures: make(map[report.Metric]float64)}
+		p := report.Point{Round: n, Size: s.Size, Figures: make(map[report.Metric]float64)}
 		if err == nil {
 			err = b.point(ctx, run, s, &p)
 		}
@@ -87,7 +129,7 @@ func (b *bench) process(ctx context.Context, n int, r peer.Router, stages []stag
 
 // tell prints the measurements of one router in one round to the progress output.
 func (b *bench) tell(r peer.Router, p report.Point) {
-	fmt.Fprintf(b.progress, "round %d/%d  %-9s %5d open %6d hosts", p.Round, b.rounds, r.Name, p.Open, p.Hosts)
+	fmt.Fprintf(b.progress, "round %d/%d  %-16s %s:", p.Round, b.rounds, r.Name+" "+r.Version, p.Size)
 	for _, f := range []struct {
 		format string
 		what   report.Metric
@@ -99,26 +141,32 @@ func (b *bench) tell(r peer.Router, p report.Point) {
 	fmt.Fprintln(b.progress, "  "+p.Problem)
 }
 
+// errOneThread means that a router cannot use the processors of a size.
+var errOneThread = errors.New("has one thread")
+
 // start starts a router and waits until it answers. After that, it sends requests, so that the
 // router has filled its connection and buffer pools before the measurement.
-func (b *bench) start(ctx context.Context, r peer.Router, hosts int) (*running, error) {
-	begin := time.Now()
-	p, listen, err := b.starter.Launch(ctx, b.dir, r, peer.Setup{
-		Hosts: b.sites[:hosts], Backends: b.loop.Backends(),
-		Connections: b.many.Open + warmUp + b.atOnce, Descriptors: b.descriptors, Root: os.Geteuid() == 0,
+func (b *bench) start(ctx context.Context, r peer.Router, size report.Size) (*running, error) {
+	if r.OneThread && size.Cores > 1 {
+		return nil, errOneThread
+	}
+	hosts := b.sites[:size.Hosts]
+	p, listen, err := b.starters[size.Cores-1].Launch(ctx, b.dir, r, peer.Setup{
+		Hosts: hosts, Backends: b.loop.Backends(),
+		Connections: b.open + warmUp + b.atOnce, Descriptors: b.descriptors, Root: os.Geteuid() == 0,
 	})
 	if err != nil {
 		return nil, err
 	}
-	run := &running{Process: p, target: load.Target{Addr: listen, Hosts: b.sites[:hosts]}}
-	if err := b.settle(ctx, run, begin); err != nil {
+	run := &running{Process: p, target: load.Target{Addr: listen, Hosts: hosts}, cores: b.routerCores[:size.Cores]}
+	if err := b.settle(ctx, run); err != nil {
 		p.Stop()
 		return nil, err
 	}
 	return run, nil
 }
 
-func (b *bench) settle(ctx context.Context, run *running, begin time.Time) error {
+func (b *bench) settle(ctx context.Context, run *running) error {
 	for {
 		_, err := b.loop.Answers(ctx, run.target, 1, 1, 0)
 		if err == nil {
@@ -129,14 +177,14 @@ func (b *bench) settle(ctx context.Context, run *running, begin time.Time) error
 			return context.Cause(ctx)
 		case ended != nil:
 			return ended
-		case time.Since(begin) > b.startLimit:
+		case time.Since(run.Began) > b.startLimit:
 			return fmt.Errorf("not ready after %v: %w %s", b.startLimit, err, run.Output())
 		}
 		if err := b.loop.Idle(ctx, 2*time.Millisecond); err != nil {
 			return err
 		}
 	}
-	run.ready = time.Since(begin)
+	run.ready = time.Since(run.Began)
 	if _, err := b.loop.Answers(ctx, run.target, warmUp, 1000, b.phase/2); err != nil {
 		return err
 	}
@@ -167,7 +215,7 @@ func (b *bench) point(ctx context.Context, run *running, s stage, p *report.Poin
 		return err
 	}
 	for _, measure := range s.steps {
-		if err := measure(ctx, run, p); err != nil {
+		if err := measure(b, ctx, run, p); err != nil {
 			return b.explain(run, err)
 		}
 	}
@@ -175,19 +223,24 @@ func (b *bench) point(ctx context.Context, run *running, s stage, p *report.Poin
 	if err != nil {
 		return err
 	}
-	p.Figures[report.OthersPercent] = max(0, 100*(after-before).Seconds()/time.Since(begin).Seconds())
+	if !slices.Contains(run.cores, b.loadCore) {
+		p.Figures[report.OthersPercent] = max(0, 100*(after-before).Seconds()/time.Since(begin).Seconds()/float64(len(run.cores)))
+	}
 	if s.last {
 		return b.left(ctx, run, p)
 	}
 	return nil
 }
 
-// The method "others" returns for how long the processor core of the router was busy with other
-// programs than the router.
-func (b *bench) others(run *running) (time.Duration, error) {
-	busy, err := procfs.Busy(b.routerCore)
-	if err != nil {
-		return 0, err
+// The method "others" returns for how long the processors of the router were busy with other
+// programs than the router, as a sum over these processors.
+func (b *bench) others(run *running) (busy time.Duration, err error) {
+	for _, core := range run.cores {
+		one, err := procfs.Busy(core)
+		if err != nil {
+			return 0, err
+		}
+		busy += one
 	}
 	used, err := run.CPU()
 	return busy - used.Total, err
@@ -235,6 +288,25 @@ func (b *bench) idle(ctx context.Context, run *running, p *report.Point) error {
 	open := float64(b.loop.Held())
 	p.Figures[report.IdleRSS] = float64(memory.RSS-run.memory.RSS) / open
 	p.Figures[report.IdleFiles] = float64(files-run.files) / open
+	return nil
+}
+
+// idleCPU measures how much processor time the router needs while all open connections are idle.
+func (b *bench) idleCPU(ctx context.Context, run *running, p *report.Point) error {
+	begin := time.Now()
+	before, err := run.CPU()
+	if err != nil {
+		return err
+	}
+	if err := b.loop.Idle(ctx, b.phase); err != nil {
+		return err
+	}
+	took := time.Since(begin)
+	after, err := run.CPU()
+	if err != nil {
+		return err
+	}
+	p.Figures[report.IdleCPU] = (after.Total - before.Total).Seconds() * 1e3 / took.Seconds()
 	return nil
 }
 

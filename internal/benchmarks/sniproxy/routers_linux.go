@@ -22,14 +22,19 @@ const (
 // errMissing means that a router is not on this machine.
 var errMissing = errors.New("left out")
 
-// find returns the router with the given name. If the router is written in Go, find builds the
-// router in dir.
+// find returns the router that an element of -peers means: NAME or NAME:SUITE. If the router is
+// written in Go, find builds the router in dir.
 func find(ctx context.Context, name, dir, snirouter string) (peer.Router, error) {
+	name, suite, _ := strings.Cut(name, ":")
+	path, err := fetched(name, suite)
+	if err != nil {
+		return peer.Router{}, err
+	}
 	switch name {
 	case "nginx":
-		return missing(peer.FindNginx())
+		return missing(peer.FindNginx(path))
 	case "haproxy":
-		return missing(peer.FindHAProxy())
+		return missing(peer.FindHAProxy(path))
 	case "sniproxy":
 		return missing(peer.FindSNIProxy())
 	case "tcpproxy":
@@ -56,8 +61,29 @@ func find(ctx context.Context, name, dir, snirouter string) (peer.Router, error)
 	}
 	// Build snirouter in the main module, because this module does not have the dependencies of the
 	// examples.
-	path, err := build(ctx, dir, root, "./examples/snirouter")
+	path, err = build(ctx, dir, root, "./examples/snirouter")
 	return peer.SNIRouter(strings.ReplaceAll(snirouter, "{snirouter}", path), ""), err
+}
+
+// fetched returns the path of a router that the Makefile has fetched from a suite of Debian. It
+// returns "" if there is no suite. The environment variables are those of the Makefile.
+func fetched(name, suite string) (path string, err error) {
+	if suite == "" {
+		return "", nil
+	}
+	in, dir := "HAPROXY_DIR", []string{"suites", suite}
+	if name == "nginx" {
+		in, dir = "NGINX_DIR", []string{suite}
+	}
+	root := os.Getenv(in)
+	if root == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("set %s: %w", in, err)
+		}
+		root = filepath.Join(home, ".cache", "headgate", name)
+	}
+	return filepath.Join(append(append([]string{root}, dir...), name)...), nil
 }
 
 func missing(r peer.Router, err error) (peer.Router, error) {

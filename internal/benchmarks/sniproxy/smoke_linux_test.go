@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -17,7 +16,7 @@ import (
 func smoke(t *testing.T, args ...string) settings {
 	s, err := parse(append([]string{"-quick", "-connections=500", "-hosts=20", "-time=30ms", "-bulk=1", "-limit=1m", "-start-limit=30s"}, args...), t.Output())
 	require.NoError(t, err)
-	s.few = report.Size{Open: 20, Hosts: 4}
+	s.few = report.Size{Cores: 1, Open: 20, Hosts: 4}
 	return s
 }
 
@@ -43,10 +42,9 @@ func TestRun(t *testing.T) {
 	require.InDelta(t, 6, plain.At(result.ManyOpen, report.IdleFiles).Median, 2)
 	require.Zero(t, plain.At(result.ManyHosts, report.BulkCPU).N)
 
-	var out bytes.Buffer
+	require.Contains(t, result.Markdown(), "| plain Go ")
 	file := filepath.Join(t.TempDir(), "result.json")
-	require.NoError(t, write(result, file, &out))
-	require.Contains(t, out.String(), "| plain Go ")
+	require.NoError(t, writeJSON(file, result))
 	data, err := os.ReadFile(file)
 	require.NoError(t, err)
 	var read report.Result
@@ -87,10 +85,10 @@ func TestParse(t *testing.T) {
 	require.Equal(t, allPeers, s.peers)
 	require.EqualValues(t, 1<<30, s.bulk)
 	require.Equal(t, report.Sizes{
-		Base:      report.Size{Open: 100, Hosts: 10},
-		Idle:      report.Size{Open: 2000, Hosts: 10},
-		ManyOpen:  report.Size{Open: 5000, Hosts: 10},
-		ManyHosts: report.Size{Open: 100, Hosts: 100000},
+		Base:      report.Size{Cores: 1, Open: 100, Hosts: 10},
+		Idle:      report.Size{Cores: 1, Open: 2000, Hosts: 10},
+		ManyOpen:  report.Size{Cores: 1, Open: 5000, Hosts: 10},
+		ManyHosts: report.Size{Cores: 1, Open: 100, Hosts: 100000},
 	}, s.sizes())
 
 	s, err = parse([]string{"-time=1s", "-quick", "-peers=nginx,plain"}, t.Output())
@@ -100,7 +98,21 @@ func TestParse(t *testing.T) {
 	require.Equal(t, 1, s.rounds)
 
 	for _, args := range [][]string{
-		{"-peers=nginx,apache"}, {"-peers="}, {"-rounds=0"}, {"-time=0"}, {"-connections=5"}, {"-hosts=2000000"}, {"-bulk=0"}, {"extra"}, {"-unknown"},
+		{"-peers=nginx,apache"},
+		{"-peers="},
+		{"-rounds=0"},
+		{"-time=0"},
+		{"-connections=5"},
+		{"-hosts=2000000"},
+		{"-bulk=0"},
+		{"extra"},
+		{"-unknown"},
+		{"-peers=nginx:"},
+		{"-peers=nginx:../trixie"},
+		{"-peers=snirouter:trixie"},
+		{"-scaling", "-hellos"},
+		{"-page=README.md"},
+		{"-from=x"},
 	} {
 		_, err := parse(args, t.Output())
 		require.Error(t, err, args)

@@ -1,72 +1,82 @@
 package peer
 
 import (
-	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 )
 
-// FindNginx returns the nginx of this machine.
-func FindNginx() (Router, error) {
-	path, module, version, err := findNginx()
+// FindNginx returns the nginx at the path. An empty path means the nginx of this machine.
+func FindNginx(path string) (Router, error) {
+	path, module, version, err := findNginx(path)
 	return Nginx(path, module, version), err
 }
 
 // FindNginxUDP returns the nginx of this machine as a proxy for UDP.
 func FindNginxUDP() (Router, error) {
-	path, module, version, err := findNginx()
+	path, module, version, err := findNginx("")
 	return NginxUDP(path, module, version), err
 }
 
-func findNginx() (path, module, version string, err error) {
-	path, err = find("nginx", "nginx libnginx-mod-stream")
+func findNginx(path string) (found, module, version string, err error) {
+	found, about, err := versioned("nginx", path, "nginx libnginx-mod-stream", "-V")
 	if err != nil {
 		return "", "", "", err
 	}
-	about, err := exec.Command(path, "-V").CombinedOutput()
-	if err != nil {
-		return "", "", "", fmt.Errorf("peer: %s -V: %w", path, err)
-	}
 	switch {
-	case strings.Contains(string(about), "--with-stream=dynamic"):
-		for _, dir := range []string{"/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/etc/nginx/modules"} {
-			if found, _ := filepath.Glob(dir + "/ngx_stream_module.so"); len(found) > 0 {
-				module = found[0]
-			}
+	case strings.Contains(about, "--with-stream=dynamic"):
+		if module = streamModule(found); module == "" {
+			return "", "", "", fmt.Errorf("peer: %s has no stream module: apt-get install libnginx-mod-stream", found)
 		}
-		if module == "" {
-			return "", "", "", errors.New("peer: nginx has no stream module: apt-get install libnginx-mod-stream")
-		}
-	case !strings.Contains(string(about), "--with-stream"):
-		return "", "", "", errors.New("peer: nginx is built without its stream module")
+	case !strings.Contains(about, "--with-stream"):
+		return "", "", "", fmt.Errorf("peer: %s is built without its stream module", found)
 	}
-	return path, module, number(about), nil
+	return found, module, number(about), nil
 }
 
-// FindHAProxy returns the HAProxy of this machine.
-func FindHAProxy() (Router, error) {
-	path, version, err := versioned("haproxy", "-v")
-	return HAProxy(path, version), err
+// streamModule returns the path of the stream module of the given nginx, or "". The script .ci/nginx
+// puts an nginx and its module below one directory.
+func streamModule(nginx string) string {
+	for _, dir := range []string{filepath.Join(filepath.Dir(nginx), "root/usr/lib/nginx/modules"), "/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/etc/nginx/modules"} {
+		module := filepath.Join(dir, "ngx_stream_module.so")
+		if _, err := os.Stat(module); err == nil {
+			return module
+		}
+	}
+	return ""
+}
+
+// FindHAProxy returns the HAProxy at the path. An empty path means the HAProxy of this machine.
+func FindHAProxy(path string) (Router, error) {
+	path, about, err := versioned("haproxy", path, "haproxy", "-v")
+	return HAProxy(path, number(about)), err
 }
 
 // FindSNIProxy returns the sniproxy of this machine.
 func FindSNIProxy() (Router, error) {
-	path, version, err := versioned("sniproxy", "-V")
-	return SNIProxy(path, version), err
+	path, about, err := versioned("sniproxy", "", "sniproxy", "-V")
+	return SNIProxy(path, number(about)), err
 }
 
-func versioned(name, flag string) (path, version string, err error) {
-	if path, err = find(name, name); err != nil {
+// versioned returns the program at the path, and the text in which the program states its version.
+// An empty path means the program with this name on the machine, which is in the Debian packages.
+func versioned(name, path, packages, flag string) (found, about string, err error) {
+	if path == "" {
+		found, err = find(name, packages)
+	} else {
+		found, err = exec.LookPath(path)
+	}
+	if err != nil {
 		return "", "", err
 	}
-	about, err := exec.Command(path, flag).CombinedOutput()
+	out, err := exec.Command(found, flag).CombinedOutput()
 	if err != nil {
-		return "", "", fmt.Errorf("peer: %s %s: %w", path, flag, err)
+		return "", "", fmt.Errorf("peer: %s %s: %w", found, flag, err)
 	}
-	return path, number(about), nil
+	return found, string(out), nil
 }
 
 // find searches for a program in PATH. It also searches the directories in which Debian installs
@@ -83,4 +93,4 @@ func find(name, packages string) (string, error) {
 var versionNumber = regexp.MustCompile(`[0-9]+\.[0-9]+[0-9.]*[0-9]`)
 
 // number returns the first version number in the output of a program.
-func number(about []byte) string { return versionNumber.FindString(string(about)) }
+func number(about string) string { return versionNumber.FindString(about) }

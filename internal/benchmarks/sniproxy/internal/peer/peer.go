@@ -1,7 +1,7 @@
 // Package peer contains the configurations and the processes of the compared routers.
 //
 // All routers get the same settings: one listener at 127.0.0.1 with a backlog of 4,096, one worker
-// thread, the same names and backends, 5 s to wait for a hello and to connect, 10 minutes of idle
+// for each processor, the same names and backends, 5 s to wait for a hello and to connect, 10 minutes of idle
 // time, no access log, no health checks, no PROXY protocol. A router that lacks one of these
 // settings runs without it. All other settings have their defaults, except where a comment gives a
 // reason.
@@ -32,6 +32,8 @@ type Router struct {
 	Name    string
 	Role    Role
 	Version string
+	// OneThread reports whether the router cannot use a second processor.
+	OneThread bool
 	// Plan returns the Plan of the router for a Setup: how to run the router. The result depends
 	// only on the Setup.
 	Plan func(Setup) Plan
@@ -43,6 +45,7 @@ type Setup struct {
 	Listen      netip.AddrPort
 	Hosts       []string
 	Backends    []netip.AddrPort // host i belongs to backend i modulo the number of backends
+	Cores       int              // number of processors; 0 means 1
 	Connections int              // largest number of open connections
 	Descriptors int              // largest number of descriptors of a process
 	Root        bool             // the router starts as root and must stay root
@@ -73,7 +76,7 @@ func Sites(n int) []string {
 // Nginx is nginx's stream module with ssl_preread. module is the path of the stream module, or ""
 // if it is built into nginx.
 //
-// nginx runs one worker under a master, as in production. The defaults of proxy_timeout (10
+// nginx runs one worker for each processor under a master, as in production. The defaults of proxy_timeout (10
 // minutes) and tcp_nodelay (on) apply.
 func Nginx(path, module, version string) Router {
 	return Router{Name: "nginx", Role: Peer, Version: version, Plan: func(s Setup) Plan {
@@ -87,7 +90,7 @@ func Nginx(path, module, version string) Router {
 			conf.WriteString("user root;\n")
 		}
 		fmt.Fprintf(&conf, `daemon off;
-worker_processes 1;
+worker_processes %d;
 pid %s/nginx.pid;
 error_log stderr crit;
 worker_rlimit_nofile %d;
@@ -103,7 +106,7 @@ stream {
 	map $ssl_preread_server_name $upstream {
 		include %s/hosts.map;
 	}
-`, s.Dir, s.Descriptors, 2*s.Connections+64, max(2048, 2*len(s.Hosts)), s.Dir)
+`, max(s.Cores, 1), s.Dir, s.Descriptors, 2*s.Connections+64, max(2048, 2*len(s.Hosts)), s.Dir)
 		for i, b := range s.Backends {
 			fmt.Fprintf(&conf, "\tupstream b%d { server %s; }\n", i, b)
 		}
@@ -173,7 +176,7 @@ func HAProxy(path, version string) Router {
 	return Router{Name: "HAProxy", Role: Peer, Version: version, Plan: func(s Setup) Plan {
 		var conf, hosts bytes.Buffer
 		fmt.Fprintf(&conf, `global
-	nbthread 1
+	nbthread %d
 	maxconn %d
 	maxpipes 64
 defaults
@@ -189,7 +192,7 @@ frontend tls
 	tcp-request content accept if { req.ssl_hello_type 1 }
 	tcp-request content reject
 	use_backend %%[req.ssl_sni,lower,map(%s/hosts.map)]
-`, s.Connections+64, s.Listen, s.Dir)
+`, max(s.Cores, 1), s.Connections+64, s.Listen, s.Dir)
 		for i, b := range s.Backends {
 			fmt.Fprintf(&conf, "backend b%d\n\tserver s %s\n", i, b)
 		}
@@ -207,7 +210,7 @@ frontend tls
 // benchmark anchors them and escapes their dots, because otherwise they match other names too.
 // sniproxy has no settings for timeouts, and its backlog is fixed.
 func SNIProxy(path, version string) Router {
-	return Router{Name: "sniproxy", Role: Peer, Version: version, Plan: func(s Setup) Plan {
+	return Router{Name: "sniproxy", Role: Peer, Version: version, OneThread: true, Plan: func(s Setup) Plan {
 		var conf bytes.Buffer
 		if s.Root {
 			// Without this line, sniproxy changes to user daemon. The change would clear
@@ -254,6 +257,8 @@ func SNIRouter(command, version string) Router {
 	return fromJSON("snirouter", Ours, version, command)
 }
 
+// fromJSON returns a router that reads a JSON file of hosts. With a million hosts, the file is just
+// below the 64 MiB that snirouter reads.
 func fromJSON(name string, role Role, version, command string) Router {
 	return Router{Name: name, Role: role, Version: version, Plan: func(s Setup) Plan {
 		var hosts bytes.Buffer
@@ -262,7 +267,7 @@ func fromJSON(name string, role Role, version, command string) Router {
 			if i == 0 {
 				lead = "["
 			}
-			fmt.Fprintf(&hosts, `%s{"app":"app-%d","host":"%s","endpoint":"%s"}`, lead, i, h, s.Backend(i))
+			fmt.Fprintf(&hosts, `%s{"host":"%s","endpoint":"%s"}`, lead, h, s.Backend(i))
 		}
 		hosts.WriteString("]\n")
 		replace := strings.NewReplacer("{listen}", s.Listen.String(), "{hosts}", s.Dir+"/hosts.json")

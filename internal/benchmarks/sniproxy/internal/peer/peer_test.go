@@ -95,6 +95,21 @@ func TestPlans(t *testing.T) {
 	}
 }
 
+// TestPlanForTwoCores checks that the routers with a setting for it get a worker for each processor.
+func TestPlanForTwoCores(t *testing.T) {
+	s := setup(1)
+	s.Cores = 2
+	require.Contains(t, string(Nginx("nginx", "", "").Plan(s).Files["nginx.conf"]), "worker_processes 2;\n")
+	require.Contains(t, string(HAProxy("haproxy", "").Plan(s).Files["haproxy.cfg"]), "\tnbthread 2\n")
+}
+
+// TestHostsFit checks that snirouter can read a million hosts: it reads at most 64 MiB.
+func TestHostsFit(t *testing.T) {
+	s := setup(1000)
+	s.Backends = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:65535")}
+	require.LessOrEqual(t, 1000*len(SNIRouter("x", "").Plan(s).Files["hosts.json"]), 64<<20)
+}
+
 func TestPlanForRoot(t *testing.T) {
 	s := setup(1)
 	s.Root = true
@@ -106,7 +121,7 @@ func TestPlanForRoot(t *testing.T) {
 
 func TestHostsAsJSON(t *testing.T) {
 	for _, n := range []int{1, 2, 5} {
-		var hosts []struct{ App, Host, Endpoint string }
+		var hosts []struct{ Host, Endpoint string }
 		require.NoError(t, json.Unmarshal(Plain("x", "").Plan(setup(n)).Files["hosts.json"], &hosts))
 		require.Len(t, hosts, n)
 		for i, h := range hosts {

@@ -21,19 +21,20 @@ import (
 	"github.com/headgate/headgate/internal/freeport"
 )
 
-// Starter starts processes that run on one processor. A process inherits the processor from the
-// thread that starts it, and dies with this thread (PR_SET_PDEATHSIG). So a Starter has one thread,
-// which lives until Close.
+// Starter starts processes that run on the same processors. A process inherits the processors from
+// the thread that starts it, and dies with this thread (PR_SET_PDEATHSIG). So a Starter has one
+// thread, which lives until Close.
 type Starter struct {
+	cores  int
 	starts chan func()
 	done   chan struct{}
 }
 
 // NewStarter starts the thread of a Starter.
-func NewStarter(core int) (*Starter, error) {
-	s := &Starter{starts: make(chan func()), done: make(chan struct{})}
+func NewStarter(cores ...int) (*Starter, error) {
+	s := &Starter{cores: len(cores), starts: make(chan func()), done: make(chan struct{})}
 	pinned := make(chan error)
-	go s.run(core, pinned)
+	go s.run(cores, pinned)
 	if err := <-pinned; err != nil {
 		<-s.done
 		return nil, fmt.Errorf("peer: affinity: %w", err)
@@ -41,10 +42,10 @@ func NewStarter(core int) (*Starter, error) {
 	return s, nil
 }
 
-func (s *Starter) run(core int, pinned chan<- error) {
+func (s *Starter) run(cores []int, pinned chan<- error) {
 	defer close(s.done)
 	runtime.LockOSThread() // never unlocked, so the thread ends with the goroutine
-	err := pin(0, core)
+	err := pin(0, cores...)
 	pinned <- err
 	if err != nil {
 		return
@@ -63,16 +64,17 @@ func (s *Starter) Close() {
 // Process is a running router with all its processes.
 type Process struct {
 	procfs.Group
+	Began   time.Time // when the process started, after its files were written
 	cmd     *exec.Cmd
 	output  tail
 	ended   chan struct{}
 	state   error
-	release func() // ends the reservation of a port; nil without one
+	stopped func() // ends the reservation of the port, and removes the directory; nil without them
 }
 
-// Launch starts a router in a new directory below parent, and sets the fields Dir and Listen of the
-// setup. It chooses a free port of 127.0.0.1, because a router that chooses a port itself cannot
-// report it. The port is reserved until Process.Stop.
+// Launch starts a router in a new directory below parent, and sets the fields Dir, Listen and Cores
+// of the setup. It chooses a free port of 127.0.0.1, because a router that chooses a port itself
+// cannot report it. Process.Stop ends the reservation of the port, and removes the directory.
 func (s *Starter) Launch(ctx context.Context, parent string, r Router, setup Setup) (*Process, netip.AddrPort, error) {
 	port, release, err := freeport.Hold("127.0.0.1", 0)
 	if err != nil {
@@ -84,12 +86,17 @@ func (s *Starter) Launch(ctx context.Context, parent string, r Router, setup Set
 		release()
 		return nil, netip.AddrPort{}, err
 	}
+	setup.Cores = s.cores
+	stopped := func() {
+		release()
+		_ = os.RemoveAll(setup.Dir) // the owner of parent removes what is left
+	}
 	p, err := s.Start(ctx, setup.Dir, r.Plan(setup))
 	if err != nil {
-		release()
+		stopped()
 		return nil, netip.AddrPort{}, err
 	}
-	p.release = release
+	p.stopped = stopped
 	return p, setup.Listen, nil
 }
 
@@ -105,13 +112,14 @@ func (s *Starter) Start(ctx context.Context, dir string, plan Plan) (*Process, e
 	}
 	p := &Process{cmd: exec.Command(plan.Args[0], plan.Args[1:]...), ended: make(chan struct{})}
 	p.cmd.Dir = dir
-	p.cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+	p.cmd.Env = append(os.Environ(), fmt.Sprintf("GOMAXPROCS=%d", s.cores))
 	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
 	p.cmd.WaitDelay = 2 * time.Second // limits the wait for output if a process left the group
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if plan.ForwardsTerm {
 		p.cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
 	}
+	p.Began = time.Now()
 	started := make(chan error)
 	s.starts <- func() { started <- p.cmd.Start() }
 	if err := <-started; err != nil {
@@ -145,9 +153,9 @@ func (p *Process) Output() string { return p.output.String() }
 func (p *Process) Stop() {
 	_ = syscall.Kill(-int(p.Group), syscall.SIGKILL)
 	<-p.ended
-	if p.release != nil {
-		p.release()
-		p.release = nil
+	if p.stopped != nil {
+		p.stopped()
+		p.stopped = nil
 	}
 }
 

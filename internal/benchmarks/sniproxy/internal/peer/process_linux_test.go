@@ -71,6 +71,30 @@ func TestProcessThatCannotStart(t *testing.T) {
 	require.ErrorContains(t, p.Err(), "sh ended (exit status 3): broken configuration")
 }
 
+// TestLaunch: a router gets the processors of the Starter and a directory, which Stop removes.
+func TestLaunch(t *testing.T) {
+	cores, err := Cores()
+	require.NoError(t, err)
+	s, err := NewStarter(cores...)
+	require.NoError(t, err)
+	defer s.Close()
+	var got Setup
+	r := Router{Plan: func(s Setup) Plan {
+		got = s
+		return Plan{Files: map[string][]byte{"note": nil}, Args: []string{"sh", "-c", "echo $GOMAXPROCS; sleep 60"}}
+	}}
+	parent := t.TempDir()
+	p, listen, err := s.Launch(t.Context(), parent, r, Setup{Connections: 7})
+	require.NoError(t, err)
+	require.False(t, p.Began.IsZero())
+	require.Equal(t, Setup{Dir: got.Dir, Listen: listen, Cores: len(cores), Connections: 7}, got)
+	require.FileExists(t, filepath.Join(got.Dir, "note"))
+	until(t, "output", func() bool { return p.Output() == strconv.Itoa(len(cores)) })
+	p.Stop()
+	require.NoDirExists(t, got.Dir)
+	require.DirExists(t, parent)
+}
+
 // TestMain is also the main function of the process that TestOwnerIsKilled kills.
 func TestMain(m *testing.M) {
 	if command := os.Getenv("PEER_TEST_OWNS"); command != "" {
@@ -139,7 +163,7 @@ func TestVersionNumber(t *testing.T) {
 		"sniproxy 0.6.0\n": "0.6.0",
 		"nothing":          "",
 	} {
-		require.Equal(t, want, number([]byte(about)))
+		require.Equal(t, want, number(about))
 	}
 	_, err := find("no-such-router", "that-package")
 	require.ErrorContains(t, err, "apt-get install --no-install-recommends that-package")

@@ -73,7 +73,7 @@ func (h Hellos) Markdown() string {
 	rows := [][]string{append(append([]string{"router"}, h.Ways...), "all ways", "whole handshakes")}
 	var notes strings.Builder
 	for _, r := range h.Routers {
-		title := strings.TrimSpace(r.Name + " " + r.Version)
+		title := Router{Name: r.Name, Version: r.Version}.Title()
 		if r.Problem != "" {
 			fmt.Fprintf(&notes, "- %s did not run: %s\n", title, r.Problem)
 			continue

@@ -64,13 +64,13 @@ func TestNumber(t *testing.T) {
 	require.Equal(t, "123", group(123))
 }
 
-func run() Result {
+func comparison() Result {
 	r := Result{
-		Command: "make bench-peers", Machine: "2 x Abacus", Settings: "2 rounds",
-		Sizes: Sizes{Base: Size{100, 10}, Idle: Size{2000, 10}, ManyOpen: Size{5000, 10}, ManyHosts: Size{100, 100000}},
+		Run:   Run{Command: "make bench-peers", Machine: "2 x Abacus", Settings: "2 rounds"},
+		Sizes: Sizes{Base: Size{1, 100, 10}, Idle: Size{1, 2000, 10}, ManyOpen: Size{1, 5000, 10}, ManyHosts: Size{1, 100, 100000}},
 	}
 	point := func(round int, s Size, figures map[Metric]float64) Point {
-		return Point{Round: round, Open: s.Open, Hosts: s.Hosts, Figures: figures}
+		return Point{Round: round, Size: s, Figures: figures}
 	}
 	r.Routers = []Router{
 		{Name: "slow", Role: "peer", Version: "1.2", Points: []Point{
@@ -78,8 +78,8 @@ func run() Result {
 			point(2, r.Base, map[Metric]float64{ConnCPU: 210, BulkCPU: 0.8, RoundTripP50: 30}),
 			point(1, r.Idle, map[Metric]float64{IdleRSS: 16, OthersPercent: 2}),
 			point(1, r.ManyOpen, map[Metric]float64{IdleRSS: 99, LeftFiles: 5.9, OthersPercent: 30}),
-			{Open: 100, Hosts: 100000, Problem: "not ready after 30s"},
-			{Round: 2, Open: 100, Hosts: 100000, Problem: "not ready after 31s"},
+			{Size: r.ManyHosts, Problem: "not ready after 30s"},
+			{Round: 2, Size: r.ManyHosts, Problem: "not ready after 31s"},
 		}},
 		{Name: "quick", Role: "peer", Points: []Point{
 			point(1, r.Base, map[Metric]float64{ConnCPU: 100, RoundTripP50: 40}),
@@ -94,7 +94,7 @@ func run() Result {
 }
 
 func TestBest(t *testing.T) {
-	r := run()
+	r := comparison()
 	best, ok := r.Best(r.Base, ConnCPU)
 	require.True(t, ok)
 	require.EqualValues(t, 100, best, "of the peers only")
@@ -103,7 +103,7 @@ func TestBest(t *testing.T) {
 }
 
 func TestMarkdown(t *testing.T) {
-	text := run().Markdown()
+	text := comparison().Markdown()
 	for _, line := range []string{
 		"`make bench-peers`",
 		"2 x Abacus 2 rounds",
@@ -112,8 +112,8 @@ func TestMarkdown(t *testing.T) {
 		"| simple | 1.00 **0.01** | - | - | - | - | - | - |",
 		"| mine | 70.0 **0.70** | - | - | - | - | - | - |",
 		"| quick | 100 → 5,200 | 40.0 → - | - → - | 100 → 120 | - → - | - → - |",
-		"- slow, 100 open, 100,000 hosts: not ready after 30s (and in 1 more rounds)",
-		"- slow, 5,000 open, 10 hosts: keeps 5.90 descriptors a connection 2 s after the client has closed it",
+		"- slow 1.2, 100 open, 100,000 hosts: not ready after 30s (and in 1 more rounds)",
+		"- slow 1.2, 5,000 open, 10 hosts: keeps 5.90 descriptors a connection 2 s after the client has closed it",
 		"- the machine was busy: other processes used 8.00 % of the router's processor (median; maximum 30.0 %)",
 		"- quick, 100 open, 100,000 hosts: so slow that its figures come from only 12.0 connections a round",
 	} {
@@ -131,9 +131,9 @@ func TestMarkdown(t *testing.T) {
 }
 
 func TestComplete(t *testing.T) {
-	r := run()
+	r := comparison()
 	require.False(t, r.Complete())
 	r.Routers = r.Routers[1:]
 	require.True(t, r.Complete())
-	require.False(t, Result{}.Complete())
+	require.False(t, Run{}.Complete())
 }

@@ -4,6 +4,7 @@ package report
 import (
 	"cmp"
 	"slices"
+	"strings"
 )
 
 // Metric names one figure of a point.
@@ -25,17 +26,15 @@ const (
 	BulkRate      Metric = "gib_per_second"             //
 	IdleRSS       Metric = "rss_kib_per_idle"           // a connection that has carried traffic and stays open
 	IdleFiles     Metric = "descriptors_per_idle"       //
+	IdleCPU       Metric = "idle_cpu_ms_per_second"     // while all open connections are idle
 	LeftFiles     Metric = "descriptors_left_per_close" // descriptors still open 2 s after the client has closed, for each connection
 	OthersPercent Metric = "others_percent"             // share of the router's processor that other programs used
 )
 
-// Point contains the measurements of one router in one round. During these measurements, the router
-// has as many open connections as the field Open says, and knows as many host names as the field
-// Hosts says.
+// Point contains the measurements of one router in one round, at one Size.
 type Point struct {
-	Round   int                `json:"round"`
-	Open    int                `json:"open"`
-	Hosts   int                `json:"hosts"`
+	Round int `json:"round"`
+	Size
 	Figures map[Metric]float64 `json:"figures"`
 	// Problem is the reason why figures are missing. It is "" if none are missing.
 	Problem string `json:"problem,omitempty"`
@@ -49,9 +48,13 @@ type Router struct {
 	Points  []Point `json:"points"`
 }
 
-// Size is the number of open connections of a router, and the number of host names that the router
-// knows.
+// Title returns the name of the router with its version.
+func (r Router) Title() string { return strings.TrimSpace(r.Name + " " + r.Version) }
+
+// Size is the number of processors of a router, the number of its open connections, and the number
+// of host names that the router knows.
 type Size struct {
+	Cores int `json:"cores"`
 	Open  int `json:"open"`
 	Hosts int `json:"hosts"`
 }
@@ -64,20 +67,25 @@ type Sizes struct {
 	ManyHosts Size `json:"many_hosts"` // few connections, many names
 }
 
-// Result is the outcome of a run.
+// Run describes how a command has measured routers, and contains all measurements.
+type Run struct {
+	Command  string   `json:"command"`
+	Machine  string   `json:"machine"`
+	Settings string   `json:"settings"`
+	Routers  []Router `json:"routers"`
+}
+
+// Result is the outcome of a run that compares routers at the same sizes.
 type Result struct {
-	Command  string `json:"command"`
-	Machine  string `json:"machine"`
-	Settings string `json:"settings"`
+	Run
 	Sizes
-	Routers []Router `json:"routers"`
 }
 
 // At returns the median and the range of the figure m at the size s, over all rounds.
 func (r Router) At(s Size, m Metric) Spread {
 	var values []float64
 	for _, p := range r.Points {
-		if v, ok := p.Figures[m]; ok && p.Open == s.Open && p.Hosts == s.Hosts {
+		if v, ok := p.Figures[m]; ok && p.Size == s {
 			values = append(values, v)
 		}
 	}
@@ -86,7 +94,7 @@ func (r Router) At(s Size, m Metric) Spread {
 
 // Best returns the lowest median of the figure m at the size s among the peers. ok is false if no
 // peer has a value for this figure.
-func (r Result) Best(s Size, m Metric) (best float64, ok bool) {
+func (r Run) Best(s Size, m Metric) (best float64, ok bool) {
 	for _, router := range r.Routers {
 		at := router.At(s, m)
 		if router.Role == "peer" && at.N > 0 && (!ok || at.Median < best) {
@@ -97,7 +105,7 @@ func (r Result) Best(s Size, m Metric) (best float64, ok bool) {
 }
 
 // Complete reports whether no figure is missing.
-func (r Result) Complete() bool {
+func (r Run) Complete() bool {
 	for _, router := range r.Routers {
 		for _, p := range router.Points {
 			if p.Problem != "" {

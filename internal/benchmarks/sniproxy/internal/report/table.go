@@ -22,7 +22,8 @@ func (r Result) Markdown() string {
 	fmt.Fprintf(&b, "\nMedian (lowest–highest) of the rounds; the bold figure is the ratio to the best peer of the run. %s connections open and %s hosts known; for an idle connection %s are open.\n\n",
 		group(r.Base.Open), group(r.Base.Hosts), group(r.Idle.Open))
 	b.WriteString(r.growth())
-	if problems := r.problems(); problems != "" {
+	sizes := slices.Compact([]Size{r.Base, r.Idle, r.ManyOpen, r.ManyHosts})
+	if problems := r.problems(sizes); problems != "" {
 		b.WriteString("\n" + problems)
 	}
 	return b.String()
@@ -44,7 +45,7 @@ func (r Result) figures() string {
 	}
 	rows := [][]string{header}
 	for _, router := range r.Routers {
-		row := []string{strings.TrimSpace(router.Name + " " + router.Version)}
+		row := []string{router.Title()}
 		for _, c := range columns {
 			row = append(row, r.cell(router, c))
 		}
@@ -58,10 +59,7 @@ func (r Result) cell(router Router, c column) string {
 	if at.N == 0 {
 		return "-"
 	}
-	text := number(at.Median)
-	if low, high := number(at.Min), number(at.Max); low != high {
-		text += " (" + low + "–" + high + ")"
-	}
+	text := at.String()
 	// Leave out the ratio if the best figure is nearly zero, because the ratio would have no
 	// meaning.
 	if best, ok := r.Best(c.at, c.what); ok && best >= 0.01 {
@@ -100,28 +98,25 @@ func (r Result) growth() string {
 	return markdown(rows)
 }
 
-// problems returns the lines below the tables: which measurements are missing, and what else a
-// reader of the tables must know.
-func (r Result) problems() string {
+// problems returns the lines below the tables: which measurements are missing at the sizes, and
+// what else a reader of the tables must know.
+func (r Run) problems(sizes []Size) string {
 	var lines []string
 	for _, router := range r.Routers {
-		for _, s := range slices.Compact([]Size{r.Base, r.Idle, r.ManyOpen, r.ManyHosts}) {
-			if problems := router.problems(s); len(problems) > 0 {
-				line := fmt.Sprintf("- %s, %s open, %s hosts: %s", router.Name, group(s.Open), group(s.Hosts), problems[0])
-				if n := len(problems); n > 1 {
-					line += fmt.Sprintf(" (and in %d more rounds)", n-1)
-				}
-				lines = append(lines, line+"\n")
+		for _, s := range sizes {
+			add := func(format string, args ...any) {
+				lines = append(lines, fmt.Sprintf("- %s, %s: ", router.Title(), s)+fmt.Sprintf(format, args...)+"\n")
 			}
-		}
-		for _, s := range []Size{r.ManyOpen, r.ManyHosts} {
+			if problems := router.problems(s); len(problems) > 1 {
+				add("%s (and in %d more rounds)", problems[0], len(problems)-1)
+			} else if len(problems) == 1 {
+				add("%s", problems[0])
+			}
 			if left := router.At(s, LeftFiles); left.Median >= 0.1 {
-				lines = append(lines, fmt.Sprintf("- %s, %s open, %s hosts: keeps %s descriptors a connection 2 s after the client has closed it\n",
-					router.Name, group(s.Open), group(s.Hosts), number(left.Median)))
+				add("keeps %s descriptors a connection 2 s after the client has closed it", number(left.Median))
 			}
 			if at := router.At(s, ConnCount); at.N > 0 && at.Min < 200 {
-				lines = append(lines, fmt.Sprintf("- %s, %s open, %s hosts: so slow that its figures come from only %s connections a round\n",
-					router.Name, group(s.Open), group(s.Hosts), number(at.Min)))
+				add("so slow that its figures come from only %s connections a round", number(at.Min))
 			}
 		}
 	}
@@ -137,7 +132,7 @@ func (r Result) problems() string {
 func (r Router) problems(s Size) []string {
 	var problems []string
 	for _, p := range r.Points {
-		if p.Open == s.Open && p.Hosts == s.Hosts && p.Problem != "" {
+		if p.Size == s && p.Problem != "" {
 			problems = append(problems, p.Problem)
 		}
 	}
@@ -147,7 +142,7 @@ func (r Router) problems(s Size) []string {
 // The method "others" returns the share of the time, in percent, during which other programs than
 // the router used the router's processor. The result is the median and the range of this share over
 // all measurements.
-func (r Result) others() Spread {
+func (r Run) others() Spread {
 	var all []float64
 	for _, router := range r.Routers {
 		for _, p := range router.Points {
@@ -164,6 +159,24 @@ func median(s Spread) string {
 		return "-"
 	}
 	return number(s.Median)
+}
+
+// String returns the median, and the lowest and the highest value if they differ.
+func (s Spread) String() string {
+	text := number(s.Median)
+	if low, high := number(s.Min), number(s.Max); low != high {
+		text += " (" + low + "–" + high + ")"
+	}
+	return text
+}
+
+// String describes the size. It leaves out the number of processors if there is one.
+func (s Size) String() string {
+	text := group(s.Open) + " open, " + group(s.Hosts) + " hosts"
+	if s.Cores > 1 {
+		text = group(s.Cores) + " processors, " + text
+	}
+	return text
 }
 
 // The function "number" formats v with three digits, of which at most two are after the point. If v
