@@ -329,6 +329,7 @@ var directImports = map[string]map[string]string{
 	"sniproxy": {
 		module + "/internal/fairshare":   "which connection makes room for another one",
 		module + "/internal/specialaddr": "addresses that an endpoint must not have",
+		module + "/sniproxy/ech":         "which host it is, in an encrypted hello",
 		module + "/sniproxy/hostlookup":  "where a host's connections go",
 		module + "/sniproxy/peek":        "which host it is",
 		module + "/sniproxy/peek/quic":   "which host it is, in QUIC",

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/headgate/headgate/sniproxy/ech"
 	"github.com/headgate/headgate/sniproxy/peek"
 )
 
@@ -27,6 +28,7 @@ const (
 	refuseNoName                   // the client names no host
 	refuseBadName                  // the name is not a host name
 	refuseMalformed                // the bytes break their protocol
+	refuseECH                      // the encrypted hello breaks RFC 9849
 	refuseTooLarge                 // the hello or head is too large
 	refuseSlow                     // the hello or head did not arrive in time
 	refuseProtocol                 // the listener does not accept this protocol
@@ -45,6 +47,7 @@ const (
 // headers.
 const (
 	alertHandshakeFailure      = 40
+	alertIllegalParameter      = 47
 	alertDecodeError           = 50
 	alertInternalError         = 80
 	alertMissingExtension      = 109
@@ -67,6 +70,8 @@ func (r refusal) alert(c clientInfo) byte {
 		return alertUnrecognizedName
 	case refuseMalformed, refuseTooLarge:
 		return alertDecodeError
+	case refuseECH:
+		return alertIllegalParameter // RFC 9849 section 7.1
 	case refuseProtocol:
 		return alertHandshakeFailure
 	}
@@ -127,6 +132,9 @@ func alertRecord(c clientInfo, description byte) []byte {
 // refusalOf returns the reason for which the Server refuses a connection if package peek returned
 // err for its first bytes.
 func refusalOf(err error) refusal {
+	if wrong, ok := errors.AsType[*ech.Error](err); ok && wrong.Alert == alertIllegalParameter {
+		return refuseECH
+	}
 	switch {
 	case errors.Is(err, peek.ErrNoName):
 		return refuseNoName

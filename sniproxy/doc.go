@@ -2,7 +2,8 @@
 // ClientHello, the Host of an HTTP/1 request, or the :authority of an HTTP/2 request with prior
 // knowledge. It terminates neither TLS nor HTTP and has no certificate. The upstream gets exactly
 // the bytes of the client, except a PROXY header and empty lines before an HTTP/1 request, which
-// the Server removes. The Server can add a PROXY header of its own.
+// the Server removes, and an encrypted ClientHello, which it can decrypt. The Server can add a PROXY
+// header of its own.
 //
 //	cache := &hostlookup.Cache{Source: &httpapi.Client{URL: "http://127.0.0.1:9000/hosts/{host}"}}
 //	srv := &sniproxy.Server{Lookup: cache, MaxPeeking: 10_000}
@@ -71,6 +72,7 @@
 //	no host named       400, or NoName  alert 109 or 112, or NoName, or a close
 //	no valid host name  400             alert 112
 //	malformed           400             alert 50 decode_error
+//	wrong ECH           none            alert 47 illegal_parameter, 50, 51 or 109
 //	too large           431             alert 50
 //	HelloTimeout        408             a close
 //	other protocol      400             alert 40 handshake_failure
@@ -129,6 +131,26 @@
 // section 2.2). It does not pass them on, because some servers close the connection after an empty
 // line.
 //
+// # Encrypted ClientHello
+//
+// With ECHKeys, the Server is the client-facing server of the split mode of RFC 9849. It decrypts the
+// ClientHello of a TLS client, and looks up the inner name. The backend gets the inner ClientHello in
+// the place of the outer one, and later bytes unchanged. Package ech lists the checks. A client that
+// breaks RFC 9849 gets an alert. Stats.ECHResult is the result.
+//
+// The backend of an inner name must confirm the inner hello in its ServerHello (RFC 9849 section 7.2).
+// If it does not, the handshake of the client fails. A server of crypto/tls confirms it, and needs no
+// key for this.
+//
+// If no key opens the hello, the Server routes by the outer name, and the backend gets the unchanged
+// bytes of the client. A client with an old ECHConfig needs a backend of the public name that sends
+// it retry_configs. A server of crypto/tls does this with Config.EncryptedClientHelloKeys.
+//
+// After an inner hello, the Server waits for the first bytes of the backend, within DialTimeout. If
+// they are a HelloRetryRequest, the Server decrypts the second hello of the client too. From then on,
+// two goroutines relay this connection, which needs more memory. The relay of all other connections
+// is the same as without ECH.
+//
 // # QUIC
 //
 // ServeQUIC routes QUIC connections (HTTP/3) by the server name in their ClientHello to a server
@@ -158,6 +180,7 @@
 //
 // The Server sees only the first request of an HTTP connection. Later requests may name other
 // hosts, but reach the same upstream, which should answer 421 for a host that it does not serve.
-// The Server sees only the outer name of an encrypted ClientHello. It does not balance load or
-// check health. It logs only accept errors; to log each connection, use Finished.
+// Without ECHKeys, and for QUIC, the Server sees only the outer name of an encrypted ClientHello. It
+// does not balance load or check health. It logs only accept errors; to log each connection, use
+// Finished.
 package sniproxy

@@ -160,7 +160,10 @@ func (s *session) connect() relay.Step {
 		addrs += len(s.rare.untried)
 	}
 	step.DialTimeout = attemptTimeout(s.srv.dialTimeout()-s.dialTime, addrs)
-	if s.srv.DialContext != nil {
+	switch {
+	case s.echState() != nil:
+		step.Dial, step.Data = s.dialECH(step.Data), nil // Step.Dial sends the PROXY header
+	case s.srv.DialContext != nil:
 		step.Dial = s.srv.dialFunc(s.upstream)
 	}
 	return step
@@ -173,8 +176,8 @@ const (
 	firstDescriptorWait = 20 * time.Millisecond
 )
 
-// DialFailed implements relay.Session. The upstream has received no byte, so DialFailed can try the
-// next address of the endpoint.
+// DialFailed implements relay.Session. The upstream has received no byte, or at most an inner hello
+// that it has not answered. So DialFailed can try the next address of the endpoint.
 func (s *session) DialFailed(err error) relay.Step {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/internal/fairshare"
+	"github.com/headgate/headgate/sniproxy/ech"
 	"github.com/headgate/headgate/sniproxy/hostlookup"
 	"github.com/headgate/headgate/sniproxy/peek"
 	"github.com/headgate/headgate/sniproxy/quicrelay"
@@ -99,6 +100,12 @@ type Server struct {
 	// from such a network only if it can close no other connection, and only if the client has not
 	// named a host yet.
 	TrustedSources []netip.Prefix
+
+	// ECHKeys, if not nil, returns the keys for encrypted ClientHellos (ECH) of TLS clients; see
+	// "Encrypted ClientHello" in the package comment. The Server calls it for each TLS connection,
+	// so other keys count at once. It must not block, and may return nil for no keys. An example is
+	// the method Keys of a keyfiles.Dir.
+	ECHKeys func() *ech.Keys
 
 	// ProxyFrom are the networks whose connections may begin with a PROXY protocol header,
 	// version 1 or 2. From other networks, the Server treats a header as bytes of the client.
@@ -377,9 +384,7 @@ func (s *Server) acceptFailed(err error) {
 
 // dialFunc returns a function that connects to addr with DialContext.
 func (s *Server) dialFunc(addr netip.AddrPort) func(context.Context) (net.Conn, error) {
-	return func(ctx context.Context) (net.Conn, error) {
-		return s.DialContext(ctx, "tcp", addr.String())
-	}
+	return func(ctx context.Context) (net.Conn, error) { return s.dial(ctx, addr) }
 }
 
 // Connections yields the Stats of the open connections. First come the connections whose clients

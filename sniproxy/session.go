@@ -42,7 +42,8 @@ type session struct {
 	dials           uint8
 	descriptorWaits uint8
 	answer          uint16
-	hostCounted     bool  // Server.hosts counts this connection
+	hostCounted     bool // Server.hosts counts this connection
+	echResult       ECHResult
 	skip            int32 // how many first bytes the upstream does not get: a PROXY header, empty lines
 	client          clientInfo
 	preface         *preface   // nil after the peek
@@ -63,6 +64,7 @@ type rareState struct {
 	rawName     string           // see Stats.RawName
 	untried     []netip.AddrPort // the addresses of the endpoint that the Server has not tried yet
 	proxyHeader []byte           // the PROXY header for the upstream
+	ech         *echState        // nil unless the Server has decrypted the hello
 	cancelQuery context.CancelFunc
 }
 
@@ -119,6 +121,9 @@ func (s *session) Hello(data []byte, end error) relay.Step {
 		if limit = s.countHello(len(data)); limit == nil {
 			return relay.Step{}
 		}
+	}
+	if s.srv.ECHKeys != nil && limit == nil && !incomplete {
+		r, err = s.openHello(r, err, data[s.preface.proxyLen:])
 	}
 	if err := s.endPeek(r, data); limit == nil {
 		limit = err
@@ -186,6 +191,9 @@ func (s *session) endPeek(r peek.Result, data []byte) error {
 	now := s.srv.now()
 	s.peekTime, s.phaseStart = time.Duration(now-s.startedAt), now
 	s.skip = int32(s.preface.proxyLen + r.Request.Blank)
+	if e := s.echState(); e != nil {
+		s.skip += int32(e.outerLen)
+	}
 	s.client = clientInfoOf(r, data[s.preface.proxyLen:])
 	s.alpn = alpnOf(r.Hello)
 	if s.name = r.Name; r.Name == "" && r.RawName != "" {
@@ -309,6 +317,12 @@ func (s *session) Done(r relay.Result) {
 		if s.err == nil && s.srv.conns.Evicted(s) {
 			s.err = ErrEvictedIdle
 		}
+		if e := s.echState(); e != nil {
+			r.ToBackend += int64(len(e.records))
+			if failure := e.failure.Load(); failure != nil {
+				s.err, s.answer, s.echResult = failure, uint16(failure.Alert), ECHFailed
+			}
+		}
 		s.dialTime += r.Dial
 	default:
 		s.outcome, s.err = s.endReason(r.Err)
@@ -341,6 +355,7 @@ func (s *session) stats() Stats {
 		Name:       s.name,
 		TLSVersion: s.client.version,
 		ECH:        s.client.ech,
+		ECHResult:  s.echResult,
 		Endpoint:   s.endpoint,
 		Level:      s.level,
 		LookedUp:   s.lookedUp,

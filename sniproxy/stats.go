@@ -39,9 +39,12 @@ type Stats struct {
 	ALPN []string
 	// TLSVersion is the highest version that a TLS client offers, such as tls.VersionTLS13.
 	TLSVersion uint16
-	// ECH reports whether the client offers an encrypted hello. If it does, Name may be the name of
-	// a provider instead of the real host.
+	// ECH reports whether the client offers an encrypted hello. If it does, and ECHResult is not
+	// ECHAccepted, Name may be the name of a provider instead of the real host.
 	ECH bool
+	// ECHResult says what the Server has done with the encrypted hello. It is ECHNone without
+	// Server.ECHKeys, and for QUIC.
+	ECHResult ECHResult
 
 	// Endpoint is the endpoint of the host. It is zero if the lookup returned an error.
 	Endpoint hostlookup.Endpoint
@@ -75,7 +78,8 @@ type Stats struct {
 	//
 	//   - Peek: from accept until the client had named a host.
 	//   - Lookup: after Peek, until the Server had the addresses of the endpoint.
-	//   - Dial: after Lookup, until the Server had connected to the upstream or had given up.
+	//   - Dial: after Lookup, until the Server had connected to the upstream or had given up. After an
+	//     encrypted hello, Dial also contains the wait for the first bytes of the upstream.
 	//   - Total: from accept to close. For an open connection, from accept until now.
 	//
 	// 0 means that the phase did not end. Peek, Lookup and Dial together are at most Total. For

@@ -83,7 +83,7 @@ func (h Hello) extensions(before int) []byte {
 		all = append(all, Extension{51, vector(2, list)})
 	}
 	if h.ECH {
-		all = append(all, Extension{0xfe0d, []byte{0, 0, 1, 0, 1, 7, 0, 0, 0, 0}})
+		all = append(all, Extension{extECH, []byte{0, 0, 1, 0, 1, 7, 0, 0, 0, 0}})
 	}
 	all = append(all, h.Extensions...)
 	var b []byte

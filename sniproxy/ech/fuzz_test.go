@@ -61,7 +61,7 @@ func FuzzOpen(f *testing.F) {
 	keys := ech.NewKeys(key)
 	outer := hellotest.Hello{Name: "public.example", ALPN: []string{"h2"}, Versions: tls13, KeyShares: []uint16{29}}
 	good := hellotest.Hello{Name: testName, Versions: tls13, Extensions: []hellotest.Extension{inner, names(16, 51)}}
-	f.Add(clientHello(f, configList(key)), encoded(good))
+	f.Add(clientHello(f, configList(key)), good.Encoded())
 	f.Fuzz(func(t *testing.T, message, plain []byte) {
 		if _, err := keys.Open(message); err != nil {
 			var e *ech.Error
@@ -71,7 +71,7 @@ func FuzzOpen(f *testing.F) {
 			return // does not fit into an extension together with the others
 		}
 		s := newSealer(t, key.Config, aes)
-		sealed := s.seal(t, outer, configID, aes, s.enc, plain)
+		sealed := seal(t, s, outer, plain)
 		opened, err := keys.Open(sealed)
 		if err != nil {
 			requireAlert(t, err, 47)

@@ -147,8 +147,8 @@ func TestParseKeyCurves(t *testing.T) {
 			require.NoError(t, err)
 			require.Len(t, keys, 1)
 			s := newSealer(t, keys[0].Config, aes)
-			message := s.seal(t, hellotest.Hello{Name: "public.example"}, configID, aes, s.enc,
-				encoded(hellotest.Hello{Name: testName, Versions: tls13, Extensions: []hellotest.Extension{inner}}))
+			message := seal(t, s, hellotest.Hello{Name: "public.example"},
+				hellotest.Hello{Name: testName, Versions: tls13, Extensions: []hellotest.Extension{inner}}.Encoded())
 			opened, err := ech.NewKeys(keys...).Open(message)
 			require.NoError(t, err)
 			require.Equal(t, testName, opened.Hello.ServerName)

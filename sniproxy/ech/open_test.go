@@ -85,8 +85,8 @@ func TestOpenSuiteOutsideConfig(t *testing.T) {
 	key := generate(t, configID)
 	suite := ech.Suite{KDF: hpke.HKDFSHA512().ID(), AEAD: hpke.AES256GCM().ID()}
 	s := newSealer(t, key.Config, suite)
-	message := s.seal(t, hellotest.Hello{Name: "public.example"}, configID, suite, s.enc,
-		encoded(hellotest.Hello{Name: testName, Versions: tls13, Extensions: []hellotest.Extension{inner}}))
+	message := seal(t, s, hellotest.Hello{Name: "public.example"},
+		hellotest.Hello{Name: testName, Versions: tls13, Extensions: []hellotest.Extension{inner}}.Encoded())
 	_, err := ech.NewKeys(key).Open(message)
 	require.ErrorIs(t, err, ech.ErrNoKey)
 }
@@ -105,14 +105,14 @@ func TestInnerHello(t *testing.T) {
 	with := func(extensions ...hellotest.Extension) []byte {
 		h := good
 		h.Extensions = append([]hellotest.Extension{inner}, extensions...)
-		return encoded(h)
+		return h.Encoded()
 	}
 	versions := func(list ...uint16) []byte {
 		h := good
 		h.Versions = list
-		return encoded(h)
+		return h.Encoded()
 	}
-	session := slices.Insert(encoded(good), 35, 9)
+	session := slices.Insert(good.Encoded(), 35, 9)
 	session[34] = 1
 
 	for name, c := range map[string]struct {
@@ -120,23 +120,23 @@ func TestInnerHello(t *testing.T) {
 		want    []byte // the inner hello; nil means an alert
 		err     string // a part of the error
 	}{
-		"plain":                     {encoded(good), good.Message(), ""},
-		"padding of zeros":          {append(encoded(good), make([]byte, 500)...), good.Message(), ""},
-		"padding with another byte": {append(append(encoded(good), make([]byte, 500)...), 1), nil, "padding"},
+		"plain":                     {good.Encoded(), good.Message(), ""},
+		"padding of zeros":          {append(good.Encoded(), make([]byte, 500)...), good.Message(), ""},
+		"padding with another byte": {append(append(good.Encoded(), make([]byte, 500)...), 1), nil, "padding"},
 		"session ID":                {session, nil, "legacy_session_id"},
-		"truncated":                 {encoded(good)[:40], nil, "beyond its end"},
+		"truncated":                 {good.Encoded()[:40], nil, "beyond its end"},
 		"empty":                     {[]byte{}, nil, "beyond its end"},
 		"GREASE versions":           {versions(0x0a0a, 0x0304), innerMessage(versions(0x0a0a, 0x0304)), ""},
 		"later version":             {versions(0x0305), innerMessage(versions(0x0305)), ""},
 		"TLS 1.2 too":               {versions(0x0304, 0x0303), nil, "TLS 1.2 or below"},
 		"only TLS 1.2":              {versions(0x0303), nil, "no TLS 1.3"},
 		"no supported_versions":     {versions(), nil, "no TLS 1.3"},
-		"no name":                   {encoded(hellotest.Hello{Versions: tls13, Extensions: good.Extensions}), hellotest.Hello{Versions: tls13, Extensions: good.Extensions}.Message(), ""},
+		"no name":                   {hellotest.Hello{Versions: tls13, Extensions: good.Extensions}.Encoded(), hellotest.Hello{Versions: tls13, Extensions: good.Extensions}.Message(), ""},
 		"two names":                 {with(ext(0, "\x00\x04\x00\x00\x01a")), nil, "second one of its type"},
-		"no inner type":             {encoded(hellotest.Hello{Name: testName, Versions: tls13}), nil, "no encrypted_client_hello"},
-		"outer type":                {encoded(hellotest.Hello{Name: testName, Versions: tls13, ECH: true}), nil, "not of type inner"},
+		"no inner type":             {hellotest.Hello{Name: testName, Versions: tls13}.Encoded(), nil, "no encrypted_client_hello"},
+		"outer type":                {hellotest.Hello{Name: testName, Versions: tls13, ECH: true}.Encoded(), nil, "not of type inner"},
 		"inner type twice":          {with(inner), nil, "not of type inner"},
-		"byte after the inner type": {encoded(hellotest.Hello{Name: testName, Versions: tls13, Extensions: []hellotest.Extension{ext(extECH, "\x01\x00")}}), nil, "not of type inner"},
+		"byte after the inner type": {hellotest.Hello{Name: testName, Versions: tls13, Extensions: []hellotest.Extension{ext(extECH, "\x01\x00")}}.Encoded(), nil, "not of type inner"},
 		"extension without end":     {withLength(with(ext(0xee, "abc")), 200), nil, "beyond the end"},
 		"outer extensions":          {with(names(0xa1, 0xb1, 0xc1), ext(0xee, "E")), innerMessage(with(ext(0xa1, "A"), ext(0xb1, "B"), ext(0xc1, "C"), ext(0xee, "E"))), ""},
 		"named twice, there twice":  {with(names(0xa1, 0xa1)), nil, "twice"},
@@ -151,11 +151,11 @@ func TestInnerHello(t *testing.T) {
 		"byte after the list":       {with(ext(extOuter, "\x02\x00\xa1\x00")), nil, "wrong length"},
 		"no list":                   {with(ext(extOuter, "")), nil, "wrong length"},
 		"second name from outside":  {with(names(0)), nil, "second one of its type"},
-		"versions from outside":     {encoded(hellotest.Hello{Name: testName, Extensions: []hellotest.Extension{inner, names(extSupportedVersion)}}), nil, "TLS 1.2 or below"},
+		"versions from outside":     {hellotest.Hello{Name: testName, Extensions: []hellotest.Extension{inner, names(extSupportedVersion)}}.Encoded(), nil, "TLS 1.2 or below"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSealer(t, key.Config, aes)
-			message := s.seal(t, outer, configID, aes, s.enc, c.encoded)
+			message := seal(t, s, outer, c.encoded)
 			opened, err := ech.NewKeys(key).Open(message)
 			if c.want != nil {
 				require.NoError(t, err)
@@ -228,41 +228,55 @@ func TestOpenSecond(t *testing.T) {
 	second.KeyShares = []uint16{24}
 	renamed := second
 	renamed.Name = "other.example"
-	other := ech.Suite{KDF: aes.KDF, AEAD: hpke.ChaCha20Poly1305().ID()}
 
 	for name, c := range map[string]struct {
-		message func(s sealer) []byte
+		change  func(s *hellotest.Sealer) // before the second hello
+		outer   hellotest.Hello
+		encoded []byte
 		alert   uint8 // 0 means that the second hello is accepted
 	}{
-		"good":              {func(s sealer) []byte { return s.seal(t, outer, configID, aes, nil, encoded(second)) }, 0},
-		"another outer":     {func(s sealer) []byte { return s.seal(t, hellotest.Hello{}, configID, aes, nil, encoded(second)) }, 0},
-		"no extension":      {func(s sealer) []byte { return outer.Message() }, 109},
-		"inner type":        {func(s sealer) []byte { return hellotest.Hello{Extensions: hello.Extensions}.Message() }, 47},
-		"another config_id": {func(s sealer) []byte { return s.seal(t, outer, configID+1, aes, nil, encoded(second)) }, 47},
-		"another suite":     {func(s sealer) []byte { return s.seal(t, outer, configID, other, nil, encoded(second)) }, 47},
-		"encapsulated key":  {func(s sealer) []byte { return s.seal(t, outer, configID, aes, s.enc, encoded(second)) }, 47},
-		"damaged": {func(s sealer) []byte {
-			m := s.seal(t, outer, configID, aes, nil, encoded(second))
-			return changed(m, len(m)-1)
-		}, 51},
-		"fresh context": {func(sealer) []byte {
-			return newSealer(t, key.Config, aes).seal(t, outer, configID, aes, nil, encoded(second))
-		}, 51},
-		"bad padding":  {func(s sealer) []byte { return s.seal(t, outer, configID, aes, nil, append(encoded(second), 1)) }, 47},
-		"another name": {func(s sealer) []byte { return s.seal(t, outer, configID, aes, nil, encoded(renamed)) }, 47},
-		"no message":   {func(s sealer) []byte { return nil }, 50},
+		"good":              {nil, outer, second.Encoded(), 0},
+		"another outer":     {nil, hellotest.Hello{}, second.Encoded(), 0},
+		"another config_id": {func(s *hellotest.Sealer) { s.ConfigID++ }, outer, second.Encoded(), 47},
+		"another suite":     {func(s *hellotest.Sealer) { s.AEAD = hpke.ChaCha20Poly1305().ID() }, outer, second.Encoded(), 47},
+		"fresh context":     {func(s *hellotest.Sealer) { *s = *newSealer(t, key.Config, aes); s.Enc = nil }, outer, second.Encoded(), 51},
+		"bad padding":       {nil, outer, append(second.Encoded(), 1), 47},
+		"another name":      {nil, outer, renamed.Encoded(), 47},
+		"encapsulated key":  {func(s *hellotest.Sealer) { s.Enc = newSealer(t, key.Config, aes).Enc }, outer, second.Encoded(), 47},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSealer(t, key.Config, aes)
-			opened, err := ech.NewKeys(key).Open(s.seal(t, outer, configID, aes, s.enc, encoded(hello)))
+			opened, err := ech.NewKeys(key).Open(seal(t, s, outer, hello.Encoded()))
 			require.NoError(t, err)
-			got, err := opened.OpenSecond(c.message(s))
+			s.Enc = nil
+			if c.change != nil {
+				c.change(s)
+			}
+			got, err := opened.OpenSecond(seal(t, s, c.outer, c.encoded))
 			if c.alert == 0 {
 				require.NoError(t, err)
 				require.Equal(t, second.Message(), got)
 				return
 			}
 			require.Nil(t, got)
+			requireAlert(t, err, c.alert)
+		})
+	}
+	for name, c := range map[string]struct {
+		message func([]byte) []byte
+		alert   uint8
+	}{
+		"no extension": {func([]byte) []byte { return outer.Message() }, 109},
+		"inner type":   {func([]byte) []byte { return hello.Message() }, 47},
+		"no message":   {func([]byte) []byte { return nil }, 50},
+		"damaged":      {func(m []byte) []byte { return changed(m, len(m)-1) }, 51},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSealer(t, key.Config, aes)
+			opened, err := ech.NewKeys(key).Open(seal(t, s, outer, hello.Encoded()))
+			require.NoError(t, err)
+			s.Enc = nil
+			_, err = opened.OpenSecond(c.message(seal(t, s, outer, second.Encoded())))
 			requireAlert(t, err, c.alert)
 		})
 	}
@@ -279,8 +293,8 @@ func TestNoAmplification(t *testing.T) {
 		outer.Extensions = append(outer.Extensions, hellotest.Extension{Type: 0x1000 + i, Body: []byte(strings.Repeat("x", 400))})
 	}
 	s := newSealer(t, key.Config, aes)
-	message := s.seal(t, outer, configID, aes, s.enc,
-		encoded(hellotest.Hello{Name: testName, Versions: tls13, Extensions: []hellotest.Extension{inner, names(types...)}}))
+	message := seal(t, s, outer,
+		hellotest.Hello{Name: testName, Versions: tls13, Extensions: []hellotest.Extension{inner, names(types...)}}.Encoded())
 	opened, err := ech.NewKeys(key).Open(message)
 	require.NoError(t, err)
 	require.Greater(t, len(opened.Message), 127*400)

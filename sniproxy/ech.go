@@ -1,0 +1,120 @@
+package sniproxy
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/headgate/headgate/sniproxy/ech"
+	"github.com/headgate/headgate/sniproxy/peek"
+)
+
+// ECHResult says what the Server has done with the encrypted ClientHello of a TLS client.
+type ECHResult uint8
+
+// The results of ECH.
+const (
+	// ECHNone means that the client offers no encrypted hello, or that the Server has no ECHKeys.
+	ECHNone ECHResult = iota
+	// ECHAccepted means that the Server has decrypted the hello. Stats.Name is the inner name.
+	ECHAccepted
+	// ECHGrease means that the Server has no key for the config_id of the client: the client has
+	// sent random bytes (GREASE), or has an old ECHConfig. Stats.Name is the outer name.
+	ECHGrease
+	// ECHFailed means that a key with the config_id of the client does not decrypt the hello, or
+	// that the client breaks RFC 9849. In the second case, the Server sends an alert.
+	ECHFailed
+)
+
+// String returns the result in lower case, the form for metrics.
+func (r ECHResult) String() string { return word(r, "none", "accepted", "grease", "failed") }
+
+// echState is the state of a connection whose encrypted hello the Server has decrypted.
+type echState struct {
+	opened   *ech.Opened
+	records  []byte // the inner hello in TLS records
+	outerLen int    // the length of the outer hello with the headers of its records
+	// failure is set if the second hello of the client, after a HelloRetryRequest, is wrong.
+	failure atomic.Pointer[ech.Error]
+}
+
+// openHello decrypts the encrypted hello of a client. r and err are the result of the parser for
+// data, the bytes of the client after the PROXY header. openHello returns the result for the inner
+// hello, or r and err if the Server must route by the outer hello. If the Server must refuse the
+// client, the error is an *ech.Error.
+func (s *session) openHello(r peek.Result, err error, data []byte) (peek.Result, error) {
+	if r.Protocol != peek.TLS || r.Hello.Len == 0 || r.Hello.SSLv2 { // not TLS, or malformed
+		return r, err
+	}
+	opened, echErr := s.srv.ECHKeys().Open(r.Hello.Message(data))
+	switch {
+	case echErr == nil:
+	case errors.Is(echErr, ech.ErrNotOffered):
+		return r, err
+	case errors.Is(echErr, ech.ErrNoKey):
+		s.echResult = ECHGrease
+		return r, err
+	case errors.Is(echErr, ech.ErrDecrypt):
+		s.echResult = ECHFailed
+		return r, err
+	default:
+		s.echResult = ECHFailed
+		return r, echErr
+	}
+	if !endsRecord(data, r.Hello.Len) {
+		// The rest of the record has no header, so the backend cannot read it. RFC 8446 section 5.1
+		// forbids other messages here, because the keys may change after a ClientHello.
+		s.echResult = ECHFailed
+		return r, fmt.Errorf("%w: bytes after an encrypted ClientHello in its record", peek.ErrMalformed)
+	}
+	s.echResult = ECHAccepted
+	s.ensureRare().ech = &echState{
+		opened:   opened,
+		records:  appendRecords(nil, opened.Message, data[1:3]),
+		outerLen: r.Hello.Len,
+	}
+	inner := peek.Result{Protocol: peek.TLS, Hello: opened.Hello, RawName: opened.Hello.ServerName}
+	inner.Hello.ECH, inner.Hello.Len = true, r.Hello.Len
+	if inner.RawName == "" {
+		return inner, peek.ErrNoName
+	}
+	inner.Name, err = peek.NormalizeServerName(inner.RawName)
+	return inner, err
+}
+
+// echState returns the state of a connection with a decrypted hello, or nil.
+func (s *session) echState() *echState {
+	if s.rare == nil {
+		return nil
+	}
+	return s.rare.ech
+}
+
+const (
+	recordHeader    = 5
+	recordHandshake = 22
+	maxRecord       = 1 << 14
+)
+
+// endsRecord reports whether a TLS record of b, which begins with a record, ends at the offset n.
+func endsRecord(b []byte, n int) bool {
+	at := 0
+	for at < n && at+recordHeader <= len(b) {
+		at += recordHeader + int(binary.BigEndian.Uint16(b[at+3:]))
+	}
+	return at == n
+}
+
+// appendRecords appends a handshake message in TLS records to b. version is the version in the headers
+// of the client's own records, of two bytes. It is often 0x0301 in the first hello. In the second
+// hello, servers refuse versions other than 0x0303.
+func appendRecords(b, message, version []byte) []byte {
+	for len(message) > 0 {
+		n := min(len(message), maxRecord)
+		b = append(b, recordHandshake, version[0], version[1], byte(n>>8), byte(n))
+		b = append(b, message[:n]...)
+		message = message[n:]
+	}
+	return b
+}
