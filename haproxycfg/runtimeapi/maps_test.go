@@ -211,6 +211,88 @@ func TestSmallChangesOrder(t *testing.T) {
 	}
 }
 
+// TestNetworkChanges changes few networks of a map of addresses. "get map" does not find all networks,
+// so ReplaceMaps reads all entries. It does not replace the map.
+func TestNetworkChanges(t *testing.T) {
+	config := func(dir string) string {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "n.map"), nil, 0o600))
+		return fmt.Sprintf(`
+global
+    stats socket %[1]s/stats.sock level admin
+defaults
+    mode http
+    timeout client 5s
+    timeout server 5s
+    timeout connect 1s
+frontend f
+    bind unix@%[1]s/http.sock
+    http-request set-var(txn.region) src,map_ip(%[1]s/n.map)
+`, dir)
+	}
+	eachVersion(t, config, func(t *testing.T, dir string) {
+		s, path := runtimeapi.Socket{Path: filepath.Join(dir, haproxytest.StatsSocket)}, filepath.Join(dir, "n.map")
+		now := []runtimeapi.MapEntry{}
+		change := func(entries ...runtimeapi.MapEntry) {
+			t.Helper()
+			maps := []runtimeapi.MapContent{{Path: path, Before: now, Entries: entries}}
+			require.NoError(t, s.ReplaceMaps(t.Context(), maps))
+			require.NoError(t, s.CompareMaps(t.Context(), maps))
+			now = entries
+		}
+		replaced := func() string {
+			answer, err := s.Do(t.Context(), "show map")
+			require.NoError(t, err)
+			_, version, _ := strings.Cut(answer, " curr_ver=")
+			version, _, _ = strings.Cut(version, " ")
+			return version
+		}
+		wide := runtimeapi.MapEntry{Key: "10.0.0.0/8", Value: "eu"}
+		narrow := runtimeapi.MapEntry{Key: "10.0.0.0/16", Value: "us"} // the same first address
+		v6 := runtimeapi.MapEntry{Key: "2001:db8::/32", Value: "eu"}
+		change(wide, narrow, v6)
+		wide.Value, v6.Value = "us", "us"
+		change(wide, narrow, v6)
+		change(wide, v6)
+		change(v6)
+		change()
+		require.Equal(t, "0", replaced(), "HAProxy has changed single entries")
+
+		change(v6)
+		require.NoError(t, s.SetMap(t.Context(), path, v6.Key, "forged"))
+		change(v6, runtimeapi.MapEntry{Key: "2001:db8:1::/48", Value: "us"})
+		require.NotEqual(t, "0", replaced(), "an unchanged entry was wrong, so ReplaceMaps replaces the map")
+	})
+}
+
+// TestNetworkChangesOrder: a network comes before a wider network that contains it, and goes after
+// it, whatever the lengths of their texts are.
+func TestNetworkChangesOrder(t *testing.T) {
+	for name, keys := range map[string][2]string{ // the wider network first
+		"the shorter text":      {"10.0.0.0/8", "10.0.0.0/16"},
+		"texts of equal length": {"16.0.0.0/4", "17.0.0.0/8"},
+		"the longer text":       {"2001:db8:0:0:8000::/66", "2001:db8::9000:0:0:0/68"},
+	} {
+		var changes []string
+		entries := []runtimeapi.MapEntry{{Key: keys[0], Value: "a"}, {Key: keys[1], Value: "b"}}
+		present := entries
+		s := fakeSocket(t, "unix", func(c string) string {
+			switch {
+			case c == "show map":
+				return fmt.Sprintf("1 (/n) pattern entry_cnt=%d\n\n", len(present))
+			case c == "show map /n" && len(present) > 0:
+				return "0x1 " + keys[0] + " a\n0x2 " + keys[1] + " b\n\n"
+			case strings.HasPrefix(c, "add"), strings.HasPrefix(c, "del"):
+				changes = append(changes, c)
+			}
+			return "\n"
+		})
+		require.NoError(t, s.ReplaceMaps(t.Context(), []runtimeapi.MapContent{{Path: "/n", Before: []runtimeapi.MapEntry{}, Entries: entries}}))
+		present = nil
+		require.NoError(t, s.ReplaceMaps(t.Context(), []runtimeapi.MapContent{{Path: "/n", Before: entries}}))
+		require.Equal(t, []string{"add map /n " + keys[1] + " b", "add map /n " + keys[0] + " a", "del map /n " + keys[0], "del map /n " + keys[1]}, changes, name)
+	}
+}
+
 func TestMapsRefuseWords(t *testing.T) {
 	s := runtimeapi.Socket{Path: filepath.Join(t.TempDir(), "nobody")}
 	for _, word := range []string{"", "a b", "a;b", "a\nb", "a\\b", "a\x00", "<<", "a\x7f", strings.Repeat("a", 2001)} {

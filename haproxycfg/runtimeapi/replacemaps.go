@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,11 +35,13 @@ const maxSingleChanges = 64
 //
 // If all maps have a Before, and only few entries differ, ReplaceMaps sends one command for each of
 // these entries. During this change, a look-up of the longest matching key always finds either the
-// old or the new value. ReplaceMaps then checks the changed entries, and the number of all entries.
-// Unlike [Socket.CompareMaps], it may not notice that an unchanged entry has a wrong value.
+// old or the new value. The longest of several networks is the one with the most bits.
 //
-// If a command or the check fails, or if many entries differ, ReplaceMaps replaces each map in one
-// step.
+// ReplaceMaps then checks the changed entries, and the number of all entries. Unlike
+// [Socket.CompareMaps], it may not notice that an unchanged entry has a wrong value.
+//
+// If a command or the check fails, or if many entries differ, ReplaceMaps reads all entries, and
+// replaces each map that differs in one step.
 func (s Socket) ReplaceMaps(ctx context.Context, maps []MapContent) error {
 	changes, known := make([]mapChange, len(maps)), true
 	for i, m := range maps {
@@ -112,7 +115,9 @@ func (s Socket) replaceAll(ctx context.Context, maps []MapContent) error {
 
 // changeEntries does the work of [Socket.ReplaceMaps] with one command for each entry that differs.
 func (s Socket) changeEntries(ctx context.Context, maps []MapContent, changes []mapChange) error {
-	longerFirst := func(a, b MapEntry) int { return cmp.Or(len(b.Key)-len(a.Key), strings.Compare(a.Key, b.Key)) }
+	longerFirst := func(a, b MapEntry) int {
+		return cmp.Or(matchLength(b.Key)-matchLength(a.Key), strings.Compare(a.Key, b.Key))
+	}
 	send := func(path, key, value, command string) error {
 		if err := checkEntry(path, key, value); err != nil {
 			return err
@@ -141,6 +146,15 @@ func (s Socket) changeEntries(ctx context.Context, maps []MapContent, changes []
 		}
 	}
 	return s.verifyEntries(ctx, maps, changes)
+}
+
+// matchLength returns the length by which HAProxy chooses one of several keys that match: the bits of
+// a network, and the bytes of any other key. A network with more bits may have a shorter text.
+func matchLength(key string) int {
+	if network, err := netip.ParsePrefix(key); err == nil {
+		return network.Bits()
+	}
+	return len(key)
 }
 
 // verifyEntries returns an error if a map does not have the wanted number of entries, or if HAProxy
@@ -177,6 +191,10 @@ func (s Socket) verifyEntries(ctx context.Context, maps []MapContent, changes []
 //
 //	type=beg, case=sensitive, found=yes, idx=tree, key="a.example/", value="web", type="str"
 //	type=beg, case=sensitive, found=no
+//
+// In a map of addresses, HAProxy 2.6 to 3.4 look up the first address of an IPv4 network, and find
+// the longest network that contains it. They find no IPv6 network. So verifyEntry may return an
+// error for a network that the map has, and ReplaceMaps then reads all entries.
 func (s Socket) verifyEntry(ctx context.Context, path, key, entry string, found bool) error {
 	command := "get map " + path + " " + key
 	answer, err := s.Do(ctx, command)
