@@ -26,6 +26,33 @@ const preferRoutes = `routes:
   - {clusters: [eu-1]}
 `
 
+// answers sends a request to the route of preferRoutes, and returns the cluster that has answered.
+func (s *shiftWorld) answers() string {
+	request, err := http.NewRequestWithContext(s.t.Context(), "GET", s.url, http.NoBody)
+	require.NoError(s.t, err)
+	request.Host = "api.example.com"
+	response, err := s.client.Do(request)
+	require.NoError(s.t, err)
+	body, err := io.ReadAll(response.Body)
+	require.NoError(s.t, err)
+	require.NoError(s.t, response.Body.Close())
+	require.Equal(s.t, http.StatusOK, response.StatusCode, "no request fails")
+	return string(body)
+}
+
+// only returns a function that sends ten requests, and reports whether the cluster has answered all of
+// them.
+func (s *shiftWorld) only(cluster string) func() bool {
+	return func() bool {
+		for range 10 {
+			if s.answers() != cluster {
+				return false
+			}
+		}
+		return true
+	}
+}
+
 // TestRegions follows the file of -regions while the terminator and HAProxy run. No change of the file
 // needs a reload, and a broken file changes nothing.
 func TestRegions(t *testing.T) {
@@ -36,29 +63,7 @@ func TestRegions(t *testing.T) {
 	}
 	write("regions: [{name: near, networks: [127.0.0.0/8]}]\n")
 	s := newShiftWorldOf(t, preferRoutes, "-regions", file)
-	by := func() string {
-		request, err := http.NewRequestWithContext(t.Context(), "GET", s.url, http.NoBody)
-		require.NoError(t, err)
-		request.Host = "api.example.com"
-		response, err := s.client.Do(request)
-		require.NoError(t, err)
-		body, err := io.ReadAll(response.Body)
-		require.NoError(t, err)
-		require.NoError(t, response.Body.Close())
-		require.Equal(t, http.StatusOK, response.StatusCode, "no request fails")
-		return string(body)
-	}
-	only := func(cluster string) func() bool {
-		return func() bool {
-			for range 10 {
-				if by() != cluster {
-					return false
-				}
-			}
-			return true
-		}
-	}
-	s.eventually("the client is in the region near", only("eu-2"))
+	s.eventually("the client is in the region near", s.only("eu-2"))
 	worker := s.worker()
 	code, text := s.subcommand("explain", "api.example.com/tracks")
 	require.Equal(t, cli.ExitOK, code, text)
@@ -68,19 +73,19 @@ func TestRegions(t *testing.T) {
 
 	code, text = s.shift("api.example.com/tracks", "-to", "eu-1:100", "-for", "1h", "-steps", "100", "-hold", "1h", "-detach")
 	require.Equal(t, cli.ExitOK, code, text)
-	s.eventually("the shift has precedence", only("eu-1"))
+	s.eventually("the shift has precedence", s.only("eu-1"))
 	code, text = s.shift("api.example.com/tracks", "-undo")
 	require.Equal(t, cli.ExitOK, code, text)
-	s.eventually("the preference is in force again", only("eu-2"))
+	s.eventually("the preference is in force again", s.only("eu-2"))
 
 	write("regions: [{name: near, networks: [192.0.2.0/24, 192.0.2.1/24]}]\n")
-	s.eventually("the client is in no region", only("eu-1"))
+	s.eventually("the client is in no region", s.only("eu-1"))
 	s.waitLog("has bits after its prefix")
 	write("regions: [\n")
 	s.waitLog("what the file declared before is kept")
-	require.True(t, only("eu-1")())
+	require.True(t, s.only("eu-1")())
 	write("regions: [{name: near, networks: [127.0.0.1/32]}]\n")
-	s.eventually("the client is in the region again", only("eu-2"))
+	s.eventually("the client is in the region again", s.only("eu-2"))
 	s.eventually("the change is in the journal", func() bool {
 		_, lines := s.journal("-admin", s.admin)
 		return strings.Contains(lines[0], "Regions: changed")

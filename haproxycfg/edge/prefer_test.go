@@ -200,6 +200,48 @@ func TestPreferNeedsQuorum(t *testing.T) {
 	served("all three again", 1, 2, 3)
 }
 
+// TestPreferRetriesInTheSameCluster: the nodes of the near cluster are up, but some of them refuse the
+// connections to the service. HAProxy tries the other nodes of this cluster, and not the next cluster.
+func TestPreferRetriesInTheSameCluster(t *testing.T) {
+	t.Parallel()
+	for name, accepts := range map[string]bool{"one of three accepts": true, "none accepts": false} {
+		t.Run(name, func(t *testing.T) {
+			w := newPreferWorld(t)
+			near := &w.upstreams[0]
+			near.NodePort = uint16(haproxytest.Ports(t, 1)[0])
+			want := http.StatusServiceUnavailable
+			if accepts {
+				want = http.StatusOK
+				serve(t, netip.AddrPortFrom(node(1).Addr, near.NodePort).String(), func(rw http.ResponseWriter, _ *http.Request) {
+					rw.Header().Set("X-Served-By", w.eu.String())
+				})
+			}
+			w.startEdge(edge.Edge{Regions: testRegions(t, regionHeader)})
+			c := w.clientFrom(trusted)
+			for range 12 {
+				status, by := askAs(c, "X-Forwarded-For: 192.0.2.7\r\n")
+				require.Equal(t, want, status)
+				require.Equal(t, accepts, by == w.eu.String())
+			}
+		})
+	}
+}
+
+// TestPreferWithACheck: the nodes of the near cluster are up, and all of them refuse the connections to
+// the service. The check of the route finds this, and the next cluster serves.
+func TestPreferWithACheck(t *testing.T) {
+	t.Parallel()
+	w := newPreferWorld(t)
+	w.upstreams[0].NodePort = uint16(haproxytest.Ports(t, 1)[0])
+	w.route.Check = &routes.Check{Interval: 2 * fast}
+	w.start(edge.Edge{Regions: testRegions(t, regionHeader), TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.1.0.0/16")}}, tableOf(t, w.route))
+	c := w.clientFrom(trusted)
+	poll(t, "the next cluster serves", func() bool {
+		status, by := askAs(c, "X-Forwarded-For: 192.0.2.7\r\n")
+		return status == http.StatusOK && by == w.us.String()
+	})
+}
+
 // TestShiftBeforePreference shifts a route with preferences: the order of an operator wins until the
 // shift ends.
 func TestShiftBeforePreference(t *testing.T) {
@@ -329,6 +371,13 @@ func TestPreferChangesWithoutReload(t *testing.T) {
 	step("a server that is down", "eu-1", near, upstream("us-1", int(far.Servers[0].Port()), down))
 	r.Prefer[0].Quorum = 50
 	step("a lower quorum", "us-1", near, upstream("us-1", int(far.Servers[0].Port()), down))
+	f.edge.Regions.Header = "viewer-country"
+	require.NotEmpty(t, f.apply([]edge.Upstream{near, far}, r).Reload, "another header changes the rules of HAProxy")
+	prefer("", 0, "eu-1")
+	f.edge.Regions = routes.Regions{}
+	require.NotEmpty(t, f.apply([]edge.Upstream{near, far}, r).Reload, "without regions, HAProxy looks up no region")
+	regions("192.0.2.0/24")
+	require.NotEmpty(t, f.apply([]edge.Upstream{near, far}, r).Reload, "the first region")
 }
 
 func TestParsePreferred(t *testing.T) {
