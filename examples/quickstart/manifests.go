@@ -63,7 +63,19 @@ const shiftRoute = `- host: radio.example.com
   - {cluster: eu-2, namespace: media, service: radio, port: http, weight: 0}
 `
 
-// radio returns the service of shiftRoute in a cluster.
+// nearestRoute is a route that prefers eu-1 for clients of the region in regionsFile.
+const nearestRoute = `- host: nearest.example.com
+  backends:
+  - {cluster: eu-1, namespace: media, service: radio, port: http}
+  - {cluster: eu-2, namespace: media, service: radio, port: http}
+  prefer:
+  - {region: here, clusters: [eu-1, eu-2]}
+`
+
+// regionsFile is the content of the file of regions. All clients of quickstart are in its region.
+const regionsFile = "regions: [{name: here, networks: [127.0.0.0/8]}]\n"
+
+// radio returns the service of shiftRoute and nearestRoute in a cluster.
 func radio(cluster string) *corev1.Service {
 	s := &corev1.Service{}
 	s.APIVersion, s.Kind = "v1", "Service"

@@ -78,7 +78,7 @@ func TestScenario(t *testing.T) {
 			if tt.fault == "" {
 				require.Equal(t, cli.ExitOK, code, "%s\n%s", stdout, stderr)
 				require.Empty(t, failed)
-				for _, topic := range []string{"route: ", "new host ", "subset: ", "cordon ", "uncordon ", "weight ", "shift ", "end the shift ", "replace ", "sni: ", "whole run: "} {
+				for _, topic := range []string{"route: ", "new host ", "subset: ", "cordon ", "uncordon ", "weight ", "shift ", "end the shift ", "regions: ", "replace ", "sni: ", "whole run: "} {
 					require.True(t, slices.ContainsFunc(ok, func(row string) bool { return strings.Contains(row, "  "+topic) }), "no row %q", topic)
 				}
 				return

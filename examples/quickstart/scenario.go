@@ -46,7 +46,7 @@ func scenario(ctx context.Context, s *system, report func(step)) error {
 		return err
 	}
 	for _, part := range []func(context.Context, *system) ([]step, error){
-		stepRoutes, stepNewHost, stepSubset, stepCordon, stepWeights, stepShift, stepReplace, stepTenants, stepNoFailures,
+		stepRoutes, stepNewHost, stepSubset, stepCordon, stepWeights, stepShift, stepRegions, stepReplace, stepTenants, stepNoFailures,
 	} {
 		steps, err := part(ctx, s)
 		for _, step := range steps {
@@ -98,7 +98,7 @@ const newHost = "new.example.com"
 
 // stepNewHost declares a new host for a known service. HAProxy serves it without a reload.
 func stepNewHost(ctx context.Context, s *system) ([]step, error) {
-	return withoutReload(ctx, s, "new host "+newHost, webService, func() (string, error) {
+	return withoutReload(ctx, s, "new host "+newHost+" without a reload", webService, func() (string, error) {
 		if err := s.declare("- host: " + newHost + "\n  backends:\n  - {cluster: eu-1, namespace: media, service: web, port: http}\n"); err != nil {
 			return "", err
 		}
@@ -119,28 +119,71 @@ func stepShift(ctx context.Context, s *system) (steps []step, err error) {
 		name, expected string
 		shifts         shift.State
 	}{
-		{"shift radio.example.com to eu-2", "eu-2/media/radio", all},
-		{"end the shift of radio.example.com", "eu-1/media/radio", shift.State{}},
+		{"shift radio.example.com to eu-2 without a reload", "eu-2/media/radio", all},
+		{"end the shift of radio.example.com without a reload", "eu-1/media/radio", shift.State{}},
 	} {
 		more, err := withoutReload(ctx, s, c.name, c.expected, func() (string, error) {
 			if err := s.shift(ctx, c.shifts); err != nil {
 				return "", err
 			}
-			services := map[string]int{}
-			for range 20 {
-				got, err := s.client.get(ctx, "http://radio.example.com/")
-				if err != nil {
-					return "", err
-				}
-				services[got.String()]++
-			}
-			return strings.Join(slices.Sorted(maps.Keys(services)), " "), nil
+			return s.answering(ctx, "http://radio.example.com/")
 		})
 		if steps = append(steps, more...); err != nil {
 			return steps, err
 		}
 	}
 	return steps, nil
+}
+
+// stepRegions sends requests to nearestRoute. While most servers of the nearest cluster are in
+// maintenance, the other cluster answers. HAProxy itself decides this for each request.
+func stepRegions(ctx context.Context, s *system) (steps []step, err error) {
+	nearest, err := s.preferred()
+	if err != nil {
+		return nil, err
+	}
+	var servers []string
+	if err := await(ctx, "too few servers of the nearest cluster are up", func() bool {
+		servers, err = s.usable(ctx, nearest.Backend)
+		return err != nil || len(servers) >= nearest.Min
+	}); err != nil {
+		return nil, err
+	}
+	if err != nil {
+		return nil, err
+	}
+	const near, far = "eu-1/media/radio", "eu-2/media/radio"
+	closed := servers[:len(servers)-nearest.Min+1] // the others are too few
+	for _, c := range []struct{ name, expected, state string }{
+		{"all servers of eu-1 are up", near, "ready"},
+		{fmt.Sprintf("%d of %d servers of eu-1 in maintenance", len(closed), len(servers)), far, "maint"},
+		{"end of the maintenance", near, "ready"},
+	} {
+		more, err := withoutReload(ctx, s, "regions: "+c.name, c.expected, func() (string, error) {
+			if err := s.setState(ctx, nearest.Backend, closed, c.state); err != nil {
+				return "", err
+			}
+			return s.answering(ctx, "http://nearest.example.com/")
+		})
+		if steps = append(steps, more...); err != nil {
+			return steps, err
+		}
+	}
+	return steps, nil
+}
+
+// answering sends 20 requests to a URL. It returns the services that answer, or the statuses of
+// requests that fail.
+func (s *system) answering(ctx context.Context, url string) (string, error) {
+	seen := map[string]int{}
+	for range 20 {
+		got, err := s.client.get(ctx, url)
+		if err != nil {
+			return "", err
+		}
+		seen[got.String()]++
+	}
+	return strings.Join(slices.Sorted(maps.Keys(seen)), " "), nil
 }
 
 // withoutReload calls the function "change", which returns the services that answer after a change.
@@ -160,7 +203,7 @@ func withoutReload(ctx context.Context, s *system, name, expected string, change
 	}
 	seen := fmt.Sprintf("%s from worker %s", got, after)
 	expected += " from worker " + before
-	return []step{{name + " without a reload", expected, seen, seen == expected}}, nil
+	return []step{{name, expected, seen, seen == expected}}, nil
 }
 
 // stepSubset checks that all selected nodes of a service answer its requests, and no other nodes.

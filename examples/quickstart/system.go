@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -84,7 +85,7 @@ func startSystem(ctx context.Context, o options) (_ *system, err error) {
 	if s.tmp, err = os.MkdirTemp("", "headgate-"); err != nil {
 		return nil, err
 	}
-	if err := s.declare(""); err != nil {
+	if err := errors.Join(s.declare(""), os.WriteFile(s.path("regions.yaml"), []byte(regionsFile), 0o600)); err != nil {
 		return nil, err
 	}
 	for _, name := range clusterNames {
@@ -105,13 +106,14 @@ func startSystem(ctx context.Context, o options) (_ *system, err error) {
 	return s, s.startHAProxy(ctx)
 }
 
-// declare writes the file of routes: the routes of system/, shiftRoute, and the argument "further".
+// declare writes the file of routes: the routes of system/, shiftRoute, nearestRoute, and the argument
+// "further".
 func (s *system) declare(further string) error {
 	text, err := readEmbedded("routes.yaml", s.network)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(s.path("routes.yaml"), append(text, shiftRoute+further...), 0o600)
+	return os.WriteFile(s.path("routes.yaml"), append(text, shiftRoute+nearestRoute+further...), 0o600)
 }
 
 func (s *system) path(name string) string { return filepath.Join(s.tmp, name) }
@@ -121,20 +123,20 @@ func (s *system) configure(ctx context.Context) error {
 	if err := s.holdAddresses(); err != nil {
 		return err
 	}
-	stats, state := s.path("stats.sock"), s.path("server-state")
+	state := s.path("server-state")
 	if err := os.WriteFile(state, []byte("1\n"), 0o600); err != nil {
 		return err
 	}
 	master := runtimeapi.Socket{Path: s.path("master.sock")}
 	reloader := deploy.Reloader{Master: master, StateFile: state, Config: s.path("haproxy/haproxy.cfg")}
 	s.terminator = &controller.Controller{
-		Routes: &controller.RouteFiles{Names: []string{s.path("routes.yaml")}},
+		Routes: &controller.RouteFiles{Names: []string{s.path("routes.yaml")}, Regions: s.path("regions.yaml")},
 		Builder: kube.Builder{
 			Selector: nodeselect.Selector{Size: nodesPerService, Address: nodeselect.AddressPolicy{
 				Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, // all nodes of the demo
 			}},
 			Edge: edge.Edge{
-				Global:        haproxycfg.Global{StatsSocket: stats, StateFile: state, HardStopAfter: 5 * time.Second},
+				Global:        haproxycfg.Global{StatsSocket: s.stats().Path, StateFile: state, HardStopAfter: 5 * time.Second},
 				HTTP:          []haproxycfg.Bind{{Address: s.addr}},
 				Admin:         []haproxycfg.Bind{{Address: s.admin}},
 				AgentInterval: agentInterval,
@@ -172,7 +174,7 @@ func (s *system) configure(ctx context.Context) error {
 		return err
 	}
 	s.terminator.Dir.Runtime = &deploy.Runtime{
-		Stats: runtimeapi.Socket{Path: stats}, Master: master, ChangedOnly: true, Wait: 100 * time.Millisecond,
+		Stats: s.stats(), Master: master, ChangedOnly: true, Wait: 100 * time.Millisecond,
 	}
 	return nil
 }
@@ -185,7 +187,7 @@ func (s *system) config() string { return filepath.Join(s.terminator.Dir.Path, "
 func (s *system) startHAProxy(ctx context.Context) (err error) {
 	s.process, err = haproxyproc.Start(ctx, haproxyproc.Options{
 		Path: s.haproxy, Config: s.config(),
-		StatsSocket: s.path("stats.sock"), MasterSocket: s.path("master.sock"),
+		StatsSocket: s.stats().Path, MasterSocket: s.path("master.sock"),
 	})
 	return err
 }
@@ -264,6 +266,46 @@ func (s *system) shift(ctx context.Context, shifts shift.State) error {
 	}
 	_, err = s.apply(ctx)
 	return err
+}
+
+// preferred returns the first backend that nearestRoute prefers.
+func (s *system) preferred() (edge.Preferred, error) {
+	preferences, err := s.terminator.Dir.MapInForce(edge.PreferMap)
+	for _, value := range preferences {
+		if list, ok := edge.ParsePreferred(value); ok && len(list) > 0 {
+			return list[0], nil
+		}
+	}
+	return edge.Preferred{}, errors.Join(errors.New("no preference is in force"), err)
+}
+
+func (s *system) stats() runtimeapi.Socket { return runtimeapi.Socket{Path: s.path("stats.sock")} }
+
+// usable returns the names of the servers of a backend that can get requests.
+func (s *system) usable(ctx context.Context, backend string) (servers []string, err error) {
+	rows, err := s.stats().ServerStats(ctx, backend)
+	for _, row := range rows {
+		if row.Status == "UP" {
+			servers = append(servers, row.Server)
+		}
+	}
+	return servers, err
+}
+
+// setState sets the state of servers in the running HAProxy, as an operator does over HAProxy's
+// socket. The state is "maint" or "ready".
+func (s *system) setState(ctx context.Context, backend string, servers []string, state string) error {
+	for _, server := range servers {
+		command := fmt.Sprintf("set server %s/%s state %s", backend, server, state)
+		answer, err := s.stats().Do(ctx, command)
+		if err == nil && strings.TrimSpace(answer) != "" {
+			err = fmt.Errorf("%s: %s", command, answer)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // subset returns the names of the nodes that are selected for a service, sorted. service is
