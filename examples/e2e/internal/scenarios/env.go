@@ -39,6 +39,7 @@ func All() []scenario.Scenario[*Env] {
 		orders,
 		outage,
 		cutover,
+		regions,
 		frontStart,
 		frontScale,
 		frontRollout,

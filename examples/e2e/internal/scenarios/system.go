@@ -52,6 +52,8 @@ type System struct {
 	Agents map[string]*Agent
 	// Routes are the present declarations.
 	Routes *routesFile
+	// Regions is the file with the regions of clients.
+	Regions regionsFile
 
 	env          *Env
 	clusterFlags []string // the values of -cluster of each terminator
@@ -115,6 +117,10 @@ func (e *Env) startSystem(ctx context.Context, clusters []*lab.Cluster) (*System
 	if s.Routes, err = newRoutesFile(filepath.Join(dir, "routes.yaml"), systemRoutes()); err != nil {
 		return nil, err
 	}
+	s.Regions = regionsFile(filepath.Join(dir, "regions.yaml"))
+	if err := s.Regions.set(); err != nil {
+		return nil, err
+	}
 	s.HAProxy = NewHAProxy(s.Edge, dir)
 	flags := s.terminatorFlags(s.HAProxy, filepath.Join(dir, "admin.sock"), nodesPerService)
 	if s.Terminator, err = StartTerminator(s.Edge, "terminator", s.HAProxy.Out, flags...); err != nil {
@@ -131,7 +137,7 @@ func (e *Env) startSystem(ctx context.Context, clusters []*lab.Cluster) (*System
 // listener on the Unix socket in the argument "admin".
 func (s *System) terminatorFlags(h *HAProxy, admin string, size int) []string {
 	return slices.Concat(s.clusterFlags, h.TerminatorFlags(), []string{
-		"-admin", "unix:" + admin, "-routes", s.Routes.path, "-http", ":80",
+		"-admin", "unix:" + admin, "-routes", s.Routes.path, "-regions", string(s.Regions), "-http", ":80",
 		"-nodes-per-service", fmt.Sprint(size),
 		// With this setting, HAProxy still uses a node whose agent does not answer, as long as the
 		// kube-proxy of the node answers.
@@ -244,7 +250,7 @@ func (s *System) Restore(ctx context.Context) error {
 			errs = append(errs, s.restoreNode(ctx, n))
 		}
 	}
-	errs = append(errs, ensureRunning(s.HAProxy.Process), ensureRunning(s.Terminator.Process), s.Routes.set(systemRoutes()))
+	errs = append(errs, ensureRunning(s.HAProxy.Process), ensureRunning(s.Terminator.Process), s.Routes.set(systemRoutes()), s.Regions.set())
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}

@@ -201,10 +201,19 @@ func nodeAt(c *lab.Cluster, addr netip.Addr) *lab.Node {
 type route struct {
 	host, path string
 	shift      bool // the route can move between its clusters
+	prefer     []preference
 	backends   []backend
 }
 
 type backend struct{ cluster, service, port string }
+
+// preference says which cluster serves the clients of a region. An empty region means all other
+// clients. The quorum is in percent.
+type preference struct {
+	region   string
+	quorum   int
+	clusters []string
+}
 
 // routesFile is a file of declarations.
 type routesFile struct{ path string }
@@ -229,14 +238,28 @@ func (f *routesFile) set(now []route) error {
 		if r.shift {
 			b.WriteString("  shift: true\n")
 		}
+		if len(r.prefer) > 0 {
+			b.WriteString("  prefer:\n")
+		}
+		for _, p := range r.prefer {
+			fmt.Fprintf(&b, "  - {clusters: [%s], quorum: %d", strings.Join(p.clusters, ", "), p.quorum)
+			if p.region != "" {
+				b.WriteString(", region: " + p.region)
+			}
+			b.WriteString("}\n")
+		}
 		b.WriteString("  backends:\n")
 		for _, x := range r.backends {
 			fmt.Fprintf(&b, "  - {cluster: %s, namespace: %s, service: %s, port: %s}\n", x.cluster, appNamespace, x.service, x.port)
 		}
 	}
-	// Replace the file in one step, so that the terminator never reads a half-written file.
-	temporary := f.path + ".new"
-	return errors.Join(os.WriteFile(temporary, []byte(b.String()), 0o600), os.Rename(temporary, f.path))
+	return replaceFile(f.path, b.String())
+}
+
+// replaceFile replaces a file in one step, so that the terminator never reads a half-written file.
+func replaceFile(path, text string) error {
+	temporary := path + ".new"
+	return errors.Join(os.WriteFile(temporary, []byte(text), 0o600), os.Rename(temporary, path))
 }
 
 // The method "line" returns the number of the line on which the declaration of a host begins.
