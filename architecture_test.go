@@ -342,9 +342,10 @@ var directImports = map[string]map[string]string{
 		module + "/sniproxy/peek": "the name and the versions in an inner hello",
 	},
 	"sniproxy/ech/keyfiles": {
-		module + "/internal/filewatch": "keys are read again when a file changes",
-		module + "/internal/inputfile": "files of keys are read within limits",
-		module + "/sniproxy/ech":       "the format of the files",
+		module + "/internal/atomicfile": "a new key is a whole file",
+		module + "/internal/filewatch":  "keys are read again when a file changes",
+		module + "/internal/inputfile":  "files of keys are read within limits",
+		module + "/sniproxy/ech":        "the format of the files",
 	},
 	"internal/netserve": {
 		module + "/internal/fairshare": "which connection makes room for another one",

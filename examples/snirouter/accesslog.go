@@ -194,6 +194,9 @@ func attrs(s sniproxy.Stats) []slog.Attr {
 	if s.ECH {
 		list = append(list, slog.Bool("ech", true))
 	}
+	if s.ECHResult != sniproxy.ECHNone {
+		text("ech_result", s.ECHResult.String())
+	}
 	if s.Answer != 0 {
 		list = append(list, slog.Int("answer", s.Answer))
 	}

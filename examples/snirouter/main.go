@@ -3,10 +3,11 @@
 //
 //	snirouter -tls :443 -http :80 -api 'http://127.0.0.1:9000/hosts/{host}' -admin 127.0.0.1:9801 -admin unix:/run/headgate/snirouter.sock
 //	snirouter drain -admin unix:/run/headgate/snirouter.sock -pause 10s
+//	snirouter ech-config -public-name public.example.com -out /etc/headgate/ech
 //
 // The router finds the endpoint of a host in a file (-hosts), or asks a host API (-api), such as
-// hostapi. The second command starts a drain, for a preStop hook in a container without a shell.
-// README.md describes the flags, the cache, the log, the status page and the drain.
+// hostapi. The second command starts a drain, for a preStop hook in a container without a shell. The
+// third command makes a key for Encrypted ClientHello. README.md describes the flags, the cache, the log, the status page and the drain.
 package main
 
 import (
@@ -44,6 +45,11 @@ var commandLine = cli.Program{
 			Name: "drain", Summary: "Begins or ends the drain of a running snirouter.",
 			Example: "snirouter drain -admin unix:/run/headgate/snirouter.sock -pause 10s",
 			Run:     runDrain,
+		},
+		{
+			Name: "ech-config", Summary: "Makes a key for Encrypted ClientHello, and prints its ECHConfigList for DNS.",
+			Example: "snirouter ech-config -public-name public.example.com -out /etc/headgate/ech",
+			Run:     runECHConfig,
 		},
 	},
 }
@@ -87,6 +93,7 @@ type router struct {
 	log      *slog.Logger
 	srv      *sniproxy.Server
 	hosts    *hosts
+	ech      *echKeys // nil without -ech-keys
 	metrics  *metrics
 	access   *accessLog
 	top      tophosts.Counter
@@ -104,6 +111,10 @@ func newRouter(s settings, log *slog.Logger) (*router, error) {
 	}
 	if r.srv, r.page, err = newServer(s, r.hosts); err != nil {
 		return nil, err
+	}
+	if r.ech = newECHKeys(s.echKeys, log); r.ech != nil {
+		r.srv.ECHKeys = r.ech.dir.Keys
+		r.metrics.watchECH(r.ech)
 	}
 	r.srv.Logger = log
 	r.srv.Finished = func(st sniproxy.Stats) {
@@ -189,7 +200,7 @@ func (r *router) listenQUIC(ctx context.Context) (list []*net.UDPConn, err error
 // all connections and goroutines have ended. If a part of the router fails, serve stops without a
 // drain.
 func (r *router) serve(ctx context.Context) error {
-	if err := r.hosts.load(); err != nil {
+	if err := errors.Join(r.hosts.load(), r.ech.load()); err != nil {
 		return err
 	}
 	page := &status{started: time.Now(), srv: r.srv, hosts: r.hosts, log: r.access, drain: r.drain, top: &r.top, asker: asker{secret: rand.Text()}, logger: r.log}
@@ -224,6 +235,9 @@ func (r *router) serve(ctx context.Context) error {
 	logging.Go(r.access.write)
 	workers, working := errgroup.WithContext(working)
 	workers.Go(func() error { return r.hosts.run(working) })
+	if r.ech != nil {
+		workers.Go(func() error { return r.ech.watch(working) })
+	}
 	serve := func(addr net.Addr, protocol peek.Protocol, serve func() error) {
 		page.listeners = append(page.listeners, fmt.Sprintf("%v (%v)", addr, protocol))
 		r.log.Info("listening", "addr", addr, "protocol", protocol)

@@ -22,6 +22,7 @@ type metrics struct {
 	answers     *prometheus.CounterVec
 	lookups     *prometheus.CounterVec
 	bytes       *prometheus.CounterVec
+	ech         *prometheus.CounterVec // nil without -ech-keys
 	phases      *prometheus.HistogramVec
 	logDropped  prometheus.Counter
 	logOmitted  prometheus.Counter
@@ -86,6 +87,9 @@ func (m *metrics) finished(s sniproxy.Stats) {
 			}
 		}
 	}
+	if s.ECHResult != sniproxy.ECHNone {
+		m.ech.WithLabelValues(s.ECHResult.String()).Inc()
+	}
 	if s.LookedUp {
 		m.lookups.WithLabelValues(s.Level.String()).Inc()
 	}
@@ -109,6 +113,16 @@ func (m *metrics) watchServer(srv *sniproxy.Server, d *drain.Drainer) {
 	m.GaugeFunc("pipes", "Pipes that the router holds for bulk transfers.", func() float64 { return float64(srv.Load().Pipes) })
 	m.CounterFunc("shed_total", "Connections that were closed right after accept, because no file descriptor was free.", nil, func() float64 { return float64(srv.Load().Shed) })
 	m.GaugeFunc("draining", "1 while the router drains, from /drain or SIGTERM on.", func() float64 { return cli.OneIf(d.Ready() != nil) })
+}
+
+// watchECH adds the metrics for -ech-keys. Call it before the first connection.
+func (m *metrics) watchECH(k *echKeys) {
+	m.ech = m.CounterVec("ech_total", "TLS connections with an Encrypted ClientHello that have ended, by result: accepted, grease (no key for it: random bytes, or an old key) or failed (it cannot be decrypted, or breaks RFC 9849).", "result")
+	for _, r := range []sniproxy.ECHResult{sniproxy.ECHAccepted, sniproxy.ECHGrease, sniproxy.ECHFailed} {
+		m.ech.WithLabelValues(r.String())
+	}
+	m.GaugeFunc("ech_keys", "ECH keys in force.", func() float64 { return float64(k.count()) })
+	m.GaugeFunc("ech_keys_failed", "1 if the router cannot read the directory of -ech-keys, or cannot use a file in it. The last good keys stay in force.", func() float64 { return cli.OneIf(k.failed.Load()) })
 }
 
 // watchHosts adds the metrics whose values each scrape reads from the hosts file, the cache and the

@@ -18,5 +18,6 @@ func TestMetricsPage(t *testing.T) {
 	m := newMetrics()
 	m.watchServer(nil, nil)
 	m.watchHosts(h)
+	m.watchECH(newECHKeys("ech", slog.New(slog.DiscardHandler)))
 	clitest.MetricsPage(t, "snirouter", m)
 }

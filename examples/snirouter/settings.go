@@ -43,6 +43,7 @@ type settings struct {
 	size, negativeSize         int
 	cacheFile                  string
 
+	echKeys                                string
 	unknownTLS, notFoundPage               string
 	hello, lookup, dial, idle, keepAlive   time.Duration
 	halfClose, quicIdle                    time.Duration
@@ -83,6 +84,7 @@ func register(fs *flag.FlagSet) *settings {
 	fs.IntVar(&s.negativeSize, "cache-negative-size", 10_000, "`number` of hosts to remember as not found")
 	fs.StringVar(&s.cacheFile, "cache-file", "", "`file` for the known hosts, in the format of -hosts with the time when each expires; after a restart they are used while the API fails, for as long as without the restart")
 
+	fs.StringVar(&s.echKeys, "ech-keys", "", "`directory` with key files for Encrypted ClientHello (RFC 9934); the router then routes TLS connections by the inner name")
 	fs.StringVar(&s.unknownTLS, "unknown-tls", "alert", "`answer` to TLS clients of unknown hosts: alert, close, or fallback=ENDPOINT, a server with a certificate that serves an error page")
 	fs.StringVar(&s.notFoundPage, "not-found-page", "", "HTML `file` for HTTP clients of unknown hosts; a template with {{.Host}}, {{.Status}}, {{.Text}} and {{.Message}}")
 
@@ -125,6 +127,8 @@ func (s *settings) check() error {
 	switch {
 	case len(s.tls)+len(s.http)+len(s.quic) == 0:
 		return errors.New("-tls, -http or -quic is needed")
+	case s.echKeys != "" && len(s.tls) == 0:
+		return errors.New("-ech-keys is for -tls")
 	case s.proxyRequired && len(s.quic) > 0:
 		return errors.New("-proxy-protocol-required cannot be used with -quic: QUIC has no PROXY header")
 	case s.api == "" && s.hosts == "" && s.defaultTo == "":

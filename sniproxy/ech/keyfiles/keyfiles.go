@@ -17,12 +17,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/headgate/headgate/internal/atomicfile"
 	"github.com/headgate/headgate/internal/filewatch"
 	"github.com/headgate/headgate/internal/inputfile"
 	"github.com/headgate/headgate/sniproxy/ech"
@@ -144,4 +146,37 @@ func (d *Dir) describe(err error) string {
 		text += string(c.Bytes())
 	}
 	return text
+}
+
+// Create makes a key with a config_id that no other key in the directory dir has, and writes its file.
+// The name of the file begins with the time now in UTC, and only the owner can read the file. The other
+// arguments are those of [ech.Generate].
+//
+// Create returns an error if a file in dir is no key file. Two calls for the same directory at the same
+// time may choose the same config_id.
+func Create(dir, publicName string, maxNameLength uint8, now time.Time) (path string, key ech.Key, err error) {
+	d := Dir{Path: dir}
+	if err := d.Load(); err != nil {
+		return "", ech.Key{}, err
+	}
+	used := map[uint8]bool{}
+	for _, c := range d.Keys().Configs() {
+		used[c.ID] = true
+	}
+	// RFC 9849 section 4.1 asks for a random config_id, so that the ID says nothing about the router.
+	for _, id := range rand.Perm(256) {
+		if used[uint8(id)] {
+			continue
+		}
+		if key, err = ech.Generate(publicName, uint8(id), maxNameLength); err != nil {
+			return "", ech.Key{}, err
+		}
+		text, err := key.PEM()
+		if err != nil {
+			return "", ech.Key{}, err
+		}
+		path = filepath.Join(dir, fmt.Sprintf("%s-%02x.pem", now.UTC().Format("20060102T150405Z"), id))
+		return path, key, atomicfile.Write(path, text, 0o600, nil)
+	}
+	return "", ech.Key{}, fmt.Errorf("ech keys: %s: all 256 config_ids are in use", dir)
 }

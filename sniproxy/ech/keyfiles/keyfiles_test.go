@@ -2,6 +2,7 @@ package keyfiles_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -99,6 +100,39 @@ func TestLoadWrongFiles(t *testing.T) {
 			require.Empty(t, ids(dir.Keys()))
 		})
 	}
+}
+
+func TestCreate(t *testing.T) {
+	path := t.TempDir()
+	now := time.Date(2026, 3, 4, 5, 6, 7, 0, time.FixedZone("", 3600))
+	seen := map[uint8]bool{}
+	for range 20 {
+		file, key, err := keyfiles.Create(path, "public.example", 40, now)
+		require.NoError(t, err)
+		require.Regexp(t, `/20260304T040607Z-[0-9a-f]{2}\.pem$`, file)
+		info, err := os.Stat(file)
+		require.NoError(t, err)
+		require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+		require.False(t, seen[key.Config.ID])
+		seen[key.Config.ID] = true
+		require.Equal(t, uint8(40), key.Config.MaxNameLength)
+	}
+	dir := &keyfiles.Dir{Path: path}
+	require.NoError(t, dir.Load())
+	require.Len(t, dir.Keys().Configs(), 20)
+
+	_, _, err := keyfiles.Create(path, "no name", 40, now)
+	require.ErrorIs(t, err, ech.ErrKey)
+	for id := range 256 {
+		write(t, path, fmt.Sprintf("all-%02x", id), uint8(id))
+	}
+	for file := range seen {
+		require.NoError(t, os.Remove(filepath.Join(path, fmt.Sprintf("20260304T040607Z-%02x.pem", file))))
+	}
+	_, _, err = keyfiles.Create(path, "public.example", 40, now)
+	require.ErrorContains(t, err, "all 256")
+	_, _, err = keyfiles.Create(filepath.Join(path, "none"), "public.example", 40, now)
+	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
 func TestWatch(t *testing.T) {
