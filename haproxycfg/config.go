@@ -567,9 +567,10 @@ type Map struct {
 	// haproxy.cfg.
 	Runtime bool
 	// Stable means that a program can replace the entries of the map while HAProxy runs. If only
-	// entries change, haproxy.cfg stays the same, and no reload is necessary. If another part of
-	// the configuration changes, the file of the map has another name, so its entries come into
-	// force together with the new haproxy.cfg. A map is not both Stable and Runtime.
+	// entries change, haproxy.cfg stays the same, and no reload is necessary. If a part of the
+	// configuration changes whose change needs a reload, the file of the map has another name, so
+	// its entries come into force together with the new haproxy.cfg. With HAProxy 3.4, the name does
+	// not depend on backends that HAProxy can add at run time. A map is not both Stable and Runtime.
 	Stable bool
 }
 

@@ -81,19 +81,24 @@ func (v Valid) Render(dir string) ([]RenderedFile, error) {
 	return append(files, RenderedFile{Name: configFile, Data: c.appendText(paths)}), nil
 }
 
-// skeletonHash returns a hash of haproxy.cfg without servers, certificates and values of variables.
-// If a new configuration has the same hash, a program can apply it without a reload, except for
-// some options of servers. The file name of a Stable map contains this hash, so the map names only
-// backends that the running HAProxy has.
+// skeletonHash returns a hash of haproxy.cfg without servers, certificates, values of variables, and
+// addable backends. If a new configuration has the same hash, a program can apply it without a
+// reload, except for some options of servers, and for an addable backend with settings that no other
+// backend has. The file name of a Stable map contains this hash. So the map names only backends that
+// the running HAProxy has, or that a program adds to it.
 func (c *Config) skeletonHash(paths renderedPaths) [sha256.Size]byte {
 	s := *c
 	s.Global.Variables = slices.Clone(c.Global.Variables)
 	for i := range s.Global.Variables {
 		s.Global.Variables[i].Value = 0
 	}
-	s.Backends = slices.Clone(c.Backends)
-	for i := range s.Backends {
-		s.Backends[i].Servers = nil
+	addable := c.addable()
+	s.Backends = make([]Backend, 0, len(c.Backends))
+	for i := range c.Backends {
+		if !addable(&c.Backends[i]) {
+			s.Backends = append(s.Backends, c.Backends[i])
+			s.Backends[len(s.Backends)-1].Servers = nil
+		}
 	}
 	paths.maps, paths.lists = maps.Clone(paths.maps), maps.Clone(paths.lists)
 	for i := range c.CertificateLists {
@@ -199,6 +204,7 @@ func (c *Config) appendText(paths renderedPaths) []byte {
 	if c.Global.Observe {
 		appendObserved(&t)
 	}
+	c.appendBackendSettings(&t)
 	return append(t, '\n') // a missing last line end is fatal to HAProxy
 }
 
@@ -303,6 +309,12 @@ func (g *Global) appendLogs(t *text) {
 // configuration is a fragment, and "" otherwise.
 func (d *Defaults) append(t *text, g *Global, name string) {
 	t.section("defaults", name)
+	d.appendLines(t, g, name != "")
+}
+
+// appendLines renders the lines of a section "defaults". fragment is true if the configuration is a
+// fragment.
+func (d *Defaults) appendLines(t *text, g *Global, fragment bool) {
 	t.line("mode http")
 	// By default, a reload closes idle connections immediately. If a client has just sent its next
 	// request on such a connection, this request is lost. With this option, HAProxy answers the
@@ -316,10 +328,10 @@ func (d *Defaults) append(t *text, g *Global, name string) {
 		t.line("option http-drop-request-trailers")
 	}
 	if len(g.Logs) > 0 {
-		if name == "" {
-			t.line("log global")
-		} else {
+		if fragment {
 			g.appendLogs(t) // "log global" would mean the logs of the other files
+		} else {
+			t.line("log global")
 		}
 		t.line("option httplog")
 		t.line("option dontlognull")

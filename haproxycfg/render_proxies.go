@@ -360,6 +360,14 @@ func lookUp(t *text, variable, input, method, mapPath, condition string) {
 
 func (b *Backend) append(t *text, g *Global) {
 	t.section("backend", b.Name)
+	b.appendSettings(t, g)
+	if b.Response == nil {
+		b.appendServers(t)
+	}
+}
+
+// appendSettings renders all lines of the backend below its first line, except server lines.
+func (b *Backend) appendSettings(t *text, g *Global) {
 	if b.Response != nil {
 		b.Response.append(t)
 		return
@@ -398,6 +406,9 @@ func (b *Backend) append(t *text, g *Global) {
 	b.Health.append(t)
 	t.line("default-server")
 	b.appendSharedWords(t, true)
+}
+
+func (b *Backend) appendServers(t *text) {
 	var ids []int
 	if b.Balance == Source || b.Balance == URI {
 		ids = serverIDs(b.Servers)

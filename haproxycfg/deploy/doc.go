@@ -21,7 +21,8 @@
 // With Dir.ReplaceMaps, a Dir changes the entries of stable maps (haproxycfg.Map.Stable) of the
 // running HAProxy without a reload. Without a Runtime, this works only if nothing else changes.
 //
-// With a [Runtime], a Dir changes servers and certificates of the running HAProxy without a reload:
+// With a [Runtime], a Dir changes servers, certificates and, from HAProxy 3.4 on, backends of the
+// running HAProxy without a reload:
 //
 //	dir.Runtime = &deploy.Runtime{Stats: runtimeapi.Socket{Path: "/run/haproxy/stats.sock"}, Master: master}
 //
@@ -42,7 +43,12 @@
 //	new, renewed and removed certificates      at run time    at run time
 //	a renewed certificate that is preferred    reload         reload
 //	to another one for the same name
+//	a new backend with the settings of another reload         at run time from 3.4 on
+//	one, and one backend less
 //	anything else, such as time-outs           reload         reload
+//
+// A backend is only added or deleted at run time if the maps of a haproxycfg.Router lead to it, if it
+// has no limits, and if no servers track its servers.
 //
 // Before 3.0, a server that the files no longer contain stays in maintenance until the next reload.
 // So if servers change often, for example because they are pods, use slots. A removed server that

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,8 +14,8 @@ import (
 type Effect struct {
 	// Maps is the number of maps that Apply has changed over the socket of HAProxy.
 	Maps int
-	// Servers is the number of commands with which Apply has changed servers and variables over the
-	// socket of HAProxy.
+	// Servers is the number of commands with which Apply has changed servers, backends and variables
+	// over the socket of HAProxy.
 	Servers int
 	// Certificates is the number of certificates that Apply has replaced, added or deleted over the
 	// socket of HAProxy.
@@ -73,8 +74,13 @@ func (p *Plan) effectOf(c changes) Effect {
 		e.Reload, e.Detail = ReloadSocket, c.refused.Error()
 	default:
 		e.Reload, e.Detail = p.reloadReason(c.keepsCertificates)
-		if c.reason != "" && (e.Reload == ReloadServers || e.Reload == ReloadCertificates) {
-			e.Detail = c.reason
+		switch e.Reload {
+		case ReloadServers, ReloadCertificates:
+			e.Detail = cmp.Or(c.reason, e.Detail)
+		case ReloadBackends:
+			if strings.HasPrefix(c.reason, "backend ") { // it says why HAProxy could not add or delete this backend
+				e.Detail = c.reason
+			}
 		}
 	}
 	return e

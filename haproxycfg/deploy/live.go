@@ -2,8 +2,10 @@ package deploy
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,28 +63,99 @@ func changedVariables(after []byte, earlier ...[]byte) []variable {
 	return changed
 }
 
+// backendChanges are the backends that a change adds and deletes at run time. The keys are the names
+// of the backends. The values are the names of the sections "defaults" with their settings, which
+// HAProxy has loaded.
+type backendChanges struct{ added, gone map[string]string }
+
 // otherChange describes a difference between two configurations that HAProxy can follow only with a
 // reload, such as "backend shop is new". It ignores the differences of servers, certificates and
 // values of variables. If there is no other difference, it returns "".
-func otherChange(before, after []byte) string {
+//
+// If "loaded" is true, HAProxy certainly runs the configuration "before". Then otherChange also
+// ignores the backends that HAProxy can add and delete at run time, and returns them. It leaves the
+// check of tracked servers to its caller.
+func otherChange(before, after []byte, loaded bool) (backends backendChanges, reload string) {
 	a, b := cutSections(before), cutSections(after)
 	lists := certificateLists(after)
-	for head := range a {
-		if _, ok := b[head]; !ok {
-			return head + " is gone"
+	var heads []string
+	for head, was := range a {
+		if now, ok := b[head]; !ok || !bytes.Equal(was.text, now.text) {
+			heads = append(heads, head)
 		}
 	}
-	for head, now := range b {
-		was, ok := a[head]
+	for head := range b {
+		if _, ok := a[head]; !ok {
+			heads = append(heads, head)
+		}
+	}
+	slices.Sort(heads)
+	backends = backendChanges{map[string]string{}, map[string]string{}}
+	var settings map[string]string // see settingsByLines
+	if loaded {
+		settings = settingsByLines(a)
+	}
+	for _, head := range heads {
+		was, inBefore := a[head]
+		now, inAfter := b[head]
+		name, isBackend := strings.CutPrefix(head, "backend ")
+		from := ""
+		if isBackend && inBefore != inAfter {
+			from = settings[joinedLines(head, cmp.Or(string(was.text), string(now.text)))]
+		}
 		switch {
-		case !ok:
-			return head + " is new"
-		case bytes.Equal(was.text, now.text):
+		case !inAfter && isSettings(head): // HAProxy keeps the section until the next reload
+		case !inAfter && from != "":
+			backends.gone[name] = from
+		case !inBefore && from != "":
+			backends.added[name] = from
+		case !inAfter:
+			return backendChanges{}, head + " is gone"
+		case !inBefore && isBackend && len(settings) > 0:
+			return backendChanges{}, head + " is new, and no other backend has its settings"
+		case !inBefore:
+			return backendChanges{}, head + " is new"
 		case !slices.Equal(otherLines(head, was, lists), otherLines(head, now, lists)):
-			return head + " has changed"
+			return backendChanges{}, head + " has changed"
 		}
 	}
-	return ""
+	return backends, ""
+}
+
+// settingsHead matches the first line of a section "defaults" with the settings of backends, as
+// package haproxycfg renders it for HAProxy 3.4.
+var settingsHead = regexp.MustCompile(`^defaults .*settings-[0-9a-f]{10}$`)
+
+func isSettings(head string) bool { return settingsHead.MatchString(head) }
+
+// settingsByLines returns the names of the sections "defaults" with the settings of backends. The
+// keys are the lines of a backend with these settings, as joinedLines returns them. A section for a
+// backend repeats the lines of the other section "defaults", and then has the lines of the backend.
+func settingsByLines(sections map[string]section) map[string]string {
+	common := ""
+	for head, s := range sections {
+		if word, _ := cutWord(head); word == "defaults" && !isSettings(head) {
+			common = joinedLines(head, string(s.text))
+		}
+	}
+	settings := map[string]string{}
+	for head, s := range sections {
+		if lines, ok := strings.CutPrefix(joinedLines(head, string(s.text)), common); ok && isSettings(head) {
+			_, name, _ := strings.Cut(head, " ")
+			settings[lines] = name
+		}
+	}
+	return settings
+}
+
+// joinedLines returns the lines of a section below its first line, without server lines.
+func joinedLines(head, text string) string {
+	var b strings.Builder
+	for _, line := range otherLines(head, section{text: []byte(text)}, nil)[1:] {
+		b.WriteString(line)
+		b.WriteByte('\n')
+	}
+	return b.String()
 }
 
 // otherLines returns the lines of a section, except server lines, the values of variables, and the

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"syscall"
@@ -17,15 +18,19 @@ import (
 )
 
 // Runtime changes a running HAProxy without a reload, if only servers, entries of maps,
-// certificates (haproxycfg.CertificateList) and variables (haproxycfg.Global.Variables) change. Use
-// it as Dir.Runtime. The [Dir] also needs a Reload, for all other changes.
+// certificates (haproxycfg.CertificateList), variables (haproxycfg.Global.Variables) and, from
+// HAProxy 3.4 on, backends change. Use it as Dir.Runtime. The [Dir] also needs a Reload, for all
+// other changes.
 //
-// Apply first writes the files. Then it changes certificates, adds servers to backends without a
-// server in service, changes the maps, and makes all other changes of servers. It reloads HAProxy
-// if
+// Apply first writes the files. Then it changes certificates, adds backends with their servers, adds
+// servers to backends without a server in service, changes the maps, makes all other changes of
+// servers, and deletes backends. It reloads HAProxy if
 //
-//   - something other than a server, a certificate, the value of a variable, or an entry of a map
-//     that Dir can change at run time has changed;
+//   - something other than a server, a certificate, the value of a variable, an entry of a map that
+//     Dir can change at run time, or a backend has changed;
+//   - a backend cannot change at run time: before 3.4; if it has a stick table; if a rule of the
+//     configuration names it, instead of an entry of a map; if servers of other backends track its
+//     servers; or if no backend in force has the settings of a new backend;
 //   - a certificate cannot change at run time: the fingerprint of a removed certificate is unknown;
 //     a new certificate is larger than runtimeapi.MaxCertificate; or for some name, HAProxy would
 //     not choose the first certificate in the list that covers the name;
@@ -70,12 +75,16 @@ type Runtime struct {
 	// options in the line of the server (Add of textServers). If a later configuration contains the
 	// same server, Apply only ends its maintenance. mu of the Dir guards busy.
 	busy map[string]string
+	// leftover contains the removed backends that HAProxy still has, because requests still use them.
+	// The values are the names of the sections "defaults" with their settings. Each Apply tries to
+	// delete them. mu of the Dir guards leftover.
+	leftover map[string]string
 }
 
 // RuntimeChange describes what an Apply has changed in the running HAProxy.
 type RuntimeChange struct {
 	// Commands is the number of commands that HAProxy has carried out. Each command changes one
-	// server or one variable.
+	// server, one backend or one variable.
 	Commands int
 	// Maps is the number of maps that have changed.
 	Maps int
@@ -100,6 +109,7 @@ const (
 // differ. If HAProxy cannot make the change at run time, the field "reload" contains the reason.
 type liveChange struct {
 	before, wanted []runtimeapi.Backend
+	gone           map[string]string // the backends to delete, see backendChanges
 	variables      []variable
 	words          map[string]string         // the words of the servers before the change, by "backend/server"
 	maps, oldMaps  []haproxycfg.RenderedFile // the maps whose entries differ, and their old content
@@ -167,9 +177,20 @@ func (r *Runtime) compareLive(good, disk []byte, t target) liveChange {
 	change := liveChange{
 		wanted:    wantedServers(after, t.source),
 		variables: changedVariables(after, good, disk),
-		reload:    cmp.Or(otherChange(good, after), otherChange(disk, after)),
+	}
+	var backends backendChanges
+	if bytes.Equal(good, disk) {
+		backends, change.reload = otherChange(good, after, true)
+	} else { // HAProxy may have some of the new backends of disk, perhaps without their servers
+		for _, text := range [][]byte{good, disk} {
+			_, reload := otherChange(text, after, false)
+			change.reload = cmp.Or(change.reload, reload)
+		}
 	}
 	now, before := textServers(after), textServers(good)
+	if change.reload == "" {
+		change.reload = goneAndTracked(before, backends)
+	}
 	change.words = wordsOf(before)
 	most := 0
 	if t.source != nil && t.source.Global.Version.AtLeast(3, 0) {
@@ -184,7 +205,52 @@ func (r *Runtime) compareLive(good, disk []byte, t target) liveChange {
 	}
 	change.reload = cmp.Or(change.reload, reason)
 	change.before = withCommands(before, now, change.wanted)
+	if change.reload == "" {
+		change.reload = r.changeBackends(&change, backends)
+	}
 	return change
+}
+
+// goneAndTracked returns a reason for a reload if servers of other backends track the servers of a
+// backend that is gone, and "" otherwise. before contains the old servers.
+func goneAndTracked(before []runtimeapi.Backend, backends backendChanges) string {
+	for _, b := range before {
+		if _, gone := backends.gone[b.Name]; gone && b.Tracked {
+			return "backend " + b.Name + " is gone, and other servers tracked its servers"
+		}
+	}
+	return ""
+}
+
+// changeBackends adds the changes of backends to c. It returns the reason why HAProxy cannot make
+// them at run time, or "".
+func (r *Runtime) changeBackends(c *liveChange, backends backendChanges) (reload string) {
+	stays := map[string]bool{}
+	for i := range c.wanted {
+		b := &c.wanted[i]
+		stays[b.Name] = true
+		from, added := backends.added[b.Name]
+		if !added {
+			continue
+		}
+		b.Add = "add backend " + b.Name + " from " + from
+		switch was, left := r.leftover[b.Name]; {
+		case left && was != from:
+			return "backend " + b.Name + " has other settings, and HAProxy could not delete it yet"
+		case left:
+			c.before = append(c.before, runtimeapi.Backend{Name: b.Name})
+		}
+	}
+	c.gone = backends.gone
+	for name, from := range r.leftover {
+		if !stays[name] {
+			c.gone[name] = from
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.gone)) {
+		c.wanted = append(c.wanted, runtimeapi.Backend{Name: name, Delete: true})
+	}
+	return ""
 }
 
 func (r *Runtime) maxReplaced() int { return cmp.Or(max(r.MaxReplaced, 0), defaultMaxReplaced) }
@@ -229,14 +295,15 @@ func (c *liveChange) wantAgain(after []byte, busy map[string]string) {
 // wanted configuration. All servers then have the new options of their server lines. But some
 // servers may have an older address, weight or state from the state file.
 func (c liveChange) afterReload() liveChange {
-	loaded := liveChange{wanted: c.wanted}
+	loaded := liveChange{}
 	earlier := map[string]runtimeapi.Server{}
 	for _, b := range c.before {
 		for _, s := range b.Servers {
 			earlier[b.Name+"/"+s.Name] = s
 		}
 	}
-	for _, b := range c.wanted {
+	loaded.wanted = slices.DeleteFunc(slices.Clone(c.wanted), func(b runtimeapi.Backend) bool { return b.Delete })
+	for _, b := range loaded.wanted {
 		now := runtimeapi.Backend{Name: b.Name}
 		for _, s := range b.Servers {
 			was, ok := earlier[b.Name+"/"+s.Name]
@@ -284,11 +351,16 @@ func (c *liveChange) changedOnly(busy map[string]string) {
 		backend, _, _ := strings.Cut(name, "/")
 		touched[backend] = true
 	}
-	var before, wanted []runtimeapi.Backend
+	before := []runtimeapi.Backend{} // not nil, because nil means to a plan that it is unknown
+	var wanted []runtimeapi.Backend
 	for _, b := range c.wanted {
-		was := earlier[b.Name]
-		if touched[b.Name] || !sameServers(was.Servers, b.Servers) {
-			before, wanted = append(before, was), append(wanted, b)
+		was, ok := earlier[b.Name]
+		if ok && !touched[b.Name] && !b.Delete && sameServers(was.Servers, b.Servers) {
+			continue
+		}
+		wanted = append(wanted, b)
+		if ok {
+			before = append(before, was)
 		}
 	}
 	c.before, c.wanted = before, wanted
@@ -313,7 +385,7 @@ func (d *Dir) applyLive(ctx context.Context, t target, written []bool, same, pen
 		return false, fmt.Errorf("deploy: apply: %w", err)
 	}
 	change.wantAgain(t.text(), d.Runtime.busy)
-	if d.Runtime.ChangedOnly && same && !pending && len(d.Runtime.busy) == 0 {
+	if d.Runtime.ChangedOnly && same && !pending && len(d.Runtime.busy)+len(d.Runtime.leftover) == 0 {
 		return false, nil
 	}
 	if !same {
@@ -357,7 +429,7 @@ func (d *Dir) reloadLive(ctx context.Context, t target, change liveChange) (rest
 		return false, err
 	}
 	busy := d.Runtime.busy
-	d.Runtime.busy = nil
+	d.Runtime.busy, d.Runtime.leftover = nil, nil
 	restored, err = d.reload(ctx)
 	loaded := func(c liveChange) liveChange {
 		if d.Runtime.ChangedOnly {
@@ -438,12 +510,14 @@ func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload stri
 	}
 	if len(plan.Commands)+len(c.variables)+len(c.maps)+len(c.certificates) == 0 {
 		r.remember(plan.Kept, c.words)
+		r.leftover = nil
 		return "", nil
 	}
 	if err := d.at("change servers"); err != nil {
 		return "", err
 	}
 	var done RuntimeChange
+	var backends []string                   // that HAProxy could not delete
 	for _, change := range c.certificates { // before the maps, which may contain a new host
 		if err = change.send(ctx, worker); err != nil {
 			break
@@ -469,6 +543,7 @@ func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload stri
 		result, err = worker.Apply(ctx, p)
 		done.Commands += result.Done
 		done.Busy = append(done.Busy, result.Busy...)
+		backends = append(backends, result.Backends...)
 	}
 	apply(first)
 	if err == nil && len(c.maps) > 0 {
@@ -478,6 +553,10 @@ func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload stri
 	}
 	apply(rest)
 	r.remember(slices.Concat(done.Busy, plan.Kept), c.words)
+	r.leftover = map[string]string{}
+	for _, name := range backends {
+		r.leftover[name] = c.gone[name]
+	}
 	d.changes.maps, d.changes.servers, d.changes.certificates = done.Maps, done.Commands, done.Certificates
 	if ctx.Err() != nil {
 		return "", err

@@ -447,17 +447,86 @@ func TestOtherChange(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.Contains(t, before, tc.old)
-			require.Equal(t, tc.want, otherChange([]byte(before), []byte(strings.Replace(before, tc.old, tc.new, 1))))
+			for _, loaded := range []bool{false, true} {
+				backends, got := otherChange([]byte(before), []byte(strings.Replace(before, tc.old, tc.new, 1)), loaded)
+				require.Equal(t, tc.want, got)
+				require.Empty(t, backends.added)
+				require.Empty(t, backends.gone)
+			}
 		})
 	}
+}
+
+// TestBackendChanges: HAProxy can add and delete a backend at run time if a section "defaults" that it
+// has loaded contains the settings of the backend.
+func TestBackendChanges(t *testing.T) {
+	t.Parallel()
+	const (
+		common = "    mode http\n    timeout client 1s\n"
+		a      = "    balance roundrobin\n    default-server inter 2s\n"
+		b      = "    balance leastconn\n    default-server inter 2s\n"
+		nameA  = "x-settings-0123456789"
+		nameB  = "x-settings-abcdef0123"
+	)
+	config := func(backends map[string]string, settings map[string]string) []byte {
+		text := "global\n    maxconn 1\ndefaults x-defaults\n" + common + "backend fixed\n    http-request return status 404\n"
+		for name, lines := range backends {
+			text += "backend " + name + "\n" + lines + "    server s 10.0.0.1:1\n"
+		}
+		for name, lines := range settings {
+			text += "defaults " + name + "\n" + lines
+		}
+		return []byte(text)
+	}
+	both := map[string]string{nameA: common + a, nameB: common + b}
+	before := config(map[string]string{"a": a, "b": b}, both)
+	for name, tt := range map[string]struct {
+		backends, settings map[string]string
+		added, gone        map[string]string
+		reload             string
+	}{
+		"new backend":          {map[string]string{"a": a, "b": b, "c": b}, both, map[string]string{"c": nameB}, nil, ""},
+		"gone backend":         {map[string]string{"b": b}, map[string]string{nameB: common + b}, nil, map[string]string{"a": nameA}, ""},
+		"one for another":      {map[string]string{"a": a, "c": b}, both, map[string]string{"c": nameB}, map[string]string{"b": nameB}, ""},
+		"new settings":         {map[string]string{"a": a, "b": b, "c": b + a}, both, nil, nil, "backend c is new, and no other backend has its settings"},
+		"changed settings":     {map[string]string{"a": a, "b": b + a}, both, nil, nil, "backend b has changed"},
+		"common lines changed": {map[string]string{"a": a, "b": b, "c": b}, map[string]string{nameA: common + a, nameB: b}, nil, nil, "defaults " + nameB + " has changed"},
+		"new section":          {map[string]string{"a": a, "b": b}, map[string]string{nameA: common + a, nameB: common + b, "x-settings-0000000000": common}, nil, nil, "defaults x-settings-0000000000 is new"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			after := config(tt.backends, tt.settings)
+			got, reload := otherChange(before, after, true)
+			require.Equal(t, tt.reload, reload)
+			require.Len(t, got.added, len(tt.added))
+			require.Len(t, got.gone, len(tt.gone))
+			for name, from := range tt.added {
+				require.Equal(t, from, got.added[name])
+			}
+			for name, from := range tt.gone {
+				require.Equal(t, from, got.gone[name])
+			}
+			if len(tt.added)+len(tt.gone) > 0 {
+				got, reload = otherChange(before, after, false)
+				require.Empty(t, got)
+				require.Regexp(t, "^backend . is (new|gone)", reload, "HAProxy may run another configuration")
+			}
+		})
+	}
+	tracking := a + "    server t 10.0.0.1:1 track b/s\n"
+	gone := compareLiveOf(config(map[string]string{"a": tracking, "b": b}, both), config(nil, both))
+	require.Equal(t, "backend b is gone, and other servers tracked its servers", gone.reload)
+}
+
+func compareLiveOf(before, after []byte) liveChange {
+	return (&Runtime{}).compareLive(before, before, target{files: []haproxycfg.RenderedFile{{Name: configFile, Data: after}}})
 }
 
 // FuzzLive compares the text of a haproxy.cfg with itself: there is no change. Every server name
 // comes from the text.
 func FuzzLive(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
-		if reason := otherChange([]byte(text), []byte(text)); reason != "" {
-			t.Fatal(reason)
+		if backends, reason := otherChange([]byte(text), []byte(text), true); len(backends.added)+len(backends.gone) > 0 || reason != "" {
+			t.Fatal(backends, reason)
 		}
 		for _, b := range textServers([]byte(text)) {
 			for _, s := range b.Servers {

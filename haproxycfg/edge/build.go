@@ -347,14 +347,16 @@ func (b *builder) config() *haproxycfg.Config {
 	// A program that changes the maps of a running HAProxy adds entries in this order, and removes
 	// them in the reverse order. So a host is in the map of hosts only while its paths are in the
 	// other maps.
-	maps := []haproxycfg.Map{
-		{Name: exactMap, Entries: b.exact, Stable: true},
-		{Name: prefixMap, Entries: b.prefix, Stable: true},
-		{Name: hostsMap, Entries: b.hosts, Stable: true},
-	}
+	var maps []haproxycfg.Map
 	if len(b.clients) > 0 {
-		maps = append(maps, haproxycfg.Map{Name: clientsMap, Entries: b.clients})
+		// An entry belongs to a backend, so it can only change at run time if backends can.
+		maps = append(maps, haproxycfg.Map{Name: clientsMap, Entries: b.clients, Stable: b.edge.Global.Version.AtLeast(3, 4)})
 	}
+	maps = append(maps,
+		haproxycfg.Map{Name: exactMap, Entries: b.exact, Stable: true},
+		haproxycfg.Map{Name: prefixMap, Entries: b.prefix, Stable: true},
+		haproxycfg.Map{Name: hostsMap, Entries: b.hosts, Stable: true},
+	)
 	if len(b.shares) > 0 {
 		maps = append(maps, haproxycfg.Map{Name: ShiftMap, Entries: b.shares, Runtime: true}, haproxycfg.Map{Name: PartsMap, Entries: b.parts, Stable: true})
 	}

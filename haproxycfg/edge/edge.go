@@ -236,7 +236,8 @@ type Node struct {
 //
 // If routes differ only in the weights of several services, each ratio of weights has a backend of
 // its own. The names of these backends end with "-1", "-2" and so on, except the first one. Config
-// adds spare backends without servers, so that a program can serve a new ratio without a reload.
+// adds spare backends without servers, so that a program can serve a new ratio without a reload with
+// every version of HAProxy.
 // The number of these backends, including the spare backends, is
 //
 //   - 4 for 1 or 2 ratios,

@@ -206,7 +206,8 @@ func TestBackendNames(t *testing.T) {
 	const ratios, slots = 3, 8 // of the services a and b
 	require.Len(t, config.Backends, 16-ratios+slots+1)
 	byKey := map[string]string{}
-	for _, e := range config.Maps[1].Entries {
+	prefixes := slices.IndexFunc(config.Maps, func(m haproxycfg.Map) bool { return m.Name == "prefix" })
+	for _, e := range config.Maps[prefixes].Entries {
 		byKey[e.Key] = e.Value
 	}
 	require.Equal(t, "eu-1.media.a.http", byKey["h0.x/"])

@@ -13,8 +13,8 @@ import (
 )
 
 // family is a set of routes that differ only in their hosts, paths and weights. Each ratio of
-// weights needs a backend, and HAProxy cannot add a backend at run time. So a family has spare
-// backends without servers, which a program fills at run time.
+// weights needs a backend, and HAProxy before 3.4 cannot add a backend at run time. So a family has
+// spare backends without servers, which a program fills at run time.
 type family struct {
 	route    *routes.Route  // one route of the family
 	slots    map[string]int // the index of the backend for each ratio of weights, see appendWeights

@@ -38,11 +38,16 @@ func TestGolden(t *testing.T) {
 	fragment.Fragment = "headgate-"
 	fragment.Global.StateFile = "" // HAProxy warns if the foreign files do not have it
 	fragment.Global.Logs = []haproxycfg.Log{{Address: "127.0.0.1"}}
+	newest, newestFragment := plain, fragment
+	newest.Global.Version, newestFragment.Global.Version = haproxycfg.Version{Major: 3, Minor: 4}, haproxycfg.Version{Major: 3, Minor: 4}
 	noAgents := edge.Edge{HTTP: []haproxycfg.Bind{{Address: ":80"}}, NodeHealth: edge.KubeProxyOnly, KubeProxyPort: 10999}
 
 	table, upstreams := goldenRoutes(t)
 	configs := map[string]*haproxycfg.Config{}
-	for name, e := range map[string]edge.Edge{"edge": plain, "edge-kube-proxy": kubeProxy, "edge-observing": observing, "edge-fragment": fragment, "edge-no-agents": noAgents} {
+	for name, e := range map[string]edge.Edge{
+		"edge": plain, "edge-kube-proxy": kubeProxy, "edge-observing": observing, "edge-fragment": fragment, "edge-no-agents": noAgents,
+		"edge-add-backends": newest, "edge-fragment-add-backends": newestFragment,
+	} {
 		c, problems := e.Config(table, upstreams)
 		require.Len(t, problems, 1, "the service without nodes")
 		configs[name] = c

@@ -116,7 +116,8 @@ func (f *runtimeEdge) worker() string {
 	return socket.Worker
 }
 
-// agree requires that the running worker has the maps, servers and certificates of the files.
+// agree requires that the running worker has the maps, backends, servers and certificates of the
+// files.
 func (f *runtimeEdge) agree() {
 	f.t.Helper()
 	worker, err := (&deploy.Runtime{Master: f.master}).Worker(f.t.Context())
@@ -144,12 +145,13 @@ func (f *runtimeEdge) agree() {
 	}
 	require.GreaterOrEqual(f.t, checked, 4, "exact, prefix, hosts and close")
 	f.agreeCertificates(worker, string(text))
-	var want, got []string
+	var want, got, backends []string
 	backend := ""
 	for line := range strings.Lines(string(text)) {
 		words := strings.Fields(line)
 		if len(words) > 1 && words[0] == "backend" {
 			backend = words[1]
+			backends = append(backends, backend)
 		}
 		if len(words) > 2 && words[0] == "server" && words[len(words)-1] != "disabled" {
 			weight := "1"
@@ -159,9 +161,10 @@ func (f *runtimeEdge) agree() {
 			want = append(want, backend+"/"+words[1]+" "+words[2]+" "+weight)
 		}
 	}
-	servers, err := worker.Servers(f.t.Context())
+	actual, err := worker.Actual(f.t.Context())
 	require.NoError(f.t, err)
-	for _, s := range servers {
+	require.ElementsMatch(f.t, backends, actual.Backends)
+	for _, s := range actual.Servers {
 		row := fmt.Sprintf("%s/%s %s %d", s.Backend, s.Name, s.Addr, s.InitialWeight)
 		if s.Agent&runtimeapi.CheckConfigured == 0 {
 			row = fmt.Sprintf("%s/%s %s %d", s.Backend, s.Name, s.Addr, s.Weight)
@@ -190,6 +193,14 @@ func TestRuntimeChanges(t *testing.T) {
 		return runtimeRoute(host, "/", map[string]int{"web": web, "api": api})
 	}
 	shared := newRuntimeEdge(t)
+	backends := deploy.ReloadBackends // for a change of backends
+	if shared.edge.Global.Version.AtLeast(3, 4) {
+		backends = socket
+	}
+	limited := runtimeRoute("new.example.com", "/", to("web"))
+	limited.Limits.Requests = 10
+	slow := runtimeRoute("new.example.com", "/", to("web"))
+	slow.Timeouts.Server = time.Minute
 	for _, tt := range []struct {
 		name      string
 		upstreams []edge.Upstream
@@ -203,15 +214,18 @@ func TestRuntimeChanges(t *testing.T) {
 		{"exact instead of prefix", base, []routes.Route{web, {Host: api.Host, Path: api.Path, Exact: true, Backends: api.Backends}, split}, socket},
 		{"host gone", base, []routes.Route{web, split, runtimeRoute("other.example.com", "/", to("api"))}, socket},
 		{"path that is no word", base, []routes.Route{web, api, split, runtimeRoute("www.example.com", "/a;b", to("api"))}, deploy.ReloadSocket},
-		{"new service", append(slices.Clone(base), runtimeService("new", ports[2])), []routes.Route{web, api, split, runtimeRoute("new.example.com", "/", to("new"))}, deploy.ReloadBackends},
+		{"new service", append(slices.Clone(base), runtimeService("new", ports[2])), []routes.Route{web, api, split, runtimeRoute("new.example.com", "/", to("new"))}, backends},
+		{"service gone", base, []routes.Route{runtimeRoute("www.example.com", "/", to("api")), api, split}, backends},
+		{"new service with other settings", base, []routes.Route{web, api, split, slow}, deploy.ReloadBackends},
+		{"new service with limits", base, []routes.Route{web, api, split, limited}, deploy.ReloadBackends},
 		{"new server", []edge.Upstream{runtimeService("web", ports[0], ports[2], ports[3]), base[1]}, []routes.Route{web, api, split}, socket},
 		{"server gone", []edge.Upstream{runtimeService("web", ports[0]), base[1]}, []routes.Route{web, api, split}, socket},
 		{"new port of a server", []edge.Upstream{runtimeService("web", ports[0], ports[2]), base[1]}, []routes.Route{web, api, split}, socket},
 		{"new weight of a split", base, []routes.Route{web, api, runtimeRoute("split.example.com", "/", map[string]int{"web": 50, "api": 50})}, socket},
 		{"a weight becomes 0", base, []routes.Route{web, api, weighted("split.example.com", 100, 0)}, socket},
 		{"second ratio of weights", base, []routes.Route{web, api, split, weighted("other.example.com", 50, 50)}, socket},
-		{"weight of the only service", base, []routes.Route{runtimeRoute("www.example.com", "/", map[string]int{"web": 0}), api, split}, deploy.ReloadBackends},
-		{"third ratio of weights", base, []routes.Route{web, api, split, weighted("other.example.com", 50, 50), weighted("more.example.com", 30, 70)}, deploy.ReloadBackends},
+		{"weight of the only service", base, []routes.Route{runtimeRoute("www.example.com", "/", map[string]int{"web": 0}), api, split}, backends},
+		{"third ratio of weights", base, []routes.Route{web, api, split, weighted("other.example.com", 50, 50), weighted("more.example.com", 30, 70)}, backends},
 	} {
 		t.Run(strings.ReplaceAll(tt.name, " ", "-"), func(t *testing.T) {
 			f := shared
@@ -255,8 +269,9 @@ func TestShiftWithoutAReload(t *testing.T) {
 	f.agree()
 }
 
-// TestRandomChanges applies random changes of routes, servers and certificates, also of several kinds
-// together. After each one, the worker has the maps, servers and certificates of the files. After
+// TestRandomChanges applies random changes of routes, services, servers and certificates, also of
+// several kinds together. After each one, the worker has the maps, backends, servers and
+// certificates of the files. After
 // some changes, the test also reloads HAProxy: the new worker must then have the same ones. HEADGATE_RELOADS makes the test longer: it
 // makes four times as many changes.
 func TestRandomChanges(t *testing.T) {
@@ -270,7 +285,10 @@ func TestRandomChanges(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	ports := haproxytest.Ports(t, 3)
 	services := []string{"web", "api", "img"}
-	upstreams := []edge.Upstream{runtimeService("web", ports[0]), runtimeService("api", ports[1]), onNodes("img", ports[0], ports[1], 1, 2)}
+	upstreams := []edge.Upstream{
+		runtimeService("web", ports[0]), runtimeService("api", ports[1]), onNodes("img", ports[0], ports[1], 1, 2),
+		runtimeService("own0", ports[0], ports[1]), runtimeService("own1", ports[2]),
+	}
 	weights := [2]int{100, 10} // of two routes to the services web and img
 	declared := map[string]string{"h0.example.com": "web", "h1.example.com": "api", "h2.example.com": "img"}
 	f := newRuntimeEdge(t)
@@ -280,7 +298,7 @@ func TestRandomChanges(t *testing.T) {
 	f.edge.Certificates = []haproxycfg.Certificate{renewed(t, 0, "fixed.example.com"), renewed(t, 0, "*.example.com")}
 	apply := func() deploy.Effect {
 		var all []routes.Route
-		for i, name := range services { // so that no backend disappears
+		for i, name := range services { // so that the backends of these services stay
 			all = append(all, runtimeRoute("fixed.example.com", "/"+strconv.Itoa(i), to(name)))
 		}
 		for i, weight := range weights {
@@ -298,11 +316,25 @@ func TestRandomChanges(t *testing.T) {
 		return f.apply(upstreams, all...)
 	}
 	apply()
-	socket, reloads, changed, added := 0, 0, 0, 0
+	socket, reloads, changed, added, changedBackends := 0, 0, 0, 0, 0
 	for i := range changes {
 		want := deploy.ReloadReason("")
 		certificates := slices.Clone(f.edge.Certificates)
-		switch n := random.IntN(16); {
+		switch n := random.IntN(20); {
+		case n >= 16: // a service appears or disappears, sometimes together with the servers of another one
+			host := fmt.Sprintf("own%d.example.com", random.IntN(4))
+			if _, ok := declared[host]; ok {
+				delete(declared, host)
+			} else {
+				declared[host] = "own" + strconv.Itoa(random.IntN(2))
+			}
+			if n == 19 {
+				upstreams[0] = runtimeService("web", ports[:1+random.IntN(len(ports))]...)
+			}
+			if !f.addsBackends() {
+				want = deploy.ReloadBackends
+			}
+			changedBackends++
 		case n < 2: // servers of a service, sometimes together with the next kind of change
 			k := random.IntN(2)
 			upstreams[k] = runtimeService(services[k], ports[:1+random.IntN(len(ports))]...)
@@ -356,5 +388,6 @@ func TestRandomChanges(t *testing.T) {
 	}
 	require.NotZero(t, socket)
 	require.NotZero(t, changed)
-	t.Logf("%d changes over the socket, with %d certificates, and %d by a reload", socket, changed, reloads)
+	require.NotZero(t, changedBackends)
+	t.Logf("%d changes over the socket, with %d certificates and %d of services, and %d by a reload", socket, changed, changedBackends, reloads)
 }

@@ -11,8 +11,8 @@ import (
 type AnswerError struct {
 	// Command is the first line of the command, without the prefix that names a worker ("@!1234").
 	Command string
-	// Target is the object that the command should have changed: a server as "backend/server", or
-	// the path of a map.
+	// Target is the object that the command should have changed: a server as "backend/server", a
+	// backend, or the path of a map.
 	Target string
 	// Answer is the text of HAProxy without white space at its ends. It is empty if HAProxy closed
 	// the connection without an answer.

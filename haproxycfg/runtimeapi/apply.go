@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -17,6 +18,10 @@ type Result struct {
 	// end of Plan.Wait. They stay in maintenance, so they get no new requests. The next plan
 	// deletes them.
 	Busy []string
+	// Backends contains the unwanted backends that HAProxy could not delete, because they still have
+	// a server or a request. The next plan deletes them. Until then, HAProxy still sends requests to
+	// them if a map leads to them.
+	Backends []string
 }
 
 // BusyError means that Apply could not replace a server whose options have changed: the server
@@ -41,27 +46,30 @@ const (
 const maxErrors = 10
 
 // Apply sends the commands of a plan to HAProxy: first the commands that HAProxy carries out
-// immediately, then deletions, and last the replacements of servers. HAProxy refuses to delete a
-// server that has connections, so Apply repeats the deletions for at most Plan.Wait. No other
-// process may change servers during Apply.
+// immediately, then deletions of servers, then deletions of backends, and last the replacements of
+// servers. HAProxy refuses to delete a server that has connections, so Apply repeats the deletions
+// for at most Plan.Wait. No other process may change servers during Apply.
 //
-// If HAProxy refuses a command, Apply sends no further command for this server, but continues with
-// the others. The error contains an [*AnswerError] for each refused command, at most 10. Apply
+// If HAProxy refuses a command, Apply sends no further command for this server, or for this backend
+// and its servers, but continues with the others. The error contains an [*AnswerError] for each refused command, at most 10. Apply
 // stops if it cannot reach HAProxy, or if ctx ends.
 //
 // After an error, call [Socket.Actual] again, and then [Actual.Plan] with the result of [Unsettled]
-// as its first argument.
+// as its first argument. If the plan adds or deletes backends, reload HAProxy instead.
 func (s Socket) Apply(ctx context.Context, p Plan) (Result, error) {
 	a := applier{socket: s, failed: map[string]bool{}}
 	wait := cmp.Or(p.Wait, defaultWait)
-	var removals, replacements [][]Command
+	var removals, backends, replacements [][]Command
 	for _, group := range groups(p.Commands) {
-		deletes, adds := false, false
+		deletes, adds, backend := false, false, false
 		for _, c := range group {
 			deletes = deletes || c.Kind == DeleteServer
 			adds = adds || c.Kind == AddServer
+			backend = backend || c.Kind == DeleteBackend
 		}
 		switch {
+		case backend:
+			backends = append(backends, group)
 		case deletes && adds:
 			replacements = append(replacements, group)
 		case deletes:
@@ -70,9 +78,11 @@ func (s Socket) Apply(ctx context.Context, p Plan) (Result, error) {
 			a.run(ctx, group)
 		}
 	}
-	for _, rest := range a.runUntil(ctx, removals, time.Now().Add(wait)) {
+	end := time.Now().Add(wait)
+	for _, rest := range a.runUntil(ctx, removals, end) {
 		a.result.Busy = append(a.result.Busy, rest[0].target())
 	}
+	a.deleteBackends(ctx, backends, end)
 	for _, group := range replacements {
 		for _, rest := range a.runUntil(ctx, [][]Command{group}, time.Now().Add(wait)) {
 			a.notReplaced(ctx, rest[0], group)
@@ -99,15 +109,54 @@ func groups(commands []Command) [][]Command {
 type applier struct {
 	socket Socket
 	result Result
-	failed map[string]bool // true for "backend/server" if a command about the server has failed
+	failed map[string]bool // true for "backend/server" or a backend if a command about it has failed
 	errs   []error         // at most maxErrors
 	more   int             // the number of errors that are not in errs
 	broken bool            // HAProxy cannot be reached, or the context has ended
 }
 
-// runUntil sends groups of commands; the commands of a group concern one server. It repeats the
-// deletion of a server that has connections until the time "end". The result "busy" contains the
-// remaining commands of the servers that still have connections then.
+// deleteBackends sends the groups of commands that delete backends. It leaves out the backends that
+// still have a server. If HAProxy does not delete a backend, deleteBackends publishes it again, so
+// that a map can lead to the backend again.
+func (a *applier) deleteBackends(ctx context.Context, groups [][]Command, end time.Time) {
+	left := map[string]bool{} // backends that still have a server
+	for _, name := range a.result.Busy {
+		backend, _, _ := strings.Cut(name, "/")
+		left[backend] = true
+	}
+	for name := range a.failed {
+		backend, _, _ := strings.Cut(name, "/")
+		left[backend] = true
+	}
+	groups = slices.DeleteFunc(groups, func(group []Command) bool {
+		backend := group[0].Backend
+		if left[backend] {
+			a.result.Backends = append(a.result.Backends, backend)
+		}
+		return left[backend]
+	})
+	inUse := map[string]bool{}
+	for _, rest := range a.runUntil(ctx, slices.Clone(groups), end) {
+		inUse[rest[0].Backend] = true
+	}
+	for _, group := range groups {
+		backend := group[0].Backend
+		if inUse[backend] {
+			a.result.Backends = append(a.result.Backends, backend)
+		}
+		if !inUse[backend] && !a.failed[backend] || a.broken {
+			continue
+		}
+		publish := Command{PublishBackend, backend, "", "publish backend " + backend}
+		if err := a.socket.change(ctx, publish.Text, backend, false, successTexts[PublishBackend]...); err != nil {
+			a.fail(publish, err)
+		}
+	}
+}
+
+// runUntil sends groups of commands; the commands of a group concern one server or one backend. It
+// repeats the deletion of a server or backend that is in use until the time "end". The result "busy"
+// contains the remaining commands of the servers and backends that are still in use then.
 func (a *applier) runUntil(ctx context.Context, groups [][]Command, end time.Time) (busy [][]Command) {
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		busy = nil
@@ -128,12 +177,12 @@ func (a *applier) runUntil(ctx context.Context, groups [][]Command, end time.Tim
 	}
 }
 
-// run sends commands about one server to HAProxy, one after the other, and stops if one fails. If
-// HAProxy refuses to delete the server because it still has connections, run returns this command
-// and the commands after it, so that the caller can send them later.
+// run sends commands about one server or one backend to HAProxy, one after the other, and stops if
+// one fails. If HAProxy refuses to delete the server or backend because it is still in use, run
+// returns this command and the commands after it, so that the caller can send them later.
 func (a *applier) run(ctx context.Context, group []Command) (rest []Command) {
 	for i, c := range group {
-		if a.broken || a.failed[c.target()] {
+		if a.broken || a.failed[c.target()] || a.failed[c.Backend] {
 			return nil
 		}
 		answer, err := a.socket.Do(ctx, c.Text)
@@ -154,6 +203,14 @@ func (a *applier) run(ctx context.Context, group []Command) (rest []Command) {
 		if c.Kind == DeleteServer && strings.Contains(answer, stillConnected) {
 			return group[i:]
 		}
+		if c.Server == "" {
+			// Before its answer, HAProxy 3.4.7 prints messages about earlier commands, such as
+			// "Server b/s is going DOWN for maintenance" and "Server deleted.".
+			answer = lastLine(answer)
+		}
+		if c.Kind == DeleteBackend && strings.Contains(answer, stillStreams) {
+			return group[i:]
+		}
 		if err := judge(c.Text, c.target(), answer, silent(c.Kind), successTexts[c.Kind]); err != nil {
 			a.fail(c, err)
 			return nil
@@ -166,15 +223,28 @@ func (a *applier) run(ctx context.Context, group []Command) (rest []Command) {
 // stillConnected is HAProxy's answer to the deletion of a server that has connections or requests.
 const stillConnected = "Server still has connections attached to it"
 
+// stillStreams is HAProxy's answer to the deletion of a backend that a request still uses.
+const stillStreams = "Backend still has attached streams on it"
+
+// lastLine returns the last line of an answer that is not empty, with its line end.
+func lastLine(answer string) string {
+	text := strings.TrimRight(answer, "\n")
+	return answer[strings.LastIndexByte(text, '\n')+1:]
+}
+
 // notInMaintenance is HAProxy's answer to the deletion of a server that is not in maintenance.
 const notInMaintenance = "Only servers in maintenance mode can be deleted"
 
 // successTexts contains the texts with which HAProxy reports that a command has succeeded, by the
 // kind of the command. For kinds that are not in the map, an empty line reports success.
 var successTexts = map[Kind][]string{
-	AddServer:    {"New server registered."},
-	DeleteServer: {"Server deleted."},
-	SetAddress:   {"changed from", "no need to change", "nothing changed"},
+	AddServer:        {"New server registered."},
+	DeleteServer:     {"Server deleted."},
+	SetAddress:       {"changed from", "no need to change", "nothing changed"},
+	AddBackend:       {"New backend registered."},
+	PublishBackend:   {"Backend published."},
+	UnpublishBackend: {"Backend unpublished."},
+	DeleteBackend:    {"Backend deleted."},
 }
 
 func silent(k Kind) bool { return successTexts[k] == nil }

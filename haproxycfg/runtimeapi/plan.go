@@ -22,6 +22,15 @@ type Backend struct {
 	// delete a tracked server, and a server cannot track a server that was added at run time. So a
 	// plan adds no server to the backend, and leaves unwanted servers in maintenance.
 	Tracked bool
+	// Add is the whole command that adds the backend: "add backend NAME from DEFAULTS". A plan sends
+	// it if HAProxy does not have the backend. DEFAULTS is the name of a section "defaults" that
+	// HAProxy has loaded, and that contains all settings of the backend. If Add is empty, HAProxy
+	// must reload to add the backend. HAProxy has the command from 3.4 on.
+	Add string
+	// Delete means that HAProxy should not have the backend: a plan deletes its servers, and then
+	// the backend. HAProxy has the command from 3.4 on. It refuses to delete a backend that its
+	// configuration names in a rule, and a backend with a stick table.
+	Delete bool
 }
 
 // Server is a server that a running HAProxy should have.
@@ -63,9 +72,10 @@ type Plan struct {
 	// HAProxy can make without a reload.
 	Reload []Reason
 	// First is the number of commands at the beginning of Commands that prepare backends for
-	// requests. Some of them bring servers into service that other servers track. The others fill
-	// backends that have no server in service. If a change of a map sends requests to such a
-	// backend, change the map after these commands and before the remaining commands.
+	// requests. Some of them bring servers into service that other servers track. The others add
+	// backends, and fill backends that have no server in service. If a change of a map sends
+	// requests to such a backend, change the map after these commands and before the remaining
+	// commands. So a map also stops leading to a backend before the plan deletes this backend.
 	First int
 	// Replaced is the number of servers that the commands delete and add again.
 	Replaced int
@@ -104,28 +114,38 @@ type Kind int
 
 // The kinds of commands.
 const (
-	AddServer    Kind = iota // add server
-	DeleteServer             // del server; HAProxy refuses it while the server has connections
-	SetAddress               // set server addr
-	SetWeight                // set server weight
-	SetMaint                 // set server state maint
-	SetReady                 // set server state ready
-	SetDrain                 // set server state drain
-	EnableHealth             // enable health
-	EnableAgent              // enable agent
-	DisableAgent             // disable agent
+	AddServer        Kind = iota // add server
+	DeleteServer                 // del server; HAProxy refuses it while the server has connections
+	SetAddress                   // set server addr
+	SetWeight                    // set server weight
+	SetMaint                     // set server state maint
+	SetReady                     // set server state ready
+	SetDrain                     // set server state drain
+	EnableHealth                 // enable health
+	EnableAgent                  // enable agent
+	DisableAgent                 // disable agent
+	AddBackend                   // add backend
+	PublishBackend               // publish backend; before it, HAProxy sends no requests to a new backend
+	UnpublishBackend             // unpublish backend
+	DeleteBackend                // del backend; HAProxy refuses it while a request uses the backend
 )
 
-// Command is a command of a plan. It changes one server.
+// Command is a command of a plan. It changes one server or one backend.
 type Command struct {
-	Kind            Kind
+	Kind Kind
+	// Server is "" in a command that changes a backend.
 	Backend, Server string
 	// Text is the whole command without a line end.
 	Text string
 }
 
-// target returns the server as "backend/server".
-func (c Command) target() string { return c.Backend + "/" + c.Server }
+// target returns the server as "backend/server", or the name of the backend.
+func (c Command) target() string {
+	if c.Server == "" {
+		return c.Backend
+	}
+	return c.Backend + "/" + c.Server
+}
 
 // DeletesServers reports whether a plan deletes servers of an HAProxy of the version v. HAProxy
 // 2.6.12 can crash when it deletes a server while it repeats requests of this server (fixed in
@@ -149,6 +169,9 @@ func (v Version) DeletesServers() bool { return v.AtLeast(3, 0) }
 // A server that is down stays down. An agent or a person may have changed a weight. So Plan changes
 // a weight only if the wanted weight differs from the weight in before. If before is nil, Plan
 // compares the wanted weight with the initial weight.
+//
+// Plan adds the missing backends whose Add is not empty. If HAProxy already has such a backend, but
+// "before" does not contain it, nobody knows its settings, and HAProxy needs a reload.
 //
 // Plan adds the missing servers whose Add is not empty. From HAProxy 3.0 on, it deletes servers
 // that are not wanted, and replaces servers with a changed fixed setting. Before 3.0, it sets
@@ -177,14 +200,29 @@ func (a Actual) Plan(before, wanted []Backend) Plan {
 	}
 	for i := range wanted {
 		b := &wanted[i]
-		if !exists[b.Name] && rows[b.Name] == nil {
+		has := exists[b.Name] || rows[b.Name] != nil
+		switch cannot := p.cannotChange(b); {
+		case b.Delete && !has:
+		case b.Delete && cannot != "":
+			p.reload(b.Name, "", cannot)
+		case b.Delete:
+			p.delete(b, rows[b.Name])
+		case has && b.Add != "" && p.known && earlier[b.Name] == nil:
+			p.reload(b.Name, "", "the running HAProxy already has such a backend")
+		case has:
+			p.backend(b, earlier[b.Name], rows[b.Name])
+		case b.Add == "":
 			p.reload(b.Name, "", "the running HAProxy has no such backend")
-			continue
+		case cannot != "":
+			p.reload(b.Name, "", cannot)
+		default:
+			p.first = appendCommand(p.first, AddBackend, b.Name, "", b.Add)
+			p.backend(b, nil, nil)
+			p.first = appendCommand(p.first, PublishBackend, b.Name, "", "publish backend "+b.Name)
 		}
-		p.backend(b, earlier[b.Name], rows[b.Name])
 	}
 	return Plan{
-		Commands: slices.Concat(p.first, p.disable, p.fill, p.maint, p.remove, p.replace),
+		Commands: slices.Concat(p.first, p.disable, p.fill, p.maint, p.remove, p.backends, p.replace),
 		Reload:   p.reasons,
 		First:    len(p.first),
 		Replaced: p.replaced,
@@ -196,6 +234,9 @@ func (a Actual) Plan(before, wanted []Backend) Plan {
 // out only a part of a plan. Pass the arguments of the interrupted plan. The next plan completes
 // the servers that the interrupted plan changes. It assumes that the interrupted plan, and not a
 // person, caused their maintenance.
+//
+// If the interrupted plan adds or deletes backends, reload HAProxy instead: a backend may have no
+// servers yet, or may not be published.
 func Unsettled(before, attempted []Backend) []Backend {
 	type key struct{ backend, server string }
 	tried := map[key]*Server{}
@@ -242,14 +283,14 @@ func Unsettled(before, attempted []Backend) []Backend {
 
 // planner collects the commands of a plan in lists. HAProxy receives the lists in this order:
 //
-//   - "first" brings servers into service in backends without a server in service, and servers that
-//     other servers track.
+//   - "first" adds backends, and brings servers into service in backends without a server in
+//     service, and servers that other servers track.
 //   - "disable" ends the agent checks of the servers in "maint", because the answer to a check may
 //     end a maintenance.
 //   - "fill" brings all other servers into service.
 //   - "maint" takes servers out of service.
-//   - "remove" deletes servers. "replace" deletes servers and adds them again. These two lists are
-//     last, because Apply may have to wait for the end of connections.
+//   - "remove" deletes servers, and "backends" deletes backends. "replace" deletes servers and adds
+//     them again. These lists are last, because Apply may have to wait for the end of connections.
 type planner struct {
 	dynamic, known         bool
 	version                Version
@@ -258,6 +299,7 @@ type planner struct {
 	donors                 map[donorKey]*ServerState // see donor
 	first, disable, fill   []Command
 	maint, remove, replace []Command
+	backends               []Command
 	reasons                []Reason
 	replaced               int
 	kept                   []string
@@ -265,6 +307,34 @@ type planner struct {
 
 func (p *planner) reload(backend, server, text string) {
 	p.reasons = append(p.reasons, Reason{backend, server, text})
+}
+
+// cannotChange returns the reason why HAProxy cannot add or delete the backend at run time, or "".
+func (p *planner) cannotChange(b *Backend) string {
+	err := checkName("the backend", b.Name)
+	if err == nil && b.Add != "" {
+		err = b.checkAdd()
+	}
+	switch {
+	case err != nil:
+		return err.Error()
+	case !p.version.AtLeast(3, 4):
+		return "HAProxy " + p.version.String() + " cannot add or delete backends at run time"
+	case b.Fixed != "":
+		return b.Fixed
+	case b.Tracked:
+		return "other servers track the servers of the backend"
+	}
+	return ""
+}
+
+// delete plans the commands that delete the backend and its servers.
+func (p *planner) delete(b *Backend, rows []*ServerState) {
+	for _, row := range rows {
+		p.unwanted(b, row)
+	}
+	p.backends = appendCommand(p.backends, UnpublishBackend, b.Name, "", "unpublish backend "+b.Name)
+	p.backends = appendCommand(p.backends, DeleteBackend, b.Name, "", "del backend "+b.Name)
 }
 
 func (p *planner) backend(b, before *Backend, rows []*ServerState) {
@@ -587,6 +657,15 @@ func (s *Server) check(backend string) error {
 		}
 	}
 	return nil
+}
+
+// checkAdd returns an error if b.Add is not "add backend NAME from DEFAULTS".
+func (b *Backend) checkAdd() error {
+	defaults, ok := strings.CutPrefix(b.Add, "add backend "+b.Name+" from ")
+	if !ok {
+		return fmt.Errorf("%w: %.200q does not begin with \"add backend %s from \"", ErrCommand, b.Add, b.Name)
+	}
+	return checkName("the section defaults", defaults)
 }
 
 // checkName returns an error if s is not a name that HAProxy allows for backends and servers.

@@ -6,9 +6,9 @@
 // A stats socket belongs to one worker process. The socket of a master process (option -S of
 // haproxy) reaches the master and, with Socket.Worker, each of its workers.
 //
-// # Changing servers
+// # Changing servers and backends
 //
-// The commands of a plan change the servers of a running HAProxy without a reload:
+// The commands of a plan change the servers and backends of a running HAProxy without a reload:
 //
 //	actual, err := stats.Actual(ctx)
 //	plan := actual.Plan(before, wanted)
@@ -28,7 +28,12 @@
 //	one more server, with Server.Add         at run time         at run time
 //	one server less                          maintenance         at run time: maintenance, then delete
 //	other options of a server                reload              at run time: delete and add again
-//	a new backend, its algorithm             reload              reload
+//	a new backend, one backend less          reload              reload; at run time from 3.4 on
+//	the algorithm of a backend               reload              reload
+//
+// From HAProxy 3.4 on, a plan adds a backend with Backend.Add, and deletes a backend with
+// Backend.Delete. The settings of a new backend come from a named section "defaults" that HAProxy has
+// loaded.
 //
 // A slot is a server of the configuration in maintenance, whose address a plan can change. HAProxy
 // adds no servers to backends with static-rr and map-based hashing. It does not delete servers that
@@ -50,7 +55,7 @@
 //
 // # What it does not do
 //
-// The package does not start or reload HAProxy, writes no files, and adds no backends.
+// The package does not start or reload HAProxy, and writes no files.
 package runtimeapi
 
 import (
