@@ -220,7 +220,7 @@ func textServers(config []byte) []runtimeapi.Backend {
 // textServer parses a line "server NAME ADDRESS WORD…". The result "track" is the word after
 // "track", or "" if the line does not contain "track".
 func textServer(line string) (s runtimeapi.Server, track string) {
-	words := strings.Fields(line)
+	words := strings.FieldsFunc(line, func(r rune) bool { return !isWordRune(r) }) // as cutWord
 	s.Name, s.Weight = words[1], 1
 	words = words[2:]
 	if len(words) == 0 {
