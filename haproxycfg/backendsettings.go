@@ -34,11 +34,11 @@ func (c *Config) addable() func(*Backend) bool {
 		return func(*Backend) bool { return false }
 	}
 	tracked := map[string]bool{}
+	last := "" // most servers track a server of the same backend as the server before them
 	for i := range c.Backends {
 		for j := range c.Backends[i].Servers {
-			if track := c.Backends[i].Servers[j].Track; track != "" {
-				backend, _, _ := strings.Cut(track, "/")
-				tracked[backend] = true
+			if backend, _, ok := strings.Cut(c.Backends[i].Servers[j].Track, "/"); ok && backend != last {
+				tracked[backend], last = true, backend
 			}
 		}
 	}
@@ -61,7 +61,7 @@ func (c *Config) addable() func(*Backend) bool {
 func (c *Config) appendBackendSettings(t *text) {
 	addable := c.addable()
 	found := map[string]bool{}
-	var settings text
+	var settings text // a buffer
 	for i := range c.Backends {
 		if b := &c.Backends[i]; addable(b) {
 			settings = settings[:0]
