@@ -55,6 +55,8 @@
 // processor with a router that has two. So the command compares only processor times of such
 // routers, and neither rates nor times of round trips.
 //
+// The command does not start Traefik with more than 20,000 names, because Traefik then needs long.
+//
 // With 8,000 open connections, the clients and backends have 16,000 descriptors in one process. A
 // router with two descriptors a connection has as many. Both are below 20,000, the limit of many
 // machines. A router that needs more has no figures with 8,000 connections.

@@ -141,14 +141,20 @@ func (b *bench) tell(r peer.Router, p report.Point) {
 	fmt.Fprintln(b.progress, "  "+p.Problem)
 }
 
-// errOneThread means that a router cannot use the processors of a size.
-var errOneThread = errors.New("has one thread")
+// These errors mean that a router cannot run with the processors or the hosts of a size.
+var (
+	errOneThread    = errors.New("has one thread")
+	errTooManyHosts = errors.New("starts too slowly with so many hosts")
+)
 
 // start starts a router and waits until it answers. After that, it sends requests, so that the
 // router has filled its connection and buffer pools before the measurement.
 func (b *bench) start(ctx context.Context, r peer.Router, size report.Size) (*running, error) {
-	if r.OneThread && size.Cores > 1 {
+	switch {
+	case r.OneThread && size.Cores > 1:
 		return nil, errOneThread
+	case r.MaxHosts > 0 && size.Hosts > r.MaxHosts:
+		return nil, errTooManyHosts
 	}
 	hosts := b.sites[:size.Hosts]
 	p, listen, err := b.starters[size.Cores-1].Launch(ctx, b.dir, r, peer.Setup{

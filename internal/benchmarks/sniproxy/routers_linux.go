@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	project = "github.com/headgate/headgate"
-	own     = project + "/internal/benchmarks/sniproxy"
+	project    = "github.com/headgate/headgate"
+	benchmarks = project + "/internal/benchmarks"
+	own        = benchmarks + "/sniproxy"
 )
 
 // errMissing means that a router is not on this machine.
@@ -42,9 +43,16 @@ func find(ctx context.Context, name, dir, snirouter string) (peer.Router, error)
 		if err != nil {
 			return peer.Router{}, err
 		}
-		version, err := goList(ctx, "github.com/inetaf/tcpproxy", "{{.Version}}")
+		version, err := goList(ctx, ".", "github.com/inetaf/tcpproxy", "{{.Version}}")
 		_, commit, _ := cutLast(version, "-")
 		return peer.TCPProxy(path, commit), err
+	case "traefik":
+		path, err := build(ctx, dir, "traefik", benchmarks+"/traefik")
+		if err != nil {
+			return peer.Router{}, err
+		}
+		version, err := goList(ctx, "traefik", "github.com/traefik/traefik/v3", "{{.Version}}")
+		return peer.Traefik(path, strings.TrimPrefix(version, "v")), err
 	case "plain":
 		path, err := build(ctx, dir, ".", own+"/plainrouter")
 		return peer.Plain(path, goVersion()), err
@@ -52,7 +60,7 @@ func find(ctx context.Context, name, dir, snirouter string) (peer.Router, error)
 	if !strings.Contains(snirouter, "{snirouter}") {
 		return peer.SNIRouter(snirouter, ""), nil
 	}
-	root, err := goList(ctx, project, "{{.Dir}}")
+	root, err := goList(ctx, ".", project, "{{.Dir}}")
 	if err != nil {
 		return peer.Router{}, err
 	}
@@ -105,8 +113,11 @@ func build(ctx context.Context, dir, module, pkg string) (path string, err error
 	return path, nil
 }
 
-func goList(ctx context.Context, module, format string) (string, error) {
-	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", format, module).Output()
+// goList returns what go list prints about a module that the module in dir needs.
+func goList(ctx context.Context, dir, module, format string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", format, module)
+	cmd.Dir = dir
+	out, err := cmd.Output()
 	if err != nil {
 		return "", fmt.Errorf("go list -m %s (run it in the module of the benchmarks): %w", module, err)
 	}

@@ -122,6 +122,8 @@ func TestScalingSettings(t *testing.T) {
 	s, err = parse([]string{"-scaling", "-quick", "-rounds=2"}, t.Output())
 	require.NoError(t, err)
 	require.Equal(t, report.Axes{Cores: []int{1, 2}, Open: []int{100, 1000}, Hosts: []int{10, 1000, 10_000}}, s.axes(2))
+	require.NotContains(t, s.peers, slowPeer)
+	require.Len(t, s.peers, len(scalingPeers)-1)
 	require.Equal(t, 2, s.rounds)
 	require.Equal(t, time.Minute, s.limit)
 
@@ -166,9 +168,11 @@ func TestRoundFits(t *testing.T) {
 	require.False(t, roundFits(124, 100))
 }
 
-// A router with one thread has no figures with two processors.
-func TestOneThread(t *testing.T) {
+// A router has no figures at a size for which it is not made.
+func TestUnfitRouter(t *testing.T) {
 	b := &bench{}
 	_, err := b.start(t.Context(), peer.SNIProxy("/nonexistent", ""), report.Size{Cores: 2, Open: 1, Hosts: 1})
 	require.ErrorIs(t, err, errOneThread)
+	_, err = b.start(t.Context(), peer.Traefik("/nonexistent", ""), report.Size{Cores: 1, Open: 1, Hosts: 20_001})
+	require.ErrorIs(t, err, errTooManyHosts)
 }
