@@ -247,10 +247,12 @@ var directImports = map[string]map[string]string{
 		module + "/haproxycfg":                       "the files beside a configuration",
 		module + "/haproxycfg/certs":                 "the choice of certificates",
 		module + "/haproxycfg/certfiles":             "certificates are followed",
+		module + "/haproxycfg/controller/canary":     "whether new routes do harm",
 		module + "/haproxycfg/controller/explain":    "explanations of the configuration in force",
 		module + "/haproxycfg/controller/fleet":      "the orders of operators",
 		module + "/haproxycfg/controller/journal":    "the changes that were applied or refused",
 		module + "/haproxycfg/controller/statuspage": "the page of its state",
+		module + "/internal/webpage":                 "ages on the page of its state",
 		module + "/haproxycfg/deploy":                "the directory that it writes to",
 		module + "/haproxycfg/edge":                  "shares of routes become part of the configuration",
 		module + "/haproxycfg/runtimeapi":            "counters of the backends of a route that moves",
@@ -279,6 +281,9 @@ var directImports = map[string]map[string]string{
 		"golang.org/x/sync":               "drills that run at the same time",
 		"k8s.io/api":                      "nodes and services, which faults change",
 		"k8s.io/apimachinery":             "their metadata",
+	},
+	"haproxycfg/controller/canary": {
+		module + "/haproxycfg/runtimeapi": "the counters of HAProxy",
 	},
 	"haproxycfg/controller/explain": {
 		module + "/haproxycfg":            "the servers of a configuration",

@@ -111,6 +111,7 @@ func (a *applier) apply(ctx context.Context, in inputs, now time.Time, allowed p
 		}
 		a.log.Error("the change is not in force", attrs...)
 	}
+	a.c.noteTried(in, t)
 	a.observe(t)
 	a.reviewHeld(ctx, in, t)
 	if a.c.Attempted != nil {
@@ -140,6 +141,7 @@ func (a *applier) attempt(ctx context.Context, in inputs, now time.Time, allowed
 	if err != nil {
 		return nil, Failed, err
 	}
+	by = a.c.withCanary(in, by)
 	ch, err := a.c.plan(ctx, in, by, a.report, a.causes, now)
 	a.logProblems(ch.Report)
 	if err != nil {

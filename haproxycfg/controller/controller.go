@@ -75,6 +75,10 @@ type Controller struct {
 	// copy that stays in force while Fleet cannot be read, even after a restart. If Fleet is nil,
 	// the orders are only in FleetFile.
 	Fleet fleet.Store
+	// Canary, if not nil, makes the Controllers with the same Fleet try new routes on one of them
+	// first. Without Fleet, this Controller tries its own new routes, and returns to the approved ones
+	// if they do harm. Plan and Apply ignore Canary.
+	Canary *Canary
 
 	// Elector decides whether this process may write. nil means that this process may always write.
 	Elector Elector
@@ -128,9 +132,14 @@ type Controller struct {
 	lastOrders atomic.Pointer[orders] // the result of the last call of orders
 	refs       refs
 
-	// Only the goroutine that runs the loop of Run uses these two fields.
+	// Only the goroutine that runs the loop of Run uses these four fields.
 	adopted  string // version of the last state of Fleet that was copied to FleetFile
 	diverged bool   // FleetFile has a change that Fleet lacks
+	tried    tried
+	declared struct {
+		number int    // inputs.declared
+		id     string // the ID of these routes; "" before the first use
+	}
 
 	explained atomic.Pointer[explainable] // stored after each attempt of Run; nil before the first attempt ends, and after applier.reset
 
@@ -295,6 +304,9 @@ func (c *Controller) Run(ctx context.Context) error {
 			c.follow(ctx, i, c.start(i, last), in)
 			return nil
 		})
+	}
+	if c.Canary != nil {
+		group.Go(func() error { newTrials(c).run(ctx); return nil })
 	}
 	group.Go(func() error { l.run(ctx); return nil })
 	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {

@@ -112,6 +112,14 @@
 // FleetFile contains both, so they survive a restart. With Fleet, several Controllers follow the
 // same orders.
 //
+// # Canary
+//
+// With Canary, new routes first come into force in one Controller, which compares probes and the
+// errors of HAProxy with the minutes before. If the new routes do no harm, it approves them for all
+// Controllers with the same Fleet. Otherwise it withdraws them, with the cause. Only the declared
+// routes wait for a trial; a Controller still follows nodes, services, certificates and shifts. See
+// packages canary and fleet.
+//
 // # Several processes
 //
 // Several Controllers may share a directory if an Elector, such as in package lease, decides which

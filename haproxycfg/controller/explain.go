@@ -111,6 +111,9 @@ func (c *Controller) explain(ctx context.Context, in explain.Input, regions rout
 	if by.held != nil {
 		e.Notes = append(e.Notes, by.held.hold.String())
 	}
+	if k := c.Status().Canary; k != nil {
+		e.Notes = append(e.Notes, k.String())
+	}
 	if waiting != nil {
 		e.Notes = append(e.Notes, "a change is not in force yet: "+waiting.Error())
 	}

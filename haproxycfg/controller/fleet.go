@@ -48,9 +48,9 @@ func (e *awayError) Error() string {
 func (e *awayError) Unwrap() error { return e.err }
 
 // changeOrders calls the function "change" with the present orders, replaces them by the orders
-// that this function returns, and follows the new orders. If the hold has changed, changeOrders
-// also makes and returns an Attempt, which applies the routes of the new hold or, if there is no
-// hold any more, the declared routes. Without Fleet, the orders are in FleetFile.
+// that this function returns, and follows the new orders. If the hold or the canary has changed,
+// changeOrders also makes and returns an Attempt, which applies the routes that are now to be in
+// force. Without Fleet, the orders are in FleetFile.
 func (c *Controller) changeOrders(ctx context.Context, change func(fleet.State) (fleet.State, error)) (Attempt, error) {
 	if c.Fleet == nil {
 		return c.changeCopy(ctx, change)
@@ -60,7 +60,7 @@ func (c *Controller) changeOrders(ctx context.Context, change func(fleet.State) 
 	}
 	const maxTries = 5
 	for tries := 1; ; tries++ {
-		newHold, err := c.writeFleet(ctx, change)
+		newRoutes, err := c.writeFleet(ctx, change)
 		if errors.Is(err, fleet.ErrConflict) && tries < maxTries {
 			continue
 		}
@@ -68,7 +68,7 @@ func (c *Controller) changeOrders(ctx context.Context, change func(fleet.State) 
 		// waits until the loop has adopted the state.
 		a, adoptErr := c.inLoop(ctx, func(ctx context.Context, in inputs) (bool, error) {
 			again, err := c.adopt(ctx, in)
-			return again || newHold, err
+			return again || newRoutes, err
 		})
 		if err != nil {
 			return Attempt{}, err
@@ -77,9 +77,9 @@ func (c *Controller) changeOrders(ctx context.Context, change func(fleet.State) 
 	}
 }
 
-// writeFleet makes one attempt to replace the state in Fleet. newHold reports whether the hold has
-// changed.
-func (c *Controller) writeFleet(ctx context.Context, change func(fleet.State) (fleet.State, error)) (newHold bool, err error) {
+// writeFleet makes one attempt to replace the state in Fleet. newRoutes reports whether the hold or
+// the canary has changed.
+func (c *Controller) writeFleet(ctx context.Context, change func(fleet.State) (fleet.State, error)) (newRoutes bool, err error) {
 	now, err := c.Fleet.Read(ctx)
 	if err != nil {
 		return false, &awayError{err}
@@ -101,7 +101,7 @@ func (c *Controller) writeFleet(ctx context.Context, change func(fleet.State) (f
 	case err != nil:
 		return false, &awayError{err}
 	}
-	return !next.Hold.Is(now.State.Hold), nil
+	return !next.SameRoutes(now.State), nil
 }
 
 // adopt copies the state of Fleet (the orders of operators: a hold of routes, and shifts) to

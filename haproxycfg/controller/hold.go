@@ -96,6 +96,8 @@ type RollbackOrder struct {
 // ErrRollbackRefused. Otherwise it writes the hold to FleetFile and makes an attempt. The error is
 // nil as soon as the hold is written; the Attempt says whether the routes are in force already.
 //
+// With Canary, an order without an ID withdraws a running trial, and makes no hold.
+//
 // Call Rollback only while Run is running. It needs a Journal.
 func (c *Controller) Rollback(ctx context.Context, order RollbackOrder) (Attempt, error) {
 	if c.Journal == nil {
@@ -105,7 +107,10 @@ func (c *Controller) Rollback(ctx context.Context, order RollbackOrder) (Attempt
 	if err != nil {
 		return Attempt{}, err
 	}
-	hold, err := c.findHold(order, now.held)
+	if now.held == nil && order.ID == "" && c.Canary != nil && now.state.Canary.Running() != nil {
+		return c.withdraw(ctx, now.state.Canary, strings.TrimSuffix(fmt.Sprintf("rollback by %s: %s", order.By, order.Reason), ": "))
+	}
+	hold, err := c.findHold(order, now)
 	if err != nil {
 		return Attempt{}, err
 	}
@@ -115,7 +120,7 @@ func (c *Controller) Rollback(ctx context.Context, order RollbackOrder) (Attempt
 	return c.changeOrders(ctx, func(s fleet.State) (fleet.State, error) {
 		s.Hold = hold
 		c.logger().Warn("rollback", "hold", hold)
-		return s, nil
+		return c.approveHeld(s)
 	})
 }
 
@@ -123,27 +128,37 @@ func (c *Controller) Rollback(ctx context.Context, order RollbackOrder) (Attempt
 // Limit rejects that change, the Attempt is Refused, and Force can apply it. Call Release only
 // while Run is running.
 //
+// With Canary and without a hold, Release approves the declared routes of this Controller for all
+// Controllers, without a trial or in spite of its result. After a hold, Release does so only if the
+// declared routes were in force or withdrawn before; other routes get a trial.
+//
 // The error wraps ErrNoHold if there is no hold. It is nil as soon as the end of the hold is
 // written. The argument "by" is the name of the person or program, for the log; it may be empty.
 func (c *Controller) Release(ctx context.Context, by string) (Attempt, error) {
 	return c.changeOrders(ctx, func(s fleet.State) (fleet.State, error) {
 		if s.Hold == nil {
-			return s, ErrNoHold
+			return c.approveDeclared(s, by)
 		}
 		c.logger().Warn("release", "by", by, "hold", s.Hold)
 		s.Hold = nil
+		if c.Canary != nil && s.Canary != nil && slices.Contains(s.Canary.Earlier, journal.RoutesID(c.refs.latest().Routes())) {
+			return c.approveDeclared(s, by)
+		}
 		return s, nil
 	})
 }
 
-// findHold returns the hold that a RollbackOrder creates. The argument "held" contains the routes
-// that are held already.
-func (c *Controller) findHold(order RollbackOrder, held *heldRoutes) (*fleet.Hold, error) {
+// findHold returns the hold that a RollbackOrder creates. The argument "now" contains the present
+// orders.
+func (c *Controller) findHold(order RollbackOrder, now *orders) (*fleet.Hold, error) {
 	entries, _, err := c.Journal.List()
 	if err != nil {
 		return nil, err
 	}
-	entry, err := chooseEntry(entries, order.ID, held)
+	if k := now.state.Canary; order.ID == "" && k != nil && k.Trial != nil { // its routes may do harm
+		entries = slices.DeleteFunc(entries, func(e journal.Entry) bool { return e.Declarations == k.Trial.Declarations })
+	}
+	entry, err := chooseEntry(entries, order.ID, now.held)
 	if err != nil {
 		return nil, err
 	}
@@ -245,9 +260,10 @@ type review struct {
 	hold     *fleet.Hold
 	declared int // inputs.declared
 	pending  string
+	since    time.Time // of this review
 }
 
-// reviewHeld sets Status.Hold after an attempt to apply a configuration. If the declarations or the
+// reviewHeld sets Status.Hold and Status.Canary after an attempt to apply a configuration. If the declarations or the
 // hold are new, reviewHeld finds out what the declarations would change.
 func (a *applier) reviewHeld(ctx context.Context, in inputs, t Attempt) {
 	if t.Change == nil || a.cutOff(ctx) {
@@ -257,9 +273,10 @@ func (a *applier) reviewHeld(ctx context.Context, in inputs, t Attempt) {
 	if err != nil {
 		return // the next attempt fails with this error
 	}
+	by = a.c.withCanary(in, by)
 	if by.held == nil {
 		a.reviewed = review{}
-		a.c.status.setHold(nil)
+		a.c.status.setHold(nil, a.c.canaryStatus(by, a.reviewed))
 		return
 	}
 	if a.reviewed.hold != by.held.hold || a.reviewed.declared != in.declared {
@@ -267,12 +284,16 @@ func (a *applier) reviewHeld(ctx context.Context, in inputs, t Attempt) {
 		if a.cutOff(ctx) {
 			return // the text in pending may be the error of an interrupted check
 		}
-		a.reviewed = review{hold: by.held.hold, declared: in.declared, pending: pending}
+		a.reviewed = review{hold: by.held.hold, declared: in.declared, pending: pending, since: toSeconds(a.clock())}
 		if a.reviewed.pending != "" {
 			a.log.Warn("newer declarations are not applied", "they", a.reviewed.pending, "hold", by.held.hold)
 		}
 	}
-	a.c.status.setHold(&HoldStatus{Held: by.held.describe(), Pending: a.reviewed.pending})
+	var hold *HoldStatus
+	if by.held.canary == nil {
+		hold = &HoldStatus{Held: by.held.describe(), Pending: a.reviewed.pending}
+	}
+	a.c.status.setHold(hold, a.c.canaryStatus(by, a.reviewed))
 }
 
 // pending says what the latest declarations would change if there were no hold. It is "" if they

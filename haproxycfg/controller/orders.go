@@ -27,13 +27,17 @@ type orders struct {
 	data  []byte // of the file
 	state fleet.State
 	held  *heldRoutes // the routes of state.Hold; nil without a hold
+	// approved are the routes of state.Canary; nil without Controller.Canary, and before any routes
+	// are approved.
+	approved *heldRoutes
 }
 
-// heldRoutes are the routes of a hold.
+// heldRoutes are the routes of a hold, or the approved routes of a canary.
 type heldRoutes struct {
 	hold     *fleet.Hold
 	table    routes.Table
 	problems []routes.Problem // routes that this version of the program cannot serve
+	canary   *fleet.Canary    // nil for the hold of an operator
 }
 
 // orders reads FleetFile. It parses the file only if the file has changed since the last call.
@@ -57,6 +61,9 @@ func (c *Controller) orders() (*orders, error) {
 	} else if o.held, err = unpack(state.Hold); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	if o.approved, err = c.heldByCanary(state.Canary, last); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
 	c.lastOrders.Store(o)
 	return o, nil
 }
@@ -73,7 +80,7 @@ func unpack(hold *fleet.Hold) (*heldRoutes, error) {
 		return nil, nil
 	}
 	table, problems, err := hold.Table()
-	return &heldRoutes{hold, table, problems}, err
+	return &heldRoutes{hold: hold, table: table, problems: problems}, err
 }
 
 // loopCall asks the loop to call the function "do" between two attempts to apply a configuration,
@@ -109,7 +116,7 @@ func (c *Controller) inLoop(ctx context.Context, do func(context.Context, inputs
 }
 
 // changeCopy replaces the state in FleetFile by the result of the function "change", and makes
-// HAProxy use the new state. If the hold has changed, this needs an attempt to apply a
+// HAProxy use the new state. If the hold or the canary has changed, this needs an attempt to apply a
 // configuration, and changeCopy returns the Attempt.
 func (c *Controller) changeCopy(ctx context.Context, change func(fleet.State) (fleet.State, error)) (Attempt, error) {
 	return c.inLoop(ctx, func(ctx context.Context, _ inputs) (bool, error) {
@@ -134,9 +141,9 @@ func (c *Controller) changeCopy(ctx context.Context, change func(fleet.State) (f
 	})
 }
 
-// writeCopy replaces the state "last" in FleetFile by the state "next". If the hold has changed,
-// the first result is true: only an attempt to apply a configuration can put the new routes into
-// force.
+// writeCopy replaces the state "last" in FleetFile by the state "next". If the hold or the canary has
+// changed, the first result is true: only an attempt to apply a configuration can put the new routes
+// into force.
 func (c *Controller) writeCopy(ctx context.Context, last, next fleet.State) (again bool, err error) {
 	data, err := next.AppendJSON(nil)
 	if err != nil {
@@ -145,7 +152,7 @@ func (c *Controller) writeCopy(ctx context.Context, last, next fleet.State) (aga
 	if _, err := c.Dir.WriteAuxiliary(ctx, haproxycfg.RenderedFile{Name: FleetFile, Data: data}); err != nil {
 		return false, err
 	}
-	if again = !next.Hold.Is(last.Hold); again {
+	if again = !next.SameRoutes(last); again {
 		c.updateRefs()
 	}
 	return again, nil
@@ -165,24 +172,40 @@ func (c *Controller) setRefs(declared routes.Table) {
 	c.updateRefs()
 }
 
+// latest returns the latest declarations.
+func (r *refs) latest() routes.Table {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.declared
+}
+
 // updateRefs tells the source of each cluster which of the cluster's service ports are named by the
-// latest declarations or by held routes.
+// latest declarations, by held routes or by approved routes.
 func (c *Controller) updateRefs() {
 	c.refs.mu.Lock()
 	defer c.refs.mu.Unlock()
 	refs := kube.Refs(c.refs.declared)
 	// Ignore an error of FleetFile here: each attempt to apply the routes fails with the same
 	// error.
-	if now, err := c.orders(); err == nil && now.held != nil {
-		for cluster, held := range kube.Refs(now.held.table) {
-			known := map[nodeselect.Ref]bool{}
-			for _, ref := range refs[cluster] {
-				known[ref] = true
+	if now, err := c.orders(); err == nil {
+		for _, h := range []*heldRoutes{now.held, now.approved} {
+			if h != nil {
+				addRefs(refs, h.table)
 			}
-			refs[cluster] = append(refs[cluster], slices.DeleteFunc(held, func(r nodeselect.Ref) bool { return known[r] })...)
 		}
 	}
 	for _, cluster := range c.Clusters {
 		cluster.Source.SetRefs(refs[cluster.Name])
+	}
+}
+
+// addRefs adds the service ports that a table names to refs, without duplicates.
+func addRefs(refs map[string][]nodeselect.Ref, table routes.Table) {
+	for cluster, held := range kube.Refs(table) {
+		known := map[nodeselect.Ref]bool{}
+		for _, ref := range refs[cluster] {
+			known[ref] = true
+		}
+		refs[cluster] = append(refs[cluster], slices.DeleteFunc(held, func(r nodeselect.Ref) bool { return known[r] })...)
 	}
 }

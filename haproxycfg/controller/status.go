@@ -41,6 +41,9 @@ type Status struct {
 	Waiting *Waiting
 	// Hold describes the hold that keeps earlier routes in force. It is nil without a hold.
 	Hold *HoldStatus
+	// Canary describes declared routes that Controller.Canary has not approved yet. It is nil if the
+	// declared routes are approved, and while there is a hold.
+	Canary *CanaryStatus
 	// Fleet describes Controller.Fleet. It is nil without a Fleet.
 	Fleet *FleetStatus
 	// Reloads describes the reloads of HAProxy.
@@ -125,6 +128,9 @@ func (s Status) String() string {
 	if s.Hold != nil {
 		lines = append(lines, s.Hold.String())
 	}
+	if s.Canary != nil {
+		lines = append(lines, s.Canary.String())
+	}
 	if s.Err != nil {
 		lines = append(lines, fmt.Sprintf("%s: %v", s.Outcome, s.Err))
 	}
@@ -186,7 +192,7 @@ func (s *status) applied(a Attempt) {
 }
 
 func (s *status) forgetAttempt() {
-	s.change(func(now *Status) { now.Outcome, now.Err, now.Waiting = "", nil, nil })
+	s.change(func(now *Status) { now.Outcome, now.Err, now.Waiting, now.Canary = "", nil, nil, nil })
 }
 
 // setChanging records that an attempt to apply a configuration begins to change files or HAProxy.
@@ -214,6 +220,6 @@ func (s *status) setRefused(c *kube.Changes, mayForce bool) {
 	s.change(func(now *Status) { now.Refused, now.MayForce = c, mayForce })
 }
 
-func (s *status) setHold(h *HoldStatus) {
-	s.change(func(now *Status) { now.Hold = h })
+func (s *status) setHold(h *HoldStatus, k *CanaryStatus) {
+	s.change(func(now *Status) { now.Hold, now.Canary = h, k })
 }

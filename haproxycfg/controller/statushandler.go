@@ -12,6 +12,7 @@ import (
 	"github.com/headgate/headgate/haproxycfg/controller/explain"
 	"github.com/headgate/headgate/haproxycfg/controller/statuspage"
 	"github.com/headgate/headgate/haproxycfg/runtimeapi"
+	"github.com/headgate/headgate/internal/webpage"
 )
 
 // statusChanges is the largest number of changes in the journal that the status page shows.
@@ -86,6 +87,14 @@ func (c *Controller) view(now time.Time) statuspage.View {
 		short := *r
 		short.Reason = strings.TrimSuffix(r.Reason, "; "+v.Allow) // the page shows the hint elsewhere
 		v.Refused = &short
+	}
+	if k := status.Canary; k != nil {
+		line := fmt.Sprintf("%s (%s ago).", strings.TrimSuffix(k.String(), "."), webpage.Duration(now.Sub(k.Since)))
+		if k.Withdrawn() {
+			v.Faults = append(v.Faults, line)
+		} else {
+			v.Notes = append(v.Notes, line)
+		}
 	}
 	if h := status.Hold; h != nil {
 		v.Hold, v.Pending = &h.Held, h.Pending

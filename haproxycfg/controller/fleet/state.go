@@ -20,12 +20,20 @@ type State struct {
 	Hold *Hold
 	// Shifts are the routes whose requests move from one cluster to another.
 	Shifts shift.State
+	// Canary, if not nil, contains the approved routes, and the trial of newer routes.
+	Canary *Canary
+}
+
+// SameRoutes reports whether each terminator serves the same routes with s and with other.
+func (s State) SameRoutes(other State) bool {
+	return s.Hold.Is(other.Hold) && s.Canary.Is(other.Canary)
 }
 
 // file is the form of a State as JSON.
 type file struct {
 	Hold   *Hold        `json:"hold,omitempty"`
 	Shifts shift.Stored `json:"shifts"`
+	Canary *Canary      `json:"canary,omitempty"`
 }
 
 // Hold keeps the routes of an earlier time in force. Nobody changes a Hold: each new order to hold
@@ -117,7 +125,7 @@ func Parse(data []byte) (State, error) {
 	var f file
 	err := json.Unmarshal(data, &f)
 	if err == nil {
-		s.Hold = f.Hold
+		s.Hold, s.Canary = f.Hold, f.Canary
 		s.Shifts, err = f.Shifts.State()
 	}
 	if err != nil {
@@ -133,6 +141,11 @@ func (s State) check() error {
 	if s.Hold != nil {
 		if err := s.Hold.Check(); err != nil {
 			return fmt.Errorf("fleet: state: hold.%w", err)
+		}
+	}
+	if s.Canary != nil {
+		if err := s.Canary.Check(); err != nil {
+			return fmt.Errorf("fleet: state: canary.%w", err)
 		}
 	}
 	if _, err := s.Shifts.AppendJSON(nil); err != nil {
@@ -151,7 +164,7 @@ func (s State) AppendJSON(dst []byte) ([]byte, error) {
 	if err != nil {
 		return dst, fmt.Errorf("fleet: state: %w", err)
 	}
-	data, err := json.MarshalIndent(file{s.Hold, stored}, "", "  ")
+	data, err := json.MarshalIndent(file{s.Hold, stored, s.Canary}, "", "  ")
 	if err != nil {
 		return dst, fmt.Errorf("fleet: state: %w", err)
 	}

@@ -126,6 +126,9 @@ func FuzzParse(f *testing.F) {
 	text, err := State{Hold: newHold(f)}.AppendJSON(nil)
 	require.NoError(f, err)
 	f.Add(text)
+	text, err = State{Canary: newCanary(f).Try(Trial{Declarations: "b", Terminator: "edge-1", Since: noon}).Withdraw("bad", noon)}.AppendJSON(nil)
+	require.NoError(f, err)
+	f.Add(text)
 	f.Add([]byte(`{"shifts":{"closePoints":100,"shifts":[{"route":"a.example/","cluster":"eu-2","steps":[100],"hold":"5m0s","maxErrors":1,"minRequests":2,"status":"moving","step":-1,"since":"2026-05-01T12:00:00Z"}]}}`))
 	f.Add([]byte(`{"shifts":{"shifts":[],"clusters":[{"cluster":"eu-2","from":"eu-1","steps":[100],"hold":"5m0s","for":"1h0m0s","status":"moving","step":0,"since":"2026-05-01T12:00:00Z","routes":["a.example/","b.example/"]}]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {

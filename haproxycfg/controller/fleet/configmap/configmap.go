@@ -90,7 +90,10 @@ func (s *Store) Write(ctx context.Context, state fleet.State, version string) (f
 		if state.Hold != nil {
 			held = len(state.Hold.Routes)
 		}
-		return fleet.Snapshot{}, fmt.Errorf("configmap: nothing is stored: the state with %d bytes of held routes and the shifts of %d routes has %d bytes, and a ConfigMap has at most %d",
+		if state.Canary != nil {
+			held += len(state.Canary.Routes)
+		}
+		return fleet.Snapshot{}, fmt.Errorf("configmap: nothing is stored: the state with %d bytes of held and approved routes and the shifts of %d routes has %d bytes, and a ConfigMap has at most %d",
 			held, len(state.Shifts.Shifts), len(data), maxBytes)
 	}
 	s.mu.Lock()

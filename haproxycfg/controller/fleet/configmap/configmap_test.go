@@ -258,6 +258,6 @@ func TestShiftOfALargeCluster(t *testing.T) {
 		names = append(names, route(3000+i)+strings.Repeat("x", 1900))
 	}
 	_, err = r.StartCluster(t.Context(), order)
-	require.ErrorContains(t, err, "nothing is stored: the state with 0 bytes of held routes and the shifts of 3600 routes has ")
+	require.ErrorContains(t, err, "nothing is stored: the state with 0 bytes of held and approved routes and the shifts of 3600 routes has ")
 	require.Equal(t, before, text())
 }
