@@ -200,7 +200,7 @@ func (s *settings) watch(ctx context.Context, inv cli.Invocation) error {
 	if s.lease != nil {
 		s.lease.Logger, c.Elector = log, s.lease
 	}
-	c.ForceHint = s.forceHint
+	c.ForceHint, c.Canary = s.forceHint, s.fleet.Canary(s.out, s.Builder.Edge, s.counters().Worker)
 
 	group, ctx := errgroup.WithContext(ctx)
 	shifts := c.ShiftRunner(s.counters().Worker)

@@ -104,5 +104,8 @@ func (s *settings) resolve() error {
 	if err := s.Resolve(); err != nil {
 		return err
 	}
+	if err := s.fleet.CheckCanary(!s.once && !s.diff && !s.simulate, s.reload != ""); err != nil {
+		return err
+	}
 	return s.resolveFleet()
 }

@@ -49,13 +49,18 @@ func newShiftWorld(t *testing.T) *shiftWorld { return newShiftWorldOf(t, shiftRo
 // have "protocol: grpc", the servers and the client use HTTP/2 without TLS.
 func newShiftWorldOf(t *testing.T, declared string, flags ...string) *shiftWorld {
 	s, w := prepareShiftWorld(t, declared, flags...)
+	s.start(w)
+	return s
+}
+
+// start starts the terminator and the HAProxy of a prepared world.
+func (s *shiftWorld) start(w *world) {
 	s.watcher = w.watchIn(s.dir, s.flags...)
 	s.waitLog("the change is not in force") // HAProxy does not run yet
 	config, err := os.ReadFile(filepath.Join(s.dir, "haproxy.cfg"))
-	require.NoError(t, err)
-	haproxytest.StartMaster(t, s.dir, string(config))
+	require.NoError(w.t, err)
+	haproxytest.StartMaster(w.t, s.dir, string(config))
 	s.waitReady()
-	return s
 }
 
 // prepareShiftWorld returns a world without a terminator and without an HAProxy.

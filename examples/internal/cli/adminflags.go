@@ -209,14 +209,14 @@ func (f *AdminFlags) target() (network, address string, err error) {
 	if i < 0 {
 		return "", "", errors.New("-admin: want an address or unix:PATH: only the process that systemd starts can use systemd:NAME")
 	}
-	address, err = localAddress(addrs[i])
+	address, err = LocalAddress(addrs[i])
 	return "tcp", address, err
 }
 
-// localAddress returns the address to which a client on this machine must connect, if the program
+// LocalAddress returns the address to which a client on this machine must connect, if the program
 // listens on the address in the argument "listen". For an unspecified address, such as ":80", it
 // returns a loopback address.
-func localAddress(listen string) (string, error) {
+func LocalAddress(listen string) (string, error) {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
 		return "", err

@@ -158,10 +158,10 @@ func TestLocalAddress(t *testing.T) {
 		":9708": "127.0.0.1:9708", "0.0.0.0:9708": "127.0.0.1:9708", "[::]:9708": "[::1]:9708",
 		"10.0.0.1:9708": "10.0.0.1:9708", "[2001:db8::1]:1": "[2001:db8::1]:1", "localhost:1": "localhost:1",
 	} {
-		got, err := localAddress(addr)
+		got, err := LocalAddress(addr)
 		require.NoError(t, err)
 		require.Equal(t, want, got)
 	}
-	_, err := localAddress("here")
+	_, err := LocalAddress("here")
 	require.Error(t, err)
 }

@@ -70,6 +70,8 @@ func New(program string, status func() controller.Status) *Metrics {
 		cli.Define("streams_cut_total", "Requests and tunnels that were cut when the terminator ended a replaced HAProxy process."),
 		cli.Define("journal_errors_total", "Attempts after which the terminator could not write to the journal."),
 		cli.Define("hold_age_seconds", "Time since earlier routes are held by terminator rollback; 0 if none are held."),
+		cli.Define("canary_age_seconds", "Time since new routes are tried, wait for their trial, or are withdrawn; 0 if the declared routes are approved, and without -canary."),
+		cli.Define("canary_withdrawn", "1 while declared routes are withdrawn, because they did harm in their trial."),
 		cli.Define("fleet_up", "1 while the terminator can read the orders of -fleet. Without -fleet, the metric is missing."),
 		cli.Define("leader", "1 while this terminator may write."),
 		cli.Define("cluster_up", "1 while the cluster answers.", "cluster"),
@@ -194,6 +196,12 @@ func sendStatus(s controller.Status, send cli.Send) {
 		age = max(0, time.Since(s.Hold.Since).Seconds())
 	}
 	send("hold_age_seconds", age)
+	age = 0
+	if s.Canary != nil {
+		age = max(0, time.Since(s.Canary.Since).Seconds())
+	}
+	send("canary_age_seconds", age)
+	send("canary_withdrawn", cli.OneIf(s.Canary != nil && s.Canary.Withdrawn()))
 	send("leader", cli.OneIf(s.Leading))
 	send("reload_waiting", cli.OneIf(s.Waiting != nil))
 	send("old_workers", float64(s.Reloads.OldWorkers))

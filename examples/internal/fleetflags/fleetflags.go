@@ -14,9 +14,11 @@ import (
 	"github.com/headgate/headgate/haproxycfg/controller/lease"
 )
 
-// Flags are the values of the flags. Call Register, parse the flags, and call Elector and Store.
+// Flags are the values of the flags. Call Register, parse the flags, and call
+// Elector, Store, CheckCanary and Canary.
 type Flags struct {
 	lease, leaseCluster, orders string
+	canary                      canaryFlags
 }
 
 // Register adds the flags to fs.
@@ -24,6 +26,7 @@ func (f *Flags) Register(fs *flag.FlagSet) {
 	fs.StringVar(&f.lease, "lease", "", "`NAMESPACE/NAME` of a Lease: of all terminators with this Lease, one writes; none if empty")
 	fs.StringVar(&f.leaseCluster, "lease-cluster", "", "`name` of the cluster of the Lease and of the ConfigMap of -fleet; the first live one if empty")
 	fs.StringVar(&f.orders, "fleet", "", "`NAMESPACE/NAME` of a ConfigMap with the orders of operators, rollbacks and shifts, which all terminators with this ConfigMap follow; if empty, only this terminator follows its orders")
+	f.canary.register(fs)
 }
 
 // Elector returns the Elector that -lease describes. Without -lease, it returns nil and no error.
