@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"image/color"
+	"math"
 	"strconv"
 
 	"gonum.org/v1/plot"
@@ -21,7 +22,6 @@ type panel struct {
 	sizes []report.Size
 	x     string
 	value func(report.Size) int // the value of a size on the axis x
-	log   bool                  // the figures of the routers differ by orders of magnitude
 }
 
 // drawScaling draws the medians of the figures as lines, with bars from the lowest to the highest
@@ -35,17 +35,18 @@ func drawScaling(file string, s report.Scaling) error {
 		{
 			{title: "CPU µs a connection", what: report.ConnCPU, sizes: s.OpenSizes(few), x: "open connections", value: open},
 			{title: fmt.Sprintf("CPU µs a connection, %d processors", most), what: report.ConnCPU, sizes: s.OpenSizes(most), x: "open connections", value: open},
+			{title: "CPU µs a round trip", what: report.RoundTripCPU, sizes: s.OpenSizes(few), x: "open connections", value: open},
 			{title: "RSS KiB an idle connection", what: report.IdleRSS, sizes: s.IdleSizes(few), x: "open connections", value: open},
 		},
 		{
 			{title: "CPU µs a connection", what: report.ConnCPU, sizes: s.HostSizes(), x: "known hosts", value: hosts},
-			{title: "ready after ms", what: report.Ready, sizes: s.HostSizes(), x: "known hosts", value: hosts, log: true},
-			{title: "memory MiB", what: report.Memory, sizes: s.HostSizes(), x: "known hosts", value: hosts, log: true},
+			{title: "ready after ms", what: report.Ready, sizes: s.HostSizes(), x: "known hosts", value: hosts},
+			{title: "memory MiB", what: report.Memory, sizes: s.HostSizes(), x: "known hosts", value: hosts},
 		},
 	} {
 		var drawn []*plot.Plot
 		for _, p := range row {
-			one, err := p.draw(s.Routers, len(plots) == 0 && len(drawn) == 0)
+			one, err := p.draw(s.Routers)
 			if err != nil {
 				return err
 			}
@@ -53,16 +54,37 @@ func drawScaling(file string, s report.Scaling) error {
 		}
 		plots = append(plots, drawn)
 	}
+	names, err := legend(s.Routers)
+	if err != nil {
+		return err
+	}
+	plots[1] = append(plots[1], names)
 	return chart.Write(file, plots)
 }
 
-func (p panel) draw(routers []report.Router, legend bool) (*plot.Plot, error) {
+// legend returns a plot that has only the names of the routers, with their lines.
+func legend(routers []report.Router) (*plot.Plot, error) {
+	drawn := plot.New()
+	drawn.HideAxes()
+	drawn.Legend.Top, drawn.Legend.Left, drawn.Legend.Padding = true, true, vg.Points(4)
+	for i, style := range styles(routers) {
+		line, err := plotter.NewLine(plotter.XYs{{}, {}})
+		if err != nil {
+			return nil, err
+		}
+		style.apply(line)
+		drawn.Legend.Add(routers[i].Title(), line)
+	}
+	return drawn, nil
+}
+
+// draw returns the plot of a panel. Both axes are logarithmic, because the figures of the routers
+// differ by orders of magnitude.
+func (p panel) draw(routers []report.Router) (*plot.Plot, error) {
 	drawn := plot.New()
 	drawn.Title.TextStyle.Font.Size = vg.Points(10)
 	drawn.Title.Text, drawn.X.Label.Text = p.title, p.x
 	drawn.Add(plotter.NewGrid())
-	drawn.Legend.Left, drawn.Legend.Padding = true, vg.Points(2)
-	drawn.Legend.TextStyle.Font.Size = vg.Points(8)
 	for i, style := range styles(routers) {
 		points := p.points(routers[i])
 		line, err := chart.AddLine(drawn, points.XYs, style.color)
@@ -72,26 +94,33 @@ func (p panel) draw(routers []report.Router, legend bool) (*plot.Plot, error) {
 		if line == nil {
 			continue
 		}
-		line.Dashes, line.Width = style.dashes, style.width
+		style.apply(line)
 		bars, err := plotter.NewYErrorBars(points)
 		if err != nil {
 			return nil, err
 		}
 		bars.Color = style.color
 		drawn.Add(bars)
-		if legend {
-			drawn.Legend.Add(routers[i].Title(), line)
-		}
 	}
 	// A router without a figure at some size must not make the axis shorter.
 	drawn.X.Min, drawn.X.Max = float64(p.value(p.sizes[0])), float64(p.value(p.sizes[len(p.sizes)-1]))
 	drawn.X.Scale, drawn.X.Tick.Marker = plot.LogScale{}, p.ticks()
-	if p.log && drawn.Y.Min > 0 && drawn.Y.Min < drawn.Y.Max {
-		drawn.Y.Scale, drawn.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
-	} else {
-		drawn.Y.Min = min(0, drawn.Y.Min) // the legend fits below the lines
+	if drawn.Y.Min > 0 && drawn.Y.Min < drawn.Y.Max { // false if there is no line
+		drawn.Y.Scale, drawn.Y.Tick.Marker = plot.LogScale{}, plot.TickerFunc(ticksOfDecades)
 	}
 	return drawn, nil
+}
+
+// ticksOfDecades returns ticks with labels at 1, 2 and 5 times each power of ten.
+func ticksOfDecades(low, high float64) (ticks []plot.Tick) {
+	for decade := math.Pow10(int(math.Floor(math.Log10(low)))); decade <= high; decade *= 10 {
+		for _, factor := range []float64{1, 2, 5} {
+			if v := factor * decade; v >= low && v <= high {
+				ticks = append(ticks, plot.Tick{Value: v, Label: strconv.FormatFloat(v, 'g', -1, 64)})
+			}
+		}
+	}
+	return ticks
 }
 
 // ticks returns a tick for each size. Its label has k for thousands and M for millions.
@@ -131,6 +160,10 @@ type style struct {
 	color  color.Color
 	dashes []vg.Length
 	width  vg.Length
+}
+
+func (s style) apply(line *plotter.Line) {
+	line.Color, line.Dashes, line.Width = s.color, s.dashes, s.width
 }
 
 // styles returns a style for each router. Routers with the same name have the same color and

@@ -18,7 +18,8 @@ const (
 
 // figuresOf returns the chart and the tables of a result for a page.
 func figuresOf(result report.Scaling) string {
-	return "\n![Charts of processor time, memory and time until ready, with a line for each router](" + scalingChart + ")\n\n" + result.Markdown() + "\n"
+	return "\n![Charts of processor time, memory and time until ready, with a line for each router](" + scalingChart + ")\n\n" +
+		"All axes of the charts are logarithmic. A bar reaches from the lowest to the highest round.\n\n" + result.Markdown() + "\n"
 }
 
 // insertFigures replaces the text between the two marks of a page.

@@ -100,7 +100,7 @@ func TestDrawScaling(t *testing.T) {
 	data, err := os.ReadFile(file)
 	require.NoError(t, err)
 	require.NoError(t, xml.Unmarshal(data, new(struct{})))
-	for text, n := range map[string]int{"nginx 1.22": 1, "nginx 1.26": 1, "snirouter": 1, "no figures": 0, "NaN": 0, "known hosts": 3, "memory MiB": 1, "2 processors": 1, ">1k<": 6} {
+	for text, n := range map[string]int{"nginx 1.22": 1, "nginx 1.26": 1, "snirouter": 1, "no figures": 1, "NaN": 0, "known hosts": 3, "memory MiB": 1, "2 processors": 1, ">1k<": 7} {
 		require.Equal(t, n, strings.Count(string(data), text), text)
 	}
 
@@ -109,6 +109,14 @@ func TestDrawScaling(t *testing.T) {
 	require.NotEqual(t, look[0].dashes, look[1].dashes)
 	require.NotEqual(t, look[1].color, look[3].color)
 	require.Greater(t, look[3].width, look[0].width)
+}
+
+func TestTicksOfDecades(t *testing.T) {
+	var labels []string
+	for _, tick := range ticksOfDecades(0.3, 25) {
+		labels = append(labels, tick.Label)
+	}
+	require.Equal(t, []string{"0.5", "1", "2", "5", "10", "20"}, labels)
 }
 
 func TestScalingSettings(t *testing.T) {
