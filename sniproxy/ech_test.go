@@ -12,6 +12,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -191,10 +192,16 @@ func TestECHPassesUnchanged(t *testing.T) {
 		require.NoError(t, err)
 		return append(wire, "\x14\x03\x03\x00\x01\x01 and any other bytes"...)
 	}
+	chromium, err := os.ReadFile("peek/testdata/chromium.bin") // with GREASE
+	require.NoError(t, err)
+	hello, err := peek.ParseClientHello(chromium)
+	require.NoError(t, err)
+	require.True(t, hello.ECH)
 	for name, c := range map[string]struct {
 		wire []byte
 		want sniproxy.ECHResult
 	}{
+		"Chromium":    {chromium, sniproxy.ECHGrease},
 		"GREASE":      {capture(&tls.Config{ServerName: secret, EncryptedClientHelloConfigList: echList(echKey(t, 9))}), sniproxy.ECHGrease},
 		"another key": {capture(&tls.Config{ServerName: secret, EncryptedClientHelloConfigList: echList(echKey(t, 7))}), sniproxy.ECHFailed},
 		"no ECH":      {capture(&tls.Config{ServerName: public}), sniproxy.ECHNone},
@@ -206,14 +213,14 @@ func TestECHPassesUnchanged(t *testing.T) {
 					all, _ := io.ReadAll(c)
 					got <- all
 				})
-				r := newRouter(t, e, hosts{public: b.addr}, withKeys(key))
+				r := newRouter(t, e, hosts{public: b.addr, hello.ServerName: b.addr}, withKeys(key))
 				conn := dial(t, r.serve(peek.TLS))
 				_, err := conn.Write(c.wire)
 				require.NoError(t, err)
 				require.NoError(t, conn.CloseWrite())
 				require.Equal(t, c.wire, <-got)
 				st := r.next()
-				require.Equal(t, public, st.Name)
+				require.Contains(t, []string{public, hello.ServerName}, st.Name)
 				require.Equal(t, c.want, st.ECHResult)
 				require.NoError(t, st.Err)
 			})

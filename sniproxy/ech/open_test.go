@@ -2,11 +2,18 @@ package ech_test
 
 import (
 	"bytes"
+	"crypto/ecdh"
 	"crypto/hpke"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"io"
+	"net"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -92,6 +99,8 @@ func TestOpenSuiteOutsideConfig(t *testing.T) {
 }
 
 // Each case is an inner hello that a client can encrypt. The result is the inner hello, or an alert.
+// crypto/tls decides in the same way, with these exceptions: it refuses a client that offers only versions
+// after TLS 1.3, and accepts some ech_outer_extensions extensions that RFC 9849 section 5.1 forbids.
 func TestInnerHello(t *testing.T) {
 	key := generate(t, configID)
 	ext := func(kind uint16, body string) hellotest.Extension {
@@ -99,7 +108,7 @@ func TestInnerHello(t *testing.T) {
 	}
 	outer := hellotest.Hello{
 		Name: "public.example", Versions: []uint16{0x0304, 0x0303},
-		Extensions: []hellotest.Extension{ext(0xa1, "A"), ext(0xd1, "D"), ext(0xb1, "B"), ext(0xc1, "C"), ext(0xa1, "A2"), ext(extOuter, "\x02\x00\xa1")},
+		Extensions: []hellotest.Extension{ext(0xa1, "A"), ext(0xd1, "D"), ext(0xb1, "B"), ext(0xc1, "C"), ext(extOuter, "\x02\x00\xa1")},
 	}
 	good := hellotest.Hello{Name: testName, Versions: tls13, Extensions: []hellotest.Extension{inner}}
 	with := func(extensions ...hellotest.Extension) []byte {
@@ -119,54 +128,92 @@ func TestInnerHello(t *testing.T) {
 		encoded []byte
 		want    []byte // the inner hello; nil means an alert
 		err     string // a part of the error
+		differs bool   // crypto/tls decides otherwise
 	}{
-		"plain":                     {good.Encoded(), good.Message(), ""},
-		"padding of zeros":          {append(good.Encoded(), make([]byte, 500)...), good.Message(), ""},
-		"padding with another byte": {append(append(good.Encoded(), make([]byte, 500)...), 1), nil, "padding"},
-		"session ID":                {session, nil, "legacy_session_id"},
-		"truncated":                 {good.Encoded()[:40], nil, "beyond its end"},
-		"empty":                     {[]byte{}, nil, "beyond its end"},
-		"GREASE versions":           {versions(0x0a0a, 0x0304), innerMessage(versions(0x0a0a, 0x0304)), ""},
-		"later version":             {versions(0x0305), innerMessage(versions(0x0305)), ""},
-		"TLS 1.2 too":               {versions(0x0304, 0x0303), nil, "TLS 1.2 or below"},
-		"only TLS 1.2":              {versions(0x0303), nil, "no TLS 1.3"},
-		"no supported_versions":     {versions(), nil, "no TLS 1.3"},
-		"no name":                   {hellotest.Hello{Versions: tls13, Extensions: good.Extensions}.Encoded(), hellotest.Hello{Versions: tls13, Extensions: good.Extensions}.Message(), ""},
-		"two names":                 {with(ext(0, "\x00\x04\x00\x00\x01a")), nil, "second one of its type"},
-		"no inner type":             {hellotest.Hello{Name: testName, Versions: tls13}.Encoded(), nil, "no encrypted_client_hello"},
-		"outer type":                {hellotest.Hello{Name: testName, Versions: tls13, ECH: true}.Encoded(), nil, "not of type inner"},
-		"inner type twice":          {with(inner), nil, "not of type inner"},
-		"byte after the inner type": {hellotest.Hello{Name: testName, Versions: tls13, Extensions: []hellotest.Extension{ext(extECH, "\x01\x00")}}.Encoded(), nil, "not of type inner"},
-		"extension without end":     {withLength(with(ext(0xee, "abc")), 200), nil, "beyond the end"},
-		"outer extensions":          {with(names(0xa1, 0xb1, 0xc1), ext(0xee, "E")), innerMessage(with(ext(0xa1, "A"), ext(0xb1, "B"), ext(0xc1, "C"), ext(0xee, "E"))), ""},
-		"named twice, there twice":  {with(names(0xa1, 0xa1)), nil, "twice"},
-		"missing outer extension":   {with(names(0xa1, 0xf1)), nil, "no such extension"},
-		"wrong order":               {with(names(0xb1, 0xa1, 0xd1)), nil, "no such extension"},
-		"named twice":               {with(names(0xb1, 0xb1)), nil, "twice"},
-		"names ECH":                 {with(names(0xa1, extECH)), nil, "names an extension of ECH"},
-		"names itself":              {with(names(extOuter)), nil, "names an extension of ECH"},
-		"two lists":                 {with(names(0xa1), names(0xb1)), nil, "two ech_outer_extensions"},
-		"empty list":                {with(names()), nil, "wrong length"},
-		"odd list":                  {with(ext(extOuter, "\x03\x00\xa1\x00")), nil, "wrong length"},
-		"byte after the list":       {with(ext(extOuter, "\x02\x00\xa1\x00")), nil, "wrong length"},
-		"no list":                   {with(ext(extOuter, "")), nil, "wrong length"},
-		"second name from outside":  {with(names(0)), nil, "second one of its type"},
-		"versions from outside":     {hellotest.Hello{Name: testName, Extensions: []hellotest.Extension{inner, names(extSupportedVersion)}}.Encoded(), nil, "TLS 1.2 or below"},
+		"plain":                     {good.Encoded(), good.Message(), "", false},
+		"padding of zeros":          {append(good.Encoded(), make([]byte, 500)...), good.Message(), "", false},
+		"padding with another byte": {append(append(good.Encoded(), make([]byte, 500)...), 1), nil, "padding", false},
+		"session ID":                {session, nil, "legacy_session_id", false},
+		"truncated":                 {good.Encoded()[:40], nil, "beyond its end", false},
+		"empty":                     {[]byte{}, nil, "beyond its end", false},
+		"GREASE versions":           {versions(0x0a0a, 0x0304), innerMessage(versions(0x0a0a, 0x0304)), "", false},
+		"later version":             {versions(0x0305), innerMessage(versions(0x0305)), "", true},
+		"TLS 1.2 too":               {versions(0x0304, 0x0303), nil, "TLS 1.2 or below", false},
+		"only TLS 1.2":              {versions(0x0303), nil, "no TLS 1.3", false},
+		"no supported_versions":     {versions(), nil, "no TLS 1.3", false},
+		"no name":                   {hellotest.Hello{Versions: tls13, Extensions: good.Extensions}.Encoded(), hellotest.Hello{Versions: tls13, Extensions: good.Extensions}.Message(), "", false},
+		"two names":                 {with(ext(0, "\x00\x04\x00\x00\x01a")), nil, "second one of its type", false},
+		"no inner type":             {hellotest.Hello{Name: testName, Versions: tls13}.Encoded(), nil, "no encrypted_client_hello", false},
+		"outer type":                {hellotest.Hello{Name: testName, Versions: tls13, ECH: true}.Encoded(), nil, "not of type inner", false},
+		"inner type twice":          {with(inner), nil, "not of type inner", false},
+		"byte after the inner type": {hellotest.Hello{Name: testName, Versions: tls13, Extensions: []hellotest.Extension{ext(extECH, "\x01\x00")}}.Encoded(), nil, "not of type inner", false},
+		"extension without end":     {withLength(with(ext(0xee, "abc")), 200), nil, "beyond the end", false},
+		"outer extensions":          {with(names(0xa1, 0xb1, 0xc1), ext(0xee, "E")), innerMessage(with(ext(0xa1, "A"), ext(0xb1, "B"), ext(0xc1, "C"), ext(0xee, "E"))), "", false},
+		"missing outer extension":   {with(names(0xa1, 0xf1)), nil, "no such extension", false},
+		"wrong order":               {with(names(0xb1, 0xa1, 0xd1)), nil, "no such extension", false},
+		"named twice":               {with(names(0xb1, 0xb1)), nil, "twice", false},
+		"names ECH":                 {with(names(0xa1, extECH)), nil, "names an extension of ECH", false},
+		"names itself":              {with(names(extOuter)), nil, "names an extension of ECH", true},
+		"two lists":                 {with(names(0xa1), names(0xb1)), nil, "two ech_outer_extensions", true},
+		"empty list":                {with(names()), nil, "wrong length", true},
+		"odd list":                  {with(ext(extOuter, "\x03\x00\xa1\x00")), nil, "wrong length", false},
+		"byte after the list":       {with(ext(extOuter, "\x02\x00\xa1\x00")), nil, "wrong length", true},
+		"no list":                   {with(ext(extOuter, "")), nil, "wrong length", false},
+		"second name from outside":  {with(names(0)), nil, "second one of its type", false},
+		"versions from outside":     {hellotest.Hello{Name: testName, Extensions: []hellotest.Extension{inner, names(extSupportedVersion)}}.Encoded(), nil, "TLS 1.2 or below", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSealer(t, key.Config, aes)
 			message := seal(t, s, outer, c.encoded)
 			opened, err := ech.NewKeys(key).Open(message)
+			name, accepted := openWithCryptoTLS(t, key, message)
 			if c.want != nil {
 				require.NoError(t, err)
 				require.Equal(t, c.want, opened.Message)
+				if !c.differs {
+					require.True(t, accepted)
+					require.Equal(t, opened.Hello.ServerName, name)
+				}
 				return
 			}
+			require.Equal(t, c.differs, accepted)
 			require.Nil(t, opened)
 			requireAlert(t, err, 47)
 			require.ErrorContains(t, err, c.err)
 		})
 	}
+}
+
+// openWithCryptoTLS returns the inner name that a server of crypto/tls sees in a hello. accepted is false
+// if the server refuses the hello before it has used a name.
+func openWithCryptoTLS(t *testing.T, key ech.Key, message []byte) (name string, accepted bool) {
+	t.Helper()
+	text, err := key.PEM()
+	require.NoError(t, err)
+	block, _ := pem.Decode(text)
+	private, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	require.NoError(t, err)
+	client, conn := net.Pipe()
+	defer client.Close()
+	require.NoError(t, client.SetDeadline(time.Now().Add(time.Minute)))
+	server := tls.Server(conn, &tls.Config{
+		EncryptedClientHelloKeys: []tls.EncryptedClientHelloKey{{Config: key.Config.Bytes(), PrivateKey: private.(*ecdh.PrivateKey).Bytes()}},
+		GetConfigForClient: func(info *tls.ClientHelloInfo) (*tls.Config, error) {
+			name, accepted = info.ServerName, true
+			return nil, errors.New("enough")
+		},
+	})
+	done := make(chan error, 1)
+	go func() {
+		done <- server.Handshake()
+		conn.Close()
+	}()
+	_, err = client.Write(hellotest.Records(message))
+	require.NoError(t, err)
+	_, err = io.ReadAll(client) // the alert
+	require.NoError(t, err)
+	require.Error(t, <-done)
+	return name, accepted
 }
 
 // innerMessage returns the handshake message of an EncodedClientHelloInner without compression.
