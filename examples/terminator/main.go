@@ -44,8 +44,8 @@ var commandLine = cli.Program{
 		{Example: "terminator -routes routes.yaml -cluster eu-1=kubeconfig:eu-1.kubeconfig -out out -http :80 -haproxy haproxy -reload master.sock", Exits: map[int]string{cli.ExitDiffer: "with -diff, there is a difference"}, Run: runTerminator},
 		{Name: "explain", Args: "HOST[/PATH]", Summary: "Says where the requests for a host and a path go, and why.", Example: "terminator explain -admin unix:admin.sock api.example.com/tracks", Run: runExplain},
 		{Name: "journal", Summary: "Lists the last changes, the newest first.", Example: "terminator journal -admin unix:admin.sock", Run: runJournal},
-		{Name: "rollback", Args: "[ID]", Summary: "Puts the routes of an earlier change into force, and holds them. Without an ID, it is the last change that had other routes.", Example: "terminator rollback -admin unix:admin.sock", Exits: exitsOfOrder, Run: runRollback},
-		{Name: "release", Summary: "Ends a rollback, so that the declared routes are in force again.", Example: "terminator release -admin unix:admin.sock", Exits: exitsOfOrder, Run: runRelease},
+		{Name: "rollback", Args: "[ID]", Summary: "Puts the routes of an earlier change into force, and holds them. Without an ID, it is the last change that had other routes; while -canary tries new routes, these are withdrawn instead.", Example: "terminator rollback -admin unix:admin.sock", Exits: exitsOfOrder, Run: runRollback},
+		{Name: "release", Summary: "Ends a rollback, so that the declared routes are in force again. Without a rollback, it approves the declared routes that -canary has not approved.", Example: "terminator release -admin unix:admin.sock", Exits: exitsOfOrder, Run: runRelease},
 		{Name: "shift", Args: "[HOST/PATH or CLUSTER]", Summary: "Moves the requests of a route, or of all routes of a cluster, from one cluster to another, step by step; without an argument, lists all shifts.", Example: "terminator shift -admin unix:admin.sock api.example.com/tracks -to eu-2:100 -for 2h", Exits: map[int]string{cli.ExitDiffer: "the shift is paused"}, Run: runShift},
 	},
 }
