@@ -71,7 +71,8 @@ func largestSize(jobs [][]stage) (s report.Size) {
 
 // measure runs the rounds, and returns the number of rounds. In a round, each router runs each job
 // once. The routers run the same job one after another, and each round begins with another router.
-// measure ends early if no time is left for another round. If a router fails, the points contain the
+// measure ends early if no time is left for another round, and leaves out a round that is not
+// complete when the context ends. If a router fails, the points contain the
 // reason. An error ends the whole benchmark.
 func (b *bench) measure(ctx context.Context, routers []peer.Router, jobs [][]stage) (measured []report.Router, rounds int, err error) {
 	for _, r := range routers {
@@ -88,7 +89,11 @@ func (b *bench) measure(ctx context.Context, routers []peer.Router, jobs [][]sta
 			for i := range routers {
 				i = (i + rounds) % len(routers)
 				points := b.process(ctx, rounds+1, routers[i], stages)
-				if ctx.Err() != nil {
+				switch {
+				case rounds > 0 && errors.Is(ctx.Err(), context.DeadlineExceeded):
+					fmt.Fprintf(b.progress, "the last round is left out: %v\n", context.Cause(ctx))
+					return withoutLaterRounds(measured, rounds), rounds, nil
+				case ctx.Err() != nil:
 					return nil, rounds, context.Cause(ctx)
 				}
 				measured[i].Points = append(measured[i].Points, points...)
@@ -98,6 +103,14 @@ func (b *bench) measure(ctx context.Context, routers []peer.Router, jobs [][]sta
 		longest = max(longest, time.Since(begin))
 	}
 	return measured, rounds, nil
+}
+
+// withoutLaterRounds removes the points of the rounds after the given one.
+func withoutLaterRounds(routers []report.Router, last int) []report.Router {
+	for i, r := range routers {
+		routers[i].Points = slices.DeleteFunc(r.Points, func(p report.Point) bool { return p.Round > last })
+	}
+	return routers
 }
 
 // roundFits reports whether the time that is left is enough for a round that takes a quarter longer

@@ -176,6 +176,14 @@ func TestRoundFits(t *testing.T) {
 	require.False(t, roundFits(124, 100))
 }
 
+func TestWithoutLaterRounds(t *testing.T) {
+	routers := []report.Router{{Points: []report.Point{{Round: 1}, {Round: 2}, {Round: 3}}}, {Points: []report.Point{{Round: 1}, {Round: 2}}}}
+	want := []report.Point{{Round: 1}, {Round: 2}}
+	for _, r := range withoutLaterRounds(routers, 2) {
+		require.Equal(t, want, r.Points)
+	}
+}
+
 // A router has no figures at a size for which it is not made.
 func TestUnfitRouter(t *testing.T) {
 	b := &bench{}
