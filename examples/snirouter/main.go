@@ -3,7 +3,7 @@
 //
 //	snirouter -tls :443 -http :80 -api 'http://127.0.0.1:9000/hosts/{host}' -admin 127.0.0.1:9801 -admin unix:/run/headgate/snirouter.sock
 //	snirouter drain -admin unix:/run/headgate/snirouter.sock -pause 10s
-//	snirouter ech-config -public-name public.example.com -out /etc/headgate/ech
+//	snirouter ech-config -public-name public.example.com -out /etc/headgate-ech
 //
 // The router finds the endpoint of a host in a file (-hosts), or asks a host API (-api), such as
 // hostapi. The second command starts a drain, for a preStop hook in a container without a shell. The
@@ -48,7 +48,7 @@ var commandLine = cli.Program{
 		},
 		{
 			Name: "ech-config", Summary: "Makes a key for Encrypted ClientHello, and prints its ECHConfigList for DNS.",
-			Example: "snirouter ech-config -public-name public.example.com -out /etc/headgate/ech",
+			Example: "snirouter ech-config -public-name public.example.com -out /etc/headgate-ech",
 			Run:     runECHConfig,
 		},
 	},

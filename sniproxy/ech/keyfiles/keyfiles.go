@@ -1,7 +1,7 @@
 // Package keyfiles reads the files of ECH keys in a directory for package ech, and reads them again
 // when they change. Package ech describes the format of the files.
 //
-//	dir := &keyfiles.Dir{Path: "/etc/headgate/ech"}
+//	dir := &keyfiles.Dir{Path: "/etc/headgate-ech"}
 //	if err := dir.Load(); err != nil {
 //		…
 //	}
