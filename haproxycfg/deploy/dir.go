@@ -135,11 +135,11 @@ func (d *Dir) render(c *haproxycfg.Config) (target, error) {
 //
 // If ctx ends during the reload, the new configuration stays, and the next Apply reloads again.
 //
-// If only entries of maps differ, and HAProxy can change all of them at run time, Apply replaces
-// the files of the maps. It calls ReplaceMaps for Stable maps (see [haproxycfg.Map]), SetMap for
-// Runtime maps, and CompareMaps, and reloads HAProxy only if one of them fails. It calls Check
-// after that, because a check of a large configuration takes seconds. If Check fails, Apply puts
-// the old maps back and reloads HAProxy.
+// If only entries of maps differ, and HAProxy can change all of them at run time, Apply calls
+// ReplaceMaps for Stable maps (see [haproxycfg.Map]) and SetMap for Runtime maps. Then it replaces
+// the files of the maps, and calls CompareMaps. It reloads HAProxy only if one of these functions
+// fails. It calls Check after that, because a check of a large configuration takes seconds. If
+// Check fails, or if a file cannot be replaced, Apply puts the old maps back and reloads HAProxy.
 //
 // With a Runtime, Apply changes servers and certificates without a reload where that is possible.
 // [Plan.Effect] says what Apply has done.

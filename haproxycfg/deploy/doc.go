@@ -58,7 +58,8 @@
 // servers last, so no new entry of a map leads to a backend without servers.
 //
 // haproxy -c usually checks a configuration before the change. If only entries of stable maps
-// change, it checks after the change.
+// change, it checks after the change. The Dir then also syncs and renames the files of the maps
+// after the change, because a sync can take longer than all other steps together.
 //
 // Servers that are ejected, drained or in maintenance stay in that state, with and without a
 // reload. A reload needs [Reloader.StateFile] for this.

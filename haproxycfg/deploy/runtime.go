@@ -547,7 +547,11 @@ func (r *Runtime) change(ctx context.Context, d *Dir, c liveChange) (reload stri
 	}
 	apply(first)
 	if err == nil && len(c.maps) > 0 {
-		if err = d.sendMaps(ctx, c.maps, c.oldMaps, false); err == nil {
+		var stable []runtimeapi.MapContent
+		if stable, err = d.sendMaps(ctx, c.maps, c.oldMaps, false); err == nil {
+			err = d.compareMaps(ctx, stable)
+		}
+		if err == nil {
 			done.Maps = len(c.maps)
 		}
 	}

@@ -52,7 +52,7 @@ func newStableMaps(t *testing.T) *stableMaps {
 			for _, e := range m.Entries {
 				text += e.Key + " " + e.Value + "\n"
 			}
-			require.Equal(t, text, onDisk(t, "", m.Path), "the file comes first")
+			require.NotEqual(t, text, onDisk(t, "", m.Path), "the file comes after HAProxy")
 			f.running[m.Path] = text
 		}
 		return nil
@@ -212,6 +212,50 @@ func TestMapsThatDiffer(t *testing.T) {
 	require.Equal(t, 3, compared)
 }
 
+// TestMapFileThatCannotBeReplaced: HAProxy has the new entries already when the rename of a file
+// fails. HAProxy then loads the old files again.
+func TestMapFileThatCannotBeReplaced(t *testing.T) {
+	for _, name := range []string{"prefix", "hosts"} {
+		f := newStableMaps(t)
+		f.apply(t, hosts(1, "a.example"))
+		full := errors.New("disk full")
+		f.beforeStep = func(step string) error {
+			if strings.HasPrefix(step, "rename maps/"+name) && full != nil {
+				require.Contains(t, fmt.Sprint(f.running), "b.example", "HAProxy comes before the file")
+				defer func() { full = nil }()
+				return full
+			}
+			return nil
+		}
+		e, err := f.try(t, hosts(1, "b.example"))
+		require.ErrorContains(t, err, "HAProxy had changed its maps at run time, but then: disk full")
+		require.ErrorContains(t, err, "the last good maps are restored and in force")
+		require.Equal(t, ReloadSocket, e.Reload)
+		f.inForce(t, hosts(1, "a.example"))
+		f.apply(t, hosts(1, "b.example"))
+	}
+}
+
+// TestMapFileThatCannotBeWritten: without room for the new files, HAProxy keeps its entries.
+func TestMapFileThatCannotBeWritten(t *testing.T) {
+	f := newStableMaps(t)
+	f.apply(t, hosts(1, "a.example"))
+	full := errors.New("disk full")
+	f.beforeStep = func(step string) error {
+		if strings.HasPrefix(step, "write maps/hosts") {
+			return full
+		}
+		return nil
+	}
+	e, err := f.try(t, hosts(1, "b.example"))
+	require.ErrorIs(t, err, full)
+	require.Equal(t, Effect{}, e)
+	f.inForce(t, hosts(1, "a.example"))
+	left, err := os.ReadDir(f.file(mapsDir))
+	require.NoError(t, err)
+	require.Len(t, left, 3, "no temporary file")
+}
+
 // TestMapsThatTheCheckRejects: the check runs after HAProxy has the maps.
 func TestMapsThatTheCheckRejects(t *testing.T) {
 	f := newStableMaps(t)
@@ -255,10 +299,14 @@ func TestStalePlanOfAMap(t *testing.T) {
 
 // TestStableMapsAfterACrash stops Apply after each of its steps, as a crash would, during a change
 // of maps, and during a change of maps and servers. The files in the directory are complete after
-// each step. After the next Apply, HAProxy runs the configuration in the files.
+// each step. After the next Apply, of the new or the old configuration, HAProxy runs the
+// configuration in the files.
 func TestStableMapsAfterACrash(t *testing.T) {
 	crash := errors.New("crash")
-	for _, port := range []uint16{1, 2} {
+	for _, c := range []struct {
+		port uint16 // of the configuration that Apply does not complete
+		back bool   // the next Apply is of the old configuration
+	}{{1, false}, {1, true}, {2, false}, {2, true}} {
 		for stop, done := 0, false; !done; stop++ {
 			f := newStableMaps(t)
 			f.apply(t, hosts(1, "a.example"))
@@ -271,7 +319,7 @@ func TestStableMapsAfterACrash(t *testing.T) {
 				}
 				return nil
 			}
-			next := hosts(port, "b.example")
+			next := hosts(c.port, "b.example")
 			_, err := f.Apply(t.Context(), next)
 			f.beforeStep = nil
 			if err == nil {
@@ -281,6 +329,9 @@ func TestStableMapsAfterACrash(t *testing.T) {
 			}
 			for _, name := range namedFiles([]byte(onDisk(t, f.Path, configFile))) {
 				require.FileExists(t, f.file(name), "steps %v", steps)
+			}
+			if c.back {
+				next = hosts(1, "a.example")
 			}
 			f.apply(t, next)
 			require.Less(t, stop, 40)

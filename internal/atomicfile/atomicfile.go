@@ -30,38 +30,76 @@ func Write(file string, data []byte, mode fs.FileMode, beforeRename func() error
 // processes. Write reads the whole directory to find them, so many calls of Write in one directory
 // are slow. A caller that writes many files calls [RemoveLeftovers] once instead.
 func WriteKeepingLeftovers(file string, data []byte, mode fs.FileMode, beforeRename func() error) error {
-	dir, base := filepath.Split(file)
-	dir = filepath.Clean(dir)
-	t, err := createTemp(dir, base)
+	s, err := Stage(file, data, mode)
 	if err != nil {
-		return named(file, err)
+		return err
 	}
-	defer os.Remove(t.Name()) // fails after the rename
-	defer t.Close()           // runs after the rename, because Close ends the lock on the temporary file
+	defer s.Discard()
+	if err := s.Commit(beforeRename); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(file))
+}
+
+// Staged is the new content of a file, in a temporary file in the same directory. A caller that must
+// act between the write and the rename uses Stage and Commit instead of [Write]: a full disk is an
+// error of Stage, and the sync, which can take 10 ms and more, is part of Commit. Only one goroutine
+// may use a Staged.
+type Staged struct {
+	file string // the name of the file whose content Commit replaces
+	temp *os.File
+}
+
+// Stage writes data to a temporary file, without a sync. The caller must call Discard after Commit,
+// or instead of Commit. Like [WriteKeepingLeftovers], Stage does not look for temporary files of
+// killed processes.
+func Stage(file string, data []byte, mode fs.FileMode) (*Staged, error) {
+	dir, base := filepath.Split(file)
+	t, err := createTemp(filepath.Clean(dir), base)
+	if err != nil {
+		return nil, named(file, err)
+	}
+	s := &Staged{file, t}
 	_, err = t.Write(data)
 	if err == nil {
 		err = t.Chmod(mode)
 	}
-	if err == nil {
-		err = t.Sync()
+	if err != nil {
+		s.Discard()
+		return nil, named(file, err)
 	}
+	return s, nil
+}
+
+// Commit syncs the temporary file and renames it to the file. The caller must then call [SyncDir]:
+// without it, the file may have its old content after a loss of power. If beforeRename, which may
+// be nil, returns an error, Commit returns this error, and the file keeps its old content. Call
+// Commit once.
+func (s *Staged) Commit(beforeRename func() error) error {
+	err := s.temp.Sync()
 	if runtime.GOOS == "windows" { // which does not rename an open file
-		if closed := t.Close(); err == nil {
+		if closed := s.temp.Close(); err == nil {
 			err = closed
 		}
 	}
 	if err != nil {
-		return named(file, err)
+		return named(s.file, err)
 	}
 	if beforeRename != nil {
 		if err := beforeRename(); err != nil {
 			return err
 		}
 	}
-	if err := os.Rename(t.Name(), file); err != nil {
-		return named(file, err)
+	if err := os.Rename(s.temp.Name(), s.file); err != nil {
+		return named(s.file, err)
 	}
-	return SyncDir(dir)
+	return nil
+}
+
+// Discard removes the temporary file. After Commit has renamed it, Discard only closes it.
+func (s *Staged) Discard() {
+	s.temp.Close()               // ends the lock on the temporary file
+	_ = os.Remove(s.temp.Name()) // fails after the rename
 }
 
 // Update writes data to a file in the same way as [Write]. If the file already has this content,

@@ -52,6 +52,35 @@ func TestFailedWriteKeepsTheOldContent(t *testing.T) {
 	require.Len(t, entries, 1, "the temporary file is removed")
 }
 
+func TestStage(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "a.map")
+	content := func() string {
+		data, err := os.ReadFile(file)
+		require.NoError(t, err)
+		return string(data)
+	}
+	require.NoError(t, atomicfile.Write(file, []byte("old"), 0o644, nil))
+	dropped, err := atomicfile.Stage(file, []byte("dropped"), 0o644)
+	require.NoError(t, err)
+	s, err := atomicfile.Stage(file, []byte("new"), 0o640)
+	require.NoError(t, err)
+	atomicfile.RemoveLeftovers(dir, func(string) bool { return true })
+	dropped.Discard()
+	require.Equal(t, "old", content())
+	require.NoError(t, s.Commit(nil))
+	s.Discard()
+	require.Equal(t, "new", content())
+	info, err := os.Stat(file)
+	require.NoError(t, err)
+	require.EqualValues(t, 0o640, info.Mode().Perm())
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
+	_, err = atomicfile.Stage(filepath.Join(file, "below"), nil, 0o640)
+	require.Error(t, err, "the parent is a file")
+}
+
 // TestErrorsNameTheFile requires errors that name the file, not the temporary one, so that the same
 // failure has the same text each time.
 func TestErrorsNameTheFile(t *testing.T) {
